@@ -1,0 +1,5 @@
+"""The command-line program, runnable as ``python -m cytoseg``."""
+
+from cytoseg.cli import main
+
+main()

@@ -1,0 +1,38 @@
+"""The class list: names, ids and colours of what is told apart."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORE = 255
+"""Id of a pixel of which nobody has said what it is; it is never trained on and never scored."""
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Class names in the order of their ids.
+
+    Attributes:
+        names: Unique names; the id of a class is its place.
+        colours: (red, green, blue), 0 to 255, one per name.
+        fill: The class that unmarked pixels belong to, or None if unmarked means ignore.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    fill: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def fill_id(self) -> int:
+        """Id given to unmarked pixels: the fill class, or ignore."""
+        return IGNORE if self.fill is None else self.names.index(self.fill)
+
+    def colour_table(self) -> NDArray[np.uint8]:
+        """Give a (256, 3) uint8 table from id to colour; ignore is black, as is any id beyond the list."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self.names)] = np.array(self.colours, np.uint8)
+        return table

@@ -1,0 +1,1 @@
+"""The diffusion model: network, schedule, training, sampling."""

@@ -1,0 +1,1 @@
+"""Decoder features of the diffusion model at native resolution."""

@@ -1,0 +1,62 @@
+"""Sizes, regions and levels of a slide. A region is always in level-0 pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Size:
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle on a slide in level-0 pixels; may reach over the slide's edge."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def at(self, downsample: float) -> "Region":
+        """Express the region in the pixels of a level that is ``downsample`` times coarser (at least 1x1)."""
+        return Region(
+            round(self.x / downsample),
+            round(self.y / downsample),
+            max(1, round(self.width / downsample)),
+            max(1, round(self.height / downsample)),
+        )
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a slide; level 0 is the finest and has downsample 1.0."""
+
+    size: Size
+    downsample: float
+
+
+def best_level(levels: Sequence[Level], downsample: float) -> int:
+    """Find the coarsest level that is still at least as fine as asked for.
+
+    Args:
+        levels: Finest first.
+        downsample: How many level-0 pixels one output pixel spans; below 1 when enlarging.
+
+    Returns:
+        The level's index; 0 when even level 0 is too coarse.
+    """
+    # 1 % of slack: pyramids round their sizes, so a level's downsample is rarely a whole number.
+    fine_enough = [i for i, level in enumerate(levels) if level.downsample <= downsample * 1.01]
+    return fine_enough[-1] if fine_enough else 0
+
+
+def overlap(inner: Region, outer: Size) -> Region:
+    """Cut a region to the part that lies on an area of the given size (width or height 0 where nothing does)."""
+    x0, y0 = max(0, min(inner.x, outer.width)), max(0, min(inner.y, outer.height))
+    x1 = max(x0, min(inner.x + inner.width, outer.width))
+    y1 = max(y0, min(inner.y + inner.height, outer.height))
+    return Region(x0, y0, x1 - x0, y1 - y0)

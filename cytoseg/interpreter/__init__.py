@@ -1,0 +1,1 @@
+"""The ensemble of per-pixel MLPs that reads the features."""

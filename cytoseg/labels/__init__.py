@@ -1,0 +1,1 @@
+"""Annotations of people: labelme files and mask images in, label maps out."""

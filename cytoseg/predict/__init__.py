@@ -1,0 +1,1 @@
+"""Class maps and uncertainty maps of whole slides."""
