@@ -1,0 +1,102 @@
+"""The review app, and its first page: which commands made a run, and what its model and its annotations look like.
+
+Started by ``cytoseg review``. The other pages stand in pages/, where Streamlit finds them.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import state
+import streamlit as st
+
+from cytoseg.errors import CytosegError
+from cytoseg.metrics.results import NOT_APPLICABLE, ensemble_of
+from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, read_provenance, time_text
+
+
+def _overview(run: Path) -> dict[str, str]:
+    row = {"Run": run.resolve().name, "Recipe": "-", "Last command": "-", "Outcome": "-", "Mean IoU": "not evaluated"}
+    try:
+        provenance, found = read_provenance(run), state.evaluation_of(run)
+    except CytosegError:
+        return row | {"Outcome": "a file of this run is damaged", "Mean IoU": NOT_APPLICABLE}
+    if provenance is not None and provenance.commands:
+        last = provenance.commands[-1]
+        row |= {"Recipe": provenance.recipe, "Last command": f"{last.command}, {time_text(last.finished)}"}
+        row["Outcome"] = last.outcome
+    best = ensemble_of(found) if found is not None else None
+    return row if best is None else row | {"Mean IoU": best.miou.text()}
+
+
+def _row(entry: CommandRecord) -> dict[str, str]:
+    return {
+        "Command": entry.command,
+        "Started": time_text(entry.started),
+        "Finished": time_text(entry.finished),
+        "Took": duration_text(entry.seconds),
+        "Seed": "-" if entry.seed is None else str(entry.seed),
+        "Outcome": entry.outcome,
+    }
+
+
+def _commands(provenance: Provenance | None) -> None:
+    st.subheader("Commands")
+    if provenance is None or not provenance.commands:
+        state.missing("No command has been recorded in this run yet.", "cytoseg train-ddpm RECIPE")
+        return
+    st.dataframe(pd.DataFrame([_row(entry) for entry in provenance.commands]), hide_index=True)
+    last = provenance.commands[-1]
+    if last.versions:
+        with st.expander(f"Versions used by the last command, {last.command}"):
+            table = pd.DataFrame(sorted(last.versions.items()), columns=["Package", "Version"])
+            st.dataframe(table, hide_index=True, width="content")
+
+
+def _files() -> None:
+    run = state.run_folder()
+    recipe, report = run / "recipe.yaml", run / "report.html"
+    if recipe.is_file():
+        with st.expander("Recipe"):
+            st.code(recipe.read_text(encoding="utf-8", errors="replace"), language="yaml")
+    if report.is_file():
+        st.download_button(
+            "Download the report (HTML)",
+            report.read_bytes(),
+            file_name=f"{run.resolve().name}-report.html",
+            mime="text/html",
+            icon=":material/download:",
+        )
+
+
+def _pictures() -> None:
+    run = state.run_folder()
+    st.subheader("Diffusion model")
+    st.caption(
+        "Samples are made up by the model: the more they look like cells of your slides, the better it knows them. "
+        "The loss should fall and then level off."
+    )
+    left, right = st.columns(2, gap="medium")
+    with left:
+        state.picture(run / "ddpm" / "samples.png", "Samples", "cytoseg train-ddpm RECIPE")
+    with right:
+        state.picture(run / "ddpm" / "loss.png", "Training loss", "cytoseg train-ddpm RECIPE")
+    st.subheader("Annotated crops")
+    command = "cytoseg label-import SRC --recipe RECIPE"
+    state.picture(run / "labels" / "contact_sheet.png", "The annotations as they were imported", command)
+
+
+def main() -> None:
+    state.begin()
+    st.title("Runs")
+    st.dataframe(pd.DataFrame([_overview(run) for run in state.all_runs()]), hide_index=True)
+    run = state.run_folder()
+    st.header(state.plain(run.resolve().name), divider="gray")
+    provenance = state.guarded(lambda: read_provenance(run))
+    if provenance is not None and provenance.recipe:
+        st.caption(f"Made with the recipe {state.plain(provenance.recipe)}.")
+    _commands(provenance)
+    _files()
+    _pictures()
+
+
+main()

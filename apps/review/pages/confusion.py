@@ -1,0 +1,68 @@
+"""Confusion matrix: what is taken for what."""
+
+import plotly.graph_objects as go
+import state
+import streamlit as st
+
+from cytoseg.metrics.results import column_shares, row_shares
+
+VIEWS = {
+    "Share of the true class": "Each row adds up to 100 %: where the pixels of a true class went. Diagonal: recall.",
+    "Share of the prediction": "Each column adds up to 100 %: what a predicted class truly is. Diagonal: precision.",
+    "Pixels": "Numbers of pixels, tinted by their share of the true class.",
+}
+Cells = list[list[float | None]]
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.1f} %"
+
+
+def _figure(names: list[str], tint: Cells, texts: list[list[str]]) -> go.Figure:
+    # The colour scale ends before it gets as dark as black, so that dark and white letters both stay readable.
+    chart = go.Figure(
+        go.Heatmap(
+            z=tint,
+            x=names,
+            y=names,
+            text=texts,
+            texttemplate="%{text}",
+            textfont_size=16,
+            colorscale=[[0, "#f3f7fb"], [0.5, "#7fb3d8"], [1, "#00558c"]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            xgap=3,
+            ygap=3,
+            hovertemplate="truly %{y}, predicted %{x}: %{text}<extra></extra>",
+        )
+    )
+    chart.update_layout(
+        height=110 + 90 * len(names),
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis={"title": "Predicted", "side": "top", "type": "category", "showgrid": False},
+        yaxis={"title": "Truth", "autorange": "reversed", "type": "category", "showgrid": False},
+        font_size=15,
+    )
+    return chart
+
+
+def main() -> None:
+    state.begin()
+    st.title("Confusion matrix")
+    found = state.evaluation()
+    titles = [method.title for method in found.methods]
+    left, right = st.columns([1, 2], gap="medium")
+    title = left.selectbox("Method", titles)
+    view = right.segmented_control("Show", list(VIEWS), default=next(iter(VIEWS)), required=True)
+    confusion = found.methods[titles.index(title)].confusion
+    tint = column_shares(confusion) if view == "Share of the prediction" else row_shares(confusion)
+    if view == "Pixels":
+        texts = [[f"{count:,}" for count in row] for row in confusion]
+    else:
+        texts = [[_percent(value) for value in row] for row in tint]
+    st.caption(VIEWS[view])
+    st.plotly_chart(_figure(list(found.class_names), tint, texts), config={"displayModeBar": False})
+
+
+main()

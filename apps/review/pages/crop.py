@@ -1,0 +1,98 @@
+"""Crop view: one test crop with truth, prediction or disagreement laid over it."""
+
+from pathlib import Path
+
+import state
+import streamlit as st
+
+from cytoseg.metrics.pictures import RAMP, read_rgb
+from cytoseg.metrics.results import CropScores, Evaluation, share_text
+
+# Width of the large picture, at most; smaller crops are enlarged.
+SHOWN_PX = 900
+
+
+def _choose(crops: list[CropScores]) -> CropScores:
+    names = [crop.crop for crop in crops]
+    kept = st.session_state.get("crop")
+    place = names.index(kept) if kept in names else 0
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        before, after = names[max(place - 1, 0)], names[min(place + 1, len(names) - 1)]
+        st.button("Previous", icon=":material/arrow_back:", disabled=place == 0, on_click=_go, args=(before,))
+        st.button("Next", icon=":material/arrow_forward:", disabled=after == names[place], on_click=_go, args=(after,))
+        chosen = state.select(st.container(width=420), "Crop, worst first", names, key="crop")
+        st.markdown(f":gray[{place + 1} of {len(names)}]")
+    return crops[names.index(chosen)]
+
+
+def _go(crop: str) -> None:
+    st.session_state["crop"] = crop
+
+
+def _controls(found: Evaluation) -> tuple[str, float, list[int]]:
+    layer = st.segmented_control("Laid over the picture", state.LAYERS, default=state.LAYERS[0], required=True)
+    opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help="0 % shows the picture alone.")
+    if layer == "Disagreement":
+        colours = ",".join(f"rgb({red},{green},{blue})" for red, green, blue in RAMP)
+        st.html(
+            f'<div style="height:14px;border-radius:4px;background:linear-gradient(90deg,{colours})"></div>'
+            '<div class="soft" style="display:flex;justify-content:space-between"><span>all agree</span>'
+            "<span>all contradict</span></div>"
+        )
+        return layer, opacity / 100, []
+    shown = []
+    for class_id, (name, colour) in enumerate(zip(found.class_names, found.colours, strict=True)):
+        mark, box = st.columns([1, 9], vertical_alignment="center", gap=None, wrap=False)
+        mark.html(state.swatch(colour))
+        if box.checkbox(state.plain(name), value=True, key=f"show {class_id}"):
+            shown.append(class_id)
+    return layer, opacity / 100, shown
+
+
+def _numbers(crop: CropScores, found: Evaluation) -> None:
+    st.metric("Mean IoU", share_text(crop.miou))
+    rows = [
+        f"| {state.plain(name)} | {share_text(value)} |"
+        for name, value in zip(found.class_names, crop.iou, strict=True)
+    ]
+    st.markdown("\n".join(["| Class | IoU |", "|---|---|", *rows]))
+    disagreement = "n/a" if crop.disagreement is None else f"{crop.disagreement:.2f} nats"
+    st.caption(f"Slide {state.plain(crop.slide)}  \nDisagreement {disagreement}")
+
+
+def _side_by_side(folder: Path, found: Evaluation) -> None:
+    st.subheader("Side by side")
+    shown = range(len(found.class_names))
+    columns = st.columns(4)
+    columns[0].image(read_rgb(folder / "image.png"), caption="Picture", width="stretch")
+    for column, layer in zip(columns[1:], ("Truth", "Prediction", "Disagreement"), strict=True):
+        column.image(
+            state.painted(folder, found, layer=layer, shown=shown, opacity=1, enlarged_to_px=512),
+            caption=layer,
+            width="stretch",
+        )
+
+
+def _view(crop: CropScores, found: Evaluation) -> None:
+    folder = state.run_folder() / "evaluation" / crop.folder
+    large, side = st.columns([2.4, 1], gap="large")
+    with side:
+        layer, opacity, shown = _controls(found)
+        _numbers(crop, found)
+    picture = state.painted(folder, found, layer=layer, shown=shown, opacity=opacity, enlarged_to_px=SHOWN_PX)
+    large.image(picture, width="stretch")
+    _side_by_side(folder, found)
+
+
+def main() -> None:
+    state.begin()
+    st.title("Crop view")
+    found = state.evaluation()
+    if not found.crops:
+        state.missing("The evaluation of this run holds no crop.", "cytoseg evaluate RECIPE")
+        st.stop()
+    crop = _choose(state.ordered_crops(found))
+    state.guarded(lambda: _view(crop, found))
+
+
+main()

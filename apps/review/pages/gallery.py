@@ -1,0 +1,59 @@
+"""Gallery: the test crops, worst first."""
+
+from pathlib import Path
+
+import state
+import streamlit as st
+
+from cytoseg.errors import CytosegError
+from cytoseg.metrics.pictures import Picture
+from cytoseg.metrics.results import CropScores, Evaluation, share_text
+
+PER_PAGE = 24
+CARD_PX = 262
+
+
+@st.cache_data(show_spinner=False, max_entries=512)
+def _thumbnail(folder: Path, created: str, _found: Evaluation, layer: str, opacity: float) -> Picture:
+    shown = range(len(_found.class_names))
+    return state.painted(folder, _found, layer=layer, shown=shown, opacity=opacity)
+
+
+def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
+    folder = state.run_folder() / "evaluation" / crop.folder
+    layer, opacity = (layer, 0.45) if layer in state.LAYERS else (state.LAYERS[0], 0.0)
+    with st.container(border=True, width=CARD_PX, gap="xsmall"):
+        try:
+            st.image(_thumbnail(folder, found.created, found, layer, opacity), width="stretch")
+        except CytosegError:
+            st.warning("The picture of this crop is missing. Evaluate the run again.")
+        st.markdown(f"**{state.plain(crop.crop)}**  \nmean IoU **{share_text(crop.miou)}**")
+        parts = zip(found.class_names, crop.iou, strict=True)
+        scores = "  \n".join(f"{state.plain(name)} {share_text(value)}" for name, value in parts)
+        st.caption(f"{scores}  \nslide {state.plain(crop.slide)}")
+        if st.button("Look closer", key=f"open {crop.crop}", width="stretch"):
+            st.session_state["crop"] = crop.crop
+            st.switch_page("pages/crop.py")
+
+
+def main() -> None:
+    state.begin()
+    st.title("Test crops, worst first")
+    found = state.evaluation()
+    if not found.crops:
+        state.missing("The evaluation of this run holds no crop.", "cytoseg evaluate RECIPE")
+        st.stop()
+    order, layers = st.columns([1, 2], gap="medium", vertical_alignment="bottom")
+    state.select(order, "Worst first by IoU", [state.MEAN, *found.class_names], key="order")
+    options = [*state.LAYERS, "Picture alone"]
+    layer = layers.segmented_control("Laid over the picture", options, default=options[0], required=True)
+    state.legend(found)
+    crops = state.ordered_crops(found)
+    pages = -(-len(crops) // PER_PAGE)
+    page = st.pagination(pages) if pages > 1 else 1
+    with st.container(horizontal=True, gap="small"):
+        for crop in crops[(page - 1) * PER_PAGE : page * PER_PAGE]:
+            _card(crop, found, layer)
+
+
+main()

@@ -1,0 +1,133 @@
+"""Per-class IoU: every method beside the others, with intervals, and slide by slide."""
+
+import pandas as pd
+import plotly.graph_objects as go
+import state
+import streamlit as st
+
+from cytoseg.metrics.glossary import GLOSSARY
+from cytoseg.metrics.results import Evaluation, MethodScores, Score, ensemble_of, score_rows, share_text
+from cytoseg.metrics.run_folder import duration_text
+
+# So many numbers stand in one line at the top.
+COMPARED = 4
+
+
+def _headline(found: Evaluation) -> None:
+    best = ensemble_of(found)
+    assert best is not None
+    st.markdown(
+        f"**{state.plain(best.title)}**, trained with {found.train_crops} annotated crops, tested on "
+        f"{found.test_crops} crops of {found.test_slides} other slides."
+    )
+    entries = [("Mean IoU", best.miou), *((f"IoU {scores.name}", scores.iou) for scores in best.classes)]
+    for start in range(0, len(entries), COMPARED):
+        columns = st.columns(COMPARED)
+        for column, (title, score) in zip(columns, entries[start : start + COMPARED], strict=False):
+            interval = "" if score.low is None or score.high is None else f"95 %: {score.low:.2f} to {score.high:.2f}"
+            with column.container(border=True, height="stretch"):
+                st.metric(state.plain(title), share_text(score.value))
+                st.caption(interval or "no interval")
+
+
+def _table(found: Evaluation) -> None:
+    st.subheader("Beside the baselines")
+    rows = [
+        [*row, duration_text(method.train_s), duration_text(method.predict_s)]
+        for row, method in zip(score_rows(found), found.methods, strict=True)
+    ]
+    head = ["Method", "Mean IoU", *found.class_names, "Training", "Prediction"]
+    table = pd.DataFrame(rows, columns=_unique(head))
+    # A plain table, not a grid: few rows, and the numbers stay readable at any width.
+    st.table(table.map(state.plain).rename(columns=state.plain), border="horizontal", hide_index=True)
+    st.caption("IoU with its 95 % interval over test slides; n/a where a class does not occur.")
+    st.download_button(
+        "Download as CSV",
+        table.to_csv(index=False).encode("utf-8-sig"),  # the mark lets Excel see that it is UTF-8
+        file_name=f"{state.run_folder().resolve().name}-iou.csv",
+        mime="text/csv",
+        icon=":material/download:",
+    )
+
+
+def _unique(names: list[str]) -> list[str]:
+    return [name if names.index(name) == place else f"{name} (class)" for place, name in enumerate(names)]
+
+
+def _bar(method: MethodScores, names: list[str], colour: str) -> go.Bar:
+    scores = [method.miou, *(entry.iou for entry in method.classes)]
+    return go.Bar(
+        name=method.title,
+        x=names,
+        y=[score.value for score in scores],
+        marker_color=colour,
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [_reach(score, score.high) for score in scores],
+            "arrayminus": [_reach(score, score.low) for score in scores],
+            "color": "#1c2430",
+            "thickness": 1.3,
+            "width": 5,
+        },
+        hovertext=[f"{method.title}: {score.text()}" for score in scores],
+        hoverinfo="text",
+    )
+
+
+def _reach(score: Score, end: float | None) -> float:
+    return 0.0 if score.value is None or end is None else abs(end - score.value)
+
+
+def _chart(found: Evaluation) -> None:
+    names = ["Mean", *found.class_names]
+    colours = state.METHOD_COLOURS * len(found.methods)
+    chart = go.Figure([_bar(method, names, colour) for method, colour in zip(found.methods, colours, strict=False)])
+    chart.update_layout(
+        barmode="group",
+        height=380,
+        margin={"l": 10, "r": 10, "t": 40, "b": 10},
+        yaxis={"range": [0, 1.02], "title": "IoU"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        font_size=14,
+    )
+    st.plotly_chart(chart, config={"displayModeBar": False})
+
+
+def _details(found: Evaluation) -> None:
+    titles = [method.title for method in found.methods]
+    title = st.selectbox("Method", titles, help="The two tables below are about this method.")
+    method = found.methods[titles.index(title)]
+    classes, slides = st.columns([1, 1], gap="large")
+    with classes:
+        st.subheader("By class")
+        rows = [(s.name, s.iou.value, s.dice, s.precision, s.recall, s.pixels) for s in method.classes]
+        _scores(pd.DataFrame(rows, columns=["Class", "IoU", "Dice", "Precision", "Recall", "True pixels"]))
+    with slides:
+        st.subheader("By slide")
+        head = _unique(["Slide", "Crops", "Mean IoU", *found.class_names])
+        _scores(pd.DataFrame([(s.slide, s.crops, s.miou, *s.iou) for s in method.slides], columns=head))
+
+
+def _scores(table: pd.DataFrame) -> None:
+    whole = {"Crops", "True pixels"}
+    shares = [name for place, name in enumerate(table.columns) if place and name not in whole]
+    table[shares] = table[shares].astype(float)
+    formats = dict.fromkeys(shares, "{:.2f}") | dict.fromkeys(whole & set(table.columns), "{:,}")
+    st.dataframe(table.style.format(formats, na_rep="n/a"), hide_index=True)
+
+
+def main() -> None:
+    state.begin()
+    st.title("Per-class IoU")
+    found = state.evaluation()
+    _headline(found)
+    with st.expander("What do these words mean?", icon=":material/help:"):
+        for word, meaning in GLOSSARY.items():
+            st.markdown(f"**{state.plain(word)}**: {state.plain(meaning)}")
+    _table(found)
+    _chart(found)
+    _details(found)
+
+
+main()

@@ -1,0 +1,228 @@
+"""What the pages share: the chosen run, its files read once, and what to say when something is missing."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import TypeVar
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from cytoseg.errors import CytosegError
+from cytoseg.metrics.pictures import (
+    Picture,
+    enlarge,
+    enlarge_smoothly,
+    paint_classes,
+    paint_disagreement,
+    read_map,
+    read_rgb,
+)
+from cytoseg.metrics.results import CropScores, Evaluation, worst_first
+from cytoseg.metrics.results_file import read_evaluation
+from cytoseg.metrics.run_folder import find_runs, is_run
+
+METHOD_COLOURS = ("#0072b2", "#e69f00", "#8a8f98", "#009e73", "#cc79a7")
+"""Told apart by colour-blind eyes (Okabe and Ito); in the order of the methods."""
+
+LAYERS = ("Prediction", "Truth", "Disagreement")
+MEAN = "Mean over classes"
+Value = TypeVar("Value")
+
+
+PAGES = {
+    "": [("app.py", "Runs", "folder_open")],
+    "Scores": [("pages/iou.py", "Per-class IoU", "bar_chart"), ("pages/confusion.py", "Confusion matrix", "grid_on")],
+    "Pictures": [
+        ("pages/gallery.py", "Gallery", "photo_library"),
+        ("pages/crop.py", "Crop view", "center_focus_strong"),
+        ("pages/slides.py", "Slides", "splitscreen_landscape"),
+    ],
+}
+"""Our own list of pages, for Streamlit's takes its names from the files; .streamlit/config.toml hides that one."""
+
+
+def begin() -> None:
+    """Start a page: its frame, the list of pages and the choice of the run; ends the page if there is no run."""
+    st.set_page_config(page_title="cytoseg review", page_icon=":material/biotech:", layout="wide")
+    _style()
+    with st.sidebar:
+        st.markdown("### cytoseg review")
+        chosen = st.container()
+        for section, pages in PAGES.items():
+            if section:
+                st.caption(section)
+            for path, title, icon in pages:
+                st.page_link(path, label=title, icon=f":material/{icon}:")
+    _choose_run(chosen)
+
+
+def _style() -> None:
+    st.html(
+        "<style>[data-testid='stMainBlockContainer']{padding:3.2rem 2.5rem 4rem;max-width:1720px}"
+        "h1{font-size:1.9rem!important;padding-top:0!important}"
+        ".swatch{display:inline-block;width:.9em;height:.9em;border-radius:3px;margin:0 .45em -1px 0;"
+        "border:1px solid rgba(0,0,0,.35)}.soft{color:#5a6675}</style>"
+    )
+
+
+def _arguments() -> tuple[Path, Path | None]:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--runs", type=Path, default=Path(os.environ.get("CYTOSEG_RUNS", "runs")))
+    parser.add_argument("--run", type=Path)
+    known, _ = parser.parse_known_args(sys.argv[1:])
+    return known.runs, known.run
+
+
+def _choose_run(where: DeltaGenerator) -> None:
+    # The run named on the command line stands first, then the latest.
+    folder, named = _arguments()
+    runs = find_runs(folder)
+    if named is not None and is_run(named):
+        runs = [named, *(run for run in runs if run.resolve() != named.resolve())]
+    if not runs:
+        st.title("No runs yet")
+        st.info(
+            "There is no run to look at. Train a model first: `cytoseg train-ddpm RECIPE`, where RECIPE is your recipe "
+            "file. Then start the review again.",
+            icon=":material/info:",
+        )
+        st.stop()
+    names = [run.resolve().name for run in runs]
+    chosen = select(where, "Run", names, key="run")
+    st.session_state["folder"] = runs[names.index(chosen)]
+    st.session_state["runs"] = runs
+
+
+def select(where: DeltaGenerator, label: str, options: Sequence[str], *, key: str) -> str:
+    """Offer a choice that outlives a change of page, unlike a plain select box; other code may set it by its key."""
+    box = f"{key} box"
+    kept = st.session_state.get(key)
+    st.session_state[box] = kept if kept in options else options[0]
+
+    def keep() -> None:
+        st.session_state[key] = st.session_state[box]
+
+    chosen = where.selectbox(label, options, key=box, on_change=keep)
+    st.session_state[key] = chosen
+    return str(chosen)
+
+
+def run_folder() -> Path:
+    """Give the folder of the chosen run."""
+    folder = st.session_state["folder"]
+    assert isinstance(folder, Path)
+    return folder
+
+
+def all_runs() -> list[Path]:
+    """Give the folders of all runs that can be chosen, in the order of the choice."""
+    return list(st.session_state["runs"])
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _read(run: Path, written_ns: int) -> Evaluation | None:
+    return read_evaluation(run)
+
+
+def evaluation_of(run: Path) -> Evaluation | None:
+    """Read the evaluation of any run, once for each time it is written; None if there is none."""
+    path = run / "evaluation" / "evaluation.json"
+    return _read(run, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+def evaluation() -> Evaluation:
+    """Give the evaluation of the chosen run, or say what to do and end the page."""
+    found = guarded(lambda: evaluation_of(run_folder()))
+    if found is None:
+        missing("This run has not been evaluated yet, so there is nothing to show here.", "cytoseg evaluate RECIPE")
+        st.stop()
+    if not found.methods:
+        missing("The evaluation of this run holds no method.", "cytoseg evaluate RECIPE")
+        st.stop()
+    return found
+
+
+def guarded(read: Callable[[], Value]) -> Value:
+    """Read something; if its file is damaged, say so in one sentence and end the page."""
+    try:
+        return read()
+    except CytosegError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        st.stop()
+
+
+def missing(sentence: str, command: str) -> None:
+    """Say that something has not been made yet, and which command makes it."""
+    st.info(
+        f"{sentence} Make it with `{command}`, where RECIPE is the recipe file of this run.", icon=":material/info:"
+    )
+
+
+def picture(path: Path, caption: str, command: str) -> None:
+    """Show a picture file, or say what makes it."""
+    if not path.is_file():
+        missing(f"{caption}: there is no picture yet.", command)
+        return
+    try:
+        st.image(read_rgb(path), caption=caption, width="stretch")
+    except CytosegError as error:
+        st.warning(plain(str(error)))
+
+
+def plain(text: str) -> str:
+    """Keep a text from outside, such as a class name, from being read as Markdown."""
+    return re.sub(r"([\\`*_{}\[\]()#+.!$:~<>|-])", r"\\\1", text)
+
+
+def swatch(colour: Sequence[int]) -> str:
+    """Give a small square of a colour, as HTML."""
+    return f'<span class="swatch" style="background:rgb({colour[0]},{colour[1]},{colour[2]})"></span>'
+
+
+def legend(found: Evaluation) -> None:
+    """Name the colour of each class, in one line."""
+    pairs = zip(found.class_names, found.colours, strict=True)
+    st.html("&emsp;".join(f"<span>{swatch(colour)}{escape(name)}</span>" for name, colour in pairs))
+
+
+def ordered_crops(found: Evaluation) -> list[CropScores]:
+    """Give the test crops in the order chosen in the gallery, worst first."""
+    order = st.session_state.get("order", MEAN)
+    return worst_first(found.crops, found.class_names.index(order) if order in found.class_names else None)
+
+
+def painted(
+    folder: Path, found: Evaluation, *, layer: str, shown: Sequence[int], opacity: float, enlarged_to_px: int = 0
+) -> Picture:
+    """Lay one of ``LAYERS`` over a test crop.
+
+    Args:
+        folder: evaluation/crops/<crop>.
+        found: The evaluation, for the colours.
+        layer: What to lay over the picture.
+        shown: Ids of the classes to paint; does not matter for the disagreement.
+        opacity: 0 to 1.
+        enlarged_to_px: Crops are enlarged by a whole factor up to this width: the picture smoothly, ids as squares.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        CytosegError: If a picture is missing or damaged.
+    """
+    image = read_rgb(folder / "image.png")
+    above = read_map(folder / f"{layer.lower()}.png")
+    if above.shape != image.shape[:2]:
+        raise CytosegError(
+            f"{folder.name}/{layer.lower()}.png has another size than image.png; evaluate the run again."
+        )
+    factor = max(1, enlarged_to_px // image.shape[1])
+    image, above = enlarge_smoothly(image, factor), enlarge(above, factor)
+    if layer == "Disagreement":
+        return paint_disagreement(image, above, opacity=opacity)
+    return paint_classes(image, above, colours=found.colours, shown=shown, opacity=opacity)

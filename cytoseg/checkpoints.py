@@ -1,0 +1,127 @@
+"""Named tensors and a JSON state on disk: safetensors, never pickled code, written whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from cytoseg.errors import CheckpointError
+
+FORMAT = 1
+_STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read back.
+
+    Attributes:
+        tensors: Group name (``model``, ``ema``, ``optimiser``, ...) to named tensors, on the CPU.
+        state: The JSON part.
+    """
+
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint folder: one safetensors file per group and ``state.json`` with a hash of each.
+
+    It is written into a temporary folder that is renamed at the end, so a kill leaves the old one or the new one.
+
+    Args:
+        folder: The checkpoint; replaced if it exists.
+        tensors: Group name to named tensors.
+        state: What JSON can hold.
+
+    Raises:
+        CheckpointError: If it cannot be written, for instance because the disk is full; nothing is left behind.
+    """
+    temporary = folder.with_name(f".{os.getpid()}.{folder.name}.part")
+    try:
+        _write_folder(temporary, tensors, state)
+        _swap(temporary, folder)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{folder}: the checkpoint could not be written: {error}. Free some space.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes = {}
+    for group, named in tensors.items():
+        data = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in named.items()})
+        hashes[group] = hashlib.sha256(data).hexdigest()
+        (folder / f"{group}.safetensors").write_bytes(data)
+    (folder / _STATE).write_text(json.dumps({"format": FORMAT, "sha256": hashes, **state}, indent=1))
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    """Put the new folder in the old one's place; a folder cannot be renamed over a full one."""
+    old = folder.with_name(f".{os.getpid()}.{folder.name}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Read only the JSON part of a checkpoint.
+
+    Raises:
+        CheckpointError: If it is missing, damaged or of a newer format.
+    """
+    path = folder / _STATE
+    try:
+        state = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder}: there is no checkpoint here ({_STATE} is missing).") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}). Use an older checkpoint.") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(f"{path}: format {found}, this version reads format {FORMAT}. Update cytoseg.")
+    return state
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint and compare each file with its hash.
+
+    Raises:
+        CheckpointError: If a file is missing or damaged, or the format is another.
+    """
+    state = load_state(folder)
+    tensors = {group: _load_group(folder / f"{group}.safetensors", sha) for group, sha in state["sha256"].items()}
+    return Checkpoint(tensors, state)
+
+
+def _load_group(path: Path, sha256: str) -> dict[str, Tensor]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: missing. Use another checkpoint.") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CheckpointError(f"{path}: damaged (its content does not match its hash). Use another checkpoint.")
+    return safetensors.torch.load(data)
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints ``checkpoint-<crops seen>`` in a folder, newest (most crops) first."""
+    return sorted(_numbered(folder), key=_number, reverse=True)
+
+
+def _numbered(folder: Path) -> Iterator[Path]:
+    return (p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.split("-")[1].isdigit())
+
+
+def _number(path: Path) -> int:
+    return int(path.name.split("-")[1])

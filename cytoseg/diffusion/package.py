@@ -1,0 +1,50 @@
+"""The one door to denoising-diffusion-pytorch, which imports torchvision, which may not match the installed torch."""
+
+import importlib
+import sys
+
+import torch
+
+_kept_alive: list[torch.library.Library] = []
+
+
+def _define_missing_operators() -> None:
+    """Declare the two operators whose absence stops torchvision's import beside a torch of another build.
+
+    Its compiled library cannot load there, so its Python code registers shape rules for operators nobody defined.
+    Known upstream as pytorch/vision issues 9077 and 9085. Nothing here calls them: only their names are needed.
+    """
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _kept_alive.append(library)  # the definitions vanish with the object
+
+
+def import_torchvision() -> None:
+    """Import torchvision, mending the mismatch above if there is one; on a healthy install nothing is changed.
+
+    Raises:
+        RuntimeError: If torchvision fails for any other reason.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+        for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
+            del sys.modules[name]
+        _define_missing_operators()
+        importlib.import_module("torchvision")
+
+
+import_torchvision()
+
+from denoising_diffusion_pytorch.denoising_diffusion_pytorch import (  # noqa: E402 - needs the mend above
+    GaussianDiffusion,
+    Unet,
+    cosine_beta_schedule,
+    linear_beta_schedule,
+    sigmoid_beta_schedule,
+)
+
+__all__ = ["GaussianDiffusion", "Unet", "cosine_beta_schedule", "linear_beta_schedule", "sigmoid_beta_schedule"]

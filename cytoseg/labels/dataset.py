@@ -1,0 +1,178 @@
+"""Import what people marked into a run's labels folder, all of it or nothing."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import LabelError, report
+from cytoseg.labels.contact_sheet import draw_sheet
+from cytoseg.labels.index import (
+    INDEX,
+    SHEET,
+    CropName,
+    LabelIndex,
+    LabelledCrop,
+    load_index,
+    pixel_hash,
+    total_pixels,
+    write_crop,
+    write_index,
+)
+from cytoseg.labels.sources import ImportRules, Job, Reading, check_rules, find_items, read_item, unknown_message
+from cytoseg.labels.split import Split, split_by_slide
+from cytoseg.labels.staging import staged
+
+# Whoever uses labels finds all of it here.
+__all__ = [
+    "ImportReport",
+    "ImportRules",
+    "LabelIndex",
+    "LabelledCrop",
+    "Split",
+    "import_labels",
+    "load_index",
+    "split_by_slide",
+]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        crops: The crops imported now, sorted by id.
+        replaced: How many of them took the place of an earlier import.
+        total: Crops in the index now.
+        notes: What was left out or looks odd, one sentence each, to be shown to the user.
+        contact_sheet: The picture to look at.
+    """
+
+    crops: tuple[LabelledCrop, ...]
+    replaced: int
+    total: int
+    notes: tuple[str, ...]
+    contact_sheet: Path
+
+
+def import_labels(
+    source: Path,
+    folder: Path,
+    *,
+    classes: ClassList,
+    rules: ImportRules,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImportReport:
+    """Import labelme files or label maps and merge them with what was imported before.
+
+    Args:
+        source: A labelme file; or a folder tree with labelme files; or one with ``images/`` beside ``masks/``.
+        folder: The run's labels folder. It changes only if all is well, and then at once.
+        classes: The class list.
+        rules: How names and edges are treated.
+        progress: Told how many files are done, of how many.
+
+    Returns:
+        What was done.
+
+    Raises:
+        LabelError: Tells of everything that is wrong with the files, the rules or the folder.
+    """
+    job = Job(source if source.is_dir() else source.parent, classes, rules)
+    check_rules(rules, classes)
+    before = _load_before(folder, classes)
+    items = find_items(source, job)
+    with staged(folder) as new:
+        written: dict[str, LabelledCrop] = {}
+        for done, item in enumerate(items, start=1):
+            reading = read_item(item, job)
+            if reading is not None:
+                _take_in(reading, new, job, before=before, written=written)
+            if progress is not None:
+                progress(done, len(items))
+        _raise_problems(job)
+        index = LabelIndex(new, classes.names, tuple(v for _, v in sorted({**before, **written}.items())))
+        write_index(index)
+        draw_sheet([replace(crop, folder=new) for crop in index.crops], classes).save(new / SHEET)
+    crops = tuple(replace(crop, folder=folder) for _, crop in sorted(written.items()))
+    replaced = len(written.keys() & before.keys())
+    return ImportReport(crops, replaced, len(index.crops), _final_notes(job, crops), folder / SHEET)
+
+
+def _load_before(folder: Path, classes: ClassList) -> dict[str, LabelledCrop]:
+    if not (folder / INDEX).exists():
+        return {}
+    index = load_index(folder)
+    if index.classes != classes.names:
+        old, new = ", ".join(index.classes), ", ".join(classes.names)
+        raise LabelError(
+            f"{folder / INDEX}: was made with the classes ({old}), the recipe has ({new}). "
+            f"Delete {folder} and import everything again."
+        )
+    return {crop.crop: crop for crop in index.crops}
+
+
+def _take_in(
+    reading: Reading,
+    new: Path,
+    job: Job,
+    *,
+    before: Mapping[str, LabelledCrop],
+    written: dict[str, LabelledCrop],
+) -> None:
+    """Write a crop, unless its id is taken or it has no slide."""
+    slide = _slide_of(reading, job)
+    twin, old = written.get(reading.crop), before.get(reading.crop)
+    if twin is not None:
+        job.problems.append(f"{reading.source}: has the same crop id '{reading.crop}' as {twin.source}. Rename one.")
+    elif old is not None and old.image_sha256 != pixel_hash(reading.picture):
+        earlier = f"another picture was imported as crop '{reading.crop}' before ({old.source})"
+        job.problems.append(f"{reading.source}: {earlier}. Rename one.")
+    elif slide is not None:
+        name = CropName(reading.crop, slide, reading.source)
+        written[reading.crop] = write_crop(
+            new, name, picture=reading.picture, label_map=reading.label_map, classes=job.classes
+        )
+
+
+def _slide_of(reading: Reading, job: Job) -> str | None:
+    if reading.origin is not None:
+        return reading.origin.slide
+    if job.rules.slide_regex is None:
+        return reading.stem
+    match = re.search(job.rules.slide_regex, reading.stem)
+    slide = match.group(match.re.groups) if match else None
+    if not slide:
+        job.problems.append(
+            f"{reading.source}: --slide-regex '{job.rules.slide_regex}' finds no slide in '{reading.stem}'. Correct it."
+        )
+    return slide
+
+
+def _raise_problems(job: Job) -> None:
+    problems = [*job.problems]
+    if job.unknown:
+        problems.append(unknown_message(job))
+    if problems:
+        raise LabelError(report(problems, what="label-import"))
+
+
+def _final_notes(job: Job, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
+    notes = [*job.notes]
+    if job.unmarked:
+        filled = "ignore" if job.classes.fill is None else f"'{job.classes.fill}'"
+        notes.append(f"Files without a shape: {len(job.unmarked)}, first {job.unmarked[0]}; all of it became {filled}.")
+    traced, drawn = job.polygons["traced"], job.polygons["drawn"]
+    if job.rules.area == "centre" and traced > 9 * drawn:
+        notes.append(
+            f"{traced} of {traced + drawn} polygons have whole-number corners, as if traced from pixel indices. If a "
+            "program made them, import with the area rule 'outline'; by 'centre' they come out half a pixel too small."
+        )
+    for name in (*job.rules.class_map, *job.rules.ignore):
+        if not job.names[name]:
+            notes.append(f"Nothing is called '{name}', which --map or --ignore names.")
+    absent = [name for name, count in total_pixels(crops).items() if not count]
+    if absent:
+        notes.append(f"Classes without a pixel in this import: {', '.join(absent)}.")
+    return tuple(notes)

@@ -1,0 +1,68 @@
+"""Where a crop was cut from: the slide and the region, as written beside the crop or into its labelme file.
+
+Beside a picture ``x.png`` stands ``x.crop.json``; in a labelme file it is the key ``cytoseg``. Both hold
+``{"slide": "slide_03", "region": [x, y, width, height]}``, the region in level-0 pixels.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cytoseg.errors import LabelError
+from cytoseg.geometry import Region
+
+SUFFIX = ".crop.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The slide that a crop comes from, and where on it (level-0 pixels)."""
+
+    slide: str
+    region: Region
+
+
+def parse_origin(value: object, *, name: str) -> Origin:
+    """Check what a sidecar says.
+
+    Args:
+        value: As JSON gave it.
+        name: What to call it in a message.
+
+    Returns:
+        Slide and region.
+
+    Raises:
+        LabelError: If keys are missing or of the wrong type.
+    """
+    entry: dict[str, Any] = value if isinstance(value, dict) else {}
+    slide, region = entry.get("slide"), entry.get("region")
+    if not isinstance(slide, str) or not slide.strip():
+        raise LabelError(f"{name}: 'slide' is {slide!r}. It must be the slide's name.")
+    numbers = region if isinstance(region, list) and all(type(v) is int for v in region) else []
+    if len(numbers) != 4 or min(numbers[2:]) < 1:
+        raise LabelError(f"{name}: 'region' is {region!r}. It must be [x, y, width, height] in whole level-0 pixels.")
+    return Origin(slide, Region(*numbers))
+
+
+def read_sidecar(picture: Path) -> Origin | None:
+    """Read the sidecar beside a picture.
+
+    Args:
+        picture: The picture, or the labelme file of the same stem.
+
+    Returns:
+        Slide and region, or None if there is no sidecar.
+
+    Raises:
+        LabelError: If there is one but it is damaged.
+    """
+    path = picture.with_name(picture.stem + SUFFIX)
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise LabelError(f"{path.name}: is not whole JSON ({error}). Make it again or delete it.") from error
+    return parse_origin(value, name=path.name)

@@ -1,0 +1,66 @@
+"""Divide labelled crops into train and test so that no slide stands on both sides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from cytoseg.errors import LabelError
+from cytoseg.labels.index import LabelledCrop
+
+
+@dataclass(frozen=True)
+class Split:
+    """Crops to learn from and crops to be judged by; their slides differ."""
+
+    train: tuple[LabelledCrop, ...]
+    test: tuple[LabelledCrop, ...]
+
+
+def split_by_slide(
+    crops: Sequence[LabelledCrop], *, test_slides: Sequence[str], test_fraction: float, seed: int
+) -> Split:
+    """Divide crops by their slides.
+
+    Args:
+        crops: All of them.
+        test_slides: Names of the test slides, ``*`` and ``?`` allowed; if empty, chance decides.
+        test_fraction: Share of the slides that chance puts on the test side, 0 to 1: rounded, and at least one slide
+            where there are two or more. Not used when ``test_slides`` are named.
+        seed: Decides which.
+
+    Returns:
+        Both sides, in the order given.
+
+    Raises:
+        LabelError: If a name fits no slide, or a side would be empty.
+    """
+    slides = sorted({crop.slide for crop in crops})
+    test = _named(slides, test_slides) if test_slides else _drawn(slides, test_fraction, seed)
+    split = Split(
+        tuple(crop for crop in crops if crop.slide not in test), tuple(crop for crop in crops if crop.slide in test)
+    )
+    for side, found in (("train", split.train), ("test", split.test)):
+        if not found:
+            raise LabelError(
+                f"the {side} side of the split is empty: {len(test)} of {len(slides)} slides are for testing. "
+                "Label crops of more slides, or change the test slides."
+            )
+    return split
+
+
+def _named(slides: Sequence[str], patterns: Sequence[str]) -> set[str]:
+    missing = [pattern for pattern in patterns if not any(fnmatchcase(slide, pattern) for slide in slides)]
+    if missing:
+        known = ", ".join(slides[:20]) + (", ..." if len(slides) > 20 else "")
+        raise LabelError(f"test slides {', '.join(missing)}: no such slide among ({known}). Correct the name.")
+    return {slide for slide in slides if any(fnmatchcase(slide, pattern) for pattern in patterns)}
+
+
+def _drawn(slides: Sequence[str], fraction: float, seed: int) -> set[str]:
+    count = int(fraction * len(slides) + 0.5)
+    if len(slides) >= 2:
+        count = max(1, count)
+    order = np.random.default_rng(seed).permutation(len(slides))
+    return {slides[i] for i in order[:count]}

@@ -1,0 +1,27 @@
+"""What the words of the report and the review mean, for readers who do not program."""
+
+GLOSSARY: dict[str, str] = {
+    "IoU (intersection over union)": (
+        "How well the predicted area of a class covers the true area: the area that both share, divided by the area "
+        "that either marks. 1 is a perfect match, 0 is no overlap. It is strict with small things: a nucleus 9 pixels "
+        "across, drawn half a pixel too wide all round, already falls to about 0.8."
+    ),
+    "Mean IoU": "The mean over the classes, each counted once, however rare it is.",
+    "95 % interval": (
+        "The test slides are drawn again and again at random; in 95 of 100 draws the number falls inside. "
+        "Few test slides give a wide interval."
+    ),
+    "Dice": "Twice the shared area divided by the sum of both areas; a milder relative of IoU.",
+    "Precision": "Of what was predicted as the class, the share that truly is.",
+    "Recall": "Of what truly is the class, the share that was found.",
+    "Disagreement": (
+        "How much the members of the ensemble contradict each other at a pixel: 0 where all say the same. Bright "
+        "places deserve a look by eye. For a whole crop it is the mean of its most disputed tenth, in nats."
+    ),
+    "Baseline": (
+        "A simpler method, trained and tested on the same crops, for comparison: the ensemble is worth its effort only "
+        "where it stands above."
+    ),
+    "n/a": "Not applicable: the class stands neither in the truth nor in the prediction, so there is nothing to score.",
+    "Confusion matrix": "For each true class (row), where its pixels went (columns). The diagonal is right.",
+}

@@ -1,0 +1,125 @@
+"""Pictures for people: label maps and disagreement laid over a crop, enlarged, and packed for a page."""
+
+import base64
+from collections.abc import Collection, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from cytoseg.errors import CytosegError
+
+RAMP: tuple[tuple[int, int, int], ...] = ((12, 8, 38), (87, 15, 109), (187, 55, 84), (249, 142, 9), (252, 255, 164))
+"""Colours from agreement to disagreement: dark to light, so that they also read in grey and to the colour-blind."""
+
+Colours = Sequence[tuple[int, int, int]]
+Picture = NDArray[np.uint8]
+
+
+def read_rgb(path: Path) -> Picture:
+    """Read a picture file as (H, W, 3) uint8.
+
+    Raises:
+        CytosegError: If the file is missing or is no picture.
+    """
+    return np.asarray(_open(path).convert("RGB"))
+
+
+def read_map(path: Path) -> Picture:
+    """Read a one-channel PNG, ids or grey values, as (H, W) uint8.
+
+    Raises:
+        CytosegError: If the file is missing, is no picture or has colours.
+    """
+    picture = _open(path)
+    if picture.mode not in ("L", "P"):
+        raise CytosegError(f"{path.name}: expected one channel of 8 bits, found mode {picture.mode}.")
+    return np.asarray(picture)
+
+
+def paint_classes(
+    picture: Picture, label_map: Picture, *, colours: Colours, shown: Collection[int], opacity: float
+) -> Picture:
+    """Lay the colours of some classes over a picture.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        label_map: (H, W) uint8 ids; ids beyond the class list, such as ignore, stay unpainted.
+        colours: One colour per class, in the order of the ids.
+        shown: Ids of the classes to paint.
+        opacity: 0 shows the picture alone, 1 hides it under the colours.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    table = np.zeros((256, 3), np.float32)
+    table[: len(colours)] = np.array(colours, np.float32).reshape(-1, 3)
+    painted = np.isin(label_map, [class_id for class_id in shown if class_id < len(colours)])
+    return _blend(picture, table[label_map], painted * np.float32(opacity))
+
+
+def paint_disagreement(picture: Picture, disagreement: Picture, *, opacity: float) -> Picture:
+    """Lay the colours of the ramp over a picture.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        disagreement: (H, W) uint8, 0 where all interpreters agree.
+        opacity: 0 shows the picture alone, 1 the disagreement alone.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    stops = np.linspace(0, 255, len(RAMP))
+    table = np.stack([np.interp(np.arange(256), stops, channel) for channel in zip(*RAMP, strict=True)], axis=1)
+    return _blend(picture, table[disagreement], np.full(disagreement.shape, opacity, np.float32))
+
+
+def enlarge(picture: Picture, factor: int) -> Picture:
+    """Repeat each pixel ``factor`` times both ways, so that small crops can be looked at; (H, W[, 3]) uint8."""
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def enlarge_smoothly(picture: Picture, factor: int) -> Picture:
+    """Enlarge a colour picture (H, W, 3) uint8 with smooth edges; never for ids."""
+    height, width = picture.shape[:2]
+    return np.asarray(Image.fromarray(picture).resize((width * factor, height * factor), Image.Resampling.BICUBIC))
+
+
+def data_uri(path: Path, *, max_px: int, kind: str) -> str:
+    """Pack a picture into text that stands inside an HTML page.
+
+    Args:
+        path: The picture file.
+        max_px: The longest side in the page, in pixels; larger pictures are reduced to it.
+        kind: ``jpeg`` for photographs, ``png`` for curves and flat colours.
+
+    Returns:
+        A data URI.
+
+    Raises:
+        CytosegError: If the file is missing or is no picture.
+    """
+    picture = _open(path).convert("RGB")
+    picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
+    packed = BytesIO()
+    picture.save(packed, kind, optimize=True, **({"quality": 88} if kind == "jpeg" else {}))
+    return f"data:image/{kind};base64,{base64.b64encode(packed.getvalue()).decode('ascii')}"
+
+
+def _open(path: Path) -> Image.Image:
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except FileNotFoundError as error:
+        raise CytosegError(f"{where} is missing. Run the command that writes it again.") from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise CytosegError(f"{where} cannot be read as a picture. Run the command that writes it again.") from error
+
+
+def _blend(picture: Picture, colours: NDArray[np.floating], alpha: NDArray[np.float32]) -> Picture:
+    weight = alpha[..., None]
+    return np.rint(picture * (1 - weight) + colours * weight).astype(np.uint8)

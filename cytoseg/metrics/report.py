@@ -1,0 +1,209 @@
+"""The report of a run: one HTML file that can be mailed, printed and read without this program."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from cytoseg.errors import CytosegError
+from cytoseg.metrics import markup
+from cytoseg.metrics.glossary import GLOSSARY
+from cytoseg.metrics.pictures import data_uri
+from cytoseg.metrics.results import CropScores, Evaluation, ensemble_of, row_shares, score_rows, share_text, worst_first
+from cytoseg.metrics.results_file import read_evaluation
+from cytoseg.metrics.run_folder import (
+    CommandRecord,
+    Provenance,
+    duration_text,
+    is_run,
+    predictions,
+    read_provenance,
+    read_summary,
+    time_text,
+)
+from cytoseg.runs import write_atomically
+
+SHOWN_CROPS = 3
+"""So many of the worst and of the best test crops are shown."""
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write report.html from what stands in a run folder; parts not made yet are named with their command.
+
+    Args:
+        run_folder: The run folder.
+
+    Returns:
+        The path of the report. An older report is replaced only when the new one is complete.
+
+    Raises:
+        CytosegError: If the folder is no run, or if its evaluation.json, run.json or a summary.json is damaged.
+    """
+    if not is_run(run_folder) and not (run_folder / "evaluation").is_dir():
+        raise CytosegError(f"{run_folder}: no run was found here. Make one first with `cytoseg train-ddpm RECIPE`.")
+    evaluation, provenance = read_evaluation(run_folder), read_provenance(run_folder)
+    body = [
+        *_headline(run_folder, evaluation, provenance),
+        *_scores(evaluation),
+        *_confusion(evaluation),
+        *_crops(run_folder, evaluation),
+        *_slides(run_folder),
+        *_training(run_folder),
+        *_provenance(provenance),
+        *_glossary(),
+        "<footer>Made by cytoseg, for research. Not a medical device.</footer>",
+    ]
+    target = run_folder / "report.html"
+    write_atomically(target, markup.page(f"Segmentation report: {run_folder.name}", body))
+    return target
+
+
+def _headline(run: Path, evaluation: Evaluation | None, provenance: Provenance | None) -> list[str]:
+    recipe = evaluation.recipe if evaluation else provenance.recipe if provenance else ""
+    body = [
+        f"<h1>{escape(run.name)}</h1>",
+        f'<p class="soft">Segmentation report, recipe {escape(recipe or "unknown")}',
+    ]
+    best = ensemble_of(evaluation) if evaluation else None
+    if evaluation is None or best is None:
+        sentence = "This run has not been evaluated yet, so there are no scores."
+        return [*body, "</p>", markup.missing(sentence, "cytoseg evaluate RECIPE")]
+    body.append(f", evaluated {escape(time_text(evaluation.created))}.</p>")
+    body.append(
+        f"<p>{escape(best.title)}, trained with {evaluation.train_crops} annotated crops, was tested on "
+        f"{evaluation.test_crops} crops of {evaluation.test_slides} other slides.</p>"
+    )
+    body.append(markup.numbers([("Mean IoU", best.miou), *((f"IoU {s.name}", s.iou) for s in best.classes)]))
+    return body
+
+
+def _scores(evaluation: Evaluation | None) -> list[str]:
+    best = ensemble_of(evaluation) if evaluation else None
+    if evaluation is None or best is None:
+        return []
+    rows = [
+        [*row, duration_text(method.train_s), duration_text(method.predict_s)]
+        for row, method in zip(score_rows(evaluation), evaluation.methods, strict=True)
+    ]
+    details = [
+        [
+            scores.name,
+            share_text(scores.iou.value),
+            *map(share_text, (scores.dice, scores.precision, scores.recall)),
+            f"{scores.pixels:,}",
+        ]
+        for scores in best.classes
+    ]
+    slides = [
+        [slide.slide, str(slide.crops), share_text(slide.miou), *map(share_text, slide.iou)] for slide in best.slides
+    ]
+    names = list(evaluation.class_names)
+    head = ["Method", "Mean IoU", *names, "Training", "Prediction"]
+    return [
+        "<h2>Scores beside the baselines</h2>",
+        "<p>IoU per class: 1 is perfect, 0 is no overlap; in brackets the 95 % interval over test slides.</p>",
+        markup.table(head, rows, main_row=evaluation.methods.index(best)),
+        f"<h3>{escape(best.title)} in detail</h3>",
+        markup.table(["Class", "IoU", "Dice", "Precision", "Recall", "True pixels"], details),
+        f"<h3>{escape(best.title)} by slide</h3>",
+        markup.table(["Slide", "Crops", "Mean IoU", *names], slides),
+    ]
+
+
+def _confusion(evaluation: Evaluation | None) -> list[str]:
+    best = ensemble_of(evaluation) if evaluation else None
+    if evaluation is None or best is None:
+        return []
+    return [
+        "<h2>What is taken for what</h2>",
+        "<p>Each row follows the pixels of one true class: the share, and below it the number, that went to each "
+        "predicted class.</p>",
+        markup.confusion_table(evaluation.class_names, best.confusion, row_shares(best.confusion)),
+    ]
+
+
+def _crops(run: Path, evaluation: Evaluation | None) -> list[str]:
+    if evaluation is None or not evaluation.crops:
+        return []
+    ordered = worst_first([crop for crop in evaluation.crops if crop.miou is not None])
+    worst = ordered[:SHOWN_CROPS]
+    best = ordered[len(worst) :][-SHOWN_CROPS:][::-1]
+    body = [
+        "<h2>Test crops</h2>",
+        "<p>From left to right: the picture, the truth, the prediction, the disagreement of the ensemble.</p>",
+        markup.legend(evaluation),
+    ]
+    for title, crops in (("Lowest mean IoU", worst), ("Highest mean IoU", best)):
+        if crops:
+            body.append(f"<h3>{title}</h3>")
+            body.extend(_crop(run, crop, evaluation.class_names) for crop in crops)
+    return body
+
+
+def _crop(run: Path, crop: CropScores, names: Sequence[str]) -> str:
+    parts = ", ".join(f"{name} {share_text(value)}" for name, value in zip(names, crop.iou, strict=True))
+    caption = f"{crop.crop} (slide {crop.slide}): mean IoU {share_text(crop.miou)}; {parts}"
+    return _picture(run / "evaluation" / crop.folder / "overlay.png", caption, command="evaluate RECIPE", strip=True)
+
+
+def _slides(run: Path) -> list[str]:
+    body = ["<h2>Predicted slides</h2>"]
+    folders = predictions(run)
+    if not folders:
+        return [*body, markup.missing("No slide has been predicted yet.", "cytoseg predict RECIPE SLIDE")]
+    for folder in folders:
+        body.append(f"<h3>{escape(folder.name)}</h3>")
+        body.append(_picture(folder / "preview.png", "Predicted classes", command="predict RECIPE SLIDE"))
+        if (folder / "uncertainty_preview.png").is_file():
+            body.append(_picture(folder / "uncertainty_preview.png", "Uncertainty", command="predict RECIPE SLIDE"))
+        rows = read_summary(folder)
+        if rows:
+            body.append(markup.table(["Summary", ""], rows))
+    return body
+
+
+def _training(run: Path) -> list[str]:
+    samples = "Samples: made up by the model. They should look like your slides; then it knows what cells look like."
+    loss = "Training loss: it should fall and then level off."
+    return [
+        "<h2>How it was trained</h2>",
+        "<h3>Annotated crops</h3>",
+        _picture(run / "labels/contact_sheet.png", "Annotated crops", command="label-import SRC --recipe RECIPE"),
+        "<h3>The diffusion model</h3>",
+        _picture(run / "ddpm/samples.png", samples, command="train-ddpm RECIPE"),
+        _picture(run / "ddpm/loss.png", loss, command="train-ddpm RECIPE"),
+    ]
+
+
+def _provenance(provenance: Provenance | None) -> list[str]:
+    body = ["<h2>Where the numbers come from</h2>"]
+    if provenance is None or not provenance.commands:
+        return [*body, markup.missing("No command has been recorded in this run.", "cytoseg train-ddpm RECIPE")]
+    rows = [_command(entry) for entry in provenance.commands]
+    versions: dict[str, str] = {}
+    for entry in provenance.commands:
+        versions.update(entry.versions)
+    body.append(markup.table(["Command", "Started", "Took", "Seed", "Outcome"], rows))
+    if versions:
+        text = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        body.append(f'<p class="soft">Versions at the last command: {escape(text)}</p>')
+    return body
+
+
+def _command(entry: CommandRecord) -> list[str]:
+    seed = "-" if entry.seed is None else str(entry.seed)
+    return [entry.command, time_text(entry.started), duration_text(entry.seconds), seed, entry.outcome]
+
+
+def _glossary() -> list[str]:
+    entries = "".join(f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>" for word, meaning in GLOSSARY.items())
+    return ["<h2>What the words mean</h2>", f"<dl>{entries}</dl>"]
+
+
+def _picture(path: Path, caption: str, *, command: str, strip: bool = False) -> str:
+    if not path.is_file():
+        return markup.missing(f"{caption.split(':')[0]}: there is no picture yet.", f"cytoseg {command}")
+    kind = "png" if path.name == "loss.png" else "jpeg"
+    try:
+        return markup.figure(data_uri(path, max_px=1400, kind=kind), caption, strip=strip)
+    except CytosegError as error:
+        return markup.missing(str(error))

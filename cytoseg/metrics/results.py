@@ -1,0 +1,163 @@
+"""The result of an evaluation: what each method reached, by class, slide and crop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NOT_APPLICABLE = "n/a"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A share between 0 and 1 with its 95 % interval; each part is None where it does not apply.
+
+    Attributes:
+        value: The share, or None for a class that stands neither in the truth nor in the prediction.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def text(self) -> str:
+        """Write the score for people, such as ``0.62 (0.55-0.68)``, ``0.62`` or ``n/a``."""
+        if self.value is None or self.low is None or self.high is None:
+            return share_text(self.value)
+        return f"{self.value:.2f} ({self.low:.2f}-{self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """What one method reached on one class over all test crops; ``pixels`` counts the class in the truth."""
+
+    name: str
+    iou: Score
+    dice: float | None
+    precision: float | None
+    recall: float | None
+    pixels: int
+
+
+@dataclass(frozen=True)
+class SlideScores:
+    """What one method reached on one slide; ``iou`` follows the class list."""
+
+    slide: str
+    crops: int
+    miou: float | None
+    iou: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """One row of the comparison: the ensemble or a baseline.
+
+    Attributes:
+        key: Short name in the file, such as ``ensemble``.
+        title: Name for people.
+        train_s: Training time in seconds, or None where nothing is trained.
+        predict_s: Prediction time of all test crops in seconds.
+        classes: One entry per class of the class list.
+        miou: Mean IoU over the classes that apply.
+        confusion: (K, K) pixel counts, rows truth, columns prediction.
+        slides: One entry per test slide.
+    """
+
+    key: str
+    title: str
+    train_s: float | None
+    predict_s: float | None
+    classes: tuple[ClassScores, ...]
+    miou: Score
+    confusion: tuple[tuple[int, ...], ...]
+    slides: tuple[SlideScores, ...]
+
+
+@dataclass(frozen=True)
+class CropScores:
+    """One test crop under the ensemble; ``disagreement`` is in nats, ``folder`` stands below evaluation/."""
+
+    crop: str
+    slide: str
+    miou: float | None
+    iou: tuple[float | None, ...]
+    disagreement: float | None
+    folder: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that evaluation.json holds."""
+
+    created: str
+    recipe: str
+    class_names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    train_crops: int
+    test_crops: int
+    test_slides: int
+    methods: tuple[MethodScores, ...]
+    crops: tuple[CropScores, ...]
+
+
+def share_text(value: float | None) -> str:
+    """Write a share with two decimals, or ``n/a`` for None."""
+    return NOT_APPLICABLE if value is None else f"{value:.2f}"
+
+
+def row_shares(confusion: Sequence[Sequence[int]]) -> list[list[float | None]]:
+    """Divide each row by its sum: of the pixels that truly are a class, the share predicted as each class.
+
+    Args:
+        confusion: (K, K) pixel counts, rows truth, columns prediction.
+
+    Returns:
+        (K, K) shares, 0 to 1; None throughout an empty row.
+    """
+    return [[count / sum(row) if sum(row) else None for count in row] for row in confusion]
+
+
+def column_shares(confusion: Sequence[Sequence[int]]) -> list[list[float | None]]:
+    """Divide each column by its sum: of the pixels predicted as a class, the share that truly is each class.
+
+    Args:
+        confusion: (K, K) pixel counts, rows truth, columns prediction.
+
+    Returns:
+        (K, K) shares, 0 to 1; None throughout an empty column.
+    """
+    turned = row_shares(list(zip(*confusion, strict=True)))
+    return [list(row) for row in zip(*turned, strict=True)]
+
+
+def worst_first(crops: Sequence[CropScores], class_id: int | None = None) -> list[CropScores]:
+    """Order crops from the lowest IoU to the highest; those without a value come last.
+
+    Args:
+        crops: The crops of an evaluation.
+        class_id: Order by the IoU of this class, or by the mean over classes if None.
+
+    Returns:
+        The same crops; equal ones in the order of their ids.
+    """
+
+    def place(crop: CropScores) -> tuple[bool, float, str]:
+        value = crop.miou if class_id is None else crop.iou[class_id]
+        return value is None, value or 0.0, crop.crop
+
+    return sorted(crops, key=place)
+
+
+def ensemble_of(evaluation: Evaluation) -> MethodScores | None:
+    """Give the method that the report is about: the ensemble, else the first one, or None if there is none."""
+    named = [method for method in evaluation.methods if method.key == "ensemble"]
+    return next(iter([*named, *evaluation.methods]), None)
+
+
+def score_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Make one row of texts per method: title, mean IoU and each class's IoU, with intervals."""
+    return [
+        [method.title, method.miou.text(), *(scores.iou.text() for scores in method.classes)]
+        for method in evaluation.methods
+    ]

@@ -1,0 +1,175 @@
+"""What stands in a run folder, apart from the evaluation: provenance, slide predictions, and how to say it."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cytoseg.errors import CytosegError
+
+FORMAT = 1
+Row = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class CommandRecord:
+    """One command that worked on the run; texts are empty and numbers None where the file does not say."""
+
+    command: str
+    started: str
+    finished: str
+    seconds: float | None
+    seed: int | None
+    versions: dict[str, str]
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The recipe's name and all commands of a run, the first one first."""
+
+    recipe: str
+    commands: tuple[CommandRecord, ...]
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder is a run: it holds a run.json or a recipe.yaml."""
+    return (folder / "run.json").is_file() or (folder / "recipe.yaml").is_file()
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """List the runs that stand directly in a folder, the latest one first.
+
+    Args:
+        folder: Folder of runs; it need not exist.
+
+    Returns:
+        Run folders by the time their run.json (or recipe.yaml) was last written.
+    """
+    if not folder.is_dir():
+        return []
+
+    def written(run: Path) -> float:
+        return max(path.stat().st_mtime for path in (run / "run.json", run / "recipe.yaml") if path.is_file())
+
+    return sorted(filter(is_run, folder.iterdir()), key=lambda run: (-written(run), run.name))
+
+
+def read_provenance(run: Path) -> Provenance | None:
+    """Read run.json.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        The provenance, or None if there is no run.json.
+
+    Raises:
+        CytosegError: If the file is damaged or of another format.
+    """
+    path = run / "run.json"
+    if not path.is_file():
+        return None
+    record = _read_object(path)
+    if record.get("format") != FORMAT:
+        found = record.get("format")
+        raise CytosegError(f"{run.name}/run.json: format {found} was found, this version reads format {FORMAT}.")
+    commands = record.get("commands", [])
+    if not isinstance(commands, list) or not all(isinstance(entry, dict) for entry in commands):
+        raise CytosegError(f"{run.name}/run.json: 'commands' is not a list of records. Remove the file or restore it.")
+    return Provenance(str(record.get("recipe", "")), tuple(_command(entry) for entry in commands))
+
+
+def predictions(run: Path) -> list[Path]:
+    """List the folders of predicted slides of a run that can be shown, by name."""
+    parent = run / "predictions"
+    if not parent.is_dir():
+        return []
+    return sorted(path for path in parent.iterdir() if any((path / name).is_file() for name in _SHOWN))
+
+
+def read_summary(folder: Path) -> list[Row]:
+    """Read the summary.json of a predicted slide as rows of plain words.
+
+    Args:
+        folder: predictions/<slide>.
+
+    Returns:
+        (what, value) pairs in the order of the file, parts of parts joined with a comma; empty if there is no summary.
+
+    Raises:
+        CytosegError: If the file is damaged.
+    """
+    path = folder / "summary.json"
+    return _rows(_read_object(path), "") if path.is_file() else []
+
+
+def duration_text(seconds: float | None) -> str:
+    """Write a duration for people: ``42 s``, ``12 min 05 s``, ``3 h 20 min``; a dash for None."""
+    if seconds is None:
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def time_text(moment: str) -> str:
+    """Write an ISO time as ``2026-03-01 14:05`` in this computer's time zone; anything else is returned as it is."""
+    try:
+        # A time without a zone is taken as local, so only the one with a zone moves.
+        return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return moment
+
+
+_SHOWN = ("preview.png", "uncertainty_preview.png", "summary.json")
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CytosegError(f"{name}: the file is not complete JSON. Run the command that writes it again.") from error
+    if not isinstance(record, dict):
+        raise CytosegError(f"{name}: the file holds no record. Run the command that writes it again.")
+    return record
+
+
+def _command(entry: dict[str, object]) -> CommandRecord:
+    seconds, seed, versions = entry.get("seconds"), entry.get("seed"), entry.get("versions")
+    return CommandRecord(
+        command=str(entry.get("command", "")),
+        started=str(entry.get("started", "")),
+        finished=str(entry.get("finished", "")),
+        seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        seed=seed if isinstance(seed, int) else None,
+        versions={str(name): str(text) for name, text in versions.items()} if isinstance(versions, dict) else {},
+        outcome=str(entry.get("outcome", "")),
+    )
+
+
+def _rows(value: object, name: str) -> list[Row]:
+    if isinstance(value, dict):
+        prefix = f"{name}, " if name else ""
+        return [row for key, part in value.items() for row in _rows(part, prefix + str(key).replace("_", " "))]
+    if isinstance(value, list):
+        if any(isinstance(part, dict) for part in value):
+            return [row for number, part in enumerate(value, 1) for row in _rows(part, f"{name} {number}")]
+        return [(name, ", ".join(_plain(part) for part in value))]
+    return [(name, _plain(value))]
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

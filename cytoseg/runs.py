@@ -1,0 +1,164 @@
+"""The run folder: what was run when, with which versions, and how it went."""
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+import cytoseg
+
+FORMAT = 1
+_VERSIONED = ("torch", "monai", "denoising-diffusion-pytorch", "numpy", "tifffile", "scikit-image", "scikit-learn")
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: into a temporary file beside it, then renamed.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written; the old file is then still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path with the same suffixes, and rename it to ``path`` if the block ends well.
+
+    For writers that want a file name (images, figures, tables). On any exception the temporary file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """List the versions that decide the numbers: ours, Python's and the main libraries'."""
+    found = {"cytoseg": cytoseg.__version__, "python": platform.python_version()}
+    for name in _VERSIONED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+@contextlib.contextmanager
+def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[dict[str, Any]]:
+    """Record one command in ``run.json``: start, end, seconds, seed, versions and outcome.
+
+    Args:
+        folder: The run folder; made if missing.
+        command: Name of the command.
+        recipe: Name of the recipe.
+        seed: The recipe's seed.
+
+    Yields:
+        The entry; what the block adds to it is kept.
+    """
+    entry: dict[str, Any] = {"command": command, "started": _now(), "seed": seed, "versions": versions()}
+    begin, entry["outcome"] = time.perf_counter(), "failed"
+    try:
+        yield entry
+        entry["outcome"] = "finished"
+    except KeyboardInterrupt:
+        entry["outcome"] = "interrupted"
+        raise
+    finally:
+        entry |= {"finished": _now(), "seconds": round(time.perf_counter() - begin, 2)}
+        _append(folder / "run.json", entry, recipe=recipe)
+
+
+def _append(path: Path, entry: Mapping[str, Any], *, recipe: str) -> None:
+    run = json.loads(path.read_text()) if path.exists() else {"format": FORMAT, "recipe": recipe, "commands": []}
+    run["commands"].append(dict(entry))
+    write_atomically(path, json.dumps(run, indent=1))
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+class MetricsLog:
+    """Appends one JSON object per line to ``metrics.jsonl``, flushed at once so that a killed run keeps its log.
+
+    Args:
+        path: The file; its folder is made if missing.
+        keep_until: When resuming, lines whose ``crops_seen`` is larger are dropped: they will be written again.
+    """
+
+    def __init__(self, path: Path, *, keep_until: int | None = None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [] if keep_until is None else [r for r in read_metrics(path) if r.get("crops_seen", 0) <= keep_until]
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._file: TextIO = path.open("a")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one row."""
+        self._file.write(json.dumps(dict(row)) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read ``metrics.jsonl``; a last line cut short by a kill is left out, a missing file gives an empty list."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+class Interrupt:
+    """Whether Ctrl-C was pressed; long loops look at it between two steps."""
+
+    requested = False
+
+
+@contextlib.contextmanager
+def finish_step_on_interrupt() -> Iterator[Interrupt]:
+    """Let the current step end on Ctrl-C (or SIGTERM) instead of cutting it; pressing it twice stops at once.
+
+    Yields:
+        An object whose ``requested`` becomes True.
+    """
+    interrupt = Interrupt()
+
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        if interrupt.requested:
+            raise KeyboardInterrupt
+        interrupt.requested = True
+
+    try:
+        old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever runs us handles signals
+        yield interrupt
+        return
+    try:
+        yield interrupt
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

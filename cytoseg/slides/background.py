@@ -1,0 +1,104 @@
+"""Where the cells are: a mask made once per slide at low resolution, so that bare glass is not read."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.filters import gaussian, threshold_otsu
+
+from cytoseg.geometry import Region, Size
+from cytoseg.slides.open import read_at
+from cytoseg.slides.slide import Slide
+from cytoseg.slides.tiff import WHITE
+
+_DARKEST_GROUND = 150.0  # bare glass is brighter in every channel, even where the camera was set dark
+_MOST_COLOURED_GROUND = 0.8  # lowest channel over highest: glass may be tinted, but not stained
+_DENSE = 0.2  # all optical densities above count alike, else nuclei stand apart and pale cells go with the glass
+_CLEAR = 0.05  # two groups whose densities differ by less are noise or uneven light, not cells and glass
+
+
+@dataclass(frozen=True)
+class TissueMask:
+    """Which parts of a slide hold cells.
+
+    Attributes:
+        mask: (h, w) bool over the whole slide, True where there are cells.
+        downsample: How many level-0 pixels one pixel of the mask spans.
+    """
+
+    mask: NDArray[np.bool_]
+    downsample: float
+
+    def share(self) -> float:
+        """Fraction of the slide that holds cells, 0 to 1."""
+        return float(self.mask.mean())
+
+    def covers(self, region: Region) -> float:
+        """Fraction of a region's area that holds cells, 0 to 1; what lies outside the slide holds none.
+
+        Args:
+            region: In level-0 pixels.
+        """
+        columns = _touched(region.x, region.width, self.downsample, self.mask.shape[1])
+        rows = _touched(region.y, region.height, self.downsample, self.mask.shape[0])
+        return float(rows @ self.mask @ columns) / (region.width * region.height)
+
+
+def tissue_mask(slide: Slide, *, rule: str, threshold: float, max_px: int = 1024) -> TissueMask:
+    """Find where a slide holds cells, reading it at low resolution and with flat memory.
+
+    Args:
+        slide: An open slide.
+        rule: ``otsu`` finds the border between glass and cells itself: for most slides, also on grey or tinted ground.
+            ``threshold`` takes what is denser than ``threshold``: where Otsu fails. ``none`` takes everything.
+        threshold: For the rule ``threshold``: mean optical density of the three channels against white, such as 0.05.
+        max_px: Longer side of the mask.
+
+    Returns:
+        The mask.
+
+    Raises:
+        SlideError: If the file is damaged.
+        ValueError: If there is no such rule.
+    """
+    full = slide.levels[0].size
+    downsample = max(1.0, max(full.width, full.height) / max_px)
+    size = Size(max(1, round(full.width / downsample)), max(1, round(full.height / downsample)))
+    if rule == "none":
+        return TissueMask(np.ones((size.height, size.width), np.bool_), downsample)
+    if rule not in ("otsu", "threshold"):
+        raise ValueError(f"background rule {rule!r}: must be otsu, threshold or none.")
+    pixels = read_at(slide, Region(0, 0, full.width, full.height), size)
+    return TissueMask(_otsu(pixels) if rule == "otsu" else _denser(pixels, threshold), downsample)
+
+
+def _denser(pixels: NDArray[np.uint8], threshold: float) -> NDArray[np.bool_]:
+    density = _density(pixels, np.full(3, WHITE, np.float32)).mean(axis=2)
+    return np.asarray(density > threshold, np.bool_)
+
+
+def _otsu(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    # The densest channel, because every stain leaves some channel clear.
+    density = np.clip(_density(pixels, _ground(pixels)).max(axis=2), 0, _DENSE)
+    density = gaussian(density, sigma=1)
+    cells = np.asarray(density > threshold_otsu(density), np.bool_)
+    if cells.any() and density[cells].mean() - density[~cells].mean() >= _CLEAR:
+        return cells
+    return np.full(cells.shape, np.median(density) > _CLEAR, np.bool_)
+
+
+def _ground(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Estimate the (3,) colour of bare glass: that of the brightest pixels, unless these are too dark or coloured."""
+    bright = np.percentile(pixels.reshape(-1, 3), 98, axis=0)
+    return np.maximum(bright, max(_DARKEST_GROUND, _MOST_COLOURED_GROUND * bright.max())).astype(np.float32)
+
+
+def _density(pixels: NDArray[np.uint8], ground: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Optical density of each channel against the ground, (H, W, 3), 0 where it is as bright."""
+    return np.log10((ground + 1) / (pixels.astype(np.float32) + 1))
+
+
+def _touched(start: int, length: int, downsample: float, cells: int) -> NDArray[np.float64]:
+    """Level-0 pixels of the stretch from ``start`` that lie in each cell of the mask, (cells,)."""
+    edges = np.clip(np.arange(cells + 1) * downsample, start, start + length)
+    return np.diff(edges)

@@ -1,0 +1,238 @@
+"""Random crops of slides for training: crop i is a function of (seed, i) only."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import (
+    Compose,
+    MapTransform,
+    Randomizable,
+    RandFlipd,
+    RandRotate90d,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    ScaleIntensityRanged,
+    ToTensord,
+)
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cytoseg.devices import seed_for
+from cytoseg.errors import SlideError, report
+from cytoseg.geometry import Region, Size
+from cytoseg.slides.background import TissueMask, tissue_mask
+from cytoseg.slides.open import open_slide, read_at
+from cytoseg.slides.slide import Slide
+
+_MAX_OPEN = 64
+
+
+@dataclass(frozen=True)
+class SlideSource:
+    """One slide that crops may come from.
+
+    Attributes:
+        path: The file.
+        size: Of level 0.
+        side_px: Side of one crop in level-0 pixels.
+        tissue: Where cells are.
+    """
+
+    path: Path
+    size: Size
+    side_px: int
+    tissue: TissueMask
+
+    @property
+    def weight(self) -> float:
+        """How often the slide is chosen: its tissue area counted in crops."""
+        return self.tissue.share() * self.size.width * self.size.height / self.side_px**2
+
+
+def downsample_to(mpp: float | None, slide: Slide, *, assume_mpp: float | None = None) -> float:
+    """Compute how many level-0 pixels one pixel at the recipe's mpp spans.
+
+    Args:
+        mpp: Micrometres per pixel wanted, or None for level 0 as it is.
+        slide: An open slide.
+        assume_mpp: Micrometres per level-0 pixel of a slide that does not say.
+
+    Raises:
+        SlideError: If the recipe gives an mpp and the slide does not say its own: it is not guessed.
+    """
+    if mpp is None:
+        return 1.0
+    found = slide.mpp or assume_mpp
+    if found is None:
+        raise SlideError(
+            f"{slide.path.name}: does not say its micrometres per pixel, and the recipe asks for {mpp}. "
+            "Set slides.assume_mpp to the scanner's value, or slides.mpp=null to take pixels as they are."
+        )
+    return mpp / found
+
+
+def find_tissue(
+    paths: Sequence[Path], *, size_px: int, mpp: float | None, assume_mpp: float | None, rule: str, threshold: float
+) -> list[SlideSource]:
+    """Open each slide once and mark where its cells are.
+
+    Args:
+        paths: Slides.
+        size_px: Side of a crop.
+        mpp: Micrometres per pixel of a crop, or None for level 0 as it is.
+        assume_mpp: Micrometres per level-0 pixel of slides that do not say.
+        rule: Background rule, see ``tissue_mask``.
+        threshold: For the rule ``threshold``.
+
+    Raises:
+        SlideError: All slides that cannot be opened, are smaller than a crop, or hold no cells at all.
+    """
+    sources, problems = [], []
+    for path in paths:
+        try:
+            with open_slide(path) as slide:
+                side = max(1, round(size_px * downsample_to(mpp, slide, assume_mpp=assume_mpp)))
+                size = slide.levels[0].size
+                if min(size.width, size.height) < side:
+                    raise SlideError(
+                        f"{path.name}: {size.width}x{size.height} px, smaller than a crop of {side}x{side}. "
+                        "Leave it out (slides.exclude) or lower crops.size_px."
+                    )
+                sources.append(SlideSource(path, size, side, tissue_mask(slide, rule=rule, threshold=threshold)))
+        except SlideError as error:
+            problems.append(str(error))
+    if not problems and not any(s.weight > 0 for s in sources):
+        problems.append("the background rule finds no cells on any slide. Set slides.background.rule=none.")
+    if problems:
+        raise SlideError(report(problems, what="slides"))
+    return [s for s in sources if s.weight > 0]
+
+
+class OpenSlides:
+    """Keeps the most recently used slides open, in each process its own: handles do not survive a fork or a pickle."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[Path, Slide] = OrderedDict()
+        self._process = os.getpid()
+
+    def get(self, path: Path) -> Slide:
+        """Give the open slide, opening it if need be."""
+        if self._process != os.getpid():
+            self._open, self._process = OrderedDict(), os.getpid()
+        if path not in self._open:
+            self._open[path] = open_slide(path)
+        self._open.move_to_end(path)
+        while len(self._open) > _MAX_OPEN:
+            self._open.popitem(last=False)[1].close()
+        return self._open[path]
+
+    def close(self) -> None:
+        """Close all slides."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+
+class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI's classes are untyped
+    """MONAI transform: put a random tissue crop under each key, reading only that region from an open slide.
+
+    A slide is chosen in proportion to its tissue area, then a tissue place on it as the crop's centre; crops at the
+    edge are moved inside the slide.
+
+    Args:
+        keys: Keys to fill with (3, size, size) uint8.
+        sources: From ``find_tissue``.
+        size_px: Side of the crop.
+    """
+
+    def __init__(self, keys: Sequence[Hashable], *, sources: Sequence[SlideSource], size_px: int) -> None:
+        MapTransform.__init__(self, keys)
+        self._sources = sources
+        self._size_px = size_px
+        weights = np.array([s.weight for s in sources])
+        self._cumulative = np.cumsum(weights / weights.sum())
+        self._places = [np.flatnonzero(s.tissue.mask) for s in sources]
+        self._slides = OpenSlides()
+        self.source, self.region = sources[0], Region(0, 0, 0, 0)
+
+    def randomize(self, data: Any = None) -> None:
+        """Choose the slide and the region."""
+        chosen = min(int(np.searchsorted(self._cumulative, self.R.random_sample())), len(self._sources) - 1)
+        self.source = source = self._sources[chosen]
+        place = int(self._places[chosen][self.R.randint(len(self._places[chosen]))])
+        row, column = divmod(place, source.tissue.mask.shape[1])
+        down_x, down_y = (
+            source.size.width / source.tissue.mask.shape[1],
+            source.size.height / source.tissue.mask.shape[0],
+        )
+        x = (column + self.R.random_sample()) * down_x - source.side_px / 2
+        y = (row + self.R.random_sample()) * down_y - source.side_px / 2
+        self.region = Region(
+            round(min(max(x, 0), source.size.width - source.side_px)),
+            round(min(max(y, 0), source.size.height - source.side_px)),
+            source.side_px,
+            source.side_px,
+        )
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        filled = dict(data)
+        for key in self.keys:
+            self.randomize()
+            slide = self._slides.get(self.source.path)
+            pixels = read_at(slide, self.region, Size(self._size_px, self._size_px))
+            filled[key] = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return filled
+
+
+def augmentation(*, flips: bool, turns: bool, jitter: float) -> list[Callable[..., Any]]:
+    """Make MONAI's flips, quarter turns and per-channel intensity jitter, then scaling to [-1, 1].
+
+    Args:
+        flips: Mirror left-right and up-down, each half of the time.
+        turns: Turn by a multiple of 90 degrees.
+        jitter: Largest relative change of contrast, and half of it of brightness; 0 switches it off.
+    """
+    keys = ["image"]
+    steps: list[Callable[..., Any]] = []
+    if flips:
+        steps += [RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in (0, 1)]
+    if turns:
+        steps.append(RandRotate90d(keys, prob=0.75, max_k=3))
+    if jitter > 0:
+        steps.append(RandScaleIntensityd(keys, factors=jitter, prob=0.5, channel_wise=True))
+        steps.append(RandShiftIntensityd(keys, offsets=127.5 * jitter, prob=0.5, channel_wise=True))
+    steps.append(ScaleIntensityRanged(keys, a_min=0, a_max=255, b_min=-1, b_max=1, clip=True))
+    steps.append(ToTensord(keys, dtype=torch.float32, track_meta=False))
+    return steps
+
+
+class SlideCrops(Dataset[Tensor]):
+    """Crops ``first`` to ``last - 1`` as a map-style data set of (3, size, size) float32 in [-1, 1].
+
+    Args:
+        transforms: ``RandSlideCropd`` followed by ``augmentation``.
+        seed: The recipe's seed.
+        first: Number of the first crop; when resuming, how many have been seen.
+        last: One past the last crop.
+    """
+
+    def __init__(self, transforms: Sequence[Callable[..., Any]], *, seed: int, first: int, last: int) -> None:
+        self._transform = Compose(list(transforms))
+        self._seed, self._first, self._last = seed, first, last
+
+    def __len__(self) -> int:
+        return self._last - self._first
+
+    def __getitem__(self, index: int) -> Tensor:
+        number = self._first + index
+        self._transform.set_random_state(seed=seed_for(self._seed, number, what="crop"))
+        crop: Tensor = self._transform({"image": number})["image"]
+        return crop

@@ -1,0 +1,258 @@
+"""Pictures that are read whole: PNG, JPEG, BMP, WebP and small plain TIFF, as RGB and as one-level slides."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, Image, ImageChops, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Level, Region, Size, overlap
+from cytoseg.slides.tiff import DAMAGE, WHITE, on_white, open_tiff, page_rgb, plausible_mpp, resolution_mpp, to_8bit
+
+MAX_PICTURE_PX = 150_000_000
+"""A picture with more pixels is refused: it is decoded whole, at three bytes a pixel."""
+
+CACHE_BYTES = 256_000_000
+"""Decoded pictures that each process keeps; the newest is kept even if it alone is larger."""
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""The first bytes of TIFF and BigTIFF, little and big endian."""
+
+_ORIENTATION = 274  # the tag's number, the same in EXIF and TIFF
+_TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a.swapaxes(0, 1)[::-1],
+}
+
+
+def read_picture(source: Path | bytes, *, name: str) -> NDArray[np.uint8]:
+    """Read a picture as 8-bit RGB, whatever it is stored as.
+
+    Transparent pictures are laid on white, 16-bit ones are scaled, EXIF rotation is applied.
+
+    Args:
+        source: A file, or the bytes of one.
+        name: What to call it in a message.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        SlideError: If it is missing, damaged, too large, or something that cannot be RGB (float values, several pages).
+    """
+    try:
+        if _is_tiff(source, name):
+            return _read_tiff(source, name)
+        with _open_picture(source, name) as image:
+            _refuse_size(Size(*image.size), name)
+            return _turned(_pixels(image, source), _turn(image))
+    except DAMAGE as error:
+        raise SlideError(f"{name}: the picture is damaged or truncated ({error}). Copy or export it again.") from error
+
+
+class ImageSlide:
+    """A picture as a slide of one level, decoded at the first read and held in a bounded cache shared by all.
+
+    Args:
+        path: The file.
+        assume_mpp: Micrometres per pixel if the file does not say.
+
+    Raises:
+        SlideError: If its header cannot be read, or it is too large to be held whole.
+    """
+
+    def __init__(self, path: Path, assume_mpp: float | None = None) -> None:
+        self.path, self._assume_mpp = Path(path), assume_mpp
+        header = _read_header(self.path)
+        self.mpp = header.mpp or assume_mpp
+        self.levels: Sequence[Level] = (Level(header.size, 1.0),)
+
+    def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
+        """Read a region; see `Slide.read_region`."""
+        size = self.levels[level].size
+        out = np.full((region.height, region.width, 3), WHITE, np.uint8)
+        part = overlap(region, size)
+        if part.width and part.height:
+            pixels = _cache.get(self.path)
+            x, y = part.x - region.x, part.y - region.y
+            out[y : y + part.height, x : x + part.width] = pixels[
+                part.y : part.y + part.height, part.x : part.x + part.width
+            ]
+        return out
+
+    def close(self) -> None:
+        """Do nothing: no file is held open, and the pixels may serve another slide object of the same file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, float | None]]:
+        return type(self), (self.path, self._assume_mpp)
+
+
+class _Cache:
+    """Decoded pictures, oldest use first; the lock is held for bookkeeping only, never while decoding."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[tuple[Path, int, int], NDArray[np.uint8]] = OrderedDict()
+
+    def get(self, path: Path) -> NDArray[np.uint8]:
+        """Give the pixels of a picture, decoding it if it is not held or the file has changed."""
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise SlideError(f"{path.name}: can no longer be read ({error}). Was it moved?") from error
+        key = (path.absolute(), status.st_mtime_ns, status.st_size)
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        pixels = read_picture(path, name=path.name)
+        pixels.flags.writeable = False
+        with self._lock:
+            self._held[key] = pixels
+            while len(self._held) > 1 and sum(held.nbytes for held in self._held.values()) > CACHE_BYTES:
+                self._held.popitem(last=False)
+        return pixels
+
+
+_cache = _Cache()
+
+
+@dataclass(frozen=True)
+class _Header:
+    size: Size
+    mpp: float | None
+
+
+def _read_header(path: Path) -> _Header:
+    try:
+        if _is_tiff(path, path.name):
+            with open_tiff(path, name=path.name) as tif:
+                page = tif.pages[0]
+                size, turn, mpp = (
+                    Size(int(page.imagewidth), int(page.imagelength)),
+                    _tiff_turn(page),
+                    resolution_mpp(page),
+                )
+        else:
+            with _open_picture(path, path.name) as image:
+                size, turn, mpp = Size(*image.size), _turn(image), _dpi_mpp(image)
+    except DAMAGE as error:
+        raise SlideError(f"{path.name}: the header is damaged or truncated ({error}). Copy the file again.") from error
+    _refuse_size(size, path.name)
+    return _Header(Size(size.height, size.width) if turn >= 5 else size, mpp)
+
+
+def _start(source: Path | bytes, name: str) -> bytes:
+    if isinstance(source, bytes):
+        return source[:12]
+    try:
+        with source.open("rb") as file:
+            return file.read(12)
+    except FileNotFoundError as error:
+        raise SlideError(f"{name}: there is no such file ({source}). Check the path.") from error
+    except OSError as error:
+        raise SlideError(f"{name}: cannot be read ({error}).") from error
+
+
+def _is_tiff(source: Path | bytes, name: str) -> bool:
+    return _start(source, name).startswith(TIFF_STARTS)
+
+
+def _open_picture(source: Path | bytes, name: str) -> ImageFile.ImageFile:
+    """Open a picture without decoding it; the format is told by the first bytes, not by the suffix."""
+    start = _start(source, name)
+    file: Any = BytesIO(source) if isinstance(source, bytes) else source
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        image: ImageFile.ImageFile = PngImagePlugin.PngImageFile(file)
+    elif start.startswith(b"\xff\xd8\xff"):
+        image = JpegImagePlugin.JpegImageFile(file)
+    elif start.startswith(b"BM"):
+        image = BmpImagePlugin.BmpImageFile(file)
+    elif start.startswith(b"RIFF") and start[8:] == b"WEBP":
+        image = WebPImagePlugin.WebPImageFile(file)
+    else:
+        what = "is empty" if not start else f"is no picture that cytoseg reads (it starts with {start[:8]!r})"
+        raise SlideError(f"{name}: {what}. Use PNG, JPEG, BMP, WebP or TIFF.")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        image.close()
+        raise SlideError(f"{name}: is an animation of {frames} pictures. Save the one you want.")
+    return image
+
+
+def _refuse_size(size: Size, name: str) -> None:
+    pixels = size.width * size.height
+    if pixels > MAX_PICTURE_PX:
+        raise SlideError(
+            f"{name}: {size.width} x {size.height} is {pixels / 1e6:.0f} million pixels, more than the "
+            f"{MAX_PICTURE_PX / 1e6:.0f} million that are read whole. Convert it to a tiled TIFF, for example with: "
+            "vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
+        )
+
+
+def _pixels(image: ImageFile.ImageFile, source: Path | bytes) -> NDArray[np.uint8]:
+    if image.format == "PNG" and image.tile and "16" in str(image.tile[0]):
+        # Pillow drops the low byte of 16-bit colours and clips 16-bit grey.
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        deep = to_8bit(np.atleast_3d(imagecodecs.png_decode(data)), 16)
+        colour = on_white(deep) if deep.shape[2] in (2, 4) else deep
+        return np.repeat(colour, 3, axis=2) if colour.shape[2] == 1 else colour
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        # Pillow takes all of them for Adobe's, which are stored inverted.
+        return np.asarray(ImageChops.invert(image).convert("RGB"))
+    if image.has_transparency_data:
+        return on_white(np.asarray(image.convert("RGBA")))
+    return np.asarray(image.convert("RGB"))
+
+
+def _read_tiff(source: Path | bytes, name: str) -> NDArray[np.uint8]:
+    with open_tiff(source, name=name) as tif:
+        page = tif.pages[0]
+        more = [other for other in tif.pages[1:] if not other.is_reduced and not page.is_tiled]
+        if more:
+            raise SlideError(f"{name}: holds {len(more) + 1} pages. Save the one you want as a file of its own.")
+        _refuse_size(Size(int(page.imagewidth), int(page.imagelength)), name)
+        pixels = page.asarray()
+        if pixels.ndim == 3 and page.planarconfig == 2:
+            pixels = np.moveaxis(pixels, 0, -1)
+        return _turned(page_rgb(page, np.atleast_3d(pixels)), _tiff_turn(page))
+
+
+def _turned(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(_TURNS[turn](pixels)) if turn in _TURNS else pixels.copy()
+
+
+def _turn(image: Image.Image) -> int:
+    turn = image.getexif().get(_ORIENTATION, 1)
+    return turn if isinstance(turn, int) and turn in _TURNS else 1
+
+
+def _tiff_turn(page: Any) -> int:
+    turn = int(page.tags.valueof(_ORIENTATION, 1))
+    return turn if turn in _TURNS else 1
+
+
+def _dpi_mpp(image: Image.Image) -> float | None:
+    dpi = image.info.get("dpi")
+    if image.format not in ("PNG", "JPEG") or not dpi or 0 in dpi or abs(dpi[0] - dpi[1]) > 0.01 * dpi[0]:
+        return None
+    return plausible_mpp(25400.0 / float(dpi[0]))

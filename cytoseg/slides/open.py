@@ -1,0 +1,185 @@
+"""Finding slides, opening them whatever their format, and reading them at any size."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytoseg.errors import SlideError, report
+from cytoseg.geometry import Region, Size, best_level
+from cytoseg.slides.image import TIFF_STARTS, ImageSlide
+from cytoseg.slides.slide import Slide
+from cytoseg.slides.tiff import TiffSlide, open_tiff
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+TIFF_SUFFIXES = (".tif", ".tiff", ".svs", ".btf", ".tf8")
+VENDOR_SUFFIXES = (".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
+
+SLIDE_SUFFIXES = PICTURE_SUFFIXES + TIFF_SUFFIXES + VENDOR_SUFFIXES
+"""Suffixes of files that can be slides, in lower case."""
+
+LABEL_MAP_SUFFIX = ".labels.ome.tif"
+"""Ending of the label maps that lie beside made slides; such a file is never a slide."""
+
+_BLOCK_PX = 16_000_000  # pixels that `read_at` holds at a time: 48 MB
+
+
+def open_slide(path: Path, *, assume_mpp: float | None = None) -> Slide:
+    """Open a slide, choosing the reader by the file's content, and by its suffix for vendors' formats.
+
+    Args:
+        path: A tiled TIFF or SVS, a picture (PNG, JPEG, BMP, WebP, plain TIFF), or a vendor's format, which needs the
+            extra ``openslide``.
+        assume_mpp: Micrometres per level-0 pixel if the file does not say; a file that says so keeps its own.
+
+    Returns:
+        The open slide, to be closed by the caller.
+
+    Raises:
+        SlideError: If the file is missing, empty, damaged, or of a kind that cannot be read here.
+    """
+    path = Path(path)
+    start = _first_bytes(path)
+    if path.suffix.lower() in VENDOR_SUFFIXES:
+        return _open_vendor(path, assume_mpp)
+    if start.startswith(TIFF_STARTS):
+        with open_tiff(path, name=path.name) as tif:
+            tiled = bool(tif.pages[0].is_tiled)
+        return TiffSlide(path, assume_mpp) if tiled else ImageSlide(path, assume_mpp)
+    if path.suffix.lower() in TIFF_SUFFIXES and start.isascii():
+        raise SlideError(f"{path.name}: is not a TIFF, it starts like text: {start[:12]!r}. Is it a saved error page?")
+    return ImageSlide(path, assume_mpp)
+
+
+def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Path]:
+    """Find the slides of some folders.
+
+    Args:
+        folders: Where to look.
+        include: Globs within each folder, such as ``*.svs``, or ``**/*.svs`` to look in the folders below too;
+            none means every slide directly in the folder.
+        exclude: Globs of what to leave out, compared with the end of the path: ``thumb_*`` or ``old/*.svs``.
+
+    Returns:
+        Paths, sorted, each once. Hidden files and label maps of made slides never count.
+
+    Raises:
+        SlideError: If a folder is missing or is a file, or if nothing is found in all of them.
+    """
+    problems = [problem for folder in folders if (problem := _folder_problem(Path(folder)))]
+    if problems:
+        raise SlideError(report(problems, what="slides"))
+    hits = {hit for folder in folders for glob in include or ("*",) for hit in Path(folder).glob(glob) if _can_be(hit)}
+    found = sorted(hit for hit in hits if not any(PurePath(hit).match(glob) for glob in exclude))
+    if not found:
+        raise SlideError(
+            f"no slide in {', '.join(map(str, folders)) or 'no folder'} (include: {', '.join(include) or '*'}; "
+            f"{len(hits)} left out by exclude). Write **/*.svs to look in the folders below; "
+            f"slides end in {' '.join(SLIDE_SUFFIXES)}."
+        )
+    return found
+
+
+def slide_id(path: Path) -> str:
+    """Name a slide: its file name without the suffix, ``.ome.tif`` being one suffix."""
+    stem = PurePath(path).stem
+    return stem[: -len(".ome")] if stem.lower().endswith(".ome") else stem
+
+
+def read_at(slide: Slide, region: Region, size: Size) -> NDArray[np.uint8]:
+    """Read a region at exactly the size asked for, from the coarsest level that is fine enough.
+
+    Large regions are read piece by piece, so that memory stays flat even if the slide has one level only.
+
+    Args:
+        slide: An open slide.
+        region: In level-0 pixels; what lies outside the slide is white.
+        size: Of the result.
+
+    Returns:
+        (height, width, 3) uint8 RGB; an exact copy of the level where the sizes agree.
+
+    Raises:
+        SlideError: If the file is damaged there.
+    """
+    # The finer of the two directions decides, so that neither is enlarged where the slide has the pixels.
+    level = best_level(slide.levels, min(region.width / size.width, region.height / size.height))
+    return _read_pieces(slide, region, size, level)
+
+
+def _read_pieces(slide: Slide, region: Region, size: Size, level: int) -> NDArray[np.uint8]:
+    source = region.at(slide.levels[level].downsample)
+    if source.width * source.height <= _BLOCK_PX or max(size.width, size.height) == 1:
+        return _resized(slide.read_region(region, level), size)
+    if size.width >= size.height:
+        half = size.width // 2
+        cut = round(region.width * half / size.width)
+        regions = (
+            Region(region.x, region.y, cut, region.height),
+            Region(region.x + cut, region.y, region.width - cut, region.height),
+        )
+        sizes, axis = (Size(half, size.height), Size(size.width - half, size.height)), 1
+    else:
+        half = size.height // 2
+        cut = round(region.height * half / size.height)
+        regions = (
+            Region(region.x, region.y, region.width, cut),
+            Region(region.x, region.y + cut, region.width, region.height - cut),
+        )
+        sizes, axis = (Size(size.width, half), Size(size.width, size.height - half)), 0
+    pieces = [_read_pieces(slide, *piece, level) for piece in zip(regions, sizes, strict=True)]
+    return np.concatenate(pieces, axis=axis)
+
+
+def _resized(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    if (width, height) == (size.width, size.height):
+        return pixels
+    # A box takes whole pixels only: an exact mean where the sizes divide, uneven (aliased) where they do not.
+    exact = width % size.width == 0 and height % size.height == 0
+    method = Image.Resampling.BOX if exact else Image.Resampling.BILINEAR
+    return np.array(Image.fromarray(pixels).resize((size.width, size.height), method))
+
+
+def _open_vendor(path: Path, assume_mpp: float | None) -> Slide:
+    try:
+        from cytoseg.slides.openslide import OpenSlideSlide
+    except (ImportError, OSError) as error:
+        raise SlideError(
+            f"{path.name}: {path.suffix} slides are read by OpenSlide, which is not installed ({error}). "
+            "Install it with: pip install 'cytoseg[openslide]'"
+        ) from error
+    return OpenSlideSlide(path, assume_mpp)
+
+
+def _first_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        raise SlideError(f"{path}: is a folder, not a slide. Name a file in it.")
+    if path.suffix.lower() not in SLIDE_SUFFIXES:
+        raise SlideError(f"{path.name}: unknown suffix {path.suffix!r}. Slides end in {' '.join(SLIDE_SUFFIXES)}.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except FileNotFoundError as error:
+        raise SlideError(f"{path}: there is no such file. Check the path.") from error
+    except OSError as error:
+        raise SlideError(f"{path}: cannot be read ({error}). Check its permissions.") from error
+    if not start:
+        raise SlideError(f"{path.name}: is empty. Copy or download it again.")
+    return start
+
+
+def _folder_problem(folder: Path) -> str:
+    if folder.is_dir():
+        return ""
+    if folder.exists():
+        return f"{folder}: is a file, not a folder. Name the folder, and the file in slides.include."
+    return f"{folder}: there is no such folder. Check slides.folders in the recipe."
+
+
+def _can_be(path: Path) -> bool:
+    name = path.name.lower()
+    suits = name.endswith(SLIDE_SUFFIXES) and not name.endswith(LABEL_MAP_SUFFIX)
+    return suits and not name.startswith(".") and path.is_file()

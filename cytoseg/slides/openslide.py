@@ -1,0 +1,67 @@
+"""Slides in vendors' formats (NDPI, MRXS, SCN, ...) through OpenSlide, which the extra ``openslide`` installs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Level, Region, Size
+from cytoseg.slides.tiff import on_white, plausible_mpp
+
+
+class OpenSlideSlide:
+    """A file that OpenSlide reads, as a slide; transparent parts, where the scanner took no picture, are white.
+
+    Args:
+        path: The file.
+        assume_mpp: Micrometres per level-0 pixel if the file does not say.
+
+    Raises:
+        SlideError: If OpenSlide does not know the format or finds the file damaged.
+    """
+
+    def __init__(self, path: Path, assume_mpp: float | None = None) -> None:
+        self.path, self._assume_mpp = Path(path), assume_mpp
+        try:
+            self._slide = openslide.OpenSlide(self.path)
+        except (openslide.OpenSlideError, OSError) as error:
+            raise SlideError(
+                f"{self.path.name}: OpenSlide cannot open it ({error}). Is it damaged, or without its companion files?"
+            ) from error
+        sizes = [Size(*size) for size in self._slide.level_dimensions]
+        downsamples = [float(value) for value in self._slide.level_downsamples]
+        self.levels: Sequence[Level] = tuple(Level(*pair) for pair in zip(sizes, downsamples, strict=True))
+        self.mpp = _mpp(self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X)) or assume_mpp
+
+    def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
+        """Read a region from one level; see `Slide.read_region`."""
+        size = region.at(self.levels[level].downsample)
+        try:
+            pixels = self._slide.read_region((region.x, region.y), level, (size.width, size.height))
+        except openslide.OpenSlideError as error:
+            raise SlideError(f"{self.path.name}: damaged at {region} ({error}). Copy the file again.") from error
+        return on_white(np.asarray(pixels))
+
+    def close(self) -> None:
+        """Release the file."""
+        self._slide.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, float | None]]:
+        return type(self), (self.path, self._assume_mpp)
+
+
+def _mpp(text: str | None) -> float | None:
+    try:
+        return plausible_mpp(float(text)) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,356 @@
+"""Tiled TIFF slides (SVS, OME-TIFF, BigTIFF): only the tiles that a region touches are read and decoded."""
+
+import math
+import os
+import re
+import struct
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Level, Region, Size, overlap
+
+WHITE = 255
+"""Value of every channel where a slide has no pixels."""
+
+COARSEST_MPP = 20.0
+"""A coarser resolution in a file's tags is a printer's or a screen's: 72 dpi is 353 µm per pixel."""
+
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,  # tifffile.TiffFileError is one
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    MemoryError,
+    RuntimeError,  # imagecodecs' errors are such
+    SyntaxError,  # Pillow's for a broken header
+    struct.error,
+)
+"""What parsers of picture files raise on damaged bytes."""
+
+_KINDS = {"MINISWHITE": 1, "MINISBLACK": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3, "SEPARATED": 4}
+_PREMULTIPLIED, _ALPHA = 1, 2  # values of the tag ExtraSamples; 0 says nothing about the channel
+_APERIO_YCBCR = 33003  # JPEG 2000 whose colours are not turned back by the codec
+_MICROMETRES = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+_CONVERT = "convert it, for example with: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
+
+
+def to_8bit(pixels: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """Scale unsigned values of any depth to 0 to 255, rounded, so that white stays white.
+
+    Args:
+        pixels: Any shape, unsigned integers or bool below 2**bits.
+        bits: 1 to 16.
+
+    Returns:
+        The same shape, uint8.
+    """
+    if bits == 8:
+        return pixels.astype(np.uint8, copy=False)
+    largest = 2**bits - 1
+    return np.asarray((pixels.astype(np.uint32) * 255 + largest // 2) // largest, np.uint8)
+
+
+def on_white(pixels: NDArray[np.uint8], *, premultiplied: bool = False) -> NDArray[np.uint8]:
+    """Lay a picture that is partly transparent on white.
+
+    Args:
+        pixels: (H, W, C + 1) uint8, the last channel is the alpha.
+        premultiplied: Say True if the colours were already multiplied by their alpha.
+
+    Returns:
+        (H, W, C) uint8.
+    """
+    colour, alpha = pixels[..., :-1].astype(np.uint16), pixels[..., -1:].astype(np.uint16)
+    if premultiplied:
+        return np.asarray(np.minimum(colour + (WHITE - alpha), WHITE), np.uint8)
+    return np.asarray((colour * alpha + WHITE * (WHITE - alpha) + 127) // 255, np.uint8)
+
+
+def open_tiff(source: Path | bytes, *, name: str) -> Any:
+    """Open a TIFF file and refuse what its first page or its number of pages makes unreadable.
+
+    Args:
+        source: A file, or the bytes of one.
+        name: What to call it in a message.
+
+    Returns:
+        tifffile.TiffFile, to be closed by the caller.
+
+    Raises:
+        SlideError: If it is no TIFF, is damaged, or holds something else than one RGB, grey or palette picture.
+    """
+    try:
+        tif = tifffile.TiffFile(BytesIO(source) if isinstance(source, bytes) else source)
+    except DAMAGE as error:
+        raise SlideError(f"{name}: not a readable TIFF ({error}). It may be truncated: copy it again.") from error
+    try:
+        _check_page(tif.pages[0], name)
+        if planes := _planes(tif):
+            raise SlideError(f"{name}: holds {planes}, cytoseg reads single planes in RGB. Export one plane of it.")
+    except DAMAGE as error:
+        tif.close()
+        raise SlideError(f"{name}: the TIFF header is damaged or truncated ({error}). Copy the file again.") from error
+    except SlideError:
+        tif.close()
+        raise
+    return tif
+
+
+def page_rgb(page: Any, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Turn decoded pixels of a page into RGB.
+
+    Args:
+        page: The tifffile.TiffPage that they come from.
+        pixels: (H, W, S), S samples as the page stores them.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    kind = page.photometric.name
+    if kind == "PALETTE":
+        table = np.asarray(page.colormap).T
+        # Some old writers fill the 16-bit table with 8-bit values.
+        return np.asarray(to_8bit(table, 16 if table.max() > WHITE else 8)[pixels[..., 0]], np.uint8)
+    colour = to_8bit(pixels, page.bitspersample)
+    if kind == "MINISWHITE":
+        colour = np.concatenate([WHITE - colour[..., :1], colour[..., 1:]], axis=-1)
+    if page.compression == _APERIO_YCBCR or (
+        kind == "YCBCR" and page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS
+    ):
+        colour = _from_ycbcr(colour)
+    if kind == "SEPARATED":
+        ink = WHITE - colour[..., :4].astype(np.uint16)
+        return ((ink[..., :3] * ink[..., 3:] + 127) // 255).astype(np.uint8)
+    extra = _extra(page)
+    if extra and extra[0] in (_PREMULTIPLIED, _ALPHA):
+        colour = on_white(colour, premultiplied=extra[0] == _PREMULTIPLIED)
+    return np.repeat(colour[..., :1], 3, axis=-1) if _KINDS[kind] == 1 else colour[..., :3]
+
+
+def resolution_mpp(page: Any) -> float | None:
+    """Read micrometres per pixel from a page's resolution tags; None unless they can be a microscope's."""
+    tag, unit = page.tags.valueof("XResolution"), page.tags.valueof("ResolutionUnit")
+    micrometres = {2: 25400.0, 3: 10000.0}.get(int(unit) if unit is not None else 0)
+    if micrometres is None or tag is None or 0 in tag:
+        return None
+    return plausible_mpp(micrometres * tag[1] / tag[0])
+
+
+def plausible_mpp(mpp: float) -> float | None:
+    """Keep a resolution only if a microscope can have it, else None."""
+    return mpp if 0.01 < mpp < COARSEST_MPP else None
+
+
+class TiffSlide:
+    """A tiled TIFF as a slide; levels in SubIFDs (OME-TIFF) or one page after another (SVS).
+
+    Regions may be read from several threads at once.
+
+    Args:
+        path: The file.
+        assume_mpp: Micrometres per level-0 pixel if the file does not say.
+
+    Raises:
+        SlideError: If it is no tiled TIFF, is damaged or truncated, or is not one RGB or grey picture.
+    """
+
+    def __init__(self, path: Path, assume_mpp: float | None = None) -> None:
+        self.path, self._assume_mpp = Path(path), assume_mpp
+        with open_tiff(self.path, name=self.path.name) as tif:
+            if not tif.pages[0].is_tiled:
+                raise SlideError(f"{self.path.name}: is a TIFF without tiles. Open it with open_slide, or {_CONVERT}")
+            try:
+                self._pages = _pyramid(tif)
+                self.mpp = _mpp(tif) or assume_mpp
+                self._tiles = [_TileTable(page, self.path) for page in self._pages]
+            except DAMAGE as error:
+                raise SlideError(f"{self.path.name}: the TIFF is damaged ({error}). Copy the file again.") from error
+        sizes = [Size(int(page.imagewidth), int(page.imagelength)) for page in self._pages]
+        self.levels: Sequence[Level] = tuple(Level(size, _downsample(sizes[0], size)) for size in sizes)
+        # Read with pread only: no shared file position, so threads and forked workers do not disturb each other.
+        self._file = self.path.open("rb", buffering=0)
+
+    def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
+        """Read a region from one level; see `Slide.read_region`."""
+        wanted = region.at(self.levels[level].downsample)
+        page, tiles = self._pages[level], self._tiles[level]
+        out = np.full((wanted.height, wanted.width, 3), WHITE, np.uint8)
+        part = overlap(wanted, self.levels[level].size)
+        if not part.width or not part.height:
+            return out
+        for y in range(part.y // tiles.height * tiles.height, part.y + part.height, tiles.height):
+            for x in range(part.x // tiles.width * tiles.width, part.x + part.width, tiles.width):
+                samples = tiles.read(self._file.fileno(), x, y)
+                if samples is None:
+                    continue
+                top, left = max(y, part.y), max(x, part.x)
+                bottom, right = min(y + tiles.height, part.y + part.height), min(x + tiles.width, part.x + part.width)
+                out[top - wanted.y : bottom - wanted.y, left - wanted.x : right - wanted.x] = page_rgb(
+                    page, samples[top - y : bottom - y, left - x : right - x]
+                )
+        return out
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, float | None]]:
+        return type(self), (self.path, self._assume_mpp)
+
+
+class _TileTable:
+    """Where the tiles of one page lie in the file, and how to decode them."""
+
+    def __init__(self, page: Any, path: Path) -> None:
+        self._path = path
+        self.width, self.height = int(page.tilewidth), int(page.tilelength)
+        self._columns = math.ceil(page.imagewidth / self.width)
+        self._planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
+        self._per_plane = self._columns * math.ceil(page.imagelength / self.height)
+        self._offsets = np.asarray(page.dataoffsets, np.int64)
+        self._counts = np.asarray(page.databytecounts, np.int64)
+        self._decode, self._tables = page.decode, {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+        expected = self._per_plane * self._planes
+        if len(self._offsets) != expected or len(self._counts) != expected:
+            raise SlideError(
+                f"{path.name}: lists {len(self._offsets)} tiles where {expected} are needed. Copy it again."
+            )
+        beyond = np.flatnonzero(self._offsets + self._counts > path.stat().st_size)
+        if len(beyond):
+            raise SlideError(
+                f"{path.name}: truncated, tile {beyond[0]} of {expected} lies beyond the end of the file "
+                f"({len(beyond)} tiles are missing). Copy the file again."
+            )
+
+    def read(self, descriptor: int, x: int, y: int) -> NDArray[Any] | None:
+        """Decode the tile whose corner is (x, y) to (H, W, S); None where the file leaves it out."""
+        first = y // self.height * self._columns + x // self.width
+        planes = []
+        for index in range(first, first + self._planes * self._per_plane, self._per_plane):
+            count, offset = int(self._counts[index]), int(self._offsets[index])
+            if not count:
+                return None
+            data = os.pread(descriptor, count, offset)
+            if len(data) < count:
+                raise SlideError(f"{self._path.name}: truncated, tile {index} is cut off. Copy the file again.")
+            try:
+                planes.append(self._decode(data, index, **self._tables)[0][0])
+            except DAMAGE as error:
+                message = f"{self._path.name}: tile {index} at x {x}, y {y} is damaged ({error}). Copy the file again."
+                raise SlideError(message) from error
+        return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+
+
+def _extra(page: Any) -> tuple[int, ...]:
+    return tuple(int(sample) for sample in page.extrasamples or ())
+
+
+def _check_page(page: Any, name: str) -> None:
+    bits, kind, extra = page.bitspersample, getattr(page.photometric, "name", str(page.photometric)), _extra(page)
+    colours = int(page.samplesperpixel) - len(extra)
+    found = None
+    if page.sampleformat != 1 or not isinstance(bits, int) or bits > 16:
+        numbers = {1: "unsigned", 2: "signed", 3: "floating point"}.get(page.sampleformat, "unusual")
+        found = f"{bits}-bit {numbers} values, not 8 or 16-bit unsigned ones"
+    elif page.imagedepth > 1:
+        found = f"a volume of {page.imagedepth} planes"
+    elif kind not in _KINDS:
+        found = f"colours of the kind {kind}"
+    elif colours != _KINDS[kind] or len(extra) > 1 or (_KINDS[kind] == 1 and extra == (0,)):
+        found = f"{page.samplesperpixel} channels of the kind {kind}"
+    elif page.compression not in tifffile.TIFF.DECOMPRESSORS or page.compression == 6:
+        found = f"the compression {getattr(page.compression, 'name', page.compression)}"
+    elif 0 in (page.imagewidth, page.imagelength):
+        found = "no pixels"
+    if found:
+        raise SlideError(f"{name}: holds {found}, which cytoseg does not read. Export it as 8-bit RGB.")
+
+
+def _planes(tif: Any) -> str:
+    """Say what a stack holds besides one plane, such as "3 z-planes"; empty if there is one plane only."""
+    ome = _ome_pixels(tif)
+    imagej = (tif.imagej_metadata or {}) if tif.is_imagej else {}
+    first = tif.pages[0]
+    size = first.shape, first.photometric
+    same = sum((page.shape, page.photometric) == size and not page.is_reduced for page in tif.pages)
+    count = max(same, int(imagej.get("images", 1)))
+    if count < 2:
+        return ""
+    names = {"z-planes": ("SizeZ", "slices"), "time points": ("SizeT", "frames"), "channels": ("SizeC", "channels")}
+    for word, (key, imagej_key) in names.items():
+        if int(ome.get(key, imagej.get(imagej_key, 1))) == count:
+            return f"{count} {word}"
+    return f"{count} pages of one size (z-planes, channels or time points)"
+
+
+def _pyramid(tif: Any) -> list[Any]:
+    """Find the pages that show the first page coarser; labels, macros and thumbnails do not fit and are passed over."""
+    first = tif.pages[0]
+    levels = [first]
+    for page in [*(first.pages or ()), *tif.pages[1:]]:
+        ratio = first.imagewidth / page.imagewidth, first.imagelength / page.imagelength
+        # One pixel of rounding in the smaller picture, at most 2 % in the larger.
+        same_view = abs(ratio[0] - ratio[1]) <= max(ratio) * max(0.02, 1 / page.imagewidth, 1 / page.imagelength)
+        finer = page.imagewidth < levels[-1].imagewidth and page.imagelength < levels[-1].imagelength
+        if page.is_tiled and same_view and finer and page.dtype == first.dtype:
+            levels.append(page)
+    return levels
+
+
+def _downsample(full: Size, size: Size) -> float:
+    """Tell how many level-0 pixels one pixel spans: a whole number if the sizes allow it, rounded up or down."""
+    ratio = (full.width / size.width + full.height / size.height) / 2
+    whole = max(1, round(ratio))
+    pairs = ((full.width, size.width), (full.height, size.height))
+    return float(whole) if all(large // whole <= small <= -(-large // whole) for large, small in pairs) else ratio
+
+
+def _mpp(tif: Any) -> float | None:
+    ome = _ome_pixels(tif)
+    unit = _MICROMETRES.get(ome.get("PhysicalSizeXUnit", "µm"))
+    if unit is not None and "PhysicalSizeX" in ome:
+        try:
+            return plausible_mpp(float(ome["PhysicalSizeX"]) * unit)
+        except ValueError:
+            return None
+    page = tif.pages[0]
+    aperio = re.search(r"MPP\s*=\s*([0-9.]+)", page.description or "")
+    if aperio and aperio.group(1).count(".") < 2:
+        return plausible_mpp(float(aperio.group(1)))
+    return resolution_mpp(page)
+
+
+def _ome_pixels(tif: Any) -> dict[str, str]:
+    """Attributes of the first Pixels element of OME-XML; empty where there is none to be read."""
+    try:
+        root = ElementTree.fromstring(tif.ome_metadata) if tif.is_ome else None
+    except ElementTree.ParseError:
+        root = None
+    found = (
+        next((element for element in root.iter() if element.tag.endswith("Pixels")), None) if root is not None else None
+    )
+    return dict(found.attrib) if found is not None else {}
+
+
+def _from_ycbcr(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn full-range YCbCr into RGB (ITU-T T.871, JFIF)."""
+    y, cb, cr = (pixels[..., i].astype(np.float32) - (0, 128, 128)[i] for i in range(3))
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    return np.asarray(np.clip(np.rint(rgb), 0, 255), np.uint8)

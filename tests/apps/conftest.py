@@ -1,0 +1,60 @@
+"""A made run whose numbers are known, and the review app over it."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+TESTS = Path(__file__).parents[1]
+APP = TESTS.parent / "apps" / "review" / "app.py"
+
+
+@pytest.fixture
+def made_run(tmp_path: Path) -> Path:
+    """runs/quickstart with every part; each crop is 4x4: a grey picture, truth all 1, prediction half 1, half 2."""
+    run = tmp_path / "runs" / "quickstart"
+    shutil.copytree(TESTS / "apps" / "made_run", run)
+    grey = Image.new("RGB", (4, 4), (100, 100, 100))
+    for crop in json.loads((run / "evaluation" / "evaluation.json").read_text())["crops"]:
+        folder = run / "evaluation" / crop["folder"]
+        folder.mkdir(parents=True)
+        grey.save(folder / "image.png")
+        Image.new("RGB", (16, 4), (90, 90, 90)).save(folder / "overlay.png")
+        Image.fromarray(np.full((4, 4), 1, np.uint8)).save(folder / "truth.png")
+        Image.fromarray(np.repeat([1, 2], 8).astype(np.uint8).reshape(4, 4)).save(folder / "prediction.png")
+        Image.fromarray(np.full((4, 4), 51, np.uint8)).save(folder / "disagreement.png")
+    for name in ("ddpm/samples.png", "ddpm/loss.png", "labels/contact_sheet.png", "predictions/smear_D/preview.png"):
+        (run / name).parent.mkdir(exist_ok=True)
+        grey.save(run / name)
+    return run
+
+
+@pytest.fixture
+def bare_run(made_run: Path) -> Path:
+    """A second, older run that has only a recipe."""
+    run = made_run.parent / "only a recipe"
+    run.mkdir()
+    (run / "recipe.yaml").write_text("name: bare\n")
+    os.utime(run / "recipe.yaml", (1, 1))
+    return run
+
+
+@pytest.fixture
+def review(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., AppTest]:
+    """Open a page of the review over tmp_path/runs, with more arguments if given."""
+    monkeypatch.setenv("CYTOSEG_RUNS", str(tmp_path / "runs"))
+    monkeypatch.syspath_prepend(str(APP.parent))  # `streamlit run` does this itself
+
+    def open_page(page: str, *arguments: str) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["app.py", *arguments])
+        app = AppTest.from_file(str(APP), default_timeout=30).run()
+        return app if page == "app" else app.switch_page(f"pages/{page}.py").run()
+
+    return open_page

@@ -1,0 +1,106 @@
+"""The review over a made run, served by Streamlit, and a headless Chromium to look at it."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+from playwright.sync_api import Browser, sync_playwright
+
+TESTS = Path(__file__).parents[1]
+APP = TESTS.parent / "apps" / "review" / "app.py"
+SIDE_PX = 128
+
+
+def _cells(generator: np.random.Generator, *, shift_px: int) -> tuple[Image.Image, Image.Image]:
+    """A picture of three cells, and its label map drawn ``shift_px`` beside them."""
+    picture, labels = Image.new("RGB", (SIDE_PX, SIDE_PX), (238, 232, 228)), Image.new("L", (SIDE_PX, SIDE_PX))
+    drawn, marked = ImageDraw.Draw(picture), ImageDraw.Draw(labels)
+    for tint in ((150, 190, 200), (226, 160, 170), (170, 170, 210)):
+        x, y = generator.integers(25, SIDE_PX - 25, 2).tolist()
+        for radius, colour, class_id in ((26, tint, 1), (6, (70, 50, 110), 2)):
+            drawn.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
+            left = x + shift_px
+            marked.ellipse((left - radius, y - radius, left + radius, y + radius), class_id)
+    return picture.filter(ImageFilter.GaussianBlur(1)), labels
+
+
+def _draw(run: Path) -> None:
+    crops = json.loads((run / "evaluation" / "evaluation.json").read_text())["crops"]
+    for number, crop in enumerate(crops):
+        folder = run / "evaluation" / crop["folder"]
+        folder.mkdir(parents=True)
+        picture, truth = _cells(np.random.default_rng(number), shift_px=0)
+        _, prediction = _cells(np.random.default_rng(number), shift_px=5)
+        wrong = np.asarray(truth) != np.asarray(prediction)
+        disputed = Image.fromarray((wrong * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(3))
+        parts = {"image": picture, "truth": truth, "prediction": prediction, "disagreement": disputed}
+        for name, part in parts.items():
+            part.save(folder / f"{name}.png")
+    sheet = Image.new("RGB", (SIDE_PX * 4, SIDE_PX * 2))
+    for number in range(8):
+        picture, _ = _cells(np.random.default_rng(100 + number), shift_px=0)
+        sheet.paste(picture, (number % 4 * SIDE_PX, number // 4 * SIDE_PX))
+    slide = run / "predictions" / "smear_D"
+    for folder, name in ((run / "ddpm", "samples"), (run / "labels", "contact_sheet"), (slide, "preview")):
+        folder.mkdir(exist_ok=True)
+        sheet.save(folder / f"{name}.png")
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the review over a made run on a free port; its address without the last slash."""
+    runs = tmp_path_factory.mktemp("served") / "runs"
+    shutil.copytree(TESTS / "apps" / "made_run", runs / "quickstart")
+    _draw(runs / "quickstart")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
+    command = [sys.executable, "-m", "streamlit", "run", str(APP), *flags, "--browser.gatherUsageStats", "false"]
+    with subprocess.Popen(
+        [*command, "--", "--runs", str(runs), "--run", str(runs / "quickstart")],
+        cwd=runs.parent,
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def _wait_for(health: str, server: subprocess.Popen[bytes], *, wait_s: float = 40) -> None:
+    end = time.monotonic() + wait_s
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            with urllib.request.urlopen(health, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"Streamlit did not answer within {wait_s} s (exit status {server.poll()}).")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium, headless; tests are skipped where there is none."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield browser
+        browser.close()

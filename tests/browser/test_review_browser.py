@@ -1,0 +1,52 @@
+"""Every page of the review in a real browser: no exception box, known numbers, nothing wider than the screen."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+pytestmark = pytest.mark.browser
+
+PAGES = {
+    "": ["Runs", "quickstart", "Annotated crops"],
+    "iou": ["Per-class IoU", "0.62 (0.55-0.68)", "n/a", "Random forest on 72 filters"],
+    "confusion": ["Confusion matrix", "77.5 %", "n/a"],
+    "gallery": ["Test crops, worst first", "smear_A_0_512", "0.71"],
+    "crop": ["Crop view", "1 of 6", "0.41"],
+    "slides": ["Predicted slides", "Predicted classes"],
+}
+
+
+def _open(page: Page, address: str, path: str) -> None:
+    page.goto(f"{address}/{path}")
+    expect(page.locator("h1").first).to_contain_text(PAGES[path][0], timeout=30_000)
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=30_000)
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+@pytest.mark.parametrize("path", PAGES)
+def test_page_shows_known_numbers(chromium: Browser, address: str, tmp_path: Path, path: str, width: int) -> None:
+    page = chromium.new_page(viewport={"width": width, "height": 1000})
+    try:
+        _open(page, address, path)
+        for text in PAGES[path]:
+            expect(page.get_by_test_id("stMain").get_by_text(text).first).to_be_visible(timeout=10_000)
+        page.screenshot(path=tmp_path / f"{path or 'runs'}_{width}.png")
+        assert page.get_by_test_id("stException").count() == 0
+        assert page.get_by_test_id("stAlertContentError").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    finally:
+        page.close()
+
+
+def test_gallery_opens_the_chosen_crop(chromium: Browser, address: str) -> None:
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    try:
+        _open(page, address, "gallery")
+        page.get_by_role("button", name="Look closer").nth(1).click()
+        expect(page.get_by_text("2 of 6")).to_be_visible(timeout=20_000)
+        page.get_by_role("button", name="Next").click()
+        expect(page.get_by_text("3 of 6")).to_be_visible(timeout=20_000)
+        assert page.get_by_test_id("stException").count() == 0
+    finally:
+        page.close()
