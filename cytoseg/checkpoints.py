@@ -111,7 +111,8 @@ def _load_group(path: Path, sha256: str) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: missing. Use another checkpoint.") from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise CheckpointError(f"{path}: damaged (its content does not match its hash). Use another checkpoint.")
-    return safetensors.torch.load(data)
+    tensors: dict[str, Tensor] = safetensors.torch.load(data)
+    return tensors
 
 
 def find_checkpoints(folder: Path) -> list[Path]:

@@ -25,7 +25,7 @@ class Background(_Section):
     """How glass is told from cells, once per slide at low resolution."""
 
     rule: Literal["otsu", "threshold", "none"] = "otsu"
-    """otsu finds the darkness that parts glass from cells by itself; threshold uses the value below; none takes everything."""
+    """otsu finds the darkness that parts glass from cells; threshold uses the value below; none takes everything."""
     threshold: Annotated[float, Field(gt=0, lt=3)] = 0.08
     """Mean optical density above which a place holds cells; for the rule threshold."""
 
@@ -141,7 +141,7 @@ class Features(_Section):
     timesteps: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """Noise levels at which features are taken; null with snr_db null is 50, 100, 150."""
     snr_db: tuple[float, ...] | None = None
-    """Noise levels by signal-to-noise ratio in decibels, which means the same on every schedule; instead of timesteps."""
+    """Noise levels by signal-to-noise ratio in decibels, the same on every schedule; instead of timesteps."""
     scale: Literal[1, 2, 4] = 1
     """Enlarges the input before the network; 2 helps for objects of a few pixels and costs four times the work."""
     noise_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

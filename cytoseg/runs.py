@@ -90,7 +90,8 @@ def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[
 
 
 def _append(path: Path, entry: Mapping[str, Any], *, recipe: str) -> None:
-    run = json.loads(path.read_text()) if path.exists() else {"format": FORMAT, "recipe": recipe, "commands": []}
+    new: dict[str, Any] = {"format": FORMAT, "recipe": recipe, "commands": []}
+    run = json.loads(path.read_text()) if path.exists() else new
     run["commands"].append(dict(entry))
     write_atomically(path, json.dumps(run, indent=1))
 

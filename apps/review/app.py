@@ -90,7 +90,7 @@ def main() -> None:
     st.title("Runs")
     st.dataframe(pd.DataFrame([_overview(run) for run in state.all_runs()]), hide_index=True)
     run = state.run_folder()
-    st.header(state.plain(run.resolve().name), divider="gray")
+    st.header(state.plain(run.resolve().name))
     provenance = state.guarded(lambda: read_provenance(run))
     if provenance is not None and provenance.recipe:
         st.caption(f"Made with the recipe {state.plain(provenance.recipe)}.")

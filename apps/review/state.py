@@ -65,6 +65,7 @@ def _style() -> None:
     st.html(
         "<style>[data-testid='stMainBlockContainer']{padding:3.2rem 2.5rem 4rem;max-width:1720px}"
         "h1{font-size:1.9rem!important;padding-top:0!important}"
+        "h2{font-size:1.5rem!important}h3{font-size:1.2rem!important;padding-top:.6rem!important}"
         ".swatch{display:inline-block;width:.9em;height:.9em;border-radius:3px;margin:0 .45em -1px 0;"
         "border:1px solid rgba(0,0,0,.35)}.soft{color:#5a6675}</style>"
     )

@@ -14,9 +14,9 @@ def _define_missing_operators() -> None:
     Its compiled library cannot load there, so its Python code registers shape rules for operators nobody defined.
     Known upstream as pytorch/vision issues 9077 and 9085. Nothing here calls them: only their names are needed.
     """
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call] # torch leaves it untyped
     for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call] # same
     _kept_alive.append(library)  # the definitions vanish with the object
 
 

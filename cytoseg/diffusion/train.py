@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -135,7 +135,7 @@ def train_steps(
 def _loss(diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, *, accelerator: Accelerator) -> Tensor:
     device = accelerator.device
     x0 = x0.to(device, memory_format=torch.channels_last)
-    p_losses: Callable[..., Tensor] = diffusion.p_losses
+    p_losses = cast(Callable[..., Tensor], diffusion.p_losses)
     return p_losses(x0, t.to(device), noise=eps.to(device))
 
 

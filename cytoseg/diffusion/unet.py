@@ -60,7 +60,8 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
     differ = [f"{k} {a[k]} there, {b[k]} in the recipe" for k in b if a[k] != b[k]]
     if differ:
         raise CheckpointError(
-            f"{where}: a checkpoint of another architecture ({'; '.join(differ)}). Use its recipe or another run folder."
+            f"{where}: a checkpoint of another architecture ({'; '.join(differ)}). "
+            "Use its recipe or another run folder."
         )
 
 
@@ -127,9 +128,10 @@ def tapped(unet: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]
     """
     seen: dict[str, Tensor] = {}
     handles = []
+    ups: Any = unet.ups  # a list of lists of modules, which nn.Module's attributes cannot say
     for name in names:
         block, part = name.split(".")
-        block1, block2, _attention, upsample = unet.ups[int(block.removeprefix("block"))]
+        block1, block2, _attention, upsample = ups[int(block.removeprefix("block"))]
         if part == "attention":
             handles.append(upsample.register_forward_pre_hook(_keep_input(seen, name)))
         else:

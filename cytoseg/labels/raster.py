@@ -62,9 +62,10 @@ def ring_centres(points: NDArray[np.float64], size: Size) -> Stamp:
     row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     crossing = x0[edge] + (row + 0.5 - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
     column = np.clip(np.ceil(crossing - 0.5), 0, window.width).astype(np.int64)
-    turns = np.zeros((window.height, window.width + 1), np.int64)
-    np.add.at(turns, (row, column), 1)
-    return Stamp(window.x, window.y, np.cumsum(turns[:, :-1], axis=1) % 2 == 1)
+    # Every crossing turns inside to outside or back for all pixels to its right.
+    turns = np.zeros((window.height, window.width + 1), np.bool_)
+    np.logical_xor.at(turns, (row, column), True)
+    return Stamp(window.x, window.y, np.logical_xor.accumulate(turns[:, :-1], axis=1))
 
 
 def ring_outline(points: NDArray[np.float64], size: Size) -> Stamp:

@@ -225,8 +225,10 @@ def _read_mask_item(pair: MaskPair, job: Job) -> Reading | None:
 def unknown_message(job: Job) -> str:
     """List all unknown class names with counts in one sentence, and say what to do."""
     names = job.classes.names
-    found = ", ".join(f"'{n}' ({c} shapes, first {job.first[n]})" for n, c in job.unknown.most_common())
-    close = {name: get_close_matches(name, names, n=1) for name in job.unknown}
+    found = ", ".join(
+        f"'{n}' ({c} {'shape' if c == 1 else 'shapes'}, first {job.first[n]})" for n, c in job.unknown.most_common()
+    )
+    close = {name: get_close_matches(name, names, n=1, cutoff=0.7) for name in job.unknown}
     example = next(((name, match[0]) for name, match in close.items() if match), (next(iter(close)), names[0]))
     return (
         f"labels not in the class list ({', '.join(names)}): {found}. Rename with --map {example[0]}={example[1]}, "

@@ -23,5 +23,5 @@ GLOSSARY: dict[str, str] = {
         "where it stands above."
     ),
     "n/a": "Not applicable: the class stands neither in the truth nor in the prediction, so there is nothing to score.",
-    "Confusion matrix": "For each true class (row), where its pixels went (columns). The diagonal is right.",
+    "Confusion matrix": "Where the pixels of each true class (row) went (columns). What was right stands on the diagonal.",
 }

@@ -17,8 +17,9 @@ h3 { font-size: 16px; margin: 24px 0 8px; }
 p, li, dd { max-width: 78ch; }
 .soft, figcaption { color: var(--soft); }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: 12px 0; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; margin: 12px 0; font-size: 15px; font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 16px 7px 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
+td + td { white-space: nowrap; }
 th { font-weight: 600; font-size: 14px; color: var(--soft); }
 tr.main td { font-weight: 600; background: var(--tint); }
 td.cell { text-align: center; padding: 10px 18px; border: 1px solid #fff; }
@@ -31,6 +32,7 @@ td.cell small { display: block; opacity: .8; }
 .missing { background: var(--tint); border-left: 4px solid #e69f00; padding: 10px 16px; border-radius: 4px; }
 figure { margin: 16px 0; }
 figure img { max-width: 100%; height: auto; border-radius: 6px; display: block; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 24px; align-items: start; }
 figure.strip img { width: 100%; }
 figcaption { font-size: 14px; margin-top: 6px; }
 dt { font-weight: 600; margin-top: 12px; } dd { margin: 0; }
@@ -101,6 +103,11 @@ def figure(source: str, caption: str, *, strip: bool = False) -> str:
     return (
         f'<figure{kind}><img src="{source}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
     )
+
+
+def pair(left: str, right: str) -> str:
+    """Set two pieces beside each other where the page is wide enough."""
+    return f'<div class="pair"><div>{left}</div><div>{right}</div></div>'
 
 
 def missing(sentence: str, command: str = "") -> str:

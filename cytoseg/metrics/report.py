@@ -53,27 +53,28 @@ def write_report(run_folder: Path) -> Path:
         "<footer>Made by cytoseg, for research. Not a medical device.</footer>",
     ]
     target = run_folder / "report.html"
-    write_atomically(target, markup.page(f"Segmentation report: {run_folder.name}", body))
+    write_atomically(target, markup.page(f"Segmentation report: {run_folder.resolve().name}", body))
     return target
 
 
 def _headline(run: Path, evaluation: Evaluation | None, provenance: Provenance | None) -> list[str]:
     recipe = evaluation.recipe if evaluation else provenance.recipe if provenance else ""
-    body = [
-        f"<h1>{escape(run.name)}</h1>",
-        f'<p class="soft">Segmentation report, recipe {escape(recipe or "unknown")}',
-    ]
     best = ensemble_of(evaluation) if evaluation else None
+    made = f"Segmentation report, recipe {recipe or 'unknown'}"
     if evaluation is None or best is None:
         sentence = "This run has not been evaluated yet, so there are no scores."
-        return [*body, "</p>", markup.missing(sentence, "cytoseg evaluate RECIPE")]
-    body.append(f", evaluated {escape(time_text(evaluation.created))}.</p>")
+        return [*_title(run, f"{made}."), markup.missing(sentence, "cytoseg evaluate RECIPE")]
+    body = _title(run, f"{made}, evaluated {time_text(evaluation.created)}.")
     body.append(
         f"<p>{escape(best.title)}, trained with {evaluation.train_crops} annotated crops, was tested on "
         f"{evaluation.test_crops} crops of {evaluation.test_slides} other slides.</p>"
     )
     body.append(markup.numbers([("Mean IoU", best.miou), *((f"IoU {s.name}", s.iou) for s in best.classes)]))
     return body
+
+
+def _title(run: Path, line: str) -> list[str]:
+    return [f"<h1>{escape(run.resolve().name)}</h1>", f'<p class="soft">{escape(line)}</p>']
 
 
 def _scores(evaluation: Evaluation | None) -> list[str]:
@@ -152,9 +153,12 @@ def _slides(run: Path) -> list[str]:
         return [*body, markup.missing("No slide has been predicted yet.", "cytoseg predict RECIPE SLIDE")]
     for folder in folders:
         body.append(f"<h3>{escape(folder.name)}</h3>")
-        body.append(_picture(folder / "preview.png", "Predicted classes", command="predict RECIPE SLIDE"))
+        shown = _picture(folder / "preview.png", "Predicted classes", command="predict RECIPE SLIDE")
         if (folder / "uncertainty_preview.png").is_file():
-            body.append(_picture(folder / "uncertainty_preview.png", "Uncertainty", command="predict RECIPE SLIDE"))
+            caption = "Uncertainty: bright places deserve a look"
+            right = _picture(folder / "uncertainty_preview.png", caption, command="predict RECIPE SLIDE")
+            shown = markup.pair(shown, right)
+        body.append(shown)
         rows = read_summary(folder)
         if rows:
             body.append(markup.table(["Summary", ""], rows))
@@ -169,8 +173,10 @@ def _training(run: Path) -> list[str]:
         "<h3>Annotated crops</h3>",
         _picture(run / "labels/contact_sheet.png", "Annotated crops", command="label-import SRC --recipe RECIPE"),
         "<h3>The diffusion model</h3>",
-        _picture(run / "ddpm/samples.png", samples, command="train-ddpm RECIPE"),
-        _picture(run / "ddpm/loss.png", loss, command="train-ddpm RECIPE"),
+        markup.pair(
+            _picture(run / "ddpm/samples.png", samples, command="train-ddpm RECIPE"),
+            _picture(run / "ddpm/loss.png", loss, command="train-ddpm RECIPE"),
+        ),
     ]
 
 

@@ -12,8 +12,8 @@ import torch
 from monai.transforms import (
     Compose,
     MapTransform,
-    Randomizable,
     RandFlipd,
+    Randomizable,
     RandRotate90d,
     RandScaleIntensityd,
     RandShiftIntensityd,
@@ -183,6 +183,7 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Give the data with a (3, size, size) uint8 tensor under each key."""
         filled = dict(data)
         for key in self.keys:
             self.randomize()

@@ -79,13 +79,23 @@ def draw_cell(item: Item, paint: Paint) -> list[Stamp]:
     if look.nucleus_um[1] == 0:
         return stamps
     radius_px = rng.uniform(*look.nucleus_um) / paint.mpp
-    x, y = rng.normal(0, 0.11 * item.radius_px, 2) + (item.x, item.y)
+    dx, dy = np.clip(rng.normal(0, 0.11, 2), -0.35, 0.35) * item.radius_px
+    x, y = item.x + float(dx), item.y + float(dy)
     stamps.append(_nucleus((x, y), radius_px, look, rng=rng, paint=paint, blur_px=blur_px))
     if rng.random() < (0.2 if item.kind == "dyskaryotic" else 0.03):
         angle, apart = rng.uniform(0, 2 * np.pi), radius_px * rng.uniform(1.5, 2.4)
         second = x + apart * np.cos(angle), y + apart * np.sin(angle)
         stamps.append(_nucleus(second, radius_px * 0.95, look, rng=rng, paint=paint, blur_px=blur_px))
-    return stamps
+    return [stamp for stamp in stamps if _is_within_reach(stamp, item)]
+
+
+def _is_within_reach(stamp: Stamp, item: Item) -> bool:
+    """Tell whether every region that the stamp touches knows of the item; what sticks out would be cut at bands."""
+    height, width = stamp.layers[0][0].shape
+    left, top = int(np.floor(item.x)) - item.reach_px, int(np.floor(item.y)) - item.reach_px
+    longest = 2 * item.reach_px + 1
+    across, down = stamp.x - left, stamp.y - top
+    return min(across, down) >= 0 and across + width <= longest and down + height <= longest
 
 
 def _cytoplasm(item: Item, look: Look, *, rng: np.random.Generator, paint: Paint, blur_px: float) -> Stamp:
@@ -180,8 +190,9 @@ def _coloured(
     if rng.random() > 0.13:
         return ((thickness, first),)
     angle = rng.uniform(0, 2 * np.pi)
-    side = (grid.dx * np.float32(np.cos(angle)) + grid.dy * np.float32(np.sin(angle))) / np.float32(grid.side_px * 0.2)
-    mixed = 1 / (1 + np.exp(np.float32(rng.uniform(0, 1.2)) - side))
+    scale = 1 / (0.2 * grid.side_px)
+    side = grid.dx * np.float32(scale * np.cos(angle)) + grid.dy * np.float32(scale * np.sin(angle))
+    mixed = np.reciprocal(1 + np.exp(rng.uniform(0, 1.2) - side)).astype(np.float32)
     return ((thickness * (1 - mixed), first), (thickness * mixed, second))
 
 

@@ -127,7 +127,7 @@ def _film(scene: Scene, x: NDArray[np.int64], y: NDArray[np.int64]) -> FloatMap:
     along = scene.mucus.over(x, y)
     dirty = np.clip(dirt - np.float32(0.7), 0, 1)
     strand = np.exp(-((along / np.float32(0.16)) ** 2)) * (
-        1 + np.float32(0.3) * np.cos(along * np.float32(60) + dirt * np.float32(40))
+        1 + np.float32(0.15) * np.cos(along * np.float32(60) + dirt * np.float32(40))
     )
     film: FloatMap = np.float32(0.3) * dirty * strand
     if scene.paint.stain.film:

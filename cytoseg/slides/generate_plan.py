@@ -123,7 +123,7 @@ def _items_of_block(plan: Plan, row: int, column: int) -> Iterator[Item]:
         for _ in range(count):
             kind = str(rng.choice(list(CELL_SHARES), p=list(CELL_SHARES.values()))) if group == "cell" else group
             radius = rng.uniform(*RADIUS_UM[kind]) / plan.mpp
-            x, y = rng.uniform(0, block, 2) + (column * block, row * block)
+            x, y = column * block + rng.uniform(0, block), row * block + rng.uniform(0, block)
             reach = min(block, int(np.ceil(radius * REACH + 3.0 / plan.mpp)) + 2)
             yield Item(kind, float(x), float(y), float(radius), reach, (plan.seed, 4, row + 1, column + 1, number))
             number += 1

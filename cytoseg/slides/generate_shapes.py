@@ -10,6 +10,7 @@ from cytoseg.slides.generate_textures import FloatMap
 
 ANGLES = 512
 """An outline is a table of this many radii, from -180° on."""
+ANGLE: NDArray[np.float64] = np.linspace(-np.pi, np.pi, 2 * ANGLES + 1, dtype=np.float64)[1::2]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Grid:
     @property
     def side_px(self) -> int:
         """Height and width."""
-        return self.dx.shape[1]
+        return int(self.dx.shape[1])
 
 
 def make_grid(x: float, y: float, reach_px: int) -> Grid:
@@ -76,17 +77,17 @@ def polygon(
     Returns:
         (512,) float32 radii in pixels.
     """
-    angle = _angles()
     sides = int(rng.integers(5, 8))
     normal = (np.arange(sides) + rng.uniform(-0.28, 0.28, sides)) * (2 * np.pi / sides) + rng.uniform(0, 2 * np.pi)
     distance = rng.uniform(0.72, 1.15, sides)
     # Along a ray, 1 / r is the greatest of the sides' cos / distance; the power mean rounds the corners.
-    facing = np.maximum(np.cos(angle[:, None] - normal), 0) / distance
+    facing = np.maximum(np.cos(ANGLE[:, None] - normal), 0) / distance
     radius = (facing**sharpness).sum(axis=1) ** (-1 / sharpness)
     radius *= 1 + harmonics(rng, (3, 11), 0.035)
-    turned = angle - rng.uniform(0, np.pi)
+    turned = ANGLE - rng.uniform(0, np.pi)
     radius /= np.sqrt((np.cos(turned) / aspect) ** 2 + np.sin(turned) ** 2)
-    return np.minimum(radius * (radius_px / radius.mean()), longest_px).astype(np.float32)
+    outline: FloatMap = np.minimum(radius * (radius_px / radius.mean()), longest_px).astype(np.float32)
+    return outline
 
 
 def ellipse(rng: np.random.Generator, radius_px: float, *, aspect: float, uneven: float) -> FloatMap:
@@ -101,7 +102,7 @@ def ellipse(rng: np.random.Generator, radius_px: float, *, aspect: float, uneven
     Returns:
         (512,) float32 radii in pixels.
     """
-    turned = _angles() - rng.uniform(0, np.pi)
+    turned = ANGLE - rng.uniform(0, np.pi)
     radius = radius_px / np.sqrt(np.cos(turned) ** 2 / aspect + np.sin(turned) ** 2 * aspect)
     return (radius * (1 + harmonics(rng, (2, 6), uneven))).astype(np.float32)
 
@@ -111,7 +112,8 @@ def harmonics(rng: np.random.Generator, orders: tuple[int, int], deviation: floa
     order = np.arange(*orders)
     weight = rng.normal(0, 1, len(order)) / order * orders[0]
     phase = rng.uniform(0, 2 * np.pi, len(order))
-    return deviation * (weight * np.cos(_angles()[:, None] * order + phase)).sum(axis=1)
+    waves: NDArray[np.float64] = (weight * np.cos(ANGLE[:, None] * order + phase)).sum(axis=1)
+    return deviation * waves
 
 
 def beyond(outline: FloatMap, dx: FloatMap, dy: FloatMap) -> FloatMap:
@@ -141,7 +143,3 @@ def bump(distance: FloatMap, width_px: float) -> FloatMap:
     scaled = distance / np.float32(max(width_px, 0.6))
     ridge: FloatMap = np.exp(-scaled * scaled)
     return ridge
-
-
-def _angles() -> NDArray[np.float64]:
-    return (np.arange(ANGLES) + 0.5) * (2 * np.pi / ANGLES) - np.pi

@@ -73,4 +73,4 @@ STAINS: dict[str, Stain] = {
         leucocytes=0.4,
     ),
 }
-"""Stains by name: what the light of real liquid-based and conventional smears looks like, from white to greyish glass."""
+"""Stains by name: like real liquid-based and conventional smears, from white to greyish glass."""

@@ -50,7 +50,7 @@ def make_textures(seed: int, *, mpp: float, margin_px: int) -> Textures:
     lines = _smooth(rng, (2.0 / mpp, 5.0 / mpp))
     folded = np.exp(-((lines / 0.10) ** 2)) * np.clip(_smooth(rng, (7.0 / mpp, 7.0 / mpp)), 0, 1.5)
     dots = ndimage.gaussian_filter(
-        (rng.random((ATLAS_PX, ATLAS_PX)) < 0.06 * mpp**2).astype(np.float32), 0.30 / mpp, mode="wrap"
+        (rng.random((ATLAS_PX, ATLAS_PX)) < min(0.06 * mpp**2, 0.2)).astype(np.float32), 0.30 / mpp, mode="wrap"
     )
     granule = np.clip(dots * 2 * np.pi * (0.30 / mpp) ** 2, 0, 1.5)
     maps = {
@@ -86,7 +86,8 @@ def _smooth(rng: np.random.Generator, sigma: tuple[float, float]) -> FloatMap:
     """Draw periodic Gaussian noise smoothed by sigma (rows, columns) in pixels, mean 0 and deviation 1."""
     white = rng.standard_normal((ATLAS_PX, ATLAS_PX), np.float32)
     smooth: FloatMap = ndimage.gaussian_filter(white, sigma, mode="wrap")
-    return (smooth - smooth.mean()) / smooth.std()
+    standard: FloatMap = (smooth - smooth.mean()) / smooth.std()
+    return standard
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class Field:
     def at(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Evaluate at level-0 pixels; x and y broadcast against each other."""
         total = sum(np.cos(kx * x + ky * y + phase) for kx, ky, phase in self.waves)
-        return np.asarray(total) * np.sqrt(2 / len(self.waves))
+        field: NDArray[np.float64] = np.asarray(total) * np.sqrt(2 / len(self.waves))
+        return field
 
     def over(self, x: NDArray[np.int64], y: NDArray[np.int64]) -> FloatMap:
         """Evaluate on a grid of whole pixels through the fixed nodes, so that neighbouring bands fit without a seam.
@@ -120,7 +122,8 @@ class Field:
         across = (x % NODE_PX / NODE_PX).astype(np.float32)
         down = (y % NODE_PX / NODE_PX).astype(np.float32)[:, None]
         rows = nodes[:, left] + (nodes[:, left + 1] - nodes[:, left]) * across
-        return rows[top] + (rows[top + 1] - rows[top]) * down
+        smooth: FloatMap = rows[top] + (rows[top + 1] - rows[top]) * down
+        return smooth
 
 
 def make_field(rng: np.random.Generator, *, shortest_px: float, longest_px: float, stretch: float = 1.0) -> Field:

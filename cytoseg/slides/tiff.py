@@ -172,6 +172,8 @@ class TiffSlide:
                 raise SlideError(f"{self.path.name}: is a TIFF without tiles. Open it with open_slide, or {_CONVERT}")
             try:
                 self._pages = _pyramid(tif)
+                # tifffile reads a long tag when it is first asked for, which must be before the file is closed.
+                self._palettes = [page.colormap for page in self._pages]
                 self.mpp = _mpp(tif) or assume_mpp
                 self._tiles = [_TileTable(page, self.path) for page in self._pages]
             except DAMAGE as error:

@@ -194,7 +194,11 @@ def test_json_that_is_no_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_shapes_must_be_a_list(tmp_path: Path, write_labelme: Write) -> None:
-    assert "a.json: 'shapes' is missing" in problems_of(write_labelme(tmp_path, "a", shapes=None))[0]
+    path = write_labelme(tmp_path, "a")
+    path.write_text('{"imagePath": "a.png"}')
+    assert problems_of(path) == ["a.json: 'shapes' is missing, but must be a list. Save it again in labelme."]
+    path.write_text('{"imagePath": "a.png", "shapes": "none"}')
+    assert problems_of(path) == ["a.json: 'shapes' is text, but must be a list. Save it again in labelme."]
 
 
 @pytest.mark.parametrize(

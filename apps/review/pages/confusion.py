@@ -4,18 +4,19 @@ import plotly.graph_objects as go
 import state
 import streamlit as st
 
-from cytoseg.metrics.results import column_shares, row_shares
+from cytoseg.metrics.results import NOT_APPLICABLE, column_shares, row_shares
 
 VIEWS = {
     "Share of the true class": "Each row adds up to 100 %: where the pixels of a true class went. Diagonal: recall.",
     "Share of the prediction": "Each column adds up to 100 %: what a predicted class truly is. Diagonal: precision.",
     "Pixels": "Numbers of pixels, tinted by their share of the true class.",
 }
+TICKS = {"size": 14, "color": "#1c2430"}
 Cells = list[list[float | None]]
 
 
 def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f} %"
+    return NOT_APPLICABLE if value is None else f"{100 * value:.1f} %"
 
 
 def _figure(names: list[str], tint: Cells, texts: list[list[str]]) -> go.Figure:
@@ -39,9 +40,10 @@ def _figure(names: list[str], tint: Cells, texts: list[list[str]]) -> go.Figure:
     )
     chart.update_layout(
         height=110 + 90 * len(names),
+        width=190 + 180 * len(names),
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "Predicted", "side": "top", "type": "category", "showgrid": False},
-        yaxis={"title": "Truth", "autorange": "reversed", "type": "category", "showgrid": False},
+        xaxis={"title": "Predicted", "side": "top", "type": "category", "showgrid": False, "tickfont": TICKS},
+        yaxis={"title": "Truth", "autorange": "reversed", "type": "category", "showgrid": False, "tickfont": TICKS},
         font_size=15,
     )
     return chart
@@ -62,7 +64,7 @@ def main() -> None:
     else:
         texts = [[_percent(value) for value in row] for row in tint]
     st.caption(VIEWS[view])
-    st.plotly_chart(_figure(list(found.class_names), tint, texts), config={"displayModeBar": False})
+    st.plotly_chart(_figure(list(found.class_names), tint, texts), width="content", config={"displayModeBar": False})
 
 
 main()

@@ -29,35 +29,37 @@ def _go(crop: str) -> None:
     st.session_state["crop"] = crop
 
 
-def _controls(found: Evaluation) -> tuple[str, float, list[int]]:
+def _controls(crop: CropScores, found: Evaluation) -> tuple[str, float, list[int]]:
     layer = st.segmented_control("Laid over the picture", state.LAYERS, default=state.LAYERS[0], required=True)
     opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help="0 % shows the picture alone.")
     if layer == "Disagreement":
-        colours = ",".join(f"rgb({red},{green},{blue})" for red, green, blue in RAMP)
-        st.html(
-            f'<div style="height:14px;border-radius:4px;background:linear-gradient(90deg,{colours})"></div>'
-            '<div class="soft" style="display:flex;justify-content:space-between"><span>all agree</span>'
-            "<span>all contradict</span></div>"
-        )
+        _ramp()
         return layer, opacity / 100, []
     shown = []
     for class_id, (name, colour) in enumerate(zip(found.class_names, found.colours, strict=True)):
-        mark, box = st.columns([1, 9], vertical_alignment="center", gap=None, wrap=False)
-        mark.html(state.swatch(colour))
-        if box.checkbox(state.plain(name), value=True, key=f"show {class_id}"):
-            shown.append(class_id)
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+            st.html(state.swatch(colour), width="content")
+            if st.checkbox(state.plain(name), value=True, key=f"show {class_id}", width="stretch"):
+                shown.append(class_id)
+            st.markdown(f"IoU **{share_text(crop.iou[class_id])}**", width="content")
     return layer, opacity / 100, shown
 
 
-def _numbers(crop: CropScores, found: Evaluation) -> None:
-    st.metric("Mean IoU", share_text(crop.miou))
-    rows = [
-        f"| {state.plain(name)} | {share_text(value)} |"
-        for name, value in zip(found.class_names, crop.iou, strict=True)
-    ]
-    st.markdown("\n".join(["| Class | IoU |", "|---|---|", *rows]))
-    disagreement = "n/a" if crop.disagreement is None else f"{crop.disagreement:.2f} nats"
-    st.caption(f"Slide {state.plain(crop.slide)}  \nDisagreement {disagreement}")
+def _ramp() -> None:
+    colours = ",".join(f"rgb({red},{green},{blue})" for red, green, blue in RAMP)
+    st.html(
+        f'<div style="height:14px;border-radius:4px;background:linear-gradient(90deg,{colours})"></div>'
+        '<div class="soft" style="display:flex;justify-content:space-between"><span>all agree</span>'
+        "<span>all contradict</span></div>"
+    )
+
+
+def _numbers(crop: CropScores) -> None:
+    left, right = st.columns(2)
+    left.metric("Mean IoU", share_text(crop.miou))
+    disagreement = share_text(crop.disagreement)
+    right.metric("Disagreement", disagreement, help="Mean of the most disputed tenth of the pixels, in nats.")
+    st.caption(f"Slide {state.plain(crop.slide)}")
 
 
 def _side_by_side(folder: Path, found: Evaluation) -> None:
@@ -75,10 +77,10 @@ def _side_by_side(folder: Path, found: Evaluation) -> None:
 
 def _view(crop: CropScores, found: Evaluation) -> None:
     folder = state.run_folder() / "evaluation" / crop.folder
-    large, side = st.columns([2.4, 1], gap="large")
+    large, side = st.columns([1.75, 1], gap="medium")
     with side:
-        layer, opacity, shown = _controls(found)
-        _numbers(crop, found)
+        layer, opacity, shown = _controls(crop, found)
+        _numbers(crop)
     picture = state.painted(folder, found, layer=layer, shown=shown, opacity=opacity, enlarged_to_px=SHOWN_PX)
     large.image(picture, width="stretch")
     _side_by_side(folder, found)

@@ -10,7 +10,8 @@ from cytoseg.metrics.pictures import Picture
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
 
 PER_PAGE = 24
-CARD_PX = 262
+# Three cards fill a screen of 1280 px and five one of 1920 px; a crop of 256 px is then shown as it is.
+CARD_PX = 288
 
 
 @st.cache_data(show_spinner=False, max_entries=512)
@@ -27,10 +28,11 @@ def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
             st.image(_thumbnail(folder, found.created, found, layer, opacity), width="stretch")
         except CytosegError:
             st.warning("The picture of this crop is missing. Evaluate the run again.")
-        st.markdown(f"**{state.plain(crop.crop)}**  \nmean IoU **{share_text(crop.miou)}**")
+        st.markdown(
+            f"**{state.plain(crop.crop)}**  \nmean IoU **{share_text(crop.miou)}**, slide {state.plain(crop.slide)}"
+        )
         parts = zip(found.class_names, crop.iou, strict=True)
-        scores = "  \n".join(f"{state.plain(name)} {share_text(value)}" for name, value in parts)
-        st.caption(f"{scores}  \nslide {state.plain(crop.slide)}")
+        st.caption(" · ".join(f"{state.plain(name)}\u00a0{share_text(value)}" for name, value in parts))
         if st.button("Look closer", key=f"open {crop.crop}", width="stretch"):
             st.session_state["crop"] = crop.crop
             st.switch_page("pages/crop.py")
@@ -43,7 +45,7 @@ def main() -> None:
     if not found.crops:
         state.missing("The evaluation of this run holds no crop.", "cytoseg evaluate RECIPE")
         st.stop()
-    order, layers = st.columns([1, 2], gap="medium", vertical_alignment="bottom")
+    order, layers = st.columns([1, 2], gap="medium")
     state.select(order, "Worst first by IoU", [state.MEAN, *found.class_names], key="order")
     options = [*state.LAYERS, "Picture alone"]
     layer = layers.segmented_control("Laid over the picture", options, default=options[0], required=True)

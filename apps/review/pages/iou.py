@@ -4,13 +4,14 @@ import pandas as pd
 import plotly.graph_objects as go
 import state
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from cytoseg.metrics.glossary import GLOSSARY
-from cytoseg.metrics.results import Evaluation, MethodScores, Score, ensemble_of, score_rows, share_text
+from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, MethodScores, Score, ensemble_of, score_rows, share_text
 from cytoseg.metrics.run_folder import duration_text
 
-# So many numbers stand in one line at the top.
-COMPARED = 4
+# So many numbers stand in one line at the top, at most.
+PER_ROW = 5
 
 
 def _headline(found: Evaluation) -> None:
@@ -21,13 +22,18 @@ def _headline(found: Evaluation) -> None:
         f"{found.test_crops} crops of {found.test_slides} other slides."
     )
     entries = [("Mean IoU", best.miou), *((f"IoU {scores.name}", scores.iou) for scores in best.classes)]
-    for start in range(0, len(entries), COMPARED):
-        columns = st.columns(COMPARED)
-        for column, (title, score) in zip(columns, entries[start : start + COMPARED], strict=False):
-            interval = "" if score.low is None or score.high is None else f"95 %: {score.low:.2f} to {score.high:.2f}"
-            with column.container(border=True, height="stretch"):
-                st.metric(state.plain(title), share_text(score.value))
-                st.caption(interval or "no interval")
+    rows = -(-len(entries) // PER_ROW)
+    per_row = -(-len(entries) // rows)
+    for start in range(0, len(entries), per_row):
+        for column, entry in zip(st.columns(per_row), entries[start : start + per_row], strict=False):
+            _number(column, *entry)
+
+
+def _number(column: DeltaGenerator, title: str, score: Score) -> None:
+    interval = "no interval" if score.low is None or score.high is None else f"95 %: {score.low:.2f}-{score.high:.2f}"
+    with column.container(border=True, height="stretch", gap=None):
+        st.metric(state.plain(title), share_text(score.value))
+        st.caption(interval)
 
 
 def _table(found: Evaluation) -> None:
@@ -87,16 +93,23 @@ def _chart(found: Evaluation) -> None:
         barmode="group",
         height=380,
         margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        yaxis={"range": [0, 1.02], "title": "IoU"},
+        xaxis={"tickfont": {"size": 14, "color": "#1c2430"}, "type": "category"},
+        yaxis={"range": [0, 1.02], "title": "IoU", "tickfont": {"size": 13}},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         font_size=14,
     )
+    scores = [method.classes for method in found.methods]
+    for class_id, name in enumerate(found.class_names):
+        if all(classes[class_id].iou.value is None for classes in scores):
+            chart.add_annotation(
+                x=name, y=0.04, text=NOT_APPLICABLE, showarrow=False, font={"size": 14, "color": "#5a6675"}
+            )
     st.plotly_chart(chart, config={"displayModeBar": False})
 
 
 def _details(found: Evaluation) -> None:
     titles = [method.title for method in found.methods]
-    title = st.selectbox("Method", titles, help="The two tables below are about this method.")
+    title = st.selectbox("Method", titles, width=460, help="The two tables below show it.")
     method = found.methods[titles.index(title)]
     classes, slides = st.columns([1, 1], gap="large")
     with classes:
@@ -114,7 +127,7 @@ def _scores(table: pd.DataFrame) -> None:
     shares = [name for place, name in enumerate(table.columns) if place and name not in whole]
     table[shares] = table[shares].astype(float)
     formats = dict.fromkeys(shares, "{:.2f}") | dict.fromkeys(whole & set(table.columns), "{:,}")
-    st.dataframe(table.style.format(formats, na_rep="n/a"), hide_index=True)
+    st.dataframe(table.style.format(formats), hide_index=True, placeholder=NOT_APPLICABLE)
 
 
 def main() -> None:

@@ -1,0 +1,92 @@
+"""The command line: one line per command; a command's module is loaded only when it is chosen."""
+
+import errno
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from cytoseg import __version__
+from cytoseg.errors import CytosegError
+
+COMMANDS = {
+    "train-ddpm": "Train the diffusion model on random crops of unlabelled slides.",
+    "label-crops": "Cut random tissue crops to annotate in labelme.",
+    "label-import": "Import annotations (labelme JSON or mask images) as label maps.",
+    "train-interpreter": "Train the ensemble of per-pixel MLPs on the labelled crops.",
+    "evaluate": "Score the ensemble on the test slides, beside the baselines.",
+    "predict": "Segment slides: class map, uncertainty map, preview.",
+    "report": "Write everything a run has found into one HTML page.",
+    "review": "Open the review app on the runs.",
+    "slides": "Look at slides, or make slides to try things on.",
+    "recipe": "List, check and explain recipes.",
+    "doctor": "Show versions, devices, optional readers and what is missing.",
+}
+GROUPS = ("slides", "recipe")
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    # Busy-waiting threads cost 2.5 to 5 times on shared cores; OpenMP reads this when torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    build_app(chosen=next((a for a in sys.argv[1:] if not a.startswith("-")), None))()
+
+
+def build_app(chosen: str | None) -> typer.Typer:
+    """Make the program with the chosen command loaded; the others are there by name and help line only."""
+    app = typer.Typer(
+        help="Label-efficient segmentation for cytology. Start with `cytoseg doctor`, then `cytoseg recipe list`.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    app.callback()(_version)
+    for name, text in COMMANDS.items():
+        if name != chosen:
+            app.command(name, help=text)(_placeholder)
+            continue
+        module = importlib.import_module(f"cytoseg.commands.{name.replace('-', '_')}")
+        if name in GROUPS:
+            group = typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False)
+            for verb, function in module.VERBS.items():
+                group.command(verb)(one_line_errors(function))
+            app.add_typer(group, name=name)
+        else:
+            app.command(name)(one_line_errors(module.run))
+    return app
+
+
+def one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a user's error into one line and exit status 2, Ctrl-C into status 130; anything else is a bug and shows."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except CytosegError as error:
+            typer.echo(f"cytoseg: {error}", err=True)
+            raise SystemExit(2) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+                raise
+            typer.echo(f"cytoseg: {error.filename or 'output folder'}: {error.strerror}. Nothing was lost.", err=True)
+            raise SystemExit(2) from error
+        except KeyboardInterrupt:
+            typer.echo("cytoseg: interrupted; finished work is kept, the same command goes on from it.", err=True)
+            raise SystemExit(130) from None
+
+    return wrapper
+
+
+def _version(version: bool = typer.Option(False, "--version", help="Show the version.", is_eager=True)) -> None:
+    if version:
+        typer.echo(f"cytoseg {__version__}")
+        raise typer.Exit
+
+
+def _placeholder() -> None:
+    raise AssertionError("the chosen command was not loaded")

@@ -1,0 +1,76 @@
+"""What all commands share: arguments, the recorded run, progress bars."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cytoseg.recipe import Recipe, dump_recipe, load_recipe
+from cytoseg.runs import recorded, write_atomically
+
+console = Console(stderr=False, soft_wrap=True)
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a shipped recipe.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Values of the recipe to override.", show_default=False),
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command's recipe, its run folder, and the entry it leaves in ``run.json``."""
+
+    recipe: Recipe
+    folder: Path
+    entry: dict[str, Any]
+
+
+@contextlib.contextmanager
+def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str) -> Iterator[Run]:
+    """Load the recipe, keep a copy of it in the run folder, and record the command there.
+
+    Raises:
+        RecipeError: If the recipe or an override is wrong; nothing is written then.
+    """
+    recipe = load_recipe(recipe_name, overrides or ())
+    folder = recipe.run_folder()
+    write_atomically(folder / "recipe.yaml", dump_recipe(recipe))
+    with recorded(folder, command, recipe=recipe.name, seed=recipe.training.seed) as entry:
+        yield Run(recipe, folder, entry)
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int, *, done: int = 0) -> Iterator["Bar"]:
+    """Show a progress bar with count, elapsed and remaining time."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        yield Bar(bars, bars.add_task(what, total=total, completed=done, note=""))
+
+
+class Bar:
+    """One progress bar."""
+
+    def __init__(self, bars: Progress, task: Any) -> None:
+        self._bars, self._task = bars, task
+
+    def at(self, done: int, note: str = "") -> None:
+        """Move the bar to ``done`` and show a note behind it."""
+        self._bars.update(self._task, completed=done, note=note)
+
+
+def say(text: str) -> None:
+    """Print one line for the user."""
+    console.print(text, highlight=False, markup=False)

@@ -1,0 +1,145 @@
+"""Decoder features of a picture: taps times timesteps, kept at native resolution."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cytoseg.devices import generator_for
+from cytoseg.diffusion.schedule import alpha_bar, noise_to
+from cytoseg.diffusion.unet import Architecture, tap_shapes, tapped
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """Which features are taken.
+
+    Attributes:
+        taps: Names from ``tap_names``.
+        timesteps: Noise levels.
+        scale: How many times the input is enlarged before the network.
+        noise_seed: Of the one noise tensor per size.
+    """
+
+    taps: tuple[str, ...]
+    timesteps: tuple[int, ...]
+    scale: int
+    noise_seed: int
+
+
+@dataclass(frozen=True)
+class NativeFeatures:
+    """Features of pictures of one size, one tensor per timestep and tap (timestep-major), at native resolution.
+
+    Attributes:
+        maps: Each (N, C, h, w) float32; h and w are those of the padded input divided by the tap's downsample.
+        size: (H, W) of the pictures.
+        padded: (H, W) after padding at the right and bottom to what the network can halve; before enlarging.
+    """
+
+    maps: list[Tensor]
+    size: tuple[int, int]
+    padded: tuple[int, int]
+
+
+def to_input(pictures: NDArray[np.uint8]) -> Tensor:
+    """Convert (N, H, W, 3) uint8 to (N, 3, H, W) float32 in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float() / 127.5 - 1.0
+
+
+class FeatureExtractor:
+    """Runs the network once per timestep and collects the taps.
+
+    Args:
+        unet: The noise predictor, in evaluation mode, on ``device``.
+        architecture: Its architecture.
+        settings: What to take.
+        device: Where to compute.
+        precision: ``no`` (fp32) or ``bf16`` for the network; features come back as float32.
+    """
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        architecture: Architecture,
+        settings: FeatureSettings,
+        *,
+        device: torch.device,
+        precision: str = "no",
+    ) -> None:
+        # On a GPU the channels-last layout suits its convolutions as it suits the CPU's.
+        self._unet = unet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
+        self.architecture, self.settings, self.device = architecture, settings, device
+        self._precision = precision
+        self._alpha_bars = alpha_bar(architecture.schedule, architecture.timesteps)
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of each map of ``NativeFeatures.maps``."""
+        return [c for c, _ in tap_shapes(self.architecture, self.settings.taps)] * len(self.settings.timesteps)
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Tensor) -> NativeFeatures:
+        """Compute the features of pictures.
+
+        Args:
+            pictures: (N, 3, H, W) float32 in [-1, 1], any size.
+        """
+        height, width = pictures.shape[-2:]
+        x0 = pad_to_multiple(pictures.to(self.device), self.architecture.multiple_px)
+        padded = (x0.shape[-2], x0.shape[-1])
+        if self.settings.scale > 1:
+            x0 = F.interpolate(x0, scale_factor=self.settings.scale, mode="bilinear", align_corners=False)
+        eps = shared_noise(self.settings.noise_seed, x0.shape[-2], x0.shape[-1]).to(self.device)
+        maps: list[Tensor] = []
+        with tapped(self._unet, self.settings.taps) as seen:
+            for t in self.settings.timesteps:
+                xt = noise_to(x0, float(self._alpha_bars[t]), eps).contiguous(memory_format=torch.channels_last)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+                    self._unet(xt, torch.full((len(xt),), t, device=self.device))
+                maps += [seen[name].float() for name in self.settings.taps]
+        return NativeFeatures(maps, (height, width), padded)
+
+
+def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column at the bottom and right until both sides are multiples."""
+    height, width = pictures.shape[-2:]
+    return F.pad(pictures, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def shared_noise(seed: int, height: int, width: int) -> Tensor:
+    """Draw the (3, H, W) standard normal noise that all pictures of one size and all timesteps share.
+
+    It is drawn on the CPU, so that features are the same on every device.
+    """
+    return torch.randn(3, height, width, generator=generator_for(seed, height * 100_003 + width, what="features"))
+
+
+def gather(
+    features: NativeFeatures, pixels: Sequence[tuple[int, int]] | NDArray[np.int64], *, picture: int = 0
+) -> Tensor:
+    """Read the feature stack at chosen pixels of one picture, without ever building it at full size.
+
+    Equal to bilinear upsampling (``align_corners=False``) of every map to the padded size and reading there.
+
+    Args:
+        features: From ``FeatureExtractor``.
+        pixels: (P, 2) of (x, y) in the picture.
+        picture: Which of the N pictures.
+
+    Returns:
+        (P, D) float32, D the sum of all channels.
+    """
+    height, width = features.padded
+    xy = torch.as_tensor(np.asarray(pixels), dtype=torch.float32)
+    grid = torch.stack([(2 * xy[:, 0] + 1) / width - 1, (2 * xy[:, 1] + 1) / height - 1], dim=-1)
+    columns = []
+    for native in features.maps:
+        at = grid.to(native).view(1, 1, -1, 2)
+        read = F.grid_sample(native[picture : picture + 1], at, "bilinear", "border", align_corners=False)
+        columns.append(read[0, :, 0].T)
+    return torch.cat(columns, dim=1)

@@ -1,0 +1,119 @@
+"""The baseline beside every ensemble: a random forest on filters that know nothing of cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.feature import multiscale_basic_features
+from sklearn.ensemble import RandomForestClassifier
+
+from cytoseg.classes import IGNORE
+from cytoseg.errors import LabelError
+
+TREES = 100
+SIGMA_PX = (0.5, 16.0)
+"""Finest and coarsest blur of the filters; doubled from one to the other, six in all."""
+
+
+@dataclass(frozen=True)
+class Forest:
+    """A fitted random forest.
+
+    Attributes:
+        trees: The classifier over the 72 filter responses of a pixel.
+    """
+
+    trees: RandomForestClassifier
+
+    def predict(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Classify each pixel of a crop.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (H, W) uint8 class map; only classes that the forest was shown occur.
+        """
+        responses = filter_responses(picture)
+        ids: NDArray[np.uint8] = self.trees.predict(responses.reshape(-1, responses.shape[2]))
+        return ids.reshape(picture.shape[:2])
+
+
+def filter_responses(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Filter a crop for intensity, edges and texture at six scales.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+
+    Returns:
+        (H, W, 72) float32: per channel and scale the blurred intensity, the edge strength and two eigenvalues of the
+        Hessian.
+    """
+    # Real numbers come back in the precision they are given, so 8 bits are scaled here, in single precision.
+    scaled = picture.astype(np.float32) / np.float32(255)
+    responses: NDArray[np.float32] = multiscale_basic_features(
+        scaled, intensity=True, edges=True, texture=True, sigma_min=SIGMA_PX[0], sigma_max=SIGMA_PX[1], channel_axis=-1
+    )
+    return responses
+
+
+def fit_forest(
+    pictures: Sequence[NDArray[np.uint8]],
+    label_maps: Sequence[NDArray[np.uint8]],
+    *,
+    pixels_per_crop: int = 4000,
+    seed: int,
+) -> Forest:
+    """Fit the forest to random labelled pixels, as frequent as they are: classes are not balanced.
+
+    Args:
+        pictures: Crops, each (H, W, 3) uint8 RGB.
+        label_maps: One per crop, (H, W) uint8 ids, 255 for ignore, which is never drawn.
+        pixels_per_crop: Pixels drawn of each crop without repetition; all where there are fewer.
+        seed: Decides the pixels of crop i, together with i, and the trees.
+
+    Returns:
+        The fitted forest, the same for the same seed.
+
+    Raises:
+        LabelError: If no pixel of any crop is labelled.
+        ValueError: If there are more crops than label maps or the other way round.
+    """
+    rows, ids = [], []
+    for i, (picture, label_map) in enumerate(zip(pictures, label_maps, strict=True)):
+        labelled = np.flatnonzero(label_map != IGNORE)
+        drawn = np.random.default_rng((seed, i)).permutation(labelled)[:pixels_per_crop]
+        if drawn.size:
+            responses = filter_responses(picture)
+            rows.append(responses.reshape(-1, responses.shape[2])[drawn])
+            ids.append(label_map.ravel()[drawn])
+    if not rows:
+        raise _nothing_labelled(len(pictures))
+    trees = RandomForestClassifier(n_estimators=TREES, max_features="sqrt", n_jobs=-1, random_state=seed)
+    return Forest(trees.fit(np.concatenate(rows), np.concatenate(ids)))
+
+
+def commonest_class(label_maps: Sequence[NDArray[np.uint8]]) -> int:
+    """Find the class with the most labelled pixels: what to answer without looking.
+
+    Args:
+        label_maps: (H, W) uint8 ids each, 255 for ignore, which does not count.
+
+    Returns:
+        Its id; the smallest one of equals.
+
+    Raises:
+        LabelError: If no pixel is labelled.
+    """
+    counts = np.zeros(256, np.int64)
+    for label_map in label_maps:
+        counts += np.bincount(label_map.ravel(), minlength=256)
+    counts[IGNORE] = 0
+    if not counts.any():
+        raise _nothing_labelled(len(label_maps))
+    return int(counts.argmax())
+
+
+def _nothing_labelled(crops: int) -> LabelError:
+    return LabelError(f"no pixel of the {crops} training crops is labelled. Annotate some and import them again.")

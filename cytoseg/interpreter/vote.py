@@ -1,0 +1,48 @@
+"""How the interpreters vote, and how much they disagree."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def vote(probabilities: Tensor, *, rule: str) -> Tensor:
+    """Combine the members' probabilities into one distribution per pixel.
+
+    Args:
+        probabilities: (M, N, K, H, W) float32; each sums to 1 over K.
+        rule: ``soft`` averages the probabilities. ``hard`` gives the share of members that chose each class, ties
+            broken by mean probability; use it to compare with the published method.
+
+    Returns:
+        (N, K, H, W) float32, sums to 1 over K.
+    """
+    mean = probabilities.mean(0)
+    if rule == "soft":
+        return mean
+    shares = F.one_hot(probabilities.argmax(2), probabilities.shape[2]).float().mean(0).movedim(-1, 1)
+    # Less than half a vote: it decides between equal counts and changes nothing else.
+    nudged = shares + mean * (0.49 / probabilities.shape[0])
+    return nudged / nudged.sum(1, keepdim=True)
+
+
+def jensen_shannon(probabilities: Tensor) -> Tensor:
+    """Measure how much the interpreters disagree at each pixel: H(mean p) - mean H(p).
+
+    Args:
+        probabilities: (M, N, K, H, W) float32; each sums to 1 over K.
+
+    Returns:
+        (N, H, W) float32 in nats, 0 where all agree, at most log(min(K, M)).
+
+    Raises:
+        ValueError: If there are fewer than two interpreters.
+
+    Source: Zhang et al., DatasetGAN, CVPR 2021.
+    """
+    if len(probabilities) < 2:
+        raise ValueError(f"disagreement needs two interpreters, found {len(probabilities)}")
+    return (_entropy(probabilities.mean(0), 1) - _entropy(probabilities, 2).mean(0)).clamp_min(0.0)
+
+
+def _entropy(probabilities: Tensor, axis: int) -> Tensor:
+    return -torch.special.xlogy(probabilities, probabilities).sum(axis)

@@ -1,0 +1,124 @@
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import LabelError
+from cytoseg.labels.index import (
+    CropName,
+    LabelIndex,
+    LabelledCrop,
+    load_index,
+    pixel_hash,
+    total_pixels,
+    write_crop,
+    write_index,
+)
+
+PICTURE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+LABELS = np.array([[0, 1, 1], [255, 255, 2]], np.uint8)
+
+
+@pytest.fixture
+def crop(tmp_path: Path, classes: ClassList) -> LabelledCrop:
+    """A crop of 3x2 pixels, written with its index."""
+    name = CropName("c1", "slide é", "c1.json")
+    crop = write_crop(tmp_path, name, picture=PICTURE, label_map=LABELS, classes=classes)
+    write_index(LabelIndex(tmp_path, classes.names, (crop,)))
+    return crop
+
+
+def change_index(folder: Path, **keys: Any) -> None:
+    content = json.loads((folder / "index.json").read_bytes())
+    (folder / "index.json").write_text(json.dumps(content | keys))
+
+
+def test_what_was_written_is_read_back(tmp_path: Path, classes: ClassList, crop: LabelledCrop) -> None:
+    index = load_index(tmp_path)
+    assert index == LabelIndex(tmp_path, classes.names, (crop,))
+    np.testing.assert_array_equal(index.crops[0].picture(), PICTURE)
+    np.testing.assert_array_equal(index.crops[0].label_map(), LABELS)
+
+
+def test_the_index_holds_what_it_promises(tmp_path: Path, crop: LabelledCrop) -> None:
+    assert json.loads((tmp_path / "index.json").read_bytes()) == {
+        "format": 1,
+        "classes": ["background", "cell", "nucleus"],
+        "crops": [
+            {
+                "crop": "c1",
+                "slide": "slide é",
+                "width": 3,
+                "height": 2,
+                "source": "c1.json",
+                "image_sha256": pixel_hash(PICTURE),
+                "label_sha256": hashlib.sha256((tmp_path / "maps" / "c1.png").read_bytes()).hexdigest(),
+                "pixels": {"background": 1, "cell": 2, "nucleus": 1},
+                "ignored": 2,
+            }
+        ],
+    }
+
+
+def test_a_pixel_hash_tells_shapes_and_values_apart() -> None:
+    assert pixel_hash(PICTURE) == pixel_hash(PICTURE.copy())
+    assert pixel_hash(PICTURE) != pixel_hash(PICTURE.reshape(3, 2, 3))
+    assert pixel_hash(PICTURE) != pixel_hash(PICTURE + 1)
+
+
+def test_pixels_are_added_up(crop: LabelledCrop) -> None:
+    assert total_pixels([crop, crop]) == {"background": 2, "cell": 4, "nucleus": 2}
+    assert total_pixels([]) == {}
+
+
+def test_a_changed_label_map_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:
+    Image.fromarray(LABELS + 1).save(tmp_path / "maps" / "c1.png")
+    with pytest.raises(LabelError, match=r"maps/c1\.png: was changed or damaged after the import"):
+        crop.label_map()
+
+
+def test_a_changed_picture_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:
+    Image.fromarray(PICTURE + 1).save(tmp_path / "crops" / "c1.png")
+    with pytest.raises(LabelError, match=r"crops/c1\.png: was changed or damaged"):
+        crop.picture()
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:
+    (tmp_path / "maps" / "c1.png").write_text("no picture")
+    with pytest.raises(LabelError, match="was changed or damaged"):
+        crop.label_map()
+
+
+def test_a_missing_file_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:
+    (tmp_path / "maps" / "c1.png").unlink()
+    with pytest.raises(LabelError, match=r"c1\.png: is missing\. Run"):
+        crop.label_map()
+
+
+def test_a_missing_index_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match=r"there are no imported labels\. Run `cytoseg label-import` first"):
+        load_index(tmp_path)
+
+
+def test_an_index_of_another_format_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:
+    change_index(tmp_path, format=2)
+    with pytest.raises(LabelError, match="has format 2, this version reads 1"):
+        load_index(tmp_path)
+
+
+@pytest.mark.parametrize("keys", [{"crops": [{}]}, {"crops": 3}, {"classes": None}, {"crops": [{"crop": "../../x"}]}])
+def test_a_damaged_index_is_refused(tmp_path: Path, crop: LabelledCrop, keys: dict[str, Any]) -> None:
+    change_index(tmp_path, **keys)
+    with pytest.raises(LabelError, match=r"index\.json: is damaged"):
+        load_index(tmp_path)
+
+
+def test_an_index_that_is_cut_off_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:
+    (tmp_path / "index.json").write_text('{"format": 1')
+    with pytest.raises(LabelError, match=r"is damaged \(JSONDecodeError"):
+        load_index(tmp_path)

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from cytoseg.errors import LabelError
+from cytoseg.labels.index import LabelledCrop
+from cytoseg.labels.split import split_by_slide
+
+
+def crops(*slides: str) -> list[LabelledCrop]:
+    """Two crops of each slide."""
+    return [
+        LabelledCrop(Path("labels"), f"{slide}_{i}", slide, 4, 4, "x.json", "", "", {}, 0)
+        for slide in slides
+        for i in range(2)
+    ]
+
+
+def test_named_slides_are_the_test_side() -> None:
+    split = split_by_slide(crops("a1", "a2", "b1", "b2"), test_slides=["b*", "a2"], test_fraction=0.0, seed=0)
+    assert [crop.crop for crop in split.train] == ["a1_0", "a1_1"]
+    assert {crop.slide for crop in split.test} == {"a2", "b1", "b2"}
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(0.0, 1), (0.2, 2), (0.25, 3), (0.5, 5)])
+def test_chance_takes_the_rounded_share_and_at_least_one(fraction: float, expected: int) -> None:
+    labelled = crops(*"abcdefghij")
+    split = split_by_slide(labelled, test_slides=(), test_fraction=fraction, seed=3)
+    train, test = {crop.slide for crop in split.train}, {crop.slide for crop in split.test}
+    assert len(test) == expected
+    assert not train & test
+    assert len(split.train) + len(split.test) == len(labelled)
+
+
+def test_the_seed_decides_and_the_order_of_crops_does_not() -> None:
+    labelled = crops(*"abcdefghij")
+
+    def drawn(given: list[LabelledCrop], seed: int) -> frozenset[str]:
+        return frozenset(c.slide for c in split_by_slide(given, test_slides=(), test_fraction=0.3, seed=seed).test)
+
+    assert drawn(labelled, 1) == drawn(labelled[::-1], 1)
+    assert len({drawn(labelled, seed) for seed in range(8)}) > 1
+
+
+def test_a_name_that_fits_no_slide_is_refused() -> None:
+    with pytest.raises(LabelError, match=r"test slides z\*, q: no such slide among \(a, b\)"):
+        split_by_slide(crops("a", "b"), test_slides=["z*", "a", "q"], test_fraction=0.5, seed=0)
+
+
+def test_an_empty_side_is_refused() -> None:
+    with pytest.raises(LabelError, match="the train side of the split is empty: 2 of 2 slides"):
+        split_by_slide(crops("a", "b"), test_slides=["*"], test_fraction=0.5, seed=0)
+    with pytest.raises(LabelError, match="the test side of the split is empty: 0 of 1 slides"):
+        split_by_slide(crops("a"), test_slides=(), test_fraction=0.3, seed=0)
