@@ -34,9 +34,9 @@ class Slides(_Section):
     """Which slides the diffusion model learns from."""
 
     folders: tuple[Path, ...] = ()
-    """Folders to search, with everything below them; relative to the folder the command is started in."""
-    include: tuple[str, ...] = ("*",)
-    """File name patterns to take, such as *.svs; only files of known slide formats count."""
+    """Folders to search; relative to the folder the command is started in."""
+    include: tuple[str, ...] = ("**/*",)
+    """Patterns to take within each folder, such as **/*.svs; only files of known slide formats count."""
     exclude: tuple[str, ...] = ()
     """File name patterns to leave out."""
     mpp: Annotated[float, Field(gt=0, le=20)] | None = None
@@ -230,11 +230,21 @@ class Recipe(_Section):
         return self
 
     @model_validator(mode="after")
+    def a_linear_schedule_has_more_than_20_timesteps(self) -> "Recipe":
+        """Refuse a linear schedule so short that its variances, scaled to its length, reach 1."""
+        if self.diffusion.schedule == "linear" and self.diffusion.timesteps <= 20:
+            raise ValueError(
+                f"diffusion.timesteps: {self.diffusion.timesteps} is too few for the linear schedule, "
+                "which needs more than 20; use more, or the cosine schedule"
+            )
+        return self
+
+    @model_validator(mode="after")
     def features_exist_in_this_network(self) -> "Recipe":
         """Refuse taps and timesteps the network does not have."""
         if self.features.timesteps is not None and self.features.snr_db is not None:
             raise ValueError("features: give timesteps or snr_db, not both")
-        for t in self.features.timesteps or ():
+        for t in self.feature_timesteps():
             if t >= self.diffusion.timesteps:
                 raise ValueError(
                     f"features.timesteps: {t} is not below diffusion.timesteps ({self.diffusion.timesteps})"

@@ -66,6 +66,10 @@ class Bar:
     def __init__(self, bars: Progress, task: Any) -> None:
         self._bars, self._task = bars, task
 
+    def of(self, done: int, total: int) -> None:
+        """Move the bar to ``done`` of a total that is known only now."""
+        self._bars.update(self._task, completed=done, total=total)
+
     def at(self, done: int, note: str = "") -> None:
         """Move the bar to ``done`` and show a note behind it."""
         self._bars.update(self._task, completed=done, note=note)

@@ -14,7 +14,8 @@ from cytoseg.commands.pictures import save_grid, save_loss_curve
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.sample import ddim, starting_noise
 from cytoseg.diffusion.schedule import alpha_bar
-from cytoseg.diffusion.train import StepReport, TrainSettings, TrainState, train
+from cytoseg.diffusion.state import TrainState
+from cytoseg.diffusion.train import StepReport, TrainSettings, train
 from cytoseg.recipe import Recipe
 from cytoseg.runs import read_metrics
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation, find_tissue
@@ -45,8 +46,8 @@ def run(
         say(f"Trained on {state.crops_seen} crops ({minutes:.1f} min now). See {folder / 'samples.png'} and loss.png.")
 
 
-def crop_source(recipe: Recipe) -> Callable[[int], Dataset[Tensor]]:
-    """Open the recipe's slides and give its crops from any number on.
+def tissue_crops(recipe: Recipe) -> RandSlideCropd:
+    """Open the recipe's slides, find their cells, and give the transform that draws random tissue crops.
 
     Raises:
         SlideError: If slides are missing, damaged or too small.
@@ -61,7 +62,16 @@ def crop_source(recipe: Recipe) -> Callable[[int], Dataset[Tensor]]:
         threshold=recipe.slides.background.threshold,
     )
     say(f"{len(sources)} of {len(paths)} slides hold cells.")
-    crop = RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px)
+    return RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px)
+
+
+def training_crops(recipe: Recipe) -> Callable[[int], Dataset[Tensor]]:
+    """Give the recipe's augmented crops from any number on.
+
+    Raises:
+        SlideError: As ``tissue_crops``.
+    """
+    crop = tissue_crops(recipe)
     steps = augmentation(flips=recipe.crops.flips, turns=recipe.crops.turns, jitter=recipe.crops.jitter)
     return lambda first: SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=recipe.training.crops)
 
@@ -103,7 +113,7 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]
         state = train(
             folder,
             recipe.architecture(),
-            crop_source(recipe),
+            training_crops(recipe),
             settings=settings_of(recipe),
             device=device,
             go_on=go_on,

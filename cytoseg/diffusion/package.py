@@ -20,6 +20,11 @@ def _define_missing_operators() -> None:
     _kept_alive.append(library)  # the definitions vanish with the object
 
 
+def mended_torchvision() -> bool:
+    """Tell whether torchvision had to be mended when this module was imported."""
+    return bool(_kept_alive)
+
+
 def import_torchvision() -> None:
     """Import torchvision, mending the mismatch above if there is one; on a healthy install nothing is changed.
 

@@ -72,7 +72,7 @@ class FeatureExtractor:
         precision: str = "no",
     ) -> None:
         # On a GPU the channels-last layout suits its convolutions as it suits the CPU's.
-        self._unet = unet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
+        self.unet = unet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
         self.architecture, self.settings, self.device = architecture, settings, device
         self._precision = precision
         self._alpha_bars = alpha_bar(architecture.schedule, architecture.timesteps)
@@ -96,11 +96,11 @@ class FeatureExtractor:
             x0 = F.interpolate(x0, scale_factor=self.settings.scale, mode="bilinear", align_corners=False)
         eps = shared_noise(self.settings.noise_seed, x0.shape[-2], x0.shape[-1]).to(self.device)
         maps: list[Tensor] = []
-        with tapped(self._unet, self.settings.taps) as seen:
+        with tapped(self.unet, self.settings.taps) as seen:
             for t in self.settings.timesteps:
                 xt = noise_to(x0, float(self._alpha_bars[t]), eps).contiguous(memory_format=torch.channels_last)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-                    self._unet(xt, torch.full((len(xt),), t, device=self.device))
+                    self.unet(xt, torch.full((len(xt),), t, device=self.device))
                 maps += [seen[name].float() for name in self.settings.taps]
         return NativeFeatures(maps, (height, width), padded)
 

@@ -55,7 +55,7 @@ def train_ensemble(
     Raises:
         LabelError: If fewer than two classes are labelled: there is nothing to tell apart.
     """
-    present = int(table.classes.unique().numel())
+    present = len(set(table.classes.tolist()))
     if present < 2:
         raise LabelError(f"train-interpreter: the train crops show {present} class, two are needed. Annotate more.")
     ensemble = Ensemble(settings.members, table.features.shape[1], classes, seed=settings.seed).to(device)
@@ -78,7 +78,7 @@ def train_ensemble(
 
 def _standardise(ensemble: Ensemble, table: PixelTable) -> None:
     """Set mean and scale of every channel from the chosen pixels, in blocks so that nothing is copied whole."""
-    blocks = table.features.split(4096)
+    blocks = torch.split(table.features, 4096)
     mean = torch.stack([b.double().sum(0) for b in blocks]).sum(0) / len(table.features)
     square = torch.stack([(b.double() - mean).square().sum(0) for b in blocks]).sum(0) / len(table.features)
     ensemble.mean.copy_(mean)

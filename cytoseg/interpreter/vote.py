@@ -45,4 +45,5 @@ def jensen_shannon(probabilities: Tensor) -> Tensor:
 
 
 def _entropy(probabilities: Tensor, axis: int) -> Tensor:
-    return -torch.special.xlogy(probabilities, probabilities).sum(axis)
+    entropy: Tensor = -torch.special.xlogy(probabilities, probabilities).sum(axis)
+    return entropy

@@ -23,5 +23,7 @@ GLOSSARY: dict[str, str] = {
         "where it stands above."
     ),
     "n/a": "Not applicable: the class stands neither in the truth nor in the prediction, so there is nothing to score.",
-    "Confusion matrix": "Where the pixels of each true class (row) went (columns). What was right stands on the diagonal.",
+    "Confusion matrix": (
+        "Where the pixels of each true class (row) went (columns). What was right stands on the diagonal."
+    ),
 }

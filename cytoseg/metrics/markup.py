@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from cytoseg.metrics.results import Evaluation, Score, share_text
+from cytoseg.metrics.results import Score, share_text
 
 STYLE = """
 :root { color-scheme: light; --ink: #1c2430; --soft: #5a6675; --line: #dfe4ea; --tint: #f5f7f9; --accent: #0072b2; }
@@ -27,8 +27,6 @@ td.cell small { display: block; opacity: .8; }
 .numbers { display: flex; flex-wrap: wrap; gap: 14px; margin: 20px 0; }
 .number { border: 1px solid var(--line); border-radius: 10px; padding: 12px 20px; min-width: 170px; }
 .number b { display: block; font-size: 27px; line-height: 1.25; }
-.swatch { display: inline-block; width: .85em; height: .85em; border-radius: 3px; margin-right: .45em;
-  border: 1px solid rgba(0,0,0,.35); vertical-align: -1px; }
 .missing { background: var(--tint); border-left: 4px solid #e69f00; padding: 10px 16px; border-radius: 4px; }
 figure { margin: 16px 0; }
 figure img { max-width: 100%; height: auto; border-radius: 6px; display: block; }
@@ -88,15 +86,6 @@ def numbers(entries: Sequence[tuple[str, Score]]) -> str:
     return f'<div class="numbers">{"".join(boxes)}</div>'
 
 
-def legend(evaluation: Evaluation) -> str:
-    """Name the colour of each class."""
-    entries = []
-    for name, (red, green, blue) in zip(evaluation.class_names, evaluation.colours, strict=True):
-        swatch = f'<span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
-        entries.append(f"<span>{swatch}{escape(name)}</span>")
-    return f"<p>{' &emsp; '.join(entries)}</p>"
-
-
 def figure(source: str, caption: str, *, strip: bool = False) -> str:
     """Show a picture given as a data URI above its caption; a strip fills the width."""
     kind = ' class="strip"' if strip else ""
@@ -108,6 +97,11 @@ def figure(source: str, caption: str, *, strip: bool = False) -> str:
 def pair(left: str, right: str) -> str:
     """Set two pieces beside each other where the page is wide enough."""
     return f'<div class="pair"><div>{left}</div><div>{right}</div></div>'
+
+
+def folded(title: str, content: str) -> str:
+    """Fold a piece away under its title."""
+    return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 
 def missing(sentence: str, command: str = "") -> str:

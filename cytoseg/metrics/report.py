@@ -11,8 +11,10 @@ from cytoseg.metrics.pictures import data_uri
 from cytoseg.metrics.results import CropScores, Evaluation, ensemble_of, row_shares, score_rows, share_text, worst_first
 from cytoseg.metrics.results_file import read_evaluation
 from cytoseg.metrics.run_folder import (
+    SUMMARY_HEAD,
     CommandRecord,
     Provenance,
+    Summary,
     duration_text,
     is_run,
     predictions,
@@ -24,6 +26,8 @@ from cytoseg.runs import write_atomically
 
 SHOWN_CROPS = 3
 """So many of the worst and of the best test crops are shown."""
+
+PREVIEW_CAPTION = "The slide, its predicted classes and its uncertainty"
 
 
 def write_report(run_folder: Path) -> Path:
@@ -131,7 +135,6 @@ def _crops(run: Path, evaluation: Evaluation | None) -> list[str]:
     body = [
         "<h2>Test crops</h2>",
         "<p>From left to right: the picture, the truth, the prediction, the disagreement of the ensemble.</p>",
-        markup.legend(evaluation),
     ]
     for title, crops in (("Lowest mean IoU", worst), ("Highest mean IoU", best)):
         if crops:
@@ -153,15 +156,21 @@ def _slides(run: Path) -> list[str]:
         return [*body, markup.missing("No slide has been predicted yet.", "cytoseg predict RECIPE SLIDE")]
     for folder in folders:
         body.append(f"<h3>{escape(folder.name)}</h3>")
-        shown = _picture(folder / "preview.png", "Predicted classes", command="predict RECIPE SLIDE")
+        body.append(_picture(folder / "preview.png", PREVIEW_CAPTION, command="predict RECIPE SLIDE"))
         if (folder / "uncertainty_preview.png").is_file():
             caption = "Uncertainty: bright places deserve a look"
-            right = _picture(folder / "uncertainty_preview.png", caption, command="predict RECIPE SLIDE")
-            shown = markup.pair(shown, right)
-        body.append(shown)
-        rows = read_summary(folder)
-        if rows:
-            body.append(markup.table(["Summary", ""], rows))
+            body.append(_picture(folder / "uncertainty_preview.png", caption, command="predict RECIPE SLIDE"))
+        body.extend(_summary(read_summary(folder)))
+    return body
+
+
+def _summary(summary: Summary | None) -> list[str]:
+    if summary is None:
+        return []
+    body = [markup.table(SUMMARY_HEAD, summary.classes)] if summary.classes else []
+    body.append(markup.table(["Summary", ""], summary.facts))
+    if summary.provenance:
+        body.append(markup.folded("Made with", markup.table(["What", ""], summary.provenance)))
     return body
 
 

@@ -32,6 +32,24 @@ class Provenance:
     commands: tuple[CommandRecord, ...]
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What was found on a predicted slide, in words for people.
+
+    Attributes:
+        facts: (what, value) pairs in the order of the file; parts of parts are joined with a comma.
+        classes: For each class its name, pixels, share of the slide and area, as texts under ``SUMMARY_HEAD``.
+        provenance: (what, value) pairs: what the prediction was made with.
+    """
+
+    facts: tuple[Row, ...]
+    classes: tuple[tuple[str, str, str, str], ...]
+    provenance: tuple[Row, ...]
+
+
+SUMMARY_HEAD = ("Class", "Pixels", "Share", "Area (square mm)")
+
+
 def is_run(folder: Path) -> bool:
     """Tell whether a folder is a run: it holds a run.json or a recipe.yaml."""
     return (folder / "run.json").is_file() or (folder / "recipe.yaml").is_file()
@@ -88,20 +106,29 @@ def predictions(run: Path) -> list[Path]:
     return sorted(path for path in parent.iterdir() if any((path / name).is_file() for name in _SHOWN))
 
 
-def read_summary(folder: Path) -> list[Row]:
-    """Read the summary.json of a predicted slide as rows of plain words.
+def read_summary(folder: Path) -> Summary | None:
+    """Read the summary.json of a predicted slide.
 
     Args:
         folder: predictions/<slide>.
 
     Returns:
-        (what, value) pairs in the order of the file, parts of parts joined with a comma; empty if there is no summary.
+        The summary, or None if there is none.
 
     Raises:
         CytosegError: If the file is damaged.
     """
     path = folder / "summary.json"
-    return _rows(_read_object(path), "") if path.is_file() else []
+    if not path.is_file():
+        return None
+    record = _read_object(path)
+    classes, provenance = record.get("classes"), record.get("provenance")
+    apart = {"format", "classes", "provenance"}
+    return Summary(
+        facts=tuple(_rows({key: value for key, value in record.items() if key not in apart}, "")),
+        classes=tuple(_area(name, entry) for name, entry in classes.items()) if isinstance(classes, dict) else (),
+        provenance=tuple(_rows(provenance, "")) if isinstance(provenance, dict) else (),
+    )
 
 
 def duration_text(seconds: float | None) -> str:
@@ -154,6 +181,17 @@ def _command(entry: dict[str, object]) -> CommandRecord:
     )
 
 
+def _area(name: str, entry: object) -> tuple[str, str, str, str]:
+    found = entry if isinstance(entry, dict) else {}
+    share, area_um2 = found.get("share"), found.get("area_um2")
+    return (
+        name,
+        _plain(found.get("pixels")),
+        f"{100 * share:.2f} %" if isinstance(share, int | float) else "-",
+        f"{area_um2 / 1e6:.4g}" if isinstance(area_um2, int | float) else "-",
+    )
+
+
 def _rows(value: object, name: str) -> list[Row]:
     if isinstance(value, dict):
         prefix = f"{name}, " if name else ""
@@ -172,4 +210,6 @@ def _plain(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)

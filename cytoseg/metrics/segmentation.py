@@ -152,7 +152,8 @@ def _totals(counts: Counts) -> tuple[Counts, Counts, Counts]:
 
 
 def _divide(part: NDArray[Any], whole: NDArray[Any]) -> Shares:
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    shares: Shares = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return shares
 
 
 def _percentiles(draws: Shares) -> tuple[float, float] | None:

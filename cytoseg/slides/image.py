@@ -26,6 +26,16 @@ CACHE_BYTES = 256_000_000
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """The first bytes of TIFF and BigTIFF, little and big endian."""
 
+_CONVERT = "Convert it to a tiled TIFF: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
+# Called by name rather than through Image.open, whose own limit on the size is lower and global.
+_PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+    b"RIFF": WebPImagePlugin.WebPImageFile,
+}
+_START = 32  # bytes that tell the format
+_PNG_DEPTH = 24  # where a PNG says how many bits a value has
 _ORIENTATION = 274  # the tag's number, the same in EXIF and TIFF
 _TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     2: lambda a: a[:, ::-1],
@@ -68,16 +78,15 @@ class ImageSlide:
 
     Args:
         path: The file.
-        assume_mpp: Micrometres per pixel if the file does not say.
 
     Raises:
         SlideError: If its header cannot be read, or it is too large to be held whole.
     """
 
-    def __init__(self, path: Path, assume_mpp: float | None = None) -> None:
-        self.path, self._assume_mpp = Path(path), assume_mpp
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
         header = _read_header(self.path)
-        self.mpp = header.mpp or assume_mpp
+        self.mpp = header.mpp
         self.levels: Sequence[Level] = (Level(header.size, 1.0),)
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
@@ -87,6 +96,8 @@ class ImageSlide:
         part = overlap(region, size)
         if part.width and part.height:
             pixels = _cache.get(self.path)
+            if pixels.shape != (size.height, size.width, 3):
+                raise SlideError(f"{self.path.name}: has another size than when it was opened. Start again.")
             x, y = part.x - region.x, part.y - region.y
             out[y : y + part.height, x : x + part.width] = pixels[
                 part.y : part.y + part.height, part.x : part.x + part.width
@@ -102,8 +113,8 @@ class ImageSlide:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, float | None]]:
-        return type(self), (self.path, self._assume_mpp)
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self.path,)
 
 
 class _Cache:
@@ -147,26 +158,25 @@ def _read_header(path: Path) -> _Header:
         if _is_tiff(path, path.name):
             with open_tiff(path, name=path.name) as tif:
                 page = tif.pages[0]
-                size, turn, mpp = (
-                    Size(int(page.imagewidth), int(page.imagelength)),
-                    _tiff_turn(page),
-                    resolution_mpp(page),
-                )
+                size, mpp = Size(int(page.imagewidth), int(page.imagelength)), resolution_mpp(page)
+                _refuse_size(size, path.name)
+                turn = _tiff_turn(page)
         else:
             with _open_picture(path, path.name) as image:
-                size, turn, mpp = Size(*image.size), _turn(image), _dpi_mpp(image)
+                size, mpp = Size(*image.size), _dpi_mpp(image)
+                _refuse_size(size, path.name)
+                turn = _turn(image)  # decodes a PNG without EXIF, so it comes after the look at the size
     except DAMAGE as error:
         raise SlideError(f"{path.name}: the header is damaged or truncated ({error}). Copy the file again.") from error
-    _refuse_size(size, path.name)
     return _Header(Size(size.height, size.width) if turn >= 5 else size, mpp)
 
 
 def _start(source: Path | bytes, name: str) -> bytes:
     if isinstance(source, bytes):
-        return source[:12]
+        return source[:_START]
     try:
         with source.open("rb") as file:
-            return file.read(12)
+            return file.read(_START)
     except FileNotFoundError as error:
         raise SlideError(f"{name}: there is no such file ({source}). Check the path.") from error
     except OSError as error:
@@ -181,17 +191,14 @@ def _open_picture(source: Path | bytes, name: str) -> ImageFile.ImageFile:
     """Open a picture without decoding it; the format is told by the first bytes, not by the suffix."""
     start = _start(source, name)
     file: Any = BytesIO(source) if isinstance(source, bytes) else source
-    if start.startswith(b"\x89PNG\r\n\x1a\n"):
-        image: ImageFile.ImageFile = PngImagePlugin.PngImageFile(file)
-    elif start.startswith(b"\xff\xd8\xff"):
-        image = JpegImagePlugin.JpegImageFile(file)
-    elif start.startswith(b"BM"):
-        image = BmpImagePlugin.BmpImageFile(file)
-    elif start.startswith(b"RIFF") and start[8:] == b"WEBP":
-        image = WebPImagePlugin.WebPImageFile(file)
-    else:
+    plugin = next((plugin for magic, plugin in _PLUGINS.items() if start.startswith(magic)), None)
+    if plugin is None:
         what = "is empty" if not start else f"is no picture that cytoseg reads (it starts with {start[:8]!r})"
         raise SlideError(f"{name}: {what}. Use PNG, JPEG, BMP, WebP or TIFF.")
+    try:
+        image = plugin(file)
+    except Image.DecompressionBombError as error:
+        raise SlideError(f"{name}: {error} {_CONVERT}") from error
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         image.close()
@@ -204,13 +211,12 @@ def _refuse_size(size: Size, name: str) -> None:
     if pixels > MAX_PICTURE_PX:
         raise SlideError(
             f"{name}: {size.width} x {size.height} is {pixels / 1e6:.0f} million pixels, more than the "
-            f"{MAX_PICTURE_PX / 1e6:.0f} million that are read whole. Convert it to a tiled TIFF, for example with: "
-            "vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
+            f"{MAX_PICTURE_PX / 1e6:.0f} million that are read whole. {_CONVERT}"
         )
 
 
 def _pixels(image: ImageFile.ImageFile, source: Path | bytes) -> NDArray[np.uint8]:
-    if image.format == "PNG" and image.tile and "16" in str(image.tile[0]):
+    if image.format == "PNG" and _start(source, "")[_PNG_DEPTH] == 16:
         # Pillow drops the low byte of 16-bit colours and clips 16-bit grey.
         data = source if isinstance(source, bytes) else source.read_bytes()
         deep = to_8bit(np.atleast_3d(imagecodecs.png_decode(data)), 16)
@@ -232,13 +238,13 @@ def _read_tiff(source: Path | bytes, name: str) -> NDArray[np.uint8]:
             raise SlideError(f"{name}: holds {len(more) + 1} pages. Save the one you want as a file of its own.")
         _refuse_size(Size(int(page.imagewidth), int(page.imagelength)), name)
         pixels = page.asarray()
-        if pixels.ndim == 3 and page.planarconfig == 2:
+        if pixels.ndim == 3 and page.planarconfig != 1:
             pixels = np.moveaxis(pixels, 0, -1)
         return _turned(page_rgb(page, np.atleast_3d(pixels)), _tiff_turn(page))
 
 
 def _turned(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(_TURNS[turn](pixels)) if turn in _TURNS else pixels.copy()
+    return np.require(_TURNS[turn](pixels) if turn in _TURNS else pixels, requirements=["C", "W"])
 
 
 def _turn(image: Image.Image) -> int:

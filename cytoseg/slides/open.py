@@ -26,13 +26,12 @@ LABEL_MAP_SUFFIX = ".labels.ome.tif"
 _BLOCK_PX = 16_000_000  # pixels that `read_at` holds at a time: 48 MB
 
 
-def open_slide(path: Path, *, assume_mpp: float | None = None) -> Slide:
+def open_slide(path: Path) -> Slide:
     """Open a slide, choosing the reader by the file's content, and by its suffix for vendors' formats.
 
     Args:
         path: A tiled TIFF or SVS, a picture (PNG, JPEG, BMP, WebP, plain TIFF), or a vendor's format, which needs the
             extra ``openslide``.
-        assume_mpp: Micrometres per level-0 pixel if the file does not say; a file that says so keeps its own.
 
     Returns:
         The open slide, to be closed by the caller.
@@ -43,14 +42,14 @@ def open_slide(path: Path, *, assume_mpp: float | None = None) -> Slide:
     path = Path(path)
     start = _first_bytes(path)
     if path.suffix.lower() in VENDOR_SUFFIXES:
-        return _open_vendor(path, assume_mpp)
+        return _open_vendor(path)
     if start.startswith(TIFF_STARTS):
         with open_tiff(path, name=path.name) as tif:
             tiled = bool(tif.pages[0].is_tiled)
-        return TiffSlide(path, assume_mpp) if tiled else ImageSlide(path, assume_mpp)
+        return TiffSlide(path) if tiled else ImageSlide(path)
     if path.suffix.lower() in TIFF_SUFFIXES and start.isascii():
         raise SlideError(f"{path.name}: is not a TIFF, it starts like text: {start[:12]!r}. Is it a saved error page?")
-    return ImageSlide(path, assume_mpp)
+    return ImageSlide(path)
 
 
 def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Path]:
@@ -143,7 +142,7 @@ def _resized(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     return np.array(Image.fromarray(pixels).resize((size.width, size.height), method))
 
 
-def _open_vendor(path: Path, assume_mpp: float | None) -> Slide:
+def _open_vendor(path: Path) -> Slide:
     try:
         from cytoseg.slides.openslide import OpenSlideSlide
     except (ImportError, OSError) as error:
@@ -151,7 +150,7 @@ def _open_vendor(path: Path, assume_mpp: float | None) -> Slide:
             f"{path.name}: {path.suffix} slides are read by OpenSlide, which is not installed ({error}). "
             "Install it with: pip install 'cytoseg[openslide]'"
         ) from error
-    return OpenSlideSlide(path, assume_mpp)
+    return OpenSlideSlide(path)
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -18,14 +18,13 @@ class OpenSlideSlide:
 
     Args:
         path: The file.
-        assume_mpp: Micrometres per level-0 pixel if the file does not say.
 
     Raises:
         SlideError: If OpenSlide does not know the format or finds the file damaged.
     """
 
-    def __init__(self, path: Path, assume_mpp: float | None = None) -> None:
-        self.path, self._assume_mpp = Path(path), assume_mpp
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
         try:
             self._slide = openslide.OpenSlide(self.path)
         except (openslide.OpenSlideError, OSError) as error:
@@ -35,7 +34,7 @@ class OpenSlideSlide:
         sizes = [Size(*size) for size in self._slide.level_dimensions]
         downsamples = [float(value) for value in self._slide.level_downsamples]
         self.levels: Sequence[Level] = tuple(Level(*pair) for pair in zip(sizes, downsamples, strict=True))
-        self.mpp = _mpp(self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X)) or assume_mpp
+        self.mpp = _mpp(self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X))
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
         """Read a region from one level; see `Slide.read_region`."""
@@ -56,8 +55,8 @@ class OpenSlideSlide:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, float | None]]:
-        return type(self), (self.path, self._assume_mpp)
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self.path,)
 
 
 def _mpp(text: str | None) -> float | None:

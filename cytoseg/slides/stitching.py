@@ -83,7 +83,8 @@ class Stitcher:
             raise ValueError(f"rows {self.top} to {below}: 1 to {self._tile_px} rows can be finished at a time.")
         weights = self._weights[:rows]
         covered = weights > 0
-        finished = self._sums[:, :rows] / np.where(covered, weights, np.float32(1))
+        finished = np.zeros((len(self._sums), *weights.shape), np.float32)
+        np.divide(self._sums[:, :rows], weights, out=finished, where=covered)
         for plane in (*self._sums, self._weights):
             plane[: self._tile_px - rows] = plane[rows:]
             plane[self._tile_px - rows :] = 0

@@ -159,22 +159,23 @@ class TiffSlide:
 
     Args:
         path: The file.
-        assume_mpp: Micrometres per level-0 pixel if the file does not say.
 
     Raises:
         SlideError: If it is no tiled TIFF, is damaged or truncated, or is not one RGB or grey picture.
     """
 
-    def __init__(self, path: Path, assume_mpp: float | None = None) -> None:
-        self.path, self._assume_mpp = Path(path), assume_mpp
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
         with open_tiff(self.path, name=self.path.name) as tif:
             if not tif.pages[0].is_tiled:
-                raise SlideError(f"{self.path.name}: is a TIFF without tiles. Open it with open_slide, or {_CONVERT}")
+                raise SlideError(f"{self.path.name}: is a TIFF without tiles. Use open_slide, or {_CONVERT}")
+            if (turn := tif.pages[0].tags.valueof("Orientation", 1)) > 1:
+                raise SlideError(f"{self.path.name}: is stored turned (orientation {turn}). To read it, {_CONVERT}")
             try:
                 self._pages = _pyramid(tif)
                 # tifffile reads a long tag when it is first asked for, which must be before the file is closed.
                 self._palettes = [page.colormap for page in self._pages]
-                self.mpp = _mpp(tif) or assume_mpp
+                self.mpp = _mpp(tif)
                 self._tiles = [_TileTable(page, self.path) for page in self._pages]
             except DAMAGE as error:
                 raise SlideError(f"{self.path.name}: the TIFF is damaged ({error}). Copy the file again.") from error
@@ -213,8 +214,8 @@ class TiffSlide:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, float | None]]:
-        return type(self), (self.path, self._assume_mpp)
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self.path,)
 
 
 class _TileTable:
@@ -224,7 +225,7 @@ class _TileTable:
         self._path = path
         self.width, self.height = int(page.tilewidth), int(page.tilelength)
         self._columns = math.ceil(page.imagewidth / self.width)
-        self._planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
+        self._planes = int(page.samplesperpixel) if page.planarconfig != 1 else 1
         self._per_plane = self._columns * math.ceil(page.imagelength / self.height)
         self._offsets = np.asarray(page.dataoffsets, np.int64)
         self._counts = np.asarray(page.databytecounts, np.int64)
@@ -279,7 +280,7 @@ def _check_page(page: Any, name: str) -> None:
         found = f"{page.samplesperpixel} channels of the kind {kind}"
     elif page.compression not in tifffile.TIFF.DECOMPRESSORS or page.compression == 6:
         found = f"the compression {getattr(page.compression, 'name', page.compression)}"
-    elif 0 in (page.imagewidth, page.imagelength):
+    elif 0 in (page.imagewidth, page.imagelength) or (page.is_tiled and page.tilelength < 1):
         found = "no pixels"
     if found:
         raise SlideError(f"{name}: holds {found}, which cytoseg does not read. Export it as 8-bit RGB.")
@@ -311,7 +312,8 @@ def _pyramid(tif: Any) -> list[Any]:
         # One pixel of rounding in the smaller picture, at most 2 % in the larger.
         same_view = abs(ratio[0] - ratio[1]) <= max(ratio) * max(0.02, 1 / page.imagewidth, 1 / page.imagelength)
         finer = page.imagewidth < levels[-1].imagewidth and page.imagelength < levels[-1].imagelength
-        if page.is_tiled and same_view and finer and page.dtype == first.dtype:
+        alike = (page.dtype, page.samplesperpixel) == (first.dtype, first.samplesperpixel)
+        if page.is_tiled and same_view and finer and alike:
             levels.append(page)
     return levels
 

@@ -77,9 +77,7 @@ class TileGrid:
         side = max(1, round(self.tile_px * self.downsample))
         # Rounding may put the last tile one pixel over the edge, where the slide reads white.
         inside_x, inside_y = max(0, self.slide_size.width - side), max(0, self.slide_size.height - side)
-        return Region(
-            min(round(x * self.downsample), inside_x), min(round(y * self.downsample), inside_y), side, side
-        )
+        return Region(min(round(x * self.downsample), inside_x), min(round(y * self.downsample), inside_y), side, side)
 
 
 def _whole(pixels: float) -> int:

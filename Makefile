@@ -1,0 +1,59 @@
+# Two commands on a fresh machine: make demo, make test. Python 3.11 or newer is all they need.
+PYTHON ?= python3
+BIN := .venv/bin
+CYTOSEG := $(BIN)/cytoseg
+INSTALLED := .venv/.installed
+export PYTHONWARNINGS ?= default
+
+.PHONY: demo demo-made demo-lbc test check review browser clean
+
+ifdef DATA
+demo: demo-lbc
+RECIPE ?= recipes/lbc.yaml
+OVERRIDES ?= slides.folders=[$(DATA)/unlabeled]
+else
+demo: demo-made
+RECIPE ?= recipes/quickstart.yaml
+endif
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[app,openslide,dev]'
+	touch $@
+
+demo-made: $(INSTALLED)
+	$(CYTOSEG) slides generate data/made --n 8 --width 1536 --height 1536 --crops 4
+	$(CYTOSEG) train-ddpm $(RECIPE) --resume
+	$(CYTOSEG) label-import data/made/labelled --recipe $(RECIPE)
+	$(CYTOSEG) train-interpreter $(RECIPE)
+	$(CYTOSEG) evaluate $(RECIPE)
+	$(CYTOSEG) predict $(RECIPE) data/made/slides/made_0_07.ome.tif
+	$(CYTOSEG) report $(RECIPE)
+	@echo "Pictures: runs/quickstart/evaluation/crops, runs/quickstart/predictions. Look at the result in a browser: make review"
+
+demo-lbc: $(INSTALLED)
+	$(CYTOSEG) train-ddpm $(RECIPE) $(OVERRIDES) --resume
+	$(CYTOSEG) label-import $(DATA)/train --recipe $(RECIPE) --slide-regex '^(\d+)_' --area outline
+	$(CYTOSEG) label-import $(DATA)/test --recipe $(RECIPE) --slide-regex '^(\d+)_'
+	$(CYTOSEG) train-interpreter $(RECIPE)
+	$(CYTOSEG) evaluate $(RECIPE)
+	$(CYTOSEG) predict $(RECIPE) $(firstword $(wildcard $(DATA)/unlabeled/*.jpg))
+	$(CYTOSEG) report $(RECIPE)
+	@echo "Pictures: runs/lbc/evaluation/crops, runs/lbc/predictions. Look at the result in a browser: make review RECIPE=$(RECIPE)"
+
+review: $(INSTALLED)
+	$(CYTOSEG) review $(RECIPE)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2
+
+check: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict cytoseg
+
+browser:
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
+
+clean:
+	rm -rf .venv runs data/made

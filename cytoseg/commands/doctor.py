@@ -1,0 +1,56 @@
+"""``cytoseg doctor``: versions, devices, optional readers, and how to get what is missing."""
+
+import importlib.util
+import os
+import shutil
+
+import torch
+from rich.table import Table
+
+from cytoseg.commands.common import console
+from cytoseg.devices import tune_cpu_allocator
+from cytoseg.diffusion.package import mended_torchvision
+from cytoseg.runs import versions
+
+OPTIONAL = {
+    "openslide": ("NDPI, MRXS, SCN and other vendors' slides", "pip install 'cytoseg[openslide]'"),
+    "streamlit": ("the review app", "pip install 'cytoseg[app]'"),
+    "tensorboard": ("training curves in TensorBoard", "pip install 'cytoseg[track]'"),
+}
+
+
+def run() -> None:
+    """Show versions, devices, optional readers and what is missing."""
+    table = Table("what", "found", "what to do")
+    for name, version in versions().items():
+        table.add_row(name, version, "")
+    table.add_row("torchvision", "mended: built for another torch" if mended_torchvision() else "healthy", "")
+    for name, found, advice in (*_devices(), *_optional()):
+        table.add_row(name, found, advice)
+    console.print(table)
+
+
+def _devices() -> list[tuple[str, str, str]]:
+    rows = [("processor", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads", "")]
+    rows.append(("memory allocator", "tuned" if tune_cpu_allocator() else "not glibc: left as it is", ""))
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            gigabytes = torch.cuda.get_device_properties(i).total_memory / 1e9
+            rows.append((f"GPU {i}", f"{torch.cuda.get_device_name(i)}, {gigabytes:.0f} GB", ""))
+    else:
+        rows.append(("GPU", "none", "fine for small recipes; train cervical.yaml on a machine with one"))
+    free = shutil.disk_usage(".").free / 1e9
+    rows.append(("disk", f"{free:.0f} GB free here", "" if free > 10 else "free some: checkpoints and maps need room"))
+    return rows
+
+
+def _optional() -> list[tuple[str, str, str]]:
+    rows = []
+    for module, (use, advice) in OPTIONAL.items():
+        there = importlib.util.find_spec(module) is not None
+        rows.append((f"{module}: {use}", "there" if there else "missing", "" if there else advice))
+    labelme = shutil.which("labelme")
+    rows.append(
+        ("labelme: annotating", "there" if labelme else "missing", "" if labelme else "pip install 'cytoseg[label]'")
+    )
+    return rows

@@ -1,0 +1,134 @@
+"""``cytoseg evaluate``: the ensemble on the test slides, beside the baselines."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.table import Table
+
+from cytoseg.commands.common import Overrides, RecipeArgument, Run, console, progress, say, start_run
+from cytoseg.commands.train_interpreter import BUNDLE, split_of
+from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.errors import CheckpointError
+from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
+from cytoseg.interpreter.forest import commonest_class, fit_forest
+from cytoseg.labels.dataset import LabelledCrop, Split
+from cytoseg.predict.evaluate import Method, Prediction, evaluate, evaluation_table
+
+
+def run(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline/--no-baseline", help="Also train and score a random forest on image filters.")
+    ] = True,
+) -> None:
+    """Score the ensemble on the test slides, beside the baselines.
+
+    Per-class IoU, Dice, precision and recall, pooled and per slide, with 95 % intervals over slides, as JSON and CSV;
+    a picture of every test crop (image, truth, prediction, disagreement). Baselines: a random forest on 72 multi-scale
+    filters from the same crops, and always the commonest class.
+    """
+    with start_run(recipe, overrides, command="evaluate") as current:
+        split = split_of(current.recipe)
+        bundle = load_bundle(current.folder / BUNDLE)
+        _refuse_trained_on(bundle, split, current)
+        details = {
+            "recipe": current.recipe.name,
+            "train_crops": len(split.train),
+            "bundle": bundle.origin,
+            "test_labels": {crop.crop: crop.label_sha256 for crop in split.test},
+            "baseline": baseline,
+        }
+        evaluation = _done_before(current.folder / "evaluation" / "evaluation.json", details)
+        if evaluation is None:
+            evaluation = _evaluate(bundle, split, current=current, details=details)
+        else:
+            say("The evaluation is up to date: same bundle and labels.")
+        _show(evaluation)
+        say(f"Pictures of each test crop: {current.folder / 'evaluation' / 'crops'}")
+
+
+def _evaluate(bundle: Bundle, split: Split, *, current: Run, details: dict[str, Any]) -> dict[str, Any]:
+    methods = [ensemble_method(bundle, device_name=current.recipe.training.device)]
+    if details["baseline"]:
+        methods.append(_forest(split.train, seed=current.recipe.training.seed))
+    methods.append(_commonest(split.train))
+    with progress("test crops", len(split.test)) as bar:
+        return evaluate(
+            methods,
+            split.test,
+            folder=current.folder / "evaluation",
+            classes=bundle.classes,
+            details=details,
+            seed=current.recipe.training.seed,
+            on_crop=bar.of,
+        )
+
+
+def _done_before(path: Path, details: dict[str, Any]) -> dict[str, Any] | None:
+    """Give the saved evaluation if it was made from exactly the same things."""
+    try:
+        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return saved if all(saved.get(key) == value for key, value in details.items()) else None
+
+
+def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:
+    """Wrap a bundle as a method that ``evaluate`` can score."""
+    device = pick_device(device_name)
+    if device.type == "cpu":
+        tune_cpu_allocator()
+    predictor = EnsemblePredictor(bundle, device=device)
+
+    def predict(picture: NDArray[np.uint8]) -> Prediction:
+        maps = predictor(picture[None])
+        return maps["probabilities"][0].argmax(0).astype(np.uint8), maps["disagreement"][0]
+
+    title = f"DDPM features, {bundle.ensemble.members} MLPs"
+    return Method("ensemble", title, predict, bundle.origin["train_seconds"])
+
+
+def _refuse_trained_on(bundle: Bundle, split: Split, current: Run) -> None:
+    trained = bundle.origin["labels"]
+    both = [crop.crop for crop in split.test if crop.crop in trained]
+    if both:
+        raise CheckpointError(
+            f"evaluate: the bundle was trained on {len(both)} of the test crops ({', '.join(both[:3])}, ...). "
+            f"Run `cytoseg train-interpreter` again with the split of recipe {current.recipe.name}."
+        )
+
+
+def _forest(train: tuple[LabelledCrop, ...], *, seed: int) -> Method:
+    begin = time.perf_counter()
+    with console.status("training the random forest"):
+        forest = fit_forest([c.picture() for c in train], [c.label_map() for c in train], seed=seed)
+    seconds = time.perf_counter() - begin
+    return Method("forest", "Random forest, 72 filters", lambda picture: (forest.predict(picture), None), seconds)
+
+
+def _commonest(train: tuple[LabelledCrop, ...]) -> Method:
+    commonest = commonest_class([c.label_map() for c in train])
+    return Method(
+        "commonest",
+        "Always the commonest class",
+        lambda picture: (np.full(picture.shape[:2], commonest, np.uint8), None),
+        None,
+    )
+
+
+def _show(evaluation: dict[str, Any]) -> None:
+    header, *rows = evaluation_table(evaluation)
+    table = Table(
+        title=f"{evaluation['test_crops']} test crops of {evaluation['test_slides']} slides, IoU (95 % interval)"
+    )
+    for column in header:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

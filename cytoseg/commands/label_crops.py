@@ -1,0 +1,62 @@
+"""``cytoseg label-crops``: random tissue crops to annotate."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from PIL import Image
+
+from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.commands.train_ddpm import tissue_crops
+from cytoseg.devices import seed_for
+from cytoseg.errors import LabelError
+from cytoseg.labels.annotation import UNSCORED
+from cytoseg.labels.sidecar import SUFFIX
+from cytoseg.recipe import Recipe
+from cytoseg.runs import atomic_path, write_atomically
+from cytoseg.slides.crops import RandSlideCropd
+from cytoseg.slides.open import slide_id
+
+
+def run(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many crops.")] = 30,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; default to_label/ in the run folder.")] = None,
+) -> None:
+    """Cut random tissue crops to annotate in labelme.
+
+    Each crop is a PNG with a sidecar <crop>.crop.json that says slide and region, so that label-import knows where it
+    is from; labels.txt holds the class names for `labelme --labels labels.txt`. The crops are the same for the same seed,
+    and asking for more adds to the ones that are there.
+    """
+    with start_run(recipe, overrides, command="label-crops") as current:
+        folder = out or current.folder / "to_label"
+        crop = tissue_crops(current.recipe)
+        with progress("crops", n) as bar:
+            new = sum(_cut(crop, number, current.recipe, folder, seen=bar.at) for number in range(n))
+        names = [UNSCORED, *current.recipe.class_list().names]
+        write_atomically(folder / "labels.txt", "\n".join(names) + "\n")
+        say(f"{new} new crops, {n - new} were there. Annotate them: labelme {folder} --labels {folder / 'labels.txt'}")
+
+
+def _cut(crop: RandSlideCropd, number: int, recipe: Recipe, folder: Path, *, seen: Callable[[int], None]) -> bool:
+    """Write crop ``number`` if it is not there; gives whether it was written."""
+    crop.set_random_state(seed=seed_for(recipe.training.seed, number, what="label-crops"))
+    pixels = crop({"image": number})["image"].numpy().transpose(1, 2, 0)
+    seen(number + 1)
+    region = crop.region
+    slide = slide_id(crop.source.path)
+    path = folder / f"{slide}_{region.x}_{region.y}.png"
+    sidecar = {"slide": slide, "region": [region.x, region.y, region.width, region.height], "mpp": recipe.slides.mpp}
+    beside = path.with_name(path.stem + SUFFIX)
+    if path.exists():
+        if json.loads(beside.read_text()) != sidecar:
+            raise LabelError(f"{path}: is there already, cut at another size. Choose another folder with --out.")
+        return False
+    write_atomically(beside, json.dumps(sidecar))
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary)
+    return True

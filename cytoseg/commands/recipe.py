@@ -1,0 +1,70 @@
+"""``cytoseg recipe``: list, check and explain recipes."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich.table import Table
+
+from cytoseg.commands.common import Overrides, RecipeArgument, console, say
+from cytoseg.diffusion.unet import tap_shapes
+from cytoseg.errors import SlideError
+from cytoseg.recipe import Recipe, load_recipe
+from cytoseg.shipped import shipped_recipes
+from cytoseg.slides.open import find_slides
+
+
+def list_shipped() -> None:
+    """List the recipes that come with the program, each with its first line."""
+    for path in sorted(shipped_recipes().glob("*.yaml")):
+        say(f"{path.stem:12} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
+
+
+def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Check a recipe: every value, and whether its slides are there. Writes nothing."""
+    loaded = load_recipe(recipe, overrides or ())
+    channels = sum(c for c, _ in tap_shapes(loaded.architecture(), loaded.taps()))
+    timesteps = loaded.feature_timesteps()
+    say(f"{loaded.name}: the values are in order. Run folder: {loaded.run_folder()}")
+    levels = ", ".join(map(str, timesteps))
+    say(f"Features: {channels} channels at each of t = {levels}: {channels * len(timesteps)} in all")
+    try:
+        slides = find_slides(loaded.slides.folders, include=loaded.slides.include, exclude=loaded.slides.exclude)
+    except SlideError as error:
+        say(f"Slides: {error}")
+    else:
+        say(f"Slides: {len(slides)} found")
+
+
+def explain(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Shows its values beside the defaults.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Explain every key of a recipe: value, default, meaning."""
+    loaded = None if recipe is None else load_recipe(recipe, overrides or ())
+    table = Table("key", "value" if loaded else "default", "meaning", show_lines=False)
+    for key, value, text in _rows(Recipe, loaded, prefix=""):
+        table.add_row(key, value, text)
+    console.print(table)
+
+
+def _rows(model: type[BaseModel], values: Any, *, prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        value = getattr(values, name) if values is not None else field.get_default(call_default_factory=True)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _rows(field.annotation, value, prefix=f"{prefix}{name}.")
+        else:
+            shown = "(required)" if values is None and field.is_required() else _short(value)
+            yield f"{prefix}{name}", shown, field.description or ""
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_short(v) for v in value) or "(none)"
+    return str(value.name if isinstance(value, BaseModel) and hasattr(value, "name") else value)
+
+
+VERBS = {"list": list_shipped, "check": check, "explain": explain}

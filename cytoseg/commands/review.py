@@ -1,0 +1,52 @@
+"""``cytoseg review``: the Streamlit app."""
+
+import importlib.util
+import subprocess
+import sys
+
+from cytoseg.commands.common import Overrides, RecipeArgument, say
+from cytoseg.errors import CytosegError
+from cytoseg.recipe import Recipe, load_recipe
+from cytoseg.shipped import shipped_review
+
+
+def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Open the review app on the runs.
+
+    Listens on this machine only unless review.host says otherwise. Ctrl-C ends it.
+    """
+    loaded = load_recipe(recipe, overrides or ())
+    if importlib.util.find_spec("streamlit") is None:
+        raise CytosegError("review: the app needs Streamlit. Install it with `pip install 'cytoseg[app]'`.")
+    say(f"Review: http://{loaded.review.host}:{loaded.review.port}  (Ctrl-C ends it)")
+    status = subprocess.run(streamlit_command(loaded), cwd=shipped_review(), check=False).returncode
+    if status not in (0, 130):
+        raise CytosegError(
+            f"review: the app ended with status {status}. Is port {loaded.review.port} in use? Try review.port=8502."
+        )
+
+
+def streamlit_command(recipe: Recipe) -> list[str]:
+    """Give the command that serves the app on the recipe's runs."""
+    folder = recipe.run_folder().resolve()
+    options = {
+        "server.address": recipe.review.host,
+        "server.port": str(recipe.review.port),
+        "server.headless": "true",
+        "browser.gatherUsageStats": "false",
+    }
+    flags = [text for name, value in options.items() for text in (f"--{name}", value)]
+    app = shipped_review() / "app.py"
+    return [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(app),
+        *flags,
+        "--",
+        "--runs",
+        str(folder.parent),
+        "--run",
+        str(folder),
+    ]

@@ -1,0 +1,64 @@
+"""``cytoseg slides``: look at slides, or make some."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from cytoseg.commands.common import console, progress, say
+from cytoseg.errors import SlideError, report
+from cytoseg.geometry import Size
+from cytoseg.slides.background import tissue_mask
+from cytoseg.slides.generate import generate_slide
+from cytoseg.slides.generate_crops import generate_labelled_crops
+from cytoseg.slides.open import find_slides, open_slide
+
+
+def info(
+    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE|FOLDER...", help="Slides, or folders of slides.")],
+) -> None:
+    """Show size, levels, micrometres per pixel and tissue share of slides."""
+    table, problems = Table("slide", "size", "levels", "mpp (µm)", "tissue"), []
+    for path in [p for given in slides for p in (find_slides([given], ["**/*"]) if given.is_dir() else [given])]:
+        try:
+            with open_slide(path) as slide:
+                size = slide.levels[0].size
+                levels = ", ".join(f"1/{level.downsample:g}" for level in slide.levels)
+                mpp = "not said" if slide.mpp is None else f"{slide.mpp:.4g}"
+                share = tissue_mask(slide, rule="otsu", threshold=0.0).share()
+                table.add_row(path.name, f"{size.width} x {size.height}", levels, mpp, f"{share:.0%}")
+        except SlideError as error:
+            problems.append(str(error))
+    if table.row_count:
+        console.print(table)
+    if problems:
+        raise SlideError(report(problems, what="slides info"))
+
+
+def generate(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where slides and labelled crops are written.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of slides.")] = 4,
+    width: Annotated[int, typer.Option("--width", min=256, max=200_000, help="Width in pixels.")] = 2048,
+    height: Annotated[int, typer.Option("--height", min=256, max=200_000, help="Height in pixels.")] = 2048,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Slide i is a function of (seed, i).")] = 0,
+    mpp: Annotated[float, typer.Option("--mpp", min=0.1, max=4.0, help="Micrometres per pixel.")] = 0.5,
+    crops: Annotated[int, typer.Option("--crops", min=0, help="Labelled crops to cut from each slide.")] = 4,
+    crop_px: Annotated[int, typer.Option("--crop-px", min=64, max=2048, help="Side of a labelled crop.")] = 256,
+) -> None:
+    """Make cytology-like slides with exact label maps and labelme annotations of some crops.
+
+    Writes FOLDER/slides/*.ome.tif with their label maps, and FOLDER/labelled/*.png with labelme JSON, ready for
+    train-ddpm and label-import. Slides that are there already are left as they are.
+    """
+    for number in range(n):
+        path = out / "slides" / f"made_{seed}_{number:02d}.ome.tif"
+        if not path.exists():
+            with progress(path.name, height) as bar:
+                generate_slide(path, size=Size(width, height), seed=seed * 10_007 + number, mpp=mpp, progress=bar.at)
+        if crops and len(list((out / "labelled").glob(f"made_{seed}_{number:02d}_*.json"))) < crops:
+            generate_labelled_crops(path, out / "labelled", n=crops, side_px=crop_px, seed=seed)
+    say(f"{n} slides in {out / 'slides'}, {n * crops} labelled crops in {out / 'labelled'}")
+
+
+VERBS = {"info": info, "generate": generate}

@@ -1,0 +1,153 @@
+"""``cytoseg train-interpreter``: the ensemble of per-pixel MLPs."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cytoseg.checkpoints import load_state
+from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
+from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.diffusion.state import load_backbone
+from cytoseg.errors import CheckpointError
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings
+from cytoseg.features.pixels import PixelTable, gather_pixels
+from cytoseg.interpreter.bundle import Bundle, save_bundle
+from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.train import EnsembleSettings, train_ensemble
+from cytoseg.labels.dataset import LabelledCrop, Split, load_index, split_by_slide
+from cytoseg.recipe import Recipe
+from cytoseg.runs import MetricsLog, versions
+
+BUNDLE = Path("interpreter", "bundle")
+"""Where the bundle lies in a run folder."""
+
+
+def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Train the ensemble of per-pixel MLPs on the labelled crops.
+
+    Takes the newest checkpoint of train-ddpm and the crops of label-import that are not test crops; writes the bundle
+    that evaluate and predict use into the run folder's interpreter/. An interrupted training leaves the old bundle.
+    """
+    with start_run(recipe, overrides, command="train-interpreter") as current:
+        device = pick_device(current.recipe.training.device)
+        if device.type == "cpu":
+            tune_cpu_allocator()
+        unet, architecture, backbone = load_backbone(current.folder / "ddpm", current.recipe.architecture())
+        train = split_of(current.recipe).train
+        origin = _origin(current.recipe, train, backbone)
+        if _is_done(current.folder / BUNDLE, origin):
+            say("The bundle is up to date: same backbone, labels and settings.")
+            return
+        extractor = FeatureExtractor(
+            unet,
+            architecture,
+            feature_settings(current.recipe),
+            device=device,
+            precision=current.recipe.training.precision,
+        )
+        _train(extractor, train, current=current, origin=origin)
+
+
+def _train(
+    extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], *, current: Run, origin: dict[str, Any]
+) -> None:
+    recipe, begin = current.recipe, time.perf_counter()
+    table = _pixels(extractor, train, recipe)
+    ensemble = _ensemble(table, current, device=extractor.device)
+    seconds = time.perf_counter() - begin
+    bundle = Bundle(
+        unet=extractor.unet,
+        architecture=extractor.architecture,
+        ensemble=ensemble,
+        features=extractor.settings,
+        classes=recipe.class_list(),
+        mpp=recipe.slides.mpp,
+        vote=recipe.interpreter.vote,
+        precision=recipe.training.precision,
+        origin={**origin, "train_seconds": round(seconds, 1), "versions": versions()},
+    )
+    save_bundle(current.folder / BUNDLE, bundle)
+    current.entry.update(train_crops=len(train), pixels=len(table.classes))
+    say(
+        f"{ensemble.members} MLPs trained on {len(table.classes):,} pixels of {len(train)} crops "
+        f"with {ensemble.inputs:,} features each, in {seconds:.0f} s."
+    )
+
+
+def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str, object]) -> dict[str, Any]:
+    """Say what decides the ensemble."""
+    return {
+        "recipe": recipe.name,
+        "backbone": backbone,
+        "labels": {crop.crop: crop.label_sha256 for crop in train},
+        "classes": list(recipe.class_list().names),
+        "mpp": recipe.slides.mpp,
+        "seed": recipe.training.seed,
+        "precision": recipe.training.precision,
+        "features": [list(recipe.taps()), list(recipe.feature_timesteps()), recipe.features.model_dump(mode="json")],
+        "interpreter": recipe.interpreter.model_dump(mode="json"),
+    }
+
+
+def _is_done(folder: Path, origin: dict[str, Any]) -> bool:
+    """Say whether the saved bundle comes from exactly the same things."""
+    try:
+        saved = load_state(folder)["origin"]
+    except CheckpointError:
+        return False
+    return all(saved.get(key) == value for key, value in origin.items())
+
+
+def split_of(recipe: Recipe) -> Split:
+    """Split the imported crops into train and test by slide, as the recipe says.
+
+    Raises:
+        LabelError: If nothing is imported, or a side would be empty.
+    """
+    crops = load_index(recipe.labels_folder()).crops
+    return split_by_slide(
+        crops,
+        test_slides=recipe.labels.test_slides,
+        test_fraction=recipe.labels.test_fraction,
+        seed=recipe.training.seed,
+    )
+
+
+def feature_settings(recipe: Recipe) -> FeatureSettings:
+    """Pick the features' settings out of a recipe."""
+    return FeatureSettings(recipe.taps(), recipe.feature_timesteps(), recipe.features.scale, recipe.features.noise_seed)
+
+
+def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], recipe: Recipe) -> PixelTable:
+    with progress("features", len(train)) as bar:
+        return gather_pixels(
+            extractor,
+            ((crop.picture(), crop.label_map()) for crop in train),
+            pixels_per_crop=recipe.interpreter.pixels_per_crop,
+            balance=recipe.interpreter.balance,
+            seed=recipe.training.seed,
+            on_crop=bar.at,
+        )
+
+
+def _ensemble(table: PixelTable, current: Run, *, device: torch.device) -> Ensemble:
+    recipe, i = current.recipe, current.recipe.interpreter
+    log = MetricsLog(current.folder / "interpreter" / "metrics.jsonl")
+    with progress("interpreters", i.steps) as bar:
+
+        def on_step(step: int, loss: float) -> None:
+            bar.at(step, f"loss {loss:.4f}")
+            log.write({"step": step, "loss": round(loss, 6)})
+
+        try:
+            return train_ensemble(
+                table,
+                len(recipe.class_list()),
+                settings=EnsembleSettings(i.members, i.steps, i.batch_px, i.rate, recipe.training.seed),
+                device=device,
+                on_step=on_step,
+            )
+        finally:
+            log.close()

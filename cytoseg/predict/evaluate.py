@@ -1,0 +1,352 @@
+"""Evaluate methods on the test crops: predict, score and write the evaluation folder, all of it or nothing."""
+
+import csv
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from cytoseg.classes import IGNORE, ClassList
+from cytoseg.errors import PredictionError
+from cytoseg.metrics.counts import confusion_counts
+from cytoseg.metrics.pictures import RAMP, enlarge, enlarge_smoothly, paint_classes, paint_disagreement
+from cytoseg.metrics.results import Score
+from cytoseg.metrics.segmentation import iou, mean_iou, or_none, pooled_scores, slide_scores
+
+FORMAT = 1
+PANEL_PX = 384
+"""Crops smaller than this are enlarged in the overlay, so that nuclei can be seen."""
+
+GAP_PX, LINE_PX = 8, 22
+PAPER, INK, HATCH = (255, 255, 255), (40, 40, 40), (150, 150, 150)
+Map = NDArray[np.uint8]
+Prediction = tuple[Map, NDArray[np.float32] | None]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to predict crops: the ensemble or a baseline.
+
+    Attributes:
+        key: Short name in the files, such as ``ensemble``, ``forest``, ``commonest``.
+        title: Name for people.
+        predict: From a crop (H, W, 3) uint8 RGB to its class map (H, W) uint8 and its disagreement (H, W) float32 in
+            nats, or None where the method has none.
+        train_seconds: Time that training took, or None where nothing is trained.
+    """
+
+    key: str
+    title: str
+    predict: Callable[[NDArray[np.uint8]], Prediction]
+    train_seconds: float | None
+
+
+class ScoredCrop(Protocol):
+    """A labelled crop that the methods have not been trained on."""
+
+    @property
+    def crop(self) -> str:
+        """Its id, unique and fit for a folder name."""
+
+    @property
+    def slide(self) -> str:
+        """The slide it comes from."""
+
+    def picture(self) -> NDArray[np.uint8]:
+        """Read the crop, (H, W, 3) uint8 RGB."""
+
+    def label_map(self) -> NDArray[np.uint8]:
+        """Read the truth, (H, W) uint8 ids, 255 for ignore."""
+
+
+@dataclass
+class _Tally:
+    """What one method did so far: seconds spent, and for each crop its counts and disagreement."""
+
+    seconds: float = 0.0
+    counts: list[NDArray[np.int64]] = field(default_factory=list)
+    disagreement: list[float | None] = field(default_factory=list)
+
+
+def evaluate(
+    methods: Sequence[Method],
+    crops: Sequence[ScoredCrop],
+    *,
+    folder: Path,
+    classes: ClassList,
+    details: Mapping[str, Any],
+    seed: int,
+    on_crop: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Predict every crop with every method, score the methods and write tables and pictures.
+
+    Args:
+        methods: The first one is the subject: crops are scored and drawn with its prediction.
+        crops: The test crops.
+        folder: The evaluation folder. Replaced at the very end; after any error, Ctrl-C included, it is as before.
+        classes: Names and colours.
+        details: ``recipe`` (its name), ``train_crops`` (their number), and whatever else is to stand in the file.
+        seed: Of the intervals.
+        on_crop: Told after each crop how many are done, of how many.
+
+    Returns:
+        The content of evaluation.json.
+
+    Raises:
+        PredictionError: If there is no crop, or the disk is full, or the folder cannot be written.
+    """
+    if not crops:
+        raise PredictionError("evaluate: there is no test crop. Annotate crops of other slides and import them.")
+    with _replaced(folder) as new:
+        tallies = [_Tally() for _ in methods]
+        for done, crop in enumerate(crops, start=1):
+            _predict_crop(methods, crop, tallies=tallies, folder=new, classes=classes)
+            if on_crop is not None:
+                on_crop(done, len(crops))
+        evaluation = _record(methods, tallies, crops, classes=classes, details=details, seed=seed)
+        text = json.dumps(evaluation, indent=1, ensure_ascii=False, allow_nan=False)
+        (new / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+        _write_tables(new, evaluation)
+    return evaluation
+
+
+def evaluation_table(evaluation: Mapping[str, Any]) -> list[list[str]]:
+    """Make the table to print: a header, then one row per method with the IoU of each class and their mean.
+
+    Args:
+        evaluation: What ``evaluate`` gives.
+
+    Returns:
+        Rows of equal length; a cell is like ``0.62 (0.55-0.68)``, without an interval ``0.62``, or ``n/a``.
+    """
+    header = ["method", *(f"IoU {entry['name']}" for entry in evaluation["classes"]), "mIoU"]
+    rows = [
+        [method["title"], *(_cell(entry, "iou") for entry in method["classes"]), _cell(method, "miou")]
+        for method in evaluation["methods"]
+    ]
+    return [header, *rows]
+
+
+def _cell(record: Mapping[str, Any], key: str) -> str:
+    return Score(record[key], record[f"{key}_low"], record[f"{key}_high"]).text()
+
+
+def _record(
+    methods: Sequence[Method],
+    tallies: Sequence[_Tally],
+    crops: Sequence[ScoredCrop],
+    *,
+    classes: ClassList,
+    details: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **details,
+        "classes": [{"name": n, "colour": list(c)} for n, c in zip(classes.names, classes.colours, strict=True)],
+        "test_crops": len(crops),
+        "test_slides": len({crop.slide for crop in crops}),
+        "methods": [
+            _method_record(method, tally, crops, names=classes.names, seed=seed)
+            for method, tally in zip(methods, tallies, strict=True)
+        ],
+        "crops": _crop_records(tallies[0], crops),
+    }
+
+
+def _predict_crop(
+    methods: Sequence[Method], crop: ScoredCrop, *, tallies: Sequence[_Tally], folder: Path, classes: ClassList
+) -> None:
+    picture, truth = crop.picture(), crop.label_map()
+    for method, tally in zip(methods, tallies, strict=True):
+        begin = time.perf_counter()
+        class_map, disagreement = method.predict(picture)
+        tally.seconds += time.perf_counter() - begin
+        tally.counts.append(confusion_counts(truth, class_map, len(classes)))
+        tally.disagreement.append(None if disagreement is None else _highest_tenth(disagreement))
+        if tally is tallies[0]:
+            _write_pictures(folder / "crops" / crop.crop, (picture, truth, class_map, disagreement), classes)
+
+
+def _highest_tenth(disagreement: NDArray[np.float32]) -> float:
+    """Average the highest 10 % of the pixels: a mean over all would drown a few doubtful cells in clear glass."""
+    highest_first = np.sort(disagreement, axis=None)[::-1]
+    return float(highest_first[: math.ceil(highest_first.size / 10)].mean(dtype=np.float64))
+
+
+def _method_record(
+    method: Method, tally: _Tally, crops: Sequence[ScoredCrop], *, names: Sequence[str], seed: int
+) -> dict[str, Any]:
+    by_slide: dict[str, list[NDArray[np.int64]]] = {}
+    for crop, counts in zip(crops, tally.counts, strict=True):
+        by_slide.setdefault(crop.slide, []).append(counts)
+    slides = np.stack([np.sum(by_slide[slide], axis=0) for slide in sorted(by_slide)])
+    scores, miou = pooled_scores(slides, names, seed=seed)
+    return {
+        "key": method.key,
+        "title": method.title,
+        "seconds": {"train": method.train_seconds, "predict": round(tally.seconds, 3)},
+        "classes": [
+            {
+                "name": entry.name,
+                **_with_interval("iou", entry.iou),
+                "dice": entry.dice,
+                "precision": entry.precision,
+                "recall": entry.recall,
+                "pixels": entry.pixels,
+            }
+            for entry in scores
+        ],
+        **_with_interval("miou", miou),
+        "confusion": slides.sum(axis=0).tolist(),
+        "slides": [
+            {"slide": entry.slide, "crops": entry.crops, "miou": entry.miou, "iou": list(entry.iou)}
+            for entry in slide_scores(by_slide)
+        ],
+    }
+
+
+def _with_interval(key: str, score: Score) -> dict[str, float | None]:
+    return {key: score.value, f"{key}_low": score.low, f"{key}_high": score.high}
+
+
+def _crop_records(tally: _Tally, crops: Sequence[ScoredCrop]) -> list[dict[str, Any]]:
+    return [
+        {
+            "crop": crop.crop,
+            "slide": crop.slide,
+            "miou": or_none(mean_iou(counts))[0],
+            "iou": or_none(iou(counts)),
+            "disagreement": disagreement,
+            "folder": f"crops/{crop.crop}",
+        }
+        for crop, counts, disagreement in zip(crops, tally.counts, tally.disagreement, strict=True)
+    ]
+
+
+def _write_tables(folder: Path, evaluation: Mapping[str, Any]) -> None:
+    """Write the numbers of evaluation.json as CSV; what does not apply is an empty cell."""
+    names = [entry["name"] for entry in evaluation["classes"]]
+    per_class: list[list[Any]] = [
+        ["method", "class", "iou", "iou_low", "iou_high", "dice", "precision", "recall", "pixels"]
+    ]
+    per_slide: list[list[Any]] = [["method", "slide", "crops", "miou", *(f"iou {name}" for name in names)]]
+    confusion: list[list[Any]] = [["method", "truth", *(f"predicted {name}" for name in names)]]
+    for method in evaluation["methods"]:
+        key = method["key"]
+        per_class += [[key, *entry.values()] for entry in method["classes"]]
+        per_slide += [[key, e["slide"], e["crops"], e["miou"], *e["iou"]] for e in method["slides"]]
+        confusion += [[key, name, *row] for name, row in zip(names, method["confusion"], strict=True)]
+    for stem, rows in (("per_class", per_class), ("per_slide", per_slide), ("confusion", confusion)):
+        with (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _write_pictures(
+    folder: Path, maps: tuple[NDArray[np.uint8], Map, Map, NDArray[np.float32] | None], classes: ClassList
+) -> None:
+    picture, truth, prediction, disagreement = maps
+    # Two that contradict each other completely disagree by log 2; three or more classes can exceed it, and saturate.
+    shares = np.zeros(truth.shape) if disagreement is None else disagreement / math.log(2)
+    grey = np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+    folder.mkdir(parents=True)
+    for name, array in (("image", picture), ("truth", truth), ("prediction", prediction), ("disagreement", grey)):
+        Image.fromarray(array).save(folder / f"{name}.png")
+    panels = {
+        "picture": picture,
+        "truth": _painted(truth, classes),
+        "prediction": _painted(prediction, classes),
+        "disagreement": paint_disagreement(picture, grey, opacity=1),
+    }
+    if disagreement is None:
+        panels["disagreement: n/a"] = np.full_like(panels.pop("disagreement"), HATCH)
+    _overlay(panels, classes).save(folder / "overlay.png")
+
+
+def _painted(ids: Map, classes: ClassList) -> NDArray[np.uint8]:
+    """Colour a map, ignore hatched in grey."""
+    hatched = np.full((*ids.shape, 3), PAPER, np.uint8)
+    row, column = np.indices(ids.shape)
+    hatched[(ids == IGNORE) & ((row + column) % 6 < 3)] = HATCH
+    return paint_classes(hatched, ids, colours=classes.colours, shown=range(len(classes)), opacity=1)
+
+
+def _overlay(panels: Mapping[str, NDArray[np.uint8]], classes: ClassList) -> Image.Image:
+    """Set the panels side by side under their captions, with a legend below them."""
+    height, width = next(iter(panels.values())).shape[:2]
+    factor = max(1, math.ceil(PANEL_PX / max(height, width)))
+    step = width * factor + GAP_PX
+    legend = _legend(classes, max(600, len(panels) * step + GAP_PX))
+    size = (legend.width, LINE_PX + height * factor + GAP_PX + legend.height)
+    sheet = Image.new("RGB", size, PAPER)
+    for i, (caption, panel) in enumerate(panels.items()):
+        large = enlarge_smoothly(panel, factor) if caption == "picture" else enlarge(panel, factor)
+        sheet.paste(Image.fromarray(large), (GAP_PX + i * step, LINE_PX))
+        ImageDraw.Draw(sheet).text((GAP_PX + i * step, 2), caption, fill=INK, font=ImageFont.load_default(size=14))
+    sheet.paste(legend, (0, size[1] - legend.height))
+    return sheet
+
+
+def _legend(classes: ClassList, width: int) -> Image.Image:
+    """Draw a swatch with a name for each class, for ignore and for the ramp, in as many lines as they need."""
+    font = ImageFont.load_default(size=14)
+    plain = [np.full((14, 14, 3), colour, np.uint8) for colour in classes.colours]
+    ramp = np.array(RAMP, np.uint8)[None].repeat(14, axis=0).repeat(14, axis=1)
+    swatches = [
+        *zip(classes.names, plain, strict=True),
+        ("ignore", _painted(np.full((14, 14), IGNORE, np.uint8), classes)),
+        ("disagreement, 0 to 0.69 nats", ramp),
+    ]
+    places, x, y = [], GAP_PX, 0
+    for text, swatch in swatches:
+        length = swatch.shape[1] + math.ceil(font.getlength(text)) + 4 * GAP_PX
+        if x > GAP_PX and x + length > width:
+            x, y = GAP_PX, y + LINE_PX
+        places.append((x, y))
+        x += length
+    legend = Image.new("RGB", (width, y + LINE_PX), PAPER)
+    draw = ImageDraw.Draw(legend)
+    for (text, swatch), (left, top) in zip(swatches, places, strict=True):
+        side = swatch.shape[1]
+        legend.paste(Image.fromarray(swatch), (left, top))
+        draw.rectangle((left, top, left + side - 1, top + 13), outline=INK)
+        draw.text((left + side + 6, top - 2), text, fill=INK, font=font)
+    return legend
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Give an empty folder on the same disk that takes the place of ``folder`` when the block ends well."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+            new, old = Path(temporary) / "new", Path(temporary) / "old"
+            new.mkdir()
+            yield new
+            _swap(folder, new=new, old=old)
+    except OSError as error:
+        why = error.strerror or error
+        raise PredictionError(f"{folder}: cannot be written ({why}). Make room or choose another place.") from error
+
+
+def _swap(folder: Path, *, new: Path, old: Path) -> None:
+    try:
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        raise

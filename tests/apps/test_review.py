@@ -1,0 +1,288 @@
+"""Every page of the review: its numbers, its choices, and what it says when something is missing."""
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from cytoseg.metrics.results_file import read_evaluation
+
+Review = Callable[..., AppTest]
+SCORED = ("iou", "confusion", "gallery", "crop")
+PAGES = ("app", *SCORED, "slides")
+
+
+def _texts(app: AppTest) -> str:
+    parts = [*app.main.markdown, *app.caption, *app.info, *app.warning, *app.error, *app.title, *app.header]
+    return "\n".join(str(part.value) for part in parts).replace("\\", "")
+
+
+@pytest.fixture(autouse=True)
+def _no_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each run of a page, look whether it ended in an exception."""
+    run = AppTest.run
+
+    def checked(self: AppTest, **options: float | None) -> AppTest:
+        app = run(self, **options)
+        assert not app.exception, app.exception
+        return app
+
+    monkeypatch.setattr(AppTest, "run", checked)
+
+
+def _change(run: Path, change: Callable[[dict[str, object]], None]) -> None:
+    path = run / "evaluation" / "evaluation.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.usefixtures("made_run", "bare_run")
+def test_runs_shows_all_runs_and_the_provenance_of_one(review: Review) -> None:
+    app = review("app")
+    runs, commands = app.dataframe[0].value, app.dataframe[1].value
+    assert runs["Run"].tolist() == ["quickstart", "only a recipe"]
+    assert runs["Mean IoU"].tolist() == ["0.81 (0.76-0.85)", "not evaluated"]
+    assert commands["Command"].tolist() == ["train-ddpm", "train-ddpm", "evaluate"]
+    assert commands["Took"].tolist() == ["5 min 31 s", "50 min 05 s", "1 min 30 s"]
+    assert commands["Seed"].tolist() == ["7", "7", "7"]
+    assert app.dataframe[2].value["Version"].tolist() == ["0.1.0", "3.11.9", "2.13.0"]
+    assert "name: quickstart" in app.code[0].value
+    assert len(app.image) == 3
+    assert not app.info
+
+
+@pytest.mark.usefixtures("made_run")
+def test_runs_offers_the_report(review: Review, made_run: Path) -> None:
+    (made_run / "report.html").write_text("<p>report</p>")
+    assert [button.label for button in review("app").download_button] == ["Download the report (HTML)"]
+
+
+@pytest.mark.usefixtures("made_run", "bare_run")
+def test_choosing_another_run_is_kept_on_other_pages(review: Review) -> None:
+    app = review("app")
+    app.sidebar.selectbox[0].select("only a recipe").run()
+    assert "No command has been recorded in this run yet" in _texts(app)
+    app.switch_page("pages/iou.py").run()
+    assert app.sidebar.selectbox[0].value == "only a recipe"
+    assert "has not been evaluated yet" in _texts(app)
+
+
+@pytest.mark.usefixtures("made_run")
+def test_the_run_named_on_the_command_line_stands_first(review: Review, bare_run: Path) -> None:
+    app = review("app", "--run", str(bare_run))
+    assert app.sidebar.selectbox[0].options == ["only a recipe", "quickstart"]
+    assert app.header[0].value == "only a recipe"
+
+
+def test_the_folder_of_runs_can_be_named_on_the_command_line(review: Review, made_run: Path, tmp_path: Path) -> None:
+    made_run.parent.rename(tmp_path / "elsewhere")
+    assert review("app", "--runs", str(tmp_path / "elsewhere")).header[0].value == "quickstart"
+
+
+@pytest.mark.usefixtures("made_run")
+def test_iou_shows_every_method_with_intervals(review: Review) -> None:
+    app = review("iou")
+    assert [(metric.label, metric.value) for metric in app.metric] == [
+        ("Mean IoU", "0.81"),
+        ("IoU background", "0.96"),
+        ("IoU cytoplasm", "0.84"),
+        ("IoU nucleus", "0.62"),
+        ("IoU debris", "n/a"),
+    ]
+    table = app.table[0].value.map(lambda text: text.replace("\\", ""))
+    assert table["nucleus"].tolist() == ["0.62 (0.55-0.68)", "0.55 (0.49-0.60)", "0.00 (0.00-0.00)"]
+    assert table["debris"].tolist() == ["n/a"] * 3
+    assert table["Training"].tolist() == ["4 min 12 s", "1 min 04 s", "-"]
+    assert "divided by the area that either marks" in _texts(app)
+
+
+@pytest.mark.usefixtures("made_run")
+def test_iou_details_follow_the_chosen_method(review: Review) -> None:
+    app = review("iou")
+    assert app.dataframe[0].value["Recall"].tolist()[:3] == [0.984, 0.9009, 0.775]
+    assert app.dataframe[1].value["Crops"].tolist() == [3, 2, 1]
+    app.main.selectbox[0].select("Always the commonest class").run()
+    assert app.dataframe[0].value["Recall"].tolist()[:3] == [1.0, 0.0, 0.0]
+
+
+def _matrix(app: AppTest) -> list[list[str]]:
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    texts: list[list[str]] = figure["data"][0]["text"]
+    return texts
+
+
+@pytest.mark.usefixtures("made_run")
+def test_confusion_switches_between_shares_and_counts(review: Review) -> None:
+    app = review("confusion")
+    assert _matrix(app)[2] == ["2.5 %", "20.0 %", "77.5 %", "0.0 %"]
+    assert _matrix(app)[3] == ["n/a"] * 4
+    app.segmented_control[0].set_value("Share of the prediction").run()
+    assert [row[2] for row in _matrix(app)] == ["1.2 %", "23.2 %", "75.6 %", "0.0 %"]
+    app.segmented_control[0].set_value("Pixels").run()
+    assert _matrix(app)[1] == ["250", "4,000", "190", "0"]
+    app.main.selectbox[0].select("Random forest on 72 filters").run()
+    assert _matrix(app)[1] == ["240", "3,960", "240", "0"]
+
+
+@pytest.mark.usefixtures("made_run")
+def test_gallery_is_sorted_worst_first_overall_and_for_a_class(review: Review, made_run: Path) -> None:
+    def swap(record: dict[str, list[dict[str, object]]]) -> None:
+        record["crops"][5]["iou"] = [0.99, None, 0.01, None]
+
+    _change(made_run, swap)  # type: ignore[arg-type]  # the made record has lists of records there
+    app = review("gallery")
+    assert app.main.button[0].key == "open smear_A_0_512"
+    assert "mean IoU **0.71**, slide smear_A" in _texts(app)
+    assert "nucleus\u00a00.41" in _texts(app)
+    app.main.selectbox[0].select("nucleus").run()
+    assert app.main.button[0].key == "open smear_C_1280_512"
+    assert len(app.image) == 6
+
+
+@pytest.mark.usefixtures("made_run")
+def test_gallery_opens_a_crop_in_its_order(review: Review) -> None:
+    app = review("gallery")
+    app.main.button[2].click().run()
+    assert app.title[0].value == "Crop view"
+    assert app.main.selectbox[0].value == "smear_A_512_512"
+    assert "3 of 6" in _texts(app)
+
+
+@pytest.mark.usefixtures("made_run")
+def test_gallery_shows_a_long_list_page_by_page(review: Review, made_run: Path) -> None:
+    def repeat(record: dict[str, list[dict[str, object]]]) -> None:
+        record["crops"] = [record["crops"][0] | {"crop": f"c{number:02d}"} for number in range(30)]
+
+    _change(made_run, repeat)  # type: ignore[arg-type]  # the made record has lists of records there
+    app = review("gallery")
+    assert (len(app.main.button), app.main.button[0].key) == (24, "open c00")
+    app.pagination[0].set_value(2).run()
+    assert (len(app.main.button), app.main.button[0].key) == (6, "open c24")
+
+
+@pytest.mark.usefixtures("made_run")
+def test_crop_view_steps_through_the_crops(review: Review) -> None:
+    app = review("crop")
+    previous, following = app.main.button[0], app.main.button[1]
+    assert (previous.disabled, following.disabled) == (True, False)
+    assert [metric.value for metric in app.metric] == ["0.71", "0.31"]
+    following.click().run()
+    assert (app.main.selectbox[0].value, app.metric[0].value) == ("smear_A_256_512", "0.78")
+    app.main.selectbox[0].select("smear_C_1280_512").run()
+    assert "6 of 6" in _texts(app)
+    assert app.main.button[1].disabled
+    app.main.button[0].click().run()
+    assert app.main.selectbox[0].value == "smear_B_1024_512"
+
+
+@pytest.mark.usefixtures("made_run")
+def test_crop_view_toggles_classes_and_layers(review: Review) -> None:
+    app = review("crop")
+    assert [box.label for box in app.checkbox] == ["background", "cytoplasm", "nucleus", "debris"]
+    app.checkbox[2].uncheck().run()
+    app.main.slider[0].set_value(100).run()
+    app.segmented_control[0].set_value("Disagreement").run()
+    assert not app.checkbox
+    assert len(app.image) == 5
+
+
+@pytest.mark.usefixtures("review")
+def test_painted_layers_hold_the_colours_of_the_classes(made_run: Path) -> None:
+    state = importlib.import_module("state")
+    found = read_evaluation(made_run)
+    folder = made_run / "evaluation" / "crops" / "smear_A_0_512"
+    truth = state.painted(folder, found, layer="Truth", shown=[0, 1, 2, 3], opacity=1)
+    assert truth[0, 0].tolist() == [86, 180, 233]
+    half = state.painted(folder, found, layer="Prediction", shown=[2], opacity=0.5, enlarged_to_px=8)
+    assert half.shape == (8, 8, 3)
+    assert half[0, 0].tolist() == [100, 100, 100]
+    assert half[7, 0].tolist() == [156, 97, 50]
+
+
+@pytest.mark.usefixtures("made_run")
+def test_slides_shows_preview_and_summary(review: Review) -> None:
+    app = review("slides")
+    assert app.main.selectbox[0].options == ["smear_D"]
+    classes, facts, provenance = (table.value.to_numpy().tolist() for table in app.dataframe)
+    assert classes[2:] == [["nucleus", "503,316", "4.00 %", "0.1258"], ["debris", "0", "0.00 %", "-"]]
+    assert ["size", "4,096, 3,072"] in facts
+    assert ["mean disagreement", "0.0831"] in facts
+    assert provenance == [["bundle", "3f2a"], ["vote", "soft"]]
+    assert len(app.image) == 1
+
+
+@pytest.mark.usefixtures("made_run")
+def test_slides_shows_the_uncertainty_if_it_is_there(review: Review, made_run: Path) -> None:
+    folder = made_run / "predictions" / "smear_D"
+    (folder / "uncertainty_preview.png").write_bytes((folder / "preview.png").read_bytes())
+    assert len(review("slides").image) == 2
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_without_any_run_every_page_says_how_to_begin(review: Review, page: str) -> None:
+    app = review(page)
+    assert app.title[0].value == "No runs yet"
+    assert "cytoseg train-ddpm RECIPE" in app.info[0].value
+
+
+@pytest.mark.parametrize("page", SCORED)
+def test_without_an_evaluation_the_next_command_is_named(review: Review, bare_run: Path, page: str) -> None:
+    app = review(page, "--run", str(bare_run))
+    assert len(app.info) == 1
+    assert "cytoseg evaluate RECIPE" in app.info[0].value
+
+
+def test_without_predictions_the_next_command_is_named(review: Review, bare_run: Path) -> None:
+    assert "cytoseg predict RECIPE SLIDE" in review("slides", "--run", str(bare_run)).info[0].value
+
+
+def test_a_run_with_only_a_recipe_names_each_next_command(review: Review, bare_run: Path) -> None:
+    texts = _texts(review("app", "--run", str(bare_run)))
+    assert "cytoseg train-ddpm RECIPE" in texts
+    assert "cytoseg label-import SRC --recipe RECIPE" in texts
+
+
+@pytest.mark.parametrize("page", SCORED)
+def test_a_damaged_evaluation_is_one_sentence_without_a_path(review: Review, made_run: Path, page: str) -> None:
+    (made_run / "evaluation" / "evaluation.json").write_text('{"format": 1')
+    app = review(page)
+    message = app.error[0].value.replace("\\", "")
+    assert message.startswith("evaluation.json: the file is not complete JSON")
+    assert str(made_run.parent) not in _texts(app)
+
+
+def test_a_damaged_run_does_not_hide_the_others(review: Review, made_run: Path, bare_run: Path) -> None:
+    (made_run / "run.json").write_text("{")
+    app = review("app", "--run", str(bare_run))
+    assert app.dataframe[0].value["Outcome"].tolist() == ["-", "a file of this run is damaged"]
+
+
+def test_missing_pictures_of_a_crop_are_said(review: Review, made_run: Path) -> None:
+    (made_run / "evaluation" / "crops" / "smear_A_0_512" / "image.png").unlink()
+    assert "The picture of this crop is missing" in _texts(review("gallery"))
+    app = review("crop")
+    assert "smear_A_0_512/image.png is missing" in app.error[0].value.replace("\\", "")
+
+
+def test_pictures_of_different_sizes_are_said(review: Review, made_run: Path) -> None:
+    Image.new("L", (5, 4)).save(made_run / "evaluation" / "crops" / "smear_A_0_512" / "prediction.png")
+    message = review("crop").error[0].value.replace("\\", "")
+    assert message.startswith("smear_A_0_512/prediction.png has another size than image.png")
+
+
+def test_markdown_in_names_is_shown_as_it_is(review: Review, made_run: Path) -> None:
+    _change(made_run, lambda record: record["classes"][0].update(name="**bold** :red[x]"))  # type: ignore[index]  # made
+    assert review("crop").checkbox[0].label == r"\*\*bold\*\* \:red\[x\]"
+
+
+def test_an_evaluation_without_crops_or_methods(review: Review, made_run: Path) -> None:
+    _change(made_run, lambda record: record.update(crops=[]))
+    assert "holds no crop" in _texts(review("gallery"))
+    assert "holds no crop" in _texts(review("crop"))
+    _change(made_run, lambda record: record.update(methods=[]))
+    assert "holds no method" in _texts(review("iou"))

@@ -1,0 +1,31 @@
+"""What all tests share: the real data, one thread, no display, and no state left over by accelerate."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Read by torch and matplotlib when they are first imported, so that tests without them do not pay for the import.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["MPLBACKEND"] = "Agg"
+
+
+@pytest.fixture(scope="session")
+def cytoseg_data() -> Path:
+    """The folder of real cytology: CYTOSEG_DATA, or ``shared/data`` beside the checkout."""
+    folder = Path(os.environ.get("CYTOSEG_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set CYTOSEG_DATA")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    """Forget accelerate's process-wide settings: it refuses a second precision or device in one process."""
+    yield
+    if "accelerate" in sys.modules:
+        state = sys.modules["accelerate.state"]
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+        state.GradientState._reset_state()

@@ -1,0 +1,66 @@
+import math
+
+import pytest
+import torch
+
+from cytoseg.diffusion.schedule import alpha_bar, noise_to, snr_db, timesteps_at_snr
+from cytoseg.diffusion.unet import Architecture, build_diffusion, build_unet
+
+
+def test_linear_schedule_by_hand() -> None:
+    # 1000 variances from 0.0001 to 0.02; the first two leave (1 - b0) and (1 - b0)(1 - b1).
+    second = 0.0001 + (0.02 - 0.0001) / 999
+    expected = torch.tensor([0.9999, 0.9999 * (1 - second)], dtype=torch.float64)
+    torch.testing.assert_close(alpha_bar("linear", 1000)[:2], expected, rtol=0, atol=1e-12)
+
+
+def test_signal_to_noise_of_the_published_timesteps() -> None:
+    table = snr_db(alpha_bar("linear", 1000))
+    assert table[[50, 100, 150]].tolist() == pytest.approx([15.1, 9.3, 5.65], abs=0.05)
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [("sigmoid", (79, 200, 308)), ("cosine", (103, 203, 300))])
+def test_the_published_noise_levels_on_other_schedules(schedule: str, expected: tuple[int, ...]) -> None:
+    published = snr_db(alpha_bar("linear", 1000))[[50, 100, 150]].tolist()
+    assert timesteps_at_snr(alpha_bar(schedule, 1000), published) == expected
+
+
+def test_every_timestep_is_found_by_its_own_ratio() -> None:
+    bars = alpha_bar("linear", 100)
+    assert timesteps_at_snr(bars, snr_db(bars).tolist()) == tuple(range(100))
+
+
+def test_ratios_in_decibels() -> None:
+    shares = torch.tensor([0.5, 10 / 11, 1 / 11], dtype=torch.float64)
+    torch.testing.assert_close(snr_db(shares), torch.tensor([0.0, 10.0, -10.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid"])
+def test_signal_falls_from_almost_all_to_almost_none(schedule: str) -> None:
+    bars = alpha_bar(schedule, 1000)
+    assert bars.shape == (1000,)
+    assert bars.dtype == torch.float64
+    assert (bars.diff() < 0).all()
+    assert bars[0] > 0.999
+    assert 0 < bars[-1] < 1e-4
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid"])
+def test_the_training_process_uses_the_same_schedule(schedule: str) -> None:
+    architecture = Architecture(8, (1, 2), 100, schedule, "pred_noise")
+    diffusion = build_diffusion(build_unet(architecture), architecture, size_px=16)
+    bars = dict(diffusion.named_buffers())["alphas_cumprod"]
+    torch.testing.assert_close(bars, alpha_bar(schedule, 100).float(), rtol=1e-6, atol=1e-9)
+
+
+def test_noise_is_added_in_proportion() -> None:
+    x0, eps = torch.full((1, 3, 2, 2), 0.5), torch.full((1, 3, 2, 2), -1.0)
+    torch.testing.assert_close(noise_to(x0, 0.36, eps), torch.full((1, 3, 2, 2), 0.6 * 0.5 - 0.8))
+    torch.testing.assert_close(noise_to(x0, 1.0, eps), x0)
+    torch.testing.assert_close(noise_to(x0, 0.0, eps), eps)
+
+
+def test_noisy_crops_keep_their_variance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(2, 1, 3, 64, 64, generator=generator)
+    assert math.isclose(noise_to(x0, 0.3, eps).var().item(), 1.0, abs_tol=0.03)

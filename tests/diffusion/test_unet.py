@@ -1,0 +1,129 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from cytoseg.diffusion.unet import (
+    TAP_PARTS,
+    Architecture,
+    build_diffusion,
+    build_unet,
+    check_same,
+    tap_names,
+    tap_shapes,
+    tapped,
+)
+from cytoseg.errors import CheckpointError, RecipeError
+
+PUBLISHED = Architecture(64, (1, 2, 4, 8), 1000, "linear", "pred_noise")
+
+
+def _input(size_px: int = 16) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 3, size_px, size_px, generator=generator), torch.tensor([1, 7])
+
+
+def test_json_round_trip(tiny: Architecture) -> None:
+    assert tiny.as_json()["dim_mults"] == [1, 2]
+    assert Architecture.from_json(tiny.as_json()) == tiny
+
+
+def test_sizes_must_be_halved_between_resolutions(tiny: Architecture) -> None:
+    assert tiny.multiple_px == 2
+    assert PUBLISHED.multiple_px == 8
+
+
+def test_another_architecture_is_refused_by_what_differs(tiny: Architecture) -> None:
+    check_same(tiny, tiny, where="c")
+    other = dataclasses.replace(tiny, dim=16, schedule="linear")
+    with pytest.raises(
+        CheckpointError,
+        match=r"^c: .*\(dim 8 there, 16 in the recipe; schedule cosine there, linear in the recipe\)\. Use its recipe",
+    ):
+        check_same(tiny, other, where="c")
+
+
+def test_weights_come_from_the_seed_alone(tiny: Architecture) -> None:
+    before = torch.get_rng_state()
+    first, again, other = (build_unet(tiny, seed=s).state_dict() for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["init_conv.weight"], other["init_conv.weight"])
+
+
+def test_crops_are_not_scaled_a_second_time(tiny: Architecture) -> None:
+    diffusion = build_diffusion(build_unet(tiny), tiny, size_px=16)
+    crop = torch.tensor([-1.0, 0.0, 1.0])
+    normalize = diffusion.normalize
+    assert callable(normalize)
+    assert torch.equal(normalize(crop), crop)
+
+
+def test_taps_are_named_deepest_first(tiny: Architecture) -> None:
+    assert tap_names(tiny) == tuple(f"block{i}.{part}" for i in (0, 1) for part in TAP_PARTS)
+    assert len(tap_names(PUBLISHED)) == 16
+
+
+def test_tap_shapes_of_the_published_network() -> None:
+    shapes = tap_shapes(PUBLISHED, tap_names(PUBLISHED))
+    assert shapes == [
+        *[(512, 8)] * 3,
+        (256, 4),
+        *[(256, 4)] * 3,
+        (128, 2),
+        *[(128, 2)] * 3,
+        (64, 1),
+        *[(64, 1)] * 3,
+        (64, 1),
+    ]
+    assert sum(channels for channels, _ in shapes) == 3392
+
+
+@pytest.mark.parametrize("dim_mults", [(1, 2), (1, 2, 4), (2, 1, 3)])
+def test_tap_shapes_are_those_of_the_real_tensors(dim_mults: tuple[int, ...]) -> None:
+    architecture = Architecture(8, dim_mults, 10, "cosine", "pred_noise")
+    names = tap_names(architecture)
+    unet = build_unet(architecture).eval()
+    with tapped(unet, names) as seen, torch.inference_mode():
+        unet(*_input())
+    expected = [(2, c, 16 // down, 16 // down) for c, down in tap_shapes(architecture, names)]
+    assert [tuple(seen[name].shape) for name in names] == expected
+
+
+def test_unknown_taps_are_refused(tiny: Architecture) -> None:
+    with pytest.raises(RecipeError, match=r"features\.taps: block2\.block1, x not in this network\. It has block0\.bl"):
+        tap_shapes(tiny, ["block0.block1", "block2.block1", "x"])
+
+
+def test_taps_hold_what_the_next_module_is_given(tiny: Architecture) -> None:
+    unet = build_unet(tiny).eval()
+    given: dict[str, Tensor] = {}
+    attended: list[Tensor] = []
+    ups = unet.get_submodule("ups")
+    for i in (0, 1):
+        _, block2, attention, upsample = (ups.get_submodule(f"{i}.{part}") for part in range(4))
+        block2.register_forward_hook(lambda _m, _i, out, i=i: given.__setitem__(f"block{i}.block2", out))
+        attention.register_forward_hook(lambda _m, _i, out: attended.append(out))
+        upsample.register_forward_pre_hook(lambda _m, inputs, i=i: given.__setitem__(f"block{i}.attention", inputs[0]))
+    with tapped(unet, tap_names(tiny)) as seen, torch.inference_mode():
+        unet(*_input())
+    for i in (0, 1):
+        assert torch.equal(seen[f"block{i}.block2"], given[f"block{i}.block2"])
+        assert torch.equal(seen[f"block{i}.attention"], given[f"block{i}.attention"])
+        # After the residual: the branch alone is another tensor.
+        torch.testing.assert_close(seen[f"block{i}.attention"], attended[i] + given[f"block{i}.block2"])
+        assert not torch.allclose(seen[f"block{i}.attention"], attended[i])
+
+
+def test_tapping_changes_nothing_and_ends_with_the_block(tiny: Architecture) -> None:
+    unet = build_unet(tiny).eval()
+    x, t = _input()
+    with torch.inference_mode():
+        plain = unet(x, t)
+        with tapped(unet, ["block1.upsample"]) as seen:
+            assert torch.equal(unet(x, t), plain)
+        first = seen.pop("block1.upsample")
+        unet(x, t)
+    assert first.shape == (2, 8, 16, 16)
+    assert seen == {}

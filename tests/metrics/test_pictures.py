@@ -1,0 +1,85 @@
+"""Painted and packed pictures, at sizes that can be checked by hand."""
+
+import base64
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cytoseg.errors import CytosegError
+from cytoseg.metrics.pictures import (
+    RAMP,
+    data_uri,
+    enlarge,
+    enlarge_smoothly,
+    paint_classes,
+    paint_disagreement,
+    read_map,
+    read_rgb,
+)
+
+GREY = np.full((2, 2, 3), 100, np.uint8)
+IDS = np.array([[0, 1], [2, 255]], np.uint8)
+COLOURS = ((200, 0, 0), (0, 200, 0), (0, 0, 200))
+
+
+def test_classes_are_blended_and_ignore_stays_unpainted() -> None:
+    painted = paint_classes(GREY, IDS, colours=COLOURS, shown=[0, 1, 2], opacity=0.5)
+    expected = [[[150, 50, 50], [50, 150, 50]], [[50, 50, 150], [100, 100, 100]]]
+    np.testing.assert_array_equal(painted, expected)
+
+
+def test_only_shown_classes_are_painted() -> None:
+    painted = paint_classes(GREY, IDS, colours=COLOURS, shown=[1], opacity=1)
+    np.testing.assert_array_equal(painted, [[[100] * 3, [0, 200, 0]], [[100] * 3, [100] * 3]])
+
+
+def test_opacity_zero_leaves_the_picture() -> None:
+    np.testing.assert_array_equal(paint_classes(GREY, IDS, colours=COLOURS, shown=[0, 1, 2], opacity=0), GREY)
+    np.testing.assert_array_equal(paint_disagreement(GREY, IDS, opacity=0), GREY)
+
+
+def test_disagreement_runs_along_the_ramp() -> None:
+    painted = paint_disagreement(GREY, np.array([[0, 255], [0, 255]], np.uint8), opacity=1)
+    np.testing.assert_array_equal(painted, [[RAMP[0], RAMP[-1]]] * 2)
+    brightness = [sum(colour) for colour in RAMP]
+    assert brightness == sorted(brightness)
+
+
+def test_enlarging() -> None:
+    np.testing.assert_array_equal(enlarge(np.array([[1, 2]], np.uint8), 2), [[1, 1, 2, 2], [1, 1, 2, 2]])
+    np.testing.assert_array_equal(enlarge_smoothly(GREY, 3), np.full((6, 6, 3), 100))
+
+
+def test_reading(tmp_path: Path) -> None:
+    Image.fromarray(IDS).save(tmp_path / "ids.png")
+    Image.fromarray(GREY).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_map(tmp_path / "ids.png"), IDS)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "grey.png"), GREY)
+    with pytest.raises(CytosegError, match=r"grey.png: expected one channel of 8 bits, found mode RGB"):
+        read_map(tmp_path / "grey.png")
+
+
+def test_a_missing_and_a_damaged_picture_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CytosegError, match=r"none.png is missing"):
+        read_rgb(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(CytosegError, match=r"text.png cannot be read as a picture"):
+        read_rgb(tmp_path / "text.png")
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "half.png")
+    whole = (tmp_path / "half.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CytosegError, match=r"half.png cannot be read as a picture"):
+        read_rgb(tmp_path / "half.png")
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_data_uri_reduces_large_pictures(tmp_path: Path, kind: str) -> None:
+    Image.new("RGBA", (40, 20), (10, 200, 30, 255)).save(tmp_path / "wide.png")
+    head, packed = data_uri(tmp_path / "wide.png", max_px=10, kind=kind).split(",")
+    assert head == f"data:image/{kind};base64"
+    picture = Image.open(BytesIO(base64.b64decode(packed)))
+    assert picture.size == (10, 5)
+    np.testing.assert_allclose(np.asarray(picture)[2, 5], (10, 200, 30), atol=4)

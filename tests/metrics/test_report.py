@@ -1,0 +1,140 @@
+"""The report: numbers in it, nothing from outside it, and a sentence for what is missing."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cytoseg.errors import CytosegError
+from cytoseg.metrics.report import write_report
+
+MADE = Path(__file__).parents[1] / "apps" / "made_run"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A whole run; each overlay has its own width, so that it can be told from the others."""
+    folder = tmp_path / "quickstart"
+    shutil.copytree(MADE, folder)
+    for crop in json.loads((folder / "evaluation" / "evaluation.json").read_text())["crops"]:
+        (folder / "evaluation" / crop["folder"]).mkdir(parents=True)
+        Image.new("RGB", (16, 4), (90, 90, 90)).save(folder / "evaluation" / crop["folder"] / "overlay.png")
+    for name in ("ddpm/samples.png", "ddpm/loss.png", "labels/contact_sheet.png", "predictions/smear_D/preview.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (90, 90, 90)).save(folder / name)
+    return folder
+
+
+class _Balance(HTMLParser):
+    """Collects tags that are opened but not closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_numbers_intervals_and_baselines(run: Path) -> None:
+    text = write_report(run).read_text(encoding="utf-8")
+    for expected in ("0.62 (0.55-0.68)", "0.55 (0.49-0.60)", "Random forest on 72 filters", "n/a", "4 min 12 s"):
+        assert expected in text
+    assert "trained with 12 annotated crops, was tested on 6 crops of 3 other slides" in text
+    assert "77.5 %<small>620</small>" in text
+    assert "interrupted" in text
+    assert "torch 2.13.0" in text
+    assert "<td>nucleus</td><td>503,316</td><td>4.00 %</td><td>0.1258</td>" in text
+    assert "<td>glass tiles</td><td>30</td>" in text
+    assert "<td>bundle</td><td>3f2a</td>" in text
+    assert 'class="missing"' not in text
+
+
+def test_the_page_stands_alone_and_is_well_formed(run: Path) -> None:
+    text = write_report(run).read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert len(sources) == 10
+    assert all(source.startswith("data:image/") for source in sources)
+    assert "http" not in text
+    balance = _Balance()
+    balance.feed(text)
+    assert balance.open == []
+
+
+def test_worst_and_best_crops_stand_in_order(run: Path) -> None:
+    text = write_report(run).read_text(encoding="utf-8")
+    shown = re.findall(r"<figcaption>(smear_\w+) \(slide", text)
+    assert shown == [
+        "smear_A_0_512",
+        "smear_A_256_512",
+        "smear_A_512_512",
+        "smear_C_1280_512",
+        "smear_B_1024_512",
+        "smear_B_768_512",
+    ]
+
+
+def test_no_crop_is_shown_twice(run: Path) -> None:
+    path = run / "evaluation" / "evaluation.json"
+    record = json.loads(path.read_text())
+    record["crops"] = record["crops"][:4]
+    path.write_text(json.dumps(record))
+    assert write_report(run).read_text().count("<figcaption>smear_") == 4
+
+
+def test_names_from_outside_are_escaped(run: Path) -> None:
+    path = run / "evaluation" / "evaluation.json"
+    path.write_text(path.read_text().replace("cytoplasm", "<script>alert(1)</script>").replace("smear_A", "A&<b>"))
+    (run / "evaluation" / "crops").rename(run / "evaluation" / "gone")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert '<b>"' not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "A&amp;&lt;b&gt;" in text
+
+
+def test_missing_parts_name_the_command_that_makes_them(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").touch()
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    for command in (
+        "cytoseg evaluate RECIPE",
+        "cytoseg predict RECIPE SLIDE",
+        "cytoseg label-import SRC --recipe RECIPE",
+        "cytoseg train-ddpm RECIPE",
+    ):
+        assert f"<code>{command}</code>" in text
+    assert "<img" not in text
+
+
+def test_a_damaged_picture_is_named_and_the_rest_is_shown(run: Path) -> None:
+    (run / "ddpm" / "samples.png").write_text("no picture")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "ddpm/samples.png cannot be read as a picture" in text
+    assert text.count("<img") == 9
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(CytosegError, match=r"no run was found here.*cytoseg train-ddpm"):
+        write_report(tmp_path)
+
+
+def test_an_older_report_survives_a_full_disk(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run / "report.html").write_text("older")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    before = sorted(path.name for path in run.iterdir())
+    with pytest.raises(OSError, match="No space left"):
+        write_report(run)
+    assert (run / "report.html").read_text() == "older"
+    assert sorted(path.name for path in run.iterdir()) == before

@@ -1,0 +1,96 @@
+"""Reading evaluation.json: the values, and a plain sentence for everything that can be wrong with it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cytoseg.errors import CytosegError
+from cytoseg.metrics.results import Evaluation, Score
+from cytoseg.metrics.results_file import read_evaluation
+
+Record = dict[str, Any]
+MADE = Path(__file__).parents[1] / "apps" / "made_run"
+
+
+@pytest.fixture
+def record() -> Record:
+    loaded: Record = json.loads((MADE / "evaluation" / "evaluation.json").read_text())
+    return loaded
+
+
+def _read(folder: Path, record: Record) -> Evaluation | None:
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "evaluation.json").write_text(json.dumps(record))
+    return read_evaluation(folder)
+
+
+def test_values() -> None:
+    found = read_evaluation(MADE)
+    assert found is not None
+    assert found.class_names == ("background", "cytoplasm", "nucleus", "debris")
+    assert found.colours[2] == (213, 94, 0)
+    assert (found.train_crops, found.test_crops, found.test_slides) == (12, 6, 3)
+    ensemble, forest, commonest = found.methods
+    assert ensemble.classes[2].iou == Score(0.62, 0.55, 0.68)
+    assert ensemble.classes[3].iou == Score(None, None, None)
+    assert ensemble.confusion[2] == (20, 160, 620, 0)
+    assert forest.train_s == 64.0
+    assert commonest.train_s is None
+    assert [slide.slide for slide in ensemble.slides] == ["smear_A", "smear_B", "smear_C"]
+    assert found.crops[0].iou == (0.93, 0.78, 0.41, None)
+    assert found.crops[0].folder == "crops/smear_A_0_512"
+
+
+def test_a_run_without_evaluation_gives_none(tmp_path: Path) -> None:
+    assert read_evaluation(tmp_path) is None
+
+
+def test_not_a_number_means_not_applicable(tmp_path: Path, record: Record) -> None:
+    record["methods"][0]["miou"] = float("nan")
+    found = _read(tmp_path, record)
+    assert found is not None
+    assert found.methods[0].miou.value is None
+
+
+def test_a_file_cut_in_half(tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    text = (MADE / "evaluation" / "evaluation.json").read_text()
+    (tmp_path / "evaluation" / "evaluation.json").write_text(text[: len(text) // 2])
+    with pytest.raises(CytosegError, match=r"the file is not complete JSON.*cytoseg evaluate RECIPE"):
+        read_evaluation(tmp_path)
+
+
+def _set(*path: str | int, to: object) -> Callable[[Record], None]:
+    def change(record: Record) -> None:
+        part: Any = record
+        for key in path[:-1]:
+            part = part[key]
+        part[path[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set("format", to=2), "has format 2, this version reads format 1"),
+        (_set("test_crops", to="six"), "the file has no usable 'test_crops' \\(found 'six'\\)"),
+        (_set("methods", 1, "title", to=None), "method 2 has no usable 'title'"),
+        (_set("methods", 0, "classes", 0, "dice", to="good"), "method 1 has no usable 'dice' \\(found 'good'\\)"),
+        (_set("methods", 0, "seconds", to={}), "method 1 has no usable 'train'"),
+        (_set("methods", 0, "confusion", to=[[1]]), "method 1 has a confusion row that is not 4 whole numbers"),
+        (_set("methods", 0, "confusion", to=[]), "method 1 has 4 classes and 0 confusion rows, expected 4"),
+        (_set("methods", 0, "slides", 0, "iou", to=[0.5]), "method 1 has 1 values in 'iou', expected 4"),
+        (_set("crops", 2, "iou", to=[]), "crop 3 has 0 values in 'iou', expected 4"),
+        (_set("crops", 0, "folder", to="../../elsewhere"), "crop 1 has a folder outside the evaluation"),
+        (_set("crops", 0, "folder", to="/etc"), "crop 1 has a folder outside the evaluation"),
+        (_set("classes", 0, "colour", to=[1, 2, 256]), "classes has a colour that is not three numbers from 0 to 255"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, record: Record, change: Callable[[Record], None], message: str) -> None:
+    change(record)
+    with pytest.raises(CytosegError, match=message):
+        _read(tmp_path, record)

@@ -1,0 +1,129 @@
+"""Runs, provenance and predictions as they stand in a folder."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cytoseg.errors import CytosegError
+from cytoseg.metrics.run_folder import (
+    duration_text,
+    find_runs,
+    predictions,
+    read_provenance,
+    read_summary,
+    time_text,
+)
+
+MADE = Path(__file__).parents[1] / "apps" / "made_run"
+
+
+def test_runs_are_listed_latest_first_and_other_folders_left_out(tmp_path: Path) -> None:
+    for name, file, moment in (("old", "recipe.yaml", 1), ("new", "run.json", 2), ("notes", "notes.txt", 3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+        os.utime(tmp_path / name / file, (moment, moment))
+    assert [run.name for run in find_runs(tmp_path)] == ["new", "old"]
+    assert find_runs(tmp_path / "missing") == []
+
+
+def test_provenance_values(tmp_path: Path) -> None:
+    found = read_provenance(MADE)
+    assert found is not None
+    assert found.recipe == "quickstart"
+    assert [entry.command for entry in found.commands] == ["train-ddpm", "train-ddpm", "evaluate"]
+    assert (found.commands[0].outcome, found.commands[0].seconds, found.commands[0].seed) == ("interrupted", 331.0, 7)
+    assert found.commands[0].versions["torch"] == "2.13.0"
+    assert read_provenance(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": 1, "comm', "run.json: the file is not complete JSON"),
+        ("[]", "run.json: the file holds no record"),
+        ('{"format": 9}', "run.json: format 9 was found, this version reads format 1"),
+        ('{"format": 1, "commands": [3]}', "run.json: 'commands' is not a list of records"),
+    ],
+)
+def test_a_damaged_provenance_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(CytosegError, match=message):
+        read_provenance(tmp_path)
+
+
+def test_a_command_of_which_little_is_known(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"format": 1, "recipe": "r", "commands": [{"command": "predict"}]}')
+    found = read_provenance(tmp_path)
+    assert found is not None
+    entry = found.commands[0]
+    assert (entry.command, entry.seconds, entry.seed, entry.versions) == ("predict", None, None, {})
+
+
+def test_predictions_are_folders_that_hold_something_to_show(tmp_path: Path) -> None:
+    for name in ("b", "a", "empty"):
+        (tmp_path / "predictions" / name).mkdir(parents=True)
+    (tmp_path / "predictions" / "a" / "preview.png").touch()
+    (tmp_path / "predictions" / "b" / "summary.json").touch()
+    assert [folder.name for folder in predictions(tmp_path)] == ["a", "b"]
+    assert predictions(tmp_path / "missing") == []
+
+
+def test_summary_becomes_rows(tmp_path: Path) -> None:
+    summary = {
+        "format": 1,
+        "mpp": 0.25,
+        "width_px": 30000,
+        "glass skipped": True,
+        "note": None,
+        "size": [3, 4],
+        "mean": {"disagreement": 0.12346, "area": 123456.7},
+        "level": [{"mpp": 1}, {"mpp": 2}],
+        "classes": {"nucleus": {"pixels": 1234, "share": 0.0512, "area_um2": 2500000}, "cell": {}},
+        "provenance": {"vote": "soft"},
+    }
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    found = read_summary(tmp_path)
+    assert found is not None
+    assert found.facts == (
+        ("mpp", "0.25"),
+        ("width px", "30,000"),
+        ("glass skipped", "yes"),
+        ("note", "-"),
+        ("size", "3, 4"),
+        ("mean, disagreement", "0.1235"),
+        ("mean, area", "123,457"),
+        ("level 1, mpp", "1"),
+        ("level 2, mpp", "2"),
+    )
+    assert found.classes == (("nucleus", "1,234", "5.12 %", "2.5"), ("cell", "-", "-", "-"))
+    assert found.provenance == (("vote", "soft"),)
+    assert read_summary(tmp_path / "missing") is None
+
+
+def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(CytosegError, match=r"summary.json: the file is not complete JSON"):
+        read_summary(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (0.14, "0.1 s"),
+        (42, "42 s"),
+        (59.6, "1 min 00 s"),
+        (252.4, "4 min 12 s"),
+        (3599.9, "1 h 00 min"),
+        (12000, "3 h 20 min"),
+    ],
+)
+def test_duration_text(seconds: float | None, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_time_text() -> None:
+    assert time_text("2026-03-02T10:20:30") == "2026-03-02 10:20"
+    assert time_text("yesterday") == "yesterday"

@@ -1,0 +1,101 @@
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state, save_checkpoint
+from cytoseg.errors import CheckpointError
+
+TENSORS: dict[str, dict[str, Tensor]] = {
+    "model": {"weight": torch.arange(6.0).reshape(2, 3), "half": torch.tensor([0.5, -2.0], dtype=torch.bfloat16)},
+    "optimiser": {"0.step": torch.tensor(7.0)},
+}
+
+
+def _saved(folder: Path, crops_seen: int = 8) -> Path:
+    save_checkpoint(folder, TENSORS, {"crops_seen": crops_seen})
+    return folder
+
+
+def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(_saved(tmp_path / "runs" / "checkpoint-8"))
+    assert checkpoint.tensors.keys() == TENSORS.keys()
+    for group, named in TENSORS.items():
+        for name, tensor in named.items():
+            torch.testing.assert_close(checkpoint.tensors[group][name], tensor, rtol=0, atol=0)
+    assert checkpoint.state["crops_seen"] == 8
+    assert checkpoint.state["format"] == 1
+
+
+def test_views_and_gradients_are_saved_as_plain_values(tmp_path: Path) -> None:
+    whole = torch.arange(6.0).reshape(2, 3)
+    save_checkpoint(tmp_path / "c", {"m": {"turned": whole.T, "learnt": whole.requires_grad_()}}, {})
+    tensors = load_checkpoint(tmp_path / "c").tensors["m"]
+    torch.testing.assert_close(tensors["turned"], torch.tensor([[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]))
+    assert not tensors["learnt"].requires_grad
+
+
+def test_saving_again_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    _saved(tmp_path / "c", 8)
+    _saved(tmp_path / "c", 16)
+    assert load_state(tmp_path / "c")["crops_seen"] == 16
+    assert list(tmp_path.iterdir()) == [tmp_path / "c"]
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _saved(tmp_path / "c")
+
+    def full(*_args: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(CheckpointError, match=r"c: the checkpoint could not be written: .*No space left.* Free some"):
+        _saved(tmp_path / "c", 16)
+    assert load_checkpoint(tmp_path / "c").state["crops_seen"] == 8
+    assert list(tmp_path.iterdir()) == [tmp_path / "c"]
+
+
+def test_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint here \(state.json is missing\)"):
+        load_state(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b'{"format": 1, "sha2', b"\xff\xfe\x00"])
+def test_a_damaged_state_is_refused(tmp_path: Path, content: bytes) -> None:
+    (_saved(tmp_path / "c") / "state.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"state\.json: damaged \(.*\)\. Use an older checkpoint"):
+        load_checkpoint(tmp_path / "c")
+
+
+@pytest.mark.parametrize(("content", "found"), [({"format": 2}, "2"), ({}, "None"), ([1], "list")])
+def test_another_format_is_refused(tmp_path: Path, content: Any, found: str) -> None:
+    (_saved(tmp_path / "c") / "state.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=rf"format {found}, this version reads format 1\. Update cytoseg"):
+        load_state(tmp_path / "c")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    (_saved(tmp_path / "c") / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: missing"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_one_changed_byte_is_noticed(tmp_path: Path) -> None:
+    path = _saved(tmp_path / "c") / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged \(its content does not match its hash\)"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_checkpoints_are_found_by_number_newest_first(tmp_path: Path) -> None:
+    for name in ("checkpoint-000000900", "checkpoint-1000", "checkpoint-best", ".9.checkpoint-5.part", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-7").write_text("a file")
+    assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-1000", "checkpoint-000000900"]
+    assert find_checkpoints(tmp_path / "missing") == []

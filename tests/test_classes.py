@@ -1,0 +1,26 @@
+import numpy as np
+
+from cytoseg.classes import IGNORE, ClassList
+
+CELLS = ClassList(("background", "cell", "nucleus"), ((240, 240, 240), (0, 114, 178), (213, 94, 0)), "cell")
+
+
+def test_length_is_the_number_of_names() -> None:
+    assert len(CELLS) == 3
+
+
+def test_unmarked_pixels_get_the_fill_class() -> None:
+    assert CELLS.fill_id == 1
+
+
+def test_without_a_fill_class_unmarked_pixels_are_ignored() -> None:
+    assert ClassList(("a", "b"), ((0, 0, 0), (1, 1, 1))).fill_id == IGNORE == 255
+
+
+def test_colour_table_colours_the_classes_and_blackens_the_rest() -> None:
+    table = CELLS.colour_table()
+    assert table.shape == (256, 3)
+    assert table.dtype == np.uint8
+    label_map = np.array([[0, 1], [2, IGNORE]])
+    np.testing.assert_array_equal(table[label_map], [[[240] * 3, [0, 114, 178]], [[213, 94, 0], [0, 0, 0]]])
+    assert not table[3:].any()

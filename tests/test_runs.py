@@ -1,0 +1,168 @@
+import json
+import os
+import signal
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cytoseg
+from cytoseg.runs import (
+    MetricsLog,
+    atomic_path,
+    finish_step_on_interrupt,
+    read_metrics,
+    recorded,
+    versions,
+    write_atomically,
+)
+
+
+def _fail(*_args: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_file_is_written_whole_with_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    write_atomically(path, "nucleus µm")
+    assert path.read_bytes() == "nucleus µm".encode()
+    write_atomically(path, b"\x00\x01")
+    assert path.read_bytes() == b"\x00\x01"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "b.txt"
+    write_atomically(path, "old")
+    monkeypatch.setattr(os, "replace", _fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_path_keeps_the_suffix_and_renames_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "figures" / "map.ome.tif"
+    with atomic_path(path) as temporary:
+        temporary.write_text("pixels")
+        assert temporary.name.endswith(".ome.tif")
+        assert not path.exists()
+    assert path.read_text() == "pixels"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def _half_write(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_atomic_path_leaves_nothing_half_written(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _half_write(tmp_path / "map.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_versions_name_us_python_and_the_libraries() -> None:
+    found = versions()
+    assert found["cytoseg"] == cytoseg.__version__
+    assert {"python", "torch", "monai", "numpy", "tifffile"} <= found.keys()
+
+
+def _record(folder: Path, error: BaseException | None) -> None:
+    with recorded(folder, "evaluate", recipe="tiny", seed=3) as entry:
+        entry["crops"] = 30
+        if error is not None:
+            raise error
+
+
+def test_commands_are_recorded_one_after_another(tmp_path: Path) -> None:
+    _record(tmp_path, None)
+    with pytest.raises(ValueError, match="a bug"):
+        _record(tmp_path, ValueError("a bug"))
+    with pytest.raises(KeyboardInterrupt):
+        _record(tmp_path, KeyboardInterrupt())
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert (run["format"], run["recipe"]) == (1, "tiny")
+    assert [c["outcome"] for c in run["commands"]] == ["finished", "failed", "interrupted"]
+    first = run["commands"][0]
+    assert (first["command"], first["seed"], first["crops"]) == ("evaluate", 3, 30)
+    assert first["versions"] == versions()
+    assert first["started"] <= first["finished"]
+    assert first["seconds"] >= 0
+
+
+def _log(path: Path, counts: list[int], *, keep_until: int | None) -> None:
+    log = MetricsLog(path, keep_until=keep_until)
+    for crops_seen in counts:
+        log.write({"crops_seen": crops_seen, "loss": crops_seen / 8})
+    log.close()
+
+
+def test_resuming_drops_the_rows_that_will_be_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "ddpm" / "metrics.jsonl"
+    _log(path, [4, 8, 12], keep_until=None)
+    _log(path, [12, 16], keep_until=8)
+    assert read_metrics(path) == [{"crops_seen": c, "loss": c / 8} for c in (4, 8, 12, 16)]
+
+
+def test_a_new_log_starts_empty(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    _log(path, [4, 8], keep_until=None)
+    _log(path, [4], keep_until=None)
+    assert read_metrics(path) == [{"crops_seen": 4, "loss": 0.5}]
+
+
+def test_rows_are_on_disk_at_once(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.write({"step": 1})
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1}]
+    log.close()
+
+
+def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"loss": 1.0}\n{"loss": 0.')
+    assert read_metrics(path) == [{"loss": 1.0}]
+    assert read_metrics(tmp_path / "missing.jsonl") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_noted_and_the_handler_put_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with finish_step_on_interrupt() as interrupt:
+        assert not interrupt.requested
+        os.kill(os.getpid(), number)
+        assert interrupt.requested
+    assert signal.getsignal(number) is before
+
+
+def _interrupt_twice() -> None:
+    with finish_step_on_interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_interrupt_stops_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt_twice()
+    with finish_step_on_interrupt() as interrupt:
+        assert not interrupt.requested
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    seen: list[bool] = []
+
+    def work() -> None:
+        with finish_step_on_interrupt() as interrupt:
+            seen.append(interrupt.requested)
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]
+    assert signal.getsignal(signal.SIGINT) is before
