@@ -29,8 +29,8 @@ def run(
     """Cut random tissue crops to annotate in labelme.
 
     Each crop is a PNG with a sidecar <crop>.crop.json that says slide and region, so that label-import knows where it
-    is from; labels.txt holds the class names for `labelme --labels labels.txt`. The crops are the same for the same seed,
-    and asking for more adds to the ones that are there.
+    is from; labels.txt holds the class names for `labelme --labels labels.txt`. The same seed gives the same crops, and
+    asking for more adds to those that are there.
     """
     with start_run(recipe, overrides, command="label-crops") as current:
         folder = out or current.folder / "to_label"

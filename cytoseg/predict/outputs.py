@@ -178,7 +178,7 @@ def write_outputs(folder: Path, destination: Destination, *, facts: SlideFacts, 
             write_pyramid(folder / name, bands, size=size, mpp=facts.mpp, categorical=name == CLASS_MAP)
         except SlideError as error:
             # The bands come from our own file: only the writing can have failed.
-            raise OSError(str(error.__cause__ or error)) from error
+            raise OSError(getattr(error.__cause__, "strerror", None) or str(error)) from error
         spool.unlink()
     maps = {"class_map": folder / CLASS_MAP, "uncertainty": folder / UNCERTAINTY}
     draw_preview(facts.slide, facts.grid, **maps, classes=destination.classes).save(folder / PREVIEW)

@@ -149,5 +149,7 @@ def _predicted(job: _Job, tiles: Sequence[Tile]) -> NDArray[np.float32]:
 
 
 def _band(maps: NDArray[np.float32], covered: NDArray[np.bool_], *, fill_id: int) -> MapBand:
-    ids = np.where(covered, maps[:-1].argmax(axis=0), fill_id).astype(np.uint8)
+    # Row by row, because argmax takes eight bytes a pixel.
+    ids = np.stack([row.argmax(axis=0).astype(np.uint8) for row in maps[:-1].swapaxes(0, 1)])
+    ids[~covered] = fill_id
     return MapBand(ids, np.ascontiguousarray(maps[-1]), computed=int(covered.sum()))

@@ -65,13 +65,17 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
         Paths, sorted, each once. Hidden files and label maps of made slides never count.
 
     Raises:
-        SlideError: If a folder is missing or is a file, or if nothing is found in all of them.
+        SlideError: If a folder is missing or is a file, a glob is empty or absolute, or nothing is found at all.
     """
     problems = [problem for folder in folders if (problem := _folder_problem(Path(folder)))]
     if problems:
         raise SlideError(report(problems, what="slides"))
+    if unfit := [glob for glob in (*include, *exclude) if not glob or PurePath(glob).is_absolute()]:
+        raise SlideError(
+            f"slides: {unfit[0]!r} is no glob within a folder. Write it without the folder, such as *.svs."
+        )
     hits = {hit for folder in folders for glob in include or ("*",) for hit in Path(folder).glob(glob) if _can_be(hit)}
-    found = sorted(hit for hit in hits if not any(PurePath(hit).match(glob) for glob in exclude))
+    found = sorted(hit for hit in hits if not any(hit.match(glob) for glob in exclude))
     if not found:
         raise SlideError(
             f"no slide in {', '.join(map(str, folders)) or 'no folder'} (include: {', '.join(include) or '*'}; "

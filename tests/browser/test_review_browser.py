@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 pytestmark = pytest.mark.browser
 
 PAGES = {
-    "": ["Runs", "quickstart", "Annotated crops"],
+    "": ["Runs", "Made with the recipe quickstart", "Annotated crops"],
     "iou": ["Per-class IoU", "0.62 (0.55-0.68)", "n/a", "Random forest on 72 filters"],
     "confusion": ["Confusion matrix", "77.5 %", "n/a"],
     "gallery": ["Test crops, worst first", "smear_A_0_512", "0.71"],
@@ -32,6 +32,7 @@ def test_page_shows_known_numbers(chromium: Browser, address: str, tmp_path: Pat
             page.set_viewport_size({"width": width, "height": 1000})
             for text in PAGES[path]:
                 expect(page.get_by_test_id("stMain").get_by_text(text).first).to_be_visible(timeout=10_000)
+            expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=20_000)
             page.screenshot(path=tmp_path / f"{path or 'runs'}_{width}.png")
             assert page.get_by_test_id("stException").count() == 0
             assert page.get_by_test_id("stAlertContentError").count() == 0

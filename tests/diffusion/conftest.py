@@ -26,12 +26,12 @@ class RandomCrops(Dataset[Tensor]):
         return torch.rand(3, 16, 16, generator=generator) * 2 - 1
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Architecture:
     return Architecture(dim=8, dim_mults=(1, 2), timesteps=10, schedule="cosine", objective="pred_noise")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_settings() -> Callable[..., TrainSettings]:
     """Make settings for ten steps of four crops; keywords replace these."""
 
@@ -55,7 +55,7 @@ def make_settings() -> Callable[..., TrainSettings]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def random_crops() -> Callable[..., RandomCrops]:
     """Make the crops from ``first`` on, up to crop 40."""
 

@@ -32,8 +32,10 @@ def test_a_healthy_torchvision_is_left_alone(monkeypatch: pytest.MonkeyPatch) ->
     seen: list[str] = []
     monkeypatch.setattr(importlib, "import_module", _importer([], seen))
     monkeypatch.setattr(torch.library, "Library", pytest.fail)
+    monkeypatch.setattr(package, "_kept_alive", [])
     package.import_torchvision()
     assert seen == ["torchvision"]
+    assert not package.mended_torchvision()
 
 
 def test_a_mismatched_torchvision_is_mended_and_imported_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,11 +51,13 @@ def test_a_mismatched_torchvision_is_mended_and_imported_again(monkeypatch: pyte
     monkeypatch.setattr(sys, "modules", {**sys.modules, "torchvision.half": ModuleType("half")})
     monkeypatch.setattr(importlib, "import_module", _importer([MISMATCH], seen))
     monkeypatch.setattr(torch.library, "Library", Library)
-    monkeypatch.setattr(package, "_kept_alive", kept := [])
+    kept: list[Library] = []
+    monkeypatch.setattr(package, "_kept_alive", kept)
     package.import_torchvision()
     assert seen == ["torchvision", "torchvision"]
     assert defined == ["nms", "qnms"]
     assert len(kept) == 1
+    assert package.mended_torchvision()
     assert not any(name.partition(".")[0] == "torchvision" for name in sys.modules)
 
 

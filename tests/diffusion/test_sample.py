@@ -50,9 +50,7 @@ def test_ddim_equals_monai_s(objective: str) -> None:
 def test_timesteps_run_evenly_from_the_last_to_the_first() -> None:
     bars = alpha_bar("cosine", 10)
     network, done = Painter(bars, "pred_x0"), list[int]()
-    ddim(
-        network, starting_noise(0, 1, size_px=4), alpha_bars=bars, objective="pred_x0", steps=4, on_step=done.append
-    )
+    ddim(network, starting_noise(0, 1, size_px=4), alpha_bars=bars, objective="pred_x0", steps=4, on_step=done.append)
     assert network.asked == [9, 6, 3, 0]
     assert done == [1, 2, 3, 4]
 

@@ -133,6 +133,12 @@ def test_pooled_scores_carry_their_intervals() -> None:
     assert miou == Score(4 / 12, 0, 1)
 
 
+def test_pooled_scores_draw_with_the_seed_they_are_given() -> None:
+    slides = np.random.default_rng(3).integers(1, 50, (9, 2, 2))
+    _, miou = pooled_scores(slides, ("glass", "nucleus"), seed=4)
+    assert (miou.low, miou.high) == bootstrap_interval(slides, seed=4).miou
+
+
 def test_each_slide_is_pooled_over_its_crops() -> None:
     slides: dict[str, list[NDArray[np.int64]]] = {"b": [RIGHT], "a": [COUNTS, WRONG]}
     first, second = slide_scores(slides)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -37,6 +37,7 @@ def test_the_window_rises_over_the_overlap_and_two_add_up_to_one() -> None:
     np.testing.assert_array_equal(blend_window(3, 0), [1, 1, 1])
 
 
+@settings(deadline=None)
 @given(tile_px=st.integers(1, 300), share=st.floats(0, 0.5))
 def test_the_window_is_above_0(tile_px: int, share: float) -> None:
     assert blend_window(tile_px, int(share * tile_px)).min() > 0
@@ -60,6 +61,7 @@ def test_a_missing_tile_takes_no_part() -> None:
     np.testing.assert_array_equal(covered, [[False, False, True, True, True, True]] * 2)
 
 
+@settings(deadline=None)
 @given(
     width=st.integers(1, 70),
     height=st.integers(1, 70),
@@ -74,6 +76,7 @@ def test_constant_in_gives_constant_out(width: int, height: int, tile_px: int, s
     np.testing.assert_allclose(joined, value, rtol=0, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(width=st.integers(1, 40), height=st.integers(1, 40), tile_px=st.integers(1, 16), share=st.floats(0, 0.5))
 def test_tiles_of_one_map_give_that_map(width: int, height: int, tile_px: int, share: float) -> None:
     grid = TileGrid(Size(width, height), tile_px=tile_px, overlap_px=int(share * tile_px))

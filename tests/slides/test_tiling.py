@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytoseg.geometry import Region, Size
@@ -48,10 +48,11 @@ def test_a_last_fraction_of_a_pixel_is_left_out() -> None:
     assert TileGrid(Size(100, 100), tile_px=4, overlap_px=0, downsample=0.1 / 0.3).size == Size(300, 300)
 
 
+@settings(deadline=None)
 @given(
-    width=st.integers(1, 300),
-    height=st.integers(1, 300),
-    tile_px=st.integers(2, 40),
+    width=st.integers(1, 60),
+    height=st.integers(1, 60),
+    tile_px=st.integers(4, 40),
     share=st.floats(0, 0.5),
     downsample=st.floats(0.3, 5),
 )
@@ -82,7 +83,7 @@ def test_an_impossible_overlap_is_refused(overlap_px: int) -> None:
 
 
 def test_impossible_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="tiles of 0 px at downsample 1.0: both must be positive"):
+    with pytest.raises(ValueError, match=r"tiles of 0 px at downsample 1\.0: both must be positive"):
         TileGrid(Size(9, 9), tile_px=0, overlap_px=0)
     with pytest.raises(ValueError, match="tiles of 4 px at downsample 0: both must be positive"):
         TileGrid(Size(9, 9), tile_px=4, overlap_px=0, downsample=0)

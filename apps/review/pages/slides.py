@@ -8,7 +8,6 @@ import streamlit as st
 
 from cytoseg.metrics.run_folder import SUMMARY_HEAD, Summary, predictions, read_summary
 
-
 CAPTION = "The slide, its predicted classes and its uncertainty"
 
 

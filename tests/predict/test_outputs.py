@@ -1,0 +1,98 @@
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cytoseg.errors import PredictionError
+from cytoseg.predict.outputs import MapBand, is_done, replacing, spool_maps
+
+PROVENANCE = {"bundle": "abc", "timesteps": (50, 100)}
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A folder as a finished prediction leaves it, but for the contents."""
+    for name in ("class_map.ome.tif", "uncertainty.ome.tif", "preview.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "summary.json").write_text(json.dumps({"provenance": PROVENANCE}))
+    return tmp_path
+
+
+def test_a_slide_is_done_if_the_provenance_is_the_same(finished: Path) -> None:
+    assert is_done(finished, PROVENANCE)
+    assert not is_done(finished, {**PROVENANCE, "bundle": "abd"})
+    assert not is_done(finished, {"bundle": "abc"})
+
+
+def test_a_slide_is_not_done_if_anything_is_missing_or_damaged(finished: Path) -> None:
+    assert not is_done(finished / "nowhere", PROVENANCE)
+    (finished / "class_map.ome.tif").unlink()
+    assert not is_done(finished, PROVENANCE)
+    (finished / "class_map.ome.tif").touch()
+    for text in ('{"provenance": {"bu', "[]", "{}"):
+        (finished / "summary.json").write_text(text)
+        assert not is_done(finished, PROVENANCE)
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "slide"
+    for text in ("first", "second"):
+        with replacing(folder) as part:
+            assert list(part.iterdir()) == []
+            (part / text).write_text(text)
+        assert [p.name for p in folder.iterdir()] == [text]
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_an_interrupt_leaves_the_old_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "slide"
+    folder.mkdir()
+    (folder / "old").touch()
+
+    def interrupted() -> None:
+        with replacing(folder) as part:
+            (part / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [p.name for p in tmp_path.rglob("*")] == ["slide", "old"]
+
+
+def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "slide"
+    folder.mkdir()
+    (folder / "old").touch()
+    with pytest.raises(PredictionError, match="No such file"), replacing(folder) as part:
+        part.rmdir()
+    assert [p.name for p in tmp_path.rglob("*")] == ["slide", "old"]
+
+
+def test_a_full_disk_is_a_prediction_error(tmp_path: Path) -> None:
+    wanted = r"slide: the prediction cannot be written \(No space left on device\).*Make room or choose another folder"
+    with pytest.raises(PredictionError, match=wanted), replacing(tmp_path / "slide"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_no_folder_is_a_prediction_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(PredictionError, match="the prediction cannot be written"),
+        replacing(tmp_path / "file" / "slide"),
+    ):
+        pass
+
+
+def test_maps_are_spooled_and_summed(tmp_path: Path) -> None:
+    bands = [
+        MapBand(np.array([[0, 1, 255]], np.uint8), np.array([[0.5, 0.25, 0]], np.float32), computed=2),
+        MapBand(np.array([[1, 1, 1]] * 2, np.uint8), np.full((2, 3), 0.125, np.float32), computed=6),
+    ]
+    totals = spool_maps(tmp_path, bands)
+    assert {i: int(n) for i, n in enumerate(totals.pixels) if n} == {0: 1, 1: 7, 255: 1}
+    assert (totals.computed, totals.uncertainty) == (8, 1.5)
+    assert (tmp_path / "class_map.ome.tif.raw").read_bytes() == bytes([0, 1, 255, 1, 1, 1, 1, 1, 1])
+    assert (tmp_path / "uncertainty.ome.tif.raw").stat().st_size == 36

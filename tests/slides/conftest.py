@@ -1,0 +1,54 @@
+"""Small pictures and slides for the readers' tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+
+@pytest.fixture
+def four_colours() -> NDArray[np.uint8]:
+    """(4, 6, 3): red, green above blue, yellow; each 2 rows by 3 columns."""
+    colours = np.array([[[200, 0, 0], [0, 200, 0]], [[0, 0, 200], [200, 200, 0]]], np.uint8)
+    return colours.repeat(2, axis=0).repeat(3, axis=1)
+
+
+@pytest.fixture
+def speckles() -> NDArray[np.uint8]:
+    """(37, 53, 3): every pixel of its own colour, sides that no tile divides."""
+    return np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def write_tiff(tmp_path: Path) -> Callable[..., Path]:
+    """Write one page; tiles of 16 px unless told otherwise."""
+
+    def write(
+        pixels: NDArray[Any], *, name: str = "slide.tif", tile: tuple[int, ...] | None = (16, 16), **options: Any
+    ) -> Path:
+        path = tmp_path / name
+        if pixels.ndim == 3 and pixels.shape[2] == 3:
+            options.setdefault("photometric", "rgb")
+        tifffile.imwrite(path, pixels, tile=tile, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_pyramid(tmp_path: Path) -> Callable[..., Path]:
+    """Write levels one after another (as SVS does), or in SubIFDs (as OME-TIFF does)."""
+
+    def write(levels: list[NDArray[Any]], *, name: str, subifds: bool, **options: Any) -> Path:
+        path, first = tmp_path / name, {"subifds": len(levels) - 1} if subifds else {}
+        with tifffile.TiffWriter(path, ome=name.endswith(".ome.tif")) as tif:
+            tif.write(levels[0], tile=(16, 16), photometric="rgb", **first, **options)
+            for level in levels[1:]:
+                tif.write(level, tile=(16, 16), photometric="rgb", subfiletype=1, **options)
+        return path
+
+    return write

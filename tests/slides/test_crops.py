@@ -1,0 +1,274 @@
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Region
+from cytoseg.slides import crops
+from cytoseg.slides.crops import (
+    OpenSlides,
+    RandSlideCropd,
+    SlideCrops,
+    SlideSource,
+    augmentation,
+    downsample_to,
+    find_tissue,
+)
+from cytoseg.slides.open import open_slide
+
+Write = Callable[..., Path]
+Find = Callable[..., list[SlideSource]]
+
+
+@pytest.fixture
+def write_map(tmp_path: Path) -> Write:
+    """Write a picture whose pixel (x, y) is the colour (x, y, 100): a crop then tells where it was taken."""
+
+    def write(name: str = "map.png", *, width: int = 64, height: int = 48) -> Path:
+        y, x = np.mgrid[:height, :width]
+        return _write(tmp_path / name, np.stack([x, y, np.full_like(x, 100)], axis=2))
+
+    return write
+
+
+@pytest.fixture
+def write_glass(tmp_path: Path) -> Write:
+    """Write bare glass with one dark region."""
+
+    def write(name: str = "glass.png", *, side: int = 128, dark: Region | None = None) -> Path:
+        pixels = np.full((side, side, 3), 250)
+        if dark is not None:
+            pixels[dark.y : dark.y + dark.height, dark.x : dark.x + dark.width] = 60
+        return _write(tmp_path / name, pixels)
+
+    return write
+
+
+@pytest.fixture
+def find() -> Find:
+    """Find tissue for crops of 16 px, everywhere unless told otherwise."""
+
+    def find(*paths: Path, **changes: Any) -> list[SlideSource]:
+        values = {"size_px": 16, "mpp": None, "assume_mpp": None, "rule": "none", "threshold": 0.1}
+        return find_tissue(paths, **(values | changes))
+
+    return find
+
+
+def _write(path: Path, pixels: NDArray[Any]) -> Path:
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+def _regions(sources: list[SlideSource], count: int) -> list[tuple[str, Region]]:
+    transform = RandSlideCropd(["image"], sources=sources, size_px=16)
+    transform.set_random_state(seed=0)
+    drawn = []
+    for _ in range(count):
+        transform.randomize()
+        drawn.append((transform.source.path.name, transform.region))
+    return drawn
+
+
+def _crops(sources: list[SlideSource], *, first: int = 0, last: int = 12, seed: int = 7) -> SlideCrops:
+    steps: list[Callable[..., Any]] = [
+        RandSlideCropd(["image"], sources=sources, size_px=16),
+        *augmentation(flips=True, turns=True, jitter=0.2),
+    ]
+    return SlideCrops(steps, seed=seed, first=first, last=last)
+
+
+def test_crop_i_is_the_same_in_any_order(write_map: Write, find: Find) -> None:
+    sources = find(write_map("a.png"), write_map("b.png"))
+    forwards, backwards = _crops(sources), _crops(sources)
+    there = [forwards[i] for i in range(12)]
+    back = [backwards[i] for i in reversed(range(12))][::-1]
+    assert torch.equal(torch.stack(there), torch.stack(back))
+    assert torch.equal(forwards[3], there[3])
+    assert len({crop.numpy().tobytes() for crop in there}) == 12
+    assert not torch.equal(_crops(sources, seed=8)[0], there[0])
+
+
+def test_crops_go_on_where_they_stopped(write_map: Write, find: Find) -> None:
+    sources = find(write_map())
+    whole, rest = _crops(sources), _crops(sources, first=5)
+    assert (len(whole), len(rest)) == (12, 7)
+    assert all(torch.equal(rest[i], whole[5 + i]) for i in range(7))
+
+
+def test_workers_do_not_change_the_crops(write_map: Write, find: Find) -> None:
+    data = _crops(find(write_map("a.png"), write_map("b.png")))
+    alone, helped = (torch.cat(list(DataLoader(data, batch_size=4, num_workers=n))) for n in (0, 2))
+    assert alone.shape == (12, 3, 16, 16)
+    assert torch.equal(helped, alone)
+
+
+def test_a_pickled_data_set_gives_the_same_crops(write_map: Write, find: Find) -> None:
+    data = _crops(find(write_map()))
+    first = data[0]
+    assert torch.equal(pickle.loads(pickle.dumps(data))[0], first)
+
+
+def test_a_crop_holds_the_pixels_of_its_region(write_map: Write, find: Find) -> None:
+    transform = RandSlideCropd(["image"], sources=find(write_map()), size_px=16)
+    transform.set_random_state(seed=3)
+    crop = transform({"image": 0, "kept": "as it is"})
+    x, y = transform.region.x, transform.region.y
+    assert (transform.region.width, transform.region.height) == (16, 16)
+    assert crop["kept"] == "as it is"
+    assert crop["image"].dtype == torch.uint8
+    assert crop["image"][0].tolist() == [list(range(x, x + 16))] * 16
+    assert crop["image"][1, :, 0].tolist() == list(range(y, y + 16))
+
+
+def test_crops_at_another_mpp_span_more_pixels(write_map: Write, find: Find) -> None:
+    transform = RandSlideCropd(["image"], sources=find(write_map(), mpp=0.5, assume_mpp=0.25), size_px=16)
+    transform.set_random_state(seed=3)
+    red = transform({"image": 0})["image"][0].float()
+    assert (transform.region.width, transform.region.height) == (32, 32)
+    assert red.shape == (16, 16)
+    # Two pixels x and x + 1 become one: their mean, up or down by a half when rounded.
+    expected = transform.region.x + 0.5 + 2 * torch.arange(16.0)
+    torch.testing.assert_close(red, expected.expand(16, 16), rtol=0, atol=0.5)
+
+
+@pytest.mark.parametrize("rule", ["otsu", "threshold"])
+def test_crops_are_centred_on_cells(write_glass: Write, find: Find, rule: str) -> None:
+    dark = Region(70, 20, 24, 40)
+    centres = [(r.x + 8, r.y + 8) for _, r in _regions(find(write_glass(dark=dark), rule=rule), 300)]
+    # Otsu smooths, so its cells reach a pixel further.
+    assert all(69 <= x <= 95 and 19 <= y <= 61 for x, y in centres)
+    xs, ys = zip(*centres, strict=True)
+    assert max(xs) - min(xs) > 20
+    assert max(ys) - min(ys) > 35
+
+
+def test_crops_at_the_edge_are_moved_inside(write_glass: Write, find: Find) -> None:
+    sources = find(write_glass(dark=Region(118, 0, 10, 4)), rule="threshold")
+    regions = [r for _, r in _regions(sources, 100)]
+    assert {r.y for r in regions} == {0}
+    assert {r.x for r in regions} == {110, 111, 112}
+    assert all((r.width, r.height) == (16, 16) for r in regions)
+
+
+def test_a_slide_of_one_crop_gives_that_crop(write_map: Write, find: Find) -> None:
+    sources = find(write_map(width=16, height=16))
+    assert {r for _, r in _regions(sources, 10)} == {Region(0, 0, 16, 16)}
+
+
+def test_slides_are_drawn_by_their_tissue(write_glass: Write, find: Find) -> None:
+    small = write_glass("small.png", dark=Region(0, 0, 32, 32))
+    large = write_glass("large.png", dark=Region(0, 0, 64, 48))
+    bare = write_glass("bare.png")
+    sources = find(small, large, bare, rule="threshold")
+    assert [(s.path.name, s.weight) for s in sources] == [("small.png", 4.0), ("large.png", 12.0)]
+    names = [name for name, _ in _regions(sources, 1000)]
+    assert names.count("large.png") == pytest.approx(750, abs=50)
+
+
+def test_a_slide_smaller_than_a_crop_is_refused_by_name(write_map: Write, find: Find) -> None:
+    with pytest.raises(SlideError, match=r"^low\.png: 64x15 px, smaller than a crop of 16x16\. Leave it out"):
+        find(write_map(), write_map("low.png", height=15))
+
+
+def test_all_bad_slides_are_named_together(write_map: Write, find: Find, tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match=r"(?s)slides: 2 problems.*low\.png: 8x8 px.*gone\.png: there is no such"):
+        find(write_map("low.png", width=8, height=8), tmp_path / "gone.png", write_map())
+
+
+def test_slides_without_any_cells_are_refused(write_glass: Write, find: Find) -> None:
+    with pytest.raises(SlideError, match=r"finds no cells on any slide\. Set slides\.background\.rule=none"):
+        find(write_glass(), rule="threshold")
+
+
+def test_a_missing_mpp_is_never_guessed(write_map: Write, find: Find) -> None:
+    path = write_map("map.png")
+    with pytest.raises(
+        SlideError, match=r"map\.png: does not say its micrometres per pixel, and the recipe asks for 0"
+    ):
+        find(path, mpp=0.5)
+    with open_slide(path) as slide:
+        assert downsample_to(None, slide) == 1.0
+        assert downsample_to(0.5, slide, assume_mpp=0.2) == 2.5
+    assert find(path, mpp=0.5, assume_mpp=0.2)[0].side_px == 40
+
+
+def test_a_slide_s_own_mpp_comes_first() -> None:
+    slide: Any = SimpleNamespace(path=Path("a.svs"), mpp=0.25)
+    assert downsample_to(1.0, slide, assume_mpp=0.5) == 4.0
+
+
+def _augmented(pixels: Tensor, count: int, **options: Any) -> list[Tensor]:
+    transform = Compose(augmentation(**({"flips": False, "turns": False, "jitter": 0.0} | options)))
+    results = []
+    for seed in range(count):
+        transform.set_random_state(seed=seed)
+        results.append(transform({"image": pixels.clone()})["image"])
+    return results
+
+
+def test_without_augmentation_pixels_are_only_scaled() -> None:
+    (scaled,) = _augmented(torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(3, 1, 1), 1)
+    assert type(scaled) is Tensor
+    torch.testing.assert_close(scaled, torch.tensor([-1.0, -0.6, 1.0]).reshape(3, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "ways"),
+    [
+        ({"flips": True}, 4),  # as it is, left-right, up-down, both
+        ({"turns": True}, 4),
+        ({"flips": True, "turns": True}, 8),
+    ],
+)
+def test_flips_and_turns_reach_every_symmetry(options: dict[str, bool], ways: int) -> None:
+    corners = torch.tensor([[10, 20], [30, 40]], dtype=torch.uint8).expand(3, 2, 2)
+    seen = _augmented(corners, 150, **options)
+    assert len({crop.numpy().tobytes() for crop in seen}) == ways
+    for crop in seen:
+        torch.testing.assert_close(crop.flatten(1).sort(dim=1).values, seen[0].flatten(1).sort(dim=1).values)
+
+
+def test_jitter_changes_channels_apart_and_stays_in_range() -> None:
+    seen = torch.stack(_augmented(torch.tensor([128, 128, 255], dtype=torch.uint8).reshape(3, 1, 1), 100, jitter=0.1))
+    assert seen.dtype == torch.float32
+    assert seen.max() == 1.0
+    assert (seen[:, 0] != seen[:, 1]).any()
+    # 128 becomes at most 128 * 1.1 + 12.75 and at least 128 * 0.9 - 12.75; scaled to [-1, 1].
+    assert seen[:, 0].max() <= (128 * 1.1 + 12.75) / 127.5 - 1
+    assert seen[:, 0].min() >= (128 * 0.9 - 12.75) / 127.5 - 1
+    assert seen[:, 0].max() - seen[:, 0].min() > 0.2
+
+
+def test_only_the_most_recent_slides_stay_open(write_map: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crops, "_MAX_OPEN", 2)
+    a, b, c = (write_map(f"{name}.png") for name in "abc")
+    slides = OpenSlides()
+    first, second = slides.get(a), slides.get(b)
+    assert slides.get(a) is first
+    slides.get(c)
+    assert slides.get(a) is first
+    assert slides.get(b) is not second
+    slides.close()
+
+
+def test_another_process_opens_slides_anew(write_map: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, slides = write_map(), OpenSlides()
+    parents = slides.get(path)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert slides.get(path) is not parents
+    assert pickle.loads(pickle.dumps(slides)).get(path).path == path
+    slides.close()
+    parents.close()

@@ -1,0 +1,80 @@
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Level, Region, Size
+
+openslide = pytest.importorskip("openslide")
+
+from cytoseg.slides.openslide import OpenSlideSlide  # noqa: E402 - only where OpenSlide is installed
+from cytoseg.slides.tiff import TiffSlide  # noqa: E402 - as above
+
+Write = Callable[..., Path]
+Pixels = NDArray[Any]
+
+
+def test_agrees_with_our_reader_on_a_pyramid(write_pyramid: Write, speckles: Pixels) -> None:
+    # Sides that halve exactly: OpenSlide interpolates between pixels where a level's downsample is broken.
+    path = write_pyramid([speckles[:36, :52], speckles[:36:2, :52:2]], name="a.tif", subifds=False, compression="zlib")
+    with OpenSlideSlide(path) as theirs, TiffSlide(path) as ours:
+        assert [level.size for level in theirs.levels] == [level.size for level in ours.levels]
+        for level, region in [(0, Region(-3, 7, 30, 31)), (0, Region(40, 30, 16, 16)), (1, Region(20, 12, 8, 8))]:
+            assert_array_equal(theirs.read_region(region, level), ours.read_region(region, level))
+
+
+def test_outside_is_white(write_tiff: Write, four_colours: Pixels) -> None:
+    expected = np.full((6, 8, 3), 255, np.uint8)
+    expected[1:5, 1:7] = four_colours
+    with OpenSlideSlide(write_tiff(four_colours, compression="zlib")) as slide:
+        assert slide.levels == (Level(Size(6, 4), 1.0),)
+        assert_array_equal(slide.read_region(Region(-1, -1, 8, 6)), expected)
+        assert_array_equal(slide.read_region(Region(60, 60, 2, 2)), np.full((2, 2, 3), 255))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"resolution": (40000, 40000)}, 0.25), ({"resolution": (72, 72)}, None)],
+)
+def test_mpp(write_tiff: Write, speckles: Pixels, options: dict[str, Any], expected: float | None) -> None:
+    with OpenSlideSlide(write_tiff(speckles, resolutionunit="CENTIMETER", **options)) as slide:
+        assert slide.mpp == (None if expected is None else pytest.approx(expected))
+
+
+def test_mpp_that_is_no_number_is_not_said(
+    monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels
+) -> None:
+    monkeypatch.setattr(openslide.OpenSlide, "properties", {"openslide.mpp-x": "half"})
+    with OpenSlideSlide(write_tiff(speckles)) as slide:
+        assert slide.mpp is None
+
+
+def test_pickles_as_its_path(write_tiff: Write, speckles: Pixels) -> None:
+    with OpenSlideSlide(write_tiff(speckles, compression="zlib")) as slide, pickle.loads(pickle.dumps(slide)) as again:
+        assert again.path == slide.path
+        assert_array_equal(again.read_region(Region(0, 0, 53, 37)), speckles)
+
+
+def test_what_openslide_does_not_know(tmp_path: Path) -> None:
+    path = tmp_path / "cells.ndpi"
+    path.write_text("no slide")
+    with pytest.raises(SlideError, match=r"cells.ndpi: OpenSlide cannot open it .*companion files"):
+        OpenSlideSlide(path)
+
+
+def test_damaged_tile(monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels) -> None:
+    def broken(*_: object) -> None:
+        raise openslide.OpenSlideError("cannot decode")
+
+    monkeypatch.setattr(openslide.OpenSlide, "read_region", broken)
+    with (
+        OpenSlideSlide(write_tiff(speckles)) as slide,
+        pytest.raises(SlideError, match=r"slide.tif: damaged at Region\(x=0.*cannot decode.*Copy the file again"),
+    ):
+        slide.read_region(Region(0, 0, 4, 4))

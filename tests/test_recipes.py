@@ -1,0 +1,57 @@
+"""Every recipe that comes with the program."""
+
+from pathlib import Path
+
+import pytest
+
+from cytoseg.recipe import dump_recipe, load_recipe
+from cytoseg.shipped import shipped_recipes
+
+NAMES = ("cervical", "lbc", "quickstart")
+
+
+def test_there_are_as_many_recipes_as_are_tested() -> None:
+    assert sorted(p.stem for p in shipped_recipes().iterdir()) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_loads_and_survives_its_copy(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    copy = tmp_path / "recipe.yaml"
+    copy.write_text(dump_recipe(recipe), encoding="utf-8")
+    assert load_recipe(str(copy)) == recipe
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_begins_with_what_it_is_for_and_its_command(name: str) -> None:
+    text = (shipped_recipes() / f"{name}.yaml").read_text(encoding="utf-8")
+    comment = text.split("\n\n")[0].splitlines()
+    assert all(line.startswith("#") for line in comment)
+    assert f"#   cytoseg train-ddpm recipes/{name}.yaml" in comment
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unmarked_glass_is_background(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.fill == recipe.classes[0].name == "background"
+    assert len({c.colour for c in recipe.classes}) == len(recipe.classes)
+
+
+def test_cervical_has_the_published_values() -> None:
+    recipe = load_recipe("cervical")
+    assert recipe.crops.size_px == 256
+    assert recipe.architecture().as_json() == {
+        "dim": 64,
+        "dim_mults": [1, 2, 4, 8],
+        "timesteps": 1000,
+        "schedule": "linear",
+        "objective": "pred_noise",
+        "backbone": "lucidrains",
+    }
+    assert recipe.training.batch == 16
+    assert recipe.class_list().names == ("background", "cell")
+    assert recipe.feature_timesteps() == (50, 100, 150)
+    assert len(recipe.taps()) == 16
+    assert (recipe.interpreter.members, recipe.interpreter.steps) == (10, 1000)
+    assert recipe.labels.test_fraction == 0.5
