@@ -1,5 +1,6 @@
 """Which labelled pixels train the interpreters, and their features."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -20,12 +21,12 @@ class PixelTable:
     Attributes:
         features: (P, D) float16 on the CPU.
         classes: (P,) int64.
-        crop: (P,) int64, which crop each pixel is from.
+        counts: Class id to the labelled pixels of that class in all crops, chosen or not.
     """
 
     features: Tensor
     classes: Tensor
-    crop: Tensor
+    counts: dict[int, int]
 
 
 def choose_pixels(
@@ -80,13 +81,15 @@ def gather_pixels(
         seed: See ``choose_pixels``; each crop draws with its own.
         on_crop: Told the number of crops done.
     """
-    features, classes, crop = [], [], []
+    features, classes = [], []
+    counts: Counter[int] = Counter()
     for number, (picture, label_map) in enumerate(crops):
         pixels, ids = choose_pixels(
             label_map, pixels_per_crop, balance=balance, seed=seed_for(seed, number, what="pixels")
         )
         features.append(gather(extractor(to_input(picture[None])), pixels).cpu().half())
         classes.append(torch.from_numpy(ids))
-        crop.append(torch.full((len(ids),), number))
+        labelled, pixels_of = np.unique(label_map[label_map != IGNORE], return_counts=True)
+        counts.update(dict(zip(labelled.tolist(), pixels_of.tolist(), strict=True)))
         on_crop(number + 1)
-    return PixelTable(torch.cat(features), torch.cat(classes), torch.cat(crop))
+    return PixelTable(torch.cat(features), torch.cat(classes), dict(counts))
