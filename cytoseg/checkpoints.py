@@ -2,18 +2,16 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 from torch import Tensor
 
 from cytoseg.errors import CheckpointError
+from cytoseg.writing import replaced
 
 FORMAT = 1
 _STATE = "state.json"
@@ -45,33 +43,17 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], s
     Raises:
         CheckpointError: If it cannot be written, for instance because the disk is full; nothing is left behind.
     """
-    temporary = folder.with_name(f".{os.getpid()}.{folder.name}.part")
-    try:
-        _write_folder(temporary, tensors, state)
-        _swap(temporary, folder)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{folder}: the checkpoint could not be written: {error}. Free some space.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with replaced(folder, error=CheckpointError) as new:
+        _write_folder(new, tensors, state)
 
 
 def _write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     hashes = {}
     for group, named in tensors.items():
         data = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in named.items()})
         hashes[group] = hashlib.sha256(data).hexdigest()
         (folder / f"{group}.safetensors").write_bytes(data)
     (folder / _STATE).write_text(json.dumps({"format": FORMAT, "sha256": hashes, **state}, indent=1))
-
-
-def _swap(temporary: Path, folder: Path) -> None:
-    """Put the new folder in the old one's place; a folder cannot be renamed over a full one."""
-    old = folder.with_name(f".{os.getpid()}.{folder.name}.old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_state(folder: Path) -> dict[str, Any]:

@@ -1,69 +1,19 @@
 import json
 import os
 import signal
-import stat
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import cytoseg
 from cytoseg.runs import (
     MetricsLog,
-    atomic_path,
     finish_step_on_interrupt,
     read_metrics,
     recorded,
     versions,
-    write_atomically,
 )
-
-
-def _fail(*_args: Any) -> None:
-    raise OSError(28, "No space left on device")
-
-
-def test_a_file_is_written_whole_with_its_folder(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b.txt"
-    write_atomically(path, "nucleus µm")
-    assert path.read_bytes() == "nucleus µm".encode()
-    write_atomically(path, b"\x00\x01")
-    assert path.read_bytes() == b"\x00\x01"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "b.txt"
-    write_atomically(path, "old")
-    monkeypatch.setattr(os, "replace", _fail)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_atomic_path_keeps_the_suffix_and_renames_at_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "figures" / "map.ome.tif"
-    with atomic_path(path) as temporary:
-        temporary.write_text("pixels")
-        assert temporary.name.endswith(".ome.tif")
-        assert not path.exists()
-    assert path.read_text() == "pixels"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def _half_write(path: Path) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
-
-
-def test_atomic_path_leaves_nothing_half_written(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        _half_write(tmp_path / "map.png")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_versions_name_us_python_and_the_libraries() -> None:

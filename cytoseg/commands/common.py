@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cytoseg.recipe import Recipe, dump_recipe, load_recipe
-from cytoseg.runs import recorded, write_atomically
+from cytoseg.runs import recorded
+from cytoseg.writing import write_atomically
 
 console = Console(stderr=False, soft_wrap=True)
 

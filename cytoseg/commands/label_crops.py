@@ -15,9 +15,9 @@ from cytoseg.errors import LabelError
 from cytoseg.labels.annotation import UNSCORED
 from cytoseg.labels.sidecar import SUFFIX
 from cytoseg.recipe import Recipe
-from cytoseg.runs import atomic_path, write_atomically
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.open import slide_id
+from cytoseg.writing import atomic_path, write_atomically
 
 
 def run(

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from cytoseg.runs import atomic_path
+from cytoseg.writing import atomic_path
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

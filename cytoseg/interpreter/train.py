@@ -84,7 +84,7 @@ def _undo_balance(ensemble: Ensemble, table: PixelTable) -> None:
     A draw with as many nucleus as glass pixels teaches that every third pixel is nucleus. Adding the logarithm of
     natural over drawn frequency to each class's score takes that back exactly; the pixels still see every nucleus.
 
-    Source: Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, Neural Computation 2002.
+    Source: Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, Neural Comput. 2002.
     """
     total = sum(table.counts.values())
     for class_id, natural in table.counts.items():
@@ -99,7 +99,10 @@ def _standardise(ensemble: Ensemble, table: PixelTable) -> None:
     mean = torch.stack([b.double().sum(0) for b in blocks]).sum(0) / len(table.features)
     square = torch.stack([(b.double() - mean).square().sum(0) for b in blocks]).sum(0) / len(table.features)
     ensemble.mean.copy_(mean)
-    ensemble.scale.copy_(square.sqrt().clamp_min(1e-6))
+    # Half precision keeps ten bits: what varies by less looks constant here, and dividing by almost nothing would blow
+    # its last bits up when the features come in full precision.
+    resolution = (mean.abs() * 2.0**-10).clamp_min(1e-6)
+    ensemble.scale.copy_(torch.maximum(square.sqrt(), resolution))
 
 
 def _batches(pixels: int, settings: EnsembleSettings) -> Iterator[torch.Tensor]:

@@ -1,13 +1,12 @@
-"""Change a folder all at once: the new state is made beside it and swapped in."""
+"""Change the labels folder all at once: a copy is changed beside it and swapped in."""
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cytoseg.errors import LabelError
+from cytoseg.writing import replaced
 
 
 @contextmanager
@@ -25,27 +24,7 @@ def staged(folder: Path) -> Iterator[Path]:
     Raises:
         LabelError: If the disk is full or the place cannot be written.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-            new, old = Path(temporary) / "new", Path(temporary) / "old"
-            if folder.is_dir():
-                shutil.copytree(folder, new)
-            else:
-                new.mkdir()
-            yield new
-            _swap(folder, new=new, old=old)
-    except OSError as error:
-        why = error.strerror or error
-        raise LabelError(f"{folder}: cannot be written ({why}). Make room or choose another place.") from error
-
-
-def _swap(folder: Path, *, new: Path, old: Path) -> None:
-    try:
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
-        raise
+    with replaced(folder, error=LabelError) as new:
+        if folder.is_dir():
+            shutil.copytree(folder, new, dirs_exist_ok=True)
+        yield new

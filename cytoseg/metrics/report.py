@@ -22,7 +22,7 @@ from cytoseg.metrics.run_folder import (
     read_summary,
     time_text,
 )
-from cytoseg.runs import write_atomically
+from cytoseg.writing import write_atomically
 
 SHOWN_CROPS = 3
 """So many of the worst and of the best test crops are shown."""

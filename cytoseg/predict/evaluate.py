@@ -3,11 +3,8 @@
 import csv
 import json
 import math
-import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +20,7 @@ from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.pictures import RAMP, enlarge, enlarge_smoothly, paint_classes, paint_disagreement
 from cytoseg.metrics.results import Score
 from cytoseg.metrics.segmentation import iou, mean_iou, or_none, pooled_scores, slide_scores
+from cytoseg.writing import replaced
 
 FORMAT = 1
 PANEL_PX = 384
@@ -108,7 +106,7 @@ def evaluate(
     """
     if not crops:
         raise PredictionError("evaluate: there is no test crop. Annotate crops of other slides and import them.")
-    with _replaced(folder) as new:
+    with replaced(folder, error=PredictionError) as new:
         tallies = [_Tally() for _ in methods]
         for done, crop in enumerate(crops, start=1):
             _predict_crop(methods, crop, tallies=tallies, folder=new, classes=classes)
@@ -324,29 +322,3 @@ def _legend(classes: ClassList, width: int) -> Image.Image:
         draw.rectangle((left, top, left + side - 1, top + 13), outline=INK)
         draw.text((left + side + 6, top - 2), text, fill=INK, font=font)
     return legend
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """Give an empty folder on the same disk that takes the place of ``folder`` when the block ends well."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-            new, old = Path(temporary) / "new", Path(temporary) / "old"
-            new.mkdir()
-            yield new
-            _swap(folder, new=new, old=old)
-    except OSError as error:
-        why = error.strerror or error
-        raise PredictionError(f"{folder}: cannot be written ({why}). Make room or choose another place.") from error
-
-
-def _swap(folder: Path, *, new: Path, old: Path) -> None:
-    try:
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
-        raise

@@ -1,11 +1,8 @@
 """What is written of a predicted slide: class map, uncertainty map, preview and summary, all of them or nothing."""
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE, ClassList
-from cytoseg.errors import PredictionError, SlideError
+from cytoseg.errors import SlideError
 from cytoseg.predict.preview import draw_preview
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.slides.slide import Slide
@@ -102,37 +99,6 @@ def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
         return False
     same = isinstance(summary, dict) and summary.get("provenance") == json.loads(json.dumps(dict(provenance)))
     return same and all((folder / name).is_file() for name in (CLASS_MAP, UNCERTAINTY, PREVIEW))
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """Give an empty folder that takes the place of ``folder`` if the block ends well, and vanishes otherwise.
-
-    Yields:
-        The empty folder, on the same disk.
-
-    Raises:
-        PredictionError: If the disk is full or the place cannot be written.
-    """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-            new, old = Path(temporary) / "new", Path(temporary) / "old"
-            new.mkdir()
-            yield new
-            if folder.exists():
-                os.replace(folder, old)
-            try:
-                os.replace(new, folder)
-            except BaseException:
-                if old.exists():
-                    os.replace(old, folder)
-                raise
-    except OSError as error:
-        raise PredictionError(
-            f"{folder}: the prediction cannot be written ({error.strerror or error}); what was there is unchanged. "
-            "Make room or choose another folder."
-        ) from error
 
 
 def spool_maps(folder: Path, bands: Iterable[MapBand]) -> Totals:

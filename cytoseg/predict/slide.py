@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cytoseg.classes import ClassList
 from cytoseg.errors import PredictionError
 from cytoseg.geometry import Size
-from cytoseg.predict.outputs import Destination, MapBand, SlideFacts, replacing, spool_maps, write_outputs
+from cytoseg.predict.outputs import Destination, MapBand, SlideFacts, spool_maps, write_outputs
 from cytoseg.runs import Interrupt, finish_step_on_interrupt
 from cytoseg.slides.background import TissueMask
 from cytoseg.slides.crops import downsample_to
@@ -18,6 +18,7 @@ from cytoseg.slides.open import read_at
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.stitching import Stitcher
 from cytoseg.slides.tiling import Tile, TileGrid
+from cytoseg.writing import replaced
 
 Predictor = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
 """Takes (N, tile_px, tile_px, 3) uint8 RGB; gives ``probabilities``, (N, K, tile_px, tile_px) float32 of K classes,
@@ -102,7 +103,7 @@ def predict_slide(
     grid = TileGrid(slide.levels[0].size, settings.tile_px, settings.overlap_px, downsample)
     job = _Job(slide, predictor, destination.classes, grid, settings.batch, tissue)
     mpp = settings.mpp or slide.mpp or settings.assume_mpp
-    with replacing(destination.folder) as part:
+    with replaced(destination.folder, error=PredictionError) as part:
         with finish_step_on_interrupt() as interrupt:
             progress = _Progress(len(grid), on_tile, interrupt)
             totals = spool_maps(part, _bands(job, progress))

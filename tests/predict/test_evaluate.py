@@ -238,7 +238,9 @@ def test_old_results_stay_when_it_is_cut_short(
 
 def test_full_disk(tmp_path: Path, crops: list[Crop], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image.Image, "save", _full_disk)
-    with pytest.raises(PredictionError, match=r"evaluation: cannot be written \(No space left on device\)\. Make room"):
+    with pytest.raises(
+        PredictionError, match=r"evaluation: cannot be written \(No space left on device\); what was there"
+    ):
         evaluate(METHODS, crops, folder=tmp_path / "evaluation", classes=CLASSES, details=DETAILS, seed=0)
     assert not list(tmp_path.iterdir())
 

@@ -1,12 +1,10 @@
-import errno
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cytoseg.errors import PredictionError
-from cytoseg.predict.outputs import MapBand, is_done, replacing, spool_maps
+from cytoseg.predict.outputs import MapBand, is_done, spool_maps
 
 PROVENANCE = {"bundle": "abc", "timesteps": (50, 100)}
 
@@ -34,56 +32,6 @@ def test_a_slide_is_not_done_if_anything_is_missing_or_damaged(finished: Path) -
     for text in ('{"provenance": {"bu', "[]", "{}"):
         (finished / "summary.json").write_text(text)
         assert not is_done(finished, PROVENANCE)
-
-
-def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    folder = tmp_path / "deep" / "slide"
-    for text in ("first", "second"):
-        with replacing(folder) as part:
-            assert list(part.iterdir()) == []
-            (part / text).write_text(text)
-        assert [p.name for p in folder.iterdir()] == [text]
-    assert list(folder.parent.iterdir()) == [folder]
-
-
-def test_an_interrupt_leaves_the_old_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "slide"
-    folder.mkdir()
-    (folder / "old").touch()
-
-    def interrupted() -> None:
-        with replacing(folder) as part:
-            (part / "half").touch()
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert [p.name for p in tmp_path.rglob("*")] == ["slide", "old"]
-
-
-def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:
-    folder = tmp_path / "slide"
-    folder.mkdir()
-    (folder / "old").touch()
-    with pytest.raises(PredictionError, match="No such file"), replacing(folder) as part:
-        part.rmdir()
-    assert [p.name for p in tmp_path.rglob("*")] == ["slide", "old"]
-
-
-def test_a_full_disk_is_a_prediction_error(tmp_path: Path) -> None:
-    wanted = r"slide: the prediction cannot be written \(No space left on device\).*Make room or choose another folder"
-    with pytest.raises(PredictionError, match=wanted), replacing(tmp_path / "slide"):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_place_that_is_no_folder_is_a_prediction_error(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(PredictionError, match="the prediction cannot be written"),
-        replacing(tmp_path / "file" / "slide"),
-    ):
-        pass
 
 
 def test_maps_are_spooled_and_summed(tmp_path: Path) -> None:

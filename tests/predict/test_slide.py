@@ -258,7 +258,7 @@ def test_a_full_disk_is_reported_in_one_line(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tifffile.TiffWriter, "write", full)
-    wanted = r"slide: the prediction cannot be written \(No space left on device\); what was there is unchanged"
+    wanted = r"slide: cannot be written \(No space left on device\); what was there is unchanged"
     with pytest.raises(PredictionError, match=wanted) as raised:
         predict_slide(
             make_slide(cells(9, 9)), constant(1), destination, settings=SETTINGS, tissue=None, on_tile=unwatched

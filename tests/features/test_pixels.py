@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from cytoseg.devices import seed_for
+from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings, gather, to_input
+from cytoseg.features.pixels import PixelTable, choose_pixels, gather_pixels
+
+
+@pytest.fixture
+def label_map() -> NDArray[np.uint8]:
+    """6x8: 30 pixels of glass, 12 of cell, 3 of nucleus, 3 ignored."""
+    ids = np.repeat(np.array([0, 1, 2, 255], np.uint8), [30, 12, 3, 3])
+    return np.random.default_rng(0).permutation(ids).reshape(6, 8)
+
+
+@pytest.fixture(scope="module")
+def extractor() -> FeatureExtractor:
+    tiny = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")
+    settings = FeatureSettings(("block0.block2", "block1.block1"), (50,), scale=1, noise_seed=0)
+    return FeatureExtractor(build_unet(tiny, seed=1).eval(), tiny, settings, device=torch.device("cpu"))
+
+
+def _picture(seed: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+
+
+def _gathered(extractor: FeatureExtractor, maps: list[NDArray[np.uint8]], count: int = 9) -> PixelTable:
+    return gather_pixels(extractor, [(_picture(0), m) for m in maps], pixels_per_crop=count, balance="classes", seed=5)
+
+
+@pytest.mark.parametrize(
+    ("count", "shares"),
+    [
+        (9, [3, 3, 3]),
+        (21, [9, 9, 3]),  # all three of the nucleus; the 18 others shared
+        (40, [25, 12, 3]),  # all of the cell as well
+        (1000, [30, 12, 3]),
+    ],
+)
+def test_rare_classes_give_all_they_have(label_map: NDArray[np.uint8], count: int, shares: list[int]) -> None:
+    _, ids = choose_pixels(label_map, count, balance="classes", seed=0)
+    assert np.bincount(ids, minlength=3).tolist() == shares
+
+
+@pytest.mark.parametrize("balance", ["classes", "none"])
+@pytest.mark.parametrize("count", [7, 1000])
+def test_pixels_are_different_ones_never_ignored_and_carry_their_class(
+    label_map: NDArray[np.uint8], balance: str, count: int
+) -> None:
+    pixels, ids = choose_pixels(label_map, count, balance=balance, seed=0)
+    assert pixels.shape == (min(count, 45), 2)
+    assert (pixels.dtype, ids.dtype) == (np.int64, np.int64)
+    assert len(np.unique(pixels, axis=0)) == len(pixels)
+    np.testing.assert_array_equal(label_map[pixels[:, 1], pixels[:, 0]], ids)
+    assert 255 not in ids
+
+
+def test_without_balance_classes_are_drawn_as_frequent_as_they_are(label_map: NDArray[np.uint8]) -> None:
+    draws = [choose_pixels(label_map, 15, balance="none", seed=i)[1] for i in range(300)]
+    shares = np.bincount(np.concatenate(draws), minlength=3) / (300 * 15)
+    np.testing.assert_allclose(shares, [30 / 45, 12 / 45, 3 / 45], atol=0.02)
+
+
+def test_the_seed_decides(label_map: NDArray[np.uint8]) -> None:
+    first, again, other = (choose_pixels(label_map, 12, balance="classes", seed=s)[0] for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert first.tolist() != other.tolist()
+
+
+@pytest.mark.parametrize("balance", ["classes", "none"])
+def test_a_crop_of_which_nothing_is_known_gives_nothing(balance: str) -> None:
+    pixels, ids = choose_pixels(np.full((4, 5), 255, np.uint8), 10, balance=balance, seed=0)
+    assert pixels.shape == (0, 2)
+    assert ids.shape == (0,)
+
+
+def test_the_table_holds_the_features_of_the_chosen_pixels(
+    extractor: FeatureExtractor, label_map: NDArray[np.uint8]
+) -> None:
+    table = _gathered(extractor, [label_map, label_map])
+    expected = []
+    for number in range(2):
+        pixels, ids = choose_pixels(label_map, 9, balance="classes", seed=seed_for(5, number, what="pixels"))
+        expected.append(gather(extractor(to_input(_picture(0)[None])), pixels).half())
+        assert table.classes[9 * number : 9 * number + 9].tolist() == ids.tolist()
+    assert table.features.dtype == torch.float16
+    torch.testing.assert_close(table.features, torch.cat(expected), atol=0, rtol=0)
+    # The same crop twice, but each draws its own pixels.
+    assert not torch.equal(*expected)
+
+
+def test_counts_are_of_all_labelled_pixels_whatever_was_chosen(
+    extractor: FeatureExtractor, label_map: NDArray[np.uint8]
+) -> None:
+    unknown = np.full((6, 8), 255, np.uint8)
+    cells = np.ones((6, 8), np.uint8)
+    table = _gathered(extractor, [label_map, unknown, cells], count=6)
+    assert table.counts == {0: 30, 1: 12 + 48, 2: 3}
+    assert table.classes.bincount().tolist() == [2, 2 + 6, 2]
+    assert len(table.features) == 12
+
+
+def test_progress_is_told_after_each_crop(extractor: FeatureExtractor, label_map: NDArray[np.uint8]) -> None:
+    done: list[int] = []
+    crops = [(_picture(i), label_map) for i in range(3)]
+    gather_pixels(extractor, crops, pixels_per_crop=4, balance="none", seed=0, on_crop=done.append)
+    assert done == [1, 2, 3]

@@ -1,0 +1,106 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cytoseg.classes import ClassList
+from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.errors import CheckpointError
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
+from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, bundle_hashes, load_bundle, save_bundle
+from cytoseg.interpreter.fold import member_probabilities
+from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.vote import jensen_shannon, vote
+
+CPU = torch.device("cpu")
+TILES = np.random.default_rng(0).integers(0, 256, (2, 7, 10, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def bundle(make_ensemble: Callable[..., Ensemble]) -> Bundle:
+    tiny = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")
+    return Bundle(
+        unet=build_unet(tiny, seed=1).eval(),
+        architecture=tiny,
+        ensemble=make_ensemble(3, 2 * (16 + 8), 3),
+        features=FeatureSettings(("block0.block2", "block1.block1"), (50, 150), scale=2, noise_seed=9),
+        classes=ClassList(("glass", "cell", "nucleus"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)), "glass"),
+        mpp=0.5,
+        vote="soft",
+        precision="no",
+        origin={"recipe": "tiny", "labels": {"a": "12ab"}},
+    )
+
+
+@pytest.mark.parametrize("changes", [{}, {"mpp": None, "vote": "hard", "precision": "bf16"}])
+def test_what_is_saved_is_read_back(bundle: Bundle, tmp_path: Path, changes: dict[str, str | None]) -> None:
+    bundle = replace(bundle, **changes)  # type: ignore[arg-type] # the values fit their fields
+    save_bundle(tmp_path / "bundle", bundle)
+    loaded = load_bundle(tmp_path / "bundle")
+    for name in ("architecture", "features", "classes", "mpp", "vote", "precision", "origin"):
+        assert getattr(loaded, name) == getattr(bundle, name), name
+    assert not loaded.unet.training
+    assert not loaded.ensemble.training
+    assert (loaded.ensemble.members, loaded.ensemble.classes) == (3, 3)
+
+
+@pytest.mark.parametrize("rule", ["soft", "hard"])
+def test_a_loaded_bundle_predicts_the_same(bundle: Bundle, tmp_path: Path, rule: str) -> None:
+    bundle = replace(bundle, vote=rule)
+    save_bundle(tmp_path / "bundle", bundle)
+    before = EnsemblePredictor(bundle, device=CPU)(TILES)
+    after = EnsemblePredictor(load_bundle(tmp_path / "bundle"), device=CPU)(TILES)
+    assert before.keys() == after.keys() == {"probabilities", "disagreement"}
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array)
+
+
+@pytest.mark.parametrize("rule", ["soft", "hard"])
+def test_the_predictor_votes_on_the_features_of_its_tiles(bundle: Bundle, rule: str) -> None:
+    maps = EnsemblePredictor(replace(bundle, vote=rule), device=CPU)(TILES)
+    extractor = FeatureExtractor(bundle.unet, bundle.architecture, bundle.features, device=CPU)
+    members = member_probabilities(bundle.ensemble, extractor(to_input(TILES)))
+    np.testing.assert_allclose(maps["probabilities"], vote(members, rule=rule).numpy(), atol=1e-6)
+    np.testing.assert_allclose(maps["disagreement"], jensen_shannon(members).numpy(), atol=1e-6)
+    assert (maps["probabilities"].shape, maps["probabilities"].dtype) == ((2, 3, 7, 10), np.float32)
+    assert (maps["disagreement"].shape, maps["disagreement"].dtype) == ((2, 7, 10), np.float32)
+    assert maps["disagreement"].min() >= 0 < maps["disagreement"].max() <= np.log(3)
+
+
+def test_hashes_tell_bundles_apart(bundle: Bundle, tmp_path: Path, make_ensemble: Callable[..., Ensemble]) -> None:
+    save_bundle(tmp_path / "one", bundle)
+    save_bundle(tmp_path / "again", bundle)
+    other = make_ensemble(3, 48, 3)
+    other.mean += 1
+    save_bundle(tmp_path / "other", replace(bundle, ensemble=other))
+    one, again, changed = (bundle_hashes(tmp_path / name) for name in ("one", "again", "other"))
+    assert one == again
+    assert one["backbone"] == changed["backbone"]
+    assert one["ensemble"] != changed["ensemble"]
+
+
+@pytest.mark.parametrize("name", ["backbone", "ensemble"])
+def test_damaged_weights_are_refused(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    save_bundle(tmp_path / "bundle", bundle)
+    path = tmp_path / "bundle" / f"{name}.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match=rf"{name}\.safetensors: damaged"):
+        load_bundle(tmp_path / "bundle")
+
+
+def test_a_state_cut_in_half_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", bundle)
+    path = tmp_path / "bundle" / "state.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(CheckpointError, match=r"state\.json: damaged"):
+        load_bundle(tmp_path / "bundle")
+    with pytest.raises(CheckpointError, match=r"state\.json: damaged"):
+        bundle_hashes(tmp_path / "bundle")
+
+
+def test_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no checkpoint here"):
+        load_bundle(tmp_path / "bundle")

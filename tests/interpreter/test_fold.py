@@ -1,0 +1,69 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cytoseg.diffusion.unet import Architecture, build_unet, tap_names
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings, NativeFeatures
+from cytoseg.interpreter.fold import member_probabilities
+from cytoseg.interpreter.mlp import Ensemble
+
+TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")
+EVERY = tap_names(TINY)
+MakeEnsemble = Callable[..., Ensemble]
+PlainMember = Callable[[Ensemble, int], nn.Sequential]
+
+
+def _features(settings: FeatureSettings, height: int, width: int) -> NativeFeatures:
+    extractor = FeatureExtractor(build_unet(TINY, seed=1).eval(), TINY, settings, device=torch.device("cpu"))
+    return extractor(torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+
+
+def _dense_probabilities(features: NativeFeatures, ensemble: Ensemble, plain: PlainMember) -> Tensor:
+    """The slow and obvious way: every map at full size, and torch's own layers at each pixel; (M, N, K, H, W)."""
+    grown = [F.interpolate(m, features.padded, mode="bilinear", align_corners=False) for m in features.maps]
+    stack = torch.cat(grown, dim=1)[:, :, : features.size[0], : features.size[1]]
+    number, channels, height, width = stack.shape
+    pixels = (stack.permute(0, 2, 3, 1).reshape(-1, channels) - ensemble.mean) / ensemble.scale
+    members = [plain(ensemble, m)(pixels).softmax(1) for m in range(ensemble.members)]
+    return torch.stack(members).reshape(len(members), number, height, width, -1).permute(0, 1, 4, 2, 3)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize(("taps", "timesteps"), [(EVERY, (50,)), (EVERY[1::3], (50, 150)), (EVERY[:1], (50,))])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 10), (9, 5)])
+def test_equals_the_whole_feature_stack_read_pixel_by_pixel(
+    make_ensemble: MakeEnsemble,
+    plain_member: PlainMember,
+    *,
+    taps: tuple[str, ...],
+    timesteps: tuple[int, ...],
+    scale: int,
+    height: int,
+    width: int,
+) -> None:
+    features = _features(FeatureSettings(taps, timesteps, scale, noise_seed=3), height, width)
+    ensemble = make_ensemble(3, sum(m.shape[1] for m in features.maps), 4)
+    found = member_probabilities(ensemble, features)
+    assert found.shape == (3, 2, 4, height, width)
+    assert found.dtype == torch.float32
+    with torch.inference_mode():
+        expected = _dense_probabilities(features, ensemble, plain_member)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.sum(2), torch.ones(3, 2, height, width), atol=1e-5, rtol=0)
+    # Else the comparison would hold of anything: the probabilities differ between pixels, members and pictures.
+    assert float(found.std(dim=(3, 4)).mean()) > 0.01
+    assert float((found[0] - found[1]).abs().max()) > 0.05
+
+
+def test_constant_features_give_constant_probabilities(make_ensemble: MakeEnsemble) -> None:
+    maps = [torch.full((1, 2, 4, 3), 0.5), torch.full((1, 1, 8, 6), -1.0)]
+    found = member_probabilities(make_ensemble(2, 3, 3), NativeFeatures(maps, (7, 5), (8, 6)))
+    torch.testing.assert_close(found, found[..., :1, :1].expand_as(found), atol=1e-6, rtol=0)
+
+
+def test_no_features_is_refused(make_ensemble: MakeEnsemble) -> None:
+    with pytest.raises(ValueError, match="there are no feature maps"):
+        member_probabilities(make_ensemble(2, 3, 3), NativeFeatures([], (4, 4), (4, 4)))

@@ -1,0 +1,106 @@
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cytoseg.errors import PredictionError
+from cytoseg.writing import atomic_path, replaced, write_atomically
+
+
+def _fail(*_args: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_file_is_written_whole_with_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    write_atomically(path, "nucleus µm")
+    assert path.read_bytes() == "nucleus µm".encode()
+    write_atomically(path, b"\x00\x01")
+    assert path.read_bytes() == b"\x00\x01"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "b.txt"
+    write_atomically(path, "old")
+    monkeypatch.setattr(os, "replace", _fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_path_keeps_the_suffix_and_renames_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "figures" / "map.ome.tif"
+    with atomic_path(path) as temporary:
+        temporary.write_text("pixels")
+        assert temporary.name.endswith(".ome.tif")
+        assert not path.exists()
+    assert path.read_text() == "pixels"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def _half_write(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_atomic_path_leaves_nothing_half_written(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _half_write(tmp_path / "map.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "slide"
+    for text in ("first", "second"):
+        with replaced(folder, error=PredictionError) as part:
+            assert list(part.iterdir()) == []
+            (part / text).write_text(text)
+        assert [p.name for p in folder.iterdir()] == [text]
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_an_interrupt_leaves_the_old_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "slide"
+    folder.mkdir()
+    (folder / "old").touch()
+
+    def interrupted() -> None:
+        with replaced(folder, error=PredictionError) as part:
+            (part / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [p.name for p in tmp_path.rglob("*")] == ["slide", "old"]
+
+
+def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "slide"
+    folder.mkdir()
+    (folder / "old").touch()
+    with pytest.raises(PredictionError, match="No such file"), replaced(folder, error=PredictionError) as part:
+        part.rmdir()
+    assert [p.name for p in tmp_path.rglob("*")] == ["slide", "old"]
+
+
+def test_a_full_disk_is_a_prediction_error(tmp_path: Path) -> None:
+    wanted = r"slide: cannot be written \(No space left on device\).*Make room or choose another folder"
+    with pytest.raises(PredictionError, match=wanted), replaced(tmp_path / "slide", error=PredictionError):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_no_folder_is_a_prediction_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(PredictionError, match="cannot be written"),
+        replaced(tmp_path / "file" / "slide", error=PredictionError),
+    ):
+        pass
