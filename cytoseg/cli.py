@@ -33,7 +33,10 @@ def main() -> None:
     """Run the command that the arguments name."""
     # Busy-waiting threads cost 2.5 to 5 times on shared cores; OpenMP reads this when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    build_app(chosen=next((a for a in sys.argv[1:] if not a.startswith("-")), None))()
+    try:
+        build_app(chosen=next((a for a in sys.argv[1:] if not a.startswith("-")), None))()
+    except KeyboardInterrupt:  # loading the libraries takes seconds: long enough to change one's mind
+        raise SystemExit(130) from None
 
 
 def build_app(chosen: str | None) -> typer.Typer:

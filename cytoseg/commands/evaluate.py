@@ -36,6 +36,7 @@ def run(
     with start_run(recipe, overrides, command="evaluate") as current:
         split = split_of(current.recipe)
         bundle = load_bundle(current.folder / BUNDLE)
+        _refuse_other_classes(bundle, current)
         _refuse_trained_on(bundle, split, current)
         details = {
             "recipe": current.recipe.name,
@@ -92,6 +93,15 @@ def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:
 
     title = f"DDPM features, {bundle.ensemble.members} MLPs"
     return Method("ensemble", title, predict, bundle.origin["train_seconds"])
+
+
+def _refuse_other_classes(bundle: Bundle, current: Run) -> None:
+    wanted = current.recipe.class_list().names
+    if bundle.classes.names != wanted:
+        raise CheckpointError(
+            f"evaluate: the bundle was trained on the classes ({', '.join(bundle.classes.names)}), the recipe has "
+            f"({', '.join(wanted)}). Run `cytoseg train-interpreter` again."
+        )
 
 
 def _refuse_trained_on(bundle: Bundle, split: Split, current: Run) -> None:

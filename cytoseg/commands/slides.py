@@ -56,6 +56,7 @@ def generate(
         if not path.exists():
             with progress(path.name, height) as bar:
                 generate_slide(path, size=Size(width, height), seed=seed * 10_007 + number, mpp=mpp, progress=bar.at)
+                bar.at(height)
         if crops and len(list((out / "labelled").glob(f"made_{seed}_{number:02d}_*.json"))) < crops:
             generate_labelled_crops(path, out / "labelled", n=crops, side_px=crop_px, seed=seed)
     say(f"{n} slides in {out / 'slides'}, {n * crops} labelled crops in {out / 'labelled'}")

@@ -10,7 +10,7 @@ from cytoseg.checkpoints import load_state
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
-from cytoseg.errors import CheckpointError
+from cytoseg.errors import CheckpointError, LabelError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings
 from cytoseg.features.pixels import PixelTable, gather_pixels
 from cytoseg.interpreter.bundle import Bundle, save_bundle
@@ -104,11 +104,16 @@ def split_of(recipe: Recipe) -> Split:
     """Split the imported crops into train and test by slide, as the recipe says.
 
     Raises:
-        LabelError: If nothing is imported, or a side would be empty.
+        LabelError: If nothing is imported, or with other classes, or a side would be empty.
     """
-    crops = load_index(recipe.labels_folder()).crops
+    index, wanted = load_index(recipe.labels_folder()), recipe.class_list().names
+    if index.classes != wanted:
+        raise LabelError(
+            f"{index.folder}: the labels were imported with the classes ({', '.join(index.classes)}), the recipe has "
+            f"({', '.join(wanted)}). Delete the folder and run `cytoseg label-import` again."
+        )
     return split_by_slide(
-        crops,
+        index.crops,
         test_slides=recipe.labels.test_slides,
         test_fraction=recipe.labels.test_fraction,
         seed=recipe.training.seed,

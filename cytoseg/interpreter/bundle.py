@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cytoseg.checkpoints import load_checkpoint, load_state, save_checkpoint
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
 from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
@@ -73,6 +74,10 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         CheckpointError: If it is missing or damaged.
     """
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: there is no checkpoint here yet. Run `cytoseg train-interpreter` with this recipe first."
+        )
     checkpoint = load_checkpoint(folder)
     state = checkpoint.state
     architecture = Architecture.from_json(state["architecture"])

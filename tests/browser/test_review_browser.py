@@ -45,8 +45,10 @@ def test_gallery_opens_the_chosen_crop(chromium: Browser, address: str) -> None:
     page = chromium.new_page(viewport={"width": 1280, "height": 1000})
     try:
         _open(page, address, "gallery")
-        page.get_by_role("button", name="Look closer").nth(1).click()
+        # By the card's own key: while the page is still being drawn, the second button need not be the second card's.
+        page.locator(".st-key-open-smear_A_256_512 button").click()
         expect(page.get_by_text("2 of 6")).to_be_visible(timeout=20_000)
+        expect(page.get_by_test_id("stMain").get_by_text("smear_A_256_512").first).to_be_visible()
         page.get_by_role("button", name="Next").click()
         expect(page.get_by_text("3 of 6")).to_be_visible(timeout=20_000)
         assert page.get_by_test_id("stException").count() == 0

@@ -34,7 +34,8 @@ def make_extractor(unet: nn.Module) -> MakeExtractor:
     """Make an extractor of a few taps at t = 50; keywords replace these."""
 
     def make(precision: str = "no", **changes: Any) -> FeatureExtractor:
-        settings = FeatureSettings(**({"taps": FEW, "timesteps": (50,), "scale": 1, "noise_seed": 4} | changes))
+        values: dict[str, Any] = {"taps": FEW, "timesteps": (50,), "scale": 1, "noise_seed": 4}
+        settings = FeatureSettings(**(values | changes))
         return FeatureExtractor(unet, TINY, settings, device=torch.device("cpu"), precision=precision)
 
     return make

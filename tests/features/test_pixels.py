@@ -52,7 +52,7 @@ def test_pixels_are_different_ones_never_ignored_and_carry_their_class(
 ) -> None:
     pixels, ids = choose_pixels(label_map, count, balance=balance, seed=0)
     assert pixels.shape == (min(count, 45), 2)
-    assert (pixels.dtype, ids.dtype) == (np.int64, np.int64)
+    assert pixels.dtype == ids.dtype == np.int64
     assert len(np.unique(pixels, axis=0)) == len(pixels)
     np.testing.assert_array_equal(label_map[pixels[:, 1], pixels[:, 0]], ids)
     assert 255 not in ids

@@ -65,8 +65,9 @@ def test_the_predictor_votes_on_the_features_of_its_tiles(bundle: Bundle, rule: 
     members = member_probabilities(bundle.ensemble, extractor(to_input(TILES)))
     np.testing.assert_allclose(maps["probabilities"], vote(members, rule=rule).numpy(), atol=1e-6)
     np.testing.assert_allclose(maps["disagreement"], jensen_shannon(members).numpy(), atol=1e-6)
-    assert (maps["probabilities"].shape, maps["probabilities"].dtype) == ((2, 3, 7, 10), np.float32)
-    assert (maps["disagreement"].shape, maps["disagreement"].dtype) == ((2, 7, 10), np.float32)
+    assert maps["probabilities"].shape == (2, 3, 7, 10)
+    assert maps["disagreement"].shape == (2, 7, 10)
+    assert maps["probabilities"].dtype == maps["disagreement"].dtype == np.float32
     assert maps["disagreement"].min() >= 0 < maps["disagreement"].max() <= np.log(3)
 
 

@@ -19,7 +19,7 @@ def _settings(**changes: Any) -> EnsembleSettings:
 
 
 def _table(features: Tensor, classes: Tensor, counts: dict[int, int] | None = None) -> PixelTable:
-    natural = {int(i): int((classes == i).sum()) for i in classes.unique()}
+    natural = {int(i): int((classes == i).sum()) for i in set(classes.tolist())}
     return PixelTable(features.half(), classes, natural if counts is None else counts)
 
 

@@ -1,0 +1,102 @@
+"""A run so small that the whole main job takes seconds, and the real command to make it with."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cytoseg.cli import build_app
+
+SOURCES = Path(__file__).parents[2]
+RECIPE = """\
+name: tiny
+slides: {folders: [made/slides], mpp: 0.5}
+crops: {size_px: 32}
+diffusion: {dim: 8, dim_mults: [1, 2], timesteps: 10, schedule: cosine}
+training: {crops: 24, batch: 8, rate: 1e-3, checkpoint_crops: 8, workers: 0, samples: 2, device: cpu}
+classes:
+  - {name: background, colour: "#f0f0f0"}
+  - {name: cytoplasm, colour: "#56b4e9"}
+  - {name: nucleus, colour: "#d55e00"}
+fill: background
+labels: {test_slides: ["*_00", "*_01"]}
+features: {timesteps: [1, 5]}
+interpreter: {members: 2, steps: 40, pixels_per_crop: 200}
+predict: {tile_px: 64, overlap_px: 16, batch: 4}
+"""
+GENERATE = "slides generate made --n 3 --width 256 --height 256 --crops 2 --crop-px 64 --seed 4"
+STEPS = (
+    "train-ddpm tiny.yaml",
+    "label-crops tiny.yaml --n 2",
+    "label-import made/labelled --recipe tiny.yaml",
+    "train-interpreter tiny.yaml",
+    "evaluate tiny.yaml",
+    "predict tiny.yaml made/slides/made_4_00.ome.tif",
+    "report tiny.yaml",
+)
+
+Command = Callable[..., Result]
+
+
+def _cytoseg(*arguments: str) -> Result:
+    result = CliRunner().invoke(build_app(arguments[0]), list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception  # a bug, which the command line shows as such
+    return result
+
+
+@pytest.fixture(scope="session")
+def cytoseg() -> Command:
+    """Run a command in this process: ``cytoseg("train-ddpm", "tiny.yaml")`` gives exit status, stdout and stderr."""
+    return _cytoseg
+
+
+@pytest.fixture(scope="session")
+def made_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Result]]:
+    """The main job done once, by its commands: the folder it was done in, and what each command said. Not to be changed."""
+    home = tmp_path_factory.mktemp("made_run")
+    (home / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        results = {line.split()[0]: _cytoseg(*line.split()) for line in (GENERATE, *STEPS)}
+    wrong = {name: result.output for name, result in results.items() if result.exit_code != 0}
+    assert not wrong, wrong
+    return home, results
+
+
+@pytest.fixture
+def home(made_run: tuple[Path, dict[str, Result]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the made run to spoil, which is also the working folder."""
+    copy = tmp_path / "home"
+    shutil.copytree(made_run[0], copy)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture
+def start(home: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start a command in a process of its own, in the working folder."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cytoseg", *arguments],
+            cwd=home,
+            env={**os.environ, "PYTHONPATH": str(SOURCES)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,220 @@
+"""The whole way from slides to report, by the real commands; numbers are counted again from what they wrote."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import Result
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytoseg.slides.open import open_slide
+
+IGNORE = 255
+LABELLED = 64 * 64  # pixels of a labelled crop
+MadeRun = tuple[Path, dict[str, Result]]
+
+
+@pytest.fixture(scope="session")
+def run(made_run: MadeRun) -> Path:
+    return made_run[0] / "runs" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def evaluation(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    return content
+
+
+def read_ids(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def count(folder: Path) -> NDArray[np.int64]:
+    """Confusion of one crop, rows truth, columns prediction, the slow and obvious way."""
+    truth, prediction = read_ids(folder / "truth.png"), read_ids(folder / "prediction.png")
+    return np.array([[int(((truth == t) & (prediction == p)).sum()) for p in range(3)] for t in range(3)])
+
+
+def iou(counts: NDArray[np.int64], k: int) -> float:
+    return float(counts[k, k] / (counts[k].sum() + counts[:, k].sum() - counts[k, k]))
+
+
+def test_training_saw_all_crops_and_left_checkpoints_log_and_pictures(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / "ddpm" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["crops_seen"] for row in rows] == [8, 16, 24]
+    assert all(0 < row["loss"] < 5 for row in rows)
+    assert sorted(p.name for p in (run / "ddpm").glob("checkpoint-*")) == [f"checkpoint-0000000{n}" for n in (16, 24)]
+    assert Image.open(run / "ddpm" / "samples.png").size == (66, 32)  # two of 32 px, 2 px apart
+    assert Image.open(run / "ddpm" / "loss.png").size == (840, 480)
+
+
+def test_labels_are_those_of_the_made_slides(made_run: MadeRun, run: Path) -> None:
+    index = json.loads((run / "labels" / "index.json").read_text())
+    assert [entry["slide"] for entry in index["crops"]] == [f"made_4_{n:02d}" for n in (0, 0, 1, 1, 2, 2)]
+    for entry in index["crops"]:
+        *_, x, y = entry["crop"].split("_")
+        exact = tifffile.imread(made_run[0] / "made" / "slides" / f"{entry['slide']}.labels.ome.tif")
+        exact = exact[int(y) : int(y) + 64, int(x) : int(x) + 64]
+        imported = read_ids(run / "labels" / "maps" / f"{entry['crop']}.png")
+        # Polygons along pixel edges come back as the pixels they were traced around.
+        assert np.mean(imported == exact) > 0.99
+        assert sum(entry["pixels"].values()) + entry["ignored"] == LABELLED
+
+
+def test_label_crops_are_cut_from_where_the_sidecar_says(made_run: MadeRun, run: Path) -> None:
+    folder = run / "to_label"
+    assert (folder / "labels.txt").read_text().split() == ["__ignore__", "background", "cytoplasm", "nucleus"]
+    sidecars = sorted(folder.glob("*.crop.json"))
+    assert len(sidecars) == 2
+    for path in sidecars:
+        said = json.loads(path.read_text())
+        x, y, width, height = said["region"]
+        slide = tifffile.imread(made_run[0] / "made" / "slides" / f"{said['slide']}.ome.tif")
+        with Image.open(path.with_name(path.name.replace(".crop.json", ".png"))) as crop:
+            np.testing.assert_array_equal(np.array(crop), slide[y : y + height, x : x + width])
+
+
+def test_train_and_test_share_no_slide(run: Path, evaluation: dict[str, Any]) -> None:
+    bundle = json.loads((run / "interpreter" / "bundle" / "state.json").read_text())
+    trained = {crop.rsplit("_", 2)[0] for crop in bundle["origin"]["labels"]}
+    tested = {crop["slide"] for crop in evaluation["crops"]}
+    assert trained == {"made_4_02"}
+    assert tested == {"made_4_00", "made_4_01"}
+    assert (evaluation["train_crops"], evaluation["test_crops"], evaluation["test_slides"]) == (2, 4, 2)
+
+
+def test_scores_are_those_of_the_written_maps(run: Path, evaluation: dict[str, Any]) -> None:
+    per_crop = {crop["crop"]: count(run / "evaluation" / crop["folder"]) for crop in evaluation["crops"]}
+    pooled = np.sum(list(per_crop.values()), axis=0)
+    ensemble = evaluation["methods"][0]
+    assert ensemble["confusion"] == pooled.tolist()
+    for k, entry in enumerate(ensemble["classes"]):
+        assert entry["iou"] == pytest.approx(iou(pooled, k))
+        assert entry["iou_low"] <= entry["iou"] <= entry["iou_high"]  # two slides: the draws span both
+        assert entry["pixels"] == pooled[k].sum()
+    assert ensemble["miou"] == pytest.approx(np.mean([iou(pooled, k) for k in range(3)]))
+    for crop in evaluation["crops"]:
+        known = [k for k in range(3) if crop["iou"][k] is not None]
+        assert [crop["iou"][k] for k in known] == pytest.approx([iou(per_crop[crop["crop"]], k) for k in known])
+
+
+def test_every_method_is_scored_on_every_labelled_pixel(run: Path, evaluation: dict[str, Any]) -> None:
+    truths = [read_ids(path) for path in sorted((run / "evaluation" / "crops").glob("*/truth.png"))]
+    scored = sum(int((truth != IGNORE).sum()) for truth in truths)
+    assert [method["key"] for method in evaluation["methods"]] == ["ensemble", "forest", "commonest"]
+    for method in evaluation["methods"]:
+        assert np.sum(method["confusion"]) == scored
+    forest, commonest = evaluation["methods"][1:]
+    assert np.count_nonzero(np.sum(commonest["confusion"], axis=0)) == 1  # it always says the same
+    assert forest["miou"] > commonest["miou"]
+    assert forest["seconds"]["train"] > 0
+    assert commonest["seconds"]["train"] is None
+
+
+def test_tables_hold_the_same_numbers(run: Path, evaluation: dict[str, Any]) -> None:
+    with (run / "evaluation" / "per_class.csv").open(newline="") as file:
+        rows = {(row["method"], row["class"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 9
+    for method in evaluation["methods"]:
+        for entry in method["classes"]:
+            assert float(rows[method["key"], entry["name"]]["iou"]) == pytest.approx(entry["iou"])
+
+
+def test_the_class_map_has_the_slides_size_and_scale(made_run: MadeRun, run: Path) -> None:
+    folder = run / "predictions" / "made_4_00"
+    with tifffile.TiffFile(folder / "class_map.ome.tif") as tif:
+        ids = tif.series[0].levels[0].asarray()
+        assert tif.pages[0].is_tiled
+    assert (ids.shape, ids.dtype) == ((256, 256), np.dtype(np.uint8))
+    assert set(np.unique(ids)) <= {0, 1, 2}
+    with open_slide(folder / "class_map.ome.tif") as opened:
+        assert opened.mpp == pytest.approx(0.5)
+    uncertainty = tifffile.imread(folder / "uncertainty.ome.tif")
+    assert (uncertainty.shape, uncertainty.dtype) == ((256, 256), np.dtype(np.float32))
+    assert 0 <= uncertainty.min() <= uncertainty.max() <= np.log(2) + 1e-6  # two members can disagree by log 2
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [entry["pixels"] for entry in summary["classes"].values()] == [int((ids == k).sum()) for k in range(3)]
+    assert summary["classes"]["nucleus"]["area_um2"] == pytest.approx((ids == 2).sum() * 0.25)
+
+
+def test_each_command_is_recorded_as_finished(run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    assert record["recipe"] == "tiny"
+    assert [(entry["command"], entry["outcome"]) for entry in record["commands"]] == [
+        (name, "finished")
+        for name in ("train-ddpm", "label-crops", "label-import", "train-interpreter", "evaluate", "predict")
+    ]
+    for entry in record["commands"]:
+        assert entry["seed"] == 0
+        assert {"cytoseg", "python", "torch"} <= set(entry["versions"])
+        assert entry["started"] <= entry["finished"]
+    assert record["commands"][0]["crops_trained"] == 24
+    assert record["commands"][3]["train_crops"] == 2
+
+
+def test_the_report_holds_the_table_and_the_pictures(run: Path, evaluation: dict[str, Any]) -> None:
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for method in evaluation["methods"]:
+        assert method["title"] in page
+        assert all(f"{entry['iou']:.2f}" in page for entry in method["classes"])
+    assert "made_4_00" in page
+    assert page.count("data:image/") >= 6
+    assert 'src="http' not in page
+
+
+def test_the_table_is_shown(made_run: MadeRun, evaluation: dict[str, Any]) -> None:
+    shown = made_run[1]["evaluate"].stdout
+    assert "4 test crops of 2 slides, IoU (95 % interval)" in shown
+    for text in ("IoU nucleus", "mIoU", "DDPM features", "Random forest", "Always the"):
+        assert text in " ".join(shown.split())
+    assert f"{evaluation['methods'][0]['miou']:.2f}" in shown
+
+
+def fingerprints(folder: Path) -> dict[str, int]:
+    """When each file was written, but for what every command writes."""
+    paths = (p for p in folder.rglob("*") if p.is_file() and p.parent != folder)
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in paths}
+
+
+def test_the_same_commands_again_reuse_everything(home: Path, cytoseg: Callable[..., Result]) -> None:
+    folder = home / "runs" / "tiny"
+    before = fingerprints(folder)
+    said = {
+        "slides": cytoseg("slides", *"generate made --n 3 --width 256 --height 256".split(), "--crops", "2", "--seed", "4"),
+        "train-ddpm": cytoseg("train-ddpm", "tiny.yaml", "--resume"),
+        "label-crops": cytoseg("label-crops", "tiny.yaml", "--n", "2"),
+        "train-interpreter": cytoseg("train-interpreter", "tiny.yaml"),
+        "evaluate": cytoseg("evaluate", "tiny.yaml"),
+        "predict": cytoseg("predict", "tiny.yaml", "made/slides/made_4_00.ome.tif"),
+    }
+    assert {name: result.exit_code for name, result in said.items()} == dict.fromkeys(said, 0)
+    assert "0 new crops, 2 were there" in said["label-crops"].stdout
+    assert "The bundle is up to date" in said["train-interpreter"].stdout
+    assert "The evaluation is up to date" in said["evaluate"].stdout
+    assert "done before" in said["predict"].stdout
+    after = fingerprints(folder)
+    # Labels for labelme are written again, with the same content.
+    assert {name for name in after if after[name] != before.get(name)} <= {"to_label/labels.txt"}
+    assert json.loads((folder / "run.json").read_text())["commands"][6]["crops_trained"] == 0
+
+
+def test_other_settings_are_not_taken_for_done(home: Path, cytoseg: Callable[..., Result]) -> None:
+    before = (home / "runs" / "tiny" / "predictions" / "made_4_00" / "summary.json").read_text()
+    assert "up to date" not in cytoseg("train-interpreter", "tiny.yaml", "interpreter.steps=41").stdout
+    result = cytoseg("predict", "tiny.yaml", "made/slides/made_4_00.ome.tif", "predict.tile_px=32")
+    assert result.exit_code == 0, result.output
+    assert "done before" not in result.stdout
+    assert (home / "runs" / "tiny" / "predictions" / "made_4_00" / "summary.json").read_text() != before
+
+
+def test_importing_again_replaces(home: Path, cytoseg: Callable[..., Result]) -> None:
+    result = cytoseg("label-import", "made/labelled", "--recipe", "tiny.yaml")
+    assert result.exit_code == 0
+    assert "6 crops imported (6 replaced), 6 in all." in result.stdout
