@@ -1,5 +1,6 @@
 """``cytoseg label-crops``: random tissue crops to annotate."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -34,8 +35,7 @@ def run(
     """
     with start_run(recipe, overrides, command="label-crops") as current:
         folder = out or current.folder / "to_label"
-        crop = tissue_crops(current.recipe)
-        with progress("crops", n) as bar:
+        with contextlib.closing(tissue_crops(current.recipe)) as crop, progress("crops", n) as bar:
             new = sum(_cut(crop, number, current.recipe, folder, seen=bar.at) for number in range(n))
         names = [UNSCORED, *current.recipe.class_list().names]
         write_atomically(folder / "labels.txt", "\n".join(names) + "\n")

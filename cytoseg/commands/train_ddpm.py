@@ -1,5 +1,6 @@
 """``cytoseg train-ddpm``: train the diffusion model on random crops of the slides."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,13 +66,13 @@ def tissue_crops(recipe: Recipe) -> RandSlideCropd:
     return RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px)
 
 
-def training_crops(recipe: Recipe) -> Callable[[int], Dataset[Tensor]]:
+def training_crops(recipe: Recipe, crop: RandSlideCropd) -> Callable[[int], Dataset[Tensor]]:
     """Give the recipe's augmented crops from any number on.
 
-    Raises:
-        SlideError: As ``tissue_crops``.
+    Args:
+        recipe: Says how to augment, how many and the seed.
+        crop: From ``tissue_crops``; to be closed by the caller.
     """
-    crop = tissue_crops(recipe)
     steps = augmentation(flips=recipe.crops.flips, turns=recipe.crops.turns, jitter=recipe.crops.jitter)
     return lambda first: SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=recipe.training.crops)
 
@@ -102,7 +103,10 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]
     if device.type == "cpu":
         tune_cpu_allocator()
     begin = time.perf_counter()
-    with progress("crops", recipe.training.crops) as bar:
+    with (
+        contextlib.closing(tissue_crops(recipe)) as crop,
+        progress("crops", recipe.training.crops) as bar,
+    ):
 
         def on_step(report: StepReport) -> None:
             if not first:
@@ -113,7 +117,7 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]
         state = train(
             folder,
             recipe.architecture(),
-            training_crops(recipe),
+            training_crops(recipe, crop),
             settings=settings_of(recipe),
             device=device,
             go_on=go_on,

@@ -192,6 +192,10 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
             filled[key] = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         return filled
 
+    def close(self) -> None:
+        """Close the slides that were read in this process."""
+        self._slides.close()
+
 
 def augmentation(*, flips: bool, turns: bool, jitter: float) -> list[Callable[..., Any]]:
     """Make MONAI's flips, quarter turns and per-channel intensity jitter, then scaling to [-1, 1].

@@ -201,15 +201,16 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, train_tiny: Train) -> Non
 def test_a_full_disk_leaves_the_last_good_checkpoint(
     tmp_path: Path, train_tiny: Train, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Path.write_bytes
+    write, written = Path.write_bytes, list[str]()
 
-    def full_after_the_first(path: Path, data: bytes) -> int:
-        if "000000016" in path.parent.name and path.name.startswith("optimiser"):
+    def full_at_the_second(path: Path, data: bytes) -> int:
+        written.append(path.name)
+        if written.count("optimiser.safetensors") == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full_after_the_first)
+        patch.setattr(Path, "write_bytes", full_at_the_second)
         with pytest.raises(CheckpointError, match=r"checkpoint-000000016: .*No space left on device"):
             train_tiny(tmp_path, checkpoint_crops=8)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-000000008", "metrics.jsonl"]

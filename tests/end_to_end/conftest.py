@@ -30,14 +30,14 @@ features: {timesteps: [1, 5]}
 interpreter: {members: 2, steps: 40, pixels_per_crop: 200}
 predict: {tile_px: 64, overlap_px: 16, batch: 4}
 """
-GENERATE = "slides generate made --n 3 --width 256 --height 256 --crops 2 --crop-px 64 --seed 4"
+GENERATE = "slides generate made --n 3 --width 256 --height 256 --crops 2 --crop-px 64 --seed 2"
 STEPS = (
     "train-ddpm tiny.yaml",
     "label-crops tiny.yaml --n 2",
     "label-import made/labelled --recipe tiny.yaml",
     "train-interpreter tiny.yaml",
     "evaluate tiny.yaml",
-    "predict tiny.yaml made/slides/made_4_00.ome.tif",
+    "predict tiny.yaml made/slides/made_2_00.ome.tif",
     "report tiny.yaml",
 )
 

@@ -47,8 +47,10 @@ def test_in_training_too_with_the_same_gradients_and_running_statistics(
         expected = plain[m]((features[m] - ensemble.mean) / ensemble.scale)
         torch.testing.assert_close(logits[m], expected, atol=1e-4, rtol=1e-4)
         expected.square().sum().backward()
-        assert ensemble.weight1.grad is not None
-        torch.testing.assert_close(ensemble.weight1.grad[m], plain[m][0].weight.grad.T, atol=1e-2, rtol=1e-3)
+        found, wanted = ensemble.weight1.grad, plain[m].get_parameter("0.weight").grad
+        assert found is not None
+        assert wanted is not None
+        torch.testing.assert_close(found[m], wanted.T, atol=1e-2, rtol=1e-3)
         for norm, place in ((ensemble.norm1, 2), (ensemble.norm2, 5)):
             torch.testing.assert_close(norm.running_mean[m], plain[m][place].running_mean, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(norm.running_var[m], plain[m][place].running_var, atol=1e-5, rtol=1e-5)

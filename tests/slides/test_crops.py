@@ -264,6 +264,16 @@ def test_only_the_most_recent_slides_stay_open(write_map: Write, monkeypatch: py
     slides.close()
 
 
+def test_closed_slides_are_opened_again_when_needed(write_map: Write, find: Find) -> None:
+    transform = RandSlideCropd(["image"], sources=find(write_map()), size_px=16)
+    transform.set_random_state(seed=0)
+    first = transform({})["image"]
+    transform.close()
+    transform.set_random_state(seed=0)
+    assert torch.equal(transform({})["image"], first)
+    transform.close()
+
+
 def test_another_process_opens_slides_anew(write_map: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path, slides = write_map(), OpenSlides()
     parents = slides.get(path)
