@@ -1,5 +1,6 @@
 """A run so small that the whole main job takes seconds, and the real command to make it with."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -45,7 +46,7 @@ Command = Callable[..., Result]
 
 
 def _cytoseg(*arguments: str) -> Result:
-    result = CliRunner().invoke(build_app(arguments[0]), list(arguments))
+    result = CliRunner().invoke(build_app(arguments[0]), list(arguments), env={"COLUMNS": "200"})
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception  # a bug, which the command line shows as such
     return result
@@ -59,7 +60,7 @@ def cytoseg() -> Command:
 
 @pytest.fixture(scope="session")
 def made_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Result]]:
-    """The main job done once, by its commands: the folder it was done in, and what each command said. Not to be changed."""
+    """The main job done once by its commands: where it was done, and what each command said. Not to be changed."""
     home = tmp_path_factory.mktemp("made_run")
     (home / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
@@ -77,6 +78,17 @@ def home(made_run: tuple[Path, dict[str, Result]], tmp_path: Path, monkeypatch: 
     shutil.copytree(made_run[0], copy)
     monkeypatch.chdir(copy)
     return copy
+
+
+@pytest.fixture
+def contents(home: Path) -> Callable[[], dict[str, str]]:
+    """Give the hash of every file, hidden ones too, except those in which every command records itself."""
+
+    def read() -> dict[str, str]:
+        files = (p for p in home.rglob("*") if p.is_file() and p.name not in ("run.json", "recipe.yaml"))
+        return {str(p.relative_to(home)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+    return read
 
 
 @pytest.fixture

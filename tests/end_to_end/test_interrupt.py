@@ -1,0 +1,169 @@
+"""Ctrl-C in every long command: exit status 130, no half file, and the same command goes on."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from cytoseg.commands.common import Bar
+
+Start = Callable[..., "subprocess.Popen[str]"]
+NEW_SLIDE = "made/slides/made_2_01.ome.tif"
+
+
+def hidden(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob(".*")]
+
+
+def outcomes(home: Path) -> list[str]:
+    record = json.loads((home / "runs" / "tiny" / "run.json").read_text())
+    return [entry["outcome"] for entry in record["commands"]]
+
+
+@pytest.fixture
+def press_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Press Ctrl-C when a progress bar moves for the n-th time."""
+
+    def arm(n: int) -> None:
+        moves = iter(range(1, n + 1))
+
+        def wrap(move: Callable[..., None]) -> Callable[..., None]:
+            def moved(*arguments: object) -> None:
+                move(*arguments)
+                if next(moves, 0) == n:
+                    signal.raise_signal(signal.SIGINT)
+
+            return moved
+
+        monkeypatch.setattr(Bar, "at", wrap(Bar.at))
+        monkeypatch.setattr(Bar, "of", wrap(Bar.of))
+
+    return arm
+
+
+@pytest.mark.parametrize(
+    ("line", "at"),
+    [
+        ("label-crops tiny.yaml --n 4", 3),
+        ("label-import made/labelled --recipe tiny.yaml --area outline", 3),
+        ("train-interpreter tiny.yaml interpreter.steps=50", 1),  # while features are taken
+        ("train-interpreter tiny.yaml interpreter.steps=50", 12),  # while interpreters learn
+        ("evaluate tiny.yaml --no-baseline", 2),
+        (f"predict tiny.yaml {NEW_SLIDE}", 2),
+        ("predict tiny.yaml made/slides/made_2_00.ome.tif predict.tile_px=128", 1),
+    ],
+)
+def test_results_are_as_before_and_the_same_command_goes_on(
+    line: str,
+    at: int,
+    home: Path,
+    cytoseg: Callable[..., Result],
+    contents: Callable[[], dict[str, str]],
+    press_at: Callable[[int], None],
+) -> None:
+    def results() -> dict[str, str]:
+        # The log of a training and whole crops that are cut already may stay.
+        return {k: v for k, v in contents().items() if "to_label" not in k and not k.endswith("metrics.jsonl")}
+
+    before = results()
+    press_at(at)
+    stopped = cytoseg(*line.split())
+    assert stopped.exit_code == 130
+    assert "interrupted" in stopped.stderr
+    assert results() == before
+    assert hidden(home) == []
+    again = cytoseg(*line.split())
+    assert again.exit_code == 0, again.output
+    assert outcomes(home)[-2:] == ["interrupted", "finished"]
+    assert hidden(home) == []
+    assert results() != before or line.startswith("label-crops")
+
+
+def wait_until(there: Callable[[], bool], process: "subprocess.Popen[str]", *, wait_s: float = 120) -> None:
+    end = time.monotonic() + wait_s
+    while not there():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def interrupted(process: "subprocess.Popen[str]") -> str:
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    return errors
+
+
+def test_a_training_stopped_from_outside_resumes(home: Path, start: Start, cytoseg: Callable[..., Result]) -> None:
+    folder = home / "runs" / "tiny" / "ddpm"
+    shutil.rmtree(folder)
+    process = start("train-ddpm", "tiny.yaml", "training.crops=80000", "training.checkpoint_crops=80000")
+    log = folder / "metrics.jsonl"
+    wait_until(lambda: log.exists() and log.read_text().count("\n") >= 2, process)
+    assert "goes on from it" in interrupted(process)
+    assert hidden(home) == []
+    (checkpoint,) = folder.glob("checkpoint-*")
+    seen = int(checkpoint.name.removeprefix("checkpoint-"))
+    assert seen >= 16
+    assert json.loads(log.read_text().splitlines()[-1])["crops_seen"] == seen
+    again = cytoseg("train-ddpm", "tiny.yaml", f"training.crops={seen + 8}", "--resume")
+    assert again.exit_code == 0, again.output
+    entries = json.loads((home / "runs" / "tiny" / "run.json").read_text())["commands"][-2:]
+    assert [entry["outcome"] for entry in entries] == ["interrupted", "finished"]
+    assert (entries[1]["crops_seen"], entries[1]["crops_trained"]) == (seen + 8, 8)
+
+
+def test_a_prediction_stopped_from_outside_goes_on(home: Path, start: Start, cytoseg: Callable[..., Result]) -> None:
+    done, new = home / "runs" / "tiny" / "predictions" / "made_2_00", "made_2_01"
+    written = (done / "summary.json").stat().st_mtime_ns
+    line = ("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", NEW_SLIDE)
+    process = start(*line, "predict.overlap_px=16")  # as in the recipe: the first slide is done
+    wait_until(lambda: any(done.parent.glob(f".{new}*")), process)
+    interrupted(process)
+    assert [path.name for path in done.parent.iterdir()] == ["made_2_00"]
+    again = cytoseg(*line)
+    assert again.exit_code == 0, again.output
+    assert "made_2_00.ome.tif: done before" in again.stdout
+    assert (done / "summary.json").stat().st_mtime_ns == written
+    assert (done.parent / new / "summary.json").exists()
+    assert hidden(home) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "begun"),
+    [
+        ("train-interpreter tiny.yaml interpreter.steps=20000", "interpreter/metrics.jsonl"),
+        ("evaluate tiny.yaml features.scale=1", ".evaluation-*"),
+        ("label-import many --recipe tiny.yaml", ".labels-*"),
+    ],
+    ids=lambda text: text.split()[0],
+)
+def test_other_commands_stopped_from_outside(line: str, begun: str, home: Path, start: Start) -> None:
+    run = home / "runs" / "tiny"
+    (run / "interpreter" / "metrics.jsonl").unlink()
+    if line.startswith("evaluate"):
+        (run / "evaluation" / "evaluation.json").unlink()
+    annotate_many(home / "made" / "labelled", home / "many")
+    process = start(*line.split())
+    wait_until(lambda: any(run.glob(begun)), process)
+    interrupted(process)
+    assert hidden(home) == []
+    assert outcomes(home)[-1] == "interrupted"
+
+
+def annotate_many(source: Path, target: Path) -> None:
+    """Copy one annotated crop 300 times, so that importing them takes seconds."""
+    target.mkdir()
+    path = sorted(source.glob("*.json"))[0]
+    content = json.loads(path.read_text())
+    for number in range(300):
+        shutil.copy(path.with_suffix(".png"), target / f"crop_{number}.png")
+        (target / f"crop_{number}.json").write_text(json.dumps(content | {"imagePath": f"crop_{number}.png"}))
