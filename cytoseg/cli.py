@@ -85,10 +85,16 @@ def one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def _version(version: bool = typer.Option(False, "--version", help="Show the version.", is_eager=True)) -> None:
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"cytoseg {__version__}")
         raise typer.Exit
+
+
+def _version(
+    version: bool = typer.Option(False, "--version", help="Show the version.", is_eager=True, callback=_show_version),
+) -> None:
+    """Take the options that stand before the command."""
 
 
 def _placeholder() -> None:

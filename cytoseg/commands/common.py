@@ -14,7 +14,8 @@ from cytoseg.recipe import Recipe, dump_recipe, load_recipe
 from cytoseg.runs import recorded
 from cytoseg.writing import write_atomically
 
-console = Console(stderr=False, soft_wrap=True)
+# No markup: "cytoseg[app]" and slides named "a[1].tif" must come out as they are.
+console = Console(stderr=False, soft_wrap=True, markup=False)
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a shipped recipe.")]
 Overrides = Annotated[
@@ -50,12 +51,12 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
 def progress(what: str, total: int, *, done: int = 0) -> Iterator["Bar"]:
     """Show a progress bar with count, elapsed and remaining time."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as bars:
         yield Bar(bars, bars.add_task(what, total=total, completed=done, note=""))

@@ -5,12 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cytoseg.cli import build_app
 
@@ -29,7 +29,7 @@ fill: background
 labels: {test_slides: ["*_00", "*_01"]}
 features: {timesteps: [1, 5]}
 interpreter: {members: 2, steps: 40, pixels_per_crop: 200}
-predict: {tile_px: 64, overlap_px: 16, batch: 4}
+predict: {tile_px: 32, overlap_px: 8, batch: 4}
 """
 GENERATE = "slides generate made --n 3 --width 256 --height 256 --crops 2 --crop-px 64 --seed 2"
 STEPS = (
@@ -43,6 +43,18 @@ STEPS = (
 )
 
 Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _usual_allocator() -> Iterator[None]:
+    """Leave this process's memory allocator alone: tuned, it gives nothing back and grows from test to test."""
+
+    def refuse(_name: str) -> None:
+        raise OSError("not in tests")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cytoseg.devices.ctypes", types.SimpleNamespace(CDLL=refuse))
+        yield
 
 
 def _cytoseg(*arguments: str) -> Result:

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
-from click.testing import Result
 from PIL import Image
+from typer.testing import Result
 
 Refused = Callable[..., str]
 SLIDE = "made/slides/made_2_01.ome.tif"
@@ -29,7 +29,6 @@ def refused(contents: Callable[[], dict[str, str]], cytoseg: Callable[..., Resul
         assert contents() == before
         (line,) = result.stderr.splitlines()
         assert line.startswith("cytoseg: ")
-        assert line.endswith((".", "?"))
         return line
 
     return run
@@ -134,12 +133,16 @@ class TestRecipe:
         )
         assert not (home / "runs" / "new").exists()
 
-    @pytest.mark.parametrize("command", ["train-ddpm", "label-crops", "train-interpreter", "evaluate", "report", "review"])
+    @pytest.mark.parametrize(
+        "command", ["train-ddpm", "label-crops", "train-interpreter", "evaluate", "report", "review"]
+    )
     def test_override_of_an_unknown_key(self, command: str, refused: Refused) -> None:
         assert "training.crop: unknown key" in refused(command, "tiny.yaml", "training.crop=24")
 
     def test_override_without_a_value(self, refused: Refused) -> None:
-        assert "override 'training.crops': write section.key=value" in refused("evaluate", "tiny.yaml", "training.crops")
+        assert "override 'training.crops': write section.key=value" in refused(
+            "evaluate", "tiny.yaml", "training.crops"
+        )
 
     def test_no_such_recipe(self, refused: Refused) -> None:
         line = refused("train-ddpm", "tinny.yaml")
@@ -153,7 +156,7 @@ class TestOrder:
         line = refused("train-ddpm", "tiny.yaml")
         assert "runs/tiny/ddpm: holds a checkpoint after 24 crops. Add --resume to go on from it" in line
 
-    @pytest.mark.parametrize("command", [("train-ddpm", "--resume"), ("train-interpreter",)], ids=lambda c: c[0])
+    @pytest.mark.parametrize("command", [("train-ddpm", "--resume"), ("train-interpreter",)])
     def test_a_checkpoint_of_another_architecture(self, refused: Refused, command: tuple[str, ...]) -> None:
         line = refused(command[0], "tiny.yaml", "diffusion.dim=16", *command[1:])
         assert "checkpoint-000000024" in line
@@ -161,7 +164,9 @@ class TestOrder:
 
     def test_no_checkpoint_yet(self, home: Path, refused: Refused) -> None:
         shutil.rmtree(home / "runs" / "tiny" / "ddpm")
-        assert "runs/tiny/ddpm: no checkpoint yet. Run `cytoseg train-ddpm`" in refused("train-interpreter", "tiny.yaml")
+        assert "runs/tiny/ddpm: no checkpoint yet. Run `cytoseg train-ddpm`" in refused(
+            "train-interpreter", "tiny.yaml"
+        )
 
     def test_no_labels_yet(self, home: Path, refused: Refused) -> None:
         shutil.rmtree(home / "runs" / "tiny" / "labels")
@@ -182,7 +187,9 @@ class TestOrder:
         (home / "tiny.yaml").write_text((home / "tiny.yaml").read_text().replace("name: cytoplasm", "name: debris"))
         for command in ("train-interpreter", "evaluate"):
             line = refused(command, "tiny.yaml")
-            assert "imported with the classes (background, cytoplasm, nucleus), the recipe has (background, debris" in line
+            assert (
+                "imported with the classes (background, cytoplasm, nucleus), the recipe has (background, debris" in line
+            )
 
     def test_a_bundle_of_other_classes(self, home: Path, refused: Refused, cytoseg: Callable[..., Result]) -> None:
         (home / "tiny.yaml").write_text((home / "tiny.yaml").read_text().replace("name: cytoplasm", "name: cell"))
@@ -190,7 +197,10 @@ class TestOrder:
         renamed = cytoseg("label-import", "made/labelled", "--recipe", "tiny.yaml", "--map", "cytoplasm=cell")
         assert renamed.exit_code == 0, renamed.output
         line = refused("evaluate", "tiny.yaml")
-        assert "the bundle was trained on the classes (background, cytoplasm, nucleus), the recipe has (background, cell" in line
+        assert (
+            "the bundle was trained on the classes (background, cytoplasm, nucleus), the recipe has (background, cell"
+            in line
+        )
 
     def test_scoring_what_was_trained_on(self, refused: Refused) -> None:
         line = refused("evaluate", "tiny.yaml", "labels.test_slides=[made_2_02]")
@@ -204,16 +214,23 @@ class TestOrder:
         assert "two slides of this name" in refused("predict", "tiny.yaml", SLIDE, "made/made_2_01.ome.tif")
 
 
-def test_disk_full_in_train_ddpm(home: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "write_bytes", no_space)  # the weights are written with it
-    metrics = home / "runs" / "tiny" / "ddpm" / "metrics.jsonl"
-    kept = metrics.read_text()
-    metrics.unlink()  # it rightly grows by the steps that were made
-    monkeypatch.setattr("cytoseg.runs.MetricsLog.write", lambda *_: None)
-    (metrics).write_text("")
-    line = refused("train-ddpm", "tiny.yaml", "training.crops=32", "--resume")
-    assert "the checkpoint could not be written: [Errno 28] No space left on device. Free some space." in line
-    assert len(kept.splitlines()) == 3
+@pytest.mark.parametrize("place", ["pathlib.Path.write_bytes", "cytoseg.runs.MetricsLog.write"])  # weights, and log
+def test_disk_full_in_train_ddpm(
+    place: str, home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("train-ddpm", "tiny.yaml", "training.crops=32", "--resume")
+    with monkeypatch.context() as full:
+        full.setattr(place, no_space)
+        result = cytoseg(*line)
+    assert result.exit_code == 2, result.output
+    (message,) = result.stderr.splitlines()
+    assert "No space left on device" in message
+    folder = home / "runs" / "tiny" / "ddpm"
+    assert sorted(p.name for p in folder.glob("checkpoint*")) == [f"checkpoint-0000000{n}" for n in (16, 24)]
+    assert list(home.rglob(".*")) == []
+    again = cytoseg(*line)  # with room again
+    assert again.exit_code == 0, again.output
+    assert "Trained on 32 crops" in again.stdout
 
 
 @pytest.mark.parametrize("place", ["cytoseg.predict.outputs.write_pyramid", "cytoseg.predict.slide.spool_maps"])

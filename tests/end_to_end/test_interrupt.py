@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from typer.testing import Result
 
 from cytoseg.commands.common import Bar
 
@@ -18,7 +18,7 @@ NEW_SLIDE = "made/slides/made_2_01.ome.tif"
 
 
 def hidden(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob(".*")]
+    return list(folder.rglob(".*"))
 
 
 def outcomes(home: Path) -> list[str]:
@@ -56,7 +56,7 @@ def press_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         ("train-interpreter tiny.yaml interpreter.steps=50", 12),  # while interpreters learn
         ("evaluate tiny.yaml --no-baseline", 2),
         (f"predict tiny.yaml {NEW_SLIDE}", 2),
-        ("predict tiny.yaml made/slides/made_2_00.ome.tif predict.tile_px=128", 1),
+        ("predict tiny.yaml made/slides/made_2_00.ome.tif predict.overlap_px=4", 1),
     ],
 )
 def test_results_are_as_before_and_the_same_command_goes_on(
@@ -124,7 +124,7 @@ def test_a_prediction_stopped_from_outside_goes_on(home: Path, start: Start, cyt
     done, new = home / "runs" / "tiny" / "predictions" / "made_2_00", "made_2_01"
     written = (done / "summary.json").stat().st_mtime_ns
     line = ("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", NEW_SLIDE)
-    process = start(*line, "predict.overlap_px=16")  # as in the recipe: the first slide is done
+    process = start(*line)
     wait_until(lambda: any(done.parent.glob(f".{new}*")), process)
     interrupted(process)
     assert [path.name for path in done.parent.iterdir()] == ["made_2_00"]

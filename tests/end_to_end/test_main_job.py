@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from click.testing import Result
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import Result
 
 from cytoseg.slides.open import open_slide
 
@@ -186,8 +186,9 @@ def fingerprints(folder: Path) -> dict[str, int]:
 def test_the_same_commands_again_reuse_everything(home: Path, cytoseg: Callable[..., Result]) -> None:
     folder = home / "runs" / "tiny"
     before = fingerprints(folder)
+    generate = ("slides", "generate", "made", "--n", "3", "--width", "256", "--height", "256", "--crops", "2")
     said = {
-        "slides": cytoseg("slides", *"generate made --n 3 --width 256 --height 256".split(), "--crops", "2", "--seed", "2"),
+        "slides": cytoseg(*generate, "--seed", "2"),
         "train-ddpm": cytoseg("train-ddpm", "tiny.yaml", "--resume"),
         "label-crops": cytoseg("label-crops", "tiny.yaml", "--n", "2"),
         "train-interpreter": cytoseg("train-interpreter", "tiny.yaml"),
@@ -208,7 +209,7 @@ def test_the_same_commands_again_reuse_everything(home: Path, cytoseg: Callable[
 def test_other_settings_are_not_taken_for_done(home: Path, cytoseg: Callable[..., Result]) -> None:
     before = (home / "runs" / "tiny" / "predictions" / "made_2_00" / "summary.json").read_text()
     assert "up to date" not in cytoseg("train-interpreter", "tiny.yaml", "interpreter.steps=41").stdout
-    result = cytoseg("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", "predict.tile_px=128")
+    result = cytoseg("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", "predict.overlap_px=4")
     assert result.exit_code == 0, result.output
     assert "done before" not in result.stdout
     assert (home / "runs" / "tiny" / "predictions" / "made_2_00" / "summary.json").read_text() != before

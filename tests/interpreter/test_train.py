@@ -94,14 +94,14 @@ def test_a_member_learns_as_if_alone(separable: PixelTable) -> None:
 
 
 def test_probabilities_refer_to_the_crops_not_to_the_balanced_draw() -> None:
-    """Of the drawn pixels half are of each class; in the crops class 0 is nine times as frequent.
+    """Of class 0 three of four pixels have the feature -1, of class 1 one of four; 0 is nine times as frequent as 1.
 
-    Where the feature is -1 three of four drawn pixels are of class 0: by Bayes .75 * .9 / (.75 * .9 + .25 * .1).
+    Where the feature is -1, class 0 has by Bayes .75 * .9 / (.75 * .9 + .25 * .1), however many were drawn of each.
     """
-    features = torch.tensor([[-1.0], [-1], [-1], [1], [-1], [1], [1], [1]]).repeat(16, 1)
-    classes = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]).repeat(16)
+    features = torch.tensor([[-1.0]] * 6 + [[1.0]] * 2 + [[-1.0]] + [[1.0]] * 3).repeat(16, 1)
+    classes = torch.tensor([0] * 8 + [1] * 4).repeat(16)
     table = _table(features, classes, {0: 9000, 1: 1000})
-    ensemble = train_ensemble(table, 2, settings=_settings(steps=150, batch_px=128), device=CPU)
+    ensemble = train_ensemble(table, 2, settings=_settings(steps=150, batch_px=192), device=CPU)
     found = _probabilities(ensemble, torch.tensor([[-1.0], [1.0]]))
     expected = torch.tensor([[0.675 / 0.7, 0.025 / 0.7], [0.225 / 0.3, 0.075 / 0.3]])
     torch.testing.assert_close(found, expected.expand(2, -1, -1), atol=0.01, rtol=0)

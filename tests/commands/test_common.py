@@ -1,0 +1,45 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from cytoseg.commands.common import console, progress, say, start_run
+from cytoseg.errors import RecipeError
+from cytoseg.recipe import load_recipe
+
+
+def test_a_run_keeps_its_recipe_and_says_what_was_done(cytoseg: Callable[..., Result]) -> None:
+    with start_run("tiny.yaml", ["training.seed=7", "folder=there"], command="evaluate") as run:
+        run.entry["slides"] = 3
+    assert load_recipe("there/recipe.yaml") == load_recipe("tiny.yaml", ["training.seed=7", "folder=there"])
+    (entry,) = json.loads(Path("there/run.json").read_text())["commands"]
+    assert (entry["command"], entry["seed"], entry["slides"], entry["outcome"]) == ("evaluate", 7, 3, "finished")
+
+
+def test_a_wrong_recipe_makes_no_folder(cytoseg: Callable[..., Result]) -> None:
+    with pytest.raises(RecipeError, match="unknown key"), start_run("tiny.yaml", ["folders=there"], command="x"):
+        pass
+    assert not Path("runs").exists()
+
+
+def test_a_failed_run_is_recorded_as_failed(cytoseg: Callable[..., Result]) -> None:
+    with pytest.raises(ZeroDivisionError), start_run("tiny.yaml", None, command="evaluate"):
+        raise ZeroDivisionError
+    assert json.loads(Path("runs/tiny/run.json").read_text())["commands"][0]["outcome"] == "failed"
+
+
+def test_a_bar_shows_count_and_note() -> None:
+    with console.capture() as shown, progress("a[1].tif", 5) as bar:
+        bar.at(2, "loss 0.5")
+        bar.of(3, 4)
+    assert "a[1].tif" in shown.get()
+    assert "3/4" in shown.get()
+    assert "loss 0.5" in shown.get()
+
+
+def test_what_is_said_is_not_taken_for_markup() -> None:
+    with console.capture() as shown:
+        say("slides [bold] of 12 files")
+    assert shown.get() == "slides [bold] of 12 files\n"

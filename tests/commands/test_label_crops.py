@@ -1,0 +1,54 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from typer.testing import Result
+
+CytosegCommand = Callable[..., Result]
+
+
+def test_crops_lie_where_their_sidecars_say(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("label-crops", "tiny.yaml", "--n", "3", "--out", "marks")
+    assert result.exit_code == 0, result.output
+    assert "3 new crops, 0 were there. Annotate them: labelme marks --labels marks/labels.txt" in result.stdout
+    assert Path("marks/labels.txt").read_text() == "__ignore__\nbackground\ncell\n"
+    sidecars = sorted(Path("marks").glob("*.crop.json"))
+    assert len(sidecars) == 3
+    for path in sidecars:
+        said = json.loads(path.read_text())
+        x, y, width, height = said["region"]
+        assert (width, height, said["mpp"]) == (32, 32, None)
+        assert path.name == f"{said['slide']}_{x}_{y}.crop.json"
+        with Image.open(f"slides/{said['slide']}.png") as slide, Image.open(f"marks/{path.name[:-10]}.png") as crop:
+            np.testing.assert_array_equal(np.array(crop), np.array(slide)[y : y + 32, x : x + 32])
+
+
+def test_asking_for_more_adds_to_those_that_are_there(cytoseg: CytosegCommand) -> None:
+    cytoseg("label-crops", "tiny.yaml", "--n", "2")
+    before = {path: path.stat().st_mtime_ns for path in Path("runs/tiny/to_label").glob("*.png")}
+    assert "2 new crops, 2 were there" in cytoseg("label-crops", "tiny.yaml", "--n", "4").stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_seed_gives_other_crops(cytoseg: CytosegCommand) -> None:
+    for seed in (0, 1):
+        cytoseg("label-crops", "tiny.yaml", f"training.seed={seed}", "--n", "2", "--out", f"marks{seed}")
+    names = [sorted(path.name for path in Path(f"marks{seed}").glob("*.png")) for seed in (0, 1)]
+    assert names[0] != names[1]
+
+
+def test_crops_cut_at_another_scale_are_not_mixed(cytoseg: CytosegCommand) -> None:
+    cytoseg("label-crops", "tiny.yaml", "--n", "1", "--out", "marks")
+    result = cytoseg("label-crops", "tiny.yaml", "slides.mpp=0.5", "--n", "1", "--out", "marks")
+    assert result.exit_code == 2
+    assert "is there already, cut at another size. Choose another folder with --out." in result.stderr
+
+
+def test_crops_of_slides_without_cells(cytoseg: CytosegCommand) -> None:
+    for path in Path("slides").iterdir():
+        Image.new("RGB", (96, 64), (245, 245, 245)).save(path)
+    result = cytoseg("label-crops", "tiny.yaml")
+    assert result.exit_code == 2
+    assert "the background rule finds no cells on any slide. Set slides.background.rule=none." in result.stderr

@@ -1,0 +1,58 @@
+from collections.abc import Callable
+from pathlib import Path
+
+from typer.testing import Result
+
+CytosegCommand = Callable[..., Result]
+
+
+def test_list_gives_each_recipes_purpose(cytoseg: CytosegCommand) -> None:
+    lines = cytoseg("recipe", "list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["cervical", "lbc", "quickstart"]
+    assert lines[0].startswith("cervical     The configuration of the replicated cervical cytology report")
+
+
+def test_check_counts_slides_and_features_and_writes_nothing(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("recipe", "check", "tiny.yaml", "features.timesteps=[5, 50]", "features.taps=[block1.attention]")
+    assert result.exit_code == 0
+    first, features, slides = result.stdout.splitlines()
+    assert first == "tiny: the values are in order. Run folder: runs/tiny"
+    # dim 8 with multipliers (1, 2): the shallow block has 8 channels.
+    assert features == "Features: 8 channels at each of t = 5, 50: 16 in all"
+    assert slides == "Slides: 2 found"
+    assert not Path("runs").exists()
+
+
+def test_check_tells_of_missing_slides_without_failing(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("recipe", "check", "tiny.yaml", "slides.folders=[elsewhere]")
+    assert result.exit_code == 0
+    assert "Slides: elsewhere: there is no such folder" in result.stdout
+
+
+def test_check_refuses_a_wrong_value(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("recipe", "check", "tiny.yaml", "crops.size_px=33")
+    assert result.exit_code == 2
+    assert "crops.size_px: 33 is not a multiple of" in result.stderr
+    assert result.stdout == ""
+
+
+def test_explain_shows_every_key_with_default_and_meaning(cytoseg: CytosegCommand) -> None:
+    rows = {
+        cells[0]: cells[1:]
+        for line in cytoseg("recipe", "explain").stdout.splitlines()
+        if len(cells := [cell.strip() for cell in line.strip("│").split("│")]) == 3
+    }
+    assert rows["name"][0] == "(required)"
+    assert rows["training.batch"] == ["16", "Crops per step."]
+    assert rows["diffusion.dim_mults"][0] == "1, 2, 4, 8"
+    assert rows["slides.background.rule"][0] == "otsu"
+    assert all(meaning for key, (_, meaning) in rows.items() if key)
+    assert len(rows) > 50
+
+
+def test_explain_shows_a_recipes_values(cytoseg: CytosegCommand) -> None:
+    shown = cytoseg("recipe", "explain", "tiny.yaml", "training.batch=3").stdout
+    assert any(
+        line.split()[1:4:2] == ["training.batch", "3"] for line in shown.splitlines() if "training.batch" in line
+    )
+    assert "background, cell" in shown

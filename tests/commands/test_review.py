@@ -1,0 +1,56 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from cytoseg.commands.review import streamlit_command
+from cytoseg.recipe import load_recipe
+
+CytosegCommand = Callable[..., Result]
+
+
+def test_the_app_is_told_its_address_and_the_run(cytoseg: CytosegCommand, tmp_path: Path) -> None:
+    command = streamlit_command(load_recipe("tiny.yaml", ["review.port=9000"]))
+    assert command[:4] == [sys.executable, "-m", "streamlit", "run"]
+    assert Path(command[4]).is_file()
+    assert command[command.index("--server.address") + 1] == "127.0.0.1"
+    assert command[command.index("--server.port") + 1] == "9000"
+    assert command[-5:] == ["--", "--runs", str(tmp_path / "runs"), "--run", str(tmp_path / "runs" / "tiny")]
+
+
+@pytest.fixture
+def ends_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Any]]:
+    """Let Streamlit end at once with a status; gives the commands it was started with."""
+
+    def arm(status: int) -> list[Any]:
+        started: list[Any] = []
+
+        def run(command: list[str], **_options: Any) -> SimpleNamespace:
+            started.append(command)
+            return SimpleNamespace(returncode=status)
+
+        monkeypatch.setattr(subprocess, "run", run)
+        return started
+
+    return arm
+
+
+@pytest.mark.parametrize("status", [0, 130])
+def test_ending_the_app_is_no_error(cytoseg: CytosegCommand, ends_with: Callable[..., Any], status: int) -> None:
+    started = ends_with(status)
+    result = cytoseg("review", "tiny.yaml")
+    assert result.exit_code == 0, result.output
+    assert "Review: http://127.0.0.1:8501" in result.stdout
+    assert len(started) == 1
+
+
+def test_an_app_that_fails_says_what_to_try(cytoseg: CytosegCommand, ends_with: Callable[..., Any]) -> None:
+    ends_with(1)
+    result = cytoseg("review", "tiny.yaml")
+    assert result.exit_code == 2
+    assert "the app ended with status 1. Is port 8501 in use? Try review.port=8502." in result.stderr

@@ -1,0 +1,134 @@
+"""The program as a whole: fast help, one line for a user's error, a trace for a bug."""
+
+import errno
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+from typer.testing import CliRunner
+
+from cytoseg import __version__, cli
+from cytoseg.errors import SlideError
+
+HEAVY = ("torch", "monai", "matplotlib", "sklearn", "skimage", "pydantic", "numpy")
+WATCHED_HELP = f"""
+import json, sys, time
+sys.argv = ["cytoseg", "--help"]
+from cytoseg.cli import main
+try:
+    main()
+except SystemExit as end:
+    status = end.code or 0
+loaded = [name for name in {HEAVY} if name in sys.modules]
+print(json.dumps([status, time.process_time(), loaded]), file=sys.stderr)
+"""
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    seconds = []
+    for _ in range(3):  # the best of three: others may be using the processor
+        done = subprocess.run([sys.executable, "-c", WATCHED_HELP], capture_output=True, text=True, check=True)
+        status, used, loaded = json.loads(done.stderr)
+        assert (status, loaded) == (0, [])
+        assert all(name in done.stdout for name in cli.COMMANDS)
+        seconds.append(used)
+    assert min(seconds) < 0.5
+
+
+def test_the_module_runs_as_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "cytoseg", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"cytoseg {__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    module = importlib.import_module(f"cytoseg.commands.{name.replace('-', '_')}")
+    verbs = module.VERBS.items() if name in cli.GROUPS else [(None, module.run)]
+    for verb, function in verbs:
+        line = [name] if verb is None else [name, verb]
+        result = CliRunner().invoke(cli.build_app(name), [*line, "--help"], env={"COLUMNS": "200"})
+        assert result.exit_code == 0, result.output
+        documentation = inspect.getdoc(function)
+        assert documentation is not None
+        for sentence in documentation.split("\n"):
+            assert sentence in " ".join(result.output.split()) or sentence in result.output
+        for parameter in inspect.signature(function).parameters.values():
+            assert getattr(parameter.annotation, "__metadata__", None) or str(parameter.annotation).count("Overrides")
+
+
+def test_a_group_lists_its_verbs() -> None:
+    result = CliRunner().invoke(cli.build_app("slides"), ["slides", "--help"])
+    assert result.exit_code == 0
+    assert "info" in result.output
+    assert "generate" in result.output
+
+
+def test_an_unknown_command_is_refused() -> None:
+    result = CliRunner().invoke(cli.build_app("train"), ["train"])
+    assert result.exit_code == 2
+    assert "No such command 'train'" in result.stderr
+
+
+def test_a_command_that_was_not_loaded_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match="the chosen command was not loaded"):
+        CliRunner().invoke(cli.build_app(None), ["doctor"], catch_exceptions=False)
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def function() -> NoReturn:
+        raise error
+
+    return cli.one_line_errors(function)
+
+
+def test_a_users_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        raising(SlideError("a.tif: is empty. Copy it again."))()
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", "cytoseg: a.tif: is empty. Copy it again.\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left", "x/run.json"),
+            "cytoseg: x/run.json: No space left. Nothing was lost.",
+        ),
+        (OSError(errno.EROFS, "Read-only"), "cytoseg: output folder: Read-only. Nothing was lost."),
+    ],
+)
+def test_a_full_or_forbidden_disk_is_one_line(error: OSError, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        raising(error)()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EBADF, "a bug")])
+def test_a_bug_shows_its_trace(error: Exception) -> None:
+    with pytest.raises(type(error), match="a bug"):
+        raising(error)()
+
+
+def test_ctrl_c_is_status_130(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        raising(KeyboardInterrupt())()
+    assert end.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_the_libraries_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(_name: str) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["cytoseg", "doctor"])
+    monkeypatch.setattr(importlib, "import_module", pressed)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130

@@ -1,0 +1,91 @@
+"""What the README says a user can type: every command is known, every key and file exists, and marked blocks run."""
+
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cytoseg.cli import COMMANDS, GROUPS, build_app
+from cytoseg.recipe import load_recipe
+
+SOURCES = Path(__file__).parents[1]
+README = (SOURCES / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"(?P<run><!-- run -->\n)?^ *```(?P<kind>\w+)\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(kind: str) -> Iterator[tuple[bool, list[str]]]:
+    """Each block of a kind: whether it is marked to be run, and its lines."""
+    for block in BLOCK.finditer(README):
+        if block["kind"] == kind:
+            yield block["run"] is not None, textwrap.dedent(block["body"]).splitlines()
+
+
+def typed() -> list[str]:
+    """All commands of ours in shell blocks and in running text, without comments."""
+    in_blocks = [line for _, lines in blocks("sh") for line in lines if line.startswith("cytoseg ")]
+    in_text = re.findall(r"`(cytoseg [^`]+)`", re.sub(BLOCK, "", README))
+    return [shlex.join(shlex.split(line, comments=True)) for line in (*in_blocks, *in_text)]
+
+
+def made_targets() -> set[str]:
+    lines = [line for _, block in blocks("sh") for line in block]
+    return set(re.findall(r"\bmake ([a-z-]+)", "\n".join([*lines, *re.findall(r"`([^`\n]+)`", README)])))
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(typed()) >= 10
+    assert {"demo", "test"} <= made_targets()
+    assert any(marked for marked, _ in blocks("sh"))
+
+
+def test_every_command_is_named() -> None:
+    assert [name for name in COMMANDS if f"`{name}`" not in README and f"`cytoseg {name}" not in README] == []
+
+
+@pytest.mark.parametrize("line", sorted(set(typed())))
+def test_a_command_can_be_typed_like_this(line: str) -> None:
+    _, name, *arguments = shlex.split(line)
+    assert name in COMMANDS
+    app = typer.main.get_command(build_app(name))
+    assert isinstance(app, click.Group | typer.core.TyperGroup)
+    command = app.commands[name]
+    if name in GROUPS:
+        assert arguments, f"{line}: lacks its verb"
+        command = getattr(command, "commands")[arguments.pop(0)]  # noqa: B009 # typer's groups lack the attribute's type
+    with command.make_context(name, arguments):  # an unknown option or a missing argument raises UsageError
+        pass
+    load_recipe("quickstart", [text for text in arguments if re.match(r"[a-z]+(\.[a-z_]+)*=", text)])
+
+
+def test_recipes_shown_are_recipes(tmp_path: Path) -> None:
+    shown = list(blocks("yaml"))
+    assert shown
+    for _, lines in shown:
+        (tmp_path / "shown.yaml").write_text("\n".join(lines), encoding="utf-8")
+        load_recipe(str(tmp_path / "shown.yaml"))
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (SOURCES / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert made_targets() <= targets
+
+
+def test_links_and_pictures_lead_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", README) if not link.startswith(("http:", "https:"))]
+    assert [link for link in links if not (SOURCES / link).exists()] == []
+
+
+@pytest.mark.parametrize("lines", [lines for marked, lines in blocks("sh") if marked])
+def test_a_marked_block_runs(lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        program, name, *arguments = shlex.split(line, comments=True)
+        assert program == "cytoseg"
+        result = CliRunner().invoke(build_app(name), [name, *arguments], catch_exceptions=False)
+        assert result.exit_code == 0, f"{line}\n{result.output}"
