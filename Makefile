@@ -45,7 +45,7 @@ review: $(INSTALLED)
 	$(CYTOSEG) review $(RECIPE)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check
