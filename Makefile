@@ -3,7 +3,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 CYTOSEG := $(BIN)/cytoseg
 INSTALLED := .venv/.installed
-export PYTHONWARNINGS ?= default
 
 .PHONY: demo demo-made demo-lbc test check review browser clean
 

@@ -10,6 +10,7 @@ import pytest
 # Read by torch and matplotlib when they are first imported, so that tests without them do not pay for the import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["COLUMNS"] = "200"  # of the terminal that rich writes tables for; it looks once
 
 
 @pytest.fixture(scope="session")

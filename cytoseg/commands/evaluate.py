@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich import box
 from rich.table import Table
 
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, console, progress, say, start_run
@@ -126,7 +127,7 @@ def _commonest(train: tuple[LabelledCrop, ...]) -> Method:
     commonest = commonest_class([c.label_map() for c in train])
     return Method(
         "commonest",
-        "Always the commonest class",
+        "Commonest class always",
         lambda picture: (np.full(picture.shape[:2], commonest, np.uint8), None),
         None,
     )
@@ -134,11 +135,12 @@ def _commonest(train: tuple[LabelledCrop, ...]) -> Method:
 
 def _show(evaluation: dict[str, Any]) -> None:
     header, *rows = evaluation_table(evaluation)
+    crops, slides = evaluation["test_crops"], evaluation["test_slides"]
     table = Table(
-        title=f"{evaluation['test_crops']} test crops of {evaluation['test_slides']} slides, IoU (95 % interval)"
+        title=f"{crops} test crops of {slides} slides, IoU (95 % interval)", box=box.SIMPLE, title_justify="left"
     )
-    for column in header:
-        table.add_column(column)
+    for number, column in enumerate(header):
+        table.add_column(column, no_wrap=number == 0)
     for row in rows:
         table.add_row(*row)
     console.print(table)

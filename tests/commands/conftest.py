@@ -35,7 +35,7 @@ def cytoseg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
         Image.fromarray(pixels).save(f"slides/dark_{name}.png", dpi=(50_800, 50_800))  # 0.5 micrometres per pixel
 
     def run(*arguments: str) -> Result:
-        result = CliRunner().invoke(build_app(arguments[0]), list(arguments), env={"COLUMNS": "200"})
+        result = CliRunner().invoke(build_app(arguments[0]), list(arguments))
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result

@@ -45,20 +45,15 @@ STEPS = (
 Command = Callable[..., Result]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _usual_allocator() -> Iterator[None]:
-    """Leave this process's memory allocator alone: tuned, it gives nothing back and grows from test to test."""
-
-    def refuse(_name: str) -> None:
-        raise OSError("not in tests")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cytoseg.devices.ctypes", types.SimpleNamespace(CDLL=refuse))
-        yield
+def _refuse(_name: str) -> None:
+    raise OSError("not in tests")
 
 
 def _cytoseg(*arguments: str) -> Result:
-    result = CliRunner().invoke(build_app(arguments[0]), list(arguments), env={"COLUMNS": "200"})
+    with pytest.MonkeyPatch.context() as patch:
+        # The allocator of this process is left alone: tuned, it gives nothing back and grows from test to test.
+        patch.setattr("cytoseg.devices.ctypes", types.SimpleNamespace(CDLL=_refuse))
+        result = CliRunner().invoke(build_app(arguments[0]), list(arguments))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception  # a bug, which the command line shows as such
     return result
