@@ -136,9 +136,8 @@ def _commonest(train: tuple[LabelledCrop, ...]) -> Method:
 def _show(evaluation: dict[str, Any]) -> None:
     header, *rows = evaluation_table(evaluation)
     crops, slides = evaluation["test_crops"], evaluation["test_slides"]
-    table = Table(
-        title=f"{crops} test crops of {slides} slides, IoU (95 % interval)", box=box.SIMPLE, title_justify="left"
-    )
+    say(f"{crops} test crops of {slides} slides, IoU (95 % interval)")
+    table = Table(box=box.SIMPLE, pad_edge=False)
     for number, column in enumerate(header):
         table.add_column(column, no_wrap=number == 0)
     for row in rows:
