@@ -79,7 +79,7 @@ def one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             typer.echo(f"cytoseg: {error.filename or 'output folder'}: {error.strerror}. Nothing was lost.", err=True)
             raise SystemExit(2) from error
         except KeyboardInterrupt:
-            typer.echo("cytoseg: interrupted; finished work is kept, the same command goes on from it.", err=True)
+            typer.echo("cytoseg: interrupted; what was finished is kept, nothing is half-written.", err=True)
             raise SystemExit(130) from None
 
     return wrapper
