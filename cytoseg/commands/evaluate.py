@@ -137,9 +137,10 @@ def _show(evaluation: dict[str, Any]) -> None:
     header, *rows = evaluation_table(evaluation)
     crops, slides = evaluation["test_crops"], evaluation["test_slides"]
     say(f"{crops} test crops of {slides} slides, IoU (95 % interval)")
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for number, column in enumerate(header):
-        table.add_column(column, no_wrap=number == 0)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in header:
+        # A number that does not fit goes on in the next line: rich would cut its last digits off.
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console.print(table)
