@@ -10,7 +10,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from cytoseg.errors import CheckpointError
+from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.writing import replaced
 
 FORMAT = 1
@@ -66,9 +66,9 @@ def load_state(folder: Path) -> dict[str, Any]:
     try:
         state = json.loads(path.read_text())
     except FileNotFoundError:
-        raise CheckpointError(f"{folder}: there is no checkpoint here ({_STATE} is missing).") from None
+        raise DamagedError(f"{folder}: there is no checkpoint here ({_STATE} is missing).") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}). Use an older checkpoint.") from error
+        raise DamagedError(f"{path}: damaged ({error}). Use an older checkpoint.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path}: format {found}, this version reads format {FORMAT}. Update cytoseg.")
@@ -79,7 +79,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint and compare each file with its hash.
 
     Raises:
-        CheckpointError: If a file is missing or damaged, or the format is another.
+        DamagedError: If a file is missing or damaged.
+        CheckpointError: If the format is another.
     """
     state = load_state(folder)
     tensors = {group: _load_group(folder / f"{group}.safetensors", sha) for group, sha in state["sha256"].items()}
@@ -90,21 +91,22 @@ def _load_group(path: Path, sha256: str) -> dict[str, Tensor]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: missing. Use another checkpoint.") from None
+        raise DamagedError(f"{path}: missing. Use another checkpoint.") from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise CheckpointError(f"{path}: damaged (its content does not match its hash). Use another checkpoint.")
+        raise DamagedError(f"{path}: damaged (its content does not match its hash). Use another checkpoint.")
     tensors: dict[str, Tensor] = safetensors.torch.load(data)
     return tensors
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
     """List the checkpoints ``checkpoint-<crops seen>`` in a folder, newest (most crops) first."""
-    return sorted(_numbered(folder), key=_number, reverse=True)
+    return sorted(_numbered(folder), key=crops_seen_of, reverse=True)
 
 
 def _numbered(folder: Path) -> Iterator[Path]:
     return (p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.split("-")[1].isdigit())
 
 
-def _number(path: Path) -> int:
+def crops_seen_of(path: Path) -> int:
+    """Read the number off the name ``checkpoint-<crops seen>``."""
     return int(path.name.split("-")[1])

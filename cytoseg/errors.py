@@ -23,6 +23,10 @@ class CheckpointError(CytosegError):
     """A checkpoint or bundle is missing, damaged or of another architecture."""
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint's files are cut short, changed or missing: an older one may still be whole."""
+
+
 class PredictionError(CytosegError):
     """A prediction cannot be made or written."""
 

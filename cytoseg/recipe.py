@@ -88,7 +88,9 @@ class Training(_Section):
     crops: Annotated[int, Field(ge=1)] = 1_000_000
     """Length of the training in crops seen."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Crops per step."""
+    """Crops per step, over all GPUs."""
+    micro_batch: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Most crops that one GPU takes at once; the others follow in turns, with the same result. null: all at once."""
     rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-4
     """Highest learning rate of Adam."""
     rate_schedule: Literal["constant", "cosine"] = "constant"
@@ -105,12 +107,20 @@ class Training(_Section):
     """Decides crops, noise, first weights, label split, pixels and interpreters."""
     checkpoint_crops: Annotated[int, Field(ge=1)] = 50_000
     """Crops between two checkpoints."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    """How many of the newest checkpoints are kept."""
+    keep_every: Annotated[int, Field(ge=0)] = 10
+    """Every so many checkpoints one is kept for good; 0 for none."""
     workers: Annotated[int, Field(ge=0, le=64)] = 2
     """Processes that read crops; 0 reads in the training process. The crops are the same whatever the number."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """Where every command computes: auto takes a GPU where there is one."""
     samples: Annotated[int, Field(ge=0, le=256)] = 16
-    """Images drawn at the end to look at."""
+    """Images drawn to look at."""
+    look_crops: Annotated[int, Field(ge=1)] | None = None
+    """Crops between two looks at samples, denoised crops and the loss; null looks at the end only."""
+    track: Literal["none", "tensorboard"] = "none"
+    """tensorboard logs for it too, with the extra track; metrics.jsonl is always written."""
 
 
 class ClassItem(_Section):

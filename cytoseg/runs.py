@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
 import signal
 import time
@@ -28,9 +29,16 @@ def versions() -> dict[str, str]:
     return found
 
 
+def process_rank() -> int:
+    """Say which process this is, of those that torchrun or accelerate started; 0 where there is only one."""
+    return int(os.environ.get("RANK", "0"))
+
+
 @contextlib.contextmanager
 def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[dict[str, Any]]:
     """Record one command in ``run.json``: start, end, seconds, seed, versions and outcome.
+
+    Of several processes the first one records.
 
     Args:
         folder: The run folder; made if missing.
@@ -51,7 +59,8 @@ def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[
         raise
     finally:
         entry |= {"finished": _now(), "seconds": round(time.perf_counter() - begin, 2)}
-        _append(folder / "run.json", entry, recipe=recipe)
+        if process_rank() == 0:
+            _append(folder / "run.json", entry, recipe=recipe)
 
 
 def _append(path: Path, entry: Mapping[str, Any], *, recipe: str) -> None:
@@ -113,8 +122,11 @@ def finish_step_on_interrupt() -> Iterator[Interrupt]:
     """
     interrupt = Interrupt()
 
+    # torchrun passes on to its processes the Ctrl-C that has reached them already: there a second one means nothing.
+    may_hurry = "TORCHELASTIC_RUN_ID" not in os.environ
+
     def handle(_signal: int, _frame: FrameType | None) -> None:
-        if interrupt.requested:
+        if interrupt.requested and may_hurry:
             raise KeyboardInterrupt
         interrupt.requested = True
 

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cytoseg.recipe import Recipe, dump_recipe, load_recipe
-from cytoseg.runs import recorded
+from cytoseg.runs import process_rank, recorded
 from cytoseg.writing import write_atomically
 
 # No markup: "cytoseg[app]" and slides named "a[1].tif" must come out as they are.
-console = Console(stderr=False, soft_wrap=True, markup=False)
+# Of several processes the first one speaks.
+console = Console(stderr=False, soft_wrap=True, markup=False, quiet=process_rank() > 0)
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a shipped recipe.")]
 Overrides = Annotated[
@@ -42,7 +43,8 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
     """
     recipe = load_recipe(recipe_name, overrides or ())
     folder = recipe.run_folder()
-    write_atomically(folder / "recipe.yaml", dump_recipe(recipe))
+    if process_rank() == 0:
+        write_atomically(folder / "recipe.yaml", dump_recipe(recipe))
     with recorded(folder, command, recipe=recipe.name, seed=recipe.training.seed) as entry:
         yield Run(recipe, folder, entry)
 

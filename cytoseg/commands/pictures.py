@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -15,10 +16,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 
-def save_grid(path: Path, images: Tensor) -> None:
-    """Save (N, 3, H, W) images in [-1, 1] as one PNG, as square a grid as fits, 2 px apart."""
+def save_grid(path: Path, images: Tensor, *, columns: int | None = None) -> None:
+    """Save (N, 3, H, W) images in [-1, 1] as one PNG, 2 px apart; without a number of columns as square as fits."""
     count, _, height, width = images.shape
-    columns = int(np.ceil(np.sqrt(count)))
+    columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
     grid = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, 3), 255, np.uint8)
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
@@ -30,21 +31,34 @@ def save_grid(path: Path, images: Tensor) -> None:
 
 
 def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Plot the loss of every step and its running mean against crops seen.
+    """Plot against crops seen the loss with its running mean, and its running mean in each range of timesteps.
 
     Args:
         path: PNG to write.
-        rows: Rows of ``metrics.jsonl`` with ``crops_seen`` and ``loss``.
+        rows: Rows of ``metrics.jsonl`` with ``crops_seen``, ``loss`` and ``by_t``.
     """
     crops = np.array([r["crops_seen"] for r in rows], float)
     loss = np.array([r["loss"] for r in rows], float)
-    window = max(1, len(loss) // 50)
-    smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(crops, loss, color="#bbbbbb", linewidth=0.6, label="each step")
-    axes.plot(crops[window - 1 :], smooth, color="#0072b2", label=f"mean of {window} steps")
-    axes.set(xlabel="crops seen", ylabel="loss (mean squared error)", yscale="log")
-    axes.legend(frameon=False)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4), layout="constrained", sharey=True)
+    left.plot(crops, loss, color="#bbbbbb", linewidth=0.6, label="each reading")
+    smooth_crops, smooth = _running_mean(crops, loss)
+    left.plot(smooth_crops, smooth, color="#0072b2", label="running mean")
+    left.set(xlabel="crops seen", ylabel="loss (mean squared error)", yscale="log")
+    left.legend(frameon=False)
+    ranges = sorted({name for r in rows for name in r.get("by_t", {})}, key=lambda name: int(name.split("-")[0]))
+    for number, name in enumerate(ranges):
+        seen = [(r["crops_seen"], r["by_t"][name]) for r in rows if name in r.get("by_t", {})]
+        at, mean = _running_mean(*np.array(seen, float).T)
+        right.plot(at, mean, color=plt.get_cmap("viridis")(number / max(1, len(ranges) - 1)), label=f"t {name}")
+    right.set(xlabel="crops seen", title="by timestep")
+    if ranges:
+        right.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
     plt.close(figure)
+
+
+def _running_mean(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Average over a fiftieth of the values."""
+    window = max(1, len(y) // 50)
+    return x[window - 1 :], np.convolve(y, np.ones(window) / window, mode="valid")

@@ -2,49 +2,54 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
-from cytoseg.commands.pictures import save_grid, save_loss_curve
+from cytoseg.commands.launch import launch
+from cytoseg.commands.looks import DENOISED_CROPS, look, tracked
 from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.diffusion.sample import ddim, starting_noise
-from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.settings import TrainPlan, TrainSettings
 from cytoseg.diffusion.state import TrainState
-from cytoseg.diffusion.train import StepReport, TrainSettings, train
+from cytoseg.diffusion.steps import StepReport
+from cytoseg.diffusion.train import Watch, train
 from cytoseg.recipe import Recipe
-from cytoseg.runs import read_metrics
+from cytoseg.runs import process_rank
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation, find_tissue
 from cytoseg.slides.open import find_slides
-
-SAMPLE_STEPS = 50
 
 
 def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Train on so many GPUs of this machine.")] = None,
 ) -> None:
     """Train the diffusion model on random crops of unlabelled slides.
 
-    Writes checkpoints, metrics.jsonl, loss.png and samples.png into the run folder's ddpm/. Ctrl-C saves a checkpoint;
-    --resume goes on from it with the same crops as if nothing had happened.
+    Writes checkpoints, metrics.jsonl, loss.png, denoised.png and samples.png into the run folder's ddpm/. Ctrl-C saves
+    a checkpoint; --resume goes on from it with the same crops as if nothing had happened. For several machines start
+    it with torchrun: torchrun --nnodes 2 --nproc-per-node 5 ... -m cytoseg train-ddpm RECIPE.
     """
+    if gpus is not None and gpus > 1:
+        launch(["train-ddpm", recipe, *(overrides or []), *(["--resume"] if resume else [])], gpus=gpus)
+        return
     with start_run(recipe, overrides, command="train-ddpm") as current:
-        folder = current.folder / "ddpm"
         begin = time.perf_counter()
-        state, seen_before = _train(current, folder, go_on=resume)
+        state, seen_before = _train(current, current.folder / "ddpm", go_on=resume)
         current.entry["crops_seen"] = state.crops_seen
         current.entry["crops_trained"] = state.crops_seen - seen_before
-        if state.crops_seen > seen_before or not (folder / "samples.png").exists():
-            _look(folder, state, current.recipe)
         minutes = (time.perf_counter() - begin) / 60
-        say(f"Trained on {state.crops_seen} crops ({minutes:.1f} min now). See {folder / 'samples.png'} and loss.png.")
+        say(
+            f"Trained on {state.crops_seen} crops ({minutes:.1f} min now). "
+            f"See {current.folder / 'ddpm' / 'samples.png'}, denoised.png and loss.png."
+        )
 
 
 def tissue_crops(recipe: Recipe) -> RandSlideCropd:
@@ -83,6 +88,7 @@ def settings_of(recipe: Recipe) -> TrainSettings:
     return TrainSettings(
         crops=t.crops,
         batch=t.batch,
+        micro_batch=t.micro_batch or t.batch,
         size_px=recipe.crops.size_px,
         rate=t.rate,
         rate_schedule=t.rate_schedule,
@@ -92,53 +98,49 @@ def settings_of(recipe: Recipe) -> TrainSettings:
         precision=t.precision,
         seed=t.seed,
         checkpoint_crops=t.checkpoint_crops,
+        keep=t.keep_checkpoints,
+        keep_every=t.keep_every,
         workers=t.workers,
     )
 
 
 def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]:
+    """Train; gives the state at the end and the crops seen before."""
     recipe = current.recipe
-    first: list[int] = []  # crops seen before the first step of this run
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()
+    with contextlib.closing(tissue_crops(recipe)) as crop:
+        crops_from = training_crops(recipe, crop)
+        shown = torch.stack([crops_from(0)[number] for number in range(DENOISED_CROPS)])
+        with _shown(recipe, folder) as (on_step, first_step):
+            state = train(
+                folder,
+                TrainPlan(recipe.architecture(), settings_of(recipe), recipe.model_dump(mode="json")),
+                crops_from,
+                device=device,
+                go_on=go_on,
+                watch=Watch(on_step, say, lambda state: look(folder, state, recipe, shown), recipe.training.look_crops),
+            )
+    seen_before = first_step[0] if first_step else state.crops_seen
+    if process_rank() == 0 and (first_step or not (folder / "samples.png").exists()):
+        look(folder, state, recipe, shown)
+    return state, seen_before
+
+
+@contextlib.contextmanager
+def _shown(recipe: Recipe, folder: Path) -> Iterator[tuple[Callable[[StepReport], None], list[int]]]:
+    """Show the steps in a progress bar; after the first step the list holds the crops seen before it."""
+    first: list[int] = []
     begin = time.perf_counter()
-    with (
-        contextlib.closing(tissue_crops(recipe)) as crop,
-        progress("crops", recipe.training.crops) as bar,
-    ):
+    with progress("crops", recipe.training.crops) as bar, tracked(folder, recipe) as track:
 
         def on_step(report: StepReport) -> None:
             if not first:
                 first.append(report.crops_seen - recipe.training.batch)
-            rate = (report.crops_seen - first[0]) / (time.perf_counter() - begin)
-            bar.at(report.crops_seen, f"loss {report.loss:.4f}  {rate:.1f} crops/s")
+            track(report)
+            if report.reading is not None:
+                rate = (report.crops_seen - first[0]) / (time.perf_counter() - begin)
+                bar.at(report.crops_seen, f"loss {report.reading.mean:.4f}  {rate:.1f} crops/s")
 
-        state = train(
-            folder,
-            recipe.architecture(),
-            training_crops(recipe, crop),
-            settings=settings_of(recipe),
-            device=device,
-            go_on=go_on,
-            on_step=on_step,
-        )
-        bar.at(state.crops_seen)
-    return state, first[0] if first else state.crops_seen
-
-
-def _look(folder: Path, state: TrainState, recipe: Recipe) -> None:
-    """Draw the loss curve and a grid of samples from the averaged weights."""
-    save_loss_curve(folder / "loss.png", read_metrics(folder / "metrics.jsonl"))
-    if not recipe.training.samples:
-        return
-    device = pick_device(recipe.training.device)
-    noise = starting_noise(recipe.training.seed, recipe.training.samples, size_px=recipe.crops.size_px)
-    table = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)
-    steps = min(SAMPLE_STEPS, recipe.diffusion.timesteps)
-    unet = state.ema.ema_model.to(device).eval()
-    with progress("samples", steps) as bar:
-        samples = ddim(
-            unet, noise.to(device), alpha_bars=table, objective=recipe.diffusion.objective, steps=steps, on_step=bar.at
-        )
-    save_grid(folder / "samples.png", samples.cpu())
+        yield on_step, first

@@ -1,6 +1,7 @@
-"""Drawing samples: the deterministic DDIM sampler."""
+"""Drawing samples: DDIM, which adds no noise on the way, and DDPM, which does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +32,25 @@ def predict_x0_and_noise(output: Tensor, xt: Tensor, alpha_bar_t: Tensor, *, obj
     return x0, (xt - signal * x0) / noise
 
 
+def noise_of(seed: int, numbers: Sequence[int], *, size_px: int) -> Iterator[Tensor]:
+    """Draw standard normal noise for samples, as often as asked: first where they start, then one for each step.
+
+    Args:
+        seed: Together with its number it decides a sample's noise, whatever other samples are drawn beside it.
+        numbers: Which samples, N of them.
+        size_px: Side of a sample.
+
+    Yields:
+        (N, 3, size, size) float32 on the CPU.
+    """
+    streams = [generator_for(seed, number, what="sample") for number in numbers]
+    while True:
+        yield torch.stack([torch.randn(3, size_px, size_px, generator=stream) for stream in streams])
+
+
 def starting_noise(seed: int, count: int, *, size_px: int) -> Tensor:
     """Draw (count, 3, size, size) standard normal noise; sample i is a function of (seed, i) only."""
-    draw = [torch.randn(3, size_px, size_px, generator=generator_for(seed, i, what="sample")) for i in range(count)]
-    return torch.stack(draw)
+    return next(noise_of(seed, range(count), size_px=size_px))
 
 
 @torch.inference_mode()
@@ -49,26 +65,81 @@ def ddim(
 ) -> Tensor:
     """Denoise along ``steps`` evenly spaced timesteps without adding noise (eta = 0).
 
+    Choose it for pictures in few steps: 50 are usually enough.
+
     Args:
         unet: The noise predictor, in evaluation mode, on the device of ``noise``.
         noise: (N, 3, H, W), x at the last timestep.
         alpha_bars: (T,) as ``schedule.alpha_bar`` gives it.
         objective: What the network predicts.
-        steps: Network evaluations.
+        steps: Network evaluations, 1 to T.
         on_step: Told the number of steps done.
 
     Returns:
-        (N, 3, H, W) in [-1, 1].
+        (N, 3, H, W) in [-1, 1]; NaN where the network's output was not finite.
 
     Source: Song et al., Denoising Diffusion Implicit Models, ICLR 2021, equation 12.
     """
     table = alpha_bars.to(noise)
-    times = torch.linspace(len(table) - 1, 0, steps).round().long().tolist()
     xt, x0 = noise, noise
-    for done, (t, following) in enumerate(zip(times, [*times[1:], None], strict=True), start=1):
-        output = unet(xt, torch.full((len(xt),), t, device=xt.device)).float()
-        x0, eps = predict_x0_and_noise(output, xt, table[t], objective=objective)
+    for done, (t, following) in enumerate(_path(len(table), steps), start=1):
+        x0, eps = predict_x0_and_noise(_output(unet, xt, t), xt, table[t], objective=objective)
         if following is not None:
             xt = table[following].sqrt() * x0 + (1.0 - table[following]).sqrt() * eps
         on_step(done)
     return x0
+
+
+@torch.inference_mode()
+def ddpm(
+    unet: nn.Module,
+    noises: Iterator[Tensor],
+    *,
+    alpha_bars: Tensor,
+    objective: str,
+    steps: int,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> Tensor:
+    """Denoise by ancestral sampling along ``steps`` evenly spaced timesteps, with the smaller of the two variances.
+
+    Choose it to draw from what the model has learnt as it was trained, with all T steps. Fewer leave timesteps out, and
+    each step then undoes the noise of all those it jumps over.
+
+    Args:
+        unet: The noise predictor, in evaluation mode, on the device of the noise.
+        noises: Gives (N, 3, H, W) standard normal: first x at the last timestep, then what each step but the last adds.
+        alpha_bars: (T,) as ``schedule.alpha_bar`` gives it.
+        objective: What the network predicts.
+        steps: Network evaluations, 1 to T.
+        on_step: Told the number of steps done.
+
+    Returns:
+        (N, 3, H, W) in [-1, 1]; NaN where the network's output was not finite.
+
+    Source: Ho et al., Denoising Diffusion Probabilistic Models, NeurIPS 2020, equations 6 and 7; for fewer steps Nichol
+    and Dhariwal, Improved DDPM, ICML 2021, equation 19.
+    """
+    xt = next(noises)
+    table, x0 = alpha_bars.double(), xt
+    for done, (t, following) in enumerate(_path(len(table), steps), start=1):
+        x0, _ = predict_x0_and_noise(_output(unet, xt, t), xt, table[t].to(xt), objective=objective)
+        if following is not None:
+            alpha, alpha_bar_t, alpha_bar_next = table[t] / table[following], table[t], table[following]
+            of_x0 = alpha_bar_next.sqrt() * (1.0 - alpha) / (1.0 - alpha_bar_t)
+            of_xt = alpha.sqrt() * (1.0 - alpha_bar_next) / (1.0 - alpha_bar_t)
+            deviation = ((1.0 - alpha) * (1.0 - alpha_bar_next) / (1.0 - alpha_bar_t)).sqrt()
+            xt = float(of_x0) * x0 + float(of_xt) * xt + float(deviation) * next(noises)
+        on_step(done)
+    return x0
+
+
+def _path(timesteps: int, steps: int) -> Iterator[tuple[int, int | None]]:
+    """Give each timestep on the way from noise to picture with the one that follows it."""
+    times: list[int] = torch.linspace(timesteps - 1, 0, steps).round().long().tolist()
+    return zip(times, [*times[1:], None], strict=True)
+
+
+def _output(unet: nn.Module, xt: Tensor, t: int) -> Tensor:
+    output = cast(Tensor, unet(xt, torch.full((len(xt),), t, device=xt.device))).float()
+    # Clipping x0 would make pictures of infinities; NaN stays and spreads.
+    return torch.where(output.isfinite(), output, torch.nan)

@@ -1,17 +1,36 @@
 """What a training run consists of at one moment, and its way to disk and back."""
 
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from ema_pytorch import EMA
 from torch import Tensor, nn
 
-from cytoseg.checkpoints import Checkpoint, find_checkpoints, load_checkpoint, load_state, save_checkpoint
+from cytoseg.checkpoints import Checkpoint, crops_seen_of, find_checkpoints, load_checkpoint, save_checkpoint
 from cytoseg.diffusion.unet import Architecture, build_unet, check_same
-from cytoseg.errors import CheckpointError
+from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.runs import versions
+
+DECISIVE = ("slides", "crops", "diffusion", "training")
+"""The sections of a recipe that decide the weights."""
+
+FREE = (
+    "crops",
+    "micro_batch",
+    "checkpoint_crops",
+    "keep_checkpoints",
+    "keep_every",
+    "look_crops",
+    "workers",
+    "device",
+    "samples",
+    "track",
+)
+"""Keys in them that do not: length, memory, saving and looking."""
 
 
 @dataclass
@@ -25,12 +44,26 @@ class TrainState:
     crops_seen: int
 
 
-def save(folder: Path, state: TrainState) -> int:
-    """Write ``checkpoint-<crops seen>`` into the folder and keep the newest two.
+def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any]) -> Path:
+    """Write ``checkpoint-<crops seen>`` into the folder.
+
+    Args:
+        folder: The run's ``ddpm`` folder.
+        state: What to save.
+        recipe: The recipe as JSON holds it; kept in the checkpoint.
 
     Returns:
-        The number of crops seen.
+        The checkpoint.
+
+    Raises:
+        CheckpointError: If a weight is no number any more, or the checkpoint cannot be written; the older ones are
+            untouched.
     """
+    if not all(bool(weights.isfinite().all()) for weights in state.unet.parameters()):
+        raise CheckpointError(
+            f"{folder}: not saved after {state.crops_seen} crops, the weights are no numbers any more. "
+            "Lower training.rate or set training.precision=no, then --resume from the last checkpoint."
+        )
     tensors = {
         "model": state.unet.state_dict(),
         "ema": state.ema.ema_model.state_dict(),
@@ -41,34 +74,70 @@ def save(folder: Path, state: TrainState) -> int:
         "architecture": state.architecture.as_json(),
         "ema_step": int(state.ema.step),
         "versions": versions(),
+        "recipe": dict(recipe),
     }
-    save_checkpoint(folder / f"checkpoint-{state.crops_seen:09d}", tensors, details)
-    prune(folder, keep=2)
-    return state.crops_seen
+    path = folder / f"checkpoint-{state.crops_seen:09d}"
+    save_checkpoint(path, tensors, details)
+    return path
 
 
-def prune(folder: Path, *, keep: int) -> None:
-    """Remove all but the newest checkpoints."""
-    for old in find_checkpoints(folder)[keep:]:
-        shutil.rmtree(old)
+def prune(folder: Path, *, keep: int, keep_every_crops: int = 0) -> None:
+    """Remove all but the newest checkpoints and the milestones.
+
+    Args:
+        folder: The run's ``ddpm`` folder.
+        keep: How many of the newest are kept.
+        keep_every_crops: The first checkpoint at or after each multiple is a milestone; 0 for none.
+    """
+    checkpoints = find_checkpoints(folder)
+    kept, passed = set(checkpoints[:keep]), 0
+    for path in reversed(checkpoints):
+        multiples = crops_seen_of(path) // keep_every_crops if keep_every_crops else 0
+        if multiples > passed:
+            kept.add(path)
+            passed = multiples
+    for path in checkpoints:
+        if path not in kept:
+            shutil.rmtree(path)
 
 
-def resume(folder: Path, state: TrainState) -> Path | None:
-    """Put the newest checkpoint of a folder into the state.
+def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]) -> Checkpoint | None:
+    """Put the newest whole checkpoint of a folder into the state.
+
+    Args:
+        folder: The run's ``ddpm`` folder.
+        state: Changed in place.
+        on_damaged: Told of each damaged checkpoint that was passed over.
 
     Returns:
         The checkpoint, or None if there is none (the state is then unchanged).
 
     Raises:
-        CheckpointError: If it is damaged or of another architecture.
+        CheckpointError: If the newest whole one is of another architecture, or all are damaged.
     """
     found = find_checkpoints(folder)
-    if not found:
-        return None
-    details = load_state(found[0])
-    check_same(Architecture.from_json(details["architecture"]), state.architecture, where=str(found[0]))
-    _restore(load_checkpoint(found[0]), state)
-    return found[0]
+    for path in found:
+        try:
+            checkpoint = load_checkpoint(path)
+        except DamagedError as error:
+            on_damaged(f"Passed over {path.name}: {error}")
+            continue
+        check_same(Architecture.from_json(checkpoint.state["architecture"]), state.architecture, where=str(path))
+        _restore(checkpoint, state)
+        return checkpoint
+    if found:
+        raise CheckpointError(f"{folder}: all {len(found)} checkpoints are damaged. Move them away to begin anew.")
+    return None
+
+
+def changed_values(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Compare what decides the weights in two recipes; gives sentences such as ``training.rate was 0.1, is 0.2``."""
+    return [
+        f"{section}.{key} was {found[section][key]}, is {value}"
+        for section in DECISIVE
+        for key, value in wanted.get(section, {}).items()
+        if key not in FREE and key in found.get(section, {}) and found[section][key] != value
+    ]
 
 
 def _restore(checkpoint: Checkpoint, state: TrainState) -> None:

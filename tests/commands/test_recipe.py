@@ -43,7 +43,7 @@ def test_explain_shows_every_key_with_default_and_meaning(cytoseg: CytosegComman
         if len(cells := [cell.strip() for cell in line.strip("│").split("│")]) == 3
     }
     assert rows["name"][0] == "(required)"
-    assert rows["training.batch"] == ["16", "Crops per step."]
+    assert rows["training.batch"] == ["16", "Crops per step, over all GPUs."]
     assert rows["diffusion.dim_mults"][0] == "1, 2, 4, 8"
     assert rows["slides.background.rule"][0] == "otsu"
     assert all(meaning for key, (_, meaning) in rows.items() if key)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cytoseg.diffusion.train import TrainSettings
+from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.unet import Architecture
 
 
@@ -39,6 +39,7 @@ def make_settings() -> Callable[..., TrainSettings]:
         values: dict[str, Any] = {
             "crops": 40,
             "batch": 4,
+            "micro_batch": 4,
             "size_px": 16,
             "rate": 1e-3,
             "rate_schedule": "cosine",
@@ -48,6 +49,8 @@ def make_settings() -> Callable[..., TrainSettings]:
             "precision": "no",
             "seed": 3,
             "checkpoint_crops": 1000,
+            "keep": 2,
+            "keep_every": 0,
             "workers": 0,
         }
         return TrainSettings(**(values | changes))

@@ -1,15 +1,20 @@
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from monai.networks.schedulers import DDIMScheduler
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 
-from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
+from cytoseg.devices import generator_for
+from cytoseg.diffusion.sample import ddim, ddpm, noise_of, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import Architecture, build_diffusion, build_unet
 
 OBJECTIVES = {"pred_noise": "epsilon", "pred_x0": "sample", "pred_v": "v_prediction"}
+
+
+SHORT = Architecture(dim=8, dim_mults=(1, 2), timesteps=50, schedule="linear", objective="pred_noise")
 
 
 class Painter(nn.Module):
@@ -45,6 +50,86 @@ def test_ddim_equals_monai_s(objective: str) -> None:
     ours = ddim(Painter(bars, objective), noise, alpha_bars=bars, objective=objective, steps=1000)
     theirs = _monai_ddim(Painter(bars, objective), noise, objective)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+class Bounded(nn.Module):
+    """A small U-Net whose x0 lies within +-reach, whatever it is asked to predict."""
+
+    def __init__(self, alpha_bars: Tensor, objective: str, *, reach: float) -> None:
+        super().__init__()
+        self._unet, self._bars, self._objective, self._reach = build_unet(SHORT).eval(), alpha_bars, objective, reach
+
+    def forward(self, xt: Tensor, t: Tensor) -> Tensor:
+        signal, noise = float(self._bars[t[0]].sqrt()), float((1 - self._bars[t[0]]).sqrt())
+        x0 = self._reach * torch.tanh(3 * self._unet(xt, t))
+        eps = (xt - signal * x0) / noise
+        return {"pred_noise": eps, "pred_x0": x0, "pred_v": signal * eps - noise * x0}[self._objective]
+
+
+def _respaced(scheduler: Any, alpha_bars: Tensor) -> Any:
+    """Make a scheduler of MONAI's walk through these alpha_bars, of which it has as many as timesteps."""
+    before = torch.cat([torch.ones(1), alpha_bars[:-1].float()])
+    scheduler.alphas_cumprod = alpha_bars.float()
+    scheduler.alphas = scheduler.alphas_cumprod / before
+    scheduler.betas = 1 - scheduler.alphas
+    scheduler.set_timesteps(len(alpha_bars))
+    return scheduler
+
+
+STEPS_13 = [49, 45, 41, 37, 33, 29, 24, 20, 16, 12, 8, 4, 0]
+"""13 timesteps evenly from 49 to 0, written out."""
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_ddim_in_few_steps_equals_monai_s(objective: str) -> None:
+    bars = alpha_bar("linear", 50)
+    network, noise = Bounded(bars, objective, reach=0.9), starting_noise(3, 2, size_px=8)
+    scheduler = DDIMScheduler(13, clip_sample=False, prediction_type=OBJECTIVES[objective])
+    scheduler = _respaced(scheduler, bars[STEPS_13[::-1]])
+    xt = noise
+    for index, t in zip(range(12, -1, -1), STEPS_13, strict=True):
+        xt, _ = scheduler.step(network(xt, torch.full((2,), t)), index, xt)
+    ours = ddim(network, noise, alpha_bars=bars, objective=objective, steps=13)
+    assert xt.std() > 0.1
+    torch.testing.assert_close(ours, xt, rtol=0, atol=1e-5)
+
+
+def _monai_ddpm(scheduler: Any, unet: nn.Module, times: list[int], *, seed: int, number: int) -> Tensor:
+    """Draw one sample: MONAI takes the noise of each step from the generator that it is given."""
+    generator = generator_for(seed, number, what="sample")
+    xt = torch.randn(1, 3, 8, 8, generator=generator)
+    for index, t in zip(range(len(times) - 1, -1, -1), times, strict=True):
+        xt, _ = scheduler.step(unet(xt, torch.full((1,), t)), index, xt, generator=generator)
+    return xt
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_ddpm_equals_monai_s(objective: str) -> None:
+    bars = alpha_bar("linear", 50)
+    network = Bounded(bars, objective, reach=1.2)  # so that some values are clipped and most are not
+    scheduler = DDPMScheduler(
+        50, "linear_beta", beta_start=0.002, beta_end=0.4, prediction_type=OBJECTIVES[objective], clip_sample=True
+    )
+    theirs = torch.cat([_monai_ddpm(scheduler, network, list(range(49, -1, -1)), seed=3, number=i) for i in range(2)])
+    ours = ddpm(network, noise_of(3, range(2), size_px=8), alpha_bars=bars, objective=objective, steps=50)
+    assert 0.01 < (ours.abs() == 1).float().mean() < 0.9
+    # MONAI rounds its coefficients to float32: the last one, which is 1, comes out as 1.0000129.
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=3e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_ddpm_in_few_steps_equals_monai_s(objective: str) -> None:
+    bars = alpha_bar("linear", 50)
+    network = Bounded(bars, objective, reach=1.2)
+    scheduler = DDPMScheduler(13, prediction_type=OBJECTIVES[objective], clip_sample=True)
+    scheduler = _respaced(scheduler, bars[STEPS_13[::-1]])
+    theirs = torch.cat([_monai_ddpm(scheduler, network, STEPS_13, seed=4, number=i) for i in range(2)])
+    ours = ddpm(network, noise_of(4, range(2), size_px=8), alpha_bars=bars, objective=objective, steps=13)
+    assert 0.01 < (ours.abs() == 1).float().mean() < 0.9
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=3e-5)
 
 
 def test_timesteps_run_evenly_from_the_last_to_the_first() -> None:
@@ -88,6 +173,57 @@ def test_noise_of_a_sample_depends_on_seed_and_number_only() -> None:
     assert torch.equal(starting_noise(5, 2, size_px=4), three[:2])
     assert not torch.equal(three[0], three[1])
     assert not torch.equal(starting_noise(6, 1, size_px=4)[0], three[0])
+
+
+def test_noise_of_every_step_depends_on_seed_and_number_only() -> None:
+    together, alone = noise_of(5, [0, 4, 9], size_px=4), noise_of(5, [4], size_px=4)
+    first, second = next(together), next(together)
+    assert torch.equal(first[[0]], starting_noise(5, 1, size_px=4))
+    assert torch.equal(next(alone)[0], first[1])
+    assert torch.equal(next(alone)[0], second[1])
+    assert not torch.equal(first, second)
+
+
+def test_ddpm_samples_do_not_depend_on_their_neighbours(tiny: Architecture) -> None:
+    unet, bars = build_unet(tiny).eval(), alpha_bar("cosine", 10)
+
+    def draw(*numbers: int) -> Tensor:
+        return ddpm(unet, noise_of(0, numbers, size_px=8), alpha_bars=bars, objective="pred_noise", steps=10)
+
+    torch.testing.assert_close(torch.cat([draw(i) for i in (0, 1, 7)]), draw(0, 1, 7), rtol=0, atol=1e-5)
+
+
+def test_ddpm_adds_no_noise_at_the_end() -> None:
+    bars, asked, told = alpha_bar("linear", 100), 0, list[int]()
+
+    def noises() -> Iterator[Tensor]:
+        nonlocal asked
+        for noise in noise_of(0, [0], size_px=4):
+            asked += 1
+            yield noise
+
+    network = Painter(bars, "pred_x0")
+    ddpm(network, noises(), alpha_bars=bars, objective="pred_x0", steps=3, on_step=told.append)
+    assert network.asked == [99, 50, 0]
+    assert (asked, told) == (3, [1, 2, 3])  # where it starts and two steps
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_an_output_that_is_not_finite_is_not_clipped_into_a_picture(sampler: str, bad: float) -> None:
+    bars = alpha_bar("linear", 100)
+
+    class Breaks(nn.Module):
+        def forward(self, xt: Tensor, t: Tensor) -> Tensor:
+            output = torch.zeros_like(xt)
+            output[1] = bad if t[0] == 99 else xt[1]
+            return output
+
+    how: dict[str, Any] = {"alpha_bars": bars, "objective": "pred_noise", "steps": 3}
+    noises = noise_of(0, range(2), size_px=4)
+    drawn = ddim(Breaks(), next(noises), **how) if sampler == "ddim" else ddpm(Breaks(), noises, **how)
+    assert drawn[0].isfinite().all()
+    assert drawn[1].isnan().all()
 
 
 def test_samples_do_not_depend_on_their_neighbours(tiny: Architecture) -> None:

@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cytoseg.checkpoints import find_checkpoints, load_state
-from cytoseg.diffusion.state import TrainState, load_backbone, prune, resume, save
-from cytoseg.diffusion.train import TrainSettings, new_state
+from cytoseg.checkpoints import load_state
+from cytoseg.diffusion.settings import TrainSettings
+from cytoseg.diffusion.state import TrainState, changed_values, load_backbone, prune, resume, save
+from cytoseg.diffusion.steps import new_state
 from cytoseg.diffusion.unet import Architecture
 from cytoseg.errors import CheckpointError
+
+RECIPE = {"training": {"rate": 0.1, "crops": 40}, "crops": {"size_px": 16}}
 
 
 @pytest.fixture
@@ -28,9 +31,11 @@ def state(tiny: Architecture, make_settings: Callable[..., TrainSettings]) -> Tr
 def test_what_is_saved_is_resumed_bit_by_bit(
     tmp_path: Path, state: TrainState, tiny: Architecture, make_settings: Callable[..., TrainSettings]
 ) -> None:
-    assert save(tmp_path, state) == 8
+    assert save(tmp_path, state, recipe=RECIPE) == tmp_path / "checkpoint-000000008"
     fresh = new_state(tiny, make_settings(seed=9))
-    assert resume(tmp_path, fresh) == tmp_path / "checkpoint-000000008"
+    resumed = resume(tmp_path, fresh, on_damaged=pytest.fail)
+    assert resumed is not None
+    assert resumed.state["recipe"] == RECIPE
     assert fresh.crops_seen == 8
     assert int(fresh.ema.step) == 2
     for a, b in ((fresh.unet, state.unet), (fresh.ema.ema_model, state.ema.ema_model)):
@@ -42,22 +47,72 @@ def test_what_is_saved_is_resumed_bit_by_bit(
 
 def test_without_a_checkpoint_the_state_is_unchanged(tmp_path: Path, state: TrainState) -> None:
     before = {name: weights.clone() for name, weights in state.unet.state_dict().items()}
-    assert resume(tmp_path, state) is None
+    assert resume(tmp_path, state, on_damaged=pytest.fail) is None
     assert state.crops_seen == 8
     torch.testing.assert_close(dict(state.unet.state_dict()), before, rtol=0, atol=0)
 
 
-def test_the_newest_two_checkpoints_are_kept(tmp_path: Path, state: TrainState) -> None:
+def _names(folder: Path) -> list[int]:
+    return sorted(int(p.name.split("-")[1]) for p in folder.iterdir())
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path: Path, state: TrainState) -> None:
     for crops_seen in (8, 1200, 90):
         state.crops_seen = crops_seen
-        save(tmp_path, state)
-    assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-000001200", "checkpoint-000000090"]
+        save(tmp_path, state, recipe=RECIPE)
+    prune(tmp_path, keep=2)
+    assert _names(tmp_path) == [90, 1200]
     prune(tmp_path, keep=1)
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-000001200"]
+    assert _names(tmp_path) == [1200]
+
+
+def test_milestones_are_kept_for_good(tmp_path: Path) -> None:
+    for crops_seen in range(96, 1300, 100):  # each time a little before or after a round number
+        (tmp_path / f"checkpoint-{crops_seen:09d}").mkdir()
+        prune(tmp_path, keep=2, keep_every_crops=500)
+    assert _names(tmp_path) == [596, 1096, 1196, 1296]
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path, state: TrainState) -> None:
+    next(state.unet.parameters()).data[0] = float("nan")
+    with pytest.raises(CheckpointError, match=r"not saved after 8 crops, the weights are no numbers"):
+        save(tmp_path, state, recipe=RECIPE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "state cut", "state missing"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, state: TrainState, damage: str) -> None:
+    save(tmp_path, state, recipe=RECIPE)
+    state.crops_seen = 12
+    newest = save(tmp_path, state, recipe=RECIPE)
+    file = newest / ("state.json" if "state" in damage else "optimiser.safetensors")
+    if "cut" in damage:
+        file.write_bytes(file.read_bytes()[:-9])
+    else:
+        file.unlink()
+    notes = list[str]()
+    resumed = resume(tmp_path, state, on_damaged=notes.append)
+    assert resumed is not None
+    assert state.crops_seen == resumed.state["crops_seen"] == 8
+    assert len(notes) == 1
+    assert notes[0].startswith("Passed over checkpoint-000000012: ")
+
+
+def test_when_all_are_damaged_nothing_begins_anew_unasked(tmp_path: Path, state: TrainState) -> None:
+    (save(tmp_path, state, recipe=RECIPE) / "ema.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"all 1 checkpoints are damaged\. Move them away"):
+        resume(tmp_path, state, on_damaged=lambda _: None)
+
+
+def test_what_decides_the_weights_is_compared() -> None:
+    changed = {"training": {"rate": 0.2, "crops": 80}, "crops": {"size_px": 16}, "name": "other"}
+    assert changed_values(RECIPE, changed) == ["training.rate was 0.1, is 0.2"]
+    assert changed_values(RECIPE, RECIPE) == []
+    assert changed_values({}, changed) == []
 
 
 def test_a_checkpoint_says_what_it_is(tmp_path: Path, state: TrainState, tiny: Architecture) -> None:
-    save(tmp_path, state)
+    save(tmp_path, state, recipe=RECIPE)
     details = load_state(tmp_path / "checkpoint-000000008")
     assert details["crops_seen"] == 8
     assert Architecture.from_json(details["architecture"]) == tiny
@@ -68,14 +123,14 @@ def test_a_checkpoint_says_what_it_is(tmp_path: Path, state: TrainState, tiny: A
 def test_another_architecture_is_not_resumed(
     tmp_path: Path, state: TrainState, tiny: Architecture, make_settings: Callable[..., TrainSettings]
 ) -> None:
-    save(tmp_path, state)
+    save(tmp_path, state, recipe=RECIPE)
     other = new_state(dataclasses.replace(tiny, dim=16), make_settings())
     with pytest.raises(CheckpointError, match=r"checkpoint-000000008: .*\(dim 8 there, 16 in the recipe\)"):
-        resume(tmp_path, other)
+        resume(tmp_path, other, on_damaged=pytest.fail)
 
 
 def test_the_backbone_has_the_averaged_weights(tmp_path: Path, state: TrainState, tiny: Architecture) -> None:
-    save(tmp_path, state)
+    save(tmp_path, state, recipe=RECIPE)
     unet, architecture, origin = load_backbone(tmp_path, tiny)
     assert architecture == tiny
     assert not unet.training
@@ -85,7 +140,7 @@ def test_the_backbone_has_the_averaged_weights(tmp_path: Path, state: TrainState
 
 
 def test_a_backbone_of_any_architecture_can_be_taken(tmp_path: Path, state: TrainState, tiny: Architecture) -> None:
-    save(tmp_path, state)
+    save(tmp_path, state, recipe=RECIPE)
     assert load_backbone(tmp_path)[1] == tiny
     with pytest.raises(CheckpointError, match=r"another architecture \(timesteps 10 there, 20 in the recipe\)"):
         load_backbone(tmp_path, dataclasses.replace(tiny, timesteps=20))

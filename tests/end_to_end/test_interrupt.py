@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,8 +27,10 @@ def outcomes(home: Path) -> list[str]:
 
 
 @pytest.fixture
-def press_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+def press_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Press Ctrl-C when a progress bar moves for the n-th time."""
+    # A shell starts its background jobs deaf to Ctrl-C, and with them a suite that runs there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def arm(n: int) -> None:
         moves = iter(range(1, n + 1))
@@ -44,7 +46,8 @@ def press_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.setattr(Bar, "at", wrap(Bar.at))
         monkeypatch.setattr(Bar, "of", wrap(Bar.of))
 
-    return arm
+    yield arm
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(

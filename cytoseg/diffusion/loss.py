@@ -1,0 +1,142 @@
+"""The loss of each crop, what is logged of it, and when it says that a training has gone wrong."""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from cytoseg.errors import CytosegError
+
+BUCKETS = 10
+"""The timesteps are logged in this many equal ranges: a mean over all of them hides which noise is learnt."""
+
+WATCHED_STEPS = 50
+EXPLODED = 3.0
+"""A network that has learnt nothing scores about 1; a mean of 3 over the watched steps is no bad luck any more."""
+
+
+def crop_losses(diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    """Compute the training loss of each crop.
+
+    The same as the package's ``p_losses``, which gives only the mean over the batch.
+
+    Args:
+        diffusion: From ``build_diffusion``.
+        x0: (N, 3, H, W) float32 in [-1, 1].
+        t: (N,) int64 timesteps.
+        eps: (N, 3, H, W) standard normal.
+
+    Returns:
+        (N,) float32: mean squared error on what the network predicts, weighted as the objective asks.
+
+    Source: Ho et al., Denoising Diffusion Probabilistic Models, NeurIPS 2020, equation 14.
+    """
+    process = cast(Any, diffusion)
+    predicted = process.model(process.q_sample(x0, t, noise=eps), t, None)
+    targets: dict[str, Callable[[], Tensor]] = {
+        "pred_noise": lambda: eps,
+        "pred_x0": lambda: x0,
+        "pred_v": lambda: process.predict_v(x0, t, eps),
+    }
+    error = F.mse_loss(predicted.float(), targets[process.objective](), reduction="none")
+    per_crop: Tensor = error.flatten(1).mean(1) * process.loss_weight[t]
+    return per_crop
+
+
+@dataclass(frozen=True)
+class LossReading:
+    """Losses of the crops of a few steps, of all processes, in the order of the crops.
+
+    Attributes:
+        numbers: (N,) int64 crop numbers.
+        t: (N,) int64 timesteps.
+        losses: (N,) float32.
+    """
+
+    numbers: Tensor
+    t: Tensor
+    losses: Tensor
+
+    @property
+    def mean(self) -> float:
+        """The mean loss."""
+        return float(self.losses.mean())
+
+    def by_timestep(self, timesteps: int) -> dict[str, float]:
+        """Average over ranges of timesteps, such as ``{"0-99": 0.12}``; a range without a crop is left out."""
+        width = -(-timesteps // BUCKETS)
+        buckets = torch.div(self.t, width, rounding_mode="floor")
+        return {
+            f"{b * width}-{min((b + 1) * width, timesteps) - 1}": round(float(self.losses[buckets == b].mean()), 6)
+            for b in sorted(set(buckets.tolist()))
+        }
+
+
+class LossWindow:
+    """Keeps the losses on the device for a few steps, so that a GPU need not be waited for at each.
+
+    Args:
+        accelerator: Collects them from all processes.
+        every: Steps between two readings.
+    """
+
+    def __init__(self, accelerator: Accelerator, *, every: int) -> None:
+        self._accelerator, self._every = accelerator, every
+        self._kept: list[Tensor] = []
+
+    def add(self, numbers: Tensor, t: Tensor, losses: Tensor) -> None:
+        """Keep the (N,) losses of one step of this process."""
+        self._kept.append(torch.stack([numbers.double(), t.double(), losses.detach().double()]))
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to read."""
+        return len(self._kept) >= self._every
+
+    def read(self) -> LossReading:
+        """Collect the losses since the last reading from all processes; all must call it at the same step."""
+        kept = torch.cat(self._kept, dim=1).T.contiguous()
+        self._kept = []
+        table = cast(Tensor, self._accelerator.gather(kept)).cpu()
+        table = table[table[:, 0].argsort()]
+        return LossReading(table[:, 0].long(), table[:, 1].long(), table[:, 2].float())
+
+
+class LossGuard:
+    """Stops a training whose loss is no number, or has exploded."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=WATCHED_STEPS)
+
+    def check(self, reading: LossReading) -> None:
+        """Look at a reading.
+
+        Raises:
+            CytosegError: If a loss is not finite (names the crop), or their mean shows that nothing is learnt any more.
+        """
+        broken = (~reading.losses.isfinite()).nonzero().flatten()
+        if len(broken):
+            first = int(broken[0])
+            raise _gone_wrong(
+                f"the loss is {float(reading.losses[first])} at crop {int(reading.numbers[first])}, "
+                f"t = {int(reading.t[first])}"
+            )
+        self._recent.append(reading.mean)
+        mean = math.fsum(self._recent) / len(self._recent)
+        if len(self._recent) == WATCHED_STEPS and mean > EXPLODED:
+            raise _gone_wrong(
+                f"the loss has exploded: {mean:.1f} on average up to crop {int(reading.numbers[-1])}, "
+                "where 1 is a network that knows nothing"
+            )
+
+
+def _gone_wrong(what: str) -> CytosegError:
+    return CytosegError(
+        f"train-ddpm: {what}. Lower training.rate or set training.precision=no, then --resume from the last checkpoint."
+    )

@@ -1,0 +1,71 @@
+"""How to train the diffusion model."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cytoseg.diffusion.unet import Architecture
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train.
+
+    Attributes:
+        crops: Length of the training, in crops seen.
+        batch: Crops per step, over all processes.
+        micro_batch: Most crops that one process takes at once; more are taken in turns and their gradients added.
+        size_px: Side of a crop.
+        rate: Highest learning rate of Adam.
+        rate_schedule: ``constant``, or ``cosine`` down to a tenth at the end.
+        warmup_crops: Crops over which the rate rises from 0.
+        ema_decay: Decay per step of the averaged weights, reached after a warm-up.
+        clip_norm: Largest gradient norm.
+        precision: ``no`` (fp32) or ``bf16``.
+        seed: Of crops, timesteps, noise and first weights.
+        checkpoint_crops: Crops between two checkpoints.
+        keep: Newest checkpoints that are kept.
+        keep_every: Every so many checkpoints one is kept for good; 0 for none.
+        workers: Processes that read crops, for each that trains; 0 reads in the training process.
+    """
+
+    crops: int
+    batch: int
+    micro_batch: int
+    size_px: int
+    rate: float
+    rate_schedule: str
+    warmup_crops: int
+    ema_decay: float
+    clip_norm: float
+    precision: str
+    seed: int
+    checkpoint_crops: int
+    keep: int
+    keep_every: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What is trained and how.
+
+    Attributes:
+        architecture: Of the network.
+        settings: How to train.
+        recipe: The whole recipe as JSON holds it, kept in every checkpoint.
+    """
+
+    architecture: Architecture
+    settings: TrainSettings
+    recipe: Mapping[str, Any]
+
+
+def rate_at(crops_seen: int, settings: TrainSettings) -> float:
+    """Compute the learning rate after ``crops_seen`` crops: linear warm-up, then constant or cosine."""
+    warm = min(1.0, (crops_seen + settings.batch) / settings.warmup_crops) if settings.warmup_crops else 1.0
+    if settings.rate_schedule == "constant":
+        return settings.rate * warm
+    done = min(1.0, crops_seen / settings.crops)
+    return settings.rate * warm * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * done)))

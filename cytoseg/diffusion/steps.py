@@ -1,0 +1,171 @@
+"""The steps of the training: crops shared out among processes, noise, gradients, averaged weights."""
+
+import contextlib
+import datetime
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from ema_pytorch import EMA
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from cytoseg.devices import generator_for
+from cytoseg.diffusion.loss import LossGuard, LossReading, LossWindow, crop_losses
+from cytoseg.diffusion.settings import TrainSettings, rate_at
+from cytoseg.diffusion.state import TrainState
+from cytoseg.diffusion.unet import Architecture, build_diffusion, build_unet
+from cytoseg.errors import CytosegError, RecipeError
+
+GPU_STEPS_A_READING = 20
+"""Reading a loss waits for the GPU; on the CPU there is nothing to wait for."""
+
+PATIENCE = datetime.timedelta(minutes=30)
+"""How long the other processes wait for one that saves or draws samples before they give up."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step tells its caller.
+
+    Attributes:
+        crops_seen: After it.
+        rate: The learning rate it used.
+        reading: Losses since the last reading; None at steps that do not read them.
+    """
+
+    crops_seen: int
+    rate: float
+    reading: LossReading | None
+
+
+def new_state(architecture: Architecture, settings: TrainSettings) -> TrainState:
+    """Make network, averaged copy and optimiser from the seed, nothing seen yet."""
+    unet = build_unet(architecture, seed=settings.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
+    ema = EMA(unet, beta=settings.ema_decay, update_after_step=0, update_every=1, include_online_model=False)
+    optimiser = torch.optim.Adam(unet.parameters(), lr=settings.rate, betas=(0.9, 0.99))
+    return TrainState(architecture, unet, ema, optimiser, crops_seen=0)
+
+
+def draw_noise(numbers: Tensor, *, settings: TrainSettings, timesteps: int) -> tuple[Tensor, Tensor]:
+    """Draw timestep and noise of crops, each from (seed, its number) only.
+
+    Args:
+        numbers: (N,) int64 crop numbers.
+        settings: Gives the seed and the size.
+        timesteps: T.
+
+    Returns:
+        t (N,) int64 and eps (N, 3, size, size) float32, on the CPU.
+    """
+    ts, noises = [], []
+    for number in numbers.tolist():
+        generator = generator_for(settings.seed, number, what="noise")
+        ts.append(torch.randint(timesteps, (1,), generator=generator))
+        noises.append(torch.randn(3, settings.size_px, settings.size_px, generator=generator))
+    return torch.cat(ts), torch.stack(noises)
+
+
+def new_accelerator(settings: TrainSettings, device: torch.device) -> Accelerator:
+    """Bring device, precision and the other processes, if torchrun or accelerate started several."""
+    # Of a 1x1 kernel in channels-last order the strides are a matter of taste, on which torch and DDP differ.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    return Accelerator(
+        mixed_precision=settings.precision,
+        cpu=device.type == "cpu",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
+
+
+def train_steps(
+    state: TrainState, crops: Dataset[Tensor], *, settings: TrainSettings, accelerator: Accelerator
+) -> Iterator[StepReport]:
+    """Train on the crops in order, yielding after every step; the state is consistent at each yield.
+
+    Process r of n takes the crops of each step whose place is r modulo n, so that all of them together see what one
+    process would see; their gradients are averaged.
+
+    Args:
+        state: From ``new_state`` or ``resume``; changed in place.
+        crops: From number ``state.crops_seen`` on.
+        settings: How to train.
+        accelerator: Brings device, precision and other processes.
+
+    Raises:
+        RecipeError: If the crops of a step cannot be shared out evenly among the processes.
+        CytosegError: If the loss is no longer a number, or explodes.
+    """
+    diffusion = build_diffusion(state.unet, state.architecture, size_px=settings.size_px).to(accelerator.device)
+    model, optimiser = accelerator.prepare(state.unet, state.optimiser)
+    diffusion.model = model
+    state.ema.to(accelerator.device)
+    on_cpu = accelerator.device.type == "cpu"
+    window, guard = LossWindow(accelerator, every=1 if on_cpu else GPU_STEPS_A_READING), LossGuard()
+    model.train()
+    for numbers, x0 in _share(crops, state.crops_seen, settings=settings, accelerator=accelerator):
+        rate = rate_at(state.crops_seen, settings)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        t, losses = _backward(diffusion, numbers, x0, settings=settings, accelerator=accelerator)
+        window.add(numbers.to(t), t, losses)
+        reading = window.read() if window.due else None
+        if reading is not None:
+            guard.check(reading)
+        accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        optimiser.step()
+        optimiser.zero_grad()
+        state.ema.update()
+        state.crops_seen += len(numbers) * accelerator.num_processes
+        yield StepReport(state.crops_seen, rate, reading)
+
+
+def _share(
+    crops: Dataset[Tensor], first: int, *, settings: TrainSettings, accelerator: Accelerator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield this process's crops of each step: their (N,) numbers and the (N, 3, H, W) crops."""
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    count = len(crops)  # type: ignore[arg-type] # Dataset has no length for mypy
+    if settings.batch % processes or count % processes:
+        raise RecipeError(
+            f"training.batch={settings.batch} and the {count} crops to go must be multiples of the number of "
+            f"processes, {processes}. Change training.batch or training.crops, or start fewer processes."
+        )
+    mine = Subset(crops, range(rank, count, processes))
+    on_gpu = accelerator.device.type == "cuda"
+    loader = DataLoader(mine, batch_size=settings.batch // processes, num_workers=settings.workers, pin_memory=on_gpu)
+    done = 0
+    for x0 in _in_one_line(loader):
+        yield first + rank + processes * torch.arange(done, done + len(x0)), x0
+        done += len(x0)
+
+
+def _in_one_line(loader: DataLoader[Tensor]) -> Iterator[Tensor]:
+    """Pass the batches on; an error that a reading process wraps in its trace becomes the one line it was."""
+    try:
+        yield from loader
+    except CytosegError as error:
+        name = f"{type(error).__module__}.{type(error).__qualname__}: "
+        raise type(error)(str(error).strip().rpartition(name)[2]) from error
+
+
+def _backward(
+    diffusion: nn.Module, numbers: Tensor, x0: Tensor, *, settings: TrainSettings, accelerator: Accelerator
+) -> tuple[Tensor, Tensor]:
+    """Add up the gradients of one step; gives the (N,) timesteps and losses of its crops."""
+    t, eps = draw_noise(numbers, settings=settings, timesteps=cast(Any, diffusion).num_timesteps)
+    losses = []
+    parts = list(zip(*(torch.split(tensor, settings.micro_batch) for tensor in (x0, t, eps)), strict=True))
+    for number, part in enumerate(parts, start=1):
+        x0_part, t_part, eps_part = (tensor.to(accelerator.device, non_blocking=True) for tensor in part)
+        last = number == len(parts)
+        # Gradients travel between processes once a step, with the last part.
+        with contextlib.nullcontext() if last else accelerator.no_sync(cast(nn.Module, diffusion.model)):
+            loss = crop_losses(diffusion, x0_part.contiguous(memory_format=torch.channels_last), t_part, eps_part)
+            accelerator.backward(loss.sum() / len(x0))
+        losses.append(loss.detach())
+    return t.to(accelerator.device), torch.cat(losses)

@@ -1,0 +1,119 @@
+"""One training by two processes, and one that is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import Result
+
+Start = Callable[..., "subprocess.Popen[str]"]
+SOURCES = Path(__file__).parents[2]
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "cytoseg")
+
+
+@pytest.fixture
+def start_two(home: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start a command as two processes under torchrun."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str) -> "subprocess.Popen[str]":
+        environment = {**os.environ, "PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([*TORCHRUN, *arguments], cwd=home, env=environment, text=True, **pipes)  # type: ignore[call-overload] # mypy cannot see through the stars
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.terminate()
+        process.communicate()
+
+
+def weights(folder: Path, crops_seen: int, group: str) -> dict[str, torch.Tensor]:
+    return load_file(folder / "ddpm" / f"checkpoint-{crops_seen:09d}" / f"{group}.safetensors")
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "ddpm" / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_come_to_the_same_weights_as_one(
+    home: Path, start_two: Start, cytoseg: Callable[..., Result]
+) -> None:
+    alone = cytoseg("train-ddpm", "tiny.yaml", "folder=alone", "training.micro_batch=3")
+    assert alone.exit_code == 0, alone.output
+    output, _ = start_two("train-ddpm", "tiny.yaml", "folder=two").communicate(timeout=300)
+    assert "Trained on 24 crops" in output, output
+    assert output.count("Trained on") == 1
+    assert [row["crops_seen"] for row in rows(home / "two")] == [8, 16, 24]
+    for one, two in zip(rows(home / "alone"), rows(home / "two"), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    for group in ("model", "ema"):
+        # Sums in another order: an update of 1e-3 differs in its fifth digit, more where a gradient is almost zero.
+        torch.testing.assert_close(
+            weights(home / "two", 24, group), weights(home / "alone", 24, group), rtol=0, atol=1e-4
+        )
+    assert len(json.loads((home / "two" / "run.json").read_text())["commands"]) == 1
+
+
+@pytest.mark.slow
+def test_a_lost_process_ends_the_training_with_a_checkpoint(home: Path, start_two: Start) -> None:
+    process = start_two("train-ddpm", "tiny.yaml", "folder=two", "training.crops=80000")
+    log = home / "two" / "ddpm" / "metrics.jsonl"
+    until(lambda: log.exists() and log.read_text().count("\n") >= 3)
+    os.kill(of_rank(1, process.pid), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert "another process of this training has ended" in output
+    seen = rows(home / "two")[-1]["crops_seen"]
+    assert weights(home / "two", int(seen), "ema")
+    assert f"checkpoint-{seen:09d}. Start again with --resume." in output
+
+
+def of_rank(rank: int, parent: int) -> int:
+    """Find the process of a rank among the children of torchrun."""
+    for children in Path(f"/proc/{parent}/task").glob("*/children"):
+        for child in children.read_text().split():
+            if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                return int(child)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def until(there: Callable[[], bool], *, wait_s: float = 120) -> None:
+    end = time.monotonic() + wait_s
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_killed_and_resumed_is_bit_by_bit_as_if_nothing_had_happened(
+    home: Path, start: Start, cytoseg: Callable[..., Result]
+) -> None:
+    line = ("train-ddpm", "tiny.yaml", "folder=killed", "training.checkpoint_crops=16", "training.samples=0")
+    process = start(*line, "training.crops=80000")
+    log = home / "killed" / "ddpm" / "metrics.jsonl"
+    until(lambda: log.exists() and log.read_text().count("\n") >= 5)
+    process.kill()
+    process.communicate()
+    kept = max(int(p.name.removeprefix("checkpoint-")) for p in log.parent.glob("checkpoint-*"))
+    length = f"training.crops={kept + 24}"
+    resumed, whole = cytoseg(*line, length, "--resume"), cytoseg(*line, length, "folder=whole")
+    assert resumed.exit_code == whole.exit_code == 0, resumed.output + whole.output
+    for group in ("model", "ema", "optimiser"):
+        killed = weights(home / "killed", kept + 24, group)
+        torch.testing.assert_close(killed, weights(home / "whole", kept + 24, group), rtol=0, atol=0)
+    assert rows(home / "killed") == rows(home / "whole")
+
+
+def test_more_gpus_than_there_are(cytoseg: Callable[..., Result], home: Path) -> None:
+    refused = cytoseg("train-ddpm", "tiny.yaml", "--gpus", "99")
+    assert refused.exit_code == 2
+    assert refused.stderr == f"cytoseg: --gpus 99: this machine has {torch.cuda.device_count()}. Ask for fewer.\n"
+    assert not (home / "two").exists()
