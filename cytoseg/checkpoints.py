@@ -98,6 +98,11 @@ def _load_group(path: Path, sha256: str) -> dict[str, Tensor]:
     return tensors
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Say whether a folder is a checkpoint, whole or damaged."""
+    return (folder / _STATE).exists()
+
+
 def find_checkpoints(folder: Path) -> list[Path]:
     """List the checkpoints ``checkpoint-<crops seen>`` in a folder, newest (most crops) first."""
     return sorted(_numbered(folder), key=crops_seen_of, reverse=True)

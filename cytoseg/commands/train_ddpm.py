@@ -29,6 +29,7 @@ def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    init: Annotated[Path | None, typer.Option("--init", help="Start from the weights of another run's ddpm/.")] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Train on so many GPUs of this machine.")] = None,
 ) -> None:
     """Train the diffusion model on random crops of unlabelled slides.
@@ -38,11 +39,12 @@ def run(
     it with torchrun: torchrun --nnodes 2 --nproc-per-node 5 ... -m cytoseg train-ddpm RECIPE.
     """
     if gpus is not None and gpus > 1:
-        launch(["train-ddpm", recipe, *(overrides or []), *(["--resume"] if resume else [])], gpus=gpus)
+        options = [*(["--resume"] if resume else []), *(["--init", str(init)] if init else [])]
+        launch(["train-ddpm", recipe, *(overrides or []), *options], gpus=gpus)
         return
     with start_run(recipe, overrides, command="train-ddpm") as current:
         begin = time.perf_counter()
-        state, seen_before = _train(current, current.folder / "ddpm", go_on=resume)
+        state, seen_before = _train(current, current.folder / "ddpm", go_on=resume, init=init)
         current.entry["crops_seen"] = state.crops_seen
         current.entry["crops_trained"] = state.crops_seen - seen_before
         minutes = (time.perf_counter() - begin) / 60
@@ -104,7 +106,7 @@ def settings_of(recipe: Recipe) -> TrainSettings:
     )
 
 
-def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]:
+def _train(current: Run, folder: Path, *, go_on: bool, init: Path | None) -> tuple[TrainState, int]:
     """Train; gives the state at the end and the crops seen before."""
     recipe = current.recipe
     device = pick_device(recipe.training.device)
@@ -116,7 +118,7 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]
         with _shown(recipe, folder) as (on_step, first_step):
             state = train(
                 folder,
-                TrainPlan(recipe.architecture(), settings_of(recipe), recipe.model_dump(mode="json")),
+                TrainPlan(recipe.architecture(), settings_of(recipe), recipe.model_dump(mode="json"), init),
                 crops_from,
                 device=device,
                 go_on=go_on,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cytoseg.diffusion.unet import Architecture
@@ -55,11 +56,13 @@ class TrainPlan:
         architecture: Of the network.
         settings: How to train.
         recipe: The whole recipe as JSON holds it, kept in every checkpoint.
+        init: The ``ddpm`` folder or checkpoint whose averaged weights a new training starts from; None for fresh ones.
     """
 
     architecture: Architecture
     settings: TrainSettings
     recipe: Mapping[str, Any]
+    init: Path | None = None
 
 
 def rate_at(crops_seen: int, settings: TrainSettings) -> float:

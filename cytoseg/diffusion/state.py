@@ -10,7 +10,14 @@ import torch
 from ema_pytorch import EMA
 from torch import Tensor, nn
 
-from cytoseg.checkpoints import Checkpoint, crops_seen_of, find_checkpoints, load_checkpoint, save_checkpoint
+from cytoseg.checkpoints import (
+    Checkpoint,
+    crops_seen_of,
+    find_checkpoints,
+    is_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from cytoseg.diffusion.unet import Architecture, build_unet, check_same
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.runs import versions
@@ -168,7 +175,7 @@ def load_backbone(
     """Load the averaged weights of the newest checkpoint, ready for features or samples.
 
     Args:
-        folder: The run's ``ddpm`` folder.
+        folder: The run's ``ddpm`` folder, or one checkpoint.
         wanted: The recipe's architecture, or None to take whatever is there.
 
     Returns:
@@ -177,7 +184,7 @@ def load_backbone(
     Raises:
         CheckpointError: If there is none, or it is damaged or of another architecture.
     """
-    found = find_checkpoints(folder)
+    found = [folder] if is_checkpoint(folder) else find_checkpoints(folder)
     if not found:
         raise CheckpointError(f"{folder}: no checkpoint yet. Run `cytoseg train-ddpm` with this recipe first.")
     checkpoint = load_checkpoint(found[0])

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from cytoseg.checkpoints import find_checkpoints
 from cytoseg.diffusion.settings import TrainPlan
-from cytoseg.diffusion.state import TrainState, changed_values, prune, resume, save
+from cytoseg.diffusion.state import TrainState, changed_values, load_backbone, prune, resume, save
 from cytoseg.diffusion.steps import StepReport, new_accelerator, new_state, train_steps
 from cytoseg.errors import CheckpointError, CytosegError, SlideError
 from cytoseg.runs import MetricsLog, finish_step_on_interrupt
@@ -98,6 +98,11 @@ def _start(folder: Path, plan: TrainPlan, *, go_on: bool, on_note: Callable[[str
         changes = changed_values(resumed.state.get("recipe", {}), plan.recipe)
         if changes:
             on_note(f"The recipe has changed since crop {state.crops_seen}: {'; '.join(changes)}. Going on with it.")
+    elif plan.init is not None:
+        unet, _, origin = load_backbone(plan.init, plan.architecture)
+        state.unet.load_state_dict(unet.state_dict())
+        state.ema.ema_model.load_state_dict(unet.state_dict())
+        on_note(f"Starting from {plan.init}, trained on {origin['crops_seen']} crops.")
     return state
 
 

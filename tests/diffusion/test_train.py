@@ -34,9 +34,10 @@ def train_tiny(tiny: Architecture, make_settings: Settings, random_crops: Crops)
     def run(
         folder: Path, *, go_on: bool = False, on_step: Any = lambda _: None, watch: Watch | None = None, **changes: Any
     ) -> TrainState:
+        init, architecture = changes.pop("init", None), changes.pop("architecture", tiny)
         settings = make_settings(**changes)
         crops_from = lambda first: random_crops(first, settings.crops)  # noqa: E731 - an argument with a name
-        plan = TrainPlan(tiny, settings, {"training": dataclasses.asdict(settings)})
+        plan = TrainPlan(architecture, settings, {"training": dataclasses.asdict(settings)}, init)
         return train(folder, plan, crops_from, device=CPU, go_on=go_on, watch=watch or Watch(on_step))
 
     return run
@@ -224,3 +225,24 @@ def test_a_slide_lost_on_the_way_loses_no_step(
     with pytest.raises(SlideError, match=r"a\.tif: cannot be read\."):
         train(tmp_path, plan, lambda first: LostSlide(random_crops(first)), device=CPU, go_on=False)
     assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-000000008"]
+
+
+def test_a_training_starts_from_the_averaged_weights_of_another(
+    tmp_path: Path, train_tiny: Train, whole: Whole
+) -> None:
+    train_tiny(tmp_path / "base", crops=8)
+    (checkpoint,) = find_checkpoints(tmp_path / "base")
+    average, notes = load_checkpoint(checkpoint).tensors["ema"], list[str]()
+    for number, init in enumerate((tmp_path / "base", checkpoint)):
+        fresh = train_tiny(tmp_path / str(number), crops=4, rate=1e-9, init=init, watch=Watch(on_note=notes.append))
+        torch.testing.assert_close(dict(fresh.unet.state_dict()), average, rtol=0, atol=1e-6)
+        torch.testing.assert_close(dict(fresh.ema.ema_model.state_dict()), average, rtol=0, atol=1e-6)
+        assert notes.pop() == f"Starting from {init}, trained on 8 crops."
+    resumed = train_tiny(tmp_path / "0", crops=8, rate=1e-9, go_on=True, init=tmp_path / "missing")
+    assert resumed.crops_seen == 8
+
+
+def test_starting_from_another_architecture_is_refused(tmp_path: Path, train_tiny: Train, tiny: Architecture) -> None:
+    train_tiny(tmp_path / "base", crops=4)
+    with pytest.raises(CheckpointError, match=r"dim 8 there, 16 in the recipe"):
+        train_tiny(tmp_path / "new", init=tmp_path / "base", architecture=dataclasses.replace(tiny, dim=16))
