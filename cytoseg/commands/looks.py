@@ -1,6 +1,8 @@
 """What a training shows of itself: samples, denoised crops, the loss; for the eye and for TensorBoard."""
 
 import contextlib
+import math
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cytoseg.commands.common import progress
+from cytoseg.commands.common import progress, say
 from cytoseg.commands.pictures import save_grid, save_loss_curve
 from cytoseg.devices import generator_for, pick_device
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
@@ -20,38 +22,54 @@ from cytoseg.recipe import Recipe
 from cytoseg.runs import read_metrics
 
 SAMPLE_STEPS = 50
+PATIENCE_S = 600.0
+"""Samples drawn during a training are given up after this: other processes wait for them, though not for ever."""
 DENOISED_CROPS = 6
 
 
-def look(folder: Path, state: TrainState, recipe: Recipe, crops: Tensor) -> None:
-    """Draw loss.png, samples.png and denoised.png from the averaged weights.
+def look(
+    folder: Path, state: TrainState, recipe: Recipe, crops: Tensor, *, patience_s: float | None = PATIENCE_S
+) -> None:
+    """Draw loss.png, denoised.png and samples.png from the averaged weights.
 
     Args:
         folder: The run's ``ddpm`` folder.
         state: The training as it stands.
         recipe: Says how many samples, and at which timesteps features are taken.
         crops: (N, 3, H, W) in [-1, 1], to noise and denoise.
+        patience_s: After so many seconds samples are given up, said in a sentence; None takes all the time.
     """
     save_loss_curve(folder / "loss.png", read_metrics(folder / "metrics.jsonl"))
     unet = state.ema.ema_model.to(pick_device(recipe.training.device)).eval()
     save_denoised(folder / "denoised.png", unet, crops, recipe)
     if recipe.training.samples:
-        save_samples(folder / "samples.png", unet, recipe)
+        save_samples(folder / "samples.png", unet, recipe, patience_s=patience_s)
 
 
-def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe) -> None:
-    """Save a grid of as many samples as the recipe asks for."""
+def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_s: float | None) -> None:
+    """Save a grid of as many samples as the recipe asks for, unless it takes too long."""
+    end = time.monotonic() + patience_s if patience_s is not None else math.inf
     noise = starting_noise(recipe.training.seed, recipe.training.samples, size_px=recipe.crops.size_px)
     steps = min(SAMPLE_STEPS, recipe.diffusion.timesteps)
     with progress("samples", steps) as bar:
-        samples = ddim(
-            unet,
-            noise.to(pick_device(recipe.training.device)),
-            alpha_bars=alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps),
-            objective=recipe.diffusion.objective,
-            steps=steps,
-            on_step=bar.at,
-        )
+
+        def on_step(done: int) -> None:
+            bar.at(done)
+            if time.monotonic() > end and done < steps:
+                raise TimeoutError
+
+        try:
+            samples = ddim(
+                unet,
+                noise.to(pick_device(recipe.training.device)),
+                alpha_bars=alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps),
+                objective=recipe.diffusion.objective,
+                steps=steps,
+                on_step=on_step,
+            )
+        except TimeoutError:
+            say(f"Samples given up after {patience_s:.0f} s: the training waits for them. Lower training.samples.")
+            return
     save_grid(path, samples.cpu())
 
 

@@ -126,7 +126,7 @@ def _train(current: Run, folder: Path, *, go_on: bool, init: Path | None) -> tup
             )
     seen_before = first_step[0] if first_step else state.crops_seen
     if process_rank() == 0 and (first_step or not (folder / "samples.png").exists()):
-        look(folder, state, recipe, shown)
+        look(folder, state, recipe, shown, patience_s=None)
     return state, seen_before
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cytoseg.commands.looks import save_denoised, tracked
+from cytoseg.commands.looks import save_denoised, save_samples, tracked
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.loss import LossReading
 from cytoseg.diffusion.steps import StepReport
@@ -42,7 +42,8 @@ def test_a_network_that_knows_the_noise_shows_the_crop(tmp_path: Path, recipe: C
     eps = torch.randn(crops.shape, generator=generator_for(0, 0, what="denoised"))
     for share in (1.0, 0.5):
         save_denoised(tmp_path / "grid.png", KnowsTheNoise(eps, share), crops, recipe("features.timesteps=[50,150]"))
-        grid = np.asarray(Image.open(tmp_path / "grid.png")).astype(float)
+        with Image.open(tmp_path / "grid.png") as picture:
+            grid = np.asarray(picture).astype(float)
         assert grid.shape == (2 * 18 - 2, 5 * 18 - 2, 3)  # noisy and predicted at two timesteps, then the crop
         cells = [[grid[y : y + 16, x : x + 16] for x in range(0, 88, 18)] for y in (0, 18)]
         for row, grey in zip(cells, (13, 242), strict=True):
@@ -50,6 +51,19 @@ def test_a_network_that_knows_the_noise_shows_the_crop(tmp_path: Path, recipe: C
             assert (np.abs(row[3] - grey).max() <= 1) == (share == 1.0)
             assert row[0].std() > 10
             assert row[2].std() > row[0].std()
+
+
+def test_samples_that_take_too_long_are_given_up(
+    tmp_path: Path, recipe: Callable[..., Recipe], capsys: pytest.CaptureFixture[str]
+) -> None:
+    unet = KnowsTheNoise(torch.zeros(2, 3, 16, 16), 1.0)
+    wanted = recipe("training.samples=2")
+    save_samples(tmp_path / "samples.png", unet, wanted, patience_s=0.0)
+    assert "Samples given up after 0 s" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    save_samples(tmp_path / "samples.png", unet, wanted, patience_s=60.0)
+    with Image.open(tmp_path / "samples.png") as grid:
+        assert grid.size == (34, 16)
 
 
 def test_nothing_is_tracked_unasked(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
