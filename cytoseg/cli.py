@@ -15,6 +15,7 @@ from cytoseg.errors import CytosegError
 
 COMMANDS = {
     "train-ddpm": "Train the diffusion model on random crops of unlabelled slides.",
+    "sample": "Draw samples from the diffusion model.",
     "label-crops": "Cut random tissue crops to annotate in labelme.",
     "label-import": "Import annotations (labelme JSON or mask images) as label maps.",
     "train-interpreter": "Train the ensemble of per-pixel MLPs on the labelled crops.",
@@ -22,6 +23,7 @@ COMMANDS = {
     "predict": "Segment slides: class map, uncertainty map, preview.",
     "report": "Write everything a run has found into one HTML page.",
     "review": "Open the review app on the runs.",
+    "runs": "List runs: recipe, state, crops seen, last loss, size on disk.",
     "slides": "Look at slides, or make slides to try things on.",
     "recipe": "List, check and explain recipes.",
     "doctor": "Show versions, devices, optional readers and what is missing.",

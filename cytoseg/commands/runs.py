@@ -1,0 +1,117 @@
+"""``cytoseg runs``: a table of the runs in a folder."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cytoseg.commands.common import console, say
+from cytoseg.errors import CytosegError
+from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, find_runs, read_provenance
+from cytoseg.recipe import load_recipe
+
+SILENT_S = 600.0
+"""How long a command that has recorded no end may write nothing and still count as running, in seconds."""
+_WRITTEN_BEFORE_THE_END = ("recipe.yaml", "ddpm/metrics.jsonl", "interpreter/metrics.jsonl")
+_TAIL_BYTES = 65_536
+
+
+def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder of runs.")] = Path("runs")) -> None:
+    """List runs: recipe, state, crops seen, last loss, size on disk.
+
+    The latest stands first. The state is how the last command ended, running, or silent for as long as a command that
+    recorded no end has written nothing: it is slow or was killed. A damaged run is named below the table.
+    """
+    if not folder.is_dir():
+        raise CytosegError(f"{folder}: no such folder. Give the folder of your runs, or make one with train-ddpm.")
+    table, problems = Table("run", "recipe", "state", "crops seen", "last loss", "size"), []
+    for path in find_runs(folder):
+        try:
+            provenance = read_provenance(path)
+            recipe = provenance.recipe if provenance else load_recipe(str(path / "recipe.yaml")).name
+            state = state_text(path, provenance, now=time.time())
+        except (CytosegError, OSError) as error:
+            recipe, state = "-", "damaged"
+            problems.append(str(error))
+        row = last_row(path / "ddpm" / "metrics.jsonl")
+        crops_seen, loss = (f"{row['crops_seen']:,}", f"{row['loss']:.4f}") if row else ("-", "-")
+        table.add_row(path.name, recipe, state, crops_seen, loss, size_text(sum(_sizes(path))))
+    if table.row_count:
+        console.print(table)
+    else:
+        say(f"{folder}: no runs yet. `cytoseg train-ddpm RECIPE` makes one.")
+    for problem in problems:
+        say(f"Damaged: {problem}")
+
+
+def state_text(folder: Path, provenance: Provenance | None, *, now: float) -> str:
+    """Say in words what a run is doing or how its last command ended.
+
+    Args:
+        folder: The run folder.
+        provenance: What its run.json says, which a command writes when it ends; None if there is none.
+        now: The time, in seconds since 1970.
+    """
+    written = max(
+        (path.stat().st_mtime for path in (folder / name for name in _WRITTEN_BEFORE_THE_END) if path.exists()),
+        default=0.0,
+    )
+    last = provenance.commands[-1] if provenance and provenance.commands else None
+    if last is not None and not _began_since(folder / "run.json", last, written):
+        return f"{last.command} {last.outcome}"
+    return "running" if now - written < SILENT_S else f"silent for {duration_text(now - written)}"
+
+
+def _began_since(record: Path, last: CommandRecord, written: float) -> bool:
+    """Tell whether a command has begun since the last one ended; the times of a copied run tell nothing."""
+    try:
+        ended = datetime.fromisoformat(last.finished).timestamp()
+    except ValueError:
+        return False
+    recorded = record.stat().st_mtime
+    return abs(recorded - ended) < 2.0 and written > recorded
+
+
+def last_row(path: Path) -> dict[str, Any] | None:
+    """Read the last row of a ``metrics.jsonl`` that has crops seen and loss; None if there is none.
+
+    Only the file's end is read: that of a long training has a hundred megabytes.
+    """
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    for line in reversed(lines):
+        with contextlib.suppress(json.JSONDecodeError):  # cut short by a kill or by the seek above
+            row = json.loads(line)
+            if isinstance(row, dict) and _is_number(row.get("crops_seen")) and _is_number(row.get("loss")):
+                return row
+    return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def size_text(size_bytes: float) -> str:
+    """Write a number of bytes for people: ``812 B``, ``3.4 kB``, ``120 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 999.5:
+            return f"{size_bytes:.1f} {unit}" if size_bytes < 9.95 and unit != "B" else f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} TB"
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a running training removes old checkpoints
+            if path.is_file() and not path.is_symlink():
+                yield path.stat().st_size

@@ -1,0 +1,89 @@
+"""The folder of drawn samples: what decides them, and where they lie."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cytoseg.errors import CytosegError
+from cytoseg.writing import write_atomically
+
+FORMAT = 1
+ABOUT = "samples.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What decides sample i.
+
+    Attributes:
+        sampler: ``ddim`` or ``ddpm``.
+        steps: Network evaluations of each sample.
+        seed: Of the noise.
+        size_px: Side of a sample.
+        crops_seen: Of the checkpoint.
+        sha256: Of the checkpoint's averaged weights.
+    """
+
+    sampler: str
+    steps: int
+    seed: int
+    size_px: int
+    crops_seen: int
+    sha256: str
+
+    def folder_name(self) -> str:
+        """Name a folder for these samples and no others, such as ``ddim50_seed0_64px_000024000_5f1c09ab``."""
+        drawn = f"{self.sampler}{self.steps}_seed{self.seed}_{self.size_px}px"
+        return f"{drawn}_{self.crops_seen:09d}_{self.sha256[:8]}"
+
+
+def open_folder(samples: Path, origin: Origin) -> Path:
+    """Find the place of samples and leave samples.json there, which says what they are.
+
+    Args:
+        samples: Taken if it is free or holds samples of this origin; else a folder in it, named after the origin.
+        origin: What decides the samples.
+
+    Returns:
+        The folder; samples that lie in it are of this origin.
+
+    Raises:
+        CytosegError: If even the folder of that name holds something else.
+    """
+    own = samples / origin.folder_name()
+    for folder in (samples, own):
+        if _belongs(folder, origin):
+            write_atomically(folder / ABOUT, json.dumps(_record(origin), indent=1))
+            return folder
+    raise CytosegError(f"{own}: holds samples that its {ABOUT} does not explain. Remove the folder and try again.")
+
+
+def sample_path(folder: Path, number: int) -> Path:
+    """Say where sample ``number`` lies."""
+    return folder / f"sample_{number:05d}.png"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Write rising numbers shortly: ``0-3, 7``."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
+
+
+def _belongs(folder: Path, origin: Origin) -> bool:
+    about = folder / ABOUT
+    if not about.exists():
+        return next(folder.glob("sample_*.png"), None) is None
+    try:
+        return bool(json.loads(about.read_text(encoding="utf-8")) == _record(origin))
+    except ValueError:  # damaged
+        return False
+
+
+def _record(origin: Origin) -> dict[str, object]:
+    return {"format": FORMAT, **asdict(origin)}

@@ -1,0 +1,239 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from typer.testing import Result
+
+from cytoseg.checkpoints import save_checkpoint
+from cytoseg.commands import sample
+from cytoseg.diffusion.sample import ddim, ddpm, noise_of
+from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.unet import Architecture, build_unet
+
+CytosegCommand = Callable[..., Result]
+FOLDER = Path("runs/tiny/samples")
+# Random weights that predict x0 draw something within the range.
+SMALL = ("diffusion.timesteps=200", "diffusion.objective=pred_x0")
+ARCHITECTURE = Architecture(8, (1, 2), 200, "linear", "pred_x0")
+
+
+def leave_checkpoint(*, crops_seen: int = 8, bias: list[float] | None = None) -> nn.Module:
+    """Leave a checkpoint in the run folder; with a bias its network paints everything in that colour."""
+    unet = build_unet(ARCHITECTURE, seed=crops_seen).eval()
+    if bias is not None:
+        final: Any = unet.final_conv
+        nn.init.zeros_(final.weight)
+        final.bias.data = torch.tensor(bias)
+    state = {"crops_seen": crops_seen, "architecture": ARCHITECTURE.as_json()}
+    save_checkpoint(Path(f"runs/tiny/ddpm/checkpoint-{crops_seen:09d}"), {"ema": unet.state_dict()}, state)
+    return unet
+
+
+def pixels(path: Path) -> np.ndarray[Any, Any]:
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+def as_pixels(drawn: Tensor) -> np.ndarray[Any, Any]:
+    return ((drawn.numpy() + 1) * 127.5).round().astype(np.uint8).transpose(1, 2, 0)
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_ddim_samples_and_their_grid(cytoseg: CytosegCommand) -> None:
+    unet = leave_checkpoint()
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "3", "--steps", "4", "--seed", "5")
+    assert result.exit_code == 0, result.output
+    assert "3 samples after 8 crops. See runs/tiny/samples/grid.png." in result.stdout
+    assert names() == ["grid.png", "sample_00000.png", "sample_00001.png", "sample_00002.png", "samples.json"]
+    noise = next(noise_of(5, range(3), size_px=32))
+    drawn = ddim(unet, noise, alpha_bars=alpha_bar("linear", 200), objective="pred_x0", steps=4)
+    grid = pixels(FOLDER / "grid.png")
+    assert grid.shape == (66, 66, 3)
+    for number, (y, x) in enumerate([(0, 0), (0, 34), (34, 0)]):
+        one = pixels(FOLDER / f"sample_{number:05d}.png")
+        np.testing.assert_allclose(one.astype(int), as_pixels(drawn[number]).astype(int), atol=1)
+        np.testing.assert_array_equal(grid[y : y + 32, x : x + 32], one)
+        assert one.std() > 5
+    (entry,) = json.loads(Path("runs/tiny/run.json").read_text())["commands"]
+    assert (entry["command"], entry["outcome"], entry["samples"]) == ("sample", "finished", 3)
+
+
+def test_ddpm_samples(cytoseg: CytosegCommand) -> None:
+    unet = leave_checkpoint()
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "2", "--sampler", "ddpm", "--steps", "3")
+    assert result.exit_code == 0, result.output
+    noises = noise_of(0, range(2), size_px=32)
+    drawn = ddpm(unet, noises, alpha_bars=alpha_bar("linear", 200), objective="pred_x0", steps=3)
+    for number in range(2):
+        one = pixels(FOLDER / f"sample_{number:05d}.png")
+        np.testing.assert_allclose(one.astype(int), as_pixels(drawn[number]).astype(int), atol=1)
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 50), ("ddpm", 200)])
+def test_steps_not_asked_for(cytoseg: CytosegCommand, sampler: str, steps: int) -> None:
+    leave_checkpoint()
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "crops.size_px=16", "--n", "1", "--sampler", sampler)
+    assert result.exit_code == 0, result.output
+    said = json.loads((FOLDER / "samples.json").read_text())
+    assert (said["sampler"], said["steps"], said["seed"], said["size_px"]) == (sampler, steps, 0, 16)
+    assert said["crops_seen"] == 8
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("batch", ["training.batch=1", "training.micro_batch=2"])
+def test_samples_are_the_same_however_many_are_drawn_together(
+    cytoseg: CytosegCommand, sampler: str, batch: str
+) -> None:
+    leave_checkpoint()
+    asked = ("--n", "3", "--steps", "3", "--sampler", sampler)
+    cytoseg("sample", "tiny.yaml", *SMALL, *asked)
+    cytoseg("sample", "tiny.yaml", *SMALL, batch, "folder=other", *asked)  # has no checkpoint yet
+    Path("runs/tiny/ddpm").rename("other/ddpm")
+    assert cytoseg("sample", "tiny.yaml", *SMALL, batch, "folder=other", *asked).exit_code == 0
+    for number in range(3):
+        together, apart = (pixels(f / "samples" / f"sample_{number:05d}.png") for f in (FOLDER.parent, Path("other")))
+        # The networks' outputs agree to 1e-5; one of 256 values may still be rounded the other way.
+        np.testing.assert_allclose(together.astype(int), apart.astype(int), atol=1)
+
+
+def test_asking_for_more_draws_only_what_is_missing(cytoseg: CytosegCommand) -> None:
+    leave_checkpoint()
+    cytoseg("sample", "tiny.yaml", *SMALL, "--n", "3", "--steps", "2")
+    (FOLDER / "sample_00001.png").unlink()
+    before = {path: path.stat().st_mtime_ns for path in FOLDER.glob("sample_*.png")}
+    assert cytoseg("sample", "tiny.yaml", *SMALL, "--n", "4", "--steps", "2").exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(FOLDER.glob("sample_*.png"))) == 4
+    fewer = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "2", "--steps", "2")
+    assert fewer.exit_code == 0
+    assert pixels(FOLDER / "grid.png").shape == (32, 66, 3)
+
+
+def test_the_grid_shows_64_samples_at_most(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "GRID", 4)
+    leave_checkpoint()
+    assert cytoseg("sample", "tiny.yaml", *SMALL, "--n", "5", "--steps", "1").exit_code == 0
+    assert pixels(FOLDER / "grid.png").shape == (66, 66, 3)
+
+
+def test_a_newer_checkpoint_has_a_folder_of_its_own(cytoseg: CytosegCommand) -> None:
+    leave_checkpoint()
+    cytoseg("sample", "tiny.yaml", *SMALL, "--n", "1", "--steps", "2")
+    leave_checkpoint(crops_seen=16)
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "1", "--steps", "2")
+    assert result.exit_code == 0, result.output
+    (own,) = FOLDER.glob("ddim2_seed0_32px_000000016_*")
+    assert f"1 samples after 16 crops. See {own / 'grid.png'}." in result.stdout
+    assert names(own) == ["grid.png", "sample_00000.png", "samples.json"]
+    assert (pixels(own / "sample_00000.png") != pixels(FOLDER / "sample_00000.png")).any()
+
+
+def test_ctrl_c_leaves_whole_samples_and_the_same_command_goes_on(
+    cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_checkpoint()
+    checked: list[Tensor] = []
+
+    def pressed(drawn: Tensor) -> None:
+        checked.append(drawn)
+        if len(checked) == 2:
+            raise KeyboardInterrupt
+
+    asked = ("sample", "tiny.yaml", *SMALL, "training.batch=1", "--n", "3", "--steps", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(sample, "fault_of", pressed)
+        stopped = cytoseg(*asked)
+    assert stopped.exit_code == 130
+    assert names() == ["sample_00000.png", "samples.json"]
+    first = (FOLDER / "sample_00000.png").stat().st_mtime_ns
+    assert cytoseg(*asked).exit_code == 0
+    assert names() == ["grid.png", "sample_00000.png", "sample_00001.png", "sample_00002.png", "samples.json"]
+    assert (FOLDER / "sample_00000.png").stat().st_mtime_ns == first
+    outcomes = [entry["outcome"] for entry in json.loads(Path("runs/tiny/run.json").read_text())["commands"]]
+    assert outcomes == ["interrupted", "finished"]
+
+
+@pytest.mark.parametrize(("bias", "fault"), [([float("nan"), 0.0, 0.0], "not finite"), ([5.0, -5.0, 0.0], "saturated")])
+def test_what_is_no_picture_is_named_and_not_saved(cytoseg: CytosegCommand, bias: list[float], fault: str) -> None:
+    leave_checkpoint(bias=bias)
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "3", "--steps", "2")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "cytoseg: runs/tiny/samples: 3 of 3 samples are no pictures and were not saved "
+        f"({fault}: 0-2). Train longer, or lower training.rate.\n"
+    )
+    assert names() == ["samples.json"]
+
+
+def test_white_glass_is_a_picture(cytoseg: CytosegCommand) -> None:
+    leave_checkpoint(bias=[5.0, 5.0, 5.0])
+    assert cytoseg("sample", "tiny.yaml", *SMALL, "--n", "1", "--steps", "2").exit_code == 0
+    assert (pixels(FOLDER / "sample_00000.png") == 255).all()
+
+
+def test_good_samples_are_saved_beside_bad_ones(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_checkpoint()
+    faults = iter(["saturated", None, "not finite", "saturated", "saturated"])
+    monkeypatch.setattr(sample, "fault_of", lambda _: next(faults))
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "training.batch=2", "--n", "5", "--steps", "2")
+    assert result.exit_code == 2
+    assert "4 of 5 samples are no pictures and were not saved (not finite: 2; saturated: 0, 3-4)." in result.stderr
+    assert names() == ["grid.png", "sample_00001.png", "samples.json"]
+    np.testing.assert_array_equal(pixels(FOLDER / "grid.png"), pixels(FOLDER / "sample_00001.png"))
+    (entry,) = json.loads(Path("runs/tiny/run.json").read_text())["commands"]
+    assert (entry["outcome"], entry["samples"]) == ("failed", 1)
+
+
+def test_more_steps_than_timesteps(cytoseg: CytosegCommand) -> None:
+    leave_checkpoint()
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "--steps", "201")
+    assert result.exit_code == 2
+    assert result.stderr == "cytoseg: --steps 201: the model has 200 timesteps. Give at most that many.\n"
+
+
+def test_without_a_checkpoint(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("sample", "tiny.yaml")
+    assert result.exit_code == 2
+    assert "runs/tiny/ddpm: no checkpoint yet. Run `cytoseg train-ddpm` with this recipe first." in result.stderr
+    assert not FOLDER.exists()
+
+
+def test_a_checkpoint_of_another_recipe(cytoseg: CytosegCommand) -> None:
+    leave_checkpoint()
+    result = cytoseg("sample", "tiny.yaml", "diffusion.timesteps=200")
+    assert result.exit_code == 2
+    assert "objective pred_x0 there, pred_noise in the recipe" in result.stderr
+
+
+def test_a_sample_damaged_since(cytoseg: CytosegCommand) -> None:
+    leave_checkpoint()
+    asked = ("sample", "tiny.yaml", *SMALL, "--n", "2", "--steps", "2")
+    cytoseg(*asked)
+    (FOLDER / "sample_00001.png").write_bytes(b"\x89PNG")
+    result = cytoseg(*asked)
+    assert result.exit_code == 2
+    assert "runs/tiny/samples/sample_00001.png: damaged (cannot identify image file" in result.stderr
+    assert "Remove it and give the command again." in result.stderr
+
+
+def test_a_full_disk_leaves_no_half_sample(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_checkpoint()
+
+    def full(_self: Image.Image, path: Path) -> NoReturn:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "1", "--steps", "2")
+    assert result.exit_code == 2
+    assert "No space left on device. Nothing was lost." in result.stderr
+    assert names() == ["samples.json"]
