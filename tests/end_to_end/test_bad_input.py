@@ -154,7 +154,7 @@ class TestOrder:
 
     def test_a_checkpoint_is_there_and_resume_was_not_asked_for(self, refused: Refused) -> None:
         line = refused("train-ddpm", "tiny.yaml")
-        assert "runs/tiny/ddpm: holds a checkpoint after 24 crops. Add --resume to go on from it" in line
+        assert "runs/tiny/ddpm: holds checkpoint-000000024 already. Add --resume to go on from it" in line
 
     @pytest.mark.parametrize("command", [("train-ddpm", "--resume"), ("train-interpreter",)])
     def test_a_checkpoint_of_another_architecture(self, refused: Refused, command: tuple[str, ...]) -> None:

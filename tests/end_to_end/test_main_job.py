@@ -52,7 +52,9 @@ def test_training_saw_all_crops_and_left_checkpoints_log_and_pictures(run: Path)
     assert all(0 < row["loss"] < 5 for row in rows)
     assert sorted(p.name for p in (run / "ddpm").glob("checkpoint-*")) == [f"checkpoint-0000000{n}" for n in (16, 24)]
     assert read_png(run / "ddpm" / "samples.png").shape == (32, 66, 3)  # two of 32 px, 2 px apart
-    assert read_png(run / "ddpm" / "loss.png").shape[:2] == (480, 840)
+    assert read_png(run / "ddpm" / "loss.png").shape[:2] == (480, 1440)
+    # Six crops, each noisy and denoised at two timesteps and as it is.
+    assert read_png(run / "ddpm" / "denoised.png").shape == (6 * 34 - 2, 5 * 34 - 2, 3)
 
 
 def test_labels_are_those_of_the_made_slides(made_run: MadeRun, run: Path) -> None:
