@@ -316,7 +316,7 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = {p.stem: p for p in sorted(shipped_recipes().glob("*.yaml"))}
+    shipped = {p.stem: p for p in sorted(shipped_recipes().glob("*.yaml"), key=lambda path: path.stem)}
     if path.name == name and path.stem in shipped:
         return shipped[path.stem]
     raise RecipeError(f"{name}: no such recipe. Give a YAML file, or one of {', '.join(shipped)}.")

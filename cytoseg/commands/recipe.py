@@ -17,7 +17,7 @@ from cytoseg.slides.open import find_slides
 
 def list_shipped() -> None:
     """List the recipes that come with the program, each with its first line."""
-    for path in sorted(shipped_recipes().glob("*.yaml")):
+    for path in sorted(shipped_recipes().glob("*.yaml"), key=lambda path: path.stem):
         say(f"{path.stem:12} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
 
 
