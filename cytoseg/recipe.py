@@ -45,6 +45,8 @@ class Slides(_Section):
     """Micrometres per level-0 pixel of slides that do not say; never guessed."""
     background: Background = Background()
     """How glass is skipped."""
+    unreadable: Literal["stop", "skip"] = "stop"
+    """When a slide cannot be read any more while training: stop, saving; or skip it from then on, naming it."""
 
 
 class Crops(_Section):

@@ -70,7 +70,13 @@ def tissue_crops(recipe: Recipe) -> RandSlideCropd:
         threshold=recipe.slides.background.threshold,
     )
     say(f"{len(sources)} of {len(paths)} slides hold cells.")
-    return RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px)
+    on_lost = _say_lost if recipe.slides.unreadable == "skip" else None
+    return RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px, on_lost=on_lost)
+
+
+def _say_lost(text: str) -> None:
+    # Whichever process reads the crop says it, also one whose console is silent.
+    typer.echo(f"cytoseg: {text}", err=True)
 
 
 def training_crops(recipe: Recipe, crop: RandSlideCropd) -> Callable[[int], Dataset[Tensor]]:

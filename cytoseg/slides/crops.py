@@ -9,25 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import (
-    Compose,
-    MapTransform,
-    RandFlipd,
-    Randomizable,
-    RandRotate90d,
-    RandScaleIntensityd,
-    RandShiftIntensityd,
-    ScaleIntensityRanged,
-    ToTensord,
-)
+from monai.transforms import MapTransform, Randomizable, RandScaleIntensityd, RandShiftIntensityd
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from cytoseg.devices import seed_for
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Region, Size
-from cytoseg.slides.background import TissueMask, tissue_mask
+from cytoseg.slides.augment import QuickFlipd, QuickRotate90d, ToUnitd
+from cytoseg.slides.background import tissue_mask
+from cytoseg.slides.chain import Chain
 from cytoseg.slides.open import open_slide, read_at
+from cytoseg.slides.places import Places
 from cytoseg.slides.slide import Slide
 
 _MAX_OPEN = 64
@@ -47,7 +41,7 @@ class SlideSource:
     path: Path
     size: Size
     side_px: int
-    tissue: TissueMask
+    tissue: Places
 
     @property
     def weight(self) -> float:
@@ -104,7 +98,8 @@ def find_tissue(
                         f"{path.name}: {size.width}x{size.height} px, smaller than a crop of {side}x{side}. "
                         "Leave it out (slides.exclude) or lower crops.size_px."
                     )
-                sources.append(SlideSource(path, size, side, tissue_mask(slide, rule=rule, threshold=threshold)))
+                tissue = tissue_mask(slide, rule=rule, threshold=threshold)
+                sources.append(SlideSource(path, size, side, Places.of(tissue.mask)))
         except SlideError as error:
             problems.append(str(error))
     if not problems and not any(s.weight > 0 for s in sources):
@@ -151,15 +146,25 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         keys: Keys to fill with (3, size, size) uint8.
         sources: From ``find_tissue``.
         size_px: Side of the crop.
+        on_lost: Told in a sentence of a slide that cannot be read any more; its crops are then drawn from the others.
+            None raises instead, so that crop i stays a function of (seed, i) whatever happens to the disk.
     """
 
-    def __init__(self, keys: Sequence[Hashable], *, sources: Sequence[SlideSource], size_px: int) -> None:
+    def __init__(
+        self,
+        keys: Sequence[Hashable],
+        *,
+        sources: Sequence[SlideSource],
+        size_px: int,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> None:
         MapTransform.__init__(self, keys)
         self._sources = sources
         self._size_px = size_px
+        self._on_lost = on_lost
+        self._lost: set[Path] = set()
         weights = np.array([s.weight for s in sources])
         self._cumulative = np.cumsum(weights / weights.sum())
-        self._places = [np.flatnonzero(s.tissue.mask) for s in sources]
         self._slides = OpenSlides()
         self.source, self.region = sources[0], Region(0, 0, 0, 0)
 
@@ -167,12 +172,8 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         """Choose the slide and the region."""
         chosen = min(int(np.searchsorted(self._cumulative, self.R.random_sample())), len(self._sources) - 1)
         self.source = source = self._sources[chosen]
-        place = int(self._places[chosen][self.R.randint(len(self._places[chosen]))])
-        row, column = divmod(place, source.tissue.mask.shape[1])
-        down_x, down_y = (
-            source.size.width / source.tissue.mask.shape[1],
-            source.size.height / source.tissue.mask.shape[0],
-        )
+        row, column = source.tissue.nth(int(self.R.randint(source.tissue.count)))
+        down_x, down_y = source.size.width / source.tissue.width, source.size.height / source.tissue.height
         x = (column + self.R.random_sample()) * down_x - source.side_px / 2
         y = (row + self.R.random_sample()) * down_y - source.side_px / 2
         self.region = Region(
@@ -183,14 +184,32 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give the data with a (3, size, size) uint8 tensor under each key."""
+        """Give the data with a (3, size, size) uint8 tensor under each key.
+
+        Raises:
+            SlideError: If a slide cannot be read any more and ``on_lost`` is None, or none is left.
+        """
         filled = dict(data)
         for key in self.keys:
-            self.randomize()
-            slide = self._slides.get(self.source.path)
-            pixels = read_at(slide, self.region, Size(self._size_px, self._size_px))
-            filled[key] = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+            filled[key] = torch.from_numpy(np.ascontiguousarray(self._draw().transpose(2, 0, 1)))
         return filled
+
+    def _draw(self) -> NDArray[np.uint8]:
+        while True:
+            self.randomize()
+            if self.source.path in self._lost:
+                continue
+            try:
+                slide = self._slides.get(self.source.path)
+                return read_at(slide, self.region, Size(self._size_px, self._size_px))
+            except SlideError as error:
+                self._lose(self.source.path, error)
+
+    def _lose(self, path: Path, error: SlideError) -> None:
+        self._lost.add(path)
+        if self._on_lost is None or len(self._lost) == len(self._sources):
+            raise error
+        self._on_lost(f"{error} Going on without it: {len(self._lost)} of {len(self._sources)} slides are lost.")
 
     def close(self) -> None:
         """Close the slides that were read in this process."""
@@ -208,15 +227,13 @@ def augmentation(*, flips: bool, turns: bool, jitter: float) -> list[Callable[..
     keys = ["image"]
     steps: list[Callable[..., Any]] = []
     if flips:
-        steps += [RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in (0, 1)]
+        steps += [QuickFlipd(keys, prob=0.5, spatial_axis=axis) for axis in (0, 1)]
     if turns:
-        steps.append(RandRotate90d(keys, prob=0.75, max_k=3))
+        steps.append(QuickRotate90d(keys, prob=0.75, max_k=3))
     if jitter > 0:
         steps.append(RandScaleIntensityd(keys, factors=jitter, prob=0.5, channel_wise=True))
         steps.append(RandShiftIntensityd(keys, offsets=127.5 * jitter, prob=0.5, channel_wise=True))
-    steps.append(ScaleIntensityRanged(keys, a_min=0, a_max=255, b_min=-1, b_max=1, clip=True))
-    steps.append(ToTensord(keys, dtype=torch.float32, track_meta=False))
-    return steps
+    return [*steps, ToUnitd(keys)]
 
 
 class SlideCrops(Dataset[Tensor]):
@@ -230,7 +247,7 @@ class SlideCrops(Dataset[Tensor]):
     """
 
     def __init__(self, transforms: Sequence[Callable[..., Any]], *, seed: int, first: int, last: int) -> None:
-        self._transform = Compose(list(transforms))
+        self._chain = Chain(transforms)
         self._seed, self._first, self._last = seed, first, last
 
     def __len__(self) -> int:
@@ -238,6 +255,5 @@ class SlideCrops(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         number = self._first + index
-        self._transform.set_random_state(seed=seed_for(self._seed, number, what="crop"))
-        crop: Tensor = self._transform({"image": number})["image"]
+        crop: Tensor = self._chain({"image": number}, seed=seed_for(self._seed, number, what="crop"))["image"]
         return crop

@@ -39,6 +39,7 @@ DAMAGE = (
 """What parsers of picture files raise on damaged bytes."""
 
 _KINDS = {"MINISWHITE": 1, "MINISBLACK": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3, "SEPARATED": 4}
+_TILE_TAGS = (273, 279, 324, 325)  # where tiles, or strips, lie and how long they are
 _PREMULTIPLIED, _ALPHA = 1, 2  # values of the tag ExtraSamples; 0 says nothing about the channel
 _APERIO_YCBCR = 33003  # JPEG 2000 whose colours are not turned back by the codec
 _MICROMETRES = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
@@ -229,6 +230,7 @@ class _TileTable:
         self._per_plane = self._columns * math.ceil(page.imagelength / self.height)
         self._offsets = np.asarray(page.dataoffsets, np.int64)
         self._counts = np.asarray(page.databytecounts, np.int64)
+        _forget_tiles(page)
         self._decode, self._tables = page.decode, {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
         expected = self._per_plane * self._planes
         if len(self._offsets) != expected or len(self._counts) != expected:
@@ -259,6 +261,14 @@ class _TileTable:
                 message = f"{self._path.name}: tile {index} at x {x}, y {y} is damaged ({error}). Copy the file again."
                 raise SlideError(message) from error
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+
+
+def _forget_tiles(page: Any) -> None:
+    """Drop tifffile's own lists of the tiles: as Python numbers they take 25 MB for a slide of 100,000 px a side."""
+    page.dataoffsets = page.databytecounts = ()
+    for tag in _TILE_TAGS:
+        if tag in page.tags:
+            del page.tags[tag]
 
 
 def _extra(page: Any) -> tuple[int, ...]:

@@ -282,3 +282,38 @@ def test_another_process_opens_slides_anew(write_map: Write, monkeypatch: pytest
     assert pickle.loads(pickle.dumps(slides)).get(path).path == path
     slides.close()
     parents.close()
+
+
+@pytest.fixture
+def two_of_which_one_is_lost(write_map: Write, find: Find) -> list[SlideSource]:
+    """Two slides, the second of which is removed after it was looked at."""
+    paths = (write_map("a.png"), write_map("b.png"))
+    sources = find(*paths)
+    paths[1].unlink()
+    return sources
+
+
+def test_a_lost_slide_stops_unless_told_otherwise(two_of_which_one_is_lost: list[SlideSource]) -> None:
+    transform = RandSlideCropd(["image"], sources=two_of_which_one_is_lost, size_px=16)
+    with pytest.raises(SlideError, match=r"b\.png"):
+        [transform({}) for _ in range(30)]
+
+
+def test_a_lost_slide_is_named_once_and_skipped(two_of_which_one_is_lost: list[SlideSource]) -> None:
+    told = list[str]()
+    transform = RandSlideCropd(["image"], sources=two_of_which_one_is_lost, size_px=16, on_lost=told.append)
+    for _ in range(30):
+        assert transform({})["image"].shape == (3, 16, 16)
+        assert transform.source.path.name == "a.png"
+    assert len(told) == 1
+    assert "b.png" in told[0]
+    assert told[0].endswith("Going on without it: 1 of 2 slides are lost.")
+
+
+def test_when_all_slides_are_lost_the_last_one_is_named(two_of_which_one_is_lost: list[SlideSource]) -> None:
+    two_of_which_one_is_lost[0].path.unlink()
+    told = list[str]()
+    transform = RandSlideCropd(["image"], sources=two_of_which_one_is_lost, size_px=16, on_lost=told.append)
+    with pytest.raises(SlideError, match=r"[ab]\.png"):
+        transform({})
+    assert len(told) == 1

@@ -64,6 +64,30 @@ def test_jpeg(four_colours: Pixels) -> None:
     assert abs(found[4::8, 4::8] - four_colours).max() <= 3
 
 
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [(b"gAMA", struct.pack(">I", 100_000))],
+        [(b"sBIT", b"\5\6\5"), (b"bKGD", struct.pack(">3H", 9, 9, 9)), (b"tEXt", b"Title\0cells")],
+        [(b"sRGB", b"\0"), (b"pHYs", struct.pack(">2IB", 2835, 2835, 1))],
+    ],
+)
+def test_colours_of_a_png_are_taken_as_stored(speckles: Pixels, chunks: list[tuple[bytes, bytes]]) -> None:
+    content, header = encoded(speckles, "PNG"), 8 + 25
+    added = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    found = read_picture(content[:header] + added + content[header:], name="picture")
+    assert_array_equal(found, speckles)
+
+
+def test_a_transparent_colour_of_a_png_becomes_white(speckles: Pixels) -> None:
+    clear = tuple(int(value) for value in speckles[4, 7])
+    found = read_picture(encoded(speckles, "PNG", transparency=clear), name="picture")
+    expected = np.where((speckles == clear).all(axis=2, keepdims=True), 255, speckles)
+    assert_array_equal(found, expected)
+
+
 def test_small_8bit_png_is_not_taken_for_16_bit(speckles: Pixels) -> None:
     assert_array_equal(read_picture(encoded(speckles[:16, :16], "PNG"), name="a.png"), speckles[:16, :16])
 

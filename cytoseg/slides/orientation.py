@@ -1,0 +1,78 @@
+"""How a picture is turned: cameras store it as it comes and say in a tag which way up it belongs."""
+
+import os
+import struct
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+_TAG = 274  # the tag's number, the same in EXIF and TIFF
+_TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a.swapaxes(0, 1)[::-1],
+}
+_PNG_SIGNATURE_BYTES, _PNG_CHECKSUM_BYTES = 8, 4
+
+
+def turned(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """Put a picture upright.
+
+    Args:
+        pixels: (H, W, 3) uint8 as stored.
+        turn: 1 to 8, from ``picture_turn`` or ``tiff_turn``; 5 and above exchange height and width.
+
+    Returns:
+        (H, W, 3) or (W, H, 3) uint8, contiguous and writeable.
+    """
+    return np.require(_TURNS[turn](pixels) if turn in _TURNS else pixels, requirements=["C", "W"])
+
+
+def picture_turn(image: ImageFile.ImageFile, source: Path | bytes) -> int:
+    """Read the orientation of a picture that Pillow has opened, 1 to 8; may decode a PNG.
+
+    Args:
+        image: The open picture.
+        source: The file, or its bytes.
+    """
+    if image.format == "PNG" and not _metadata_follows_pixels(source):
+        exif = Image.Image.getexif(image)  # a PNG's own getexif decodes all of it, to look behind the pixels
+    else:
+        exif = image.getexif()
+    turn = exif.get(_TAG, 1)
+    return turn if isinstance(turn, int) and turn in _TURNS else 1
+
+
+def tiff_turn(page: Any) -> int:
+    """Read the orientation of a tifffile.TiffPage, 1 to 8."""
+    turn = int(page.tags.valueof(_TAG, 1))
+    return turn if turn in _TURNS else 1
+
+
+def _metadata_follows_pixels(source: Path | bytes) -> bool:
+    with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        return _has_late_chunk(file)
+
+
+def _has_late_chunk(file: BinaryIO) -> bool:
+    """Say whether a PNG has more behind its pixels than the end; True also if it is cut short."""
+    file.seek(_PNG_SIGNATURE_BYTES)
+    in_pixels = False
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND":
+            return False
+        if in_pixels and kind != b"IDAT":
+            return True
+        in_pixels = in_pixels or kind == b"IDAT"
+        file.seek(length + _PNG_CHECKSUM_BYTES, os.SEEK_CUR)
+    return True
