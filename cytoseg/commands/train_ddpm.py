@@ -36,7 +36,7 @@ def run(
 
     Writes checkpoints, metrics.jsonl, loss.png, denoised.png and samples.png into the run folder's ddpm/. Ctrl-C saves
     a checkpoint; --resume goes on from it with the same crops as if nothing had happened. For several machines start
-    it with torchrun: torchrun --nnodes 2 --nproc-per-node 5 ... -m cytoseg train-ddpm RECIPE.
+    it with torchrun: torchrun --nnodes 2 --nproc-per-node 4 ... -m cytoseg train-ddpm RECIPE.
     """
     if gpus is not None and gpus > 1:
         options = [*(["--resume"] if resume else []), *(["--init", str(init)] if init else [])]
