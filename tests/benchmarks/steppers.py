@@ -1,0 +1,137 @@
+"""One kind of training step in a process of its own, which takes steps when told to; started by train_step.py.
+
+A job comes as JSON. Each line on stdin, a number, asks for so many steps; the answer is a line of JSON behind ``@``.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import memory_mb
+
+from cytoseg.commands.train_ddpm import settings_of, tissue_crops, training_crops
+from cytoseg.devices import tune_cpu_allocator
+from cytoseg.diffusion.package import GaussianDiffusion
+from cytoseg.diffusion.steps import new_accelerator, new_state, train_steps
+from cytoseg.diffusion.unet import build_unet
+from cytoseg.recipe import Recipe, load_recipe
+
+LEAST_EFFECTIVE_BATCH = 16  # the Trainer refuses less
+NEVER = 10**9
+
+RECIPE = """
+name: benchmark
+slides: {{folders: ["{folder}"], background: {{rule: none}}}}
+crops: {{size_px: {size_px}}}
+diffusion: {{dim: {dim}}}
+training: {{crops: 100000000, batch: {batch}, precision: "{precision}", workers: {workers}, device: {device}}}
+classes: [{{name: background, colour: "#ffffff"}}, {{name: cell, colour: "#000000"}}]
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train: ``step`` is ``cytoseg`` or ``trainer``; ``tuned`` sets the allocator as ``train-ddpm`` does."""
+
+    step: str
+    folder: str
+    dim: int
+    size_px: int
+    batch: int
+    precision: str
+    workers: int
+    device: str
+    tuned: bool
+
+    def recipe(self) -> Recipe:
+        """Give the recipe, as our command would load it."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "benchmark.yaml"
+            path.write_text(RECIPE.format(**vars(self)))
+            return load_recipe(str(path))
+
+
+def our_steps(job: Job) -> Callable[[int], None]:
+    """Our loop, put together as ``cytoseg train-ddpm`` does."""
+    recipe = job.recipe()
+    settings, device = settings_of(recipe), torch.device(job.device)
+    crops = training_crops(recipe, tissue_crops(recipe))(0)
+    accelerator = new_accelerator(settings, device)
+    steps = iter(
+        train_steps(new_state(recipe.architecture(), settings), crops, settings=settings, accelerator=accelerator)
+    )
+
+    def take(count: int) -> None:
+        for _ in range(count):
+            next(steps)
+
+    return take
+
+
+def trainer_steps(job: Job) -> Callable[[int], None]:
+    """The package's Trainer on the same network, without its FID and its samples."""
+    from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Trainer  # after its door has mended torchvision
+
+    architecture = job.recipe().architecture()
+    process = GaussianDiffusion(
+        build_unet(architecture),
+        image_size=job.size_px,
+        timesteps=architecture.timesteps,
+        beta_schedule=architecture.schedule,
+        objective=architecture.objective,
+    )
+    trainer = Trainer(
+        process,
+        job.folder,
+        train_batch_size=job.batch,
+        gradient_accumulate_every=-(-LEAST_EFFECTIVE_BATCH // job.batch),
+        train_num_steps=0,
+        save_and_sample_every=NEVER,
+        num_samples=1,
+        results_folder=tempfile.mkdtemp(prefix="cytoseg-trainer-"),
+        amp=job.precision == "bf16",
+        mixed_precision_type="bf16",
+        calculate_fid=False,
+    )
+    trainer.gradient_accumulate_every = 1  # one step is then one batch, as in ours
+
+    def take(count: int) -> None:
+        trainer.train_num_steps += count
+        trainer.train()
+
+    return take
+
+
+def answer(job: Job, take: Callable[[int], None], count: int) -> dict[str, Any]:
+    """Take steps and report seconds a step, by the clock and of the processor, and the peak memory so far."""
+    cuda = job.device == "cuda"
+    begin, cpu = time.perf_counter(), time.process_time()
+    take(count)
+    if cuda:
+        torch.cuda.synchronize()
+    return {
+        "s": (time.perf_counter() - begin) / count,
+        "cpu_s": (time.process_time() - cpu) / count,
+        "peak_mb": torch.cuda.max_memory_allocated() / 2**20 if cuda else memory_mb("VmHWM"),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def main() -> None:
+    """Make the step ready, then take steps as told."""
+    job = Job(**json.loads(sys.argv[1]))
+    if job.tuned:
+        tune_cpu_allocator()
+    take = {"cytoseg": our_steps, "trainer": trainer_steps}[job.step](job)
+    for line in sys.stdin:
+        print("@" + json.dumps(answer(job, take, int(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
