@@ -86,7 +86,7 @@ class Row:
         peak = max(found["peak_mb"] for found in self.found)
         imports = statistics.median(found["imports_mb"] for found in self.found)
         clock = statistics.median(found["per_s"] for found in self.found)
-        spread = f"{_short(min(rates))}-{_short(max(rates))}" if len(rates) > 1 else f"{self.found[0]['crops']} crops"
+        spread = f"{_short(min(rates))}-{_short(max(rates))}" if len(rates) > 1 else f"crops: {self.found[0]['crops']}"
         return [self.name, _short(statistics.median(rates)), spread, _short(clock), round(peak), round(peak - imports)]
 
 

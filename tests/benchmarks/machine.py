@@ -114,7 +114,7 @@ def write_results(name: str, title: str, tables: Sequence[Table], *, machine: di
 def shared_note(machine: dict[str, Any]) -> str:
     """Say whether others were at work on the machine."""
     if machine["load_before"] < 0.5:
-        return "Nothing else was running."
+        return "Nothing else was running when it started."
     return (
         "The machine was shared: other jobs ran all the time, so that wall-clock times are longer and spread more than "
         "on a machine of one's own; times of one process in seconds of the processor suffer less, through its caches."

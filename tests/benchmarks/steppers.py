@@ -3,6 +3,8 @@
 A job comes as JSON. Each line on stdin, a number, asks for so many steps; the answer is a line of JSON behind ``@``.
 """
 
+import contextlib
+import io
 import json
 import sys
 import tempfile
@@ -103,7 +105,8 @@ def trainer_steps(job: Job) -> Callable[[int], None]:
 
     def take(count: int) -> None:
         trainer.train_num_steps += count
-        trainer.train()
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+            trainer.train()
 
     return take
 

@@ -166,7 +166,7 @@ def write_pictures(folder: Path, size_px: int, picture: NDArray[np.uint8]) -> No
 
 
 def main() -> None:
-    """Make pictures, measure, print and write the tables."""
+    """Make pictures, measure, print and write the tables, anew after each network: the last ones take longest."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--turns", type=int, default=5, help="measured turns of each kind of step")
@@ -182,11 +182,18 @@ def main() -> None:
             found = list(measure(network, folder, device=device, turns=options.turns))
             tables.append(step_table(network, found, device=device, gflop=gflop, ceilings=arithmetic))
             ratios.append(ratio_row(network, found, device=device))
+            notes = _notes(options, arithmetic, found[0][1].found[0]["threads"], shared_note(machine))
+            shown = [_ratio_table(ratios), *tables]
+            text = write_results(
+                f"train_step_{device}", f"Training steps, {device}", shown, machine=machine, notes=notes
+            )
+    print(text)
+
+
+def _ratio_table(rows: list[list[str]]) -> Table:
     columns = ("network", "both fp32", "both bf16", "each at its better precision")
     note = "Trainer's time over cytoseg's, turn by turn: the median and the range; above 1 cytoseg is faster."
-    tables.insert(0, Table("How many times faster", note, columns, ratios))
-    notes = _notes(options, arithmetic, found[0][1].found[0]["threads"], shared_note(machine))
-    print(write_results(f"train_step_{device}", f"Training steps, {device}", tables, machine=machine, notes=notes))
+    return Table("How many times faster", note, columns, rows)
 
 
 def _notes(options: argparse.Namespace, arithmetic: dict[str, Any], threads: int, shared: str) -> str:
@@ -196,7 +203,7 @@ def _notes(options: argparse.Namespace, arithmetic: dict[str, Any], threads: int
         "Same network, batch, precision and pictures, which each side reads in its own way: the Trainer with a process "
         f"for every core, cytoseg with {WORKERS[device]}. The Trainer's least effective batch of 16 is set aside; it "
         "updates its averaged weights at every tenth step, cytoseg at every step. Both take turns in processes of "
-        f"their own, {WARM_TURNS} turns to warm up and {options.turns} measured, {STEPS_A_TURN[device]} steps a turn; "
+        f"their own, {WARM_TURNS} turns to warm up and {options.turns} measured, steps a turn: {STEPS_A_TURN[device]}; "
         f"threads: {threads}, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}. Ceiling of the matrix "
         f"product: {arithmetic['no']:.0f} GFLOP/s in fp32, {arithmetic['bf16']:.0f} in bf16{unit}. {shared}"
     )
