@@ -46,10 +46,20 @@ import_torchvision()
 
 from denoising_diffusion_pytorch.denoising_diffusion_pytorch import (  # noqa: E402 - needs the mend above
     GaussianDiffusion,
+    LinearAttention,
+    RMSNorm,
     Unet,
     cosine_beta_schedule,
     linear_beta_schedule,
     sigmoid_beta_schedule,
 )
 
-__all__ = ["GaussianDiffusion", "Unet", "cosine_beta_schedule", "linear_beta_schedule", "sigmoid_beta_schedule"]
+__all__ = [
+    "GaussianDiffusion",
+    "LinearAttention",
+    "RMSNorm",
+    "Unet",
+    "cosine_beta_schedule",
+    "linear_beta_schedule",
+    "sigmoid_beta_schedule",
+]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cytoseg.diffusion.lean import make_lean
 from cytoseg.diffusion.package import GaussianDiffusion, Unet
 from cytoseg.errors import CheckpointError, RecipeError
 
@@ -70,6 +71,7 @@ def build_unet(architecture: Architecture, *, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet: nn.Module = Unet(architecture.dim, dim_mults=architecture.dim_mults)
+    make_lean(unet)
     return unet
 
 
