@@ -15,6 +15,7 @@ from cytoseg.errors import CytosegError
 
 COMMANDS = {
     "train-ddpm": "Train the diffusion model on random crops of unlabelled slides.",
+    "export": "Write the model's weights alone, small enough to pass on, with a model card.",
     "sample": "Draw samples from the diffusion model.",
     "label-crops": "Cut random tissue crops to annotate in labelme.",
     "label-import": "Import annotations (labelme JSON or mask images) as label maps.",

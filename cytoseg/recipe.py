@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -19,6 +19,14 @@ from cytoseg.shipped import shipped_recipes
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Mpp = Annotated[float, Field(gt=0, le=20)]
+# The tags choose which of the two a wrong value is held against; messages leave them out.
+MppOrByFolder = Annotated[
+    Annotated[Mpp, Tag("<one>")] | Annotated[dict[Path, Mpp], Tag("<by folder>")],
+    Discriminator(lambda found: "<by folder>" if isinstance(found, dict) else "<one>"),
+]
 
 
 class Background(_Section):
@@ -39,14 +47,21 @@ class Slides(_Section):
     """Patterns to take within each folder, such as **/*.svs; only files of known slide formats count."""
     exclude: tuple[str, ...] = ()
     """File name patterns to leave out."""
-    mpp: Annotated[float, Field(gt=0, le=20)] | None = None
+    mpp: Mpp | None = None
     """Micrometres per pixel at which crops and tiles are read; null takes level 0 as it is."""
-    assume_mpp: Annotated[float, Field(gt=0, le=20)] | None = None
-    """Micrometres per level-0 pixel of slides that do not say; never guessed."""
+    assume_mpp: MppOrByFolder | None = None
+    """Micrometres per level-0 pixel of slides that do not say; one value, or one for each folder. Never guessed."""
     background: Background = Background()
     """How glass is skipped."""
     unreadable: Literal["stop", "skip"] = "stop"
     """When a slide cannot be read any more while training: stop, saving; or skip it from then on, naming it."""
+
+    def assumed_mpp(self, path: Path) -> float | None:
+        """Give what the recipe assumes of a slide that does not say: the value of the innermost folder it lies in."""
+        if not isinstance(self.assume_mpp, dict):
+            return self.assume_mpp
+        inside = [folder for folder in self.assume_mpp if path.resolve().is_relative_to(folder.resolve())]
+        return self.assume_mpp[max(inside, key=lambda folder: len(folder.resolve().parts))] if inside else None
 
 
 class Crops(_Section):
@@ -87,6 +102,8 @@ class Diffusion(_Section):
 class Training(_Section):
     """How the diffusion model is trained."""
 
+    init: Path | None = None
+    """Start from the averaged weights of another run's ddpm folder or of one checkpoint, instead of from nothing."""
     crops: Annotated[int, Field(ge=1)] = 1_000_000
     """Length of the training in crops seen."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 16
@@ -365,7 +382,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _sentence(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+    where = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<"))
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key. Remove it or mend its spelling (`cytoseg recipe explain` lists all keys)"
     text = error["msg"].removeprefix("Value error, ")

@@ -103,6 +103,9 @@ def test_a_wrong_override_is_refused(load: Load, override: str, message: str) ->
         ("training: {ema_decay: 1}", r"training\.ema_decay: Input should be less than 1, found 1"),
         ("training: {device: gpu}", r"training\.device: .*found 'gpu'"),
         ("slides: {mpp: -0.5}", r"slides\.mpp: Input should be greater than 0, found -0\.5"),
+        ("slides: {assume_mpp: -1}", r"slides\.assume_mpp: Input should be greater than 0, found -1$"),
+        ("slides: {assume_mpp: [1]}", r"slides\.assume_mpp: Input should be a valid number, found \[1\]$"),
+        ("slides: {assume_mpp: {a: 99}}", r"slides\.assume_mpp\.a: Input should be less.*20, found 99$"),
         ("slides: {background: {rule: black}}", r"slides\.background\.rule: .*'otsu'.*found 'black'"),
         ("crops: {size_px: 8}", r"crops\.size_px: .*16, found 8"),
         ("crops: {jitter: 0.6}", r"crops\.jitter: .*0\.5, found 0\.6"),
@@ -230,6 +233,24 @@ def test_folders_follow_the_name_unless_given(load: Load) -> None:
     assert load("labels.folder=shared_labels").labels_folder() == Path("shared_labels")
 
 
+def test_the_assumed_mpp_is_one_for_all_or_that_of_the_innermost_folder(load: Load, tmp_path: Path) -> None:
+    assert load().slides.assumed_mpp(tmp_path / "a.png") is None
+    assert load("slides.assume_mpp=0.5").slides.assumed_mpp(tmp_path / "a.png") == 0.5
+    slides = load(f"slides.assume_mpp={{{tmp_path}: 1, {tmp_path}/fine: 0.4}}").slides
+    assert slides.assumed_mpp(tmp_path / "a.png") == 1.0
+    assert slides.assumed_mpp(tmp_path / "fine" / "deep" / "a.png") == 0.4
+    assert slides.assumed_mpp(tmp_path / "finest" / "a.png") == 1.0
+    assert slides.assumed_mpp(tmp_path.parent / "a.png") is None
+
+
+def test_the_assumed_mpp_by_folder_does_not_depend_on_how_a_path_is_written(
+    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    slides = load("slides.assume_mpp={data/fine: 0.4}").slides
+    assert slides.assumed_mpp(tmp_path / "data" / "fine" / "a.png") == 0.4
+
+
 def test_a_recipe_is_found_by_path_and_by_name(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text(SMALLEST)
@@ -246,6 +267,8 @@ def test_an_unknown_recipe_lists_those_there_are(name: str) -> None:
 
 def test_dump_and_load_give_the_same_recipe(load: Load) -> None:
     recipe = load("slides.folders=[a, b/c]", "training.rate=1e-5", "features.snr_db=[9.3]", "fill=cell")
+    assert load(text=dump_recipe(recipe)) == recipe
+    recipe = load("slides.assume_mpp={a/b: 0.4}")
     assert load(text=dump_recipe(recipe)) == recipe
 
 

@@ -7,7 +7,7 @@ import pytest
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.shipped import shipped_recipes
 
-NAMES = ("cervical", "lbc", "lbc-base", "quickstart")
+NAMES = ("cervical", "lbc", "lbc-base", "lbc-cric-base", "quickstart")
 
 
 def test_there_are_as_many_recipes_as_are_tested() -> None:

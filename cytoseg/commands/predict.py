@@ -76,7 +76,7 @@ def _predict(path: Path, predictor: EnsemblePredictor, bundle: Bundle, *, curren
             slide,
             predictor,
             Destination(folder, bundle.classes, provenance),
-            settings=SlideSettings(p.tile_px, p.overlap_px, p.batch, bundle.mpp, recipe.slides.assume_mpp),
+            settings=SlideSettings(p.tile_px, p.overlap_px, p.batch, bundle.mpp, recipe.slides.assumed_mpp(path)),
             tissue=tissue,
             on_tile=bar.of,
         )
@@ -92,5 +92,5 @@ def _provenance(path: Path, recipe: Recipe, hashes: dict[str, str]) -> dict[str,
         "bundle": hashes,
         "predict": recipe.predict.model_dump(mode="json"),
         "background": recipe.slides.background.model_dump(mode="json"),
-        "assume_mpp": recipe.slides.assume_mpp,
+        "assume_mpp": recipe.slides.assumed_mpp(path),
     }

@@ -42,9 +42,10 @@ def run(
         options = [*(["--resume"] if resume else []), *(["--init", str(init)] if init else [])]
         launch(["train-ddpm", recipe, *(overrides or []), *options], gpus=gpus)
         return
-    with start_run(recipe, overrides, command="train-ddpm") as current:
+    given = [f"training.init={init}"] if init else []
+    with start_run(recipe, [*(overrides or []), *given], command="train-ddpm") as current:
         begin = time.perf_counter()
-        state, seen_before = _train(current, current.folder / "ddpm", go_on=resume, init=init)
+        state, seen_before = _train(current, current.folder / "ddpm", go_on=resume)
         current.entry["crops_seen"] = state.crops_seen
         current.entry["crops_trained"] = state.crops_seen - seen_before
         minutes = (time.perf_counter() - begin) / 60
@@ -65,7 +66,7 @@ def tissue_crops(recipe: Recipe) -> RandSlideCropd:
         paths,
         size_px=recipe.crops.size_px,
         mpp=recipe.slides.mpp,
-        assume_mpp=recipe.slides.assume_mpp,
+        assumed_mpp=recipe.slides.assumed_mpp,
         rule=recipe.slides.background.rule,
         threshold=recipe.slides.background.threshold,
     )
@@ -112,7 +113,11 @@ def settings_of(recipe: Recipe) -> TrainSettings:
     )
 
 
-def _train(current: Run, folder: Path, *, go_on: bool, init: Path | None) -> tuple[TrainState, int]:
+def _plan(recipe: Recipe) -> TrainPlan:
+    return TrainPlan(recipe.architecture(), settings_of(recipe), recipe.model_dump(mode="json"), recipe.training.init)
+
+
+def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]:
     """Train; gives the state at the end and the crops seen before."""
     recipe = current.recipe
     device = pick_device(recipe.training.device)
@@ -124,7 +129,7 @@ def _train(current: Run, folder: Path, *, go_on: bool, init: Path | None) -> tup
         with _shown(recipe, folder) as (on_step, first_step):
             state = train(
                 folder,
-                TrainPlan(recipe.architecture(), settings_of(recipe), recipe.model_dump(mode="json"), init),
+                _plan(recipe),
                 crops_from,
                 device=device,
                 go_on=go_on,

@@ -72,7 +72,13 @@ def downsample_to(mpp: float | None, slide: Slide, *, assume_mpp: float | None =
 
 
 def find_tissue(
-    paths: Sequence[Path], *, size_px: int, mpp: float | None, assume_mpp: float | None, rule: str, threshold: float
+    paths: Sequence[Path],
+    *,
+    size_px: int,
+    mpp: float | None,
+    assumed_mpp: Callable[[Path], float | None],
+    rule: str,
+    threshold: float,
 ) -> list[SlideSource]:
     """Open each slide once and mark where its cells are.
 
@@ -80,7 +86,7 @@ def find_tissue(
         paths: Slides.
         size_px: Side of a crop.
         mpp: Micrometres per pixel of a crop, or None for level 0 as it is.
-        assume_mpp: Micrometres per level-0 pixel of slides that do not say.
+        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if nobody knows.
         rule: Background rule, see ``tissue_mask``.
         threshold: For the rule ``threshold``.
 
@@ -91,7 +97,7 @@ def find_tissue(
     for path in paths:
         try:
             with open_slide(path) as slide:
-                side = max(1, round(size_px * downsample_to(mpp, slide, assume_mpp=assume_mpp)))
+                side = max(1, round(size_px * downsample_to(mpp, slide, assume_mpp=assumed_mpp(path))))
                 size = slide.levels[0].size
                 if min(size.width, size.height) < side:
                     raise SlideError(

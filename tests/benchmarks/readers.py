@@ -85,7 +85,7 @@ def _slide_crops(job: Job, jitter: float | None) -> Read:
 
     torch.set_num_threads(1)
     job.imported()
-    sources = find_tissue(job.files, size_px=CROP_PX, mpp=None, assume_mpp=None, rule="none", threshold=0.1)
+    sources = find_tissue(job.files, size_px=CROP_PX, mpp=None, assumed_mpp=lambda _: None, rule="none", threshold=0.1)
     steps = [] if jitter is None else augmentation(flips=True, turns=True, jitter=jitter)
     crop = RandSlideCropd(["image"], sources=sources, size_px=CROP_PX)
     crops = SlideCrops([crop, *steps], seed=0, first=0, last=10**9)

@@ -18,7 +18,7 @@ CROP_PX, BATCH = 256, 16
 def measure(paths: list[Path], seconds: float) -> dict[str, Any]:
     """Read for a while, then look at the worker."""
     torch.set_num_threads(1)
-    sources = find_tissue(paths, size_px=CROP_PX, mpp=None, assume_mpp=None, rule="none", threshold=0.1)
+    sources = find_tissue(paths, size_px=CROP_PX, mpp=None, assumed_mpp=lambda _: None, rule="none", threshold=0.1)
     crop = RandSlideCropd(["image"], sources=sources, size_px=CROP_PX)
     crops = SlideCrops([crop, *augmentation(flips=True, turns=True, jitter=0.0)], seed=0, first=0, last=10**6)
     batches = iter(DataLoader(crops, batch_size=BATCH, num_workers=1))

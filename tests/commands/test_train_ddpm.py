@@ -1,5 +1,11 @@
-import torch
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+import torch
+from typer.testing import Result
+
+from cytoseg.checkpoints import load_checkpoint
 from cytoseg.commands.train_ddpm import settings_of, tissue_crops, training_crops
 from cytoseg.recipe import load_recipe
 
@@ -20,3 +26,19 @@ def test_crops_go_on_from_any_number(cytoseg: object) -> None:
     assert later[0].shape == (3, 32, 32)
     torch.testing.assert_close(later[0], all_crops[6])
     crop.close()
+
+
+@pytest.mark.parametrize("written", [("--init", "base"), ("training.init=base",)])
+def test_a_training_starts_from_a_model_that_was_passed_on(
+    cytoseg: Callable[..., Result], written: tuple[str, ...]
+) -> None:
+    short = ("training.crops=2", "training.batch=2", "training.samples=0", "training.rate=1e-9")
+    assert cytoseg("train-ddpm", "tiny.yaml", *short, "folder=runs/first").exit_code == 0
+    assert cytoseg("export", "tiny.yaml", "base", "folder=runs/first").exit_code == 0
+    result = cytoseg("train-ddpm", "tiny.yaml", *short, *written)
+    assert result.exit_code == 0, result.output
+    assert "Starting from base, trained on 2 crops." in result.stdout
+    found = load_checkpoint(Path("runs/tiny/ddpm/checkpoint-000000002"))
+    assert found.state["recipe"]["training"]["init"] == "base"
+    passed_on = {name: weights.float() for name, weights in load_checkpoint(Path("base")).tensors["ema"].items()}
+    torch.testing.assert_close(found.tensors["model"], passed_on, rtol=0, atol=1e-6)

@@ -7,7 +7,7 @@ import torch
 
 from cytoseg.checkpoints import load_state
 from cytoseg.diffusion.settings import TrainSettings
-from cytoseg.diffusion.state import TrainState, changed_values, load_backbone, prune, resume, save
+from cytoseg.diffusion.state import TrainState, changed_values, export_averaged, load_backbone, prune, resume, save
 from cytoseg.diffusion.steps import new_state
 from cytoseg.diffusion.unet import Architecture
 from cytoseg.errors import CheckpointError
@@ -71,6 +71,26 @@ def test_milestones_are_kept_for_good(tmp_path: Path) -> None:
         (tmp_path / f"checkpoint-{crops_seen:09d}").mkdir()
         prune(tmp_path, keep=2, keep_every_crops=500)
     assert _names(tmp_path) == [596, 1096, 1196, 1296]
+
+
+def test_the_averaged_weights_are_exported_in_half_precision(tmp_path: Path, state: TrainState) -> None:
+    written = export_averaged(save(tmp_path / "ddpm", state, recipe=RECIPE), tmp_path / "base")
+    assert (written["crops_seen"], written["recipe"]) == (8, RECIPE)
+    assert list(written["sha256"]) == ["ema"]
+    unet, architecture, origin = load_backbone(tmp_path / "base", state.architecture)
+    assert architecture == state.architecture
+    assert origin == {"crops_seen": 8, "sha256": written["sha256"]["ema"]}
+    expected = {name: weights.half().float() for name, weights in state.ema.ema_model.state_dict().items()}
+    torch.testing.assert_close(dict(unet.state_dict()), expected, rtol=0, atol=0)
+    assert all(weights.dtype == torch.float32 for weights in unet.parameters())
+
+
+def test_a_weight_beyond_half_precision_is_not_exported(tmp_path: Path, state: TrainState) -> None:
+    next(state.ema.ema_model.parameters()).data[0] = 1e5
+    checkpoint = save(tmp_path, state, recipe=RECIPE)
+    with pytest.raises(CheckpointError, match=r"a weight is too large for half precision\. Export another"):
+        export_averaged(checkpoint, tmp_path / "base")
+    assert not (tmp_path / "base").exists()
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path, state: TrainState) -> None:

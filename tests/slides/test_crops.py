@@ -61,7 +61,7 @@ def find() -> Find:
     """Find tissue for crops of 16 px, everywhere unless told otherwise."""
 
     def find(*paths: Path, **changes: Any) -> list[SlideSource]:
-        values = {"size_px": 16, "mpp": None, "assume_mpp": None, "rule": "none", "threshold": 0.1}
+        values = {"size_px": 16, "mpp": None, "assumed_mpp": lambda _: None, "rule": "none", "threshold": 0.1}
         return find_tissue(paths, **(values | changes))
 
     return find
@@ -134,7 +134,7 @@ def test_a_crop_holds_the_pixels_of_its_region(write_map: Write, find: Find) -> 
 
 
 def test_crops_at_another_mpp_span_more_pixels(write_map: Write, find: Find) -> None:
-    transform = RandSlideCropd(["image"], sources=find(write_map(), mpp=0.5, assume_mpp=0.25), size_px=16)
+    transform = RandSlideCropd(["image"], sources=find(write_map(), mpp=0.5, assumed_mpp=lambda _: 0.25), size_px=16)
     transform.set_random_state(seed=3)
     red = transform({"image": 0})["image"][0].float()
     assert (transform.region.width, transform.region.height) == (32, 32)
@@ -202,7 +202,7 @@ def test_a_missing_mpp_is_never_guessed(write_map: Write, find: Find) -> None:
     with open_slide(path) as slide:
         assert downsample_to(None, slide) == 1.0
         assert downsample_to(0.5, slide, assume_mpp=0.2) == 2.5
-    assert find(path, mpp=0.5, assume_mpp=0.2)[0].side_px == 40
+    assert find(path, mpp=0.5, assumed_mpp={path: 0.2}.get)[0].side_px == 40
 
 
 def test_a_slide_s_own_mpp_comes_first() -> None:

@@ -1,0 +1,98 @@
+"""``cytoseg export``: the averaged weights alone, small enough to pass on, with a model card."""
+
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cytoseg.checkpoints import crops_seen_of, find_checkpoints
+from cytoseg.commands.common import Overrides, RecipeArgument, say, start_run
+from cytoseg.diffusion.state import export_averaged
+from cytoseg.errors import CheckpointError
+from cytoseg.recipe import Recipe
+from cytoseg.runs import read_metrics
+from cytoseg.writing import write_atomically
+
+LOSS_CROPS = 10_000
+"""The card's losses are means over so many crops: those of one step say little."""
+_PICTURES = ("samples.png", "denoised.png")
+
+
+def run(
+    recipe: RecipeArgument,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The new folder.")],
+    overrides: Overrides = None,
+) -> None:
+    """Write the averaged weights of the newest checkpoint in half precision, with a model card and its pictures.
+
+    Others start from it: cytoseg train-ddpm THEIRS --init FOLDER. What the slides are and under which licence is not
+    known to the program: the card has a place for it.
+    """
+    with start_run(recipe, overrides, command="export") as current:
+        ddpm = current.folder / "ddpm"
+        found = find_checkpoints(ddpm)
+        if not found:
+            raise CheckpointError(f"{ddpm}: no checkpoint yet. Run `cytoseg train-ddpm` with this recipe first.")
+        if folder.exists():
+            raise CheckpointError(
+                f"{folder}: is there already, perhaps with a card that was written by hand. Remove it first."
+            )
+        state = export_averaged(found[0], folder)
+        pictures = [name for name in _PICTURES if (ddpm / name).exists()]
+        for name in pictures:
+            shutil.copyfile(ddpm / name, folder / name)
+        rows = [row for row in read_metrics(ddpm / "metrics.jsonl") if row["crops_seen"] <= crops_seen_of(found[0])]
+        write_atomically(folder / "README.md", model_card(current.recipe, state, rows, pictures))
+        size_mb = (folder / "ema.safetensors").stat().st_size / 1e6
+        current.entry.update(checkpoint=found[0].name, size_mb=round(size_mb, 1))
+        say(f"{folder}: {size_mb:.1f} MB, after {state['crops_seen']} crops. Say in its README.md what the slides are.")
+
+
+def model_card(
+    recipe: Recipe, state: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pictures: Sequence[str]
+) -> str:
+    """Describe a model in Markdown: what it is, how it was trained, what it has reached.
+
+    Args:
+        recipe: It was trained by.
+        state: The JSON part of its checkpoint.
+        rows: Of ``metrics.jsonl``.
+        pictures: File names beside the card.
+    """
+    network = state["architecture"]
+    versions = state.get("versions", {})
+    facts = {
+        "network": f"{network['backbone']}, dim {network['dim']}, multipliers {network['dim_mults']}",
+        "process": f"T = {network['timesteps']}, {network['schedule']} schedule, {network['objective']}",
+        "trained on": f"{state['crops_seen']:,} crops of {recipe.crops.size_px} px, {recipe.training.batch} a step",
+        "slides": ", ".join(map(str, recipe.slides.folders)) or "not named",
+        "weights": f"averaged (decay {recipe.training.ema_decay}), fp16, sha256 `{state['sha256']['ema']}`",
+        "made with": ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded",
+    }
+    parts = [
+        f"# {recipe.name}\n\nA diffusion model trained by cytoseg. Start from it with",
+        "```sh\ncytoseg train-ddpm RECIPE --init FOLDER\n```",
+        "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in facts.items())]),
+        f"Mean loss of the last {LOSS_CROPS:,} crops (1 is a network that knows nothing):\n\n{_losses(rows)}",
+        "## Data and licence\n\nNot stated.",
+        "## Limits\n\nNot stated.",
+        *(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _losses(rows: Sequence[Mapping[str, Any]]) -> str:
+    last = [row for row in rows if row["crops_seen"] > rows[-1]["crops_seen"] - LOSS_CROPS]
+    by_t: dict[str, list[float]] = {}
+    for row in last:
+        by_t.setdefault("all", []).append(row["loss"])
+        for name, loss in row.get("by_t", {}).items():
+            by_t.setdefault(name, []).append(loss)
+    names = sorted(by_t, key=lambda name: -1 if name == "all" else int(name.split("-")[0]))
+    if not names:
+        return "Not recorded."
+    cells = [f"{statistics.fmean(by_t[name]):.4f}" for name in names]
+    return f"| t | {' | '.join(names)} |\n{'|---' * (len(names) + 1)}|\n| loss | {' | '.join(cells)} |"

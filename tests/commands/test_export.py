@@ -1,0 +1,94 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import Result
+
+from cytoseg.checkpoints import load_state, save_checkpoint
+from cytoseg.diffusion.state import load_backbone
+from cytoseg.diffusion.unet import Architecture, build_unet
+
+CytosegCommand = Callable[..., Result]
+ARCHITECTURE = Architecture(8, (1, 2), 200, "linear", "pred_x0")
+SMALL = ("diffusion.timesteps=200", "diffusion.objective=pred_x0", "slides.folders=[their slides]")
+DDPM = Path("runs/tiny/ddpm")
+
+
+@pytest.fixture
+def checkpoint(cytoseg: CytosegCommand) -> Path:
+    """A training of 20,000 crops whose log goes a little further than its newest checkpoint."""
+    for crops_seen in (8, 20_000):
+        state = {"crops_seen": crops_seen, "architecture": ARCHITECTURE.as_json(), "versions": {"torch": "9.9"}}
+        weights = build_unet(ARCHITECTURE, seed=crops_seen).state_dict()
+        save_checkpoint(DDPM / f"checkpoint-{crops_seen:09d}", {"ema": weights, "model": weights}, state)
+    rows = [
+        {"crops_seen": 10_000, "loss": 7.0, "by_t": {"0-19": 9.0}},
+        {"crops_seen": 15_000, "loss": 0.3, "by_t": {"20-39": 0.5, "0-19": 0.1}},
+        {"crops_seen": 20_000, "loss": 0.1, "by_t": {"100-119": 0.01}},
+        {"crops_seen": 20_008, "loss": 7.0, "by_t": {"0-19": 9.0}},
+    ]
+    (DDPM / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (DDPM / "samples.png").write_bytes(b"a picture")
+    return DDPM / "checkpoint-000020000"
+
+
+def test_the_newest_weights_are_exported_with_a_card(cytoseg: CytosegCommand, checkpoint: Path) -> None:
+    result = cytoseg("export", "tiny.yaml", "base", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert "base: 0.2 MB, after 20000 crops. Say in its README.md what the slides are." in result.stdout
+    assert sorted(path.name for path in Path("base").iterdir()) == [
+        "README.md",
+        "ema.safetensors",
+        "samples.png",
+        "state.json",
+    ]
+    assert (Path("base") / "samples.png").read_bytes() == b"a picture"
+    unet, _, origin = load_backbone(Path("base"))
+    assert origin["crops_seen"] == 20_000
+    expected = build_unet(ARCHITECTURE, seed=20_000).init_conv.weight
+    assert isinstance(expected, torch.Tensor)
+    torch.testing.assert_close(unet.state_dict()["init_conv.weight"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_card_says_what_was_done(cytoseg: CytosegCommand, checkpoint: Path) -> None:
+    cytoseg("export", "tiny.yaml", "base", *SMALL)
+    card = (Path("base") / "README.md").read_text()
+    sha = load_state(Path("base"))["sha256"]["ema"]
+    for said in (
+        "# tiny\n",
+        "| network | lucidrains, dim 8, multipliers [1, 2] |",
+        "| process | T = 200, linear schedule, pred_x0 |",
+        "| trained on | 20,000 crops of 32 px, 16 a step |",
+        "| slides | their slides |",
+        f"fp16, sha256 `{sha}` |",
+        "| made with | torch 9.9 |",
+        "| t | all | 0-19 | 20-39 | 100-119 |\n|---|---|---|---|---|\n| loss | 0.2000 | 0.1000 | 0.5000 | 0.0100 |",
+        "## Data and licence\n\nNot stated.",
+        "![samples](samples.png)",
+    ):
+        assert said in card
+    assert "denoised" not in card
+
+
+def test_a_training_without_log_has_a_card_too(cytoseg: CytosegCommand, checkpoint: Path) -> None:
+    (DDPM / "metrics.jsonl").unlink()
+    assert cytoseg("export", "tiny.yaml", "base", *SMALL).exit_code == 0
+    assert "Not recorded." in (Path("base") / "README.md").read_text()
+
+
+def test_a_folder_that_is_there_is_left_alone(cytoseg: CytosegCommand, checkpoint: Path) -> None:
+    Path("base").mkdir()
+    (Path("base") / "README.md").write_text("by hand")
+    result = cytoseg("export", "tiny.yaml", "base", *SMALL)
+    assert result.exit_code == 2
+    assert "base: is there already" in result.stderr
+    assert [path.name for path in Path("base").iterdir()] == ["README.md"]
+
+
+def test_without_a_checkpoint_there_is_nothing_to_export(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("export", "tiny.yaml", "base", *SMALL)
+    assert result.exit_code == 2
+    assert "no checkpoint yet. Run `cytoseg train-ddpm`" in result.stderr
+    assert not Path("base").exists()
