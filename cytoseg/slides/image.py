@@ -21,7 +21,7 @@ from cytoseg.slides.tiff import DAMAGE, WHITE, on_white, open_tiff, page_rgb, pl
 MAX_PICTURE_PX = 150_000_000
 """A picture with more pixels is refused: it is decoded whole, at three bytes a pixel."""
 
-CACHE_BYTES = 256_000_000
+CACHE_BYTES = 96_000_000
 """Decoded pictures that each process keeps; the newest is kept even if it alone is larger."""
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -27,11 +27,16 @@ def start_two(home: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     def begin(*arguments: str) -> "subprocess.Popen[str]":
         environment = {**os.environ, "PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen([*TORCHRUN, *arguments], cwd=home, env=environment, text=True, **pipes)  # type: ignore[call-overload] # mypy cannot see through the stars
+        process = subprocess.Popen(
+            [*TORCHRUN, *arguments], cwd=home, env=environment, text=True, start_new_session=True, **pipes
+        )  # type: ignore[call-overload] # mypy cannot see through the stars
         started.append(process)
         return process
 
+    # A shell starts its background jobs deaf to Ctrl-C, and with them a suite that runs there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield begin
+    signal.signal(signal.SIGINT, before)
     for process in started:
         process.terminate()
         process.communicate()
@@ -75,6 +80,18 @@ def test_a_lost_process_ends_the_training_with_a_checkpoint(home: Path, start_tw
     seen = rows(home / "two")[-1]["crops_seen"]
     assert weights(home / "two", int(seen), "ema")
     assert f"checkpoint-{seen:09d}. Start again with --resume." in output
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_both_processes_with_one_checkpoint(home: Path, start_two: Start) -> None:
+    process = start_two("train-ddpm", "tiny.yaml", "folder=two", "training.crops=80000")
+    log = home / "two" / "ddpm" / "metrics.jsonl"
+    until(lambda: log.exists() and log.read_text().count("\n") >= 3)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "cytoseg: interrupted; what was finished is kept" in output
+    assert weights(home / "two", int(rows(home / "two")[-1]["crops_seen"]), "optimiser")
 
 
 def of_rank(rank: int, parent: int) -> int:
