@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Checkpoint:
 def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
     """Write a checkpoint folder: one safetensors file per group and ``state.json`` with a hash of each.
 
-    It is written into a temporary folder that is renamed at the end, so a kill leaves the old one or the new one.
+    It is written into a temporary folder that is renamed at the end, so a kill leaves no half-written one.
 
     Args:
         folder: The checkpoint; replaced if it exists.
@@ -109,7 +110,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
 
 
 def _numbered(folder: Path) -> Iterator[Path]:
-    return (p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.split("-")[1].isdigit())
+    return (p for p in folder.glob("checkpoint-*") if p.is_dir() and re.fullmatch(r"checkpoint-\d+", p.name))
 
 
 def crops_seen_of(path: Path) -> int:

@@ -79,7 +79,7 @@ def one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 raise
-            typer.echo(f"cytoseg: {error.filename or 'output folder'}: {error.strerror}. Nothing was lost.", err=True)
+            typer.echo(f"cytoseg: {error.filename or 'output folder'}: {error.strerror}.", err=True)
             raise SystemExit(2) from error
         except KeyboardInterrupt:
             typer.echo("cytoseg: interrupted; what was finished is kept, nothing is half-written.", err=True)

@@ -24,7 +24,10 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise RecipeError(f"device {name!r} is not available on this machine. Use training.device=cpu or auto.")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise RecipeError(f"device {name!r}: this machine has {torch.cuda.device_count()} GPUs, counted from cuda:0.")
+    return device
 
 
 def seed_for(seed: int, index: int, *, what: str) -> int:

@@ -15,6 +15,7 @@ from cytoseg.diffusion.schedule import alpha_bar, timesteps_at_snr
 from cytoseg.diffusion.unet import Architecture, tap_names, tap_shapes
 from cytoseg.errors import RecipeError
 from cytoseg.shipped import shipped_recipes
+from cytoseg.slides.folders import innermost
 
 
 class _Section(BaseModel):
@@ -58,10 +59,9 @@ class Slides(_Section):
 
     def assumed_mpp(self, path: Path) -> float | None:
         """Give what the recipe assumes of a slide that does not say: the value of the innermost folder it lies in."""
-        if not isinstance(self.assume_mpp, dict):
-            return self.assume_mpp
-        inside = [folder for folder in self.assume_mpp if path.resolve().is_relative_to(folder.resolve())]
-        return self.assume_mpp[max(inside, key=lambda folder: len(folder.resolve().parts))] if inside else None
+        if isinstance(self.assume_mpp, dict):
+            return innermost(path, self.assume_mpp)
+        return self.assume_mpp
 
 
 class Crops(_Section):
@@ -102,6 +102,8 @@ class Diffusion(_Section):
 class Training(_Section):
     """How the diffusion model is trained."""
 
+    compile: bool = False
+    """Let torch.compile make kernels for the network first: minutes at first, then faster steps on a GPU."""
     init: Path | None = None
     """Start from the averaged weights of another run's ddpm folder or of one checkpoint, instead of from nothing."""
     crops: Annotated[int, Field(ge=1)] = 1_000_000

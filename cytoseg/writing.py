@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,17 @@ def replaced(folder: Path, *, error: type[CytosegError]) -> Iterator[Path]:
         raise error(
             f"{folder}: cannot be written ({why}); what was there is unchanged. Make room or choose another folder."
         ) from problem
+
+
+def remove_leftovers(folder: Path, pattern: str) -> None:
+    """Remove what a kill in the middle of ``replaced`` has left; nobody else may be writing there.
+
+    Args:
+        folder: Where the replaced folders lie; need not exist.
+        pattern: Of their names, such as ``checkpoint-*``.
+    """
+    for leftover in folder.glob(f".{pattern}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _swap(folder: Path, *, new: Path, old: Path) -> None:

@@ -98,9 +98,9 @@ def test_a_users_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[st
     [
         (
             OSError(errno.ENOSPC, "No space left", "x/run.json"),
-            "cytoseg: x/run.json: No space left. Nothing was lost.",
+            "cytoseg: x/run.json: No space left.",
         ),
-        (OSError(errno.EROFS, "Read-only"), "cytoseg: output folder: Read-only. Nothing was lost."),
+        (OSError(errno.EROFS, "Read-only"), "cytoseg: output folder: Read-only."),
     ],
 )
 def test_a_full_or_forbidden_disk_is_one_line(error: OSError, line: str, capsys: pytest.CaptureFixture[str]) -> None:

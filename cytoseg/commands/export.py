@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cytoseg.checkpoints import crops_seen_of, find_checkpoints
+from cytoseg.checkpoints import crops_seen_of, find_checkpoints, load_state
 from cytoseg.commands.common import Overrides, RecipeArgument, say, start_run
 from cytoseg.diffusion.state import export_averaged
 from cytoseg.errors import CheckpointError
-from cytoseg.recipe import Recipe
 from cytoseg.runs import read_metrics
 from cytoseg.writing import write_atomically
 
@@ -36,6 +35,8 @@ def run(
         found = find_checkpoints(ddpm)
         if not found:
             raise CheckpointError(f"{ddpm}: no checkpoint yet. Run `cytoseg train-ddpm` with this recipe first.")
+        if not load_state(found[0]).get("recipe"):
+            raise CheckpointError(f"{found[0]}: of an older version, without its recipe. Train on with --resume first.")
         if folder.exists():
             raise CheckpointError(
                 f"{folder}: is there already, perhaps with a card that was written by hand. Remove it first."
@@ -45,41 +46,44 @@ def run(
         for name in pictures:
             shutil.copyfile(ddpm / name, folder / name)
         rows = [row for row in read_metrics(ddpm / "metrics.jsonl") if row["crops_seen"] <= crops_seen_of(found[0])]
-        write_atomically(folder / "README.md", model_card(current.recipe, state, rows, pictures))
+        card = model_card(current.recipe.name, state, rows, pictures)
+        write_atomically(folder / "README.md", card)
         size_mb = (folder / "ema.safetensors").stat().st_size / 1e6
         current.entry.update(checkpoint=found[0].name, size_mb=round(size_mb, 1))
         say(f"{folder}: {size_mb:.1f} MB, after {state['crops_seen']} crops. Say in its README.md what the slides are.")
 
 
-def model_card(
-    recipe: Recipe, state: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pictures: Sequence[str]
-) -> str:
+def model_card(name: str, state: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pictures: Sequence[str]) -> str:
     """Describe a model in Markdown: what it is, how it was trained, what it has reached.
 
     Args:
-        recipe: It was trained by.
-        state: The JSON part of its checkpoint.
+        name: Of the model.
+        state: The JSON part of its checkpoint, with the recipe that it was trained by.
         rows: Of ``metrics.jsonl``.
         pictures: File names beside the card.
     """
-    network = state["architecture"]
-    versions = state.get("versions", {})
+    network, recipe, versions = state["architecture"], state["recipe"], state["versions"]
+    began = state.get("started_from")
     facts = {
         "network": f"{network['backbone']}, dim {network['dim']}, multipliers {network['dim_mults']}",
         "process": f"T = {network['timesteps']}, {network['schedule']} schedule, {network['objective']}",
-        "trained on": f"{state['crops_seen']:,} crops of {recipe.crops.size_px} px, {recipe.training.batch} a step",
-        "slides": ", ".join(map(str, recipe.slides.folders)) or "not named",
-        "weights": f"averaged (decay {recipe.training.ema_decay}), fp16, sha256 `{state['sha256']['ema']}`",
-        "made with": ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded",
+        "trained on": f"{state['crops_seen']:,} crops of {recipe['crops']['size_px']} px, "
+        f"{recipe['training']['batch']} a step, rate {recipe['training']['rate']}",
+        "slides": ", ".join(recipe["slides"]["folders"]),
+        "started from": f"{began['path']}, sha256 `{began['sha256']}`, which had its own slides"
+        if began
+        else "nothing",
+        "weights": f"averaged (decay {recipe['training']['ema_decay']}), fp16, sha256 `{state['sha256']['ema']}`",
+        "made with": ", ".join(f"{package} {version}" for package, version in versions.items()),
     }
     parts = [
-        f"# {recipe.name}\n\nA diffusion model trained by cytoseg. Start from it with",
+        f"# {name}\n\nA diffusion model trained by cytoseg. Start from it with",
         "```sh\ncytoseg train-ddpm RECIPE --init FOLDER\n```",
-        "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in facts.items())]),
+        "\n".join(["| | |", "|---|---|", *(f"| {fact} | {text} |" for fact, text in facts.items())]),
         f"Mean loss of the last {LOSS_CROPS:,} crops (1 is a network that knows nothing):\n\n{_losses(rows)}",
         "## Data and licence\n\nNot stated.",
         "## Limits\n\nNot stated.",
-        *(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
+        *(f"![{picture.removesuffix('.png')}]({picture})" for picture in pictures),
     ]
     return "\n\n".join(parts) + "\n"
 

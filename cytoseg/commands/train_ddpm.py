@@ -1,6 +1,7 @@
 """``cytoseg train-ddpm``: train the diffusion model on random crops of the slides."""
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,11 +39,11 @@ def run(
     a checkpoint; --resume goes on from it with the same crops as if nothing had happened. For several machines start
     it with torchrun: torchrun --nnodes 2 --nproc-per-node 4 ... -m cytoseg train-ddpm RECIPE.
     """
-    if gpus is not None and gpus > 1:
+    if gpus is not None:
         options = [*(["--resume"] if resume else []), *(["--init", str(init)] if init else [])]
         launch(["train-ddpm", recipe, *(overrides or []), *options], gpus=gpus)
         return
-    given = [f"training.init={init}"] if init else []
+    given = [f"training.init={json.dumps(str(init))}"] if init else []  # quoted: a path may look like a number
     with start_run(recipe, [*(overrides or []), *given], command="train-ddpm") as current:
         begin = time.perf_counter()
         state, seen_before = _train(current, current.folder / "ddpm", go_on=resume)
@@ -51,7 +52,7 @@ def run(
         minutes = (time.perf_counter() - begin) / 60
         say(
             f"Trained on {state.crops_seen} crops ({minutes:.1f} min now). "
-            f"See {current.folder / 'ddpm' / 'samples.png'}, denoised.png and loss.png."
+            f"See {', '.join(map(str, sorted((current.folder / 'ddpm').glob('*.png'))))}."
         )
 
 
@@ -62,6 +63,7 @@ def tissue_crops(recipe: Recipe) -> RandSlideCropd:
         SlideError: If slides are missing, damaged or too small.
     """
     paths = find_slides(recipe.slides.folders, include=recipe.slides.include, exclude=recipe.slides.exclude)
+    skip = _say_lost if recipe.slides.unreadable == "skip" else None
     sources = find_tissue(
         paths,
         size_px=recipe.crops.size_px,
@@ -69,10 +71,10 @@ def tissue_crops(recipe: Recipe) -> RandSlideCropd:
         assumed_mpp=recipe.slides.assumed_mpp,
         rule=recipe.slides.background.rule,
         threshold=recipe.slides.background.threshold,
+        on_unreadable=skip,
     )
     say(f"{len(sources)} of {len(paths)} slides hold cells.")
-    on_lost = _say_lost if recipe.slides.unreadable == "skip" else None
-    return RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px, on_lost=on_lost)
+    return RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px, on_lost=skip)
 
 
 def _say_lost(text: str) -> None:
@@ -110,11 +112,8 @@ def settings_of(recipe: Recipe) -> TrainSettings:
         keep=t.keep_checkpoints,
         keep_every=t.keep_every,
         workers=t.workers,
+        compile=t.compile,
     )
-
-
-def _plan(recipe: Recipe) -> TrainPlan:
-    return TrainPlan(recipe.architecture(), settings_of(recipe), recipe.model_dump(mode="json"), recipe.training.init)
 
 
 def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]:
@@ -126,17 +125,24 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]
     with contextlib.closing(tissue_crops(recipe)) as crop:
         crops_from = training_crops(recipe, crop)
         shown = torch.stack([crops_from(0)[number] for number in range(DENOISED_CROPS)])
+        plan = TrainPlan(
+            recipe.architecture(),
+            settings_of(recipe),
+            recipe.model_dump(mode="json"),
+            recipe.training.init,
+            crop.digest(),
+        )
         with _shown(recipe, folder) as (on_step, first_step):
             state = train(
                 folder,
-                _plan(recipe),
+                plan,
                 crops_from,
                 device=device,
                 go_on=go_on,
                 watch=Watch(on_step, say, lambda state: look(folder, state, recipe, shown), recipe.training.look_crops),
             )
     seen_before = first_step[0] if first_step else state.crops_seen
-    if process_rank() == 0 and (first_step or not (folder / "samples.png").exists()):
+    if process_rank() == 0 and (first_step or not (folder / "loss.png").exists()):
         look(folder, state, recipe, shown, patience_s=None)
     return state, seen_before
 
@@ -150,7 +156,7 @@ def _shown(recipe: Recipe, folder: Path) -> Iterator[tuple[Callable[[StepReport]
 
         def on_step(report: StepReport) -> None:
             if not first:
-                first.append(report.crops_seen - recipe.training.batch)
+                first.append(report.crops_seen - report.crops)
             track(report)
             if report.reading is not None:
                 rate = (report.crops_seen - first[0]) / (time.perf_counter() - begin)

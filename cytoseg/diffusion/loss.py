@@ -109,9 +109,14 @@ class LossWindow:
 
 
 class LossGuard:
-    """Stops a training whose loss is no number, or has exploded."""
+    """Stops a training whose loss is no number, or has exploded.
 
-    def __init__(self) -> None:
+    Args:
+        weights: (T,) by which the objective multiplies the loss of each timestep; taken back before judging.
+    """
+
+    def __init__(self, weights: Tensor) -> None:
+        self._weights = weights.detach().float().cpu()
         self._recent: deque[float] = deque(maxlen=WATCHED_STEPS)
 
     def check(self, reading: LossReading) -> None:
@@ -127,7 +132,7 @@ class LossGuard:
                 f"the loss is {float(reading.losses[first])} at crop {int(reading.numbers[first])}, "
                 f"t = {int(reading.t[first])}"
             )
-        self._recent.append(reading.mean)
+        self._recent.append(float((reading.losses / self._weights[reading.t]).mean()))
         mean = math.fsum(self._recent) / len(self._recent)
         if len(self._recent) == WATCHED_STEPS and mean > EXPLODED:
             raise _gone_wrong(

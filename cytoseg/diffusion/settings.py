@@ -29,6 +29,7 @@ class TrainSettings:
         keep: Newest checkpoints that are kept.
         keep_every: Every so many checkpoints one is kept for good; 0 for none.
         workers: Processes that read crops, for each that trains; 0 reads in the training process.
+        compile: Let torch.compile make kernels for the network first: minutes before the first step, then faster ones.
     """
 
     crops: int
@@ -46,6 +47,7 @@ class TrainSettings:
     keep: int
     keep_every: int
     workers: int
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,19 @@ class TrainPlan:
         settings: How to train.
         recipe: The whole recipe as JSON holds it, kept in every checkpoint.
         init: The ``ddpm`` folder or checkpoint whose averaged weights a new training starts from; None for fresh ones.
+        slides: What identifies the slides that the crops come from.
     """
 
     architecture: Architecture
     settings: TrainSettings
     recipe: Mapping[str, Any]
     init: Path | None = None
+    slides: str = ""
+
+
+def passed(every: int, before: int, now: int) -> bool:
+    """Say whether a multiple of ``every`` lies after ``before`` and not after ``now``."""
+    return now // every > before // every
 
 
 def rate_at(crops_seen: int, settings: TrainSettings) -> float:

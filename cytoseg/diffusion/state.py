@@ -28,6 +28,8 @@ DECISIVE = ("slides", "crops", "diffusion", "training")
 
 FREE = (
     "crops",
+    "init",
+    "compile",
     "micro_batch",
     "checkpoint_crops",
     "keep_checkpoints",
@@ -43,22 +45,35 @@ FREE = (
 
 @dataclass
 class TrainState:
-    """Network, averaged copy, optimiser and the number of crops seen."""
+    """A training at one moment.
+
+    Attributes:
+        architecture: Of the network.
+        unet: The network.
+        ema: Its averaged copy.
+        optimiser: Adam.
+        crops_seen: So many.
+        started_from: The model it started from (its path, hash and crops seen); None if from fresh weights.
+        whole: False while a step changes the weights: what is then saved would resume to something else.
+    """
 
     architecture: Architecture
     unet: nn.Module
     ema: EMA
     optimiser: torch.optim.Optimizer
     crops_seen: int
+    started_from: dict[str, Any] | None = None
+    whole: bool = True
 
 
-def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any]) -> Path:
+def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any], slides: str = "") -> Path:
     """Write ``checkpoint-<crops seen>`` into the folder.
 
     Args:
         folder: The run's ``ddpm`` folder.
         state: What to save.
         recipe: The recipe as JSON holds it; kept in the checkpoint.
+        slides: What identifies the slides that the crops come from; kept in the checkpoint.
 
     Returns:
         The checkpoint.
@@ -83,21 +98,25 @@ def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any]) -> Path:
         "ema_step": int(state.ema.step),
         "versions": versions(),
         "recipe": dict(recipe),
+        "slides": slides,
+        "started_from": state.started_from,
     }
     path = folder / f"checkpoint-{state.crops_seen:09d}"
     save_checkpoint(path, tensors, details)
     return path
 
 
-def prune(folder: Path, *, keep: int, keep_every_crops: int = 0) -> None:
+def prune(folder: Path, *, keep: int, newest: int, keep_every_crops: int = 0) -> None:
     """Remove all but the newest checkpoints and the milestones.
 
     Args:
         folder: The run's ``ddpm`` folder.
         keep: How many of the newest are kept.
+        newest: Crops seen by the training. Checkpoints of more were damaged and passed over: they are left where they
+            are and count for nothing.
         keep_every_crops: The first checkpoint at or after each multiple is a milestone; 0 for none.
     """
-    checkpoints = find_checkpoints(folder)
+    checkpoints = [path for path in find_checkpoints(folder) if crops_seen_of(path) <= newest]
     kept, passed = set(checkpoints[:keep]), 0
     for path in reversed(checkpoints):
         multiples = crops_seen_of(path) // keep_every_crops if keep_every_crops else 0
@@ -155,6 +174,7 @@ def _restore(checkpoint: Checkpoint, state: TrainState) -> None:
     state.ema.initted.fill_(True)
     _unflatten(checkpoint.tensors["optimiser"], state.optimiser)
     state.crops_seen = checkpoint.state["crops_seen"]
+    state.started_from = checkpoint.state.get("started_from")
 
 
 def _flatten(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -190,7 +210,7 @@ def export_averaged(checkpoint: Path, folder: Path) -> dict[str, Any]:
     weights = {name: tensor.half() for name, tensor in found.tensors["ema"].items()}
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise CheckpointError(f"{checkpoint}: a weight is too large for half precision. Export another checkpoint.")
-    kept = ("crops_seen", "architecture", "versions", "recipe")
+    kept = ("crops_seen", "architecture", "versions", "recipe", "started_from")
     save_checkpoint(folder, {"ema": weights}, {key: found.state[key] for key in kept if key in found.state})
     return load_state(folder)
 
@@ -212,8 +232,12 @@ def load_backbone(
     """
     found = [folder] if is_checkpoint(folder) else find_checkpoints(folder)
     if not found:
-        raise CheckpointError(f"{folder}: no checkpoint yet. Run `cytoseg train-ddpm` with this recipe first.")
+        raise CheckpointError(
+            f"{folder}: no checkpoint here. Train one with `cytoseg train-ddpm`, or name the ddpm folder of a run."
+        )
     checkpoint = load_checkpoint(found[0])
+    if "ema" not in checkpoint.tensors or "architecture" not in checkpoint.state:
+        raise CheckpointError(f"{found[0]}: not a checkpoint of a diffusion model. Name the ddpm folder of a run.")
     architecture = Architecture.from_json(checkpoint.state["architecture"])
     if wanted is not None:
         check_same(architecture, wanted, where=str(found[0]))

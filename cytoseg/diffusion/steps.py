@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.loss import LossGuard, LossReading, LossWindow, crop_losses
-from cytoseg.diffusion.settings import TrainSettings, rate_at
+from cytoseg.diffusion.settings import TrainSettings, passed, rate_at
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.unet import Architecture, build_diffusion, build_unet
 from cytoseg.errors import CytosegError, RecipeError
@@ -32,11 +32,13 @@ class StepReport:
     """What one step tells its caller.
 
     Attributes:
+        crops: Of the step, over all processes; the last step may be short.
         crops_seen: After it.
         rate: The learning rate it used.
         reading: Losses since the last reading; None at steps that do not read them.
     """
 
+    crops: int
     crops_seen: int
     rate: float
     reading: LossReading | None
@@ -45,7 +47,8 @@ class StepReport:
 def new_state(architecture: Architecture, settings: TrainSettings) -> TrainState:
     """Make network, averaged copy and optimiser from the seed, nothing seen yet."""
     unet = build_unet(architecture, seed=settings.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
-    ema = EMA(unet, beta=settings.ema_decay, update_after_step=0, update_every=1, include_online_model=False)
+    averaging: dict[str, Any] = {"update_after_step": 0, "update_every": 1, "include_online_model": False}
+    ema = EMA(unet, beta=settings.ema_decay, use_foreach=True, **averaging)
     optimiser = torch.optim.Adam(unet.parameters(), lr=settings.rate, betas=(0.9, 0.99))
     return TrainState(architecture, unet, ema, optimiser, crops_seen=0)
 
@@ -102,10 +105,11 @@ def train_steps(
     """
     diffusion = build_diffusion(state.unet, state.architecture, size_px=settings.size_px).to(accelerator.device)
     model, optimiser = accelerator.prepare(state.unet, state.optimiser)
-    diffusion.model = model
-    state.ema.to(accelerator.device)
+    diffusion.model = cast(nn.Module, torch.compile(model)) if settings.compile else model
+    _move_average(state.ema, accelerator.device)
     on_cpu = accelerator.device.type == "cpu"
-    window, guard = LossWindow(accelerator, every=1 if on_cpu else GPU_STEPS_A_READING), LossGuard()
+    window = LossWindow(accelerator, every=1 if on_cpu else GPU_STEPS_A_READING)
+    guard = LossGuard(cast(Any, diffusion).loss_weight)
     model.train()
     for numbers, x0 in _share(crops, state.crops_seen, settings=settings, accelerator=accelerator):
         rate = rate_at(state.crops_seen, settings)
@@ -113,15 +117,25 @@ def train_steps(
             group["lr"] = rate
         t, losses = _backward(diffusion, numbers, x0, settings=settings, accelerator=accelerator)
         window.add(numbers.to(t), t, losses)
-        reading = window.read() if window.due else None
+        seen = state.crops_seen + len(numbers) * accelerator.num_processes
+        # Before a checkpoint, too: what goes into it has been looked at.
+        saved_then = passed(settings.checkpoint_crops, state.crops_seen, seen) or seen >= settings.crops
+        reading = window.read() if window.due or saved_then else None
         if reading is not None:
             guard.check(reading)
         accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        state.whole = False
         optimiser.step()
         optimiser.zero_grad()
         state.ema.update()
-        state.crops_seen += len(numbers) * accelerator.num_processes
-        yield StepReport(state.crops_seen, rate, reading)
+        taken, state.crops_seen, state.whole = seen - state.crops_seen, seen, True
+        yield StepReport(taken, seen, rate, reading)
+
+
+def _move_average(ema: EMA, device: torch.device) -> None:
+    """Move the averaged weights; their counter stays on the CPU, where reading it does not wait for a GPU."""
+    ema.to(device)
+    ema.step, ema.initted = ema.step.cpu(), ema.initted.cpu()
 
 
 def _share(

@@ -4,19 +4,20 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cytoseg.checkpoints import find_checkpoints
-from cytoseg.diffusion.settings import TrainPlan
+from cytoseg.checkpoints import Checkpoint, find_checkpoints
+from cytoseg.diffusion.settings import TrainPlan, passed
 from cytoseg.diffusion.state import TrainState, changed_values, load_backbone, prune, resume, save
 from cytoseg.diffusion.steps import StepReport, new_accelerator, new_state, train_steps
 from cytoseg.errors import CheckpointError, CytosegError, SlideError
 from cytoseg.runs import MetricsLog, finish_step_on_interrupt
+from cytoseg.writing import remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ def train(
     """
     watch, settings = watch or Watch(), plan.settings
     accelerator = new_accelerator(settings, device)
+    if accelerator.is_main_process:
+        remove_leftovers(folder, "checkpoint-*")
     state = _start(folder, plan, go_on=go_on, on_note=watch.on_note)
+    _refuse_different_starts(state, accelerator, folder)
     if state.crops_seen >= settings.crops:
         return state
     steps = train_steps(state, crops_from(state.crops_seen), settings=settings, accelerator=accelerator)
@@ -95,15 +99,48 @@ def _start(folder: Path, plan: TrainPlan, *, go_on: bool, on_note: Callable[[str
         )
     resumed = resume(folder, state, on_damaged=on_note)
     if resumed is not None:
-        changes = changed_values(resumed.state.get("recipe", {}), plan.recipe)
-        if changes:
-            on_note(f"The recipe has changed since crop {state.crops_seen}: {'; '.join(changes)}. Going on with it.")
+        _note_changes(resumed, plan, on_note)
     elif plan.init is not None:
         unet, _, origin = load_backbone(plan.init, plan.architecture)
         state.unet.load_state_dict(unet.state_dict())
         state.ema.ema_model.load_state_dict(unet.state_dict())
+        state.started_from = {"path": str(plan.init), **origin}
         on_note(f"Starting from {plan.init}, trained on {origin['crops_seen']} crops.")
     return state
+
+
+def _note_changes(resumed: Checkpoint, plan: TrainPlan, on_note: Callable[[str], None]) -> None:
+    """Say what is no longer as it was when the checkpoint was written."""
+    seen, started_from = resumed.state["crops_seen"], resumed.state.get("started_from") or {}
+    changes = changed_values(resumed.state.get("recipe", {}), plan.recipe)
+    if changes:
+        on_note(f"The recipe has changed since crop {seen}: {'; '.join(changes)}. Going on with it.")
+    if resumed.state.get("slides", plan.slides) != plan.slides:
+        on_note(
+            f"The slides have changed since crop {seen}: from here on other crops are seen than without the change."
+        )
+    if plan.init is not None and str(plan.init) != started_from.get("path"):
+        on_note(f"training.init={plan.init} is ignored: going on from crop {seen} of this training.")
+
+
+def _refuse_different_starts(state: TrainState, accelerator: Accelerator, folder: Path) -> None:
+    """Compare where the processes start; one that found other checkpoints would train on other crops.
+
+    Raises:
+        CheckpointError: If they differ.
+    """
+    if accelerator.num_processes == 1:
+        return
+    # The averaged weights stand for all that a checkpoint holds.
+    weights = torch.stack([p.detach().double().abs().sum() for p in state.ema.ema_model.parameters()]).sum()
+    mine = torch.tensor([[float(state.crops_seen), float(weights)]], dtype=torch.float64, device=accelerator.device)
+    starts = cast(Tensor, accelerator.gather(mine))
+    if not bool((starts == starts[0]).all()):
+        seen = ", ".join(str(int(start)) for start in starts[:, 0])
+        raise CheckpointError(
+            f"{folder}: the processes found different checkpoints (crops seen: {seen}). "
+            "All machines must see one folder; move damaged checkpoints away."
+        )
 
 
 class _Keeper:
@@ -120,19 +157,26 @@ class _Keeper:
         if report.reading is not None:
             self._log.write(_row(report, timesteps=self._plan.architecture.timesteps))
         watch.on_step(report)
-        if _passed(settings.checkpoint_crops, self._saved_at, report.crops_seen):
+        if passed(settings.checkpoint_crops, self._saved_at, report.crops_seen):
             self.save()
-        if watch.look_crops is not None and _passed(watch.look_crops, self._looked_at, report.crops_seen):
+        if watch.look_crops is not None and passed(watch.look_crops, self._looked_at, report.crops_seen):
             self._looked_at = report.crops_seen
-            watch.on_look(self._state)
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            self._watch.on_look(self._state)
+        except OSError as error:  # a picture is not worth a training
+            self._watch.on_note(f"No pictures at crop {self._looked_at} ({error}). Training goes on.")
 
     def save(self) -> None:
         """Write a checkpoint unless this moment is saved already; remove those that are not kept."""
-        settings = self._plan.settings
-        if self._saved_at != self._state.crops_seen:
-            save(self._folder, self._state, recipe=self._plan.recipe)
-            self._saved_at = self._state.crops_seen
-        prune(self._folder, keep=settings.keep, keep_every_crops=settings.keep_every * settings.checkpoint_crops)
+        settings, seen = self._plan.settings, self._state.crops_seen
+        if self._saved_at != seen:
+            save(self._folder, self._state, recipe=self._plan.recipe, slides=self._plan.slides)
+            self._saved_at = seen
+        every = settings.keep_every * settings.checkpoint_crops
+        prune(self._folder, keep=settings.keep, newest=seen, keep_every_crops=every)
 
     def close(self) -> None:
         """Close the log."""
@@ -146,24 +190,21 @@ def _keeper(folder: Path, plan: TrainPlan, state: TrainState, watch: Watch) -> I
     try:
         yield keeper
         keeper.save()
-    except (KeyboardInterrupt, RuntimeError, SlideError):
-        keeper.save()
+    except (KeyboardInterrupt, RuntimeError, OSError, SlideError):
+        if state.whole:  # a second Ctrl-C may cut a step: the last checkpoint is then where to go on from
+            keeper.save()
         raise
     finally:
         keeper.close()
 
 
-def _passed(every: int, before: int, now: int) -> bool:
-    """Say whether a multiple of ``every`` lies after ``before`` and not after ``now``."""
-    return now // every > before // every
-
-
 def _agreed(wanted: bool, report: StepReport, accelerator: Accelerator) -> bool:
-    """Say whether to stop; several processes must agree on the step, or one would wait for another for ever."""
-    if accelerator.num_processes == 1:
-        return wanted
-    if report.reading is None:
-        return False
+    """Say whether to stop, only where losses are read, so that none goes unread.
+
+    Several processes must agree on the step, or one would wait for another for ever.
+    """
+    if report.reading is None or accelerator.num_processes == 1:
+        return wanted and report.reading is not None
     flags = accelerator.gather(torch.tensor([float(wanted)], device=accelerator.device))
     return bool(flags.any())
 

@@ -1,5 +1,6 @@
 """Random crops of slides for training: crop i is a function of (seed, i) only."""
 
+import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -79,6 +80,7 @@ def find_tissue(
     assumed_mpp: Callable[[Path], float | None],
     rule: str,
     threshold: float,
+    on_unreadable: Callable[[str], None] | None = None,
 ) -> list[SlideSource]:
     """Open each slide once and mark where its cells are.
 
@@ -89,6 +91,7 @@ def find_tissue(
         assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if nobody knows.
         rule: Background rule, see ``tissue_mask``.
         threshold: For the rule ``threshold``.
+        on_unreadable: Told of each slide that cannot be used, which is then left out; None raises instead.
 
     Raises:
         SlideError: All slides that cannot be opened, are smaller than a crop, or hold no cells at all.
@@ -108,6 +111,10 @@ def find_tissue(
                 sources.append(SlideSource(path, size, side, Places.of(tissue.mask)))
         except SlideError as error:
             problems.append(str(error))
+    if on_unreadable is not None and sources:
+        for problem in problems:
+            on_unreadable(f"{problem} Going on without it.")
+        problems = []
     if not problems and not any(s.weight > 0 for s in sources):
         problems.append("the background rule finds no cells on any slide. Set slides.background.rule=none.")
     if problems:
@@ -173,6 +180,11 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         self._cumulative = np.cumsum(weights / weights.sum())
         self._slides = OpenSlides()
         self.source, self.region = sources[0], Region(0, 0, 0, 0)
+
+    def digest(self) -> str:
+        """Identify what the crops are a function of, besides the seed: the slides' names, sizes and tissue."""
+        slides = [(s.path.name, s.size.width, s.size.height, s.side_px, s.tissue.count) for s in self._sources]
+        return hashlib.sha256(repr(slides).encode()).hexdigest()
 
     def randomize(self, data: Any = None) -> None:
         """Choose the slide and the region."""

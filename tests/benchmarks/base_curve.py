@@ -1,16 +1,16 @@
 """How the IoU grows with the crops that the diffusion model has seen, everything else the same.
 
-    python tests/benchmarks/base_curve.py RECIPE CHECKPOINTS_FOLDER [section.key=value ...]
+    python tests/benchmarks/base_curve.py RECIPE CHECKPOINTS_FOLDER [section.key=value ...] [--out NAME]
 
 For each checkpoint in the folder (a run's ``ddpm`` folder whose milestones were kept), and for weights that have seen
 nothing, the recipe's interpreters are trained on its labelled crops and scored on its test crops. The labels must be
-imported already. Writes results/base_curve.json, .md and .png beside this file, after each checkpoint; checkpoints that
-the JSON file has already are not computed again.
+imported already. Writes results/NAME.json, .md and .png beside this file (NAME is base_curve unless given), after each
+checkpoint; checkpoints that the JSON file has already are not computed again.
 """
 
+import argparse
 import json
 import platform
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,19 @@ RESULTS = Path(__file__).parent / "results"
 
 def main() -> None:
     """Measure every checkpoint that is not measured yet."""
-    name, folder, *overrides = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--out", default="base_curve")
+    options = parser.parse_args()
+    name, overrides = options.recipe, options.overrides
     recipe = load_recipe(name, overrides)
-    path = RESULTS / "base_curve.json"
+    path = RESULTS / f"{options.out}.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"points": {}}
     with tempfile.TemporaryDirectory() as temporary:
         untrained = save(Path(temporary), new_state(recipe.architecture(), settings_of(recipe)), recipe={})
-        for checkpoint in [untrained, *reversed(find_checkpoints(Path(folder)))]:
+        for checkpoint in [untrained, *reversed(find_checkpoints(options.folder))]:
             seen = str(crops_seen_of(checkpoint))
             if seen not in results["points"]:
                 results["points"][seen] = score(name, recipe, checkpoint, overrides)
@@ -48,8 +54,8 @@ def main() -> None:
                 results |= {"recipe": recipe.name, "versions": versions()}
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(json.dumps(results, indent=1) + "\n")
-                (RESULTS / "base_curve.md").write_text(table(results))
-                draw(results)
+                path.with_suffix(".md").write_text(table(results))
+                draw(results, path.with_suffix(".png"))
 
 
 def score(name: str, recipe: Recipe, checkpoint: Path, overrides: list[str]) -> dict[str, Any]:
@@ -82,7 +88,7 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join([about, "", *lines, "", f"Versions: {results['versions']}", ""])
 
 
-def draw(results: dict[str, Any]) -> None:
+def draw(results: dict[str, Any], path: Path) -> None:
     """Plot IoU against crops seen, a line for each class."""
     points = sorted((int(seen), point) for seen, point in results["points"].items())
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
@@ -95,7 +101,7 @@ def draw(results: dict[str, Any]) -> None:
         xlabel="crops seen by the diffusion model (1: none)", ylabel="IoU on test slides", xscale="symlog", ylim=(0, 1)
     )
     axes.legend(frameon=False)
-    figure.savefig(RESULTS / "base_curve.png", dpi=120)
+    figure.savefig(path, dpi=120)
     plt.close(figure)
 
 

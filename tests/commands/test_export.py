@@ -12,7 +12,7 @@ from cytoseg.diffusion.unet import Architecture, build_unet
 
 CytosegCommand = Callable[..., Result]
 ARCHITECTURE = Architecture(8, (1, 2), 200, "linear", "pred_x0")
-SMALL = ("diffusion.timesteps=200", "diffusion.objective=pred_x0", "slides.folders=[their slides]")
+SMALL = ("diffusion.timesteps=200", "diffusion.objective=pred_x0", "slides.folders=[not those]")
 DDPM = Path("runs/tiny/ddpm")
 
 
@@ -20,7 +20,17 @@ DDPM = Path("runs/tiny/ddpm")
 def checkpoint(cytoseg: CytosegCommand) -> Path:
     """A training of 20,000 crops whose log goes a little further than its newest checkpoint."""
     for crops_seen in (8, 20_000):
-        state = {"crops_seen": crops_seen, "architecture": ARCHITECTURE.as_json(), "versions": {"torch": "9.9"}}
+        state = {
+            "crops_seen": crops_seen,
+            "architecture": ARCHITECTURE.as_json(),
+            "versions": {"torch": "9.9"},
+            "recipe": {
+                "crops": {"size_px": 24},
+                "slides": {"folders": ["their slides", "more"]},
+                "training": {"batch": 4, "rate": 0.001, "ema_decay": 0.99},
+            },
+            "started_from": {"path": "runs/older/ddpm", "sha256": "abc", "crops_seen": 9},
+        }
         weights = build_unet(ARCHITECTURE, seed=crops_seen).state_dict()
         save_checkpoint(DDPM / f"checkpoint-{crops_seen:09d}", {"ema": weights, "model": weights}, state)
     rows = [
@@ -60,8 +70,10 @@ def test_the_card_says_what_was_done(cytoseg: CytosegCommand, checkpoint: Path) 
         "# tiny\n",
         "| network | lucidrains, dim 8, multipliers [1, 2] |",
         "| process | T = 200, linear schedule, pred_x0 |",
-        "| trained on | 20,000 crops of 32 px, 16 a step |",
-        "| slides | their slides |",
+        "| trained on | 20,000 crops of 24 px, 4 a step, rate 0.001 |",
+        "| slides | their slides, more |",
+        "| started from | runs/older/ddpm, sha256 `abc`, which had its own slides |",
+        "averaged (decay 0.99)",
         f"fp16, sha256 `{sha}` |",
         "| made with | torch 9.9 |",
         "| t | all | 0-19 | 20-39 | 100-119 |\n|---|---|---|---|---|\n| loss | 0.2000 | 0.1000 | 0.5000 | 0.0100 |",
@@ -92,3 +104,11 @@ def test_without_a_checkpoint_there_is_nothing_to_export(cytoseg: CytosegCommand
     assert result.exit_code == 2
     assert "no checkpoint yet. Run `cytoseg train-ddpm`" in result.stderr
     assert not Path("base").exists()
+
+
+def test_a_checkpoint_that_does_not_say_how_it_was_trained_is_refused(cytoseg: CytosegCommand) -> None:
+    state = {"crops_seen": 8, "architecture": ARCHITECTURE.as_json()}
+    save_checkpoint(DDPM / "checkpoint-000000008", {"ema": build_unet(ARCHITECTURE).state_dict()}, state)
+    result = cytoseg("export", "tiny.yaml", "base", *SMALL)
+    assert result.exit_code == 2
+    assert "checkpoint-000000008: of an older version, without its recipe. Train on with --resume" in result.stderr

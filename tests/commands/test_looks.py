@@ -16,7 +16,7 @@ from cytoseg.diffusion.steps import StepReport
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe, load_recipe
 
-REPORT = StepReport(8, 1e-3, LossReading(torch.tensor([0, 1]), torch.tensor([5, 905]), torch.tensor([0.25, 0.75])))
+REPORT = StepReport(4, 8, 1e-3, LossReading(torch.tensor([0, 1]), torch.tensor([5, 905]), torch.tensor([0.25, 0.75])))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_nothing_is_tracked_unasked(tmp_path: Path, recipe: Callable[..., Recipe
 def test_tensorboard_gets_loss_rate_and_ranges(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with tracked(tmp_path, recipe("training.track=tensorboard")) as log:
-        log(StepReport(4, 1e-3, None))
+        log(StepReport(4, 4, 1e-3, None))
         log(REPORT)
     read = events.EventAccumulator(str(tmp_path / "tensorboard"))
     read.Reload()

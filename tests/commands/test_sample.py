@@ -203,7 +203,7 @@ def test_more_steps_than_timesteps(cytoseg: CytosegCommand) -> None:
 def test_without_a_checkpoint(cytoseg: CytosegCommand) -> None:
     result = cytoseg("sample", "tiny.yaml")
     assert result.exit_code == 2
-    assert "runs/tiny/ddpm: no checkpoint yet. Run `cytoseg train-ddpm` with this recipe first." in result.stderr
+    assert "runs/tiny/ddpm: no checkpoint here. Train one with `cytoseg train-ddpm`, or name" in result.stderr
     assert not FOLDER.exists()
 
 
@@ -235,5 +235,5 @@ def test_a_full_disk_leaves_no_half_sample(cytoseg: CytosegCommand, monkeypatch:
     monkeypatch.setattr(Image.Image, "save", full)
     result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "1", "--steps", "2")
     assert result.exit_code == 2
-    assert "No space left on device. Nothing was lost." in result.stderr
+    assert "No space left on device." in result.stderr
     assert names() == ["samples.json"]

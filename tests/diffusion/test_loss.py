@@ -59,11 +59,11 @@ def test_a_window_collects_steps_and_processes_in_the_order_of_the_crops() -> No
 
 def test_the_first_broken_crop_is_named() -> None:
     with pytest.raises(CytosegError, match=r"the loss is inf at crop 41, t = 6\. Lower training\.rate"):
-        LossGuard().check(_reading(0.1, float("inf"), float("nan"), t=(5, 6, 7), first=40))
+        LossGuard(torch.ones(1000)).check(_reading(0.1, float("inf"), float("nan"), t=(5, 6, 7), first=40))
 
 
 def test_an_explosion_is_a_mean_over_many_steps_not_one_bad_crop() -> None:
-    guard = LossGuard()
+    guard = LossGuard(torch.ones(1000))
     for _ in range(WATCHED_STEPS):
         guard.check(_reading(0.02))
     guard.check(_reading(100.0))  # (49 * .02 + 100) / 50 is below the bound
@@ -72,8 +72,19 @@ def test_an_explosion_is_a_mean_over_many_steps_not_one_bad_crop() -> None:
 
 
 def test_the_first_steps_of_an_untrained_network_are_no_explosion() -> None:
-    guard = LossGuard()
+    guard = LossGuard(torch.ones(1000))
     for _ in range(WATCHED_STEPS - 1):
         guard.check(_reading(20.0))
     with pytest.raises(CytosegError, match="exploded"):
         guard.check(_reading(20.0))
+
+
+def test_the_weight_of_a_timestep_is_no_explosion() -> None:
+    """Predicting x0, the loss of a small t is multiplied by thousands; 0.5 of that is half of what knows nothing."""
+    guard = LossGuard(torch.tensor([4000.0, 2.0]))
+    for _ in range(2 * WATCHED_STEPS):
+        guard.check(_reading(2000.0, 1.0, t=(0, 1)))
+    for _ in range(4):
+        guard.check(_reading(2000.0, 4.0, t=(0, 1)))
+    with pytest.raises(CytosegError, match=r"exploded: 3\.\d on average"):
+        guard.check(_reading(2000.0, 520.0, t=(0, 1)))  # (45 * .5 + 4 * 1.25 + 130.25) / 50

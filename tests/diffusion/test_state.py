@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cytoseg.checkpoints import load_state
+from cytoseg.checkpoints import load_state, save_checkpoint
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.state import TrainState, changed_values, export_averaged, load_backbone, prune, resume, save
 from cytoseg.diffusion.steps import new_state
@@ -60,16 +60,16 @@ def test_the_newest_checkpoints_are_kept(tmp_path: Path, state: TrainState) -> N
     for crops_seen in (8, 1200, 90):
         state.crops_seen = crops_seen
         save(tmp_path, state, recipe=RECIPE)
-    prune(tmp_path, keep=2)
+    prune(tmp_path, keep=2, newest=1200)
     assert _names(tmp_path) == [90, 1200]
-    prune(tmp_path, keep=1)
+    prune(tmp_path, keep=1, newest=1200)
     assert _names(tmp_path) == [1200]
 
 
 def test_milestones_are_kept_for_good(tmp_path: Path) -> None:
-    for crops_seen in range(96, 1300, 100):  # each time a little before or after a round number
-        (tmp_path / f"checkpoint-{crops_seen:09d}").mkdir()
-        prune(tmp_path, keep=2, keep_every_crops=500)
+    for seen in range(96, 1300, 100):  # each time a little before or after a round number
+        (tmp_path / f"checkpoint-{seen:09d}").mkdir()
+        prune(tmp_path, keep=2, newest=seen, keep_every_crops=500)
     assert _names(tmp_path) == [596, 1096, 1196, 1296]
 
 
@@ -91,6 +91,27 @@ def test_a_weight_beyond_half_precision_is_not_exported(tmp_path: Path, state: T
     with pytest.raises(CheckpointError, match=r"a weight is too large for half precision\. Export another"):
         export_averaged(checkpoint, tmp_path / "base")
     assert not (tmp_path / "base").exists()
+
+
+def test_what_was_passed_over_counts_for_nothing(tmp_path: Path) -> None:
+    """48 and 32 were damaged, the training went on from 16 and stands at 20."""
+    for seen in (8, 16, 20, 32, 48):
+        (tmp_path / f"checkpoint-{seen:09d}").mkdir()
+    prune(tmp_path, keep=2, newest=20)
+    assert _names(tmp_path) == [16, 20, 32, 48]
+
+
+def test_only_checkpoints_are_removed(tmp_path: Path) -> None:
+    for name in ("checkpoint-000000008", "checkpoint-000000008-good", "checkpoint-000000016"):
+        (tmp_path / name).mkdir()
+    prune(tmp_path, keep=1, newest=16)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-000000008-good", "checkpoint-000000016"]
+
+
+def test_another_kind_of_checkpoint_is_no_backbone(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "bundle", {"ensemble": {}}, {"kind": "bundle"})
+    with pytest.raises(CheckpointError, match=r"bundle: not a checkpoint of a diffusion model\. Name the ddpm"):
+        load_backbone(tmp_path / "bundle")
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path, state: TrainState) -> None:
@@ -167,5 +188,5 @@ def test_a_backbone_of_any_architecture_can_be_taken(tmp_path: Path, state: Trai
 
 
 def test_no_backbone_yet(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no checkpoint yet\. Run `cytoseg train-ddpm`"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint here\. Train one with `cytoseg train-ddpm`"):
         load_backbone(tmp_path)

@@ -8,17 +8,20 @@ from typing import Any
 
 import pytest
 import torch
+from ema_pytorch import EMA
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cytoseg.checkpoints import find_checkpoints, load_checkpoint
+from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state
+from cytoseg.diffusion import steps
+from cytoseg.diffusion.loss import LossReading, LossWindow
 from cytoseg.diffusion.settings import TrainPlan, TrainSettings
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.steps import StepReport, new_state
-from cytoseg.diffusion.train import Watch, train
+from cytoseg.diffusion.train import Watch, _refuse_different_starts, train
 from cytoseg.diffusion.unet import Architecture
 from cytoseg.errors import CheckpointError, SlideError
-from cytoseg.runs import read_metrics
+from cytoseg.runs import MetricsLog, read_metrics
 
 CPU = torch.device("cpu")
 Crops = Callable[..., Dataset[Tensor]]
@@ -35,9 +38,10 @@ def train_tiny(tiny: Architecture, make_settings: Settings, random_crops: Crops)
         folder: Path, *, go_on: bool = False, on_step: Any = lambda _: None, watch: Watch | None = None, **changes: Any
     ) -> TrainState:
         init, architecture = changes.pop("init", None), changes.pop("architecture", tiny)
+        slides = changes.pop("slides", "")
         settings = make_settings(**changes)
         crops_from = lambda first: random_crops(first, settings.crops)  # noqa: E731 - an argument with a name
-        plan = TrainPlan(architecture, settings, {"training": dataclasses.asdict(settings)}, init)
+        plan = TrainPlan(architecture, settings, {"training": dataclasses.asdict(settings)}, init, slides)
         return train(folder, plan, crops_from, device=CPU, go_on=go_on, watch=watch or Watch(on_step))
 
     return run
@@ -246,3 +250,121 @@ def test_starting_from_another_architecture_is_refused(tmp_path: Path, train_tin
     train_tiny(tmp_path / "base", crops=4)
     with pytest.raises(CheckpointError, match=r"dim 8 there, 16 in the recipe"):
         train_tiny(tmp_path / "new", init=tmp_path / "base", architecture=dataclasses.replace(tiny, dim=16))
+
+
+def test_a_step_that_was_cut_is_not_saved(
+    tmp_path: Path, train_tiny: Train, whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second Ctrl-C may come between the weights and their average."""
+    update, updates = EMA.update, list[int]()
+
+    def cut(ema: EMA) -> None:
+        updates.append(1)
+        if len(updates) == 6:
+            raise KeyboardInterrupt
+        update(ema)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EMA, "update", cut)
+        with pytest.raises(KeyboardInterrupt):
+            train_tiny(tmp_path, checkpoint_crops=16)
+    assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-000000016"]
+    _assert_same(train_tiny(tmp_path, go_on=True, checkpoint_crops=16), whole[0])
+
+
+def test_pictures_that_cannot_be_written_do_not_end_a_training(tmp_path: Path, train_tiny: Train) -> None:
+    def full(_state: TrainState) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "samples.png")
+
+    notes = list[str]()
+    state = train_tiny(tmp_path, crops=8, watch=Watch(on_note=notes.append, on_look=full, look_crops=4))
+    assert state.crops_seen == 8
+    assert len(notes) == 2
+    assert notes[0].startswith("No pictures at crop 4 (")
+
+
+def test_a_log_that_cannot_be_written_ends_with_a_checkpoint(
+    tmp_path: Path, train_tiny: Train, whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = MetricsLog.write
+
+    def full(log: MetricsLog, row: Any) -> None:
+        if row["crops_seen"] == 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(log, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            train_tiny(tmp_path)
+    assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-000000012"]
+    _assert_same(train_tiny(tmp_path, go_on=True), whole[0])
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path, train_tiny: Train) -> None:
+    (tmp_path / ".checkpoint-000000004-ab12").mkdir(parents=True)
+    (tmp_path / ".checkpoint-000000004-ab12" / "model.safetensors").write_bytes(b"half")
+    train_tiny(tmp_path, crops=4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-000000004", "metrics.jsonl"]
+
+
+def test_losses_that_are_read_now_and_then_are_read_before_each_checkpoint_and_at_the_end(
+    tmp_path: Path, train_tiny: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "LossWindow", lambda accelerator, every: LossWindow(accelerator, every=4))
+    readings = list[LossReading]()
+
+    def on_step(report: StepReport) -> None:
+        if report.reading is not None:
+            readings.append(report.reading)
+
+    train_tiny(tmp_path, checkpoint_crops=24, on_step=on_step)
+    assert [row["crops_seen"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [16, 24, 40]
+    assert torch.cat([reading.numbers for reading in readings]).tolist() == list(range(40))
+
+
+def test_where_a_training_started_from_is_kept(tmp_path: Path, train_tiny: Train) -> None:
+    train_tiny(tmp_path / "base", crops=8)
+    (base,) = find_checkpoints(tmp_path / "base")
+    expected = {"path": str(base), "sha256": load_state(base)["sha256"]["ema"], "crops_seen": 8}
+    train_tiny(tmp_path / "new", crops=4, init=base)
+    notes = list[str]()
+    train_tiny(tmp_path / "new", crops=8, go_on=True, init=base, watch=Watch(on_note=notes.append))
+    assert notes == []
+    train_tiny(tmp_path / "new", crops=12, go_on=True, init=tmp_path, watch=Watch(on_note=notes.append))
+    assert notes == [f"training.init={tmp_path} is ignored: going on from crop 8 of this training."]
+    assert [load_state(path)["started_from"] for path in find_checkpoints(tmp_path / "new")] == [expected] * 2
+
+
+def test_changed_slides_are_said(tmp_path: Path, train_tiny: Train) -> None:
+    train_tiny(tmp_path, crops=8, slides="two slides")
+    notes = list[str]()
+    train_tiny(tmp_path, crops=12, go_on=True, slides="two slides", watch=Watch(on_note=notes.append))
+    assert notes == []
+    train_tiny(tmp_path, crops=16, go_on=True, slides="three slides", watch=Watch(on_note=notes.append))
+    assert notes == [
+        "The slides have changed since crop 12: from here on other crops are seen than without the change."
+    ]
+
+
+class Ranks:
+    """Stands in for an accelerator of two processes, of which the other starts elsewhere by so many crops."""
+
+    def __init__(self, off: int) -> None:
+        self.num_processes, self.device, self._off = 2, CPU, off
+
+    def gather(self, mine: Tensor) -> Tensor:
+        return torch.cat([mine, mine - torch.tensor([[self._off, 0]])])
+
+
+def test_processes_that_found_different_checkpoints_do_not_train(whole: Whole) -> None:
+    _refuse_different_starts(whole[0], Ranks(0), Path("x"))  # type: ignore[arg-type] # a double
+    with pytest.raises(CheckpointError, match=r"^x: the processes found different checkpoints \(crops seen: 40, 32\)"):
+        _refuse_different_starts(whole[0], Ranks(8), Path("x"))  # type: ignore[arg-type] # a double
+
+
+@pytest.mark.slow
+def test_a_compiled_network_comes_to_the_same_weights(tmp_path: Path, train_tiny: Train, whole: Whole) -> None:
+    state = train_tiny(tmp_path, compile=True)
+    for name, weights in whole[0].unet.state_dict().items():
+        torch.testing.assert_close(state.unet.state_dict()[name], weights, rtol=1e-3, atol=1e-5, msg=name)

@@ -247,7 +247,7 @@ def test_a_folder_that_cannot_be_written(refused: Refused, monkeypatch: pytest.M
 
     monkeypatch.setattr("cytoseg.commands.common.write_atomically", denied)
     line = refused("evaluate", "tiny.yaml")
-    assert line == "cytoseg: runs/tiny/recipe.yaml: Permission denied. Nothing was lost."
+    assert line == "cytoseg: runs/tiny/recipe.yaml: Permission denied."
 
 
 def test_review_without_streamlit(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

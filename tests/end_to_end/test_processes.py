@@ -55,9 +55,11 @@ def test_two_processes_come_to_the_same_weights_as_one(
 ) -> None:
     alone = cytoseg("train-ddpm", "tiny.yaml", "folder=alone", "training.micro_batch=3")
     assert alone.exit_code == 0, alone.output
-    output, _ = start_two("train-ddpm", "tiny.yaml", "folder=two").communicate(timeout=300)
+    first, _ = start_two("train-ddpm", "tiny.yaml", "folder=two", "training.crops=16").communicate(timeout=300)
+    assert "Trained on 16 crops" in first, first
+    assert first.count("Trained on") == 1
+    output, _ = start_two("train-ddpm", "tiny.yaml", "folder=two", "--resume").communicate(timeout=300)
     assert "Trained on 24 crops" in output, output
-    assert output.count("Trained on") == 1
     assert [row["crops_seen"] for row in rows(home / "two")] == [8, 16, 24]
     for one, two in zip(rows(home / "alone"), rows(home / "two"), strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
@@ -66,7 +68,7 @@ def test_two_processes_come_to_the_same_weights_as_one(
         torch.testing.assert_close(
             weights(home / "two", 24, group), weights(home / "alone", 24, group), rtol=0, atol=1e-4
         )
-    assert len(json.loads((home / "two" / "run.json").read_text())["commands"]) == 1
+    assert len(json.loads((home / "two" / "run.json").read_text())["commands"]) == 2
 
 
 @pytest.mark.slow
@@ -114,6 +116,7 @@ def test_killed_and_resumed_is_bit_by_bit_as_if_nothing_had_happened(
     home: Path, start: Start, cytoseg: Callable[..., Result]
 ) -> None:
     line = ("train-ddpm", "tiny.yaml", "folder=killed", "training.checkpoint_crops=16", "training.samples=0")
+    line += ("training.workers=1",)
     process = start(*line, "training.crops=80000")
     log = home / "killed" / "ddpm" / "metrics.jsonl"
     until(lambda: log.exists() and log.read_text().count("\n") >= 5)
@@ -129,8 +132,10 @@ def test_killed_and_resumed_is_bit_by_bit_as_if_nothing_had_happened(
     assert rows(home / "killed") == rows(home / "whole")
 
 
-def test_more_gpus_than_there_are(cytoseg: Callable[..., Result], home: Path) -> None:
-    refused = cytoseg("train-ddpm", "tiny.yaml", "--gpus", "99")
+@pytest.mark.parametrize("more", [1, 99])
+def test_more_gpus_than_there_are(cytoseg: Callable[..., Result], home: Path, more: int) -> None:
+    asked = torch.cuda.device_count() + more
+    refused = cytoseg("train-ddpm", "tiny.yaml", "--gpus", str(asked))
     assert refused.exit_code == 2
-    assert refused.stderr == f"cytoseg: --gpus 99: this machine has {torch.cuda.device_count()}. Ask for fewer.\n"
+    assert refused.stderr == f"cytoseg: --gpus {asked}: this machine has {asked - more}. Ask for fewer.\n"
     assert not (home / "two").exists()

@@ -188,6 +188,26 @@ def test_all_bad_slides_are_named_together(write_map: Write, find: Find, tmp_pat
         find(write_map("low.png", width=8, height=8), tmp_path / "gone.png", write_map())
 
 
+def test_a_bad_slide_may_be_left_out_by_name(write_map: Write, find: Find, tmp_path: Path) -> None:
+    said = list[str]()
+    sources = find(write_map("a.png"), tmp_path / "gone.png", on_unreadable=said.append)
+    assert [s.path.name for s in sources] == ["a.png"]
+    assert len(said) == 1
+    assert "gone.png: there is no such file" in said[0]
+    assert said[0].endswith("Going on without it.")
+    with pytest.raises(SlideError, match=r"gone\.png: there is no such"):
+        find(tmp_path / "gone.png", on_unreadable=said.append)
+
+
+def test_the_digest_tells_what_the_crops_are_a_function_of(write_map: Write, find: Find) -> None:
+    def digest(*paths: Path) -> str:
+        return RandSlideCropd(["image"], sources=find(*paths), size_px=16).digest()
+
+    a, b, tall = write_map("a.png"), write_map("b.png"), write_map("tall.png", height=200)
+    assert digest(a, b) == digest(a, b)
+    assert len({digest(a), digest(b), digest(tall), digest(a, b), digest(b, a)}) == 5
+
+
 def test_slides_without_any_cells_are_refused(write_glass: Write, find: Find) -> None:
     with pytest.raises(SlideError, match=r"finds no cells on any slide\. Set slides\.background\.rule=none"):
         find(write_glass(), rule="threshold")

@@ -1,0 +1,21 @@
+"""Values that are given for folders, found for the slides in them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def innermost(path: Path, by_folder: Mapping[Path, float]) -> float | None:
+    """Give the value of the innermost folder that a slide lies in, or None if it lies in none.
+
+    Args:
+        path: Of the slide.
+        by_folder: Folders, relative to the current one or absolute.
+    """
+    # By the names that were given, links and all; else by where they lead.
+    for real in (os.path.abspath, os.path.realpath):
+        folders = {Path(real(folder)): value for folder, value in by_folder.items()}
+        inside = [folder for folder in folders if Path(real(path)).is_relative_to(folder)]
+        if inside:
+            return folders[max(inside, key=lambda folder: len(folder.parts))]
+    return None
