@@ -16,19 +16,22 @@ from typer.testing import Result
 
 Start = Callable[..., "subprocess.Popen[str]"]
 SOURCES = Path(__file__).parents[2]
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "cytoseg")
+MODULE = (sys.executable, "-m")
+TORCHRUN = (*MODULE, "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "cytoseg")
+TOLD = ("--multi_gpu", "--num_machines=1", "--num_processes=2", "--mixed_precision=no", "--dynamo_backend=no")
+ACCELERATE = (*MODULE, "accelerate.commands.launch", *TOLD, "-m", "cytoseg")
 
 
 @pytest.fixture
 def start_two(home: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Start a command as two processes under torchrun."""
+    """Start a command as two processes."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*arguments: str) -> "subprocess.Popen[str]":
+    def begin(*arguments: str, launcher: tuple[str, ...] = TORCHRUN) -> "subprocess.Popen[str]":
         environment = {**os.environ, "PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(
-            [*TORCHRUN, *arguments], cwd=home, env=environment, text=True, start_new_session=True, **pipes
+            [*launcher, *arguments], cwd=home, env=environment, text=True, start_new_session=True, **pipes
         )  # type: ignore[call-overload] # mypy cannot see through the stars
         started.append(process)
         return process
@@ -58,7 +61,8 @@ def test_two_processes_come_to_the_same_weights_as_one(
     first, _ = start_two("train-ddpm", "tiny.yaml", "folder=two", "training.crops=16").communicate(timeout=300)
     assert "Trained on 16 crops" in first, first
     assert first.count("Trained on") == 1
-    output, _ = start_two("train-ddpm", "tiny.yaml", "folder=two", "--resume").communicate(timeout=300)
+    resumed = start_two("train-ddpm", "tiny.yaml", "folder=two", "--resume", launcher=ACCELERATE)
+    output, _ = resumed.communicate(timeout=300)
     assert "Trained on 24 crops" in output, output
     assert [row["crops_seen"] for row in rows(home / "two")] == [8, 16, 24]
     for one, two in zip(rows(home / "alone"), rows(home / "two"), strict=True):
