@@ -92,7 +92,8 @@ def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:
         maps = predictor(picture[None])
         return maps["probabilities"][0].argmax(0).astype(np.uint8), maps["disagreement"][0]
 
-    title = f"DDPM features, {bundle.ensemble.members} MLPs"
+    joined = " and 72 filters" if bundle.features.filters else ""
+    title = f"DDPM features{joined}, {bundle.ensemble.members} MLPs"
     return Method("ensemble", title, predict, bundle.origin["train_seconds"])
 
 

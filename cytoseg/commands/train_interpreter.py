@@ -122,7 +122,8 @@ def split_of(recipe: Recipe) -> Split:
 
 def feature_settings(recipe: Recipe) -> FeatureSettings:
     """Pick the features' settings out of a recipe."""
-    return FeatureSettings(recipe.taps(), recipe.feature_timesteps(), recipe.features.scale, recipe.features.noise_seed)
+    f = recipe.features
+    return FeatureSettings(recipe.taps(), recipe.feature_timesteps(), f.scale, f.noise_seed, f.filters)
 
 
 def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], recipe: Recipe) -> PixelTable:

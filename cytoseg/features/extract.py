@@ -1,4 +1,4 @@
-"""Decoder features of a picture: taps times timesteps, kept at native resolution."""
+"""Features of a picture: taps times timesteps, kept at native resolution, and image filters where they are joined."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.unet import Architecture, tap_shapes, tapped
+from cytoseg.features.filters import FILTERS, filter_maps
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class FeatureSettings:
         timesteps: Noise levels.
         scale: How many times the input is enlarged before the network.
         noise_seed: Of the one noise tensor per size.
+        filters: Whether the image filters of ``filters.py`` are joined to them.
     """
 
     taps: tuple[str, ...]
     timesteps: tuple[int, ...]
     scale: int
     noise_seed: int
+    filters: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class NativeFeatures:
     """Features of pictures of one size, one tensor per timestep and tap (timestep-major), at native resolution.
 
     Attributes:
-        maps: Each (N, C, h, w) float32; h and w are those of the padded input divided by the tap's downsample.
+        maps: Each (N, C, h, w) float32; h and w are those of the padded input divided by the tap's downsample. Filters
+            come last, at the padded size.
         size: (H, W) of the pictures.
         padded: (H, W) after padding at the right and bottom to what the network can halve; before enlarging.
     """
@@ -80,7 +84,8 @@ class FeatureExtractor:
     @property
     def channels(self) -> list[int]:
         """Channels of each map of ``NativeFeatures.maps``."""
-        return [c for c, _ in tap_shapes(self.architecture, self.settings.taps)] * len(self.settings.timesteps)
+        taps = [c for c, _ in tap_shapes(self.architecture, self.settings.taps)] * len(self.settings.timesteps)
+        return [*taps, FILTERS] if self.settings.filters else taps
 
     @torch.inference_mode()
     def __call__(self, pictures: Tensor) -> NativeFeatures:
@@ -92,6 +97,7 @@ class FeatureExtractor:
         height, width = pictures.shape[-2:]
         x0 = pad_to_multiple(pictures.to(self.device), self.architecture.multiple_px)
         padded = (x0.shape[-2], x0.shape[-1])
+        filters = [filter_maps(x0)] if self.settings.filters else []
         if self.settings.scale > 1:
             x0 = F.interpolate(x0, scale_factor=self.settings.scale, mode="bilinear", align_corners=False)
         eps = shared_noise(self.settings.noise_seed, x0.shape[-2], x0.shape[-1]).to(self.device)
@@ -102,7 +108,7 @@ class FeatureExtractor:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
                     self.unet(xt, torch.full((len(xt),), t, device=self.device))
                 maps += [seen[name].float() for name in self.settings.taps]
-        return NativeFeatures(maps, (height, width), padded)
+        return NativeFeatures(maps + filters, (height, width), padded)
 
 
 def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:

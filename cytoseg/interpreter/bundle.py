@@ -28,7 +28,7 @@ class Bundle:
         unet: The noise predictor with averaged weights, in evaluation mode.
         architecture: Of the network.
         ensemble: The interpreters, in evaluation mode; carries mean and scale of the features.
-        features: Taps, timesteps, scale, noise seed.
+        features: Taps, timesteps, scale, noise seed, filters.
         classes: Names and colours.
         mpp: Micrometres per pixel it was trained at, or None for pixels as they are.
         vote: ``soft`` or ``hard``.
@@ -92,7 +92,7 @@ def load_bundle(folder: Path) -> Bundle:
         unet.eval(),
         architecture,
         ensemble.eval(),
-        FeatureSettings(tuple(f["taps"]), tuple(f["timesteps"]), f["scale"], f["noise_seed"]),
+        FeatureSettings(tuple(f["taps"]), tuple(f["timesteps"]), f["scale"], f["noise_seed"], f.get("filters", False)),
         ClassList(tuple(classes["names"]), tuple(tuple(c) for c in classes["colours"]), classes["fill"]),
         state["mpp"],
         state["vote"],

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.feature import multiscale_basic_features
 from sklearn.ensemble import RandomForestClassifier
 
 from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError
+from cytoseg.features.filters import filter_responses
 
 TREES = 100
-SIGMA_PX = (0.5, 16.0)
-"""Finest and coarsest blur of the filters; doubled from one to the other, six in all."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +36,6 @@ class Forest:
         responses = filter_responses(picture)
         ids: NDArray[np.uint8] = self.trees.predict(responses.reshape(-1, responses.shape[2]))
         return ids.reshape(picture.shape[:2])
-
-
-def filter_responses(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Filter a crop for intensity, edges and texture at six scales.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-
-    Returns:
-        (H, W, 72) float32: per channel and scale the blurred intensity, the edge strength and two eigenvalues of the
-        Hessian.
-    """
-    # Real numbers come back in the precision they are given, so 8 bits are scaled here, in single precision.
-    scaled = picture.astype(np.float32) / np.float32(255)
-    responses: NDArray[np.float32] = multiscale_basic_features(
-        scaled, intensity=True, edges=True, texture=True, sigma_min=SIGMA_PX[0], sigma_max=SIGMA_PX[1], channel_axis=-1
-    )
-    return responses
 
 
 def fit_forest(

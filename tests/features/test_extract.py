@@ -18,6 +18,7 @@ from cytoseg.features.extract import (
     shared_noise,
     to_input,
 )
+from cytoseg.features.filters import filter_responses
 
 TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")
 FEW = ("block0.block2", "block0.attention", "block1.upsample")
@@ -97,6 +98,18 @@ def test_maps_have_the_size_and_channels_their_taps_announce(make_extractor: Mak
     expected = [(c, 8 * scale // down, 10 * scale // down) for c, down in tap_shapes(TINY, tap_names(TINY))] * 2
     assert [tuple(m.shape[1:]) for m in features.maps] == expected
     assert extractor.channels == [c for c, _, _ in expected]
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_filters_come_last_once_and_at_the_padded_size(make_extractor: MakeExtractor, scale: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (1, 7, 10, 3), np.uint8)
+    extractor = make_extractor(timesteps=(50, 150), scale=scale, filters=True)
+    plain = make_extractor(timesteps=(50, 150), scale=scale)(to_input(picture))
+    features = extractor(to_input(picture))
+    torch.testing.assert_close(features.maps[:-1], plain.maps, atol=0, rtol=0)
+    padded = np.concatenate([picture, picture[:, -1:]], axis=1)
+    np.testing.assert_array_equal(features.maps[-1][0].permute(1, 2, 0).numpy(), filter_responses(padded[0]))
+    assert extractor.channels == [m.shape[1] for m in features.maps]
 
 
 def test_timesteps_follow_each_other_each_with_its_taps(make_extractor: MakeExtractor) -> None:

@@ -10,6 +10,7 @@ from cytoseg.classes import ClassList
 from cytoseg.diffusion.unet import Architecture, build_unet
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
+from cytoseg.features.filters import FILTERS
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, bundle_hashes, load_bundle, save_bundle
 from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
@@ -45,6 +46,16 @@ def test_what_is_saved_is_read_back(bundle: Bundle, tmp_path: Path, changes: dic
     assert not loaded.unet.training
     assert not loaded.ensemble.training
     assert (loaded.ensemble.members, loaded.ensemble.classes) == (3, 3)
+
+
+def test_joined_filters_are_remembered(bundle: Bundle, tmp_path: Path, make_ensemble: Callable[..., Ensemble]) -> None:
+    joined = replace(
+        bundle, features=replace(bundle.features, filters=True), ensemble=make_ensemble(3, 2 * (16 + 8) + FILTERS, 3)
+    )
+    save_bundle(tmp_path / "bundle", joined)
+    after = EnsemblePredictor(load_bundle(tmp_path / "bundle"), device=CPU)(TILES)
+    for name, array in EnsemblePredictor(joined, device=CPU)(TILES).items():
+        np.testing.assert_array_equal(after[name], array)
 
 
 @pytest.mark.parametrize("rule", ["soft", "hard"])

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.errors import LabelError
-from cytoseg.interpreter.forest import commonest_class, filter_responses, fit_forest
+from cytoseg.interpreter.forest import commonest_class, fit_forest
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 
@@ -20,16 +20,6 @@ def label_map() -> NDArray[np.uint8]:
     ids[4:20, 4:20] = 1
     ids[8:16, 8:16] = 2
     return ids
-
-
-def test_72_filters_of_which_some_are_the_blurred_picture() -> None:
-    responses = filter_responses(np.full((5, 7, 3), 51, np.uint8))
-    assert responses.shape == (5, 7, 72)
-    assert responses.dtype == np.float32
-    # Of a flat picture six intensities in each of three channels remain; edges and texture are nothing.
-    means = responses.mean(axis=(0, 1))
-    assert np.isclose(means, 0.2, atol=1e-6).sum() == 18
-    assert np.isclose(means, 0, atol=1e-6).sum() == 54
 
 
 def test_learns_what_colour_tells(label_map: NDArray[np.uint8]) -> None:

@@ -1,24 +1,16 @@
-"""The recipe: everything that decides a run, in one YAML file with a schema that refuses what it does not know."""
+"""The sections of a recipe: what each key means and which values it may have."""
 
-import io
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import pydantic
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from cytoseg.classes import ClassList
-from cytoseg.diffusion.schedule import alpha_bar, timesteps_at_snr
-from cytoseg.diffusion.unet import Architecture, tap_names, tap_shapes
-from cytoseg.errors import RecipeError
-from cytoseg.shipped import shipped_recipes
 from cytoseg.slides.folders import innermost
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of keys; unknown ones are refused, values do not change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
@@ -30,7 +22,7 @@ MppOrByFolder = Annotated[
 ]
 
 
-class Background(_Section):
+class Background(Section):
     """How glass is told from cells, once per slide at low resolution."""
 
     rule: Literal["otsu", "threshold", "none"] = "otsu"
@@ -39,7 +31,7 @@ class Background(_Section):
     """Mean optical density above which a place holds cells; for the rule threshold."""
 
 
-class Slides(_Section):
+class Slides(Section):
     """Which slides the diffusion model learns from."""
 
     folders: tuple[Path, ...] = ()
@@ -64,7 +56,7 @@ class Slides(_Section):
         return self.assume_mpp
 
 
-class Crops(_Section):
+class Crops(Section):
     """The random crops the diffusion model is trained on."""
 
     size_px: Annotated[int, Field(ge=16, le=1024)] = 256
@@ -77,7 +69,7 @@ class Crops(_Section):
     """Largest relative change of contrast per colour channel; small values help when stains vary."""
 
 
-class Diffusion(_Section):
+class Diffusion(Section):
     """The diffusion model's network and process."""
 
     backbone: Literal["lucidrains"] = "lucidrains"
@@ -99,7 +91,7 @@ class Diffusion(_Section):
     """What the network predicts; the loss is the squared (L2) error."""
 
 
-class Training(_Section):
+class Training(Section):
     """How the diffusion model is trained."""
 
     compile: bool = False
@@ -144,7 +136,7 @@ class Training(_Section):
     """tensorboard logs for it too, with the extra track; metrics.jsonl is always written."""
 
 
-class ClassItem(_Section):
+class ClassItem(Section):
     """One class."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
@@ -153,7 +145,7 @@ class ClassItem(_Section):
     """Colour in overlays and class maps, as #rrggbb."""
 
 
-class Labels(_Section):
+class Labels(Section):
     """The annotated crops."""
 
     folder: Path | None = None
@@ -164,8 +156,8 @@ class Labels(_Section):
     """Share of the slides in the test set when test_slides is empty."""
 
 
-class Features(_Section):
-    """Which decoder features the interpreters see."""
+class Features(Section):
+    """Which features the interpreters see."""
 
     taps: Literal["all"] | tuple[str, ...] = "all"
     """all, or names such as block3.attention: block 0 is the deepest; parts are block1, block2, attention, upsample."""
@@ -177,9 +169,11 @@ class Features(_Section):
     """Enlarges the input before the network; 2 helps for objects of a few pixels and costs four times the work."""
     noise_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the one noise tensor shared by all crops and timesteps."""
+    filters: bool = False
+    """Joins the 72 image filters of the random forest to the features; worth it while the diffusion model is young."""
 
 
-class Interpreter(_Section):
+class Interpreter(Section):
     """The ensemble of per-pixel MLPs."""
 
     members: Annotated[int, Field(ge=2, le=100)] = 10
@@ -198,7 +192,7 @@ class Interpreter(_Section):
     """soft averages the probabilities; hard takes the most frequent class, ties by mean probability."""
 
 
-class Predict(_Section):
+class Predict(Section):
     """How slides are segmented."""
 
     tile_px: Annotated[int, Field(ge=32, le=4096)] = 256
@@ -211,189 +205,10 @@ class Predict(_Section):
     """Give glass the fill class (or ignore) without computing it."""
 
 
-class Review(_Section):
+class Review(Section):
     """The review app."""
 
     host: str = "127.0.0.1"
     """Address it listens on; the default is reachable from this machine only."""
     port: Annotated[int, Field(ge=1024, le=65_535)] = 8501
     """Port it listens on."""
-
-
-class Recipe(_Section):
-    """Everything that decides a run."""
-
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=80)]
-    """Short name of the recipe; it names the run folder."""
-    folder: Path | None = None
-    """Run folder for everything that is written; null is runs/<name>, relative to where the command is started."""
-    slides: Slides = Slides()
-    """Which slides to learn from."""
-    crops: Crops = Crops()
-    """Random crops."""
-    diffusion: Diffusion = Diffusion()
-    """Network and process."""
-    training: Training = Training()
-    """Training of the diffusion model."""
-    classes: Annotated[tuple[ClassItem, ...], Field(min_length=2, max_length=255)]
-    """What is told apart, in the order of ids."""
-    fill: str | None = None
-    """Class of unmarked pixels; null means unmarked is ignored."""
-    labels: Labels = Labels()
-    """Annotated crops."""
-    features: Features = Features()
-    """Features of the decoder."""
-    interpreter: Interpreter = Interpreter()
-    """The ensemble."""
-    predict: Predict = Predict()
-    """Segmenting slides."""
-    review: Review = Review()
-    """The app."""
-
-    @model_validator(mode="after")
-    def class_names_are_unique_and_fill_is_one_of_them(self) -> "Recipe":
-        """Refuse a class named twice and a fill class nobody knows."""
-        names = [c.name for c in self.classes]
-        if len(set(names)) < len(names):
-            raise ValueError(f"classes: a name stands twice in {', '.join(names)}")
-        if self.fill is not None and self.fill not in names:
-            raise ValueError(f"fill: {self.fill!r} is not in the class list ({', '.join(names)})")
-        return self
-
-    @model_validator(mode="after")
-    def a_linear_schedule_has_more_than_20_timesteps(self) -> "Recipe":
-        """Refuse a linear schedule so short that its variances, scaled to its length, reach 1."""
-        if self.diffusion.schedule == "linear" and self.diffusion.timesteps <= 20:
-            raise ValueError(
-                f"diffusion.timesteps: {self.diffusion.timesteps} is too few for the linear schedule, "
-                "which needs more than 20; use more, or the cosine schedule"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def features_exist_in_this_network(self) -> "Recipe":
-        """Refuse taps and timesteps the network does not have."""
-        if self.features.timesteps is not None and self.features.snr_db is not None:
-            raise ValueError("features: give timesteps or snr_db, not both")
-        for t in self.feature_timesteps():
-            if t >= self.diffusion.timesteps:
-                raise ValueError(
-                    f"features.timesteps: {t} is not below diffusion.timesteps ({self.diffusion.timesteps})"
-                )
-        if self.features.timesteps == () or self.features.snr_db == () or self.features.taps == ():
-            raise ValueError("features: taps and timesteps must not be empty")
-        try:
-            tap_shapes(self.architecture(), self.taps())
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
-        return self
-
-    @model_validator(mode="after")
-    def sizes_fit_the_network(self) -> "Recipe":
-        """Refuse sizes that the network cannot halve often enough."""
-        multiple = self.architecture().multiple_px
-        for name, size in (("crops.size_px", self.crops.size_px), ("predict.tile_px", self.predict.tile_px)):
-            if size % multiple:
-                raise ValueError(f"{name}: {size} is not a multiple of {multiple}, as diffusion.dim_mults needs")
-        if 2 * self.predict.overlap_px > self.predict.tile_px:
-            raise ValueError(f"predict.overlap_px: {self.predict.overlap_px} is more than half of tile_px")
-        return self
-
-    def architecture(self) -> Architecture:
-        """Give what decides the weights' shapes and meaning."""
-        d = self.diffusion
-        return Architecture(d.dim, d.dim_mults, d.timesteps, d.schedule, d.objective, d.backbone)
-
-    def class_list(self) -> ClassList:
-        """Give the classes in the form the library works with."""
-        colours = tuple((int(c.colour[1:3], 16), int(c.colour[3:5], 16), int(c.colour[5:], 16)) for c in self.classes)
-        return ClassList(tuple(c.name for c in self.classes), colours, self.fill)
-
-    def taps(self) -> tuple[str, ...]:
-        """Give the names of the taps."""
-        return tap_names(self.architecture()) if self.features.taps == "all" else self.features.taps
-
-    def feature_timesteps(self) -> tuple[int, ...]:
-        """Give the timesteps of features, from timesteps, snr_db or the default."""
-        if self.features.snr_db is not None:
-            return timesteps_at_snr(alpha_bar(self.diffusion.schedule, self.diffusion.timesteps), self.features.snr_db)
-        return self.features.timesteps if self.features.timesteps is not None else (50, 100, 150)
-
-    def run_folder(self) -> Path:
-        """Give the folder everything is written to."""
-        return self.folder or Path("runs") / self.name
-
-    def labels_folder(self) -> Path:
-        """Give the folder of the imported labels."""
-        return self.labels.folder or self.run_folder() / "labels"
-
-
-def find_recipe(name: str) -> Path:
-    """Find a recipe by path, or by the name of one that comes with the program.
-
-    Raises:
-        RecipeError: If there is none.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    shipped = {p.stem: p for p in sorted(shipped_recipes().glob("*.yaml"), key=lambda path: path.stem)}
-    if path.name == name and path.stem in shipped:
-        return shipped[path.stem]
-    raise RecipeError(f"{name}: no such recipe. Give a YAML file, or one of {', '.join(shipped)}.")
-
-
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, apply overrides and check everything.
-
-    Args:
-        name: Path, or name of a shipped recipe.
-        overrides: ``section.key=value``; the value is read as YAML 1.2.
-
-    Raises:
-        RecipeError: With all problems of the file in one message.
-    """
-    path = find_recipe(name)
-    try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a table of sections, found {type(values).__name__}.")
-    for override in overrides:
-        _apply(values, override)
-    try:
-        return Recipe.model_validate(values)
-    except pydantic.ValidationError as error:
-        raise RecipeError(f"{path}: " + "; ".join(_sentence(e) for e in error.errors())) from error
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"override {override!r}: write section.key=value, such as training.crops=20000.")
-    *sections, last = key.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise RecipeError(f"override {override!r}: {section} is a single value, not a section.")
-    try:
-        values[last] = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise RecipeError(f"override {override!r}: the value is not YAML ({' '.join(str(error).split())}).") from error
-
-
-def _sentence(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<"))
-    if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key. Remove it or mend its spelling (`cytoseg recipe explain` lists all keys)"
-    text = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {text}, found {error['input']!r}" if where else text
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """Write the recipe with every value, defaults included, as YAML."""
-    yaml, text = YAML(), io.StringIO()
-    yaml.width = 4096
-    yaml.dump(recipe.model_dump(mode="json"), text)
-    return text.getvalue()

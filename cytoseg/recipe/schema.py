@@ -1,0 +1,132 @@
+"""The recipe: everything that decides a run, checked as a whole."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from cytoseg.classes import ClassList
+from cytoseg.diffusion.schedule import alpha_bar, timesteps_at_snr
+from cytoseg.diffusion.unet import Architecture, tap_names, tap_shapes
+from cytoseg.errors import RecipeError
+from cytoseg.recipe.sections import (
+    ClassItem,
+    Crops,
+    Diffusion,
+    Features,
+    Interpreter,
+    Labels,
+    Predict,
+    Review,
+    Section,
+    Slides,
+    Training,
+)
+
+
+class Recipe(Section):
+    """Everything that decides a run."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=80)]
+    """Short name of the recipe; it names the run folder."""
+    folder: Path | None = None
+    """Run folder for everything that is written; null is runs/<name>, relative to where the command is started."""
+    slides: Slides = Slides()
+    """Which slides to learn from."""
+    crops: Crops = Crops()
+    """Random crops."""
+    diffusion: Diffusion = Diffusion()
+    """Network and process."""
+    training: Training = Training()
+    """Training of the diffusion model."""
+    classes: Annotated[tuple[ClassItem, ...], Field(min_length=2, max_length=255)]
+    """What is told apart, in the order of ids."""
+    fill: str | None = None
+    """Class of unmarked pixels; null means unmarked is ignored."""
+    labels: Labels = Labels()
+    """Annotated crops."""
+    features: Features = Features()
+    """Features of the decoder."""
+    interpreter: Interpreter = Interpreter()
+    """The ensemble."""
+    predict: Predict = Predict()
+    """Segmenting slides."""
+    review: Review = Review()
+    """The app."""
+
+    @model_validator(mode="after")
+    def class_names_are_unique_and_fill_is_one_of_them(self) -> "Recipe":
+        """Refuse a class named twice and a fill class nobody knows."""
+        names = [c.name for c in self.classes]
+        if len(set(names)) < len(names):
+            raise ValueError(f"classes: a name stands twice in {', '.join(names)}")
+        if self.fill is not None and self.fill not in names:
+            raise ValueError(f"fill: {self.fill!r} is not in the class list ({', '.join(names)})")
+        return self
+
+    @model_validator(mode="after")
+    def a_linear_schedule_has_more_than_20_timesteps(self) -> "Recipe":
+        """Refuse a linear schedule so short that its variances, scaled to its length, reach 1."""
+        if self.diffusion.schedule == "linear" and self.diffusion.timesteps <= 20:
+            raise ValueError(
+                f"diffusion.timesteps: {self.diffusion.timesteps} is too few for the linear schedule, "
+                "which needs more than 20; use more, or the cosine schedule"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def features_exist_in_this_network(self) -> "Recipe":
+        """Refuse taps and timesteps the network does not have."""
+        if self.features.timesteps is not None and self.features.snr_db is not None:
+            raise ValueError("features: give timesteps or snr_db, not both")
+        for t in self.feature_timesteps():
+            if t >= self.diffusion.timesteps:
+                raise ValueError(
+                    f"features.timesteps: {t} is not below diffusion.timesteps ({self.diffusion.timesteps})"
+                )
+        if self.features.timesteps == () or self.features.snr_db == () or self.features.taps == ():
+            raise ValueError("features: taps and timesteps must not be empty")
+        try:
+            tap_shapes(self.architecture(), self.taps())
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def sizes_fit_the_network(self) -> "Recipe":
+        """Refuse sizes that the network cannot halve often enough."""
+        multiple = self.architecture().multiple_px
+        for name, size in (("crops.size_px", self.crops.size_px), ("predict.tile_px", self.predict.tile_px)):
+            if size % multiple:
+                raise ValueError(f"{name}: {size} is not a multiple of {multiple}, as diffusion.dim_mults needs")
+        if 2 * self.predict.overlap_px > self.predict.tile_px:
+            raise ValueError(f"predict.overlap_px: {self.predict.overlap_px} is more than half of tile_px")
+        return self
+
+    def architecture(self) -> Architecture:
+        """Give what decides the weights' shapes and meaning."""
+        d = self.diffusion
+        return Architecture(d.dim, d.dim_mults, d.timesteps, d.schedule, d.objective, d.backbone)
+
+    def class_list(self) -> ClassList:
+        """Give the classes in the form the library works with."""
+        colours = tuple((int(c.colour[1:3], 16), int(c.colour[3:5], 16), int(c.colour[5:], 16)) for c in self.classes)
+        return ClassList(tuple(c.name for c in self.classes), colours, self.fill)
+
+    def taps(self) -> tuple[str, ...]:
+        """Give the names of the taps."""
+        return tap_names(self.architecture()) if self.features.taps == "all" else self.features.taps
+
+    def feature_timesteps(self) -> tuple[int, ...]:
+        """Give the timesteps of features, from timesteps, snr_db or the default."""
+        if self.features.snr_db is not None:
+            return timesteps_at_snr(alpha_bar(self.diffusion.schedule, self.diffusion.timesteps), self.features.snr_db)
+        return self.features.timesteps if self.features.timesteps is not None else (50, 100, 150)
+
+    def run_folder(self) -> Path:
+        """Give the folder everything is written to."""
+        return self.folder or Path("runs") / self.name
+
+    def labels_folder(self) -> Path:
+        """Give the folder of the imported labels."""
+        return self.labels.folder or self.run_folder() / "labels"
