@@ -21,6 +21,7 @@ COMMANDS = {
     "label-import": "Import annotations (labelme JSON or mask images) as label maps.",
     "train-interpreter": "Train the ensemble of per-pixel MLPs on the labelled crops.",
     "evaluate": "Score the ensemble on the test slides, beside the baselines.",
+    "compare": "Compare the method with baselines on the same crops: IoU, time, memory.",
     "predict": "Segment slides: class map, uncertainty map, preview.",
     "report": "Write everything a run has found into one HTML page.",
     "review": "Open the review app on the runs.",

@@ -126,6 +126,12 @@ def feature_settings(recipe: Recipe) -> FeatureSettings:
     return FeatureSettings(recipe.taps(), recipe.feature_timesteps(), f.scale, f.noise_seed, f.filters)
 
 
+def ensemble_settings(recipe: Recipe, seed: int) -> EnsembleSettings:
+    """Pick the ensemble's settings out of a recipe."""
+    i = recipe.interpreter
+    return EnsembleSettings(i.members, i.steps, i.batch_px, i.rate, seed)
+
+
 def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], recipe: Recipe) -> PixelTable:
     with progress("features", len(train)) as bar:
         return gather_pixels(
@@ -139,9 +145,9 @@ def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], recipe
 
 
 def _ensemble(table: PixelTable, current: Run, *, device: torch.device) -> Ensemble:
-    recipe, i = current.recipe, current.recipe.interpreter
+    recipe = current.recipe
     log = MetricsLog(current.folder / "interpreter" / "metrics.jsonl")
-    with progress("interpreters", i.steps) as bar:
+    with progress("interpreters", recipe.interpreter.steps) as bar:
 
         def on_step(step: int, loss: float) -> None:
             bar.at(step, f"loss {loss:.4f}")
@@ -151,7 +157,7 @@ def _ensemble(table: PixelTable, current: Run, *, device: torch.device) -> Ensem
             return train_ensemble(
                 table,
                 len(recipe.class_list()),
-                settings=EnsembleSettings(i.members, i.steps, i.batch_px, i.rate, recipe.training.seed),
+                settings=ensemble_settings(recipe, recipe.training.seed),
                 device=device,
                 on_step=on_step,
             )

@@ -51,7 +51,7 @@ def main() -> None:
                 results |= {
                     "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
                 }
-                results |= {"recipe": recipe.name, "versions": versions()}
+                results |= {"recipe": " ".join([recipe.name, *overrides]), "versions": versions()}
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(json.dumps(results, indent=1) + "\n")
                 path.with_suffix(".md").write_text(table(results))

@@ -122,7 +122,7 @@ def fields_table(folder: Path, *, rounds: int, seconds: float) -> Table:
     return Table(
         f"{FIELDS:,} PNG fields of {FIELD.width} x {FIELD.height} px",
         "Every crop is from another field, which must be decoded whole. Each process keeps up to 96 MB of decoded "
-        "fields: a folder of up to 69 such fields is decoded once.",
+        "fields: a folder of up to 26 such fields is decoded once.",
         COLUMNS,
         compare(OURS | PICTURE_PEERS, folder, (FIELD.width, FIELD.height), rounds=rounds, seconds=seconds),
     )

@@ -1,0 +1,64 @@
+"""The simplest baseline that looks at the picture: the class that each optical density mostly has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.classes import IGNORE
+from cytoseg.errors import LabelError
+
+LEVELS = 64
+_DARKEST = 3.0
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What was learnt: a class for each of 64 densities.
+
+    Attributes:
+        classes: (64,) uint8 ids, from clear to dark.
+    """
+
+    classes: NDArray[np.uint8]
+
+    def predict(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Classify each pixel of a crop, (H, W, 3) uint8 RGB -> (H, W) uint8 ids."""
+        ids: NDArray[np.uint8] = self.classes[_levels(picture)]
+        return ids
+
+
+def fit_thresholds(
+    pictures: Sequence[NDArray[np.uint8]], label_maps: Sequence[NDArray[np.uint8]], *, classes: int
+) -> Thresholds:
+    """Count which class each optical density mostly has; with two classes that is a threshold.
+
+    A density that no labelled pixel has takes the class of the nearest one that does.
+
+    Args:
+        pictures: Crops, each (H, W, 3) uint8 RGB.
+        label_maps: One per crop, (H, W) uint8 ids, 255 for ignore.
+        classes: K.
+
+    Raises:
+        LabelError: If no pixel of any crop is labelled.
+    """
+    counts = np.zeros((LEVELS, classes), np.int64)
+    for picture, label_map in zip(pictures, label_maps, strict=True):
+        labelled = label_map != IGNORE
+        np.add.at(counts, (_levels(picture)[labelled], label_map[labelled]), 1)
+    seen = np.flatnonzero(counts.sum(axis=1))
+    if not seen.size:
+        raise LabelError(
+            f"no pixel of the {len(pictures)} training crops is labelled. Annotate some and import them again."
+        )
+    nearest = seen[np.abs(np.arange(LEVELS)[:, None] - seen[None]).argmin(axis=1)]
+    return Thresholds(counts[nearest].argmax(axis=1).astype(np.uint8))
+
+
+def _levels(picture: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Divide the mean optical density of a pixel, 0 to 3, into 64 levels."""
+    density = -np.log10((picture.astype(np.float32) + 1) / 256).mean(axis=2)
+    levels: NDArray[np.int64] = np.clip(density * (LEVELS / _DARKEST), 0, LEVELS - 1).astype(np.int64)
+    return levels

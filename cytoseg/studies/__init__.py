@@ -1,0 +1,1 @@
+"""Analyses, one per file; each writes one table and one figure."""

@@ -1,0 +1,129 @@
+import csv
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytoseg.studies.compare import Contender, Predict, Row, as_markdown, compare
+
+NAMES = ("glass", "cell", "never")
+TRUTH = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], np.uint8)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A test crop of 2x4 pixels: five of glass, three of cell."""
+
+    crop: str
+    slide: str
+
+    def picture(self) -> NDArray[np.uint8]:
+        return np.zeros((2, 4, 3), np.uint8)
+
+    def label_map(self) -> NDArray[np.uint8]:
+        return TRUTH
+
+
+CROPS = [Crop("a_0", "a"), Crop("b_0", "b")]
+
+
+class Fits:
+    """Trainings that count themselves: ``all glass``, and one that is wrong in as many pixels as the seed says."""
+
+    def __init__(self) -> None:
+        self.seeds: list[int] = []
+
+    def glass(self, seed: int) -> Predict:
+        self.seeds.append(seed)
+        return lambda _: np.zeros((2, 4), np.uint8)
+
+    def wrong(self, seed: int) -> Predict:
+        self.seeds.append(seed)
+        found = TRUTH.copy()
+        found[0, :seed] = 1
+        return lambda _: found
+
+
+@pytest.fixture
+def fits() -> Fits:
+    return Fits()
+
+
+def _compare(fits: Fits, folder: Path, seeds: tuple[int, ...] = (0, 1, 2), **changes: Any) -> list[Row]:
+    glass = Contender("glass", "All glass", fits.glass, {}, seeded=False)
+    wrong = Contender("wrong", "Some wrong", fits.wrong, {"steps": 5})
+    details = changes.pop("details", {"labels": "12ab"})
+    contenders = [glass, replace(wrong, **changes)]
+    return compare(contenders, CROPS, classes=NAMES, seeds=seeds, folder=folder, details=details)
+
+
+def test_the_iou_is_pooled_over_seeds_and_spreads_between_them(fits: Fits, tmp_path: Path) -> None:
+    glass, wrong = _compare(fits, tmp_path)
+    assert (glass.seeds, wrong.seeds) == (1, 3)
+    assert [score.value for score in glass.classes] == [5 / 8, 0, None]
+    # Glass found of 5: 5, 4, 3. Cell found of 3: always 3, of 3, 4, 5 that were called cell.
+    assert wrong.classes[0].value == pytest.approx(12 / 15)
+    assert wrong.spread[0] == (pytest.approx(3 / 5), 1)
+    assert wrong.classes[1].value == pytest.approx(9 / 12)
+    assert wrong.spread[1] == (pytest.approx(3 / 5), 1)
+    assert wrong.spread[2] is None
+    assert wrong.classes[0].low == wrong.classes[0].high == pytest.approx(12 / 15)  # both slides are the same
+    assert wrong.fit_s >= 0 < wrong.predict_s
+
+
+def test_what_is_finished_is_not_done_again(fits: Fits, tmp_path: Path) -> None:
+    before = _compare(fits, tmp_path, seeds=(0, 1))
+    assert fits.seeds == [0, 0, 1]
+    assert _compare(fits, tmp_path, seeds=(0, 1)) == before
+    assert fits.seeds == [0, 0, 1]
+    _compare(fits, tmp_path, seeds=(0, 1, 2))
+    assert fits.seeds == [0, 0, 1, 2]
+    _compare(fits, tmp_path, seeds=(0, 1), settings={"steps": 6})
+    assert fits.seeds == [0, 0, 1, 2, 0, 1]
+    _compare(fits, tmp_path, seeds=(0,), details={"labels": "other"})
+    assert fits.seeds == [0, 0, 1, 2, 0, 1, 0, 0]
+
+
+def test_an_interrupted_comparison_keeps_what_it_has_and_a_damaged_run_is_done_again(
+    fits: Fits, tmp_path: Path
+) -> None:
+    def stopped(seed: int) -> Predict:
+        if seed == 1:
+            raise KeyboardInterrupt
+        return fits.wrong(seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        _compare(fits, tmp_path, fit=stopped)
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["glass-0.json", "wrong-0.json"]
+    assert not (tmp_path / "compare.md").exists()
+    (tmp_path / "runs" / "glass-0.json").write_text("{")
+    fits.seeds.clear()
+    _compare(fits, tmp_path)
+    assert fits.seeds == [0, 1, 2]
+
+
+def test_writes_a_table_for_people_one_for_programs_and_a_figure(fits: Fits, tmp_path: Path) -> None:
+    rows = _compare(fits, tmp_path)
+    text = (tmp_path / "compare.md").read_text()
+    assert text == as_markdown(rows, NAMES)
+    assert "| All glass | 0.625 (0.625-0.625) | 0.000 (0.000-0.000) | n/a | 1 |" in text
+    assert "| Some wrong | 0.800 (0.800-0.800) [0.600-1.000] |" in text
+    with (tmp_path / "compare.csv").open() as file:
+        glass, wrong = csv.DictReader(file)
+    assert (glass["glass iou"], glass["never iou"], glass["seeds"]) == ("0.625", "", "1")
+    assert float(wrong["cell least"]) == pytest.approx(0.6)
+    with Image.open(tmp_path / "compare.png") as figure:
+        assert figure.size[0] > 1000
+    run = json.loads((tmp_path / "runs" / "wrong-2.json").read_text())
+    assert run["counts"] == [[[3, 2, 0], [0, 3, 0], [0, 0, 0]]] * 2
+
+
+def test_without_a_measure_of_memory_the_table_says_so(fits: Fits, tmp_path: Path) -> None:
+    (row, _) = _compare(fits, tmp_path)
+    assert as_markdown([replace(row, memory_mb=None)], NAMES).splitlines()[2].endswith("| n/a |")
+    assert as_markdown([replace(row, memory_mb=512.0)], NAMES).splitlines()[2].endswith("| 512 |")
