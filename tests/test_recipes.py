@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from cytoseg.diffusion.state import load_backbone
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.shipped import shipped_recipes
 
+ROOT = Path(__file__).parents[1]
 NAMES = ("cervical", "lbc", "lbc-base", "lbc-cric-base", "quickstart")
 
 
@@ -55,3 +57,24 @@ def test_cervical_has_the_published_values() -> None:
     assert len(recipe.taps()) == 16
     assert (recipe.interpreter.members, recipe.interpreter.steps) == (10, 1000)
     assert recipe.labels.test_fraction == 0.5
+
+
+def test_what_a_recipe_starts_from_is_there_and_fits() -> None:
+    started = {name: start for name in NAMES if (start := load_recipe(name).training.init) is not None}
+    assert set(started) == {"lbc"}
+    for name, start in started.items():
+        _, architecture, origin = load_backbone(ROOT / start, load_recipe(name).architecture())
+        assert architecture == load_recipe("lbc-base").architecture()
+        assert origin["crops_seen"] == 132_000
+
+
+def test_shipped_weights_are_small_and_say_what_they_are() -> None:
+    folders = [path for path in (ROOT / "data" / "checkpoints").iterdir() if path.is_dir()]
+    assert folders
+    assert sum(path.stat().st_size for folder in folders for path in folder.rglob("*")) < 24e6
+    for folder in folders:
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert "Not stated" not in card
+        assert "CC BY 4.0" in card
+        assert "![samples](samples.png)" in card
+        assert (folder / "samples.png").exists()
