@@ -31,7 +31,7 @@ class Bundle:
         features: Taps, timesteps, scale, noise seed, filters.
         classes: Names and colours.
         mpp: Micrometres per pixel it was trained at, or None for pixels as they are.
-        vote: ``soft`` or ``hard``.
+        vote: Name of the rule, as ``vote.vote`` knows it.
         precision: Of the network's arithmetic, as the features were computed for training.
         origin: Where it came from: hashes of backbone and labels, recipe, versions.
     """

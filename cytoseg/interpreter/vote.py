@@ -1,5 +1,7 @@
 """How the interpreters vote, and how much they disagree."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,19 +12,40 @@ def vote(probabilities: Tensor, *, rule: str) -> Tensor:
 
     Args:
         probabilities: (M, N, K, H, W) float32; each sums to 1 over K.
-        rule: ``soft`` averages the probabilities. ``hard`` gives the share of members that chose each class, ties
-            broken by mean probability; use it to compare with the published method.
+        rule: ``soft`` averages the probabilities. ``geometric`` averages their logarithms, so that one member who is
+            sure that it is not a class outweighs many who find it possible. ``entropy`` averages the probabilities,
+            members who are sure of a pixel counting for more there. ``hard`` gives the share of members that chose
+            each class, ties broken by mean probability; use it to compare with the published method.
 
     Returns:
         (N, K, H, W) float32, sums to 1 over K.
     """
-    mean = probabilities.mean(0)
-    if rule == "soft":
-        return mean
+    return _RULES[rule](probabilities)
+
+
+def _soft(probabilities: Tensor) -> Tensor:
+    return probabilities.mean(0)
+
+
+def _hard(probabilities: Tensor) -> Tensor:
     shares = F.one_hot(probabilities.argmax(2), probabilities.shape[2]).float().mean(0).movedim(-1, 1)
     # Less than half a vote: it decides between equal counts and changes nothing else.
-    nudged = shares + mean * (0.49 / probabilities.shape[0])
+    nudged = shares + probabilities.mean(0) * (0.49 / probabilities.shape[0])
     return nudged / nudged.sum(1, keepdim=True)
+
+
+def _geometric(probabilities: Tensor) -> Tensor:
+    # Members who rule out different classes would leave nothing: a floor far below any rounding keeps a vote.
+    return probabilities.clamp_min(1e-12).log().mean(0).softmax(1)
+
+
+def _entropy_weighted(probabilities: Tensor) -> Tensor:
+    certainty = 1.0 - _entropy(probabilities, 2) / math.log(probabilities.shape[2])
+    weights = certainty.clamp_min(1e-6)[:, :, None]  # all undecided: then all count alike
+    return (probabilities * weights).sum(0) / weights.sum(0)
+
+
+_RULES = {"soft": _soft, "hard": _hard, "geometric": _geometric, "entropy": _entropy_weighted}
 
 
 def jensen_shannon(probabilities: Tensor) -> Tensor:

@@ -188,8 +188,9 @@ class Interpreter(Section):
     """Pixels drawn from each labelled crop."""
     balance: Literal["classes", "none"] = "classes"
     """classes gives each class of a crop an equal share, rare ones all they have; none draws as they come."""
-    vote: Literal["soft", "hard"] = "soft"
-    """soft averages the probabilities; hard takes the most frequent class, ties by mean probability."""
+    vote: Literal["soft", "geometric", "entropy", "hard"] = "soft"
+    """soft averages the probabilities, geometric their logarithms, entropy lets sure members count for more; hard takes
+    the most frequent class, ties by mean probability."""
 
 
 class Predict(Section):

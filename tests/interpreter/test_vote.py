@@ -45,11 +45,40 @@ def test_the_mean_never_outweighs_a_vote(members: int) -> None:
     assert sum(hard) == pytest.approx(1, abs=1e-4)
 
 
+def test_geometric_lets_one_who_rules_a_class_out_outweigh_two_who_favour_it() -> None:
+    members = _members([0.6, 0.4], [0.6, 0.4], [0.01, 0.99])
+    assert _voted(members, "soft")[0] == pytest.approx(0.40333, abs=1e-5)
+    # Cube roots: (.36 * .01) and (.16 * .99), divided by their sum.
+    first, second = 0.0036 ** (1 / 3), 0.1584 ** (1 / 3)
+    assert _voted(members, "geometric")[0] == pytest.approx(first / (first + second), abs=1e-5)
+
+
+def test_geometric_keeps_a_vote_where_members_rule_out_different_classes() -> None:
+    assert _voted(_members([1.0, 0.0], [0.0, 1.0]), "geometric") == [0.5, 0.5]
+
+
+def test_entropy_weighs_by_how_sure_a_member_is() -> None:
+    # Entropies 1, 0.46900 and 1 bit: of three only the second counts, but for a millionth.
+    assert _voted(_members([0.5, 0.5], [0.9, 0.1], [0.5, 0.5]), "entropy") == [0.9, 0.1]
+    # H(.9) = .46900 bit, H(.4) = .97095 bit: weights .53100 and .02905.
+    expected = (0.9 * 0.53100 + 0.4 * 0.02905) / (0.53100 + 0.02905)
+    assert _voted(_members([0.9, 0.1], [0.4, 0.6]), "entropy")[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_undecided_members_all_count_alike() -> None:
+    assert _voted(_members([0.5, 0.5], [0.5, 0.5]), "entropy") == [0.5, 0.5]
+
+
+def test_an_unknown_rule_is_a_mistake_of_ours() -> None:
+    with pytest.raises(KeyError, match="loud"):
+        vote(_members([0.5, 0.5]), rule="loud")
+
+
 def test_each_pixel_votes_for_itself() -> None:
     """Two pictures of 1x2 pixels, three classes, all members sure: the vote is what they say."""
     ids = torch.tensor([[[0, 1]], [[2, 0]]])
     sure = torch.nn.functional.one_hot(ids, 3).float().movedim(-1, 1).expand(4, -1, -1, -1, -1)
-    for rule in ("soft", "hard"):
+    for rule in ("soft", "hard", "geometric", "entropy"):
         torch.testing.assert_close(vote(sure, rule=rule), sure[0])
 
 

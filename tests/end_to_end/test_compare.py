@@ -1,0 +1,52 @@
+"""``cytoseg compare`` beside what ``evaluate`` found by its own way."""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import Result
+
+from cytoseg.interpreter.scratch import fit_scratch
+
+METHODS = ("commonest", "thresholds", "forest", "scratch", "filters", "random", "ddpm", "joined")
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cytoseg.commands.compare.fit_scratch", functools.partial(fit_scratch, steps=2))
+
+
+def test_the_same_trainings_give_the_scores_of_evaluate(
+    home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = cytoseg("compare", "tiny.yaml", "--seeds", "2")
+    assert result.exit_code == 0, result.output
+    folder = home / "runs" / "tiny" / "compare"
+    runs = {p.stem: json.loads(p.read_text()) for p in (folder / "runs").iterdir()}
+    once = {"commonest-0", "thresholds-0"}
+    assert set(runs) == once | {f"{key}-{seed}" for key in METHODS[2:] for seed in (0, 1)}
+
+    evaluation = json.loads((home / "runs" / "tiny" / "evaluation" / "evaluation.json").read_text())
+    evaluated = {method["key"]: method["confusion"] for method in evaluation["methods"]}
+    for ours, theirs in (("ddpm", "ensemble"), ("forest", "forest"), ("commonest", "commonest")):
+        assert np.sum(runs[f"{ours}-0"]["counts"], axis=0).tolist() == evaluated[theirs], ours
+    # Each method is another: none is a copy of its neighbour.
+    found = [json.dumps(runs[f"{key}-0"]["counts"]) for key in METHODS]
+    assert len(set(found)) == len(METHODS)
+
+    table = (folder / "compare.md").read_text()
+    assert table.count("\n| ") == len(METHODS)
+    assert "| Random forest, 72 filters |" in result.stdout
+    assert (folder / "compare.png").exists()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("cytoseg.commands.compare.fit_forest", never)
+    monkeypatch.setattr("cytoseg.commands.compare.train_ensemble", never)
+    again = cytoseg("compare", "tiny.yaml", "--seeds", "2")
+    assert again.exit_code == 0, again.output
+    assert (folder / "compare.md").read_text() == table
