@@ -1,5 +1,6 @@
 """Where the arithmetic runs: device, precision, seeds, and settings of the CPU's memory allocator."""
 
+import contextlib
 import ctypes
 import hashlib
 import sys
@@ -63,3 +64,9 @@ def tune_cpu_allocator() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, which glibc no longer does once ``tune_cpu_allocator`` was called."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

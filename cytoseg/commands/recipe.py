@@ -10,6 +10,7 @@ from rich.table import Table
 from cytoseg.commands.common import Overrides, RecipeArgument, console, say
 from cytoseg.diffusion.unet import tap_shapes
 from cytoseg.errors import SlideError
+from cytoseg.features.filters import FILTERS
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import shipped_recipes
 from cytoseg.slides.open import find_slides
@@ -28,7 +29,9 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     timesteps = loaded.feature_timesteps()
     say(f"{loaded.name}: the values are in order. Run folder: {loaded.run_folder()}")
     levels = ", ".join(map(str, timesteps))
-    say(f"Features: {channels} channels at each of t = {levels}: {channels * len(timesteps)} in all")
+    joined, filters = (f" and {FILTERS} filters", FILTERS) if loaded.features.filters else ("", 0)
+    total = channels * len(timesteps) + filters
+    say(f"Features: {channels} channels at each of t = {levels}{joined}: {total} in all")
     try:
         slides = find_slides(loaded.slides.folders, include=loaded.slides.include, exclude=loaded.slides.exclude)
     except SlideError as error:

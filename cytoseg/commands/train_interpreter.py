@@ -15,7 +15,7 @@ from cytoseg.features.extract import FeatureExtractor, FeatureSettings
 from cytoseg.features.pixels import PixelTable, gather_pixels
 from cytoseg.interpreter.bundle import Bundle, save_bundle
 from cytoseg.interpreter.mlp import Ensemble
-from cytoseg.interpreter.train import EnsembleSettings, train_ensemble
+from cytoseg.interpreter.train import EnsembleSettings, check_two_classes, train_ensemble
 from cytoseg.labels.dataset import LabelledCrop, Split, load_index, split_by_slide
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog, versions
@@ -36,6 +36,7 @@ def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
             tune_cpu_allocator()
         unet, architecture, backbone = load_backbone(current.folder / "ddpm", current.recipe.architecture())
         train = split_of(current.recipe).train
+        check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
         origin = _origin(current.recipe, train, backbone)
         if _is_done(current.folder / BUNDLE, origin):
             say("The bundle is up to date: same backbone, labels and settings.")

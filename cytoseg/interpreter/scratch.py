@@ -1,7 +1,7 @@
 """A baseline without unlabelled slides: a small U-Net trained from scratch on the labelled crops alone."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,8 @@ CROP_PX = 128
 BATCH = 8
 RATE = 2e-3
 STEPS = 1200
-_HALVINGS = 2 ** (len(CHANNELS) - 1)
+_MULTIPLE_PX = 8
+"""The network halves three times."""
 _BOTH = ("picture", "labels")
 
 
@@ -61,7 +62,7 @@ class ScratchUnet:
         """
         height, width = picture.shape[:2]
         x = to_input(picture[None]).to(self.device)
-        x = F.pad(x, (0, -width % _HALVINGS, 0, -height % _HALVINGS), mode="replicate")
+        x = F.pad(x, (0, _missing(width), 0, _missing(height)), mode="replicate")
         scores: Tensor = self.network(x)
         scores[:, list(self.unseen)] = -torch.inf
         ids: NDArray[np.uint8] = scores[0, :, :height, :width].argmax(0).to(torch.uint8).cpu().numpy()
@@ -75,8 +76,8 @@ def fit_scratch(
     classes: int,
     seed: int,
     device: torch.device,
+    precision: str = "no",
     steps: int = STEPS,
-    on_step: Callable[[int], None] = lambda _: None,
 ) -> ScratchUnet:
     """Train MONAI's residual U-Net on random parts of the crops, turned, flipped and changed in colour.
 
@@ -89,8 +90,11 @@ def fit_scratch(
         classes: K.
         seed: Decides the first weights and what is drawn.
         device: Where to train.
+        precision: ``no`` (fp32) or ``bf16``, of the network's arithmetic in training.
         steps: Optimiser updates of 8 parts of 128 px.
-        on_step: Told the number of steps done.
+
+    Returns:
+        The fitted U-Net, the same for the same seed.
 
     Raises:
         LabelError: If no pixel of any crop is labelled.
@@ -99,7 +103,7 @@ def fit_scratch(
     """
     weights = _class_weights(label_maps, classes).to(device)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, 0, what="scratch"))
+        torch.default_generator.manual_seed(seed_for(seed, 0, what="scratch"))
         network: nn.Module = UNet(2, 3, classes, CHANNELS, (2,) * (len(CHANNELS) - 1), num_res_units=2)
     network.to(device).train()
     draw = _Draw(pictures, label_maps, seed=seed)
@@ -108,15 +112,14 @@ def fit_scratch(
         for group in optimiser.param_groups:
             group["lr"] = RATE * 0.5 * (1.0 + math.cos(math.pi * step / steps))
         x, target = (part.to(device) for part in draw())
-        with torch.autocast(device.type, torch.bfloat16):
-            scores = network(x)
-        loss = F.cross_entropy(scores.float(), target, weight=weights, ignore_index=IGNORE)
         if not (target != IGNORE).any():
             continue  # nothing is labelled in any of these parts
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            scores = network(x)
+        loss = F.cross_entropy(scores.float(), target, weight=weights, ignore_index=IGNORE)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
         optimiser.step()
-        on_step(step + 1)
     return ScratchUnet(network.eval(), device, unseen=tuple(torch.nonzero(weights == 0)[:, 0].tolist()))
 
 
@@ -147,10 +150,18 @@ class _Draw:
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         """Give (B, 3, 128, 128) float32 and (B, 128, 128) int64."""
-        numbers = self._rng.integers(0, len(self._crops), BATCH)
-        parts = [self._change(self._crops[number]) for number in numbers]
+        parts = [self._change(self._crops[number]) for number in self._numbers()]
         x = torch.stack([torch.as_tensor(part["picture"]) for part in parts])
         return x.float(), torch.stack([torch.as_tensor(part["labels"])[0] for part in parts]).long()
+
+    def _numbers(self) -> list[int]:
+        drawn: list[int] = self._rng.integers(0, len(self._crops), BATCH).tolist()
+        return drawn
+
+
+def _missing(side_px: int) -> int:
+    """Count the pixels up to the next side that can be halved and leaves more than one pixel at the bottom."""
+    return max(2 * _MULTIPLE_PX, side_px + -side_px % _MULTIPLE_PX) - side_px
 
 
 def _class_weights(label_maps: Sequence[NDArray[np.uint8]], classes: int) -> Tensor:

@@ -10,7 +10,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError
 
 LEVELS = 64
-_DARKEST = 3.0
+_DARKEST = np.log10(256)
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,14 @@ class Thresholds:
     classes: NDArray[np.uint8]
 
     def predict(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Classify each pixel of a crop, (H, W, 3) uint8 RGB -> (H, W) uint8 ids."""
+        """Classify each pixel of a crop.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (H, W) uint8 class map; only classes that were shown occur.
+        """
         ids: NDArray[np.uint8] = self.classes[_levels(picture)]
         return ids
 
@@ -40,6 +47,9 @@ def fit_thresholds(
         pictures: Crops, each (H, W, 3) uint8 RGB.
         label_maps: One per crop, (H, W) uint8 ids, 255 for ignore.
         classes: K.
+
+    Returns:
+        What was learnt.
 
     Raises:
         LabelError: If no pixel of any crop is labelled.
@@ -58,7 +68,7 @@ def fit_thresholds(
 
 
 def _levels(picture: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Divide the mean optical density of a pixel, 0 to 3, into 64 levels."""
+    """Divide the mean optical density of a pixel, 0 to 2.4 with 8 bits, into 64 levels."""
     density = -np.log10((picture.astype(np.float32) + 1) / 256).mean(axis=2)
     levels: NDArray[np.int64] = np.clip(density * (LEVELS / _DARKEST), 0, LEVELS - 1).astype(np.int64)
     return levels

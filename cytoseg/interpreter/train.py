@@ -1,7 +1,7 @@
 """Training the ensemble: all members in one batched computation, each with its own weights and pixels."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -55,9 +55,7 @@ def train_ensemble(
     Raises:
         LabelError: If fewer than two classes are labelled: there is nothing to tell apart.
     """
-    present = len(set(table.classes.tolist()))
-    if present < 2:
-        raise LabelError(f"train-interpreter: the train crops show {present} class, two are needed. Annotate more.")
+    check_two_classes(table.classes.tolist())
     ensemble = Ensemble(settings.members, table.features.shape[1], classes, seed=settings.seed).to(device)
     _standardise(ensemble, table)
     optimiser = torch.optim.Adam(ensemble.parameters(), lr=settings.rate)
@@ -75,6 +73,20 @@ def train_ensemble(
         on_step(step, loss.item() / settings.members)
     _undo_balance(ensemble, table)
     return ensemble.eval()
+
+
+def check_two_classes(labelled: Iterable[int | str]) -> None:
+    """Refuse labels of fewer than two classes.
+
+    Args:
+        labelled: Ids or names of the classes that have labelled pixels; repeated as you like.
+
+    Raises:
+        LabelError: If there is nothing to tell apart.
+    """
+    present = len(set(labelled))
+    if present < 2:
+        raise LabelError(f"the train crops show {present} class, two are needed. Annotate more.")
 
 
 @torch.no_grad()

@@ -4,14 +4,15 @@ import csv
 import hashlib
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -22,6 +23,8 @@ from cytoseg.predict.evaluate import ScoredCrop
 from cytoseg.studies.memory import peak_memory
 from cytoseg.writing import atomic_path, write_atomically
 
+_PANELS_ACROSS = 6
+_BLUE = "#0072b2"
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """From a crop (H, W, 3) uint8 RGB to its class map (H, W) uint8."""
 
@@ -46,6 +49,23 @@ class Contender:
 
 
 @dataclass(frozen=True)
+class Task:
+    """What the methods are compared on.
+
+    Attributes:
+        crops: The test crops.
+        classes: The K class names.
+        seeds: One training each.
+        details: What decides all results: hashes of pictures and labels, device, versions; for JSON.
+    """
+
+    crops: Sequence[ScoredCrop]
+    classes: Sequence[str]
+    seeds: Sequence[int]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Row:
     """What one method reached.
 
@@ -55,9 +75,9 @@ class Row:
         seeds: How often it was trained.
         classes: Per class the IoU of all seeds pooled, with its interval over slides.
         spread: Per class the least and the greatest IoU of one seed; None where the class does not apply.
-        fit_s: Mean time to train, in seconds.
+        fit_s: Mean time to train on the labelled crops, in seconds.
         predict_s: Mean time per test crop, in seconds.
-        memory_mb: Most memory of the process in any of its runs, or None where it could not be measured.
+        memory_mb: Most host memory of the process in any of its runs, or None where it could not be measured.
     """
 
     key: str
@@ -72,76 +92,62 @@ class Row:
 
 def compare(
     contenders: Sequence[Contender],
-    crops: Sequence[ScoredCrop],
+    task: Task,
     *,
-    classes: Sequence[str],
-    seeds: Sequence[int],
     folder: Path,
-    details: Mapping[str, Any],
     on_run: Callable[[str, int, int], None] = lambda _title, _done, _total: None,
 ) -> list[Row]:
     """Train and score every contender with every seed; what an earlier call has finished is not done again.
 
     Args:
         contenders: The methods.
-        crops: The test crops.
-        classes: The K class names.
-        seeds: One training each.
+        task: What they are compared on.
         folder: Takes runs/, compare.csv, compare.md, compare.png. Each run is kept as soon as it is done.
-        details: What decides all results: hashes of labels and weights; for JSON.
         on_run: Told before each run what begins, how many runs are done, and how many there are.
 
     Returns:
         One row per contender, in their order.
     """
-    wanted = [(contender, seed) for contender in contenders for seed in (seeds if contender.seeded else seeds[:1])]
+    wanted = [(c, seed) for c in contenders for seed in (task.seeds if c.seeded else task.seeds[:1])]
     runs: dict[str, list[dict[str, Any]]] = {contender.key: [] for contender in contenders}
     for done, (contender, seed) in enumerate(wanted):
         on_run(contender.title, done, len(wanted))
-        runs[contender.key].append(_run(contender, seed, crops, len(classes), folder=folder, details=details))
+        runs[contender.key].append(_run_or_reuse(contender, seed, task, path=folder / "runs"))
     on_run("done", len(wanted), len(wanted))
-    slides = [crop.slide for crop in crops]
-    rows = [_row(contender, runs[contender.key], slides, classes, seed=seeds[0]) for contender in contenders]
-    write_atomically(folder / "compare.csv", _as_csv(rows, classes))
-    write_atomically(folder / "compare.md", as_markdown(rows, classes))
+    rows = [_row(contender, runs[contender.key], task) for contender in contenders]
+    write_atomically(folder / "compare.csv", _as_csv(rows, task.classes))
+    write_atomically(folder / "compare.md", as_markdown(rows, task.classes))
     with atomic_path(folder / "compare.png") as path:
-        _draw(rows, classes).savefig(path, dpi=120)
+        _draw(rows, task.classes).savefig(path, dpi=120)
     return rows
 
 
-def _run(
-    contender: Contender,
-    seed: int,
-    crops: Sequence[ScoredCrop],
-    classes: int,
-    *,
-    folder: Path,
-    details: Mapping[str, Any],
-) -> dict[str, Any]:
+def _run_or_reuse(contender: Contender, seed: int, task: Task, *, path: Path) -> dict[str, Any]:
     """Train and score once, or give what an earlier call found from exactly the same things."""
-    decides = {**details, "settings": dict(contender.settings), "seed": seed, "test": [crop.crop for crop in crops]}
+    decides = {"task": dict(task.details), "settings": dict(contender.settings), "seed": seed}
+    decides |= {"test": [crop.crop for crop in task.crops], "classes": list(task.classes)}
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-    path = folder / "runs" / f"{contender.key}-{seed}.json"
+    path = path / f"{contender.key}-{seed}.json"
     found = _read(path)
-    if found is not None and found.get("digest") == digest:
-        return found
+    if found is None or found.get("digest") != digest:
+        found = {"digest": digest, "title": contender.title, "seed": seed, **_run(contender, seed, task)}
+        write_atomically(path, json.dumps(found) + "\n")
+    return found
+
+
+def _run(contender: Contender, seed: int, task: Task) -> dict[str, Any]:
+    counts, predict_s = [], 0.0
     with peak_memory() as peak:
         begin = time.perf_counter()
         predict = contender.fit(seed)
-        fitted = time.perf_counter()
-        counts = [confusion_counts(crop.label_map(), predict(crop.picture()), classes).tolist() for crop in crops]
-        ended = time.perf_counter()
-    run = {
-        "digest": digest,
-        "title": contender.title,
-        "seed": seed,
-        "fit_s": fitted - begin,
-        "predict_s": (ended - fitted) / len(crops),
-        "memory_mb": peak.mb,
-        "counts": counts,
-    }
-    write_atomically(path, json.dumps(run) + "\n")
-    return run
+        fit_s = time.perf_counter() - begin
+        for crop in task.crops:
+            picture = crop.picture()
+            begin = time.perf_counter()
+            class_map = predict(picture)
+            predict_s += time.perf_counter() - begin
+            counts.append(confusion_counts(crop.label_map(), class_map, len(task.classes)).tolist())
+    return {"fit_s": fit_s, "predict_s": predict_s / len(task.crops), "memory_mb": peak.mb, "counts": counts}
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -152,12 +158,11 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _row(
-    contender: Contender, runs: Sequence[Mapping[str, Any]], slides: Sequence[str], names: Sequence[str], *, seed: int
-) -> Row:
+def _row(contender: Contender, runs: Sequence[Mapping[str, Any]], task: Task) -> Row:
     counts = np.array([run["counts"] for run in runs], np.int64)  # (seeds, crops, K, K)
+    slides = [crop.slide for crop in task.crops]
     by_slide = [counts[:, [s == slide for s in slides]].sum(axis=(0, 1)) for slide in sorted(set(slides))]
-    scores, _ = pooled_scores(np.stack(by_slide), names, seed=seed)
+    scores, _ = pooled_scores(np.stack(by_slide), task.classes, seed=task.seeds[0])
     each = iou(counts.sum(axis=1))
     memory = [run["memory_mb"] for run in runs if run["memory_mb"] is not None]
     return Row(
@@ -173,22 +178,37 @@ def _row(
 
 
 def as_markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """Write the table for people: IoU (95 % interval over slides) [range over seeds], times and memory."""
-    head = ["method", *(f"IoU {name}" for name in names), "seeds", "training, s", "s per crop", "memory, MB"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    """Write the table for people.
+
+    Args:
+        rows: Of ``compare``.
+        names: The K class names.
+
+    Returns:
+        A Markdown table with a line that says what its cells mean.
+    """
+    head = ["method", *(f"IoU {name}" for name in names), "seeds", "training, s", "s per crop", "host memory, MB"]
+    lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in head)} |", "|---" * len(head) + "|"]
     for row in rows:
         cells = [_cell(score, spread) for score, spread in zip(row.classes, row.spread, strict=True)]
         memory = "n/a" if row.memory_mb is None else f"{row.memory_mb:.0f}"
         rest = [str(row.seeds), f"{row.fit_s:.0f}", f"{row.predict_s:.2f}", memory]
         lines.append(f"| {' | '.join([row.title, *cells, *rest])} |")
-    return "\n".join([*lines, "", "IoU (95 % interval over slides) [least and greatest of the seeds]", ""])
+    return "\n".join([*lines, "", _NOTE, ""])
+
+
+_NOTE = (
+    "IoU (95 % interval over slides) [least and greatest of the seeds]. Training is that on the labelled crops: the "
+    "diffusion model's own is not in it. Memory is the most that the whole process held, libraries and crops included."
+)
 
 
 def _cell(score: Score, spread: tuple[float, float] | None) -> str:
-    if score.value is None or score.low is None or score.high is None:
+    if score.value is None:
         return score.text()
+    interval = "" if score.low is None or score.high is None else f" ({score.low:.3f}-{score.high:.3f})"
     of_seeds = "" if spread is None or spread[0] == spread[1] else f" [{spread[0]:.3f}-{spread[1]:.3f}]"
-    return f"{score.value:.3f} ({score.low:.3f}-{score.high:.3f}){of_seeds}"
+    return f"{score.value:.3f}{interval}{of_seeds}"
 
 
 def _as_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
@@ -207,19 +227,27 @@ def _as_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 def _draw(rows: Sequence[Row], names: Sequence[str]) -> Figure:
     """Plot a panel per class: the pooled IoU with its interval over slides, and the range over seeds as a thick bar."""
-    with matplotlib.rc_context({"font.size": 9}):
-        figure = Figure(figsize=(3 * len(names) + 3, 0.4 * len(rows) + 1.2), layout="constrained")
-        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-        places = list(range(len(rows)))[::-1]
-        for k, (panel, name) in enumerate(zip(panels, names, strict=True)):
-            for place, row in zip(places, rows, strict=True):
-                score, spread = row.classes[k], row.spread[k]
-                if score.low is not None and score.high is not None:
-                    panel.plot([score.low, score.high], [place, place], color="#0072b2", linewidth=1)
-                if spread is not None:
-                    panel.plot(spread, [place, place], color="#0072b2", linewidth=4)
-                if score.value is not None:
-                    panel.plot(score.value, place, "o", color="#0072b2")
-            panel.set(title=name, xlabel="IoU", xlim=(0, 1), yticks=places, yticklabels=[row.title for row in rows])
-            panel.grid(axis="x", alpha=0.3)
+    across = min(len(names), _PANELS_ACROSS)
+    down = math.ceil(len(names) / across)
+    figure = Figure(figsize=(3 * across + 3, down * (0.4 * len(rows) + 1.2)), layout="constrained")
+    panels = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+    for k, (panel, name) in enumerate(zip(panels, names, strict=False)):
+        _draw_class(panel, rows, k)
+        panel.set_title(name, parse_math=False)
+    for panel in panels[len(names) :]:
+        panel.remove()
     return figure
+
+
+def _draw_class(panel: Axes, rows: Sequence[Row], k: int) -> None:
+    places = list(range(len(rows)))[::-1]
+    for place, row in zip(places, rows, strict=True):
+        score, spread = row.classes[k], row.spread[k]
+        if score.low is not None and score.high is not None:
+            panel.plot([score.low, score.high], [place, place], color=_BLUE, linewidth=1)
+        if spread is not None:
+            panel.plot(spread, [place, place], color=_BLUE, linewidth=4)
+        if score.value is not None:
+            panel.plot(score.value, place, "o", color=_BLUE)
+    panel.set(xlabel="IoU", xlim=(0, 1), yticks=places, yticklabels=[row.title for row in rows])
+    panel.grid(axis="x", alpha=0.3)

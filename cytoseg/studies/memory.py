@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cytoseg.devices import release_memory
+
 _SELF = Path("/proc/self")
 
 
@@ -23,13 +25,17 @@ class Peak:
 def peak_memory() -> Iterator[Peak]:
     """Measure the most resident memory of this process within the block; on Linux only.
 
-    The process's own base (torch, the pictures) counts with it.
+    What the process holds anyway (libraries, pictures, networks) counts with it; memory of a GPU does not.
+
+    Yields:
+        What is filled in at the end of the block.
     """
     peak = Peak()
+    release_memory()
     told = _forget()
     yield peak
     if told:
-        peak.mb = round(_high_water_kb() * 1024 / 1e6)
+        peak.mb = _high_water_mb()
 
 
 def _forget() -> bool:
@@ -41,6 +47,7 @@ def _forget() -> bool:
     return True
 
 
-def _high_water_kb() -> int:
-    lines = (_SELF / "status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+def _high_water_mb() -> float | None:
+    lines = (line for line in (_SELF / "status").read_text().splitlines() if line.startswith("VmHWM:"))
+    kilobytes = next((int(line.split()[1]) for line in lines), None)
+    return None if kilobytes is None else round(kilobytes * 1024 / 1e6)

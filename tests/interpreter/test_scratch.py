@@ -51,14 +51,38 @@ def test_the_seed_decides_and_the_global_state_does_not(label_map: NDArray[np.ui
 
 
 def test_ignored_pixels_are_never_learnt_from(label_map: NDArray[np.uint8]) -> None:
+    without = label_map.copy()
+    without[:, :14] = 255
+    taught = [np.where(without == 255, wrong, label_map).astype(np.uint8) for wrong in (0, 1, 255)]
+    # What is under an ignored pixel decides nothing, what is under a labelled one does.
+    found = [_fit([labels], label_map, steps=3).network.state_dict() for labels in (without, *taught)]
+    torch.testing.assert_close(found[0], found[3], rtol=0, atol=0)
+    assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_class_that_was_never_shown_is_never_predicted(label_map: NDArray[np.uint8]) -> None:
     without = np.where(label_map == 2, 255, label_map).astype(np.uint8)
-    found = _fit([without], label_map, steps=40).predict(COLOURS[label_map])
-    assert set(np.unique(found)) <= {0, 1}
+    fitted = _fit([without], label_map, steps=1)
+    assert fitted.unseen == (2,)
+    assert set(np.unique(fitted.predict(COLOURS[label_map]))) <= {0, 1}
 
 
-def test_parts_without_a_label_are_passed_over(label_map: NDArray[np.uint8]) -> None:
+def test_batches_without_a_label_are_passed_over(label_map: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = np.full_like(label_map, 255)
+    # Crop 1 has no label: the mean over no pixel would be no number.
+    draws = iter([0, 1, 0, 1])
+    monkeypatch.setattr(scratch._Draw, "_numbers", lambda _self: [next(draws)])
     weights = _fit([label_map, nothing], label_map, steps=4).network.state_dict()
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    assert next(draws, None) is None
+
+
+def test_nothing_labelled_is_refused(label_map: NDArray[np.uint8]) -> None:
     with pytest.raises(LabelError, match="no pixel of the 1 training crops is labelled"):
-        _fit([nothing], label_map, steps=1)
+        _fit([np.full_like(label_map, 255)], label_map, steps=1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (9, 17), (16, 40)])
+def test_crops_of_any_size_are_predicted(label_map: NDArray[np.uint8], size: tuple[int, int]) -> None:
+    fitted = _fit([label_map], label_map, steps=1)
+    assert fitted.predict(np.zeros((*size, 3), np.uint8)).shape == size

@@ -1,5 +1,6 @@
 import csv
 import json
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytoseg.studies.compare import Contender, Predict, Row, as_markdown, compare
+from cytoseg.studies.compare import Contender, Predict, Row, Task, as_markdown, compare
 
 NAMES = ("glass", "cell", "never")
 TRUTH = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], np.uint8)
@@ -57,9 +58,8 @@ def fits() -> Fits:
 def _compare(fits: Fits, folder: Path, seeds: tuple[int, ...] = (0, 1, 2), **changes: Any) -> list[Row]:
     glass = Contender("glass", "All glass", fits.glass, {}, seeded=False)
     wrong = Contender("wrong", "Some wrong", fits.wrong, {"steps": 5})
-    details = changes.pop("details", {"labels": "12ab"})
-    contenders = [glass, replace(wrong, **changes)]
-    return compare(contenders, CROPS, classes=NAMES, seeds=seeds, folder=folder, details=details)
+    task = Task(CROPS, changes.pop("classes", NAMES), seeds, changes.pop("details", {"labels": "12ab"}))
+    return compare([glass, replace(wrong, **changes)], task, folder=folder)
 
 
 def test_the_iou_is_pooled_over_seeds_and_spreads_between_them(fits: Fits, tmp_path: Path) -> None:
@@ -87,6 +87,9 @@ def test_what_is_finished_is_not_done_again(fits: Fits, tmp_path: Path) -> None:
     assert fits.seeds == [0, 0, 1, 2, 0, 1]
     _compare(fits, tmp_path, seeds=(0,), details={"labels": "other"})
     assert fits.seeds == [0, 0, 1, 2, 0, 1, 0, 0]
+    (row, _) = _compare(fits, tmp_path, seeds=(0,), classes=(*NAMES, "new"))
+    assert fits.seeds == [0, 0, 1, 2, 0, 1, 0, 0, 0, 0]
+    assert len(row.classes) == 4
 
 
 def test_an_interrupted_comparison_keeps_what_it_has_and_a_damaged_run_is_done_again(
@@ -121,6 +124,35 @@ def test_writes_a_table_for_people_one_for_programs_and_a_figure(fits: Fits, tmp
         assert figure.size[0] > 1000
     run = json.loads((tmp_path / "runs" / "wrong-2.json").read_text())
     assert run["counts"] == [[[3, 2, 0], [0, 3, 0], [0, 0, 0]]] * 2
+
+
+def test_one_test_slide_has_no_interval_but_seeds_still_spread(
+    fits: Fits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.CROPS", CROPS[:1])
+    _compare(fits, tmp_path)
+    assert "| Some wrong | 0.800 [0.600-1.000] |" in (tmp_path / "compare.md").read_text()
+
+
+def test_names_that_mean_something_to_others_are_plain_text(fits: Fits, tmp_path: Path) -> None:
+    names = ("a|b", "a$_$b", *(f"class {i}" for i in range(8)))  # ten: more than fit side by side
+    _compare(fits, tmp_path, classes=names)
+    header = (tmp_path / "compare.md").read_text().splitlines()[0]
+    assert header.startswith("| method | IoU a&#124;b | IoU a$_$b |")
+    with Image.open(tmp_path / "compare.png") as figure:
+        assert figure.size == ((3 * 6 + 3) * 120, round(2 * (0.4 * 2 + 1.2) * 120))
+
+
+def test_loading_the_pictures_is_no_time_of_the_method(
+    fits: Fits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_: Crop) -> NDArray[np.uint8]:
+        time.sleep(0.2)
+        return np.zeros((2, 4, 3), np.uint8)
+
+    monkeypatch.setattr(Crop, "picture", slow)
+    (row, _) = _compare(fits, tmp_path, seeds=(0,))
+    assert row.predict_s < 0.1
 
 
 def test_without_a_measure_of_memory_the_table_says_so(fits: Fits, tmp_path: Path) -> None:
