@@ -41,7 +41,10 @@ def main() -> None:
     name, overrides = options.recipe, options.overrides
     recipe = load_recipe(name, overrides)
     path = RESULTS / f"{options.out}.json"
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"points": {}}
+    about = " ".join([recipe.name, *overrides])
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"points": {}, "recipe": about}
+    if results["recipe"] != about:
+        raise SystemExit(f"{path}: of {results['recipe']}, not of {about}. Give another --out.")
     with tempfile.TemporaryDirectory() as temporary:
         untrained = save(Path(temporary), new_state(recipe.architecture(), settings_of(recipe)), recipe={})
         for checkpoint in [untrained, *reversed(find_checkpoints(options.folder))]:
@@ -51,7 +54,7 @@ def main() -> None:
                 results |= {
                     "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
                 }
-                results |= {"recipe": " ".join([recipe.name, *overrides]), "versions": versions()}
+                results["versions"] = versions()
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(json.dumps(results, indent=1) + "\n")
                 path.with_suffix(".md").write_text(table(results))

@@ -23,6 +23,11 @@ def test_check_counts_slides_and_features_and_writes_nothing(cytoseg: CytosegCom
     assert not Path("runs").exists()
 
 
+def test_check_counts_joined_filters_once(cytoseg: CytosegCommand) -> None:
+    change = ("features.timesteps=[5, 50]", "features.taps=[block1.attention]", "features.filters=true")
+    assert "at each of t = 5, 50 and 72 filters: 88 in all" in cytoseg("recipe", "check", "tiny.yaml", *change).stdout
+
+
 def test_check_tells_of_missing_slides_without_failing(cytoseg: CytosegCommand) -> None:
     result = cytoseg("recipe", "check", "tiny.yaml", "slides.folders=[elsewhere]")
     assert result.exit_code == 0

@@ -45,8 +45,11 @@ def test_the_same_trainings_give_the_scores_of_evaluate(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("cytoseg.commands.compare.fit_forest", never)
-    monkeypatch.setattr("cytoseg.commands.compare.train_ensemble", never)
+    for name in ("commonest_class", "fit_thresholds", "fit_forest", "fit_scratch", "train_ensemble"):
+        monkeypatch.setattr(f"cytoseg.commands.compare.{name}", never)
     again = cytoseg("compare", "tiny.yaml", "--seeds", "2")
     assert again.exit_code == 0, again.output
     assert (folder / "compare.md").read_text() == table
+    for change in ("interpreter.vote=hard", "interpreter.rate=2e-3", "features.noise_seed=5"):
+        with pytest.raises(AssertionError, match="trained again"):
+            cytoseg("compare", "tiny.yaml", "--seeds", "2", change)

@@ -10,7 +10,7 @@ from cytoseg.studies.memory import Peak, peak_memory
 
 @pytest.fixture(params=[False, True])
 def measured(request: pytest.FixtureRequest) -> list[float]:
-    """Peaks of nothing, of 40 MB and of nothing again, in a process of its own; with the allocator untouched and tuned."""
+    """Peaks of nothing, 40 MB and nothing again, in a process of its own; with the allocator untouched and tuned."""
     code = f"""if True:
         import numpy as np
         from cytoseg.devices import tune_cpu_allocator
