@@ -1,5 +1,6 @@
 """What all tests share: the real data, one thread, no display, and no state left over by accelerate."""
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,12 @@ def cytoseg_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set CYTOSEG_DATA")
     return folder
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none: accelerate would take the CPU and say nothing."""
+    if item.get_closest_marker("gpu") and not importlib.import_module("torch").cuda.is_available():
+        pytest.skip("no CUDA device")
 
 
 @pytest.fixture(autouse=True)

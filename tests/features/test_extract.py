@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -34,10 +35,11 @@ def unet() -> nn.Module:
 def make_extractor(unet: nn.Module) -> MakeExtractor:
     """Make an extractor of a few taps at t = 50; keywords replace these."""
 
-    def make(precision: str = "no", **changes: Any) -> FeatureExtractor:
+    def make(precision: str = "no", device: torch.device = torch.device("cpu"), **changes: Any) -> FeatureExtractor:
         values: dict[str, Any] = {"taps": FEW, "timesteps": (50,), "scale": 1, "noise_seed": 4}
         settings = FeatureSettings(**(values | changes))
-        return FeatureExtractor(unet, TINY, settings, device=torch.device("cpu"), precision=precision)
+        its_own = unet if device == "cpu" else copy.deepcopy(unet)  # the extractor moves it to the device
+        return FeatureExtractor(its_own, TINY, settings, device=torch.device(device), precision=precision)
 
     return make
 
@@ -142,6 +144,16 @@ def test_bf16_is_near_and_comes_back_as_float32(make_extractor: MakeExtractor) -
     assert {m.dtype for m in rough} == {torch.float32}
     assert not torch.equal(exact[0], rough[0])
     torch.testing.assert_close(rough, exact, atol=0.15, rtol=0.05)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_features_of_the_cpu(make_extractor: MakeExtractor) -> None:
+    pictures = _pictures(2, 24, 18)
+    on_cpu, on_gpu = make_extractor(filters=True), make_extractor(filters=True, device="cuda")
+    for near, exact in zip(on_gpu(pictures).maps, on_cpu(pictures).maps, strict=True):
+        assert near.device.type == "cuda"
+        # Convolutions on a GPU round to TF32 unless told otherwise: ten bits.
+        torch.testing.assert_close(near.cpu(), exact, atol=1e-2, rtol=1e-2)
 
 
 def test_gather_reads_between_the_values_of_a_coarse_map() -> None:
