@@ -35,7 +35,7 @@ def unet() -> nn.Module:
 def make_extractor(unet: nn.Module) -> MakeExtractor:
     """Make an extractor of a few taps at t = 50; keywords replace these."""
 
-    def make(precision: str = "no", device: torch.device = torch.device("cpu"), **changes: Any) -> FeatureExtractor:
+    def make(precision: str = "no", device: str = "cpu", **changes: Any) -> FeatureExtractor:
         values: dict[str, Any] = {"taps": FEW, "timesteps": (50,), "scale": 1, "noise_seed": 4}
         settings = FeatureSettings(**(values | changes))
         its_own = unet if device == "cpu" else copy.deepcopy(unet)  # the extractor moves it to the device
