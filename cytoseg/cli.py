@@ -26,11 +26,12 @@ COMMANDS = {
     "report": "Write everything a run has found into one HTML page.",
     "review": "Open the review app on the runs.",
     "runs": "List runs: recipe, state, crops seen, last loss, size on disk.",
+    "study": "Answer a question by many trainings, such as how many labels are worth it.",
     "slides": "Look at slides, or make slides to try things on.",
     "recipe": "List, check and explain recipes.",
     "doctor": "Show versions, devices, optional readers and what is missing.",
 }
-GROUPS = ("slides", "recipe")
+GROUPS = ("study", "slides", "recipe")
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """``cytoseg compare``: ours beside what a user would pick instead, all trained on the same crops."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -46,12 +46,7 @@ def run(
         check_two_classes(name for crop in split.train for name, pixels in crop.pixels.items() if pixels)
         unet, _, backbone = load_backbone(current.folder / "ddpm", current.recipe.architecture())
         learning = Learning.of(current.recipe, split)
-        task = Task(
-            split.test,
-            current.recipe.class_list().names,
-            [current.recipe.training.seed + i for i in range(seeds)],
-            _details(split, learning.device),
-        )
+        task = task_of(current.recipe, split, learning.device, seeds=seeds)
         with progress("compare", 1) as bar:
 
             def on_run(title: str, done: int, total: int) -> None:
@@ -87,6 +82,12 @@ class Learning:
         if device.type == "cpu":
             tune_cpu_allocator()
         return cls(recipe, [c.picture() for c in split.train], [c.label_map() for c in split.train], device)
+
+    def only(self, numbers: Sequence[int]) -> "Learning":
+        """Keep some of the train crops."""
+        return replace(
+            self, pictures=[self.pictures[i] for i in numbers], label_maps=[self.label_maps[i] for i in numbers]
+        )
 
 
 def baselines(learning: Learning) -> list[Contender]:
@@ -178,8 +179,17 @@ def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *,
     return predict
 
 
-def _details(split: Split, device: torch.device) -> dict[str, Any]:
-    """Say what decides every method's result, and its time."""
+def task_of(recipe: Recipe, split: Split, device: torch.device, *, seeds: int) -> Task:
+    """Say what methods are compared on, with all that decides their results and times.
+
+    Args:
+        recipe: Decides classes and the first seed.
+        split: Of the labelled crops.
+        device: Where the methods compute.
+        seeds: How many.
+    """
     parts = {"train": split.train, "test": split.test}
     crops = {part: [(c.crop, c.image_sha256, c.label_sha256) for c in found] for part, found in parts.items()}
-    return {"crops": crops, "device": device.type, "versions": versions()}
+    details = {"crops": crops, "device": device.type, "versions": versions()}
+    first = recipe.training.seed
+    return Task(split.test, recipe.class_list().names, list(range(first, first + seeds)), details)

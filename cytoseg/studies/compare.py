@@ -112,7 +112,8 @@ def compare(
     runs: dict[str, list[dict[str, Any]]] = {contender.key: [] for contender in contenders}
     for done, (contender, seed) in enumerate(wanted):
         on_run(contender.title, done, len(wanted))
-        runs[contender.key].append(_run_or_reuse(contender, seed, task, path=folder / "runs"))
+        path = folder / "runs" / f"{contender.key}-{seed}.json"
+        runs[contender.key].append(run_or_reuse(contender, seed, task, path=path))
     on_run("done", len(wanted), len(wanted))
     rows = [_row(contender, runs[contender.key], task) for contender in contenders]
     write_atomically(folder / "compare.csv", _as_csv(rows, task.classes))
@@ -122,12 +123,21 @@ def compare(
     return rows
 
 
-def _run_or_reuse(contender: Contender, seed: int, task: Task, *, path: Path) -> dict[str, Any]:
-    """Train and score once, or give what an earlier call found from exactly the same things."""
+def run_or_reuse(contender: Contender, seed: int, task: Task, *, path: Path) -> dict[str, Any]:
+    """Train and score once, or give what an earlier call found from exactly the same things.
+
+    Args:
+        contender: The method.
+        seed: Of the training.
+        task: What it is scored on.
+        path: The JSON file that keeps the result.
+
+    Returns:
+        ``counts``, the (K, K) confusion of each crop; ``fit_s``, ``predict_s``, ``memory_mb``; ``title``, ``seed``.
+    """
     decides = {"task": dict(task.details), "settings": dict(contender.settings), "seed": seed}
     decides |= {"test": [crop.crop for crop in task.crops], "classes": list(task.classes)}
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-    path = path / f"{contender.key}-{seed}.json"
     found = _read(path)
     if found is None or found.get("digest") != digest:
         found = {"digest": digest, "title": contender.title, "seed": seed, **_run(contender, seed, task)}

@@ -1,0 +1,58 @@
+"""``cytoseg study``: questions that many trainings answer."""
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.commands.compare import Learning, baselines, mlps, task_of
+from cytoseg.commands.train_interpreter import split_of
+from cytoseg.diffusion.state import load_backbone
+from cytoseg.studies.compare import Contender
+from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
+
+COUNTS = (1, 2, 4, 8, 16, 30, 60, 120)
+METHODS = ("forest", "scratch", "mlps")
+
+
+def label_efficiency_command(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="How often crops are drawn for each number.")] = 3,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave the U-Net from scratch out, which takes most of the time.")
+    ] = False,
+) -> None:
+    """Show how the IoU grows with the labelled crops, and what the next ones are worth.
+
+    Trains the recipe's method, a random forest and a U-Net from scratch on 1, 2, 4, 8, 16, 30, ... of the train crops,
+    drawn several times, and scores them on the test crops. Table, figure and sentences go into the run folder's
+    label_efficiency/. What is finished is not done again.
+    """
+    with start_run(recipe, overrides, command="study label-efficiency") as current:
+        split = split_of(current.recipe)
+        unet, _, backbone = load_backbone(current.folder / "ddpm", current.recipe.architecture())
+        learning = Learning.of(current.recipe, split)
+        wanted = [key for key in METHODS if not (quick and key == "scratch")]
+        ours = "joined" if current.recipe.features.filters else "ddpm"
+
+        def contenders_of(draw: Draw) -> list[Contender]:
+            some = learning.only(draw.crops)
+            found = {c.key: c for c in (*baselines(some), *mlps(some, unet, backbone))}
+            found["mlps"] = replace(found[ours], key="mlps")
+            return [found[key] for key in wanted]
+
+        usable = [sum(pixels > 0 for pixels in crop.pixels.values()) >= 2 for crop in split.train]
+        drawn = draw_crops(usable, counts=COUNTS, draws=draws, seed=current.recipe.training.seed)
+        task = task_of(current.recipe, split, learning.device, seeds=1)
+        folder = current.folder / "label_efficiency"
+        with progress("draws", len(drawn)) as bar:
+            curves = label_efficiency(
+                contenders_of, task, draws=drawn, folder=folder, on_run=lambda what, done, _: bar.at(done, what)
+            )
+        say(as_markdown(curves, task.classes))
+        say(f"See {folder / 'label_efficiency.png'}.")
+
+
+VERBS = {"label-efficiency": label_efficiency_command}

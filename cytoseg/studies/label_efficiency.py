@@ -1,0 +1,221 @@
+"""How the IoU grows with the labelled crops, and what the next ones are worth: one table, one figure."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cytoseg.errors import LabelError
+from cytoseg.metrics.segmentation import iou
+from cytoseg.studies.compare import Contender, Task, run_or_reuse
+from cytoseg.writing import atomic_path, write_atomically
+
+MORE = 10
+"""The sentence says what so many more crops are worth."""
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Some of the train crops.
+
+    Attributes:
+        number: Which draw it belongs to; crops of a smaller count are among those of a larger one.
+        crops: Their numbers.
+    """
+
+    number: int
+    crops: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How one method grows.
+
+    Attributes:
+        title: Of the method.
+        counts: How many crops it learnt from, rising.
+        iou: (counts, draws, K), NaN where a class does not apply.
+    """
+
+    title: str
+    counts: tuple[int, ...]
+    iou: np.ndarray[tuple[int, int, int], np.dtype[np.float64]]
+
+
+def draw_crops(usable: Sequence[bool], *, counts: Sequence[int], draws: int, seed: int) -> list[Draw]:
+    """Draw crops several times in random order and take the first ones of each order.
+
+    Args:
+        usable: For each train crop whether it shows two classes: only then can it stand alone, as the first one.
+        counts: How many to take; those above the number of crops are left out, all crops are always taken.
+        draws: Number of orders.
+        seed: Of the orders.
+
+    Returns:
+        One per order and count, smaller counts first.
+
+    Raises:
+        LabelError: If no crop shows two classes.
+    """
+    first = np.flatnonzero(usable)
+    if not first.size:
+        raise LabelError("study label-efficiency: no train crop shows two classes. Annotate more.")
+    sizes = sorted({*(n for n in counts if n < len(usable)), len(usable)})
+    orders = []
+    for number in range(draws):
+        rng = np.random.default_rng((seed, number))
+        order = rng.permutation(len(usable))
+        begin = rng.choice(first)
+        orders.append([int(begin), *(int(i) for i in order if i != begin)])
+    return [Draw(number, tuple(order[:n])) for n in sizes for number, order in enumerate(orders)]
+
+
+def label_efficiency(
+    contenders_of: Callable[[Draw], Sequence[Contender]],
+    task: Task,
+    *,
+    draws: Sequence[Draw],
+    folder: Path,
+    on_run: Callable[[str, int, int], None] = lambda _title, _done, _total: None,
+) -> dict[str, Curve]:
+    """Train and score every method on every draw; what an earlier call has finished is not done again.
+
+    Args:
+        contenders_of: Gives the methods, each to be trained on the draw's crops.
+        task: The test crops; a draw is trained with the first seed plus its number.
+        draws: From ``draw_crops``.
+        folder: Takes runs/, label_efficiency.csv, .md and .png.
+        on_run: Told before each draw what begins, how many are done, and how many there are.
+
+    Returns:
+        A curve per method, by key.
+    """
+    scores: dict[str, dict[tuple[int, int], list[float]]] = {}
+    titles: dict[str, str] = {}
+    for done, draw in enumerate(draws):
+        on_run(f"{len(draw.crops)} crops, draw {draw.number + 1}", done, len(draws))
+        on_draw = replace(task, details={**task.details, "drawn": list(draw.crops)})
+        for contender in contenders_of(draw):
+            path = folder / "runs" / f"{contender.key}-{len(draw.crops)}-{draw.number}.json"
+            run = run_or_reuse(contender, task.seeds[0] + draw.number, on_draw, path=path)
+            pooled = iou(np.sum(run["counts"], axis=0, dtype=np.int64))
+            scores.setdefault(contender.key, {})[len(draw.crops), draw.number] = pooled.tolist()
+            titles[contender.key] = contender.title
+    on_run("done", len(draws), len(draws))
+    curves = {key: _curve(titles[key], found) for key, found in scores.items()}
+    _write(curves, task.classes, folder)
+    return curves
+
+
+def worth(curve: Curve, k: int) -> tuple[float, float, float] | None:
+    """Estimate what ten more crops add to a class's IoU, from its growth with the logarithm of the crops.
+
+    A straight line over the logarithm, from a quarter of all crops on, fitted to each draw.
+
+    Args:
+        curve: Of one method.
+        k: Class id.
+
+    Returns:
+        The mean over draws, the least and the greatest; None where fewer than two counts apply.
+    """
+    counts = np.array(curve.counts, np.float64)
+    late = counts >= counts[-1] / 4
+    if late.sum() < 2 or np.isnan(curve.iou[late, :, k]).any():
+        return None
+    x = np.log2(counts[late])
+    slopes = np.polyfit(x, curve.iou[late, :, k], 1)[0]
+    gains = slopes * math.log2((counts[-1] + MORE) / counts[-1])
+    return float(gains.mean()), float(gains.min()), float(gains.max())
+
+
+def sentences(curves: Mapping[str, Curve], names: Sequence[str]) -> list[str]:
+    """Say for each method and class where it stands and what the next crops are worth."""
+    found = []
+    for curve in curves.values():
+        for k, name in enumerate(names):
+            gain = worth(curve, k)
+            if gain is not None:
+                reached = f"{curve.counts[-1]} crops reach IoU {curve.iou[-1, :, k].mean():.3f}"
+                more = (
+                    f"the next {MORE} are worth about {gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f} over the draws)"
+                )
+                found.append(f"{curve.title}, {name}: {reached}; {more}.")
+    return found
+
+
+def _curve(title: str, scores: Mapping[tuple[int, int], list[float]]) -> Curve:
+    counts = tuple(sorted({count for count, _ in scores}))
+    draws = sorted({number for _, number in scores})
+    return Curve(title, counts, np.array([[scores[count, number] for number in draws] for count in counts]))
+
+
+def _write(curves: Mapping[str, Curve], names: Sequence[str], folder: Path) -> None:
+    write_atomically(folder / "label_efficiency.csv", _as_csv(curves, names))
+    write_atomically(folder / "label_efficiency.md", as_markdown(curves, names))
+    with atomic_path(folder / "label_efficiency.png") as path:
+        _draw(curves, names).savefig(path, dpi=120)
+
+
+def _as_csv(curves: Mapping[str, Curve], names: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "crops", "draw", *names])
+    for key, curve in curves.items():
+        for count, by_draw in zip(curve.counts, curve.iou, strict=True):
+            for number, scores in enumerate(by_draw):
+                writer.writerow([key, count, number, *("" if math.isnan(s) else f"{s:.6f}" for s in scores)])
+    return text.getvalue()
+
+
+def as_markdown(curves: Mapping[str, Curve], names: Sequence[str]) -> str:
+    """Write a table for people, mean IoU [least and greatest draw] by method and number of crops, and the sentences.
+
+    Args:
+        curves: Of ``label_efficiency``.
+        names: The K class names.
+    """
+    head = ["method", "crops", *(f"IoU {name}".replace("|", "&#124;") for name in names)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for curve in curves.values():
+        for count, by_draw in zip(curve.counts, curve.iou, strict=True):
+            cells = [_cell(by_draw[:, k]) for k in range(len(names))]
+            lines.append(f"| {' | '.join([curve.title, str(count), *cells])} |")
+    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in sentences(curves, names)), ""])
+
+
+def _cell(scores: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
+    if np.isnan(scores).any():
+        return "n/a"
+    return f"{scores.mean():.3f} [{scores.min():.3f}-{scores.max():.3f}]"
+
+
+def _draw(curves: Mapping[str, Curve], names: Sequence[str]) -> Figure:
+    """Plot a panel per class: mean IoU over the crops learnt from, with a band from the least draw to the greatest."""
+    figure = Figure(figsize=(3.4 * len(names) + 2.5, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for k, (panel, name) in enumerate(zip(panels, names, strict=True)):
+        for number, curve in enumerate(curves.values()):
+            _draw_curve(panel, curve, k, colour=_COLOURS[number % len(_COLOURS)])
+        panel.set_title(name, parse_math=False)
+        panel.set(xlabel="labelled crops", xscale="log", ylim=(0, 1))
+        counts = sorted({count for curve in curves.values() for count in curve.counts})
+        panel.set_xticks(counts, [str(count) for count in counts])
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("IoU")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return figure
+
+
+def _draw_curve(panel: Axes, curve: Curve, k: int, *, colour: str) -> None:
+    scores = curve.iou[:, :, k]
+    panel.plot(curve.counts, scores.mean(axis=1), "o-", color=colour, label=curve.title)
+    panel.fill_between(curve.counts, scores.min(axis=1), scores.max(axis=1), color=colour, alpha=0.15)

@@ -1,0 +1,48 @@
+"""``cytoseg study`` on the tiny run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from cytoseg.interpreter.scratch import fit_scratch
+
+
+def test_each_number_of_crops_is_trained_on_and_kept(
+    home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures: list[int] = []
+
+    def counted(crops: list[object], *arguments: object, **keywords: object) -> object:
+        pictures.append(len(crops))
+        return fit_scratch(crops, *arguments, **keywords, steps=2)  # type: ignore[arg-type] # passed on as they come
+
+    monkeypatch.setattr("cytoseg.commands.compare.fit_scratch", counted)
+    result = cytoseg("study", "label-efficiency", "tiny.yaml", "--draws", "1")
+    assert result.exit_code == 0, result.output
+    assert pictures == [1, 2]
+    folder = home / "runs" / "tiny" / "label_efficiency"
+    names = [f"{key}-{n}-0.json" for key in ("forest", "mlps", "scratch") for n in (1, 2)]
+    assert sorted(p.name for p in (folder / "runs").iterdir()) == names
+    assert "2 crops reach IoU" in result.stdout
+    assert (folder / "label_efficiency.png").exists()
+
+    again = cytoseg("study", "label-efficiency", "tiny.yaml", "--draws", "1", "--quick")
+    assert again.exit_code == 0, again.output
+    assert "U-Net" not in again.stdout
+    assert len(pictures) == 2
+
+
+def test_crops_of_one_class_are_refused(home: Path, cytoseg: Callable[..., Result]) -> None:
+    index = home / "runs" / "tiny" / "labels" / "index.json"
+    content = json.loads(index.read_text())
+    for crop in content["crops"]:
+        crop["pixels"] = {name: (4096 if name == "background" else 0) for name in crop["pixels"]}
+    index.write_text(json.dumps(content))
+    result = cytoseg("study", "label-efficiency", "tiny.yaml")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "cytoseg: study label-efficiency: no train crop shows two classes. Annotate more."
+    ]

@@ -1,0 +1,135 @@
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytoseg.errors import LabelError
+from cytoseg.studies.compare import Contender, Predict, Task
+from cytoseg.studies.label_efficiency import Curve, Draw, draw_crops, label_efficiency, sentences, worth
+
+NAMES = ("glass", "cell")
+TRUTH = np.array([[0, 0, 0, 0], [1, 1, 1, 1]], np.uint8)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A test crop of 2x4 pixels, half of them cell."""
+
+    crop: str
+    slide: str
+
+    def picture(self) -> NDArray[np.uint8]:
+        return np.zeros((2, 4, 3), np.uint8)
+
+    def label_map(self) -> NDArray[np.uint8]:
+        return TRUTH
+
+
+TASK = Task([Crop("a_0", "a"), Crop("b_0", "b")], NAMES, [7], {"labels": "12ab"})
+
+
+def test_draws_are_nested_random_and_begin_with_a_crop_that_can_stand_alone() -> None:
+    usable = [False, True, False, True, False]
+    draws = draw_crops(usable, counts=(1, 2, 4, 9), draws=20, seed=0)
+    assert [len(draw.crops) for draw in draws] == [1] * 20 + [2] * 20 + [4] * 20 + [5] * 20
+    by_number = {n: [draw.crops for draw in draws if draw.number == n] for n in range(20)}
+    for one, two, four, five in by_number.values():
+        assert usable[one[0]]
+        assert one == two[:1] == four[:1] == five[:1]
+        assert two == four[:2]
+        assert four == five[:4]
+        assert sorted(five) == [0, 1, 2, 3, 4]
+    assert len({crops[-1] for crops in by_number.values()}) > 10
+    assert draw_crops(usable, counts=(1, 2, 4, 9), draws=20, seed=0) == draws
+    assert draw_crops(usable, counts=(1, 2, 4, 9), draws=20, seed=1) != draws
+
+
+def test_a_count_of_all_crops_stands_once() -> None:
+    assert [len(draw.crops) for draw in draw_crops([True] * 4, counts=(1, 4, 8), draws=1, seed=0)] == [1, 4]
+
+
+def test_without_a_crop_of_two_classes_nothing_can_be_learnt() -> None:
+    with pytest.raises(LabelError, match="no train crop shows two classes"):
+        draw_crops([False, False], counts=(1,), draws=1, seed=0)
+
+
+class Fits:
+    """Trainings that find as many pixels of the cell as they saw crops, and that count themselves."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def contenders(self, draw: Draw) -> list[Contender]:
+        def fit(seed: int) -> Predict:
+            self.seen.append((len(draw.crops), seed))
+            found = np.zeros((2, 4), np.uint8)
+            found[1, : len(draw.crops)] = 1
+            return lambda _: found
+
+        return [Contender("some", "Finds some", fit, {})]
+
+
+def test_every_draw_is_trained_once_and_scored_on_all_test_crops(tmp_path: Path) -> None:
+    fits, draws = Fits(), draw_crops([True] * 4, counts=(1, 2), draws=2, seed=0)
+    curves = label_efficiency(fits.contenders, TASK, draws=draws, folder=tmp_path)
+    assert fits.seen == [(1, 7), (1, 8), (2, 7), (2, 8), (4, 7), (4, 8)]
+    assert list(curves) == ["some"]
+    assert curves["some"].counts == (1, 2, 4)
+    # Of cell 1, 2, 4 of 4 found. Of glass all 4 found; 3, 2, 0 more were called glass.
+    np.testing.assert_allclose(curves["some"].iou[:, :, 1], [[0.25] * 2, [0.5] * 2, [1.0] * 2])
+    np.testing.assert_allclose(curves["some"].iou[:, :, 0], [[4 / 7] * 2, [4 / 6] * 2, [1.0] * 2])
+
+    again = label_efficiency(fits.contenders, TASK, draws=draws, folder=tmp_path)
+    assert len(fits.seen) == 6
+    np.testing.assert_array_equal(again["some"].iou, curves["some"].iou)
+    other = [Draw(draw.number, tuple(reversed(draw.crops))) for draw in draws]
+    label_efficiency(fits.contenders, TASK, draws=other, folder=tmp_path)
+    assert len(fits.seen) == 10  # a single crop is the same in either order
+
+
+def test_table_figure_and_sentences_are_written(tmp_path: Path) -> None:
+    draws = draw_crops([True] * 4, counts=(1, 2), draws=2, seed=0)
+    label_efficiency(Fits().contenders, TASK, draws=draws, folder=tmp_path)
+    text = (tmp_path / "label_efficiency.md").read_text()
+    assert "| Finds some | 2 | 0.667 [0.667-0.667] | 0.500 [0.500-0.500] |" in text
+    assert "- Finds some, cell: 4 crops reach IoU 1.000; the next 10 are worth about" in text
+    with (tmp_path / "label_efficiency.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert rows[2] == {"method": "some", "crops": "2", "draw": "0", "glass": "0.666667", "cell": "0.500000"}
+    with Image.open(tmp_path / "label_efficiency.png") as figure:
+        assert figure.size[0] > 800
+
+
+def _curve(*by_count: list[float]) -> Curve:
+    return Curve("Ours", (2, 8, 16, 32), np.array(by_count)[:, :, None])
+
+
+def test_the_next_crops_are_worth_what_the_growth_with_the_logarithm_says() -> None:
+    # From 8 crops on .05 for each doubling in the first draw, .03 in the second; what 2 crops gave does not count.
+    gain = worth(_curve([0.0, 0.0], [0.50, 0.50], [0.55, 0.53], [0.60, 0.56]), 0)
+    doublings = math.log2(42 / 32)
+    assert gain == pytest.approx((0.04 * doublings, 0.03 * doublings, 0.05 * doublings))
+    (sentence,) = sentences({"ours": _curve([0.0, 0.0], [0.5, 0.5], [0.55, 0.53], [0.6, 0.56])}, ("nucleus",))
+    assert sentence == (
+        "Ours, nucleus: 32 crops reach IoU 0.580; the next 10 are worth about +0.016 (+0.012 to +0.020 over the draws)."
+    )
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        Curve("Ours", (4,), np.full((1, 2, 1), 0.5)),
+        Curve("Ours", (2, 4), np.array([[[0.5]], [[np.nan]]])),
+        Curve("Ours", (1, 30), np.full((2, 2, 1), 0.5)),
+    ],
+    ids=["one count", "a class that does not apply", "too far apart"],
+)
+def test_where_there_is_too_little_to_say_nothing_is_said(curve: Curve) -> None:
+    assert worth(curve, 0) is None
+    assert sentences({"ours": curve}, ("nucleus",)) == []
