@@ -382,6 +382,7 @@ def test_processes_that_found_different_checkpoints_do_not_train(whole: Whole) -
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # of torch itself
 def test_a_compiled_network_comes_to_the_same_weights(tmp_path: Path, train_tiny: Train, whole: Whole) -> None:
     state = train_tiny(tmp_path, compile=True)
     for name, weights in whole[0].unet.state_dict().items():

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -99,7 +100,15 @@ def contents(home: Path) -> Callable[[], dict[str, str]]:
 
 
 @pytest.fixture
-def start(home: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def hears_ctrl_c() -> Iterator[None]:
+    """Let started processes hear Ctrl-C: a shell starts background jobs deaf to it, and with them a suite."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def start(home: Path, hears_ctrl_c: None) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Start a command in a process of its own, in the working folder."""
     started: list[subprocess.Popen[str]] = []
 

@@ -23,7 +23,7 @@ ACCELERATE = (*MODULE, "accelerate.commands.launch", *TOLD, "-m", "cytoseg")
 
 
 @pytest.fixture
-def start_two(home: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def start_two(home: Path, hears_ctrl_c: None) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Start a command as two processes."""
     started: list[subprocess.Popen[str]] = []
 
@@ -36,10 +36,7 @@ def start_two(home: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         started.append(process)
         return process
 
-    # A shell starts its background jobs deaf to Ctrl-C, and with them a suite that runs there.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield begin
-    signal.signal(signal.SIGINT, before)
     for process in started:
         process.terminate()
         process.communicate()

@@ -56,7 +56,8 @@ def test_recipes_and_the_app_are_inside_and_tests_are_not(installed: Path) -> No
 @pytest.mark.slow
 def test_the_installed_program_finds_its_recipes_and_app(installed: Path) -> None:
     listed = run_python(installed, "-m", "cytoseg", "recipe", "list")
-    assert [line.split()[0] for line in listed.splitlines()] == ["cervical", "lbc", "lbc-base", "quickstart"]
+    names = ["cervical", "lbc", "lbc-base", "lbc-cric-base", "quickstart"]
+    assert [line.split()[0] for line in listed.splitlines()] == names
     script = (
         "import json, cytoseg\n"
         "from cytoseg.commands.review import streamlit_command\n"
