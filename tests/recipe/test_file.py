@@ -1,0 +1,120 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from cytoseg.errors import RecipeError
+from cytoseg.recipe import Recipe, dump_recipe, find_recipe, load_recipe
+
+SMALLEST = """\
+name: tiny
+classes:
+  - {name: background, colour: "#f0f0f0"}
+  - {name: cell, colour: "#0072b2"}
+"""
+
+Load = Callable[..., Recipe]
+
+
+def test_numbers_are_yaml_1_2(load: Load) -> None:
+    recipe = load("training.rate=1e-4", "interpreter.rate=2E-3", more="training: {rate: 5e-4, crops: 1_000}\n")
+    assert recipe.training.rate == 1e-4
+    assert recipe.interpreter.rate == 2e-3
+    assert load(more="training: {precision: no}\n").training.precision == "no"  # YAML 1.1 reads False
+
+
+def test_overrides_come_last_and_in_order(load: Load) -> None:
+    recipe = load(
+        "training.batch=8",
+        "training.batch=4",
+        "diffusion.dim_mults=[1, 2]",
+        "slides.mpp=null",
+        "fill=cell",
+        "folder=runs/a=b",
+        more="training: {batch: 2, crops: 77}\nslides: {mpp: 0.5}\n",
+    )
+    assert (recipe.training.batch, recipe.training.crops) == (4, 77)
+    assert recipe.diffusion.dim_mults == (1, 2)
+    assert recipe.slides.mpp is None
+    assert recipe.fill == "cell"
+    assert recipe.folder == Path("runs/a=b")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.batch", r"override 'training\.batch': write section\.key=value"),
+        ("=3", r"override '=3': write section\.key=value"),
+        ("name.first=x", r"override 'name\.first=x': name is a single value, not a section"),
+        ("training.batch=[1", r"override 'training\.batch=\[1': the value is not YAML \(.*\)\.$"),
+        ("training.bach=3", r"training\.bach: unknown key"),
+        ("trainin.batch=3", r"trainin: unknown key"),
+    ],
+)
+def test_a_wrong_override_is_refused(load: Load, override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        load(override)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('name: a\nclasses: [{name: b, colour: "#000000"}]', r"classes: .*at least 2 items"),
+        (SMALLEST.replace("#0072b2", "blue"), r"classes\.1\.colour: .*found 'blue'"),
+        (SMALLEST.replace("tiny", "../tiny"), r"name: .*found '\.\./tiny'"),
+        (SMALLEST.replace("name: tiny\n", ""), r"name: Field required"),
+        ("- a\n- b\n", r"tiny\.yaml: a recipe is a table of sections, found list\.$"),
+        ("", r"a recipe is a table of sections, found NoneType"),
+        ("name: [tiny\n", r"tiny\.yaml: not YAML \(.*\)\.$"),
+        ("name: a\nname: b\n", r"not YAML \(.*duplicate key.*\)\.$"),
+        ("name: !!python/object/apply:os.getcwd []\n", r"not YAML \(.*could not determine a constructor"),
+    ],
+)
+def test_a_wrong_file_is_refused(load: Load, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        load(text=text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: not YAML \(.*can't decode"):
+        load_recipe(str(path))
+
+
+def test_all_problems_are_reported_together(load: Load) -> None:
+    message = r"crops\.size: unknown key.*; training\.batch: .*found 0; speed: unknown key"
+    with pytest.raises(RecipeError, match=message):
+        load(more="training: {batch: 0}\ncrops: {size: 3}\nspeed: 1\n")
+
+
+def test_a_recipe_is_found_by_path_and_by_name(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(SMALLEST)
+    assert find_recipe(str(mine)) == mine
+    for name in ("cervical", "cervical.yaml"):
+        assert find_recipe(name).read_text(encoding="utf-8").count("name: cervical") == 1
+
+
+@pytest.mark.parametrize("name", ["cervcal", "other/cervical", "."])
+def test_an_unknown_recipe_lists_those_there_are(name: str) -> None:
+    with pytest.raises(RecipeError, match=r": no such recipe\. Give a YAML file, or one of cervical, lbc"):
+        find_recipe(name)
+
+
+def test_dump_and_load_give_the_same_recipe(load: Load) -> None:
+    recipe = load("slides.folders=[a, b/c]", "training.rate=1e-5", "features.snr_db=[9.3]", "fill=cell")
+    assert load(text=dump_recipe(recipe)) == recipe
+    recipe = load("slides.assume_mpp={a/b: 0.4}")
+    assert load(text=dump_recipe(recipe)) == recipe
+
+
+def test_the_dump_holds_every_value(load: Load) -> None:
+    dumped: dict[str, Any] = YAML(typ="safe").load(dump_recipe(load()))
+    assert list(dumped) == list(Recipe.model_fields)
+    assert dumped["diffusion"]["dim_mults"] == [1, 2, 4, 8]
+    assert dumped["interpreter"]["vote"] == "soft"

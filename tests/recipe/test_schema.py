@@ -1,0 +1,84 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import RecipeError
+from cytoseg.recipe import Recipe
+
+Load = Callable[..., Recipe]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("fill: glass", r"fill: 'glass' is not in the class list \(background, cell\)"),
+        ("features: {timesteps: [50], snr_db: [9.3]}", r"features: give timesteps or snr_db, not both"),
+        ("features: {timesteps: [50, 1000]}", r"features\.timesteps: 1000 is not below diffusion\.timesteps \(1000\)"),
+        ("diffusion: {timesteps: 100}", r"features\.timesteps: 100 is not below diffusion\.timesteps \(100\)"),
+        ("features: {timesteps: []}", r"features: taps and timesteps must not be empty"),
+        ("features: {snr_db: []}", r"features: taps and timesteps must not be empty"),
+        ("features: {taps: []}", r"features: taps and timesteps must not be empty"),
+        (
+            "features: {taps: [block4.block1]}",
+            r"features\.taps: block4\.block1 not in this network\. It has block0\.bl",
+        ),
+        ("crops: {size_px: 100}", r"crops\.size_px: 100 is not a multiple of 8, as diffusion\.dim_mults needs"),
+        ("predict: {tile_px: 100}", r"predict\.tile_px: 100 is not a multiple of 8"),
+        ("predict: {tile_px: 64, overlap_px: 33}", r"predict\.overlap_px: 33 is more than half of tile_px"),
+        (
+            "diffusion: {timesteps: 20}",
+            r"diffusion\.timesteps: 20 is too few for the linear schedule, which needs more",
+        ),
+    ],
+)
+def test_values_that_clash_are_refused(load: Load, more: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load(more=more)
+
+
+def test_a_class_named_twice_is_refused(load: Load) -> None:
+    with pytest.raises(RecipeError, match=r"classes: a name stands twice in background, cell, cell"):
+        load(more='  - {name: cell, colour: "#000000"}\n')
+
+
+def test_a_linear_schedule_of_21_and_a_cosine_of_10_are_long_enough(load: Load) -> None:
+    short = "features: {timesteps: [0, 9]}\n"
+    assert load("diffusion.timesteps=21", more=short).diffusion.timesteps == 21
+    assert load("diffusion.timesteps=10", "diffusion.schedule=cosine", more=short).diffusion.timesteps == 10
+
+
+def test_noise_levels_may_be_given_in_decibels(load: Load) -> None:
+    assert load("features.snr_db=[15.09, 9.31, 5.65]").feature_timesteps() == (50, 100, 150)
+    assert load("features.snr_db=[9.31]", "diffusion.schedule=sigmoid").feature_timesteps() == (200,)
+    assert load("features.timesteps=[7]").feature_timesteps() == (7,)
+
+
+def test_taps_may_be_chosen(load: Load) -> None:
+    assert load("features.taps=[block3.attention, block0.block1]").taps() == ("block3.attention", "block0.block1")
+
+
+def test_the_class_list_has_colours_and_fill(load: Load) -> None:
+    expected = ClassList(("background", "cell"), ((240, 240, 240), (0, 114, 178)), "background")
+    assert load("fill=background").class_list() == expected
+    assert load().class_list().fill is None
+
+
+def test_the_architecture_is_what_decides_the_weights(load: Load) -> None:
+    architecture = load("diffusion.dim=16", "diffusion.dim_mults=[1, 3]", "training.rate=0.01").architecture()
+    assert architecture.as_json() == {
+        "dim": 16,
+        "dim_mults": [1, 3],
+        "timesteps": 1000,
+        "schedule": "linear",
+        "objective": "pred_noise",
+        "backbone": "lucidrains",
+    }
+
+
+def test_folders_follow_the_name_unless_given(load: Load) -> None:
+    assert load().run_folder() == Path("runs/tiny")
+    assert load().labels_folder() == Path("runs/tiny/labels")
+    assert load("folder=out").labels_folder() == Path("out/labels")
+    assert load("labels.folder=shared_labels").labels_folder() == Path("shared_labels")
