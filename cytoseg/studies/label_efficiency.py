@@ -176,11 +176,14 @@ def _as_csv(curves: Mapping[str, Curve], names: Sequence[str]) -> str:
 
 
 def as_markdown(curves: Mapping[str, Curve], names: Sequence[str]) -> str:
-    """Write a table for people, mean IoU [least and greatest draw] by method and number of crops, and the sentences.
+    """Write a table for people, and the sentences.
 
     Args:
         curves: Of ``label_efficiency``.
         names: The K class names.
+
+    Returns:
+        Markdown: mean IoU [least and greatest draw] by method and number of crops.
     """
     head = ["method", "crops", *(f"IoU {name}".replace("|", "&#124;") for name in names)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]

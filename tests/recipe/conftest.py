@@ -18,6 +18,12 @@ Load = Callable[..., Recipe]
 
 
 @pytest.fixture
+def smallest() -> str:
+    """The text of the smallest recipe."""
+    return SMALLEST
+
+
+@pytest.fixture
 def load(tmp_path: Path) -> Load:
     """Load the smallest recipe, with more YAML after it, or another text instead of it, and with overrides."""
 

@@ -8,13 +8,6 @@ from ruamel.yaml import YAML
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe, dump_recipe, find_recipe, load_recipe
 
-SMALLEST = """\
-name: tiny
-classes:
-  - {name: background, colour: "#f0f0f0"}
-  - {name: cell, colour: "#0072b2"}
-"""
-
 Load = Callable[..., Recipe]
 
 
@@ -63,9 +56,6 @@ def test_a_wrong_override_is_refused(load: Load, override: str, message: str) ->
     ("text", "message"),
     [
         ('name: a\nclasses: [{name: b, colour: "#000000"}]', r"classes: .*at least 2 items"),
-        (SMALLEST.replace("#0072b2", "blue"), r"classes\.1\.colour: .*found 'blue'"),
-        (SMALLEST.replace("tiny", "../tiny"), r"name: .*found '\.\./tiny'"),
-        (SMALLEST.replace("name: tiny\n", ""), r"name: Field required"),
         ("- a\n- b\n", r"tiny\.yaml: a recipe is a table of sections, found list\.$"),
         ("", r"a recipe is a table of sections, found NoneType"),
         ("name: [tiny\n", r"tiny\.yaml: not YAML \(.*\)\.$"),
@@ -76,6 +66,20 @@ def test_a_wrong_override_is_refused(load: Load, override: str, message: str) ->
 def test_a_wrong_file_is_refused(load: Load, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message) as caught:
         load(text=text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("#0072b2", "blue", r"classes\.1\.colour: .*found 'blue'"),
+        ("tiny", "../tiny", r"name: .*found '\.\./tiny'"),
+        ("name: tiny\n", "", r"name: Field required"),
+    ],
+)
+def test_a_file_with_one_wrong_part_is_refused(load: Load, smallest: str, right: str, wrong: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        load(text=smallest.replace(right, wrong))
     assert "\n" not in str(caught.value)
 
 
@@ -92,9 +96,9 @@ def test_all_problems_are_reported_together(load: Load) -> None:
         load(more="training: {batch: 0}\ncrops: {size: 3}\nspeed: 1\n")
 
 
-def test_a_recipe_is_found_by_path_and_by_name(tmp_path: Path) -> None:
+def test_a_recipe_is_found_by_path_and_by_name(tmp_path: Path, smallest: str) -> None:
     mine = tmp_path / "mine.yaml"
-    mine.write_text(SMALLEST)
+    mine.write_text(smallest)
     assert find_recipe(str(mine)) == mine
     for name in ("cervical", "cervical.yaml"):
         assert find_recipe(name).read_text(encoding="utf-8").count("name: cervical") == 1
