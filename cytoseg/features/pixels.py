@@ -21,11 +21,13 @@ class PixelTable:
     Attributes:
         features: (P, D) float16 on the CPU.
         classes: (P,) int64.
+        crops: (P,) int64, the number of the crop that each pixel is from.
         counts: Class id to the labelled pixels of that class in all crops, chosen or not.
     """
 
     features: Tensor
     classes: Tensor
+    crops: Tensor
     counts: dict[int, int]
 
 
@@ -81,7 +83,7 @@ def gather_pixels(
         seed: See ``choose_pixels``; each crop draws with its own.
         on_crop: Told the number of crops done.
     """
-    features, classes = [], []
+    features, classes, crop_numbers = [], [], []
     counts: Counter[int] = Counter()
     for number, (picture, label_map) in enumerate(crops):
         pixels, ids = choose_pixels(
@@ -89,7 +91,8 @@ def gather_pixels(
         )
         features.append(gather(extractor(to_input(picture[None])), pixels).cpu().half())
         classes.append(torch.from_numpy(ids))
+        crop_numbers.append(torch.full((len(ids),), number))
         labelled, pixels_of = np.unique(label_map[label_map != IGNORE], return_counts=True)
         counts.update(dict(zip(labelled.tolist(), pixels_of.tolist(), strict=True)))
         on_crop(number + 1)
-    return PixelTable(torch.cat(features), torch.cat(classes), dict(counts))
+    return PixelTable(torch.cat(features), torch.cat(classes), torch.cat(crop_numbers), dict(counts))

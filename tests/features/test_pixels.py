@@ -101,6 +101,7 @@ def test_counts_are_of_all_labelled_pixels_whatever_was_chosen(
     assert table.counts == {0: 30, 1: 12 + 48, 2: 3}
     assert table.classes.bincount().tolist() == [2, 2 + 6, 2]
     assert len(table.features) == 12
+    assert table.crops.tolist() == [0] * 6 + [2] * 6
 
 
 def test_progress_is_told_after_each_crop(extractor: FeatureExtractor, label_map: NDArray[np.uint8]) -> None:

@@ -20,7 +20,8 @@ def _settings(**changes: Any) -> EnsembleSettings:
 
 def _table(features: Tensor, classes: Tensor, counts: dict[int, int] | None = None) -> PixelTable:
     natural = {int(i): int((classes == i).sum()) for i in set(classes.tolist())}
-    return PixelTable(features.half(), classes, natural if counts is None else counts)
+    crops = torch.zeros(len(classes), dtype=torch.int64)
+    return PixelTable(features.half(), classes, crops, natural if counts is None else counts)
 
 
 @pytest.fixture(scope="module")
