@@ -16,6 +16,7 @@ from cytoseg.commands.train_interpreter import BUNDLE, split_of
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CheckpointError
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
+from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import commonest_class, fit_forest
 from cytoseg.labels.dataset import LabelledCrop, Split
 from cytoseg.predict.evaluate import Method, Prediction, evaluate, evaluation_table
@@ -92,9 +93,14 @@ def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:
         maps = predictor(picture[None])
         return maps["probabilities"][0].argmax(0).astype(np.uint8), maps["disagreement"][0]
 
+    return Method("ensemble", _title(bundle), predict, bundle.origin["train_seconds"])
+
+
+def _title(bundle: Bundle) -> str:
+    if isinstance(bundle.interpreter, Decoder):
+        return "DDPM's decoder, tuned"
     joined = " and 72 filters" if bundle.features.filters else ""
-    title = f"DDPM features{joined}, {bundle.ensemble.members} MLPs"
-    return Method("ensemble", title, predict, bundle.origin["train_seconds"])
+    return f"DDPM features{joined}, {bundle.interpreter.members} MLPs"
 
 
 def _refuse_other_classes(bundle: Bundle, current: Run) -> None:

@@ -6,14 +6,16 @@ from typing import Annotated
 import typer
 
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
-from cytoseg.commands.compare import Learning, baselines, mlps, task_of
+from cytoseg.commands.contenders import Learning, baselines, decoders, mlps, task_of
 from cytoseg.commands.train_interpreter import split_of
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.studies.compare import Contender
 from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
 
-COUNTS = (1, 2, 4, 8, 16, 30, 60, 120)
-METHODS = ("forest", "scratch", "mlps")
+COUNTS = {"mlps": (1, 2, 4, 8, 16, 30, 60, 120), "decoder": (1, 2, 5, 10, 30, 60, 120)}
+"""Crops learnt from, by interpreter.kind."""
+METHODS = {"mlps": ("forest", "scratch", "mlps"), "decoder": ("forest", "scratch", "decoder", "decoder-random")}
+"""What is compared, by interpreter.kind."""
 
 
 def label_efficiency_command(
@@ -21,30 +23,33 @@ def label_efficiency_command(
     overrides: Overrides = None,
     draws: Annotated[int, typer.Option("--draws", min=1, help="How often crops are drawn for each number.")] = 3,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Leave the U-Net from scratch out, which takes most of the time.")
+        bool, typer.Option("--quick", help="Leave networks from scratch out, which take most of the time.")
     ] = False,
 ) -> None:
     """Show how the IoU grows with the labelled crops, and what the next ones are worth.
 
-    Trains the recipe's method, a random forest and a U-Net from scratch on 1, 2, 4, 8, 16, 30, ... of the train crops,
-    drawn several times, and scores them on the test crops. Table, figure and sentences go into the run folder's
+    Trains the recipe's method (with interpreter.kind decoder beside the same network from random weights), a random
+    forest and a U-Net from scratch on 1, 2, 4, 8, 16, 30, ... of the train crops, drawn several times, and scores
+    them on the test crops. Table, figure and sentences go into the run folder's
     label_efficiency/. What is finished is not done again.
     """
     with start_run(recipe, overrides, command="study label-efficiency") as current:
         split = split_of(current.recipe)
         unet, _, backbone = load_backbone(current.folder / "ddpm", current.recipe.architecture())
         learning = Learning.of(current.recipe, split)
-        wanted = [key for key in METHODS if not (quick and key == "scratch")]
+        kind = current.recipe.interpreter.kind
+        wanted = [key for key in METHODS[kind] if not (quick and key in ("scratch", "decoder-random"))]
         ours = "joined" if current.recipe.features.filters else "ddpm"
 
         def contenders_of(draw: Draw) -> list[Contender]:
             some = learning.only(draw.crops)
-            found = {c.key: c for c in (*baselines(some), *mlps(some, unet, backbone))}
+            networks = (*mlps(some, unet, backbone), *decoders(some, unet, backbone))
+            found = {c.key: c for c in (*baselines(some), *networks)}
             found["mlps"] = replace(found[ours], key="mlps")
             return [found[key] for key in wanted]
 
         usable = [sum(pixels > 0 for pixels in crop.pixels.values()) >= 2 for crop in split.train]
-        drawn = draw_crops(usable, counts=COUNTS, draws=draws, seed=current.recipe.training.seed)
+        drawn = draw_crops(usable, counts=COUNTS[kind], draws=draws, seed=current.recipe.training.seed)
         task = task_of(current.recipe, split, learning.device, seeds=1)
         folder = current.folder / "label_efficiency"
         with progress("draws", len(drawn)) as bar:

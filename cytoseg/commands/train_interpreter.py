@@ -1,4 +1,4 @@
-"""``cytoseg train-interpreter``: the ensemble of per-pixel MLPs."""
+"""``cytoseg train-interpreter``: the ensemble of per-pixel MLPs, or the decoder tuned."""
 
 import time
 from pathlib import Path
@@ -8,12 +8,14 @@ import torch
 
 from cytoseg.checkpoints import load_state
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
+from cytoseg.commands.decoder import tuned
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CheckpointError, LabelError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings
 from cytoseg.features.pixels import PixelTable, gather_pixels
 from cytoseg.interpreter.bundle import Bundle, save_bundle
+from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.train import EnsembleSettings, check_two_classes, train_ensemble
 from cytoseg.labels.dataset import LabelledCrop, Split, load_index, split_by_slide
@@ -25,7 +27,7 @@ BUNDLE = Path("interpreter", "bundle")
 
 
 def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
-    """Train the ensemble of per-pixel MLPs on the labelled crops.
+    """Train the ensemble of per-pixel MLPs on the labelled crops, or tune the decoder (interpreter.kind).
 
     Takes the newest checkpoint of train-ddpm and the crops of label-import that are not test crops; writes the bundle
     that evaluate and predict use into the run folder's interpreter/. An interrupted training leaves the old bundle.
@@ -55,13 +57,16 @@ def _train(
     extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], *, current: Run, origin: dict[str, Any]
 ) -> None:
     recipe, begin = current.recipe, time.perf_counter()
-    table = _pixels(extractor, train, recipe)
-    ensemble = _ensemble(table, current, device=extractor.device)
+    if recipe.interpreter.kind == "decoder":
+        log = current.folder / "interpreter" / "metrics.jsonl"
+        interpreter: Ensemble | Decoder = tuned(extractor.unet, train, recipe, log_to=log, device=extractor.device)
+    else:
+        interpreter = _mlps(extractor, train, current=current)
     seconds = time.perf_counter() - begin
     bundle = Bundle(
-        unet=extractor.unet,
+        unet=interpreter.unet if isinstance(interpreter, Decoder) else extractor.unet,
         architecture=extractor.architecture,
-        ensemble=ensemble,
+        interpreter=interpreter,
         features=extractor.settings,
         classes=recipe.class_list(),
         mpp=recipe.slides.mpp,
@@ -70,11 +75,16 @@ def _train(
         origin={**origin, "train_seconds": round(seconds, 1), "versions": versions()},
     )
     save_bundle(current.folder / BUNDLE, bundle)
-    current.entry.update(train_crops=len(train), pixels=len(table.classes))
-    say(
-        f"{ensemble.members} MLPs trained on {len(table.classes):,} pixels of {len(train)} crops "
-        f"with {ensemble.inputs:,} features each, in {seconds:.0f} s."
-    )
+    current.entry["train_crops"] = len(train)
+    say(f"Trained on {len(train)} crops in {seconds:.0f} s.")
+
+
+def _mlps(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], *, current: Run) -> Ensemble:
+    table = _pixels(extractor, train, current.recipe)
+    ensemble = _ensemble(table, current, device=extractor.device)
+    current.entry["pixels"] = len(table.classes)
+    say(f"{ensemble.members} MLPs on {len(table.classes):,} pixels with {ensemble.inputs:,} features each.")
+    return ensemble
 
 
 def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str, object]) -> dict[str, Any]:
@@ -89,6 +99,7 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
         "precision": recipe.training.precision,
         "features": [list(recipe.taps()), list(recipe.feature_timesteps()), recipe.features.model_dump(mode="json")],
         "interpreter": recipe.interpreter.model_dump(mode="json"),
+        "decoder": recipe.decoder.model_dump(mode="json") if recipe.interpreter.kind == "decoder" else None,
     }
 
 

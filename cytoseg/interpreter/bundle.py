@@ -1,6 +1,6 @@
-"""A bundle: a saved ensemble with all it needs to segment a slide."""
+"""A bundle: saved interpreters, or a tuned decoder, with all it takes to segment a slide."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from cytoseg.classes import ClassList
 from cytoseg.diffusion.unet import Architecture, build_unet
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
+from cytoseg.interpreter.decoder import Decoder, view_probabilities
 from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.vote import jensen_shannon, vote
@@ -25,20 +26,20 @@ class Bundle:
     """Everything prediction needs.
 
     Attributes:
-        unet: The noise predictor with averaged weights, in evaluation mode.
+        unet: The noise predictor with averaged weights, in evaluation mode; a decoder's own network.
         architecture: Of the network.
-        ensemble: The interpreters, in evaluation mode; carries mean and scale of the features.
-        features: Taps, timesteps, scale, noise seed, filters.
+        interpreter: The MLPs, which carry mean and scale of their features, or the tuned decoder; in evaluation mode.
+        features: Taps, timesteps, scale, noise seed, filters; the decoder needs none of them.
         classes: Names and colours.
         mpp: Micrometres per pixel it was trained at, or None for pixels as they are.
-        vote: Name of the rule, as ``vote.vote`` knows it.
+        vote: Name of the rule, as ``vote.vote`` knows it, for members or views.
         precision: Of the network's arithmetic, as the features were computed for training.
         origin: Where it came from: hashes of backbone and labels, recipe, versions.
     """
 
     unet: nn.Module
     architecture: Architecture
-    ensemble: Ensemble
+    interpreter: Ensemble | Decoder
     features: FeatureSettings
     classes: ClassList
     mpp: float | None
@@ -61,10 +62,13 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         "mpp": bundle.mpp,
         "vote": bundle.vote,
         "precision": bundle.precision,
-        "members": bundle.ensemble.members,
         "origin": bundle.origin,
     }
-    tensors = {"backbone": bundle.unet.state_dict(), "ensemble": bundle.ensemble.state_dict()}
+    if isinstance(bundle.interpreter, Decoder):
+        tensors = {"decoder": bundle.interpreter.state_dict()}
+    else:
+        details["members"] = bundle.interpreter.members
+        tensors = {"backbone": bundle.unet.state_dict(), "ensemble": bundle.interpreter.state_dict()}
     save_checkpoint(folder, tensors, details)
 
 
@@ -81,19 +85,24 @@ def load_bundle(folder: Path) -> Bundle:
     checkpoint = load_checkpoint(folder)
     state = checkpoint.state
     architecture = Architecture.from_json(state["architecture"])
-    unet = build_unet(architecture)
-    unet.load_state_dict(checkpoint.tensors["backbone"])
-    named = checkpoint.tensors["ensemble"]
-    classes = state["classes"]
-    ensemble = Ensemble(state["members"], len(named["mean"]), len(classes["names"]), seed=0)
-    ensemble.load_state_dict(named)
-    f = state["features"]
+    unet = build_unet(architecture).eval()
+    c, f = state["classes"], state["features"]
+    classes = ClassList(tuple(c["names"]), tuple(tuple(colour) for colour in c["colours"]), c["fill"])
+    interpreter: Ensemble | Decoder
+    if "decoder" in checkpoint.tensors:
+        interpreter = Decoder(unet, architecture, len(classes), seed=0)
+        interpreter.load_state_dict(checkpoint.tensors["decoder"])
+    else:
+        unet.load_state_dict(checkpoint.tensors["backbone"])
+        named = checkpoint.tensors["ensemble"]
+        interpreter = Ensemble(state["members"], len(named["mean"]), len(classes), seed=0)
+        interpreter.load_state_dict(named)
     return Bundle(
-        unet.eval(),
+        interpreter.unet if isinstance(interpreter, Decoder) else unet,
         architecture,
-        ensemble.eval(),
+        interpreter.eval(),
         FeatureSettings(tuple(f["taps"]), tuple(f["timesteps"]), f["scale"], f["noise_seed"], f.get("filters", False)),
-        ClassList(tuple(classes["names"]), tuple(tuple(c) for c in classes["colours"]), classes["fill"]),
+        classes,
         state["mpp"],
         state["vote"],
         state["precision"],
@@ -119,11 +128,7 @@ class EnsemblePredictor:
     """
 
     def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
-        self._extract = FeatureExtractor(
-            bundle.unet, bundle.architecture, bundle.features, device=device, precision=bundle.precision
-        )
-        self._ensemble = bundle.ensemble.to(device)
-        self._vote = bundle.vote
+        self._members, self._vote = _members_of(bundle, device), bundle.vote
 
     def __call__(self, tiles: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         """Predict tiles.
@@ -131,9 +136,22 @@ class EnsemblePredictor:
         Returns:
             ``probabilities`` (N, K, H, W) float32 and ``disagreement`` (N, H, W) float32 in nats.
         """
-        members = member_probabilities(self._ensemble, self._extract(to_input(tiles)))
+        members = self._members(to_input(tiles))
         maps: dict[str, Tensor] = {
             "probabilities": vote(members, rule=self._vote),
             "disagreement": jensen_shannon(members),
         }
         return {name: tensor.cpu().numpy() for name, tensor in maps.items()}
+
+
+def _members_of(bundle: Bundle, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Give what computes the (M, N, K, H, W) probabilities of all who vote on (N, 3, H, W) pictures in [-1, 1]."""
+    interpreter = bundle.interpreter.to(device)
+    if isinstance(interpreter, Decoder):
+        decoder, precision = interpreter, bundle.precision
+        return lambda pictures: view_probabilities(decoder, pictures.to(device), precision=precision)
+    extract = FeatureExtractor(
+        bundle.unet, bundle.architecture, bundle.features, device=device, precision=bundle.precision
+    )
+    mlps = interpreter
+    return lambda pictures: member_probabilities(mlps, extract(pictures))

@@ -12,6 +12,7 @@ from cytoseg.errors import RecipeError
 from cytoseg.recipe.sections import (
     ClassItem,
     Crops,
+    Decoder,
     Diffusion,
     Features,
     Interpreter,
@@ -48,7 +49,9 @@ class Recipe(Section):
     features: Features = Features()
     """Features of the decoder."""
     interpreter: Interpreter = Interpreter()
-    """The ensemble."""
+    """The interpreter."""
+    decoder: Decoder = Decoder()
+    """The interpreter of kind decoder."""
     predict: Predict = Predict()
     """Segmenting slides."""
     review: Review = Review()
@@ -96,7 +99,11 @@ class Recipe(Section):
     def sizes_fit_the_network(self) -> "Recipe":
         """Refuse sizes that the network cannot halve often enough."""
         multiple = self.architecture().multiple_px
-        for name, size in (("crops.size_px", self.crops.size_px), ("predict.tile_px", self.predict.tile_px)):
+        for name, size in (
+            ("crops.size_px", self.crops.size_px),
+            ("decoder.size_px", self.decoder.size_px),
+            ("predict.tile_px", self.predict.tile_px),
+        ):
             if size % multiple:
                 raise ValueError(f"{name}: {size} is not a multiple of {multiple}, as diffusion.dim_mults needs")
         if 2 * self.predict.overlap_px > self.predict.tile_px:

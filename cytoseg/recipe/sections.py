@@ -174,8 +174,10 @@ class Features(Section):
 
 
 class Interpreter(Section):
-    """The ensemble of per-pixel MLPs."""
+    """What turns features into classes."""
 
+    kind: Literal["mlps", "decoder"] = "mlps"
+    """mlps trains an ensemble of per-pixel MLPs on the features; decoder tunes the whole network instead, see there."""
     members: Annotated[int, Field(ge=2, le=100)] = 10
     """Number of MLPs that vote together."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 1000
@@ -191,6 +193,21 @@ class Interpreter(Section):
     vote: Literal["soft", "geometric", "entropy", "hard"] = "soft"
     """soft averages the probabilities, geometric their logarithms, entropy lets sure members count for more; hard takes
     the most frequent class, ties by mean probability."""
+
+
+class Decoder(Section):
+    """How the network is tuned on the labelled crops, with interpreter.kind decoder."""
+
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 600
+    """Optimiser updates."""
+    batch: Annotated[int, Field(ge=1, le=256)] = 8
+    """Parts of crops per update."""
+    size_px: Annotated[int, Field(ge=32, le=512)] = 96
+    """Side of a part, cut at random and turned, flipped, changed in colour and blurred."""
+    rate: Annotated[float, Field(gt=0, le=0.1)] = 5e-4
+    """Highest learning rate of the decoder's blocks; falls to zero along a cosine."""
+    early: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """The rate of all that comes before them, as a share of it; 0 leaves that as the diffusion model had it."""
 
 
 class Predict(Section):

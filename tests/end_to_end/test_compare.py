@@ -16,7 +16,7 @@ METHODS = ("commonest", "thresholds", "forest", "scratch", "filters", "random", 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cytoseg.commands.compare.fit_scratch", functools.partial(fit_scratch, steps=2))
+    monkeypatch.setattr("cytoseg.commands.contenders.fit_scratch", functools.partial(fit_scratch, steps=2))
 
 
 def test_the_same_trainings_give_the_scores_of_evaluate(
@@ -46,7 +46,7 @@ def test_the_same_trainings_give_the_scores_of_evaluate(
         raise AssertionError("trained again")
 
     for name in ("commonest_class", "fit_thresholds", "fit_forest", "fit_scratch", "train_ensemble"):
-        monkeypatch.setattr(f"cytoseg.commands.compare.{name}", never)
+        monkeypatch.setattr(f"cytoseg.commands.contenders.{name}", never)
     again = cytoseg("compare", "tiny.yaml", "--seeds", "2")
     assert again.exit_code == 0, again.output
     assert (folder / "compare.md").read_text() == table

@@ -26,7 +26,7 @@ def bundle(make_ensemble: Callable[..., Ensemble]) -> Bundle:
     return Bundle(
         unet=build_unet(tiny, seed=1).eval(),
         architecture=tiny,
-        ensemble=make_ensemble(3, 2 * (16 + 8), 3),
+        interpreter=make_ensemble(3, 2 * (16 + 8), 3),
         features=FeatureSettings(("block0.block2", "block1.block1"), (50, 150), scale=2, noise_seed=9),
         classes=ClassList(("glass", "cell", "nucleus"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)), "glass"),
         mpp=0.5,
@@ -44,13 +44,13 @@ def test_what_is_saved_is_read_back(bundle: Bundle, tmp_path: Path, changes: dic
     for name in ("architecture", "features", "classes", "mpp", "vote", "precision", "origin"):
         assert getattr(loaded, name) == getattr(bundle, name), name
     assert not loaded.unet.training
-    assert not loaded.ensemble.training
-    assert (loaded.ensemble.members, loaded.ensemble.classes) == (3, 3)
+    assert not loaded.interpreter.training
+    assert (loaded.interpreter.members, loaded.interpreter.classes) == (3, 3)
 
 
 def test_joined_filters_are_remembered(bundle: Bundle, tmp_path: Path, make_ensemble: Callable[..., Ensemble]) -> None:
     joined = replace(
-        bundle, features=replace(bundle.features, filters=True), ensemble=make_ensemble(3, 2 * (16 + 8) + FILTERS, 3)
+        bundle, features=replace(bundle.features, filters=True), interpreter=make_ensemble(3, 2 * (16 + 8) + FILTERS, 3)
     )
     save_bundle(tmp_path / "bundle", joined)
     after = EnsemblePredictor(load_bundle(tmp_path / "bundle"), device=CPU)(TILES)
@@ -73,7 +73,7 @@ def test_a_loaded_bundle_predicts_the_same(bundle: Bundle, tmp_path: Path, rule:
 def test_the_predictor_votes_on_the_features_of_its_tiles(bundle: Bundle, rule: str) -> None:
     maps = EnsemblePredictor(replace(bundle, vote=rule), device=CPU)(TILES)
     extractor = FeatureExtractor(bundle.unet, bundle.architecture, bundle.features, device=CPU)
-    members = member_probabilities(bundle.ensemble, extractor(to_input(TILES)))
+    members = member_probabilities(bundle.interpreter, extractor(to_input(TILES)))
     np.testing.assert_allclose(maps["probabilities"], vote(members, rule=rule).numpy(), atol=1e-6)
     np.testing.assert_allclose(maps["disagreement"], jensen_shannon(members).numpy(), atol=1e-6)
     assert maps["probabilities"].shape == (2, 3, 7, 10)
@@ -87,7 +87,7 @@ def test_hashes_tell_bundles_apart(bundle: Bundle, tmp_path: Path, make_ensemble
     save_bundle(tmp_path / "again", bundle)
     other = make_ensemble(3, 48, 3)
     other.mean += 1
-    save_bundle(tmp_path / "other", replace(bundle, ensemble=other))
+    save_bundle(tmp_path / "other", replace(bundle, interpreter=other))
     one, again, changed = (bundle_hashes(tmp_path / name) for name in ("one", "again", "other"))
     assert one == again
     assert one["backbone"] == changed["backbone"]

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError
 from cytoseg.interpreter import scratch
+from cytoseg.interpreter.augment import PartDraw
 from cytoseg.interpreter.scratch import ScratchUnet, fit_scratch
 
 CPU = torch.device("cpu")
@@ -71,7 +72,7 @@ def test_batches_without_a_label_are_passed_over(label_map: NDArray[np.uint8], m
     nothing = np.full_like(label_map, 255)
     # Crop 1 has no label: the mean over no pixel would be no number.
     draws = iter([0, 1, 0, 1])
-    monkeypatch.setattr(scratch._Draw, "_numbers", lambda _self: [next(draws)])
+    monkeypatch.setattr(PartDraw, "_numbers", lambda _self, _step: [next(draws)])
     weights = _fit([label_map, nothing], label_map, steps=4).network.state_dict()
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
     assert next(draws, None) is None

@@ -1,0 +1,107 @@
+"""Random parts of labelled crops, turned, flipped, changed in colour and sharpness: what networks are trained on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.transforms import (
+    Compose,
+    RandAdjustContrastd,
+    RandFlipd,
+    RandGaussianSmoothd,
+    RandRotate90d,
+    RandScaleIntensityFixedMeand,
+    RandSpatialCropd,
+    RandStdShiftIntensityd,
+    SpatialPadd,
+)
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cytoseg.classes import IGNORE
+from cytoseg.devices import seed_for
+from cytoseg.errors import LabelError
+from cytoseg.features.extract import to_input
+
+_BOTH = ("picture", "labels")
+
+
+class PartDraw:
+    """Draws batches of augmented parts; what a step draws depends only on the seed and the step.
+
+    Args:
+        pictures: Crops, each (H, W, 3) uint8 RGB.
+        label_maps: One per crop, (H, W) uint8 ids, 255 for ignore.
+        size_px: Side of a part; smaller crops are filled up with ignored pixels.
+        batch: B, parts of a step.
+        seed: Of the draws.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[NDArray[np.uint8]],
+        label_maps: Sequence[NDArray[np.uint8]],
+        *,
+        size_px: int,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self._crops = [
+            {"picture": to_input(picture[None])[0], "labels": torch.from_numpy(labels.astype(np.int64))[None]}
+            for picture, labels in zip(pictures, label_maps, strict=True)
+        ]
+        self._batch, self._seed, self._change = batch, seed, _changes(size_px)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Give a step's (B, 3, size, size) float32 in [-1, 1], colours a little beyond, and (B, size, size) int64."""
+        self._change.set_random_state(seed_for(self._seed, step, what="changes"))
+        parts = [self._change(self._crops[number]) for number in self._numbers(step)]
+        x = torch.stack([torch.as_tensor(part["picture"]) for part in parts])
+        return x.float(), torch.stack([torch.as_tensor(part["labels"])[0] for part in parts]).long()
+
+    def _numbers(self, step: int) -> list[int]:
+        rng = np.random.default_rng(seed_for(self._seed, step, what="parts"))
+        drawn: list[int] = rng.integers(0, len(self._crops), self._batch).tolist()
+        return drawn
+
+
+def _changes(size_px: int) -> Compose:
+    side = (size_px, size_px)
+    return Compose(
+        [
+            SpatialPadd("picture", side, mode="replicate"),
+            SpatialPadd("labels", side, mode="constant", value=IGNORE),
+            RandSpatialCropd(_BOTH, side, random_size=False),
+            RandFlipd(_BOTH, prob=0.5, spatial_axis=0),
+            RandRotate90d(_BOTH, prob=0.75, max_k=3),
+            RandAdjustContrastd("picture", prob=0.5, gamma=(0.7, 1.4)),
+            RandScaleIntensityFixedMeand("picture", prob=0.5, factors=0.2),
+            RandStdShiftIntensityd("picture", prob=0.5, factors=0.3, channel_wise=True),
+            RandGaussianSmoothd("picture", prob=0.25, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
+        ]
+    )
+
+
+def class_weights(label_maps: Sequence[NDArray[np.uint8]], classes: int) -> Tensor:
+    """Weigh classes by one over the square root of their share of the labelled pixels.
+
+    So rare nuclei are not drowned by glass, and do not drown it either.
+
+    Args:
+        label_maps: (H, W) uint8 ids each, 255 for ignore.
+        classes: K.
+
+    Returns:
+        (K,) float32, the greatest is 1; 0 for a class without a pixel.
+
+    Raises:
+        LabelError: If no pixel is labelled.
+    """
+    counts = np.sum([np.bincount(m.ravel(), minlength=256)[:classes] for m in label_maps], axis=0)
+    if not counts.sum():
+        raise LabelError(
+            f"no pixel of the {len(label_maps)} training crops is labelled. Annotate some and import them again."
+        )
+    shares = counts / counts.sum()
+    weights = np.where(shares > 0, 1 / np.sqrt(np.maximum(shares, 1e-9)), 0.0)
+    return torch.tensor(weights / weights.max(), dtype=torch.float32)

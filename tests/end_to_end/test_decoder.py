@@ -1,0 +1,62 @@
+"""``interpreter.kind decoder`` through every command that meets it."""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import Result
+
+from cytoseg.interpreter.bundle import load_bundle
+from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.scratch import fit_scratch
+
+TUNED = ("interpreter.kind=decoder", "decoder.steps=6", "decoder.size_px=32", "decoder.batch=2")
+
+
+def test_a_tuned_decoder_is_evaluated_compared_and_segments_slides(
+    home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cytoseg.commands.contenders.fit_scratch", functools.partial(fit_scratch, steps=2))
+    trained = cytoseg("train-interpreter", "tiny.yaml", *TUNED)
+    assert trained.exit_code == 0, trained.output
+    assert "Decoder tuned; weights of step 6 of 6 (too few slides to hold one out)." in trained.stdout
+    folder = home / "runs" / "tiny"
+    bundle = load_bundle(folder / "interpreter" / "bundle")
+    assert isinstance(bundle.interpreter, Decoder)
+    losses = [json.loads(line) for line in (folder / "interpreter" / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in losses[-6:]] == [1, 2, 3, 4, 5, 6]
+    assert "up to date" in cytoseg("train-interpreter", "tiny.yaml", *TUNED).stdout
+
+    assert cytoseg("evaluate", "tiny.yaml", *TUNED).exit_code == 0
+    evaluation = json.loads((folder / "evaluation" / "evaluation.json").read_text())
+    assert evaluation["methods"][0]["title"] == "DDPM's decoder, tuned"
+
+    predicted = cytoseg("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", *TUNED)
+    assert predicted.exit_code == 0, predicted.output
+    uncertainty = tifffile.imread(next((folder / "predictions").glob("*/uncertainty.ome.tif")))
+    assert np.isfinite(uncertainty).all()
+    assert uncertainty.max() > 0  # the views disagree somewhere
+
+    compared = cytoseg("compare", "tiny.yaml", "--seeds", "1", *TUNED)
+    assert compared.exit_code == 0, compared.output
+    assert "The same network from random weights" in compared.stdout
+    runs = {p.stem: json.loads(p.read_text())["counts"] for p in (folder / "compare" / "runs").iterdir()}
+    assert np.sum(runs["decoder-0"], axis=0).tolist() == evaluation["methods"][0]["confusion"]
+    assert runs["decoder-0"] != runs["decoder-random-0"]
+
+
+def test_the_other_interpreter_replaces_the_bundle(home: Path, cytoseg: Callable[..., Result]) -> None:
+    assert cytoseg("train-interpreter", "tiny.yaml", *TUNED).exit_code == 0
+    again = cytoseg("train-interpreter", "tiny.yaml")
+    assert again.exit_code == 0, again.output
+    assert "2 MLPs on" in again.stdout
+
+
+def test_a_part_that_the_network_cannot_halve_is_refused(home: Path, cytoseg: Callable[..., Result]) -> None:
+    result = cytoseg("train-interpreter", "tiny.yaml", "decoder.size_px=33")
+    assert result.exit_code == 2
+    assert "decoder.size_px: 33 is not a multiple of 2" in result.stderr

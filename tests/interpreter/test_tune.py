@@ -1,0 +1,145 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.errors import LabelError
+from cytoseg.features.extract import to_input
+from cytoseg.interpreter import tune
+from cytoseg.interpreter.augment import class_weights
+from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, held_out_slides, tune_decoder
+
+CPU = torch.device("cpu")
+TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")
+COLOURS = np.array([[240, 240, 250], [130, 180, 200], [60, 20, 90]], np.uint8)
+SETTINGS = TuneSettings(steps=4, batch=2, size_px=16, rate=5e-3, early=0.5, seed=0, precision="no")
+
+
+def _decoder() -> Decoder:
+    return Decoder(build_unet(TINY, seed=1), TINY, 3, seed=2)
+
+
+@pytest.fixture
+def label_map() -> NDArray[np.uint8]:
+    """24x20: glass, a cell and in it a nucleus."""
+    ids = np.zeros((24, 20), np.uint8)
+    ids[4:20, 3:17] = 1
+    ids[9:15, 7:13] = 2
+    return ids
+
+
+def _labelled(label_map: NDArray[np.uint8], *slides: str) -> LabelledPictures:
+    return LabelledPictures([COLOURS[label_map]] * len(slides), [label_map] * len(slides), slides)
+
+
+def _weights(decoder: Decoder) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+
+
+def test_learns_what_colour_tells(label_map: NDArray[np.uint8]) -> None:
+    settings = replace(SETTINGS, steps=120, rate=2e-2)
+    tuned = tune_decoder(_decoder(), _labelled(label_map, "a", "b"), 3, settings=settings, device=CPU)
+    with torch.no_grad():
+        found = tuned.decoder(to_input(COLOURS[label_map][None])).argmax(1)[0].numpy()
+    assert (found == label_map).mean() > 0.93
+    assert (tuned.step, tuned.held_out) == (120, ())
+    assert not tuned.decoder.training
+
+
+def test_the_seed_decides(label_map: NDArray[np.uint8]) -> None:
+    losses: list[list[float]] = []
+    for seed in (0, 0, 1):
+        losses.append([])
+        tune_decoder(
+            _decoder(),
+            _labelled(label_map, "a"),
+            3,
+            settings=replace(SETTINGS, seed=seed),
+            device=CPU,
+            on_step=lambda _step, loss: losses[-1].append(loss),
+        )
+    assert losses[0] == losses[1] != losses[2]
+    assert len(losses[0]) == 4
+
+
+def test_without_a_rate_of_its_own_what_comes_before_the_decoder_stays(label_map: NDArray[np.uint8]) -> None:
+    before = _weights(_decoder())
+    frozen = tune_decoder(
+        _decoder(), _labelled(label_map, "a"), 3, settings=replace(SETTINGS, early=0), device=CPU
+    ).decoder.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], frozen[name])}
+    assert changed
+    assert all(name.startswith(("unet.ups", "unet.final_res_block", "head")) for name in changed)
+    slower = tune_decoder(_decoder(), _labelled(label_map, "a"), 3, settings=SETTINGS, device=CPU).decoder.state_dict()
+    assert not torch.equal(before["unet.init_conv.weight"], slower["unet.init_conv.weight"])
+
+
+def test_nothing_labelled_is_refused(label_map: NDArray[np.uint8]) -> None:
+    nothing = LabelledPictures([COLOURS[label_map]], [np.full_like(label_map, 255)], ["a"])
+    with pytest.raises(LabelError, match="no pixel of the 1 training crops is labelled"):
+        tune_decoder(_decoder(), nothing, 3, settings=SETTINGS, device=CPU)
+
+
+def test_parts_without_a_label_change_nothing(label_map: NDArray[np.uint8]) -> None:
+    decoder = _decoder()
+    before = _weights(decoder)
+    update = tune._Update(decoder, class_weights([label_map], 3), SETTINGS)
+    assert update(0, torch.zeros(1, 3, 8, 8), torch.full((1, 8, 8), 255)) == 0.0
+    torch.testing.assert_close(_weights(decoder), before, atol=0, rtol=0)
+
+
+def test_a_fifth_of_the_slides_is_held_out() -> None:
+    slides = [f"s{i % 10}" for i in range(30)]
+    held = held_out_slides(slides, seed=0)
+    assert len(held) == 2
+    assert set(held) < set(slides)
+    assert held == held_out_slides(slides[::-1], seed=0)
+    assert {held_out_slides(slides, seed=seed) for seed in range(20)} > {held}
+    assert held_out_slides(["a", "b", "c", "d"] * 3, seed=0) == ()
+
+
+def test_held_out_slides_decide_which_weights_are_kept(
+    label_map: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[set[str]] = []
+    losses = iter([0.9, 0.4, 0.7, 0.5])
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def loss_of(decoder: Decoder, crops: LabelledPictures, *_: object) -> float:
+        judged.append(set(crops.slides))
+        kept.append(_weights(decoder))
+        return next(losses)
+
+    monkeypatch.setattr(tune, "_loss_of", loss_of)
+    tuned = tune_decoder(_decoder(), _labelled(label_map, *"abcde"), 3, settings=SETTINGS, device=CPU)
+    assert judged == [set(tuned.held_out)] * 4
+    assert tuned.step == 2
+    torch.testing.assert_close(_weights(tuned.decoder), kept[1], atol=0, rtol=0)
+
+
+def test_the_loss_of_crops_is_the_weighted_mean_over_their_labelled_pixels(label_map: NDArray[np.uint8]) -> None:
+    half = label_map.copy()
+    half[:, :10] = 255
+    crops = LabelledPictures([COLOURS[label_map], COLOURS[label_map][:9]], [half, half[:9]], ["a", "b"])
+    weights, decoder = torch.tensor([0.2, 0.5, 1.0]), _decoder().eval()
+    total, weight = 0.0, 0.0
+    with torch.no_grad():
+        for picture, ids in zip(crops.pictures, crops.label_maps, strict=True):
+            logs = decoder(to_input(picture[None])).log_softmax(1)[0]
+            for y, x in np.argwhere(ids != 255).tolist():
+                total -= float(logs[ids[y, x], y, x] * weights[ids[y, x]])
+                weight += float(weights[ids[y, x]])
+    assert tune._loss_of(decoder, crops, weights, "no") == pytest.approx(total / weight, rel=1e-4)
+
+
+def test_a_class_that_was_never_shown_is_never_predicted(label_map: NDArray[np.uint8]) -> None:
+    without = np.where(label_map == 2, 255, label_map).astype(np.uint8)
+    labelled = LabelledPictures([COLOURS[label_map]], [without], ["a"])
+    tuned = tune_decoder(_decoder(), labelled, 3, settings=SETTINGS, device=CPU)
+    with torch.no_grad():
+        probabilities = tuned.decoder(to_input(COLOURS[label_map][None])).softmax(1)
+    assert (probabilities[:, 2] == 0).all()
