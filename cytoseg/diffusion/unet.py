@@ -1,6 +1,7 @@
 """The backbone: lucidrains' U-Net and Gaussian diffusion, and the places where its decoder can be tapped."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -129,32 +130,51 @@ def tapped(unet: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]
         Tap name to (N, C, h, w), overwritten by each forward pass.
     """
     seen: dict[str, Tensor] = {}
-    handles = []
-    ups: Any = unet.ups  # a list of lists of modules, which nn.Module's attributes cannot say
-    for name in names:
-        block, part = name.split(".")
-        block1, block2, _attention, upsample = ups[int(block.removeprefix("block"))]
-        if part == "attention":
-            handles.append(upsample.register_forward_pre_hook(_keep_input(seen, name)))
-        else:
-            module = {"block1": block1, "block2": block2, "upsample": upsample}[part]
-            handles.append(module.register_forward_hook(_keep_output(seen, name)))
-    try:
+    with contextlib.ExitStack() as hooks:
+        for name in names:
+            hooks.enter_context(_heard(unet, name, functools.partial(seen.__setitem__, name)))
         yield seen
+
+
+def run_to_taps(unet: nn.Module, names: Sequence[str], xt: Tensor, times: Tensor) -> dict[str, Tensor]:
+    """Run the network no further than the last tap: what comes behind it is not computed.
+
+    Args:
+        unet: As ``build_unet`` makes it.
+        names: Names from ``tap_names``, at least one.
+        xt: (N, 3, H, W) noisy pictures.
+        times: (N,) int64 timesteps.
+
+    Returns:
+        Tap name to (N, C, h, w).
+    """
+    last = max(names, key=lambda name: (name.split(".")[0], TAP_PARTS.index(name.split(".")[1])))
+    # Hooks of one module are called in the order they came: the tap is kept, and then the pass ends.
+    with tapped(unet, names) as seen, _heard(unet, last, _end_here), contextlib.suppress(_LastTapError):
+        unet(xt, times)
+    return seen
+
+
+class _LastTapError(Exception):
+    """Leaves the forward pass; never seen outside ``run_to_taps``."""
+
+
+def _end_here(_tap: Tensor) -> None:
+    raise _LastTapError
+
+
+@contextlib.contextmanager
+def _heard(unet: nn.Module, name: str, listener: Callable[[Tensor], None]) -> Iterator[None]:
+    """Tell the listener the tensor of a tap whenever a forward pass made inside the block reaches it."""
+    ups: Any = unet.ups  # a list of lists of modules, which nn.Module's attributes cannot say
+    block, part = name.split(".")
+    block1, block2, _attention, upsample = ups[int(block.removeprefix("block"))]
+    if part == "attention":
+        handle = upsample.register_forward_pre_hook(lambda _module, inputs: listener(inputs[0]))
+    else:
+        module = {"block1": block1, "block2": block2, "upsample": upsample}[part]
+        handle = module.register_forward_hook(lambda _module, _inputs, output: listener(output))
+    try:
+        yield
     finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _keep_input(seen: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen[name] = inputs[0]
-
-    return hook
-
-
-def _keep_output(seen: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen[name] = output
-
-    return hook
+        handle.remove()

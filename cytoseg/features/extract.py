@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
-from cytoseg.diffusion.unet import Architecture, tap_shapes, tapped
+from cytoseg.diffusion.unet import Architecture, run_to_taps, tap_shapes
 from cytoseg.features.filters import FILTERS, filter_maps
 
 
@@ -102,12 +102,11 @@ class FeatureExtractor:
             x0 = F.interpolate(x0, scale_factor=self.settings.scale, mode="bilinear", align_corners=False)
         eps = shared_noise(self.settings.noise_seed, x0.shape[-2], x0.shape[-1]).to(self.device)
         maps: list[Tensor] = []
-        with tapped(self.unet, self.settings.taps) as seen:
-            for t in self.settings.timesteps:
-                xt = noise_to(x0, float(self._alpha_bars[t]), eps).contiguous(memory_format=torch.channels_last)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-                    self.unet(xt, torch.full((len(xt),), t, device=self.device))
-                maps += [seen[name].float() for name in self.settings.taps]
+        for t in self.settings.timesteps:
+            xt = noise_to(x0, float(self._alpha_bars[t]), eps).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+                seen = run_to_taps(self.unet, self.settings.taps, xt, torch.full((len(xt),), t, device=self.device))
+            maps += [seen[name].float() for name in self.settings.taps]
         return NativeFeatures(maps + filters, (height, width), padded)
 
 

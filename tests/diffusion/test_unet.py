@@ -10,6 +10,7 @@ from cytoseg.diffusion.unet import (
     build_diffusion,
     build_unet,
     check_same,
+    run_to_taps,
     tap_names,
     tap_shapes,
     tapped,
@@ -127,3 +128,34 @@ def test_tapping_changes_nothing_and_ends_with_the_block(tiny: Architecture) -> 
         unet(x, t)
     assert first.shape == (2, 8, 16, 16)
     assert seen == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "not_run"),
+    [
+        (["block0.block1"], ["ups.0.1", "ups.1.0", "final_conv"]),
+        (["block0.attention", "block0.block2"], ["ups.0.3", "ups.1.0", "final_conv"]),
+        (["block1.block1", "block0.upsample"], ["ups.1.1", "ups.1.3", "final_conv"]),
+        (tap_names(Architecture(8, (1, 2), 10, "cosine", "pred_noise")), ["final_res_block", "final_conv"]),
+    ],
+)
+def test_the_network_ends_at_the_last_tap(tiny: Architecture, names: list[str], not_run: list[str]) -> None:
+    unet = build_unet(tiny).eval()
+    ran: list[str] = []
+    for name, module in unet.named_modules():
+        module.register_forward_hook(lambda _m, _i, _o, name=name: ran.append(name))
+    with torch.inference_mode():
+        seen = run_to_taps(unet, names, *_input())
+        assert "mid_block2" in ran
+        assert set(ran) & set(not_run) == set()
+        with tapped(unet, names) as whole:
+            unet(*_input())
+    assert set(ran) >= set(not_run)  # nothing that was put into the network is left
+    assert seen.keys() == whole.keys() == set(names)
+    for name in names:
+        assert torch.equal(seen[name], whole[name])
+
+
+def test_errors_of_the_network_come_out(tiny: Architecture) -> None:
+    with pytest.raises(AssertionError, match="divisible"):
+        run_to_taps(build_unet(tiny), ["block0.block1"], *_input(size_px=15))

@@ -114,6 +114,19 @@ def test_filters_come_last_once_and_at_the_padded_size(make_extractor: MakeExtra
     assert extractor.channels == [m.shape[1] for m in features.maps]
 
 
+def test_nothing_behind_the_last_tap_is_computed(unet: nn.Module, make_extractor: MakeExtractor) -> None:
+    ran: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda _m, _i, _o, name=name: ran.append(name))
+        for name, module in unet.named_modules()
+    ]
+    make_extractor(taps=("block0.upsample", "block0.block1"), timesteps=(50, 150))(_pictures(1, 8, 8))
+    for handle in handles:
+        handle.remove()
+    assert ran.count("ups.0.3") == 2
+    assert [name for name in ran if name.startswith(("ups.1", "final"))] == []
+
+
 def test_timesteps_follow_each_other_each_with_its_taps(make_extractor: MakeExtractor) -> None:
     pictures = _pictures(1, 6, 8)
     together = make_extractor(timesteps=(50, 150))(pictures).maps

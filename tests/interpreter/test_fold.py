@@ -59,6 +59,21 @@ def test_equals_the_whole_feature_stack_read_pixel_by_pixel(
     assert float((found[0] - found[1]).abs().max()) > 0.05
 
 
+def test_maps_may_lie_in_memory_in_any_order(make_ensemble: MakeEnsemble) -> None:
+    """Channels first and channels last, pictures joined or not: 16 rows and more take another way through torch."""
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(2, 5, 12, 10, generator=generator), torch.randn(2, 3, 24, 20, generator=generator)]
+    ensemble = make_ensemble(2, 8, 3)
+    found = member_probabilities(ensemble, NativeFeatures(maps, (23, 20), (24, 20)))
+    last = [m.contiguous(memory_format=torch.channels_last) for m in maps]
+    torch.testing.assert_close(
+        member_probabilities(ensemble, NativeFeatures(last, (23, 20), (24, 20))), found, atol=1e-6, rtol=0
+    )
+    for i in range(2):
+        alone = NativeFeatures([m[i : i + 1] for m in maps], (23, 20), (24, 20))
+        torch.testing.assert_close(member_probabilities(ensemble, alone)[:, 0], found[:, i], atol=1e-6, rtol=0)
+
+
 def test_constant_features_give_constant_probabilities(make_ensemble: MakeEnsemble) -> None:
     maps = [torch.full((1, 2, 4, 3), 0.5), torch.full((1, 1, 8, 6), -1.0)]
     found = member_probabilities(make_ensemble(2, 3, 3), NativeFeatures(maps, (7, 5), (8, 6)))
