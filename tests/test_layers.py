@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-WORDS = {"cytoseg", "errors", "geometry", "classes", "devices", "runs", "checkpoints", "shipped", "writing"}
+WORDS = {"cytoseg", "errors", "geometry", "classes", "devices", "runs", "checkpoints", "memory", "shipped", "writing"}
 ORDER = (
     {"words"},
     {"slides"},

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytoseg.commands.decoder import tune_settings
-from cytoseg.commands.train_interpreter import ensemble_settings, feature_settings
+from cytoseg.commands.pixels import ensemble_settings, pixel_draw, room_of
+from cytoseg.commands.train_interpreter import feature_settings
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings
@@ -180,13 +181,12 @@ def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) ->
 
 def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *, seed: int) -> Predict:
     recipe, device, precision = learning.recipe, learning.device, learning.recipe.training.precision
-    architecture, i, classes = recipe.architecture(), recipe.interpreter, recipe.class_list()
+    architecture, classes = recipe.architecture(), recipe.class_list()
     table = gather_pixels(
         FeatureExtractor(unet, architecture, features, device=device, precision=precision),
-        zip(learning.pictures, learning.label_maps, strict=True),
-        pixels_per_crop=i.pixels_per_crop,
-        balance=i.balance,
-        seed=seed,
+        list(zip(learning.pictures, learning.label_maps, strict=True)),
+        pixel_draw(recipe, seed),
+        room=room_of(recipe, recipe.run_folder() / "compare", device=device),
     )
     ensemble = train_ensemble(table, len(classes), settings=ensemble_settings(recipe, seed), device=device)
     return _predictor(recipe, unet, ensemble, features, device)

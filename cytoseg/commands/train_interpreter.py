@@ -1,14 +1,25 @@
 """``cytoseg train-interpreter``: the ensemble of per-pixel MLPs, or the decoder tuned."""
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
 from cytoseg.checkpoints import load_state
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
 from cytoseg.commands.decoder import tuned
+from cytoseg.commands.pixels import (
+    LabelledCrops,
+    ensemble_settings,
+    gigabytes,
+    pixel_draw,
+    pixels_used,
+    room_of,
+    used_sentence,
+)
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CheckpointError, LabelError
@@ -17,22 +28,29 @@ from cytoseg.features.pixels import PixelTable, gather_pixels
 from cytoseg.interpreter.bundle import Bundle, save_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.mlp import Ensemble
-from cytoseg.interpreter.train import EnsembleSettings, check_two_classes, train_ensemble
+from cytoseg.interpreter.train import check_two_classes, train_ensemble
 from cytoseg.labels.dataset import LabelledCrop, Split, load_index, split_by_slide
+from cytoseg.memory import peak_memory
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog, versions
 
 BUNDLE = Path("interpreter", "bundle")
 """Where the bundle lies in a run folder."""
 
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="Most memory to take, such as 4G or 500M; features.memory_gb."),
+]
 
-def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+
+def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = None) -> None:
     """Train the ensemble of per-pixel MLPs on the labelled crops, or tune the decoder (interpreter.kind).
 
     Takes the newest checkpoint of train-ddpm and the crops of label-import that are not test crops; writes the bundle
     that evaluate and predict use into the run folder's interpreter/. An interrupted training leaves the old bundle.
     """
-    with start_run(recipe, overrides, command="train-interpreter") as current:
+    limit = [] if memory is None else [f"features.memory_gb={gigabytes(memory):g}"]
+    with start_run(recipe, [*(overrides or ()), *limit], command="train-interpreter") as current:
         device = pick_device(current.recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()
@@ -59,32 +77,44 @@ def _train(
     recipe, begin = current.recipe, time.perf_counter()
     if recipe.interpreter.kind == "decoder":
         log = current.folder / "interpreter" / "metrics.jsonl"
-        interpreter: Ensemble | Decoder = tuned(extractor.unet, train, recipe, log_to=log, device=extractor.device)
+        found = _Found(tuned(extractor.unet, train, recipe, log_to=log, device=extractor.device))
     else:
-        interpreter = _mlps(extractor, train, current=current)
+        found = _mlps(extractor, train, current)
     seconds = time.perf_counter() - begin
     bundle = Bundle(
-        unet=interpreter.unet if isinstance(interpreter, Decoder) else extractor.unet,
+        unet=found.interpreter.unet if isinstance(found.interpreter, Decoder) else extractor.unet,
         architecture=extractor.architecture,
-        interpreter=interpreter,
+        interpreter=found.interpreter,
         features=extractor.settings,
         classes=recipe.class_list(),
         mpp=recipe.slides.mpp,
         vote=recipe.interpreter.vote,
         precision=recipe.training.precision,
-        origin={**origin, "train_seconds": round(seconds, 1), "versions": versions()},
+        origin={**origin, **found.details, "train_seconds": round(seconds, 1), "versions": versions()},
     )
     save_bundle(current.folder / BUNDLE, bundle)
-    current.entry["train_crops"] = len(train)
+    current.entry.update(train_crops=len(train), **found.details)
     say(f"Trained on {len(train)} crops in {seconds:.0f} s.")
+    for sentence in found.sentences:
+        say(sentence)
 
 
-def _mlps(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], *, current: Run) -> Ensemble:
-    table = _pixels(extractor, train, current.recipe)
-    ensemble = _ensemble(table, current, device=extractor.device)
-    current.entry["pixels"] = len(table.classes)
-    say(f"{ensemble.members} MLPs on {len(table.classes):,} pixels with {ensemble.inputs:,} features each.")
-    return ensemble
+@dataclass(frozen=True)
+class _Found:
+    """What a training gave: the interpreter, details to keep, and sentences for the user."""
+
+    interpreter: Ensemble | Decoder
+    details: dict[str, Any] = field(default_factory=dict)
+    sentences: tuple[str, ...] = ()
+
+
+def _mlps(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], current: Run) -> _Found:
+    with peak_memory() as peak:
+        table = _pixels(extractor, train, current)
+        ensemble = _ensemble(table, current, device=extractor.device)
+    used = pixels_used(table, current.recipe.class_list().names, peak_mb=peak.mb)
+    size = f"{ensemble.members} MLPs on {len(table.classes):,} pixels with {ensemble.inputs:,} features each."
+    return _Found(ensemble, {"pixels": len(table.classes), **used}, (size, used_sentence(used)))
 
 
 def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str, object]) -> dict[str, Any]:
@@ -97,7 +127,11 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
         "mpp": recipe.slides.mpp,
         "seed": recipe.training.seed,
         "precision": recipe.training.precision,
-        "features": [list(recipe.taps()), list(recipe.feature_timesteps()), recipe.features.model_dump(mode="json")],
+        "features": [
+            list(recipe.taps()),
+            list(recipe.feature_timesteps()),
+            recipe.features.model_dump(mode="json", exclude={"memory_gb"}),  # it changes no number
+        ],
         "interpreter": recipe.interpreter.model_dump(mode="json"),
         "decoder": recipe.decoder.model_dump(mode="json") if recipe.interpreter.kind == "decoder" else None,
     }
@@ -138,20 +172,14 @@ def feature_settings(recipe: Recipe) -> FeatureSettings:
     return FeatureSettings(recipe.taps(), recipe.feature_timesteps(), f.scale, f.noise_seed, f.filters)
 
 
-def ensemble_settings(recipe: Recipe, seed: int) -> EnsembleSettings:
-    """Pick the ensemble's settings out of a recipe."""
-    i = recipe.interpreter
-    return EnsembleSettings(i.members, i.steps, i.batch_px, i.rate, seed)
-
-
-def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], recipe: Recipe) -> PixelTable:
+def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], current: Run) -> PixelTable:
+    recipe = current.recipe
     with progress("features", len(train)) as bar:
         return gather_pixels(
             extractor,
-            ((crop.picture(), crop.label_map()) for crop in train),
-            pixels_per_crop=recipe.interpreter.pixels_per_crop,
-            balance=recipe.interpreter.balance,
-            seed=recipe.training.seed,
+            LabelledCrops(train),
+            pixel_draw(recipe, recipe.training.seed),
+            room=room_of(recipe, current.folder / BUNDLE.parent, device=extractor.device),
             on_crop=bar.at,
         )
 

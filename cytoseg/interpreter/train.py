@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from cytoseg.devices import generator_for
 from cytoseg.errors import LabelError
 from cytoseg.features.pixels import PixelTable
+from cytoseg.features.rows import row_blocks
 from cytoseg.interpreter.mlp import Ensemble
 
 
@@ -107,9 +108,11 @@ def _undo_balance(ensemble: Ensemble, table: PixelTable) -> None:
 
 def _standardise(ensemble: Ensemble, table: PixelTable) -> None:
     """Set mean and scale of every channel from the chosen pixels, in blocks so that nothing is copied whole."""
-    blocks = torch.split(table.features, 4096)
-    mean = torch.stack([b.double().sum(0) for b in blocks]).sum(0) / len(table.features)
-    square = torch.stack([(b.double() - mean).square().sum(0) for b in blocks]).sum(0) / len(table.features)
+    mean, square = (torch.zeros(ensemble.inputs, dtype=torch.float64) for _ in range(2))
+    for block in row_blocks(table.features):
+        mean += block.double().sum(0) / len(table.features)
+    for block in row_blocks(table.features):
+        square += (block.double() - mean).square().sum(0) / len(table.features)
     ensemble.mean.copy_(mean)
     # Half precision keeps ten bits: what varies by less looks constant here, and dividing by almost nothing would blow
     # its last bits up when the features come in full precision.

@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cytoseg.memory import peak_memory
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.results import Score
 from cytoseg.metrics.segmentation import iou, pooled_scores
 from cytoseg.predict.evaluate import ScoredCrop
-from cytoseg.studies.memory import peak_memory
 from cytoseg.writing import atomic_path, write_atomically
 
 _PANELS_ACROSS = 6

@@ -1,12 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cytoseg.devices import seed_for
 from cytoseg.diffusion.unet import Architecture, build_unet
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, gather, to_input
-from cytoseg.features.pixels import PixelTable, choose_pixels, gather_pixels
+from cytoseg.errors import RecipeError
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings, NativeFeatures, gather, to_input
+from cytoseg.features.pixels import PixelDraw, PixelTable, choose_pixels, gather_pixels
+from cytoseg.features.rows import DiskRows, Room
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def _picture(seed: int) -> NDArray[np.uint8]:
 
 
 def _gathered(extractor: FeatureExtractor, maps: list[NDArray[np.uint8]], count: int = 9) -> PixelTable:
-    return gather_pixels(extractor, [(_picture(0), m) for m in maps], pixels_per_crop=count, balance="classes", seed=5)
+    return gather_pixels(extractor, [(_picture(0), m) for m in maps], PixelDraw(count, "classes", seed=5))
 
 
 @pytest.mark.parametrize(
@@ -92,6 +97,56 @@ def test_the_table_holds_the_features_of_the_chosen_pixels(
     assert not torch.equal(*expected)
 
 
+def test_rows_are_the_same_on_disk(
+    extractor: FeatureExtractor, label_map: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory = _gathered(extractor, [label_map, label_map])
+    monkeypatch.setattr("cytoseg.features.pixels.GATHERED_PX", 4)  # nine rows a crop in three parts
+    monkeypatch.setattr("cytoseg.features.rows.available_bytes", lambda: 0)
+    crops = [(_picture(0), label_map)] * 2
+    on_disk = gather_pixels(extractor, crops, PixelDraw(9, "classes", seed=5), room=Room(tmp_path))
+    assert isinstance(in_memory.features, Tensor)
+    assert isinstance(on_disk.features, DiskRows)
+    assert torch.equal(on_disk.features[torch.arange(18)], in_memory.features)
+    assert torch.equal(on_disk.classes, in_memory.classes)
+
+
+def test_the_largest_crop_is_computed_first_and_rows_keep_their_order(extractor: FeatureExtractor) -> None:
+    maps = [np.full(size, i, np.uint8) for i, size in enumerate([(2, 4), (6, 8), (4, 4), (6, 8)])]
+    seen: list[tuple[int, int]] = []
+    crops = [(_picture(0)[: m.shape[0], : m.shape[1]], m) for m in maps]
+
+    class Recorder(FeatureExtractor):
+        def __call__(self, pictures: Tensor) -> NativeFeatures:
+            seen.append((pictures.shape[2], pictures.shape[3]))
+            return super().__call__(pictures)
+
+    recorder = Recorder(extractor.unet, extractor.architecture, extractor.settings, device=extractor.device)
+    table = gather_pixels(recorder, crops, PixelDraw(2, "none", seed=0))
+    assert seen == [(6, 8), (6, 8), (2, 4), (4, 4)]
+    assert table.crops.tolist() == table.classes.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    one_by_one = [gather_pixels(extractor, [crop], PixelDraw(48, "none", seed=0)).features for crop in crops]
+    for number, found in zip(table.crops.tolist(), table.features[torch.arange(8)], strict=True):
+        of_crop = one_by_one[number]
+        assert isinstance(of_crop, Tensor)
+        assert (of_crop == found).all(1).any()
+
+
+def test_too_little_memory_is_told_after_one_crop(extractor: FeatureExtractor, label_map: NDArray[np.uint8]) -> None:
+    done: list[int] = []
+    room = Room(Path("nowhere"), ceiling_gb=0.001, trained="3 interpreters")
+    crops = [(_picture(i), label_map) for i in range(3)]
+    with pytest.raises(RecipeError, match=r"0\.001 is too little: the largest crop \(8 x 6 px\) and 3 interp"):
+        gather_pixels(extractor, crops, PixelDraw(4, "none", seed=0), room=room, on_crop=done.append)
+    assert done == []
+
+
+def test_no_crops_give_no_pixels(extractor: FeatureExtractor) -> None:
+    table = gather_pixels(extractor, [], PixelDraw(4, "none", seed=0))
+    assert table.features.shape == (0, sum(extractor.channels))
+    assert len(table.classes) == len(table.crops) == 0
+
+
 def test_counts_are_of_all_labelled_pixels_whatever_was_chosen(
     extractor: FeatureExtractor, label_map: NDArray[np.uint8]
 ) -> None:
@@ -107,5 +162,5 @@ def test_counts_are_of_all_labelled_pixels_whatever_was_chosen(
 def test_progress_is_told_after_each_crop(extractor: FeatureExtractor, label_map: NDArray[np.uint8]) -> None:
     done: list[int] = []
     crops = [(_picture(i), label_map) for i in range(3)]
-    gather_pixels(extractor, crops, pixels_per_crop=4, balance="none", seed=0, on_crop=done.append)
+    gather_pixels(extractor, crops, PixelDraw(4, "none", seed=0), on_crop=done.append)
     assert done == [1, 2, 3]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,6 +8,7 @@ from torch import Tensor
 
 from cytoseg.errors import LabelError
 from cytoseg.features.pixels import PixelTable
+from cytoseg.features.rows import DiskRows
 from cytoseg.interpreter import train
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.train import EnsembleSettings, train_ensemble
@@ -65,6 +68,14 @@ def test_the_seed_decides(separable: PixelTable) -> None:
     )
     torch.testing.assert_close(first, again, atol=0, rtol=0)
     assert not torch.equal(first["weight1"], other["weight1"])
+
+
+def test_the_ensemble_is_the_same_bit_for_bit_with_the_rows_on_disk(separable: PixelTable, tmp_path: Path) -> None:
+    on_disk = DiskRows(tmp_path, 300, 2)
+    on_disk[0:300] = separable.features[torch.arange(300)]
+    tables = (separable, replace(separable, features=on_disk))
+    first, second = (train_ensemble(t, 3, settings=_settings(steps=5), device=CPU).state_dict() for t in tables)
+    torch.testing.assert_close(first, second, atol=0, rtol=0)
 
 
 def test_each_member_goes_through_its_own_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:

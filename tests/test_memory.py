@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cytoseg.studies import memory
-from cytoseg.studies.memory import Peak, peak_memory
+from cytoseg import memory
+from cytoseg.memory import Peak, available_bytes, highest_bytes, peak_memory, resident_bytes
 
 
 @pytest.fixture(params=[False, True])
@@ -14,7 +14,7 @@ def measured(request: pytest.FixtureRequest) -> list[float]:
     code = f"""if True:
         import numpy as np
         from cytoseg.devices import tune_cpu_allocator
-        from cytoseg.studies.memory import peak_memory
+        from cytoseg.memory import peak_memory
         if {request.param}:
             assert tune_cpu_allocator()
         for size in (1, 40_000_000, 1):
@@ -44,3 +44,28 @@ def test_none_where_the_system_does_not_tell(
     with peak_memory() as peak:
         pass
     assert peak == Peak(None)
+
+
+@pytest.mark.parametrize(
+    ("machine", "container", "free"),
+    [
+        ("MemFree: 5 kB\nMemAvailable: 9 kB\n", None, 9 * 1024),
+        ("MemAvailable: 9 kB\n", "max\n", 9 * 1024),
+        ("MemAvailable: 9 kB\n", "8192\n", 8192 - 3 * 1024),
+        ("MemAvailable: 2 kB\n", "8192\n", 2 * 1024),
+        ("MemAvailable: 9 kB\n", "1024\n", 0),  # more is held already
+        (None, "8192\n", 8192 - 3 * 1024),
+        (None, None, None),
+    ],
+)
+def test_free_memory_is_that_of_the_machine_within_the_container(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str | None, container: str | None, free: int | None
+) -> None:
+    (tmp_path / "status").write_text("VmHWM: 7 kB\nVmRSS: 3 kB\n")
+    for name, content in (("_MACHINE", machine), ("_CONTAINER", container)):
+        monkeypatch.setattr(memory, name, tmp_path / name)
+        if content is not None:
+            (tmp_path / name).write_text(content)
+    monkeypatch.setattr(memory, "_SELF", tmp_path)
+    assert available_bytes() == free
+    assert (resident_bytes(), highest_bytes()) == (3 * 1024, 7 * 1024)

@@ -1,0 +1,80 @@
+"""Memory of this process and of the machine; the kernel of Linux tells, other systems do not."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytoseg.devices import release_memory
+
+_SELF = Path("/proc/self")
+_MACHINE = Path("/proc/meminfo")
+_CONTAINER = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass
+class Peak:
+    """Filled in when the work ends.
+
+    Attributes:
+        mb: Most resident memory of the whole process in MB, or None where the system does not tell.
+    """
+
+    mb: float | None = None
+
+
+@contextlib.contextmanager
+def peak_memory() -> Iterator[Peak]:
+    """Measure the most resident memory of this process within the block; on Linux only.
+
+    What the process holds anyway (libraries, pictures, networks) counts with it; memory of a GPU does not.
+
+    Yields:
+        What is filled in at the end of the block.
+    """
+    peak = Peak()
+    release_memory()
+    told = _forget()
+    yield peak
+    found = highest_bytes()
+    if told and found is not None:
+        peak.mb = round(found / 1e6)
+
+
+def resident_bytes() -> int | None:
+    """Tell how much memory this process holds now; None where the system does not tell."""
+    return _kilobytes(_SELF / "status", "VmRSS:")
+
+
+def highest_bytes() -> int | None:
+    """Tell the most memory that this process has held, since ``peak_memory`` began; None as above."""
+    return _kilobytes(_SELF / "status", "VmHWM:")
+
+
+def available_bytes() -> int | None:
+    """Tell how much memory is free for this process, on the machine and in its container; None as above."""
+    free = _kilobytes(_MACHINE, "MemAvailable:")
+    try:
+        limit = int(_CONTAINER.read_text())
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+    left = max(0, limit - (resident_bytes() or 0))
+    return left if free is None else min(free, left)
+
+
+def _forget() -> bool:
+    """Set the kernel's high-water mark back to what is in use now; False where it has none."""
+    try:
+        (_SELF / "clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _kilobytes(path: Path, field: str) -> int | None:
+    """Read one field of a file of the kernel, which counts in units of 1024 bytes; gives bytes."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(field)), None)

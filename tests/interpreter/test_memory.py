@@ -1,0 +1,61 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cytoseg.interpreter.memory import training_bytes
+from cytoseg.interpreter.train import EnsembleSettings
+
+MEASURED = """if True:
+    import torch
+    from cytoseg.devices import release_memory, tune_cpu_allocator
+    from cytoseg.features.pixels import PixelTable
+    from cytoseg.interpreter.memory import training_bytes
+    from cytoseg.interpreter.train import EnsembleSettings, train_ensemble
+    from cytoseg.memory import peak_memory, resident_bytes
+    tune_cpu_allocator()
+    classes = torch.arange(500) % 3
+    features = torch.randn(500, 4000).half()
+    table = PixelTable(features, classes, classes, {0: 1, 1: 1, 2: 1})
+    settings = EnsembleSettings(members=12, steps=3, batch_px={batch}, rate=1e-3, seed=0)
+    cpu = torch.device("cpu")
+    release_memory()
+    held = resident_bytes()
+    with peak_memory() as peak:
+        train_ensemble(table, 3, settings=settings, device=cpu)
+    print(peak.mb - held / 1e6, training_bytes(settings, pixels=500, inputs=4000, classes=3, device=cpu) / 1e6)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+@pytest.mark.parametrize("batch", [8, 256])
+def test_training_takes_what_was_told_and_not_much_less(batch: int) -> None:
+    code = MEASURED.replace("{batch}", str(batch))
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    took, told = (float(number) for number in done.stdout.split())
+    assert 0.55 * told < took < 1.05 * told
+
+
+def _told(device: str = "cpu", **changes: int) -> int:
+    values = {"members": 2, "steps": 9, "batch_px": 16, "pixels": 1000, "inputs": 50, "classes": 3} | changes
+    sizes = {name: values.pop(name) for name in ("pixels", "inputs", "classes")}
+    return training_bytes(EnsembleSettings(**values, rate=1e-3, seed=0), **sizes, device=torch.device(device))
+
+
+def test_pixels_count_by_their_shuffles_and_the_table_does_not() -> None:
+    # Eight bytes for each member and the one being drawn, twice; sixteen for class and crop.
+    assert _told(pixels=2_001_000) - _told() == 2_000_000 * (8 * 4 + 16)
+
+
+def test_batches_count_five_times_and_on_a_gpu_as_they_are_read() -> None:
+    values = 2 * 800 * 20_000
+    wide = {"inputs": 20_000, "batch_px": 200}
+    assert _told(**(wide | {"batch_px": 1000})) - _told(**wide) == 5 * 4 * values
+    assert _told("cuda", **(wide | {"batch_px": 1000})) - _told("cuda", **wide) == 4 * values
+
+
+def test_weights_count_six_times() -> None:
+    more = _told(members=100, inputs=20_000, batch_px=2) - _told(members=50, inputs=20_000, batch_px=2)
+    weights = 50 * (20_000 * 128 + 128 * 32 + 32 * 3)
+    assert more == 24 * weights + 20 * 50 * 2 * 20_000 + 8 * 50 * 1000
