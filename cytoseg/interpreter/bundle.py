@@ -146,12 +146,10 @@ class EnsemblePredictor:
 
 def _members_of(bundle: Bundle, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Give what computes the (M, N, K, H, W) probabilities of all who vote on (N, 3, H, W) pictures in [-1, 1]."""
-    interpreter = bundle.interpreter.to(device)
+    interpreter, precision = bundle.interpreter.to(device), bundle.precision
     if isinstance(interpreter, Decoder):
-        decoder, precision = interpreter, bundle.precision
+        decoder = interpreter
         return lambda pictures: view_probabilities(decoder, pictures.to(device), precision=precision)
-    extract = FeatureExtractor(
-        bundle.unet, bundle.architecture, bundle.features, device=device, precision=bundle.precision
-    )
+    extract = FeatureExtractor(bundle.unet, bundle.architecture, bundle.features, device=device, precision=precision)
     mlps = interpreter
-    return lambda pictures: member_probabilities(mlps, extract(pictures))
+    return lambda pictures: member_probabilities(mlps, extract(pictures), precision=precision)

@@ -15,24 +15,35 @@ from cytoseg.interpreter.mlp import Ensemble
 
 
 @torch.inference_mode()
-def member_probabilities(ensemble: Ensemble, features: NativeFeatures) -> Tensor:
+def member_probabilities(ensemble: Ensemble, features: NativeFeatures, *, precision: str = "no") -> Tensor:
     """Compute every member's class probabilities at every pixel.
 
     Args:
         ensemble: In evaluation mode, on the device of the features.
         features: Of N pictures.
+        precision: Of the first layer: ``no`` is fp32; ``bf16`` for features of a network that computed in it, which
+            are off by more than what is lost here.
 
     Returns:
         (M, N, K, H, W) float32.
     """
-    weights, biases = ensemble.folded_first()
-    groups = _by_resolution(features.maps)
+    maps, (weights, biases) = features.maps, ensemble.folded_first()
+    if precision == "bf16":
+        maps, weights, biases = _standardised(ensemble, maps), ensemble.weight1.bfloat16(), ensemble.bias1
+    groups = _by_resolution(maps)
     height, width = features.size
     members = []
     for m in range(ensemble.members):
         hidden = _first_layer(groups, weights[m], biases[m], padded=features.padded)
         members.append(_rest(ensemble, hidden[:, :, :height, :width], m).softmax(1))
     return torch.stack(members)
+
+
+def _standardised(ensemble: Ensemble, maps: Sequence[Tensor]) -> list[Tensor]:
+    """Standardise each map before it is rounded to bfloat16: what is far from zero would lose what varies."""
+    sizes = [native.shape[1] for native in maps]
+    parts = zip(maps, torch.split(ensemble.mean, sizes), torch.split(ensemble.scale, sizes), strict=True)
+    return [((native - mean[:, None, None]) / scale[:, None, None]).bfloat16() for native, mean, scale in parts]
 
 
 def _by_resolution(maps: Sequence[Tensor]) -> list[tuple[Tensor, list[slice]]]:
@@ -57,7 +68,9 @@ def _first_layer(
     """Apply one member's (D, wide) weights per resolution; gives (N, wide, H, W) at the padded size."""
     if not groups:
         raise ValueError("there are no feature maps")
-    parts = [_at_each_pixel(native, torch.cat([weight[place] for place in places])) for native, places in groups]
+    parts = [
+        _at_each_pixel(native, torch.cat([weight[place] for place in places])).float() for native, places in groups
+    ]
     grown = (
         part if tuple(part.shape[-2:]) == padded else F.interpolate(part, padded, mode="bilinear", align_corners=False)
         for part in parts

@@ -69,11 +69,11 @@ def test_a_loaded_bundle_predicts_the_same(bundle: Bundle, tmp_path: Path, rule:
         np.testing.assert_array_equal(after[name], array)
 
 
-@pytest.mark.parametrize("rule", ["soft", "hard"])
-def test_the_predictor_votes_on_the_features_of_its_tiles(bundle: Bundle, rule: str) -> None:
-    maps = EnsemblePredictor(replace(bundle, vote=rule), device=CPU)(TILES)
-    extractor = FeatureExtractor(bundle.unet, bundle.architecture, bundle.features, device=CPU)
-    members = member_probabilities(bundle.interpreter, extractor(to_input(TILES)))
+@pytest.mark.parametrize(("rule", "precision"), [("soft", "no"), ("hard", "no"), ("soft", "bf16")])
+def test_the_predictor_votes_on_the_features_of_its_tiles(bundle: Bundle, rule: str, precision: str) -> None:
+    maps = EnsemblePredictor(replace(bundle, vote=rule, precision=precision), device=CPU)(TILES)
+    extractor = FeatureExtractor(bundle.unet, bundle.architecture, bundle.features, device=CPU, precision=precision)
+    members = member_probabilities(bundle.interpreter, extractor(to_input(TILES)), precision=precision)
     np.testing.assert_allclose(maps["probabilities"], vote(members, rule=rule).numpy(), atol=1e-6)
     np.testing.assert_allclose(maps["disagreement"], jensen_shannon(members).numpy(), atol=1e-6)
     assert maps["probabilities"].shape == (2, 3, 7, 10)

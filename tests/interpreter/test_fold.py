@@ -74,6 +74,20 @@ def test_maps_may_lie_in_memory_in_any_order(make_ensemble: MakeEnsemble) -> Non
         torch.testing.assert_close(member_probabilities(ensemble, alone)[:, 0], found[:, i], atol=1e-6, rtol=0)
 
 
+def test_bf16_is_near_even_where_features_lie_far_from_zero(make_ensemble: MakeEnsemble) -> None:
+    """Around 100, bfloat16 knows only every half: what varies must be taken out before it is rounded."""
+    generator = torch.Generator().manual_seed(0)
+    maps = [100 + torch.randn(1, 40, 16 * n, 16 * n, generator=generator) for n in (1, 2)]
+    ensemble = make_ensemble(3, 80, 3)
+    ensemble.mean.fill_(100)
+    features = NativeFeatures(maps, (32, 30), (32, 32))
+    exact, rough = (member_probabilities(ensemble, features, precision=p) for p in ("no", "bf16"))
+    assert rough.dtype == torch.float32
+    assert 0 < float((rough - exact).abs().max()) < 0.02
+    assert float((rough - exact).abs().mean()) < 0.002
+    assert float(exact.std(dim=(3, 4)).mean()) > 0.01
+
+
 def test_constant_features_give_constant_probabilities(make_ensemble: MakeEnsemble) -> None:
     maps = [torch.full((1, 2, 4, 3), 0.5), torch.full((1, 1, 8, 6), -1.0)]
     found = member_probabilities(make_ensemble(2, 3, 3), NativeFeatures(maps, (7, 5), (8, 6)))
