@@ -188,8 +188,10 @@ def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *,
         pixel_draw(recipe, seed),
         room=room_of(recipe, recipe.run_folder() / "compare", device=device),
     )
-    ensemble = train_ensemble(table, len(classes), settings=ensemble_settings(recipe, seed), device=device)
-    return _predictor(recipe, unet, ensemble, features, device)
+    trained = train_ensemble(
+        table, len(classes), slides=learning.slides, settings=ensemble_settings(recipe, seed), device=device
+    )
+    return _predictor(recipe, unet, trained.ensemble, features, device)
 
 
 def _predictor(

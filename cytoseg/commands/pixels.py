@@ -1,6 +1,7 @@
 """The labelled pixels that a recipe trains interpreters on: which, in how much memory, and what was used."""
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,18 @@ from cytoseg.recipe import Recipe
 def ensemble_settings(recipe: Recipe, seed: int) -> EnsembleSettings:
     """Pick the ensemble's settings out of a recipe."""
     i = recipe.interpreter
-    return EnsembleSettings(i.members, i.steps, i.batch_px, i.rate, seed)
+    return EnsembleSettings(
+        mode=i.mode,
+        members=i.members,
+        steps=i.steps,
+        batch_px=i.batch_px,
+        rate=i.rate,
+        weight_decay=i.weight_decay,
+        etf_weight=i.etf_weight,
+        early_stopping=i.early_stopping,
+        calibrate=i.calibrate,
+        seed=seed,
+    )
 
 
 def gigabytes(text: str) -> float:
@@ -37,7 +49,9 @@ def gigabytes(text: str) -> float:
 
 
 def pixel_draw(recipe: Recipe, seed: int) -> PixelDraw:
-    """Pick out of a recipe which pixels are chosen."""
+    """Pick out of a recipe which pixels are chosen; the published rules take all that are labelled."""
+    if recipe.interpreter.mode == "reference":
+        return PixelDraw(sys.maxsize, "none", seed)
     return PixelDraw(recipe.interpreter.pixels_per_crop, recipe.interpreter.balance, seed)
 
 

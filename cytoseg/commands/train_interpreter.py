@@ -28,7 +28,7 @@ from cytoseg.features.pixels import PixelTable, gather_pixels
 from cytoseg.interpreter.bundle import Bundle, save_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.mlp import Ensemble
-from cytoseg.interpreter.train import check_two_classes, train_ensemble
+from cytoseg.interpreter.train import Trained, check_two_classes, train_ensemble
 from cytoseg.labels.dataset import LabelledCrop, Split, load_index, split_by_slide
 from cytoseg.memory import peak_memory
 from cytoseg.recipe import Recipe
@@ -111,10 +111,38 @@ class _Found:
 def _mlps(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], current: Run) -> _Found:
     with peak_memory() as peak:
         table = _pixels(extractor, train, current)
-        ensemble = _ensemble(table, current, device=extractor.device)
+        trained = _ensemble(table, train, current, device=extractor.device)
     used = pixels_used(table, current.recipe.class_list().names, peak_mb=peak.mb)
-    size = f"{ensemble.members} MLPs on {len(table.classes):,} pixels with {ensemble.inputs:,} features each."
-    return _Found(ensemble, {"pixels": len(table.classes), **used}, (size, used_sentence(used)))
+    ensemble, pixels = trained.ensemble, len(table.classes)
+    size = f"{ensemble.members} MLPs on {pixels:,} pixels with {ensemble.inputs:,} features each."
+    sentences = (size, used_sentence(used), *_sentences(trained, current.recipe))
+    return _Found(ensemble, {"pixels": pixels, **used, **_findings(trained)}, sentences)
+
+
+def _findings(trained: Trained) -> dict[str, Any]:
+    """Give for the bundle what held-out slides said."""
+    calibration = trained.calibration
+    return {
+        "kept_steps": None if trained.kept_steps is None else list(trained.kept_steps),
+        "calibration": None if calibration is None else calibration.as_json(),
+    }
+
+
+def _sentences(trained: Trained, recipe: Recipe) -> list[str]:
+    """Say for the user what held-out slides said, or that there were none."""
+    i, found = recipe.interpreter, []
+    if trained.kept_steps is not None:
+        steps = sorted(trained.kept_steps)
+        found.append(f"By the slides they held out, the MLPs kept the weights of step {steps[0]} to {steps[-1]}.")
+    if trained.calibration is not None:
+        found.append(trained.calibration.sentence())
+    wanted = i.mode == "tuned" and (i.early_stopping or i.calibrate)
+    if wanted and trained.kept_steps is None and trained.calibration is None:
+        found.append(
+            "No slide could be held out, so nothing was stopped early or calibrated: that takes crops of several "
+            "slides, with each class on more than one."
+        )
+    return found
 
 
 def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str, object]) -> dict[str, Any]:
@@ -184,12 +212,13 @@ def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], curren
         )
 
 
-def _ensemble(table: PixelTable, current: Run, *, device: torch.device) -> Ensemble:
+def _ensemble(table: PixelTable, train: tuple[LabelledCrop, ...], current: Run, *, device: torch.device) -> Trained:
     recipe = current.recipe
     log = MetricsLog(current.folder / "interpreter" / "metrics.jsonl")
     with progress("interpreters", recipe.interpreter.steps) as bar:
 
-        def on_step(step: int, loss: float) -> None:
+        def on_step(step: int, total: int, loss: float) -> None:
+            bar.of(step, total)
             bar.at(step, f"loss {loss:.4f}")
             log.write({"step": step, "loss": round(loss, 6)})
 
@@ -197,6 +226,7 @@ def _ensemble(table: PixelTable, current: Run, *, device: torch.device) -> Ensem
             return train_ensemble(
                 table,
                 len(recipe.class_list()),
+                slides=[crop.slide for crop in train],
                 settings=ensemble_settings(recipe, recipe.training.seed),
                 device=device,
                 on_step=on_step,

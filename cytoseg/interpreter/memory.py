@@ -3,7 +3,9 @@
 import torch
 
 from cytoseg.features.rows import BLOCK_ROWS, BLOCK_VALUES
+from cytoseg.interpreter.holdout import LOOK_PX
 from cytoseg.interpreter.mlp import hidden_sizes
+from cytoseg.interpreter.reference import BATCH_PX
 from cytoseg.interpreter.train import EnsembleSettings
 
 _LIBRARIES = 80_000_000
@@ -22,14 +24,18 @@ def training_bytes(settings: EnsembleSettings, *, pixels: int, inputs: int, clas
     """
     wide, narrow = hidden_sizes(classes)
     weights = 4 * settings.members * (inputs * wide + wide * narrow + narrow * classes)
-    batch = settings.members * settings.batch_px * inputs
+    batch_px = BATCH_PX if settings.mode == "reference" else settings.batch_px
+    batch = settings.members * batch_px * inputs
     # Each member's shuffle of all pixels, and one being drawn; class and crop of each pixel.
     shuffles = 8 * pixels * (settings.members + 2) + 16 * pixels
+    # Weights beside those in training: of the ensemble that is calibrated, or the best of each member so far.
+    kept = weights if settings.calibrate or settings.early_stopping or settings.mode == "reference" else 0
     if device.type != "cpu":
         return 3 * weights + 2 * 2 * batch + shuffles + _LIBRARIES
+    kept += 2 * settings.members * min(LOOK_PX, pixels) * inputs if settings.early_stopping else 0
     # A block of rows in double precision, less its mean, and squared.
     standardising = weights + 3 * 8 * min(BLOCK_VALUES, BLOCK_ROWS * inputs)
     # Weights, gradients, two moments and two passing results of Adam; five copies of the batch, as was measured: as
     # read, in single precision, less the mean, divided by the scale, and laid out anew for the gradient.
     steps = 6 * weights + 5 * 4 * batch
-    return max(3 * weights, standardising, steps) + shuffles + _LIBRARIES
+    return max(3 * weights, standardising, steps) + kept + shuffles + _LIBRARIES

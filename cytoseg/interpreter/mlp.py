@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
+from cytoseg.features.rows import BLOCK_VALUES
 
 
 def hidden_sizes(classes: int) -> tuple[int, int]:
@@ -67,18 +68,20 @@ class Ensemble(nn.Module):
         inputs: D, channels of the feature stack.
         classes: K.
         seed: Each member's first weights come from (seed, member).
+        weight_std: Spread of the first weights. None takes 1 / sqrt(inputs) in each layer, which keeps the size of
+            standardised inputs; the published method draws all layers alike.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, members: int, inputs: int, classes: int, *, seed: int) -> None:
+    def __init__(self, members: int, inputs: int, classes: int, *, seed: int, weight_std: float | None = None) -> None:
         super().__init__()
         wide, narrow = hidden_sizes(classes)
         self.members, self.inputs, self.classes = members, inputs, classes
-        self.weight1, self.bias1 = _linear(members, inputs, wide, seed=seed, layer=1)
-        self.weight2, self.bias2 = _linear(members, wide, narrow, seed=seed, layer=2)
-        self.weight3, self.bias3 = _linear(members, narrow, classes, seed=seed, layer=3)
+        self.weight1, self.bias1 = _linear((members, inputs, wide), weight_std, seed=seed, layer=1)
+        self.weight2, self.bias2 = _linear((members, wide, narrow), weight_std, seed=seed, layer=2)
+        self.weight3, self.bias3 = _linear((members, narrow, classes), weight_std, seed=seed, layer=3)
         self.norm1, self.norm2 = MemberNorm(members, wide), MemberNorm(members, narrow)
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
@@ -92,14 +95,35 @@ class Ensemble(nn.Module):
         Returns:
             (M, B, K) logits.
         """
-        standard = (features - self.mean) / self.scale
-        return self.after_first(torch.baddbmm(self.bias1[:, None], standard, self.weight1))
+        return self.scores(self.hidden(features))
 
-    def after_first(self, hidden: Tensor) -> Tensor:
-        """Finish from the (M, B, wide) output of the first linear layer; gives (M, B, K) logits."""
-        hidden = self.norm1(F.relu(hidden))
-        hidden = self.norm2(F.relu(torch.baddbmm(self.bias2[:, None], hidden, self.weight2)))
+    def hidden(self, features: Tensor) -> Tensor:
+        """Compute from (M, B, D) features what the last layer reads, (M, B, narrow)."""
+        standard = (features - self.mean) / self.scale
+        return self._second(torch.baddbmm(self.bias1[:, None], standard, self.weight1))
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Apply the last layer to (M, B, narrow); gives (M, B, K) logits."""
         return torch.baddbmm(self.bias3[:, None], hidden, self.weight3)
+
+    def after_first(self, first: Tensor) -> Tensor:
+        """Finish from the (M, B, wide) output of the first linear layer; gives (M, B, K) logits."""
+        return self.scores(self._second(first))
+
+    def _second(self, first: Tensor) -> Tensor:
+        second = torch.baddbmm(self.bias2[:, None], self.norm1(F.relu(first)), self.weight2)
+        normalised: Tensor = self.norm2(F.relu(second))
+        return normalised
+
+    @torch.no_grad()
+    def divide_scores(self, temperature: float) -> None:
+        """Divide all logits by a temperature from now on; above 1 makes the members less sure."""
+        self.weight3.div_(temperature)
+        self.bias3.div_(temperature)
+
+    def blocks(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Split pixel numbers along the last axis so that all members' copies of a block's features stay small."""
+        return torch.split(pixels, max(1, BLOCK_VALUES // (self.members * self.inputs)), dim=-1)
 
     def folded_first(self) -> tuple[Tensor, Tensor]:
         """Give the first layer with standardisation folded in: weights (M, D, wide) and bias (M, wide)."""
@@ -107,10 +131,53 @@ class Ensemble(nn.Module):
         return weight, self.bias1 - torch.einsum("d,mdw->mw", self.mean, weight)
 
 
-def _linear(members: int, inputs: int, outputs: int, *, seed: int, layer: int) -> tuple[nn.Parameter, nn.Parameter]:
-    """Draw weights N(0, 1/inputs), which keeps the size of standardised inputs, and zero bias."""
+def member_losses(logits: Tensor, target: Tensor) -> Tensor:
+    """Compute each member's mean cross entropy: (M, B, K) logits and (M, B) int64 class ids give (M,).
+
+    Their sum trains each member as if it were alone, whatever their number.
+    """
+    each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+    return each.view(target.shape).mean(1)
+
+
+class MemberCopies:
+    """Remembers the weights of single members as they were at their own moments of a training.
+
+    Args:
+        ensemble: In training; nothing is remembered yet.
+    """
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._ensemble = ensemble
+        self._copies = {name: tensor.clone() for name, tensor in self._of_members()}
+
+    def keep(self, which: Tensor) -> None:
+        """Remember some members as they are now, in place of what was remembered of them.
+
+        Args:
+            which: (M,) bool.
+        """
+        if which.any():
+            for name, tensor in self._of_members():
+                self._copies[name][which] = tensor[which]
+
+    def restore(self) -> None:
+        """Give all members the weights that were remembered."""
+        self._ensemble.load_state_dict(self._copies, strict=False)
+
+    def _of_members(self) -> list[tuple[str, Tensor]]:
+        state: dict[str, Tensor] = self._ensemble.state_dict()
+        return [(name, tensor) for name, tensor in state.items() if name not in ("mean", "scale")]
+
+
+def _linear(
+    shape: tuple[int, int, int], weight_std: float | None, *, seed: int, layer: int
+) -> tuple[nn.Parameter, nn.Parameter]:
+    """Draw (M, inputs, outputs) weights from a normal distribution, with zero bias."""
+    members, inputs, outputs = shape
     drawn = [
         torch.randn(inputs, outputs, generator=generator_for(seed, 10 * member + layer, what="interpreter"))
         for member in range(members)
     ]
-    return nn.Parameter(torch.stack(drawn) / math.sqrt(inputs)), nn.Parameter(torch.zeros(members, outputs))
+    weight = torch.stack(drawn) / math.sqrt(inputs) if weight_std is None else torch.stack(drawn) * weight_std
+    return nn.Parameter(weight), nn.Parameter(torch.zeros(members, outputs))

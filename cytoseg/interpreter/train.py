@@ -1,17 +1,22 @@
 """Training the ensemble: all members in one batched computation, each with its own weights and pixels."""
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
 from cytoseg.devices import generator_for
 from cytoseg.errors import LabelError
 from cytoseg.features.pixels import PixelTable
 from cytoseg.features.rows import row_blocks
-from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.calibrate import Calibration, calibrate
+from cytoseg.interpreter.etf import simplex
+from cytoseg.interpreter.holdout import LOOK_STEPS, BestWeights, Folds, fold_by_slide
+from cytoseg.interpreter.mlp import Ensemble, member_losses
+from cytoseg.interpreter.reference import OnStep, train_by_reference
 
 
 @dataclass(frozen=True)
@@ -19,61 +24,161 @@ class EnsembleSettings:
     """How the interpreters are trained.
 
     Attributes:
+        mode: ``tuned``, or ``reference`` for the published rules; these heed only ``members`` and ``seed``.
         members: M.
         steps: Optimiser updates of each.
         batch_px: Pixels per update and member.
         rate: Adam's learning rate at the start; it falls to zero along a cosine.
-        seed: Of weights and batches.
+        weight_decay: Pull of all weights towards zero, apart from the gradient (AdamW).
+        etf_weight: Of the regulariser of ``etf.py`` beside the cross entropy; 0 leaves it out.
+        early_stopping: Whether each member keeps the weights that fitted the slides it holds out best.
+        calibrate: Whether a temperature is fitted on held-out slides.
+        seed: Of weights, batches and folds.
     """
 
+    mode: str
     members: int
     steps: int
     batch_px: int
     rate: float
+    weight_decay: float
+    etf_weight: float
+    early_stopping: bool
+    calibrate: bool
     seed: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gives.
+
+    Attributes:
+        ensemble: In evaluation mode.
+        kept_steps: The step whose weights each member kept; None where nothing was held out for that.
+        calibration: What the temperature did; None where none was fitted.
+    """
+
+    ensemble: Ensemble
+    kept_steps: tuple[int, ...] | None = None
+    calibration: Calibration | None = None
 
 
 def train_ensemble(
     table: PixelTable,
     classes: int,
     *,
+    slides: Sequence[str],
     settings: EnsembleSettings,
     device: torch.device,
-    on_step: Callable[[int, float], None] = lambda _step, _loss: None,
-) -> Ensemble:
-    """Train M interpreters with Adam on the cross entropy.
+    on_step: OnStep = lambda _step, _of, _loss: None,
+) -> Trained:
+    """Train M interpreters on the cross entropy.
+
+    For the calibration a second ensemble is trained, whose members hold slides out; it gives the temperature and is
+    forgotten. Where the members hold slides out anyway, to stop early, they are asked themselves.
 
     Args:
         table: The chosen pixels.
         classes: K.
+        slides: The slide of each crop of the table.
         settings: How to train.
         device: Where.
-        on_step: Told the step and the mean loss of the members.
+        on_step: Told the step, of how many, and the mean loss of the members.
 
     Returns:
-        The ensemble in evaluation mode.
+        The ensemble and what held-out slides say of it.
 
     Raises:
         LabelError: If fewer than two classes are labelled: there is nothing to tell apart.
     """
     check_two_classes(table.classes.tolist())
+    if settings.mode == "reference":
+        m, seed = settings.members, settings.seed
+        return Trained(train_by_reference(table, classes, members=m, seed=seed, device=device, on_step=on_step))
+    holds_out = settings.early_stopping or settings.calibrate
+    folds = fold_by_slide(table, slides, seed=settings.seed) if holds_out else None
+    own = folds if settings.early_stopping else None
+    total = settings.steps * (1 if folds is own else 2)
+    fit = functools.partial(_fit, table, classes, settings=settings, device=device)
+    trained = fit(own, on_step=lambda step, loss: on_step(step, total, loss))
+    if folds is None or not settings.calibrate:
+        return trained
+    judges = trained
+    if own is None:
+        judges = fit(folds, on_step=lambda step, loss: on_step(settings.steps + step, total, loss))
+    calibration = calibrate(judges.ensemble, table, folds, seed=settings.seed)
+    trained.ensemble.divide_scores(calibration.temperature)
+    return replace(trained, calibration=calibration)
+
+
+def _fit(
+    table: PixelTable,
+    classes: int,
+    folds: Folds | None,
+    *,
+    settings: EnsembleSettings,
+    device: torch.device,
+    on_step: Callable[[int, float], None],
+) -> Trained:
+    """Train an ensemble; with folds each member learns without the one it holds out."""
+    everything = torch.arange(len(table.classes))
+    pools = [everything if folds is None else folds.learnt_by(m) for m in range(settings.members)]
     ensemble = Ensemble(settings.members, table.features.shape[1], classes, seed=settings.seed).to(device)
     _standardise(ensemble, table)
-    optimiser = torch.optim.Adam(ensemble.parameters(), lr=settings.rate)
+    best = None
+    if folds is not None and settings.early_stopping:
+        best = BestWeights(ensemble, table, folds, seed=settings.seed)
     ensemble.train()
-    for step, batch in enumerate(_batches(len(table.classes), settings), start=1):
+    for step, loss in _steps(ensemble, table, pools, settings):
+        on_step(step, loss)
+        if best is not None and (step % LOOK_STEPS == 0 or step == settings.steps):
+            best.look(step)
+    if best is not None:
+        best.restore()
+    _undo_balance(ensemble.eval(), table, pools)
+    return Trained(ensemble, None if best is None else tuple(best.steps))
+
+
+def _steps(
+    ensemble: Ensemble, table: PixelTable, pools: Sequence[Tensor], settings: EnsembleSettings
+) -> Iterator[tuple[int, float]]:
+    """Run the optimiser; yields after each step its number and the mean loss of the members."""
+    device, optimiser, etf = ensemble.weight1.device, _optimiser(ensemble, settings), _Etf(ensemble, settings)
+    for step, batch in enumerate(_batches(pools, settings), start=1):
         for group in optimiser.param_groups:
             group["lr"] = settings.rate * 0.5 * (1.0 + math.cos(math.pi * (step - 1) / settings.steps))
-        logits = ensemble(table.features[batch].to(device).float())
+        hidden = ensemble.hidden(table.features[batch].to(device).float())
         target = table.classes[batch].to(device)
-        # Summed over members: each is trained as if alone, whatever their number.
-        loss = F.cross_entropy(logits.flatten(0, 1), target.flatten()) * settings.members
+        losses = member_losses(ensemble.scores(hidden), target)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
+        etf.add(losses, hidden, target).sum().backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
         optimiser.step()
-        on_step(step, loss.item() / settings.members)
-    _undo_balance(ensemble, table)
-    return ensemble.eval()
+        yield step, float(losses.detach().mean())
+
+
+class _Etf:
+    """Adds the regulariser: the same hidden activations, read by corners of a simplex that are not trained."""
+
+    def __init__(self, ensemble: Ensemble, settings: EnsembleSettings) -> None:
+        self._weight = settings.etf_weight
+        if self._weight:
+            width = ensemble.weight3.shape[1]
+            corners = [simplex(width, ensemble.classes, seed=settings.seed, member=m) for m in range(ensemble.members)]
+            self._corners = torch.stack(corners).to(ensemble.weight3)
+
+    def add(self, losses: Tensor, hidden: Tensor, target: Tensor) -> Tensor:
+        """Give the members' losses with the regulariser's."""
+        if not self._weight:
+            return losses
+        return losses + self._weight * member_losses(torch.bmm(hidden, self._corners), target)
+
+
+def _optimiser(ensemble: Ensemble, settings: EnsembleSettings) -> torch.optim.Optimizer:
+    """Make AdamW; offsets and normalisations do not decay."""
+    weights = [ensemble.weight1, ensemble.weight2, ensemble.weight3]
+    others = [p for name, p in ensemble.named_parameters() if name not in ("weight1", "weight2", "weight3")]
+    groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.rate)
 
 
 def check_two_classes(labelled: Iterable[int | str]) -> None:
@@ -91,7 +196,7 @@ def check_two_classes(labelled: Iterable[int | str]) -> None:
 
 
 @torch.no_grad()
-def _undo_balance(ensemble: Ensemble, table: PixelTable) -> None:
+def _undo_balance(ensemble: Ensemble, table: PixelTable, pools: Sequence[Tensor]) -> None:
     """Make the probabilities refer to the crops as they are, not to the class-balanced draw.
 
     A draw with as many nucleus as glass pixels teaches that every third pixel is nucleus. Adding the logarithm of
@@ -100,10 +205,11 @@ def _undo_balance(ensemble: Ensemble, table: PixelTable) -> None:
     Source: Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, Neural Comput. 2002.
     """
     total = sum(table.counts.values())
-    for class_id, natural in table.counts.items():
-        drawn = float((table.classes == class_id).sum())
-        if drawn > 0:
-            ensemble.bias3[:, class_id] += math.log(natural / total) - math.log(drawn / len(table.classes))
+    for m, pool in enumerate(pools):
+        drawn = torch.bincount(table.classes[pool], minlength=ensemble.classes).tolist()
+        for class_id, natural in table.counts.items():
+            if drawn[class_id] > 0:
+                ensemble.bias3[m, class_id] += math.log(natural / total) - math.log(drawn[class_id] / len(pool))
 
 
 def _standardise(ensemble: Ensemble, table: PixelTable) -> None:
@@ -120,13 +226,13 @@ def _standardise(ensemble: Ensemble, table: PixelTable) -> None:
     ensemble.scale.copy_(torch.maximum(square.sqrt(), resolution))
 
 
-def _batches(pixels: int, settings: EnsembleSettings) -> Iterator[torch.Tensor]:
-    """Yield (M, B) pixel numbers: each member goes through its own shuffles of all pixels."""
+def _batches(pools: Sequence[Tensor], settings: EnsembleSettings) -> Iterator[Tensor]:
+    """Yield (M, B) pixel numbers: each member goes through its own shuffles of all pixels of its pool."""
     generators = [generator_for(settings.seed, m, what="batches") for m in range(settings.members)]
     queues = [torch.empty(0, dtype=torch.int64) for _ in generators]
     for _ in range(settings.steps):
-        for m, generator in enumerate(generators):
+        for m, (pool, generator) in enumerate(zip(pools, generators, strict=True)):
             while len(queues[m]) < settings.batch_px:
-                queues[m] = torch.cat([queues[m], torch.randperm(pixels, generator=generator)])
+                queues[m] = torch.cat([queues[m], pool[torch.randperm(len(pool), generator=generator)]])
         yield torch.stack([queue[: settings.batch_px] for queue in queues])
         queues = [queue[settings.batch_px :] for queue in queues]

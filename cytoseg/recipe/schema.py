@@ -9,6 +9,7 @@ from cytoseg.classes import ClassList
 from cytoseg.diffusion.schedule import alpha_bar, timesteps_at_snr
 from cytoseg.diffusion.unet import Architecture, tap_names, tap_shapes
 from cytoseg.errors import RecipeError
+from cytoseg.interpreter.mlp import hidden_sizes
 from cytoseg.recipe.sections import (
     ClassItem,
     Crops,
@@ -93,6 +94,16 @@ class Recipe(Section):
             tap_shapes(self.architecture(), self.taps())
         except RecipeError as error:
             raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def a_simplex_of_the_classes_fits_into_the_interpreters(self) -> "Recipe":
+        """Refuse the ETF regulariser for more classes than the last hidden layer has channels."""
+        channels = hidden_sizes(len(self.classes))[1]
+        if self.interpreter.etf_weight and len(self.classes) > channels:
+            raise ValueError(
+                f"interpreter.etf_weight: needs at most {channels} classes, found {len(self.classes)}; set it to 0"
+            )
         return self
 
     @model_validator(mode="after")

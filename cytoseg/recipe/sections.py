@@ -181,6 +181,9 @@ class Interpreter(Section):
 
     kind: Literal["mlps", "decoder"] = "mlps"
     """mlps trains an ensemble of per-pixel MLPs on the features; decoder tunes the whole network instead, see there."""
+    mode: Literal["tuned", "reference"] = "tuned"
+    """reference trains by the published rules, for comparison: on all labelled pixels, and of the keys below it heeds
+    members and vote only."""
     members: Annotated[int, Field(ge=2, le=100)] = 10
     """Number of MLPs that vote together."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 1000
@@ -189,6 +192,16 @@ class Interpreter(Section):
     """Pixels per update and member."""
     rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
     """Learning rate of Adam, falling to zero along a cosine."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Pull of the weights towards zero (AdamW)."""
+    etf_weight: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight of a second loss that draws each class's activations to a corner of a regular simplex; 0 leaves it out."""
+    early_stopping: bool = False
+    """Let each MLP hold out a fifth of the slides and keep the weights that fit these best: better probabilities, but
+    a lower IoU, for it learns from fewer slides."""
+    calibrate: bool = True
+    """Fit a temperature, so that probabilities keep what they promise, by a second ensemble that holds slides out; its
+    training takes as long as that of the first."""
     pixels_per_crop: Annotated[int, Field(ge=16, le=1_048_576)] = 2000
     """Pixels drawn from each labelled crop."""
     balance: Literal["classes", "none"] = "classes"

@@ -1,9 +1,24 @@
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
-from cytoseg.commands.pixels import gigabytes, pixels_used, used_sentence
+from cytoseg.commands.pixels import ensemble_settings, gigabytes, pixel_draw, pixels_used, used_sentence
 from cytoseg.errors import RecipeError
-from cytoseg.features.pixels import PixelTable
+from cytoseg.features.pixels import PixelDraw, PixelTable, choose_pixels
+from cytoseg.recipe import Recipe, load_recipe
+
+Load = Callable[..., Recipe]
+
+
+@pytest.fixture
+def load(cytoseg: Callable[..., Any], tmp_path: Path) -> Load:
+    return lambda *overrides: load_recipe(str(tmp_path / "tiny.yaml"), overrides)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +53,27 @@ def test_pixels_and_memory_are_told_by_class() -> None:
     )
     unknown = used | {"peak_memory_gb": None, "table": "disk"}
     assert used_sentence(unknown).endswith("Features on disk, 0.0 GB.")
+
+
+def test_every_key_of_training_reaches_it(load: Load) -> None:
+    wanted = {
+        "mode": "reference",
+        "members": 3,
+        "steps": 7,
+        "batch_px": 9,
+        "rate": 0.002,
+        "weight_decay": 0.5,
+        "etf_weight": 0.4,
+        "early_stopping": True,
+        "calibrate": False,
+    }
+    recipe = load(*(f"interpreter.{key}={value}" for key, value in wanted.items()))
+    assert asdict(ensemble_settings(recipe, 5)) == {**wanted, "seed": 5}
+
+
+def test_the_published_rules_take_every_labelled_pixel(load: Load) -> None:
+    own = ("interpreter.pixels_per_crop=700", "interpreter.balance=classes")
+    assert pixel_draw(load(*own), 3) == PixelDraw(700, "classes", 3)
+    drawn = pixel_draw(load(*own, "interpreter.mode=reference"), 3)
+    assert drawn == PixelDraw(sys.maxsize, "none", 3)
+    assert choose_pixels(np.zeros((9, 5), np.uint8), drawn.per_crop, balance=drawn.balance, seed=0)[1].size == 45

@@ -50,6 +50,7 @@ def test_the_same_trainings_give_the_scores_of_evaluate(
     again = cytoseg("compare", "tiny.yaml", "--seeds", "2")
     assert again.exit_code == 0, again.output
     assert (folder / "compare.md").read_text() == table
-    for change in ("interpreter.vote=hard", "interpreter.rate=2e-3", "features.noise_seed=5"):
+    mode, rate = "interpreter.mode=reference", "interpreter.rate=2e-3"
+    for change in ("interpreter.vote=hard", mode, rate, "features.noise_seed=5"):
         with pytest.raises(AssertionError, match="trained again"):
             cytoseg("compare", "tiny.yaml", "--seeds", "2", change)

@@ -92,6 +92,13 @@ def test_train_and_test_share_no_slide(run: Path, evaluation: dict[str, Any]) ->
     assert (evaluation["train_crops"], evaluation["test_crops"], evaluation["test_slides"]) == (2, 4, 2)
 
 
+def test_of_one_slide_none_is_held_out_and_that_is_said(made_run: MadeRun, run: Path) -> None:
+    origin = json.loads((run / "interpreter" / "bundle" / "state.json").read_text())["origin"]
+    assert (origin["kept_steps"], origin["calibration"]) == (None, None)
+    said = made_run[1]["train-interpreter"].stdout
+    assert "No slide could be held out" in said
+
+
 def test_scores_are_those_of_the_written_maps(run: Path, evaluation: dict[str, Any]) -> None:
     per_crop = {crop["crop"]: count(run / "evaluation" / crop["folder"]) for crop in evaluation["crops"]}
     pooled = np.sum(list(per_crop.values()), axis=0)

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytoseg.diffusion.schedule import alpha_bar
@@ -20,6 +19,7 @@ from cytoseg.features.extract import (
     to_input,
 )
 from cytoseg.features.filters import filter_responses
+from tests.interpreter import oracle
 
 TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")
 FEW = ("block0.block2", "block0.attention", "block1.upsample")
@@ -47,12 +47,6 @@ def make_extractor(unet: nn.Module) -> MakeExtractor:
 def _pictures(number: int, height: int, width: int) -> Tensor:
     generator = torch.Generator().manual_seed(100 * height + width)
     return torch.rand(number, 3, height, width, generator=generator) * 2 - 1
-
-
-def _dense(features: NativeFeatures) -> Tensor:
-    """The slow and obvious way: every map at full size, joined, the padding cut off; (N, D, H, W)."""
-    grown = [F.interpolate(m, features.padded, mode="bilinear", align_corners=False) for m in features.maps]
-    return torch.cat(grown, dim=1)[:, :, : features.size[0], : features.size[1]]
 
 
 def test_0_becomes_minus_one_and_255_one_and_colours_come_first() -> None:
@@ -196,8 +190,8 @@ def test_gather_equals_upsampling_everything(
     scale: int,
 ) -> None:
     features = make_extractor(taps=taps, timesteps=timesteps, scale=scale)(_pictures(2, height, width))
-    dense = _dense(features)
+    dense = oracle.upsampled(features.maps, features.padded)[:, :, :height, :width]
     pixels = [(x, y) for y in range(height) for x in range(width)]
     for picture in range(2):
-        expected = dense[picture].permute(1, 2, 0).reshape(height * width, -1)
+        expected = oracle.pixels_of(dense[picture : picture + 1])
         torch.testing.assert_close(gather(features, pixels, picture=picture), expected, atol=1e-5, rtol=0)

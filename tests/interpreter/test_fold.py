@@ -2,13 +2,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytoseg.diffusion.unet import Architecture, build_unet, tap_names
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, NativeFeatures
 from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
+from tests.interpreter import oracle
 
 TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")
 EVERY = tap_names(TINY)
@@ -23,10 +23,10 @@ def _features(settings: FeatureSettings, height: int, width: int) -> NativeFeatu
 
 def _dense_probabilities(features: NativeFeatures, ensemble: Ensemble, plain: PlainMember) -> Tensor:
     """The slow and obvious way: every map at full size, and torch's own layers at each pixel; (M, N, K, H, W)."""
-    grown = [F.interpolate(m, features.padded, mode="bilinear", align_corners=False) for m in features.maps]
-    stack = torch.cat(grown, dim=1)[:, :, : features.size[0], : features.size[1]]
-    number, channels, height, width = stack.shape
-    pixels = (stack.permute(0, 2, 3, 1).reshape(-1, channels) - ensemble.mean) / ensemble.scale
+    height, width = features.size
+    stack = oracle.upsampled(features.maps, features.padded)[:, :, :height, :width]
+    number = len(stack)
+    pixels = (oracle.pixels_of(stack) - ensemble.mean) / ensemble.scale
     members = [plain(ensemble, m)(pixels).softmax(1) for m in range(ensemble.members)]
     return torch.stack(members).reshape(len(members), number, height, width, -1).permute(0, 1, 4, 2, 3)
 

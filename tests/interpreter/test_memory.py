@@ -17,30 +17,54 @@ MEASURED = """if True:
     tune_cpu_allocator()
     classes = torch.arange(500) % 3
     features = torch.randn(500, 4000).half()
-    table = PixelTable(features, classes, classes, {0: 1, 1: 1, 2: 1})
-    settings = EnsembleSettings(members=12, steps=3, batch_px={batch}, rate=1e-3, seed=0)
+    crops = torch.arange(500) % 5
+    table = PixelTable(features, classes, crops, {0: 1, 1: 1, 2: 1})
+    settings = EnsembleSettings("tuned", 12, 3, {batch}, 1e-3, 0.0, 0.0, {early}, {calibrate}, 0)
     cpu = torch.device("cpu")
     release_memory()
     held = resident_bytes()
     with peak_memory() as peak:
-        train_ensemble(table, 3, settings=settings, device=cpu)
+        train_ensemble(table, 3, slides=list("abcde"), settings=settings, device=cpu)
     print(peak.mb - held / 1e6, training_bytes(settings, pixels=500, inputs=4000, classes=3, device=cpu) / 1e6)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-@pytest.mark.parametrize("batch", [8, 256])
-def test_training_takes_what_was_told_and_not_much_less(batch: int) -> None:
-    code = MEASURED.replace("{batch}", str(batch))
+@pytest.mark.parametrize(
+    ("batch", "early", "calibrate"), [(8, False, False), (256, False, False), (64, True, False), (64, False, True)]
+)
+def test_training_takes_what_was_told_and_not_much_less(batch: int, early: bool, calibrate: bool) -> None:
+    values = {"{batch}": batch, "{early}": early, "{calibrate}": calibrate}
+    code = MEASURED
+    for name, value in values.items():
+        code = code.replace(name, str(value))
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     took, told = (float(number) for number in done.stdout.split())
     assert 0.55 * told < took < 1.05 * told
 
 
-def _told(device: str = "cpu", **changes: int) -> int:
+def test_weights_that_are_kept_count_once_more_and_pixels_looked_at_as_they_are_read() -> None:
+    values = {"members": 10, "inputs": 10_000}
+    weights = 4 * 10 * (10_000 * 128 + 128 * 32 + 32 * 3)
+    assert _told(**values, calibrate=True) - _told(**values) == weights
+    assert _told(**values, early_stopping=True) - _told(**values) == weights + 2 * 10 * 1000 * 10_000
+    assert _told(**values, early_stopping=True, calibrate=True) == _told(**values, early_stopping=True)
+
+
+def _told(device: str = "cpu", *, calibrate: bool = False, early_stopping: bool = False, **changes: int) -> int:
     values = {"members": 2, "steps": 9, "batch_px": 16, "pixels": 1000, "inputs": 50, "classes": 3} | changes
     sizes = {name: values.pop(name) for name in ("pixels", "inputs", "classes")}
-    return training_bytes(EnsembleSettings(**values, rate=1e-3, seed=0), **sizes, device=torch.device(device))
+    settings = EnsembleSettings(
+        "tuned",
+        **values,
+        rate=1e-3,
+        weight_decay=0.0,
+        etf_weight=0.0,
+        early_stopping=early_stopping,
+        calibrate=calibrate,
+        seed=0,
+    )
+    return training_bytes(settings, **sizes, device=torch.device(device))
 
 
 def test_pixels_count_by_their_shuffles_and_the_table_does_not() -> None:

@@ -56,6 +56,13 @@ def test_in_training_too_with_the_same_gradients_and_running_statistics(
             torch.testing.assert_close(norm.running_var[m], plain[m][place].running_var, atol=1e-5, rtol=1e-5)
 
 
+def test_a_temperature_divides_scores_with_their_offsets(make_ensemble: MakeEnsemble) -> None:
+    ensemble, features = make_ensemble(2, 5, 3), _features(2, 6, 5)
+    before = ensemble(features).detach()
+    ensemble.divide_scores(2.5)
+    torch.testing.assert_close(ensemble(features).detach(), before / 2.5)
+
+
 def test_the_folded_first_layer_takes_features_as_they_are(make_ensemble: MakeEnsemble) -> None:
     ensemble, features = make_ensemble(2, 5, 3), _features(2, 6, 5)
     weight, bias = ensemble.folded_first()

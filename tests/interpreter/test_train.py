@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,26 @@ from cytoseg.errors import LabelError
 from cytoseg.features.pixels import PixelTable
 from cytoseg.features.rows import DiskRows
 from cytoseg.interpreter import train
+from cytoseg.interpreter.etf import simplex
 from cytoseg.interpreter.mlp import Ensemble
-from cytoseg.interpreter.train import EnsembleSettings, train_ensemble
+from cytoseg.interpreter.reference import train_by_reference
+from cytoseg.interpreter.train import EnsembleSettings, Trained, train_ensemble
 
 CPU = torch.device("cpu")
+OnStep = Callable[[int, int, float], None]
 
 
 def _settings(**changes: Any) -> EnsembleSettings:
-    values: dict[str, Any] = {"members": 2, "steps": 60, "batch_px": 16, "rate": 0.01, "seed": 1}
-    return EnsembleSettings(**(values | changes))
+    values: dict[str, Any] = {"mode": "tuned", "members": 2, "steps": 60, "batch_px": 16, "rate": 0.01, "seed": 1}
+    off = {"weight_decay": 0.0, "etf_weight": 0.0, "early_stopping": False, "calibrate": False}
+    return EnsembleSettings(**(values | off | changes))
+
+
+def _train(
+    table: PixelTable, classes: int = 3, on_step: OnStep = lambda _step, _of, _loss: None, **changes: Any
+) -> Trained:
+    slides = [f"slide{number}" for number in range(int(table.crops.max()) + 1)]  # each crop is of its own
+    return train_ensemble(table, classes, slides=slides, settings=_settings(**changes), device=CPU, on_step=on_step)
 
 
 def _table(features: Tensor, classes: Tensor, counts: dict[int, int] | None = None) -> PixelTable:
@@ -44,7 +56,7 @@ def _probabilities(ensemble: Ensemble, features: Tensor) -> Tensor:
 
 def test_learns_what_can_be_told_apart(separable: PixelTable) -> None:
     losses: dict[int, float] = {}
-    ensemble = train_ensemble(separable, 3, settings=_settings(), device=CPU, on_step=losses.__setitem__)
+    ensemble = _train(separable, on_step=lambda step, _of, loss: losses.update({step: loss})).ensemble
     assert not ensemble.training
     right = _probabilities(ensemble, separable.features).argmax(2) == separable.classes
     assert (right.float().mean(1) > 0.98).all()
@@ -52,20 +64,24 @@ def test_learns_what_can_be_told_apart(separable: PixelTable) -> None:
     assert losses[60] < 0.1 < losses[1]
 
 
+def test_the_published_rules_can_be_asked_for(separable: PixelTable) -> None:
+    losses: dict[int, float] = {}
+    keep: OnStep = lambda step, _of, loss: losses.update({step: loss})  # noqa: E731 # as short as it gets
+    ensemble = _train(separable, on_step=keep, mode="reference", seed=6).ensemble
+    expected = train_by_reference(separable, 3, members=2, seed=6, device=CPU)
+    torch.testing.assert_close(ensemble.state_dict(), expected.state_dict(), atol=0, rtol=0)
+    assert 4 * 5 + 51 < len(losses) <= 500  # five batches an epoch
+
+
 def test_features_are_standardised_by_what_the_table_holds() -> None:
     features = torch.tensor([[0.0, 100], [2, 100], [4, 106], [6, 106]])
-    ensemble = train_ensemble(
-        _table(features, torch.tensor([0, 0, 1, 1])), 2, settings=_settings(steps=1, batch_px=4), device=CPU
-    )
+    ensemble = _train(_table(features, torch.tensor([0, 0, 1, 1])), 2, steps=1, batch_px=4).ensemble
     torch.testing.assert_close(ensemble.mean, torch.tensor([3.0, 103]))
     torch.testing.assert_close(ensemble.scale, torch.tensor([5.0**0.5, 3]))
 
 
 def test_the_seed_decides(separable: PixelTable) -> None:
-    first, again, other = (
-        train_ensemble(separable, 3, settings=_settings(steps=5, seed=seed), device=CPU).state_dict()
-        for seed in (1, 1, 2)
-    )
+    first, again, other = (_train(separable, steps=5, seed=seed).ensemble.state_dict() for seed in (1, 1, 2))
     torch.testing.assert_close(first, again, atol=0, rtol=0)
     assert not torch.equal(first["weight1"], other["weight1"])
 
@@ -74,7 +90,7 @@ def test_the_ensemble_is_the_same_bit_for_bit_with_the_rows_on_disk(separable: P
     on_disk = DiskRows(tmp_path, 300, 2)
     on_disk[0:300] = separable.features[torch.arange(300)]
     tables = (separable, replace(separable, features=on_disk))
-    first, second = (train_ensemble(t, 3, settings=_settings(steps=5), device=CPU).state_dict() for t in tables)
+    first, second = (_train(t, steps=5, calibrate=True).ensemble.state_dict() for t in tables)
     torch.testing.assert_close(first, second, atol=0, rtol=0)
 
 
@@ -83,13 +99,13 @@ def test_each_member_goes_through_its_own_shuffles(monkeypatch: pytest.MonkeyPat
     shown: list[Tensor] = []
 
     class Recorder(Ensemble):
-        def forward(self, features: Tensor) -> Tensor:
+        def hidden(self, features: Tensor) -> Tensor:
             shown.append(features[..., 0].int())
-            return super().forward(features)
+            return super().hidden(features)
 
     monkeypatch.setattr(train, "Ensemble", Recorder)
     table = _table(torch.arange(6.0)[:, None], torch.arange(6) % 2)
-    train_ensemble(table, 2, settings=_settings(steps=3, batch_px=4), device=CPU)
+    _train(table, 2, steps=3, batch_px=4)
     assert [tuple(batch.shape) for batch in shown] == [(2, 4)] * 3
     orders = torch.cat(shown, dim=1).tolist()
     for order in orders:
@@ -99,7 +115,7 @@ def test_each_member_goes_through_its_own_shuffles(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_member_learns_as_if_alone(separable: PixelTable) -> None:
-    alone, among = (train_ensemble(separable, 3, settings=_settings(steps=5, members=m), device=CPU) for m in (1, 3))
+    alone, among = (_train(separable, steps=5, members=m).ensemble for m in (1, 3))
     found = _probabilities(among, separable.features)
     torch.testing.assert_close(found[:1], _probabilities(alone, separable.features), atol=1e-3, rtol=0)
     assert not torch.allclose(found[0], found[1], atol=1e-2)
@@ -113,7 +129,7 @@ def test_probabilities_refer_to_the_crops_not_to_the_balanced_draw() -> None:
     features = torch.tensor([[-1.0]] * 6 + [[1.0]] * 2 + [[-1.0]] + [[1.0]] * 3).repeat(16, 1)
     classes = torch.tensor([0] * 8 + [1] * 4).repeat(16)
     table = _table(features, classes, {0: 9000, 1: 1000})
-    ensemble = train_ensemble(table, 2, settings=_settings(steps=150, batch_px=192), device=CPU)
+    ensemble = _train(table, 2, steps=150, batch_px=192).ensemble
     found = _probabilities(ensemble, torch.tensor([[-1.0], [1.0]]))
     expected = torch.tensor([[0.675 / 0.7, 0.025 / 0.7], [0.225 / 0.3, 0.075 / 0.3]])
     torch.testing.assert_close(found, expected.expand(2, -1, -1), atol=0.01, rtol=0)
@@ -124,7 +140,7 @@ def test_features_that_tell_nothing_give_the_natural_shares() -> None:
     classes = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
     table = _table(features, classes, {0: 700, 1: 250, 2: 50})
     # A fourth class that nobody labelled stays out of it.
-    ensemble = train_ensemble(table, 4, settings=_settings(steps=150, batch_px=9), device=CPU)
+    ensemble = _train(table, 4, steps=150, batch_px=9).ensemble
     found = _probabilities(ensemble, features).mean(1)
     torch.testing.assert_close(found, torch.tensor([[0.7, 0.25, 0.05, 0.0]]).expand(2, -1), atol=0.01, rtol=0)
 
@@ -132,7 +148,7 @@ def test_features_that_tell_nothing_give_the_natural_shares() -> None:
 def test_a_channel_that_half_precision_flattened_does_not_disturb(separable: PixelTable) -> None:
     """1.0004 is 1 in half precision: the table cannot say how such a channel varies, so it may hardly count."""
     flat = torch.cat([separable.features.float(), torch.ones(300, 1)], dim=1)
-    ensemble = train_ensemble(_table(flat, separable.classes), 3, settings=_settings(), device=CPU)
+    ensemble = _train(_table(flat, separable.classes)).ensemble
     off = flat + torch.tensor([0.0, 0.0, 0.0004])
     assert float(ensemble.scale[2]) == 2**-10
     assert (_probabilities(ensemble, off).argmax(2) == separable.classes).float().mean() > 0.98
@@ -142,4 +158,125 @@ def test_a_channel_that_half_precision_flattened_does_not_disturb(separable: Pix
 def test_fewer_than_two_classes_are_refused(pixels: int, found: int) -> None:
     table = _table(torch.ones(pixels, 2), torch.ones(pixels, dtype=torch.int64))
     with pytest.raises(LabelError, match=f"the train crops show {found} class, two are needed. Annotate more"):
-        train_ensemble(table, 3, settings=_settings(), device=CPU)
+        train_ensemble(table, 3, slides=["a"], settings=_settings(), device=CPU)
+
+
+@pytest.fixture(scope="module")
+def five_slides() -> PixelTable:
+    """600 pixels of five slides: three classes that overlap, and 20 features that can only be learnt by heart."""
+    generator = torch.Generator().manual_seed(2)
+    classes = torch.arange(600) % 3
+    means = torch.tensor([[0.0, 0], [2, 0], [0, 2]])
+    telling = means[classes] + torch.randn(600, 2, generator=generator)
+    idle = torch.randn(600, 20, generator=generator)
+    table = _table(torch.cat([telling, idle], dim=1), classes)
+    return replace(table, crops=torch.arange(600) // 120)
+
+
+def test_all_slides_are_learnt_from_but_by_each_member_those_it_does_not_hold_out(
+    five_slides: PixelTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Tensor] = []
+
+    class Recorder(Ensemble):
+        def hidden(self, features: Tensor) -> Tensor:
+            shown.append(features[..., 0].half())
+            return super().hidden(features)
+
+    monkeypatch.setattr(train, "Ensemble", Recorder)
+    numbered = replace(five_slides, features=torch.arange(600.0)[:, None].half())
+    _train(numbered, members=6, steps=40, batch_px=60, early_stopping=True)
+    slides_of = torch.cat([x for x in shown if x.shape[1] == 60], dim=1).long() // 120
+    learnt = [set(row.tolist()) for row in slides_of]
+    missing = [set(range(5)) - slides for slides in learnt]
+    assert [len(slides) for slides in missing] == [1] * 6
+    assert set.union(*missing[:5]) == set(range(5))
+    assert missing[5] == missing[0]
+
+
+def test_an_early_stop_keeps_what_fits_held_out_slides_better(five_slides: PixelTable) -> None:
+    changes: dict[str, Any] = {"members": 5, "steps": 400, "batch_px": 64}
+    stopped = _train(five_slides, early_stopping=True, **changes)
+    to_the_end = _train(five_slides, **changes)
+    assert stopped.kept_steps is not None
+    assert all(step % 50 == 0 for step in stopped.kept_steps)
+    assert max(stopped.kept_steps) < 400  # learning by heart had begun
+    early, late = (_loss_of_new_pixels(trained.ensemble, five_slides) for trained in (stopped, to_the_end))
+    assert early < late
+
+
+def _loss_of_new_pixels(ensemble: Ensemble, table: PixelTable) -> float:
+    """Of pixels drawn as the table's were."""
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(600, 22, generator=generator)
+    noise[:, :2] += torch.tensor([[0.0, 0], [2, 0], [0, 2]])[table.classes]
+    return float(torch.nn.functional.nll_loss(_probabilities(ensemble, noise).mean(0).log(), table.classes))
+
+
+def test_the_temperature_makes_probabilities_that_are_too_sure_keep_their_promise(five_slides: PixelTable) -> None:
+    changes: dict[str, Any] = {"members": 5, "steps": 400, "batch_px": 64}
+    trained = _train(five_slides, calibrate=True, **changes)
+    assert trained.calibration is not None
+    assert trained.kept_steps is None
+    assert trained.calibration.temperature > 1.2
+    assert trained.calibration.ece_after < 0.5 * trained.calibration.ece_before
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_calibrated_scores_are_the_others_divided_by_the_temperature(
+    five_slides: PixelTable, *, early_stopping: bool
+) -> None:
+    """Without an early stop all members learn all slides; those that judge are others, trained afterwards."""
+    told: list[tuple[int, int]] = []
+    changes: dict[str, Any] = {"members": 5, "steps": 50, "early_stopping": early_stopping}
+    plain = _train(five_slides, **changes)
+    found = _train(five_slides, calibrate=True, on_step=lambda step, of, _loss: told.append((step, of)), **changes)
+    assert found.calibration is not None
+    features = five_slides.features[:20].float().expand(5, -1, -1)
+    with torch.no_grad():
+        expected = plain.ensemble(features) / found.calibration.temperature
+        torch.testing.assert_close(found.ensemble(features), expected)
+    steps = 50 if early_stopping else 100
+    assert told == [(step, steps) for step in range(1, steps + 1)]
+
+
+def test_of_one_slide_nothing_is_held_out(separable: PixelTable) -> None:
+    plain, asked = _train(separable), _train(separable, early_stopping=True, calibrate=True)
+    torch.testing.assert_close(asked.ensemble.state_dict(), plain.ensemble.state_dict(), atol=0, rtol=0)
+    assert (asked.kept_steps, asked.calibration) == (None, None)
+
+
+def test_weights_decay_and_offsets_do_not(separable: PixelTable) -> None:
+    """At a rate too small to learn anything, only the decay is seen: (1 - rate * decay) each step, the rate falling."""
+    before = Ensemble(2, 2, 3, seed=1)
+    after = _train(separable, steps=2, rate=1e-4, weight_decay=1000.0).ensemble
+    left = (1 - 0.1) * (1 - 0.05)
+    torch.testing.assert_close(after.weight1, before.weight1 * left, atol=3e-4, rtol=0)
+    torch.testing.assert_close(after.norm1.weight, before.norm1.weight, atol=3e-4, rtol=0)
+
+
+def test_the_regulariser_reaches_the_trunk_and_so_the_classifier(separable: PixelTable) -> None:
+    without, with_it = (_train(separable, steps=5, etf_weight=weight).ensemble for weight in (0.0, 0.4))
+    assert not torch.allclose(without.weight1, with_it.weight1, atol=1e-4)
+    found = [_probabilities(ensemble, separable.features) for ensemble in (without, with_it)]
+    assert not torch.allclose(*found, atol=1e-3)
+
+
+def test_the_regulariser_draws_classes_to_the_corners(separable: PixelTable) -> None:
+    ensembles = [_train(separable, steps=200, etf_weight=weight).ensemble for weight in (0.0, 1.0)]
+    corners = torch.stack([simplex(32, 3, seed=1, member=m) for m in range(2)])
+    at_corner = []
+    for ensemble in ensembles:
+        with torch.no_grad():
+            hidden = ensemble.hidden(separable.features.float().expand(2, -1, -1))
+        nearest = torch.bmm(hidden, corners).argmax(2)
+        at_corner.append(float((nearest == separable.classes).float().mean()))
+    assert at_corner[1] > 0.98
+    assert at_corner[0] < 0.8
+
+
+def test_the_regulariser_at_weight_0_is_off_bit_for_bit(separable: PixelTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _train(separable, steps=5).ensemble.state_dict()
+    monkeypatch.delattr(train, "simplex")  # it is not even made
+    second = _train(separable, steps=5, etf_weight=0.0).ensemble.state_dict()
+    torch.testing.assert_close(first, second, atol=0, rtol=0)

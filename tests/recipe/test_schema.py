@@ -38,6 +38,17 @@ def test_values_that_clash_are_refused(load: Load, more: str, message: str) -> N
         load(more=more)
 
 
+def test_more_classes_than_channels_leave_no_room_for_a_simplex(load: Load) -> None:
+    more = "".join(f'  - {{name: c{i}, colour: "#000000"}}\n' for i in range(126))
+    assert load("interpreter.etf_weight=0.4", more=more).interpreter.etf_weight == 0.4  # 128 fit
+    one_more = more + '  - {name: last, colour: "#000000"}\n'
+    with pytest.raises(
+        RecipeError, match=r"interpreter\.etf_weight: needs at most 128 classes, found 129; set it to 0"
+    ):
+        load("interpreter.etf_weight=0.4", more=one_more)
+    assert len(load(more=one_more).classes) == 129
+
+
 def test_a_class_named_twice_is_refused(load: Load) -> None:
     with pytest.raises(RecipeError, match=r"classes: a name stands twice in background, cell, cell"):
         load(more='  - {name: cell, colour: "#000000"}\n')

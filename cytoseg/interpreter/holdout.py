@@ -1,0 +1,104 @@
+"""Slides that single interpreters do not learn from, so that they can be judged while all slides stay in use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cytoseg.devices import generator_for, seed_for
+from cytoseg.features.pixels import PixelTable
+from cytoseg.interpreter.mlp import Ensemble, MemberCopies, member_losses
+
+MOST_FOLDS = 5
+LOOK_STEPS = 50
+"""Steps between two looks at the held-out pixels."""
+LOOK_PX = 1500
+"""Pixels looked at, of each member."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Which pixels each member holds out: member m those of fold m modulo the number of folds.
+
+    Attributes:
+        of_pixel: (P,) int64, the fold of each pixel of the table; pixels of one slide are in the same.
+        count: Number of folds.
+    """
+
+    of_pixel: Tensor
+    count: int
+
+    def learnt_by(self, member: int) -> Tensor:
+        """Number the pixels that a member learns from."""
+        return torch.nonzero(self.of_pixel != member % self.count)[:, 0]
+
+    def held_out_by(self, member: int) -> Tensor:
+        """Number the pixels that a member does not learn from."""
+        return torch.nonzero(self.of_pixel == member % self.count)[:, 0]
+
+
+def fold_by_slide(table: PixelTable, slides: Sequence[str], *, seed: int) -> Folds | None:
+    """Deal the slides out to at most five folds.
+
+    Args:
+        table: The chosen pixels.
+        slides: The slide of each crop.
+        seed: Of the deal.
+
+    Returns:
+        The folds; None where none can be held out: of one slide, or where a class stands on the slides of one fold
+        only, so that some members would never see it.
+    """
+    crops = np.unique(table.crops.numpy())
+    names = sorted({slides[crop] for crop in crops})
+    if len(names) < 2:
+        return None
+    count = min(MOST_FOLDS, len(names))
+    order = np.random.default_rng(seed_for(seed, 0, what="folds")).permutation(len(names))
+    fold_of = {names[i]: place % count for place, i in enumerate(order)}
+    of_crop = torch.tensor([fold_of.get(slide, -1) for slide in slides])
+    folds = Folds(of_crop[table.crops], count)
+    seen = [set(table.classes[folds.learnt_by(fold)].tolist()) for fold in range(count)]
+    return folds if all(classes == seen[0] for classes in seen) else None
+
+
+class BestWeights:
+    """Remembers each member's weights of the step at which its held-out pixels fitted best.
+
+    Args:
+        ensemble: In training.
+        table: The chosen pixels.
+        folds: Who holds out what.
+        seed: Of the choice of pixels to look at.
+    """
+
+    def __init__(self, ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int) -> None:
+        held = [folds.held_out_by(m) for m in range(ensemble.members)]
+        count = min(LOOK_PX, *(len(pixels) for pixels in held))
+        generator = generator_for(seed, 0, what="held out")
+        chosen = torch.stack([pixels[torch.randperm(len(pixels), generator=generator)[:count]] for pixels in held])
+        device = ensemble.weight1.device
+        self._features = table.features[chosen].to(device)
+        self._classes = table.classes[chosen].to(device)
+        self._ensemble, self._copies = ensemble, MemberCopies(ensemble)
+        self._least = torch.full((ensemble.members,), float("inf"), device=device)
+        self.steps = [0] * ensemble.members
+
+    @torch.no_grad()
+    def look(self, step: int) -> None:
+        """Compare the members as they are after a step with what was best before."""
+        self._ensemble.eval()
+        numbers = torch.arange(self._classes.shape[1])
+        logits = [self._ensemble(self._features[:, block].float()) for block in self._ensemble.blocks(numbers)]
+        losses = member_losses(torch.cat(logits, dim=1), self._classes)
+        self._ensemble.train()
+        better = losses < self._least
+        self._least = torch.where(better, losses, self._least)
+        self._copies.keep(better)
+        self.steps = [step if now else best for now, best in zip(better.tolist(), self.steps, strict=True)]
+
+    def restore(self) -> None:
+        """Give each member its best weights."""
+        self._copies.restore()

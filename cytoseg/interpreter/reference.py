@@ -1,0 +1,110 @@
+"""Training by the published rules, for comparison: no scaling of features, no validation, a stop by the train loss.
+
+Source: Baranchuk et al., Label-Efficient Semantic Segmentation with Diffusion Models, ICLR 2022, and their code.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from cytoseg.devices import generator_for
+from cytoseg.features.pixels import PixelTable
+from cytoseg.interpreter.mlp import Ensemble, MemberCopies, member_losses
+
+OnStep = Callable[[int, int, float], None]
+"""Told the step, of how many, and the loss."""
+EPOCHS = 100
+"""Most epochs, each over all pixels of the table."""
+FREE_EPOCHS = 4
+"""Epochs before the stop rule looks."""
+PATIENCE = 50
+"""Batches without a new best loss that a member survives."""
+BATCH_PX, RATE, WEIGHT_STD = 64, 1e-3, 0.02
+"""Pixels per update, Adam's constant rate, spread of the first weights."""
+
+
+class StopRule:
+    """Tells each member when to stop: after ``PATIENCE`` batches in a row whose loss is no new best, and one more.
+
+    Args:
+        members: M.
+        device: Of the losses.
+    """
+
+    def __init__(self, members: int, device: torch.device) -> None:
+        self.stopped = torch.zeros(members, dtype=torch.bool, device=device)
+        self._best = torch.full((members,), 1e7, device=device)
+        self._in_vain = torch.zeros(members, dtype=torch.int64, device=device)
+
+    def see(self, epoch: int, losses: Tensor) -> Tensor:
+        """Take in the (M,) losses of one batch, epochs counted from 0; tell which members, (M,) bool, stop now."""
+        if epoch < FREE_EPOCHS:
+            return torch.zeros_like(self.stopped)
+        better = losses < self._best
+        self._best = torch.where(better, losses, self._best)
+        self._in_vain = torch.where(better, 0, self._in_vain + 1)
+        now = (self._in_vain > PATIENCE) & ~self.stopped
+        self.stopped = self.stopped | now
+        return now
+
+
+def train_by_reference(
+    table: PixelTable,
+    classes: int,
+    *,
+    members: int,
+    seed: int,
+    device: torch.device,
+    on_step: OnStep = lambda _step, _of, _loss: None,
+) -> Ensemble:
+    """Train M interpreters as the published code does, each with its own weights, order of pixels and end.
+
+    Two things differ: single pixels left over at the end of an epoch are left out, for they cannot be normalised, and
+    ties between votes are broken otherwise (see ``vote``).
+
+    Args:
+        table: All labelled pixels.
+        classes: K.
+        members: M.
+        seed: Of weights and orders.
+        device: Where.
+        on_step: Told the step, of how many (an estimate), and the mean loss of the members that are still in training.
+
+    Returns:
+        The ensemble in evaluation mode.
+    """
+    ensemble = Ensemble(members, table.features.shape[1], classes, seed=seed, weight_std=WEIGHT_STD).to(device)
+    optimiser = torch.optim.Adam(ensemble.parameters(), lr=RATE)
+    rule, copies = StopRule(members, device), MemberCopies(ensemble)
+    ensemble.train()
+    likely = _likely_steps(len(table.classes))
+    for step, (epoch, batch) in enumerate(_batches(len(table.classes), members, seed), start=1):
+        features = table.features[batch].to(device, ensemble.weight1.dtype)
+        losses = member_losses(ensemble(features), table.classes[batch].to(device))
+        optimiser.zero_grad()
+        losses.sum().backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
+        optimiser.step()
+        on_step(step, max(step, likely), float(losses.detach()[~rule.stopped].mean()))
+        # Who has stopped is computed further with the others and forgotten: it is a few batches among thousands.
+        copies.keep(rule.see(epoch, losses.detach()))
+        if bool(rule.stopped.all()):
+            break
+    copies.keep(~rule.stopped)
+    copies.restore()
+    return ensemble.eval()
+
+
+def _likely_steps(pixels: int) -> int:
+    """Estimate how many batches training takes: most members stop soon after they may."""
+    return FREE_EPOCHS * -(-pixels // BATCH_PX) + 2 * PATIENCE
+
+
+def _batches(pixels: int, members: int, seed: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield the epoch and (M, B) pixel numbers: each member goes through its own shuffles of all pixels."""
+    generators = [generator_for(seed, m, what="batches") for m in range(members)]
+    for epoch in range(EPOCHS):
+        orders = torch.stack([torch.randperm(pixels, generator=generator) for generator in generators])
+        for batch in torch.split(orders, BATCH_PX, dim=1):
+            if batch.shape[1] > 1:
+                yield epoch, batch
