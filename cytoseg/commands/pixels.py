@@ -26,6 +26,7 @@ def ensemble_settings(recipe: Recipe, seed: int) -> EnsembleSettings:
         mode=i.mode,
         members=i.members,
         steps=i.steps,
+        passes=i.passes,
         batch_px=i.batch_px,
         rate=i.rate,
         weight_decay=i.weight_decay,

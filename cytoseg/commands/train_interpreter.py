@@ -27,6 +27,7 @@ from cytoseg.features.extract import FeatureExtractor, FeatureSettings
 from cytoseg.features.pixels import PixelTable, gather_pixels
 from cytoseg.interpreter.bundle import Bundle, save_bundle
 from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.holdout import LEAST_SLIDES
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.train import Trained, check_two_classes, train_ensemble
 from cytoseg.labels.dataset import LabelledCrop, Split, load_index, split_by_slide
@@ -139,8 +140,8 @@ def _sentences(trained: Trained, recipe: Recipe) -> list[str]:
     wanted = i.mode == "tuned" and (i.early_stopping or i.calibrate)
     if wanted and trained.kept_steps is None and trained.calibration is None:
         found.append(
-            "No slide could be held out, so nothing was stopped early or calibrated: that takes crops of several "
-            "slides, with each class on more than one."
+            f"No slide was held out, so nothing was stopped early or calibrated: that takes crops of {LEAST_SLIDES} "
+            "slides, with each class on several."
         )
     return found
 

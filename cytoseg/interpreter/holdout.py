@@ -11,7 +11,7 @@ from cytoseg.devices import generator_for, seed_for
 from cytoseg.features.pixels import PixelTable
 from cytoseg.interpreter.mlp import Ensemble, MemberCopies, member_losses
 
-MOST_FOLDS = 5
+MOST_FOLDS, LEAST_SLIDES = 5, 5
 LOOK_STEPS = 50
 """Steps between two looks at the held-out pixels."""
 LOOK_PX = 1500
@@ -48,12 +48,12 @@ def fold_by_slide(table: PixelTable, slides: Sequence[str], *, seed: int) -> Fol
         seed: Of the deal.
 
     Returns:
-        The folds; None where none can be held out: of one slide, or where a class stands on the slides of one fold
-        only, so that some members would never see it.
+        The folds; None where holding a fold out would cost too much: with fewer than ``LEAST_SLIDES`` slides, or where
+        a class stands on the slides of one fold only, so that some members would never see it.
     """
     crops = np.unique(table.crops.numpy())
     names = sorted({slides[crop] for crop in crops})
-    if len(names) < 2:
+    if len(names) < LEAST_SLIDES:
         return None
     count = min(MOST_FOLDS, len(names))
     order = np.random.default_rng(seed_for(seed, 0, what="folds")).permutation(len(names))

@@ -28,8 +28,8 @@ def training_bytes(settings: EnsembleSettings, *, pixels: int, inputs: int, clas
     batch = settings.members * batch_px * inputs
     # Each member's shuffle of all pixels, and one being drawn; class and crop of each pixel.
     shuffles = 8 * pixels * (settings.members + 2) + 16 * pixels
-    # Weights beside those in training: of the ensemble that is calibrated, or the best of each member so far.
-    kept = weights if settings.calibrate or settings.early_stopping or settings.mode == "reference" else 0
+    # The best weights of each member so far, or those that it stopped with.
+    kept = weights if settings.early_stopping or settings.mode == "reference" else 0
     if device.type != "cpu":
         return 3 * weights + 2 * 2 * batch + shuffles + _LIBRARIES
     kept += 2 * settings.members * min(LOOK_PX, pixels) * inputs if settings.early_stopping else 0

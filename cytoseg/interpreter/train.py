@@ -1,8 +1,7 @@
 """Training the ensemble: all members in one batched computation, each with its own weights and pixels."""
 
-import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +17,9 @@ from cytoseg.interpreter.holdout import LOOK_STEPS, BestWeights, Folds, fold_by_
 from cytoseg.interpreter.mlp import Ensemble, member_losses
 from cytoseg.interpreter.reference import OnStep, train_by_reference
 
+LEAST_STEPS = 400
+"""However small the table is. By cross-validation fewer cost nuclei, and many more learn a small table by heart."""
+
 
 @dataclass(frozen=True)
 class EnsembleSettings:
@@ -26,7 +28,8 @@ class EnsembleSettings:
     Attributes:
         mode: ``tuned``, or ``reference`` for the published rules; these heed only ``members`` and ``seed``.
         members: M.
-        steps: Optimiser updates of each.
+        steps: Optimiser updates of each, at most.
+        passes: Most passes over the table's pixels, as long as that leaves ``LEAST_STEPS``.
         batch_px: Pixels per update and member.
         rate: Adam's learning rate at the start; it falls to zero along a cosine.
         weight_decay: Pull of all weights towards zero, apart from the gradient (AdamW).
@@ -39,6 +42,7 @@ class EnsembleSettings:
     mode: str
     members: int
     steps: int
+    passes: float
     batch_px: int
     rate: float
     weight_decay: float
@@ -74,8 +78,7 @@ def train_ensemble(
 ) -> Trained:
     """Train M interpreters on the cross entropy.
 
-    For the calibration a second ensemble is trained, whose members hold slides out; it gives the temperature and is
-    forgotten. Where the members hold slides out anyway, to stop early, they are asked themselves.
+    To stop early or to calibrate, each member holds some slides out, and all slides are learnt by most members.
 
     Args:
         table: The chosen pixels.
@@ -95,18 +98,14 @@ def train_ensemble(
     if settings.mode == "reference":
         m, seed = settings.members, settings.seed
         return Trained(train_by_reference(table, classes, members=m, seed=seed, device=device, on_step=on_step))
+    passes = math.ceil(settings.passes * len(table.classes) / settings.batch_px)
+    settings = replace(settings, steps=min(settings.steps, max(passes, LEAST_STEPS)))
     holds_out = settings.early_stopping or settings.calibrate
     folds = fold_by_slide(table, slides, seed=settings.seed) if holds_out else None
-    own = folds if settings.early_stopping else None
-    total = settings.steps * (1 if folds is own else 2)
-    fit = functools.partial(_fit, table, classes, settings=settings, device=device)
-    trained = fit(own, on_step=lambda step, loss: on_step(step, total, loss))
+    trained = _fit(table, classes, folds, settings=settings, device=device, on_step=on_step)
     if folds is None or not settings.calibrate:
         return trained
-    judges = trained
-    if own is None:
-        judges = fit(folds, on_step=lambda step, loss: on_step(settings.steps + step, total, loss))
-    calibration = calibrate(judges.ensemble, table, folds, seed=settings.seed)
+    calibration = calibrate(trained.ensemble, table, folds, seed=settings.seed)
     trained.ensemble.divide_scores(calibration.temperature)
     return replace(trained, calibration=calibration)
 
@@ -118,7 +117,7 @@ def _fit(
     *,
     settings: EnsembleSettings,
     device: torch.device,
-    on_step: Callable[[int, float], None],
+    on_step: OnStep,
 ) -> Trained:
     """Train an ensemble; with folds each member learns without the one it holds out."""
     everything = torch.arange(len(table.classes))
@@ -130,7 +129,7 @@ def _fit(
         best = BestWeights(ensemble, table, folds, seed=settings.seed)
     ensemble.train()
     for step, loss in _steps(ensemble, table, pools, settings):
-        on_step(step, loss)
+        on_step(step, settings.steps, loss)
         if best is not None and (step % LOOK_STEPS == 0 or step == settings.steps):
             best.look(step)
     if best is not None:

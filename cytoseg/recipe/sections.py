@@ -187,7 +187,9 @@ class Interpreter(Section):
     members: Annotated[int, Field(ge=2, le=100)] = 10
     """Number of MLPs that vote together."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """Optimiser updates of each."""
+    """Optimiser updates of each, at most."""
+    passes: Annotated[float, Field(gt=0)] = 5.0
+    """Most passes over the drawn pixels, so that few crops are not learnt by heart; up to 400 steps are made anyway."""
     batch_px: Annotated[int, Field(ge=2, le=65_536)] = 64
     """Pixels per update and member."""
     rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
@@ -197,11 +199,10 @@ class Interpreter(Section):
     etf_weight: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Weight of a second loss that draws each class's activations to a corner of a regular simplex; 0 leaves it out."""
     early_stopping: bool = False
-    """Let each MLP hold out a fifth of the slides and keep the weights that fit these best: better probabilities, but
-    a lower IoU, for it learns from fewer slides."""
+    """Let each MLP keep the weights that fit the slides it holds out best: better probabilities, but a lower IoU."""
     calibrate: bool = True
-    """Fit a temperature, so that probabilities keep what they promise, by a second ensemble that holds slides out; its
-    training takes as long as that of the first."""
+    """Let each MLP hold out a fifth of the slides, and fit a temperature to them, so that probabilities keep what they
+    promise; where crops are of five slides or more."""
     pixels_per_crop: Annotated[int, Field(ge=16, le=1_048_576)] = 2000
     """Pixels drawn from each labelled crop."""
     balance: Literal["classes", "none"] = "classes"

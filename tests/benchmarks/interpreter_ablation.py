@@ -34,12 +34,13 @@ from cytoseg.recipe import Recipe, load_recipe
 
 PLAIN: Mapping[str, Any] = {"weight_decay": 0.0, "etf_weight": 0.0, "early_stopping": False, "calibrate": False}
 WAYS: Mapping[str, Mapping[str, Any]] = {
-    "calibrated": {**PLAIN, "calibrate": True},
-    "ETF 0.4": {**PLAIN, "etf_weight": 0.4},
-    "stopped early": {**PLAIN, "early_stopping": True},
+    "all slides": PLAIN,
+    "all slides, ETF 0.4": {**PLAIN, "etf_weight": 0.4},
+    "slides held out, calibrated": {**PLAIN, "calibrate": True},
+    "slides held out, stopped early": {**PLAIN, "early_stopping": True},
 }
-UNDONE = "plain"
-"""The calibrated training with its temperature taken back: which is training without calibration."""
+UNDONE = "slides held out"
+"""The calibrated training with its temperature taken back."""
 VOTES = ("soft", "hard", "geometric", "entropy")
 EVERY = 3
 BLOCK_PX = 4096

@@ -60,6 +60,7 @@ def test_every_key_of_training_reaches_it(load: Load) -> None:
         "mode": "reference",
         "members": 3,
         "steps": 7,
+        "passes": 2.5,
         "batch_px": 9,
         "rate": 0.002,
         "weight_decay": 0.5,

@@ -39,7 +39,7 @@ def test_what_held_out_slides_say_is_said_and_kept(load: Load) -> None:
 
 def test_that_nothing_was_held_out_is_said_to_those_who_asked(load: Load) -> None:
     (said,) = _sentences(_trained(), load("interpreter.calibrate=true"))
-    assert said.startswith("No slide could be held out, so nothing was stopped early or calibrated: that takes crops")
+    assert said.startswith("No slide was held out, so nothing was stopped early or calibrated: that takes crops of 5 ")
     assert _sentences(_trained(), load("interpreter.calibrate=false", "interpreter.early_stopping=false")) == []
     assert _sentences(_trained(), load("interpreter.calibrate=true", "interpreter.mode=reference")) == []
     assert _findings(_trained()) == {"kept_steps": None, "calibration": None}

@@ -52,19 +52,12 @@ def test_the_seed_deals() -> None:
     assert not torch.equal(first.of_pixel, other.of_pixel)
 
 
-def test_of_few_slides_each_is_a_fold() -> None:
-    folds = fold_by_slide(_two_of_each(4), ["a", "a", "b", "b"], seed=0)
-    assert folds is not None
-    assert folds.count == 2
-    assert folds.of_pixel[:4].unique().numel() == folds.of_pixel[4:].unique().numel() == 1
-
-
-def test_one_slide_cannot_be_held_out() -> None:
-    assert fold_by_slide(_two_of_each(4), ["a"] * 4, seed=0) is None
+def test_four_slides_are_too_few() -> None:
+    assert fold_by_slide(_two_of_each(8), ["a", "a", "b", "b", "c", "c", "d", "d"], seed=0) is None
 
 
 def test_slides_without_a_chosen_pixel_do_not_count() -> None:
-    assert fold_by_slide(_two_of_each(2), ["a", "a", "b", "c"], seed=0) is None
+    assert fold_by_slide(_two_of_each(4), ["a", "b", "c", "d", "e", "f"], seed=0) is None
 
 
 def test_a_class_of_one_fold_only_must_be_learnt_by_all() -> None:

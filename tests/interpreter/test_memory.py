@@ -19,7 +19,7 @@ MEASURED = """if True:
     features = torch.randn(500, 4000).half()
     crops = torch.arange(500) % 5
     table = PixelTable(features, classes, crops, {0: 1, 1: 1, 2: 1})
-    settings = EnsembleSettings("tuned", 12, 3, {batch}, 1e-3, 0.0, 0.0, {early}, {calibrate}, 0)
+    settings = EnsembleSettings("tuned", 12, 3, 9.0, {batch}, 1e-3, 0.0, 0.0, {early}, {calibrate}, 0)
     cpu = torch.device("cpu")
     release_memory()
     held = resident_bytes()
@@ -46,9 +46,8 @@ def test_training_takes_what_was_told_and_not_much_less(batch: int, early: bool,
 def test_weights_that_are_kept_count_once_more_and_pixels_looked_at_as_they_are_read() -> None:
     values = {"members": 10, "inputs": 10_000}
     weights = 4 * 10 * (10_000 * 128 + 128 * 32 + 32 * 3)
-    assert _told(**values, calibrate=True) - _told(**values) == weights
     assert _told(**values, early_stopping=True) - _told(**values) == weights + 2 * 10 * 1000 * 10_000
-    assert _told(**values, early_stopping=True, calibrate=True) == _told(**values, early_stopping=True)
+    assert _told(**values, calibrate=True) == _told(**values)
 
 
 def _told(device: str = "cpu", *, calibrate: bool = False, early_stopping: bool = False, **changes: int) -> int:
@@ -57,6 +56,7 @@ def _told(device: str = "cpu", *, calibrate: bool = False, early_stopping: bool 
     settings = EnsembleSettings(
         "tuned",
         **values,
+        passes=9.0,
         rate=1e-3,
         weight_decay=0.0,
         etf_weight=0.0,
