@@ -29,7 +29,7 @@ COMMANDS = {
     "study": "Answer a question by many trainings, such as how many labels are worth it.",
     "slides": "Look at slides, or make slides to try things on.",
     "recipe": "List, check and explain recipes.",
-    "doctor": "Show versions, devices, optional readers and what is missing.",
+    "doctor": "Show versions, devices and what is missing; with a recipe, check its features before labelling.",
 }
 GROUPS = ("study", "slides", "recipe")
 

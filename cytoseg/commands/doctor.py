@@ -1,15 +1,22 @@
-"""``cytoseg doctor``: versions, devices, optional readers, and how to get what is missing."""
+"""``cytoseg doctor``: versions, devices, optional readers, what is missing; and what a run's features are worth."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
+from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+import typer
 from rich.table import Table
 
-from cytoseg.commands.common import console
+from cytoseg.commands.check import Picture, check_model, tissue_pictures
+from cytoseg.commands.common import Overrides, console, start_run
+from cytoseg.commands.train_ddpm import tissue_crops
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.package import mended_torchvision
+from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
 
 OPTIONAL = {
@@ -19,8 +26,31 @@ OPTIONAL = {
 }
 
 
-def run() -> None:
-    """Show versions, devices, optional readers and what is missing."""
+def run(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Recipe whose diffusion model is to be checked.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Show versions, devices, optional readers and what is missing; with a recipe, check its features too.
+
+    The check compares the features of the run's newest checkpoint with those of random weights and with image filters:
+    by a linear probe on the labelled train crops, cross-validated over their slides, which ends in go or no go; and by
+    k-means maps as pictures, which alone speak where there are no labels. It writes the run folder's check/.
+    """
+    _show_machine()
+    if recipe is None:
+        return
+    with start_run(recipe, overrides, command="doctor") as current:
+        check_model(current.recipe, current.folder, lambda: _pictures(current.recipe))
+
+
+def _pictures(recipe: Recipe) -> Sequence[Picture]:
+    with contextlib.closing(tissue_crops(recipe)) as crop:
+        return tissue_pictures(recipe, crop)
+
+
+def _show_machine() -> None:
     table = Table("what", "found", "what to do")
     for name, version in versions().items():
         table.add_row(name, version, "")

@@ -12,6 +12,7 @@ import typer
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cytoseg.commands.check import Picture, check_after_training, tissue_pictures
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
 from cytoseg.commands.launch import launch
 from cytoseg.commands.looks import DENOISED_CROPS, look, tracked
@@ -36,8 +37,9 @@ def run(
     """Train the diffusion model on random crops of unlabelled slides.
 
     Writes checkpoints, metrics.jsonl, loss.png, denoised.png and samples.png into the run folder's ddpm/. Ctrl-C saves
-    a checkpoint; --resume goes on from it with the same crops as if nothing had happened. For several machines start
-    it with torchrun: torchrun --nnodes 2 --nproc-per-node 4 ... -m cytoseg train-ddpm RECIPE.
+    a checkpoint; --resume goes on from it with the same crops as if nothing had happened. At the end the features are
+    checked as `doctor RECIPE` does, into check/. For several machines start it with torchrun: torchrun --nnodes 2
+    --nproc-per-node 4 ... -m cytoseg train-ddpm RECIPE.
     """
     if gpus is not None:
         options = [*(["--resume"] if resume else []), *(["--init", str(init)] if init else [])]
@@ -46,14 +48,17 @@ def run(
     given = [f"training.init={json.dumps(str(init))}"] if init else []  # quoted: a path may look like a number
     with start_run(recipe, [*(overrides or []), *given], command="train-ddpm") as current:
         begin = time.perf_counter()
-        state, seen_before = _train(current, current.folder / "ddpm", go_on=resume)
+        state, seen_before, pictures = _train(current, current.folder / "ddpm", go_on=resume)
         current.entry["crops_seen"] = state.crops_seen
         current.entry["crops_trained"] = state.crops_seen - seen_before
-        minutes = (time.perf_counter() - begin) / 60
+        trained_s = time.perf_counter() - begin
         say(
-            f"Trained on {state.crops_seen} crops ({minutes:.1f} min now). "
+            f"Trained on {state.crops_seen} crops ({trained_s / 60:.1f} min now). "
             f"See {', '.join(map(str, sorted((current.folder / 'ddpm').glob('*.png'))))}."
         )
+        trained_now = state.crops_seen > seen_before
+        if process_rank() == 0 and (trained_now or not (current.folder / "check" / "check.md").exists()):
+            check_after_training(current.recipe, current.folder, pictures, trained_s=trained_s)
 
 
 def tissue_crops(recipe: Recipe) -> RandSlideCropd:
@@ -116,8 +121,8 @@ def settings_of(recipe: Recipe) -> TrainSettings:
     )
 
 
-def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]:
-    """Train; gives the state at the end and the crops seen before."""
+def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int, list[Picture]]:
+    """Train; gives the state at the end, the crops seen before, and tissue crops to check the features on."""
     recipe = current.recipe
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
@@ -125,6 +130,7 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]
     with contextlib.closing(tissue_crops(recipe)) as crop:
         crops_from = training_crops(recipe, crop)
         shown = torch.stack([crops_from(0)[number] for number in range(DENOISED_CROPS)])
+        pictures = tissue_pictures(recipe, crop)
         plan = TrainPlan(
             recipe.architecture(),
             settings_of(recipe),
@@ -144,7 +150,7 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int]
     seen_before = first_step[0] if first_step else state.crops_seen
     if process_rank() == 0 and (first_step or not (folder / "loss.png").exists()):
         look(folder, state, recipe, shown, patience_s=None)
-    return state, seen_before
+    return state, seen_before, pictures
 
 
 @contextlib.contextmanager

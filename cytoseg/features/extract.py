@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.unet import Architecture, run_to_taps, tap_shapes
+from cytoseg.errors import CheckpointError
 from cytoseg.features.filters import FILTERS, filter_maps
 
 
@@ -148,3 +149,20 @@ def gather(
         read = F.grid_sample(native[picture : picture + 1], at, "bilinear", "border", align_corners=False)
         columns.append(read[0, :, 0].T)
     return torch.cat(columns, dim=1)
+
+
+def check_finite(features: Tensor, *, crop: str) -> None:
+    """Refuse features that are no numbers, before anything is learnt from them.
+
+    Args:
+        features: (P, D), of one crop.
+        crop: Its id, for the message.
+
+    Raises:
+        CheckpointError: If one is NaN or infinite.
+    """
+    if not bool(features.isfinite().all()):
+        raise CheckpointError(
+            f"{crop}: the diffusion model gives features that are not finite. Its weights are damaged, or too large "
+            "for half precision: move the newest checkpoint away to use an older one, or train the model again."
+        )

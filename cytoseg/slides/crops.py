@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,21 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         if self._on_lost is None or len(self._lost) == len(self._sources):
             raise error
         self._on_lost(f"{error} Going on without it: {len(self._lost)} of {len(self._sources)} slides are lost.")
+
+    def larger(self, size_px: int) -> "RandSlideCropd":
+        """Make the same transform for larger crops, from the slides that are large enough for them.
+
+        Args:
+            size_px: Side of the new crops; that of the old ones if it is less, or if no slide is large enough.
+
+        Returns:
+            A transform with open slides of its own.
+        """
+        factor = max(1.0, size_px / self._size_px)
+        sides = [replace(s, side_px=round(s.side_px * factor)) for s in self._sources]
+        fit = [s for s in sides if s.side_px <= min(s.size.width, s.size.height)]
+        wanted = max(size_px, self._size_px) if fit else self._size_px
+        return RandSlideCropd(self.keys, sources=fit or self._sources, size_px=wanted, on_lost=self._on_lost)
 
     def close(self) -> None:
         """Close the slides that were read in this process."""

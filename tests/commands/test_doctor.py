@@ -1,12 +1,22 @@
+import csv
 import importlib.util
+import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import Result
 
 import cytoseg as package
+from cytoseg.checkpoints import load_checkpoint, save_checkpoint
+from cytoseg.commands import check
+from cytoseg.commands.check import check_after_training, tissue_pictures
+from cytoseg.commands.train_ddpm import tissue_crops
+from cytoseg.recipe import load_recipe
 
 CytosegCommand = Callable[..., Result]
 
@@ -37,3 +47,129 @@ def test_doctor_says_how_to_get_what_is_missing(cytoseg: CytosegCommand, monkeyp
     ]
     assert found["streamlit: the review app"] == ["missing", "pip install 'cytoseg[app]'"]
     assert found["labelme: annotating"] == ["missing", "pip install 'cytoseg[label]'"]
+
+
+SHORT = ("training.crops=4", "training.batch=2", "training.samples=0", "training.workers=0")
+CHECK = Path("runs", "tiny", "check")
+
+
+def label(slides: str = "abcd") -> None:
+    """Write two labelled crops of 32x32 pixels of each slide: a dark square of cell on glass."""
+    rng = np.random.default_rng(0)
+    for number, slide in enumerate(slides * 2):
+        ids = np.zeros((32, 32), np.uint8)
+        ids[8:24, 4 + number : 20 + number] = 1
+        picture = np.where(ids[..., None] == 1, (120, 60, 150), (245, 245, 245)) + rng.integers(-8, 9, (32, 32, 3))
+        for folder, array in (("images", picture.astype(np.uint8)), ("masks", ids)):
+            (Path("labelled") / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(Path("labelled") / folder / f"{slide}_{number}.png")
+
+
+def import_labels(cytoseg: CytosegCommand) -> None:
+    line = ("label-import", "labelled", "--recipe", "tiny.yaml", "--slide-regex", r"^(\w)_")
+    assert cytoseg(*line).exit_code == 0
+
+
+def test_without_a_checkpoint_there_is_nothing_to_check(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("doctor", "tiny.yaml")
+    assert result.exit_code == 2
+    assert "runs/tiny/ddpm: no checkpoint here. Train one with `cytoseg train-ddpm`" in result.stderr
+    assert not CHECK.exists()
+
+
+def test_a_training_ends_with_pictures_and_labels_bring_a_verdict(cytoseg: CytosegCommand) -> None:
+    trained = cytoseg("train-ddpm", "tiny.yaml", *SHORT)
+    assert trained.exit_code == 0, trained.output
+    assert "Trained on 4 crops" in trained.stdout
+    assert "No verdict: there are no labels yet" in trained.stdout
+    assert f"See {CHECK / 'check.png'}." in trained.stdout
+    assert sorted(path.name for path in CHECK.iterdir()) == ["check.csv", "check.md", "check.png"]
+    with Image.open(CHECK / "check.png") as picture:
+        assert picture.size == (4 * 312, 4 * 312 + 72)  # four crops
+    label()
+    import_labels(cytoseg)
+    asked = cytoseg("doctor", "tiny.yaml")
+    assert asked.exit_code == 0, asked.output
+    text = (CHECK / "check.md").read_text()
+    assert text in asked.stdout
+    assert "of 6 train crops, 3 folds over slides" in text  # of four slides one is for testing
+    with (CHECK / "check.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["features"] for row in rows] == ["trained"] * 3 + ["random"] * 6 + ["filters"] * 3
+    mean = np.mean([float(row["mean_iou"]) for row in rows[:3]])
+    assert f"The trained features reach mean IoU {mean:.3f}" in text
+    # Filters see intensity: dark squares on glass are no riddle to them.
+    assert min(float(row["mean_iou"]) for row in rows[9:]) > 0.95
+    again = cytoseg("doctor", "tiny.yaml")
+    assert (CHECK / "check.md").read_text() == text
+    assert text in again.stdout
+    record = json.loads(Path("runs/tiny/run.json").read_text())["commands"]
+    assert [entry["command"] for entry in record] == ["train-ddpm", "label-import", "doctor", "doctor"]
+
+
+def test_labels_that_cannot_be_split_leave_only_the_pictures(cytoseg: CytosegCommand) -> None:
+    assert cytoseg("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+    label("a")
+    import_labels(cytoseg)
+    result = cytoseg("doctor", "tiny.yaml")
+    assert result.exit_code == 0, result.output
+    assert "No verdict: the test side of the split is empty: 0 of 1 slides are for testing." in result.stdout
+
+
+def test_one_slide_is_probed_over_its_crops(cytoseg: CytosegCommand) -> None:
+    assert cytoseg("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+    label("ab")
+    import_labels(cytoseg)
+    result = cytoseg("doctor", "tiny.yaml")
+    assert "of 2 train crops, 2 folds over crops" in result.stdout, result.output
+
+
+def test_a_training_that_is_over_is_not_checked_again(cytoseg: CytosegCommand) -> None:
+    assert cytoseg("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+    over = cytoseg("train-ddpm", "tiny.yaml", *SHORT, "--resume")
+    assert over.exit_code == 0, over.output
+    assert "No verdict" not in over.stdout
+    (CHECK / "check.md").unlink()
+    assert "No verdict" in cytoseg("train-ddpm", "tiny.yaml", *SHORT, "--resume").stdout
+
+
+def test_of_several_processes_only_the_first_checks(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cytoseg.commands.train_ddpm.process_rank", lambda: 1)
+    assert cytoseg("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+    assert not CHECK.exists()
+
+
+def test_a_check_that_takes_too_long_is_given_up(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "PATIENCE_S", 0.0)
+    result = cytoseg("train-ddpm", "tiny.yaml", *SHORT)
+    assert result.exit_code == 0, result.output
+    assert "Check of the features given up after" in result.stdout
+    assert "Ask for it: cytoseg doctor RECIPE." in result.stdout
+    assert not CHECK.exists()
+
+
+def test_weights_that_are_no_numbers_are_said_after_a_training_and_refused_by_doctor(
+    cytoseg: CytosegCommand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cytoseg("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+    shutil.rmtree(CHECK)
+    (path,) = Path("runs/tiny/ddpm").glob("checkpoint-*")
+    found = load_checkpoint(path)
+    found.tensors["ema"]["init_conv.weight"].fill_(torch.nan)
+    save_checkpoint(path, found.tensors, {k: v for k, v in found.state.items() if k not in ("format", "sha256")})
+    result = cytoseg("doctor", "tiny.yaml")
+    assert result.exit_code == 2
+    assert "picture 1: the diffusion model gives features that are not finite" in result.stderr
+    assert not CHECK.exists()
+    check_after_training(
+        load_recipe("tiny.yaml", []), Path("runs/tiny"), [np.zeros((32, 32, 3), np.uint8)], trained_s=1
+    )
+    assert "The features were not checked: picture 1: the diffusion model gives" in capsys.readouterr().out
+
+
+def test_the_pictures_are_always_the_same_and_as_large_as_a_tile(cytoseg: CytosegCommand) -> None:
+    recipe = load_recipe("tiny.yaml", ["predict.tile_px=48", "predict.overlap_px=8"])
+    first, again = (tissue_pictures(recipe, tissue_crops(recipe)) for _ in range(2))
+    assert [picture.shape for picture in first] == [(48, 48, 3)] * 4
+    np.testing.assert_array_equal(first, again)
+    assert len({picture.tobytes() for picture in first}) > 1

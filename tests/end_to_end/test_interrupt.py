@@ -58,6 +58,8 @@ def press_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]
         ("train-interpreter tiny.yaml interpreter.steps=50", 1),  # while features are taken
         ("train-interpreter tiny.yaml interpreter.steps=50", 12),  # while interpreters learn
         ("evaluate tiny.yaml --no-baseline", 2),
+        ("doctor tiny.yaml", 3),  # while pixels are clustered
+        ("doctor tiny.yaml", 15),  # while they are probed
         (f"predict tiny.yaml {NEW_SLIDE}", 2),
         ("predict tiny.yaml made/slides/made_2_00.ome.tif predict.overlap_px=4", 1),
     ],

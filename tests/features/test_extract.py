@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import Architecture, build_unet, tap_names, tap_shapes
+from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import (
     FeatureExtractor,
     FeatureSettings,
     NativeFeatures,
+    check_finite,
     gather,
     pad_to_multiple,
     shared_noise,
@@ -195,3 +197,12 @@ def test_gather_equals_upsampling_everything(
     for picture in range(2):
         expected = oracle.pixels_of(dense[picture : picture + 1])
         torch.testing.assert_close(gather(features, pixels, picture=picture), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("damage", [torch.nan, torch.inf, -torch.inf])
+def test_features_that_are_no_numbers_are_refused_by_name(damage: float) -> None:
+    features = torch.zeros(3, 4, dtype=torch.float16)
+    check_finite(features, crop="a_0")
+    features[2, 1] = damage
+    with pytest.raises(CheckpointError, match="a_0: the diffusion model gives features that are not finite"):
+        check_finite(features, crop="a_0")

@@ -337,3 +337,23 @@ def test_when_all_slides_are_lost_the_last_one_is_named(two_of_which_one_is_lost
     with pytest.raises(SlideError, match=r"[ab]\.png"):
         transform({})
     assert len(told) == 1
+
+
+def test_larger_crops_come_from_the_slides_that_are_large_enough(write_map: Write, find: Find) -> None:
+    sources = find(write_map("wide.png"), write_map("small.png", width=20, height=20))
+    transform = RandSlideCropd(["image"], sources=sources, size_px=16)
+    large = transform.larger(40)
+    for _ in range(10):
+        crop = large({})["image"]
+        assert crop.shape == (3, 40, 40)
+        assert crop[0, 0].tolist() == list(range(large.region.x, large.region.x + 40))
+        assert large.source.path.name == "wide.png"
+    assert transform.larger(49)({})["image"].shape == (3, 16, 16)  # no slide has 49 pixels
+    assert transform.larger(8)({})["image"].shape == (3, 16, 16)
+
+
+def test_larger_crops_keep_their_scale(write_map: Write, find: Find) -> None:
+    sources = find(write_map(), mpp=1.0, assumed_mpp=lambda _: 0.5)
+    large = RandSlideCropd(["image"], sources=sources, size_px=16).larger(24)
+    assert large({})["image"].shape == (3, 24, 24)
+    assert (large.region.width, large.region.height) == (48, 48)

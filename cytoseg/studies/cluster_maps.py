@@ -1,0 +1,124 @@
+"""What a feature set sees without any label: pixels sorted into five clusters, as pictures."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from cytoseg.features.extract import NativeFeatures, check_finite, gather
+from cytoseg.studies.probe import Extract
+
+CLUSTERS = 5
+SIDE = 128
+"""Most pixels that a map has along a side; larger pictures are read at every second, third, ... pixel."""
+_SAMPLE = 500
+_AT_ONCE = 4096
+# Viridis from its light to its dark end: told apart by the colour-blind, and in grey.
+_COLOURS = ("#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
+
+Picture = NDArray[np.uint8]
+
+
+def cluster_maps(
+    extract: Extract, pictures: Sequence[Picture], *, seed: int, on_crop: Callable[[], None] = lambda: None
+) -> list[Picture]:
+    """Sort the pixels of some pictures into clusters by k-means on standardised features.
+
+    The clusters are the same in all pictures, numbered from the lightest place to the darkest, so that the maps of two
+    feature sets can be laid side by side.
+
+    Args:
+        extract: Gives the features of a picture; asked twice for each, because all of them would not fit into memory.
+        pictures: Each (H, W, 3) uint8 RGB.
+        seed: Of the pixels that the clusters are found on, and of the first centres.
+        on_crop: Called after each reading of a picture.
+
+    Returns:
+        One (h, w) uint8 map of clusters per picture, h and w the picture's divided by its ``stride_of``, rounded up.
+
+    Raises:
+        CheckpointError: If a feature is not finite.
+    """
+    rng = np.random.default_rng(seed)
+    sample = []
+    for number, picture in enumerate(pictures):
+        pixels = rng.permutation(_pixels_of(picture))[:_SAMPLE]
+        sample.append(gather(extract(picture), pixels).cpu())
+        check_finite(sample[-1], crop=f"picture {number + 1}")
+        on_crop()
+    rows = np.concatenate([found.numpy() for found in sample])
+    mean, scale = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
+    clusters = KMeans(min(CLUSTERS, len(rows)), n_init=3, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # pictures of glass alone have fewer kinds of pixels
+        clusters.fit((rows - mean) / scale)
+    maps = []
+    for picture in pictures:
+        features = extract(picture)
+        blocks = [clusters.predict((block - mean) / scale) for block in _blocks(features, _pixels_of(picture))]
+        maps.append(np.concatenate(blocks).astype(np.uint8).reshape(_small(picture).shape[:2]))
+        on_crop()
+    return _light_to_dark(maps, pictures)
+
+
+def draw_maps(pictures: Sequence[Picture], columns: Mapping[str, Sequence[Picture]]) -> Figure:
+    """Draw each picture with the cluster maps of several feature sets beside it.
+
+    Args:
+        pictures: Each (H, W, 3) uint8 RGB; a row each.
+        columns: Title to one map per picture.
+    """
+    across, down = 1 + len(columns), len(pictures)
+    figure = Figure(figsize=(2.6 * across, 2.6 * down + 0.6), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False)
+    for row, picture in zip(range(down), pictures, strict=True):
+        panels[row, 0].imshow(picture, interpolation="nearest")
+        for column, maps in enumerate(columns.values(), start=1):
+            _draw_map(panels[row, column], maps[row])
+    for panel, title in zip(panels[0], ("picture", *columns), strict=True):
+        panel.set_title(title, fontsize="medium", parse_math=False)
+    for panel in panels.ravel():
+        panel.set(xticks=[], yticks=[])
+    figure.suptitle("Pixels sorted into five clusters, yellow the lightest, violet the darkest", fontsize="medium")
+    return figure
+
+
+def stride_of(picture: Picture) -> int:
+    """Give every which pixel is read, so that the map has at most ``SIDE`` along each side."""
+    longest: int = max(picture.shape[:2])
+    return math.ceil(longest / SIDE)
+
+
+def _draw_map(panel: Axes, clusters: Picture) -> None:
+    panel.imshow(clusters, cmap=ListedColormap(_COLOURS), vmin=0, vmax=CLUSTERS - 1, interpolation="nearest")
+
+
+def _small(picture: Picture) -> Picture:
+    return picture[:: stride_of(picture), :: stride_of(picture)]
+
+
+def _pixels_of(picture: Picture) -> NDArray[np.int64]:
+    """Give (P, 2) of (x, y), row after row."""
+    y, x = np.mgrid[: picture.shape[0] : stride_of(picture), : picture.shape[1] : stride_of(picture)]
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64)
+
+
+def _blocks(features: NativeFeatures, pixels: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    for first in range(0, len(pixels), _AT_ONCE):
+        yield gather(features, pixels[first : first + _AT_ONCE]).cpu().numpy()
+
+
+def _light_to_dark(maps: Sequence[Picture], pictures: Sequence[Picture]) -> list[Picture]:
+    grey = np.concatenate([_small(picture).mean(axis=2).ravel() for picture in pictures])
+    ids = np.concatenate([found.ravel() for found in maps])
+    pixels = np.bincount(ids, minlength=CLUSTERS)
+    lightness = np.bincount(ids, weights=grey, minlength=CLUSTERS) / np.maximum(pixels, 1)
+    place = (-lightness).argsort(kind="stable").argsort().astype(np.uint8)
+    return [place[found] for found in maps]

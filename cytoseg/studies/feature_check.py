@@ -1,0 +1,175 @@
+"""Go or no-go before labelling: the trained features beside those of random weights and image filters.
+
+With labels a linear probe decides. Without labels nothing does: that a crop and its mirror image fall into the same
+clusters was tried as a score, and on real smears random weights reach an adjusted Rand index of 0.68 to 0.83, 132,000
+crops of training 0.85 and filters 1.00. Then only the pictures speak.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cytoseg.studies.cluster_maps import Picture, cluster_maps, draw_maps
+from cytoseg.studies.probe import Extract, ProbePixels, probe, read_probe_pixels
+from cytoseg.writing import atomic_path, write_atomically
+
+TRAINED, RANDOM, FILTERS = "trained", "random", "filters"
+TITLES = {TRAINED: "trained", RANDOM: "random weights", FILTERS: "72 image filters"}
+_LOOK = (
+    "Look at check.png: what you are going to label should stand out in clusters of its own under 'trained', and more "
+    "cleanly than under 'random weights'."
+)
+
+Shares = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is compared.
+
+    Attributes:
+        trained: Features of the diffusion model.
+        random: Those of the same network with random weights, several draws: one may be lucky.
+        filters: Image filters.
+    """
+
+    trained: Extract
+    random: tuple[Extract, ...]
+    filters: Extract
+
+    def sets(self) -> dict[str, tuple[Extract, ...]]:
+        """Give them by key."""
+        return {TRAINED: (self.trained,), RANDOM: self.random, FILTERS: (self.filters,)}
+
+    def readings(self, *, pictures: int, crops: int) -> int:
+        """Count how often features are computed for ``draw_clusters`` and ``probe_all``: the length of a bar."""
+        return 2 * len(TITLES) * pictures + (2 + len(self.random)) * crops
+
+
+def draw_clusters(features: Features, pictures: Sequence[Picture], *, seed: int, on_crop: Callable[[], None]) -> Figure:
+    """Draw k-means maps (k = 5) of the feature sets beside the pictures.
+
+    Args:
+        features: What is compared; of the random networks the first.
+        pictures: Each (H, W, 3) uint8 RGB.
+        seed: Of the clusters.
+        on_crop: Called after each reading of a picture.
+
+    Raises:
+        CheckpointError: If a feature is not finite.
+    """
+    columns = {
+        TITLES[key]: cluster_maps(extracts[0], pictures, seed=seed, on_crop=on_crop)
+        for key, extracts in features.sets().items()
+    }
+    return draw_maps(pictures, columns)
+
+
+def probe_all(
+    features: Features, pixels: ProbePixels, *, classes: int, on_crop: Callable[[], None]
+) -> dict[str, Shares]:
+    """Probe every feature set on the same pixels and folds.
+
+    Args:
+        features: What is compared.
+        pixels: From ``draw_probe_pixels``.
+        classes: K.
+        on_crop: Called after each reading of a crop.
+
+    Returns:
+        Key to (networks, folds) float64 mean IoU.
+
+    Raises:
+        CheckpointError: If a feature is not finite.
+        LabelError: If a picture was changed after the import.
+    """
+    return {
+        key: np.stack(
+            [probe(read_probe_pixels(one, pixels, on_crop=on_crop), pixels, classes=classes) for one in extracts]
+        )
+        for key, extracts in features.sets().items()
+    }
+
+
+def verdict(scores: Mapping[str, Shares]) -> str:
+    """Say in a sentence whether the features are worth labelling for.
+
+    Differences are taken fold by fold (and, for random weights, draw by draw) and count when their mean is larger than
+    their standard deviation.
+
+    Args:
+        scores: From ``probe_all``.
+    """
+    trained, random, filters = (float(scores[key].mean()) for key in (TRAINED, RANDOM, FILTERS))
+    gain, gain_spread = _difference(scores[TRAINED], scores[RANDOM])
+    lead, lead_spread = _difference(scores[FILTERS], scores[TRAINED])
+    of_random = f"{random:.3f} with random weights ({gain:+.3f}, spread {gain_spread:.3f})"
+    of_filters = f"{filters:.3f} with image filters ({-lead:+.3f}, spread {lead_spread:.3f})"
+    reached = f"The trained features reach mean IoU {trained:.3f}"
+    if gain <= gain_spread:
+        return f"No go: train longer. {reached}, not clearly more than {of_random}; image filters reach {filters:.3f}."
+    if lead > lead_spread:
+        joined = "Go, but with filters joined (features.filters: true)."
+        return f"{joined} {reached}, more than {of_random}, yet less than {of_filters}."
+    return f"Go. {reached}, more than {of_random}, and not clearly less than {of_filters}."
+
+
+def write_check(
+    folder: Path, figure: Figure, scores: Mapping[str, Shares], *, pixels: ProbePixels | None, why_not: str = ""
+) -> str:
+    """Write check.png, check.csv and check.md.
+
+    Args:
+        folder: The run's ``check`` folder.
+        figure: From ``draw_clusters``.
+        scores: From ``probe_all``; empty without labels.
+        pixels: What was probed; None without labels.
+        why_not: Why nothing was probed.
+
+    Returns:
+        The Markdown.
+    """
+    if pixels is None:
+        text = f"No verdict: {why_not} {_LOOK}\n"
+    else:
+        folds = f"{pixels.folds.max() + 1} folds over {pixels.unit}"
+        note = (
+            f"Mean IoU of a linear probe on {len(pixels.classes)} labelled pixels of {len(pixels.crops)} train crops, "
+            f"{folds}; the spread is that over folds and draws of weights. "
+        )
+        text = "\n".join([*_rows(scores), "", note + _LOOK, "", verdict(scores), ""])
+    with atomic_path(folder / "check.png") as path:
+        figure.savefig(path, dpi=120)
+    write_atomically(folder / "check.csv", _as_csv(scores))
+    write_atomically(folder / "check.md", text)
+    return text
+
+
+def _difference(more: Shares, less: Shares) -> tuple[float, float]:
+    """Give mean and standard deviation of the differences, (networks, folds) each."""
+    differences = more - less
+    return float(differences.mean()), float(differences.std(ddof=1))
+
+
+def _rows(scores: Mapping[str, Shares]) -> list[str]:
+    rows = ["| features | mean IoU | spread | least | greatest |", "|---|---|---|---|---|"]
+    for key, found in scores.items():
+        numbers = (found.mean(), found.std(ddof=1), found.min(), found.max())
+        rows.append(f"| {' | '.join([TITLES[key], *(f'{number:.3f}' for number in numbers)])} |")
+    return rows
+
+
+def _as_csv(scores: Mapping[str, Shares]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["features", "network", "fold", "mean_iou"])
+    for key, found in scores.items():
+        for (network, fold), score in np.ndenumerate(found):
+            writer.writerow([key, network, fold, f"{score:.6f}"])
+    return text.getvalue()
