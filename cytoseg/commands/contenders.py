@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytoseg.commands.decoder import tune_settings
-from cytoseg.commands.pixels import ensemble_settings, pixel_draw, room_of
+from cytoseg.commands.pixels import check_rows, ensemble_settings, pixel_draw, room_of
 from cytoseg.commands.train_interpreter import feature_settings
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.unet import build_unet
@@ -188,6 +188,7 @@ def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *,
         pixel_draw(recipe, seed),
         room=room_of(recipe, recipe.run_folder() / "compare", device=device),
     )
+    check_rows(table, [f"train crop {number + 1}" for number in range(len(learning.pictures))])
     trained = train_ensemble(
         table, len(classes), slides=learning.slides, settings=ensemble_settings(recipe, seed), device=device
     )

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from cytoseg.errors import RecipeError
+from cytoseg.features.extract import check_finite
 from cytoseg.features.pixels import PixelDraw, PixelTable
-from cytoseg.features.rows import Room
+from cytoseg.features.rows import Room, row_blocks
 from cytoseg.interpreter.memory import training_bytes
 from cytoseg.interpreter.train import EnsembleSettings
 from cytoseg.labels.dataset import LabelledCrop
@@ -83,6 +85,24 @@ class LabelledCrops:
 
     def __getitem__(self, number: int, /) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         return self.crops[number].picture(), self.crops[number].label_map()
+
+
+def check_rows(table: PixelTable, names: Sequence[str]) -> None:
+    """Refuse features that are no numbers, before anything is learnt from them.
+
+    Args:
+        table: The chosen pixels.
+        names: Of the crops, for the message.
+
+    Raises:
+        CheckpointError: If one is NaN or infinite.
+    """
+    first = 0
+    for block in row_blocks(table.features):
+        crops = table.crops[first : first + len(block)]
+        for number in crops.unique().tolist():
+            check_finite(block[crops == number], crop=names[number])
+        first += len(block)
 
 
 def pixels_used(table: PixelTable, names: tuple[str, ...], *, peak_mb: float | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, sa
 from cytoseg.commands.decoder import tuned
 from cytoseg.commands.pixels import (
     LabelledCrops,
+    check_rows,
     ensemble_settings,
     gigabytes,
     pixel_draw,
@@ -204,13 +205,24 @@ def feature_settings(recipe: Recipe) -> FeatureSettings:
 def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], current: Run) -> PixelTable:
     recipe = current.recipe
     with progress("features", len(train)) as bar:
-        return gather_pixels(
+        table = gather_pixels(
             extractor,
             LabelledCrops(train),
             pixel_draw(recipe, recipe.training.seed),
             room=room_of(recipe, current.folder / BUNDLE.parent, device=extractor.device),
             on_crop=bar.at,
         )
+    check_rows(table, [crop.crop for crop in train])
+    _say_missing(table, recipe)
+    return table
+
+
+def _say_missing(table: PixelTable, recipe: Recipe) -> None:
+    """Name the classes that nothing can be learnt of."""
+    shown = set(table.classes.tolist())
+    for class_id, name in enumerate(recipe.class_list().names):
+        if class_id not in shown:
+            say(f"No train pixel shows '{name}': it will not be predicted. Annotate some, or leave the class out.")
 
 
 def _ensemble(table: PixelTable, train: tuple[LabelledCrop, ...], current: Run, *, device: torch.device) -> Trained:

@@ -24,10 +24,12 @@ def filter_responses(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """
     # Real numbers come back in the precision they are given, so 8 bits are scaled here, in single precision.
     scaled = picture.astype(np.float32) / np.float32(255)
+    # An edge strength needs two pixels: a picture of one row or column is given a second one like it.
+    wide = np.pad(scaled, [(0, int(side == 1)) for side in picture.shape[:2]] + [(0, 0)], mode="edge")
     responses: NDArray[np.float32] = multiscale_basic_features(
-        scaled, intensity=True, edges=True, texture=True, sigma_min=SIGMA_PX[0], sigma_max=SIGMA_PX[1], channel_axis=-1
+        wide, intensity=True, edges=True, texture=True, sigma_min=SIGMA_PX[0], sigma_max=SIGMA_PX[1], channel_axis=-1
     )
-    return responses
+    return responses[: picture.shape[0], : picture.shape[1]]
 
 
 def filter_maps(pictures: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The ensemble of per-pixel MLPs, held as stacked weights so that all members compute together."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
 from cytoseg.features.rows import BLOCK_VALUES
+
+_NEVER = -1e6  # finite, so that weights that are not stay a sign of damage
 
 
 def hidden_sizes(classes: int) -> tuple[int, int]:
@@ -124,6 +127,11 @@ class Ensemble(nn.Module):
     def blocks(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Split pixel numbers along the last axis so that all members' copies of a block's features stay small."""
         return torch.split(pixels, max(1, BLOCK_VALUES // (self.members * self.inputs)), dim=-1)
+
+    @torch.no_grad()
+    def rule_out(self, class_ids: Sequence[int]) -> None:
+        """Keep classes from ever being predicted: nothing was learnt of them, whatever else training may have left."""
+        self.bias3[:, list(class_ids)] = _NEVER
 
     def folded_first(self) -> tuple[Tensor, Tensor]:
         """Give the first layer with standardisation folded in: weights (M, D, wide) and bias (M, wide)."""

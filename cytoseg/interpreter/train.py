@@ -89,7 +89,7 @@ def train_ensemble(
         on_step: Told the step, of how many, and the mean loss of the members.
 
     Returns:
-        The ensemble and what held-out slides say of it.
+        The ensemble and what held-out slides say of it. A class of which the table has no pixel is never predicted.
 
     Raises:
         LabelError: If fewer than two classes are labelled: there is nothing to tell apart.
@@ -97,7 +97,9 @@ def train_ensemble(
     check_two_classes(table.classes.tolist())
     if settings.mode == "reference":
         m, seed = settings.members, settings.seed
-        return Trained(train_by_reference(table, classes, members=m, seed=seed, device=device, on_step=on_step))
+        ensemble = train_by_reference(table, classes, members=m, seed=seed, device=device, on_step=on_step)
+        ensemble.rule_out(_unseen(table, classes))
+        return Trained(ensemble)
     passes = math.ceil(settings.passes * len(table.classes) / settings.batch_px)
     settings = replace(settings, steps=min(settings.steps, max(passes, LEAST_STEPS)))
     holds_out = settings.early_stopping or settings.calibrate
@@ -135,6 +137,7 @@ def _fit(
     if best is not None:
         best.restore()
     _undo_balance(ensemble.eval(), table, pools)
+    ensemble.rule_out(_unseen(table, classes))
     return Trained(ensemble, None if best is None else tuple(best.steps))
 
 
@@ -192,6 +195,10 @@ def check_two_classes(labelled: Iterable[int | str]) -> None:
     present = len(set(labelled))
     if present < 2:
         raise LabelError(f"the train crops show {present} class, two are needed. Annotate more.")
+
+
+def _unseen(table: PixelTable, classes: int) -> list[int]:
+    return sorted(set(range(classes)) - set(table.classes.tolist()))
 
 
 @torch.no_grad()

@@ -68,10 +68,16 @@ class LabelledCrop:
             (H, W) uint8 ids, 255 for ignore.
 
         Raises:
-            LabelError: If its file is missing or was changed after the import.
+            LabelError: If its file is missing or was changed after the import; names an id that is no class.
         """
         path = self.folder / MAPS / f"{self.crop}.png"
         label_map = _read_png(path)
+        strange = label_map[(label_map != IGNORE) & (label_map >= len(self.pixels))]
+        if strange.size:
+            raise LabelError(
+                f"{path}: holds id {strange[0]}, which is none of the {len(self.pixels)} classes. It was changed after "
+                "the import: run `cytoseg label-import` again."
+            )
         if hashlib.sha256(path.read_bytes()).hexdigest() != self.label_sha256:
             raise _changed(path)
         return label_map

@@ -102,7 +102,7 @@ def evaluate(
         The content of evaluation.json.
 
     Raises:
-        PredictionError: If there is no crop, or the disk is full, or the folder cannot be written.
+        PredictionError: If there is no crop, or a prediction is not finite, or the folder cannot be written.
     """
     if not crops:
         raise PredictionError("evaluate: there is no test crop. Annotate crops of other slides and import them.")
@@ -172,6 +172,11 @@ def _predict_crop(
         begin = time.perf_counter()
         class_map, disagreement = method.predict(picture)
         tally.seconds += time.perf_counter() - begin
+        if disagreement is not None and not np.isfinite(disagreement).all():
+            raise PredictionError(
+                f"{crop.crop}: the prediction holds numbers that are not finite. The interpreters are probably "
+                "damaged: run train-interpreter again."
+            )
         tally.counts.append(confusion_counts(truth, class_map, len(classes)))
         tally.disagreement.append(None if disagreement is None else _highest_tenth(disagreement))
         if tally is tallies[0]:

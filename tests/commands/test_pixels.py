@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from cytoseg.commands.pixels import ensemble_settings, gigabytes, pixel_draw, pixels_used, used_sentence
-from cytoseg.errors import RecipeError
+from cytoseg.commands.pixels import check_rows, ensemble_settings, gigabytes, pixel_draw, pixels_used, used_sentence
+from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.features.pixels import PixelDraw, PixelTable, choose_pixels
 from cytoseg.recipe import Recipe, load_recipe
 
@@ -78,3 +78,13 @@ def test_the_published_rules_take_every_labelled_pixel(load: Load) -> None:
     drawn = pixel_draw(load(*own, "interpreter.mode=reference"), 3)
     assert drawn == PixelDraw(sys.maxsize, "none", 3)
     assert choose_pixels(np.zeros((9, 5), np.uint8), drawn.per_crop, balance=drawn.balance, seed=0)[1].size == 45
+
+
+def test_the_crop_whose_features_are_no_numbers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cytoseg.features.rows.BLOCK_VALUES", 6)  # two rows a block: none ends where a crop does
+    crops = torch.tensor([0, 0, 0, 1, 1])
+    features = torch.ones(5, 3).half()
+    check_rows(PixelTable(features, crops, crops, {}), ["a_0", "b_0"])
+    features[3, 1] = torch.inf
+    with pytest.raises(CheckpointError, match="^b_0: the diffusion model gives features that are not finite"):
+        check_rows(PixelTable(features, crops, crops, {}), ["a_0", "b_0"])

@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import load_file
 from typer.testing import Result
+
+from cytoseg.checkpoints import load_checkpoint, save_checkpoint
 
 Refused = Callable[..., str]
 SLIDE = "made/slides/made_2_01.ome.tif"
@@ -125,7 +130,115 @@ class TestAnnotations:
         assert line == f"cytoseg: --map {pair}: write found=wanted, such as --map nuclei=nucleus."
 
 
+class TestLabels:
+    """What people marked, in every odd amount and size."""
+
+    @pytest.fixture
+    def mark(self, home: Path, cytoseg: Callable[..., Result]) -> Callable[..., None]:
+        """Import other label maps than those of the made run, as ``mark(made_2_00_a=label_map)``."""
+
+        def write(**label_maps: NDArray[np.uint8]) -> None:
+            shutil.rmtree(home / "runs" / "tiny" / "labels")
+            for number, (name, ids) in enumerate(label_maps.items()):
+                picture = np.random.default_rng(number).integers(0, 256, (*ids.shape, 3), np.uint8)
+                for folder, array in (("images", picture), ("masks", ids)):
+                    (home / "marked" / folder).mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(array).save(home / "marked" / folder / f"{name}.png")
+            line = ("label-import", "marked", "--recipe", "tiny.yaml", "--slide-regex", r"^(made_2_\d\d)")
+            result = cytoseg(*line)
+            assert result.exit_code == 0, result.output
+
+        return write
+
+    @staticmethod
+    def halves(height: int = 16, width: int = 16) -> NDArray[np.uint8]:
+        ids = np.zeros((height, width), np.uint8)
+        ids[:, width // 2 :] = 1
+        return ids
+
+    def test_all_pixels_ignored(self, mark: Callable[..., None], refused: Refused) -> None:
+        unknown = np.full((16, 16), 255, np.uint8)
+        known = self.halves()
+        mark(made_2_00_a=known, made_2_01_a=known, made_2_02_a=unknown, made_2_02_b=unknown)
+        assert "the train crops show 0 class, two are needed. Annotate more." in refused(
+            "train-interpreter", "tiny.yaml"
+        )
+
+    def test_a_class_nobody_marked(self, mark: Callable[..., None], cytoseg: Callable[..., Result], home: Path) -> None:
+        mark(made_2_00_a=self.halves(), made_2_01_a=2 * self.halves(), made_2_02_a=self.halves())
+        trained = cytoseg("train-interpreter", "tiny.yaml")
+        assert trained.exit_code == 0, trained.output
+        assert "No train pixel shows 'nucleus': it will not be predicted." in trained.stdout
+        assert "'cytoplasm'" not in trained.stdout
+        assert cytoseg("evaluate", "tiny.yaml").exit_code == 0
+        evaluation = json.loads((home / "runs" / "tiny" / "evaluation" / "evaluation.json").read_text())
+        confusion = np.array(evaluation["methods"][0]["confusion"])
+        assert confusion[:, 2].tolist() == [0, 0, 0]
+        assert confusion[2].sum() == 128
+        nucleus = [crop["iou"][2] for crop in evaluation["crops"]]
+        assert nucleus == [None, 0.0]  # no nucleus there, so n/a; and one that was missed
+
+    def test_one_pixel_of_a_class(self, mark: Callable[..., None], cytoseg: Callable[..., Result], home: Path) -> None:
+        single = self.halves()
+        single[3, 4] = 2
+        mark(made_2_00_a=self.halves(), made_2_01_a=self.halves(), made_2_02_a=single)
+        result = cytoseg("train-interpreter", "tiny.yaml")
+        assert result.exit_code == 0, result.output
+        assert "No train pixel" not in result.stdout
+        weights = load_file(home / "runs" / "tiny" / "interpreter" / "bundle" / "ensemble.safetensors")
+        assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+
+    def test_crops_of_every_size(self, mark: Callable[..., None], cytoseg: Callable[..., Result], home: Path) -> None:
+        train = {"made_2_02_a": (1, 4), "made_2_02_b": (5, 3), "made_2_02_c": (33, 70)}
+        sizes = {**train, "made_2_00_a": (7, 2), "made_2_01_a": (3, 1)}
+        mark(**{name: self.halves(*size) for name, size in sizes.items()})
+        for command in ("train-interpreter", "evaluate"):
+            result = cytoseg(command, "tiny.yaml")
+            assert result.exit_code == 0, result.output
+        evaluation = json.loads((home / "runs" / "tiny" / "evaluation" / "evaluation.json").read_text())
+        assert np.sum(evaluation["methods"][0]["confusion"]) == 14 + 3
+        with Image.open(home / "runs" / "tiny" / "evaluation" / "crops" / "made_2_00_a" / "prediction.png") as picture:
+            assert picture.size == (2, 7)
+
+    def test_a_label_map_painted_over_after_the_import(self, home: Path, refused: Refused) -> None:
+        path = sorted((home / "runs" / "tiny" / "labels" / "maps").glob("made_2_02*.png"))[0]
+        ids = np.array(Image.open(path))
+        ids[0, 0] = 7
+        Image.fromarray(ids).save(path)
+        line = refused("train-interpreter", "tiny.yaml", "interpreter.steps=30")
+        assert f"{path.name}: holds id 7, which is none of the 3 classes" in line
+
+
+class TestWeights:
+    def test_a_diffusion_model_whose_features_are_no_numbers(self, home: Path, refused: Refused) -> None:
+        path = home / "runs" / "tiny" / "ddpm" / "checkpoint-000000024"
+        found = load_checkpoint(path)
+        found.tensors["ema"]["init_conv.weight"].fill_(float("nan"))
+        save_checkpoint(path, found.tensors, {k: v for k, v in found.state.items() if k not in ("format", "sha256")})
+        line = refused("train-interpreter", "tiny.yaml")
+        assert re.search(r"cytoseg: made_2_02_\S+: the diffusion model gives features that are not finite", line)
+
+    @pytest.mark.parametrize("command", [("evaluate",), ("predict", SLIDE)], ids=lambda c: c[0])
+    def test_a_bundle_with_the_backbone_of_another_network(
+        self, home: Path, refused: Refused, command: tuple[str, ...]
+    ) -> None:
+        run = home / "runs" / "tiny"
+        (run / "interpreter" / "bundle" / "backbone.safetensors").write_bytes(
+            (run / "ddpm" / "checkpoint-000000016" / "ema.safetensors").read_bytes()
+        )
+        line = refused(command[0], "tiny.yaml", *command[1:])
+        assert "bundle/backbone.safetensors: damaged (its content does not match its hash)" in line
+
+
 class TestRecipe:
+    def test_a_single_class(self, home: Path, refused: Refused) -> None:
+        text = (home / "tiny.yaml").read_text()
+        lines = [line for line in text.splitlines() if "cytoplasm" not in line and "nucleus" not in line]
+        (home / "tiny.yaml").write_text("\n".join(lines))
+        line = refused("train-interpreter", "tiny.yaml")
+        assert "tiny.yaml: classes: " in line
+        assert "at least 2" in line
+
     def test_misspelt_key(self, home: Path, refused: Refused) -> None:
         (home / "tiny.yaml").write_text((home / "tiny.yaml").read_text().replace("crops: 24", "crop: 24"))
         assert "tiny.yaml: training.crop: unknown key. Remove it or mend its spelling" in refused(

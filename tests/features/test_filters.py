@@ -25,3 +25,13 @@ def test_the_grey_levels_survive_the_way_through_the_network_range(value: int) -
     assert maps.dtype == torch.float32
     for picture, found in zip(pictures, maps, strict=True):
         np.testing.assert_array_equal(found.permute(1, 2, 0).numpy(), filter_responses(picture))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (6, 1)])
+def test_a_picture_of_one_row_is_filtered_as_two_equal_ones(size: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    twice = np.concatenate([picture] * 2, axis=0 if size[0] == 1 else 1)
+    twice = np.concatenate([twice] * 2, axis=1) if size == (1, 1) else twice
+    found = filter_responses(picture)
+    assert found.shape == (*size, FILTERS)
+    np.testing.assert_array_equal(found, filter_responses(twice)[: size[0], : size[1]])

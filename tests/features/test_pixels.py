@@ -164,3 +164,24 @@ def test_progress_is_told_after_each_crop(extractor: FeatureExtractor, label_map
     crops = [(_picture(i), label_map) for i in range(3)]
     gather_pixels(extractor, crops, PixelDraw(4, "none", seed=0), on_crop=done.append)
     assert done == [1, 2, 3]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 2), (7, 12)])
+def test_crops_of_any_size_are_read_as_if_their_edges_went_on(
+    extractor: FeatureExtractor, size: tuple[int, int]
+) -> None:
+    height, width = size
+    picture = np.random.default_rng(2).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    small = np.zeros(size, np.uint8)
+    table = gather_pixels(
+        extractor,
+        [(picture, small), (_picture(0), np.zeros((6, 8), np.uint8))],
+        pixels_per_crop=99,
+        balance="none",
+        seed=0,
+    )
+    edge = np.pad(picture, [(0, height % 2), (0, width % 2), (0, 0)], mode="edge")  # this network halves once
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    expected = gather(extractor(to_input(edge[None])), np.stack([x.ravel(), y.ravel()], axis=1)).half()
+    assert len(table.features) == height * width + 48
+    torch.testing.assert_close(table.features[: height * width], expected, atol=0, rtol=0)

@@ -116,3 +116,27 @@ def test_a_state_cut_in_half_is_refused(bundle: Bundle, tmp_path: Path) -> None:
 def test_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint here"):
         load_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("name", ["backbone.safetensors", "ensemble.safetensors", "state.json"])
+def test_a_file_from_another_bundle_is_refused(
+    bundle: Bundle, tmp_path: Path, make_ensemble: Callable[..., Ensemble], name: str
+) -> None:
+    save_bundle(tmp_path / "bundle", bundle)
+    ensemble = make_ensemble(3, 48, 3)
+    ensemble.mean += 1
+    other = replace(bundle, unet=build_unet(bundle.architecture, seed=2).eval(), ensemble=ensemble)
+    save_bundle(tmp_path / "other", other)
+    (tmp_path / "bundle" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    with pytest.raises(CheckpointError, match=r"safetensors: damaged \(its content does not match its hash\)"):
+        load_bundle(tmp_path / "bundle")
+
+
+def test_one_changed_weight_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", bundle)
+    path = tmp_path / "bundle" / "backbone.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"backbone\.safetensors: damaged"):
+        load_bundle(tmp_path / "bundle")

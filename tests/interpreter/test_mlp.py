@@ -83,3 +83,16 @@ def test_first_weights_keep_the_size_of_standardised_features() -> None:
     ensemble = Ensemble(2, 400, 3, seed=0)
     assert abs(float(ensemble.weight1.detach().std()) - 0.05) < 0.001
     assert not ensemble.bias1.any()
+
+
+def test_a_class_that_is_ruled_out_has_no_probability_and_the_others_keep_their_ratio(
+    make_ensemble: MakeEnsemble,
+) -> None:
+    ensemble, whole = make_ensemble(3, 5, 4), make_ensemble(3, 5, 4)
+    features = torch.randn(3, 20, 5, generator=torch.Generator().manual_seed(0))
+    ensemble.rule_out([1])
+    with torch.no_grad():
+        found, before = ensemble(features).softmax(2), whole(features).softmax(2)
+    assert (found[:, :, 1] == 0).all()
+    others = before[:, :, [0, 2, 3]]
+    torch.testing.assert_close(found[:, :, [0, 2, 3]], others / others.sum(2, keepdim=True))

@@ -288,3 +288,25 @@ def test_the_regulariser_at_weight_0_is_off_bit_for_bit(separable: PixelTable, m
     monkeypatch.delattr(train, "simplex")  # it is not even made
     second = _train(separable, steps=5, etf_weight=0.0).ensemble.state_dict()
     torch.testing.assert_close(first, second, atol=0, rtol=0)
+
+
+def test_a_class_without_a_pixel_is_never_predicted(separable: PixelTable) -> None:
+    few = separable.classes != 2
+    table = _table(separable.features[few], separable.classes[few])
+    ensemble = _train(table, steps=2).ensemble  # too few to unlearn it
+    anywhere = 100 * torch.randn(500, 2, generator=torch.Generator().manual_seed(1))
+    found = _probabilities(ensemble, anywhere)
+    assert (found[:, :, 2] == 0).all()
+    assert {0, 1} == set(found.argmax(2).unique().tolist())
+
+
+def test_a_class_of_one_pixel_is_learnt_without_upset(separable: PixelTable) -> None:
+    keep = torch.cat([torch.nonzero(separable.classes != 2)[:, 0], torch.nonzero(separable.classes == 2)[:1, 0]])
+    table = _table(separable.features[keep], separable.classes[keep])
+    assert table.counts == {0: 100, 1: 100, 2: 1}
+    ensemble = _train(table).ensemble
+    assert all(bool(tensor.isfinite().all()) for tensor in ensemble.state_dict().values())
+    found = _probabilities(ensemble, table.features)
+    torch.testing.assert_close(found.sum(2), torch.ones(2, 201))
+    right = found.argmax(2) == table.classes
+    assert right[:, :200].float().mean() > 0.98

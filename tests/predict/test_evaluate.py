@@ -265,3 +265,16 @@ def test_refuses_an_evaluation_without_crops(tmp_path: Path) -> None:
     with pytest.raises(PredictionError, match="there is no test crop"):
         evaluate(METHODS, [], folder=tmp_path / "evaluation", classes=CLASSES, details=DETAILS, seed=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_prediction_that_is_not_finite_is_refused_and_old_results_stay(tmp_path: Path, crops: list[Crop]) -> None:
+    def damaged(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        return LEFT_HALF, np.full((4, 4), np.nan, np.float32)
+
+    folder = tmp_path / "evaluation"
+    evaluate(METHODS, crops, folder=folder, classes=CLASSES, details=DETAILS, seed=0)
+    before = (folder / "evaluation.json").read_bytes()
+    method = Method("ensemble", "Ensemble", damaged, 1.0)
+    with pytest.raises(PredictionError, match="b1: the prediction holds numbers that are not finite"):
+        evaluate([method], crops, folder=folder, classes=CLASSES, details=DETAILS, seed=0)
+    assert (folder / "evaluation.json").read_bytes() == before
