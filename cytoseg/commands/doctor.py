@@ -28,7 +28,7 @@ OPTIONAL = {
 
 def run(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="Recipe whose diffusion model is to be checked.")
+        str | None, typer.Argument(metavar="RECIPE", help="Recipe whose diffusion model is to be checked.")
     ] = None,
     overrides: Overrides = None,
 ) -> None:
