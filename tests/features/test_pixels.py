@@ -176,9 +176,7 @@ def test_crops_of_any_size_are_read_as_if_their_edges_went_on(
     table = gather_pixels(
         extractor,
         [(picture, small), (_picture(0), np.zeros((6, 8), np.uint8))],
-        pixels_per_crop=99,
-        balance="none",
-        seed=0,
+        PixelDraw(99, "none", 0),
     )
     edge = np.pad(picture, [(0, height % 2), (0, width % 2), (0, 0)], mode="edge")  # this network halves once
     x, y = np.meshgrid(np.arange(width), np.arange(height))

@@ -125,7 +125,7 @@ def test_a_file_from_another_bundle_is_refused(
     save_bundle(tmp_path / "bundle", bundle)
     ensemble = make_ensemble(3, 48, 3)
     ensemble.mean += 1
-    other = replace(bundle, unet=build_unet(bundle.architecture, seed=2).eval(), ensemble=ensemble)
+    other = replace(bundle, unet=build_unet(bundle.architecture, seed=2).eval(), interpreter=ensemble)
     save_bundle(tmp_path / "other", other)
     (tmp_path / "bundle" / name).write_bytes((tmp_path / "other" / name).read_bytes())
     with pytest.raises(CheckpointError, match=r"safetensors: damaged \(its content does not match its hash\)"):
