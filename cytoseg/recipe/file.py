@@ -1,17 +1,19 @@
-"""Reading a recipe: a YAML file and what the command line changes in it."""
+"""Reading a recipe: a YAML file and what the command line changes in it; changing values in the file itself."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pydantic
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from cytoseg.errors import RecipeError
 from cytoseg.recipe.schema import Recipe
 from cytoseg.shipped import shipped_recipes
+from cytoseg.writing import write_atomically
 
 
 def find_recipe(name: str) -> Path:
@@ -40,14 +42,58 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: With all problems of the file in one message.
     """
     path = find_recipe(name)
+    values = _read(path, YAML(typ="safe"))
+    for override in overrides:
+        _apply(values, override)
+    return _checked(values, path)
+
+
+def update_recipe(path: Path, changes: Mapping[str, Any], *, to: Path | None = None) -> None:
+    """Change some values in a recipe file; its comments, order and everything else stay.
+
+    Args:
+        path: The recipe file.
+        changes: Values by ``section.key``; tuples and lists are written on one line.
+        to: Where to write instead of into the file itself.
+
+    Raises:
+        RecipeError: If the file is no recipe, or would be none with these values; nothing is written then.
+    """
+    yaml, text = YAML(), io.StringIO()
+    yaml.preserve_quotes, yaml.width = True, 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    values = _read(path, yaml)
+    for key, value in changes.items():
+        section, last = key.split(".")
+        _replace(values.setdefault(section, {}), last, value)
+    yaml.dump(values, text)
+    _checked(YAML(typ="safe").load(text.getvalue()), path)
+    write_atomically(to or path, text.getvalue())
+
+
+def _replace(section: Any, key: str, value: Any) -> None:
+    if not isinstance(value, list | tuple):
+        section[key] = value
+        return
+    old = section.get(key)
+    # A comment behind a list belongs to the list, so the list stays and its items are replaced.
+    items = old if isinstance(old, CommentedSeq) else CommentedSeq()
+    items[:] = list(value)
+    items.fa.set_flow_style()
+    section[key] = items
+
+
+def _read(path: Path, yaml: YAML) -> Any:
     try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a table of sections, found {type(values).__name__}.")
-    for override in overrides:
-        _apply(values, override)
+    return values
+
+
+def _checked(values: Any, path: Path) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except pydantic.ValidationError as error:

@@ -1,9 +1,7 @@
 """Methods trained on the same crops with several seeds, scored on the same test crops: one table, one figure."""
 
 import csv
-import hashlib
 import io
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +19,7 @@ from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.results import Score
 from cytoseg.metrics.segmentation import iou, pooled_scores
 from cytoseg.predict.evaluate import ScoredCrop
+from cytoseg.studies.kept import digest_of, keep, read_kept
 from cytoseg.writing import atomic_path, write_atomically
 
 _PANELS_ACROSS = 6
@@ -137,11 +136,10 @@ def run_or_reuse(contender: Contender, seed: int, task: Task, *, path: Path) -> 
     """
     decides = {"task": dict(task.details), "settings": dict(contender.settings), "seed": seed}
     decides |= {"test": [crop.crop for crop in task.crops], "classes": list(task.classes)}
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-    found = _read(path)
-    if found is None or found.get("digest") != digest:
-        found = {"digest": digest, "title": contender.title, "seed": seed, **_run(contender, seed, task)}
-        write_atomically(path, json.dumps(found) + "\n")
+    digest = digest_of(decides)
+    found = read_kept(path, digest)
+    if found is None:
+        found = keep(path, digest, {"title": contender.title, "seed": seed, **_run(contender, seed, task)})
     return found
 
 
@@ -158,14 +156,6 @@ def _run(contender: Contender, seed: int, task: Task) -> dict[str, Any]:
             predict_s += time.perf_counter() - begin
             counts.append(confusion_counts(crop.label_map(), class_map, len(task.classes)).tolist())
     return {"fit_s": fit_s, "predict_s": predict_s / len(task.crops), "memory_mb": peak.mb, "counts": counts}
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _row(contender: Contender, runs: Sequence[Mapping[str, Any]], task: Task) -> Row:

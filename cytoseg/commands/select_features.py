@@ -1,0 +1,177 @@
+"""``cytoseg select-features``: which taps and timesteps suit the labelled crops."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
+from cytoseg.commands.train_interpreter import split_of
+from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.state import load_backbone
+from cytoseg.diffusion.unet import tap_names
+from cytoseg.errors import RecipeError
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings
+from cytoseg.interpreter.train import check_two_classes
+from cytoseg.recipe import Recipe, find_recipe, load_recipe, update_recipe
+from cytoseg.runs import versions
+from cytoseg.studies.select_features import Selection, select_features
+from cytoseg.studies.select_figure import draw
+from cytoseg.studies.select_limits import Limits
+from cytoseg.studies.select_measure import Effort, Question
+from cytoseg.studies.select_pixels import FeatureSet
+from cytoseg.studies.select_tables import as_csv, as_markdown, sentence
+from cytoseg.writing import atomic_path, write_atomically
+
+EFFORT = Effort()
+TIMESTEPS = (0, 10, 50, 100, 150)
+_UNITS = {"M": 10**6, "G": 10**9}
+
+
+def run(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    timesteps: Annotated[
+        str | None, typer.Option("--timesteps", help="Candidates, such as 0,50,100.", show_default="0,10,50,100,150")
+    ] = None,
+    minutes: Annotated[float, typer.Option("--minutes", min=0, help="Time it may take.")] = 30,
+    memory: Annotated[str, typer.Option("--memory", help="Memory that features may take, such as 500M or 4G.")] = "4G",
+    write: Annotated[bool, typer.Option("--write/--no-write", help="Write the choice into the recipe file.")] = True,
+) -> None:
+    """Measure which taps and timesteps suit the labelled crops, and write them into the recipe.
+
+    Cross-validates over the slides of the train crops; the test crops are never looked at. Heat map, table and sentence
+    go into the run folder's select_features/. What is measured is not measured again. The choice is written into the
+    recipe file, comments kept; for a recipe that comes with the program, into a copy in that folder.
+    """
+    limits = Limits(60 * minutes, memory_bytes(memory))
+    with start_run(recipe, overrides, command="select-features") as current:
+        folder = current.folder / "select_features"
+        question, extractor_of = _question(current, parse_timesteps(timesteps, current.recipe))
+        with progress("select-features", 1) as bar:
+
+            def on_step(what: str, done: int, total: int) -> None:
+                bar.of(done, total)
+                bar.at(done, what)
+
+            selection = select_features(question, extractor_of, limits=limits, folder=folder, on_step=on_step)
+        _write_results(selection, question, current.recipe, folder)
+        say(sentence(selection))
+        say(f"See {folder / 'select_features.png'} and {folder / 'select_features.md'}.")
+        _write_choice(recipe, selection, folder, write=write)
+
+
+def memory_bytes(text: str) -> int:
+    """Read an amount of memory such as ``500M`` or ``4G``.
+
+    Raises:
+        RecipeError: If it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])B?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise RecipeError(f"--memory {text}: not an amount of memory. Write it like 500M or 4G.")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def parse_timesteps(text: str | None, recipe: Recipe) -> tuple[int, ...]:
+    """Read the candidates; those of the recipe are always among them.
+
+    Args:
+        text: As typed, or None for the usual ones as far as the network has them.
+        recipe: Says how many timesteps there are.
+
+    Raises:
+        RecipeError: If one is no timestep of the network.
+    """
+    end = recipe.diffusion.timesteps
+    if text is None:
+        wanted = [t for t in TIMESTEPS if t < end]
+    elif not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text) or max(map(int, text.split(","))) >= end:
+        raise RecipeError(f"--timesteps {text}: write whole numbers from 0 to {end - 1}, such as 0,{min(50, end - 1)}.")
+    else:
+        wanted = [int(t) for t in text.split(",")]
+    return tuple(sorted({*wanted, *recipe.feature_timesteps()}))
+
+
+def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Any]:
+    recipe = current.recipe
+    device = pick_device(recipe.training.device)
+    if device.type == "cpu":
+        tune_cpu_allocator()
+    unet, architecture, backbone = load_backbone(current.folder / "ddpm", recipe.architecture())
+    train = split_of(recipe).train
+    check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
+    details = {
+        "backbone": backbone,
+        "crops": [[crop.crop, crop.image_sha256, crop.label_sha256] for crop in train],
+        "precision": recipe.training.precision,
+        "device": device.type,
+        "versions": versions(),
+    }
+
+    def extractor_of(settings: FeatureSettings) -> FeatureExtractor:
+        return FeatureExtractor(unet, architecture, settings, device=device, precision=recipe.training.precision)
+
+    question = Question(
+        crops=train,
+        classes=recipe.class_list().names,
+        taps=tap_names(architecture),
+        timesteps=timesteps,
+        present=_present(recipe),
+        rule=recipe.interpreter.vote,
+        seed=recipe.training.seed,
+        noise_seed=recipe.features.noise_seed,
+        device=device,
+        details=details,
+        effort=EFFORT,
+    )
+    return question, extractor_of
+
+
+def _present(recipe: Recipe) -> FeatureSet:
+    """Give the recipe's features, in the network's order."""
+    wanted = recipe.taps()
+    taps = tuple(tap for tap in tap_names(recipe.architecture()) if tap in wanted)
+    f = recipe.features
+    return FeatureSet(taps, tuple(sorted(set(recipe.feature_timesteps()))), f.scale, f.filters)
+
+
+def _write_results(selection: Selection, question: Question, recipe: Recipe, folder: Path) -> None:
+    alpha_bars = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)
+    write_atomically(folder / "select_features.csv", as_csv(selection, question.classes, alpha_bars))
+    write_atomically(folder / "select_features.md", as_markdown(selection, question.classes, alpha_bars))
+    with atomic_path(folder / "select_features.png") as path:
+        draw(selection, question, alpha_bars).savefig(path, dpi=110)
+
+
+def _write_choice(name: str, selection: Selection, folder: Path, *, write: bool) -> None:
+    """Write the chosen set into the user's recipe file, or into a copy of one that comes with the program."""
+    path = find_recipe(name)
+    old, chosen = load_recipe(name), selection.chosen.features
+    if chosen == _present(old):
+        say(f"{path} says so already.")
+        return
+    changes = _changes(old, chosen)
+    if not write:
+        shown = ", ".join(
+            f"{key}={list(value) if isinstance(value, tuple) else value}" for key, value in changes.items()
+        )
+        say(f"Nothing was written. It would be {shown}")
+        return
+    target = path if Path(name).is_file() else folder / "recipe.yaml"
+    update_recipe(path, changes, to=target)
+    say(f"Written into {target}. Train with it: cytoseg train-interpreter {target}")
+
+
+def _changes(old: Recipe, chosen: FeatureSet) -> dict[str, Any]:
+    every = chosen.taps == tap_names(old.architecture())
+    changes: dict[str, Any] = {"features.taps": "all" if every else chosen.taps, "features.timesteps": chosen.timesteps}
+    if old.features.snr_db is not None:
+        changes["features.snr_db"] = None
+    if old.features.scale != chosen.scale:
+        changes["features.scale"] = chosen.scale
+    if old.features.filters != chosen.filters:
+        changes["features.filters"] = chosen.filters
+    return changes

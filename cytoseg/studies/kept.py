@@ -1,0 +1,39 @@
+"""Results kept in JSON files and used again as long as nothing has changed that decides them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cytoseg.writing import write_atomically
+
+
+def digest_of(decides: Mapping[str, Any]) -> str:
+    """Hash what decides a result; 64 hexadecimal digits.
+
+    Args:
+        decides: For JSON; the order of keys does not count.
+    """
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def read_kept(path: Path, digest: str) -> dict[str, Any] | None:
+    """Give a kept result, or None where there is none, or a damaged one, or one that other things decided.
+
+    Args:
+        path: Its JSON file.
+        digest: From ``digest_of``.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("digest") == digest else None
+
+
+def keep(path: Path, digest: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a result with its digest, for JSON, and give what was written."""
+    found = {"digest": digest, **result}
+    write_atomically(path, json.dumps(found) + "\n")
+    return found

@@ -1,0 +1,161 @@
+"""What a selection of features has found, as CSV and as Markdown, and the choice in one sentence."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from cytoseg.diffusion.schedule import snr_db
+from cytoseg.studies.class_sizes import SMALL_PX
+from cytoseg.studies.select_features import NOISES, Selection, Trial
+from cytoseg.studies.select_measure import Measured, gain
+
+_COLUMNS = ("stage", "taken", "taps", "timesteps", "snr_db", "scale", "filters", "noises", "flips", "features")
+
+
+def sentence(selection: Selection) -> str:
+    """Say what was chosen and what it gains over the recipe's present features."""
+    present, chosen = selection.present, selection.chosen
+    if chosen.features == present.features:
+        return (
+            f"The recipe's features stay: {chosen.features.text()}, mean IoU {chosen.score:.3f} on slides not learnt "
+            "from; nothing measured was better."
+        )
+    more, spread = gain(chosen, present)
+    verdict = "more than the spread" if more > spread else "within the spread: both are as good"
+    return (
+        f"Chosen: {chosen.features.text()}. Mean IoU {chosen.score:.3f} on slides not learnt from, {more:+.3f} against "
+        f"{present.score:.3f} of the recipe's {present.features.text()}; spread between folds and seeds {spread:.3f}, "
+        f"so {verdict}. {chosen.width:,} features per pixel instead of {present.width:,}."
+    )
+
+
+def small_classes(selection: Selection, *, small: bool) -> list[int]:
+    """List the ids of the small classes, or of the large ones."""
+    return [k for k, d in enumerate(selection.diameters) if d is not None and (d < SMALL_PX) == small]
+
+
+def as_csv(selection: Selection, names: Sequence[str], alpha_bars: torch.Tensor) -> str:
+    """Write every measured set in a row; what does not apply is an empty cell.
+
+    Args:
+        selection: Of ``select_features``.
+        names: The K class names.
+        alpha_bars: (T,) of the network's schedule.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    measured = ("mean IoU", "gain", "spread", "seconds per crop")
+    writer.writerow([*_COLUMNS, *(f"IoU {name}" for name in names), *measured, "left out"])
+    for trial in selection.trials:
+        found = trial.measured
+        last = [found.score, trial.gain, trial.spread, found.seconds]
+        writer.writerow([*_first(trial.stage, trial.taken, found, alpha_bars), *map(_number, [*found.iou, *last]), ""])
+    for features, reason in selection.left_out:
+        empty = [""] * (1 + len(names) + len(measured))
+        cells = [" ".join(features.taps), _joined(features.timesteps), _snr(features.timesteps, alpha_bars)]
+        writer.writerow(
+            ["", "", *cells, features.scale, features.filters, features.noises, features.flips, *empty, reason]
+        )
+    return text.getvalue()
+
+
+def _first(stage: str, taken: bool, measured: Measured, alpha_bars: torch.Tensor) -> list[Any]:
+    f = measured.features
+    snr = _snr(f.timesteps, alpha_bars)
+    taps = " ".join(f.taps)
+    return [stage, taken, taps, _joined(f.timesteps), snr, f.scale, f.filters, f.noises, f.flips, measured.width]
+
+
+def _joined(timesteps: Sequence[int]) -> str:
+    return " ".join(map(str, timesteps))
+
+
+def _snr(timesteps: Sequence[int], alpha_bars: torch.Tensor) -> str:
+    return " ".join(f"{float(ratio):.1f}" for ratio in snr_db(alpha_bars[list(timesteps)]))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or np.isnan(value) else f"{value:.6f}"
+
+
+def as_markdown(selection: Selection, names: Sequence[str], alpha_bars: torch.Tensor) -> str:
+    """Write the sentence, the sets that were compared, and the best single taps.
+
+    Args:
+        selection: Of ``select_features``.
+        names: The K class names.
+        alpha_bars: (T,) of the network's schedule.
+    """
+    head = ["", "features", "t", "SNR, dB", *(f"IoU {name}" for name in names), "mean IoU", "gain", "spread"]
+    head += ["per pixel", "s per crop"]
+    rows = [_row(trial, alpha_bars) for trial in selection.trials if trial.stage != "single"]
+    lines = [
+        sentence(selection),
+        "",
+        *_table(head, rows),
+        "",
+        *_table(["one tap alone", "tap", "t", "IoU"], _best_single(selection, names)),
+        "",
+        *(f"- {note}" for note in _notes(selection, names)),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [[cell.replace("|", "&#124;") for cell in row] for row in (head, *rows)]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return [lines[0], "|---" * len(head) + "|", *lines[1:]]
+
+
+def _row(trial: Trial, alpha_bars: torch.Tensor) -> list[str]:
+    found = trial.measured
+    before_t, _, after = found.features.text().partition(" at t = ")
+    after = after.removeprefix(", ".join(map(str, found.features.timesteps)))
+    scores = [_share(value) for value in [*found.iou, found.score]]
+    compared = ["", ""] if trial.gain is None else [f"{trial.gain:+.3f}", f"{trial.spread:.3f}"]
+    first = [trial.stage + " (taken)" * trial.taken, before_t + after, _joined(found.features.timesteps)]
+    return [
+        *first,
+        _snr(found.features.timesteps, alpha_bars),
+        *scores,
+        *compared,
+        f"{found.width:,}",
+        f"{found.seconds:.2f}",
+    ]
+
+
+def _share(value: float) -> str:
+    return "n/a" if np.isnan(value) else f"{value:.3f}"
+
+
+def _best_single(selection: Selection, names: Sequence[str]) -> list[list[str]]:
+    single = [trial.measured for trial in selection.trials if trial.stage == "single"]
+    rows = []
+    for k, name in enumerate(names):
+        applies = [measured for measured in single if not np.isnan(measured.iou[k])]
+        if applies:
+            best = max(applies, key=lambda measured: measured.iou[k])
+            rows.append([name, best.features.taps[0], str(best.features.timesteps[0]), f"{best.iou[k]:.3f}"])
+    return rows
+
+
+def _notes(selection: Selection, names: Sequence[str]) -> list[str]:
+    train_px, held_out_px = selection.pixels
+    sizes = ", ".join(f"{n} {d:.0f} px" for n, d in zip(names, selection.diameters, strict=True) if d is not None)
+    notes = [
+        f"Measured on {selection.crops} train crops by cross-validation over their slides, with {train_px:,} pixels "
+        f"per crop to train on and {held_out_px:,} to score; few interpreters, trained briefly: compare these IoU with "
+        "each other, not with those of evaluate.",
+        "A set replaces the one before if its mean IoU gains more than the spread: the standard deviation of the gains "
+        "of single folds and seeds.",
+        f"Half of each class's pixels lie in objects at least so wide: {sizes}. Small means below {SMALL_PX} px.",
+        f"noises (mean of {NOISES}) and flips are measured only: no key of the recipe says them.",
+    ]
+    if selection.left_out:
+        sets = "; ".join(f"{features.text()} ({reason})" for features, reason in selection.left_out)
+        notes.append(f"Left out, each with what it needs: {sets}. What was measured is kept: run it again with more.")
+    return notes
