@@ -17,11 +17,12 @@ from cytoseg.features.extract import FeatureExtractor, FeatureSettings
 from cytoseg.interpreter.train import check_two_classes
 from cytoseg.recipe import Recipe, find_recipe, load_recipe, update_recipe
 from cytoseg.runs import versions
+from cytoseg.studies.select_columns import ExtractorOf
 from cytoseg.studies.select_features import Selection, select_features
 from cytoseg.studies.select_figure import draw
 from cytoseg.studies.select_limits import Limits
-from cytoseg.studies.select_measure import Effort, Question
 from cytoseg.studies.select_pixels import FeatureSet
+from cytoseg.studies.select_question import Effort, Question
 from cytoseg.studies.select_tables import as_csv, as_markdown, sentence
 from cytoseg.writing import atomic_path, write_atomically
 
@@ -95,7 +96,7 @@ def parse_timesteps(text: str | None, recipe: Recipe) -> tuple[int, ...]:
     return tuple(sorted({*wanted, *recipe.feature_timesteps()}))
 
 
-def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Any]:
+def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, ExtractorOf]:
     recipe = current.recipe
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
@@ -143,7 +144,7 @@ def _write_results(selection: Selection, question: Question, recipe: Recipe, fol
     write_atomically(folder / "select_features.csv", as_csv(selection, question.classes, alpha_bars))
     write_atomically(folder / "select_features.md", as_markdown(selection, question.classes, alpha_bars))
     with atomic_path(folder / "select_features.png") as path:
-        draw(selection, question, alpha_bars).savefig(path, dpi=110)
+        draw(selection, question, alpha_bars).savefig(path, dpi=100)
 
 
 def _write_choice(name: str, selection: Selection, folder: Path, *, write: bool) -> None:

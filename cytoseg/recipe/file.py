@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from cytoseg.errors import RecipeError
@@ -65,7 +65,9 @@ def update_recipe(path: Path, changes: Mapping[str, Any], *, to: Path | None = N
     values = _read(path, yaml)
     for key, value in changes.items():
         section, last = key.split(".")
-        _replace(values.setdefault(section, {}), last, value)
+        if values.get(section) is None:
+            values[section] = CommentedMap()
+        _replace(values[section], last, value)
     yaml.dump(values, text)
     _checked(YAML(typ="safe").load(text.getvalue()), path)
     write_atomically(to or path, text.getvalue())

@@ -8,8 +8,9 @@ from pathlib import Path
 from cytoseg.studies.class_sizes import class_diameters
 from cytoseg.studies.select_columns import ColumnStore, ExtractorOf
 from cytoseg.studies.select_limits import Limits, affordable_crops, pixels_within
-from cytoseg.studies.select_measure import Bench, Measured, Question, gain
+from cytoseg.studies.select_measure import Bench, Measured, gain
 from cytoseg.studies.select_pixels import FeatureSet, choose_both
+from cytoseg.studies.select_question import Question
 
 NOISES = 3
 OnStep = Callable[[str, int, int], None]
@@ -22,7 +23,7 @@ class Trial:
     Attributes:
         stage: ``present``, ``start``, ``single``, ``grow 1``, ... or the name of an option.
         measured: What it reached.
-        gain: In mean IoU over the set chosen so far, or None where there is nothing to compare it with.
+        gain: In mean IoU over the set chosen before, at the start the recipe's; None where nothing is compared.
         spread: Of the gains of single folds and seeds.
         taken: Whether it was chosen.
     """
@@ -41,7 +42,9 @@ class Selection:
     Attributes:
         trials: All, in the order in which they were measured.
         present: What the recipe says now.
-        chosen: The set to be used.
+        best: The set with the highest mean IoU before options were tried.
+        chosen: The set to be used: the best one with what options added, or the present one where nothing is clearly
+            better and nothing leaner as good.
         left_out: Sets that were not measured, each with what it would have needed.
         diameters: Of the objects of each class, in pixels.
         crops: How many crops were used.
@@ -50,6 +53,7 @@ class Selection:
 
     trials: tuple[Trial, ...]
     present: Measured
+    best: Measured
     chosen: Measured
     left_out: tuple[tuple[FeatureSet, str], ...]
     diameters: tuple[float | None, ...]
@@ -69,7 +73,8 @@ def select_features(
 
     First the recipe's present set and each block, and all of them, at each timestep; the best is where to start. Then
     each tap at each timestep alone. Then the set grows by the block or timestep that gains most, as long as it gains
-    more than the spread between folds and seeds. At last options are tried on the chosen set.
+    more than the spread between folds and seeds. The recipe's set stays unless this one is clearly better, or as good
+    with fewer features. At last options are tried on the set chosen.
 
     Args:
         question: What they are chosen for.
@@ -100,10 +105,12 @@ def select_features(
     search.start()
     search.single_taps()
     search.grow()
+    search.settle()
     search.options()
     return Selection(
         tuple(search.trials),
         search.present,
+        search.best,
         search.chosen,
         tuple(search.left_out),
         tuple(class_diameters(label_maps, len(question.classes))),
@@ -121,7 +128,7 @@ class _Search:
         self._bench, self._question, self._on_step = bench, question, on_step
         self._blocks = list(dict.fromkeys(_block(tap) for tap in question.taps))
         on_step("the recipe's features", 0, 1)
-        self.present = self.chosen = self._measure_present()
+        self.present = self.best = self.chosen = self._measure_present()
         self.trials.append(Trial("present", self.present))
 
     def start(self) -> None:
@@ -133,9 +140,9 @@ class _Search:
             for taps in dict.fromkeys([*groups, everything.taps])
             for t in self._question.timesteps
         ]
-        found = self._measure(sets, "start")
-        self.trials += [Trial("start", measured) for measured in found]
-        self.chosen = max([self.chosen, *found], key=lambda m: m.score)
+        found = self._measure([features for features in sets if features != self.present.features], "start")
+        self.trials += [self._trial("start", measured, may_be_taken=False) for measured in found]
+        self.chosen = _best([*found, self.present])
 
     def single_taps(self) -> None:
         """Measure each tap at each timestep alone, without filters, for the figure."""
@@ -150,12 +157,18 @@ class _Search:
         """Add blocks and timesteps while they gain more than the spread."""
         for number in range(1, len(self._blocks) + len(self._question.timesteps)):
             found = self._measure(self._larger(), f"grow {number}")
-            best = max(found, key=lambda m: m.score, default=None)
+            best = _best(found) if found else None
             tried = [self._trial(f"grow {number}", measured, may_be_taken=measured is best) for measured in found]
             self.trials += tried
             if best is None or not any(trial.taken for trial in tried):
                 return
             self.chosen = best
+
+    def settle(self) -> None:
+        """Go back to the recipe's set, unless the chosen one is clearly better, or as good with fewer features."""
+        more, spread = gain(self.chosen, self.present)
+        is_leaner = self.chosen.width < self.present.width and more >= 0
+        self.best, self.chosen = self.chosen, self.chosen if more > spread or is_leaner else self.present
 
     def options(self) -> None:
         """Try what a recipe can say, then what it cannot, each on the chosen set."""
@@ -172,8 +185,7 @@ class _Search:
         return measured
 
     def _measure(self, sets: Iterable[FeatureSet], what: str, *, seeds: int | None = None) -> list[Measured]:
-        wanted = [features for features in sets if features != self.present.features]
-        found = []
+        wanted, found = list(sets), []
         for done, features in enumerate(wanted):
             self._on_step(what, done, len(wanted))
             found.append(self._bench.measure(features, seeds=seeds))
@@ -196,6 +208,11 @@ class _Search:
 
     def _with_blocks(self, blocks: Sequence[str], taps: Sequence[str] = ()) -> tuple[str, ...]:
         return tuple(tap for tap in self._question.taps if tap in taps or _block(tap) in blocks)
+
+
+def _best(found: Sequence[Measured]) -> Measured:
+    """Give the one with the highest score; of equals the one with the fewest features."""
+    return max(found, key=lambda measured: (measured.score, -measured.width))
 
 
 def _with_option(features: FeatureSet, stage: str) -> FeatureSet:

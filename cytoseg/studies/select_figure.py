@@ -10,11 +10,12 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from cytoseg.diffusion.schedule import snr_db
+from cytoseg.studies.class_sizes import SMALL_PX
 from cytoseg.studies.select_features import Selection
-from cytoseg.studies.select_measure import Question
+from cytoseg.studies.select_question import Question
 from cytoseg.studies.select_tables import small_classes
 
-_PANELS_ACROSS = 4
+_PANELS_ACROSS = 3
 _COLOURS = "cividis"  # made to look the same to the colour-blind
 _CHOSEN = "#d55e00"
 Grid = NDArray[np.float64]
@@ -34,7 +35,7 @@ def draw(selection: Selection, question: Question, alpha_bars: torch.Tensor) -> 
     panels = _panels(selection, question)
     across = min(len(panels), _PANELS_ACROSS)
     down = math.ceil(len(panels) / across)
-    size = (across * (0.55 * len(question.timesteps) + 0.9) + 1.8, down * (0.3 * len(question.taps) + 1.4))
+    size = (across * (0.5 * len(question.timesteps) + 0.7) + 1.6, down * (0.25 * len(question.taps) + 1.2))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
     ratios = snr_db(alpha_bars[list(question.timesteps)])
@@ -68,11 +69,13 @@ def _panels(selection: Selection, question: Question) -> list[tuple[str, Grid]]:
     for title, ids in [*groups, ("all classes", list(range(len(question.classes))))]:
         if len(ids) > 1:
             found.append((f"mean of {title}", _mean(grids[ids])))
-    return [(title, grid) for title, grid in found if not np.isnan(grid).all()]
+    return found
 
 
 def _title(name: str, diameter: float | None) -> str:
-    return name if diameter is None else f"{name} ({diameter:.0f} px)"
+    if diameter is None:
+        return name
+    return f"{name} ({'small' if diameter < SMALL_PX else 'large'}: {diameter:.0f} px)"
 
 
 def _mean(grids: Grid) -> Grid:
@@ -84,8 +87,9 @@ def _mean(grids: Grid) -> Grid:
 
 
 def _heat(axis: Axes, grid: Grid) -> None:
-    """Colour the cells from the least to the greatest IoU of the panel, and write it into them."""
-    least, greatest = float(np.nanmin(grid)), float(np.nanmax(grid))
+    """Colour the cells up to the greatest IoU of the panel, the worst tenth alike, and write it into them."""
+    known = grid[~np.isnan(grid)]
+    least, greatest = (float(np.quantile(known, 0.1)), float(known.max())) if known.size else (0.0, 1.0)
     axis.set_facecolor("#dddddd")  # left out
     axis.imshow(grid, cmap=_COLOURS, aspect="auto", vmin=least, vmax=max(greatest, least + 0.01))
     for (row, column), value in np.ndenumerate(grid):

@@ -10,7 +10,8 @@ from cytoseg.features.extract import FeatureSettings, to_input
 from cytoseg.predict.evaluate import ScoredCrop
 from cytoseg.studies.kept import digest_of, keep, read_kept
 from cytoseg.studies.select_columns import ExtractorOf
-from cytoseg.studies.select_measure import Question, by_turns
+from cytoseg.studies.select_measure import by_turns
+from cytoseg.studies.select_question import Question
 
 LEAST_PX = 16
 """With fewer pixels per crop than this nothing is measured."""

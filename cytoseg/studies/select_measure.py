@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,64 +23,10 @@ from cytoseg.predict.evaluate import ScoredCrop
 from cytoseg.studies.kept import digest_of, keep, read_kept
 from cytoseg.studies.select_columns import ColumnStore
 from cytoseg.studies.select_pixels import FeatureSet
+from cytoseg.studies.select_question import Question
 
 _CHUNK = 2048
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How thoroughly each set is measured.
-
-    Attributes:
-        members: Interpreters of an ensemble.
-        steps: Optimiser updates of each.
-        batch_px: Pixels per update and member.
-        rate: Adam's learning rate at the start.
-        train_px: Class-balanced pixels per crop that are trained on.
-        held_out_px: Pixels per crop that are scored, as frequent as they are.
-        seeds: Trainings of each set and fold.
-        folds: Parts of the slides; fewer where there are fewer slides.
-    """
-
-    members: int = 3
-    steps: int = 200
-    batch_px: int = 128
-    rate: float = 2e-3
-    train_px: int = 2000
-    held_out_px: int = 4000
-    seeds: int = 2
-    folds: int = 3
-
-
-@dataclass(frozen=True)
-class Question:
-    """What features are chosen for.
-
-    Attributes:
-        crops: The train crops; test crops are never looked at.
-        classes: The K class names.
-        taps: Those of the network, deepest first.
-        timesteps: Candidates, rising; those of the recipe are among them.
-        present: What the recipe says now.
-        rule: How the interpreters vote.
-        seed: Decides folds and pixels.
-        noise_seed: Of the features.
-        device: Where interpreters are trained.
-        details: What decides all results beside these: hashes of crops, labels and network, versions; for JSON.
-        effort: How thoroughly each set is measured.
-    """
-
-    crops: Sequence[ScoredCrop]
-    classes: Sequence[str]
-    taps: tuple[str, ...]
-    timesteps: tuple[int, ...]
-    present: FeatureSet
-    rule: str
-    seed: int
-    noise_seed: int
-    device: torch.device
-    details: Mapping[str, Any]
-    effort: Effort
+_PASSES = 1000.0  # steps alone decide
 
 
 @dataclass(frozen=True)
@@ -235,9 +181,24 @@ class Bench:
         return counts
 
     def _train(self, table: PixelTable, seed: int) -> Ensemble:
-        e = self._effort
-        settings = EnsembleSettings(e.members, e.steps, e.batch_px, e.rate, seed)
-        return train_ensemble(table, len(self._question.classes), settings=settings, device=self._question.device)
+        e, question = self._effort, self._question
+        settings = EnsembleSettings(
+            mode="tuned",
+            members=e.members,
+            steps=e.steps,
+            passes=_PASSES,
+            batch_px=e.batch_px,
+            rate=e.rate,
+            weight_decay=0.0,
+            etf_weight=0.0,
+            early_stopping=False,  # slides are held out already
+            calibrate=False,
+            seed=seed,
+        )
+        slides = [crop.slide for crop in question.crops]
+        return train_ensemble(
+            table, len(question.classes), slides=slides, settings=settings, device=question.device
+        ).ensemble
 
     @torch.inference_mode()
     def _predict(

@@ -13,23 +13,28 @@ from cytoseg.studies.class_sizes import SMALL_PX
 from cytoseg.studies.select_features import NOISES, Selection, Trial
 from cytoseg.studies.select_measure import Measured, gain
 
+_NAMED = 8
 _COLUMNS = ("stage", "taken", "taps", "timesteps", "snr_db", "scale", "filters", "noises", "flips", "features")
 
 
 def sentence(selection: Selection) -> str:
     """Say what was chosen and what it gains over the recipe's present features."""
-    present, chosen = selection.present, selection.chosen
+    present, best, chosen = selection.present, selection.best, selection.chosen
     if chosen.features == present.features:
+        more, spread = gain(best, present)
+        other = (
+            f"best was {best.features.text()}, {more:+.3f}, within the spread between folds and seeds of {spread:.3f}"
+        )
         return (
-            f"The recipe's features stay: {chosen.features.text()}, mean IoU {chosen.score:.3f} on slides not learnt "
-            "from; nothing measured was better."
+            f"The recipe's features stay: {present.features.text()}, mean IoU {present.score:.3f} on slides not learnt "
+            f"from; {'nothing measured was better' if best.features == present.features else other}."
         )
     more, spread = gain(chosen, present)
-    verdict = "more than the spread" if more > spread else "within the spread: both are as good"
+    verdict = "more than" if more > spread else "within"
     return (
         f"Chosen: {chosen.features.text()}. Mean IoU {chosen.score:.3f} on slides not learnt from, {more:+.3f} against "
-        f"{present.score:.3f} of the recipe's {present.features.text()}; spread between folds and seeds {spread:.3f}, "
-        f"so {verdict}. {chosen.width:,} features per pixel instead of {present.width:,}."
+        f"{present.score:.3f} of the recipe's {present.features.text()}: {verdict} the spread between folds and seeds "
+        f"of {spread:.3f}, with {chosen.width:,} features per pixel instead of {present.width:,}."
     )
 
 
@@ -151,11 +156,15 @@ def _notes(selection: Selection, names: Sequence[str]) -> list[str]:
         f"per crop to train on and {held_out_px:,} to score; few interpreters, trained briefly: compare these IoU with "
         "each other, not with those of evaluate.",
         "A set replaces the one before if its mean IoU gains more than the spread: the standard deviation of the gains "
-        "of single folds and seeds.",
+        "of single folds and seeds. start is held against the recipe's present set, others with the set chosen before.",
         f"Half of each class's pixels lie in objects at least so wide: {sizes}. Small means below {SMALL_PX} px.",
         f"noises (mean of {NOISES}) and flips are measured only: no key of the recipe says them.",
     ]
     if selection.left_out:
-        sets = "; ".join(f"{features.text()} ({reason})" for features, reason in selection.left_out)
-        notes.append(f"Left out, each with what it needs: {sets}. What was measured is kept: run it again with more.")
+        named = [f"{features.text()} ({reason})" for features, reason in selection.left_out[:_NAMED]]
+        more = len(selection.left_out) - len(named)
+        named += [f"and {more} more, which the CSV names"] * (more > 0)
+        notes.append(
+            f"Left out, with what they need: {'; '.join(named)}. What is measured is kept: run it again with more."
+        )
     return notes

@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from cytoseg.errors import RecipeError
-from cytoseg.recipe import Recipe, dump_recipe, find_recipe, load_recipe
+from cytoseg.recipe import Recipe, dump_recipe, find_recipe, load_recipe, update_recipe
 
 Load = Callable[..., Recipe]
 
@@ -122,3 +122,76 @@ def test_the_dump_holds_every_value(load: Load) -> None:
     assert list(dumped) == list(Recipe.model_fields)
     assert dumped["diffusion"]["dim_mults"] == [1, 2, 4, 8]
     assert dumped["interpreter"]["vote"] == "soft"
+
+
+COMMENTED = """\
+# What it is for.
+name: tiny   # its name
+
+training:
+  rate: 4e-4
+  crops: 1_000_000    # many
+  precision: no
+classes:
+  - {name: background, colour: "#f0f0f0"}
+  - {name: cell, colour: '#0072b2'}
+features:                    # chosen with care
+  taps: [block2.block1, block3.block1]
+  timesteps: [0]             # little noise
+  # the end
+"""
+
+
+def _updated(tmp_path: Path, text: str, changes: dict[str, Any]) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    update_recipe(path, changes)
+    load_recipe(str(path))
+    return path.read_text(encoding="utf-8")
+
+
+def test_an_update_changes_its_values_and_nothing_else(tmp_path: Path) -> None:
+    changes = {"features.taps": ("block0.block1", "block3.block2"), "features.timesteps": (0, 50, 100)}
+    found = _updated(tmp_path, COMMENTED, changes).splitlines()
+    old = COMMENTED.splitlines()
+    changed = [i for i, (a, b) in enumerate(zip(old, found, strict=True)) if a != b]
+    assert [old[i].split(":")[0] for i in changed] == ["  taps", "  timesteps"]
+    assert found[changed[0]] == "  taps: [block0.block1, block3.block2]"
+    assert " ".join(found[changed[1]].split()) == "timesteps: [0, 50, 100] # little noise"
+
+
+def test_an_update_without_a_change_leaves_every_byte(tmp_path: Path) -> None:
+    assert _updated(tmp_path, COMMENTED, {"features.timesteps": [0]}) == COMMENTED
+
+
+@pytest.mark.parametrize("more", ["", "features: {}\n", "features: {taps: all}\n", "features:\n"])
+def test_an_update_adds_what_is_not_there(tmp_path: Path, smallest: str, more: str) -> None:
+    changes = {"features.timesteps": (0, 10), "features.filters": True, "features.snr_db": None}
+    _updated(tmp_path, smallest + more, changes)
+    features = load_recipe(str(tmp_path / "mine.yaml")).features
+    assert (features.taps, features.timesteps, features.filters) == ("all", (0, 10), True)
+
+
+def test_an_update_can_go_into_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(COMMENTED, encoding="utf-8")
+    update_recipe(path, {"features.taps": "all"}, to=tmp_path / "new" / "theirs.yaml")
+    assert path.read_text(encoding="utf-8") == COMMENTED
+    assert "  taps: all\n" in (tmp_path / "new" / "theirs.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "message"),
+    [
+        (COMMENTED, {"features.timesteps": (1000,)}, r"mine\.yaml: features\.timesteps: 1000 is not below"),
+        (COMMENTED, {"features.tap": "all"}, r"mine\.yaml: features\.tap: unknown key"),
+        ("- a\n", {"features.taps": "all"}, r"mine\.yaml: a recipe is a table of sections, found CommentedSeq"),
+        ("a: [\n", {"features.taps": "all"}, r"mine\.yaml: not YAML"),
+    ],
+)
+def test_a_wrong_update_changes_nothing(tmp_path: Path, text: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        _updated(tmp_path, text, changes)
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]
+    assert (tmp_path / "mine.yaml").read_text(encoding="utf-8") == text

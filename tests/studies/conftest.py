@@ -1,16 +1,21 @@
-"""Labelled crops on disk, and features made so that what they tell is known."""
+"""Labelled crops on disk, features made so that what they tell is known, and a question of which to take."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cytoseg.classes import ClassList
-from cytoseg.features.extract import NativeFeatures
+from cytoseg.features.extract import FeatureSettings, NativeFeatures
 from cytoseg.labels.index import CropName, LabelledCrop, write_crop
+from cytoseg.studies.select_pixels import FeatureSet
+from cytoseg.studies.select_question import Effort, Question
 
 Picture = NDArray[np.uint8]
 Extract = Callable[[Picture], NativeFeatures]
@@ -68,3 +73,81 @@ def noise() -> Callable[[int], Extract]:
         return extract
 
     return of
+
+
+NAMES = ("glass", "cell", "nucleus")
+TAPS = ("block0.block1", "block1.block1")
+EFFORT = Effort(members=2, steps=40, batch_px=32, rate=1e-2, train_px=60, held_out_px=100, seeds=2, folds=3)
+
+
+@dataclass(frozen=True)
+class MadeCrop:
+    """16x16 px: glass on the left, a cell on the right with a nucleus of 4x4 px; red is cell, green is nucleus."""
+
+    crop: str
+    slide: str
+
+    def picture(self) -> NDArray[np.uint8]:
+        ids = self.label_map()
+        grey = np.random.default_rng(sum(map(ord, self.crop))).integers(90, 110, ids.shape)
+        return np.stack([grey + 100 * (ids > 0), grey + 100 * (ids == 2), grey], axis=-1).astype(np.uint8)
+
+    def label_map(self) -> NDArray[np.uint8]:
+        ids = np.zeros((16, 16), np.uint8)
+        ids[:, 8:] = 1
+        ids[4:8, 10:14] = 2
+        return ids
+
+
+class MadeExtractor:
+    """Block 1 sees red at t = 5 and green at t = 1; block 0 sees blue, which tells nothing."""
+
+    def __init__(self, settings: FeatureSettings, calls: list[FeatureSettings]) -> None:
+        self.settings, self._calls = settings, calls
+        self.channels = [1] * len(settings.taps) * len(settings.timesteps) + [72] * settings.filters
+
+    def __call__(self, pictures: Tensor) -> NativeFeatures:
+        self._calls.append(self.settings)
+        sees = {("block1.block1", 5): 0, ("block1.block1", 1): 1}
+        wanted = [sees.get((tap, t), 2) for t in self.settings.timesteps for tap in self.settings.taps]
+        maps = [pictures[:, k : k + 1] + self.settings.noise_seed for k in wanted]
+        if self.settings.filters:
+            maps.append(pictures[:, 2:].expand(-1, 72, -1, -1))
+        size = (pictures.shape[2], pictures.shape[3])
+        return NativeFeatures(maps, size, size)
+
+
+@pytest.fixture(scope="session")
+def made_question() -> Callable[..., Question]:
+    """Make a question about four crops of three slides, changed as told."""
+
+    def make(**changes: Any) -> Question:
+        crops = [MadeCrop(f"{slide}_{n}", slide) for slide, n in (("a", 0), ("a", 1), ("b", 0), ("c", 0))]
+        question = Question(
+            crops=crops,
+            classes=NAMES,
+            taps=TAPS,
+            timesteps=(1, 5),
+            present=FeatureSet(("block0.block1",), (5,)),
+            rule="soft",
+            seed=0,
+            noise_seed=0,
+            device=torch.device("cpu"),
+            details={"labels": "12ab"},
+            effort=EFFORT,
+        )
+        return replace(question, **changes)
+
+    return make
+
+
+@pytest.fixture
+def calls() -> list[FeatureSettings]:
+    """What the made extractors were called for, one entry per crop."""
+    return []
+
+
+@pytest.fixture
+def extractor_of(calls: list[FeatureSettings]) -> Callable[[FeatureSettings], MadeExtractor]:
+    """Make the extractor of some settings."""
+    return lambda settings: MadeExtractor(settings, calls)

@@ -1,0 +1,48 @@
+"""What ``cytoseg select-features`` refuses; its results are in tests/end_to_end/test_select_features.py."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from cytoseg.commands.select_features import memory_bytes, parse_timesteps
+from cytoseg.errors import RecipeError
+from cytoseg.recipe import load_recipe
+
+CytosegCommand = Callable[..., Result]
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [("4G", 4 * 10**9), ("500M", 500 * 10**6), ("1.5gb", 1_500_000_000), (" 2 M".replace(" ", ""), 2 * 10**6)],
+)
+def test_memory_is_read(text: str, amount: int) -> None:
+    assert memory_bytes(text) == amount
+
+
+@pytest.mark.parametrize("text", ["4", "G", "-1G", "4T", "4 apples", ""])
+def test_what_is_no_memory_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match=r"^--memory .*: not an amount of memory\. Write it like 500M or 4G\.$"):
+        memory_bytes(text)
+
+
+def test_candidates_are_those_the_network_has_and_the_recipes_own(cytoseg: CytosegCommand) -> None:
+    recipe = load_recipe("tiny.yaml", ["features.timesteps=[7]"])
+    assert parse_timesteps(None, recipe) == (0, 7, 10, 50, 100, 150)
+    assert parse_timesteps("50, 3,50", recipe) == (3, 7, 50)
+    short = load_recipe("tiny.yaml", ["features.timesteps=[7]", "diffusion.timesteps=50", "diffusion.schedule=cosine"])
+    assert parse_timesteps(None, short) == (0, 7, 10)
+
+
+@pytest.mark.parametrize("text", ["1000", "0,1000", "-1", "1;2", "", "1,,2", "0.5"])
+def test_what_is_no_timestep_is_refused(cytoseg: CytosegCommand, text: str) -> None:
+    with pytest.raises(RecipeError, match=r"^--timesteps .*: write whole numbers from 0 to 999, such as 0,50\.$"):
+        parse_timesteps(text, load_recipe("tiny.yaml"))
+
+
+def test_a_wrong_option_is_one_line_and_writes_nothing(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("select-features", "tiny.yaml", "--memory", "much")
+    assert result.exit_code == 2
+    assert result.stderr == "cytoseg: --memory much: not an amount of memory. Write it like 500M or 4G.\n"
+    assert not Path("runs").exists()

@@ -1,0 +1,162 @@
+"""``cytoseg select-features`` on the tiny run, with the real network."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from cytoseg.labels.index import CropName, LabelIndex, load_index, write_crop, write_index
+from cytoseg.recipe import load_recipe
+from cytoseg.studies.select_measure import Measured
+from cytoseg.studies.select_question import Effort
+
+Command = Callable[..., Result]
+TWO_SLIDES = 'labels.test_slides=["*_00"]'
+TAPS = [f"block{b}.{part}" for b in (0, 1) for part in ("block1", "block2", "attention", "upsample")]
+
+
+@pytest.fixture(autouse=True)
+def short(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure hardly at all, on the middle 32 px of each crop."""
+    index, classes = load_index(home / "runs" / "tiny" / "labels"), load_recipe("tiny.yaml").class_list()
+    middle = (slice(16, 48), slice(16, 48))
+    for crop in index.crops:
+        assert (crop.width, crop.height) == (64, 64)
+    cut = [
+        write_crop(
+            index.folder,
+            CropName(crop.crop, crop.slide, crop.source),
+            picture=crop.picture()[middle],
+            label_map=crop.label_map()[middle],
+            classes=classes,
+        )
+        for crop in index.crops
+    ]
+    write_index(LabelIndex(index.folder, index.classes, tuple(cut)))
+    effort = Effort(members=2, steps=2, batch_px=16, train_px=40, held_out_px=60, seeds=1)
+    monkeypatch.setattr("cytoseg.commands.select_features.EFFORT", effort)
+
+
+@pytest.fixture
+def always_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every set that is tried be clearly better than the one before it."""
+
+    def gain(new: Measured, old: Measured) -> tuple[float, float]:
+        return (0.1, 0.01) if new is not old else (0.0, 0.0)
+
+    monkeypatch.setattr("cytoseg.studies.select_features.gain", gain)
+
+
+@pytest.mark.usefixtures("always_better")
+def test_the_choice_is_measured_drawn_and_written_and_trains(home: Path, cytoseg: Command) -> None:
+    recipe = home / "tiny.yaml"
+    recipe.write_text("# Mine.\n" + recipe.read_text())
+    before = recipe.read_text()
+    dry = cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "--no-write")
+    assert dry.exit_code == 0, dry.output
+    assert (
+        "Nothing was written. It would be features.taps=all, features.timesteps=[0, 1, 5], features.scale=2"
+        in dry.stdout
+    )
+    assert recipe.read_text() == before
+
+    result = cytoseg("select-features", "tiny.yaml", TWO_SLIDES)
+    assert result.exit_code == 0, result.output
+    assert "Chosen: blocks 0, 1 at t = 0, 1, 5 with filters, input enlarged 2 times. Mean IoU 0." in result.stdout
+    assert "Written into tiny.yaml. Train with it: cytoseg train-interpreter tiny.yaml" in result.stdout
+    features = load_recipe("tiny.yaml").features
+    assert (features.taps, features.timesteps, features.scale, features.filters) == ("all", (0, 1, 5), 2, True)
+    changed = [line for line in recipe.read_text().splitlines() if line not in before.splitlines()]
+    assert changed == ["features: {timesteps: [0, 1, 5], taps: all, scale: 2, filters: true}"]
+
+    folder = home / "runs" / "tiny" / "select_features"
+    rows = list(csv.DictReader((folder / "select_features.csv").read_text().splitlines()))
+    single = [(row["taps"], row["timesteps"]) for row in rows if row["stage"] == "single"]
+    assert sorted(single) == sorted((tap, t) for tap in TAPS for t in "015")
+    assert all(0 <= float(row["mean IoU"]) <= 1 for row in rows)
+    assert {row["left out"] for row in rows} == {""}
+    with Image.open(folder / "select_features.png") as picture:
+        assert picture.width > 500
+    trained = cytoseg("train-interpreter", "tiny.yaml", TWO_SLIDES)
+    assert trained.exit_code == 0, trained.output
+
+
+def test_what_is_measured_is_kept_and_only_train_crops_are_read(
+    home: Path, cytoseg: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = home / "runs" / "tiny" / "labels"
+    test_crops = [
+        c["crop"] for c in json.loads((labels / "index.json").read_text())["crops"] if c["slide"].endswith("_00")
+    ]
+    assert test_crops
+    for crop in test_crops:
+        (labels / "crops" / f"{crop}.png").unlink()
+        (labels / "maps" / f"{crop}.png").unlink()
+    first = cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "--timesteps", "1,5", "--no-write")
+    assert first.exit_code == 0, first.output
+    folder = home / "runs" / "tiny" / "select_features"
+    table = (folder / "select_features.md").read_text()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("cytoseg.studies.select_measure.train_ensemble", never)
+    monkeypatch.setattr("cytoseg.studies.select_columns.gather", never)
+    again = cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "--timesteps", "1,5", "--no-write")
+    assert again.exit_code == 0, again.output
+    assert (folder / "select_features.md").read_text() == table
+    with pytest.raises(AssertionError, match="measured again"):
+        cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "--timesteps", "1,5", "features.noise_seed=3")
+
+
+@pytest.mark.usefixtures("always_better")
+def test_a_shipped_recipe_is_copied_with_the_choice(
+    home: Path, cytoseg: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = home / "shipped"
+    shipped.mkdir()
+    (home / "tiny.yaml").rename(shipped / "tiny.yaml")
+    before = (shipped / "tiny.yaml").read_text()
+    monkeypatch.setattr("cytoseg.recipe.file.shipped_recipes", lambda: shipped)
+    result = cytoseg("select-features", "tiny", TWO_SLIDES, "--timesteps", "1,5")
+    assert result.exit_code == 0, result.output
+    target = Path("runs", "tiny", "select_features", "recipe.yaml")
+    assert f"Written into {target}." in result.stdout
+    assert (shipped / "tiny.yaml").read_text() == before
+    assert load_recipe(str(target)).features.timesteps == (1, 5)
+    assert load_recipe(str(target)).features.scale == 2
+
+
+@pytest.mark.usefixtures("always_better")
+def test_noise_levels_in_decibels_become_timesteps(home: Path, cytoseg: Command) -> None:
+    recipe = home / "tiny.yaml"
+    recipe.write_text(recipe.read_text().replace("timesteps: [1, 5]", "snr_db: [5.0]"))
+    result = cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "--timesteps", "1")
+    assert result.exit_code == 0, result.output
+    features = load_recipe("tiny.yaml").features
+    assert features.snr_db is None
+    assert features.timesteps is not None
+    assert len(features.timesteps) == 2
+
+
+def test_without_time_the_recipe_stays(home: Path, cytoseg: Command) -> None:
+    before = (home / "tiny.yaml").read_text()
+    result = cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "--minutes", "0")
+    assert result.exit_code == 0, result.output
+    assert "The recipe's features stay: blocks 0, 1 at t = 1, 5" in result.stdout
+    assert "tiny.yaml says so already." in result.stdout
+    assert (home / "tiny.yaml").read_text() == before
+    table = (home / "runs" / "tiny" / "select_features" / "select_features.md").read_text()
+    assert "block 0 at t = 0 (more time)" in table
+
+
+def test_crops_of_one_slide_are_refused_in_one_line(home: Path, cytoseg: Command) -> None:
+    result = cytoseg("select-features", "tiny.yaml")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "train crops are of slide" in line
+    assert "Annotate crops of other slides" in line
