@@ -51,7 +51,7 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
     Takes the newest checkpoint of train-ddpm and the crops of label-import that are not test crops; writes the bundle
     that evaluate and predict use into the run folder's interpreter/. An interrupted training leaves the old bundle.
     """
-    limit = [] if memory is None else [f"features.memory_gb={gigabytes(memory):g}"]
+    limit = [] if memory is None else [f"features.memory_gb={gigabytes(memory)}"]
     with start_run(recipe, [*(overrides or ()), *limit], command="train-interpreter") as current:
         device = pick_device(current.recipe.training.device)
         if device.type == "cpu":

@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,6 +61,16 @@ def available_mb() -> float:
     """Tell how much memory is free."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 1024
+
+
+def await_memory(need_gb: float, *, most_s: float = 3600.0) -> None:
+    """Wait until so much memory is free, and a tenth of the machine's beside it: others may be at work."""
+    need_mb = need_gb * 1e9 / MB + os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / MB / 10
+    end = time.monotonic() + most_s
+    while available_mb() < need_mb:
+        if time.monotonic() > end:
+            raise SystemExit(f"{need_gb:.1f} GB and a spare are not free: {available_mb():.0f} MB")
+        time.sleep(5)
 
 
 def run_child(script: str, arguments: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:

@@ -27,6 +27,13 @@ def draw_picture(side_px: int, *, seed: int = 0) -> NDArray[np.uint8]:
     return np.concatenate([band for band, _ in draw_bands(scene, Size(side_px, side_px))])
 
 
+def draw_labelled(side_px: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw one made smear with its exact label map."""
+    scene = make_scene(seed, mpp=MPP, stain=next(iter(STAINS)))
+    bands = list(draw_bands(scene, Size(side_px, side_px)))
+    return np.concatenate([band for band, _ in bands]), np.concatenate([labels for _, labels in bands])
+
+
 def encode_tiles(picture: NDArray[np.uint8]) -> list[list[bytes]]:
     """Cut a picture into tiles and encode each as JPEG; rows of columns."""
     rows, columns = (length // TILE_PX for length in picture.shape[:2])

@@ -48,7 +48,7 @@ def test_too_little_is_refused_and_what_is_asked_for_suffices(
     entry = last_entry(run)
     assert entry["peak_memory_gb"] <= float(found[1])
     assert f"most memory {entry['peak_memory_gb']:.1f} GB" in done.stdout
-    assert f"memory_gb: {found[1]}" in (run / "recipe.yaml").read_text()
+    assert f"memory_gb: {float(found[1])}" in (run / "recipe.yaml").read_text()
     before = made_run[0] / "runs" / "tiny" / "interpreter" / "bundle"
     assert bundle_hashes(run / "interpreter" / "bundle") == bundle_hashes(before)
     assert "up to date" in cytoseg(*COMMAND).stdout  # the ceiling decides no number

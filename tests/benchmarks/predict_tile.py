@@ -1,0 +1,119 @@
+"""Seconds and memory of segmenting a tile: bare forward passes, ours, and dense. Writes results/predict_tile.md, .json.
+
+Run: python tests/benchmarks/predict_tile.py [--turns 3] [--sizes 256 512]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from machine import Table, await_memory, describe, shared_note, write_results
+from train_step import Stepper
+
+WAYS = {"bare": "three forward passes alone", "ours": "cytoseg", "dense": "dense"}
+PRECISIONS = {"no": "fp32", "bf16": "bf16"}
+DIMS, CHANNELS_PER_DIM, DENSE_MOST_GB = (32, 64), 159, 4.0
+COLUMNS = ("network", "tile", "precision", "way", "s a tile", "by the clock", "peak RSS, MB")
+Found = list[dict[str, Any]]
+RATIO_COLUMNS = ("network", "tile", "precision", "cytoseg / bare", "dense / cytoseg")
+
+
+def start(way: str, dim: int, size_px: int, precision: str) -> Stepper:
+    """Start a process for one way."""
+    job = {"way": way, "dim": dim, "size_px": size_px, "precision": precision}
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / "tile_steps.py"), json.dumps(job)]
+    pipe = subprocess.PIPE
+    return Stepper(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment))
+
+
+def stack_gb(dim: int, size_px: int) -> float:
+    """Tell the size of the dense path's feature stack."""
+    return CHANNELS_PER_DIM * dim * size_px**2 * 4 / 1e9
+
+
+def measure(dim: int, size_px: int, precision: str, *, turns: int) -> dict[str, Found]:
+    """Let the ways take turns, so that what else happens on the machine hits all.
+
+    Each turn is a new process, so that only one at a time is in memory; its first tile warms it up.
+    """
+    ways = [way for way in WAYS if way != "dense" or stack_gb(dim, size_px) < DENSE_MOST_GB]
+    found: dict[str, Found] = {way: [] for way in ways}
+    for turn in range(turns):
+        for way in ways if turn % 2 else reversed(ways):
+            # Maps of the network and of its taps take about as much as half of the stack.
+            await_memory(0.7 + stack_gb(dim, size_px) * (1.7 if way == "dense" else 0.6))
+            stepper = start(way, dim, size_px, precision)
+            for keep in (False, True):
+                stepper.turn(1, keep=keep)
+            stepper.process.communicate()
+            found[way] += stepper.found
+            print(f"dim {dim}, {size_px} px, {precision}, {way}: {stepper.found[-1]}", flush=True)
+    return found
+
+
+def ratio(found: dict[str, Found], over: str, under: str) -> str:
+    """Compare two ways turn by turn: the median and the range."""
+    if over not in found or under not in found:
+        return "not run"
+    pairs = zip(found[over], found[under], strict=True)
+    ratios = [a["cpu_s"] / b["cpu_s"] for a, b in pairs]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
+def rows_of(about: list[Any], found: dict[str, Found], *, dense_gb: float) -> list[list[Any]]:
+    """Give a row for each way."""
+    rows = []
+    for way, name in WAYS.items():
+        if way not in found:
+            rows.append([*about, name, f"not run: a stack of {dense_gb:.1f} GB", "", ""])
+            continue
+        times = [answer["cpu_s"] for answer in found[way]]
+        clock = statistics.median(answer["s"] for answer in found[way])
+        spread = f"{statistics.median(times):.2f} ({min(times):.2f}-{max(times):.2f})"
+        rows.append([*about, name, spread, f"{clock:.2f}", round(max(answer["peak_mb"] for answer in found[way]))])
+    return rows
+
+
+def main() -> None:
+    """Measure, print and write the tables, anew after each network and size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=3, help="measured turns of each way")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="sides of tiles in pixels")
+    options = parser.parse_args()
+    machine, ratios, rows = describe(), [], []
+    for size_px in options.sizes:
+        for dim in DIMS:
+            for precision, shown in PRECISIONS.items():
+                about = [f"dim {dim}", f"{size_px} px", shown]
+                found = measure(dim, size_px, precision, turns=options.turns)
+                ratios.append([*about, ratio(found, "ours", "bare"), ratio(found, "dense", "ours")])
+                rows += rows_of(about, found, dense_gb=stack_gb(dim, size_px))
+                tables = [
+                    Table("Ratios", "Turn by turn: the median and the range.", RATIO_COLUMNS, ratios),
+                    Table("Times and memory", "Seconds of the processor (one core).", COLUMNS, rows),
+                ]
+                threads = found["ours"][0]["threads"]
+                notes = _notes(options.turns, threads, shared_note(machine))
+                text = write_results("predict_tile", "Segmenting a tile", tables, machine=machine, notes=notes)
+    print(text)
+
+
+def _notes(turns: int, threads: int, shared: str) -> str:
+    return (
+        "All taps at t = 50, 100, 150, ten interpreters, random weights. Bare: three forward passes of the whole "
+        "network. cytoseg: what `cytoseg predict` does, from bytes to votes. Dense: all taps upsampled to full size "
+        "and joined in place, all interpreters applied to every pixel in blocks of 4,096; left out where the stack is "
+        f"larger than {DENSE_MOST_GB:.0f} GB. The ways take turns, {turns} each, every turn a process of "
+        f"its own: one tile to warm up, one measured. Threads: {threads}, "
+        f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}. {shared}"
+    )
+
+
+if __name__ == "__main__":
+    main()
