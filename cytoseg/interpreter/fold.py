@@ -68,28 +68,30 @@ def _first_layer(
     """Apply one member's (D, wide) weights per resolution; gives (N, wide, H, W) at the padded size."""
     if not groups:
         raise ValueError("there are no feature maps")
+    # A constant upsampled is the same constant: the bias comes in with the finest maps, at no cost.
     parts = [
-        _at_each_pixel(native, torch.cat([weight[place] for place in places])).float() for native, places in groups
+        _at_each_pixel(native, torch.cat([weight[place] for place in places]), None if i else bias).float()
+        for i, (native, places) in enumerate(groups)
     ]
     grown = (
         part if tuple(part.shape[-2:]) == padded else F.interpolate(part, padded, mode="bilinear", align_corners=False)
         for part in parts
     )
-    total = next(grown) + bias[:, None, None]
+    total = next(grown)
     for part in grown:
         total += part
     return total
 
 
 def _rest(ensemble: Ensemble, hidden: Tensor, m: int) -> Tensor:
-    """Apply member m's layers after the first to (N, wide, H, W); gives (N, K, H, W) logits."""
+    """Apply member m's layers after the first to (N, wide, H, W), which is spoilt; gives (N, K, H, W) logits."""
     for norm, weight, bias in (
         (ensemble.norm1, ensemble.weight2, ensemble.bias2),
         (ensemble.norm2, ensemble.weight3, ensemble.bias3),
     ):
         scale, shift = norm.affine()
         # The normalisation is affine here, so it folds into the layer behind it.
-        hidden = _at_each_pixel(F.relu(hidden), scale[m][:, None] * weight[m], shift[m] @ weight[m] + bias[m])
+        hidden = _at_each_pixel(hidden.relu_(), scale[m][:, None] * weight[m], shift[m] @ weight[m] + bias[m])
     return hidden
 
 
@@ -101,5 +103,5 @@ def _at_each_pixel(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
     """
     count, _, height, width = maps.shape
     rows = maps.permute(0, 2, 3, 1).reshape(count * height, 1, width, -1).permute(0, 3, 1, 2)
-    out = F.conv2d(rows, weight.T[:, :, None, None], bias)
+    out = F.conv2d(rows, weight.T[:, :, None, None], None if bias is None else bias.to(weight.dtype))
     return out.permute(0, 2, 3, 1).reshape(count, height, width, -1).permute(0, 3, 1, 2)

@@ -117,8 +117,9 @@ def _notes(machine: dict[str, Any], found: list[dict[str, Any]]) -> str:
         f"of dim {DIM} with random weights, {CHANNELS:,} channels; {MEMBERS} interpreters, batches of 64 pixels. The "
         f"features of {COMPUTED} crops are computed, spread over the run, and serve for all; their time is multiplied, "
         f"and so is that of {MEASURED_STEPS} training steps, with that of the standardisation before them, so that "
-        "much data looks slower than it is. Peak RSS is the kernel's VmHWM of the whole process, libraries and network included. The "
-        "dense path keeps (H x W, D) float32 of each crop and joins them, as the reference code does. Threads: "
+        "much data looks slower than it is. Peak RSS is the kernel's VmHWM of the whole process, "
+        "libraries and network included. The dense path keeps (H x W, D) float32 of each crop and joins them, as the "
+        "reference code does. Threads: "
         f"{found[0]['threads']}. {shared_note(machine)}"
     )
 

@@ -1,9 +1,10 @@
-"""Seconds and memory of segmenting a tile: bare forward passes, ours, and dense. Writes results/predict_tile.md, .json.
+"""Seconds and memory of segmenting a tile: bare forward passes, ours, and dense. Writes results/predict_tile_SIZEpx.*.
 
 Run: python tests/benchmarks/predict_tile.py [--turns 3] [--sizes 256 512]
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -18,9 +19,10 @@ from train_step import Stepper
 WAYS = {"bare": "three forward passes alone", "ours": "cytoseg", "dense": "dense"}
 PRECISIONS = {"no": "fp32", "bf16": "bf16"}
 DIMS, CHANNELS_PER_DIM, DENSE_MOST_GB = (32, 64), 159, 4.0
-COLUMNS = ("network", "tile", "precision", "way", "s a tile", "by the clock", "peak RSS, MB")
+COLUMNS = ("network", "precision", "way", "s a tile", "by the clock", "peak RSS, MB")
 Found = list[dict[str, Any]]
-RATIO_COLUMNS = ("network", "tile", "precision", "cytoseg / bare", "dense / cytoseg")
+WARM_TILES = {"bare": 2, "ours": 2, "dense": 1}
+RATIO_COLUMNS = ("network", "precision", "cytoseg / bare", "dense / cytoseg")
 
 
 def start(way: str, dim: int, size_px: int, precision: str) -> Stepper:
@@ -40,7 +42,7 @@ def stack_gb(dim: int, size_px: int) -> float:
 def measure(dim: int, size_px: int, precision: str, *, turns: int) -> dict[str, Found]:
     """Let the ways take turns, so that what else happens on the machine hits all.
 
-    Each turn is a new process, so that only one at a time is in memory; its first tile warms it up.
+    Each turn is a new process, so that only one at a time is in memory; its first tiles warm it up.
     """
     ways = [way for way in WAYS if way != "dense" or stack_gb(dim, size_px) < DENSE_MOST_GB]
     found: dict[str, Found] = {way: [] for way in ways}
@@ -49,8 +51,9 @@ def measure(dim: int, size_px: int, precision: str, *, turns: int) -> dict[str, 
             # Maps of the network and of its taps take about as much as half of the stack.
             await_memory(0.7 + stack_gb(dim, size_px) * (1.7 if way == "dense" else 0.6))
             stepper = start(way, dim, size_px, precision)
-            for keep in (False, True):
-                stepper.turn(1, keep=keep)
+            for _ in range(WARM_TILES[way]):
+                stepper.turn(1, keep=False)
+            stepper.turn(1, keep=True)
             stepper.process.communicate()
             found[way] += stepper.found
             print(f"dim {dim}, {size_px} px, {precision}, {way}: {stepper.found[-1]}", flush=True)
@@ -86,22 +89,22 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3, help="measured turns of each way")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="sides of tiles in pixels")
     options = parser.parse_args()
-    machine, ratios, rows = describe(), [], []
+    machine = describe()
     for size_px in options.sizes:
-        for dim in DIMS:
-            for precision, shown in PRECISIONS.items():
-                about = [f"dim {dim}", f"{size_px} px", shown]
-                found = measure(dim, size_px, precision, turns=options.turns)
-                ratios.append([*about, ratio(found, "ours", "bare"), ratio(found, "dense", "ours")])
-                rows += rows_of(about, found, dense_gb=stack_gb(dim, size_px))
-                tables = [
-                    Table("Ratios", "Turn by turn: the median and the range.", RATIO_COLUMNS, ratios),
-                    Table("Times and memory", "Seconds of the processor (one core).", COLUMNS, rows),
-                ]
-                threads = found["ours"][0]["threads"]
-                notes = _notes(options.turns, threads, shared_note(machine))
-                text = write_results("predict_tile", "Segmenting a tile", tables, machine=machine, notes=notes)
-    print(text)
+        ratios, rows = [], []
+        for dim, precision in itertools.product(DIMS, PRECISIONS):
+            about = [f"dim {dim}", PRECISIONS[precision]]
+            found = measure(dim, size_px, precision, turns=options.turns)
+            ratios.append([*about, ratio(found, "ours", "bare"), ratio(found, "dense", "ours")])
+            rows += rows_of(about, found, dense_gb=stack_gb(dim, size_px))
+            tables = [
+                Table("Ratios", "Turn by turn: the median and the range.", RATIO_COLUMNS, ratios),
+                Table("Times and memory", "Seconds of the processor (one core).", COLUMNS, rows),
+            ]
+            notes = _notes(options.turns, found["ours"][0]["threads"], shared_note(machine))
+            title = f"Segmenting a tile of {size_px} px"
+            text = write_results(f"predict_tile_{size_px}px", title, tables, machine=machine, notes=notes)
+        print(text)
 
 
 def _notes(turns: int, threads: int, shared: str) -> str:
@@ -110,7 +113,7 @@ def _notes(turns: int, threads: int, shared: str) -> str:
         "network. cytoseg: what `cytoseg predict` does, from bytes to votes. Dense: all taps upsampled to full size "
         "and joined in place, all interpreters applied to every pixel in blocks of 4,096; left out where the stack is "
         f"larger than {DENSE_MOST_GB:.0f} GB. The ways take turns, {turns} each, every turn a process of "
-        f"its own: one tile to warm up, one measured. Threads: {threads}, "
+        f"its own: two tiles to warm up (dense: one), one measured. Threads: {threads}, "
         f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}. {shared}"
     )
 
