@@ -31,6 +31,7 @@ def ensemble_settings(recipe: Recipe, seed: int) -> EnsembleSettings:
         passes=i.passes,
         batch_px=i.batch_px,
         rate=i.rate,
+        dropout=i.dropout,
         weight_decay=i.weight_decay,
         etf_weight=i.etf_weight,
         early_stopping=i.early_stopping,

@@ -26,8 +26,8 @@ def training_bytes(settings: EnsembleSettings, *, pixels: int, inputs: int, clas
     weights = 4 * settings.members * (inputs * wide + wide * narrow + narrow * classes)
     batch_px = BATCH_PX if settings.mode == "reference" else settings.batch_px
     batch = settings.members * batch_px * inputs
-    # Each member's shuffle of all pixels, and one being drawn; class and crop of each pixel.
-    shuffles = 8 * pixels * (settings.members + 2) + 16 * pixels
+    # Which pixels each member learns from, its shuffle of them, and one being drawn; class and crop of each pixel.
+    shuffles = 8 * pixels * (2 * settings.members + 2) + 16 * pixels
     # The best weights of each member so far, or those that it stopped with.
     kept = weights if settings.early_stopping or settings.mode == "reference" else 0
     if device.type != "cpu":

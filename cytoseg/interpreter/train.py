@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cytoseg.devices import generator_for
+from cytoseg.devices import generator_for, seed_for
 from cytoseg.errors import LabelError
 from cytoseg.features.pixels import PixelTable
 from cytoseg.features.rows import row_blocks
@@ -32,6 +32,7 @@ class EnsembleSettings:
         passes: Most passes over the table's pixels, as long as that leaves ``LEAST_STEPS``.
         batch_px: Pixels per update and member.
         rate: Adam's learning rate at the start; it falls to zero along a cosine.
+        dropout: Share of the features that a step does not show, drawn anew for each pixel and member.
         weight_decay: Pull of all weights towards zero, apart from the gradient (AdamW).
         etf_weight: Of the regulariser of ``etf.py`` beside the cross entropy; 0 leaves it out.
         early_stopping: Whether each member keeps the weights that fitted the slides it holds out best.
@@ -45,6 +46,7 @@ class EnsembleSettings:
     passes: float
     batch_px: int
     rate: float
+    dropout: float
     weight_decay: float
     etf_weight: float
     early_stopping: bool
@@ -146,16 +148,33 @@ def _steps(
 ) -> Iterator[tuple[int, float]]:
     """Run the optimiser; yields after each step its number and the mean loss of the members."""
     device, optimiser, etf = ensemble.weight1.device, _optimiser(ensemble, settings), _Etf(ensemble, settings)
+    hide = _Dropout(ensemble, settings)
     for step, batch in enumerate(_batches(pools, settings), start=1):
         for group in optimiser.param_groups:
             group["lr"] = settings.rate * 0.5 * (1.0 + math.cos(math.pi * (step - 1) / settings.steps))
-        hidden = ensemble.hidden(table.features[batch].to(device).float())
+        hidden = ensemble.hidden(hide(table.features[batch].to(device).float()))
         target = table.classes[batch].to(device)
         losses = member_losses(ensemble.scores(hidden), target)
         optimiser.zero_grad()
         etf.add(losses, hidden, target).sum().backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
         optimiser.step()
         yield step, float(losses.detach().mean())
+
+
+class _Dropout:
+    """Hides features: what is hidden looks like the mean, and the others deviate from it the more."""
+
+    def __init__(self, ensemble: Ensemble, settings: EnsembleSettings) -> None:
+        self._mean, self._shown = ensemble.mean, 1.0 - settings.dropout
+        seed = seed_for(settings.seed, 0, what="dropout")
+        self._generator = torch.Generator(ensemble.mean.device).manual_seed(seed)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Change (M, B, D) features in place and give them back."""
+        if self._shown < 1.0:
+            shown = torch.empty_like(features).bernoulli_(self._shown, generator=self._generator)
+            features.sub_(self._mean).mul_(shown).div_(self._shown).add_(self._mean)
+        return features
 
 
 class _Etf:

@@ -182,8 +182,8 @@ class Interpreter(Section):
     kind: Literal["mlps", "decoder"] = "mlps"
     """mlps trains an ensemble of per-pixel MLPs on the features; decoder tunes the whole network instead, see there."""
     mode: Literal["tuned", "reference"] = "tuned"
-    """reference trains by the published rules, for comparison: on all labelled pixels, and of the keys below it heeds
-    members and vote only."""
+    """reference trains the MLPs by the published rules, for comparison: on all labelled pixels; of the keys below it
+    heeds members and vote only."""
     members: Annotated[int, Field(ge=2, le=100)] = 10
     """Number of MLPs that vote together."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 1000
@@ -194,13 +194,15 @@ class Interpreter(Section):
     """Pixels per update and member."""
     rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
     """Learning rate of Adam, falling to zero along a cosine."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of the features hidden at random, anew for each pixel and step; fewer crops are then learnt by heart."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Pull of the weights towards zero (AdamW)."""
     etf_weight: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Weight of a second loss that draws each class's activations to a corner of a regular simplex; 0 leaves it out."""
     early_stopping: bool = False
     """Let each MLP keep the weights that fit the slides it holds out best: better probabilities, but a lower IoU."""
-    calibrate: bool = True
+    calibrate: bool = False
     """Let each MLP hold out a fifth of the slides, and fit a temperature to them, so that probabilities keep what they
     promise; where crops are of five slides or more."""
     pixels_per_crop: Annotated[int, Field(ge=16, le=1_048_576)] = 2000

@@ -189,6 +189,7 @@ class Bench:
             passes=_PASSES,
             batch_px=e.batch_px,
             rate=e.rate,
+            dropout=0.0,
             weight_decay=0.0,
             etf_weight=0.0,
             early_stopping=False,  # slides are held out already

@@ -63,6 +63,7 @@ def test_every_key_of_training_reaches_it(load: Load) -> None:
         "passes": 2.5,
         "batch_px": 9,
         "rate": 0.002,
+        "dropout": 0.1,
         "weight_decay": 0.5,
         "etf_weight": 0.4,
         "early_stopping": True,

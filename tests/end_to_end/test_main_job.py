@@ -92,13 +92,6 @@ def test_train_and_test_share_no_slide(run: Path, evaluation: dict[str, Any]) ->
     assert (evaluation["train_crops"], evaluation["test_crops"], evaluation["test_slides"]) == (2, 4, 2)
 
 
-def test_of_one_slide_none_is_held_out_and_that_is_said(made_run: MadeRun, run: Path) -> None:
-    origin = json.loads((run / "interpreter" / "bundle" / "state.json").read_text())["origin"]
-    assert (origin["kept_steps"], origin["calibration"]) == (None, None)
-    said = made_run[1]["train-interpreter"].stdout
-    assert "No slide was held out" in said
-
-
 def test_scores_are_those_of_the_written_maps(run: Path, evaluation: dict[str, Any]) -> None:
     per_crop = {crop["crop"]: count(run / "evaluation" / crop["folder"]) for crop in evaluation["crops"]}
     pooled = np.sum(list(per_crop.values()), axis=0)
@@ -222,6 +215,23 @@ def test_other_settings_are_not_taken_for_done(home: Path, cytoseg: Callable[...
     assert result.exit_code == 0, result.output
     assert "done before" not in result.stdout
     assert (home / "runs" / "tiny" / "predictions" / "made_2_00" / "summary.json").read_text() != before
+
+
+def test_of_one_slide_none_is_held_out_and_that_is_said(home: Path, cytoseg: Callable[..., Result]) -> None:
+    result = cytoseg("train-interpreter", "tiny.yaml", "interpreter.calibrate=true")
+    assert "No slide was held out" in result.stdout
+    state = json.loads((home / "runs" / "tiny" / "interpreter" / "bundle" / "state.json").read_text())
+    assert (state["origin"]["kept_steps"], state["origin"]["calibration"]) == (None, None)
+
+
+def test_the_published_rules_take_all_pixels_and_give_a_bundle(home: Path, cytoseg: Callable[..., Result]) -> None:
+    result = cytoseg("train-interpreter", "tiny.yaml", "interpreter.mode=reference", "interpreter.vote=hard")
+    assert result.exit_code == 0, result.output
+    state = json.loads((home / "runs" / "tiny" / "interpreter" / "bundle" / "state.json").read_text())
+    assert state["origin"]["pixels"] == 2 * LABELLED
+    steps = (home / "runs" / "tiny" / "interpreter" / "metrics.jsonl").read_text().splitlines()
+    assert 4 * 2 * LABELLED / 64 + 51 < len(steps) < 100 * 2 * LABELLED / 64
+    assert cytoseg("evaluate", "tiny.yaml", "--no-baseline", "interpreter.vote=hard").exit_code == 0
 
 
 def test_importing_again_replaces(home: Path, cytoseg: Callable[..., Result]) -> None:

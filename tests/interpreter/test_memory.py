@@ -19,7 +19,7 @@ MEASURED = """if True:
     features = torch.randn(500, 4000).half()
     crops = torch.arange(500) % 5
     table = PixelTable(features, classes, crops, {0: 1, 1: 1, 2: 1})
-    settings = EnsembleSettings("tuned", 12, 3, 9.0, {batch}, 1e-3, 0.0, 0.0, {early}, {calibrate}, 0)
+    settings = EnsembleSettings("tuned", 12, 3, 9.0, {batch}, 1e-3, 0.3, 0.0, 0.0, {early}, {calibrate}, 0)
     cpu = torch.device("cpu")
     release_memory()
     held = resident_bytes()
@@ -58,6 +58,7 @@ def _told(device: str = "cpu", *, calibrate: bool = False, early_stopping: bool 
         **values,
         passes=9.0,
         rate=1e-3,
+        dropout=0.3,
         weight_decay=0.0,
         etf_weight=0.0,
         early_stopping=early_stopping,
@@ -68,8 +69,8 @@ def _told(device: str = "cpu", *, calibrate: bool = False, early_stopping: bool 
 
 
 def test_pixels_count_by_their_shuffles_and_the_table_does_not() -> None:
-    # Eight bytes for each member and the one being drawn, twice; sixteen for class and crop.
-    assert _told(pixels=2_001_000) - _told() == 2_000_000 * (8 * 4 + 16)
+    # Eight bytes for each member's pixels and its shuffle, and the one being drawn, twice; sixteen for class and crop.
+    assert _told(pixels=2_001_000) - _told() == 2_000_000 * (8 * 6 + 16)
 
 
 def test_batches_count_five_times_and_on_a_gpu_as_they_are_read() -> None:
@@ -82,4 +83,4 @@ def test_batches_count_five_times_and_on_a_gpu_as_they_are_read() -> None:
 def test_weights_count_six_times() -> None:
     more = _told(members=100, inputs=20_000, batch_px=2) - _told(members=50, inputs=20_000, batch_px=2)
     weights = 50 * (20_000 * 128 + 128 * 32 + 32 * 3)
-    assert more == 24 * weights + 20 * 50 * 2 * 20_000 + 8 * 50 * 1000
+    assert more == 24 * weights + 20 * 50 * 2 * 20_000 + 2 * 8 * 50 * 1000

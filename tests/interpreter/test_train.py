@@ -22,7 +22,14 @@ OnStep = Callable[[int, int, float], None]
 
 def _settings(**changes: Any) -> EnsembleSettings:
     values: dict[str, Any] = {"mode": "tuned", "members": 2, "steps": 60, "batch_px": 16, "rate": 0.01, "seed": 1}
-    off = {"passes": 1e9, "weight_decay": 0.0, "etf_weight": 0.0, "early_stopping": False, "calibrate": False}
+    off = {
+        "passes": 1e9,
+        "dropout": 0.0,
+        "weight_decay": 0.0,
+        "etf_weight": 0.0,
+        "early_stopping": False,
+        "calibrate": False,
+    }
     return EnsembleSettings(**(values | off | changes))
 
 
@@ -105,7 +112,7 @@ def test_the_ensemble_is_the_same_bit_for_bit_with_the_rows_on_disk(separable: P
     on_disk = DiskRows(tmp_path, 300, 2)
     on_disk[0:300] = separable.features[torch.arange(300)]
     tables = (separable, replace(separable, features=on_disk))
-    first, second = (_train(t, steps=5, calibrate=True).ensemble.state_dict() for t in tables)
+    first, second = (_train(t, steps=5).ensemble.state_dict() for t in tables)
     torch.testing.assert_close(first, second, atol=0, rtol=0)
 
 
@@ -252,6 +259,27 @@ def test_of_one_slide_nothing_is_held_out(separable: PixelTable) -> None:
     plain, asked = _train(separable), _train(separable, early_stopping=True, calibrate=True)
     torch.testing.assert_close(asked.ensemble.state_dict(), plain.ensemble.state_dict(), atol=0, rtol=0)
     assert (asked.kept_steps, asked.calibration) == (None, None)
+
+
+def test_hidden_features_look_like_the_mean_and_shown_ones_keep_the_sum(
+    five_slides: PixelTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Tensor] = []
+
+    class Recorder(Ensemble):
+        def hidden(self, features: Tensor) -> Tensor:
+            shown.append((features - self.mean) / self.scale)
+            return super().hidden(features)
+
+    monkeypatch.setattr(train, "Ensemble", Recorder)
+    _train(five_slides, steps=10, batch_px=300)
+    _train(five_slides, steps=10, batch_px=300, dropout=0.4)
+    before, after = torch.cat(shown[:10]), torch.cat(shown[10:])
+    hidden = after.abs() < 1e-5
+    assert float(hidden.float().mean()) == pytest.approx(0.4, abs=0.01)
+    torch.testing.assert_close(after[~hidden], before[~hidden] / 0.6, atol=1e-4, rtol=1e-4)
+    assert not torch.equal(hidden[0], hidden[1])  # each member has other ones hidden
+    assert not torch.equal(hidden[:2], hidden[2:4])  # and at each step
 
 
 def test_weights_decay_and_offsets_do_not(separable: PixelTable) -> None:
