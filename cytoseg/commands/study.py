@@ -1,5 +1,6 @@
 """``cytoseg study``: questions that many trainings answer."""
 
+import re
 from dataclasses import replace
 from typing import Annotated
 
@@ -9,11 +10,11 @@ from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, st
 from cytoseg.commands.contenders import Learning, baselines, decoders, mlps, task_of
 from cytoseg.commands.train_interpreter import split_of
 from cytoseg.diffusion.state import load_backbone
+from cytoseg.errors import RecipeError
 from cytoseg.studies.compare import Contender
 from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
 
-COUNTS = {"mlps": (1, 2, 4, 8, 16, 30, 60, 120), "decoder": (1, 2, 5, 10, 30, 60, 120)}
-"""Crops learnt from, by interpreter.kind."""
+COUNTS = "1,2,4,8,16,30,60,120"
 METHODS = {"mlps": ("forest", "scratch", "mlps"), "decoder": ("forest", "scratch", "decoder", "decoder-random")}
 """What is compared, by interpreter.kind."""
 
@@ -22,6 +23,9 @@ def label_efficiency_command(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     draws: Annotated[int, typer.Option("--draws", min=1, help="How often crops are drawn for each number.")] = 3,
+    counts: Annotated[
+        str, typer.Option("--counts", help="Numbers of crops to learn from; all of them comes anyway.")
+    ] = COUNTS,
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave networks from scratch out, which take most of the time.")
     ] = False,
@@ -49,7 +53,7 @@ def label_efficiency_command(
             return [found[key] for key in wanted]
 
         usable = [sum(pixels > 0 for pixels in crop.pixels.values()) >= 2 for crop in split.train]
-        drawn = draw_crops(usable, counts=COUNTS[kind], draws=draws, seed=current.recipe.training.seed)
+        drawn = draw_crops(usable, counts=_numbers(counts), draws=draws, seed=current.recipe.training.seed)
         task = task_of(current.recipe, split, learning.device, seeds=1)
         folder = current.folder / "label_efficiency"
         with progress("draws", len(drawn)) as bar:
@@ -58,6 +62,12 @@ def label_efficiency_command(
             )
         say(as_markdown(curves, task.classes))
         say(f"See {folder / 'label_efficiency.png'}.")
+
+
+def _numbers(text: str) -> list[int]:
+    if not re.fullmatch(r"[1-9][0-9]*(,[1-9][0-9]*)*", text):
+        raise RecipeError(f"--counts {text!r}: write numbers of crops with commas between them, such as 1,5,30.")
+    return [int(number) for number in text.split(",")]
 
 
 VERBS = {"label-efficiency": label_efficiency_command}

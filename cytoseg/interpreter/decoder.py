@@ -54,6 +54,17 @@ class Decoder(nn.Module):
         return scores[:, :, :height, :width].float()
 
     @torch.no_grad()
+    def undo_weights(self, weights: Tensor) -> None:
+        """Take back what weighing classes in the loss did to their probabilities.
+
+        Args:
+            weights: (K,) positive; the scores were trained with.
+
+        Source: Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, 2002.
+        """
+        cast(Tensor, self.head.bias).sub_(weights.log())
+
+    @torch.no_grad()
     def rule_out(self, classes: Sequence[int]) -> None:
         """Let some classes never be predicted: those that no label has shown."""
         self.head.weight[list(classes)] = 0.0

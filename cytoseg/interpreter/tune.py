@@ -100,7 +100,8 @@ def tune_decoder(
     """Tune on augmented parts of the labelled crops, and keep the weights that held-out slides are seen best with.
 
     AdamW on the cross entropy, classes weighing by one over the square root of their share, ignored pixels by nothing.
-    An average of the weights is what is judged and kept.
+    An average of the network's weights is what is judged and kept, with probabilities that refer to the crops as they
+    are: what weighing the classes did is taken back.
 
     Args:
         decoder: To start from; its weights change.
@@ -133,6 +134,7 @@ def tune_decoder(
             best.offer(step + 1, _loss_of(averaged, judged, weights, settings.precision), averaged)
     if best.weights is not None:
         averaged.load_state_dict(best.weights)
+    averaged.undo_weights(torch.where(weights > 0, weights, 1.0))
     averaged.rule_out(torch.nonzero(weights == 0)[:, 0].tolist())
     return Tuned(averaged.eval(), best.step or settings.steps, held)
 

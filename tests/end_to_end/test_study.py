@@ -35,6 +35,21 @@ def test_each_number_of_crops_is_trained_on_and_kept(
     assert len(pictures) == 2
 
 
+def test_the_decoder_is_set_beside_itself_from_random_weights(home: Path, cytoseg: Callable[..., Result]) -> None:
+    tuned = ("interpreter.kind=decoder", "decoder.steps=2", "decoder.size_px=32", "decoder.batch=1")
+    scored = cytoseg("study", "label-efficiency", "tiny.yaml", "--draws", "1", "--counts", "2", "--quick", *tuned)
+    assert scored.exit_code == 0, scored.output
+    runs = home / "runs" / "tiny" / "label_efficiency" / "runs"
+    assert {p.name for p in runs.iterdir()} == {"forest-2-0.json", "decoder-2-0.json"}
+
+
+@pytest.mark.parametrize("counts", ["", "0", "1,,2", "1, 2", "-1", "one"])
+def test_counts_that_are_none_are_refused(home: Path, cytoseg: Callable[..., Result], counts: str) -> None:
+    result = cytoseg("study", "label-efficiency", "tiny.yaml", "--counts", counts)
+    assert result.exit_code == 2
+    assert "write numbers of crops with commas between them, such as 1,5,30." in result.stderr
+
+
 def test_crops_of_one_class_are_refused(home: Path, cytoseg: Callable[..., Result]) -> None:
     index = home / "runs" / "tiny" / "labels" / "index.json"
     content = json.loads(index.read_text())

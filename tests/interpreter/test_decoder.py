@@ -51,6 +51,16 @@ def test_pictures_of_any_size_are_padded_and_cut(decoder: Decoder, size: tuple[i
     torch.testing.assert_close(scores, decoder(padded)[:, :, : size[0], : size[1]])
 
 
+def test_odds_that_weights_raised_are_lowered_again(decoder: Decoder) -> None:
+    pictures, weights = _pictures(1, 3, 8, 8), torch.tensor([0.25, 1.0, 0.5])
+    with torch.no_grad():
+        before = decoder(pictures).softmax(1)
+        decoder.undo_weights(weights)
+        after = decoder(pictures).softmax(1)
+    expected = before / weights[:, None, None]
+    torch.testing.assert_close(after, expected / expected.sum(1, keepdim=True))
+
+
 def test_a_class_ruled_out_has_no_probability(decoder: Decoder) -> None:
     before = decoder(_pictures(1, 3, 8, 8)).detach()
     decoder.rule_out([1])
