@@ -32,9 +32,9 @@ def label_efficiency_command(
 ) -> None:
     """Show how the IoU grows with the labelled crops, and what the next ones are worth.
 
-    Trains the recipe's method (with interpreter.kind decoder beside the same network from random weights), a random
-    forest and a U-Net from scratch on 1, 2, 4, 8, 16, 30, ... of the train crops, drawn several times, and scores
-    them on the test crops. Table, figure and sentences go into the run folder's
+    Trains the recipe's method, a random forest and a U-Net from scratch on 1, 2, 4, 8, 16, 30, ... of the train crops,
+    drawn several times, and scores them on the test crops; with interpreter.kind decoder also the same network from
+    random weights, for what the unlabelled slides are worth. Table, figure and sentences go into the run folder's
     label_efficiency/. What is finished is not done again.
     """
     with start_run(recipe, overrides, command="study label-efficiency") as current:

@@ -217,15 +217,15 @@ class Interpreter(Section):
 class Decoder(Section):
     """How the network is tuned on the labelled crops, with interpreter.kind decoder."""
 
-    steps: Annotated[int, Field(ge=1, le=100_000)] = 600
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 800
     """Optimiser updates."""
     batch: Annotated[int, Field(ge=1, le=256)] = 8
     """Parts of crops per update."""
     size_px: Annotated[int, Field(ge=32, le=512)] = 96
     """Side of a part, cut at random and turned, flipped, changed in colour and blurred."""
-    rate: Annotated[float, Field(gt=0, le=0.1)] = 5e-4
+    rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
     """Highest learning rate of the decoder's blocks; falls to zero along a cosine."""
-    early: Annotated[float, Field(ge=0, le=1)] = 0.4
+    early: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The rate of all that comes before them, as a share of it; 0 leaves that as the diffusion model had it."""
 
 
