@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from cytoseg.errors import CheckpointError, DamagedError
@@ -97,6 +98,21 @@ def _load_group(path: Path, sha256: str) -> dict[str, Tensor]:
         raise DamagedError(f"{path}: damaged (its content does not match its hash). Use another checkpoint.")
     tensors: dict[str, Tensor] = safetensors.torch.load(data)
     return tensors
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Name the tensors of an optimiser's state, such as ``12.exp_avg``."""
+    states = optimiser.state_dict()["state"]
+    return {f"{index}.{key}": value for index, named in states.items() for key, value in named.items()}
+
+
+def load_optimiser(tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
+    """Give an optimiser back what ``optimiser_tensors`` named; its rates and groups stay."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        states.setdefault(int(index), {})[key] = tensor
+    optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def is_checkpoint(folder: Path) -> bool:

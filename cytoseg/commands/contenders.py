@@ -172,7 +172,6 @@ def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) ->
     found = tune_decoder(
         Decoder(unet, recipe.architecture(), len(classes), seed=settings.seed),
         LabelledPictures(learning.pictures, learning.label_maps, learning.slides),
-        len(classes),
         settings=settings,
         device=learning.device,
     )

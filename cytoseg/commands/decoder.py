@@ -1,37 +1,44 @@
 """The part of ``cytoseg train-interpreter`` that tunes the decoder instead of training MLPs."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from cytoseg.commands.common import progress, say
+from cytoseg.commands.common import Run, progress, say
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, tune_decoder
+from cytoseg.interpreter.tune_state import Resume
 from cytoseg.labels.dataset import LabelledCrop
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog
 
 
 def tuned(
-    unet: nn.Module, train: Sequence[LabelledCrop], recipe: Recipe, *, log_to: Path, device: torch.device
+    unet: nn.Module,
+    train: Sequence[LabelledCrop],
+    current: Run,
+    *,
+    origin: Mapping[str, Any],
+    device: torch.device,
 ) -> Decoder:
-    """Tune the network on the train crops, and say when it stopped and why.
+    """Tune the network on the train crops, and say when it stopped and why; an interrupted tuning goes on.
 
     Args:
         unet: The trained noise predictor.
         train: The crops.
-        recipe: Decides how.
-        log_to: Takes step and loss, one JSON object a line.
+        current: Decides how; its interpreter/ takes the losses and the state of a tuning that is not finished.
+        origin: What decides the result.
         device: Where to compute.
 
     Raises:
         LabelError: If no pixel is labelled.
+        CheckpointError: If the state cannot be written.
     """
-    classes = len(recipe.class_list())
-    decoder = Decoder(unet, recipe.architecture(), classes, seed=recipe.training.seed)
-    log = MetricsLog(log_to)
+    recipe, folder = current.recipe, current.folder / "interpreter"
+    decoder = Decoder(unet, recipe.architecture(), len(recipe.class_list()), seed=recipe.training.seed)
+    log = MetricsLog(folder / "metrics.jsonl")
     with progress("decoder", recipe.decoder.steps) as bar:
 
         def on_step(step: int, loss: float) -> None:
@@ -44,9 +51,9 @@ def tuned(
                 LabelledPictures(
                     [c.picture() for c in train], [c.label_map() for c in train], [c.slide for c in train]
                 ),
-                classes,
                 settings=tune_settings(recipe, recipe.training.seed),
                 device=device,
+                resume=Resume(folder / "unfinished", origin),
                 on_step=on_step,
             )
         finally:

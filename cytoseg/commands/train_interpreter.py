@@ -49,7 +49,8 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
     """Train the ensemble of per-pixel MLPs on the labelled crops, or tune the decoder (interpreter.kind).
 
     Takes the newest checkpoint of train-ddpm and the crops of label-import that are not test crops; writes the bundle
-    that evaluate and predict use into the run folder's interpreter/. An interrupted training leaves the old bundle.
+    that evaluate and predict use into the run folder's interpreter/. An interrupted training leaves the old bundle;
+    that of a decoder goes on where it was when the command is given again.
     """
     limit = [] if memory is None else [f"features.memory_gb={gigabytes(memory)}"]
     with start_run(recipe, [*(overrides or ()), *limit], command="train-interpreter") as current:
@@ -78,8 +79,7 @@ def _train(
 ) -> None:
     recipe, begin = current.recipe, time.perf_counter()
     if recipe.interpreter.kind == "decoder":
-        log = current.folder / "interpreter" / "metrics.jsonl"
-        found = _Found(tuned(extractor.unet, train, recipe, log_to=log, device=extractor.device))
+        found = _Found(tuned(extractor.unet, train, current, origin=origin, device=extractor.device))
     else:
         found = _mlps(extractor, train, current)
     seconds = time.perf_counter() - begin

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from ema_pytorch import EMA
-from torch import Tensor, nn
+from torch import nn
 
 from cytoseg.checkpoints import (
     Checkpoint,
@@ -16,7 +16,9 @@ from cytoseg.checkpoints import (
     find_checkpoints,
     is_checkpoint,
     load_checkpoint,
+    load_optimiser,
     load_state,
+    optimiser_tensors,
     save_checkpoint,
 )
 from cytoseg.diffusion.unet import Architecture, build_unet, check_same
@@ -90,7 +92,7 @@ def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any], slides: 
     tensors = {
         "model": state.unet.state_dict(),
         "ema": state.ema.ema_model.state_dict(),
-        "optimiser": _flatten(state.optimiser),
+        "optimiser": optimiser_tensors(state.optimiser),
     }
     details = {
         "crops_seen": state.crops_seen,
@@ -172,22 +174,9 @@ def _restore(checkpoint: Checkpoint, state: TrainState) -> None:
     state.ema.ema_model.load_state_dict(checkpoint.tensors["ema"])
     state.ema.step.fill_(checkpoint.state["ema_step"])
     state.ema.initted.fill_(True)
-    _unflatten(checkpoint.tensors["optimiser"], state.optimiser)
+    load_optimiser(checkpoint.tensors["optimiser"], state.optimiser)
     state.crops_seen = checkpoint.state["crops_seen"]
     state.started_from = checkpoint.state.get("started_from")
-
-
-def _flatten(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    states = optimiser.state_dict()["state"]
-    return {f"{index}.{key}": value for index, named in states.items() for key, value in named.items()}
-
-
-def _unflatten(tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, key = name.split(".", 1)
-        states.setdefault(int(index), {})[key] = tensor
-    optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def export_averaged(checkpoint: Path, folder: Path) -> dict[str, Any]:

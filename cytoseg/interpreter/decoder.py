@@ -30,7 +30,7 @@ class Decoder(nn.Module):
 
     def __init__(self, unet: nn.Module, architecture: Architecture, classes: int, *, seed: int) -> None:
         super().__init__()
-        self.multiple_px = architecture.multiple_px
+        self.classes, self.multiple_px = classes, architecture.multiple_px
         self.unet = copy.deepcopy(unet)
         self.head = nn.Conv2d(architecture.dim, classes, 1)
         with torch.no_grad():

@@ -1,9 +1,9 @@
 """Tuning the decoder on the labelled crops."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from cytoseg.devices import generator_for
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.augment import PartDraw, class_weights
 from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.tune_state import Resume, TuneState
+from cytoseg.runs import finish_step_on_interrupt
 
 EMA_DECAY = 0.99
 CHECKS = 20
-"""How often in a training the held-out crops are looked at."""
+"""How often in a training the held-out crops are looked at and the state is saved."""
 LEAST_SLIDES = 5
 """With fewer slides none is held out: every crop counts more for learning than for stopping."""
 _LATE = ("unet.ups", "unet.final_res_block", "head")
@@ -91,10 +93,10 @@ class Tuned:
 def tune_decoder(
     decoder: Decoder,
     labelled: LabelledPictures,
-    classes: int,
     *,
     settings: TuneSettings,
     device: torch.device,
+    resume: Resume | None = None,
     on_step: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Tuned:
     """Tune on augmented parts of the labelled crops, and keep the weights that held-out slides are seen best with.
@@ -106,37 +108,100 @@ def tune_decoder(
     Args:
         decoder: To start from; its weights change.
         labelled: The crops.
-        classes: K.
         settings: How to tune.
         device: Where.
+        resume: Where to keep the state for the case of an interruption, and to go on from; None keeps none.
         on_step: Told the step and its loss.
 
     Raises:
         LabelError: If no pixel is labelled.
+        CheckpointError: If the state cannot be written.
+        KeyboardInterrupt: After the current step, when Ctrl-C was pressed.
     """
-    weights = class_weights(labelled.label_maps, classes).to(device)
+    weights = class_weights(labelled.label_maps, decoder.classes).to(device)
     held = held_out_slides(labelled.slides, seed=settings.seed)
-    learnt = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
     judged = labelled.only([i for i, slide in enumerate(labelled.slides) if slide in held])
+    state = _new_state(decoder, settings, device)
+    if resume is not None:
+        resume.restore(state)
+    for step, loss in _steps(state, labelled, weights, settings=settings, resume=resume):
+        on_step(step, loss)
+        if held and _is_look(step, settings):
+            state.best.offer(step, _loss_of(state.averaged, judged, weights, settings.precision), state.averaged)
+    averaged = state.averaged
+    if state.best.weights:
+        averaged.load_state_dict(state.best.weights)
+    averaged.undo_weights(torch.where(weights > 0, weights, 1.0))
+    averaged.rule_out(torch.nonzero(weights == 0)[:, 0].tolist())
+    if resume is not None:
+        resume.forget()
+    return Tuned(averaged.eval(), state.best.step or settings.steps, held)
+
+
+def _is_look(step: int, settings: TuneSettings) -> bool:
+    return step % max(1, settings.steps // CHECKS) == 0
+
+
+def _new_state(decoder: Decoder, settings: TuneSettings, device: torch.device) -> TuneState:
     decoder = decoder.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
     averaging: dict[str, Any] = {"update_after_step": 0, "update_every": 1, "include_online_model": False}
-    average = EMA(decoder, beta=EMA_DECAY, use_foreach=True, **averaging)
-    averaged = cast(Decoder, average.ema_model)
+    return TuneState(
+        decoder, EMA(decoder, beta=EMA_DECAY, use_foreach=True, **averaging), _optimiser(decoder, settings)
+    )
+
+
+def _optimiser(decoder: Decoder, settings: TuneSettings) -> torch.optim.Optimizer:
+    late: list[nn.Parameter] = []
+    early: list[nn.Parameter] = []
+    for name, tensor in decoder.named_parameters():
+        (late if name.startswith(_LATE) else early).append(tensor)
+    groups: list[dict[str, Any]] = [{"params": late, "share": 1.0}]
+    if settings.early > 0:
+        groups.append({"params": early, "share": settings.early})
+    else:
+        for tensor in early:
+            tensor.requires_grad_(False)
+    return torch.optim.AdamW(groups, lr=settings.rate)
+
+
+def _steps(
+    state: TuneState, labelled: LabelledPictures, weights: Tensor, *, settings: TuneSettings, resume: Resume | None
+) -> Iterator[tuple[int, float]]:
+    """Run the optimiser from where the state is; yields the number and the loss of each step done."""
+    held = held_out_slides(labelled.slides, seed=settings.seed)
+    learnt = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
     draw = PartDraw(
         learnt.pictures, learnt.label_maps, size_px=settings.size_px, batch=settings.batch, seed=settings.seed
     )
-    update = _Update(decoder, weights, settings)
-    best = _Best()
-    for step in range(settings.steps):
-        on_step(step + 1, update(step, *draw(step)))
-        average.update()
-        if held and (step + 1) % max(1, settings.steps // CHECKS) == 0:
-            best.offer(step + 1, _loss_of(averaged, judged, weights, settings.precision), averaged)
-    if best.weights is not None:
-        averaged.load_state_dict(best.weights)
-    averaged.undo_weights(torch.where(weights > 0, weights, 1.0))
-    averaged.rule_out(torch.nonzero(weights == 0)[:, 0].tolist())
-    return Tuned(averaged.eval(), best.step or settings.steps, held)
+    with finish_step_on_interrupt() as interrupt:
+        while state.step < settings.steps:
+            loss = _update(state, draw(state.step), weights, settings)
+            state.average.update()
+            state.step += 1
+            yield state.step, loss
+            if resume is not None and (interrupt.requested or _is_look(state.step, settings)):
+                resume.save(state)
+            if interrupt.requested:
+                raise KeyboardInterrupt
+
+
+def _update(state: TuneState, batch: tuple[Tensor, Tensor], weights: Tensor, settings: TuneSettings) -> float:
+    """Learn from (B, 3, H, W) and (B, H, W); gives the loss, 0 where nothing is labelled."""
+    x, target = (part.to(weights.device) for part in batch)
+    if not (target != IGNORE).any():
+        return 0.0
+    warm = min(1.0, (state.step + 1) / max(1, settings.steps // CHECKS))
+    falling = 0.5 * (1.0 + math.cos(math.pi * state.step / settings.steps))
+    for group in state.optimiser.param_groups:
+        group["lr"] = settings.rate * group["share"] * warm * falling
+    with torch.autocast(weights.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        scores = state.decoder.train()(x)
+    loss = F.cross_entropy(scores, target, weight=weights, ignore_index=IGNORE)
+    state.optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
+    nn.utils.clip_grad_norm_(state.decoder.parameters(), 1.0)
+    state.optimiser.step()
+    return loss.item()
 
 
 def held_out_slides(slides: Sequence[str], *, seed: int) -> tuple[str, ...]:
@@ -149,55 +214,6 @@ def held_out_slides(slides: Sequence[str], *, seed: int) -> tuple[str, ...]:
     different = sorted(set(slides))
     order = torch.randperm(len(different), generator=generator_for(seed, 0, what="held-out slides")).tolist()
     return tuple(sorted(different[i] for i in order[: len(different) // LEAST_SLIDES]))
-
-
-class _Update:
-    """One optimiser update after another."""
-
-    def __init__(self, decoder: Decoder, weights: Tensor, settings: TuneSettings) -> None:
-        late: list[nn.Parameter] = []
-        early: list[nn.Parameter] = []
-        for name, tensor in decoder.named_parameters():
-            (late if name.startswith(_LATE) else early).append(tensor)
-        groups: list[dict[str, Any]] = [{"params": late, "share": 1.0}]
-        if settings.early > 0:
-            groups.append({"params": early, "share": settings.early})
-        else:
-            for tensor in early:
-                tensor.requires_grad_(False)
-        self._optimiser = torch.optim.AdamW(groups, lr=settings.rate)
-        self._decoder, self._weights, self._settings = decoder, weights, settings
-
-    def __call__(self, step: int, x: Tensor, target: Tensor) -> float:
-        """Learn from (B, 3, H, W) and (B, H, W); gives the loss, 0 where nothing is labelled."""
-        if not (target != IGNORE).any():
-            return 0.0
-        device, s = self._weights.device, self._settings
-        warm = min(1.0, (step + 1) / max(1, s.steps // 20))
-        for group in self._optimiser.param_groups:
-            group["lr"] = s.rate * group["share"] * warm * 0.5 * (1.0 + math.cos(math.pi * step / s.steps))
-        with torch.autocast(device.type, torch.bfloat16, enabled=s.precision == "bf16"):
-            scores = self._decoder.train()(x.to(device))
-        loss = F.cross_entropy(scores, target.to(device), weight=self._weights, ignore_index=IGNORE)
-        self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
-        nn.utils.clip_grad_norm_(self._decoder.parameters(), 1.0)
-        self._optimiser.step()
-        return loss.item()
-
-
-@dataclass
-class _Best:
-    """The weights with the lowest loss so far."""
-
-    loss: float = math.inf
-    step: int = 0
-    weights: dict[str, Tensor] | None = None
-
-    def offer(self, step: int, loss: float, decoder: Decoder) -> None:
-        if loss < self.loss:
-            self.loss, self.step = loss, step
-            self.weights = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
 
 
 @torch.no_grad()

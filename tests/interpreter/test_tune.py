@@ -1,4 +1,6 @@
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from cytoseg.interpreter import tune
 from cytoseg.interpreter.augment import class_weights
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, held_out_slides, tune_decoder
+from cytoseg.interpreter.tune_state import Resume
 
 CPU = torch.device("cpu")
 TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")
@@ -42,7 +45,7 @@ def _weights(decoder: Decoder) -> dict[str, torch.Tensor]:
 
 def test_learns_what_colour_tells(label_map: NDArray[np.uint8]) -> None:
     settings = replace(SETTINGS, steps=120, rate=2e-2)
-    tuned = tune_decoder(_decoder(), _labelled(label_map, "a", "b"), 3, settings=settings, device=CPU)
+    tuned = tune_decoder(_decoder(), _labelled(label_map, "a", "b"), settings=settings, device=CPU)
     with torch.no_grad():
         found = tuned.decoder(to_input(COLOURS[label_map][None])).argmax(1)[0].numpy()
     assert (found == label_map).mean() > 0.93
@@ -57,7 +60,6 @@ def test_the_seed_decides(label_map: NDArray[np.uint8]) -> None:
         tune_decoder(
             _decoder(),
             _labelled(label_map, "a"),
-            3,
             settings=replace(SETTINGS, seed=seed),
             device=CPU,
             on_step=lambda _step, loss: losses[-1].append(loss),
@@ -69,26 +71,26 @@ def test_the_seed_decides(label_map: NDArray[np.uint8]) -> None:
 def test_without_a_rate_of_its_own_what_comes_before_the_decoder_stays(label_map: NDArray[np.uint8]) -> None:
     before = _weights(_decoder())
     frozen = tune_decoder(
-        _decoder(), _labelled(label_map, "a"), 3, settings=replace(SETTINGS, early=0), device=CPU
+        _decoder(), _labelled(label_map, "a"), settings=replace(SETTINGS, early=0), device=CPU
     ).decoder.state_dict()
     changed = {name for name in before if not torch.equal(before[name], frozen[name])}
     assert changed
     assert all(name.startswith(("unet.ups", "unet.final_res_block", "head")) for name in changed)
-    slower = tune_decoder(_decoder(), _labelled(label_map, "a"), 3, settings=SETTINGS, device=CPU).decoder.state_dict()
+    slower = tune_decoder(_decoder(), _labelled(label_map, "a"), settings=SETTINGS, device=CPU).decoder.state_dict()
     assert not torch.equal(before["unet.init_conv.weight"], slower["unet.init_conv.weight"])
 
 
 def test_nothing_labelled_is_refused(label_map: NDArray[np.uint8]) -> None:
     nothing = LabelledPictures([COLOURS[label_map]], [np.full_like(label_map, 255)], ["a"])
     with pytest.raises(LabelError, match="no pixel of the 1 training crops is labelled"):
-        tune_decoder(_decoder(), nothing, 3, settings=SETTINGS, device=CPU)
+        tune_decoder(_decoder(), nothing, settings=SETTINGS, device=CPU)
 
 
 def test_parts_without_a_label_change_nothing(label_map: NDArray[np.uint8]) -> None:
     decoder = _decoder()
     before = _weights(decoder)
-    update = tune._Update(decoder, class_weights([label_map], 3), SETTINGS)
-    assert update(0, torch.zeros(1, 3, 8, 8), torch.full((1, 8, 8), 255)) == 0.0
+    state, weights = tune._new_state(decoder, SETTINGS, CPU), class_weights([label_map], 3)
+    assert tune._update(state, (torch.zeros(1, 3, 8, 8), torch.full((1, 8, 8), 255)), weights, SETTINGS) == 0.0
     torch.testing.assert_close(_weights(decoder), before, atol=0, rtol=0)
 
 
@@ -115,7 +117,7 @@ def test_held_out_slides_decide_which_weights_are_kept(
         return next(losses)
 
     monkeypatch.setattr(tune, "_loss_of", loss_of)
-    tuned = tune_decoder(_decoder(), _labelled(label_map, *"abcde"), 3, settings=SETTINGS, device=CPU)
+    tuned = tune_decoder(_decoder(), _labelled(label_map, *"abcde"), settings=SETTINGS, device=CPU)
     assert judged == [set(tuned.held_out)] * 4
     assert tuned.step == 2
     kept[1]["head.bias"] -= class_weights([label_map], 3).log()  # which was taken back
@@ -140,7 +142,26 @@ def test_the_loss_of_crops_is_the_weighted_mean_over_their_labelled_pixels(label
 def test_a_class_that_was_never_shown_is_never_predicted(label_map: NDArray[np.uint8]) -> None:
     without = np.where(label_map == 2, 255, label_map).astype(np.uint8)
     labelled = LabelledPictures([COLOURS[label_map]], [without], ["a"])
-    tuned = tune_decoder(_decoder(), labelled, 3, settings=SETTINGS, device=CPU)
+    tuned = tune_decoder(_decoder(), labelled, settings=SETTINGS, device=CPU)
     with torch.no_grad():
         probabilities = tuned.decoder(to_input(COLOURS[label_map][None])).softmax(1)
     assert (probabilities[:, 2] == 0).all()
+
+
+def test_a_tuning_that_was_interrupted_ends_as_if_it_had_not_been(label_map: NDArray[np.uint8], tmp_path: Path) -> None:
+    labelled, resume = _labelled(label_map, *"abcde"), Resume(tmp_path / "unfinished", {"labels": "12ab"})
+    whole = tune_decoder(_decoder(), labelled, settings=SETTINGS, device=CPU)
+    steps: list[int] = []
+
+    def interrupt(step: int, _loss: float) -> None:
+        steps.append(step)
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_decoder(_decoder(), labelled, settings=SETTINGS, device=CPU, resume=resume, on_step=interrupt)
+    again = tune_decoder(_decoder(), labelled, settings=SETTINGS, device=CPU, resume=resume, on_step=interrupt)
+    assert steps == [1, 2, 3, 4]
+    assert again.step == whole.step
+    torch.testing.assert_close(_weights(again.decoder), _weights(whole.decoder), atol=0, rtol=0)
+    assert not resume.folder.exists()
