@@ -34,6 +34,7 @@ class PartDraw:
         label_maps: One per crop, (H, W) uint8 ids, 255 for ignore.
         size_px: Side of a part; smaller crops are filled up with ignored pixels.
         batch: B, parts of a step.
+        blurred: Share of the parts that are blurred, 0 to 1.
         seed: Of the draws.
     """
 
@@ -44,13 +45,14 @@ class PartDraw:
         *,
         size_px: int,
         batch: int,
+        blurred: float,
         seed: int,
     ) -> None:
         self._crops = [
             {"picture": to_input(picture[None])[0], "labels": torch.from_numpy(labels.astype(np.int64))[None]}
             for picture, labels in zip(pictures, label_maps, strict=True)
         ]
-        self._batch, self._seed, self._change = batch, seed, _changes(size_px)
+        self._batch, self._seed, self._change = batch, seed, _changes(size_px, blurred)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Give a step's (B, 3, size, size) float32 in [-1, 1], colours a little beyond, and (B, size, size) int64."""
@@ -65,7 +67,7 @@ class PartDraw:
         return drawn
 
 
-def _changes(size_px: int) -> Compose:
+def _changes(size_px: int, blurred: float) -> Compose:
     side = (size_px, size_px)
     return Compose(
         [
@@ -77,7 +79,7 @@ def _changes(size_px: int) -> Compose:
             RandAdjustContrastd("picture", prob=0.5, gamma=(0.7, 1.4)),
             RandScaleIntensityFixedMeand("picture", prob=0.5, factors=0.2),
             RandStdShiftIntensityd("picture", prob=0.5, factors=0.3, channel_wise=True),
-            RandGaussianSmoothd("picture", prob=0.25, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
+            RandGaussianSmoothd("picture", prob=blurred, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
         ]
     )
 

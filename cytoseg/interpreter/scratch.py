@@ -32,13 +32,12 @@ class ScratchUnet:
     Attributes:
         network: In evaluation mode.
         device: Where it is.
-        offsets: (K,) added to the scores: they take back what weighing the classes did to their odds, and keep classes
-            that no training pixel had from ever being predicted.
+        unseen: Ids of classes that no training pixel had; they are never predicted.
     """
 
     network: nn.Module
     device: torch.device
-    offsets: Tensor
+    unseen: tuple[int, ...] = ()
 
     @torch.inference_mode()
     def predict(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -53,7 +52,8 @@ class ScratchUnet:
         height, width = picture.shape[:2]
         x = to_input(picture[None]).to(self.device)
         x = F.pad(x, (0, _missing(width), 0, _missing(height)), mode="replicate")
-        scores: Tensor = self.network(x) + self.offsets[:, None, None]
+        scores: Tensor = self.network(x)
+        scores[:, list(self.unseen)] = -torch.inf
         ids: NDArray[np.uint8] = scores[0, :, :height, :width].argmax(0).to(torch.uint8).cpu().numpy()
         return ids
 
@@ -71,7 +71,7 @@ def fit_scratch(
     """Train MONAI's residual U-Net on random parts of the crops, turned, flipped and changed in colour.
 
     Classes weigh by one over the square root of their share, so that nuclei are not drowned by glass; ignored pixels
-    do not count. What the weights did is taken back in prediction. Adam, with a rate that falls along a cosine.
+    do not count. Adam, with a rate that falls along a cosine.
 
     Args:
         pictures: Crops, each (H, W, 3) uint8 RGB.
@@ -95,7 +95,7 @@ def fit_scratch(
         torch.default_generator.manual_seed(seed_for(seed, 0, what="scratch"))
         network: nn.Module = UNet(2, 3, classes, CHANNELS, (2,) * (len(CHANNELS) - 1), num_res_units=2)
     network.to(device).train()
-    draw = PartDraw(pictures, label_maps, size_px=CROP_PX, batch=BATCH, seed=seed)
+    draw = PartDraw(pictures, label_maps, size_px=CROP_PX, batch=BATCH, blurred=0.0, seed=seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
     for step in range(steps):
         for group in optimiser.param_groups:
@@ -109,7 +109,7 @@ def fit_scratch(
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
         optimiser.step()
-    return ScratchUnet(network.eval(), device, torch.where(weights > 0, -weights.log(), -torch.inf))
+    return ScratchUnet(network.eval(), device, unseen=tuple(torch.nonzero(weights == 0)[:, 0].tolist()))
 
 
 def _missing(side_px: int) -> int:

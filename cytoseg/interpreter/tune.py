@@ -21,6 +21,8 @@ from cytoseg.interpreter.tune_state import Resume, TuneState
 from cytoseg.runs import finish_step_on_interrupt
 
 EMA_DECAY = 0.99
+BLURRED = 0.25
+"""Share of the parts that are blurred: focus differs from slide to slide."""
 CHECKS = 20
 """How often in a training the held-out crops are looked at and the state is saved."""
 LEAST_SLIDES = 5
@@ -171,7 +173,12 @@ def _steps(
     held = held_out_slides(labelled.slides, seed=settings.seed)
     learnt = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
     draw = PartDraw(
-        learnt.pictures, learnt.label_maps, size_px=settings.size_px, batch=settings.batch, seed=settings.seed
+        learnt.pictures,
+        learnt.label_maps,
+        size_px=settings.size_px,
+        batch=settings.batch,
+        blurred=BLURRED,
+        seed=settings.seed,
     )
     with finish_step_on_interrupt() as interrupt:
         while state.step < settings.steps:

@@ -16,7 +16,7 @@ def _crop(height: int, width: int, *, seed: int = 0) -> tuple[NDArray[np.uint8],
 
 
 def _draw(*crops: tuple[NDArray[np.uint8], NDArray[np.uint8]], size_px: int, seed: int = 0) -> PartDraw:
-    return PartDraw([c[0] for c in crops], [c[1] for c in crops], size_px=size_px, batch=4, seed=seed)
+    return PartDraw([c[0] for c in crops], [c[1] for c in crops], size_px=size_px, batch=4, blurred=0.25, seed=seed)
 
 
 def test_a_step_draws_the_same_whatever_was_drawn_before() -> None:
@@ -32,13 +32,23 @@ def test_a_step_draws_the_same_whatever_was_drawn_before() -> None:
 def test_labels_turn_with_their_pictures() -> None:
     large = np.kron(np.array([[0, 1], [2, 1]], np.uint8), np.ones((24, 24), np.uint8))
     picture = np.repeat(GREYS[large][..., None], 3, axis=2)
-    x, labels = PartDraw([picture], [large], size_px=32, batch=16, seed=3)(0)
+    x, labels = PartDraw([picture], [large], size_px=32, batch=16, blurred=0.25, seed=3)(0)
     assert x.shape == (16, 3, 32, 32)
     assert labels.shape == (16, 32, 32)
     for part, ids in zip(x[:, 0], labels, strict=True):
         # Contrast and blur change values, never which class is darker on average.
         means = [float(part[ids == i].mean()) for i in range(3) if (ids == i).sum() > 50]
         assert means == sorted(means)
+
+
+def test_as_many_parts_are_blurred_as_asked_for() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    roughness = []
+    for blurred in (0.0, 1.0):
+        draw = PartDraw([picture], [np.zeros((32, 32), np.uint8)], size_px=32, batch=16, blurred=blurred, seed=0)
+        x, _ = draw(0)
+        roughness.append(float((x[..., 1:] - x[..., :-1]).square().mean() / x.var()))
+    assert roughness[1] < 0.7 * roughness[0]
 
 
 def test_small_crops_are_filled_up_with_ignored_pixels() -> None:
