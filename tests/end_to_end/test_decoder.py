@@ -14,7 +14,7 @@ from cytoseg.interpreter.bundle import load_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.scratch import fit_scratch
 
-TUNED = ("interpreter.kind=decoder", "decoder.steps=6", "decoder.size_px=32", "decoder.batch=2")
+TUNED = ("interpreter.kind=decoder", "decoder.steps=20", "decoder.rate=2e-2", "decoder.size_px=32", "decoder.batch=2")
 
 
 def test_a_tuned_decoder_is_evaluated_compared_and_segments_slides(
@@ -23,12 +23,12 @@ def test_a_tuned_decoder_is_evaluated_compared_and_segments_slides(
     monkeypatch.setattr("cytoseg.commands.contenders.fit_scratch", functools.partial(fit_scratch, steps=2))
     trained = cytoseg("train-interpreter", "tiny.yaml", *TUNED)
     assert trained.exit_code == 0, trained.output
-    assert "Decoder tuned; weights of step 6 of 6 (too few slides to hold one out)." in trained.stdout
+    assert "Decoder tuned; weights of step 20 of 20 (too few slides to hold one out)." in trained.stdout
     folder = home / "runs" / "tiny"
     bundle = load_bundle(folder / "interpreter" / "bundle")
     assert isinstance(bundle.interpreter, Decoder)
     losses = [json.loads(line) for line in (folder / "interpreter" / "metrics.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in losses[-6:]] == [1, 2, 3, 4, 5, 6]
+    assert [entry["step"] for entry in losses[-20:]] == list(range(1, 21))
     assert "up to date" in cytoseg("train-interpreter", "tiny.yaml", *TUNED).stdout
 
     assert cytoseg("evaluate", "tiny.yaml", *TUNED).exit_code == 0
