@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cytoseg.commands.decoder import tune_settings
+from cytoseg.commands.decoder import read_labelled, tune_settings
 from cytoseg.commands.pixels import check_rows, ensemble_settings, pixel_draw, room_of
 from cytoseg.commands.train_interpreter import feature_settings
 from cytoseg.devices import pick_device, tune_cpu_allocator
@@ -37,16 +37,12 @@ class Learning:
 
     Attributes:
         recipe: Decides the MLPs, their features and the precision.
-        pictures: The train crops, each (H, W, 3) uint8 RGB.
-        label_maps: One per crop, (H, W) uint8 ids, 255 for ignore.
-        slides: The slide of each crop.
+        labelled: The train crops.
         device: Where to compute.
     """
 
     recipe: Recipe
-    pictures: list[Map]
-    label_maps: list[Map]
-    slides: list[str]
+    labelled: LabelledPictures
     device: torch.device
 
     @classmethod
@@ -55,22 +51,16 @@ class Learning:
         device = pick_device(recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()
-        pictures, label_maps = [c.picture() for c in split.train], [c.label_map() for c in split.train]
-        return cls(recipe, pictures, label_maps, [c.slide for c in split.train], device)
+        return cls(recipe, read_labelled(split.train), device)
 
     def only(self, numbers: Sequence[int]) -> "Learning":
         """Keep some of the train crops."""
-        return replace(
-            self,
-            pictures=[self.pictures[i] for i in numbers],
-            label_maps=[self.label_maps[i] for i in numbers],
-            slides=[self.slides[i] for i in numbers],
-        )
+        return replace(self, labelled=self.labelled.only(numbers))
 
 
 def baselines(learning: Learning) -> list[Contender]:
     """List what knows nothing of the diffusion model, simplest first."""
-    pictures, label_maps = learning.pictures, learning.label_maps
+    pictures, label_maps = learning.labelled.pictures, learning.labelled.label_maps
     classes, precision = len(learning.recipe.class_list()), learning.recipe.training.precision
     network = {"channels": CHANNELS, "crop_px": CROP_PX, "batch": BATCH, "rate": RATE, "steps": STEPS}
 
@@ -171,7 +161,7 @@ def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) ->
     recipe, classes = learning.recipe, learning.recipe.class_list()
     found = tune_decoder(
         Decoder(unet, recipe.architecture(), len(classes), seed=settings.seed),
-        LabelledPictures(learning.pictures, learning.label_maps, learning.slides),
+        learning.labelled,
         settings=settings,
         device=learning.device,
     )
@@ -183,13 +173,13 @@ def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *,
     architecture, classes = recipe.architecture(), recipe.class_list()
     table = gather_pixels(
         FeatureExtractor(unet, architecture, features, device=device, precision=precision),
-        list(zip(learning.pictures, learning.label_maps, strict=True)),
+        list(zip(learning.labelled.pictures, learning.labelled.label_maps, strict=True)),
         pixel_draw(recipe, seed),
         room=room_of(recipe, recipe.run_folder() / "compare", device=device),
     )
-    check_rows(table, [f"train crop {number + 1}" for number in range(len(learning.pictures))])
+    check_rows(table, [f"train crop {number + 1}" for number in range(len(learning.labelled.pictures))])
     trained = train_ensemble(
-        table, len(classes), slides=learning.slides, settings=ensemble_settings(recipe, seed), device=device
+        table, len(classes), slides=learning.labelled.slides, settings=ensemble_settings(recipe, seed), device=device
     )
     return _predictor(recipe, unet, trained.ensemble, features, device)
 

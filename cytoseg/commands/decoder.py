@@ -48,9 +48,7 @@ def tuned(
         try:
             found = tune_decoder(
                 decoder,
-                LabelledPictures(
-                    [c.picture() for c in train], [c.label_map() for c in train], [c.slide for c in train]
-                ),
+                read_labelled(train),
                 settings=tune_settings(recipe, recipe.training.seed),
                 device=device,
                 resume=Resume(folder / "unfinished", origin),
@@ -61,6 +59,11 @@ def tuned(
     judges = f"slides {', '.join(found.held_out)} decided" if found.held_out else "too few slides to hold one out"
     say(f"Decoder tuned; weights of step {found.step} of {recipe.decoder.steps} ({judges}).")
     return found.decoder
+
+
+def read_labelled(crops: Sequence[LabelledCrop]) -> LabelledPictures:
+    """Read imported crops."""
+    return LabelledPictures([c.picture() for c in crops], [c.label_map() for c in crops], [c.slide for c in crops])
 
 
 def tune_settings(recipe: Recipe, seed: int) -> TuneSettings:
