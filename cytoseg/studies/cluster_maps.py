@@ -31,7 +31,8 @@ def cluster_maps(
 ) -> list[Picture]:
     """Sort the pixels of some pictures into clusters by k-means on standardised features.
 
-    The clusters are the same in all pictures, numbered from the lightest place to the darkest, so that the maps of two
+    Clusters are found on pixels away from the edges, where a young network sees little but the edge. They are the same
+    in all pictures, numbered from the lightest place to the darkest, so that the maps of two
     feature sets can be laid side by side.
 
     Args:
@@ -49,7 +50,7 @@ def cluster_maps(
     rng = np.random.default_rng(seed)
     sample = []
     for number, picture in enumerate(pictures):
-        pixels = rng.permutation(_pixels_of(picture))[:_SAMPLE]
+        pixels = rng.permutation(_inner_pixels_of(picture))[:_SAMPLE]
         sample.append(gather(extract(picture), pixels).cpu())
         check_finite(sample[-1], crop=f"picture {number + 1}")
         on_crop()
@@ -102,6 +103,14 @@ def _draw_map(panel: Axes, clusters: Picture) -> None:
 
 def _small(picture: Picture) -> Picture:
     return picture[:: stride_of(picture), :: stride_of(picture)]
+
+
+def _inner_pixels_of(picture: Picture) -> NDArray[np.int64]:
+    """Leave an eighth of the shorter side out along each edge."""
+    pixels, margin = _pixels_of(picture), min(picture.shape[:2]) // 8
+    last = np.array([picture.shape[1], picture.shape[0]]) - 1 - margin
+    inner: NDArray[np.int64] = pixels[((pixels >= margin) & (pixels <= last)).all(axis=1)]
+    return inner
 
 
 def _pixels_of(picture: Picture) -> NDArray[np.int64]:

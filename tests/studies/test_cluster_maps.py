@@ -36,6 +36,17 @@ def test_clusters_are_numbered_from_light_to_dark_in_all_pictures_alike() -> Non
     assert second[0].tolist() == np.repeat([2, 2, 0, 4, 1], 4).tolist()
 
 
+def test_edges_take_no_cluster_away_from_what_is_seen() -> None:
+    def with_edges(picture: Picture) -> NativeFeatures:
+        plain = _greys(picture)
+        edge = torch.zeros(1, 1, 20, 20)
+        edge[:, :, :2], edge[:, :, -2:] = 500.0, -500.0
+        return replace(plain, maps=[torch.cat([plain.maps[0], edge], dim=1)])
+
+    (found,) = cluster_maps(with_edges, [_stripes((40, 250, 90, 200, 150))], seed=0)
+    assert found[2:18].tolist() == [np.repeat([4, 0, 3, 1, 2], 4).tolist()] * 16
+
+
 def test_another_seed_and_another_scale_find_the_same_clusters() -> None:
     pictures = [_stripes((40, 250, 90, 200, 150))]
     (expected,) = cluster_maps(_greys, pictures, seed=0)
