@@ -122,11 +122,12 @@ def tune_decoder(
     """
     weights = class_weights(labelled.label_maps, decoder.classes).to(device)
     held = held_out_slides(labelled.slides, seed=settings.seed)
+    learnt = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
     judged = labelled.only([i for i, slide in enumerate(labelled.slides) if slide in held])
     state = _new_state(decoder, settings, device)
     if resume is not None:
         resume.restore(state)
-    for step, loss in _steps(state, labelled, weights, settings=settings, resume=resume):
+    for step, loss in _steps(state, learnt, weights, settings=settings, resume=resume):
         on_step(step, loss)
         if held and _is_look(step, settings):
             state.best.offer(step, _loss_of(state.averaged, judged, weights, settings.precision), state.averaged)
@@ -167,11 +168,9 @@ def _optimiser(decoder: Decoder, settings: TuneSettings) -> torch.optim.Optimize
 
 
 def _steps(
-    state: TuneState, labelled: LabelledPictures, weights: Tensor, *, settings: TuneSettings, resume: Resume | None
+    state: TuneState, learnt: LabelledPictures, weights: Tensor, *, settings: TuneSettings, resume: Resume | None
 ) -> Iterator[tuple[int, float]]:
     """Run the optimiser from where the state is; yields the number and the loss of each step done."""
-    held = held_out_slides(labelled.slides, seed=settings.seed)
-    learnt = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
     draw = PartDraw(
         learnt.pictures,
         learnt.label_maps,
