@@ -31,9 +31,9 @@ def run(
 ) -> None:
     """Score the ensemble on the test slides, beside the baselines.
 
-    Per-class IoU, Dice, precision and recall, pooled and per slide, with 95 % intervals over slides, as JSON and CSV;
-    a picture of every test crop (image, truth, prediction, disagreement). Baselines: a random forest on 72 multi-scale
-    filters from the same crops, and always the commonest class.
+    Per-class IoU, Dice, precision and recall, pooled and per slide, with 95 % intervals over slides, and the
+    calibration error, as JSON and CSV; a picture of every test crop (image, truth, prediction, disagreement).
+    Baselines: a random forest on 72 multi-scale filters from the same crops, and always the commonest class.
     """
     with start_run(recipe, overrides, command="evaluate") as current:
         split = split_of(current.recipe)
@@ -91,7 +91,8 @@ def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:
 
     def predict(picture: NDArray[np.uint8]) -> Prediction:
         maps = predictor(picture[None])
-        return maps["probabilities"][0].argmax(0).astype(np.uint8), maps["disagreement"][0]
+        probabilities = maps["probabilities"][0]
+        return Prediction(probabilities.argmax(0).astype(np.uint8), maps["disagreement"][0], probabilities)
 
     return Method("ensemble", _title(bundle), predict, bundle.origin["train_seconds"])
 
@@ -127,7 +128,7 @@ def _forest(train: tuple[LabelledCrop, ...], *, seed: int) -> Method:
     with console.status("training the random forest"):
         forest = fit_forest([c.picture() for c in train], [c.label_map() for c in train], seed=seed)
     seconds = time.perf_counter() - begin
-    return Method("forest", "Random forest, 72 filters", lambda picture: (forest.predict(picture), None), seconds)
+    return Method("forest", "Random forest, 72 filters", lambda picture: Prediction(forest.predict(picture)), seconds)
 
 
 def _commonest(train: tuple[LabelledCrop, ...]) -> Method:
@@ -135,7 +136,7 @@ def _commonest(train: tuple[LabelledCrop, ...]) -> Method:
     return Method(
         "commonest",
         "Commonest class always",
-        lambda picture: (np.full(picture.shape[:2], commonest, np.uint8), None),
+        lambda picture: Prediction(np.full(picture.shape[:2], commonest, np.uint8)),
         None,
     )
 
@@ -151,3 +152,6 @@ def _show(evaluation: dict[str, Any]) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    for method in evaluation["methods"]:
+        if calibration := method.get("calibration"):  # evaluations kept from before it was measured have none
+            say(f"Calibration error (ECE) of {method['title']}: {calibration['ece']:.3f}")

@@ -18,6 +18,10 @@ GLOSSARY: dict[str, str] = {
         "How much the members of the ensemble contradict each other at a pixel: 0 where all say the same. Bright "
         "places deserve a look by eye. For a whole crop it is the mean of its most disputed tenth, in nats."
     ),
+    "Calibration error (ECE)": (
+        "How far the stated probabilities are from what happens: of pixels predicted with 80 %, four of five should be "
+        "right. 0 is perfect; 0.05 says that the probabilities are five points off on average."
+    ),
     "Baseline": (
         "A simpler method, trained and tested on the same crops, for comparison: the ensemble is worth its effort only "
         "where it stands above."

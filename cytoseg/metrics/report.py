@@ -8,7 +8,16 @@ from cytoseg.errors import CytosegError
 from cytoseg.metrics import markup
 from cytoseg.metrics.glossary import GLOSSARY
 from cytoseg.metrics.pictures import data_uri
-from cytoseg.metrics.results import CropScores, Evaluation, ensemble_of, row_shares, score_rows, share_text, worst_first
+from cytoseg.metrics.results import (
+    CropScores,
+    Evaluation,
+    MethodScores,
+    ensemble_of,
+    row_shares,
+    score_rows,
+    share_text,
+    worst_first,
+)
 from cytoseg.metrics.results_file import read_evaluation
 from cytoseg.metrics.run_folder import (
     SUMMARY_HEAD,
@@ -107,11 +116,18 @@ def _scores(evaluation: Evaluation | None) -> list[str]:
         "<h2>Scores beside the baselines</h2>",
         "<p>IoU per class: 1 is perfect, 0 is no overlap; in brackets the 95 % interval over test slides.</p>",
         markup.table(head, rows, main_row=evaluation.methods.index(best)),
+        *_calibration(best),
         f"<h3>{escape(best.title)} in detail</h3>",
         markup.table(["Class", "IoU", "Dice", "Precision", "Recall", "True pixels"], details),
         f"<h3>{escape(best.title)} by slide</h3>",
         markup.table(["Slide", "Crops", "Mean IoU", *names], slides),
     ]
+
+
+def _calibration(method: MethodScores) -> list[str]:
+    if method.ece is None:
+        return []
+    return [f"<p>Calibration error (ECE) of {escape(method.title)}: {method.ece:.3f}.</p>"]
 
 
 def _confusion(evaluation: Evaluation | None) -> list[str]:

@@ -62,6 +62,7 @@ class MethodScores:
         miou: Mean IoU over the classes that apply.
         confusion: (K, K) pixel counts, rows truth, columns prediction.
         slides: One entry per test slide.
+        ece: Calibration error, 0 to 1, or None for a method without probabilities.
     """
 
     key: str
@@ -72,6 +73,7 @@ class MethodScores:
     miou: Score
     confusion: tuple[tuple[int, ...], ...]
     slides: tuple[SlideScores, ...]
+    ece: float | None = None
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,15 @@ def _method(record: object, size: int, where: str) -> MethodScores:
         miou=_score(record, "miou", where),
         confusion=confusion,
         slides=tuple(_slide(entry, size, where) for entry in _records(record, "slides", where)),
+        ece=_ece(record, where),
     )
+
+
+def _ece(record: object, where: str) -> float | None:
+    """Read the calibration error; evaluations from before it was measured have none."""
+    if not isinstance(record, dict) or record.get("calibration") is None:
+        return None
+    return _optional(record["calibration"], "ece", where)
 
 
 def _class_scores(record: object, where: str) -> ClassScores:

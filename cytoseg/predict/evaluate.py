@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import PredictionError
+from cytoseg.metrics.calibration import calibration_error, confidence_bins
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.pictures import RAMP, enlarge, enlarge_smoothly, paint_classes, paint_disagreement
 from cytoseg.metrics.results import Score
@@ -29,7 +30,21 @@ PANEL_PX = 384
 GAP_PX, LINE_PX = 8, 22
 PAPER, INK, HATCH = (255, 255, 255), (40, 40, 40), (150, 150, 150)
 Map = NDArray[np.uint8]
-Prediction = tuple[Map, NDArray[np.float32] | None]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method says of one crop.
+
+    Attributes:
+        class_map: (H, W) uint8 ids.
+        disagreement: (H, W) float32 in nats, or None where the method has none.
+        probabilities: (K, H, W) float32 that ``class_map`` is the largest of, or None where the method has none.
+    """
+
+    class_map: Map
+    disagreement: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,8 +54,7 @@ class Method:
     Attributes:
         key: Short name in the files, such as ``ensemble``, ``forest``, ``commonest``.
         title: Name for people.
-        predict: From a crop (H, W, 3) uint8 RGB to its class map (H, W) uint8 and its disagreement (H, W) float32 in
-            nats, or None where the method has none.
+        predict: From a crop (H, W, 3) uint8 RGB to what it says of it.
         train_seconds: Time that training took, or None where nothing is trained.
     """
 
@@ -70,11 +84,12 @@ class ScoredCrop(Protocol):
 
 @dataclass
 class _Tally:
-    """What one method did so far: seconds spent, and for each crop its counts and disagreement."""
+    """What one method did so far: seconds spent, and for each crop its counts, disagreement and confidences."""
 
     seconds: float = 0.0
     counts: list[NDArray[np.int64]] = field(default_factory=list)
     disagreement: list[float | None] = field(default_factory=list)
+    bins: list[NDArray[np.float64]] = field(default_factory=list)
 
 
 def evaluate(
@@ -170,17 +185,26 @@ def _predict_crop(
     picture, truth = crop.picture(), crop.label_map()
     for method, tally in zip(methods, tallies, strict=True):
         begin = time.perf_counter()
-        class_map, disagreement = method.predict(picture)
+        found = method.predict(picture)
         tally.seconds += time.perf_counter() - begin
-        if disagreement is not None and not np.isfinite(disagreement).all():
-            raise PredictionError(
-                f"{crop.crop}: the prediction holds numbers that are not finite. The interpreters are probably "
-                "damaged: run train-interpreter again."
-            )
-        tally.counts.append(confusion_counts(truth, class_map, len(classes)))
+        _check_finite(found, crop.crop)
+        disagreement = found.disagreement
+        tally.counts.append(confusion_counts(truth, found.class_map, len(classes)))
         tally.disagreement.append(None if disagreement is None else _highest_tenth(disagreement))
+        if found.probabilities is not None:
+            labelled = truth != IGNORE
+            tally.bins.append(confidence_bins(found.probabilities[:, labelled].T, truth[labelled]))
         if tally is tallies[0]:
-            _write_pictures(folder / "crops" / crop.crop, (picture, truth, class_map, disagreement), classes)
+            _write_pictures(folder / "crops" / crop.crop, (picture, truth, found.class_map, disagreement), classes)
+
+
+def _check_finite(found: Prediction, crop: str) -> None:
+    for numbers in (found.disagreement, found.probabilities):
+        if numbers is not None and not np.isfinite(numbers).all():
+            raise PredictionError(
+                f"{crop}: the prediction holds numbers that are not finite. The interpreters are probably damaged: "
+                "run train-interpreter again."
+            )
 
 
 def _highest_tenth(disagreement: NDArray[np.float32]) -> float:
@@ -214,9 +238,25 @@ def _method_record(
         ],
         **_with_interval("miou", miou),
         "confusion": slides.sum(axis=0).tolist(),
+        "calibration": _calibration_record(tally.bins),
         "slides": [
             {"slide": entry.slide, "crops": entry.crops, "miou": entry.miou, "iou": list(entry.iou)}
             for entry in slide_scores(by_slide)
+        ],
+    }
+
+
+def _calibration_record(bins: Sequence[NDArray[np.float64]]) -> dict[str, Any] | None:
+    """Give the calibration error and what it comes from: pixels, mean confidence, share right for each interval."""
+    if not bins:
+        return None
+    total = np.sum(bins, axis=0)
+    shares = total[:, 1:] / np.where(total[:, :1] > 0, total[:, :1], np.nan)
+    return {
+        "ece": or_none(np.array([calibration_error(total)]))[0],
+        "bins": [
+            {"pixels": int(pixels), "confidence": confidence, "right": right}
+            for (pixels, _, _), (confidence, right) in zip(total, map(or_none, shares), strict=True)
         ],
     }
 

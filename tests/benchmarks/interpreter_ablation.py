@@ -32,15 +32,14 @@ from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 from cytoseg.recipe import Recipe, load_recipe
 
-HIDDEN = 0.3
 WAYS: Mapping[str, Mapping[str, Any]] = {
-    "plain": {"dropout": 0.0},
-    "dropout": {"dropout": HIDDEN},
-    "dropout, ETF 0.4": {"dropout": HIDDEN, "etf_weight": 0.4},
-    "dropout, slides held out, calibrated": {"dropout": HIDDEN, "calibrate": True},
-    "dropout, slides held out, stopped early": {"dropout": HIDDEN, "early_stopping": True},
+    "as shipped": {},
+    "dropout 0.3": {"dropout": 0.3},
+    "ETF 0.4": {"etf_weight": 0.4},
+    "slides held out, calibrated": {"calibrate": True},
+    "slides held out, stopped early": {"early_stopping": True},
 }
-UNDONE = "dropout, slides held out"
+UNDONE = "slides held out"
 """The calibrated training with its temperature taken back."""
 VOTES = ("soft", "hard", "geometric", "entropy")
 EVERY = 4

@@ -76,7 +76,7 @@ def dense(job: Job) -> Segment:
     """Full-size features joined, and every interpreter applied to every pixel, in blocks."""
     bundle = job.bundle()
     extract = FeatureExtractor(bundle.unet, bundle.architecture, bundle.features, device=CPU, precision=job.precision)
-    ensemble = bundle.ensemble
+    ensemble = bundle.interpreter
 
     @torch.inference_mode()
     def segment(tile: NDArray[np.uint8]) -> Tensor:

@@ -58,6 +58,16 @@ def test_numbers_intervals_and_baselines(run: Path) -> None:
     assert 'class="missing"' not in text
 
 
+def test_the_calibration_error_is_told_where_it_was_measured(run: Path) -> None:
+    assert "<p>Calibration error" not in write_report(run).read_text()
+    path = run / "evaluation" / "evaluation.json"
+    record = json.loads(path.read_text())
+    record["methods"][0]["calibration"] = {"ece": 0.0214, "bins": []}
+    path.write_text(json.dumps(record))
+    title = record["methods"][0]["title"]
+    assert f"<p>Calibration error (ECE) of {title}: 0.021.</p>" in write_report(run).read_text()
+
+
 def test_the_page_stands_alone_and_is_well_formed(run: Path) -> None:
     text = write_report(run).read_text(encoding="utf-8")
     sources = re.findall(r'(?:src|href)="([^"]*)"', text)

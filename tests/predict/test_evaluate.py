@@ -17,7 +17,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import PredictionError
 from cytoseg.metrics.results import Score, score_rows
 from cytoseg.metrics.results_file import read_evaluation
-from cytoseg.predict.evaluate import Method, evaluate, evaluation_table
+from cytoseg.predict.evaluate import Method, Prediction, evaluate, evaluation_table
 
 CLASSES = ClassList(("glass", "cell", "nucleus"), ((240, 240, 240), (80, 180, 230), (210, 90, 0)), "glass")
 LEFT_HALF = np.repeat([[1, 1, 0, 0]], 4, axis=0).astype(np.uint8)
@@ -37,14 +37,17 @@ class Crop:
         return self.truth
 
 
-def _half(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _half(picture: NDArray[np.uint8]) -> Prediction:
     disagreement = np.zeros((4, 4), np.float32)
     disagreement[0, :3] = 2 * math.log(2), math.log(2) / 5, 0.1
-    return LEFT_HALF, disagreement
+    # Sure of the upper half, less so of the lower one.
+    sure = np.repeat(np.array([[0.9], [0.9], [0.6], [0.6]], np.float32), 4, axis=1)
+    probabilities = [np.where(k == LEFT_HALF, sure, (1 - sure) / 2) for k in range(len(CLASSES))]
+    return Prediction(LEFT_HALF, disagreement, np.stack(probabilities))
 
 
-def _glass(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], None]:
-    return np.zeros((4, 4), np.uint8), None
+def _glass(picture: NDArray[np.uint8]) -> Prediction:
+    return Prediction(np.zeros((4, 4), np.uint8))
 
 
 METHODS = (Method("ensemble", "Ensemble", _half, 12.5), Method("commonest", "Always glass", _glass, None))
@@ -105,10 +108,25 @@ def test_disagreement_of_a_crop_is_the_mean_of_its_highest_tenth(evaluated: dict
     assert evaluated["crops"][0]["disagreement"] == pytest.approx((2 + 1 / 5) * math.log(2) / 2)
 
 
+def test_calibration_is_that_of_the_labelled_pixels_of_all_crops(evaluated: dict[str, Any]) -> None:
+    ensemble, glass = (method["calibration"] for method in evaluated["methods"])
+    assert glass is None
+    # With 0.9 are 8 + 8 pixels, of which 4 + 8 are right; with 0.6 8 + 8 + 8, of which 4 + 8 + 8 are.
+    assert ensemble["ece"] == pytest.approx((16 * 0.9 - 12 + 20 - 24 * 0.6) / 40)
+    used = [interval for interval in ensemble["bins"] if interval["pixels"]]
+    assert used == [
+        {"pixels": 24, "confidence": pytest.approx(0.6), "right": 20 / 24},
+        {"pixels": 16, "confidence": pytest.approx(0.9), "right": 12 / 16},
+    ]
+    assert ensemble["bins"][0] == {"pixels": 0, "confidence": None, "right": None}
+
+
 def test_the_reports_read_what_is_written(tmp_path: Path, evaluated: dict[str, Any]) -> None:
     found = read_evaluation(tmp_path)
     assert found is not None
     assert found.methods[1].train_s is None
+    assert found.methods[0].ece == pytest.approx(0.2)
+    assert found.methods[1].ece is None
     assert found.methods[0].classes[1].iou == Score(20 / 28, 1 / 2, 1)
     ensemble, glass = score_rows(found)
     table = evaluation_table(evaluated)
@@ -268,8 +286,8 @@ def test_refuses_an_evaluation_without_crops(tmp_path: Path) -> None:
 
 
 def test_a_prediction_that_is_not_finite_is_refused_and_old_results_stay(tmp_path: Path, crops: list[Crop]) -> None:
-    def damaged(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        return LEFT_HALF, np.full((4, 4), np.nan, np.float32)
+    def damaged(picture: NDArray[np.uint8]) -> Prediction:
+        return Prediction(LEFT_HALF, np.full((4, 4), np.nan, np.float32))
 
     folder = tmp_path / "evaluation"
     evaluate(METHODS, crops, folder=folder, classes=CLASSES, details=DETAILS, seed=0)
