@@ -1,13 +1,20 @@
 """Writing whole files and folders or none: into a temporary place beside the target, then renamed."""
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from cytoseg.errors import CytosegError
+
+_KEY = "key.json"
+"""In a folder that can be gone on with: what it was made for."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -72,6 +79,57 @@ def replaced(folder: Path, *, error: type[CytosegError]) -> Iterator[Path]:
         raise error(
             f"{folder}: cannot be written ({why}); what was there is unchanged. Make room or choose another folder."
         ) from problem
+
+
+@contextlib.contextmanager
+def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]) -> Iterator[Path]:
+    """Give a folder that takes the place of ``folder`` when the block ends well, and keeps what is in it otherwise.
+
+    After an error, Ctrl-C or a kill the next call with the same key gives the same folder with all that it held; with
+    another key, an empty one. Only one process at a time gets it.
+
+    Args:
+        folder: What to replace; need not exist yet.
+        key: All that decides what is written, as JSON can hold it.
+        error: Raised in place of an OSError, so that the user reads one line.
+
+    Yields:
+        The folder, on the same disk.
+
+    Raises:
+        CytosegError: Of the class ``error``, if the disk is full, the place cannot be written, or another process is
+            writing there.
+    """
+    part, old, lock = (folder.with_name(f".{folder.name}.{what}") for what in ("part", "old", "lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=0):
+            try:
+                _keep_if_same(part, json.dumps(dict(key), sort_keys=True))
+                yield part
+                shutil.rmtree(old, ignore_errors=True)  # a kill between the two renames leaves it
+                _swap(folder, new=part, old=old)
+                (folder / _KEY).unlink()
+                shutil.rmtree(old, ignore_errors=True)
+            finally:
+                lock.unlink(missing_ok=True)
+    except Timeout as problem:
+        raise error(f"{folder}: another process is writing it. Wait until it ends, or stop it.") from problem
+    except OSError as problem:
+        why = problem.strerror or problem
+        raise error(
+            f"{folder}: cannot be written ({why}); what is finished is kept, and the same command goes on from there. "
+            "Make room or choose another folder."
+        ) from problem
+
+
+def _keep_if_same(part: Path, key: str) -> None:
+    """Make the folder, emptied unless it was made for the same key."""
+    written = part / _KEY
+    if part.exists() and not (written.exists() and written.read_text(encoding="utf-8") == key):
+        shutil.rmtree(part)
+    part.mkdir(exist_ok=True)
+    write_atomically(written, key)
 
 
 def remove_leftovers(folder: Path, pattern: str) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import stat
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from cytoseg.errors import PredictionError
-from cytoseg.writing import atomic_path, replaced, write_atomically
+from cytoseg.writing import atomic_path, replaced, resumable, write_atomically
 
 
 def _fail(*_args: Any) -> None:
@@ -102,5 +103,53 @@ def test_a_place_that_is_no_folder_is_a_prediction_error(tmp_path: Path) -> None
     with (
         pytest.raises(PredictionError, match="cannot be written"),
         replaced(tmp_path / "file" / "slide", error=PredictionError),
+    ):
+        pass
+
+
+def _interrupted(folder: Path, key: dict[str, Any]) -> None:
+    with contextlib.suppress(KeyboardInterrupt), resumable(folder, key, error=PredictionError) as part:
+        (part / "first").write_text("1")
+        raise KeyboardInterrupt
+
+
+def test_a_resumable_folder_keeps_what_is_in_it_until_it_is_whole(tmp_path: Path) -> None:
+    folder, key = tmp_path / "results" / "slide", {"bundle": "abc", "sizes": (1, 2)}
+    _interrupted(folder, key)
+    assert not folder.exists()
+    with resumable(folder, key, error=PredictionError) as part:
+        assert (part / "first").read_text() == "1"
+        (part / "second").write_text("2")
+    assert sorted(path.name for path in folder.iterdir()) == ["first", "second"]
+    assert [path.name for path in folder.parent.iterdir()] == ["slide"]
+
+
+def test_a_resumable_folder_is_empty_for_another_key(tmp_path: Path) -> None:
+    folder = tmp_path / "slide"
+    _interrupted(folder, {"bundle": "abc"})
+    with resumable(folder, {"bundle": "abd"}, error=PredictionError) as part:
+        assert [path.name for path in part.iterdir()] == ["key.json"]
+        (part / "other").write_text("1")
+    assert [path.name for path in folder.iterdir()] == ["other"]
+
+
+def test_a_resumable_folder_replaces_the_old_one_after_a_kill_between_the_renames(tmp_path: Path) -> None:
+    folder = tmp_path / "slide"
+    with resumable(folder, {}, error=PredictionError) as part:
+        (part / "new").write_text("1")
+        (tmp_path / ".slide.old").mkdir()
+        (tmp_path / ".slide.old" / "older").touch()
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    with resumable(folder, {}, error=PredictionError) as part:
+        (part / "newer").write_text("1")
+    assert [path.name for path in folder.iterdir()] == ["newer"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_resumable_folder_says_when_it_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(PredictionError, match=r"slide: cannot be written \(.*\); what is finished is kept"),
+        resumable(tmp_path / "file" / "slide", {}, error=PredictionError),
     ):
         pass

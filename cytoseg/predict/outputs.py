@@ -1,8 +1,9 @@
 """What is written of a predicted slide: class map, uncertainty map, preview and summary, all of them or nothing."""
 
 import json
+import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import SlideError
+from cytoseg.predict import maps
+from cytoseg.predict.maps import MapSpool
 from cytoseg.predict.preview import draw_preview
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiling import TileGrid
+from cytoseg.writing import write_atomically
 
 CLASS_MAP = "class_map.ome.tif"
 UNCERTAINTY = "uncertainty.ome.tif"
@@ -23,8 +27,7 @@ PREVIEW = "preview.png"
 SUMMARY = "summary.json"
 
 FORMAT = 1
-_DTYPES: dict[str, np.dtype[Any]] = {CLASS_MAP: np.dtype(np.uint8), UNCERTAINTY: np.dtype(np.float32)}
-_SPOOL_ROWS = 256
+_SOURCES = {CLASS_MAP: maps.IDS, UNCERTAINTY: maps.UNCERTAINTY}
 
 
 @dataclass(frozen=True)
@@ -40,21 +43,6 @@ class Destination:
     folder: Path
     classes: ClassList
     provenance: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class MapBand:
-    """Some finished rows of the maps.
-
-    Attributes:
-        ids: (h, W) uint8 class ids, 255 for ignore.
-        uncertainty: (h, W) float32 in nats, 0 where nothing was computed.
-        computed: How many of the pixels were computed; the others are glass.
-    """
-
-    ids: NDArray[np.uint8]
-    uncertainty: NDArray[np.float32]
-    computed: int
 
 
 @dataclass(frozen=True)
@@ -81,13 +69,15 @@ class SlideFacts:
         grid: Its tiles.
         mpp: Micrometres per pixel of the maps, or None if unknown.
         glass_tiles: How many tiles were skipped.
-        begin: ``time.perf_counter()`` at the start.
+        computing_s: Seconds that the predictor took in this run.
+        begin: ``time.perf_counter()`` at the start of this run.
     """
 
     slide: Slide
     grid: TileGrid
     mpp: float | None
     glass_tiles: int
+    computing_s: float
     begin: float
 
 
@@ -101,65 +91,60 @@ def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
     return same and all((folder / name).is_file() for name in (CLASS_MAP, UNCERTAINTY, PREVIEW))
 
 
-def spool_maps(folder: Path, bands: Iterable[MapBand]) -> Totals:
-    """Write both maps as they come into raw files, so that each slide is computed in one pass.
+def is_whole(folder: Path) -> bool:
+    """Say whether all outputs of a slide have been written into a folder: the summary is the last of them."""
+    return (folder / SUMMARY).exists()
+
+
+def write_outputs(folder: Path, destination: Destination, *, facts: SlideFacts, spool: MapSpool) -> None:
+    """Turn the finished maps into pyramids, and write the preview and the summary.
 
     Args:
-        folder: Where ``write_outputs`` will find them.
-        bands: From top to bottom.
-
-    Returns:
-        Sums over all bands.
-    """
-    pixels, computed, uncertainty = np.zeros(256, np.int64), 0, 0.0
-    with _spool(folder, CLASS_MAP).open("wb") as ids, _spool(folder, UNCERTAINTY).open("wb") as nats:
-        for band in bands:
-            # Not tofile(), which hides the reason of a failure.
-            ids.write(band.ids.data)
-            nats.write(band.uncertainty.data)
-            pixels += np.bincount(band.ids.ravel(), minlength=256)
-            computed += band.computed
-            uncertainty += float(band.uncertainty.sum(dtype=np.float64))
-    return Totals(pixels, computed, uncertainty)
-
-
-def write_outputs(folder: Path, destination: Destination, *, facts: SlideFacts, totals: Totals) -> None:
-    """Turn the raw files of ``spool_maps`` into pyramids, and write the preview and the summary.
-
-    Args:
-        folder: With the raw files, which are removed.
+        folder: Where to write.
         destination: Classes and provenance.
         facts: How the slide was predicted.
-        totals: From ``spool_maps``.
+        spool: The maps.
 
     Raises:
         OSError: If the disk is full.
         SlideError: If the slide is damaged.
     """
-    size = facts.grid.size
-    for name, dtype in _DTYPES.items():
-        spool = _spool(folder, name)
-        try:
-            bands = _spooled(spool, width=size.width, dtype=dtype)
-            write_pyramid(folder / name, bands, size=size, mpp=facts.mpp, categorical=name == CLASS_MAP)
-        except SlideError as error:
-            # The bands come from our own file: only the writing can have failed.
-            raise OSError(getattr(error.__cause__, "strerror", None) or str(error)) from error
-        spool.unlink()
-    maps = {"class_map": folder / CLASS_MAP, "uncertainty": folder / UNCERTAINTY}
-    draw_preview(facts.slide, facts.grid, **maps, classes=destination.classes).save(folder / PREVIEW)
-    summary = _summary(destination, facts, totals)
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False), encoding="utf-8")
+    for leftover in folder.glob(".*"):  # of a writing that was killed
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    for name, source in _SOURCES.items():
+        _write_map(folder / name, spool, source, destination=destination, facts=facts)
+    pictures = {"class_map": folder / CLASS_MAP, "uncertainty": folder / UNCERTAINTY}
+    draw_preview(facts.slide, facts.grid, **pictures, classes=destination.classes).save(folder / PREVIEW)
+    summary = _summary(destination, facts, add_up(spool))
+    write_atomically(folder / SUMMARY, json.dumps(summary, indent=1, allow_nan=False))
 
 
-def _spool(folder: Path, name: str) -> Path:
-    return folder / f"{name}.raw"
+def add_up(spool: MapSpool) -> Totals:
+    """Add up the maps of a slide."""
+    pixels, computed, uncertainty = np.zeros(256, np.int64), 0, 0.0
+    for ids in spool.strips(maps.IDS):
+        pixels += np.bincount(ids.ravel(), minlength=256)
+    for confidence in spool.strips(maps.CONFIDENCE):
+        computed += int(np.count_nonzero(confidence))
+    for nats in spool.strips(maps.UNCERTAINTY):
+        uncertainty += float(nats.sum(dtype=np.float64))
+    return Totals(pixels, computed, uncertainty)
 
 
-def _spooled(spool: Path, *, width: int, dtype: "np.dtype[Any]") -> Iterator[NDArray[Any]]:
-    with spool.open("rb") as source:
-        while (values := np.fromfile(source, dtype, _SPOOL_ROWS * width)).size:
-            yield values.reshape(-1, width)
+def _write_map(path: Path, spool: MapSpool, source: str, *, destination: Destination, facts: SlideFacts) -> None:
+    identity = f"{path.name} {json.dumps(dict(destination.provenance), sort_keys=True)}"
+    try:
+        write_pyramid(
+            path,
+            spool.strips(source),
+            size=facts.grid.size,
+            mpp=facts.mpp,
+            categorical=source == maps.IDS,
+            identity=identity,
+        )
+    except SlideError as error:
+        # The rows come from our own file: only the writing can have failed.
+        raise OSError(getattr(error.__cause__, "strerror", None) or str(error)) from error
 
 
 def _summary(destination: Destination, facts: SlideFacts, totals: Totals) -> dict[str, Any]:
@@ -184,5 +169,6 @@ def _summary(destination: Destination, facts: SlideFacts, totals: Totals) -> dic
         "glass_tiles": facts.glass_tiles,
         "mean_disagreement": totals.uncertainty / totals.computed if totals.computed else None,
         "seconds": round(time.perf_counter() - facts.begin, 2),
+        "computing_seconds": round(facts.computing_s, 2),
         "provenance": dict(destination.provenance),
     }

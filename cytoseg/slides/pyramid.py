@@ -3,6 +3,7 @@
 import itertools
 import os
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +27,13 @@ Pixels = NDArray[Any]
 
 
 def write_pyramid(
-    path: Path, bands: Iterable[Pixels], *, size: Size, mpp: float | None, categorical: bool = False
+    path: Path,
+    bands: Iterable[Pixels],
+    *,
+    size: Size,
+    mpp: float | None,
+    categorical: bool = False,
+    identity: str = "",
 ) -> None:
     """Write row bands as a tiled OME-TIFF with SubIFD levels, each half as large as the one before.
 
@@ -40,6 +47,8 @@ def write_pyramid(
         size: Width and height of level 0 in pixels.
         mpp: Micrometres per level-0 pixel, or None if unknown.
         categorical: True for class ids: a coarser pixel takes the most frequent of its four ids. Otherwise their mean.
+        identity: What tells the file from all others; its UUID is made of it, so that the same pixels of the same
+            identity give the same bytes. Without one the UUID is random.
 
     Raises:
         SlideError: If the file cannot be written, for example because the disk is full.
@@ -49,7 +58,7 @@ def write_pyramid(
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             part = Path(folder) / path.name
-            _write_levels(part, bands, size=size, mpp=mpp, categorical=categorical)
+            _write_levels(part, bands, size=size, mpp=mpp, categorical=categorical, identity=identity)
             os.replace(part, path)
     except OSError as error:
         raise SlideError(
@@ -90,12 +99,15 @@ def halve(pixels: Pixels, *, categorical: bool) -> Pixels:
     return average
 
 
-def _write_levels(part: Path, bands: Iterable[Pixels], *, size: Size, mpp: float | None, categorical: bool) -> None:
+def _write_levels(
+    part: Path, bands: Iterable[Pixels], *, size: Size, mpp: float | None, categorical: bool, identity: str
+) -> None:
     """Write level after level; each is read from the spool that the finer one filled."""
     first, bands = _peek(bands)
     sizes = level_sizes(size)
     raw_bytes = size.width * size.height * first[0, 0].nbytes
     strips = _strips(bands, size=size, like=first)
+    ome = _physical_size(mpp) | ({"UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity))} if identity else {})
     with tifffile.TiffWriter(part, ome=True, bigtiff=raw_bytes >= BIGTIFF_BYTES) as writer:
         for index, level in enumerate(sizes):
             spool = part.with_name(f"level{index + 1}.raw")
@@ -106,7 +118,8 @@ def _write_levels(part: Path, bands: Iterable[Pixels], *, size: Size, mpp: float
                     dtype=first.dtype,
                     subifds=len(sizes) - 1 if index == 0 else None,
                     subfiletype=0 if index == 0 else 1,
-                    **_tags(first, None if mpp is None else mpp * 2**index, is_base=index == 0),
+                    metadata={"axes": "YXS" if first.ndim == 3 else "YX"} | ome if index == 0 else None,
+                    **_tags(first, None if mpp is None else mpp * 2**index),
                 )
             part.with_name(f"level{index}.raw").unlink(missing_ok=True)
             if index + 1 < len(sizes):
@@ -166,21 +179,18 @@ def _tiles(strips: Iterable[Pixels], sink: BinaryIO | None, *, categorical: bool
             yield np.ascontiguousarray(whole[:, x : x + TILE_PX])
 
 
-def _tags(like: Pixels, mpp: float | None, *, is_base: bool) -> dict[str, Any]:
-    """Choose compression, resolution and OME metadata of one level."""
+def _tags(like: Pixels, mpp: float | None) -> dict[str, Any]:
+    """Choose compression and resolution of one level."""
     is_rgb = like.ndim == 3
     tags: dict[str, Any] = {
         "photometric": "rgb" if is_rgb else "minisblack",
         "tile": (TILE_PX, TILE_PX),
         "compression": "jpeg" if is_rgb else "zlib",
-        "metadata": None,
     }
     if is_rgb:
         tags["compressionargs"] = {"level": JPEG_QUALITY}
     if mpp is not None:
         tags |= {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
-    if is_base:
-        tags["metadata"] = {"axes": "YXS" if is_rgb else "YX"} | _physical_size(mpp)
     return tags
 
 

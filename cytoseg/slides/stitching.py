@@ -35,16 +35,17 @@ class Stitcher:
         channels: Number of maps per tile.
         tile_px: Side of a tile.
         overlap_px: Pixels that neighbours share, at most half a tile.
+        top: The first row that is wanted, with which a row of tiles begins.
     """
 
-    def __init__(self, size: Size, *, channels: int, tile_px: int, overlap_px: int) -> None:
+    def __init__(self, size: Size, *, channels: int, tile_px: int, overlap_px: int, top: int = 0) -> None:
         window = blend_window(tile_px, overlap_px)
         self._size, self._tile_px = size, tile_px
         self._window = np.outer(window, window)
         self._sums = np.zeros((channels, tile_px, size.width), np.float32)
         self._weights = np.zeros((tile_px, size.width), np.float32)
-        self.top = 0
-        """Number of rows given back so far; the first row that may still change."""
+        self.top = top
+        """The first row that has not been given back, and may still change."""
 
     def add(self, maps: NDArray[np.float32], *, x: int, y: int) -> None:
         """Add one tile; what reaches over the right or lower edge is cut off.

@@ -349,12 +349,26 @@ def test_disk_full_in_train_ddpm(
     assert "Trained on 32 crops" in again.stdout
 
 
-@pytest.mark.parametrize("place", ["cytoseg.predict.outputs.write_pyramid", "cytoseg.predict.slide.spool_maps"])
-def test_disk_full_in_predict(refused: Refused, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    monkeypatch.setattr(place, no_space)
-    line = refused("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", "predict.batch=1")
-    assert "runs/tiny/predictions/made_2_00: " in line
-    assert "cannot be written (No space left on device); what was there is unchanged" in line
+@pytest.mark.parametrize("place", ["cytoseg.predict.outputs.write_pyramid", "cytoseg.predict.slide.MapSpool.append"])
+def test_disk_full_in_predict(
+    home: Path,
+    cytoseg: Callable[..., Result],
+    contents: Callable[[], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    line = ("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", "predict.batch=1")
+    before = contents()
+    with monkeypatch.context() as full:
+        full.setattr(place, no_space)
+        result = cytoseg(*line)
+    assert result.exit_code == 2, result.output
+    (message,) = result.stderr.splitlines()
+    assert "runs/tiny/predictions/made_2_00: cannot be written (No space left on device)" in message
+    assert {path: text for path, text in contents().items() if ".made_2_00.part" not in path} == before
+    again = cytoseg(*line)  # with room again
+    assert again.exit_code == 0, again.output
+    assert list((home / "runs" / "tiny" / "predictions").glob(".*")) == []
 
 
 def test_a_folder_that_cannot_be_written(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cytoseg.predict.outputs import MapBand, is_done, spool_maps
+from cytoseg.predict.maps import MapBand, MapSpool
+from cytoseg.predict.outputs import add_up, is_done
 
 PROVENANCE = {"bundle": "abc", "timesteps": (50, 100)}
 
@@ -34,13 +35,11 @@ def test_a_slide_is_not_done_if_anything_is_missing_or_damaged(finished: Path) -
         assert not is_done(finished, PROVENANCE)
 
 
-def test_maps_are_spooled_and_summed(tmp_path: Path) -> None:
-    bands = [
-        MapBand(np.array([[0, 1, 255]], np.uint8), np.array([[0.5, 0.25, 0]], np.float32), computed=2),
-        MapBand(np.array([[1, 1, 1]] * 2, np.uint8), np.full((2, 3), 0.125, np.float32), computed=6),
-    ]
-    totals = spool_maps(tmp_path, bands)
+def test_maps_are_added_up(tmp_path: Path) -> None:
+    spool = MapSpool(tmp_path, width=3)
+    nats = np.array([[0.5, 0.25, 0]], np.float32)
+    spool.append(MapBand(np.array([[0, 1, 255]], np.uint8), nats, np.array([[200, 130, 0]], np.uint8)))
+    spool.append(MapBand(np.ones((2, 3), np.uint8), np.full((2, 3), 0.125, np.float32), np.ones((2, 3), np.uint8)))
+    totals = add_up(spool)
     assert {i: int(n) for i, n in enumerate(totals.pixels) if n} == {0: 1, 1: 7, 255: 1}
     assert (totals.computed, totals.uncertainty) == (8, 1.5)
-    assert (tmp_path / "class_map.ome.tif.raw").read_bytes() == bytes([0, 1, 255, 1, 1, 1, 1, 1, 1])
-    assert (tmp_path / "uncertainty.ome.tif.raw").stat().st_size == 36

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
 from cytoseg.errors import PredictionError, SlideError
+from cytoseg.geometry import Region
+from cytoseg.predict.maps import MapBand, MapSpool
 from cytoseg.predict.outputs import Destination, is_done
 from cytoseg.predict.slide import Predictor, SlideSettings, predict_slide
 from cytoseg.slides.background import TissueMask
@@ -55,7 +58,7 @@ def test_a_constant_comes_out_constant(make_slide: MakeSlide, destination: Desti
     class_map, uncertainty, summary = results(destination.folder)
     np.testing.assert_array_equal(class_map, np.ones((21, 30), np.uint8))
     np.testing.assert_allclose(uncertainty, 0.25, rtol=0, atol=1e-6)
-    assert summary.pop("seconds") >= 0
+    assert summary.pop("seconds") >= summary.pop("computing_seconds") >= 0
     assert summary.pop("mean_disagreement") == pytest.approx(0.25)
     assert summary == {
         "format": 1,
@@ -218,13 +221,13 @@ def test_outputs_are_pyramids_with_a_physical_size(
         assert opened.mpp == 0.25
 
 
-def test_a_failing_predictor_leaves_nothing(make_slide: MakeSlide, destination: Destination) -> None:
+def test_a_failing_predictor_leaves_no_results(make_slide: MakeSlide, destination: Destination) -> None:
     def predict(tiles: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
         predict_slide(make_slide(cells(9, 9)), predict, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
-    assert list(destination.folder.parent.iterdir()) == []
+    assert [path.name for path in destination.folder.parent.iterdir()] == [".slide.part"]
 
 
 def test_ctrl_c_ends_after_the_batch_and_keeps_earlier_results(make_slide: MakeSlide, destination: Destination) -> None:
@@ -243,12 +246,164 @@ def test_ctrl_c_ends_after_the_batch_and_keeps_earlier_results(make_slide: MakeS
         predict_slide(slide, constant(0), changed, settings=SETTINGS, tissue=None, on_tile=press)
     assert seen == [1, 2]
     assert {p.name: p.read_bytes() for p in destination.folder.iterdir()} == before
-    assert list(destination.folder.parent.iterdir()) == [destination.folder]
+    assert sorted(path.name for path in destination.folder.parent.iterdir()) == [".slide.part", "slide"]
     assert is_done(destination.folder, destination.provenance)
 
     predict_slide(slide, constant(0), changed, settings=SETTINGS, tissue=None, on_tile=unwatched)
     assert not results(destination.folder)[0].any()
     assert is_done(destination.folder, {"bundle": "other"})
+
+
+def wavy(tiles: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+    """What it says of a pixel depends on the pixel's place in the tile, so that seams show and blending is needed."""
+    grey = tiles[..., 0] / np.float32(255)
+    y, x = np.indices(grey.shape[1:])
+    cell = np.clip(grey + np.float32(0.1) * np.sin(y + 2 * x).astype(np.float32), 0, 1)
+    return {"probabilities": np.stack([1 - cell, cell], axis=1), "disagreement": cell * (1 - cell)}
+
+
+def maps_of(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("class_map.ome.tif", "uncertainty.ome.tif")}
+
+
+# Tiles begin in rows 0, 6, 12, 18 and 21, which is less than an overlap below the one before.
+@pytest.mark.parametrize("at", [1, 6, 9, 16, 20, 24])
+def test_what_an_error_interrupts_goes_on_and_ends_in_the_same_bytes(
+    make_slide: MakeSlide, destination: Destination, tmp_path: Path, at: int
+) -> None:
+    slide, tiles = make_slide(cells(29, 27), mpp=0.5), []
+
+    def failing(batch: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        if len(tiles) == at:
+            raise RuntimeError("the power went")
+        tiles.append(batch)
+        return wavy(batch)
+
+    whole = replace(destination, folder=tmp_path / "at_once" / "slide")
+    predict_slide(slide, wavy, whole, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    with pytest.raises(RuntimeError, match="the power went"):
+        predict_slide(slide, failing, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    again: list[int] = []
+
+    def counted(batch: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        again.append(len(batch))
+        return wavy(batch)
+
+    seen: list[int] = []
+    predict_slide(
+        slide, counted, destination, settings=SETTINGS, tissue=None, on_tile=lambda done, _: seen.append(done)
+    )
+    assert maps_of(destination.folder) == maps_of(whole.folder)
+    # Five tiles a row; no more is computed anew than the rows of tiles whose pixels were not all given.
+    assert len(again) <= 25 - max(0, at // 5 - 2) * 5
+    assert seen == list(range(25 - len(again) + 1, 26))
+    assert [path.name for path in destination.folder.parent.iterdir()] == ["slide"]
+
+
+def test_a_kill_after_half_a_write_costs_no_more_than_the_rows_it_hit(
+    make_slide: MakeSlide, destination: Destination, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide, append, calls = make_slide(cells(29, 27)), MapSpool.append, []
+
+    def torn(spool: MapSpool, band: MapBand) -> None:
+        calls.append(band)
+        if len(calls) == 3:
+            with (tmp_path / "predictions" / ".slide.part" / "ids.raw").open("ab") as file:
+                file.write(band.ids.tobytes()[:31])  # a row and a bit, of this map only
+            raise RuntimeError("killed")
+        append(spool, band)
+
+    monkeypatch.setattr(MapSpool, "append", torn)
+    with pytest.raises(RuntimeError, match="killed"):
+        predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    monkeypatch.setattr(MapSpool, "append", append)
+    predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    whole = replace(destination, folder=tmp_path / "at_once" / "slide")
+    predict_slide(slide, wavy, whole, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    assert maps_of(destination.folder) == maps_of(whole.folder)
+
+
+def test_a_kill_while_results_are_written_keeps_the_maps(
+    make_slide: MakeSlide, destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = make_slide(cells(29, 27))
+
+    def killed(*_: object, **__: object) -> None:
+        part = destination.folder.with_name(".slide.part")
+        (part / ".class_map.ome.tif.abc").mkdir()  # what the writing of a pyramid leaves
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cytoseg.predict.outputs.draw_preview", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    predict_slide(slide, constant(float("nan")), destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    assert sorted(path.name for path in destination.folder.iterdir()) == [
+        "class_map.ome.tif",
+        "preview.png",
+        "summary.json",
+        "uncertainty.ome.tif",
+    ]
+
+
+def test_a_kill_before_the_renaming_costs_nothing(
+    make_slide: MakeSlide, destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = make_slide(cells(29, 27))
+
+    def killed(_: MapSpool) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MapSpool, "remove", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    predict_slide(slide, constant(float("nan")), destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    assert is_done(destination.folder, destination.provenance)
+    assert len(list(destination.folder.iterdir())) == 4
+
+
+def test_other_settings_begin_anew(make_slide: MakeSlide, destination: Destination) -> None:
+    slide = make_slide(cells(29, 27))
+
+    def press(done: int, _total: int) -> None:
+        if done == 20:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_slide(slide, constant(1), destination, settings=SETTINGS, tissue=None, on_tile=press)
+    changed = replace(destination, provenance={"bundle": "other"})
+    predict_slide(slide, constant(0), changed, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    assert not results(destination.folder)[0].any()
+
+
+def test_a_tile_that_cannot_be_read_is_named_and_finished_rows_are_kept(
+    make_slide: MakeSlide, destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = make_slide(cells(29, 27))
+    read = type(slide).read_region
+
+    def damaged(self: Slide, region: Region, level: int = 0) -> NDArray[np.uint8]:
+        if (region.x, region.y) == (6, 18):
+            raise SlideError("slide.png: is damaged.")
+        return read(self, region, level)
+
+    monkeypatch.setattr(type(slide), "read_region", damaged)
+    wanted = r"slide.png, tile at x 6, y 18 of level 0: slide.png: is damaged. 12 of 29 rows are finished and kept."
+    with pytest.raises(SlideError, match=wanted):
+        predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    assert MapSpool(destination.folder.with_name(".slide.part"), width=27).rows == 12
+
+
+def test_two_processes_do_not_write_the_same_slide(make_slide: MakeSlide, destination: Destination) -> None:
+    slide = make_slide(cells(9, 9))
+    destination.folder.parent.mkdir()
+    with (
+        FileLock(destination.folder.with_name(".slide.lock")),
+        pytest.raises(PredictionError, match="slide: another process is writing it"),
+    ):
+        predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
 
 
 def test_a_full_disk_is_reported_in_one_line(
@@ -258,13 +413,13 @@ def test_a_full_disk_is_reported_in_one_line(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tifffile.TiffWriter, "write", full)
-    wanted = r"slide: cannot be written \(No space left on device\); what was there is unchanged"
+    wanted = r"slide: cannot be written \(No space left on device\); what is finished is kept"
     with pytest.raises(PredictionError, match=wanted) as raised:
         predict_slide(
             make_slide(cells(9, 9)), constant(1), destination, settings=SETTINGS, tissue=None, on_tile=unwatched
         )
     assert "\n" not in str(raised.value)
-    assert list(destination.folder.parent.iterdir()) == []
+    assert [path.name for path in destination.folder.parent.iterdir()] == [".slide.part"]
 
 
 @pytest.mark.parametrize(
