@@ -1,86 +1,149 @@
 """``cytoseg predict``: class maps and uncertainty maps of slides."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NoReturn
 
+import torch
 import typer
 
-from cytoseg.commands.common import RecipeArgument, Run, progress, say, start_run
+from cytoseg.checkpoints import load_state
+from cytoseg.commands.common import progress, say, start_run
+from cytoseg.commands.slide_paths import expand
 from cytoseg.commands.train_interpreter import BUNDLE
-from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.errors import SlideError, report
-from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, bundle_hashes, load_bundle
-from cytoseg.predict.outputs import Destination, is_done
-from cytoseg.predict.slide import SlideSettings, predict_slide
-from cytoseg.recipe import Recipe
-from cytoseg.slides.background import tissue_mask
-from cytoseg.slides.open import open_slide, slide_id
+from cytoseg.devices import pick_device
+from cytoseg.errors import CheckpointError, PredictionError, SlideError, report
+from cytoseg.predict.engines import in_processes, on_ray
+from cytoseg.predict.job import Outcome, SlideJob, attempt
+from cytoseg.predict.outputs import PREVIEW, other_slide
+from cytoseg.predict.slide import SlideSettings
+from cytoseg.recipe import Recipe, recipe_of
+from cytoseg.slides.open import slide_id
+
+STATE = "state.json"
+"""What tells a bundle's folder from a recipe."""
+
+Slides = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SLIDE... [SECTION.KEY=VALUE]...",
+        help="Slides or pictures, folders of them, globs in quotes, or .txt files with a path a line; and overrides.",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes; one for each GPU, else one, unless told.")
+]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What to predict with: a recipe, its bundle, and where the predictions go."""
+
+    recipe: Recipe
+    bundle: Path
+    folder: Path
 
 
 def run(
-    recipe: RecipeArgument,
-    slides: Annotated[
-        list[str], typer.Argument(metavar="SLIDE... [SECTION.KEY=VALUE]...", help="Slides or pictures, and overrides.")
-    ],
+    target: Annotated[str, typer.Argument(metavar="RECIPE|BUNDLE", help="Recipe, or the folder of a bundle.")],
+    slides: Slides,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the results; predictions/ of the run folder, or here, unless told."),
+    ] = None,
+    workers: Workers = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="local: processes of this machine; ray: Ray tasks.")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of a running Ray cluster, such as auto; else Ray starts here.")
+    ] = None,
 ) -> None:
     """Segment slides: class map, uncertainty map, preview.
 
-    Writes class_map.ome.tif, uncertainty.ome.tif (tiled pyramids), preview.png and summary.json into
-    predictions/<slide>/ of the run folder. A slide that is finished already with the same bundle and settings is left
-    as it is, so the same command goes on after an interruption.
+    Writes class_map.ome.tif, uncertainty.ome.tif (tiled pyramids), preview.png and summary.json into a folder for each
+    slide. A slide that is finished already with the same bundle and settings is left as it is, and one that was
+    interrupted goes on from its last finished row. A slide that fails does not stop the others: it is named at the
+    end, with exit status 1.
     """
     # A slide's file name may hold a "=", so what exists as a file is a slide.
     overrides = [text for text in slides if "=" in text and not Path(text).exists()]
-    paths = [Path(text) for text in slides if text not in overrides]
-    with start_run(recipe, overrides, command="predict") as current:
-        _check(paths)
-        device = pick_device(current.recipe.training.device)
-        if device.type == "cpu":
-            tune_cpu_allocator()
-        folder = current.folder / BUNDLE
-        bundle = load_bundle(folder)
-        predictor = EnsemblePredictor(bundle, device=device)
-        current.entry["slides"] = [path.name for path in paths]
-        for path in paths:
-            _predict(path, predictor, bundle, current=current, hashes=bundle_hashes(folder))
+    with _targeted(target, overrides, out=out) as (found, entry):
+        paths = expand([text for text in slides if text not in overrides])
+        jobs = _jobs(paths, found)
+        entry["slides"] = [path.name for path in paths]
+        count = workers or _gpus(found.recipe)
+        if engine == "ray":
+            outcomes = _watched(on_ray(jobs, address=address), len(jobs))
+        elif count > 1 and len(jobs) > 1:
+            outcomes = _watched(in_processes(jobs, workers=min(count, len(jobs))), len(jobs))
+        else:
+            outcomes = map(_here, jobs)
+        failed = [outcome for outcome in outcomes if not _told(outcome)]
+        entry["failed"] = [outcome.job.path.name for outcome in failed]
+        if failed:
+            _report(failed, of=len(jobs))
 
 
-def _check(paths: list[Path]) -> None:
-    """Open every slide before the first is predicted, so that a wrong name costs no time."""
-    problems = []
-    for path in paths:
-        try:
-            open_slide(path).close()
-        except SlideError as error:
-            problems.append(str(error))
-    names = [slide_id(path) for path in paths]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    problems += [f"{name}: two slides of this name would share one folder. Predict them one by one." for name in twice]
-    if not paths:
-        problems.append("predict: no slide was named.")
+@contextlib.contextmanager
+def _targeted(target: str, overrides: Sequence[str], *, out: Path | None) -> Iterator[tuple[_Target, dict[str, Any]]]:
+    """Find recipe and bundle; yields them with the entry of the run, which a bundle alone has none of."""
+    bundle = Path(target)
+    if not (bundle / STATE).is_file():
+        with start_run(target, overrides, command="predict") as current:
+            folder = out or current.folder / "predictions"
+            yield _Target(current.recipe, current.folder / BUNDLE, folder), current.entry
+        return
+    values = load_state(bundle).get("recipe")
+    if not values:
+        raise CheckpointError(f"{bundle}: a bundle of an older version, without its recipe. Name the recipe instead.")
+    recipe = recipe_of(values, overrides, where=bundle / STATE)
+    yield _Target(recipe, bundle, out or Path("predictions")), {}
+
+
+def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
+    """Say what to do with each slide.
+
+    Raises:
+        SlideError: If two slides would share a folder.
+        CheckpointError: If the bundle is missing or damaged.
+    """
+    recipe, p = target.recipe, target.recipe.predict
+    if not target.bundle.is_dir():
+        raise CheckpointError(f"{target.bundle}: there is no bundle yet. Run `cytoseg train-interpreter` first.")
+    state = load_state(target.bundle)
+    background = recipe.slides.background
+    jobs = [
+        SlideJob(
+            path=path,
+            folder=target.folder / slide_id(path),
+            bundle=target.bundle,
+            settings=SlideSettings(
+                p.tile_px, p.overlap_px, p.batch or 0, state["mpp"], recipe.slides.assumed_mpp(path)
+            ),
+            glass=(background.rule, background.threshold) if p.skip_glass else None,
+            provenance=_provenance(path, recipe, dict(state["sha256"])),
+            device=recipe.training.device,
+        )
+        for path in paths
+    ]
+    _check_folders(jobs)
+    pick_device(recipe.training.device)  # a wrong one is told before anything begins
+    return jobs
+
+
+def _check_folders(jobs: Sequence[SlideJob]) -> None:
+    """Refuse two slides in one folder, and a folder that holds the results of another slide."""
+    folders = [job.folder for job in jobs]
+    twice = sorted({folder.name for folder in folders if folders.count(folder) > 1})
+    problems = [f"{name}: two slides of this name would share one folder. Predict them one by one." for name in twice]
+    for job in jobs:
+        if other := other_slide(job.folder, job.path):
+            problems.append(f"{job.folder}: holds the results of {other}. Choose another folder with --out.")
     if problems:
         raise SlideError(report(problems, what="predict"))
-
-
-def _predict(path: Path, predictor: EnsemblePredictor, bundle: Bundle, *, current: Run, hashes: dict[str, str]) -> None:
-    recipe = current.recipe
-    folder = current.folder / "predictions" / slide_id(path)
-    provenance = _provenance(path, recipe, hashes)
-    if is_done(folder, provenance):
-        say(f"{path.name}: done before, see {folder / 'preview.png'}")
-        return
-    p, background = recipe.predict, recipe.slides.background
-    with open_slide(path) as slide, progress(path.name, 1) as bar:
-        tissue = tissue_mask(slide, rule=background.rule, threshold=background.threshold) if p.skip_glass else None
-        predict_slide(
-            slide,
-            predictor,
-            Destination(folder, bundle.classes, provenance),
-            settings=SlideSettings(p.tile_px, p.overlap_px, p.batch, bundle.mpp, recipe.slides.assumed_mpp(path)),
-            tissue=tissue,
-            on_tile=bar.of,
-        )
-    say(f"{path.name}: see {folder / 'preview.png'}")
 
 
 def _provenance(path: Path, recipe: Recipe, hashes: dict[str, str]) -> dict[str, Any]:
@@ -94,3 +157,42 @@ def _provenance(path: Path, recipe: Recipe, hashes: dict[str, str]) -> dict[str,
         "background": recipe.slides.background.model_dump(mode="json"),
         "assume_mpp": recipe.slides.assumed_mpp(path),
     }
+
+
+def _gpus(recipe: Recipe) -> int:
+    """Tell how many processes suit the device: one for each GPU that ``auto`` or ``cuda`` stands for."""
+    device = pick_device(recipe.training.device)
+    return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+
+
+def _here(job: SlideJob) -> Outcome:
+    with progress(job.path.name, 1) as bar:
+        return attempt(job, bar.of)
+
+
+def _watched(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
+    with progress("slides", total) as bar:
+        for done, outcome in enumerate(outcomes, start=1):
+            bar.at(done, outcome.job.path.name)
+            yield outcome
+
+
+def _told(outcome: Outcome) -> bool:
+    """Say what became of a slide; False if it failed."""
+    job = outcome.job
+    if outcome.error is None:
+        say(f"{job.path.name}: {'done before, ' if outcome.before else ''}see {job.folder / PREVIEW}")
+    return outcome.error is None
+
+
+def _report(failed: Sequence[Outcome], *, of: int) -> NoReturn:
+    """Name the slides that failed, and end with status 1; a slide that was alone is an error like any other."""
+    for outcome in failed:
+        if outcome.trace:
+            typer.echo(outcome.trace, err=True)
+    if of == 1 and not failed[0].trace:
+        raise PredictionError(failed[0].error or "")
+    typer.echo(f"cytoseg: predict: {len(failed)} of {of} slides failed, the others are done.", err=True)
+    for outcome in failed:
+        typer.echo(f"  {outcome.error}", err=True)
+    raise SystemExit(1)

@@ -93,6 +93,7 @@ def _train(
         vote=recipe.interpreter.vote,
         precision=recipe.training.precision,
         origin={**origin, **found.details, "train_seconds": round(seconds, 1), "versions": versions()},
+        recipe=recipe.model_dump(mode="json"),
     )
     save_bundle(current.folder / BUNDLE, bundle)
     current.entry.update(train_crops=len(train), **found.details)

@@ -113,15 +113,9 @@ class FeatureExtractor:
 
     def _passes(self, x0: Tensor) -> list[tuple[int, ...]]:
         """Split the timesteps into those that go through the network together."""
-        together, times = max(1, self._room_px() // x0[:, 0].numel()), self.settings.timesteps
+        room = room_px(self.architecture, self.device)
+        together, times = max(1, room // x0[:, 0].numel()), self.settings.timesteps
         return [times[start : start + together] for start in range(0, len(times), together)]
-
-    def _room_px(self) -> int:
-        """Tell how many pixels may go through the network at once."""
-        if self.device.type != "cuda":
-            return TOGETHER_PX
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return free // 2 // (PASSING_BYTES * self.architecture.dim)
 
     def _taps_at(self, times: Sequence[int], x0: Tensor, eps: Tensor) -> list[Tensor]:
         """Compute the taps of (N, 3, H, W) pictures at some timesteps in one pass: each (N, C, h, w), times first."""
@@ -132,6 +126,14 @@ class FeatureExtractor:
             seen = run_to_taps(self.unet, self.settings.taps, xt, at)
         by_time = (torch.split(seen[name], len(x0)) for name in self.settings.taps)
         return [tap.float() for taps in zip(*by_time, strict=True) for tap in taps]
+
+
+def room_px(architecture: Architecture, device: torch.device) -> int:
+    """Tell how many pixels may go through a network at once: by the free memory of a GPU, by the caches of a CPU."""
+    if device.type != "cuda":
+        return TOGETHER_PX
+    free, _ = torch.cuda.mem_get_info(device)
+    return free // 2 // (PASSING_BYTES * architecture.dim)
 
 
 def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:

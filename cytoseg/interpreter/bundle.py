@@ -1,7 +1,7 @@
 """A bundle: saved interpreters, or a tuned decoder, with all it takes to segment a slide."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cytoseg.checkpoints import load_checkpoint, load_state, save_checkpoint
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.unet import Architecture, build_unet
 from cytoseg.errors import CheckpointError
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings, room_px, to_input
 from cytoseg.interpreter.decoder import Decoder, view_probabilities
 from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
@@ -35,6 +35,7 @@ class Bundle:
         vote: Name of the rule, as ``vote.vote`` knows it, for members or views.
         precision: Of the network's arithmetic, as the features were computed for training.
         origin: Where it came from: hashes of backbone and labels, recipe, versions.
+        recipe: The whole recipe, as JSON, so that slides can be predicted without its file.
     """
 
     unet: nn.Module
@@ -46,6 +47,7 @@ class Bundle:
     vote: str
     precision: str
     origin: dict[str, Any]
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
@@ -63,6 +65,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         "vote": bundle.vote,
         "precision": bundle.precision,
         "origin": bundle.origin,
+        "recipe": bundle.recipe,
     }
     if isinstance(bundle.interpreter, Decoder):
         tensors = {"decoder": bundle.interpreter.state_dict()}
@@ -107,6 +110,7 @@ def load_bundle(folder: Path) -> Bundle:
         state["vote"],
         state["precision"],
         state["origin"],
+        state.get("recipe", {}),  # bundles of before have none
     )
 
 
@@ -129,6 +133,12 @@ class EnsemblePredictor:
 
     def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
         self._members, self._vote = _members_of(bundle, device), bundle.vote
+        self._architecture, self._scale, self._device = bundle.architecture, bundle.features.scale, device
+        self.classes, self.origin = bundle.classes, bundle.origin
+
+    def tiles_at_once(self, side_px: int) -> int:
+        """Tell how many tiles of ``side_px`` there is room for, at most 64; more than fill the caches help no CPU."""
+        return max(1, min(64, room_px(self._architecture, self._device) // (side_px * self._scale) ** 2))
 
     def __call__(self, tiles: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         """Predict tiles.

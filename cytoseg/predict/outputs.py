@@ -1,10 +1,12 @@
 """What is written of a predicted slide: class map, uncertainty map, preview and summary, all of them or nothing."""
 
+import hashlib
 import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from cytoseg.errors import SlideError
 from cytoseg.predict import maps
 from cytoseg.predict.maps import MapSpool
 from cytoseg.predict.preview import draw_preview
+from cytoseg.runs import versions
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiling import TileGrid
@@ -38,11 +41,13 @@ class Destination:
         folder: Replaced as a whole at the end.
         classes: Names and colours of the ids.
         provenance: All that decides the result (bundle, slide, settings), as JSON can hold it; see ``is_done``.
+        origin: Where the bundle came from, to stand in the summary.
     """
 
     folder: Path
     classes: ClassList
     provenance: Mapping[str, Any]
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,23 @@ def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
         return False
     same = isinstance(summary, dict) and summary.get("provenance") == json.loads(json.dumps(dict(provenance)))
     return same and all((folder / name).is_file() for name in (CLASS_MAP, UNCERTAINTY, PREVIEW))
+
+
+def other_slide(folder: Path, path: Path) -> Path | None:
+    """Tell whether a folder holds results of another slide than this one: that one, if it still exists, else None.
+
+    A copy of the slide, with the same size and time of change, is no other slide.
+    """
+    try:
+        other = Path(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["slide_path"])
+        same = other.samefile(path) or _stamp(other) == _stamp(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if same else other
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    return path.stat().st_size, int(path.stat().st_mtime)
 
 
 def is_whole(folder: Path) -> bool:
@@ -147,6 +169,11 @@ def _write_map(path: Path, spool: MapSpool, source: str, *, destination: Destina
         raise OSError(getattr(error.__cause__, "strerror", None) or str(error)) from error
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _summary(destination: Destination, facts: SlideFacts, totals: Totals) -> dict[str, Any]:
     size, mpp = facts.grid.size, facts.mpp
     per_class = {}
@@ -161,6 +188,8 @@ def _summary(destination: Destination, facts: SlideFacts, totals: Totals) -> dic
     return {
         "format": FORMAT,
         "slide": facts.slide.path.name,
+        "slide_path": str(facts.slide.path.resolve()),
+        "slide_sha256": _sha256(facts.slide.path),
         "size": [size.width, size.height],
         "mpp": mpp,
         "classes": per_class,
@@ -170,5 +199,8 @@ def _summary(destination: Destination, facts: SlideFacts, totals: Totals) -> dic
         "mean_disagreement": totals.uncertainty / totals.computed if totals.computed else None,
         "seconds": round(time.perf_counter() - facts.begin, 2),
         "computing_seconds": round(facts.computing_s, 2),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "bundle": dict(destination.origin),
         "provenance": dict(destination.provenance),
     }

@@ -1,6 +1,6 @@
 """The recipe: everything that decides a run, in one YAML file with a schema that refuses what it does not know."""
 
-from cytoseg.recipe.file import dump_recipe, find_recipe, load_recipe, update_recipe
+from cytoseg.recipe.file import dump_recipe, find_recipe, load_recipe, recipe_of, update_recipe
 from cytoseg.recipe.schema import Recipe
 
-__all__ = ["Recipe", "dump_recipe", "find_recipe", "load_recipe", "update_recipe"]
+__all__ = ["Recipe", "dump_recipe", "find_recipe", "load_recipe", "recipe_of", "update_recipe"]

@@ -1,5 +1,6 @@
 """Reading a recipe: a YAML file and what the command line changes in it; changing values in the file itself."""
 
+import copy
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,6 +47,23 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply(values, override)
     return _checked(values, path)
+
+
+def recipe_of(values: Mapping[str, Any], overrides: Sequence[str], *, where: Path) -> Recipe:
+    """Make a recipe from what ``model_dump`` gave, with overrides.
+
+    Args:
+        values: As JSON.
+        overrides: ``section.key=value``.
+        where: The file they were in, for messages.
+
+    Raises:
+        RecipeError: With all problems in one message.
+    """
+    copied = copy.deepcopy(dict(values))
+    for override in overrides:
+        _apply(copied, override)
+    return _checked(copied, where)
 
 
 def update_recipe(path: Path, changes: Mapping[str, Any], *, to: Path | None = None) -> None:

@@ -237,8 +237,8 @@ class Predict(Section):
     """Side of a tile."""
     overlap_px: Annotated[int, Field(ge=0, le=2048)] = 64
     """Pixels that neighbouring tiles share; blended smoothly."""
-    batch: Annotated[int, Field(ge=1, le=256)] = 1
-    """Tiles computed together."""
+    batch: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Tiles computed together; null takes as many as a GPU has room for, and on a CPU what its caches hold."""
     skip_glass: bool = True
     """Give glass the fill class (or ignore) without computing it."""
 

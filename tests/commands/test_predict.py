@@ -14,11 +14,11 @@ def test_a_slide_may_have_an_equals_sign_in_its_name(cytoseg: CytosegCommand) ->
 
 
 def test_all_wrong_slides_are_told_before_any_is_predicted(cytoseg: CytosegCommand) -> None:
-    result = cytoseg("predict", "tiny.yaml", "slides/dark_a.png", "lost.tif", "slides")
+    result = cytoseg("predict", "tiny.yaml", "slides/dark_a.png", "lost.tif", "slides/*.svs")
     assert result.exit_code == 2
     head, *lines = result.stderr.splitlines()
     assert head == "cytoseg: predict: 2 problems, nothing was written."
-    assert [line.strip().split(":")[0] for line in lines] == ["lost.tif", "slides"]
+    assert [line.strip().split(":")[0] for line in lines] == ["lost.tif", "slides/*.svs"]
 
 
 def test_at_least_a_slide_must_be_named(cytoseg: CytosegCommand) -> None:

@@ -22,7 +22,9 @@ def two_classes() -> ClassList:
 
 @pytest.fixture
 def destination(tmp_path: Path, two_classes: ClassList) -> Destination:
-    return Destination(tmp_path / "predictions" / "slide", two_classes, {"bundle": "abc", "tile_px": 8})
+    return Destination(
+        tmp_path / "predictions" / "slide", two_classes, {"bundle": "abc", "tile_px": 8}, {"labels": "def"}
+    )
 
 
 @pytest.fixture

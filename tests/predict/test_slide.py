@@ -1,8 +1,10 @@
 import errno
+import hashlib
 import json
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +62,14 @@ def test_a_constant_comes_out_constant(make_slide: MakeSlide, destination: Desti
     np.testing.assert_allclose(uncertainty, 0.25, rtol=0, atol=1e-6)
     assert summary.pop("seconds") >= summary.pop("computing_seconds") >= 0
     assert summary.pop("mean_disagreement") == pytest.approx(0.25)
+    assert summary.pop("slide_sha256") == hashlib.sha256(slide.path.read_bytes()).hexdigest()
+    assert summary.pop("versions")["numpy"] == np.__version__
+    assert datetime.fromisoformat(summary.pop("made")) <= datetime.now(UTC)
     assert summary == {
         "format": 1,
         "slide": "slide.png",
+        "slide_path": str(slide.path),
+        "bundle": {"labels": "def"},
         "size": [30, 21],
         "mpp": 0.5,
         "classes": {

@@ -1,0 +1,55 @@
+"""Slides as they are named on the command line: files, folders, globs, and lists in text files."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from cytoseg.errors import SlideError, report
+from cytoseg.slides.open import find_slides
+
+LIST_SUFFIX = ".txt"
+
+
+def expand(texts: Sequence[str]) -> list[Path]:
+    """Find the slides that are meant, each once, in the order in which they are named.
+
+    Args:
+        texts: Files; folders, which stand for the slides directly in them; globs; .txt files with one of these in
+            each line, where empty lines and those that begin with # do not count.
+
+    Raises:
+        SlideError: If a file is missing, a folder or glob holds no slide, or nothing was named; with all problems.
+    """
+    problems: list[str] = []
+    paths = [path for text in texts for path in _expand(text, problems)]
+    if not texts:
+        problems.append("predict: no slide was named.")
+    if problems:
+        raise SlideError(report(problems, what="predict"))
+    return list(dict.fromkeys(paths))
+
+
+def _expand(text: str, problems: list[str]) -> list[Path]:
+    path = Path(text)
+    try:
+        if path.is_dir():
+            return find_slides([path])
+        if path.suffix.lower() == LIST_SUFFIX and path.is_file():
+            return [found for line in _lines(path) for found in _expand(line, problems)]
+    except SlideError as error:
+        problems.append(str(error))
+        return []
+    if path.exists():
+        return [path]
+    found = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if Path(name).is_file()]
+    if not found:
+        problems.append(f"{text}: there is no such file, nor any that fits it as a glob.")
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise SlideError(f"{path}: is no list of slides, it is not text.") from error
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

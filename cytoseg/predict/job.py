@@ -1,0 +1,104 @@
+"""One slide to predict, with all it takes, so that any process on any machine that sees the files can do it."""
+
+import functools
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.errors import CytosegError, SlideError
+from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
+from cytoseg.predict.outputs import Destination, is_done
+from cytoseg.predict.slide import SlideSettings, predict_slide
+from cytoseg.slides.background import tissue_mask
+from cytoseg.slides.open import open_slide
+
+
+@dataclass(frozen=True)
+class SlideJob:
+    """One slide to predict.
+
+    Attributes:
+        path: The slide.
+        folder: Where the results go.
+        bundle: Folder of the bundle.
+        settings: Tiles and resolution; a batch of 0 is as many tiles as there is room for.
+        glass: Rule and threshold of ``tissue_mask``, by which glass is passed over; None computes every tile.
+        provenance: All that decides the result, see ``Destination``.
+        device: Where to compute, as ``pick_device`` knows it.
+    """
+
+    path: Path
+    folder: Path
+    bundle: Path
+    settings: SlideSettings
+    glass: tuple[str, float] | None
+    provenance: Mapping[str, Any]
+    device: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        job: The job.
+        error: What went wrong, in one line, or None.
+        trace: Where, if it is a mistake of ours.
+        before: Whether the slide had been done before.
+    """
+
+    job: SlideJob
+    error: str | None = None
+    trace: str | None = None
+    before: bool = False
+
+
+def unwatched(_done: int, _total: int) -> None:
+    """Nobody wants to know how far it is."""
+
+
+def attempt(job: SlideJob, on_tile: Callable[[int, int], None] = unwatched) -> Outcome:
+    """Predict a slide, unless that was done before; what goes wrong is told, so that other slides can go on.
+
+    Args:
+        job: What to do.
+        on_tile: Told the tiles done and their number.
+
+    Raises:
+        KeyboardInterrupt: After the current batch, when Ctrl-C was pressed.
+    """
+    try:
+        if is_done(job.folder, job.provenance):
+            return Outcome(job, before=True)
+        _predict(job, on_tile)
+    except CytosegError as error:
+        return Outcome(job, str(error))
+    except Exception as error:  # a mistake of ours with one slide of a thousand
+        return Outcome(job, f"{job.path.name}: {type(error).__name__}: {error}", traceback.format_exc())
+    return Outcome(job)
+
+
+def _predict(job: SlideJob, on_tile: Callable[[int, int], None]) -> None:
+    predictor = _predictor(job.bundle.resolve(), job.device, str(job.provenance["bundle"]))
+    settings = job.settings
+    if settings.batch == 0:
+        settings = replace(settings, batch=predictor.tiles_at_once(settings.tile_px))
+    with open_slide(job.path) as slide:
+        try:
+            tissue = None if job.glass is None else tissue_mask(slide, rule=job.glass[0], threshold=job.glass[1])
+        except SlideError as error:
+            raise SlideError(f"{error} Nothing was finished.") from error
+        destination = Destination(job.folder, predictor.classes, job.provenance, predictor.origin)
+        predict_slide(slide, predictor, destination, settings=settings, tissue=tissue, on_tile=on_tile)
+
+
+@functools.lru_cache(maxsize=1)
+def _predictor(bundle: Path, device_name: str, _hashes: str) -> EnsemblePredictor:
+    """Load a bundle once for all slides; another one in its place has other hashes."""
+    device = pick_device(device_name)
+    if device.type == "cpu":
+        tune_cpu_allocator()
+    return EnsemblePredictor(load_bundle(bundle), device=device)

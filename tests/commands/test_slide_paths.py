@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from cytoseg.commands.slide_paths import expand
+from cytoseg.errors import SlideError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Slides with dots, spaces and other scripts in their names, and files that are none; the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.svs", "b.tif", "deep/c.svs", "deep/Präparat 12.3 细胞.svs", "deep/notes.csv"):
+        path = tmp_path / "slides" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def names(texts: list[str]) -> list[str]:
+    return [path.as_posix() for path in expand(texts)]
+
+
+def test_files_folders_and_globs_each_slide_once(folder: Path) -> None:
+    assert names(["slides/b.tif", "slides"]) == ["slides/b.tif", "slides/a.svs"]
+    assert names(["slides/deep"]) == ["slides/deep/Präparat 12.3 细胞.svs", "slides/deep/c.svs"]
+    assert names(["slides/**/*.svs"]) == [
+        "slides/a.svs",
+        "slides/deep/Präparat 12.3 细胞.svs",
+        "slides/deep/c.svs",
+    ]
+
+
+def test_a_list_names_any_of_these(folder: Path) -> None:
+    Path("today.txt").write_text("# of Monday\n\nslides/deep/c.svs\n  slides/*.tif  \n", encoding="utf-8")
+    assert names(["today.txt", "slides/a.svs"]) == ["slides/deep/c.svs", "slides/b.tif", "slides/a.svs"]
+
+
+def test_a_name_with_brackets_is_a_file_first(folder: Path) -> None:
+    Path("slides/x[1].svs").touch()
+    assert names(["slides/x[1].svs"]) == ["slides/x[1].svs"]
+
+
+def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
+    Path("empty").mkdir()
+    Path("bad.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SlideError) as raised:
+        expand(["gone.svs", "empty", "bad.txt", "slides/a.svs"])
+    text = str(raised.value)
+    assert "gone.svs: there is no such file, nor any that fits it as a glob" in text
+    assert "no slide in empty" in text
+    assert "bad.txt: is no list of slides, it is not text" in text
+
+
+def test_nothing_named(folder: Path) -> None:
+    with pytest.raises(SlideError, match="no slide was named"):
+        expand([])

@@ -1,0 +1,104 @@
+"""Many slides at once, by recipe or by bundle, with one that fails; and a kill in the middle of a slide."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+MAPS = ("class_map.ome.tif", "uncertainty.ome.tif")
+Cytoseg = Callable[..., Result]
+
+
+def maps(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in MAPS}
+
+
+def test_a_slide_that_fails_does_not_stop_the_others(home: Path, cytoseg: Cytoseg) -> None:
+    slides = home / "made" / "slides"
+    content = (slides / "made_2_01.ome.tif").read_bytes()
+    (slides / "made_2_01.ome.tif").write_bytes(content[: len(content) // 2])
+    result = cytoseg("predict", "tiny.yaml", "made/slides", "--out", "results")
+    assert result.exit_code == 1, result.output
+    assert "made_2_02.ome.tif: see results/made_2_02/preview.png" in result.stdout
+    head, line = result.stderr.splitlines()
+    assert head == "cytoseg: predict: 1 of 3 slides failed, the others are done."
+    assert line.startswith("  made_2_01.ome.tif: ")
+    assert sorted(path.name for path in Path("results").iterdir()) == ["made_2_00", "made_2_02"]
+    last = json.loads((home / "runs" / "tiny" / "run.json").read_text())["commands"][-1]
+    assert (last["outcome"], last["failed"]) == ("failed", ["made_2_01.ome.tif"])
+
+
+def test_a_bundle_alone_predicts_the_same(home: Path, cytoseg: Cytoseg) -> None:
+    shutil.move(home / "runs" / "tiny" / "interpreter" / "bundle", home / "smears")
+    result = cytoseg("predict", "smears", "made/slides/made_2_00.ome.tif")
+    assert result.exit_code == 0, result.output
+    assert maps(home / "predictions" / "made_2_00") == maps(home / "runs" / "tiny" / "predictions" / "made_2_00")
+    again = cytoseg("predict", "smears", "made/slides/*_00.ome.tif", "predict.tile_px=64")
+    assert "made_2_00.ome.tif: see predictions" in again.stdout
+    assert "done before" in cytoseg("predict", "smears", "made/slides/*_00.ome.tif", "predict.tile_px=64").stdout
+
+
+def test_several_processes_give_the_same_maps(home: Path, cytoseg: Cytoseg) -> None:
+    one = cytoseg("predict", "tiny.yaml", "made/slides", "--out", "one")
+    two = cytoseg("predict", "tiny.yaml", "made/slides", "--out", "two", "--workers", "2")
+    assert (one.exit_code, two.exit_code) == (0, 0), one.output + two.output
+    for name in ("made_2_00", "made_2_01", "made_2_02"):
+        assert maps(home / "two" / name) == maps(home / "one" / name)
+
+
+def test_results_of_another_slide_are_not_replaced(home: Path, cytoseg: Cytoseg) -> None:
+    before = maps(home / "runs" / "tiny" / "predictions" / "made_2_00")
+    Path("monday").mkdir()
+    shutil.copy(home / "made" / "slides" / "made_2_01.ome.tif", "monday/made_2_00.ome.tif")
+    result = cytoseg("predict", "tiny.yaml", "monday")
+    assert result.exit_code == 2
+    assert "made_2_00: holds the results of " in result.stderr
+    assert "Choose another folder with --out" in result.stderr
+    assert maps(home / "runs" / "tiny" / "predictions" / "made_2_00") == before
+    both = cytoseg("predict", "tiny.yaml", "monday", "made/slides/made_2_00.ome.tif", "--out", "results")
+    assert both.exit_code == 2
+    assert "made_2_00: two slides of this name would share one folder" in both.stderr
+
+
+def test_a_killed_prediction_goes_on_and_ends_in_the_same_bytes(
+    home: Path, cytoseg: Cytoseg, start: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    generate = "slides generate large --n 1 --width 1024 --height 1024 --seed 3"
+    assert cytoseg(*generate.split()).exit_code == 0
+    line = ("predict", "tiny.yaml", "large/slides", "predict.skip_glass=false")
+    (slide,) = (home / "large" / "slides").glob("*_00.ome.tif")
+    name = slide.name.removesuffix(".ome.tif")
+    assert cytoseg(*line, "--out", "at_once").exit_code == 0
+    written = home / "killed" / f".{name}.part" / "confidence.raw"
+    for rows in (100, 500):
+        process = start(*line, "--out", "killed")
+        deadline = time.monotonic() + 120
+        while not (written.exists() and written.stat().st_size > rows * 1024):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    kept = written.stat().st_size // 1024
+    result = cytoseg(*line, "--out", "killed")
+    assert result.exit_code == 0, result.output
+    assert kept > 500
+    assert maps(home / "killed" / name) == maps(home / "at_once" / name)
+    assert [path.name for path in (home / "killed").iterdir()] == [name]
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_maps(home: Path, cytoseg: Cytoseg) -> None:
+    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+    one = cytoseg("predict", "tiny.yaml", "made/slides", "--out", "one")
+    ray = cytoseg("predict", "tiny.yaml", "made/slides", "--out", str(home / "ray"), "--engine", "ray")
+    assert (one.exit_code, ray.exit_code) == (0, 0), one.output + ray.output
+    for name in ("made_2_00", "made_2_01", "made_2_02"):
+        assert maps(home / "ray" / name) == maps(home / "one" / name)
