@@ -1,13 +1,17 @@
-"""The maps of a slide on disk while they are made: rows of pixels are appended, and windows are read back."""
+"""The maps of a slide on disk while they are made: parts are written as they are finished, and read back."""
 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cytoseg.geometry import Size
+from cytoseg.writing import write_atomically
 
 IDS, UNCERTAINTY, CONFIDENCE = "ids", "uncertainty", "confidence"
 DTYPES: Mapping[str, "np.dtype[Any]"] = {
@@ -21,12 +25,12 @@ STRIP_ROWS = 256
 
 @dataclass(frozen=True)
 class MapBand:
-    """Some finished rows of all maps.
+    """A finished part of all maps.
 
     Attributes:
-        ids: (h, W) uint8 class ids, 255 for ignore.
-        uncertainty: (h, W) float32 in nats, 0 where nothing was computed.
-        confidence: (h, W) uint8, the probability of the pixel's class in 255ths; 0 where nothing was computed, and
+        ids: (h, w) uint8 class ids, 255 for ignore.
+        uncertainty: (h, w) float32 in nats, 0 where nothing was computed.
+        confidence: (h, w) uint8, the probability of the pixel's class in 255ths; 0 where nothing was computed, and
             only there.
     """
 
@@ -36,53 +40,59 @@ class MapBand:
 
 
 class MapSpool:
-    """The maps of one slide as plain files in a folder, one per map.
+    """The maps of one slide as plain files in a folder, one per map, and how many of their rows are finished.
 
     They are read with ordinary calls and not through memory maps, whose pages would count as memory of this process.
 
     Args:
         folder: Where the files lie or come into being.
-        width: W, pixels of a row.
+        size: Of the maps.
     """
 
-    def __init__(self, folder: Path, *, width: int) -> None:
-        self.width = width
+    def __init__(self, folder: Path, *, size: Size) -> None:
+        self.folder, self.size = folder, size
         self._paths = {name: folder / f"{name}.raw" for name in DTYPES}
+        self._rows = folder / "rows.txt"
 
     @property
     def rows(self) -> int:
-        """Rows that all maps hold."""
-        return min(self._rows_of(name) for name in DTYPES)
+        """Rows from the top that are finished, and stay so whatever happens."""
+        return int(self._rows.read_text()) if self._rows.exists() else 0
 
-    def append(self, band: MapBand) -> None:
-        """Add rows at the bottom; they are on disk when this returns.
+    def write(self, band: MapBand, *, x: int, y: int) -> None:
+        """Write a part of the maps.
+
+        Args:
+            band: The part.
+            x: Its left edge.
+            y: Its upper edge.
 
         Raises:
             OSError: If the disk is full.
         """
         for name, values in ((IDS, band.ids), (UNCERTAINTY, band.uncertainty), (CONFIDENCE, band.confidence)):
-            with self._paths[name].open("ab") as file:
-                # Not tofile(), which hides the reason of a failure.
-                file.write(np.ascontiguousarray(values, DTYPES[name]).data)
-                file.flush()
-                os.fsync(file.fileno())
+            rows, itemsize = np.ascontiguousarray(values, DTYPES[name]), DTYPES[name].itemsize
+            with self._opened(name) as file:
+                for offset, row in enumerate(rows):
+                    file.seek((y + offset) * self._row_bytes(name) + x * itemsize)
+                    file.write(row.data)
 
-    def cut(self, rows: int) -> None:
-        """Take away what lies below the first ``rows`` rows, such as half a row that a kill has left.
+    def finish(self, rows: int) -> None:
+        """Note that the first ``rows`` rows are finished; they are on disk when this returns.
 
         Raises:
-            ValueError: If a map holds fewer.
+            OSError: If the disk is full.
         """
-        for name, path in self._paths.items():
-            if self._rows_of(name) < rows:
-                raise ValueError(f"{path}: holds {self._rows_of(name)} rows, fewer than {rows}")
-            if path.exists():
-                os.truncate(path, rows * self._row_bytes(name))
+        for name in DTYPES:
+            with self._opened(name) as file:
+                os.fsync(file.fileno())
+        write_atomically(self._rows, str(rows))
 
     def strips(self, name: str) -> Iterator[NDArray[Any]]:
         """Give a map from top to bottom, (h, W) each, 256 rows at a time."""
-        for top in range(0, self._rows_of(name), STRIP_ROWS):
-            yield self.window(name, x=0, y=top, width=self.width, height=min(STRIP_ROWS, self._rows_of(name) - top))
+        width, height = self.size.width, self.size.height
+        for top in range(0, height, STRIP_ROWS):
+            yield self.window(name, x=0, y=top, width=width, height=min(STRIP_ROWS, height - top))
 
     def window(self, name: str, *, x: int, y: int, width: int, height: int) -> NDArray[Any]:
         """Read a part of a map; it must lie inside.
@@ -98,7 +108,7 @@ class MapSpool:
             (height, width) of the map's dtype.
         """
         dtype, row_bytes = DTYPES[name], self._row_bytes(name)
-        pieces = [(y, height)] if width == self.width else [(row, 1) for row in range(y, y + height)]
+        pieces = [(y, height)] if width == self.size.width else [(row, 1) for row in range(y, y + height)]
         data = bytearray()
         with self._paths[name].open("rb", buffering=0) as file:
             for row, count in pieces:
@@ -108,12 +118,12 @@ class MapSpool:
 
     def remove(self) -> None:
         """Delete the files."""
-        for path in self._paths.values():
+        for path in (*self._paths.values(), self._rows):
             path.unlink(missing_ok=True)
 
     def _row_bytes(self, name: str) -> int:
-        return self.width * DTYPES[name].itemsize
+        return self.size.width * DTYPES[name].itemsize
 
-    def _rows_of(self, name: str) -> int:
-        path = self._paths[name]
-        return path.stat().st_size // self._row_bytes(name) if path.exists() else 0
+    def _opened(self, name: str) -> FileIO:
+        self._paths[name].touch()
+        return self._paths[name].open("r+b", buffering=0)

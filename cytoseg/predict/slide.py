@@ -1,7 +1,8 @@
-"""Predicting a whole slide tile by tile, in memory for one row of tiles, from where an interruption left it."""
+"""Predicting a whole slide tile by tile, in memory for a few tiles, from where an interruption left it."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from cytoseg.slides.background import TissueMask
 from cytoseg.slides.crops import downsample_to
 from cytoseg.slides.open import read_at
 from cytoseg.slides.slide import Slide
-from cytoseg.slides.stitching import Stitcher
+from cytoseg.slides.stitching import Patch, Stitcher
 from cytoseg.slides.tiling import Tile, TileGrid
 from cytoseg.writing import resumable
 
@@ -55,18 +56,16 @@ class _Job:
     batch: int
     tissue: TissueMask | None
 
-    def with_tissue(self, row: Sequence[Tile]) -> list[Tile]:
-        """Leave out the tiles that show glass alone."""
-        return [tile for tile in row if self.tissue is None or self.tissue.covers(tile.region) > 0]
+    def shows_tissue(self, tile: Tile) -> bool:
+        return self.tissue is None or self.tissue.covers(tile.region) > 0
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Some tiles of one row, none where all are glass; ``passed`` counts those of the row that are over with it."""
+    """Neighbours in a row: the tiles to compute, and for each neighbour whether it is one of them or glass."""
 
-    y: int
     tiles: tuple[Tile, ...]
-    passed: int
+    tissue: tuple[bool, ...]
 
 
 @dataclass
@@ -122,10 +121,10 @@ def predict_slide(
     job = _Job(slide, predictor, destination.classes, grid, settings.batch, tissue)
     mpp = settings.mpp or slide.mpp or settings.assume_mpp
     with resumable(destination.folder, destination.provenance, error=PredictionError) as part:
-        spool = MapSpool(part, width=grid.size.width)
+        spool = MapSpool(part, size=grid.size)
         if not is_whole(part):  # it is, if a kill came after the last file
             computing_s = _fill(spool, job, on_tile)
-            glass = len(grid) - sum(len(job.with_tissue(row)) for row in grid.rows())
+            glass = sum(not job.shows_tissue(tile) for row in grid.rows() for tile in row)
             facts = SlideFacts(slide, grid, mpp, glass_tiles=glass, computing_s=computing_s, begin=begin)
             write_outputs(part, destination, facts=facts, spool=spool)
         spool.remove()
@@ -133,31 +132,54 @@ def predict_slide(
 
 def _fill(spool: MapSpool, job: _Job, on_tile: Callable[[int, int], None]) -> float:
     """Compute the rows that the maps lack; gives the seconds that the predictor took."""
-    top, height = spool.rows, job.grid.size.height
-    spool.cut(top)
     try:
         with finish_step_on_interrupt() as interrupt:
             progress = _Progress(len(job.grid), on_tile, interrupt)
-            for band in _bands(job, progress, top=top):
-                spool.append(band)
+            _stitch(spool, job, progress)
     except SlideError as error:
-        kept = f"{spool.rows} of {height} rows are finished and kept" if spool.rows else "nothing was finished"
+        kept = f"{spool.rows} of {job.grid.size.height} rows are finished and kept" if spool.rows else "nothing is kept"
         raise SlideError(f"{error} {kept}.") from error
     return progress.computing_s
 
 
-def _bands(job: _Job, progress: _Progress, *, top: int) -> Iterator[MapBand]:
-    """Compute row after row of tiles, and give the rows of pixels from ``top`` on that no later tile can change."""
-    grid, fill_id = job.grid, job.classes.fill_id
-    # A row of tiles counts from its first pixel row on, so those that reach below the top are computed anew.
-    rows = [row for row in grid.rows() if row[0].y + grid.tile_px > top]
-    if top >= grid.size.height:
-        rows = []
-    progress.done = len(grid) - sum(map(len, rows))
-    if not rows:
-        return
+def _stitch(spool: MapSpool, job: _Job, progress: _Progress) -> None:
+    """Compute row after row of tiles, and write what no later tile can change, from the finished rows on."""
+    grid, top = job.grid, spool.rows
+    progress.done = len(grid) - sum(len(row) for row, _ in _rows_left(grid, top))
+    waiting = spool.folder / "waiting.raw"
     sides = {"tile_px": grid.tile_px, "overlap_px": grid.overlap_px}
-    stitcher = Stitcher(grid.size, channels=len(job.classes) + 1, **sides, top=rows[0][0].y)
+    stitcher = Stitcher(grid.size, channels=len(job.classes) + 1, **sides, waiting=waiting)
+    with contextlib.closing(_tile_maps(job, top, progress)) as maps:
+        for row, below in _rows_left(grid, top):
+            stitcher.begin_row(row[0].y, below=below)
+            for right in [*(tile.x for tile in row[1:]), grid.size.width]:
+                patch = stitcher.add(next(maps), right=right)
+                if below > top:
+                    spool.write(_finished(patch, fill_id=job.classes.fill_id), x=patch.x, y=patch.y)
+            stitcher.end_row()
+            if below > top:
+                spool.finish(below)
+    waiting.unlink()
+
+
+def _rows_left(grid: TileGrid, top: int) -> Iterator[tuple[list[Tile], int]]:
+    """Give the rows of tiles that show anything from the finished rows of pixels on, each with where the next begins.
+
+    Those that begin above are computed anew, for what they add to the rows below.
+    """
+    if top >= grid.size.height:
+        return
+    rows = grid.rows()
+    row = next(rows)
+    for following in rows:
+        if row[0].y + grid.tile_px > top:
+            yield row, following[0].y
+        row = following
+    yield row, grid.size.height
+
+
+def _tile_maps(job: _Job, top: int, progress: _Progress) -> Generator[NDArray[np.float32] | None, None, None]:
+    """Give the maps of each tile in turn, None for glass: one thread reads ahead, another computes ahead."""
 
     def predicted(batch: tuple[_Batch, NDArray[np.uint8] | None]) -> tuple[_Batch, NDArray[np.float32] | None]:
         begin = time.perf_counter()
@@ -165,24 +187,26 @@ def _bands(job: _Job, progress: _Progress, *, top: int) -> Iterator[MapBand]:
         progress.computing_s += time.perf_counter() - begin
         return batch[0], found
 
-    # One thread reads, one computes, and this one stitches and writes.
-    for batch, maps in ahead(predicted, ahead(lambda batch: (batch, _read(job, batch)), _batches(job, rows))):
-        if batch.y > stitcher.top:
-            yield from _finished(stitcher, batch.y, top=top, fill_id=fill_id)
-        for tile, its_maps in zip(batch.tiles, () if maps is None else maps, strict=True):
-            stitcher.add(its_maps, x=tile.x, y=tile.y)
-        progress.advance(batch.passed)
-    yield from _finished(stitcher, grid.size.height, top=top, fill_id=fill_id)
+    for batch, maps in ahead(predicted, ahead(lambda batch: (batch, _read(job, batch)), _batches(job, top))):
+        progress.advance(len(batch.tissue))
+        computed = iter(() if maps is None else maps)
+        for is_tissue in batch.tissue:
+            yield next(computed) if is_tissue else None
 
 
-def _batches(job: _Job, rows: Sequence[Sequence[Tile]]) -> Iterator[_Batch]:
-    for row in rows:
-        tiles = job.with_tissue(row)
-        for first in range(0, len(tiles), job.batch):
-            batch = tuple(tiles[first : first + job.batch])
-            yield _Batch(row[0].y, batch, len(batch))
-        if len(tiles) < len(row):
-            yield _Batch(row[0].y, (), len(row) - len(tiles))
+def _batches(job: _Job, top: int) -> Iterator[_Batch]:
+    """Put the tiles of each row together until a batch is full; glass takes no room in it."""
+    for row, _ in _rows_left(job.grid, top):
+        tiles: list[Tile] = []
+        tissue: list[bool] = []
+        for tile in row:
+            tissue.append(job.shows_tissue(tile))
+            tiles += [tile] * tissue[-1]
+            if len(tiles) == job.batch:
+                yield _Batch(tuple(tiles), tuple(tissue))
+                tiles, tissue = [], []
+        if tissue:
+            yield _Batch(tuple(tiles), tuple(tissue))
 
 
 def _read(job: _Job, batch: _Batch) -> NDArray[np.uint8] | None:
@@ -217,19 +241,9 @@ def _predicted(job: _Job, batch: _Batch, pictures: NDArray[np.uint8]) -> NDArray
     return joined
 
 
-def _finished(stitcher: Stitcher, below: int, *, top: int, fill_id: int) -> Iterator[MapBand]:
-    """Take the rows above ``below`` from the stitcher, and give those from ``top`` on."""
-    first = stitcher.top
-    maps, covered = stitcher.finish(below)
-    if below > top:
-        wanted = slice(max(0, top - first), None)
-        yield _band(maps[:, wanted], covered[wanted], fill_id=fill_id)
-
-
-def _band(maps: NDArray[np.float32], covered: NDArray[np.bool_], *, fill_id: int) -> MapBand:
-    # Row by row, because argmax takes eight bytes a pixel.
-    ids = np.stack([row.argmax(axis=0).astype(np.uint8) for row in maps[:-1].swapaxes(0, 1)])
-    ids[~covered] = fill_id
-    confidence = np.clip(np.rint(255 * maps[:-1].max(axis=0)), 1, 255).astype(np.uint8)
-    confidence[~covered] = 0
-    return MapBand(ids, np.ascontiguousarray(maps[-1]), confidence)
+def _finished(patch: Patch, *, fill_id: int) -> MapBand:
+    probabilities, glass = patch.maps[:-1], ~patch.covered
+    ids = probabilities.argmax(axis=0).astype(np.uint8)
+    confidence = np.clip(np.rint(255 * probabilities.max(axis=0)), 1, 255).astype(np.uint8)
+    ids[glass], confidence[glass] = fill_id, 0
+    return MapBand(ids, patch.maps[-1], confidence)

@@ -172,11 +172,11 @@ def _tiles(strips: Iterable[Pixels], sink: BinaryIO | None, *, categorical: bool
     for strip in strips:
         if sink is not None:
             halve(strip, categorical=categorical).tofile(sink)
-        missing = [(0, -length % TILE_PX) for length in strip.shape[:2]] + [(0, 0)] * (strip.ndim - 2)
-        # Tiles are filled up with the edge's own colour: black would ring into the picture through JPEG.
-        whole = np.pad(strip, missing, mode="edge")
-        for x in range(0, whole.shape[1], TILE_PX):
-            yield np.ascontiguousarray(whole[:, x : x + TILE_PX])
+        for x in range(0, strip.shape[1], TILE_PX):
+            tile = strip[:, x : x + TILE_PX]
+            # Tiles are filled up with the edge's own colour: black would ring into the picture through JPEG.
+            missing = [(0, TILE_PX - length) for length in tile.shape[:2]] + [(0, 0)] * (tile.ndim - 2)
+            yield np.pad(tile, missing, mode="edge")
 
 
 def _tags(like: Pixels, mpp: float | None) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Blending the maps of overlapping tiles into one, in memory for one row of tiles."""
+"""Blending the maps of overlapping tiles into one, in memory for one tile whatever the size of the whole."""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,70 +27,123 @@ def blend_window(tile_px: int, overlap_px: int) -> NDArray[np.float32]:
     return window.astype(np.float32)
 
 
-class Stitcher:
-    """Takes the maps of tiles row by row and gives back finished rows of the whole.
+@dataclass(frozen=True)
+class Patch:
+    """A part of the whole that no later tile can change.
 
-    Where tiles overlap, a pixel is their mean weighted by ``blend_window``; a tile left out takes no part. Memory is
-    that of a band of ``channels`` maps, as high as a tile and as wide as the slide.
+    Attributes:
+        x: Left edge.
+        y: Upper edge.
+        maps: (channels, h, w) float32, 0 where there was no tile.
+        covered: (h, w) bool, True where there was one.
+    """
+
+    x: int
+    y: int
+    maps: NDArray[np.float32]
+    covered: NDArray[np.bool_]
+
+
+class Stitcher:
+    """Takes the maps of tiles row by row, and gives back what is finished after each of them.
+
+    Where tiles overlap, a pixel is their mean weighted by ``blend_window``; a tile left out takes no part. What a row
+    of tiles leaves unfinished below waits in a file for the next row, so memory does not grow with the width.
 
     Args:
         size: Of the whole map in pixels.
         channels: Number of maps per tile.
         tile_px: Side of a tile.
         overlap_px: Pixels that neighbours share, at most half a tile.
-        top: The first row that is wanted, with which a row of tiles begins.
+        waiting: The file, which is made anew; 4 x (channels + 1) x tile_px x width bytes.
     """
 
-    def __init__(self, size: Size, *, channels: int, tile_px: int, overlap_px: int, top: int = 0) -> None:
+    def __init__(self, size: Size, *, channels: int, tile_px: int, overlap_px: int, waiting: Path) -> None:
         window = blend_window(tile_px, overlap_px)
         self._size, self._tile_px = size, tile_px
         self._window = np.outer(window, window)
-        self._sums = np.zeros((channels, tile_px, size.width), np.float32)
-        self._weights = np.zeros((tile_px, size.width), np.float32)
-        self.top = top
-        """The first row that has not been given back, and may still change."""
+        # The last channel sums up the weights. Columns come first in the file, where each is one piece.
+        self._sums = np.zeros((channels + 1, tile_px, tile_px), np.float32)
+        self._column_bytes = self._sums[:, :, 0].nbytes
+        self._waiting = waiting
+        waiting.write_bytes(b"")
+        self._y = self._below = self._x = 0
+        self._is_first = True
 
-    def add(self, maps: NDArray[np.float32], *, x: int, y: int) -> None:
-        """Add one tile; what reaches over the right or lower edge is cut off.
+    def begin_row(self, y: int, *, below: int) -> None:
+        """Begin a row of tiles.
 
         Args:
-            maps: (channels, tile_px, tile_px) float32.
-            x: Left edge of the tile.
-            y: Upper edge of the tile, the same for a whole row of tiles: that of ``top``.
+            y: Its upper edge; for all but the first row the ``below`` of the row before.
+            below: Upper edge of the next row, or the height of the whole after the last.
 
         Raises:
-            ValueError: If the tile does not begin at ``top`` or lies beside the map, or the maps have another shape.
+            ValueError: If the row would finish no row of pixels, or more than a tile's height.
         """
-        if y != self.top or not 0 <= x < self._size.width:
-            raise ValueError(f"a tile at x {x}, y {y}: must begin in row {self.top}, left of {self._size.width}.")
-        if maps.shape != (len(self._sums), self._tile_px, self._tile_px):
-            raise ValueError(f"maps of shape {maps.shape}: {len(self._sums)} maps of {self._tile_px} px are wanted.")
-        width = min(self._tile_px, self._size.width - x)
-        window = self._window[:, :width]
-        self._sums[:, :, x : x + width] += maps[:, :, :width] * window
-        self._weights[:, x : x + width] += window
+        if not 0 < below - y <= self._tile_px or below > self._size.height:
+            raise ValueError(f"rows {y} to {below}: 1 to {self._tile_px} rows can be finished at a time.")
+        self._y, self._below, self._x = y, below, 0
+        self._sums[:] = 0
+        self._load(0, min(self._tile_px, self._size.width), at=0)
 
-    def finish(self, below: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Give back the rows from ``top`` to ``below``, and make ``below`` the new ``top``.
+    def add(self, maps: NDArray[np.float32] | None, *, right: int) -> Patch:
+        """Add the next tile of the row; what reaches over the right or lower edge is cut off.
 
         Args:
-            below: Upper edge of the next row of tiles, or the height of the map after the last row.
+            maps: (channels, tile_px, tile_px) float32, or None for a tile that takes no part.
+            right: Left edge of the next tile, or the width of the whole after the last.
 
         Returns:
-            (channels, rows, width) float32, 0 where there was no tile; and (rows, width) bool, True where there was.
+            The finished rows of the columns from the tile's left edge to ``right``.
 
         Raises:
-            ValueError: If there would be no row, or more than a tile's height.
+            ValueError: If the maps have another shape, or no column would be finished, or more than a tile's width.
         """
-        rows = below - self.top
-        if not 0 < rows <= self._tile_px or below > self._size.height:
-            raise ValueError(f"rows {self.top} to {below}: 1 to {self._tile_px} rows can be finished at a time.")
-        weights = self._weights[:rows]
-        covered = weights > 0
-        finished = np.zeros((len(self._sums), *weights.shape), np.float32)
-        np.divide(self._sums[:, :rows], weights, out=finished, where=covered)
-        for plane in (*self._sums, self._weights):
-            plane[: self._tile_px - rows] = plane[rows:]
-            plane[self._tile_px - rows :] = 0
-        self.top = below
-        return finished, covered
+        columns, x = right - self._x, self._x
+        if not 0 < columns <= self._tile_px or right > self._size.width:
+            raise ValueError(f"columns {x} to {right}: 1 to {self._tile_px} columns can be finished at a time.")
+        if maps is not None:
+            if maps.shape != (len(self._sums) - 1, *self._window.shape):
+                raise ValueError(
+                    f"maps of shape {maps.shape}: {len(self._sums) - 1} maps of {self._tile_px} px are wanted."
+                )
+            self._sums[:-1] += maps * self._window
+            self._sums[-1] += self._window
+        patch = self._finished(columns)
+        self._hand_down(x, columns)
+        self._sums[:, :, : self._tile_px - columns] = self._sums[:, :, columns:]
+        self._sums[:, :, self._tile_px - columns :] = 0
+        self._x = right
+        beyond = min(right + self._tile_px, self._size.width)
+        self._load(x + self._tile_px, beyond, at=self._tile_px - columns)
+        return patch
+
+    def end_row(self) -> None:
+        """End a row of tiles: what it left unfinished is now that which the next row adds to."""
+        self._is_first = False
+
+    def _finished(self, columns: int) -> Patch:
+        part = self._sums[:, : self._below - self._y, :columns]
+        covered = part[-1] > 0
+        maps = np.zeros((len(part) - 1, *covered.shape), np.float32)
+        np.divide(part[:-1], part[-1], out=maps, where=covered)
+        return Patch(self._x, self._y, maps, covered)
+
+    def _hand_down(self, x: int, columns: int) -> None:
+        """Write the unfinished rows of some columns, moved up to where they stand in the next row of tiles."""
+        finished = self._below - self._y
+        moved = np.zeros((columns, *self._sums.shape[:2]), np.float32)
+        moved[:, :, : self._tile_px - finished] = self._sums[:, finished:, :columns].transpose(2, 0, 1)
+        with self._waiting.open("r+b") as file:
+            file.seek(x * self._column_bytes)
+            file.write(moved.data)
+
+    def _load(self, first: int, beyond: int, *, at: int) -> None:
+        """Read what the row before left in columns ``first`` to ``beyond`` into the sums from column ``at`` on."""
+        if self._is_first or first >= beyond:
+            return
+        with self._waiting.open("rb") as file:
+            file.seek(first * self._column_bytes)
+            data = file.read((beyond - first) * self._column_bytes)
+        columns = np.frombuffer(data, np.float32).reshape(-1, *self._sums.shape[:2])
+        self._sums[:, :, at : at + len(columns)] = columns.transpose(1, 2, 0)

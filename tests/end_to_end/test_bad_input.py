@@ -349,7 +349,7 @@ def test_disk_full_in_train_ddpm(
     assert "Trained on 32 crops" in again.stdout
 
 
-@pytest.mark.parametrize("place", ["cytoseg.predict.outputs.write_pyramid", "cytoseg.predict.slide.MapSpool.append"])
+@pytest.mark.parametrize("place", ["cytoseg.predict.outputs.write_pyramid", "cytoseg.predict.slide.MapSpool.write"])
 def test_disk_full_in_predict(
     home: Path,
     cytoseg: Callable[..., Result],

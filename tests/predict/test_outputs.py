@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cytoseg.geometry import Size
 from cytoseg.predict.maps import MapBand, MapSpool
 from cytoseg.predict.outputs import add_up, is_done
 
@@ -36,10 +37,11 @@ def test_a_slide_is_not_done_if_anything_is_missing_or_damaged(finished: Path) -
 
 
 def test_maps_are_added_up(tmp_path: Path) -> None:
-    spool = MapSpool(tmp_path, width=3)
+    spool = MapSpool(tmp_path, size=Size(3, 3))
     nats = np.array([[0.5, 0.25, 0]], np.float32)
-    spool.append(MapBand(np.array([[0, 1, 255]], np.uint8), nats, np.array([[200, 130, 0]], np.uint8)))
-    spool.append(MapBand(np.ones((2, 3), np.uint8), np.full((2, 3), 0.125, np.float32), np.ones((2, 3), np.uint8)))
+    spool.write(MapBand(np.array([[0, 1, 255]], np.uint8), nats, np.array([[200, 130, 0]], np.uint8)), x=0, y=0)
+    ones = np.ones((2, 3), np.uint8)
+    spool.write(MapBand(ones, np.full((2, 3), 0.125, np.float32), ones), x=0, y=1)
     totals = add_up(spool)
     assert {i: int(n) for i, n in enumerate(totals.pixels) if n} == {0: 1, 1: 7, 255: 1}
     assert (totals.computed, totals.uncertainty) == (8, 1.5)

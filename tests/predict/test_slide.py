@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
 from cytoseg.errors import PredictionError, SlideError
-from cytoseg.geometry import Region
+from cytoseg.geometry import Region, Size
 from cytoseg.predict.maps import MapBand, MapSpool
 from cytoseg.predict.outputs import Destination, is_done
 from cytoseg.predict.slide import Predictor, SlideSettings, predict_slide
@@ -310,20 +310,21 @@ def test_what_an_error_interrupts_goes_on_and_ends_in_the_same_bytes(
 def test_a_kill_after_half_a_write_costs_no_more_than_the_rows_it_hit(
     make_slide: MakeSlide, destination: Destination, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slide, append, calls = make_slide(cells(29, 27)), MapSpool.append, []
+    slide, write, calls = make_slide(cells(29, 27)), MapSpool.write, []
 
-    def torn(spool: MapSpool, band: MapBand) -> None:
-        calls.append(band)
-        if len(calls) == 3:
-            with (tmp_path / "predictions" / ".slide.part" / "ids.raw").open("ab") as file:
-                file.write(band.ids.tobytes()[:31])  # a row and a bit, of this map only
+    def torn(spool: MapSpool, band: MapBand, *, x: int, y: int) -> None:
+        calls.append(y)
+        if len(calls) == 13:  # in the third row of tiles
+            half = MapBand(band.ids[:3, :2], band.uncertainty[:1], band.confidence[:0])
+            write(spool, half, x=x, y=y)
             raise RuntimeError("killed")
-        append(spool, band)
+        write(spool, band, x=x, y=y)
 
-    monkeypatch.setattr(MapSpool, "append", torn)
+    monkeypatch.setattr(MapSpool, "write", torn)
     with pytest.raises(RuntimeError, match="killed"):
         predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
-    monkeypatch.setattr(MapSpool, "append", append)
+    assert calls[-1] == 12
+    monkeypatch.setattr(MapSpool, "write", write)
     predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
     whole = replace(destination, folder=tmp_path / "at_once" / "slide")
     predict_slide(slide, wavy, whole, settings=SETTINGS, tissue=None, on_tile=unwatched)
@@ -399,7 +400,7 @@ def test_a_tile_that_cannot_be_read_is_named_and_finished_rows_are_kept(
     wanted = r"slide.png, tile at x 6, y 18 of level 0: slide.png: is damaged. 12 of 29 rows are finished and kept."
     with pytest.raises(SlideError, match=wanted):
         predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
-    assert MapSpool(destination.folder.with_name(".slide.part"), width=27).rows == 12
+    assert MapSpool(destination.folder.with_name(".slide.part"), size=Size(27, 29)).rows == 12
 
 
 def test_two_processes_do_not_write_the_same_slide(make_slide: MakeSlide, destination: Destination) -> None:
