@@ -22,7 +22,9 @@ BIGTIFF_BYTES = 2**31
 """Raw size from which BigTIFF is used: compressed data of 4 GB would not fit an ordinary TIFF."""
 
 Pixels = NDArray[Any]
-"""(h, W, 3) uint8, (h, W) uint8 or (h, W) float32."""
+"""(h, W, 3) uint8, (h, W) uint8, (h, W) uint32 or (h, W) float32."""
+
+_KINDS = {(3, "uint8"), (2, "uint8"), (2, "uint32"), (2, "float32")}
 
 
 def write_pyramid(
@@ -36,10 +38,11 @@ def write_pyramid(
     Args:
         path: Where to write; its folder is made. An existing file is replaced.
         bands: Consecutive row bands from top to bottom, of any heights and all of the slide's width: (h, W, 3) uint8
-            RGB, (h, W) uint8 or (h, W) float32.
+            RGB, (h, W) uint8, (h, W) uint32 instance ids (categorical only) or (h, W) float32.
         size: Width and height of level 0 in pixels.
         mpp: Micrometres per level-0 pixel, or None if unknown.
-        categorical: True for class ids: a coarser pixel takes the most frequent of its four ids. Otherwise their mean.
+        categorical: True for class and instance ids: a coarser pixel takes the most frequent of its four ids.
+            Otherwise their mean.
 
     Raises:
         SlideError: If the file cannot be written, for example because the disk is full.
@@ -70,7 +73,7 @@ def halve(pixels: Pixels, *, categorical: bool) -> Pixels:
     """Make an array half as high and wide (rounded up; an odd last row or column counts twice).
 
     Args:
-        pixels: (h, W, 3) uint8, (h, W) uint8 or (h, W) float32.
+        pixels: (h, W, 3) uint8, (h, W) uint8, (h, W) uint32 (categorical only) or (h, W) float32.
         categorical: True takes the most frequent of each four (the upper left at a tie), False their mean.
 
     Returns:
@@ -93,6 +96,8 @@ def halve(pixels: Pixels, *, categorical: bool) -> Pixels:
 def _write_levels(part: Path, bands: Iterable[Pixels], *, size: Size, mpp: float | None, categorical: bool) -> None:
     """Write level after level; each is read from the spool that the finer one filled."""
     first, bands = _peek(bands)
+    if first.dtype == np.uint32 and not categorical:
+        raise ValueError("uint32 bands hold instance ids, which have no mean: they are categorical")
     sizes = level_sizes(size)
     raw_bytes = size.width * size.height * first[0, 0].nbytes
     strips = _strips(bands, size=size, like=first)
@@ -120,8 +125,10 @@ def _peek(bands: Iterable[Pixels]) -> tuple[Pixels, Iterator[Pixels]]:
     if first is None:
         raise ValueError("there are no bands to write")
     kind = (first.ndim, str(first.dtype))
-    if kind not in {(3, "uint8"), (2, "uint8"), (2, "float32")} or (first.ndim == 3 and first.shape[2] != 3):
-        raise ValueError(f"a band is {first.shape} {first.dtype}: (h, W, 3) uint8, (h, W) uint8 or float32 is wanted")
+    if kind not in _KINDS or (first.ndim == 3 and first.shape[2] != 3):
+        raise ValueError(
+            f"a band is {first.shape} {first.dtype}: (h, W, 3) uint8, (h, W) uint8, uint32 or float32 only"
+        )
     return first, itertools.chain([first], iterator)
 
 
