@@ -3,6 +3,7 @@
 import itertools
 import os
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +24,9 @@ BIGTIFF_BYTES = 2**31
 
 Pixels = NDArray[Any]
 """(h, W, 3) uint8, (h, W) uint8, (h, W) uint32 or (h, W) float32."""
+
+_FILE_ID = str(uuid.uuid5(uuid.NAMESPACE_URL, "cytoseg/slides/pyramid"))
+"""OME wants an id in each file; it serves to tell the files of one image apart, and ours are one file each."""
 
 _KINDS = {(3, "uint8"), (2, "uint8"), (2, "uint32"), (2, "float32")}
 
@@ -187,7 +191,8 @@ def _tags(like: Pixels, mpp: float | None, *, is_base: bool) -> dict[str, Any]:
     if mpp is not None:
         tags |= {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
     if is_base:
-        tags["metadata"] = {"axes": "YXS" if is_rgb else "YX"} | _physical_size(mpp)
+        # By default the id holds the time, and no two files of the same pixels would be equal.
+        tags["metadata"] = {"axes": "YXS" if is_rgb else "YX", "UUID": _FILE_ID} | _physical_size(mpp)
     return tags
 
 

@@ -189,10 +189,8 @@ def test_the_same_maps_give_the_same_files(tmp_path: Path) -> None:
     ids = cells()
     for name in ("a", "b"):
         write_objects(tmp_path / name, maps_of(tmp_path / name, ids), settings=SETTINGS, on_row=quiet)
-    for file in FILES[:2]:
+    for file in FILES:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    first, second = (tifffile.imread(tmp_path / name / FILES[2]) for name in ("a", "b"))
-    np.testing.assert_array_equal(first, second)
 
 
 def test_a_slide_without_objects_has_empty_files(tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def test_instance_ids_beyond_16_bits_stay_what_they_are(tmp_path: Path) -> None:
     assert finest.dtype == coarser.dtype == np.uint32
 
 
+def test_the_same_pixels_give_the_same_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_pyramid(tmp_path / name / "x.ome.tif", [np.eye(600, dtype=np.uint8)], size=Size(600, 600), mpp=0.5)
+    first, second = ((tmp_path / name / "x.ome.tif").read_bytes() for name in ("a", "b"))
+    assert first == second
+    with tifffile.TiffFile(tmp_path / "a" / "x.ome.tif") as tif:
+        assert 'UUID="urn:uuid:' in tif.ome_metadata
+
+
 def test_instance_ids_have_no_mean(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="uint32 bands hold instance ids"):
         write_pyramid(tmp_path / "i.ome.tif", [np.zeros((4, 4), np.uint32)], size=Size(4, 4), mpp=None)
