@@ -84,7 +84,7 @@ def halve(pixels: Pixels, *, categorical: bool) -> Pixels:
         The same dtype, (ceil(h / 2), ceil(W / 2)) in size.
     """
     odd_edges = [(0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2)] + [(0, 0)] * (pixels.ndim - 2)
-    even = np.pad(pixels, odd_edges, mode="edge")
+    even = np.pad(pixels, odd_edges, mode="edge") if any(n % 2 for n in pixels.shape[:2]) else pixels
     a, b, c, d = even[::2, ::2], even[::2, 1::2], even[1::2, ::2], even[1::2, 1::2]
     if categorical:
         rest: Pixels = np.where((b == c) | (b == d), b, np.where(c == d, c, a))
@@ -170,11 +170,11 @@ def _tiles(strips: Iterable[Pixels], sink: BinaryIO | None, *, categorical: bool
     for strip in strips:
         if sink is not None:
             halve(strip, categorical=categorical).tofile(sink)
-        missing = [(0, -length % TILE_PX) for length in strip.shape[:2]] + [(0, 0)] * (strip.ndim - 2)
-        # Tiles are filled up with the edge's own colour: black would ring into the picture through JPEG.
-        whole = np.pad(strip, missing, mode="edge")
-        for x in range(0, whole.shape[1], TILE_PX):
-            yield np.ascontiguousarray(whole[:, x : x + TILE_PX])
+        for x in range(0, strip.shape[1], TILE_PX):
+            tile = strip[:, x : x + TILE_PX]
+            missing = [(0, TILE_PX - length) for length in tile.shape[:2]] + [(0, 0)] * (strip.ndim - 2)
+            # Tiles are filled up with the edge's own colour: black would ring into the picture through JPEG.
+            yield np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
 
 
 def _tags(like: Pixels, mpp: float | None, *, is_base: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 One size per call, because memory is the peak of the process.
 """
 
-import itertools
+import multiprocessing
 import resource
 import sys
 import tempfile
@@ -32,7 +32,7 @@ SETTINGS = ObjectSettings(("cytoplasm", "nucleus"), ("nucleus",), 16, "nucleus",
 BAND_PX, REACH_PX = 256, 24
 
 
-def make_maps(folder: Path, side: int, nuclei: int) -> MapSpool:
+def make_maps(folder: Path, side: int, nuclei: int) -> None:
     """Scatter cells evenly at random, one in three with a second nucleus that touches the first."""
     rng = np.random.default_rng(0)
     places = rng.uniform(0, side, (nuclei * 3 // 4, 2))
@@ -46,7 +46,6 @@ def make_maps(folder: Path, side: int, nuclei: int) -> MapSpool:
                     _disc(ids, x + shift, y - top, radius, class_id)
         noise = rng.integers(150, 256, ids.shape, np.uint8)
         spool.append(MapBand(ids, (255 - noise).astype(np.float32) / 255, noise))
-    return spool
 
 
 def _disc(ids: NDArray[np.uint8], x: float, y: float, radius: int, class_id: int) -> None:
@@ -59,17 +58,24 @@ def _disc(ids: NDArray[np.uint8], x: float, y: float, radius: int, class_id: int
         part[(row - y) ** 2 + (column - x) ** 2 <= radius**2] = class_id
 
 
+def make(folder: Path, side: int, nuclei: int) -> None:
+    """Make the maps and a slide of one colour."""
+    make_maps(folder, side, nuclei)
+    bands = (np.full((min(BAND_PX, side - top), side, 3), 200, np.uint8) for top in range(0, side, BAND_PX))
+    write_pyramid(folder / "slide.ome.tif", bands, size=Size(side, side), mpp=0.5)
+
+
 def main(side: int, nuclei: int) -> None:
     """Make the maps and a slide, write the objects and say what it took."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        spool = make_maps(folder, side, nuclei)
-        bands = (np.full((BAND_PX, side, 3), 200, np.uint8) for _ in range(side // BAND_PX))
-        rest = [np.full((side % BAND_PX, side, 3), 200, np.uint8)] if side % BAND_PX else []
-        write_pyramid(folder / "slide.ome.tif", itertools.chain(bands, rest), size=Size(side, side), mpp=0.5)
+        # In a process of its own, so that its memory does not count.
+        maker = multiprocessing.get_context("spawn").Process(target=make, args=(folder, side, nuclei))
+        maker.start()
+        maker.join()
         before, begin = _peak_mb(), time.perf_counter()
         with open_slide(folder / "slide.ome.tif") as slide:
-            maps = SlideMaps(spool, slide, Size(side, side), 1.0, 0.5, CLASSES)
+            maps = SlideMaps(MapSpool(folder, width=side), slide, Size(side, side), 1.0, 0.5, CLASSES)
             totals = write_objects(folder, maps, settings=SETTINGS, on_row=lambda done, total: None)
         seconds = time.perf_counter() - begin
         objects = sum(entry.objects for entry in totals.classes.values())
