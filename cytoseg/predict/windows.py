@@ -80,8 +80,9 @@ class WindowReader:
 
     def _read(self, place: Region) -> Window:
         box: dict[str, Any] = {"x": place.x, "y": place.y, "width": place.width, "height": place.height}
-        left, top, width, height = (round(v * self._downsample) for v in box.values())
-        region = Region(left, top, max(1, width), max(1, height))
+        edges = (place.x, place.y, place.x + place.width, place.y + place.height)
+        left, top, right, bottom = (round(edge * self._downsample) for edge in edges)
+        region = Region(left, top, max(1, right - left), max(1, bottom - top))
         return Window(
             ids=self._spool.window(IDS, **box),
             uncertainty=self._spool.window(UNCERTAINTY, **box),
