@@ -85,8 +85,10 @@ class _Progress:
 
     def watch(self, strips: Strips) -> Strips:
         for strip in strips:
+            rows = len(strip)
             yield strip
-            self.reach(self._done + len(strip))
+            del strip
+            self.reach(self._done + rows)
 
 
 def _strips(maps: SlideMaps) -> Strips:

@@ -14,6 +14,7 @@ STRIP_ROWS = 256
 _RUN = np.dtype([("start", "u4"), ("end", "u4"), ("row", "u4"), ("number", "u4")])
 _WAITING_RUNS = 2**16
 _PIECE_RUNS = 4096
+_PIECE_ROWS = 32
 _HALF, _LOWER = np.uint64(32), np.uint64(2**32 - 1)
 
 Ids = NDArray[np.uint32]
@@ -61,12 +62,15 @@ class Painter:
         """Paint the map from top to bottom, (256, W) uint32 each, the last one possibly lower; 0 where no object is."""
         self._flush()
         for top in range(0, self._size.height, STRIP_ROWS):
-            strip = np.zeros((min(STRIP_ROWS, self._size.height - top), self._size.width), np.uint32)
-            path = self._path(top // STRIP_ROWS)
-            if path.exists():
-                _paint(strip, path, top=top)
-                path.unlink()
-            yield strip
+            yield self._painted(top)
+
+    def _painted(self, top: int) -> Ids:
+        strip = np.zeros((min(STRIP_ROWS, self._size.height - top), self._size.width), np.uint32)
+        path = self._path(top // STRIP_ROWS)
+        if path.exists():
+            _paint(strip, path, top=top)
+            path.unlink()
+        return strip
 
     def _flush(self) -> None:
         for number, pieces in self._waiting.items():
@@ -103,12 +107,11 @@ class Contacts:
     def watch(self, strips: Iterator[Ids]) -> Iterator[Ids]:
         """Hand strips of a map through, from top to bottom, and count on the way."""
         for strip in strips:
-            if self._above is not None:
-                self._count(self._above[None], strip[:1])
-            self._count(strip[:-1], strip[1:])
-            self._count(strip[:, :-1], strip[:, 1:])
-            self._above = strip[-1].copy()
+            for top in range(0, len(strip), _PIECE_ROWS):
+                self._add(strip[top : top + _PIECE_ROWS])
             yield strip
+            # Nothing may hold the old strip while the next one is made.
+            del strip
 
     def partners(self) -> NDArray[np.int64]:
         """Give for each object of the first kind the one of the second that it shares the longest border with.
@@ -125,6 +128,13 @@ class Contacts:
         partner = np.zeros(len(self._first), np.int64)
         partner[one[order]] = other[order]
         return partner
+
+    def _add(self, rows: Ids) -> None:
+        if self._above is not None:
+            self._count(self._above, rows[:1])
+        self._count(rows[:-1], rows[1:])
+        self._count(rows[:, :-1], rows[:, 1:])
+        self._above = rows[-1:].copy()
 
     def _count(self, a: Ids, b: Ids) -> None:
         border = (a != b) & (a != 0) & (b != 0)

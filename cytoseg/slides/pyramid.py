@@ -104,6 +104,8 @@ def _write_levels(part: Path, bands: Iterable[Pixels], *, size: Size, mpp: float
         raise ValueError("uint32 bands hold instance ids, which have no mean: they are categorical")
     sizes = level_sizes(size)
     raw_bytes = size.width * size.height * first[0, 0].nbytes
+    # Of the first band only the kind is wanted from here on, and bands of wide slides are large.
+    first = np.empty((1, 1, *first.shape[2:]), first.dtype)
     strips = _strips(bands, size=size, like=first)
     with tifffile.TiffWriter(part, ome=True, bigtiff=raw_bytes >= BIGTIFF_BYTES) as writer:
         for index, level in enumerate(sizes):
@@ -147,8 +149,12 @@ def _strips(bands: Iterable[Pixels], *, size: Size, like: Pixels) -> Iterator[Pi
         rows, total = rows + len(band), total + len(band)
         while rows >= TILE_PX:
             joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
-            yield joined[:TILE_PX]
-            waiting, rows = [joined[TILE_PX:]], rows - TILE_PX
+            waiting, rows = [joined[TILE_PX:]] if rows > TILE_PX else [], rows - TILE_PX
+            # Nothing may hold the old strip while the next one is made.
+            band = joined[:TILE_PX]
+            del joined
+            yield band
+        del band
     if total != size.height:
         raise ValueError(f"the bands have {total} rows together, but the slide has {size.height}")
     if rows:
@@ -175,6 +181,7 @@ def _tiles(strips: Iterable[Pixels], sink: BinaryIO | None, *, categorical: bool
             missing = [(0, TILE_PX - length) for length in tile.shape[:2]] + [(0, 0)] * (strip.ndim - 2)
             # Tiles are filled up with the edge's own colour: black would ring into the picture through JPEG.
             yield np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
+        del strip, tile
 
 
 def _tags(like: Pixels, mpp: float | None, *, is_base: bool) -> dict[str, Any]:
