@@ -1,6 +1,5 @@
 """Writing tiled pyramidal OME-TIFFs from row bands, in flat memory."""
 
-import itertools
 import os
 import tempfile
 import uuid
@@ -135,7 +134,14 @@ def _peek(bands: Iterable[Pixels]) -> tuple[Pixels, Iterator[Pixels]]:
         raise ValueError(
             f"a band is {first.shape} {first.dtype}: (h, W, 3) uint8, (h, W) uint8, uint32 or float32 only"
         )
-    return first, itertools.chain([first], iterator)
+    return first, _rejoined(first, iterator)
+
+
+def _rejoined(first: Pixels, rest: Iterator[Pixels]) -> Iterator[Pixels]:
+    yield first
+    # itertools.chain would hold it to the end.
+    del first
+    yield from rest
 
 
 def _strips(bands: Iterable[Pixels], *, size: Size, like: Pixels) -> Iterator[Pixels]:
