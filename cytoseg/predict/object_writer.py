@@ -24,8 +24,15 @@ from cytoseg.slides.slide import Slide
 OUTLINES = "objects.geojson"
 CELLS = "cells.csv"
 
-_SHOWN = ("area_px", "area_um2", "circularity", "confidence_mean", "uncertainty_mean_nats")
-"""Measurements that QuPath shows; all of them stand in cells.csv under the same id."""
+_SHOWN = {
+    "area_px": "area_px",
+    "area_um2": "area_um2",
+    "circularity": "circularity",
+    "confidence_mean": "probability",
+    "uncertainty_mean_nats": "uncertainty_nats",
+}
+"""Columns whose values go with the outlines, and their names there; all columns stand in cells.csv under the same id.
+As there, ``area_px`` counts pixels of the maps."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ class ObjectWriter:
         values = measured_values(shape, content, x=x, y=y, scale=self._scale)
         number = len(self._pixels)
         named = zip(MEASURED, values, strict=True)
-        shown = {column: value for column, value in named if column in _SHOWN and not math.isnan(value)}
+        shown = {_SHOWN[column]: value for column, value in named if column in _SHOWN and not math.isnan(value)}
         self.table.add(class_id, values)
         self.outlines.add(Outlined(number, class_id, x, y, mask, shown))
         self.painter.add(number, mask, x=x, y=y)

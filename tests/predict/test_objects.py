@@ -115,6 +115,7 @@ def test_rows_outlines_and_instances_tell_the_same(tmp_path: Path) -> None:
         assert float(row["eccentricity"]) == pytest.approx(region.eccentricity, abs=1e-6)
         assert float(row["red_mean_8bit"]) == 10 * class_id
         assert float(row["confidence_mean"]) == pytest.approx(0.8 if class_id == 2 else 0.6)
+        assert feature["properties"]["measurements"]["probability"] == pytest.approx(float(row["confidence_mean"]))
         assert float(row["uncertainty_mean_nats"]) == pytest.approx(class_id / 8)
         shape = shapely.geometry.shape(feature["geometry"])
         assert shape.is_valid
