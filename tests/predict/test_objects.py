@@ -2,6 +2,7 @@ import csv
 import errno
 import json
 import math
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,3 +234,21 @@ def test_circularity_tells_round_from_long(tmp_path: Path) -> None:
     assert float(disc["perimeter_um"]) == pytest.approx(30 * math.pi, rel=0.02)
     assert float(ellipse["eccentricity"]) == pytest.approx(math.sqrt(1 - 1 / 16), abs=0.003)
     assert float(ellipse["circularity"]) < 0.6
+
+
+def test_memory_does_not_grow_with_the_height_of_the_slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def peak(height: int) -> int:
+        ids = np.zeros((height, 500), np.uint8)
+        ids.reshape(-1, 100, 500)[:, 40:60, 200:220] = 2
+        maps = maps_of(tmp_path / str(height), ids)
+        # A PNG is held whole.
+        monkeypatch.setattr(windows, "read_at", lambda _, __, size: np.zeros((size.height, size.width, 3), np.uint8))
+        tracemalloc.start()
+        totals = write_objects(tmp_path / str(height), maps, settings=SETTINGS, on_row=quiet)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert totals.classes["nucleus"].objects == height // 100
+        return most
+
+    peak(1200)  # What is loaded once must not count.
+    assert peak(4800) < 1.1 * peak(1200)
