@@ -19,6 +19,7 @@ from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import commonest_class, fit_forest
 from cytoseg.labels.dataset import LabelledCrop, Split
+from cytoseg.metrics.results import ObjectScores
 from cytoseg.predict.evaluate import Method, Prediction, evaluate, evaluation_table
 
 
@@ -31,8 +32,9 @@ def run(
 ) -> None:
     """Score the ensemble on the test slides, beside the baselines.
 
-    Per-class IoU, Dice, precision and recall, pooled and per slide, with 95 % intervals over slides, and the
-    calibration error, as JSON and CSV; a picture of every test crop (image, truth, prediction, disagreement).
+    Per-class IoU, Dice, precision and recall, pooled and per slide, with 95 % intervals over slides, the calibration
+    error, and how many objects were found, as JSON and CSV; a picture of every test crop (image, truth, prediction,
+    disagreement).
     Baselines: a random forest on 72 multi-scale filters from the same crops, and always the commonest class.
     """
     with start_run(recipe, overrides, command="evaluate") as current:
@@ -46,6 +48,7 @@ def run(
             "bundle": bundle.origin,
             "test_labels": {crop.crop: crop.label_sha256 for crop in split.test},
             "baseline": baseline,
+            "object_settings": current.recipe.objects.model_dump(mode="json"),
         }
         evaluation = _done_before(current.folder / "evaluation" / "evaluation.json", details)
         if evaluation is None:
@@ -69,6 +72,7 @@ def _evaluate(bundle: Bundle, split: Split, *, current: Run, details: dict[str, 
             classes=bundle.classes,
             details=details,
             seed=current.recipe.training.seed,
+            objects=current.recipe.object_settings(),
             on_crop=bar.of,
         )
 
@@ -155,3 +159,5 @@ def _show(evaluation: dict[str, Any]) -> None:
     for method in evaluation["methods"]:
         if calibration := method.get("calibration"):  # evaluations kept from before it was measured have none
             say(f"Calibration error (ECE) of {method['title']}: {calibration['ece']:.3f}")
+        for name, scores in method.get("objects", {}).items():
+            say(f"Objects of {method['title']}, {ObjectScores(name, **scores).text()}")

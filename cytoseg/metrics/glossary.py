@@ -22,6 +22,17 @@ GLOSSARY: dict[str, str] = {
         "How far the stated probabilities are from what happens: of pixels predicted with 80 %, four of five should be "
         "right. 0 is perfect; 0.05 says that the probabilities are five points off on average."
     ),
+    "Objects": (
+        "Connected areas of a class, such as single nuclei, counted instead of pixels. A predicted object is right if "
+        "it matches a true one: both share at least half of the area that either covers (IoU 0.5). The annotations do "
+        "not tell touching cells apart, so true objects that touch count as one."
+    ),
+    "F1": "The harmonic mean of the precision and the recall of objects: how well they are found, not how well drawn.",
+    "AJI (aggregated Jaccard index)": (
+        "An IoU over all objects: each true one with the predicted one that fits best; what is left over counts "
+        "against it."
+    ),
+    "PQ (panoptic quality)": "F1 of the objects times the mean IoU of those that match: found, and well drawn.",
     "Baseline": (
         "A simpler method, trained and tested on the same crops, for comparison: the ensemble is worth its effort only "
         "where it stands above."

@@ -119,6 +119,7 @@ def _scores(evaluation: Evaluation | None) -> list[str]:
         *_calibration(best),
         f"<h3>{escape(best.title)} in detail</h3>",
         markup.table(["Class", "IoU", "Dice", "Precision", "Recall", "True pixels"], details),
+        *_objects(best),
         f"<h3>{escape(best.title)} by slide</h3>",
         markup.table(["Slide", "Crops", "Mean IoU", *names], slides),
     ]
@@ -128,6 +129,25 @@ def _calibration(method: MethodScores) -> list[str]:
     if method.ece is None:
         return []
     return [f"<p>Calibration error (ECE) of {escape(method.title)}: {method.ece:.3f}.</p>"]
+
+
+def _objects(method: MethodScores) -> list[str]:
+    if not method.objects:
+        return []
+    rows = [
+        [
+            scores.name,
+            *(f"{count:,}" for count in (scores.truth, scores.predicted, scores.matched)),
+            *map(share_text, (scores.precision, scores.recall, scores.f1, scores.aji, scores.pq)),
+        ]
+        for scores in method.objects
+    ]
+    head = ["Class", "True", "Predicted", "Matched", "Precision", "Recall", "F1", "AJI", "PQ"]
+    return [
+        f"<h3>Objects of {escape(method.title)}</h3>",
+        "<p>Matched at an IoU of 0.5 with the connected areas of the truth.</p>",
+        markup.table(head, rows),
+    ]
 
 
 def _confusion(evaluation: Evaluation | None) -> list[str]:

@@ -40,6 +40,44 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
+class ObjectScores:
+    """How well the objects of one class were found over all test crops.
+
+    The truth of a class map has no instances: its objects are connected areas, so two cells that touch are one of them.
+
+    Attributes:
+        name: Of the class.
+        truth: True objects.
+        predicted: Predicted objects.
+        matched: Pairs with an IoU of .5 or more.
+        precision: Share of the predicted objects that match; this and the following are None where nothing is divided.
+        recall: Share of the true objects that match.
+        f1: Harmonic mean of both.
+        aji: Aggregated Jaccard index.
+        pq: Panoptic quality, ``sq`` times ``rq``.
+        sq: Mean IoU of the pairs.
+        rq: The same as ``f1``.
+    """
+
+    name: str
+    truth: int
+    predicted: int
+    matched: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    aji: float | None
+    pq: float | None
+    sq: float | None
+    rq: float | None
+
+    def text(self) -> str:
+        """Write the scores as one line, such as ``nucleus: 37 of 40 found, 5 too many; F1 0.89, AJI 0.71, PQ 0.68``."""
+        shares = ", ".join(f"{n} {share_text(v)}" for n, v in (("F1", self.f1), ("AJI", self.aji), ("PQ", self.pq)))
+        return f"{self.name}: {self.matched} of {self.truth} found, {self.predicted - self.matched} too many; {shares}"
+
+
+@dataclass(frozen=True)
 class SlideScores:
     """What one method reached on one slide; ``iou`` follows the class list."""
 
@@ -63,6 +101,7 @@ class MethodScores:
         confusion: (K, K) pixel counts, rows truth, columns prediction.
         slides: One entry per test slide.
         ece: Calibration error, 0 to 1, or None for a method without probabilities.
+        objects: One entry per class with objects; none in evaluations from before objects were matched.
     """
 
     key: str
@@ -74,6 +113,7 @@ class MethodScores:
     confusion: tuple[tuple[int, ...], ...]
     slides: tuple[SlideScores, ...]
     ece: float | None = None
+    objects: tuple[ObjectScores, ...] = ()
 
 
 @dataclass(frozen=True)

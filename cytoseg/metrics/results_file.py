@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from cytoseg.errors import CytosegError
-from cytoseg.metrics.results import ClassScores, CropScores, Evaluation, MethodScores, Score, SlideScores
+from cytoseg.metrics.results import (
+    ClassScores,
+    CropScores,
+    Evaluation,
+    MethodScores,
+    ObjectScores,
+    Score,
+    SlideScores,
+)
 
 FORMAT = 1
 Value = TypeVar("Value")
@@ -71,6 +79,7 @@ def _method(record: object, size: int, where: str) -> MethodScores:
         confusion=confusion,
         slides=tuple(_slide(entry, size, where) for entry in _records(record, "slides", where)),
         ece=_ece(record, where),
+        objects=_objects(record, where),
     )
 
 
@@ -79,6 +88,29 @@ def _ece(record: object, where: str) -> float | None:
     if not isinstance(record, dict) or record.get("calibration") is None:
         return None
     return _optional(record["calibration"], "ece", where)
+
+
+def _objects(record: object, where: str) -> tuple[ObjectScores, ...]:
+    """Read the scores of objects; evaluations from before objects were matched have none."""
+    if not isinstance(record, dict) or record.get("objects") is None:
+        return ()
+    return tuple(_object_scores(name, entry, where) for name, entry in _get(record, "objects", dict, where).items())
+
+
+def _object_scores(name: str, record: object, where: str) -> ObjectScores:
+    return ObjectScores(
+        name=name,
+        truth=_get(record, "truth", int, where),
+        predicted=_get(record, "predicted", int, where),
+        matched=_get(record, "matched", int, where),
+        precision=_optional(record, "precision", where),
+        recall=_optional(record, "recall", where),
+        f1=_optional(record, "f1", where),
+        aji=_optional(record, "aji", where),
+        pq=_optional(record, "pq", where),
+        sq=_optional(record, "sq", where),
+        rq=_optional(record, "rq", where),
+    )
 
 
 def _class_scores(record: object, where: str) -> ClassScores:

@@ -18,9 +18,12 @@ from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import PredictionError
 from cytoseg.metrics.calibration import calibration_error, confidence_bins
 from cytoseg.metrics.counts import confusion_counts
+from cytoseg.metrics.objects import ObjectCounts
 from cytoseg.metrics.pictures import RAMP, enlarge, enlarge_smoothly, paint_classes, paint_disagreement
 from cytoseg.metrics.results import Score
 from cytoseg.metrics.segmentation import iou, mean_iou, or_none, pooled_scores, slide_scores
+from cytoseg.predict.evaluate_objects import OBJECT_COLUMNS, crop_objects, objects_record
+from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.writing import replaced
 
 FORMAT = 1
@@ -84,12 +87,13 @@ class ScoredCrop(Protocol):
 
 @dataclass
 class _Tally:
-    """What one method did so far: seconds spent, and for each crop its counts, disagreement and confidences."""
+    """What one method did so far: seconds, for each crop counts, disagreement and confidences; objects by class."""
 
     seconds: float = 0.0
     counts: list[NDArray[np.int64]] = field(default_factory=list)
     disagreement: list[float | None] = field(default_factory=list)
     bins: list[NDArray[np.float64]] = field(default_factory=list)
+    objects: dict[str, ObjectCounts] = field(default_factory=dict)
 
 
 def evaluate(
@@ -100,6 +104,7 @@ def evaluate(
     classes: ClassList,
     details: Mapping[str, Any],
     seed: int,
+    objects: ObjectSettings | None = None,
     on_crop: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Predict every crop with every method, score the methods and write tables and pictures.
@@ -111,6 +116,7 @@ def evaluate(
         classes: Names and colours.
         details: ``recipe`` (its name), ``train_crops`` (their number), and whatever else is to stand in the file.
         seed: Of the intervals.
+        objects: Which classes have objects to be matched, or None for none.
         on_crop: Told after each crop how many are done, of how many.
 
     Returns:
@@ -124,7 +130,7 @@ def evaluate(
     with replaced(folder, error=PredictionError) as new:
         tallies = [_Tally() for _ in methods]
         for done, crop in enumerate(crops, start=1):
-            _predict_crop(methods, crop, tallies=tallies, folder=new, classes=classes)
+            _predict_crop(methods, crop, tallies=tallies, folder=new, classes=classes, objects=objects)
             if on_crop is not None:
                 on_crop(done, len(crops))
         evaluation = _record(methods, tallies, crops, classes=classes, details=details, seed=seed)
@@ -180,7 +186,13 @@ def _record(
 
 
 def _predict_crop(
-    methods: Sequence[Method], crop: ScoredCrop, *, tallies: Sequence[_Tally], folder: Path, classes: ClassList
+    methods: Sequence[Method],
+    crop: ScoredCrop,
+    *,
+    tallies: Sequence[_Tally],
+    folder: Path,
+    classes: ClassList,
+    objects: ObjectSettings | None,
 ) -> None:
     picture, truth = crop.picture(), crop.label_map()
     for method, tally in zip(methods, tallies, strict=True):
@@ -194,6 +206,9 @@ def _predict_crop(
         if found.probabilities is not None:
             labelled = truth != IGNORE
             tally.bins.append(confidence_bins(found.probabilities[:, labelled].T, truth[labelled]))
+        if objects is not None:
+            for name, counts in crop_objects(truth, found.class_map, classes=classes, settings=objects).items():
+                tally.objects[name] = tally.objects.get(name, ObjectCounts()) + counts
         if tally is tallies[0]:
             _write_pictures(folder / "crops" / crop.crop, (picture, truth, found.class_map, disagreement), classes)
 
@@ -239,6 +254,7 @@ def _method_record(
         **_with_interval("miou", miou),
         "confusion": slides.sum(axis=0).tolist(),
         "calibration": _calibration_record(tally.bins),
+        "objects": objects_record(tally.objects),
         "slides": [
             {"slide": entry.slide, "crops": entry.crops, "miou": entry.miou, "iou": list(entry.iou)}
             for entry in slide_scores(by_slide)
@@ -287,12 +303,15 @@ def _write_tables(folder: Path, evaluation: Mapping[str, Any]) -> None:
     ]
     per_slide: list[list[Any]] = [["method", "slide", "crops", "miou", *(f"iou {name}" for name in names)]]
     confusion: list[list[Any]] = [["method", "truth", *(f"predicted {name}" for name in names)]]
+    objects: list[list[Any]] = [["method", "class", *OBJECT_COLUMNS]]
     for method in evaluation["methods"]:
         key = method["key"]
         per_class += [[key, *entry.values()] for entry in method["classes"]]
         per_slide += [[key, e["slide"], e["crops"], e["miou"], *e["iou"]] for e in method["slides"]]
+        objects += [[key, name, *entry.values()] for name, entry in method["objects"].items()]
         confusion += [[key, name, *row] for name, row in zip(names, method["confusion"], strict=True)]
-    for stem, rows in (("per_class", per_class), ("per_slide", per_slide), ("confusion", confusion)):
+    tables = {"per_class": per_class, "per_slide": per_slide, "confusion": confusion, "objects": objects}
+    for stem, rows in tables.items():
         with (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
 

@@ -10,6 +10,7 @@ from cytoseg.diffusion.schedule import alpha_bar, timesteps_at_snr
 from cytoseg.diffusion.unet import Architecture, tap_names, tap_shapes
 from cytoseg.errors import RecipeError
 from cytoseg.interpreter.mlp import hidden_sizes
+from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.recipe.sections import (
     ClassItem,
     Crops,
@@ -18,6 +19,7 @@ from cytoseg.recipe.sections import (
     Features,
     Interpreter,
     Labels,
+    Objects,
     Predict,
     Review,
     Section,
@@ -55,6 +57,8 @@ class Recipe(Section):
     """The interpreter of kind decoder."""
     predict: Predict = Predict()
     """Segmenting slides."""
+    objects: Objects = Objects()
+    """Objects of the class map."""
     review: Review = Review()
     """The app."""
 
@@ -66,6 +70,19 @@ class Recipe(Section):
             raise ValueError(f"classes: a name stands twice in {', '.join(names)}")
         if self.fill is not None and self.fill not in names:
             raise ValueError(f"fill: {self.fill!r} is not in the class list ({', '.join(names)})")
+        return self
+
+    @model_validator(mode="after")
+    def classes_with_objects_are_in_the_class_list(self) -> "Recipe":
+        """Refuse objects of a class nobody knows, and cutting where there are no objects."""
+        names = [c.name for c in self.classes]
+        for key, wanted, known in (
+            ("classes", self.objects.classes, names),
+            ("split", self.objects.split, self.object_settings().classes),
+        ):
+            if unknown := [name for name in wanted or () if name not in known]:
+                what = "in the class list" if key == "classes" else "among the classes with objects"
+                raise ValueError(f"objects.{key}: {unknown[0]!r} is not {what} ({', '.join(known)})")
         return self
 
     @model_validator(mode="after")
@@ -130,6 +147,13 @@ class Recipe(Section):
         """Give the classes in the form the library works with."""
         colours = tuple((int(c.colour[1:3], 16), int(c.colour[3:5], 16), int(c.colour[5:], 16)) for c in self.classes)
         return ClassList(tuple(c.name for c in self.classes), colours, self.fill)
+
+    def object_settings(self) -> ObjectSettings:
+        """Give the objects' section in the form the library works with."""
+        o = self.objects
+        names = tuple(c.name for c in self.classes if c.name != self.fill) if o.classes is None else o.classes
+        split = tuple(name for name in names if name == o.nucleus) if o.split is None else o.split
+        return ObjectSettings(names, split, o.least_px, o.nucleus, o.cytoplasm)
 
     def taps(self) -> tuple[str, ...]:
         """Give the names of the taps."""

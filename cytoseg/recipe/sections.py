@@ -243,6 +243,21 @@ class Predict(Section):
     """Give glass the fill class (or ignore) without computing it."""
 
 
+class Objects(Section):
+    """What counts as an object, such as one nucleus, of a predicted class map."""
+
+    classes: tuple[str, ...] | None = None
+    """Classes that have objects; null takes all but the fill class."""
+    split: tuple[str, ...] | None = None
+    """Classes whose touching objects are cut apart; null takes that of the nuclei, where the class list has it."""
+    least_px: Annotated[int, Field(ge=1, le=1_000_000)] = 16
+    """Areas of fewer pixels of the class map are dropped, and counted."""
+    nucleus: str = "nucleus"
+    """Class of the nuclei, for the nucleus-to-cytoplasm ratio; without it in the class list there is none."""
+    cytoplasm: str = "cytoplasm"
+    """Class of the cytoplasm, likewise."""
+
+
 class Review(Section):
     """The review app."""
 

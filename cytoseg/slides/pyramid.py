@@ -1,6 +1,5 @@
 """Writing tiled pyramidal OME-TIFFs from row bands, in flat memory."""
 
-import itertools
 import os
 import tempfile
 import uuid
@@ -23,7 +22,11 @@ BIGTIFF_BYTES = 2**31
 """Raw size from which BigTIFF is used: compressed data of 4 GB would not fit an ordinary TIFF."""
 
 Pixels = NDArray[Any]
-"""(h, W, 3) uint8, (h, W) uint8 or (h, W) float32."""
+"""(h, W, 3) uint8, (h, W) uint8, (h, W) uint32 or (h, W) float32."""
+
+"""OME wants an id in each file; it serves to tell the files of one image apart, and ours are one file each."""
+
+_KINDS = {(3, "uint8"), (2, "uint8"), (2, "uint32"), (2, "float32")}
 
 
 def write_pyramid(
@@ -43,12 +46,13 @@ def write_pyramid(
     Args:
         path: Where to write; its folder is made. An existing file is replaced.
         bands: Consecutive row bands from top to bottom, of any heights and all of the slide's width: (h, W, 3) uint8
-            RGB, (h, W) uint8 or (h, W) float32.
+            RGB, (h, W) uint8, (h, W) uint32 instance ids (categorical only) or (h, W) float32.
         size: Width and height of level 0 in pixels.
         mpp: Micrometres per level-0 pixel, or None if unknown.
-        categorical: True for class ids: a coarser pixel takes the most frequent of its four ids. Otherwise their mean.
-        identity: What tells the file from all others; its UUID is made of it, so that the same pixels of the same
-            identity give the same bytes. Without one the UUID is random.
+        categorical: True for class and instance ids: a coarser pixel takes the most frequent of its four ids.
+            Otherwise their mean.
+        identity: What tells the file from all others. Its UUID is made of it and of nothing else, so that the same
+            pixels of the same identity give the same bytes.
 
     Raises:
         SlideError: If the file cannot be written, for example because the disk is full.
@@ -79,14 +83,14 @@ def halve(pixels: Pixels, *, categorical: bool) -> Pixels:
     """Make an array half as high and wide (rounded up; an odd last row or column counts twice).
 
     Args:
-        pixels: (h, W, 3) uint8, (h, W) uint8 or (h, W) float32.
+        pixels: (h, W, 3) uint8, (h, W) uint8, (h, W) uint32 (categorical only) or (h, W) float32.
         categorical: True takes the most frequent of each four (the upper left at a tie), False their mean.
 
     Returns:
         The same dtype, (ceil(h / 2), ceil(W / 2)) in size.
     """
     odd_edges = [(0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2)] + [(0, 0)] * (pixels.ndim - 2)
-    even = np.pad(pixels, odd_edges, mode="edge")
+    even = np.pad(pixels, odd_edges, mode="edge") if any(n % 2 for n in pixels.shape[:2]) else pixels
     a, b, c, d = even[::2, ::2], even[::2, 1::2], even[1::2, ::2], even[1::2, 1::2]
     if categorical:
         rest: Pixels = np.where((b == c) | (b == d), b, np.where(c == d, c, a))
@@ -104,10 +108,15 @@ def _write_levels(
 ) -> None:
     """Write level after level; each is read from the spool that the finer one filled."""
     first, bands = _peek(bands)
+    if first.dtype == np.uint32 and not categorical:
+        raise ValueError("uint32 bands hold instance ids, which have no mean: they are categorical")
     sizes = level_sizes(size)
     raw_bytes = size.width * size.height * first[0, 0].nbytes
+    # Of the first band only the kind is wanted from here on, and bands of wide slides are large.
+    first = np.empty((1, 1, *first.shape[2:]), first.dtype)
     strips = _strips(bands, size=size, like=first)
-    ome = _physical_size(mpp) | ({"UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity))} if identity else {})
+    # By default the UUID holds the time, and no two files of the same pixels would be equal.
+    ome = {"UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity))} | _physical_size(mpp)
     with tifffile.TiffWriter(part, ome=True, bigtiff=raw_bytes >= BIGTIFF_BYTES) as writer:
         for index, level in enumerate(sizes):
             spool = part.with_name(f"level{index + 1}.raw")
@@ -133,9 +142,18 @@ def _peek(bands: Iterable[Pixels]) -> tuple[Pixels, Iterator[Pixels]]:
     if first is None:
         raise ValueError("there are no bands to write")
     kind = (first.ndim, str(first.dtype))
-    if kind not in {(3, "uint8"), (2, "uint8"), (2, "float32")} or (first.ndim == 3 and first.shape[2] != 3):
-        raise ValueError(f"a band is {first.shape} {first.dtype}: (h, W, 3) uint8, (h, W) uint8 or float32 is wanted")
-    return first, itertools.chain([first], iterator)
+    if kind not in _KINDS or (first.ndim == 3 and first.shape[2] != 3):
+        raise ValueError(
+            f"a band is {first.shape} {first.dtype}: (h, W, 3) uint8, (h, W) uint8, uint32 or float32 only"
+        )
+    return first, _rejoined(first, iterator)
+
+
+def _rejoined(first: Pixels, rest: Iterator[Pixels]) -> Iterator[Pixels]:
+    yield first
+    # itertools.chain would hold it to the end.
+    del first
+    yield from rest
 
 
 def _strips(bands: Iterable[Pixels], *, size: Size, like: Pixels) -> Iterator[Pixels]:
@@ -149,8 +167,12 @@ def _strips(bands: Iterable[Pixels], *, size: Size, like: Pixels) -> Iterator[Pi
         rows, total = rows + len(band), total + len(band)
         while rows >= TILE_PX:
             joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
-            yield joined[:TILE_PX]
-            waiting, rows = [joined[TILE_PX:]], rows - TILE_PX
+            waiting, rows = [joined[TILE_PX:]] if rows > TILE_PX else [], rows - TILE_PX
+            # Nothing may hold the old strip while the next one is made.
+            band = joined[:TILE_PX]
+            del joined
+            yield band
+        del band
     if total != size.height:
         raise ValueError(f"the bands have {total} rows together, but the slide has {size.height}")
     if rows:
@@ -174,9 +196,10 @@ def _tiles(strips: Iterable[Pixels], sink: BinaryIO | None, *, categorical: bool
             halve(strip, categorical=categorical).tofile(sink)
         for x in range(0, strip.shape[1], TILE_PX):
             tile = strip[:, x : x + TILE_PX]
+            missing = [(0, TILE_PX - length) for length in tile.shape[:2]] + [(0, 0)] * (strip.ndim - 2)
             # Tiles are filled up with the edge's own colour: black would ring into the picture through JPEG.
-            missing = [(0, TILE_PX - length) for length in tile.shape[:2]] + [(0, 0)] * (tile.ndim - 2)
-            yield np.pad(tile, missing, mode="edge")
+            yield np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
+        del strip, tile
 
 
 def _tags(like: Pixels, mpp: float | None) -> dict[str, Any]:

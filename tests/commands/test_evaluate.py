@@ -37,3 +37,15 @@ def test_a_terminal_of_80_columns_shows_whole_intervals(monkeypatch: pytest.Monk
     evaluate._show(_evaluation())
     assert written.getvalue().count("(0.97-0.99)") == 6
     assert written.getvalue().count("(0.90-0.92)") == 2
+
+
+def test_objects_are_told_where_they_were_matched(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(evaluate, "say", said.append)
+    found = _evaluation()
+    shares = {"precision": 0.88, "recall": 0.925, "f1": 0.902, "aji": 0.712, "pq": None, "sq": 0.7, "rq": 0.902}
+    found["methods"][1]["objects"] = {"nucleus": {"truth": 40, "predicted": 42, "matched": 37, **shares}}
+    evaluate._show(found)
+    assert said[1:] == [
+        "Objects of Random forest, 72 filters, nucleus: 37 of 40 found, 5 too many; F1 0.90, AJI 0.71, PQ n/a"
+    ]

@@ -68,6 +68,20 @@ def test_the_calibration_error_is_told_where_it_was_measured(run: Path) -> None:
     assert f"<p>Calibration error (ECE) of {title}: 0.021.</p>" in write_report(run).read_text()
 
 
+def test_objects_are_told_where_they_were_matched(run: Path) -> None:
+    assert "<h3>Objects of" not in write_report(run).read_text()
+    path = run / "evaluation" / "evaluation.json"
+    record = json.loads(path.read_text())
+    shares = {"precision": 0.9, "recall": 0.75, "f1": 0.82, "aji": None, "pq": 0.7, "sq": 0.86, "rq": 0.82}
+    record["methods"][0]["objects"] = {"nucleus": {"truth": 1200, "predicted": 1000, "matched": 900, **shares}}
+    path.write_text(json.dumps(record))
+    text = write_report(run).read_text()
+    assert "<h3>Objects of" in text
+    row = re.sub(r"<[^>]*>", " ", text[text.index("with the connected areas") :]).split()
+    start = row.index("nucleus")
+    assert row[start : start + 9] == ["nucleus", "1,200", "1,000", "900", "0.90", "0.75", "0.82", "n/a", "0.70"]
+
+
 def test_the_page_stands_alone_and_is_well_formed(run: Path) -> None:
     text = write_report(run).read_text(encoding="utf-8")
     sources = re.findall(r'(?:src|href)="([^"]*)"', text)

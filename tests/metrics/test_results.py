@@ -7,6 +7,7 @@ from cytoseg.metrics.results import (
     CropScores,
     Evaluation,
     MethodScores,
+    ObjectScores,
     Score,
     column_shares,
     ensemble_of,
@@ -77,3 +78,8 @@ def test_the_ensemble_is_found_wherever_it_stands() -> None:
 
 def test_score_rows_hold_title_mean_and_classes() -> None:
     assert score_rows(_evaluation("forest")) == [["Forest", "n/a", "0.62 (0.55-0.68)"]]
+
+
+def test_objects_are_told_in_one_line() -> None:
+    scores = ObjectScores("nucleus", 40, 42, 37, 37 / 42, 37 / 40, 37 / 41, 0.712, None, 0.86, 37 / 41)
+    assert scores.text() == "nucleus: 37 of 40 found, 5 too many; F1 0.90, AJI 0.71, PQ n/a"

@@ -55,6 +55,19 @@ def test_not_a_number_means_not_applicable(tmp_path: Path, record: Record) -> No
     assert found.methods[0].miou.value is None
 
 
+def test_an_evaluation_from_before_objects_were_matched_has_none(tmp_path: Path, record: Record) -> None:
+    assert "objects" not in record["methods"][0]
+    found = _read(tmp_path, record)
+    assert found is not None
+    assert found.methods[0].objects == ()
+
+
+def test_objects_without_their_numbers_are_refused(tmp_path: Path, record: Record) -> None:
+    record["methods"][0]["objects"] = {"nucleus": {"truth": 3, "predicted": "many"}}
+    with pytest.raises(CytosegError, match=r"method 1 has no usable 'predicted' \(found 'many'\)"):
+        _read(tmp_path, record)
+
+
 def test_a_file_cut_in_half(tmp_path: Path) -> None:
     (tmp_path / "evaluation").mkdir()
     text = (MADE / "evaluation" / "evaluation.json").read_text()

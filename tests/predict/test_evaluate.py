@@ -15,9 +15,10 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import PredictionError
-from cytoseg.metrics.results import Score, score_rows
+from cytoseg.metrics.results import ObjectScores, Score, score_rows
 from cytoseg.metrics.results_file import read_evaluation
 from cytoseg.predict.evaluate import Method, Prediction, evaluate, evaluation_table
+from cytoseg.predict.object_settings import ObjectSettings
 
 CLASSES = ClassList(("glass", "cell", "nucleus"), ((240, 240, 240), (80, 180, 230), (210, 90, 0)), "glass")
 LEFT_HALF = np.repeat([[1, 1, 0, 0]], 4, axis=0).astype(np.uint8)
@@ -119,6 +120,30 @@ def test_calibration_is_that_of_the_labelled_pixels_of_all_crops(evaluated: dict
         {"pixels": 16, "confidence": pytest.approx(0.9), "right": 12 / 16},
     ]
     assert ensemble["bins"][0] == {"pixels": 0, "confidence": None, "right": None}
+
+
+def test_objects_are_matched_over_all_crops(tmp_path: Path, crops: list[Crop]) -> None:
+    settings = ObjectSettings(("cell",), (), 1, "nucleus", "cytoplasm")
+    evaluated = evaluate(
+        METHODS, crops, folder=tmp_path / "evaluation", classes=CLASSES, details=DETAILS, seed=0, objects=settings
+    )
+    # The left half is the whole truth, what is labelled of it, and half of the truth: 8 + 4 + 8 of 8 + 4 + 16 pixels.
+    ensemble, glass = (method["objects"]["cell"] for method in evaluated["methods"])
+    assert (ensemble["truth"], ensemble["predicted"], ensemble["matched"]) == (3, 3, 3)
+    assert ensemble["aji"] == pytest.approx(20 / 28)
+    assert ensemble["pq"] == pytest.approx((1 + 1 + 0.5) / 3)
+    assert (glass["truth"], glass["predicted"], glass["recall"], glass["precision"]) == (3, 0, 0, None)
+    found = read_evaluation(tmp_path)
+    assert found is not None
+    assert found.methods[0].objects == (ObjectScores("cell", **ensemble),)
+    rows = list(csv.reader((tmp_path / "evaluation" / "objects.csv").read_text().splitlines()))
+    assert rows[0][:5] == ["method", "class", "truth", "predicted", "matched"]
+    assert rows[2] == ["commonest", "cell", "3", "0", "0", "", "0.0", "0.0", "0.0", "0.0", "", "0.0"]
+
+
+def test_without_settings_no_objects_are_matched(tmp_path: Path, evaluated: dict[str, Any]) -> None:
+    assert [method["objects"] for method in evaluated["methods"]] == [{}, {}]
+    assert (tmp_path / "evaluation" / "objects.csv").read_text().count("\n") == 1
 
 
 def test_the_reports_read_what_is_written(tmp_path: Path, evaluated: dict[str, Any]) -> None:

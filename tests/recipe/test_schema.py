@@ -5,6 +5,7 @@ import pytest
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import RecipeError
+from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.recipe import Recipe
 
 Load = Callable[..., Recipe]
@@ -14,6 +15,15 @@ Load = Callable[..., Recipe]
     ("more", "message"),
     [
         ("fill: glass", r"fill: 'glass' is not in the class list \(background, cell\)"),
+        ("objects: {classes: [cells]}", r"objects\.classes: 'cells' is not in the class list \(background, cell\)"),
+        (
+            "objects: {split: [nucleus]}",
+            r"objects\.split: 'nucleus' is not among the classes with objects \(",
+        ),
+        (
+            "objects: {classes: [cell], split: [background]}",
+            r"objects\.split: 'background' is not among the classes with objects \(cell\)",
+        ),
         ("features: {timesteps: [50], snr_db: [9.3]}", r"features: give timesteps or snr_db, not both"),
         ("features: {timesteps: [50, 1000]}", r"features\.timesteps: 1000 is not below diffusion\.timesteps \(1000\)"),
         ("diffusion: {timesteps: 100}", r"features\.timesteps: 100 is not below diffusion\.timesteps \(100\)"),
@@ -93,3 +103,27 @@ def test_folders_follow_the_name_unless_given(load: Load) -> None:
     assert load().labels_folder() == Path("runs/tiny/labels")
     assert load("folder=out").labels_folder() == Path("out/labels")
     assert load("labels.folder=shared_labels").labels_folder() == Path("shared_labels")
+
+
+THREE = """\
+name: tiny
+classes:
+  - {name: background, colour: "#f0f0f0"}
+  - {name: cytoplasm, colour: "#0072b2"}
+  - {name: nucleus, colour: "#d55e00"}
+"""
+
+
+def test_all_classes_but_the_fill_class_have_objects_and_nuclei_are_cut_apart(load: Load) -> None:
+    settings = load(text=THREE, more="fill: background").object_settings()
+    assert settings == ObjectSettings(("cytoplasm", "nucleus"), ("nucleus",), 16, "nucleus", "cytoplasm")
+
+
+def test_without_a_class_of_nuclei_nothing_is_cut_apart(load: Load) -> None:
+    settings = load(more="fill: background").object_settings()
+    assert (settings.classes, settings.split) == (("cell",), ())
+
+
+def test_the_nuclei_may_have_another_name(load: Load) -> None:
+    settings = load(text=THREE, more="objects: {nucleus: cytoplasm, classes: [cytoplasm]}").object_settings()
+    assert (settings.classes, settings.split) == (("cytoplasm",), ("cytoplasm",))

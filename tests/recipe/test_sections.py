@@ -53,6 +53,7 @@ def test_values_are_frozen(load: Load) -> None:
         ("features: {scale: 3}", r"features\.scale: .*found 3"),
         ("interpreter: {members: 1}", r"interpreter\.members: .*2, found 1"),
         ("interpreter: {vote: loud}", r"interpreter\.vote: .*found 'loud'"),
+        ("objects: {least_px: 0}", r"objects\.least_px: .*1, found 0"),
         ("labels: {test_fraction: 1}", r"labels\.test_fraction: .*found 1"),
         ("review: {port: 80}", r"review\.port: .*1024, found 80"),
         ("slides:", r"slides: Input should be a valid dictionary.*found None"),

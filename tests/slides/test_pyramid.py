@@ -48,6 +48,31 @@ def test_bands_of_any_height_give_the_same_levels(tmp_path: Path, heights: tuple
     np.testing.assert_array_equal(coarser, halve(ids, categorical=True))
 
 
+def test_instance_ids_beyond_16_bits_stay_what_they_are(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(2**31, 2**32, (16, 520), np.uint32)
+    write_pyramid(tmp_path / "i.ome.tif", [ids], size=Size(520, 16), mpp=0.5, categorical=True)
+    with tifffile.TiffFile(tmp_path / "i.ome.tif") as tif:
+        assert 'Type="uint32"' in tif.ome_metadata
+        finest, coarser = (level.asarray() for level in tif.series[0].levels)
+    np.testing.assert_array_equal(finest, ids)
+    assert np.isin(coarser, ids).all()
+    assert finest.dtype == coarser.dtype == np.uint32
+
+
+def test_the_same_pixels_give_the_same_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_pyramid(tmp_path / name / "x.ome.tif", [np.eye(600, dtype=np.uint8)], size=Size(600, 600), mpp=0.5)
+    first, second = ((tmp_path / name / "x.ome.tif").read_bytes() for name in ("a", "b"))
+    assert first == second
+    with tifffile.TiffFile(tmp_path / "a" / "x.ome.tif") as tif:
+        assert 'UUID="urn:uuid:' in tif.ome_metadata
+
+
+def test_instance_ids_have_no_mean(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="uint32 bands hold instance ids"):
+        write_pyramid(tmp_path / "i.ome.tif", [np.zeros((4, 4), np.uint32)], size=Size(4, 4), mpp=None)
+
+
 def test_float_levels_are_exact_means(tmp_path: Path) -> None:
     values = np.arange(520 * 16, dtype=np.float32).reshape(16, 520)
     write_pyramid(tmp_path / "u.ome.tif", [values], size=Size(520, 16), mpp=1.0)

@@ -1,0 +1,170 @@
+"""The connected areas of a class map of any size: strip by strip, each area found once however many strips it crosses.
+
+Pixels of one class that touch at a side or a corner are connected (8-connectivity): a thin diagonal is one thing, and
+a corner pixel of a jagged outline is no object of its own.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+AREA = np.dtype(
+    [("class_id", "u1"), ("pixels", "i8"), ("seed", "i8"), ("left", "i4"), ("right", "i4"), ("bottom", "i4")]
+)
+"""One connected area: ``seed`` is row times width plus column of its first pixel, so that it also tells the top;
+``right`` and ``bottom`` are one beyond the last column and row."""
+
+Table = NDArray[Any]
+"""(N,) of ``AREA``."""
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FoundAreas:
+    """All connected areas of a class map.
+
+    Attributes:
+        kept: (N,) of ``AREA``, those that are large enough, in reading order.
+        dropped: (256,) int64, how many of each class were too small.
+        dropped_px: (256,) int64, their pixels.
+    """
+
+    kept: Table
+    dropped: Indices
+    dropped_px: Indices
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Stretches of one class within a row, by row and column; ``owner`` is the node of the graph each belongs to."""
+
+    class_id: Indices
+    row: Indices
+    start: Indices
+    end: Indices
+    owner: Indices
+
+    def last_row(self, row: int, owner: Indices) -> "_Runs":
+        """Give the runs of a row as the row above the next strip."""
+        at = self.row == row
+        return _Runs(self.class_id[at], np.full(at.sum(), -1), self.start[at], self.end[at], owner[at])
+
+
+def connected_areas(
+    strips: Iterable[NDArray[np.uint8]], *, width: int, wanted: NDArray[np.bool_], least_px: int, line_px: int
+) -> FoundAreas:
+    """Find the connected areas of the wanted classes.
+
+    In memory are one strip, the areas that reach its lower edge, and the table of what was found.
+
+    Args:
+        strips: (h, W) uint8 class ids from top to bottom, of any heights.
+        width: W.
+        wanted: (256,) bool by class id.
+        least_px: Smaller areas are dropped and counted.
+        line_px: Height of a line in the reading order: lines from top to bottom by the first row of an area, within a
+            line from left to right.
+
+    Returns:
+        The areas.
+    """
+    finder = _Finder(width, wanted, least_px)
+    for strip in strips:
+        finder.add(strip)
+    finder.keep(finder.open)
+    kept = np.concatenate([np.empty(0, AREA), *finder.kept])
+    top = kept["seed"] // width
+    order = np.lexsort((kept["seed"], top, kept["left"], top // line_px))
+    return FoundAreas(kept[order], finder.dropped, finder.dropped_px)
+
+
+class _Finder:
+    """Joins the runs of a strip with each other and with the open areas, those that may go on below."""
+
+    def __init__(self, width: int, wanted: NDArray[np.bool_], least_px: int) -> None:
+        self._width, self._wanted, self._least_px = width, wanted, least_px
+        none = np.empty(0, np.int64)
+        self._above = _Runs(none, none, none, none, none)
+        self._top = 0
+        self.open: Table = np.empty(0, AREA)
+        self.kept: list[Table] = []
+        self.dropped, self.dropped_px = np.zeros(256, np.int64), np.zeros(256, np.int64)
+
+    def add(self, strip: NDArray[np.uint8]) -> None:
+        runs = _runs_of(strip, self._wanted, first_owner=len(self.open))
+        nodes = np.concatenate([self.open, self._areas(runs)])
+        upper, lower = _touching(self._above, runs, height=len(strip), width=self._width)
+        count, group = connected_components(
+            coo_matrix((np.ones(len(upper), np.bool_), (upper, lower)), shape=(len(nodes), len(nodes))), directed=False
+        )
+        joined = _joined(nodes, group, count)
+        on_edge = runs.row == len(strip) - 1
+        is_open = np.zeros(count, np.bool_)
+        is_open[group[runs.owner[on_edge]]] = True
+        self.keep(joined[~is_open])
+        self.open = joined[is_open]
+        place = np.cumsum(is_open) - 1
+        self._above = runs.last_row(len(strip) - 1, place[group[runs.owner]])
+        self._top += len(strip)
+
+    def keep(self, areas: Table) -> None:
+        small = areas["pixels"] < self._least_px
+        self.dropped += np.bincount(areas["class_id"][small], minlength=256)
+        np.add.at(self.dropped_px, areas["class_id"][small], areas["pixels"][small])
+        self.kept.append(areas[~small])
+
+    def _areas(self, runs: _Runs) -> Table:
+        areas = np.empty(len(runs.row), AREA)
+        areas["class_id"], areas["pixels"] = runs.class_id, runs.end - runs.start
+        areas["seed"] = (self._top + runs.row) * self._width + runs.start
+        areas["left"], areas["right"], areas["bottom"] = runs.start, runs.end, self._top + runs.row + 1
+        return areas
+
+
+def _runs_of(strip: NDArray[np.uint8], wanted: NDArray[np.bool_], *, first_owner: int) -> _Runs:
+    begins = np.ones(strip.shape, np.bool_)
+    np.not_equal(strip[:, 1:], strip[:, :-1], out=begins[:, 1:])
+    first = np.flatnonzero(begins)
+    length = np.diff(first, append=strip.size)
+    class_id = strip.ravel()[first]
+    of_use = wanted[class_id]
+    row, start = np.divmod(first[of_use], strip.shape[1])
+    owner = first_owner + np.arange(len(row))
+    return _Runs(class_id[of_use].astype(np.int64), row, start, start + length[of_use], owner)
+
+
+def _touching(above: _Runs, runs: _Runs, *, height: int, width: int) -> tuple[Indices, Indices]:
+    """Give the owners of all pairs of runs of one class in neighbouring rows that touch, corners included."""
+    class_id, row = np.concatenate([above.class_id, runs.class_id]), np.concatenate([above.row, runs.row])
+    start, end = np.concatenate([above.start, runs.start]), np.concatenate([above.end, runs.end])
+    owner = np.concatenate([above.owner, runs.owner])
+    order = np.lexsort((start, row, class_id))
+    # One number for class, row and column, so that a sorted search finds the neighbours of all runs at once.
+    line = (class_id * (height + 1) + row + 1) * (width + 1)
+    begins, ends = (line + start)[order], (line + end)[order]
+    upper_line = line - (width + 1)
+    lowest = np.flatnonzero(row >= 0)
+    first = np.searchsorted(ends, (upper_line + start)[lowest], side="left")
+    last = np.searchsorted(begins, (upper_line + end)[lowest], side="right")
+    count = last - first
+    lower = np.repeat(lowest, count)
+    offset = np.arange(len(lower)) - np.repeat(np.cumsum(count) - count, count)
+    return owner[order[np.repeat(first, count) + offset]], owner[lower]
+
+
+def _joined(nodes: Table, group: NDArray[np.int32], count: int) -> Table:
+    areas = np.zeros(count, AREA)
+    areas["class_id"][group] = nodes["class_id"]
+    areas["seed"], areas["left"] = np.iinfo(np.int64).max, np.iinfo(np.int32).max
+    np.add.at(areas["pixels"], group, nodes["pixels"])
+    for name in ("seed", "left"):
+        np.minimum.at(areas[name], group, nodes[name])
+    for name in ("right", "bottom"):
+        np.maximum.at(areas[name], group, nodes[name])
+    return areas

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cytoseg.geometry import Size
+from cytoseg.predict import painting
+from cytoseg.predict.painting import Contacts, Painter
+
+
+@pytest.mark.parametrize("waiting", [0, 2**16])
+def test_what_is_noted_is_painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
+    monkeypatch.setattr(painting, "STRIP_ROWS", 4)
+    monkeypatch.setattr(painting, "_PIECE_RUNS", 3)
+    monkeypatch.setattr(painting, "_WAITING_RUNS", waiting)
+    wanted = np.zeros((19, 9), np.uint32)
+    painter = Painter(tmp_path, size=Size(9, 19))
+    rng = np.random.default_rng(0)
+    for number, (x, y) in enumerate([(0, 0), (5, 2), (1, 5), (3, 11)], start=1):
+        mask = rng.random((6, 4)) < 0.7
+        mask &= wanted[y : y + 6, x : x + 4] == 0
+        painter.add(number, mask, x=x, y=y)
+        wanted[y : y + 6, x : x + 4][mask] = number
+    strips = list(painter.strips())
+    assert [len(strip) for strip in strips] == [4, 4, 4, 4, 3]
+    np.testing.assert_array_equal(np.concatenate(strips), wanted)
+    assert strips[0].dtype == np.uint32
+    assert list(tmp_path.iterdir()) == []
+
+
+def partners(ids: list[list[int]], first: set[int], second: set[int], *, rows: int) -> list[int]:
+    array = np.array(ids, np.uint32)
+    numbers = range(int(array.max()) + 1)
+    contacts = Contacts(np.array([n in first for n in numbers]), np.array([n in second for n in numbers]))
+    seen = contacts.watch(array[top : top + rows] for top in range(0, len(array), rows))
+    np.testing.assert_array_equal(np.concatenate(list(seen)), array)
+    return contacts.partners().tolist()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_the_partner_is_the_one_with_the_longest_border(rows: int) -> None:
+    ids = [
+        [1, 2, 2, 2, 2],
+        [1, 3, 2, 2, 2],
+        [1, 3, 2, 0, 4],
+        [0, 2, 2, 0, 0],
+        [5, 0, 0, 4, 1],
+    ]
+    # 3 borders on 1 along two edges and on 2 along four; 4 on 1 and 2 along one each; 5 on nothing.
+    assert partners(ids, {3, 4, 5}, {1, 2}, rows=rows) == [0, 0, 0, 2, 1, 0]
+
+
+def test_corners_are_no_border() -> None:
+    assert partners([[1, 0], [0, 2]], {1}, {2}, rows=1) == [0, 0, 0]
+
+
+def test_a_nucleus_that_lies_in_cytoplasm_belongs_to_it() -> None:
+    assert partners([[2, 2, 2, 3], [2, 1, 2, 3], [2, 2, 2, 3]], {1}, {2, 3}, rows=2) == [0, 2, 0, 0]
+
+
+def test_without_objects_there_are_no_partners() -> None:
+    assert Contacts(np.zeros(1, np.bool_), np.zeros(1, np.bool_)).partners().tolist() == [0]
