@@ -178,14 +178,14 @@ def _read_labelme_item(path: Path, job: Job) -> Reading | None:
 def _renamed(annotation: Annotation, job: Job) -> Annotation:
     """Apply the rules to all labels; unknown ones are counted and, so that painting goes on, become ignore."""
     shapes = []
-    for number, shape in enumerate(annotation.shapes, start=1):
+    for where, shape in annotation.placed():
         job.names[shape.label] += 1
         if shape.kind == "polygon":
             job.polygons["traced" if _looks_traced(shape) else "drawn"] += 1
         label = _resolve(shape.label, job.rules)
         if label not in (*job.classes.names, HOLE, UNSCORED):
             job.unknown[label] += 1
-            job.first.setdefault(label, f"{annotation.name}, shape {number}")
+            job.first.setdefault(label, where)
             label = UNSCORED
         shapes.append(replace(shape, label=label))
     return replace(annotation, shapes=tuple(shapes))

@@ -55,13 +55,11 @@ def test_a_ring_of_pixels_closed_by_a_corner_has_a_hole_there() -> None:
 
 
 def test_each_hole_goes_to_the_polygon_round_it() -> None:
-    rings = mask(
-        "#######.###", "#.....#.#.#", "#.###.#.###", "#.#.#.#....", "#.###.#..##", "#.....#..##", "#######...."
-    )
-    found = {len(polygon.holes): geometry.Polygon(polygon.exterior, polygon.holes).area for polygon in outline(rings)}
-    areas = sorted(geometry.Polygon(polygon.exterior, polygon.holes).area for polygon in outline(rings))
-    assert areas == [4, 8, 8, 24]
-    assert found == {0: 4, 1: found[1]}
+    rings = ("#######.###", "#.....#.#.#", "#.###.#.###", "#.#.#.#....", "#.###.#..##", "#.....#..##", "#######....")
+    polygons = outline(mask(*rings))
+    areas = [geometry.Polygon(polygon.exterior, polygon.holes).area for polygon in polygons]
+    holes = [len(polygon.holes) for polygon in polygons]
+    assert sorted(zip(areas, holes, strict=True)) == [(4, 0), (8, 1), (8, 1), (24, 1)]
 
 
 @settings(deadline=None, max_examples=300)
