@@ -18,7 +18,7 @@ COMMANDS = {
     "export": "Write the model's weights alone, small enough to pass on, with a model card.",
     "sample": "Draw samples from the diffusion model.",
     "label-crops": "Cut random tissue crops to annotate in labelme.",
-    "label-import": "Import annotations (labelme JSON or mask images) as label maps.",
+    "label-import": "Import annotations (labelme JSON, QuPath GeoJSON or mask images) as label maps.",
     "select-features": "Measure which taps and timesteps suit the labelled crops, and write them into the recipe.",
     "train-interpreter": "Train the ensemble of per-pixel MLPs on the labelled crops.",
     "evaluate": "Score the ensemble on the test slides, beside the baselines.",
