@@ -19,6 +19,7 @@ COMMANDS = {
     "sample": "Draw samples from the diffusion model.",
     "label-crops": "Cut random tissue crops to annotate in labelme.",
     "label-import": "Import annotations (labelme JSON, QuPath GeoJSON or mask images) as label maps.",
+    "label-export": "Write the imported labels back as labelme JSON or QuPath GeoJSON.",
     "select-features": "Measure which taps and timesteps suit the labelled crops, and write them into the recipe.",
     "train-interpreter": "Train the ensemble of per-pixel MLPs on the labelled crops.",
     "evaluate": "Score the ensemble on the test slides, beside the baselines.",

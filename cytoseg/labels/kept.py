@@ -24,12 +24,14 @@ class Kept:
         labelme: The keys of the crop's labelme file without the image data.
         features: The GeoJSON features that lie in the crop, as they were in their file.
         area: What part of the features' coordinates the crop shows.
+        frame: Number of the feature that delimits the crop, from 0; None where it is a whole picture.
     """
 
     origin: Origin | None = None
     labelme: Mapping[str, Any] | None = None
     features: tuple[Mapping[str, Any], ...] | None = None
     area: Region | None = None
+    frame: int | None = None
 
 
 def write_kept(folder: Path, crop: str, kept: Kept) -> None:
@@ -44,6 +46,7 @@ def write_kept(folder: Path, crop: str, kept: Kept) -> None:
         "labelme": kept.labelme,
         "features": kept.features,
         "area": None if kept.area is None else _numbers(kept.area),
+        "frame": kept.frame,
     }
     path.write_text(json.dumps(content) + "\n", encoding="ascii")
 
@@ -66,17 +69,20 @@ def read_kept(folder: Path, crop: str) -> Kept:
         return Kept()
     content = load_json(path, name=str(path), again=AGAIN)
     try:
-        if not isinstance(content, dict):
-            raise TypeError("not a table of keys")
-        origin, features, area = content["origin"], content["features"], content["area"]
-        return Kept(
-            None if origin is None else parse_origin(origin, name=str(path)),
-            content["labelme"],
-            None if features is None else tuple(features),
-            None if area is None else Region(*area),
-        )
-    except (KeyError, TypeError) as error:
+        return _parsed(content, str(path))
+    except (KeyError, TypeError, AttributeError) as error:
         raise LabelError(f"{path}: is damaged ({type(error).__name__}: {error}). {AGAIN}") from error
+
+
+def _parsed(content: Any, name: str) -> Kept:
+    origin, labelme, features, area = (content[key] for key in ("origin", "labelme", "features", "area"))
+    return Kept(
+        None if origin is None else parse_origin(origin, name=name),
+        None if labelme is None else dict(labelme.items()),
+        None if features is None else tuple(dict(feature.items()) for feature in features),
+        None if area is None else Region(*area),
+        content["frame"],
+    )
 
 
 def origin_entry(origin: Origin) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Read the GeoJSON that QuPath exports, of versions 0.2 to 0.6, and say it the same way.
+"""Read the GeoJSON that QuPath exports, of versions 0.2 to 0.6.
 
 What is relied on:
 
@@ -9,6 +9,7 @@ What is relied on:
 - ``properties.objectType`` (0.3: ``object_type``) is annotation, detection, cell, tile, tma_core or root.
 - ``nucleusGeometry`` beside ``geometry`` is the nucleus of a cell object.
 - Objects stand in no order of drawing; QuPath draws small ones over large ones.
+- A region whose ``name`` is ``crop=`` and an id becomes the crop of that id: so `label-export` names regions.
 - Other properties (``name``, ``isLocked``, ``measurements``, ``metadata``, ``id``) are carried along unread.
 """
 
@@ -25,6 +26,9 @@ from cytoseg.labels.json_files import Points, checked_points, kind_of, load_json
 
 REGION = "Region*"
 """QuPath's class for what is marked completely; it delimits a crop."""
+
+CROP_NAME = "crop="
+"""Before a crop's id in the name of its region."""
 
 NOT_SCORED = "Ignore*"
 """QuPath's class for what is to be left out of training."""
@@ -51,6 +55,12 @@ class Feature:
     raw: Mapping[str, Any]
     label: str = ""
     shapes: tuple[Shape, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What its ``name`` says; empty if it has none."""
+        found = (self.raw.get("properties") or {}).get("name")
+        return found if isinstance(found, str) else ""
 
     @cached_property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -86,18 +96,35 @@ def read_geojson(path: Path, *, name: str, problems: list[str]) -> GeoFile | Non
     Returns:
         The content, or None if a problem was added.
     """
-    before = len(problems)
-    left_out: Counter[str] = Counter()
-    features = []
     try:
-        for number, entry in enumerate(_entries(load_json(path, name=name, again=AGAIN), name), start=1):
-            try:
-                features.append(_read_feature(entry, number, f"{name}, feature {number}", left_out))
-            except LabelError as error:
-                problems.append(str(error))
+        entries = _entries(load_json(path, name=name, again=AGAIN), name)
     except LabelError as error:
         problems.append(str(error))
-    return GeoFile(name, tuple(features), left_out) if len(problems) == before else None
+        return None
+    before = len(problems)
+    file = read_features(entries, name=name, problems=problems)
+    return file if len(problems) == before else None
+
+
+def read_features(entries: Sequence[object], *, name: str, problems: list[str]) -> GeoFile:
+    """Read GeoJSON features.
+
+    Args:
+        entries: As JSON gave them.
+        name: What to call their file in messages.
+        problems: One sentence is added for each feature that is wrong.
+
+    Returns:
+        The features without the wrong ones.
+    """
+    left_out: Counter[str] = Counter()
+    features = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            features.append(_read_feature(entry, number, f"{name}, feature {number}", left_out))
+        except LabelError as error:
+            problems.append(str(error))
+    return GeoFile(name, tuple(features), left_out)
 
 
 def _entries(content: object, name: str) -> Sequence[object]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.geometry import Region, Size, overlap
 from cytoseg.labels.annotation import Annotation, AreaRule, Shape, covered, ring_of
+from cytoseg.labels.index import is_file_name
 from cytoseg.labels.json_files import Points
-from cytoseg.labels.qupath import REGION, Feature, GeoFile
+from cytoseg.labels.qupath import CROP_NAME, REGION, Feature, GeoFile
 from cytoseg.labels.sidecar import Origin, read_sidecar
 from cytoseg.slides.crops import downsample_to
 from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
@@ -132,15 +133,42 @@ def cut(item: SlideCrop, *, area: AreaRule) -> tuple[NDArray[np.uint8], Annotati
     """
     with open_slide(item.slide) as slide:
         picture = read_at(slide, item.region, item.size)
-    moved = [[_moved(shape, item) for shape in feature.shapes] for feature in item.marks]
-    moved.sort(key=lambda shapes: -sum(map(_area, shapes)))
-    shapes = [shape for shapes in moved for shape in shapes if not covered(shape, item.size, area=area).empty]
-    inside = np.full((item.size.height, item.size.width), 1, np.uint8)
-    if item.frame is not None:
-        inside[:] = 0
-        for shape in item.frame.shapes:
-            covered(_moved(shape, item), item.size, area=area).press(inside, 1)
+    shapes = [s for _, found in placed(item.marks, item.region, item.size, area=area) for s in found]
+    inside = np.full((item.size.height, item.size.width), item.frame is None, np.uint8)
+    for shape in () if item.frame is None else item.frame.shapes:
+        covered(moved(shape, item.region, item.size), item.size, area=area).press(inside, 1)
     return picture, Annotation(item.source, item.size, tuple(shapes)), inside.astype(np.bool_)
+
+
+def placed(
+    features: Sequence[Feature], region: Region, size: Size, *, area: AreaRule
+) -> list[tuple[Feature, list[Shape]]]:
+    """Express features in the pixels of a crop.
+
+    Args:
+        features: On the slide, in level-0 pixels.
+        region: What the crop shows.
+        size: Of the crop.
+        area: How areas will be filled.
+
+    Returns:
+        The features that cover a pixel of the crop with the shapes that do; larger ones first, lines and points last.
+    """
+    found = [(feature, [moved(shape, region, size) for shape in feature.shapes]) for feature in features]
+    # Objects stand in no order: of two as large as each other, such as points, neither the order of the file decides.
+    found.sort(key=lambda pair: (-sum(map(_area, pair[1])), [(shape.label, shape.points) for shape in pair[1]]))
+    seen = [(feature, [s for s in shapes if not covered(s, size, area=area).empty]) for feature, shapes in found]
+    return [(feature, shapes) for feature, shapes in seen if shapes]
+
+
+def moved(shape: Shape, region: Region, size: Size) -> Shape:
+    """Express a shape of the slide (level-0 pixels) in the pixels of a crop of a size that shows a region."""
+    x, y = size.width / region.width, size.height / region.height
+
+    def scaled(points: Points) -> Points:
+        return tuple(((px - region.x) * x, (py - region.y) * y) for px, py in points)
+
+    return replace(shape, points=scaled(shape.points), holes=tuple(map(scaled, shape.holes)))
 
 
 def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
@@ -174,7 +202,7 @@ def _plan(file: GeoFile, slide: Slide, frame: Feature | None, marks: Sequence[Fe
         downsample = downsample_to(rules.mpp, slide) if origin is None and slide.mpp is not None else 1.0
     else:
         source, region = frame.where, _region(frame, slide)
-        crop, origin = f"{slide_id(slide.path)}_x{region.x}_y{region.y}", Origin(slide_id(slide.path), region)
+        crop, origin = _crop_id(frame, region, slide_id(slide.path)), Origin(slide_id(slide.path), region)
         downsample = downsample_to(rules.mpp, slide, assume_mpp=rules.assumed_mpp(slide.path))
     size = Size(max(1, round(region.width / downsample)), max(1, round(region.height / downsample)))
     if max(size.width, size.height) > MAX_SIDE_PX:
@@ -186,6 +214,15 @@ def _plan(file: GeoFile, slide: Slide, frame: Feature | None, marks: Sequence[Fe
     within = tuple(feature for feature in marks if _meets(feature, region))
     features = within if frame is None else (*within, frame)
     return SlideCrop(source, crop, slide.path, region, size, features, frame, within, origin)
+
+
+def _crop_id(frame: Feature, region: Region, slide: str) -> str:
+    if not frame.name.startswith(CROP_NAME):
+        return f"{slide}_x{region.x}_y{region.y}"
+    crop = frame.name.removeprefix(CROP_NAME)
+    if not is_file_name(crop):
+        raise LabelError(f"{frame.where}: '{frame.name}' must name a crop by what can be a file name. Rename it.")
+    return crop
 
 
 def _region(frame: Feature, slide: Slide) -> Region:
@@ -213,16 +250,6 @@ def _outside(feature: Feature, slide: Slide) -> str:
     size = slide.levels[0].size
     where = f"{slide.path.name} of {size.width}x{size.height} px"
     return f"{feature.where}: '{feature.label}' lies outside {where}. Is this its slide? Move or delete it."
-
-
-def _moved(shape: Shape, item: SlideCrop) -> Shape:
-    """Express a shape of the slide in the pixels of a crop."""
-    x, y = item.size.width / item.region.width, item.size.height / item.region.height
-
-    def moved(points: Points) -> Points:
-        return tuple(((px - item.region.x) * x, (py - item.region.y) * y) for px, py in points)
-
-    return replace(shape, points=moved(shape.points), holes=tuple(map(moved, shape.holes)))
 
 
 def _area(shape: Shape) -> float:

@@ -151,7 +151,8 @@ def _read_slide_item(item: SlideCrop, job: Job) -> Reading | None:
     if label_map is None:
         return None
     label_map[~inside] = IGNORE
-    kept = Kept(item.origin, features=tuple(feature.raw for feature in item.features), area=item.region)
+    frame = None if item.frame is None else item.features.index(item.frame)
+    kept = Kept(item.origin, features=tuple(feature.raw for feature in item.features), area=item.region, frame=frame)
     return Reading(item.crop, item.slide.stem, item.source, picture, label_map, kept)
 
 

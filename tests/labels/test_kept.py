@@ -8,13 +8,15 @@ from cytoseg.geometry import Region
 from cytoseg.labels.kept import Kept, read_kept, write_kept
 from cytoseg.labels.sidecar import Origin
 
+WHOLE = {"origin": None, "labelme": None, "features": None, "area": None, "frame": None}
+
 
 @pytest.mark.parametrize(
     "kept",
     [
         Kept(Origin("slide é", Region(1, 2, 3, 4))),
         Kept(Origin("s", None), labelme={"flags": {"\ud800": 0.1 + 0.2}, "shapes": [], "more": [1e300, 2**70]}),
-        Kept(None, features=({"type": "Feature"}, {"id": "б"}), area=Region(-5, 0, 7, 8)),
+        Kept(None, features=({"type": "Feature"}, {"id": "б"}), area=Region(-5, 0, 7, 8), frame=1),
         Kept(None, features=()),
     ],
 )
@@ -36,9 +38,11 @@ def test_nothing_is_kept_of_a_mask_and_what_was_there_goes(tmp_path: Path) -> No
         "{",
         "[]",
         "{}",
-        json.dumps({"origin": None, "labelme": None, "features": 5, "area": None}),
-        json.dumps({"origin": None, "labelme": None, "features": None, "area": [1]}),
-        json.dumps({"origin": {}, "labelme": None, "features": None, "area": None}),
+        json.dumps(WHOLE | {"features": 5}),
+        json.dumps(WHOLE | {"features": [5]}),
+        json.dumps(WHOLE | {"labelme": "x"}),
+        json.dumps(WHOLE | {"area": [1]}),
+        json.dumps(WHOLE | {"origin": {}}),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
