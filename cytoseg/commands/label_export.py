@@ -12,7 +12,7 @@ from cytoseg.labels.export import export_labels
 
 def run(
     recipe: RecipeArgument,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write; nothing there is replaced.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write: a new or empty folder.")],
     overrides: Overrides = None,
     form: Annotated[
         Literal["labelme", "geojson"],

@@ -1,5 +1,6 @@
 """Say shapes the way labelme does, or the way QuPath does."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,9 +74,9 @@ def qupath_feature(shape: Shape, entry: Mapping[str, Any], classes: ClassList) -
         "classification": {"name": shape.label, **colour},
     }
     if entry.get("description"):
-        properties["name"] = entry["description"]
+        properties["name"] = str(entry["description"])
     known = ("label", "points", "shape_type", "mask", "description")
-    metadata = {str(key): str(value) for key, value in entry.items() if key not in known and value not in (None, {})}
+    metadata = {key: json.dumps(value) for key, value in entry.items() if key not in known and value not in (None, {})}
     if metadata:
         properties["metadata"] = metadata
     return {"type": "Feature", "geometry": _geometry(shape), "properties": properties}

@@ -27,7 +27,7 @@ from cytoseg.labels.labelme import read_shapes
 from cytoseg.labels.qupath import CROP_NAME, REGION, read_features
 from cytoseg.labels.sidecar import SUFFIX, Origin
 from cytoseg.labels.slide_crops import moved, placed
-from cytoseg.writing import atomic_path, write_atomically
+from cytoseg.writing import replaced
 
 LABELME_VERSION = "5.5.0"
 """What new files say they are of: the keys are those of labelme 5 and later."""
@@ -35,6 +35,9 @@ LABELME_VERSION = "5.5.0"
 Format = Literal["labelme", "geojson"]
 """labelme: one file beside each crop's picture. geojson: one file for each slide on which the places of crops are
 known, in level-0 pixels, with the crops as regions; the others each beside its picture, in its pixels."""
+
+
+_SUFFIXES: Mapping[Format, str] = {"labelme": ".json", "geojson": ".geojson"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def export_labels(
 
     Args:
         index: What was imported.
-        folder: Where to write; files that are there are never replaced.
+        folder: Where to write: a new or an empty folder. It is filled at once, or not at all.
         form: Whose files.
         classes: Names and colours.
         progress: Told how many crops are done, of how many.
@@ -67,55 +70,63 @@ def export_labels(
         What was done.
 
     Raises:
-        LabelError: If files are in the way, a slide has no name for a file, or the labels folder is damaged.
+        LabelError: If the folder is not empty or cannot be written, a slide's name cannot be that of a file, or the
+            labels folder is damaged.
     """
     if index.classes != classes.names:
-        old, new = ", ".join(index.classes), ", ".join(classes.names)
+        then, now = ", ".join(index.classes), ", ".join(classes.names)
         raise LabelError(
-            f"{index.folder}: was made with the classes ({old}), the recipe has ({new}). Put the recipe's back."
+            f"{index.folder}: was made with the classes ({then}), the recipe has ({now}). Put the recipe's back."
         )
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise LabelError(f"{folder}: is there already and not empty. Name a new folder.")
     kept = {crop.crop: read_kept(index.folder, crop.crop) for crop in index.crops}
-    files = _plan(index.crops, kept, folder, form=form)
+    files = _plan(index.crops, kept, form=form)
     done = 0
-    for path, crops in files.items():
-        for crop in crops:
-            if form == "labelme" or _place(kept[crop.crop]) is None:
-                _write_picture(crop, kept[crop.crop], folder)
-        if form == "labelme":
-            content = _labelme_content(crops[0], kept[crops[0].crop], classes)
-        else:
-            features = _merged(_features(crop, kept[crop.crop], classes) for crop in crops)
-            content = {"type": "FeatureCollection", "features": features}
-        write_atomically(path, json.dumps(content, indent=1) + "\n")
-        done += len(crops)
-        if progress is not None:
-            progress(done, len(index.crops))
-    return ExportReport(done, tuple(files), tuple(crop for crop, found in kept.items() if not _is_drawn(found)))
+    with replaced(folder, error=LabelError) as new:
+        for name, crops in files.items():
+            _write(new / name, crops, kept, classes)
+            done += len(crops)
+            if progress is not None:
+                progress(done, len(index.crops))
+    paths = tuple(folder / name for name in files)
+    return ExportReport(done, paths, tuple(crop for crop, found in kept.items() if not _is_drawn(found)))
 
 
-def _plan(
-    crops: Sequence[LabelledCrop], kept: Mapping[str, Kept], folder: Path, *, form: Format
-) -> dict[Path, list[LabelledCrop]]:
-    """Give the crops of each file, after a look at whether all of it can be written."""
-    files: dict[Path, list[LabelledCrop]] = {}
-    slides, pictures, problems = set(), [], []
+def _plan(crops: Sequence[LabelledCrop], kept: Mapping[str, Kept], *, form: Format) -> dict[str, list[LabelledCrop]]:
+    """Give the crops of each file."""
+    files: dict[str, list[LabelledCrop]] = {}
+    slides: set[str] = set()
+    alone: set[str] = set()
+    problems = []
     for crop in crops:
         place = None if form == "labelme" else _place(kept[crop.crop])
         name = crop.crop if place is None else place[0]
         if not is_file_name(name):
             problems.append(f"{crop.crop}: its slide is called '{name}', which is no file name. {AGAIN}")
-        if place is None:
-            pictures.append(folder / f"{crop.crop}.png")
-        else:
-            slides.add(name)
-        files.setdefault(folder / f"{name}{'.json' if form == 'labelme' else '.geojson'}", []).append(crop)
-    for both in sorted(slides & {picture.stem for picture in pictures}):
+        (alone if place is None else slides).add(name)
+        files.setdefault(f"{name}{_SUFFIXES[form]}", []).append(crop)
+    for both in sorted(slides & alone):
         problems.append(f"'{both}' is both a slide and a crop of which no place is known. Import one by another name.")
-    if there := [path for path in (*files, *pictures) if path.exists()]:
-        problems.append(f"{there[0]}: is there already, one of {len(there)} files. Name an empty folder.")
     if problems:
         raise LabelError(report(problems, what="label-export"))
     return files
+
+
+def _write(path: Path, crops: Sequence[LabelledCrop], kept: Mapping[str, Kept], classes: ClassList) -> None:
+    """Write one file, and the pictures of those of its crops that do not lie on a slide."""
+    if path.suffix == _SUFFIXES["labelme"]:
+        (crop,) = crops
+        _write_picture(crop, kept[crop.crop], path.parent)
+        text = json.dumps(_labelme_content(crop, kept[crop.crop], classes), indent=2)
+    else:
+        for crop in crops:
+            if _place(kept[crop.crop]) is None:
+                _write_picture(crop, kept[crop.crop], path.parent)
+        features = _merged(_features(crop, kept[crop.crop], classes) for crop in crops)
+        # Not indented: of a slide's thousands of shapes this is ten times as quick.
+        text = json.dumps({"type": "FeatureCollection", "features": features})
+    path.write_text(text + "\n", encoding="ascii")
 
 
 def _place(kept: Kept) -> tuple[str, Region] | None:
@@ -131,11 +142,10 @@ def _is_drawn(kept: Kept) -> bool:
 
 def _write_picture(crop: LabelledCrop, kept: Kept, folder: Path) -> None:
     """Write the crop's picture and, if its name does not say it, a sidecar with its slide."""
-    with atomic_path(folder / f"{crop.crop}.png") as temporary:
-        Image.fromarray(crop.picture()).save(temporary)
+    Image.fromarray(crop.picture()).save(folder / f"{crop.crop}.png")
     if kept.origin is not None or crop.slide != crop.crop:
         origin = kept.origin or Origin(crop.slide, None)
-        write_atomically(folder / f"{crop.crop}{SUFFIX}", json.dumps(origin_entry(origin)))
+        (folder / f"{crop.crop}{SUFFIX}").write_text(json.dumps(origin_entry(origin)), encoding="ascii")
 
 
 def _labelme_content(crop: LabelledCrop, kept: Kept, classes: ClassList) -> dict[str, Any]:

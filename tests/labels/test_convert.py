@@ -122,7 +122,7 @@ def test_what_labelme_says_of_a_shape_goes_where_qupath_has_a_place(classes: Cla
         "objectType": "annotation",
         "classification": {"name": "cell", "color": [0, 90, 200]},
         "name": "sure",
-        "metadata": {"group_id": "4", "flags": "{'a': True}"},
+        "metadata": {"group_id": "4", "flags": '{"a": true}'},
     }
     plain = qupath_feature(Shape("mucus", "point", ((1, 2),)), {"flags": {}}, classes)["properties"]
     assert plain == {"objectType": "annotation", "classification": {"name": "mucus"}}

@@ -312,12 +312,21 @@ def test_a_feature_in_parts_becomes_a_group_and_a_name_a_description(place: Call
 
 def test_nothing_is_replaced(place: Callable[[], Path]) -> None:
     index = imported(write_slide(place(), box("cell", 1, 1, 3, 3)), place() / "labels")
-    for there, form in (("s 1.png", "geojson"), ("s 1.geojson", "geojson"), ("s 1.json", "labelme")):
-        folder = place()
-        (folder / there).write_text("mine")
-        with pytest.raises(LabelError, match=r"is there already, one of 1 files\. Name an empty folder"):
-            exported(index, folder, form)
-        assert [path.read_text() for path in folder.iterdir()] == ["mine"]
+    folder = place()
+    (folder / "notes.txt").write_text("mine")
+    for there in (folder, folder / "notes.txt"):
+        with pytest.raises(LabelError, match=r"is there already and not empty\. Name a new folder\."):
+            exported(index, there, "labelme")
+    assert [path.read_text() for path in folder.iterdir()] == ["mine"]
+
+
+def test_an_export_that_fails_leaves_nothing(place: Callable[[], Path]) -> None:
+    index = imported(write_slide(place(), box("Region*", 1, 1, 3, 3), box("Region*", 9, 1, 3, 3)), place() / "labels")
+    (index.folder / "crops" / f"{index.crops[1].crop}.png").unlink()
+    folder = place() / "out"
+    with pytest.raises(LabelError, match=r"s 1_x9_y1\.png: is missing"):
+        exported(index, folder, "labelme")
+    assert list(folder.parent.iterdir()) == []
 
 
 def test_a_slide_whose_name_leads_out_of_the_folder_is_refused(
