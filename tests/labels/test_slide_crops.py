@@ -106,6 +106,16 @@ def test_larger_shapes_are_painted_first_and_lines_and_points_last(
     ]
 
 
+def test_the_order_of_the_file_decides_nothing(
+    slide: Path, write_geojson: Write, take_in: Callable[..., ImportReport]
+) -> None:
+    """Of two shapes as large as each other the later in the alphabet covers the other."""
+    shapes = [box("cell", 1, 1, 3, 3), box("nucleus", 2, 2, 3, 3), box("Region*", 0, 0, 6, 6)]
+    for features in (shapes, shapes[::-1]):
+        (crop,) = take_in(write_geojson(slide.with_suffix(".geojson"), *features)).crops
+        assert crop.label_map()[2].tolist() == [0, 1, 2, 2, 2, 0]
+
+
 def test_crops_are_cut_at_the_resolution_asked_for(
     slide: Path, write_geojson: Write, take_in: Callable[..., ImportReport]
 ) -> None:
@@ -164,6 +174,20 @@ def test_a_class_of_another_name_may_delimit_crops(
     path = write_geojson(slide.with_suffix(".geojson"), box("Annotated", 0, 0, 5, 5), box("Region*", 9, 9, 2, 2))
     crops = take_in(path, regions=("Region*", "Annotated")).crops
     assert [(crop.width, crop.height) for crop in crops] == [(5, 5), (2, 2)]
+
+
+def test_a_region_may_name_its_crop(slide: Path, write_geojson: Write, take_in: Callable[..., ImportReport]) -> None:
+    def region(name: object) -> dict[str, Any]:
+        return box("Region*", 1, 1, 4, 4, properties={"classification": {"name": "Region*"}, "name": name})
+
+    path = write_geojson(slide.with_suffix(".geojson"), region("crop=a 1.2"))
+    assert [crop.crop for crop in take_in(path).crops] == ["a 1.2"]
+    for other in ("field 3", None, 5):
+        write_geojson(path, region(other))
+        assert [crop.crop for crop in take_in(path).crops] == ["Pap 07.2 мазок_x1_y1"]
+    for wrong in ("crop=", "crop=../a", "crop=a/b", "crop=..", "crop=a\0"):
+        write_geojson(path, region(wrong))
+        assert f"'{wrong}' must name a crop by what can be a file name" in refusal(take_in, path)
 
 
 def test_a_shape_that_only_its_box_brings_near_is_left_out(
