@@ -7,13 +7,15 @@ import typer
 
 from cytoseg.commands.common import Overrides, progress, say, start_run
 from cytoseg.errors import LabelError
-from cytoseg.labels.dataset import ImportRules, import_labels, load_index
+from cytoseg.labels.dataset import ImportRules, SlideRules, import_labels, load_index
 from cytoseg.labels.index import total_pixels
+from cytoseg.labels.qupath import REGION
 
 
 def run(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="labelme file or folder, or a folder with images/ and masks/.")
+        Path,
+        typer.Argument(metavar="SRC", help="labelme or GeoJSON file, a folder of them, or images/ and masks/."),
     ],
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="Recipe file, or the name of a shipped recipe.")],
     overrides: Overrides = None,
@@ -31,14 +33,26 @@ def run(
             "--area", help="centre: pixels whose centre is inside; outline: labelme's own filling, edge included."
         ),
     ] = "centre",
+    slides: Annotated[
+        Path | None, typer.Option("--slides", help="Folder of the slides that GeoJSON files mark; else beside them.")
+    ] = None,
+    regions: Annotated[
+        list[str] | None,
+        typer.Option("--region", help="QuPath class that delimits a crop, besides Region*. Repeatable."),
+    ] = None,
 ) -> None:
-    """Import annotations (labelme JSON or mask images) as label maps.
+    """Import annotations (labelme JSON, QuPath GeoJSON or mask images) as label maps.
+
+    In QuPath draw rectangles of the class Region* around what is marked completely: each is cut out of its slide at
+    slides.mpp as one crop. A GeoJSON file without one belongs to a small picture that is taken whole.
 
     Writes label maps, an index with hashes and pixel counts, and an overlay contact sheet. All problems are reported
     together and nothing is half-imported; importing a crop again replaces it.
     """
     with start_run(recipe, overrides, command="label-import") as current:
-        rules = ImportRules(_pairs(renames or []), tuple(ignore or ()), slide_regex, area)
+        recipe_slides = current.recipe.slides
+        cutting = SlideRules(slides, (REGION, *(regions or ())), recipe_slides.mpp, recipe_slides.assumed_mpp)
+        rules = ImportRules(_pairs(renames or []), tuple(ignore or ()), slide_regex, area, cutting)
         with progress("files", 1) as bar:
             report = import_labels(
                 source,

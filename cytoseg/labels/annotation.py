@@ -3,13 +3,14 @@
 Rules, all in continuous coordinates with (0, 0) at the top left corner of the top left pixel:
 
 - An area (polygon, rectangle, circle, oriented rectangle) covers the pixels whose centre is inside. One so small or so
-  thin that it holds no pixel's centre covers the pixels under it.
+  thin that it holds no pixel's centre covers the pixels under it. The holes of a polygon are not covered.
 - A line covers the pixels it passes through, a point the pixel it lies in, a mask its own pixels.
 - Shapes are painted in the order of the file: later ones cover earlier ones. What sticks out of the picture is cut.
 - ``_background_`` paints the fill class (or ignore, where there is none) and so makes a hole; ``__ignore__`` paints
   ignore.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,6 +60,8 @@ class Shape:
         points: (x, y) in pixels.
         group_id: Number shared by shapes that belong to one object.
         mask: (h, w) bool, for masks only.
+        holes: Rings of (x, y) that are cut out of a polygon.
+        where: What messages call it, such as ``slide_01.geojson, feature 7``; empty counts it in its annotation.
     """
 
     label: str
@@ -66,6 +69,8 @@ class Shape:
     points: tuple[tuple[float, float], ...]
     group_id: int | None = None
     mask: NDArray[np.bool_] | None = None
+    holes: tuple[tuple[tuple[float, float], ...], ...] = ()
+    where: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +86,10 @@ class Annotation:
     name: str
     size: Size
     shapes: tuple[Shape, ...]
+
+    def placed(self) -> list[tuple[str, Shape]]:
+        """Give each shape with what messages call it."""
+        return [(s.where or f"{self.name}, shape {number}", s) for number, s in enumerate(self.shapes, start=1)]
 
 
 def paint(annotation: Annotation, classes: ClassList, *, area: AreaRule = "centre") -> NDArray[np.uint8]:
@@ -121,8 +130,7 @@ def paint_collecting(
     values = {name: i for i, name in enumerate(classes.names)} | {HOLE: classes.fill_id, UNSCORED: IGNORE}
     size = annotation.size
     label_map = np.full((size.height, size.width), classes.fill_id, np.uint8)
-    for number, shape in enumerate(annotation.shapes, start=1):
-        where = f"{annotation.name}, shape {number}"
+    for where, shape in annotation.placed():
         if shape.label not in values:
             known = ", ".join(classes.names)
             problems.append(
@@ -158,21 +166,27 @@ def covered(shape: Shape, size: Size, *, area: AreaRule) -> raster.Stamp:
             assert shape.mask is not None
             return raster.placed_mask(shape.mask, x=int(points[0, 0]), y=int(points[0, 1]), size=size)
         case _:
-            return _area(_ring(shape.kind, points), size, area=area)
+            holes = [np.array(hole, np.float64) for hole in shape.holes]
+            return _area(ring_of(shape), holes, size, area=area)
 
 
-def _area(ring: NDArray[np.float64], size: Size, *, area: AreaRule) -> raster.Stamp:
+def _area(
+    ring: NDArray[np.float64], holes: Sequence[NDArray[np.float64]], size: Size, *, area: AreaRule
+) -> raster.Stamp:
     stamp = raster.ring_outline(ring, size) if area == "outline" else raster.ring_centres(ring, size)
+    for hole in holes:
+        stamp = stamp.without(raster.ring_centres(hole, size))
     # Between the pixels' centres: too small for the rule, yet somebody drew it.
     return raster.path_pixels(np.concatenate([ring, ring[:1]]), size) if stamp.empty else stamp
 
 
-def _ring(kind: Kind, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the corners of an area, (N, 2)."""
-    if kind == "rectangle":
+def ring_of(shape: Shape) -> NDArray[np.float64]:
+    """Give the corners of an area, (N, 2) float64 in pixels; a circle becomes a ring of many."""
+    points = np.array(shape.points, np.float64)
+    if shape.kind == "rectangle":
         (x0, y0), (x1, y1) = points
         return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-    if kind == "circle":
+    if shape.kind == "circle":
         radius = float(np.hypot(*(points[1] - points[0])))
         # With 8 corners per pixel of radius, and at least 64, the ring stays within 0.01 pixel of the circle.
         corners = min(max(64, 8 * int(np.ceil(radius))), 4096)

@@ -20,7 +20,10 @@ from cytoseg.labels.index import (
     write_crop,
     write_index,
 )
-from cytoseg.labels.sources import ImportRules, Job, Reading, check_rules, find_items, read_item, unknown_message
+from cytoseg.labels.job import ImportRules, Job, check_rules, unknown_message
+from cytoseg.labels.kept import write_kept
+from cytoseg.labels.slide_crops import SlideRules
+from cytoseg.labels.sources import Reading, find_items, read_item
 from cytoseg.labels.split import Split, split_by_slide
 from cytoseg.labels.staging import staged
 
@@ -30,6 +33,7 @@ __all__ = [
     "ImportRules",
     "LabelIndex",
     "LabelledCrop",
+    "SlideRules",
     "Split",
     "import_labels",
     "load_index",
@@ -64,10 +68,10 @@ def import_labels(
     rules: ImportRules,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
-    """Import labelme files or label maps and merge them with what was imported before.
+    """Import labelme files, GeoJSON or label maps and merge them with what was imported before.
 
     Args:
-        source: A labelme file; or a folder tree with labelme files; or one with ``images/`` beside ``masks/``.
+        source: A labelme or GeoJSON file; or a folder tree with such files; or one with ``images/`` beside ``masks/``.
         folder: The run's labels folder. It changes only if all is well, and then at once.
         classes: The class list.
         rules: How names and edges are treated.
@@ -134,11 +138,12 @@ def _take_in(
         written[reading.crop] = write_crop(
             new, name, picture=reading.picture, label_map=reading.label_map, classes=job.classes
         )
+        write_kept(new, reading.crop, reading.kept)
 
 
 def _slide_of(reading: Reading, job: Job) -> str | None:
-    if reading.origin is not None:
-        return reading.origin.slide
+    if reading.kept.origin is not None:
+        return reading.kept.origin.slide
     if job.rules.slide_regex is None:
         return reading.stem
     match = re.search(job.rules.slide_regex, reading.stem)

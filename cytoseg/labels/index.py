@@ -197,10 +197,15 @@ def pixel_hash(picture: NDArray[np.uint8]) -> str:
     return hashlib.sha256(head + picture.tobytes()).hexdigest()
 
 
+def is_file_name(name: str) -> bool:
+    """Tell whether a name can be that of a file in a folder, and leads to no other folder."""
+    return name == Path(name).name and name not in ("", "..") and "\0" not in name
+
+
 def _parse_crop(entry: Mapping[str, Any], folder: Path) -> LabelledCrop:
     crop = str(entry["crop"])
     # The id becomes a file name: an index from elsewhere must not lead out of its folder.
-    if crop != Path(crop).name:
+    if not is_file_name(crop):
         raise ValueError(f"crop id {crop!r} is not a file name")
     return LabelledCrop(
         folder=folder,

@@ -1,7 +1,6 @@
 """Read labelme's JSON files, of any version, without labelme."""
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,10 +15,10 @@ from cytoseg.errors import LabelError, SlideError
 from cytoseg.geometry import Size
 from cytoseg.labels import sidecar
 from cytoseg.labels.annotation import POINT_COUNTS, Annotation, Kind, Shape
+from cytoseg.labels.json_files import Points, checked_points, kind_of, load_json, shortened
 from cytoseg.slides.image import read_picture
 
-MAX_COORDINATE = 10_000_000
-"""No picture is that many pixels wide; a point beyond it is a mistake."""
+AGAIN = "Save it again in labelme."
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +30,14 @@ class LabelmeFile:
         picture: (H, W, 3) uint8 RGB, of the annotation's size.
         stem: The picture's file name without suffix.
         origin: Slide and region, where the file or a sidecar says.
+        content: All keys of the file but the image data.
     """
 
     annotation: Annotation
     picture: NDArray[np.uint8]
     stem: str
     origin: sidecar.Origin | None
+    content: Mapping[str, Any]
 
 
 def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
@@ -56,7 +57,7 @@ def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Pa
         if hidden or path.name.endswith(sidecar.SUFFIX) or not path.is_file():
             continue
         try:
-            content = _load(path, path.relative_to(folder).as_posix())
+            content = load_json(path, name=path.relative_to(folder).as_posix(), again=AGAIN)
         except LabelError as error:
             problems.append(str(error))
             continue
@@ -79,15 +80,15 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
     name = path.relative_to(root).as_posix()
     before = len(problems)
     try:
-        content = _load(path, name)
+        content = load_json(path, name=name, again=AGAIN)
         if not isinstance(content, dict):
             raise LabelError(
-                f"{name}: holds {_kind_of(content)}, not labelme's table of keys. Save it again in labelme."
+                f"{name}: holds {kind_of(content)}, not labelme's table of keys. Save it again in labelme."
             )
     except LabelError as error:
         problems.append(str(error))
         return None
-    shapes = _read_shapes(content, name, problems)
+    shapes = read_shapes(content, name, problems)
     try:
         where = _picture_path(content, path, root=root) if content.get("imageData") is None else None
         picture = _read_picture(content, where, name)
@@ -98,26 +99,24 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
     if len(problems) > before:
         return None
     annotation = Annotation(name, Size(picture.shape[1], picture.shape[0]), tuple(shapes))
-    return LabelmeFile(annotation, picture, _picture_stem(content, path), origin)
+    rest = {key: value for key, value in content.items() if key != "imageData"}
+    return LabelmeFile(annotation, picture, _picture_stem(content, path), origin, rest)
 
 
-def _load(path: Path, name: str) -> object:
-    try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise LabelError(f"{name}: is not UTF-8 text ({error.reason}). Save it again in labelme.") from error
-    except (ValueError, RecursionError) as error:
-        raise LabelError(f"{name}: is cut off or damaged ({error}). Save it again in labelme.") from error
-    except OSError as error:
-        raise LabelError(
-            f"{name}: cannot be read ({error.strerror}). Check that it is there and may be read."
-        ) from error
+def read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> list[Shape]:
+    """Read the shapes of a labelme file.
 
+    Args:
+        content: Its keys.
+        name: What to call it in a message.
+        problems: A sentence is added for each shape that is wrong, and for a list that is missing.
 
-def _read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> list[Shape]:
+    Returns:
+        The shapes in the file's order, without the wrong ones.
+    """
     entries = content.get("shapes")
     if not isinstance(entries, list):
-        found = "is missing" if entries is None else f"is {_kind_of(entries)}"
+        found = "is missing" if entries is None else f"is {kind_of(entries)}"
         problems.append(f"{name}: 'shapes' {found}, but must be a list. Save it again in labelme.")
         return []
     shapes = []
@@ -131,7 +130,7 @@ def _read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> 
 
 def _read_shape(entry: object, where: str) -> Shape:
     if not isinstance(entry, dict):
-        raise LabelError(f"{where}: is {_kind_of(entry)}, but must be a table of keys. Delete it or draw it again.")
+        raise LabelError(f"{where}: is {kind_of(entry)}, but must be a table of keys. Delete it or draw it again.")
     label, group_id = entry.get("label"), entry.get("group_id")
     if not isinstance(label, str) or not label.strip():
         raise LabelError(f"{where}: 'label' is {label!r}, but must be a class name. Give it one in labelme.")
@@ -154,27 +153,21 @@ def _read_kind(entry: Mapping[str, Any], where: str) -> Kind:
     raise LabelError(f"{where}: shape_type {found!r} is unknown. Draw it again as one of {', '.join(POINT_COUNTS)}.")
 
 
-def _read_points(value: object, kind: Kind, where: str) -> tuple[tuple[float, float], ...]:
+def _read_points(value: object, kind: Kind, where: str) -> Points:
     if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
-        raise LabelError(
-            f"{where}: 'points' must be a list of [x, y], found {_shortened(value)}. Draw the shape again."
-        )
-    for number in (v for point in value for v in point):
-        if type(number) not in (int, float) or not abs(number) <= MAX_COORDINATE:  # not <= also refuses NaN
-            raise LabelError(
-                f"{where}: coordinate {_shortened(number)} is not a number of pixels. Draw the shape again."
-            )
+        raise LabelError(f"{where}: 'points' must be a list of [x, y], found {shortened(value)}. Draw the shape again.")
+    points = checked_points(value, where)
     fewest, most = POINT_COUNTS[kind]
     if len(value) < fewest or (most is not None and len(value) > most):
         wanted = f"at least {fewest}" if most is None else str(fewest)
         raise LabelError(f"{where}: a {kind} has {wanted} points, found {len(value)}. Draw the shape again.")
-    return tuple((float(x), float(y)) for x, y in value)
+    return points
 
 
 def _read_mask(value: object, points: Sequence[tuple[float, float]], where: str) -> NDArray[np.bool_]:
     again = "Draw the shape again."
     if not isinstance(value, str):
-        raise LabelError(f"{where}: 'mask' is {_kind_of(value)}, but must be a PNG in base64. {again}")
+        raise LabelError(f"{where}: 'mask' is {kind_of(value)}, but must be a PNG in base64. {again}")
     (x0, y0), (x1, y1) = points
     box = (int(x1) - int(x0) + 1, int(y1) - int(y0) + 1)
     try:
@@ -245,13 +238,3 @@ def _read_origin(content: Mapping[str, Any], beside: Path, name: str) -> sidecar
 def _picture_stem(content: Mapping[str, Any], path: Path) -> str:
     text = content.get("imagePath")
     return PureWindowsPath(text).stem if isinstance(text, str) and PureWindowsPath(text).stem else path.stem
-
-
-def _kind_of(value: object) -> str:
-    kinds = {dict: "a table", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -33,6 +33,16 @@ class Stamp:
         """Whether no pixel of the picture is covered."""
         return not self.mask.any()
 
+    def without(self, other: "Stamp") -> "Stamp":
+        """Take away the pixels of another stamp of the same picture."""
+        mask = self.mask.copy()
+        height, width = other.mask.shape
+        top, left = max(0, other.y - self.y), max(0, other.x - self.x)
+        part = mask[top : max(0, other.y + height - self.y), left : max(0, other.x + width - self.x)]
+        y, x = max(0, self.y - other.y), max(0, self.x - other.x)
+        part &= ~other.mask[y : y + part.shape[0], x : x + part.shape[1]]
+        return Stamp(self.x, self.y, mask)
+
     def press(self, label_map: NDArray[np.uint8], value: int) -> None:
         """Write a value into a label map, (H, W) uint8, at the covered pixels."""
         height, width = self.mask.shape
@@ -55,6 +65,9 @@ def ring_centres(points: NDArray[np.float64], size: Size) -> Stamp:
     window = _window(points, size)
     x0, y0 = points.T - np.array([[window.x], [window.y]])
     x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
+    # All edges run down, so that two rings that share one round alike.
+    up = y0 > y1
+    x0, y0, x1, y1 = np.where(up, [x1, y1, x0, y0], [x0, y0, x1, y1])
     # Row j is crossed by the edges with one end at or above its centre line y = j + 0.5 and the other below.
     first = np.clip(np.ceil(np.minimum(y0, y1) - 0.5), 0, window.height).astype(np.int64)
     count = np.clip(np.ceil(np.maximum(y0, y1) - 0.5), 0, window.height).astype(np.int64) - first

@@ -1,7 +1,8 @@
 """Where a crop was cut from: the slide and the region, as written beside the crop or into its labelme file.
 
 Beside a picture ``x.png`` stands ``x.crop.json``; in a labelme file it is the key ``cytoseg``. Both hold
-``{"slide": "slide_03", "region": [x, y, width, height]}``, the region in level-0 pixels.
+``{"slide": "slide_03", "region": [x, y, width, height]}``, the region in level-0 pixels; or ``"region": null`` where
+only the slide is known.
 """
 
 import json
@@ -17,10 +18,10 @@ SUFFIX = ".crop.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """The slide that a crop comes from, and where on it (level-0 pixels)."""
+    """The slide that a crop comes from, and where on it (level-0 pixels), if that is known."""
 
     slide: str
-    region: Region
+    region: Region | None
 
 
 def parse_origin(value: object, *, name: str) -> Origin:
@@ -40,6 +41,8 @@ def parse_origin(value: object, *, name: str) -> Origin:
     slide, region = entry.get("slide"), entry.get("region")
     if not isinstance(slide, str) or not slide.strip():
         raise LabelError(f"{name}: 'slide' is {slide!r}. It must be the slide's name.")
+    if region is None and "region" in entry:
+        return Origin(slide, None)
     numbers = region if isinstance(region, list) and all(type(v) is int for v in region) else []
     if len(numbers) != 4 or min(numbers[2:]) < 1:
         raise LabelError(f"{name}: 'region' is {region!r}. It must be [x, y, width, height] in whole level-0 pixels.")

@@ -1,39 +1,29 @@
-"""Read crops from what a user named, labelme files or masks, and gather what is wrong with them."""
+"""Read crops from what a user named, labelme files, GeoJSON or masks, and gather what is wrong with them."""
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoseg.classes import IGNORE, ClassList
-from cytoseg.errors import LabelError, report
+from cytoseg.classes import IGNORE
+from cytoseg.errors import LabelError, SlideError
 from cytoseg.labels import sidecar
-from cytoseg.labels.annotation import HOLE, UNSCORED, Annotation, AreaRule, Shape, paint_collecting
+from cytoseg.labels.annotation import HOLE, UNSCORED, Annotation, Shape, paint_collecting
+from cytoseg.labels.job import Job, resolve
+from cytoseg.labels.json_files import load_json
+from cytoseg.labels.kept import Kept
 from cytoseg.labels.labelme import find_labelme, read_labelme
 from cytoseg.labels.masks import MaskPair, find_pairs, has_masks, read_pair
+from cytoseg.labels.qupath import is_geojson, read_geojson
+from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
+
+GEOJSON = ".geojson"
 
 
-@dataclass(frozen=True)
-class ImportRules:
-    """How an import treats names and edges.
-
-    Attributes:
-        class_map: Class name in the files -> name in the class list.
-        ignore: Class names in the files that become ignore.
-        slide_regex: Finds the slide in a picture's stem where no sidecar names it: its one group, or the whole match.
-            None takes the stem itself.
-        area: How polygons and other areas are filled, see `annotation.AreaRule`.
-    """
-
-    class_map: Mapping[str, str] = field(default_factory=dict)
-    ignore: Sequence[str] = ()
-    slide_regex: str | None = None
-    area: AreaRule = "centre"
+Item = Path | MaskPair | SlideCrop
+"""A labelme file, a picture with its mask, or a crop to be cut out of a slide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +31,12 @@ class Reading:
     """One crop as read.
 
     Attributes:
-        crop: Its id, the stem of the labelme file or mask.
+        crop: Its id, the stem of the labelme file or mask, or slide and place.
         stem: The picture's stem.
         source: What messages call the file.
         picture: (H, W, 3) uint8 RGB.
         label_map: (H, W) uint8 ids, 255 for ignore.
-        origin: Slide and region, where something says.
+        kept: Slide and region, where something says, and what was drawn.
     """
 
     crop: str
@@ -54,103 +44,72 @@ class Reading:
     source: str
     picture: NDArray[np.uint8]
     label_map: NDArray[np.uint8]
-    origin: sidecar.Origin | None
+    kept: Kept
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What is known before an import, and what is found out on the way.
-
-    Attributes:
-        root: Folder that names in messages are relative to and that pictures must lie in.
-        classes: The class list.
-        rules: The user's.
-        problems: Any one stops the import.
-        notes: What the user should know.
-        names: Class names as found in the files, with how often.
-        unknown: Those that are not in the class list, after renaming, with how often.
-        first: Where each of the unknown ones stands first.
-        unmarked: Files without a shape.
-        polygons: How many look ``traced`` from pixel indices, how many ``drawn``.
-    """
-
-    root: Path
-    classes: ClassList
-    rules: ImportRules
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    names: Counter[str] = field(default_factory=Counter)
-    unknown: Counter[str] = field(default_factory=Counter)
-    first: dict[str, str] = field(default_factory=dict)
-    unmarked: list[str] = field(default_factory=list)
-    polygons: Counter[str] = field(default_factory=Counter)
-
-
-def check_rules(rules: ImportRules, classes: ClassList) -> None:
-    """Refuse rules that cannot work, before any file is read.
-
-    Raises:
-        LabelError: If a name to map to is unknown, a name is both mapped and ignored, or the pattern is none.
-    """
-    known = ", ".join(classes.names)
-    problems = [
-        f"--map {old}={new}: '{new}' is not in the class list ({known}). Map to one of these."
-        for old, new in rules.class_map.items()
-        if new not in (*classes.names, HOLE, UNSCORED)
-    ]
-    problems += [
-        f"'{name}' stands in both --map and --ignore. Leave it out of one."
-        for name in rules.ignore
-        if name in rules.class_map
-    ]
-    try:
-        groups = re.compile(rules.slide_regex or "").groups
-    except re.error as error:
-        problems.append(f"--slide-regex '{rules.slide_regex}' is not a regular expression ({error}). Correct it.")
-    else:
-        if groups > 1:
-            problems.append(
-                f"--slide-regex '{rules.slide_regex}' has {groups} groups. Keep one, the slide; use (?:...)."
-            )
-    if problems:
-        raise LabelError(report(problems, what="label-import"))
-
-
-def find_items(source: Path, job: Job) -> Sequence[Path | MaskPair]:
-    """Find what is to be imported: labelme files if there are any, else masks.
+def find_items(source: Path, job: Job) -> Sequence[Item]:
+    """Find what is to be imported: labelme files and GeoJSON if there are any, else masks.
 
     Args:
         source: What the user named.
         job: Gathers problems, and notes of what is left out.
 
     Returns:
-        Labelme files, or pairs of picture and mask; empty only if there are problems.
+        One item for each crop; empty only if there are problems.
 
     Raises:
         LabelError: If there is nothing to import.
     """
     if not source.exists():
-        raise LabelError(f"{source}: does not exist. Name a labelme file or a folder.")
+        raise LabelError(f"{source}: does not exist. Name a labelme or GeoJSON file, or a folder.")
     if source.is_file():
-        if source.suffix.lower() != ".json":
-            raise LabelError(f"{source}: is not a labelme JSON file. Name one, or a folder of them or of masks.")
-        return [source]
+        if source.suffix.lower() not in (".json", GEOJSON):
+            raise LabelError(
+                f"{source}: is not a labelme JSON or GeoJSON file. Name one, or a folder of them or of masks."
+            )
+        return _planned(source, job) if _marks_slide(source) else [source]
     files, others = find_labelme(source, job.problems)
+    slides = [path for path in others if _marks_slide(path)] + _geojson_files(source)
+    others = [path for path in others if path not in slides]
     if others:
         names = ", ".join(p.relative_to(source).as_posix() for p in others[:5]) + (", ..." if len(others) > 5 else "")
-        job.notes.append(f"JSON files left out because they are not labelme's: {len(others)} ({names}).")
-    if files:
+        job.notes.append(f"JSON files left out, neither labelme's nor GeoJSON: {len(others)} ({names}).")
+    if files or slides:
         if has_masks(source):
-            job.notes.append("Folders named masks were left out because there are labelme files.")
-        return files
+            job.notes.append("Folders named masks were left out because there are labelme or GeoJSON files.")
+        return [*files, *(item for path in sorted(slides) for item in _planned(path, job))]
     pairs = find_pairs(source, job.problems)
     if not pairs and not job.problems:
-        raise LabelError(f"{source}: holds neither labelme JSON nor images/ beside masks/. Name the folder that does.")
+        raise LabelError(
+            f"{source}: holds neither labelme JSON nor GeoJSON nor images/ beside masks/. Name the folder that does."
+        )
     return pairs
 
 
-def read_item(item: Path | MaskPair, job: Job) -> Reading | None:
-    """Read one labelme file or pair.
+def _marks_slide(path: Path) -> bool:
+    """Tell GeoJSON from labelme's files; damaged JSON is left to labelme's reader, which says so."""
+    if path.suffix.lower() == GEOJSON:
+        return True
+    try:
+        return is_geojson(load_json(path, name=path.name, again=""))
+    except LabelError:
+        return False
+
+
+def _geojson_files(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.suffix.lower() == GEOJSON and path.is_file())
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def _planned(path: Path, job: Job) -> list[SlideCrop]:
+    file = read_geojson(path, name=path.relative_to(job.root).as_posix(), problems=job.problems)
+    if file is None:
+        return []
+    return plan_crops(file, path, job.rules.slides, problems=job.problems, notes=job.notes)
+
+
+def read_item(item: Item, job: Job) -> Reading | None:
+    """Read one crop.
 
     Args:
         item: As `find_items` gave it.
@@ -159,33 +118,62 @@ def read_item(item: Path | MaskPair, job: Job) -> Reading | None:
     Returns:
         The crop, or None if a problem was added.
     """
-    return _read_labelme_item(item, job) if isinstance(item, Path) else _read_mask_item(item, job)
+    match item:
+        case Path():
+            return _read_labelme_item(item, job)
+        case MaskPair():
+            return _read_mask_item(item, job)
+        case SlideCrop():
+            return _read_slide_item(item, job)
 
 
 def _read_labelme_item(path: Path, job: Job) -> Reading | None:
     file = read_labelme(path, root=job.root, problems=job.problems)
     if file is None:
         return None
-    before, annotation = len(job.problems), _renamed(file.annotation, job)
+    for shape in file.annotation.shapes:
+        if shape.kind == "polygon":
+            job.polygons["traced" if _looks_traced(shape) else "drawn"] += 1
+    label_map = _painted(file.annotation, job)
+    if label_map is None:
+        return None
+    kept = Kept(file.origin, labelme=file.content)
+    return Reading(path.stem, file.stem, file.annotation.name, file.picture, label_map, kept)
+
+
+def _read_slide_item(item: SlideCrop, job: Job) -> Reading | None:
+    try:
+        picture, annotation, inside = cut(item, area=job.rules.area)
+    except SlideError as error:
+        job.problems.append(str(error))
+        return None
+    label_map = _painted(annotation, job)
+    if label_map is None:
+        return None
+    label_map[~inside] = IGNORE
+    frame = None if item.frame is None else item.features.index(item.frame)
+    kept = Kept(item.origin, features=tuple(feature.raw for feature in item.features), area=item.region, frame=frame)
+    return Reading(item.crop, item.slide.stem, item.source, picture, label_map, kept)
+
+
+def _painted(annotation: Annotation, job: Job) -> NDArray[np.uint8] | None:
+    """Apply the rules and paint; gives None if a problem was added."""
+    before, annotation = len(job.problems), _renamed(annotation, job)
     if not annotation.shapes:
         job.unmarked.append(annotation.name)
     label_map = paint_collecting(annotation, job.classes, area=job.rules.area, problems=job.problems)
-    if len(job.problems) > before:
-        return None
-    return Reading(path.stem, file.stem, annotation.name, file.picture, label_map, file.origin)
+    return label_map if len(job.problems) == before else None
 
 
 def _renamed(annotation: Annotation, job: Job) -> Annotation:
     """Apply the rules to all labels; unknown ones are counted and, so that painting goes on, become ignore."""
     shapes = []
-    for number, shape in enumerate(annotation.shapes, start=1):
+    for where, shape in annotation.placed():
         job.names[shape.label] += 1
-        if shape.kind == "polygon":
-            job.polygons["traced" if _looks_traced(shape) else "drawn"] += 1
-        label = _resolve(shape.label, job.rules)
+        label = resolve(shape.label, job.rules)
         if label not in (*job.classes.names, HOLE, UNSCORED):
             job.unknown[label] += 1
-            job.first.setdefault(label, f"{annotation.name}, shape {number}")
+            job.first.setdefault(label, where)
             label = UNSCORED
         shapes.append(replace(shape, label=label))
     return replace(annotation, shapes=tuple(shapes))
@@ -201,10 +189,6 @@ def _looks_traced(shape: Shape) -> bool:
     return bool(np.all(points == np.rint(points)) and slanted.any())
 
 
-def _resolve(name: str, rules: ImportRules) -> str:
-    return UNSCORED if name in rules.ignore else rules.class_map.get(name, name)
-
-
 def _read_mask_item(pair: MaskPair, job: Job) -> Reading | None:
     both = read_pair(pair, job.classes, job.problems)
     if both is None:
@@ -217,20 +201,6 @@ def _read_mask_item(pair: MaskPair, job: Job) -> Reading | None:
     ids = {name: i for i, name in enumerate(job.classes.names)} | {HOLE: job.classes.fill_id, UNSCORED: IGNORE}
     table = np.full(256, IGNORE, np.uint8)
     for i, name in enumerate(job.classes.names):
-        table[i] = ids[_resolve(name, job.rules)]
+        table[i] = ids[resolve(name, job.rules)]
         job.names[name] += int(np.count_nonzero(both[1] == i))
-    return Reading(pair.picture.stem, pair.picture.stem, pair.name, both[0], table[both[1]], origin)
-
-
-def unknown_message(job: Job) -> str:
-    """List all unknown class names with counts in one sentence, and say what to do."""
-    names = job.classes.names
-    found = ", ".join(
-        f"'{n}' ({c} {'shape' if c == 1 else 'shapes'}, first {job.first[n]})" for n, c in job.unknown.most_common()
-    )
-    close = {name: get_close_matches(name, names, n=1, cutoff=0.7) for name in job.unknown}
-    example = next(((name, match[0]) for name, match in close.items() if match), (next(iter(close)), names[0]))
-    return (
-        f"labels not in the class list ({', '.join(names)}): {found}. Rename with --map {example[0]}={example[1]}, "
-        f"leave them unscored with --ignore {example[0]}, or add them to the recipe."
-    )
+    return Reading(pair.picture.stem, pair.picture.stem, pair.name, both[0], table[both[1]], Kept(origin))

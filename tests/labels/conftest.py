@@ -70,3 +70,15 @@ def write_masks(write_picture: Callable[..., Path]) -> Callable[..., Path]:
         return mask
 
     return write
+
+
+@pytest.fixture
+def write_geojson() -> Callable[..., Path]:
+    """Write features as a FeatureCollection."""
+
+    def write(path: Path, *features: Any) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+        return path
+
+    return write

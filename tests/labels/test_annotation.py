@@ -95,6 +95,18 @@ def test_a_thin_shape_between_centres_paints_the_pixels_under_it() -> None:
     assert painted(rectangle("nucleus", (1.2, 1.6), (3.8, 1.9)))[1] == [0, 2, 2, 2, 0, 0]
 
 
+def test_the_holes_of_a_polygon_are_not_covered() -> None:
+    corners = ((0.0, 0.0), (5.0, 0.0), (5.0, 4.0), (0.0, 4.0))
+    holes = (((1.0, 1.0), (2.0, 1.0), (2.0, 3.0), (1.0, 3.0)), ((3.0, 0.0), (9.0, 0.0), (9.0, 2.0), (3.0, 2.0)))
+    rows = painted(Shape("cell", "polygon", corners, holes=holes))
+    assert rows == [[1, 1, 1, 0, 0, 0], [1, 0, 1, 0, 0, 0], [1, 0, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0]]
+
+
+def test_a_shape_may_say_where_it_is_from() -> None:
+    with pytest.raises(LabelError, match=r"^b\.geojson, feature 7: the point 'cell' lies outside"):
+        painted(Shape("cell", "point", ((7, 1),), where="b.geojson, feature 7"))
+
+
 def test_what_sticks_out_is_cut_off() -> None:
     assert painted(rectangle("cell", (-3, -3), (1, 100)))[3] == [1, 0, 0, 0, 0, 0]
 

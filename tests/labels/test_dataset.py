@@ -47,6 +47,8 @@ def test_an_import_writes_maps_crops_index_and_sheet(source: Path, folder: Path,
         "labels/index.json",
         "labels/maps/a.png",
         "labels/maps/b.png",
+        "labels/shapes/a.json",
+        "labels/shapes/b.json",
     ]
     assert told == [(1, 2), (2, 2)]
     assert (report.replaced, report.total, report.notes) == (0, 2, ())

@@ -121,3 +121,25 @@ def test_a_mask_is_cut_to_the_picture(x: int, y: int, expected: int) -> None:
 def test_a_cut_mask_keeps_the_right_part() -> None:
     stamp = placed_mask(np.array([[True, False], [False, True]]), x=-1, y=-1, size=SIZE)
     assert pressed(stamp, SIZE)[0, 0] == 1
+
+
+@settings(deadline=None, max_examples=100)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_ring_rounds_alike_in_both_directions(seed: int) -> None:
+    """Corners on centre lines and third parts of pixels, where rounding decides."""
+    ring = np.random.default_rng(seed).integers(0, 60, (5, 2)) / 6
+    np.testing.assert_array_equal(
+        pressed(ring_centres(ring, SIZE), SIZE), pressed(ring_centres(ring[::-1].copy(), SIZE), SIZE)
+    )
+
+
+@settings(deadline=None, max_examples=100)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_stamp_without_another_is_the_difference_of_their_pixels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = (
+        placed_mask(rng.random(rng.integers(1, 6, 2)) < 0.7, x=int(x), y=int(y), size=SIZE)
+        for x, y in rng.integers(-2, 6, (2, 2))
+    )
+    wanted = pressed(first, SIZE).astype(bool) & ~pressed(second, SIZE).astype(bool)
+    np.testing.assert_array_equal(pressed(first.without(second), SIZE), wanted)

@@ -13,13 +13,22 @@ def test_slide_and_region_are_read() -> None:
     assert found == Origin("s", Region(5, 6, 7, 8))
 
 
+def test_where_on_the_slide_may_be_unknown() -> None:
+    assert parse_origin({"slide": "s", "region": None}, name="x") == Origin("s", None)
+
+
 @pytest.mark.parametrize("value", [None, [], {}, {"slide": ""}, {"slide": 4}])
 def test_a_slide_must_be_named(value: object) -> None:
     with pytest.raises(LabelError, match="x: 'slide' is"):
         parse_origin(value, name="x")
 
 
-@pytest.mark.parametrize("region", [None, [1, 2, 3], [1, 2, 3, 0], [1, 2, 3, 4.5], "1234", [1, 2, 3, 4, 5]])
+def test_a_region_is_not_left_out() -> None:
+    with pytest.raises(LabelError, match="x: 'region' is None"):
+        parse_origin({"slide": "s"}, name="x")
+
+
+@pytest.mark.parametrize("region", [[1, 2, 3], [1, 2, 3, 0], [1, 2, 3, 4.5], "1234", [1, 2, 3, 4, 5]])
 def test_a_region_has_four_whole_numbers(region: object) -> None:
     with pytest.raises(LabelError, match=re.escape(f"x: 'region' is {region!r}. It must be")):
         parse_origin({"slide": "s", "region": region}, name="x")

@@ -1,4 +1,3 @@
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,28 +6,10 @@ import pytest
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
-from cytoseg.labels.sources import ImportRules, Job, check_rules, find_items, read_item, unknown_message
+from cytoseg.labels.job import ImportRules, Job
+from cytoseg.labels.sources import find_items, read_item
 
 Write = Callable[..., Path]
-
-
-@pytest.mark.parametrize(
-    ("rules", "message"),
-    [
-        (ImportRules(class_map={"nuclei": "nucleuss"}), "--map nuclei=nucleuss: 'nucleuss' is not in the class list ("),
-        (ImportRules(class_map={"a": "cell"}, ignore=("a",)), "'a' stands in both --map and --ignore"),
-        (ImportRules(slide_regex="("), "--slide-regex '(' is not a regular expression ("),
-        (ImportRules(slide_regex="(a)(b)"), "--slide-regex '(a)(b)' has 2 groups. Keep one"),
-    ],
-)
-def test_rules_that_cannot_work_are_refused(classes: ClassList, rules: ImportRules, message: str) -> None:
-    with pytest.raises(LabelError, match=re.escape(message)):
-        check_rules(rules, classes)
-
-
-def test_all_wrong_rules_are_told_together(classes: ClassList) -> None:
-    with pytest.raises(LabelError, match="2 problems"):
-        check_rules(ImportRules(class_map={"a": "b"}, slide_regex="("), classes)
 
 
 def test_labelme_files_come_before_masks(
@@ -40,18 +21,18 @@ def test_labelme_files_come_before_masks(
     job = Job(tmp_path, classes, ImportRules())
     assert find_items(tmp_path, job) == [path]
     assert job.notes == [
-        "JSON files left out because they are not labelme's: 1 (split.json).",
-        "Folders named masks were left out because there are labelme files.",
+        "JSON files left out, neither labelme's nor GeoJSON: 1 (split.json).",
+        "Folders named masks were left out because there are labelme or GeoJSON files.",
     ]
 
 
 def test_nothing_to_import_is_refused(tmp_path: Path, write_picture: Write, classes: ClassList) -> None:
     job = Job(tmp_path, classes, ImportRules())
-    with pytest.raises(LabelError, match="holds neither labelme JSON nor images/ beside masks/"):
+    with pytest.raises(LabelError, match="holds neither labelme JSON nor GeoJSON nor images/"):
         find_items(tmp_path, job)
-    with pytest.raises(LabelError, match=r"nowhere: does not exist\. Name a labelme file or a folder"):
+    with pytest.raises(LabelError, match=r"nowhere: does not exist\. Name a labelme or GeoJSON file"):
         find_items(tmp_path / "nowhere", job)
-    with pytest.raises(LabelError, match=r"a\.png: is not a labelme JSON file"):
+    with pytest.raises(LabelError, match=r"a\.png: is not a labelme JSON or GeoJSON file"):
         find_items(write_picture(tmp_path / "a.png"), job)
 
 
@@ -86,19 +67,6 @@ def test_a_wrong_sidecar_beside_a_masked_picture_is_told(
     job = Job(tmp_path, classes, ImportRules())
     assert read_item(find_items(tmp_path, job)[0], job) is None
     assert "a.crop.json: is not whole JSON" in job.problems[0]
-
-
-def test_unknown_names_are_counted_with_a_way_out(
-    tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
-) -> None:
-    shapes = [square, square | {"label": "mucus"}, square | {"label": "nuclei"}, square | {"label": "mucus"}]
-    job = Job(tmp_path, classes, ImportRules())
-    read_item(write_labelme(tmp_path, "a", shapes), job)
-    assert unknown_message(job) == (
-        "labels not in the class list (background, cell, nucleus): 'mucus' (2 shapes, first a.json, shape 2), "
-        "'nuclei' (1 shape, first a.json, shape 3). Rename with --map nuclei=nucleus, "
-        "leave them unscored with --ignore nuclei, or add them to the recipe."
-    )
 
 
 @pytest.mark.parametrize(

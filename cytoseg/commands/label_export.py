@@ -1,0 +1,42 @@
+"""``cytoseg label-export``: imported labels as files for labelme or QuPath."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.labels.dataset import load_index
+from cytoseg.labels.export import export_labels
+
+
+def run(
+    recipe: RecipeArgument,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write: a new or empty folder.")],
+    overrides: Overrides = None,
+    form: Annotated[
+        Literal["labelme", "geojson"],
+        typer.Option(
+            "--format", help="labelme: JSON and picture of each crop; geojson: QuPath annotations of each slide."
+        ),
+    ] = "labelme",
+) -> None:
+    """Write the imported labels back as labelme JSON or QuPath GeoJSON.
+
+    Shapes come back as they were drawn, under the names they were drawn with: import them with the same --map and
+    --ignore. Labels that were imported as mask images are traced along their pixels' edges. In GeoJSON crops whose
+    place is known lie on their slide, each as a Region*; others lie in their picture, which is written beside.
+    """
+    with start_run(recipe, overrides, command="label-export") as current:
+        with progress("crops", 1) as bar:
+            report = export_labels(
+                load_index(current.recipe.labels_folder()),
+                folder,
+                form=form,
+                classes=current.recipe.class_list(),
+                progress=bar.of,
+            )
+        current.entry["crops"] = report.crops
+        if report.traced:
+            say(f"note: {len(report.traced)} crops were imported without shapes and traced from their label maps.")
+        say(f"{report.crops} crops exported into {len(report.files)} files in {folder}.")

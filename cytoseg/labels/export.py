@@ -1,0 +1,224 @@
+"""Write imported labels back as files for labelme or QuPath: as they were drawn, else traced from the label map."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import LabelError, report
+from cytoseg.geometry import Region, Size
+from cytoseg.labels.annotation import Shape
+from cytoseg.labels.convert import (
+    frame_feature,
+    labelme_shape,
+    moved_feature,
+    outside,
+    qupath_feature,
+    traced,
+)
+from cytoseg.labels.index import LabelIndex, LabelledCrop, is_file_name
+from cytoseg.labels.kept import AGAIN, Kept, origin_entry, read_kept
+from cytoseg.labels.labelme import read_shapes
+from cytoseg.labels.qupath import CROP_NAME, REGION, read_features
+from cytoseg.labels.sidecar import SUFFIX, Origin
+from cytoseg.labels.slide_crops import moved, placed
+from cytoseg.writing import replaced
+
+LABELME_VERSION = "5.5.0"
+"""What new files say they are of: the keys are those of labelme 5 and later."""
+
+Format = Literal["labelme", "geojson"]
+"""labelme: one file beside each crop's picture. geojson: one file for each slide on which the places of crops are
+known, in level-0 pixels, with the crops as regions; the others each beside its picture, in its pixels."""
+
+
+_SUFFIXES: Mapping[Format, str] = {"labelme": ".json", "geojson": ".geojson"}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export did: how many crops, into which files, and which crops had to be traced from their label maps."""
+
+    crops: int
+    files: tuple[Path, ...]
+    traced: tuple[str, ...]
+
+
+def export_labels(
+    index: LabelIndex,
+    folder: Path,
+    *,
+    form: Format,
+    classes: ClassList,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExportReport:
+    """Write all crops of an index into a folder, with the shapes that were drawn under the names they were drawn with.
+
+    Args:
+        index: What was imported.
+        folder: Where to write: a new or an empty folder. It is filled at once, or not at all.
+        form: Whose files.
+        classes: Names and colours.
+        progress: Told how many crops are done, of how many.
+
+    Returns:
+        What was done.
+
+    Raises:
+        LabelError: If the folder is not empty or cannot be written, a slide's name cannot be that of a file, or the
+            labels folder is damaged.
+    """
+    if index.classes != classes.names:
+        then, now = ", ".join(index.classes), ", ".join(classes.names)
+        raise LabelError(
+            f"{index.folder}: was made with the classes ({then}), the recipe has ({now}). Put the recipe's back."
+        )
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise LabelError(f"{folder}: is there already and not empty. Name a new folder.")
+    kept = {crop.crop: read_kept(index.folder, crop.crop) for crop in index.crops}
+    files = _plan(index.crops, kept, form=form)
+    done = 0
+    with replaced(folder, error=LabelError) as new:
+        for name, crops in files.items():
+            _write(new / name, crops, kept, classes)
+            done += len(crops)
+            if progress is not None:
+                progress(done, len(index.crops))
+    paths = tuple(folder / name for name in files)
+    return ExportReport(done, paths, tuple(crop for crop, found in kept.items() if not _is_drawn(found)))
+
+
+def _plan(crops: Sequence[LabelledCrop], kept: Mapping[str, Kept], *, form: Format) -> dict[str, list[LabelledCrop]]:
+    """Give the crops of each file."""
+    files: dict[str, list[LabelledCrop]] = {}
+    slides: set[str] = set()
+    alone: set[str] = set()
+    problems = []
+    for crop in crops:
+        place = None if form == "labelme" else _place(kept[crop.crop])
+        name = crop.crop if place is None else place[0]
+        if not is_file_name(name):
+            problems.append(f"{crop.crop}: its slide is called '{name}', which is no file name. {AGAIN}")
+        (alone if place is None else slides).add(name)
+        files.setdefault(f"{name}{_SUFFIXES[form]}", []).append(crop)
+    for both in sorted(slides & alone):
+        problems.append(f"'{both}' is both a slide and a crop of which no place is known. Import one by another name.")
+    if problems:
+        raise LabelError(report(problems, what="label-export"))
+    return files
+
+
+def _write(path: Path, crops: Sequence[LabelledCrop], kept: Mapping[str, Kept], classes: ClassList) -> None:
+    """Write one file, and the pictures of those of its crops that do not lie on a slide."""
+    if path.suffix == _SUFFIXES["labelme"]:
+        (crop,) = crops
+        _write_picture(crop, kept[crop.crop], path.parent)
+        text = json.dumps(_labelme_content(crop, kept[crop.crop], classes), indent=2)
+    else:
+        for crop in crops:
+            if _place(kept[crop.crop]) is None:
+                _write_picture(crop, kept[crop.crop], path.parent)
+        features = _merged(_features(crop, kept[crop.crop], classes) for crop in crops)
+        # Not indented: of a slide's thousands of shapes this is ten times as quick.
+        text = json.dumps({"type": "FeatureCollection", "features": features})
+    path.write_text(text + "\n", encoding="ascii")
+
+
+def _place(kept: Kept) -> tuple[str, Region] | None:
+    """Give slide and region, if both are known."""
+    if kept.origin is None or kept.origin.region is None:
+        return None
+    return kept.origin.slide, kept.origin.region
+
+
+def _is_drawn(kept: Kept) -> bool:
+    return kept.labelme is not None or kept.features is not None
+
+
+def _write_picture(crop: LabelledCrop, kept: Kept, folder: Path) -> None:
+    """Write the crop's picture and, if its name does not say it, a sidecar with its slide."""
+    Image.fromarray(crop.picture()).save(folder / f"{crop.crop}.png")
+    if kept.origin is not None or crop.slide != crop.crop:
+        origin = kept.origin or Origin(crop.slide, None)
+        (folder / f"{crop.crop}{SUFFIX}").write_text(json.dumps(origin_entry(origin)), encoding="ascii")
+
+
+def _labelme_content(crop: LabelledCrop, kept: Kept, classes: ClassList) -> dict[str, Any]:
+    if kept.labelme is not None:
+        content = dict(kept.labelme)
+    else:
+        marks = _marks_of_features(crop, kept) if kept.features is not None else _traced_marks(crop, classes)
+        content = {"version": LABELME_VERSION, "flags": {}, "shapes": marks}
+    picture = {"imagePath": f"{crop.crop}.png", "imageData": None}
+    return content | picture | {"imageHeight": crop.height, "imageWidth": crop.width}
+
+
+def _traced_marks(crop: LabelledCrop, classes: ClassList) -> list[dict[str, Any]]:
+    return [labelme_shape(shape) for shape in traced(crop.label_map(), classes)]
+
+
+def _marks_of_features(crop: LabelledCrop, kept: Kept) -> list[dict[str, Any]]:
+    """Say the features that lie in a crop in labelme's way, in the order in which they are painted."""
+    assert kept.features is not None
+    assert kept.area is not None
+    size = Size(crop.width, crop.height)
+    problems: list[str] = []
+    features = list(read_features(kept.features, name=crop.crop, problems=problems).features)
+    if problems:
+        raise LabelError(f"{problems[0]} {AGAIN}")
+    frame = None if kept.frame is None else features.pop(kept.frame)
+    marks = []
+    for feature, shapes in placed(features, kept.area, size, area="centre"):
+        group_id = feature.number if len(feature.shapes) > 1 else None
+        marks += [labelme_shape(shape, group_id=group_id, description=feature.name) for shape in shapes]
+    if frame is not None:
+        marks += [labelme_shape(shape) for shape in outside([moved(s, kept.area, size) for s in frame.shapes], size)]
+    return marks
+
+
+def _features(crop: LabelledCrop, kept: Kept, classes: ClassList) -> list[dict[str, Any]]:
+    """Say what was drawn in a crop in QuPath's way, on its slide if its place is known, else in its picture."""
+    whole = Region(0, 0, crop.width, crop.height)
+    if kept.features is not None:
+        features = [dict(feature) for feature in kept.features]
+    else:
+        features = [qupath_feature(shape, entry, classes) for shape, entry in _drawn(crop, kept, classes)]
+    place = _place(kept)
+    before, after = kept.area or whole, whole if place is None else place[1]
+    if before != after:
+        features = [moved_feature(feature, before=before, after=after) for feature in features]
+    if place is not None and kept.frame is None:
+        features.append(frame_feature(after, name=f"{CROP_NAME}{crop.crop}", label=REGION))
+    return features
+
+
+def _drawn(crop: LabelledCrop, kept: Kept, classes: ClassList) -> Iterator[tuple[Shape, Mapping[str, Any]]]:
+    """Give the shapes of a labelme file with their entries; traced ones where there is no file."""
+    if kept.labelme is None:
+        yield from ((shape, {}) for shape in traced(crop.label_map(), classes))
+        return
+    problems: list[str] = []
+    shapes = read_shapes(kept.labelme, crop.crop, problems)
+    if problems:
+        raise LabelError(f"{problems[0]} {AGAIN}")
+    yield from zip(shapes, kept.labelme["shapes"], strict=True)
+
+
+def _merged(lists: Iterable[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Join the features of all crops of a slide; what reaches into several of them comes once."""
+    most: Counter[str] = Counter()
+    merged = []
+    for features in lists:
+        here: Counter[str] = Counter()
+        for feature in features:
+            key = json.dumps(feature, sort_keys=True)
+            here[key] += 1
+            if here[key] > most[key]:
+                most[key] += 1
+                merged.append(feature)
+    return merged

@@ -1,0 +1,141 @@
+"""Outlines of a mask along the edges of its pixels, exact to the pixel, as polygons with holes.
+
+Pixels that share an edge belong together; those that touch at a corner only are two polygons. So every polygon is
+valid in the sense of GIS programs, its area is its number of pixels, and filling it by the pixel-centre rule gives the
+mask back.
+
+The corners are found all at once: sorted along a row of the grid, two neighbours each are the ends of one horizontal
+edge, and along a column of one vertical edge. Where two pixels touch at a corner, that corner counts twice.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ring = NDArray[np.int64]
+"""(N, 2) corners, x and y in pixels, (0, 0) being the mask's top left corner; the last is joined to the first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Polygon:
+    """A polygon with holes.
+
+    Attributes:
+        exterior: Corners such that the shoelace formula gives a positive area (clockwise on a screen).
+        holes: Corners the other way round; rings touch each other at single points at most.
+    """
+
+    exterior: Ring
+    holes: tuple[Ring, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Corners:
+    """Corners of all rings: places, the corner after each on its ring, and the other one at the same place or -1."""
+
+    x: NDArray[np.int64]
+    y: NDArray[np.int64]
+    after: NDArray[np.int64]
+    twin: NDArray[np.int64]
+
+
+def outline(mask: NDArray[np.bool_]) -> list[Polygon]:
+    """Trace a mask along its pixels' edges.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        One polygon for each set of pixels that hang together by edges, from top to bottom; none for an empty mask.
+    """
+    corners = _corners(mask)
+    rings = _rings(corners)
+    points = np.stack([corners.x, corners.y], axis=1)
+    traced = [points[ring] for ring in rings]
+    solid = [_doubled_area(ring) > 0 for ring in traced]
+    holes: dict[int, list[Ring]] = {i: [] for i, is_solid in enumerate(solid) if is_solid}
+    if len(holes) < len(rings):
+        owner = _owners(corners, rings, solid) if len(holes) > 1 else list(holes) * len(rings)
+        for i, ring in enumerate(traced):
+            if not solid[i]:
+                holes[owner[i]].append(ring)
+    return [Polygon(traced[i], tuple(found)) for i, found in holes.items()]
+
+
+def _corners(mask: NDArray[np.bool_]) -> _Corners:
+    framed = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), np.bool_)
+    framed[1:-1, 1:-1] = mask
+    nw, ne, sw, se = framed[:-1, :-1], framed[:-1, 1:], framed[1:, :-1], framed[1:, 1:]
+    crossed = (nw == se) & (ne == sw) & (nw != ne)
+    y, x = np.nonzero((nw ^ ne ^ sw ^ se) | crossed)
+    if crossed.any():
+        count = 1 + crossed[y, x]
+        y, x = np.repeat(y, count), np.repeat(x, count)
+    same = np.zeros(len(x), np.bool_)
+    same[1:] = (x[1:] == x[:-1]) & (y[1:] == y[:-1])
+    number = np.arange(len(x))
+    twin = np.full(len(x), -1)
+    twin[same], twin[np.roll(same, -1)] = number[same] - 1, number[same]
+    # Of two corners at a place the first ends the edge from the left. It takes the edge from above if the pixel
+    # between these two is in the mask, and else the edge from below, so that each ring keeps to its own pixel.
+    rank = np.where((twin >= 0) & ne[y, x], ~same, same)
+    across, down = number ^ 1, np.empty_like(number)
+    order = np.lexsort((rank, y, x))
+    down[order] = order[number ^ 1]
+    # The mask lies to the right of who walks: below an edge walked eastwards, above one walked westwards.
+    left = np.minimum(number, across)
+    eastwards = se[y[left], x[left]]
+    starts = eastwards == (number == left)
+    return _Corners(x, y, np.where(starts, across, down), twin)
+
+
+def _rings(corners: _Corners) -> list[list[int]]:
+    """Follow the corners round; a ring that would meet itself at a corner is parted there."""
+    after, twin = corners.after.tolist(), corners.twin.tolist()
+    place = [-1] * len(after)
+    rings = []
+    for first in range(len(after)):
+        path: list[int] = []
+        i = first
+        while place[i] < 0:
+            # Where it was put on the path it may be no more: the path was cut, or it is another one.
+            cut = place[twin[i]] if twin[i] >= 0 else -1
+            if 0 <= cut < len(path) and path[cut] == twin[i]:
+                rings.append(path[cut:])
+                del path[cut:]
+            place[i] = len(path)
+            path.append(i)
+            i = after[i]
+        if path:
+            rings.append(path)
+    return rings
+
+
+def _doubled_area(ring: Ring) -> int:
+    x, y = ring[:, 0], ring[:, 1]
+    return int(x @ np.roll(y, -1) - y @ np.roll(x, -1))
+
+
+def _owners(corners: _Corners, rings: list[list[int]], solid: list[bool]) -> list[int]:
+    """Give the exterior that each ring belongs to: from a hole's left edge go left until there is another ring."""
+    ends = [(ring, np.roll(ring, -1)) for ring in rings]
+    start, end = (np.concatenate([pair[k] for pair in ends]) for k in (0, 1))
+    ring_of = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
+    upright = corners.x[start] == corners.x[end]
+    start, end, ring_of = start[upright], end[upright], ring_of[upright]
+    top, height = np.minimum(corners.y[start], corners.y[end]), np.abs(corners.y[start] - corners.y[end])
+    # One entry for each pixel's side, sorted by row and column.
+    row = np.repeat(top - np.cumsum(height) + height, height) + np.arange(height.sum())
+    column, ring_of = np.repeat(corners.x[start], height), np.repeat(ring_of, height)
+    order = np.lexsort((column, row))
+    column, ring_of = column[order], ring_of[order]
+    leftmost: dict[int, int] = {}
+    for k in np.argsort(column, kind="stable")[::-1].tolist():
+        leftmost[int(ring_of[k])] = k
+    owner = list(range(len(rings)))
+    # A hole's neighbour to the left begins further left, so it has its owner by the time it is asked for.
+    for i in sorted(leftmost, key=lambda ring: int(column[leftmost[ring]])):
+        if not solid[i]:
+            owner[i] = owner[int(ring_of[leftmost[i] - 1])]
+    return owner

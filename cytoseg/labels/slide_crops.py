@@ -1,0 +1,260 @@
+"""Cut labelled crops out of slides, as annotations of whole slides mark them.
+
+An annotation of the class ``Region*`` says: in here everything is marked. It becomes one crop, its bounding box; what
+lies in the box but not in the annotation is ignore. A file without one belongs to a small picture that is taken whole.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import floor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.errors import LabelError, SlideError
+from cytoseg.geometry import Region, Size, overlap
+from cytoseg.labels.annotation import Annotation, AreaRule, Shape, covered, ring_of
+from cytoseg.labels.index import is_file_name
+from cytoseg.labels.json_files import Points
+from cytoseg.labels.qupath import CROP_NAME, REGION, Feature, GeoFile
+from cytoseg.labels.sidecar import Origin, read_sidecar
+from cytoseg.slides.crops import downsample_to
+from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
+from cytoseg.slides.slide import Slide
+
+MAX_SIDE_PX = 4096
+"""Larger crops are refused: each is held whole."""
+
+
+@dataclass(frozen=True)
+class SlideRules:
+    """How crops are cut out of slides.
+
+    Attributes:
+        folder: Where the slides lie, at any depth; None looks beside the annotations only.
+        regions: Classes of annotations that delimit a crop.
+        mpp: Micrometres per pixel of the crops; None takes level 0 as it is.
+        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if nobody knows.
+    """
+
+    folder: Path | None = None
+    regions: Sequence[str] = (REGION,)
+    mpp: float | None = None
+    assumed_mpp: Callable[[Path], float | None] = lambda path: None
+
+
+@dataclass(frozen=True, eq=False)
+class SlideCrop:
+    """A crop that is to be cut out of a slide.
+
+    Attributes:
+        source: What messages call it.
+        crop: Its id.
+        slide: The slide's file.
+        region: What it shows.
+        size: Of the crop in pixels.
+        features: All that lies in it, in the order of the file; and, in a file's first crop, what lies in none.
+        frame: Of these the one that delimits it, if it is not a whole picture.
+        marks: Of these the ones to paint.
+        origin: Slide and region, unless it is a whole picture of which nobody says.
+    """
+
+    source: str
+    crop: str
+    slide: Path
+    region: Region
+    size: Size
+    features: tuple[Feature, ...]
+    frame: Feature | None
+    marks: tuple[Feature, ...]
+    origin: Origin | None
+
+
+def plan_crops(
+    file: GeoFile, path: Path, rules: SlideRules, *, problems: list[str], notes: list[str]
+) -> list[SlideCrop]:
+    """Find a file's slide and the crops that are marked on it.
+
+    Args:
+        file: The features.
+        path: Of the GeoJSON file.
+        rules: How crops are cut.
+        problems: One sentence is added for each thing that is wrong.
+        notes: A sentence is added if features are left out.
+
+    Returns:
+        The crops, to be read one by one; without those that are wrong.
+    """
+    crops, found = [], []
+    drawn = [feature for feature in file.features if feature.shapes]
+    marks = [feature for feature in drawn if feature.label not in rules.regions]
+    try:
+        with open_slide(_find_slide(file.name, path, rules.folder)) as slide:
+            lost = [feature for feature in drawn if not _meets(feature, _whole(slide))]
+            found += [_outside(feature, slide) for feature in lost]
+            frames = [feature for feature in drawn if feature.label in rules.regions and feature not in lost]
+            for frame in frames or (None,):
+                try:
+                    crops.append(_plan(file, slide, frame, marks, rules))
+                except (LabelError, SlideError) as error:
+                    found.append(str(error))
+    except (LabelError, SlideError) as error:
+        found.append(str(error))
+    # A slide that does not say its mpp is found wrong once for each region.
+    problems += [problem for problem in dict.fromkeys(found) if problem not in problems]
+    return _with_rest(file, crops, notes) if crops else []
+
+
+def _with_rest(file: GeoFile, crops: Sequence[SlideCrop], notes: list[str]) -> list[SlideCrop]:
+    """Give what lies in no crop to the first one, which keeps it, and note what is left out."""
+    taken = {feature.number for crop in crops for feature in crop.features}
+    rest = [feature for feature in file.features if feature.number not in taken]
+    reasons = {**file.left_out, "outside every region": sum(bool(feature.shapes) for feature in rest)}
+    if counts := ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count):
+        notes.append(f"{file.name}: annotations left out: {counts}.")
+    features = tuple(sorted([*crops[0].features, *rest], key=lambda feature: feature.number))
+    return [replace(crops[0], features=features), *crops[1:]]
+
+
+def cut(item: SlideCrop, *, area: AreaRule) -> tuple[NDArray[np.uint8], Annotation, NDArray[np.bool_]]:
+    """Read a crop, and move its shapes into its pixels.
+
+    Args:
+        item: The crop.
+        area: How areas will be filled.
+
+    Returns:
+        (H, W, 3) uint8 RGB; the shapes that cover a pixel, larger ones first and lines and points last; and
+        (H, W) bool, where the crop is marked completely.
+
+    Raises:
+        SlideError: If the slide is damaged there.
+    """
+    with open_slide(item.slide) as slide:
+        picture = read_at(slide, item.region, item.size)
+    shapes = [s for _, found in placed(item.marks, item.region, item.size, area=area) for s in found]
+    inside = np.full((item.size.height, item.size.width), item.frame is None, np.uint8)
+    for shape in () if item.frame is None else item.frame.shapes:
+        covered(moved(shape, item.region, item.size), item.size, area=area).press(inside, 1)
+    return picture, Annotation(item.source, item.size, tuple(shapes)), inside.astype(np.bool_)
+
+
+def placed(
+    features: Sequence[Feature], region: Region, size: Size, *, area: AreaRule
+) -> list[tuple[Feature, list[Shape]]]:
+    """Express features in the pixels of a crop.
+
+    Args:
+        features: On the slide, in level-0 pixels.
+        region: What the crop shows.
+        size: Of the crop.
+        area: How areas will be filled.
+
+    Returns:
+        The features that cover a pixel of the crop with the shapes that do; larger ones first, lines and points last.
+    """
+    found = [(feature, [moved(shape, region, size) for shape in feature.shapes]) for feature in features]
+    # Objects stand in no order: of two as large as each other, such as points, neither the order of the file decides.
+    found.sort(key=lambda pair: (-sum(map(_area, pair[1])), [(shape.label, shape.points) for shape in pair[1]]))
+    seen = [(feature, [s for s in shapes if not covered(s, size, area=area).empty]) for feature, shapes in found]
+    return [(feature, shapes) for feature, shapes in seen if shapes]
+
+
+def moved(shape: Shape, region: Region, size: Size) -> Shape:
+    """Express a shape of the slide (level-0 pixels) in the pixels of a crop of a size that shows a region."""
+    x, y = size.width / region.width, size.height / region.height
+
+    def scaled(points: Points) -> Points:
+        return tuple(((px - region.x) * x, (py - region.y) * y) for px, py in points)
+
+    return replace(shape, points=scaled(shape.points), holes=tuple(map(scaled, shape.holes)))
+
+
+def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
+    stem = path.name.removesuffix(path.suffix)
+    for place, globs in ((folder, ("**/*",)), (path.parent, ("*",))):
+        if place is None:
+            continue
+        if not place.is_dir():
+            raise LabelError(f"{place}: there is no such folder. Name the folder of the slides with --slides.")
+        try:
+            slides = find_slides([place], globs)
+        except SlideError:  # there are none
+            slides = []
+        # Slide "a.svs" is exported as "a.geojson" by hand and as "a.svs.geojson" by scripts.
+        fitting = [s for s in slides if s.name == stem] or [s for s in slides if stem in (s.stem, slide_id(s))]
+        if len(fitting) > 1:
+            found = ", ".join(s.relative_to(place).as_posix() for s in fitting)
+            raise LabelError(f"{name}: {len(fitting)} slides are called '{stem}' in {place} ({found}). Keep one there.")
+        if fitting:
+            return fitting[0]
+    places = "beside it" if folder is None else f"in {folder} or beside it"
+    raise LabelError(
+        f"{name}: there is no slide called '{stem}' {places}. Put it there, or name its folder with --slides."
+    )
+
+
+def _plan(file: GeoFile, slide: Slide, frame: Feature | None, marks: Sequence[Feature], rules: SlideRules) -> SlideCrop:
+    if frame is None:
+        source, region, crop, origin = file.name, _whole(slide), slide_id(slide.path), read_sidecar(slide.path)
+        # A picture that does not say its mpp is one that was cut out at the right one.
+        downsample = downsample_to(rules.mpp, slide) if origin is None and slide.mpp is not None else 1.0
+    else:
+        source, region = frame.where, _region(frame, slide)
+        crop, origin = _crop_id(frame, region, slide_id(slide.path)), Origin(slide_id(slide.path), region)
+        downsample = downsample_to(rules.mpp, slide, assume_mpp=rules.assumed_mpp(slide.path))
+    size = Size(max(1, round(region.width / downsample)), max(1, round(region.height / downsample)))
+    if max(size.width, size.height) > MAX_SIDE_PX:
+        what = f"{slide.path.name}, which has no annotation of the class {REGION}," if frame is None else "the region"
+        raise LabelError(
+            f"{source}: {what} is {size.width}x{size.height} px, more than {MAX_SIDE_PX} a side. "
+            f"Draw smaller rectangles of the class {REGION} around what is marked completely."
+        )
+    within = tuple(feature for feature in marks if _meets(feature, region))
+    features = within if frame is None else (*within, frame)
+    return SlideCrop(source, crop, slide.path, region, size, features, frame, within, origin)
+
+
+def _crop_id(frame: Feature, region: Region, slide: str) -> str:
+    if not frame.name.startswith(CROP_NAME):
+        return f"{slide}_x{region.x}_y{region.y}"
+    crop = frame.name.removeprefix(CROP_NAME)
+    if not is_file_name(crop):
+        raise LabelError(f"{frame.where}: '{frame.name}' must name a crop by what can be a file name. Rename it.")
+    return crop
+
+
+def _region(frame: Feature, slide: Slide) -> Region:
+    if any(shape.kind != "polygon" for shape in frame.shapes):
+        raise LabelError(f"{frame.where}: the region '{frame.label}' is no area. Draw a rectangle.")
+    x0, y0, x1, y1 = (floor(value + 0.5) for value in frame.bounds)
+    region = overlap(Region(x0, y0, x1 - x0, y1 - y0), slide.levels[0].size)
+    if not region.width or not region.height:
+        raise LabelError(f"{frame.where}: the region '{frame.label}' holds no pixel of the slide. Draw it again.")
+    return region
+
+
+def _whole(slide: Slide) -> Region:
+    size = slide.levels[0].size
+    return Region(0, 0, size.width, size.height)
+
+
+def _meets(feature: Feature, region: Region) -> bool:
+    x0, y0, x1, y1 = feature.bounds
+    right, bottom = region.x + region.width, region.y + region.height
+    return x0 <= right and x1 >= region.x and y0 <= bottom and y1 >= region.y
+
+
+def _outside(feature: Feature, slide: Slide) -> str:
+    size = slide.levels[0].size
+    where = f"{slide.path.name} of {size.width}x{size.height} px"
+    return f"{feature.where}: '{feature.label}' lies outside {where}. Is this its slide? Move or delete it."
+
+
+def _area(shape: Shape) -> float:
+    """Give the area of a polygon in pixels, holes left out; 0 for lines and points."""
+    if shape.kind != "polygon":
+        return 0.0
+    x, y = ring_of(shape).T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
