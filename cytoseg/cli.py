@@ -24,7 +24,7 @@ COMMANDS = {
     "train-interpreter": "Train the ensemble of per-pixel MLPs on the labelled crops.",
     "evaluate": "Score the ensemble on the test slides, beside the baselines.",
     "compare": "Compare the method with baselines on the same crops: IoU, time, memory.",
-    "predict": "Segment slides: class map, uncertainty map, preview.",
+    "predict": "Segment slides: class map, uncertainty map, objects with measurements, preview.",
     "report": "Write everything a run has found into one HTML page.",
     "review": "Open the review app on the runs.",
     "runs": "List runs: recipe, state, crops seen, last loss, size on disk.",

@@ -79,6 +79,10 @@ class Bar:
         """Move the bar to ``done`` of a total that is known only now."""
         self._bars.update(self._task, completed=done, total=total)
 
+    def phase(self, what: str, done: int, total: int) -> None:
+        """Move the bar to ``done`` of a total that is known only now, of what the note names."""
+        self._bars.update(self._task, completed=done, total=total, note=what)
+
     def at(self, done: int, note: str = "") -> None:
         """Move the bar to ``done`` and show a note behind it."""
         self._bars.update(self._task, completed=done, note=note)

@@ -61,12 +61,14 @@ def run(
         str | None, typer.Option("--address", help="Of a running Ray cluster, such as auto; else Ray starts here.")
     ] = None,
 ) -> None:
-    """Segment slides: class map, uncertainty map, preview.
+    """Segment slides: class map, uncertainty map, objects with measurements, preview.
 
-    Writes class_map.ome.tif, uncertainty.ome.tif (tiled pyramids), preview.png and summary.json into a folder for each
-    slide. A slide that is finished already with the same bundle and settings is left as it is, and one that was
-    interrupted goes on from its last finished row. A slide that fails does not stop the others: it is named at the
-    end, with exit status 1.
+    Writes into a folder for each slide: class_map.ome.tif, uncertainty.ome.tif and instances.ome.tif (tiled pyramids),
+    objects.geojson (for QuPath), cells.csv, preview.png and summary.json.
+
+    A slide that is finished already with the same bundle and settings is left as it is, and one that was interrupted
+    goes on from its last finished row. A slide that fails does not stop the others: it is named at the end, with exit
+    status 1.
     """
     # A slide's file name may hold a "=", so what exists as a file is a slide.
     overrides = [text for text in slides if "=" in text and not Path(text).exists()]
@@ -123,6 +125,7 @@ def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
             settings=SlideSettings(
                 p.tile_px, p.overlap_px, p.batch or 0, state["mpp"], recipe.slides.assumed_mpp(path)
             ),
+            objects=recipe.object_settings(),
             glass=(background.rule, background.threshold) if p.skip_glass else None,
             provenance=_provenance(path, recipe, dict(state["sha256"])),
             device=recipe.training.device,
@@ -155,6 +158,7 @@ def _provenance(path: Path, recipe: Recipe, hashes: dict[str, str]) -> dict[str,
         "bundle": hashes,
         "predict": recipe.predict.model_dump(mode="json"),
         "background": recipe.slides.background.model_dump(mode="json"),
+        "objects": recipe.objects.model_dump(mode="json"),
         "assume_mpp": recipe.slides.assumed_mpp(path),
     }
 
@@ -167,7 +171,7 @@ def _gpus(recipe: Recipe) -> int:
 
 def _here(job: SlideJob) -> Outcome:
     with progress(job.path.name, 1) as bar:
-        return attempt(job, bar.of)
+        return attempt(job, bar.phase)
 
 
 def _watched(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
-from cytoseg.predict.outlines import Ring, polygons
+from cytoseg.labels.outlines import Ring, outline
 
 _NAMESPACE = uuid.UUID("5d1c3a52-6d0b-5b7e-9f0e-2f4c8d1b7a60")
 """Of the ids; what matters is only that it never changes."""
@@ -102,7 +102,7 @@ class ObjectFile:
     def _geometry(self, found: Outlined) -> dict[str, Any]:
         parts = [
             [self._closed(ring, found) for ring in (polygon.exterior, *polygon.holes)]
-            for polygon in polygons(found.mask)
+            for polygon in outline(found.mask)
         ]
         if len(parts) == 1:
             return {"type": "Polygon", "coordinates": parts[0]}

@@ -2,7 +2,7 @@
 
 import functools
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CytosegError, SlideError
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
+from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
-from cytoseg.predict.slide import SlideSettings, predict_slide
+from cytoseg.predict.slide import OnProgress, SlideSettings, predict_slide
 from cytoseg.slides.background import tissue_mask
 from cytoseg.slides.open import open_slide
 
@@ -25,6 +26,7 @@ class SlideJob:
         folder: Where the results go.
         bundle: Folder of the bundle.
         settings: Tiles and resolution; a batch of 0 is as many tiles as there is room for.
+        objects: What counts as an object; None finds none.
         glass: Rule and threshold of ``tissue_mask``, by which glass is passed over; None computes every tile.
         provenance: All that decides the result, see ``Destination``.
         device: Where to compute, as ``pick_device`` knows it.
@@ -34,6 +36,7 @@ class SlideJob:
     folder: Path
     bundle: Path
     settings: SlideSettings
+    objects: ObjectSettings | None
     glass: tuple[str, float] | None
     provenance: Mapping[str, Any]
     device: str
@@ -56,16 +59,16 @@ class Outcome:
     before: bool = False
 
 
-def unwatched(_done: int, _total: int) -> None:
+def unwatched(_what: str, _done: int, _total: int) -> None:
     """Nobody wants to know how far it is."""
 
 
-def attempt(job: SlideJob, on_tile: Callable[[int, int], None] = unwatched) -> Outcome:
+def attempt(job: SlideJob, on_progress: OnProgress = unwatched) -> Outcome:
     """Predict a slide, unless that was done before; what goes wrong is told, so that other slides can go on.
 
     Args:
         job: What to do.
-        on_tile: Told the tiles done and their number.
+        on_progress: As for ``predict_slide``.
 
     Raises:
         KeyboardInterrupt: After the current batch, when Ctrl-C was pressed.
@@ -73,7 +76,7 @@ def attempt(job: SlideJob, on_tile: Callable[[int, int], None] = unwatched) -> O
     try:
         if is_done(job.folder, job.provenance):
             return Outcome(job, before=True)
-        _predict(job, on_tile)
+        _predict(job, on_progress)
     except CytosegError as error:
         return Outcome(job, str(error))
     except Exception as error:  # a mistake of ours with one slide of a thousand
@@ -81,7 +84,7 @@ def attempt(job: SlideJob, on_tile: Callable[[int, int], None] = unwatched) -> O
     return Outcome(job)
 
 
-def _predict(job: SlideJob, on_tile: Callable[[int, int], None]) -> None:
+def _predict(job: SlideJob, on_progress: OnProgress) -> None:
     predictor = _predictor(job.bundle.resolve(), job.device, str(job.provenance["bundle"]))
     settings = job.settings
     if settings.batch == 0:
@@ -91,8 +94,10 @@ def _predict(job: SlideJob, on_tile: Callable[[int, int], None]) -> None:
             tissue = None if job.glass is None else tissue_mask(slide, rule=job.glass[0], threshold=job.glass[1])
         except SlideError as error:
             raise SlideError(f"{error} Nothing was finished.") from error
-        destination = Destination(job.folder, predictor.classes, job.provenance, predictor.origin)
-        predict_slide(slide, predictor, destination, settings=settings, tissue=tissue, on_tile=on_tile)
+        destination = Destination(
+            job.folder, predictor.classes, job.provenance, objects=job.objects, origin=predictor.origin
+        )
+        predict_slide(slide, predictor, destination, settings=settings, tissue=tissue, on_progress=on_progress)
 
 
 @functools.lru_cache(maxsize=1)

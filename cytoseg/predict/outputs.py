@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,9 @@ from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import SlideError
 from cytoseg.predict import maps
 from cytoseg.predict.maps import MapSpool
+from cytoseg.predict.object_settings import ObjectSettings
+from cytoseg.predict.object_writer import CELLS, OUTLINES, SlideMaps
+from cytoseg.predict.objects import INSTANCES, write_objects
 from cytoseg.predict.preview import draw_preview
 from cytoseg.runs import versions
 from cytoseg.slides.pyramid import write_pyramid
@@ -41,12 +44,14 @@ class Destination:
         folder: Replaced as a whole at the end.
         classes: Names and colours of the ids.
         provenance: All that decides the result (bundle, slide, settings), as JSON can hold it; see ``is_done``.
+        objects: What counts as an object; None finds none.
         origin: Where the bundle came from, to stand in the summary.
     """
 
     folder: Path
     classes: ClassList
     provenance: Mapping[str, Any]
+    objects: ObjectSettings | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -93,7 +98,8 @@ def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
     except (OSError, ValueError):
         return False
     same = isinstance(summary, dict) and summary.get("provenance") == json.loads(json.dumps(dict(provenance)))
-    return same and all((folder / name).is_file() for name in (CLASS_MAP, UNCERTAINTY, PREVIEW))
+    names = (CLASS_MAP, UNCERTAINTY, PREVIEW, *((CELLS, OUTLINES, INSTANCES) if "objects" in summary else ()))
+    return same and all((folder / name).is_file() for name in names)
 
 
 def other_slide(folder: Path, path: Path) -> Path | None:
@@ -118,14 +124,22 @@ def is_whole(folder: Path) -> bool:
     return (folder / SUMMARY).exists()
 
 
-def write_outputs(folder: Path, destination: Destination, *, facts: SlideFacts, spool: MapSpool) -> None:
-    """Turn the finished maps into pyramids, and write the preview and the summary.
+def write_outputs(
+    folder: Path,
+    destination: Destination,
+    *,
+    facts: SlideFacts,
+    spool: MapSpool,
+    on_row: Callable[[int, int], None],
+) -> None:
+    """Turn the finished maps into pyramids, find the objects, and write the preview and the summary.
 
     Args:
         folder: Where to write.
         destination: Classes and provenance.
         facts: How the slide was predicted.
         spool: The maps.
+        on_row: Told how far the search for objects is, in rows.
 
     Raises:
         OSError: If the disk is full.
@@ -138,6 +152,11 @@ def write_outputs(folder: Path, destination: Destination, *, facts: SlideFacts, 
     pictures = {"class_map": folder / CLASS_MAP, "uncertainty": folder / UNCERTAINTY}
     draw_preview(facts.slide, facts.grid, **pictures, classes=destination.classes).save(folder / PREVIEW)
     summary = _summary(destination, facts, add_up(spool))
+    if destination.objects is not None:
+        grid = facts.grid
+        found = SlideMaps(spool, facts.slide, grid.size, grid.downsample, facts.mpp, destination.classes)
+        totals = write_objects(folder, found, settings=destination.objects, on_row=on_row)
+        summary["objects"] = totals.record()
     write_atomically(folder / SUMMARY, json.dumps(summary, indent=1, allow_nan=False))
 
 

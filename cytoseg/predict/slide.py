@@ -1,6 +1,7 @@
 """Predicting a whole slide tile by tile, in memory for a few tiles, from where an interruption left it."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from cytoseg.writing import resumable
 Predictor = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
 """Takes (N, tile_px, tile_px, 3) uint8 RGB; gives ``probabilities``, (N, K, tile_px, tile_px) float32 of K classes,
 and ``disagreement``, (N, tile_px, tile_px) float32 in nats."""
+
+OnProgress = Callable[[str, int, int], None]
+"""Takes what is being counted, how many are done, and their total."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,9 @@ def predict_slide(
     *,
     settings: SlideSettings,
     tissue: TissueMask | None,
-    on_tile: Callable[[int, int], None],
+    on_progress: OnProgress,
 ) -> None:
-    """Predict class and uncertainty of each pixel of a slide; write both maps, a preview and a summary.
+    """Predict class and uncertainty of each pixel of a slide; write the maps, the objects, a preview and a summary.
 
     The results replace earlier ones all at once at the end; after any error or Ctrl-C these are as they were. What is
     finished by then is kept beside them, and the next call with the same provenance goes on from there: the maps come
@@ -107,7 +111,8 @@ def predict_slide(
         settings: Tiles and resolution.
         tissue: Tiles that hold none are not computed. What no computed tile reaches becomes the fill class (or ignore)
             with uncertainty 0. None computes every tile.
-        on_tile: Called with the number of tiles done, glass included, and their total.
+        on_progress: Told ``tiles``, how many are done, glass included, and their total; then ``objects`` and how far
+            the search for them is, in rows.
 
     Raises:
         SlideError: If the slide is damaged, or does not say its mpp and one is asked for.
@@ -123,10 +128,11 @@ def predict_slide(
     with resumable(destination.folder, destination.provenance, error=PredictionError) as part:
         spool = MapSpool(part, size=grid.size)
         if not is_whole(part):  # it is, if a kill came after the last file
-            computing_s = _fill(spool, job, on_tile)
+            computing_s = _fill(spool, job, functools.partial(on_progress, "tiles"))
             glass = sum(not job.shows_tissue(tile) for row in grid.rows() for tile in row)
             facts = SlideFacts(slide, grid, mpp, glass_tiles=glass, computing_s=computing_s, begin=begin)
-            write_outputs(part, destination, facts=facts, spool=spool)
+            found = functools.partial(on_progress, "objects")
+            write_outputs(part, destination, facts=facts, spool=spool, on_row=found)
         spool.remove()
 
 

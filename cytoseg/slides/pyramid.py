@@ -24,8 +24,6 @@ BIGTIFF_BYTES = 2**31
 Pixels = NDArray[Any]
 """(h, W, 3) uint8, (h, W) uint8, (h, W) uint32 or (h, W) float32."""
 
-"""OME wants an id in each file; it serves to tell the files of one image apart, and ours are one file each."""
-
 _KINDS = {(3, "uint8"), (2, "uint8"), (2, "uint32"), (2, "float32")}
 
 

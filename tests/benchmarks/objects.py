@@ -36,7 +36,7 @@ def make_maps(folder: Path, side: int, nuclei: int) -> None:
     """Scatter cells evenly at random, one in three with a second nucleus that touches the first."""
     rng = np.random.default_rng(0)
     places = rng.uniform(0, side, (nuclei * 3 // 4, 2))
-    spool = MapSpool(folder, width=side)
+    spool = MapSpool(folder, size=Size(side, side))
     for top in range(0, side, BAND_PX):
         ids = np.zeros((min(BAND_PX, side - top), side), np.uint8)
         near = places[(places[:, 1] > top - REACH_PX) & (places[:, 1] < top + BAND_PX + REACH_PX)]
@@ -45,7 +45,7 @@ def make_maps(folder: Path, side: int, nuclei: int) -> None:
                 if not shift or int(x * 1000) % 3 == 0:
                     _disc(ids, x + shift, y - top, radius, class_id)
         noise = rng.integers(150, 256, ids.shape, np.uint8)
-        spool.append(MapBand(ids, (255 - noise).astype(np.float32) / 255, noise))
+        spool.write(MapBand(ids, (255 - noise).astype(np.float32) / 255, noise), x=0, y=top)
 
 
 def _disc(ids: NDArray[np.uint8], x: float, y: float, radius: int, class_id: int) -> None:
@@ -75,7 +75,7 @@ def main(side: int, nuclei: int) -> None:
         maker.join()
         before, begin, busy = _peak_mb(), time.perf_counter(), time.process_time()
         with open_slide(folder / "slide.ome.tif") as slide:
-            maps = SlideMaps(MapSpool(folder, width=side), slide, Size(side, side), 1.0, 0.5, CLASSES)
+            maps = SlideMaps(MapSpool(folder, size=Size(side, side)), slide, Size(side, side), 1.0, 0.5, CLASSES)
             totals = write_objects(folder, maps, settings=SETTINGS, on_row=lambda done, total: None)
         seconds, busy = time.perf_counter() - begin, time.process_time() - busy
         objects = sum(entry.objects for entry in totals.classes.values())

@@ -56,7 +56,7 @@ def segment(path: Path, predictor: Predictor, *, batch: int) -> float:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, open_slide(path) as slide:
         begin = time.perf_counter()
         destination = Destination(Path(folder) / "slide", CLASSES, {})
-        predict_slide(slide, predictor, destination, settings=settings, tissue=None, on_tile=lambda *_: None)
+        predict_slide(slide, predictor, destination, settings=settings, tissue=None, on_progress=lambda *_: None)
         return time.perf_counter() - begin
 
 

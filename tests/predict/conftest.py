@@ -22,9 +22,8 @@ def two_classes() -> ClassList:
 
 @pytest.fixture
 def destination(tmp_path: Path, two_classes: ClassList) -> Destination:
-    return Destination(
-        tmp_path / "predictions" / "slide", two_classes, {"bundle": "abc", "tile_px": 8}, {"labels": "def"}
-    )
+    folder, provenance = tmp_path / "predictions" / "slide", {"bundle": "abc", "tile_px": 8}
+    return Destination(folder, two_classes, provenance, origin={"labels": "def"})
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ SETTINGS = SlideSettings(tile_px=8, overlap_px=2, batch=1, mpp=None, assume_mpp=
 def make_jobs(tmp_path: Path) -> Callable[..., list[SlideJob]]:
     def make(*names: str) -> list[SlideJob]:
         return [
-            SlideJob(tmp_path / name, tmp_path / "out" / name, tmp_path, SETTINGS, None, {"bundle": "abc"}, "cpu")
+            SlideJob(tmp_path / name, tmp_path / "out" / name, tmp_path, SETTINGS, None, None, {"bundle": "abc"}, "cpu")
             for name in names
         ]
 

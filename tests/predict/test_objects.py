@@ -46,12 +46,12 @@ def cells(height: int = 90, width: int = 120) -> NDArray[np.uint8]:
 def maps_of(folder: Path, ids: NDArray[np.uint8], *, enlarge: int = 1, mpp: float | None = 0.5) -> SlideMaps:
     """Make maps, and a slide whose red is 10 times the class and whose every pixel is ``enlarge`` pixels wide."""
     folder.mkdir(exist_ok=True)
-    spool = MapSpool(folder, width=ids.shape[1])
+    size = Size(ids.shape[1], ids.shape[0])
+    spool = MapSpool(folder, size=size)
     confidence = np.where(ids == 2, 204, 153).astype(np.uint8)
-    spool.append(MapBand(ids, ids.astype(np.float32) / 8, confidence))
+    spool.write(MapBand(ids, ids.astype(np.float32) / 8, confidence), x=0, y=0)
     picture = np.stack([ids * 10, np.full_like(ids, 100), np.full_like(ids, 255)], axis=2)
     Image.fromarray(picture.repeat(enlarge, axis=0).repeat(enlarge, axis=1)).save(folder / "slide.png")
-    size = Size(ids.shape[1], ids.shape[0])
     return SlideMaps(spool, open_slide(folder / "slide.png"), size, float(enlarge), mpp, CLASSES)
 
 

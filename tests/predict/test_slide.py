@@ -1,3 +1,4 @@
+import csv
 import errno
 import hashlib
 import json
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
 import tifffile
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Region, Size
 from cytoseg.predict.maps import MapBand, MapSpool
+from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
 from cytoseg.predict.slide import Predictor, SlideSettings, predict_slide
 from cytoseg.slides.background import TissueMask
@@ -28,7 +31,7 @@ MakeSlide = Callable[..., Slide]
 SETTINGS = SlideSettings(tile_px=8, overlap_px=2, batch=1, mpp=None, assume_mpp=None)
 
 
-def unwatched(done: int, total: int) -> None:
+def unwatched(_what: str, _done: int, _total: int) -> None:
     """Nobody wants to know how far it is."""
 
 
@@ -56,7 +59,7 @@ def constant(probability: float) -> Predictor:
 
 def test_a_constant_comes_out_constant(make_slide: MakeSlide, destination: Destination) -> None:
     slide = make_slide(cells(21, 30), mpp=0.5)
-    predict_slide(slide, constant(0.75), destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    predict_slide(slide, constant(0.75), destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
     class_map, uncertainty, summary = results(destination.folder)
     np.testing.assert_array_equal(class_map, np.ones((21, 30), np.uint8))
     np.testing.assert_allclose(uncertainty, 0.25, rtol=0, atol=1e-6)
@@ -95,7 +98,7 @@ def test_tiled_equals_whole(
 ) -> None:
     pixels = cells(37, 53)
     settings = replace(SETTINGS, overlap_px=overlap_px, batch=batch)
-    predict_slide(make_slide(pixels), dark_is_cell, destination, settings=settings, tissue=None, on_tile=unwatched)
+    predict_slide(make_slide(pixels), dark_is_cell, destination, settings=settings, tissue=None, on_progress=unwatched)
     class_map, uncertainty, summary = results(destination.folder)
     np.testing.assert_array_equal(class_map, pixels < 128)
     np.testing.assert_allclose(uncertainty, pixels / 255, rtol=0, atol=1e-6)
@@ -117,7 +120,7 @@ def test_tiles_go_to_the_predictor_in_batches_and_are_counted(make_slide: MakeSl
         destination,
         settings=settings,
         tissue=None,
-        on_tile=lambda done, total: seen.append((done, total)),
+        on_progress=lambda _what, done, total: seen.append((done, total)),
     )
     assert batches == [2, 1, 2, 1]
     assert list(dict.fromkeys(seen)) == [(2, 6), (3, 6), (5, 6), (6, 6)]
@@ -133,7 +136,7 @@ def test_glass_is_not_computed(make_slide: MakeSlide, destination: Destination, 
         destination,
         settings=SETTINGS,
         tissue=tissue,
-        on_tile=lambda done, total: seen.append((done, total)),
+        on_progress=lambda _what, done, total: seen.append((done, total)),
     )
     class_map, uncertainty, summary = results(destination.folder)
     np.testing.assert_array_equal(class_map, np.arange(24)[None].repeat(8, axis=0) >= 16)
@@ -146,7 +149,7 @@ def test_the_mean_disagreement_is_that_of_computed_pixels(make_slide: MakeSlide,
     settings = replace(SETTINGS, overlap_px=0)
     tissue = TissueMask(np.array([[True, False]]), downsample=8.0)
     predict_slide(
-        make_slide(np.zeros((8, 16))), constant(1), destination, settings=settings, tissue=tissue, on_tile=unwatched
+        make_slide(np.zeros((8, 16))), constant(1), destination, settings=settings, tissue=tissue, on_progress=unwatched
     )
     _, uncertainty, summary = results(destination.folder)
     np.testing.assert_array_equal(uncertainty[0], [0.25] * 8 + [0] * 8)
@@ -157,7 +160,7 @@ def test_glass_is_ignored_where_there_is_no_fill_class(make_slide: MakeSlide, de
     no_fill = replace(destination, classes=replace(destination.classes, fill=None))
     tissue = TissueMask(np.zeros((1, 1), np.bool_), downsample=16.0)
     predict_slide(
-        make_slide(np.zeros((10, 16))), constant(1), no_fill, settings=SETTINGS, tissue=tissue, on_tile=unwatched
+        make_slide(np.zeros((10, 16))), constant(1), no_fill, settings=SETTINGS, tissue=tissue, on_progress=unwatched
     )
     class_map, _, summary = results(destination.folder)
     np.testing.assert_array_equal(class_map, np.full((10, 16), IGNORE))
@@ -169,7 +172,9 @@ def test_a_slide_is_read_at_the_mpp_asked_for(
 ) -> None:
     coarse = cells(9, 20)
     slide = make_slide(coarse.repeat(2, axis=0).repeat(2, axis=1), mpp=0.5)
-    predict_slide(slide, dark_is_cell, destination, settings=replace(SETTINGS, mpp=1.0), tissue=None, on_tile=unwatched)
+    predict_slide(
+        slide, dark_is_cell, destination, settings=replace(SETTINGS, mpp=1.0), tissue=None, on_progress=unwatched
+    )
     class_map, _, summary = results(destination.folder)
     np.testing.assert_array_equal(class_map, coarse < 128)
     assert (summary["size"], summary["mpp"]) == ([20, 9], 1.0)
@@ -179,7 +184,7 @@ def test_a_slide_is_read_at_the_mpp_asked_for(
 def test_an_assumed_mpp_serves_slides_that_do_not_say(make_slide: MakeSlide, destination: Destination) -> None:
     settings = replace(SETTINGS, mpp=1.0, assume_mpp=0.5)
     predict_slide(
-        make_slide(cells(16, 16)), constant(1), destination, settings=settings, tissue=None, on_tile=unwatched
+        make_slide(cells(16, 16)), constant(1), destination, settings=settings, tissue=None, on_progress=unwatched
     )
     assert results(destination.folder)[2]["size"] == [8, 8]
 
@@ -192,7 +197,7 @@ def test_an_unknown_mpp_is_refused_when_one_is_asked_for(make_slide: MakeSlide, 
             destination,
             settings=replace(SETTINGS, mpp=1.0),
             tissue=None,
-            on_tile=unwatched,
+            on_progress=unwatched,
         )
     assert not destination.folder.parent.exists()
 
@@ -204,7 +209,9 @@ def test_a_slide_smaller_than_a_tile_is_filled_up_with_white(make_slide: MakeSli
         tiles.append(batch)
         return constant(1)(batch)
 
-    predict_slide(make_slide(np.zeros((3, 5))), predict, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    predict_slide(
+        make_slide(np.zeros((3, 5))), predict, destination, settings=SETTINGS, tissue=None, on_progress=unwatched
+    )
     expected = np.full((8, 8, 3), 255)
     expected[:3, :5] = 0
     np.testing.assert_array_equal(tiles, [[expected]])
@@ -216,7 +223,7 @@ def test_outputs_are_pyramids_with_a_physical_size(
 ) -> None:
     settings = replace(SETTINGS, tile_px=256, overlap_px=32)
     slide = make_slide(np.full((300, 600), 51), mpp=0.25)
-    predict_slide(slide, dark_is_cell, destination, settings=settings, tissue=None, on_tile=unwatched)
+    predict_slide(slide, dark_is_cell, destination, settings=settings, tissue=None, on_progress=unwatched)
     for name, dtype, value in (("class_map", np.uint8, 1), ("uncertainty", np.float32, 0.2)):
         with tifffile.TiffFile(destination.folder / f"{name}.ome.tif") as tif:
             levels = tif.series[0].levels
@@ -233,30 +240,32 @@ def test_a_failing_predictor_leaves_no_results(make_slide: MakeSlide, destinatio
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        predict_slide(make_slide(cells(9, 9)), predict, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+        predict_slide(
+            make_slide(cells(9, 9)), predict, destination, settings=SETTINGS, tissue=None, on_progress=unwatched
+        )
     assert [path.name for path in destination.folder.parent.iterdir()] == [".slide.part"]
 
 
 def test_ctrl_c_ends_after_the_batch_and_keeps_earlier_results(make_slide: MakeSlide, destination: Destination) -> None:
     slide = make_slide(cells(20, 20))
-    predict_slide(slide, constant(1), destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    predict_slide(slide, constant(1), destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
     before = {p.name: p.read_bytes() for p in destination.folder.iterdir()}
     seen = []
 
-    def press(done: int, total: int) -> None:
+    def press(_what: str, done: int, _total: int) -> None:
         seen.append(done)
         if done == 2:
             signal.raise_signal(signal.SIGINT)
 
     changed = replace(destination, provenance={"bundle": "other"})
     with pytest.raises(KeyboardInterrupt):
-        predict_slide(slide, constant(0), changed, settings=SETTINGS, tissue=None, on_tile=press)
+        predict_slide(slide, constant(0), changed, settings=SETTINGS, tissue=None, on_progress=press)
     assert seen == [1, 2]
     assert {p.name: p.read_bytes() for p in destination.folder.iterdir()} == before
     assert sorted(path.name for path in destination.folder.parent.iterdir()) == [".slide.part", "slide"]
     assert is_done(destination.folder, destination.provenance)
 
-    predict_slide(slide, constant(0), changed, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    predict_slide(slide, constant(0), changed, settings=SETTINGS, tissue=None, on_progress=unwatched)
     assert not results(destination.folder)[0].any()
     assert is_done(destination.folder, {"bundle": "other"})
 
@@ -287,9 +296,9 @@ def test_what_an_error_interrupts_goes_on_and_ends_in_the_same_bytes(
         return wavy(batch)
 
     whole = replace(destination, folder=tmp_path / "at_once" / "slide")
-    predict_slide(slide, wavy, whole, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    predict_slide(slide, wavy, whole, settings=SETTINGS, tissue=None, on_progress=unwatched)
     with pytest.raises(RuntimeError, match="the power went"):
-        predict_slide(slide, failing, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+        predict_slide(slide, failing, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
     again: list[int] = []
 
     def counted(batch: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
@@ -298,7 +307,12 @@ def test_what_an_error_interrupts_goes_on_and_ends_in_the_same_bytes(
 
     seen: list[int] = []
     predict_slide(
-        slide, counted, destination, settings=SETTINGS, tissue=None, on_tile=lambda done, _: seen.append(done)
+        slide,
+        counted,
+        destination,
+        settings=SETTINGS,
+        tissue=None,
+        on_progress=lambda _what, done, _total: seen.append(done),
     )
     assert maps_of(destination.folder) == maps_of(whole.folder)
     # Five tiles a row; no more is computed anew than the rows of tiles whose pixels were not all given.
@@ -322,12 +336,12 @@ def test_a_kill_after_half_a_write_costs_no_more_than_the_rows_it_hit(
 
     monkeypatch.setattr(MapSpool, "write", torn)
     with pytest.raises(RuntimeError, match="killed"):
-        predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+        predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
     assert calls[-1] == 12
     monkeypatch.setattr(MapSpool, "write", write)
-    predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
     whole = replace(destination, folder=tmp_path / "at_once" / "slide")
-    predict_slide(slide, wavy, whole, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    predict_slide(slide, wavy, whole, settings=SETTINGS, tissue=None, on_progress=unwatched)
     assert maps_of(destination.folder) == maps_of(whole.folder)
 
 
@@ -344,8 +358,8 @@ def test_a_kill_while_results_are_written_keeps_the_maps(
     with monkeypatch.context() as patched:
         patched.setattr("cytoseg.predict.outputs.draw_preview", killed)
         with pytest.raises(RuntimeError, match="killed"):
-            predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
-    predict_slide(slide, constant(float("nan")), destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+            predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
+    predict_slide(slide, constant(float("nan")), destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
     assert sorted(path.name for path in destination.folder.iterdir()) == [
         "class_map.ome.tif",
         "preview.png",
@@ -365,8 +379,8 @@ def test_a_kill_before_the_renaming_costs_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(MapSpool, "remove", killed)
         with pytest.raises(RuntimeError, match="killed"):
-            predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
-    predict_slide(slide, constant(float("nan")), destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+            predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
+    predict_slide(slide, constant(float("nan")), destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
     assert is_done(destination.folder, destination.provenance)
     assert len(list(destination.folder.iterdir())) == 4
 
@@ -374,14 +388,14 @@ def test_a_kill_before_the_renaming_costs_nothing(
 def test_other_settings_begin_anew(make_slide: MakeSlide, destination: Destination) -> None:
     slide = make_slide(cells(29, 27))
 
-    def press(done: int, _total: int) -> None:
+    def press(_what: str, done: int, _total: int) -> None:
         if done == 20:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        predict_slide(slide, constant(1), destination, settings=SETTINGS, tissue=None, on_tile=press)
+        predict_slide(slide, constant(1), destination, settings=SETTINGS, tissue=None, on_progress=press)
     changed = replace(destination, provenance={"bundle": "other"})
-    predict_slide(slide, constant(0), changed, settings=SETTINGS, tissue=None, on_tile=unwatched)
+    predict_slide(slide, constant(0), changed, settings=SETTINGS, tissue=None, on_progress=unwatched)
     assert not results(destination.folder)[0].any()
 
 
@@ -399,8 +413,38 @@ def test_a_tile_that_cannot_be_read_is_named_and_finished_rows_are_kept(
     monkeypatch.setattr(type(slide), "read_region", damaged)
     wanted = r"slide.png, tile at x 6, y 18 of level 0: slide.png: is damaged. 12 of 29 rows are finished and kept."
     with pytest.raises(SlideError, match=wanted):
-        predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+        predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
     assert MapSpool(destination.folder.with_name(".slide.part"), size=Size(27, 29)).rows == 12
+
+
+def test_objects_are_found_after_the_tiles(
+    make_slide: MakeSlide, destination: Destination, dark_is_cell: Predictor
+) -> None:
+    """Two cells, one across the seams of tiles; the third is too small."""
+    pixels, seen = np.full((20, 30), 255), []
+    pixels[5:9, 4:20] = pixels[12:16, 25:28] = pixels[18, 2] = 40
+    with_objects = replace(destination, objects=ObjectSettings(("cell",), (), 4, "nucleus", "cytoplasm"))
+    slide = make_slide(pixels, mpp=0.5)
+
+    def watch(what: str, done: int, total: int) -> None:
+        seen.append((what, done, total))
+
+    predict_slide(slide, dark_is_cell, with_objects, settings=SETTINGS, tissue=None, on_progress=watch)
+    summary = results(destination.folder)[2]
+    found = summary["objects"]["cell"]
+    assert (found["objects"], found["pixels"], found["dropped"], found["dropped_px"]) == (2, 64 + 12, 1, 1)
+    instances = tifffile.imread(destination.folder / "instances.ome.tif")
+    assert {number: int((instances == number).sum()) for number in (1, 2)} == {1: 64, 2: 12}
+    features = json.loads((destination.folder / "objects.geojson").read_text())["features"]
+    bounds = [shapely.geometry.shape(feature["geometry"]).bounds for feature in features]
+    assert bounds == [(4, 5, 20, 9), (25, 12, 28, 16)]
+    with (destination.folder / "cells.csv").open(newline="") as file:
+        assert [float(row["area_um2"]) for row in csv.DictReader(file)] == [16, 3]
+    assert [what for what, _, _ in seen] == ["tiles"] * 15 + ["objects"] * (len(seen) - 15)
+    assert seen[-1] == ("objects", 60, 60)
+    assert is_done(destination.folder, destination.provenance)
+    (destination.folder / "cells.csv").unlink()
+    assert not is_done(destination.folder, destination.provenance)
 
 
 def test_two_processes_do_not_write_the_same_slide(make_slide: MakeSlide, destination: Destination) -> None:
@@ -410,8 +454,8 @@ def test_two_processes_do_not_write_the_same_slide(make_slide: MakeSlide, destin
         FileLock(destination.folder.with_name(".slide.lock")),
         pytest.raises(PredictionError, match="slide: another process is writing it"),
     ):
-        predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
-    predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_tile=unwatched)
+        predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
+    predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
 
 
 def test_a_full_disk_is_reported_in_one_line(
@@ -424,7 +468,7 @@ def test_a_full_disk_is_reported_in_one_line(
     wanted = r"slide: cannot be written \(No space left on device\); what is finished is kept"
     with pytest.raises(PredictionError, match=wanted) as raised:
         predict_slide(
-            make_slide(cells(9, 9)), constant(1), destination, settings=SETTINGS, tissue=None, on_tile=unwatched
+            make_slide(cells(9, 9)), constant(1), destination, settings=SETTINGS, tissue=None, on_progress=unwatched
         )
     assert "\n" not in str(raised.value)
     assert [path.name for path in destination.folder.parent.iterdir()] == [".slide.part"]
@@ -442,7 +486,7 @@ def test_maps_of_another_shape_are_a_mistake_of_ours(
     maps = {"probabilities": np.ones(probabilities, np.float32), "disagreement": np.ones(disagreement, np.float32)}
     with pytest.raises(ValueError, match="for 1 tiles of 8 px and 2 classes"):
         predict_slide(
-            make_slide(cells(9, 9)), lambda _: maps, destination, settings=SETTINGS, tissue=None, on_tile=unwatched
+            make_slide(cells(9, 9)), lambda _: maps, destination, settings=SETTINGS, tissue=None, on_progress=unwatched
         )
 
 
@@ -456,7 +500,7 @@ def test_numbers_that_are_not_finite_are_refused(make_slide: MakeSlide, destinat
             destination,
             settings=SETTINGS,
             tissue=None,
-            on_tile=unwatched,
+            on_progress=unwatched,
         )
 
 
@@ -464,7 +508,7 @@ def test_numbers_that_are_not_finite_are_refused(make_slide: MakeSlide, destinat
 def test_a_real_scan(cytoseg_data: Path, destination: Destination, dark_is_cell: Predictor) -> None:
     settings = SlideSettings(tile_px=128, overlap_px=32, batch=4, mpp=2.0, assume_mpp=None)
     with open_slide(cytoseg_data / "wsi" / "CMU-1-Small-Region.svs") as slide:
-        predict_slide(slide, dark_is_cell, destination, settings=settings, tissue=None, on_tile=unwatched)
+        predict_slide(slide, dark_is_cell, destination, settings=settings, tissue=None, on_progress=unwatched)
     class_map, _, summary = results(destination.folder)
     assert class_map.shape == (740, 553)  # 2967 and 2220 pixels of 0.499 µm
     assert summary["mpp"] == 2.0

@@ -16,8 +16,8 @@ IDS = (np.arange(600) % 251).reshape(30, 20).astype(np.uint8)
 
 @pytest.fixture
 def spool(tmp_path: Path) -> MapSpool:
-    maps = MapSpool(tmp_path, width=20)
-    maps.append(MapBand(IDS, IDS.astype(np.float32) / 4, 255 - IDS))
+    maps = MapSpool(tmp_path, size=SIZE)
+    maps.write(MapBand(IDS, IDS.astype(np.float32) / 4, 255 - IDS), x=0, y=0)
     return maps
 
 
