@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 from PIL import Image
 
+from cytoseg.commands.chosen_crops import Chosen, cut_chosen, parse_place
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
 from cytoseg.commands.train_ddpm import tissue_crops
 from cytoseg.devices import seed_for
-from cytoseg.errors import LabelError
+from cytoseg.errors import LabelError, RecipeError
 from cytoseg.labels.annotation import UNSCORED
 from cytoseg.labels.sidecar import SUFFIX
 from cytoseg.recipe import Recipe
@@ -26,20 +27,39 @@ def run(
     overrides: Overrides = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many crops.")] = 30,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default to_label/ in the run folder.")] = None,
+    slide: Annotated[Path | None, typer.Option("--slide", help="Slide to cut chosen crops from, with --at.")] = None,
+    at: Annotated[
+        list[str] | None, typer.Option("--at", metavar="X,Y", help="Middle of a crop in level-0 pixels. Repeatable.")
+    ] = None,
 ) -> None:
-    """Cut random tissue crops to annotate in labelme.
+    """Cut tissue crops to annotate in labelme: random ones, or with --slide and --at chosen ones.
 
     Each crop is a PNG with a sidecar <crop>.crop.json that says slide and region, so that label-import knows where it
     is from; labels.txt holds the class names for `labelme --labels labels.txt`. The same seed gives the same crops, and
-    asking for more adds to those that are there.
+    asking for more adds to those that are there. Chosen crops of a slide that was predicted come with the prediction as
+    polygons to correct.
     """
+    if (slide is None) != (not at):
+        raise RecipeError("--slide and --at belong together: the slide, and the middle of each crop on it.")
     with start_run(recipe, overrides, command="label-crops") as current:
         folder = out or current.folder / "to_label"
+        if slide is not None:
+            places = [parse_place(text) for text in at or ()]
+            new, shapes = cut_chosen(Chosen(slide, places, current.folder / "predictions"), current.recipe, folder)
+            _finish(folder, current.recipe)
+            say(
+                f"{new} new crops, {len(places) - new} were there; {shapes} with the prediction. Look: labelme {folder}"
+            )
+            return
         with contextlib.closing(tissue_crops(current.recipe)) as crop, progress("crops", n) as bar:
             new = sum(_cut(crop, number, current.recipe, folder, seen=bar.at) for number in range(n))
-        names = [UNSCORED, *current.recipe.class_list().names]
-        write_atomically(folder / "labels.txt", "\n".join(names) + "\n")
+        _finish(folder, current.recipe)
         say(f"{new} new crops, {n - new} were there. Annotate them: labelme {folder} --labels {folder / 'labels.txt'}")
+
+
+def _finish(folder: Path, recipe: Recipe) -> None:
+    names = [UNSCORED, *recipe.class_list().names]
+    write_atomically(folder / "labels.txt", "\n".join(names) + "\n")
 
 
 def _cut(crop: RandSlideCropd, number: int, recipe: Recipe, folder: Path, *, seen: Callable[[int], None]) -> bool:

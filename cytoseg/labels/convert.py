@@ -13,6 +13,9 @@ from cytoseg.labels.annotation import UNSCORED, Shape, covered, ring_of
 from cytoseg.labels.json_files import Points
 from cytoseg.labels.outlines import outline
 
+LABELME_VERSION = "5.5.0"
+"""What our files say they were written by: the first version whose format they have."""
+
 
 def traced(label_map: NDArray[np.uint8], classes: ClassList) -> list[Shape]:
     """Trace a label map along its pixels' edges; painted again, the shapes give it back.

@@ -14,6 +14,7 @@ from cytoseg.errors import LabelError, report
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.annotation import Shape
 from cytoseg.labels.convert import (
+    LABELME_VERSION,
     frame_feature,
     labelme_shape,
     moved_feature,
@@ -28,9 +29,6 @@ from cytoseg.labels.qupath import CROP_NAME, REGION, read_features
 from cytoseg.labels.sidecar import SUFFIX, Origin
 from cytoseg.labels.slide_crops import moved, placed
 from cytoseg.writing import replaced
-
-LABELME_VERSION = "5.5.0"
-"""What new files say they are of: the keys are those of labelme 5 and later."""
 
 Format = Literal["labelme", "geojson"]
 """labelme: one file beside each crop's picture. geojson: one file for each slide on which the places of crops are

@@ -52,3 +52,28 @@ def test_crops_of_slides_without_cells(cytoseg: CytosegCommand) -> None:
     result = cytoseg("label-crops", "tiny.yaml")
     assert result.exit_code == 2
     assert "the background rule finds no cells on any slide. Set slides.background.rule=none." in result.stderr
+
+
+def test_where_and_what_belong_together_and_are_numbers(cytoseg: CytosegCommand) -> None:
+    for line in (("--slide", "slides/dark_a.png"), ("--at", "3,4")):
+        result = cytoseg("label-crops", "tiny.yaml", *line)
+        assert result.exit_code == 2
+        assert "--slide and --at belong together" in result.stderr
+    wrong = cytoseg("label-crops", "tiny.yaml", "--slide", "slides/dark_a.png", "--at", "here")
+    assert wrong.exit_code == 2
+    assert "--at 'here': write the middle of the crop in level-0 pixels" in wrong.stderr
+
+
+def test_a_slide_that_was_not_predicted_gives_crops_without_shapes(cytoseg: CytosegCommand) -> None:
+    line = ("label-crops", "tiny.yaml", "--slide", "slides/dark_a.png", "--at", "40,30", "--at", "90,60")
+    result = cytoseg(*line)
+    assert result.exit_code == 0, result.output
+    assert "2 new crops, 0 were there; 0 with the prediction" in result.stdout
+    folder = Path("runs/tiny/to_label")
+    assert sorted(path.name for path in folder.glob("*.png")) == ["dark_a_24_14.png", "dark_a_74_44.png"]
+    with Image.open("slides/dark_a.png") as slide, Image.open(folder / "dark_a_24_14.png") as crop:
+        np.testing.assert_array_equal(np.array(crop), np.array(slide)[14:46, 24:56])
+    assert list(folder.glob("*[0-9].json")) == []
+    (folder / "dark_a_24_14.png").write_bytes(b"somebody works on it")
+    assert "0 new crops, 2 were there" in cytoseg(*line).stdout
+    assert (folder / "dark_a_24_14.png").read_bytes() == b"somebody works on it"
