@@ -99,11 +99,12 @@ def read_provenance(run: Path) -> Provenance | None:
 
 
 def predictions(run: Path) -> list[Path]:
-    """List the folders of predicted slides of a run that can be shown, by name."""
+    """List the folders of predicted slides of a run that can be shown, by name; those not yet finished are hidden."""
     parent = run / "predictions"
     if not parent.is_dir():
         return []
-    return sorted(path for path in parent.iterdir() if any((path / name).is_file() for name in _SHOWN))
+    folders = (path for path in parent.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in folders if any((path / name).is_file() for name in _SHOWN))
 
 
 def read_summary(folder: Path) -> Summary | None:
@@ -122,13 +123,20 @@ def read_summary(folder: Path) -> Summary | None:
     if not path.is_file():
         return None
     record = _read_object(path)
-    classes, provenance = record.get("classes"), record.get("provenance")
-    apart = {"format", "classes", "provenance"}
+    classes, objects = _object(record, "classes"), _object(record, "objects")
+    apart = {"format", "classes", "provenance", "objects", "versions", "bundle"}
+    facts = {key: value for key, value in record.items() if key not in apart}
+    counts = {f"objects: {name}": entry.get("objects") for name, entry in objects.items() if isinstance(entry, dict)}
     return Summary(
-        facts=tuple(_rows({key: value for key, value in record.items() if key not in apart}, "")),
-        classes=tuple(_area(name, entry) for name, entry in classes.items()) if isinstance(classes, dict) else (),
-        provenance=tuple(_rows(provenance, "")) if isinstance(provenance, dict) else (),
+        facts=tuple(_rows({**facts, **counts}, "")),
+        classes=tuple(_area(name, entry) for name, entry in classes.items()),
+        provenance=tuple(_rows({**_object(record, "provenance"), **_object(record, "versions")}, "")),
     )
+
+
+def _object(record: dict[str, object], key: str) -> dict[str, object]:
+    found = record.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def duration_text(seconds: float | None) -> str:

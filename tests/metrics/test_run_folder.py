@@ -62,10 +62,11 @@ def test_a_command_of_which_little_is_known(tmp_path: Path) -> None:
 
 
 def test_predictions_are_folders_that_hold_something_to_show(tmp_path: Path) -> None:
-    for name in ("b", "a", "empty"):
+    for name in ("b", "a", "empty", ".c.part"):
         (tmp_path / "predictions" / name).mkdir(parents=True)
     (tmp_path / "predictions" / "a" / "preview.png").touch()
     (tmp_path / "predictions" / "b" / "summary.json").touch()
+    (tmp_path / "predictions" / ".c.part" / "preview.png").touch()  # of a slide that is not finished
     assert [folder.name for folder in predictions(tmp_path)] == ["a", "b"]
     assert predictions(tmp_path / "missing") == []
 
@@ -81,6 +82,9 @@ def test_summary_becomes_rows(tmp_path: Path) -> None:
         "mean": {"disagreement": 0.12346, "area": 123456.7},
         "level": [{"mpp": 1}, {"mpp": 2}],
         "classes": {"nucleus": {"pixels": 1234, "share": 0.0512, "area_um2": 2500000}, "cell": {}},
+        "objects": {"nucleus": {"objects": 1495, "pixels": 95850}},
+        "bundle": {"labels": {"crop_1": "abc"}},
+        "versions": {"torch": "2.13.0"},
         "provenance": {"vote": "soft"},
     }
     (tmp_path / "summary.json").write_text(json.dumps(summary))
@@ -96,9 +100,10 @@ def test_summary_becomes_rows(tmp_path: Path) -> None:
         ("mean, area", "123,457"),
         ("level 1, mpp", "1"),
         ("level 2, mpp", "2"),
+        ("objects: nucleus", "1,495"),
     )
     assert found.classes == (("nucleus", "1,234", "5.12 %", "2.5"), ("cell", "-", "-", "-"))
-    assert found.provenance == (("vote", "soft"),)
+    assert found.provenance == (("vote", "soft"), ("torch", "2.13.0"))
     assert read_summary(tmp_path / "missing") is None
 
 
