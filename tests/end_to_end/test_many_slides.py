@@ -70,6 +70,38 @@ def test_results_of_another_slide_are_not_replaced(home: Path, cytoseg: Cytoseg)
     assert "made_2_00: two slides of this name would share one folder" in both.stderr
 
 
+def test_slides_of_any_name_and_size_and_one_without_cells(home: Path, cytoseg: Cytoseg) -> None:
+    Path("odd").mkdir()
+    cells = np.full((300, 260, 3), 240, np.uint8)
+    cells[100:140, 90:150] = (90, 60, 140)
+    for name, pixels in (
+        ("Präparat 12.3 细胞.png", cells),
+        ("blank slide.png", cells[:90]),
+        ("tiny.v2.png", cells[100:120, 90:105]),
+    ):
+        Image.fromarray(pixels).save(Path("odd") / name)
+    refused = cytoseg("predict", "tiny.yaml", "odd", "--out", "results")
+    assert refused.exit_code == 1
+    assert refused.stderr.count("does not say its micrometres per pixel") == 3
+    result = cytoseg("predict", "tiny.yaml", "odd", "slides.assume_mpp=0.5", "--out", "results")
+    assert result.exit_code == 0, result.output
+    shapes = {path.name: tifffile.imread(path / MAPS[0]).shape for path in Path("results").iterdir()}
+    assert shapes == {"Präparat 12.3 细胞": (300, 260), "blank slide": (90, 260), "tiny.v2": (20, 15)}
+    blank = json.loads(Path("results/blank slide/summary.json").read_text())
+    assert (blank["glass_tiles"], blank["mean_disagreement"]) == (blank["tiles"], None)
+    assert blank["classes"]["background"]["share"] == 1
+    assert blank["objects"]["nucleus"]["objects"] == 0
+    assert Path("results/blank slide/cells.csv").read_text().count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_made_is_named(home: Path, cytoseg: Cytoseg) -> None:
+    Path("results").write_text("a file, not a folder")
+    result = cytoseg("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", "--out", "results")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "results/made_2_00: cannot be written" in line
+
+
 def test_a_killed_prediction_goes_on_and_ends_in_the_same_bytes(
     home: Path, cytoseg: Cytoseg, start: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
