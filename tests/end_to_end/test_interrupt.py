@@ -45,6 +45,7 @@ def press_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]
 
         monkeypatch.setattr(Bar, "at", wrap(Bar.at))
         monkeypatch.setattr(Bar, "of", wrap(Bar.of))
+        monkeypatch.setattr(Bar, "phase", wrap(Bar.phase))
 
     yield arm
     signal.signal(signal.SIGINT, before)
