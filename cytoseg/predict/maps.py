@@ -109,12 +109,13 @@ class MapSpool:
         """
         dtype, row_bytes = DTYPES[name], self._row_bytes(name)
         pieces = [(y, height)] if width == self.size.width else [(row, 1) for row in range(y, y + height)]
-        data = bytearray()
+        found = np.empty((height, width), dtype)
         with self._paths[name].open("rb", buffering=0) as file:
             for row, count in pieces:
                 file.seek(row * row_bytes + x * dtype.itemsize)
-                data += file.read(count * width * dtype.itemsize)
-        return np.frombuffer(data, dtype).reshape(height, width)
+                # Into the array itself: strips of wide slides are large, and need not be there twice.
+                file.readinto(found[row - y : row - y + count].data)
+        return found
 
     def remove(self) -> None:
         """Delete the files."""

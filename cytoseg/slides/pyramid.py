@@ -17,6 +17,8 @@ from cytoseg.geometry import Size
 TILE_PX = 256
 COARSEST_PX = 512
 """Levels are added until the longer side is below this."""
+HALVED_PX = 4096
+"""Columns that are halved at once; even, so that no pixel is cut in two."""
 JPEG_QUALITY = 90
 BIGTIFF_BYTES = 2**31
 """Raw size from which BigTIFF is used: compressed data of 4 GB would not fit an ordinary TIFF."""
@@ -191,7 +193,9 @@ def _tiles(strips: Iterable[Pixels], sink: BinaryIO | None, *, categorical: bool
     """Cut strips into tiles, and spool the coarser level on the way when a sink is given."""
     for strip in strips:
         if sink is not None:
-            halve(strip, categorical=categorical).tofile(sink)
+            # Some columns at a time: what halving takes in passing is a multiple of what it halves.
+            parts = [strip[:, x : x + HALVED_PX] for x in range(0, strip.shape[1], HALVED_PX)]
+            np.concatenate([halve(part, categorical=categorical) for part in parts], axis=1).tofile(sink)
         for x in range(0, strip.shape[1], TILE_PX):
             tile = strip[:, x : x + TILE_PX]
             missing = [(0, TILE_PX - length) for length in tile.shape[:2]] + [(0, 0)] * (strip.ndim - 2)
