@@ -77,7 +77,7 @@ class ImageSlide:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         header = _read_header(self.path)
-        self.mpp = header.mpp
+        self.mpp, self.note = header.mpp, header.note
         self.levels: Sequence[Level] = (Level(header.size, 1.0),)
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
@@ -142,24 +142,26 @@ _cache = _Cache()
 class _Header:
     size: Size
     mpp: float | None
+    note: str
 
 
 def _read_header(path: Path) -> _Header:
     try:
         if _is_tiff(path, path.name):
-            with open_tiff(path, name=path.name) as tif:
-                page = tif.pages[0]
+            with open_tiff(path, name=path.name) as plane:
+                page = plane.page
                 size, mpp = Size(int(page.imagewidth), int(page.imagelength)), resolution_mpp(page)
                 _refuse_size(size, path.name)
-                turn = tiff_turn(page)
+                turn, note = tiff_turn(page), plane.note
         else:
             with _open_picture(path, path.name) as image:
                 size, mpp = Size(*image.size), _dpi_mpp(image)
                 _refuse_size(size, path.name)
+                note = ""
                 turn = picture_turn(image, path)  # may decode a PNG, so it comes after the look at the size
     except DAMAGE as error:
         raise SlideError(f"{path.name}: the header is damaged or truncated ({error}). Copy the file again.") from error
-    return _Header(Size(size.height, size.width) if turn >= 5 else size, mpp)
+    return _Header(Size(size.height, size.width) if turn >= 5 else size, mpp, note)
 
 
 def _start(source: Path | bytes, name: str) -> bytes:
@@ -229,9 +231,10 @@ def _png_values(source: Path | bytes) -> NDArray[Any]:
 
 
 def _read_tiff(source: Path | bytes, name: str) -> NDArray[np.uint8]:
-    with open_tiff(source, name=name) as tif:
-        page = tif.pages[0]
-        more = [other for other in tif.pages[1:] if not other.is_reduced and not page.is_tiled]
+    with open_tiff(source, name=name) as plane:
+        page = plane.page
+        whole = [other for other in plane.others if not other.is_reduced and not other.is_subifd]
+        more = [] if page.is_tiled else whole
         if more:
             raise SlideError(f"{name}: holds {len(more) + 1} pages. Save the one you want as a file of its own.")
         _refuse_size(Size(int(page.imagewidth), int(page.imagelength)), name)

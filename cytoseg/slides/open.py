@@ -44,8 +44,8 @@ def open_slide(path: Path) -> Slide:
     if path.suffix.lower() in VENDOR_SUFFIXES:
         return _open_vendor(path)
     if start.startswith(TIFF_STARTS):
-        with open_tiff(path, name=path.name) as tif:
-            tiled = bool(tif.pages[0].is_tiled)
+        with open_tiff(path, name=path.name) as plane:
+            tiled = bool(plane.page.is_tiled)
         return TiffSlide(path) if tiled else ImageSlide(path)
     if path.suffix.lower() in TIFF_SUFFIXES and start.isascii():
         raise SlideError(f"{path.name}: is not a TIFF, it starts like text: {start[:12]!r}. Is it a saved error page?")
