@@ -15,7 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
-from cytoseg.geometry import Level, Region, Size, overlap
+from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
 from cytoseg.slides.planes import Plane, find_plane
 
 WHITE = 255
@@ -183,7 +183,7 @@ class TiffSlide:
                 raise SlideError(f"{self.path.name}: the TIFF is damaged ({error}). Copy the file again.") from error
         self.note = plane.note
         sizes = [Size(int(page.imagewidth), int(page.imagelength)) for page in self._pages]
-        self.levels: Sequence[Level] = tuple(Level(size, _downsample(sizes[0], size)) for size in sizes)
+        self.levels: Sequence[Level] = tuple(Level(size, downsample_of(sizes[0], size)) for size in sizes)
         # Read with pread only: no shared file position, so threads and forked workers do not disturb each other.
         self._file = self.path.open("rb", buffering=0)
 
@@ -311,14 +311,6 @@ def _pyramid(plane: Plane) -> list[Any]:
         if page.is_tiled and same_view and finer and alike:
             levels.append(page)
     return levels
-
-
-def _downsample(full: Size, size: Size) -> float:
-    """Tell how many level-0 pixels one pixel spans: a whole number if the sizes allow it, rounded up or down."""
-    ratio = (full.width / size.width + full.height / size.height) / 2
-    whole = max(1, round(ratio))
-    pairs = ((full.width, size.width), (full.height, size.height))
-    return float(whole) if all(large // whole <= small <= -(-large // whole) for large, small in pairs) else ratio
 
 
 def _mpp(plane: Plane) -> float | None:
