@@ -54,14 +54,12 @@ def read_picture(source: Path | bytes, *, name: str) -> NDArray[np.uint8]:
     Raises:
         SlideError: If it is missing, damaged, too large, or something that cannot be RGB (float values, several pages).
     """
-    try:
-        if _is_tiff(source, name):
-            return _read_tiff(source, name)
-        with _open_picture(source, name) as image:
-            _refuse_size(Size(*image.size), name)
-            return turned(_pixels(image, source), picture_turn(image, source))
-    except DAMAGE as error:
-        raise SlideError(f"{name}: the picture is damaged or truncated ({error}). Copy or export it again.") from error
+    pixels, note = _read(source, name)
+    if note:  # whoever marked cells on it may have seen another one
+        raise SlideError(
+            f"{name}: holds several pictures, not only {note}. Save the one you want as a file of its own."
+        )
+    return pixels
 
 
 class ImageSlide:
@@ -126,7 +124,7 @@ class _Cache:
             if key in self._held:
                 self._held.move_to_end(key)
                 return self._held[key]
-        pixels = read_picture(path, name=path.name)
+        pixels, _ = _read(path, path.name)
         pixels.flags.writeable = False
         with self._lock:
             self._held[key] = pixels
@@ -230,7 +228,19 @@ def _png_values(source: Path | bytes) -> NDArray[Any]:
     return np.asarray(imagecodecs.png_decode(source if isinstance(source, bytes) else source.read_bytes()))
 
 
-def _read_tiff(source: Path | bytes, name: str) -> NDArray[np.uint8]:
+def _read(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
+    """Read the pixels, and say which of several pictures they are."""
+    try:
+        if _is_tiff(source, name):
+            return _read_tiff(source, name)
+        with _open_picture(source, name) as image:
+            _refuse_size(Size(*image.size), name)
+            return turned(_pixels(image, source), picture_turn(image, source)), ""
+    except DAMAGE as error:
+        raise SlideError(f"{name}: the picture is damaged or truncated ({error}). Copy or export it again.") from error
+
+
+def _read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
     with open_tiff(source, name=name) as plane:
         page = plane.page
         whole = [other for other in plane.others if not other.is_reduced and not other.is_subifd]
@@ -241,7 +251,7 @@ def _read_tiff(source: Path | bytes, name: str) -> NDArray[np.uint8]:
         pixels = page.asarray()
         if pixels.ndim == 3 and page.planarconfig != 1:
             pixels = np.moveaxis(pixels, 0, -1)
-        return turned(page_rgb(page, np.atleast_3d(pixels)), tiff_turn(page))
+        return turned(page_rgb(page, np.atleast_3d(pixels)), tiff_turn(page)), plane.note
 
 
 def _dpi_mpp(image: Image.Image) -> float | None:

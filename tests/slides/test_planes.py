@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
-from cytoseg.slides.image import ImageSlide
+from cytoseg.slides.image import ImageSlide, read_picture
 from cytoseg.slides.open import open_slide
 from cytoseg.slides.planes import largest_scene, middle_plane
 from cytoseg.slides.tiff import TiffSlide
@@ -100,6 +100,12 @@ def test_a_small_ome_stack_without_tiles_is_read_too(tmp_path: Path) -> None:
     found, note = read(path)
     assert_array_equal(found, pixels[1])
     assert note == "plane 2 of 3 (the middle one)"
+
+
+def test_a_picture_to_be_marked_is_no_stack(tmp_path: Path) -> None:
+    path = write_ome(tmp_path / "z.ome.tif", stack(3), tile=None)
+    with pytest.raises(SlideError, match=r"cell 7: holds several pictures, not only plane 2 of 3 .*file of its own"):
+        read_picture(path, name="cell 7")
 
 
 def test_of_several_scenes_the_largest_is_read(tmp_path: Path) -> None:
