@@ -94,14 +94,16 @@ def _of_ome(tif: Any, scenes: Sequence[ElementTree.Element], name: str) -> Plane
 
 def _ifd_of(scene: ElementTree.Element, z: int, name: str) -> int:
     """Find the number of the page that holds a z-plane of a scene, which has nothing but z-planes."""
-    for data in scene:
-        if not data.tag.endswith("TiffData"):
-            continue
+    listed = [data for data in scene if data.tag.endswith("TiffData")]
+    files = {mark.text for data in listed for mark in data if mark.tag.endswith("UUID")}
+    if len(files) > 1:
+        raise SlideError(f"{name}: its planes lie in {len(files)} files. Export them into one.")
+    for data in listed:
         first = _number(data, "FirstZ", 0)
         count = _number(data, "PlaneCount", 1 if "IFD" in data.attrib else _number(scene, "SizeZ", 1))
         if first <= z < first + count:
             return _number(data, "IFD", 0) + z - first
-    if any(data.tag.endswith("TiffData") for data in scene):
+    if listed:
         raise SlideError(f"{name}: lacks plane {z + 1} of its z-stack. Export it again.")
     return z
 

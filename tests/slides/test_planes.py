@@ -80,6 +80,10 @@ def test_planes_may_lie_in_any_order(write_tiff: Write) -> None:
     cut = write_tiff(pixels, photometric="rgb", description=xml.replace('FirstZ="1"', 'FirstZ="7"'), metadata=None)
     with pytest.raises(SlideError, match=r"slide.tif: lacks plane 2 of its z-stack. Export it again"):
         open_slide(cut)
+    apart = xml.replace('FirstZ="0"/>', 'FirstZ="0"><UUID>a</UUID></TiffData>')
+    apart = apart.replace('FirstZ="1"/>', 'FirstZ="1"><UUID>b</UUID></TiffData>')
+    with pytest.raises(SlideError, match=r"slide.tif: its planes lie in 2 files. Export them into one"):
+        open_slide(write_tiff(pixels, photometric="rgb", description=apart, metadata=None))
     plain = xml[: xml.index("<TiffData")] + "</Pixels></Image></OME>"
     assert_array_equal(read(write_tiff(pixels, photometric="rgb", description=plain, metadata=None))[0], pixels[1])
 
