@@ -41,3 +41,15 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     for give in (slide_stamp, slide_sha256):
         with pytest.raises(FileNotFoundError):
             give(tmp_path / "gone.svs")
+
+
+def test_the_order_on_the_disk_does_not_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    found = []
+    for backwards in (False, True):
+        listed = sorted(tmp_path.iterdir(), reverse=backwards)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rglob", lambda *_, files=listed: iter(files))
+            found.append(slide_sha256(tmp_path))
+    assert found[0] == found[1]
