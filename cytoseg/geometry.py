@@ -54,6 +54,14 @@ def best_level(levels: Sequence[Level], downsample: float) -> int:
     return fine_enough[-1] if fine_enough else 0
 
 
+def downsample_of(full: Size, size: Size) -> float:
+    """Tell how many level-0 pixels one pixel spans: a whole number if the sizes allow it, rounded up or down."""
+    ratio = (full.width / size.width + full.height / size.height) / 2
+    whole = max(1, round(ratio))
+    pairs = ((full.width, size.width), (full.height, size.height))
+    return float(whole) if all(large // whole <= small <= -(-large // whole) for large, small in pairs) else ratio
+
+
 def overlap(inner: Region, outer: Size) -> Region:
     """Cut a region to the part that lies on an area of the given size (width or height 0 where nothing does)."""
     x0, y0 = max(0, min(inner.x, outer.width)), max(0, min(inner.y, outer.height))

@@ -1,6 +1,6 @@
 import pytest
 
-from cytoseg.geometry import Level, Region, Size, best_level, overlap
+from cytoseg.geometry import Level, Region, Size, best_level, downsample_of, overlap
 
 
 def test_region_at_a_coarser_level_is_divided() -> None:
@@ -44,3 +44,11 @@ def test_best_level_is_the_coarsest_that_is_fine_enough(downsample: float, level
 )
 def test_overlap_is_the_part_on_the_area(inner: Region, expected: Region) -> None:
     assert overlap(inner, Size(10, 8)) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "downsample"),
+    [(Size(53, 37), 1.0), (Size(26, 18), 2.0), (Size(27, 19), 2.0), (Size(13, 10), 4.0), (Size(35, 25), 1.4971)],
+)
+def test_downsample_is_a_whole_number_where_rounding_allows_it(size: Size, downsample: float) -> None:
+    assert downsample_of(Size(53, 37), size) == pytest.approx(downsample, abs=1e-4)

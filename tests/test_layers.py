@@ -34,6 +34,8 @@ ONLY_IN = {
     "streamlit": ("apps/",),
     "plotly": ("apps/",),
     "openslide": ("cytoseg/slides/openslide.py",),
+    "zarr": ("cytoseg/slides/zarr.py",),
+    "numcodecs": ("cytoseg/slides/zarr.py",),
     "denoising_diffusion_pytorch": ("cytoseg/diffusion/package.py",),
     "torchvision": ("cytoseg/diffusion/package.py",),
     "labelme": (),  # GPL-3.0: its files are read, it never is
@@ -179,6 +181,8 @@ def test_every_import_goes_downwards() -> None:
         ("cytoseg/runs.py", "import typer", "typer is for"),
         ("cytoseg/commands/review.py", "import streamlit as st", "streamlit is for apps/"),
         ("cytoseg/slides/open.py", "def f():\n    import openslide", "openslide is for cytoseg/slides/openslide.py"),
+        ("cytoseg/slides/ngff.py", "import zarr", "zarr is for cytoseg/slides/zarr.py"),
+        ("cytoseg/slides/convert.py", "from numcodecs import Blosc", "numcodecs is for cytoseg/slides/zarr.py"),
         ("cytoseg/diffusion/unet.py", "from torchvision import ops", "torchvision is for"),
         ("cytoseg/diffusion/unet.py", "__import__('torchvision')", "torchvision is for"),
         ("cytoseg/diffusion/train.py", "import denoising_diffusion_pytorch", "denoising_diffusion_pytorch is for"),

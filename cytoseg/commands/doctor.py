@@ -21,6 +21,7 @@ from cytoseg.runs import versions
 
 OPTIONAL = {
     "openslide": ("NDPI, MRXS, SCN and other vendors' slides", "pip install 'cytoseg[openslide]'"),
+    "zarr": ("OME-Zarr slides", "pip install 'cytoseg[zarr]'"),
     "streamlit": ("the review app", "pip install 'cytoseg[app]'"),
     "tensorboard": ("training curves in TensorBoard", "pip install 'cytoseg[track]'"),
 }

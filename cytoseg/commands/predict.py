@@ -17,10 +17,11 @@ from cytoseg.devices import pick_device
 from cytoseg.errors import CheckpointError, PredictionError, SlideError, report
 from cytoseg.predict.engines import in_processes, on_ray
 from cytoseg.predict.job import Outcome, SlideJob, attempt
-from cytoseg.predict.outputs import PREVIEW, other_slide
+from cytoseg.predict.outputs import PREVIEW, note_of, other_slide
 from cytoseg.predict.slide import SlideSettings
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.slides.open import slide_id
+from cytoseg.slides.stamp import slide_stamp
 
 STATE = "state.json"
 """What tells a bundle's folder from a recipe."""
@@ -151,10 +152,10 @@ def _check_folders(jobs: Sequence[SlideJob]) -> None:
 
 def _provenance(path: Path, recipe: Recipe, hashes: dict[str, str]) -> dict[str, Any]:
     """Say what decides the result, so that a finished slide is known again."""
-    stat = path.stat()
+    size, changed = slide_stamp(path)
     return {
-        "slide_bytes": stat.st_size,
-        "slide_changed": int(stat.st_mtime),
+        "slide_bytes": size,
+        "slide_changed": changed,
         "bundle": hashes,
         "predict": recipe.predict.model_dump(mode="json"),
         "background": recipe.slides.background.model_dump(mode="json"),
@@ -185,7 +186,8 @@ def _told(outcome: Outcome) -> bool:
     """Say what became of a slide; False if it failed."""
     job = outcome.job
     if outcome.error is None:
-        say(f"{job.path.name}: {'done before, ' if outcome.before else ''}see {job.folder / PREVIEW}")
+        note = f"{note}; " if (note := note_of(job.folder)) else ""
+        say(f"{job.path.name}: {'done before, ' if outcome.before else ''}{note}see {job.folder / PREVIEW}")
     return outcome.error is None
 
 

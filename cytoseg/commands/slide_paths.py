@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cytoseg.errors import SlideError, report
+from cytoseg.slides.ngff import is_slide_folder
 from cytoseg.slides.open import find_slides
 
 LIST_SUFFIX = ".txt"
@@ -14,8 +15,9 @@ def expand(texts: Sequence[str]) -> list[Path]:
     """Find the slides that are meant, each once, in the order in which they are named.
 
     Args:
-        texts: Files; folders, which stand for the slides directly in them; globs; .txt files with one of these in
-            each line, where empty lines and those that begin with # do not count.
+        texts: Files, and folders that are slides (OME-Zarr); other folders, which stand for the slides directly in
+            them; globs; .txt files with one of these in each line, where empty lines and those that begin with # do
+            not count.
 
     Raises:
         SlideError: If a file is missing, a folder or glob holds no slide, or nothing was named; with all problems.
@@ -32,7 +34,7 @@ def expand(texts: Sequence[str]) -> list[Path]:
 def _expand(text: str, problems: list[str]) -> list[Path]:
     path = Path(text)
     try:
-        if path.is_dir():
+        if path.is_dir() and not is_slide_folder(path):
             return find_slides([path])
         if path.suffix.lower() == LIST_SUFFIX and path.is_file():
             return [found for line in _lines(path) for found in _expand(line, problems)]
@@ -41,7 +43,8 @@ def _expand(text: str, problems: list[str]) -> list[Path]:
         return []
     if path.exists():
         return [path]
-    found = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if Path(name).is_file()]
+    hits = map(Path, sorted(glob.glob(text, recursive=True)))
+    found = [hit for hit in hits if hit.is_file() or is_slide_folder(hit)]
     if not found:
         problems.append(f"{text}: there is no such file, nor any that fits it as a glob.")
     return found

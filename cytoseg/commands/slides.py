@@ -1,4 +1,4 @@
-"""``cytoseg slides``: look at slides, or make some."""
+"""``cytoseg slides``: look at slides, write them in another format, or make some."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,17 +10,19 @@ from cytoseg.commands.common import console, progress, say
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Size
 from cytoseg.slides.background import tissue_mask
+from cytoseg.slides.convert import convert_slide
 from cytoseg.slides.generate import generate_slide
 from cytoseg.slides.generate_crops import generate_labelled_crops
+from cytoseg.slides.ngff import is_slide_folder
 from cytoseg.slides.open import find_slides, open_slide
 
 
 def info(
     slides: Annotated[list[Path], typer.Argument(metavar="SLIDE|FOLDER...", help="Slides, or folders of slides.")],
 ) -> None:
-    """Show size, levels, micrometres per pixel and tissue share of slides."""
-    table, problems = Table("slide", "size", "levels", "mpp (µm)", "tissue"), []
-    for path in [p for given in slides for p in (find_slides([given], ["**/*"]) if given.is_dir() else [given])]:
+    """Show size, levels, micrometres per pixel and tissue share of slides, and which of several pictures is read."""
+    table, notes, problems = Table("slide", "size", "levels", "mpp (µm)", "tissue"), [], []
+    for path in [path for given in slides for path in _slides_in(given)]:
         try:
             with open_slide(path) as slide:
                 size = slide.levels[0].size
@@ -28,10 +30,14 @@ def info(
                 mpp = "not said" if slide.mpp is None else f"{slide.mpp:.4g}"
                 share = tissue_mask(slide, rule="otsu", threshold=0.0).share()
                 table.add_row(path.name, f"{size.width} x {size.height}", levels, mpp, f"{share:.0%}")
+                if slide.note:
+                    notes.append(f"{path.name}: {slide.note}")
         except SlideError as error:
             problems.append(str(error))
     if table.row_count:
         console.print(table)
+    for note in notes:
+        say(note)
     if problems:
         raise SlideError(report(problems, what="slides info"))
 
@@ -62,4 +68,23 @@ def generate(
     say(f"{n} slides in {out / 'slides'}, {n * crops} labelled crops in {out / 'labelled'}")
 
 
-VERBS = {"info": info, "generate": generate}
+def convert(
+    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="Any slide that opens.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.ome.tif|OUT.zarr", help="What to write; must not exist.")],
+) -> None:
+    """Write a slide as a pyramid in OME-TIFF (as JPEG) or OME-Zarr (without loss).
+
+    Of several pictures in a file, the one is written that is read everywhere else.
+    """
+    with open_slide(slide) as source, progress(slide.name, source.levels[0].size.height) as bar:
+        if source.note:
+            say(f"{slide.name}: {source.note}")
+        convert_slide(source, out, on_row=bar.at)
+    say(f"See {out}")
+
+
+def _slides_in(given: Path) -> list[Path]:
+    return find_slides([given], ["**/*"]) if given.is_dir() and not is_slide_folder(given) else [given]
+
+
+VERBS = {"info": info, "convert": convert, "generate": generate}

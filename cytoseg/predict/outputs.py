@@ -1,6 +1,5 @@
 """What is written of a predicted slide: class map, uncertainty map, preview and summary, all of them or nothing."""
 
-import hashlib
 import json
 import shutil
 import time
@@ -24,6 +23,7 @@ from cytoseg.predict.preview import draw_preview
 from cytoseg.runs import versions
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.slides.slide import Slide
+from cytoseg.slides.stamp import slide_sha256, slide_stamp
 from cytoseg.slides.tiling import TileGrid
 from cytoseg.writing import write_atomically
 
@@ -109,14 +109,18 @@ def other_slide(folder: Path, path: Path) -> Path | None:
     """
     try:
         other = Path(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["slide_path"])
-        same = other.samefile(path) or _stamp(other) == _stamp(path)
+        same = other.samefile(path) or slide_stamp(other) == slide_stamp(path)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return None if same else other
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    return path.stat().st_size, int(path.stat().st_mtime)
+def note_of(folder: Path) -> str:
+    """Tell which picture of its file a prediction is of; empty where the file holds but one, or nobody knows."""
+    try:
+        return str(json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("note", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def is_whole(folder: Path) -> bool:
@@ -188,11 +192,6 @@ def _write_map(path: Path, spool: MapSpool, source: str, *, destination: Destina
         raise OSError(getattr(error.__cause__, "strerror", None) or str(error)) from error
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _summary(destination: Destination, facts: SlideFacts, totals: Totals) -> dict[str, Any]:
     size, mpp = facts.grid.size, facts.mpp
     per_class = {}
@@ -208,7 +207,8 @@ def _summary(destination: Destination, facts: SlideFacts, totals: Totals) -> dic
         "format": FORMAT,
         "slide": facts.slide.path.name,
         "slide_path": str(facts.slide.path.resolve()),
-        "slide_sha256": _sha256(facts.slide.path),
+        "slide_sha256": slide_sha256(facts.slide.path),
+        "note": facts.slide.note,
         "size": [size.width, size.height],
         "mpp": mpp,
         "classes": per_class,

@@ -54,14 +54,12 @@ def read_picture(source: Path | bytes, *, name: str) -> NDArray[np.uint8]:
     Raises:
         SlideError: If it is missing, damaged, too large, or something that cannot be RGB (float values, several pages).
     """
-    try:
-        if _is_tiff(source, name):
-            return _read_tiff(source, name)
-        with _open_picture(source, name) as image:
-            _refuse_size(Size(*image.size), name)
-            return turned(_pixels(image, source), picture_turn(image, source))
-    except DAMAGE as error:
-        raise SlideError(f"{name}: the picture is damaged or truncated ({error}). Copy or export it again.") from error
+    pixels, note = _read(source, name)
+    if note:  # whoever marked cells on it may have seen another one
+        raise SlideError(
+            f"{name}: holds several pictures, not only {note}. Save the one you want as a file of its own."
+        )
+    return pixels
 
 
 class ImageSlide:
@@ -77,7 +75,7 @@ class ImageSlide:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         header = _read_header(self.path)
-        self.mpp = header.mpp
+        self.mpp, self.note = header.mpp, header.note
         self.levels: Sequence[Level] = (Level(header.size, 1.0),)
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
@@ -126,7 +124,7 @@ class _Cache:
             if key in self._held:
                 self._held.move_to_end(key)
                 return self._held[key]
-        pixels = read_picture(path, name=path.name)
+        pixels, _ = _read(path, path.name)
         pixels.flags.writeable = False
         with self._lock:
             self._held[key] = pixels
@@ -142,24 +140,26 @@ _cache = _Cache()
 class _Header:
     size: Size
     mpp: float | None
+    note: str
 
 
 def _read_header(path: Path) -> _Header:
     try:
         if _is_tiff(path, path.name):
-            with open_tiff(path, name=path.name) as tif:
-                page = tif.pages[0]
+            with open_tiff(path, name=path.name) as plane:
+                page = plane.page
                 size, mpp = Size(int(page.imagewidth), int(page.imagelength)), resolution_mpp(page)
                 _refuse_size(size, path.name)
-                turn = tiff_turn(page)
+                turn, note = tiff_turn(page), plane.note
         else:
             with _open_picture(path, path.name) as image:
                 size, mpp = Size(*image.size), _dpi_mpp(image)
                 _refuse_size(size, path.name)
+                note = ""
                 turn = picture_turn(image, path)  # may decode a PNG, so it comes after the look at the size
     except DAMAGE as error:
         raise SlideError(f"{path.name}: the header is damaged or truncated ({error}). Copy the file again.") from error
-    return _Header(Size(size.height, size.width) if turn >= 5 else size, mpp)
+    return _Header(Size(size.height, size.width) if turn >= 5 else size, mpp, note)
 
 
 def _start(source: Path | bytes, name: str) -> bytes:
@@ -228,17 +228,30 @@ def _png_values(source: Path | bytes) -> NDArray[Any]:
     return np.asarray(imagecodecs.png_decode(source if isinstance(source, bytes) else source.read_bytes()))
 
 
-def _read_tiff(source: Path | bytes, name: str) -> NDArray[np.uint8]:
-    with open_tiff(source, name=name) as tif:
-        page = tif.pages[0]
-        more = [other for other in tif.pages[1:] if not other.is_reduced and not page.is_tiled]
+def _read(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
+    """Read the pixels, and say which of several pictures they are."""
+    try:
+        if _is_tiff(source, name):
+            return _read_tiff(source, name)
+        with _open_picture(source, name) as image:
+            _refuse_size(Size(*image.size), name)
+            return turned(_pixels(image, source), picture_turn(image, source)), ""
+    except DAMAGE as error:
+        raise SlideError(f"{name}: the picture is damaged or truncated ({error}). Copy or export it again.") from error
+
+
+def _read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
+    with open_tiff(source, name=name) as plane:
+        page = plane.page
+        whole = [other for other in plane.others if not other.is_reduced and not other.is_subifd]
+        more = [] if page.is_tiled else whole
         if more:
             raise SlideError(f"{name}: holds {len(more) + 1} pages. Save the one you want as a file of its own.")
         _refuse_size(Size(int(page.imagewidth), int(page.imagelength)), name)
         pixels = page.asarray()
         if pixels.ndim == 3 and page.planarconfig != 1:
             pixels = np.moveaxis(pixels, 0, -1)
-        return turned(page_rgb(page, np.atleast_3d(pixels)), tiff_turn(page))
+        return turned(page_rgb(page, np.atleast_3d(pixels)), tiff_turn(page)), plane.note
 
 
 def _dpi_mpp(image: Image.Image) -> float | None:

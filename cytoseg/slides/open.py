@@ -1,6 +1,6 @@
 """Finding slides, opening them whatever their format, and reading them at any size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -10,6 +10,7 @@ from PIL import Image
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Region, Size, best_level
 from cytoseg.slides.image import TIFF_STARTS, ImageSlide
+from cytoseg.slides.ngff import ZARR_SUFFIX, is_slide_folder
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiff import TiffSlide, open_tiff
 
@@ -17,12 +18,14 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 TIFF_SUFFIXES = (".tif", ".tiff", ".svs", ".btf", ".tf8")
 VENDOR_SUFFIXES = (".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
 
-SLIDE_SUFFIXES = PICTURE_SUFFIXES + TIFF_SUFFIXES + VENDOR_SUFFIXES
-"""Suffixes of files that can be slides, in lower case."""
+SLIDE_SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES, *VENDOR_SUFFIXES, ZARR_SUFFIX)
+"""Suffixes of what can be a slide, in lower case: files, and folders of OME-Zarr."""
 
 LABEL_MAP_SUFFIX = ".labels.ome.tif"
 """Ending of the label maps that lie beside made slides; such a file is never a slide."""
 
+_NO_ZARR = "OME-Zarr is read and written by the library zarr, which is not installed"
+_GET_ZARR = "Install it with: pip install 'cytoseg[zarr]'"
 _BLOCK_PX = 16_000_000  # pixels that `read_at` holds at a time: 48 MB
 
 
@@ -30,8 +33,8 @@ def open_slide(path: Path) -> Slide:
     """Open a slide, choosing the reader by the file's content, and by its suffix for vendors' formats.
 
     Args:
-        path: A tiled TIFF or SVS, a picture (PNG, JPEG, BMP, WebP, plain TIFF), or a vendor's format, which needs the
-            extra ``openslide``.
+        path: A tiled TIFF or SVS, a picture (PNG, JPEG, BMP, WebP, plain TIFF), a vendor's format, which needs the
+            extra ``openslide``, or an OME-Zarr folder, which needs the extra ``zarr``.
 
     Returns:
         The open slide, to be closed by the caller.
@@ -40,16 +43,31 @@ def open_slide(path: Path) -> Slide:
         SlideError: If the file is missing, empty, damaged, or of a kind that cannot be read here.
     """
     path = Path(path)
+    if is_slide_folder(path):
+        return _open_zarr(path)
     start = _first_bytes(path)
     if path.suffix.lower() in VENDOR_SUFFIXES:
         return _open_vendor(path)
     if start.startswith(TIFF_STARTS):
-        with open_tiff(path, name=path.name) as tif:
-            tiled = bool(tif.pages[0].is_tiled)
+        with open_tiff(path, name=path.name) as plane:
+            tiled = bool(plane.page.is_tiled)
         return TiffSlide(path) if tiled else ImageSlide(path)
     if path.suffix.lower() in TIFF_SUFFIXES and start.isascii():
         raise SlideError(f"{path.name}: is not a TIFF, it starts like text: {start[:12]!r}. Is it a saved error page?")
     return ImageSlide(path)
+
+
+def zarr_writer() -> Callable[..., None]:
+    """Give ``write_ome_zarr``.
+
+    Raises:
+        SlideError: If the extra ``zarr`` is not installed.
+    """
+    try:
+        from cytoseg.slides.zarr import write_ome_zarr
+    except ImportError as error:
+        raise SlideError(f"{_NO_ZARR} ({error}). {_GET_ZARR}") from error
+    return write_ome_zarr
 
 
 def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Path]:
@@ -86,7 +104,7 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
 
 
 def slide_id(path: Path) -> str:
-    """Name a slide: its file name without the suffix, ``.ome.tif`` being one suffix."""
+    """Name a slide: its file name without the suffix, ``.ome.tif`` and ``.ome.zarr`` being one suffix."""
     stem = PurePath(path).stem
     return stem[: -len(".ome")] if stem.lower().endswith(".ome") else stem
 
@@ -157,9 +175,19 @@ def _open_vendor(path: Path) -> Slide:
     return OpenSlideSlide(path)
 
 
+def _open_zarr(path: Path) -> Slide:
+    try:
+        from cytoseg.slides.zarr import ZarrSlide
+    except ImportError as error:
+        raise SlideError(f"{path.name}: {_NO_ZARR} ({error}). {_GET_ZARR}") from error
+    return ZarrSlide(path)
+
+
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise SlideError(f"{path}: is a folder, not a slide. Name a file in it.")
+    if path.suffix.lower() == ZARR_SUFFIX and path.exists():
+        raise SlideError(f"{path}: is a file, but an OME-Zarr slide is a folder. Unpack it.")
     if path.suffix.lower() not in SLIDE_SUFFIXES:
         raise SlideError(f"{path.name}: unknown suffix {path.suffix!r}. Slides end in {' '.join(SLIDE_SUFFIXES)}.")
     try:
@@ -185,4 +213,5 @@ def _folder_problem(folder: Path) -> str:
 def _can_be(path: Path) -> bool:
     name = path.name.lower()
     suits = name.endswith(SLIDE_SUFFIXES) and not name.endswith(LABEL_MAP_SUFFIX)
-    return suits and not name.startswith(".") and path.is_file()
+    there = is_slide_folder(path) if name.endswith(ZARR_SUFFIX) else path.is_file()
+    return suits and not name.startswith(".") and there

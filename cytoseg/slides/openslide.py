@@ -1,16 +1,21 @@
 """Slides in vendors' formats (NDPI, MRXS, SCN, ...) through OpenSlide, which the extra ``openslide`` installs."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import openslide
+import tifffile
 from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
-from cytoseg.slides.tiff import on_white, plausible_mpp
+from cytoseg.slides.tiff import DAMAGE, on_white, plausible_mpp
+
+_FOCUS_TAG = 65424  # of NDPI: how far a page's plane is from the one in focus
+_REGION = re.compile(r"openslide\.region\[\d+\]\.width")
 
 
 class OpenSlideSlide:
@@ -35,6 +40,7 @@ class OpenSlideSlide:
         downsamples = [float(value) for value in self._slide.level_downsamples]
         self.levels: Sequence[Level] = tuple(Level(*pair) for pair in zip(sizes, downsamples, strict=True))
         self.mpp = _mpp(self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X))
+        self.note = _note(self.path, self._slide.properties)
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
         """Read a region from one level; see `Slide.read_region`."""
@@ -64,3 +70,23 @@ def _mpp(text: str | None) -> float | None:
         return plausible_mpp(float(text)) if text else None
     except ValueError:
         return None
+
+
+def _note(path: Path, properties: Mapping[str, str]) -> str:
+    """Say what OpenSlide reads of a file that holds more than one picture."""
+    regions, planes = sum(map(bool, map(_REGION.fullmatch, properties))), _focal_planes(path)
+    parts = [f"{regions} regions on one canvas"] if regions > 1 else []
+    return ", ".join([*parts, f"plane z = 0 of {planes} (OpenSlide reads no other)"] if planes > 1 else parts)
+
+
+def _focal_planes(path: Path) -> int:
+    """Count the planes of an NDPI or SCN file, of which OpenSlide itself says nothing; 1 where nobody can tell."""
+    if path.suffix.lower() not in (".ndpi", ".scn"):
+        return 1
+    try:
+        with tifffile.TiffFile(path) as tif:
+            scn = re.findall(r'\bsizeZ="(\d+)"', tif.scn_metadata or "")
+            offsets = {page.tags.valueof(_FOCUS_TAG, 0) for page in tif.pages} if path.suffix.lower() == ".ndpi" else ()
+    except DAMAGE:
+        return 1
+    return max(1, len(offsets), *map(int, scn))

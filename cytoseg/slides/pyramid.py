@@ -103,40 +103,15 @@ def halve(pixels: Pixels, *, categorical: bool) -> Pixels:
     return average
 
 
-def _write_levels(
-    part: Path, bands: Iterable[Pixels], *, size: Size, mpp: float | None, categorical: bool, identity: str
-) -> None:
-    """Write level after level; each is read from the spool that the finer one filled."""
-    first, bands = _peek(bands)
-    if first.dtype == np.uint32 and not categorical:
-        raise ValueError("uint32 bands hold instance ids, which have no mean: they are categorical")
-    sizes = level_sizes(size)
-    raw_bytes = size.width * size.height * first[0, 0].nbytes
-    # Of the first band only the kind is wanted from here on, and bands of wide slides are large.
-    first = np.empty((1, 1, *first.shape[2:]), first.dtype)
-    strips = _strips(bands, size=size, like=first)
-    # By default the UUID holds the time, and no two files of the same pixels would be equal.
-    ome = {"UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity))} | _physical_size(mpp)
-    with tifffile.TiffWriter(part, ome=True, bigtiff=raw_bytes >= BIGTIFF_BYTES) as writer:
-        for index, level in enumerate(sizes):
-            spool = part.with_name(f"level{index + 1}.raw")
-            with spool.open("wb") as sink:
-                writer.write(
-                    _tiles(strips, None if index == len(sizes) - 1 else sink, categorical=categorical),
-                    shape=(level.height, level.width, *first.shape[2:]),
-                    dtype=first.dtype,
-                    subifds=len(sizes) - 1 if index == 0 else None,
-                    subfiletype=0 if index == 0 else 1,
-                    metadata={"axes": "YXS" if first.ndim == 3 else "YX"} | ome if index == 0 else None,
-                    **_tags(first, None if mpp is None else mpp * 2**index),
-                )
-            part.with_name(f"level{index}.raw").unlink(missing_ok=True)
-            if index + 1 < len(sizes):
-                strips = _spooled(spool, width=sizes[index + 1].width, like=first)
+def peek(bands: Iterable[Pixels], *, categorical: bool) -> tuple[Pixels, Iterator[Pixels]]:
+    """Look at the first band and check that it is of a kind that can be written.
 
+    Returns:
+        One pixel of that kind, (1, 1, 3) or (1, 1), and all the bands.
 
-def _peek(bands: Iterable[Pixels]) -> tuple[Pixels, Iterator[Pixels]]:
-    """Look at the first band and check that it is of a kind that can be written."""
+    Raises:
+        ValueError: If there is none, or it is of another kind than ``write_pyramid`` names.
+    """
     iterator = iter(bands)
     first = next(iterator, None)
     if first is None:
@@ -146,7 +121,71 @@ def _peek(bands: Iterable[Pixels]) -> tuple[Pixels, Iterator[Pixels]]:
         raise ValueError(
             f"a band is {first.shape} {first.dtype}: (h, W, 3) uint8, (h, W) uint8, uint32 or float32 only"
         )
-    return first, _rejoined(first, iterator)
+    if first.dtype == np.uint32 and not categorical:
+        raise ValueError("uint32 bands hold instance ids, which have no mean: they are categorical")
+    # Of the first band only the kind is wanted from here on, and bands of wide slides are large.
+    return np.empty((1, 1, *first.shape[2:]), first.dtype), _rejoined(first, iterator)
+
+
+def strips(bands: Iterable[Pixels], *, size: Size, like: Pixels, rows: int) -> Iterator[Pixels]:
+    """Cut bands of any height anew into strips.
+
+    Args:
+        bands: Consecutive row bands from top to bottom.
+        size: Of all of them together.
+        like: A pixel of their kind, from ``peek``.
+        rows: Height of a strip in pixels, an even number; the last one may be lower.
+
+    Raises:
+        ValueError: If the bands do not add up to the size.
+    """
+    waiting: list[Pixels] = []
+    held = total = 0
+    for band in bands:
+        if band.shape[1:] != (size.width, *like.shape[2:]) or band.dtype != like.dtype:
+            raise ValueError(f"a band is {band.shape} {band.dtype}, but the slide is {size.width} wide {like.dtype}")
+        waiting.append(band)
+        held, total = held + len(band), total + len(band)
+        while held >= rows:
+            joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+            waiting, held = [joined[rows:]] if held > rows else [], held - rows
+            # Nothing may hold the old strip while the next one is made.
+            band = joined[:rows]
+            del joined
+            yield band
+        del band
+    if total != size.height:
+        raise ValueError(f"the bands have {total} rows together, but the slide has {size.height}")
+    if held:
+        yield np.concatenate(waiting)
+
+
+def _write_levels(
+    part: Path, bands: Iterable[Pixels], *, size: Size, mpp: float | None, categorical: bool, identity: str
+) -> None:
+    """Write level after level; each is read from the spool that the finer one filled."""
+    first, bands = peek(bands, categorical=categorical)
+    sizes = level_sizes(size)
+    raw_bytes = size.width * size.height * first.nbytes
+    level_strips = strips(bands, size=size, like=first, rows=TILE_PX)
+    # By default the UUID holds the time, and no two files of the same pixels would be equal.
+    ome = {"UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity))} | _physical_size(mpp)
+    with tifffile.TiffWriter(part, ome=True, bigtiff=raw_bytes >= BIGTIFF_BYTES) as writer:
+        for index, level in enumerate(sizes):
+            spool = part.with_name(f"level{index + 1}.raw")
+            with spool.open("wb") as sink:
+                writer.write(
+                    _tiles(level_strips, None if index == len(sizes) - 1 else sink, categorical=categorical),
+                    shape=(level.height, level.width, *first.shape[2:]),
+                    dtype=first.dtype,
+                    subifds=len(sizes) - 1 if index == 0 else None,
+                    subfiletype=0 if index == 0 else 1,
+                    metadata={"axes": "YXS" if first.ndim == 3 else "YX"} | ome if index == 0 else None,
+                    **_tags(first, None if mpp is None else mpp * 2**index),
+                )
+            part.with_name(f"level{index}.raw").unlink(missing_ok=True)
+            if index + 1 < len(sizes):
+                level_strips = _spooled(spool, width=sizes[index + 1].width, like=first)
 
 
 def _rejoined(first: Pixels, rest: Iterator[Pixels]) -> Iterator[Pixels]:
@@ -154,29 +193,6 @@ def _rejoined(first: Pixels, rest: Iterator[Pixels]) -> Iterator[Pixels]:
     # itertools.chain would hold it to the end.
     del first
     yield from rest
-
-
-def _strips(bands: Iterable[Pixels], *, size: Size, like: Pixels) -> Iterator[Pixels]:
-    """Cut bands of any height anew into strips of one tile row, the last one possibly lower."""
-    waiting: list[Pixels] = []
-    rows = total = 0
-    for band in bands:
-        if band.shape[1:] != (size.width, *like.shape[2:]) or band.dtype != like.dtype:
-            raise ValueError(f"a band is {band.shape} {band.dtype}, but the slide is {size.width} wide {like.dtype}")
-        waiting.append(band)
-        rows, total = rows + len(band), total + len(band)
-        while rows >= TILE_PX:
-            joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
-            waiting, rows = [joined[TILE_PX:]] if rows > TILE_PX else [], rows - TILE_PX
-            # Nothing may hold the old strip while the next one is made.
-            band = joined[:TILE_PX]
-            del joined
-            yield band
-        del band
-    if total != size.height:
-        raise ValueError(f"the bands have {total} rows together, but the slide has {size.height}")
-    if rows:
-        yield np.concatenate(waiting)
 
 
 def _spooled(spool: Path, *, width: int, like: Pixels) -> Iterator[Pixels]:

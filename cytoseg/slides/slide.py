@@ -26,6 +26,10 @@ class Slide(Protocol):
     def mpp(self) -> float | None:
         """Micrometres per level-0 pixel, or None where the file does not say."""
 
+    @property
+    def note(self) -> str:
+        """Which picture of the file is read, such as ``plane 4 of 7 (the middle one)``; empty if it has but one."""
+
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
         """Read a region from one level.
 

@@ -1,21 +1,22 @@
 """Tiled TIFF slides (SVS, OME-TIFF, BigTIFF): only the tiles that a region touches are read and decoded."""
 
+import contextlib
 import math
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
-from cytoseg.geometry import Level, Region, Size, overlap
+from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
+from cytoseg.slides.planes import Plane, find_plane
 
 WHITE = 255
 """Value of every channel where a slide has no pixels."""
@@ -78,34 +79,34 @@ def on_white(pixels: NDArray[np.uint8], *, premultiplied: bool = False) -> NDArr
     return np.asarray((colour * alpha + WHITE * (WHITE - alpha) + 127) // 255, np.uint8)
 
 
-def open_tiff(source: Path | bytes, *, name: str) -> Any:
-    """Open a TIFF file and refuse what its first page or its number of pages makes unreadable.
+@contextlib.contextmanager
+def open_tiff(source: Path | bytes, *, name: str) -> Iterator[Plane]:
+    """Open a TIFF file, find the picture in it and refuse what makes it unreadable.
 
     Args:
         source: A file, or the bytes of one.
         name: What to call it in a message.
 
-    Returns:
-        tifffile.TiffFile, to be closed by the caller.
+    Yields:
+        The picture that is read; its file is open until the block ends.
 
     Raises:
-        SlideError: If it is no TIFF, is damaged, or holds something else than one RGB, grey or palette picture.
+        SlideError: If it is no TIFF, is damaged, or holds something else than an RGB, grey or palette picture or a
+            z-stack of them.
     """
     try:
         tif = tifffile.TiffFile(BytesIO(source) if isinstance(source, bytes) else source)
     except DAMAGE as error:
         raise SlideError(f"{name}: not a readable TIFF ({error}). It may be truncated: copy it again.") from error
-    try:
-        _check_page(tif.pages[0], name)
-        if planes := _planes(tif):
-            raise SlideError(f"{name}: holds {planes}, cytoseg reads single planes in RGB. Export one plane of it.")
-    except DAMAGE as error:
-        tif.close()
-        raise SlideError(f"{name}: the TIFF header is damaged or truncated ({error}). Copy the file again.") from error
-    except SlideError:
-        tif.close()
-        raise
-    return tif
+    with tif:
+        try:
+            plane = find_plane(tif, name=name)
+            _check_page(plane.page, name)
+        except DAMAGE as error:
+            raise SlideError(
+                f"{name}: the TIFF header is damaged or truncated ({error}). Copy the file again."
+            ) from error
+        yield plane
 
 
 def page_rgb(page: Any, pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -162,26 +163,27 @@ class TiffSlide:
         path: The file.
 
     Raises:
-        SlideError: If it is no tiled TIFF, is damaged or truncated, or is not one RGB or grey picture.
+        SlideError: If it is no tiled TIFF, is damaged or truncated, or is no RGB or grey picture or a z-stack of them.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        with open_tiff(self.path, name=self.path.name) as tif:
-            if not tif.pages[0].is_tiled:
+        with open_tiff(self.path, name=self.path.name) as plane:
+            if not plane.page.is_tiled:
                 raise SlideError(f"{self.path.name}: is a TIFF without tiles. Use open_slide, or {_CONVERT}")
-            if (turn := tif.pages[0].tags.valueof("Orientation", 1)) > 1:
+            if (turn := plane.page.tags.valueof("Orientation", 1)) > 1:
                 raise SlideError(f"{self.path.name}: is stored turned (orientation {turn}). To read it, {_CONVERT}")
             try:
-                self._pages = _pyramid(tif)
+                self._pages = _pyramid(plane)
                 # tifffile reads a long tag when it is first asked for, which must be before the file is closed.
                 self._palettes = [page.colormap for page in self._pages]
-                self.mpp = _mpp(tif)
+                self.mpp = _mpp(plane)
                 self._tiles = [_TileTable(page, self.path) for page in self._pages]
             except DAMAGE as error:
                 raise SlideError(f"{self.path.name}: the TIFF is damaged ({error}). Copy the file again.") from error
+        self.note = plane.note
         sizes = [Size(int(page.imagewidth), int(page.imagelength)) for page in self._pages]
-        self.levels: Sequence[Level] = tuple(Level(size, _downsample(sizes[0], size)) for size in sizes)
+        self.levels: Sequence[Level] = tuple(Level(size, downsample_of(sizes[0], size)) for size in sizes)
         # Read with pread only: no shared file position, so threads and forked workers do not disturb each other.
         self._file = self.path.open("rb", buffering=0)
 
@@ -296,28 +298,11 @@ def _check_page(page: Any, name: str) -> None:
         raise SlideError(f"{name}: holds {found}, which cytoseg does not read. Export it as 8-bit RGB.")
 
 
-def _planes(tif: Any) -> str:
-    """Say what a stack holds besides one plane, such as "3 z-planes"; empty if there is one plane only."""
-    ome = _ome_pixels(tif)
-    imagej = (tif.imagej_metadata or {}) if tif.is_imagej else {}
-    first = tif.pages[0]
-    size = first.shape, first.photometric
-    same = sum((page.shape, page.photometric) == size and not page.is_reduced for page in tif.pages)
-    count = max(same, int(imagej.get("images", 1)))
-    if count < 2:
-        return ""
-    names = {"z-planes": ("SizeZ", "slices"), "time points": ("SizeT", "frames"), "channels": ("SizeC", "channels")}
-    for word, (key, imagej_key) in names.items():
-        if int(ome.get(key, imagej.get(imagej_key, 1))) == count:
-            return f"{count} {word}"
-    return f"{count} pages of one size (z-planes, channels or time points)"
-
-
-def _pyramid(tif: Any) -> list[Any]:
-    """Find the pages that show the first page coarser; labels, macros and thumbnails do not fit and are passed over."""
-    first = tif.pages[0]
+def _pyramid(plane: Plane) -> list[Any]:
+    """Find the pages that show the picture coarser; labels, macros and thumbnails do not fit and are passed over."""
+    first = plane.page
     levels = [first]
-    for page in [*(first.pages or ()), *tif.pages[1:]]:
+    for page in plane.others:
         ratio = first.imagewidth / page.imagewidth, first.imagelength / page.imagelength
         # One pixel of rounding in the smaller picture, at most 2 % in the larger.
         same_view = abs(ratio[0] - ratio[1]) <= max(ratio) * max(0.02, 1 / page.imagewidth, 1 / page.imagelength)
@@ -328,39 +313,19 @@ def _pyramid(tif: Any) -> list[Any]:
     return levels
 
 
-def _downsample(full: Size, size: Size) -> float:
-    """Tell how many level-0 pixels one pixel spans: a whole number if the sizes allow it, rounded up or down."""
-    ratio = (full.width / size.width + full.height / size.height) / 2
-    whole = max(1, round(ratio))
-    pairs = ((full.width, size.width), (full.height, size.height))
-    return float(whole) if all(large // whole <= small <= -(-large // whole) for large, small in pairs) else ratio
-
-
-def _mpp(tif: Any) -> float | None:
-    ome = _ome_pixels(tif)
+def _mpp(plane: Plane) -> float | None:
+    ome = plane.pixels
     unit = _MICROMETRES.get(ome.get("PhysicalSizeXUnit", "µm"))
     if unit is not None and "PhysicalSizeX" in ome:
         try:
             return plausible_mpp(float(ome["PhysicalSizeX"]) * unit)
         except ValueError:
             return None
-    page = tif.pages[0]
+    page = plane.page
     aperio = re.search(r"MPP\s*=\s*([0-9.]+)", page.description or "")
     if aperio and aperio.group(1).count(".") < 2:
         return plausible_mpp(float(aperio.group(1)))
     return resolution_mpp(page)
-
-
-def _ome_pixels(tif: Any) -> dict[str, str]:
-    """Attributes of the first Pixels element of OME-XML; empty where there is none to be read."""
-    try:
-        root = ElementTree.fromstring(tif.ome_metadata) if tif.is_ome else None
-    except ElementTree.ParseError:
-        root = None
-    found = (
-        next((element for element in root.iter() if element.tag.endswith("Pixels")), None) if root is not None else None
-    )
-    return dict(found.attrib) if found is not None else {}
 
 
 def _from_ycbcr(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

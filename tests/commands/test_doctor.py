@@ -45,6 +45,7 @@ def test_doctor_says_how_to_get_what_is_missing(cytoseg: CytosegCommand, monkeyp
         "missing",
         "pip install 'cytoseg[openslide]'",
     ]
+    assert found["zarr: OME-Zarr slides"] == ["missing", "pip install 'cytoseg[zarr]'"]
     assert found["streamlit: the review app"] == ["missing", "pip install 'cytoseg[app]'"]
     assert found["labelme: annotating"] == ["missing", "pip install 'cytoseg[label]'"]
 

@@ -41,6 +41,15 @@ def test_a_name_with_brackets_is_a_file_first(folder: Path) -> None:
     assert names(["slides/x[1].svs"]) == ["slides/x[1].svs"]
 
 
+def test_a_zarr_folder_is_a_slide_and_not_a_folder_of_slides(folder: Path) -> None:
+    Path("slides/z.ome.zarr/0").mkdir(parents=True)
+    Path("slides/z.ome.zarr/thumbnail.png").touch()
+    assert names(["slides/z.ome.zarr/"]) == ["slides/z.ome.zarr"]
+    assert names(["slides/*.zarr", "slides"]) == ["slides/z.ome.zarr", "slides/a.svs", "slides/b.tif"]
+    Path("list.txt").write_text("slides/z.ome.zarr\n")
+    assert names(["list.txt"]) == ["slides/z.ome.zarr"]
+
+
 def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
     Path("empty").mkdir()
     Path("bad.txt").write_bytes(b"\xff\xfe\x00")

@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pytest
 import tifffile
 from typer.testing import Result
 
@@ -21,6 +23,43 @@ def test_info_shows_good_slides_and_tells_of_bad_ones(cytoseg: CytosegCommand) -
     assert result.exit_code == 2
     assert "dark_a.png" in result.stdout
     assert result.stderr == "cytoseg: dark_b.png: is empty. Copy or download it again.\n"
+
+
+def stack_file() -> Path:
+    """Write three z-planes that are 0, 90 and 180 everywhere."""
+    planes = np.repeat(np.array([0, 90, 180], np.uint8), 64 * 64 * 3).reshape(3, 64, 64, 3)
+    tifffile.imwrite("z.ome.tif", planes, ome=True, photometric="rgb", tile=(16, 16), metadata={"axes": "ZYXS"})
+    return Path("z.ome.tif")
+
+
+def test_info_says_which_of_several_planes_is_read(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("slides", "info", str(stack_file()), "slides/dark_a.png")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "z.ome.tif: plane 2 of 3 (the middle one)"
+
+
+def test_convert_writes_what_info_shows_and_then_leaves_it_alone(cytoseg: CytosegCommand) -> None:
+    pytest.importorskip("zarr")
+    for out in ("out/dark.zarr", "out/dark.ome.tif"):
+        result = cytoseg("slides", "convert", "slides/dark_a.png", out)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[-1] == f"See {out}"
+    shown = cytoseg("slides", "info", "out/dark.zarr", "out")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.stdout.splitlines() if "dark" in line]
+    assert [row[:4] for row in rows] == [
+        ["dark.zarr", "96 x 64", "1/1", "0.5"],
+        ["dark.ome.tif", "96 x 64", "1/1", "0.5"],
+        ["dark.zarr", "96 x 64", "1/1", "0.5"],
+    ]
+    again = cytoseg("slides", "convert", "slides/dark_a.png", "out/dark.zarr")
+    assert again.exit_code == 2
+    assert "out/dark.zarr: is there already" in again.stderr
+
+
+def test_convert_says_which_plane_it_writes(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("slides", "convert", str(stack_file()), "flat.ome.tif")
+    assert "z.ome.tif: plane 2 of 3 (the middle one)" in result.stdout
+    assert set(np.unique(tifffile.imread("flat.ome.tif"))) == {90}
 
 
 def test_generate_makes_slides_with_crops_and_keeps_what_is_there(cytoseg: CytosegCommand) -> None:

@@ -72,6 +72,7 @@ def test_a_constant_comes_out_constant(make_slide: MakeSlide, destination: Desti
         "format": 1,
         "slide": "slide.png",
         "slide_path": str(slide.path),
+        "note": "",
         "bundle": {"labels": "def"},
         "size": [30, 21],
         "mpp": 0.5,

@@ -346,11 +346,13 @@ def test_cache_holds_as_many_as_fit_and_the_newest_always(
 ) -> None:
     decoded: list[str] = []
 
-    def counting(source: Path, *, name: str) -> Pixels:
-        decoded.append(name)
-        return read_picture(source, name=name)
+    read = image._read
 
-    monkeypatch.setattr(image, "read_picture", counting)
+    def counting(source: Path, name: str) -> tuple[Pixels, str]:
+        decoded.append(name)
+        return read(source, name)
+
+    monkeypatch.setattr(image, "_read", counting)
     monkeypatch.setattr(image, "CACHE_BYTES", 2 * speckles.nbytes)
     slides = {}
     for name in "abc":

@@ -63,6 +63,22 @@ def test_vendor_format_without_openslide(monkeypatch: pytest.MonkeyPatch, tmp_pa
         open_slide(tmp_path / "a.mrxs")
 
 
+def test_zarr_folder_without_zarr(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    monkeypatch.delitem(sys.modules, "cytoseg.slides.zarr", raising=False)
+    (tmp_path / "a.zarr").mkdir()
+    with pytest.raises(SlideError, match=r"a.zarr: OME-Zarr is .* not installed .*pip install 'cytoseg\[zarr\]'"):
+        open_slide(tmp_path / "a.zarr")
+
+
+def test_zarr_that_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").write_bytes(b"PK")
+    with pytest.raises(SlideError, match=r"a.zarr: is a file, but an OME-Zarr slide is a folder. Unpack it"):
+        open_slide(tmp_path / "a.zarr")
+    with pytest.raises(SlideError, match=r"b.zarr: there is no such file"):
+        open_slide(tmp_path / "b.zarr")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -115,6 +131,9 @@ def folders(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "a" / "folder.tif").mkdir()
+    (tmp_path / "c" / "five.ome.zarr" / "0").mkdir(parents=True)
+    for name in ("five.ome.zarr/0/0.0.0", "five.ome.zarr/.zattrs", "file.zarr"):
+        (tmp_path / "c" / name).touch()
     return tmp_path
 
 
@@ -131,6 +150,11 @@ def folders(tmp_path: Path) -> Path:
 def test_slides_are_found(folders: Path, include: list[str], exclude: list[str], expected: list[str]) -> None:
     found = find_slides([folders / "b", folders / "a", folders / "a"], include, exclude)
     assert found == [folders / name for name in expected]
+
+
+@pytest.mark.parametrize("include", [[], ["**/*"], ["*.zarr"]])
+def test_a_zarr_folder_is_a_slide(folders: Path, include: list[str]) -> None:
+    assert find_slides([folders / "c"], include) == [folders / "c" / "five.ome.zarr"]
 
 
 def test_nothing_found(folders: Path) -> None:
@@ -161,6 +185,8 @@ def test_all_missing_folders_are_named(folders: Path) -> None:
         ("folder/a.svs", "a"),
         ("a.ome.tif", "a"),
         ("a.OME.TIFF", "a"),
+        ("a.ome.zarr", "a"),
+        ("a.zarr/", "a"),
         ("a.b.tif", "a.b"),
         ("case 7.2.ome.tif", "case 7.2"),
         ("a", "a"),

@@ -1,3 +1,4 @@
+import itertools
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -5,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -78,3 +80,58 @@ def test_damaged_tile(monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckl
         pytest.raises(SlideError, match=r"slide.tif: damaged at Region\(x=0.*cannot decode.*Copy the file again"),
     ):
         slide.read_region(Region(0, 0, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("regions", "note"), [(0, ""), (1, ""), (3, "3 regions on one canvas"), (12, "12 regions on one canvas")]
+)
+def test_regions_on_one_canvas_are_told(
+    monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels, regions: int, note: str
+) -> None:
+    names = {f"openslide.region[{i}].{what}": "9" for i in range(regions) for what in ("x", "y", "width", "height")}
+    monkeypatch.setattr(openslide.OpenSlide, "properties", names)
+    with OpenSlideSlide(write_tiff(speckles)) as slide:
+        assert slide.note == note
+
+
+def test_planes_of_an_ndpi_that_are_not_read_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speckles: Pixels
+) -> None:
+    # By its name tifffile would read it with the 64-bit offsets of a real NDPI, which nobody can write.
+    monkeypatch.setattr(tifffile.TIFF, "NDPI_LE", tifffile.TIFF.CLASSIC_LE)
+    path = tmp_path / "made.ndpi"
+    with tifffile.TiffWriter(path) as tif:
+        for level, offset in itertools.product((1, 2), (0, -4000, 4000)):
+            focus = [(65424, "i", 1, offset, True)]
+            tif.write(speckles[::level, ::level], tile=(16, 16), photometric="rgb", extratags=focus)
+    with OpenSlideSlide(path) as slide:
+        assert slide.note == "plane z = 0 of 3 (OpenSlide reads no other)"
+
+
+def test_planes_of_an_scn_that_are_not_read_are_told(
+    monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels
+) -> None:
+    xml = '<scn><image><pixels sizeX="9" sizeY="9"/></image><image><pixels sizeX="53" sizeZ="5"/></image></scn>'
+    monkeypatch.setattr(tifffile.TiffFile, "scn_metadata", xml)
+    monkeypatch.setattr(openslide.OpenSlide, "properties", {f"openslide.region[{i}].width": "9" for i in range(2)})
+    with OpenSlideSlide(write_tiff(speckles, name="made.scn")) as slide:
+        assert slide.note == "2 regions on one canvas, plane z = 0 of 5 (OpenSlide reads no other)"
+
+
+def test_planes_that_cannot_be_counted_are_not_told(
+    monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels
+) -> None:
+    path = write_tiff(speckles, name="made.ndpi")
+
+    def damaged(*_: object) -> None:
+        raise ValueError("damaged")
+
+    monkeypatch.setattr(tifffile, "TiffFile", damaged)
+    with OpenSlideSlide(path) as slide:
+        assert slide.note == ""
+
+
+@pytest.mark.data
+def test_a_real_slide_of_one_picture_has_no_note(cytoseg_data: Path) -> None:
+    with OpenSlideSlide(cytoseg_data / "wsi" / "CMU-1-Small-Region.svs") as slide:
+        assert slide.note == ""

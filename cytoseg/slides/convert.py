@@ -1,0 +1,58 @@
+"""Writing a slide of any format anew as a pyramid that every program reads: OME-TIFF or OME-Zarr."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Region
+from cytoseg.slides.ngff import ZARR_SUFFIX
+from cytoseg.slides.open import zarr_writer
+from cytoseg.slides.pyramid import write_pyramid
+from cytoseg.slides.slide import Slide
+
+TIFF_ENDINGS = (".ome.tif", ".ome.tiff")
+
+_ROWS, _COLUMNS = 512, 2048
+"""What is read at a time: whole tiles of 256 or 512 px, and 3 MB, of which some readers make several copies."""
+
+
+def convert_slide(slide: Slide, path: Path, *, on_row: Callable[[int], None]) -> None:
+    """Write level 0 of a slide and its halves, in flat memory; the target appears only when it is whole.
+
+    Args:
+        slide: An open slide.
+        path: ``.zarr`` for OME-Zarr, without loss; ``.ome.tif`` for OME-TIFF, as JPEG.
+        on_row: Told how many rows of the slide have been read.
+
+    Raises:
+        SlideError: If the slide is damaged; or the target cannot be written, ends in neither format, needs the extra
+            ``zarr``, or is there already.
+    """
+    _check_target(path)
+    size = slide.levels[0].size
+    if path.suffix.lower() == ZARR_SUFFIX:
+        zarr_writer()(path, _bands(slide, on_row), size=size, mpp=slide.mpp)
+    else:
+        identity = f"{slide.path.name} {size} {path.name}"
+        write_pyramid(path, _bands(slide, on_row), size=size, mpp=slide.mpp, identity=identity)
+
+
+def _check_target(path: Path) -> None:
+    if not path.name.lower().endswith((*TIFF_ENDINGS, ZARR_SUFFIX)):
+        raise SlideError(f"{path.name}: is neither .ome.tif nor .zarr. End the name in the format that is wanted.")
+    if path.exists():
+        raise SlideError(f"{path}: is there already. Choose another name, or remove it.")
+
+
+def _bands(slide: Slide, on_row: Callable[[int], None]) -> Iterator[NDArray[np.uint8]]:
+    size = slide.levels[0].size
+    for y in range(0, size.height, _ROWS):
+        height = min(_ROWS, size.height - y)
+        columns = range(0, size.width, _COLUMNS)
+        parts = [slide.read_region(Region(x, y, min(_COLUMNS, size.width - x), height)) for x in columns]
+        yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        del parts
+        on_row(y + height)

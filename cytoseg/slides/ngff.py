@@ -1,0 +1,160 @@
+"""What an OME-Zarr folder says of itself in JSON (NGFF 0.4 in Zarr 2, 0.5 in Zarr 3): axes, levels, pixel size."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Size
+from cytoseg.slides.planes import largest_scene
+from cytoseg.slides.tiff import plausible_mpp
+
+ZARR_SUFFIX = ".zarr"
+"""Ending of a folder that is a slide."""
+
+ATTRIBUTES = ".zattrs"
+"""Where Zarr 2 keeps what a group says of itself."""
+
+DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError)
+"""What missing or damaged metadata raise."""
+
+_VERSION = "0.4"  # what most programs read
+_AXES = "tczyx"
+_MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
+_RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
+
+
+@dataclass(frozen=True)
+class Multiscale:
+    """A pyramid in an OME-Zarr folder.
+
+    Attributes:
+        axes: A letter for each axis of the arrays: t, c, z, y and x in any order.
+        arrays: Folders of the levels, finest first.
+        size: Of level 0, in pixels.
+        mpp: Micrometres per level-0 pixel, or None if unknown.
+        note: Which of several scenes it is, in words; empty for a single one.
+    """
+
+    axes: str
+    arrays: tuple[Path, ...]
+    size: Size
+    mpp: float | None
+    note: str = ""
+
+
+def is_slide_folder(path: Path) -> bool:
+    """Say whether a path is a folder that is one slide, and not a folder of slides."""
+    return path.suffix.lower() == ZARR_SUFFIX and path.is_dir()
+
+
+def read_multiscale(path: Path) -> Multiscale:
+    """Read the metadata of an OME-Zarr folder; of several scenes (as bioformats2raw writes them) the largest.
+
+    Raises:
+        SlideError: If the metadata are missing, damaged, of another kind or older than NGFF 0.4.
+    """
+    try:
+        attributes = _attributes(path)
+        if "multiscales" in attributes:
+            return _multiscale(path, attributes)
+        if "plate" in attributes or "well" in attributes:
+            raise SlideError(f"{path.name}: holds a plate of wells. Copy one image out of it into a folder of its own.")
+        found = [_multiscale(folder, _attributes(folder)) for folder in _scene_folders(path)]
+    except DAMAGE as error:
+        raise SlideError(
+            f"{path.name}: the OME-Zarr metadata are missing or damaged ({_told(error)}). Copy the folder again."
+        ) from error
+    if not found:
+        raise SlideError(f"{path.name}: is no OME-Zarr picture, it names no multiscales. Export it as OME-Zarr 0.4.")
+    index, note = largest_scene([scene.size.width * scene.size.height for scene in found])
+    return replace(found[index], note=note)
+
+
+def metadata(name: str, factors: Sequence[int], *, rgb: bool, mpp: float | None) -> dict[str, Any]:
+    """Say in NGFF 0.4 what a folder holds whose levels are called 0, 1, 2, ...
+
+    Args:
+        name: Of the slide.
+        factors: How many level-0 pixels a pixel of each level spans.
+        rgb: True for axes c, y, x; False for y, x.
+        mpp: Micrometres per level-0 pixel, or None if unknown.
+    """
+    unit = {} if mpp is None else {"unit": "micrometer"}
+    space: list[dict[str, str]] = [{"name": axis, "type": "space"} | unit for axis in "yx"]
+    levels = []
+    for level, factor in enumerate(factors):
+        scale = [factor * (mpp or 1.0)] * 2
+        transformation = {"type": "scale", "scale": [1.0, *scale] if rgb else scale}
+        levels.append({"path": str(level), "coordinateTransformations": [transformation]})
+    axes = [{"name": "c", "type": "channel"}, *space] if rgb else space
+    found: dict[str, Any] = {
+        "multiscales": [{"version": _VERSION, "name": name, "axes": axes, "datasets": levels}],
+    }
+    if rgb:
+        window = {"min": 0, "max": 255, "start": 0, "end": 255}
+        channels = [{"label": label, "color": hue, "active": True, "window": window} for label, hue in _RGB]
+        found["omero"] = {"version": _VERSION, "channels": channels, "rdefs": {"model": "color"}}
+    return found
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    if (folder / "zarr.json").is_file():
+        found = _json(folder / "zarr.json").get("attributes", {})
+        return dict(found.get("ome", found))
+    return dict(_json(folder / ATTRIBUTES))
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _scene_folders(path: Path) -> list[Path]:
+    folders = [folder for folder in path.iterdir() if folder.name.isdecimal() and folder.is_dir()]
+    numbered = sorted(folders, key=lambda folder: int(folder.name))
+    return [folder for folder in numbered if "multiscales" in _attributes(folder)]
+
+
+def _multiscale(folder: Path, attributes: Mapping[str, Any]) -> Multiscale:
+    found = attributes["multiscales"][0]
+    axes = [axis if isinstance(axis, str) else axis["name"] for axis in found["axes"]]
+    letters = "".join(axes)
+    if not set(axes) <= set(_AXES) or len(set(axes)) != len(axes) or not {"x", "y"} <= set(axes):
+        raise ValueError(f"axes {letters!r}")
+    arrays = tuple(folder / _inside(level["path"]) for level in found["datasets"])
+    shape = _shape(arrays[0])
+    if len(shape) != len(axes):
+        raise ValueError(f"{len(axes)} axes for an array of {len(shape)}")
+    size = Size(shape[letters.index("x")], shape[letters.index("y")])
+    return Multiscale(letters, arrays, size, _mpp(found, letters.index("x")))
+
+
+def _inside(path: str) -> PurePosixPath:
+    """Keep to the folder, whatever the file says."""
+    inside = PurePosixPath(path)
+    if inside.is_absolute() or ".." in inside.parts:
+        raise ValueError(f"a level lies outside the folder: {path!r}")
+    return inside
+
+
+def _shape(array: Path) -> list[int]:
+    values = _json(array / ("zarr.json" if (array / "zarr.json").is_file() else ".zarray"))
+    return [int(side) for side in values["shape"]]
+
+
+def _mpp(multiscale: Mapping[str, Any], x: int) -> float | None:
+    axis = multiscale["axes"][x]
+    unit = _MICROMETRES.get(axis.get("unit", "")) if isinstance(axis, dict) else None
+    if unit is None:  # without a unit, a scale of 1 says nothing
+        return None
+    mpp = unit
+    for holder in (multiscale["datasets"][0], multiscale):
+        for transformation in holder.get("coordinateTransformations", ()):
+            mpp *= float(transformation["scale"][x]) if transformation["type"] == "scale" else 1.0
+    return plausible_mpp(mpp)
+
+
+def _told(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)

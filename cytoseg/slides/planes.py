@@ -1,0 +1,128 @@
+"""Which picture of a TIFF is the slide: of several scenes the largest, of a z-stack the middle plane."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+from cytoseg.errors import SlideError
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The one picture of a TIFF that is read as a slide.
+
+    Attributes:
+        page: tifffile's page of it.
+        others: Pages that may show it coarser: its SubIFDs and, where it is the only picture, all pages after it.
+        pixels: Attributes of its ``Pixels`` element in OME-XML; empty where there is none.
+        note: Which of several it is, in words; empty if it is the only one.
+    """
+
+    page: Any
+    others: Sequence[Any]
+    pixels: dict[str, str]
+    note: str
+
+
+def middle_plane(count: int) -> tuple[int, str]:
+    """Choose a plane of a z-stack: its index from 0, and in words which one it is (empty for a single plane)."""
+    middle = count // 2
+    return middle, f"plane {middle + 1} of {count} (the middle one)" if count > 1 else ""
+
+
+def largest_scene(areas: Sequence[int]) -> tuple[int, str]:
+    """Choose the first of the largest scenes: its index from 0, and in words which one it is (empty for one scene)."""
+    best = areas.index(max(areas))
+    why = "the largest" if areas.count(areas[best]) == 1 else "the first of the largest"
+    return best, f"scene {best + 1} of {len(areas)} ({why})" if len(areas) > 1 else ""
+
+
+def find_plane(tif: Any, *, name: str) -> Plane:
+    """Choose the picture of a TIFF that is read.
+
+    Args:
+        tif: tifffile.TiffFile.
+        name: What to call it in a message.
+
+    Raises:
+        SlideError: If there are several channels, time points, or pages of which nobody says what they are.
+    """
+    first, scenes = tif.pages[0], _scenes(tif)
+    alike = sum((page.shape, page.photometric) == (first.shape, first.photometric) for page in _full_pages(tif))
+    if len(scenes) > 1 or (scenes and alike > 1):
+        return _of_ome(tif, scenes, name)
+    if (count := max(alike, _imagej(tif, "images"))) < 2:
+        pixels = dict(scenes[0].attrib) if scenes else {}
+        return Plane(first, (*(first.pages or ()), *tif.pages[1:]), pixels, "")
+    if _imagej(tif, "slices") != count:
+        raise _refused(name, _kind(count, frames=_imagej(tif, "frames"), channels=_imagej(tif, "channels")))
+    if alike < count:
+        raise _refused(name, f"{count} z-planes of which {alike} can be found")
+    index, note = middle_plane(count)
+    return Plane(tif.pages[index], (), {}, note)
+
+
+def _full_pages(tif: Any) -> list[Any]:
+    return [page for page in tif.pages if not page.is_reduced]
+
+
+def _scenes(tif: Any) -> list[ElementTree.Element]:
+    """Find the Pixels elements of OME-XML, one for each scene; none where there is no XML that can be read."""
+    try:
+        root = ElementTree.fromstring(tif.ome_metadata) if tif.is_ome else None
+    except ElementTree.ParseError:
+        root = None
+    return [element for element in root.iter() if element.tag.endswith("Pixels")] if root is not None else []
+
+
+def _of_ome(tif: Any, scenes: Sequence[ElementTree.Element], name: str) -> Plane:
+    areas = [_number(scene, "SizeX", 0) * _number(scene, "SizeY", 0) for scene in scenes]
+    index, which_scene = largest_scene(areas)
+    scene = scenes[index]
+    page = tif.pages[_ifd_of(scene, 0, name)]
+    planes, frames = _number(scene, "SizeZ", 1), _number(scene, "SizeT", 1)
+    channels = max(1, _number(scene, "SizeC", 1) // int(page.samplesperpixel))
+    if frames > 1 or channels > 1 or (planes == 1 and len(scenes) == 1):
+        count = frames * channels * planes if frames * channels > 1 else len(_full_pages(tif))
+        raise _refused(name, _kind(count, frames=frames, channels=channels))
+    z, which_plane = middle_plane(planes)
+    page = tif.pages[_ifd_of(scene, z, name)]
+    note = ", ".join(filter(None, (which_scene, which_plane)))
+    return Plane(page, tuple(page.pages or ()), dict(scene.attrib), note)
+
+
+def _ifd_of(scene: ElementTree.Element, z: int, name: str) -> int:
+    """Find the number of the page that holds a z-plane of a scene, which has nothing but z-planes."""
+    listed = [data for data in scene if data.tag.endswith("TiffData")]
+    files = {mark.text for data in listed for mark in data if mark.tag.endswith("UUID")}
+    if len(files) > 1:
+        raise SlideError(f"{name}: its planes lie in {len(files)} files. Export them into one.")
+    for data in listed:
+        first = _number(data, "FirstZ", 0)
+        count = _number(data, "PlaneCount", 1 if "IFD" in data.attrib else _number(scene, "SizeZ", 1))
+        if first <= z < first + count:
+            return _number(data, "IFD", 0) + z - first
+    if listed:
+        raise SlideError(f"{name}: lacks plane {z + 1} of its z-stack. Export it again.")
+    return z
+
+
+def _number(element: ElementTree.Element, key: str, otherwise: int) -> int:
+    return int(element.get(key, otherwise))
+
+
+def _imagej(tif: Any, key: str) -> int:
+    return int((tif.imagej_metadata or {}).get(key, 1)) if tif.is_imagej else 1
+
+
+def _kind(count: int, *, frames: int, channels: int) -> str:
+    if count in (frames, channels):
+        return f"{count} {'time points' if count == frames else 'channels'}"
+    return f"{count} pages of one size (z-planes, channels or time points)"
+
+
+def _refused(name: str, found: str) -> SlideError:
+    return SlideError(
+        f"{name}: holds {found}, cytoseg reads one RGB picture, or the middle one of a z-stack. Export one of them."
+    )

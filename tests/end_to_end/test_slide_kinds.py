@@ -1,0 +1,71 @@
+"""The same pixels as OME-TIFF, as OME-Zarr and as the middle plane of a z-stack give the same prediction."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.testing import assert_array_equal
+from typer.testing import Result
+
+from cytoseg.geometry import Region
+from cytoseg.slides.open import open_slide
+
+Command = Callable[..., Result]
+SLIDE = Path("made/slides/made_2_00.ome.tif")
+BEFORE = Path("runs/tiny/predictions/made_2_00")
+
+
+def predicted(cytoseg: Command, slide: str) -> tuple[Path, str]:
+    """Predict a slide; gives the folder of the results and the last line that was said."""
+    result = cytoseg("predict", "tiny.yaml", slide)
+    assert result.exit_code == 0, result.output
+    return Path("runs/tiny/predictions", Path(slide).name.split(".")[0]), result.stdout.splitlines()[-1]
+
+
+def assert_same_maps(folder: Path) -> None:
+    for name in ("class_map.ome.tif", "uncertainty.ome.tif"):
+        assert_array_equal(tifffile.imread(folder / name), tifffile.imread(BEFORE / name))
+
+
+def test_an_ome_zarr_is_predicted_like_the_tiff_it_was_made_of(cytoseg: Command, home: Path) -> None:
+    pytest.importorskip("zarr")
+    result = cytoseg("slides", "convert", str(SLIDE), "same.ome.zarr")
+    assert result.exit_code == 0, result.output
+    folder, said = predicted(cytoseg, "same.ome.zarr")
+    assert said == f"same.ome.zarr: see {folder / 'preview.png'}"
+    assert_same_maps(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["slide"], summary["note"]) == ("same.ome.zarr", "")
+    sizes = [file.stat().st_size for file in Path("same.ome.zarr").rglob("*") if file.is_file()]
+    assert summary["provenance"]["slide_bytes"] == sum(sizes)
+    assert predicted(cytoseg, "same.ome.zarr/")[1].startswith("same.ome.zarr: done before, see ")
+    Path("same.ome.zarr/0/0/0/0").write_bytes(b"damaged")
+    again = cytoseg("predict", "tiny.yaml", "same.ome.zarr")
+    assert again.exit_code == 2
+    assert "same.ome.zarr: damaged at Region" in again.stderr
+
+
+def test_of_a_stack_the_middle_plane_is_predicted_and_named(cytoseg: Command, home: Path) -> None:
+    with open_slide(SLIDE) as slide:
+        pixels = slide.read_region(Region(0, 0, 256, 256))
+    metadata = {"axes": "ZYXS", "PhysicalSizeX": 0.5}
+    stack = np.stack([255 - pixels, pixels, pixels // 2])
+    tifffile.imwrite("stack.ome.tif", stack, ome=True, photometric="rgb", tile=(64, 64), metadata=metadata)
+    folder, said = predicted(cytoseg, "stack.ome.tif")
+    assert said == f"stack.ome.tif: plane 2 of 3 (the middle one); see {folder / 'preview.png'}"
+    assert_same_maps(folder)
+    assert json.loads((folder / "summary.json").read_text())["note"] == "plane 2 of 3 (the middle one)"
+
+
+def test_a_model_trains_on_ome_zarr_in_other_processes(cytoseg: Command, home: Path) -> None:
+    pytest.importorskip("zarr")
+    for number in range(2):
+        assert (
+            cytoseg("slides", "convert", f"made/slides/made_2_0{number}.ome.tif", f"zarrs/{number}.zarr").exit_code == 0
+        )
+    result = cytoseg("train-ddpm", "tiny.yaml", "name=zarr", "slides.folders=[zarrs]", "training.workers=2")
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 slides hold cells." in result.stdout
