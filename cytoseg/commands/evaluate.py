@@ -20,7 +20,7 @@ from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import commonest_class, fit_forest
 from cytoseg.labels.dataset import LabelledCrop, Split
 from cytoseg.metrics.results import ObjectScores
-from cytoseg.predict.evaluate import Method, Prediction, evaluate, evaluation_table
+from cytoseg.predict.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
 
 
 def run(
@@ -69,10 +69,8 @@ def _evaluate(bundle: Bundle, split: Split, *, current: Run, details: dict[str, 
             methods,
             split.test,
             folder=current.folder / "evaluation",
-            classes=bundle.classes,
+            scoring=Scoring(bundle.classes, current.recipe.training.seed, current.recipe.object_settings()),
             details=details,
-            seed=current.recipe.training.seed,
-            objects=current.recipe.object_settings(),
             on_crop=bar.of,
         )
 

@@ -96,15 +96,28 @@ class _Tally:
     objects: dict[str, ObjectCounts] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How predictions are scored.
+
+    Attributes:
+        classes: Names and colours.
+        seed: Of the intervals.
+        objects: Which classes have objects to be matched, or None for none.
+    """
+
+    classes: ClassList
+    seed: int
+    objects: ObjectSettings | None = None
+
+
 def evaluate(
     methods: Sequence[Method],
     crops: Sequence[ScoredCrop],
     *,
     folder: Path,
-    classes: ClassList,
+    scoring: Scoring,
     details: Mapping[str, Any],
-    seed: int,
-    objects: ObjectSettings | None = None,
     on_crop: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Predict every crop with every method, score the methods and write tables and pictures.
@@ -113,10 +126,8 @@ def evaluate(
         methods: The first one is the subject: crops are scored and drawn with its prediction.
         crops: The test crops.
         folder: The evaluation folder. Replaced at the very end; after any error, Ctrl-C included, it is as before.
-        classes: Names and colours.
+        scoring: How predictions are scored.
         details: ``recipe`` (its name), ``train_crops`` (their number), and whatever else is to stand in the file.
-        seed: Of the intervals.
-        objects: Which classes have objects to be matched, or None for none.
         on_crop: Told after each crop how many are done, of how many.
 
     Returns:
@@ -130,10 +141,10 @@ def evaluate(
     with replaced(folder, error=PredictionError) as new:
         tallies = [_Tally() for _ in methods]
         for done, crop in enumerate(crops, start=1):
-            _predict_crop(methods, crop, tallies=tallies, folder=new, classes=classes, objects=objects)
+            _predict_crop(methods, crop, tallies=tallies, folder=new, scoring=scoring)
             if on_crop is not None:
                 on_crop(done, len(crops))
-        evaluation = _record(methods, tallies, crops, classes=classes, details=details, seed=seed)
+        evaluation = _record(methods, tallies, crops, scoring=scoring, details=details)
         text = json.dumps(evaluation, indent=1, ensure_ascii=False, allow_nan=False)
         (new / "evaluation.json").write_text(text + "\n", encoding="utf-8")
         _write_tables(new, evaluation)
@@ -166,10 +177,10 @@ def _record(
     tallies: Sequence[_Tally],
     crops: Sequence[ScoredCrop],
     *,
-    classes: ClassList,
+    scoring: Scoring,
     details: Mapping[str, Any],
-    seed: int,
 ) -> dict[str, Any]:
+    classes = scoring.classes
     return {
         "format": FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -178,7 +189,7 @@ def _record(
         "test_crops": len(crops),
         "test_slides": len({crop.slide for crop in crops}),
         "methods": [
-            _method_record(method, tally, crops, names=classes.names, seed=seed)
+            _method_record(method, tally, crops, names=classes.names, seed=scoring.seed)
             for method, tally in zip(methods, tallies, strict=True)
         ],
         "crops": _crop_records(tallies[0], crops),
@@ -191,10 +202,10 @@ def _predict_crop(
     *,
     tallies: Sequence[_Tally],
     folder: Path,
-    classes: ClassList,
-    objects: ObjectSettings | None,
+    scoring: Scoring,
 ) -> None:
     picture, truth = crop.picture(), crop.label_map()
+    classes, objects = scoring.classes, scoring.objects
     for method, tally in zip(methods, tallies, strict=True):
         begin = time.perf_counter()
         found = method.predict(picture)

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import PredictionError
 from cytoseg.metrics.results import ObjectScores, Score, score_rows
 from cytoseg.metrics.results_file import read_evaluation
-from cytoseg.predict.evaluate import Method, Prediction, evaluate, evaluation_table
+from cytoseg.predict.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
 from cytoseg.predict.object_settings import ObjectSettings
 
 CLASSES = ClassList(("glass", "cell", "nucleus"), ((240, 240, 240), (80, 180, 230), (210, 90, 0)), "glass")
 LEFT_HALF = np.repeat([[1, 1, 0, 0]], 4, axis=0).astype(np.uint8)
 DETAILS = {"recipe": "tiny", "train_crops": 5}
+SCORING = Scoring(CLASSES, seed=0)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def crops() -> list[Crop]:
 
 @pytest.fixture
 def evaluated(tmp_path: Path, crops: list[Crop]) -> dict[str, Any]:
-    return evaluate(METHODS, crops, folder=tmp_path / "evaluation", classes=CLASSES, details=DETAILS, seed=0)
+    return evaluate(METHODS, crops, folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
 
 
 def test_scores_in_the_file_and_returned_are_the_same(tmp_path: Path, evaluated: dict[str, Any]) -> None:
@@ -125,7 +126,7 @@ def test_calibration_is_that_of_the_labelled_pixels_of_all_crops(evaluated: dict
 def test_objects_are_matched_over_all_crops(tmp_path: Path, crops: list[Crop]) -> None:
     settings = ObjectSettings(("cell",), (), 1, "nucleus", "cytoplasm")
     evaluated = evaluate(
-        METHODS, crops, folder=tmp_path / "evaluation", classes=CLASSES, details=DETAILS, seed=0, objects=settings
+        METHODS, crops, folder=tmp_path / "evaluation", scoring=replace(SCORING, objects=settings), details=DETAILS
     )
     # The left half is the whole truth, what is labelled of it, and half of the truth: 8 + 4 + 8 of 8 + 4 + 16 pixels.
     ensemble, glass = (method["objects"]["cell"] for method in evaluated["methods"])
@@ -219,7 +220,7 @@ def test_ignore_is_hatched_in_the_overlay(tmp_path: Path, evaluated: dict[str, A
 
 
 def test_first_method_without_disagreement(tmp_path: Path, crops: list[Crop]) -> None:
-    found = evaluate(METHODS[1:], crops, folder=tmp_path / "evaluation", classes=CLASSES, details=DETAILS, seed=0)
+    found = evaluate(METHODS[1:], crops, folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
     assert [crop["disagreement"] for crop in found["crops"]] == [None] * 3
     folder = tmp_path / "evaluation" / "crops" / "a1"
     assert not np.array(Image.open(folder / "disagreement.png")).any()
@@ -233,9 +234,8 @@ def test_tells_how_many_crops_are_done(tmp_path: Path, crops: list[Crop]) -> Non
         METHODS,
         crops,
         folder=tmp_path / "evaluation",
-        classes=CLASSES,
+        scoring=SCORING,
         details=DETAILS,
-        seed=0,
         on_crop=lambda done, total: told.append((done, total)),
     )
     assert told == [(1, 3), (2, 3), (3, 3)]
@@ -244,7 +244,7 @@ def test_tells_how_many_crops_are_done(tmp_path: Path, crops: list[Crop]) -> Non
 def test_a_second_evaluation_takes_the_place_of_the_first(
     tmp_path: Path, crops: list[Crop], evaluated: dict[str, Any]
 ) -> None:
-    evaluate(METHODS, crops[:1], folder=tmp_path / "evaluation", classes=CLASSES, details=DETAILS, seed=0)
+    evaluate(METHODS, crops[:1], folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
     assert [path.name for path in (tmp_path / "evaluation" / "crops").iterdir()] == ["b1"]
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation"]
 
@@ -270,9 +270,8 @@ def test_old_results_stay_when_it_is_cut_short(
             METHODS,
             crops[:2],
             folder=tmp_path / "evaluation",
-            classes=CLASSES,
+            scoring=SCORING,
             details=DETAILS,
-            seed=0,
             on_crop=_fail_at_second_crop(error),
         )
     assert json.loads((tmp_path / "evaluation" / "evaluation.json").read_text()) == evaluated
@@ -284,7 +283,7 @@ def test_full_disk(tmp_path: Path, crops: list[Crop], monkeypatch: pytest.Monkey
     with pytest.raises(
         PredictionError, match=r"evaluation: cannot be written \(No space left on device\); what was there"
     ):
-        evaluate(METHODS, crops, folder=tmp_path / "evaluation", classes=CLASSES, details=DETAILS, seed=0)
+        evaluate(METHODS, crops, folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
     assert not list(tmp_path.iterdir())
 
 
@@ -300,13 +299,13 @@ def test_old_results_come_back_when_the_new_ones_cannot_be_moved(
 
     monkeypatch.setattr(os, "replace", refuse_new)
     with pytest.raises(PredictionError, match="cannot be written"):
-        evaluate(METHODS, crops[:1], folder=tmp_path / "evaluation", classes=CLASSES, details=DETAILS, seed=0)
+        evaluate(METHODS, crops[:1], folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
     assert json.loads((tmp_path / "evaluation" / "evaluation.json").read_text()) == evaluated
 
 
 def test_refuses_an_evaluation_without_crops(tmp_path: Path) -> None:
     with pytest.raises(PredictionError, match="there is no test crop"):
-        evaluate(METHODS, [], folder=tmp_path / "evaluation", classes=CLASSES, details=DETAILS, seed=0)
+        evaluate(METHODS, [], folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
     assert not list(tmp_path.iterdir())
 
 
@@ -315,9 +314,9 @@ def test_a_prediction_that_is_not_finite_is_refused_and_old_results_stay(tmp_pat
         return Prediction(LEFT_HALF, np.full((4, 4), np.nan, np.float32))
 
     folder = tmp_path / "evaluation"
-    evaluate(METHODS, crops, folder=folder, classes=CLASSES, details=DETAILS, seed=0)
+    evaluate(METHODS, crops, folder=folder, scoring=SCORING, details=DETAILS)
     before = (folder / "evaluation.json").read_bytes()
     method = Method("ensemble", "Ensemble", damaged, 1.0)
     with pytest.raises(PredictionError, match="b1: the prediction holds numbers that are not finite"):
-        evaluate([method], crops, folder=folder, classes=CLASSES, details=DETAILS, seed=0)
+        evaluate([method], crops, folder=folder, scoring=SCORING, details=DETAILS)
     assert (folder / "evaluation.json").read_bytes() == before
