@@ -49,7 +49,7 @@ def main() -> None:
         state.picture(folder / "preview.png", CAPTION, command)
     if summary is not None:
         _summary(summary)
-    st.caption("The full class map and uncertainty map are OME-TIFF files beside these previews; QuPath opens them.")
+    st.caption("The full maps are OME-TIFF files beside these previews. QuPath opens them, and the GeoJSON.")
 
 
 main()
