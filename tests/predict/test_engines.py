@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from cytoseg.predict.job import Outcome, SlideJob
 from cytoseg.predict.slide import SlideSettings
 
 SETTINGS = SlideSettings(tile_px=8, overlap_px=2, batch=1, mpp=None, assume_mpp=None)
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_start_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spawned process runs the main module again, which in a suite may be a page that another test has run."""
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
 
 
 @pytest.fixture
