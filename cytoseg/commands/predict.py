@@ -25,6 +25,8 @@ from cytoseg.slides.stamp import slide_stamp
 
 STATE = "state.json"
 """What tells a bundle's folder from a recipe."""
+DECIDING = ("sha256", "features", "classes", "mpp", "vote", "precision")
+"""What of a bundle decides the maps: weights that are the same may be asked for another vote."""
 
 Slides = Annotated[
     list[str],
@@ -128,7 +130,7 @@ def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
             ),
             objects=recipe.object_settings(),
             glass=(background.rule, background.threshold) if p.skip_glass else None,
-            provenance=_provenance(path, recipe, dict(state["sha256"])),
+            provenance=_provenance(path, recipe, {key: state[key] for key in DECIDING}),
             device=recipe.training.device,
         )
         for path in paths
@@ -142,7 +144,9 @@ def _check_folders(jobs: Sequence[SlideJob]) -> None:
     """Refuse two slides in one folder, and a folder that holds the results of another slide."""
     folders = [job.folder for job in jobs]
     twice = sorted({folder.name for folder in folders if folders.count(folder) > 1})
-    problems = [f"{name}: two slides of this name would share one folder. Predict them one by one." for name in twice]
+    problems = [
+        f"{name}: two slides of this name would share one folder. Give each its own with --out." for name in twice
+    ]
     for job in jobs:
         if other := other_slide(job.folder, job.path):
             problems.append(f"{job.folder}: holds the results of {other}. Choose another folder with --out.")
@@ -150,13 +154,13 @@ def _check_folders(jobs: Sequence[SlideJob]) -> None:
         raise SlideError(report(problems, what="predict"))
 
 
-def _provenance(path: Path, recipe: Recipe, hashes: dict[str, str]) -> dict[str, Any]:
+def _provenance(path: Path, recipe: Recipe, bundle: dict[str, Any]) -> dict[str, Any]:
     """Say what decides the result, so that a finished slide is known again."""
     size, changed = slide_stamp(path)
     return {
         "slide_bytes": size,
         "slide_changed": changed,
-        "bundle": hashes,
+        "bundle": bundle,
         "predict": recipe.predict.model_dump(mode="json"),
         "background": recipe.slides.background.model_dump(mode="json"),
         "objects": recipe.objects.model_dump(mode="json"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.errors import CytosegError, SlideError
+from cytoseg.errors import CytosegError
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
@@ -90,10 +90,7 @@ def _predict(job: SlideJob, on_progress: OnProgress) -> None:
     if settings.batch == 0:
         settings = replace(settings, batch=predictor.tiles_at_once(settings.tile_px))
     with open_slide(job.path) as slide:
-        try:
-            tissue = None if job.glass is None else tissue_mask(slide, rule=job.glass[0], threshold=job.glass[1])
-        except SlideError as error:
-            raise SlideError(f"{error} Nothing was finished.") from error
+        tissue = None if job.glass is None else tissue_mask(slide, rule=job.glass[0], threshold=job.glass[1])
         destination = Destination(
             job.folder, predictor.classes, job.provenance, objects=job.objects, origin=predictor.origin
         )
@@ -102,7 +99,7 @@ def _predict(job: SlideJob, on_progress: OnProgress) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _predictor(bundle: Path, device_name: str, _hashes: str) -> EnsemblePredictor:
-    """Load a bundle once for all slides; another one in its place has other hashes."""
+    """Load a bundle once for all slides; what decides its results tells another one in its place apart."""
     device = pick_device(device_name)
     if device.type == "cpu":
         tune_cpu_allocator()
