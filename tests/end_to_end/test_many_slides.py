@@ -48,6 +48,16 @@ def test_a_bundle_alone_predicts_the_same(home: Path, cytoseg: Cytoseg) -> None:
     assert "done before" in cytoseg("predict", "smears", "made/slides/*_00.ome.tif", "predict.tile_px=64").stdout
 
 
+def test_another_vote_with_the_same_weights_is_not_taken_for_done(home: Path, cytoseg: Cytoseg) -> None:
+    line = ("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif")
+    assert "done before" in cytoseg(*line).stdout
+    path = home / "runs" / "tiny" / "interpreter" / "bundle" / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "vote": "hard"}))
+    again = cytoseg(*line)
+    assert again.exit_code == 0, again.output
+    assert "done before" not in again.stdout
+
+
 def test_several_processes_give_the_same_maps(
     home: Path, cytoseg: Cytoseg, start: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
