@@ -1,9 +1,7 @@
 """The maps of a slide on disk while they are made: parts are written as they are finished, and read back."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.geometry import Size
+from cytoseg.slides.raw_map import RawMap
 from cytoseg.writing import write_atomically
 
 IDS, UNCERTAINTY, CONFIDENCE = "ids", "uncertainty", "confidence"
@@ -20,7 +19,8 @@ DTYPES: Mapping[str, "np.dtype[Any]"] = {
     CONFIDENCE: np.dtype(np.uint8),
 }
 """What a pixel of each map is; a file holds nothing but its rows."""
-STRIP_ROWS = 256
+STRIP_PX = 2**21
+"""Pixels that are read at once: strips are lower the wider the maps are."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,6 @@ class MapBand:
 class MapSpool:
     """The maps of one slide as plain files in a folder, one per map, and how many of their rows are finished.
 
-    They are read with ordinary calls and not through memory maps, whose pages would count as memory of this process.
-
     Args:
         folder: Where the files lie or come into being.
         size: Of the maps.
@@ -51,7 +49,10 @@ class MapSpool:
 
     def __init__(self, folder: Path, *, size: Size) -> None:
         self.folder, self.size = folder, size
-        self._paths = {name: folder / f"{name}.raw" for name in DTYPES}
+        self._maps = {
+            name: RawMap(folder / f"{name}.raw", width=size.width, like=np.empty((1, 1), dtype))
+            for name, dtype in DTYPES.items()
+        }
         self._rows = folder / "rows.txt"
 
     @property
@@ -71,11 +72,7 @@ class MapSpool:
             OSError: If the disk is full.
         """
         for name, values in ((IDS, band.ids), (UNCERTAINTY, band.uncertainty), (CONFIDENCE, band.confidence)):
-            rows, itemsize = np.ascontiguousarray(values, DTYPES[name]), DTYPES[name].itemsize
-            with self._opened(name) as file:
-                for offset, row in enumerate(rows):
-                    file.seek((y + offset) * self._row_bytes(name) + x * itemsize)
-                    file.write(row.data)
+            self._maps[name].write(values, x=x, y=y)
 
     def finish(self, rows: int) -> None:
         """Note that the first ``rows`` rows are finished; they are on disk when this returns.
@@ -83,16 +80,16 @@ class MapSpool:
         Raises:
             OSError: If the disk is full.
         """
-        for name in DTYPES:
-            with self._opened(name) as file:
-                os.fsync(file.fileno())
+        for part in self._maps.values():
+            part.sync()
         write_atomically(self._rows, str(rows))
 
     def strips(self, name: str) -> Iterator[NDArray[Any]]:
-        """Give a map from top to bottom, (h, W) each, 256 rows at a time."""
+        """Give a map from top to bottom, (h, W) each."""
         width, height = self.size.width, self.size.height
-        for top in range(0, height, STRIP_ROWS):
-            yield self.window(name, x=0, y=top, width=width, height=min(STRIP_ROWS, height - top))
+        rows = strip_rows(width)
+        for top in range(0, height, rows):
+            yield self.window(name, x=0, y=top, width=width, height=min(rows, height - top))
 
     def window(self, name: str, *, x: int, y: int, width: int, height: int) -> NDArray[Any]:
         """Read a part of a map; it must lie inside.
@@ -107,24 +104,15 @@ class MapSpool:
         Returns:
             (height, width) of the map's dtype.
         """
-        dtype, row_bytes = DTYPES[name], self._row_bytes(name)
-        pieces = [(y, height)] if width == self.size.width else [(row, 1) for row in range(y, y + height)]
-        found = np.empty((height, width), dtype)
-        with self._paths[name].open("rb", buffering=0) as file:
-            for row, count in pieces:
-                file.seek(row * row_bytes + x * dtype.itemsize)
-                # Into the array itself: strips of wide slides are large, and need not be there twice.
-                file.readinto(found[row - y : row - y + count].data)
-        return found
+        return self._maps[name].window(x=x, y=y, width=width, height=height)
 
     def remove(self) -> None:
         """Delete the files."""
-        for path in (*self._paths.values(), self._rows):
-            path.unlink(missing_ok=True)
+        for part in self._maps.values():
+            part.remove()
+        self._rows.unlink(missing_ok=True)
 
-    def _row_bytes(self, name: str) -> int:
-        return self.size.width * DTYPES[name].itemsize
 
-    def _opened(self, name: str) -> FileIO:
-        self._paths[name].touch()
-        return self._paths[name].open("r+b", buffering=0)
+def strip_rows(width: int) -> int:
+    """Say how many rows of a map are taken at once: 256 of narrow ones, fewer of wide ones."""
+    return max(1, min(256, STRIP_PX // width))

@@ -22,8 +22,6 @@ LARGEST_PX = 2**22
 """Largest rectangle around an area, such as 2048 x 2048 px, that is looked at whole; sheets of cells go beyond. One of
 this size takes 130 MB, of a noisy class that is cut apart 560 MB."""
 
-_STRIP_PX = 2**21
-
 Strips = Iterator[NDArray[Any]]
 
 
@@ -51,7 +49,7 @@ def write_objects(
     width, height = maps.size.width, maps.size.height
     progress = _Progress(on_row, total=3 * height)
     found = connected_areas(
-        progress.watch(_strips(maps)),
+        progress.watch(maps.spool.strips(IDS)),
         width=width,
         wanted=maps.of_class(*settings.classes),
         least_px=settings.least_px,
@@ -90,14 +88,6 @@ class _Progress:
             yield strip
             del strip
             self.reach(self._done + rows)
-
-
-def _strips(maps: SlideMaps) -> Strips:
-    """Give the class ids in strips that are lower the wider the maps are."""
-    width, height = maps.size.width, maps.size.height
-    rows = max(1, min(LINE_PX, _STRIP_PX // width))
-    for top in range(0, height, rows):
-        yield maps.spool.window(IDS, x=0, y=top, width=width, height=min(rows, height - top))
 
 
 def _place(area: "np.void", top: int) -> Region:

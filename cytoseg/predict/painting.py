@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.geometry import Size
+from cytoseg.predict.maps import strip_rows
 from cytoseg.predict.margins import fenced
 
-STRIP_ROWS = 256
+LINE_ROWS = 256
+"""Rows whose runs share a file."""
 _RUN = np.dtype([("start", "u4"), ("end", "u4"), ("row", "u4"), ("number", "u4")])
 _WAITING_RUNS = 2**16
 _PIECE_RUNS = 4096
@@ -51,25 +53,28 @@ class Painter:
         rows, starts, ends = rows[::2], columns[::2], columns[1::2]
         runs = np.empty(len(rows), _RUN)
         runs["start"], runs["end"], runs["row"], runs["number"] = x + starts, x + ends, y + rows, number
-        cuts = np.flatnonzero(np.diff(runs["row"] // STRIP_ROWS)) + 1
+        cuts = np.flatnonzero(np.diff(runs["row"] // LINE_ROWS)) + 1
         for piece in np.split(runs, cuts):
-            self._waiting.setdefault(int(piece["row"][0]) // STRIP_ROWS, []).append(piece)
+            self._waiting.setdefault(int(piece["row"][0]) // LINE_ROWS, []).append(piece)
         self._count += len(runs)
         if self._count > _WAITING_RUNS:
             self._flush()
 
     def strips(self) -> Iterator[Ids]:
-        """Paint the map from top to bottom, (256, W) uint32 each, the last one possibly lower; 0 where no object is."""
+        """Paint the map from top to bottom, (h, W) uint32 each; 0 where no object is."""
         self._flush()
-        for top in range(0, self._size.height, STRIP_ROWS):
-            yield self._painted(top)
+        rows = strip_rows(self._size.width)
+        for line in range(0, self._size.height, LINE_ROWS):
+            below = min(line + LINE_ROWS, self._size.height)
+            path = self._path(line // LINE_ROWS)
+            for top in range(line, below, rows):
+                yield self._painted(path, top=top, below=min(top + rows, below))
+            path.unlink(missing_ok=True)
 
-    def _painted(self, top: int) -> Ids:
-        strip = np.zeros((min(STRIP_ROWS, self._size.height - top), self._size.width), np.uint32)
-        path = self._path(top // STRIP_ROWS)
+    def _painted(self, path: Path, *, top: int, below: int) -> Ids:
+        strip = np.zeros((below - top, self._size.width), np.uint32)
         if path.exists():
             _paint(strip, path, top=top)
-            path.unlink()
         return strip
 
     def _flush(self) -> None:
@@ -85,7 +90,8 @@ class Painter:
 def _paint(strip: Ids, path: Path, *, top: int) -> None:
     with path.open("rb") as file:
         while len(runs := np.fromfile(file, _RUN, _PIECE_RUNS)):
-            for start, end, row, number in runs.tolist():
+            inside = (runs["row"] >= top) & (runs["row"] < top + len(strip))
+            for start, end, row, number in runs[inside].tolist():
                 strip[row - top, start:end] = number
 
 

@@ -5,7 +5,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -13,18 +13,22 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Size
+from cytoseg.slides.raw_map import RawMap
 
 TILE_PX = 256
 COARSEST_PX = 512
 """Levels are added until the longer side is below this."""
-HALVED_PX = 4096
-"""Columns that are halved at once; even, so that no pixel is cut in two."""
+BLOCK_PX = 4096
+"""Columns of a row of tiles that are in memory at once; a multiple of a tile's."""
 JPEG_QUALITY = 90
 BIGTIFF_BYTES = 2**31
 """Raw size from which BigTIFF is used: compressed data of 4 GB would not fit an ordinary TIFF."""
 
 Pixels = NDArray[Any]
 """(h, W, 3) uint8, (h, W) uint8, (h, W) uint32 or (h, W) float32."""
+
+_Block = tuple[int, int, Pixels]
+"""Left and upper edge of a part of one row of tiles, and its pixels."""
 
 _KINDS = {(3, "uint8"), (2, "uint8"), (2, "uint32"), (2, "float32")}
 
@@ -40,8 +44,8 @@ def write_pyramid(
 ) -> None:
     """Write row bands as a tiled OME-TIFF with SubIFD levels, each half as large as the one before.
 
-    RGB is compressed as JPEG, everything else without loss. At no time are more than a few bands in memory: coarser
-    levels wait in a temporary folder beside the target. The file appears under its name only when it is whole.
+    RGB is compressed as JPEG, everything else without loss. Of the slide, one band and a few tiles are in memory: what
+    waits, waits in a temporary folder beside the target. The file appears under its name only when it is whole.
 
     Args:
         path: Where to write; its folder is made. An existing file is replaced.
@@ -127,65 +131,53 @@ def peek(bands: Iterable[Pixels], *, categorical: bool) -> tuple[Pixels, Iterato
     return np.empty((1, 1, *first.shape[2:]), first.dtype), _rejoined(first, iterator)
 
 
-def strips(bands: Iterable[Pixels], *, size: Size, like: Pixels, rows: int) -> Iterator[Pixels]:
-    """Cut bands of any height anew into strips.
+def checked(bands: Iterable[Pixels], *, size: Size, like: Pixels) -> Iterator[Pixels]:
+    """Hand bands through, and see that they add up.
 
     Args:
         bands: Consecutive row bands from top to bottom.
         size: Of all of them together.
         like: A pixel of their kind, from ``peek``.
-        rows: Height of a strip in pixels, an even number; the last one may be lower.
 
     Raises:
-        ValueError: If the bands do not add up to the size.
+        ValueError: If a band is of another kind or width, or at the end their heights do not add up.
     """
-    waiting: list[Pixels] = []
-    held = total = 0
+    total = 0
     for band in bands:
         if band.shape[1:] != (size.width, *like.shape[2:]) or band.dtype != like.dtype:
             raise ValueError(f"a band is {band.shape} {band.dtype}, but the slide is {size.width} wide {like.dtype}")
-        waiting.append(band)
-        held, total = held + len(band), total + len(band)
-        while held >= rows:
-            joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
-            waiting, held = [joined[rows:]] if held > rows else [], held - rows
-            # Nothing may hold the old strip while the next one is made.
-            band = joined[:rows]
-            del joined
-            yield band
+        total += len(band)
+        yield band
+        # Nothing may hold the old band while the next one is made.
         del band
     if total != size.height:
         raise ValueError(f"the bands have {total} rows together, but the slide has {size.height}")
-    if held:
-        yield np.concatenate(waiting)
 
 
 def _write_levels(
     part: Path, bands: Iterable[Pixels], *, size: Size, mpp: float | None, categorical: bool, identity: str
 ) -> None:
-    """Write level after level; each is read from the spool that the finer one filled."""
+    """Write level after level; each is read from the file that the finer one filled."""
     first, bands = peek(bands, categorical=categorical)
     sizes = level_sizes(size)
-    raw_bytes = size.width * size.height * first.nbytes
-    level_strips = strips(bands, size=size, like=first, rows=TILE_PX)
+    raws = [RawMap(part.with_name(f"level{i}.raw"), width=s.width, like=first) for i, s in enumerate(sizes)]
     # By default the UUID holds the time, and no two files of the same pixels would be equal.
     ome = {"UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity))} | _physical_size(mpp)
-    with tifffile.TiffWriter(part, ome=True, bigtiff=raw_bytes >= BIGTIFF_BYTES) as writer:
-        for index, level in enumerate(sizes):
-            spool = part.with_name(f"level{index + 1}.raw")
-            with spool.open("wb") as sink:
-                writer.write(
-                    _tiles(level_strips, None if index == len(sizes) - 1 else sink, categorical=categorical),
-                    shape=(level.height, level.width, *first.shape[2:]),
-                    dtype=first.dtype,
-                    subifds=len(sizes) - 1 if index == 0 else None,
-                    subfiletype=0 if index == 0 else 1,
-                    metadata={"axes": "YXS" if first.ndim == 3 else "YX"} | ome if index == 0 else None,
-                    **_tags(first, None if mpp is None else mpp * 2**index),
-                )
-            part.with_name(f"level{index}.raw").unlink(missing_ok=True)
-            if index + 1 < len(sizes):
-                level_strips = _spooled(spool, width=sizes[index + 1].width, like=first)
+    is_big = size.width * size.height * first.nbytes >= BIGTIFF_BYTES
+    with tifffile.TiffWriter(part, ome=True, bigtiff=is_big) as writer:
+        for index, (level, raw) in enumerate(zip(sizes, raws, strict=True)):
+            blocks = _of_bands(checked(bands, size=size, like=first), raw) if index == 0 else _of_level(raw, level)
+            coarser = raws[index + 1] if index + 1 < len(raws) else None
+            writer.write(
+                _tiles(blocks, coarser, categorical=categorical),
+                shape=(level.height, level.width, *first.shape[2:]),
+                dtype=first.dtype,
+                subifds=len(sizes) - 1 if index == 0 else None,
+                subfiletype=0 if index == 0 else 1,
+                metadata={"axes": "YXS" if first.ndim == 3 else "YX"} | ome if index == 0 else None,
+                **_tags(first, None if mpp is None else mpp * 2**index),
+            )
+            raw.remove()
 
 
 def _rejoined(first: Pixels, rest: Iterator[Pixels]) -> Iterator[Pixels]:
@@ -195,29 +187,43 @@ def _rejoined(first: Pixels, rest: Iterator[Pixels]) -> Iterator[Pixels]:
     yield from rest
 
 
-def _spooled(spool: Path, *, width: int, like: Pixels) -> Iterator[Pixels]:
-    """Read the strips of a level back from its spool."""
-    shape = (width, *like.shape[2:])
-    count = TILE_PX * int(np.prod(shape))
-    with spool.open("rb") as source:
-        # fromfile and not a memory map, whose pages would count as memory of this process.
-        while (values := np.fromfile(source, like.dtype, count)).size:
-            yield values.reshape(-1, *shape)
+def _of_bands(bands: Iterable[Pixels], row: RawMap) -> Iterator[_Block]:
+    """Cut bands of any height into blocks; one row of tiles at a time waits in the file."""
+    y = 0
+    for band in bands:
+        while len(band):
+            part = band[: TILE_PX - y % TILE_PX]
+            row.write(part, x=0, y=y % TILE_PX)
+            y, band = y + len(part), band[len(part) :]
+            if y % TILE_PX == 0:
+                yield from _across(row, y - TILE_PX, top=0, height=TILE_PX)
+        del band, part
+    if y % TILE_PX:
+        yield from _across(row, y - y % TILE_PX, top=0, height=y % TILE_PX)
 
 
-def _tiles(strips: Iterable[Pixels], sink: BinaryIO | None, *, categorical: bool) -> Iterator[Pixels]:
-    """Cut strips into tiles, and spool the coarser level on the way when a sink is given."""
-    for strip in strips:
-        if sink is not None:
-            # Some columns at a time: what halving takes in passing is a multiple of what it halves.
-            parts = [strip[:, x : x + HALVED_PX] for x in range(0, strip.shape[1], HALVED_PX)]
-            np.concatenate([halve(part, categorical=categorical) for part in parts], axis=1).tofile(sink)
-        for x in range(0, strip.shape[1], TILE_PX):
-            tile = strip[:, x : x + TILE_PX]
-            missing = [(0, TILE_PX - length) for length in tile.shape[:2]] + [(0, 0)] * (strip.ndim - 2)
+def _of_level(raw: RawMap, size: Size) -> Iterator[_Block]:
+    """Cut a whole level into blocks."""
+    for y in range(0, size.height, TILE_PX):
+        yield from _across(raw, y, top=y, height=min(TILE_PX, size.height - y))
+
+
+def _across(raw: RawMap, y: int, *, top: int, height: int) -> Iterator[_Block]:
+    """Read one row of tiles, which begins at ``top`` in the file, from left to right."""
+    for x in range(0, raw.width, BLOCK_PX):
+        yield x, y, raw.window(x=x, y=top, width=min(BLOCK_PX, raw.width - x), height=height)
+
+
+def _tiles(blocks: Iterable[_Block], coarser: RawMap | None, *, categorical: bool) -> Iterator[Pixels]:
+    """Cut blocks into tiles, and fill the coarser level on the way if there is one."""
+    for x, y, block in blocks:
+        if coarser is not None:
+            coarser.write(halve(block, categorical=categorical), x=x // 2, y=y // 2)
+        for left in range(0, block.shape[1], TILE_PX):
+            tile = block[:, left : left + TILE_PX]
+            missing = [(0, TILE_PX - length) for length in tile.shape[:2]] + [(0, 0)] * (block.ndim - 2)
             # Tiles are filled up with the edge's own colour: black would ring into the picture through JPEG.
             yield np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
-        del strip, tile
 
 
 def _tags(like: Pixels, mpp: float | None) -> dict[str, Any]:

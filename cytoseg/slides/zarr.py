@@ -14,7 +14,7 @@ from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
 from cytoseg.slides.ngff import ATTRIBUTES, metadata, read_multiscale
 from cytoseg.slides.planes import middle_plane
-from cytoseg.slides.pyramid import Pixels, halve, level_sizes, peek, strips
+from cytoseg.slides.pyramid import Pixels, checked, halve, level_sizes, peek
 from cytoseg.slides.tiff import DAMAGE, WHITE
 from cytoseg.writing import replaced, write_atomically
 
@@ -111,7 +111,7 @@ def write_ome_zarr(
         group = zarr.open_group(store=folder, mode="w", zarr_format=2)
         for number, level in enumerate(sizes):
             array = _new_array(group, str(number), level, first)
-            cut = strips(level_strips, size=level, like=first, rows=CHUNK_PX)
+            cut = _strips(level_strips, size=level, like=first, rows=CHUNK_PX)
             level_strips = _stored(array, cut, categorical=categorical)
         # Each level asks the finer one for its strips, and halves them on the way.
         for _ in level_strips:
@@ -180,3 +180,22 @@ def _levels(found: Sequence[tuple[Any, Size]], name: str) -> tuple[list[Any], Se
             arrays.append(array)
             sizes.append(size)
     return arrays, tuple(Level(size, downsample_of(full, size)) for size in sizes)
+
+
+def _strips(bands: Iterable[Pixels], *, size: Size, like: Pixels, rows: int) -> Iterator[Pixels]:
+    """Cut bands of any height anew into strips of ``rows`` rows, an even number; the last one may be lower."""
+    waiting: list[Pixels] = []
+    held = 0
+    for band in checked(bands, size=size, like=like):
+        waiting.append(band)
+        held += len(band)
+        while held >= rows:
+            joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+            waiting, held = [joined[rows:]] if held > rows else [], held - rows
+            # Nothing may hold the old strip while the next one is made.
+            band = joined[:rows]
+            del joined
+            yield band
+        del band
+    if held:
+        yield np.concatenate(waiting)

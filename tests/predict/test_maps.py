@@ -27,7 +27,7 @@ def spool(tmp_path: Path) -> MapSpool:
 
 
 def test_what_is_written_in_parts_comes_back_in_strips(spool: MapSpool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cytoseg.predict.maps.STRIP_ROWS", 3)
+    monkeypatch.setattr("cytoseg.predict.maps.STRIP_PX", 3 * SIZE.width + 2)
     whole = part(slice(None))
     assert [len(strip) for strip in spool.strips(IDS)] == [3, 3, 1]
     for name, values in ((IDS, whole.ids), (UNCERTAINTY, whole.uncertainty), (CONFIDENCE, whole.confidence)):

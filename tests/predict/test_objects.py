@@ -17,7 +17,7 @@ from skimage.measure import regionprops
 
 from cytoseg.classes import ClassList
 from cytoseg.geometry import Size
-from cytoseg.predict import objects, painting, windows
+from cytoseg.predict import maps, objects, painting, windows
 from cytoseg.predict.instances import label_objects
 from cytoseg.predict.maps import MapBand, MapSpool
 from cytoseg.predict.object_settings import ObjectSettings
@@ -73,10 +73,10 @@ def test_the_slide_has_the_objects_of_its_whole_map(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_steps: bool
 ) -> None:
     if small_steps:
-        monkeypatch.setattr(objects, "_STRIP_PX", 360)
+        monkeypatch.setattr(maps, "STRIP_PX", 360)
         monkeypatch.setattr(windows, "_BLOCK_PX", 32)
         monkeypatch.setattr(windows, "_MARGIN_PX", 8)
-        monkeypatch.setattr(painting, "STRIP_ROWS", 16)
+        monkeypatch.setattr(painting, "LINE_ROWS", 16)
         for module in (objects, windows):
             monkeypatch.setattr(module, "LINE_PX", 16)
     ids = cells()

@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 
 from cytoseg.geometry import Size
-from cytoseg.predict import painting
+from cytoseg.predict import maps, painting
 from cytoseg.predict.painting import Contacts, Painter
 
 
-@pytest.mark.parametrize("waiting", [0, 2**16])
-def test_what_is_noted_is_painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
-    monkeypatch.setattr(painting, "STRIP_ROWS", 4)
+@pytest.mark.parametrize(
+    ("waiting", "strip_px", "heights"), [(0, 10**6, [4, 4, 4, 4, 3]), (2**16, 27, [3, 1] * 4 + [3])]
+)
+def test_what_is_noted_is_painted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: int, strip_px: int, heights: list[int]
+) -> None:
+    monkeypatch.setattr(maps, "STRIP_PX", strip_px)
+    monkeypatch.setattr(painting, "LINE_ROWS", 4)
     monkeypatch.setattr(painting, "_PIECE_RUNS", 3)
     monkeypatch.setattr(painting, "_WAITING_RUNS", waiting)
     wanted = np.zeros((19, 9), np.uint32)
@@ -22,7 +27,7 @@ def test_what_is_noted_is_painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         painter.add(number, mask, x=x, y=y)
         wanted[y : y + 6, x : x + 4][mask] = number
     strips = list(painter.strips())
-    assert [len(strip) for strip in strips] == [4, 4, 4, 4, 3]
+    assert [len(strip) for strip in strips] == heights
     np.testing.assert_array_equal(np.concatenate(strips), wanted)
     assert strips[0].dtype == np.uint32
     assert list(tmp_path.iterdir()) == []
