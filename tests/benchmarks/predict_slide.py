@@ -2,7 +2,8 @@
 
     python tests/benchmarks/predict_slide.py [--sides 5000 20000 60000] [--rate-side 1280] [--dim 32] [--device cpu]
 
-Writes results/predict_slide.md and .json. The slides are JPEG pyramids that repeat 256 distinct made tiles.
+Writes results/predict_slide_rate and predict_slide_memory, .md and .json; with no --sides, or --turns 0, one of them.
+The slides are JPEG pyramids that repeat 256 distinct made tiles.
 """
 
 import argparse
@@ -28,6 +29,13 @@ RATE_COLUMNS = (
     "waiting for tiles",
     "peak RSS, MB",
 )
+
+RATE_NOTES = (
+    "Tiles of 256 px that share 64. Whole: reading, computing, stitching and writing the maps, by the clock, without "
+    "the pyramids and objects that are made at the end. Alone: the same predictor on the same tiles in memory. "
+    "Waiting for tiles: the share of the time in which the computing thread had none."
+)
+MEMORY_NOTES = "Tiles of 256 px that share 64; no glass is skipped. The pyramids at the end are written, too."
 
 
 def memory_rows(sides: list[int], folder: Path, tiles: list[list[bytes]]) -> list[list[Any]]:
@@ -88,29 +96,32 @@ def main() -> None:
     tiles = encode_tiles(draw_picture(SIDE_TILES * TILE_PX))
     with tempfile.TemporaryDirectory(prefix="cytoseg-slides-") as name:
         folder = Path(name)
-        slide = folder / "rate.tif"
-        write_big_pyramid(slide, options.rate_side, tiles)
-        job = {"slide": str(slide), "side": options.rate_side, "dim": options.dim, "device": options.device}
-        rates = rate_rows(job, options.turns) if options.turns else []
-        memory = memory_rows(options.sides, folder, tiles)
-    shares = [float(row[4]) for row in rates if row[4]]
+        if options.turns:
+            slide = folder / "rate.tif"
+            write_big_pyramid(slide, options.rate_side, tiles)
+            job = {"slide": str(slide), "side": options.rate_side, "dim": options.dim, "device": options.device}
+            table = _rate_table(rate_rows(job, options.turns), options)
+            _write("rate", table, machine=machine, notes=f"{RATE_NOTES} {shared_note(machine)}")
+        if options.sides:
+            rows = memory_rows(options.sides, folder, tiles)
+            table = Table("A predictor that costs nothing, three classes", "", MEMORY_COLUMNS, rows)
+            _write("memory", table, machine=machine, notes=MEMORY_NOTES)
+
+
+def _write(what: str, table: Table, *, machine: dict[str, Any], notes: str) -> None:
+    name, title = f"predict_slide_{what}", f"Segmenting whole slides: {what}"
+    print(write_results(name, title, [table], machine=machine, notes=notes))
+
+
+def _rate_table(rows: list[list[Any]], options: argparse.Namespace) -> Table:
+    shares = [float(row[4]) for row in rows if row[4]]
     note = f"Median of whole / alone: {statistics.median(shares):.2f}. " if shares else ""
-    tables = [
-        Table(
-            f"Rate, dim {options.dim}, bf16, {options.device}",
-            f"{note}A slide of {options.rate_side:,}² px; all taps at t = 50, 100, 150, ten interpreters of chance.",
-            RATE_COLUMNS,
-            rates,
-        ),
-        Table("Memory", "A predictor that costs nothing, three classes.", MEMORY_COLUMNS, memory),
-    ]
-    notes = (
-        "Tiles of 256 px that share 64. Whole: reading, computing, stitching and writing the maps, by the clock, "
-        "without the pyramids and objects that are made at the end. Alone: the same predictor on the same tiles in "
-        "memory. Waiting for tiles: the share of the time in which the computing thread had none. "
-        f"{shared_note(machine)}"
+    return Table(
+        f"Dim {options.dim}, bf16, {options.device}",
+        f"{note}A slide of {options.rate_side:,}² px; all taps at t = 50, 100, 150, ten interpreters of chance.",
+        RATE_COLUMNS,
+        rows,
     )
-    print(write_results("predict_slide", "Segmenting whole slides", tables, machine=machine, notes=notes))
 
 
 if __name__ == "__main__":
