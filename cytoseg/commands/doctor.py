@@ -22,6 +22,7 @@ from cytoseg.runs import versions
 OPTIONAL = {
     "openslide": ("NDPI, MRXS, SCN and other vendors' slides", "pip install 'cytoseg[openslide]'"),
     "zarr": ("OME-Zarr slides", "pip install 'cytoseg[zarr]'"),
+    "pyarrow": ("tables of cells as Parquet", "pip install 'cytoseg[parquet]'"),
     "streamlit": ("the review app", "pip install 'cytoseg[app]'"),
     "tensorboard": ("training curves in TensorBoard", "pip install 'cytoseg[track]'"),
 }

@@ -18,6 +18,7 @@ from cytoseg.errors import CheckpointError, PredictionError, SlideError, report
 from cytoseg.predict.engines import in_processes, on_ray
 from cytoseg.predict.job import Outcome, SlideJob, attempt
 from cytoseg.predict.outputs import PREVIEW, note_of, other_slide
+from cytoseg.predict.parquet import check_parquet
 from cytoseg.predict.slide import SlideSettings
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.slides.open import slide_id
@@ -136,7 +137,10 @@ def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
         for path in paths
     ]
     _check_folders(jobs)
-    pick_device(recipe.training.device)  # a wrong one is told before anything begins
+    # What cannot be done is told before anything begins.
+    pick_device(recipe.training.device)
+    if recipe.objects.parquet:
+        check_parquet()
     return jobs
 
 

@@ -13,6 +13,7 @@ class ObjectSettings:
         least_px: Areas of fewer pixels of the maps are dropped.
         nucleus: Name of the class of nuclei, for the nucleus-to-cytoplasm ratio; need not be in the class list.
         cytoplasm: Likewise of the class of cytoplasm.
+        parquet: Write the table as Parquet, too.
     """
 
     classes: tuple[str, ...]
@@ -20,6 +21,7 @@ class ObjectSettings:
     least_px: int
     nucleus: str
     cytoplasm: str
+    parquet: bool = False
 
 
 @dataclass

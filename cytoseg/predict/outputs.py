@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import SlideError
 from cytoseg.predict import maps
+from cytoseg.predict.cells import COLUMNS
 from cytoseg.predict.maps import MapSpool
 from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.predict.object_writer import CELLS, OUTLINES, SlideMaps
 from cytoseg.predict.objects import INSTANCES, write_objects
+from cytoseg.predict.parquet import PARQUET, write_parquet
 from cytoseg.predict.preview import draw_preview
 from cytoseg.runs import versions
 from cytoseg.slides.pyramid import write_pyramid
@@ -97,9 +99,9 @@ def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    same = isinstance(summary, dict) and summary.get("provenance") == json.loads(json.dumps(dict(provenance)))
-    names = (CLASS_MAP, UNCERTAINTY, PREVIEW, *((CELLS, OUTLINES, INSTANCES) if "objects" in summary else ()))
-    return same and all((folder / name).is_file() for name in names)
+    if not isinstance(summary, dict) or summary.get("provenance") != json.loads(json.dumps(dict(provenance))):
+        return False
+    return "files" in summary and all((folder / name).is_file() for name in summary["files"])
 
 
 def other_slide(folder: Path, path: Path) -> Path | None:
@@ -161,6 +163,8 @@ def write_outputs(
         found = SlideMaps(spool, facts.slide, grid.size, grid.downsample, facts.mpp, destination.classes)
         totals = write_objects(folder, found, settings=destination.objects, on_row=on_row)
         summary["objects"] = totals.record()
+        if destination.objects.parquet:
+            write_parquet(folder / CELLS, folder / PARQUET, columns=COLUMNS)
     write_atomically(folder / SUMMARY, json.dumps(summary, indent=1, allow_nan=False))
 
 
@@ -174,6 +178,14 @@ def add_up(spool: MapSpool) -> Totals:
     for nats in spool.strips(maps.UNCERTAINTY):
         uncertainty += float(nats.sum(dtype=np.float64))
     return Totals(pixels, computed, uncertainty)
+
+
+def _files(objects: ObjectSettings | None) -> list[str]:
+    """Name what is written beside the summary."""
+    files = [CLASS_MAP, UNCERTAINTY, PREVIEW]
+    if objects is not None:
+        files += [CELLS, OUTLINES, INSTANCES, *([PARQUET] if objects.parquet else [])]
+    return files
 
 
 def _write_map(path: Path, spool: MapSpool, source: str, *, destination: Destination, facts: SlideFacts) -> None:
@@ -205,6 +217,7 @@ def _summary(destination: Destination, facts: SlideFacts, totals: Totals) -> dic
         }
     return {
         "format": FORMAT,
+        "files": _files(destination.objects),
         "slide": facts.slide.path.name,
         "slide_path": str(facts.slide.path.resolve()),
         "slide_sha256": slide_sha256(facts.slide.path),

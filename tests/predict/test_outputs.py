@@ -6,7 +6,7 @@ import pytest
 
 from cytoseg.geometry import Size
 from cytoseg.predict.maps import MapBand, MapSpool
-from cytoseg.predict.outputs import add_up, is_done
+from cytoseg.predict.outputs import CLASS_MAP, PREVIEW, add_up, is_done
 
 PROVENANCE = {"bundle": "abc", "timesteps": (50, 100)}
 
@@ -14,9 +14,9 @@ PROVENANCE = {"bundle": "abc", "timesteps": (50, 100)}
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
     """A folder as a finished prediction leaves it, but for the contents."""
-    for name in ("class_map.ome.tif", "uncertainty.ome.tif", "preview.png"):
+    for name in (CLASS_MAP, PREVIEW):
         (tmp_path / name).touch()
-    (tmp_path / "summary.json").write_text(json.dumps({"provenance": PROVENANCE}))
+    (tmp_path / "summary.json").write_text(json.dumps({"provenance": PROVENANCE, "files": [CLASS_MAP, PREVIEW]}))
     return tmp_path
 
 

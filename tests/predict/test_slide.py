@@ -83,6 +83,7 @@ def test_a_constant_comes_out_constant(make_slide: MakeSlide, destination: Desti
         "ignored": 0,
         "tiles": 20,
         "glass_tiles": 0,
+        "files": ["class_map.ome.tif", "uncertainty.ome.tif", "preview.png"],
         "provenance": {"bundle": "abc", "tile_px": 8},
     }
     assert sorted(p.name for p in destination.folder.iterdir()) == [
@@ -445,6 +446,22 @@ def test_objects_are_found_after_the_tiles(
     assert seen[-1] == ("objects", 60, 60)
     assert is_done(destination.folder, destination.provenance)
     (destination.folder / "cells.csv").unlink()
+    assert not is_done(destination.folder, destination.provenance)
+
+
+def test_the_table_is_written_as_parquet_too(
+    make_slide: MakeSlide, destination: Destination, dark_is_cell: Predictor
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pixels = np.full((20, 30), 255)
+    pixels[5:9, 4:20] = 40
+    objects = ObjectSettings(("cell",), (), 4, "nucleus", "cytoplasm", parquet=True)
+    wanted = replace(destination, objects=objects)
+    slide = make_slide(pixels, mpp=0.5)
+    predict_slide(slide, dark_is_cell, wanted, settings=SETTINGS, tissue=None, on_progress=unwatched)
+    (row,) = parquet.read_table(destination.folder / "cells.parquet").to_pylist()
+    assert (row["id"], row["class"], row["area_px"], row["area_um2"]) == (1, "cell", 64, 16.0)
+    (destination.folder / "cells.parquet").unlink()
     assert not is_done(destination.folder, destination.provenance)
 
 
