@@ -19,6 +19,8 @@ from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import commonest_class, fit_forest
 from cytoseg.labels.dataset import LabelledCrop, Split
+from cytoseg.labels.stains import stains_of
+from cytoseg.metrics.history import keep_earlier
 from cytoseg.metrics.results import ObjectScores
 from cytoseg.predict.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
 
@@ -49,6 +51,7 @@ def run(
             "test_labels": {crop.crop: crop.label_sha256 for crop in split.test},
             "baseline": baseline,
             "object_settings": current.recipe.objects.model_dump(mode="json"),
+            "stain_patterns": {stain: list(texts) for stain, texts in current.recipe.labels.stains.items()},
         }
         evaluation = _done_before(current.folder / "evaluation" / "evaluation.json", details)
         if evaluation is None:
@@ -64,12 +67,15 @@ def _evaluate(bundle: Bundle, split: Split, *, current: Run, details: dict[str, 
     if details["baseline"]:
         methods.append(_forest(split.train, seed=current.recipe.training.seed))
     methods.append(_commonest(split.train))
+    r = current.recipe
+    stains = stains_of((crop.slide for crop in split.test), r.labels.stains)
+    keep_earlier(current.folder)
     with progress("test crops", len(split.test)) as bar:
         return evaluate(
             methods,
             split.test,
             folder=current.folder / "evaluation",
-            scoring=Scoring(bundle.classes, current.recipe.training.seed, current.recipe.object_settings()),
+            scoring=Scoring(bundle.classes, r.training.seed, r.object_settings(), stains),
             details=details,
             on_crop=bar.of,
         )

@@ -88,6 +88,31 @@ class SlideScores:
 
 
 @dataclass(frozen=True)
+class StainScores:
+    """What one method reached on the slides of one stain; ``classes`` follows the class list."""
+
+    stain: str
+    slides: int
+    miou: Score
+    classes: tuple[ClassScores, ...]
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """The labelled pixels whose confidence lies in one interval.
+
+    Attributes:
+        pixels: Their number.
+        confidence: Their mean confidence, or None without pixels.
+        right: The share of them that is predicted rightly, or None without pixels.
+    """
+
+    pixels: int
+    confidence: float | None
+    right: float | None
+
+
+@dataclass(frozen=True)
 class MethodScores:
     """One row of the comparison: the ensemble or a baseline.
 
@@ -102,6 +127,8 @@ class MethodScores:
         slides: One entry per test slide.
         ece: Calibration error, 0 to 1, or None for a method without probabilities.
         objects: One entry per class with objects; none in evaluations from before objects were matched.
+        stains: One entry per stain that the recipe names.
+        bins: Of the confidence, from low to high; none for a method without probabilities.
     """
 
     key: str
@@ -114,6 +141,8 @@ class MethodScores:
     slides: tuple[SlideScores, ...]
     ece: float | None = None
     objects: tuple[ObjectScores, ...] = ()
+    stains: tuple[StainScores, ...] = ()
+    bins: tuple[ConfidenceBin, ...] = ()
 
 
 @dataclass(frozen=True)

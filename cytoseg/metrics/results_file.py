@@ -8,12 +8,14 @@ from typing import TypeVar
 from cytoseg.errors import CytosegError
 from cytoseg.metrics.results import (
     ClassScores,
+    ConfidenceBin,
     CropScores,
     Evaluation,
     MethodScores,
     ObjectScores,
     Score,
     SlideScores,
+    StainScores,
 )
 
 FORMAT = 1
@@ -33,8 +35,18 @@ def read_evaluation(run: Path) -> Evaluation | None:
         CytosegError: If the file is damaged, incomplete or of another format.
     """
     path = run / "evaluation" / "evaluation.json"
-    if not path.is_file():
-        return None
+    return read_evaluation_file(path) if path.is_file() else None
+
+
+def read_evaluation_file(path: Path) -> Evaluation:
+    """Read an evaluation and check that its parts belong together.
+
+    Args:
+        path: evaluation.json of a run, or a copy of it.
+
+    Raises:
+        CytosegError: If the file is damaged, incomplete or of another format.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -80,6 +92,33 @@ def _method(record: object, size: int, where: str) -> MethodScores:
         slides=tuple(_slide(entry, size, where) for entry in _records(record, "slides", where)),
         ece=_ece(record, where),
         objects=_objects(record, where),
+        stains=_stains(record, size, where),
+        bins=_bins(record, where),
+    )
+
+
+def _stains(record: object, size: int, where: str) -> tuple[StainScores, ...]:
+    """Read the scores by stain; evaluations from before stains were named have none."""
+    if not isinstance(record, dict) or "stains" not in record:
+        return ()
+    return tuple(_stain(entry, size, where) for entry in _records(record, "stains", where))
+
+
+def _stain(record: object, size: int, where: str) -> StainScores:
+    classes = tuple(_class_scores(entry, where) for entry in _records(record, "classes", where))
+    if len(classes) != size:
+        raise _damaged(where, f"has a stain with {len(classes)} classes, expected {size}")
+    slides = _get(record, "slides", int, where)
+    return StainScores(_get(record, "stain", str, where), slides, _score(record, "miou", where), classes)
+
+
+def _bins(record: object, where: str) -> tuple[ConfidenceBin, ...]:
+    """Read what the calibration error comes from; evaluations from before it was measured have none."""
+    if not isinstance(record, dict) or record.get("calibration") is None:
+        return ()
+    return tuple(
+        ConfidenceBin(_get(e, "pixels", int, where), _optional(e, "confidence", where), _optional(e, "right", where))
+        for e in _records(record["calibration"], "bins", where)
     )
 
 

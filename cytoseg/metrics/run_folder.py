@@ -128,9 +128,9 @@ def read_summary(folder: Path) -> Summary | None:
     facts = {key: value for key, value in record.items() if key not in apart}
     counts = {f"objects: {name}": entry.get("objects") for name, entry in objects.items() if isinstance(entry, dict)}
     return Summary(
-        facts=tuple(_rows({**facts, **counts}, "")),
+        facts=tuple(plain_rows({**facts, **counts})),
         classes=tuple(_area(name, entry) for name, entry in classes.items()),
-        provenance=tuple(_rows({**_object(record, "provenance"), **_object(record, "versions")}, "")),
+        provenance=tuple(plain_rows({**_object(record, "provenance"), **_object(record, "versions")})),
     )
 
 
@@ -200,13 +200,19 @@ def _area(name: str, entry: object) -> tuple[str, str, str, str]:
     )
 
 
-def _rows(value: object, name: str) -> list[Row]:
+def plain_rows(value: object, name: str = "") -> list[Row]:
+    """Spread what JSON can hold into (what, value) texts; names of parts of parts are joined with a comma.
+
+    Args:
+        value: Records, lists and plain values within each other.
+        name: Of the whole.
+    """
     if isinstance(value, dict):
         prefix = f"{name}, " if name else ""
-        return [row for key, part in value.items() for row in _rows(part, prefix + str(key).replace("_", " "))]
+        return [row for key, part in value.items() for row in plain_rows(part, prefix + str(key).replace("_", " "))]
     if isinstance(value, list):
         if any(isinstance(part, dict) for part in value):
-            return [row for number, part in enumerate(value, 1) for row in _rows(part, f"{name} {number}")]
+            return [row for number, part in enumerate(value, 1) for row in plain_rows(part, f"{name} {number}")]
         return [(name, ", ".join(_plain(part) for part in value))]
     return [(name, _plain(value))]
 

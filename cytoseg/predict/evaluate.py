@@ -12,26 +12,20 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import PredictionError
 from cytoseg.metrics.calibration import calibration_error, confidence_bins
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.objects import ObjectCounts
-from cytoseg.metrics.pictures import RAMP, enlarge, enlarge_smoothly, paint_classes, paint_disagreement
 from cytoseg.metrics.results import Score
 from cytoseg.metrics.segmentation import iou, mean_iou, or_none, pooled_scores, slide_scores
+from cytoseg.predict.crop_pictures import CropMaps, write_crop_pictures
 from cytoseg.predict.evaluate_objects import OBJECT_COLUMNS, crop_objects, objects_record
 from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.writing import replaced
 
 FORMAT = 1
-PANEL_PX = 384
-"""Crops smaller than this are enlarged in the overlay, so that nuclei can be seen."""
-
-GAP_PX, LINE_PX = 8, 22
-PAPER, INK, HATCH = (255, 255, 255), (40, 40, 40), (150, 150, 150)
 Map = NDArray[np.uint8]
 
 
@@ -104,11 +98,13 @@ class Scoring:
         classes: Names and colours.
         seed: Of the intervals.
         objects: Which classes have objects to be matched, or None for none.
+        stains: The stain of each slide that has one named; their scores are also told by stain.
     """
 
     classes: ClassList
     seed: int
     objects: ObjectSettings | None = None
+    stains: Mapping[str, str] = field(default_factory=dict)
 
 
 def evaluate(
@@ -189,7 +185,7 @@ def _record(
         "test_crops": len(crops),
         "test_slides": len({crop.slide for crop in crops}),
         "methods": [
-            _method_record(method, tally, crops, names=classes.names, seed=scoring.seed)
+            _method_record(method, tally, crops, scoring=scoring)
             for method, tally in zip(methods, tallies, strict=True)
         ],
         "crops": _crop_records(tallies[0], crops),
@@ -221,7 +217,8 @@ def _predict_crop(
             for name, counts in crop_objects(truth, found.class_map, classes=classes, settings=objects).items():
                 tally.objects[name] = tally.objects.get(name, ObjectCounts()) + counts
         if tally is tallies[0]:
-            _write_pictures(folder / "crops" / crop.crop, (picture, truth, found.class_map, disagreement), classes)
+            maps = CropMaps(picture, truth, found.class_map, disagreement)
+            write_crop_pictures(folder / "crops" / crop.crop, maps, classes)
 
 
 def _check_finite(found: Prediction, crop: str) -> None:
@@ -239,38 +236,53 @@ def _highest_tenth(disagreement: NDArray[np.float32]) -> float:
     return float(highest_first[: math.ceil(highest_first.size / 10)].mean(dtype=np.float64))
 
 
-def _method_record(
-    method: Method, tally: _Tally, crops: Sequence[ScoredCrop], *, names: Sequence[str], seed: int
-) -> dict[str, Any]:
+def _method_record(method: Method, tally: _Tally, crops: Sequence[ScoredCrop], *, scoring: Scoring) -> dict[str, Any]:
     by_slide: dict[str, list[NDArray[np.int64]]] = {}
     for crop, counts in zip(crops, tally.counts, strict=True):
         by_slide.setdefault(crop.slide, []).append(counts)
-    slides = np.stack([np.sum(by_slide[slide], axis=0) for slide in sorted(by_slide)])
-    scores, miou = pooled_scores(slides, names, seed=seed)
+    slides = {slide: np.sum(by_slide[slide], axis=0) for slide in sorted(by_slide)}
     return {
         "key": method.key,
         "title": method.title,
         "seconds": {"train": method.train_seconds, "predict": round(tally.seconds, 3)},
-        "classes": [
-            {
-                "name": entry.name,
-                **_with_interval("iou", entry.iou),
-                "dice": entry.dice,
-                "precision": entry.precision,
-                "recall": entry.recall,
-                "pixels": entry.pixels,
-            }
-            for entry in scores
-        ],
-        **_with_interval("miou", miou),
-        "confusion": slides.sum(axis=0).tolist(),
+        **_pooled_record(list(slides.values()), scoring),
+        "confusion": np.sum(list(slides.values()), axis=0).tolist(),
         "calibration": _calibration_record(tally.bins),
         "objects": objects_record(tally.objects),
         "slides": [
             {"slide": entry.slide, "crops": entry.crops, "miou": entry.miou, "iou": list(entry.iou)}
             for entry in slide_scores(by_slide)
         ],
+        "stains": _stain_records(slides, scoring),
     }
+
+
+def _pooled_record(slides: Sequence[NDArray[np.int64]], scoring: Scoring) -> dict[str, Any]:
+    """Pool the counts of slides, (K, K) each, and give the scores."""
+    scores, miou = pooled_scores(np.stack(slides), scoring.classes.names, seed=scoring.seed)
+    classes = [
+        {
+            "name": entry.name,
+            **_with_interval("iou", entry.iou),
+            "dice": entry.dice,
+            "precision": entry.precision,
+            "recall": entry.recall,
+            "pixels": entry.pixels,
+        }
+        for entry in scores
+    ]
+    return {"classes": classes, **_with_interval("miou", miou)}
+
+
+def _stain_records(slides: Mapping[str, NDArray[np.int64]], scoring: Scoring) -> list[dict[str, Any]]:
+    by_stain: dict[str, list[NDArray[np.int64]]] = {}
+    for slide, counts in slides.items():
+        if slide in scoring.stains:
+            by_stain.setdefault(scoring.stains[slide], []).append(counts)
+    return [
+        {"stain": stain, "slides": len(counts), **_pooled_record(counts, scoring)}
+        for stain, counts in sorted(by_stain.items())
+    ]
 
 
 def _calibration_record(bins: Sequence[NDArray[np.float64]]) -> dict[str, Any] | None:
@@ -315,85 +327,19 @@ def _write_tables(folder: Path, evaluation: Mapping[str, Any]) -> None:
     per_slide: list[list[Any]] = [["method", "slide", "crops", "miou", *(f"iou {name}" for name in names)]]
     confusion: list[list[Any]] = [["method", "truth", *(f"predicted {name}" for name in names)]]
     objects: list[list[Any]] = [["method", "class", *OBJECT_COLUMNS]]
+    per_stain: list[list[Any]] = [["method", "stain", "slides", *per_class[0][1:]]]
     for method in evaluation["methods"]:
         key = method["key"]
         per_class += [[key, *entry.values()] for entry in method["classes"]]
         per_slide += [[key, e["slide"], e["crops"], e["miou"], *e["iou"]] for e in method["slides"]]
         objects += [[key, name, *entry.values()] for name, entry in method["objects"].items()]
+        per_stain += [
+            [key, e["stain"], e["slides"], *entry.values()] for e in method["stains"] for entry in e["classes"]
+        ]
         confusion += [[key, name, *row] for name, row in zip(names, method["confusion"], strict=True)]
     tables = {"per_class": per_class, "per_slide": per_slide, "confusion": confusion, "objects": objects}
+    if len(per_stain) > 1:
+        tables["per_stain"] = per_stain
     for stem, rows in tables.items():
         with (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def _write_pictures(
-    folder: Path, maps: tuple[NDArray[np.uint8], Map, Map, NDArray[np.float32] | None], classes: ClassList
-) -> None:
-    picture, truth, prediction, disagreement = maps
-    # Two that contradict each other completely disagree by log 2; three or more classes can exceed it, and saturate.
-    shares = np.zeros(truth.shape) if disagreement is None else disagreement / math.log(2)
-    grey = np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
-    folder.mkdir(parents=True)
-    for name, array in (("image", picture), ("truth", truth), ("prediction", prediction), ("disagreement", grey)):
-        Image.fromarray(array).save(folder / f"{name}.png")
-    panels = {
-        "picture": picture,
-        "truth": _painted(truth, classes),
-        "prediction": _painted(prediction, classes),
-        "disagreement": paint_disagreement(picture, grey, opacity=1),
-    }
-    if disagreement is None:
-        panels["disagreement: n/a"] = np.full_like(panels.pop("disagreement"), HATCH)
-    _overlay(panels, classes).save(folder / "overlay.png")
-
-
-def _painted(ids: Map, classes: ClassList) -> NDArray[np.uint8]:
-    """Colour a map, ignore hatched in grey."""
-    hatched = np.full((*ids.shape, 3), PAPER, np.uint8)
-    row, column = np.indices(ids.shape)
-    hatched[(ids == IGNORE) & ((row + column) % 6 < 3)] = HATCH
-    return paint_classes(hatched, ids, colours=classes.colours, shown=range(len(classes)), opacity=1)
-
-
-def _overlay(panels: Mapping[str, NDArray[np.uint8]], classes: ClassList) -> Image.Image:
-    """Set the panels side by side under their captions, with a legend below them."""
-    height, width = next(iter(panels.values())).shape[:2]
-    factor = max(1, math.ceil(PANEL_PX / max(height, width)))
-    step = width * factor + GAP_PX
-    legend = _legend(classes, max(600, len(panels) * step + GAP_PX))
-    size = (legend.width, LINE_PX + height * factor + GAP_PX + legend.height)
-    sheet = Image.new("RGB", size, PAPER)
-    for i, (caption, panel) in enumerate(panels.items()):
-        large = enlarge_smoothly(panel, factor) if caption == "picture" else enlarge(panel, factor)
-        sheet.paste(Image.fromarray(large), (GAP_PX + i * step, LINE_PX))
-        ImageDraw.Draw(sheet).text((GAP_PX + i * step, 2), caption, fill=INK, font=ImageFont.load_default(size=14))
-    sheet.paste(legend, (0, size[1] - legend.height))
-    return sheet
-
-
-def _legend(classes: ClassList, width: int) -> Image.Image:
-    """Draw a swatch with a name for each class, for ignore and for the ramp, in as many lines as they need."""
-    font = ImageFont.load_default(size=14)
-    plain = [np.full((14, 14, 3), colour, np.uint8) for colour in classes.colours]
-    ramp = np.array(RAMP, np.uint8)[None].repeat(14, axis=0).repeat(14, axis=1)
-    swatches = [
-        *zip(classes.names, plain, strict=True),
-        ("ignore", _painted(np.full((14, 14), IGNORE, np.uint8), classes)),
-        ("disagreement, 0 to 0.69 nats", ramp),
-    ]
-    places, x, y = [], GAP_PX, 0
-    for text, swatch in swatches:
-        length = swatch.shape[1] + math.ceil(font.getlength(text)) + 4 * GAP_PX
-        if x > GAP_PX and x + length > width:
-            x, y = GAP_PX, y + LINE_PX
-        places.append((x, y))
-        x += length
-    legend = Image.new("RGB", (width, y + LINE_PX), PAPER)
-    draw = ImageDraw.Draw(legend)
-    for (text, swatch), (left, top) in zip(swatches, places, strict=True):
-        side = swatch.shape[1]
-        legend.paste(Image.fromarray(swatch), (left, top))
-        draw.rectangle((left, top, left + side - 1, top + 13), outline=INK)
-        draw.text((left + side + 6, top - 2), text, fill=INK, font=font)
-    return legend

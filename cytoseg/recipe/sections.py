@@ -154,6 +154,8 @@ class Labels(Section):
     """Patterns of slide ids whose crops are the test set; empty draws a share of the slides at random."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of the slides in the test set when test_slides is empty."""
+    stains: dict[str, tuple[str, ...]] = {}
+    """Patterns of slide ids by stain, such as {Giemsa: ["g_*"]}; scores are then told by stain, too."""
 
 
 class Features(Section):
@@ -256,6 +258,8 @@ class Objects(Section):
     """Class of the nuclei, for the nucleus-to-cytoplasm ratio; without it in the class list there is none."""
     cytoplasm: str = "cytoplasm"
     """Class of the cytoplasm, likewise."""
+    parquet: bool = False
+    """Write the table of cells as Parquet, too, which needs the extra ``parquet``."""
 
 
 class Review(Section):
