@@ -13,6 +13,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from cytoseg.errors import CytosegError
+from cytoseg.metrics.history import Snapshot, read_snapshot
 from cytoseg.metrics.pictures import (
     Picture,
     enlarge,
@@ -36,7 +37,11 @@ Value = TypeVar("Value")
 
 PAGES = {
     "": [("app.py", "Runs", "folder_open")],
-    "Scores": [("pages/iou.py", "Per-class IoU", "bar_chart"), ("pages/confusion.py", "Confusion matrix", "grid_on")],
+    "Scores": [
+        ("pages/iou.py", "Per-class IoU", "bar_chart"),
+        ("pages/confusion.py", "Confusion matrix", "grid_on"),
+        ("pages/history.py", "What changed", "history"),
+    ],
     "Pictures": [
         ("pages/gallery.py", "Gallery", "photo_library"),
         ("pages/crop.py", "Crop view", "center_focus_strong"),
@@ -134,6 +139,16 @@ def evaluation_of(run: Path) -> Evaluation | None:
     """Read the evaluation of any run, once for each time it is written; None if there is none."""
     path = run / "evaluation" / "evaluation.json"
     return _read(run, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _snapshot(path: Path, written_ns: int) -> Snapshot:
+    return read_snapshot(path)
+
+
+def snapshot_of(path: Path) -> Snapshot:
+    """Read an evaluation with what it was made from, once for each time it is written; see ``read_snapshot``."""
+    return _snapshot(path, path.stat().st_mtime_ns)
 
 
 def evaluation() -> Evaluation:

@@ -1,0 +1,72 @@
+"""What changed: the earlier evaluations to choose from, and what is said of the difference."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cytoseg.metrics.history import keep_earlier
+
+Review = Callable[..., AppTest]
+
+
+def _again(run: Path) -> None:
+    """Evaluate the run once more, an hour later, with one more crop and a better nucleus on one slide."""
+    path = run / "evaluation" / "evaluation.json"
+    record: dict[str, Any] = json.loads(path.read_text())
+    record["bundle"] = {"labels": {"a": "1", "b": "2"}, "interpreter": {"steps": 600}}
+    path.write_text(json.dumps(record))
+    keep_earlier(run)
+    method = record["methods"][0]
+    method["miou"] += 0.05
+    method["classes"][2]["iou"] += 0.1
+    method["slides"][0]["miou"] -= 0.2
+    record["created"] = "2099-01-01T00:00:00+00:00"
+    record["bundle"] = {"labels": {"a": "1", "b": "3", "c": "4"}, "interpreter": {"steps": 900}}
+    path.write_text(json.dumps(record))
+
+
+def _texts(app: AppTest) -> str:
+    parts = [*app.main.markdown, *app.caption, *app.info, *app.error]
+    return "\n".join(str(part.value) for part in parts).replace("\\", "")
+
+
+@pytest.mark.usefixtures("made_run")
+def test_without_an_earlier_evaluation_it_says_what_to_do(review: Review) -> None:
+    app = review("history")
+    assert not app.exception
+    assert "There is no earlier evaluation to compare with." in _texts(app)
+
+
+def test_the_change_and_what_may_explain_it(review: Review, made_run: Path) -> None:
+    _again(made_run)
+    app = review("history")
+    assert not app.exception
+    (choice,) = app.main.selectbox
+    assert choice.options[0].startswith("quickstart, ")
+    said = _texts(app)
+    assert "Mean IoU rose from 0.81 to 0.86." in said
+    assert "Crops trained with**: 1 added, 1 marked otherwise" in said
+    classes, slides = (table.value for table in app.table)
+    assert classes["Change"].tolist() == ["+0.05", "+0.00", "+0.00", "+0.10", "n/a"]
+    assert slides["Slide"].tolist()[0] == "smear\\_A"
+    assert slides["Change"].tolist()[0] == "-0.20"
+    (settings,) = (frame.value for frame in app.dataframe if "Setting" in frame.value)
+    assert settings.to_numpy().tolist() == [["interpreter, steps", "600", "900"]]
+
+
+def test_other_runs_can_be_compared_with_and_damaged_ones_are_not_offered(
+    review: Review, made_run: Path, bare_run: Path
+) -> None:
+    (bare_run / "evaluation").mkdir()
+    source = (made_run / "evaluation" / "evaluation.json").read_text()
+    (bare_run / "evaluation" / "evaluation.json").write_text(source)
+    (bare_run / "history").mkdir()
+    (bare_run / "history" / "2020.json").write_text('{"format"')
+    app = review("history")
+    assert not app.exception
+    assert [option.split(",")[0] for option in app.main.selectbox[0].options] == ["only a recipe"]
+    assert "Mean IoU stayed at 0.81." in _texts(app)
