@@ -4,9 +4,11 @@ It lies in an SQLite file in the run folder, or in a database that several machi
 to change or remove an entry; who may delete the file can still delete all of it.
 """
 
-from collections.abc import Iterator, Mapping
+import csv
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,6 +181,26 @@ def read_entries(log: URL, **wanted: str) -> list[Entry]:
         return [_entry(row) for row in rows]
 
 
+def log_csv(entries: Sequence[Entry]) -> str:
+    """Write entries as a table for a spreadsheet.
+
+    Args:
+        entries: In the order of the lines.
+
+    Returns:
+        CSV with a head, times in UTC. A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    text_file = StringIO(newline="")
+    writer = csv.DictWriter(text_file, [column.name for column in _TABLE.columns])
+    writer.writeheader()
+    for entry in entries:
+        values = {name: str(value) for name, value in asdict(entry).items()}
+        writer.writerow(
+            {n: f"'{v}" if v.startswith(("=", "+", "-", "@", "\t", "\r")) else v for n, v in values.items()}
+        )
+    return text_file.getvalue()
+
+
 def _entry(row: Mapping[Any, Any]) -> Entry:
     return Entry(**{str(name): value for name, value in row.items()})
 
@@ -244,4 +266,5 @@ def _is_file(log: URL) -> bool:
 
 def _why(error: Exception) -> str:
     """Give the database's own reason on one line."""
-    return " ".join(str(getattr(error, "orig", None) or error).split()).rstrip(".")
+    reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
+    return " ".join(str(reason).split()).rstrip(".")

@@ -1,0 +1,160 @@
+"""Correct: judge a test crop, and mend what is wrong with it."""
+
+from zlib import crc32
+
+import editor
+import numpy as np
+import reviews
+import state
+import streamlit as st
+from numpy.typing import NDArray
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import CytosegError
+from cytoseg.labels.corrections import (
+    Correction,
+    SavedCorrection,
+    corrections_folder,
+    find_corrections,
+    now,
+    read_correction,
+    save_correction,
+)
+from cytoseg.labels.review_log import Action
+from cytoseg.metrics.pictures import read_map, read_rgb
+from cytoseg.metrics.results import CropScores, share_text
+from cytoseg.metrics.run_folder import time_text
+
+Ids = NDArray[np.uint8]
+PREDICTION, ANNOTATION, LATEST = "Prediction", "Annotation", "Latest correction"
+PURPOSE = """
+A correction is kept beside the original, under your name, and replaces nothing by itself. Whoever trains the model
+takes it over with `cytoseg label-import CORRECTIONS --recipe RECIPE`, where CORRECTIONS is the folder
+review/corrections of this run; of several corrections of a crop the newest is taken.
+
+These are **test crops**, and corrected ones stay test crops: a slide is either learnt from or tested on, never both.
+So a correction changes what the model is judged by, and never what it learns. If you begin from the prediction,
+whatever you do not touch agrees with the model, and its scores will look better than they are; to mend the annotation
+itself, begin from the annotation.
+"""
+
+
+def _begin(crop: CropScores, latest: SavedCorrection | None) -> str:
+    """Let the person choose what to begin from; the choice outlives the page, as the work does."""
+    key, box = f"begin {crop.crop}", f"begin {crop.crop} box"
+    options = [PREDICTION, ANNOTATION] + ([LATEST] if latest is not None else [])
+    kept = st.session_state.get(key)
+    st.session_state[box] = kept if kept in options else PREDICTION
+
+    def keep() -> None:
+        st.session_state[key] = st.session_state[box]
+        st.session_state.pop(f"pinned {crop.crop}", None)
+
+    return str(st.segmented_control("Begin from", options, required=True, key=box, on_change=keep))
+
+
+def _ids(kind: str, crop: CropScores, latest: SavedCorrection | None, classes: ClassList) -> tuple[str, Ids]:
+    """Read what the work begins from; gives its file's name and the ids."""
+    folder = state.run_folder() / "evaluation" / crop.folder
+    if kind != LATEST or latest is None:
+        name = "prediction.png" if kind == PREDICTION else "truth.png"
+        return name, read_map(folder / name)
+    # Kept until the person chooses again: what another saves meanwhile must not slip under the brush.
+    path = st.session_state.setdefault(f"pinned {crop.crop}", latest.path)
+    return path.name, read_correction(path, classes)
+
+
+def _say(crop: CropScores, author: str) -> None:
+    """Offer to accept, to reject and to comment."""
+    st.text_area("Comment", key="comment", max_chars=2000, height=90, placeholder="Goes with what you press next")
+    comment = st.session_state["comment"].strip()
+    why = None if author else "Type your name first."
+    with st.container(horizontal=True):
+        accept = st.button("Accept", icon=":material/check:", shortcut="A", disabled=not author, help=why)
+        reject = st.button("Reject", icon=":material/close:", disabled=not author, help=why)
+        plain = st.button("Comment", icon=":material/comment:", disabled=not author or not comment, help=why)
+    actions: dict[Action, bool] = {"accepted": accept, "rejected": reject, "commented": plain}
+    for action, pressed in actions.items():
+        if pressed:
+            state.guarded(lambda: reviews.log(crop, author, action, comment=comment))  # noqa: B023 # called at once
+            _start_anew(f"{crop.crop}: {action} by {author}.")
+
+
+def _start_anew(said: str) -> None:
+    st.session_state["said"] = said
+    st.session_state["empty comment"] = True
+    st.rerun()
+
+
+def _save(crop: CropScores, author: str, kind: str, picture: Ids, ids: Ids, classes: ClassList) -> SavedCorrection:
+    started = {PREDICTION: "prediction", ANNOTATION: "annotation", LATEST: "correction"}[kind]
+    saved = save_correction(
+        corrections_folder(state.run_folder()),
+        Correction(crop.crop, author, now(), started),
+        origin=reviews.origin_of(crop),
+        picture=picture,
+        label_map=ids,
+        classes=classes,
+    )
+    st.session_state[f"begin {crop.crop}"] = LATEST
+    st.session_state[f"pinned {crop.crop}"] = saved.path
+    return saved
+
+
+def _log_correction(crop: CropScores, author: str, saved: SavedCorrection) -> None:
+    try:
+        reviews.log(crop, author, "corrected", comment=st.session_state["comment"], saved=saved)
+    except CytosegError as error:
+        raise CytosegError(f"{crop.crop}: your correction is saved, but {error}") from error
+
+
+def _work(crop: CropScores, classes: ClassList) -> None:
+    found, problems = find_corrections(corrections_folder(state.run_folder()), crop.crop)
+    latest = found[-1] if found else None
+    large, side = st.columns([1.75, 1], gap="medium")
+    with side:
+        author = reviews.reviewer()
+        kind = _begin(crop, latest)
+        if kind == LATEST and latest is not None:
+            st.caption(f"By {state.plain(latest.correction.author)}, {time_text(latest.correction.time)}.")
+        for problem in problems[:3]:
+            st.warning(f"A correction of this crop cannot be read: {state.plain(problem)}")
+        st.caption(f"Slide {state.plain(crop.slide)}, mean IoU {share_text(crop.miou)} against the annotation")
+        _say(crop, author)
+        with st.expander("What a correction is for"):
+            st.markdown(PURPOSE)
+    with large:
+        picture = read_rgb(state.run_folder() / "evaluation" / crop.folder / "image.png")
+        name, ids = _ids(kind, crop, latest, classes)
+        if ids.shape != picture.shape[:2]:
+            raise CytosegError(f"{crop.crop}: {name} has another size than the picture. Evaluate the run again.")
+        token = f"{state.run_folder().resolve().name}/{crop.crop}/{name}/{crc32(ids.tobytes())}"
+        done = st.session_state.get("saved token", "")
+        answer = editor.edit(picture, ids, classes, token=token, saved=done, may_save=bool(author))
+        if answer is not None and author:
+            saved = _save(crop, author, kind, picture, answer, classes)
+            # The log last: the browser may forget its draft from now on, whether or not the log can be written.
+            st.session_state["saved token"] = token
+            _log_correction(crop, author, saved)
+            _start_anew(f"{crop.crop}: your correction is saved.")
+
+
+def main() -> None:
+    state.begin()
+    st.title("Correct")
+    if "said" in st.session_state:
+        st.toast(state.plain(st.session_state.pop("said")), icon=":material/check:")
+    if st.session_state.pop("empty comment", False):
+        st.session_state["comment"] = ""
+    found = state.evaluation()
+    if not found.crops:
+        state.missing("The evaluation of this run holds no crop.", "cytoseg evaluate RECIPE")
+        st.stop()
+    classes = reviews.classes_of(found)
+    crop = state.choose_crop(state.ordered_crops(found))
+    state.guarded(lambda: _work(crop, classes))
+    reviews.show_log(crop)
+    reviews.show_agreement(crop, classes)
+
+
+main()
