@@ -26,7 +26,7 @@ class Editor {
     this.canvas = this.find("canvas");
     this.above = this.find("above");
     this.tool = "brush";
-    this.classId = 0;
+    this.classId = null;
     this.polygon = [];
     this.zoom = null; // null fits the page
     this.mask = document.createElement("canvas");
@@ -97,7 +97,7 @@ class Editor {
 
   classButtons(classes) {
     const box = this.find("classes");
-    if (classes.every((one) => one.id !== this.classId)) this.classId = classes[0].id;
+    if (classes.every((one) => one.id !== this.classId)) this.classId = classes.find((one) => one.id !== this.data.fill).id;
     box.replaceChildren(
       ...classes.map((one) => {
         const button = document.createElement("button");

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import state
 import streamlit as st
+from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
-from cytoseg.labels.corrections import SavedCorrection, corrections_folder
+from cytoseg.labels.corrections import Correction, SavedCorrection, corrections_folder, now, save_correction
 from cytoseg.labels.kept import read_kept
 from cytoseg.labels.review_log import Action, Entry, Judgement, add_entry, log_csv, log_of, read_entries
 from cytoseg.labels.reviewers import clean_comment, clean_name
@@ -56,7 +58,7 @@ def classes_of(found: Evaluation) -> ClassList:
     return classes
 
 
-def origin_of(crop: CropScores) -> Origin:
+def _origin_of(crop: CropScores) -> Origin:
     """Give the slide of a crop, and its place there if the labels of the run know it."""
     try:
         kept = read_kept(state.run_folder() / "labels", crop.crop).origin
@@ -65,18 +67,41 @@ def origin_of(crop: CropScores) -> Origin:
     return kept if kept is not None and kept.slide == crop.slide else Origin(crop.slide, None)
 
 
+def save(
+    crop: CropScores,
+    author: str,
+    started_from: str,
+    *,
+    picture: NDArray[np.uint8],
+    label_map: NDArray[np.uint8],
+    classes: ClassList,
+) -> SavedCorrection:
+    """Save a correction of now.
+
+    Raises:
+        CytosegError: If it cannot be saved.
+    """
+    correction = Correction(crop.crop, author, now(), started_from)
+    folder, origin = corrections_folder(state.run_folder()), _origin_of(crop)
+    return save_correction(folder, correction, origin=origin, picture=picture, label_map=label_map, classes=classes)
+
+
 def log(
     crop: CropScores, author: str, action: Action, *, comment: str = "", saved: SavedCorrection | None = None
 ) -> None:
     """Add what a person says of a crop to the log.
 
     Raises:
-        CytosegError: If the log cannot be written.
+        CytosegError: If the log cannot be written; a correction that was saved is still there.
     """
     run = state.run_folder()
     file, sha256 = ("", "") if saved is None else (saved.path.relative_to(run).as_posix(), saved.sha256)
     said = (author, run.resolve().name, crop.crop, crop.slide, action, clean_comment(comment), file, sha256)
-    add_entry(log_of(run, state.log_url()), Judgement(*said))
+    try:
+        add_entry(log_of(run, state.log_url()), Judgement(*said))
+    except CytosegError as error:
+        done = "nothing was logged" if saved is None else "the correction is saved, but not logged"
+        raise CytosegError(f"{crop.crop}: {done}, for {error}") from error
 
 
 def show_log(crop: CropScores) -> None:

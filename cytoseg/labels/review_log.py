@@ -194,11 +194,12 @@ def log_csv(entries: Sequence[Entry]) -> str:
     writer = csv.DictWriter(text_file, [column.name for column in _TABLE.columns])
     writer.writeheader()
     for entry in entries:
-        values = {name: str(value) for name, value in asdict(entry).items()}
-        writer.writerow(
-            {n: f"'{v}" if v.startswith(("=", "+", "-", "@", "\t", "\r")) else v for n, v in values.items()}
-        )
+        writer.writerow({name: _inert(str(value)) for name, value in asdict(entry).items()})
     return text_file.getvalue()
+
+
+def _inert(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _entry(row: Mapping[Any, Any]) -> Entry:

@@ -43,7 +43,10 @@ def compare_people(folder: Path, classes: ClassList, *, crop: str | None = None)
         for first, second in combinations(sorted(maps), 2):
             if maps[first].shape == maps[second].shape:
                 counts[first, second][name] = confusion_counts(maps[first], maps[second], len(classes))
-    pairs = [Pair(*people, tuple(found), agreement(sum(found.values()))) for people, found in sorted(counts.items())]
+    pairs = [
+        Pair(*people, tuple(found), agreement(np.sum([*found.values()], axis=0)))
+        for people, found in sorted(counts.items())
+    ]
     return pairs, problems
 
 

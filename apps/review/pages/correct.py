@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.labels.corrections import (
-    Correction,
     SavedCorrection,
     corrections_folder,
     find_corrections,
-    now,
     read_correction,
-    save_correction,
 )
 from cytoseg.labels.review_log import Action
 from cytoseg.metrics.pictures import read_map, read_rgb
@@ -27,6 +24,7 @@ from cytoseg.metrics.run_folder import time_text
 
 Ids = NDArray[np.uint8]
 PREDICTION, ANNOTATION, LATEST = "Prediction", "Annotation", "Latest correction"
+STARTED = {PREDICTION: "prediction", ANNOTATION: "annotation", LATEST: "correction"}
 PURPOSE = """
 A correction is kept beside the original, under your name, and replaces nothing by itself. Whoever trains the model
 takes it over with `cytoseg label-import CORRECTIONS --recipe RECIPE`, where CORRECTIONS is the folder
@@ -39,29 +37,37 @@ itself, begin from the annotation.
 """
 
 
-def _begin(crop: CropScores, latest: SavedCorrection | None) -> str:
+def _key(what: str, crop: CropScores) -> str:
+    return f"{what} {state.run_folder().resolve().name}/{crop.crop}"
+
+
+def _begin(crop: CropScores, found: list[SavedCorrection]) -> tuple[str, SavedCorrection | None]:
     """Let the person choose what to begin from; the choice outlives the page, as the work does."""
-    key, box = f"begin {crop.crop}", f"begin {crop.crop} box"
-    options = [PREDICTION, ANNOTATION] + ([LATEST] if latest is not None else [])
+    key, box, pin = (_key(what, crop) for what in ("begin", "begin box", "pinned"))
+    options = [PREDICTION, ANNOTATION, *([LATEST] if found else [])]
     kept = st.session_state.get(key)
     st.session_state[box] = kept if kept in options else PREDICTION
 
     def keep() -> None:
         st.session_state[key] = st.session_state[box]
-        st.session_state.pop(f"pinned {crop.crop}", None)
+        st.session_state.pop(pin, None)
 
-    return str(st.segmented_control("Begin from", options, required=True, key=box, on_change=keep))
-
-
-def _ids(kind: str, crop: CropScores, latest: SavedCorrection | None, classes: ClassList) -> tuple[str, Ids]:
-    """Read what the work begins from; gives its file's name and the ids."""
-    folder = state.run_folder() / "evaluation" / crop.folder
-    if kind != LATEST or latest is None:
-        name = "prediction.png" if kind == PREDICTION else "truth.png"
-        return name, read_map(folder / name)
+    kind = str(st.segmented_control("Begin from", options, required=True, key=box, on_change=keep))
+    if kind != LATEST:
+        return kind, None
     # Kept until the person chooses again: what another saves meanwhile must not slip under the brush.
-    path = st.session_state.setdefault(f"pinned {crop.crop}", latest.path)
-    return path.name, read_correction(path, classes)
+    pinned = st.session_state.setdefault(pin, found[-1])
+    assert isinstance(pinned, SavedCorrection)
+    st.caption(f"By {state.plain(pinned.correction.author)}, {time_text(pinned.correction.time)}.")
+    return kind, pinned
+
+
+def _ids(kind: str, crop: CropScores, pinned: SavedCorrection | None, classes: ClassList) -> tuple[str, Ids]:
+    """Read what the work begins from; gives its file's name and the ids."""
+    if pinned is not None:
+        return pinned.path.name, read_correction(pinned.path, classes)
+    name = "prediction.png" if kind == PREDICTION else "truth.png"
+    return name, read_map(state.run_folder() / "evaluation" / crop.folder / name)
 
 
 def _say(crop: CropScores, author: str) -> None:
@@ -86,37 +92,12 @@ def _start_anew(said: str) -> None:
     st.rerun()
 
 
-def _save(crop: CropScores, author: str, kind: str, picture: Ids, ids: Ids, classes: ClassList) -> SavedCorrection:
-    started = {PREDICTION: "prediction", ANNOTATION: "annotation", LATEST: "correction"}[kind]
-    saved = save_correction(
-        corrections_folder(state.run_folder()),
-        Correction(crop.crop, author, now(), started),
-        origin=reviews.origin_of(crop),
-        picture=picture,
-        label_map=ids,
-        classes=classes,
-    )
-    st.session_state[f"begin {crop.crop}"] = LATEST
-    st.session_state[f"pinned {crop.crop}"] = saved.path
-    return saved
-
-
-def _log_correction(crop: CropScores, author: str, saved: SavedCorrection) -> None:
-    try:
-        reviews.log(crop, author, "corrected", comment=st.session_state["comment"], saved=saved)
-    except CytosegError as error:
-        raise CytosegError(f"{crop.crop}: your correction is saved, but {error}") from error
-
-
 def _work(crop: CropScores, classes: ClassList) -> None:
     found, problems = find_corrections(corrections_folder(state.run_folder()), crop.crop)
-    latest = found[-1] if found else None
     large, side = st.columns([1.75, 1], gap="medium")
     with side:
         author = reviews.reviewer()
-        kind = _begin(crop, latest)
-        if kind == LATEST and latest is not None:
-            st.caption(f"By {state.plain(latest.correction.author)}, {time_text(latest.correction.time)}.")
+        kind, pinned = _begin(crop, found)
         for problem in problems[:3]:
             st.warning(f"A correction of this crop cannot be read: {state.plain(problem)}")
         st.caption(f"Slide {state.plain(crop.slide)}, mean IoU {share_text(crop.miou)} against the annotation")
@@ -125,17 +106,17 @@ def _work(crop: CropScores, classes: ClassList) -> None:
             st.markdown(PURPOSE)
     with large:
         picture = read_rgb(state.run_folder() / "evaluation" / crop.folder / "image.png")
-        name, ids = _ids(kind, crop, latest, classes)
+        name, ids = _ids(kind, crop, pinned, classes)
         if ids.shape != picture.shape[:2]:
             raise CytosegError(f"{crop.crop}: {name} has another size than the picture. Evaluate the run again.")
         token = f"{state.run_folder().resolve().name}/{crop.crop}/{name}/{crc32(ids.tobytes())}"
         done = st.session_state.get("saved token", "")
         answer = editor.edit(picture, ids, classes, token=token, saved=done, may_save=bool(author))
         if answer is not None and author:
-            saved = _save(crop, author, kind, picture, answer, classes)
-            # The log last: the browser may forget its draft from now on, whether or not the log can be written.
-            st.session_state["saved token"] = token
-            _log_correction(crop, author, saved)
+            saved = reviews.save(crop, author, STARTED[kind], picture=picture, label_map=answer, classes=classes)
+            # From now on the browser may forget the work, whether or not the log can be written.
+            st.session_state.update({"saved token": token, _key("begin", crop): LATEST, _key("pinned", crop): saved})
+            reviews.log(crop, author, "corrected", comment=st.session_state["comment"], saved=saved)
             _start_anew(f"{crop.crop}: your correction is saved.")
 
 
