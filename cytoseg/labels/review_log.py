@@ -215,11 +215,14 @@ def _connected(log: URL, *, writing: bool) -> Iterator[Connection]:
         with engine.begin() as connection:
             yield connection
     except (NoSuchModuleError, ImportError) as error:
-        raise LabelError(f"review.log: {_why(error)}. Mend the address, or install what reads it.") from error
+        raise LabelError(
+            f"review.log: {_why(error)}. Mend the address, or install what it needs: for PostgreSQL "
+            "`pip install 'cytoseg[postgres]'`."
+        ) from error
     except (OperationalError, InterfaceError, ProgrammingError, OSError) as error:
         raise LabelError(
-            f"{name} cannot be {'written' if writing else 'read'} ({_why(error)}). Look whether it may be, and whether "
-            "there is room."
+            f"{name} cannot be {'written' if writing else 'read'} ({_why(error)}). Check the rights, the room on the "
+            "disk and, of a server, that it runs."
         ) from error
     except IntegrityError:  # our own mistake
         raise

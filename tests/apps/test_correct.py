@@ -1,10 +1,8 @@
 """Correct: what is judged, saved and logged, and what the page says when that cannot be done."""
 
-import csv
 import importlib
 import shutil
 from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -222,13 +220,6 @@ def test_the_log_is_shown_for_the_crop_and_for_all_and_can_be_downloaded(
     assert whole["What"].tolist() == ["rejected", "accepted"]
     assert whole["Crop"].tolist() == ["smear_A_256_512", FIRST]
     assert [button.label for button in app.download_button] == ["Download the log (CSV)"]
-
-
-def test_a_log_downloaded_is_no_formula() -> None:
-    log = importlib.import_module("cytoseg.labels.review_log")
-    entry = Entry("=1+1", "r", "c", "s", "accepted", "a\n,b", id=3, time="t")
-    (row,) = csv.DictReader(StringIO(log.log_csv([entry]), newline=""))
-    assert (row["id"], row["author"], row["comment"], row["action"]) == ("3", "'=1+1", "a\n,b", "accepted")
 
 
 def test_two_people_who_corrected_the_same_crop_are_compared(review: Review, run: Path, browser: Browser) -> None:

@@ -1,9 +1,11 @@
+import csv
 import os
 import sqlite3
 import subprocess
 import sys
 import uuid
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import sqlalchemy
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from cytoseg.errors import LabelError
-from cytoseg.labels.review_log import Judgement, add_entry, log_of, read_entries
+from cytoseg.labels.review_log import Entry, Judgement, add_entry, log_csv, log_of, read_entries
 
 ANNA = Judgement("Anna Øster", "lbc", "036_0_62", "036", "corrected", "edge of\nthe cell", "a.json", "ab" * 32)
 BEN = Judgement("Ben", "lbc", "051_0_0", "051", "accepted")
@@ -122,14 +124,14 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "review").write_text("a file where the folder should be")
     with pytest.raises(
-        LabelError, match=r"^the review log log\.sqlite cannot be written \(.*File exists.*there is room"
+        LabelError, match=r"^the review log log\.sqlite cannot be written \(.*File exists\)\. Check the rights"
     ):
         add_entry(log_of(tmp_path, None), BEN)
 
 
 def test_a_file_that_may_not_be_opened_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "review" / "log.sqlite").mkdir(parents=True)
-    with pytest.raises(LabelError, match=r"^the review log log\.sqlite cannot be read \(.+\)\. Look"):
+    with pytest.raises(LabelError, match=r"^the review log log\.sqlite cannot be read \(.+\)\. Check"):
         read_entries(log_of(tmp_path, None))
 
 
@@ -138,12 +140,19 @@ def test_a_file_that_may_not_be_opened_is_one_sentence(tmp_path: Path) -> None:
     [
         ("nonsense", r"^review\.log: Could not parse SQLAlchemy URL.*Write it as dialect\+driver"),
         ("sqlite://", r"^review\.log: the address names no file"),
-        ("cloud://host/name", r"^review\.log: .*cloud.*Mend the address, or install what reads it"),
+        ("cloud://host/name", r"^review\.log: .*cloud.*Mend the address, or install what it needs"),
     ],
 )
 def test_a_wrong_address_is_one_sentence(tmp_path: Path, url: str, message: str) -> None:
     with pytest.raises(LabelError, match=message):
         read_entries(log_of(tmp_path, url))
+
+
+def test_a_table_for_a_spreadsheet_holds_no_formula() -> None:
+    entries = [Entry("=1+1", "r", "c", "s", "accepted", "a\n,b", id=number, time="t") for number in (3, 4)]
+    first, second = csv.DictReader(StringIO(log_csv(entries), newline=""))
+    assert (first["id"], first["author"], first["comment"], first["action"]) == ("3", "'=1+1", "a\n,b", "accepted")
+    assert (second["id"], second["time"], second["sha256"]) == ("4", "t", "")
 
 
 @pytest.mark.skipif(DATABASE is None, reason="CYTOSEG_TEST_DATABASE names no database")
