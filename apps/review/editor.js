@@ -144,7 +144,7 @@ class Editor {
   key(event) {
     const target = event.composedPath()[0];
     const typing = target.isContentEditable || target.tagName === "TEXTAREA" || target.tagName === "SELECT";
-    if (typing || (target.tagName === "INPUT" && target.type !== "range")) return;
+    if (typing || (target.tagName === "INPUT" && !["range", "radio", "checkbox"].includes(target.type))) return;
     const key = event.key.toLowerCase();
     let action;
     if (event.ctrlKey || event.metaKey)
@@ -331,14 +331,16 @@ class Editor {
     const { width, height } = this.mask;
     const pen = this.mask.getContext("2d");
     const pixels = pen.createImageData(width, height);
-    const colours = new Map(this.data.classes.map((one) => [one.id, one.colour]));
-    for (let i = 0; i < this.ids.length; i++) {
-      const id = this.ids[i];
-      // Unmarked pixels show the picture; ignored ones are chequered.
-      if (id === this.data.fill) continue;
-      const dark = ((i % width) + Math.floor(i / width)) % 2 ? 0 : 90;
-      const [red, green, blue] = id === IGNORE ? [dark, dark, dark] : (colours.get(id) ?? [0, 0, 0]);
-      pixels.data.set([red, green, blue, 255], 4 * i);
+    const words = new Uint32Array(pixels.data.buffer); // a pixel each, its bytes red, green, blue and opacity
+    const word = (bytes) => new Uint32Array(new Uint8Array([...bytes, 255]).buffer)[0];
+    const table = new Uint32Array(256).fill(word([0, 0, 0]));
+    for (const one of this.data.classes) table[one.id] = word(one.colour);
+    table[this.data.fill] = 0; // unmarked pixels show the picture
+    for (let i = 0; i < words.length; i++) words[i] = table[this.ids[i]];
+    if (this.data.fill !== IGNORE) {
+      const light = word([90, 90, 90]);
+      for (let i = this.ids.indexOf(IGNORE); i >= 0; i = this.ids.indexOf(IGNORE, i + 1))
+        if (((i % width) + Math.floor(i / width)) % 2) words[i] = light;
     }
     pen.putImageData(pixels, 0, 0);
   }

@@ -33,7 +33,7 @@ def edit(
         classes: Names and colours; unmarked pixels are the fill class and show the picture.
         token: Says what is edited. With another one the editor begins anew; what was painted under this one and not
             saved is shown again when it comes back.
-        saved: The token under which something was saved last, so that the browser need not keep it any longer.
+        saved: The token of what has just been saved, so that the browser keeps it no longer.
         may_save: Whether the button saves; if not, it asks for a name.
 
     Returns:

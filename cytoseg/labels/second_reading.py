@@ -6,12 +6,14 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
 from cytoseg.labels.corrections import find_corrections, read_correction
 from cytoseg.metrics.agreement import Agreement, agreement
 from cytoseg.metrics.counts import confusion_counts
+from cytoseg.metrics.segmentation import Counts
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def compare_people(folder: Path, classes: ClassList, *, crop: str | None = None)
         The pairs by name, and a sentence for each correction that cannot be read; it is left out.
     """
     problems: list[str] = []
-    counts: defaultdict[tuple[str, str], dict[str, np.ndarray]] = defaultdict(dict)
+    counts: defaultdict[tuple[str, str], dict[str, Counts]] = defaultdict(dict)
     names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     for name in names if crop is None else [crop]:
         maps = _latest_maps(folder, name, classes, problems)
@@ -50,12 +52,12 @@ def compare_people(folder: Path, classes: ClassList, *, crop: str | None = None)
     return pairs, problems
 
 
-def _latest_maps(folder: Path, crop: str, classes: ClassList, problems: list[str]) -> dict[str, np.ndarray]:
+def _latest_maps(folder: Path, crop: str, classes: ClassList, problems: list[str]) -> dict[str, NDArray[np.uint8]]:
     """Read the latest label map of each person; nothing is read where there is one person only."""
     found, wrong = find_corrections(folder, crop)
     problems += wrong
     latest = {saved.correction.author: saved.path for saved in found}
-    maps = {}
+    maps: dict[str, NDArray[np.uint8]] = {}
     for author, path in latest.items() if len(latest) > 1 else ():
         try:
             maps[author] = read_correction(path, classes)

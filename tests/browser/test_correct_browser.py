@@ -55,6 +55,12 @@ def _choose(page: Page, crop: str) -> None:
     _settled(page)
 
 
+def _begin_from(page: Page, what: str) -> None:
+    page.get_by_role("radio", name=what).click()
+    expect(page.get_by_role("radio", name=what)).to_be_checked(timeout=DRAWN_MS)
+    _settled(page)
+
+
 def _said(page: Page) -> Locator:
     return page.locator("[data-part=said]")
 
@@ -129,6 +135,14 @@ def test_what_is_painted_and_filled_is_what_is_saved_and_logged(page: Page, serv
     assert set(before[(away > 5.4) & (found == 3)]) <= {2}
     (entry,) = read_entries(log_of(served_run, None), crop=crop)
     assert (entry.author, entry.action, entry.sha256) == ("Anna Øster", "corrected", saved.sha256)
+    # Work begun anew from where the saved one began is kept like any other.
+    _begin_from(page, "Prediction")
+    expect(_said(page)).to_have_text("No changes.")
+    page.keyboard.press("b")
+    _drag(page, (3, 3), (40, 3))
+    for start, said in (("Annotation", "No changes."), ("Prediction", "Not saved yet.")):
+        _begin_from(page, start)
+        expect(_said(page)).to_have_text(said, timeout=DRAWN_MS)
     expect(page.get_by_role("tab", name="This crop (1)")).to_be_visible(timeout=DRAWN_MS)
 
 
@@ -172,7 +186,7 @@ def test_keys_go_on_and_accept_and_work_that_is_not_saved_waits(page: Page, serv
     expect(page.get_by_test_id("stMain").get_by_text(place)).to_be_visible(timeout=DRAWN_MS)
     expect(_said(page)).to_have_text("Not saved yet. Type your name to save.", timeout=DRAWN_MS)
     _name(page, "Ben")
-    page.get_by_role("textbox", name="Comment").fill("a clear case")
+    page.get_by_role("textbox", name="Comment").press_sequentially("a clear case")
     page.locator("h1").first.click()
     _settled(page)
     page.keyboard.press("a")

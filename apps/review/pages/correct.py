@@ -74,11 +74,15 @@ def _say(crop: CropScores, author: str) -> None:
     """Offer to accept, to reject and to comment."""
     st.text_area("Comment", key="comment", max_chars=2000, height=90, placeholder="Goes with what you press next")
     comment = st.session_state["comment"].strip()
-    why = None if author else "Type your name first."
+    first = None if author else "Type your name first."
+    right, wrong = (
+        first or "The prediction is right as it is.",
+        first or "The prediction is wrong; a comment says why.",
+    )
     with st.container(horizontal=True):
-        accept = st.button("Accept", icon=":material/check:", shortcut="A", disabled=not author, help=why)
-        reject = st.button("Reject", icon=":material/close:", disabled=not author, help=why)
-        plain = st.button("Comment", icon=":material/comment:", disabled=not author or not comment, help=why)
+        accept = st.button("Accept", icon=":material/check:", shortcut="A", disabled=not author, help=right)
+        reject = st.button("Reject", icon=":material/close:", disabled=not author, help=wrong)
+        plain = st.button("Comment", icon=":material/comment:", disabled=not author or not comment, help=first)
     actions: dict[Action, bool] = {"accepted": accept, "rejected": reject, "commented": plain}
     for action, pressed in actions.items():
         if pressed:
@@ -110,7 +114,7 @@ def _work(crop: CropScores, classes: ClassList) -> None:
         if ids.shape != picture.shape[:2]:
             raise CytosegError(f"{crop.crop}: {name} has another size than the picture. Evaluate the run again.")
         token = f"{state.run_folder().resolve().name}/{crop.crop}/{name}/{crc32(ids.tobytes())}"
-        done = st.session_state.get("saved token", "")
+        done = st.session_state.pop("saved token", "")
         answer = editor.edit(picture, ids, classes, token=token, saved=done, may_save=bool(author))
         if answer is not None and author:
             saved = reviews.save(crop, author, STARTED[kind], picture=picture, label_map=answer, classes=classes)
