@@ -47,6 +47,7 @@ PAGES = {
         ("pages/crop.py", "Crop view", "center_focus_strong"),
         ("pages/slides.py", "Slides", "splitscreen_landscape"),
     ],
+    "Next": [("pages/correct.py", "Correct", "edit")],
 }
 """Our own list of pages, for Streamlit's takes its names from the files; .streamlit/config.toml hides that one."""
 
@@ -76,18 +77,24 @@ def _style() -> None:
     )
 
 
-def _arguments() -> tuple[Path, Path | None]:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--runs", type=Path, default=Path(os.environ.get("CYTOSEG_RUNS", "runs")))
     parser.add_argument("--run", type=Path)
-    known, _ = parser.parse_known_args(sys.argv[1:])
-    return known.runs, known.run
+    parser.add_argument("--log")
+    return parser.parse_known_args(sys.argv[1:])[0]
+
+
+def log_url() -> str | None:
+    """Give the address of the reviewers' log that the recipe names; None for one in each run folder."""
+    named = _arguments().log
+    return None if named is None else str(named)
 
 
 def _choose_run(where: DeltaGenerator) -> None:
     # The run named on the command line stands first, then the latest.
-    folder, named = _arguments()
-    runs = find_runs(folder)
+    arguments = _arguments()
+    runs, named = find_runs(arguments.runs), arguments.run
     if named is not None and is_run(named):
         runs = [named, *(run for run in runs if run.resolve() != named.resolve())]
     if not runs:
@@ -210,6 +217,28 @@ def ordered_crops(found: Evaluation) -> list[CropScores]:
     """Give the test crops in the order chosen in the gallery, worst first."""
     order = st.session_state.get("order", MEAN)
     return worst_first(found.crops, found.class_names.index(order) if order in found.class_names else None)
+
+
+def choose_crop(crops: Sequence[CropScores]) -> CropScores:
+    """Offer the crops, with buttons and arrow keys for the ones beside it; the choice outlives the page."""
+    names = [crop.crop for crop in crops]
+    kept = st.session_state.get("crop")
+    place = names.index(kept) if kept in names else 0
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        _step("Previous", names[max(place - 1, 0)], disabled=place == 0)
+        _step("Next", names[min(place + 1, len(names) - 1)], disabled=place == len(names) - 1)
+        chosen = select(st.container(width=420), "Crop, worst first", names, key="crop")
+        st.markdown(f":gray[{place + 1} of {len(names)}]")
+    return crops[names.index(chosen)]
+
+
+def _step(label: str, crop: str, *, disabled: bool) -> None:
+    icon, key = {"Previous": ("arrow_back", "Left"), "Next": ("arrow_forward", "Right")}[label]
+
+    def go() -> None:
+        st.session_state["crop"] = crop
+
+    st.button(label, icon=f":material/{icon}:", shortcut=key, disabled=disabled, on_click=go)
 
 
 def painted(

@@ -37,6 +37,7 @@ def streamlit_command(recipe: Recipe) -> list[str]:
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", value)]
     app = shipped_review() / "app.py"
+    log = [] if recipe.review.log is None else ["--log", recipe.review.log]
     return [
         sys.executable,
         "-m",
@@ -49,4 +50,5 @@ def streamlit_command(recipe: Recipe) -> list[str]:
         str(folder.parent),
         "--run",
         str(folder),
+        *log,
     ]

@@ -125,20 +125,45 @@ def _take_in(
     before: Mapping[str, LabelledCrop],
     written: dict[str, LabelledCrop],
 ) -> None:
-    """Write a crop, unless its id is taken or it has no slide."""
+    """Write a crop, unless its id is taken, it has no slide, or a newer correction of it was written."""
     slide = _slide_of(reading, job)
     twin, old = written.get(reading.crop), before.get(reading.crop)
-    if twin is not None:
-        job.problems.append(f"{reading.source}: has the same crop id '{reading.crop}' as {twin.source}. Rename one.")
-    elif old is not None and old.image_sha256 != pixel_hash(reading.picture):
-        earlier = f"another picture was imported as crop '{reading.crop}' before ({old.source})"
-        job.problems.append(f"{reading.source}: {earlier}. Rename one.")
-    elif slide is not None:
+    problem = _clash(reading, job, twin=twin, old=old, slide=slide)
+    if problem is not None:
+        job.problems.append(f"{reading.source}: {problem}")
+    elif slide is not None and _is_newest(reading, job):
         name = CropName(reading.crop, slide, reading.source)
         written[reading.crop] = write_crop(
             new, name, picture=reading.picture, label_map=reading.label_map, classes=job.classes
         )
         write_kept(new, reading.crop, reading.kept)
+
+
+def _clash(
+    reading: Reading, job: Job, *, twin: LabelledCrop | None, old: LabelledCrop | None, slide: str | None
+) -> str | None:
+    """Tell what is wrong with taking in a crop beside the one of this import and the one of an earlier import."""
+    if twin is not None and (reading.correction is None or reading.crop not in job.corrections):
+        return f"has the same crop id '{reading.crop}' as {twin.source}. Rename one."
+    for other, when in ((twin, "now"), (old, "before")):
+        if other is None:
+            continue
+        if other.image_sha256 != pixel_hash(reading.picture):
+            return f"another picture was imported as crop '{reading.crop}' {when} ({other.source}). Rename one."
+        # The slide decides whether a crop is learnt from or tested on, and nobody's hand may move it in a correction.
+        if reading.correction is not None and other.slide != slide:
+            return f"crop '{reading.crop}' is of slide '{other.slide}', the correction says '{slide}'. Mend it."
+    return None
+
+
+def _is_newest(reading: Reading, job: Job) -> bool:
+    """Note a correction; tell whether it is the newest of its crop so far, as anything else is."""
+    if reading.correction is None:
+        return True
+    others = job.corrections.setdefault(reading.crop, [])
+    newest = all(reading.correction.time >= other.time for other in others)
+    others.append(reading.correction)
+    return newest
 
 
 def _slide_of(reading: Reading, job: Job) -> str | None:
@@ -177,6 +202,11 @@ def _final_notes(job: Job, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
     for name in (*job.rules.class_map, *job.rules.ignore):
         if not job.names[name]:
             notes.append(f"Nothing is called '{name}', which --map or --ignore names.")
+    several = {crop: found for crop, found in sorted(job.corrections.items()) if len(found) > 1}
+    if several:
+        named = [f"{crop} by {', '.join(sorted({c.author for c in found}))}" for crop, found in several.items()]
+        more = ", ..." if len(named) > 5 else ""
+        notes.append(f"Corrected several times, the newest was taken: {len(named)} ({'; '.join(named[:5])}{more}).")
     absent = [name for name, count in total_pixels(crops).items() if not count]
     if absent:
         notes.append(f"Classes without a pixel in this import: {', '.join(absent)}.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError, report
 from cytoseg.labels.annotation import HOLE, UNSCORED, AreaRule
+from cytoseg.labels.corrections import Correction
 from cytoseg.labels.qupath import NOT_SCORED
 from cytoseg.labels.slide_crops import SlideRules
 
@@ -49,6 +50,7 @@ class Job:
         first: Where each of the unknown ones stands first.
         unmarked: Files without a shape.
         polygons: How many look ``traced`` from pixel indices, how many ``drawn``.
+        corrections: Those of a crop that were read, by crop.
     """
 
     root: Path
@@ -61,6 +63,7 @@ class Job:
     first: dict[str, str] = field(default_factory=dict)
     unmarked: list[str] = field(default_factory=list)
     polygons: Counter[str] = field(default_factory=Counter)
+    corrections: dict[str, list[Correction]] = field(default_factory=dict)
 
 
 def check_rules(rules: ImportRules, classes: ClassList) -> None:

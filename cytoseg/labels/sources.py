@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.labels import sidecar
-from cytoseg.labels.annotation import HOLE, UNSCORED, Annotation, Shape, paint_collecting
+from cytoseg.labels.annotation import HOLE, UNSCORED, Annotation, AreaRule, Shape, paint_collecting
+from cytoseg.labels.corrections import Correction, correction_of
 from cytoseg.labels.job import Job, resolve
 from cytoseg.labels.json_files import load_json
 from cytoseg.labels.kept import Kept
@@ -31,12 +32,13 @@ class Reading:
     """One crop as read.
 
     Attributes:
-        crop: Its id, the stem of the labelme file or mask, or slide and place.
+        crop: Its id, the stem of the labelme file or mask, or slide and place; of a correction, the crop it corrects.
         stem: The picture's stem.
         source: What messages call the file.
         picture: (H, W, 3) uint8 RGB.
         label_map: (H, W) uint8 ids, 255 for ignore.
         kept: Slide and region, where something says, and what was drawn.
+        correction: Who corrected the crop, where it is a correction.
     """
 
     crop: str
@@ -45,6 +47,7 @@ class Reading:
     picture: NDArray[np.uint8]
     label_map: NDArray[np.uint8]
     kept: Kept
+    correction: Correction | None = None
 
 
 def find_items(source: Path, job: Job) -> Sequence[Item]:
@@ -131,14 +134,20 @@ def _read_labelme_item(path: Path, job: Job) -> Reading | None:
     file = read_labelme(path, root=job.root, problems=job.problems)
     if file is None:
         return None
+    try:
+        correction = correction_of(file.content, file.annotation.name)
+    except LabelError as error:
+        job.problems.append(str(error))
+        return None
     for shape in file.annotation.shapes:
         if shape.kind == "polygon":
             job.polygons["traced" if _looks_traced(shape) else "drawn"] += 1
-    label_map = _painted(file.annotation, job)
+    # A correction runs along the edges of pixels, so its outline is not half a pixel short as others' may be.
+    label_map = _painted(file.annotation, job, area=job.rules.area if correction is None else "centre")
     if label_map is None:
         return None
-    kept = Kept(file.origin, labelme=file.content)
-    return Reading(path.stem, file.stem, file.annotation.name, file.picture, label_map, kept)
+    kept, crop = Kept(file.origin, labelme=file.content), path.stem if correction is None else correction.crop
+    return Reading(crop, file.stem, file.annotation.name, file.picture, label_map, kept, correction)
 
 
 def _read_slide_item(item: SlideCrop, job: Job) -> Reading | None:
@@ -147,7 +156,7 @@ def _read_slide_item(item: SlideCrop, job: Job) -> Reading | None:
     except SlideError as error:
         job.problems.append(str(error))
         return None
-    label_map = _painted(annotation, job)
+    label_map = _painted(annotation, job, area=job.rules.area)
     if label_map is None:
         return None
     label_map[~inside] = IGNORE
@@ -156,12 +165,12 @@ def _read_slide_item(item: SlideCrop, job: Job) -> Reading | None:
     return Reading(item.crop, item.slide.stem, item.source, picture, label_map, kept)
 
 
-def _painted(annotation: Annotation, job: Job) -> NDArray[np.uint8] | None:
+def _painted(annotation: Annotation, job: Job, *, area: AreaRule) -> NDArray[np.uint8] | None:
     """Apply the rules and paint; gives None if a problem was added."""
     before, annotation = len(job.problems), _renamed(annotation, job)
     if not annotation.shapes:
         job.unmarked.append(annotation.name)
-    label_map = paint_collecting(annotation, job.classes, area=job.rules.area, problems=job.problems)
+    label_map = paint_collecting(annotation, job.classes, area=area, problems=job.problems)
     return label_map if len(job.problems) == before else None
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 
 FORMAT = 1
@@ -96,6 +97,35 @@ def read_provenance(run: Path) -> Provenance | None:
     if not isinstance(commands, list) or not all(isinstance(entry, dict) for entry in commands):
         raise CytosegError(f"{run.name}/run.json: 'commands' is not a list of records. Remove the file or restore it.")
     return Provenance(str(record.get("recipe", "")), tuple(_command(entry) for entry in commands))
+
+
+def read_classes(run: Path) -> ClassList | None:
+    """Read the class list of a run's interpreters.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        The class list, or None if no interpreters have been trained.
+
+    Raises:
+        CytosegError: If the file is damaged.
+    """
+    path = run / "interpreter" / "bundle" / "state.json"
+    if not path.is_file():
+        return None
+    found = _object(_read_object(path), "classes")
+    try:
+        colours = tuple((int(red), int(green), int(blue)) for red, green, blue in found["colours"])  # type: ignore[attr-defined] # looked at below
+        names = tuple(str(name) for name in found["names"])  # type: ignore[attr-defined] # likewise
+        fill = found["fill"]
+        if len(names) != len(colours) or not (fill is None or fill in names):
+            raise ValueError("its parts do not belong together")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CytosegError(
+            f"{path.parent.name}/{path.name}: the class list is damaged. Run `cytoseg train-interpreter` again."
+        ) from error
+    return ClassList(names, colours, None if fill is None else str(fill))
 
 
 def predictions(run: Path) -> list[Path]:

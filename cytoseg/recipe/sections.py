@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
 from cytoseg.slides.folders import innermost
 
@@ -269,3 +270,19 @@ class Review(Section):
     """Address it listens on; the default is reachable from this machine only."""
     port: Annotated[int, Field(ge=1024, le=65_535)] = 8501
     """Port it listens on."""
+    log: str | None = None
+    """Database for the reviewers' log that machines share, as SQLAlchemy writes it: postgresql+psycopg://user@host/name.
+    null keeps a log in each run folder. The password belongs into ~/.pgpass or PGPASSWORD."""
+
+    @field_validator("log")
+    @classmethod
+    def the_log_is_an_address_without_a_password(cls, log: str | None) -> str | None:
+        """Refuse what is no URL; and a password, for the recipe is copied into the run folder and shown."""
+        if log is None:
+            return None
+        parts = urlsplit(log)
+        if not parts.scheme or "://" not in log:
+            raise ValueError("write it as dialect+driver://user@host/database")
+        if parts.password is not None or "password" in parse_qs(parts.query):
+            raise ValueError("leave the password out, and put it into ~/.pgpass or PGPASSWORD")
+        return log

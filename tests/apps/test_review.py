@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from cytoseg.metrics.results_file import read_evaluation
 
 Review = Callable[..., AppTest]
-SCORED = ("iou", "confusion", "gallery", "crop")
+SCORED = ("iou", "confusion", "gallery", "crop", "correct")
 PAGES = ("app", *SCORED, "slides")
 
 

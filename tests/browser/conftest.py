@@ -57,18 +57,25 @@ def _draw(run: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve the review over a made run on a free port; its address without the last slash."""
-    runs = tmp_path_factory.mktemp("served") / "runs"
-    shutil.copytree(TESTS / "apps" / "made_run", runs / "quickstart")
-    _draw(runs / "quickstart")
+def served_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made run with pictures of cells."""
+    run = tmp_path_factory.mktemp("served") / "runs" / "quickstart"
+    shutil.copytree(TESTS / "apps" / "made_run", run)
+    _draw(run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def address(served_run: Path) -> Iterator[str]:
+    """Serve the review over the made run on a free port; its address without the last slash."""
+    runs = served_run.parent
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     flags = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
     command = [sys.executable, "-m", "streamlit", "run", str(APP), *flags, "--browser.gatherUsageStats", "false"]
     with subprocess.Popen(
-        [*command, "--", "--runs", str(runs), "--run", str(runs / "quickstart")],
+        [*command, "--", "--runs", str(runs), "--run", str(served_run)],
         cwd=runs.parent,
         env={**os.environ, "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ PAGES = {
     "confusion": ["Confusion matrix", "77.5 %", "n/a"],
     "gallery": ["Test crops, worst first", "smear_A_0_512", "0.71"],
     "crop": ["Crop view", "1 of 6", "0.41"],
+    "correct": ["Correct", "1 of 6", "Save correction", "Nobody has accepted"],
     "slides": ["Predicted slides", "its predicted classes"],
 }
 

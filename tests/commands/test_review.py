@@ -23,6 +23,11 @@ def test_the_app_is_told_its_address_and_the_run(cytoseg: CytosegCommand, tmp_pa
     assert command[-5:] == ["--", "--runs", str(tmp_path / "runs"), "--run", str(tmp_path / "runs" / "tiny")]
 
 
+def test_the_app_is_told_where_the_log_lies_if_the_recipe_says(cytoseg: CytosegCommand) -> None:
+    command = streamlit_command(load_recipe("tiny.yaml", ["review.log=postgresql+psycopg://host/review"]))
+    assert command[-2:] == ["--log", "postgresql+psycopg://host/review"]
+
+
 @pytest.fixture
 def ends_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Any]]:
     """Let Streamlit end at once with a status; gives the commands it was started with."""

@@ -45,7 +45,7 @@ def run_python(installed: Path, *arguments: str) -> str:
 def test_recipes_and_the_app_are_inside_and_tests_are_not(installed: Path) -> None:
     shipped = installed / "cytoseg" / "_shipped"
     assert (shipped / "review" / "app.py").is_file()
-    for pattern, place in (("*.yaml", "recipes"), ("**/*.py", "review")):
+    for pattern, place in (("*.yaml", "recipes"), ("**/*.py", "review"), ("editor.*", "review")):
         original = SOURCES / ("recipes" if place == "recipes" else "apps/review")
         wanted = {p.relative_to(original) for p in original.glob(pattern)}
         assert {p.relative_to(shipped / place) for p in (shipped / place).glob(pattern)} == wanted

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.metrics.run_folder import (
     duration_text,
     find_runs,
     predictions,
+    read_classes,
     read_provenance,
     read_summary,
     time_text,
@@ -132,3 +134,35 @@ def test_duration_text(seconds: float | None, text: str) -> None:
 def test_time_text() -> None:
     assert time_text("2026-03-02T10:20:30") == "2026-03-02 10:20"
     assert time_text("yesterday") == "yesterday"
+
+
+def _write_state(run: Path, state: object) -> None:
+    folder = run / "interpreter" / "bundle"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize("fill", ["glass", None])
+def test_the_class_list_is_that_of_the_interpreters(tmp_path: Path, fill: str | None) -> None:
+    assert read_classes(tmp_path) is None
+    _write_state(tmp_path, {"classes": {"names": ["glass", "cell"], "colours": [[1, 2, 3], [4, 5, 6]], "fill": fill}})
+    assert read_classes(tmp_path) == ClassList(("glass", "cell"), ((1, 2, 3), (4, 5, 6)), fill)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        None,
+        {"names": ["a"], "colours": [[1, 2, 3]]},
+        {"names": ["a", "b"], "colours": [[1, 2, 3]], "fill": None},
+        {"names": ["a"], "colours": [[1, 2]], "fill": None},
+        {"names": ["a"], "colours": [[1, 2, "red"]], "fill": None},
+        {"names": ["a"], "colours": [[1, 2, 3]], "fill": "b"},
+        {"names": 3, "colours": [], "fill": None},
+    ],
+)
+def test_a_damaged_class_list_is_said(tmp_path: Path, classes: object) -> None:
+    _write_state(tmp_path, {"classes": classes})
+    message = r"^bundle/state\.json: the class list is damaged\. Run `cytoseg train-interpreter` again\.$"
+    with pytest.raises(CytosegError, match=message):
+        read_classes(tmp_path)

@@ -56,6 +56,9 @@ def test_values_are_frozen(load: Load) -> None:
         ("objects: {least_px: 0}", r"objects\.least_px: .*1, found 0"),
         ("labels: {test_fraction: 1}", r"labels\.test_fraction: .*found 1"),
         ("review: {port: 80}", r"review\.port: .*1024, found 80"),
+        ("review: {log: here.sqlite}", r"review\.log: write it as dialect\+driver://.*found 'here\.sqlite'"),
+        ("review: {log: 'postgresql://a:b@c/d'}", r"review\.log: leave the password out, and put it into ~/\.pgpass"),
+        ("review: {log: 'postgresql://c/d?password=b'}", r"review\.log: leave the password out"),
         ("slides:", r"slides: Input should be a valid dictionary.*found None"),
     ],
 )
@@ -70,6 +73,12 @@ def test_the_assumed_mpp_is_one_for_all_or_that_of_the_innermost_folder(load: Lo
     slides = load(f"slides.assume_mpp={{{tmp_path}: 1, {tmp_path}/fine: 0.4}}").slides
     assert slides.assumed_mpp(tmp_path / "a.png") == 1.0
     assert slides.assumed_mpp(tmp_path / "fine" / "a.png") == 0.4
+
+
+def test_the_log_of_the_reviewers_can_be_a_database(load: Load) -> None:
+    assert load().review.log is None
+    address = "postgresql+psycopg://anna@host:5432/review"
+    assert load(f"review.log={address}").review.log == address
 
 
 def _undocumented(model: type[pydantic.BaseModel], where: str = "") -> list[str]:

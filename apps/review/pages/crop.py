@@ -12,23 +12,6 @@ from cytoseg.metrics.results import CropScores, Evaluation, share_text
 SHOWN_PX = 900
 
 
-def _choose(crops: list[CropScores]) -> CropScores:
-    names = [crop.crop for crop in crops]
-    kept = st.session_state.get("crop")
-    place = names.index(kept) if kept in names else 0
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        before, after = names[max(place - 1, 0)], names[min(place + 1, len(names) - 1)]
-        st.button("Previous", icon=":material/arrow_back:", disabled=place == 0, on_click=_go, args=(before,))
-        st.button("Next", icon=":material/arrow_forward:", disabled=after == names[place], on_click=_go, args=(after,))
-        chosen = state.select(st.container(width=420), "Crop, worst first", names, key="crop")
-        st.markdown(f":gray[{place + 1} of {len(names)}]")
-    return crops[names.index(chosen)]
-
-
-def _go(crop: str) -> None:
-    st.session_state["crop"] = crop
-
-
 def _controls(crop: CropScores, found: Evaluation) -> tuple[str, float, list[int]]:
     layer = st.segmented_control("Laid over the picture", state.LAYERS, default=state.LAYERS[0], required=True)
     opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help="0 % shows the picture alone.")
@@ -93,7 +76,7 @@ def main() -> None:
     if not found.crops:
         state.missing("The evaluation of this run holds no crop.", "cytoseg evaluate RECIPE")
         st.stop()
-    crop = _choose(state.ordered_crops(found))
+    crop = state.choose_crop(state.ordered_crops(found))
     state.guarded(lambda: _view(crop, found))
 
 

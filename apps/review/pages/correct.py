@@ -1,0 +1,145 @@
+"""Correct: judge a test crop, and mend what is wrong with it."""
+
+from zlib import crc32
+
+import editor
+import numpy as np
+import reviews
+import state
+import streamlit as st
+from numpy.typing import NDArray
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import CytosegError
+from cytoseg.labels.corrections import (
+    SavedCorrection,
+    corrections_folder,
+    find_corrections,
+    read_correction,
+)
+from cytoseg.labels.review_log import Action
+from cytoseg.metrics.pictures import read_map, read_rgb
+from cytoseg.metrics.results import CropScores, share_text
+from cytoseg.metrics.run_folder import time_text
+
+Ids = NDArray[np.uint8]
+PREDICTION, ANNOTATION, LATEST = "Prediction", "Annotation", "Latest correction"
+STARTED = {PREDICTION: "prediction", ANNOTATION: "annotation", LATEST: "correction"}
+PURPOSE = """
+A correction is kept beside the original, under your name, and replaces nothing by itself. Whoever trains the model
+takes it over with `cytoseg label-import CORRECTIONS --recipe RECIPE`, where CORRECTIONS is the folder
+review/corrections of this run; of several corrections of a crop the newest is taken.
+
+These are **test crops**, and corrected ones stay test crops: a slide is either learnt from or tested on, never both.
+So a correction changes what the model is judged by, and never what it learns. If you begin from the prediction,
+whatever you do not touch agrees with the model, and its scores will look better than they are; to mend the annotation
+itself, begin from the annotation.
+"""
+
+
+def _key(what: str, crop: CropScores) -> str:
+    return f"{what} {state.run_folder().resolve().name}/{crop.crop}"
+
+
+def _begin(crop: CropScores, found: list[SavedCorrection]) -> tuple[str, SavedCorrection | None]:
+    """Let the person choose what to begin from; the choice outlives the page, as the work does."""
+    key, box, pin = (_key(what, crop) for what in ("begin", "begin box", "pinned"))
+    options = [PREDICTION, ANNOTATION, *([LATEST] if found else [])]
+    kept = st.session_state.get(key)
+    st.session_state[box] = kept if kept in options else PREDICTION
+
+    def keep() -> None:
+        st.session_state[key] = st.session_state[box]
+        st.session_state.pop(pin, None)
+
+    kind = str(st.segmented_control("Begin from", options, required=True, key=box, on_change=keep))
+    if kind != LATEST:
+        return kind, None
+    # Kept until the person chooses again: what another saves meanwhile must not slip under the brush.
+    pinned = st.session_state.setdefault(pin, found[-1])
+    assert isinstance(pinned, SavedCorrection)
+    st.caption(f"By {state.plain(pinned.correction.author)}, {time_text(pinned.correction.time)}.")
+    return kind, pinned
+
+
+def _ids(kind: str, crop: CropScores, pinned: SavedCorrection | None, classes: ClassList) -> tuple[str, Ids]:
+    """Read what the work begins from; gives its file's name and the ids."""
+    if pinned is not None:
+        return pinned.path.name, read_correction(pinned.path, classes)
+    name = "prediction.png" if kind == PREDICTION else "truth.png"
+    return name, read_map(state.run_folder() / "evaluation" / crop.folder / name)
+
+
+def _say(crop: CropScores, author: str) -> None:
+    """Offer to accept, to reject and to comment."""
+    st.text_area("Comment", key="comment", max_chars=2000, height=90, placeholder="Goes with what you press next")
+    comment = st.session_state["comment"].strip()
+    first = None if author else "Type your name first."
+    right, wrong = (
+        first or "The prediction is right as it is.",
+        first or "The prediction is wrong; a comment says why.",
+    )
+    with st.container(horizontal=True):
+        accept = st.button("Accept", icon=":material/check:", shortcut="A", disabled=not author, help=right)
+        reject = st.button("Reject", icon=":material/close:", disabled=not author, help=wrong)
+        plain = st.button("Comment", icon=":material/comment:", disabled=not author or not comment, help=first)
+    actions: dict[Action, bool] = {"accepted": accept, "rejected": reject, "commented": plain}
+    for action, pressed in actions.items():
+        if pressed:
+            state.guarded(lambda: reviews.log(crop, author, action, comment=comment))  # noqa: B023 # called at once
+            _start_anew(f"{crop.crop}: {action} by {author}.")
+
+
+def _start_anew(said: str) -> None:
+    st.session_state["said"] = said
+    st.session_state["empty comment"] = True
+    st.rerun()
+
+
+def _work(crop: CropScores, classes: ClassList) -> None:
+    found, problems = find_corrections(corrections_folder(state.run_folder()), crop.crop)
+    large, side = st.columns([1.75, 1], gap="medium")
+    with side:
+        author = reviews.reviewer()
+        kind, pinned = _begin(crop, found)
+        for problem in problems[:3]:
+            st.warning(f"A correction of this crop cannot be read: {state.plain(problem)}")
+        st.caption(f"Slide {state.plain(crop.slide)}, mean IoU {share_text(crop.miou)} against the annotation")
+        _say(crop, author)
+        with st.expander("What a correction is for"):
+            st.markdown(PURPOSE)
+    with large:
+        picture = read_rgb(state.run_folder() / "evaluation" / crop.folder / "image.png")
+        name, ids = _ids(kind, crop, pinned, classes)
+        if ids.shape != picture.shape[:2]:
+            raise CytosegError(f"{crop.crop}: {name} has another size than the picture. Evaluate the run again.")
+        token = f"{state.run_folder().resolve().name}/{crop.crop}/{name}/{crc32(ids.tobytes())}"
+        done = st.session_state.pop("saved token", "")
+        answer = editor.edit(picture, ids, classes, token=token, saved=done, may_save=bool(author))
+        if answer is not None and author:
+            saved = reviews.save(crop, author, STARTED[kind], picture=picture, label_map=answer, classes=classes)
+            # From now on the browser may forget the work, whether or not the log can be written.
+            st.session_state.update({"saved token": token, _key("begin", crop): LATEST, _key("pinned", crop): saved})
+            reviews.log(crop, author, "corrected", comment=st.session_state["comment"], saved=saved)
+            _start_anew(f"{crop.crop}: your correction is saved.")
+
+
+def main() -> None:
+    state.begin()
+    st.title("Correct")
+    if "said" in st.session_state:
+        st.toast(state.plain(st.session_state.pop("said")), icon=":material/check:")
+    if st.session_state.pop("empty comment", False):
+        st.session_state["comment"] = ""
+    found = state.evaluation()
+    if not found.crops:
+        state.missing("The evaluation of this run holds no crop.", "cytoseg evaluate RECIPE")
+        st.stop()
+    classes = reviews.classes_of(found)
+    crop = state.choose_crop(state.ordered_crops(found))
+    state.guarded(lambda: _work(crop, classes))
+    reviews.show_log(crop)
+    reviews.show_agreement(crop, classes)
+
+
+main()

@@ -1,0 +1,187 @@
+"""What people have said of the crops of a run: the log, the corrections, and how far people agree."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import state
+import streamlit as st
+from numpy.typing import NDArray
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import CytosegError
+from cytoseg.labels.corrections import Correction, SavedCorrection, corrections_folder, now, save_correction
+from cytoseg.labels.kept import read_kept
+from cytoseg.labels.review_log import Action, Entry, Judgement, add_entry, log_csv, log_of, read_entries
+from cytoseg.labels.reviewers import clean_comment, clean_name
+from cytoseg.labels.second_reading import Pair, compare_people
+from cytoseg.labels.sidecar import Origin
+from cytoseg.metrics.results import CropScores, Evaluation, share_text
+from cytoseg.metrics.run_folder import read_classes, time_text
+
+KAPPA = (
+    "Cohen's kappa counts only agreement beyond chance: two people who both call nearly everything background agree "
+    "often without looking. 1 is full agreement, 0 is what chance alone would give. Same class is the share of the "
+    "pixels that both gave the same class. IoU is the area that both gave a class, divided by the area that either "
+    "gave it. Each person's latest correction counts, on the crops that both corrected."
+)
+
+
+def reviewer() -> str:
+    """Ask for the person's name, once for all pages; empty until one is typed."""
+
+    def keep() -> None:
+        st.session_state["reviewer"] = clean_name(st.session_state["reviewer box"])
+
+    st.session_state["reviewer box"] = st.session_state.get("reviewer", "")
+    st.text_input(
+        "Your name",
+        key="reviewer box",
+        on_change=keep,
+        max_chars=80,
+        placeholder="As it shall stand in the log",
+        help="Stands beside everything that you save or say here. Nothing is saved without it.",
+    )
+    return str(st.session_state.get("reviewer", ""))
+
+
+def classes_of(found: Evaluation) -> ClassList:
+    """Give the class list of the run, or say what to do and end the page."""
+    classes = state.guarded(lambda: read_classes(state.run_folder()))
+    if classes is None:
+        state.missing("The model of this run is not here any more.", "cytoseg train-interpreter RECIPE")
+        st.stop()
+    if classes.names != found.class_names:
+        state.missing("The model has other classes than the evaluation.", "cytoseg evaluate RECIPE")
+        st.stop()
+    return classes
+
+
+def _origin_of(crop: CropScores) -> Origin:
+    """Give the slide of a crop, and its place there if the labels of the run know it."""
+    try:
+        kept = read_kept(state.run_folder() / "labels", crop.crop).origin
+    except CytosegError:  # damaged; the slide alone is what the split needs
+        kept = None
+    return kept if kept is not None and kept.slide == crop.slide else Origin(crop.slide, None)
+
+
+def save(
+    crop: CropScores,
+    author: str,
+    started_from: str,
+    *,
+    picture: NDArray[np.uint8],
+    label_map: NDArray[np.uint8],
+    classes: ClassList,
+) -> SavedCorrection:
+    """Save a correction of now.
+
+    Raises:
+        CytosegError: If it cannot be saved.
+    """
+    correction = Correction(crop.crop, author, now(), started_from)
+    folder, origin = corrections_folder(state.run_folder()), _origin_of(crop)
+    return save_correction(folder, correction, origin=origin, picture=picture, label_map=label_map, classes=classes)
+
+
+def log(
+    crop: CropScores, author: str, action: Action, *, comment: str = "", saved: SavedCorrection | None = None
+) -> None:
+    """Add what a person says of a crop to the log.
+
+    Raises:
+        CytosegError: If the log cannot be written; a correction that was saved is still there.
+    """
+    run = state.run_folder()
+    file, sha256 = ("", "") if saved is None else (saved.path.relative_to(run).as_posix(), saved.sha256)
+    said = (author, run.resolve().name, crop.crop, crop.slide, action, clean_comment(comment), file, sha256)
+    try:
+        add_entry(log_of(run, state.log_url()), Judgement(*said))
+    except CytosegError as error:
+        done = "nothing was logged" if saved is None else "the correction is saved, but not logged"
+        raise CytosegError(f"{crop.crop}: {done}, for {error}") from error
+
+
+def show_log(crop: CropScores) -> None:
+    """Show what was said of a crop and of all crops, or why that cannot be read."""
+    run = state.run_folder()
+    st.subheader("Log")
+    try:
+        entries = read_entries(log_of(run, state.log_url()), run=run.resolve().name)
+    except CytosegError as error:
+        st.error(state.plain(_sentence(error)), icon=":material/error:")
+        return
+    if not entries:
+        st.caption("Nobody has accepted, rejected, corrected or commented on a crop of this run yet.")
+        return
+    here = [entry for entry in entries if entry.crop == crop.crop]
+    mine, whole = st.tabs([f"This crop ({len(here)})", f"All crops ({len(entries)})"])
+    mine.dataframe(_table(here), hide_index=True)
+    whole.dataframe(_table(entries), hide_index=True)
+    whole.download_button(
+        "Download the log (CSV)",
+        log_csv(entries),
+        file_name=f"{run.resolve().name}-review-log.csv",
+        mime="text/csv",
+        icon=":material/download:",
+    )
+
+
+def _table(entries: Sequence[Entry]) -> pd.DataFrame:
+    rows = [
+        (time_text(entry.time), entry.author, entry.action, entry.comment, entry.crop, entry.slide)
+        for entry in reversed(entries)
+    ]
+    return pd.DataFrame(rows, columns=["When", "Who", "What", "Comment", "Crop", "Slide"])
+
+
+def show_agreement(crop: CropScores, classes: ClassList) -> None:
+    """Show how far people agree who corrected this crop, and all crops."""
+    folder = corrections_folder(state.run_folder())
+    here, _ = compare_people(folder, classes, crop=crop.crop)
+    pairs, problems = _compared(folder, classes, _stamp(folder))
+    if not pairs and not problems:
+        return
+    st.subheader("Agreement")
+    for problem in problems[:3]:
+        st.warning(f"A correction is left out: {state.plain(problem)}")
+    if not pairs:
+        return
+    mine, whole = st.tabs(["This crop", f"All crops ({len({name for pair in pairs for name in pair.crops})})"])
+    if here:
+        mine.dataframe(_agreement_table(here, classes), hide_index=True)
+    else:
+        mine.caption("No two people have corrected this crop yet.")
+    whole.dataframe(_agreement_table(pairs, classes), hide_index=True)
+    st.caption(KAPPA)
+
+
+def _stamp(folder: Path) -> int:
+    """Give a number that changes when a correction is added or taken away."""
+    return hash(tuple(sorted((p.name, p.stat().st_mtime_ns) for p in folder.iterdir()))) if folder.is_dir() else 0
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _compared(folder: Path, classes: ClassList, stamp: int) -> tuple[list[Pair], list[str]]:
+    return compare_people(folder, classes)
+
+
+def _agreement_table(pairs: Sequence[Pair], classes: ClassList) -> pd.DataFrame:
+    rows = [
+        {
+            "People": f"{pair.first}, {pair.second}",
+            "Crops": len(pair.crops),
+            "Same class": "-" if pair.agreement.same is None else f"{100 * pair.agreement.same:.1f} %",
+            "Cohen's kappa": share_text(pair.agreement.kappa),
+            **{f"IoU {name}": share_text(v) for name, v in zip(classes.names, pair.agreement.iou, strict=True)},
+        }
+        for pair in pairs
+    ]
+    return pd.DataFrame(rows)
+
+
+def _sentence(error: CytosegError) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,249 @@
+"""Corrected label maps of a run's crops: written beside each other as labelme files, never over one another.
+
+``review/corrections/<crop>/<author>_<time>.json`` with its picture beside it. The key ``cytoseg`` says slide and region
+as a sidecar does, and under ``correction`` who corrected which crop, when, and from what the work began.
+``label-import`` reads the folder: a correction takes the place of its crop, of several the newest does.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytoseg.classes import IGNORE, ClassList
+from cytoseg.errors import LabelError, report
+from cytoseg.labels.annotation import paint
+from cytoseg.labels.convert import LABELME_VERSION, labelme_shape, traced
+from cytoseg.labels.index import is_file_name
+from cytoseg.labels.json_files import load_json, shortened
+from cytoseg.labels.kept import origin_entry
+from cytoseg.labels.labelme import read_labelme
+from cytoseg.labels.reviewers import clean_name, file_part
+from cytoseg.labels.sidecar import Origin
+from cytoseg.writing import write_atomically
+
+KEY = "correction"
+MEND = "Mend the file or take it away."
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Who corrected a crop.
+
+    Attributes:
+        crop: Id of the crop.
+        author: Name of the person.
+        time: When, in UTC, as ISO 8601 writes it; later times sort behind earlier ones.
+        started_from: What the work began from: ``prediction``, ``annotation`` or ``correction``.
+    """
+
+    crop: str
+    author: str
+    time: str
+    started_from: str
+
+
+@dataclass(frozen=True)
+class SavedCorrection:
+    """A correction with its labelme file, and the hash of it (64 hexadecimal digits)."""
+
+    correction: Correction
+    path: Path
+    sha256: str
+
+
+def corrections_folder(run: Path) -> Path:
+    """Give the folder of a run's corrections, which need not exist."""
+    return run / "review" / "corrections"
+
+
+def now() -> str:
+    """Give the time in UTC to the microsecond, in ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def save_correction(
+    folder: Path,
+    correction: Correction,
+    *,
+    origin: Origin,
+    picture: NDArray[np.uint8],
+    label_map: NDArray[np.uint8],
+    classes: ClassList,
+) -> SavedCorrection:
+    """Write a corrected label map as a labelme file with its picture; nothing that is there is touched.
+
+    Args:
+        folder: As `corrections_folder` gives it.
+        correction: Who, when and what.
+        origin: Where the crop was cut from, so that the split by slide holds.
+        picture: (H, W, 3) uint8 RGB.
+        label_map: (H, W) uint8 ids, 255 for ignore; an import gives back exactly this.
+        classes: Names of the ids.
+
+    Returns:
+        What was written.
+
+    Raises:
+        LabelError: If nobody is named, the crop's id cannot be a folder, the label map does not fit the picture or the
+            class list, or the place cannot be written.
+    """
+    _check(correction, picture, label_map, classes)
+    png = BytesIO()
+    Image.fromarray(picture).save(png, "png")
+    try:
+        (folder / correction.crop).mkdir(parents=True, exist_ok=True)
+        beside = _reserved(folder / correction.crop, correction)
+        try:
+            beside.write_bytes(png.getvalue())
+            data = _text(beside.name, correction, origin, label_map, classes).encode()
+            write_atomically(beside.with_suffix(".json"), data)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        why = error.strerror or error
+        raise LabelError(
+            f"{correction.crop}: the correction cannot be written ({why}); nothing was saved. Make room, or have the "
+            "run folder made writable, and save again."
+        ) from error
+    return SavedCorrection(correction, beside.with_suffix(".json"), hashlib.sha256(data).hexdigest())
+
+
+def find_corrections(folder: Path, crop: str) -> tuple[list[SavedCorrection], list[str]]:
+    """List the corrections of a crop.
+
+    Args:
+        folder: As `corrections_folder` gives it.
+        crop: Id of the crop.
+
+    Returns:
+        The corrections, the oldest first; and a sentence for each file that cannot be read as one.
+    """
+    found, problems = [], []
+    for path in sorted((folder / crop).glob("*.json")) if is_file_name(crop) else []:
+        try:
+            data = path.read_bytes() if path.is_file() else b""
+            correction = correction_of(load_json(path, name=path.name, again=MEND), path.name)
+        except (LabelError, OSError) as error:
+            problems.append(str(error) if isinstance(error, LabelError) else f"{path.name}: cannot be read. {MEND}")
+            continue
+        if correction is None or correction.crop != crop:
+            problems.append(f"{path.name}: does not say that it corrects '{crop}'. {MEND}")
+            continue
+        found.append(SavedCorrection(correction, path, hashlib.sha256(data).hexdigest()))
+    return sorted(found, key=lambda saved: (saved.correction.time, saved.path.name)), problems
+
+
+def read_correction(path: Path, classes: ClassList) -> NDArray[np.uint8]:
+    """Read the label map of a correction.
+
+    Args:
+        path: Its labelme file.
+        classes: Gives the ids.
+
+    Returns:
+        (H, W) uint8 ids, 255 for ignore.
+
+    Raises:
+        LabelError: Tells of all that is wrong with the file, without the folders above it.
+    """
+    problems: list[str] = []
+    file = read_labelme(path, root=path.parent, problems=problems)
+    if file is None:
+        raise LabelError(report(problems, what=path.name).replace(str(path.parent), "its folder"))
+    return paint(file.annotation, classes)
+
+
+def correction_of(content: object, name: str) -> Correction | None:
+    """Read who corrected which crop from a labelme file's keys.
+
+    Args:
+        content: As JSON gave it.
+        name: What to call the file in a message.
+
+    Returns:
+        The correction, or None if the file does not say that it is one.
+
+    Raises:
+        LabelError: If it says so, but not what.
+    """
+    ours = content.get("cytoseg") if isinstance(content, Mapping) else None
+    entry = ours.get(KEY) if isinstance(ours, Mapping) else None
+    if entry is None:
+        return None
+    entries = entry if isinstance(entry, Mapping) else {}
+    values = {field.name: str(entries.get(field.name) or "") for field in fields(Correction)}
+    if not all(values.values()) or not is_file_name(values["crop"]):
+        raise LabelError(f"{name}: 'correction' is {shortened(entry)}, which does not say who corrected what. {MEND}")
+    if not _is_time(values["time"]):
+        raise LabelError(f"{name}: the time of the correction is {shortened(values['time'])}, not one in UTC. {MEND}")
+    return Correction(**values)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    # Written alike, times sort as texts.
+    return moment.tzinfo == UTC and moment.isoformat(timespec="microseconds") == text
+
+
+def _check(
+    correction: Correction, picture: NDArray[np.uint8], label_map: NDArray[np.uint8], classes: ClassList
+) -> None:
+    crop = correction.crop
+    if not is_file_name(crop) or crop.startswith("."):
+        raise LabelError(f"{crop!r}: a crop of this name cannot be corrected, for it is no file name. Rename it.")
+    if clean_name(correction.author) != correction.author or not correction.author:
+        raise LabelError(f"{crop}: {correction.author!r} is no name of a person. Type yours before you save.")
+    if picture.shape[:2] != label_map.shape:
+        (height, width), (wanted_height, wanted_width) = label_map.shape, picture.shape[:2]
+        raise LabelError(
+            f"{crop}: the corrected map has {width}x{height} pixels, the picture {wanted_width}x{wanted_height}. "
+            "Open the crop again."
+        )
+    strange: Any = label_map[(label_map != IGNORE) & (label_map >= len(classes))]
+    if strange.size:
+        raise LabelError(f"{crop}: the corrected map holds id {strange[0]}, but there are {len(classes)} classes.")
+
+
+def _reserved(folder: Path, correction: Correction) -> Path:
+    """Make the picture's file under the first free name, so that it is nobody else's, not even at the same second."""
+    moment = datetime.fromisoformat(correction.time).strftime("%Y%m%dT%H%M%SZ")
+    stem, number = f"{file_part(correction.author)}_{moment}", 1
+    while True:
+        path = folder / (f"{stem}.png" if number == 1 else f"{stem}_{number}.png")
+        number += 1
+        try:
+            path.open("xb").close()
+        except FileExistsError:
+            continue
+        if not path.with_suffix(".json").exists():
+            return path
+        path.unlink()  # somebody took the picture away, not the labelme file
+
+
+def _text(
+    picture: str, correction: Correction, origin: Origin, label_map: NDArray[np.uint8], classes: ClassList
+) -> str:
+    content = {
+        "version": LABELME_VERSION,
+        "flags": {},
+        "shapes": [labelme_shape(shape) for shape in traced(label_map, classes)],
+        "imagePath": picture,
+        "imageData": None,
+        "imageHeight": label_map.shape[0],
+        "imageWidth": label_map.shape[1],
+        "cytoseg": {**origin_entry(origin), KEY: asdict(correction)},
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

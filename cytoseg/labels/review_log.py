@@ -1,0 +1,274 @@
+"""The reviewers' log: who accepted, rejected, corrected or commented on which crop. Entries are only ever added.
+
+It lies in an SQLite file in the run folder, or in a database that several machines share. The database itself refuses
+to change or remove an entry; who may delete the file can still delete all of it.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import (
+    URL,
+    CheckConstraint,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    NullPool,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
+
+from cytoseg.errors import LabelError
+from cytoseg.labels.corrections import now
+
+WAIT_S = 30.0
+"""How long to wait for others who are writing."""
+
+Action = Literal["accepted", "rejected", "corrected", "commented"]
+
+_LOCK = 20260301
+"""Number under which PostgreSQL lets one connection at a time make the table."""
+
+_TABLE = Table(
+    "review_log",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("time", String(32), nullable=False),
+    Column("author", Text, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("crop", Text, nullable=False),
+    Column("slide", Text, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("file", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    CheckConstraint("action IN ('accepted', 'rejected', 'corrected', 'commented')", name="known_action"),
+    sqlite_autoincrement=True,
+)
+
+_REFUSAL = "entries of the log are only added"
+_GUARDS = {
+    "sqlite": tuple(
+        f"CREATE TRIGGER review_log_{change} BEFORE {change} ON review_log BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
+        for change in ("update", "delete")
+    ),
+    "postgresql": (
+        f"CREATE FUNCTION review_log_refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION '{_REFUSAL}'; END $$ "
+        "LANGUAGE plpgsql",
+        "CREATE TRIGGER review_log_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON review_log FOR EACH STATEMENT "
+        "EXECUTE FUNCTION review_log_refuse()",
+    ),
+}
+"""By database, what makes it refuse to change entries."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a person says of a crop.
+
+    Attributes:
+        author: Name of the person.
+        run: Name of the run.
+        crop: Id of the crop, or the region on the slide.
+        slide: Name of the slide.
+        action: What was done.
+        comment: In the person's words; may be empty.
+        file: Of the correction, relative to the run folder; empty where there is none.
+        sha256: Of that file, 64 hexadecimal digits; empty likewise.
+    """
+
+    author: str
+    run: str
+    crop: str
+    slide: str
+    action: Action
+    comment: str = ""
+    file: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Judgement):
+    """A judgement as it stands in the log: with its number, and its time in UTC as ISO 8601 writes it."""
+
+    id: int
+    time: str
+
+
+def log_of(run: Path, url: str | None) -> URL:
+    """Give the address of a run's log.
+
+    Args:
+        run: The run folder.
+        url: SQLAlchemy's URL of a database that several runs and machines share; None takes an SQLite file in the run.
+
+    Returns:
+        The address, for `add_entry` and `read_entries`.
+
+    Raises:
+        LabelError: If the URL is none.
+    """
+    if url is None:
+        return URL.create("sqlite", database=str(run.resolve() / "review" / "log.sqlite"))
+    try:
+        found = make_url(url)
+    except ArgumentError as error:
+        raise LabelError(f"review.log: {_why(error)}. Write it as dialect+driver://user@host/database.") from error
+    if found.get_backend_name() == "sqlite" and not found.database:
+        raise LabelError("review.log: the address names no file, so the log would be lost. Add its path.")
+    return found
+
+
+def add_entry(log: URL, judgement: Judgement) -> None:
+    """Add an entry; several processes and machines may do so at once.
+
+    Args:
+        log: As `log_of` gives it; the table is made where there is none.
+        judgement: What to add, with the time of now.
+
+    Raises:
+        LabelError: If the database is damaged, or cannot be reached or written.
+    """
+    with _connected(log, writing=True) as connection:
+        _make_table(connection)
+        connection.execute(insert(_TABLE).values(**asdict(judgement), time=now()))
+
+
+def read_entries(log: URL, **wanted: str) -> list[Entry]:
+    """Read entries.
+
+    Args:
+        log: As `log_of` gives it.
+        wanted: Columns and what must stand in them, such as ``run="lbc"``.
+
+    Returns:
+        The entries, the oldest first; none where nothing has been logged yet.
+
+    Raises:
+        LabelError: If the database is damaged or cannot be reached.
+    """
+    if _is_file(log) and not Path(str(log.database)).exists():
+        return []
+    with _connected(log, writing=False) as connection:
+        if not inspect(connection).has_table(_TABLE.name):
+            return []
+        conditions = [_TABLE.c[column] == value for column, value in wanted.items()]
+        rows = connection.execute(select(_TABLE).where(*conditions).order_by(_TABLE.c.id)).mappings()
+        return [_entry(row) for row in rows]
+
+
+def log_csv(entries: Sequence[Entry]) -> str:
+    """Write entries as a table for a spreadsheet.
+
+    Args:
+        entries: In the order of the lines.
+
+    Returns:
+        CSV with a head, times in UTC. A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    text_file = StringIO(newline="")
+    writer = csv.DictWriter(text_file, [column.name for column in _TABLE.columns])
+    writer.writeheader()
+    for entry in entries:
+        writer.writerow({name: _inert(str(value)) for name, value in asdict(entry).items()})
+    return text_file.getvalue()
+
+
+def _inert(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _entry(row: Mapping[Any, Any]) -> Entry:
+    return Entry(**{str(name): value for name, value in row.items()})
+
+
+@contextmanager
+def _connected(log: URL, *, writing: bool) -> Iterator[Connection]:
+    """Give a connection in a transaction, and say in one sentence what is wrong with the database."""
+    name = "the review log" if not _is_file(log) else f"the review log {Path(str(log.database)).name}"
+    try:
+        engine = _engine(log, writing=writing)
+        with engine.begin() as connection:
+            yield connection
+    except (NoSuchModuleError, ImportError) as error:
+        raise LabelError(
+            f"review.log: {_why(error)}. Mend the address, or install what it needs: for PostgreSQL "
+            "`pip install 'cytoseg[postgres]'`."
+        ) from error
+    except (OperationalError, InterfaceError, ProgrammingError, OSError) as error:
+        raise LabelError(
+            f"{name} cannot be {'written' if writing else 'read'} ({_why(error)}). Check the rights, the room on the "
+            "disk and, of a server, that it runs."
+        ) from error
+    except IntegrityError:  # our own mistake
+        raise
+    except DatabaseError as error:
+        raise LabelError(f"{name} is damaged ({_why(error)}). Put a copy back, or move it away.") from error
+
+
+def _engine(log: URL, *, writing: bool) -> Engine:
+    if not _is_file(log):
+        return create_engine(log, poolclass=NullPool)
+    path = Path(str(log.database))
+    if writing:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # A reader must not need to write, not even where the folder is read-only.
+    query = {"mode": "rwc" if writing else "ro", "uri": "true"}
+    place = URL.create("sqlite", database=path.resolve().as_uri(), query=query)
+    engine = create_engine(place, poolclass=NullPool, connect_args={"timeout": WAIT_S})
+    if writing:
+        event.listen(engine, "connect", _leave_transactions_to_us)
+        event.listen(engine, "begin", _begin_writing)
+    return engine
+
+
+def _leave_transactions_to_us(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+
+
+def _begin_writing(connection: Connection) -> None:
+    # Who first reads and then writes may find that another has written in between; so wait before reading.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _make_table(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+    if not inspect(connection).has_table(_TABLE.name):
+        _TABLE.create(connection)
+        for statement in _GUARDS.get(connection.dialect.name, ()):
+            connection.execute(text(statement))
+
+
+def _is_file(log: URL) -> bool:
+    return log.get_backend_name() == "sqlite"
+
+
+def _why(error: Exception) -> str:
+    """Give the database's own reason on one line."""
+    reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
+    return " ".join(str(reason).split()).rstrip(".")

@@ -1,0 +1,218 @@
+"""Correct in a real browser: paint, undo, fill, save, and read what was written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from cytoseg.classes import ClassList
+from cytoseg.labels.corrections import SavedCorrection, corrections_folder, find_corrections, read_correction
+from cytoseg.labels.review_log import log_of, read_entries
+
+pytestmark = pytest.mark.browser
+
+DRAWN_MS = 180_000
+"""As in test_review_browser.py: two cores shared by four others are slow."""
+
+SIDE_PX = 128
+CLASSES = ClassList(("background", "cytoplasm", "nucleus", "debris"), ((0, 0, 0),) * 4, "background")
+
+
+@pytest.fixture
+def page(chromium: Browser, address: str) -> Iterator[Page]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    page = context.new_page()
+    page.goto(f"{address}/correct")
+    expect(page.locator("h1").first).to_contain_text("Correct", timeout=DRAWN_MS)
+    _settled(page)
+    yield page
+    assert page.get_by_test_id("stException").count() == 0
+    context.close()
+
+
+def _settled(page: Page) -> None:
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=DRAWN_MS)
+    expect(page.locator("[data-part=said]")).not_to_be_empty(timeout=DRAWN_MS)
+
+
+def _name(page: Page, name: str) -> None:
+    page.get_by_role("textbox", name="Your name").fill(name)
+    page.get_by_role("textbox", name="Your name").press("Enter")
+    page.locator("h1").first.click()  # keys are letters as long as somebody types
+    expect(page.locator("[data-part=save]")).to_be_enabled(timeout=DRAWN_MS)
+
+
+def _choose(page: Page, crop: str) -> None:
+    box = page.get_by_role("combobox", name="Crop, worst first")
+    box.fill(crop)
+    box.press("Enter")
+    expect(box).to_have_value(crop, timeout=DRAWN_MS)
+    page.locator("h1").first.click()
+    _settled(page)
+
+
+def _begin_from(page: Page, what: str) -> None:
+    page.get_by_role("radio", name=what).click()
+    expect(page.get_by_role("radio", name=what)).to_be_checked(timeout=DRAWN_MS)
+    _settled(page)
+
+
+def _said(page: Page) -> Locator:
+    return page.locator("[data-part=said]")
+
+
+def _at(page: Page, x: float, y: float) -> tuple[float, float]:
+    """Give the place on the screen of a place on the crop."""
+    box = page.locator("[data-part=above]").bounding_box()
+    assert box is not None
+    return box["x"] + x * box["width"] / SIDE_PX, box["y"] + y * box["height"] / SIDE_PX
+
+
+def _drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.locator("[data-part=above]").scroll_into_view_if_needed()
+    page.mouse.move(*_at(page, *start))
+    page.mouse.down()
+    page.mouse.move(*_at(page, *end), steps=7)
+    page.mouse.up()
+
+
+def _size(page: Page, size: int) -> None:
+    page.locator("[data-part=size]").fill(str(size))
+
+
+def _prediction(run: Path, crop: str) -> NDArray[np.uint8]:
+    with Image.open(run / "evaluation" / "crops" / crop / "prediction.png") as picture:
+        return np.asarray(picture)
+
+
+def _saved(run: Path, crop: str) -> list[SavedCorrection]:
+    found, problems = find_corrections(corrections_folder(run), crop)
+    assert problems == []
+    return found
+
+
+def _save(page: Page) -> None:
+    page.locator("[data-part=save]").click()
+    expect(page.get_by_test_id("stToast").get_by_text("your correction is saved")).to_be_visible(timeout=DRAWN_MS)
+    expect(_said(page)).to_have_text("No changes.", timeout=DRAWN_MS)
+
+
+def _distance(start: tuple[float, float], end: tuple[float, float]) -> NDArray[np.float64]:
+    """Distance of each pixel's centre from a line, by trying many points of it."""
+    y, x = np.mgrid[:SIDE_PX, :SIDE_PX] + 0.5
+    along = np.linspace(start, end, 400)
+    return np.min([np.hypot(x - px, y - py) for px, py in along], axis=0)
+
+
+def test_what_is_painted_and_filled_is_what_is_saved_and_logged(page: Page, served_run: Path) -> None:
+    crop = "smear_A_0_512"
+    _choose(page, crop)
+    _name(page, "Anna Øster")
+    _size(page, 10)
+    page.keyboard.press("3")
+    _drag(page, (30, 100), (90, 70))
+    expect(_said(page)).to_have_text("Not saved yet.")
+    page.keyboard.press("Control+z")
+    expect(_said(page)).to_have_text("No changes.")
+    page.keyboard.press("Control+y")
+    expect(_said(page)).to_have_text("Not saved yet.")
+    page.keyboard.press("f")
+    page.keyboard.press("4")
+    page.mouse.click(*_at(page, 60, 85))
+    _save(page)
+    (saved,) = _saved(served_run, crop)
+    assert (saved.correction.author, saved.path.parent.name) == ("Anna Øster", crop)
+    found, before = read_correction(saved.path, CLASSES), _prediction(served_run, crop)
+    away = _distance((30, 100), (90, 70))
+    # The fill has gone from the stroke on to whatever nucleus it touched.
+    assert set(found[away < 4.6]) == {3}
+    untouched = (away > 5.4) & (found != 3)
+    np.testing.assert_array_equal(found[untouched], before[untouched])
+    assert set(before[(away > 5.4) & (found == 3)]) <= {2}
+    (entry,) = read_entries(log_of(served_run, None), crop=crop)
+    assert (entry.author, entry.action, entry.sha256) == ("Anna Øster", "corrected", saved.sha256)
+    # Work begun anew from where the saved one began is kept like any other.
+    _begin_from(page, "Prediction")
+    expect(_said(page)).to_have_text("No changes.")
+    page.keyboard.press("b")
+    _drag(page, (3, 3), (40, 3))
+    for start, said in (("Annotation", "No changes."), ("Prediction", "Not saved yet.")):
+        _begin_from(page, start)
+        expect(_said(page)).to_have_text(said, timeout=DRAWN_MS)
+    expect(page.get_by_role("tab", name="This crop (1)")).to_be_visible(timeout=DRAWN_MS)
+
+
+def test_a_polygon_and_the_eraser_paint_the_pixels_whose_centres_they_cover(page: Page, served_run: Path) -> None:
+    crop = "smear_A_256_512"
+    _choose(page, crop)
+    _name(page, "Anna Øster")
+    page.keyboard.press("0")
+    page.keyboard.press("p")
+    page.locator("[data-part=above]").scroll_into_view_if_needed()
+    for corner in ((10, 10), (50, 10), (50, 40)):
+        page.mouse.click(*_at(page, *corner))
+    page.keyboard.press("Enter")
+    page.keyboard.press("e")
+    _size(page, 8)
+    _drag(page, (20, 100), (100, 100))
+    _save(page)
+    found, before = read_correction(_saved(served_run, crop)[0].path, CLASSES), _prediction(served_run, crop)
+    y, x = np.mgrid[:SIDE_PX, :SIDE_PX] + 0.5
+    slope = 10 + (x - 10) * 30 / 40 - y
+    triangle, edge = (y > 10) & (x < 50) & (slope > 0), (np.abs(slope) < 0.3) & (x < 51)
+    assert set(found[triangle & ~edge]) == {255}
+    away = _distance((20, 100), (100, 100))
+    assert set(found[away < 3.7]) == {0}
+    untouched = ~triangle & ~edge & (away > 4.3)
+    np.testing.assert_array_equal(found[untouched], before[untouched])
+
+
+def test_keys_go_on_and_accept_and_work_that_is_not_saved_waits(page: Page, served_run: Path) -> None:
+    crop = "smear_A_512_512"
+    _choose(page, crop)
+    place = page.get_by_test_id("stMain").get_by_text(" of 6").first.inner_text()
+    page.keyboard.press("2")
+    _drag(page, (5, 5), (60, 5))
+    expect(_said(page)).to_have_text("Not saved yet. Type your name to save.")
+    page.keyboard.press("ArrowRight")
+    following = f"{int(place.split()[0]) + 1} of 6"
+    expect(page.get_by_test_id("stMain").get_by_text(following)).to_be_visible(timeout=DRAWN_MS)
+    expect(_said(page)).to_have_text("No changes. Type your name to save.", timeout=DRAWN_MS)
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_test_id("stMain").get_by_text(place)).to_be_visible(timeout=DRAWN_MS)
+    expect(_said(page)).to_have_text("Not saved yet. Type your name to save.", timeout=DRAWN_MS)
+    _name(page, "Ben")
+    page.get_by_role("textbox", name="Comment").press_sequentially("a clear case")
+    page.locator("h1").first.click()
+    _settled(page)
+    page.keyboard.press("a")
+    expect(page.get_by_role("tab", name="This crop (1)")).to_be_visible(timeout=DRAWN_MS)
+    (entry,) = read_entries(log_of(served_run, None), crop=crop)
+    assert (entry.author, entry.action, entry.comment) == ("Ben", "accepted", "a clear case")
+    assert _saved(served_run, crop) == []
+
+
+def test_two_people_who_save_the_same_crop_both_keep_their_work(
+    page: Page, chromium: Browser, address: str, served_run: Path
+) -> None:
+    crop = "smear_B_1024_512"
+    other = chromium.new_context(viewport={"width": 1920, "height": 1000}).new_page()
+    other.goto(f"{address}/correct")
+    expect(other.locator("h1").first).to_contain_text("Correct", timeout=DRAWN_MS)
+    _settled(other)
+    for one, name, key in ((page, "Anna Øster", "2"), (other, "Ben", "3")):
+        _choose(one, crop)
+        _name(one, name)
+        one.keyboard.press(key)
+        _drag(one, (64, 20), (64, 110))
+    _save(page)
+    _save(other)
+    assert sorted(saved.correction.author for saved in _saved(served_run, crop)) == ["Anna Øster", "Ben"]
+    values = {read_correction(saved.path, CLASSES)[60, 64] for saved in _saved(served_run, crop)}
+    assert values == {1, 2}
+    expect(other.get_by_role("heading", name="Agreement")).to_be_visible(timeout=DRAWN_MS)
+    other.context.close()
