@@ -9,7 +9,7 @@ import torch
 
 from cytoseg.errors import RecipeError
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -52,8 +52,8 @@ def tune_cpu_allocator() -> bool:
     """Keep glibc from returning large blocks to the system after every layer.
 
     A 256 px network allocates and frees hundreds of megabytes a step; with glibc's defaults each of them is mapped and
-    page-faulted anew, which costs more than the arithmetic. One arena for all threads, because the others' memory is given
-    back whatever the settings say: slides are computed in a thread of their own.
+    page-faulted anew, which costs more than the arithmetic. This holds for what the main thread allocates: what other
+    threads free is given back whatever the settings say, so let the main one do the arithmetic.
 
     Returns:
         Whether the settings took; False where the C library is another.
@@ -64,8 +64,7 @@ def tune_cpu_allocator() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_ARENA_MAX: 1}
-    return all(mallopt(option, value) for option, value in wanted.items())
+    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def release_memory() -> None:

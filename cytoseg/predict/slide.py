@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,9 @@ from cytoseg.writing import resumable
 Predictor = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
 """Takes (N, tile_px, tile_px, 3) uint8 RGB; gives ``probabilities``, (N, K, tile_px, tile_px) float32 of K classes,
 and ``disagreement``, (N, tile_px, tile_px) float32 in nats."""
+
+_Maps = Sequence[NDArray[np.float32] | None]
+"""(K + 1, tile_px, tile_px) of each tile of a batch, None for glass."""
 
 OnProgress = Callable[[str, int, int], None]
 """Takes what is being counted, how many are done, and their total."""
@@ -106,7 +109,7 @@ def predict_slide(
 
     Args:
         slide: An open slide.
-        predictor: Computes the maps of a batch of tiles; called by another thread.
+        predictor: Computes the maps of a batch of tiles; called by this thread.
         destination: Folder, classes and provenance.
         settings: Tiles and resolution.
         tissue: Tiles that hold none are not computed. What no computed tile reaches becomes the fill class (or ignore)
@@ -149,23 +152,43 @@ def _fill(spool: MapSpool, job: _Job, on_tile: Callable[[int, int], None]) -> fl
 
 
 def _stitch(spool: MapSpool, job: _Job, progress: _Progress) -> None:
-    """Compute row after row of tiles, and write what no later tile can change, from the finished rows on."""
+    """Compute row after row of tiles, and write what no later tile can change, from the finished rows on.
+
+    One thread reads ahead, another stitches and writes; this one computes, because only the main thread keeps its
+    memory from one tile to the next.
+    """
     grid, top = job.grid, spool.rows
     progress.done = len(grid) - sum(len(row) for row, _ in _rows_left(grid, top))
     waiting = spool.folder / "waiting.raw"
     sides = {"tile_px": grid.tile_px, "overlap_px": grid.overlap_px}
     stitcher = Stitcher(grid.size, channels=len(job.classes) + 1, **sides, waiting=waiting)
-    with contextlib.closing(_tile_maps(job, top, progress)) as maps:
-        for row, below in _rows_left(grid, top):
-            stitcher.begin_row(row[0].y, below=below)
-            for right in [*(tile.x for tile in row[1:]), grid.size.width]:
-                patch = stitcher.add(next(maps), right=right)
-                if below > top:
-                    spool.write(_finished(patch, fill_id=job.classes.fill_id), x=patch.x, y=patch.y)
-            stitcher.end_row()
-            if below > top:
-                spool.finish(below)
+    steps = _stitched(stitcher, spool, job)
+    next(steps)
+    computed = _tile_maps(job, top, progress)
+    with contextlib.closing(computed), contextlib.closing(ahead(steps.send, computed)) as written:
+        for count in written:
+            progress.advance(count)
     waiting.unlink()
+
+
+def _stitched(stitcher: Stitcher, spool: MapSpool, job: _Job) -> Generator[int, _Maps, None]:
+    """Take the maps of tiles batch by batch, and write what is finished; gives how many tiles each batch had."""
+    top = spool.rows
+    batch = yield 0
+    taken = 0
+    for row, below in _rows_left(job.grid, top):
+        stitcher.begin_row(row[0].y, below=below)
+        for right in [*(tile.x for tile in row[1:]), job.grid.size.width]:
+            if taken == len(batch):
+                batch, taken = (yield taken), 0
+            patch = stitcher.add(batch[taken], right=right)
+            taken += 1
+            if below > top:
+                spool.write(_finished(patch, fill_id=job.classes.fill_id), x=patch.x, y=patch.y)
+        stitcher.end_row()
+        if below > top:
+            spool.finish(below)
+    yield taken
 
 
 def _rows_left(grid: TileGrid, top: int) -> Iterator[tuple[list[Tile], int]]:
@@ -184,20 +207,14 @@ def _rows_left(grid: TileGrid, top: int) -> Iterator[tuple[list[Tile], int]]:
     yield row, grid.size.height
 
 
-def _tile_maps(job: _Job, top: int, progress: _Progress) -> Generator[NDArray[np.float32] | None, None, None]:
-    """Give the maps of each tile in turn, None for glass: one thread reads ahead, another computes ahead."""
-
-    def predicted(batch: tuple[_Batch, NDArray[np.uint8] | None]) -> tuple[_Batch, NDArray[np.float32] | None]:
-        begin = time.perf_counter()
-        found = None if batch[1] is None else _predicted(job, batch[0], batch[1])
-        progress.computing_s += time.perf_counter() - begin
-        return batch[0], found
-
-    for batch, maps in ahead(predicted, ahead(lambda batch: (batch, _read(job, batch)), _batches(job, top))):
-        progress.advance(len(batch.tissue))
-        computed = iter(() if maps is None else maps)
-        for is_tissue in batch.tissue:
-            yield next(computed) if is_tissue else None
+def _tile_maps(job: _Job, top: int, progress: _Progress) -> Generator[_Maps, None, None]:
+    """Compute the maps of each batch of tiles; another thread reads ahead."""
+    with contextlib.closing(ahead(lambda batch: (batch, _read(job, batch)), _batches(job, top))) as read:
+        for batch, pictures in read:
+            begin = time.perf_counter()
+            computed = iter(() if pictures is None else _predicted(job, batch, pictures))
+            progress.computing_s += time.perf_counter() - begin
+            yield [next(computed) if is_tissue else None for is_tissue in batch.tissue]
 
 
 def _batches(job: _Job, top: int) -> Iterator[_Batch]:

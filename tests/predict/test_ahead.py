@@ -60,3 +60,21 @@ def test_an_error_comes_in_its_turn_and_ends_the_thread() -> None:
     with pytest.raises(RuntimeError, match="broken"):
         next(results)
     assert threading.active_count() == before
+
+
+def test_items_that_cannot_be_made_are_an_error_after_the_results_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield from (1, 2)
+        raise RuntimeError("no third")
+
+    results = ahead(lambda number: number, items(), depth=5)
+    assert [next(results), next(results)] == [1, 2]
+    with pytest.raises(RuntimeError, match="no third"):
+        next(results)
+
+
+def test_items_are_made_by_this_thread() -> None:
+    seen = []
+    results = ahead(lambda number: number, (seen.append(threading.current_thread()) or n for n in range(4)))
+    assert list(results) == [0, 1, 2, 3]
+    assert set(seen) == {threading.current_thread()}
