@@ -13,9 +13,13 @@ from cytoseg.errors import CytosegError
 from cytoseg.metrics.results import NOT_APPLICABLE, ensemble_of
 from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, read_provenance, time_text
 
+BASELINE = "forest"
+"""Key of the method that stands beside the ensemble in the list of runs."""
+
 
 def _overview(run: Path) -> dict[str, str]:
-    row = {"Run": run.resolve().name, "Recipe": "-", "Last command": "-", "Outcome": "-", "Mean IoU": "not evaluated"}
+    row = {"Run": run.resolve().name, "Recipe": "-", "Last command": "-", "Outcome": "-", "Test": "-"}
+    row |= {"Mean IoU": "not evaluated"}
     try:
         provenance, found = read_provenance(run), state.evaluation_of(run)
     except CytosegError:
@@ -25,7 +29,12 @@ def _overview(run: Path) -> dict[str, str]:
         row |= {"Recipe": provenance.recipe, "Last command": f"{last.command}, {time_text(last.finished)}"}
         row["Outcome"] = last.outcome
     best = ensemble_of(found) if found is not None else None
-    return row if best is None else row | {"Mean IoU": best.miou.text()}
+    if found is None or best is None:
+        return row
+    row |= {"Test": f"{found.test_crops} crops, {found.test_slides} slides", "Mean IoU": best.miou.text()}
+    forest = next((method for method in found.methods if method.key == BASELINE), None)
+    row |= {"Mean IoU, random forest": forest.miou.text()} if forest is not None else {}
+    return row | {f"IoU {scores.name}": scores.iou.text() for scores in best.classes}
 
 
 def _row(entry: CommandRecord) -> dict[str, str]:
@@ -88,7 +97,8 @@ def _pictures() -> None:
 def main() -> None:
     state.begin()
     st.title("Runs")
-    st.dataframe(pd.DataFrame([_overview(run) for run in state.all_runs()]), hide_index=True)
+    st.dataframe(pd.DataFrame([_overview(run) for run in state.all_runs()]), hide_index=True, placeholder="-")
+    st.caption("In brackets the 95 % interval over test slides. A run whose classes differ has columns of its own.")
     run = state.run_folder()
     st.header(state.plain(run.resolve().name))
     provenance = state.guarded(lambda: read_provenance(run))

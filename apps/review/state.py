@@ -137,7 +137,7 @@ def all_runs() -> list[Path]:
     return list(st.session_state["runs"])
 
 
-@st.cache_data(show_spinner=False, max_entries=16)
+@st.cache_data(show_spinner=False, max_entries=512)
 def _read(run: Path, written_ns: int) -> Evaluation | None:
     return read_evaluation(run)
 

@@ -47,6 +47,9 @@ def test_runs_shows_all_runs_and_the_provenance_of_one(review: Review) -> None:
     runs, commands = app.dataframe[0].value, app.dataframe[1].value
     assert runs["Run"].tolist() == ["quickstart", "only a recipe"]
     assert runs["Mean IoU"].tolist() == ["0.81 (0.76-0.85)", "not evaluated"]
+    assert runs["Test"].tolist() == ["6 crops, 3 slides", "-"]
+    assert runs["IoU nucleus"].tolist()[0] == "0.62 (0.55-0.68)"
+    assert runs["Mean IoU, random forest"].tolist()[0].startswith("0.")
     assert commands["Command"].tolist() == ["train-ddpm", "train-ddpm", "evaluate"]
     assert commands["Took"].tolist() == ["5 min 31 s", "50 min 05 s", "1 min 30 s"]
     assert commands["Seed"].tolist() == ["7", "7", "7"]

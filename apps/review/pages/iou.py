@@ -1,5 +1,6 @@
 """Per-class IoU: every method beside the others, with intervals, and slide by slide."""
 
+import details
 import pandas as pd
 import plotly.graph_objects as go
 import state
@@ -43,7 +44,7 @@ def _table(found: Evaluation) -> None:
         for row, method in zip(score_rows(found), found.methods, strict=True)
     ]
     head = ["Method", "Mean IoU", *found.class_names, "Training", "Prediction"]
-    table = pd.DataFrame(rows, columns=_unique(head))
+    table = pd.DataFrame(rows, columns=details.unique(head))
     # A plain table, not a grid: few rows, and the numbers stay readable at any width.
     st.table(table.map(state.plain).rename(columns=state.plain), border="horizontal", hide_index=True)
     st.caption("IoU with its 95 % interval over test slides; n/a where a class does not occur.")
@@ -54,10 +55,6 @@ def _table(found: Evaluation) -> None:
         mime="text/csv",
         icon=":material/download:",
     )
-
-
-def _unique(names: list[str]) -> list[str]:
-    return [name if names.index(name) == place else f"{name} (class)" for place, name in enumerate(names)]
 
 
 def _bar(method: MethodScores, names: list[str], colour: str) -> go.Bar:
@@ -109,25 +106,8 @@ def _chart(found: Evaluation) -> None:
 
 def _details(found: Evaluation) -> None:
     titles = [method.title for method in found.methods]
-    title = st.selectbox("Method", titles, width=460, help="The two tables below show it.")
-    method = found.methods[titles.index(title)]
-    classes, slides = st.columns([1, 1], gap="large")
-    with classes:
-        st.subheader("By class")
-        rows = [(s.name, s.iou.value, s.dice, s.precision, s.recall, s.pixels) for s in method.classes]
-        _scores(pd.DataFrame(rows, columns=["Class", "IoU", "Dice", "Precision", "Recall", "True pixels"]))
-    with slides:
-        st.subheader("By slide")
-        head = _unique(["Slide", "Crops", "Mean IoU", *found.class_names])
-        _scores(pd.DataFrame([(s.slide, s.crops, s.miou, *s.iou) for s in method.slides], columns=head))
-
-
-def _scores(table: pd.DataFrame) -> None:
-    whole = {"Crops", "True pixels"}
-    shares = [name for place, name in enumerate(table.columns) if place and name not in whole]
-    table[shares] = table[shares].astype(float)
-    formats = dict.fromkeys(shares, "{:.2f}") | dict.fromkeys(whole & set(table.columns), "{:,}")
-    st.dataframe(table.style.format(formats), hide_index=True, placeholder=NOT_APPLICABLE)
+    title = st.selectbox("Method", titles, width=460, help="What stands below is about it.")
+    details.show(found, found.methods[titles.index(title)])
 
 
 def main() -> None:
