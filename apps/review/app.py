@@ -3,6 +3,8 @@
 Started by ``cytoseg review``. The other pages stand in pages/, where Streamlit finds them.
 """
 
+import functools
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +12,8 @@ import state
 import streamlit as st
 
 from cytoseg.errors import CytosegError
+from cytoseg.metrics import markup
+from cytoseg.metrics.report import report_page
 from cytoseg.metrics.results import NOT_APPLICABLE, ensemble_of
 from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, read_provenance, time_text
 
@@ -61,16 +65,24 @@ def _commands(provenance: Provenance | None) -> None:
             st.dataframe(table, hide_index=True, width="content")
 
 
+def _report(run: Path) -> str:
+    """Make the report when it is asked for; what is wrong stands in it, for nobody would see it elsewhere."""
+    try:
+        return report_page(run)
+    except CytosegError as error:
+        return markup.page("No report", [f"<p>{escape(str(error))}</p>"])
+
+
 def _files() -> None:
     run = state.run_folder()
-    recipe, report = run / "recipe.yaml", run / "report.html"
+    recipe = run / "recipe.yaml"
     if recipe.is_file():
         with st.expander("Recipe"):
             st.code(recipe.read_text(encoding="utf-8", errors="replace"), language="yaml")
-    if report.is_file():
+    if (run / "evaluation" / "evaluation.json").is_file():
         st.download_button(
             "Download the report (HTML)",
-            report.read_bytes(),
+            functools.partial(_report, run),
             file_name=f"{run.resolve().name}-report.html",
             mime="text/html",
             icon=":material/download:",

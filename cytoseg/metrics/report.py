@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cytoseg.errors import CytosegError
 from cytoseg.metrics import markup
+from cytoseg.metrics.diagram import calibration_diagram
 from cytoseg.metrics.glossary import GLOSSARY
 from cytoseg.metrics.pictures import data_uri
 from cytoseg.metrics.results import (
@@ -53,6 +54,17 @@ def write_report(run_folder: Path) -> Path:
     """
     if not is_run(run_folder) and not (run_folder / "evaluation").is_dir():
         raise CytosegError(f"{run_folder}: no run was found here. Make one first with `cytoseg train-ddpm RECIPE`.")
+    target = run_folder / "report.html"
+    write_atomically(target, report_page(run_folder))
+    return target
+
+
+def report_page(run_folder: Path) -> str:
+    """Make the report of a run as one HTML page that needs no other file; see ``write_report``.
+
+    Raises:
+        CytosegError: If the evaluation.json, run.json or a summary.json is damaged.
+    """
     evaluation, provenance = read_evaluation(run_folder), read_provenance(run_folder)
     body = [
         *_headline(run_folder, evaluation, provenance),
@@ -65,9 +77,7 @@ def write_report(run_folder: Path) -> Path:
         *_glossary(),
         "<footer>Made by cytoseg, for research. Not a medical device.</footer>",
     ]
-    target = run_folder / "report.html"
-    write_atomically(target, markup.page(f"Segmentation report: {run_folder.resolve().name}", body))
-    return target
+    return markup.page(f"Segmentation report: {run_folder.resolve().name}", body)
 
 
 def _headline(run: Path, evaluation: Evaluation | None, provenance: Provenance | None) -> list[str]:
@@ -122,13 +132,28 @@ def _scores(evaluation: Evaluation | None) -> list[str]:
         *_objects(best),
         f"<h3>{escape(best.title)} by slide</h3>",
         markup.table(["Slide", "Crops", "Mean IoU", *names], slides),
+        *_stains(best, names),
     ]
 
 
 def _calibration(method: MethodScores) -> list[str]:
     if method.ece is None:
         return []
-    return [f"<p>Calibration error (ECE) of {escape(method.title)}: {method.ece:.3f}.</p>"]
+    body = [f"<p>Calibration error (ECE) of {escape(method.title)}: {method.ece:.3f}.</p>"]
+    if drawn := calibration_diagram(method.bins):
+        caption = "Larger points stand for more pixels. On the dashed line it is right as often as it says."
+        body.append(f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>")
+    return body
+
+
+def _stains(method: MethodScores, names: Sequence[str]) -> list[str]:
+    if not method.stains:
+        return []
+    rows = [
+        [s.stain, str(s.slides), s.miou.text(), *(scores.iou.text() for scores in s.classes)] for s in method.stains
+    ]
+    title = f"<h3>{escape(method.title)} by stain</h3>"
+    return [title, markup.table(["Stain", "Slides", "Mean IoU", *names], rows)]
 
 
 def _objects(method: MethodScores) -> list[str]:

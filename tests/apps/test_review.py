@@ -61,8 +61,13 @@ def test_runs_shows_all_runs_and_the_provenance_of_one(review: Review) -> None:
 
 @pytest.mark.usefixtures("made_run")
 def test_runs_offers_the_report(review: Review, made_run: Path) -> None:
-    (made_run / "report.html").write_text("<p>report</p>")
     assert [button.label for button in review("app").download_button] == ["Download the report (HTML)"]
+    page = importlib.import_module("app")._report
+    assert "<h2>Scores beside the baselines</h2>" in page(made_run)
+    _change(made_run, lambda record: record.pop("methods"))
+    assert "evaluation.json: the file has no usable" in page(made_run)
+    (made_run / "evaluation" / "evaluation.json").unlink()
+    assert not review("app").download_button
 
 
 @pytest.mark.usefixtures("made_run", "bare_run")

@@ -66,6 +66,23 @@ def test_the_calibration_error_is_told_where_it_was_measured(run: Path) -> None:
     path.write_text(json.dumps(record))
     title = record["methods"][0]["title"]
     assert f"<p>Calibration error (ECE) of {title}: 0.021.</p>" in write_report(run).read_text()
+    assert "<svg" not in write_report(run).read_text()
+    record["methods"][0]["calibration"]["bins"] = [{"pixels": 5, "confidence": 0.75, "right": 0.8}]
+    path.write_text(json.dumps(record))
+    assert write_report(run).read_text().count("<circle") == 1
+
+
+def test_scores_by_stain_are_told_where_stains_are_named(run: Path) -> None:
+    assert "by stain</h3>" not in write_report(run).read_text()
+    path = run / "evaluation" / "evaluation.json"
+    record = json.loads(path.read_text())
+    method = record["methods"][0]
+    pooled = {key: method[key] for key in ("classes", "miou", "miou_low", "miou_high")}
+    method["stains"] = [{"stain": "Pap & co", "slides": 2, **pooled}]
+    path.write_text(json.dumps(record))
+    text = write_report(run).read_text()
+    assert "by stain</h3>" in text
+    assert "<td>Pap &amp; co</td><td>2</td><td>0.81 (0.76-0.85)</td>" in text
 
 
 def test_objects_are_told_where_they_were_matched(run: Path) -> None:
