@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError
 from cytoseg.metrics.segmentation import iou
@@ -18,6 +19,7 @@ from cytoseg.writing import atomic_path, write_atomically
 
 MORE = 10
 """The sentence says what so many more crops are worth."""
+TABLE = "label_efficiency.csv"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
@@ -126,14 +128,51 @@ def worth(curve: Curve, k: int) -> tuple[float, float, float] | None:
     Returns:
         The mean over draws, the least and the greatest; None where fewer than two counts apply.
     """
+    gains = growth(curve, k, curve.counts[-1], curve.counts[-1] + MORE)
+    return None if gains is None else (float(gains.mean()), float(gains.min()), float(gains.max()))
+
+
+def growth(curve: Curve, k: int, before: int, after: int) -> NDArray[np.float64] | None:
+    """Estimate what more crops add to a class's IoU, see ``worth``.
+
+    Args:
+        curve: Of one method.
+        k: Class id.
+        before: How many crops there are.
+        after: How many there will be.
+
+    Returns:
+        (draws,) gains; None where fewer than two counts apply.
+    """
     counts = np.array(curve.counts, np.float64)
     late = counts >= counts[-1] / 4
     if late.sum() < 2 or np.isnan(curve.iou[late, :, k]).any():
         return None
-    x = np.log2(counts[late])
-    slopes = np.polyfit(x, curve.iou[late, :, k], 1)[0]
-    gains = slopes * math.log2((counts[-1] + MORE) / counts[-1])
-    return float(gains.mean()), float(gains.min()), float(gains.max())
+    slopes = np.polyfit(np.log2(counts[late]), curve.iou[late, :, k], 1)[0]
+    return np.asarray(slopes * math.log2(after / before), np.float64)
+
+
+def read_curves(folder: Path, names: Sequence[str]) -> dict[str, Curve]:
+    """Read back the table of ``label_efficiency``.
+
+    Args:
+        folder: With label_efficiency.csv.
+        names: The class names wanted.
+
+    Returns:
+        A curve per method, by key, titled by it; none if there is no table, it is damaged, or of other classes.
+    """
+    path = folder / TABLE
+    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) if path.is_file() else []
+    if not rows or rows[0] != ["method", "crops", "draw", *names]:
+        return {}
+    scores: dict[str, dict[tuple[int, int], list[float]]] = {}
+    try:
+        for key, crops, draw, *values in rows[1:]:
+            scores.setdefault(key, {})[int(crops), int(draw)] = [float(v) if v else math.nan for v in values]
+        return {key: _curve(key, found) for key, found in scores.items()}
+    except (ValueError, KeyError):  # cut short, or changed by hand
+        return {}
 
 
 def sentences(curves: Mapping[str, Curve], names: Sequence[str]) -> list[str]:
@@ -158,7 +197,7 @@ def _curve(title: str, scores: Mapping[tuple[int, int], list[float]]) -> Curve:
 
 
 def _write(curves: Mapping[str, Curve], names: Sequence[str], folder: Path) -> None:
-    write_atomically(folder / "label_efficiency.csv", _as_csv(curves, names))
+    write_atomically(folder / TABLE, _as_csv(curves, names))
     write_atomically(folder / "label_efficiency.md", as_markdown(curves, names))
     with atomic_path(folder / "label_efficiency.png") as path:
         _draw(curves, names).savefig(path, dpi=120)
