@@ -42,6 +42,7 @@ PAGES = {
         ("pages/crop.py", "Crop view", "center_focus_strong"),
         ("pages/slides.py", "Slides", "splitscreen_landscape"),
     ],
+    "Next": [("pages/queue.py", "Annotate next", "add_task")],
 }
 """Our own list of pages, for Streamlit's takes its names from the files; .streamlit/config.toml hides that one."""
 

@@ -129,7 +129,7 @@ def predicted_maps(slide: Slide, region: Region, predictions: Path, recipe: Reci
         return None
     summary = json.loads((done / SUMMARY).read_text(encoding="utf-8"))
     if list(summary["classes"]) != list(recipe.class_list().names):
-        raise LabelError(f"{done}: predicted with the classes {', '.join(summary['classes'])}. Predict it again.")
+        raise LabelError(f"{done.name}: predicted with the classes {', '.join(summary['classes'])}. Predict it again.")
     with MapFile(done / CLASS_MAP) as ids, MapFile(done / UNCERTAINTY) as nats:
         at = region.at(map_scale(slide, ids.size))
         # The sampled pixel of each pixel of the crop: ids have no mean.

@@ -50,7 +50,7 @@ def predicted_slides(place: Workplace) -> tuple[list[Predicted], list[str]]:
     for folder in folders:
         try:
             if is_test(folder.name):
-                raise PredictionError("is a test slide: crops of it would not be learnt from.")
+                raise PredictionError("it is a test slide, its crops would not be learnt from. Predict train slides.")
             found.append(Predicted(folder.name, folder, _slide_of(folder, place.recipe)))
         except PredictionError as error:
             notes.append(f"{folder.name}: left out: {error}")

@@ -11,7 +11,6 @@ candidates (root of the mean square over the parts of ``Looks``): one that looks
 distance of one standard deviation 63 %.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,25 +60,31 @@ def choose(candidates: Sequence[Candidate], n: int, *, earlier: Sequence[Earlier
     Returns:
         The best first; the same for the same candidates in any order.
     """
+    if not candidates:
+        return []
     # Of equals the first by slide and place.
     left = sorted(candidates, key=lambda c: (-c.score, c.slide, c.region.y, c.region.x))
-    known = [e for e in earlier if left and len(e.looks) == len(left[0].looks)]
+    known = [e for e in earlier if len(e.looks) == len(left[0].looks)]
     looks = _standardised([c.looks for c in left], [e.looks for e in known])
     nearest = np.full(len(left), np.inf)
-    for number in range(len(known)):
-        nearest = np.minimum(nearest, _distances(looks[: len(left)], looks[len(left) + number]))
-    used, free = Counter(e.slide for e in earlier), np.ones(len(left), np.bool_)
-    scores = np.array([c.score for c in left])
+    for old in looks[len(left) :]:
+        nearest = np.minimum(nearest, _distances(looks[: len(left)], old))
+    slides = sorted({c.slide for c in left} | {e.slide for e in earlier})
+    number = {slide: i for i, slide in enumerate(slides)}
+    slide_of = np.array([number[c.slide] for c in left])
+    used = np.array([sum(e.slide == slide for e in earlier) for slide in slides])
+    scores, free = np.array([c.score for c in left]), np.ones(len(left), np.bool_)
     found: list[Chosen] = []
     while len(found) < n and free.any():
-        fair = scores / np.array([1 + used[c.slide] for c in left])
-        worth = np.where(free, fair * -np.expm1(-(nearest**2)), -1.0)
-        # Where all that is left looks like what was chosen, the score decides: it is the second key.
-        best = int(np.lexsort((-fair, -worth))[0]) if worth.max() > 0 else int(np.argmax(np.where(free, fair, -1.0)))
-        chosen, distance = left[best], float(nearest[best])
-        found.append(Chosen(chosen, None if np.isinf(distance) else distance, used[chosen.slide]))
-        used[chosen.slide] += 1
-        free &= ~np.array([c.slide == chosen.slide and overlapping(c.region, chosen.region) for c in left])
+        fair = np.where(free, scores / (1 + used[slide_of]), -1.0)
+        # Where all that is left looks like what was chosen, the fair score decides: it is the second key.
+        worth = fair * np.where(free, -np.expm1(-(nearest**2)), 1.0)
+        best = int(np.lexsort((-fair, -worth))[0])
+        chosen, distance, slide = left[best], float(nearest[best]), slide_of[best]
+        found.append(Chosen(chosen, None if np.isinf(distance) else distance, int(used[slide])))
+        used[slide] += 1
+        for i in np.flatnonzero(free & (slide_of == slide)):
+            free[i] = not overlapping(left[i].region, chosen.region)
         nearest = np.minimum(nearest, _distances(looks[: len(left)], looks[best]))
     return found
 
@@ -119,10 +124,10 @@ def _slide_text(before: int) -> str:
 
 def _standardised(looks: Sequence[Looks], earlier: Sequence[Looks]) -> NDArray[np.float64]:
     """Bring all to mean 0 and standard deviation 1 over the candidates; what is the same in all of them counts not."""
-    values = np.array([*looks, *earlier], np.float64).reshape(len(looks) + len(earlier), -1)
-    spread = values[: len(looks)].std(axis=0) if looks else np.zeros(0)
-    centred = values - (values[: len(looks)].mean(axis=0) if looks else 0.0)
-    return np.divide(centred, spread, out=np.zeros_like(values), where=spread > 1e-9)
+    values = np.array([*looks, *earlier], np.float64)
+    own = values[: len(looks)]
+    spread = own.std(axis=0)
+    return np.divide(values - own.mean(axis=0), spread, out=np.zeros_like(values), where=spread > 1e-9)
 
 
 def _distances(looks: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:
