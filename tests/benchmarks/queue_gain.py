@@ -158,7 +158,10 @@ def write(found: Sequence[Scores], recipe: Recipe, machine: dict[str, Any]) -> s
     names = (*recipe.class_list().names, "mean")
     # (seeds, arms, K + 1), draws at random averaged.
     values = np.array([[np.mean([[*v, v.mean()] for v in scores[arm]], axis=0) for arm in ARMS] for scores in found])
-    reached = [[arm, START + MORE * (arm != "start"), *map(_spread, values[:, a].T)] for a, arm in enumerate(ARMS)]
+    reached = [
+        [arm, START + MORE * (arm != "start"), *(_spread(part, "") for part in values[:, a].T)]
+        for a, arm in enumerate(ARMS)
+    ]
     gains = [[arm, *map(_spread, (values[:, a] - values[:, 0]).T)] for a, arm in enumerate(ARMS) if arm != "start"]
     against = values - values[:, 3:]
     paired = [
@@ -184,9 +187,10 @@ def write(found: Sequence[Scores], recipe: Recipe, machine: dict[str, Any]) -> s
     )
 
 
-def _spread(values: NDArray[np.float64]) -> str:
+def _spread(values: NDArray[np.float64], sign: str = "+") -> str:
     deviation = values.std(ddof=min(1, len(values) - 1))
-    return f"{values.mean():+.3f} [{values.min():+.3f} to {values.max():+.3f}], sd {deviation:.3f}"
+    mean, least, most = (f"{value:{sign}.3f}" for value in (values.mean(), values.min(), values.max()))
+    return f"{mean} [{least} to {most}], sd {deviation:.3f}"
 
 
 def _between_draws(found: Sequence[Scores]) -> str:
