@@ -6,13 +6,11 @@ from typing import Annotated
 import typer
 
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
-from cytoseg.commands.queue_slides import Workplace
+from cytoseg.commands.queue_rules import rules_of
+from cytoseg.commands.queue_slides import FOLDER, Workplace
 from cytoseg.commands.queueing import Ranking, accept, gains, rank, shown
 from cytoseg.predict.queue_picture import Shown, draw_queue
 from cytoseg.writing import atomic_path
-
-FOLDER = "queue"
-"""Of the run folder, unless told otherwise; the app writes there."""
 
 
 def run(
@@ -31,7 +29,8 @@ def run(
     """
     with start_run(recipe, overrides, command="queue") as current:
         folder = out or current.folder / FOLDER
-        place = Workplace(current.recipe, current.folder, current.recipe.labels_folder(), folder)
+        rules = rules_of(current.recipe.model_dump(mode="json"))
+        place = Workplace(rules, current.folder, current.recipe.labels_folder(), folder)
         for sentence in gains(place):
             say(sentence)
         with progress("slides", 1) as bar:

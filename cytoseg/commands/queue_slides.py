@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from cytoseg.classes import ClassList
+from cytoseg.commands.queue_rules import QueueRules
 from cytoseg.errors import LabelError, PredictionError
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.labels.split import split_by_slide
 from cytoseg.predict.candidates import Predicted
 from cytoseg.predict.outputs import SUMMARY
-from cytoseg.recipe import Recipe
 
+FOLDER = "queue"
+"""Of the run folder, unless told otherwise; the app writes there."""
 AGAIN = "Run `cytoseg predict RECIPE SLIDE` on it again."
 
 
@@ -21,13 +24,13 @@ class Workplace:
     """Where a run's queue is worked on.
 
     Attributes:
-        recipe: Decides size and resolution of the regions, the classes and the test slides.
+        rules: What of the recipe decides it.
         run: The run folder.
         labels: The labels folder.
         queue: The queue folder.
     """
 
-    recipe: Recipe
+    rules: QueueRules
     run: Path
     labels: Path
     queue: Path
@@ -51,13 +54,13 @@ def predicted_slides(place: Workplace) -> tuple[list[Predicted], list[str]]:
         try:
             if is_test(folder.name):
                 raise PredictionError("it is a test slide, its crops would not be learnt from. Predict train slides.")
-            found.append(Predicted(folder.name, folder, _slide_of(folder, place.recipe)))
+            found.append(Predicted(folder.name, folder, _slide_of(folder, place.rules.cutting.classes)))
         except PredictionError as error:
             notes.append(f"{folder.name}: left out: {error}")
     return found, notes
 
 
-def _slide_of(folder: Path, recipe: Recipe) -> Path:
+def _slide_of(folder: Path, wanted: ClassList) -> Path:
     """Find the slide's file by the summary of its prediction.
 
     Raises:
@@ -71,7 +74,7 @@ def _slide_of(folder: Path, recipe: Recipe) -> Path:
         classes, slide = list(summary["classes"]), Path(summary["slide_path"])
     except (ValueError, KeyError, TypeError) as error:
         raise PredictionError(f"{SUMMARY} is damaged or of an older version ({error}). {AGAIN}") from error
-    if classes != list(recipe.class_list().names):
+    if classes != list(wanted.names):
         raise PredictionError(f"it was predicted with other classes ({', '.join(classes)}). {AGAIN}")
     if not slide.exists():
         raise PredictionError(f"its file {slide.name} is gone. Put it back, or predict it where it is now.")
@@ -80,13 +83,12 @@ def _slide_of(folder: Path, recipe: Recipe) -> Path:
 
 def _tells_test_slides(place: Workplace) -> Callable[[str], bool]:
     """Give what tells test slides by their names: the recipe's patterns, else what chance makes of the labels."""
-    labels = place.recipe.labels
-    if labels.test_slides:
-        return lambda name: any(fnmatchcase(name, pattern) for pattern in labels.test_slides)
+    rules = place.rules
+    if rules.test_slides:
+        return lambda name: any(fnmatchcase(name, pattern) for pattern in rules.test_slides)
     crops = load_index(place.labels).crops if (place.labels / INDEX).exists() else ()
-    fraction, seed = labels.test_fraction, place.recipe.training.seed
     try:
-        split = split_by_slide(crops, test_slides=(), test_fraction=fraction, seed=seed)
+        split = split_by_slide(crops, test_slides=(), test_fraction=rules.test_fraction, seed=rules.seed)
     except LabelError:  # too few slides to divide: none is for testing yet
         return lambda name: False
     test = {crop.slide for crop in split.test}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cytoseg.commands.chosen_crops import cut_region, frame_of, predicted_maps
+from cytoseg.commands.chosen_crops import cut_region, predicted_maps
 from cytoseg.commands.queue_slides import AGAIN, Workplace, predicted_slides
 from cytoseg.errors import PredictionError, SlideError, report
 from cytoseg.geometry import Size
@@ -30,11 +30,12 @@ from cytoseg.predict.queue_picture import Shown, panels_of
 from cytoseg.predict.scan_file import scanned
 from cytoseg.predict.spread import Chosen, Earlier, choose, overlapping, reason
 from cytoseg.slides.open import open_slide, read_at
-from cytoseg.studies.label_efficiency import read_curves
+from cytoseg.studies.growth import read_curves
 from cytoseg.studies.queue_gain import gain_sentences
 from cytoseg.writing import write_atomically
 
 SCANS = "queue_scans"
+"""Folder of the run that keeps what was found on each slide."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def rank(place: Workplace, n: int, *, on_part: Callable[[str, int, int], None]) 
     """
     slides, notes = predicted_slides(place)
     candidates: list[Candidate] = []
-    classes, frame = len(place.recipe.class_list()), frame_of(place.recipe)
+    classes, frame = len(place.rules.cutting.classes), place.rules.cutting.frame
     for number, source in enumerate(slides):
 
         def told(done: int, total: int, number: int = number, name: str = source.name) -> None:
@@ -103,10 +104,10 @@ def accept(place: Workplace, chosen: Chosen, slides: dict[str, Predicted]) -> Pa
     read_queue(place.queue)  # a damaged one is told before anything is written
     with open_slide(slides[chosen.candidate.slide].slide) as slide:
         region = chosen.candidate.region
-        path = cut_region(slide, region, place.run / "predictions", recipe=place.recipe, folder=place.queue)
+        path = cut_region(slide, region, place.run / "predictions", cutting=place.rules.cutting, folder=place.queue)
     if path is None:
         return None
-    names = [UNSCORED, *place.recipe.class_list().names]
+    names = [UNSCORED, *place.rules.cutting.classes.names]
     write_atomically(place.queue / "labels.txt", "\n".join(names) + "\n")
     item = _item(chosen, place, QUEUED, path=path)
     now = scored_now(place.run)
@@ -142,13 +143,13 @@ def shown(place: Workplace, chosen: Chosen, slides: dict[str, Predicted]) -> Sho
         PredictionError: If its maps are missing or damaged.
         LabelError: If it was predicted with other classes since.
     """
-    candidate, size = chosen.candidate, place.recipe.crops.size_px
+    candidate, size = chosen.candidate, place.rules.cutting.frame.size_px
     with open_slide(slides[candidate.slide].slide) as slide:
         picture = read_at(slide, candidate.region, Size(size, size))
-        maps = predicted_maps(slide, candidate.region, place.run / "predictions", place.recipe)
+        maps = predicted_maps(slide, candidate.region, place.run / "predictions", place.rules.cutting)
     if maps is None:
         raise PredictionError(f"{candidate.slide}: its prediction is gone. {AGAIN}")
-    classes, region = place.recipe.class_list(), candidate.region
+    classes, region = place.rules.cutting.classes, candidate.region
     title = f"{candidate.slide}, x {region.x}, y {region.y}"
     return Shown(title, reason(chosen, classes.names), panels_of(picture, maps.ids, maps.nats, classes))
 
@@ -160,9 +161,9 @@ def gains(place: Workplace) -> list[str]:
         LabelError: If queue.json is damaged.
         CytosegError: If the evaluation is damaged.
     """
-    names = place.recipe.class_list().names
+    names = place.rules.cutting.classes.names
     curves = read_curves(place.run / "label_efficiency", names)
-    curve = curves.get(place.recipe.interpreter.kind)
+    curve = curves.get(place.rules.kind)
     return gain_sentences(read_queue(place.queue).rounds, scored_now(place.run), curve=curve, names=names)
 
 
@@ -198,7 +199,7 @@ def _item(chosen: Chosen, place: Workplace, state: str, *, path: Path | None = N
         region=candidate.region,
         state=state,
         crop="" if path is None else path.stem,
-        reason=reason(chosen, place.recipe.class_list().names),
+        reason=reason(chosen, place.rules.cutting.classes.names),
         score=candidate.score,
         looks=candidate.looks,
         proposal_sha256="" if path is None else file_hash(path.with_suffix(".json")),

@@ -14,8 +14,8 @@ from cytoseg.geometry import Region, Size
 from cytoseg.predict.disputed import Candidate, disputed_classes, highest_tenth, looks_of, without_ignored
 from cytoseg.predict.map_file import MapFile
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
-from cytoseg.slides.crops import downsample_to
 from cytoseg.slides.open import open_slide, read_at
+from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
 
 MOST = 300

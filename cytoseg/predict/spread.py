@@ -127,7 +127,9 @@ def _standardised(looks: Sequence[Looks], earlier: Sequence[Looks]) -> NDArray[n
     values = np.array([*looks, *earlier], np.float64)
     own = values[: len(looks)]
     spread = own.std(axis=0)
-    return np.divide(values - own.mean(axis=0), spread, out=np.zeros_like(values), where=spread > 1e-9)
+    found: NDArray[np.float64] = np.zeros_like(values)
+    np.divide(values - own.mean(axis=0), spread, out=found, where=spread > 1e-9)
+    return found
 
 
 def _distances(looks: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:

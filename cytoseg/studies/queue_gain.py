@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cytoseg.labels.queue_file import Round, Scored
-from cytoseg.studies.label_efficiency import Curve, growth
+from cytoseg.studies.growth import Curve, growth
 
 MEAN = "mean IoU"
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cytoseg.labels.queue_file import read_queue
+from cytoseg.recipe import dump_recipe, load_recipe
 from tests.predict.made import predicted
 
 Review = Callable[..., AppTest]
@@ -29,7 +32,8 @@ def run(tmp_path: Path) -> Path:
     """runs/tiny with one predicted slide of 4 x 2 regions, the first one the most disputed."""
     folder = tmp_path / "runs" / "tiny"
     folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "short.yaml").write_text(RECIPE)
+    (folder / "recipe.yaml").write_text(dump_recipe(load_recipe(str(tmp_path / "short.yaml"))))
     rng = np.random.default_rng(0)
     ids, nats = np.ones((64, 128), np.uint8), np.zeros((64, 128), np.float32)
     for number in range(8):
@@ -124,7 +128,7 @@ def _damage(run: Path, what: str) -> str:
             return "queue/queue.json: is cut off or damaged"
         case "recipe":
             (run / "recipe.yaml").write_text("name: tiny\nclases: []\n")
-            return "recipe.yaml"
+            return "recipe.yaml of this run cannot be used (KeyError)"
         case "slide":
             (run.parents[1] / "slides" / "smear_A.png").unlink()
             return "smear_A: left out: its file smear_A.png is gone"
@@ -156,3 +160,10 @@ def test_a_map_damaged_since_the_list_was_made_spoils_its_card_only(opened: Call
     assert not app.main.button
     assert "smear_A/class_map.ome.tif: cannot be read" in _texts(app)
     assert str(run.parents[1]) not in _texts(app)
+
+
+def test_the_page_loads_none_of_the_libraries_that_take_seconds() -> None:
+    program = "import sys, cytoseg.commands.queueing; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "cytoseg.commands.queueing" in loaded
+    assert not {"torch", "monai", "matplotlib", "scipy.signal", "sklearn"} & set(loaded)

@@ -10,7 +10,8 @@ from PIL import Image
 
 from cytoseg.errors import LabelError
 from cytoseg.studies.compare import Contender, Predict, Task
-from cytoseg.studies.label_efficiency import Curve, Draw, draw_crops, label_efficiency, sentences, worth
+from cytoseg.studies.growth import Curve, read_curves, worth
+from cytoseg.studies.label_efficiency import Draw, draw_crops, label_efficiency, sentences
 
 NAMES = ("glass", "cell")
 TRUTH = np.array([[0, 0, 0, 0], [1, 1, 1, 1]], np.uint8)
@@ -104,6 +105,22 @@ def test_table_figure_and_sentences_are_written(tmp_path: Path) -> None:
     assert rows[2] == {"method": "some", "crops": "2", "draw": "0", "glass": "0.666667", "cell": "0.500000"}
     with Image.open(tmp_path / "label_efficiency.png") as figure:
         assert figure.size[0] > 800
+
+
+def test_the_table_is_read_back(tmp_path: Path) -> None:
+    draws = draw_crops([True] * 4, counts=(1, 2), draws=2, seed=0)
+    assert read_curves(tmp_path, NAMES) == {}
+    curves = label_efficiency(Fits().contenders, TASK, draws=draws, folder=tmp_path)
+    found = read_curves(tmp_path, NAMES)
+    assert list(found) == ["some"]
+    assert found["some"].counts == (1, 2, 4)
+    np.testing.assert_allclose(found["some"].iou, curves["some"].iou, atol=1e-6)
+    assert read_curves(tmp_path, ("glass", "nucleus")) == {}
+    path = tmp_path / "label_efficiency.csv"
+    whole = path.read_text()
+    for cut in (whole[: whole.rindex("some")], whole.replace("0.5", "half"), whole + "some\n", ""):
+        path.write_text(cut)
+        assert read_curves(tmp_path, NAMES) == {}
 
 
 def _curve(*by_count: list[float]) -> Curve:

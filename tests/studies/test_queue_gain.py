@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cytoseg.labels.queue_file import Round, Scored
-from cytoseg.studies.label_efficiency import Curve
+from cytoseg.studies.growth import Curve
 from cytoseg.studies.queue_gain import gain_sentences
 
 NAMES = ("glass", "nucleus")

@@ -8,15 +8,14 @@ from typing import TypeVar
 import state
 import streamlit as st
 
-from cytoseg.commands.queue import FOLDER
-from cytoseg.commands.queue_slides import Workplace
+from cytoseg.commands.queue_rules import read_rules
+from cytoseg.commands.queue_slides import FOLDER, Workplace
 from cytoseg.commands.queueing import Ranking, accept, gains, rank, shown, skip
 from cytoseg.errors import CytosegError
 from cytoseg.labels.queue_file import QUEUE, QUEUED, read_queue
 from cytoseg.metrics.run_folder import predictions
 from cytoseg.predict.queue_picture import Shown
 from cytoseg.predict.spread import Chosen
-from cytoseg.recipe import load_recipe
 
 LISTED = 40
 PER_PAGE = 5
@@ -29,11 +28,10 @@ HELP = (
 
 
 def _place(run: Path) -> Workplace:
-    recipe = load_recipe(str(run / "recipe.yaml"))
+    rules = read_rules(run)
     # A labels folder in the recipe is relative to where the commands are started: where runs/ stands.
-    named = recipe.labels.folder
-    labels = run / "labels" if named is None else run.parent.parent / named
-    return Workplace(recipe, run, labels, run / FOLDER)
+    labels = run / "labels" if rules.labels is None else run.parent.parent / rules.labels
+    return Workplace(rules, run, labels, run / FOLDER)
 
 
 def _stamps(run: Path) -> tuple[int, ...]:
