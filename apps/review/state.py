@@ -154,8 +154,13 @@ def guarded(read: Callable[[], Value]) -> Value:
     try:
         return read()
     except CytosegError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(told(error), icon=":material/error:")
         st.stop()
+
+
+def told(error: CytosegError) -> str:
+    """Write what is wrong for a page: of absolute paths the last name only, for others may look over a shoulder."""
+    return plain(re.sub(r"(?<![\w.])/(?:[^/\n:]+/)+", "", str(error)))
 
 
 def missing(sentence: str, command: str) -> None:

@@ -162,6 +162,25 @@ def test_a_map_damaged_since_the_list_was_made_spoils_its_card_only(opened: Call
     assert str(run.parents[1]) not in _texts(app)
 
 
+def test_a_slide_that_is_gone_since_spoils_its_cards_only(opened: Callable[[], AppTest], run: Path) -> None:
+    app = opened()
+    (run.parents[1] / "slides" / "smear_A.png").unlink()
+    app.pagination[0].set_value(2).run(timeout=60)
+    assert [message.value.replace("\\", "") for message in app.warning] == [
+        "smear_A.png: there is no such file. Check the path."
+    ] * 3
+
+
+def test_the_reason_follows_what_was_accepted_before(opened: Callable[[], AppTest]) -> None:
+    app = opened()
+    second = app.main.button[2].key.removeprefix("accept ")
+    assert _texts(app).count("the first of its slide") == 1
+    app = _button(app, "accept smear_A 0 0")
+    assert app.main.button[0].key == f"accept {second}"
+    assert "the first of its slide" not in _texts(app)
+    assert "1 is chosen from its slide already" in _texts(app)
+
+
 def test_the_page_loads_none_of_the_libraries_that_take_seconds() -> None:
     program = "import sys, cytoseg.commands.queueing; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

@@ -9,6 +9,7 @@ from cytoseg.geometry import Region
 from cytoseg.predict import candidates
 from cytoseg.predict.candidates import Frame, Predicted, find_candidates
 from cytoseg.predict.disputed import highest_tenth, looks_of
+from cytoseg.predict.map_file import MapFile
 from tests.predict.made import predicted
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
@@ -41,6 +42,14 @@ def test_regions_of_the_grid_are_scored_whatever_the_blocks(
 ) -> None:
     monkeypatch.setattr(candidates, "BLOCK_PX", block_px)
     monkeypatch.setattr(candidates, "LOOK_PX", 8)
+    sides: list[int] = []
+    read = MapFile.read
+
+    def noted(self: MapFile, x: int, y: int, *, width: int, height: int, outside: int = 0) -> NDArray[np.generic]:
+        sides.append(max(width, height))
+        return read(self, x, y, width=width, height=height, outside=outside)
+
+    monkeypatch.setattr(MapFile, "read", noted)
     picture, ids, nats = maps
     nats[8:16, 8:16] = 0  # nothing is disputed here
     ids[0:4, 0:8] = 255
@@ -65,6 +74,7 @@ def test_regions_of_the_grid_are_scored_whatever_the_blocks(
     assert first.region == Region(36, 12, 8, 8)
     assert first.looks == looks_of(picture[12:20, 36:44], ids[12:20, 36:44], classes=3)
     assert parts[-1] == (len(parts), len(parts))
+    assert max(sides) <= block_px
 
 
 def test_only_the_most_disputed_are_kept(

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from functools import partial
+from html import escape
 from pathlib import Path
-from typing import TypeVar
 
 import state
 import streamlit as st
@@ -12,6 +12,7 @@ from cytoseg.commands.queue_rules import read_rules
 from cytoseg.commands.queue_slides import FOLDER, Workplace
 from cytoseg.commands.queueing import Ranking, accept, gains, rank, shown, skip
 from cytoseg.errors import CytosegError
+from cytoseg.labels.index import INDEX
 from cytoseg.labels.queue_file import QUEUE, QUEUED, read_queue
 from cytoseg.metrics.run_folder import predictions
 from cytoseg.predict.queue_picture import Shown
@@ -19,7 +20,6 @@ from cytoseg.predict.spread import Chosen
 
 LISTED = 40
 PER_PAGE = 5
-Value = TypeVar("Value")
 PANEL_WIDTHS = [1, 1, 1, 1.3]
 HELP = (
     "The members of the ensemble vote on every pixel. Where they contradict each other, a few minutes of your time "
@@ -34,10 +34,11 @@ def _place(run: Path) -> Workplace:
     return Workplace(rules, run, labels, run / FOLDER)
 
 
-def _stamps(run: Path) -> tuple[int, ...]:
+def _stamps(place: Workplace) -> tuple[int, ...]:
     """Change when anything does that decides the ranking."""
-    files = [*sorted((run / "predictions").glob("*/summary.json")), run / FOLDER / QUEUE, run / "recipe.yaml"]
-    files += [run / "labels" / "index.json", run / "predictions", run / FOLDER]
+    parent = place.run / "predictions"
+    files = [*sorted(parent.glob("*/summary.json")), parent, place.run / "recipe.yaml"]
+    files += [place.queue / QUEUE, place.queue, place.labels / INDEX]
     return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
 
 
@@ -55,25 +56,12 @@ def _picture(run: Path, summary_ns: int, _chosen: Chosen, key: str, _place: Work
     return shown(_place, _chosen, _ranking.slides)
 
 
-def _guarded(run: Path, read: Callable[[], Value]) -> Value:
-    """Read something; if it cannot be, say why without naming this computer's folders, and end the page."""
-    try:
-        return read()
-    except CytosegError as error:
-        st.error(_told(error, run), icon=":material/error:")
-        st.stop()
-
-
-def _told(error: CytosegError, run: Path) -> str:
-    return state.plain(str(error).replace(f"{run}/", "").replace(f"{run.parent}/", ""))
-
-
 def _decide(place: Workplace, decide: Callable[[], str]) -> None:
     """Do what a button says, and keep what became of it for the next drawing of the page."""
     try:
         st.session_state["queue said"] = ("success", state.plain(decide()))
     except CytosegError as error:
-        st.session_state["queue said"] = ("error", _told(error, place.run))
+        st.session_state["queue said"] = ("error", state.told(error))
 
 
 def _accepted(place: Workplace, chosen: Chosen, ranking: Ranking) -> str:
@@ -94,9 +82,10 @@ def _card(number: int, chosen: Chosen, place: Workplace, ranking: Ranking) -> No
         try:
             summary = place.run / "predictions" / slide / "summary.json"
             stamp = summary.stat().st_mtime_ns if summary.exists() else 0
-            picture = _picture(place.run, stamp, chosen, key, place, ranking)
+            place_in_list = f"{key} {chosen.of_slide} {chosen.distance}"  # the reason says it
+            picture = _picture(place.run, stamp, chosen, place_in_list, place, ranking)
         except CytosegError as error:
-            side.warning(_told(error, place.run))
+            side.warning(state.told(error))
             return
         for column, (title, pixels) in zip(columns, picture.panels, strict=True):
             column.image(pixels, caption=title, width="stretch")
@@ -128,16 +117,19 @@ def main() -> None:
     if not predictions(run):
         state.missing("No slide has been predicted with this run yet.", "cytoseg predict RECIPE SLIDE")
         st.stop()
-    place = _guarded(run, lambda: _place(run))
+    place = state.guarded(lambda: _place(run))
     if (said := st.session_state.pop("queue said", None)) is not None:
         (st.success if said[0] == "success" else st.error)(said[1])
-    _guarded(run, lambda: _waiting(place))
-    ranking = _guarded(run, lambda: _ranking(run, _stamps(run), place))
+    state.guarded(lambda: _waiting(place))
+    ranking = state.guarded(lambda: _ranking(run, _stamps(place), place))
     for note in ranking.notes:
         st.caption(state.plain(note))
     if not ranking.chosen:
         state.missing("No disputed region is left to annotate. Predict more slides.", "cytoseg predict RECIPE SLIDE")
         st.stop()
+    classes = place.rules.cutting.classes
+    pairs = zip(classes.names, classes.colours, strict=True)
+    st.html("&emsp;".join(f"<span>{state.swatch(colour)}{escape(name)}</span>" for name, colour in pairs))
     pages = -(-len(ranking.chosen) // PER_PAGE)
     page = st.pagination(pages) if pages > 1 else 1
     for number in range((page - 1) * PER_PAGE, min(page * PER_PAGE, len(ranking.chosen))):
