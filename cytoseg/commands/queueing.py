@@ -67,6 +67,7 @@ def rank(place: Workplace, n: int, *, on_part: Callable[[str, int, int], None]) 
     """
     slides, notes = predicted_slides(place)
     candidates: list[Candidate] = []
+    used: dict[str, Predicted] = {}
     classes, frame = len(place.rules.cutting.classes), place.rules.cutting.frame
     for number, source in enumerate(slides):
 
@@ -76,13 +77,14 @@ def rank(place: Workplace, n: int, *, on_part: Callable[[str, int, int], None]) 
         try:
             folder = place.run / SCANS
             candidates += scanned(source, frame, classes=classes, folder=folder, on_part=told)
+            used[source.name] = source
         except (PredictionError, SlideError) as error:
             notes.append(f"{source.name}: left out: {error}")
-    if notes and not candidates:
+    if not used:
         raise PredictionError(report(notes, what="queue"))
     free, earlier = _free(candidates, place)
     chosen = choose(free, n, earlier=earlier)
-    return Ranking(tuple(chosen), {source.name: source for source in slides}, tuple(notes))
+    return Ranking(tuple(chosen), used, tuple(notes))
 
 
 def accept(place: Workplace, chosen: Chosen, slides: dict[str, Predicted]) -> Path | None:

@@ -129,6 +129,19 @@ def test_corrected_files_come_back_and_are_not_proposed_again(cytoseg: CytosegCo
     assert "dark_a_0_0" not in _crops()
 
 
+@pytest.mark.usefixtures("slides")
+def test_a_slide_on_which_all_agree_is_no_error_beside_one_left_out(cytoseg: CytosegCommand) -> None:
+    shutil.rmtree("runs/tiny/predictions/dark_b")
+    nothing = np.zeros((64, 96), np.float32)
+    picture, ids = np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint8)
+    folder = Path("runs/tiny/predictions")
+    predicted(folder, Path("slides/dark_b.png"), picture=picture, ids=ids, nats=nothing, classes=CLASSES)
+    result = cytoseg("queue", "tiny.yaml", 'labels.test_slides=["dark_a"]')
+    assert result.exit_code == 0, result.output
+    assert "note: dark_a: left out: it is a test slide" in result.stdout
+    assert "There is no disputed region left" in result.stdout
+
+
 def test_without_a_predicted_slide_the_command_is_named(cytoseg: CytosegCommand) -> None:
     result = cytoseg("queue", "tiny.yaml")
     assert result.exit_code == 2
