@@ -48,7 +48,8 @@ class Job:
         unknown: Those that are not in the class list, after renaming, with how often.
         first: Where each of the unknown ones stands first.
         unmarked: Files without a shape.
-        polygons: How many look ``traced`` from pixel indices, how many ``drawn``.
+        polygons: How many look ``traced`` from pixel indices, how many ``drawn``; those of proposals count not.
+        proposals: Files that the queue wrote.
     """
 
     root: Path
@@ -61,6 +62,7 @@ class Job:
     first: dict[str, str] = field(default_factory=dict)
     unmarked: list[str] = field(default_factory=list)
     polygons: Counter[str] = field(default_factory=Counter)
+    proposals: set[Path] = field(default_factory=set)
 
 
 def check_rules(rules: ImportRules, classes: ClassList) -> None:

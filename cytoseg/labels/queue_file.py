@@ -134,8 +134,8 @@ def file_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def untouched(files: Sequence[Path]) -> list[Path]:
-    """Find the proposals that nobody has saved since a queue wrote them.
+def proposals(files: Sequence[Path]) -> dict[Path, bool]:
+    """Find the files that a queue wrote, and tell of each whether somebody has saved it since.
 
     Args:
         files: labelme files; a queue.json beside them that is damaged says nothing about them.
@@ -145,8 +145,8 @@ def untouched(files: Sequence[Path]) -> list[Path]:
         with contextlib.suppress(LabelError):
             items = read_queue(folder).items
             written[folder] = {item.crop: item.proposal_sha256 for item in items if item.state == QUEUED}
-    known = [path for path in files if path.stem in written.get(path.parent, {})]
-    return [path for path in known if written[path.parent][path.stem] == file_hash(path)]
+    ours = [path for path in files if path.stem in written.get(path.parent, {})]
+    return {path: written[path.parent][path.stem] != file_hash(path) for path in ours}
 
 
 def _parsed(content: Any) -> Queue:

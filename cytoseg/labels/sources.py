@@ -16,7 +16,7 @@ from cytoseg.labels.json_files import load_json
 from cytoseg.labels.kept import Kept
 from cytoseg.labels.labelme import find_labelme, read_labelme
 from cytoseg.labels.masks import MaskPair, find_pairs, has_masks, read_pair
-from cytoseg.labels.queue_file import QUEUE, untouched
+from cytoseg.labels.queue_file import QUEUE, proposals
 from cytoseg.labels.qupath import is_geojson, read_geojson
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
 
@@ -92,13 +92,15 @@ def find_items(source: Path, job: Job) -> Sequence[Item]:
 
 def _saved(files: list[Path], job: Job) -> list[Path]:
     """Leave out what the queue proposed and nobody has saved: nothing is to be learnt from one's own predictions."""
-    proposed = untouched(files)
-    if proposed:
+    found = proposals(files)
+    job.proposals.update(found)
+    untouched = [path for path, is_saved in found.items() if not is_saved]
+    if untouched:
         job.notes.append(
-            f"Proposals left out that nobody has saved yet: {len(proposed)} (first {proposed[0].name}). "
+            f"Proposals left out that nobody has saved yet: {len(untouched)} (first {untouched[0].name}). "
             "Save them in labelme to import them, also where nothing is to be corrected."
         )
-    return [path for path in files if path not in proposed]
+    return [path for path in files if path not in untouched]
 
 
 def _marks_slide(path: Path) -> bool:
@@ -147,7 +149,8 @@ def _read_labelme_item(path: Path, job: Job) -> Reading | None:
     if file is None:
         return None
     for shape in file.annotation.shapes:
-        if shape.kind == "polygon":
+        # Proposals have whole numbers for corners, but no program that counts pixels drew them.
+        if shape.kind == "polygon" and path not in job.proposals:
             job.polygons["traced" if _looks_traced(shape) else "drawn"] += 1
     label_map = _painted(file.annotation, job)
     if label_map is None:

@@ -116,13 +116,14 @@ def test_corrected_files_come_back_and_are_not_proposed_again(cytoseg: CytosegCo
     assert "marks: Proposals left out that nobody has saved yet: 3 (first dark_a_0_0.json)" in nobody.stderr
     path = Path("marks/dark_a_0_0.json")
     content = json.loads(path.read_text())
-    content["shapes"][0]["points"] = [[0, 0], [16, 0], [16, 16], [0, 16]]
+    content["shapes"][0]["points"] = [[0, 0], [16, 0], [16, 16], [8, 17], [0, 16]]  # slanted
     path.write_text(json.dumps(content))
     result = cytoseg("label-import", "marks", "--recipe", "tiny.yaml")
     assert result.exit_code == 0, result.output
     assert "note: Proposals left out that nobody has saved yet: 2" in result.stdout
     assert "queue.json" not in result.stdout
-    assert "1 crops imported (0 replaced), 1 in all. Pixels: background 768, cell 256." in result.stdout
+    assert "traced from pixel indices" not in result.stdout
+    assert "1 crops imported (0 replaced), 1 in all. Pixels: background 760, cell 264." in result.stdout
     shutil.rmtree("marks")
     cytoseg("queue", "tiny.yaml", "--n", "50")
     assert len(_crops()) == 11

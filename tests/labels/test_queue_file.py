@@ -15,8 +15,8 @@ from cytoseg.labels.queue_file import (
     Round,
     Scored,
     file_hash,
+    proposals,
     read_queue,
-    untouched,
     update_queue,
 )
 
@@ -84,16 +84,16 @@ def test_proposals_are_untouched_until_somebody_saves_them(tmp_path: Path) -> No
     ours, other = tmp_path / "smear_1_2.json", tmp_path / "drawn.json"
     ours.write_text("{}")
     other.write_text("{}")
-    assert untouched([ours, other]) == []
+    assert proposals([ours, other]) == {}
     item = replace(ITEM, proposal_sha256=file_hash(ours))
     update_queue(tmp_path, lambda queue: Queue((item,)))
-    assert untouched([other, ours]) == [ours]
+    assert proposals([other, ours]) == {ours: False}
     ours.write_text("{ }")
-    assert untouched([other, ours]) == []
+    assert proposals([other, ours]) == {ours: True}
 
 
-def test_beside_a_damaged_queue_all_files_count_as_saved(tmp_path: Path) -> None:
+def test_a_damaged_queue_says_nothing_of_the_files_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "smear_1_2.json"
     path.write_text("{}")
     (tmp_path / "queue.json").write_text("{")
-    assert untouched([path]) == []
+    assert proposals([path]) == {}
