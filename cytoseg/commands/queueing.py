@@ -78,6 +78,7 @@ def rank(place: Workplace, n: int, *, on_part: Callable[[str, int, int], None]) 
             folder = place.run / SCANS
             candidates += scanned(source, frame, classes=classes, folder=folder, on_part=told)
             used[source.name] = source
+            told(1, 1)  # also where it had been looked through before
         except (PredictionError, SlideError) as error:
             notes.append(f"{source.name}: left out: {error}")
     if not used:

@@ -220,7 +220,9 @@ def test_annotated_regions_are_left_out(cytoseg: CytosegCommand) -> None:
 def test_a_second_look_reads_no_map(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
     cytoseg("queue", "tiny.yaml", "--n", "1")
     monkeypatch.setattr(candidates, "MapFile", None)
-    assert "1 regions queued" in cytoseg("queue", "tiny.yaml", "--n", "1").stdout
+    again = cytoseg("queue", "tiny.yaml", "--n", "1").stdout
+    assert "1 regions queued" in again
+    assert "200/200" in again
 
 
 @pytest.mark.usefixtures("slides")
