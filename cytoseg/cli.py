@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "Score the ensemble on the test slides, beside the baselines.",
     "compare": "Compare the method with baselines on the same crops: IoU, time, memory.",
     "predict": "Segment slides: class map, uncertainty map, objects with measurements, preview.",
+    "queue": "Choose what to annotate next: regions that the ensemble contradicts itself on, with its prediction.",
     "report": "Write everything a run has found into one HTML page.",
     "review": "Open the review app on the runs.",
     "runs": "List runs: recipe, state, crops seen, last loss, size on disk.",

@@ -47,7 +47,7 @@ PAGES = {
         ("pages/crop.py", "Crop view", "center_focus_strong"),
         ("pages/slides.py", "Slides", "splitscreen_landscape"),
     ],
-    "Next": [("pages/correct.py", "Correct", "edit")],
+    "Next": [("pages/correct.py", "Correct", "edit"), ("pages/queue.py", "Annotate next", "add_task")],
 }
 """Our own list of pages, for Streamlit's takes its names from the files; .streamlit/config.toml hides that one."""
 
@@ -175,8 +175,13 @@ def guarded(read: Callable[[], Value]) -> Value:
     try:
         return read()
     except CytosegError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(told(error), icon=":material/error:")
         st.stop()
+
+
+def told(error: CytosegError) -> str:
+    """Write what is wrong for a page: of absolute paths the last name only, for others may look over a shoulder."""
+    return plain(re.sub(r"(?<![\w.])/(?:[^/\n:]+/)+", "", str(error)))
 
 
 def missing(sentence: str, command: str) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, RecipeError
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.proposal import proposal
 from cytoseg.labels.sidecar import SUFFIX
-from cytoseg.predict.outputs import CLASS_MAP, SUMMARY
-from cytoseg.recipe import Recipe
-from cytoseg.slides.crops import downsample_to
+from cytoseg.predict.candidates import Frame, map_scale
+from cytoseg.predict.map_file import MapFile
+from cytoseg.predict.outputs import CLASS_MAP, SUMMARY, UNCERTAINTY
 from cytoseg.slides.open import open_slide, read_at, slide_id
 from cytoseg.slides.slide import Slide
 from cytoseg.writing import atomic_path, write_atomically
@@ -36,6 +37,27 @@ class Chosen:
     predictions: Path
 
 
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """What was predicted of a region: (size, size) uint8 ids, and (size, size) float32 disagreement in nats."""
+
+    ids: NDArray[np.uint8]
+    nats: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """What crops are like.
+
+    Attributes:
+        frame: Their size and resolution.
+        classes: What is predicted in them.
+    """
+
+    frame: Frame
+    classes: ClassList
+
+
 def parse_place(text: str) -> tuple[int, int]:
     """Read ``x,y``.
 
@@ -48,12 +70,12 @@ def parse_place(text: str) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def cut_chosen(chosen: Chosen, recipe: Recipe, folder: Path) -> tuple[int, int]:
+def cut_chosen(chosen: Chosen, cutting: Cutting, folder: Path) -> tuple[int, int]:
     """Write each crop as PNG with its sidecar, and with a labelme file where the slide was predicted.
 
     Args:
         chosen: Where.
-        recipe: Decides size and resolution of the crops, and the classes.
+        cutting: What the crops are like.
         folder: Where to write; what somebody may have corrected there is never replaced.
 
     Returns:
@@ -62,53 +84,83 @@ def cut_chosen(chosen: Chosen, recipe: Recipe, folder: Path) -> tuple[int, int]:
     Raises:
         SlideError: If the slide cannot be read.
         LabelError: If the slide was predicted with other classes.
+        PredictionError: If its maps are damaged.
     """
     new = shapes = 0
     with open_slide(chosen.slide) as slide:
-        size = recipe.crops.size_px
-        downsample = downsample_to(recipe.slides.mpp, slide, assume_mpp=recipe.slides.assumed_mpp(chosen.slide))
-        side = round(size * downsample)
+        side = cutting.frame.side(slide)
         for x, y in chosen.places:
             region = Region(x - side // 2, y - side // 2, side, side)
-            path = folder / f"{slide_id(chosen.slide)}_{region.x}_{region.y}.png"
-            if path.with_suffix(".json").exists() or path.exists():
-                continue
-            predicted = _predicted(slide, region, chosen.predictions, recipe, size)
-            _write(path, read_at(slide, region, Size(size, size)), predicted, region, recipe, chosen.slide)
-            new, shapes = new + 1, shapes + (predicted is not None)
+            path = cut_region(slide, region, chosen.predictions, cutting=cutting, folder=folder)
+            if path is not None:
+                new, shapes = new + 1, shapes + path.with_suffix(".json").exists()
     return new, shapes
 
 
-def _predicted(
-    slide: Slide, region: Region, predictions: Path, recipe: Recipe, size_px: int
-) -> NDArray[np.uint8] | None:
-    """Read the class map of a region, (size, size), ignore outside of the slide; None if it was not predicted."""
+def cut_region(slide: Slide, region: Region, predictions: Path, *, cutting: Cutting, folder: Path) -> Path | None:
+    """Write the crop of a region as PNG with its sidecar, and with a labelme file where the slide was predicted.
+
+    Args:
+        slide: The open slide.
+        region: What the crop shows.
+        predictions: Folder of the predicted slides.
+        cutting: What the crop is like.
+        folder: Where to write.
+
+    Returns:
+        The PNG; None if there is one already, or a labelme file: these are left as they are.
+
+    Raises:
+        SlideError: If the slide cannot be read.
+        LabelError: If the slide was predicted with other classes.
+        PredictionError: If its maps are damaged.
+    """
+    path = folder / f"{slide_id(slide.path)}_{region.x}_{region.y}.png"
+    if path.with_suffix(".json").exists() or path.exists():
+        return None
+    size = cutting.frame.size_px
+    predicted = predicted_maps(slide, region, predictions, cutting)
+    _write(path, read_at(slide, region, Size(size, size)), predicted, region, cutting, slide.path)
+    return path
+
+
+def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cutting) -> Maps | None:
+    """Read what was predicted of a region, in the pixels of a crop; None if the slide was not predicted.
+
+    Raises:
+        LabelError: If it was predicted with other classes.
+        PredictionError: If its maps are damaged.
+    """
     done = predictions / slide_id(slide.path)
     if not (done / SUMMARY).is_file():
         return None
     summary = json.loads((done / SUMMARY).read_text(encoding="utf-8"))
-    if list(summary["classes"]) != list(recipe.class_list().names):
-        raise LabelError(f"{done}: predicted with the classes {', '.join(summary['classes'])}. Predict it again.")
-    with open_slide(done / CLASS_MAP) as maps:
-        scale = slide.levels[0].size.width / maps.levels[0].size.width
-        ids = maps.read_region(region.at(scale))[..., 0]
-    rows, columns = (np.arange(size_px) * length // size_px for length in ids.shape)
-    return np.ascontiguousarray(ids[np.ix_(rows, columns)])
+    if list(summary["classes"]) != list(cutting.classes.names):
+        raise LabelError(f"{done.name}: predicted with the classes {', '.join(summary['classes'])}. Predict it again.")
+    with MapFile(done / CLASS_MAP) as ids, MapFile(done / UNCERTAINTY) as nats:
+        at, size = region.at(map_scale(slide, ids.size)), cutting.frame.size_px
+        # The sampled pixel of each pixel of the crop: ids have no mean.
+        rows, columns = (np.arange(size) * n // size for n in (at.height, at.width))
+        sampled = np.ix_(rows, columns)
+        return Maps(
+            ids.read(at.x, at.y, width=at.width, height=at.height, outside=IGNORE)[sampled],
+            nats.read(at.x, at.y, width=at.width, height=at.height)[sampled],
+        )
 
 
 def _write(
     path: Path,
     picture: NDArray[np.uint8],
-    predicted: NDArray[np.uint8] | None,
+    predicted: Maps | None,
     region: Region,
-    recipe: Recipe,
+    cutting: Cutting,
     slide: Path,
 ) -> None:
     where = [region.x, region.y, region.width, region.height]
-    sidecar = {"slide": slide_id(slide), "region": where, "mpp": recipe.slides.mpp}
+    sidecar = {"slide": slide_id(slide), "region": where, "mpp": cutting.frame.mpp}
     write_atomically(path.with_name(path.stem + SUFFIX), json.dumps(sidecar))
     if predicted is not None:
-        content = proposal(predicted, recipe.class_list(), picture=path.name)
+        content = proposal(predicted.ids, cutting.classes, picture=path.name)
         write_atomically(path.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False))
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary)

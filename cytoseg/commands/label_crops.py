@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from cytoseg.commands.chosen_crops import Chosen, cut_chosen, parse_place
+from cytoseg.commands.chosen_crops import Chosen, Cutting, cut_chosen, parse_place
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
 from cytoseg.commands.train_ddpm import tissue_crops
 from cytoseg.devices import seed_for
 from cytoseg.errors import LabelError, RecipeError
 from cytoseg.labels.annotation import UNSCORED
 from cytoseg.labels.sidecar import SUFFIX
+from cytoseg.predict.candidates import Frame
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.open import slide_id
@@ -45,7 +46,10 @@ def run(
         folder = out or current.folder / "to_label"
         if slide is not None:
             places = [parse_place(text) for text in at or ()]
-            new, shapes = cut_chosen(Chosen(slide, places, current.folder / "predictions"), current.recipe, folder)
+            sizes, settings = current.recipe.crops, current.recipe.slides
+            frame = Frame(sizes.size_px, settings.mpp, settings.assumed_mpp)
+            cutting = Cutting(frame, current.recipe.class_list())
+            new, shapes = cut_chosen(Chosen(slide, places, current.folder / "predictions"), cutting, folder)
             _finish(folder, current.recipe)
             say(
                 f"{new} new crops, {len(places) - new} were there; {shapes} with the prediction. Look: labelme {folder}"

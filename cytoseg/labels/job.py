@@ -49,8 +49,9 @@ class Job:
         unknown: Those that are not in the class list, after renaming, with how often.
         first: Where each of the unknown ones stands first.
         unmarked: Files without a shape.
-        polygons: How many look ``traced`` from pixel indices, how many ``drawn``.
+        polygons: How many look ``traced`` from pixel indices, how many ``drawn``; those of proposals count not.
         corrections: Those of a crop that were read, by crop.
+        proposals: Files that the queue wrote.
     """
 
     root: Path
@@ -64,6 +65,7 @@ class Job:
     unmarked: list[str] = field(default_factory=list)
     polygons: Counter[str] = field(default_factory=Counter)
     corrections: dict[str, list[Correction]] = field(default_factory=dict)
+    proposals: set[Path] = field(default_factory=set)
 
 
 def check_rules(rules: ImportRules, classes: ClassList) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import approximate_polygon
+from skimage import measure
 
 from cytoseg.classes import ClassList
 from cytoseg.geometry import Size
@@ -60,5 +60,6 @@ def _simplified(shape: Shape) -> Shape:
 
 def _ring(ring: Points) -> Points:
     closed = np.array([*ring, ring[0]])
-    kept = approximate_polygon(closed, TOLERANCE_PX)[:-1]
+    # Loaded by its first use: with it comes scipy.signal, which takes a second.
+    kept = measure.approximate_polygon(closed, TOLERANCE_PX)[:-1]
     return tuple((float(x), float(y)) for x, y in (kept if len(kept) >= 3 else closed[:-1]))

@@ -19,8 +19,8 @@ from cytoseg.labels.index import is_file_name
 from cytoseg.labels.json_files import Points
 from cytoseg.labels.qupath import CROP_NAME, REGION, Feature, GeoFile
 from cytoseg.labels.sidecar import Origin, read_sidecar
-from cytoseg.slides.crops import downsample_to
 from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
+from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
 
 MAX_SIDE_PX = 4096

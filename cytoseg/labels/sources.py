@@ -17,6 +17,7 @@ from cytoseg.labels.json_files import load_json
 from cytoseg.labels.kept import Kept
 from cytoseg.labels.labelme import find_labelme, read_labelme
 from cytoseg.labels.masks import MaskPair, find_pairs, has_masks, read_pair
+from cytoseg.labels.queue_file import QUEUE, proposals
 from cytoseg.labels.qupath import is_geojson, read_geojson
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
 
@@ -73,7 +74,8 @@ def find_items(source: Path, job: Job) -> Sequence[Item]:
         return _planned(source, job) if _marks_slide(source) else [source]
     files, others = find_labelme(source, job.problems)
     slides = [path for path in others if _marks_slide(path)] + _geojson_files(source)
-    others = [path for path in others if path not in slides]
+    others = [path for path in others if path not in slides and path.name != QUEUE]
+    proposed, files = files, _saved(files, job)
     if others:
         names = ", ".join(p.relative_to(source).as_posix() for p in others[:5]) + (", ..." if len(others) > 5 else "")
         job.notes.append(f"JSON files left out, neither labelme's nor GeoJSON: {len(others)} ({names}).")
@@ -81,12 +83,27 @@ def find_items(source: Path, job: Job) -> Sequence[Item]:
         if has_masks(source):
             job.notes.append("Folders named masks were left out because there are labelme or GeoJSON files.")
         return [*files, *(item for path in sorted(slides) for item in _planned(path, job))]
+    if proposed and not job.problems:
+        raise LabelError(f"{source}: {job.notes[0]}")
     pairs = find_pairs(source, job.problems)
     if not pairs and not job.problems:
         raise LabelError(
             f"{source}: holds neither labelme JSON nor GeoJSON nor images/ beside masks/. Name the folder that does."
         )
     return pairs
+
+
+def _saved(files: list[Path], job: Job) -> list[Path]:
+    """Leave out what the queue proposed and nobody has saved: nothing is to be learnt from one's own predictions."""
+    found = proposals(files)
+    job.proposals.update(found)
+    untouched = [path for path, is_saved in found.items() if not is_saved]
+    if untouched:
+        job.notes.append(
+            f"Proposals left out that nobody has saved yet: {len(untouched)} (first {untouched[0].name}). "
+            "Save them in labelme to import them, also where nothing is to be corrected."
+        )
+    return [path for path in files if path not in untouched]
 
 
 def _marks_slide(path: Path) -> bool:
@@ -140,7 +157,8 @@ def _read_labelme_item(path: Path, job: Job) -> Reading | None:
         job.problems.append(str(error))
         return None
     for shape in file.annotation.shapes:
-        if shape.kind == "polygon":
+        # Proposals have whole numbers for corners, but no program that counts pixels drew them.
+        if shape.kind == "polygon" and path not in job.proposals:
             job.polygons["traced" if _looks_traced(shape) else "drawn"] += 1
     # A correction runs along the edges of pixels, so its outline is not half a pixel short as others' may be.
     label_map = _painted(file.annotation, job, area=job.rules.area if correction is None else "centre")

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from cytoseg.metrics.objects import ObjectCounts
 from cytoseg.metrics.results import Score
 from cytoseg.metrics.segmentation import iou, mean_iou, or_none, pooled_scores, slide_scores
 from cytoseg.predict.crop_pictures import CropMaps, write_crop_pictures
+from cytoseg.predict.disputed import highest_tenth
 from cytoseg.predict.evaluate_objects import OBJECT_COLUMNS, crop_objects, objects_record
 from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.writing import replaced
@@ -209,7 +209,7 @@ def _predict_crop(
         _check_finite(found, crop.crop)
         disagreement = found.disagreement
         tally.counts.append(confusion_counts(truth, found.class_map, len(classes)))
-        tally.disagreement.append(None if disagreement is None else _highest_tenth(disagreement))
+        tally.disagreement.append(None if disagreement is None else highest_tenth(disagreement))
         if found.probabilities is not None:
             labelled = truth != IGNORE
             tally.bins.append(confidence_bins(found.probabilities[:, labelled].T, truth[labelled]))
@@ -228,12 +228,6 @@ def _check_finite(found: Prediction, crop: str) -> None:
                 f"{crop}: the prediction holds numbers that are not finite. The interpreters are probably damaged: "
                 "run train-interpreter again."
             )
-
-
-def _highest_tenth(disagreement: NDArray[np.float32]) -> float:
-    """Average the highest 10 % of the pixels: a mean over all would drown a few doubtful cells in clear glass."""
-    highest_first = np.sort(disagreement, axis=None)[::-1]
-    return float(highest_first[: math.ceil(highest_first.size / 10)].mean(dtype=np.float64))
 
 
 def _method_record(method: Method, tally: _Tally, crops: Sequence[ScoredCrop], *, scoring: Scoring) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from cytoseg.predict.maps import MapBand, MapSpool
 from cytoseg.predict.outputs import Destination, SlideFacts, is_whole, write_outputs
 from cytoseg.runs import Interrupt, finish_step_on_interrupt
 from cytoseg.slides.background import TissueMask
-from cytoseg.slides.crops import downsample_to
 from cytoseg.slides.open import read_at
+from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.stitching import Patch, Stitcher
 from cytoseg.slides.tiling import Tile, TileGrid

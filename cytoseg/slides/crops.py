@@ -23,6 +23,7 @@ from cytoseg.slides.background import tissue_mask
 from cytoseg.slides.chain import Chain
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.places import Places
+from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
 
 _MAX_OPEN = 64
@@ -48,28 +49,6 @@ class SlideSource:
     def weight(self) -> float:
         """How often the slide is chosen: its tissue area counted in crops."""
         return self.tissue.share() * self.size.width * self.size.height / self.side_px**2
-
-
-def downsample_to(mpp: float | None, slide: Slide, *, assume_mpp: float | None = None) -> float:
-    """Compute how many level-0 pixels one pixel at the recipe's mpp spans.
-
-    Args:
-        mpp: Micrometres per pixel wanted, or None for level 0 as it is.
-        slide: An open slide.
-        assume_mpp: Micrometres per level-0 pixel of a slide that does not say.
-
-    Raises:
-        SlideError: If the recipe gives an mpp and the slide does not say its own: it is not guessed.
-    """
-    if mpp is None:
-        return 1.0
-    found = slide.mpp or assume_mpp
-    if found is None:
-        raise SlideError(
-            f"{slide.path.name}: does not say its micrometres per pixel, and the recipe asks for {mpp}. "
-            "Set slides.assume_mpp to the scanner's value, or slides.mpp=null to take pixels as they are."
-        )
-    return mpp / found
 
 
 def find_tissue(

@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from cytoseg.errors import LabelError
 from cytoseg.metrics.segmentation import iou
 from cytoseg.studies.compare import Contender, Task, run_or_reuse
+from cytoseg.studies.growth import MORE, TABLE, Curve, as_curve, worth
 from cytoseg.writing import atomic_path, write_atomically
 
-MORE = 10
-"""The sentence says what so many more crops are worth."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
@@ -32,21 +31,6 @@ class Draw:
 
     number: int
     crops: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """How one method grows.
-
-    Attributes:
-        title: Of the method.
-        counts: How many crops it learnt from, rising.
-        iou: (counts, draws, K), NaN where a class does not apply.
-    """
-
-    title: str
-    counts: tuple[int, ...]
-    iou: np.ndarray[tuple[int, int, int], np.dtype[np.float64]]
 
 
 def draw_crops(usable: Sequence[bool], *, counts: Sequence[int], draws: int, seed: int) -> list[Draw]:
@@ -109,31 +93,9 @@ def label_efficiency(
             scores.setdefault(contender.key, {})[len(draw.crops), draw.number] = pooled.tolist()
             titles[contender.key] = contender.title
     on_run("done", len(draws), len(draws))
-    curves = {key: _curve(titles[key], found) for key, found in scores.items()}
+    curves = {key: as_curve(titles[key], found) for key, found in scores.items()}
     _write(curves, task.classes, folder)
     return curves
-
-
-def worth(curve: Curve, k: int) -> tuple[float, float, float] | None:
-    """Estimate what ten more crops add to a class's IoU, from its growth with the logarithm of the crops.
-
-    A straight line over the logarithm, from a quarter of all crops on, fitted to each draw.
-
-    Args:
-        curve: Of one method.
-        k: Class id.
-
-    Returns:
-        The mean over draws, the least and the greatest; None where fewer than two counts apply.
-    """
-    counts = np.array(curve.counts, np.float64)
-    late = counts >= counts[-1] / 4
-    if late.sum() < 2 or np.isnan(curve.iou[late, :, k]).any():
-        return None
-    x = np.log2(counts[late])
-    slopes = np.polyfit(x, curve.iou[late, :, k], 1)[0]
-    gains = slopes * math.log2((counts[-1] + MORE) / counts[-1])
-    return float(gains.mean()), float(gains.min()), float(gains.max())
 
 
 def sentences(curves: Mapping[str, Curve], names: Sequence[str]) -> list[str]:
@@ -151,14 +113,8 @@ def sentences(curves: Mapping[str, Curve], names: Sequence[str]) -> list[str]:
     return found
 
 
-def _curve(title: str, scores: Mapping[tuple[int, int], list[float]]) -> Curve:
-    counts = tuple(sorted({count for count, _ in scores}))
-    draws = sorted({number for _, number in scores})
-    return Curve(title, counts, np.array([[scores[count, number] for number in draws] for count in counts]))
-
-
 def _write(curves: Mapping[str, Curve], names: Sequence[str], folder: Path) -> None:
-    write_atomically(folder / "label_efficiency.csv", _as_csv(curves, names))
+    write_atomically(folder / TABLE, _as_csv(curves, names))
     write_atomically(folder / "label_efficiency.md", as_markdown(curves, names))
     with atomic_path(folder / "label_efficiency.png") as path:
         _draw(curves, names).savefig(path, dpi=120)

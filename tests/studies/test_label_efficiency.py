@@ -1,5 +1,4 @@
 import csv
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from PIL import Image
 
 from cytoseg.errors import LabelError
 from cytoseg.studies.compare import Contender, Predict, Task
-from cytoseg.studies.label_efficiency import Curve, Draw, draw_crops, label_efficiency, sentences, worth
+from cytoseg.studies.label_efficiency import Draw, draw_crops, label_efficiency
 
 NAMES = ("glass", "cell")
 TRUTH = np.array([[0, 0, 0, 0], [1, 1, 1, 1]], np.uint8)
@@ -104,32 +103,3 @@ def test_table_figure_and_sentences_are_written(tmp_path: Path) -> None:
     assert rows[2] == {"method": "some", "crops": "2", "draw": "0", "glass": "0.666667", "cell": "0.500000"}
     with Image.open(tmp_path / "label_efficiency.png") as figure:
         assert figure.size[0] > 800
-
-
-def _curve(*by_count: list[float]) -> Curve:
-    return Curve("Ours", (2, 8, 16, 32), np.array(by_count)[:, :, None])
-
-
-def test_the_next_crops_are_worth_what_the_growth_with_the_logarithm_says() -> None:
-    # From 8 crops on .05 for each doubling in the first draw, .03 in the second; what 2 crops gave does not count.
-    gain = worth(_curve([0.0, 0.0], [0.50, 0.50], [0.55, 0.53], [0.60, 0.56]), 0)
-    doublings = math.log2(42 / 32)
-    assert gain == pytest.approx((0.04 * doublings, 0.03 * doublings, 0.05 * doublings))
-    (sentence,) = sentences({"ours": _curve([0.0, 0.0], [0.5, 0.5], [0.55, 0.53], [0.6, 0.56])}, ("nucleus",))
-    assert sentence == (
-        "Ours, nucleus: 32 crops reach IoU 0.580; the next 10 are worth about +0.016 (+0.012 to +0.020 over the draws)."
-    )
-
-
-@pytest.mark.parametrize(
-    "curve",
-    [
-        Curve("Ours", (4,), np.full((1, 2, 1), 0.5)),
-        Curve("Ours", (2, 4), np.array([[[0.5]], [[np.nan]]])),
-        Curve("Ours", (1, 30), np.full((2, 2, 1), 0.5)),
-    ],
-    ids=["one count", "a class that does not apply", "too far apart"],
-)
-def test_where_there_is_too_little_to_say_nothing_is_said(curve: Curve) -> None:
-    assert worth(curve, 0) is None
-    assert sentences({"ours": curve}, ("nucleus",)) == []

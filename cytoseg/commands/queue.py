@@ -1,0 +1,63 @@
+"""``cytoseg queue``: what to annotate next."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.commands.queue_rules import rules_of
+from cytoseg.commands.queue_slides import FOLDER, Workplace
+from cytoseg.commands.queueing import Ranking, accept, gains, rank, shown
+from cytoseg.predict.queue_picture import Shown, draw_queue
+from cytoseg.writing import atomic_path
+
+
+def run(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many regions.")] = 10,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; default queue/ in the run folder.")] = None,
+) -> None:
+    """Choose what to annotate next: regions that the ensemble contradicts itself on, with its prediction.
+
+    Looks through the slides that were predicted, those of the test set left out, and takes disputed regions of many
+    slides and of many looks. Writes each as a crop with its sidecar and with the prediction as polygons to correct in
+    labelme, and a picture of all with the reasons beside the folder. Regions that are annotated, queued or skipped do
+    not come again, and no file that is there is replaced. Corrected files come back with `cytoseg label-import`; what
+    nobody has saved is left out there. Once the model was evaluated again, says what the last ones gave.
+    """
+    with start_run(recipe, overrides, command="queue") as current:
+        folder = out or current.folder / FOLDER
+        rules = rules_of(current.recipe.model_dump(mode="json"))
+        place = Workplace(rules, current.folder, current.recipe.labels_folder(), folder)
+        for sentence in gains(place):
+            say(sentence)
+        with progress("slides", 1) as bar:
+            ranking = rank(place, n, on_part=bar.phase)
+        for note in ranking.notes:
+            say(f"note: {note}")
+        pictures = _accept_all(place, ranking)
+        current.entry["regions"] = len(pictures)
+        if not pictures:
+            say("There is no disputed region left that is not annotated, queued or skipped. Predict more slides.")
+            return
+        if len(pictures) < n:
+            say(f"note: there are only {len(pictures)} such regions, not {n}.")
+        sheet = folder.with_name(f"{folder.name}.png")
+        with atomic_path(sheet) as path:
+            draw_queue(pictures, current.recipe.class_list()).save(path)
+        say(f"{len(pictures)} regions queued; look at {sheet}. Correct them: labelme {folder}")
+        say(f"Then: cytoseg label-import {folder} --recipe {recipe}, train-interpreter, evaluate.")
+
+
+def _accept_all(place: Workplace, ranking: Ranking) -> list[Shown]:
+    """Write the regions; gives the pictures of those that are new."""
+    pictures = []
+    with progress("regions", len(ranking.chosen)) as bar:
+        for done, chosen in enumerate(ranking.chosen, start=1):
+            picture = shown(place, chosen, ranking.slides)
+            if accept(place, chosen, ranking.slides) is not None:
+                pictures.append(picture)
+            bar.at(done)
+    return pictures

@@ -1,0 +1,48 @@
+"""Which regions of slides are annotated already."""
+
+from pathlib import Path
+
+from cytoseg.geometry import Region
+from cytoseg.labels.index import INDEX, load_index
+from cytoseg.labels.kept import read_kept
+from cytoseg.labels.sidecar import SUFFIX, read_sidecar
+
+
+def annotated_regions(folder: Path) -> dict[str, list[Region]]:
+    """List the regions of all imported crops, as far as their files said where they are from.
+
+    Args:
+        folder: The labels folder; need not exist.
+
+    Returns:
+        Regions in level-0 pixels, by slide.
+
+    Raises:
+        LabelError: If the index or what is kept of a crop is damaged.
+    """
+    found: dict[str, list[Region]] = {}
+    for crop in load_index(folder).crops if (folder / INDEX).exists() else ():
+        origin = read_kept(folder, crop.crop).origin
+        if origin is not None and origin.region is not None:
+            found.setdefault(crop.slide, []).append(origin.region)
+    return found
+
+
+def waiting_regions(folder: Path) -> dict[str, list[Region]]:
+    """List the regions of the crops that lie in a folder to be annotated.
+
+    Args:
+        folder: Of crops with sidecars; need not exist.
+
+    Returns:
+        Regions in level-0 pixels, by slide.
+
+    Raises:
+        LabelError: If a sidecar is damaged.
+    """
+    found: dict[str, list[Region]] = {}
+    for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
+        origin = read_sidecar(path.with_name(path.name.removesuffix(SUFFIX) + ".png"))
+        if origin is not None and origin.region is not None:
+            found.setdefault(origin.slide, []).append(origin.region)
+    return found

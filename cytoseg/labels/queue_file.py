@@ -1,0 +1,195 @@
+"""The queue: what waits to be annotated next, what was passed over, and how good the model was at each queueing.
+
+A queue folder holds crops with sidecars and proposals, and ``queue.json``, which says why each is there.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cytoseg.errors import LabelError
+from cytoseg.geometry import Region
+from cytoseg.labels.json_files import load_json
+from cytoseg.writing import write_atomically
+
+QUEUE = "queue.json"
+FORMAT = 1
+QUEUED, SKIPPED = "queued", "skipped"
+_WAIT_S = 20.0
+
+
+@dataclass(frozen=True)
+class QueueItem:
+    """A region that somebody decided on.
+
+    Attributes:
+        slide: Its slide's id.
+        region: Where it is.
+        state: ``queued``, or ``skipped``: not to be proposed again.
+        crop: Its files' stem; empty if it was skipped.
+        reason: Why it was chosen.
+        score: In nats.
+        looks: How it looks, so that the next ones look unlike it.
+        proposal_sha256: Of its labelme file as it was written; empty if it was skipped.
+    """
+
+    slide: str
+    region: Region
+    state: str
+    crop: str
+    reason: str
+    score: float
+    looks: tuple[float, ...]
+    proposal_sha256: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How good the model was when regions were queued.
+
+    Attributes:
+        created: When it was evaluated; tells one evaluation from another.
+        train_crops: How many crops it was trained on.
+        miou: Mean IoU, None where it does not apply.
+        iou: IoU by class name, likewise.
+    """
+
+    created: str
+    train_crops: int
+    miou: float | None
+    iou: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Round:
+    """Regions queued under one evaluation: when the last of them was, how many, and that evaluation, if there was."""
+
+    when: str
+    regions: int
+    before: Scored | None
+
+
+@dataclass(frozen=True)
+class Queue:
+    """All that a queue.json holds, the oldest first."""
+
+    items: tuple[QueueItem, ...] = ()
+    rounds: tuple[Round, ...] = ()
+
+
+def read_queue(folder: Path) -> Queue:
+    """Read the queue of a folder.
+
+    Args:
+        folder: The queue folder; need not exist.
+
+    Returns:
+        The queue; an empty one where there is no queue.json.
+
+    Raises:
+        LabelError: If the file is damaged or of another format.
+    """
+    path = folder / QUEUE
+    if not path.exists():
+        return Queue()
+    name = f"{folder.name}/{QUEUE}"
+    again = "Delete it: crops that lie beside it still count as queued, those that were skipped come again."
+    content = load_json(path, name=name, again=again)
+    try:
+        return _parsed(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LabelError(f"{name}: is damaged ({type(error).__name__}: {error}). {again}") from error
+
+
+def update_queue(folder: Path, change: Callable[[Queue], Queue]) -> Queue:
+    """Read the queue, change it and write it, while nobody else does.
+
+    Args:
+        folder: The queue folder; is made.
+        change: Gives the new queue.
+
+    Returns:
+        The new queue.
+
+    Raises:
+        LabelError: If the queue.json that is there is damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{QUEUE}.lock", timeout=_WAIT_S):
+        queue = change(read_queue(folder))
+        items = [asdict(item) | {"region": _numbers(item.region)} for item in queue.items]
+        content = {"format": FORMAT, "items": items, "rounds": [asdict(found) for found in queue.rounds]}
+        write_atomically(folder / QUEUE, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return queue
+
+
+def file_hash(path: Path) -> str:
+    """Hash a file's bytes; 64 hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def proposals(files: Sequence[Path]) -> dict[Path, bool]:
+    """Find the files that a queue wrote, and tell of each whether somebody has saved it since.
+
+    Args:
+        files: labelme files; a queue.json beside them that is damaged says nothing about them.
+    """
+    written: dict[Path, dict[str, str]] = {}
+    for folder in {path.parent for path in files}:
+        with contextlib.suppress(LabelError):
+            items = read_queue(folder).items
+            written[folder] = {item.crop: item.proposal_sha256 for item in items if item.state == QUEUED}
+    ours = [path for path in files if path.stem in written.get(path.parent, {})]
+    return {path: written[path.parent][path.stem] != file_hash(path) for path in ours}
+
+
+def _parsed(content: Any) -> Queue:
+    if content["format"] != FORMAT:
+        raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
+    items = [
+        QueueItem(
+            slide=str(entry["slide"]),
+            region=_region(entry["region"]),
+            state=_state(entry["state"]),
+            crop=str(entry["crop"]),
+            reason=str(entry["reason"]),
+            score=float(entry["score"]),
+            looks=tuple(float(value) for value in entry["looks"]),
+            proposal_sha256=str(entry["proposal_sha256"]),
+        )
+        for entry in content["items"]
+    ]
+    rounds = [Round(str(r["when"]), int(r["regions"]), _scored(r["before"])) for r in content["rounds"]]
+    return Queue(tuple(items), tuple(rounds))
+
+
+def _region(numbers: Any) -> Region:
+    x, y, width, height = numbers
+    return Region(int(x), int(y), int(width), int(height))
+
+
+def _state(text: Any) -> str:
+    if text not in (QUEUED, SKIPPED):
+        raise ValueError(f"state {text!r}, not {QUEUED} or {SKIPPED}")
+    return str(text)
+
+
+def _scored(entry: Any) -> Scored | None:
+    if entry is None:
+        return None
+    iou = {str(name): _share(value) for name, value in entry["iou"].items()}
+    return Scored(str(entry["created"]), int(entry["train_crops"]), _share(entry["miou"]), iou)
+
+
+def _share(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _numbers(region: Region) -> list[int]:
+    return [region.x, region.y, region.width, region.height]

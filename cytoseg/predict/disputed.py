@@ -1,0 +1,87 @@
+"""How much the ensemble contradicts itself in a region, about what, and what the region looks like."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.classes import IGNORE
+from cytoseg.geometry import Region
+
+Looks = tuple[float, ...]
+"""Mean and standard deviation of each channel's optical density, then the share of each class."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A region that could be annotated next.
+
+    Attributes:
+        slide: Its slide's id.
+        region: Where it is.
+        score: Mean disagreement of its most disputed tenth, in nats.
+        usual: The same of the slide's median region that is not clear glass; 0 where there is none.
+        disputed: The share of each class among the pixels of that tenth.
+        looks: How it looks, see ``Looks``.
+    """
+
+    slide: str
+    region: Region
+    score: float
+    usual: float
+    disputed: tuple[float, ...]
+    looks: Looks
+
+
+def highest_tenth(disagreement: NDArray[np.float32]) -> float:
+    """Average the highest 10 % of the pixels: a mean over all would drown a few doubtful cells in clear glass.
+
+    Args:
+        disagreement: (H, W) in nats.
+
+    Returns:
+        In nats.
+    """
+    highest_first = np.sort(disagreement, axis=None)[::-1]
+    return float(highest_first[: math.ceil(highest_first.size / 10)].mean(dtype=np.float64))
+
+
+def disputed_classes(nats: NDArray[np.float32], class_map: NDArray[np.uint8], *, classes: int) -> tuple[float, ...]:
+    """Tell what is predicted where the ensemble disagrees most.
+
+    Args:
+        nats: (H, W) disagreement.
+        class_map: (H, W) ids, 255 for ignore.
+        classes: How many there are.
+
+    Returns:
+        The share of each class among the most disputed tenth of the pixels, those without disagreement left out.
+    """
+    flat, ids = nats.ravel(), class_map.ravel()
+    # Stable, so that of equal pixels the first ones count on every machine.
+    tenth = np.argsort(-flat, kind="stable")[: math.ceil(flat.size / 10)]
+    return _shares(ids[tenth[flat[tenth] > 0]], classes)
+
+
+def without_ignored(nats: NDArray[np.float32], class_map: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give the disagreement (H, W) with 0 nats where nothing is predicted."""
+    return np.where(class_map == IGNORE, np.float32(0), nats)
+
+
+def looks_of(picture: NDArray[np.uint8], class_map: NDArray[np.uint8], *, classes: int) -> Looks:
+    """Describe a region by its stain and what is predicted in it.
+
+    Args:
+        picture: (h, w, 3) uint8 RGB, of any size.
+        class_map: (H, W) ids, 255 for ignore.
+        classes: How many there are.
+    """
+    density = np.log10(256.0 / (picture.reshape(-1, 3).astype(np.float64) + 1))
+    stain = (*density.mean(axis=0), *density.std(axis=0))
+    return tuple(round(float(value), 6) for value in (*stain, *_shares(class_map.ravel(), classes)))
+
+
+def _shares(ids: NDArray[np.uint8], classes: int) -> tuple[float, ...]:
+    counts = np.bincount(ids[ids != IGNORE], minlength=classes)[:classes]
+    return tuple((counts / max(1, counts.sum())).tolist())

@@ -1,0 +1,26 @@
+"""From the pixels of a slide to those of crops and maps. Apart from crops.py, for that loads MONAI."""
+
+from cytoseg.errors import SlideError
+from cytoseg.slides.slide import Slide
+
+
+def downsample_to(mpp: float | None, slide: Slide, *, assume_mpp: float | None = None) -> float:
+    """Compute how many level-0 pixels one pixel at the recipe's mpp spans.
+
+    Args:
+        mpp: Micrometres per pixel wanted, or None for level 0 as it is.
+        slide: An open slide.
+        assume_mpp: Micrometres per level-0 pixel of a slide that does not say.
+
+    Raises:
+        SlideError: If the recipe gives an mpp and the slide does not say its own: it is not guessed.
+    """
+    if mpp is None:
+        return 1.0
+    found = slide.mpp or assume_mpp
+    if found is None:
+        raise SlideError(
+            f"{slide.path.name}: does not say its micrometres per pixel, and the recipe asks for {mpp}. "
+            "Set slides.assume_mpp to the scanner's value, or slides.mpp=null to take pixels as they are."
+        )
+    return mpp / found

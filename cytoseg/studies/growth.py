@@ -1,0 +1,96 @@
+"""How the IoU of a method grows with the labelled crops, as ``label_efficiency`` found it, and what more are worth."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+MORE = 10
+"""The sentence says what so many more crops are worth."""
+TABLE = "label_efficiency.csv"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How one method grows.
+
+    Attributes:
+        title: Of the method.
+        counts: How many crops it learnt from, rising.
+        iou: (counts, draws, K), NaN where a class does not apply.
+    """
+
+    title: str
+    counts: tuple[int, ...]
+    iou: np.ndarray[tuple[int, int, int], np.dtype[np.float64]]
+
+
+def worth(curve: Curve, k: int) -> tuple[float, float, float] | None:
+    """Estimate what ten more crops add to a class's IoU, from its growth with the logarithm of the crops.
+
+    A straight line over the logarithm, from a quarter of all crops on, fitted to each draw.
+
+    Args:
+        curve: Of one method.
+        k: Class id.
+
+    Returns:
+        The mean over draws, the least and the greatest; None where fewer than two counts apply.
+    """
+    gains = growth(curve, k, curve.counts[-1], curve.counts[-1] + MORE)
+    return None if gains is None else (float(gains.mean()), float(gains.min()), float(gains.max()))
+
+
+def growth(curve: Curve, k: int, before: int, after: int) -> NDArray[np.float64] | None:
+    """Estimate what more crops add to a class's IoU, see ``worth``.
+
+    Args:
+        curve: Of one method.
+        k: Class id.
+        before: How many crops there are.
+        after: How many there will be.
+
+    Returns:
+        (draws,) gains; None where fewer than two counts apply.
+    """
+    counts = np.array(curve.counts, np.float64)
+    late = counts >= counts[-1] / 4
+    if late.sum() < 2 or np.isnan(curve.iou[late, :, k]).any():
+        return None
+    slopes = np.polyfit(np.log2(counts[late]), curve.iou[late, :, k], 1)[0]
+    return np.asarray(slopes * math.log2(after / before), np.float64)
+
+
+def read_curves(folder: Path, names: Sequence[str]) -> dict[str, Curve]:
+    """Read back the table of ``label_efficiency``.
+
+    Args:
+        folder: With label_efficiency.csv.
+        names: The class names wanted.
+
+    Returns:
+        A curve per method, by key, titled by it; none if there is no table, it is damaged, or of other classes.
+    """
+    path = folder / TABLE
+    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) if path.is_file() else []
+    if not rows or rows[0] != ["method", "crops", "draw", *names]:
+        return {}
+    scores: dict[str, dict[tuple[int, int], list[float]]] = {}
+    try:
+        for key, crops, draw, *values in rows[1:]:
+            scores.setdefault(key, {})[int(crops), int(draw)] = [float(v) if v else math.nan for v in values]
+        return {key: as_curve(key, found) for key, found in scores.items()}
+    except (ValueError, KeyError):  # cut short, or changed by hand
+        return {}
+
+
+def as_curve(title: str, scores: Mapping[tuple[int, int], list[float]]) -> Curve:
+    """Put the IoU of each class by (crops, draw) together; every count needs every draw."""
+    counts = tuple(sorted({count for count, _ in scores}))
+    draws = sorted({number for _, number in scores})
+    return Curve(title, counts, np.array([[scores[count, number] for number in draws] for count in counts]))

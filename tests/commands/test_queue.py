@@ -1,0 +1,261 @@
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from cytoseg.labels.queue_file import read_queue
+from cytoseg.predict import candidates
+from tests.predict.made import predicted
+
+CytosegCommand = Callable[..., Result]
+CLASSES = ("background", "cell")
+FOLDER = Path("runs/tiny/queue")
+
+
+@pytest.fixture
+def slides(cytoseg: CytosegCommand) -> None:
+    """Two predicted slides of 3 x 2 regions: the scores fall in reading order, those of dark_a are higher."""
+    for name, top in (("dark_a", 0.60), ("dark_b", 0.50)):
+        _predict(name, top)
+
+
+def _predict(name: str, top: float) -> Path:
+    rng = np.random.default_rng(round(100 * top))
+    picture = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    ids, nats = np.zeros((64, 96), np.uint8), np.zeros((64, 96), np.float32)
+    for number in range(6):
+        y, x = 32 * (number // 3), 32 * (number % 3)
+        ids[y + 8 : y + 24, x + 8 : x + 8 + 3 * number + 6] = 1
+        nats[y : y + 16, x : x + 16] = top - 0.01 * number
+    folder = Path("runs/tiny/predictions")
+    return predicted(folder, Path(f"slides/{name}.png"), picture=picture, ids=ids, nats=nats, classes=CLASSES)
+
+
+def _crops() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.png"))
+
+
+def _hashes() -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in FOLDER.glob("dark*")}
+
+
+@pytest.mark.usefixtures("slides")
+def test_disputed_regions_of_all_slides_come_with_the_prediction(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("queue", "tiny.yaml", "--n", "4")
+    assert result.exit_code == 0, result.output
+    assert "4 regions queued; look at runs/tiny/queue.png. Correct them: labelme runs/tiny/queue" in result.stdout
+    items = read_queue(FOLDER).items
+    assert [item.slide for item in items] == ["dark_a", "dark_b", "dark_a", "dark_b"]
+    assert items[0].score == pytest.approx(0.6)
+    assert "where it says cell" in items[0].reason or "where it says background" in items[0].reason
+    first = FOLDER / "dark_a_0_0"
+    with Image.open("slides/dark_a.png") as slide, Image.open(f"{first}.png") as crop:
+        np.testing.assert_array_equal(np.array(crop), np.array(slide)[:32, :32])
+    assert json.loads(Path(f"{first}.crop.json").read_text())["region"] == [0, 0, 32, 32]
+    (shape,) = json.loads(Path(f"{first}.json").read_text())["shapes"]
+    assert (shape["label"], sorted(shape["points"])) == ("cell", [[8, 8], [8, 24], [14, 8], [14, 24]])
+    assert (FOLDER / "labels.txt").read_text() == "__ignore__\nbackground\ncell\n"
+    with Image.open("runs/tiny/queue.png") as picture:
+        assert picture.size[1] > 4 * 256
+    record = json.loads(Path("runs/tiny/run.json").read_text())["commands"][-1]
+    assert (record["command"], record["regions"]) == ("queue", 4)
+
+
+@pytest.mark.usefixtures("slides")
+def test_the_next_call_gives_other_regions_and_touches_none(cytoseg: CytosegCommand) -> None:
+    cytoseg("queue", "tiny.yaml", "--n", "3")
+    before = _hashes()
+    (FOLDER / "dark_a_0_0.json").write_text("corrected")
+    before["dark_a_0_0.json"] = hashlib.sha256(b"corrected").hexdigest()
+    result = cytoseg("queue", "tiny.yaml", "--n", "5")
+    assert "5 regions queued" in result.stdout
+    assert len(_crops()) == 8
+    assert {name: found for name, found in _hashes().items() if name in before} == before
+
+
+@pytest.mark.usefixtures("slides")
+def test_more_than_there_are_gives_all_and_says_so(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("queue", "tiny.yaml", "--n", "50")
+    assert "note: there are only 12 such regions, not 50." in result.stdout
+    assert len(_crops()) == 12
+    again = cytoseg("queue", "tiny.yaml")
+    assert again.exit_code == 0
+    assert "There is no disputed region left that is not annotated, queued or skipped." in again.stdout
+
+
+@pytest.mark.usefixtures("slides")
+def test_a_lost_queue_file_queues_nothing_twice(cytoseg: CytosegCommand) -> None:
+    cytoseg("queue", "tiny.yaml", "--n", "5")
+    (FOLDER / "queue.json").unlink()
+    cytoseg("queue", "tiny.yaml", "--n", "50")
+    assert len(_crops()) == 12
+    assert len(read_queue(FOLDER).items) == 7
+
+
+@pytest.mark.usefixtures("slides")
+def test_a_damaged_queue_file_is_one_line(cytoseg: CytosegCommand) -> None:
+    FOLDER.mkdir()
+    (FOLDER / "queue.json").write_text('{"format": 1, "items": [7]}')
+    result = cytoseg("queue", "tiny.yaml")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("cytoseg: queue/queue.json: is damaged (TypeError")
+    assert _crops() == []
+
+
+@pytest.mark.usefixtures("slides")
+def test_corrected_files_come_back_and_are_not_proposed_again(cytoseg: CytosegCommand) -> None:
+    cytoseg("queue", "tiny.yaml", "--n", "3", "--out", "marks")
+    nobody = cytoseg("label-import", "marks", "--recipe", "tiny.yaml")
+    assert nobody.exit_code == 2
+    assert "marks: Proposals left out that nobody has saved yet: 3 (first dark_a_0_0.json)" in nobody.stderr
+    path = Path("marks/dark_a_0_0.json")
+    content = json.loads(path.read_text())
+    content["shapes"][0]["points"] = [[0, 0], [16, 0], [16, 16], [8, 17], [0, 16]]  # slanted
+    path.write_text(json.dumps(content))
+    result = cytoseg("label-import", "marks", "--recipe", "tiny.yaml")
+    assert result.exit_code == 0, result.output
+    assert "note: Proposals left out that nobody has saved yet: 2" in result.stdout
+    assert "queue.json" not in result.stdout
+    assert "traced from pixel indices" not in result.stdout
+    assert "1 crops imported (0 replaced), 1 in all. Pixels: background 760, cell 264." in result.stdout
+    shutil.rmtree("marks")
+    cytoseg("queue", "tiny.yaml", "--n", "50")
+    assert len(_crops()) == 11
+    assert "dark_a_0_0" not in _crops()
+
+
+@pytest.mark.usefixtures("slides")
+def test_a_slide_on_which_all_agree_is_no_error_beside_one_left_out(cytoseg: CytosegCommand) -> None:
+    shutil.rmtree("runs/tiny/predictions/dark_b")
+    nothing = np.zeros((64, 96), np.float32)
+    picture, ids = np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint8)
+    folder = Path("runs/tiny/predictions")
+    predicted(folder, Path("slides/dark_b.png"), picture=picture, ids=ids, nats=nothing, classes=CLASSES)
+    result = cytoseg("queue", "tiny.yaml", 'labels.test_slides=["dark_a"]')
+    assert result.exit_code == 0, result.output
+    assert "note: dark_a: left out: it is a test slide" in result.stdout
+    assert "There is no disputed region left" in result.stdout
+
+
+def test_without_a_predicted_slide_the_command_is_named(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("queue", "tiny.yaml")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "cytoseg: queue: no slide of this run was predicted. Run `cytoseg predict RECIPE SLIDE` first.\n"
+    )
+
+
+def _spoil(name: str) -> str:
+    """Spoil the prediction of dark_a in a way; gives what shall be said of it."""
+    folder = Path("runs/tiny/predictions/dark_a")
+    summary = folder / "summary.json"
+    match name:
+        case "half-written":
+            summary.unlink()
+            return "its prediction is not finished (summary.json is missing)"
+        case "summary":
+            summary.write_text("{")
+            return "summary.json is damaged or of an older version"
+        case "classes":
+            content = json.loads(summary.read_text()) | {"classes": {"background": {}, "debris": {}}}
+            summary.write_text(json.dumps(content))
+            return "it was predicted with other classes (background, debris)"
+        case "slide":
+            Path("slides/dark_a.png").unlink()
+            return "its file dark_a.png is gone"
+        case "uncertainty":
+            path = folder / "uncertainty.ome.tif"
+            path.write_bytes(path.read_bytes()[:200])
+            return "dark_a/uncertainty.ome.tif: cannot be read"
+        case _:
+            (folder / "class_map.ome.tif").unlink()
+            return "dark_a/class_map.ome.tif: cannot be read"
+
+
+@pytest.mark.usefixtures("slides")
+@pytest.mark.parametrize("what", ["half-written", "summary", "classes", "slide", "uncertainty", "class map"])
+def test_a_spoiled_prediction_is_left_out_and_named(cytoseg: CytosegCommand, what: str) -> None:
+    said = _spoil(what)
+    result = cytoseg("queue", "tiny.yaml", "--n", "3")
+    assert result.exit_code == 0, result.output
+    assert f"note: dark_a: left out: {said}" in result.stdout
+    assert {item.slide for item in read_queue(FOLDER).items} == {"dark_b"}
+    shutil.rmtree("runs/tiny/predictions/dark_b")
+    alone = cytoseg("queue", "tiny.yaml", "--n", "3")
+    assert alone.exit_code == 2
+    assert f"cytoseg: dark_a: left out: {said}" in alone.stderr
+
+
+@pytest.mark.usefixtures("slides")
+def test_test_slides_are_left_out_by_pattern_and_by_chance(cytoseg: CytosegCommand) -> None:
+    named = cytoseg("queue", "tiny.yaml", 'labels.test_slides=["*_a"]', "--n", "2")
+    assert "note: dark_a: left out: it is a test slide" in named.stdout
+    assert {item.slide for item in read_queue(FOLDER).items} == {"dark_b"}
+    for name in ("dark_a", "dark_b"):
+        cytoseg("label-crops", "tiny.yaml", "--slide", f"slides/{name}.png", "--at", "16,48", "--out", "marks")
+    cytoseg("label-import", "marks", "--recipe", "tiny.yaml")
+    # Of two slides one is for testing; which, the seed decides.
+    drawn = [cytoseg("queue", "tiny.yaml", f"training.seed={seed}", "--n", "1").stdout for seed in range(4)]
+    left_out = {name for name in ("dark_a", "dark_b") for text in drawn if f"note: {name}: left out" in text}
+    assert all(text.count("it is a test slide") == 1 for text in drawn)
+    assert left_out == {"dark_a", "dark_b"}
+
+
+@pytest.mark.usefixtures("slides")
+def test_annotated_regions_are_left_out(cytoseg: CytosegCommand) -> None:
+    cytoseg("label-crops", "tiny.yaml", "--slide", "slides/dark_a.png", "--at", "33,32", "--out", "marks")
+    cytoseg("label-import", "marks", "--recipe", "tiny.yaml")
+    cytoseg("queue", "tiny.yaml", 'labels.test_slides=["none*"]', "--n", "50")
+    # The crop from 17, 16 on lies on four of the six regions.
+    assert [crop for crop in _crops() if crop.startswith("dark_a")] == ["dark_a_64_0", "dark_a_64_32"]
+
+
+@pytest.mark.usefixtures("slides")
+def test_a_second_look_reads_no_map(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    cytoseg("queue", "tiny.yaml", "--n", "1")
+    monkeypatch.setattr(candidates, "MapFile", None)
+    again = cytoseg("queue", "tiny.yaml", "--n", "1").stdout
+    assert "1 regions queued" in again
+    assert "200/200" in again
+
+
+@pytest.mark.usefixtures("slides")
+def test_what_the_last_regions_gave_is_said_after_the_next_evaluation(cytoseg: CytosegCommand) -> None:
+    _evaluate("monday", train_crops=10, cell=0.5)
+    cytoseg("queue", "tiny.yaml", "--n", "2")
+    waiting = cytoseg("queue", "tiny.yaml", "--n", "1").stdout
+    assert ": 2 regions. Not evaluated since" in waiting
+    rows = [f"mlps,{n},0,0.9,{iou}" for n, iou in ((5, 0.4), (10, 0.5))]
+    Path("runs/tiny/label_efficiency").mkdir()
+    Path("runs/tiny/label_efficiency/label_efficiency.csv").write_text(
+        "\n".join(["method,crops,draw,background,cell", *rows, ""])
+    )
+    _evaluate("friday", train_crops=20, cell=0.56)
+    said = cytoseg("queue", "tiny.yaml", "--n", "1").stdout
+    assert ": 3 regions. Trained on 10 crops then and 20 after:" in said
+    assert "IoU cell: 0.500 before, 0.560 after (+0.060); the study's estimate was +0.100" in said
+    assert [found.regions for found in read_queue(FOLDER).rounds] == [3, 1]
+
+
+def _evaluate(created: str, *, train_crops: int, cell: float) -> None:
+    """Write an evaluation with nothing in it but what the queue looks at."""
+    made = Path(__file__).parents[1] / "apps" / "made_run" / "evaluation" / "evaluation.json"
+    record = json.loads(made.read_text())
+    record["classes"] = record["classes"][:2]
+    for entry, name in zip(record["classes"], CLASSES, strict=True):
+        entry["name"] = name
+    record |= {"created": created, "train_crops": train_crops, "crops": []}
+    for method in record["methods"]:
+        method["classes"] = method["classes"][:2]
+        method["classes"][1] |= {"name": "cell", "iou": cell}
+        method["classes"][0] |= {"name": "background"}
+        method["confusion"], method["slides"] = [row[:2] for row in method["confusion"][:2]], []
+    path = Path("runs/tiny/evaluation/evaluation.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))

@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import LabelError
+from cytoseg.geometry import Region
+from cytoseg.labels.annotated import annotated_regions, waiting_regions
+from cytoseg.labels.dataset import ImportRules, import_labels
+
+CLASSES = ClassList(("glass", "cell"), ((240, 240, 240), (200, 0, 0)), "glass")
+
+
+def _crop(folder: Path, name: str, sidecar: dict[str, object] | None) -> None:
+    folder.mkdir(exist_ok=True)
+    Image.fromarray(np.full((8, 8, 3), len(name), np.uint8)).save(folder / f"{name}.png")
+    points = [[1, 1], [6, 1], [6, 6]]
+    shape = {"label": "cell", "points": points, "shape_type": "polygon", "group_id": None, "flags": {}}
+    size = {"imageHeight": 8, "imageWidth": 8}
+    content = {"version": "5.5.0", "flags": {}, "shapes": [shape], "imagePath": f"{name}.png", "imageData": None}
+    (folder / f"{name}.json").write_text(json.dumps(content | size))
+    if sidecar is not None:
+        (folder / f"{name}.crop.json").write_text(json.dumps(sidecar))
+
+
+def test_regions_are_those_of_the_imported_sidecars(tmp_path: Path) -> None:
+    source = tmp_path / "marks"
+    _crop(source, "a", {"slide": "smear_1", "region": [10, 20, 8, 8]})
+    _crop(source, "bb", {"slide": "smear_1", "region": [50, 20, 8, 8]})
+    _crop(source, "ccc", {"slide": "smear_2", "region": None})
+    _crop(source, "dddd", None)
+    assert annotated_regions(tmp_path / "labels") == {}
+    import_labels(source, tmp_path / "labels", classes=CLASSES, rules=ImportRules())
+    wanted = {"smear_1": [Region(10, 20, 8, 8), Region(50, 20, 8, 8)]}
+    assert annotated_regions(tmp_path / "labels") == wanted
+    assert waiting_regions(source) == wanted
+
+
+def test_nothing_waits_where_there_is_no_folder(tmp_path: Path) -> None:
+    assert waiting_regions(tmp_path / "none") == {}
+
+
+def test_a_damaged_sidecar_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.crop.json").write_text("{")
+    with pytest.raises(LabelError, match=r"a\.crop\.json: is not whole JSON"):
+        waiting_regions(tmp_path)

@@ -1,0 +1,34 @@
+"""A predicted slide whose maps are made by hand: nothing is trained or computed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytoseg.geometry import Size
+from cytoseg.slides.pyramid import write_pyramid
+
+
+def predicted(
+    predictions: Path,
+    slide: Path,
+    *,
+    picture: NDArray[np.uint8],
+    ids: NDArray[np.uint8],
+    nats: NDArray[np.float32],
+    classes: Sequence[str],
+) -> Path:
+    """Write a slide (H, W, 3) and, in predictions/<slide>, its maps (h, w) and the parts of the summary in use."""
+    slide.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(slide)
+    folder = predictions / slide.stem
+    for name, values in (("class_map", ids), ("uncertainty", nats)):
+        size = Size(values.shape[1], values.shape[0])
+        path = folder / f"{name}.ome.tif"
+        write_pyramid(path, [values], size=size, mpp=None, categorical=name == "class_map")
+    summary = {"slide_path": str(slide.resolve()), "classes": {name: {} for name in classes}, "made": "today"}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
