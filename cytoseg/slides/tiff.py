@@ -178,7 +178,7 @@ class TiffSlide:
                 # tifffile reads a long tag when it is first asked for, which must be before the file is closed.
                 self._palettes = [page.colormap for page in self._pages]
                 self.mpp = _mpp(plane)
-                self._tiles = [_TileTable(page, self.path) for page in self._pages]
+                self._tiles = [TileTable(page, self.path) for page in self._pages]
             except DAMAGE as error:
                 raise SlideError(f"{self.path.name}: the TIFF is damaged ({error}). Copy the file again.") from error
         self.note = plane.note
@@ -221,8 +221,16 @@ class TiffSlide:
         return type(self), (self.path,)
 
 
-class _TileTable:
-    """Where the tiles of one page lie in the file, and how to decode them."""
+class TileTable:
+    """Where the tiles of one page lie in the file, and how to decode them.
+
+    Args:
+        page: A tiled tifffile.TiffPage, of samples of any kind; it forgets where its tiles lie.
+        path: Its file.
+
+    Raises:
+        SlideError: If the page lists too few tiles, or the file ends before they do.
+    """
 
     def __init__(self, page: Any, path: Path) -> None:
         self._path = path
@@ -247,7 +255,11 @@ class _TileTable:
             )
 
     def read(self, descriptor: int, x: int, y: int) -> NDArray[Any] | None:
-        """Decode the tile whose corner is (x, y) to (H, W, S); None where the file leaves it out."""
+        """Decode the tile whose corner is (x, y) to (H, W, S); None where the file leaves it out.
+
+        Raises:
+            SlideError: If it is damaged.
+        """
         first = y // self.height * self._columns + x // self.width
         planes = []
         for index in range(first, first + self._planes * self._per_plane, self._per_plane):

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import Browser, sync_playwright
 
 TESTS = Path(__file__).parents[1]
-APP = TESTS.parent / "apps" / "review" / "app.py"
+APP = TESTS.parent / "apps" / "review" / "serve.py"
 SIDE_PX = 128
 
 

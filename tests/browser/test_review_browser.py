@@ -16,7 +16,7 @@ PAGES = {
     "confusion": ["Confusion matrix", "77.5 %", "n/a"],
     "gallery": ["Test crops, worst first", "smear_A_0_512", "0.71"],
     "crop": ["Crop view", "1 of 6", "0.41"],
-    "slides": ["Predicted slides", "its predicted classes"],
+    "slides": ["Slides", "its predicted classes"],
 }
 
 
