@@ -28,7 +28,7 @@ LISTED_S = 10.0
 """How long a list of slides is believed; new slides are seen after that."""
 
 _LOG = logging.getLogger(__name__)
-_PLACE = re.compile(r"(\d{1,6})_(\d{1,6})\.(jpg|png)")
+_PLACE = re.compile(r"([0-9]{1,6})_([0-9]{1,6})\.(jpg|png)")
 _SIGHTS = Sights()
 _COMMON = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 # Addresses change with the files (v=...), so a tile may be kept; by nobody on the way, for it may show a patient.
@@ -101,10 +101,10 @@ def _tile(rest: str, shown: str) -> tuple[bytes, str]:
     name, layer, key, step, last = parts
     runs = _runs(round(time.monotonic() / LISTED_S))
     place = _PLACE.fullmatch(last)
-    if name not in runs or not place or place[3] != SUFFIXES.get(layer) or not re.fullmatch(r"\d{1,2}", step):
+    if name not in runs or not place or place[3] != SUFFIXES.get(layer) or not re.fullmatch(r"[0-9]{1,2}", step):
         raise LookupError
     seen = subject(runs[name], key)
-    ids = {int(text) for text in shown.split(",") if re.fullmatch(r"\d{1,3}", text)}
+    ids = {int(text) for text in shown.split(",") if re.fullmatch(r"[0-9]{1,3}", text)}
     body = _SIGHTS.tile(seen, layer, (int(step), int(place[1]), int(place[2])), shown=ids)
     return body, "image/jpeg" if layer == SLIDE else "image/png"
 

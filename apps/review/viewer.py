@@ -44,9 +44,9 @@ def go_to(slide: str, *, x: int, y: int, width: int) -> None:
 
 def ask_jump(x: int, y: int, width: int) -> None:
     """Let the viewer show a place when it is drawn next."""
-    before = st.session_state.get("jump")
+    before = st.session_state.get("place")
     number = before.number + 1 if isinstance(before, Jump) else 1
-    st.session_state["jump"] = Jump(x, y, max(1, width), number)
+    st.session_state["place"] = Jump(x, y, max(1, width), number)
 
 
 def link(run: Path, key: str, place: Mapping[str, int]) -> str:
@@ -64,7 +64,7 @@ def follow_link() -> None:
         if name in given:
             st.session_state[name] = given[name]
     numbers = [given.get(name, "") for name in ("x", "y", "width")]
-    if all(re.fullmatch(r"\d{1,7}", text) for text in numbers):
+    if all(re.fullmatch(r"[0-9]{1,7}", text) for text in numbers):
         ask_jump(*map(int, numbers))
     if given:
         st.query_params.clear()
@@ -85,7 +85,7 @@ def show(
     Returns:
         The place that was clicked last, ``x`` and ``y`` in level-0 pixels and ``width`` of what was seen then; or None.
     """
-    jump = st.session_state.get("jump")
+    jump = st.session_state.get("place")
     data: dict[str, Any] = {
         "library": tiles.LIBRARY,
         "slide": tiles.address(run, key, SLIDE),

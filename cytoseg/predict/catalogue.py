@@ -7,6 +7,7 @@ taken from a request, and a path that stands in a run's folder is believed only 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cytoseg.errors import SlideError
 from cytoseg.metrics.run_folder import predictions
 from cytoseg.predict.outputs import SUMMARY
 from cytoseg.slides.open import SLIDE_SUFFIXES, find_slides, slide_id
-from cytoseg.slides.stamp import slide_stamp
+from cytoseg.slides.stamp import slide_sha256, slide_stamp
 
 Stamp = tuple[int, int]
 
@@ -54,8 +55,8 @@ def list_slides(run: Path, *, folders: Sequence[Path], include: Sequence[str], e
     """List the slides of a run that may be shown.
 
     A slide of the recipe must lie in one of its folders after all links are followed. A slide that was predicted from
-    elsewhere must be the file that was predicted, to the byte count and the second of its last change: nobody can name
-    those of a file that he has not seen.
+    elsewhere must be the file that was predicted, to the byte and the second of its last change or to its SHA-256:
+    nobody can name those of a file that he has not seen.
 
     Args:
         run: The run folder.
@@ -131,14 +132,29 @@ def _free(name: str, taken: dict[str, Found]) -> str:
 def _predicted(folder: Path, slides: Iterable[Found]) -> Path | None:
     """Find the file that was predicted: one of the recipe's, or the one that the summary names."""
     record = read_record(folder)
-    provenance, named = part_of(record, "provenance"), record.get("slide_path")
-    stamp = (provenance.get("slide_bytes"), provenance.get("slide_changed"))
-    of_recipe = [found.path for found in slides if slide_id(found.path) == folder.name]
-    outside = [Path(named)] if isinstance(named, str) and named.lower().endswith(SLIDE_SUFFIXES) else []
-    for path in (*of_recipe, *outside):
-        if _stamp(path) == stamp:
-            return path.resolve()
+    length, named = part_of(record, "provenance").get("slide_bytes"), record.get("slide_path")
+    for found in slides:
+        if slide_id(found.path) == folder.name and (stamp := _stamp(found.path)) and stamp[0] == length:
+            return found.path
+    if isinstance(named, str) and named.lower().endswith(SLIDE_SUFFIXES) and _is_same(Path(named), record):
+        return Path(named).resolve()
     return None
+
+
+def _is_same(path: Path, record: dict[str, Any]) -> bool:
+    """Tell whether a file is the one that was predicted: a copy of it may have another time, but no other content."""
+    provenance, stamp = part_of(record, "provenance"), _stamp(path)
+    if stamp is None or stamp[0] != provenance.get("slide_bytes"):
+        return False
+    try:
+        return stamp[1] == provenance.get("slide_changed") or _sha256(path, stamp) == record.get("slide_sha256")
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, stamp: Stamp) -> str:
+    return slide_sha256(path)
 
 
 def _stamp(path: Path) -> Stamp | None:

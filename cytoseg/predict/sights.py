@@ -122,8 +122,10 @@ class Sights:
 
     def _map_tile(self, subject: Subject, layer: str, tile: tuple[Region, Size], shown: Collection[int]) -> bytes:
         found = subject.found
-        if found.prediction is None or layer not in _MAPS or (missing := _unfit(subject)):
-            raise SlideError(f"{found.path.name}: has no layer '{layer}'. {missing}".rstrip())
+        if found.prediction is None or layer not in _MAPS:
+            raise SlideError(f"{found.path.name}: has no layer '{layer}'. Predict the slide first.")
+        if unfit := _unfit(subject):
+            raise SlideError(f"{found.path.name}: has no layer '{layer}'. {unfit}")
         path = _map_file(found.prediction, _MAPS[layer])
         downsample = _downsample(found.path, found.prediction, path)
         if layer == CLASSES:

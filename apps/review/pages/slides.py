@@ -21,6 +21,7 @@ GONE = (
     "The slide of this prediction is not where it was, or is another file now, so only its previews are shown. "
     "Put it back, or predict it again."
 )
+UNKNOWN = "The recipe of this run cannot be read, so only previews of its slides are shown."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -120,19 +121,17 @@ def _choose(listed: Catalogue) -> str:
             f":gray[{len(keys) - len(others)} of {len(keys)} predicted{'; these come first' if others else ''}]"
         )
     if listed.outside:
-        st.caption(f"{listed.outside} links that lead out of the recipe's folders are left out.")
+        st.caption(f"Left out, because they lead out of the recipe's folders: {listed.outside} links.")
     return chosen
 
 
-def _catalogue(run: Path) -> Catalogue:
+def _catalogue(run: Path) -> tuple[Catalogue, str]:
+    """List the slides; and say why predictions without a slide have none."""
     try:
-        return tiles.catalogue(run)
+        return tiles.catalogue(run), GONE
     except CytosegError:
         # Its problems are many lines about a file; whoever runs the next command reads them.
-        gone = tuple(folder.name for folder in predictions(run))
-        if gone:
-            st.warning("The recipe of this run cannot be read, so the slides themselves are not shown.")
-        return Catalogue({}, gone, 0)
+        return Catalogue({}, tuple(folder.name for folder in predictions(run)), 0), UNKNOWN
 
 
 def _show(run: Path, found: Found) -> None:
@@ -152,15 +151,14 @@ def main() -> None:
     state.begin()
     st.title("Slides")
     run = state.run_folder()
-    listed = _catalogue(run)
+    listed, why_gone = _catalogue(run)
     key = _choose(listed)
     folder: Path | None = run / "predictions" / key
     if key in listed.slides:
         folder = listed.slides[key].prediction
         _show(run, listed.slides[key])
     else:
-        if listed.slides:
-            st.warning(GONE, icon=":material/warning:")
+        st.warning(why_gone, icon=":material/warning:")
         _previews(run / "predictions" / key)
     if folder is None:
         state.missing("This slide has not been predicted yet.", COMMAND)
