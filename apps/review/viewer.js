@@ -52,8 +52,6 @@ function start(state, parent, setStateValue) {
     maxZoomPixelRatio: 16,
     minZoomImageRatio: 0.7,
     visibilityRatio: 0.3,
-    // Tiles of a layer end on whole pixels of the screen: between them no line shines through.
-    subPixelRoundingForTransparency: OpenSeadragon.SUBPIXEL_ROUNDING_OCCURRENCES.ALWAYS,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
   });
   state.viewer = root.viewer = viewer;

@@ -14,7 +14,8 @@ from cytoseg.labels.sidecar import Origin
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.slides.stamp import slide_stamp
 
-SQUARE_PX = 64
+SQUARE_PX = 100
+"""No divisor of a tile's 256 px, so that edges of tiles lie within squares, where a seam would show."""
 MPP = 0.5
 GLASS, CELL = (230, 220, 210), (90, 60, 120)
 CLASSES = ClassList(("background", "cell"), ((240, 240, 240), (0, 114, 178)), "background")
@@ -27,8 +28,8 @@ classes:
   - {name: cell, colour: "#0072b2"}
 fill: background
 """
-TRUTH = Region(64, 64, 64, 64)
-"""Where the one marked crop lies; all of it is cell."""
+TRUTH = Region(100, 100, 100, 100)
+"""Where the one marked crop lies; it shows glass, and all of it was marked as cell."""
 
 
 def squares(size_px: int) -> NDArray[np.uint8]:
@@ -57,8 +58,8 @@ def make_run(base: Path, *, size_px: int) -> Path:
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     (run / "recipe.yaml").write_text(RECIPE)
-    name, marked = CropName("crop", "board", "crop.json"), np.ones((64, 64), np.uint8)
-    crop = write_crop(run / "labels", name, picture=picture[64:128, 64:128], label_map=marked, classes=CLASSES)
+    name, marked = CropName("crop", "board", "crop.json"), np.ones((100, 100), np.uint8)
+    crop = write_crop(run / "labels", name, picture=picture[100:200, 100:200], label_map=marked, classes=CLASSES)
     write_kept(run / "labels", "crop", Kept(Origin("board", TRUTH)))
     write_index(LabelIndex(run / "labels", CLASSES.names, (crop,)))
     return run

@@ -91,7 +91,7 @@ def test_a_tile_of_the_class_map_paints_the_chosen_classes(get: Get) -> None:
     with Image.open(BytesIO(body)) as picture:
         rgba = np.asarray(picture.convert("RGBA"))
     np.testing.assert_array_equal(rgba[..., 3] == 255, squares(SIZE_PX)[512:, :256] == 1)
-    assert rgba[0, 64].tolist() == [0, 114, 178, 255]
+    assert rgba[0, 0].tolist() == [0, 114, 178, 255]
     with Image.open(BytesIO(get("/tiles/sighted/classes/board/2/0_2.png")[2])) as picture:
         assert not np.asarray(picture.convert("RGBA"))[..., 3].any()
 

@@ -16,6 +16,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.apps.sighted import make_run
+
 TESTS = Path(__file__).parents[1]
 APP = TESTS.parent / "apps" / "review" / "serve.py"
 SIDE_PX = 128
@@ -62,6 +64,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     runs = tmp_path_factory.mktemp("served") / "runs"
     shutil.copytree(TESTS / "apps" / "made_run", runs / "quickstart")
     _draw(runs / "quickstart")
+    make_run(runs.parent, size_px=4096)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
