@@ -6,6 +6,7 @@ plain line.
 
 import logging
 import re
+import threading
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -24,12 +25,13 @@ from cytoseg.recipe import Recipe, load_recipe
 PREFIX = "/tiles"
 LIBRARY = "/vendor/openseadragon.min.js"
 SUFFIXES = {SLIDE: "jpg", CLASSES: "png", DISAGREEMENT: "png", TRUTH: "png"}
-LISTED_S = 10.0
+LISTED_S = 30.0
 """How long a list of slides is believed; new slides are seen after that."""
 
 _LOG = logging.getLogger(__name__)
 _PLACE = re.compile(r"([0-9]{1,6})_([0-9]{1,6})\.(jpg|png)")
 _SIGHTS = Sights()
+_LISTING = threading.Lock()
 _COMMON = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 # Addresses change with the files (v=...), so a tile may be kept; by nobody on the way, for it may show a patient.
 _KEEP = _COMMON | {"Cache-Control": "private, max-age=3600"}
@@ -42,7 +44,9 @@ def catalogue(run: Path) -> Catalogue:
     Raises:
         CytosegError: If the run's recipe is missing or cannot be read.
     """
-    return _catalogue(run, _written_ns(run / "predictions"), round(time.monotonic() / LISTED_S))
+    # Tiles are asked for by the dozen: one of them lists, the others wait.
+    with _LISTING:
+        return _catalogue(run, _written_ns(run / "predictions"), round(time.monotonic() / LISTED_S))
 
 
 def subject(run: Path, key: str) -> Subject:
@@ -99,7 +103,10 @@ def _tile(rest: str, shown: str) -> tuple[bytes, str]:
     if len(parts) != 5:
         raise LookupError
     name, layer, key, step, last = parts
-    runs = _runs(round(time.monotonic() / LISTED_S))
+    moment = round(time.monotonic() / LISTED_S)
+    if name not in _runs(moment):
+        _runs.cache_clear()  # it may have just been made
+    runs = _runs(moment)
     place = _PLACE.fullmatch(last)
     if name not in runs or not place or place[3] != SUFFIXES.get(layer) or not re.fullmatch(r"[0-9]{1,2}", step):
         raise LookupError

@@ -46,6 +46,7 @@ function start(state, parent, setStateValue) {
     showNavigator: true,
     navigatorPosition: "TOP_RIGHT",
     navigatorSizeRatio: 0.15,
+    navigatorAutoFade: false,
     animationTime: 0.4,
     blendTime: 0,
     immediateRender: true,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ _HERE = Path(__file__).parent
 class Jump:
     """A square of a slide to be shown, in level-0 pixels; of another number than the one before, it is shown anew."""
 
+    slide: str
     x: int
     y: int
     width: int
-    number: int = 0
+    number: int
 
 
 def go_to(slide: str, *, x: int, y: int, width: int) -> None:
@@ -38,15 +39,15 @@ def go_to(slide: str, *, x: int, y: int, width: int) -> None:
         width: Of what is to be seen.
     """
     st.session_state["slide"] = slide
-    ask_jump(x, y, width)
+    ask_jump(slide, x, y, width)
     st.switch_page("pages/slides.py")
 
 
-def ask_jump(x: int, y: int, width: int) -> None:
-    """Let the viewer show a place when it is drawn next."""
+def ask_jump(slide: str, x: int, y: int, width: int) -> None:
+    """Let the viewer show a place of a slide when it is drawn next."""
     before = st.session_state.get("place")
     number = before.number + 1 if isinstance(before, Jump) else 1
-    st.session_state["place"] = Jump(x, y, max(1, width), number)
+    st.session_state["place"] = Jump(slide, x, y, max(1, width), number)
 
 
 def link(run: Path, key: str, place: Mapping[str, int]) -> str:
@@ -64,8 +65,8 @@ def follow_link() -> None:
         if name in given:
             st.session_state[name] = given[name]
     numbers = [given.get(name, "") for name in ("x", "y", "width")]
-    if all(re.fullmatch(r"[0-9]{1,7}", text) for text in numbers):
-        ask_jump(*map(int, numbers))
+    if "slide" in given and all(re.fullmatch(r"[0-9]{1,7}", text) for text in numbers):
+        ask_jump(given["slide"], *map(int, numbers))
     if given:
         st.query_params.clear()
 
@@ -86,6 +87,7 @@ def show(
         The place that was clicked last, ``x`` and ``y`` in level-0 pixels and ``width`` of what was seen then; or None.
     """
     jump = st.session_state.get("place")
+    there = isinstance(jump, Jump) and jump.slide == key
     data: dict[str, Any] = {
         "library": tiles.LIBRARY,
         "slide": tiles.address(run, key, SLIDE),
@@ -96,9 +98,10 @@ def show(
         "tile": TILE_PX,
         "finest": TilePyramid(sight.size).finest,
         "layers": [_layer(run, key, layer, opacity, shown) for layer, opacity in opacities.items()],
-        "jump": None if jump is None else {"x": jump.x, "y": jump.y, "width": jump.width, "number": jump.number},
+        "jump": asdict(jump) if there else None,
     }
-    result = _component()(key="viewer", data=data, on_clicked_change=lambda: None)
+    # By the slide, so that a click on one is not taken for one on the next.
+    result = _component()(key=f"viewer {run.name} {key}", data=data, on_clicked_change=lambda: None)
     clicked = result.clicked
     return clicked if isinstance(clicked, Mapping) else None
 

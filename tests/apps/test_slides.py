@@ -71,7 +71,7 @@ def test_a_place_can_be_gone_to_twice(page: Callable[[], AppTest]) -> None:
         for field, value in zip(app.number_input, (100, 200, 50), strict=True):
             field.set_value(value)
         next(button for button in app.button if button.label == "Go").click().run()
-        assert _told(app)["jump"] == {"x": 100, "y": 200, "width": 50, "number": number}
+        assert _told(app)["jump"] == {"slide": "board", "x": 100, "y": 200, "width": 50, "number": number}
 
 
 def test_a_link_opens_a_run_a_slide_and_a_place(review: Review, sighted: Path, tmp_path: Path) -> None:
@@ -125,6 +125,24 @@ def test_a_deleted_slide_is_said_in_a_sentence(page: Callable[[], AppTest], tmp_
     assert len(app.dataframe) >= 2  # the summary is still there
 
 
+def test_a_changed_slide_is_shown_without_its_old_maps(page: Callable[[], AppTest], tmp_path: Path) -> None:
+    with (tmp_path / "slides" / "board.ome.tif").open("ab") as file:
+        file.write(b"more")
+    app = page()
+    assert app.main.selectbox[0].options == ["board"]
+    assert "is another file now" in _texts(app)
+    assert [layer["name"] for layer in _told(app)["layers"]] == ["truth"]
+
+
+def test_a_place_is_forgotten_on_another_slide(page: Callable[[], AppTest], tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "slides" / "second.ome.tif")
+    app = page()
+    next(button for button in app.button if button.label == "Go").click().run()
+    assert _told(app)["jump"] is not None
+    app.main.selectbox[0].select("second").run()
+    assert _told(app)["jump"] is None
+
+
 def test_a_damaged_slide_is_said_in_a_sentence(page: Callable[[], AppTest], tmp_path: Path, sighted: Path) -> None:
     shutil.rmtree(sighted / "predictions")
     (tmp_path / "slides" / "board.ome.tif").write_bytes(b"II*\0nonsense")
@@ -156,4 +174,4 @@ def test_another_page_can_lead_to_a_place(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(viewer, "st", streamlit)
     viewer.go_to("board", x=10, y=20, width=30)
     assert gone_to == ["pages/slides.py"]
-    assert streamlit.session_state == {"slide": "board", "place": viewer.Jump(10, 20, 30, 1)}
+    assert streamlit.session_state == {"slide": "board", "place": viewer.Jump("board", 10, 20, 30, 1)}

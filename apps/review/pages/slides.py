@@ -18,7 +18,7 @@ from cytoseg.predict.sights import CLASSES, DISAGREEMENT, TRUTH, Sight
 CAPTION = "The slide, its predicted classes and its uncertainty"
 COMMAND = "cytoseg predict RECIPE SLIDE"
 GONE = (
-    "The slide of this prediction is not where it was, or is another file now, so only its previews are shown. "
+    "The slide that was predicted is not where it was, or is another file now, so its maps cannot be laid on it. "
     "Put it back, or predict it again."
 )
 UNKNOWN = "The recipe of this run cannot be read, so only previews of its slides are shown."
@@ -53,17 +53,8 @@ def _opacities(sight: Sight) -> dict[str, float]:
     for layer in sight.layers:
         on = st.toggle(viewer.TITLES[layer], value=layer == CLASSES, key=f"layer {layer}")
         label = f"Opacity of {viewer.TITLES[layer]}"
-        percent = st.slider(
-            label,
-            0,
-            100,
-            50,
-            step=5,
-            format="%d %%",
-            key=f"opacity {layer}",
-            disabled=not on,
-            label_visibility="collapsed",
-        )
+        choice = {"key": f"opacity {layer}", "disabled": not on, "label_visibility": "collapsed"}
+        percent = st.slider(label, 0, 100, 50, 5, "%d %%", **choice)
         opacities[layer] = percent / 100 if on else 0.0
     if DISAGREEMENT in sight.layers:
         state.ramp("certain", f"{sight.brightest:.2f} nats or more")
@@ -81,7 +72,7 @@ def _classes(classes: ClassList) -> list[int]:
     return shown
 
 
-def _jump(sight: Sight) -> None:
+def _jump(key: str, sight: Sight) -> None:
     with st.form("jump", border=False):
         st.markdown("**Go to** (pixels of the slide)")
         with st.container(horizontal=True, gap="xsmall"):
@@ -89,7 +80,7 @@ def _jump(sight: Sight) -> None:
             y = st.number_input("y", 0, sight.size.height - 1, 0)
             width = st.number_input("Width", 1, sight.size.width, min(1000, sight.size.width))
         if st.form_submit_button("Go", icon=":material/near_me:"):
-            viewer.ask_jump(int(x), int(y), int(width))
+            viewer.ask_jump(key, int(x), int(y), int(width))
 
 
 @st.fragment
@@ -98,7 +89,7 @@ def _look(run: Path, key: str, sight: Sight, classes: ClassList) -> None:
     with side:
         opacities = _opacities(sight)
         shown = _classes(classes) if {CLASSES, TRUTH} & opacities.keys() else []
-        _jump(sight)
+        _jump(key, sight)
     with large:
         clicked = viewer.show(run, key, sight, opacities=opacities, shown=shown)
         if clicked is not None:
@@ -110,8 +101,8 @@ def _look(run: Path, key: str, sight: Sight, classes: ClassList) -> None:
 
 def _choose(listed: Catalogue) -> str:
     predicted = [key for key, found in listed.slides.items() if found.prediction is not None]
-    others = [key for key in listed.slides if key not in set(predicted)]
-    keys = [*predicted, *listed.gone, *others]
+    others = [key for key, found in listed.slides.items() if found.prediction is None]
+    keys = [*predicted, *(name for name in listed.gone if name not in listed.slides), *others]
     if not keys:
         state.missing("No slide has been predicted with this run yet.", COMMAND)
         st.stop()
@@ -153,16 +144,18 @@ def main() -> None:
     run = state.run_folder()
     listed, why_gone = _catalogue(run)
     key = _choose(listed)
-    folder: Path | None = run / "predictions" / key
-    if key in listed.slides:
-        folder = listed.slides[key].prediction
-        _show(run, listed.slides[key])
-    else:
+    found, folder = listed.slides.get(key), run / "predictions" / key
+    if key in listed.gone:
         st.warning(why_gone, icon=":material/warning:")
-        _previews(run / "predictions" / key)
-    if folder is None:
-        state.missing("This slide has not been predicted yet.", COMMAND)
-    elif (summary := state.guarded(lambda: read_summary(folder))) is not None:
+    if found is None:
+        _previews(folder)
+    else:
+        _show(run, found)
+        if found.prediction is None:
+            state.missing("There is no prediction of this slide.", COMMAND)
+            return
+        folder = found.prediction
+    if (summary := state.guarded(lambda: read_summary(folder))) is not None:
         _summary(summary)
 
 
