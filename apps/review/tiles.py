@@ -6,6 +6,7 @@ plain line.
 
 import logging
 import re
+import socket
 import threading
 import time
 from functools import lru_cache
@@ -74,6 +75,7 @@ def address(run: Path, key: str, layer: str) -> str:
 
 
 def tile(request: Request) -> Response:
+    _send_at_once(request)
     try:
         body, kind = _tile(request.path_params["rest"], request.query_params.get("classes", ""))
     except LookupError:
@@ -83,6 +85,18 @@ def tile(request: Request) -> Response:
         _LOG.warning("tile refused: %s", error)
         return PlainTextResponse("This tile cannot be shown.", 404, _FORGET)
     return Response(body, media_type=kind, headers=_KEEP)
+
+
+def _send_at_once(request: Request) -> None:
+    """Let the connection send small parts at once.
+
+    uvicorn sends head and body one after the other, and asyncio leaves Nagle's algorithm on for the socket that
+    Streamlit opens: the body would wait for the browser to acknowledge the head, which takes it 40 ms.
+    """
+    transport = getattr(getattr(request.receive, "__self__", None), "transport", None)
+    connection = None if transport is None else transport.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def library(_request: Request) -> Response:

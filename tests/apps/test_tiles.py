@@ -46,32 +46,37 @@ def tiles(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleT
 
 
 @pytest.fixture
-def get(tiles: ModuleType) -> Iterator[Get]:
-    """Serve the routes on a free port; asks for a path exactly as it is written."""
+def served(tiles: ModuleType) -> Iterator[tuple[uvicorn.Server, int]]:
+    """The routes, served on a free port."""
     server = uvicorn.Server(uvicorn.Config(Starlette(routes=tiles.ROUTES), log_level="error", lifespan="off"))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         while not server.started:
             time.sleep(0.01)
-
-        def ask(path: str) -> Answer:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            try:
-                connection.request("GET", path)
-                answer = connection.getresponse()
-                return answer.status, answer.headers, answer.read()
-            finally:
-                connection.close()
-
         try:
-            yield ask
+            yield server, listening.getsockname()[1]
         finally:
             server.should_exit = True
             thread.join()
             tiles._SIGHTS.close()
+
+
+@pytest.fixture
+def get(served: tuple[uvicorn.Server, int]) -> Get:
+    """Ask for a path exactly as it is written."""
+
+    def ask(path: str) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", served[1], timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
+    return ask
 
 
 def test_a_tile_of_the_slide_is_a_jpeg_of_that_place(get: Get) -> None:
@@ -222,3 +227,16 @@ def test_a_name_with_odd_characters_has_an_address(tiles: ModuleType, get: Get, 
     shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "slides" / "é #1 100%?.ome.tif")
     address = tiles.address(run, "é #1 100%?", "slide")
     assert get(f"{address}/0/0_0.jpg")[0] == 200
+
+
+def test_a_tile_is_sent_without_waiting_for_an_acknowledgement(served: tuple[uvicorn.Server, int]) -> None:
+    server, port = served
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", f"{SLIDE}/0/0_0.jpg")
+        connection.getresponse().read()
+        (protocol,) = server.server_state.connections
+        sending = protocol.transport.get_extra_info("socket")  # type: ignore[union-attr]  # it speaks HTTP
+        assert sending.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    finally:
+        connection.close()
