@@ -6,7 +6,7 @@ taken from a request, and a path that stands in a run's folder is believed only 
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,13 @@ class Found:
 
     Attributes:
         key: What it is called in addresses: its id, with a number behind if several slides have the same.
+        slide: Its id, by the name under which it was found.
         path: Where it lies, links followed.
         prediction: Folder of its maps, if this very file was predicted.
     """
 
     key: str
+    slide: str
     path: Path
     prediction: Path | None = None
 
@@ -65,18 +67,20 @@ def list_slides(run: Path, *, folders: Sequence[Path], include: Sequence[str], e
         exclude: Globs of what to leave out.
     """
     roots = [folder.resolve() for folder in folders if folder.is_dir()]
-    real = dict.fromkeys(path.resolve() for folder in roots for path in _in_folder(folder, include, exclude))
-    named = [path for path in real if any(path.is_relative_to(root) for root in roots)]
-    slides = {found.key: found for found in _keyed(named)}
+    real = {path.resolve(): path for folder in roots for path in _in_folder(folder, include, exclude)}
+    inside = {path: name for path, name in real.items() if any(path.is_relative_to(root) for root in roots)}
+    slides: dict[str, Found] = {}
+    for path, name in inside.items():
+        _add(slides, slide_id(name), path)
     gone = []
     for folder in predictions(run):
-        if (path := _predicted(folder, slides.values())) is None:
+        if (predicted := _predicted(folder, slides.values())) is None:
             gone.append(folder.name)
-        else:
-            key = next((key for key, found in slides.items() if found.path == path), None)
-            key = key or _free(slide_id(path), slides)
-            slides[key] = Found(key, path, folder)
-    return Catalogue(dict(sorted(slides.items())), tuple(gone), len(real) - len(named))
+            continue
+        known = next((found for found in slides.values() if found.path == predicted), None)
+        known = known or _add(slides, folder.name, predicted)
+        slides[known.key] = replace(known, prediction=folder)
+    return Catalogue(dict(sorted(slides.items())), tuple(gone), len(real) - len(inside))
 
 
 def check_still_there(found: Found) -> None:
@@ -113,20 +117,13 @@ def _in_folder(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> 
         return []
 
 
-def _keyed(paths: Iterable[Path]) -> list[Found]:
-    taken: dict[str, Found] = {}
-    for path in paths:
-        key = _free(slide_id(path), taken)
-        taken[key] = Found(key, path)
-    return list(taken.values())
-
-
-def _free(name: str, taken: dict[str, Found]) -> str:
-    number, key = 1, name
-    while key in taken:
+def _add(slides: dict[str, Found], slide: str, path: Path) -> Found:
+    number, key = 1, slide
+    while key in slides:
         number += 1
-        key = f"{name} ({number})"
-    return key
+        key = f"{slide} ({number})"
+    slides[key] = Found(key, slide, path)
+    return slides[key]
 
 
 def _predicted(folder: Path, slides: Iterable[Found]) -> Path | None:
@@ -134,7 +131,7 @@ def _predicted(folder: Path, slides: Iterable[Found]) -> Path | None:
     record = read_record(folder)
     length, named = part_of(record, "provenance").get("slide_bytes"), record.get("slide_path")
     for found in slides:
-        if slide_id(found.path) == folder.name and (stamp := _stamp(found.path)) and stamp[0] == length:
+        if found.slide == folder.name and (stamp := _stamp(found.path)) and stamp[0] == length:
             return found.path
     if isinstance(named, str) and named.lower().endswith(SLIDE_SUFFIXES) and _is_same(Path(named), record):
         return Path(named).resolve()

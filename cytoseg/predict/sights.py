@@ -16,7 +16,7 @@ from cytoseg.predict.catalogue import Found, check_still_there, part_of, read_re
 from cytoseg.predict.layers import ClassLayer, TruthLayer, UncertaintyLayer, brightest_nats, placed_crops
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
 from cytoseg.predict.shelf import Shelf
-from cytoseg.slides.open import open_slide, read_at, slide_id
+from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.raster import Raster
 from cytoseg.slides.slide import Slide
 
@@ -157,8 +157,7 @@ def _truth(subject: Subject, size: Size) -> TruthLayer:
     path = subject.labels / INDEX
     if not path.is_file():
         return TruthLayer(())
-    slide = slide_id(subject.found.path)
-    return _marked(subject.labels, path.stat().st_mtime_ns, subject.classes.names, slide, size)
+    return _marked(subject.labels, path.stat().st_mtime_ns, subject.classes.names, subject.found.slide, size)
 
 
 def _downsample(slide: Path, prediction: Path, path: Path) -> float:

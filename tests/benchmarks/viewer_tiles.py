@@ -39,7 +39,7 @@ def _subject(slide: Path, class_map: Path, folder: Path) -> Subject:
         bands = (_edges(raster, y, size) for y in range(0, size.height, BAND_PX))
         write_pyramid(folder / "uncertainty.ome.tif", bands, size=size, mpp=None)
     (folder / "summary.json").write_text(json.dumps({"classes": dict.fromkeys(NAMES)}))
-    return Subject(Found("slide", slide.resolve(), folder), LIST, folder / "labels")
+    return Subject(Found("slide", "slide", slide.resolve(), folder), LIST, folder / "labels")
 
 
 def _edges(raster: Raster, y: int, size: Size) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cytoseg.errors import SlideError
-from cytoseg.predict.catalogue import Catalogue, check_still_there, list_slides, part_of, read_record
+from cytoseg.predict.catalogue import Catalogue, Found, check_still_there, list_slides, part_of, read_record
 from cytoseg.slides.stamp import slide_sha256, slide_stamp
 
 
@@ -53,8 +53,15 @@ def test_a_link_that_leads_out_of_the_folders_is_left_out_and_counted(tmp_path: 
     (tmp_path / "slides" / "link.png").symlink_to(secret)
     (tmp_path / "slides" / "within.png").symlink_to("a.png")
     listed = _listed(tmp_path, "slides")
-    assert list(listed.slides) == ["a"]
+    assert [found.path.name for found in listed.slides.values()] == ["a.png"]
     assert listed.outside == 1
+
+
+def test_a_link_within_the_folders_is_known_by_its_own_name(tmp_path: Path) -> None:
+    slide = _slide(tmp_path / "slides" / "store" / "no_scan.png")  # left out under its own name
+    (tmp_path / "slides" / "patient.png").symlink_to("store/no_scan.png")
+    folder = _predicted(tmp_path / "run", tmp_path / "slides" / "patient.png", slide_path="")
+    assert _listed(tmp_path, "slides").slides == {"patient": Found("patient", "patient", slide, folder)}
 
 
 def test_a_folder_that_is_itself_a_link_may_be_named(tmp_path: Path) -> None:
