@@ -46,7 +46,7 @@ def page(chromium: Browser) -> Iterator[Page]:
 
 
 def _open(page: Page, address: str, place: str = "") -> None:
-    page.goto(f"{address}/slides?run=sighted{place}")
+    page.goto(f"{address}/slides?run=sighted&slide=board{place}")
     page.wait_for_function(LOADED, timeout=DRAWN_MS)
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=DRAWN_MS)
     page.wait_for_timeout(800)  # the movement ends
