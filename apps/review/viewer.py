@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import state
 import streamlit as st
 import tiles
 
+from cytoseg.classes import ClassList
 from cytoseg.predict.browse import TILE_PX, TilePyramid
 from cytoseg.predict.sights import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight
 
@@ -69,6 +71,32 @@ def follow_link() -> None:
         ask_jump(given["slide"], *map(int, numbers))
     if given:
         st.query_params.clear()
+
+
+def choose_layers(sight: Sight) -> dict[str, float]:
+    """Let the layers be switched and their opacity be set; gives 0 to 1 for each, 0 where it is off."""
+    opacities = {}
+    for layer in sight.layers:
+        on = st.toggle(TITLES[layer], value=layer == CLASSES, key=f"layer {layer}")
+        label = f"Opacity of {TITLES[layer]}"
+        choice = {"key": f"opacity {layer}", "disabled": not on, "label_visibility": "collapsed"}
+        percent = st.slider(label, 0, 100, 50, 5, "%d %%", **choice)
+        opacities[layer] = percent / 100 if on else 0.0
+    if DISAGREEMENT in sight.layers:
+        state.ramp("certain", f"{sight.brightest:.2f} nats or more")
+    return opacities
+
+
+def choose_classes(classes: ClassList) -> list[int]:
+    """Let classes be chosen; gives their ids. The fill class is left out at first, for it would cover the slide."""
+    shown = []
+    st.markdown("**Classes**")
+    for class_id, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+            st.html(state.swatch(colour), width="content")
+            if st.checkbox(state.plain(name), value=name != classes.fill, key=f"paint {name}", width="stretch"):
+                shown.append(class_id)
+    return shown
 
 
 def show(

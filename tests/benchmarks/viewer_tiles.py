@@ -32,7 +32,7 @@ Place = tuple[int, int, int]
 
 
 def _subject(slide: Path, class_map: Path, folder: Path) -> Subject:
-    """Make a prediction of links' targets: the class map itself, and its edges as uncertainty."""
+    """Make a prediction of the slide: the class map as it is, and its edges as uncertainty."""
     (folder / "class_map.ome.tif").write_bytes(class_map.read_bytes())
     with Raster(class_map) as raster:
         size = raster.levels[0].size

@@ -13,7 +13,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.metrics.run_folder import SUMMARY_HEAD, Summary, predictions, read_summary
 from cytoseg.predict.catalogue import Catalogue, Found
-from cytoseg.predict.sights import CLASSES, DISAGREEMENT, TRUTH, Sight
+from cytoseg.predict.sights import CLASSES, TRUTH, Sight
 
 CAPTION = "The slide, its predicted classes and its uncertainty"
 COMMAND = "cytoseg predict RECIPE SLIDE"
@@ -48,30 +48,6 @@ def _previews(folder: Path) -> None:
         state.picture(folder / "uncertainty_preview.png", "Uncertainty: bright places deserve a look", COMMAND)
 
 
-def _opacities(sight: Sight) -> dict[str, float]:
-    opacities = {}
-    for layer in sight.layers:
-        on = st.toggle(viewer.TITLES[layer], value=layer == CLASSES, key=f"layer {layer}")
-        label = f"Opacity of {viewer.TITLES[layer]}"
-        choice = {"key": f"opacity {layer}", "disabled": not on, "label_visibility": "collapsed"}
-        percent = st.slider(label, 0, 100, 50, 5, "%d %%", **choice)
-        opacities[layer] = percent / 100 if on else 0.0
-    if DISAGREEMENT in sight.layers:
-        state.ramp("certain", f"{sight.brightest:.2f} nats or more")
-    return opacities
-
-
-def _classes(classes: ClassList) -> list[int]:
-    shown = []
-    st.markdown("**Classes**")
-    for class_id, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
-        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-            st.html(state.swatch(colour), width="content")
-            if st.checkbox(state.plain(name), value=name != classes.fill, key=f"paint {name}", width="stretch"):
-                shown.append(class_id)
-    return shown
-
-
 def _jump(key: str, sight: Sight) -> None:
     with st.form("jump", border=False):
         st.markdown("**Go to** (pixels of the slide)")
@@ -87,8 +63,8 @@ def _jump(key: str, sight: Sight) -> None:
 def _look(run: Path, key: str, sight: Sight, classes: ClassList) -> None:
     large, side = st.columns([3.6, 1], gap="medium")
     with side:
-        opacities = _opacities(sight)
-        shown = _classes(classes) if {CLASSES, TRUTH} & opacities.keys() else []
+        opacities = viewer.choose_layers(sight)
+        shown = viewer.choose_classes(classes) if {CLASSES, TRUTH} & opacities.keys() else []
         _jump(key, sight)
     with large:
         clicked = viewer.show(run, key, sight, opacities=opacities, shown=shown)
