@@ -15,6 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 from cytoseg.errors import CytosegError
 from cytoseg.metrics.history import Snapshot, read_snapshot
 from cytoseg.metrics.pictures import (
+    RAMP,
     Picture,
     enlarge,
     enlarge_smoothly,
@@ -82,6 +83,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path(os.environ.get("CYTOSEG_RUNS", "runs")))
     parser.add_argument("--run", type=Path)
     parser.add_argument("--log")
+    parser.add_argument("--base", type=Path, default=Path())
     return parser.parse_known_args(sys.argv[1:])[0]
 
 
@@ -91,12 +93,24 @@ def log_url() -> str | None:
     return None if named is None else str(named)
 
 
+def base_folder() -> Path:
+    """Give the folder that relative paths in recipes start from: where the review was started."""
+    base = _arguments().base
+    assert isinstance(base, Path)
+    return base
+
+
+def known_runs() -> list[Path]:
+    """List the folders of all runs: the run named on the command line stands first, then the latest."""
+    given = _arguments()
+    runs = find_runs(given.runs)
+    if given.run is not None and is_run(given.run):
+        runs = [given.run, *(run for run in runs if run.resolve() != given.run.resolve())]
+    return runs
+
+
 def _choose_run(where: DeltaGenerator) -> None:
-    # The run named on the command line stands first, then the latest.
-    arguments = _arguments()
-    runs, named = find_runs(arguments.runs), arguments.run
-    if named is not None and is_run(named):
-        runs = [named, *(run for run in runs if run.resolve() != named.resolve())]
+    runs = known_runs()
     if not runs:
         st.title("No runs yet")
         st.info(
@@ -210,6 +224,16 @@ def plain(text: str) -> str:
 def swatch(colour: Sequence[int]) -> str:
     """Give a small square of a colour, as HTML."""
     return f'<span class="swatch" style="background:rgb({colour[0]},{colour[1]},{colour[2]})"></span>'
+
+
+def ramp(least: str, most: str) -> None:
+    """Show the ramp from agreement to disagreement, with a word at either end."""
+    colours = ",".join(f"rgb({red},{green},{blue})" for red, green, blue in RAMP)
+    st.html(
+        f'<div style="height:14px;border-radius:4px;background:linear-gradient(90deg,{colours})"></div>'
+        f'<div class="soft" style="display:flex;justify-content:space-between"><span>{escape(least)}</span>'
+        f"<span>{escape(most)}</span></div>"
+    )
 
 
 def legend(found: Evaluation) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 from cytoseg.commands.common import Overrides, RecipeArgument, say
 from cytoseg.errors import CytosegError
@@ -36,7 +37,7 @@ def streamlit_command(recipe: Recipe) -> list[str]:
         "browser.gatherUsageStats": "false",
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", value)]
-    app = shipped_review() / "app.py"
+    app = shipped_review() / "serve.py"
     log = [] if recipe.review.log is None else ["--log", recipe.review.log]
     return [
         sys.executable,
@@ -50,5 +51,7 @@ def streamlit_command(recipe: Recipe) -> list[str]:
         str(folder.parent),
         "--run",
         str(folder),
+        "--base",
+        str(Path.cwd()),
         *log,
     ]

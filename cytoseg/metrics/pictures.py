@@ -71,9 +71,13 @@ def paint_disagreement(picture: Picture, disagreement: Picture, *, opacity: floa
     Returns:
         (H, W, 3) uint8.
     """
+    return _blend(picture, ramp_table()[disagreement], np.full(disagreement.shape, opacity, np.float32))
+
+
+def ramp_table() -> NDArray[np.floating]:
+    """Give the colours of the ramp for the values 0 to 255, (256, 3) float64."""
     stops = np.linspace(0, 255, len(RAMP))
-    table = np.stack([np.interp(np.arange(256), stops, channel) for channel in zip(*RAMP, strict=True)], axis=1)
-    return _blend(picture, table[disagreement], np.full(disagreement.shape, opacity, np.float32))
+    return np.stack([np.interp(np.arange(256), stops, channel) for channel in zip(*RAMP, strict=True)], axis=1)
 
 
 def enlarge(picture: Picture, factor: int) -> Picture:

@@ -154,7 +154,8 @@ def read_summary(folder: Path) -> Summary | None:
         return None
     record = _read_object(path)
     classes, objects = _object(record, "classes"), _object(record, "objects")
-    apart = {"format", "classes", "provenance", "objects", "versions", "bundle"}
+    # Where a slide lies is nobody's business who looks at a page over the network.
+    apart = {"slide_path", "format", "classes", "provenance", "objects", "versions", "bundle"}
     facts = {key: value for key, value in record.items() if key not in apart}
     counts = {f"objects: {name}": entry.get("objects") for name, entry in objects.items() if isinstance(entry, dict)}
     return Summary(

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from tests.apps.sighted import make_run
+
 TESTS = Path(__file__).parents[1]
 APP = TESTS.parent / "apps" / "review" / "app.py"
 
@@ -58,3 +60,9 @@ def review(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., App
         return app if page == "app" else app.switch_page(f"pages/{page}.py").run()
 
     return open_page
+
+
+@pytest.fixture
+def sighted(tmp_path: Path) -> Path:
+    """runs/sighted: a slide of 600 px a side with a prediction and a marked crop."""
+    return make_run(tmp_path, size_px=600)

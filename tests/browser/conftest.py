@@ -16,8 +16,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.apps.sighted import make_run
+
 TESTS = Path(__file__).parents[1]
-APP = TESTS.parent / "apps" / "review" / "app.py"
+APP = TESTS.parent / "apps" / "review" / "serve.py"
 SIDE_PX = 128
 
 
@@ -69,6 +71,7 @@ def served_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(served_run: Path) -> Iterator[str]:
     """Serve the review over the made run on a free port; its address without the last slash."""
     runs = served_run.parent
+    make_run(runs.parent, size_px=4096)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -17,7 +17,7 @@ PAGES = {
     "gallery": ["Test crops, worst first", "smear_A_0_512", "0.71"],
     "crop": ["Crop view", "1 of 6", "0.41"],
     "correct": ["Correct", "1 of 6", "Save correction", "Nobody has accepted"],
-    "slides": ["Predicted slides", "its predicted classes"],
+    "slides": ["Slides", "its predicted classes"],
 }
 
 

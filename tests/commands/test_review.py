@@ -20,7 +20,8 @@ def test_the_app_is_told_its_address_and_the_run(cytoseg: CytosegCommand, tmp_pa
     assert Path(command[4]).is_file()
     assert command[command.index("--server.address") + 1] == "127.0.0.1"
     assert command[command.index("--server.port") + 1] == "9000"
-    assert command[-5:] == ["--", "--runs", str(tmp_path / "runs"), "--run", str(tmp_path / "runs" / "tiny")]
+    told = ["--runs", str(tmp_path / "runs"), "--run", str(tmp_path / "runs" / "tiny"), "--base", str(Path.cwd())]
+    assert command[-7:] == ["--", *told]
 
 
 def test_the_app_is_told_where_the_log_lies_if_the_recipe_says(cytoseg: CytosegCommand) -> None:

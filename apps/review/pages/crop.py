@@ -5,7 +5,7 @@ from pathlib import Path
 import state
 import streamlit as st
 
-from cytoseg.metrics.pictures import RAMP, read_rgb
+from cytoseg.metrics.pictures import read_rgb
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
 
 # Width of the large picture, at most; smaller crops are enlarged.
@@ -16,7 +16,7 @@ def _controls(crop: CropScores, found: Evaluation) -> tuple[str, float, list[int
     layer = st.segmented_control("Laid over the picture", state.LAYERS, default=state.LAYERS[0], required=True)
     opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help="0 % shows the picture alone.")
     if layer == "Disagreement":
-        _ramp()
+        state.ramp("all agree", "all contradict")
         return layer, opacity / 100, []
     shown = []
     for class_id, (name, colour) in enumerate(zip(found.class_names, found.colours, strict=True)):
@@ -26,15 +26,6 @@ def _controls(crop: CropScores, found: Evaluation) -> tuple[str, float, list[int
                 shown.append(class_id)
             st.markdown(f"IoU **{share_text(crop.iou[class_id])}**", width="content")
     return layer, opacity / 100, shown
-
-
-def _ramp() -> None:
-    colours = ",".join(f"rgb({red},{green},{blue})" for red, green, blue in RAMP)
-    st.html(
-        f'<div style="height:14px;border-radius:4px;background:linear-gradient(90deg,{colours})"></div>'
-        '<div class="soft" style="display:flex;justify-content:space-between"><span>all agree</span>'
-        "<span>all contradict</span></div>"
-    )
 
 
 def _numbers(crop: CropScores) -> None:

@@ -1,14 +1,27 @@
-"""Slides: what was predicted on whole slides."""
+"""Slides: a slide from the whole of it down to its pixels, with what was predicted and what was marked on it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import state
 import streamlit as st
+import tiles
+import viewer
 
+from cytoseg.classes import ClassList
+from cytoseg.errors import CytosegError
 from cytoseg.metrics.run_folder import SUMMARY_HEAD, Summary, predictions, read_summary
+from cytoseg.predict.catalogue import Catalogue, Found
+from cytoseg.predict.sights import CLASSES, TRUTH, Sight
 
 CAPTION = "The slide, its predicted classes and its uncertainty"
+COMMAND = "cytoseg predict RECIPE SLIDE"
+GONE = (
+    "The slide that was predicted is not where it was, or is another file now, so its maps cannot be laid on it. "
+    "Put it back, or predict it again."
+)
+UNKNOWN = "The recipe of this run cannot be read, so only previews of its slides are shown."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -26,30 +39,100 @@ def _summary(summary: Summary) -> None:
     if summary.provenance:
         with st.expander("Made with"):
             _table(["What", "Value"], summary.provenance)
+    st.caption("The full maps are OME-TIFF files in the folder of the prediction. QuPath opens them, and the GeoJSON.")
+
+
+def _previews(folder: Path) -> None:
+    state.picture(folder / "preview.png", CAPTION, COMMAND)
+    if (folder / "uncertainty_preview.png").is_file():
+        state.picture(folder / "uncertainty_preview.png", "Uncertainty: bright places deserve a look", COMMAND)
+
+
+def _jump(key: str, sight: Sight) -> None:
+    with st.form("jump", border=False):
+        st.markdown("**Go to** (pixels of the slide)")
+        with st.container(horizontal=True, gap="xsmall"):
+            x = st.number_input("x", 0, sight.size.width - 1, 0)
+            y = st.number_input("y", 0, sight.size.height - 1, 0)
+            width = st.number_input("Width", 1, sight.size.width, min(1000, sight.size.width))
+        if st.form_submit_button("Go", icon=":material/near_me:"):
+            viewer.ask_jump(key, int(x), int(y), int(width))
+
+
+@st.fragment
+def _look(run: Path, key: str, sight: Sight, classes: ClassList) -> None:
+    large, side = st.columns([3.6, 1], gap="medium")
+    with side:
+        opacities = viewer.choose_layers(sight)
+        shown = viewer.choose_classes(classes) if {CLASSES, TRUTH} & opacities.keys() else []
+        _jump(key, sight)
+    with large:
+        clicked = viewer.show(run, key, sight, opacities=opacities, shown=shown)
+        if clicked is not None:
+            st.caption(f"Clicked at x {clicked['x']}, y {clicked['y']}. A link to this place:")
+            st.code(viewer.link(run, key, clicked), language=None)
+    for note in sight.notes:
+        st.warning(state.plain(note), icon=":material/warning:")
+
+
+def _choose(listed: Catalogue) -> str:
+    predicted = [key for key, found in listed.slides.items() if found.prediction is not None]
+    others = [key for key, found in listed.slides.items() if found.prediction is None]
+    keys = [*predicted, *(name for name in listed.gone if name not in listed.slides), *others]
+    if not keys:
+        state.missing("No slide has been predicted with this run yet.", COMMAND)
+        st.stop()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = state.select(st.container(width=460), "Slide", keys, key="slide")
+        st.markdown(
+            f":gray[{len(keys) - len(others)} of {len(keys)} predicted{'; these come first' if others else ''}]"
+        )
+    if listed.outside:
+        st.caption(f"Left out, because they lead out of the recipe's folders: {listed.outside} links.")
+    return chosen
+
+
+def _catalogue(run: Path) -> tuple[Catalogue, str]:
+    """List the slides; and say why predictions without a slide have none."""
+    try:
+        return tiles.catalogue(run), GONE
+    except CytosegError:
+        # Its problems are many lines about a file; whoever runs the next command reads them.
+        return Catalogue({}, tuple(folder.name for folder in predictions(run)), 0), UNKNOWN
+
+
+def _show(run: Path, found: Found) -> None:
+    try:
+        seen = tiles.subject(run, found.key)
+        sight = tiles.look(seen)
+    except CytosegError as error:
+        st.warning(state.plain(str(error)), icon=":material/warning:")
+        if found.prediction is not None:
+            _previews(found.prediction)
+        return
+    _look(run, found.key, sight, seen.classes)
 
 
 def main() -> None:
+    viewer.follow_link()
     state.begin()
-    st.title("Predicted slides")
-    folders = predictions(state.run_folder())
-    if not folders:
-        state.missing("No slide has been predicted with this run yet.", "cytoseg predict RECIPE SLIDE")
-        st.stop()
-    names = [folder.name for folder in folders]
-    folder = folders[names.index(st.selectbox("Slide", names, width=460))]
-    summary = state.guarded(lambda: read_summary(folder))
-    command = "cytoseg predict RECIPE SLIDE"
-    if (folder / "uncertainty_preview.png").is_file():
-        left, right = st.columns(2, gap="medium")
-        with left:
-            state.picture(folder / "preview.png", CAPTION, command)
-        with right:
-            state.picture(folder / "uncertainty_preview.png", "Uncertainty: bright places deserve a look", command)
+    st.title("Slides")
+    run = state.run_folder()
+    listed, why_gone = _catalogue(run)
+    key = _choose(listed)
+    found, folder = listed.slides.get(key), run / "predictions" / key
+    if key in listed.gone:
+        st.warning(why_gone, icon=":material/warning:")
+    if found is None:
+        _previews(folder)
     else:
-        state.picture(folder / "preview.png", CAPTION, command)
-    if summary is not None:
+        _show(run, found)
+        if found.prediction is None:
+            state.missing("There is no prediction of this slide.", COMMAND)
+            return
+        folder = found.prediction
+    if (summary := state.guarded(lambda: read_summary(folder))) is not None:
         _summary(summary)
-    st.caption("The full maps are OME-TIFF files beside these previews. QuPath opens them, and the GeoJSON.")
 
 
 main()

@@ -1,0 +1,159 @@
+"""Tiles of slides over HTTP, for the viewer in the browser: /tiles/RUN/LAYER/SLIDE/STEP/X_Y.EXT.
+
+A request names a run and a slide by what ``catalogue`` calls them, never by a path. An answer holds a picture or one
+plain line.
+"""
+
+import logging
+import re
+import socket
+import threading
+import time
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote
+
+import state
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from cytoseg.errors import CytosegError
+from cytoseg.predict.catalogue import Catalogue, list_slides
+from cytoseg.predict.sights import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight, Sights, Subject
+from cytoseg.recipe import Recipe, load_recipe
+
+PREFIX = "/tiles"
+LIBRARY = "/vendor/openseadragon.min.js"
+SUFFIXES = {SLIDE: "jpg", CLASSES: "png", DISAGREEMENT: "png", TRUTH: "png"}
+LISTED_S = 30.0
+"""How long a list of slides is believed; new slides are seen after that."""
+
+_LOG = logging.getLogger(__name__)
+_PLACE = re.compile(r"([0-9]{1,6})_([0-9]{1,6})\.(jpg|png)")
+_SIGHTS = Sights()
+_LISTING = threading.Lock()
+_COMMON = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+# Addresses change with the files (v=...), so a tile may be kept; by nobody on the way, for it may show a patient.
+_KEEP = _COMMON | {"Cache-Control": "private, max-age=3600"}
+_FORGET = _COMMON | {"Cache-Control": "no-store"}
+
+
+def catalogue(run: Path) -> Catalogue:
+    """List the slides of a run that may be shown.
+
+    Raises:
+        CytosegError: If the run's recipe is missing or cannot be read.
+    """
+    # Tiles are asked for by the dozen: one of them lists, the others wait.
+    with _LISTING:
+        return _catalogue(run, _written_ns(run / "predictions"), round(time.monotonic() / LISTED_S))
+
+
+def subject(run: Path, key: str) -> Subject:
+    """Find a slide of a run by its key.
+
+    Raises:
+        CytosegError: If there is none, or the run's recipe cannot be read.
+    """
+    found = catalogue(run).slides.get(key)
+    if found is None:
+        raise CytosegError("There is no such slide in this run.")
+    recipe = _recipe_of(run)
+    labels = run / "labels" if recipe.labels.folder is None else state.base_folder() / recipe.labels.folder
+    return Subject(found, recipe.class_list(), labels)
+
+
+def look(seen: Subject) -> Sight:
+    """Say what there is to see of a slide; see ``Sights.look``."""
+    return _SIGHTS.look(seen)
+
+
+def address(run: Path, key: str, layer: str) -> str:
+    """Give the address of a layer's tiles, to be followed by ``/STEP/X_Y.EXT``."""
+    return f"{PREFIX}/{quote(run.resolve().name, safe='')}/{layer}/{quote(key, safe='')}"
+
+
+def tile(request: Request) -> Response:
+    _send_at_once(request)
+    try:
+        body, kind = _tile(request.path_params["rest"], request.query_params.get("classes", ""))
+    except LookupError:
+        return PlainTextResponse("There is no such tile.", 404, _FORGET)
+    except (CytosegError, OSError) as error:
+        # What went wrong may name a path, so it is told to the log only.
+        _LOG.warning("tile refused: %s", error)
+        return PlainTextResponse("This tile cannot be shown.", 404, _FORGET)
+    return Response(body, media_type=kind, headers=_KEEP)
+
+
+def _send_at_once(request: Request) -> None:
+    """Let the connection send small parts at once.
+
+    uvicorn sends head and body one after the other, and asyncio leaves Nagle's algorithm on for the socket that
+    Streamlit opens: the body would wait for the browser to acknowledge the head, which takes it 40 ms.
+    """
+    transport = getattr(getattr(request.receive, "__self__", None), "transport", None)
+    connection = None if transport is None else transport.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def library(_request: Request) -> Response:
+    return FileResponse(Path(__file__).parent / LIBRARY[1:], media_type="text/javascript", headers=_KEEP)
+
+
+ROUTES = [Route(f"{PREFIX}/{{rest:path}}", tile, methods=["GET"]), Route(LIBRARY, library, methods=["GET"])]
+
+
+def _tile(rest: str, shown: str) -> tuple[bytes, str]:
+    """Make the tile of an address.
+
+    Raises:
+        LookupError: If the address is not one of ours.
+        CytosegError: If there is no such tile, or it cannot be made.
+    """
+    parts = rest.split("/")
+    if len(parts) != 5:
+        raise LookupError
+    name, layer, key, step, last = parts
+    moment = round(time.monotonic() / LISTED_S)
+    if name not in _runs(moment):
+        _runs.cache_clear()  # it may have just been made
+    runs = _runs(moment)
+    place = _PLACE.fullmatch(last)
+    if name not in runs or not place or place[3] != SUFFIXES.get(layer) or not re.fullmatch(r"[0-9]{1,2}", step):
+        raise LookupError
+    seen = subject(runs[name], key)
+    ids = {int(text) for text in shown.split(",") if re.fullmatch(r"[0-9]{1,3}", text)}
+    body = _SIGHTS.tile(seen, layer, (int(step), int(place[1]), int(place[2])), shown=ids)
+    return body, "image/jpeg" if layer == SLIDE else "image/png"
+
+
+@lru_cache(maxsize=1)
+def _runs(moment: int) -> dict[str, Path]:
+    # Of two runs of one name the pages offer the first.
+    return {run.resolve().name: run for run in reversed(state.known_runs())}
+
+
+def _recipe_of(run: Path) -> Recipe:
+    path = run / "recipe.yaml"
+    if not path.is_file():
+        raise CytosegError("recipe.yaml: the run holds no recipe, so nobody knows its slides. Run a command again.")
+    return _recipe(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _recipe(path: Path, written_ns: int) -> Recipe:
+    return load_recipe(str(path))
+
+
+@lru_cache(maxsize=16)
+def _catalogue(run: Path, predicted_ns: int, moment: int) -> Catalogue:
+    slides = _recipe_of(run).slides
+    folders = [state.base_folder() / folder for folder in slides.folders]
+    return list_slides(run, folders=folders, include=slides.include, exclude=slides.exclude)
+
+
+def _written_ns(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0

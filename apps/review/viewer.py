@@ -1,0 +1,145 @@
+"""The slide viewer of the pages: deep zoom with layers; see viewer.js for what happens in the browser."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import state
+import streamlit as st
+import tiles
+
+from cytoseg.classes import ClassList
+from cytoseg.predict.browse import TILE_PX, TilePyramid
+from cytoseg.predict.sights import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight
+
+TITLES = {CLASSES: "Class map", DISAGREEMENT: "Uncertainty", TRUTH: "Truth"}
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Jump:
+    """A square of a slide to be shown, in level-0 pixels; of another number than the one before, it is shown anew."""
+
+    slide: str
+    x: int
+    y: int
+    width: int
+    number: int
+
+
+def go_to(slide: str, *, x: int, y: int, width: int) -> None:
+    """Open the page Slides at a place, from another page: ends the page that calls it.
+
+    Args:
+        slide: Key of the slide, which is its id.
+        x: Left edge in level-0 pixels.
+        y: Upper edge.
+        width: Of what is to be seen.
+    """
+    st.session_state["slide"] = slide
+    ask_jump(slide, x, y, width)
+    st.switch_page("pages/slides.py")
+
+
+def ask_jump(slide: str, x: int, y: int, width: int) -> None:
+    """Let the viewer show a place of a slide when it is drawn next."""
+    before = st.session_state.get("place")
+    number = before.number + 1 if isinstance(before, Jump) else 1
+    st.session_state["place"] = Jump(slide, x, y, max(1, width), number)
+
+
+def link(run: Path, key: str, place: Mapping[str, int]) -> str:
+    """Give the address of what is seen around a clicked place, without the review's own; see ``follow_link``."""
+    half = place["width"] // 2
+    said = {"run": run.resolve().name, "slide": key, "x": max(0, place["x"] - half), "y": max(0, place["y"] - half)}
+    said["width"] = place["width"]
+    return f"/slides?{urlencode(said)}"
+
+
+def follow_link() -> None:
+    """Go where the page's address says, once: run, slide, and x, y and width in level-0 pixels, as far as given."""
+    given = st.query_params.to_dict()
+    for name in ("run", "slide"):
+        if name in given:
+            st.session_state[name] = given[name]
+    numbers = [given.get(name, "") for name in ("x", "y", "width")]
+    if "slide" in given and all(re.fullmatch(r"[0-9]{1,7}", text) for text in numbers):
+        ask_jump(given["slide"], *map(int, numbers))
+    if given:
+        st.query_params.clear()
+
+
+def choose_layers(sight: Sight) -> dict[str, float]:
+    """Let the layers be switched and their opacity be set; gives 0 to 1 for each, 0 where it is off."""
+    opacities = {}
+    for layer in sight.layers:
+        on = st.toggle(TITLES[layer], value=layer == CLASSES, key=f"layer {layer}")
+        label = f"Opacity of {TITLES[layer]}"
+        choice = {"key": f"opacity {layer}", "disabled": not on, "label_visibility": "collapsed"}
+        percent = st.slider(label, 0, 100, 50, 5, "%d %%", **choice)
+        opacities[layer] = percent / 100 if on else 0.0
+    if DISAGREEMENT in sight.layers:
+        state.ramp("certain", f"{sight.brightest:.2f} nats or more")
+    return opacities
+
+
+def choose_classes(classes: ClassList) -> list[int]:
+    """Let classes be chosen; gives their ids. The fill class is left out at first, for it would cover the slide."""
+    shown = []
+    st.markdown("**Classes**")
+    for class_id, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+            st.html(state.swatch(colour), width="content")
+            if st.checkbox(state.plain(name), value=name != classes.fill, key=f"paint {name}", width="stretch"):
+                shown.append(class_id)
+    return shown
+
+
+def show(
+    run: Path, key: str, sight: Sight, *, opacities: Mapping[str, float], shown: Collection[int]
+) -> Mapping[str, int] | None:
+    """Show a slide.
+
+    Args:
+        run: The run folder.
+        key: Of the slide.
+        sight: What there is to see of it.
+        opacities: 0 to 1 for each layer; layers that are not named are left out.
+        shown: Ids of the classes to paint.
+
+    Returns:
+        The place that was clicked last, ``x`` and ``y`` in level-0 pixels and ``width`` of what was seen then; or None.
+    """
+    jump = st.session_state.get("place")
+    there = isinstance(jump, Jump) and jump.slide == key
+    data: dict[str, Any] = {
+        "library": tiles.LIBRARY,
+        "slide": tiles.address(run, key, SLIDE),
+        "version": sight.version,
+        "width": sight.size.width,
+        "height": sight.size.height,
+        "mpp": sight.mpp,
+        "tile": TILE_PX,
+        "finest": TilePyramid(sight.size).finest,
+        "layers": [_layer(run, key, layer, opacity, shown) for layer, opacity in opacities.items()],
+        "jump": asdict(jump) if there else None,
+    }
+    # By the slide, so that a click on one is not taken for one on the next.
+    result = _component()(key=f"viewer {run.name} {key}", data=data, on_clicked_change=lambda: None)
+    clicked = result.clicked
+    return clicked if isinstance(clicked, Mapping) else None
+
+
+def _layer(run: Path, key: str, layer: str, opacity: float, shown: Collection[int]) -> dict[str, Any]:
+    query = "" if layer == DISAGREEMENT else "&classes=" + ",".join(map(str, sorted(shown)))
+    return {"name": layer, "address": tiles.address(run, key, layer), "query": query, "opacity": opacity}
+
+
+@cache
+def _component() -> Any:
+    parts = {kind: (_HERE / f"viewer.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
+    return st.components.v2.component("cytoseg_viewer", **parts)

@@ -1,0 +1,99 @@
+"""Slides and maps that stay open for the next look, for a server whose threads want tiles of a few of them."""
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from cytoseg.errors import SlideError
+
+MOST = 8
+
+
+class Closable(Protocol):
+    """An open file."""
+
+    def close(self) -> None:
+        """Release the file."""
+
+
+Opened = TypeVar("Opened", bound=Closable)
+
+
+@dataclass
+class _Held(Generic[Opened]):
+    thing: Opened
+    stamp: tuple[int, int]
+    users: int = 0
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Shelf(Generic[Opened]):
+    """Open files, lent to one thread at a time; beyond a number those that were used longest ago are closed.
+
+    Args:
+        opener: Opens a file.
+        most: How many stay open while nobody uses them.
+    """
+
+    def __init__(self, opener: Callable[[Path], Opened], *, most: int = MOST) -> None:
+        self._opener, self._most = opener, most
+        self._lock = threading.Lock()
+        self._held: OrderedDict[Path, _Held[Opened]] = OrderedDict()
+        self._stale: list[_Held[Opened]] = []
+
+    @contextlib.contextmanager
+    def lend(self, path: Path) -> Iterator[Opened]:
+        """Give the open file, opened anew if it has changed.
+
+        Raises:
+            SlideError: If it is gone, or cannot be opened.
+        """
+        held = self._taken(path)
+        try:
+            # One reader at a time: several would decode the same picture at once, each into memory of its own.
+            with held.turn:
+                yield held.thing
+        finally:
+            with self._lock:
+                held.users -= 1
+                self._close_unused()
+
+    def close(self) -> None:
+        """Close all files that nobody uses."""
+        with self._lock:
+            self._stale += self._held.values()
+            self._held.clear()
+            self._close_unused()
+
+    def _taken(self, path: Path) -> _Held[Opened]:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise SlideError(f"{path.name}: is no longer there. Put it back.") from error
+        stamp = (status.st_mtime_ns, status.st_size)
+        with self._lock:
+            held = self._held.pop(path, None)
+            if held is not None and held.stamp != stamp:
+                self._stale.append(held)
+                held = None
+            # Opened under the lock: two threads that want the same slide must not open it twice.
+            held = held or _Held(self._opener(path), stamp)
+            self._held[path] = held
+            held.users += 1
+            self._close_unused()
+            return held
+
+    def _close_unused(self) -> None:
+        unused = [path for path, held in self._held.items() if not held.users]
+        for path in unused[: max(0, len(self._held) - self._most)]:
+            self._stale.append(self._held.pop(path))
+        closing, self._stale = self._stale, []
+        for held in closing:
+            if held.users:
+                self._stale.append(held)
+            else:
+                held.thing.close()

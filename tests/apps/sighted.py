@@ -1,0 +1,65 @@
+"""A made run with one slide to look at: a chessboard of which the class map knows every second square."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.classes import ClassList
+from cytoseg.geometry import Region, Size
+from cytoseg.labels.index import CropName, LabelIndex, write_crop, write_index
+from cytoseg.labels.kept import Kept, write_kept
+from cytoseg.labels.sidecar import Origin
+from cytoseg.slides.pyramid import write_pyramid
+from cytoseg.slides.stamp import slide_stamp
+
+SQUARE_PX = 100
+"""No divisor of a tile's 256 px, so that edges of tiles lie within squares, where a seam would show."""
+MPP = 0.5
+GLASS, CELL = (230, 220, 210), (90, 60, 120)
+CLASSES = ClassList(("background", "cell"), ((240, 240, 240), (0, 114, 178)), "background")
+RECIPE = """\
+name: sighted
+slides:
+  folders: [slides]
+classes:
+  - {name: background, colour: "#f0f0f0"}
+  - {name: cell, colour: "#0072b2"}
+fill: background
+"""
+TRUTH = Region(100, 100, 100, 100)
+"""Where the one marked crop lies; it shows glass, and all of it was marked as cell."""
+
+
+def squares(size_px: int) -> NDArray[np.uint8]:
+    """Give the ids of the chessboard, (size, size): 0 in the upper left square, then 1."""
+    row, column = np.indices((size_px, size_px)) // SQUARE_PX
+    return ((row + column) % 2).astype(np.uint8)
+
+
+def make_run(base: Path, *, size_px: int) -> Path:
+    """Make base/slides/board.ome.tif and base/runs/sighted with its prediction and one marked crop."""
+    run, slide = base / "runs" / "sighted", base / "slides" / "board.ome.tif"
+    ids, size = squares(size_px), Size(size_px, size_px)
+    picture = np.array([GLASS, CELL], np.uint8)[ids]
+    write_pyramid(slide, [picture], size=size, mpp=MPP)
+    folder = run / "predictions" / "board"
+    write_pyramid(folder / "class_map.ome.tif", [ids], size=size, mpp=MPP, categorical=True)
+    write_pyramid(folder / "uncertainty.ome.tif", [ids.astype(np.float32)], size=size, mpp=MPP)
+    length, changed = slide_stamp(slide)
+    summary = {
+        "slide": slide.name,
+        "slide_path": str(slide),
+        "size": [size_px, size_px],
+        "mpp": MPP,
+        "classes": {name: {"pixels": 1, "share": 0.5, "area_um2": 1.0} for name in CLASSES.names},
+        "provenance": {"slide_bytes": length, "slide_changed": changed},
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (run / "recipe.yaml").write_text(RECIPE)
+    name, marked = CropName("crop", "board", "crop.json"), np.ones((100, 100), np.uint8)
+    crop = write_crop(run / "labels", name, picture=picture[100:200, 100:200], label_map=marked, classes=CLASSES)
+    write_kept(run / "labels", "crop", Kept(Origin("board", TRUTH)))
+    write_index(LabelIndex(run / "labels", CLASSES.names, (crop,)))
+    return run

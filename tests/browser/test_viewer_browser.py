@@ -1,0 +1,174 @@
+"""The slide viewer in a real browser: zooming, layers that lie on the slide to the pixel, and what is refused."""
+
+import base64
+import http.client
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from tests.apps.sighted import CELL, CLASSES, GLASS
+from tests.browser.test_review_browser import DRAWN_MS
+
+pytestmark = pytest.mark.browser
+
+BLUE = CLASSES.colours[1]
+LOADED = """() => {
+  const find = (root) => {
+    for (const element of root.querySelectorAll("*")) {
+      if (element.viewer) return element.viewer;
+      const within = element.shadowRoot && find(element.shadowRoot);
+      if (within) return within;
+    }
+  };
+  const viewer = (window.sight = find(document));
+  if (!viewer || viewer.world.getItemCount() !== 4) return false;
+  const items = [0, 1, 2, 3].map((number) => viewer.world.getItemAt(number));
+  return items.every((item) => !item.getOpacity() || item.getFullyLoaded());
+}"""
+"""Finds the viewer, and says whether all that is to be seen of the slide and its three layers has come."""
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    opened = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    opened.close()
+    assert errors == []
+
+
+def _open(page: Page, address: str, place: str = "") -> None:
+    page.goto(f"{address}/slides?run=sighted&slide=board{place}")
+    page.wait_for_function(LOADED, timeout=DRAWN_MS)
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=DRAWN_MS)
+    page.wait_for_timeout(800)  # the movement ends
+
+
+def _settled(page: Page) -> NDArray[np.int64]:
+    """Wait for the tiles, and read what the viewer has drawn, (H, W, 3)."""
+    page.wait_for_timeout(800)
+    page.wait_for_function(LOADED, timeout=DRAWN_MS)
+    page.wait_for_timeout(300)
+    text = page.evaluate("window.sight.drawer.canvas.toDataURL('image/png')")
+    with Image.open(BytesIO(base64.b64decode(text.partition(",")[2]))) as picture:
+        return np.asarray(picture.convert("RGB")).astype(np.int64)
+
+
+def _share_like(seen: NDArray[np.int64], *colours: tuple[float, ...]) -> float:
+    near = [np.abs(seen - np.array(colour)).max(axis=2) <= 12 for colour in colours]
+    return float(np.any(near, axis=0).mean())
+
+
+def _half(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[float, ...]:
+    return tuple((a + b) / 2 for a, b in zip(one, other, strict=True))
+
+
+def test_the_whole_slide_fits_and_can_be_zoomed_to_its_pixels(page: Page, address: str, tmp_path: Path) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    _open(page, address)
+    for width in (1280, 1920):
+        page.set_viewport_size({"width": width, "height": 1000})
+        _settled(page)
+        page.screenshot(path=tmp_path / f"viewer_{width}.png")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not any("/slide/board/4/" in path for path in asked)
+    expect(page.locator(".sight .length")).to_have_text("200 µm")
+    page.get_by_role("button", name="Full resolution").click()
+    seen = _settled(page)
+    assert any("/slide/board/4/" in path for path in asked)
+    expect(page.locator(".sight .zoom")).to_have_text("100 %")
+    expect(page.locator(".sight .length")).to_have_text("50 µm")
+    assert _share_like(seen, GLASS, _half(CELL, BLUE)) > 0.95
+    page.get_by_role("button", name="Nearer").click()
+    _settled(page)
+    expect(page.locator(".sight .zoom")).to_have_text("160 %")
+
+
+@pytest.mark.parametrize("width", [100, 450, 1777])
+def test_the_class_map_lies_on_the_slide_to_the_pixel(page: Page, address: str, width: int) -> None:
+    _open(page, address, f"&x=1999&y=2003&width={width}")
+    seen = _settled(page)
+    # A layer that is moved by a pixel would show cells without blue, and blue on glass, along every square's edge.
+    edges = _share_like(seen, CELL, _half(GLASS, BLUE))
+    assert edges < 0.0005
+    # Only the squares' edges are blurred, by JPEG and by means.
+    assert _share_like(seen, GLASS, _half(CELL, BLUE)) > 0.9
+
+
+@pytest.mark.parametrize("width", [50, 70])
+def test_no_seam_shows_where_four_tiles_meet(page: Page, address: str, width: int) -> None:
+    # The corner of tiles at (2560, 2816) lies within a square that is all cell.
+    _open(page, address, f"&x={2560 - width // 2}&y={2806}&width={width}")
+    assert _share_like(_settled(page), _half(CELL, BLUE)) > 0.995
+
+
+def test_layers_and_classes_can_be_switched(page: Page, address: str) -> None:
+    _open(page, address, "&x=0&y=0&width=400")
+    assert _share_like(_settled(page), _half(CELL, BLUE)) > 0.35
+    page.locator("label").filter(has_text="cell").click()
+    assert _share_like(_settled(page), CELL) > 0.35
+    page.locator("label").filter(has_text="cell").click()
+    page.get_by_text("Class map", exact=True).click()
+    assert _share_like(_settled(page), CELL) > 0.35
+    page.get_by_text("Truth", exact=True).click()
+    marked = _share_like(_settled(page), _half(GLASS, BLUE))
+    assert 0.05 < marked < 0.07  # one square of 16 or so, which shows glass, was marked as cell
+    page.get_by_text("Uncertainty", exact=True).click()
+    assert _share_like(_settled(page), GLASS) < 0.01
+
+
+def test_a_click_gives_the_place_and_its_link(page: Page, address: str) -> None:
+    _open(page, address, "&x=1000&y=1000&width=200")
+    _settled(page)
+    box = page.locator(".sight .canvas").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator(".sight .place")).to_contain_text("x 1100, y 1100 px (550.0, 550.0 µm)")
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.get_by_text("Clicked at x 1100, y 1100")).to_be_visible(timeout=DRAWN_MS)
+    expect(page.get_by_text("/slides?run=sighted&slide=board")).to_be_visible()
+
+
+def test_a_form_leads_to_a_place(page: Page, address: str) -> None:
+    _open(page, address)
+    for label, value in (("x", "3000"), ("y", "1000"), ("Width", "300")):
+        page.get_by_label(label, exact=True).fill(value)
+    page.get_by_role("button", name="Go", exact=True).click()
+    _settled(page)
+    box = page.locator(".sight .canvas").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator(".sight .place")).to_contain_text("x 3150, y 1150")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tiles/sighted/slide/../../../../etc/passwd",
+        "/tiles/sighted/slide/..%2f..%2fslides%2fboard/0/0_0.jpg",
+        "/tiles/sighted/slide/%2fetc%2fpasswd/0/0_0.jpg",
+        "/tiles/other/slide/board/0/0_0.jpg",
+        "/tiles/sighted/slide/other/0/0_0.jpg",
+        "/tiles/sighted/slide/board/9/0_0.jpg",
+        "/tiles/",
+    ],
+)
+def test_the_whole_server_refuses_what_is_no_tile(address: str, path: str) -> None:
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        assert answer.status in (400, 404)
+        assert body in ("There is no such tile.", "This tile cannot be shown.", "Bad Request", "Not Found")
+    finally:
+        connection.close()
