@@ -29,8 +29,7 @@ HELP = (
 
 def _place(run: Path) -> Workplace:
     rules = read_rules(run)
-    # A labels folder in the recipe is relative to where the commands are started: where runs/ stands.
-    labels = run / "labels" if rules.labels is None else run.parent.parent / rules.labels
+    labels = run / "labels" if rules.labels is None else state.base_folder() / rules.labels
     return Workplace(rules, run, labels, run / FOLDER)
 
 
@@ -56,7 +55,7 @@ def _picture(run: Path, summary_ns: int, _chosen: Chosen, key: str, _place: Work
     return shown(_place, _chosen, _ranking.slides)
 
 
-def _decide(place: Workplace, decide: Callable[[], str]) -> None:
+def _decide(decide: Callable[[], str]) -> None:
     """Do what a button says, and keep what became of it for the next drawing of the page."""
     try:
         st.session_state["queue said"] = ("success", state.plain(decide()))
@@ -74,7 +73,7 @@ def _skipped(place: Workplace, chosen: Chosen) -> str:
     return "Skipped: it will not come again."
 
 
-def _card(number: int, chosen: Chosen, place: Workplace, ranking: Ranking) -> None:
+def _card(number: int, chosen: Chosen, place: Workplace, ranking: Ranking, *, is_first: bool) -> None:
     region, slide = chosen.candidate.region, chosen.candidate.slide
     key = f"{slide} {region.x} {region.y}"
     with st.container(border=True):
@@ -94,8 +93,17 @@ def _card(number: int, chosen: Chosen, place: Workplace, ranking: Ranking) -> No
             st.markdown(state.plain(picture.reason))
             with st.container(horizontal=True):
                 accepts, skips = partial(_accepted, place, chosen, ranking), partial(_skipped, place, chosen)
-                st.button("Accept", key=f"accept {key}", type="primary", on_click=_decide, args=(place, accepts))
-                st.button("Skip", key=f"skip {key}", on_click=_decide, args=(place, skips))
+                # Keys decide on the first of the page, and the next one takes its place.
+                keys = ("a", "s") if is_first else (None, None)
+                st.button(
+                    "Accept",
+                    key=f"accept {key}",
+                    type="primary",
+                    on_click=_decide,
+                    args=(accepts,),
+                    shortcut=keys[0],
+                )
+                st.button("Skip", key=f"skip {key}", on_click=_decide, args=(skips,), shortcut=keys[1])
 
 
 def _waiting(place: Workplace) -> None:
@@ -132,8 +140,9 @@ def main() -> None:
     st.html("&emsp;".join(f"<span>{state.swatch(colour)}{escape(name)}</span>" for name, colour in pairs))
     pages = -(-len(ranking.chosen) // PER_PAGE)
     page = st.pagination(pages) if pages > 1 else 1
-    for number in range((page - 1) * PER_PAGE, min(page * PER_PAGE, len(ranking.chosen))):
-        _card(number + 1, ranking.chosen[number], place, ranking)
+    first = (page - 1) * PER_PAGE
+    for number, chosen in enumerate(ranking.chosen[first : first + PER_PAGE], start=first):
+        _card(number + 1, chosen, place, ranking, is_first=number == first)
 
 
 main()
