@@ -20,7 +20,7 @@ from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import commonest_class, fit_forest
 from cytoseg.labels.dataset import LabelledCrop, Split
 from cytoseg.labels.stains import stains_of
-from cytoseg.metrics.history import keep_earlier
+from cytoseg.metrics.history import earlier_kept
 from cytoseg.metrics.results import ObjectScores
 from cytoseg.predict.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
 
@@ -69,8 +69,7 @@ def _evaluate(bundle: Bundle, split: Split, *, current: Run, details: dict[str, 
     methods.append(_commonest(split.train))
     r = current.recipe
     stains = stains_of((crop.slide for crop in split.test), r.labels.stains)
-    keep_earlier(current.folder)
-    with progress("test crops", len(split.test)) as bar:
+    with earlier_kept(current.folder), progress("test crops", len(split.test)) as bar:
         return evaluate(
             methods,
             split.test,

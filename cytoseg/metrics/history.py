@@ -1,8 +1,8 @@
 """Evaluations over time: keep the earlier ones, and say what changed from one to another."""
 
+import contextlib
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,10 +106,11 @@ class Comparison:
         return found
 
 
-def keep_earlier(run: Path) -> None:
-    """Copy the evaluation of a run into its history, under its time, before another replaces it.
+@contextlib.contextmanager
+def earlier_kept(run: Path) -> Iterator[None]:
+    """While a run is evaluated anew: at the end, put the evaluation of before into its history, under its time.
 
-    A damaged one, or one that is there already, is not copied.
+    Nothing is put there after an error or an interruption, and neither is a damaged evaluation.
 
     Args:
         run: The run folder.
@@ -118,17 +119,15 @@ def keep_earlier(run: Path) -> None:
         OSError: If the disk is full.
     """
     path = run / "evaluation" / "evaluation.json"
-    try:
-        evaluation = read_evaluation_file(path) if path.is_file() else None
-    except CytosegError:
-        return
-    if evaluation is None:
-        return
-    kept = run / HISTORY / (evaluation.created.replace(":", "") + ".json")
-    if not kept.exists():
+    content, created = b"", ""
+    with contextlib.suppress(OSError, CytosegError):
+        content, created = path.read_bytes(), read_evaluation_file(path).created
+    yield
+    if created:
+        kept = run / HISTORY / (created.replace(":", "") + ".json")
         kept.parent.mkdir(exist_ok=True)
         with atomic_path(kept) as temporary:
-            shutil.copyfile(path, temporary)
+            temporary.write_bytes(content)
 
 
 def snapshot_files(run: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from cytoseg.metrics.history import keep_earlier
+from cytoseg.metrics.history import earlier_kept
 
 Review = Callable[..., AppTest]
 
@@ -19,14 +19,14 @@ def _again(run: Path) -> None:
     record: dict[str, Any] = json.loads(path.read_text())
     record["bundle"] = {"labels": {"a": "1", "b": "2"}, "interpreter": {"steps": 600}}
     path.write_text(json.dumps(record))
-    keep_earlier(run)
     method = record["methods"][0]
     method["miou"] += 0.05
     method["classes"][2]["iou"] += 0.1
     method["slides"][0]["miou"] -= 0.2
     record["created"] = "2099-01-01T00:00:00+00:00"
     record["bundle"] = {"labels": {"a": "1", "b": "3", "c": "4"}, "interpreter": {"steps": 900}}
-    path.write_text(json.dumps(record))
+    with earlier_kept(run):
+        path.write_text(json.dumps(record))
 
 
 def _texts(app: AppTest) -> str:

@@ -10,7 +10,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.metrics.history import (
     Snapshot,
     compare_snapshots,
-    keep_earlier,
+    earlier_kept,
     read_snapshot,
     snapshot_files,
 )
@@ -110,29 +110,39 @@ def test_an_evaluation_without_methods_is_refused(write: Write) -> None:
         compare_snapshots(write(), write(lambda record: record["methods"].clear()))
 
 
-def test_earlier_evaluations_are_kept_once_each(run: Path) -> None:
+def test_the_evaluation_of_before_is_kept_when_another_took_its_place(run: Path) -> None:
     path = run / "evaluation" / "evaluation.json"
-    record = json.loads(path.read_text())
-    keep_earlier(run)
-    keep_earlier(run)
-    first = snapshot_files(run)
-    assert [file.parent.name for file in first] == ["evaluation", "history"]
-    assert first[1].read_bytes() == path.read_bytes()
-    path.write_text(json.dumps({**record, "created": "2099-01-02T03:04:05+00:00"}))
-    keep_earlier(run)
+    record, content = json.loads(path.read_text()), path.read_bytes()
+    for year in (2098, 2099):
+        with earlier_kept(run):
+            path.write_text(json.dumps({**record, "created": f"{year}-01-02T03:04:05+00:00"}))
     latest, *earlier = snapshot_files(run)
     assert latest == path
-    assert [file.name for file in earlier] == ["2099-01-02T030405+0000.json", first[1].name]
-    assert read_snapshot(earlier[1]).evaluation.created == record["created"]
+    first = record["created"].replace(":", "")
+    assert [file.name for file in earlier] == ["2098-01-02T030405+0000.json", f"{first}.json"]
+    assert earlier[1].read_bytes() == content
+    assert read_snapshot(earlier[0]).evaluation.created == "2098-01-02T03:04:05+00:00"
 
 
-def test_damaged_and_missing_evaluations_are_not_kept(run: Path) -> None:
+def test_an_interrupted_evaluation_leaves_no_history(run: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), earlier_kept(run):
+        raise KeyboardInterrupt
+    assert [file.name for file in snapshot_files(run)] == ["evaluation.json"]
+    assert not (run / "history").exists()
+
+
+@pytest.mark.parametrize("before", ['{"format": 1', None])
+def test_damaged_and_missing_evaluations_are_not_kept(run: Path, before: str | None) -> None:
     path = run / "evaluation" / "evaluation.json"
-    path.write_text('{"format": 1')
-    keep_earlier(run)
-    path.unlink()
-    keep_earlier(run)
-    assert snapshot_files(run) == []
+    content = path.read_text()
+    path.unlink() if before is None else path.write_text(before)
+    with earlier_kept(run):
+        path.write_text(content)
+    assert snapshot_files(run) == [path]
+
+
+def test_a_damaged_evaluation_is_refused(run: Path) -> None:
+    path = run / "evaluation" / "evaluation.json"
     path.write_text('{"format": 1')
     with pytest.raises(CytosegError, match="not complete JSON"):
         read_snapshot(path)
