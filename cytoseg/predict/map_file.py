@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from cytoseg.errors import PredictionError, SlideError
-from cytoseg.geometry import Size
-from cytoseg.slides.tiff import DAMAGE, TileTable
+from cytoseg.slides.raster import Raster
 
 
 class MapFile:
@@ -25,15 +23,10 @@ class MapFile:
     def __init__(self, path: Path) -> None:
         self._name = f"{path.parent.name}/{path.name}"
         try:
-            with tifffile.TiffFile(path) as tif:
-                page: Any = tif.pages[0]
-                if page.samplesperpixel != 1 or not page.is_tiled:
-                    raise ValueError("no tiled map of one channel")
-                self.size, self._dtype = Size(int(page.imagewidth), int(page.imagelength)), page.dtype
-                self._tiles = TileTable(page, path)
-        except (SlideError, *DAMAGE) as error:
+            self._raster = Raster(path)
+        except SlideError as error:
             raise self._damaged(error) from error
-        self._file = path.open("rb", buffering=0)
+        self.size = self._raster.levels[0].size
 
     def read(self, x: int, y: int, *, width: int, height: int, outside: int = 0) -> NDArray[Any]:
         """Read a part; only the tiles that it touches are decoded.
@@ -51,19 +44,19 @@ class MapFile:
         Raises:
             PredictionError: If the file is damaged there.
         """
-        found = np.full((height, width), outside, self._dtype)
-        right, bottom = min(x + width, self.size.width), min(y + height, self.size.height)
-        down, across = self._tiles.height, self._tiles.width
-        for top in range(max(y, 0) // down * down, bottom, down):
-            for left in range(max(x, 0) // across * across, right, across):
-                tile = self._decoded(left, top)
-                x0, y0, x1, y1 = max(left, x), max(top, y), min(left + across, right), min(top + down, bottom)
-                found[y0 - y : y1 - y, x0 - x : x1 - x] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
+        found = np.full((height, width), outside, self._raster.dtype)
+        rows = np.arange(max(y, 0), min(y + height, self.size.height))
+        columns = np.arange(max(x, 0), min(x + width, self.size.width))
+        if rows.size and columns.size:
+            try:
+                found[np.ix_(rows - y, columns - x)] = self._raster.sample(rows, columns)
+            except SlideError as error:
+                raise self._damaged(error) from error
         return found
 
     def close(self) -> None:
         """Release the file."""
-        self._file.close()
+        self._raster.close()
 
     def __enter__(self) -> Self:
         return self
@@ -71,13 +64,6 @@ class MapFile:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _decoded(self, left: int, top: int) -> NDArray[Any]:
-        try:
-            tile = self._tiles.read(self._file.fileno(), left, top)
-        except SlideError as error:
-            raise self._damaged(error) from error
-        return np.zeros((self._tiles.height, self._tiles.width), self._dtype) if tile is None else tile[..., 0]
-
     def _damaged(self, error: Exception) -> PredictionError:
-        why = str(error).rstrip(".").removesuffix(". Copy the file again")
+        why = str(error).rstrip(".").removesuffix(". Copy the file again").removesuffix(". Predict the slide again")
         return PredictionError(f"{self._name}: cannot be read ({why}). Predict the slide again.")

@@ -48,13 +48,14 @@ def test_only_the_tiles_in_reach_are_decoded(
     tmp_path: Path, values: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with MapFile(_write(tmp_path / "a.tif", values)) as found:
-        decoded, read = [], found._tiles.read
+        decoded, tiles = [], found._raster._tiles[0]
+        read = tiles.read
 
         def noted(descriptor: int, x: int, y: int) -> object:
             decoded.append((x, y))
             return read(descriptor, x, y)
 
-        monkeypatch.setattr(found._tiles, "read", noted)
+        monkeypatch.setattr(tiles, "read", noted)
         found.read(250, 100, width=10, height=10)
     assert decoded == [(0, 0), (256, 0)]
 
@@ -69,7 +70,7 @@ def test_what_cannot_be_read_is_told_with_its_slide(tmp_path: Path, values: NDAr
     with pytest.raises(PredictionError, match=f"smear/b.tif: {again}"):
         MapFile(path)
     tifffile.imwrite(tmp_path / "smear" / "c.tif", np.zeros((4, 4), np.uint8))
-    with pytest.raises(PredictionError, match="no tiled map of one channel"):
+    with pytest.raises(PredictionError, match="no tiled TIFF of one channel"):
         MapFile(tmp_path / "smear" / "c.tif")
 
 
