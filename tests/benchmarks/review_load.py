@@ -10,25 +10,29 @@ the gallery, step through crops, zoom into the slide, and choose another run to 
 
 import argparse
 import asyncio
+import os
 import statistics
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 from playwright.async_api import Browser, BrowserContext, Page
 from playwright.async_api import Error as BrowserError
 
 from tests.benchmarks.machine import Table, describe, memory_mb, shared_note, write_results
-from tests.benchmarks.review_pages import SHEETS, Sheet, chromium, follow, served, settle, visit
+from tests.benchmarks.review_pages import APP, BARE, SHEETS, Sheet, chromium, follow, served, settle, visit
 from tests.benchmarks.review_runs import make_runs
 
 RUNS, CROPS, TURNS, SAMPLE_S = 200, 5000, 3, 5.0
 WAYS = ("first visit", "second visit", "by the side bar")
 SIZE = {"width": 1280, "height": 1000}
-Times = dict[tuple[str, str], list[float]]
+Times = dict[tuple[str, str], list[tuple[float, float]]]
+"""Of each page and way: seconds until it could be read, and seconds of the server's processor."""
 
 
 @dataclass
@@ -54,24 +58,40 @@ class Load:
 
 async def time_pages(runs: Path, run: Path) -> Times:
     """Open every page in each way, each turn with a server and a browser of its own."""
-    times: Times = {(sheet.link, way): [] for sheet in SHEETS for way in WAYS}
+    times: Times = {(sheet.link, way): [] for sheet in (*SHEETS, BARE) for way in WAYS}
+    bare = runs.parent / "bare.py"
+    bare.write_text("import streamlit as st\n\nst.title('Bare')\n")
     for _ in range(TURNS):
-        with served(runs, run) as (address, _):
-            async with chromium() as browser:
-                for sheet in SHEETS:
-                    await _time_page(browser, address, sheet, times)
+        for app, sheets in ((bare, (BARE,)), (APP, SHEETS)):
+            with served(runs, run, app) as (address, process):
+                async with chromium() as browser:
+                    for sheet in sheets:
+                        await _time_page(browser, (address, process), sheet, times)
     return times
 
 
-async def _time_page(browser: Browser, address: str, sheet: Sheet, times: Times) -> None:
+async def _time_page(browser: Browser, server: tuple[str, int], sheet: Sheet, times: Times) -> None:
+    address, process = server
     context = await browser.new_context(viewport=SIZE)
     page = await context.new_page()
+
+    async def timed(way: str, opening: Awaitable[float]) -> None:
+        before = _worked_s(process)
+        seconds = await opening
+        times[sheet.link, way].append((seconds, _worked_s(process) - before))
+
     for way in WAYS[:2]:
-        times[sheet.link, way].append(await visit(page, address, sheet))
-    beside = SHEETS[1] if sheet is SHEETS[0] else SHEETS[0]
-    await follow(page, beside)
-    times[sheet.link, WAYS[2]].append(await follow(page, sheet))
+        await timed(way, visit(page, address, sheet))
+    if sheet is not BARE:
+        await follow(page, SHEETS[1] if sheet is SHEETS[0] else SHEETS[0])
+        await timed(WAYS[2], follow(page, sheet))
     await context.close()
+
+
+def _worked_s(process: int) -> float:
+    """Tell how many seconds of a processor a process has used, which others on the machine do not change."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def put_load(runs: Path, run: Path, *, minutes: float, browsers: int) -> Load:
@@ -110,11 +130,14 @@ async def _walk(browser: Browser, address: str, load: Load, most_s: float, numbe
 async def _watched(context: BrowserContext, load: Load) -> Page:
     page = await context.new_page()
     page.on("pageerror", lambda error: load.wrong.update([f"script error: {str(error)[:80]}"]))
-    page.on("console", lambda said: load.wrong.update([f"console: {said.text[:80]}"] if said.type == "error" else []))
-    page.on(
-        "response", lambda got: load.wrong.update([f"status {got.status}: {got.url[-40:]}"] if got.status >= 400 else [])
-    )
+    page.on("console", lambda said: load.wrong.update([f"console: {said.text[:80]}"] * (said.type == "error")))
+    page.on("response", lambda got: load.wrong.update([f"{got.status}: {_place(got.url)}"] * (got.status >= 400)))
     return page
+
+
+def _place(url: str) -> str:
+    """Give the last two parts of an address, without what it asks."""
+    return "/".join(urlsplit(url).path.split("/")[-2:])
 
 
 async def _look(page: Page, address: str, sheet: Sheet, load: Load, turn: int) -> None:
@@ -158,13 +181,19 @@ async def _use(page: Page, sheet: Sheet, turn: int) -> None:
         await settle(page, sheet)
 
 
-def _times_table(times: Times) -> Table:
-    rows = []
-    for sheet in SHEETS:
-        taken = [times[sheet.link, way] for way in WAYS]
-        rows.append([sheet.link, *(f"{statistics.median(t):.2f} ({min(t):.2f}-{max(t):.2f})" for t in taken)])
+def _times_tables(times: Times) -> list[Table]:
     note = f"{RUNS} runs, {CROPS} test crops with pictures; median and range of {TURNS} turns."
-    return Table("Seconds until a page can be read", note, ("page", *WAYS), rows)
+    titles = ("Seconds until a page can be read", "Seconds of the server's processor")
+    return [Table(title, note, ("page", *WAYS), _times_rows(times, part)) for part, title in enumerate(titles)]
+
+
+def _times_rows(times: Times, part: int) -> list[list[str]]:
+    rows = []
+    for sheet in (*SHEETS, BARE):
+        taken = [[both[part] for both in times[sheet.link, way]] for way in WAYS]
+        texts = (f"{statistics.median(t):.2f} ({min(t):.2f}-{max(t):.2f})" if t else "-" for t in taken)
+        rows.append([sheet.link, *texts])
+    return rows
 
 
 def _load_tables(load: Load, minutes: float, browsers: int) -> list[Table]:
@@ -178,8 +207,8 @@ def _load_tables(load: Load, minutes: float, browsers: int) -> list[Table]:
     late = [sample for sample in load.memory if sample[0] > 60]
     slope = float(np.polyfit([s[1] for s in late], [s[2] for s in late], 1)[0]) if len(late) > 2 else float("nan")
     note = (
-        f"{browsers} browsers, {minutes:g} minutes, {len(taken)} pages, {len(taken) / minutes:.1f} a minute; a page took "
-        f"{middle:.1f} s (95 %: {slow:.1f} s). Growth after the first minute: {1000 * slope:.0f} kB a page."
+        f"{browsers} browsers, {minutes:g} minutes, {len(taken)} pages, {len(taken) / minutes:.1f} a minute; a page "
+        f"took {middle:.1f} s (95 %: {slow:.1f} s). Growth after the first minute: {1000 * slope:.0f} kB a page."
     )
     wrong = [[what, count] for what, count in load.wrong.most_common()] or [["nothing", 0]]
     return [
@@ -197,8 +226,8 @@ def main() -> None:
     machine = describe()
     with tempfile.TemporaryDirectory() as folder:
         run = make_runs(Path(folder), runs=RUNS, crops=CROPS)
-        tables = [_times_table(asyncio.run(time_pages(run.parent, run)))]
-        print(tables[0].markdown())
+        tables = _times_tables(asyncio.run(time_pages(run.parent, run)))
+        print(tables[0].markdown(), tables[1].markdown(), sep="\n", flush=True)
         load = asyncio.run(put_load(run.parent, run, minutes=given.minutes, browsers=given.browsers))
         tables += _load_tables(load, given.minutes, given.browsers)
     print(write_results("review_load", "Load on the review", tables, machine=machine, notes=shared_note(machine)))

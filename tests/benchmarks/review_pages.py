@@ -17,7 +17,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "apps" / "review" / "serve.py"
-WAIT_MS = 40_000
+WAIT_MS = 120_000
 IMAGE = "[data-testid=stMain] [data-testid=stImage] img"
 
 
@@ -49,26 +49,31 @@ READY = """([title, selector, count]) => {
   const head = document.querySelector("[data-testid=stMain] h1");
   if (app?.dataset.testScriptState !== "notRunning" || !head?.innerText.includes(title)) return false;
   if (document.querySelector("[data-testid=stStatusWidget], [data-testid=stSkeleton]")) return false;
-  const within = (root) => [root, ...[...root.querySelectorAll("*")].flatMap((e) => e.shadowRoot ? within(e.shadowRoot) : [])];
+  const hosts = (root) => [...root.querySelectorAll("*")].filter((element) => element.shadowRoot);
+  const within = (root) => [root, ...hosts(root).flatMap((element) => within(element.shadowRoot))];
   const found = within(document).flatMap((root) => [...root.querySelectorAll(selector)]);
   return found.length >= count && found.every((e) => e.tagName !== "IMG" || (e.complete && e.naturalWidth > 0));
 }"""
 """Says that the script has ended, nothing is faded or missing, and all pictures have come."""
 
 
+BARE = Sheet("", "(a title alone)", "Bare", "h1", 1)
+"""A page of Streamlit that does nothing: what the browser and Streamlit take by themselves."""
+
+
 @contextlib.contextmanager
-def served(runs: Path, run: Path) -> Iterator[tuple[str, int]]:
+def served(runs: Path, run: Path, app: Path = APP) -> Iterator[tuple[str, int]]:
     """Serve the review as ``cytoseg review`` does; gives its address without the last slash, and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     flags = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
-    command = [sys.executable, "-m", "streamlit", "run", str(APP), *flags, "--browser.gatherUsageStats", "false"]
+    command = [sys.executable, "-m", "streamlit", "run", str(app), *flags, "--browser.gatherUsageStats", "false"]
     # An allocator that is set to keep its memory would hide whether the review gives its own back.
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     with subprocess.Popen(
         [*command, "--", "--runs", str(runs), "--run", str(run), "--base", str(runs.parent)],
-        cwd=APP.parent,
+        cwd=app.parent,
         env=surroundings | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
