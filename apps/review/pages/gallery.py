@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import state
 import streamlit as st
-from PIL import Image
 
 from cytoseg.errors import CytosegError
+from cytoseg.metrics.pictures import reduced
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
 from cytoseg.predict.browse import jpeg
 
@@ -22,9 +21,7 @@ SHARP_PX = 2 * CARD_PX
 def _thumbnail(folder: Path, created: str, _found: Evaluation, layer: str, opacity: float) -> bytes:
     """Make the picture of a card, a JPEG file: as pixels, 512 of them would take hundreds of megabytes."""
     shown = range(len(_found.class_names))
-    picture = Image.fromarray(state.painted(folder, _found, layer=layer, shown=shown, opacity=opacity))
-    picture.thumbnail((SHARP_PX, SHARP_PX))
-    return jpeg(np.asarray(picture))
+    return jpeg(reduced(state.painted(folder, _found, layer=layer, shown=shown, opacity=opacity), SHARP_PX))
 
 
 def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
