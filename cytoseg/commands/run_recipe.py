@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -75,7 +75,7 @@ def read_part(run: Path, pick: Callable[[Mapping[str, Any]], Part]) -> Part:
     """
     path = run / "recipe.yaml"
     try:
-        return _picked(path, path.stat().st_mtime_ns, pick)
+        return cast(Part, _picked(path, path.stat().st_mtime_ns, pick))
     except (OSError, YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         why = type(error).__name__
         raise RecipeError(
@@ -85,7 +85,7 @@ def read_part(run: Path, pick: Callable[[Mapping[str, Any]], Part]) -> Part:
 
 
 @lru_cache(maxsize=64)
-def _picked(path: Path, written_ns: int, pick: Callable[[Mapping[str, Any]], Part]) -> Part:
+def _picked(path: Path, written_ns: int, pick: Callable[[Mapping[str, Any]], object]) -> object:
     return pick(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
 
 
