@@ -7,6 +7,7 @@ import functools
 from html import escape
 from pathlib import Path
 
+import listing
 import pandas as pd
 import state
 import streamlit as st
@@ -14,31 +15,7 @@ import streamlit as st
 from cytoseg.errors import CytosegError
 from cytoseg.metrics import markup
 from cytoseg.metrics.report import report_page
-from cytoseg.metrics.results import NOT_APPLICABLE, ensemble_of
 from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, read_provenance, time_text
-
-BASELINE = "forest"
-"""Key of the method that stands beside the ensemble in the list of runs."""
-
-
-def _overview(run: Path) -> dict[str, str]:
-    row = {"Run": run.resolve().name, "Recipe": "-", "Last command": "-", "Outcome": "-", "Test": "-"}
-    row |= {"Mean IoU": "not evaluated"}
-    try:
-        provenance, found = read_provenance(run), state.evaluation_of(run)
-    except CytosegError:
-        return row | {"Outcome": "a file of this run is damaged", "Mean IoU": NOT_APPLICABLE}
-    if provenance is not None and provenance.commands:
-        last = provenance.commands[-1]
-        row |= {"Recipe": provenance.recipe, "Last command": f"{last.command}, {time_text(last.finished)}"}
-        row["Outcome"] = last.outcome
-    best = ensemble_of(found) if found is not None else None
-    if found is None or best is None:
-        return row
-    row |= {"Test": f"{found.test_crops} crops, {found.test_slides} slides", "Mean IoU": best.miou.text()}
-    forest = next((method for method in found.methods if method.key == BASELINE), None)
-    row |= {"Mean IoU, random forest": forest.miou.text()} if forest is not None else {}
-    return row | {f"IoU {scores.name}": scores.iou.text() for scores in best.classes}
 
 
 def _row(entry: CommandRecord) -> dict[str, str]:
@@ -109,7 +86,7 @@ def _pictures() -> None:
 def main() -> None:
     state.begin()
     st.title("Runs")
-    st.dataframe(pd.DataFrame([_overview(run) for run in state.all_runs()]), hide_index=True, placeholder="-")
+    st.dataframe(pd.DataFrame([listing.row(run) for run in state.all_runs()]), hide_index=True, placeholder="-")
     st.caption("In brackets the 95 % interval over test slides. A run whose classes differ has columns of its own.")
     run = state.run_folder()
     st.header(state.plain(run.resolve().name))

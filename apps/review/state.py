@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,12 @@ from cytoseg.metrics.run_folder import find_runs, is_run
 METHOD_COLOURS = ("#0072b2", "#e69f00", "#8a8f98", "#009e73", "#cc79a7")
 """Told apart by colour-blind eyes (Okabe and Ito); in the order of the methods."""
 
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><circle cx="12" cy="12" r="11" fill="#0072b2"/>'
+    '<circle cx="14" cy="11" r="4" fill="#fff"/></svg>'
+)
+"""A cell. Streamlit's own icons would be asked of a server far away by every browser."""
+
 LAYERS = ("Prediction", "Truth", "Disagreement")
 MEAN = "Mean over classes"
 Value = TypeVar("Value")
@@ -55,7 +62,7 @@ PAGES = {
 
 def begin() -> None:
     """Start a page: its frame, the list of pages and the choice of the run; ends the page if there is no run."""
-    st.set_page_config(page_title="cytoseg review", page_icon=":material/biotech:", layout="wide")
+    st.set_page_config(page_title="cytoseg review", page_icon=ICON, layout="wide")
     _style()
     with st.sidebar:
         st.markdown("### cytoseg review")
@@ -105,7 +112,8 @@ def known_runs() -> list[Path]:
     given = _arguments()
     runs = find_runs(given.runs)
     if given.run is not None and is_run(given.run):
-        runs = [given.run, *(run for run in runs if run.resolve() != given.run.resolve())]
+        first = given.run.resolve()
+        runs = [given.run, *(run for run in runs if run.resolve() != first)]
     return runs
 
 
@@ -151,7 +159,8 @@ def all_runs() -> list[Path]:
     return list(st.session_state["runs"])
 
 
-@st.cache_data(show_spinner=False, max_entries=512)
+# What is read is frozen, so that all visitors may share it: a copy of 5,000 crops for each would take its time.
+@lru_cache(maxsize=16)
 def _read(run: Path, written_ns: int) -> Evaluation | None:
     return read_evaluation(run)
 
@@ -162,7 +171,7 @@ def evaluation_of(run: Path) -> Evaluation | None:
     return _read(run, path.stat().st_mtime_ns) if path.is_file() else None
 
 
-@st.cache_data(show_spinner=False, max_entries=256)
+@lru_cache(maxsize=16)
 def _snapshot(path: Path, written_ns: int) -> Snapshot:
     return read_snapshot(path)
 

@@ -18,10 +18,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from cytoseg.commands.run_recipe import ViewRules, read_part, view_rules_of
 from cytoseg.errors import CytosegError
 from cytoseg.predict.catalogue import Catalogue, list_slides
 from cytoseg.predict.sights import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight, Sights, Subject
-from cytoseg.recipe import Recipe, load_recipe
 
 PREFIX = "/tiles"
 LIBRARY = "/vendor/openseadragon.min.js"
@@ -59,9 +59,9 @@ def subject(run: Path, key: str) -> Subject:
     found = catalogue(run).slides.get(key)
     if found is None:
         raise CytosegError("There is no such slide in this run.")
-    recipe = _recipe_of(run)
-    labels = run / "labels" if recipe.labels.folder is None else state.base_folder() / recipe.labels.folder
-    return Subject(found, recipe.class_list(), labels)
+    rules = _rules_of(run)
+    labels = run / "labels" if rules.labels is None else state.base_folder() / rules.labels
+    return Subject(found, rules.classes, labels)
 
 
 def look(seen: Subject) -> Sight:
@@ -136,23 +136,18 @@ def _runs(moment: int) -> dict[str, Path]:
     return {run.resolve().name: run for run in reversed(state.known_runs())}
 
 
-def _recipe_of(run: Path) -> Recipe:
+def _rules_of(run: Path) -> ViewRules:
     path = run / "recipe.yaml"
     if not path.is_file():
         raise CytosegError("recipe.yaml: the run holds no recipe, so nobody knows its slides. Run a command again.")
-    return _recipe(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _recipe(path: Path, written_ns: int) -> Recipe:
-    return load_recipe(str(path))
+    return read_part(run, view_rules_of)
 
 
 @lru_cache(maxsize=16)
 def _catalogue(run: Path, predicted_ns: int, moment: int) -> Catalogue:
-    slides = _recipe_of(run).slides
-    folders = [state.base_folder() / folder for folder in slides.folders]
-    return list_slides(run, folders=folders, include=slides.include, exclude=slides.exclude)
+    rules = _rules_of(run)
+    folders = [state.base_folder() / folder for folder in rules.folders]
+    return list_slides(run, folders=folders, include=rules.include, exclude=rules.exclude)
 
 
 def _written_ns(path: Path) -> int:

@@ -5,12 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from cytoseg.classes import ClassList
 from cytoseg.commands.chosen_crops import Cutting
-from cytoseg.errors import RecipeError
+from cytoseg.commands.run_recipe import classes_of, read_part
 from cytoseg.predict.candidates import Frame
 from cytoseg.slides.folders import innermost
 
@@ -42,9 +38,7 @@ def rules_of(values: Mapping[str, Any]) -> QueueRules:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: If a key is missing or of another type.
     """
-    slides, labels, classes = values["slides"], values["labels"], values["classes"]
-    names = tuple(str(entry["name"]) for entry in classes)
-    colours = tuple(_colour(entry["colour"]) for entry in classes)
+    slides, labels = values["slides"], values["labels"]
     assumed, mpp = slides["assume_mpp"], slides["mpp"]
 
     def assumed_mpp(path: Path) -> float | None:
@@ -54,7 +48,7 @@ def rules_of(values: Mapping[str, Any]) -> QueueRules:
 
     frame = Frame(int(values["crops"]["size_px"]), None if mpp is None else float(mpp), assumed_mpp)
     return QueueRules(
-        cutting=Cutting(frame, ClassList(names, colours, values["fill"])),
+        cutting=Cutting(frame, classes_of(values)),
         test_slides=tuple(str(pattern) for pattern in labels["test_slides"]),
         test_fraction=float(labels["test_fraction"]),
         seed=int(values["training"]["seed"]),
@@ -69,15 +63,4 @@ def read_rules(run: Path) -> QueueRules:
     Raises:
         RecipeError: If it is missing, damaged or of an older version.
     """
-    try:
-        return rules_of(YAML(typ="safe", pure=True).load((run / "recipe.yaml").read_text(encoding="utf-8")))
-    except (OSError, YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        why = type(error).__name__
-        raise RecipeError(
-            f"recipe.yaml of this run cannot be used ({why}): it is damaged or of another version. Run "
-            "`cytoseg queue RECIPE` to write it anew."
-        ) from error
-
-
-def _colour(text: str) -> tuple[int, int, int]:
-    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+    return read_part(run, rules_of)

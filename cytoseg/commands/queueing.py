@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from cytoseg.commands.chosen_crops import cut_region, predicted_maps
@@ -23,7 +24,7 @@ from cytoseg.labels.queue_file import (
     update_queue,
 )
 from cytoseg.metrics.results import ensemble_of
-from cytoseg.metrics.results_file import read_evaluation
+from cytoseg.metrics.results_file import read_evaluation_file
 from cytoseg.predict.candidates import Predicted
 from cytoseg.predict.disputed import Candidate
 from cytoseg.predict.queue_picture import Shown, panels_of
@@ -176,9 +177,16 @@ def scored_now(run: Path) -> Scored | None:
     Raises:
         CytosegError: If the evaluation is damaged.
     """
-    found = read_evaluation(run)
-    best = None if found is None else ensemble_of(found)
-    if found is None or best is None:
+    path = run / "evaluation" / "evaluation.json"
+    return _scored(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@lru_cache(maxsize=64)
+def _scored(path: Path, written_ns: int) -> Scored | None:
+    """Read the scores once for each time they are written: every press of a button in the app asks for them."""
+    found = read_evaluation_file(path)
+    best = ensemble_of(found)
+    if best is None:
         return None
     return Scored(found.created, found.train_crops, best.miou.value, {c.name: c.iou.value for c in best.classes})
 

@@ -91,6 +91,13 @@ def enlarge_smoothly(picture: Picture, factor: int) -> Picture:
     return np.asarray(Image.fromarray(picture).resize((width * factor, height * factor), Image.Resampling.BICUBIC))
 
 
+def reduced(picture: Picture, max_px: int) -> Picture:
+    """Reduce a colour picture (H, W, 3) uint8 until its longest side is ``max_px``; a smaller one stays as it is."""
+    small = Image.fromarray(picture)
+    small.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
+    return np.asarray(small)
+
+
 def data_uri(path: Path, *, max_px: int, kind: str) -> str:
     """Pack a picture into text that stands inside an HTML page.
 

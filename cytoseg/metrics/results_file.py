@@ -174,7 +174,8 @@ def _slide(record: object, size: int, where: str) -> SlideScores:
 
 def _crop(record: object, size: int, where: str) -> CropScores:
     folder = _get(record, "folder", str, where)
-    if Path(folder).is_absolute() or ".." in Path(folder).parts:
+    path = Path(folder)
+    if path.is_absolute() or ".." in path.parts:
         raise _damaged(where, f"has a folder outside the evaluation ({folder!r})")
     return CropScores(
         crop=_get(record, "crop", str, where),

@@ -23,6 +23,10 @@ RECIPE = """\
 name: sighted
 slides:
   folders: [slides]
+  include: ["**/*"]
+  exclude: []
+labels:
+  folder: null
 classes:
   - {name: background, colour: "#f0f0f0"}
   - {name: cell, colour: "#0072b2"}

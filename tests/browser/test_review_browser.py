@@ -45,6 +45,19 @@ def test_page_shows_known_numbers(chromium: Browser, address: str, tmp_path: Pat
         page.close()
 
 
+def test_no_page_asks_another_server(chromium: Browser, address: str) -> None:
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    try:
+        for path in PAGES:
+            _open(page, address, path)
+        assert len(asked) > 100
+        assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    finally:
+        page.close()
+
+
 def test_gallery_opens_the_chosen_crop(chromium: Browser, address: str) -> None:
     page = chromium.new_page(viewport={"width": 1280, "height": 1000})
     try:

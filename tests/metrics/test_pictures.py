@@ -18,6 +18,7 @@ from cytoseg.metrics.pictures import (
     paint_disagreement,
     read_map,
     read_rgb,
+    reduced,
 )
 
 GREY = np.full((2, 2, 3), 100, np.uint8)
@@ -51,6 +52,15 @@ def test_disagreement_runs_along_the_ramp() -> None:
 def test_enlarging() -> None:
     np.testing.assert_array_equal(enlarge(np.array([[1, 2]], np.uint8), 2), [[1, 1, 2, 2], [1, 1, 2, 2]])
     np.testing.assert_array_equal(enlarge_smoothly(GREY, 3), np.full((6, 6, 3), 100))
+
+
+def test_reducing_keeps_the_shape_and_leaves_small_pictures() -> None:
+    left_black = np.repeat(np.array([0, 200], np.uint8), 4)[None, :, None].repeat(4, axis=0).repeat(3, axis=2)
+    small = reduced(left_black, 4)
+    assert small.shape == (2, 4, 3)
+    assert small[0, 0].max() < 10
+    assert small[0, 3].min() > 190
+    assert reduced(left_black, 8).tolist() == left_black.tolist()
 
 
 def test_reading(tmp_path: Path) -> None:

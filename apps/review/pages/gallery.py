@@ -6,18 +6,22 @@ import state
 import streamlit as st
 
 from cytoseg.errors import CytosegError
-from cytoseg.metrics.pictures import Picture
+from cytoseg.metrics.pictures import reduced
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
+from cytoseg.predict.browse import jpeg
 
 PER_PAGE = 24
 # Three cards fill a screen of 1280 px and five one of 1920 px; a crop of 256 px is then shown as it is.
 CARD_PX = 288
+SHARP_PX = 2 * CARD_PX
+"""Screens of high resolution show two pixels for one."""
 
 
 @st.cache_data(show_spinner=False, max_entries=512)
-def _thumbnail(folder: Path, created: str, _found: Evaluation, layer: str, opacity: float) -> Picture:
+def _thumbnail(folder: Path, created: str, _found: Evaluation, layer: str, opacity: float) -> bytes:
+    """Make the picture of a card, a JPEG file: as pixels, 512 of them would take hundreds of megabytes."""
     shown = range(len(_found.class_names))
-    return state.painted(folder, _found, layer=layer, shown=shown, opacity=opacity)
+    return jpeg(reduced(state.painted(folder, _found, layer=layer, shown=shown, opacity=opacity), SHARP_PX))
 
 
 def _card(crop: CropScores, found: Evaluation, layer: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import listing
 import pandas as pd
 import plotly.graph_objects as go
 import state
@@ -10,17 +11,10 @@ import streamlit as st
 
 from cytoseg.errors import CytosegError
 from cytoseg.metrics.history import Comparison, LabelChange, ScoreChange, compare_snapshots, snapshot_files
-from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, ensemble_of, share_text
-from cytoseg.metrics.run_folder import time_text
+from cytoseg.metrics.results import NOT_APPLICABLE
 
 # Told apart by colour-blind eyes, and by the sign beside them.
 BETTER, WORSE = "#0072b2", "#d55e00"
-
-
-def _title(run: Path, found: Evaluation) -> str:
-    best = ensemble_of(found)
-    mean = NOT_APPLICABLE if best is None else share_text(best.miou.value)
-    return f"{run.resolve().name}, {time_text(found.created)}, mean IoU {mean}"
 
 
 def _earlier() -> dict[str, Path]:
@@ -31,7 +25,7 @@ def _earlier() -> dict[str, Path]:
         files = snapshot_files(run)
         for path in files[1:] if run.resolve() == own else files:
             try:
-                title = _title(run, state.snapshot_of(path).evaluation)
+                title = listing.title(run, path)
             except CytosegError:
                 continue
             found[title if title not in found else f"{title} ({path.stem})"] = path

@@ -1,0 +1,67 @@
+"""What lists say of each run and of each evaluation: read once for each time that it is written.
+
+Kept as a few texts, for the lists name all runs and few are ever looked at; an evaluation may hold thousands of crops.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from cytoseg.errors import CytosegError
+from cytoseg.metrics.results import NOT_APPLICABLE, ensemble_of, share_text
+from cytoseg.metrics.results_file import read_evaluation, read_evaluation_file
+from cytoseg.metrics.run_folder import read_provenance, time_text
+
+BASELINE = "forest"
+"""Key of the method that stands beside the ensemble in the list of runs."""
+_KEPT = 4096
+
+
+def row(run: Path) -> dict[str, str]:
+    """Give the row of a run in the list of all runs, by column; a damaged one says so."""
+    return dict(_row(run, _written_ns(run / "run.json"), _written_ns(run / "evaluation" / "evaluation.json")))
+
+
+def title(run: Path, path: Path) -> str:
+    """Name an evaluation in the list of those to compare with.
+
+    Args:
+        run: Of which it is.
+        path: evaluation.json or a copy of it.
+
+    Raises:
+        CytosegError: If the file is damaged, incomplete or of another format.
+    """
+    return _title(run, path, _written_ns(path))
+
+
+@lru_cache(maxsize=_KEPT)
+def _row(run: Path, provenance_ns: int, evaluation_ns: int) -> dict[str, str]:
+    row = {"Run": run.resolve().name, "Recipe": "-", "Last command": "-", "Outcome": "-", "Test": "-"}
+    row |= {"Mean IoU": "not evaluated"}
+    try:
+        provenance, found = read_provenance(run), read_evaluation(run)
+    except CytosegError:
+        return row | {"Outcome": "a file of this run is damaged", "Mean IoU": NOT_APPLICABLE}
+    if provenance is not None and provenance.commands:
+        last = provenance.commands[-1]
+        row |= {"Recipe": provenance.recipe, "Last command": f"{last.command}, {time_text(last.finished)}"}
+        row["Outcome"] = last.outcome
+    best = ensemble_of(found) if found is not None else None
+    if found is None or best is None:
+        return row
+    row |= {"Test": f"{found.test_crops} crops, {found.test_slides} slides", "Mean IoU": best.miou.text()}
+    forest = next((method for method in found.methods if method.key == BASELINE), None)
+    row |= {"Mean IoU, random forest": forest.miou.text()} if forest is not None else {}
+    return row | {f"IoU {scores.name}": scores.iou.text() for scores in best.classes}
+
+
+@lru_cache(maxsize=_KEPT)
+def _title(run: Path, path: Path, written_ns: int) -> str:
+    found = read_evaluation_file(path)
+    best = ensemble_of(found)
+    mean = NOT_APPLICABLE if best is None else share_text(best.miou.value)
+    return f"{run.resolve().name}, {time_text(found.created)}, mean IoU {mean}"
+
+
+def _written_ns(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.is_file() else 0
