@@ -159,8 +159,8 @@ def show_agreement(crop: CropScores, classes: ClassList) -> None:
 
 
 def _stamp(folder: Path) -> int:
-    """Give a number that changes when a correction is added or taken away."""
-    return hash(tuple(sorted((p.name, p.stat().st_mtime_ns) for p in folder.iterdir()))) if folder.is_dir() else 0
+    """Give a number that changes when a correction is added, edited or taken away."""
+    return hash(tuple(sorted((str(path), path.stat().st_mtime_ns) for path in folder.glob("*/*.json"))))
 
 
 @st.cache_data(show_spinner=False, max_entries=16)

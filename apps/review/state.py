@@ -202,16 +202,14 @@ def guarded(read: Callable[[], Value]) -> Value:
         st.stop()
 
 
-def told(error: CytosegError) -> str:
+def told(error: CytosegError | str) -> str:
     """Write what is wrong for a page: of absolute paths the last name only, for others may look over a shoulder."""
     return plain(re.sub(r"(?<![\w.])/(?:[^/\n:]+/)+", "", str(error)))
 
 
 def missing(sentence: str, command: str) -> None:
     """Say that something has not been made yet, and which command makes it."""
-    st.info(
-        f"{sentence} Make it with `{command}`, where RECIPE is the recipe file of this run.", icon=":material/info:"
-    )
+    st.info(f"{sentence} Run `{command}`, where RECIPE is the recipe file of this run.", icon=":material/info:")
 
 
 def picture(path: Path, caption: str, command: str) -> None:
@@ -222,7 +220,7 @@ def picture(path: Path, caption: str, command: str) -> None:
     try:
         st.image(read_rgb(path), caption=caption, width="stretch")
     except CytosegError as error:
-        st.warning(plain(str(error)))
+        st.warning(told(error))
 
 
 def plain(text: str) -> str:

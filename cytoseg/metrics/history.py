@@ -133,7 +133,7 @@ def earlier_kept(run: Path) -> Iterator[None]:
 def snapshot_files(run: Path) -> list[Path]:
     """List the evaluations of a run, the latest one first; they need not be whole."""
     latest = run / "evaluation" / "evaluation.json"
-    earlier = sorted((run / HISTORY).glob("*.json"), reverse=True)
+    earlier = sorted(filter(Path.is_file, (run / HISTORY).glob("*.json")), reverse=True)
     return [*([latest] if latest.is_file() else []), *earlier]
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -69,17 +70,31 @@ def served_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def address(served_run: Path) -> Iterator[str]:
-    """Serve the review over the made run on a free port; its address without the last slash."""
+    """Serve the review over the made run; its address without the last slash."""
     runs = served_run.parent
     make_run(runs.parent, size_px=4096)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     flags = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
     command = [sys.executable, "-m", "streamlit", "run", str(APP), *flags, "--browser.gatherUsageStats", "false"]
+    arguments = ["--", "--runs", str(runs), "--run", str(served_run)]
+    with serve([*command, *arguments], port=port, folder=runs.parent) as found:
+        yield found
+
+
+def free_port() -> int:
+    """Find a port of this machine on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def serve(command: list[str], *, port: int, folder: Path) -> Iterator[str]:
+    """Run a command that starts the review on a port, until the end of the block; gives its address."""
     with subprocess.Popen(
-        [*command, "--", "--runs", str(runs), "--run", str(served_run)],
-        cwd=runs.parent,
+        command,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

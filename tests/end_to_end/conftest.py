@@ -50,7 +50,7 @@ def _refuse(_name: str) -> None:
     raise OSError("not in tests")
 
 
-def _cytoseg(*arguments: str) -> Result:
+def run_command(*arguments: str) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         # The allocator of this process is left alone: tuned, it gives nothing back and grows from test to test.
         patch.setattr("cytoseg.devices.ctypes", types.SimpleNamespace(CDLL=_refuse))
@@ -63,7 +63,7 @@ def _cytoseg(*arguments: str) -> Result:
 @pytest.fixture(scope="session")
 def cytoseg() -> Command:
     """Run a command in this process: ``cytoseg("train-ddpm", "tiny.yaml")`` gives exit status, stdout and stderr."""
-    return _cytoseg
+    return run_command
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +73,7 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     (home / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        results = {line.split()[0]: _cytoseg(*line.split()) for line in (GENERATE, *STEPS)}
+        results = {line.split()[0]: run_command(*line.split()) for line in (GENERATE, *STEPS)}
     wrong = {name: result.output for name, result in results.items() if result.exit_code != 0}
     assert not wrong, wrong
     return home, results

@@ -31,7 +31,7 @@ def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
         try:
             st.image(_thumbnail(folder, found.created, found, layer, opacity), width="stretch")
         except CytosegError:
-            st.warning("The picture of this crop is missing. Evaluate the run again.")
+            st.warning("The picture of this crop is missing or damaged. Evaluate the run again.")
         st.markdown(
             f"**{state.plain(crop.crop)}**  \nmean IoU **{share_text(crop.miou)}**, slide {state.plain(crop.slide)}"
         )

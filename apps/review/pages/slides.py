@@ -72,7 +72,7 @@ def _look(run: Path, key: str, sight: Sight, classes: ClassList) -> None:
             st.caption(f"Clicked at x {clicked['x']}, y {clicked['y']}. A link to this place:")
             st.code(viewer.link(run, key, clicked), language=None)
     for note in sight.notes:
-        st.warning(state.plain(note), icon=":material/warning:")
+        st.warning(state.told(note), icon=":material/warning:")
 
 
 def _choose(listed: Catalogue) -> str:
@@ -106,7 +106,7 @@ def _show(run: Path, found: Found) -> None:
         seen = tiles.subject(run, found.key)
         sight = tiles.look(seen)
     except CytosegError as error:
-        st.warning(state.plain(str(error)), icon=":material/warning:")
+        st.warning(state.told(error), icon=":material/warning:")
         if found.prediction is not None:
             _previews(found.prediction)
         return
