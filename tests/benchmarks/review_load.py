@@ -11,6 +11,7 @@ the gallery, step through crops, zoom into the slide, and choose another run to 
 import argparse
 import asyncio
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -18,7 +19,6 @@ from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 from playwright.async_api import Browser, BrowserContext, Page
@@ -130,14 +130,14 @@ async def _walk(browser: Browser, address: str, load: Load, most_s: float, numbe
 async def _watched(context: BrowserContext, load: Load) -> Page:
     page = await context.new_page()
     page.on("pageerror", lambda error: load.wrong.update([f"script error: {str(error)[:80]}"]))
-    page.on("console", lambda said: load.wrong.update([f"console: {said.text[:80]}"] * (said.type == "error")))
-    page.on("response", lambda got: load.wrong.update([f"{got.status}: {_place(got.url)}"] * (got.status >= 400)))
+    page.on("console", lambda said: load.wrong.update([f"console: {_kind(said.text)}"] * (said.type == "error")))
+    page.on("response", lambda got: load.wrong.update([f"{got.status}: {_kind(got.url)}"] * (got.status >= 400)))
     return page
 
 
-def _place(url: str) -> str:
-    """Give the last two parts of an address, without what it asks."""
-    return "/".join(urlsplit(url).path.split("/")[-2:])
+def _kind(text: str) -> str:
+    """Leave out what tells one address from another of its kind, so that they can be counted."""
+    return re.sub(r"http://[^/]+/(\w+/(?=_stcore))?|[0-9a-f]{16,}", "", text)[:90]
 
 
 async def _look(page: Page, address: str, sheet: Sheet, load: Load, turn: int) -> None:
@@ -197,18 +197,19 @@ def _times_rows(times: Times, part: int) -> list[list[str]]:
 
 
 def _load_tables(load: Load, minutes: float, browsers: int) -> list[Table]:
-    marks = sorted({0.0, *(60.0 * m for m in (1, 2, 5, 10) if m < minutes), 60 * minutes})
+    marks = [60.0 * minute for minute in range(int(minutes) + 1)]
     memory = []
     for mark in marks:
         at, pages, rss = min(load.memory, key=lambda sample: abs(sample[0] - mark))
         memory.append([f"{at / 60:.1f}", pages, f"{rss:.0f}"])
     taken = [seconds for seconds, _ in load.opened]
     middle, slow = np.percentile(taken, [50, 95])
-    late = [sample for sample in load.memory if sample[0] > 60]
+    # Caches fill and then stay as they are; what grows for ever grows in the second half, too.
+    late = [sample for sample in load.memory if sample[0] > 30 * minutes]
     slope = float(np.polyfit([s[1] for s in late], [s[2] for s in late], 1)[0]) if len(late) > 2 else float("nan")
     note = (
         f"{browsers} browsers, {minutes:g} minutes, {len(taken)} pages, {len(taken) / minutes:.1f} a minute; a page "
-        f"took {middle:.1f} s (95 %: {slow:.1f} s). Growth after the first minute: {1000 * slope:.0f} kB a page."
+        f"took {middle:.1f} s (95 %: {slow:.1f} s). Growth in the second half: {1000 * slope:.0f} kB a page."
     )
     wrong = [[what, count] for what, count in load.wrong.most_common()] or [["nothing", 0]]
     return [
