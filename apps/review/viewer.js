@@ -139,16 +139,9 @@ function lay(state) {
         if (state.layers[layer.name] !== next) return viewer.world.removeItem(item);
         next.item = item;
         item.setOpacity(next.opacity);
-        order(state);
       },
     });
   }
-}
-
-// A layer that was laid anew would lie on top of the others.
-function order({ viewer, wanted, layers }) {
-  const items = wanted.layers.map((layer) => layers[layer.name]?.item).filter(Boolean);
-  items.forEach((item, place) => viewer.world.setItemIndex(item, place + 1));
 }
 
 function jump(state) {

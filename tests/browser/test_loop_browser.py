@@ -33,8 +33,8 @@ from tests.end_to_end.conftest import GENERATE, RECIPE, run_command
 
 pytestmark = pytest.mark.browser
 
-TITLES = ("Class map", "Uncertainty", "Truth")
-"""The layers over a slide, in the order in which they lie on it."""
+LAYERS = {"Class map": "classes", "Uncertainty": "uncertainty", "Truth": "truth"}
+"""The layers over a slide, and what their tiles are called in addresses."""
 STEPS = (
     GENERATE,
     "train-ddpm tiny.yaml",
@@ -233,14 +233,18 @@ def _cover(page: Page, layer: str) -> None:
     slider = page.get_by_role("slider", name=f"Opacity of {layer}")
     slider.press("End")
     expect(slider).to_have_value("100")
-    number = 1 + TITLES.index(layer)
-    page.wait_for_function(f"window.sight.world.getItemAt({number}).getOpacity() === 1", timeout=20_000)
+    page.wait_for_function(
+        """(name) => [1, 2, 3].map((i) => window.sight.world.getItemAt(i))
+          .some((item) => item.source.getTileUrl(0, 0, 0).includes(name) && item.getOpacity() === 1)""",
+        arg=f"/{LAYERS[layer]}/",
+        timeout=DRAWN_MS,
+    )
 
 
 def _tiles_came(page: Page) -> None:
     page.wait_for_timeout(600)  # the movement, and Streamlit's answer to the last click
     _drawn(page)
-    page.wait_for_function(LOADED.replace("!== 4", f"!== {1 + len(TITLES)}"), timeout=DRAWN_MS)
+    page.wait_for_function(LOADED.replace("!== 4", f"!== {1 + len(LAYERS)}"), timeout=DRAWN_MS)
     page.wait_for_timeout(500)
 
 
