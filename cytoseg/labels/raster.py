@@ -63,21 +63,22 @@ def ring_centres(points: NDArray[np.float64], size: Size) -> Stamp:
         The covered pixels.
     """
     window = _window(points, size)
-    x0, y0 = points.T - np.array([[window.x], [window.y]])
+    # In the picture's coordinates and all edges running down, so that two rings that share an edge round alike.
+    x0, y0 = points.T
     x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
-    # All edges run down, so that two rings that share one round alike.
     up = y0 > y1
     x0, y0, x1, y1 = np.where(up, [x1, y1, x0, y0], [x0, y0, x1, y1])
     # Row j is crossed by the edges with one end at or above its centre line y = j + 0.5 and the other below.
-    first = np.clip(np.ceil(np.minimum(y0, y1) - 0.5), 0, window.height).astype(np.int64)
-    count = np.clip(np.ceil(np.maximum(y0, y1) - 0.5), 0, window.height).astype(np.int64) - first
+    top, bottom = window.y, window.y + window.height
+    first = np.clip(np.ceil(np.minimum(y0, y1) - 0.5), top, bottom).astype(np.int64)
+    count = np.clip(np.ceil(np.maximum(y0, y1) - 0.5), top, bottom).astype(np.int64) - first
     edge = np.repeat(np.arange(len(points)), count)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     crossing = x0[edge] + (row + 0.5 - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
-    column = np.clip(np.ceil(crossing - 0.5), 0, window.width).astype(np.int64)
+    column = np.clip(np.ceil(crossing - 0.5) - window.x, 0, window.width).astype(np.int64)
     # Every crossing turns inside to outside or back for all pixels to its right.
     turns = np.zeros((window.height, window.width + 1), np.bool_)
-    np.logical_xor.at(turns, (row, column), True)
+    np.logical_xor.at(turns, (row - window.y, column), True)
     return Stamp(window.x, window.y, np.logical_xor.accumulate(turns[:, :-1], axis=1))
 
 

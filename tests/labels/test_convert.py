@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely import geometry
@@ -54,8 +54,10 @@ def test_a_hole_is_joined_by_a_slit_along_the_axes() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1))
+@example(seed=7997)
+@example(seed=211506)
 def test_a_polygon_joined_to_its_holes_covers_the_same_pixels(seed: int) -> None:
-    """Corners lie on centre lines of pixels too; only of a centre on a slanted edge may rounding decide."""
+    """Corners lie on centre lines of pixels too, where rounding decides."""
     rng = np.random.default_rng(seed)
     size = Size(40, 30)
     scale = rng.choice([1, 1 / 3, 0.5])
@@ -69,13 +71,7 @@ def test_a_polygon_joined_to_its_holes_covers_the_same_pixels(seed: int) -> None
     shape = Shape("cell", "polygon", corners, holes=(ring(2, 2, 15, 12), ring(20, 3, 15, 20), ring(3, 16, 14, 10)))
     entry = labelme_shape(shape)
     joined = Shape("cell", "polygon", tuple((x, y) for x, y in entry["points"]))
-    differing = np.argwhere(pixels(joined, size) != pixels(shape, size))
-    # A slit divides the edge that it meets: of a centre on a slanted edge in thirds, the last bit decides.
-    edges = [pair for hole in shape.holes for pair in zip(hole, (*hole[1:], hole[0]), strict=True)]
-    slanted = geometry.MultiLineString([(a, b) for a, b in edges if a[0] != b[0] and a[1] != b[1]])
-    assert not len(differing) or scale == 1 / 3
-    for row, column in differing:
-        assert slanted.distance(geometry.Point(column + 0.5, row + 0.5)) < 1e-12
+    np.testing.assert_array_equal(pixels(joined, size), pixels(shape, size))
 
 
 @pytest.mark.parametrize("fill", ["background", None])
