@@ -75,6 +75,7 @@ def address(run: Path, key: str, layer: str) -> str:
 
 
 def tile(request: Request) -> Response:
+    """Answer a request for a tile: the picture, or 404 with one plain line."""
     _send_at_once(request)
     try:
         body, kind = _tile(request.path_params["rest"], request.query_params.get("classes", ""))
@@ -100,6 +101,7 @@ def _send_at_once(request: Request) -> None:
 
 
 def library(_request: Request) -> Response:
+    """Answer with OpenSeadragon."""
     return FileResponse(Path(__file__).parent / LIBRARY[1:], media_type="text/javascript", headers=_KEEP)
 
 

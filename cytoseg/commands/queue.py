@@ -7,7 +7,7 @@ import typer
 
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
 from cytoseg.commands.queue_rules import rules_of
-from cytoseg.commands.queue_slides import FOLDER, Workplace
+from cytoseg.commands.queue_slides import FOLDER, QueuePlace
 from cytoseg.commands.queueing import Ranking, accept, gains, rank, shown
 from cytoseg.predict.queue_picture import Shown, draw_queue
 from cytoseg.writing import atomic_path
@@ -30,7 +30,7 @@ def run(
     with start_run(recipe, overrides, command="queue") as current:
         folder = out or current.folder / FOLDER
         rules = rules_of(current.recipe.model_dump(mode="json"))
-        place = Workplace(rules, current.folder, current.recipe.labels_folder(), folder)
+        place = QueuePlace(rules, current.folder, current.recipe.labels_folder(), folder)
         for sentence in gains(place):
             say(sentence)
         with progress("slides", 1) as bar:
@@ -51,7 +51,7 @@ def run(
         say(f"Then: cytoseg label-import {folder} --recipe {recipe}, train-interpreter, evaluate.")
 
 
-def _accept_all(place: Workplace, ranking: Ranking) -> list[Shown]:
+def _accept_all(place: QueuePlace, ranking: Ranking) -> list[Shown]:
     """Write the regions; gives the pictures of those that are new."""
     pictures = []
     with progress("regions", len(ranking.chosen)) as bar:

@@ -20,7 +20,7 @@ AGAIN = "Run `cytoseg predict RECIPE SLIDE` on it again."
 
 
 @dataclass(frozen=True)
-class Workplace:
+class QueuePlace:
     """Where a run's queue is worked on.
 
     Attributes:
@@ -36,7 +36,7 @@ class Workplace:
     queue: Path
 
 
-def predicted_slides(place: Workplace) -> tuple[list[Predicted], list[str]]:
+def predicted_slides(place: QueuePlace) -> tuple[list[Predicted], list[str]]:
     """Find the predicted slides that regions may be taken of, and say of the others why not.
 
     Raises:
@@ -81,7 +81,7 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     return slide
 
 
-def _tells_test_slides(place: Workplace) -> Callable[[str], bool]:
+def _tells_test_slides(place: QueuePlace) -> Callable[[str], bool]:
     """Give what tells test slides by their names: the recipe's patterns, else what chance makes of the labels."""
     rules = place.rules
     if rules.test_slides:

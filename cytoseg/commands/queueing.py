@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cytoseg.commands.chosen_crops import cut_region, predicted_maps
-from cytoseg.commands.queue_slides import AGAIN, Workplace, predicted_slides
+from cytoseg.commands.queue_slides import AGAIN, QueuePlace, predicted_slides
 from cytoseg.errors import PredictionError, SlideError, report
 from cytoseg.geometry import Size
 from cytoseg.labels.annotated import annotated_regions, waiting_regions
@@ -54,7 +54,7 @@ class Ranking:
     notes: tuple[str, ...]
 
 
-def rank(place: Workplace, n: int, *, on_part: Callable[[str, int, int], None]) -> Ranking:
+def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None]) -> Ranking:
     """Choose regions of the predicted slides that are neither annotated nor queued nor skipped.
 
     Args:
@@ -89,7 +89,7 @@ def rank(place: Workplace, n: int, *, on_part: Callable[[str, int, int], None]) 
     return Ranking(tuple(chosen), used, tuple(notes))
 
 
-def accept(place: Workplace, chosen: Chosen, slides: dict[str, Predicted]) -> Path | None:
+def accept(place: QueuePlace, chosen: Chosen, slides: dict[str, Predicted]) -> Path | None:
     """Write crop, sidecar and proposal of a region into the queue folder, and note it in queue.json.
 
     Args:
@@ -129,7 +129,7 @@ def accept(place: Workplace, chosen: Chosen, slides: dict[str, Predicted]) -> Pa
     return path
 
 
-def skip(place: Workplace, chosen: Chosen) -> None:
+def skip(place: QueuePlace, chosen: Chosen) -> None:
     """Note that a region shall not be proposed again.
 
     Raises:
@@ -139,7 +139,7 @@ def skip(place: Workplace, chosen: Chosen) -> None:
     update_queue(place.queue, lambda queue: Queue((*queue.items, item), queue.rounds))
 
 
-def shown(place: Workplace, chosen: Chosen, slides: dict[str, Predicted]) -> Shown:
+def shown(place: QueuePlace, chosen: Chosen, slides: dict[str, Predicted]) -> Shown:
     """Make the pictures of a region.
 
     Raises:
@@ -158,7 +158,7 @@ def shown(place: Workplace, chosen: Chosen, slides: dict[str, Predicted]) -> Sho
     return Shown(title, reason(chosen, classes.names), panels_of(picture, maps.ids, maps.nats, classes))
 
 
-def gains(place: Workplace) -> list[str]:
+def gains(place: QueuePlace) -> list[str]:
     """Say what each round of the queue gave, beside what the label-efficiency study had estimated.
 
     Raises:
@@ -191,7 +191,7 @@ def _scored(path: Path, written_ns: int) -> Scored | None:
     return Scored(found.created, found.train_crops, best.miou.value, {c.name: c.iou.value for c in best.classes})
 
 
-def _free(candidates: list[Candidate], place: Workplace) -> tuple[list[Candidate], list[Earlier]]:
+def _free(candidates: list[Candidate], place: QueuePlace) -> tuple[list[Candidate], list[Earlier]]:
     """Leave out what is annotated, waits or was skipped; and give what was queued, for new ones to look unlike it."""
     items = read_queue(place.queue).items
     taken = annotated_regions(place.labels)
@@ -203,7 +203,7 @@ def _free(candidates: list[Candidate], place: Workplace) -> tuple[list[Candidate
     return free, [Earlier(item.slide, item.looks) for item in items if item.state == QUEUED]
 
 
-def _item(chosen: Chosen, place: Workplace, state: str, *, path: Path | None = None) -> QueueItem:
+def _item(chosen: Chosen, place: QueuePlace, state: str, *, path: Path | None = None) -> QueueItem:
     candidate = chosen.candidate
     return QueueItem(
         slide=candidate.slide,

@@ -9,7 +9,7 @@ import state
 import streamlit as st
 
 from cytoseg.commands.queue_rules import read_rules
-from cytoseg.commands.queue_slides import FOLDER, Workplace
+from cytoseg.commands.queue_slides import FOLDER, QueuePlace
 from cytoseg.commands.queueing import Ranking, accept, gains, rank, shown, skip
 from cytoseg.errors import CytosegError
 from cytoseg.labels.index import INDEX
@@ -27,13 +27,13 @@ HELP = (
 )
 
 
-def _place(run: Path) -> Workplace:
+def _place(run: Path) -> QueuePlace:
     rules = read_rules(run)
     labels = run / "labels" if rules.labels is None else state.base_folder() / rules.labels
-    return Workplace(rules, run, labels, run / FOLDER)
+    return QueuePlace(rules, run, labels, run / FOLDER)
 
 
-def _stamps(place: Workplace) -> tuple[int, ...]:
+def _stamps(place: QueuePlace) -> tuple[int, ...]:
     """Change when anything does that decides the ranking."""
     parent = place.run / "predictions"
     files = [*sorted(parent.glob("*/summary.json")), parent, place.run / "recipe.yaml"]
@@ -42,7 +42,7 @@ def _stamps(place: Workplace) -> tuple[int, ...]:
 
 
 @st.cache_data(show_spinner=False, max_entries=8)
-def _ranking(run: Path, stamps: tuple[int, ...], _place: Workplace) -> Ranking:
+def _ranking(run: Path, stamps: tuple[int, ...], _place: QueuePlace) -> Ranking:
     bar = st.progress(0.0, "Looking through the predicted slides")
     try:
         return rank(_place, LISTED, on_part=lambda name, done, total: bar.progress(done / total, state.plain(name)))
@@ -51,7 +51,7 @@ def _ranking(run: Path, stamps: tuple[int, ...], _place: Workplace) -> Ranking:
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
-def _picture(run: Path, summary_ns: int, _chosen: Chosen, key: str, _place: Workplace, _ranking: Ranking) -> Shown:
+def _picture(run: Path, summary_ns: int, _chosen: Chosen, key: str, _place: QueuePlace, _ranking: Ranking) -> Shown:
     return shown(_place, _chosen, _ranking.slides)
 
 
@@ -63,17 +63,17 @@ def _decide(decide: Callable[[], str]) -> None:
         st.session_state["queue said"] = ("error", state.told(error))
 
 
-def _accepted(place: Workplace, chosen: Chosen, ranking: Ranking) -> str:
+def _accepted(place: QueuePlace, chosen: Chosen, ranking: Ranking) -> str:
     path = accept(place, chosen, ranking.slides)
     return "It was there already." if path is None else f"{path.stem} waits in the queue to be corrected."
 
 
-def _skipped(place: Workplace, chosen: Chosen) -> str:
+def _skipped(place: QueuePlace, chosen: Chosen) -> str:
     skip(place, chosen)
     return "Skipped: it will not come again."
 
 
-def _card(number: int, chosen: Chosen, place: Workplace, ranking: Ranking, *, is_first: bool) -> None:
+def _card(number: int, chosen: Chosen, place: QueuePlace, ranking: Ranking, *, is_first: bool) -> None:
     region, slide = chosen.candidate.region, chosen.candidate.slide
     key = f"{slide} {region.x} {region.y}"
     with st.container(border=True):
@@ -106,7 +106,7 @@ def _card(number: int, chosen: Chosen, place: Workplace, ranking: Ranking, *, is
                 st.button("Skip", key=f"skip {key}", on_click=_decide, args=(skips,), shortcut=keys[1])
 
 
-def _waiting(place: Workplace) -> None:
+def _waiting(place: QueuePlace) -> None:
     queued = [item for item in read_queue(place.queue).items if item.state == QUEUED]
     if queued:
         st.markdown(
