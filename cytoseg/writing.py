@@ -36,6 +36,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def inert(text: str) -> str:
+    """Keep a spreadsheet from taking a text for a formula: an apostrophe goes before a sign that would begin one."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path with the same suffixes, and rename it to ``path`` if the block ends well.
@@ -86,7 +91,7 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
     """Give a folder that takes the place of ``folder`` when the block ends well, and keeps what is in it otherwise.
 
     After an error, Ctrl-C or a kill the next call with the same key gives the same folder with all that it held; with
-    another key, an empty one. Only one process at a time gets it.
+    another key, an empty one. After an error that left it empty nothing stays. Only one process at a time gets it.
 
     Args:
         folder: What to replace; need not exist yet.
@@ -100,7 +105,7 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
         CytosegError: Of the class ``error``, if the disk is full, the place cannot be written, or another process is
             writing there.
     """
-    part, old, lock = (folder.with_name(f".{folder.name}.{what}") for what in ("part", "old", "lock"))
+    part, old, lock = (_beside(folder, what) for what in ("part", "old", "lock"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=0):
@@ -112,6 +117,8 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
                 (folder / _KEY).unlink()
                 shutil.rmtree(old, ignore_errors=True)
             finally:
+                if [path.name for path in part.glob("*")] == [_KEY]:
+                    shutil.rmtree(part)
                 lock.unlink(missing_ok=True)
     except Timeout as problem:
         raise error(f"{folder}: another process is writing it. Wait until it ends, or stop it.") from problem
@@ -121,6 +128,37 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
             f"{folder}: cannot be written ({why}); what is finished is kept, and the same command goes on from there. "
             "Make room or choose another folder."
         ) from problem
+
+
+def begun_with_another(folder: Path, key: Mapping[str, Any]) -> str | None:
+    """Name what of a key is not as it was when ``resumable`` began the unfinished folder, which it would empty.
+
+    Args:
+        folder: As for ``resumable``.
+        key: Likewise.
+
+    Returns:
+        The first that differs, such as ``predict.tile_px``; None if nothing does or nothing unfinished is there.
+    """
+    try:
+        begun = json.loads((_beside(folder, "part") / _KEY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return _difference(begun, json.loads(json.dumps(dict(key))))
+
+
+def _difference(old: Any, new: Any, place: str = "") -> str | None:
+    if old == new:
+        return None
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return place.removesuffix(".")
+    names = (name for name in (*new, *old) if name not in old or name not in new or old[name] != new[name])
+    name = next(names)
+    return _difference(old.get(name), new.get(name), f"{place}{name}.") or f"{place}{name}"
+
+
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}")
 
 
 def _keep_if_same(part: Path, key: str) -> None:

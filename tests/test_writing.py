@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cytoseg.errors import PredictionError
-from cytoseg.writing import atomic_path, replaced, resumable, write_atomically
+from cytoseg.writing import atomic_path, begun_with_another, inert, replaced, resumable, write_atomically
 
 
 def _fail(*_args: Any) -> None:
@@ -124,6 +124,12 @@ def test_a_resumable_folder_keeps_what_is_in_it_until_it_is_whole(tmp_path: Path
     assert [path.name for path in folder.parent.iterdir()] == ["slide"]
 
 
+def test_a_resumable_folder_in_which_nothing_was_put_does_not_stay(tmp_path: Path) -> None:
+    with contextlib.suppress(KeyboardInterrupt), resumable(tmp_path / "slide", {}, error=PredictionError):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_resumable_folder_is_empty_for_another_key(tmp_path: Path) -> None:
     folder = tmp_path / "slide"
     _interrupted(folder, {"bundle": "abc"})
@@ -131,6 +137,27 @@ def test_a_resumable_folder_is_empty_for_another_key(tmp_path: Path) -> None:
         assert [path.name for path in part.iterdir()] == ["key.json"]
         (part / "other").write_text("1")
     assert [path.name for path in folder.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [
+        ({"bytes": 7, "predict": {"tile_px": 64, "glass": None}}, None),
+        ({"bytes": 7, "predict": {"glass": None, "tile_px": 32}}, "predict.tile_px"),
+        ({"bytes": 8, "predict": {"tile_px": 32, "glass": None}}, "bytes"),  # the first
+        ({"bytes": 7, "predict": {"tile_px": 64}}, "predict.glass"),
+        ({"bytes": 7, "predict": None}, "predict"),
+        ({"bytes": 7, "mpp": 0.5, "predict": {"tile_px": 64, "glass": None}}, "mpp"),
+    ],
+)
+def test_what_differs_from_what_was_begun_is_named(tmp_path: Path, key: dict[str, Any], other: str | None) -> None:
+    folder = tmp_path / "slide"
+    assert begun_with_another(folder, key) is None
+    _interrupted(folder, {"bytes": 7, "predict": {"tile_px": 64, "glass": None}})
+    assert begun_with_another(folder, key) == other
+    with resumable(folder, key, error=PredictionError) as part:
+        assert (part / "first").exists() == (other is None)
+    assert begun_with_another(folder, {"bytes": 9}) is None  # it is finished
 
 
 def test_a_resumable_folder_replaces_the_old_one_after_a_kill_between_the_renames(tmp_path: Path) -> None:
@@ -153,3 +180,13 @@ def test_a_resumable_folder_says_when_it_cannot_be_written(tmp_path: Path) -> No
         resumable(tmp_path / "file" / "slide", {}, error=PredictionError),
     ):
         pass
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_what_a_spreadsheet_would_take_for_a_formula_begins_with_an_apostrophe(text: str) -> None:
+    assert inert(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["", "nucleus", "1-2", "'=1"])
+def test_other_texts_stay_as_they_are(text: str) -> None:
+    assert inert(text) == text

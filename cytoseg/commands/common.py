@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cytoseg.errors import CheckpointError
 from cytoseg.recipe import Recipe, dump_recipe, load_recipe
 from cytoseg.runs import process_rank, recorded
 from cytoseg.writing import write_atomically
@@ -51,6 +52,25 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
         write_atomically(folder / "recipe.yaml", dump_recipe(recipe))
     with recorded(folder, command, recipe=recipe.name, seed=recipe.training.seed) as entry:
         yield Run(recipe, folder, entry)
+
+
+def refuse_other_classes(trained: Sequence[str], recipe: Recipe, *, command: str) -> None:
+    """Refuse a bundle whose classes are not those of the recipe, by name and order.
+
+    Args:
+        trained: Names of the bundle's classes.
+        recipe: What the command goes by.
+        command: For the message.
+
+    Raises:
+        CheckpointError: If they differ.
+    """
+    wanted = recipe.class_list().names
+    if tuple(trained) != wanted:
+        raise CheckpointError(
+            f"{command}: the bundle was trained on the classes ({', '.join(trained)}), the recipe has "
+            f"({', '.join(wanted)}). Run `cytoseg train-interpreter` again."
+        )
 
 
 @contextlib.contextmanager

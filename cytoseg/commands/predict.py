@@ -10,19 +10,20 @@ import torch
 import typer
 
 from cytoseg.checkpoints import load_state
-from cytoseg.commands.common import progress, say, start_run
+from cytoseg.commands.common import progress, refuse_other_classes, say, start_run
 from cytoseg.commands.slide_paths import expand
 from cytoseg.commands.train_interpreter import BUNDLE
 from cytoseg.devices import pick_device
 from cytoseg.errors import CheckpointError, PredictionError, SlideError, report
 from cytoseg.predict.engines import in_processes, on_ray
 from cytoseg.predict.job import Outcome, SlideJob, attempt
-from cytoseg.predict.outputs import PREVIEW, note_of, other_slide
+from cytoseg.predict.outputs import PREVIEW, is_done, left_out_of, note_of, other_slide
 from cytoseg.predict.parquet import check_parquet
 from cytoseg.predict.slide import SlideSettings
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.slides.open import slide_id
 from cytoseg.slides.stamp import slide_stamp
+from cytoseg.writing import begun_with_another
 
 STATE = "state.json"
 """What tells a bundle's folder from a recipe."""
@@ -72,25 +73,24 @@ def run(
 
     A slide that is finished already with the same bundle and settings is left as it is, and one that was interrupted
     goes on from its last finished row. A slide that fails does not stop the others: it is named at the end, with exit
-    status 1.
+    status 1. Where one slide is named and no other, what is wrong with it is wrong with the command: exit status 2.
     """
     # A slide's file name may hold a "=", so what exists as a file is a slide.
     overrides = [text for text in slides if "=" in text and not Path(text).exists()]
+    named = [text for text in slides if text not in overrides]
     with _targeted(target, overrides, out=out) as (found, entry):
-        paths = expand([text for text in slides if text not in overrides])
+        paths = expand(named)
         jobs = _jobs(paths, found)
         entry["slides"] = [path.name for path in paths]
-        count = workers or _gpus(found.recipe)
         if engine == "ray":
             outcomes = _watched(on_ray(jobs, address=address), len(jobs))
-        elif count > 1 and len(jobs) > 1:
-            outcomes = _watched(in_processes(jobs, workers=min(count, len(jobs))), len(jobs))
         else:
-            outcomes = map(_here, jobs)
+            outcomes = _on_this_machine(jobs, workers=workers, device_name=found.recipe.training.device)
+        _tell_what_begins_anew(jobs)
         failed = [outcome for outcome in outcomes if not _told(outcome)]
         entry["failed"] = [outcome.job.path.name for outcome in failed]
         if failed:
-            _report(failed, of=len(jobs))
+            _report(failed, of=len(jobs), alone=len(paths) == 1 and Path(named[0]) == paths[0])
 
 
 @contextlib.contextmanager
@@ -114,12 +114,13 @@ def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
 
     Raises:
         SlideError: If two slides would share a folder.
-        CheckpointError: If the bundle is missing or damaged.
+        CheckpointError: If the bundle is missing, damaged or of other classes.
     """
     recipe, p = target.recipe, target.recipe.predict
     if not target.bundle.is_dir():
         raise CheckpointError(f"{target.bundle}: there is no bundle yet. Run `cytoseg train-interpreter` first.")
     state = load_state(target.bundle)
+    refuse_other_classes(state["classes"]["names"], recipe, command="predict")
     background = recipe.slides.background
     jobs = [
         SlideJob(
@@ -137,9 +138,7 @@ def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
         for path in paths
     ]
     _check_folders(jobs)
-    # What cannot be done is told before anything begins.
-    pick_device(recipe.training.device)
-    if recipe.objects.parquet:
+    if recipe.objects.parquet:  # what cannot be done is told before anything begins
         check_parquet()
     return jobs
 
@@ -172,10 +171,21 @@ def _provenance(path: Path, recipe: Recipe, bundle: dict[str, Any]) -> dict[str,
     }
 
 
-def _gpus(recipe: Recipe) -> int:
-    """Tell how many processes suit the device: one for each GPU that ``auto`` or ``cuda`` stands for."""
-    device = pick_device(recipe.training.device)
-    return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+def _tell_what_begins_anew(jobs: Sequence[SlideJob]) -> None:
+    """Name what makes finished rows of an interrupted slide useless, before they are thrown away."""
+    for job in jobs:
+        other = begun_with_another(job.folder, job.provenance)
+        if other and not is_done(job.folder, job.provenance):
+            say(f"{job.path.name}: begins anew, its unfinished prediction was begun with another {other}.")
+
+
+def _on_this_machine(jobs: Sequence[SlideJob], *, workers: int | None, device_name: str) -> Iterator[Outcome]:
+    """Predict here, with a process for each GPU that ``auto`` or ``cuda`` stands for, unless told."""
+    device = pick_device(device_name)
+    count = workers or (torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1)
+    if min(count, len(jobs)) > 1:
+        return _watched(in_processes(jobs, workers=min(count, len(jobs))), len(jobs))
+    return map(_here, jobs)
 
 
 def _here(job: SlideJob) -> Outcome:
@@ -196,17 +206,20 @@ def _told(outcome: Outcome) -> bool:
     if outcome.error is None:
         note = f"{note}; " if (note := note_of(job.folder)) else ""
         say(f"{job.path.name}: {'done before, ' if outcome.before else ''}{note}see {job.folder / PREVIEW}")
+        if job.objects and (left_out := left_out_of(job.folder, least_px=job.objects.least_px)):
+            say(f"  counted but not outlined: {left_out}")
     return outcome.error is None
 
 
-def _report(failed: Sequence[Outcome], *, of: int) -> NoReturn:
-    """Name the slides that failed, and end with status 1; a slide that was alone is an error like any other."""
+def _report(failed: Sequence[Outcome], *, of: int, alone: bool) -> NoReturn:
+    """Name the slides that failed, and end with status 1; one that was named alone is a wrong input like any other."""
     for outcome in failed:
         if outcome.trace:
             typer.echo(outcome.trace, err=True)
-    if of == 1 and not failed[0].trace:
+    if alone and not failed[0].trace:
         raise PredictionError(failed[0].error or "")
-    typer.echo(f"cytoseg: predict: {len(failed)} of {of} slides failed, the others are done.", err=True)
+    others = ", the others are done" if len(failed) < of else ""
+    typer.echo(f"cytoseg: predict: {len(failed)} of {of} slides failed{others}.", err=True)
     for outcome in failed:
         typer.echo(f"  {outcome.error}", err=True)
     raise SystemExit(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cytoseg.errors import SlideError, report
 from cytoseg.slides.ngff import is_slide_folder
-from cytoseg.slides.open import find_slides
+from cytoseg.slides.open import can_be_slide, find_slides
 
 LIST_SUFFIX = ".txt"
 
@@ -16,8 +16,11 @@ def expand(texts: Sequence[str]) -> list[Path]:
 
     Args:
         texts: Files, and folders that are slides (OME-Zarr); other folders, which stand for the slides directly in
-            them; globs; .txt files with one of these in each line, where empty lines and those that begin with # do
-            not count.
+            them; globs, which stand for the slides among what fits them; .txt files with one of these in each line,
+            where empty lines and those that begin with # do not count.
+
+    Returns:
+        Paths as they were named; a slide that was named twice, relative and absolute, as it was named first.
 
     Raises:
         SlideError: If a file is missing, a folder or glob holds no slide, or nothing was named; with all problems.
@@ -28,7 +31,11 @@ def expand(texts: Sequence[str]) -> list[Path]:
         problems.append("predict: no slide was named.")
     if problems:
         raise SlideError(report(problems, what="predict"))
-    return list(dict.fromkeys(paths))
+    once: dict[Path, Path] = {}
+    for path in paths:
+        # By its own name: a link may give a slide another one, and its results with it.
+        once.setdefault(path.parent.resolve() / path.name, path)
+    return list(once.values())
 
 
 def _expand(text: str, problems: list[str]) -> list[Path]:
@@ -43,10 +50,9 @@ def _expand(text: str, problems: list[str]) -> list[Path]:
         return []
     if path.exists():
         return [path]
-    hits = map(Path, sorted(glob.glob(text, recursive=True)))
-    found = [hit for hit in hits if hit.is_file() or is_slide_folder(hit)]
+    found = [hit for hit in map(Path, sorted(glob.glob(text, recursive=True))) if can_be_slide(hit)]
     if not found:
-        problems.append(f"{text}: there is no such file, nor any that fits it as a glob.")
+        problems.append(f"{text}: there is no such file, nor a slide that fits it as a glob.")
     return found
 
 

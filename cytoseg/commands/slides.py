@@ -14,7 +14,7 @@ from cytoseg.slides.convert import convert_slide
 from cytoseg.slides.generate import generate_slide
 from cytoseg.slides.generate_crops import generate_labelled_crops
 from cytoseg.slides.ngff import is_slide_folder
-from cytoseg.slides.open import find_slides, open_slide
+from cytoseg.slides.open import check_whole, find_slides, open_slide
 
 
 def info(
@@ -25,6 +25,7 @@ def info(
     for path in [path for given in slides for path in _slides_in(given)]:
         try:
             with open_slide(path) as slide:
+                check_whole(slide)
                 size = slide.levels[0].size
                 levels = ", ".join(f"1/{level.downsample:g}" for level in slide.levels)
                 mpp = "not said" if slide.mpp is None else f"{slide.mpp:.4g}"

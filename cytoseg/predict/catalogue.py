@@ -56,9 +56,10 @@ class Catalogue:
 def list_slides(run: Path, *, folders: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> Catalogue:
     """List the slides of a run that may be shown.
 
-    A slide of the recipe must lie in one of its folders after all links are followed. A slide that was predicted from
-    elsewhere must be the file that was predicted, to the byte and the second of its last change or to its SHA-256:
-    nobody can name those of a file that he has not seen.
+    A slide of the recipe must lie in one of its folders after all links are followed, and belongs to a prediction by
+    its name and length; who shows both together asks ``is_predicted``. A slide that was predicted from elsewhere must
+    be the file that was predicted, to the byte and the second of its last change or to its SHA-256: nobody can name
+    those of a file that he has not seen.
 
     Args:
         run: The run folder.
@@ -133,13 +134,20 @@ def _predicted(folder: Path, slides: Iterable[Found]) -> Path | None:
     for found in slides:
         if found.slide == folder.name and (stamp := _stamp(found.path)) and stamp[0] == length:
             return found.path
-    if isinstance(named, str) and named.lower().endswith(SLIDE_SUFFIXES) and _is_same(Path(named), record):
+    if isinstance(named, str) and named.lower().endswith(SLIDE_SUFFIXES) and is_predicted(Path(named), record):
         return Path(named).resolve()
     return None
 
 
-def _is_same(path: Path, record: dict[str, Any]) -> bool:
-    """Tell whether a file is the one that was predicted: a copy of it may have another time, but no other content."""
+def is_predicted(path: Path, record: dict[str, Any]) -> bool:
+    """Tell whether a file is the one that was predicted: a copy of it may have another time, but no other content.
+
+    Of a copy the SHA-256 is taken once: that reads the whole file.
+
+    Args:
+        path: The file; need not exist.
+        record: The summary of the prediction.
+    """
     provenance, stamp = part_of(record, "provenance"), _stamp(path)
     if stamp is None or stamp[0] != provenance.get("slide_bytes"):
         return False

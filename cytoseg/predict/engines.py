@@ -4,12 +4,14 @@ Each slide is one piece of work. One that dies with its process is begun again b
 finished row.
 """
 
+import contextlib
 import multiprocessing
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any
@@ -35,6 +37,9 @@ def in_processes(
 ) -> Iterator[Outcome]:
     """Predict slides with several processes of this machine.
 
+    A process that dies takes those beside it along. Which slide it died of nobody knows, so those that were in work
+    wait until the others are done; then each is begun again with nothing beside it.
+
     Args:
         jobs: The slides.
         workers: Processes. On GPUs the first takes ``cuda:0``, the second ``cuda:1``, and so on, over and over.
@@ -43,19 +48,34 @@ def in_processes(
     Yields:
         What became of each slide, as they end.
     """
-    left = list(jobs)
-    for _ in range(TRIES):
-        for outcome in _round(left, workers, work):
-            left.remove(outcome.job)
-            yield outcome
-        if not left:
-            return
-    for job in left:
-        yield Outcome(job, f"{job.path.name}: the process died {TRIES} times. Is there memory enough for --workers?")
+    left, suspects = deque(jobs), []
+    while left:
+        for job, outcome in _until_one_dies(left, workers, work):
+            if outcome is None:
+                suspects.append(job)
+            else:
+                yield outcome
+    for job in suspects:
+        yield _alone(job, work)
 
 
-def _round(jobs: Sequence[SlideJob], workers: int, work: Callable[[SlideJob], Outcome]) -> Iterator[Outcome]:
-    """Give what ends until a process dies, which ends them all."""
+def _alone(job: SlideJob, work: Callable[[SlideJob], Outcome]) -> Outcome:
+    """Begin a slide again whose process died once, with no other beside it."""
+    for _ in range(TRIES - 1):
+        ((_, outcome),) = _until_one_dies(deque([job]), 1, work)
+        if outcome is not None:
+            return outcome
+    return Outcome(
+        job,
+        f"{job.path.name}: the process died {TRIES} times, also with no other slide beside it. Is there memory enough? "
+        "A smaller predict.tile_px takes less.",
+    )
+
+
+def _until_one_dies(
+    left: deque[SlideJob], workers: int, work: Callable[[SlideJob], Outcome]
+) -> Iterator[tuple[SlideJob, Outcome | None]]:
+    """Take slides from those left and give what becomes of each, until a process dies; None of those in work then."""
     # Spawned, not forked: a fork would take over torch's threads in whatever state they are.
     context = multiprocessing.get_context("spawn")
     numbers = context.SimpleQueue()
@@ -63,13 +83,30 @@ def _round(jobs: Sequence[SlideJob], workers: int, work: Callable[[SlideJob], Ou
         numbers.put(number)
     threads = max(1, (os.cpu_count() or 1) // workers)
     with ProcessPoolExecutor(workers, context, _begin, (numbers, threads)) as pool:
-        try:
-            for future in as_completed([pool.submit(_on_this_gpu, work, job) for job in jobs]):
-                yield future.result()
-        except BrokenProcessPool:
-            return
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        running: dict[Future[Outcome], SlideJob] = {}
+        dead = False
+        while running or (left and not dead):
+            # Never more than there are processes: what is handed in is in work.
+            while left and len(running) < workers and not dead:
+                try:
+                    running[pool.submit(_on_this_gpu, work, left[0])] = left[0]
+                    left.popleft()
+                except BrokenProcessPool:
+                    dead = True
+            # The pool begins to watch the process it has started last with what is handed in after it.
+            with contextlib.suppress(BrokenProcessPool):
+                pool.submit(int)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                outcome = _outcome_of(future)
+                dead = dead or outcome is None
+                yield running.pop(future), outcome
+
+
+def _outcome_of(future: Future[Outcome]) -> Outcome | None:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return None
 
 
 def _begin(numbers: Any, threads: int) -> None:
@@ -88,10 +125,11 @@ def on_ray(
 ) -> Iterator[Outcome]:
     """Predict slides as Ray tasks, one slide each; Ray begins a task again whose process or machine dies.
 
-    All machines must see slides, bundle and results under the same paths, and have the same cytoseg installed.
+    All machines must see slides, bundle and results under the same absolute paths, and have the same cytoseg installed.
+    A task takes one GPU if the cluster has any, unless the device is ``cpu``.
 
     Args:
-        jobs: The slides.
+        jobs: The slides, all for the same device.
         address: Of a running cluster (``auto``, ``ray://host:10001``), or None to start Ray on this machine.
         work: What a task does with a slide.
 
@@ -99,8 +137,27 @@ def on_ray(
         What became of each slide, as they end.
 
     Raises:
-        PredictionError: If Ray is not installed or the cluster does not answer.
+        PredictionError: If Ray is not installed, the cluster does not answer, or it lacks the GPU that is asked for.
     """
+    ray = _connected(address)
+    try:
+        gpus = _gpus_of_a_task(jobs[0].device, ray.cluster_resources())
+        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(work)
+        waiting = {task.remote(_seen_from_anywhere(job)): job for job in jobs}
+        while waiting:
+            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            job = waiting.pop(done)
+            try:
+                yield replace(ray.get(done), job=job)
+            except ray.exceptions.RayError as error:
+                lines = str(error).splitlines()
+                yield Outcome(job, f"{job.path.name}: the process died {TRIES} times ({lines[0] if lines else error}).")
+    finally:
+        ray.shutdown()
+
+
+def _connected(address: str | None) -> Any:
+    """Give the module ``ray`` with a cluster behind it."""
     try:
         import ray
     except ImportError as error:
@@ -111,17 +168,17 @@ def on_ray(
         ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
     except (OSError, ValueError) as error:
         raise PredictionError(f"--address {address}: no Ray cluster answers there ({error}).") from error
-    try:
-        gpus = 0 if jobs[0].device == "cpu" else 1
-        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(work)
-        waiting = {task.remote(job): job for job in jobs}
-        while waiting:
-            (done,), _ = ray.wait(list(waiting), num_returns=1)
-            job = waiting.pop(done)
-            try:
-                yield ray.get(done)
-            except ray.exceptions.RayError as error:
-                lines = str(error).splitlines()
-                yield Outcome(job, f"{job.path.name}: the process died {TRIES} times ({lines[0] if lines else error}).")
-    finally:
-        ray.shutdown()
+    return ray
+
+
+def _gpus_of_a_task(device: str, resources: Mapping[str, float]) -> int:
+    """Tell how many GPUs to ask for: Ray would wait for ever for one that no machine has."""
+    there = resources.get("GPU", 0) >= 1
+    if device.startswith("cuda") and not there:
+        raise PredictionError(f"device {device!r}: the Ray cluster has no GPU. Use training.device=auto or cpu.")
+    return int(there and device != "cpu")
+
+
+def _seen_from_anywhere(job: SlideJob) -> SlideJob:
+    """Write paths out: a task does not run in the folder of this process."""
+    return replace(job, path=job.path.absolute(), folder=job.folder.absolute(), bundle=job.bundle.absolute())

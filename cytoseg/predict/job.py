@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.errors import CytosegError
+from cytoseg.errors import CytosegError, SlideError
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
 from cytoseg.predict.slide import OnProgress, SlideSettings, predict_slide
-from cytoseg.slides.background import tissue_mask
+from cytoseg.slides.background import TissueMask, tissue_mask
 from cytoseg.slides.open import open_slide
 
 
@@ -90,11 +90,29 @@ def _predict(job: SlideJob, on_progress: OnProgress) -> None:
     if settings.batch == 0:
         settings = replace(settings, batch=predictor.tiles_at_once(settings.tile_px))
     with open_slide(job.path) as slide:
-        tissue = None if job.glass is None else tissue_mask(slide, rule=job.glass[0], threshold=job.glass[1])
+        tissue = None if job.glass is None else _readable_tissue(job.path, *job.glass)
         destination = Destination(
             job.folder, predictor.classes, job.provenance, objects=job.objects, origin=predictor.origin
         )
         predict_slide(slide, predictor, destination, settings=settings, tissue=tissue, on_progress=on_progress)
+
+
+def _readable_tissue(path: Path, rule: str, threshold: float) -> TissueMask | None:
+    """Find the tissue; None, by which every tile is computed, if the slide is damaged.
+
+    So the rows above the damage are finished and kept, and the damage is met and named where it is. A disk that fails
+    is no damage: when it works again the mask would be another, and with it the rows that are gone on with.
+
+    Raises:
+        SlideError: If the disk fails.
+    """
+    with open_slide(path) as slide:  # once more, for OpenSlide reads nothing after an error
+        try:
+            return tissue_mask(slide, rule=rule, threshold=threshold)
+        except SlideError as error:
+            if getattr(error.__cause__, "errno", None) is not None:
+                raise
+            return None
 
 
 @functools.lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from cytoseg.predict.cells import COLUMNS
 from cytoseg.predict.maps import MapSpool
 from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.predict.object_writer import CELLS, OUTLINES, SlideMaps
-from cytoseg.predict.objects import INSTANCES, write_objects
+from cytoseg.predict.objects import INSTANCES, LARGEST_PX, write_objects
 from cytoseg.predict.parquet import PARQUET, write_parquet
 from cytoseg.predict.preview import draw_preview
 from cytoseg.runs import versions
@@ -80,6 +80,7 @@ class SlideFacts:
         slide: The open slide.
         grid: Its tiles.
         mpp: Micrometres per pixel of the maps, or None if unknown.
+        note: Which picture of the file was read, what of it is missing, and whether it was brought to the bundle's mpp.
         glass_tiles: How many tiles were skipped.
         computing_s: Seconds that the predictor took in this run.
         begin: ``time.perf_counter()`` at the start of this run.
@@ -88,6 +89,7 @@ class SlideFacts:
     slide: Slide
     grid: TileGrid
     mpp: float | None
+    note: str
     glass_tiles: int
     computing_s: float
     begin: float
@@ -118,11 +120,27 @@ def other_slide(folder: Path, path: Path) -> Path | None:
 
 
 def note_of(folder: Path) -> str:
-    """Tell which picture of its file a prediction is of; empty where the file holds but one, or nobody knows."""
+    """Tell what is to be known of how a slide was read, see ``SlideFacts``; empty if nothing is, or nobody knows."""
     try:
         return str(json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("note", ""))
     except (OSError, ValueError, AttributeError):
         return ""
+
+
+def left_out_of(folder: Path, *, least_px: int) -> str:
+    """Tell how many areas of a prediction did not become objects; empty where all did, or nobody knows.
+
+    Args:
+        folder: Of the prediction.
+        least_px: Areas of fewer pixels were dropped.
+    """
+    try:
+        by_class = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["objects"].values()
+        sheets, dropped = (sum(totals[what] for totals in by_class) for what in ("sheets", "dropped"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    parts = ((sheets, f"in rectangles of more than {LARGEST_PX} px"), (dropped, f"of fewer than {least_px} px"))
+    return ", ".join(f"{count} area{'s' * (count > 1)} {which}" for count, which in parts if count)
 
 
 def is_whole(folder: Path) -> bool:
@@ -204,6 +222,14 @@ def _write_map(path: Path, spool: MapSpool, source: str, *, destination: Destina
         raise OSError(getattr(error.__cause__, "strerror", None) or str(error)) from error
 
 
+def _sha256(path: Path) -> str:
+    try:
+        return slide_sha256(path)
+    except OSError as error:
+        # An OSError would be taken for one of the disk that the results are written to.
+        raise SlideError(f"{path.name}: can no longer be read ({error}). Check its disk.") from error
+
+
 def _summary(destination: Destination, facts: SlideFacts, totals: Totals) -> dict[str, Any]:
     size, mpp = facts.grid.size, facts.mpp
     per_class = {}
@@ -220,8 +246,8 @@ def _summary(destination: Destination, facts: SlideFacts, totals: Totals) -> dic
         "files": _files(destination.objects),
         "slide": facts.slide.path.name,
         "slide_path": str(facts.slide.path.resolve()),
-        "slide_sha256": slide_sha256(facts.slide.path),
-        "note": facts.slide.note,
+        "slide_sha256": _sha256(facts.slide.path),
+        "note": facts.note,
         "size": [size.width, size.height],
         "mpp": mpp,
         "classes": per_class,

@@ -26,7 +26,8 @@ class Painter:
     """Takes objects in any order and gives back the map of their ids.
 
     Args:
-        folder: For the runs, one file for every 256 rows; they are removed as they are painted.
+        folder: For the runs, one file for every 256 rows; they are removed as they are painted. Those that a kill has
+            left there, the last of them perhaps torn, are removed at once.
         size: Of the map.
     """
 
@@ -34,6 +35,8 @@ class Painter:
         self._folder, self._size = folder, size
         self._waiting: dict[int, list[NDArray[Any]]] = {}
         self._count = 0
+        for leftover in folder.glob("instances-*.runs"):
+            leftover.unlink()
 
     def add(self, number: int, mask: NDArray[np.bool_], *, x: int, y: int) -> None:
         """Note one object.

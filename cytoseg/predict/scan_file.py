@@ -1,5 +1,6 @@
 """The candidates of a predicted slide kept in a file: finding them reads whole maps, choosing among them does not."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -25,7 +26,8 @@ def scanned(
         source: The slide and its maps.
         frame: How large a region is.
         classes: How many classes were predicted.
-        folder: Takes a file for each slide; one that is damaged or of another prediction is written anew.
+        folder: Takes a file for each slide, if it can be written; one that is damaged or of another prediction is
+            written anew.
         on_part: See ``find_candidates``.
 
     Raises:
@@ -43,7 +45,9 @@ def scanned(
         pass  # written anew
     found = find_candidates(source, frame, classes=classes, on_part=on_part)
     entries = [asdict(candidate) | {"region": _numbers(candidate.region)} for candidate in found]
-    write_atomically(path, json.dumps({"key": key, "candidates": entries}))
+    # Where nothing can be written, as in somebody else's run, they are found again the next time.
+    with contextlib.suppress(OSError):
+        write_atomically(path, json.dumps({"key": key, "candidates": entries}))
     return found
 
 

@@ -1,5 +1,6 @@
 """A run's slides as a viewer looks at them: which layers each has, and the tiles of them all."""
 
+import os
 import threading
 import zlib
 from collections.abc import Collection
@@ -12,7 +13,7 @@ from cytoseg.errors import CytosegError, SlideError
 from cytoseg.geometry import Region, Size, downsample_of
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.predict.browse import TilePyramid, class_palette, jpeg, painted, ramp_palette
-from cytoseg.predict.catalogue import Found, check_still_there, part_of, read_record
+from cytoseg.predict.catalogue import Found, check_still_there, is_predicted, part_of, read_record
 from cytoseg.predict.layers import ClassLayer, TruthLayer, UncertaintyLayer, brightest_nats, placed_crops
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
 from cytoseg.predict.shelf import Shelf
@@ -155,7 +156,7 @@ def _maps_of(subject: Subject) -> tuple[tuple[str, ...], float | None, tuple[str
 
 def _truth(subject: Subject, size: Size) -> TruthLayer:
     path = subject.labels / INDEX
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, it takes what may not be looked at for missing
         return TruthLayer(())
     return _marked(subject.labels, path.stat().st_mtime_ns, subject.classes.names, subject.found.slide, size)
 
@@ -211,14 +212,20 @@ def _map_file(prediction: Path, name: str) -> Path:
     # A link here would show another file than the one that was predicted.
     if path.is_symlink() or not path.is_file():
         raise SlideError(f"{path.name}: is missing. Predict the slide again.")
+    run = prediction.parents[1]
+    if not path.resolve().is_relative_to(run.resolve()):
+        raise SlideError(f"{path.name}: leads out of the run folder and is not shown. Predict the slide again.")
     return path
 
 
 def _unfit(subject: Subject) -> str:
-    """Say why the ids of the prediction cannot be read with the recipe's classes; empty if they can."""
+    """Say why the prediction cannot be laid on the slide with the recipe's classes; empty if it can."""
     if subject.found.prediction is None:
         return ""
-    predicted = tuple(part_of(read_record(subject.found.prediction), "classes"))
+    record = read_record(subject.found.prediction)
+    if not is_predicted(subject.found.path, record):
+        return "The slide is another file now than the one that was predicted. Predict it again."
+    predicted = tuple(part_of(record, "classes"))
     if predicted == subject.classes.names:
         return ""
     return f"It was predicted with other classes ({', '.join(predicted)}) than the recipe has. Predict it again."
@@ -228,7 +235,7 @@ def _version(subject: Subject) -> str:
     prediction = subject.found.prediction
     files = [subject.found.path, subject.labels / INDEX]
     files += [] if prediction is None else [prediction / name for name in _MAPS.values()]
-    stamps = [path.stat().st_mtime_ns if path.exists() else 0 for path in files]
+    stamps = [path.stat().st_mtime_ns if os.path.exists(path) else 0 for path in files]
     return f"{zlib.crc32(repr((stamps, subject.classes)).encode()):08x}"
 
 

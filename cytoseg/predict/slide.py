@@ -107,6 +107,10 @@ def predict_slide(
     finished by then is kept beside them, and the next call with the same provenance goes on from there: the maps come
     out the same, byte by byte.
 
+    Where no tile has its border nearer than the predictor looks around a pixel, the maps are to 1e-5 those of the slide
+    predicted whole. Nearer, a tile lacks what lies beyond its border, and blending gives most of the weight to its
+    neighbour: what differs there is the smaller the wider the overlap.
+
     Args:
         slide: An open slide.
         predictor: Computes the maps of a batch of tiles; called by this thread.
@@ -133,10 +137,19 @@ def predict_slide(
         if not is_whole(part):  # it is, if a kill came after the last file
             computing_s = _fill(spool, job, functools.partial(on_progress, "tiles"))
             glass = sum(not job.shows_tissue(tile) for row in grid.rows() for tile in row)
-            facts = SlideFacts(slide, grid, mpp, glass_tiles=glass, computing_s=computing_s, begin=begin)
+            note = ", ".join(filter(None, (slide.note, slide.damage, _unscaled(settings, slide))))
+            facts = SlideFacts(slide, grid, mpp, note, glass_tiles=glass, computing_s=computing_s, begin=begin)
             found = functools.partial(on_progress, "objects")
             write_outputs(part, destination, facts=facts, spool=spool, on_row=found)
         spool.remove()
+
+
+def _unscaled(settings: SlideSettings, slide: Slide) -> str:
+    """Say that a slide was not brought to any mpp, if that may be wrong: who says none cannot be matched."""
+    found = slide.mpp or settings.assume_mpp
+    if settings.mpp or not found:
+        return ""
+    return f"taken at its full resolution of {found:.4g} µm per pixel, for the bundle says none"
 
 
 def _fill(spool: MapSpool, job: _Job, on_tile: Callable[[int, int], None]) -> float:
@@ -146,7 +159,10 @@ def _fill(spool: MapSpool, job: _Job, on_tile: Callable[[int, int], None]) -> fl
             progress = _Progress(len(job.grid), on_tile, interrupt)
             _stitch(spool, job, progress)
     except SlideError as error:
-        kept = f"{spool.rows} of {job.grid.size.height} rows are finished and kept" if spool.rows else "nothing is kept"
+        if not spool.rows:
+            spool.remove()
+            raise SlideError(f"{error} Nothing is kept.") from error
+        kept = f"{spool.rows} of {job.grid.size.height} rows are finished and kept"
         raise SlideError(f"{error} {kept}.") from error
     return progress.computing_s
 
@@ -165,10 +181,12 @@ def _stitch(spool: MapSpool, job: _Job, progress: _Progress) -> None:
     steps = _stitched(stitcher, spool, job)
     next(steps)
     computed = _tile_maps(job, top, progress)
-    with contextlib.closing(computed), contextlib.closing(ahead(steps.send, computed)) as written:
-        for count in written:
-            progress.advance(count)
-    waiting.unlink()
+    try:
+        with contextlib.closing(computed), contextlib.closing(ahead(steps.send, computed)) as written:
+            for count in written:
+                progress.advance(count)
+    finally:
+        waiting.unlink(missing_ok=True)
 
 
 def _stitched(stitcher: Stitcher, spool: MapSpool, job: _Job) -> Generator[int, _Maps, None]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
 from cytoseg.slides.ngff import ZARR_SUFFIX
-from cytoseg.slides.open import zarr_writer
+from cytoseg.slides.open import check_whole, zarr_writer
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.slides.slide import Slide
 
@@ -31,6 +31,7 @@ def convert_slide(slide: Slide, path: Path, *, on_row: Callable[[int], None]) ->
         SlideError: If the slide is damaged; or the target cannot be written, ends in neither format, needs the extra
             ``zarr``, or is there already.
     """
+    check_whole(slide)
     _check_target(path)
     size = slide.levels[0].size
     if path.suffix.lower() == ZARR_SUFFIX:

@@ -21,7 +21,7 @@ from cytoseg.geometry import Region, Size
 from cytoseg.slides.augment import QuickFlipd, QuickRotate90d, ToUnitd
 from cytoseg.slides.background import tissue_mask
 from cytoseg.slides.chain import Chain
-from cytoseg.slides.open import open_slide, read_at
+from cytoseg.slides.open import check_whole, open_slide, read_at
 from cytoseg.slides.places import Places
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
@@ -79,6 +79,7 @@ def find_tissue(
     for path in paths:
         try:
             with open_slide(path) as slide:
+                check_whole(slide)
                 side = max(1, round(size_px * downsample_to(mpp, slide, assume_mpp=assumed_mpp(path))))
                 size = slide.levels[0].size
                 if min(size.width, size.height) < side:

@@ -75,7 +75,7 @@ class ImageSlide:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         header = _read_header(self.path)
-        self.mpp, self.note = header.mpp, header.note
+        self.mpp, self.note, self.damage = header.mpp, header.note, ""
         self.levels: Sequence[Level] = (Level(header.size, 1.0),)
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:

@@ -57,6 +57,16 @@ def open_slide(path: Path) -> Slide:
     return ImageSlide(path)
 
 
+def check_whole(slide: Slide) -> None:
+    """Refuse a slide of which parts are missing in its file, where nothing can be done without them.
+
+    Raises:
+        SlideError: If the file was cut off.
+    """
+    if slide.damage:
+        raise SlideError(f"{slide.path.name}: {slide.damage}. Copy the file again.")
+
+
 def zarr_writer() -> Callable[..., None]:
     """Give ``write_ome_zarr``.
 
@@ -92,7 +102,8 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
         raise SlideError(
             f"slides: {unfit[0]!r} is no glob within a folder. Write it without the folder, such as *.svs."
         )
-    hits = {hit for folder in folders for glob in include or ("*",) for hit in Path(folder).glob(glob) if _can_be(hit)}
+    globs = include or ("*",)
+    hits = {hit for folder in folders for glob in globs for hit in Path(folder).glob(glob) if can_be_slide(hit)}
     found = sorted(hit for hit in hits if not any(hit.match(glob) for glob in exclude))
     if not found:
         raise SlideError(
@@ -101,6 +112,14 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
             f"slides end in {' '.join(SLIDE_SUFFIXES)}."
         )
     return found
+
+
+def can_be_slide(path: Path) -> bool:
+    """Say whether there is something that is a slide by its suffix; hidden files and label maps are none."""
+    name = path.name.lower()
+    suits = name.endswith(SLIDE_SUFFIXES) and not name.endswith(LABEL_MAP_SUFFIX)
+    there = is_slide_folder(path) if name.endswith(ZARR_SUFFIX) else path.is_file()
+    return suits and not name.startswith(".") and there
 
 
 def slide_id(path: Path) -> str:
@@ -208,10 +227,3 @@ def _folder_problem(folder: Path) -> str:
     if folder.exists():
         return f"{folder}: is a file, not a folder. Name the folder, and the file in slides.include."
     return f"{folder}: there is no such folder. Check slides.folders in the recipe."
-
-
-def _can_be(path: Path) -> bool:
-    name = path.name.lower()
-    suits = name.endswith(SLIDE_SUFFIXES) and not name.endswith(LABEL_MAP_SUFFIX)
-    there = is_slide_folder(path) if name.endswith(ZARR_SUFFIX) else path.is_file()
-    return suits and not name.startswith(".") and there

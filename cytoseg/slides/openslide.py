@@ -15,6 +15,7 @@ from cytoseg.geometry import Level, Region, Size
 from cytoseg.slides.tiff import DAMAGE, on_white, plausible_mpp
 
 _FOCUS_TAG = 65424  # of NDPI: how far a page's plane is from the one in focus
+_MIRAX_LEVEL = re.compile(r"mirax\.HIERARCHICAL\.HIER_\d+_VAL_\d+")
 _REGION = re.compile(r"openslide\.region\[\d+\]\.width")
 
 
@@ -40,7 +41,7 @@ class OpenSlideSlide:
         downsamples = [float(value) for value in self._slide.level_downsamples]
         self.levels: Sequence[Level] = tuple(Level(*pair) for pair in zip(sizes, downsamples, strict=True))
         self.mpp = _mpp(self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X))
-        self.note = _note(self.path, self._slide.properties)
+        self.note, self.damage = _note(self.path, self._slide.properties), ""
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
         """Read a region from one level; see `Slide.read_region`."""
@@ -75,8 +76,25 @@ def _mpp(text: str | None) -> float | None:
 def _note(path: Path, properties: Mapping[str, str]) -> str:
     """Say what OpenSlide reads of a file that holds more than one picture."""
     regions, planes = sum(map(bool, map(_REGION.fullmatch, properties))), _focal_planes(path)
+    mirax = _mirax_planes(properties)
     parts = [f"{regions} regions on one canvas"] if regions > 1 else []
-    return ", ".join([*parts, f"plane z = 0 of {planes} (OpenSlide reads no other)"] if planes > 1 else parts)
+    parts += [f"plane z = 0 of {planes} (OpenSlide reads no other)"] if planes > 1 else []
+    parts += [f"one plane of {mirax} (OpenSlide reads no other, and does not say which)"] if mirax > 1 else []
+    return ", ".join(parts)
+
+
+def _mirax_planes(properties: Mapping[str, str]) -> int:
+    """Count the planes of an MRXS file, whose Slidedat.ini OpenSlide hands on as properties.
+
+    One of its hierarchies, "Microscope focus level", lists planes as ``ZStackLevel_(-3)`` beside what the scanner made
+    of all of them, ``ExtFocusLevel``. OpenSlide reads the records of "Slide zoom level" alone, and nothing that is
+    published says whose picture these are.
+
+    Source: OpenSlide's page on the format, and the tests of bioformats2raw, which reads the planes.
+    """
+    return sum(
+        bool(_MIRAX_LEVEL.fullmatch(name)) and value.startswith("ZStackLevel") for name, value in properties.items()
+    )
 
 
 def _focal_planes(path: Path) -> int:

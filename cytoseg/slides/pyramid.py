@@ -1,8 +1,10 @@
 """Writing tiled pyramidal OME-TIFFs from row bands, in flat memory."""
 
+import itertools
 import os
 import tempfile
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -168,8 +170,11 @@ def _write_levels(
         for index, (level, raw) in enumerate(zip(sizes, raws, strict=True)):
             blocks = _of_bands(checked(bands, size=size, like=first), raw) if index == 0 else _of_level(raw, level)
             coarser = raws[index + 1] if index + 1 < len(raws) else None
+            tiles = _tiles(blocks, coarser, categorical=categorical)
+            # tifffile asks for no more tiles than it needs, and closes a generator that it is given; but who gives the
+            # bands may have to clear up after the last of them.
             writer.write(
-                _tiles(blocks, coarser, categorical=categorical),
+                itertools.chain(tiles),
                 shape=(level.height, level.width, *first.shape[2:]),
                 dtype=first.dtype,
                 subifds=len(sizes) - 1 if index == 0 else None,
@@ -177,6 +182,7 @@ def _write_levels(
                 metadata={"axes": "YXS" if first.ndim == 3 else "YX"} | ome if index == 0 else None,
                 **_tags(first, None if mpp is None else mpp * 2**index),
             )
+            deque(tiles, maxlen=0)
             raw.remove()
 
 

@@ -20,7 +20,7 @@ class Raster:
         path: The file.
 
     Raises:
-        SlideError: If it is missing, damaged, without tiles, or has several channels.
+        SlideError: If it is missing, damaged, truncated, without tiles, or has several channels.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,6 +33,8 @@ class Raster:
                 self._tiles = [TileTable(page, self.path) for page in pages]
         except DAMAGE as error:
             raise SlideError(f"{self.path.name}: cannot be read ({error}). Predict the slide again.") from error
+        if missing := next((table.missing for table in self._tiles if table.missing), ""):
+            raise SlideError(f"{self.path.name}: truncated, {missing}. Predict the slide again.")
         sizes = [Size(int(page.imagewidth), int(page.imagelength)) for page in pages]
         self.dtype: np.dtype[Any] = pages[0].dtype
         self.levels: Sequence[Level] = tuple(Level(size, downsample_of(sizes[0], size)) for size in sizes)

@@ -30,6 +30,10 @@ class Slide(Protocol):
     def note(self) -> str:
         """Which picture of the file is read, such as ``plane 4 of 7 (the middle one)``; empty if it has but one."""
 
+    @property
+    def damage(self) -> str:
+        """What of the file is missing, as far as can be seen without reading it; empty if nothing is."""
+
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
         """Read a region from one level.
 

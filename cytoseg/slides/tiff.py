@@ -1,6 +1,7 @@
 """Tiled TIFF slides (SVS, OME-TIFF, BigTIFF): only the tiles that a region touches are read and decoded."""
 
 import contextlib
+import logging
 import math
 import os
 import re
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
 from cytoseg.slides.planes import Plane, find_plane
+
+# What tifffile logs of damaged files would come out beside our own one line, unless somebody handles it.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 WHITE = 255
 """Value of every channel where a slide has no pixels."""
@@ -157,13 +161,15 @@ def plausible_mpp(mpp: float) -> float | None:
 class TiffSlide:
     """A tiled TIFF as a slide; levels in SubIFDs (OME-TIFF) or one page after another (SVS).
 
-    Regions may be read from several threads at once.
+    Regions may be read from several threads at once. A file that ends before its tiles do is opened for the sake of
+    those that are there: ``damage`` tells of it. Of its coarser levels only whole ones are used, so that what level 0
+    still holds can be read at every size.
 
     Args:
         path: The file.
 
     Raises:
-        SlideError: If it is no tiled TIFF, is damaged or truncated, or is no RGB or grey picture or a z-stack of them.
+        SlideError: If it is no tiled TIFF, is damaged, or is no RGB or grey picture or a z-stack of them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -174,14 +180,18 @@ class TiffSlide:
             if (turn := plane.page.tags.valueof("Orientation", 1)) > 1:
                 raise SlideError(f"{self.path.name}: is stored turned (orientation {turn}). To read it, {_CONVERT}")
             try:
-                self._pages = _pyramid(plane)
+                pages = _pyramid(plane)
                 # tifffile reads a long tag when it is first asked for, which must be before the file is closed.
-                self._palettes = [page.colormap for page in self._pages]
+                self._palettes = [page.colormap for page in pages]
                 self.mpp = _mpp(plane)
-                self._tiles = [TileTable(page, self.path) for page in self._pages]
+                tables = [TileTable(page, self.path) for page in pages]
             except DAMAGE as error:
                 raise SlideError(f"{self.path.name}: the TIFF is damaged ({error}). Copy the file again.") from error
         self.note = plane.note
+        cut = [f"truncated at level {i}: {table.missing}" for i, table in enumerate(tables) if table.missing]
+        self.damage = cut[0] if cut else ""
+        self._tiles = [tables[0], *(table for table in tables[1:] if not table.missing)]
+        self._pages = [page for page, table in zip(pages, tables, strict=True) if table in self._tiles]
         sizes = [Size(int(page.imagewidth), int(page.imagelength)) for page in self._pages]
         self.levels: Sequence[Level] = tuple(Level(size, downsample_of(sizes[0], size)) for size in sizes)
         # Read with pread only: no shared file position, so threads and forked workers do not disturb each other.
@@ -228,8 +238,11 @@ class TileTable:
         page: A tiled tifffile.TiffPage, of samples of any kind; it forgets where its tiles lie.
         path: Its file.
 
+    Attributes:
+        missing: Which tiles lie beyond the end of the file, in words; empty if none do.
+
     Raises:
-        SlideError: If the page lists too few tiles, or the file ends before they do.
+        SlideError: If the page lists too few tiles.
     """
 
     def __init__(self, page: Any, path: Path) -> None:
@@ -248,17 +261,16 @@ class TileTable:
                 f"{path.name}: lists {len(self._offsets)} tiles where {expected} are needed. Copy it again."
             )
         beyond = np.flatnonzero(self._offsets + self._counts > path.stat().st_size)
+        self.missing = ""
         if len(beyond):
-            raise SlideError(
-                f"{path.name}: truncated, tile {beyond[0]} of {expected} lies beyond the end of the file "
-                f"({len(beyond)} tiles are missing). Copy the file again."
-            )
+            are = f"{len(beyond)} of {expected} tiles"
+            self.missing = f"{are} lie beyond the end of the file, the first is tile {beyond[0]}"
 
     def read(self, descriptor: int, x: int, y: int) -> NDArray[Any] | None:
         """Decode the tile whose corner is (x, y) to (H, W, S); None where the file leaves it out.
 
         Raises:
-            SlideError: If it is damaged.
+            SlideError: If it is damaged, lies beyond the end of the file, or the disk does not give it.
         """
         first = y // self.height * self._columns + x // self.width
         planes = []
@@ -266,13 +278,20 @@ class TileTable:
             count, offset = int(self._counts[index]), int(self._offsets[index])
             if not count:
                 return None
-            data = os.pread(descriptor, count, offset)
+            tile = f"tile {index} at x {x}, y {y}"
+            try:
+                data = os.pread(descriptor, count, offset)
+            except DAMAGE as error:
+                # An OSError would be taken for one of the disk that the results are written to.
+                raise SlideError(
+                    f"{self._path.name}: {tile} cannot be read ({error}). Check its disk, or copy the file again."
+                ) from error
             if len(data) < count:
-                raise SlideError(f"{self._path.name}: truncated, tile {index} is cut off. Copy the file again.")
+                raise SlideError(f"{self._path.name}: truncated, {tile} is cut off. Copy the file again.")
             try:
                 planes.append(self._decode(data, index, **self._tables)[0][0])
             except DAMAGE as error:
-                message = f"{self._path.name}: tile {index} at x {x}, y {y} is damaged ({error}). Copy the file again."
+                message = f"{self._path.name}: {tile} is damaged ({error}). Copy the file again."
                 raise SlideError(message) from error
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
 

@@ -47,7 +47,7 @@ class ZarrSlide:
         self._arrays, self.levels = _levels([(array, _size(array, found.axes)) for array in arrays], self.path.name)
         _, which_plane = middle_plane(_lengths(arrays[0], found.axes).get("z", 1))
         self.note = ", ".join(filter(None, (found.note, which_plane)))
-        self.mpp = found.mpp
+        self.mpp, self.damage = found.mpp, ""
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
         """Read a region from one level; see `Slide.read_region`."""

@@ -31,6 +31,22 @@ def test_files_folders_and_globs_each_slide_once(folder: Path) -> None:
     ]
 
 
+def test_a_glob_takes_slides_only(folder: Path) -> None:
+    Path("slides/deep/made_1.labels.ome.tif").touch()
+    assert names(["slides/deep/*"]) == ["slides/deep/Präparat 12.3 细胞.svs", "slides/deep/c.svs"]
+    with pytest.raises(SlideError, match=r"slides/deep/\*\.csv: there is no such file, nor a slide that fits it"):
+        expand(["slides/deep/*.csv"])
+
+
+def test_a_slide_named_in_two_ways_is_one_slide(folder: Path) -> None:
+    whole = (folder / "slides" / "a.svs").as_posix()
+    assert names(["slides/a.svs", whole, "slides/deep/../a.svs"]) == ["slides/a.svs"]
+    assert names([whole, "slides"]) == [whole, "slides/b.tif"]
+    (folder / "monday").symlink_to("slides")
+    (folder / "slides" / "linked.svs").symlink_to("a.svs")
+    assert names(["slides/a.svs", "monday/a.svs", "slides/linked.svs"]) == ["slides/a.svs", "slides/linked.svs"]
+
+
 def test_a_list_names_any_of_these(folder: Path) -> None:
     Path("today.txt").write_text("# of Monday\n\nslides/deep/c.svs\n  slides/*.tif  \n", encoding="utf-8")
     assert names(["today.txt", "slides/a.svs"]) == ["slides/deep/c.svs", "slides/b.tif", "slides/a.svs"]
@@ -56,7 +72,7 @@ def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
     with pytest.raises(SlideError) as raised:
         expand(["gone.svs", "empty", "bad.txt", "slides/a.svs"])
     text = str(raised.value)
-    assert "gone.svs: there is no such file, nor any that fits it as a glob" in text
+    assert "gone.svs: there is no such file, nor a slide that fits it as a glob" in text
     assert "no slide in empty" in text
     assert "bad.txt: is no list of slides, it is not text" in text
 

@@ -309,11 +309,12 @@ class TestOrder:
         shutil.rmtree(home / "runs" / "tiny" / "labels")
         renamed = cytoseg("label-import", "made/labelled", "--recipe", "tiny.yaml", "--map", "cytoplasm=cell")
         assert renamed.exit_code == 0, renamed.output
-        line = refused("evaluate", "tiny.yaml")
-        assert (
-            "the bundle was trained on the classes (background, cytoplasm, nucleus), the recipe has (background, cell"
-            in line
-        )
+        for command in (("evaluate",), ("predict", SLIDE)):
+            line = refused(command[0], "tiny.yaml", *command[1:])
+            assert (
+                "bundle was trained on the classes (background, cytoplasm, nucleus), the recipe has (background, cell"
+                in line
+            )
 
     def test_scoring_what_was_trained_on(self, refused: Refused) -> None:
         line = refused("evaluate", "tiny.yaml", "labels.test_slides=[made_2_02]")

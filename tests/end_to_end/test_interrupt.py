@@ -132,7 +132,7 @@ def test_a_prediction_stopped_from_outside_goes_on(home: Path, start: Start, cyt
     written = (done / "summary.json").stat().st_mtime_ns
     line = ("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", NEW_SLIDE)
     process = start(*line)
-    wait_until(lambda: any(done.parent.glob(f".{new}*")), process)
+    wait_until(lambda: any(done.parent.glob(f".{new}.part/ids.raw")), process)
     interrupted(process)
     assert sorted(path.name for path in done.parent.iterdir()) == [".made_2_01.part", "made_2_00"]
     again = cytoseg(*line)

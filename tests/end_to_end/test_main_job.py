@@ -1,6 +1,7 @@
 """The whole way from slides to report, by the real commands; numbers are counted again from what they wrote."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from ruamel.yaml import YAML
 from typer.testing import Result
 
 from cytoseg.slides.open import open_slide
@@ -144,6 +147,35 @@ def test_the_class_map_has_the_slides_size_and_scale(made_run: MadeRun, run: Pat
     summary = json.loads((folder / "summary.json").read_text())
     assert [entry["pixels"] for entry in summary["classes"].values()] == [int((ids == k).sum()) for k in range(3)]
     assert summary["classes"]["nucleus"]["area_um2"] == pytest.approx((ids == 2).sum() * 0.25)
+
+
+def test_a_prediction_says_what_it_was_made_of(made_run: MadeRun, run: Path) -> None:
+    """Every hash is that of the file that lies there."""
+
+    def sha256(path: Path) -> str:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    slide, interpreter = made_run[0] / "made" / "slides" / "made_2_00.ome.tif", run / "interpreter" / "bundle"
+    summary = json.loads((run / "predictions" / "made_2_00" / "summary.json").read_text())
+    origin, provenance = summary["bundle"], summary["provenance"]
+    assert (summary["slide_path"], summary["slide_sha256"]) == (str(slide.resolve()), sha256(slide))
+    assert (provenance["slide_bytes"], provenance["slide_changed"]) == (
+        slide.stat().st_size,
+        int(slide.stat().st_mtime),
+    )
+    weights = {name: sha256(interpreter / f"{name}.safetensors") for name in ("backbone", "ensemble")}
+    assert provenance["bundle"]["sha256"] == weights
+    checkpoint = run / "ddpm" / "checkpoint-000000024" / "ema.safetensors"
+    assert origin["backbone"] == {"crops_seen": 24, "sha256": sha256(checkpoint)}
+    maps = (run / "labels" / "maps").glob("made_2_02_*.png")  # of the slide that is not kept for testing
+    assert origin["labels"] == {path.stem: sha256(path) for path in maps}
+    assert len(origin["labels"]) == 2
+    recipe = YAML(typ="safe").load(made_run[0] / "tiny.yaml")
+    assert origin["recipe"] == recipe["name"]
+    assert {key: provenance["predict"][key] for key in recipe["predict"]} == recipe["predict"]
+    assert provenance["bundle"]["mpp"] == recipe["slides"]["mpp"]
+    assert {key: origin["interpreter"][key] for key in recipe["interpreter"]} == recipe["interpreter"]
+    assert summary["versions"]["torch"] == torch.__version__
 
 
 def test_each_command_is_recorded_as_finished(run: Path) -> None:

@@ -1,5 +1,6 @@
 """Many slides at once, by recipe or by bundle, with one that fails; and a kill in the middle of a slide."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,15 @@ from typer.testing import Result
 
 MAPS = ("class_map.ome.tif", "uncertainty.ome.tif")
 Cytoseg = Callable[..., Result]
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """All files as they are, but for the times in the summary, which no two runs share."""
+    content: dict[str, Any] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    summary = json.loads(content["summary.json"])
+    return content | {
+        "summary.json": {k: summary[k] for k in summary.keys() - {"made", "seconds", "computing_seconds"}}
+    }
 
 
 def maps(folder: Path) -> dict[str, bytes]:
@@ -32,7 +43,8 @@ def test_a_slide_that_fails_does_not_stop_the_others(home: Path, cytoseg: Cytose
     assert "made_2_02.ome.tif: see results/made_2_02/preview.png" in result.stdout
     head, line = result.stderr.splitlines()
     assert head == "cytoseg: predict: 1 of 3 slides failed, the others are done."
-    assert line.startswith("  made_2_01.ome.tif: ")
+    assert line.startswith("  made_2_01.ome.tif, tile at x 0, y 0 of level 0: made_2_01.ome.tif: truncated, tile 0 at ")
+    assert line.endswith("Nothing is kept.")
     assert sorted(path.name for path in Path("results").iterdir()) == ["made_2_00", "made_2_02"]
     last = json.loads((home / "runs" / "tiny" / "run.json").read_text())["commands"][-1]
     assert (last["outcome"], last["failed"]) == ("failed", ["made_2_01.ome.tif"])
@@ -69,6 +81,24 @@ def test_several_processes_give_the_same_maps(
     assert two.returncode == 0, said + errors
     for name in ("made_2_00", "made_2_01", "made_2_02"):
         assert maps(home / "two" / name) == maps(home / "one" / name)
+
+
+def test_a_bundle_that_says_no_mpp_takes_slides_as_they_are_and_tells(home: Path, cytoseg: Cytoseg) -> None:
+    """Trained on pixels whose size nobody knows, it cannot be matched: a slide that says its own gets a note."""
+    path = home / "runs" / "tiny" / "interpreter" / "bundle" / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mpp": None}))
+    Image.fromarray(np.full((40, 50, 3), 120, np.uint8)).save("silent.png")
+    result = cytoseg("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", "silent.png", "--out", "results")
+    assert result.exit_code == 0, result.output
+    note = "taken at its full resolution of 0.5 µm per pixel, for the bundle says none"
+    assert f"made_2_00.ome.tif: {note}; see results/made_2_00/preview.png" in result.stdout
+    assert "silent.png: see results/silent/preview.png" in result.stdout
+    said, silent = (json.loads(Path("results", name, "summary.json").read_text()) for name in ("made_2_00", "silent"))
+    assert (said["note"], said["mpp"], said["size"]) == (note, 0.5, [256, 256])
+    assert (silent["note"], silent["mpp"], silent["size"]) == ("", None, [50, 40])
+    assert silent["classes"]["nucleus"]["area_um2"] is None
+    assumed = cytoseg("predict", "tiny.yaml", "silent.png", "slides.assume_mpp=0.25", "--out", "results")
+    assert "silent.png: taken at its full resolution of 0.25 µm per pixel" in assumed.stdout
 
 
 def test_results_of_another_slide_are_not_replaced(home: Path, cytoseg: Cytoseg) -> None:
@@ -117,29 +147,51 @@ def test_a_folder_that_cannot_be_made_is_named(home: Path, cytoseg: Cytoseg) -> 
     assert "results/made_2_00: cannot be written" in line
 
 
+def at_once(home: Path, cytoseg: Cytoseg) -> tuple[tuple[str, ...], str]:
+    """Predict a slide of 768 px into at_once/; gives the command without --out, and the slide's name."""
+    generate = "slides generate large --n 1 --width 768 --height 768 --seed 3"
+    assert cytoseg(*generate.split()).exit_code == 0
+    line = ("predict", "tiny.yaml", "large/slides", "predict.skip_glass=false")
+    assert cytoseg(*line, "--out", "at_once").exit_code == 0
+    (slide,) = (home / "large" / "slides").glob("*_00.ome.tif")
+    return line, slide.name.removesuffix(".ome.tif")
+
+
+def rows_in(part: Path) -> int:
+    """How many rows of a prediction are finished."""
+    finished = part / "rows.txt"
+    return int(finished.read_text()) if finished.exists() else 0
+
+
+def wait_for(is_time: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while not is_time():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_killed_prediction_goes_on_and_ends_in_the_same_bytes(
     home: Path, cytoseg: Cytoseg, start: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
-    generate = "slides generate large --n 1 --width 1024 --height 1024 --seed 3"
-    assert cytoseg(*generate.split()).exit_code == 0
-    line = ("predict", "tiny.yaml", "large/slides", "predict.skip_glass=false")
-    (slide,) = (home / "large" / "slides").glob("*_00.ome.tif")
-    name = slide.name.removesuffix(".ome.tif")
-    assert cytoseg(*line, "--out", "at_once").exit_code == 0
-    finished = home / "killed" / f".{name}.part" / "rows.txt"
-    for rows in (100, 500):
+    line, name = at_once(home, cytoseg)
+    part = home / "killed" / f".{name}.part"
+    unsorted = part / "cells.csv.raw"  # is there while objects are written
+
+    def rows() -> int:
+        return rows_in(part)
+
+    for is_time in (lambda: rows() > 100, lambda: rows() > 400, unsorted.exists):
+        assert rows() < 768
         process = start(*line, "--out", "killed")
-        deadline = time.monotonic() + 120
-        while not (finished.exists() and int(finished.read_text()) > rows):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(is_time, process)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert 500 < int(finished.read_text()) < 1024
+    assert (rows(), unsorted.exists(), (part / "summary.json").exists()) == (768, True, False)
     result = cytoseg(*line, "--out", "killed")
     assert result.exit_code == 0, result.output
-    assert maps(home / "killed" / name) == maps(home / "at_once" / name)
+    assert everything(home / "killed" / name) == everything(home / "at_once" / name)
+    assert len(everything(home / "killed" / name)) == 7
     assert [path.name for path in (home / "killed").iterdir()] == [name]
 
 
@@ -149,6 +201,8 @@ def test_a_predicted_crop_is_corrected_and_comes_back_as_a_label(home: Path, cyt
         "label-crops", "tiny.yaml", "--slide", slide, "--at", "120,100", "--at", "250,250", "--out", "mend"
     )
     assert "2 new crops, 0 were there; 2 with the prediction" in result.stdout, result.output
+    for path in (home / "mend").glob("made*[0-9].json"):
+        path.write_text(json.dumps(json.loads(path.read_text()), indent=2))  # as labelme saves it
     imported = cytoseg("label-import", "mend", "--recipe", "tiny.yaml", "labels.folder=mended")
     assert imported.exit_code == 0, imported.output
     (path,) = (home / "mended" / "maps").glob("*_104_84.png")
@@ -167,3 +221,29 @@ def test_ray_gives_the_same_maps(home: Path, cytoseg: Cytoseg) -> None:
     assert (one.exit_code, ray.exit_code) == (0, 0), one.output + ray.output
     for name in ("made_2_00", "made_2_01", "made_2_02"):
         assert maps(home / "ray" / name) == maps(home / "one" / name)
+
+
+@pytest.mark.slow
+def test_ray_goes_on_where_a_worker_was_killed(
+    home: Path, cytoseg: Cytoseg, start: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+    line, name = at_once(home, cytoseg)
+    part = home / "ray" / f".{name}.part"
+    process = start(*line, "--out", "ray", "--engine", "ray")
+    wait_for(lambda: rows_in(part) > 300, process)
+    (worker,) = [pid for pid, title in processes() if title.startswith("ray::attempt")]
+    os.kill(worker, signal.SIGKILL)
+    assert 300 < rows_in(part) < 768
+    said, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, said + errors
+    assert everything(home / "ray" / name) == everything(home / "at_once" / name)
+
+
+def processes() -> list[tuple[int, str]]:
+    """Number and title of all processes of this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append((int(path.parent.name), path.read_bytes().replace(b"\0", b" ").decode(errors="replace")))
+    return found

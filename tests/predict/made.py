@@ -10,6 +10,7 @@ from PIL import Image
 
 from cytoseg.geometry import Size
 from cytoseg.slides.pyramid import write_pyramid
+from cytoseg.slides.stamp import slide_stamp
 
 
 def predicted(
@@ -29,6 +30,11 @@ def predicted(
         size = Size(values.shape[1], values.shape[0])
         path = folder / f"{name}.ome.tif"
         write_pyramid(path, [values], size=size, mpp=None, categorical=name == "class_map")
-    summary = {"slide_path": str(slide.resolve()), "classes": {name: {} for name in classes}, "made": "today"}
+    length, changed = slide_stamp(slide)
+    summary = {
+        "slide_path": str(slide.resolve()),
+        "classes": {name: {} for name in classes},
+        "provenance": {"slide_bytes": length, "slide_changed": changed},
+    }
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,8 @@ import pytest
 
 from cytoseg.geometry import Size
 from cytoseg.predict.maps import MapBand, MapSpool
-from cytoseg.predict.outputs import CLASS_MAP, PREVIEW, add_up, is_done
+from cytoseg.predict.object_settings import ClassTotals
+from cytoseg.predict.outputs import CLASS_MAP, PREVIEW, add_up, is_done, left_out_of
 
 PROVENANCE = {"bundle": "abc", "timesteps": (50, 100)}
 
@@ -34,6 +36,33 @@ def test_a_slide_is_not_done_if_anything_is_missing_or_damaged(finished: Path) -
     for text in ('{"provenance": {"bu', "[]", "{}"):
         (finished / "summary.json").write_text(text)
         assert not is_done(finished, PROVENANCE)
+
+
+@pytest.mark.parametrize(
+    ("nucleus", "cell", "told"),
+    [
+        ((0, 0), (0, 0), ""),
+        ((2, 0), (0, 0), "2 areas in rectangles of more than 4194304 px"),
+        ((0, 1), (0, 0), "1 area of fewer than 16 px"),
+        ((1, 3), (2, 4), "3 areas in rectangles of more than 4194304 px, 7 areas of fewer than 16 px"),
+    ],
+)
+def test_areas_that_are_no_objects_are_counted_over_all_classes(
+    tmp_path: Path, nucleus: tuple[int, int], cell: tuple[int, int], told: str
+) -> None:
+    found = {
+        name: asdict(ClassTotals(objects=5, sheets=sheets, dropped=dropped))
+        for name, (sheets, dropped) in (("nucleus", nucleus), ("cell", cell))
+    }
+    (tmp_path / "summary.json").write_text(json.dumps({"objects": found}))
+    assert left_out_of(tmp_path, least_px=16) == told
+
+
+@pytest.mark.parametrize("summary", [None, '{"obj', "[]", "{}", '{"objects": {"cell": {}}}'])
+def test_areas_of_a_summary_without_them_are_not_told(tmp_path: Path, summary: str | None) -> None:
+    if summary is not None:
+        (tmp_path / "summary.json").write_text(summary)
+    assert left_out_of(tmp_path, least_px=16) == ""
 
 
 def test_maps_are_added_up(tmp_path: Path) -> None:

@@ -33,6 +33,20 @@ def test_what_is_noted_is_painted(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_kill_has_left_is_not_painted(tmp_path: Path) -> None:
+    """The last run is torn: what is added behind it would be read from the middle of a number on."""
+    painter = Painter(tmp_path, size=Size(9, 5))
+    painter.add(7, np.ones((2, 2), np.bool_), x=0, y=0)
+    next(painter.strips())
+    (left,) = tmp_path.iterdir()
+    left.write_bytes(left.read_bytes()[:-5])
+    again = Painter(tmp_path, size=Size(9, 5))
+    again.add(1, np.ones((3, 2), np.bool_), x=4, y=1)
+    wanted = np.zeros((5, 9), np.uint32)
+    wanted[1:4, 4:6] = 1
+    np.testing.assert_array_equal(np.concatenate(list(again.strips())), wanted)
+
+
 def partners(ids: list[list[int]], first: set[int], second: set[int], *, rows: int) -> list[int]:
     array = np.array(ids, np.uint32)
     numbers = range(int(array.max()) + 1)

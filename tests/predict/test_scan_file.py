@@ -62,3 +62,10 @@ def test_a_file_of_another_format_is_written_anew(source: Predicted, monkeypatch
     _scan(source)
     monkeypatch.setattr(scan_file, "FORMAT", 2)
     assert _scan(source)[1] == 1
+
+
+def test_where_nothing_can_be_written_the_candidates_are_found_each_time(source: Predicted) -> None:
+    wanted = find_candidates(source, FRAME, classes=2)
+    (source.folder.parents[1] / "scans").write_text("a file where the folder should be")
+    assert _scan(source) == (wanted, 1)
+    assert _scan(source) == (wanted, 1)

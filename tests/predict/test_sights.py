@@ -1,4 +1,6 @@
+import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -64,6 +66,29 @@ def sights() -> Iterator[Sights]:
 def _rgba(packed: bytes) -> np.ndarray:
     with Image.open(BytesIO(packed)) as image:
         return np.asarray(image.convert("RGBA"))
+
+
+def test_another_slide_of_the_same_name_and_length_is_shown_without_the_maps(sights: Sights, subject: Subject) -> None:
+    path = subject.found.path
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, (1, 1))
+    sight = sights.look(subject)
+    assert sight.layers == ("truth",)
+    assert sight.notes == ("The slide is another file now than the one that was predicted. Predict it again.",)
+    with pytest.raises(SlideError, match="another file now"):
+        sights.tile(subject, "classes", (0, 0, 0), shown={1})
+
+
+def test_a_copy_of_the_slide_keeps_its_maps(sights: Sights, subject: Subject) -> None:
+    path = subject.found.path
+    assert subject.found.prediction is not None
+    summary = subject.found.prediction / "summary.json"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"slide_sha256": digest}))
+    os.utime(path, (1, 1))
+    assert sights.look(subject).layers == ("classes", "uncertainty", "truth")
 
 
 def test_a_sight_names_size_resolution_and_layers(sights: Sights, subject: Subject) -> None:
@@ -147,6 +172,26 @@ def test_a_map_that_is_missing_damaged_or_a_link_is_said_without_a_path(
     (note,) = sights.look(subject).notes
     assert note.startswith("uncertainty.ome.tif: ")
     assert str(tmp_path) not in note
+
+
+@pytest.mark.parametrize("linked", ["predictions/s1", "predictions"])
+def test_maps_outside_the_run_folder_are_not_shown(
+    sights: Sights, subject: Subject, tmp_path: Path, linked: str
+) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    (run / linked).rename(elsewhere)
+    (run / linked).symlink_to(elsewhere)
+    sight = sights.look(subject)
+    assert sight.layers == ("truth",)
+    assert sight.notes == ("class_map.ome.tif: leads out of the run folder and is not shown. Predict the slide again.",)
+    with pytest.raises(SlideError, match="leads out of the run folder"):
+        sights.tile(subject, "classes", (0, 0, 0), shown={1})
+
+
+def test_a_run_folder_that_is_a_link_itself_is_shown(sights: Sights, subject: Subject, tmp_path: Path) -> None:
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
+    assert sights.look(subject).layers == ("classes", "uncertainty", "truth")
 
 
 def test_a_map_of_another_size_is_refused(sights: Sights, subject: Subject) -> None:

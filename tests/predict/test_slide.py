@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 import shapely
 import tifffile
+import torch
 from filelock import FileLock
 from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional
 
 from cytoseg.classes import IGNORE
 from cytoseg.errors import PredictionError, SlideError
@@ -22,10 +25,12 @@ from cytoseg.geometry import Region, Size
 from cytoseg.predict.maps import MapBand, MapSpool
 from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
+from cytoseg.predict.preview import draw_preview
 from cytoseg.predict.slide import Predictor, SlideSettings, predict_slide
 from cytoseg.slides.background import TissueMask
 from cytoseg.slides.open import open_slide
 from cytoseg.slides.slide import Slide
+from cytoseg.slides.tiling import TileGrid
 
 MakeSlide = Callable[..., Slide]
 SETTINGS = SlideSettings(tile_px=8, overlap_px=2, batch=1, mpp=None, assume_mpp=None)
@@ -72,7 +77,7 @@ def test_a_constant_comes_out_constant(make_slide: MakeSlide, destination: Desti
         "format": 1,
         "slide": "slide.png",
         "slide_path": str(slide.path),
-        "note": "",
+        "note": "taken at its full resolution of 0.5 µm per pixel, for the bundle says none",
         "bundle": {"labels": "def"},
         "size": [30, 21],
         "mpp": 0.5,
@@ -106,6 +111,40 @@ def test_tiled_equals_whole(
     np.testing.assert_allclose(uncertainty, pixels / 255, rtol=0, atol=1e-6)
     assert summary["classes"]["cell"]["pixels"] == int((pixels < 128).sum())
     assert summary["classes"]["cell"]["area_um2"] is None
+
+
+def looks_around(tiles: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+    """Two random 3 x 3 convolutions: each pixel's values depend on the 5 x 5 around it, and beyond a tile all is 0."""
+    draws = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(shape, generator=draws) / 3 for shape in ((4, 3, 3, 3), (1, 4, 3, 3)))
+    pictures = torch.from_numpy(tiles).permute(0, 3, 1, 2) / 255
+    hidden = torch.relu(functional.conv2d(pictures, first, padding=1))
+    cell = torch.sigmoid(functional.conv2d(hidden, second, padding=1))
+    return {"probabilities": torch.cat([1 - cell, cell], 1).numpy(), "disagreement": cell[:, 0].numpy()}
+
+
+def test_what_is_predicted_in_tiles_is_what_is_predicted_whole(make_slide: MakeSlide, destination: Destination) -> None:
+    """To 1e-5 where no tile's border is nearer than the predictor looks; at the seams to 0.05, half of it to 1e-3."""
+    pixels, reach, settings = cells(120, 150), 2, replace(SETTINGS, tile_px=32, overlap_px=8, batch=3)
+    slide = make_slide(pixels)
+    predict_slide(slide, looks_around, destination, settings=settings, tissue=None, on_progress=unwatched)
+    whole = looks_around(pixels[None, ..., None].repeat(3, axis=3))
+    class_map, uncertainty, _ = results(destination.folder)
+    near = np.zeros(pixels.shape, np.bool_)
+    for row in TileGrid(Size(150, 120), 32, 8).rows():
+        for tile in row:
+            for edge in (tile.x, tile.x + 32):
+                near[tile.y : tile.y + 32, max(0, edge - reach) : edge + reach] |= 0 < edge < 150
+            for edge in (tile.y, tile.y + 32):
+                near[max(0, edge - reach) : edge + reach, tile.x : tile.x + 32] |= 0 < edge < 120
+    assert 0.3 < near.mean() < 0.7
+    difference = np.abs(uncertainty - whole["disagreement"][0])
+    assert difference[~near].max() < 1e-5
+    assert 1e-3 < difference[near].max() < 0.05
+    assert np.median(difference[near]) < 1e-3
+    ids = whole["probabilities"][0].argmax(axis=0)
+    np.testing.assert_array_equal(class_map[~near], ids[~near])
+    assert 0 < (class_map != ids)[near].mean() < 0.01
 
 
 def test_tiles_go_to_the_predictor_in_batches_and_are_counted(make_slide: MakeSlide, destination: Destination) -> None:
@@ -237,6 +276,56 @@ def test_outputs_are_pyramids_with_a_physical_size(
         assert opened.mpp == 0.25
 
 
+def test_other_programs_open_the_maps(make_slide: MakeSlide, destination: Destination, dark_is_cell: Predictor) -> None:
+    """OpenSlide takes the class map, but no TIFF of 32-bit values: the uncertainty is opened as Zarr."""
+    openslide, zarr = pytest.importorskip("openslide"), pytest.importorskip("zarr")
+    pixels = cells(300, 600)
+    settings = replace(SETTINGS, tile_px=256, overlap_px=32)
+    slide = make_slide(pixels, mpp=0.25)
+    predict_slide(slide, dark_is_cell, destination, settings=settings, tissue=None, on_progress=unwatched)
+    with openslide.OpenSlide(destination.folder / "class_map.ome.tif") as theirs:
+        assert (theirs.dimensions, float(theirs.properties["openslide.mpp-x"])) == ((600, 300), 0.25)
+        found = np.asarray(theirs.read_region((250, 200), 0, (300, 100)))[..., 0]
+        np.testing.assert_array_equal(found, pixels[200:300, 250:550] < 128)
+    with tifffile.imread(destination.folder / "uncertainty.ome.tif", aszarr=True) as store:
+        levels = zarr.open_group(store, mode="r")
+        assert [levels[name].shape for name in "01"] == [(300, 600), (150, 300)]
+        found = levels["0"][200:300, 250:550]
+    np.testing.assert_allclose(found, pixels[200:300, 250:550] / 255, rtol=0, atol=1e-6)
+
+
+def test_the_preview_on_disk_is_the_picture_that_was_drawn(
+    make_slide: MakeSlide, destination: Destination, dark_is_cell: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def draw(*args: Any, **kwargs: Any) -> Image.Image:
+        drawn.append(draw_preview(*args, **kwargs))
+        return drawn[-1]
+
+    monkeypatch.setattr("cytoseg.predict.outputs.draw_preview", draw)
+    slide = make_slide(cells(40, 60))
+    predict_slide(slide, dark_is_cell, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
+    with Image.open(destination.folder / "preview.png") as picture:
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", drawn[0].size)
+        np.testing.assert_array_equal(np.array(picture), np.array(drawn[0]))
+
+
+def test_a_slide_that_cannot_be_hashed_is_no_fault_of_the_results_disk(
+    make_slide: MakeSlide, destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("cytoseg.predict.outputs.slide_sha256", failing)
+    with pytest.raises(
+        SlideError, match=r"slide\.png: can no longer be read \(.*Input/output error\)\. Check its disk"
+    ):
+        predict_slide(
+            make_slide(cells(9, 9)), constant(1), destination, settings=SETTINGS, tissue=None, on_progress=unwatched
+        )
+
+
 def test_a_failing_predictor_leaves_no_results(make_slide: MakeSlide, destination: Destination) -> None:
     def predict(tiles: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         raise RuntimeError("out of memory")
@@ -245,7 +334,7 @@ def test_a_failing_predictor_leaves_no_results(make_slide: MakeSlide, destinatio
         predict_slide(
             make_slide(cells(9, 9)), predict, destination, settings=SETTINGS, tissue=None, on_progress=unwatched
         )
-    assert [path.name for path in destination.folder.parent.iterdir()] == [".slide.part"]
+    assert list(destination.folder.parent.iterdir()) == []
 
 
 def test_ctrl_c_ends_after_the_batch_and_keeps_earlier_results(make_slide: MakeSlide, destination: Destination) -> None:
@@ -280,8 +369,17 @@ def wavy(tiles: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
     return {"probabilities": np.stack([1 - cell, cell], axis=1), "disagreement": cell * (1 - cell)}
 
 
-def maps_of(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in ("class_map.ome.tif", "uncertainty.ome.tif")}
+def everything(folder: Path) -> dict[str, Any]:
+    """All files as they are, but for the times in the summary, which no two runs share."""
+    content: dict[str, Any] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    summary = json.loads(content["summary.json"])
+    return content | {
+        "summary.json": {k: summary[k] for k in summary.keys() - {"made", "seconds", "computing_seconds"}}
+    }
+
+
+def with_objects(destination: Destination) -> Destination:
+    return replace(destination, objects=ObjectSettings(("cell",), ("cell",), 4, "nucleus", "cytoplasm"))
 
 
 # Tiles begin in rows 0, 6, 12, 18 and 21, which is less than an overlap below the one before.
@@ -290,6 +388,7 @@ def test_what_an_error_interrupts_goes_on_and_ends_in_the_same_bytes(
     make_slide: MakeSlide, destination: Destination, tmp_path: Path, at: int
 ) -> None:
     slide, tiles = make_slide(cells(29, 27), mpp=0.5), []
+    destination = with_objects(destination)
 
     def failing(batch: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         if len(tiles) == at:
@@ -314,9 +413,10 @@ def test_what_an_error_interrupts_goes_on_and_ends_in_the_same_bytes(
         destination,
         settings=SETTINGS,
         tissue=None,
-        on_progress=lambda _what, done, _total: seen.append(done),
+        on_progress=lambda what, done, _total: seen.append(done) if what == "tiles" else None,
     )
-    assert maps_of(destination.folder) == maps_of(whole.folder)
+    assert everything(destination.folder) == everything(whole.folder)
+    assert len(everything(whole.folder)) == 7
     # Five tiles a row; no more is computed anew than the rows of tiles whose pixels were not all given.
     assert len(again) <= 25 - max(0, at // 5 - 2) * 5
     assert seen == list(range(25 - len(again) + 1, 26))
@@ -344,7 +444,31 @@ def test_a_kill_after_half_a_write_costs_no_more_than_the_rows_it_hit(
     predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
     whole = replace(destination, folder=tmp_path / "at_once" / "slide")
     predict_slide(slide, wavy, whole, settings=SETTINGS, tissue=None, on_progress=unwatched)
-    assert maps_of(destination.folder) == maps_of(whole.folder)
+    assert everything(destination.folder) == everything(whole.folder)
+
+
+@pytest.mark.parametrize("at", ["_place", "_write_instances", "ObjectTotals"])
+def test_a_kill_while_objects_are_written_ends_in_the_same_bytes(
+    make_slide: MakeSlide, destination: Destination, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Before the first outline, when all outlines are there, and when all is there but the summary."""
+    slide, destination = make_slide(cells(29, 27), mpp=0.5), with_objects(destination)
+    part = destination.folder.with_name(".slide.part")
+
+    def killed(*_: object, **__: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"cytoseg.predict.objects.{at}", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
+    assert (part / "objects.geojson").exists()
+    assert (part / "cells.csv").exists() == (at == "ObjectTotals")
+    predict_slide(slide, constant(float("nan")), destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
+    whole = replace(destination, folder=tmp_path / "at_once" / "slide")
+    predict_slide(slide, wavy, whole, settings=SETTINGS, tissue=None, on_progress=unwatched)
+    assert everything(destination.folder) == everything(whole.folder)
+    assert len(everything(whole.folder)) == 7
 
 
 def test_a_kill_while_results_are_written_keeps_the_maps(

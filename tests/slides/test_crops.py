@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from monai.transforms import Compose
 from numpy.typing import NDArray
@@ -197,6 +198,15 @@ def test_a_bad_slide_may_be_left_out_by_name(write_map: Write, find: Find, tmp_p
     assert said[0].endswith("Going on without it.")
     with pytest.raises(SlideError, match=r"gone\.png: there is no such"):
         find(tmp_path / "gone.png", on_unreadable=said.append)
+
+
+def test_a_slide_that_was_cut_off_is_a_bad_one(write_map: Write, find: Find, tmp_path: Path) -> None:
+    """Without a rule no pixel is read before the training is under way."""
+    cut = tmp_path / "cut.tif"
+    tifffile.imwrite(cut, np.zeros((64, 64, 3), np.uint8), tile=(16, 16), photometric="rgb")
+    cut.write_bytes(cut.read_bytes()[:-10])
+    with pytest.raises(SlideError, match=r"cut\.tif: truncated at level 0: 1 of 16 .* tile 15\. Copy the file"):
+        find(write_map(), cut)
 
 
 def test_the_digest_tells_what_the_crops_are_a_function_of(write_map: Write, find: Find) -> None:

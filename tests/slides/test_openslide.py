@@ -118,6 +118,32 @@ def test_planes_of_an_scn_that_are_not_read_are_told(
         assert slide.note == "2 regions on one canvas, plane z = 0 of 5 (OpenSlide reads no other)"
 
 
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [
+        (
+            ["ExtFocusLevel", "ZStackLevel_(-1)", "ZStackLevel_(0)", "ZStackLevel_(1)"],
+            "one plane of 3 (OpenSlide reads no other, and does not say which)",
+        ),
+        (["ZStackLevel_(0)"], ""),
+        (["ExtFocusLevel"], ""),
+    ],
+)
+def test_planes_of_an_mrxs_that_are_not_read_are_told(
+    monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels, names: list[str], note: str
+) -> None:
+    """Slidedat.ini as OpenSlide hands it on, with the hierarchies of a file of bioformats2raw's tests."""
+    said = {
+        "mirax.HIERARCHICAL.HIER_0_VAL_0": "ZoomLevel_0",
+        "mirax.HIERARCHICAL.HIER_2_NAME": "Microscope focus level",
+    }
+    said |= {f"mirax.HIERARCHICAL.HIER_2_VAL_{i}": name for i, name in enumerate(names)}
+    said |= {f"mirax.HIERARCHICAL.HIER_2_VAL_{i}_SECTION": f"LAYER_2_LEVEL_{i}_SECTION" for i in range(len(names))}
+    monkeypatch.setattr(openslide.OpenSlide, "properties", said)
+    with OpenSlideSlide(write_tiff(speckles)) as slide:
+        assert slide.note == note
+
+
 def test_planes_that_cannot_be_counted_are_not_told(
     monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels
 ) -> None:

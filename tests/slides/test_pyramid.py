@@ -140,6 +140,19 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Pat
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("side", [4, 256, 512])
+def test_who_gives_the_bands_comes_to_an_end(tmp_path: Path, side: int) -> None:
+    """What follows the last band, such as the removal of a file that it was read from, is done too."""
+    ended = []
+
+    def bands() -> Iterator[NDArray[np.uint8]]:
+        yield np.zeros((side, side), np.uint8)
+        ended.append(True)
+
+    write_pyramid(tmp_path / "a.ome.tif", bands(), size=Size(side, side), mpp=None)
+    assert ended == [True]
+
+
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -159,6 +172,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ([np.zeros((4, 5), np.uint8)], "4 wide"),
         ([np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.float32)], "a band is .* float32"),
         ([np.zeros((3, 4), np.uint8)], "3 rows together, but the slide has 4"),
+        ([np.zeros((4, 4), np.uint8), np.zeros((600, 4), np.uint8)], "604 rows together, but the slide has 4"),
     ],
 )
 def test_bands_that_do_not_fit_are_refused(tmp_path: Path, bands: list[NDArray[np.uint8]], message: str) -> None:

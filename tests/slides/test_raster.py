@@ -58,6 +58,11 @@ def test_a_picture_is_no_raster(tmp_path: Path) -> None:
 def test_a_truncated_raster_is_refused(tmp_path: Path) -> None:
     path = _written(tmp_path / "map.ome.tif", np.random.default_rng(0).integers(0, 200, (600, 600)).astype(np.uint8))
     whole = path.read_bytes()
+    (tmp_path / "cut.ome.tif").write_bytes(whole[:200_000])
+    with pytest.raises(
+        SlideError, match=r"cut.ome.tif: truncated, \d of 9 tiles lie beyond .* Predict the slide again"
+    ):
+        Raster(tmp_path / "cut.ome.tif")
     with Raster(path) as raster:
         path.write_bytes(whole[:1000])
         with pytest.raises(SlideError, match=r"truncated|damaged"):

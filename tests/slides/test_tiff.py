@@ -1,3 +1,4 @@
+import errno
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -242,8 +243,49 @@ def test_threads_read_one_slide_at_once(write_tiff: Write, speckles: Pixels) -> 
 def test_file_cut_among_its_tiles(write_tiff: Write, speckles: Pixels) -> None:
     path = write_tiff(speckles)
     path.write_bytes(path.read_bytes()[:-800])
-    with pytest.raises(SlideError, match=r"slide.tif: truncated, tile 10 of 12 lies beyond .*\(2 tiles are missing\)"):
-        TiffSlide(path)
+    with TiffSlide(path) as slide:
+        told = "truncated at level 0: 2 of 12 tiles lie beyond the end of the file, the first is tile 10"
+        assert slide.damage == told
+        assert slide.note == ""
+        assert_array_equal(slide.read_region(Region(0, 0, 53, 32)), speckles[:32])
+        assert_array_equal(slide.read_region(Region(0, 32, 32, 5)), speckles[32:, :32])
+        with pytest.raises(SlideError, match=r"slide.tif: truncated, tile 10 at x 32, y 32 is cut off. Copy the file"):
+            slide.read_region(Region(0, 30, 33, 3))
+    with TiffSlide(write_tiff(speckles)) as slide:
+        assert slide.damage == ""
+
+
+@pytest.mark.parametrize(("name", "subifds"), [("flat.tif", False), ("sub.ome.tif", True)])
+def test_pyramid_cut_in_a_coarse_level_is_read_without_it(
+    write_pyramid: Write, speckles: Pixels, name: str, subifds: bool
+) -> None:
+    path = write_pyramid([speckles, speckles[:36:2, :52:2], speckles[:36:4, :52:4]], name=name, subifds=subifds)
+    with TiffSlide(path) as slide:
+        ends = [int((table._offsets + table._counts).max()) for table in slide._tiles]
+    content = path.read_bytes()
+    path.write_bytes(content[: ends[2] - 100])
+    with TiffSlide(path) as slide:
+        assert [level.downsample for level in slide.levels] == [1.0, 2.0]
+        assert slide.damage.startswith("truncated at level 2: 1 of 1 tiles lie beyond")
+        assert_array_equal(slide.read_region(Region(0, 0, 52, 36), 1), speckles[:36:2, :52:2])
+    path.write_bytes(content[: ends[0] - 100])
+    with TiffSlide(path) as slide:
+        assert [level.downsample for level in slide.levels] == [1.0]
+        assert slide.damage.startswith("truncated at level 0: 1 of 12 tiles lie beyond")
+        assert_array_equal(slide.read_region(Region(0, 0, 53, 32)), speckles[:32])
+
+
+def test_a_disk_that_fails_is_the_slides_own(
+    write_tiff: Write, speckles: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with TiffSlide(write_tiff(speckles)) as slide:
+        monkeypatch.setattr("cytoseg.slides.tiff.os.pread", failing)
+        wanted = r"slide.tif: tile 5 at x 16, y 16 cannot be read \(.*Input/output error\). Check its disk"
+        with pytest.raises(SlideError, match=wanted):
+            slide.read_region(Region(20, 20, 4, 4))
 
 
 def test_file_cut_while_it_is_open(write_tiff: Write, speckles: Pixels) -> None:
@@ -251,7 +293,7 @@ def test_file_cut_while_it_is_open(write_tiff: Write, speckles: Pixels) -> None:
     with TiffSlide(path) as slide:
         with path.open("r+b") as file:
             file.truncate(path.stat().st_size - 10)
-        with pytest.raises(SlideError, match=r"truncated, tile 11 is cut off"):
+        with pytest.raises(SlideError, match=r"truncated, tile 11 at x 48, y 32 is cut off"):
             slide.read_region(Region(50, 36, 1, 1))
 
 

@@ -1,0 +1,178 @@
+"""Slides that end too early or are damaged in a late tile: what comes before is predicted and kept, the tile named."""
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from typer.testing import Result
+
+from cytoseg.geometry import Region, Size
+from cytoseg.predict.maps import IDS, UNCERTAINTY, MapSpool
+from cytoseg.slides.open import open_slide
+
+Command = Callable[..., Result]
+MAPS = ("class_map.ome.tif", "uncertainty.ome.tif")
+
+
+@pytest.fixture
+def pixels(home: Path) -> NDArray[np.uint8]:
+    """(256, 256, 3) of a made slide."""
+    with open_slide(home / "made" / "slides" / "made_2_00.ome.tif") as slide:
+        return slide.read_region(Region(0, 0, 256, 256))
+
+
+@pytest.fixture
+def write(home: Path, pixels: NDArray[np.uint8]) -> Callable[..., int]:
+    """Write slide.tif in 4 x 4 tiles of 64 px and coarser levels; gives where a tile of a level begins in the file."""
+
+    def levels(count: int, *, level: int, tile: int) -> int:
+        tags = {"tile": (64, 64), "photometric": "rgb", "compression": "zlib"}
+        scale = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+        with tifffile.TiffWriter("slide.tif") as tif:
+            tif.write(pixels, subifds=count - 1, **tags, **scale)
+            for number in range(1, count):
+                tif.write(pixels[:: 2**number, :: 2**number], subfiletype=1, **tags)
+        with tifffile.TiffFile("slide.tif") as tif:
+            return int(tif.series[0].levels[level].pages[0].dataoffsets[tile])
+
+    return levels
+
+
+def cut(at: int) -> None:
+    Path("slide.tif").write_bytes(Path("slide.tif").read_bytes()[:at])
+
+
+def spoil(at: int) -> None:
+    content = Path("slide.tif").read_bytes()
+    Path("slide.tif").write_bytes(content[:at] + bytes(20) + content[at + 20 :])
+
+
+@pytest.mark.parametrize(
+    ("count", "damage", "why"),
+    [
+        (1, cut, "truncated, tile 14 at x 128, y 192 is cut off"),
+        (3, cut, "truncated, tile 14 at x 128, y 192 is cut off"),
+        (1, spoil, "tile 14 at x 128, y 192 is damaged"),
+    ],
+    ids=["one level, cut", "pyramid, cut", "one level, damaged"],
+)
+def test_what_comes_before_a_bad_tile_is_predicted_and_kept(
+    cytoseg: Command, write: Callable[..., int], count: int, damage: Callable[[int], None], why: str
+) -> None:
+    """Tiles of prediction begin every 24 rows and are 32 high: that from row 168 on is the first to need row 192."""
+    at = write(count, level=0, tile=14)
+    assert cytoseg("predict", "tiny.yaml", "slide.tif", "predict.skip_glass=false", "--out", "good").exit_code == 0
+    damage(at + 10)
+    for _ in range(2):  # again from what is kept, with the same end
+        result = cytoseg("predict", "tiny.yaml", "slide.tif", "--out", "bad")
+        assert result.exit_code == 2
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("cytoseg: slide.tif, tile at x ")
+        assert why in line
+        assert line.endswith("168 of 256 rows are finished and kept.")
+        spool = MapSpool(Path("bad/.slide.part"), size=Size(256, 256))
+        assert spool.rows == 168
+    assert [path.name for path in Path("bad").iterdir()] == [".slide.part"]
+    for name, kept in zip(MAPS, (IDS, UNCERTAINTY), strict=True):
+        whole = tifffile.imread(Path("good/slide") / name)
+        np.testing.assert_array_equal(spool.window(kept, x=0, y=0, width=256, height=168), whole[:168])
+
+
+def test_another_slide_is_done_all_the_same(cytoseg: Command, write: Callable[..., int]) -> None:
+    cut(write(1, level=0, tile=14) + 10)
+    result = cytoseg("predict", "tiny.yaml", "slide.tif", "made/slides/made_2_01.ome.tif", "--out", "results")
+    assert result.exit_code == 1
+    assert "made_2_01.ome.tif: see results/made_2_01/preview.png" in result.stdout
+    assert "tile 14 at x 128, y 192 is cut off" in result.stderr
+
+
+def test_a_pyramid_without_its_coarsest_level_is_predicted_whole(cytoseg: Command, write: Callable[..., int]) -> None:
+    at = write(3, level=2, tile=0)
+    assert cytoseg("predict", "tiny.yaml", "slide.tif", "predict.skip_glass=false", "--out", "good").exit_code == 0
+    cut(at + 10)
+    result = cytoseg("predict", "tiny.yaml", "slide.tif", "predict.skip_glass=false", "--out", "bad")
+    assert result.exit_code == 0, result.output
+    note = json.loads(Path("bad/slide/summary.json").read_text())["note"]
+    assert note == "truncated at level 2: 1 of 1 tiles lie beyond the end of the file, the first is tile 0"
+    assert f"slide.tif: {note}; see bad/slide/preview.png" in result.stdout
+    np.testing.assert_array_equal(
+        tifffile.imread("bad/slide/class_map.ome.tif"), tifffile.imread("good/slide/class_map.ome.tif")
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("slides", "info", "slide.tif"),
+        ("slides", "convert", "slide.tif", "new.ome.tif"),
+        (
+            "train-ddpm",
+            "tiny.yaml",
+            "folder=runs/new",
+            "slides.folders=[.]",
+            "slides.include=[slide.tif]",
+            "slides.background.rule=none",
+        ),
+    ],
+    ids=lambda command: command[0] + " " + command[1],
+)
+def test_who_needs_the_whole_slide_refuses_it_at_once(
+    cytoseg: Command, write: Callable[..., int], command: tuple[str, ...]
+) -> None:
+    cut(write(1, level=0, tile=14) + 10)
+    result = cytoseg(*command)
+    assert result.exit_code == 2
+    told = "truncated at level 0: 2 of 16 tiles lie beyond the end of the file, the first is tile 14"
+    assert result.stderr == f"cytoseg: slide.tif: {told}. Copy the file again.\n"
+    assert not Path("new.ome.tif").exists()
+
+
+def test_openslide_predicts_and_keeps_what_comes_before_a_bad_tile_too(
+    cytoseg: Command, write: Callable[..., int]
+) -> None:
+    pytest.importorskip("openslide")
+    spoil(write(1, level=0, tile=12) + 10)
+    Path("slide.tif").rename("slide.svslide")
+    result = cytoseg("predict", "tiny.yaml", "slide.svslide", "--out", "bad")
+    assert result.exit_code == 2
+    assert "slide.svslide: damaged at Region(x=0, y=168, width=32, height=32)" in result.stderr
+    assert "168 of 256 rows are finished and kept." in result.stderr
+
+
+def test_a_disk_that_fails_for_a_while_leaves_no_mark_on_the_result(
+    cytoseg: Command, write: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails while tissue is sought: what was finished before stays, and nothing is computed without the mask."""
+    at, line, pread = write(1, level=0, tile=12), ("predict", "tiny.yaml", "slide.tif", "--out"), os.pread
+    assert cytoseg(*line, "good").exit_code == 0
+    assert json.loads(Path("good/slide/summary.json").read_text())["glass_tiles"] > 0
+
+    def failing(after: int) -> Callable[[int, int, int], bytes]:
+        asked: list[int] = []
+
+        def give(descriptor: int, count: int, offset: int) -> bytes:
+            asked.append(offset)
+            if offset >= at and len(asked) > after:
+                raise OSError(errno.EIO, "Input/output error")
+            return pread(descriptor, count, offset)
+
+        return give
+
+    # The mask takes each of the 16 tiles once; the second run fails before it has one.
+    for after, kept in ((16, "168 of 256 rows are finished and kept."), (0, "Check its disk, or copy the file again.")):
+        with monkeypatch.context() as patched:
+            patched.setattr("cytoseg.slides.tiff.os.pread", failing(after))
+            result = cytoseg(*line, "bad")
+        assert result.exit_code == 2
+        assert "tile 12 at x 0, y 192 cannot be read ([Errno 5] Input/output error)" in result.stderr
+        assert result.stderr.endswith(f"{kept}\n")
+        assert MapSpool(Path("bad/.slide.part"), size=Size(256, 256)).rows == 168
+    assert cytoseg(*line, "bad").exit_code == 0
+    for name in MAPS:
+        assert (Path("bad/slide") / name).read_bytes() == (Path("good/slide") / name).read_bytes()
