@@ -3,7 +3,9 @@
 Started by ``cytoseg review``. The other pages stand in pages/, where Streamlit finds them.
 """
 
+import contextlib
 import functools
+import os
 from html import escape
 from pathlib import Path
 
@@ -53,10 +55,12 @@ def _report(run: Path) -> str:
 def _files() -> None:
     run = state.run_folder()
     recipe = run / "recipe.yaml"
-    if recipe.is_file():
+    # What may not be read is not offered.
+    with contextlib.suppress(OSError):
+        text = recipe.read_text(encoding="utf-8", errors="replace")
         with st.expander("Recipe"):
-            st.code(recipe.read_text(encoding="utf-8", errors="replace"), language="yaml")
-    if (run / "evaluation" / "evaluation.json").is_file():
+            st.code(text, language="yaml")
+    if os.path.isfile(run / "evaluation" / "evaluation.json"):
         st.download_button(
             "Download the report (HTML)",
             functools.partial(_report, run),

@@ -6,9 +6,16 @@ import state
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from cytoseg.metrics.results import NOT_APPLICABLE, ConfidenceBin, Evaluation, MethodScores
+from cytoseg.metrics.glossary import CALIBRATION
+from cytoseg.metrics.results import NOT_APPLICABLE, ConfidenceBin, Evaluation, MethodScores, Score
 
-INK, PERFECT = "#1c2430", "#8a8f98"
+INK, PERFECT, GRID = "#1c2430", "#8a8f98", "#dfe4ea"
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "x")
+"""Classes are told apart by their shape too, for eyes that do not see their colours."""
+MOST_SLIDES = 30
+"""So many slides stand in the chart, at most; the table beside it names all."""
+_ROW_PX, _NAME_LENGTH = 26, 24
+_TICKS = {"size": 13, "color": INK}
 
 
 def unique(names: list[str]) -> list[str]:
@@ -21,10 +28,10 @@ def show(found: Evaluation, method: MethodScores) -> None:
     left, right = st.columns([1, 1], gap="large")
     with left:
         _classes(method)
-        _objects(method)
     with right:
-        _slides(found, method)
-        _stains(found, method)
+        _objects(method)
+    _slides(found, method)
+    _stains(found, method)
     _calibration(method)
 
 
@@ -37,7 +44,16 @@ def _classes(method: MethodScores) -> None:
 def _slides(found: Evaluation, method: MethodScores) -> None:
     st.subheader("By slide")
     head = unique(["Slide", "Crops", "Mean IoU", *found.class_names])
-    _scores([(s.slide, s.crops, s.miou, *s.iou) for s in method.slides], head)
+    left, right = st.columns([1, 1], gap="large")
+    with left:
+        _scores([(s.slide, s.crops, s.miou, *s.iou) for s in method.slides], head)
+    ordered = sorted(method.slides, key=lambda s: (s.miou is None, s.miou or 0.0, s.slide))[:MOST_SLIDES]
+    rows = [(slide.slide, [Score(value) for value in slide.iou]) for slide in ordered]
+    shown, count = len(ordered), len(method.slides)
+    lines = f"The {shown} worst of {count} slides" if shown < count else "All slides"
+    with right:
+        st.plotly_chart(_dots(rows, found), config={"displayModeBar": False})
+        st.caption(f"{lines}, the lowest mean IoU first; a mark for the IoU of each class that occurs.")
 
 
 def _stains(found: Evaluation, method: MethodScores) -> None:
@@ -52,6 +68,77 @@ def _stains(found: Evaluation, method: MethodScores) -> None:
     table = pd.DataFrame(rows, columns=head).rename(columns=state.plain)
     st.table(table, border="horizontal", hide_index=True)
     st.caption("With the 95 % interval over the slides of the stain; a single slide gives none.")
+    drawn = [(s.stain, [scores.iou for scores in s.classes]) for s in method.stains]
+    st.plotly_chart(_dots(drawn, found), config={"displayModeBar": False})
+
+
+def _shortened(name: str) -> str:
+    """Leave out the middle of a long name, for slides of one study often begin alike."""
+    return name if len(name) <= _NAME_LENGTH else f"{name[:8]}…{name[9 - _NAME_LENGTH :]}"
+
+
+def _dots(rows: list[tuple[str, list[Score]]], found: Evaluation) -> go.Figure:
+    """Draw the IoU of each class in one line for each slide or stain; with intervals, the classes stand apart."""
+    spread = any(score.low is not None for _, scores in rows for score in scores)
+    height_px = _ROW_PX * max(1, len(found.class_names) * 2 // 3) if spread else _ROW_PX
+    chart = go.Figure([_marks(rows, found, class_id, spread=spread) for class_id in range(len(found.class_names))])
+    chart.update_layout(
+        height=110 + height_px * len(rows),
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis={"title": "IoU", "range": [-0.02, 1.02], "dtick": 0.2, "gridcolor": GRID, "tickfont": _TICKS},
+        yaxis={
+            "tickvals": list(range(len(rows))),
+            "ticktext": [_shortened(name) for name, _ in rows],
+            "range": [len(rows) - 0.4, -0.6],  # the first on top
+            "gridcolor": GRID,
+            "zeroline": False,
+            "tickfont": _TICKS,
+        },
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0, "itemclick": False, "itemdoubleclick": False},
+        font={"size": 14, "color": INK},
+    )
+    return chart
+
+
+def _marks(rows: list[tuple[str, list[Score]]], found: Evaluation, class_id: int, *, spread: bool) -> go.Scatter:
+    count, name = len(found.class_names), found.class_names[class_id]
+    shift = 0.6 * ((class_id + 0.5) / count - 0.5) if spread else 0.0
+    kept = [(place, row, scores[class_id]) for place, (row, scores) in enumerate(rows)]
+    kept = [(place, row, score) for place, row, score in kept if score.value is not None]
+    red, green, blue = found.colours[class_id]
+    return go.Scatter(
+        x=[score.value for _, _, score in kept],
+        y=[place + shift for place, _, _ in kept],
+        mode="markers",
+        name=name,
+        showlegend=True,
+        marker={
+            "symbol": SYMBOLS[class_id % len(SYMBOLS)],
+            "size": 11,
+            "color": f"rgb({red},{green},{blue})",
+            "line": {"width": 1.5, "color": INK},
+        },
+        error_x=error_bars([score for _, _, score in kept], width=4),
+        hovertext=[f"{row}, {name}: {score.text()}" for _, row, score in kept],
+        hoverinfo="text",
+    )
+
+
+def error_bars(scores: list[Score], *, width: int) -> dict[str, object]:
+    """Describe the 95 % intervals of scores to plotly; of length 0 where there is none."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [_reach(score, score.high) for score in scores],
+        "arrayminus": [_reach(score, score.low) for score in scores],
+        "color": INK,
+        "thickness": 1.3,
+        "width": width,
+    }
+
+
+def _reach(score: Score, end: float | None) -> float:
+    return 0.0 if score.value is None or end is None else abs(end - score.value)
 
 
 def _objects(method: MethodScores) -> None:
@@ -105,7 +192,7 @@ def _diagram(bins: list[ConfidenceBin]) -> go.Figure:
 
 def _in_words(where: DeltaGenerator, method: MethodScores) -> None:
     if method.ece is not None:
-        where.metric("Calibration error (ECE)", f"{method.ece:.3f}")
+        where.metric("Calibration error (ECE)", f"{method.ece:.3f}", help=state.plain(CALIBRATION))
     where.markdown(
         "Each point stands for the pixels to which it gave about the same probability; larger points for more pixels. "
         "On the dashed line it is right as often as it says. Below the line it promises too much, above it too little."

@@ -85,10 +85,13 @@ class Editor {
     this.mask.height = data.height;
     this.classButtons(data.classes);
     this.picture = null;
+    this.root.dataset.token = data.token;
+    this.root.setAttribute("aria-busy", "true"); // nothing can be painted until the picture is there
     const picture = new Image();
     picture.onload = () => {
       if (this.data.token !== data.token) return;
       this.picture = picture;
+      this.root.setAttribute("aria-busy", "false");
       this.draw();
     };
     picture.src = data.picture;

@@ -3,13 +3,15 @@
 Kept as a few texts, for the lists name all runs and few are ever looked at; an evaluation may hold thousands of crops.
 """
 
+from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
 from cytoseg.errors import CytosegError
 from cytoseg.metrics.results import NOT_APPLICABLE, ensemble_of, share_text
 from cytoseg.metrics.results_file import read_evaluation, read_evaluation_file
-from cytoseg.metrics.run_folder import read_provenance, time_text
+from cytoseg.metrics.run_folder import moment_of, read_provenance, time_text
 
 BASELINE = "forest"
 """Key of the method that stands beside the ensemble in the list of runs."""
@@ -18,30 +20,41 @@ _KEPT = 4096
 
 def row(run: Path) -> dict[str, str]:
     """Give the row of a run in the list of all runs, by column; a damaged one says so."""
-    return dict(_row(run, _written_ns(run / "run.json"), _written_ns(run / "evaluation" / "evaluation.json")))
+    try:
+        return dict(_row(run, _written_ns(run / "run.json"), _written_ns(run / "evaluation" / "evaluation.json")))
+    except CytosegError:
+        return _blank(run) | {"Outcome": "a file of this run is damaged", "Mean IoU": NOT_APPLICABLE}
 
 
-def title(run: Path, path: Path) -> str:
-    """Name an evaluation in the list of those to compare with.
+def _blank(run: Path) -> dict[str, str]:
+    row = {"Run": run.resolve().name, "Recipe": "-", "Last command": "-", "Outcome": "-", "Test": "-"}
+    return row | {"Mean IoU": "not evaluated"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An evaluation in the list of those to compare with; ``moment`` is None if it does not say when it was made."""
+
+    title: str
+    moment: datetime | None
+
+
+def entry(run: Path, path: Path) -> Entry:
+    """Name an evaluation, and tell when it was made.
 
     Args:
         run: Of which it is.
         path: evaluation.json or a copy of it.
 
     Raises:
-        CytosegError: If the file is damaged, incomplete or of another format.
+        CytosegError: If the file is damaged, incomplete, of another format or may not be read.
     """
-    return _title(run, path, _written_ns(path))
+    return _entry(run, path, _written_ns(path))
 
 
 @lru_cache(maxsize=_KEPT)
 def _row(run: Path, provenance_ns: int, evaluation_ns: int) -> dict[str, str]:
-    row = {"Run": run.resolve().name, "Recipe": "-", "Last command": "-", "Outcome": "-", "Test": "-"}
-    row |= {"Mean IoU": "not evaluated"}
-    try:
-        provenance, found = read_provenance(run), read_evaluation(run)
-    except CytosegError:
-        return row | {"Outcome": "a file of this run is damaged", "Mean IoU": NOT_APPLICABLE}
+    row, provenance, found = _blank(run), read_provenance(run), read_evaluation(run)
     if provenance is not None and provenance.commands:
         last = provenance.commands[-1]
         row |= {"Recipe": provenance.recipe, "Last command": f"{last.command}, {time_text(last.finished)}"}
@@ -56,12 +69,16 @@ def _row(run: Path, provenance_ns: int, evaluation_ns: int) -> dict[str, str]:
 
 
 @lru_cache(maxsize=_KEPT)
-def _title(run: Path, path: Path, written_ns: int) -> str:
+def _entry(run: Path, path: Path, written_ns: int) -> Entry:
     found = read_evaluation_file(path)
     best = ensemble_of(found)
     mean = NOT_APPLICABLE if best is None else share_text(best.miou.value)
-    return f"{run.resolve().name}, {time_text(found.created)}, mean IoU {mean}"
+    title = f"{run.resolve().name}, {time_text(found.created)}, mean IoU {mean}"
+    return Entry(title, moment_of(found.created))
 
 
 def _written_ns(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.is_file() else 0
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # it is not there, or may not be read; whoever reads it says so
+        return 0

@@ -10,6 +10,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
+from cytoseg.commands.run_recipe import labels_folder
 from cytoseg.errors import CytosegError
 from cytoseg.labels.corrections import Correction, SavedCorrection, corrections_folder, now, save_correction
 from cytoseg.labels.kept import read_kept
@@ -18,7 +19,7 @@ from cytoseg.labels.reviewers import clean_comment, clean_name
 from cytoseg.labels.second_reading import Pair, compare_people
 from cytoseg.labels.sidecar import Origin
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
-from cytoseg.metrics.run_folder import read_classes, time_text
+from cytoseg.metrics.run_folder import read_classes, read_provenance, time_text
 
 KAPPA = (
     "Cohen's kappa counts only agreement beyond chance: two people who both call nearly everything background agree "
@@ -61,7 +62,7 @@ def classes_of(found: Evaluation) -> ClassList:
 def _origin_of(crop: CropScores) -> Origin:
     """Give the slide of a crop, and its place there if the labels of the run know it."""
     try:
-        kept = read_kept(state.run_folder() / "labels", crop.crop).origin
+        kept = read_kept(labels_folder(state.run_folder(), state.base_folder()), crop.crop).origin
     except CytosegError:  # damaged; the slide alone is what the split needs
         kept = None
     return kept if kept is not None and kept.slide == crop.slide else Origin(crop.slide, None)
@@ -96,7 +97,7 @@ def log(
     """
     run = state.run_folder()
     file, sha256 = ("", "") if saved is None else (saved.path.relative_to(run).as_posix(), saved.sha256)
-    said = (author, run.resolve().name, crop.crop, crop.slide, action, clean_comment(comment), file, sha256)
+    said = (author, _name_of(run), crop.crop, crop.slide, action, clean_comment(comment), file, sha256)
     try:
         add_entry(log_of(run, state.log_url()), Judgement(*said))
     except CytosegError as error:
@@ -104,14 +105,24 @@ def log(
         raise CytosegError(f"{crop.crop}: {done}, for {error}") from error
 
 
+def _name_of(run: Path) -> str:
+    """Name a run for the log, which other labs with a folder of the same name may write to: with its first minute."""
+    try:
+        provenance = read_provenance(run)
+    except CytosegError:  # damaged; the name alone is better than nothing
+        provenance = None
+    began = provenance.commands[0].started[:16] if provenance is not None and provenance.commands else ""
+    return f"{run.resolve().name} {began}".strip()
+
+
 def show_log(crop: CropScores) -> None:
     """Show what was said of a crop and of all crops, or why that cannot be read."""
     run = state.run_folder()
     st.subheader("Log")
     try:
-        entries = read_entries(log_of(run, state.log_url()), run=run.resolve().name)
+        entries = read_entries(log_of(run, state.log_url()), run=_name_of(run))
     except CytosegError as error:
-        st.error(state.plain(_sentence(error)), icon=":material/error:")
+        st.error(_sentence(state.told(error)), icon=":material/error:")
         return
     if not entries:
         st.caption("Nobody has accepted, rejected, corrected or commented on a crop of this run yet.")
@@ -182,6 +193,5 @@ def _agreement_table(pairs: Sequence[Pair], classes: ClassList) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _sentence(error: CytosegError) -> str:
-    text = str(error)
+def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]

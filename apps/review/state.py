@@ -1,6 +1,7 @@
 """What the pages share: the chosen run, its files read once, and what to say when something is missing."""
 
 import argparse
+import base64
 import os
 import re
 import sys
@@ -8,12 +9,14 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from html import escape
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from cytoseg.errors import CytosegError
+from cytoseg.metrics.colours import confusable
 from cytoseg.metrics.history import Snapshot, read_snapshot
 from cytoseg.metrics.pictures import (
     RAMP,
@@ -27,7 +30,8 @@ from cytoseg.metrics.pictures import (
 )
 from cytoseg.metrics.results import CropScores, Evaluation, worst_first
 from cytoseg.metrics.results_file import read_evaluation
-from cytoseg.metrics.run_folder import find_runs, is_run
+from cytoseg.metrics.run_folder import find_runs, is_run, readable
+from cytoseg.predict.browse import jpeg
 
 METHOD_COLOURS = ("#0072b2", "#e69f00", "#8a8f98", "#009e73", "#cc79a7")
 """Told apart by colour-blind eyes (Okabe and Ito); in the order of the methods."""
@@ -118,7 +122,7 @@ def known_runs() -> list[Path]:
 
 
 def _choose_run(where: DeltaGenerator) -> None:
-    runs = known_runs()
+    runs = guarded(known_runs)
     if not runs:
         st.title("No runs yet")
         st.info(
@@ -147,6 +151,19 @@ def select(where: DeltaGenerator, label: str, options: Sequence[str], *, key: st
     return str(chosen)
 
 
+def type_in(label: str, placeholder: str, *, key: str, max_chars: int) -> None:
+    """Offer a place for a text, which outlives a change of page as in ``select``; other code may take it away."""
+    box = f"{key} box"
+    kept = st.session_state.get(key, "")
+    if st.session_state.get(box) != kept:  # a box that is set each time would lose what is still being typed
+        st.session_state[box] = kept
+
+    def keep() -> None:
+        st.session_state[key] = st.session_state[box]
+
+    st.text_area(label, key=box, on_change=keep, max_chars=max_chars, height=90, placeholder=placeholder)
+
+
 def run_folder() -> Path:
     """Give the folder of the chosen run."""
     folder = st.session_state["folder"]
@@ -168,7 +185,8 @@ def _read(run: Path, written_ns: int) -> Evaluation | None:
 def evaluation_of(run: Path) -> Evaluation | None:
     """Read the evaluation of any run, once for each time it is written; None if there is none."""
     path = run / "evaluation" / "evaluation.json"
-    return _read(run, path.stat().st_mtime_ns) if path.is_file() else None
+    with readable(path.name):
+        return _read(run, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 @lru_cache(maxsize=16)
@@ -178,7 +196,8 @@ def _snapshot(path: Path, written_ns: int) -> Snapshot:
 
 def snapshot_of(path: Path) -> Snapshot:
     """Read an evaluation with what it was made from, once for each time it is written; see ``read_snapshot``."""
-    return _snapshot(path, path.stat().st_mtime_ns)
+    with readable("evaluation.json"):
+        return _snapshot(path, path.stat().st_mtime_ns)
 
 
 def evaluation() -> Evaluation:
@@ -194,12 +213,16 @@ def evaluation() -> Evaluation:
 
 
 def guarded(read: Callable[[], Value]) -> Value:
-    """Read something; if its file is damaged, say so in one sentence and end the page."""
+    """Read something; if its file is damaged or may not be read, say so in one sentence and end the page."""
     try:
         return read()
     except CytosegError as error:
-        st.error(told(error), icon=":material/error:")
-        st.stop()
+        sentence = told(error)
+    except OSError as error:
+        what = plain(Path(str(error.filename or "a file of this run")).name)
+        sentence = f"{what}: cannot be read or written ({error.strerror or type(error).__name__})."
+    st.error(sentence, icon=":material/error:")
+    st.stop()
 
 
 def told(error: CytosegError | str) -> str:
@@ -214,13 +237,23 @@ def missing(sentence: str, command: str) -> None:
 
 def picture(path: Path, caption: str, command: str) -> None:
     """Show a picture file, or say what makes it."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, it takes what may not be looked at for missing
         missing(f"{caption}: there is no picture yet.", command)
         return
     try:
-        st.image(read_rgb(path), caption=caption, width="stretch")
+        show(st, jpeg(read_rgb(path)), caption=caption)
     except CytosegError as error:
         st.warning(told(error))
+
+
+def show(where: ModuleType | DeltaGenerator, packed: bytes, *, caption: str | None = None) -> None:
+    """Show a JPEG file, which travels with the page.
+
+    Streamlit would keep it at an address of its own and forget it once the page is drawn anew, often before a browser
+    in use has asked for it.
+    """
+    address = f"data:image/jpeg;base64,{base64.b64encode(packed).decode()}"
+    where.image(address, caption=caption, width="stretch")
 
 
 def plain(text: str) -> str:
@@ -243,10 +276,12 @@ def ramp(least: str, most: str) -> None:
     )
 
 
-def legend(found: Evaluation) -> None:
-    """Name the colour of each class, in one line."""
-    pairs = zip(found.class_names, found.colours, strict=True)
+def legend(names: Sequence[str], colours: Sequence[Sequence[int]]) -> None:
+    """Name the colour of each class, in one line, and say which of them colour-blind people confuse."""
+    pairs = zip(names, colours, strict=True)
     st.html("&emsp;".join(f"<span>{swatch(colour)}{escape(name)}</span>" for name, colour in pairs))
+    if alike := [f"{plain(names[i])} and {plain(names[j])}" for i, j in confusable(colours)]:
+        st.caption(f"Colour-blind people cannot tell {', '.join(alike)} apart. Give them other colours in the recipe.")
 
 
 def ordered_crops(found: Evaluation) -> list[CropScores]:

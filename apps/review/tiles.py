@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cytoseg.commands.run_recipe import ViewRules, read_part, view_rules_of
+from cytoseg.commands.run_recipe import ViewRules, labels_folder, read_part, view_rules_of
 from cytoseg.errors import CytosegError
 from cytoseg.predict.catalogue import Catalogue, list_slides
 from cytoseg.predict.sights import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight, Sights, Subject
@@ -59,9 +59,7 @@ def subject(run: Path, key: str) -> Subject:
     found = catalogue(run).slides.get(key)
     if found is None:
         raise CytosegError("There is no such slide in this run.")
-    rules = _rules_of(run)
-    labels = run / "labels" if rules.labels is None else state.base_folder() / rules.labels
-    return Subject(found, rules.classes, labels)
+    return Subject(found, _rules_of(run).classes, labels_folder(run, state.base_folder()))
 
 
 def look(seen: Subject) -> Sight:

@@ -126,7 +126,8 @@ function lay(state) {
       if (held.item) held.item.setOpacity(layer.opacity);
       continue;
     }
-    const next = { query: layer.query, opacity: layer.opacity, item: null };
+    // What it replaces stays until it is there, so that nothing flickers.
+    const next = { query: layer.query, opacity: layer.opacity, item: held ? held.item : null };
     state.layers[layer.name] = next;
     viewer.addTiledImage({
       tileSource: source(wanted, layer.address, "png", layer.query),
@@ -135,13 +136,20 @@ function lay(state) {
       width: 1,
       opacity: layer.opacity,
       success: ({ item }) => {
-        if (held && held.item) viewer.world.removeItem(held.item);
         if (state.layers[layer.name] !== next) return viewer.world.removeItem(item);
+        if (next.item) viewer.world.removeItem(next.item);
         next.item = item;
         item.setOpacity(next.opacity);
+        stack(state);
       },
     });
   }
+}
+
+// Layers come in any order, and lie in the one that was asked for.
+function stack(state) {
+  const items = state.wanted.layers.map((layer) => state.layers[layer.name].item).filter(Boolean);
+  items.forEach((item, above) => state.viewer.world.setItemIndex(item, above + 1));
 }
 
 function jump(state) {

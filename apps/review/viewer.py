@@ -13,6 +13,7 @@ import streamlit as st
 import tiles
 
 from cytoseg.classes import ClassList
+from cytoseg.metrics.glossary import UNCERTAINTY
 from cytoseg.predict.browse import TILE_PX, TilePyramid
 from cytoseg.predict.sights import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight
 
@@ -77,7 +78,8 @@ def choose_layers(sight: Sight) -> dict[str, float]:
     """Let the layers be switched and their opacity be set; gives 0 to 1 for each, 0 where it is off."""
     opacities = {}
     for layer in sight.layers:
-        on = st.toggle(TITLES[layer], value=layer == CLASSES, key=f"layer {layer}")
+        means = state.plain(UNCERTAINTY) if layer == DISAGREEMENT else None
+        on = st.toggle(TITLES[layer], value=layer == CLASSES, key=f"layer {layer}", help=means)
         label = f"Opacity of {TITLES[layer]}"
         choice = {"key": f"opacity {layer}", "disabled": not on, "label_visibility": "collapsed"}
         percent = st.slider(label, 0, 100, 50, 5, "%d %%", **choice)

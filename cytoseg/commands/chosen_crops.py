@@ -12,7 +12,7 @@ from PIL import Image
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, RecipeError
 from cytoseg.geometry import Region, Size
-from cytoseg.labels.proposal import proposal
+from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.labels.sidecar import SUFFIX
 from cytoseg.predict.candidates import Frame, map_scale
 from cytoseg.predict.map_file import MapFile
@@ -161,6 +161,6 @@ def _write(
     write_atomically(path.with_name(path.stem + SUFFIX), json.dumps(sidecar))
     if predicted is not None:
         content = proposal(predicted.ids, cutting.classes, picture=path.name)
-        write_atomically(path.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False))
+        write_atomically(path.with_suffix(".json"), sealed(content))
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary)

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from cytoseg.commands.common import Overrides, RecipeArgument, Run, console, progress, say, start_run
+from cytoseg.commands.common import (
+    Overrides,
+    RecipeArgument,
+    Run,
+    console,
+    progress,
+    refuse_other_classes,
+    say,
+    start_run,
+)
 from cytoseg.commands.train_interpreter import BUNDLE, split_of
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CheckpointError
@@ -42,7 +51,7 @@ def run(
     with start_run(recipe, overrides, command="evaluate") as current:
         split = split_of(current.recipe)
         bundle = load_bundle(current.folder / BUNDLE)
-        _refuse_other_classes(bundle, current)
+        refuse_other_classes(bundle.classes.names, current.recipe, command="evaluate")
         _refuse_trained_on(bundle, split, current)
         details = {
             "recipe": current.recipe.name,
@@ -109,15 +118,6 @@ def _title(bundle: Bundle) -> str:
         return "DDPM's decoder, tuned"
     joined = " and 72 filters" if bundle.features.filters else ""
     return f"DDPM features{joined}, {bundle.interpreter.members} MLPs"
-
-
-def _refuse_other_classes(bundle: Bundle, current: Run) -> None:
-    wanted = current.recipe.class_list().names
-    if bundle.classes.names != wanted:
-        raise CheckpointError(
-            f"evaluate: the bundle was trained on the classes ({', '.join(bundle.classes.names)}), the recipe has "
-            f"({', '.join(wanted)}). Run `cytoseg train-interpreter` again."
-        )
 
 
 def _refuse_trained_on(bundle: Bundle, split: Split, current: Run) -> None:

@@ -9,6 +9,7 @@ from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, st
 from cytoseg.commands.queue_rules import rules_of
 from cytoseg.commands.queue_slides import FOLDER, QueuePlace
 from cytoseg.commands.queueing import Ranking, accept, gains, rank, shown
+from cytoseg.errors import PredictionError, report
 from cytoseg.predict.queue_picture import Shown, draw_queue
 from cytoseg.writing import atomic_path
 
@@ -35,6 +36,8 @@ def run(
             say(sentence)
         with progress("slides", 1) as bar:
             ranking = rank(place, n, on_part=bar.phase)
+        if not ranking.slides:
+            raise PredictionError(report(ranking.notes, what="queue"))
         for note in ranking.notes:
             say(f"note: {note}")
         pictures = _accept_all(place, ranking)

@@ -21,7 +21,6 @@ class QueueRules:
         test_fraction: Share of the slides that chance puts on the test side.
         seed: Decides which.
         kind: Of the interpreter, whose curve estimates the gain.
-        labels: Folder of the imported labels, None for labels/ in the run folder.
     """
 
     cutting: Cutting
@@ -29,7 +28,6 @@ class QueueRules:
     test_fraction: float
     seed: int
     kind: str
-    labels: Path | None
 
 
 def rules_of(values: Mapping[str, Any]) -> QueueRules:
@@ -53,7 +51,6 @@ def rules_of(values: Mapping[str, Any]) -> QueueRules:
         test_fraction=float(labels["test_fraction"]),
         seed=int(values["training"]["seed"]),
         kind=str(values["interpreter"]["kind"]),
-        labels=None if labels["folder"] is None else Path(labels["folder"]),
     )
 
 

@@ -12,6 +12,7 @@ from cytoseg.errors import LabelError, PredictionError
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.labels.split import split_by_slide
 from cytoseg.predict.candidates import Predicted
+from cytoseg.predict.catalogue import is_predicted
 from cytoseg.predict.outputs import SUMMARY
 
 FOLDER = "queue"
@@ -78,6 +79,8 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
         raise PredictionError(f"it was predicted with other classes ({', '.join(classes)}). {AGAIN}")
     if not slide.exists():
         raise PredictionError(f"its file {slide.name} is gone. Put it back, or predict it where it is now.")
+    if not is_predicted(slide, summary):  # the run's folder may come from somebody else, too
+        raise PredictionError(f"its file {slide.name} is another one now than the one that was predicted. {AGAIN}")
     return slide
 
 

@@ -1,15 +1,15 @@
 """What ``cytoseg queue`` and the app's page share: finding what to annotate next, accepting it, and passing it over."""
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from cytoseg.commands.chosen_crops import cut_region, predicted_maps
 from cytoseg.commands.queue_slides import AGAIN, QueuePlace, predicted_slides
-from cytoseg.errors import PredictionError, SlideError, report
-from cytoseg.geometry import Size
+from cytoseg.errors import PredictionError, SlideError
+from cytoseg.geometry import Region, Size
 from cytoseg.labels.annotated import annotated_regions, waiting_regions
 from cytoseg.labels.annotation import UNSCORED
 from cytoseg.labels.queue_file import (
@@ -19,7 +19,6 @@ from cytoseg.labels.queue_file import (
     QueueItem,
     Round,
     Scored,
-    file_hash,
     read_queue,
     update_queue,
 )
@@ -45,13 +44,15 @@ class Ranking:
 
     Attributes:
         chosen: The best first.
-        slides: The predicted slides that they are of, by name.
+        slides: The predicted slides that were looked through, by name; none if none can be used.
         notes: Which slides were left out and why, a sentence each.
+        waiting: How many queued regions are not annotated yet.
     """
 
     chosen: tuple[Chosen, ...]
     slides: dict[str, Predicted]
     notes: tuple[str, ...]
+    waiting: int
 
 
 def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None]) -> Ranking:
@@ -63,7 +64,7 @@ def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None])
         on_part: Told which slide is looked through, how many parts of all are done, and of how many.
 
     Raises:
-        PredictionError: If no slide was predicted, or none of those can be used; says why of each.
+        PredictionError: If no slide was predicted.
         LabelError: If queue.json or the labels' index is damaged.
     """
     slides, notes = predicted_slides(place)
@@ -82,11 +83,12 @@ def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None])
             told(1, 1)  # also where it had been looked through before
         except (PredictionError, SlideError) as error:
             notes.append(f"{source.name}: left out: {error}")
-    if not used:
-        raise PredictionError(report(notes, what="queue"))
-    free, earlier = _free(candidates, place)
-    chosen = choose(free, n, earlier=earlier)
-    return Ranking(tuple(chosen), used, tuple(notes))
+    annotated = annotated_regions(place.labels)
+    queued = [item for item in read_queue(place.queue).items if item.state == QUEUED]
+    waiting = sum(item.region not in annotated.get(item.slide, ()) for item in queued)
+    free = _free(candidates, place, annotated)
+    chosen = choose(free, n, earlier=[Earlier(item.slide, item.looks) for item in queued])
+    return Ranking(tuple(chosen), used, tuple(notes), waiting)
 
 
 def accept(place: QueuePlace, chosen: Chosen, slides: dict[str, Predicted]) -> Path | None:
@@ -98,45 +100,60 @@ def accept(place: QueuePlace, chosen: Chosen, slides: dict[str, Predicted]) -> P
         slides: As ``rank`` gave them.
 
     Returns:
-        The crop; None if it was there already, and is left as it is.
+        The crop; None if somebody has decided on the region already, or a crop of it is there, which is left as it is.
 
     Raises:
         SlideError: If the slide cannot be read.
         PredictionError: If its maps are damaged.
         LabelError: If it was predicted with other classes since, or queue.json is damaged.
     """
-    read_queue(place.queue)  # a damaged one is told before anything is written
-    with open_slide(slides[chosen.candidate.slide].slide) as slide:
-        region = chosen.candidate.region
-        path = cut_region(slide, region, place.run / "predictions", cutting=place.rules.cutting, folder=place.queue)
-    if path is None:
-        return None
-    names = [UNSCORED, *place.rules.cutting.classes.names]
-    write_atomically(place.queue / "labels.txt", "\n".join(names) + "\n")
-    item = _item(chosen, place, QUEUED, path=path)
-    now = scored_now(place.run)
+    made: list[Path] = []
 
     def added(queue: Queue) -> Queue:
-        rounds = list(queue.rounds)
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        if rounds and rounds[-1].before == now:
-            rounds[-1] = replace(rounds[-1], when=today, regions=rounds[-1].regions + 1)
-        else:
-            rounds.append(Round(today, 1, now))
-        return Queue((*queue.items, item), tuple(rounds))
+        if _is_decided(chosen, queue):
+            return queue
+        region, cutting = chosen.candidate.region, place.rules.cutting
+        with open_slide(slides[chosen.candidate.slide].slide) as slide:
+            path = cut_region(slide, region, place.run / "predictions", cutting=cutting, folder=place.queue)
+        if path is None:
+            return queue
+        made.append(path)
+        write_atomically(place.queue / "labels.txt", "\n".join([UNSCORED, *cutting.classes.names]) + "\n")
+        return _in_this_round(Queue((*queue.items, _item(chosen, place, QUEUED, crop=path.stem)), queue.rounds), place)
 
     update_queue(place.queue, added)
-    return path
+    return made[0] if made else None
 
 
 def skip(place: QueuePlace, chosen: Chosen) -> None:
-    """Note that a region shall not be proposed again.
+    """Note that a region shall not be proposed again, unless somebody has decided on it meanwhile.
 
     Raises:
         LabelError: If queue.json is damaged.
     """
     item = _item(chosen, place, SKIPPED)
-    update_queue(place.queue, lambda queue: Queue((*queue.items, item), queue.rounds))
+
+    def added(queue: Queue) -> Queue:
+        return queue if _is_decided(chosen, queue) else Queue((*queue.items, item), queue.rounds)
+
+    update_queue(place.queue, added)
+
+
+def _is_decided(chosen: Chosen, queue: Queue) -> bool:
+    """Tell whether a region was queued or skipped already: two people may look at one list."""
+    candidate = chosen.candidate
+    return any((item.slide, item.region) == (candidate.slide, candidate.region) for item in queue.items)
+
+
+def _in_this_round(queue: Queue, place: QueuePlace) -> Queue:
+    """Count one region more of those that are queued under the evaluation of now."""
+    rounds, now = list(queue.rounds), scored_now(place.run)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    if rounds and rounds[-1].before == now:
+        rounds[-1] = replace(rounds[-1], when=today, regions=rounds[-1].regions + 1)
+    else:
+        rounds.append(Round(today, 1, now))
+    return Queue(queue.items, tuple(rounds))
 
 
 def shown(place: QueuePlace, chosen: Chosen, slides: dict[str, Predicted]) -> Shown:
@@ -191,27 +208,24 @@ def _scored(path: Path, written_ns: int) -> Scored | None:
     return Scored(found.created, found.train_crops, best.miou.value, {c.name: c.iou.value for c in best.classes})
 
 
-def _free(candidates: list[Candidate], place: QueuePlace) -> tuple[list[Candidate], list[Earlier]]:
-    """Leave out what is annotated, waits or was skipped; and give what was queued, for new ones to look unlike it."""
-    items = read_queue(place.queue).items
-    taken = annotated_regions(place.labels)
+def _free(candidates: list[Candidate], place: QueuePlace, annotated: Mapping[str, Sequence[Region]]) -> list[Candidate]:
+    """Leave out what is annotated, waits or was skipped."""
+    taken = {slide: list(regions) for slide, regions in annotated.items()}
     for slide, regions in waiting_regions(place.queue).items():
         taken.setdefault(slide, []).extend(regions)
-    for item in items:
+    for item in read_queue(place.queue).items:
         taken.setdefault(item.slide, []).append(item.region)
-    free = [c for c in candidates if not any(overlapping(c.region, region) for region in taken.get(c.slide, ()))]
-    return free, [Earlier(item.slide, item.looks) for item in items if item.state == QUEUED]
+    return [c for c in candidates if not any(overlapping(c.region, region) for region in taken.get(c.slide, ()))]
 
 
-def _item(chosen: Chosen, place: QueuePlace, state: str, *, path: Path | None = None) -> QueueItem:
+def _item(chosen: Chosen, place: QueuePlace, state: str, *, crop: str = "") -> QueueItem:
     candidate = chosen.candidate
     return QueueItem(
         slide=candidate.slide,
         region=candidate.region,
         state=state,
-        crop="" if path is None else path.stem,
+        crop=crop,
         reason=reason(chosen, place.rules.cutting.classes.names),
         score=candidate.score,
         looks=candidate.looks,
-        proposal_sha256="" if path is None else file_hash(path.with_suffix(".json")),
     )

@@ -24,14 +24,12 @@ class ViewRules:
         include: Globs within them.
         exclude: Globs of what to leave out.
         classes: Names and colours.
-        labels: Folder of the imported labels, None for labels/ in the run folder.
     """
 
     folders: tuple[Path, ...]
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     classes: ClassList
-    labels: Path | None
 
 
 def view_rules_of(values: Mapping[str, Any]) -> ViewRules:
@@ -40,13 +38,12 @@ def view_rules_of(values: Mapping[str, Any]) -> ViewRules:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: If a key is missing or of another type.
     """
-    slides, labels = values["slides"], values["labels"]["folder"]
+    slides = values["slides"]
     return ViewRules(
         folders=tuple(Path(folder) for folder in slides["folders"]),
         include=_texts(slides["include"]),
         exclude=_texts(slides["exclude"]),
         classes=classes_of(values),
-        labels=None if labels is None else Path(labels),
     )
 
 
@@ -59,6 +56,25 @@ def classes_of(values: Mapping[str, Any]) -> ClassList:
     names = tuple(str(entry["name"]) for entry in values["classes"])
     colours = tuple(_colour(entry["colour"]) for entry in values["classes"])
     return ClassList(names, colours, values["fill"])
+
+
+def labels_folder(run: Path, base: Path) -> Path:
+    """Give the folder of a run's imported labels.
+
+    Args:
+        run: The run folder.
+        base: What a relative path in the recipe starts from.
+
+    Raises:
+        RecipeError: If the recipe is missing, damaged or of an older version.
+    """
+    named = read_part(run, _labels_of)
+    return run / "labels" if named is None else base / named
+
+
+def _labels_of(values: Mapping[str, Any]) -> str | None:
+    named = values["labels"]["folder"]
+    return None if named is None else str(named)
 
 
 def read_part(run: Path, pick: Callable[[Mapping[str, Any]], Part]) -> Part:

@@ -51,7 +51,7 @@ class Job:
         unmarked: Files without a shape.
         polygons: How many look ``traced`` from pixel indices, how many ``drawn``; those of proposals count not.
         corrections: Those of a crop that were read, by crop.
-        proposals: Files that the queue wrote.
+        proposals: Files that began as a prediction.
     """
 
     root: Path

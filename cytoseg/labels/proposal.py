@@ -1,5 +1,13 @@
-"""A predicted class map as shapes that a person can correct in labelme."""
+"""A predicted class map as shapes that a person can correct in labelme.
 
+The file says itself that it is a proposal: it holds the hash of its own bytes as they were written. labelme keeps the
+key, and whatever it saves has other bytes.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +24,28 @@ TOLERANCE_PX = 0.75
 """How far a corner may move: the steps of the pixels' edges go, and 6 % of the pixels of a nucleus of 9 px change."""
 LEAST_PX = 16
 """Smaller parts are left out: nobody wants to delete specks one by one."""
+_SEAL = "cytoseg_proposal"
+_BLANK = 64 * "0"
+
+
+def sealed(content: dict[str, Any]) -> str:
+    """Write a labelme file of which ``is_saved`` can tell whether anybody has saved it since."""
+    text = json.dumps({_SEAL: _BLANK, **content}, indent=1, ensure_ascii=False)
+    return text.replace(_BLANK, hashlib.sha256(text.encode()).hexdigest(), 1)
+
+
+def is_saved(path: Path) -> bool | None:
+    """Tell whether somebody has saved a proposal since it was written; None if the file is no proposal.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    data = path.read_bytes()
+    found = re.search(rf'"{_SEAL}": "([0-9a-f]{{64}})"'.encode(), data)
+    if found is None:
+        return None
+    blank = data.replace(found[1], _BLANK.encode(), 1)
+    return hashlib.sha256(blank).hexdigest().encode() != found[1]
 
 
 def proposal(class_map: NDArray[np.uint8], classes: ClassList, *, picture: str) -> dict[str, Any]:

@@ -3,10 +3,8 @@
 A queue folder holds crops with sidecars and proposals, and ``queue.json``, which says why each is there.
 """
 
-import contextlib
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,6 @@ class QueueItem:
         reason: Why it was chosen.
         score: In nats.
         looks: How it looks, so that the next ones look unlike it.
-        proposal_sha256: Of its labelme file as it was written; empty if it was skipped.
     """
 
     slide: str
@@ -46,7 +43,6 @@ class QueueItem:
     reason: str
     score: float
     looks: tuple[float, ...]
-    proposal_sha256: str
 
 
 @dataclass(frozen=True)
@@ -129,26 +125,6 @@ def update_queue(folder: Path, change: Callable[[Queue], Queue]) -> Queue:
     return queue
 
 
-def file_hash(path: Path) -> str:
-    """Hash a file's bytes; 64 hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def proposals(files: Sequence[Path]) -> dict[Path, bool]:
-    """Find the files that a queue wrote, and tell of each whether somebody has saved it since.
-
-    Args:
-        files: labelme files; a queue.json beside them that is damaged says nothing about them.
-    """
-    written: dict[Path, dict[str, str]] = {}
-    for folder in {path.parent for path in files}:
-        with contextlib.suppress(LabelError):
-            items = read_queue(folder).items
-            written[folder] = {item.crop: item.proposal_sha256 for item in items if item.state == QUEUED}
-    ours = [path for path in files if path.stem in written.get(path.parent, {})]
-    return {path: written[path.parent][path.stem] != file_hash(path) for path in ours}
-
-
 def _parsed(content: Any) -> Queue:
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
@@ -161,7 +137,6 @@ def _parsed(content: Any) -> Queue:
             reason=str(entry["reason"]),
             score=float(entry["score"]),
             looks=tuple(float(value) for value in entry["looks"]),
-            proposal_sha256=str(entry["proposal_sha256"]),
         )
         for entry in content["items"]
     ]

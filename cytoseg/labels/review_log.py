@@ -44,6 +44,7 @@ from sqlalchemy.exc import (
 
 from cytoseg.errors import LabelError
 from cytoseg.labels.corrections import now
+from cytoseg.writing import inert
 
 WAIT_S = 30.0
 """How long to wait for others who are writing."""
@@ -92,7 +93,7 @@ class Judgement:
 
     Attributes:
         author: Name of the person.
-        run: Name of the run.
+        run: Name of the run, and if others may have one of that name what tells them apart.
         crop: Id of the crop, or the region on the slide.
         slide: Name of the slide.
         action: What was done.
@@ -194,12 +195,8 @@ def log_csv(entries: Sequence[Entry]) -> str:
     writer = csv.DictWriter(text_file, [column.name for column in _TABLE.columns])
     writer.writeheader()
     for entry in entries:
-        writer.writerow({name: _inert(str(value)) for name, value in asdict(entry).items()})
+        writer.writerow({name: inert(str(value)) for name, value in asdict(entry).items()})
     return text_file.getvalue()
-
-
-def _inert(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _entry(row: Mapping[Any, Any]) -> Entry:

@@ -17,7 +17,8 @@ from cytoseg.labels.json_files import load_json
 from cytoseg.labels.kept import Kept
 from cytoseg.labels.labelme import find_labelme, read_labelme
 from cytoseg.labels.masks import MaskPair, find_pairs, has_masks, read_pair
-from cytoseg.labels.queue_file import QUEUE, proposals
+from cytoseg.labels.proposal import is_saved
+from cytoseg.labels.queue_file import QUEUE
 from cytoseg.labels.qupath import is_geojson, read_geojson
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
 
@@ -67,11 +68,7 @@ def find_items(source: Path, job: Job) -> Sequence[Item]:
     if not source.exists():
         raise LabelError(f"{source}: does not exist. Name a labelme or GeoJSON file, or a folder.")
     if source.is_file():
-        if source.suffix.lower() not in (".json", GEOJSON):
-            raise LabelError(
-                f"{source}: is not a labelme JSON or GeoJSON file. Name one, or a folder of them or of masks."
-            )
-        return _planned(source, job) if _marks_slide(source) else [source]
+        return _of_file(source, job)
     files, others = find_labelme(source, job.problems)
     slides = [path for path in others if _marks_slide(path)] + _geojson_files(source)
     others = [path for path in others if path not in slides and path.name != QUEUE]
@@ -93,11 +90,21 @@ def find_items(source: Path, job: Job) -> Sequence[Item]:
     return pairs
 
 
+def _of_file(source: Path, job: Job) -> Sequence[Item]:
+    if source.suffix.lower() not in (".json", GEOJSON):
+        raise LabelError(f"{source}: is not a labelme JSON or GeoJSON file. Name one, or a folder of them or of masks.")
+    if _marks_slide(source):
+        return _planned(source, job)
+    if not _saved([source], job):
+        raise LabelError(f"{source}: {job.notes[0]}")
+    return [source]
+
+
 def _saved(files: list[Path], job: Job) -> list[Path]:
-    """Leave out what the queue proposed and nobody has saved: nothing is to be learnt from one's own predictions."""
-    found = proposals(files)
-    job.proposals.update(found)
-    untouched = [path for path, is_saved in found.items() if not is_saved]
+    """Leave out what was proposed and nobody has saved: nothing is to be learnt from one's own predictions."""
+    found = {path: is_saved(path) for path in files}
+    job.proposals.update(path for path, saved in found.items() if saved is not None)
+    untouched = [path for path, saved in found.items() if saved is False]
     if untouched:
         job.notes.append(
             f"Proposals left out that nobody has saved yet: {len(untouched)} (first {untouched[0].name}). "

@@ -14,9 +14,10 @@ GLOSSARY: dict[str, str] = {
     "Dice": "Twice the shared area divided by the sum of both areas; a milder relative of IoU.",
     "Precision": "Of what was predicted as the class, the share that truly is.",
     "Recall": "Of what truly is the class, the share that was found.",
-    "Disagreement": (
-        "How much the members of the ensemble contradict each other at a pixel: 0 where all say the same. Bright "
-        "places deserve a look by eye. For a whole crop it is the mean of its most disputed tenth, in nats."
+    "Uncertainty, disagreement": (
+        "Two words for one measure: how much the members of the ensemble contradict each other at a pixel, in nats. "
+        "0 where all say the same; bright places deserve a look by eye. For a whole crop it is the mean of its most "
+        "disputed tenth."
     ),
     "Calibration error (ECE)": (
         "How far the stated probabilities are from what happens: of pixels predicted with 80 %, four of five should be "
@@ -42,3 +43,6 @@ GLOSSARY: dict[str, str] = {
         "Where the pixels of each true class (row) went (columns). What was right stands on the diagonal."
     ),
 }
+
+UNCERTAINTY = GLOSSARY["Uncertainty, disagreement"]
+CALIBRATION = GLOSSARY["Calibration error (ECE)"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,10 +132,11 @@ def earlier_kept(run: Path) -> Iterator[None]:
 
 
 def snapshot_files(run: Path) -> list[Path]:
-    """List the evaluations of a run, the latest one first; they need not be whole."""
+    """List the evaluations of a run that may be read, the latest one first; they need not be whole."""
     latest = run / "evaluation" / "evaluation.json"
-    earlier = sorted(filter(Path.is_file, (run / HISTORY).glob("*.json")), reverse=True)
-    return [*([latest] if latest.is_file() else []), *earlier]
+    earlier = sorted((run / HISTORY).glob("*.json"), reverse=True)
+    # Unlike Path.is_file, this takes what may not be looked at for missing.
+    return [path for path in (latest, *earlier) if os.path.isfile(path)]
 
 
 def read_snapshot(path: Path) -> Snapshot:
@@ -144,7 +146,7 @@ def read_snapshot(path: Path) -> Snapshot:
         path: One of ``snapshot_files``.
 
     Raises:
-        CytosegError: If the file is damaged, incomplete or of another format.
+        CytosegError: If the file is damaged, incomplete, of another format or may not be read.
     """
     evaluation = read_evaluation_file(path)
     record = json.loads(path.read_text(encoding="utf-8"))

@@ -1,18 +1,22 @@
 """Pictures for people: label maps and disagreement laid over a crop, enlarged, and packed for a page."""
 
 import base64
+import struct
 from collections.abc import Collection, Sequence
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cytoseg.errors import CytosegError
 
 RAMP: tuple[tuple[int, int, int], ...] = ((12, 8, 38), (87, 15, 109), (187, 55, 84), (249, 142, 9), (252, 255, 164))
 """Colours from agreement to disagreement: dark to light, so that they also read in grey and to the colour-blind."""
+
+_DAMAGE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises on damaged bytes: a SyntaxError for a broken header of a part."""
 
 Colours = Sequence[tuple[int, int, int]]
 Picture = NDArray[np.uint8]
@@ -22,7 +26,7 @@ def read_rgb(path: Path) -> Picture:
     """Read a picture file as (H, W, 3) uint8.
 
     Raises:
-        CytosegError: If the file is missing or is no picture.
+        CytosegError: If the file is missing, damaged or no picture.
     """
     return np.asarray(_open(path).convert("RGB"))
 
@@ -31,7 +35,7 @@ def read_map(path: Path) -> Picture:
     """Read a one-channel PNG, ids or grey values, as (H, W) uint8.
 
     Raises:
-        CytosegError: If the file is missing, is no picture or has colours.
+        CytosegError: If the file is missing, damaged, no picture or has colours.
     """
     picture = _open(path)
     if picture.mode not in ("L", "P"):
@@ -110,7 +114,7 @@ def data_uri(path: Path, *, max_px: int, kind: str) -> str:
         A data URI.
 
     Raises:
-        CytosegError: If the file is missing or is no picture.
+        CytosegError: If the file is missing, damaged or no picture.
     """
     picture = _open(path).convert("RGB")
     picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
@@ -127,7 +131,7 @@ def _open(path: Path) -> Image.Image:
             return picture
     except FileNotFoundError as error:
         raise CytosegError(f"{where} is missing. Run the command that writes it again.") from error
-    except (UnidentifiedImageError, OSError) as error:
+    except _DAMAGE as error:
         raise CytosegError(f"{where} cannot be read as a picture. Run the command that writes it again.") from error
 
 

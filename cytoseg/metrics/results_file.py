@@ -17,6 +17,7 @@ from cytoseg.metrics.results import (
     SlideScores,
     StainScores,
 )
+from cytoseg.metrics.run_folder import readable
 
 FORMAT = 1
 Value = TypeVar("Value")
@@ -32,10 +33,11 @@ def read_evaluation(run: Path) -> Evaluation | None:
         The evaluation, or None if the run has not been evaluated.
 
     Raises:
-        CytosegError: If the file is damaged, incomplete or of another format.
+        CytosegError: If the file is damaged, incomplete, of another format or may not be read.
     """
     path = run / "evaluation" / "evaluation.json"
-    return read_evaluation_file(path) if path.is_file() else None
+    with readable(path.name):
+        return read_evaluation_file(path) if path.is_file() else None
 
 
 def read_evaluation_file(path: Path) -> Evaluation:
@@ -45,10 +47,11 @@ def read_evaluation_file(path: Path) -> Evaluation:
         path: evaluation.json of a run, or a copy of it.
 
     Raises:
-        CytosegError: If the file is damaged, incomplete or of another format.
+        CytosegError: If the file is damaged, incomplete, of another format or may not be read.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        with readable("evaluation.json"):
+            record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _damaged("the file", "is not complete JSON") from error
     if _get(record, "format", int, "the file") != FORMAT:

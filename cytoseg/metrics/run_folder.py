@@ -1,6 +1,10 @@
 """What stands in a run folder, apart from the evaluation: provenance, slide predictions, and how to say it."""
 
+import contextlib
 import json
+import os
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -51,9 +55,27 @@ class Summary:
 SUMMARY_HEAD = ("Class", "Pixels", "Share", "Area (square mm)")
 
 
+@contextlib.contextmanager
+def readable(name: str) -> Iterator[None]:
+    """While a file or a folder is looked for and read: say in one sentence that this is not allowed.
+
+    Args:
+        name: Of the file, for people.
+
+    Raises:
+        CytosegError: In place of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CytosegError(
+            f"{name}: cannot be read ({error.strerror or type(error).__name__}). Ask its owner for the right to."
+        ) from error
+
+
 def is_run(folder: Path) -> bool:
-    """Tell whether a folder is a run: it holds a run.json or a recipe.yaml."""
-    return (folder / "run.json").is_file() or (folder / "recipe.yaml").is_file()
+    """Tell whether a folder is a run: it holds a run.json or a recipe.yaml, and may be entered."""
+    return _written(folder) is not None
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -64,14 +86,28 @@ def find_runs(folder: Path) -> list[Path]:
 
     Returns:
         Run folders by the time their run.json (or recipe.yaml) was last written.
+
+    Raises:
+        CytosegError: If the folder may not be read.
     """
     if not folder.is_dir():
         return []
+    with readable(folder.name):
+        dated = [(_written(run), run) for run in folder.iterdir()]
+    runs = [(written, run) for written, run in dated if written is not None]
+    return [run for _, run in sorted(runs, key=lambda entry: (-entry[0], entry[1].name))]
 
-    def written(run: Path) -> float:
-        return max(path.stat().st_mtime for path in (run / "run.json", run / "recipe.yaml") if path.is_file())
 
-    return sorted(filter(is_run, folder.iterdir()), key=lambda run: (-written(run), run.name))
+def _written(run: Path) -> float | None:
+    """Give the time at which a run was last written, or None if the folder is none."""
+    moments = []
+    for name in ("run.json", "recipe.yaml"):
+        # It may be somebody else's folder, such as lost+found, or be removed at this moment.
+        with contextlib.suppress(OSError):
+            found = (run / name).stat()
+            if stat.S_ISREG(found.st_mode):
+                moments.append(found.st_mtime)
+    return max(moments, default=None)
 
 
 def read_provenance(run: Path) -> Provenance | None:
@@ -84,10 +120,10 @@ def read_provenance(run: Path) -> Provenance | None:
         The provenance, or None if there is no run.json.
 
     Raises:
-        CytosegError: If the file is damaged or of another format.
+        CytosegError: If the file is damaged, of another format or may not be read.
     """
     path = run / "run.json"
-    if not path.is_file():
+    if not _is_there(path):
         return None
     record = _read_object(path)
     if record.get("format") != FORMAT:
@@ -109,10 +145,10 @@ def read_classes(run: Path) -> ClassList | None:
         The class list, or None if no interpreters have been trained.
 
     Raises:
-        CytosegError: If the file is damaged.
+        CytosegError: If the file is damaged or may not be read.
     """
     path = run / "interpreter" / "bundle" / "state.json"
-    if not path.is_file():
+    if not _is_there(path):
         return None
     found = _object(_read_object(path), "classes")
     try:
@@ -129,12 +165,15 @@ def read_classes(run: Path) -> ClassList | None:
 
 
 def predictions(run: Path) -> list[Path]:
-    """List the folders of predicted slides of a run that can be shown, by name; those not yet finished are hidden."""
-    parent = run / "predictions"
-    if not parent.is_dir():
-        return []
-    folders = (path for path in parent.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in folders if any((path / name).is_file() for name in _SHOWN))
+    """List the folders of predicted slides of a run that can be shown, by name.
+
+    Those not yet finished are hidden, and those that may not be entered.
+    """
+    folders: list[Path] = []
+    with contextlib.suppress(OSError):
+        folders = [path for path in (run / "predictions").iterdir() if not path.name.startswith(".")]
+    # Unlike Path.is_file, this takes what may not be looked at for missing.
+    return sorted(path for path in folders if any(os.path.isfile(path / name) for name in _SHOWN))
 
 
 def read_summary(folder: Path) -> Summary | None:
@@ -147,10 +186,10 @@ def read_summary(folder: Path) -> Summary | None:
         The summary, or None if there is none.
 
     Raises:
-        CytosegError: If the file is damaged.
+        CytosegError: If the file is damaged or may not be read.
     """
     path = folder / "summary.json"
-    if not path.is_file():
+    if not _is_there(path):
         return None
     record = _read_object(path)
     classes, objects = _object(record, "classes"), _object(record, "objects")
@@ -184,22 +223,44 @@ def duration_text(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def moment_of(text: str) -> datetime | None:
+    """Read an ISO time, so that it can be compared with others; a time without a zone is taken as local.
+
+    Args:
+        text: As it stands in a file.
+
+    Returns:
+        The time with its zone, or None if the text is none.
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        return None
+
+
 def time_text(moment: str) -> str:
     """Write an ISO time as ``2026-03-01 14:05`` in this computer's time zone; anything else is returned as it is."""
-    try:
-        # A time without a zone is taken as local, so only the one with a zone moves.
-        return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
-    except ValueError:
-        return moment
+    found = moment_of(moment)
+    return moment if found is None else found.strftime("%Y-%m-%d %H:%M")
 
 
 _SHOWN = ("preview.png", "uncertainty_preview.png", "summary.json")
 
 
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _is_there(path: Path) -> bool:
+    with readable(_name(path)):
+        return path.is_file()
+
+
 def _read_object(path: Path) -> dict[str, object]:
-    name = f"{path.parent.name}/{path.name}"
+    name = _name(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        with readable(name):
+            record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CytosegError(f"{name}: the file is not complete JSON. Run the command that writes it again.") from error
     if not isinstance(record, dict):

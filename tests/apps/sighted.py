@@ -51,6 +51,17 @@ def make_run(base: Path, *, size_px: int) -> Path:
     folder = run / "predictions" / "board"
     write_pyramid(folder / "class_map.ome.tif", [ids], size=size, mpp=MPP, categorical=True)
     write_pyramid(folder / "uncertainty.ome.tif", [ids.astype(np.float32)], size=size, mpp=MPP)
+    write_prediction(folder, slide, size_px)
+    (run / "recipe.yaml").write_text(RECIPE)
+    name, marked = CropName("crop", "board", "crop.json"), np.ones((100, 100), np.uint8)
+    crop = write_crop(run / "labels", name, picture=picture[100:200, 100:200], label_map=marked, classes=CLASSES)
+    write_kept(run / "labels", "crop", Kept(Origin("board", TRUTH)))
+    write_index(LabelIndex(run / "labels", CLASSES.names, (crop,)))
+    return run
+
+
+def write_prediction(folder: Path, slide: Path, size_px: int) -> None:
+    """Write the summary of a prediction whose maps lie in the folder."""
     length, changed = slide_stamp(slide)
     summary = {
         "slide": slide.name,
@@ -61,9 +72,3 @@ def make_run(base: Path, *, size_px: int) -> Path:
         "provenance": {"slide_bytes": length, "slide_changed": changed},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
-    (run / "recipe.yaml").write_text(RECIPE)
-    name, marked = CropName("crop", "board", "crop.json"), np.ones((100, 100), np.uint8)
-    crop = write_crop(run / "labels", name, picture=picture[100:200, 100:200], label_map=marked, classes=CLASSES)
-    write_kept(run / "labels", "crop", Kept(Origin("board", TRUTH)))
-    write_index(LabelIndex(run / "labels", CLASSES.names, (crop,)))
-    return run

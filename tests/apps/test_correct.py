@@ -1,6 +1,7 @@
 """Correct: what is judged, saved and logged, and what the page says when that cannot be done."""
 
 import importlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
+from cytoseg.geometry import Region
 from cytoseg.labels.corrections import (
     Correction,
     corrections_folder,
@@ -22,11 +24,15 @@ from cytoseg.labels.corrections import (
     save_correction,
 )
 from cytoseg.labels.dataset import ImportRules, import_labels
+from cytoseg.labels.kept import Kept, write_kept
 from cytoseg.labels.review_log import Entry, log_of, read_entries
 from cytoseg.labels.sidecar import Origin
+from cytoseg.recipe import dump_recipe, load_recipe
 
 Review = Callable[..., AppTest]
 FIRST = "smear_A_0_512"
+NAMED = "quickstart 2026-03-02T09:00"
+"""As the log calls the made run: a shared one may know other runs of that name."""
 CLASSES = ClassList(
     ("background", "cytoplasm", "nucleus", "debris"),
     ((240, 240, 240), (86, 180, 233), (213, 94, 0), (0, 158, 115)),
@@ -93,14 +99,14 @@ def _texts(app: AppTest) -> str:
     return "\n".join(str(part.value) for part in parts).replace("\\", "")
 
 
-def _correct(run: Path, author: str, value: int, *, day: int = 1) -> Path:
+def _correct(run: Path, author: str, value: int | list[list[int]], *, day: int = 1) -> Path:
     correction = Correction(FIRST, author, f"2026-03-0{day}T14:05:06.000007+00:00", "prediction")
     return save_correction(
         corrections_folder(run),
         correction,
         origin=Origin("smear_A", None),
         picture=np.full((4, 4, 3), 100, np.uint8),
-        label_map=np.full((4, 4), value, np.uint8),
+        label_map=np.broadcast_to(np.array(value, np.uint8), (4, 4)).copy(),
         classes=CLASSES,
     ).path
 
@@ -143,7 +149,7 @@ def test_a_correction_is_saved_with_its_slide_logged_and_shown_again(
     assert problems == []
     assert (saved.correction.author, saved.correction.started_from) == ("Anna Øster", "prediction")
     (entry,) = _log(run)
-    assert (entry.author, entry.run, entry.crop, entry.slide) == ("Anna Øster", "quickstart", FIRST, "smear_A")
+    assert (entry.author, entry.run, entry.crop, entry.slide) == ("Anna Øster", NAMED, FIRST, "smear_A")
     assert (entry.action, entry.comment, entry.sha256) == ("corrected", "the edge", saved.sha256)
     assert run / entry.file == saved.path
     assert app.text_area[0].value == ""
@@ -152,6 +158,20 @@ def test_a_correction_is_saved_with_its_slide_logged_and_shown_again(
     report = import_labels(corrections_folder(run), run / "labels", classes=CLASSES, rules=ImportRules())
     assert [(crop.crop, crop.slide) for crop in report.crops] == [(FIRST, "smear_A")]
     np.testing.assert_array_equal(report.crops[0].label_map(), painted)
+
+
+def test_a_correction_knows_its_place_by_the_labels_that_the_recipe_names(
+    review: Review, run: Path, browser: Browser, tmp_path: Path
+) -> None:
+    recipe = load_recipe("quickstart", ["labels.folder=shared"])
+    (run / "recipe.yaml").write_text(dump_recipe(recipe))
+    place = Region(0, 512, 4, 4)
+    write_kept(tmp_path / "shared", FIRST, Kept(Origin("smear_A", place)))
+    app = review("correct", "--base", str(tmp_path))
+    browser.answer = np.ones((4, 4), np.uint8)
+    app.text_input[0].set_value("Anna").run()
+    ((saved,), _) = find_corrections(corrections_folder(run), FIRST)
+    assert json.loads(saved.path.read_text())["cytoseg"]["region"] == [0, 512, 4, 4]
 
 
 def test_what_another_saves_meanwhile_does_not_slip_under_the_brush(
@@ -184,6 +204,20 @@ def test_what_is_said_is_logged(review: Review, run: Path, browser: Browser, lab
     assert app.dataframe[0].value[["Who", "What", "Comment"]].to_numpy().tolist() == [
         ["Anna Øster", action, "too dark"]
     ]
+
+
+def test_a_comment_stays_with_the_crop_that_it_was_typed_for(review: Review, run: Path, browser: Browser) -> None:
+    app = _named(review)
+    app.text_area[0].set_value("only the first")
+    _button(app, "Next").click().run()
+    assert app.text_area[0].value == ""
+    _button(app, "Accept").click().run()
+    _button(app, "Previous").click().run()
+    assert app.text_area[0].value == "only the first"
+    _button(app, "Reject").click().run()
+    said = [(entry.crop, entry.action, entry.comment) for entry in _log(run)]
+    assert said == [("smear_A_256_512", "accepted", ""), (FIRST, "rejected", "only the first")]
+    assert app.text_area[0].value == ""
 
 
 def test_a_correction_of_another_run_is_not_begun_from(review: Review, run: Path, browser: Browser) -> None:
@@ -238,6 +272,19 @@ def test_two_people_who_corrected_the_same_crop_are_compared(review: Review, run
     ]
     assert here.loc[0, ["IoU background", "IoU cytoplasm"]].tolist() == ["n/a", "1.00"]
     assert "0 is what chance alone would give" in _texts(app)
+
+
+def test_kappa_of_two_people_who_differ(review: Review, run: Path, browser: Browser) -> None:
+    """Of 16 pixels they agree on 12; by chance it would be half.
+
+    Ben gives 8 pixels cytoplasm and 8 nucleus, Anna 12 and 4: by chance 1/2 x 3/4 + 1/2 x 1/4 = 1/2 agree. So kappa is
+    (3/4 - 1/2) / (1 - 1/2) = 1/2. Of cytoplasm they share 8 of 12 pixels, of nucleus 4 of 8.
+    """
+    _correct(run, "Ben", [[1] * 4, [1] * 4, [2] * 4, [2] * 4])
+    _correct(run, "Anna", [[1] * 4, [1] * 4, [1] * 4, [2] * 4])
+    here = review("correct").dataframe[0].value
+    wanted = ["Same class", "Cohen's kappa", "IoU background", "IoU cytoplasm", "IoU nucleus"]
+    assert here.loc[0, wanted].tolist() == ["75.0 %", "0.50", "n/a", "0.67", "0.50"]
 
 
 def test_a_correction_edited_into_nonsense_is_one_sentence_and_the_others_stay(
@@ -328,7 +375,7 @@ def test_the_log_can_lie_elsewhere(review: Review, run: Path, browser: Browser, 
     app = review("correct", "--log", elsewhere)
     app.text_input[0].set_value("Anna").run()
     _button(app, "Accept").click().run()
-    assert [entry.run for entry in read_entries(log_of(run, elsewhere))] == ["quickstart"]
+    assert [entry.run for entry in read_entries(log_of(run, elsewhere))] == [NAMED]
     assert not (run / "review").exists()
 
 

@@ -22,6 +22,7 @@ from cytoseg.labels.sidecar import Origin
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.slides.stamp import slide_stamp
 from tests.predict.made import predicted
+from tests.shut import shut
 
 Review = Callable[..., AppTest]
 Damage = Callable[[bytes], bytes]
@@ -71,7 +72,7 @@ def whole_run(made_run: Path, tmp_path: Path) -> Path:
     crop = write_crop(made_run / "labels", name, picture=picture, label_map=ones, classes=CLASSES)
     write_kept(made_run / "labels", "crop", Kept(Origin("smear_F", Region(0, 0, 8, 8))))
     write_index(LabelIndex(made_run / "labels", CLASSES.names, (crop,)))
-    item = QueueItem("smear_E", Region(0, 0, 32, 32), SKIPPED, "", "", 0.5, (), "")
+    item = QueueItem("smear_E", Region(0, 0, 32, 32), SKIPPED, "", "", 0.5, ())
     update_queue(made_run / "queue", lambda _: Queue((item,)))
     return made_run
 
@@ -171,7 +172,11 @@ BAD: list[tuple[str, Damage, dict[str, str]]] = [
         },
     ),
     ("ddpm/samples.png", _garbage, {"app": "ddpm/samples.png cannot be read as a picture."}),
-    ("../../slides/smear_E.png", _garbage, {"slides": "is another file now", "queue": "smear_E.png: is no picture"}),
+    (
+        "../../slides/smear_E.png",
+        _garbage,
+        {"slides": "is another file now", "queue": "its file smear_E.png is another one now"},
+    ),
 ]
 
 
@@ -193,6 +198,54 @@ def test_damage_is_a_sentence_on_the_pages_it_concerns(
         # The list of runs stands nevertheless.
         runs = review("app", "--run", str(whole_run), "--base", str(tmp_path)).dataframe[0].value
         assert runs["Outcome"].tolist() == ["a file of this run is damaged"]
+
+
+SHUT: list[tuple[str, dict[str, str]]] = [
+    ("run.json", {"app": "quickstart/run.json: cannot be read (Permission denied)."}),
+    (EVALUATION, _everywhere("evaluation.json: cannot be read", *SCORED, "queue")),
+    ("evaluation", _everywhere("evaluation.json: cannot be read", *SCORED, "queue")),
+]
+
+
+@pytest.mark.parametrize(("place", "expected"), SHUT, ids=[place for place, _ in SHUT])
+def test_what_may_not_be_read_is_a_sentence_on_the_pages_it_concerns(
+    review: Review,
+    whole_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    expected: dict[str, str],
+) -> None:
+    shut(monkeypatch, whole_run / place)
+    for page, said in _look(review, whole_run, tmp_path).items():
+        assert expected.get(page, "") in said, page
+        assert page in expected or said == "", page
+
+
+@pytest.mark.parametrize("folder", ["ddpm", "labels", "predictions", "history", "review", "interpreter", "queue"])
+def test_a_part_of_a_run_that_may_not_be_entered_breaks_no_page(
+    review: Review, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    shut(monkeypatch, whole_run / folder)
+    _look(review, whole_run, tmp_path)
+
+
+def test_a_run_that_may_not_be_entered_hides_no_other(
+    review: Review, whole_run: Path, bare_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut(monkeypatch, whole_run)
+    app = review("app")
+    assert not app.exception
+    assert app.dataframe[0].value["Run"].tolist() == ["only a recipe"]
+
+
+def test_a_folder_of_runs_that_may_not_be_read_is_said(
+    review: Review, made_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut(monkeypatch, made_run.parent)
+    app = review("app")
+    assert not app.exception
+    assert _said(app) == "runs: cannot be read (Permission denied). Ask its owner for the right to."
 
 
 def test_an_earlier_evaluation_that_is_no_file_is_passed_over(review: Review, whole_run: Path) -> None:

@@ -30,6 +30,87 @@ def detailed_run(made_run: Path) -> Path:
     return made_run
 
 
+def _charts(app: AppTest) -> list[list[dict[str, Any]]]:
+    """Give what each chart of the page draws: bars of all methods, slides, stains if any, calibration if any."""
+    return [json.loads(chart.proto.spec)["data"] for chart in app.get("plotly_chart")]
+
+
+def _axis(app: AppTest, number: int) -> dict[str, Any]:
+    axis: dict[str, Any] = json.loads(app.get("plotly_chart")[number].proto.spec)["layout"]["yaxis"]
+    return axis
+
+
+def _help(app: AppTest, label: str) -> str:
+    return str(next(metric.help for metric in app.metric if metric.label == label)).replace("\\", "")
+
+
+@pytest.mark.usefixtures("made_run")
+def test_each_bar_is_as_high_as_its_score_and_each_error_bar_ends_where_the_interval_does(review: Review) -> None:
+    bars = _charts(review("iou"))[0]
+    assert [bar["name"] for bar in bars] == [
+        "DDPM features, 10 interpreters",
+        "Random forest on 72 filters",
+        "Always the commonest class",
+    ]
+    assert bars[1]["x"] == ["Mean", "background", "cytoplasm", "nucleus", "debris"]
+    assert bars[1]["y"] == [0.7758, 0.9552, 0.825, 0.5472, None]
+    assert bars[1]["error_y"]["array"] == pytest.approx([0.04, 0, 0.01, 0.05, 0])
+    assert bars[1]["error_y"]["arrayminus"] == pytest.approx([0.05, 0.01, 0.02, 0.06, 0])
+    assert bars[2]["y"] == [0.2187, 0.6562, 0, 0, None]
+
+
+def test_slides_are_drawn_worst_first_with_a_mark_for_each_class(review: Review, made_run: Path) -> None:
+    path = made_run / "evaluation" / "evaluation.json"
+    record: dict[str, Any] = json.loads(path.read_text())
+    record["methods"][0]["slides"] = [
+        {"slide": "best", "crops": 1, "miou": 0.9, "iou": [0.9, None, 0.8, None]},
+        {"slide": "none", "crops": 1, "miou": None, "iou": [None] * 4},
+        {"slide": "study_of_2026_slide_no_0017", "crops": 2, "miou": 0.3, "iou": [0.5, 0.1, 0.2, None]},
+    ]
+    path.write_text(json.dumps(record))
+    app = review("iou")
+    marks = _charts(app)[1]
+    assert [mark["name"] for mark in marks] == ["background", "cytoplasm", "nucleus", "debris"]
+    assert [mark["x"] for mark in marks] == [[0.5, 0.9], [0.1], [0.2, 0.8], []]
+    assert [mark["y"] for mark in marks] == [[0, 1], [0], [0, 1], []]
+    assert marks[2]["hovertext"] == ["study_of_2026_slide_no_0017, nucleus: 0.20", "best, nucleus: 0.80"]
+    assert marks[2]["marker"]["color"] == "rgb(213,94,0)"
+    assert len({mark["marker"]["symbol"] for mark in marks}) == 4
+    assert _axis(app, 1)["ticktext"] == ["study_of…6_slide_no_0017", "best", "none"]
+    assert _axis(app, 1)["range"] == [2.6, -0.6]
+    assert "All slides, the lowest mean IoU first" in [caption.value[:37] for caption in app.caption]
+
+
+def test_of_many_slides_the_worst_are_drawn_and_this_is_said(review: Review, made_run: Path) -> None:
+    path = made_run / "evaluation" / "evaluation.json"
+    record: dict[str, Any] = json.loads(path.read_text())
+    record["methods"][0]["slides"] = [
+        {"slide": f"s{number}", "crops": 1, "miou": 1 - number / 100, "iou": [1 - number / 100, None, None, None]}
+        for number in range(31)
+    ]
+    path.write_text(json.dumps(record))
+    app = review("iou")
+    assert _axis(app, 1)["ticktext"] == [f"s{number}" for number in range(30, 0, -1)]
+    assert _charts(app)[1][0]["x"] == pytest.approx([1 - number / 100 for number in range(30, 0, -1)])
+    assert any(caption.value.startswith("The 30 worst of 31 slides") for caption in app.caption)
+
+
+@pytest.mark.usefixtures("detailed_run")
+def test_stains_are_drawn_with_intervals_and_their_classes_apart(review: Review) -> None:
+    app = review("iou")
+    marks = _charts(app)[2]
+    assert _axis(app, 2)["ticktext"] == ["Giemsa", "Pap"]
+    nucleus = marks[2]
+    assert nucleus["x"] == [0.62, 0.62]
+    assert nucleus["error_x"]["array"] == pytest.approx([0.06, 0.06])
+    assert nucleus["error_x"]["arrayminus"] == pytest.approx([0.07, 0.07])
+    assert marks[3]["x"] == []
+    # Of four classes in a line of height 1: 0.15 apart, around the middle.
+    assert [mark["y"] for mark in marks[:3]] == [
+        pytest.approx([middle, middle + 1]) for middle in (-0.225, -0.075, 0.075)
+    ]
+
+
 @pytest.mark.usefixtures("detailed_run")
 def test_stains_objects_and_calibration_of_the_ensemble(review: Review) -> None:
     app = review("iou")
@@ -41,6 +122,13 @@ def test_stains_objects_and_calibration_of_the_ensemble(review: Review) -> None:
     assert objects[["True", "Predicted", "Matched", "F1"]].to_numpy().tolist() == [[40, 42, 37, 0.9]]
     (ece,) = (metric.value for metric in app.metric if metric.label.startswith("Calibration"))
     assert ece == "0.055"
+    perfect, found = _charts(app)[-1]
+    assert (perfect["x"], perfect["y"]) == ([0, 1], [0, 1])
+    # The interval without pixels has no point; the other two hold 10 and 90.
+    assert (found["x"], found["y"]) == ([0.5, 0.9], [0.4, 0.95])
+    assert found["marker"]["size"] == pytest.approx([6 + 16 / 3, 22])
+    assert found["hovertext"] == ["said 50%, right 40%, 10 pixels", "said 90%, right 95%, 90 pixels"]
+    assert "four of five should be right" in _help(app, "Calibration error (ECE)")
 
 
 @pytest.mark.usefixtures("detailed_run")

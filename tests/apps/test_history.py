@@ -54,16 +54,46 @@ def test_the_change_and_what_may_explain_it(review: Review, made_run: Path) -> N
     assert classes["Change"].tolist() == ["+0.05", "+0.00", "+0.00", "+0.10", "n/a"]
     assert slides["Slide"].tolist()[0] == "smear\\_A"
     assert slides["Change"].tolist()[0] == "-0.20"
+    (bars,) = json.loads(app.get("plotly_chart")[0].proto.spec)["data"]
+    assert bars["y"] == ["Mean IoU", "background", "cytoplasm", "nucleus", "debris"]
+    assert bars["x"] == pytest.approx([0.05, 0, 0, 0.1, 0])
+    assert bars["text"] == ["+0.05", "+0.00", "+0.00", "+0.10", "n/a"]
     (settings,) = (frame.value for frame in app.dataframe if "Setting" in frame.value)
     assert settings.to_numpy().tolist() == [["interpreter, steps", "600", "900"]]
+
+
+def test_only_what_was_evaluated_before_is_offered(review: Review, made_run: Path) -> None:
+    """The made run is of 2026-03-02 10:20:30 UTC."""
+    other = made_run.parent / "other"
+    source = made_run / "evaluation" / "evaluation.json"
+    record = json.loads(source.read_text())
+    moments = {
+        "before in another zone": "2026-03-02T12:20:29+02:00",
+        "at the same moment": "2026-03-02T11:20:30+01:00",
+        "later": "2026-03-02T10:20:31+00:00",
+        "no time": "yesterday",
+    }
+    for name, moment in moments.items():
+        run = other.with_name(name)
+        (run / "evaluation").mkdir(parents=True)
+        (run / "recipe.yaml").touch()
+        (run / "evaluation" / "evaluation.json").write_text(json.dumps(record | {"created": moment}))
+    app = review("history", "--run", str(made_run))
+    assert not app.exception
+    options = app.main.selectbox[0].options
+    assert [option.split(",")[0] for option in options] == ["before in another zone"]
+    app.sidebar.selectbox[0].select("later").run()
+    names = {option.split(",")[0] for option in app.main.selectbox[0].options}
+    assert names == {"quickstart", "before in another zone", "at the same moment"}
 
 
 def test_other_runs_can_be_compared_with_and_damaged_ones_are_not_offered(
     review: Review, made_run: Path, bare_run: Path
 ) -> None:
     (bare_run / "evaluation").mkdir()
-    source = (made_run / "evaluation" / "evaluation.json").read_text()
-    (bare_run / "evaluation" / "evaluation.json").write_text(source)
+    record = json.loads((made_run / "evaluation" / "evaluation.json").read_text())
+    record["created"] = "2026-03-02T10:20:29+00:00"
+    (bare_run / "evaluation" / "evaluation.json").write_text(json.dumps(record))
     (bare_run / "history").mkdir()
     (bare_run / "history" / "2020.json").write_text('{"format"')
     app = review("history")

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
@@ -49,21 +50,22 @@ def test_a_row_is_read_once_for_each_time_that_a_file_is_written(
     assert listing.row(made_run)["Mean IoU"] == "not evaluated"
 
 
-def test_a_title_is_read_once_for_each_time_that_the_file_is_written(
+def test_an_entry_is_read_once_for_each_time_that_the_file_is_written(
     listing: ModuleType, made_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = made_run / "evaluation" / "evaluation.json"
-    title = listing.title(made_run, path)
-    assert title.startswith("quickstart, 2026-03-02 ")
-    assert title.endswith(", mean IoU 0.81")
+    entry = listing.entry(made_run, path)
+    assert entry.title.startswith("quickstart, 2026-03-02 ")
+    assert entry.title.endswith(", mean IoU 0.81")
+    assert entry.moment == datetime(2026, 3, 2, 10, 20, 30, tzinfo=UTC)
     with monkeypatch.context() as patched:
         patched.setattr(listing, "read_evaluation_file", _unread)
-        assert listing.title(made_run, path) == title
+        assert listing.entry(made_run, path) is entry
     _write(path, methods=[])
-    assert listing.title(made_run, path).endswith(", mean IoU n/a")
+    assert listing.entry(made_run, path).title.endswith(", mean IoU n/a")
     path.write_text("{")
     with pytest.raises(CytosegError, match="is not complete JSON"):
-        listing.title(made_run, path)
+        listing.entry(made_run, path)
 
 
 def test_what_the_queue_compares_with_is_read_once(made_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

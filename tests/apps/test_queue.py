@@ -77,21 +77,46 @@ def test_the_list_has_pictures_reasons_and_numbers(opened: Callable[[], AppTest]
     text = _texts(app)
     assert "**1. smear_A, x 0, y 0**" in text
     assert "The ensemble contradicts itself where it says *cell* (100 %): 0.60 nats" in text
-    assert [button.label for button in app.main.button] == ["Accept", "Skip"] * 5
+    assert [button.label for button in app.main.button] == ["Accept", "Skip", "On the slide"] * 5
     assert not app.info
     app.pagination[0].set_value(2).run(timeout=60)
-    assert len(app.main.button) == 2 * 3
+    assert len(app.main.button) == 3 * 3
 
 
 def test_accepted_regions_lie_in_the_queue_folder_and_leave_the_list(opened: Callable[[], AppTest], run: Path) -> None:
     app = _button(opened(), "accept smear_A 0 0")
     assert "smear_A_0_0 waits in the queue to be corrected." in _texts(app)
-    assert "**1** regions were queued" in _texts(app)
+    assert "**1** queued regions wait to be annotated" in _texts(app)
     assert "**1. smear_A, x 0, y 0**" not in _texts(app)
     stems = {path.name for path in (run / "queue").glob("smear*")}
     assert stems == {"smear_A_0_0.png", "smear_A_0_0.json", "smear_A_0_0.crop.json"}
     assert json.loads((run / "queue" / "smear_A_0_0.json").read_text())["shapes"][0]["label"] == "*cell*"
     assert "The run had not been evaluated then" in _texts(app)
+
+
+def test_colours_that_colour_blind_people_confuse_are_named(opened: Callable[[], AppTest], run: Path) -> None:
+    assert "cannot tell" not in _texts(opened())
+    text = (run / "recipe.yaml").read_text().lower()
+    (run / "recipe.yaml").write_text(text.replace("#f0f0f0", "#d62728").replace("#0072b2", "#2ca02c"))
+    assert "Colour-blind people cannot tell glass and *cell* apart." in _texts(opened())
+
+
+def test_a_region_is_shown_on_its_slide(opened: Callable[[], AppTest]) -> None:
+    app = _button(opened(), "see smear_A 32 0")
+    assert app.title[0].value == "Slides"
+    place = app.session_state["place"]
+    assert (app.session_state["slide"], place.slide) == ("smear_A", "smear_A")
+    assert (place.x, place.y, place.width) == (32, 0, 32)
+
+
+def test_two_people_who_decide_on_one_region_decide_once(opened: Callable[[], AppTest], run: Path) -> None:
+    first, second, third = opened(), opened(), opened()
+    _button(first, "accept smear_A 0 0")
+    assert "Somebody has decided on it already." in _texts(_button(second, "accept smear_A 0 0"))
+    _button(third, "skip smear_A 0 0")
+    found = read_queue(run / "queue")
+    assert [item.state for item in found.items] == ["queued"]
+    assert [queued.regions for queued in found.rounds] == [1]
 
 
 def test_skipped_regions_do_not_come_again(opened: Callable[[], AppTest], run: Path) -> None:
@@ -114,6 +139,26 @@ def test_when_all_are_decided_on_more_slides_are_asked_for(opened: Callable[[], 
 def test_without_predictions_the_next_command_is_named(opened: Callable[[], AppTest], run: Path) -> None:
     shutil.rmtree(run / "predictions")
     assert "cytoseg predict RECIPE SLIDE" in opened().info[0].value
+
+
+def test_if_no_slide_can_be_used_the_reason_and_the_command_stand_there(
+    opened: Callable[[], AppTest], run: Path
+) -> None:
+    recipe = load_recipe(str(run / "recipe.yaml"), ['labels.test_slides=["smear*"]'])
+    (run / "recipe.yaml").write_text(dump_recipe(recipe))
+    app = opened()
+    assert not app.error
+    said = [warning.value.replace("\\", "") for warning in app.warning]
+    assert "smear_A: left out: it is a test slide, its crops would not be learnt from. Predict train slides." in said
+    assert "cytoseg predict RECIPE SLIDE" in app.info[0].value
+
+
+def test_a_folder_that_cannot_be_written_is_said(opened: Callable[[], AppTest], run: Path) -> None:
+    app = opened()
+    (run / "queue").write_text("no folder")
+    app.button[0].click().run()
+    (said,) = [error.value for error in app.error]
+    assert said == "The queue cannot be written (File exists)."
 
 
 def test_without_any_run_the_page_says_how_to_begin(review: Review) -> None:
@@ -173,7 +218,7 @@ def test_a_slide_that_is_gone_since_spoils_its_cards_only(opened: Callable[[], A
 
 def test_the_reason_follows_what_was_accepted_before(opened: Callable[[], AppTest]) -> None:
     app = opened()
-    second = app.main.button[2].key.removeprefix("accept ")
+    second = app.main.button[3].key.removeprefix("accept ")
     assert _texts(app).count("the first of its slide") == 1
     app = _button(app, "accept smear_A 0 0")
     assert app.main.button[0].key == f"accept {second}"

@@ -1,15 +1,21 @@
 """Every page of the review: its numbers, its choices, and what it says when something is missing."""
 
+import base64
 import importlib
 import json
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+import streamlit
+from numpy.typing import NDArray
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from cytoseg.metrics.results_file import read_evaluation
+from cytoseg.metrics.scores_csv import scores_csv
 
 Review = Callable[..., AppTest]
 SCORED = ("iou", "confusion", "gallery", "crop", "correct")
@@ -109,6 +115,22 @@ def test_iou_shows_every_method_with_intervals(review: Review) -> None:
     assert "divided by the area that either marks" in _texts(app)
 
 
+def test_iou_offers_all_scores_as_numbers(review: Review, made_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered: list[tuple[str, bytes, str]] = []
+
+    def offer(label: str, data: bytes, *, file_name: str, **_: str) -> None:
+        offered.append((label, data, file_name))
+
+    monkeypatch.setattr(streamlit, "download_button", offer)
+    review("iou")
+    found = read_evaluation(made_run)
+    assert found is not None
+    ((data, name),) = ((data, name) for label, data, name in offered if label == "Download as CSV")
+    assert name == "quickstart-scores.csv"
+    assert data.startswith(b"\xef\xbb\xbfgroup,name,method,class,measure,value,low,high,crops,slides\r\n")
+    assert data.decode("utf-8-sig") == scores_csv(found)
+
+
 @pytest.mark.usefixtures("made_run")
 def test_iou_details_follow_the_chosen_method(review: Review) -> None:
     app = review("iou")
@@ -179,6 +201,7 @@ def test_crop_view_steps_through_the_crops(review: Review) -> None:
     previous, following = app.main.button[0], app.main.button[1]
     assert (previous.disabled, following.disabled) == (True, False)
     assert [metric.value for metric in app.metric] == ["0.71", "0.31"]
+    assert "bright places deserve a look by eye" in app.metric[1].help
     following.click().run()
     assert (app.main.selectbox[0].value, app.metric[0].value) == ("smear_A_256_512", "0.78")
     app.main.selectbox[0].select("smear_C_1280_512").run()
@@ -188,15 +211,44 @@ def test_crop_view_steps_through_the_crops(review: Review) -> None:
     assert app.main.selectbox[0].value == "smear_B_1024_512"
 
 
+def _pictures(app: AppTest) -> list[NDArray[np.uint8]]:
+    """Give the pictures of a page as its browser decodes them, (H, W, 3) each."""
+    addresses = [entry.proto.imgs[0].url for entry in app.image]
+    assert {address.partition(",")[0] for address in addresses} == {"data:image/jpeg;base64"}
+    packed = [base64.b64decode(address.partition(",")[2]) for address in addresses]
+    return [np.asarray(Image.open(BytesIO(content))) for content in packed]
+
+
+def _assert_halves(picture: NDArray[np.uint8], upper: tuple[int, ...], lower: tuple[int, ...]) -> None:
+    """Look at both halves of a crop, of which the prediction says cytoplasm above and nucleus below."""
+    quarter = len(picture) // 4
+    for rows, colour in ((picture[: quarter + 1], upper), (picture[-quarter - 1 :], lower)):
+        # A JPEG file keeps even areas to a few steps of 256.
+        np.testing.assert_allclose(rows, np.broadcast_to(colour, rows.shape), atol=4)
+
+
 @pytest.mark.usefixtures("made_run")
 def test_crop_view_toggles_classes_and_layers(review: Review) -> None:
+    grey, cytoplasm, nucleus, disputed = (100, 100, 100), (86, 180, 233), (213, 94, 0), (72, 14, 95)
     app = review("crop")
     assert [box.label for box in app.checkbox] == ["background", "cytoplasm", "nucleus", "debris"]
+    large, *small = _pictures(app)
+    assert large.shape == (900, 900, 3)
+    # 45 % of the class's colour and 55 % of the grey below it.
+    _assert_halves(large, (94, 136, 160), (151, 97, 55))
+    expected = ((grey, grey), (cytoplasm, cytoplasm), (cytoplasm, nucleus), (disputed, disputed))
+    for picture, (upper, lower) in zip(small, expected, strict=True):
+        _assert_halves(picture, upper, lower)
     app.checkbox[2].uncheck().run()
+    _assert_halves(_pictures(app)[0], (94, 136, 160), grey)
     app.main.slider[0].set_value(100).run()
+    _assert_halves(_pictures(app)[0], cytoplasm, grey)
+    app.segmented_control[0].set_value("Truth").run()
+    _assert_halves(_pictures(app)[0], cytoplasm, cytoplasm)
     app.segmented_control[0].set_value("Disagreement").run()
     assert not app.checkbox
-    assert len(app.image) == 5
+    # 51 of 255 is four fifths of the way from the first colour of the ramp to the second.
+    _assert_halves(_pictures(app)[0], disputed, disputed)
 
 
 @pytest.mark.usefixtures("review")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from cytoseg.metrics.history import keep_earlier
+from cytoseg.metrics.history import earlier_kept
 from cytoseg.recipe import dump_recipe, load_recipe
 from tests.apps.sighted import make_run
 
@@ -40,8 +40,8 @@ def make_runs(base: Path, *, runs: int, crops: int) -> Path:
         shutil.copytree(_MADE_RUN, run, ignore=shutil.ignore_patterns("predictions"))
         _evaluate(run, record, number)
         if number % 4 == 0:
-            keep_earlier(run)
-            _evaluate(run, record, number + 1)
+            with earlier_kept(run):
+                _evaluate(run, record, number + 1)
         os.utime(run / "run.json", (1.7e9 + number, 1.7e9 + number))
     return large
 
@@ -64,10 +64,10 @@ def _complete(run: Path, crops: int) -> None:
     drawn = [_draw(run / "evaluation" / "drawn" / str(number), number) for number in range(DRAWN)]
     path = run / "evaluation" / "evaluation.json"
     record = json.loads(path.read_text())
-    keep_earlier(run)
     record["created"] = "2026-06-01T12:00:00+00:00"
     record |= {"crops": [_crop(number) for number in range(crops)], "test_crops": crops}
-    path.write_text(json.dumps(record))
+    with earlier_kept(run):
+        path.write_text(json.dumps(record))
     for number, crop in enumerate(record["crops"]):
         folder = run / "evaluation" / crop["folder"]
         folder.mkdir(parents=True)

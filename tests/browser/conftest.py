@@ -18,6 +18,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.apps.sighted import make_run
+from tests.browser.queued import add_queued_run
+from tests.browser.vast import add_vast_slide
 
 TESTS = Path(__file__).parents[1]
 APP = TESTS.parent / "apps" / "review" / "serve.py"
@@ -73,6 +75,8 @@ def address(served_run: Path) -> Iterator[str]:
     """Serve the review over the made run; its address without the last slash."""
     runs = served_run.parent
     make_run(runs.parent, size_px=4096)
+    add_vast_slide(runs.parent)
+    add_queued_run(runs.parent, served_run)
     port = free_port()
     flags = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
     command = [sys.executable, "-m", "streamlit", "run", str(APP), *flags, "--browser.gatherUsageStats", "false"]

@@ -34,9 +34,10 @@ def page(chromium: Browser, address: str) -> Iterator[Page]:
     context.close()
 
 
-def _settled(page: Page) -> None:
+def _settled(page: Page, showing: str = "/") -> None:
+    """Wait until the page rests and the editor shows what has ``showing`` in its token: crop, file and so on."""
+    expect(page.locator(f'.editor[data-token*="{showing}"][aria-busy=false]')).to_be_visible(timeout=DRAWN_MS)
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=DRAWN_MS)
-    expect(page.locator("[data-part=said]")).not_to_be_empty(timeout=DRAWN_MS)
 
 
 def _name(page: Page, name: str) -> None:
@@ -52,13 +53,13 @@ def _choose(page: Page, crop: str) -> None:
     box.press("Enter")
     expect(box).to_have_value(crop, timeout=DRAWN_MS)
     page.locator("h1").first.click()
-    _settled(page)
+    _settled(page, f"/{crop}/")
 
 
 def _begin_from(page: Page, what: str) -> None:
     page.get_by_role("radio", name=what).click()
     expect(page.get_by_role("radio", name=what)).to_be_checked(timeout=DRAWN_MS)
-    _settled(page)
+    _settled(page, {"Prediction": "/prediction.png/", "Annotation": "/truth.png/"}[what])
 
 
 def _said(page: Page) -> Locator:

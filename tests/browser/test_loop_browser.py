@@ -26,6 +26,7 @@ from cytoseg.labels.labelme import read_labelme
 from cytoseg.labels.proposal import proposal
 from cytoseg.labels.review_log import log_of, read_entries
 from cytoseg.recipe import load_recipe
+from cytoseg.shipped import shipped_review
 from tests.browser.conftest import free_port, serve
 from tests.browser.test_review_browser import DRAWN_MS
 from tests.browser.test_viewer_browser import LOADED
@@ -84,8 +85,8 @@ def loop(chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for line in STEPS:
         _do(line)
     port = free_port()
-    command = streamlit_command(load_recipe("tiny.yaml", [f"review.port={port}"]))
-    with serve(command, port=port, folder=tmp_path) as address:
+    command = streamlit_command(load_recipe("tiny.yaml", [f"review.port={port}", "review.log=sqlite:///said.sqlite"]))
+    with serve(command, port=port, folder=shipped_review()) as address:
         page = chromium.new_page(viewport={"width": 1280, "height": 1000})
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -159,6 +160,7 @@ def _correct(loop: Loop, worst: str) -> str:
     page.get_by_role("textbox", name="Your name").press("Enter")
     page.locator("h1").first.click()
     expect(page.locator("[data-part=save]")).to_be_enabled(timeout=DRAWN_MS)
+    expect(page.locator(f'.editor[data-token*="/{worst}/"][aria-busy=false]')).to_be_visible(timeout=DRAWN_MS)
     with Image.open(loop.run / "evaluation" / "crops" / worst / "prediction.png") as picture:
         before = np.asarray(picture)
     x, y = 20, 40
@@ -197,7 +199,7 @@ def _accept(loop: Loop, second: str) -> None:
     page.get_by_role("button", name="Accept").click()
     expect(page.get_by_role("tab", name="All crops (2)")).to_be_visible(timeout=DRAWN_MS)
     _row_says(page, AUTHOR, "accepted", "a clear case", second, second.rsplit("_", 2)[0])
-    entries = read_entries(log_of(loop.run, None))
+    entries = read_entries(log_of(loop.run, f"sqlite:///{loop.home}/said.sqlite"))
     assert [(entry.action, entry.comment) for entry in entries] == [("corrected", ""), ("accepted", "a clear case")]
 
 
@@ -244,7 +246,7 @@ def _cover(page: Page, layer: str) -> None:
 def _tiles_came(page: Page) -> None:
     page.wait_for_timeout(600)  # the movement, and Streamlit's answer to the last click
     _drawn(page)
-    page.wait_for_function(LOADED.replace("!== 4", f"!== {1 + len(LAYERS)}"), timeout=DRAWN_MS)
+    page.wait_for_function(LOADED, arg=len(LAYERS), timeout=DRAWN_MS)
     page.wait_for_timeout(500)
 
 
@@ -297,7 +299,7 @@ def _decide_on_regions(loop: Loop) -> list[str]:
     third = _first_listed(page)
     page.get_by_role("button", name="Skip").first.click()
     expect(page.get_by_text("Skipped: it will not come again.")).to_be_visible(timeout=DRAWN_MS)
-    expect(page.get_by_text("2 regions were queued")).to_be_visible()
+    expect(page.get_by_text("2 queued regions wait to be annotated")).to_be_visible()
     _drawn(page)
     assert len({first, second, third, _first_listed(page)}) == 4
     queue = loop.run / "queue"
@@ -364,3 +366,24 @@ def _see_what_changed(loop: Loop, before: dict[str, Any], *, corrected: str, add
     expect(row).to_contain_text(f"{mious[1]:.2f}")
     _turn_to(loop, "Annotate next", "Annotate next")
     expect(main.get_by_text("What the queued regions gave")).to_be_visible(timeout=DRAWN_MS)
+    _read_the_gain(main.inner_text(), before, now)
+
+
+def _read_the_gain(said: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Compare every number of the sentences on the gain with the evaluations before and after."""
+    (crops,) = re.findall(r"Trained on (\d+) crops then and (\d+) after", said)
+    assert tuple(map(int, crops)) == (before["train_crops"], now["train_crops"])
+    found = {
+        what.lower(): tuple(map(float, numbers))
+        for what, *numbers in re.findall(r"(.+): (\S+) before, (\S+) after \((\S+)\)", said)
+    }
+    then, after = (_ious(record["methods"][0]) for record in (before, now))
+    known = {what for what in then if then[what] is not None and after[what] is not None}
+    assert found.keys() == known >= {"mean iou"}
+    for what, numbers in found.items():
+        expected = (then[what], after[what], after[what] - then[what])
+        assert numbers == pytest.approx(expected, abs=0.0006), what
+
+
+def _ious(method: dict[str, Any]) -> dict[str, float | None]:
+    return {"mean iou": method["miou"], **{f"iou {scores['name']}": scores["iou"] for scores in method["classes"]}}

@@ -2,7 +2,8 @@
 
 import base64
 import http.client
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,7 +20,9 @@ from tests.browser.test_review_browser import DRAWN_MS
 pytestmark = pytest.mark.browser
 
 BLUE = CLASSES.colours[1]
-LOADED = """() => {
+LAYERS = {"board": 3, "vast": 2}
+"""How many layers lie on each slide: crops were marked on the first one only."""
+LOADED = """(layers) => {
   const find = (root) => {
     for (const element of root.querySelectorAll("*")) {
       if (element.viewer) return element.viewer;
@@ -28,11 +31,15 @@ LOADED = """() => {
     }
   };
   const viewer = (window.sight = find(document));
-  if (!viewer || viewer.world.getItemCount() !== 4) return false;
-  const items = [0, 1, 2, 3].map((number) => viewer.world.getItemAt(number));
-  return items.every((item) => !item.getOpacity() || item.getFullyLoaded());
+  if (!viewer || viewer.world.getItemCount() !== 1 + layers) return false;
+  const items = Array.from({ length: 1 + layers }, (_, number) => viewer.world.getItemAt(number));
+  const [now, then] = [true, false].map((current) => JSON.stringify(viewer.viewport.getBounds(current)));
+  return now === then && items.every((item) => !item.getOpacity() || item.getFullyLoaded());
 }"""
-"""Finds the viewer, and says whether all that is to be seen of the slide and its three layers has come."""
+"""Finds the viewer, and says whether it stands still and all to be seen of the slide and its layers has come."""
+
+ADDRESSES = "[1, 2, 3].map((number) => sight.world.getItemAt(number)?.source.getTileUrl(0, 0, 0) || '')"
+"""Of each layer, from below."""
 
 
 @pytest.fixture
@@ -45,18 +52,16 @@ def page(chromium: Browser) -> Iterator[Page]:
     assert errors == []
 
 
-def _open(page: Page, address: str, place: str = "") -> None:
-    page.goto(f"{address}/slides?run=sighted&slide=board{place}")
-    page.wait_for_function(LOADED, timeout=DRAWN_MS)
+def _open(page: Page, address: str, place: str = "", *, slide: str = "board") -> None:
+    page.goto(f"{address}/slides?run=sighted&slide={slide}{place}")
+    page.wait_for_function(LOADED, arg=LAYERS[slide], timeout=DRAWN_MS)
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=DRAWN_MS)
-    page.wait_for_timeout(800)  # the movement ends
 
 
-def _settled(page: Page) -> NDArray[np.int64]:
-    """Wait for the tiles, and read what the viewer has drawn, (H, W, 3)."""
-    page.wait_for_timeout(800)
-    page.wait_for_function(LOADED, timeout=DRAWN_MS)
-    page.wait_for_timeout(300)
+def _settled(page: Page, *, slide: str = "board") -> NDArray[np.int64]:
+    """Wait for movements and tiles to end, and read what the viewer has drawn, (H, W, 3)."""
+    page.wait_for_function(LOADED, arg=LAYERS[slide], timeout=DRAWN_MS)
+    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     text = page.evaluate("window.sight.drawer.canvas.toDataURL('image/png')")
     with Image.open(BytesIO(base64.b64decode(text.partition(",")[2]))) as picture:
         return np.asarray(picture.convert("RGB")).astype(np.int64)
@@ -65,6 +70,13 @@ def _settled(page: Page) -> NDArray[np.int64]:
 def _share_like(seen: NDArray[np.int64], *colours: tuple[float, ...]) -> float:
     near = [np.abs(seen - np.array(colour)).max(axis=2) <= 12 for colour in colours]
     return float(np.any(near, axis=0).mean())
+
+
+def _wait_for(page: Page, holds: Callable[[NDArray[np.int64]], bool]) -> None:
+    """Wait until what is drawn is so: what was clicked takes its way through the server."""
+    deadline = time.monotonic() + DRAWN_MS / 1000
+    while not holds(_settled(page)):
+        assert time.monotonic() < deadline, "the viewer never showed it"
 
 
 def _half(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[float, ...]:
@@ -93,6 +105,33 @@ def test_the_whole_slide_fits_and_can_be_zoomed_to_its_pixels(page: Page, addres
     expect(page.locator(".sight .zoom")).to_have_text("160 %")
 
 
+@pytest.mark.parametrize("window_px", [1280, pytest.param(1920, marks=pytest.mark.slow)])
+def test_a_slide_of_30_000_px_is_zoomed_from_the_whole_to_its_pixels(
+    page: Page, address: str, window_px: int, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    page.set_viewport_size({"width": window_px, "height": 1000})
+    _open(page, address, slide="vast")
+    expect(page.locator(".sight .length")).to_have_text("2 mm")
+    box = page.locator(".sight .canvas").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    finest = "/slide/vast/7/"
+    while not any(finest in path for path in asked):
+        assert len(asked) < 2000
+        page.mouse.wheel(0, -400)
+        _settled(page, slide="vast")
+    expect(page.locator(".sight .place")).to_contain_text("x 150")  # still at the middle, within 50 px
+    page.screenshot(path=tmp_path / f"vast_{window_px}.png")
+    page.get_by_role("button", name="Full resolution").click()
+    assert _share_like(_settled(page, slide="vast"), GLASS, _half(CELL, BLUE)) > 0.95
+    # Nobody waits for what is not on the screen: some tiles of each of eight steps, of 13,924 at the finest alone.
+    assert sum("/slide/vast/" in path for path in asked) < 400
+    _open(page, address, "&x=29600&y=29700&width=400", slide="vast")
+    assert _share_like(_settled(page, slide="vast"), CELL, _half(GLASS, BLUE)) < 0.0005
+
+
 @pytest.mark.parametrize("width", [100, 450, 1777])
 def test_the_class_map_lies_on_the_slide_to_the_pixel(page: Page, address: str, width: int) -> None:
     _open(page, address, f"&x=1999&y=2003&width={width}")
@@ -115,15 +154,26 @@ def test_layers_and_classes_can_be_switched(page: Page, address: str) -> None:
     _open(page, address, "&x=0&y=0&width=400")
     assert _share_like(_settled(page), _half(CELL, BLUE)) > 0.35
     page.locator("label").filter(has_text="cell").click()
-    assert _share_like(_settled(page), CELL) > 0.35
+    _wait_for(page, lambda seen: _share_like(seen, CELL) > 0.35)
     page.locator("label").filter(has_text="cell").click()
+    _wait_for(page, lambda seen: _share_like(seen, _half(CELL, BLUE)) > 0.35)
     page.get_by_text("Class map", exact=True).click()
-    assert _share_like(_settled(page), CELL) > 0.35
+    _wait_for(page, lambda seen: _share_like(seen, CELL) > 0.35)
     page.get_by_text("Truth", exact=True).click()
-    marked = _share_like(_settled(page), _half(GLASS, BLUE))
-    assert 0.05 < marked < 0.07  # one square of 16 or so, which shows glass, was marked as cell
+    # One square of 16 or so, which shows glass, was marked as cell.
+    _wait_for(page, lambda seen: 0.05 < _share_like(seen, _half(GLASS, BLUE)) < 0.07)
     page.get_by_text("Uncertainty", exact=True).click()
-    assert _share_like(_settled(page), GLASS) < 0.01
+    _wait_for(page, lambda seen: _share_like(seen, GLASS) < 0.01)
+
+
+def test_layers_keep_their_order_when_one_is_made_anew(page: Page, address: str) -> None:
+    _open(page, address, "&x=0&y=0&width=400")
+    before = page.evaluate(ADDRESSES)
+    assert sum("classes=1" in address for address in before) == 2
+    page.locator("label").filter(has_text="cell").click()
+    page.wait_for_function(f"{ADDRESSES}.every((address) => !address.includes('classes=1'))", timeout=DRAWN_MS)
+    page.wait_for_function(LOADED, arg=LAYERS["board"], timeout=DRAWN_MS)
+    assert page.evaluate(ADDRESSES) == [address.replace("classes=1", "classes=") for address in before]
 
 
 def test_a_click_gives_the_place_and_its_link(page: Page, address: str) -> None:
@@ -143,7 +193,8 @@ def test_a_form_leads_to_a_place(page: Page, address: str) -> None:
     for label, value in (("x", "3000"), ("y", "1000"), ("Width", "300")):
         page.get_by_label(label, exact=True).fill(value)
     page.get_by_role("button", name="Go", exact=True).click()
-    _settled(page)
+    middle = "sight.world.getItemAt(0).viewportToImageCoordinates(sight.viewport.getCenter())"
+    page.wait_for_function(f"Math.abs({middle}.x - 3150) < 1", timeout=DRAWN_MS)
     box = page.locator(".sight .canvas").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -170,5 +221,20 @@ def test_the_whole_server_refuses_what_is_no_tile(address: str, path: str) -> No
         body = answer.read().decode()
         assert answer.status in (400, 404)
         assert body in ("There is no such tile.", "This tile cannot be shown.", "Bad Request", "Not Found")
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/_stcore/stream", "/tiles/sighted/slide/board/0/0_0.jpg"])
+@pytest.mark.parametrize("host", ["evil.example", "localhost"])
+def test_the_whole_server_answers_to_its_own_name_only(address: str, path: str, host: str) -> None:
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+    try:
+        connection.putrequest("GET", path, skip_host=True)
+        connection.putheader("Host", f"{host}:{urlsplit(address).port}")
+        connection.endheaders()
+        answer = connection.getresponse()
+        said = (answer.status, answer.read())
+        assert (said == (400, b"Invalid host header")) == (host != "localhost")
     finally:
         connection.close()

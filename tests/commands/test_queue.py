@@ -109,6 +109,23 @@ def test_a_damaged_queue_file_is_one_line(cytoseg: CytosegCommand) -> None:
 
 
 @pytest.mark.usefixtures("slides")
+def test_proposals_that_no_queue_file_knows_are_left_out_all_the_same(cytoseg: CytosegCommand) -> None:
+    cytoseg("queue", "tiny.yaml", "--n", "3", "--out", "marks")
+    Path("marks/queue.json").unlink()
+    for named in ("marks", "marks/dark_a_0_0.json"):
+        result = cytoseg("label-import", named, "--recipe", "tiny.yaml")
+        assert result.exit_code == 2
+        assert f"{named}: Proposals left out that nobody has saved yet: " in result.stderr
+    _save(Path("marks/dark_a_0_0.json"))
+    assert cytoseg("label-import", "marks/dark_a_0_0.json", "--recipe", "tiny.yaml").exit_code == 0
+
+
+def _save(path: Path) -> None:
+    """Save a labelme file as it is; labelme writes it with two spaces, and keeps the keys that it does not know."""
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=2))
+
+
+@pytest.mark.usefixtures("slides")
 def test_corrected_files_come_back_and_are_not_proposed_again(cytoseg: CytosegCommand) -> None:
     cytoseg("queue", "tiny.yaml", "--n", "3", "--out", "marks")
     nobody = cytoseg("label-import", "marks", "--recipe", "tiny.yaml")
@@ -169,6 +186,9 @@ def _spoil(name: str) -> str:
         case "slide":
             Path("slides/dark_a.png").unlink()
             return "its file dark_a.png is gone"
+        case "other slide":
+            Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save("slides/dark_a.png")
+            return "its file dark_a.png is another one now than the one that was predicted"
         case "uncertainty":
             path = folder / "uncertainty.ome.tif"
             path.write_bytes(path.read_bytes()[:200])
@@ -179,7 +199,9 @@ def _spoil(name: str) -> str:
 
 
 @pytest.mark.usefixtures("slides")
-@pytest.mark.parametrize("what", ["half-written", "summary", "classes", "slide", "uncertainty", "class map"])
+@pytest.mark.parametrize(
+    "what", ["half-written", "summary", "classes", "slide", "other slide", "uncertainty", "class map"]
+)
 def test_a_spoiled_prediction_is_left_out_and_named(cytoseg: CytosegCommand, what: str) -> None:
     said = _spoil(what)
     result = cytoseg("queue", "tiny.yaml", "--n", "3")
@@ -199,6 +221,7 @@ def test_test_slides_are_left_out_by_pattern_and_by_chance(cytoseg: CytosegComma
     assert {item.slide for item in read_queue(FOLDER).items} == {"dark_b"}
     for name in ("dark_a", "dark_b"):
         cytoseg("label-crops", "tiny.yaml", "--slide", f"slides/{name}.png", "--at", "16,48", "--out", "marks")
+        _save(Path(f"marks/{name}_0_32.json"))
     cytoseg("label-import", "marks", "--recipe", "tiny.yaml")
     # Of two slides one is for testing; which, the seed decides.
     drawn = [cytoseg("queue", "tiny.yaml", f"training.seed={seed}", "--n", "1").stdout for seed in range(4)]
@@ -210,6 +233,7 @@ def test_test_slides_are_left_out_by_pattern_and_by_chance(cytoseg: CytosegComma
 @pytest.mark.usefixtures("slides")
 def test_annotated_regions_are_left_out(cytoseg: CytosegCommand) -> None:
     cytoseg("label-crops", "tiny.yaml", "--slide", "slides/dark_a.png", "--at", "33,32", "--out", "marks")
+    _save(Path("marks/dark_a_17_16.json"))
     cytoseg("label-import", "marks", "--recipe", "tiny.yaml")
     cytoseg("queue", "tiny.yaml", 'labels.test_slides=["none*"]', "--n", "50")
     # The crop from 17, 16 on lies on four of the six regions.

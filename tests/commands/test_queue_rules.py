@@ -8,7 +8,6 @@ from cytoseg.recipe import dump_recipe, load_recipe
 
 OVERRIDES = (
     "slides.mpp=0.5",
-    "labels.folder=shared/labels",
     'labels.test_slides=["*_a"]',
     "training.seed=3",
     "interpreter.kind=decoder",
@@ -27,7 +26,6 @@ def test_the_rules_say_what_the_recipe_says(tmp_path: Path, assumed: str) -> Non
         assert rules.cutting.classes == recipe.class_list()
         assert rules.test_slides == recipe.labels.test_slides == ("*_a",)
         assert (rules.test_fraction, rules.seed, rules.kind) == (recipe.labels.test_fraction, 3, "decoder")
-        assert rules.labels == recipe.labels.folder
 
 
 @pytest.mark.parametrize("content", [None, "name: tiny\n", "- 1\n", "a: [", "crops: {size_px: many}\n"])

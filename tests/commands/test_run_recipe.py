@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from cytoseg.commands.run_recipe import read_part, view_rules_of
+from cytoseg.commands.run_recipe import labels_folder, read_part, view_rules_of
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import dump_recipe, load_recipe
 
-OVERRIDES = ("slides.folders=[a, /b]", 'slides.include=["*.svs"]', 'slides.exclude=["*_old*"]', "labels.folder=shared")
+OVERRIDES = ("slides.folders=[a, /b]", 'slides.include=["*.svs"]', 'slides.exclude=["*_old*"]')
 
 
 def test_the_rules_say_what_the_recipe_says(tmp_path: Path) -> None:
@@ -18,12 +18,14 @@ def test_the_rules_say_what_the_recipe_says(tmp_path: Path) -> None:
         assert rules.include == recipe.slides.include == ("*.svs",)
         assert rules.exclude == recipe.slides.exclude == ("*_old*",)
         assert rules.classes == recipe.class_list()
-        assert rules.labels == Path("shared")
 
 
-def test_labels_stand_in_the_run_unless_the_recipe_says_otherwise(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(dump_recipe(load_recipe("quickstart", ["labels.folder=null"])))
-    assert read_part(tmp_path, view_rules_of).labels is None
+@pytest.mark.parametrize(("named", "place"), [("null", "runs/lab/labels"), ("shared", "base/shared"), ("/b", "/b")])
+def test_labels_stand_in_the_run_unless_the_recipe_says_otherwise(tmp_path: Path, named: str, place: str) -> None:
+    run = tmp_path / "runs" / "lab"
+    run.mkdir(parents=True)
+    (run / "recipe.yaml").write_text(dump_recipe(load_recipe("quickstart", [f"labels.folder={named}"])))
+    assert labels_folder(run, tmp_path / "base") == tmp_path / place
 
 
 def test_a_recipe_is_read_again_only_when_it_was_written(tmp_path: Path) -> None:

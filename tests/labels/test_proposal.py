@@ -10,7 +10,7 @@ from cytoseg.classes import ClassList
 from cytoseg.labels.annotation import paint
 from cytoseg.labels.convert import traced
 from cytoseg.labels.labelme import read_labelme
-from cytoseg.labels.proposal import proposal
+from cytoseg.labels.proposal import is_saved, proposal, sealed
 
 CLASSES = ClassList(("glass", "cell", "nucleus"), ((240,) * 3, (80, 180, 230), (210, 90, 0)), "glass")
 
@@ -49,3 +49,19 @@ def test_labelme_reads_nearly_the_same_map_from_few_points(tmp_path: Path, class
 def test_nothing_predicted_is_an_empty_file() -> None:
     content = proposal(np.zeros((8, 9), np.uint8), CLASSES, picture="crop.png")
     assert (content["shapes"], content["imageHeight"], content["imageWidth"]) == ([], 8, 9)
+
+
+def test_a_proposal_is_untouched_until_somebody_saves_it(tmp_path: Path, class_map: NDArray[np.uint8]) -> None:
+    path, content = tmp_path / "smear_1_2.json", proposal(class_map, CLASSES, picture=64 * "0" + ".png")
+    path.write_text(sealed(content), encoding="utf-8")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert {key: found[key] for key in content} == content
+    assert is_saved(path) is False
+    path.write_text(json.dumps(found, indent=2), encoding="utf-8")  # as labelme writes it, which keeps all keys
+    assert is_saved(path) is True
+
+
+def test_what_somebody_has_drawn_is_no_proposal(tmp_path: Path, class_map: NDArray[np.uint8]) -> None:
+    path = tmp_path / "drawn.json"
+    path.write_text(json.dumps(proposal(class_map, CLASSES, picture="drawn.png")))
+    assert is_saved(path) is None

@@ -14,13 +14,11 @@ from cytoseg.labels.queue_file import (
     QueueItem,
     Round,
     Scored,
-    file_hash,
-    proposals,
     read_queue,
     update_queue,
 )
 
-ITEM = QueueItem("smear", Region(1, 2, 3, 4), QUEUED, "smear_1_2", "why – “so”", 0.25, (0.5, 1.0), "ab")
+ITEM = QueueItem("smear", Region(1, 2, 3, 4), QUEUED, "smear_1_2", "why – “so”", 0.25, (0.5, 1.0))
 SCORED = Scored("2026-01-01", 30, 0.7, {"cell": 0.8, "debris": None})
 QUEUE = Queue((ITEM, replace(ITEM, state=SKIPPED, crop="")), (Round("2026-01-02", 2, SCORED), Round("later", 1, None)))
 
@@ -78,22 +76,3 @@ def test_a_file_cut_short_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "queue.json").write_text('{"format": 1')
     with pytest.raises(LabelError, match=r"queue\.json: is cut off or damaged .* those that were skipped come again"):
         read_queue(tmp_path)
-
-
-def test_proposals_are_untouched_until_somebody_saves_them(tmp_path: Path) -> None:
-    ours, other = tmp_path / "smear_1_2.json", tmp_path / "drawn.json"
-    ours.write_text("{}")
-    other.write_text("{}")
-    assert proposals([ours, other]) == {}
-    item = replace(ITEM, proposal_sha256=file_hash(ours))
-    update_queue(tmp_path, lambda queue: Queue((item,)))
-    assert proposals([other, ours]) == {ours: False}
-    ours.write_text("{ }")
-    assert proposals([other, ours]) == {ours: True}
-
-
-def test_a_damaged_queue_says_nothing_of_the_files_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "smear_1_2.json"
-    path.write_text("{}")
-    (tmp_path / "queue.json").write_text("{")
-    assert proposals([path]) == {}

@@ -14,6 +14,7 @@ from cytoseg.metrics.history import (
     read_snapshot,
     snapshot_files,
 )
+from tests.shut import shut
 
 MADE = Path(__file__).parents[1] / "apps" / "made_run" / "evaluation" / "evaluation.json"
 Record = dict[str, Any]
@@ -146,3 +147,14 @@ def test_a_damaged_evaluation_is_refused(run: Path) -> None:
     path.write_text('{"format": 1')
     with pytest.raises(CytosegError, match="not complete JSON"):
         read_snapshot(path)
+
+
+def test_a_history_that_may_not_be_read_is_none(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run / "history").mkdir()
+    shutil.copy(run / "evaluation" / "evaluation.json", run / "history" / "2020.json")
+    assert len(snapshot_files(run)) == 2
+    with monkeypatch.context() as patched:
+        shut(patched, run / "history")
+        assert snapshot_files(run) == [run / "evaluation" / "evaluation.json"]
+    shut(monkeypatch, run / "evaluation")
+    assert snapshot_files(run) == [run / "history" / "2020.json"]

@@ -1,6 +1,7 @@
 """Painted and packed pictures, at sizes that can be checked by hand."""
 
 import base64
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -93,3 +94,15 @@ def test_data_uri_reduces_large_pictures(tmp_path: Path, kind: str) -> None:
     picture = Image.open(BytesIO(base64.b64decode(packed)))
     assert picture.size == (10, 5)
     np.testing.assert_allclose(np.asarray(picture)[2, 5], (10, 200, 30), atol=4)
+
+
+@pytest.mark.parametrize("read", [read_rgb, read_map])
+def test_a_picture_with_a_broken_chunk_is_said(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    path = tmp_path / "broken.png"
+    # Noise cannot be packed, so that it takes more than one chunk of 64 KiB.
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 400), np.uint8)).save(path)
+    content = path.read_bytes()
+    second = content.index(b"IDAT", content.index(b"IDAT") + 1)
+    path.write_bytes(content[:second] + b"\0\0\0\0" + content[second + 4 :])
+    with pytest.raises(CytosegError, match=r"broken\.png cannot be read as a picture\."):
+        read(path)

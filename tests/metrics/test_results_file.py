@@ -10,6 +10,7 @@ import pytest
 from cytoseg.errors import CytosegError
 from cytoseg.metrics.results import Evaluation, Score
 from cytoseg.metrics.results_file import read_evaluation
+from tests.shut import shut
 
 Record = dict[str, Any]
 MADE = Path(__file__).parents[1] / "apps" / "made_run"
@@ -42,6 +43,16 @@ def test_values() -> None:
     assert [slide.slide for slide in ensemble.slides] == ["smear_A", "smear_B", "smear_C"]
     assert found.crops[0].iou == (0.93, 0.78, 0.41, None)
     assert found.crops[0].folder == "crops/smear_A_0_512"
+
+
+@pytest.mark.parametrize("what", ["", "evaluation.json"])
+def test_an_evaluation_that_may_not_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Record, what: str
+) -> None:
+    _read(tmp_path, record)
+    shut(monkeypatch, tmp_path / "evaluation" / what)
+    with pytest.raises(CytosegError, match=r"^evaluation\.json: cannot be read \(Permission denied\)\."):
+        read_evaluation(tmp_path)
 
 
 def test_a_run_without_evaluation_gives_none(tmp_path: Path) -> None:

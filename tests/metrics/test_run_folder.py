@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,15 @@ from cytoseg.errors import CytosegError
 from cytoseg.metrics.run_folder import (
     duration_text,
     find_runs,
+    is_run,
+    moment_of,
     predictions,
     read_classes,
     read_provenance,
     read_summary,
     time_text,
 )
+from tests.shut import shut
 
 MADE = Path(__file__).parents[1] / "apps" / "made_run"
 
@@ -28,6 +32,63 @@ def test_runs_are_listed_latest_first_and_other_folders_left_out(tmp_path: Path)
         os.utime(tmp_path / name / file, (moment, moment))
     assert [run.name for run in find_runs(tmp_path)] == ["new", "old"]
     assert find_runs(tmp_path / "missing") == []
+
+
+def test_a_folder_that_may_not_be_entered_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lost+found", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").touch()
+    shut(monkeypatch, tmp_path / "lost+found")
+    assert [run.name for run in find_runs(tmp_path)] == ["mine"]
+    assert [is_run(tmp_path / name) for name in ("lost+found", "mine")] == [False, True]
+
+
+def test_a_run_that_is_removed_while_runs_are_listed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("going", "staying"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").touch()
+    real = os.stat
+
+    def removing(path: Path, **options: bool) -> os.stat_result:
+        found = real(path, **options)
+        if Path(path) == tmp_path / "going" / "run.json":
+            Path(path).unlink()
+        return found
+
+    monkeypatch.setattr(os, "stat", removing)
+    found = [run.name for run in find_runs(tmp_path)]
+    assert sorted(found) in (["going", "staying"], ["staying"])
+    assert [run.name for run in find_runs(tmp_path)] == ["staying"]
+
+
+def test_a_folder_of_runs_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    shut(monkeypatch, tmp_path / "runs")
+    with pytest.raises(CytosegError, match=r"^runs: cannot be read \(Permission denied\)\. Ask its owner"):
+        find_runs(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("what", ["", "run.json"])
+def test_a_provenance_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    shut(monkeypatch, run / what)
+    with pytest.raises(CytosegError, match=r"^run/run\.json: cannot be read \(Permission denied\)\."):
+        read_provenance(run)
+
+
+def test_predictions_that_may_not_be_read_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("open", "closed"):
+        (tmp_path / "predictions" / name).mkdir(parents=True)
+        (tmp_path / "predictions" / name / "summary.json").touch()
+    with monkeypatch.context() as patched:
+        shut(patched, tmp_path / "predictions" / "closed")
+        assert [folder.name for folder in predictions(tmp_path)] == ["open"]
+    shut(monkeypatch, tmp_path / "predictions")
+    assert predictions(tmp_path) == []
 
 
 def test_provenance_values(tmp_path: Path) -> None:
@@ -166,3 +227,9 @@ def test_a_damaged_class_list_is_said(tmp_path: Path, classes: object) -> None:
     message = r"^bundle/state\.json: the class list is damaged\. Run `cytoseg train-interpreter` again\.$"
     with pytest.raises(CytosegError, match=message):
         read_classes(tmp_path)
+
+
+def test_times_are_compared_whatever_their_zone() -> None:
+    assert moment_of("2026-03-02T12:20:30+02:00") == datetime(2026, 3, 2, 10, 20, 30, tzinfo=UTC)
+    assert moment_of("2026-03-02T12:20:30") == datetime(2026, 3, 2, 12, 20, 30).astimezone()
+    assert moment_of("yesterday") is None

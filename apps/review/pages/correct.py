@@ -70,10 +70,14 @@ def _ids(kind: str, crop: CropScores, pinned: SavedCorrection | None, classes: C
     return name, read_map(state.run_folder() / "evaluation" / crop.folder / name)
 
 
+def _comment(crop: CropScores) -> str:
+    return str(st.session_state.get(_key("comment", crop), "")).strip()
+
+
 def _say(crop: CropScores, author: str) -> None:
-    """Offer to accept, to reject and to comment."""
-    st.text_area("Comment", key="comment", max_chars=2000, height=90, placeholder="Goes with what you press next")
-    comment = st.session_state["comment"].strip()
+    """Offer to accept, to reject and to comment; what is typed stays with its crop, whichever is looked at."""
+    state.type_in("Comment", "Goes with what you press next", key=_key("comment", crop), max_chars=2000)
+    comment = _comment(crop)
     first = None if author else "Type your name first."
     right, wrong = (
         first or "The prediction is right as it is.",
@@ -87,12 +91,12 @@ def _say(crop: CropScores, author: str) -> None:
     for action, pressed in actions.items():
         if pressed:
             state.guarded(lambda: reviews.log(crop, author, action, comment=comment))  # noqa: B023 # called at once
-            _start_anew(f"{crop.crop}: {action} by {author}.")
+            _start_anew(crop, f"{action} by {author}.")
 
 
-def _start_anew(said: str) -> None:
-    st.session_state["said"] = said
-    st.session_state["empty comment"] = True
+def _start_anew(crop: CropScores, said: str) -> None:
+    st.session_state["said"] = f"{crop.crop}: {said}"
+    st.session_state.pop(_key("comment", crop), None)
     st.rerun()
 
 
@@ -120,8 +124,8 @@ def _work(crop: CropScores, classes: ClassList) -> None:
             saved = reviews.save(crop, author, STARTED[kind], picture=picture, label_map=answer, classes=classes)
             # From now on the browser may forget the work, whether or not the log can be written.
             st.session_state.update({"saved token": token, _key("begin", crop): LATEST, _key("pinned", crop): saved})
-            reviews.log(crop, author, "corrected", comment=st.session_state["comment"], saved=saved)
-            _start_anew(f"{crop.crop}: your correction is saved.")
+            reviews.log(crop, author, "corrected", comment=_comment(crop), saved=saved)
+            _start_anew(crop, "your correction is saved.")
 
 
 def main() -> None:
@@ -129,8 +133,6 @@ def main() -> None:
     st.title("Correct")
     if "said" in st.session_state:
         st.toast(state.plain(st.session_state.pop("said")), icon=":material/check:")
-    if st.session_state.pop("empty comment", False):
-        st.session_state["comment"] = ""
     found = state.evaluation()
     if not found.crops:
         state.missing("The evaluation of this run holds no crop.", "cytoseg evaluate RECIPE")

@@ -5,8 +5,10 @@ from pathlib import Path
 import state
 import streamlit as st
 
+from cytoseg.metrics.glossary import UNCERTAINTY
 from cytoseg.metrics.pictures import read_rgb
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
+from cytoseg.predict.browse import jpeg
 
 # Width of the large picture, at most; smaller crops are enlarged.
 SHOWN_PX = 900
@@ -32,7 +34,7 @@ def _numbers(crop: CropScores) -> None:
     left, right = st.columns(2)
     left.metric("Mean IoU", share_text(crop.miou))
     disagreement = share_text(crop.disagreement)
-    right.metric("Disagreement", disagreement, help="Mean of the most disputed tenth of the pixels, in nats.")
+    right.metric("Disagreement", disagreement, help=state.plain(UNCERTAINTY))
     st.caption(f"Slide {state.plain(crop.slide)}")
 
 
@@ -40,13 +42,10 @@ def _side_by_side(folder: Path, found: Evaluation) -> None:
     st.subheader("Side by side")
     shown = range(len(found.class_names))
     columns = st.columns(4)
-    columns[0].image(read_rgb(folder / "image.png"), caption="Picture", width="stretch")
+    state.show(columns[0], jpeg(read_rgb(folder / "image.png")), caption="Picture")
     for column, layer in zip(columns[1:], ("Truth", "Prediction", "Disagreement"), strict=True):
-        column.image(
-            state.painted(folder, found, layer=layer, shown=shown, opacity=1, enlarged_to_px=512),
-            caption=layer,
-            width="stretch",
-        )
+        painted = state.painted(folder, found, layer=layer, shown=shown, opacity=1, enlarged_to_px=512)
+        state.show(column, jpeg(painted), caption=layer)
 
 
 def _view(crop: CropScores, found: Evaluation) -> None:
@@ -56,7 +55,7 @@ def _view(crop: CropScores, found: Evaluation) -> None:
         layer, opacity, shown = _controls(crop, found)
         _numbers(crop)
     picture = state.painted(folder, found, layer=layer, shown=shown, opacity=opacity, enlarged_to_px=SHOWN_PX)
-    large.image(picture, width="stretch")
+    state.show(large, jpeg(picture))
     _side_by_side(folder, found)
 
 

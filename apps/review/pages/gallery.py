@@ -29,7 +29,7 @@ def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
     layer, opacity = (layer, 0.45) if layer in state.LAYERS else (state.LAYERS[0], 0.0)
     with st.container(border=True, width=CARD_PX, gap="xsmall"):
         try:
-            st.image(_thumbnail(folder, found.created, found, layer, opacity), width="stretch")
+            state.show(st, _thumbnail(folder, found.created, found, layer, opacity))
         except CytosegError:
             st.warning("The picture of this crop is missing or damaged. Evaluate the run again.")
         st.markdown(
@@ -53,7 +53,7 @@ def main() -> None:
     state.select(order, "Worst first by IoU", [state.MEAN, *found.class_names], key="order")
     options = [*state.LAYERS, "Picture alone"]
     layer = layers.segmented_control("Laid over the picture", options, default=options[0], required=True)
-    state.legend(found)
+    state.legend(found.class_names, found.colours)
     crops = state.ordered_crops(found)
     pages = -(-len(crops) // PER_PAGE)
     page = st.pagination(pages) if pages > 1 else 1

@@ -12,23 +12,24 @@ import streamlit as st
 from cytoseg.errors import CytosegError
 from cytoseg.metrics.history import Comparison, LabelChange, ScoreChange, compare_snapshots, snapshot_files
 from cytoseg.metrics.results import NOT_APPLICABLE
+from cytoseg.metrics.run_folder import moment_of
 
 # Told apart by colour-blind eyes, and by the sign beside them.
 BETTER, WORSE = "#0072b2", "#d55e00"
 
 
-def _earlier() -> dict[str, Path]:
-    """Every evaluation of every run but the latest of the chosen one, which the others are held against."""
+def _earlier(created: str) -> dict[str, Path]:
+    """List every evaluation of every run that was made before the one that is looked at, those of its run first."""
     found: dict[str, Path] = {}
-    own = state.run_folder().resolve()
+    own, now = state.run_folder().resolve(), moment_of(created)
     for run in sorted(state.all_runs(), key=lambda run: run.resolve() != own):
-        files = snapshot_files(run)
-        for path in files[1:] if run.resolve() == own else files:
+        for path in snapshot_files(run):
             try:
-                title = listing.title(run, path)
+                entry = listing.entry(run, path)
             except CytosegError:
                 continue
-            found[title if title not in found else f"{title} ({path.stem})"] = path
+            if now is not None and entry.moment is not None and entry.moment < now:
+                found[entry.title if entry.title not in found else f"{entry.title} ({path.stem})"] = path
     return found
 
 
@@ -118,8 +119,7 @@ def _compare(path: Path) -> None:
 def main() -> None:
     state.begin()
     st.title("What changed")
-    state.evaluation()
-    earlier = _earlier()
+    earlier = _earlier(state.evaluation().created)
     if not earlier:
         st.info(
             "There is no earlier evaluation to compare with. Annotate more, train and evaluate again: the evaluation "

@@ -10,6 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from cytoseg.metrics.glossary import GLOSSARY
 from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, MethodScores, Score, ensemble_of, score_rows, share_text
 from cytoseg.metrics.run_folder import duration_text
+from cytoseg.metrics.scores_csv import scores_csv
 
 # So many numbers stand in one line at the top, at most.
 PER_ROW = 5
@@ -50,10 +51,11 @@ def _table(found: Evaluation) -> None:
     st.caption("IoU with its 95 % interval over test slides; n/a where a class does not occur.")
     st.download_button(
         "Download as CSV",
-        table.to_csv(index=False).encode("utf-8-sig"),  # the mark lets Excel see that it is UTF-8
-        file_name=f"{state.run_folder().resolve().name}-iou.csv",
+        scores_csv(found).encode("utf-8-sig"),  # the mark lets Excel see that it is UTF-8
+        file_name=f"{state.run_folder().resolve().name}-scores.csv",
         mime="text/csv",
         icon=":material/download:",
+        help="All scores of all methods as numbers: of all test crops, by slide and by stain; one line for each.",
     )
 
 
@@ -64,22 +66,10 @@ def _bar(method: MethodScores, names: list[str], colour: str) -> go.Bar:
         x=names,
         y=[score.value for score in scores],
         marker_color=colour,
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [_reach(score, score.high) for score in scores],
-            "arrayminus": [_reach(score, score.low) for score in scores],
-            "color": "#1c2430",
-            "thickness": 1.3,
-            "width": 5,
-        },
+        error_y=details.error_bars(scores, width=5),
         hovertext=[f"{method.title}: {score.text()}" for score in scores],
         hoverinfo="text",
     )
-
-
-def _reach(score: Score, end: float | None) -> float:
-    return 0.0 if score.value is None or end is None else abs(end - score.value)
 
 
 def _chart(found: Evaluation) -> None:

@@ -2,24 +2,26 @@
 
 from collections.abc import Callable
 from functools import partial
-from html import escape
 from pathlib import Path
 
 import state
 import streamlit as st
+import viewer
 
 from cytoseg.commands.queue_rules import read_rules
 from cytoseg.commands.queue_slides import FOLDER, QueuePlace
 from cytoseg.commands.queueing import Ranking, accept, gains, rank, shown, skip
+from cytoseg.commands.run_recipe import labels_folder
 from cytoseg.errors import CytosegError
 from cytoseg.labels.index import INDEX
-from cytoseg.labels.queue_file import QUEUE, QUEUED, read_queue
+from cytoseg.labels.queue_file import QUEUE
 from cytoseg.metrics.run_folder import predictions
-from cytoseg.predict.queue_picture import Shown
+from cytoseg.predict.browse import jpeg
 from cytoseg.predict.spread import Chosen
 
 LISTED = 40
 PER_PAGE = 5
+Packed = tuple[str, str, list[tuple[str, bytes]]]
 PANEL_WIDTHS = [1, 1, 1, 1.3]
 HELP = (
     "The members of the ensemble vote on every pixel. Where they contradict each other, a few minutes of your time "
@@ -28,9 +30,7 @@ HELP = (
 
 
 def _place(run: Path) -> QueuePlace:
-    rules = read_rules(run)
-    labels = run / "labels" if rules.labels is None else state.base_folder() / rules.labels
-    return QueuePlace(rules, run, labels, run / FOLDER)
+    return QueuePlace(read_rules(run), run, labels_folder(run, state.base_folder()), run / FOLDER)
 
 
 def _stamps(place: QueuePlace) -> tuple[int, ...]:
@@ -51,8 +51,10 @@ def _ranking(run: Path, stamps: tuple[int, ...], _place: QueuePlace) -> Ranking:
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
-def _picture(run: Path, summary_ns: int, _chosen: Chosen, key: str, _place: QueuePlace, _ranking: Ranking) -> Shown:
-    return shown(_place, _chosen, _ranking.slides)
+def _picture(run: Path, summary_ns: int, _chosen: Chosen, key: str, _place: QueuePlace, _ranking: Ranking) -> Packed:
+    """Give title, reason and panels: as JPEG files, for the pixels of 256 regions would take hundreds of megabytes."""
+    region = shown(_place, _chosen, _ranking.slides)
+    return region.title, region.reason, [(title, jpeg(pixels)) for title, pixels in region.panels]
 
 
 def _decide(decide: Callable[[], str]) -> None:
@@ -61,11 +63,14 @@ def _decide(decide: Callable[[], str]) -> None:
         st.session_state["queue said"] = ("success", state.plain(decide()))
     except CytosegError as error:
         st.session_state["queue said"] = ("error", state.told(error))
+    except OSError as error:
+        why = state.plain(error.strerror or type(error).__name__)
+        st.session_state["queue said"] = ("error", f"The queue cannot be written ({why}).")
 
 
 def _accepted(place: QueuePlace, chosen: Chosen, ranking: Ranking) -> str:
     path = accept(place, chosen, ranking.slides)
-    return "It was there already." if path is None else f"{path.stem} waits in the queue to be corrected."
+    return "Somebody has decided on it already." if path is None else f"{path.stem} waits in the queue to be corrected."
 
 
 def _skipped(place: QueuePlace, chosen: Chosen) -> str:
@@ -82,15 +87,15 @@ def _card(number: int, chosen: Chosen, place: QueuePlace, ranking: Ranking, *, i
             summary = place.run / "predictions" / slide / "summary.json"
             stamp = summary.stat().st_mtime_ns if summary.exists() else 0
             place_in_list = f"{key} {chosen.of_slide} {chosen.distance}"  # the reason says it
-            picture = _picture(place.run, stamp, chosen, place_in_list, place, ranking)
+            title, reason, panels = _picture(place.run, stamp, chosen, place_in_list, place, ranking)
         except CytosegError as error:
             side.warning(state.told(error))
             return
-        for column, (title, pixels) in zip(columns, picture.panels, strict=True):
-            column.image(pixels, caption=title, width="stretch")
+        for column, (caption, packed) in zip(columns, panels, strict=True):
+            state.show(column, packed, caption=caption)
         with side:
-            st.markdown(f"**{number}. {state.plain(picture.title)}**")
-            st.markdown(state.plain(picture.reason))
+            st.markdown(f"**{number}. {state.plain(title)}**")
+            st.markdown(state.plain(reason))
             with st.container(horizontal=True):
                 accepts, skips = partial(_accepted, place, chosen, ranking), partial(_skipped, place, chosen)
                 # Keys decide on the first of the page, and the next one takes its place.
@@ -104,14 +109,16 @@ def _card(number: int, chosen: Chosen, place: QueuePlace, ranking: Ranking, *, i
                     shortcut=keys[0],
                 )
                 st.button("Skip", key=f"skip {key}", on_click=_decide, args=(skips,), shortcut=keys[1])
+                if st.button("On the slide", key=f"see {key}"):
+                    viewer.go_to(slide, x=region.x, y=region.y, width=region.width)
 
 
-def _waiting(place: QueuePlace) -> None:
-    queued = [item for item in read_queue(place.queue).items if item.state == QUEUED]
-    if queued:
+def _waiting(place: QueuePlace, ranking: Ranking) -> None:
+    if ranking.waiting:
         st.markdown(
-            f"**{len(queued)}** regions were queued. Open the folder `{FOLDER}` of the run in labelme, correct and "
-            "save, then run `cytoseg label-import`, `cytoseg train-interpreter` and `cytoseg evaluate`."
+            f"**{ranking.waiting}** queued regions wait to be annotated. Open the folder `{FOLDER}` of the run in "
+            "labelme, correct and save, then run `cytoseg label-import`, `cytoseg train-interpreter` and "
+            "`cytoseg evaluate`."
         )
     if sentences := gains(place):
         with st.expander("What the queued regions gave", expanded=True):
@@ -128,16 +135,18 @@ def main() -> None:
     place = state.guarded(lambda: _place(run))
     if (said := st.session_state.pop("queue said", None)) is not None:
         (st.success if said[0] == "success" else st.error)(said[1])
-    state.guarded(lambda: _waiting(place))
     ranking = state.guarded(lambda: _ranking(run, _stamps(place), place))
+    state.guarded(lambda: _waiting(place, ranking))
     for note in ranking.notes:
-        st.caption(state.plain(note))
+        (st.caption if ranking.slides else st.warning)(state.told(note))
+    if not ranking.slides:
+        state.missing("None of the predicted slides can be used. Predict a slide.", "cytoseg predict RECIPE SLIDE")
+        st.stop()
     if not ranking.chosen:
         state.missing("No disputed region is left to annotate. Predict more slides.", "cytoseg predict RECIPE SLIDE")
         st.stop()
     classes = place.rules.cutting.classes
-    pairs = zip(classes.names, classes.colours, strict=True)
-    st.html("&emsp;".join(f"<span>{state.swatch(colour)}{escape(name)}</span>" for name, colour in pairs))
+    state.legend(classes.names, classes.colours)
     pages = -(-len(ranking.chosen) // PER_PAGE)
     page = st.pagination(pages) if pages > 1 else 1
     first = (page - 1) * PER_PAGE

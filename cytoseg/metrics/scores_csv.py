@@ -1,0 +1,76 @@
+"""The scores of an evaluation as one table of numbers, for spreadsheets and statistics programs."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+
+from cytoseg.metrics.results import ClassScores, Evaluation, MethodScores, Score
+from cytoseg.writing import inert
+
+HEAD = ("group", "name", "method", "class", "measure", "value", "low", "high", "crops", "slides")
+Value = tuple[str, str, Score]
+"""Class, measure and score."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a score is about: all test crops, or those of one slide or stain; a number is None where nobody counted."""
+
+    group: str
+    name: str
+    crops: int | None
+    slides: int | None
+
+
+def scores_csv(evaluation: Evaluation) -> str:
+    """Write all scores in long form: one line for each number.
+
+    Args:
+        evaluation: Whose scores.
+
+    Returns:
+        CSV with the head ``HEAD``. The group is "all", "slide" or "stain", and the name that of the slide or stain.
+        Shares are 0 to 1 with all their digits, low and high are the ends of the 95 % interval; a cell is empty where
+        a number does not apply. A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    text_file = StringIO(newline="")
+    writer = csv.writer(text_file)
+    writer.writerow(HEAD)
+    for method in evaluation.methods:
+        for part, values in _parts(evaluation, method):
+            for class_name, measure, score in values:
+                texts = (part.group, inert(part.name), inert(method.title), inert(class_name), measure)
+                writer.writerow((*texts, score.value, score.low, score.high, part.crops, part.slides))
+    return text_file.getvalue()
+
+
+def _parts(evaluation: Evaluation, method: MethodScores) -> Iterator[tuple[_Part, list[Value]]]:
+    whole = _Part("all", "", evaluation.test_crops, evaluation.test_slides)
+    once = [("calibration error (ECE)", method.ece), ("training (s)", method.train_s)]
+    once.append(("prediction (s)", method.predict_s))
+    mean = ("", "mean IoU", method.miou)
+    yield whole, [mean, *_of_classes(method.classes), *(("", measure, Score(value)) for measure, value in once)]
+    for slide in method.slides:
+        shares = zip(evaluation.class_names, slide.iou, strict=True)
+        values = [("", "mean IoU", Score(slide.miou)), *((name, "IoU", Score(value)) for name, value in shares)]
+        yield _Part("slide", slide.slide, slide.crops, 1), values
+    for stain in method.stains:
+        yield (
+            _Part("stain", stain.stain, None, stain.slides),
+            [("", "mean IoU", stain.miou), *_of_classes(stain.classes)],
+        )
+
+
+def _of_classes(classes: tuple[ClassScores, ...]) -> list[Value]:
+    return [
+        (scores.name, measure, score)
+        for scores in classes
+        for measure, score in (
+            ("IoU", scores.iou),
+            ("Dice", Score(scores.dice)),
+            ("precision", Score(scores.precision)),
+            ("recall", Score(scores.recall)),
+            ("true pixels", Score(scores.pixels)),
+        )
+    ]
