@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytoseg.commands.common import Bar, progress, say
-from cytoseg.commands.train_interpreter import feature_settings, split_of
+from cytoseg.commands.from_recipe import feature_settings, split_of
 from cytoseg.devices import pick_device, seed_for, tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.diffusion.unet import build_unet

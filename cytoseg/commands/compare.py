@@ -6,7 +6,7 @@ import typer
 
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
 from cytoseg.commands.contenders import Learning, baselines, decoders, mlps, task_of
-from cytoseg.commands.train_interpreter import split_of
+from cytoseg.commands.from_recipe import split_of
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.interpreter.train import check_two_classes
 from cytoseg.studies.compare import as_markdown, compare

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytoseg.commands.decoder import read_labelled, tune_settings
+from cytoseg.commands.from_recipe import feature_settings
 from cytoseg.commands.pixels import check_rows, ensemble_settings, pixel_draw, room_of
-from cytoseg.commands.train_interpreter import feature_settings
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings

@@ -21,7 +21,7 @@ from cytoseg.commands.common import (
     say,
     start_run,
 )
-from cytoseg.commands.train_interpreter import BUNDLE, split_of
+from cytoseg.commands.from_recipe import BUNDLE, split_of
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CheckpointError
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle

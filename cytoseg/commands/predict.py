@@ -11,8 +11,8 @@ import typer
 
 from cytoseg.checkpoints import load_state
 from cytoseg.commands.common import progress, refuse_other_classes, say, start_run
+from cytoseg.commands.from_recipe import BUNDLE
 from cytoseg.commands.slide_paths import expand
-from cytoseg.commands.train_interpreter import BUNDLE
 from cytoseg.devices import pick_device
 from cytoseg.errors import CheckpointError, PredictionError, SlideError, report
 from cytoseg.predict.engines import in_processes, on_ray

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
-from cytoseg.commands.train_interpreter import split_of
+from cytoseg.commands.from_recipe import split_of
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.state import load_backbone

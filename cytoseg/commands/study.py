@@ -8,7 +8,7 @@ import typer
 
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
 from cytoseg.commands.contenders import Learning, baselines, decoders, mlps, task_of
-from cytoseg.commands.train_interpreter import split_of
+from cytoseg.commands.from_recipe import split_of
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import RecipeError
 from cytoseg.studies.compare import Contender

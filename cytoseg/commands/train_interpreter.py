@@ -11,6 +11,7 @@ import typer
 from cytoseg.checkpoints import load_state
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
 from cytoseg.commands.decoder import tuned
+from cytoseg.commands.from_recipe import BUNDLE, feature_settings, split_of
 from cytoseg.commands.pixels import (
     LabelledCrops,
     check_rows,
@@ -23,21 +24,18 @@ from cytoseg.commands.pixels import (
 )
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
-from cytoseg.errors import CheckpointError, LabelError
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings
+from cytoseg.errors import CheckpointError
+from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pixels import PixelTable, gather_pixels
 from cytoseg.interpreter.bundle import Bundle, save_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.holdout import LEAST_SLIDES
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.train import Trained, check_two_classes, train_ensemble
-from cytoseg.labels.dataset import LabelledCrop, Split, load_index, split_by_slide
+from cytoseg.labels.dataset import LabelledCrop
 from cytoseg.memory import peak_memory
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog, versions
-
-BUNDLE = Path("interpreter", "bundle")
-"""Where the bundle lies in a run folder."""
 
 Memory = Annotated[
     str | None,
@@ -175,32 +173,6 @@ def _is_done(folder: Path, origin: dict[str, Any]) -> bool:
     except CheckpointError:
         return False
     return all(saved.get(key) == value for key, value in origin.items())
-
-
-def split_of(recipe: Recipe) -> Split:
-    """Split the imported crops into train and test by slide, as the recipe says.
-
-    Raises:
-        LabelError: If nothing is imported, or with other classes, or a side would be empty.
-    """
-    index, wanted = load_index(recipe.labels_folder()), recipe.class_list().names
-    if index.classes != wanted:
-        raise LabelError(
-            f"{index.folder}: the labels were imported with the classes ({', '.join(index.classes)}), the recipe has "
-            f"({', '.join(wanted)}). Delete the folder and run `cytoseg label-import` again."
-        )
-    return split_by_slide(
-        index.crops,
-        test_slides=recipe.labels.test_slides,
-        test_fraction=recipe.labels.test_fraction,
-        seed=recipe.training.seed,
-    )
-
-
-def feature_settings(recipe: Recipe) -> FeatureSettings:
-    """Pick the features' settings out of a recipe."""
-    f = recipe.features
-    return FeatureSettings(recipe.taps(), recipe.feature_timesteps(), f.scale, f.noise_seed, f.filters)
 
 
 def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], current: Run) -> PixelTable:

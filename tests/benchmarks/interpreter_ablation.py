@@ -19,8 +19,8 @@ from machine import Table, describe, shared_note, write_results
 from torch import Tensor
 
 from cytoseg.classes import IGNORE
+from cytoseg.commands.from_recipe import feature_settings, split_of
 from cytoseg.commands.pixels import LabelledCrops, ensemble_settings, pixel_draw
-from cytoseg.commands.train_interpreter import feature_settings, split_of
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.features.extract import FeatureExtractor, gather, to_input

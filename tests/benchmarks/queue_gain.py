@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cytoseg.commands.from_recipe import feature_settings, split_of
 from cytoseg.commands.pixels import LabelledCrops, ensemble_settings, pixel_draw
-from cytoseg.commands.train_interpreter import feature_settings, split_of
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, to_input
