@@ -148,8 +148,8 @@ def test_a_folder_that_cannot_be_made_is_named(home: Path, cytoseg: Cytoseg) -> 
 
 
 def at_once(home: Path, cytoseg: Cytoseg) -> tuple[tuple[str, ...], str]:
-    """Predict a slide of 768 px into at_once/; gives the command without --out, and the slide's name."""
-    generate = "slides generate large --n 1 --width 768 --height 768 --seed 3"
+    """Predict a slide of 512 x 768 px into at_once/; gives the command without --out, and the slide's name."""
+    generate = "slides generate large --n 1 --width 512 --height 768 --crops 1 --seed 3"
     assert cytoseg(*generate.split()).exit_code == 0
     line = ("predict", "tiny.yaml", "large/slides", "predict.skip_glass=false")
     assert cytoseg(*line, "--out", "at_once").exit_code == 0
