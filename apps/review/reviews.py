@@ -120,7 +120,9 @@ def show_log(crop: CropScores) -> None:
     run = state.run_folder()
     st.subheader("Log")
     try:
-        entries = read_entries(log_of(run, state.log_url()), run=_name_of(run))
+        # A log of its own holds nothing but this run, under whatever names it has had.
+        shared = {} if state.log_url() is None else {"run": _name_of(run)}
+        entries = read_entries(log_of(run, state.log_url()), **shared)
     except CytosegError as error:
         st.error(_sentence(state.told(error)), icon=":material/error:")
         return

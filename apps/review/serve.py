@@ -17,8 +17,10 @@ import cytoseg.commands.queueing  # noqa: F401 - likewise
 os.chdir(state.base_folder())
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
+ASKED = ("127.0.0.1", "localhost", "[::1]")
+"""As browsers name them."""
 
 # Who listens on this machine only is asked for by its own name. A page somewhere in the net whose name was made to lead
 # here (DNS rebinding) asks by that name, and would else be let in by the browser of whoever visits it.
-names = LOCAL if st.get_option("server.address") in LOCAL else ("*",)
+names = ASKED if st.get_option("server.address") in LOCAL else ("*",)
 app = st.App("app.py", routes=tiles.ROUTES, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names)])

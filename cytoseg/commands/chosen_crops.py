@@ -12,7 +12,7 @@ from PIL import Image
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, RecipeError
 from cytoseg.geometry import Region, Size
-from cytoseg.labels.proposal import proposal, sealed
+from cytoseg.labels.proposal import is_saved, proposal, sealed
 from cytoseg.labels.sidecar import SUFFIX
 from cytoseg.predict.candidates import Frame, map_scale
 from cytoseg.predict.map_file import MapFile
@@ -108,7 +108,7 @@ def cut_region(slide: Slide, region: Region, predictions: Path, *, cutting: Cutt
         folder: Where to write.
 
     Returns:
-        The PNG; None if there is one already, or a labelme file: these are left as they are.
+        The PNG; None if there is one already, or a labelme file that somebody has saved: these are left as they are.
 
     Raises:
         SlideError: If the slide cannot be read.
@@ -116,7 +116,8 @@ def cut_region(slide: Slide, region: Region, predictions: Path, *, cutting: Cutt
         PredictionError: If its maps are damaged.
     """
     path = folder / f"{slide_id(slide.path)}_{region.x}_{region.y}.png"
-    if path.with_suffix(".json").exists() or path.exists():
+    marked = path.with_suffix(".json")
+    if path.exists() or (marked.exists() and is_saved(marked) is not False):
         return None
     size = cutting.frame.size_px
     predicted = predicted_maps(slide, region, predictions, cutting)
@@ -156,6 +157,7 @@ def _write(
     cutting: Cutting,
     slide: Path,
 ) -> None:
+    # The picture comes last: what lies here without one was cut off by a kill or a full disk, and is written anew.
     where = [region.x, region.y, region.width, region.height]
     sidecar = {"slide": slide_id(slide), "region": where, "mpp": cutting.frame.mpp}
     write_atomically(path.with_name(path.stem + SUFFIX), json.dumps(sidecar))

@@ -19,7 +19,8 @@ def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     loaded = load_recipe(recipe, overrides or ())
     if importlib.util.find_spec("streamlit") is None:
         raise CytosegError("review: the app needs Streamlit. Install it with `pip install 'cytoseg[app]'`.")
-    say(f"Review: http://{loaded.review.host}:{loaded.review.port}  (Ctrl-C ends it)")
+    host = f"[{loaded.review.host}]" if ":" in loaded.review.host else loaded.review.host
+    say(f"Review: http://{host}:{loaded.review.port}  (Ctrl-C ends it)")
     status = subprocess.run(streamlit_command(loaded), cwd=shipped_review(), check=False).returncode
     if status not in (0, 130):
         raise CytosegError(

@@ -35,14 +35,15 @@ def waiting_regions(folder: Path) -> dict[str, list[Region]]:
         folder: Of crops with sidecars; need not exist.
 
     Returns:
-        Regions in level-0 pixels, by slide.
+        Regions in level-0 pixels, by slide; a sidecar without its picture does not count.
 
     Raises:
         LabelError: If a sidecar is damaged.
     """
     found: dict[str, list[Region]] = {}
     for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
-        origin = read_sidecar(path.with_name(path.name.removesuffix(SUFFIX) + ".png"))
+        crop = path.with_name(path.name.removesuffix(SUFFIX) + ".png")
+        origin = read_sidecar(crop) if crop.exists() else None
         if origin is not None and origin.region is not None:
             found.setdefault(origin.slide, []).append(origin.region)
     return found

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
 
-from cytoseg.metrics.results import ClassScores, Evaluation, MethodScores, Score
+from cytoseg.metrics.results import ClassScores, Evaluation, MethodScores, ObjectScores, Score
 from cytoseg.writing import inert
 
 HEAD = ("group", "name", "method", "class", "measure", "value", "low", "high", "crops", "slides")
@@ -50,7 +50,9 @@ def _parts(evaluation: Evaluation, method: MethodScores) -> Iterator[tuple[_Part
     once = [("calibration error (ECE)", method.ece), ("training (s)", method.train_s)]
     once.append(("prediction (s)", method.predict_s))
     mean = ("", "mean IoU", method.miou)
-    yield whole, [mean, *_of_classes(method.classes), *(("", measure, Score(value)) for measure, value in once)]
+    of_objects = [value for objects in method.objects for value in _of_objects(objects)]
+    of_method = (("", measure, Score(value)) for measure, value in once)
+    yield whole, [mean, *_of_classes(method.classes), *of_objects, *of_method]
     for slide in method.slides:
         shares = zip(evaluation.class_names, slide.iou, strict=True)
         values = [("", "mean IoU", Score(slide.miou)), *((name, "IoU", Score(value)) for name, value in shares)]
@@ -72,5 +74,21 @@ def _of_classes(classes: tuple[ClassScores, ...]) -> list[Value]:
             ("precision", Score(scores.precision)),
             ("recall", Score(scores.recall)),
             ("true pixels", Score(scores.pixels)),
+        )
+    ]
+
+
+def _of_objects(objects: ObjectScores) -> list[Value]:
+    return [
+        (objects.name, f"objects: {measure}", Score(value))
+        for measure, value in (
+            ("true", objects.truth),
+            ("predicted", objects.predicted),
+            ("matched", objects.matched),
+            ("precision", objects.precision),
+            ("recall", objects.recall),
+            ("F1", objects.f1),
+            ("aggregated Jaccard", objects.aji),
+            ("panoptic quality", objects.pq),
         )
     ]

@@ -9,12 +9,14 @@ from typing import Any
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CytosegError, SlideError
+from cytoseg.geometry import best_level
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
 from cytoseg.predict.slide import OnProgress, SlideSettings, predict_slide
-from cytoseg.slides.background import TissueMask, tissue_mask
+from cytoseg.slides.background import MASK_PX, TissueMask, tissue_mask
 from cytoseg.slides.open import open_slide
+from cytoseg.slides.slide import Slide
 
 
 @dataclass(frozen=True)
@@ -98,21 +100,27 @@ def _predict(job: SlideJob, on_progress: OnProgress) -> None:
 
 
 def _readable_tissue(path: Path, rule: str, threshold: float) -> TissueMask | None:
-    """Find the tissue; None, by which every tile is computed, if the slide is damaged.
+    """Find the tissue; None, by which every tile is computed, if level 0 of the slide is damaged.
 
     So the rows above the damage are finished and kept, and the damage is met and named where it is. A disk that fails
-    is no damage: when it works again the mask would be another, and with it the rows that are gone on with.
+    and memory that ends are no damage: later the mask would be another, and with it the rows that are gone on with.
 
     Raises:
-        SlideError: If the disk fails.
+        SlideError: If the disk or memory fails, or a coarser level is damaged, which no tile would meet.
     """
     with open_slide(path) as slide:  # once more, for OpenSlide reads nothing after an error
         try:
             return tissue_mask(slide, rule=rule, threshold=threshold)
         except SlideError as error:
-            if getattr(error.__cause__, "errno", None) is not None:
+            passing = isinstance(error.__cause__, MemoryError) or getattr(error.__cause__, "errno", None) is not None
+            if passing or _level_of_mask(slide) > 0:
                 raise
             return None
+
+
+def _level_of_mask(slide: Slide) -> int:
+    full = slide.levels[0].size
+    return best_level(slide.levels, max(full.width, full.height) / MASK_PX)
 
 
 @functools.lru_cache(maxsize=1)

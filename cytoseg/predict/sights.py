@@ -80,7 +80,7 @@ class Sights:
         found = subject.found
         check_still_there(found)
         try:
-            size, mpp = _slide_facts(*_stamped(found.path))
+            size, mpp, damage = _slide_facts(*_stamped(found.path))
         except CytosegError as error:
             raise SlideError(_without_folder(error, found.path.parent)) from error
         layers, brightest, notes = _maps_of(subject)
@@ -88,6 +88,8 @@ class Sights:
             truth = (TRUTH,) if _truth(subject, size).places else ()
         except CytosegError as error:
             truth, notes = (), (*notes, _without_folder(error, subject.labels))
+        if damage:
+            notes = (f"{found.path.name}: {damage}. What is missing cannot be shown.", *notes)
         return Sight(size, mpp, (*layers, *truth), brightest, _version(subject), notes)
 
     def tile(self, subject: Subject, layer: str, place: tuple[int, int, int], *, shown: Collection[int]) -> bytes:
@@ -104,7 +106,7 @@ class Sights:
         """
         path = subject.found.path
         check_still_there(subject.found)
-        size, _ = _slide_facts(*_stamped(path))
+        size, _, _ = _slide_facts(*_stamped(path))
         region, tile_size = TilePyramid(size).tile(*place)
         if layer == SLIDE:
             with self._slides.lend(path) as slide:
@@ -163,7 +165,7 @@ def _truth(subject: Subject, size: Size) -> TruthLayer:
 
 def _downsample(slide: Path, prediction: Path, path: Path) -> float:
     """Tell how many level-0 pixels of a slide one pixel of a map spans."""
-    full, slide_mpp = _slide_facts(*_stamped(slide))
+    full, slide_mpp, _ = _slide_facts(*_stamped(slide))
     record = read_record(prediction)
     size, mpp = _map_size(*_stamped(path)), _positive(record.get("mpp"))
     own = slide_mpp or _positive(part_of(record, "provenance").get("assume_mpp"))
@@ -179,9 +181,10 @@ def _positive(value: object) -> float | None:
 
 
 @lru_cache(maxsize=_KEPT)
-def _slide_facts(path: Path, written_ns: int) -> tuple[Size, float | None]:
+def _slide_facts(path: Path, written_ns: int) -> tuple[Size, float | None, str]:
+    """Give a slide's size, mpp and damage."""
     with open_slide(path) as slide:
-        return slide.levels[0].size, slide.mpp
+        return slide.levels[0].size, slide.mpp, slide.damage
 
 
 @lru_cache(maxsize=_KEPT)

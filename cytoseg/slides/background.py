@@ -14,6 +14,8 @@ from cytoseg.slides.tiff import WHITE
 _DARKEST_GROUND = 150.0  # bare glass is brighter in every channel, even where the camera was set dark
 _MOST_COLOURED_GROUND = 0.8  # lowest channel over highest: glass may be tinted, but not stained
 _DENSE = 0.2  # all optical densities above count alike, else nuclei stand apart and pale cells go with the glass
+MASK_PX = 1024
+"""Longer side of the mask, unless told."""
 _CLEAR = 0.05  # two groups whose densities differ by less are noise or uneven light, not cells and glass
 
 
@@ -44,7 +46,7 @@ class TissueMask:
         return float(rows @ self.mask @ columns) / (region.width * region.height)
 
 
-def tissue_mask(slide: Slide, *, rule: str, threshold: float, max_px: int = 1024) -> TissueMask:
+def tissue_mask(slide: Slide, *, rule: str, threshold: float, max_px: int = MASK_PX) -> TissueMask:
     """Find where a slide holds cells, reading it at low resolution and with flat memory.
 
     Args:

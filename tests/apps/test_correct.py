@@ -256,6 +256,12 @@ def test_the_log_is_shown_for_the_crop_and_for_all_and_can_be_downloaded(
     assert [button.label for button in app.download_button] == ["Download the log (CSV)"]
 
 
+def test_entries_stay_when_the_record_of_the_run_is_lost(review: Review, run: Path, browser: Browser) -> None:
+    _button(_named(review), "Accept").click().run()
+    (run / "run.json").unlink()
+    assert review("correct").dataframe[0].value["What"].tolist() == ["accepted"]
+
+
 def test_two_people_who_corrected_the_same_crop_are_compared(review: Review, run: Path, browser: Browser) -> None:
     _correct(run, "Ben", 1)
     assert "Agreement" not in [part.value for part in review("correct").subheader]

@@ -98,6 +98,26 @@ def test_a_lost_queue_file_queues_nothing_twice(cytoseg: CytosegCommand) -> None
     assert len(read_queue(FOLDER).items) == 7
 
 
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.usefixtures("slides")
+def test_a_region_that_was_written_in_part_is_offered_again(cytoseg: CytosegCommand, saved: bool) -> None:
+    """The disk was full, or a kill came, before the picture was there; what somebody has saved since stays."""
+    cytoseg("queue", "tiny.yaml", "--n", "1")
+    (crop,) = FOLDER.glob("*.png")
+    before, marks = crop.read_bytes(), crop.with_suffix(".json")
+    crop.unlink()
+    (FOLDER / "queue.json").unlink()
+    if saved:
+        marks.write_text(json.dumps(json.loads(marks.read_text()), indent=2))
+    kept = marks.read_bytes()
+    result = cytoseg("queue", "tiny.yaml", "--n", "1")
+    assert result.exit_code == 0, result.output
+    assert marks.read_bytes() == kept
+    assert crop.exists() != saved
+    if not saved:
+        assert crop.read_bytes() == before
+
+
 @pytest.mark.usefixtures("slides")
 def test_a_damaged_queue_file_is_one_line(cytoseg: CytosegCommand) -> None:
     FOLDER.mkdir()

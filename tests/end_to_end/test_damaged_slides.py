@@ -106,6 +106,25 @@ def test_a_pyramid_without_its_coarsest_level_is_predicted_whole(cytoseg: Comman
     )
 
 
+def test_damage_in_a_coarser_level_is_told_before_anything_is_computed(
+    cytoseg: Command, pixels: NDArray[np.uint8]
+) -> None:
+    """The mask of a wide slide is made from level 2; no tile would ever meet what is damaged there."""
+    wide = np.tile(pixels[:64], (1, 16, 1))
+    tags = {"tile": (64, 64), "photometric": "rgb", "compression": "zlib"}
+    with tifffile.TiffWriter("slide.tif") as tif:
+        tif.write(wide, subifds=2, resolution=(20_000, 20_000), resolutionunit="CENTIMETER", **tags)
+        tif.write(wide[::2, ::2], subfiletype=1, **tags)
+        tif.write(wide[::4, ::4], subfiletype=1, **tags)
+    with tifffile.TiffFile("slide.tif") as tif:
+        spoil(int(tif.series[0].levels[2].pages[0].dataoffsets[5]) + 10)
+    result = cytoseg("predict", "tiny.yaml", "slide.tif", "--out", "bad")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("cytoseg: slide.tif: tile 5 at x 320, y 0 is damaged")
+    assert not list(Path("bad").glob(".*"))
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -39,11 +39,19 @@ def test_regions_are_those_of_the_imported_sidecars(tmp_path: Path) -> None:
     assert waiting_regions(source) == wanted
 
 
+def test_a_sidecar_without_its_picture_holds_no_region(tmp_path: Path) -> None:
+    _crop(tmp_path, "a", {"slide": "smear_1", "region": [10, 20, 8, 8]})
+    _crop(tmp_path, "bb", {"slide": "smear_1", "region": [50, 20, 8, 8]})
+    (tmp_path / "a.png").unlink()
+    assert waiting_regions(tmp_path) == {"smear_1": [Region(50, 20, 8, 8)]}
+
+
 def test_nothing_waits_where_there_is_no_folder(tmp_path: Path) -> None:
     assert waiting_regions(tmp_path / "none") == {}
 
 
 def test_a_damaged_sidecar_is_told(tmp_path: Path) -> None:
+    _crop(tmp_path, "a", None)
     (tmp_path / "a.crop.json").write_text("{")
     with pytest.raises(LabelError, match=r"a\.crop\.json: is not whole JSON"):
         waiting_regions(tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cytoseg.metrics.results import Evaluation, Score, StainScores
+from cytoseg.metrics.results import Evaluation, ObjectScores, Score, StainScores
 from cytoseg.metrics.results_file import read_evaluation
 from cytoseg.metrics.scores_csv import HEAD, scores_csv
 
@@ -71,6 +71,17 @@ def test_calibration_times_and_stains(evaluation: Evaluation) -> None:
     assert lines[("all", "", ENSEMBLE, "", "prediction (s)")] == ["31.2", "", "", "6", "3"]
     assert lines[("stain", "Pap", ENSEMBLE, "", "mean IoU")] == ["0.5", "0.4", "0.6", "", "2"]
     assert lines[("stain", "Pap", ENSEMBLE, "nucleus", "IoU")] == ["0.62", "0.55", "0.68", "", "2"]
+
+
+def test_objects_have_lines_of_their_own(evaluation: Evaluation) -> None:
+    first, *others = evaluation.methods
+    shares = {"precision": 0.8, "recall": 0.5, "f1": 0.615, "aji": 0.44, "pq": 0.41, "sq": 0.67, "rq": 0.615}
+    objects = ObjectScores("nucleus", truth=8, predicted=5, matched=4, **shares)
+    lines = _lines(scores_csv(replace(evaluation, methods=(replace(first, objects=(objects,)), *others))))
+    found = {place[4]: row[0] for place, row in lines.items() if place[4].startswith("objects: ")}
+    counts = {"objects: true": "8", "objects: predicted": "5", "objects: matched": "4"}
+    named = {"objects: precision": "0.8", "objects: recall": "0.5", "objects: F1": "0.615"}
+    assert found == counts | named | {"objects: aggregated Jaccard": "0.44", "objects: panoptic quality": "0.41"}
 
 
 def test_names_that_begin_a_formula_are_made_inert(evaluation: Evaluation) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cytoseg.classes import ClassList
@@ -89,6 +90,16 @@ def test_a_copy_of_the_slide_keeps_its_maps(sights: Sights, subject: Subject) ->
     summary.write_text(json.dumps(json.loads(summary.read_text()) | {"slide_sha256": digest}))
     os.utime(path, (1, 1))
     assert sights.look(subject).layers == ("classes", "uncertainty", "truth")
+
+
+def test_what_a_cut_slide_lacks_is_said(sights: Sights, subject: Subject, tmp_path: Path, picture: np.ndarray) -> None:
+    path = tmp_path / "slides" / "cut.tif"
+    tifffile.imwrite(path, picture, tile=(128, 128), photometric="rgb", compression="zlib")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = replace(subject.found, slide="cut", path=path, prediction=None)
+    (note,) = sights.look(replace(subject, found=found)).notes
+    assert note.startswith("cut.tif: truncated at level 0: 13 of 24 tiles lie beyond the end of the file")
+    assert note.endswith(". What is missing cannot be shown.")
 
 
 def test_a_sight_names_size_resolution_and_layers(sights: Sights, subject: Subject) -> None:
