@@ -109,7 +109,8 @@ def predict_slide(
 
     Where no tile has its border nearer than the predictor looks around a pixel, the maps are to 1e-5 those of the slide
     predicted whole. Nearer, a tile lacks what lies beyond its border, and blending gives most of the weight to its
-    neighbour: what differs there is the smaller the wider the overlap.
+    neighbour: what differs there is the smaller the wider the overlap. A network with attention looks at the whole of
+    its tile; how little that shows is measured in ``tests/benchmarks/tile_placement.py``.
 
     Args:
         slide: An open slide.
