@@ -12,7 +12,8 @@ from PIL import Image
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, RecipeError
 from cytoseg.geometry import Region, Size
-from cytoseg.labels.proposal import is_saved, proposal, sealed
+from cytoseg.labels.annotated import is_taken
+from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.labels.sidecar import SUFFIX
 from cytoseg.predict.candidates import Frame, map_scale
 from cytoseg.predict.map_file import MapFile
@@ -116,8 +117,7 @@ def cut_region(slide: Slide, region: Region, predictions: Path, *, cutting: Cutt
         PredictionError: If its maps are damaged.
     """
     path = folder / f"{slide_id(slide.path)}_{region.x}_{region.y}.png"
-    marked = path.with_suffix(".json")
-    if path.exists() or (marked.exists() and is_saved(marked) is not False):
+    if is_taken(path):
         return None
     size = cutting.frame.size_px
     predicted = predicted_maps(slide, region, predictions, cutting)

@@ -5,6 +5,7 @@ from pathlib import Path
 from cytoseg.geometry import Region
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.labels.kept import read_kept
+from cytoseg.labels.proposal import is_saved
 from cytoseg.labels.sidecar import SUFFIX, read_sidecar
 
 
@@ -28,6 +29,12 @@ def annotated_regions(folder: Path) -> dict[str, list[Region]]:
     return found
 
 
+def is_taken(crop: Path) -> bool:
+    """Tell whether a crop's PNG is there, or marks beside it that somebody has saved: neither may be written over."""
+    marks = crop.with_suffix(".json")
+    return crop.exists() or (marks.exists() and is_saved(marks) is not False)
+
+
 def waiting_regions(folder: Path) -> dict[str, list[Region]]:
     """List the regions of the crops that lie in a folder to be annotated.
 
@@ -35,7 +42,7 @@ def waiting_regions(folder: Path) -> dict[str, list[Region]]:
         folder: Of crops with sidecars; need not exist.
 
     Returns:
-        Regions in level-0 pixels, by slide; a sidecar without its picture does not count.
+        Regions in level-0 pixels, by slide; those of a crop that was written only in part do not count.
 
     Raises:
         LabelError: If a sidecar is damaged.
@@ -43,7 +50,7 @@ def waiting_regions(folder: Path) -> dict[str, list[Region]]:
     found: dict[str, list[Region]] = {}
     for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
         crop = path.with_name(path.name.removesuffix(SUFFIX) + ".png")
-        origin = read_sidecar(crop) if crop.exists() else None
+        origin = read_sidecar(crop) if is_taken(crop) else None
         if origin is not None and origin.region is not None:
             found.setdefault(origin.slide, []).append(origin.region)
     return found

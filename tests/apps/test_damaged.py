@@ -21,7 +21,7 @@ from cytoseg.labels.review_log import Judgement, add_entry, log_of
 from cytoseg.labels.sidecar import Origin
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.slides.stamp import slide_stamp
-from tests.predict.made import predicted
+from tests.predict.made import four_classes, predicted
 from tests.shut import shut
 
 Review = Callable[..., AppTest]
@@ -29,18 +29,6 @@ Damage = Callable[[bytes], bytes]
 SCORED = ("iou", "confusion", "history", "gallery", "crop", "correct")
 PAGES = ("app", *SCORED, "slides", "queue")
 CROP = "smear_A_0_512"
-RECIPE = """\
-name: quickstart
-slides: {folders: [slides]}
-crops: {size_px: 32}
-diffusion: {dim: 8, dim_mults: [1, 2]}
-classes:
-  - {name: background, colour: "#f0f0f0"}
-  - {name: cytoplasm, colour: "#56b4e9"}
-  - {name: nucleus, colour: "#d55e00"}
-  - {name: debris, colour: "#009e73"}
-fill: background
-"""
 CLASSES = ClassList(
     ("background", "cytoplasm", "nucleus", "debris"),
     ((240, 240, 240), (86, 180, 233), (213, 94, 0), (0, 158, 115)),
@@ -51,7 +39,7 @@ CLASSES = ClassList(
 @pytest.fixture
 def whole_run(made_run: Path, tmp_path: Path) -> Path:
     """The made run with everything else that the pages read."""
-    (tmp_path / "short.yaml").write_text(RECIPE)
+    (tmp_path / "short.yaml").write_text(four_classes("quickstart", "slides", size_px=32))
     (made_run / "recipe.yaml").write_text(dump_recipe(load_recipe(str(tmp_path / "short.yaml"))))
     _predict(made_run, tmp_path / "slides" / "smear_E.png")
     earlier = json.loads((made_run / "evaluation" / "evaluation.json").read_text())

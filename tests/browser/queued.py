@@ -8,24 +8,12 @@ import numpy as np
 
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.slides.stamp import slide_stamp
-from tests.predict.made import predicted
+from tests.predict.made import four_classes, predicted
 
 NAME = "queued"
 SLIDE = "smear_E"
 _SIDE_PX, _CROP_PX = 512, 128
 _CLASSES = ("background", "cytoplasm", "nucleus", "debris")
-_RECIPE = """\
-name: queued
-slides: {folders: [smears]}
-crops: {size_px: 128}
-diffusion: {dim: 8, dim_mults: [1, 2]}
-classes:
-  - {name: background, colour: "#f0f0f0"}
-  - {name: cytoplasm, colour: "#56b4e9"}
-  - {name: nucleus, colour: "#d55e00"}
-  - {name: debris, colour: "#009e73"}
-fill: background
-"""
 
 
 def add_queued_run(base: Path, evaluated: Path) -> None:
@@ -37,7 +25,7 @@ def add_queued_run(base: Path, evaluated: Path) -> None:
     """
     run = base / "runs" / NAME
     shutil.copytree(evaluated / "evaluation", run / "evaluation")
-    (base / "queued.yaml").write_text(_RECIPE, encoding="utf-8")
+    (base / "queued.yaml").write_text(four_classes(NAME, "smears", size_px=_CROP_PX), encoding="utf-8")
     (run / "recipe.yaml").write_text(dump_recipe(load_recipe(str(base / "queued.yaml"))), encoding="utf-8")
     record = json.loads((run / "evaluation" / "evaluation.json").read_text())
     record["created"] = "2026-01-01T00:00:00+00:00"

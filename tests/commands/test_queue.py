@@ -114,6 +114,7 @@ def test_a_region_that_was_written_in_part_is_offered_again(cytoseg: CytosegComm
     assert result.exit_code == 0, result.output
     assert marks.read_bytes() == kept
     assert crop.exists() != saved
+    assert len(_crops()) == 1  # another one, where somebody has saved marks
     if not saved:
         assert crop.read_bytes() == before
 

@@ -39,10 +39,11 @@ def test_regions_are_those_of_the_imported_sidecars(tmp_path: Path) -> None:
     assert waiting_regions(source) == wanted
 
 
-def test_a_sidecar_without_its_picture_holds_no_region(tmp_path: Path) -> None:
+def test_a_crop_written_in_part_holds_no_region_and_saved_marks_do(tmp_path: Path) -> None:
     _crop(tmp_path, "a", {"slide": "smear_1", "region": [10, 20, 8, 8]})
     _crop(tmp_path, "bb", {"slide": "smear_1", "region": [50, 20, 8, 8]})
-    (tmp_path / "a.png").unlink()
+    for name in ("a.png", "a.json", "bb.png"):
+        (tmp_path / name).unlink()
     assert waiting_regions(tmp_path) == {"smear_1": [Region(50, 20, 8, 8)]}
 
 

@@ -1,4 +1,4 @@
-"""A predicted slide whose maps are made by hand: nothing is trained or computed."""
+"""A recipe, and a predicted slide whose maps are made by hand: nothing is trained or computed."""
 
 import json
 from collections.abc import Sequence
@@ -11,6 +11,24 @@ from PIL import Image
 from cytoseg.geometry import Size
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.slides.stamp import slide_stamp
+
+_RECIPE = """\
+name: {name}
+slides: {{folders: [{folder}]}}
+crops: {{size_px: {size_px}}}
+diffusion: {{dim: 8, dim_mults: [1, 2]}}
+classes:
+  - {{name: background, colour: "#f0f0f0"}}
+  - {{name: cytoplasm, colour: "#56b4e9"}}
+  - {{name: nucleus, colour: "#d55e00"}}
+  - {{name: debris, colour: "#009e73"}}
+fill: background
+"""
+
+
+def four_classes(name: str, folder: str, *, size_px: int) -> str:
+    """Write a recipe of four classes with crops of ``size_px`` of the slides in a folder."""
+    return _RECIPE.format(name=name, folder=folder, size_px=size_px)
 
 
 def predicted(
