@@ -26,7 +26,7 @@ BLURRED = 0.25
 CHECKS = 20
 """How often in a training the held-out crops are looked at and the state is saved."""
 LEAST_SLIDES = 5
-"""With fewer slides none is held out: every crop counts more for learning than for stopping."""
+"""With fewer labelled slides none is held out: every crop counts more for learning than for stopping."""
 _LATE = ("unet.ups", "unet.final_res_block", "head")
 
 
@@ -121,7 +121,7 @@ def tune_decoder(
         KeyboardInterrupt: After the current step, when Ctrl-C was pressed.
     """
     weights = class_weights(labelled.label_maps, decoder.classes).to(device)
-    held = held_out_slides(labelled.slides, seed=settings.seed)
+    held = held_out_slides(labelled, seed=settings.seed)
     learnt = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
     judged = labelled.only([i for i, slide in enumerate(labelled.slides) if slide in held])
     state = _new_state(decoder, settings, device)
@@ -210,16 +210,25 @@ def _update(state: TuneState, batch: tuple[Tensor, Tensor], weights: Tensor, set
     return loss.item()
 
 
-def held_out_slides(slides: Sequence[str], *, seed: int) -> tuple[str, ...]:
-    """Choose a fifth of the slides to decide when to stop; none where there are fewer than five.
+def held_out_slides(labelled: LabelledPictures, *, seed: int) -> tuple[str, ...]:
+    """Choose a fifth of the slides to decide when to stop.
 
     Args:
-        slides: The slide of each crop.
+        labelled: The crops; a slide without a labelled pixel decides nothing.
         seed: Decides which.
+
+    Returns:
+        The slides; none where holding some out would cost too much: with fewer than ``LEAST_SLIDES``, or where a class
+        stands on the chosen ones only, so that it would never be learnt.
     """
-    different = sorted(set(slides))
+    shown: dict[str, set[int]] = {}
+    for slide, label_map in zip(labelled.slides, labelled.label_maps, strict=True):
+        shown.setdefault(slide, set()).update(set(np.unique(label_map).tolist()) - {IGNORE})
+    different = sorted(slide for slide, classes in shown.items() if classes)
     order = torch.randperm(len(different), generator=generator_for(seed, 0, what="held-out slides")).tolist()
-    return tuple(sorted(different[i] for i in order[: len(different) // LEAST_SLIDES]))
+    held = {different[i] for i in order[: len(different) // LEAST_SLIDES]}
+    learnt = set().union(*(classes for slide, classes in shown.items() if slide not in held))
+    return tuple(sorted(held)) if learnt == set().union(*shown.values()) else ()
 
 
 @torch.no_grad()

@@ -94,14 +94,36 @@ def test_parts_without_a_label_change_nothing(label_map: NDArray[np.uint8]) -> N
     torch.testing.assert_close(_weights(decoder), before, atol=0, rtol=0)
 
 
-def test_a_fifth_of_the_slides_is_held_out() -> None:
+def test_a_fifth_of_the_slides_is_held_out(label_map: NDArray[np.uint8]) -> None:
     slides = [f"s{i % 10}" for i in range(30)]
-    held = held_out_slides(slides, seed=0)
+    held = held_out_slides(_labelled(label_map, *slides), seed=0)
     assert len(held) == 2
     assert set(held) < set(slides)
-    assert held == held_out_slides(slides[::-1], seed=0)
-    assert {held_out_slides(slides, seed=seed) for seed in range(20)} > {held}
-    assert held_out_slides(["a", "b", "c", "d"] * 3, seed=0) == ()
+    assert held == held_out_slides(_labelled(label_map, *slides[::-1]), seed=0)
+    assert {held_out_slides(_labelled(label_map, *slides), seed=seed) for seed in range(20)} > {held}
+    assert held_out_slides(_labelled(label_map, *["a", "b", "c", "d"] * 3), seed=0) == ()
+
+
+def test_slides_without_a_label_are_not_held_out(label_map: NDArray[np.uint8]) -> None:
+    nothing = np.full_like(label_map, 255)
+    for seed in range(10):
+        crops = LabelledPictures([COLOURS[label_map]] * 10, [label_map] * 5 + [nothing] * 5, list("abcdefghij"))
+        held = held_out_slides(crops, seed=seed)
+        assert len(held) == 1
+        assert set(held) < set("abcde")
+    four = LabelledPictures([COLOURS[label_map]] * 5, [label_map] * 4 + [nothing], list("abcde"))
+    tuned = tune_decoder(_decoder(), four, settings=SETTINGS, device=CPU)
+    assert (tuned.step, tuned.held_out) == (SETTINGS.steps, ())
+
+
+def test_no_slide_is_held_out_that_alone_shows_a_class(label_map: NDArray[np.uint8]) -> None:
+    without = np.where(label_map == 2, 1, label_map).astype(np.uint8)
+    slides, seed = list("abcde"), 3
+    rare = held_out_slides(_labelled(label_map, *slides), seed=seed)[0]
+    maps = [label_map if slide == rare else without for slide in slides]
+    assert held_out_slides(LabelledPictures([COLOURS[label_map]] * 5, maps, slides), seed=seed) == ()
+    maps = [without if slide == rare else label_map for slide in slides]
+    assert held_out_slides(LabelledPictures([COLOURS[label_map]] * 5, maps, slides), seed=seed) == (rare,)
 
 
 def test_held_out_slides_decide_which_weights_are_kept(
