@@ -1,5 +1,6 @@
 """The part of ``cytoseg train-interpreter`` that tunes the decoder instead of training MLPs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,10 +8,13 @@ import torch
 from torch import nn
 
 from cytoseg.commands.common import Run, progress, say
+from cytoseg.errors import RecipeError
+from cytoseg.features.rows import SPARE, memory_unknown
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, tune_decoder
 from cytoseg.interpreter.tune_state import Resume
 from cytoseg.labels.dataset import LabelledCrop
+from cytoseg.memory import highest_bytes, peak_memory
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog
 
@@ -35,13 +39,15 @@ def tuned(
     Raises:
         LabelError: If no pixel is labelled.
         CheckpointError: If the state cannot be written.
+        RecipeError: If it takes more memory than the recipe allows; what a step takes shows at the first.
     """
     recipe, folder = current.recipe, current.folder / "interpreter"
     decoder = Decoder(unet, recipe.architecture(), len(recipe.class_list()), seed=recipe.training.seed)
     log = MetricsLog(folder / "metrics.jsonl")
-    with progress("decoder", recipe.decoder.steps) as bar:
+    with peak_memory() as peak, progress("decoder", recipe.decoder.steps) as bar:
 
         def on_step(step: int, loss: float) -> None:
+            check_ceiling(recipe)
             bar.at(step, f"loss {loss:.4f}")
             log.write({"step": step, "loss": round(loss, 6)})
 
@@ -56,9 +62,30 @@ def tuned(
             )
         finally:
             log.close()
-    judges = f"slides {', '.join(found.held_out)} decided" if found.held_out else "too few slides to hold one out"
-    say(f"Decoder tuned; weights of step {found.step} of {recipe.decoder.steps} ({judges}).")
+    judges = f"slides {', '.join(found.held_out)} decided" if found.held_out else "no slide was held out"
+    memory = "" if peak.mb is None else f" Most memory {peak.mb / 1000:.1f} GB."
+    say(f"Decoder tuned; weights of step {found.step} of {recipe.decoder.steps} ({judges}).{memory}")
     return found.decoder
+
+
+def check_ceiling(recipe: Recipe) -> None:
+    """Compare the most memory that this process has held with the recipe's ceiling.
+
+    Raises:
+        RecipeError: If it was more, or if the system does not tell.
+    """
+    ceiling = recipe.features.memory_gb
+    if ceiling is None:
+        return
+    taken = highest_bytes()
+    if taken is None:
+        raise memory_unknown()
+    if taken > ceiling * 1e9:
+        least = math.ceil(SPARE * taken / 1e8) / 10
+        raise RecipeError(
+            f"features.memory_gb: {ceiling:g} is too little: tuning the decoder needs {least:g}. "
+            f"Use --memory {least:g}G, or lower decoder.batch or decoder.size_px."
+        )
 
 
 def read_labelled(crops: Sequence[LabelledCrop]) -> LabelledPictures:

@@ -58,6 +58,7 @@ def run(
             "train_crops": len(split.train),
             "bundle": bundle.origin,
             "test_labels": {crop.crop: crop.label_sha256 for crop in split.test},
+            "test_pictures": {crop.crop: [crop.slide, crop.image_sha256] for crop in split.test},
             "baseline": baseline,
             "object_settings": current.recipe.objects.model_dump(mode="json"),
             "stain_patterns": {stain: list(texts) for stain, texts in current.recipe.labels.stains.items()},

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal, NoReturn
 import torch
 import typer
 
-from cytoseg.checkpoints import load_state
 from cytoseg.commands.common import progress, refuse_other_classes, say, start_run
 from cytoseg.commands.from_recipe import BUNDLE
 from cytoseg.commands.slide_paths import expand
 from cytoseg.devices import pick_device
 from cytoseg.errors import CheckpointError, PredictionError, SlideError, report
+from cytoseg.interpreter.bundle import bundle_state
 from cytoseg.predict.engines import in_processes, on_ray
 from cytoseg.predict.job import Outcome, SlideJob, attempt
 from cytoseg.predict.outputs import PREVIEW, is_done, left_out_of, note_of, other_slide
@@ -102,7 +102,7 @@ def _targeted(target: str, overrides: Sequence[str], *, out: Path | None) -> Ite
             folder = out or current.folder / "predictions"
             yield _Target(current.recipe, current.folder / BUNDLE, folder), current.entry
         return
-    values = load_state(bundle).get("recipe")
+    values = bundle_state(bundle).get("recipe")
     if not values:
         raise CheckpointError(f"{bundle}: a bundle of an older version, without its recipe. Name the recipe instead.")
     recipe = recipe_of(values, overrides, where=bundle / STATE)
@@ -114,12 +114,10 @@ def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
 
     Raises:
         SlideError: If two slides would share a folder.
-        CheckpointError: If the bundle is missing, damaged or of other classes.
+        CheckpointError: If the bundle is missing, damaged, none, or of other classes.
     """
     recipe, p = target.recipe, target.recipe.predict
-    if not target.bundle.is_dir():
-        raise CheckpointError(f"{target.bundle}: there is no bundle yet. Run `cytoseg train-interpreter` first.")
-    state = load_state(target.bundle)
+    state = bundle_state(target.bundle)
     refuse_other_classes(state["classes"]["names"], recipe, command="predict")
     background = recipe.slides.background
     jobs = [

@@ -61,7 +61,7 @@ def run(
         _write_results(selection, question, current.recipe, folder)
         say(sentence(selection))
         say(f"See {folder / 'select_features.png'} and {folder / 'select_features.md'}.")
-        _write_choice(recipe, selection, folder, write=write)
+        _write_choice(recipe, selection, _present(current.recipe), folder, write=write)
 
 
 def memory_bytes(text: str) -> int:
@@ -147,12 +147,18 @@ def _write_results(selection: Selection, question: Question, recipe: Recipe, fol
         draw(selection, question, alpha_bars).savefig(path, dpi=100)
 
 
-def _write_choice(name: str, selection: Selection, folder: Path, *, write: bool) -> None:
-    """Write the chosen set into the user's recipe file, or into a copy of one that comes with the program."""
+def _write_choice(name: str, selection: Selection, present: FeatureSet, folder: Path, *, write: bool) -> None:
+    """Write the chosen set into the user's recipe file, or into a copy of one that comes with the program.
+
+    What was only said on the command line stays there.
+    """
     path = find_recipe(name)
     old, chosen = load_recipe(name), selection.chosen.features
     if chosen == _present(old):
         say(f"{path} says so already.")
+        return
+    if chosen == present:
+        say(f"Nothing was written: the features of the command line stay, and {path} keeps its own.")
         return
     changes = _changes(old, chosen)
     if not write:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from cytoseg.checkpoints import load_state
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
 from cytoseg.commands.decoder import tuned
 from cytoseg.commands.from_recipe import BUNDLE, feature_settings, split_of
@@ -27,7 +26,7 @@ from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pixels import PixelTable, gather_pixels
-from cytoseg.interpreter.bundle import Bundle, save_bundle
+from cytoseg.interpreter.bundle import Bundle, load_bundle, save_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.holdout import LEAST_SLIDES
 from cytoseg.interpreter.mlp import Ensemble
@@ -152,6 +151,7 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
         "recipe": recipe.name,
         "backbone": backbone,
         "labels": {crop.crop: crop.label_sha256 for crop in train},
+        "pictures": {crop.crop: [crop.slide, crop.image_sha256] for crop in train},
         "classes": list(recipe.class_list().names),
         "mpp": recipe.slides.mpp,
         "seed": recipe.training.seed,
@@ -167,9 +167,9 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
 
 
 def _is_done(folder: Path, origin: dict[str, Any]) -> bool:
-    """Say whether the saved bundle comes from exactly the same things."""
+    """Say whether a whole bundle is saved that comes from exactly the same things."""
     try:
-        saved = load_state(folder)["origin"]
+        saved = load_bundle(folder).origin
     except CheckpointError:
         return False
     return all(saved.get(key) == value for key, value in origin.items())

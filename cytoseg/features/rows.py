@@ -150,7 +150,10 @@ def _least_bytes(more: int) -> float:
     release_memory()
     held = resident_bytes()
     if highest is None or held is None:
-        raise RecipeError(
-            "features.memory_gb: this system does not tell how much memory a process holds. Leave it out."
-        )
+        raise memory_unknown()
     return SPARE * max(highest, held + more)
+
+
+def memory_unknown() -> RecipeError:
+    """Make the error of a ceiling that cannot be kept."""
+    return RecipeError("features.memory_gb: this system does not tell how much memory a process holds. Leave it out.")

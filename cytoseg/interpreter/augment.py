@@ -48,22 +48,24 @@ class PartDraw:
         blurred: float,
         seed: int,
     ) -> None:
-        self._crops = [
-            {"picture": to_input(picture[None])[0], "labels": torch.from_numpy(labels.astype(np.int64))[None]}
-            for picture, labels in zip(pictures, label_maps, strict=True)
-        ]
+        self._pictures, self._label_maps = pictures, label_maps
         self._batch, self._seed, self._change = batch, seed, _changes(size_px, blurred)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Give a step's (B, 3, size, size) float32 in [-1, 1], colours a little beyond, and (B, size, size) int64."""
         self._change.set_random_state(seed_for(self._seed, step, what="changes"))
-        parts = [self._change(self._crops[number]) for number in self._numbers(step)]
+        parts = [self._change(self._crop(number)) for number in self._numbers(step)]
         x = torch.stack([torch.as_tensor(part["picture"]) for part in parts])
         return x.float(), torch.stack([torch.as_tensor(part["labels"])[0] for part in parts]).long()
 
+    def _crop(self, number: int) -> dict[str, Tensor]:
+        """Give a crop as the changes take it, made anew each time: kept, it would be five times as large."""
+        labels = torch.from_numpy(self._label_maps[number].astype(np.int64))
+        return {"picture": to_input(self._pictures[number][None])[0], "labels": labels[None]}
+
     def _numbers(self, step: int) -> list[int]:
         rng = np.random.default_rng(seed_for(self._seed, step, what="parts"))
-        drawn: list[int] = rng.integers(0, len(self._crops), self._batch).tolist()
+        drawn: list[int] = rng.integers(0, len(self._pictures), self._batch).tolist()
         return drawn
 
 

@@ -79,12 +79,9 @@ def load_bundle(folder: Path) -> Bundle:
     """Read a bundle back.
 
     Raises:
-        CheckpointError: If it is missing or damaged.
+        CheckpointError: If it is missing, damaged, or no bundle.
     """
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{folder}: there is no checkpoint here yet. Run `cytoseg train-interpreter` with this recipe first."
-        )
+    bundle_state(folder)
     checkpoint = load_checkpoint(folder)
     state = checkpoint.state
     architecture = Architecture.from_json(state["architecture"])
@@ -114,13 +111,32 @@ def load_bundle(folder: Path) -> Bundle:
     )
 
 
+def bundle_state(folder: Path) -> dict[str, Any]:
+    """Read what a bundle says of itself, without its weights.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or no bundle.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: there is no bundle yet. Run `cytoseg train-interpreter` with this recipe first."
+        )
+    state = load_state(folder)
+    if state.get("kind") != "bundle":
+        raise CheckpointError(
+            f"{folder}: a checkpoint of a diffusion model, but segmenting takes a bundle. Run `cytoseg "
+            "train-interpreter` and name the recipe, or the folder interpreter/bundle of its run."
+        )
+    return state
+
+
 def bundle_hashes(folder: Path) -> dict[str, str]:
     """Give the content hashes of a saved bundle's weights.
 
     Raises:
-        CheckpointError: If it is missing or damaged.
+        CheckpointError: If it is missing, damaged, or no bundle.
     """
-    return dict(load_state(folder)["sha256"])
+    return dict(bundle_state(folder)["sha256"])
 
 
 class EnsemblePredictor:

@@ -42,9 +42,9 @@ class Selection:
     Attributes:
         trials: All, in the order in which they were measured.
         present: What the recipe says now.
-        best: The set with the highest mean IoU before options were tried.
-        chosen: The set to be used: the best one with what options added, or the present one where nothing is clearly
-            better and nothing leaner as good.
+        best: The set of the highest mean IoU before options were tried; of single taps none.
+        chosen: The set to be used, with what options added; the present one where nothing is clearly better and
+            nothing leaner as good.
         left_out: Sets that were not measured, each with what it would have needed.
         diameters: Of the objects of each class, in pixels.
         crops: How many crops were used.
@@ -73,8 +73,8 @@ def select_features(
 
     First the recipe's present set and each block, and all of them, at each timestep; the best is where to start. Then
     each tap at each timestep alone. Then the set grows by the block or timestep that gains most, as long as it gains
-    more than the spread between folds and seeds. The recipe's set stays unless this one is clearly better, or as good
-    with fewer features. At last options are tried on the set chosen.
+    more than the spread between folds and seeds. The recipe's set stays unless this one, or else the best of all, is
+    clearly better, or this one as good with fewer features. At last options are tried on the set chosen.
 
     Args:
         question: What they are chosen for.
@@ -165,10 +165,17 @@ class _Search:
             self.chosen = best
 
     def settle(self) -> None:
-        """Go back to the recipe's set, unless the chosen one is clearly better, or as good with fewer features."""
-        more, spread = gain(self.chosen, self.present)
-        is_leaner = self.chosen.width < self.present.width and more >= 0
-        self.best, self.chosen = self.chosen, self.chosen if more > spread or is_leaner else self.present
+        """Go back to the recipe's set, unless what has grown or the best of all is clearly better.
+
+        What has grown also takes its place if it is as good with fewer features.
+        """
+        self.best = _best([trial.measured for trial in self.trials if trial.stage != "single"])
+        better = [found for found in (self.chosen, self.best) if _is_clearly_better(found, self.present)]
+        is_leaner = self.chosen.width < self.present.width and self.chosen.score >= self.present.score
+        if better:
+            self.chosen = better[0]
+        elif not is_leaner:
+            self.chosen = self.present
 
     def options(self) -> None:
         """Try what a recipe can say, then what it cannot, each on the chosen set."""
@@ -213,6 +220,11 @@ class _Search:
 def _best(found: Sequence[Measured]) -> Measured:
     """Give the one with the highest score; of equals the one with the fewest features."""
     return max(found, key=lambda measured: (measured.score, -measured.width))
+
+
+def _is_clearly_better(new: Measured, old: Measured) -> bool:
+    more, spread = gain(new, old)
+    return more > spread
 
 
 def _with_option(features: FeatureSet, stage: str) -> FeatureSet:

@@ -3,6 +3,7 @@
 The weights of the network are random: neither time nor memory depends on them.
 """
 
+import dataclasses
 import json
 import math
 import sys
@@ -26,6 +27,7 @@ from cytoseg.features.pixels import PixelDraw, PixelTable, gather_pixels
 from cytoseg.features.rows import Room
 from cytoseg.interpreter.memory import training_bytes
 from cytoseg.interpreter.train import EnsembleSettings, train_ensemble
+from cytoseg.recipe.sections import Interpreter
 
 CPU, TIMESTEPS, PIXELS, CLASSES = torch.device("cpu"), (50, 100, 150), 2000, 3
 PLACES = 16  # distinct crops of the picture along each side
@@ -59,7 +61,9 @@ class Job:
 
     def ensemble(self) -> EnsembleSettings:
         """Give the recipe's defaults, but for the steps."""
-        return EnsembleSettings(self.members, self.steps, batch_px=64, rate=1e-3, seed=0)
+        fields = {field.name for field in dataclasses.fields(EnsembleSettings)}
+        defaults = Interpreter().model_dump(include=fields)
+        return EnsembleSettings(**{**defaults, "members": self.members, "steps": self.steps, "seed": 0})
 
 
 class Reusing(FeatureExtractor):
@@ -110,7 +114,7 @@ def ours(job: Job) -> dict[str, Any]:
         extractor.forget()
         found |= {"table": "memory" if isinstance(table.features, torch.Tensor) else "disk", "pixels": len(table.crops)}
         begin = time.perf_counter(), time.process_time()
-        train_ensemble(table, CLASSES, settings=settings, device=CPU)
+        train_ensemble(table, CLASSES, slides=_slides(job), settings=settings, device=CPU)
         return found | _seconds("training", begin) | {"table_gb": 2 * len(table.crops) * sum(extractor.channels) / 1e9}
 
 
@@ -127,9 +131,15 @@ def dense(job: Job) -> dict[str, Any]:
     found = _seconds("features", begin) | {"features_peak_mb": memory_mb("VmHWM"), "table": "memory"}
     begin = time.perf_counter(), time.process_time()
     counts = {i: int((classes == i).sum()) for i in range(CLASSES)}
-    train_ensemble(PixelTable(features, classes, classes, counts), CLASSES, settings=settings, device=CPU)
+    numbers = torch.arange(job.crops).repeat_interleave(job.size_px**2)
+    table = PixelTable(features, classes, numbers, counts)
+    train_ensemble(table, CLASSES, slides=_slides(job), settings=settings, device=CPU)
     sizes = {"pixels": len(classes), "table_gb": features.nbytes / 1e9}
     return found | _seconds("training", begin) | sizes
+
+
+def _slides(job: Job) -> list[str]:
+    return [f"crop {number}" for number in range(job.crops)]
 
 
 def full_size(features: NativeFeatures) -> torch.Tensor:

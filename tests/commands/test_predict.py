@@ -21,7 +21,7 @@ def bundle(cytoseg: CytosegCommand) -> Path:
     folder.mkdir(parents=True)
     state = {"classes": {"names": ["background", "cell"]}, "mpp": 0.5, "sha256": {"ensemble": "abc"}}
     others = {"features": {}, "vote": "soft", "precision": "float32"}
-    (folder / "state.json").write_text(json.dumps({"format": 1, **state, **others}))
+    (folder / "state.json").write_text(json.dumps({"format": 1, "kind": "bundle", **state, **others}))
     return folder
 
 

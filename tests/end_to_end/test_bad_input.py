@@ -229,6 +229,31 @@ class TestWeights:
         line = refused(command[0], "tiny.yaml", *command[1:])
         assert "bundle/backbone.safetensors: damaged (its content does not match its hash)" in line
 
+    def test_a_damaged_bundle_is_trained_anew(
+        self, home: Path, refused: Refused, cytoseg: Callable[..., Result]
+    ) -> None:
+        path = home / "runs" / "tiny" / "interpreter" / "bundle" / "ensemble.safetensors"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-4])
+        assert "ensemble.safetensors: damaged" in refused("evaluate", "tiny.yaml")
+        again = cytoseg("train-interpreter", "tiny.yaml")
+        assert again.exit_code == 0, again.output
+        assert path.read_bytes() == whole
+
+    def test_a_crop_that_is_of_another_slide_than_was_thought(self, home: Path, cytoseg: Callable[..., Result]) -> None:
+        assert "up to date" in cytoseg("train-interpreter", "tiny.yaml").stdout
+        index = home / "runs" / "tiny" / "labels" / "index.json"
+        known = json.loads(index.read_text())
+        next(crop for crop in known["crops"] if crop["slide"] == "made_2_02")["slide"] = "made_2_07"
+        index.write_text(json.dumps(known))
+        again = cytoseg("train-interpreter", "tiny.yaml")
+        assert "Trained on" in again.stdout, again.output
+
+    def test_a_diffusion_model_named_as_a_bundle(self, home: Path, refused: Refused) -> None:
+        folder = "runs/tiny/ddpm/checkpoint-000000024"
+        line = refused("predict", folder, SLIDE)
+        assert f"{folder}: a checkpoint of a diffusion model, but segmenting takes a bundle. Run" in line
+
 
 class TestRecipe:
     def test_a_single_class(self, home: Path, refused: Refused) -> None:

@@ -23,7 +23,7 @@ def test_a_tuned_decoder_is_evaluated_compared_and_segments_slides(
     monkeypatch.setattr("cytoseg.commands.contenders.fit_scratch", functools.partial(fit_scratch, steps=2))
     trained = cytoseg("train-interpreter", "tiny.yaml", *TUNED)
     assert trained.exit_code == 0, trained.output
-    assert "Decoder tuned; weights of step 20 of 20 (too few slides to hold one out)." in trained.stdout
+    assert "Decoder tuned; weights of step 20 of 20 (no slide was held out)." in trained.stdout
     folder = home / "runs" / "tiny"
     bundle = load_bundle(folder / "interpreter" / "bundle")
     assert isinstance(bundle.interpreter, Decoder)

@@ -80,6 +80,25 @@ def test_the_pixels_of_each_class_are_told_and_kept(made_run: tuple[Path, dict[s
         assert f"{name} {used:,} of {labelled[name]:,}" in results["train-interpreter"].stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_a_decoder_that_takes_more_is_refused_and_what_is_asked_for_suffices(run: Path, cytoseg: Command) -> None:
+    tuning = ("interpreter.kind=decoder", "decoder.steps=2", "decoder.size_px=32", "decoder.batch=2")
+    refused = cytoseg(*COMMAND, *tuning, "--memory", "1M")
+    assert refused.exit_code == 2
+    found = re.fullmatch(
+        r"cytoseg: features\.memory_gb: 0\.001 is too little: tuning the decoder needs ([\d.]+)\. Use --memory "
+        r"([\d.]+G), or lower decoder\.batch or decoder\.size_px\.\n",
+        refused.stderr,
+    )
+    assert found, refused.stderr
+    assert not (run / "interpreter" / "bundle").exists()
+    done = cytoseg(*COMMAND, *tuning, "--memory", found[2])
+    assert done.exit_code == 0, done.output
+    told = re.search(r"Most memory ([\d.]+) GB\.", done.stdout)
+    assert told
+    assert 0.1 < float(told[1]) <= float(found[1])
+
+
 def test_an_amount_that_cannot_be_read_is_refused(home: Path, cytoseg: Command) -> None:
     refused = cytoseg(*COMMAND, "--memory", "four")
     assert refused.exit_code == 2

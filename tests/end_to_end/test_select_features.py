@@ -154,6 +154,15 @@ def test_without_time_the_recipe_stays(home: Path, cytoseg: Command) -> None:
     assert "block 0 at t = 0 (more time)" in table
 
 
+def test_what_the_command_line_says_does_not_get_into_the_recipe(home: Path, cytoseg: Command) -> None:
+    before = (home / "tiny.yaml").read_text()
+    result = cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "features.timesteps=[5]", "--minutes", "0")
+    assert result.exit_code == 0, result.output
+    assert "The recipe's features stay: blocks 0, 1 at t = 5" in result.stdout
+    assert "Nothing was written: the features of the command line stay, and tiny.yaml keeps its own." in result.stdout
+    assert (home / "tiny.yaml").read_text() == before
+
+
 def test_crops_of_one_slide_are_refused_in_one_line(home: Path, cytoseg: Command) -> None:
     result = cytoseg("select-features", "tiny.yaml")
     assert result.exit_code == 2

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cytoseg.checkpoints import save_checkpoint
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.unet import Architecture, build_unet
 from cytoseg.errors import CheckpointError
@@ -114,8 +115,15 @@ def test_a_state_cut_in_half_is_refused(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_no_bundle_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="there is no checkpoint here"):
+    with pytest.raises(CheckpointError, match="there is no bundle yet"):
         load_bundle(tmp_path / "bundle")
+
+
+def test_a_checkpoint_of_a_diffusion_model_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "ddpm", {"ema": bundle.unet.state_dict()}, {"architecture": {}})
+    for read in (load_bundle, bundle_hashes):
+        with pytest.raises(CheckpointError, match="ddpm: a checkpoint of a diffusion model, but segmenting takes a"):
+            read(tmp_path / "ddpm")
 
 
 @pytest.mark.parametrize("name", ["backbone.safetensors", "ensemble.safetensors", "state.json"])

@@ -157,3 +157,25 @@ def test_a_gain_within_the_spread_leaves_the_recipe_as_it_is(
     found = _select(made_question(), extractor_of, tmp_path)
     assert found.chosen.features == found.present.features
     assert found.best.score > found.present.score
+
+
+def test_the_best_of_all_is_taken_where_what_has_grown_is_not_clearly_better(
+    made_question: Ask, extractor_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hits = {1: (700, 300, 700, 300), 5: (800, 420, 780, 420)}  # alone they gain much in some folds and lose in others
+
+    def measure(_bench: Any, features: FeatureSet, **_: Any) -> Measured:
+        block1 = features.taps == ("block1.block1",) and not features.filters and features.scale == 1
+        of_fold = (400,) * 4
+        if block1 and len(features.timesteps) == 1:
+            of_fold = hits[features.timesteps[0]]
+        elif block1:
+            of_fold = (620, 630, 620, 630)  # the best, but over t = 5 its gain is within the spread
+        tables = [[[n, 1000 - n], [1000 - n, n]] for n in of_fold]
+        return Measured(features, np.array(tables), len(features.timesteps), 0.1)
+
+    monkeypatch.setattr("cytoseg.studies.select_features.Bench.measure", measure)
+    found = _select(made_question(), extractor_of, tmp_path)
+    assert not any(trial.taken for trial in found.trials)
+    assert found.best is found.chosen
+    assert found.chosen.features == FeatureSet(("block1.block1",), (1, 5))
