@@ -55,12 +55,15 @@ class PixelTable:
         classes: (P,) int64.
         crops: (P,) int64, the number of the crop that each pixel is from.
         counts: Class id to the labelled pixels of that class in all crops, chosen or not.
+        stands_for: (P,) float32, for how many labelled pixels of its crop and class each was chosen; None where nobody
+            counted by crop.
     """
 
     features: Tensor | DiskRows
     classes: Tensor
     crops: Tensor
     counts: dict[int, int]
+    stands_for: Tensor | None = None
 
 
 def choose_pixels(
@@ -136,7 +139,10 @@ def gather_pixels(
     ids = np.concatenate([np.empty(0, np.int64), *(c.ids for c in chosen)])
     crop_numbers = np.repeat(np.arange(len(crops)), np.diff(firsts))
     counts = sum((c.counts for c in chosen), Counter[int]())
-    return PixelTable(rows, torch.from_numpy(ids), torch.from_numpy(crop_numbers), dict(counts))
+    stands_for = np.concatenate([np.empty(0, np.float32), *(c.stands_for() for c in chosen)])
+    return PixelTable(
+        rows, torch.from_numpy(ids), torch.from_numpy(crop_numbers), dict(counts), torch.from_numpy(stands_for)
+    )
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,12 @@ class _Chosen:
     ids: NDArray[np.int64]
     counts: Counter[int]
     area: int
+
+    def stands_for(self) -> NDArray[np.float32]:
+        """Tell for each pixel how many of its class it was chosen from, divided by how many were."""
+        classes, of_pixel, chosen = np.unique(self.ids, return_inverse=True, return_counts=True)
+        labelled = np.array([self.counts[int(class_id)] for class_id in classes])
+        return (labelled / chosen)[of_pixel].astype(np.float32)
 
 
 def _choose(label_map: NDArray[np.uint8], draw: PixelDraw, number: int) -> _Chosen:

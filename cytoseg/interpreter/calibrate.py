@@ -72,8 +72,9 @@ def calibrate(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int)
     """Fit the temperature by which scores are to be divided, and tell what it does.
 
     Each pixel is judged by the soft vote of the members that hold out its slide, whatever rule the recipe votes by, and
-    counts as often as its class is in the crops. The errors told are cross-fitted: the temperature for a fold is that
-    of the other folds; the one given is that of all.
+    counts for all those of its crop and class that it was chosen from. Each fold asks for a temperature of its own, and
+    the middle one is taken: a single odd slide asks for twice as much as the others, and would decide for all of them.
+    The errors told are cross-fitted: the temperature for a fold is the middle one of the other folds.
 
     Args:
         ensemble: In evaluation mode; its members hold slides out.
@@ -84,12 +85,12 @@ def calibrate(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int)
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
     held = _held_out(ensemble, table, folds, seed=seed)
-    crossed = [_best([other for other in held if other is not fold]) for fold in held]
-    temperature = _best(held)
+    asked = [_best(fold) for fold in held]
+    crossed = [_middle([other for j, other in enumerate(asked) if j != i] or asked) for i in range(len(held))]
     total = sum(float(fold.weights.sum()) for fold in held)
     ones = [1.0] * len(held)
     return Calibration(
-        temperature,
+        _middle(asked),
         sum(len(fold.classes) for fold in held),
         *(_ece(held, temperatures) for temperatures in (ones, crossed)),
         *(
@@ -101,29 +102,41 @@ def calibrate(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int)
 
 @torch.no_grad()
 def _held_out(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int) -> list[_Held]:
-    """Compute the scores of held-out pixels; folds that no member holds out are left out."""
-    total, device = sum(table.counts.values()), ensemble.weight1.device
-    drawn = torch.bincount(table.classes, minlength=ensemble.classes)
-    natural = torch.tensor([table.counts.get(k, 0) / total for k in range(ensemble.classes)])
-    weights = natural * len(table.classes) / drawn.clamp_min(1)
+    """Compute the scores of held-out pixels; folds that no member holds out or that have no pixel are left out."""
+    device, weights = ensemble.weight1.device, _weights(table)
     chosen = torch.randperm(len(table.classes), generator=generator_for(seed, 0, what="calibration"))[:MOST_PX]
     held = []
     for fold in range(min(folds.count, ensemble.members)):
         pixels = chosen[folds.of_pixel[chosen] == fold].sort().values
+        if not len(pixels):
+            continue
         members = slice(fold, None, folds.count)
         blocks = [
             ensemble(table.features[block].to(device).float().expand(ensemble.members, -1, -1))[members].cpu()
             for block in ensemble.blocks(pixels)
         ]
-        classes = table.classes[pixels]
-        held.append(_Held(torch.cat(blocks, dim=1), classes, weights[classes]))
+        held.append(_Held(torch.cat(blocks, dim=1), table.classes[pixels], weights[pixels]))
     return held
 
 
-def _best(held: list[_Held]) -> float:
+def _weights(table: PixelTable) -> Tensor:
+    """Tell for how many labelled pixels each pixel stands; by its class alone where nobody counted by crop."""
+    if table.stands_for is not None:
+        return table.stands_for
+    drawn = torch.bincount(table.classes)
+    natural = torch.tensor([float(table.counts.get(k, 0)) for k in range(len(drawn))])
+    return (natural / drawn.clamp_min(1))[table.classes]
+
+
+def _middle(temperatures: list[float]) -> float:
+    """Give the median; between logarithms, for temperatures are factors."""
+    return float(np.exp(np.median(np.log(temperatures))))
+
+
+def _best(fold: _Held) -> float:
     """Find the temperature of the least loss; looked for among logarithms, for it is a factor."""
     found = minimize_scalar(
-        lambda logarithm: sum(fold.loss(float(np.exp(logarithm))) for fold in held),
+        lambda logarithm: fold.loss(float(np.exp(logarithm))),
         bounds=tuple(np.log(RANGE)),
         method="bounded",
     )

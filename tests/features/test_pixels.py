@@ -159,6 +159,18 @@ def test_counts_are_of_all_labelled_pixels_whatever_was_chosen(
     assert table.crops.tolist() == [0] * 6 + [2] * 6
 
 
+def test_each_pixel_stands_for_those_of_its_crop_and_class(
+    extractor: FeatureExtractor, label_map: NDArray[np.uint8]
+) -> None:
+    glass = np.zeros_like(label_map)
+    table = _gathered(extractor, [label_map, glass])  # 30, 12 and 3 pixels of the classes; 48 of glass
+    assert table.stands_for is not None
+    for crop, class_id, labelled in ((0, 0, 30), (0, 1, 12), (0, 2, 3), (1, 0, glass.size)):
+        of_both = table.stands_for[(table.crops == crop) & (table.classes == class_id)]
+        assert len(of_both) >= 3
+        assert of_both.tolist() == pytest.approx([labelled / len(of_both)] * len(of_both))
+
+
 def test_progress_is_told_after_each_crop(extractor: FeatureExtractor, label_map: NDArray[np.uint8]) -> None:
     done: list[int] = []
     crops = [(_picture(i), label_map) for i in range(3)]

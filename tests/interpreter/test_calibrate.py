@@ -97,3 +97,26 @@ def test_it_is_said_in_a_sentence_and_kept_as_numbers(table: PixelTable) -> None
     numbers = found.as_json()
     assert numbers["temperature"] == found.temperature
     assert all(isinstance(value, float | int) and np.isfinite(value) for value in numbers.values())
+
+
+def test_a_single_odd_slide_does_not_decide_for_all(table: PixelTable) -> None:
+    """Pixels of the first fold hardly follow their scores, so it asks for a great temperature; the others for 1."""
+    odd = torch.where((table.crops == 0) & (torch.arange(30_000) % 5 > 2), 1 - table.classes, table.classes)
+    told = calibrate(
+        _ensemble(FOLDS, 1.0), PixelTable(table.features, odd, table.crops, table.counts), _folds(table), seed=0
+    )
+    assert told.temperature == pytest.approx(1, rel=0.1)
+
+
+def test_a_pixel_counts_for_those_it_was_chosen_from(table: PixelTable) -> None:
+    """Half of the pixels have truths of which the scores are three times too sure; hardly any stands for many."""
+    generator = torch.Generator().manual_seed(1)
+    s = (table.features[:, 0] - table.features[:, 1]).float()
+    even = torch.arange(30_000) % 2 == 0
+    flatter = (torch.rand(30_000, generator=generator) > (s / 3).sigmoid()).long()
+    mixed = torch.where(even, flatter, table.classes)
+    for many, temperature in ((even, 3), (~even, 1)):
+        stands_for = torch.where(many, 1.0, 1e-4)
+        weighted = PixelTable(table.features, mixed, table.crops, table.counts, stands_for)
+        found = calibrate(_ensemble(FOLDS, 1.0), weighted, _folds(table), seed=0)
+        assert found.temperature == pytest.approx(temperature, rel=0.1)
