@@ -1,5 +1,6 @@
 """The methods that ``compare`` and ``study`` train, as the recipe sets them."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -23,7 +24,8 @@ from cytoseg.interpreter.scratch import BATCH, CHANNELS, CROP_PX, RATE, STEPS, f
 from cytoseg.interpreter.threshold import LEVELS, fit_thresholds
 from cytoseg.interpreter.train import train_ensemble
 from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, tune_decoder
-from cytoseg.labels.dataset import Split
+from cytoseg.interpreter.tune_state import Resume
+from cytoseg.labels.dataset import LabelledCrop, Split
 from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
 from cytoseg.studies.compare import Contender, Predict, Task
@@ -37,11 +39,13 @@ class Learning:
 
     Attributes:
         recipe: Decides the MLPs, their features and the precision.
-        labelled: The train crops.
+        crops: The train crops.
+        labelled: What they show.
         device: Where to compute.
     """
 
     recipe: Recipe
+    crops: tuple[LabelledCrop, ...]
     labelled: LabelledPictures
     device: torch.device
 
@@ -51,11 +55,11 @@ class Learning:
         device = pick_device(recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()
-        return cls(recipe, read_labelled(split.train), device)
+        return cls(recipe, split.train, read_labelled(split.train), device)
 
     def only(self, numbers: Sequence[int]) -> "Learning":
         """Keep some of the train crops."""
-        return replace(self, labelled=self.labelled.only(numbers))
+        return replace(self, crops=tuple(self.crops[i] for i in numbers), labelled=self.labelled.only(numbers))
 
 
 def baselines(learning: Learning) -> list[Contender]:
@@ -139,31 +143,32 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
     # Weights that know nothing are not held back.
     freely = replace(tune_settings(recipe, 0), early=1.0)
     settings = {"decoder": tuning, "vote": recipe.interpreter.vote, "precision": recipe.training.precision}
+    random = architecture.as_json()
 
     def trained(seed: int) -> Predict:
-        return _fit_decoder(learning, unet, tune_settings(recipe, seed))
+        return _fit_decoder(learning, unet, tune_settings(recipe, seed), network=backbone)
 
     def untrained(seed: int) -> Predict:
-        return _fit_decoder(learning, build_unet(architecture, seed=seed), replace(freely, seed=seed))
+        fresh = build_unet(architecture, seed=seed)
+        return _fit_decoder(learning, fresh, replace(freely, seed=seed), network=random)
 
     return [
         Contender("decoder", "DDPM's decoder, tuned", trained, {**settings, "network": backbone}),
-        Contender(
-            "decoder-random",
-            "The same network from random weights",
-            untrained,
-            {**settings, "network": architecture.as_json()},
-        ),
+        Contender("decoder-random", "The same network from random weights", untrained, {**settings, "network": random}),
     ]
 
 
-def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) -> Predict:
+def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings, *, network: object) -> Predict:
+    """Tune; one that is interrupted goes on when the same command is given again."""
     recipe, classes = learning.recipe, learning.recipe.class_list()
+    crops = [[crop.crop, crop.image_sha256, crop.label_sha256] for crop in learning.crops]
+    origin = {"settings": asdict(settings), "network": network, "crops": crops, "versions": versions()}
     found = tune_decoder(
         Decoder(unet, recipe.architecture(), len(classes), seed=settings.seed),
         learning.labelled,
         settings=settings,
         device=learning.device,
+        resume=Resume(recipe.run_folder() / "compare" / "unfinished", json.loads(json.dumps(origin))),
     )
     return _predictor(recipe, found.decoder.unet, found.decoder, feature_settings(recipe), learning.device)
 
@@ -177,7 +182,7 @@ def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *,
         pixel_draw(recipe, seed),
         room=room_of(recipe, recipe.run_folder() / "compare", device=device),
     )
-    check_rows(table, [f"train crop {number + 1}" for number in range(len(learning.labelled.pictures))])
+    check_rows(table, [crop.crop for crop in learning.crops])
     trained = train_ensemble(
         table, len(classes), slides=learning.labelled.slides, settings=ensemble_settings(recipe, seed), device=device
     )

@@ -211,9 +211,10 @@ def check_two_classes(labelled: Iterable[int | str]) -> None:
     Raises:
         LabelError: If there is nothing to tell apart.
     """
-    present = len(set(labelled))
-    if present < 2:
-        raise LabelError(f"the train crops show {present} class, two are needed. Annotate more.")
+    present = set(labelled)
+    if len(present) < 2:
+        shown = f"one class, {present.pop()!r}" if present else "no labelled pixel"
+        raise LabelError(f"the train crops show {shown}; two classes are needed. Annotate more.")
 
 
 def _unseen(table: PixelTable, classes: int) -> list[int]:

@@ -165,6 +165,7 @@ def _notes(selection: Selection, names: Sequence[str]) -> list[str]:
         more = len(selection.left_out) - len(named)
         named += [f"and {more} more, which the CSV names"] * (more > 0)
         notes.append(
-            f"Left out, with what they need: {'; '.join(named)}. What is measured is kept: run it again with more."
+            f"Left out, with what they need: {'; '.join(named)}. Run it again with more: what is measured is kept, as "
+            "long as the crops and the pixels of each are as many."
         )
     return notes

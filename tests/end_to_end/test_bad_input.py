@@ -160,7 +160,7 @@ class TestLabels:
         unknown = np.full((16, 16), 255, np.uint8)
         known = self.halves()
         mark(made_2_00_a=known, made_2_01_a=known, made_2_02_a=unknown, made_2_02_b=unknown)
-        assert "the train crops show 0 class, two are needed. Annotate more." in refused(
+        assert "the train crops show no labelled pixel; two classes are needed. Annotate more." in refused(
             "train-interpreter", "tiny.yaml"
         )
 

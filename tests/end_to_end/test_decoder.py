@@ -2,15 +2,19 @@
 
 import functools
 import json
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from typer.testing import Result
 
-from cytoseg.interpreter.bundle import load_bundle
+from cytoseg.interpreter import tune
+from cytoseg.interpreter.bundle import bundle_hashes, load_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.scratch import fit_scratch
 
@@ -47,6 +51,34 @@ def test_a_tuned_decoder_is_evaluated_compared_and_segments_slides(
     runs = {p.stem: json.loads(p.read_text())["counts"] for p in (folder / "compare" / "runs").iterdir()}
     assert np.sum(runs["decoder-0"], axis=0).tolist() == evaluation["methods"][0]["confusion"]
     assert runs["decoder-0"] != runs["decoder-random-0"]
+
+
+def test_an_interrupted_tuning_goes_on_where_it_was(
+    home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update, done = tune._update, 0
+
+    def counted(*arguments: Any) -> float:
+        nonlocal done
+        done += 1
+        if done == 6:
+            signal.raise_signal(signal.SIGINT)
+        return update(*arguments)
+
+    monkeypatch.setattr("cytoseg.interpreter.tune._update", counted)
+    bundle, commands = home / "runs" / "tiny" / "interpreter" / "bundle", ("train-interpreter", "tiny.yaml", *TUNED)
+    assert cytoseg(*commands).exit_code == 130
+    assert cytoseg(*commands).exit_code == 0
+    assert done == 20
+    in_parts = bundle_hashes(bundle)
+    shutil.rmtree(bundle)
+    assert cytoseg(*commands).exit_code == 0
+    assert bundle_hashes(bundle) == in_parts
+
+    done, study = 0, ("study", "label-efficiency", "tiny.yaml", "--draws", "1", "--counts", "2", "--quick", *TUNED)
+    assert cytoseg(*study).exit_code == 130
+    assert cytoseg(*study).exit_code == 0
+    assert done == 20
 
 
 def test_the_other_interpreter_replaces_the_bundle(home: Path, cytoseg: Callable[..., Result]) -> None:

@@ -176,10 +176,10 @@ def test_a_channel_that_half_precision_flattened_does_not_disturb(separable: Pix
     assert (_probabilities(ensemble, off).argmax(2) == separable.classes).float().mean() > 0.98
 
 
-@pytest.mark.parametrize(("pixels", "found"), [(4, 1), (0, 0)])
-def test_fewer_than_two_classes_are_refused(pixels: int, found: int) -> None:
+@pytest.mark.parametrize(("pixels", "found"), [(4, "one class, 1"), (0, "no labelled pixel")])
+def test_fewer_than_two_classes_are_refused(pixels: int, found: str) -> None:
     table = _table(torch.ones(pixels, 2), torch.ones(pixels, dtype=torch.int64))
-    with pytest.raises(LabelError, match=f"the train crops show {found} class, two are needed. Annotate more"):
+    with pytest.raises(LabelError, match=f"the train crops show {found}; two classes are needed. Annotate more"):
         train_ensemble(table, 3, slides=["a"], settings=_settings(), device=CPU)
 
 

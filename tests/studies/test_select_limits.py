@@ -23,6 +23,20 @@ def test_all_crops_are_used_where_there_is_time(made_question: Ask, extractor_of
     assert sorted(c.crop for c in crops) == ["a_0", "a_1", "b_0", "c_0"]
 
 
+def test_more_time_changes_nothing_once_all_crops_are_used(
+    made_question: Ask, extractor_of: Any, tmp_path: Path
+) -> None:
+    path, question = tmp_path / "crops.json", made_question()
+    assert len(affordable_crops(question, extractor_of, seconds=600, path=path)) == 4
+
+    def not_again(_settings: Any) -> Any:
+        raise AssertionError("nothing needs to be timed")
+
+    assert len(affordable_crops(question, not_again, seconds=1200, path=path)) == 4
+    with pytest.raises(AssertionError, match="timed"):
+        affordable_crops(question, not_again, seconds=300, path=path)
+
+
 def test_of_many_crops_as_many_are_used_as_two_fifths_of_the_time_allow(
     made_question: Ask, extractor_of: Any, tmp_path: Path
 ) -> None:
