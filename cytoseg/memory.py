@@ -9,7 +9,7 @@ from cytoseg.devices import release_memory
 
 _SELF = Path("/proc/self")
 _MACHINE = Path("/proc/meminfo")
-_CONTAINER = Path("/sys/fs/cgroup/memory.max")
+_CONTAINER = Path("/sys/fs/cgroup")
 
 
 @dataclass
@@ -55,10 +55,12 @@ def available_bytes() -> int | None:
     """Tell how much memory is free for this process, on the machine and in its container; None as above."""
     free = _kilobytes(_MACHINE, "MemAvailable:")
     try:
-        limit = int(_CONTAINER.read_text())
+        limit = int((_CONTAINER / "memory.max").read_text())
+        held = int((_CONTAINER / "memory.current").read_text())
+        files = _number_behind(_CONTAINER / "memory.stat", "inactive_file ")
     except (OSError, ValueError):  # no container, or one without a limit
         return free
-    left = max(0, limit - (resident_bytes() or 0))
+    left = max(0, limit - held + (files or 0))  # copies of files in memory go when they are in the way
     return left if free is None else min(free, left)
 
 
@@ -73,8 +75,13 @@ def _forget() -> bool:
 
 def _kilobytes(path: Path, field: str) -> int | None:
     """Read one field of a file of the kernel, which counts in units of 1024 bytes; gives bytes."""
+    found = _number_behind(path, field)
+    return None if found is None else 1024 * found
+
+
+def _number_behind(path: Path, field: str) -> int | None:
     try:
         lines = path.read_text().splitlines()
     except OSError:
         return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(field)), None)
+    return next((int(line.split()[1]) for line in lines if line.startswith(field)), None)

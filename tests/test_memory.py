@@ -51,10 +51,10 @@ def test_none_where_the_system_does_not_tell(
     [
         ("MemFree: 5 kB\nMemAvailable: 9 kB\n", None, 9 * 1024),
         ("MemAvailable: 9 kB\n", "max\n", 9 * 1024),
-        ("MemAvailable: 9 kB\n", "8192\n", 8192 - 3 * 1024),
+        ("MemAvailable: 9 kB\n", "8192\n", 8192 - 5000 + 1000),  # what all its processes hold, but for files' copies
         ("MemAvailable: 2 kB\n", "8192\n", 2 * 1024),
         ("MemAvailable: 9 kB\n", "1024\n", 0),  # more is held already
-        (None, "8192\n", 8192 - 3 * 1024),
+        (None, "8192\n", 8192 - 5000 + 1000),
         (None, None, None),
     ],
 )
@@ -62,10 +62,13 @@ def test_free_memory_is_that_of_the_machine_within_the_container(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str | None, container: str | None, free: int | None
 ) -> None:
     (tmp_path / "status").write_text("VmHWM: 7 kB\nVmRSS: 3 kB\n")
-    for name, content in (("_MACHINE", machine), ("_CONTAINER", container)):
-        monkeypatch.setattr(memory, name, tmp_path / name)
+    (tmp_path / "memory.current").write_text("5000\n")
+    (tmp_path / "memory.stat").write_text("anon 3000\ninactive_anon 7\ninactive_file 1000\n")
+    for name, content in (("meminfo", machine), ("memory.max", container)):
         if content is not None:
             (tmp_path / name).write_text(content)
+    monkeypatch.setattr(memory, "_MACHINE", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
     monkeypatch.setattr(memory, "_SELF", tmp_path)
     assert available_bytes() == free
     assert (resident_bytes(), highest_bytes()) == (3 * 1024, 7 * 1024)
