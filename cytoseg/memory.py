@@ -54,13 +54,12 @@ def highest_bytes() -> int | None:
 def available_bytes() -> int | None:
     """Tell how much memory is free for this process, on the machine and in its container; None as above."""
     free = _kilobytes(_MACHINE, "MemAvailable:")
-    try:
-        limit = int((_CONTAINER / "memory.max").read_text())
-        held = int((_CONTAINER / "memory.current").read_text())
-        files = _number_behind(_CONTAINER / "memory.stat", "inactive_file ")
-    except (OSError, ValueError):  # no container, or one without a limit
+    limit = _number_in(_CONTAINER / "memory.max")
+    if limit is None:  # no container, or one without a limit
         return free
-    left = max(0, limit - held + (files or 0))  # copies of files in memory go when they are in the way
+    held = _number_in(_CONTAINER / "memory.current")
+    files = _number_behind(_CONTAINER / "memory.stat", "inactive_file ") or 0  # copies that go when in the way
+    left = max(0, limit - (resident_bytes() or 0 if held is None else held - files))
     return left if free is None else min(free, left)
 
 
@@ -77,6 +76,13 @@ def _kilobytes(path: Path, field: str) -> int | None:
     """Read one field of a file of the kernel, which counts in units of 1024 bytes; gives bytes."""
     found = _number_behind(path, field)
     return None if found is None else 1024 * found
+
+
+def _number_in(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _number_behind(path: Path, field: str) -> int | None:

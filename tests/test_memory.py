@@ -72,3 +72,13 @@ def test_free_memory_is_that_of_the_machine_within_the_container(
     monkeypatch.setattr(memory, "_SELF", tmp_path)
     assert available_bytes() == free
     assert (resident_bytes(), highest_bytes()) == (3 * 1024, 7 * 1024)
+
+
+def test_a_container_that_tells_only_its_limit_holds_what_this_process_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "status").write_text("VmRSS: 3 kB\n")
+    (tmp_path / "memory.max").write_text("8192\n")
+    for name in ("_MACHINE", "_CONTAINER", "_SELF"):
+        monkeypatch.setattr(memory, name, tmp_path)
+    assert available_bytes() == 8192 - 3 * 1024

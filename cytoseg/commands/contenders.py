@@ -1,6 +1,5 @@
 """The methods that ``compare`` and ``study`` train, as the recipe sets them."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -24,7 +23,6 @@ from cytoseg.interpreter.scratch import BATCH, CHANNELS, CROP_PX, RATE, STEPS, f
 from cytoseg.interpreter.threshold import LEVELS, fit_thresholds
 from cytoseg.interpreter.train import train_ensemble
 from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, tune_decoder
-from cytoseg.interpreter.tune_state import Resume
 from cytoseg.labels.dataset import LabelledCrop, Split
 from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
@@ -143,32 +141,31 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
     # Weights that know nothing are not held back.
     freely = replace(tune_settings(recipe, 0), early=1.0)
     settings = {"decoder": tuning, "vote": recipe.interpreter.vote, "precision": recipe.training.precision}
-    random = architecture.as_json()
 
     def trained(seed: int) -> Predict:
-        return _fit_decoder(learning, unet, tune_settings(recipe, seed), network=backbone)
+        return _fit_decoder(learning, unet, tune_settings(recipe, seed))
 
     def untrained(seed: int) -> Predict:
-        fresh = build_unet(architecture, seed=seed)
-        return _fit_decoder(learning, fresh, replace(freely, seed=seed), network=random)
+        return _fit_decoder(learning, build_unet(architecture, seed=seed), replace(freely, seed=seed))
 
     return [
         Contender("decoder", "DDPM's decoder, tuned", trained, {**settings, "network": backbone}),
-        Contender("decoder-random", "The same network from random weights", untrained, {**settings, "network": random}),
+        Contender(
+            "decoder-random",
+            "The same network from random weights",
+            untrained,
+            {**settings, "network": architecture.as_json()},
+        ),
     ]
 
 
-def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings, *, network: object) -> Predict:
-    """Tune; one that is interrupted goes on when the same command is given again."""
+def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) -> Predict:
     recipe, classes = learning.recipe, learning.recipe.class_list()
-    crops = [[crop.crop, crop.image_sha256, crop.label_sha256] for crop in learning.crops]
-    origin = {"settings": asdict(settings), "network": network, "crops": crops, "versions": versions()}
     found = tune_decoder(
         Decoder(unet, recipe.architecture(), len(classes), seed=settings.seed),
         learning.labelled,
         settings=settings,
         device=learning.device,
-        resume=Resume(recipe.run_folder() / "compare" / "unfinished", json.loads(json.dumps(origin))),
     )
     return _predictor(recipe, found.decoder.unet, found.decoder, feature_settings(recipe), learning.device)
 
@@ -223,7 +220,7 @@ def task_of(recipe: Recipe, split: Split, device: torch.device, *, seeds: int) -
         seeds: How many.
     """
     parts = {"train": split.train, "test": split.test}
-    crops = {part: [(c.crop, c.image_sha256, c.label_sha256) for c in found] for part, found in parts.items()}
+    crops = {part: [(c.crop, c.slide, c.image_sha256, c.label_sha256) for c in found] for part, found in parts.items()}
     details = {"crops": crops, "device": device.type, "versions": versions()}
     first = recipe.training.seed
     return Task(split.test, recipe.class_list().names, list(range(first, first + seeds)), details)

@@ -39,15 +39,17 @@ def tuned(
     Raises:
         LabelError: If no pixel is labelled.
         CheckpointError: If the state cannot be written.
-        RecipeError: If it takes more memory than the recipe allows; what a step takes shows at the first.
+        RecipeError: If it takes more memory than the recipe allows, as soon as it does; or if the system does not tell.
     """
     recipe, folder = current.recipe, current.folder / "interpreter"
+    if recipe.features.memory_gb is not None and highest_bytes() is None:
+        raise memory_unknown()
     decoder = Decoder(unet, recipe.architecture(), len(recipe.class_list()), seed=recipe.training.seed)
     log = MetricsLog(folder / "metrics.jsonl")
     with peak_memory() as peak, progress("decoder", recipe.decoder.steps) as bar:
 
         def on_step(step: int, loss: float) -> None:
-            check_ceiling(recipe)
+            check_ceiling(recipe, step=step)
             bar.at(step, f"loss {loss:.4f}")
             log.write({"step": step, "loss": round(loss, 6)})
 
@@ -68,23 +70,22 @@ def tuned(
     return found.decoder
 
 
-def check_ceiling(recipe: Recipe) -> None:
+def check_ceiling(recipe: Recipe, *, step: int) -> None:
     """Compare the most memory that this process has held with the recipe's ceiling.
 
+    Args:
+        recipe: Says the ceiling, if there is one.
+        step: Of the tuning, for the message.
+
     Raises:
-        RecipeError: If it was more, or if the system does not tell.
+        RecipeError: If it was more.
     """
-    ceiling = recipe.features.memory_gb
-    if ceiling is None:
-        return
-    taken = highest_bytes()
-    if taken is None:
-        raise memory_unknown()
-    if taken > ceiling * 1e9:
+    ceiling, taken = recipe.features.memory_gb, highest_bytes()
+    if ceiling is not None and taken is not None and taken > ceiling * 1e9:
         least = math.ceil(SPARE * taken / 1e8) / 10
         raise RecipeError(
-            f"features.memory_gb: {ceiling:g} is too little: tuning the decoder needs {least:g}. "
-            f"Use --memory {least:g}G, or lower decoder.batch or decoder.size_px."
+            f"features.memory_gb: {ceiling:g} is too little: by step {step} tuning the decoder has taken "
+            f"{taken / 1e9:.1f}. Use --memory {least:g}G, or lower decoder.batch or decoder.size_px."
         )
 
 

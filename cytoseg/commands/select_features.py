@@ -106,7 +106,7 @@ def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Extra
     check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
     details = {
         "backbone": backbone,
-        "crops": [[crop.crop, crop.image_sha256, crop.label_sha256] for crop in train],
+        "crops": [[crop.crop, crop.slide, crop.image_sha256, crop.label_sha256] for crop in train],
         "precision": recipe.training.precision,
         "device": device.type,
         "versions": versions(),
@@ -150,7 +150,7 @@ def _write_results(selection: Selection, question: Question, recipe: Recipe, fol
 def _write_choice(name: str, selection: Selection, present: FeatureSet, folder: Path, *, write: bool) -> None:
     """Write the chosen set into the user's recipe file, or into a copy of one that comes with the program.
 
-    What was only said on the command line stays there.
+    Where the command line's own set stays, nothing is written.
     """
     path = find_recipe(name)
     old, chosen = load_recipe(name), selection.chosen.features

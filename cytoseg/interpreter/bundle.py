@@ -124,8 +124,8 @@ def bundle_state(folder: Path) -> dict[str, Any]:
     state = load_state(folder)
     if state.get("kind") != "bundle":
         raise CheckpointError(
-            f"{folder}: a checkpoint of a diffusion model, but segmenting takes a bundle. Run `cytoseg "
-            "train-interpreter` and name the recipe, or the folder interpreter/bundle of its run."
+            f"{folder}: a checkpoint of a training, but segmenting takes a bundle. Run `cytoseg train-interpreter` and "
+            "name the recipe, or the folder interpreter/bundle of its run."
         )
     return state
 

@@ -73,8 +73,9 @@ def calibrate(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int)
 
     Each pixel is judged by the soft vote of the members that hold out its slide, whatever rule the recipe votes by, and
     counts for all those of its crop and class that it was chosen from. Each fold asks for a temperature of its own, and
-    the middle one is taken: a single odd slide asks for twice as much as the others, and would decide for all of them.
-    The errors told are cross-fitted: the temperature for a fold is the middle one of the other folds.
+    the middle one is taken: a single odd slide asks for twice as much as the others, and would decide for all of them
+    (of two folds, with two members, both do). The errors told are cross-fitted: the temperature for a fold is the
+    middle one of the other folds, or its own where no other has a pixel.
 
     Args:
         ensemble: In evaluation mode; its members hold slides out.

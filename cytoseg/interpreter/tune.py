@@ -84,7 +84,7 @@ class Tuned:
     Attributes:
         decoder: With averaged weights, in evaluation mode.
         step: After which step they were taken.
-        held_out: Slides that decided it; none if there were too few.
+        held_out: Slides that decided it; none if none could be spared.
     """
 
     decoder: Decoder
@@ -218,17 +218,20 @@ def held_out_slides(labelled: LabelledPictures, *, seed: int) -> tuple[str, ...]
         seed: Decides which.
 
     Returns:
-        The slides; none where holding some out would cost too much: with fewer than ``LEAST_SLIDES``, or where a class
-        stands on the chosen ones only, so that it would never be learnt.
+        The slides, fewer where others are the only ones that show a class, which must be learnt; none where holding
+        one out would cost too much, with fewer than ``LEAST_SLIDES``.
     """
     shown: dict[str, set[int]] = {}
     for slide, label_map in zip(labelled.slides, labelled.label_maps, strict=True):
         shown.setdefault(slide, set()).update(set(np.unique(label_map).tolist()) - {IGNORE})
     different = sorted(slide for slide, classes in shown.items() if classes)
     order = torch.randperm(len(different), generator=generator_for(seed, 0, what="held-out slides")).tolist()
-    held = {different[i] for i in order[: len(different) // LEAST_SLIDES]}
-    learnt = set().union(*(classes for slide, classes in shown.items() if slide not in held))
-    return tuple(sorted(held)) if learnt == set().union(*shown.values()) else ()
+    held: set[str] = set()
+    for slide in (different[i] for i in order):
+        learnt = set().union(*(shown[other] for other in different if other not in {*held, slide}))
+        if len(held) < len(different) // LEAST_SLIDES and shown[slide] <= learnt:
+            held.add(slide)
+    return tuple(sorted(held))
 
 
 @torch.no_grad()

@@ -14,7 +14,16 @@ from cytoseg.metrics.run_folder import plain_rows
 from cytoseg.writing import atomic_path
 
 HISTORY = "history"
-_UNSAID = {"labels", "train_seconds", "peak_memory_gb", "table_gb", "table", "pixels_labelled", "pixels_used"}
+_UNSAID = {
+    "labels",
+    "pictures",
+    "train_seconds",
+    "peak_memory_gb",
+    "table_gb",
+    "table",
+    "pixels_labelled",
+    "pixels_used",
+}
 """Parts of a bundle's origin that no setting decides, or that the lists of labels say better."""
 
 

@@ -176,7 +176,7 @@ class Features(Section):
     """Joins the 72 image filters of the random forest to the features; worth it while the diffusion model is young."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Most memory in GB that train-interpreter takes, at any number of crops; pixels' features that do not fit go to
-    disk. null takes up to half of what is free. Tuning a decoder stops at its first step if that takes more."""
+    disk. null takes up to half of what is free. The tuning of a decoder stops as soon as it takes more."""
 
 
 class Interpreter(Section):

@@ -21,9 +21,11 @@ class Trial:
     """One set of features in the table.
 
     Attributes:
-        stage: ``present``, ``start``, ``single``, ``grow 1``, ... or the name of an option.
+        stage: ``present``, ``start``, ``single``, ``grow 1``, ..., ``settled`` (what takes the place of the recipe's
+            set) or the name of an option.
         measured: What it reached.
-        gain: In mean IoU over the set chosen before, at the start the recipe's; None where nothing is compared.
+        gain: In mean IoU over the set chosen before, of start and settled over the recipe's; None where nothing is
+            compared.
         spread: Of the gains of single folds and seeds.
         taken: Whether it was chosen.
     """
@@ -176,6 +178,8 @@ class _Search:
             self.chosen = better[0]
         elif not is_leaner:
             self.chosen = self.present
+        if self.chosen is not self.present:
+            self.trials.append(Trial("settled", self.chosen, *gain(self.chosen, self.present), taken=True))
 
     def options(self) -> None:
         """Try what a recipe can say, then what it cannot, each on the chosen set."""

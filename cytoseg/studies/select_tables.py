@@ -156,7 +156,9 @@ def _notes(selection: Selection, names: Sequence[str]) -> list[str]:
         f"per crop to train on and {held_out_px:,} to score; few interpreters, trained briefly: compare these IoU with "
         "each other, not with those of evaluate.",
         "A set replaces the one before if its mean IoU gains more than the spread: the standard deviation of the gains "
-        "of single folds and seeds. start is held against the recipe's present set, others with the set chosen before.",
+        "of single folds and seeds. start is held against the recipe's present set, others against the set chosen "
+        "before. At last (settled) the grown set, or else the best of all, replaces the recipe's if it gains more than "
+        "the spread, the grown one also if it is as good with fewer features.",
         f"Half of each class's pixels lie in objects at least so wide: {sizes}. Small means below {SMALL_PX} px.",
         f"noises (mean of {NOISES}) and flips are measured only: no key of the recipe says them.",
     ]

@@ -252,7 +252,7 @@ class TestWeights:
     def test_a_diffusion_model_named_as_a_bundle(self, home: Path, refused: Refused) -> None:
         folder = "runs/tiny/ddpm/checkpoint-000000024"
         line = refused("predict", folder, SLIDE)
-        assert f"{folder}: a checkpoint of a diffusion model, but segmenting takes a bundle. Run" in line
+        assert f"{folder}: a checkpoint of a training, but segmenting takes a bundle. Run" in line
 
 
 class TestRecipe:

@@ -75,11 +75,6 @@ def test_an_interrupted_tuning_goes_on_where_it_was(
     assert cytoseg(*commands).exit_code == 0
     assert bundle_hashes(bundle) == in_parts
 
-    done, study = 0, ("study", "label-efficiency", "tiny.yaml", "--draws", "1", "--counts", "2", "--quick", *TUNED)
-    assert cytoseg(*study).exit_code == 130
-    assert cytoseg(*study).exit_code == 0
-    assert done == 20
-
 
 def test_the_other_interpreter_replaces_the_bundle(home: Path, cytoseg: Callable[..., Result]) -> None:
     assert cytoseg("train-interpreter", "tiny.yaml", *TUNED).exit_code == 0

@@ -86,17 +86,27 @@ def test_a_decoder_that_takes_more_is_refused_and_what_is_asked_for_suffices(run
     refused = cytoseg(*COMMAND, *tuning, "--memory", "1M")
     assert refused.exit_code == 2
     found = re.fullmatch(
-        r"cytoseg: features\.memory_gb: 0\.001 is too little: tuning the decoder needs ([\d.]+)\. Use --memory "
-        r"([\d.]+G), or lower decoder\.batch or decoder\.size_px\.\n",
+        r"cytoseg: features\.memory_gb: 0\.001 is too little: by step 1 tuning the decoder has taken ([\d.]+)\. "
+        r"Use --memory ([\d.]+)G, or lower decoder\.batch or decoder\.size_px\.\n",
         refused.stderr,
     )
     assert found, refused.stderr
     assert not (run / "interpreter" / "bundle").exists()
-    done = cytoseg(*COMMAND, *tuning, "--memory", found[2])
+    done = cytoseg(*COMMAND, *tuning, "--memory", f"{found[2]}G")
     assert done.exit_code == 0, done.output
     told = re.search(r"Most memory ([\d.]+) GB\.", done.stdout)
     assert told
-    assert 0.1 < float(told[1]) <= float(found[1])
+    assert 0.1 < float(told[1]) <= float(found[2])
+
+
+def test_a_ceiling_that_cannot_be_kept_is_refused_at_once(
+    run: Path, cytoseg: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cytoseg.commands.decoder.highest_bytes", lambda: None)
+    refused = cytoseg(*COMMAND, "interpreter.kind=decoder", "--memory", "4G")
+    assert refused.exit_code == 2
+    assert "this system does not tell how much memory a process holds. Leave it out." in refused.stderr
+    assert not (run / "interpreter" / "metrics.jsonl").exists()
 
 
 def test_an_amount_that_cannot_be_read_is_refused(home: Path, cytoseg: Command) -> None:

@@ -122,7 +122,7 @@ def test_no_bundle_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_of_a_diffusion_model_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "ddpm", {"ema": bundle.unet.state_dict()}, {"architecture": {}})
     for read in (load_bundle, bundle_hashes):
-        with pytest.raises(CheckpointError, match="ddpm: a checkpoint of a diffusion model, but segmenting takes a"):
+        with pytest.raises(CheckpointError, match="ddpm: a checkpoint of a training, but segmenting takes a"):
             read(tmp_path / "ddpm")
 
 

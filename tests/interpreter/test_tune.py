@@ -116,12 +116,15 @@ def test_slides_without_a_label_are_not_held_out(label_map: NDArray[np.uint8]) -
     assert (tuned.step, tuned.held_out) == (SETTINGS.steps, ())
 
 
-def test_no_slide_is_held_out_that_alone_shows_a_class(label_map: NDArray[np.uint8]) -> None:
+def test_a_slide_that_alone_shows_a_class_is_learnt_from(label_map: NDArray[np.uint8]) -> None:
     without = np.where(label_map == 2, 1, label_map).astype(np.uint8)
     slides, seed = list("abcde"), 3
     rare = held_out_slides(_labelled(label_map, *slides), seed=seed)[0]
     maps = [label_map if slide == rare else without for slide in slides]
-    assert held_out_slides(LabelledPictures([COLOURS[label_map]] * 5, maps, slides), seed=seed) == ()
+    (other,) = held_out_slides(LabelledPictures([COLOURS[label_map]] * 5, maps, slides), seed=seed)
+    assert other != rare
+    each = [np.full_like(label_map, number) for number in range(5)]  # a class of its own on every slide
+    assert held_out_slides(LabelledPictures([COLOURS[label_map]] * 5, each, slides), seed=seed) == ()
     maps = [without if slide == rare else label_map for slide in slides]
     assert held_out_slides(LabelledPictures([COLOURS[label_map]] * 5, maps, slides), seed=seed) == (rare,)
 

@@ -112,7 +112,9 @@ def test_growing_takes_what_gains_most_and_stops(
     present = FeatureSet(("block0.block1",), (9,))
     found = _select(made_question(timesteps=(1, 5, 9), present=present), extractor_of, tmp_path)
     assert found.chosen.features == FeatureSet(("block1.block1",), (1, 5, 9))
-    assert [t.measured.features.timesteps for t in found.trials if t.taken] == [(1, 5), (1, 5, 9)]
+    assert [t.measured.features.timesteps for t in found.trials if t.taken] == [(1, 5), (1, 5, 9), (1, 5, 9)]
+    (settled,) = (t for t in found.trials if t.stage == "settled")
+    assert settled.gain == pytest.approx(found.chosen.score - found.present.score)
     grown = [t.measured.features for t in found.trials if t.stage == "grow 1"]
     assert grown == [
         FeatureSet(("block1.block1",), (1, 5)),
@@ -176,6 +178,6 @@ def test_the_best_of_all_is_taken_where_what_has_grown_is_not_clearly_better(
 
     monkeypatch.setattr("cytoseg.studies.select_features.Bench.measure", measure)
     found = _select(made_question(), extractor_of, tmp_path)
-    assert not any(trial.taken for trial in found.trials)
+    assert [trial.stage for trial in found.trials if trial.taken] == ["settled"]
     assert found.best is found.chosen
     assert found.chosen.features == FeatureSet(("block1.block1",), (1, 5))
