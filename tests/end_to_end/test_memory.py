@@ -30,19 +30,25 @@ def last_entry(run: Path) -> dict[str, Any]:
     return entry
 
 
+def _refused(result: Result, run: Path, why: str) -> re.Match[str]:
+    """Check that a ceiling of 1 MB was refused with a reason (a pattern), and that no bundle was written."""
+    assert result.exit_code == 2
+    found = re.fullmatch(rf"cytoseg: features\.memory_gb: 0\.001 is too little: {why}\n", result.stderr)
+    assert found, result.stderr
+    assert not (run / "interpreter" / "bundle").exists()
+    return found
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 def test_too_little_is_refused_and_what_is_asked_for_suffices(
     run: Path, made_run: tuple[Path, Any], cytoseg: Command
 ) -> None:
-    refused = cytoseg(*COMMAND, "--memory", "1M")
-    assert refused.exit_code == 2
-    found = re.fullmatch(
-        r"cytoseg: features\.memory_gb: 0\.001 is too little: the largest crop \(64 x 64 px\) and 2 interpreters need "
-        r"([\d.]+)\. Use --memory ([\d.]+G), or fewer taps, timesteps or members\.\n",
-        refused.stderr,
+    found = _refused(
+        cytoseg(*COMMAND, "--memory", "1M"),
+        run,
+        r"the largest crop \(64 x 64 px\) and 2 interpreters need ([\d.]+)\. Use --memory ([\d.]+G), or fewer taps, "
+        r"timesteps or members\.",
     )
-    assert found, refused.stderr
-    assert not (run / "interpreter" / "bundle").exists()
     done = cytoseg(*COMMAND, "--memory", found[2])
     assert done.exit_code == 0, done.output
     entry = last_entry(run)
@@ -83,15 +89,12 @@ def test_the_pixels_of_each_class_are_told_and_kept(made_run: tuple[Path, dict[s
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 def test_a_decoder_that_takes_more_is_refused_and_what_is_asked_for_suffices(run: Path, cytoseg: Command) -> None:
     tuning = ("interpreter.kind=decoder", "decoder.steps=2", "decoder.size_px=32", "decoder.batch=2")
-    refused = cytoseg(*COMMAND, *tuning, "--memory", "1M")
-    assert refused.exit_code == 2
-    found = re.fullmatch(
-        r"cytoseg: features\.memory_gb: 0\.001 is too little: by step 1 tuning the decoder has taken ([\d.]+)\. "
-        r"Use --memory ([\d.]+)G, or lower decoder\.batch or decoder\.size_px\.\n",
-        refused.stderr,
+    found = _refused(
+        cytoseg(*COMMAND, *tuning, "--memory", "1M"),
+        run,
+        r"by step 1 tuning the decoder has taken ([\d.]+)\. Use --memory ([\d.]+)G, or lower decoder\.batch or "
+        r"decoder\.size_px\.",
     )
-    assert found, refused.stderr
-    assert not (run / "interpreter" / "bundle").exists()
     done = cytoseg(*COMMAND, *tuning, "--memory", f"{found[2]}G")
     assert done.exit_code == 0, done.output
     told = re.search(r"Most memory ([\d.]+) GB\.", done.stdout)
