@@ -11,7 +11,7 @@ from cytoseg.commands.common import Run, progress, say
 from cytoseg.errors import RecipeError
 from cytoseg.features.rows import SPARE, memory_unknown
 from cytoseg.interpreter.decoder import Decoder
-from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, tune_decoder
+from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, steps_of, tune_decoder
 from cytoseg.interpreter.tune_state import Resume
 from cytoseg.labels.dataset import LabelledCrop
 from cytoseg.memory import highest_bytes, peak_memory
@@ -45,8 +45,10 @@ def tuned(
     if recipe.features.memory_gb is not None and highest_bytes() is None:
         raise memory_unknown()
     decoder = Decoder(unet, recipe.architecture(), len(recipe.class_list()), seed=recipe.training.seed)
+    labelled, settings = read_labelled(train), tune_settings(recipe, recipe.training.seed)
+    steps = steps_of(labelled, settings)
     log = MetricsLog(folder / "metrics.jsonl")
-    with peak_memory() as peak, progress("decoder", recipe.decoder.steps) as bar:
+    with peak_memory() as peak, progress("decoder", steps) as bar:
 
         def on_step(step: int, loss: float) -> None:
             check_ceiling(recipe, step=step)
@@ -56,8 +58,8 @@ def tuned(
         try:
             found = tune_decoder(
                 decoder,
-                read_labelled(train),
-                settings=tune_settings(recipe, recipe.training.seed),
+                labelled,
+                settings=settings,
                 device=device,
                 resume=Resume(folder / "unfinished", origin),
                 on_step=on_step,
@@ -66,7 +68,7 @@ def tuned(
             log.close()
     judges = f"slides {', '.join(found.held_out)} decided" if found.held_out else "no slide was held out"
     memory = "" if peak.mb is None else f" Most memory {peak.mb / 1000:.1f} GB."
-    say(f"Decoder tuned; weights of step {found.step} of {recipe.decoder.steps} ({judges}).{memory}")
+    say(f"Decoder tuned; weights of step {found.step} of {steps} ({judges}).{memory}")
     return found.decoder
 
 
@@ -97,4 +99,4 @@ def read_labelled(crops: Sequence[LabelledCrop]) -> LabelledPictures:
 def tune_settings(recipe: Recipe, seed: int) -> TuneSettings:
     """Pick the tuning's settings out of a recipe."""
     d = recipe.decoder
-    return TuneSettings(d.steps, d.batch, d.size_px, d.rate, d.early, seed, recipe.training.precision)
+    return TuneSettings(d.steps, d.passes, d.batch, d.size_px, d.rate, d.early, seed, recipe.training.precision)

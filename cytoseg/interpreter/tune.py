@@ -25,8 +25,12 @@ BLURRED = 0.25
 """Share of the parts that are blurred: focus differs from slide to slide."""
 CHECKS = 20
 """How often in a training the held-out crops are looked at and the state is saved."""
-LEAST_SLIDES = 5
+HELD_SHARE = 5
+"""One slide of so many is held out."""
+LEAST_SLIDES = 10
 """With fewer labelled slides none is held out: every crop counts more for learning than for stopping."""
+LEAST_STEPS = 400
+"""However few crops there are."""
 _LATE = ("unet.ups", "unet.final_res_block", "head")
 
 
@@ -35,7 +39,8 @@ class TuneSettings:
     """How the network is tuned.
 
     Attributes:
-        steps: Optimiser updates.
+        steps: Optimiser updates, at most.
+        passes: Most passes over the labelled pixels, as long as that leaves ``LEAST_STEPS``.
         batch: Parts of crops per step.
         size_px: Side of a part.
         rate: Highest learning rate of the decoder; it rises at first and falls to zero along a cosine.
@@ -45,6 +50,7 @@ class TuneSettings:
     """
 
     steps: int
+    passes: float
     batch: int
     size_px: int
     rate: float
@@ -120,6 +126,7 @@ def tune_decoder(
         CheckpointError: If the state cannot be written.
         KeyboardInterrupt: After the current step, when Ctrl-C was pressed.
     """
+    settings = replace(settings, steps=steps_of(labelled, settings))
     weights = class_weights(labelled.label_maps, decoder.classes).to(device)
     held = held_out_slides(labelled, seed=settings.seed)
     learnt = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
@@ -139,6 +146,18 @@ def tune_decoder(
     if resume is not None:
         resume.forget()
     return Tuned(averaged.eval(), state.best.step or settings.steps, held)
+
+
+def steps_of(labelled: LabelledPictures, settings: TuneSettings) -> int:
+    """Say how many steps a tuning takes: fewer with few crops, so that they are not learnt by heart.
+
+    Args:
+        labelled: The crops.
+        settings: Their ``steps`` and ``passes`` are limits, whichever is met first.
+    """
+    pixels = sum(int((label_map != IGNORE).sum()) for label_map in labelled.label_maps)
+    passes = math.ceil(settings.passes * pixels / (settings.batch * settings.size_px**2))
+    return min(settings.steps, max(passes, LEAST_STEPS))
 
 
 def _is_look(step: int, settings: TuneSettings) -> bool:
@@ -226,10 +245,11 @@ def held_out_slides(labelled: LabelledPictures, *, seed: int) -> tuple[str, ...]
         shown.setdefault(slide, set()).update(set(np.unique(label_map).tolist()) - {IGNORE})
     different = sorted(slide for slide, classes in shown.items() if classes)
     order = torch.randperm(len(different), generator=generator_for(seed, 0, what="held-out slides")).tolist()
+    most = len(different) // HELD_SHARE if len(different) >= LEAST_SLIDES else 0
     held: set[str] = set()
     for slide in (different[i] for i in order):
         learnt = set().union(*(shown[other] for other in different if other not in {*held, slide}))
-        if len(held) < len(different) // LEAST_SLIDES and shown[slide] <= learnt:
+        if len(held) < most and shown[slide] <= learnt:
             held.add(slide)
     return tuple(sorted(held))
 

@@ -12,7 +12,7 @@ from cytoseg.slides.folders import innermost
 class Section(BaseModel):
     """A table of keys; unknown ones are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 Mpp = Annotated[float, Field(gt=0, le=20)]
@@ -223,7 +223,11 @@ class Decoder(Section):
     """How the network is tuned on the labelled crops, with interpreter.kind decoder."""
 
     steps: Annotated[int, Field(ge=1, le=100_000)] = 3000
-    """Optimiser updates; with a network of dim 32 an hour on one core of a CPU. Few leave much of the IoU behind."""
+    """Optimiser updates, at most; with a network of dim 32 an hour on one core of a CPU. With thirty crops fewer leave
+    much of the IoU behind."""
+    passes: Annotated[float, Field(gt=0)] = 170.0
+    """Most passes over the labelled pixels, so that few crops are not learnt by heart; up to 400 steps are made
+    anyway."""
     batch: Annotated[int, Field(ge=1, le=256)] = 8
     """Parts of crops per update."""
     size_px: Annotated[int, Field(ge=32, le=512)] = 96

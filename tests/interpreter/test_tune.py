@@ -13,13 +13,14 @@ from cytoseg.features.extract import to_input
 from cytoseg.interpreter import tune
 from cytoseg.interpreter.augment import class_weights
 from cytoseg.interpreter.decoder import Decoder
-from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, held_out_slides, tune_decoder
+from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, held_out_slides, steps_of, tune_decoder
 from cytoseg.interpreter.tune_state import Resume
 
 CPU = torch.device("cpu")
 TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")
 COLOURS = np.array([[240, 240, 250], [130, 180, 200], [60, 20, 90]], np.uint8)
-SETTINGS = TuneSettings(steps=4, batch=2, size_px=16, rate=5e-3, early=0.5, seed=0, precision="no")
+TWENTY = "abcdefghijklmnopqrst"
+SETTINGS = TuneSettings(steps=4, passes=100, batch=2, size_px=16, rate=5e-3, early=0.5, seed=0, precision="no")
 
 
 def _decoder() -> Decoder:
@@ -101,32 +102,59 @@ def test_a_fifth_of_the_slides_is_held_out(label_map: NDArray[np.uint8]) -> None
     assert set(held) < set(slides)
     assert held == held_out_slides(_labelled(label_map, *slides[::-1]), seed=0)
     assert {held_out_slides(_labelled(label_map, *slides), seed=seed) for seed in range(20)} > {held}
-    assert held_out_slides(_labelled(label_map, *["a", "b", "c", "d"] * 3), seed=0) == ()
+    assert held_out_slides(_labelled(label_map, *list("abcdefghi") * 3), seed=0) == ()
 
 
 def test_slides_without_a_label_are_not_held_out(label_map: NDArray[np.uint8]) -> None:
     nothing = np.full_like(label_map, 255)
     for seed in range(10):
-        crops = LabelledPictures([COLOURS[label_map]] * 10, [label_map] * 5 + [nothing] * 5, list("abcdefghij"))
+        crops = LabelledPictures([COLOURS[label_map]] * 20, [label_map] * 10 + [nothing] * 10, list(TWENTY))
         held = held_out_slides(crops, seed=seed)
-        assert len(held) == 1
-        assert set(held) < set("abcde")
-    four = LabelledPictures([COLOURS[label_map]] * 5, [label_map] * 4 + [nothing], list("abcde"))
-    tuned = tune_decoder(_decoder(), four, settings=SETTINGS, device=CPU)
+        assert len(held) == 2
+        assert set(held) < set(TWENTY[:10])
+    nine = LabelledPictures([COLOURS[label_map]] * 10, [label_map] * 9 + [nothing], list(TWENTY[:10]))
+    tuned = tune_decoder(_decoder(), nine, settings=SETTINGS, device=CPU)
     assert (tuned.step, tuned.held_out) == (SETTINGS.steps, ())
 
 
 def test_a_slide_that_alone_shows_a_class_is_learnt_from(label_map: NDArray[np.uint8]) -> None:
     without = np.where(label_map == 2, 1, label_map).astype(np.uint8)
-    slides, seed = list("abcde"), 3
-    rare = held_out_slides(_labelled(label_map, *slides), seed=seed)[0]
+    slides, pictures, seed = list(TWENTY[:10]), [COLOURS[label_map]] * 10, 3
+    rare, other = held_out_slides(_labelled(label_map, *slides), seed=seed)
     maps = [label_map if slide == rare else without for slide in slides]
-    (other,) = held_out_slides(LabelledPictures([COLOURS[label_map]] * 5, maps, slides), seed=seed)
-    assert other != rare
-    each = [np.full_like(label_map, number) for number in range(5)]  # a class of its own on every slide
-    assert held_out_slides(LabelledPictures([COLOURS[label_map]] * 5, each, slides), seed=seed) == ()
+    instead = held_out_slides(LabelledPictures(pictures, maps, slides), seed=seed)
+    assert len(instead) == 2
+    assert other in instead
+    assert rare not in instead
+    each = [np.full_like(label_map, number) for number in range(10)]  # a class of its own on every slide
+    assert held_out_slides(LabelledPictures(pictures, each, slides), seed=seed) == ()
     maps = [without if slide == rare else label_map for slide in slides]
-    assert held_out_slides(LabelledPictures([COLOURS[label_map]] * 5, maps, slides), seed=seed) == (rare,)
+    assert held_out_slides(LabelledPictures(pictures, maps, slides), seed=seed) == (rare, other)
+
+
+def test_few_crops_take_fewer_steps(label_map: NDArray[np.uint8]) -> None:
+    half = label_map.copy()
+    half[:, :10] = 255
+    labelled = LabelledPictures([COLOURS[label_map]] * 2, [label_map, half], ["a", "b"])
+    settings = replace(SETTINGS, steps=3000, passes=500.0)  # 500 * (480 + 240) / (2 * 16 * 16) is 703.1
+    assert steps_of(labelled, settings) == 704
+    assert steps_of(labelled, replace(settings, steps=600)) == 600
+    assert steps_of(labelled, replace(settings, passes=1.0)) == 400
+    assert steps_of(labelled, replace(settings, passes=1.0, steps=30)) == 30
+
+
+def test_a_tuning_ends_with_its_passes(label_map: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "LEAST_STEPS", 2)
+    steps: list[int] = []
+    tuned = tune_decoder(
+        _decoder(),
+        _labelled(label_map, "a"),
+        settings=replace(SETTINGS, steps=9, passes=3.0),  # 3 * 480 / 512 is 2.8
+        device=CPU,
+        on_step=lambda step, _loss: steps.append(step),
+    )
+    assert steps == [1, 2, 3]
+    assert tuned.step == 3
 
 
 def test_held_out_slides_decide_which_weights_are_kept(
@@ -142,7 +170,7 @@ def test_held_out_slides_decide_which_weights_are_kept(
         return next(losses)
 
     monkeypatch.setattr(tune, "_loss_of", loss_of)
-    tuned = tune_decoder(_decoder(), _labelled(label_map, *"abcde"), settings=SETTINGS, device=CPU)
+    tuned = tune_decoder(_decoder(), _labelled(label_map, *TWENTY[:10]), settings=SETTINGS, device=CPU)
     assert judged == [set(tuned.held_out)] * 4
     assert tuned.step == 2
     kept[1]["head.bias"] -= class_weights([label_map], 3).log()  # which was taken back
@@ -174,7 +202,7 @@ def test_a_class_that_was_never_shown_is_never_predicted(label_map: NDArray[np.u
 
 
 def test_a_tuning_that_was_interrupted_ends_as_if_it_had_not_been(label_map: NDArray[np.uint8], tmp_path: Path) -> None:
-    labelled, resume = _labelled(label_map, *"abcde"), Resume(tmp_path / "unfinished", {"labels": "12ab"})
+    labelled, resume = _labelled(label_map, *TWENTY[:10]), Resume(tmp_path / "unfinished", {"labels": "12ab"})
     whole = tune_decoder(_decoder(), labelled, settings=SETTINGS, device=CPU)
     steps: list[int] = []
 

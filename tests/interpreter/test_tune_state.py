@@ -13,7 +13,7 @@ TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", 
 
 
 def _state(seed: int) -> TuneState:
-    settings = TuneSettings(steps=4, batch=2, size_px=16, rate=5e-3, early=0.5, seed=0, precision="no")
+    settings = TuneSettings(steps=4, passes=100, batch=2, size_px=16, rate=5e-3, early=0.5, seed=0, precision="no")
     return _new_state(Decoder(build_unet(TINY, seed=seed), TINY, 3, seed=seed), settings, torch.device("cpu"))
 
 

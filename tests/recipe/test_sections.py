@@ -36,6 +36,7 @@ def test_values_are_frozen(load: Load) -> None:
         ("slides: {background: {rul: otsu}}", r"slides\.background\.rul: unknown key"),
         ("training: {batch: 0}", r"training\.batch: Input should be greater than or equal to 1, found 0"),
         ("training: {batch: many}", r"training\.batch: Input should be a valid integer.*found 'many'"),
+        ("decoder: {passes: .inf}", r"decoder\.passes: Input should be a finite number, found inf"),
         ("training: {rate: 0}", r"training\.rate: Input should be greater than 0, found 0"),
         ("training: {ema_decay: 1}", r"training\.ema_decay: Input should be less than 1, found 1"),
         ("training: {device: gpu}", r"training\.device: .*found 'gpu'"),
