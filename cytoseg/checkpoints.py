@@ -16,7 +16,7 @@ from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.writing import replaced
 
 FORMAT = 1
-_STATE = "state.json"
+STATE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -55,47 +55,59 @@ def _write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], sta
         data = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in named.items()})
         hashes[group] = hashlib.sha256(data).hexdigest()
         (folder / f"{group}.safetensors").write_bytes(data)
-    (folder / _STATE).write_text(json.dumps({"format": FORMAT, "sha256": hashes, **state}, indent=1))
+    (folder / STATE).write_text(json.dumps({"format": FORMAT, "sha256": hashes, **state}, indent=1))
 
 
-def load_state(folder: Path) -> dict[str, Any]:
+def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> dict[str, Any]:
     """Read only the JSON part of a checkpoint.
+
+    Args:
+        folder: The checkpoint.
+        instead: What to do about one that is damaged, for messages.
 
     Raises:
         CheckpointError: If it is missing, damaged or of a newer format.
     """
-    path = folder / _STATE
+    path = folder / STATE
     try:
         state = json.loads(path.read_text())
     except FileNotFoundError:
-        raise DamagedError(f"{folder}: there is no checkpoint here ({_STATE} is missing).") from None
+        raise DamagedError(f"{folder}: there is no checkpoint here ({STATE} is missing).") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"{path}: damaged ({error}). Use an older checkpoint.") from error
+        raise DamagedError(f"{path}: damaged ({error}). {instead}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path}: format {found}, this version reads format {FORMAT}. Update cytoseg.")
+    if not isinstance(state.get("sha256"), dict):
+        raise DamagedError(f"{path}: damaged (it names no weights). {instead}")
     return state
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
+def load_checkpoint(folder: Path, *, instead: str = "Use an older checkpoint.") -> Checkpoint:
     """Read a checkpoint and compare each file with its hash.
+
+    Args:
+        folder: The checkpoint.
+        instead: What to do about one that is damaged, for messages.
 
     Raises:
         DamagedError: If a file is missing or damaged.
         CheckpointError: If the format is another.
     """
-    state = load_state(folder)
-    tensors = {group: _load_group(folder / f"{group}.safetensors", sha) for group, sha in state["sha256"].items()}
+    state = load_state(folder, instead=instead)
+    tensors = {
+        group: _load_group(folder / f"{group}.safetensors", sha, instead) for group, sha in state["sha256"].items()
+    }
     return Checkpoint(tensors, state)
 
 
-def _load_group(path: Path, sha256: str) -> dict[str, Tensor]:
+def _load_group(path: Path, sha256: str, instead: str) -> dict[str, Tensor]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise DamagedError(f"{path}: missing. Use another checkpoint.") from None
+        raise DamagedError(f"{path}: missing. {instead}") from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedError(f"{path}: damaged (its content does not match its hash). Use another checkpoint.")
+        raise DamagedError(f"{path}: damaged (its content does not match its hash). {instead}")
     tensors: dict[str, Tensor] = safetensors.torch.load(data)
     return tensors
 
@@ -117,7 +129,7 @@ def load_optimiser(tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimiz
 
 def is_checkpoint(folder: Path) -> bool:
     """Say whether a folder is a checkpoint, whole or damaged."""
-    return (folder / _STATE).exists()
+    return (folder / STATE).exists()
 
 
 def find_checkpoints(folder: Path) -> list[Path]:

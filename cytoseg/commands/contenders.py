@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cytoseg.commands.decoder import read_labelled, tune_settings
+from cytoseg.commands.decoder import check_ceiling, read_labelled, tune_settings
 from cytoseg.commands.from_recipe import feature_settings
 from cytoseg.commands.pixels import check_rows, ensemble_settings, pixel_draw, room_of
 from cytoseg.devices import pick_device, tune_cpu_allocator
@@ -166,6 +166,7 @@ def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) ->
         learning.labelled,
         settings=settings,
         device=learning.device,
+        on_step=lambda step, _loss: check_ceiling(recipe, step=step),
     )
     return _predictor(recipe, found.decoder.unet, found.decoder, feature_settings(recipe), learning.device)
 

@@ -87,7 +87,7 @@ def check_ceiling(recipe: Recipe, *, step: int) -> None:
         least = math.ceil(SPARE * taken / 1e8) / 10
         raise RecipeError(
             f"features.memory_gb: {ceiling:g} is too little: by step {step} tuning the decoder has taken "
-            f"{taken / 1e9:.1f}. Use --memory {least:g}G, or lower decoder.batch or decoder.size_px."
+            f"{taken / 1e9:.1f}. Use features.memory_gb={least:g}, or lower decoder.batch or decoder.size_px."
         )
 
 

@@ -1,7 +1,8 @@
 """``cytoseg train-interpreter``: the ensemble of per-pixel MLPs, or the decoder tuned."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,8 +59,9 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
         train = split_of(current.recipe).train
         check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
         origin = _origin(current.recipe, train, backbone)
-        if _is_done(current.folder / BUNDLE, origin):
-            say("The bundle is up to date: same backbone, labels and settings.")
+        found = _found_before(current.folder / BUNDLE, origin)
+        if found is not None:
+            _renew(found, current)
             return
         extractor = FeatureExtractor(
             unet,
@@ -75,6 +77,7 @@ def _train(
     extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], *, current: Run, origin: dict[str, Any]
 ) -> None:
     recipe, begin = current.recipe, time.perf_counter()
+    _say_missing(train, recipe)
     if recipe.interpreter.kind == "decoder":
         found = _Found(tuned(extractor.unet, train, current, origin=origin, device=extractor.device))
     else:
@@ -166,13 +169,24 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
     }
 
 
-def _is_done(folder: Path, origin: dict[str, Any]) -> bool:
-    """Say whether a whole bundle is saved that comes from exactly the same things."""
+def _found_before(folder: Path, origin: dict[str, Any]) -> Bundle | None:
+    """Read the saved bundle, if it is whole and comes from exactly the same things."""
     try:
-        saved = load_bundle(folder).origin
+        bundle = load_bundle(folder)
     except CheckpointError:
-        return False
-    return all(saved.get(key) == value for key, value in origin.items())
+        return None
+    return bundle if all(bundle.origin.get(key) == value for key, value in origin.items()) else None
+
+
+def _renew(bundle: Bundle, current: Run) -> None:
+    """Take into a bundle what of the recipe was changed and decides no weight, such as colours."""
+    recipe = current.recipe
+    said = "The bundle is up to date: same backbone, labels and settings."
+    renewed = replace(bundle, classes=recipe.class_list(), recipe=recipe.model_dump(mode="json"))
+    if renewed != bundle:
+        save_bundle(current.folder / BUNDLE, renewed)
+        said += " What else the recipe says was renewed in it."
+    say(said)
 
 
 def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], current: Run) -> PixelTable:
@@ -186,15 +200,14 @@ def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], curren
             on_crop=bar.at,
         )
     check_rows(table, [crop.crop for crop in train])
-    _say_missing(table, recipe)
     return table
 
 
-def _say_missing(table: PixelTable, recipe: Recipe) -> None:
+def _say_missing(train: Sequence[LabelledCrop], recipe: Recipe) -> None:
     """Name the classes that nothing can be learnt of."""
-    shown = set(table.classes.tolist())
-    for class_id, name in enumerate(recipe.class_list().names):
-        if class_id not in shown:
+    shown = {name for crop in train for name, pixels in crop.pixels.items() if pixels}
+    for name in recipe.class_list().names:
+        if name not in shown:
             say(f"No train pixel shows '{name}': it will not be predicted. Annotate some, or leave the class out.")
 
 

@@ -76,7 +76,7 @@ class DiskRows:
         need = len(self) * self._row_bytes / 1e9
         return RecipeError(
             f"{self._folder}: the features of {len(self):,} pixels need {need:.1f} GB on this disk "
-            f"({problem.strerror or problem}). Make room, choose another folder, or give more memory (--memory)."
+            f"({problem.strerror or problem}). Make room, choose another folder, or raise features.memory_gb."
         )
 
 
@@ -139,7 +139,7 @@ def make_rows(rows: int, columns: int, room: Room, *, largest: str, passing: int
             need = math.ceil(least / 1e8) / 10
             raise RecipeError(
                 f"features.memory_gb: {room.ceiling_gb:g} is too little: the largest crop ({largest}) and "
-                f"{room.trained} need {need:g}. Use --memory {need:g}G, or fewer taps, timesteps or members."
+                f"{room.trained} need {need:g}. Use features.memory_gb={need:g}, or fewer taps, timesteps or members."
             )
     return torch.empty(rows, columns, dtype=torch.float16) if in_memory else DiskRows(room.folder, rows, columns)
 

@@ -10,15 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytoseg.checkpoints import load_checkpoint, load_state, save_checkpoint
+from cytoseg.checkpoints import STATE, Checkpoint, load_checkpoint, load_state, save_checkpoint
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.unet import Architecture, build_unet
-from cytoseg.errors import CheckpointError
+from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, room_px, to_input
 from cytoseg.interpreter.decoder import Decoder, view_probabilities
 from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
-from cytoseg.interpreter.vote import jensen_shannon, vote
+from cytoseg.interpreter.vote import RULES, jensen_shannon, vote
+
+_TRAIN_AGAIN = "Run `cytoseg train-interpreter` again."
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,18 @@ def load_bundle(folder: Path) -> Bundle:
         CheckpointError: If it is missing, damaged, or no bundle.
     """
     bundle_state(folder)
-    checkpoint = load_checkpoint(folder)
+    checkpoint = load_checkpoint(folder, instead=_TRAIN_AGAIN)
+    try:
+        return _bundle_of(checkpoint)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # what the state says is not what was saved
+        found = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise DamagedError(f"{folder / STATE}: damaged, or of another version ({found}). {_TRAIN_AGAIN}") from error
+
+
+def _bundle_of(checkpoint: Checkpoint) -> Bundle:
     state = checkpoint.state
+    if state["vote"] not in RULES:
+        raise ValueError(f"vote {state['vote']!r}")
     architecture = Architecture.from_json(state["architecture"])
     unet = build_unet(architecture).eval()
     c, f = state["classes"], state["features"]
@@ -121,7 +133,7 @@ def bundle_state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder}: there is no bundle yet. Run `cytoseg train-interpreter` with this recipe first."
         )
-    state = load_state(folder)
+    state = load_state(folder, instead=_TRAIN_AGAIN)
     if state.get("kind") != "bundle":
         raise CheckpointError(
             f"{folder}: a checkpoint of a training, but segmenting takes a bundle. Run `cytoseg train-interpreter` and "

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
 from cytoseg.devices import generator_for
+from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.augment import PartDraw, class_weights
 from cytoseg.interpreter.decoder import Decoder
@@ -224,9 +225,18 @@ def _update(state: TuneState, batch: tuple[Tensor, Tensor], weights: Tensor, set
     loss = F.cross_entropy(scores, target, weight=weights, ignore_index=IGNORE)
     state.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
-    nn.utils.clip_grad_norm_(state.decoder.parameters(), 1.0)
+    length = nn.utils.clip_grad_norm_(state.decoder.parameters(), 1.0)
+    if not torch.stack((loss.detach(), length)).isfinite().all():
+        raise _not_finite(state.step)
     state.optimiser.step()
     return loss.item()
+
+
+def _not_finite(step: int) -> CheckpointError:
+    return CheckpointError(
+        f"decoder: the loss of step {step + 1} is not finite. The diffusion model's weights are "
+        "damaged (move its newest checkpoint away to use an older one), or decoder.rate is too high."
+    )
 
 
 def held_out_slides(labelled: LabelledPictures, *, seed: int) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ def vote(probabilities: Tensor, *, rule: str) -> Tensor:
     Returns:
         (N, K, H, W) float32, sums to 1 over K.
     """
-    return _RULES[rule](probabilities)
+    return RULES[rule](probabilities)
 
 
 def _soft(probabilities: Tensor) -> Tensor:
@@ -45,7 +45,8 @@ def _entropy_weighted(probabilities: Tensor) -> Tensor:
     return (probabilities * weights).sum(0) / weights.sum(0)
 
 
-_RULES = {"soft": _soft, "hard": _hard, "geometric": _geometric, "entropy": _entropy_weighted}
+RULES = {"soft": _soft, "hard": _hard, "geometric": _geometric, "entropy": _entropy_weighted}
+"""The rules by name, as a recipe has them."""
 
 
 def jensen_shannon(probabilities: Tensor) -> Tensor:

@@ -176,7 +176,8 @@ class Features(Section):
     """Joins the 72 image filters of the random forest to the features; worth it while the diffusion model is young."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Most memory in GB that train-interpreter takes, at any number of crops; pixels' features that do not fit go to
-    disk. null takes up to half of what is free. The tuning of a decoder stops as soon as it takes more."""
+    disk. null takes up to half of what is free. The tuning of a decoder stops as soon as it takes more. compare and
+    study hold their MLPs and decoders to it, not their forest and U-Net."""
 
 
 class Interpreter(Section):

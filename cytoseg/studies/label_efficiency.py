@@ -110,6 +110,11 @@ def sentences(curves: Mapping[str, Curve], names: Sequence[str]) -> list[str]:
                     f"the next {MORE} are worth about {gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f} over the draws)"
                 )
                 found.append(f"{curve.title}, {name}: {reached}; {more}.")
+    most = max(curve.counts[-1] for curve in curves.values())
+    if not any(sum(4 * count >= most for count in curve.counts) > 1 for curve in curves.values()):
+        found.append(
+            f"What the next {MORE} are worth takes two of --counts at {math.ceil(most / 4)} or more, of {most} crops."
+        )
     return found
 
 

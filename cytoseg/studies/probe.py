@@ -72,7 +72,7 @@ def draw_probe_pixels(crops: Sequence[LabelledCrop], *, seed: int) -> ProbePixel
         places.append(pixels)
         classes.append(ids)
         weights.append((there[ids] / drawn[ids]).astype(np.float64))
-    check_two_classes(i for ids in classes for i in ids.tolist())
+    check_two_classes(name for crop in chosen for name, pixels in crop.pixels.items() if pixels)
     groups, unit = _groups(chosen, places)
     return ProbePixels(
         tuple(chosen), tuple(places), np.concatenate(classes), np.concatenate(weights), _folds(groups), unit

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, gather, to_input
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings, check_finite, gather, to_input
 from cytoseg.predict.evaluate import ScoredCrop
 from cytoseg.studies.select_pixels import ChosenPixels, FeatureSet, Flip, flipped
 
@@ -125,6 +125,7 @@ class ColumnStore:
         for number, (crop, xy) in enumerate(zip(self._crops, self.pixels.places, strict=True)):
             picture, places = flipped(crop.picture(), xy, kind.flip)
             stack = gather(extractor(to_input(picture[None])), places).cpu().half()
+            check_finite(stack, crop=crop.crop)
             for column, part in zip(columns, torch.split(stack, extractor.channels, dim=1), strict=True):
                 column[start : start + len(xy)] = part
             start += len(xy)

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cytoseg.errors import CytosegError
-from cytoseg.features.extract import FeatureSettings, to_input
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings, gather, to_input
 from cytoseg.predict.evaluate import ScoredCrop
 from cytoseg.studies.kept import digest_of, keep, read_kept
 from cytoseg.studies.select_columns import ExtractorOf
@@ -55,14 +58,27 @@ def affordable_crops(
     found = read_kept(path, digest)
     used_all = found is not None and found["crops"] == len(ordered) and found["seconds"] <= seconds
     if found is None or (found["seconds"] != seconds and not used_all):
-        extractor, one = extractor_of(settings), to_input(ordered[0].picture()[None])
-        extractor(one)  # the first call also sets things up
-        begin = time.perf_counter()
-        extractor(one)
-        affordable = int(_SHARE_FOR_FEATURES * seconds / (time.perf_counter() - begin))
+        needed_s = np.cumsum(_seconds_of(ordered, extractor_of(settings)))
+        affordable = int((needed_s <= _SHARE_FOR_FEATURES * seconds).sum())
         crops = min(len(ordered), max(question.effort.folds, affordable))
         found = keep(path, digest, {"crops": crops, "seconds": seconds})
     return tuple(ordered[: found["crops"]])
+
+
+def _seconds_of(crops: Sequence[ScoredCrop], extractor: FeatureExtractor) -> NDArray[np.float64]:
+    """Time the features of the largest crop, and take the others' for as long as they are large."""
+    pictures = [crop.picture() for crop in crops]
+    areas = np.array([picture.shape[0] * picture.shape[1] for picture in pictures], np.float64)
+    one = to_input(pictures[int(areas.argmax())][None])
+
+    def compute() -> None:
+        gather(extractor(one), np.zeros((1, 2), np.int64)).cpu()  # which waits for a GPU to have finished
+
+    compute()  # the first call also sets things up
+    begin = time.perf_counter()
+    compute()
+    seconds: NDArray[np.float64] = (time.perf_counter() - begin) * areas / areas.max()
+    return seconds
 
 
 def pixels_within(

@@ -102,6 +102,9 @@ class Bench:
         crops: These crops, in the order of the store.
         folder: Keeps a JSON file for each set.
         until: When to stop, by ``time.monotonic``.
+
+    Raises:
+        LabelError: If without the slides of one fold the crops show fewer than two classes.
     """
 
     def __init__(
@@ -120,6 +123,9 @@ class Bench:
             "rule": question.rule,
             "effort": asdict(question.effort),
         }
+
+        for fold in range(int(self._fold_of_crop.max()) + 1):
+            self._check_two_classes(fold, crops)
 
     def measure(self, features: FeatureSet, *, seeds: int | None = None, required: bool = False) -> Measured | None:
         """Measure a set, or give what an earlier run has measured.
@@ -171,6 +177,18 @@ class Bench:
                 )
         self._longest_s = max(self._longest_s, time.monotonic() - begin)
         return {"counts": counts, "width": table.features.shape[1], "seconds": self._store.seconds_per_crop(features)}
+
+    def _check_two_classes(self, fold: int, crops: Sequence[ScoredCrop]) -> None:
+        """Refuse to learn without some slides where only these show a second class."""
+        names, counts = self._question.classes, self._natural_counts(fold)
+        shown = [repr(names[class_id]) for class_id, pixels in counts.items() if pixels]
+        if len(shown) < 2:
+            folds = zip(crops, self._fold_of_crop.tolist(), strict=True)
+            left_out = sorted({crop.slide for crop, of_crop in folds if of_crop == fold})
+            raise LabelError(
+                f"select-features: it learns without {', '.join(left_out)} once, but the other train crops show only "
+                f"{', '.join(shown)}. Annotate a second class on more slides."
+            )
 
     def _natural_counts(self, fold: int) -> dict[int, int]:
         counts: dict[int, int] = {}

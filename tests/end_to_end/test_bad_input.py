@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from typer.testing import Result
 
 from cytoseg.checkpoints import load_checkpoint, save_checkpoint
+from cytoseg.interpreter.bundle import bundle_hashes
 
 Refused = Callable[..., str]
 SLIDE = "made/slides/made_2_01.ome.tif"
@@ -164,13 +165,20 @@ class TestLabels:
             "train-interpreter", "tiny.yaml"
         )
 
-    def test_a_class_nobody_marked(self, mark: Callable[..., None], cytoseg: Callable[..., Result], home: Path) -> None:
+    @pytest.mark.parametrize(
+        "tuning",
+        [(), ("interpreter.kind=decoder", "decoder.steps=2", "decoder.size_px=32", "decoder.batch=2")],
+        ids=["mlps", "decoder"],
+    )
+    def test_a_class_nobody_marked(
+        self, mark: Callable[..., None], cytoseg: Callable[..., Result], home: Path, tuning: tuple[str, ...]
+    ) -> None:
         mark(made_2_00_a=self.halves(), made_2_01_a=2 * self.halves(), made_2_02_a=self.halves())
-        trained = cytoseg("train-interpreter", "tiny.yaml")
+        trained = cytoseg("train-interpreter", "tiny.yaml", *tuning)
         assert trained.exit_code == 0, trained.output
         assert "No train pixel shows 'nucleus': it will not be predicted." in trained.stdout
         assert "'cytoplasm'" not in trained.stdout
-        assert cytoseg("evaluate", "tiny.yaml").exit_code == 0
+        assert cytoseg("evaluate", "tiny.yaml", *tuning).exit_code == 0
         evaluation = json.loads((home / "runs" / "tiny" / "evaluation" / "evaluation.json").read_text())
         confusion = np.array(evaluation["methods"][0]["confusion"])
         assert confusion[:, 2].tolist() == [0, 0, 0]
@@ -210,13 +218,50 @@ class TestLabels:
 
 
 class TestWeights:
-    def test_a_diffusion_model_whose_features_are_no_numbers(self, home: Path, refused: Refused) -> None:
+    @pytest.fixture
+    def no_numbers(self, home: Path) -> None:
+        """Make the first weights of the newest diffusion model NaN."""
         path = home / "runs" / "tiny" / "ddpm" / "checkpoint-000000024"
         found = load_checkpoint(path)
         found.tensors["ema"]["init_conv.weight"].fill_(float("nan"))
         save_checkpoint(path, found.tensors, {k: v for k, v in found.state.items() if k not in ("format", "sha256")})
+
+    @pytest.mark.usefixtures("no_numbers")
+    def test_a_diffusion_model_whose_features_are_no_numbers(self, refused: Refused) -> None:
         line = refused("train-interpreter", "tiny.yaml")
         assert re.search(r"cytoseg: made_2_02_\S+: the diffusion model gives features that are not finite", line)
+
+    @pytest.mark.usefixtures("no_numbers")
+    def test_a_decoder_of_such_weights(self, home: Path, cytoseg: Callable[..., Result]) -> None:
+        before = bundle_hashes(home / "runs" / "tiny" / "interpreter" / "bundle")
+        tuning = ("interpreter.kind=decoder", "decoder.steps=2", "decoder.size_px=32", "decoder.batch=2")
+        study = ("study", "label-efficiency", "tiny.yaml", "--quick", "--draws", "1", "--counts", "2")
+        for command in (("train-interpreter", "tiny.yaml"), study):
+            result = cytoseg(*command, *tuning)
+            assert result.exit_code == 2, result.output
+            assert "decoder: the loss of step 1 is not finite." in result.stderr
+        assert bundle_hashes(home / "runs" / "tiny" / "interpreter" / "bundle") == before
+
+    @pytest.mark.usefixtures("no_numbers")
+    def test_a_choice_of_features_that_are_no_numbers(self, home: Path, cytoseg: Callable[..., Result]) -> None:
+        recipe = (home / "tiny.yaml").read_text()
+        result = cytoseg("select-features", "tiny.yaml", 'labels.test_slides=["*_00"]', "--timesteps", "1,5")
+        assert result.exit_code == 2, result.output
+        assert "the diffusion model gives features that are not finite" in result.stderr
+        assert (home / "tiny.yaml").read_text() == recipe
+
+    def test_a_bundle_whose_state_was_changed(
+        self, home: Path, refused: Refused, cytoseg: Callable[..., Result]
+    ) -> None:
+        path = home / "runs" / "tiny" / "interpreter" / "bundle" / "state.json"
+        state = json.loads(path.read_text())
+        path.write_text(json.dumps(state | {"members": state["members"] + 1}))
+        line = refused("evaluate", "tiny.yaml")
+        assert "bundle/state.json: damaged, or of another version (RuntimeError: " in line
+        assert line.endswith("Run `cytoseg train-interpreter` again.")
+        again = cytoseg("train-interpreter", "tiny.yaml")
+        assert again.exit_code == 0, again.output
+        assert json.loads(path.read_text())["members"] == state["members"]
 
     @pytest.mark.parametrize("command", [("evaluate",), ("predict", SLIDE)], ids=lambda c: c[0])
     def test_a_bundle_with_the_backbone_of_another_network(

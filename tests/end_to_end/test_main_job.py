@@ -16,6 +16,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from typer.testing import Result
 
+from cytoseg.interpreter.bundle import bundle_hashes, load_bundle
 from cytoseg.slides.open import open_slide
 
 IGNORE = 255
@@ -238,6 +239,20 @@ def test_the_same_commands_again_reuse_everything(home: Path, cytoseg: Callable[
     # Labels for labelme are written again, with the same content.
     assert {name for name in after if after[name] != before.get(name)} <= {"to_label/labels.txt"}
     assert json.loads((folder / "run.json").read_text())["commands"][6]["crops_trained"] == 0
+
+
+def test_a_colour_changed_in_the_recipe_is_renewed_in_the_bundle(home: Path, cytoseg: Callable[..., Result]) -> None:
+    bundle = home / "runs" / "tiny" / "interpreter" / "bundle"
+    weights = bundle_hashes(bundle)
+    (home / "tiny.yaml").write_text((home / "tiny.yaml").read_text().replace("#d55e00", "#010203"))
+    said = cytoseg("train-interpreter", "tiny.yaml")
+    assert said.exit_code == 0, said.output
+    assert "same backbone, labels and settings. What else the recipe says was renewed in it." in said.stdout
+    loaded = load_bundle(bundle)
+    assert loaded.classes.colours[2] == (1, 2, 3)
+    assert loaded.recipe["classes"][2]["colour"] == "#010203"
+    assert bundle_hashes(bundle) == weights
+    assert "renewed" not in cytoseg("train-interpreter", "tiny.yaml").stdout
 
 
 def test_other_settings_are_not_taken_for_done(home: Path, cytoseg: Callable[..., Result]) -> None:

@@ -46,10 +46,10 @@ def test_too_little_is_refused_and_what_is_asked_for_suffices(
     found = _refused(
         cytoseg(*COMMAND, "--memory", "1M"),
         run,
-        r"the largest crop \(64 x 64 px\) and 2 interpreters need ([\d.]+)\. Use --memory ([\d.]+G), or fewer taps, "
-        r"timesteps or members\.",
+        r"the largest crop \(64 x 64 px\) and 2 interpreters need ([\d.]+)\. Use features\.memory_gb=([\d.]+), "
+        r"or fewer taps, timesteps or members\.",
     )
-    done = cytoseg(*COMMAND, "--memory", found[2])
+    done = cytoseg(*COMMAND, "--memory", f"{found[2]}G")
     assert done.exit_code == 0, done.output
     entry = last_entry(run)
     assert entry["peak_memory_gb"] <= float(found[1])
@@ -92,8 +92,8 @@ def test_a_decoder_that_takes_more_is_refused_and_what_is_asked_for_suffices(run
     found = _refused(
         cytoseg(*COMMAND, *tuning, "--memory", "1M"),
         run,
-        r"by step 1 tuning the decoder has taken ([\d.]+)\. Use --memory ([\d.]+)G, or lower decoder\.batch or "
-        r"decoder\.size_px\.",
+        r"by step 1 tuning the decoder has taken ([\d.]+)\. Use features\.memory_gb=([\d.]+), or lower "
+        r"decoder\.batch or decoder\.size_px\.",
     )
     done = cytoseg(*COMMAND, *tuning, "--memory", f"{found[2]}G")
     assert done.exit_code == 0, done.output

@@ -1,6 +1,8 @@
 """``cytoseg study`` on the tiny run."""
 
 import json
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,3 +63,19 @@ def test_crops_of_one_class_are_refused(home: Path, cytoseg: Callable[..., Resul
     assert result.stderr.splitlines() == [
         "cytoseg: study label-efficiency: no train crop shows two classes. Annotate more."
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+@pytest.mark.parametrize("kind", ["mlps", "decoder"])
+def test_a_ceiling_too_low_is_refused_and_says_what_can_be_typed(
+    home: Path, cytoseg: Callable[..., Result], kind: str
+) -> None:
+    setting = (f"interpreter.kind={kind}", "decoder.steps=2", "decoder.size_px=32", "decoder.batch=1")
+    command = ("study", "label-efficiency", "tiny.yaml", "--draws", "1", "--counts", "2", "--quick", *setting)
+    refused = cytoseg(*command, "features.memory_gb=0.001")
+    assert refused.exit_code == 2, refused.output
+    told = re.search(
+        r"features\.memory_gb: 0\.001 is too little: .* Use (features\.memory_gb=[\d.]+), or ", refused.stderr
+    )
+    assert told
+    assert cytoseg(*command, told[1]).exit_code == 0

@@ -148,7 +148,7 @@ def test_a_ceiling_too_low_for_one_crop_or_the_training_names_the_least(
     with pytest.raises(
         RecipeError,
         match=rf"^features\.memory_gb: {ceiling_gb} is too little: the largest crop \(30 x 20 px\) and the "
-        rf"interpreters need {need}\. Use --memory {need}G, or fewer taps, timesteps or members\.$",
+        rf"interpreters need {need}\. Use features.memory_gb={need}, or fewer taps, timesteps or members\.$",
     ):
         made(ceiling_gb, training=training)
 

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from cytoseg.checkpoints import save_checkpoint
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.unet import Architecture, build_unet
-from cytoseg.errors import CheckpointError
+from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
 from cytoseg.features.filters import FILTERS
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, bundle_hashes, load_bundle, save_bundle
@@ -112,6 +113,19 @@ def test_a_state_cut_in_half_is_refused(bundle: Bundle, tmp_path: Path) -> None:
         load_bundle(tmp_path / "bundle")
     with pytest.raises(CheckpointError, match=r"state\.json: damaged"):
         bundle_hashes(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"members": 4}, {"vote": "loud"}, {"architecture": {}}, {"classes": None}, {"features": 1}, {"sha256": None}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_state_of_something_else_is_refused(bundle: Bundle, tmp_path: Path, changes: dict[str, object]) -> None:
+    save_bundle(tmp_path / "bundle", bundle)
+    path = tmp_path / "bundle" / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(DamagedError, match=r"state\.json: damaged.*\. Run `cytoseg train-interpreter` again\.$"):
+        load_bundle(tmp_path / "bundle")
 
 
 def test_no_bundle_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytoseg.diffusion.unet import Architecture, build_unet
-from cytoseg.errors import LabelError
+from cytoseg.errors import CheckpointError, LabelError
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter import tune
 from cytoseg.interpreter.augment import class_weights
@@ -92,6 +92,15 @@ def test_parts_without_a_label_change_nothing(label_map: NDArray[np.uint8]) -> N
     before = _weights(decoder)
     state, weights = tune._new_state(decoder, SETTINGS, CPU), class_weights([label_map], 3)
     assert tune._update(state, (torch.zeros(1, 3, 8, 8), torch.full((1, 8, 8), 255)), weights, SETTINGS) == 0.0
+    torch.testing.assert_close(_weights(decoder), before, atol=0, rtol=0)
+
+
+def test_a_loss_that_is_no_number_ends_the_tuning_before_the_weights_are_changed(label_map: NDArray[np.uint8]) -> None:
+    decoder = _decoder()
+    state, weights = tune._new_state(decoder, SETTINGS, CPU), torch.tensor([1.0, np.inf, 1.0])
+    before, part = _weights(decoder), (torch.zeros(1, 3, 8, 8), torch.ones((1, 8, 8), dtype=torch.int64))
+    with pytest.raises(CheckpointError, match=r"^decoder: the loss of step 1 is not finite\. .* decoder\.rate is too"):
+        tune._update(state, part, weights, SETTINGS)
     torch.testing.assert_close(_weights(decoder), before, atol=0, rtol=0)
 
 

@@ -59,8 +59,15 @@ def test_the_next_crops_are_worth_what_the_growth_with_the_logarithm_says() -> N
 )
 def test_where_there_is_too_little_to_say_nothing_is_said(curve: Curve) -> None:
     assert worth(curve, 0) is None
-    assert sentences({"ours": curve}, ("nucleus",)) == []
+    assert not any("worth about" in sentence for sentence in sentences({"ours": curve}, ("nucleus",)))
     assert growth(curve, 0, 10, 20) is None
+
+
+def test_it_says_which_counts_it_takes() -> None:
+    far_apart = Curve("Ours", (1, 30), np.full((2, 2, 1), 0.5))
+    said = sentences({"ours": far_apart}, ("nucleus",))
+    assert said == ["What the next 10 are worth takes two of --counts at 8 or more, of 30 crops."]
+    assert sentences({"ours": Curve("Ours", (2, 4), np.array([[[0.5]], [[np.nan]]]))}, ("nucleus",)) == []
 
 
 def test_growth_is_counted_in_doublings() -> None:

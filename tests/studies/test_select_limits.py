@@ -2,11 +2,13 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoseg.errors import CytosegError, LabelError
@@ -15,6 +17,16 @@ from cytoseg.studies.select_limits import affordable_crops, pixels_within
 from cytoseg.studies.select_question import Question
 
 Ask = Callable[..., Question]
+
+
+@dataclass(frozen=True)
+class _Square:
+    crop: str
+    slide: str
+    side: int
+
+    def picture(self) -> NDArray[np.uint8]:
+        return np.zeros((self.side, self.side, 3), np.uint8)
 
 
 def test_all_crops_are_used_where_there_is_time(made_question: Ask, extractor_of: Any, tmp_path: Path) -> None:
@@ -63,6 +75,23 @@ def test_of_many_crops_as_many_are_used_as_two_fifths_of_the_time_allow(
     # At least one crop for each fold.
     assert len(affordable_crops(made_question(crops=many), slow, seconds=0, path=path)) == 3
     assert json.loads(path.read_text())["crops"] == 3
+
+
+def test_large_crops_take_their_share_of_the_time(made_question: Ask, tmp_path: Path) -> None:
+    """One of 32 px begins, twenty of 160 px follow; each pixel takes a microsecond, so 19 large crops take .49 s."""
+    small, large = _Square("a_0", "a", 32), [_Square(f"{s}_{n}", s, 160) for s in "bc" for n in range(10)]
+
+    def slow(_settings: Any) -> Any:
+        def extract(pictures: Tensor) -> NativeFeatures:
+            time.sleep(1e-6 * pictures.shape[2] * pictures.shape[3])
+            size = (pictures.shape[2], pictures.shape[3])
+            return NativeFeatures([pictures], size, size)
+
+        return extract
+
+    question = made_question(crops=[small, *large], details={"labels": "squares"})
+    used = affordable_crops(question, slow, seconds=0.6, path=tmp_path / "crops.json")
+    assert 3 <= len(used) <= 10  # .24 s hold the small one and nine large ones
 
 
 def test_crops_of_one_slide_are_refused(made_question: Ask, extractor_of: Any, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError
 from cytoseg.features.pixels import PixelTable
@@ -14,6 +15,7 @@ from cytoseg.studies.select_columns import ColumnStore
 from cytoseg.studies.select_measure import Bench, Measured, by_turns, fold_of_crops, gain
 from cytoseg.studies.select_pixels import FeatureSet, choose_both
 from cytoseg.studies.select_question import Question
+from tests.studies.conftest import MadeCrop
 
 Ask = Callable[..., Question]
 RED = FeatureSet(("block1.block1",), (5,))
@@ -52,6 +54,20 @@ def test_crops_of_one_slide_are_refused(made_question: Ask) -> None:
     ) as caught:
         by_turns(made_question().crops[:2], seed=0)
     assert "\n" not in str(caught.value)
+
+
+@dataclass(frozen=True)
+class _Glass(MadeCrop):
+    def label_map(self) -> NDArray[np.uint8]:
+        return np.zeros((16, 16), np.uint8)
+
+
+def test_a_part_that_cannot_be_left_out_is_named(made_question: Ask, extractor_of: Any, tmp_path: Path) -> None:
+    crops = [MadeCrop("a_0", "a"), _Glass("b_0", "b"), _Glass("c_0", "c")]
+    with pytest.raises(
+        LabelError, match=r"^select-features: it learns without a once, but the other train crops show only 'glass'\."
+    ):
+        _bench(made_question(crops=crops), extractor_of, tmp_path)
 
 
 def test_a_gain_is_pooled_and_its_spread_is_between_runs() -> None:
