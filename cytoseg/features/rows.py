@@ -136,7 +136,7 @@ def make_rows(rows: int, columns: int, room: Room, *, largest: str, passing: int
         least = _least_bytes(room.training(rows, columns) - passing)
         in_memory = least + table <= room.ceiling_gb * 1e9
         if least > room.ceiling_gb * 1e9:
-            need = math.ceil(least / 1e8) / 10
+            need = math.ceil(SPARE * least / 1e8) / 10  # the same command may take a little more the next time
             raise RecipeError(
                 f"features.memory_gb: {room.ceiling_gb:g} is too little: the largest crop ({largest}) and "
                 f"{room.trained} need {need:g}. Use features.memory_gb={need:g}, or fewer taps, timesteps or members."

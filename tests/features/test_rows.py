@@ -103,12 +103,14 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make 1000 rows of 500,000, 1 GB, where a process holds 2 GB after a peak of 3; training takes what is told."""
 
-    def make(ceiling_gb: float | None, *, training: int = 0, free: int | None = None, passing: int = 0) -> bool:
+    def make(
+        ceiling_gb: float | None, *, training: int = 0, free: int | None = None, passing: int = 0, spare: float = 1.0
+    ) -> bool:
         """Say whether the rows are in memory; they are empty, so that neither memory nor disk is touched."""
         monkeypatch.setattr(rows, "highest_bytes", lambda: 3 * GB)
         monkeypatch.setattr(rows, "resident_bytes", lambda: 2 * GB)
         monkeypatch.setattr(rows, "available_bytes", lambda: free)
-        monkeypatch.setattr(rows, "SPARE", 1.0)
+        monkeypatch.setattr(rows, "SPARE", spare)
         monkeypatch.setattr(rows, "DiskRows", lambda *_arguments: "disk")
         room = Room(tmp_path, ceiling_gb, lambda count, columns: training * (count == 1000 and columns == 500_000))
         found = make_rows(1000, 500_000, room, largest="30 x 20 px", passing=passing)
@@ -151,6 +153,11 @@ def test_a_ceiling_too_low_for_one_crop_or_the_training_names_the_least(
         rf"interpreters need {need}\. Use features.memory_gb={need}, or fewer taps, timesteps or members\.$",
     ):
         made(ceiling_gb, training=training)
+
+
+def test_what_is_asked_for_has_room_for_a_little_more(made: Any) -> None:
+    with pytest.raises(RecipeError, match=r"interpreters need 3\.6\. Use features\.memory_gb=3\.6,"):
+        made(2.9, spare=1.09)  # 3 GB and a spare make 3.27
 
 
 def test_a_system_that_does_not_tell_its_memory_has_no_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
