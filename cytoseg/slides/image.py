@@ -16,7 +16,8 @@ from PIL import BmpImagePlugin, Image, ImageChops, ImageFile, JpegImagePlugin, P
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, overlap
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
-from cytoseg.slides.tiff import DAMAGE, WHITE, on_white, open_tiff, page_rgb, plausible_mpp, resolution_mpp, to_8bit
+from cytoseg.slides.pixel_size import plausible_mpp, tiff_mpp
+from cytoseg.slides.tiff import DAMAGE, WHITE, on_white, open_tiff, page_rgb, to_8bit
 
 MAX_PICTURE_PX = 150_000_000
 """A picture with more pixels is refused: it is decoded whole, at three bytes a pixel."""
@@ -148,7 +149,7 @@ def _read_header(path: Path) -> _Header:
         if _is_tiff(path, path.name):
             with open_tiff(path, name=path.name) as plane:
                 page = plane.page
-                size, mpp = Size(int(page.imagewidth), int(page.imagelength)), resolution_mpp(page)
+                size, mpp = Size(int(page.imagewidth), int(page.imagelength)), tiff_mpp(plane)
                 _refuse_size(size, path.name)
                 turn, note = tiff_turn(page), plane.note
         else:

@@ -8,8 +8,8 @@ from typing import Any
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Size
+from cytoseg.slides.pixel_size import micrometres_in, plausible_mpp
 from cytoseg.slides.planes import largest_scene
-from cytoseg.slides.tiff import plausible_mpp
 
 ZARR_SUFFIX = ".zarr"
 """Ending of a folder that is a slide."""
@@ -22,7 +22,6 @@ DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError)
 
 _VERSION = "0.4"  # what most programs read
 _AXES = "tczyx"
-_MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
 _RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
 
 
@@ -146,7 +145,7 @@ def _shape(array: Path) -> list[int]:
 
 def _mpp(multiscale: Mapping[str, Any], x: int) -> float | None:
     axis = multiscale["axes"][x]
-    unit = _MICROMETRES.get(axis.get("unit", "")) if isinstance(axis, dict) else None
+    unit = micrometres_in(axis.get("unit", "")) if isinstance(axis, dict) else None
     if unit is None:  # without a unit, a scale of 1 says nothing
         return None
     mpp = unit

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
-from cytoseg.slides.tiff import DAMAGE, on_white, plausible_mpp
+from cytoseg.slides.pixel_size import number_in, plausible_mpp
+from cytoseg.slides.tiff import DAMAGE, on_white
 
 _FOCUS_TAG = 65424  # of NDPI: how far a page's plane is from the one in focus
 _MIRAX_LEVEL = re.compile(r"mirax\.HIERARCHICAL\.HIER_\d+_VAL_\d+")
@@ -67,10 +68,8 @@ class OpenSlideSlide:
 
 
 def _mpp(text: str | None) -> float | None:
-    try:
-        return plausible_mpp(float(text)) if text else None
-    except ValueError:
-        return None
+    size = number_in(text) if text else None
+    return None if size is None else plausible_mpp(size)
 
 
 def _note(path: Path, properties: Mapping[str, str]) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 import os
-import re
 import struct
 from collections.abc import Iterator, Sequence
 from io import BytesIO
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
+from cytoseg.slides.pixel_size import tiff_mpp
 from cytoseg.slides.planes import Plane, find_plane
 
 # What tifffile logs of damaged files would come out beside our own one line, unless somebody handles it.
@@ -24,9 +24,6 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 WHITE = 255
 """Value of every channel where a slide has no pixels."""
-
-COARSEST_MPP = 20.0
-"""A coarser resolution in a file's tags is a printer's or a screen's: 72 dpi is 353 µm per pixel."""
 
 DAMAGE = (
     OSError,
@@ -47,7 +44,6 @@ _KINDS = {"MINISWHITE": 1, "MINISBLACK": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3, 
 _TILE_TAGS = (273, 279, 324, 325)  # where tiles, or strips, lie and how long they are
 _PREMULTIPLIED, _ALPHA = 1, 2  # values of the tag ExtraSamples; 0 says nothing about the channel
 _APERIO_YCBCR = 33003  # JPEG 2000 whose colours are not turned back by the codec
-_MICROMETRES = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _CONVERT = "convert it, for example with: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
 
 
@@ -144,20 +140,6 @@ def page_rgb(page: Any, pixels: NDArray[Any]) -> NDArray[np.uint8]:
     return np.repeat(colour[..., :1], 3, axis=-1) if _KINDS[kind] == 1 else colour[..., :3]
 
 
-def resolution_mpp(page: Any) -> float | None:
-    """Read micrometres per pixel from a page's resolution tags; None unless they can be a microscope's."""
-    tag, unit = page.tags.valueof("XResolution"), page.tags.valueof("ResolutionUnit")
-    micrometres = {2: 25400.0, 3: 10000.0}.get(int(unit) if unit is not None else 0)
-    if micrometres is None or tag is None or 0 in tag:
-        return None
-    return plausible_mpp(micrometres * tag[1] / tag[0])
-
-
-def plausible_mpp(mpp: float) -> float | None:
-    """Keep a resolution only if a microscope can have it, else None."""
-    return mpp if 0.01 < mpp < COARSEST_MPP else None
-
-
 class TiffSlide:
     """A tiled TIFF as a slide; levels in SubIFDs (OME-TIFF) or one page after another (SVS).
 
@@ -183,7 +165,7 @@ class TiffSlide:
                 pages = _pyramid(plane)
                 # tifffile reads a long tag when it is first asked for, which must be before the file is closed.
                 self._palettes = [page.colormap for page in pages]
-                self.mpp = _mpp(plane)
+                self.mpp = tiff_mpp(plane)
                 tables = [TileTable(page, self.path) for page in pages]
             except DAMAGE as error:
                 raise SlideError(f"{self.path.name}: the TIFF is damaged ({error}). Copy the file again.") from error
@@ -342,21 +324,6 @@ def _pyramid(plane: Plane) -> list[Any]:
         if page.is_tiled and same_view and finer and alike:
             levels.append(page)
     return levels
-
-
-def _mpp(plane: Plane) -> float | None:
-    ome = plane.pixels
-    unit = _MICROMETRES.get(ome.get("PhysicalSizeXUnit", "µm"))
-    if unit is not None and "PhysicalSizeX" in ome:
-        try:
-            return plausible_mpp(float(ome["PhysicalSizeX"]) * unit)
-        except ValueError:
-            return None
-    page = plane.page
-    aperio = re.search(r"MPP\s*=\s*([0-9.]+)", page.description or "")
-    if aperio and aperio.group(1).count(".") < 2:
-        return plausible_mpp(float(aperio.group(1)))
-    return resolution_mpp(page)
 
 
 def _from_ycbcr(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
