@@ -6,7 +6,7 @@ import pytest
 
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.recipe import dump_recipe, load_recipe
-from cytoseg.shipped import shipped_recipes
+from cytoseg.shipped import find_base_model, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("cervical", "lbc", "lbc-base", "lbc-cric-base", "quickstart")
@@ -63,7 +63,7 @@ def test_what_a_recipe_starts_from_is_there_and_fits() -> None:
     started = {name: start for name in NAMES if (start := load_recipe(name).training.init) is not None}
     assert set(started) == {"lbc"}
     for name, start in started.items():
-        _, architecture, origin = load_backbone(ROOT / start, load_recipe(name).architecture())
+        _, architecture, origin = load_backbone(find_base_model(start), load_recipe(name).architecture())
         assert architecture == load_recipe("lbc-base").architecture()
         assert origin["crops_seen"] == 132_000
 

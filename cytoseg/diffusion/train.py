@@ -17,6 +17,7 @@ from cytoseg.diffusion.state import TrainState, changed_values, load_backbone, p
 from cytoseg.diffusion.steps import StepReport, new_accelerator, new_state, train_steps
 from cytoseg.errors import CheckpointError, CytosegError, SlideError
 from cytoseg.runs import MetricsLog, finish_step_on_interrupt
+from cytoseg.shipped import find_base_model
 from cytoseg.writing import remove_leftovers
 
 
@@ -101,11 +102,13 @@ def _start(folder: Path, plan: TrainPlan, *, go_on: bool, on_note: Callable[[str
     if resumed is not None:
         _note_changes(resumed, plan, on_note)
     elif plan.init is not None:
-        unet, _, origin = load_backbone(plan.init, plan.architecture)
+        unet, _, origin = load_backbone(find_base_model(plan.init), plan.architecture)
         state.unet.load_state_dict(unet.state_dict())
         state.ema.ema_model.load_state_dict(unet.state_dict())
         state.started_from = {"path": str(plan.init), **origin}
         on_note(f"Starting from {plan.init}, trained on {origin['crops_seen']} crops.")
+        values = (f"{key} {value}" for key, value in plan.architecture.as_json().items())
+        on_note(f"Its architecture is this run's: {', '.join(values)}.")
     return state
 
 

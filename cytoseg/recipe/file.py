@@ -12,6 +12,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from cytoseg.errors import RecipeError
+from cytoseg.recipe.base_model import with_architecture
 from cytoseg.recipe.schema import Recipe
 from cytoseg.shipped import shipped_recipes
 from cytoseg.writing import write_atomically
@@ -115,7 +116,7 @@ def _read(path: Path, yaml: YAML) -> Any:
 
 def _checked(values: Any, path: Path) -> Recipe:
     try:
-        return Recipe.model_validate(values)
+        return Recipe.model_validate(with_architecture(values, where=path))
     except pydantic.ValidationError as error:
         raise RecipeError(f"{path}: " + "; ".join(_sentence(e) for e in error.errors())) from error
 

@@ -42,3 +42,19 @@ def test_a_training_starts_from_a_model_that_was_passed_on(
     assert found.state["recipe"]["training"]["init"] == "base"
     passed_on = {name: weights.float() for name, weights in load_checkpoint(Path("base")).tensors["ema"].items()}
     torch.testing.assert_close(found.tensors["model"], passed_on, rtol=0, atol=1e-6)
+
+
+def test_what_follows_takes_the_architecture_that_the_init_brought(cytoseg: Callable[..., Result]) -> None:
+    text = Path("tiny.yaml").read_text().replace("diffusion: {dim: 8, dim_mults: [1, 2]}\n", "")
+    Path("mine.yaml").write_text(text.replace("tiny", "mine"), encoding="utf-8")
+    short = ("training.crops=2", "training.batch=2", "training.samples=0")
+    assert cytoseg("train-ddpm", "tiny.yaml", *short).exit_code == 0
+    result = cytoseg("train-ddpm", "mine.yaml", *short, "--init", "runs/tiny/ddpm")
+    assert result.exit_code == 0, result.output
+    assert "Its architecture is this run's: dim 8, dim_mults [1, 2], timesteps 1000" in result.stdout
+    assert "of another architecture" not in cytoseg("sample", "mine.yaml", "--n", "1", "--steps", "2").stderr
+    assert load_recipe("runs/mine/recipe.yaml").architecture() == load_recipe("tiny.yaml").architecture()
+    result = cytoseg("train-ddpm", "mine.yaml", "--init", "runs/tiny/ddpm", "diffusion.dim=16", "folder=runs/other")
+    assert result.exit_code == 2
+    assert "(diffusion.dim 8 there, 16 here)" in result.stderr
+    assert not Path("runs/other").exists()

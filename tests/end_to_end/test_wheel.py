@@ -49,7 +49,7 @@ def _files(folder: Path) -> set[Path]:
 def test_recipes_and_the_app_are_inside_and_tests_are_not(installed: Path) -> None:
     shipped = installed / "cytoseg" / "_shipped"
     assert (shipped / "review" / "app.py").is_file()
-    for original in (SOURCES / "recipes", SOURCES / "apps" / "review"):
+    for original in (SOURCES / "recipes", SOURCES / "apps" / "review", SOURCES / "data" / "checkpoints"):
         assert _files(shipped / original.name) == _files(original)
     top = {p.name for p in installed.iterdir() if not p.name.endswith(".dist-info")}
     assert top == {"cytoseg"}
@@ -65,6 +65,7 @@ def test_the_installed_program_finds_its_recipes_and_app(installed: Path) -> Non
         "from cytoseg.commands.review import streamlit_command\n"
         "from cytoseg.recipe import load_recipe\n"
         "print(json.dumps([cytoseg.__file__, streamlit_command(load_recipe('quickstart'))]))\n"
+        "assert load_recipe('quickstart', ['training.init=lbc-base', 'diffusion.dim=32']).architecture().dim == 32\n"
     )
     package, command = json.loads(run_python(installed, "-c", script))
     assert Path(package).is_relative_to(installed)

@@ -1,0 +1,87 @@
+"""The architecture that a recipe takes from the weights it goes on from, where it sets none of its own."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from cytoseg.errors import CheckpointError, RecipeError
+from cytoseg.recipe.sections import Diffusion
+from cytoseg.shipped import find_base_model
+
+
+def with_architecture(values: Mapping[str, Any], *, where: Path) -> Mapping[str, Any]:
+    """Fill the section ``diffusion`` from the run's own weights, or else from the model that the run starts from.
+
+    What the recipe sets by hand stays. Weights that are missing or damaged change nothing here: the command that needs
+    them says so.
+
+    Args:
+        values: The recipe as read; not changed. Wrong values are left for the schema to refuse.
+        where: The recipe's file, for messages.
+
+    Returns:
+        The recipe with the architecture.
+
+    Raises:
+        RecipeError: If a value set by hand is another than that of the model to start from.
+    """
+    given, training = values.get("diffusion", {}), values.get("training", {})
+    if not isinstance(given, Mapping) or not isinstance(training, Mapping):
+        return values
+    own = _newest(_run_folder(values) / "ddpm")
+    init = training.get("init")
+    if own:
+        return {**values, "diffusion": {**own, **given}}
+    if not isinstance(init, str):
+        return values
+    found = _of_model(Path(init))
+    _refuse_others(found, given, init=init, where=where)
+    return {**values, "diffusion": {**found, **given}}
+
+
+def _run_folder(values: Mapping[str, Any]) -> Path:
+    return Path(str(values.get("folder") or Path("runs") / str(values.get("name"))))
+
+
+def _of_model(named: Path) -> dict[str, Any]:
+    try:
+        folder = find_base_model(named)
+    except CheckpointError:
+        return {}
+    return _read(folder / "state.json") or _newest(folder)
+
+
+def _newest(folder: Path) -> dict[str, Any]:
+    """Read the architecture of the newest checkpoint in a ``ddpm`` folder; nothing if there is none."""
+    states = sorted(folder.glob("checkpoint-*/state.json"), key=lambda path: (len(path.parent.name), path.parent.name))
+    return _read(states[-1]) if states else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read what of a checkpoint's architecture a recipe can say; nothing if there is none or it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["architecture"]
+        known = {key: value for key, value in found.items() if key in Diffusion.model_fields}
+        return Diffusion.model_validate(known).model_dump(mode="json", include=set(known))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _refuse_others(found: Mapping[str, Any], given: Mapping[str, Any], *, init: str, where: Path) -> None:
+    try:
+        wanted = Diffusion.model_validate(given).model_dump(mode="json")
+    except pydantic.ValidationError:
+        return
+    differ = [
+        f"diffusion.{key} {value} there, {wanted[key]} here"
+        for key, value in found.items()
+        if key in given and wanted[key] != value
+    ]
+    if differ:
+        raise RecipeError(
+            f"{where}: training.init={init} is of another architecture "
+            f"({'; '.join(differ)}). Leave these keys out and the model brings its own, or start from another model."
+        )
