@@ -31,7 +31,7 @@ def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
-    init: Annotated[Path | None, typer.Option("--init", help="Start from a base model by name, or another run's ddpm/.")] = None,
+    init: Annotated[Path | None, typer.Option("--init", help="Base model by name, or another run's ddpm/.")] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Train on so many GPUs of this machine.")] = None,
 ) -> None:
     """Train the diffusion model on random crops of unlabelled slides.

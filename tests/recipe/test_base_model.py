@@ -72,7 +72,9 @@ def test_damaged_weights_change_nothing(load: Load, in_tmp_path: Path, state: st
     assert load("training.init=nowhere").architecture() == default.architecture()
 
 
-@pytest.mark.parametrize("wrong", ["diffusion: 3\n", "training: [1]\n", "training: {init: base}\ndiffusion: {dim: x}\n"])
+@pytest.mark.parametrize(
+    "wrong", ["diffusion: 3\n", "training: [1]\n", "training: {init: base}\ndiffusion: {dim: x}\n"]
+)
 def test_wrong_sections_are_left_to_the_schema(load: Load, in_tmp_path: Path, wrong: str) -> None:
     _write_weights(Path("base"))
     with pytest.raises(RecipeError, match=r"tiny\.yaml: (diffusion|training)"):
