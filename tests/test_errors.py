@@ -8,6 +8,7 @@ from cytoseg.errors import (
     RecipeError,
     SlideError,
     report,
+    together,
 )
 
 
@@ -24,3 +25,11 @@ def test_several_problems_are_counted_and_listed() -> None:
 @pytest.mark.parametrize("kind", [RecipeError, SlideError, LabelError, CheckpointError, PredictionError])
 def test_every_error_of_a_user_is_caught_as_one_kind(kind: type[Exception]) -> None:
     assert issubclass(kind, CytosegError)
+
+
+def test_what_several_files_have_in_common_is_said_once() -> None:
+    said = together(["b.png: cut off.", "a.png: empty.", "c.png: cut off.", "no folder."], noun="slides")
+    assert said == ["2 slides: cut off. (b.png, c.png)", "a.png: empty.", "no folder."]
+    many = together([f"{number}.png: empty." for number in range(32)], noun="slides")
+    assert many == ["32 slides: empty. (0.png, 1.png, 2.png and 29 more)"]
+    assert together([], noun="slides") == []

@@ -8,12 +8,11 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from cytoseg.commands.common import Overrides, RecipeArgument, console, say
+from cytoseg.commands.tissue import tissue_sources
 from cytoseg.diffusion.unet import tap_shapes
-from cytoseg.errors import SlideError
 from cytoseg.features.filters import FILTERS
 from cytoseg.recipe import Recipe, load_recipe
-from cytoseg.shipped import shipped_recipes
-from cytoseg.slides.open import find_slides
+from cytoseg.shipped import find_base_model, shipped_recipes
 
 
 def list_shipped() -> None:
@@ -23,7 +22,10 @@ def list_shipped() -> None:
 
 
 def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
-    """Check a recipe: every value, and whether its slides are there. Writes nothing."""
+    """Check a recipe: every value, the model it starts from, and every slide. Writes nothing.
+
+    What `train-ddpm` would refuse is refused here, with exit status 2.
+    """
     loaded = load_recipe(recipe, overrides or ())
     channels = sum(c for c, _ in tap_shapes(loaded.architecture(), loaded.taps()))
     timesteps = loaded.feature_timesteps()
@@ -32,12 +34,11 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     joined, filters = (f" and {FILTERS} filters", FILTERS) if loaded.features.filters else ("", 0)
     total = channels * len(timesteps) + filters
     say(f"Features: {channels} channels at each of t = {levels}{joined}: {total} in all")
-    try:
-        slides = find_slides(loaded.slides.folders, include=loaded.slides.include, exclude=loaded.slides.exclude)
-    except SlideError as error:
-        say(f"Slides: {error}")
-    else:
-        say(f"Slides: {len(slides)} found")
+    if loaded.training.init is not None:
+        say(f"Starts from: {find_base_model(loaded.training.init)}")
+    found = tissue_sources(loaded)
+    say(f"Slides: {found.slides} found, {len(found.sources)} with cells")
+    say(f"Next: cytoseg train-ddpm {recipe}")
 
 
 def explain(

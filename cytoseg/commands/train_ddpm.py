@@ -16,6 +16,7 @@ from cytoseg.commands.check import Picture, check_after_training, tissue_picture
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
 from cytoseg.commands.launch import launch
 from cytoseg.commands.looks import DENOISED_CROPS, look, tracked
+from cytoseg.commands.tissue import say_lost, tissue_sources
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.settings import TrainPlan, TrainSettings
 from cytoseg.diffusion.state import TrainState
@@ -23,8 +24,7 @@ from cytoseg.diffusion.steps import StepReport
 from cytoseg.diffusion.train import Watch, train
 from cytoseg.recipe import Recipe
 from cytoseg.runs import process_rank
-from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation, find_tissue
-from cytoseg.slides.open import find_slides
+from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 
 
 def run(
@@ -67,24 +67,10 @@ def tissue_crops(recipe: Recipe) -> RandSlideCropd:
     Raises:
         SlideError: If slides are missing, damaged or too small.
     """
-    paths = find_slides(recipe.slides.folders, include=recipe.slides.include, exclude=recipe.slides.exclude)
-    skip = _say_lost if recipe.slides.unreadable == "skip" else None
-    sources = find_tissue(
-        paths,
-        size_px=recipe.crops.size_px,
-        mpp=recipe.slides.mpp,
-        assumed_mpp=recipe.slides.assumed_mpp,
-        rule=recipe.slides.background.rule,
-        threshold=recipe.slides.background.threshold,
-        on_unreadable=skip,
-    )
-    say(f"{len(sources)} of {len(paths)} slides hold cells.")
-    return RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px, on_lost=skip)
-
-
-def _say_lost(text: str) -> None:
-    # Whichever process reads the crop says it, also one whose console is silent.
-    typer.echo(f"cytoseg: {text}", err=True)
+    skip = say_lost if recipe.slides.unreadable == "skip" else None
+    found = tissue_sources(recipe)
+    say(f"{len(found.sources)} of {found.slides} slides hold cells.")
+    return RandSlideCropd(["image"], sources=found.sources, size_px=recipe.crops.size_px, on_lost=skip)
 
 
 def training_crops(recipe: Recipe, crop: RandSlideCropd) -> Callable[[int], Dataset[Tensor]]:

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,90 +16,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cytoseg.devices import seed_for
-from cytoseg.errors import SlideError, report
+from cytoseg.errors import SlideError
 from cytoseg.geometry import Region, Size
 from cytoseg.slides.augment import QuickFlipd, QuickRotate90d, ToUnitd
-from cytoseg.slides.background import tissue_mask
 from cytoseg.slides.chain import Chain
-from cytoseg.slides.open import check_whole, open_slide, read_at
-from cytoseg.slides.places import Places
-from cytoseg.slides.resolution import downsample_to
+from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.slide import Slide
+from cytoseg.slides.tissue import SlideSource
 
 _MAX_OPEN = 64
-
-
-@dataclass(frozen=True)
-class SlideSource:
-    """One slide that crops may come from.
-
-    Attributes:
-        path: The file.
-        size: Of level 0.
-        side_px: Side of one crop in level-0 pixels.
-        tissue: Where cells are.
-    """
-
-    path: Path
-    size: Size
-    side_px: int
-    tissue: Places
-
-    @property
-    def weight(self) -> float:
-        """How often the slide is chosen: its tissue area counted in crops."""
-        return self.tissue.share() * self.size.width * self.size.height / self.side_px**2
-
-
-def find_tissue(
-    paths: Sequence[Path],
-    *,
-    size_px: int,
-    mpp: float | None,
-    assumed_mpp: Callable[[Path], float | None],
-    rule: str,
-    threshold: float,
-    on_unreadable: Callable[[str], None] | None = None,
-) -> list[SlideSource]:
-    """Open each slide once and mark where its cells are.
-
-    Args:
-        paths: Slides.
-        size_px: Side of a crop.
-        mpp: Micrometres per pixel of a crop, or None for level 0 as it is.
-        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if nobody knows.
-        rule: Background rule, see ``tissue_mask``.
-        threshold: For the rule ``threshold``.
-        on_unreadable: Told of each slide that cannot be used, which is then left out; None raises instead.
-
-    Raises:
-        SlideError: All slides that cannot be opened, are smaller than a crop, or hold no cells at all.
-    """
-    sources, problems = [], []
-    for path in paths:
-        try:
-            with open_slide(path) as slide:
-                check_whole(slide)
-                side = max(1, round(size_px * downsample_to(mpp, slide, assume_mpp=assumed_mpp(path))))
-                size = slide.levels[0].size
-                if min(size.width, size.height) < side:
-                    raise SlideError(
-                        f"{path.name}: {size.width}x{size.height} px, smaller than a crop of {side}x{side}. "
-                        "Leave it out (slides.exclude) or lower crops.size_px."
-                    )
-                tissue = tissue_mask(slide, rule=rule, threshold=threshold)
-                sources.append(SlideSource(path, size, side, Places.of(tissue.mask)))
-        except SlideError as error:
-            problems.append(str(error))
-    if on_unreadable is not None and sources:
-        for problem in problems:
-            on_unreadable(f"{problem} Going on without it.")
-        problems = []
-    if not problems and not any(s.weight > 0 for s in sources):
-        problems.append("the background rule finds no cells on any slide. Set slides.background.rule=none.")
-    if problems:
-        raise SlideError(report(problems, what="slides"))
-    return [s for s in sources if s.weight > 0]
 
 
 class OpenSlides:

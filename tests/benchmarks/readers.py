@@ -81,7 +81,8 @@ def training_crop_jittered(job: Job) -> Read:
 def _slide_crops(job: Job, jitter: float | None) -> Read:
     import torch
 
-    from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation, find_tissue
+    from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
+    from cytoseg.slides.tissue import find_tissue
 
     torch.set_num_threads(1)
     job.imported()

@@ -10,7 +10,8 @@ import torch
 from machine import memory_mb
 from torch.utils.data import DataLoader
 
-from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation, find_tissue
+from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
+from cytoseg.slides.tissue import find_tissue
 
 CROP_PX, BATCH = 256, 16
 

@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+from PIL import Image
 from typer.testing import Result
 
 CytosegCommand = Callable[..., Result]
@@ -15,11 +17,12 @@ def test_list_gives_each_recipes_purpose(cytoseg: CytosegCommand) -> None:
 def test_check_counts_slides_and_features_and_writes_nothing(cytoseg: CytosegCommand) -> None:
     result = cytoseg("recipe", "check", "tiny.yaml", "features.timesteps=[5, 50]", "features.taps=[block1.attention]")
     assert result.exit_code == 0
-    first, features, slides = result.stdout.splitlines()
+    first, features, _, slides, following = result.stdout.splitlines()  # the third is the progress bar
     assert first == "tiny: the values are in order. Run folder: runs/tiny"
     # dim 8 with multipliers (1, 2): the shallow block has 8 channels.
     assert features == "Features: 8 channels at each of t = 5, 50: 16 in all"
-    assert slides == "Slides: 2 found"
+    assert slides == "Slides: 2 found, 2 with cells"
+    assert following == "Next: cytoseg train-ddpm tiny.yaml"
     assert not Path("runs").exists()
 
 
@@ -28,10 +31,26 @@ def test_check_counts_joined_filters_once(cytoseg: CytosegCommand) -> None:
     assert "at each of t = 5, 50 and 72 filters: 88 in all" in cytoseg("recipe", "check", "tiny.yaml", *change).stdout
 
 
-def test_check_tells_of_missing_slides_without_failing(cytoseg: CytosegCommand) -> None:
-    result = cytoseg("recipe", "check", "tiny.yaml", "slides.folders=[elsewhere]")
-    assert result.exit_code == 0
-    assert "Slides: elsewhere: there is no such folder" in result.stdout
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("slides.folders=[elsewhere]",), "elsewhere: there is no such folder"),
+        (("slides.folders=[]",), "no slide in no folder"),
+        (("slides.folders=[plain]", "slides.mpp=0.5"), "3 slides: does not say its micrometres per pixel"),
+        (("crops.size_px=96",), "2 slides: 96x64 px, smaller than a crop of 96x96"),
+        (("slides.background={rule: threshold, threshold: 2.9}",), "finds no cells on any slide"),
+        (("training.init=elsewhere",), "training.init: elsewhere: there is no such folder"),
+    ],
+)
+def test_check_refuses_what_the_training_would(cytoseg: CytosegCommand, changes: tuple[str, ...], message: str) -> None:
+    Path("plain").mkdir()
+    for name in "abc":
+        Image.new("RGB", (64, 64), (90, 60, 120)).save(f"plain/{name}.png")
+    result = cytoseg("recipe", "check", "tiny.yaml", *changes)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert cytoseg("train-ddpm", "tiny.yaml", *changes).stderr == result.stderr
 
 
 def test_check_refuses_a_wrong_value(cytoseg: CytosegCommand) -> None:

@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
+
+from cytoseg.geometry import Region
+from cytoseg.slides.tissue import SlideSource, find_tissue
 
 
 @pytest.fixture
@@ -52,3 +56,43 @@ def write_pyramid(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def write_map(tmp_path: Path) -> Callable[..., Path]:
+    """Write a picture whose pixel (x, y) is the colour (x, y, 100): a crop then tells where it was taken."""
+
+    def write(name: str = "map.png", *, width: int = 64, height: int = 48) -> Path:
+        y, x = np.mgrid[:height, :width]
+        return _picture(tmp_path / name, np.stack([x, y, np.full_like(x, 100)], axis=2))
+
+    return write
+
+
+@pytest.fixture
+def write_glass(tmp_path: Path) -> Callable[..., Path]:
+    """Write bare glass with one dark region."""
+
+    def write(name: str = "glass.png", *, side: int = 128, dark: Region | None = None) -> Path:
+        pixels = np.full((side, side, 3), 250)
+        if dark is not None:
+            pixels[dark.y : dark.y + dark.height, dark.x : dark.x + dark.width] = 60
+        return _picture(tmp_path / name, pixels)
+
+    return write
+
+
+@pytest.fixture
+def find() -> Callable[..., list[SlideSource]]:
+    """Find tissue for crops of 16 px, everywhere unless told otherwise."""
+
+    def find(*paths: Path, **changes: Any) -> list[SlideSource]:
+        values = {"size_px": 16, "mpp": None, "assumed_mpp": lambda _: None, "rule": "none", "threshold": 0.1}
+        return find_tissue(paths, **(values | changes))
+
+    return find
+
+
+def _picture(path: Path, pixels: NDArray[Any]) -> Path:
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path

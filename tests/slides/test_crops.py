@@ -2,75 +2,22 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-import tifffile
 import torch
 from monai.transforms import Compose
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
 from cytoseg.slides import crops
-from cytoseg.slides.crops import (
-    OpenSlides,
-    RandSlideCropd,
-    SlideCrops,
-    SlideSource,
-    augmentation,
-    downsample_to,
-    find_tissue,
-)
-from cytoseg.slides.open import open_slide
+from cytoseg.slides.crops import OpenSlides, RandSlideCropd, SlideCrops, augmentation
+from cytoseg.slides.tissue import SlideSource
 
 Write = Callable[..., Path]
 Find = Callable[..., list[SlideSource]]
-
-
-@pytest.fixture
-def write_map(tmp_path: Path) -> Write:
-    """Write a picture whose pixel (x, y) is the colour (x, y, 100): a crop then tells where it was taken."""
-
-    def write(name: str = "map.png", *, width: int = 64, height: int = 48) -> Path:
-        y, x = np.mgrid[:height, :width]
-        return _write(tmp_path / name, np.stack([x, y, np.full_like(x, 100)], axis=2))
-
-    return write
-
-
-@pytest.fixture
-def write_glass(tmp_path: Path) -> Write:
-    """Write bare glass with one dark region."""
-
-    def write(name: str = "glass.png", *, side: int = 128, dark: Region | None = None) -> Path:
-        pixels = np.full((side, side, 3), 250)
-        if dark is not None:
-            pixels[dark.y : dark.y + dark.height, dark.x : dark.x + dark.width] = 60
-        return _write(tmp_path / name, pixels)
-
-    return write
-
-
-@pytest.fixture
-def find() -> Find:
-    """Find tissue for crops of 16 px, everywhere unless told otherwise."""
-
-    def find(*paths: Path, **changes: Any) -> list[SlideSource]:
-        values = {"size_px": 16, "mpp": None, "assumed_mpp": lambda _: None, "rule": "none", "threshold": 0.1}
-        return find_tissue(paths, **(values | changes))
-
-    return find
-
-
-def _write(path: Path, pixels: NDArray[Any]) -> Path:
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
-    return path
 
 
 def _regions(sources: list[SlideSource], count: int) -> list[tuple[str, Region]]:
@@ -179,36 +126,6 @@ def test_slides_are_drawn_by_their_tissue(write_glass: Write, find: Find) -> Non
     assert names.count("large.png") == pytest.approx(750, abs=50)
 
 
-def test_a_slide_smaller_than_a_crop_is_refused_by_name(write_map: Write, find: Find) -> None:
-    with pytest.raises(SlideError, match=r"^low\.png: 64x15 px, smaller than a crop of 16x16\. Leave it out"):
-        find(write_map(), write_map("low.png", height=15))
-
-
-def test_all_bad_slides_are_named_together(write_map: Write, find: Find, tmp_path: Path) -> None:
-    with pytest.raises(SlideError, match=r"(?s)slides: 2 problems.*low\.png: 8x8 px.*gone\.png: there is no such"):
-        find(write_map("low.png", width=8, height=8), tmp_path / "gone.png", write_map())
-
-
-def test_a_bad_slide_may_be_left_out_by_name(write_map: Write, find: Find, tmp_path: Path) -> None:
-    said = list[str]()
-    sources = find(write_map("a.png"), tmp_path / "gone.png", on_unreadable=said.append)
-    assert [s.path.name for s in sources] == ["a.png"]
-    assert len(said) == 1
-    assert "gone.png: there is no such file" in said[0]
-    assert said[0].endswith("Going on without it.")
-    with pytest.raises(SlideError, match=r"gone\.png: there is no such"):
-        find(tmp_path / "gone.png", on_unreadable=said.append)
-
-
-def test_a_slide_that_was_cut_off_is_a_bad_one(write_map: Write, find: Find, tmp_path: Path) -> None:
-    """Without a rule no pixel is read before the training is under way."""
-    cut = tmp_path / "cut.tif"
-    tifffile.imwrite(cut, np.zeros((64, 64, 3), np.uint8), tile=(16, 16), photometric="rgb")
-    cut.write_bytes(cut.read_bytes()[:-10])
-    with pytest.raises(SlideError, match=r"cut\.tif: truncated at level 0: 1 of 16 .* tile 15\. Copy the file"):
-        find(write_map(), cut)
-
-
 def test_the_digest_tells_what_the_crops_are_a_function_of(write_map: Write, find: Find) -> None:
     def digest(*paths: Path) -> str:
         return RandSlideCropd(["image"], sources=find(*paths), size_px=16).digest()
@@ -216,28 +133,6 @@ def test_the_digest_tells_what_the_crops_are_a_function_of(write_map: Write, fin
     a, b, tall = write_map("a.png"), write_map("b.png"), write_map("tall.png", height=200)
     assert digest(a, b) == digest(a, b)
     assert len({digest(a), digest(b), digest(tall), digest(a, b), digest(b, a)}) == 5
-
-
-def test_slides_without_any_cells_are_refused(write_glass: Write, find: Find) -> None:
-    with pytest.raises(SlideError, match=r"finds no cells on any slide\. Set slides\.background\.rule=none"):
-        find(write_glass(), rule="threshold")
-
-
-def test_a_missing_mpp_is_never_guessed(write_map: Write, find: Find) -> None:
-    path = write_map("map.png")
-    with pytest.raises(
-        SlideError, match=r"map\.png: does not say its micrometres per pixel, and the recipe asks for 0"
-    ):
-        find(path, mpp=0.5)
-    with open_slide(path) as slide:
-        assert downsample_to(None, slide) == 1.0
-        assert downsample_to(0.5, slide, assume_mpp=0.2) == 2.5
-    assert find(path, mpp=0.5, assumed_mpp={path: 0.2}.get)[0].side_px == 40
-
-
-def test_a_slide_s_own_mpp_comes_first() -> None:
-    slide: Any = SimpleNamespace(path=Path("a.svs"), mpp=0.25)
-    assert downsample_to(1.0, slide, assume_mpp=0.5) == 4.0
 
 
 def _augmented(pixels: Tensor, count: int, **options: Any) -> list[Tensor]:
