@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cytoseg.classes import ClassList
+from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, report
 from cytoseg.labels.contact_sheet import draw_sheet
 from cytoseg.labels.index import (
@@ -190,6 +190,12 @@ def _raise_problems(job: Job) -> None:
 
 def _final_notes(job: Job, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
     notes = [*job.notes]
+    for number, count in job.white.items():
+        became = "ignore" if number == IGNORE else f"'{job.classes.names[number]}'"
+        notes.append(
+            f"Pixels of value 255 in masks: {count:,}; they became {became}. Say otherwise with --map 255=NAME or "
+            "--ignore 255."
+        )
     if job.unmarked:
         filled = "ignore" if job.classes.fill is None else f"'{job.classes.fill}'"
         notes.append(f"Files without a shape: {len(job.unmarked)}, first {job.unmarked[0]}; all of it became {filled}.")

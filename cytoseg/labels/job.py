@@ -48,6 +48,7 @@ class Job:
         names: Class names as found in the files, with how often.
         unknown: Those that are not in the class list, after renaming, with how often.
         first: Where each of the unknown ones stands first.
+        white: Pixels of masks that have the value 255, by the id that they became.
         unmarked: Files without a shape.
         polygons: How many look ``traced`` from pixel indices, how many ``drawn``; those of proposals count not.
         corrections: Those of a crop that were read, by crop.
@@ -62,6 +63,7 @@ class Job:
     names: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    white: Counter[int] = field(default_factory=Counter)
     unmarked: list[str] = field(default_factory=list)
     polygons: Counter[str] = field(default_factory=Counter)
     corrections: dict[str, list[Correction]] = field(default_factory=dict)

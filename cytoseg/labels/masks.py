@@ -5,28 +5,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, SlideError
+from cytoseg.labels.mask_files import read_mask
 from cytoseg.slides.image import read_picture
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MASKS = (".png", ".tif", ".tiff", ".bmp")
 
-# Damage shows as almost anything, depending on where the file is broken.
-_DAMAGE = (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, RuntimeError)
-
 
 @dataclass(frozen=True)
 class MaskPair:
-    """A picture and the label map of the same stem; the name is what messages call the label map."""
+    """A picture and the label map of the same stem.
+
+    Attributes:
+        picture: File of the picture.
+        mask: File of the label map.
+        name: What messages call the label map.
+        white: Id that the value 255 stands for, see `white_id`.
+    """
 
     picture: Path
     mask: Path
     name: str
+    white: int | None = IGNORE
 
 
 def find_pairs(folder: Path, problems: list[str]) -> list[MaskPair]:
@@ -50,7 +54,7 @@ def find_pairs(folder: Path, problems: list[str]) -> list[MaskPair]:
         labels = _by_stem(masks, MASKS, folder, problems)
         for stem in sorted(pictures.keys() | labels.keys()):
             if stem not in labels:
-                problems.append(f"{_name(pictures[stem], folder)}: has no mask in {name}. Add one or take it out.")
+                problems.append(_without_mask(pictures[stem], masks, folder))
             elif stem not in pictures:
                 problems.append(
                     f"{_name(labels[stem], folder)}: has no picture in images. Add it or take the mask out."
@@ -65,6 +69,33 @@ def has_masks(folder: Path) -> bool:
     return bool(_folders(folder, "masks"))
 
 
+def white_id(pairs: Sequence[MaskPair], classes: ClassList) -> int | None:
+    """Find out what the value 255 stands for in a set of masks: ignore, or what a binary mask marks.
+
+    Args:
+        pairs: All of the set; masks that cannot be read say nothing here.
+        classes: The class list.
+
+    Returns:
+        Ignore where 255 stands beside other ids (or any mask has these); else, of two classes, the second. None of
+        three or more classes, where nothing tells.
+    """
+    used: set[int] = set()
+    beside_ids = False
+    for pair in pairs:
+        try:
+            values = {int(value) for value in _counts(read_mask(pair.mask, name=pair.name))}
+        except LabelError:
+            continue
+        used |= values
+        beside_ids |= IGNORE in values and not values <= {0, IGNORE}
+    if beside_ids or IGNORE not in used or len(classes) == 1:
+        return IGNORE
+    if len(classes) == 2:
+        return 1
+    return None if used <= {0, IGNORE} else IGNORE
+
+
 def read_pair(
     pair: MaskPair, classes: ClassList, problems: list[str]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
@@ -72,7 +103,7 @@ def read_pair(
 
     Args:
         pair: The two files.
-        classes: The mask's values are ids of this list, or 255 for ignore.
+        classes: The mask's values are ids of this list, or 255 as the pair says.
         problems: One sentence is added for each thing that is wrong.
 
     Returns:
@@ -81,7 +112,7 @@ def read_pair(
     try:
         picture = read_picture(pair.picture, name=f"{pair.name}, picture {pair.picture.name}")
         label_map = read_mask(pair.mask, name=pair.name)
-        _check_values(label_map, classes, pair.name)
+        _check_values(label_map, classes, pair)
         if label_map.shape != picture.shape[:2]:
             found = f"the mask is {_size(label_map)}, but the picture {_size(picture)}"
             raise LabelError(f"{pair.name}: {found}. Make them the same size.")
@@ -91,44 +122,38 @@ def read_pair(
     return picture, label_map.astype(np.uint8)
 
 
-def read_mask(path: Path, *, name: str) -> NDArray[np.integer]:
-    """Read a single-channel image of class ids; a palette image gives its indices, not its colours.
-
-    Args:
-        path: PNG, TIFF or BMP.
-        name: What to call it in a message.
-
-    Returns:
-        (H, W) whole numbers as stored.
-
-    Raises:
-        LabelError: If it is damaged or holds colours or fractions.
-    """
-    try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            values = np.asarray(tifffile.imread(path))
-        else:
-            with Image.open(path) as image:
-                values = np.asarray(image)
-    except (*_DAMAGE, Image.DecompressionBombError) as error:
-        raise LabelError(f"{name}: the mask is damaged or not an image ({error}). Export it again.") from error
-    if values.dtype == np.bool_:
-        values = values.astype(np.uint8)
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
-        shape = "x".join(map(str, values.shape))
-        raise LabelError(
-            f"{name}: holds {shape} {values.dtype}, not one channel of class ids. Export ids, not colours."
-        )
-    return values
-
-
-def _check_values(label_map: NDArray[np.integer], classes: ClassList, name: str) -> None:
-    values, counts = np.unique(label_map, return_counts=True)
-    wrong = [(int(v), int(n)) for v, n in zip(values, counts, strict=True) if v != IGNORE and not 0 <= v < len(classes)]
+def _check_values(label_map: NDArray[np.integer], classes: ClassList, pair: MaskPair) -> None:
+    counts = _counts(label_map)
+    known = ", ".join(f"{i} {n}" for i, n in enumerate(classes.names))
+    wrong = [(v, n) for v, n in counts.items() if v != IGNORE and not 0 <= v < len(classes)]
     if wrong:
         shown = ", ".join(f"{value} ({count} px)" for value, count in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
-        known = ", ".join(f"{i} {n}" for i, n in enumerate(classes.names))
-        raise LabelError(f"{name}: ids {shown} are not in the class list ({known}; 255 ignore). Renumber the mask.")
+        raise LabelError(
+            f"{pair.name}: ids {shown} are not in the class list ({known}; 255 ignore). Renumber the mask."
+        )
+    if pair.white is None and IGNORE in counts:
+        raise LabelError(
+            f"{pair.name}: holds only 0 and 255 ({counts[IGNORE]} px), and of {len(classes)} classes ({known}) nothing "
+            f"tells which is 255. Say it with --map 255={classes.names[1]} or the like, or with --ignore 255."
+        )
+
+
+def _counts(label_map: NDArray[np.integer]) -> dict[int, int]:
+    """Count the pixels of each value, without sorting those of 8 bits."""
+    if label_map.dtype == np.uint8:
+        counts = np.bincount(label_map.ravel(), minlength=256)
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    values, found = np.unique(label_map, return_counts=True)
+    return {int(value): int(count) for value, count in zip(values, found, strict=True)}
+
+
+def _without_mask(picture: Path, masks: Path, root: Path) -> str:
+    """Say that a picture has no mask, and which file it may be that lies there instead."""
+    unread = [p for p in sorted(masks.iterdir()) if p.stem == picture.stem and p.suffix.lower() not in MASKS]
+    if not unread:
+        return f"{_name(picture, root)}: has no mask in {_name(masks, root)}. Add one or take it out."
+    blurs = " JPEG blurs ids." if unread[0].suffix.lower() in (".jpg", ".jpeg") else ""
+    return f"{_name(unread[0], root)}: is no PNG, TIFF or BMP.{blurs} Export the mask as PNG or TIFF."
 
 
 def _folders(folder: Path, wanted: str) -> Sequence[Path]:

@@ -16,7 +16,7 @@ from cytoseg.labels.job import Job, resolve
 from cytoseg.labels.json_files import load_json
 from cytoseg.labels.kept import Kept
 from cytoseg.labels.labelme import find_labelme, read_labelme
-from cytoseg.labels.masks import MaskPair, find_pairs, has_masks, read_pair
+from cytoseg.labels.masks import MaskPair, find_pairs, has_masks, read_pair, white_id
 from cytoseg.labels.proposal import is_saved
 from cytoseg.labels.queue_file import QUEUE
 from cytoseg.labels.qupath import is_geojson, read_geojson
@@ -87,7 +87,10 @@ def find_items(source: Path, job: Job) -> Sequence[Item]:
         raise LabelError(
             f"{source}: holds neither labelme JSON nor GeoJSON nor images/ beside masks/. Name the folder that does."
         )
-    return pairs
+    white = _ids(job).get(resolve(str(IGNORE), job.rules))
+    if white is None:
+        white = white_id(pairs, job.classes)
+    return [replace(pair, white=white) for pair in pairs]
 
 
 def _of_file(source: Path, job: Job) -> Sequence[Item]:
@@ -232,9 +235,18 @@ def _read_mask_item(pair: MaskPair, job: Job) -> Reading | None:
     except LabelError as error:
         job.problems.append(str(error))
         return None
-    ids = {name: i for i, name in enumerate(job.classes.names)} | {HOLE: job.classes.fill_id, UNSCORED: IGNORE}
     table = np.full(256, IGNORE, np.uint8)
     for i, name in enumerate(job.classes.names):
-        table[i] = ids[resolve(name, job.rules)]
+        table[i] = _ids(job)[resolve(name, job.rules)]
         job.names[name] += int(np.count_nonzero(both[1] == i))
+    if white := int(np.count_nonzero(both[1] == IGNORE)):
+        assert pair.white is not None  # read_pair has refused it
+        table[IGNORE] = IGNORE if pair.white == IGNORE else table[pair.white]
+        job.names[str(IGNORE)] += white
+        job.white[int(table[IGNORE])] += white
     return Reading(pair.picture.stem, pair.picture.stem, pair.name, both[0], table[both[1]], Kept(origin))
+
+
+def _ids(job: Job) -> dict[str, int]:
+    """Give the ids of all names that a pixel may end with."""
+    return {name: i for i, name in enumerate(job.classes.names)} | {HOLE: job.classes.fill_id, UNSCORED: IGNORE}

@@ -76,6 +76,32 @@ def test_masks_are_imported(tmp_path: Path, folder: Path, write_masks: Write, cl
     assert report.crops[0].source == "masks/a.png"
 
 
+def test_binary_masks_of_two_classes_mark_the_second(
+    tmp_path: Path, folder: Path, write_masks: Write, classes: ClassList
+) -> None:
+    two = ClassList(classes.names[:2], classes.colours[:2], "background")
+    write_masks(tmp_path / "src", "a", [[0, 255, 255]])
+    write_masks(tmp_path / "src", "b", [[0, 1, 0]])
+    say = "Say otherwise with --map 255=NAME or --ignore 255."
+    report = import_labels(tmp_path / "src", folder, classes=two, rules=RULES)
+    assert [crop.label_map().tolist() for crop in report.crops] == [[[0, 1, 1]], [[0, 1, 0]]]
+    assert report.notes == (f"Pixels of value 255 in masks: 2; they became 'cell'. {say}",)
+    report = import_labels(tmp_path / "src", folder, classes=two, rules=ImportRules(ignore=("255",)))
+    assert [crop.label_map().tolist() for crop in report.crops] == [[[0, 255, 255]], [[0, 1, 0]]]
+    assert report.notes == (f"Pixels of value 255 in masks: 2; they became ignore. {say}",)
+
+
+def test_binary_masks_of_three_classes_need_a_word(
+    tmp_path: Path, folder: Path, write_masks: Write, classes: ClassList
+) -> None:
+    write_masks(tmp_path / "src", "a", [[0, 255, 255]])
+    with pytest.raises(LabelError, match=r"masks/a\.png: holds only 0 and 255 \(2 px\)"):
+        import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+    rules = ImportRules(class_map={"255": "nucleus"})
+    report = import_labels(tmp_path / "src", folder, classes=classes, rules=rules)
+    assert report.crops[0].label_map().tolist() == [[0, 2, 2]]
+
+
 def test_a_second_import_adds_and_replaces(
     tmp_path: Path, source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
 ) -> None:

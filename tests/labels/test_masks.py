@@ -1,14 +1,12 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
-from PIL import Image
 
 from cytoseg.classes import ClassList
-from cytoseg.errors import LabelError
-from cytoseg.labels.masks import find_pairs, has_masks, read_mask, read_pair
+from cytoseg.labels.masks import find_pairs, has_masks, read_pair, white_id
 
 Write = Callable[..., Path]
 
@@ -81,37 +79,50 @@ def test_another_size_is_told(tmp_path: Path, write_masks: Write, write_picture:
     assert problems == ["masks/a.png: the mask is 2x1, but the picture 3x4. Make them the same size."]
 
 
-def test_palette_masks_give_their_indices(tmp_path: Path) -> None:
-    image = Image.fromarray(np.array([[0, 2]], np.uint8))
-    image.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
-    image.save(tmp_path / "a.png")
-    assert read_mask(tmp_path / "a.png", name="a").tolist() == [[0, 2]]
+@pytest.mark.parametrize("suffix", ["jpg", "JPEG", "gif", "npy"])
+def test_a_mask_of_another_format_is_told_by_name(
+    tmp_path: Path, write_masks: Write, write_picture: Write, suffix: str
+) -> None:
+    write_masks(tmp_path, "a", [[0]])
+    write_picture(tmp_path / "images" / "b.png")
+    (tmp_path / "masks" / f"b.{suffix}").write_bytes(b"x")
+    problems: list[str] = []
+    find_pairs(tmp_path, problems)
+    blurs = " JPEG blurs ids." if suffix.lower().startswith("jp") else ""
+    assert problems == [f"masks/b.{suffix}: is no PNG, TIFF or BMP.{blurs} Export the mask as PNG or TIFF."]
 
 
-def test_one_bit_and_tiff_masks_are_read(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[True, False]])).save(tmp_path / "a.png")
-    assert read_mask(tmp_path / "a.png", name="a").tolist() == [[1, 0]]
-    tifffile.imwrite(tmp_path / "a.tif", np.array([[1, 300]], np.uint16))
-    assert read_mask(tmp_path / "a.tif", name="a").tolist() == [[1, 300]]
+@pytest.mark.parametrize(
+    ("masks", "count", "white"),
+    [
+        ([[0, 255]], 2, 1),
+        ([[255, 255]], 2, 1),
+        ([[0, 1], [0, 255]], 2, 1),
+        ([[0, 1, 255]], 2, 255),
+        ([[0, 1, 255], [0, 255]], 2, 255),
+        ([[0, 0]], 3, 255),
+        ([[0, 255]], 3, None),
+        ([[0, 2], [0, 255]], 3, 255),
+        ([[0, 255]], 1, 255),
+    ],
+)
+def test_what_255_means_follows_from_the_whole_set(
+    tmp_path: Path, write_masks: Write, classes: ClassList, masks: list[list[int]], count: int, white: int | None
+) -> None:
+    for number, values in enumerate(masks):
+        write_masks(tmp_path, str(number), [values])
+    (tmp_path / "masks" / "9.png").write_bytes(b"damaged")
+    (tmp_path / "images" / "9.png").write_bytes(b"damaged")
+    few = ClassList(classes.names[:count], classes.colours[:count])
+    assert white_id(find_pairs(tmp_path, []), few) == white
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_a_damaged_mask_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("no image")
-    with pytest.raises(LabelError, match=r"m: the mask is damaged or not an image"):
-        read_mask(tmp_path / name, name="m")
-
-
-def test_a_truncated_mask_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.random.default_rng(0).integers(0, 3, (64, 64), np.uint8)).save(tmp_path / "a.png")
-    whole = (tmp_path / "a.png").read_bytes()
-    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(LabelError, match="damaged"):
-        read_mask(tmp_path / "a.png", name="m")
-
-
-@pytest.mark.parametrize("values", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.float32)])
-def test_colours_and_fractions_are_refused(tmp_path: Path, values: np.ndarray) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", values)
-    with pytest.raises(LabelError, match=r"not one channel of class ids\. Export ids, not colours"):
-        read_mask(tmp_path / "a.tif", name="m")
+def test_binary_masks_of_three_classes_are_refused(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
+    write_masks(tmp_path, "a", [[0, 255, 255]])
+    problems: list[str] = []
+    (pair,) = find_pairs(tmp_path, problems)
+    assert read_pair(replace(pair, white=None), classes, problems) is None
+    assert problems == [
+        "masks/a.png: holds only 0 and 255 (2 px), and of 3 classes (0 background, 1 cell, 2 nucleus) nothing tells "
+        "which is 255. Say it with --map 255=cell or the like, or with --ignore 255."
+    ]

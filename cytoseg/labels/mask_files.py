@@ -1,0 +1,137 @@
+"""Read the class ids that a mask image stores, or refuse it by what it is."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from cytoseg.classes import IGNORE
+from cytoseg.errors import LabelError
+from cytoseg.slides.image import MAX_PICTURE_PX, TIFF_STARTS
+from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
+from cytoseg.slides.tiff import DAMAGE
+
+_FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "GIF", "JPEG2000")  # all but the first two only to be refused by name
+_LOSSY = (6, 7, 34892)  # TIFF compressions: old and new JPEG, and DNG's
+_SMALLER = "Cut the picture and its mask into smaller ones."
+_MASK_CHANNELS = (1, 2, 3, 4)
+_START = 32  # bytes that tell the format
+_PNG_DEPTH, _PNG_KIND = 24, 25  # where a PNG says how many bits a value has, and whether it is grey (0)
+_EXPORT = "Export ids, not colours."
+
+
+def read_mask(path: Path, *, name: str) -> NDArray[np.integer]:
+    """Read an image of class ids; a palette image gives its indices, greys of fewer than 8 bits what is stored.
+
+    Args:
+        path: PNG, TIFF or BMP; told by its first bytes.
+        name: What to call it in a message.
+
+    Returns:
+        (H, W) whole numbers as stored; of colours that are all grey, one channel.
+
+    Raises:
+        LabelError: If it is missing, damaged, too large, holds colours or fractions, or is stored in a way that
+            changes ids or leaves open which they are.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(_START)
+        values = _tiff_values(path, name) if start.startswith(TIFF_STARTS) else _picture_values(path, start, name)
+    except UnidentifiedImageError as error:
+        raise LabelError(f"{name}: the mask is damaged or not an image. Export it again as PNG or TIFF.") from error
+    except Image.DecompressionBombError as error:
+        raise LabelError(f"{name}: claims too many pixels ({error}). {_SMALLER}") from error
+    except DAMAGE as error:
+        raise LabelError(f"{name}: the mask is damaged or not an image ({error}). Export it again.") from error
+    values = _one_channel(values)
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+        shape = "x".join(map(str, values.shape))
+        raise LabelError(f"{name}: holds {shape} {values.dtype}, not one channel of class ids. {_EXPORT}")
+    return values
+
+
+def _picture_values(path: Path, start: bytes, name: str) -> NDArray[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes next
+        opened = Image.open(path, formats=_FORMATS)
+    with opened as image:
+        if image.format not in ("PNG", "BMP"):
+            blurs = " JPEG blurs ids." if image.format == "JPEG" else ""
+            raise LabelError(f"{name}: is a {image.format} picture.{blurs} Export the mask as PNG or TIFF.")
+        _refuse_size(*image.size, name=name)
+        assert isinstance(image, ImageFile.ImageFile)
+        depth, kind = (start[_PNG_DEPTH], start[_PNG_KIND]) if image.format == "PNG" else (8, 0)
+        if depth == 16 and kind != 0:
+            raise LabelError(f"{name}: holds 16-bit colours, not one channel of class ids. {_EXPORT}")
+        values = np.asarray(image)
+        if image.mode == "P":
+            _check_palette(values, image, name)
+        if kind == 0 and depth in (2, 4):
+            values = values // (255 // (2**depth - 1))  # Pillow stretches them to 0 to 255
+        return turned(values, picture_turn(image, path))
+
+
+def _check_palette(values: NDArray[np.uint8], image: Image.Image, name: str) -> None:
+    """Refuse a palette of greys that look like other ids than its indices, as programs reorder palettes."""
+    palette = image.getpalette("RGB") or []
+    used = [int(i) for i in np.flatnonzero(np.bincount(values.ravel(), minlength=256))]
+    colours = [tuple(palette[3 * i : 3 * i + 3]) for i in used]
+    greys = [colour[0] for colour in colours if len(set(colour)) == 1 and len(colour) == 3]
+    if len(greys) == len(used) > 1 and sorted(greys) == sorted(used) and greys != used:
+        raise LabelError(f"{name}: its palette shows ids {used} as greys {greys}. Export the mask without a palette.")
+    if set(greys) == {0, IGNORE} and len(used) == 2 and greys != [0, IGNORE]:
+        raise LabelError(f"{name}: its palette shows id {used[0]} white and {used[1]} black. Export it without one.")
+
+
+def _tiff_values(path: Path, name: str) -> NDArray[Any]:
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        _refuse_size(int(page.imagewidth), int(page.imagelength), name=name)
+        bits, channels = page.bitspersample, page.samplesperpixel
+        if page.imagedepth != 1 or channels not in _MASK_CHANNELS or bits not in range(1, 65):
+            raise LabelError(f"{name}: has {channels} channels of {bits} bits, not one of class ids. {_EXPORT}")
+        if page.is_tiled:  # one tile is decoded as large as it claims to be
+            _refuse_size(int(page.tilewidth), int(page.tilelength), name=name)
+        if page.compression in _LOSSY:
+            raise LabelError(f"{name}: is compressed as JPEG, which blurs ids. Export the mask as PNG or TIFF.")
+        if page.photometric == 0 and not file.is_imagej:
+            # ImageJ stores what is marked as 255 and shows it black; others mark with white, which is 0 here.
+            raise LabelError(f"{name}: stores white as 0 (MinIsWhite), so that ids are unclear. Export it as PNG.")
+        if _has_another(file):
+            raise LabelError(f"{name}: holds several pages. Save the one with the class ids as a file of its own.")
+        values = page.asarray()
+        if values.ndim == 3 and page.planarconfig == 2:
+            values = np.moveaxis(values, 0, -1)
+        return turned(values, tiff_turn(page))
+
+
+def _has_another(file: tifffile.TiffFile) -> bool:
+    """Tell whether there is a second page that is not the first one made smaller."""
+    try:
+        return not file.pages[1].is_reduced
+    except IndexError:
+        return False
+
+
+def _one_channel(values: NDArray[Any]) -> NDArray[Any]:
+    """Give one channel of greys stored as colours, without an alpha that hides nothing; else what was given."""
+    if values.dtype == np.bool_:
+        values = values.astype(np.uint8)
+    if values.ndim != 3 or values.shape[2] not in _MASK_CHANNELS:
+        return values
+    colour, alpha = (values[..., :-1], values[..., -1]) if values.shape[2] in (2, 4) else (values, None)
+    if alpha is not None and not np.all(alpha == np.iinfo(values.dtype).max):
+        return values
+    return values if np.any(colour != colour[..., :1]) else np.ascontiguousarray(colour[..., 0])
+
+
+def _refuse_size(width: int, height: int, *, name: str) -> None:
+    if not 0 < width * height <= MAX_PICTURE_PX:
+        raise LabelError(
+            f"{name}: claims {width}x{height} pixels; at most {MAX_PICTURE_PX / 1e6:.0f} million are read. {_SMALLER}"
+        )
