@@ -15,6 +15,7 @@ from PIL import BmpImagePlugin, Image, ImageChops, ImageFile, JpegImagePlugin, P
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, overlap
+from cytoseg.slides.chroma import stores_ycbcr
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.pixel_size import plausible_mpp, tiff_mpp
 from cytoseg.slides.tiff import DAMAGE, WHITE, on_white, open_tiff, page_rgb, to_8bit
@@ -249,10 +250,11 @@ def _read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]
         if more:
             raise SlideError(f"{name}: holds {len(more) + 1} pages. Save the one you want as a file of its own.")
         _refuse_size(Size(int(page.imagewidth), int(page.imagelength)), name)
+        ycbcr = stores_ycbcr(page)
         pixels = page.asarray()
         if pixels.ndim == 3 and page.planarconfig != 1:
             pixels = np.moveaxis(pixels, 0, -1)
-        return turned(page_rgb(page, np.atleast_3d(pixels)), tiff_turn(page)), plane.note
+        return turned(page_rgb(page, np.atleast_3d(pixels), ycbcr=ycbcr), tiff_turn(page)), plane.note
 
 
 def _dpi_mpp(image: Image.Image) -> float | None:

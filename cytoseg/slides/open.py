@@ -13,6 +13,7 @@ from cytoseg.slides.image import TIFF_STARTS, ImageSlide
 from cytoseg.slides.ngff import ZARR_SUFFIX, is_slide_folder
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiff import TiffSlide, open_tiff
+from cytoseg.slides.vendors import has_odd_chroma, is_vendors
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 TIFF_SUFFIXES = (".tif", ".tiff", ".svs", ".btf", ".tf8")
@@ -32,6 +33,8 @@ _BLOCK_PX = 16_000_000  # pixels that `read_at` holds at a time: 48 MB
 def open_slide(path: Path) -> Slide:
     """Open a slide, choosing the reader by the file's content, and by its suffix for vendors' formats.
 
+    A TIFF of a vendor whose pages do not lie as in others is OpenSlide's, whatever its suffix.
+
     Args:
         path: A tiled TIFF or SVS, a picture (PNG, JPEG, BMP, WebP, plain TIFF), a vendor's format, which needs the
             extra ``openslide``, or an OME-Zarr folder, which needs the extra ``zarr``.
@@ -49,9 +52,7 @@ def open_slide(path: Path) -> Slide:
     if path.suffix.lower() in VENDOR_SUFFIXES:
         return _open_vendor(path)
     if start.startswith(TIFF_STARTS):
-        with open_tiff(path, name=path.name) as plane:
-            tiled = bool(plane.page.is_tiled)
-        return TiffSlide(path) if tiled else ImageSlide(path)
+        return _open_tiff(path)
     if path.suffix.lower() in TIFF_SUFFIXES and start.isascii():
         raise SlideError(f"{path.name}: is not a TIFF, it starts like text: {start[:12]!r}. Is it a saved error page?")
     return ImageSlide(path)
@@ -183,12 +184,30 @@ def _resized(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     return np.array(Image.fromarray(pixels).resize((size.width, size.height), method))
 
 
+def _open_tiff(path: Path) -> Slide:
+    if _is_vendors(path) or has_odd_chroma(path):
+        return _open_vendor(path)
+    with open_tiff(path, name=path.name) as plane:
+        tiled = bool(plane.page.is_tiled)
+    return TiffSlide(path) if tiled else ImageSlide(path)
+
+
+def _is_vendors(path: Path) -> bool:
+    try:
+        from cytoseg.slides.openslide import knows_vendor
+    except (ImportError, OSError):
+        return is_vendors(path)
+    return knows_vendor(path)
+
+
 def _open_vendor(path: Path) -> Slide:
     try:
         from cytoseg.slides.openslide import OpenSlideSlide
     except (ImportError, OSError) as error:
+        is_named_so = path.suffix.lower() in VENDOR_SUFFIXES
+        kind = f"{path.suffix} slides" if is_named_so else "TIFF files arranged or coloured as this one"
         raise SlideError(
-            f"{path.name}: {path.suffix} slides are read by OpenSlide, which is not installed ({error}). "
+            f"{path.name}: {kind} are read by OpenSlide, which is not installed ({error}). "
             "Install it with: pip install 'cytoseg[openslide]'"
         ) from error
     return OpenSlideSlide(path)

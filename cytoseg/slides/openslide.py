@@ -20,6 +20,14 @@ _MIRAX_LEVEL = re.compile(r"mirax\.HIERARCHICAL\.HIER_\d+_VAL_\d+")
 _REGION = re.compile(r"openslide\.region\[\d+\]\.width")
 
 
+_PLAIN = ("aperio", "generic-tiff")  # TIFF files that our own reader reads as well, with more to say of damage
+
+
+def knows_vendor(path: Path) -> bool:
+    """Say whether OpenSlide knows the vendor of a TIFF file, and its pages do not lie as in others."""
+    return openslide.OpenSlide.detect_format(path) not in (None, *_PLAIN)
+
+
 class OpenSlideSlide:
     """A file that OpenSlide reads, as a slide; transparent parts, where the scanner took no picture, are white.
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
+from cytoseg.slides.chroma import allow_chroma, odd_chroma, stores_ycbcr
 from cytoseg.slides.pixel_size import tiff_mpp
 from cytoseg.slides.planes import Plane, find_plane
 
@@ -43,7 +44,6 @@ DAMAGE = (
 _KINDS = {"MINISWHITE": 1, "MINISBLACK": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3, "SEPARATED": 4}
 _TILE_TAGS = (273, 279, 324, 325)  # where tiles, or strips, lie and how long they are
 _PREMULTIPLIED, _ALPHA = 1, 2  # values of the tag ExtraSamples; 0 says nothing about the channel
-_APERIO_YCBCR = 33003  # JPEG 2000 whose colours are not turned back by the codec
 _CONVERT = "convert it, for example with: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
 
 
@@ -101,6 +101,7 @@ def open_tiff(source: Path | bytes, *, name: str) -> Iterator[Plane]:
     with tif:
         try:
             plane = find_plane(tif, name=name)
+            allow_chroma(plane.page)
             _check_page(plane.page, name)
         except DAMAGE as error:
             raise SlideError(
@@ -109,12 +110,13 @@ def open_tiff(source: Path | bytes, *, name: str) -> Iterator[Plane]:
         yield plane
 
 
-def page_rgb(page: Any, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def page_rgb(page: Any, pixels: NDArray[Any], *, ycbcr: bool) -> NDArray[np.uint8]:
     """Turn decoded pixels of a page into RGB.
 
     Args:
         page: The tifffile.TiffPage that they come from.
         pixels: (H, W, S), S samples as the page stores them.
+        ycbcr: Whether they are YCbCr, from ``stores_ycbcr``.
 
     Returns:
         (H, W, 3) uint8.
@@ -127,9 +129,7 @@ def page_rgb(page: Any, pixels: NDArray[Any]) -> NDArray[np.uint8]:
     colour = to_8bit(pixels, page.bitspersample)
     if kind == "MINISWHITE":
         colour = np.concatenate([WHITE - colour[..., :1], colour[..., 1:]], axis=-1)
-    if page.compression == _APERIO_YCBCR or (
-        kind == "YCBCR" and page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS
-    ):
+    if ycbcr:
         colour = _from_ycbcr(colour)
     if kind == "SEPARATED":
         ink = WHITE - colour[..., :4].astype(np.uint16)
@@ -165,6 +165,7 @@ class TiffSlide:
                 pages = _pyramid(plane)
                 # tifffile reads a long tag when it is first asked for, which must be before the file is closed.
                 self._palettes = [page.colormap for page in pages]
+                ycbcr = [stores_ycbcr(page) for page in pages]
                 self.mpp = tiff_mpp(plane)
                 tables = [TileTable(page, self.path) for page in pages]
             except DAMAGE as error:
@@ -173,9 +174,10 @@ class TiffSlide:
         cut = [f"truncated at level {i}: {table.missing}" for i, table in enumerate(tables) if table.missing]
         self.damage = cut[0] if cut else ""
         self._tiles = [tables[0], *(table for table in tables[1:] if not table.missing)]
-        self._pages = [page for page, table in zip(pages, tables, strict=True) if table in self._tiles]
-        sizes = [Size(int(page.imagewidth), int(page.imagelength)) for page in self._pages]
-        self.levels: Sequence[Level] = tuple(Level(size, downsample_of(sizes[0], size)) for size in sizes)
+        kept = [i for i, table in enumerate(tables) if table in self._tiles]
+        self._pages, self._ycbcr = [pages[i] for i in kept], [ycbcr[i] for i in kept]
+        full = Size(int(self._pages[0].imagewidth), int(self._pages[0].imagelength))
+        self.levels: Sequence[Level] = tuple(_level(page, full) for page in self._pages)
         # Read with pread only: no shared file position, so threads and forked workers do not disturb each other.
         self._file = self.path.open("rb", buffering=0)
 
@@ -195,7 +197,7 @@ class TiffSlide:
                 top, left = max(y, part.y), max(x, part.x)
                 bottom, right = min(y + tiles.height, part.y + part.height), min(x + tiles.width, part.x + part.width)
                 out[top - wanted.y : bottom - wanted.y, left - wanted.x : right - wanted.x] = page_rgb(
-                    page, samples[top - y : bottom - y, left - x : right - x]
+                    page, samples[top - y : bottom - y, left - x : right - x], ycbcr=self._ycbcr[level]
                 )
         return out
 
@@ -305,6 +307,8 @@ def _check_page(page: Any, name: str) -> None:
         found = f"{page.samplesperpixel} channels of the kind {kind}"
     elif page.compression not in tifffile.TIFF.DECOMPRESSORS or page.compression == 6:
         found = f"the compression {getattr(page.compression, 'name', page.compression)}"
+    elif chroma := odd_chroma(page):
+        found = chroma
     elif 0 in (page.imagewidth, page.imagelength) or (page.is_tiled and page.tilelength < 1):
         found = "no pixels"
     if found:
@@ -322,8 +326,30 @@ def _pyramid(plane: Plane) -> list[Any]:
         finer = page.imagewidth < levels[-1].imagewidth and page.imagelength < levels[-1].imagelength
         alike = (page.dtype, page.samplesperpixel) == (first.dtype, first.samplesperpixel)
         if page.is_tiled and same_view and finer and alike:
+            allow_chroma(page)
             levels.append(page)
     return levels
+
+
+def _level(page: Any, full: Size) -> Level:
+    """Say how coarse a page is; one that was padded to whole tiles shows a whole part of the picture, and then padding.
+
+    Some scanners and converters pad: 1008 px in tiles of 256 px give a level of 512 px, of which 504 px are picture.
+    """
+    size = Size(int(page.imagewidth), int(page.imagelength))
+    tile = Size(int(page.tilewidth), int(page.tilelength))
+    factor = math.ceil(max(full.width / size.width, full.height / size.height))
+    exact = Size(math.ceil(full.width / factor), math.ceil(full.height / factor))
+    padded = Size(_whole(exact.width, tile.width), _whole(exact.height, tile.height))
+    # A picture that was merely rounded is at most a pixel off.
+    is_off = max(abs(size.width - exact.width), abs(size.height - exact.height)) > 1
+    if size == padded and is_off:
+        return Level(exact, float(factor))
+    return Level(size, downsample_of(full, size))
+
+
+def _whole(length: int, tile: int) -> int:
+    return -(-length // tile) * tile
 
 
 def _from_ycbcr(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

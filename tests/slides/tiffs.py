@@ -2,8 +2,16 @@
 
 import struct
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tifffile
+
+SIDE = 64
+"""Of the one tile that ``tile`` writes, in pixels."""
+
+PHOTOMETRIC = {"rgb": b"\2\0", "ycbcr": b"\6\0"}
+APERIO = "Aperio Image Library v10\r\n64x64 (64x64) J2K/YUV16|AppMag = 20|MPP = 0.4990"
 
 _ENTRY = struct.Struct("<HHI")
 
@@ -28,3 +36,19 @@ def retag(path: Path, code: int, kind: int, count: int, value: bytes, *, page: i
     content[offset : offset + 12] = _ENTRY.pack(new_code or code, kind, count) + value.ljust(4, b"\0")
     path.write_bytes(content)
     return path
+
+
+def tile(path: Path, data: bytes, compression: int, *, photometric: str = "rgb") -> Path:
+    """Write one tile of RGB as it is.
+
+    Args:
+        path: Where to write.
+        data: The tile, compressed.
+        compression: The tag's value.
+        photometric: A key of ``PHOTOMETRIC``, for the tag.
+    """
+    shape: dict[str, Any] = {"shape": (SIDE, SIDE, 3), "dtype": np.uint8, "tile": (SIDE, SIDE)}
+    tifffile.imwrite(
+        path, iter([data]), **shape, photometric="rgb", compression=compression, description=APERIO, metadata=None
+    )
+    return retag(path, 262, 3, 1, PHOTOMETRIC[photometric])

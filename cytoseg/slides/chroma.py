@@ -1,0 +1,105 @@
+"""How the colours of a TIFF page are stored: as RGB, or as brightness and two channels of colour, halved perhaps."""
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import tifffile
+
+APERIO_YCBCR, _APERIO_RGB, _JPEG2000 = 33003, 33005, 34712
+_JPEG2000S = (APERIO_YCBCR, 33004, _APERIO_RGB, _JPEG2000)
+_JPEGS = (6, 7, 33007, 34892)
+_HEAD = 65536  # bytes that are read of a tile: its header and no more
+_SIZ, _COD, _START_OF_TILE = 0x51, 0x52, 0x90
+_SYCC_BOX = b"colr\1\0\0\0\0\0\x12"  # of a JP2 file whose colours the library turns into RGB
+_HALVED = ((2, 1), (2, 2))
+_PACKED = "colours at half width or height without JPEG"
+
+
+@dataclass(frozen=True)
+class _Codestream:
+    """What the header of a JPEG 2000 codestream says.
+
+    Attributes:
+        steps: Horizontal and vertical distance of the samples of each channel.
+        transformed: Whether decoding turns its own YCbCr into RGB.
+    """
+
+    steps: tuple[tuple[int, int], ...]
+    transformed: bool
+
+
+def allow_chroma(page: Any) -> None:
+    """Let tifffile decode JPEG 2000 whatever a tag says of its chroma: only the codestream's own header counts.
+
+    Args:
+        page: A tifffile.TiffPage that nothing has been decoded of yet.
+    """
+    if page.compression in _JPEG2000S:
+        page.subsampling = (1, 1)
+
+
+def stores_ycbcr(page: Any) -> bool:
+    """Say whether what comes out of a page's decoder is YCbCr, to be turned into RGB.
+
+    The library for JPEG 2000 turns YCbCr with halved channels into RGB by itself, and that with full ones not.
+
+    Args:
+        page: A tifffile.TiffPage whose file is open.
+    """
+    is_ycbcr = getattr(page.photometric, "name", "") == "YCBCR"
+    if page.compression not in _JPEG2000S:
+        return is_ycbcr and page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS
+    head = _head(page)
+    stream = _codestream(head)
+    if stream is None or len(set(stream.steps)) > 1 or _SYCC_BOX in head:
+        return False
+    if page.compression == APERIO_YCBCR:
+        return True
+    return is_ycbcr and page.compression == _JPEG2000 and not stream.transformed
+
+
+def odd_chroma(page: Any) -> str:
+    """Say in words what of a page's colours our decoders cannot turn into RGB; empty if nothing is.
+
+    Args:
+        page: A tifffile.TiffPage whose file is open.
+    """
+    if page.compression not in _JPEG2000S:
+        return _PACKED if page.is_subsampled and page.compression not in _JPEGS else ""
+    stream = _codestream(_head(page))
+    if stream is None or len(set(stream.steps)) == 1:
+        return ""
+    first, *others = stream.steps
+    plain = first == (1, 1) and len(others) == 2 and len(set(others)) == 1 and others[0] in _HALVED
+    if plain and page.compression != _APERIO_RGB:
+        return ""
+    return f"JPEG 2000 whose channels have samples every {' and '.join(f'{x}x{y}' for x, y in stream.steps)} px"
+
+
+def _head(page: Any) -> bytes:
+    """Read the beginning of the first tile that is there."""
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if count:
+            file = page.parent.filehandle
+            file.seek(offset)
+            return bytes(file.read(min(count, _HEAD)))
+    return b""
+
+
+def _codestream(head: bytes) -> _Codestream | None:
+    at = head.find(b"\xff\x4f\xff\x51")
+    if at < 0:
+        return None
+    steps: tuple[tuple[int, int], ...] = ()
+    transformed = False
+    at += 2
+    while at + 4 <= len(head) and head[at + 1] != _START_OF_TILE:
+        marker, length = head[at + 1], struct.unpack(">H", head[at + 2 : at + 4])[0]
+        segment = head[at + 4 : at + 2 + length]
+        if marker == _SIZ:
+            steps = tuple((segment[i + 1], segment[i + 2]) for i in range(36, len(segment) - 2, 3))
+        if marker == _COD and len(segment) > 4:
+            transformed = segment[4] == 1
+        at += 2 + max(length, 2)
+    return _Codestream(steps, transformed) if steps else None

@@ -1,0 +1,39 @@
+"""Which TIFF files are OpenSlide's to read: those that a vendor arranges its own way, or with unusual colours."""
+
+from pathlib import Path
+from typing import Any
+
+import tifffile
+
+from cytoseg.slides.chroma import odd_chroma
+from cytoseg.slides.tiff import DAMAGE
+
+_TRESTLE = "MedScan"
+
+
+def is_vendors(path: Path) -> bool:
+    """Say whether the tags of a TIFF are those of a vendor whose levels, tiles or planes do not lie as in others.
+
+    Philips pads levels to whole tiles, Trestle's tiles overlap, Ventana's and Leica's pages are parts of one canvas. It
+    is for where OpenSlide, which knows better, is not installed. Aperio's files are like others.
+    """
+    return _of_first_page(path, lambda page: _vendor(page))
+
+
+def has_odd_chroma(path: Path) -> bool:
+    """Say whether a TIFF has tiles whose colours only OpenSlide turns into RGB."""
+    return _of_first_page(path, lambda page: page.is_tiled and odd_chroma(page))
+
+
+def _of_first_page(path: Path, holds: Any) -> bool:
+    try:
+        with tifffile.TiffFile(path) as tif:
+            return bool(holds(tif.pages[0]))
+    except DAMAGE:
+        return False
+
+
+def _vendor(page: Any) -> bool:
+    software = str(page.software)
+    philips = software.startswith("Philips") and "DPUfsImport" in page.description[:1000]
+    return philips or page.is_ndpi or page.is_scn or page.is_bif or software.startswith(_TRESTLE)
