@@ -105,7 +105,7 @@ def tissue_pictures(recipe: Recipe, crop: RandSlideCropd) -> list[Picture]:
         SlideError: If a slide cannot be read any more.
     """
     found = []
-    with contextlib.closing(crop.larger(min(recipe.predict.tile_px, SHOWN_PX))) as large:
+    with contextlib.closing(crop.larger(min(recipe.tile_px(), SHOWN_PX))) as large:
         for number in range(SHOWN):
             large.set_random_state(seed=seed_for(recipe.training.seed, number, what="check"))
             found.append(large({"image": number})["image"].numpy().transpose(1, 2, 0))

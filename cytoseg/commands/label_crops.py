@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +10,13 @@ from PIL import Image
 
 from cytoseg.commands.chosen_crops import Chosen, Cutting, cut_chosen, parse_place
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.commands.random_places import Place, choose_places
 from cytoseg.commands.train_ddpm import tissue_crops
-from cytoseg.devices import seed_for
 from cytoseg.errors import LabelError, RecipeError
 from cytoseg.labels.annotation import UNSCORED
 from cytoseg.labels.sidecar import SUFFIX
 from cytoseg.predict.candidates import Frame
 from cytoseg.recipe import Recipe
-from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.open import slide_id
 from cytoseg.writing import atomic_path, write_atomically
 
@@ -28,12 +26,18 @@ def run(
     overrides: Overrides = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many crops.")] = 30,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default to_label/ in the run folder.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Side of a crop in pixels; default labels.crop_px.")
+    ] = None,
     slide: Annotated[Path | None, typer.Option("--slide", help="Slide to cut chosen crops from, with --at.")] = None,
     at: Annotated[
         list[str] | None, typer.Option("--at", metavar="X,Y", help="Middle of a crop in level-0 pixels. Repeatable.")
     ] = None,
 ) -> None:
     """Cut tissue crops to annotate in labelme: random ones, or with --slide and --at chosen ones.
+
+    Of a few random places the one with most to see is taken; none overlap if they need not, and near-empty glass is
+    left out.
 
     Each crop is a PNG with a sidecar <crop>.crop.json that says slide and region, so that label-import knows where it
     is from; labels.txt holds the class names for `labelme --labels labels.txt`. The same seed gives the same crops, and
@@ -42,37 +46,44 @@ def run(
     """
     if (slide is None) != (not at):
         raise RecipeError("--slide and --at belong together: the slide, and the middle of each crop on it.")
-    with start_run(recipe, overrides, command="label-crops") as current:
+    given = [f"labels.crop_px={size}"] if size is not None else []
+    with start_run(recipe, [*(overrides or []), *given], command="label-crops") as current:
         folder = out or current.folder / "to_label"
         if slide is not None:
-            places = [parse_place(text) for text in at or ()]
-            sizes, settings = current.recipe.crops, current.recipe.slides
-            frame = Frame(sizes.size_px, settings.mpp, settings.assumed_mpp)
-            cutting = Cutting(frame, current.recipe.class_list())
-            new, shapes = cut_chosen(Chosen(slide, places, current.folder / "predictions"), cutting, folder)
-            _finish(folder, current.recipe)
-            say(
-                f"{new} new crops, {len(places) - new} were there; {shapes} with the prediction. Look: labelme {folder}"
-            )
-            return
-        with contextlib.closing(tissue_crops(current.recipe)) as crop, progress("crops", n) as bar:
-            new = sum(_cut(crop, number, current.recipe, folder, seen=bar.at) for number in range(n))
-        _finish(folder, current.recipe)
-        say(f"{new} new crops, {n - new} were there. Annotate them: labelme {folder} --labels {folder / 'labels.txt'}")
+            chosen = Chosen(slide, [parse_place(text) for text in at or ()], current.folder / "predictions")
+            told = _cut_chosen(chosen, current.recipe, folder)
+        else:
+            told = _cut_random(n, current.recipe, folder)
+        write_atomically(folder / "labels.txt", "\n".join([UNSCORED, *current.recipe.class_list().names]) + "\n")
+        say(f"{told} Annotate them: labelme {folder} --labels {folder / 'labels.txt'}")
+        say(f"Next: cytoseg label-import {folder} --recipe {recipe}")
 
 
-def _finish(folder: Path, recipe: Recipe) -> None:
-    names = [UNSCORED, *recipe.class_list().names]
-    write_atomically(folder / "labels.txt", "\n".join(names) + "\n")
+def _cut_chosen(chosen: Chosen, recipe: Recipe, folder: Path) -> str:
+    """Cut crops at chosen places; gives how many there are."""
+    frame = Frame(recipe.labels.crop_px, recipe.slides.mpp, recipe.slides.assumed_mpp)
+    new, shapes = cut_chosen(chosen, Cutting(frame, recipe.class_list()), folder)
+    return f"{new} new crops, {len(chosen.places) - new} were there; {shapes} with the prediction."
 
 
-def _cut(crop: RandSlideCropd, number: int, recipe: Recipe, folder: Path, *, seen: Callable[[int], None]) -> bool:
-    """Write crop ``number`` if it is not there; gives whether it was written."""
-    crop.set_random_state(seed=seed_for(recipe.training.seed, number, what="label-crops"))
-    pixels = crop({"image": number})["image"].numpy().transpose(1, 2, 0)
-    seen(number + 1)
-    region = crop.region
-    slide = slide_id(crop.source.path)
+def _cut_random(n: int, recipe: Recipe, folder: Path) -> str:
+    """Cut random crops; gives how many there are, and what was left out."""
+    with (
+        contextlib.closing(tissue_crops(recipe)) as crops,
+        contextlib.closing(crops.of_size(recipe.labels.crop_px)) as crop,
+    ):
+        if crop.size_px < recipe.labels.crop_px:
+            say(f"No slide holds a crop of {recipe.labels.crop_px} px (labels.crop_px): these have {crop.size_px} px.")
+        with progress("crops", n) as bar:
+            places = list(choose_places(crop, n, seed=recipe.training.seed, on_place=bar.at))
+        new = sum(_write(place, recipe, folder) for place in places)
+    told = f"{new} new crops, {len(places) - new} were there."
+    return told if len(places) == n else f"{told} {n - len(places)} places held next to nothing but glass."
+
+
+def _write(place: Place, recipe: Recipe, folder: Path) -> bool:
+    """Write a crop if it is not there; gives whether it was written."""
+    slide, region = slide_id(place.slide), place.region
     path = folder / f"{slide}_{region.x}_{region.y}.png"
     sidecar = {"slide": slide, "region": [region.x, region.y, region.width, region.height], "mpp": recipe.slides.mpp}
     beside = path.with_name(path.stem + SUFFIX)
@@ -82,5 +93,5 @@ def _cut(crop: RandSlideCropd, number: int, recipe: Recipe, folder: Path, *, see
         return False
     write_atomically(beside, json.dumps(sidecar))
     with atomic_path(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
+        Image.fromarray(place.picture).save(temporary)
     return True

@@ -126,7 +126,7 @@ def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
             folder=target.folder / slide_id(path),
             bundle=target.bundle,
             settings=SlideSettings(
-                p.tile_px, p.overlap_px, p.batch or 0, state["mpp"], recipe.slides.assumed_mpp(path)
+                recipe.tile_px(), p.overlap_px, p.batch or 0, state["mpp"], recipe.slides.assumed_mpp(path)
             ),
             objects=recipe.object_settings(),
             glass=(background.rule, background.threshold) if p.skip_glass else None,

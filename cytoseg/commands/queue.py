@@ -18,6 +18,7 @@ def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many regions.")] = 10,
+    size: Annotated[int | None, typer.Option("--size", help="Side of a region; default labels.crop_px.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default queue/ in the run folder.")] = None,
 ) -> None:
     """Choose what to annotate next: regions that the ensemble contradicts itself on, with its prediction.
@@ -28,7 +29,8 @@ def run(
     not come again, and no file that is there is replaced. Corrected files come back with `cytoseg label-import`; what
     nobody has saved is left out there. Once the model was evaluated again, says what the last ones gave.
     """
-    with start_run(recipe, overrides, command="queue") as current:
+    given = [f"labels.crop_px={size}"] if size is not None else []
+    with start_run(recipe, [*(overrides or []), *given], command="queue") as current:
         folder = out or current.folder / FOLDER
         rules = rules_of(current.recipe.model_dump(mode="json"))
         place = QueuePlace(rules, current.folder, current.recipe.labels_folder(), folder)
@@ -51,7 +53,7 @@ def run(
         with atomic_path(sheet) as path:
             draw_queue(pictures, current.recipe.class_list()).save(path)
         say(f"{len(pictures)} regions queued; look at {sheet}. Correct them: labelme {folder}")
-        say(f"Then: cytoseg label-import {folder} --recipe {recipe}, train-interpreter, evaluate.")
+        say(f"Next: cytoseg label-import {folder} --recipe {recipe}, then train-interpreter, evaluate.")
 
 
 def _accept_all(place: QueuePlace, ranking: Ranking) -> list[Shown]:

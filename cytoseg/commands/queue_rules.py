@@ -44,7 +44,7 @@ def rules_of(values: Mapping[str, Any]) -> QueueRules:
             return innermost(path, {Path(folder): float(value) for folder, value in assumed.items()})
         return None if assumed is None else float(assumed)
 
-    frame = Frame(int(values["crops"]["size_px"]), None if mpp is None else float(mpp), assumed_mpp)
+    frame = Frame(int(values["labels"]["crop_px"]), None if mpp is None else float(mpp), assumed_mpp)
     return QueueRules(
         cutting=Cutting(frame, classes_of(values)),
         test_slides=tuple(str(pattern) for pattern in labels["test_slides"]),

@@ -14,6 +14,7 @@ from cytoseg.geometry import Region, Size
 from cytoseg.predict.disputed import Candidate, disputed_classes, highest_tenth, looks_of, without_ignored
 from cytoseg.predict.map_file import MapFile
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
+from cytoseg.slides.content import near_empty
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
@@ -80,7 +81,7 @@ def find_candidates(
     classes: int,
     on_part: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Candidate]:
-    """Score the regions of a grid, and describe the most disputed of them.
+    """Score the regions of a grid, and describe the most disputed of them; near-empty glass is left out.
 
     The grid begins at the upper left corner; its last row and column are moved inside the slide.
 
@@ -114,7 +115,8 @@ def find_candidates(
             class_map, disagreement = maps.at(x, y)
             disputed = disputed_classes(disagreement, class_map, classes=classes)
             looks = looks_of(picture, class_map, classes=classes)
-            found.append(Candidate(source.name, region, score, usual, disputed, looks))
+            if not near_empty(looks[:3], looks[3:6]):
+                found.append(Candidate(source.name, region, score, usual, disputed, looks))
     return found
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
 from cytoseg.geometry import Region
+from cytoseg.slides.content import density
 
 Looks = tuple[float, ...]
 """Mean and standard deviation of each channel's optical density, then the share of each class."""
@@ -77,8 +78,8 @@ def looks_of(picture: NDArray[np.uint8], class_map: NDArray[np.uint8], *, classe
         class_map: (H, W) ids, 255 for ignore.
         classes: How many there are.
     """
-    density = np.log10(256.0 / (picture.reshape(-1, 3).astype(np.float64) + 1))
-    stain = (*density.mean(axis=0), *density.std(axis=0))
+    found = density(picture)
+    stain = (*found.mean(axis=0), *found.std(axis=0))
     return tuple(round(float(value), 6) for value in (*stain, *_shares(class_map.ravel(), classes)))
 
 

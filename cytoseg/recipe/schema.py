@@ -1,5 +1,6 @@
 """The recipe: everything that decides a run, checked as a whole."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,9 @@ from cytoseg.recipe.sections import (
     Slides,
     Training,
 )
+
+LARGEST_TILE_PX = 512
+"""No larger tile is taken than asked for: the memory of the network's attention grows with the square of its area."""
 
 
 class Recipe(Section):
@@ -130,11 +134,11 @@ class Recipe(Section):
         for name, size in (
             ("crops.size_px", self.crops.size_px),
             ("decoder.size_px", self.decoder.size_px),
-            ("predict.tile_px", self.predict.tile_px),
+            ("predict.tile_px", self.tile_px()),
         ):
             if size % multiple:
                 raise ValueError(f"{name}: {size} is not a multiple of {multiple}, as diffusion.dim_mults needs")
-        if 2 * self.predict.overlap_px > self.predict.tile_px:
+        if 2 * self.predict.overlap_px > self.tile_px():
             raise ValueError(f"predict.overlap_px: {self.predict.overlap_px} is more than half of tile_px")
         return self
 
@@ -158,6 +162,15 @@ class Recipe(Section):
     def taps(self) -> tuple[str, ...]:
         """Give the names of the taps."""
         return tap_names(self.architecture()) if self.features.taps == "all" else self.features.taps
+
+    def tile_px(self) -> int:
+        """Give the side of a tile: as the recipe says, or as the labelled crops have it."""
+        if self.predict.tile_px is not None:
+            return self.predict.tile_px
+        multiple = self.architecture().multiple_px
+        return multiple * math.ceil(
+            max(2 * self.predict.overlap_px, min(self.labels.crop_px, LARGEST_TILE_PX)) / multiple
+        )
 
     def feature_timesteps(self) -> tuple[int, ...]:
         """Give the timesteps of features, from timesteps, snr_db or the default."""

@@ -152,6 +152,9 @@ class Labels(Section):
 
     folder: Path | None = None
     """Where imported labels are kept; null is labels/ in the run folder. Several recipes may share one."""
+    crop_px: Annotated[int, Field(ge=16, le=4096)] = 256
+    """Side of the crops that label-crops, queue and the app cut to annotate, in pixels at slides.mpp. A person needs to
+    see what lies around a cell, so they are larger than those of the training, which nobody looks at."""
     test_slides: tuple[str, ...] = ()
     """Patterns of slide ids whose crops are the test set; empty draws a share of the slides at random."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
@@ -243,9 +246,10 @@ class Decoder(Section):
 class Predict(Section):
     """How slides are segmented."""
 
-    tile_px: Annotated[int, Field(ge=32, le=4096)] = 256
-    """Side of a tile. The network's attention sees the whole of it, so tiles as large as the labelled crops suit best:
-    a model that had hardly trained was twice as unsure in tiles of 512 px as of 256, a trained one the same."""
+    tile_px: Annotated[int, Field(ge=32, le=4096)] | None = None
+    """Side of a tile; null takes that of the labelled crops (labels.crop_px), but at most 512 and at least twice
+    overlap_px. The network's attention sees the whole of a tile, so tiles as large as the labelled crops suit best: a
+    model that had hardly trained was twice as unsure in tiles of 512 px as of 256, a trained one the same."""
     overlap_px: Annotated[int, Field(ge=0, le=2048)] = 64
     """Pixels that neighbouring tiles share; blended smoothly. With fewer than 64 the tiles' edges, beyond which the
     network sees nothing, show in the uncertainty: 1.4 times as much in the middle of 32 shared pixels, 1.04 of 64."""

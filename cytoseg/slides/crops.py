@@ -78,7 +78,7 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
     ) -> None:
         MapTransform.__init__(self, keys)
         self._sources = sources
-        self._size_px = size_px
+        self.size_px = size_px
         self._on_lost = on_lost
         self._lost: set[Path] = set()
         weights = np.array([s.weight for s in sources])
@@ -124,7 +124,7 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
                 continue
             try:
                 slide = self._slides.get(self.source.path)
-                return read_at(slide, self.region, Size(self._size_px, self._size_px))
+                return read_at(slide, self.region, Size(self.size_px, self.size_px))
             except SlideError as error:
                 self._lose(self.source.path, error)
 
@@ -143,11 +143,26 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         Returns:
             A transform with open slides of its own.
         """
-        factor = max(1.0, size_px / self._size_px)
+        factor = max(1.0, size_px / self.size_px)
         sides = [replace(s, side_px=round(s.side_px * factor)) for s in self._sources]
         fit = [s for s in sides if s.side_px <= min(s.size.width, s.size.height)]
-        wanted = max(size_px, self._size_px) if fit else self._size_px
+        wanted = max(size_px, self.size_px) if fit else self.size_px
         return RandSlideCropd(self.keys, sources=fit or self._sources, size_px=wanted, on_lost=self._on_lost)
+
+    def of_size(self, size_px: int) -> "RandSlideCropd":
+        """Make the same transform for crops of another size, or of the largest that a slide holds where that is less.
+
+        Args:
+            size_px: Side of the new crops, at the same scale.
+
+        Returns:
+            A transform with open slides of its own, of the slides that are large enough.
+        """
+        rooms = [min(s.size.width, s.size.height) * self.size_px / s.side_px for s in self._sources]
+        wanted = min(size_px, max(self.size_px, int(max(rooms))))
+        sides = [replace(s, side_px=max(1, round(s.side_px * wanted / self.size_px))) for s in self._sources]
+        fit = [s for s in sides if s.side_px <= min(s.size.width, s.size.height)]
+        return RandSlideCropd(self.keys, sources=fit, size_px=wanted, on_lost=self._on_lost)
 
     def close(self) -> None:
         """Close the slides that were read in this process."""

@@ -20,6 +20,7 @@ classes:
   - {name: background, colour: "#f0f0f0"}
   - {name: cell, colour: "#0072b2"}
 fill: background
+labels: {crop_px: 32}
 """
 
 

@@ -77,3 +77,21 @@ def test_a_slide_that_was_not_predicted_gives_crops_without_shapes(cytoseg: Cyto
     (folder / "dark_a_24_14.png").write_bytes(b"somebody works on it")
     assert "0 new crops, 2 were there" in cytoseg(*line).stdout
     assert (folder / "dark_a_24_14.png").read_bytes() == b"somebody works on it"
+
+
+def test_crops_to_annotate_have_a_size_of_their_own(cytoseg: CytosegCommand) -> None:
+    for number, (size, side) in enumerate(
+        ((("--size", "48"), 48), (("labels.crop_px=24",), 24), (("--size", "300"), 64))
+    ):
+        result = cytoseg("label-crops", "tiny.yaml", *size, "--n", "1", "--out", f"marks{number}")
+        assert result.exit_code == 0, result.output
+        assert "Next: cytoseg label-import marks" in result.stdout
+        (path,) = Path(f"marks{number}").glob("*.png")
+        with Image.open(path) as crop:
+            assert crop.size == (side, side)
+    assert "No slide holds a crop of 300 px (labels.crop_px): these have 64 px." in result.stdout
+    assert cytoseg("label-crops", "tiny.yaml", "--size", "2").exit_code == 2
+    chosen = ("--slide", "slides/dark_a.png", "--at", "40,30", "--size", "20", "--out", "chosen")
+    assert cytoseg("label-crops", "tiny.yaml", *chosen).exit_code == 0
+    with Image.open("chosen/dark_a_30_20.png") as crop:
+        assert crop.size == (20, 20)

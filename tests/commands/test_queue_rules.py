@@ -7,6 +7,7 @@ from cytoseg.errors import RecipeError
 from cytoseg.recipe import dump_recipe, load_recipe
 
 OVERRIDES = (
+    "labels.crop_px=192",
     "slides.mpp=0.5",
     'labels.test_slides=["*_a"]',
     "training.seed=3",
@@ -20,7 +21,7 @@ def test_the_rules_say_what_the_recipe_says(tmp_path: Path, assumed: str) -> Non
     (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
     for rules in (read_rules(tmp_path), rules_of(recipe.model_dump(mode="json"))):
         frame = rules.cutting.frame
-        assert (frame.size_px, frame.mpp) == (recipe.crops.size_px, 0.5)
+        assert (frame.size_px, frame.mpp) == (192, 0.5)
         for path in (Path("slides/a.svs"), Path("slides/old/a.svs"), Path("elsewhere/a.svs")):
             assert frame.assumed_mpp(path) == recipe.slides.assumed_mpp(path)
         assert rules.cutting.classes == recipe.class_list()

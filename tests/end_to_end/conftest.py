@@ -27,7 +27,7 @@ classes:
   - {name: cytoplasm, colour: "#56b4e9"}
   - {name: nucleus, colour: "#d55e00"}
 fill: background
-labels: {test_slides: ["*_00", "*_01"]}
+labels: {test_slides: ["*_00", "*_01"], crop_px: 32}
 features: {timesteps: [1, 5]}
 interpreter: {members: 2, steps: 40, pixels_per_crop: 200}
 predict: {tile_px: 32, overlap_px: 8, batch: 4}

@@ -108,6 +108,15 @@ def test_a_slide_smaller_than_a_region_is_one_region(tmp_path: Path, maps: Array
     assert (only.region, only.score) == (Region(0, 0, 8, 8), pytest.approx(highest_tenth(whole), abs=1e-6))
 
 
+def test_near_empty_glass_is_left_out(tmp_path: Path, maps: Arrays) -> None:
+    picture, ids, nats = maps
+    everything = find_candidates(_source(tmp_path, (picture, ids, nats)), FRAME, classes=3)
+    bare = picture.copy()
+    bare[:8] = 240
+    found = find_candidates(_source(tmp_path, (bare, ids, nats)), FRAME, classes=3)
+    assert {c.region for c in found} == {c.region for c in everything if c.region.y >= 8}
+
+
 def test_a_slide_without_disagreement_has_no_candidates(tmp_path: Path, maps: Arrays) -> None:
     assert find_candidates(_source(tmp_path, (maps[0], maps[1], maps[2] * 0)), FRAME, classes=3) == []
 

@@ -127,3 +127,18 @@ def test_without_a_class_of_nuclei_nothing_is_cut_apart(load: Load) -> None:
 def test_the_nuclei_may_have_another_name(load: Load) -> None:
     settings = load(text=THREE, more="objects: {nucleus: cytoplasm, classes: [cytoplasm]}").object_settings()
     assert (settings.classes, settings.split) == (("cytoplasm",), ("cytoplasm",))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tile_px"),
+    [
+        ("", 256),
+        ("labels: {crop_px: 100}\n", 128),  # twice what tiles share
+        ("labels: {crop_px: 300}\n", 304),  # a multiple of 8, as dim_mults needs
+        ("labels: {crop_px: 2048}\n", 512),
+        ("labels: {crop_px: 100}\npredict: {overlap_px: 400}\n", 800),
+        ("labels: {crop_px: 100}\npredict: {tile_px: 512}\n", 512),
+    ],
+)
+def test_tiles_are_as_large_as_the_labelled_crops(load: Load, sizes: str, tile_px: int) -> None:
+    assert load(more=sizes).tile_px() == tile_px

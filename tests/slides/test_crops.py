@@ -262,3 +262,18 @@ def test_larger_crops_keep_their_scale(write_map: Write, find: Find) -> None:
     large = RandSlideCropd(["image"], sources=sources, size_px=16).larger(24)
     assert large({})["image"].shape == (3, 24, 24)
     assert (large.region.width, large.region.height) == (48, 48)
+
+
+def test_crops_of_another_size_come_from_the_slides_that_hold_them(write_map: Write, find: Find) -> None:
+    small, large = write_map("a.png", width=20, height=40), write_map("b.png", width=64, height=48)
+    crop = RandSlideCropd(
+        ["image"], sources=find(small, large, mpp=1.0, assumed_mpp=lambda _: 0.5, size_px=8), size_px=8
+    )
+    for wanted, given, side in ((16, 16, 32), (4, 4, 8), (100, 24, 48)):
+        other = crop.of_size(wanted)
+        other.set_random_state(seed=0)
+        assert other({"image": 0})["image"].shape == (3, given, given)
+        assert (other.size_px, other.region.width) == (given, side)
+        assert (other.source.path == large) or side <= 20
+        other.close()
+    crop.close()
