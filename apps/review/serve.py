@@ -1,26 +1,29 @@
 """What ``cytoseg review`` starts: the pages of app.py, and beside them the tiles of slides."""
 
 import os
+import sys
 
 import details  # noqa: F401 - with what it imports: the first visitor need not wait for it
 import reviews  # noqa: F401 - likewise
 import state
 import streamlit as st
 import tiles
+from guard import Guard
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import cytoseg.commands.queueing  # noqa: F401 - likewise
+
+TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
+"""Variables that say whom to let in; see cytoseg/commands/review_links.py."""
 
 # Streamlit was started among the app's own files. Relative paths in a recipe, and in the address of the log, start from
 # where `cytoseg review` was.
 os.chdir(state.base_folder())
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
-ASKED = ("127.0.0.1", "localhost", "[::1]")
-"""As browsers name them."""
+if not os.environ.get(TOKEN):
+    sys.exit("Start the app with `cytoseg review RECIPE`, which makes the link that opens it.")
 
-# Who listens on this machine only is asked for by its own name. A page somewhere in the net whose name was made to lead
-# here (DNS rebinding) asks by that name, and would else be let in by the browser of whoever visits it.
-names = ASKED if st.get_option("server.address") in LOCAL else ("*",)
-app = st.App("app.py", routes=tiles.ROUTES, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names)])
+port = int(st.get_option("server.port"))
+hosts = os.environ.get(HOSTS, f"127.0.0.1:{port},localhost:{port},[::1]:{port}").split(",")
+guard = Middleware(Guard, token=os.environ[TOKEN], hosts=hosts, port=port)
+app = st.App("app.py", routes=tiles.ROUTES, middleware=[guard])

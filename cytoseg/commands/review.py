@@ -1,11 +1,14 @@
 """``cytoseg review``: the Streamlit app."""
 
 import importlib.util
+import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
 
 from cytoseg.commands.common import Overrides, RecipeArgument, say
+from cytoseg.commands.review_links import opening_lines, surroundings
 from cytoseg.errors import CytosegError
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import shipped_review
@@ -14,14 +17,17 @@ from cytoseg.shipped import shipped_review
 def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Open the review app on the runs.
 
-    Listens on this machine only unless review.host says otherwise. Ctrl-C ends it.
+    Prints the link that opens it; without the link nobody sees or writes anything. Listens on this machine only unless
+    review.host says otherwise. Ctrl-C ends it.
     """
     loaded = load_recipe(recipe, overrides or ())
     if importlib.util.find_spec("streamlit") is None:
         raise CytosegError("review: the app needs Streamlit. Install it with `pip install 'cytoseg[app]'`.")
-    host = f"[{loaded.review.host}]" if ":" in loaded.review.host else loaded.review.host
-    say(f"Review: http://{host}:{loaded.review.port}  (Ctrl-C ends it)")
-    status = subprocess.run(streamlit_command(loaded), cwd=shipped_review(), check=False).returncode
+    token = secrets.token_urlsafe(24)
+    for line in opening_lines(loaded.review, token):
+        say(line)
+    told = os.environ | surroundings(loaded.review, token)
+    status = subprocess.run(streamlit_command(loaded), cwd=shipped_review(), env=told, check=False).returncode
     if status not in (0, 130):
         raise CytosegError(
             f"review: the app ended with status {status}. Is port {loaded.review.port} in use? Try review.port=8502."
@@ -35,7 +41,13 @@ def streamlit_command(recipe: Recipe) -> list[str]:
         "server.address": recipe.review.host,
         "server.port": str(recipe.review.port),
         "server.headless": "true",
+        "server.enableCORS": "true",
+        "server.enableXsrfProtection": "true",
         "browser.gatherUsageStats": "false",
+        # Streamlit would else ask a server far away for this machine's address, and print links without the token.
+        "browser.serverAddress": recipe.review.host,
+        "logger.hideWelcomeMessage": "true",
+        "global.developmentMode": "false",
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", value)]
     app = shipped_review() / "serve.py"

@@ -279,9 +279,12 @@ class Objects(Section):
 class Review(Section):
     """The review app."""
 
-    host: str = "127.0.0.1"
-    """Address it listens on; the default is reachable from this machine only, and by no other name: a proxy before it
-    must ask for it by this one, as they do unless told otherwise."""
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$")] = "127.0.0.1"
+    """Address it listens on; the default is reachable from this machine only. Whoever wants to see anything needs the
+    link that is printed at the start, at any address."""
+    names: tuple[Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$")], ...] = ()
+    """Other names by which browsers ask for it, such as that of a proxy, with its port unless that is the app's or the
+    usual one: lab.example.org, lab.example.org:8443. Its own address and the machine's name need not be listed."""
     port: Annotated[int, Field(ge=1024, le=65_535)] = 8501
     """Port it listens on."""
     log: str | None = None

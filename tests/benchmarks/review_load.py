@@ -25,7 +25,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 from playwright.async_api import Error as BrowserError
 
 from tests.benchmarks.machine import Table, describe, memory_mb, shared_note, write_results
-from tests.benchmarks.review_pages import APP, BARE, SHEETS, Sheet, chromium, follow, served, settle, visit
+from tests.benchmarks.review_pages import APP, BARE, SHEETS, Sheet, chromium, follow, served, settle, visit, visitor
 from tests.benchmarks.review_runs import make_runs
 
 RUNS, CROPS, TURNS, SAMPLE_S = 200, 5000, 3, 5.0
@@ -72,7 +72,7 @@ async def time_pages(runs: Path, run: Path) -> Times:
 
 async def _time_page(browser: Browser, server: tuple[str, int], sheet: Sheet, times: Times) -> None:
     address, process = server
-    context = await browser.new_context(viewport=SIZE)
+    context = await visitor(browser, address, viewport=SIZE)
     page = await context.new_page()
 
     async def timed(way: str, opening: Awaitable[float]) -> None:
@@ -117,7 +117,7 @@ async def _walk(browser: Browser, address: str, load: Load, most_s: float, numbe
     """Visit page after page in an order of one's own; every fifth round begins as a new visitor."""
     random, turn = np.random.default_rng(number), 0
     while load.seconds() < most_s:
-        context = await browser.new_context(viewport=SIZE)
+        context = await visitor(browser, address, viewport=SIZE)
         page = await _watched(context, load)
         for _ in range(5):
             for place in random.permutation(len(SHEETS)).tolist():

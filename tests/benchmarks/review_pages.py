@@ -12,12 +12,17 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from cytoseg.commands.review_links import TOKEN
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "apps" / "review" / "serve.py"
 WAIT_MS = 120_000
+SECRET = "known-to-the-benchmark"
 IMAGE = "[data-testid=stMain] [data-testid=stImage] img"
 
 
@@ -74,7 +79,7 @@ def served(runs: Path, run: Path, app: Path = APP) -> Iterator[tuple[str, int]]:
     with subprocess.Popen(
         [*command, "--", "--runs", str(runs), "--run", str(run), "--base", str(runs.parent)],
         cwd=app.parent,
-        env=surroundings | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=surroundings | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", TOKEN: SECRET},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as server:
@@ -102,6 +107,14 @@ async def chromium() -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
         yield browser
         await browser.close()
+
+
+async def visitor(browser: Browser, address: str, **options: Any) -> BrowserContext:
+    """Begin as a new visitor, who has been let in to the review."""
+    context = await browser.new_context(**options)
+    name = f"cytoseg_review_{urlsplit(address).port}"
+    await context.add_cookies([{"name": name, "value": SECRET, "url": address}])
+    return context
 
 
 async def is_there(page: Page, sheet: Sheet) -> None:

@@ -11,12 +11,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
+from cytoseg.commands.review_links import TOKEN
 from tests.apps.sighted import make_run
 from tests.browser.queued import add_queued_run
 from tests.browser.vast import add_vast_slide
@@ -24,6 +26,8 @@ from tests.browser.vast import add_vast_slide
 TESTS = Path(__file__).parents[1]
 APP = TESTS.parent / "apps" / "review" / "serve.py"
 SIDE_PX = 128
+SECRET = "known-to-these-tests"
+"""The token of every review that is served here."""
 
 
 def _cells(generator: np.random.Generator, *, shift_px: int) -> tuple[Image.Image, Image.Image]:
@@ -99,7 +103,7 @@ def serve(command: list[str], *, port: int, folder: Path) -> Iterator[str]:
     with subprocess.Popen(
         command,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1", TOKEN: SECRET},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as server:
@@ -119,6 +123,14 @@ def _wait_for(health: str, server: subprocess.Popen[bytes], *, wait_s: float = 4
         except OSError:
             time.sleep(0.2)
     raise RuntimeError(f"Streamlit did not answer within {wait_s} s (exit status {server.poll()}).")
+
+
+def open_page(browser: Browser, address: str, *, width: int = 1280) -> Page:
+    """Open an empty page in a browser of its own that has been let in to the review; to be closed with its context."""
+    context = browser.new_context(viewport={"width": width, "height": 1000})
+    name = f"cytoseg_review_{urlsplit(address).port}"
+    context.add_cookies([{"name": name, "value": SECRET, "url": address, "httpOnly": True, "sameSite": "Strict"}])
+    return context.new_page()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from cytoseg.classes import ClassList
 from cytoseg.labels.corrections import SavedCorrection, corrections_folder, find_corrections, read_correction
 from cytoseg.labels.review_log import log_of, read_entries
+from tests.browser.conftest import open_page
 
 pytestmark = pytest.mark.browser
 
@@ -24,14 +25,13 @@ CLASSES = ClassList(("background", "cytoplasm", "nucleus", "debris"), ((0, 0, 0)
 
 @pytest.fixture
 def page(chromium: Browser, address: str) -> Iterator[Page]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    page = context.new_page()
+    page = open_page(chromium, address)
     page.goto(f"{address}/correct")
     expect(page.locator("h1").first).to_contain_text("Correct", timeout=DRAWN_MS)
     _settled(page)
     yield page
     assert page.get_by_test_id("stException").count() == 0
-    context.close()
+    page.context.close()
 
 
 def _settled(page: Page, showing: str = "/") -> None:
@@ -201,7 +201,7 @@ def test_two_people_who_save_the_same_crop_both_keep_their_work(
     page: Page, chromium: Browser, address: str, served_run: Path
 ) -> None:
     crop = "smear_B_1024_512"
-    other = chromium.new_context(viewport={"width": 1920, "height": 1000}).new_page()
+    other = open_page(chromium, address, width=1920)
     other.goto(f"{address}/correct")
     expect(other.locator("h1").first).to_contain_text("Correct", timeout=DRAWN_MS)
     _settled(other)

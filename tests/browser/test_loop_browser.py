@@ -27,7 +27,7 @@ from cytoseg.labels.proposal import proposal
 from cytoseg.labels.review_log import log_of, read_entries
 from cytoseg.recipe import load_recipe
 from cytoseg.shipped import shipped_review
-from tests.browser.conftest import free_port, serve
+from tests.browser.conftest import free_port, open_page, serve
 from tests.browser.test_review_browser import DRAWN_MS
 from tests.browser.test_viewer_browser import LOADED
 from tests.end_to_end.conftest import GENERATE, RECIPE, run_command
@@ -87,11 +87,11 @@ def loop(chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     port = free_port()
     command = streamlit_command(load_recipe("tiny.yaml", [f"review.port={port}", "review.log=sqlite:///said.sqlite"]))
     with serve(command, port=port, folder=shipped_review()) as address:
-        page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+        page = open_page(chromium, address)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield Loop(page, address, tmp_path)
-        page.close()
+        page.context.close()
         assert errors == []
 
 

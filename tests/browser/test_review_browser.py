@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.conftest import open_page
 from tests.browser.queued import NAME
 
 pytestmark = pytest.mark.browser
@@ -24,7 +25,7 @@ PAGES = {
     "confusion": ["Confusion matrix", "77.5 %", "n/a"],
     "gallery": ["Test crops, worst first", "smear_A_0_512", "0.71"],
     "crop": ["Crop view", "1 of 6", "0.41"],
-    "correct": ["Correct", "1 of 6", "Save correction", "Nobody has accepted"],
+    "correct": ["Correct", "1 of 6", "Save correction", "What a correction is for"],
     "slides": ["Slides", "its predicted classes"],
     "history": ["What changed", "Mean IoU rose from 0.71 to 0.81.", "+0.10", "Of 3 slides that both tested"],
     "queue": ["Annotate next", "1. smear_E, x ", "Accept", "Skip"],
@@ -46,7 +47,7 @@ def _open(page: Page, address: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_page_shows_known_numbers(chromium: Browser, address: str, tmp_path: Path, path: str) -> None:
-    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    page = open_page(chromium, address)
     try:
         _open(page, address, path)
         for width in (1280, 1920):
@@ -59,11 +60,11 @@ def test_page_shows_known_numbers(chromium: Browser, address: str, tmp_path: Pat
             assert page.get_by_test_id("stAlertContentError").count() == 0
             assert page.evaluate(OVERHANG) == 0
     finally:
-        page.close()
+        page.context.close()
 
 
 def test_what_hangs_over_is_noticed(chromium: Browser, address: str) -> None:
-    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    page = open_page(chromium, address)
     try:
         _open(page, address, "iou")
         page.get_by_test_id("stMainBlockContainer").evaluate(
@@ -72,11 +73,11 @@ def test_what_hangs_over_is_noticed(chromium: Browser, address: str) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
         assert page.evaluate(OVERHANG) > 1000
     finally:
-        page.close()
+        page.context.close()
 
 
 def test_no_page_asks_another_server(chromium: Browser, address: str) -> None:
-    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    page = open_page(chromium, address)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     try:
@@ -85,11 +86,11 @@ def test_no_page_asks_another_server(chromium: Browser, address: str) -> None:
         assert len(asked) > 100
         assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
     finally:
-        page.close()
+        page.context.close()
 
 
 def test_gallery_opens_the_chosen_crop(chromium: Browser, address: str) -> None:
-    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    page = open_page(chromium, address)
     try:
         _open(page, address, "gallery")
         # By the card's own key: while the page is still being drawn, the second button need not be the second card's.
@@ -102,4 +103,4 @@ def test_gallery_opens_the_chosen_crop(chromium: Browser, address: str) -> None:
         expect(page.get_by_text("3 of 6")).to_be_visible(timeout=DRAWN_MS)
         assert page.get_by_test_id("stException").count() == 0
     finally:
-        page.close()
+        page.context.close()

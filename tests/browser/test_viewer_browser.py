@@ -15,6 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.apps.sighted import CELL, CLASSES, GLASS
+from tests.browser.conftest import SECRET, open_page
 from tests.browser.test_review_browser import DRAWN_MS
 
 pytestmark = pytest.mark.browser
@@ -43,12 +44,12 @@ ADDRESSES = "[1, 2, 3].map((number) => sight.world.getItemAt(number)?.source.get
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    opened = chromium.new_page(viewport={"width": 1280, "height": 1000})
+def page(chromium: Browser, address: str) -> Iterator[Page]:
+    opened = open_page(chromium, address)
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened
-    opened.close()
+    opened.context.close()
     assert errors == []
 
 
@@ -216,7 +217,7 @@ def test_a_form_leads_to_a_place(page: Page, address: str) -> None:
 def test_the_whole_server_refuses_what_is_no_tile(address: str, path: str) -> None:
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Cookie": f"cytoseg_review_{urlsplit(address).port}={SECRET}"})
         answer = connection.getresponse()
         body = answer.read().decode()
         assert answer.status in (400, 404)

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import Result
 
 from cytoseg.commands.review import streamlit_command
+from cytoseg.commands.review_links import TOKEN
 from cytoseg.recipe import load_recipe
 
 CytosegCommand = Callable[..., Result]
@@ -31,13 +32,13 @@ def test_the_app_is_told_where_the_log_lies_if_the_recipe_says(cytoseg: CytosegC
 
 @pytest.fixture
 def ends_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Any]]:
-    """Let Streamlit end at once with a status; gives the commands it was started with."""
+    """Let Streamlit end at once with a status; gives what it was started with."""
 
     def arm(status: int) -> list[Any]:
         started: list[Any] = []
 
-        def run(command: list[str], **_options: Any) -> SimpleNamespace:
-            started.append(command)
+        def run(command: list[str], **options: Any) -> SimpleNamespace:
+            started.append((command, options))
             return SimpleNamespace(returncode=status)
 
         monkeypatch.setattr(subprocess, "run", run)
@@ -53,6 +54,28 @@ def test_ending_the_app_is_no_error(cytoseg: CytosegCommand, ends_with: Callable
     assert result.exit_code == 0, result.output
     assert "Review: http://127.0.0.1:8501" in result.stdout
     assert len(started) == 1
+
+
+def test_each_start_makes_a_token_that_only_the_link_and_the_app_know(
+    cytoseg: CytosegCommand, ends_with: Callable[..., Any]
+) -> None:
+    started = ends_with(0)
+    links = [cytoseg("review", "tiny.yaml").stdout.split()[1] for _ in range(2)]
+    tokens = [options["env"][TOKEN] for _, options in started]
+    assert links == [f"http://127.0.0.1:8501/?token={token}" for token in tokens]
+    assert len(set(tokens)) == 2
+    assert all(len(token) == 32 for token in tokens)
+    assert not any(token in " ".join(command) for token in tokens for command, _ in started)
+    assert all(options["env"]["PATH"] for _, options in started)
+
+
+def test_streamlit_asks_nobody_outside_and_prints_no_link_of_its_own(cytoseg: CytosegCommand) -> None:
+    command = streamlit_command(load_recipe("tiny.yaml", ["review.host=0.0.0.0"]))
+    flags = dict(zip(command[5::2], command[6::2], strict=False))
+    assert flags["--browser.serverAddress"] == "0.0.0.0"  # else Streamlit looks up the outer address
+    assert flags["--logger.hideWelcomeMessage"] == "true"
+    assert flags["--browser.gatherUsageStats"] == "false"
+    assert flags["--server.enableXsrfProtection"] == flags["--server.enableCORS"] == "true"
 
 
 def test_an_app_that_fails_says_what_to_try(cytoseg: CytosegCommand, ends_with: Callable[..., Any]) -> None:
