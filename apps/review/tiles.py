@@ -9,7 +9,7 @@ import re
 import socket
 import threading
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from starlette.routing import Route
 from cytoseg.commands.run_recipe import ViewRules, labels_folder, read_part, view_rules_of
 from cytoseg.errors import CytosegError
 from cytoseg.predict.catalogue import Catalogue, list_slides
+from cytoseg.predict.lanes import Lanes
 from cytoseg.predict.sights import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight, Sights, Subject
 
 PREFIX = "/tiles"
@@ -32,7 +33,10 @@ LISTED_S = 30.0
 _LOG = logging.getLogger(__name__)
 _PLACE = re.compile(r"([0-9]{1,6})_([0-9]{1,6})\.(jpg|png)")
 _SIGHTS = Sights()
-_LISTING = threading.Lock()
+LANES = Lanes()
+"""Nobody waits for long for a slide that never answers, and others' slides do not wait for it at all."""
+
+_LISTING: dict[Path, threading.Lock] = {}
 _COMMON = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 # Addresses change with the files (v=...), so a tile may be kept; by nobody on the way, for it may show a patient.
 _KEEP = _COMMON | {"Cache-Control": "private, max-age=3600"}
@@ -43,28 +47,40 @@ def catalogue(run: Path) -> Catalogue:
     """List the slides of a run that may be shown.
 
     Raises:
-        CytosegError: If the run's recipe is missing or cannot be read.
+        CytosegError: If the run's recipe is missing or cannot be read, or a disk does not answer.
     """
-    # Tiles are asked for by the dozen: one of them lists, the others wait.
-    with _LISTING:
-        return _catalogue(run, _written_ns(run / "predictions"), round(time.monotonic() / LISTED_S))
+    return LANES.wait(("run", run), partial(_listed, run))
 
 
 def subject(run: Path, key: str) -> Subject:
     """Find a slide of a run by its key.
 
     Raises:
-        CytosegError: If there is none, or the run's recipe cannot be read.
+        CytosegError: If there is none, the run's recipe cannot be read, or a disk does not answer.
     """
-    found = catalogue(run).slides.get(key)
+    return LANES.wait(("run", run), partial(_subject, run, key))
+
+
+def _listed(run: Path) -> Catalogue:
+    # Tiles are asked for by the dozen: one of them lists, the others wait.
+    with _LISTING.setdefault(run, threading.Lock()):
+        return _catalogue(run, _written_ns(run / "predictions"), round(time.monotonic() / LISTED_S))
+
+
+def _subject(run: Path, key: str) -> Subject:
+    found = _listed(run).slides.get(key)
     if found is None:
         raise CytosegError("There is no such slide in this run.")
     return Subject(found, _rules_of(run).classes, labels_folder(run, state.base_folder()))
 
 
 def look(seen: Subject) -> Sight:
-    """Say what there is to see of a slide; see ``Sights.look``."""
-    return _SIGHTS.look(seen)
+    """Say what there is to see of a slide; see ``Sights.look``.
+
+    Raises:
+        CytosegError: If it cannot be read, or its disk does not answer.
+    """
+    return LANES.wait(seen.found.path, partial(_SIGHTS.look, seen))
 
 
 def address(run: Path, key: str, layer: str) -> str:
@@ -72,11 +88,11 @@ def address(run: Path, key: str, layer: str) -> str:
     return f"{PREFIX}/{quote(run.resolve().name, safe='')}/{layer}/{quote(key, safe='')}"
 
 
-def tile(request: Request) -> Response:
+async def tile(request: Request) -> Response:
     """Answer a request for a tile: the picture, or 404 with one plain line."""
     _send_at_once(request)
     try:
-        body, kind = _tile(request.path_params["rest"], request.query_params.get("classes", ""))
+        body, kind = await _tile(request.path_params["rest"], request.query_params.get("classes", ""))
     except LookupError:
         return PlainTextResponse("There is no such tile.", 404, _FORGET)
     except (CytosegError, OSError) as error:
@@ -106,28 +122,39 @@ def library(_request: Request) -> Response:
 ROUTES = [Route(f"{PREFIX}/{{rest:path}}", tile, methods=["GET"]), Route(LIBRARY, library, methods=["GET"])]
 
 
-def _tile(rest: str, shown: str) -> tuple[bytes, str]:
+async def _tile(rest: str, shown: str) -> tuple[bytes, str]:
     """Make the tile of an address.
 
     Raises:
         LookupError: If the address is not one of ours.
-        CytosegError: If there is no such tile, or it cannot be made.
+        CytosegError: If there is no such tile, it cannot be made, or its disk does not answer.
     """
     parts = rest.split("/")
     if len(parts) != 5:
         raise LookupError
     name, layer, key, step, last = parts
+    place = _PLACE.fullmatch(last)
+    if not place or place[3] != SUFFIXES.get(layer) or not re.fullmatch(r"[0-9]{1,2}", step):
+        raise LookupError
+    ids = {int(text) for text in shown.split(",") if re.fullmatch(r"[0-9]{1,3}", text)}
+    where = int(step), int(place[1]), int(place[2])
+
+    def made() -> bytes:
+        return _SIGHTS.tile(_subject(_run(name), key), layer, where, shown=ids)
+
+    return await LANES.ask((name, key), made), "image/jpeg" if layer == SLIDE else "image/png"
+
+
+def _run(name: str) -> Path:
+    """Find a run by its name.
+
+    Raises:
+        LookupError: If there is none.
+    """
     moment = round(time.monotonic() / LISTED_S)
     if name not in _runs(moment):
         _runs.cache_clear()  # it may have just been made
-    runs = _runs(moment)
-    place = _PLACE.fullmatch(last)
-    if name not in runs or not place or place[3] != SUFFIXES.get(layer) or not re.fullmatch(r"[0-9]{1,2}", step):
-        raise LookupError
-    seen = subject(runs[name], key)
-    ids = {int(text) for text in shown.split(",") if re.fullmatch(r"[0-9]{1,3}", text)}
-    body = _SIGHTS.tile(seen, layer, (int(step), int(place[1]), int(place[2])), shown=ids)
-    return body, "image/jpeg" if layer == SLIDE else "image/png"
+    return _runs(moment)[name]
 
 
 @lru_cache(maxsize=1)

@@ -94,6 +94,8 @@ def check_still_there(found: Found) -> None:
         raise SlideError(f"{found.path.name}: is no longer where it was. Put it back, or leave it out of the recipe.")
     if found.path.resolve() != found.path:
         raise SlideError(f"{found.path.name}: has become a link to somewhere else, which is not shown.")
+    if not _is_file_or_folder(found.path):
+        raise SlideError(f"{found.path.name}: has become a pipe or a device, which is not read.")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -164,6 +166,11 @@ def _sha256(path: Path, stamp: Stamp) -> str:
 
 def _stamp(path: Path) -> Stamp | None:
     try:
-        return slide_stamp(path)
+        return slide_stamp(path) if _is_file_or_folder(path) else None
     except (OSError, ValueError):  # a path with a null byte is a ValueError
         return None
+
+
+def _is_file_or_folder(path: Path) -> bool:
+    """Tell a slide from a pipe or a device, whose reading might never end."""
+    return path.is_file() or path.is_dir()

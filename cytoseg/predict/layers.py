@@ -1,5 +1,6 @@
 """What can be laid over a slide in a browser: class map, uncertainty map, and the crops that people marked."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -86,9 +87,10 @@ class TruthLayer:
 
     places: Sequence[tuple[LabelledCrop, Region]]
     _held: OrderedDict[str, NDArray[np.uint8]] = field(default_factory=OrderedDict, compare=False)
+    _turn: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     def values(self, region: Region, size: Size) -> NDArray[np.uint8]:
-        """Give the ids; see `Layer.values`. Callers take turns: label maps are held for the next one."""
+        """Give the ids; see `Layer.values`. Threads take turns: label maps are held for the next one."""
         out = np.full((size.height, size.width), IGNORE, np.uint8)
         rows, columns = _centres(region.y, region.height, size.height), _centres(region.x, region.width, size.width)
         for crop, place in self.places:
@@ -96,7 +98,8 @@ class TruthLayer:
             inside_x = (columns >= place.x) & (columns < place.x + place.width)
             if not inside_y.any() or not inside_x.any():
                 continue
-            ids = self._label_map(crop)
+            with self._turn:
+                ids = self._label_map(crop)
             y = ((rows[inside_y] - place.y) * ids.shape[0] / place.height).astype(np.int64)
             x = ((columns[inside_x] - place.x) * ids.shape[1] / place.width).astype(np.int64)
             found, where = ids[np.ix_(y, x)], np.ix_(inside_y, inside_x)

@@ -25,8 +25,8 @@ Opened = TypeVar("Opened", bound=Closable)
 
 @dataclass
 class _Held(Generic[Opened]):
-    thing: Opened
     stamp: tuple[int, int]
+    thing: Opened | None = None
     users: int = 0
     turn: threading.Lock = field(default_factory=threading.Lock)
 
@@ -54,20 +54,22 @@ class Shelf(Generic[Opened]):
         """
         held = self._taken(path)
         try:
-            # One reader at a time: several would decode the same picture at once, each into memory of its own.
+            # One reader at a time: several would decode the same picture at once, each into memory of its own. It is
+            # opened in the same turn, and so once; others' files need not wait for one that takes its time.
             with held.turn:
+                held.thing = held.thing or self._opener(path)
                 yield held.thing
         finally:
             with self._lock:
                 held.users -= 1
-                self._close_unused()
+            self._close_unused()
 
     def close(self) -> None:
         """Close all files that nobody uses."""
         with self._lock:
             self._stale += self._held.values()
             self._held.clear()
-            self._close_unused()
+        self._close_unused()
 
     def _taken(self, path: Path) -> _Held[Opened]:
         try:
@@ -80,20 +82,19 @@ class Shelf(Generic[Opened]):
             if held is not None and held.stamp != stamp:
                 self._stale.append(held)
                 held = None
-            # Opened under the lock: two threads that want the same slide must not open it twice.
-            held = held or _Held(self._opener(path), stamp)
+            held = held or _Held(stamp)
             self._held[path] = held
             held.users += 1
-            self._close_unused()
-            return held
+        self._close_unused()
+        return held
 
     def _close_unused(self) -> None:
-        unused = [path for path, held in self._held.items() if not held.users]
-        for path in unused[: max(0, len(self._held) - self._most)]:
-            self._stale.append(self._held.pop(path))
-        closing, self._stale = self._stale, []
+        with self._lock:
+            unused = [path for path, held in self._held.items() if not held.users]
+            for path in unused[: max(0, len(self._held) - self._most)]:
+                self._stale.append(self._held.pop(path))
+            closing = [held for held in self._stale if not held.users]
+            self._stale = [held for held in self._stale if held.users]
         for held in closing:
-            if held.users:
-                self._stale.append(held)
-            else:
+            if held.thing is not None:
                 held.thing.close()

@@ -1,7 +1,6 @@
 """A run's slides as a viewer looks at them: which layers each has, and the tiles of them all."""
 
 import os
-import threading
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -69,7 +68,6 @@ class Sights:
     def __init__(self) -> None:
         self._slides: Shelf[Slide] = Shelf(open_slide)
         self._maps: Shelf[Raster] = Shelf(Raster)
-        self._truth_turn = threading.Lock()
 
     def look(self, subject: Subject) -> Sight:
         """Say what there is to see.
@@ -113,8 +111,7 @@ class Sights:
                 picture = read_at(slide, region, tile_size)
             return jpeg(picture)
         if layer == TRUTH:
-            with self._truth_turn:
-                values = _truth(subject, size).values(region, tile_size)
+            values = _truth(subject, size).values(region, tile_size)
             return painted(values, class_palette(subject.classes, frozenset(shown)))
         return self._map_tile(subject, layer, (region, tile_size), shown)
 

@@ -4,6 +4,7 @@ import http.client
 import importlib
 import json
 import logging
+import os
 import shutil
 import socket
 import sys
@@ -221,6 +222,47 @@ def test_many_threads_get_the_same_tiles(get: Get) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_slide_that_never_answers_holds_up_no_other(
+    get: Get, run: Path, tmp_path: Path, tiles: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its readers took all threads that the server has, forty of them, and nobody else got a tile or a page."""
+    shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "slides" / "dead.ome.tif")
+    back, opener = threading.Event(), tiles._SIGHTS._slides._opener
+    monkeypatch.setattr(tiles._SIGHTS._slides, "_opener", lambda path: back.wait(20) and opener(path))
+    monkeypatch.setattr(tiles.LANES, "limit_s", 1.0)
+    answers: list[Answer] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(get("/tiles/sighted/slide/dead/0/0_0.jpg"))) for _ in range(60)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        assert [get("/tiles/sighted/classes/board/1/1_0.png?classes=1")[0] for _ in range(5)] == [200] * 5
+        for thread in threads:
+            thread.join()
+        assert {(status, body) for status, _, body in answers} == {(404, b"This tile cannot be shown.")}
+        begin = time.monotonic()
+        assert get("/tiles/sighted/slide/dead/0/0_0.jpg")[0] == 404
+        assert time.monotonic() - begin < 0.5  # nobody waits for it any more
+    finally:
+        back.set()
+    end = time.monotonic() + 10
+    while get("/tiles/sighted/slide/dead/0/0_0.jpg")[0] != 200:
+        assert time.monotonic() < end, "it never came back"
+
+
+def test_a_pipe_in_the_place_of_a_slide_is_refused_at_once(
+    get: Get, tmp_path: Path, tiles: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "LISTED_S", 1e6)
+    assert get(f"{SLIDE}/0/0_0.jpg")[0] == 200
+    (tmp_path / "slides" / "board.ome.tif").unlink()
+    os.mkfifo(tmp_path / "slides" / "board.ome.tif")
+    begin = time.monotonic()
+    assert get(f"{SLIDE}/0/0_0.jpg")[::2] == (404, b"This tile cannot be shown.")
+    assert time.monotonic() - begin < 1
 
 
 def test_a_name_with_odd_characters_has_an_address(tiles: ModuleType, get: Get, run: Path, tmp_path: Path) -> None:

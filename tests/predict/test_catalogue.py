@@ -149,6 +149,27 @@ def test_a_link_put_in_the_place_of_a_slide_is_refused(tmp_path: Path) -> None:
         check_still_there(found)
 
 
+def test_a_pipe_is_no_slide_wherever_it_stands(tmp_path: Path) -> None:
+    """Reading one waits until somebody writes into it."""
+    (tmp_path / "slides").mkdir()
+    os.mkfifo(tmp_path / "slides" / "pipe.png")
+    os.mkfifo(tmp_path / "elsewhere.png")
+    length, moment = slide_stamp(tmp_path / "elsewhere.png")
+    _predicted(tmp_path / "run", _slide(tmp_path / "a.png"), slide_path=str(tmp_path / "elsewhere.png"))
+    _rewrite(tmp_path, provenance={"slide_bytes": length, "slide_changed": moment})
+    listed = _listed(tmp_path, "slides")
+    assert (listed.slides, listed.gone) == ({}, ("a",))
+
+
+def test_a_pipe_put_in_the_place_of_a_slide_is_refused(tmp_path: Path) -> None:
+    slide = _slide(tmp_path / "slides" / "a.png")
+    found = _listed(tmp_path, "slides").slides["a"]
+    slide.unlink()
+    os.mkfifo(slide)
+    with pytest.raises(SlideError, match=r"^a\.png: has become a pipe or a device, which is not read\.$"):
+        check_still_there(found)
+
+
 def test_a_damaged_summary_is_an_empty_record(tmp_path: Path) -> None:
     assert read_record(tmp_path) == {}
     (tmp_path / "summary.json").write_text("{")

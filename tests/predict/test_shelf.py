@@ -65,6 +65,49 @@ def test_a_file_that_is_gone_is_refused_without_its_path(paths: list[Path]) -> N
         pass
 
 
+def test_a_file_that_takes_its_time_to_open_holds_up_no_other(paths: list[Path]) -> None:
+    answer = threading.Event()
+
+    def opener(path: Path) -> _File:
+        if path == paths[0]:
+            answer.wait(10)
+        return _File(path)
+
+    def use() -> None:
+        with shelf.lend(paths[0]) as file:
+            seen.append(file.text)
+
+    shelf, seen = Shelf(opener, most=1), []
+    slow = [threading.Thread(target=use) for _ in range(3)]
+    for thread in slow:
+        thread.start()
+    with shelf.lend(paths[1]) as other:
+        assert (other.text, seen) == ("b", [])
+    shelf.close()
+    answer.set()
+    for thread in slow:
+        thread.join()
+    assert seen == ["a"] * 3
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(paths: list[Path]) -> None:
+    tries: list[Path] = []
+
+    def opener(path: Path) -> _File:
+        tries.append(path)
+        if len(tries) == 1:
+            raise SlideError("a: is damaged.")
+        return _File(path)
+
+    shelf = Shelf(opener)
+    with pytest.raises(SlideError), shelf.lend(paths[0]):
+        pass
+    with shelf.lend(paths[0]) as file:
+        assert file.text == "a"
+    shelf.close()
+    assert file.closed
+
+
 def test_threads_take_turns_and_open_a_file_once(paths: list[Path]) -> None:
     inside, most, opened = [], [], []
 
