@@ -9,10 +9,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 MORE = 10
 """The sentence says what so many more crops are worth."""
 TABLE = "label_efficiency.csv"
+LEAST_COUNTS = 3
+"""Through two points any line goes: it takes a third to promise anything."""
+_SURELY_NOT = 0.01
+"""Log odds of 0 and 1 are infinite: an IoU nearer to them is taken for this near."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +38,26 @@ class Curve:
 def worth(curve: Curve, k: int) -> tuple[float, float, float] | None:
     """Estimate what ten more crops add to a class's IoU, from its growth with the logarithm of the crops.
 
-    A straight line over the logarithm, from a quarter of all crops on, fitted to each draw.
-
     Args:
         curve: Of one method.
         k: Class id.
 
     Returns:
-        The mean over draws, the least and the greatest; None where fewer than two counts apply.
+        The mean over draws, the least and the greatest; None where there are too few points, see ``growth``. What was
+        reached and what is promised never add up to more than 1.
     """
     gains = growth(curve, k, curve.counts[-1], curve.counts[-1] + MORE)
-    return None if gains is None else (float(gains.mean()), float(gains.min()), float(gains.max()))
+    if gains is None:
+        return None
+    gains = np.minimum(gains, 1 - curve.iou[-1, :, k])
+    return float(gains.mean()), float(gains.min()), float(gains.max())
 
 
 def growth(curve: Curve, k: int, before: int, after: int) -> NDArray[np.float64] | None:
-    """Estimate what more crops add to a class's IoU, see ``worth``.
+    """Estimate what more crops add to a class's IoU: a logistic curve over the logarithm of the crops.
+
+    It can promise neither more than 1 nor less than 0. A straight line through the IoU's log odds is fitted to each
+    draw, from a quarter of all crops on.
 
     Args:
         curve: Of one method.
@@ -56,14 +66,18 @@ def growth(curve: Curve, k: int, before: int, after: int) -> NDArray[np.float64]
         after: How many there will be.
 
     Returns:
-        (draws,) gains; None where fewer than two counts apply.
+        (draws,) gains; None with fewer than ``LEAST_COUNTS`` counts from a quarter of all crops on, or where the class
+        does not apply.
     """
     counts = np.array(curve.counts, np.float64)
     late = counts >= counts[-1] / 4
-    if late.sum() < 2 or np.isnan(curve.iou[late, :, k]).any():
+    if late.sum() < LEAST_COUNTS or np.isnan(curve.iou[late, :, k]).any():
         return None
-    slopes = np.polyfit(np.log2(counts[late]), curve.iou[late, :, k], 1)[0]
-    return np.asarray(slopes * math.log2(after / before), np.float64)
+    odds = logit(np.clip(curve.iou[late, :, k], _SURELY_NOT, 1 - _SURELY_NOT))
+    slopes, heights = np.polyfit(np.log2(counts[late]), odds, 1)
+    return np.asarray(
+        expit(slopes * math.log2(after) + heights) - expit(slopes * math.log2(before) + heights), np.float64
+    )
 
 
 def read_curves(folder: Path, names: Sequence[str]) -> dict[str, Curve]:

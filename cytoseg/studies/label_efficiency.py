@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from cytoseg.errors import LabelError
 from cytoseg.metrics.segmentation import iou
 from cytoseg.studies.compare import Contender, Task, run_or_reuse
-from cytoseg.studies.growth import MORE, TABLE, Curve, as_curve, worth
+from cytoseg.studies.growth import LEAST_COUNTS, MORE, TABLE, Curve, as_curve, worth
 from cytoseg.writing import atomic_path, write_atomically
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -100,22 +100,26 @@ def label_efficiency(
 
 def sentences(curves: Mapping[str, Curve], names: Sequence[str]) -> list[str]:
     """Say for each method and class where it stands and what the next crops are worth."""
-    found = []
-    for curve in curves.values():
-        for k, name in enumerate(names):
-            gain = worth(curve, k)
-            if gain is not None:
-                reached = f"{curve.counts[-1]} crops reach IoU {curve.iou[-1, :, k].mean():.3f}"
-                more = (
-                    f"the next {MORE} are worth about {gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f} over the draws)"
-                )
-                found.append(f"{curve.title}, {name}: {reached}; {more}.")
-    most = max(curve.counts[-1] for curve in curves.values())
-    if not any(sum(4 * count >= most for count in curve.counts) > 1 for curve in curves.values()):
-        found.append(
-            f"What the next {MORE} are worth takes two of --counts at {math.ceil(most / 4)} or more, of {most} crops."
+    return [
+        _sentence(curve, k, name)
+        for curve in curves.values()
+        for k, name in enumerate(names)
+        if not np.isnan(curve.iou[-1, :, k]).any()
+    ]
+
+
+def _sentence(curve: Curve, k: int, name: str) -> str:
+    reached = f"{curve.title}, {name}: {curve.counts[-1]} crops reach IoU {curve.iou[-1, :, k].mean():.3f}"
+    gain = worth(curve, k)
+    if gain is None:
+        least = math.ceil(curve.counts[-1] / 4)
+        return (
+            f"{reached}; no estimate of what the next {MORE} are worth: it takes {LEAST_COUNTS} of --counts from "
+            f"{least} on in which the class can be scored."
         )
-    return found
+    return (
+        f"{reached}; the next {MORE} are worth about {gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f} over the draws)."
+    )
 
 
 def _write(curves: Mapping[str, Curve], names: Sequence[str], folder: Path) -> None:

@@ -48,9 +48,9 @@ def _of_round(queued: Round, after: Scored | None, curve: Curve | None, names: S
             "corrected files with label-import, and train."
         ]
     lines = [f"{head}. Trained on {before.train_crops} crops then and {after.train_crops} after:"]
-    lines += _line(MEAN, before.miou, after.miou, _estimate(curve, None, before, after))
+    lines += _line(MEAN, before.miou, after.miou, _estimate(curve, None, before, after, reached=before.miou))
     for k, name in enumerate(names):
-        estimate = _estimate(curve, k, before, after)
+        estimate = _estimate(curve, k, before, after, reached=before.iou.get(name))
         lines += _line(f"IoU {name}", before.iou.get(name), after.iou.get(name), estimate)
     return lines
 
@@ -61,11 +61,11 @@ def _line(what: str, before: float | None, after: float | None, estimate: str) -
     return [f"{what}: {before:.3f} before, {after:.3f} after ({after - before:+.3f}); {estimate}."]
 
 
-def _estimate(curve: Curve | None, k: int | None, before: Scored, after: Scored) -> str:
+def _estimate(curve: Curve | None, k: int | None, before: Scored, after: Scored, *, reached: float | None) -> str:
     """Say what the study had promised for so many more crops, for a class or (None) the mean of all."""
     classes = [] if curve is None else range(curve.iou.shape[2]) if k is None else [k]
     gains = [growth(curve, c, before.train_crops, after.train_crops) for c in classes if curve is not None]
     if not gains or any(gain is None for gain in gains):
         return "no estimate: `cytoseg study label-efficiency` with several --counts makes one"
-    by_draw = np.mean([gain for gain in gains if gain is not None], axis=0)
+    by_draw = np.minimum(np.mean([gain for gain in gains if gain is not None], axis=0), 1 - (reached or 0.0))
     return f"the study's estimate was {by_draw.mean():+.3f} ({by_draw.min():+.3f} to {by_draw.max():+.3f})"

@@ -19,6 +19,7 @@ Review = Callable[..., AppTest]
 RECIPE = """\
 name: tiny
 crops: {size_px: 32}
+labels: {crop_px: 32}
 diffusion: {dim: 8, dim_mults: [1, 2]}
 classes:
   - {name: glass, colour: "#f0f0f0"}

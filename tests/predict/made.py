@@ -16,6 +16,7 @@ _RECIPE = """\
 name: {name}
 slides: {{folders: [{folder}]}}
 crops: {{size_px: {size_px}}}
+labels: {{crop_px: {size_px}}}
 diffusion: {{dim: 8, dim_mults: [1, 2]}}
 classes:
   - {{name: background, colour: "#f0f0f0"}}

@@ -37,15 +37,34 @@ def _curve(*by_count: list[float]) -> Curve:
     return Curve("Ours", (2, 8, 16, 32), np.array(by_count)[:, :, None])
 
 
+def _logistic(count: float, slope: float) -> float:
+    """An IoU of .5 at 8 crops whose log odds grow by ``slope`` with every doubling."""
+    return 1 / (1 + math.exp(-slope * math.log2(count / 8)))
+
+
 def test_the_next_crops_are_worth_what_the_growth_with_the_logarithm_says() -> None:
-    # From 8 crops on .05 for each doubling in the first draw, .03 in the second; what 2 crops gave does not count.
-    gain = worth(_curve([0.0, 0.0], [0.50, 0.50], [0.55, 0.53], [0.60, 0.56]), 0)
-    doublings = math.log2(42 / 32)
-    assert gain == pytest.approx((0.04 * doublings, 0.03 * doublings, 0.05 * doublings))
-    (sentence,) = sentences({"ours": _curve([0.0, 0.0], [0.5, 0.5], [0.55, 0.53], [0.6, 0.56])}, ("nucleus",))
-    assert sentence == (
-        "Ours, nucleus: 32 crops reach IoU 0.580; the next 10 are worth about +0.016 (+0.012 to +0.020 over the draws)."
-    )
+    # What 2 crops gave does not count.
+    curve = _curve([0.0, 0.0], *([_logistic(count, slope) for slope in (0.2, 0.1)] for count in (8, 16, 32)))
+    gains = [_logistic(42, slope) - _logistic(32, slope) for slope in (0.2, 0.1)]
+    assert worth(curve, 0) == pytest.approx((sum(gains) / 2, gains[1], gains[0]))
+    assert sentences({"ours": curve}, ("nucleus",)) == [
+        "Ours, nucleus: 32 crops reach IoU 0.574; the next 10 are worth about +0.014 (+0.010 to +0.019 over the draws)."
+    ]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [(0.5, 0.8, 0.978), (0.978, 0.978, 0.978), (1.0, 1.0, 1.0), (0.0, 0.5, 0.999), (0.9, 0.7, 0.4), (0.2, 0.1, 0.0)],
+)
+def test_no_more_than_everything_and_no_less_than_nothing_is_promised(late: tuple[float, ...]) -> None:
+    curve = _curve([0.0, 0.0], *([iou, iou] for iou in late))
+    gain = worth(curve, 0)
+    assert gain is not None
+    assert late[-1] + gain[2] <= 1
+    far = growth(curve, 0, 32, 10**9)
+    assert far is not None
+    assert np.all(np.abs(far) <= 1)
+    assert gain[0] == 0 or (gain[0] > 0) == (late[0] < late[-1])
 
 
 @pytest.mark.parametrize(
@@ -54,8 +73,9 @@ def test_the_next_crops_are_worth_what_the_growth_with_the_logarithm_says() -> N
         Curve("Ours", (4,), np.full((1, 2, 1), 0.5)),
         Curve("Ours", (2, 4), np.array([[[0.5]], [[np.nan]]])),
         Curve("Ours", (1, 30), np.full((2, 2, 1), 0.5)),
+        Curve("Ours", (16, 30), np.full((2, 2, 1), 0.5)),
     ],
-    ids=["one count", "a class that does not apply", "too far apart"],
+    ids=["one count", "a class that does not apply", "too far apart", "any line goes through two points"],
 )
 def test_where_there_is_too_little_to_say_nothing_is_said(curve: Curve) -> None:
     assert worth(curve, 0) is None
@@ -64,14 +84,16 @@ def test_where_there_is_too_little_to_say_nothing_is_said(curve: Curve) -> None:
 
 
 def test_it_says_which_counts_it_takes() -> None:
-    far_apart = Curve("Ours", (1, 30), np.full((2, 2, 1), 0.5))
-    said = sentences({"ours": far_apart}, ("nucleus",))
-    assert said == ["What the next 10 are worth takes two of --counts at 8 or more, of 30 crops."]
+    far_apart = Curve("Ours", (1, 16, 30), np.full((3, 2, 1), 0.5))
+    assert sentences({"ours": far_apart}, ("nucleus",)) == [
+        "Ours, nucleus: 30 crops reach IoU 0.500; no estimate of what the next 10 are worth: it takes 3 of --counts "
+        "from 8 on in which the class can be scored."
+    ]
     assert sentences({"ours": Curve("Ours", (2, 4), np.array([[[0.5]], [[np.nan]]]))}, ("nucleus",)) == []
 
 
 def test_growth_is_counted_in_doublings() -> None:
-    curve = _curve([0.0, 0.0], [0.50, 0.50], [0.55, 0.53], [0.60, 0.56])
+    curve = _curve([0.0, 0.0], *([_logistic(count, slope) for slope in (0.2, 0.1)] for count in (8, 16, 32)))
     found = growth(curve, 0, 8, 32)
     assert found is not None
-    np.testing.assert_allclose(found, [0.10, 0.06])
+    np.testing.assert_allclose(found, [_logistic(32, 0.2) - 0.5, _logistic(32, 0.1) - 0.5])
