@@ -36,11 +36,6 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
-def inert(text: str) -> str:
-    """Keep a spreadsheet from taking a text for a formula: an apostrophe goes before a sign that would begin one."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path with the same suffixes, and rename it to ``path`` if the block ends well.

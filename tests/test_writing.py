@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cytoseg.errors import PredictionError
-from cytoseg.writing import atomic_path, begun_with_another, inert, replaced, resumable, write_atomically
+from cytoseg.writing import atomic_path, begun_with_another, replaced, resumable, write_atomically
 
 
 def _fail(*_args: Any) -> None:
@@ -180,13 +180,3 @@ def test_a_resumable_folder_says_when_it_cannot_be_written(tmp_path: Path) -> No
         resumable(tmp_path / "file" / "slide", {}, error=PredictionError),
     ):
         pass
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
-def test_what_a_spreadsheet_would_take_for_a_formula_begins_with_an_apostrophe(text: str) -> None:
-    assert inert(text) == f"'{text}"
-
-
-@pytest.mark.parametrize("text", ["", "nucleus", "1-2", "'=1"])
-def test_other_texts_stay_as_they_are(text: str) -> None:
-    assert inert(text) == text

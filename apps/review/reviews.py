@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
 from cytoseg.commands.run_recipe import labels_folder
+from cytoseg.csv_table import ENCODING
 from cytoseg.errors import CytosegError
 from cytoseg.labels.corrections import Correction, SavedCorrection, corrections_folder, now, save_correction
 from cytoseg.labels.kept import read_kept
@@ -135,7 +136,7 @@ def show_log(crop: CropScores) -> None:
     whole.dataframe(_table(entries), hide_index=True)
     whole.download_button(
         "Download the log (CSV)",
-        log_csv(entries),
+        log_csv(entries).encode(ENCODING),
         file_name=f"{run.resolve().name}-review-log.csv",
         mime="text/csv",
         icon=":material/download:",

@@ -8,6 +8,7 @@ import typer
 
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
 from cytoseg.commands.from_recipe import split_of
+from cytoseg.csv_table import write_csv
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.state import load_backbone
@@ -23,7 +24,7 @@ from cytoseg.studies.select_figure import draw
 from cytoseg.studies.select_limits import Limits
 from cytoseg.studies.select_pixels import FeatureSet
 from cytoseg.studies.select_question import Effort, Question
-from cytoseg.studies.select_tables import as_csv, as_markdown, sentence
+from cytoseg.studies.select_tables import as_markdown, sentence, table_of
 from cytoseg.writing import atomic_path, write_atomically
 
 EFFORT = Effort()
@@ -141,7 +142,7 @@ def _present(recipe: Recipe) -> FeatureSet:
 
 def _write_results(selection: Selection, question: Question, recipe: Recipe, folder: Path) -> None:
     alpha_bars = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)
-    write_atomically(folder / "select_features.csv", as_csv(selection, question.classes, alpha_bars))
+    write_csv(folder / "select_features.csv", table_of(selection, question.classes, alpha_bars))
     write_atomically(folder / "select_features.md", as_markdown(selection, question.classes, alpha_bars))
     with atomic_path(folder / "select_features.png") as path:
         draw(selection, question, alpha_bars).savefig(path, dpi=100)

@@ -4,11 +4,9 @@ It lies in an SQLite file in the run folder, or in a database that several machi
 to change or remove an entry; who may delete the file can still delete all of it.
 """
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,9 +40,9 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 
+from cytoseg.csv_table import csv_text
 from cytoseg.errors import LabelError
 from cytoseg.labels.corrections import now
-from cytoseg.writing import inert
 
 WAIT_S = 30.0
 """How long to wait for others who are writing."""
@@ -191,12 +189,9 @@ def log_csv(entries: Sequence[Entry]) -> str:
     Returns:
         CSV with a head, times in UTC. A text that a spreadsheet would take for a formula begins with an apostrophe.
     """
-    text_file = StringIO(newline="")
-    writer = csv.DictWriter(text_file, [column.name for column in _TABLE.columns])
-    writer.writeheader()
-    for entry in entries:
-        writer.writerow({name: inert(str(value)) for name, value in asdict(entry).items()})
-    return text_file.getvalue()
+    head = [column.name for column in _TABLE.columns]
+    lines = [[str(asdict(entry)[name]) for name in head] for entry in entries]
+    return csv_text([head, *lines])
 
 
 def _entry(row: Mapping[Any, Any]) -> Entry:

@@ -1,12 +1,10 @@
 """The scores of an evaluation as one table of numbers, for spreadsheets and statistics programs."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import StringIO
 
+from cytoseg.csv_table import csv_text
 from cytoseg.metrics.results import ClassScores, Evaluation, MethodScores, ObjectScores, Score
-from cytoseg.writing import inert
 
 HEAD = ("group", "name", "method", "class", "measure", "value", "low", "high", "crops", "slides")
 Value = tuple[str, str, Score]
@@ -34,15 +32,14 @@ def scores_csv(evaluation: Evaluation) -> str:
         Shares are 0 to 1 with all their digits, low and high are the ends of the 95 % interval; a cell is empty where
         a number does not apply. A text that a spreadsheet would take for a formula begins with an apostrophe.
     """
-    text_file = StringIO(newline="")
-    writer = csv.writer(text_file)
-    writer.writerow(HEAD)
-    for method in evaluation.methods:
-        for part, values in _parts(evaluation, method):
-            for class_name, measure, score in values:
-                texts = (part.group, inert(part.name), inert(method.title), inert(class_name), measure)
-                writer.writerow((*texts, score.value, score.low, score.high, part.crops, part.slides))
-    return text_file.getvalue()
+    lines = [
+        (part.group, part.name, method.title, class_name, measure, *numbers, part.crops, part.slides)
+        for method in evaluation.methods
+        for part, values in _parts(evaluation, method)
+        for class_name, measure, score in values
+        for numbers in [(score.value, score.low, score.high)]
+    ]
+    return csv_text([HEAD, *lines])
 
 
 def _parts(evaluation: Evaluation, method: MethodScores) -> Iterator[tuple[_Part, list[Value]]]:

@@ -1,9 +1,9 @@
 """The table of all objects, cells.csv: measurements wait in a plain file until it is known which objects touch."""
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from io import BufferedWriter
 from pathlib import Path
 from typing import Self
@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoseg.csv_table import Numeral, write_csv
 from cytoseg.predict.measure import Content, Shape
 
 MEASURED = (
@@ -37,10 +38,19 @@ MEASURED = (
 )
 """Columns that each object has by itself. ``area_px`` counts pixels of the maps."""
 
-COLUMNS = ("id", "class", *MEASURED, "cytoplasm_id", "nuclei", "nucleus_to_cytoplasm_ratio")
+WITHOUT_MPP = tuple(
+    column.removesuffix("_um") + "_px" if column in ("equivalent_diameter_um", "perimeter_um") else column
+    for column in MEASURED
+    if column not in ("centroid_x_um", "centroid_y_um", "area_um2")
+)
+"""The same where nobody knows the size of a pixel: lengths in pixels of the maps, and no column that would be empty."""
+
+RATIO = "nucleus_to_cytoplasm_ratio"
+NO_RATIO = "no_ratio_because"
+_LAST = ("cytoplasm_id", "nuclei", RATIO, NO_RATIO)
 """``cytoplasm_id`` is the cytoplasm that a nucleus shares the longest border with, ``nuclei`` how many nuclei a
-cytoplasm has in this way. The ratio is the area of all its nuclei over its own, the same number for the cytoplasm and
-each of its nuclei: where cells overlap into one area of cytoplasm it is their mean."""
+cytoplasm has in this way. The ratio is the area of a nucleus over that of its cytoplasm, the same number for both. It
+needs one nucleus in one cytoplasm; where cells overlap into one area it stays empty, and the last column says why."""
 
 _PIECE_ROWS = 4096
 
@@ -60,16 +70,55 @@ class Partners:
     Attributes:
         cytoplasm: (N + 1,) int64 by instance id: a nucleus's cytoplasm, 0 for none.
         is_cytoplasm: (N + 1,) bool.
+        is_nucleus: (N + 1,) bool.
         pixels: (N + 1,) int64, each object's area.
+        between: (N + 1,) bool: a nucleus that borders on several cytoplasms.
     """
 
     cytoplasm: NDArray[np.int64]
     is_cytoplasm: NDArray[np.bool_]
+    is_nucleus: NDArray[np.bool_]
     pixels: NDArray[np.int64]
+    between: NDArray[np.bool_]
+
+    @cached_property
+    def nuclei(self) -> NDArray[np.int64]:
+        """(N + 1,) int64, how many nuclei each cytoplasm has."""
+        return np.bincount(self.cytoplasm, minlength=len(self.pixels))
+
+    @cached_property
+    def _shared(self) -> NDArray[np.bool_]:
+        """(N + 1,) bool: a cytoplasm of whose nuclei one borders on others, too."""
+        shared = np.zeros(len(self.pixels), np.bool_)
+        shared[self.cytoplasm[self.between]] = True
+        return shared
+
+    def no_ratio(self, number: int) -> str:
+        """Say why an object has no ratio; empty where it has one, and where it is neither nucleus nor cytoplasm."""
+        own = number if self.is_cytoplasm[number] else int(self.cytoplasm[number])
+        if not own:
+            return "no cytoplasm around this nucleus" if self.is_nucleus[number] else ""
+        if not self.nuclei[own]:
+            return "no nucleus in this cytoplasm"
+        if self.between[number]:
+            return "several cytoplasms around this nucleus"
+        if self.nuclei[own] > 1:
+            return f"{self.nuclei[own]} nuclei in one cytoplasm"
+        return "several cytoplasms around its nucleus" if self._shared[own] else ""
+
+
+def measured_columns(scale: Scale) -> tuple[str, ...]:
+    """Name what is measured of each object: in micrometres too where their size is known, else in pixels."""
+    return WITHOUT_MPP if scale.mpp is None else MEASURED
+
+
+def columns_of(scale: Scale) -> tuple[str, ...]:
+    """Name the columns of the table."""
+    return ("id", "class", *measured_columns(scale), *_LAST)
 
 
 def measured_values(shape: Shape, content: Content, *, x: int, y: int, scale: Scale) -> list[float]:
-    """Put the measurements of one object into the order of ``MEASURED``.
+    """Put the measurements of one object into the order of ``measured_columns``.
 
     Args:
         shape: Of the object.
@@ -79,15 +128,14 @@ def measured_values(shape: Shape, content: Content, *, x: int, y: int, scale: Sc
         scale: Of the maps.
 
     Returns:
-        One number for each column; NaN in micrometres where the scale is unknown.
+        One number for each column.
     """
-    um = math.nan if scale.mpp is None else scale.mpp
     place = (x + shape.x, y + shape.y)
+    um = 1.0 if scale.mpp is None else scale.mpp
+    size = [shape.pixels] if scale.mpp is None else [*(v * um for v in place), shape.pixels, shape.pixels * um**2]
     return [
         *(v * scale.downsample for v in place),
-        *(v * um for v in place),
-        shape.pixels,
-        shape.pixels * um**2,
+        *size,
         2 * math.sqrt(shape.pixels / math.pi) * um,
         shape.perimeter * um,
         shape.circularity,
@@ -104,10 +152,12 @@ class CellTable:
 
     Args:
         waiting: File for the measurements meanwhile; removed by ``write``.
+        scale: Of the maps.
     """
 
-    def __init__(self, waiting: Path) -> None:
-        self._waiting = waiting
+    def __init__(self, waiting: Path, scale: Scale) -> None:
+        self._waiting, self._columns = waiting, columns_of(scale)
+        self._width = 1 + len(measured_columns(scale))
         self._file: BufferedWriter | None = None
 
     def __enter__(self) -> Self:
@@ -144,26 +194,26 @@ class CellTable:
         Raises:
             OSError: If the disk is full.
         """
-        nuclei = np.bincount(partners.cytoplasm, minlength=len(partners.pixels))
-        nuclei_px = np.zeros(len(partners.pixels), np.int64)
-        np.add.at(nuclei_px, partners.cytoplasm, partners.pixels)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for number, (class_id, *values) in enumerate(self._rows(), start=1):
-                own = number if partners.is_cytoplasm[number] else int(partners.cytoplasm[number])
-                share = nuclei_px[own] / partners.pixels[own] if own and nuclei[own] else math.nan
-                last = [own if own and own != number else "", nuclei[number] if own == number else "", _text(share)]
-                writer.writerow([number, names[int(class_id)], *map(_text, values), *last])
+        write_csv(path, self._lines(names, partners))
         self._waiting.unlink()
 
+    def _lines(self, names: tuple[str, ...], partners: Partners) -> Iterator[list[object]]:
+        yield list(self._columns)
+        nuclei_px = np.zeros(len(partners.pixels), np.int64)
+        np.add.at(nuclei_px, partners.cytoplasm, partners.pixels)
+        for number, (class_id, *values) in enumerate(self._rows(), start=1):
+            own = number if partners.is_cytoplasm[number] else int(partners.cytoplasm[number])
+            why_not = partners.no_ratio(number)
+            ratio = nuclei_px[own] / partners.pixels[own] if own and not why_not else math.nan
+            pair = ("", partners.nuclei[number]) if own == number else (own or "", "")
+            yield [number, names[int(class_id)], *map(_text, values), *pair, _text(ratio), why_not]
+
     def _rows(self) -> Iterator[list[float]]:
-        width = 1 + len(MEASURED)
         with self._waiting.open("rb") as file:
-            while len(values := np.fromfile(file, np.float64, _PIECE_ROWS * width)):
-                yield from values.reshape(-1, width).tolist()
+            while len(values := np.fromfile(file, np.float64, _PIECE_ROWS * self._width)):
+                yield from values.reshape(-1, self._width).tolist()
 
 
 def _text(value: float) -> str:
     """Write a number with nine digits at most: a tenth of a pixel's thousandth on the largest slide."""
-    return "" if math.isnan(value) else f"{value:.9g}"
+    return "" if math.isnan(value) else Numeral(f"{value:.9g}")

@@ -1,6 +1,5 @@
 """Evaluate methods on the test crops: predict, score and write the evaluation folder, all of it or nothing."""
 
-import csv
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE, ClassList
+from cytoseg.csv_table import write_csv
 from cytoseg.errors import PredictionError
 from cytoseg.metrics.calibration import calibration_error, confidence_bins
 from cytoseg.metrics.counts import confusion_counts
@@ -335,5 +335,4 @@ def _write_tables(folder: Path, evaluation: Mapping[str, Any]) -> None:
     if len(per_stain) > 1:
         tables["per_stain"] = per_stain
     for stem, rows in tables.items():
-        with (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
+        write_csv(folder / f"{stem}.csv", rows)

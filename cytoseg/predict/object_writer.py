@@ -1,6 +1,5 @@
 """From a connected area to the rows, outlines and ids of the objects it holds."""
 
-import math
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from scipy import ndimage
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.geometry import Region, Size
-from cytoseg.predict.cells import MEASURED, CellTable, Partners, Scale, measured_values
+from cytoseg.predict.cells import CellTable, Partners, Scale, measured_columns, measured_values
 from cytoseg.predict.geojson import ObjectFile, Outlined
 from cytoseg.predict.instances import CORNERS, split_touching
 from cytoseg.predict.maps import MapSpool
@@ -81,7 +80,7 @@ class ObjectWriter:
         self.outlines = ObjectFile(
             folder / OUTLINES, slide=maps.slide.path.name, classes=maps.classes, downsample=maps.downsample
         )
-        self.table = CellTable(folder / f"{CELLS}.raw")
+        self.table = CellTable(folder / f"{CELLS}.raw", self._scale)
         self.painter = Painter(folder, size=maps.size)
         # By instance id; 0 is no object.
         self._class_ids, self._pixels = array("B", [IGNORE]), array("q", [0])
@@ -119,7 +118,9 @@ class ObjectWriter:
 
     def partners(self, contacts: Contacts) -> Partners:
         """Tell the table which objects make up a cell."""
-        return Partners(contacts.partners(), self._are(self._settings.cytoplasm), np.array(self._pixels))
+        partner, between = contacts.partners()
+        cytoplasm, nucleus = self._are(self._settings.cytoplasm), self._are(self._settings.nucleus)
+        return Partners(partner, cytoplasm, nucleus, np.array(self._pixels), between)
 
     def _are(self, name: str) -> NDArray[np.bool_]:
         return np.asarray(self._maps.of_class(name)[np.array(self._class_ids)], np.bool_)
@@ -129,8 +130,8 @@ class ObjectWriter:
         content = content_of(Cutout(mask, window.picture, window.confidence, window.uncertainty))
         values = measured_values(shape, content, x=x, y=y, scale=self._scale)
         number = len(self._pixels)
-        named = zip(MEASURED, values, strict=True)
-        shown = {_SHOWN[column]: value for column, value in named if column in _SHOWN and not math.isnan(value)}
+        named = zip(measured_columns(self._scale), values, strict=True)
+        shown = {_SHOWN[column]: value for column, value in named if column in _SHOWN}
         self.table.add(class_id, values)
         self.outlines.add(Outlined(number, class_id, x, y, mask, shown))
         self.painter.add(number, mask, x=x, y=y)

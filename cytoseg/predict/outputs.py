@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import SlideError
 from cytoseg.predict import maps
-from cytoseg.predict.cells import COLUMNS
+from cytoseg.predict.cells import Scale, columns_of
 from cytoseg.predict.maps import MapSpool
 from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.predict.object_writer import CELLS, OUTLINES, SlideMaps
@@ -182,7 +182,7 @@ def write_outputs(
         totals = write_objects(folder, found, settings=destination.objects, on_row=on_row)
         summary["objects"] = totals.record()
         if destination.objects.parquet:
-            write_parquet(folder / CELLS, folder / PARQUET, columns=COLUMNS)
+            write_parquet(folder / CELLS, folder / PARQUET, columns=columns_of(Scale(grid.downsample, facts.mpp)))
     write_atomically(folder / SUMMARY, json.dumps(summary, indent=1, allow_nan=False))
 
 

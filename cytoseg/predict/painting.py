@@ -122,11 +122,11 @@ class Contacts:
             # Nothing may hold the old strip while the next one is made.
             del strip
 
-    def partners(self) -> NDArray[np.int64]:
+    def partners(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Give for each object of the first kind the one of the second that it shares the longest border with.
 
         Returns:
-            (N + 1,) int64 by instance id; the smaller id at a tie, 0 for none.
+            (N + 1,) int64 by instance id; the smaller id at a tie, 0 for none. And (N + 1,) bool: borders on several.
         """
         pairs, met = np.unique(np.concatenate([np.empty(0, np.uint64), *self._pairs]), return_inverse=True)
         edges = np.zeros(len(pairs), np.int64)
@@ -136,7 +136,7 @@ class Contacts:
         order = np.lexsort((-other, edges, one))
         partner = np.zeros(len(self._first), np.int64)
         partner[one[order]] = other[order]
-        return partner
+        return partner, np.bincount(one, minlength=len(self._first)) > 1
 
     def _add(self, rows: Ids) -> None:
         if self._above is not None:

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+from cytoseg.csv_table import FORMULA
 from cytoseg.errors import PredictionError
+from cytoseg.predict.cells import NO_RATIO
 
 PARQUET = "cells.parquet"
 
 _WHOLE = ("id", "cytoplasm_id", "nuclei", "area_px")
-_TEXT = "class"
+_NAME = "class"
+_TEXT = (_NAME, NO_RATIO)
+_INERT = f"^'({FORMULA.pattern})"
 
 
 def check_parquet() -> None:
@@ -36,10 +40,10 @@ def write_parquet(table: Path, path: Path, *, columns: tuple[str, ...]) -> None:
         OSError: If the disk is full.
     """
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import compute, csv, parquet
 
     whole = dict.fromkeys(_WHOLE, pa.int64())
-    schema = pa.schema([(name, pa.string() if name == _TEXT else whole.get(name, pa.float64())) for name in columns])
+    schema = pa.schema([(name, pa.string() if name in _TEXT else whole.get(name, pa.float64())) for name in columns])
     options = csv.ConvertOptions(column_types=schema, strings_can_be_null=False)
     # One thread and pieces of one size: the same table gives the same bytes.
     reading = csv.ReadOptions(use_threads=False, block_size=2**22)
@@ -48,4 +52,6 @@ def write_parquet(table: Path, path: Path, *, columns: tuple[str, ...]) -> None:
         parquet.ParquetWriter(path, schema, compression="zstd") as writer,
     ):
         for batch in rows:
-            writer.write_batch(batch)
+            # The apostrophe is for spreadsheets only.
+            names = compute.replace_substring_regex(batch[_NAME], pattern=_INERT, replacement=r"\1")
+            writer.write_batch(batch.set_column(batch.schema.names.index(_NAME), _NAME, names))

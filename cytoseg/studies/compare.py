@@ -1,10 +1,8 @@
 """Methods trained on the same crops with several seeds, scored on the same test crops: one table, one figure."""
 
-import csv
-import io
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cytoseg.csv_table import write_csv
 from cytoseg.memory import peak_memory
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.results import Score
@@ -115,7 +114,7 @@ def compare(
         runs[contender.key].append(run_or_reuse(contender, seed, task, path=path))
     on_run("done", len(wanted), len(wanted))
     rows = [_row(contender, runs[contender.key], task) for contender in contenders]
-    write_atomically(folder / "compare.csv", _as_csv(rows, task.classes))
+    write_csv(folder / "compare.csv", _table(rows, task.classes))
     write_atomically(folder / "compare.md", as_markdown(rows, task.classes))
     with atomic_path(folder / "compare.png") as path:
         _draw(rows, task.classes).savefig(path, dpi=120)
@@ -211,18 +210,15 @@ def _cell(score: Score, spread: tuple[float, float] | None) -> str:
     return f"{score.value:.3f}{interval}{of_seeds}"
 
 
-def _as_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def _table(rows: Sequence[Row], names: Sequence[str]) -> Iterator[list[Any]]:
     columns = ("iou", "low", "high", "least", "greatest")
     measured = ("seeds", "fit_s", "predict_s", "memory_mb")
-    writer.writerow(["method", "title", *(f"{name} {column}" for name in names for column in columns), *measured])
+    yield ["method", "title", *(f"{name} {column}" for name in names for column in columns), *measured]
     for row in rows:
         values: list[Any] = [row.key, row.title]
         for score, spread in zip(row.classes, row.spread, strict=True):
             values += [score.value, score.low, score.high, *(spread or (None, None))]
-        writer.writerow([*values, *(getattr(row, name) for name in measured)])
-    return text.getvalue()
+        yield [*values, *(getattr(row, name) for name in measured)]
 
 
 def _draw(rows: Sequence[Row], names: Sequence[str]) -> Figure:

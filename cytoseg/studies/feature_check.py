@@ -5,16 +5,16 @@ clusters was tried as a score, and on real smears random weights reach an adjust
 crops of training 0.85 and filters 1.00. Then only the pictures speak.
 """
 
-import csv
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cytoseg.csv_table import Numeral, write_csv
 from cytoseg.studies.cluster_maps import Picture, cluster_maps, draw_maps
 from cytoseg.studies.probe import Extract, ProbePixels, probe, read_probe_pixels
 from cytoseg.writing import atomic_path, write_atomically
@@ -146,7 +146,7 @@ def write_check(
         text = "\n".join([*_rows(scores), "", note + _LOOK, "", verdict(scores), ""])
     with atomic_path(folder / "check.png") as path:
         figure.savefig(path, dpi=120)
-    write_atomically(folder / "check.csv", _as_csv(scores))
+    write_csv(folder / "check.csv", _table(scores))
     write_atomically(folder / "check.md", text)
     return text
 
@@ -165,11 +165,8 @@ def _rows(scores: Mapping[str, Shares]) -> list[str]:
     return rows
 
 
-def _as_csv(scores: Mapping[str, Shares]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["features", "network", "fold", "mean_iou"])
+def _table(scores: Mapping[str, Shares]) -> Iterator[list[Any]]:
+    yield ["features", "network", "fold", "mean_iou"]
     for key, found in scores.items():
         for (network, fold), score in np.ndenumerate(found):
-            writer.writerow([key, network, fold, f"{score:.6f}"])
-    return text.getvalue()
+            yield [key, network, fold, Numeral(f"{score:.6f}")]

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from cytoseg.csv_table import ENCODING, inert
+
 MORE = 10
 """The sentence says what so many more crops are worth."""
 TABLE = "label_efficiency.csv"
@@ -91,8 +93,8 @@ def read_curves(folder: Path, names: Sequence[str]) -> dict[str, Curve]:
         A curve per method, by key, titled by it; none if there is no table, it is damaged, or of other classes.
     """
     path = folder / TABLE
-    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) if path.is_file() else []
-    if not rows or rows[0] != ["method", "crops", "draw", *names]:
+    rows = list(csv.reader(io.StringIO(path.read_text(encoding=ENCODING, errors="replace")))) if path.is_file() else []
+    if not rows or rows[0] != ["method", "crops", "draw", *map(inert, names)]:
         return {}
     scores: dict[str, dict[tuple[int, int], list[float]]] = {}
     try:

@@ -1,16 +1,16 @@
 """How the IoU grows with the labelled crops, and what the next ones are worth: one table, one figure."""
 
-import csv
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cytoseg.csv_table import Numeral, write_csv
 from cytoseg.errors import LabelError
 from cytoseg.metrics.segmentation import iou
 from cytoseg.studies.compare import Contender, Task, run_or_reuse
@@ -123,21 +123,18 @@ def _sentence(curve: Curve, k: int, name: str) -> str:
 
 
 def _write(curves: Mapping[str, Curve], names: Sequence[str], folder: Path) -> None:
-    write_atomically(folder / TABLE, _as_csv(curves, names))
+    write_csv(folder / TABLE, _table(curves, names))
     write_atomically(folder / "label_efficiency.md", as_markdown(curves, names))
     with atomic_path(folder / "label_efficiency.png") as path:
         _draw(curves, names).savefig(path, dpi=120)
 
 
-def _as_csv(curves: Mapping[str, Curve], names: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "crops", "draw", *names])
+def _table(curves: Mapping[str, Curve], names: Sequence[str]) -> Iterator[list[Any]]:
+    yield ["method", "crops", "draw", *names]
     for key, curve in curves.items():
         for count, by_draw in zip(curve.counts, curve.iou, strict=True):
             for number, scores in enumerate(by_draw):
-                writer.writerow([key, count, number, *("" if math.isnan(s) else f"{s:.6f}" for s in scores)])
-    return text.getvalue()
+                yield [key, count, number, *("" if math.isnan(s) else Numeral(f"{s:.6f}") for s in scores)]
 
 
 def as_markdown(curves: Mapping[str, Curve], names: Sequence[str]) -> str:

@@ -1,13 +1,12 @@
 """What a selection of features has found, as CSV and as Markdown, and the choice in one sentence."""
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from cytoseg.csv_table import Numeral
 from cytoseg.diffusion.schedule import snr_db
 from cytoseg.studies.class_sizes import SMALL_PX
 from cytoseg.studies.select_features import NOISES, Selection, Trial
@@ -43,29 +42,27 @@ def small_classes(selection: Selection, *, small: bool) -> list[int]:
     return [k for k, d in enumerate(selection.diameters) if d is not None and (d < SMALL_PX) == small]
 
 
-def as_csv(selection: Selection, names: Sequence[str], alpha_bars: torch.Tensor) -> str:
-    """Write every measured set in a row; what does not apply is an empty cell.
+def table_of(selection: Selection, names: Sequence[str], alpha_bars: torch.Tensor) -> Iterator[list[Any]]:
+    """Give the head and every measured set in a row; what does not apply is an empty cell.
 
     Args:
         selection: Of ``select_features``.
         names: The K class names.
         alpha_bars: (T,) of the network's schedule.
+
+    Yields:
+        The rows of a CSV table.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     measured = ("mean IoU", "gain", "spread", "seconds per crop")
-    writer.writerow([*_COLUMNS, *(f"IoU {name}" for name in names), *measured, "left out"])
+    yield [*_COLUMNS, *(f"IoU {name}" for name in names), *measured, "left out"]
     for trial in selection.trials:
         found = trial.measured
         last = [found.score, trial.gain, trial.spread, found.seconds]
-        writer.writerow([*_first(trial.stage, trial.taken, found, alpha_bars), *map(_number, [*found.iou, *last]), ""])
+        yield [*_first(trial.stage, trial.taken, found, alpha_bars), *map(_number, [*found.iou, *last]), ""]
     for features, reason in selection.left_out:
         empty = [""] * (1 + len(names) + len(measured))
         cells = [" ".join(features.taps), _joined(features.timesteps), _snr(features.timesteps, alpha_bars)]
-        writer.writerow(
-            ["", "", *cells, features.scale, features.filters, features.noises, features.flips, *empty, reason]
-        )
-    return text.getvalue()
+        yield ["", "", *cells, features.scale, features.filters, features.noises, features.flips, *empty, reason]
 
 
 def _first(stage: str, taken: bool, measured: Measured, alpha_bars: torch.Tensor) -> list[Any]:
@@ -84,7 +81,7 @@ def _snr(timesteps: Sequence[int], alpha_bars: torch.Tensor) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None or np.isnan(value) else f"{value:.6f}"
+    return "" if value is None or np.isnan(value) else Numeral(f"{value:.6f}")
 
 
 def as_markdown(selection: Selection, names: Sequence[str], alpha_bars: torch.Tensor) -> str:

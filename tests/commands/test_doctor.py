@@ -94,7 +94,7 @@ def test_a_training_ends_with_pictures_and_labels_bring_a_verdict(cytoseg: Cytos
     text = (CHECK / "check.md").read_text()
     assert text in asked.stdout
     assert "of 6 train crops, 3 folds over slides" in text  # of four slides one is for testing
-    with (CHECK / "check.csv").open(newline="") as file:
+    with (CHECK / "check.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert [row["features"] for row in rows] == ["trained"] * 3 + ["random"] * 6 + ["filters"] * 3
     mean = np.mean([float(row["mean_iou"]) for row in rows[:3]])

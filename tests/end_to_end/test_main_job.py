@@ -125,7 +125,7 @@ def test_every_method_is_scored_on_every_labelled_pixel(run: Path, evaluation: d
 
 
 def test_tables_hold_the_same_numbers(run: Path, evaluation: dict[str, Any]) -> None:
-    with (run / "evaluation" / "per_class.csv").open(newline="") as file:
+    with (run / "evaluation" / "per_class.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = {(row["method"], row["class"]): row for row in csv.DictReader(file)}
     assert len(rows) == 9
     for method in evaluation["methods"]:

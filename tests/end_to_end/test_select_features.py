@@ -74,7 +74,7 @@ def test_the_choice_is_measured_drawn_and_written_and_trains(home: Path, cytoseg
     assert changed == ["features: {timesteps: [0, 1, 5], taps: all, scale: 2, filters: true}"]
 
     folder = home / "runs" / "tiny" / "select_features"
-    rows = list(csv.DictReader((folder / "select_features.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((folder / "select_features.csv").read_text(encoding="utf-8-sig").splitlines()))
     single = [(row["taps"], row["timesteps"]) for row in rows if row["stage"] == "single"]
     assert sorted(single) == sorted((tap, t) for tap in TAPS for t in "015")
     assert all(0 <= float(row["mean IoU"]) <= 1 for row in rows)

@@ -137,7 +137,7 @@ def test_objects_are_matched_over_all_crops(tmp_path: Path, crops: list[Crop]) -
     found = read_evaluation(tmp_path)
     assert found is not None
     assert found.methods[0].objects == (ObjectScores("cell", **ensemble),)
-    rows = list(csv.reader((tmp_path / "evaluation" / "objects.csv").read_text().splitlines()))
+    rows = list(csv.reader((tmp_path / "evaluation" / "objects.csv").read_text(encoding="utf-8-sig").splitlines()))
     assert rows[0][:5] == ["method", "class", "truth", "predicted", "matched"]
     assert rows[2] == ["commonest", "cell", "3", "0", "0", "", "0.0", "0.0", "0.0", "0.0", "", "0.0"]
 
@@ -167,8 +167,20 @@ def test_table_to_print(evaluated: dict[str, Any]) -> None:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.reader(file))
+
+
+def test_names_in_tables_begin_no_formula(tmp_path: Path, crops: list[Crop]) -> None:
+    classes = replace(CLASSES, names=("glass", "=1+1", "@x"))
+    named = [replace(crop, slide=f"-{crop.slide}") for crop in crops]
+    evaluate(METHODS, named, folder=tmp_path / "e", scoring=replace(SCORING, classes=classes), details=DETAILS)
+    tables = sorted((tmp_path / "e").glob("*.csv"))
+    assert [path.stem for path in tables] == ["confusion", "objects", "per_class", "per_slide"]
+    assert {row[1] for row in _rows(tmp_path / "e" / "per_class.csv")} == {"class", "glass", "'=1+1", "'@x"}
+    assert {row[1] for row in _rows(tmp_path / "e" / "per_slide.csv")} == {"slide", "'-a", "'-b"}
+    for path in tables:
+        assert path.read_bytes().startswith(b"\xef\xbb\xbf")
 
 
 def test_tables(tmp_path: Path, evaluated: dict[str, Any]) -> None:

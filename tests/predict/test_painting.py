@@ -48,12 +48,17 @@ def test_what_a_kill_has_left_is_not_painted(tmp_path: Path) -> None:
 
 
 def partners(ids: list[list[int]], first: set[int], second: set[int], *, rows: int) -> list[int]:
+    return both_of(ids, first, second, rows=rows)[0]
+
+
+def both_of(ids: list[list[int]], first: set[int], second: set[int], *, rows: int) -> tuple[list[int], list[bool]]:
     array = np.array(ids, np.uint32)
     numbers = range(int(array.max()) + 1)
     contacts = Contacts(np.array([n in first for n in numbers]), np.array([n in second for n in numbers]))
     seen = contacts.watch(array[top : top + rows] for top in range(0, len(array), rows))
     np.testing.assert_array_equal(np.concatenate(list(seen)), array)
-    return contacts.partners().tolist()
+    partner, several = contacts.partners()
+    return partner.tolist(), several.tolist()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 9])
@@ -66,7 +71,8 @@ def test_the_partner_is_the_one_with_the_longest_border(rows: int) -> None:
         [5, 0, 0, 4, 1],
     ]
     # 3 borders on 1 along two edges and on 2 along four; 4 on 1 and 2 along one each; 5 on nothing.
-    assert partners(ids, {3, 4, 5}, {1, 2}, rows=rows) == [0, 0, 0, 2, 1, 0]
+    wanted = ([0, 0, 0, 2, 1, 0], [False, False, False, True, True, False])
+    assert both_of(ids, {3, 4, 5}, {1, 2}, rows=rows) == wanted
 
 
 def test_corners_are_no_border() -> None:
@@ -78,4 +84,5 @@ def test_a_nucleus_that_lies_in_cytoplasm_belongs_to_it() -> None:
 
 
 def test_without_objects_there_are_no_partners() -> None:
-    assert Contacts(np.zeros(1, np.bool_), np.zeros(1, np.bool_)).partners().tolist() == [0]
+    partner, several = Contacts(np.zeros(1, np.bool_), np.zeros(1, np.bool_)).partners()
+    assert (partner.tolist(), several.tolist()) == ([0], [False])

@@ -13,19 +13,19 @@ COLUMNS = ("id", "class", "area_um2", "cytoplasm_id")
 
 
 def write(tmp_path: Path, rows: str) -> Path:
-    (tmp_path / "cells.csv").write_text(",".join(COLUMNS) + "\n" + rows, encoding="utf-8")
+    (tmp_path / "cells.csv").write_text(",".join(COLUMNS) + "\n" + rows, encoding="utf-8-sig")
     write_parquet(tmp_path / "cells.csv", tmp_path / "cells.parquet", columns=COLUMNS)
     return tmp_path / "cells.parquet"
 
 
 def test_columns_keep_their_kinds_and_empty_cells_are_null(tmp_path: Path) -> None:
-    table = parquet.read_table(write(tmp_path, "1,nucleus,12.5,2\n2,Zell-Rand ü,300,\n3,,,\n"))
+    table = parquet.read_table(write(tmp_path, "1,nucleus,12.5,2\n2,Zell-Rand ü,300,\n3,,,\n4,'=a'=b,,\n"))
     assert [str(kind) for kind in table.schema.types] == ["int64", "string", "double", "int64"]
     assert table.to_pydict() == {
-        "id": [1, 2, 3],
-        "class": ["nucleus", "Zell-Rand ü", ""],
-        "area_um2": [12.5, 300.0, None],
-        "cytoplasm_id": [2, None, None],
+        "id": [1, 2, 3, 4],
+        "class": ["nucleus", "Zell-Rand ü", "", "=a'=b"],
+        "area_um2": [12.5, 300.0, None, None],
+        "cytoplasm_id": [2, None, None, None],
     }
 
 

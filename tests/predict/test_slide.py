@@ -564,7 +564,7 @@ def test_objects_are_found_after_the_tiles(
     features = json.loads((destination.folder / "objects.geojson").read_text())["features"]
     bounds = [shapely.geometry.shape(feature["geometry"]).bounds for feature in features]
     assert bounds == [(4, 5, 20, 9), (25, 12, 28, 16)]
-    with (destination.folder / "cells.csv").open(newline="") as file:
+    with (destination.folder / "cells.csv").open(newline="", encoding="utf-8-sig") as file:
         assert [float(row["area_um2"]) for row in csv.DictReader(file)] == [16, 3]
     assert [what for what, _, _ in seen] == ["tiles"] * 15 + ["objects"] * (len(seen) - 15)
     assert seen[-1] == ("objects", 60, 60)

@@ -116,7 +116,7 @@ def test_writes_a_table_for_people_one_for_programs_and_a_figure(fits: Fits, tmp
     assert text == as_markdown(rows, NAMES)
     assert "| All glass | 0.625 (0.625-0.625) | 0.000 (0.000-0.000) | n/a | 1 |" in text
     assert "| Some wrong | 0.800 (0.800-0.800) [0.600-1.000] |" in text
-    with (tmp_path / "compare.csv").open() as file:
+    with (tmp_path / "compare.csv").open(encoding="utf-8-sig") as file:
         glass, wrong = csv.DictReader(file)
     assert (glass["glass iou"], glass["never iou"], glass["seeds"]) == ("0.625", "", "1")
     assert float(wrong["cell least"]) == pytest.approx(0.6)

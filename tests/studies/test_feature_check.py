@@ -105,7 +105,7 @@ def test_table_and_verdict_are_written(tmp_path: Path, crops: list[LabelledCrop]
     assert "| random weights | 0.700 | 0.090 | 0.590 | 0.810 |" in text
     assert "600 labelled pixels of 3 train crops, 3 folds over slides" in text
     assert verdict(scores) in text
-    with (tmp_path / "check" / "check.csv").open(newline="") as file:
+    with (tmp_path / "check" / "check.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 + 6 + 3
     assert rows[4] == {"features": "random", "network": "0", "fold": "1", "mean_iou": "0.690000"}
@@ -114,7 +114,7 @@ def test_table_and_verdict_are_written(tmp_path: Path, crops: list[LabelledCrop]
 def test_without_labels_there_is_no_verdict(tmp_path: Path) -> None:
     text = write_check(tmp_path, Figure(), {}, pixels=None, why_not="there are no labels yet.")
     assert text.startswith("No verdict: there are no labels yet. Look at check.png")
-    assert (tmp_path / "check.csv").read_text() == "features,network,fold,mean_iou\n"
+    assert (tmp_path / "check.csv").read_text(encoding="utf-8-sig") == "features,network,fold,mean_iou\n"
 
 
 def test_the_picture_is_drawn(tmp_path: Path, telling: Extract, noise: Callable[[int], Extract]) -> None:

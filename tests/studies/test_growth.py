@@ -27,6 +27,12 @@ def test_the_table_is_read_back(tmp_path: Path) -> None:
     assert read_curves(tmp_path, ("glass", "nucleus")) == {}
 
 
+def test_the_table_is_read_back_with_a_mark_and_a_class_that_begins_a_formula(tmp_path: Path) -> None:
+    head, *rows = TABLE.replace("cell", "'=cell").splitlines(keepends=True)
+    (tmp_path / "label_efficiency.csv").write_text("".join([head, *rows]), encoding="utf-8-sig")
+    assert list(read_curves(tmp_path, ("glass", "=cell"))) == ["mlps", "forest"]
+
+
 @pytest.mark.parametrize("cut", [TABLE[:-40], TABLE.replace("0.95", "much"), TABLE + "mlps\n", "", TABLE[:60] + "\n"])
 def test_a_damaged_table_gives_no_curve(tmp_path: Path, cut: str) -> None:
     (tmp_path / "label_efficiency.csv").write_text(cut)

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cytoseg.csv_table import csv_text
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.studies.select_features import Selection, Trial
 from cytoseg.studies.select_measure import Measured
 from cytoseg.studies.select_pixels import FeatureSet
 from cytoseg.studies.select_question import Question
-from cytoseg.studies.select_tables import as_csv, as_markdown, sentence, small_classes
+from cytoseg.studies.select_tables import as_markdown, sentence, small_classes, table_of
 
 Ask = Callable[..., Question]
 NAMES = ("glass", "cell|s", "never")
@@ -78,7 +79,7 @@ def test_small_classes_have_objects_below_32_px(selection: Selection) -> None:
 
 
 def test_every_set_is_a_row_of_the_csv(selection: Selection) -> None:
-    header, *rows = csv.reader(io.StringIO(as_csv(selection, NAMES, ALPHA_BARS)))
+    header, *rows = csv.reader(io.StringIO(csv_text(table_of(selection, NAMES, ALPHA_BARS))))
     assert {len(row) for row in rows} == {len(header)}
     found = [dict(zip(header, row, strict=True)) for row in rows]
     assert [row["stage"] for row in found] == ["present", "single", "single", "grow 1", ""]

@@ -7,6 +7,7 @@ import state
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from cytoseg.csv_table import ENCODING
 from cytoseg.metrics.glossary import GLOSSARY
 from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, MethodScores, Score, ensemble_of, score_rows, share_text
 from cytoseg.metrics.run_folder import duration_text
@@ -51,7 +52,7 @@ def _table(found: Evaluation) -> None:
     st.caption("IoU with its 95 % interval over test slides; n/a where a class does not occur.")
     st.download_button(
         "Download as CSV",
-        scores_csv(found).encode("utf-8-sig"),  # the mark lets Excel see that it is UTF-8
+        scores_csv(found).encode(ENCODING),
         file_name=f"{state.run_folder().resolve().name}-scores.csv",
         mime="text/csv",
         icon=":material/download:",
