@@ -17,7 +17,7 @@ endif
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[app,openslide,parquet,zarr,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[app,openslide,parquet,pretrained,zarr,dev]'
 	touch $@
 
 demo-made: $(INSTALLED)

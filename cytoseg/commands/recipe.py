@@ -9,7 +9,7 @@ from rich.table import Table
 
 from cytoseg.commands.common import Overrides, RecipeArgument, console, say
 from cytoseg.commands.tissue import tissue_sources
-from cytoseg.diffusion.unet import tap_shapes
+from cytoseg.diffusion.architecture import tap_shapes
 from cytoseg.features.filters import FILTERS
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import find_base_model, shipped_recipes

@@ -10,9 +10,9 @@ from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, sa
 from cytoseg.commands.from_recipe import split_of
 from cytoseg.csv_table import write_csv
 from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.diffusion.architecture import tap_names
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.state import load_backbone
-from cytoseg.diffusion.unet import tap_names
 from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings
 from cytoseg.interpreter.train import check_two_classes

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from cytoseg.commands.check import Picture, check_after_training, tissue_pictures
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
+from cytoseg.commands.labelled_sources import source_parts
 from cytoseg.commands.launch import launch
 from cytoseg.commands.looks import DENOISED_CROPS, look, tracked
 from cytoseg.commands.tissue import say_lost, tissue_sources
@@ -104,6 +105,10 @@ def settings_of(recipe: Recipe) -> TrainSettings:
         keep_every=t.keep_every,
         workers=t.workers,
         compile=t.compile,
+        timesteps=t.highest_t,
+        encoder_rate=t.encoder_rate,
+        denoising_weight=t.denoising_weight,
+        mask_weight=t.mask_weight,
     )
 
 
@@ -123,6 +128,7 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int,
             recipe.model_dump(mode="json"),
             recipe.training.init,
             crop.digest(),
+            source_parts(recipe),
         )
         with _shown(recipe, folder) as (on_step, first_step):
             state = train(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from cytoseg.diffusion.mask_loss import MaskParts, mask_losses
 from cytoseg.errors import CytosegError
 
 BUCKETS = 10
@@ -38,7 +39,30 @@ def crop_losses(diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor) -> Ten
     Source: Ho et al., Denoising Diffusion Probabilistic Models, NeurIPS 2020, equation 14.
     """
     process = cast(Any, diffusion)
-    predicted = process.model(process.q_sample(x0, t, noise=eps), t, None)
+    return _denoising_losses(process, process.model(process.q_sample(x0, t, noise=eps), t, None), x0, t, eps)
+
+
+def hybrid_losses(
+    diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, *, parts: MaskParts
+) -> tuple[Tensor, Tensor]:
+    """Compute the denoising loss of each crop and the mask loss of each part, in one pass.
+
+    Args:
+        diffusion: From ``build_diffusion``, around a network with a mask head.
+        x0: (N, 3, H, W) float32 in [-1, 1]; N may be 0, where denoising weighs nothing.
+        t: (N,) int64 timesteps.
+        eps: (N, 3, H, W) standard normal.
+        parts: M parts of labelled sources.
+
+    Returns:
+        (N,) and (M,) float32.
+    """
+    process = cast(Any, diffusion)
+    predicted, scores = process.model(process.q_sample(x0, t, noise=eps), t, None, parts.pictures)
+    return _denoising_losses(process, predicted, x0, t, eps), mask_losses(scores, parts)
+
+
+def _denoising_losses(process: Any, predicted: Tensor, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     targets: dict[str, Callable[[], Tensor]] = {
         "pred_noise": lambda: eps,
         "pred_x0": lambda: x0,
@@ -57,16 +81,23 @@ class LossReading:
         numbers: (N,) int64 crop numbers.
         t: (N,) int64 timesteps.
         losses: (N,) float32.
+        masks: (N,) float32, the loss of the part of a labelled source that goes with each crop; None without sources.
     """
 
     numbers: Tensor
     t: Tensor
     losses: Tensor
+    masks: Tensor | None = None
 
     @property
     def mean(self) -> float:
         """The mean loss."""
         return float(self.losses.mean())
+
+    @property
+    def mean_masks(self) -> float | None:
+        """The mean mask loss; None without labelled sources."""
+        return None if self.masks is None else float(self.masks.mean())
 
     def by_timestep(self, timesteps: int) -> dict[str, float]:
         """Average over ranges of timesteps, such as ``{"0-99": 0.12}``; a range without a crop is left out."""
@@ -90,9 +121,10 @@ class LossWindow:
         self._accelerator, self._every = accelerator, every
         self._kept: list[Tensor] = []
 
-    def add(self, numbers: Tensor, t: Tensor, losses: Tensor) -> None:
-        """Keep the (N,) losses of one step of this process."""
-        self._kept.append(torch.stack([numbers.double(), t.double(), losses.detach().double()]))
+    def add(self, numbers: Tensor, t: Tensor, losses: Tensor, masks: Tensor | None = None) -> None:
+        """Keep the (N,) losses of one step of this process; every step has mask losses, or none has."""
+        columns = [numbers, t, losses.detach(), *([] if masks is None else [masks.detach()])]
+        self._kept.append(torch.stack([column.double() for column in columns]))
 
     @property
     def due(self) -> bool:
@@ -105,7 +137,8 @@ class LossWindow:
         self._kept = []
         table = cast(Tensor, self._accelerator.gather(kept)).cpu()
         table = table[table[:, 0].argsort()]
-        return LossReading(table[:, 0].long(), table[:, 1].long(), table[:, 2].float())
+        masks = table[:, 3].float() if table.shape[1] > 3 else None
+        return LossReading(table[:, 0].long(), table[:, 1].long(), table[:, 2].float(), masks)
 
 
 class LossGuard:
@@ -125,6 +158,9 @@ class LossGuard:
         Raises:
             CytosegError: If a loss is not finite (names the crop), or their mean shows that nothing is learnt any more.
         """
+        if reading.masks is not None and not bool(reading.masks.isfinite().all()):
+            first = int((~reading.masks.isfinite()).nonzero()[0])
+            raise _gone_wrong(f"the mask loss is {float(reading.masks[first])} at crop {int(reading.numbers[first])}")
         broken = (~reading.losses.isfinite()).nonzero().flatten()
         if len(broken):
             first = int(broken[0])

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cytoseg.diffusion.unet import Architecture
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.mask_loss import DrawMasks
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class TrainSettings:
         keep_every: Every so many checkpoints one is kept for good; 0 for none.
         workers: Processes that read crops, for each that trains; 0 reads in the training process.
         compile: Let torch.compile make kernels for the network first: minutes before the first step, then faster ones.
+        timesteps: Noise is drawn at timesteps below this one; None draws at all.
+        encoder_rate: Rate of an ImageNet encoder, as a share of ``rate``.
+        denoising_weight: Of the denoising loss; 0 leaves it out.
+        mask_weight: Of the mask loss, where there are labelled sources.
     """
 
     crops: int
@@ -48,6 +53,10 @@ class TrainSettings:
     keep_every: int
     workers: int
     compile: bool = False
+    timesteps: int | None = None
+    encoder_rate: float = 1.0
+    denoising_weight: float = 1.0
+    mask_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class TrainPlan:
         recipe: The whole recipe as JSON holds it, kept in every checkpoint.
         init: The ``ddpm`` folder or checkpoint whose averaged weights a new training starts from; None for fresh ones.
         slides: What identifies the slides that the crops come from.
+        masks: Draws the parts of labelled sources; None without sources.
     """
 
     architecture: Architecture
@@ -67,6 +77,7 @@ class TrainPlan:
     recipe: Mapping[str, Any]
     init: Path | None = None
     slides: str = ""
+    masks: DrawMasks | None = None
 
 
 def passed(every: int, before: int, now: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from ema_pytorch import EMA
-from torch import nn
+from torch import Tensor, nn
 
 from cytoseg.checkpoints import (
     Checkpoint,
@@ -21,7 +21,8 @@ from cytoseg.checkpoints import (
     optimiser_tensors,
     save_checkpoint,
 )
-from cytoseg.diffusion.unet import Architecture, build_unet, check_same
+from cytoseg.diffusion.architecture import Architecture, check_same
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.runs import versions
 
@@ -43,6 +44,9 @@ FREE = (
     "track",
 )
 """Keys in them that do not: length, memory, saving and looking."""
+
+MASK_HEAD = "mask_head."
+"""Weights of these names tell the classes of labelled sources apart; features do not need them."""
 
 
 @dataclass
@@ -151,12 +155,23 @@ def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]
         except DamagedError as error:
             on_damaged(f"Passed over {path.name}: {error}")
             continue
-        check_same(Architecture.from_json(checkpoint.state["architecture"]), state.architecture, where=str(path))
+        architecture = Architecture.from_json(checkpoint.state["architecture"])
+        check_same(architecture, state.architecture, where=str(path))
+        _check_masks(architecture, state.architecture, where=path)
         _restore(checkpoint, state)
         return checkpoint
     if found:
         raise CheckpointError(f"{folder}: all {len(found)} checkpoints are damaged. Move them away to begin anew.")
     return None
+
+
+def _check_masks(found: Architecture, wanted: Architecture, *, where: Path) -> None:
+    if found.mask_classes != wanted.mask_classes:
+        there, here = (", ".join(a.mask_classes) or "none" for a in (found, wanted))
+        raise CheckpointError(
+            f"{where}: its mask head tells other classes apart ({there}; by the recipe {here}). Go on with the same "
+            "classes and labels.sources, or start another run from it (training.init)."
+        )
 
 
 def changed_values(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -202,6 +217,26 @@ def export_averaged(checkpoint: Path, folder: Path) -> dict[str, Any]:
     kept = ("crops_seen", "architecture", "versions", "recipe", "started_from")
     save_checkpoint(folder, {"ema": weights}, {key: found.state[key] for key in kept if key in found.state})
     return load_state(folder)
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: Path) -> None:
+    """Load the weights of another training; a mask head of other classes stays as it was drawn.
+
+    Args:
+        network: Of the same architecture but for the mask head.
+        weights: By name.
+        where: They come from, for the message.
+
+    Raises:
+        CheckpointError: If other weights than a mask head's are missing, left over, or of another shape.
+    """
+    own = network.state_dict()
+    fits = {k: v for k, v in weights.items() if not k.startswith(MASK_HEAD) or (k in own and own[k].shape == v.shape)}
+    missing = [name for name in own if name not in fits and not name.startswith(MASK_HEAD)]
+    strange = [name for name, tensor in fits.items() if name not in own or own[name].shape != tensor.shape]
+    if missing or strange:
+        raise CheckpointError(f"{where}: weights of another network ({(missing + strange)[0]}). Use its own recipe.")
+    network.load_state_dict(fits, strict=False)
 
 
 def load_backbone(

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from cytoseg.devices import generator_for
-from cytoseg.diffusion.loss import LossGuard, LossReading, LossWindow, crop_losses
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.loss import LossGuard, LossReading, LossWindow, crop_losses, hybrid_losses
+from cytoseg.diffusion.mask_loss import DrawMasks, MaskParts
 from cytoseg.diffusion.settings import TrainSettings, passed, rate_at
 from cytoseg.diffusion.state import TrainState
-from cytoseg.diffusion.unet import Architecture, build_diffusion, build_unet
+from cytoseg.diffusion.unet import build_diffusion, build_unet
 from cytoseg.errors import CytosegError, RecipeError
 
 GPU_STEPS_A_READING = 20
@@ -49,8 +51,17 @@ def new_state(architecture: Architecture, settings: TrainSettings) -> TrainState
     unet = build_unet(architecture, seed=settings.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
     averaging: dict[str, Any] = {"update_after_step": 0, "update_every": 1, "include_online_model": False}
     ema = EMA(unet, beta=settings.ema_decay, use_foreach=True, **averaging)
-    optimiser = torch.optim.Adam(unet.parameters(), lr=settings.rate, betas=(0.9, 0.99))
+    optimiser = torch.optim.Adam(_groups(unet, settings), lr=settings.rate, betas=(0.9, 0.99))
     return TrainState(architecture, unet, ema, optimiser, crops_seen=0)
+
+
+def _groups(unet: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
+    """Part the weights by the share of the rate they learn at: an encoder that knows pictures already learns slower."""
+    encoder = [weights for name, weights in unet.named_parameters() if name.startswith("encoder.")]
+    rest = [weights for name, weights in unet.named_parameters() if not name.startswith("encoder.")]
+    if not encoder:
+        return [{"params": rest, "share": 1.0}]
+    return [{"params": rest, "share": 1.0}, {"params": encoder, "share": settings.encoder_rate}]
 
 
 def draw_noise(numbers: Tensor, *, settings: TrainSettings, timesteps: int) -> tuple[Tensor, Tensor]:
@@ -65,6 +76,7 @@ def draw_noise(numbers: Tensor, *, settings: TrainSettings, timesteps: int) -> t
         t (N,) int64 and eps (N, 3, size, size) float32, on the CPU.
     """
     ts, noises = [], []
+    timesteps = min(timesteps, settings.timesteps or timesteps)
     for number in numbers.tolist():
         generator = generator_for(settings.seed, number, what="noise")
         ts.append(torch.randint(timesteps, (1,), generator=generator))
@@ -86,7 +98,12 @@ def new_accelerator(settings: TrainSettings, device: torch.device) -> Accelerato
 
 
 def train_steps(
-    state: TrainState, crops: Dataset[Tensor], *, settings: TrainSettings, accelerator: Accelerator
+    state: TrainState,
+    crops: Dataset[Tensor],
+    *,
+    settings: TrainSettings,
+    accelerator: Accelerator,
+    masks: DrawMasks | None = None,
 ) -> Iterator[StepReport]:
     """Train on the crops in order, yielding after every step; the state is consistent at each yield.
 
@@ -98,6 +115,7 @@ def train_steps(
         crops: From number ``state.crops_seen`` on.
         settings: How to train.
         accelerator: Brings device, precision and other processes.
+        masks: Draws a part of a labelled source for each crop; None without sources.
 
     Raises:
         RecipeError: If the crops of a step cannot be shared out evenly among the processes.
@@ -114,9 +132,10 @@ def train_steps(
     for numbers, x0 in _share(crops, state.crops_seen, settings=settings, accelerator=accelerator):
         rate = rate_at(state.crops_seen, settings)
         for group in optimiser.param_groups:
-            group["lr"] = rate
-        t, losses = _backward(diffusion, numbers, x0, settings=settings, accelerator=accelerator)
-        window.add(numbers.to(t), t, losses)
+            group["lr"] = rate * group["share"]
+        parts = None if masks is None else masks(numbers)
+        t, losses, mask_losses = _backward(diffusion, numbers, x0, parts, settings=settings, accelerator=accelerator)
+        window.add(numbers.to(t), t, losses, mask_losses)
         seen = state.crops_seen + len(numbers) * accelerator.num_processes
         # Before a checkpoint, too: what goes into it has been looked at.
         saved_then = passed(settings.checkpoint_crops, state.crops_seen, seen) or seen >= settings.crops
@@ -168,18 +187,51 @@ def _in_one_line(loader: DataLoader[Tensor]) -> Iterator[Tensor]:
 
 
 def _backward(
-    diffusion: nn.Module, numbers: Tensor, x0: Tensor, *, settings: TrainSettings, accelerator: Accelerator
-) -> tuple[Tensor, Tensor]:
-    """Add up the gradients of one step; gives the (N,) timesteps and losses of its crops."""
+    diffusion: nn.Module,
+    numbers: Tensor,
+    x0: Tensor,
+    masks: MaskParts | None,
+    *,
+    settings: TrainSettings,
+    accelerator: Accelerator,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Add up the gradients of one step.
+
+    Gives the (N,) timesteps, denoising losses and mask losses of its crops; the last is None without sources.
+    """
     t, eps = draw_noise(numbers, settings=settings, timesteps=cast(Any, diffusion).num_timesteps)
-    losses = []
-    parts = list(zip(*(torch.split(tensor, settings.micro_batch) for tensor in (x0, t, eps)), strict=True))
-    for number, part in enumerate(parts, start=1):
-        x0_part, t_part, eps_part = (tensor.to(accelerator.device, non_blocking=True) for tensor in part)
-        last = number == len(parts)
+    found: list[tuple[Tensor, Tensor | None]] = []
+    crops = list(zip(*(torch.split(tensor, settings.micro_batch) for tensor in (x0, t, eps)), strict=True))
+    labelled = [None] * len(crops) if masks is None else masks.split(settings.micro_batch)
+    for number, (part, mask_part) in enumerate(zip(crops, labelled, strict=True), start=1):
+        last = number == len(crops)
         # Gradients travel between processes once a step, with the last part.
         with contextlib.nullcontext() if last else accelerator.no_sync(cast(nn.Module, diffusion.model)):
-            loss = crop_losses(diffusion, x0_part.contiguous(memory_format=torch.channels_last), t_part, eps_part)
-            accelerator.backward(loss.sum() / len(x0))
-        losses.append(loss.detach())
-    return t.to(accelerator.device), torch.cat(losses)
+            moved = tuple(tensor.to(accelerator.device, non_blocking=True) for tensor in part)
+            losses, mask_losses = _losses(diffusion, moved, mask_part, settings, accelerator.device)
+            total = settings.denoising_weight * losses.sum()
+            if mask_losses is not None:
+                total = total + settings.mask_weight * mask_losses.sum()
+            accelerator.backward(total / len(x0))
+        found.append((losses.detach(), None if mask_losses is None else mask_losses.detach()))
+    mask_rows = [rows for _, rows in found if rows is not None]
+    return t.to(accelerator.device), torch.cat([rows for rows, _ in found]), torch.cat(mask_rows) if mask_rows else None
+
+
+def _losses(
+    diffusion: nn.Module,
+    part: tuple[Tensor, ...],
+    masks: MaskParts | None,
+    settings: TrainSettings,
+    device: torch.device,
+) -> tuple[Tensor, Tensor | None]:
+    """Compute the (N,) losses of some crops and of the parts that go with them; 0 for denoising that weighs nothing."""
+    x0, t, eps = part
+    x0 = x0.contiguous(memory_format=torch.channels_last)
+    if masks is None:
+        return crop_losses(diffusion, x0, t, eps), None
+    masks = masks.to(device)
+    if settings.denoising_weight:
+        return hybrid_losses(diffusion, x0, t, eps, parts=masks)
+    none, mask_losses = hybrid_losses(diffusion, x0[:0], t[:0], eps[:0], parts=masks)
+    return none.sum() + torch.zeros(len(x0), device=device), mask_losses

@@ -13,8 +13,9 @@ from torch.utils.data import Dataset
 
 from cytoseg.checkpoints import Checkpoint, find_checkpoints
 from cytoseg.diffusion.settings import TrainPlan, passed
-from cytoseg.diffusion.state import TrainState, changed_values, load_backbone, prune, resume, save
+from cytoseg.diffusion.state import TrainState, changed_values, load_backbone, load_weights, prune, resume, save
 from cytoseg.diffusion.steps import StepReport, new_accelerator, new_state, train_steps
+from cytoseg.diffusion.unet import start_from_imagenet
 from cytoseg.errors import CheckpointError, CytosegError, SlideError
 from cytoseg.runs import MetricsLog, finish_step_on_interrupt
 from cytoseg.shipped import find_base_model
@@ -76,7 +77,8 @@ def train(
     _refuse_different_starts(state, accelerator, folder)
     if state.crops_seen >= settings.crops:
         return state
-    steps = train_steps(state, crops_from(state.crops_seen), settings=settings, accelerator=accelerator)
+    crops = crops_from(state.crops_seen)
+    steps = train_steps(state, crops, settings=settings, accelerator=accelerator, masks=plan.masks)
     with (
         contextlib.closing(steps),  # type: ignore[type-var] # a generator; its annotation says Iterator for its readers
         _named_loss_of_a_process(accelerator, folder),
@@ -103,12 +105,15 @@ def _start(folder: Path, plan: TrainPlan, *, go_on: bool, on_note: Callable[[str
         _note_changes(resumed, plan, on_note)
     elif plan.init is not None:
         unet, _, origin = load_backbone(find_base_model(plan.init), plan.architecture)
-        state.unet.load_state_dict(unet.state_dict())
-        state.ema.ema_model.load_state_dict(unet.state_dict())
+        for network in (state.unet, state.ema.ema_model):
+            load_weights(network, unet.state_dict(), plan.init)
         state.started_from = {"path": str(plan.init), **origin}
         on_note(f"Starting from {plan.init}, trained on {origin['crops_seen']} crops.")
         values = (f"{key} {value}" for key, value in plan.architecture.as_json().items())
         on_note(f"Its architecture is this run's: {', '.join(values)}.")
+    else:
+        for network in (state.unet, state.ema.ema_model):
+            start_from_imagenet(network)
     return state
 
 
@@ -238,4 +243,5 @@ def _row(report: StepReport, *, timesteps: int) -> dict[str, Any]:
         "loss": round(report.reading.mean, 6),
         "rate": report.rate,
         "by_t": report.reading.by_timestep(timesteps),
+        **({} if report.reading.mean_masks is None else {"mask_loss": round(report.reading.mean_masks, 6)}),
     }

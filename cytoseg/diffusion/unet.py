@@ -1,79 +1,39 @@
-"""The backbone: lucidrains' U-Net and Gaussian diffusion, and the places where its decoder can be tapped."""
+"""The backbones: lucidrains' U-Net or one on an ImageNet encoder, the diffusion process, and taps on their decoders."""
 
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cytoseg.diffusion.architecture import TAP_PARTS, Architecture, split_tap
+from cytoseg.diffusion.efficientnet import load_imagenet
 from cytoseg.diffusion.lean import make_lean
 from cytoseg.diffusion.package import GaussianDiffusion, Unet
-from cytoseg.errors import CheckpointError, RecipeError
-
-TAP_PARTS = ("block1", "block2", "attention", "upsample")
-"""The four tensors of a decoder block that can be tapped, in the order in which they are computed."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What decides the shapes and meaning of the weights.
-
-    Attributes:
-        dim: Channels at the finest resolution.
-        dim_mults: Channel multiplier of each resolution, finest first.
-        timesteps: T.
-        schedule: ``linear``, ``cosine`` or ``sigmoid``.
-        objective: ``pred_noise``, ``pred_x0`` or ``pred_v``.
-        backbone: ``lucidrains``.
-    """
-
-    dim: int
-    dim_mults: tuple[int, ...]
-    timesteps: int
-    schedule: str
-    objective: str
-    backbone: str = "lucidrains"
-
-    def as_json(self) -> dict[str, Any]:
-        """Give the values as JSON holds them."""
-        return {**asdict(self), "dim_mults": list(self.dim_mults)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Architecture":
-        """Read back what ``as_json`` gave."""
-        return cls(**{**values, "dim_mults": tuple(values["dim_mults"])})
-
-    @property
-    def multiple_px(self) -> int:
-        """Height and width of the input must be multiples of this many pixels."""
-        return int(2 ** (len(self.dim_mults) - 1))
-
-
-def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None:
-    """Compare a checkpoint's architecture with the recipe's.
-
-    Raises:
-        CheckpointError: If they differ; names each value that does.
-    """
-    a, b = found.as_json(), wanted.as_json()
-    differ = [f"{k} {a[k]} there, {b[k]} in the recipe" for k in b if a[k] != b[k]]
-    if differ:
-        raise CheckpointError(
-            f"{where}: a checkpoint of another architecture ({'; '.join(differ)}). "
-            "Use its recipe or another run folder."
-        )
+from cytoseg.diffusion.pretrained_unet import PretrainedUnet
 
 
 def build_unet(architecture: Architecture, *, seed: int = 0) -> nn.Module:
     """Make the noise predictor with weights drawn from a seed; the global random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if architecture.backbone == "pretrained":
+            return PretrainedUnet(architecture.widths, mask_classes=len(architecture.mask_classes))
         unet: nn.Module = Unet(architecture.dim, dim_mults=architecture.dim_mults)
     make_lean(unet)
     return unet
+
+
+def start_from_imagenet(unet: nn.Module) -> None:
+    """Load the ImageNet weights into the encoder of a ``pretrained`` backbone; others are left as they are.
+
+    Raises:
+        CheckpointError: If the weights are not installed, or not those expected.
+    """
+    if isinstance(unet, PretrainedUnet):
+        load_imagenet(unet.encoder)
 
 
 def build_diffusion(unet: nn.Module, architecture: Architecture, *, size_px: int) -> nn.Module:
@@ -87,32 +47,6 @@ def build_diffusion(unet: nn.Module, architecture: Architecture, *, size_px: int
         auto_normalize=False,
     )
     return diffusion
-
-
-def tap_names(architecture: Architecture) -> tuple[str, ...]:
-    """Name every tap, deepest block first: ``block0.block1``, ..., ``block3.upsample``."""
-    return tuple(f"block{i}.{part}" for i in range(len(architecture.dim_mults)) for part in TAP_PARTS)
-
-
-def tap_shapes(architecture: Architecture, names: Sequence[str]) -> list[tuple[int, int]]:
-    """Give (channels, downsample) of each tap; downsample 8 means one value per 8x8 input pixels.
-
-    Raises:
-        RecipeError: If a name is not a tap of this architecture.
-    """
-    known = tap_names(architecture)
-    unknown = [n for n in names if n not in known]
-    if unknown:
-        raise RecipeError(f"features.taps: {', '.join(unknown)} not in this network. It has {', '.join(known)}.")
-    channels = [architecture.dim * m for m in reversed((1, *architecture.dim_mults))]
-    depth = len(architecture.dim_mults)
-    shapes = []
-    for name in names:
-        block, part = int(name.split(".")[0].removeprefix("block")), name.split(".")[1]
-        last = block == depth - 1
-        up = part == "upsample"
-        shapes.append((channels[block + up], 2 ** (depth - 1 - block - (up and not last))))
-    return shapes
 
 
 @contextlib.contextmanager
@@ -148,7 +82,8 @@ def run_to_taps(unet: nn.Module, names: Sequence[str], xt: Tensor, times: Tensor
     Returns:
         Tap name to (N, C, h, w).
     """
-    last = max(names, key=lambda name: (name.split(".")[0], TAP_PARTS.index(name.split(".")[1])))
+    parts = TAP_PARTS["pretrained" if isinstance(unet, PretrainedUnet) else "lucidrains"]
+    last = max(names, key=lambda name: (split_tap(name)[0], parts.index(split_tap(name)[1])))
     # Hooks of one module are called in the order they came: the tap is kept, and then the pass ends.
     with tapped(unet, names) as seen, _heard(unet, last, _end_here), contextlib.suppress(_LastTapError):
         unet(xt, times)
@@ -166,13 +101,16 @@ def _end_here(_tap: Tensor) -> None:
 @contextlib.contextmanager
 def _heard(unet: nn.Module, name: str, listener: Callable[[Tensor], None]) -> Iterator[None]:
     """Tell the listener the tensor of a tap whenever a forward pass made inside the block reaches it."""
-    ups: Any = unet.ups  # a list of lists of modules, which nn.Module's attributes cannot say
-    block, part = name.split(".")
-    block1, block2, _attention, upsample = ups[int(block.removeprefix("block"))]
-    if part == "attention":
-        handle = upsample.register_forward_pre_hook(lambda _module, inputs: listener(inputs[0]))
+    block, part = split_tap(name)
+    up: Any = unet.ups[block]  # type: ignore[index] # a module list, which nn.Module's attributes cannot say
+    if isinstance(unet, PretrainedUnet):
+        module = getattr(up, part)
     else:
-        module = {"block1": block1, "block2": block2, "upsample": upsample}[part]
+        block1, block2, _attention, upsample = up
+        module = {"block1": block1, "block2": block2, "attention": upsample, "upsample": upsample}[part]
+    if part == "attention":
+        handle = module.register_forward_pre_hook(lambda _module, inputs: listener(inputs[0]))
+    else:
         handle = module.register_forward_hook(lambda _module, _inputs, output: listener(output))
     try:
         yield

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
+from cytoseg.diffusion.architecture import Architecture, tap_shapes
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
-from cytoseg.diffusion.unet import Architecture, run_to_taps, tap_shapes
+from cytoseg.diffusion.unet import run_to_taps
 from cytoseg.errors import CheckpointError
 from cytoseg.features.filters import FILTERS, filter_maps
 
@@ -133,7 +134,7 @@ def room_px(architecture: Architecture, device: torch.device) -> int:
     if device.type != "cuda":
         return TOGETHER_PX
     free, _ = torch.cuda.mem_get_info(device)
-    return free // 2 // (PASSING_BYTES * architecture.dim)
+    return free // 2 // (PASSING_BYTES * architecture.finest_channels)
 
 
 def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:

@@ -49,7 +49,7 @@ class PartDraw:
         seed: int,
     ) -> None:
         self._pictures, self._label_maps = pictures, label_maps
-        self._batch, self._seed, self._change = batch, seed, _changes(size_px, blurred)
+        self._batch, self._seed, self._change = batch, seed, changes(size_px, blurred)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Give a step's (B, 3, size, size) float32 in [-1, 1], colours a little beyond, and (B, size, size) int64."""
@@ -69,7 +69,16 @@ class PartDraw:
         return drawn
 
 
-def _changes(size_px: int, blurred: float) -> Compose:
+def changes(size_px: int, blurred: float) -> Compose:
+    """Give the random changes of a part: place, flips, turns, colours, sharpness.
+
+    Args:
+        size_px: Side of a part; smaller pictures are filled up with ignored pixels.
+        blurred: Share of the parts that are blurred, 0 to 1.
+
+    Returns:
+        A transform of ``picture`` (3, H, W) float and ``labels`` (1, H, W) int64.
+    """
     side = (size_px, size_px)
     return Compose(
         [

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from cytoseg.checkpoints import STATE, Checkpoint, load_checkpoint, load_state, save_checkpoint
 from cytoseg.classes import ClassList
-from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, room_px, to_input
 from cytoseg.interpreter.decoder import Decoder, view_probabilities

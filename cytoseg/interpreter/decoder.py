@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
-from cytoseg.diffusion.unet import Architecture
+from cytoseg.diffusion.architecture import Architecture
 from cytoseg.features.extract import pad_to_multiple
 
 _NEVER = -1e4
@@ -32,10 +32,10 @@ class Decoder(nn.Module):
         super().__init__()
         self.classes, self.multiple_px = classes, architecture.multiple_px
         self.unet = copy.deepcopy(unet)
-        self.head = nn.Conv2d(architecture.dim, classes, 1)
+        self.head = nn.Conv2d(architecture.finest_channels, classes, 1)
         with torch.no_grad():
             drawn = torch.randn(self.head.weight.shape, generator=generator_for(seed, 0, what="class head"))
-            self.head.weight.copy_(drawn / math.sqrt(architecture.dim))
+            self.head.weight.copy_(drawn / math.sqrt(architecture.finest_channels))
             cast(Tensor, self.head.bias).zero_()
         self.unet.final_conv = nn.Identity()
 

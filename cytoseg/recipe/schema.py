@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from cytoseg.classes import ClassList
+from cytoseg.diffusion.architecture import PRETRAINED_LEVELS, Architecture, tap_names, tap_shapes
 from cytoseg.diffusion.schedule import alpha_bar, timesteps_at_snr
-from cytoseg.diffusion.unet import Architecture, tap_names, tap_shapes
 from cytoseg.errors import RecipeError
 from cytoseg.interpreter.mlp import hidden_sizes
 from cytoseg.predict.object_settings import ObjectSettings
@@ -100,6 +100,21 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def the_pretrained_backbone_has_three_levels(self) -> "Recipe":
+        """Refuse a decoder that does not fit the encoder, and sources that no mask head could learn from."""
+        d = self.diffusion
+        if d.backbone == "pretrained" and len(d.dim_mults) != PRETRAINED_LEVELS:
+            raise ValueError(
+                f"diffusion.dim_mults: {list(d.dim_mults)} has {len(d.dim_mults)} levels, the pretrained backbone has "
+                f"{PRETRAINED_LEVELS}; write dim 16 and dim_mults [3, 4, 6]"
+            )
+        if self.labels.sources and d.backbone != "pretrained":
+            raise ValueError("labels.sources: only diffusion.backbone: pretrained learns from them")
+        if not self.labels.sources and self.training.denoising_weight == 0:
+            raise ValueError("training.denoising_weight: 0 leaves nothing to learn without labels.sources")
+        return self
+
+    @model_validator(mode="after")
     def features_exist_in_this_network(self) -> "Recipe":
         """Refuse taps and timesteps the network does not have."""
         if self.features.timesteps is not None and self.features.snr_db is not None:
@@ -145,7 +160,8 @@ class Recipe(Section):
     def architecture(self) -> Architecture:
         """Give what decides the weights' shapes and meaning."""
         d = self.diffusion
-        return Architecture(d.dim, d.dim_mults, d.timesteps, d.schedule, d.objective, d.backbone)
+        masks = tuple(c.name for c in self.classes) if self.labels.sources else ()
+        return Architecture(d.dim, d.dim_mults, d.timesteps, d.schedule, d.objective, d.backbone, masks)
 
     def class_list(self) -> ClassList:
         """Give the classes in the form the library works with."""

@@ -73,17 +73,19 @@ class Crops(Section):
 class Diffusion(Section):
     """The diffusion model's network and process."""
 
-    backbone: Literal["lucidrains"] = "lucidrains"
-    """The U-Net of denoising-diffusion-pytorch."""
+    backbone: Literal["lucidrains", "pretrained"] = "lucidrains"
+    """lucidrains is the U-Net of denoising-diffusion-pytorch, the published method's. pretrained is a smaller U-Net
+    whose encoder starts from ImageNet weights (extra pretrained); write dim 16 and dim_mults [3, 4, 6] with it."""
     dim: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = 64
-    """Channels at the finest resolution; 64 is the published size, 32 trains on a CPU."""
+    """What dim_mults multiply: with lucidrains the channels at the finest resolution; 64 is the published size, 32
+    trains on a CPU."""
     dim_mults: Annotated[tuple[Annotated[int, Field(ge=1, le=32)], ...], Field(min_length=2, max_length=6)] = (
         1,
         2,
         4,
         8,
     )
-    """Channel multiplier of each resolution, finest first."""
+    """Channel multiplier of each resolution of the decoder, finest first; three with pretrained."""
     timesteps: Annotated[int, Field(ge=10, le=10_000)] = 1000
     """Number of noise levels T."""
     schedule: Literal["linear", "cosine", "sigmoid"] = "linear"
@@ -116,6 +118,14 @@ class Training(Section):
     """Decay per step of the averaged weights, which features and samples use."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """Largest gradient norm."""
+    encoder_rate: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Learning rate of an ImageNet encoder, as a share of rate."""
+    highest_t: Annotated[int, Field(ge=1)] | None = None
+    """Noise is drawn at timesteps below this one; null draws all. Samples need all."""
+    denoising_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Weight of the denoising loss; 0 learns from labels.sources alone."""
+    mask_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Weight of the mask loss of labels.sources, where there are any."""
     precision: Literal["no", "bf16"] = "no"
     """no is fp32; bf16 is faster where the processor has it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -147,6 +157,26 @@ class ClassItem(Section):
     """Colour in overlays and class maps, as #rrggbb."""
 
 
+class Source(Section):
+    """Labels from elsewhere that teach the backbone; they are never in a test or held-out set."""
+
+    folder: Path
+    """Labels folder that label-import has written, of another run."""
+    classes: dict[str, str] = {}
+    """What the source's classes are here: a class of this recipe; other, for none of those that the source tells apart;
+    or ignore. Classes of the same name need no entry."""
+    mpp: Mpp | None = None
+    """Micrometres per pixel of its pictures; they are resized to slides.mpp."""
+    object_px: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Instead of mpp: median diameter in pixels to which the objects of its rarest class are resized."""
+    spread: Annotated[float, Field(ge=1, le=4)] = 1.35
+    """The size varies at random by up to this factor, up and down."""
+    stain: Literal["random", "as_is"] = "random"
+    """random paints each part in a made-up stain, so that grey pictures teach coloured ones; as_is keeps its own."""
+    share: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """How often it is drawn, relative to the other sources."""
+
+
 class Labels(Section):
     """The annotated crops."""
 
@@ -161,6 +191,8 @@ class Labels(Section):
     """Share of the slides in the test set when test_slides is empty."""
     stains: dict[str, tuple[str, ...]] = {}
     """Patterns of slide ids by stain, such as {Giemsa: ["g_*"]}; scores are then told by stain, too."""
+    sources: tuple[Source, ...] = ()
+    """Labels from elsewhere that teach the backbone pretrained beside denoising; see training.mask_weight."""
 
 
 class Features(Section):

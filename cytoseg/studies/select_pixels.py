@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
-from cytoseg.diffusion.unet import TAP_PARTS
+from cytoseg.diffusion.architecture import TAP_PARTS
 from cytoseg.features.pixels import choose_pixels
 
 Flip = tuple[bool, bool]

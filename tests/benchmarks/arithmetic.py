@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.unet import build_unet
 
 REPEATS = 7
 

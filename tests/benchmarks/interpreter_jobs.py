@@ -21,7 +21,8 @@ from made_files import draw_labelled
 from numpy.typing import NDArray
 
 from cytoseg.devices import tune_cpu_allocator
-from cytoseg.diffusion.unet import Architecture, build_unet, tap_names
+from cytoseg.diffusion.architecture import Architecture, tap_names
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, NativeFeatures, to_input
 from cytoseg.features.pixels import PixelDraw, PixelTable, gather_pixels
 from cytoseg.features.rows import Room

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from cytoseg.classes import ClassList
 from cytoseg.devices import tune_cpu_allocator
-from cytoseg.diffusion.unet import Architecture, build_unet, tap_names, tap_shapes
+from cytoseg.diffusion.architecture import Architecture, tap_names, tap_shapes
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
 from cytoseg.interpreter.mlp import Ensemble

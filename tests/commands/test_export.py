@@ -7,8 +7,9 @@ import torch
 from typer.testing import Result
 
 from cytoseg.checkpoints import load_state, save_checkpoint
+from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
-from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.diffusion.unet import build_unet
 
 CytosegCommand = Callable[..., Result]
 ARCHITECTURE = Architecture(8, (1, 2), 200, "linear", "pred_x0")

@@ -12,9 +12,10 @@ from typer.testing import Result
 
 from cytoseg.checkpoints import save_checkpoint
 from cytoseg.commands import sample
+from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
 from cytoseg.diffusion.schedule import alpha_bar
-from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.diffusion.unet import build_unet
 
 CytosegCommand = Callable[..., Result]
 FOLDER = Path("runs/tiny/samples")

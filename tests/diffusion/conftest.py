@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.settings import TrainSettings
-from cytoseg.diffusion.unet import Architecture
 
 
 class RandomCrops(Dataset[Tensor]):

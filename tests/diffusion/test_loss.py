@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.loss import WATCHED_STEPS, LossGuard, LossReading, LossWindow, crop_losses
-from cytoseg.diffusion.unet import Architecture, build_diffusion, build_unet
+from cytoseg.diffusion.unet import build_diffusion, build_unet
 from cytoseg.errors import CytosegError
 
 

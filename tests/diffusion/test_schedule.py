@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.schedule import alpha_bar, noise_to, snr_db, timesteps_at_snr
-from cytoseg.diffusion.unet import Architecture, build_diffusion, build_unet
+from cytoseg.diffusion.unet import build_diffusion, build_unet
 
 
 def test_linear_schedule_by_hand() -> None:

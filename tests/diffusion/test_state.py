@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from cytoseg.checkpoints import load_state, save_checkpoint
+from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.state import TrainState, changed_values, export_averaged, load_backbone, prune, resume, save
 from cytoseg.diffusion.steps import new_state
-from cytoseg.diffusion.unet import Architecture
 from cytoseg.errors import CheckpointError
 
 RECIPE = {"training": {"rate": 0.1, "crops": 40}, "crops": {"size_px": 16}}

@@ -14,12 +14,13 @@ from torch.utils.data import Dataset
 
 from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state
 from cytoseg.diffusion import steps
+from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.loss import LossReading, LossWindow
+from cytoseg.diffusion.mask_loss import MaskParts
 from cytoseg.diffusion.settings import TrainPlan, TrainSettings
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.steps import StepReport, new_state
 from cytoseg.diffusion.train import Watch, _refuse_different_starts, train
-from cytoseg.diffusion.unet import Architecture
 from cytoseg.errors import CheckpointError, SlideError
 from cytoseg.runs import MetricsLog, read_metrics
 
@@ -38,10 +39,10 @@ def train_tiny(tiny: Architecture, make_settings: Settings, random_crops: Crops)
         folder: Path, *, go_on: bool = False, on_step: Any = lambda _: None, watch: Watch | None = None, **changes: Any
     ) -> TrainState:
         init, architecture = changes.pop("init", None), changes.pop("architecture", tiny)
-        slides, device = changes.pop("slides", ""), changes.pop("device", CPU)
+        slides, device, masks = changes.pop("slides", ""), changes.pop("device", CPU), changes.pop("masks", None)
         settings = make_settings(**changes)
         crops_from = lambda first: random_crops(first, settings.crops)  # noqa: E731 - an argument with a name
-        plan = TrainPlan(architecture, settings, {"training": dataclasses.asdict(settings)}, init, slides)
+        plan = TrainPlan(architecture, settings, {"training": dataclasses.asdict(settings)}, init, slides, masks)
         return train(folder, plan, crops_from, device=device, go_on=go_on, watch=watch or Watch(on_step))
 
     return run
@@ -81,6 +82,59 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, train_tiny
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["crops_seen"] for row in rows] == list(range(4, 41, 4))
     assert rows == whole[1]
+
+
+HYBRID = Architecture(8, (1, 1, 1), 10, "cosine", "pred_noise", "pretrained", ("glass", "cell"))
+
+
+def _stripes(numbers: Tensor) -> MaskParts:
+    """Labelled parts that follow from their numbers: a bright and a dark half."""
+    pictures = torch.ones(len(numbers), 3, 16, 16)
+    for picture, number in zip(pictures, numbers.tolist(), strict=True):
+        picture[:, :, : 4 + number % 8] = -0.5
+    targets = (pictures[:, 0] < 0).long()
+    return MaskParts(pictures, targets, torch.ones(len(numbers), 2, dtype=torch.bool), torch.ones(len(numbers), 3))
+
+
+def test_a_hybrid_training_resumes_exactly_and_learns_both(tmp_path: Path, train_tiny: Train) -> None:
+    changes: dict[str, Any] = {"architecture": HYBRID, "masks": _stripes, "crops": 32, "encoder_rate": 0.3}
+    whole = train_tiny(tmp_path / "whole", **changes)
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(tmp_path / "parts", on_step=_interrupt_at(16), **changes)
+    _assert_same(train_tiny(tmp_path / "parts", go_on=True, **changes), whole)
+    rows = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    assert rows == read_metrics(tmp_path / "parts" / "metrics.jsonl")
+    assert rows[-1]["mask_loss"] < rows[0]["mask_loss"]
+    shared_out = train_tiny(tmp_path / "shared", micro_batch=1, **changes)
+    torch.testing.assert_close(shared_out.unet.state_dict(), whole.unet.state_dict(), rtol=0, atol=2e-3)
+
+
+def test_denoising_that_weighs_nothing_is_left_out(tmp_path: Path, train_tiny: Train) -> None:
+    state = train_tiny(tmp_path, architecture=HYBRID, masks=_stripes, crops=8, denoising_weight=0.0)
+    assert {row["loss"] for row in read_metrics(tmp_path / "metrics.jsonl")} == {0.0}
+    fresh = new_state(HYBRID, TrainSettings(8, 4, 4, 16, 1e-3, "cosine", 12, 0.9, 1.0, "no", 3, 1000, 2, 0, 0)).unet
+    assert torch.equal(state.unet.get_parameter("final_conv.weight"), fresh.get_parameter("final_conv.weight"))
+    assert not torch.equal(state.unet.get_parameter("mask_head.weight"), fresh.get_parameter("mask_head.weight"))
+
+
+def test_another_list_of_mask_classes_is_refused_when_resuming_but_not_as_a_start(
+    tmp_path: Path, train_tiny: Train
+) -> None:
+    train_tiny(tmp_path / "a", architecture=HYBRID, masks=_stripes, crops=4)
+    other = dataclasses.replace(HYBRID, mask_classes=("glass", "cell", "dirt"))
+    with pytest.raises(
+        CheckpointError, match=r"tells other classes apart \(glass, cell; by the recipe glass, cell, dirt"
+    ):
+        train_tiny(tmp_path / "a", architecture=other, go_on=True)
+    denoising = dataclasses.replace(HYBRID, mask_classes=())
+    started = train_tiny(tmp_path / "b", architecture=denoising, init=tmp_path / "a", crops=4)
+    assert started.started_from is not None
+    assert not any(name.startswith("mask_head") for name in started.unet.state_dict())
+
+
+def test_noise_below_the_highest_timestep_only(tmp_path: Path, train_tiny: Train) -> None:
+    train_tiny(tmp_path, timesteps=2)
+    assert {name for row in read_metrics(tmp_path / "metrics.jsonl") for name in row["by_t"]} <= {"0-0", "1-1"}
 
 
 @pytest.mark.gpu

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cytoseg.diffusion.architecture import Architecture, tap_names, tap_shapes
 from cytoseg.diffusion.schedule import alpha_bar
-from cytoseg.diffusion.unet import Architecture, build_unet, tap_names, tap_shapes
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import (
     PASSING_BYTES,

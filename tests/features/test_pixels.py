@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoseg.devices import seed_for
-from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, NativeFeatures, gather, to_input
 from cytoseg.features.pixels import PixelDraw, PixelTable, choose_pixels, gather_pixels

@@ -9,7 +9,8 @@ import torch
 
 from cytoseg.checkpoints import save_checkpoint
 from cytoseg.classes import ClassList
-from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
 from cytoseg.features.filters import FILTERS

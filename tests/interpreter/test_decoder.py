@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from cytoseg.diffusion.unet import Architecture, build_unet, tapped
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.unet import build_unet, tapped
 from cytoseg.interpreter.decoder import Decoder, view_probabilities
 
 TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")

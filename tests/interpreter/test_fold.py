@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cytoseg.diffusion.unet import Architecture, build_unet, tap_names
+from cytoseg.diffusion.architecture import Architecture, tap_names
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, NativeFeatures
 from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.schedule import alpha_bar
-from cytoseg.diffusion.unet import Architecture, build_unet, tap_names
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, gather, pad_to_multiple, shared_noise, to_input
 from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble

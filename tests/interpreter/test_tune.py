@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, LabelError
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter import tune

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from cytoseg.checkpoints import save_checkpoint
-from cytoseg.diffusion.unet import Architecture, build_unet
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.tune import TuneSettings, _new_state
 from cytoseg.interpreter.tune_state import Best, Resume, TuneState

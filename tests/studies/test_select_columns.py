@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from cytoseg.diffusion.unet import Architecture, build_unet, tap_names
+from cytoseg.diffusion.architecture import Architecture, tap_names
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, gather, to_input
 from cytoseg.studies.select_columns import ColumnStore
 from cytoseg.studies.select_pixels import ChosenPixels, FeatureSet, choose_both

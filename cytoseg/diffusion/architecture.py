@@ -1,0 +1,119 @@
+"""What decides the shapes and meaning of a backbone's weights, and the places where its decoder can be tapped."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cytoseg.errors import CheckpointError, RecipeError
+
+TAP_PARTS: Mapping[str, tuple[str, ...]] = {
+    "lucidrains": ("block1", "block2", "attention", "upsample"),
+    "pretrained": ("block1", "block2"),
+}
+"""The tensors of a decoder block that can be tapped, by backbone, in the order in which they are computed."""
+PRETRAINED_LEVELS = 3
+"""Decoder blocks of the pretrained backbone: to a quarter of the picture's resolution, to half, and to its own."""
+_PRETRAINED_MULTIPLE_PX = 8
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What decides the shapes and meaning of the weights.
+
+    Attributes:
+        dim: Channels at the finest resolution of ``lucidrains``; what ``dim_mults`` multiply.
+        dim_mults: Channel multiplier of each resolution of the decoder, finest first.
+        timesteps: T.
+        schedule: ``linear``, ``cosine`` or ``sigmoid``.
+        objective: ``pred_noise``, ``pred_x0`` or ``pred_v``.
+        backbone: ``lucidrains``, or ``pretrained`` with an encoder that starts from ImageNet weights.
+        mask_classes: Names of the classes that the mask head of ``pretrained`` tells apart; empty for no such head.
+    """
+
+    dim: int
+    dim_mults: tuple[int, ...]
+    timesteps: int
+    schedule: str
+    objective: str
+    backbone: str = "lucidrains"
+    mask_classes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the values as JSON holds them."""
+        return {**asdict(self), "dim_mults": list(self.dim_mults), "mask_classes": list(self.mask_classes)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Architecture":
+        """Read back what ``as_json`` gave, also before there were mask heads."""
+        mask_classes = tuple(values.get("mask_classes", ()))
+        return cls(**{**values, "dim_mults": tuple(values["dim_mults"]), "mask_classes": mask_classes})
+
+    @property
+    def multiple_px(self) -> int:
+        """Height and width of the input must be multiples of this many pixels."""
+        if self.backbone == "pretrained":
+            return _PRETRAINED_MULTIPLE_PX
+        return int(2 ** (len(self.dim_mults) - 1))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each resolution of the decoder, finest first."""
+        return tuple(self.dim * mult for mult in self.dim_mults)
+
+    @property
+    def finest_channels(self) -> int:
+        """Channels of the last features, at the input's own resolution."""
+        return self.widths[0] if self.backbone == "pretrained" else self.dim
+
+
+def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None:
+    """Compare a checkpoint's architecture with the recipe's; a mask head more or less is no difference.
+
+    Raises:
+        CheckpointError: If they differ; names each value that does.
+    """
+    a, b = found.as_json(), wanted.as_json()
+    differ = [f"{k} {a[k]} there, {b[k]} in the recipe" for k in b if a[k] != b[k] and k != "mask_classes"]
+    if differ:
+        raise CheckpointError(
+            f"{where}: a checkpoint of another architecture ({'; '.join(differ)}). "
+            "Use its recipe or another run folder."
+        )
+
+
+def tap_names(architecture: Architecture) -> tuple[str, ...]:
+    """Name every tap, deepest block first: ``block0.block1``, ..., ``block3.upsample``."""
+    parts = TAP_PARTS[architecture.backbone]
+    return tuple(f"block{i}.{part}" for i in range(len(architecture.dim_mults)) for part in parts)
+
+
+def tap_shapes(architecture: Architecture, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Give (channels, downsample) of each tap; downsample 8 means one value per 8x8 input pixels.
+
+    Raises:
+        RecipeError: If a name is not a tap of this architecture.
+    """
+    known = tap_names(architecture)
+    unknown = [n for n in names if n not in known]
+    if unknown:
+        raise RecipeError(f"features.taps: {', '.join(unknown)} not in this network. It has {', '.join(known)}.")
+    shape_of = _pretrained_shape if architecture.backbone == "pretrained" else _lucidrains_shape
+    return [shape_of(architecture, *split_tap(name)) for name in names]
+
+
+def split_tap(name: str) -> tuple[int, str]:
+    """Split a tap's name into the number of its block and its part."""
+    block, part = name.split(".")
+    return int(block.removeprefix("block")), part
+
+
+def _lucidrains_shape(architecture: Architecture, block: int, part: str) -> tuple[int, int]:
+    channels = [architecture.dim * m for m in reversed((1, *architecture.dim_mults))]
+    depth = len(architecture.dim_mults)
+    last, up = block == depth - 1, part == "upsample"
+    return channels[block + up], 2 ** (depth - 1 - block - (up and not last))
+
+
+def _pretrained_shape(architecture: Architecture, block: int, _part: str) -> tuple[int, int]:
+    finer = PRETRAINED_LEVELS - 1 - block
+    return architecture.widths[finer], 2**finer

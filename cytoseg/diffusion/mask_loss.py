@@ -1,0 +1,68 @@
+"""The second loss of a hybrid training: the masks of labelled sources."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from cytoseg.classes import IGNORE
+
+OTHER = 254
+"""In a target: none of the classes that the part's source tells apart."""
+
+
+@dataclass(frozen=True)
+class MaskParts:
+    """Parts of labelled sources, one for each crop of a step.
+
+    Attributes:
+        pictures: (N, 3, H, W) float32 in [-1, 1].
+        targets: (N, H, W) int64: class ids, ``OTHER``, or 255 for ignore.
+        known: (N, K) bool: the classes that the part's source tells apart.
+        weights: (N, K + 1) float32: of the loss of each class, and of ``OTHER``.
+    """
+
+    pictures: Tensor
+    targets: Tensor
+    known: Tensor
+    weights: Tensor
+
+    def split(self, size: int) -> "list[MaskParts]":
+        """Split into parts of at most ``size``."""
+        columns = (torch.split(getattr(self, field.name), size) for field in fields(self))
+        return [MaskParts(*part) for part in zip(*columns, strict=True)]
+
+    def to(self, device: torch.device) -> "MaskParts":
+        """Move to a device."""
+        return MaskParts(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+
+DrawMasks = Callable[[Tensor], MaskParts]
+"""From (N,) int64 crop numbers to a part for each, which follows from the seed and the number alone."""
+
+
+def mask_losses(scores: Tensor, parts: MaskParts) -> Tensor:
+    """Compute the weighted cross entropy of each part.
+
+    Where a source says only that a pixel is none of its classes, all other classes together are what is right.
+
+    Args:
+        scores: (N, K, H, W) of the mask head.
+        parts: What is right.
+
+    Returns:
+        (N,) float32: mean over all pixels of the part; ignored ones count as 0, so that parts add up however a step is
+        shared out.
+    """
+    logarithms = scores.float().log_softmax(1)
+    others = logarithms.masked_fill(parts.known[:, :, None, None], -torch.inf)
+    # A source that knows every class has no others: -inf there is never picked, but would spoil the gradient.
+    has_others = ~parts.known.all(1)
+    other = torch.where(has_others[:, None, None], others.logsumexp(1), torch.zeros_like(others[:, 0]))
+    table = torch.cat([logarithms, other[:, None]], dim=1)
+    scored = parts.targets != IGNORE
+    columns = torch.where(scored, parts.targets.clamp_max(scores.shape[1]), 0)
+    weights = torch.gather(parts.weights, 1, columns.flatten(1)).view_as(columns) * scored
+    errors = -table.gather(1, columns[:, None])[:, 0]
+    return (errors * weights).flatten(1).mean(1)
