@@ -50,6 +50,7 @@ def test_cervical_has_the_published_values() -> None:
         "schedule": "linear",
         "objective": "pred_noise",
         "backbone": "lucidrains",
+        "mask_classes": [],
     }
     assert recipe.training.batch == 16
     assert recipe.class_list().names == ("background", "cell")

@@ -11,6 +11,7 @@ from torch import nn
 from cytoseg.commands.decoder import check_ceiling, read_labelled, tune_settings
 from cytoseg.commands.from_recipe import feature_settings
 from cytoseg.commands.pixels import check_rows, ensemble_settings, pixel_draw, room_of
+from cytoseg.commands.unlabelled import unlabelled_slides
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings
@@ -40,12 +41,14 @@ class Learning:
         crops: The train crops.
         labelled: What they show.
         device: Where to compute.
+        test_slides: Slides that nothing is learnt from, not even without labels.
     """
 
     recipe: Recipe
     crops: tuple[LabelledCrop, ...]
     labelled: LabelledPictures
     device: torch.device
+    test_slides: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, recipe: Recipe, split: Split) -> "Learning":
@@ -53,7 +56,8 @@ class Learning:
         device = pick_device(recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()
-        return cls(recipe, split.train, read_labelled(split.train), device)
+        test_slides = frozenset(crop.slide for crop in split.test)
+        return cls(recipe, split.train, read_labelled(split.train), device, test_slides)
 
     def only(self, numbers: Sequence[int]) -> "Learning":
         """Keep some of the train crops."""
@@ -160,14 +164,16 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
 
 
 def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) -> Predict:
-    recipe, classes = learning.recipe, learning.recipe.class_list()
-    found = tune_decoder(
-        Decoder(unet, recipe.architecture(), len(classes), seed=settings.seed),
-        learning.labelled,
-        settings=settings,
-        device=learning.device,
-        on_step=lambda step, _loss: check_ceiling(recipe, step=step),
-    )
+    recipe, names = learning.recipe, learning.recipe.class_list().names
+    with unlabelled_slides(recipe, test_slides=learning.test_slides) as unlabelled:
+        found = tune_decoder(
+            Decoder(unet, recipe.architecture(), len(names), seed=settings.seed, names=names),
+            learning.labelled,
+            settings=settings,
+            device=learning.device,
+            unlabelled=unlabelled,
+            on_step=lambda step, _loss: check_ceiling(recipe, step=step),
+        )
     return _predictor(recipe, found.decoder.unet, found.decoder, feature_settings(recipe), learning.device)
 
 

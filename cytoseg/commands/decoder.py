@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from cytoseg.commands.common import Run, progress, say
+from cytoseg.commands.from_recipe import split_of
+from cytoseg.commands.unlabelled import unlabelled_slides
 from cytoseg.errors import RecipeError
 from cytoseg.features.rows import SPARE, memory_unknown
 from cytoseg.interpreter.decoder import Decoder
@@ -44,11 +46,16 @@ def tuned(
     recipe, folder = current.recipe, current.folder / "interpreter"
     if recipe.features.memory_gb is not None and highest_bytes() is None:
         raise memory_unknown()
-    decoder = Decoder(unet, recipe.architecture(), len(recipe.class_list()), seed=recipe.training.seed)
+    names, test_slides = recipe.class_list().names, {crop.slide for crop in split_of(recipe).test}
+    decoder = Decoder(unet, recipe.architecture(), len(names), seed=recipe.training.seed, names=names)
     labelled, settings = read_labelled(train), tune_settings(recipe, recipe.training.seed)
     steps = steps_of(labelled, settings)
     log = MetricsLog(folder / "metrics.jsonl")
-    with peak_memory() as peak, progress("decoder", steps) as bar:
+    with (
+        unlabelled_slides(recipe, test_slides=test_slides) as unlabelled,
+        peak_memory() as peak,
+        progress("decoder", steps) as bar,
+    ):
 
         def on_step(step: int, loss: float) -> None:
             check_ceiling(recipe, step=step)
@@ -61,6 +68,7 @@ def tuned(
                 labelled,
                 settings=settings,
                 device=device,
+                unlabelled=unlabelled,
                 resume=Resume(folder / "unfinished", origin),
                 on_step=on_step,
             )

@@ -166,6 +166,7 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
         ],
         "interpreter": recipe.interpreter.model_dump(mode="json"),
         "decoder": recipe.decoder.model_dump(mode="json") if recipe.interpreter.kind == "decoder" else None,
+        "unlabelled": recipe.slides.model_dump(mode="json") if recipe.decoder.unlabelled else None,
     }
 
 

@@ -15,7 +15,6 @@ ENLARGED = 2
 """The picture is enlarged so many times first: the encoder's first stage then lies at the picture's own pixels."""
 MULTIPLE_PX = 8
 _TIME_CHANNELS = 128
-_GROUPS = 8
 
 
 class PixelNorm(nn.Module):
@@ -35,10 +34,10 @@ class PixelNorm(nn.Module):
 class _Block(nn.Module):
     """Convolution, normalisation, scale and shift by the time, SiLU."""
 
-    def __init__(self, inputs: int, outputs: int, norm: str) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm: nn.Module = nn.GroupNorm(_GROUPS, outputs) if norm == "group" else PixelNorm(outputs)
+        self.norm = PixelNorm(outputs)
         self.time = nn.Linear(_TIME_CHANNELS, 2 * outputs)
         nn.init.zeros_(self.time.weight)
         nn.init.zeros_(self.time.bias)
@@ -52,10 +51,10 @@ class _Block(nn.Module):
 class _Up(nn.Module):
     """Double the resolution, join the encoder's features, two convolutions."""
 
-    def __init__(self, inputs: int, skipped: int, outputs: int, norm: str) -> None:
+    def __init__(self, inputs: int, skipped: int, outputs: int) -> None:
         super().__init__()
-        self.block1 = _Block(inputs + skipped, outputs, norm)
-        self.block2 = _Block(outputs, outputs, norm)
+        self.block1 = _Block(inputs + skipped, outputs)
+        self.block2 = _Block(outputs, outputs)
 
     def forward(self, x: Tensor, skipped: Tensor, time: Tensor) -> Tensor:
         """Apply to (N, C, h, w), (N, S, 2h, 2w) and (N, T)."""
@@ -69,7 +68,7 @@ class PretrainedUnet(nn.Module):
 
     Args:
         widths: Channels of the up blocks, finest first.
-        mask_classes: K of the mask head; 0 for no such head.
+        mask_classes: Names of the K classes of the mask head; empty for no such head.
     """
 
     # What lucidrains' GaussianDiffusion asks of its network.
@@ -78,17 +77,18 @@ class PretrainedUnet(nn.Module):
     self_condition = False
     random_or_learned_sinusoidal_cond = False
 
-    def __init__(self, widths: Sequence[int], *, mask_classes: int = 0, norm: str = "pixel") -> None:
+    def __init__(self, widths: Sequence[int], *, mask_classes: Sequence[str] = ()) -> None:
         super().__init__()
+        self.mask_classes = tuple(mask_classes)
         self.encoder = LiteEncoder()
         self.time = nn.Sequential(nn.Linear(_TIME_CHANNELS, _TIME_CHANNELS), nn.SiLU())
         skips, inputs, ups = (STAGE_CHANNELS[2], STAGE_CHANNELS[1], STAGE_CHANNELS[0] + 3), STAGE_CHANNELS[4], []
         for skipped, width in zip(skips, reversed(widths), strict=True):
-            ups.append(_Up(inputs, skipped, width, norm))
+            ups.append(_Up(inputs, skipped, width))
             inputs = width
         self.ups = nn.ModuleList(ups)
         self.final_conv: nn.Module = nn.Conv2d(inputs, 3, 1)
-        self.mask_head = nn.Conv2d(inputs, mask_classes, 1) if mask_classes else None
+        self.mask_head = nn.Conv2d(inputs, len(mask_classes), 1) if mask_classes else None
 
     def forward(
         self, x: Tensor, t: Tensor, x_self_cond: None = None, labelled: Tensor | None = None

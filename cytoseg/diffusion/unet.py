@@ -20,7 +20,7 @@ def build_unet(architecture: Architecture, *, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if architecture.backbone == "pretrained":
-            return PretrainedUnet(architecture.widths, mask_classes=len(architecture.mask_classes))
+            return PretrainedUnet(architecture.widths, mask_classes=architecture.mask_classes)
         unet: nn.Module = Unet(architecture.dim, dim_mults=architecture.dim_mults)
     make_lean(unet)
     return unet

@@ -26,9 +26,12 @@ class Decoder(nn.Module):
         architecture: Its architecture.
         classes: K.
         seed: Of the head's first weights.
+        names: Of the classes; where the network has a mask head for all of them, the head starts from its weights.
     """
 
-    def __init__(self, unet: nn.Module, architecture: Architecture, classes: int, *, seed: int) -> None:
+    def __init__(
+        self, unet: nn.Module, architecture: Architecture, classes: int, *, seed: int, names: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.classes, self.multiple_px = classes, architecture.multiple_px
         self.unet = copy.deepcopy(unet)
@@ -37,7 +40,14 @@ class Decoder(nn.Module):
             drawn = torch.randn(self.head.weight.shape, generator=generator_for(seed, 0, what="class head"))
             self.head.weight.copy_(drawn / math.sqrt(architecture.finest_channels))
             cast(Tensor, self.head.bias).zero_()
+            known: tuple[str, ...] = getattr(unet, "mask_classes", ())
+            if names and set(names) <= set(known):
+                self._start_from(cast(nn.Conv2d, unet.mask_head), [known.index(name) for name in names])
         self.unet.final_conv = nn.Identity()
+
+    def _start_from(self, mask_head: nn.Conv2d, rows: Sequence[int]) -> None:
+        self.head.weight.copy_(mask_head.weight[rows])
+        cast(Tensor, self.head.bias).copy_(cast(Tensor, mask_head.bias)[rows])
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Compute class scores.

@@ -18,6 +18,7 @@ from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.augment import PartDraw, class_weights
 from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.mean_teacher import Unlabelled, UnlabelledParts, ramp_at, teacher_loss
 from cytoseg.interpreter.tune_state import Resume, TuneState
 from cytoseg.runs import finish_step_on_interrupt
 
@@ -105,6 +106,7 @@ def tune_decoder(
     *,
     settings: TuneSettings,
     device: torch.device,
+    unlabelled: Unlabelled | None = None,
     resume: Resume | None = None,
     on_step: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Tuned:
@@ -119,6 +121,7 @@ def tune_decoder(
         labelled: The crops.
         settings: How to tune.
         device: Where.
+        unlabelled: Slides that teach beside the labelled crops, through the averaged network; None for none.
         resume: Where to keep the state for the case of an interruption, and to go on from; None keeps none.
         on_step: Told the step and its loss.
 
@@ -135,7 +138,10 @@ def tune_decoder(
     state = _new_state(decoder, settings, device)
     if resume is not None:
         resume.restore(state)
-    for step, loss in _steps(state, learnt, weights, settings=settings, resume=resume):
+    taught = None
+    if unlabelled is not None:
+        taught = _Taught(UnlabelledParts(unlabelled, batch=settings.batch, seed=settings.seed), unlabelled.weight)
+    for step, loss in _steps(state, learnt, weights, settings=settings, resume=resume, taught=taught):
         on_step(step, loss)
         if held and _is_look(step, settings):
             state.best.offer(step, _loss_of(state.averaged, judged, weights, settings.precision), state.averaged)
@@ -147,6 +153,25 @@ def tune_decoder(
     if resume is not None:
         resume.forget()
     return Tuned(averaged.eval(), state.best.step or settings.steps, held)
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """What the averaged network teaches: parts of unlabelled slides, and their full weight."""
+
+    parts: UnlabelledParts
+    weight: float
+
+    def backward(self, state: TuneState, settings: TuneSettings, device: torch.device) -> None:
+        """Add the gradient of the unlabelled parts of the state's step."""
+        weight = self.weight * ramp_at(state.step, settings.steps)
+        if weight == 0:
+            return
+        weak, strong, inside = (part.to(device) for part in self.parts(state.step))
+        loss = weight * teacher_loss(
+            state.decoder, state.averaged, (weak, strong, inside), precision=settings.precision
+        )
+        loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
 
 
 def steps_of(labelled: LabelledPictures, settings: TuneSettings) -> int:
@@ -188,7 +213,13 @@ def _optimiser(decoder: Decoder, settings: TuneSettings) -> torch.optim.Optimize
 
 
 def _steps(
-    state: TuneState, learnt: LabelledPictures, weights: Tensor, *, settings: TuneSettings, resume: Resume | None
+    state: TuneState,
+    learnt: LabelledPictures,
+    weights: Tensor,
+    *,
+    settings: TuneSettings,
+    resume: Resume | None,
+    taught: _Taught | None,
 ) -> Iterator[tuple[int, float]]:
     """Run the optimiser from where the state is; yields the number and the loss of each step done."""
     draw = PartDraw(
@@ -201,7 +232,7 @@ def _steps(
     )
     with finish_step_on_interrupt() as interrupt:
         while state.step < settings.steps:
-            loss = _update(state, draw(state.step), weights, settings)
+            loss = _update(state, draw(state.step), weights, settings, taught)
             state.average.update()
             state.step += 1
             yield state.step, loss
@@ -211,7 +242,13 @@ def _steps(
                 raise KeyboardInterrupt
 
 
-def _update(state: TuneState, batch: tuple[Tensor, Tensor], weights: Tensor, settings: TuneSettings) -> float:
+def _update(
+    state: TuneState,
+    batch: tuple[Tensor, Tensor],
+    weights: Tensor,
+    settings: TuneSettings,
+    taught: _Taught | None = None,
+) -> float:
     """Learn from (B, 3, H, W) and (B, H, W); gives the loss, 0 where nothing is labelled."""
     x, target = (part.to(weights.device) for part in batch)
     if not (target != IGNORE).any():
@@ -225,6 +262,8 @@ def _update(state: TuneState, batch: tuple[Tensor, Tensor], weights: Tensor, set
     loss = F.cross_entropy(scores, target, weight=weights, ignore_index=IGNORE)
     state.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
+    if taught is not None:
+        taught.backward(state, settings, weights.device)
     length = nn.utils.clip_grad_norm_(state.decoder.parameters(), 1.0)
     if not torch.stack((loss.detach(), length)).isfinite().all():
         raise _not_finite(state.step)

@@ -273,6 +273,9 @@ class Decoder(Section):
     """Highest learning rate of the decoder's blocks; falls to zero along a cosine."""
     early: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The rate of all that comes before them, as a share of it; 0 leaves that as the diffusion model had it."""
+    unlabelled: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight of the unlabelled slides, on which the network's average teaches it; 0 leaves them out. Worth it with the
+    backbone pretrained. Test slides are never among them."""
 
 
 class Predict(Section):

@@ -95,6 +95,7 @@ def test_the_architecture_is_what_decides_the_weights(load: Load) -> None:
         "schedule": "linear",
         "objective": "pred_noise",
         "backbone": "lucidrains",
+        "mask_classes": [],
     }
 
 

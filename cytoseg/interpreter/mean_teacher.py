@@ -1,0 +1,115 @@
+"""Unlabelled slides while tuning: the averaged network teaches the one that learns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.transforms import (
+    Compose,
+    RandAdjustContrastd,
+    RandGaussianSmoothd,
+    RandScaleIntensityFixedMeand,
+    RandStdShiftIntensityd,
+)
+from torch import Tensor, nn
+
+from cytoseg.devices import seed_for
+
+CONFIDENT = 0.8
+"""Only pixels whose likeliest class has more than this probability teach."""
+RAMP = (0.2, 0.4)
+"""Shares of the steps between which the weight of the unlabelled parts rises from zero: before, the teacher is poor."""
+_CUT_SHARE = (0.3, 0.7)
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Unlabelled slides and how much they count.
+
+    Attributes:
+        crop: Gives crop i, (3, size, size) float32 in [-1, 1], a function of i alone.
+        weight: Of their loss beside that of the labelled crops.
+    """
+
+    crop: Callable[[int], Tensor]
+    weight: float
+
+
+class UnlabelledParts:
+    """Draws what a step learns from unlabelled slides; it follows from the seed and the step alone.
+
+    Args:
+        unlabelled: The slides.
+        batch: B, parts of a step.
+        seed: Of the changes.
+    """
+
+    def __init__(self, unlabelled: Unlabelled, *, batch: int, seed: int) -> None:
+        self._crop, self._batch, self._seed = unlabelled.crop, batch, seed
+        self._strong = Compose(
+            [
+                RandAdjustContrastd("picture", prob=0.8, gamma=(0.6, 1.6)),
+                RandScaleIntensityFixedMeand("picture", prob=0.8, factors=0.3),
+                RandStdShiftIntensityd("picture", prob=0.8, factors=0.5, channel_wise=True),
+                RandGaussianSmoothd("picture", prob=0.5, sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2)),
+            ]
+        )
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw a step's parts.
+
+        Returns:
+            As they are, (B, 3, H, W) float32 in [-1, 1]; strongly changed in colour and sharpness, likewise; and the
+            rectangles that the next part's pixels are pasted into, (B, H, W) bool.
+        """
+        weak = torch.stack([self._crop(step * self._batch + i) for i in range(self._batch)])
+        self._strong.set_random_state(seed_for(self._seed, step, what="strong changes"))
+        changed = [torch.as_tensor(self._strong({"picture": part.clone()})["picture"]) for part in weak]
+        return weak, torch.stack(changed).float(), self._rectangles(step, weak.shape[-2:])
+
+    def _rectangles(self, step: int, size: torch.Size) -> Tensor:
+        rng = np.random.default_rng(seed_for(self._seed, step, what="pasted parts"))
+        inside = torch.zeros(self._batch, *size, dtype=torch.bool)
+        for rectangle in inside:
+            height, width = (max(1, int(side * rng.uniform(*_CUT_SHARE))) for side in size)
+            y, x = int(rng.integers(size[0] - height + 1)), int(rng.integers(size[1] - width + 1))
+            rectangle[y : y + height, x : x + width] = True
+        return inside
+
+
+def ramp_at(step: int, steps: int) -> float:
+    """Give the share of the full weight at a step: 0 at first, then rising in a straight line to 1."""
+    begin, end = RAMP
+    return min(1.0, max(0.0, (step / steps - begin) / (end - begin)))
+
+
+def teacher_loss(
+    student: nn.Module, teacher: nn.Module, parts: tuple[Tensor, Tensor, Tensor], *, precision: str
+) -> Tensor:
+    """Compute how far the student, shown changed parts, is from what the teacher sees on the parts as they are.
+
+    The teacher's probabilities are the mean of the part and its mirror image. Part i takes pixels of part i + 1 inside
+    its rectangle, and what is right there along with them.
+
+    Args:
+        student: The network that learns, from (N, 3, H, W) to (N, K, H, W) scores.
+        teacher: Its average; gets no gradient.
+        parts: From ``UnlabelledParts``, on the device of the networks.
+        precision: ``no`` (fp32) or ``bf16``, of the networks' arithmetic.
+
+    Returns:
+        The cross entropy of the confident pixels, over all pixels; scalar.
+
+    Source: Tarvainen and Valpola, Mean teachers, NeurIPS 2017; Yun et al., CutMix, ICCV 2019.
+    """
+    weak, strong, inside = parts
+    with torch.autocast(weak.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.no_grad():
+            seen = teacher(weak).softmax(1) + teacher(weak.flip(3)).softmax(1).flip(3)
+        scores = student(torch.where(inside[:, None], strong.roll(-1, 0), strong))
+    right = torch.where(inside[:, None], seen.roll(-1, 0), seen) / 2.0
+    probability, likeliest = right.max(1)
+    errors = F.cross_entropy(scores.float(), likeliest, reduction="none")
+    return (errors * (probability > CONFIDENT)).mean()
