@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cytoseg.errors import CheckpointError, DamagedError
-from cytoseg.writing import replaced
+from cytoseg.writing import put_back, replaced
 
 FORMAT = 1
 STATE = "state.json"
@@ -69,6 +69,7 @@ def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> di
         CheckpointError: If it is missing, damaged or of a newer format.
     """
     path = folder / STATE
+    put_back(folder)
     try:
         state = json.loads(path.read_text())
     except FileNotFoundError:

@@ -14,9 +14,13 @@ from types import FrameType
 from typing import Any, TextIO
 
 import cytoseg
+from cytoseg.errors import CytosegError
+from cytoseg.locks import locked
 from cytoseg.writing import write_atomically
 
 FORMAT = 1
+_WAIT_S = 30.0
+"""How long to wait for other commands of the run that are recording themselves."""
 _VERSIONED = ("torch", "monai", "denoising-diffusion-pytorch", "numpy", "tifffile", "scikit-image", "scikit-learn")
 
 
@@ -65,9 +69,11 @@ def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[
 
 def _append(path: Path, entry: Mapping[str, Any], *, recipe: str) -> None:
     new: dict[str, Any] = {"format": FORMAT, "recipe": recipe, "commands": []}
-    run = json.loads(path.read_text()) if path.exists() else new
-    run["commands"].append(dict(entry))
-    write_atomically(path, json.dumps(run, indent=1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path, wait_s=_WAIT_S, error=CytosegError):
+        run = json.loads(path.read_text()) if path.exists() else new
+        run["commands"].append(dict(entry))
+        write_atomically(path, json.dumps(run, indent=1))
 
 
 def _now() -> str:

@@ -1,33 +1,41 @@
 """Writing whole files and folders or none: into a temporary place beside the target, then renamed."""
 
 import contextlib
+import glob
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from cytoseg.errors import CytosegError
+from cytoseg.locks import claim, is_claimed, locked
+
+PATIENCE_S = 3.0
+"""How long to wait for another process before it is named: the helpers of one that was killed end within seconds."""
+REMOVED = "removed"
+"""Last part of the name under which a folder is removed."""
 
 _KEY = "key.json"
 """In a folder that can be gone on with: what it was made for."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing: into a temporary file beside it, then renamed.
+    """Write a whole file or nothing: into a temporary file beside it, then renamed. A link stays one.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written; the old file is then still there.
     """
+    path = _followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
+            claim(handle)
             file.write(data)
         os.chmod(name, 0o644)
         os.replace(name, path)
@@ -41,39 +49,70 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path with the same suffixes, and rename it to ``path`` if the block ends well.
 
     For writers that want a file name (images, figures, tables). On any exception the temporary file is removed.
+    A link stays one.
     """
+    path = _followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        yield temporary
+        with temporary.open("wb") as file:
+            claim(file.fileno())
+            yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def replaced(folder: Path, *, error: type[CytosegError]) -> Iterator[Path]:
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Give an empty hidden folder beside a path, which goes when the block ends; what killed ones left goes first.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if is_temporary(leftover.name, of=path.name, mark=".") and not is_claimed(leftover):
+            shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name:
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            claim(descriptor)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENCE_S) -> Iterator[Path]:
     """Give an empty folder that takes the place of ``folder`` when the block ends well.
 
-    After any error, Ctrl-C included, the folder is as it was and the empty one is gone.
+    After any error, Ctrl-C included, the folder is as it was and the empty one is gone; after a kill it is as it was as
+    soon as anybody replaces it or asks ``put_back``. Only one process at a time may replace it. A link to a folder
+    stays one: what it leads to is replaced.
 
     Args:
         folder: What to replace; need not exist yet.
         error: Raised in place of an OSError, so that the user reads one line.
+        wait_s: How long to wait for another process that is replacing it.
 
     Yields:
         The empty folder, on the same disk.
 
     Raises:
-        CytosegError: Of the class ``error``, if the disk is full or the place cannot be written.
+        CytosegError: Of the class ``error``, if the disk is full, the place cannot be written, or another process is
+            writing there.
     """
+    place = _followed(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-            new, old = Path(temporary) / "new", Path(temporary) / "old"
-            new.mkdir()
-            yield new
-            _swap(folder, new=new, old=old)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(place, wait_s=wait_s, error=error):
+            _clear(place)
+            with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as temporary:
+                new, old = Path(temporary) / "new", Path(temporary) / "old"
+                new.mkdir()
+                yield new
+                _swap(place, new=new, old=old)
     except OSError as problem:
         why = problem.strerror or problem
         raise error(
@@ -87,6 +126,7 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
 
     After an error, Ctrl-C or a kill the next call with the same key gives the same folder with all that it held; with
     another key, an empty one. After an error that left it empty nothing stays. Only one process at a time gets it.
+    A link to a folder stays one.
 
     Args:
         folder: What to replace; need not exist yet.
@@ -100,29 +140,74 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
         CytosegError: Of the class ``error``, if the disk is full, the place cannot be written, or another process is
             writing there.
     """
-    part, old, lock = (_beside(folder, what) for what in ("part", "old", "lock"))
+    place = _followed(folder)
+    part, old = (_beside(place, what) for what in ("part", "old"))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(place, wait_s=PATIENCE_S, error=error):
+            _clear(place)
             try:
                 _keep_if_same(part, json.dumps(dict(key), sort_keys=True))
                 yield part
-                shutil.rmtree(old, ignore_errors=True)  # a kill between the two renames leaves it
-                _swap(folder, new=part, old=old)
-                (folder / _KEY).unlink()
-                shutil.rmtree(old, ignore_errors=True)
+                _swap(place, new=part, old=old)
+                _finish(place)
             finally:
                 if [path.name for path in part.glob("*")] == [_KEY]:
                     shutil.rmtree(part)
-                lock.unlink(missing_ok=True)
-    except Timeout as problem:
-        raise error(f"{folder}: another process is writing it. Wait until it ends, or stop it.") from problem
     except OSError as problem:
         why = problem.strerror or problem
         raise error(
             f"{folder}: cannot be written ({why}); what is finished is kept, and the same command goes on from there. "
             "Make room or choose another folder."
         ) from problem
+
+
+def put_back(folder: Path) -> None:
+    """Put a folder back that a kill between the two renames of ``replaced`` or ``resumable`` has left aside.
+
+    For whoever reads such a folder. Nothing happens if it is there, or was never.
+
+    Args:
+        folder: As it was given to them.
+    """
+    place = _followed(folder)
+    if place.exists() or not _asides(place):
+        return
+    # Who holds the lock is between the two renames at this moment: the folder is back at once.
+    with contextlib.suppress(OSError, CytosegError), locked(place, wait_s=PATIENCE_S, error=CytosegError):
+        _put_back(place)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Put a folder back or finish its swap after a kill, and remove what else was left; not while a process writes it.
+
+    Args:
+        folder: As it was given to ``replaced`` or ``resumable``.
+    """
+    place = _followed(folder)
+    if not (_asides(place) or _swaps(place) or (place / _KEY).exists()):
+        return
+    with contextlib.suppress(OSError, CytosegError), locked(place, wait_s=0, error=CytosegError):
+        _clear(place)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that at no time a part of it stands under its name; a link is left alone.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    if folder.is_symlink():
+        return
+    removed = _beside(folder, REMOVED)
+    shutil.rmtree(removed, ignore_errors=True)
+    os.replace(folder, removed)
+    shutil.rmtree(removed)
+
+
+def is_temporary(name: str, *, of: str, mark: str) -> bool:
+    """Say whether a name is one that ``tempfile`` makes of a prefix, a mark and eight characters."""
+    return re.fullmatch(rf"\.{re.escape(of)}{re.escape(mark)}[a-z0-9_]{{8}}", name) is not None
 
 
 def begun_with_another(folder: Path, key: Mapping[str, Any]) -> str | None:
@@ -136,7 +221,7 @@ def begun_with_another(folder: Path, key: Mapping[str, Any]) -> str | None:
         The first that differs, such as ``predict.tile_px``; None if nothing does or nothing unfinished is there.
     """
     try:
-        begun = json.loads((_beside(folder, "part") / _KEY).read_text(encoding="utf-8"))
+        begun = json.loads((_beside(_followed(folder), "part") / _KEY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return _difference(begun, json.loads(json.dumps(dict(key))))
@@ -165,15 +250,47 @@ def _keep_if_same(part: Path, key: str) -> None:
     write_atomically(written, key)
 
 
-def remove_leftovers(folder: Path, pattern: str) -> None:
-    """Remove what a kill in the middle of ``replaced`` has left; nobody else may be writing there.
+def _followed(path: Path) -> Path:
+    """Give what a link leads to: renaming would put a file or folder in the link's place."""
+    return path.resolve() if path.is_symlink() else path
 
-    Args:
-        folder: Where the replaced folders lie; need not exist.
-        pattern: Of their names, such as ``checkpoint-*``.
-    """
-    for leftover in folder.glob(f".{pattern}-*"):
+
+def _clear(place: Path) -> None:
+    """Put the folder back and remove what else kills have left of it; the caller holds its lock."""
+    _put_back(place)
+    if (place / _KEY).exists():
+        _finish(place)
+    for leftover in _swaps(place):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _finish(place: Path) -> None:
+    """End the swap of ``resumable``; the key goes last, and by it a kill before that is known."""
+    shutil.rmtree(_beside(place, "old"), ignore_errors=True)
+    (place / _KEY).unlink()
+
+
+def _put_back(place: Path) -> None:
+    asides = _asides(place)
+    if asides and not place.exists():
+        os.replace(asides[-1], place)
+
+
+def _asides(place: Path) -> list[Path]:
+    """List what a swap that was cut has left of the old folder, the latest last."""
+    found = (path for path in (_beside(place, "old"), *(swap / "old" for swap in _swaps(place))) if path.is_dir())
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def _swaps(place: Path) -> list[Path]:
+    """List the temporary folders of ``replaced``."""
+    found = place.parent.glob(f".{glob.escape(place.name)}-*")
+    return [path for path in found if is_temporary(path.name, of=place.name, mark="-") and is_swap(path)]
+
+
+def is_swap(path: Path) -> bool:
+    """Say whether a folder holds nothing but what ``replaced`` puts into its temporary one."""
+    return path.is_dir() and not path.is_symlink() and {entry.name for entry in path.iterdir()} <= {"new", "old"}
 
 
 def _swap(folder: Path, *, new: Path, old: Path) -> None:

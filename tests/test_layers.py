@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-WORDS = {"cytoseg", "errors", "geometry", "classes", "devices", "runs", "checkpoints", "memory", "shipped", "writing"}
+WORDS = {"cytoseg", "errors", "geometry", "classes", "devices", "runs", "checkpoints", "memory", "shipped"}
+WORDS |= {"writing", "locks", "leftovers"}
 WORDS |= {"csv_table"}
 ORDER = (
     {"words"},

@@ -45,6 +45,16 @@ def test_commands_are_recorded_one_after_another(tmp_path: Path) -> None:
     assert first["seconds"] >= 0
 
 
+def test_commands_that_end_at_once_are_all_recorded(tmp_path: Path) -> None:
+    threads = [threading.Thread(target=_record, args=(tmp_path, None)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(json.loads((tmp_path / "run.json").read_text())["commands"]) == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
 def _log(path: Path, counts: list[int], *, keep_until: int | None) -> None:
     log = MetricsLog(path, keep_until=keep_until)
     for crops_seen in counts:

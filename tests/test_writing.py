@@ -1,6 +1,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,18 @@ from typing import Any
 import pytest
 
 from cytoseg.errors import PredictionError
-from cytoseg.writing import atomic_path, begun_with_another, replaced, resumable, write_atomically
+from cytoseg.locks import is_claimed
+from cytoseg.writing import (
+    atomic_path,
+    begun_with_another,
+    clear_leftovers,
+    put_back,
+    remove_folder,
+    replaced,
+    resumable,
+    temporary_beside,
+    write_atomically,
+)
 
 
 def _fail(*_args: Any) -> None:
@@ -180,3 +192,146 @@ def test_a_resumable_folder_says_when_it_cannot_be_written(tmp_path: Path) -> No
         resumable(tmp_path / "file" / "slide", {}, error=PredictionError),
     ):
         pass
+
+
+def _killed_between_the_renames(folder: Path) -> None:
+    """Leave what a kill leaves there: the old folder aside, the new one whole, nothing under the name."""
+    swap = folder.with_name(f".{folder.name}-abcd1234")
+    (swap / "new").mkdir(parents=True)
+    (swap / "new" / "seven").touch()
+    folder.rename(swap / "old")
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    (folder / "six").touch()
+    _killed_between_the_renames(folder)
+    return folder
+
+
+def test_after_a_kill_between_the_renames_who_reads_puts_the_folder_back(killed: Path) -> None:
+    put_back(killed)
+    assert [path.name for path in killed.iterdir()] == ["six"]
+    assert not (killed.parent / ".labels.lock").exists()
+    put_back(killed.with_name("never"))
+    assert not killed.with_name("never").exists()
+
+
+def test_after_a_kill_between_the_renames_who_replaces_finds_the_folder(killed: Path) -> None:
+    with replaced(killed, error=PredictionError) as new:
+        assert [path.name for path in killed.iterdir()] == ["six"]
+        (new / "eight").touch()
+    assert [path.name for path in killed.parent.rglob("*")] == ["labels", "eight"]
+
+
+def test_while_a_folder_is_replaced_nobody_else_puts_back_or_clears(killed: Path) -> None:
+    with replaced(killed, error=PredictionError):
+        swaps = list(killed.parent.glob(".labels-*"))
+        clear_leftovers(killed)
+        assert list(killed.parent.glob(".labels-*")) == swaps
+
+
+def test_the_latest_of_several_folders_aside_comes_back(killed: Path) -> None:
+    older = killed.parent / ".labels-00000000" / "old"
+    older.mkdir(parents=True)
+    os.utime(older, (1, 1))
+    put_back(killed)
+    assert (killed / "six").exists()
+
+
+def test_a_folder_with_a_longer_name_is_another(killed: Path) -> None:
+    other = killed.with_name("labels-old")
+    with replaced(other, error=PredictionError) as new:
+        clear_leftovers(killed)
+        (new / "a").touch()
+    assert (killed / "six").exists()
+    assert (other / "a").exists()
+
+
+def test_two_processes_do_not_replace_one_folder_at_once(tmp_path: Path) -> None:
+    with (
+        replaced(tmp_path / "slide", error=PredictionError),
+        pytest.raises(PredictionError, match=r"slide: .+ \(process \d+ on .+\) is writing it"),
+        replaced(tmp_path / "slide", error=PredictionError, wait_s=0.05),
+    ):
+        pass
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    elsewhere, link = tmp_path / "disk" / "labels", tmp_path / "run" / "labels"
+    elsewhere.mkdir(parents=True)
+    link.parent.mkdir()
+    link.symlink_to(elsewhere)
+    with replaced(link, error=PredictionError) as new:
+        (new / "index.json").touch()
+    with resumable(link, {}, error=PredictionError) as part:
+        (part / "slide").touch()
+    assert link.is_symlink()
+    assert [path.name for path in elsewhere.iterdir()] == ["slide"]
+    assert list(elsewhere.parent.iterdir()) == [elsewhere]
+    _killed_between_the_renames(elsewhere)
+    put_back(link)
+    assert [path.name for path in link.iterdir()] == ["slide"]
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.yaml").write_text("old")
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "real.yaml")
+    write_atomically(tmp_path / "link.yaml", "new")
+    assert (tmp_path / "real.yaml").read_text() == "new"
+    with atomic_path(tmp_path / "link.yaml") as temporary:
+        temporary.write_text("newer")
+    assert (tmp_path / "link.yaml").is_symlink()
+    assert (tmp_path / "real.yaml").read_text() == "newer"
+
+
+def test_what_is_being_written_is_claimed(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a.png") as temporary:
+        temporary.write_text("half")
+        assert is_claimed(temporary)
+    with temporary_beside(tmp_path / "a.tif") as folder:
+        assert is_claimed(folder)
+
+
+def test_a_temporary_folder_takes_the_place_of_what_a_kill_left(tmp_path: Path) -> None:
+    for name in (".a.tif.abcd1234", ".a.tif.keep", ".b.tif.abcd1234"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+    with temporary_beside(tmp_path / "a.tif") as folder, temporary_beside(tmp_path / "a.tif") as other:
+        assert list(folder.iterdir()) == list(other.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.tif.keep", ".b.tif.abcd1234"]
+
+
+def test_a_removed_folder_goes_under_another_name_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "checkpoint-8"
+    folder.mkdir()
+    (folder / "model").touch()
+    seen: list[bool] = []
+    whole = shutil.rmtree
+
+    def watched(path: Path, **options: Any) -> None:
+        seen.append(folder.exists())
+        whole(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    remove_folder(folder)
+    assert seen[-1] is False
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    remove_folder(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_swap_that_was_cut_at_its_end_is_finished(tmp_path: Path) -> None:
+    folder, old = tmp_path / "slide", tmp_path / ".slide.old"
+    for place, name in ((folder, "new"), (folder, "key.json"), (old, "older")):
+        place.mkdir(exist_ok=True)
+        (place / name).touch()
+    clear_leftovers(folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["slide", "new"]

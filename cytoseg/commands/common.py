@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cytoseg.errors import CheckpointError
+from cytoseg.leftovers import sweep
+from cytoseg.locks import locked
 from cytoseg.recipe import Recipe, dump_recipe, load_recipe
 from cytoseg.runs import process_rank, recorded
-from cytoseg.writing import write_atomically
+from cytoseg.writing import PATIENCE_S, write_atomically
 
 # No markup: "cytoseg[app]" and slides named "a[1].tif" must come out as they are.
 # Of several processes the first one speaks.
@@ -49,9 +51,21 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
     recipe = load_recipe(recipe_name, overrides or ())
     folder = recipe.run_folder()
     if process_rank() == 0:
+        sweep(folder)
         write_atomically(folder / "recipe.yaml", dump_recipe(recipe))
     with recorded(folder, command, recipe=recipe.name, seed=recipe.training.seed) as entry:
         yield Run(recipe, folder, entry)
+
+
+def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Let one command at a time train in a folder of the run; of processes that train together the first one counts.
+
+    Raises:
+        CheckpointError: If another command is training there.
+    """
+    if process_rank() > 0:
+        return contextlib.nullcontext()
+    return locked(folder, wait_s=PATIENCE_S, error=CheckpointError)
 
 
 def refuse_other_classes(trained: Sequence[str], recipe: Recipe, *, command: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cytoseg.commands.check import Picture, check_after_training, tissue_pictures
-from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
+from cytoseg.commands.common import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
 from cytoseg.commands.labelled_sources import source_parts
 from cytoseg.commands.launch import launch
 from cytoseg.commands.looks import DENOISED_CROPS, look, tracked
@@ -47,7 +47,10 @@ def run(
         launch(["train-ddpm", recipe, *(overrides or []), *options], gpus=gpus)
         return
     given = [f"training.init={json.dumps(str(init))}"] if init else []  # quoted: a path may look like a number
-    with start_run(recipe, [*(overrides or []), *given], command="train-ddpm") as current:
+    with (
+        start_run(recipe, [*(overrides or []), *given], command="train-ddpm") as current,
+        alone_in(current.folder / "ddpm"),
+    ):
         begin = time.perf_counter()
         state, seen_before, pictures = _train(current, current.folder / "ddpm", go_on=resume)
         current.entry["crops_seen"] = state.crops_seen

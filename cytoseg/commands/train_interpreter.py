@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
+from cytoseg.commands.common import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
 from cytoseg.commands.decoder import tuned
 from cytoseg.commands.from_recipe import BUNDLE, feature_settings, split_of
 from cytoseg.commands.pixels import (
@@ -51,7 +51,10 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
     that of a decoder goes on where it was when the command is given again.
     """
     limit = [] if memory is None else [f"features.memory_gb={gigabytes(memory)}"]
-    with start_run(recipe, [*(overrides or ()), *limit], command="train-interpreter") as current:
+    with (
+        start_run(recipe, [*(overrides or ()), *limit], command="train-interpreter") as current,
+        alone_in((current.folder / BUNDLE).parent),
+    ):
         device = pick_device(current.recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()

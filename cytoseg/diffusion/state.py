@@ -1,6 +1,5 @@
 """What a training run consists of at one moment, and its way to disk and back."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from cytoseg.diffusion.architecture import Architecture, check_same
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.runs import versions
+from cytoseg.writing import remove_folder
 
 DECISIVE = ("slides", "crops", "diffusion", "training")
 """The sections of a recipe that decide the weights."""
@@ -131,7 +131,7 @@ def prune(folder: Path, *, keep: int, newest: int, keep_every_crops: int = 0) ->
             passed = multiples
     for path in checkpoints:
         if path not in kept:
-            shutil.rmtree(path)
+            remove_folder(path)
 
 
 def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]) -> Checkpoint | None:

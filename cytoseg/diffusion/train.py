@@ -17,9 +17,9 @@ from cytoseg.diffusion.state import TrainState, changed_values, load_backbone, l
 from cytoseg.diffusion.steps import StepReport, new_accelerator, new_state, train_steps
 from cytoseg.diffusion.unet import start_from_imagenet
 from cytoseg.errors import CheckpointError, CytosegError, SlideError
+from cytoseg.leftovers import sweep
 from cytoseg.runs import MetricsLog, finish_step_on_interrupt
 from cytoseg.shipped import find_base_model
-from cytoseg.writing import remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def train(
     watch, settings = watch or Watch(), plan.settings
     accelerator = new_accelerator(settings, device)
     if accelerator.is_main_process:
-        remove_leftovers(folder, "checkpoint-*")
+        sweep(folder)
     state = _start(folder, plan, go_on=go_on, on_note=watch.on_note)
     _refuse_different_starts(state, accelerator, folder)
     if state.crops_seen >= settings.crops:

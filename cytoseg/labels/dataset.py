@@ -85,9 +85,9 @@ def import_labels(
     """
     job = Job(source if source.is_dir() else source.parent, classes, rules)
     check_rules(rules, classes)
-    before = _load_before(folder, classes)
     items = find_items(source, job)
     with staged(folder) as new:
+        before = _load_before(folder, classes)  # not earlier: another import may have ended meanwhile
         written: dict[str, LabelledCrop] = {}
         for done, item in enumerate(items, start=1):
             reading = read_item(item, job)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError
+from cytoseg.writing import put_back
 
 FORMAT = 1
 INDEX, MAPS, CROPS, SHEET = "index.json", "maps", "crops", "contact_sheet.png"
@@ -105,6 +106,7 @@ def load_index(folder: Path) -> LabelIndex:
         LabelError: If there is none, or it is damaged or of another format.
     """
     path = folder / INDEX
+    put_back(folder)
     if not path.is_file():
         raise LabelError(f"{path}: there are no imported labels. Run `cytoseg label-import` first.")
     again = f"Delete {folder} and run `cytoseg label-import` again."

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from cytoseg.errors import LabelError
 from cytoseg.geometry import Region
 from cytoseg.labels.json_files import load_json
+from cytoseg.locks import locked
 from cytoseg.writing import write_atomically
 
 QUEUE = "queue.json"
@@ -114,10 +113,10 @@ def update_queue(folder: Path, change: Callable[[Queue], Queue]) -> Queue:
         The new queue.
 
     Raises:
-        LabelError: If the queue.json that is there is damaged.
+        LabelError: If the queue.json that is there is damaged, or another process is changing it for long.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{QUEUE}.lock", timeout=_WAIT_S):
+    with locked(folder / QUEUE, wait_s=_WAIT_S, error=LabelError):
         queue = change(read_queue(folder))
         items = [asdict(item) | {"region": _numbers(item.region)} for item in queue.items]
         content = {"format": FORMAT, "items": items, "rounds": [asdict(found) for found in queue.rounds]}

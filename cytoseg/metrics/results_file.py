@@ -18,6 +18,7 @@ from cytoseg.metrics.results import (
     StainScores,
 )
 from cytoseg.metrics.run_folder import readable
+from cytoseg.writing import put_back
 
 FORMAT = 1
 Value = TypeVar("Value")
@@ -36,6 +37,7 @@ def read_evaluation(run: Path) -> Evaluation | None:
         CytosegError: If the file is damaged, incomplete, of another format or may not be read.
     """
     path = run / "evaluation" / "evaluation.json"
+    put_back(path.parent)
     with readable(path.name):
         return read_evaluation_file(path) if path.is_file() else None
 

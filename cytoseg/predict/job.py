@@ -17,6 +17,7 @@ from cytoseg.predict.slide import OnProgress, SlideSettings, predict_slide
 from cytoseg.slides.background import MASK_PX, TissueMask, tissue_mask
 from cytoseg.slides.open import open_slide
 from cytoseg.slides.slide import Slide
+from cytoseg.writing import clear_leftovers
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def attempt(job: SlideJob, on_progress: OnProgress = unwatched) -> Outcome:
         KeyboardInterrupt: After the current batch, when Ctrl-C was pressed.
     """
     try:
+        clear_leftovers(job.folder)
         if is_done(job.folder, job.provenance):
             return Outcome(job, before=True)
         _predict(job, on_progress)

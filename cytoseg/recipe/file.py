@@ -12,10 +12,11 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from cytoseg.errors import RecipeError
+from cytoseg.locks import locked
 from cytoseg.recipe.base_model import with_architecture
 from cytoseg.recipe.schema import Recipe
 from cytoseg.shipped import shipped_recipes
-from cytoseg.writing import write_atomically
+from cytoseg.writing import PATIENCE_S, write_atomically
 
 
 def find_recipe(name: str) -> Path:
@@ -76,8 +77,15 @@ def update_recipe(path: Path, changes: Mapping[str, Any], *, to: Path | None = N
         to: Where to write instead of into the file itself.
 
     Raises:
-        RecipeError: If the file is no recipe, or would be none with these values; nothing is written then.
+        RecipeError: If the file is no recipe, would be none with these values, or another process is changing it;
+            nothing is written then.
     """
+    with locked(to or path, wait_s=PATIENCE_S, error=RecipeError):
+        write_atomically(to or path, _changed(path, changes))
+
+
+def _changed(path: Path, changes: Mapping[str, Any]) -> str:
+    """Give the text of a recipe file with some values changed."""
     yaml, text = YAML(), io.StringIO()
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -89,7 +97,7 @@ def update_recipe(path: Path, changes: Mapping[str, Any], *, to: Path | None = N
         _replace(values[section], last, value)
     yaml.dump(values, text)
     _checked(YAML(typ="safe").load(text.getvalue()), path)
-    write_atomically(to or path, text.getvalue())
+    return text.getvalue()
 
 
 def _replace(section: Any, key: str, value: Any) -> None:

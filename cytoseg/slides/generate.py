@@ -6,7 +6,6 @@ A nucleus is labelled wherever one lies, also below another cell; neutrophils an
 
 import gzip
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from cytoseg.geometry import Region, Size
 from cytoseg.slides.generate_draw import Scene, draw_region, make_scene
 from cytoseg.slides.generate_stains import STAINS
 from cytoseg.slides.pyramid import write_pyramid
+from cytoseg.writing import temporary_beside
 
 BAND_PX = 512
 """Rows drawn at a time; the picture does not depend on it."""
@@ -54,9 +54,8 @@ def generate_slide(
     scene = make_scene(seed, mpp=mpp, stain=stain or list(STAINS)[seed % len(STAINS)])
     labels = labels_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            part, spool = Path(folder) / path.name, Path(folder) / "labels.gz"
+        with temporary_beside(path) as folder:
+            part, spool = folder / path.name, folder / "labels.gz"
             write_pyramid(part, _pictures(scene, size, spool=spool, progress=progress), size=size, mpp=mpp)
             write_pyramid(labels, _spooled(spool, size), size=size, mpp=mpp, categorical=True)
             # The slide comes last: where it is, its label map is too.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from cytoseg.geometry import Region, Size
 from cytoseg.slides.generate import CLASS_NAMES, labels_path
 from cytoseg.slides.open import open_slide, slide_id
 from cytoseg.slides.slide import Slide
+from cytoseg.writing import temporary_beside
 
 LABELME_VERSION = "5.5.0"
 LEAST_TISSUE = 0.2
@@ -43,18 +43,17 @@ def generate_labelled_crops(slide: Path, folder: Path, *, n: int, side_px: int =
     labels = labels_path(slide)
     if not labels.is_file():
         raise SlideError(f"{slide}: its label map {labels.name} is not beside it. Make the slide anew.")
-    folder.mkdir(parents=True, exist_ok=True)
-    with open_slide(slide) as picture, open_slide(labels) as truth, tempfile.TemporaryDirectory(dir=folder) as part:
+    with open_slide(slide) as picture, open_slide(labels) as truth, temporary_beside(folder / slide_id(slide)) as part:
         regions = _choose(truth, n=n, side_px=side_px, seed=seed)
         if len(regions) < n:
             raise SlideError(
                 f"{slide}: only {len(regions)} of {n} crops of {side_px} px show cells. "
                 "Ask for fewer or smaller ones, or make a larger slide."
             )
-        names = [_write(Path(part), slide_id(slide), picture, truth, region=region) for region in regions]
+        names = [_write(part, slide_id(slide), picture, truth, region=region) for region in regions]
         for name in names:
-            os.replace(Path(part, f"{name}.png"), folder / f"{name}.png")
-            os.replace(Path(part, f"{name}.json"), folder / f"{name}.json")
+            os.replace(part / f"{name}.png", folder / f"{name}.png")
+            os.replace(part / f"{name}.json", folder / f"{name}.json")
     return [folder / f"{name}.json" for name in names]
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import tempfile
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Size
 from cytoseg.slides.raw_map import RawMap
+from cytoseg.writing import temporary_beside
 
 TILE_PX = 256
 COARSEST_PX = 512
@@ -65,9 +65,8 @@ def write_pyramid(
         ValueError: If the bands do not add up to the size or are of a kind not named above.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            part = Path(folder) / path.name
+        with temporary_beside(path) as folder:
+            part = folder / path.name
             _write_levels(part, bands, size=size, mpp=mpp, categorical=categorical, identity=identity)
             os.replace(part, path)
     except OSError as error:

@@ -1,12 +1,14 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
 
-from cytoseg.commands.common import console, progress, say, start_run
-from cytoseg.errors import RecipeError
+from cytoseg.commands import common
+from cytoseg.commands.common import alone_in, console, progress, say, start_run
+from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.recipe import load_recipe
 
 
@@ -43,3 +45,22 @@ def test_what_is_said_is_not_taken_for_markup() -> None:
     with console.capture() as shown:
         say("slides [bold] of 12 files")
     assert shown.get() == "slides [bold] of 12 files\n"
+
+
+def test_one_command_at_a_time_trains_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "PATIENCE_S", 0.05)
+    with alone_in(tmp_path / "ddpm"):
+        with pytest.raises(CheckpointError, match=r"ddpm: .+ is writing it"), alone_in(tmp_path / "ddpm"):
+            pass
+        monkeypatch.setenv("RANK", "1")
+        with alone_in(tmp_path / "ddpm"):  # it trains with the first one
+            pass
+
+
+def test_a_command_sweeps_what_killed_ones_left(cytoseg: Callable[..., Result]) -> None:
+    left = Path("runs/tiny/.run.json.abcd1234")
+    left.parent.mkdir(parents=True)
+    left.touch()
+    os.utime(left, (1, 1))
+    with start_run("tiny.yaml", [], command="evaluate"):
+        assert not left.exists()

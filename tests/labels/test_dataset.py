@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,49 @@ def test_a_second_import_adds_and_replaces(
     crops = load_index(folder).crops
     assert [crop.crop for crop in crops] == ["a", "b", "c"]
     assert [int(crop.label_map()[1, 1]) for crop in crops] == [2, 2, 1]
+
+
+def test_of_two_imports_at_once_both_are_kept(
+    tmp_path: Path, source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    write_labelme(tmp_path / "more", "c", [square], grey=7)
+    totals: list[int] = []
+
+    def work(what: Path) -> None:
+        def slow(_done: int, _total: int) -> None:
+            begun.wait()
+
+        totals.append(import_labels(what, folder, classes=classes, rules=RULES, progress=slow).total)
+
+    begun = threading.Event()
+    threads = [threading.Thread(target=work, args=(what,)) for what in (source, tmp_path / "more")]
+    for thread in threads:
+        thread.start()
+    begun.wait(0.3)
+    begun.set()
+    for thread in threads:
+        thread.join()
+    assert [crop.crop for crop in load_index(folder).crops] == ["a", "b", "c"]
+    assert max(totals) == 3
+    assert [path.name for path in folder.parent.iterdir()] == ["labels"]
+
+
+def test_labels_survive_a_kill_between_the_two_renames(
+    tmp_path: Path, source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    import_labels(source, folder, classes=classes, rules=RULES)
+    write_labelme(tmp_path / "more", "c", [square], grey=7)
+
+    def cut(target: Path) -> None:
+        swap = target.with_name(".labels-abcd1234")
+        (swap / "new").mkdir(parents=True)
+        target.rename(swap / "old")
+
+    cut(folder)
+    report = import_labels(tmp_path / "more", folder, classes=classes, rules=RULES)
+    assert ([crop.crop for crop in report.crops], report.total) == (["c"], 3)
+    cut(folder)
+    assert [crop.crop for crop in load_index(folder).crops] == ["a", "b", "c"]
 
 
 def test_an_import_is_repeatable(source: Path, folder: Path, classes: ClassList) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from cytoseg.errors import LabelError
 from cytoseg.geometry import Region
+from cytoseg.labels import queue_file
 from cytoseg.labels.queue_file import (
     QUEUED,
     SKIPPED,
@@ -40,6 +41,18 @@ def test_two_who_add_at_once_both_stand_in_it(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(int(item.crop) for item in read_queue(tmp_path).items) == list(range(12))
+
+
+def test_who_changes_it_for_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_file, "_WAIT_S", 0.05)
+
+    def change(queue: Queue) -> Queue:
+        with pytest.raises(LabelError, match=r"queue.json: .+ \(process \d+ on .+\) is writing it. Wait"):
+            update_queue(tmp_path, lambda other: other)
+        return queue
+
+    assert update_queue(tmp_path, change) == Queue()
+    assert [path.name for path in tmp_path.iterdir()] == ["queue.json"]
 
 
 def _change(path: Path, **values: object) -> None:

@@ -1,0 +1,71 @@
+"""Sweeping a run folder: what killed commands have left half-written goes, what live ones are writing stays."""
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+from cytoseg.locks import is_claimed
+from cytoseg.writing import REMOVED, clear_leftovers, is_swap, put_back
+
+_SETTLED_S = 0.2
+"""A file younger than this may be one that a process has made and not yet claimed."""
+_FOLDER = re.compile(r"\.(.+)-[a-z0-9_]{8}")
+_FILE = re.compile(r"\.(.+\.\w+)\.[a-z0-9_]{8}|\.(?P<process>\d+)\.(.+\.\w+)")
+
+
+def sweep(run: Path) -> None:
+    """Remove what was left half-written in a run folder and in its folders, and put back what a kill left aside.
+
+    Finished rows of slides (``.part``) stay: predicting goes on from them.
+
+    Args:
+        run: The run folder; need not exist.
+    """
+    with contextlib.suppress(OSError):  # what may not be removed is not worth a command
+        for folder in [run, *(path for path in run.iterdir() if path.is_dir() and not path.name.startswith("."))]:
+            for path in list(folder.glob(".*")):
+                _sweep(path)
+
+
+def _sweep(path: Path) -> None:
+    if path.is_symlink():
+        return
+    if path.is_dir():
+        _sweep_folder(path)
+    elif (found := _FILE.fullmatch(path.name)) and not _may_live(path, found["process"]):
+        path.unlink(missing_ok=True)
+
+
+def _sweep_folder(path: Path) -> None:
+    if path.name.endswith(f".{REMOVED}"):
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.name.endswith(".old"):
+        put_back(path.with_name(path.name[1:].removesuffix(".old")))
+    elif (found := _FOLDER.fullmatch(path.name)) and is_swap(path):
+        clear_leftovers(path.with_name(found[1]))
+    elif _FILE.fullmatch(path.name) and not _may_live(path, None):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _may_live(path: Path, process: str | None) -> bool:
+    """Say whether somebody may still be writing a temporary file."""
+    if process is not None and _is_running(int(process)):
+        return True
+    try:
+        young = time.time() - path.stat().st_mtime < _SETTLED_S
+    except OSError:
+        return True
+    return young or is_claimed(path)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
