@@ -43,6 +43,19 @@ def test_the_seed_decides_the_head() -> None:
     assert not torch.equal(heads[0], heads[2])
 
 
+def test_the_head_starts_from_a_mask_head_that_knows_the_classes() -> None:
+    architecture = Architecture(8, (1, 1, 1), 10, "cosine", "pred_noise", "pretrained", ("glass", "cell", "dirt"))
+    unet = build_unet(architecture, seed=1)
+    known = Decoder(unet, architecture, 2, seed=0, names=("dirt", "glass"))
+    weight = unet.get_parameter("mask_head.weight")
+    assert torch.equal(known.head.weight, weight[[2, 0]])
+    assert torch.equal(torch.as_tensor(known.head.bias), unet.get_parameter("mask_head.bias")[[2, 0]])
+    unknown = Decoder(unet, architecture, 2, seed=0, names=("glass", "nucleus"))
+    assert torch.equal(unknown.head.weight, Decoder(unet, architecture, 2, seed=0).head.weight)
+    pictures = _pictures(1, 3, 9, 13)
+    assert known(pictures).shape == (1, 2, 9, 13)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 10), (8, 8)])
 def test_pictures_of_any_size_are_padded_and_cut(decoder: Decoder, size: tuple[int, int]) -> None:
     pictures = _pictures(1, 3, *size)

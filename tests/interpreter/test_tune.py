@@ -1,6 +1,8 @@
 import signal
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGINT, raise_signal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from cytoseg.features.extract import to_input
 from cytoseg.interpreter import tune
 from cytoseg.interpreter.augment import class_weights
 from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.mean_teacher import Unlabelled
 from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, held_out_slides, steps_of, tune_decoder
 from cytoseg.interpreter.tune_state import Resume
 
@@ -68,6 +71,36 @@ def test_the_seed_decides(label_map: NDArray[np.uint8]) -> None:
         )
     assert losses[0] == losses[1] != losses[2]
     assert len(losses[0]) == 4
+
+
+def test_unlabelled_slides_teach_after_the_first_fifth_and_resume_exactly(
+    tmp_path: Path, label_map: NDArray[np.uint8]
+) -> None:
+    labelled, settings = _labelled(label_map, "a"), replace(SETTINGS, steps=10)
+    crop = to_input(COLOURS[label_map][None, :16, :16])[0]
+    unlabelled = Unlabelled(lambda number: crop.roll(number % 16, 2), 1.0)
+
+    def losses(**more: Any) -> list[float]:
+        found: list[float] = []
+        tune_decoder(
+            _decoder(), labelled, settings=settings, device=CPU, on_step=lambda _s, loss: found.append(loss), **more
+        )
+        return found
+
+    plain, taught = losses(), losses(unlabelled=unlabelled)
+    assert taught[:4] == plain[:4]  # step 2 has no weight yet, and step 3 shows it first in the loss of step 4
+    assert taught != plain
+
+    def stop(step: int, _loss: float) -> None:
+        if step == 5:
+            raise_signal(SIGINT)
+
+    resume = Resume(tmp_path / "unfinished", {})
+    with pytest.raises(KeyboardInterrupt):
+        tune_decoder(
+            _decoder(), labelled, settings=settings, device=CPU, unlabelled=unlabelled, resume=resume, on_step=stop
+        )
+    assert losses(unlabelled=unlabelled, resume=resume) == taught[5:]
 
 
 def test_without_a_rate_of_its_own_what_comes_before_the_decoder_stays(label_map: NDArray[np.uint8]) -> None:
