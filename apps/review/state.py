@@ -28,7 +28,7 @@ from cytoseg.metrics.pictures import (
     read_map,
     read_rgb,
 )
-from cytoseg.metrics.results import CropScores, Evaluation, worst_first
+from cytoseg.metrics.results import CropScores, Evaluation, corrected_text, worst_first
 from cytoseg.metrics.results_file import read_evaluation
 from cytoseg.metrics.run_folder import find_runs, is_run, readable
 from cytoseg.predict.browse import jpeg
@@ -264,6 +264,12 @@ def plain(text: str) -> str:
 def swatch(colour: Sequence[int]) -> str:
     """Give a small square of a colour, as HTML."""
     return f'<span class="swatch" style="background:rgb({colour[0]},{colour[1]},{colour[2]})"></span>'
+
+
+def warn_of_corrected(found: Evaluation) -> None:
+    """Say how many test crops were corrected from a prediction, if there are any."""
+    if told := corrected_text(found.corrected, found.test_crops):
+        st.warning(told)
 
 
 def ramp(least: str, most: str) -> None:

@@ -40,5 +40,5 @@ def run(
             if current.recipe.interpreter.kind == "decoder":
                 methods += decoders(learning, unet, backbone)
             rows = compare(methods, task, folder=current.folder / "compare", on_run=on_run)
-        say(as_markdown(rows, task.classes))
+        say(as_markdown(rows, task.classes, note=task.note))
         say(f"See {current.folder / 'compare' / 'compare.png'}.")

@@ -30,7 +30,7 @@ from cytoseg.interpreter.forest import commonest_class, fit_forest
 from cytoseg.labels.dataset import LabelledCrop, Split
 from cytoseg.labels.stains import stains_of
 from cytoseg.metrics.history import earlier_kept
-from cytoseg.metrics.results import ObjectScores
+from cytoseg.metrics.results import ObjectScores, corrected_text
 from cytoseg.predict.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
 
 
@@ -58,6 +58,7 @@ def run(
             "train_crops": len(split.train),
             "bundle": bundle.origin,
             "test_labels": {crop.crop: crop.label_sha256 for crop in split.test},
+            "corrected_tests": [crop.crop for crop in split.test if crop.from_prediction],
             "test_pictures": {crop.crop: [crop.slide, crop.image_sha256] for crop in split.test},
             "baseline": baseline,
             "object_settings": current.recipe.objects.model_dump(mode="json"),
@@ -160,6 +161,8 @@ def _show(evaluation: dict[str, Any]) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    if told := corrected_text(sum(bool(c.get("from_prediction")) for c in evaluation.get("crops", ())), crops):
+        say(f"note: {told}")
     for method in evaluation["methods"]:
         if calibration := method.get("calibration"):  # evaluations kept from before it was measured have none
             say(f"Calibration error (ECE) of {method['title']}: {calibration['ece']:.3f}")

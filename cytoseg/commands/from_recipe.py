@@ -15,7 +15,8 @@ def split_of(recipe: Recipe) -> Split:
     """Split the imported crops into train and test by slide, as the recipe says.
 
     Raises:
-        LabelError: If nothing is imported, or with other classes, or a side would be empty.
+        LabelError: If nothing is imported, or with other classes, or a side would be empty, or all that is left to test
+            on was corrected from a prediction.
     """
     index, wanted = load_index(recipe.labels_folder()), recipe.class_list().names
     if index.classes != wanted:
@@ -23,12 +24,23 @@ def split_of(recipe: Recipe) -> Split:
             f"{index.folder}: the labels were imported with the classes ({', '.join(index.classes)}), the recipe has "
             f"({', '.join(wanted)}). Delete the folder and run `cytoseg label-import` again."
         )
-    return split_by_slide(
+    split = split_by_slide(
         index.crops,
         test_slides=recipe.labels.test_slides,
         test_fraction=recipe.labels.test_fraction,
         seed=recipe.training.seed,
     )
+    return split if recipe.labels.score_corrected else _without_corrected(split)
+
+
+def _without_corrected(split: Split) -> Split:
+    left = tuple(crop for crop in split.test if not crop.from_prediction)
+    if not left:
+        raise LabelError(
+            f"labels.score_corrected=false: all {len(split.test)} test crops were corrected from a prediction, so that "
+            "none is left. Annotate test crops anew."
+        )
+    return Split(split.train, left)
 
 
 def feature_settings(recipe: Recipe) -> FeatureSettings:

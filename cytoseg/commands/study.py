@@ -60,7 +60,7 @@ def label_efficiency_command(
             curves = label_efficiency(
                 contenders_of, task, draws=drawn, folder=folder, on_run=lambda what, done, _: bar.at(done, what)
             )
-        say(as_markdown(curves, task.classes))
+        say(as_markdown(curves, task.classes, note=task.note))
         say(f"See {folder / 'label_efficiency.png'}.")
 
 

@@ -31,6 +31,8 @@ from cytoseg.labels.sidecar import Origin
 from cytoseg.writing import write_atomically
 
 KEY = "correction"
+FROM_PREDICTION, OF_PREDICTION = "prediction", "correction of a prediction"
+"""What the work began from, where what nobody touched agrees with the model."""
 MEND = "Mend the file or take it away."
 
 
@@ -42,7 +44,8 @@ class Correction:
         crop: Id of the crop.
         author: Name of the person.
         time: When, in UTC, as ISO 8601 writes it; later times sort behind earlier ones.
-        started_from: What the work began from: ``prediction``, ``annotation`` or ``correction``.
+        started_from: What the work began from: ``annotation``, ``correction``, ``prediction``, or
+            ``correction of a prediction``.
     """
 
     crop: str
@@ -58,6 +61,11 @@ class SavedCorrection:
     correction: Correction
     path: Path
     sha256: str
+
+
+def is_from_prediction(correction: Correction) -> bool:
+    """Tell whether what nobody touched is what a model had predicted."""
+    return correction.started_from in (FROM_PREDICTION, OF_PREDICTION)
 
 
 def corrections_folder(run: Path) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, report
 from cytoseg.labels.contact_sheet import draw_sheet
+from cytoseg.labels.corrections import is_from_prediction
 from cytoseg.labels.index import (
     INDEX,
     SHEET,
@@ -133,9 +134,8 @@ def _take_in(
         job.problems.append(f"{reading.source}: {problem}")
     elif slide is not None and _is_newest(reading, job):
         name = CropName(reading.crop, slide, reading.source)
-        written[reading.crop] = write_crop(
-            new, name, picture=reading.picture, label_map=reading.label_map, classes=job.classes
-        )
+        crop = write_crop(new, name, picture=reading.picture, label_map=reading.label_map, classes=job.classes)
+        written[reading.crop] = replace(crop, from_prediction=_is_from_prediction(reading, job, old))
         write_kept(new, reading.crop, reading.kept)
 
 
@@ -154,6 +154,17 @@ def _clash(
         if reading.correction is not None and other.slide != slide:
             return f"crop '{reading.crop}' is of slide '{other.slide}', the correction says '{slide}'. Mend it."
     return None
+
+
+def _is_from_prediction(reading: Reading, job: Job, old: LabelledCrop | None) -> bool:
+    """Tell whether a crop's labels began as a prediction; to correct such labels again does not change that."""
+    if reading.correction is None:
+        return reading.proposed
+    if is_from_prediction(reading.correction) or (old is not None and old.from_prediction):
+        return True
+    # Older versions did not say what the correction had begun from that was corrected.
+    others = job.corrections.get(reading.crop, ())
+    return reading.correction.started_from == "correction" and any(map(is_from_prediction, others))
 
 
 def _is_newest(reading: Reading, job: Job) -> bool:

@@ -34,6 +34,7 @@ class LabelledCrop:
         label_sha256: Of the label map's PNG file.
         pixels: Labelled pixels of each class.
         ignored: Pixels that are ignore.
+        from_prediction: Whether a prediction was corrected: what nobody touched then agrees with the model.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class LabelledCrop:
     label_sha256: str
     pixels: Mapping[str, int]
     ignored: int
+    from_prediction: bool = False
 
     def picture(self) -> NDArray[np.uint8]:
         """Read the crop.
@@ -133,6 +135,7 @@ def write_index(index: LabelIndex) -> None:
             "label_sha256": crop.label_sha256,
             "pixels": dict(crop.pixels),
             "ignored": crop.ignored,
+            **({"from_prediction": True} if crop.from_prediction else {}),
         }
         for crop in index.crops
     ]
@@ -220,6 +223,7 @@ def _parse_crop(entry: Mapping[str, Any], folder: Path) -> LabelledCrop:
         label_sha256=str(entry["label_sha256"]),
         pixels={str(name): int(count) for name, count in entry["pixels"].items()},
         ignored=int(entry["ignored"]),
+        from_prediction=bool(entry.get("from_prediction", False)),
     )
 
 

@@ -41,6 +41,7 @@ class Reading:
         label_map: (H, W) uint8 ids, 255 for ignore.
         kept: Slide and region, where something says, and what was drawn.
         correction: Who corrected the crop, where it is a correction.
+        proposed: Whether the file began as a prediction, to be corrected.
     """
 
     crop: str
@@ -50,6 +51,7 @@ class Reading:
     label_map: NDArray[np.uint8]
     kept: Kept
     correction: Correction | None = None
+    proposed: bool = False
 
 
 def find_items(source: Path, job: Job) -> Sequence[Item]:
@@ -175,7 +177,9 @@ def _read_labelme_item(path: Path, job: Job) -> Reading | None:
     if label_map is None:
         return None
     kept, crop = Kept(file.origin, labelme=file.content), path.stem if correction is None else correction.crop
-    return Reading(crop, file.stem, file.annotation.name, file.picture, label_map, kept, correction)
+    return Reading(
+        crop, file.stem, file.annotation.name, file.picture, label_map, kept, correction, path in job.proposals
+    )
 
 
 def _read_slide_item(item: SlideCrop, job: Job) -> Reading | None:

@@ -13,6 +13,7 @@ from cytoseg.metrics.results import (
     CropScores,
     Evaluation,
     MethodScores,
+    corrected_text,
     ensemble_of,
     row_shares,
     score_rows,
@@ -92,6 +93,8 @@ def _headline(run: Path, evaluation: Evaluation | None, provenance: Provenance |
         f"<p>{escape(best.title)}, trained with {evaluation.train_crops} annotated crops, was tested on "
         f"{evaluation.test_crops} crops of {evaluation.test_slides} other slides.</p>"
     )
+    if told := corrected_text(evaluation.corrected, evaluation.test_crops):
+        body.append(f"<p><strong>{escape(told)}</strong></p>")
     body.append(markup.numbers([("Mean IoU", best.miou), *((f"IoU {s.name}", s.iou) for s in best.classes)]))
     return body
 
@@ -206,7 +209,8 @@ def _crops(run: Path, evaluation: Evaluation | None) -> list[str]:
 
 def _crop(run: Path, crop: CropScores, names: Sequence[str]) -> str:
     parts = ", ".join(f"{name} {share_text(value)}" for name, value in zip(names, crop.iou, strict=True))
-    caption = f"{crop.crop} (slide {crop.slide}): mean IoU {share_text(crop.miou)}; {parts}"
+    marked = "; truth corrected from a prediction" if crop.from_prediction else ""
+    caption = f"{crop.crop} (slide {crop.slide}): mean IoU {share_text(crop.miou)}; {parts}{marked}"
     return _picture(run / "evaluation" / crop.folder / "overlay.png", caption, command="evaluate RECIPE", strip=True)
 
 

@@ -147,7 +147,10 @@ class MethodScores:
 
 @dataclass(frozen=True)
 class CropScores:
-    """One test crop under the ensemble; ``disagreement`` is in nats, ``folder`` stands below evaluation/."""
+    """One test crop under the ensemble; ``disagreement`` is in nats, ``folder`` stands below evaluation/.
+
+    The truth of one that is ``from_prediction`` was made by correcting a prediction.
+    """
 
     crop: str
     slide: str
@@ -155,6 +158,7 @@ class CropScores:
     iou: tuple[float | None, ...]
     disagreement: float | None
     folder: str
+    from_prediction: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,26 @@ class Evaluation:
     test_slides: int
     methods: tuple[MethodScores, ...]
     crops: tuple[CropScores, ...]
+
+    @property
+    def corrected(self) -> int:
+        """How many test crops have a truth that was corrected from a prediction."""
+        return sum(crop.from_prediction for crop in self.crops)
+
+
+def corrected_text(corrected: int, crops: int) -> str:
+    """Say how many test crops flatter the model; nothing if none does.
+
+    Args:
+        corrected: Test crops whose truth was corrected from a prediction.
+        crops: All test crops.
+    """
+    if not corrected:
+        return ""
+    return (
+        f"{corrected} of {crops} test crops were corrected from a prediction: what nobody touched in them agrees with "
+        "the model, and the scores look better than they are. Score without them: labels.score_corrected=false."
+    )
 
 
 def share_text(value: float | None) -> str:

@@ -189,6 +189,7 @@ def _crop(record: object, size: int, where: str) -> CropScores:
         iou=_shares(record, "iou", size, where),
         disagreement=_optional(record, "disagreement", where),
         folder=folder,
+        from_prediction=isinstance(record, dict) and record.get("from_prediction") is True,
     )
 
 

@@ -30,16 +30,19 @@ def scores_csv(evaluation: Evaluation) -> str:
     Returns:
         CSV with the head ``HEAD``. The group is "all", "slide" or "stain", and the name that of the slide or stain.
         Shares are 0 to 1 with all their digits, low and high are the ends of the 95 % interval; a cell is empty where
-        a number does not apply. A text that a spreadsheet would take for a formula begins with an apostrophe.
+        a number does not apply. A last column counts the test crops that were corrected from a prediction, if any were.
+        A text that a spreadsheet would take for a formula begins with an apostrophe.
     """
+    marked = [evaluation.corrected] if evaluation.corrected else []
+    head = (*HEAD, "test crops corrected from a prediction") if marked else HEAD
     lines = [
-        (part.group, part.name, method.title, class_name, measure, *numbers, part.crops, part.slides)
+        (part.group, part.name, method.title, class_name, measure, *numbers, part.crops, part.slides, *marked)
         for method in evaluation.methods
         for part, values in _parts(evaluation, method)
         for class_name, measure, score in values
         for numbers in [(score.value, score.low, score.high)]
     ]
-    return csv_text([HEAD, *lines])
+    return csv_text([head, *lines])
 
 
 def _parts(evaluation: Evaluation, method: MethodScores) -> Iterator[tuple[_Part, list[Value]]]:

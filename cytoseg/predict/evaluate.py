@@ -147,6 +147,11 @@ def evaluate(
     return evaluation
 
 
+def is_corrected(crop: object) -> bool:
+    """Tell whether a test crop's truth was corrected from a prediction; crops that are not imported have none."""
+    return bool(getattr(crop, "from_prediction", False))
+
+
 def evaluation_table(evaluation: Mapping[str, Any]) -> list[list[str]]:
     """Make the table to print: a header, then one row per method with the IoU of each class and their mean.
 
@@ -307,6 +312,7 @@ def _crop_records(tally: _Tally, crops: Sequence[ScoredCrop]) -> list[dict[str, 
             "iou": or_none(iou(counts)),
             "disagreement": disagreement,
             "folder": f"crops/{crop.crop}",
+            **({"from_prediction": True} if is_corrected(crop) else {}),
         }
         for crop, counts, disagreement in zip(crops, tally.counts, tally.disagreement, strict=True)
     ]
@@ -334,5 +340,16 @@ def _write_tables(folder: Path, evaluation: Mapping[str, Any]) -> None:
     tables = {"per_class": per_class, "per_slide": per_slide, "confusion": confusion, "objects": objects}
     if len(per_stain) > 1:
         tables["per_stain"] = per_stain
+    if any(crop.get("from_prediction") for crop in evaluation["crops"]):
+        _mark_corrected(tables, evaluation["crops"])
     for stem, rows in tables.items():
         write_csv(folder / f"{stem}.csv", rows)
+
+
+def _mark_corrected(tables: Mapping[str, list[list[Any]]], crops: Sequence[Mapping[str, Any]]) -> None:
+    """Add to each table how many of the crops behind a row were corrected from a prediction."""
+    corrected = [crop["slide"] for crop in crops if crop.get("from_prediction")]
+    for stem, (head, *rows) in tables.items():
+        head.append("crops corrected from a prediction")
+        for row in rows:
+            row.append(corrected.count(row[1]) if stem == "per_slide" else len(corrected))

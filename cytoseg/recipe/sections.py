@@ -189,6 +189,9 @@ class Labels(Section):
     """Patterns of slide ids whose crops are the test set; empty draws a share of the slides at random."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of the slides in the test set when test_slides is empty."""
+    score_corrected: bool = True
+    """Score test crops whose truth was corrected from a prediction, too, and say how many they are: what nobody touched
+    in them agrees with the model. false leaves them out of every score."""
     stains: dict[str, tuple[str, ...]] = {}
     """Patterns of slide ids by stain, such as {Giemsa: ["g_*"]}; scores are then told by stain, too."""
     sources: tuple[Source, ...] = ()

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from cytoseg.csv_table import write_csv
 from cytoseg.memory import peak_memory
 from cytoseg.metrics.counts import confusion_counts
-from cytoseg.metrics.results import Score
+from cytoseg.metrics.results import Score, corrected_text
 from cytoseg.metrics.segmentation import iou, pooled_scores
-from cytoseg.predict.evaluate import ScoredCrop
+from cytoseg.predict.evaluate import ScoredCrop, is_corrected
 from cytoseg.studies.kept import digest_of, keep, read_kept
 from cytoseg.writing import atomic_path, write_atomically
 
@@ -61,6 +61,11 @@ class Task:
     classes: Sequence[str]
     seeds: Sequence[int]
     details: Mapping[str, Any]
+
+    @property
+    def note(self) -> str:
+        """Say how many test crops were corrected from a prediction; empty if none."""
+        return corrected_text(sum(map(is_corrected, self.crops)), len(self.crops))
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,9 @@ def compare(
     on_run("done", len(wanted), len(wanted))
     rows = [_row(contender, runs[contender.key], task) for contender in contenders]
     write_csv(folder / "compare.csv", _table(rows, task.classes))
-    write_atomically(folder / "compare.md", as_markdown(rows, task.classes))
+    write_atomically(folder / "compare.md", as_markdown(rows, task.classes, note=task.note))
     with atomic_path(folder / "compare.png") as path:
-        _draw(rows, task.classes).savefig(path, dpi=120)
+        _draw(rows, task.classes, note=task.note).savefig(path, dpi=120)
     return rows
 
 
@@ -176,12 +181,13 @@ def _row(contender: Contender, runs: Sequence[Mapping[str, Any]], task: Task) ->
     )
 
 
-def as_markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
+def as_markdown(rows: Sequence[Row], names: Sequence[str], *, note: str = "") -> str:
     """Write the table for people.
 
     Args:
         rows: Of ``compare``.
         names: The K class names.
+        note: What is odd about the test crops.
 
     Returns:
         A Markdown table with a line that says what its cells mean.
@@ -193,7 +199,7 @@ def as_markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
         memory = "n/a" if row.memory_mb is None else f"{row.memory_mb:.0f}"
         rest = [str(row.seeds), f"{row.fit_s:.0f}", f"{row.predict_s:.2f}", memory]
         lines.append(f"| {' | '.join([row.title, *cells, *rest])} |")
-    return "\n".join([*lines, "", _NOTE, ""])
+    return "\n".join([*lines, "", _NOTE, *([f"\n{note}"] if note else []), ""])
 
 
 _NOTE = (
@@ -221,7 +227,7 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> Iterator[list[Any]]:
         yield [*values, *(getattr(row, name) for name in measured)]
 
 
-def _draw(rows: Sequence[Row], names: Sequence[str]) -> Figure:
+def _draw(rows: Sequence[Row], names: Sequence[str], *, note: str) -> Figure:
     """Plot a panel per class: the pooled IoU with its interval over slides, and the range over seeds as a thick bar."""
     across = min(len(names), _PANELS_ACROSS)
     down = math.ceil(len(names) / across)
@@ -232,6 +238,8 @@ def _draw(rows: Sequence[Row], names: Sequence[str]) -> Figure:
         panel.set_title(name, parse_math=False)
     for panel in panels[len(names) :]:
         panel.remove()
+    if note:
+        figure.suptitle(note.partition(":")[0], parse_math=False, fontsize="medium")
     return figure
 
 

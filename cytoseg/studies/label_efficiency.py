@@ -94,7 +94,7 @@ def label_efficiency(
             titles[contender.key] = contender.title
     on_run("done", len(draws), len(draws))
     curves = {key: as_curve(titles[key], found) for key, found in scores.items()}
-    _write(curves, task.classes, folder)
+    _write(curves, task, folder)
     return curves
 
 
@@ -122,11 +122,12 @@ def _sentence(curve: Curve, k: int, name: str) -> str:
     )
 
 
-def _write(curves: Mapping[str, Curve], names: Sequence[str], folder: Path) -> None:
+def _write(curves: Mapping[str, Curve], task: Task, folder: Path) -> None:
+    names = task.classes
     write_csv(folder / TABLE, _table(curves, names))
-    write_atomically(folder / "label_efficiency.md", as_markdown(curves, names))
+    write_atomically(folder / "label_efficiency.md", as_markdown(curves, names, note=task.note))
     with atomic_path(folder / "label_efficiency.png") as path:
-        _draw(curves, names).savefig(path, dpi=120)
+        _draw(curves, names, note=task.note).savefig(path, dpi=120)
 
 
 def _table(curves: Mapping[str, Curve], names: Sequence[str]) -> Iterator[list[Any]]:
@@ -137,12 +138,13 @@ def _table(curves: Mapping[str, Curve], names: Sequence[str]) -> Iterator[list[A
                 yield [key, count, number, *("" if math.isnan(s) else Numeral(f"{s:.6f}") for s in scores)]
 
 
-def as_markdown(curves: Mapping[str, Curve], names: Sequence[str]) -> str:
+def as_markdown(curves: Mapping[str, Curve], names: Sequence[str], *, note: str = "") -> str:
     """Write a table for people, and the sentences.
 
     Args:
         curves: Of ``label_efficiency``.
         names: The K class names.
+        note: What is odd about the test crops.
 
     Returns:
         Markdown: mean IoU [least and greatest draw] by method and number of crops.
@@ -153,7 +155,8 @@ def as_markdown(curves: Mapping[str, Curve], names: Sequence[str]) -> str:
         for count, by_draw in zip(curve.counts, curve.iou, strict=True):
             cells = [_cell(by_draw[:, k]) for k in range(len(names))]
             lines.append(f"| {' | '.join([curve.title, str(count), *cells])} |")
-    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in sentences(curves, names)), ""])
+    said = [*sentences(curves, names), *([note] if note else [])]
+    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in said), ""])
 
 
 def _cell(scores: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
@@ -162,7 +165,7 @@ def _cell(scores: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
     return f"{scores.mean():.3f} [{scores.min():.3f}-{scores.max():.3f}]"
 
 
-def _draw(curves: Mapping[str, Curve], names: Sequence[str]) -> Figure:
+def _draw(curves: Mapping[str, Curve], names: Sequence[str], *, note: str) -> Figure:
     """Plot a panel per class: mean IoU over the crops learnt from, with a band from the least draw to the greatest."""
     figure = Figure(figsize=(3.4 * len(names) + 2.5, 3.2), layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
@@ -176,6 +179,8 @@ def _draw(curves: Mapping[str, Curve], names: Sequence[str]) -> Figure:
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("IoU")
+    if note:
+        figure.suptitle(note.partition(":")[0], parse_math=False, fontsize="medium")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
 

@@ -111,12 +111,12 @@ def _correct(run: Path, author: str, value: int | list[list[int]], *, day: int =
     ).path
 
 
-def test_the_worst_crop_is_given_to_the_editor_with_its_prediction(review: Review, run: Path, browser: Browser) -> None:
+def test_the_worst_crop_is_given_to_the_editor_with_its_annotation(review: Review, run: Path, browser: Browser) -> None:
     review("correct")
-    assert browser.given["ids"].tolist() == [[1] * 4, [1] * 4, [2] * 4, [2] * 4]
+    assert browser.given["ids"].tolist() == [[1] * 4] * 4
     assert browser.given["picture"].tolist() == [[[100] * 3] * 4] * 4
     assert browser.given["classes"] == CLASSES
-    assert browser.given["token"].startswith(f"quickstart/{FIRST}/prediction.png/")
+    assert browser.given["token"].startswith(f"quickstart/{FIRST}/truth.png/")
 
 
 def test_without_a_name_nothing_can_be_said_or_saved(review: Review, run: Path, browser: Browser) -> None:
@@ -147,7 +147,7 @@ def test_a_correction_is_saved_with_its_slide_logged_and_shown_again(
     app.text_area[0].set_value("the edge").run()
     ((saved,), problems) = find_corrections(corrections_folder(run), FIRST)
     assert problems == []
-    assert (saved.correction.author, saved.correction.started_from) == ("Anna Øster", "prediction")
+    assert (saved.correction.author, saved.correction.started_from) == ("Anna Øster", "annotation")
     (entry,) = _log(run)
     assert (entry.author, entry.run, entry.crop, entry.slide) == ("Anna Øster", NAMED, FIRST, "smear_A")
     assert (entry.action, entry.comment, entry.sha256) == ("corrected", "the edge", saved.sha256)
@@ -324,8 +324,8 @@ def test_a_picture_that_cannot_be_decoded_is_one_sentence(review: Review, run: P
 
 
 def test_maps_of_another_size_are_said(review: Review, run: Path, browser: Browser) -> None:
-    Image.new("L", (5, 4)).save(run / "evaluation" / "crops" / FIRST / "prediction.png")
-    assert "prediction.png has another size than the picture" in _texts(review("correct"))
+    Image.new("L", (5, 4)).save(run / "evaluation" / "crops" / FIRST / "truth.png")
+    assert "truth.png has another size than the picture" in _texts(review("correct"))
 
 
 def test_a_place_that_cannot_be_written_is_said_and_nothing_is_lost(
@@ -412,3 +412,20 @@ def test_runs_that_do_not_fill_the_map_are_refused(runs: object) -> None:
 def test_ids_that_are_no_byte_are_refused(number: int) -> None:
     with pytest.raises(CytosegError, match="a class that does not exist"):
         importlib.import_module("editor").unpacked([number, 6], 2, 3)
+
+
+@pytest.mark.parametrize(("begin", "said"), [("Annotation", "annotation"), ("Prediction", "prediction")])
+def test_what_a_correction_began_from_is_kept_through_later_ones(
+    review: Review, run: Path, browser: Browser, begin: str, said: str
+) -> None:
+    app = _named(review)
+    assert app.segmented_control[0].value == "Annotation"
+    app.segmented_control[0].set_value(begin).run()
+    painted = np.ones((4, 4), np.uint8)
+    for number in (1, 2):
+        browser.answer = painted * np.uint8(number)
+        app.run()
+    saved, problems = find_corrections(corrections_folder(run), FIRST)
+    assert problems == []
+    again = "correction of a prediction" if begin == "Prediction" else "correction"
+    assert [found.correction.started_from for found in saved] == [said, again]

@@ -152,7 +152,7 @@ def _look_at_the_worst(loop: Loop, worst: str) -> None:
 
 
 def _correct(loop: Loop, worst: str) -> str:
-    """Fill an area of the prediction with another class, and save it."""
+    """Fill an area of the annotation with another class, and save it."""
     page = loop.page
     _turn_to(loop, "Correct", "Correct")
     expect(page.get_by_role("combobox", name="Crop, worst first")).to_have_value(worst, timeout=DRAWN_MS)
@@ -161,7 +161,7 @@ def _correct(loop: Loop, worst: str) -> str:
     page.locator("h1").first.click()
     expect(page.locator("[data-part=save]")).to_be_enabled(timeout=DRAWN_MS)
     expect(page.locator(f'.editor[data-token*="/{worst}/"][aria-busy=false]')).to_be_visible(timeout=DRAWN_MS)
-    with Image.open(loop.run / "evaluation" / "crops" / worst / "prediction.png") as picture:
+    with Image.open(loop.run / "evaluation" / "crops" / worst / "truth.png") as picture:
         before = np.asarray(picture)
     x, y = 20, 40
     wanted = (int(before[y, x]) + 1) % 3
@@ -176,7 +176,7 @@ def _correct(loop: Loop, worst: str) -> str:
     page.locator("[data-part=save]").click()
     expect(page.get_by_role("tab", name="This crop (1)")).to_be_visible(timeout=DRAWN_MS)
     ((saved,), problems) = find_corrections(corrections_folder(loop.run), worst)
-    assert (saved.correction.author, saved.correction.started_from, problems) == (AUTHOR, "prediction", [])
+    assert (saved.correction.author, saved.correction.started_from, problems) == (AUTHOR, "annotation", [])
     expected = np.where(flood(before, (y, x), connectivity=1), wanted, before)
     np.testing.assert_array_equal(read_correction(saved.path, loop.classes), expected)
     _row_says(page, AUTHOR, "corrected", "", worst, worst.rsplit("_", 2)[0])

@@ -272,6 +272,32 @@ def test_of_several_corrections_the_newest_is_imported_and_the_people_are_named(
     assert "Corrected several times, the newest was taken: 1 (036_0 by Ben, Cem, Zoe)." in report.notes
 
 
+@pytest.mark.parametrize(
+    ("began", "marked"),
+    [
+        (["annotation"], False),
+        (["annotation", "correction"], False),
+        (["prediction"], True),
+        (["correction of a prediction"], True),
+        (["prediction", "correction"], True),  # as older versions wrote it
+        (["prediction", "annotation"], False),  # begun from what people had drawn
+    ],
+)
+def test_labels_that_began_as_a_prediction_are_marked(
+    save: Save, tmp_path: Path, classes: ClassList, began: list[str], marked: bool
+) -> None:
+    for day, started_from in enumerate(began, 1):
+        save(time=f"2026-03-0{day}T00:00:00.000000+00:00", started_from=started_from)
+    imported(corrections_folder(tmp_path), tmp_path, classes)
+    (crop,) = load_index(tmp_path / "labels").crops
+    assert crop.from_prediction == marked
+    # The annotation of the next time is what was imported: the mark stays.
+    later = save(time="2026-04-01T00:00:00.000000+00:00", started_from="annotation").path
+    imported(later, tmp_path, classes)
+    (crop,) = load_index(tmp_path / "labels").crops
+    assert crop.from_prediction == marked
+
+
 def test_a_correction_cannot_move_a_crop_to_another_slide(save: Save, tmp_path: Path, classes: ClassList) -> None:
     save()
     imported(corrections_folder(tmp_path), tmp_path, classes)

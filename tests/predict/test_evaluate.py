@@ -15,7 +15,7 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import PredictionError
-from cytoseg.metrics.results import ObjectScores, Score, score_rows
+from cytoseg.metrics.results import ObjectScores, Score, corrected_text, score_rows
 from cytoseg.metrics.results_file import read_evaluation
 from cytoseg.predict.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
 from cytoseg.predict.object_settings import ObjectSettings
@@ -31,6 +31,7 @@ class Crop:
     crop: str
     slide: str
     truth: NDArray[np.uint8]
+    from_prediction: bool = False
 
     def picture(self) -> NDArray[np.uint8]:
         return np.repeat(self.truth[..., None] % 3 * 100, 3, axis=2).astype(np.uint8)
@@ -332,3 +333,22 @@ def test_a_prediction_that_is_not_finite_is_refused_and_old_results_stay(tmp_pat
     with pytest.raises(PredictionError, match="b1: the prediction holds numbers that are not finite"):
         evaluate([method], crops, folder=folder, scoring=SCORING, details=DETAILS)
     assert (folder / "evaluation.json").read_bytes() == before
+
+
+def test_crops_corrected_from_a_prediction_are_marked_in_every_table(tmp_path: Path, crops: list[Crop]) -> None:
+    flattering = [replace(crop, from_prediction=number == 0) for number, crop in enumerate(crops)]
+    evaluate(METHODS, flattering, folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
+    found = read_evaluation(tmp_path)
+    assert found is not None
+    assert [crop.from_prediction for crop in found.crops] == [True, *[False] * (len(crops) - 1)]
+    assert found.corrected == 1
+    assert corrected_text(found.corrected, found.test_crops).startswith(f"1 of {len(crops)} test crops were corrected")
+    for path in sorted((tmp_path / "evaluation").glob("*.csv")):
+        head, *rows = _rows(path)
+        assert head[-1] == "crops corrected from a prediction"
+        own = (
+            ["1" if row[1] == crops[0].slide else "0" for row in rows]
+            if path.stem == "per_slide"
+            else ["1"] * len(rows)
+        )
+        assert [row[-1] for row in rows] == own

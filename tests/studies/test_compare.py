@@ -159,3 +159,8 @@ def test_without_a_measure_of_memory_the_table_says_so(fits: Fits, tmp_path: Pat
     (row, _) = _compare(fits, tmp_path)
     assert as_markdown([replace(row, memory_mb=None)], NAMES).splitlines()[2].endswith("| n/a |")
     assert as_markdown([replace(row, memory_mb=512.0)], NAMES).splitlines()[2].endswith("| 512 |")
+
+
+def test_what_is_odd_about_the_test_crops_stands_under_the_table() -> None:
+    assert as_markdown([], NAMES, note="1 of 3 test crops flatter.").endswith("\n\n1 of 3 test crops flatter.\n")
+    assert "flatter" not in as_markdown([], NAMES)

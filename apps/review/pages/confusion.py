@@ -53,6 +53,7 @@ def main() -> None:
     state.begin()
     st.title("Confusion matrix")
     found = state.evaluation()
+    state.warn_of_corrected(found)
     titles = [method.title for method in found.methods]
     left, right = st.columns([1, 2], gap="medium")
     title = left.selectbox("Method", titles)

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.labels.corrections import (
+    FROM_PREDICTION,
+    OF_PREDICTION,
     SavedCorrection,
     corrections_folder,
     find_corrections,
+    is_from_prediction,
     read_correction,
 )
 from cytoseg.labels.review_log import Action
@@ -24,16 +27,16 @@ from cytoseg.metrics.run_folder import time_text
 
 Ids = NDArray[np.uint8]
 PREDICTION, ANNOTATION, LATEST = "Prediction", "Annotation", "Latest correction"
-STARTED = {PREDICTION: "prediction", ANNOTATION: "annotation", LATEST: "correction"}
+STARTED = {PREDICTION: FROM_PREDICTION, ANNOTATION: "annotation", LATEST: "correction"}
 PURPOSE = """
 A correction is kept beside the original, under your name, and replaces nothing by itself. Whoever trains the model
 takes it over with `cytoseg label-import CORRECTIONS --recipe RECIPE`, where CORRECTIONS is the folder
 review/corrections of this run; of several corrections of a crop the newest is taken.
 
 These are **test crops**, and corrected ones stay test crops: a slide is either learnt from or tested on, never both.
-So a correction changes what the model is judged by, and never what it learns. If you begin from the prediction,
-whatever you do not touch agrees with the model, and its scores will look better than they are; to mend the annotation
-itself, begin from the annotation.
+So a correction changes what the model is judged by, and never what it learns. You begin from the annotation. If you
+choose to begin from the prediction, whatever you do not touch agrees with the model, and its scores look better than
+they are: such crops are counted and marked wherever scores are shown; `labels.score_corrected=false` leaves them out.
 """
 
 
@@ -46,7 +49,7 @@ def _begin(crop: CropScores, found: list[SavedCorrection]) -> tuple[str, SavedCo
     key, box, pin = (_key(what, crop) for what in ("begin", "begin box", "pinned"))
     options = [PREDICTION, ANNOTATION, *([LATEST] if found else [])]
     kept = st.session_state.get(key)
-    st.session_state[box] = kept if kept in options else PREDICTION
+    st.session_state[box] = kept if kept in options else ANNOTATION
 
     def keep() -> None:
         st.session_state[key] = st.session_state[box]
@@ -68,6 +71,11 @@ def _ids(kind: str, crop: CropScores, pinned: SavedCorrection | None, classes: C
         return pinned.path.name, read_correction(pinned.path, classes)
     name = "prediction.png" if kind == PREDICTION else "truth.png"
     return name, read_map(state.run_folder() / "evaluation" / crop.folder / name)
+
+
+def _started_from(kind: str, pinned: SavedCorrection | None) -> str:
+    """Say what the work began from; what began from a prediction is marked for good, however often it is corrected."""
+    return OF_PREDICTION if pinned is not None and is_from_prediction(pinned.correction) else STARTED[kind]
 
 
 def _comment(crop: CropScores) -> str:
@@ -121,7 +129,9 @@ def _work(crop: CropScores, classes: ClassList) -> None:
         done = st.session_state.pop("saved token", "")
         answer = editor.edit(picture, ids, classes, token=token, saved=done, may_save=bool(author))
         if answer is not None and author:
-            saved = reviews.save(crop, author, STARTED[kind], picture=picture, label_map=answer, classes=classes)
+            saved = reviews.save(
+                crop, author, _started_from(kind, pinned), picture=picture, label_map=answer, classes=classes
+            )
             # From now on the browser may forget the work, whether or not the log can be written.
             st.session_state.update({"saved token": token, _key("begin", crop): LATEST, _key("pinned", crop): saved})
             reviews.log(crop, author, "corrected", comment=_comment(crop), saved=saved)

@@ -36,6 +36,8 @@ def _numbers(crop: CropScores) -> None:
     disagreement = share_text(crop.disagreement)
     right.metric("Disagreement", disagreement, help=state.plain(UNCERTAINTY))
     st.caption(f"Slide {state.plain(crop.slide)}")
+    if crop.from_prediction:
+        st.caption("The truth was corrected from a prediction.")
 
 
 def _side_by_side(folder: Path, found: Evaluation) -> None:

@@ -35,6 +35,8 @@ def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
         st.markdown(
             f"**{state.plain(crop.crop)}**  \nmean IoU **{share_text(crop.miou)}**, slide {state.plain(crop.slide)}"
         )
+        if crop.from_prediction:
+            st.caption("Truth corrected from a prediction")
         parts = zip(found.class_names, crop.iou, strict=True)
         st.caption(" · ".join(f"{state.plain(name)}\u00a0{share_text(value)}" for name, value in parts))
         if st.button("Look closer", key=f"open {crop.crop}", width="stretch"):
@@ -53,6 +55,7 @@ def main() -> None:
     state.select(order, "Worst first by IoU", [state.MEAN, *found.class_names], key="order")
     options = [*state.LAYERS, "Picture alone"]
     layer = layers.segmented_control("Laid over the picture", options, default=options[0], required=True)
+    state.warn_of_corrected(found)
     state.legend(found.class_names, found.colours)
     crops = state.ordered_crops(found)
     pages = -(-len(crops) // PER_PAGE)

@@ -119,7 +119,9 @@ def _compare(path: Path) -> None:
 def main() -> None:
     state.begin()
     st.title("What changed")
-    earlier = _earlier(state.evaluation().created)
+    found = state.evaluation()
+    state.warn_of_corrected(found)
+    earlier = _earlier(found.created)
     if not earlier:
         st.info(
             "There is no earlier evaluation to compare with. Annotate more, train and evaluate again: the evaluation "

@@ -24,6 +24,7 @@ def _headline(found: Evaluation) -> None:
         f"**{state.plain(best.title)}**, trained with {found.train_crops} annotated crops, tested on "
         f"{found.test_crops} crops of {found.test_slides} other slides."
     )
+    state.warn_of_corrected(found)
     entries = [("Mean IoU", best.miou), *((f"IoU {scores.name}", scores.iou) for scores in best.classes)]
     rows = -(-len(entries) // PER_ROW)
     per_row = -(-len(entries) // rows)
