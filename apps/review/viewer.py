@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from zlib import crc32
 
 import state
 import streamlit as st
@@ -130,8 +131,10 @@ def show(
         "layers": [_layer(run, key, layer, opacity, shown) for layer, opacity in opacities.items()],
         "jump": asdict(jump) if there else None,
     }
-    # By the slide, so that a click on one is not taken for one on the next.
-    result = _component()(key=f"viewer {run.name} {key}", data=data, on_clicked_change=lambda: None)
+    # By the slide, so that a click on one is not taken for one on the next; as a number, for Streamlit refuses a key in
+    # which two underscores follow each other.
+    number = crc32(f"{run.name}/{key}".encode(errors="surrogateescape"))
+    result = _component()(key=f"viewer {number}", data=data, on_clicked_change=lambda: None)
     clicked = result.clicked
     return clicked if isinstance(clicked, Mapping) else None
 

@@ -233,8 +233,9 @@ def _look_at_the_slide(loop: Loop) -> None:
 def _cover(page: Page, layer: str) -> None:
     """Set a layer's opacity to 100 %."""
     slider = page.get_by_role("slider", name=f"Opacity of {layer}")
+    expect(slider).to_be_enabled(timeout=DRAWN_MS)
     slider.press("End")
-    expect(slider).to_have_value("100")
+    expect(slider).to_have_value("100", timeout=DRAWN_MS)
     page.wait_for_function(
         """(name) => [1, 2, 3].map((i) => window.sight.world.getItemAt(i))
           .some((item) => item.source.getTileUrl(0, 0, 0).includes(name) && item.getOpacity() === 1)""",
