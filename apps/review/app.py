@@ -19,6 +19,9 @@ from cytoseg.metrics import markup
 from cytoseg.metrics.report import report_page
 from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, read_provenance, time_text
 
+SHOWN_CHARACTERS = 100_000
+"""So much of a recipe is shown; none that somebody wrote is as long."""
+
 
 def _row(entry: CommandRecord) -> dict[str, str]:
     return {
@@ -55,11 +58,15 @@ def _report(run: Path) -> str:
 def _files() -> None:
     run = state.run_folder()
     recipe = run / "recipe.yaml"
-    # What may not be read is not offered.
+    # What may not be read, and what is no file, such as a pipe, is not offered.
     with contextlib.suppress(OSError):
-        text = recipe.read_text(encoding="utf-8", errors="replace")
-        with st.expander("Recipe"):
-            st.code(text, language="yaml")
+        if os.path.isfile(recipe):
+            with recipe.open(encoding="utf-8", errors="replace") as file:
+                text = file.read(SHOWN_CHARACTERS + 1)
+            with st.expander("Recipe"):
+                st.code(text[:SHOWN_CHARACTERS], language="yaml")
+                if len(text) > SHOWN_CHARACTERS:
+                    st.caption(f"The first {SHOWN_CHARACTERS:,} characters of recipe.yaml.")
     if os.path.isfile(run / "evaluation" / "evaluation.json"):
         st.download_button(
             "Download the report (HTML)",

@@ -3,6 +3,9 @@
 Kept as a few texts, for the lists name all runs and few are ever looked at; an evaluation may hold thousands of crops.
 """
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -16,12 +19,14 @@ from cytoseg.metrics.run_folder import moment_of, read_provenance, time_text
 BASELINE = "forest"
 """Key of the method that stands beside the ensemble in the list of runs."""
 _KEPT = 4096
+_LOG = logging.getLogger(__name__)
 
 
 def row(run: Path) -> dict[str, str]:
     """Give the row of a run in the list of all runs, by column; a damaged one says so."""
     try:
-        return dict(_row(run, _written_ns(run / "run.json"), _written_ns(run / "evaluation" / "evaluation.json")))
+        with _damage_named(run):
+            return dict(_row(run, _written_ns(run / "run.json"), _written_ns(run / "evaluation" / "evaluation.json")))
     except CytosegError:
         return _blank(run) | {"Outcome": "a file of this run is damaged", "Mean IoU": NOT_APPLICABLE}
 
@@ -49,7 +54,24 @@ def entry(run: Path, path: Path) -> Entry:
     Raises:
         CytosegError: If the file is damaged, incomplete, of another format or may not be read.
     """
-    return _entry(run, path, _written_ns(path))
+    with _damage_named(run):
+        return _entry(run, path, _written_ns(path))
+
+
+@contextlib.contextmanager
+def _damage_named(run: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with the files of one run into a sentence: the others in the list are not hidden.
+
+    Raises:
+        CytosegError: In place of any exception.
+    """
+    try:
+        yield
+    except CytosegError:
+        raise
+    except Exception as error:
+        _LOG.exception("run %s cannot be listed", run)
+        raise CytosegError(f"A file of this run cannot be read ({type(error).__name__}).") from error
 
 
 @lru_cache(maxsize=_KEPT)

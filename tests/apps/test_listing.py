@@ -50,6 +50,20 @@ def test_a_row_is_read_once_for_each_time_that_a_file_is_written(
     assert listing.row(made_run)["Mean IoU"] == "not evaluated"
 
 
+def test_whatever_is_wrong_with_one_run_is_said_in_its_row(
+    listing: ModuleType, made_run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(run: Path) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(listing, "read_provenance", broken)
+    assert listing.row(made_run)["Outcome"] == "a file of this run is damaged"
+    monkeypatch.setattr(listing, "read_evaluation_file", broken)
+    with pytest.raises(CytosegError, match=r"^A file of this run cannot be read \(RecursionError\)\.$"):
+        listing.entry(made_run, made_run / "evaluation" / "evaluation.json")
+    assert "too deep" in caplog.text
+
+
 def test_an_entry_is_read_once_for_each_time_that_the_file_is_written(
     listing: ModuleType, made_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

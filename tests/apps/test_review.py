@@ -3,6 +3,7 @@
 import base64
 import importlib
 import json
+import os
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -346,3 +347,37 @@ def test_an_evaluation_without_crops_or_methods(review: Review, made_run: Path) 
     assert "holds no crop" in _texts(review("crop"))
     _change(made_run, lambda record: record.update(methods=[]))
     assert "holds no method" in _texts(review("iou"))
+
+
+@pytest.mark.usefixtures("made_run")
+def test_a_recipe_that_is_a_pipe_or_huge_does_not_stop_the_page(review: Review, bare_run: Path) -> None:
+    recipe = bare_run / "recipe.yaml"
+    recipe.write_text("name: x\n" + 300_000 * "#")
+    app = review("app", "--run", str(bare_run))
+    assert len(app.code[0].value) == 100_000
+    assert "The first 100,000 characters of recipe.yaml." in _texts(app)
+    recipe.rename(bare_run / "run.json")
+    os.mkfifo(recipe)
+    app = review("app", "--run", str(bare_run))
+    assert not app.code
+    assert app.title[0].value == "Runs"
+
+
+DEEP = 100_000 * "["
+"""Reading it takes more stack than there is."""
+
+
+@pytest.mark.parametrize("file", ["run.json", "evaluation/evaluation.json", "recipe.yaml"])
+@pytest.mark.parametrize("content", [DEEP, f'{{"format": 1, "crops": {DEEP}'], ids=["alone", "within"])
+def test_one_run_that_cannot_be_read_leaves_the_others_usable(
+    review: Review, made_run: Path, bare_run: Path, file: str, content: str
+) -> None:
+    (bare_run / file).parent.mkdir(exist_ok=True)
+    (bare_run / file).write_text(content)  # now the latest of the runs, and so the one that is shown first
+    app = review("app", "--run", str(made_run))
+    runs = app.dataframe[0].value.set_index("Run")
+    assert runs.loc["quickstart", "Mean IoU"] == "0.81 (0.76-0.85)"
+    if file != "recipe.yaml":
+        assert runs.loc["only a recipe", "Outcome"] == "a file of this run is damaged"
+    for page in ("iou", "history", "slides", "queue"):
+        app.switch_page(f"pages/{page}.py").run()
