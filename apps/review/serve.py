@@ -1,7 +1,7 @@
 """What ``cytoseg review`` starts: the pages of app.py, and beside them the tiles of slides."""
 
 import os
-import sys
+import secrets
 
 import details  # noqa: F401 - with what it imports: the first visitor need not wait for it
 import reviews  # noqa: F401 - likewise
@@ -20,10 +20,9 @@ TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
 # where `cytoseg review` was.
 os.chdir(state.base_folder())
 
-if not os.environ.get(TOKEN):
-    sys.exit("Start the app with `cytoseg review RECIPE`, which makes the link that opens it.")
-
 port = int(st.get_option("server.port"))
 hosts = os.environ.get(HOSTS, f"127.0.0.1:{port},localhost:{port},[::1]:{port}").split(",")
-guard = Middleware(Guard, token=os.environ[TOKEN], hosts=hosts, port=port)
+# Without one from `cytoseg review` nobody is let in.
+token = os.environ.get(TOKEN) or secrets.token_urlsafe(24)
+guard = Middleware(Guard, token=token, hosts=hosts, port=port)
 app = st.App("app.py", routes=tiles.ROUTES, middleware=[guard])
