@@ -16,8 +16,10 @@ from PIL import BmpImagePlugin, Image, ImageChops, ImageFile, JpegImagePlugin, P
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, overlap
 from cytoseg.slides.chroma import stores_ycbcr
+from cytoseg.slides.claims import refuse_bombs
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.pixel_size import plausible_mpp, tiff_mpp
+from cytoseg.slides.regular import no_file
 from cytoseg.slides.tiff import DAMAGE, WHITE, on_white, open_tiff, page_rgb, to_8bit
 
 MAX_PICTURE_PX = 150_000_000
@@ -168,6 +170,8 @@ def _start(source: Path | bytes, name: str) -> bytes:
     if isinstance(source, bytes):
         return source[:_START]
     try:
+        if kind := no_file(source):
+            raise SlideError(f"{name}: cannot be read, it is {kind} and not a file ({source}). Name a picture.")
         with source.open("rb") as file:
             return file.read(_START)
     except FileNotFoundError as error:
@@ -250,6 +254,7 @@ def _read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]
         if more:
             raise SlideError(f"{name}: holds {len(more) + 1} pages. Save the one you want as a file of its own.")
         _refuse_size(Size(int(page.imagewidth), int(page.imagelength)), name)
+        refuse_bombs(page)
         ycbcr = stores_ycbcr(page)
         pixels = page.asarray()
         if pixels.ndim == 3 and page.planarconfig != 1:

@@ -11,6 +11,7 @@ from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Region, Size, best_level
 from cytoseg.slides.image import TIFF_STARTS, ImageSlide
 from cytoseg.slides.ngff import ZARR_SUFFIX, is_slide_folder
+from cytoseg.slides.regular import no_file
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiff import TiffSlide, open_tiff
 from cytoseg.slides.vendors import has_odd_chroma, is_vendors
@@ -185,7 +186,7 @@ def _resized(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 
 
 def _open_tiff(path: Path) -> Slide:
-    if _is_vendors(path) or has_odd_chroma(path):
+    if has_odd_chroma(path) or _is_vendors(path):  # the first looks the file over before OpenSlide goes through it
         return _open_vendor(path)
     with open_tiff(path, name=path.name) as plane:
         tiled = bool(plane.page.is_tiled)
@@ -229,6 +230,8 @@ def _first_bytes(path: Path) -> bytes:
     if path.suffix.lower() not in SLIDE_SUFFIXES:
         raise SlideError(f"{path.name}: unknown suffix {path.suffix!r}. Slides end in {' '.join(SLIDE_SUFFIXES)}.")
     try:
+        if kind := no_file(path):
+            raise SlideError(f"{path}: is {kind}, not a file. Name the slide itself, or leave it out (slides.exclude).")
         with path.open("rb") as file:
             start = file.read(64)
     except FileNotFoundError as error:

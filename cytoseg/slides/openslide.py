@@ -7,11 +7,11 @@ from typing import Self
 
 import numpy as np
 import openslide
-import tifffile
 from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
+from cytoseg.slides.page_chain import open_pages
 from cytoseg.slides.pixel_size import number_in, plausible_mpp
 from cytoseg.slides.tiff import DAMAGE, on_white
 
@@ -109,7 +109,7 @@ def _focal_planes(path: Path) -> int:
     if path.suffix.lower() not in (".ndpi", ".scn"):
         return 1
     try:
-        with tifffile.TiffFile(path) as tif:
+        with open_pages(path) as tif:
             scn = re.findall(r'\bsizeZ="(\d+)"', tif.scn_metadata or "")
             offsets = {page.tags.valueof(_FOCUS_TAG, 0) for page in tif.pages} if path.suffix.lower() == ".ndpi" else ()
     except DAMAGE:

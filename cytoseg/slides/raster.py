@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Size, downsample_of
+from cytoseg.slides.page_chain import open_pages
 from cytoseg.slides.tiff import DAMAGE, TileTable
 
 
@@ -26,7 +26,7 @@ class Raster:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         try:
-            with tifffile.TiffFile(self.path) as tif:
+            with open_pages(self.path) as tif:
                 pages = [level.keyframe for level in tif.series[0].levels]
                 if not all(page.is_tiled and page.samplesperpixel == 1 for page in pages):
                     raise SlideError(f"{self.path.name}: is no tiled TIFF of one channel. Predict the slide again.")

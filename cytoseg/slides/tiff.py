@@ -6,7 +6,6 @@ import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
 from cytoseg.slides.chroma import allow_chroma, odd_chroma, stores_ycbcr
+from cytoseg.slides.claims import refuse_bomb, refuse_large_tiles
+from cytoseg.slides.page_chain import open_pages
 from cytoseg.slides.pixel_size import tiff_mpp
 from cytoseg.slides.planes import Plane, find_plane
 
@@ -34,6 +35,7 @@ DAMAGE = (
     LookupError,
     ArithmeticError,
     AttributeError,
+    AssertionError,  # tifffile asserts what it expects of a file
     MemoryError,
     RuntimeError,  # imagecodecs' errors are such
     SyntaxError,  # Pillow's for a broken header
@@ -79,6 +81,22 @@ def on_white(pixels: NDArray[np.uint8], *, premultiplied: bool = False) -> NDArr
     return np.asarray((colour * alpha + WHITE * (WHITE - alpha) + 127) // 255, np.uint8)
 
 
+def opened(source: Path | bytes, *, name: str) -> Any:
+    """Open a TIFF file, whatever it holds: the tifffile.TiffFile, to be closed by the caller.
+
+    Args:
+        source: A file, or the bytes of one.
+        name: What to call it in a message.
+
+    Raises:
+        SlideError: If it is no TIFF, or is damaged.
+    """
+    try:
+        return open_pages(source)
+    except DAMAGE as error:
+        raise SlideError(f"{name}: not a readable TIFF ({error}). It may be truncated: copy it again.") from error
+
+
 @contextlib.contextmanager
 def open_tiff(source: Path | bytes, *, name: str) -> Iterator[Plane]:
     """Open a TIFF file, find the picture in it and refuse what makes it unreadable.
@@ -94,11 +112,7 @@ def open_tiff(source: Path | bytes, *, name: str) -> Iterator[Plane]:
         SlideError: If it is no TIFF, is damaged, or holds something else than an RGB, grey or palette picture or a
             z-stack of them.
     """
-    try:
-        tif = tifffile.TiffFile(BytesIO(source) if isinstance(source, bytes) else source)
-    except DAMAGE as error:
-        raise SlideError(f"{name}: not a readable TIFF ({error}). It may be truncated: copy it again.") from error
-    with tif:
+    with opened(source, name=name) as tif:
         try:
             plane = find_plane(tif, name=name)
             allow_chroma(plane.page)
@@ -227,10 +241,12 @@ class TileTable:
 
     Raises:
         SlideError: If the page lists too few tiles.
+        ValueError: If its tiles are too large.
     """
 
     def __init__(self, page: Any, path: Path) -> None:
         self._path = path
+        refuse_large_tiles(page)
         self.width, self.height = int(page.tilewidth), int(page.tilelength)
         self._columns = math.ceil(page.imagewidth / self.width)
         self._planes = int(page.samplesperpixel) if page.planarconfig != 1 else 1
@@ -273,6 +289,7 @@ class TileTable:
             if len(data) < count:
                 raise SlideError(f"{self._path.name}: truncated, {tile} is cut off. Copy the file again.")
             try:
+                refuse_bomb(data)
                 planes.append(self._decode(data, index, **self._tables)[0][0])
             except DAMAGE as error:
                 message = f"{self._path.name}: {tile} is damaged ({error}). Copy the file again."

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import tifffile
-
 from cytoseg.slides.chroma import odd_chroma
-from cytoseg.slides.tiff import DAMAGE
+from cytoseg.slides.tiff import DAMAGE, opened
 
 _TRESTLE = "MedScan"
 
@@ -16,21 +14,28 @@ def is_vendors(path: Path) -> bool:
 
     Philips pads levels to whole tiles, Trestle's tiles overlap, Ventana's and Leica's pages are parts of one canvas. It
     is for where OpenSlide, which knows better, is not installed. Aperio's files are like others.
+
+    Raises:
+        SlideError: If it is no TIFF, or is damaged.
     """
     return _of_first_page(path, lambda page: _vendor(page))
 
 
 def has_odd_chroma(path: Path) -> bool:
-    """Say whether a TIFF has tiles whose colours only OpenSlide turns into RGB."""
+    """Say whether a TIFF has tiles whose colours only OpenSlide turns into RGB.
+
+    Raises:
+        SlideError: If it is no TIFF, or is damaged.
+    """
     return _of_first_page(path, lambda page: page.is_tiled and odd_chroma(page))
 
 
 def _of_first_page(path: Path, holds: Any) -> bool:
-    try:
-        with tifffile.TiffFile(path) as tif:
+    with opened(path, name=path.name) as tif:
+        try:
             return bool(holds(tif.pages[0]))
-    except DAMAGE:
-        return False
+        except DAMAGE:
+            return False
 
 
 def _vendor(page: Any) -> bool:
