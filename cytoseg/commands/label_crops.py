@@ -8,15 +8,21 @@ from typing import Annotated
 import typer
 from PIL import Image
 
+from cytoseg.checkpoints import find_checkpoints
 from cytoseg.commands.chosen_crops import Chosen, Cutting, cut_chosen, parse_place
-from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
 from cytoseg.commands.random_places import Place, choose_places
 from cytoseg.commands.train_ddpm import tissue_crops
+from cytoseg.devices import pick_device
+from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import LabelError, RecipeError
+from cytoseg.interpreter.first_guess import FirstGuess
 from cytoseg.labels.annotation import UNSCORED
+from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.labels.sidecar import SUFFIX
 from cytoseg.predict.candidates import Frame
 from cytoseg.recipe import Recipe
+from cytoseg.shipped import find_base_model
 from cytoseg.slides.open import slide_id
 from cytoseg.writing import atomic_path, write_atomically
 
@@ -33,6 +39,9 @@ def run(
     at: Annotated[
         list[str] | None, typer.Option("--at", metavar="X,Y", help="Middle of a crop in level-0 pixels. Repeatable.")
     ] = None,
+    propose: Annotated[
+        bool, typer.Option("--propose", help="Let the base model propose what it knows, as shapes to correct.")
+    ] = False,
 ) -> None:
     """Cut tissue crops to annotate in labelme: random ones, or with --slide and --at chosen ones.
 
@@ -43,9 +52,14 @@ def run(
     is from; labels.txt holds the class names for `labelme --labels labels.txt`. The same seed gives the same crops, and
     asking for more adds to those that are there. Chosen crops of a slide that was predicted come with the prediction as
     polygons to correct.
+
+    With --propose the model that labelled sources have taught (this run's, or training.init) marks what it knows, such
+    as nuclei, in random crops before anything is labelled. label-import leaves out proposals that nobody has saved.
     """
     if (slide is None) != (not at):
         raise RecipeError("--slide and --at belong together: the slide, and the middle of each crop on it.")
+    if slide is not None and propose:
+        raise RecipeError("--propose is for random crops: chosen ones come with the prediction. Leave one of them out.")
     given = [f"labels.crop_px={size}"] if size is not None else []
     with start_run(recipe, [*(overrides or []), *given], command="label-crops") as current:
         folder = out or current.folder / "to_label"
@@ -53,7 +67,7 @@ def run(
             chosen = Chosen(slide, [parse_place(text) for text in at or ()], current.folder / "predictions")
             told = _cut_chosen(chosen, current.recipe, folder)
         else:
-            told = _cut_random(n, current.recipe, folder)
+            told = _cut_random(n, current.recipe, folder, guess=_guess(current) if propose else None)
         write_atomically(folder / "labels.txt", "\n".join([UNSCORED, *current.recipe.class_list().names]) + "\n")
         say(f"{told} Annotate them: labelme {folder} --labels {folder / 'labels.txt'}")
         say(f"Next: cytoseg label-import {folder} --recipe {recipe}")
@@ -66,7 +80,19 @@ def _cut_chosen(chosen: Chosen, recipe: Recipe, folder: Path) -> str:
     return f"{new} new crops, {len(chosen.places) - new} were there; {shapes} with the prediction."
 
 
-def _cut_random(n: int, recipe: Recipe, folder: Path) -> str:
+def _guess(current: Run) -> FirstGuess:
+    """Load the model that proposes: that of the run, or else the one that its recipe starts from."""
+    recipe, own = current.recipe, current.folder / "ddpm"
+    init = recipe.training.init
+    folder = find_base_model(init) if init is not None and not find_checkpoints(own) else own
+    unet, _, _ = load_backbone(folder)
+    device = pick_device(recipe.training.device)
+    guess = FirstGuess(unet, recipe.class_list(), device=device, precision=recipe.training.precision)
+    say(f"{folder} proposes {', '.join(guess.guessed)}.")
+    return guess
+
+
+def _cut_random(n: int, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> str:
     """Cut random crops; gives how many there are, and what was left out."""
     with (
         contextlib.closing(tissue_crops(recipe)) as crops,
@@ -76,12 +102,12 @@ def _cut_random(n: int, recipe: Recipe, folder: Path) -> str:
             say(f"No slide holds a crop of {recipe.labels.crop_px} px (labels.crop_px): these have {crop.size_px} px.")
         with progress("crops", n) as bar:
             places = list(choose_places(crop, n, seed=recipe.training.seed, on_place=bar.at))
-        new = sum(_write(place, recipe, folder) for place in places)
+        new = sum(_write(place, recipe, folder, guess=guess) for place in places)
     told = f"{new} new crops, {len(places) - new} were there."
     return told if len(places) == n else f"{told} {n - len(places)} places held next to nothing but glass."
 
 
-def _write(place: Place, recipe: Recipe, folder: Path) -> bool:
+def _write(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> bool:
     """Write a crop if it is not there; gives whether it was written."""
     slide, region = slide_id(place.slide), place.region
     path = folder / f"{slide}_{region.x}_{region.y}.png"
@@ -92,6 +118,9 @@ def _write(place: Place, recipe: Recipe, folder: Path) -> bool:
             raise LabelError(f"{path}: is there already, cut at another size. Choose another folder with --out.")
         return False
     write_atomically(beside, json.dumps(sidecar))
+    if guess is not None:
+        content = proposal(guess(place.picture), recipe.class_list(), picture=path.name)
+        write_atomically(path.with_suffix(".json"), sealed(content))
     with atomic_path(path) as temporary:
         Image.fromarray(place.picture).save(temporary)
     return True

@@ -14,7 +14,7 @@ from cytoseg.features.extract import pad_to_multiple
 
 _NEVER = -1e4
 """A score that leaves nothing of a class's probability."""
-_FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
+FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
 """The axes of (N, C, H, W) that each view of a picture is mirrored along."""
 
 
@@ -96,7 +96,7 @@ def view_probabilities(decoder: Decoder, pictures: Tensor, *, precision: str) ->
         (4, N, K, H, W) float32.
     """
     views = []
-    for axes in _FLIPS:
+    for axes in FLIPS:
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=precision == "bf16"):
             scores = decoder(pictures.flip(axes))
         views.append(scores.softmax(1).flip(axes))

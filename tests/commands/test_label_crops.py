@@ -3,8 +3,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from typer.testing import Result
+
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.settings import TrainSettings
+from cytoseg.diffusion.state import save
+from cytoseg.diffusion.steps import new_state
 
 CytosegCommand = Callable[..., Result]
 
@@ -95,3 +101,35 @@ def test_crops_to_annotate_have_a_size_of_their_own(cytoseg: CytosegCommand) -> 
     assert cytoseg("label-crops", "tiny.yaml", *chosen).exit_code == 0
     with Image.open("chosen/dark_a_30_20.png") as crop:
         assert crop.size == (20, 20)
+
+
+def test_the_base_model_proposes_shapes_that_are_left_out_until_somebody_saves_them(cytoseg: CytosegCommand) -> None:
+    architecture = Architecture(8, (1, 1, 1), 1000, "linear", "pred_noise", "pretrained", ("background", "cell"))
+    state = new_state(architecture, TrainSettings(8, 4, 4, 32, 1e-3, "cosine", 0, 0.9, 1.0, "no", 0, 8, 1, 0, 0))
+    with torch.no_grad():
+        for network in (state.unet, state.ema.ema_model):
+            network.get_parameter("mask_head.weight").zero_()
+            network.get_parameter("mask_head.bias").copy_(torch.tensor([0.0, 5.0]))
+    save(Path("base"), state, recipe={})
+    recipe = Path("tiny.yaml").read_text().replace("diffusion: {dim: 8, dim_mults: [1, 2]}\n", "")
+    Path("tiny.yaml").write_text(recipe)  # the model brings its own architecture
+    result = cytoseg("label-crops", "tiny.yaml", "--n", "2", "--propose", "training.init=base")
+    assert result.exit_code == 0, result.output
+    assert "base proposes cell." in result.stdout
+    (first, second) = sorted(Path("runs/tiny/to_label").glob("*[0-9].json"))
+    shapes = json.loads(first.read_text())["shapes"]
+    assert [(shape["label"], shape["points"]) for shape in shapes] == [("cell", [[0, 0], [32, 0], [32, 32], [0, 32]])]
+    saved = json.loads(second.read_text())
+    second.write_text(json.dumps(saved))
+    imported = cytoseg("label-import", "runs/tiny/to_label", "--recipe", "tiny.yaml", "training.init=base")
+    assert "Proposals left out that nobody has saved yet: 1" in imported.stdout
+    assert "1 crops imported" in imported.stdout
+
+
+def test_proposals_need_a_model_that_was_taught_by_sources(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("label-crops", "tiny.yaml", "--n", "2", "--propose")
+    assert result.exit_code == 2
+    assert "no checkpoint here" in result.stderr
+    result = cytoseg("label-crops", "tiny.yaml", "--propose", "--slide", "slides/dark_a.png", "--at", "70,16")
+    assert result.exit_code == 2
+    assert "--propose is for random crops" in result.stderr

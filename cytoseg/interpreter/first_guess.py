@@ -1,0 +1,63 @@
+"""A first guess of a crop's classes before anything is labelled: by the mask head that labelled sources have taught."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cytoseg.classes import ClassList
+from cytoseg.diffusion.pretrained_unet import MULTIPLE_PX, PretrainedUnet
+from cytoseg.errors import CheckpointError
+from cytoseg.features.extract import pad_to_multiple, to_input
+from cytoseg.interpreter.decoder import FLIPS
+
+PROBABLE = 0.7
+"""Least probability of what is proposed: rare classes weigh more in training, so at .5 nuclei come out too large."""
+
+
+class FirstGuess:
+    """Guesses the classes that a backbone's mask head and the recipe have in common.
+
+    Args:
+        unet: The backbone with averaged weights.
+        classes: Of the recipe; the fill class is what is left unmarked.
+        device: Where to compute.
+        precision: ``no`` (fp32) or ``bf16``, of the network's arithmetic.
+
+    Raises:
+        CheckpointError: If the backbone has no mask head, or one that knows none of the classes.
+    """
+
+    def __init__(self, unet: nn.Module, classes: ClassList, *, device: torch.device, precision: str) -> None:
+        known: Sequence[str] = getattr(unet, "mask_classes", ())
+        self.guessed = tuple(name for name in classes.names if name in known and name != classes.fill)
+        if not self.guessed:
+            raise CheckpointError(
+                f"this diffusion model cannot propose {', '.join(classes.names)}: its labelled sources taught it "
+                f"{', '.join(known) or 'nothing'}. Start from a base model (training.init: cytology-base)."
+            )
+        self._unet, self._device, self._precision = cast(PretrainedUnet, unet).to(device).eval(), device, precision
+        self._known, self._classes = tuple(known), classes
+
+    @torch.inference_mode()
+    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Guess a crop's classes from the mean of its four mirror images.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (H, W) uint8 ids of the recipe; the fill class (or ignore) where nothing is probable.
+        """
+        height, width = picture.shape[:2]
+        x = pad_to_multiple(to_input(picture[None]).to(self._device), MULTIPLE_PX)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+            views = [self._unet.masks(x.flip(axes)).float().softmax(1).flip(axes) for axes in FLIPS]
+        mean = torch.stack(views).mean(0)[0, :, :height, :width].cpu().numpy()
+        class_map = np.full((height, width), self._classes.fill_id, np.uint8)
+        for name in self.guessed:
+            class_map[mean[self._known.index(name)] > PROBABLE] = self._classes.names.index(name)
+        return class_map
