@@ -35,6 +35,8 @@ COMMANDS = {
     "doctor": "Show versions, devices and what is missing; with a recipe, check its features before labelling.",
 }
 GROUPS = ("study", "slides", "recipe")
+LIGHT = {("recipe", "list"): "recipe_list"}
+"""Verbs with a module of their own, so that they answer at once."""
 
 
 def main() -> None:
@@ -42,13 +44,19 @@ def main() -> None:
     # Busy-waiting threads cost 2.5 to 5 times on shared cores; OpenMP reads this when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        build_app(chosen=next((a for a in sys.argv[1:] if not a.startswith("-")), None))()
+        words = [a for a in sys.argv[1:] if not a.startswith("-")]
+        build_app(next(iter(words), None), "".join(words[1:2]))()
     except KeyboardInterrupt:  # loading the libraries takes seconds: long enough to change one's mind
         raise SystemExit(130) from None
 
 
-def build_app(chosen: str | None) -> typer.Typer:
-    """Make the program with the chosen command loaded; the others are there by name and help line only."""
+def build_app(chosen: str | None, verb: str = "") -> typer.Typer:
+    """Make the program with the chosen command loaded; the others are there by name and help line only.
+
+    Args:
+        chosen: The command.
+        verb: What a group shall do, if that is known: some verbs load fewer libraries than their group.
+    """
     app = typer.Typer(
         help="Label-efficient segmentation for cytology. Start with `cytoseg doctor`, then `cytoseg recipe list`.",
         no_args_is_help=True,
@@ -60,7 +68,7 @@ def build_app(chosen: str | None) -> typer.Typer:
         if name != chosen:
             app.command(name, help=text)(_placeholder)
             continue
-        module = importlib.import_module(f"cytoseg.commands.{name.replace('-', '_')}")
+        module = importlib.import_module(f"cytoseg.commands.{LIGHT.get((name, verb), name.replace('-', '_'))}")
         if name in GROUPS:
             group = typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False)
             for verb, function in module.VERBS.items():

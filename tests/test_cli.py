@@ -4,9 +4,11 @@ import errno
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -38,6 +40,22 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         assert all(name in done.stdout for name in cli.COMMANDS)
         seconds.append(used)
     assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("line", [["recipe", "list"], ["runs"]])
+def test_what_only_lists_loads_nothing_heavy(line: list[str], tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    watched = WATCHED_HELP.replace('["cytoseg", "--help"]', repr(["cytoseg", *line])).replace(
+        "status = end.code or 0", "status = end.code or 0\nexcept BaseException as end:\n    status = repr(end)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", watched], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    )
+    status, used, loaded = json.loads(done.stderr)
+    assert status == 0
+    assert not {"torch", "monai", "skimage", "sklearn", "matplotlib"} & set(loaded)
+    assert used < 1
 
 
 def test_the_module_runs_as_a_program() -> None:

@@ -1,17 +1,14 @@
-"""What all commands share: arguments, the recorded run, progress bars."""
+"""What all commands share: arguments and the recorded run."""
 
 import contextlib
-import datetime
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cytoseg.commands.terminal import Bar, console, progress, say, say_estimate, say_next
 from cytoseg.errors import CheckpointError
 from cytoseg.leftovers import sweep
 from cytoseg.locks import locked
@@ -19,11 +16,21 @@ from cytoseg.recipe import Recipe, dump_recipe, load_recipe
 from cytoseg.runs import process_rank, recorded
 from cytoseg.writing import PATIENCE_S, write_atomically
 
-# No markup: "cytoseg[app]" and slides named "a[1].tif" must come out as they are.
-# Of several processes the first one speaks.
-console = Console(stderr=False, soft_wrap=True, markup=False, quiet=process_rank() > 0)
-
-LOG_LINE_S = 120.0
+# Whoever writes a command finds all of it here.
+__all__ = [
+    "Bar",
+    "Overrides",
+    "RecipeArgument",
+    "Run",
+    "alone_in",
+    "console",
+    "progress",
+    "refuse_other_classes",
+    "say",
+    "say_estimate",
+    "say_next",
+    "start_run",
+]
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a shipped recipe.")]
 Overrides = Annotated[
@@ -85,48 +92,3 @@ def refuse_other_classes(trained: Sequence[str], recipe: Recipe, *, command: str
             f"{command}: the bundle was trained on the classes ({', '.join(trained)}), the recipe has "
             f"({', '.join(wanted)}). Run `cytoseg train-interpreter` again."
         )
-
-
-@contextlib.contextmanager
-def progress(what: str, total: int, *, done: int = 0) -> Iterator["Bar"]:
-    """Show a progress bar with count, elapsed and remaining time."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=console) as bars:
-        yield Bar(bars, bars.add_task(what, total=total, completed=done, note=""))
-
-
-class Bar:
-    """One progress bar; where nobody sees it move, in a log file, a line every few minutes."""
-
-    def __init__(self, bars: Progress, task: Any) -> None:
-        self._bars, self._task = bars, task
-        self._said_at = time.monotonic()
-
-    def of(self, done: int, total: int) -> None:
-        """Move the bar to ``done`` of a total that is known only now."""
-        self._bars.update(self._task, completed=done, total=total)
-
-    def phase(self, what: str, done: int, total: int) -> None:
-        """Move the bar to ``done`` of a total that is known only now, of what the note names."""
-        self._bars.update(self._task, completed=done, total=total, note=what)
-
-    def at(self, done: int, note: str = "") -> None:
-        """Move the bar to ``done`` and show a note behind it."""
-        self._bars.update(self._task, completed=done, note=note)
-        if not console.is_terminal and time.monotonic() - self._said_at >= LOG_LINE_S:
-            self._said_at = time.monotonic()
-            task = self._bars.tasks[self._task]
-            left = f", {datetime.timedelta(seconds=round(task.time_remaining))} to go" if task.time_remaining else ""
-            say(f"{task.description} {done} of {task.total:.0f}{left}. {note}".rstrip())
-
-
-def say(text: str) -> None:
-    """Print one line for the user."""
-    console.print(text, highlight=False, markup=False)

@@ -7,18 +7,13 @@ import typer
 from pydantic import BaseModel
 from rich.table import Table
 
-from cytoseg.commands.common import Overrides, RecipeArgument, console, say
+from cytoseg.commands.common import Overrides, RecipeArgument, console, say, say_next
+from cytoseg.commands.recipe_list import list_shipped
 from cytoseg.commands.tissue import tissue_sources
 from cytoseg.diffusion.architecture import tap_shapes
 from cytoseg.features.filters import FILTERS
 from cytoseg.recipe import Recipe, load_recipe
-from cytoseg.shipped import find_base_model, shipped_recipes
-
-
-def list_shipped() -> None:
-    """List the recipes that come with the program, each with its first line."""
-    for path in sorted(shipped_recipes().glob("*.yaml"), key=lambda path: path.stem):
-        say(f"{path.stem:12} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
+from cytoseg.shipped import find_base_model
 
 
 def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
@@ -38,7 +33,7 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
         say(f"Starts from: {find_base_model(loaded.training.init)}")
     found = tissue_sources(loaded)
     say(f"Slides: {found.slides} found, {len(found.sources)} with cells")
-    say(f"Next: cytoseg train-ddpm {recipe}")
+    say_next("train-ddpm", recipe)
 
 
 def explain(
@@ -53,6 +48,7 @@ def explain(
     for key, value, text in _rows(Recipe, loaded, prefix=""):
         table.add_row(key, value, text)
     console.print(table)
+    say_next("recipe", "check", recipe or "mylab.yaml")
 
 
 def _rows(model: type[BaseModel], values: Any, *, prefix: str) -> Iterator[tuple[str, str, str]]:

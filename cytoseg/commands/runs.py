@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cytoseg.commands.common import console, say
-from cytoseg.errors import CytosegError
+from cytoseg.commands.run_recipe import read_part
+from cytoseg.commands.terminal import console, say
+from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, find_runs, read_provenance
-from cytoseg.recipe import load_recipe
 
 SILENT_S = 600.0
 """How long a command that has recorded no end may write nothing and still count as running, in seconds."""
@@ -35,7 +35,7 @@ def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder 
     for path in find_runs(folder):
         try:
             provenance = read_provenance(path)
-            recipe = provenance.recipe if provenance else load_recipe(str(path / "recipe.yaml")).name
+            recipe = provenance.recipe if provenance else _recipe_name(path)
             state = state_text(path, provenance, now=time.time())
         except (CytosegError, OSError) as error:
             recipe, state = "-", "damaged"
@@ -49,6 +49,18 @@ def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder 
         say(f"{folder}: no runs yet. `cytoseg train-ddpm RECIPE` makes one.")
     for problem in problems:
         say(f"Damaged: {problem}")
+
+
+def _recipe_name(folder: Path) -> str:
+    """Read the name off a run's copy of its recipe, without the libraries that a whole recipe loads."""
+    try:
+        return read_part(folder, _name_of)
+    except RecipeError as error:
+        raise RecipeError(f"{folder / 'recipe.yaml'}: not YAML, or no recipe of this version.") from error
+
+
+def _name_of(values: Mapping[str, Any]) -> str:
+    return str(values["name"])
 
 
 def state_text(folder: Path, provenance: Provenance | None, *, now: float) -> str:

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import Result
 
 from cytoseg.commands import common
-from cytoseg.commands.common import alone_in, console, progress, say, start_run
+from cytoseg.commands.common import alone_in, start_run
 from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.recipe import load_recipe
 
@@ -30,21 +30,6 @@ def test_a_failed_run_is_recorded_as_failed(cytoseg: Callable[..., Result]) -> N
     with pytest.raises(ZeroDivisionError), start_run("tiny.yaml", None, command="evaluate"):
         raise ZeroDivisionError
     assert json.loads(Path("runs/tiny/run.json").read_text())["commands"][0]["outcome"] == "failed"
-
-
-def test_a_bar_shows_count_and_note() -> None:
-    with console.capture() as shown, progress("a[1].tif", 5) as bar:
-        bar.at(2, "loss 0.5")
-        bar.of(3, 4)
-    assert "a[1].tif" in shown.get()
-    assert "3/4" in shown.get()
-    assert "loss 0.5" in shown.get()
-
-
-def test_what_is_said_is_not_taken_for_markup() -> None:
-    with console.capture() as shown:
-        say("slides [bold] of 12 files")
-    assert shown.get() == "slides [bold] of 12 files\n"
 
 
 def test_one_command_at_a_time_trains_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
