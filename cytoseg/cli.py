@@ -1,5 +1,6 @@
 """The command line: one line per command; a command's module is loaded only when it is chosen."""
 
+import contextlib
 import errno
 import functools
 import importlib
@@ -12,6 +13,7 @@ import typer
 
 from cytoseg import __version__
 from cytoseg.errors import CytosegError
+from cytoseg.interrupts import INTERRUPTED, ending_as_on_ctrl_c
 
 COMMANDS = {
     "train-ddpm": "Train the diffusion model on random crops of unlabelled slides.",
@@ -43,11 +45,12 @@ def main() -> None:
     """Run the command that the arguments name."""
     # Busy-waiting threads cost 2.5 to 5 times on shared cores; OpenMP reads this when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        words = [a for a in sys.argv[1:] if not a.startswith("-")]
-        build_app(next(iter(words), None), "".join(words[1:2]))()
-    except KeyboardInterrupt:  # loading the libraries takes seconds: long enough to change one's mind
-        raise SystemExit(130) from None
+    with ending_as_on_ctrl_c():
+        try:
+            words = [a for a in sys.argv[1:] if not a.startswith("-")]
+            build_app(next(iter(words), None), "".join(words[1:2]))()
+        except KeyboardInterrupt:  # loading the libraries takes seconds: long enough to change one's mind
+            raise SystemExit(INTERRUPTED) from None
 
 
 def build_app(chosen: str | None, verb: str = "") -> typer.Typer:
@@ -95,8 +98,9 @@ def one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             typer.echo(f"cytoseg: {error.filename or 'output folder'}: {error.strerror}.", err=True)
             raise SystemExit(2) from error
         except KeyboardInterrupt:
-            typer.echo("cytoseg: interrupted; what was finished is kept, nothing is half-written.", err=True)
-            raise SystemExit(130) from None
+            with contextlib.suppress(OSError):  # the terminal may be what has gone
+                typer.echo("cytoseg: interrupted; what was finished is kept, nothing is half-written.", err=True)
+            raise SystemExit(INTERRUPTED) from None
 
     return wrapper
 

@@ -81,8 +81,7 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     hear_no_more()
-    if number != signal.SIGTERM:
-        leave_dead_terminal()
+    leave_dead_terminal()
     raise KeyboardInterrupt

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import cytoseg
 from cytoseg.errors import CytosegError
+from cytoseg.interrupts import ENDING, handled, hear_no_more, leave_dead_terminal
 from cytoseg.locks import locked
 from cytoseg.writing import write_atomically
 
@@ -114,14 +115,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class Interrupt:
-    """Whether Ctrl-C was pressed; long loops look at it between two steps."""
+    """Whether Ctrl-C was pressed, or another signal asked for the end; long loops look at it between two steps."""
 
     requested = False
 
 
 @contextlib.contextmanager
 def finish_step_on_interrupt() -> Iterator[Interrupt]:
-    """Let the current step end on Ctrl-C (or SIGTERM) instead of cutting it; pressing it twice stops at once.
+    """Let the current step end on Ctrl-C, SIGTERM or SIGHUP instead of cutting it; Ctrl-C twice stops at once.
+
+    The others often come twice by themselves: a closed terminal is told to a command by the system and by its shell.
 
     Yields:
         An object whose ``requested`` becomes True.
@@ -131,18 +134,13 @@ def finish_step_on_interrupt() -> Iterator[Interrupt]:
     # torchrun passes on to its processes the Ctrl-C that has reached them already: there a second one means nothing.
     may_hurry = "TORCHELASTIC_RUN_ID" not in os.environ
 
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        if interrupt.requested and may_hurry:
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and interrupt.requested and may_hurry:
             raise KeyboardInterrupt
         interrupt.requested = True
+        if number in ENDING:
+            hear_no_more()
+            leave_dead_terminal()
 
-    try:
-        old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever runs us handles signals
+    with handled(handle, (signal.SIGINT, *ENDING)):
         yield interrupt
-        return
-    try:
-        yield interrupt
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

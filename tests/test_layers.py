@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 WORDS = {"cytoseg", "errors", "geometry", "classes", "devices", "runs", "checkpoints", "memory", "shipped"}
-WORDS |= {"writing", "locks", "leftovers"}
+WORDS |= {"writing", "locks", "leftovers", "interrupts"}
 WORDS |= {"csv_table"}
 ORDER = (
     {"words"},

@@ -12,6 +12,7 @@ from guard import Guard
 from starlette.middleware import Middleware
 
 import cytoseg.commands.queueing  # noqa: F401 - likewise
+from cytoseg.interrupts import PARENT, end_with
 
 TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
 """Variables that say whom to let in; see cytoseg/commands/review_links.py."""
@@ -19,6 +20,9 @@ TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
 # Streamlit was started among the app's own files. Relative paths in a recipe, and in the address of the log, start from
 # where `cytoseg review` was.
 os.chdir(state.base_folder())
+
+if PARENT in os.environ:
+    end_with(int(os.environ[PARENT]))
 
 port = int(st.get_option("server.port"))
 hosts = os.environ.get(HOSTS, f"127.0.0.1:{port},localhost:{port},[::1]:{port}").split(",")

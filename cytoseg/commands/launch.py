@@ -4,10 +4,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import torch
 
 from cytoseg.errors import RecipeError
+from cytoseg.interrupts import ENDING, INTERRUPTED, handled
 
 
 def launch(arguments: Sequence[str], *, gpus: int) -> None:
@@ -19,15 +21,22 @@ def launch(arguments: Sequence[str], *, gpus: int) -> None:
 
     Raises:
         RecipeError: If there are fewer.
-        SystemExit: With torchrun's status, if it fails; each process has said why.
+        SystemExit: With torchrun's status, if it fails; each process has said why. With that of Ctrl-C, if a signal
+            ended it.
     """
     found = torch.cuda.device_count()
     if gpus > found:
         raise RecipeError(f"--gpus {gpus}: this machine has {found}. Ask for fewer.")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
     process = subprocess.Popen([*torchrun, "-m", "cytoseg", *arguments])
-    # Ctrl-C reaches every process by itself; this one only waits until they have saved and ended.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    if status := process.wait():
-        raise SystemExit(status)
+    ended = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        ended.append(number)
+        if number != signal.SIGINT:  # Ctrl-C reaches every process by itself
+            process.terminate()
+
+    with handled(end, (signal.SIGINT, *ENDING)):  # this one only waits until they have saved and ended
+        status = process.wait()
+    if status:
+        raise SystemExit(INTERRUPTED if ended else status)

@@ -5,20 +5,25 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cytoseg.commands.common import Overrides, RecipeArgument, say
 from cytoseg.commands.review_links import opening_lines, surroundings
 from cytoseg.errors import CytosegError
+from cytoseg.interrupts import PARENT
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import shipped_review
+
+_PATIENCE_S = 5.0
+"""How long the server may take to end."""
 
 
 def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Open the review app on the runs.
 
     Prints the link that opens it; without the link nobody sees or writes anything. Listens on this machine only unless
-    review.host says otherwise. Ctrl-C ends it.
+    review.host says otherwise. Ctrl-C ends it, as do SIGTERM and SIGHUP.
     """
     loaded = load_recipe(recipe, overrides or ())
     if importlib.util.find_spec("streamlit") is None:
@@ -27,11 +32,26 @@ def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     for line in opening_lines(loaded.review, token):
         say(line)
     told = os.environ | surroundings(loaded.review, token)
-    status = subprocess.run(streamlit_command(loaded), cwd=shipped_review(), env=told, check=False).returncode
+    status = _served(streamlit_command(loaded), told)
     if status not in (0, 130):
         raise CytosegError(
             f"review: the app ended with status {status}. Is port {loaded.review.port} in use? Try review.port=8502."
         )
+
+
+def _served(command: Sequence[str], surroundings: Mapping[str, str]) -> int:
+    """Run the server to its end and give its status; it ends with this process, however that ends."""
+    told = {**surroundings, PARENT: str(os.getpid())}
+    with subprocess.Popen(command, cwd=shipped_review(), env=told) as server:
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            server.terminate()
+            try:
+                server.wait(_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                server.kill()
+            raise
 
 
 def streamlit_command(recipe: Recipe) -> list[str]:

@@ -18,7 +18,7 @@ from cytoseg.diffusion.steps import StepReport, new_accelerator, new_state, trai
 from cytoseg.diffusion.unet import start_from_imagenet
 from cytoseg.errors import CheckpointError, CytosegError, SlideError
 from cytoseg.leftovers import sweep
-from cytoseg.runs import MetricsLog, finish_step_on_interrupt
+from cytoseg.runs import Interrupt, MetricsLog, finish_step_on_interrupt
 from cytoseg.shipped import find_base_model
 
 
@@ -50,7 +50,7 @@ def train(
 ) -> TrainState:
     """Train to the full length, saving checkpoints and ``metrics.jsonl`` in a folder.
 
-    Ctrl-C ends the step, saves a checkpoint and raises KeyboardInterrupt.
+    Ctrl-C, SIGTERM or SIGHUP ends the step, saves a checkpoint and raises KeyboardInterrupt.
 
     Args:
         folder: For checkpoints and log.
@@ -83,6 +83,7 @@ def train(
         contextlib.closing(steps),  # type: ignore[type-var] # a generator; its annotation says Iterator for its readers
         _named_loss_of_a_process(accelerator, folder),
         finish_step_on_interrupt() as interrupt,
+        _asked_to_end(interrupt),
         _keeper(folder, plan, state, watch) if accelerator.is_main_process else contextlib.nullcontext() as keeper,
     ):
         for report in steps:
@@ -204,6 +205,17 @@ def _keeper(folder: Path, plan: TrainPlan, state: TrainState, watch: Watch) -> I
         raise
     finally:
         keeper.close()
+
+
+@contextlib.contextmanager
+def _asked_to_end(interrupt: Interrupt) -> Iterator[None]:
+    """Take what fails after a signal for its work: reading processes that it ended too, a terminal that is closed."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if not interrupt.requested:
+            raise
+        raise KeyboardInterrupt from error
 
 
 def _agreed(wanted: bool, report: StepReport, accelerator: Accelerator) -> bool:

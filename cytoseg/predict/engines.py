@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from cytoseg.errors import PredictionError
+from cytoseg.interrupts import end_with, ending_as_on_ctrl_c
 from cytoseg.predict.job import Outcome, SlideJob, attempt
 
 TRIES = 3
@@ -82,7 +83,7 @@ def _until_one_dies(
     for number in range(workers):
         numbers.put(number)
     threads = max(1, (os.cpu_count() or 1) // workers)
-    with ProcessPoolExecutor(workers, context, _begin, (numbers, threads)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (numbers, threads, os.getpid())) as pool, _ended_together():
         running: dict[Future[Outcome], SlideJob] = {}
         dead = False
         while running or (left and not dead):
@@ -109,14 +110,27 @@ def _outcome_of(future: Future[Outcome]) -> Outcome | None:
         return None
 
 
-def _begin(numbers: Any, threads: int) -> None:
+@contextlib.contextmanager
+def _ended_together() -> Iterator[None]:
+    """Pass on what ends this process, or it would wait for the slides in work; Ctrl-C in a terminal reaches all."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+
+
+def _begin(numbers: Any, threads: int, parent: int) -> None:
+    end_with(parent)
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         _GPU.append(f"cuda:{numbers.get() % torch.cuda.device_count()}")
 
 
 def _on_this_gpu(work: Callable[[SlideJob], Outcome], job: SlideJob) -> Outcome:
-    outcome = work(replace(job, device=_GPU[0]) if _GPU and job.device != "cpu" else job)
+    with ending_as_on_ctrl_c():
+        outcome = work(replace(job, device=_GPU[0]) if _GPU and job.device != "cpu" else job)
     return replace(outcome, job=job)
 
 

@@ -1,3 +1,5 @@
+import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from typer.testing import Result
 
 from cytoseg.commands.review import streamlit_command
 from cytoseg.commands.review_links import TOKEN
+from cytoseg.interrupts import PARENT
 from cytoseg.recipe import load_recipe
 
 CytosegCommand = Callable[..., Result]
@@ -37,11 +40,11 @@ def ends_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Any]]:
     def arm(status: int) -> list[Any]:
         started: list[Any] = []
 
-        def run(command: list[str], **options: Any) -> SimpleNamespace:
+        def start(command: list[str], **options: Any) -> Any:
             started.append((command, options))
-            return SimpleNamespace(returncode=status)
+            return contextlib.nullcontext(SimpleNamespace(wait=lambda: status))
 
-        monkeypatch.setattr(subprocess, "run", run)
+        monkeypatch.setattr(subprocess, "Popen", start)
         return started
 
     return arm
@@ -83,3 +86,36 @@ def test_an_app_that_fails_says_what_to_try(cytoseg: CytosegCommand, ends_with: 
     result = cytoseg("review", "tiny.yaml")
     assert result.exit_code == 2
     assert "the app ended with status 1. Is port 8501 in use? Try review.port=8502." in result.stderr
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_what_ends_the_command_ends_the_server(
+    stubborn: bool, cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    class Server(contextlib.nullcontext[Any]):
+        def __enter__(self) -> "Server":
+            return self
+
+        def wait(self, timeout: float | None = None) -> int:
+            if timeout is None:
+                raise KeyboardInterrupt
+            if stubborn:
+                raise subprocess.TimeoutExpired("streamlit", timeout)
+            return 0
+
+        def terminate(self) -> None:
+            done.append("terminate")
+
+        def kill(self) -> None:
+            done.append("kill")
+
+    monkeypatch.setattr(subprocess, "Popen", lambda _command, **_options: Server())
+    assert cytoseg("review", "tiny.yaml").exit_code == 130
+    assert done == ["terminate", "kill"][: 1 + stubborn]
+
+
+def test_the_server_is_told_whom_it_must_not_outlive(cytoseg: CytosegCommand, ends_with: Callable[..., Any]) -> None:
+    ((_, options),) = (ends_with(0), cytoseg("review", "tiny.yaml"))[0]
+    assert options["env"][PARENT] == str(os.getpid())

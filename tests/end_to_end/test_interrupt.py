@@ -100,21 +100,31 @@ def wait_until(there: Callable[[], bool], process: "subprocess.Popen[str]", *, w
         time.sleep(0.01)
 
 
-def interrupted(process: "subprocess.Popen[str]") -> str:
-    process.send_signal(signal.SIGINT)
+SIGNALS = [
+    signal.SIGINT,
+    pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+]
+
+
+def interrupted(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> str:
+    process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     return errors
 
 
-def test_a_training_stopped_from_outside_resumes(home: Path, start: Start, cytoseg: Callable[..., Result]) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_training_stopped_from_outside_resumes(
+    number: int, home: Path, start: Start, cytoseg: Callable[..., Result]
+) -> None:
     folder = home / "runs" / "tiny" / "ddpm"
     shutil.rmtree(folder)
     process = start("train-ddpm", "tiny.yaml", "training.crops=80000", "training.checkpoint_crops=80000")
     log = folder / "metrics.jsonl"
     wait_until(lambda: log.exists() and log.read_text().count("\n") >= 2, process)
-    assert "nothing is half-written" in interrupted(process)
+    assert "nothing is half-written" in interrupted(process, number)
     assert hidden(home) == []
     (checkpoint,) = folder.glob("checkpoint-*")
     seen = int(checkpoint.name.removeprefix("checkpoint-"))
@@ -127,13 +137,16 @@ def test_a_training_stopped_from_outside_resumes(home: Path, start: Start, cytos
     assert (entries[1]["crops_seen"], entries[1]["crops_trained"]) == (seen + 8, 8)
 
 
-def test_a_prediction_stopped_from_outside_goes_on(home: Path, start: Start, cytoseg: Callable[..., Result]) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_prediction_stopped_from_outside_goes_on(
+    number: int, home: Path, start: Start, cytoseg: Callable[..., Result]
+) -> None:
     done, new = home / "runs" / "tiny" / "predictions" / "made_2_00", "made_2_01"
     written = (done / "summary.json").stat().st_mtime_ns
     line = ("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", NEW_SLIDE)
     process = start(*line)
     wait_until(lambda: any(done.parent.glob(f".{new}.part/ids.raw")), process)
-    interrupted(process)
+    interrupted(process, number)
     assert sorted(path.name for path in done.parent.iterdir()) == [".made_2_01.part", "made_2_00"]
     again = cytoseg(*line)
     assert again.exit_code == 0, again.output

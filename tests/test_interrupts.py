@@ -1,0 +1,149 @@
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cytoseg.interrupts import ENDING, end_with, ending_as_on_ctrl_c
+
+COMMAND = """
+import sys, time
+from cytoseg import cli
+def build_app(chosen):
+    def work():
+        try:
+            print("begun", flush=True)
+            time.sleep(60)
+        finally:
+            open("saved", "w").close()
+    return cli.one_line_errors(work)
+cli.build_app = build_app
+cli.main()
+"""
+"""A command of the real command line that takes a minute and saves at its end."""
+
+
+def _start(folder: Path, **options: object) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(  # type: ignore[call-overload] # the options are a test's own
+        [sys.executable, "-c", COMMAND],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stderr=subprocess.PIPE,
+        text=True,
+        **{"stdout": subprocess.PIPE, **options},
+    )
+    return process  # type: ignore[no-any-return] # likewise
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_ends_on_signals_as_on_ctrl_c(number: signal.Signals, tmp_path: Path) -> None:
+    with _start(tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == "cytoseg: interrupted; what was finished is kept, nothing is half-written.\n"
+    assert (tmp_path / "saved").exists()
+
+
+def test_under_nohup_a_closed_terminal_means_nothing(tmp_path: Path) -> None:
+    with _start(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 130
+
+
+def test_a_command_whose_terminal_is_closed_saves_all_the_same(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    program = COMMAND.replace('open("saved"', 'print("more"); print("errors", file=sys.stderr); open("saved"')
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import fcntl, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n{program}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    assert b"begun" in os.read(ours, 100)
+    os.close(ours)
+    assert process.wait(30) == 130
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_second_signal_does_not_cut_what_is_being_saved() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    saved = []
+    with contextlib.suppress(KeyboardInterrupt), ending_as_on_ctrl_c():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGHUP)
+            saved.append(True)
+    assert saved == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_another_thread_signals_are_left_alone() -> None:
+    seen: list[object] = []
+
+    def work() -> None:
+        with ending_as_on_ctrl_c():
+            seen.extend(signal.getsignal(number) for number in ENDING)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(number) for number in ENDING]
+
+
+def _is_running(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_a_helper_does_not_outlive_a_command_that_was_killed(tmp_path: Path) -> None:
+    helper = "import os, time; from cytoseg.interrupts import end_with; end_with(int(os.environ['P'])); time.sleep(60)"
+    parent = f"""
+import os, subprocess, sys, time
+helper = subprocess.Popen([sys.executable, "-c", {helper!r}], env={{**os.environ, "P": str(os.getpid())}})
+print(helper.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", parent],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        number = int(process.stdout.readline())
+        assert _is_running(number)
+        process.kill()
+        process.wait()
+        end = time.monotonic() + 30
+        while _is_running(number):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def test_a_process_whose_parent_lives_goes_on() -> None:
+    end_with(os.getppid())
+    time.sleep(0.6)
