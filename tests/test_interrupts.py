@@ -15,7 +15,7 @@ from cytoseg.interrupts import ENDING, end_with, ending_as_on_ctrl_c
 COMMAND = """
 import sys, time
 from cytoseg import cli
-def build_app(chosen):
+def build_app(chosen, verb):
     def work():
         try:
             print("begun", flush=True)
