@@ -1,15 +1,14 @@
-"""One method in detail: its classes, slides, stains, objects, and how far its probabilities can be believed."""
+"""One method in detail: its classes, slides, stains and objects; how sure it is stands in ``certainty``."""
 
+import certainty
 import pandas as pd
 import plotly.graph_objects as go
 import state
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
-from cytoseg.metrics.glossary import CALIBRATION
-from cytoseg.metrics.results import NOT_APPLICABLE, ConfidenceBin, Evaluation, MethodScores, Score
+from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, MethodScores, Score
 
-INK, PERFECT, GRID = "#1c2430", "#8a8f98", "#dfe4ea"
+INK, GRID = "#1c2430", "#dfe4ea"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "x")
 """Classes are told apart by their shape too, for eyes that do not see their colours."""
 MOST_SLIDES = 30
@@ -32,7 +31,7 @@ def show(found: Evaluation, method: MethodScores) -> None:
         _objects(method)
     _slides(found, method)
     _stains(found, method)
-    _calibration(method)
+    certainty.show(found, method)
 
 
 def _classes(method: MethodScores) -> None:
@@ -148,55 +147,6 @@ def _objects(method: MethodScores) -> None:
     rows = [(s.name, s.truth, s.predicted, s.matched, s.precision, s.recall, s.f1, s.aji, s.pq) for s in method.objects]
     _scores(rows, ["Class", "True", "Predicted", "Matched", "Precision", "Recall", "F1", "AJI", "PQ"])
     st.caption("Counted as found where a predicted object and a true one share half of the area of both, or more.")
-
-
-def _calibration(method: MethodScores) -> None:
-    used = [entry for entry in method.bins if entry.pixels]
-    if not used:
-        return
-    st.subheader("Can its probabilities be believed?")
-    left, right = st.columns([1, 1], gap="large")
-    left.plotly_chart(_diagram(used), config={"displayModeBar": False})
-    _in_words(right, method)
-
-
-def _diagram(bins: list[ConfidenceBin]) -> go.Figure:
-    most = max(entry.pixels for entry in bins)
-    chart = go.Figure(
-        [
-            go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": PERFECT, "dash": "dash"}, name="perfect"),
-            go.Scatter(
-                x=[entry.confidence for entry in bins],
-                y=[entry.right for entry in bins],
-                mode="lines+markers",
-                marker={"size": [6 + 16 * (entry.pixels / most) ** 0.5 for entry in bins]},
-                line={"color": state.METHOD_COLOURS[0]},
-                name="found",
-                hovertext=[
-                    f"said {entry.confidence:.0%}, right {entry.right:.0%}, {entry.pixels:,} pixels" for entry in bins
-                ],
-                hoverinfo="text",
-            ),
-        ]
-    )
-    chart.update_layout(
-        height=360,
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "Probability that it states", "range": [0, 1.02], "tickformat": ".0%"},
-        yaxis={"title": "Share that is right", "range": [0, 1.02], "tickformat": ".0%"},
-        showlegend=False,
-        font={"size": 14, "color": INK},
-    )
-    return chart
-
-
-def _in_words(where: DeltaGenerator, method: MethodScores) -> None:
-    if method.ece is not None:
-        where.metric("Calibration error (ECE)", f"{method.ece:.3f}", help=state.plain(CALIBRATION))
-    where.markdown(
-        "Each point stands for the pixels to which it gave about the same probability; larger points for more pixels. "
-        "On the dashed line it is right as often as it says. Below the line it promises too much, above it too little."
-    )
 
 
 def _scores(rows: list[tuple[object, ...]], head: list[str]) -> None:

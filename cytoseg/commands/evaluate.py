@@ -30,7 +30,7 @@ from cytoseg.interpreter.forest import commonest_class, fit_forest
 from cytoseg.labels.dataset import LabelledCrop, Split
 from cytoseg.labels.stains import stains_of
 from cytoseg.metrics.history import earlier_kept
-from cytoseg.metrics.results import ObjectScores, corrected_text
+from cytoseg.metrics.results import MEASURES, ObjectScores, Risk, corrected_text
 from cytoseg.predict.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
 
 
@@ -44,8 +44,8 @@ def run(
     """Score the ensemble on the test slides, beside the baselines.
 
     Per-class IoU, Dice, precision and recall, pooled and per slide, with 95 % intervals over slides, the calibration
-    error, and how many objects were found, as JSON and CSV; a picture of every test crop (image, truth, prediction,
-    disagreement).
+    error, what the uncertainty is worth, and how many objects were found, as JSON and CSV; a picture of every test
+    crop (image, truth, prediction, disagreement).
     Baselines: a random forest on 72 multi-scale filters from the same crops, and always the commonest class.
     """
     with start_run(recipe, overrides, command="evaluate") as current:
@@ -62,6 +62,7 @@ def run(
             "test_pictures": {crop.crop: [crop.slide, crop.image_sha256] for crop in split.test},
             "baseline": baseline,
             "object_settings": current.recipe.objects.model_dump(mode="json"),
+            "uncertainty_measures": list(MEASURES),
             "stain_patterns": {stain: list(texts) for stain, texts in current.recipe.labels.stains.items()},
         }
         evaluation = _done_before(current.folder / "evaluation" / "evaluation.json", details)
@@ -166,5 +167,9 @@ def _show(evaluation: dict[str, Any]) -> None:
     for method in evaluation["methods"]:
         if calibration := method.get("calibration"):  # evaluations kept from before it was measured have none
             say(f"Calibration error (ECE) of {method['title']}: {calibration['ece']:.3f}")
+        for measure in method.get("uncertainty", []):
+            say(
+                f"Uncertainty of {method['title']} by {MEASURES[measure['measure']]}: {Risk(**measure['whole']).text()}"
+            )
         for name, scores in method.get("objects", {}).items():
             say(f"Objects of {method['title']}, {ObjectScores(name, **scores).text()}")

@@ -1,11 +1,13 @@
-"""The calibration diagram of the report, drawn as SVG, which needs no other file and prints at any size."""
+"""Diagrams of the report, drawn as SVG: calibration, and risk against coverage."""
 
 from collections.abc import Sequence
 
-from cytoseg.metrics.results import ConfidenceBin
+from cytoseg.metrics.results import MEASURES, ConfidenceBin, UncertaintyScores
+from cytoseg.metrics.risk import COVERAGES
 
 _SIDE, _LEFT, _BELOW, _GAP = 260, 56, 48, 12
 _LARGEST_PX = 9
+_COLOURS = ("#0072b2", "#e69f00")
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -32,17 +34,63 @@ def calibration_diagram(bins: Sequence[ConfidenceBin]) -> str:
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{2 + _LARGEST_PX * (pixels / most) ** 0.5:.1f}"/>'
         for (x, y), (*_, pixels) in zip(places, points, strict=True)
     ]
+    dashed = f'<line x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}" stroke="#8a8f98" stroke-dasharray="5 4"/>'
+    drawn = (
+        f'{dashed}<polyline points="{line}" fill="none" stroke="{_COLOURS[0]}" stroke-width="2"/>'
+        f'<g fill="{_COLOURS[0]}">{"".join(circles)}</g>'
+    )
+    label = "Calibration: share that is right over the stated probability"
+    return _frame(drawn, label=label, across="Probability that it states", upward="Share that is right", top=1.0)
+
+
+def risk_diagram(measures: Sequence[UncertaintyScores]) -> str:
+    """Draw the share of errors over the share of the pixels that is kept, the most certain first.
+
+    Args:
+        measures: One line for each; those without pixels are left out.
+
+    Returns:
+        An SVG element; without any line an empty text.
+    """
+    lines = {scores.measure: risks for scores in measures if len(risks := known(scores.curve)) == len(COVERAGES)}
+    if not lines:
+        return ""
+    top = scale_top(max(max(risks) for risks in lines.values()))
+    drawn = []
+    for place, (measure, risks) in enumerate(lines.items()):
+        colour, y = _COLOURS[place % len(_COLOURS)], _GAP + 18 + 17 * place
+        points = " ".join(f"{_x(c):.1f},{_y(risk / top):.1f}" for c, risk in zip(COVERAGES, risks, strict=True))
+        drawn.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        drawn.append(
+            f'<line x1="{_x(0.04)}" x2="{_x(0.12)}" y1="{y - 4}" y2="{y - 4}" stroke="{colour}" stroke-width="2"/>'
+        )
+        drawn.append(f'<text x="{_x(0.15)}" y="{y}">{MEASURES[measure]}</text>')
+    label = "Risk and coverage: share that is wrong of the pixels that are kept"
+    across, upward = "Pixels kept, the most certain first", "Share of them that is wrong"
+    return _frame("".join(drawn), label=label, across=across, upward=upward, top=top)
+
+
+def known(curve: Sequence[float | None]) -> list[float]:
+    """Leave out of a curve what was not measured."""
+    return [risk for risk in curve if risk is not None]
+
+
+def scale_top(most: float) -> float:
+    """Choose the end of a scale of shares: 1 %, 2 %, 4 %, 10 %, 20 %, 40 % or 100 %, whichever holds the largest."""
+    return next(top for top in (0.01, 0.02, 0.04, 0.1, 0.2, 0.4, 1.0) if most <= top)
+
+
+def _frame(drawn: str, *, label: str, across: str, upward: str, top: float) -> str:
+    """Put a frame, the names of both scales and their shares around a drawing; ``top`` is the end of the upward one."""
     width, height = _LEFT + _SIDE + _GAP, _GAP + _SIDE + _BELOW
+    ticks = "".join(_tick(share, top) for share in TICKS)
     return (
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        'aria-label="Calibration: share that is right over the stated probability" font-size="12" fill="#5a6675">'
+        f'aria-label="{label}" font-size="12" fill="#5a6675">'
         f'<rect x="{_LEFT}" y="{_GAP}" width="{_SIDE}" height="{_SIDE}" fill="none" stroke="#dfe4ea"/>'
-        f"{''.join(map(_tick, TICKS))}"
-        f'<line x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}" stroke="#8a8f98" stroke-dasharray="5 4"/>'
-        f'<polyline points="{line}" fill="none" stroke="#0072b2" stroke-width="2"/>'
-        f'<g fill="#0072b2">{"".join(circles)}</g>'
-        f'<text x="{_x(0.5)}" y="{height - 6}" text-anchor="middle">Probability that it states</text>'
-        f'<text transform="translate(13 {_y(0.5)}) rotate(-90)" text-anchor="middle">Share that is right</text>'
+        f"{ticks}{drawn}"
+        f'<text x="{_x(0.5)}" y="{height - 6}" text-anchor="middle">{across}</text>'
+        f'<text transform="translate(13 {_y(0.5)}) rotate(-90)" text-anchor="middle">{upward}</text>'
         "</svg>"
     )
 
@@ -55,8 +103,9 @@ def _y(share: float) -> float:
     return _GAP + _SIDE * (1 - share)
 
 
-def _tick(share: float) -> str:
+def _tick(share: float, top: float) -> str:
+    upward = f"{100 * share * top:.3g}%"
     return (
         f'<text x="{_x(share)}" y="{_y(0) + 17}" text-anchor="middle">{share:.0%}</text>'
-        f'<text x="{_LEFT - 7}" y="{_y(share) + 4}" text-anchor="end">{share:.0%}</text>'
+        f'<text x="{_LEFT - 7}" y="{_y(share) + 4}" text-anchor="end">{upward}</text>'
     )

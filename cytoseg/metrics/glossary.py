@@ -23,6 +23,15 @@ GLOSSARY: dict[str, str] = {
         "How far the stated probabilities are from what happens: of pixels predicted with 80 %, four of five should be "
         "right. 0 is perfect; 0.05 says that the probabilities are five points off on average."
     ),
+    "AURC (area under the risk-coverage curve)": (
+        "Whether it knows where it is wrong. Keep only the pixels it is most certain of, from few to all: AURC is the "
+        "mean of the shares of errors among them. Low is good. Where it is as high as the share of all pixels that is "
+        "wrong, its certainty says nothing; the best possible value has every wrong pixel among the last."
+    ),
+    "Errors in the least certain 5 %": (
+        "Of all wrong pixels, the share that you would meet by looking at the 5 % it is least certain of. By chance it "
+        "is 5 %."
+    ),
     "Objects": (
         "Connected areas of a class, such as single nuclei, counted instead of pixels. A predicted object is right if "
         "it matches a true one: both share at least half of the area that either covers (IoU 0.5). The annotations do "
@@ -46,3 +55,5 @@ GLOSSARY: dict[str, str] = {
 
 UNCERTAINTY = GLOSSARY["Uncertainty, disagreement"]
 CALIBRATION = GLOSSARY["Calibration error (ECE)"]
+AURC = GLOSSARY["AURC (area under the risk-coverage curve)"]
+LEAST_CERTAIN = GLOSSARY["Errors in the least certain 5 %"]

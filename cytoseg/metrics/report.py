@@ -6,15 +6,17 @@ from pathlib import Path
 
 from cytoseg.errors import CytosegError
 from cytoseg.metrics import markup
-from cytoseg.metrics.diagram import calibration_diagram
+from cytoseg.metrics.diagram import calibration_diagram, risk_diagram
 from cytoseg.metrics.glossary import GLOSSARY
 from cytoseg.metrics.pictures import data_uri
 from cytoseg.metrics.results import (
+    MEASURES,
     CropScores,
     Evaluation,
     MethodScores,
     corrected_text,
     ensemble_of,
+    risk_table,
     row_shares,
     score_rows,
     share_text,
@@ -130,6 +132,7 @@ def _scores(evaluation: Evaluation | None) -> list[str]:
         "<p>IoU per class: 1 is perfect, 0 is no overlap; in brackets the 95 % interval over test slides.</p>",
         markup.table(head, rows, main_row=evaluation.methods.index(best)),
         *_calibration(best),
+        *_uncertainty(best, names),
         f"<h3>{escape(best.title)} in detail</h3>",
         markup.table(["Class", "IoU", "Dice", "Precision", "Recall", "True pixels"], details),
         *_objects(best),
@@ -147,6 +150,18 @@ def _calibration(method: MethodScores) -> list[str]:
         caption = "Larger points stand for more pixels. On the dashed line it is right as often as it says."
         body.append(f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>")
     return body
+
+
+def _uncertainty(method: MethodScores, names: Sequence[str]) -> list[str]:
+    if not method.uncertainty:
+        return []
+    title = escape(method.title)
+    body = [f"<h3>Does {title} know where it is wrong?</h3>"]
+    body += [f"<p>By {MEASURES[scores.measure]}: {scores.whole.text()}.</p>" for scores in method.uncertainty]
+    if drawn := risk_diagram(method.uncertainty):
+        caption = "At 100 % all pixels are kept. A line that falls quickly to the left finds the wrong ones."
+        body.append(f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>")
+    return [*body, markup.table(*risk_table(method, names))]
 
 
 def _stains(method: MethodScores, names: Sequence[str]) -> list[str]:

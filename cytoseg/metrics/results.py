@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOT_APPLICABLE = "n/a"
+MEASURES = {"disagreement": "disagreement", "probability": "stated probability"}
+"""Measures of uncertainty, and what people call them."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,49 @@ class ConfidenceBin:
 
 
 @dataclass(frozen=True)
+class Risk:
+    """How well the uncertainty of some pixels says which of them are wrong.
+
+    Attributes:
+        pixels: Labelled pixels.
+        error: Share of them that is wrong; this and the following are None where there is no pixel.
+        aurc: Area under the risk-coverage curve: the mean, over all numbers of most certain pixels, of the share of
+            them that is wrong. As high as ``error`` where uncertainty says nothing.
+        aurc_best: The same if every wrong pixel were less certain than every right one.
+        found: Share of the errors that lie in the 5 % least certain pixels, None where there is no error.
+    """
+
+    pixels: int
+    error: float | None
+    aurc: float | None
+    aurc_best: float | None
+    found: float | None
+
+    def text(self) -> str:
+        """Write the scores as one line, such as ``the 5 % least certain pixels hold 41 % of the errors; ...``."""
+        held = NOT_APPLICABLE if self.found is None else f"{100 * self.found:.0f} %"
+        aurc, best, error = map(fine_text, (self.aurc, self.aurc_best, self.error))
+        return f"the 5 % least certain pixels hold {held} of the errors; AURC {aurc} (best {best}, by chance {error})"
+
+
+@dataclass(frozen=True)
+class UncertaintyScores:
+    """What one measure of uncertainty is worth over all test crops.
+
+    Attributes:
+        measure: ``disagreement`` of the members, or ``probability``: how far the largest one is from 1.
+        whole: Of all labelled pixels.
+        classes: Of the pixels predicted as each class of the class list.
+        curve: Share of errors in the most certain 5 %, 10 %, ... 100 % of all labelled pixels.
+    """
+
+    measure: str
+    whole: Risk
+    classes: tuple[Risk, ...]
+    curve: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
 class MethodScores:
     """One row of the comparison: the ensemble or a baseline.
 
@@ -129,6 +174,8 @@ class MethodScores:
         objects: One entry per class with objects; none in evaluations from before objects were matched.
         stains: One entry per stain that the recipe names.
         bins: Of the confidence, from low to high; none for a method without probabilities.
+        class_ece: Calibration error of the pixels predicted as each class; none where it was not measured.
+        uncertainty: One entry per measure; none in evaluations from before it was scored.
     """
 
     key: str
@@ -143,6 +190,8 @@ class MethodScores:
     objects: tuple[ObjectScores, ...] = ()
     stains: tuple[StainScores, ...] = ()
     bins: tuple[ConfidenceBin, ...] = ()
+    class_ece: tuple[float | None, ...] = ()
+    uncertainty: tuple[UncertaintyScores, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,6 +250,11 @@ def share_text(value: float | None) -> str:
     return NOT_APPLICABLE if value is None else f"{value:.2f}"
 
 
+def fine_text(value: float | None) -> str:
+    """Write a share that may be small with four decimals, or ``n/a`` for None."""
+    return NOT_APPLICABLE if value is None else f"{value:.4f}"
+
+
 def row_shares(confusion: Sequence[Sequence[int]]) -> list[list[float | None]]:
     """Divide each row by its sum: of the pixels that truly are a class, the share predicted as each class.
 
@@ -256,3 +310,25 @@ def score_rows(evaluation: Evaluation) -> list[list[str]]:
         [method.title, method.miou.text(), *(scores.iou.text() for scores in method.classes)]
         for method in evaluation.methods
     ]
+
+
+def risk_table(method: MethodScores, names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Tell of the pixels predicted as each class how many are wrong and whether that is known.
+
+    Args:
+        method: One with ``uncertainty``.
+        names: Of the classes.
+
+    Returns:
+        The head, then one row of texts per class.
+    """
+    titles = [MEASURES[scores.measure] for scores in method.uncertainty]
+    head = ["Predicted as", "Pixels", "Wrong", "ECE"]
+    head += [f"{what}, by {title}" for title in titles for what in ("AURC", "Errors in the least certain 5 %")]
+    rows = []
+    for place, name in enumerate(names):
+        risks = [scores.classes[place] for scores in method.uncertainty]
+        ece = method.class_ece[place] if method.class_ece else None
+        cells = [text for risk in risks for text in (fine_text(risk.aurc), share_text(risk.found))]
+        rows.append([name, f"{risks[0].pixels:,}", fine_text(risks[0].error), fine_text(ece), *cells])
+    return head, rows

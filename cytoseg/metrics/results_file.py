@@ -7,16 +7,20 @@ from typing import TypeVar
 
 from cytoseg.errors import CytosegError
 from cytoseg.metrics.results import (
+    MEASURES,
     ClassScores,
     ConfidenceBin,
     CropScores,
     Evaluation,
     MethodScores,
     ObjectScores,
+    Risk,
     Score,
     SlideScores,
     StainScores,
+    UncertaintyScores,
 )
+from cytoseg.metrics.risk import COVERAGES
 from cytoseg.metrics.run_folder import readable
 from cytoseg.writing import put_back
 
@@ -99,6 +103,8 @@ def _method(record: object, size: int, where: str) -> MethodScores:
         objects=_objects(record, where),
         stains=_stains(record, size, where),
         bins=_bins(record, where),
+        class_ece=_class_ece(record, size, where),
+        uncertainty=_uncertainty(record, size, where),
     )
 
 
@@ -132,6 +138,46 @@ def _ece(record: object, where: str) -> float | None:
     if not isinstance(record, dict) or record.get("calibration") is None:
         return None
     return _optional(record["calibration"], "ece", where)
+
+
+def _class_ece(record: object, size: int, where: str) -> tuple[float | None, ...]:
+    """Read the calibration error of each predicted class; evaluations from before it was measured have none."""
+    calibration = record.get("calibration") if isinstance(record, dict) else None
+    if not isinstance(calibration, dict) or "classes" not in calibration:
+        return ()
+    return _shares(calibration, "classes", size, where)
+
+
+def _uncertainty(record: object, size: int, where: str) -> tuple[UncertaintyScores, ...]:
+    """Read what each measure of uncertainty is worth; evaluations from before it was scored have none."""
+    if not isinstance(record, dict) or "uncertainty" not in record:
+        return ()
+    return tuple(_measure(entry, size, where) for entry in _records(record, "uncertainty", where))
+
+
+def _measure(record: object, size: int, where: str) -> UncertaintyScores:
+    classes = tuple(_risk(entry, where) for entry in _records(record, "classes", where))
+    if len(classes) != size:
+        raise _damaged(where, f"has a measure of uncertainty with {len(classes)} classes, expected {size}")
+    measure = _get(record, "measure", str, where)
+    if measure not in MEASURES:
+        raise _damaged(where, f"has an unknown measure of uncertainty ({measure[:40]!r})")
+    return UncertaintyScores(
+        measure=measure,
+        whole=_risk(_get(record, "whole", dict, where), where),
+        classes=classes,
+        curve=_shares(record, "curve", len(COVERAGES), where),
+    )
+
+
+def _risk(record: object, where: str) -> Risk:
+    return Risk(
+        pixels=_get(record, "pixels", int, where),
+        error=_optional(record, "error", where),
+        aurc=_optional(record, "aurc", where),
+        aurc_best=_optional(record, "aurc_best", where),
+        found=_optional(record, "found", where),
+    )
 
 
 def _objects(record: object, where: str) -> tuple[ObjectScores, ...]:

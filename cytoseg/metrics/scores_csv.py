@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cytoseg.csv_table import csv_text
-from cytoseg.metrics.results import ClassScores, Evaluation, MethodScores, ObjectScores, Score
+from cytoseg.metrics.results import (
+    MEASURES,
+    ClassScores,
+    Evaluation,
+    MethodScores,
+    ObjectScores,
+    Score,
+    UncertaintyScores,
+)
 
 HEAD = ("group", "name", "method", "class", "measure", "value", "low", "high", "crops", "slides")
 Value = tuple[str, str, Score]
@@ -49,6 +57,7 @@ def _parts(evaluation: Evaluation, method: MethodScores) -> Iterator[tuple[_Part
     whole = _Part("all", "", evaluation.test_crops, evaluation.test_slides)
     once = [("calibration error (ECE)", method.ece), ("training (s)", method.train_s)]
     once.append(("prediction (s)", method.predict_s))
+    once += [value for scores in method.uncertainty for value in _of_uncertainty(scores)]
     mean = ("", "mean IoU", method.miou)
     of_objects = [value for objects in method.objects for value in _of_objects(objects)]
     of_method = (("", measure, Score(value)) for measure, value in once)
@@ -75,6 +84,13 @@ def _of_classes(classes: tuple[ClassScores, ...]) -> list[Value]:
             ("recall", Score(scores.recall)),
             ("true pixels", Score(scores.pixels)),
         )
+    ]
+
+
+def _of_uncertainty(scores: UncertaintyScores) -> list[tuple[str, float | None]]:
+    return [
+        (f"AURC by {MEASURES[scores.measure]}", scores.whole.aurc),
+        (f"errors in the least certain 5 % by {MEASURES[scores.measure]}", scores.whole.found),
     ]
 
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from cytoseg.metrics.calibration import calibration_error, confidence_bins
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.objects import ObjectCounts
 from cytoseg.metrics.results import Score
+from cytoseg.metrics.risk import risk, risk_counts, risk_curve
 from cytoseg.metrics.segmentation import iou, mean_iou, or_none, pooled_scores, slide_scores
 from cytoseg.predict.crop_pictures import CropMaps, write_crop_pictures
 from cytoseg.predict.disputed import highest_tenth
@@ -81,12 +82,16 @@ class ScoredCrop(Protocol):
 
 @dataclass
 class _Tally:
-    """What one method did so far: seconds, for each crop counts, disagreement and confidences; objects by class."""
+    """What one method did so far: for each crop counts and disagreement; the rest summed up over crops.
+
+    ``bins`` are the ``confidence_bins`` for each predicted class, ``risks`` the ``risk_counts`` for each measure.
+    """
 
     seconds: float = 0.0
     counts: list[NDArray[np.int64]] = field(default_factory=list)
     disagreement: list[float | None] = field(default_factory=list)
-    bins: list[NDArray[np.float64]] = field(default_factory=list)
+    bins: NDArray[np.float64] | None = None
+    risks: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     objects: dict[str, ObjectCounts] = field(default_factory=dict)
 
 
@@ -215,15 +220,31 @@ def _predict_crop(
         disagreement = found.disagreement
         tally.counts.append(confusion_counts(truth, found.class_map, len(classes)))
         tally.disagreement.append(None if disagreement is None else highest_tenth(disagreement))
-        if found.probabilities is not None:
-            labelled = truth != IGNORE
-            tally.bins.append(confidence_bins(found.probabilities[:, labelled].T, truth[labelled]))
+        _add_certainty(tally, found, truth, classes=len(classes))
         if objects is not None:
             for name, counts in crop_objects(truth, found.class_map, classes=classes, settings=objects).items():
                 tally.objects[name] = tally.objects.get(name, ObjectCounts()) + counts
         if tally is tallies[0]:
             maps = CropMaps(picture, truth, found.class_map, disagreement)
             write_crop_pictures(folder / "crops" / crop.crop, maps, classes)
+
+
+def _add_certainty(tally: _Tally, found: Prediction, truth: Map, *, classes: int) -> None:
+    """Sum up how sure the prediction of a crop is and where it is wrong; ignored pixels do not count."""
+    labelled = truth != IGNORE
+    predicted, right = found.class_map[labelled], truth[labelled]
+    measures: dict[str, NDArray[np.float32]] = {}
+    if found.disagreement is not None:
+        measures["disagreement"] = found.disagreement[labelled]
+    if found.probabilities is not None:
+        probabilities = found.probabilities[:, labelled].T
+        measures["probability"] = 1 - probabilities.max(axis=1)
+        chosen = [predicted == class_id for class_id in range(classes)]
+        bins = np.stack([confidence_bins(probabilities[these], right[these]) for these in chosen])
+        tally.bins = bins if tally.bins is None else tally.bins + bins
+    for measure, uncertainty in measures.items():
+        counts = risk_counts(uncertainty, predicted=predicted, truth=right, classes=classes)
+        tally.risks[measure] = tally.risks[measure] + counts if measure in tally.risks else counts
 
 
 def _check_finite(found: Prediction, crop: str) -> None:
@@ -247,6 +268,7 @@ def _method_record(method: Method, tally: _Tally, crops: Sequence[ScoredCrop], *
         **_pooled_record(list(slides.values()), scoring),
         "confusion": np.sum(list(slides.values()), axis=0).tolist(),
         "calibration": _calibration_record(tally.bins),
+        "uncertainty": [_uncertainty_record(measure, counts) for measure, counts in tally.risks.items()],
         "objects": objects_record(tally.objects),
         "slides": [
             {"slide": entry.slide, "crops": entry.crops, "miou": entry.miou, "iou": list(entry.iou)}
@@ -284,18 +306,29 @@ def _stain_records(slides: Mapping[str, NDArray[np.int64]], scoring: Scoring) ->
     ]
 
 
-def _calibration_record(bins: Sequence[NDArray[np.float64]]) -> dict[str, Any] | None:
-    """Give the calibration error and what it comes from: pixels, mean confidence, share right for each interval."""
-    if not bins:
+def _calibration_record(bins: NDArray[np.float64] | None) -> dict[str, Any] | None:
+    """Give the calibration error, of each predicted class too, and the pixels, confidence and share right behind it."""
+    if bins is None:
         return None
-    total = np.sum(bins, axis=0)
+    total = bins.sum(axis=0)
     shares = total[:, 1:] / np.where(total[:, :1] > 0, total[:, :1], np.nan)
     return {
         "ece": or_none(np.array([calibration_error(total)]))[0],
+        "classes": or_none(np.array([calibration_error(entry) for entry in bins])),
         "bins": [
             {"pixels": int(pixels), "confidence": confidence, "right": right}
             for (pixels, _, _), (confidence, right) in zip(total, map(or_none, shares), strict=True)
         ],
+    }
+
+
+def _uncertainty_record(measure: str, counts: NDArray[np.int64]) -> dict[str, Any]:
+    total = counts.sum(axis=0)
+    return {
+        "measure": measure,
+        "whole": asdict(risk(total)),
+        "classes": [asdict(risk(entry)) for entry in counts],
+        "curve": list(risk_curve(total)),
     }
 
 

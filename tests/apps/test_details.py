@@ -23,6 +23,14 @@ def detailed_run(made_run: Path) -> Path:
     empty = {"pixels": 0, "confidence": None, "right": None}
     full = [{"pixels": 10, "confidence": 0.5, "right": 0.4}, {"pixels": 90, "confidence": 0.9, "right": 0.95}]
     method["calibration"] = {"ece": 0.0551, "bins": [empty, *full]}
+    method["calibration"]["classes"] = [0.01, 0.02, 0.03, None]
+    whole = {"pixels": 1200, "error": 0.1, "aurc": 0.0234, "aurc_best": 0.0051, "found": 0.4}
+    none = {"pixels": 0, "error": None, "aurc": None, "aurc_best": None, "found": None}
+    curve = [step / 200 for step in range(1, 21)]
+    method["uncertainty"] = [
+        {"measure": name, "whole": whole, "classes": [whole] * 3 + [none], "curve": curve}
+        for name in ("disagreement", "probability")
+    ]
     counts = {"truth": 40, "predicted": 42, "matched": 37}
     shares = {"precision": 0.88, "recall": 0.925, "f1": 0.9, "aji": 0.7, "pq": 0.65, "sq": 0.72, "rq": 0.9}
     method["objects"] = {"nucleus": {**counts, **shares}}
@@ -115,14 +123,14 @@ def test_stains_are_drawn_with_intervals_and_their_classes_apart(review: Review)
 def test_stains_objects_and_calibration_of_the_ensemble(review: Review) -> None:
     app = review("iou")
     assert not app.exception
-    stains = app.table[-1].value
+    stains = app.table[-2].value
     assert stains["Stain"].tolist() == ["Giemsa", "Pap"]
     assert stains["Mean IoU"].tolist() == ["0.50", "0.81 (0.76-0.85)"]
     (objects,) = (frame.value for frame in app.dataframe if "Matched" in frame.value)
     assert objects[["True", "Predicted", "Matched", "F1"]].to_numpy().tolist() == [[40, 42, 37, 0.9]]
     (ece,) = (metric.value for metric in app.metric if metric.label.startswith("Calibration"))
     assert ece == "0.055"
-    perfect, found = _charts(app)[-1]
+    perfect, found = _charts(app)[-2]
     assert (perfect["x"], perfect["y"]) == ([0, 1], [0, 1])
     # The interval without pixels has no point; the other two hold 10 and 90.
     assert (found["x"], found["y"]) == ([0.5, 0.9], [0.4, 0.95])
@@ -132,10 +140,28 @@ def test_stains_objects_and_calibration_of_the_ensemble(review: Review) -> None:
 
 
 @pytest.mark.usefixtures("detailed_run")
+def test_what_the_uncertainty_of_the_ensemble_is_worth(review: Review) -> None:
+    app = review("iou")
+    by_disagreement, by_probability = _charts(app)[-1]
+    assert (by_disagreement["name"], by_probability["name"]) == ("disagreement", "stated probability")
+    assert by_disagreement["x"] == pytest.approx([step / 20 for step in range(1, 21)])
+    assert by_disagreement["y"] == pytest.approx([step / 200 for step in range(1, 21)])
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["AURC by disagreement"] == "0.0234"
+    assert shown["Errors in the least certain 5 % by stated probability"] == "0.40"
+    assert "best 0.0051, by chance 0.1000" in [caption.value for caption in app.caption]
+    table = app.table[-1].value
+    assert table["ECE"].tolist() == ["0.0100", "0.0200", "0.0300", "n/a"]
+    assert table["AURC, by disagreement"].tolist() == ["0.0234"] * 3 + ["n/a"]
+
+
+@pytest.mark.usefixtures("detailed_run")
 def test_a_method_without_them_shows_none(review: Review) -> None:
     app = review("iou")
     app.main.selectbox[0].select_index(1).run()
     assert not app.exception
     titles = [entry.value for entry in app.subheader]
     assert "By slide" in titles
-    assert not {"By stain", "Objects", "Can its probabilities be believed?"} & set(titles)
+    assert not {"By stain", "Objects", "Can its probabilities be believed?", "Does it know where it is wrong?"} & set(
+        titles
+    )

@@ -49,3 +49,16 @@ def test_objects_are_told_where_they_were_matched(monkeypatch: pytest.MonkeyPatc
     assert said[1:] == [
         "Objects of Random forest, 72 filters, nucleus: 37 of 40 found, 5 too many; F1 0.90, AJI 0.71, PQ n/a"
     ]
+
+
+def test_what_uncertainty_is_worth_is_told_where_it_was_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(evaluate, "say", said.append)
+    found = _evaluation()
+    whole = {"pixels": 900, "error": 0.05, "aurc": 0.0123, "aurc_best": 0.0012, "found": None}
+    found["methods"][0]["uncertainty"] = [{"measure": "probability", "whole": whole, "classes": [], "curve": []}]
+    evaluate._show(found)
+    assert said[1:] == [
+        "Uncertainty of DDPM features, 10 MLPs by stated probability: the 5 % least certain pixels hold n/a of the "
+        "errors; AURC 0.0123 (best 0.0012, by chance 0.0500)"
+    ]

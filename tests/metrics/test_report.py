@@ -72,6 +72,25 @@ def test_the_calibration_error_is_told_where_it_was_measured(run: Path) -> None:
     assert write_report(run).read_text().count("<circle") == 1
 
 
+def test_what_uncertainty_is_worth_is_told_where_it_was_scored(run: Path) -> None:
+    assert "know where it is wrong" not in write_report(run).read_text()
+    path = run / "evaluation" / "evaluation.json"
+    record = json.loads(path.read_text())
+    whole = {"pixels": 1200, "error": 0.05, "aurc": 0.0123, "aurc_best": 0.0012, "found": 0.414}
+    none = {"pixels": 0, "error": None, "aurc": None, "aurc_best": None, "found": None}
+    scores = {"measure": "probability", "whole": whole, "classes": [whole, none, none, none], "curve": [0.05] * 20}
+    record["methods"][0]["uncertainty"] = [scores]
+    path.write_text(json.dumps(record))
+    text = write_report(run).read_text()
+    assert (
+        "<p>By stated probability: the 5 % least certain pixels hold 41 % of the errors; AURC 0.0123 (best 0.0012, "
+        "by chance 0.0500).</p>" in text
+    )
+    assert text.count("<polyline") == 1
+    assert "<td>background</td><td>1,200</td><td>0.0500</td><td>n/a</td><td>0.0123</td><td>0.41</td>" in text
+    assert "<td>debris</td><td>0</td><td>n/a</td><td>n/a</td><td>n/a</td><td>n/a</td>" in text
+
+
 def test_scores_by_stain_are_told_where_stains_are_named(run: Path) -> None:
     assert "by stain</h3>" not in write_report(run).read_text()
     path = run / "evaluation" / "evaluation.json"

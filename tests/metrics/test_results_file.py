@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cytoseg.errors import CytosegError
-from cytoseg.metrics.results import Evaluation, Score
+from cytoseg.metrics.results import Evaluation, Risk, Score
 from cytoseg.metrics.results_file import read_evaluation
 from tests.shut import shut
 
@@ -117,4 +117,44 @@ def _set(*path: str | int, to: object) -> Callable[[Record], None]:
 def test_what_is_wrong_is_named(tmp_path: Path, record: Record, change: Callable[[Record], None], message: str) -> None:
     change(record)
     with pytest.raises(CytosegError, match=message):
+        _read(tmp_path, record)
+
+
+def _measure(**changes: object) -> Record:
+    whole = {"pixels": 100, "error": 0.1, "aurc": 0.02, "aurc_best": 0.005, "found": 0.4}
+    none = {"pixels": 0, "error": None, "aurc": None, "aurc_best": None, "found": None}
+    classes = [whole, none, none, none]
+    return {"measure": "disagreement", "whole": whole, "classes": classes, "curve": [0.0] * 19 + [0.1], **changes}
+
+
+def test_what_uncertainty_is_worth_is_read(tmp_path: Path, record: Record) -> None:
+    record["methods"][0]["uncertainty"] = [_measure()]
+    record["methods"][0]["calibration"] = {"ece": 0.02, "bins": [], "classes": [0.01, None, 0.3, 0.04]}
+    found = _read(tmp_path, record)
+    assert found is not None
+    first, second, _ = found.methods
+    (scores,) = first.uncertainty
+    assert scores.measure == "disagreement"
+    assert scores.whole == Risk(100, 0.1, 0.02, 0.005, 0.4)
+    assert scores.classes[1] == Risk(0, None, None, None, None)
+    assert scores.curve[-2:] == (0.0, 0.1)
+    assert first.class_ece == (0.01, None, 0.3, 0.04)
+    assert (second.uncertainty, second.class_ece) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"measure": "entropy"}, "has an unknown measure of uncertainty"),
+        ({"classes": []}, "has a measure of uncertainty with 0 classes, expected 4"),
+        ({"curve": [0.1]}, "has 1 values in 'curve', expected 20"),
+        ({"whole": {"pixels": 3}}, "has no usable 'error'"),
+        ({"whole": 3}, "has no usable 'whole'"),
+    ],
+)
+def test_damaged_scores_of_uncertainty_are_named(
+    tmp_path: Path, record: Record, changes: dict[str, object], what: str
+) -> None:
+    record["methods"][0]["uncertainty"] = [_measure(**changes)]
+    with pytest.raises(CytosegError, match=rf"^evaluation\.json: method 1 {what}"):
         _read(tmp_path, record)

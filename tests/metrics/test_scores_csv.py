@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cytoseg.metrics.results import Evaluation, ObjectScores, Score, StainScores
+from cytoseg.metrics.results import Evaluation, ObjectScores, Risk, Score, StainScores, UncertaintyScores
 from cytoseg.metrics.results_file import read_evaluation
 from cytoseg.metrics.scores_csv import HEAD, scores_csv
 
@@ -95,3 +95,11 @@ def test_names_that_begin_a_formula_are_made_inert(evaluation: Evaluation) -> No
     assert ("slide", '\'=HYPERLINK("http://x")', "'-1+1", "'@SUM(A1)", "IoU") in places
     assert ("stain", "'+1", "'-1+1", "'@SUM(A1)", "recall") in places
     assert not [text for place in places for text in place if text[:1] in ("=", "+", "-", "@")]
+
+
+def test_uncertainty_has_two_lines_for_each_measure(evaluation: Evaluation) -> None:
+    first, *others = evaluation.methods
+    scores = UncertaintyScores("probability", Risk(100, 0.1, 0.02, 0.005, None), (), ())
+    lines = _lines(scores_csv(replace(evaluation, methods=(replace(first, uncertainty=(scores,)), *others))))
+    assert lines[("all", "", ENSEMBLE, "", "AURC by stated probability")] == ["0.02", "", "", "6", "3"]
+    assert lines[("all", "", ENSEMBLE, "", "errors in the least certain 5 % by stated probability")][0] == ""

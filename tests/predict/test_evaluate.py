@@ -124,6 +124,32 @@ def test_calibration_is_that_of_the_labelled_pixels_of_all_crops(evaluated: dict
     assert ensemble["bins"][0] == {"pixels": 0, "confidence": None, "right": None}
 
 
+def test_calibration_of_a_class_is_that_of_the_pixels_predicted_as_it(evaluated: dict[str, Any]) -> None:
+    glass, cell, nucleus = evaluated["methods"][0]["calibration"]["classes"]
+    # Glass: with 0.9 are 4 + 4 pixels, of which 4 are right; with 0.6 4 + 4 + 4, of which 8 are. Cell: all are right.
+    assert glass == pytest.approx((8 * 0.9 - 4 + 8 - 12 * 0.6) / 20)
+    assert cell == pytest.approx((8 * 0.1 + 12 * 0.4) / 20)
+    assert nucleus is None
+
+
+def test_uncertainty_is_scored_on_the_labelled_pixels_of_all_crops(evaluated: dict[str, Any]) -> None:
+    disagreement, probability = evaluated["methods"][0]["uncertainty"]
+    assert evaluated["methods"][1]["uncertainty"] == []
+    assert (disagreement["measure"], probability["measure"]) == ("disagreement", "probability")
+    # 16 pixels with 0.9, 4 of them wrong, then 24 with 0.6, 4 of them wrong, in the mean over all orders of equals.
+    whole = probability["whole"]
+    errors = [min(i, 16) * 4 / 16 + max(i - 16, 0) * 4 / 24 for i in range(1, 41)]
+    assert (whole["pixels"], whole["error"]) == (40, 8 / 40)
+    assert whole["aurc"] == pytest.approx(sum(error / i for i, error in enumerate(errors, 1)) / 40)
+    assert whole["found"] == pytest.approx(2 * (4 / 24) / 8)
+    assert probability["curve"][9] == pytest.approx((4 + 4 * 4 / 24) / 20)
+    assert [entry["pixels"] for entry in probability["classes"]] == [20, 20, 0]
+    assert [entry["error"] for entry in probability["classes"]] == [8 / 20, 0, None]
+    # Nobody disagrees but about three pixels of the first row, the third of which is glass: wrong in one of two crops.
+    assert [entry["error"] for entry in disagreement["classes"]] == [8 / 20, 0, None]
+    assert disagreement["classes"][0]["found"] == pytest.approx(0.5 / 8)
+
+
 def test_objects_are_matched_over_all_crops(tmp_path: Path, crops: list[Crop]) -> None:
     settings = ObjectSettings(("cell",), (), 1, "nucleus", "cytoplasm")
     evaluated = evaluate(

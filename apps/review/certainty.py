@@ -1,0 +1,129 @@
+"""How far a method's probabilities can be believed, and whether its uncertainty says where it is wrong."""
+
+import pandas as pd
+import plotly.graph_objects as go
+import state
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from cytoseg.metrics.glossary import AURC, CALIBRATION, LEAST_CERTAIN
+from cytoseg.metrics.results import (
+    MEASURES,
+    ConfidenceBin,
+    Evaluation,
+    MethodScores,
+    UncertaintyScores,
+    fine_text,
+    risk_table,
+    share_text,
+)
+from cytoseg.metrics.risk import COVERAGES
+
+INK, PERFECT = "#1c2430", "#8a8f98"
+
+
+def show(found: Evaluation, method: MethodScores) -> None:
+    """Show the calibration and the uncertainty of one method, where they were measured."""
+    _calibration(method)
+    _uncertainty(found, method)
+
+
+def _calibration(method: MethodScores) -> None:
+    used = [entry for entry in method.bins if entry.pixels]
+    if not used:
+        return
+    st.subheader("Can its probabilities be believed?")
+    left, right = st.columns([1, 1], gap="large")
+    left.plotly_chart(_diagram(used), config={"displayModeBar": False})
+    _in_words(right, method)
+
+
+def _diagram(bins: list[ConfidenceBin]) -> go.Figure:
+    most = max(entry.pixels for entry in bins)
+    chart = go.Figure(
+        [
+            go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": PERFECT, "dash": "dash"}, name="perfect"),
+            go.Scatter(
+                x=[entry.confidence for entry in bins],
+                y=[entry.right for entry in bins],
+                mode="lines+markers",
+                marker={"size": [6 + 16 * (entry.pixels / most) ** 0.5 for entry in bins]},
+                line={"color": state.METHOD_COLOURS[0]},
+                name="found",
+                hovertext=[
+                    f"said {entry.confidence:.0%}, right {entry.right:.0%}, {entry.pixels:,} pixels" for entry in bins
+                ],
+                hoverinfo="text",
+            ),
+        ]
+    )
+    chart.update_layout(
+        height=360,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis={"title": "Probability that it states", "range": [0, 1.02], "tickformat": ".0%"},
+        yaxis={"title": "Share that is right", "range": [0, 1.02], "tickformat": ".0%"},
+        showlegend=False,
+        font={"size": 14, "color": INK},
+    )
+    return chart
+
+
+def _in_words(where: DeltaGenerator, method: MethodScores) -> None:
+    if method.ece is not None:
+        where.metric("Calibration error (ECE)", f"{method.ece:.3f}", help=state.plain(CALIBRATION))
+    where.markdown(
+        "Each point stands for the pixels to which it gave about the same probability; larger points for more pixels. "
+        "On the dashed line it is right as often as it says. Below the line it promises too much, above it too little."
+    )
+
+
+def _uncertainty(found: Evaluation, method: MethodScores) -> None:
+    if not method.uncertainty:
+        return
+    st.subheader("Does it know where it is wrong?")
+    left, right = st.columns([1, 1], gap="large")
+    left.plotly_chart(_risks(method), config={"displayModeBar": False})
+    for scores in method.uncertainty:
+        _worth(right, scores)
+    right.markdown(
+        "From right to left the pixels it is least certain of are left out. Where a line falls quickly, the wrong "
+        "pixels are among those that go first."
+    )
+    head, rows = risk_table(method, found.class_names)
+    table = pd.DataFrame(rows, columns=head)
+    table[head[0]] = table[head[0]].map(state.plain)
+    st.table(table, border="horizontal", hide_index=True)
+    st.caption("Of the pixels predicted as each class.")
+
+
+def _worth(where: DeltaGenerator, scores: UncertaintyScores) -> None:
+    by, whole = MEASURES[scores.measure], scores.whole
+    first, second = where.columns(2)
+    first.metric(f"AURC by {by}", fine_text(whole.aurc), help=state.plain(AURC))
+    first.caption(f"best {fine_text(whole.aurc_best)}, by chance {fine_text(whole.error)}")
+    second.metric(f"Errors in the least certain 5 % by {by}", share_text(whole.found), help=state.plain(LEAST_CERTAIN))
+
+
+def _risks(method: MethodScores) -> go.Figure:
+    chart = go.Figure(
+        [
+            go.Scatter(
+                x=COVERAGES,
+                y=scores.curve,
+                mode="lines",
+                line={"color": colour, "width": 2.5},
+                name=MEASURES[scores.measure],
+                hovertemplate="of %{x:.0%} of the pixels %{y:.2%} are wrong",
+            )
+            for scores, colour in zip(method.uncertainty, state.METHOD_COLOURS, strict=False)
+        ]
+    )
+    chart.update_layout(
+        height=360,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis={"title": "Pixels kept, the most certain first", "range": [0, 1.02], "tickformat": ".0%"},
+        yaxis={"title": "Share of them that is wrong", "rangemode": "tozero", "tickformat": ".1%"},
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+        font={"size": 14, "color": INK},
+    )
+    return chart
