@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cytoseg.errors import CheckpointError, DamagedError
+from cytoseg.errors import CheckpointError, DamagedError, FileContentError
+from cytoseg.json_text import load_json
 from cytoseg.writing import put_back, replaced
 
 FORMAT = 1
@@ -71,11 +72,11 @@ def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> di
     path = folder / STATE
     put_back(folder)
     try:
-        state = json.loads(path.read_text())
+        state = load_json(path)
     except FileNotFoundError:
         raise DamagedError(f"{folder}: there is no checkpoint here ({STATE} is missing).") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"{path}: damaged ({error}). {instead}") from error
+    except FileContentError as error:
+        raise DamagedError(f"{path}: damaged ({error.why}). {instead}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path}: format {found}, this version reads format {FORMAT}. Update cytoseg.")

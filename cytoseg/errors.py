@@ -2,9 +2,35 @@
 
 from collections.abc import Sequence
 
+from cytoseg.quoting import one_line
+
+MAX_PROBLEMS = 50
+"""So many are told one by one; the others are counted."""
+
+
+class _Lines(str):
+    """A message of several lines, each as it is to be printed."""
+
 
 class CytosegError(Exception):
-    """Something that the user can put right: says what is wrong, where, what was found and what to do."""
+    """Something that the user can put right: says what is wrong, where, what was found and what to do.
+
+    Whatever was quoted in it, the message is one printable line of at most ``quoting.MAX_LINE`` characters, or
+    several of them from ``report``.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(message if isinstance(message, _Lines) else one_line(str(message)))
+
+
+class FileContentError(CytosegError, ValueError):
+    """A file of text is damaged or too large; who puts up with damaged files catches it as a ValueError.
+
+    Attributes:
+        why: What is wrong, without the file's name: ``is not UTF-8 text``.
+    """
+
+    why: str = ""
 
 
 class RecipeError(CytosegError):
@@ -43,7 +69,10 @@ def report(problems: Sequence[str], *, what: str) -> str:
     """
     if len(problems) == 1:
         return problems[0]
-    return "\n".join([f"{what}: {len(problems)} problems, nothing was written.", *(f"  {p}" for p in problems)])
+    lines = [f"{what}: {len(problems)} problems, nothing was written.", *(f"  {p}" for p in problems[:MAX_PROBLEMS])]
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(f"  and {len(problems) - MAX_PROBLEMS} more")
+    return _Lines("\n".join(line[:2] + one_line(line[2:]) for line in lines))
 
 
 def together(problems: Sequence[str], *, noun: str) -> list[str]:

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ from typing import Any, TextIO
 import cytoseg
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import ENDING, handled, hear_no_more, leave_dead_terminal
+from cytoseg.json_text import load_json, parse_json
 from cytoseg.locks import locked
 from cytoseg.writing import write_atomically
 
@@ -72,9 +74,29 @@ def _append(path: Path, entry: Mapping[str, Any], *, recipe: str) -> None:
     new: dict[str, Any] = {"format": FORMAT, "recipe": recipe, "commands": []}
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path, wait_s=_WAIT_S, error=CytosegError):
-        run = json.loads(path.read_text()) if path.exists() else new
+        run = _readable(path) or new
         run["commands"].append(dict(entry))
         write_atomically(path, json.dumps(run, indent=1))
+
+
+def _readable(path: Path) -> dict[str, Any] | None:
+    """Read run.json; one that is damaged is kept beside, so that the commands that come can be recorded."""
+    try:
+        run = load_json(path)
+        if isinstance(run, dict) and isinstance(run.get("commands"), list):
+            return run
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        pass  # kept below
+    path.replace(_free_name(path))
+    return None
+
+
+def _free_name(path: Path) -> Path:
+    """Give ``run.json.damaged``, or the first of ``run.json.damaged-2``, ``-3``, ... that is free."""
+    names = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    return next(free for more in names if not (free := path.with_name(f"{path.name}.damaged{more}")).exists())
 
 
 def _now() -> str:
@@ -108,10 +130,10 @@ class MetricsLog:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read ``metrics.jsonl``; a last line cut short by a kill is left out, a missing file gives an empty list."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    return rows
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            rows.append(parse_json(line, name=path.name))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 class Interrupt:

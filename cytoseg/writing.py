@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.errors import CytosegError
+from cytoseg.json_text import load_json
 from cytoseg.locks import claim, is_claimed, locked
 
 PATIENCE_S = 3.0
@@ -221,7 +222,7 @@ def begun_with_another(folder: Path, key: Mapping[str, Any]) -> str | None:
         The first that differs, such as ``predict.tile_px``; None if nothing does or nothing unfinished is there.
     """
     try:
-        begun = json.loads((_beside(_followed(folder), "part") / _KEY).read_text(encoding="utf-8"))
+        begun = load_json(_beside(_followed(folder), "part") / _KEY)
     except (OSError, ValueError):
         return None
     return _difference(begun, json.loads(json.dumps(dict(key))))

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 WORDS = {"cytoseg", "errors", "geometry", "classes", "devices", "runs", "checkpoints", "memory", "shipped"}
 WORDS |= {"writing", "locks", "leftovers", "interrupts"}
 WORDS |= {"csv_table"}
+WORDS |= {"quoting", "limits", "json_text", "yaml_text"}
 ORDER = (
     {"words"},
     {"slides"},
@@ -30,7 +31,7 @@ HEIGHT = {room: height for height, rooms in enumerate(ORDER) for room in rooms}
 
 ONLY_IN = {
     "pydantic": ("cytoseg/recipe/", "cytoseg/commands/", "cytoseg/cli.py"),
-    "ruamel": ("cytoseg/recipe/", "cytoseg/commands/", "cytoseg/cli.py"),
+    "ruamel": ("cytoseg/yaml_text.py", "cytoseg/recipe/", "cytoseg/commands/", "cytoseg/cli.py"),
     "yaml": (),  # ruamel.yaml reads YAML 1.2
     "typer": ("cytoseg/recipe/", "cytoseg/commands/", "cytoseg/cli.py"),
     "streamlit": ("apps/",),
@@ -180,7 +181,7 @@ def test_every_import_goes_downwards() -> None:
         ("cytoseg/slides/a.py", "def f():\n    import_module('cytoseg.errors')", "inside a function"),
         ("apps/review/state.py", "def f():\n    from cytoseg.errors import SlideError", "inside a function"),
         ("cytoseg/slides/crops.py", "import pydantic", "pydantic is for cytoseg/recipe/"),
-        ("cytoseg/labels/index.py", "from ruamel.yaml import YAML", "ruamel is for cytoseg/recipe/"),
+        ("cytoseg/labels/index.py", "from ruamel.yaml import YAML", "ruamel is for cytoseg/yaml_text.py"),
         ("cytoseg/recipe/file.py", "import yaml", "yaml is for nobody"),
         ("cytoseg/runs.py", "import typer", "typer is for"),
         ("cytoseg/commands/review.py", "import streamlit as st", "streamlit is for apps/"),

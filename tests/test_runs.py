@@ -126,3 +126,16 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     thread.join()
     assert seen == [False]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[" * 100_000, "[]", '{"commands": 3}', '{"commands": [NaN]}', "\0", "1" * 9999]
+)
+def test_a_damaged_record_is_kept_beside_and_a_new_one_begun(tmp_path: Path, content: str) -> None:
+    for name in ("run.json.damaged", "run.json.damaged-2"):
+        (tmp_path / "run.json").write_text(content)
+        with recorded(tmp_path, "evaluate", recipe="tiny", seed=1):
+            pass
+        assert (tmp_path / name).read_text() == content
+        found = json.loads((tmp_path / "run.json").read_text())
+        assert [entry["command"] for entry in found["commands"]] == ["evaluate"]

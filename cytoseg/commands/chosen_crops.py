@@ -12,6 +12,7 @@ from PIL import Image
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, RecipeError
 from cytoseg.geometry import Region, Size
+from cytoseg.json_text import load_json
 from cytoseg.labels.annotated import is_taken
 from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.labels.sidecar import SUFFIX
@@ -135,7 +136,7 @@ def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cut
     done = predictions / slide_id(slide.path)
     if not (done / SUMMARY).is_file():
         return None
-    summary = json.loads((done / SUMMARY).read_text(encoding="utf-8"))
+    summary = load_json(done / SUMMARY)
     if list(summary["classes"]) != list(cutting.classes.names):
         raise LabelError(f"{done.name}: predicted with the classes {', '.join(summary['classes'])}. Predict it again.")
     with MapFile(done / CLASS_MAP) as ids, MapFile(done / UNCERTAINTY) as nats:

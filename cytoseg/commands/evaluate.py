@@ -1,6 +1,5 @@
 """``cytoseg evaluate``: the ensemble on the test slides, beside the baselines."""
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +26,7 @@ from cytoseg.errors import CheckpointError
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import commonest_class, fit_forest
+from cytoseg.json_text import load_json
 from cytoseg.labels.dataset import LabelledCrop, Split
 from cytoseg.labels.stains import stains_of
 from cytoseg.metrics.history import earlier_kept
@@ -95,10 +95,10 @@ def _evaluate(bundle: Bundle, split: Split, *, current: Run, details: dict[str, 
 def _done_before(path: Path, details: dict[str, Any]) -> dict[str, Any] | None:
     """Give the saved evaluation if it was made from exactly the same things."""
     try:
-        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        saved: dict[str, Any] = load_json(path, numbers="nan as null")
     except (OSError, ValueError):
         return None
-    return saved if all(saved.get(key) == value for key, value in details.items()) else None
+    return saved if isinstance(saved, dict) and all(saved.get(key) == value for key, value in details.items()) else None
 
 
 def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:

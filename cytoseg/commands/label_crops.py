@@ -17,6 +17,7 @@ from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import LabelError, RecipeError
 from cytoseg.interpreter.first_guess import FirstGuess
+from cytoseg.json_text import load_json
 from cytoseg.labels.annotation import UNSCORED
 from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.labels.sidecar import SUFFIX
@@ -114,7 +115,7 @@ def _write(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess | No
     sidecar = {"slide": slide, "region": [region.x, region.y, region.width, region.height], "mpp": recipe.slides.mpp}
     beside = path.with_name(path.stem + SUFFIX)
     if path.exists():
-        if json.loads(beside.read_text()) != sidecar:
+        if not beside.exists() or load_json(beside) != sidecar:
             raise LabelError(f"{path}: is there already, cut at another size. Choose another folder with --out.")
         return False
     write_atomically(beside, json.dumps(sidecar))

@@ -1,6 +1,5 @@
 """Which predicted slides of a run the queue takes regions of, and why not the others."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,6 +8,7 @@ from pathlib import Path
 from cytoseg.classes import ClassList
 from cytoseg.commands.queue_rules import QueueRules
 from cytoseg.errors import LabelError, PredictionError
+from cytoseg.json_text import load_json
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.labels.split import split_by_slide
 from cytoseg.predict.candidates import Predicted
@@ -71,7 +71,7 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     if not path.is_file():
         raise PredictionError(f"its prediction is not finished ({SUMMARY} is missing). {AGAIN}")
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = load_json(path)
         classes, slide = list(summary["classes"]), Path(summary["slide_path"])
     except (ValueError, KeyError, TypeError) as error:
         raise PredictionError(f"{SUMMARY} is damaged or of an older version ({error}). {AGAIN}") from error

@@ -6,11 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from cytoseg.classes import ClassList
 from cytoseg.errors import RecipeError
+from cytoseg.yaml_text import load_yaml
 
 Part = TypeVar("Part")
 
@@ -92,7 +90,7 @@ def read_part(run: Path, pick: Callable[[Mapping[str, Any]], Part]) -> Part:
     path = run / "recipe.yaml"
     try:
         return cast(Part, _picked(path, path.stat().st_mtime_ns, pick))
-    except (OSError, YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         why = type(error).__name__
         raise RecipeError(
             f"recipe.yaml of this run cannot be used ({why}): it is damaged or of another version. Run "
@@ -102,7 +100,7 @@ def read_part(run: Path, pick: Callable[[Mapping[str, Any]], Part]) -> Part:
 
 @lru_cache(maxsize=64)
 def _picked(path: Path, written_ns: int, pick: Callable[[Mapping[str, Any]], object]) -> object:
-    return pick(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
+    return pick(load_yaml(path))
 
 
 def _texts(found: object) -> tuple[str, ...]:

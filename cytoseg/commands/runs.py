@@ -1,7 +1,6 @@
 """``cytoseg runs``: a table of the runs in a folder."""
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from rich.table import Table
 from cytoseg.commands.run_recipe import read_part
 from cytoseg.commands.terminal import console, say
 from cytoseg.errors import CytosegError, RecipeError
+from cytoseg.json_text import parse_json
 from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, find_runs, read_provenance
 
 SILENT_S = 600.0
@@ -102,8 +102,8 @@ def last_row(path: Path) -> dict[str, Any] | None:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     for line in reversed(lines):
-        with contextlib.suppress(json.JSONDecodeError):  # cut short by a kill or by the seek above
-            row = json.loads(line)
+        with contextlib.suppress(ValueError):  # cut short by a kill or by the seek above
+            row = parse_json(line, name=path.name)
             if isinstance(row, dict) and _is_number(row.get("crops_seen")) and _is_number(row.get("loss")):
                 return row
     return None

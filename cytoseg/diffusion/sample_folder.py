@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cytoseg.errors import CytosegError
+from cytoseg.json_text import load_json
 from cytoseg.writing import write_atomically
 
 FORMAT = 1
@@ -80,7 +81,7 @@ def _belongs(folder: Path, origin: Origin) -> bool:
     if not about.exists():
         return next(folder.glob("sample_*.png"), None) is None
     try:
-        return bool(json.loads(about.read_text(encoding="utf-8")) == _record(origin))
+        return bool(load_json(about) == _record(origin))
     except ValueError:  # damaged
         return False
 

@@ -23,11 +23,12 @@ from cytoseg.errors import LabelError, report
 from cytoseg.labels.annotation import paint
 from cytoseg.labels.convert import LABELME_VERSION, labelme_shape, traced
 from cytoseg.labels.index import is_file_name
-from cytoseg.labels.json_files import load_json, shortened
+from cytoseg.labels.json_files import load_json
 from cytoseg.labels.kept import origin_entry
 from cytoseg.labels.labelme import read_labelme
 from cytoseg.labels.reviewers import clean_name, file_part
 from cytoseg.labels.sidecar import Origin
+from cytoseg.quoting import shown
 from cytoseg.writing import write_atomically
 
 KEY = "correction"
@@ -191,9 +192,9 @@ def correction_of(content: object, name: str) -> Correction | None:
     entries = entry if isinstance(entry, Mapping) else {}
     values = {field.name: str(entries.get(field.name) or "") for field in fields(Correction)}
     if not all(values.values()) or not is_file_name(values["crop"]):
-        raise LabelError(f"{name}: 'correction' is {shortened(entry)}, which does not say who corrected what. {MEND}")
+        raise LabelError(f"{name}: 'correction' is {shown(entry)}, which does not say who corrected what. {MEND}")
     if not _is_time(values["time"]):
-        raise LabelError(f"{name}: the time of the correction is {shortened(values['time'])}, not one in UTC. {MEND}")
+        raise LabelError(f"{name}: the time of the correction is {shown(values['time'])}, not one in UTC. {MEND}")
     return Correction(**values)
 
 

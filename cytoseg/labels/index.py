@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
-from cytoseg.errors import LabelError
+from cytoseg.errors import FileContentError, LabelError
+from cytoseg.json_text import load_json
+from cytoseg.quoting import shown
 from cytoseg.writing import put_back
 
 FORMAT = 1
@@ -113,12 +115,15 @@ def load_index(folder: Path) -> LabelIndex:
         raise LabelError(f"{path}: there are no imported labels. Run `cytoseg label-import` first.")
     again = f"Delete {folder} and run `cytoseg label-import` again."
     try:
-        content = json.loads(path.read_bytes())
+        content = load_json(path)
         if content["format"] != FORMAT:
-            raise LabelError(f"{path}: has format {content['format']}, this version reads {FORMAT}. {again}")
+            raise LabelError(f"{path}: has format {shown(content['format'])}, this version reads {FORMAT}. {again}")
         crops = tuple(_parse_crop(entry, folder) for entry in content["crops"])
         return LabelIndex(folder, tuple(str(name) for name in content["classes"]), crops)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except FileContentError as error:
+        kind = type(error.__cause__ or error).__name__
+        raise LabelError(f"{path}: is damaged ({kind}: {error.why}). {again}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise LabelError(f"{path}: is damaged ({type(error).__name__}: {error}). {again}") from error
 
 
@@ -211,7 +216,7 @@ def _parse_crop(entry: Mapping[str, Any], folder: Path) -> LabelledCrop:
     crop = str(entry["crop"])
     # The id becomes a file name: an index from elsewhere must not lead out of its folder.
     if not is_file_name(crop):
-        raise ValueError(f"crop id {crop!r} is not a file name")
+        raise ValueError(f"crop id {shown(crop)} is not a file name")
     return LabelledCrop(
         folder=folder,
         crop=crop,

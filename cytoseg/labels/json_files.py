@@ -1,10 +1,12 @@
 """Load JSON that somebody else wrote, and say in a message what was found in it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cytoseg.errors import LabelError
+from cytoseg.errors import FileContentError, LabelError
+from cytoseg.json_text import Numbers
+from cytoseg.json_text import load_json as load_within_limits
+from cytoseg.quoting import shown
 
 MAX_COORDINATE = 10_000_000
 """No picture is that many pixels wide; a point beyond it is a mistake."""
@@ -12,13 +14,14 @@ MAX_COORDINATE = 10_000_000
 Points = tuple[tuple[float, float], ...]
 
 
-def load_json(path: Path, *, name: str, again: str) -> object:
+def load_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") -> object:
     """Load a JSON file.
 
     Args:
         path: The file; a byte order mark is passed over.
         name: What to call it in a message.
         again: Last sentence of a message: what to do about a damaged file.
+        numbers: See ``json_text.load_json``.
 
     Returns:
         What it holds.
@@ -27,11 +30,9 @@ def load_json(path: Path, *, name: str, again: str) -> object:
         LabelError: If it is missing or not whole JSON in UTF-8.
     """
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise LabelError(f"{name}: is not UTF-8 text ({error.reason}). {again}") from error
-    except (ValueError, RecursionError) as error:
-        raise LabelError(f"{name}: is cut off or damaged ({error}). {again}") from error
+        return load_within_limits(path, name=name, numbers=numbers)
+    except FileContentError as error:
+        raise LabelError(f"{name}: {error.why}. {again}") from error
     except OSError as error:
         raise LabelError(
             f"{name}: cannot be read ({error.strerror}). Check that it is there and may be read."
@@ -57,7 +58,7 @@ def checked_points(value: Sequence[Sequence[object]], where: str) -> Points:
             # Not <= also refuses NaN.
             if type(number) not in (int, float) or not abs(number) <= MAX_COORDINATE:  # type: ignore[arg-type] # a number by then
                 raise LabelError(
-                    f"{where}: coordinate {shortened(number)} is not a number of pixels. Draw the shape again."
+                    f"{where}: coordinate {shown(number)} is not a number of pixels. Draw the shape again."
                 )
         points.append((float(x), float(y)))  # type: ignore[arg-type] # both are numbers
     return tuple(points)
@@ -67,9 +68,3 @@ def kind_of(value: object) -> str:
     """Name a JSON value's kind in words."""
     kinds = {dict: "a table", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")
-
-
-def shortened(value: object) -> str:
-    """Show a value in at most 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

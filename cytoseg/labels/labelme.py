@@ -15,7 +15,8 @@ from cytoseg.errors import LabelError, SlideError
 from cytoseg.geometry import Size
 from cytoseg.labels import sidecar
 from cytoseg.labels.annotation import POINT_COUNTS, Annotation, Kind, Shape
-from cytoseg.labels.json_files import Points, checked_points, kind_of, load_json, shortened
+from cytoseg.labels.json_files import Points, checked_points, kind_of, load_json
+from cytoseg.quoting import shown
 from cytoseg.slides.image import read_picture
 
 AGAIN = "Save it again in labelme."
@@ -155,7 +156,7 @@ def _read_kind(entry: Mapping[str, Any], where: str) -> Kind:
 
 def _read_points(value: object, kind: Kind, where: str) -> Points:
     if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
-        raise LabelError(f"{where}: 'points' must be a list of [x, y], found {shortened(value)}. Draw the shape again.")
+        raise LabelError(f"{where}: 'points' must be a list of [x, y], found {shown(value)}. Draw the shape again.")
     points = checked_points(value, where)
     fewest, most = POINT_COUNTS[kind]
     if len(value) < fewest or (most is not None and len(value) > most):

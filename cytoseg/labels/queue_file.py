@@ -95,7 +95,7 @@ def read_queue(folder: Path) -> Queue:
         return Queue()
     name = f"{folder.name}/{QUEUE}"
     again = "Delete it: crops that lie beside it still count as queued, those that were skipped come again."
-    content = load_json(path, name=name, again=again)
+    content = load_json(path, name=name, again=again, numbers="finite")
     try:
         return _parsed(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -5,13 +5,14 @@ Beside a picture ``x.png`` stands ``x.crop.json``; in a labelme file it is the k
 only the slide is known.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cytoseg.errors import LabelError
+from cytoseg.errors import FileContentError, LabelError
 from cytoseg.geometry import Region
+from cytoseg.json_text import load_json
+from cytoseg.quoting import shown
 
 SUFFIX = ".crop.json"
 
@@ -40,12 +41,14 @@ def parse_origin(value: object, *, name: str) -> Origin:
     entry: dict[str, Any] = value if isinstance(value, dict) else {}
     slide, region = entry.get("slide"), entry.get("region")
     if not isinstance(slide, str) or not slide.strip():
-        raise LabelError(f"{name}: 'slide' is {slide!r}. It must be the slide's name.")
+        raise LabelError(f"{name}: 'slide' is {shown(slide)}. It must be the slide's name.")
     if region is None and "region" in entry:
         return Origin(slide, None)
     numbers = region if isinstance(region, list) and all(type(v) is int for v in region) else []
     if len(numbers) != 4 or min(numbers[2:]) < 1:
-        raise LabelError(f"{name}: 'region' is {region!r}. It must be [x, y, width, height] in whole level-0 pixels.")
+        raise LabelError(
+            f"{name}: 'region' is {shown(region)}. It must be [x, y, width, height] in whole level-0 pixels."
+        )
     return Origin(slide, Region(*numbers))
 
 
@@ -65,7 +68,7 @@ def read_sidecar(picture: Path) -> Origin | None:
     if not path.is_file():
         return None
     try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise LabelError(f"{path.name}: is not whole JSON ({error}). Make it again or delete it.") from error
+        value = load_json(path)
+    except FileContentError as error:
+        raise LabelError(f"{path.name}: is not whole JSON ({error.why}). Make it again or delete it.") from error
     return parse_origin(value, name=path.name)

@@ -1,13 +1,13 @@
 """Evaluations over time: keep the earlier ones, and say what changed from one to another."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cytoseg.errors import CytosegError
+from cytoseg.json_text import load_json
 from cytoseg.metrics.results import Evaluation, Score, ensemble_of, share_text
 from cytoseg.metrics.results_file import read_evaluation_file
 from cytoseg.metrics.run_folder import plain_rows
@@ -158,7 +158,7 @@ def read_snapshot(path: Path) -> Snapshot:
         CytosegError: If the file is damaged, incomplete, of another format or may not be read.
     """
     evaluation = read_evaluation_file(path)
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = load_json(path, numbers="nan as null")
     bundle = record["bundle"] if isinstance(record.get("bundle"), dict) else {}
     train, test = _hashes(bundle.get("labels")), _hashes(record.get("test_labels"))
     return Snapshot(evaluation, train, test, _settings(bundle))

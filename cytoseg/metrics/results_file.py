@@ -1,11 +1,11 @@
 """Read the result of an evaluation from a run's evaluation.json, checking every part of it."""
 
-import json
 import math
 from pathlib import Path
 from typing import TypeVar
 
 from cytoseg.errors import CytosegError
+from cytoseg.json_text import load_json
 from cytoseg.metrics.results import (
     MEASURES,
     ClassScores,
@@ -57,7 +57,7 @@ def read_evaluation_file(path: Path) -> Evaluation:
     """
     try:
         with readable("evaluation.json"):
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = load_json(path, numbers="nan as null")
     except ValueError as error:
         raise _damaged("the file", "is not complete JSON") from error
     if _get(record, "format", int, "the file") != FORMAT:

@@ -1,7 +1,6 @@
 """What stands in a run folder, apart from the evaluation: provenance, slide predictions, and how to say it."""
 
 import contextlib
-import json
 import os
 import stat
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
+from cytoseg.json_text import load_json
 
 FORMAT = 1
 Row = tuple[str, str]
@@ -260,7 +260,7 @@ def _read_object(path: Path) -> dict[str, object]:
     name = _name(path)
     try:
         with readable(name):
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = load_json(path)
     except ValueError as error:
         raise CytosegError(f"{name}: the file is not complete JSON. Run the command that writes it again.") from error
     if not isinstance(record, dict):

@@ -4,7 +4,6 @@ A run's folder may come from somebody else, and the tiles of a slide are given o
 taken from a request, and a path that stands in a run's folder is believed only if that run must have seen the file.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.errors import SlideError
+from cytoseg.json_text import load_json
 from cytoseg.metrics.run_folder import predictions
 from cytoseg.predict.outputs import SUMMARY
 from cytoseg.slides.open import SLIDE_SUFFIXES, find_slides, slide_id
@@ -101,7 +101,7 @@ def check_still_there(found: Found) -> None:
 def read_record(folder: Path) -> dict[str, Any]:
     """Read the summary of a prediction; a damaged or missing one gives an empty record."""
     try:
-        record = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        record = load_json(folder / SUMMARY)
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

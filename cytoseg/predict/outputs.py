@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import SlideError
+from cytoseg.json_text import load_json
 from cytoseg.predict import maps
 from cytoseg.predict.cells import Scale, columns_of
 from cytoseg.predict.maps import MapSpool
@@ -98,12 +99,13 @@ class SlideFacts:
 def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
     """Say whether a folder holds a whole prediction with exactly this provenance; a damaged summary counts as none."""
     try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        summary = load_json(folder / SUMMARY)
     except (OSError, ValueError):
         return False
     if not isinstance(summary, dict) or summary.get("provenance") != json.loads(json.dumps(dict(provenance))):
         return False
-    return "files" in summary and all((folder / name).is_file() for name in summary["files"])
+    files = summary.get("files")
+    return isinstance(files, list) and all(isinstance(name, str) and (folder / name).is_file() for name in files)
 
 
 def other_slide(folder: Path, path: Path) -> Path | None:
@@ -112,7 +114,7 @@ def other_slide(folder: Path, path: Path) -> Path | None:
     A copy of the slide, with the same size and time of change, is no other slide.
     """
     try:
-        other = Path(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["slide_path"])
+        other = Path(load_json(folder / SUMMARY)["slide_path"])
         same = other.samefile(path) or slide_stamp(other) == slide_stamp(path)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -122,7 +124,7 @@ def other_slide(folder: Path, path: Path) -> Path | None:
 def note_of(folder: Path) -> str:
     """Tell what is to be known of how a slide was read, see ``SlideFacts``; empty if nothing is, or nobody knows."""
     try:
-        return str(json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("note", ""))
+        return str(load_json(folder / SUMMARY).get("note", ""))
     except (OSError, ValueError, AttributeError):
         return ""
 
@@ -135,7 +137,7 @@ def left_out_of(folder: Path, *, least_px: int) -> str:
         least_px: Areas of fewer pixels were dropped.
     """
     try:
-        by_class = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["objects"].values()
+        by_class = load_json(folder / SUMMARY)["objects"].values()
         sheets, dropped = (sum(totals[what] for totals in by_class) for what in ("sheets", "dropped"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.geometry import Region
+from cytoseg.json_text import load_json
 from cytoseg.predict.candidates import Frame, Predicted, find_candidates
 from cytoseg.predict.disputed import Candidate
 from cytoseg.predict.outputs import SUMMARY
@@ -38,10 +39,10 @@ def scanned(
     summary = hashlib.sha256((source.folder / SUMMARY).read_bytes()).hexdigest()
     key = [FORMAT, summary, frame.size_px, frame.mpp, frame.assumed_mpp(source.slide), classes]
     try:
-        content = json.loads(path.read_bytes())
+        content = load_json(path)
         if content["key"] == key:
             return [_candidate(entry, source.name) for entry in content["candidates"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass  # written anew
     found = find_candidates(source, frame, classes=classes, on_part=on_part)
     entries = [asdict(candidate) | {"region": _numbers(candidate.region)} for candidate in found]

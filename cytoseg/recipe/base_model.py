@@ -1,6 +1,5 @@
 """The architecture that a recipe takes from the weights it goes on from, where it sets none of its own."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pydantic
 
 from cytoseg.errors import CheckpointError, RecipeError
+from cytoseg.json_text import load_json
 from cytoseg.recipe.sections import Diffusion
 from cytoseg.shipped import find_base_model
 
@@ -63,10 +63,10 @@ def _newest(folder: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     """Read what of a checkpoint's architecture a recipe can say; nothing if there is none or it is damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["architecture"]
+        found = load_json(path)["architecture"]
         known = {key: value for key, value in found.items() if key in Diffusion.model_fields}
         return Diffusion.model_validate(known).model_dump(mode="json", include=set(known))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

@@ -9,14 +9,18 @@ from typing import Any
 import pydantic
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 
-from cytoseg.errors import RecipeError
+from cytoseg.errors import FileContentError, RecipeError
 from cytoseg.locks import locked
+from cytoseg.quoting import listed, shown
 from cytoseg.recipe.base_model import with_architecture
 from cytoseg.recipe.schema import Recipe
 from cytoseg.shipped import shipped_recipes
 from cytoseg.writing import PATIENCE_S, write_atomically
+from cytoseg.yaml_text import load_yaml, parse_yaml
+
+MAX_PROBLEMS = 6
+"""So many fit into a line; the others are counted."""
 
 
 def find_recipe(name: str) -> Path:
@@ -45,7 +49,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: With all problems of the file in one message.
     """
     path = find_recipe(name)
-    values = _read(path, YAML(typ="safe"))
+    values = _read(path)
     for override in overrides:
         _apply(values, override)
     return _checked(values, path)
@@ -96,7 +100,7 @@ def _changed(path: Path, changes: Mapping[str, Any]) -> str:
             values[section] = CommentedMap()
         _replace(values[section], last, value)
     yaml.dump(values, text)
-    _checked(YAML(typ="safe").load(text.getvalue()), path)
+    _checked(parse_yaml(text.getvalue(), name=str(path)), path)
     return text.getvalue()
 
 
@@ -112,11 +116,11 @@ def _replace(section: Any, key: str, value: Any) -> None:
     section[key] = items
 
 
-def _read(path: Path, yaml: YAML) -> Any:
+def _read(path: Path, yaml: YAML | None = None) -> Any:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())}).") from error
+        values = load_yaml(path, name=str(path), yaml=yaml)
+    except FileContentError as error:
+        raise RecipeError(str(error)) from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a table of sections, found {type(values).__name__}.")
     return values
@@ -126,22 +130,22 @@ def _checked(values: Any, path: Path) -> Recipe:
     try:
         return Recipe.model_validate(with_architecture(values, where=path))
     except pydantic.ValidationError as error:
-        raise RecipeError(f"{path}: " + "; ".join(_sentence(e) for e in error.errors())) from error
+        raise RecipeError(f"{path}: " + listed(map(_sentence, error.errors()), most=MAX_PROBLEMS)) from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise RecipeError(f"override {override!r}: write section.key=value, such as training.crops=20000.")
+        raise RecipeError(f"override {shown(override)}: write section.key=value, such as training.crops=20000.")
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise RecipeError(f"override {override!r}: {section} is a single value, not a section.")
+            raise RecipeError(f"override {shown(override)}: {section} is a single value, not a section.")
     try:
-        values[last] = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise RecipeError(f"override {override!r}: the value is not YAML ({' '.join(str(error).split())}).") from error
+        values[last] = parse_yaml(text, name="value")
+    except FileContentError as error:
+        raise RecipeError(f"override {shown(override)}: the value is {error.why}.") from error
 
 
 def _sentence(error: Any) -> str:
@@ -149,7 +153,7 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key. Remove it or mend its spelling (`cytoseg recipe explain` lists all keys)"
     text = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {text}, found {error['input']!r}" if where else text
+    return f"{where}: {text}, found {shown(error['input'])}" if where else text
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -1,6 +1,5 @@
 """What an OME-Zarr folder says of itself in JSON (NGFF 0.4 in Zarr 2, 0.5 in Zarr 3): axes, levels, pixel size."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -8,6 +7,7 @@ from typing import Any
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Size
+from cytoseg.json_text import load_json
 from cytoseg.slides.pixel_size import micrometres_in, plausible_mpp
 from cytoseg.slides.planes import largest_scene
 
@@ -107,7 +107,7 @@ def _attributes(folder: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return load_json(path)
 
 
 def _scene_folders(path: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cytoseg.json_text import load_json
 from cytoseg.writing import write_atomically
 
 
@@ -26,7 +27,7 @@ def read_kept(path: Path, digest: str) -> dict[str, Any] | None:
         digest: From ``digest_of``.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = load_json(path)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("digest") == digest else None

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cytoseg.errors import LabelError
-from cytoseg.labels.json_files import checked_points, kind_of, load_json, shortened
+from cytoseg.labels.json_files import checked_points, kind_of, load_json
 
 
 def test_json_is_loaded_after_a_byte_order_mark(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_what_is_no_number_of_pixels_is_refused(wrong: object) -> None:
         checked_points([[1, wrong]], "x")
 
 
-def test_values_are_named_and_shortened() -> None:
+def test_values_are_named() -> None:
     assert [kind_of(v) for v in ({}, [], "", True, None, 1.5)] == [
         "a table",
         "a list",
@@ -46,5 +46,3 @@ def test_values_are_named_and_shortened() -> None:
         "null",
         "a number",
     ]
-    assert shortened("ab") == "'ab'"
-    assert len(shortened("x" * 100)) == 60

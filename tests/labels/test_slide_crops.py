@@ -14,6 +14,7 @@ from cytoseg.labels import slide_crops
 from cytoseg.labels.dataset import ImportReport, ImportRules, SlideRules, import_labels
 from cytoseg.labels.kept import read_kept
 from cytoseg.labels.sidecar import Origin
+from cytoseg.quoting import printable
 from tests.labels.features import box, feature
 
 Write = Callable[..., Path]
@@ -187,7 +188,7 @@ def test_a_region_may_name_its_crop(slide: Path, write_geojson: Write, take_in: 
         assert [crop.crop for crop in take_in(path).crops] == ["Pap 07.2 мазок_x1_y1"]
     for wrong in ("crop=", "crop=../a", "crop=a/b", "crop=..", "crop=a\0"):
         write_geojson(path, region(wrong))
-        assert f"'{wrong}' must name a crop by what can be a file name" in refusal(take_in, path)
+        assert f"'{printable(wrong)}' must name a crop by what can be a file name" in refusal(take_in, path)
 
 
 def test_a_shape_that_only_its_box_brings_near_is_left_out(

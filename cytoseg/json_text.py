@@ -1,0 +1,168 @@
+"""Reading JSON that a user, another program or a crash may have touched: within limits, or refused in one line."""
+
+import json
+import math
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+
+from cytoseg.errors import FileContentError
+from cytoseg.limits import limit, raise_it
+
+Numbers = Literal["finite", "nan as null", "any"]
+
+MAX_DEPTH = 64
+"""Lists and tables within each other; what goes through the values calls itself for each of them."""
+
+MAX_WHOLE = 2**63 - 1
+"""Largest whole number: what fits into 64 bits, as numpy and databases keep it."""
+
+_SIZE = "CYTOSEG_MAX_JSON_MB"
+_SURELY_SMALL = 10_000  # bytes: a line of a log is read in microseconds
+# Python needs so many bytes for a list or table, and for a number or text with its place in one.
+_CONTAINER_BYTES, _VALUE_BYTES, _TEXT_BYTES = 88, 32, 100
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_DIGITS_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
+_STEP = np.zeros(256, np.int8)
+_STEP[list(b"[{")], _STEP[list(b"]}")] = 1, -1
+
+
+def load_json(path: Path, *, name: str | None = None, numbers: Numbers = "finite") -> Any:
+    """Read a JSON file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        name: What to call it in a message; its own name by default.
+        numbers: ``finite`` refuses ``NaN``, ``Infinity`` and whole numbers beyond ``MAX_WHOLE``; ``nan as null`` is the
+            same but for ``NaN``, which old evaluations hold for null; ``any`` is for files of other programs, whose
+            reader looks at each number that it uses.
+
+    Returns:
+        What it holds: of equal keys in one table the last one.
+
+    Raises:
+        FileContentError: If it is no regular file, too large or no JSON, see ``parse_json``. It is a ValueError too.
+        OSError: If it is missing or may not be read.
+    """
+    called = name or path.name
+    return parse_json(
+        read_regular(path, name=called, most_bytes=limit(_SIZE) * 333_333, variable=_SIZE),
+        name=called,
+        numbers=numbers,
+    )
+
+
+def read_regular(path: Path, *, name: str, most_bytes: int, variable: str) -> bytes:
+    """Read a file whole, after a look at what it is and how long.
+
+    Args:
+        path: The file.
+        name: What to call it in a message.
+        most_bytes: How long it may be.
+        variable: Name of that limit.
+
+    Raises:
+        FileContentError: If it is a pipe, a device or a folder, or longer.
+        OSError: If it is missing or may not be read.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise damaged(name, "is not a regular file")
+    if found.st_size > most_bytes:
+        raise damaged(name, f"is {found.st_size / 1e6:,.1f} MB long. {raise_it(variable)}".rstrip("."))
+    return path.read_bytes()
+
+
+def parse_json(content: bytes | str, *, name: str, numbers: Numbers = "finite") -> Any:
+    """Read JSON, after a look at how deep and how large it is.
+
+    Args:
+        content: UTF-8, or text.
+        name: What to call it in a message.
+        numbers: See ``load_json``.
+
+    Raises:
+        FileContentError: If it is not whole JSON in UTF-8; is nested deeper than ``MAX_DEPTH``; holds whole numbers
+            or other numbers that ``numbers`` refuses; or would take more memory than CYTOSEG_MAX_JSON_MB.
+    """
+    try:
+        data = content.encode() if isinstance(content, str) else content
+        text = data.decode("utf-8-sig")
+    except UnicodeError as error:
+        raise damaged(name, f"is not UTF-8 text ({error.reason})") from error  # type: ignore[attr-defined] # both kinds have one
+    if len(data) > _SURELY_SMALL:
+        _check_size(data, name)
+    bare = _STRING.sub(b"", data)
+    _check_depth(bare, name)
+    try:
+        value: Any = _decoder(bare, numbers).decode(text)
+    except (ValueError, RecursionError) as error:
+        raise damaged(name, f"is cut off or damaged ({error})") from error
+    return value
+
+
+def damaged(name: str, why: str) -> FileContentError:
+    """Make the error for a file: ``why`` continues the sentence that begins with its name, without a full stop."""
+    error = FileContentError(f"{name}: {why}.")
+    error.why = why
+    return error
+
+
+def _check_size(data: bytes, name: str) -> None:
+    """Refuse what would take too much memory; marks within texts count as if they were outside."""
+    containers, values = data.count(b"[") + data.count(b"{"), data.count(b",") + data.count(b":")
+    highest = int(np.frombuffer(data, np.uint8).max(initial=0))
+    width = 1 if highest < 0xC4 else 2 if highest < 0xF0 else 4  # bytes of each character of the text
+    needed = (1 + 2 * width) * len(data)  # the bytes, the text, and one long text in it
+    needed += _CONTAINER_BYTES * containers + _VALUE_BYTES * values + _TEXT_BYTES * data.count(b'"') // 2
+    if needed > limit(_SIZE) * 1_000_000:
+        raise damaged(name, f"would take {needed / 1e6:,.0f} MB of memory. {raise_it(_SIZE)}".rstrip("."))
+
+
+def _check_depth(bare: bytes, name: str) -> None:
+    only = bare.translate(None, _NOT_BRACKETS)
+    if len(only) <= MAX_DEPTH:
+        return
+    brackets, depth = np.frombuffer(only, np.uint8), 0
+    for start in range(0, len(brackets), 1_000_000):
+        depths = depth + np.cumsum(_STEP[brackets[start : start + 1_000_000]], dtype=np.int64)
+        if depths.max() > MAX_DEPTH:
+            raise damaged(name, f"is cut off or damaged (lists or tables more than {MAX_DEPTH} deep)")
+        depth = int(depths[-1])
+
+
+def _decoder(bare: bytes, numbers: Numbers) -> json.JSONDecoder:
+    """Give a decoder that looks at every number only where one of them may be too long: that takes its time."""
+    if numbers == "any":
+        return json.JSONDecoder()
+    alike = bare.translate(_DIGITS_ALIKE)
+    suspicious = b"0" * 19 in alike or b"0e" in alike
+    looked_at: dict[str, Any] = {"parse_int": _whole, "parse_float": _finite} if suspicious else {}
+    return json.JSONDecoder(parse_constant=_null_if_nan if numbers == "nan as null" else _refuse_constant, **looked_at)
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20 or not -MAX_WHOLE <= int(text) <= MAX_WHOLE:
+        raise ValueError(f"a whole number of {len(text.lstrip('-'))} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return number
+
+
+def _null_if_nan(text: str) -> None:
+    if text != "NaN":
+        _refuse_constant(text)
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number")

@@ -1,0 +1,55 @@
+"""What comes from files and command lines, shown in messages: printable and short."""
+
+from collections.abc import Iterable
+
+MAX_LINE = 480
+"""Characters of one line of a message; with ``cytoseg: `` before it, it stays under 500."""
+
+_SHOWN = 60
+_TAIL = 170
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey or show in another order: control, bidirectional and unknown characters.
+
+    Args:
+        text: One line; a line break is escaped too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def one_line(text: str, *, most: int = MAX_LINE) -> str:
+    """Make one printable line: line breaks become spaces, and a long text loses its middle.
+
+    The beginning says what is wrong and where, the end what to do: both stay.
+
+    Args:
+        text: Of any length.
+        most: Characters of the line, at least 200.
+    """
+    if len(text) > 4 * most:  # escaping all of a text of megabytes would take seconds
+        text = f"{text[: 2 * most]} ... {text[-2 * most :]}"
+    line = printable(" ".join(part.strip() for part in text.splitlines()))
+    return line if len(line) <= most else f"{line[: most - _TAIL - 5]} ... {line[-_TAIL:]}"
+
+
+def shown(value: object, *, most: int = _SHOWN) -> str:
+    """Show a value as Python writes it, printable and in at most ``most`` characters."""
+    if isinstance(value, str | bytes):
+        value = value[: most + 1]
+    elif isinstance(value, list | tuple | dict | set) and len(value) > most:
+        return f"{type(value).__name__} of {len(value):,}"
+    try:
+        text = printable(repr(value))
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, or parts without end
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def listed(parts: Iterable[str], *, most: int, between: str = "; ") -> str:
+    """Join the first parts and count the others: ``a; b and 3 more``."""
+    found = list(parts)
+    left = len(found) - most
+    return between.join(found[:most]) + (f" and {left} more" if left > 0 else "")
