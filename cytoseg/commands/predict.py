@@ -132,6 +132,7 @@ def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
             glass=(background.rule, background.threshold) if p.skip_glass else None,
             provenance=_provenance(path, recipe, {key: state[key] for key in DECIDING}),
             device=recipe.training.device,
+            uncertainty_bits=p.uncertainty_bits,
         )
         for path in paths
     ]

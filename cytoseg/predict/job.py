@@ -33,6 +33,7 @@ class SlideJob:
         glass: Rule and threshold of ``tissue_mask``, by which glass is passed over; None computes every tile.
         provenance: All that decides the result, see ``Destination``.
         device: Where to compute, as ``pick_device`` knows it.
+        uncertainty_bits: Of a value of the uncertainty map, see ``Destination``.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class SlideJob:
     glass: tuple[str, float] | None
     provenance: Mapping[str, Any]
     device: str
+    uncertainty_bits: int = 32
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,12 @@ def _predict(job: SlideJob, on_progress: OnProgress) -> None:
     with open_slide(job.path) as slide:
         tissue = None if job.glass is None else _readable_tissue(job.path, *job.glass)
         destination = Destination(
-            job.folder, predictor.classes, job.provenance, objects=job.objects, origin=predictor.origin
+            job.folder,
+            predictor.classes,
+            job.provenance,
+            objects=job.objects,
+            origin=predictor.origin,
+            uncertainty_bits=job.uncertainty_bits,
         )
         predict_slide(slide, predictor, destination, settings=settings, tissue=tissue, on_progress=on_progress)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
 from cytoseg.predict.components import FoundAreas, connected_areas
+from cytoseg.predict.described import about_instances
 from cytoseg.predict.maps import IDS
 from cytoseg.predict.object_settings import ClassTotals, ObjectSettings, ObjectTotals
 from cytoseg.predict.object_writer import CELLS, ObjectWriter, SlideMaps
@@ -121,7 +122,7 @@ def _write_instances(folder: Path, strips: Strips, maps: SlideMaps) -> None:
             size=maps.size,
             mpp=maps.mpp,
             categorical=True,
-            identity=f"{INSTANCES} {maps.slide.path.name}",
+            about=about_instances(maps.slide.path.name, file=INSTANCES),
         )
     except SlideError as error:
         # The strips come from our own files: only the writing can have failed.

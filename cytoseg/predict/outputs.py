@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from cytoseg.errors import SlideError
 from cytoseg.json_text import load_json
 from cytoseg.predict import maps
 from cytoseg.predict.cells import Scale, columns_of
+from cytoseg.predict.described import about_classes, about_uncertainty
 from cytoseg.predict.maps import MapSpool
 from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.predict.object_writer import CELLS, OUTLINES, SlideMaps
@@ -24,7 +25,7 @@ from cytoseg.predict.objects import INSTANCES, LARGEST_PX, write_objects
 from cytoseg.predict.parquet import PARQUET, write_parquet
 from cytoseg.predict.preview import draw_preview
 from cytoseg.runs import versions
-from cytoseg.slides.pyramid import write_pyramid
+from cytoseg.slides.pyramid import About, Pixels, write_pyramid
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.stamp import slide_sha256, slide_stamp
 from cytoseg.slides.tiling import TileGrid
@@ -36,7 +37,7 @@ PREVIEW = "preview.png"
 SUMMARY = "summary.json"
 
 FORMAT = 1
-_SOURCES = {CLASS_MAP: maps.IDS, UNCERTAINTY: maps.UNCERTAINTY}
+_GREY_BITS, _WHITE = 8, 255
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Destination:
         provenance: All that decides the result (bundle, slide, settings), as JSON can hold it; see ``is_done``.
         objects: What counts as an object; None finds none.
         origin: Where the bundle came from, to stand in the summary.
+        uncertainty_bits: 8 for grey levels with their scale, 32 for nats as they were computed.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class Destination:
     provenance: Mapping[str, Any]
     objects: ObjectSettings | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
+    uncertainty_bits: int = 32
 
 
 @dataclass(frozen=True)
@@ -173,8 +176,8 @@ def write_outputs(
     """
     for leftover in folder.glob(".*"):  # of a writing that was killed
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    for name, source in _SOURCES.items():
-        _write_map(folder / name, spool, source, destination=destination, facts=facts)
+    _write_classes(folder / CLASS_MAP, spool, destination=destination, facts=facts)
+    _write_uncertainty(folder / UNCERTAINTY, spool, destination=destination, facts=facts)
     pictures = {"class_map": folder / CLASS_MAP, "uncertainty": folder / UNCERTAINTY}
     draw_preview(facts.slide, facts.grid, **pictures, classes=destination.classes).save(folder / PREVIEW)
     summary = _summary(destination, facts, add_up(spool))
@@ -208,17 +211,32 @@ def _files(objects: ObjectSettings | None) -> list[str]:
     return files
 
 
-def _write_map(path: Path, spool: MapSpool, source: str, *, destination: Destination, facts: SlideFacts) -> None:
-    identity = f"{path.name} {json.dumps(dict(destination.provenance), sort_keys=True)}"
+def _write_classes(path: Path, spool: MapSpool, *, destination: Destination, facts: SlideFacts) -> None:
+    about = about_classes(facts.slide.path.name, destination.classes, destination.provenance, file=path.name)
+    _write_map(path, spool.strips(maps.IDS), about, facts=facts, categorical=True)
+
+
+def _write_uncertainty(path: Path, spool: MapSpool, *, destination: Destination, facts: SlideFacts) -> None:
+    strips, scale = spool.strips(maps.UNCERTAINTY), None
+    if destination.uncertainty_bits == _GREY_BITS:
+        largest = max(float(strip.max()) for strip in spool.strips(maps.UNCERTAINTY))
+        scale = (largest or 1.0) / _WHITE
+        strips = _greys(strips, scale)
+    about = about_uncertainty(facts.slide.path.name, scale, destination.provenance, file=path.name)
+    _write_map(path, strips, about, facts=facts, categorical=False)
+
+
+def _greys(strips: Iterator[NDArray[Any]], scale: float) -> Iterator[NDArray[np.uint8]]:
+    """Turn nats into grey levels, rounded."""
+    for strip in strips:
+        yield np.rint(strip * np.float32(1 / scale)).clip(0, _WHITE).astype(np.uint8)
+        # Nothing may hold the old strip while the next one is made.
+        del strip
+
+
+def _write_map(path: Path, strips: Iterable[Pixels], about: About, *, facts: SlideFacts, categorical: bool) -> None:
     try:
-        write_pyramid(
-            path,
-            spool.strips(source),
-            size=facts.grid.size,
-            mpp=facts.mpp,
-            categorical=source == maps.IDS,
-            identity=identity,
-        )
+        write_pyramid(path, strips, size=facts.grid.size, mpp=facts.mpp, categorical=categorical, about=about)
     except SlideError as error:
         # The rows come from our own file: only the writing can have failed.
         raise OSError(getattr(error.__cause__, "strerror", None) or str(error)) from error

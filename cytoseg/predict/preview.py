@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -16,6 +15,7 @@ from cytoseg.geometry import Size
 from cytoseg.labels.contact_sheet import HATCH, overlay
 from cytoseg.metrics.pictures import paint_disagreement
 from cytoseg.slides.open import read_at
+from cytoseg.slides.raster import Raster
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiling import TileGrid
 
@@ -89,11 +89,11 @@ def _layout(size: Size) -> _Layout:
 
 def _read_level(path: Path, panel: Size) -> NDArray[Any]:
     """Read the coarsest level that is at least as large as the panel, else the finest."""
-    with tifffile.TiffFile(path) as tif:
-        levels = tif.series[0].levels
-        fine_enough = [level for level in levels if level.shape[1] >= panel.width and level.shape[0] >= panel.height]
-        pixels: NDArray[Any] = (fine_enough or levels[:1])[-1].asarray()
-    return pixels
+    with Raster(path) as raster:
+        sizes = [level.size for level in raster.levels]
+        fine_enough = [i for i, size in enumerate(sizes) if size.width >= panel.width and size.height >= panel.height]
+        level = (fine_enough or [0])[-1]
+        return raster.sample(np.arange(sizes[level].height), np.arange(sizes[level].width), level)
 
 
 def _resized(pixels: NDArray[Any], size: Size) -> NDArray[Any]:

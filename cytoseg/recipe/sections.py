@@ -295,6 +295,9 @@ class Predict(Section):
     """Tiles computed together; null takes as many as a GPU has room for, and on a CPU what its caches hold."""
     skip_glass: bool = True
     """Give glass the fill class (or ignore) without computing it."""
+    uncertainty_bits: Literal[8, 32] = 8
+    """Of a value of the uncertainty map. 8 stores grey levels, and among the file's annotations how many nats a grey
+    level is, 1/255 of the slide's largest uncertainty; 32 stores nats as they were computed, in many times the room."""
 
 
 class Objects(Section):

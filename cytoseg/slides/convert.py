@@ -10,7 +10,7 @@ from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
 from cytoseg.slides.ngff import ZARR_SUFFIX
 from cytoseg.slides.open import check_whole, zarr_writer
-from cytoseg.slides.pyramid import write_pyramid
+from cytoseg.slides.pyramid import About, write_pyramid
 from cytoseg.slides.slide import Slide
 
 TIFF_ENDINGS = (".ome.tif", ".ome.tiff")
@@ -38,7 +38,9 @@ def convert_slide(slide: Slide, path: Path, *, on_row: Callable[[int], None]) ->
         zarr_writer()(path, _bands(slide, on_row), size=size, mpp=slide.mpp)
     else:
         identity = f"{slide.path.name} {size} {path.name}"
-        write_pyramid(path, _bands(slide, on_row), size=size, mpp=slide.mpp, identity=identity)
+        write_pyramid(
+            path, _bands(slide, on_row), size=size, mpp=slide.mpp, about=About(identity=identity, name=slide.path.name)
+        )
 
 
 def _check_target(path: Path) -> None:

@@ -4,7 +4,8 @@ import itertools
 import os
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,26 @@ _Block = tuple[int, int, Pixels]
 _KINDS = {(3, "uint8"), (2, "uint8"), (2, "uint32"), (2, "float32")}
 
 
+@dataclass(frozen=True, eq=False)
+class About:
+    """What a file says of itself beside its pixels.
+
+    Attributes:
+        identity: What tells the file from all others. Its UUID is made of it and of nothing else, so that the same
+            pixels of the same identity give the same bytes.
+        name: Of the picture, as viewers show it.
+        channel: What the values of one channel are, as viewers show it; empty for RGB.
+        notes: Namespace to names and values, kept as OME's map annotations.
+        palette: (256, 3) uint8, the colours of (h, W) uint8 ids; None shows them as greys.
+    """
+
+    identity: str = ""
+    name: str = ""
+    channel: str = ""
+    notes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    palette: NDArray[np.uint8] | None = None
+
+
 def write_pyramid(
     path: Path,
     bands: Iterable[Pixels],
@@ -42,7 +63,7 @@ def write_pyramid(
     size: Size,
     mpp: float | None,
     categorical: bool = False,
-    identity: str = "",
+    about: About | None = None,
 ) -> None:
     """Write row bands as a tiled OME-TIFF with SubIFD levels, each half as large as the one before.
 
@@ -57,8 +78,7 @@ def write_pyramid(
         mpp: Micrometres per level-0 pixel, or None if unknown.
         categorical: True for class and instance ids: a coarser pixel takes the most frequent of its four ids.
             Otherwise their mean.
-        identity: What tells the file from all others. Its UUID is made of it and of nothing else, so that the same
-            pixels of the same identity give the same bytes.
+        about: Identity, names, annotations and colours; None says nothing.
 
     Raises:
         SlideError: If the file cannot be written, for example because the disk is full.
@@ -67,7 +87,7 @@ def write_pyramid(
     try:
         with temporary_beside(path) as folder:
             part = folder / path.name
-            _write_levels(part, bands, size=size, mpp=mpp, categorical=categorical, identity=identity)
+            _write_levels(part, bands, size=size, mpp=mpp, categorical=categorical, about=about or About())
             os.replace(part, path)
     except OSError as error:
         raise SlideError(
@@ -156,14 +176,14 @@ def checked(bands: Iterable[Pixels], *, size: Size, like: Pixels) -> Iterator[Pi
 
 
 def _write_levels(
-    part: Path, bands: Iterable[Pixels], *, size: Size, mpp: float | None, categorical: bool, identity: str
+    part: Path, bands: Iterable[Pixels], *, size: Size, mpp: float | None, categorical: bool, about: About
 ) -> None:
     """Write level after level; each is read from the file that the finer one filled."""
     first, bands = peek(bands, categorical=categorical)
     sizes = level_sizes(size)
     raws = [RawMap(part.with_name(f"level{i}.raw"), width=s.width, like=first) for i, s in enumerate(sizes)]
     # By default the UUID holds the time, and no two files of the same pixels would be equal.
-    ome = {"UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity))} | _physical_size(mpp)
+    ome = {"UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, about.identity))} | _physical_size(mpp) | _told(about)
     is_big = size.width * size.height * first.nbytes >= BIGTIFF_BYTES
     with tifffile.TiffWriter(part, ome=True, bigtiff=is_big) as writer:
         for index, (level, raw) in enumerate(zip(sizes, raws, strict=True)):
@@ -179,7 +199,7 @@ def _write_levels(
                 subifds=len(sizes) - 1 if index == 0 else None,
                 subfiletype=0 if index == 0 else 1,
                 metadata={"axes": "YXS" if first.ndim == 3 else "YX"} | ome if index == 0 else None,
-                **_tags(first, None if mpp is None else mpp * 2**index),
+                **_tags(first, None if mpp is None else mpp * 2**index, about.palette),
             )
             deque(tiles, maxlen=0)
             raw.remove()
@@ -231,7 +251,14 @@ def _tiles(blocks: Iterable[_Block], coarser: RawMap | None, *, categorical: boo
             yield np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
 
 
-def _tags(like: Pixels, mpp: float | None) -> dict[str, Any]:
+def _told(about: About) -> dict[str, Any]:
+    """Put into tifffile's words what a file says of itself."""
+    named = {"Name": about.name, "Channel": {"Name": [about.channel]} if about.channel else {}}
+    notes = [{"Namespace": space, "Value": dict(values)} for space, values in about.notes.items()]
+    return {key: value for key, value in (named | {"MapAnnotation": notes}).items() if value}
+
+
+def _tags(like: Pixels, mpp: float | None, palette: NDArray[np.uint8] | None) -> dict[str, Any]:
     """Choose compression and resolution of one level."""
     is_rgb = like.ndim == 3
     tags: dict[str, Any] = {
@@ -241,6 +268,9 @@ def _tags(like: Pixels, mpp: float | None) -> dict[str, Any]:
     }
     if is_rgb:
         tags["compressionargs"] = {"level": JPEG_QUALITY}
+    if palette is not None:
+        # 16 bits a colour, of which 255 is to become the largest.
+        tags |= {"photometric": "palette", "colormap": palette.T.astype(np.uint16) * 257}
     if mpp is not None:
         tags |= {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
     return tags

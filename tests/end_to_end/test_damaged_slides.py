@@ -18,6 +18,7 @@ from cytoseg.slides.open import open_slide
 
 Command = Callable[..., Result]
 MAPS = ("class_map.ome.tif", "uncertainty.ome.tif")
+BITS = "predict.uncertainty_bits=32"
 
 
 @pytest.fixture
@@ -67,7 +68,9 @@ def test_what_comes_before_a_bad_tile_is_predicted_and_kept(
 ) -> None:
     """Tiles of prediction begin every 24 rows and are 32 high: that from row 168 on is the first to need row 192."""
     at = write(count, level=0, tile=14)
-    assert cytoseg("predict", "tiny.yaml", "slide.tif", "predict.skip_glass=false", "--out", "good").exit_code == 0
+    assert (
+        cytoseg("predict", "tiny.yaml", "slide.tif", "predict.skip_glass=false", BITS, "--out", "good").exit_code == 0
+    )
     damage(at + 10)
     for _ in range(2):  # again from what is kept, with the same end
         result = cytoseg("predict", "tiny.yaml", "slide.tif", "--out", "bad")

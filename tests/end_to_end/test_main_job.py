@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from typer.testing import Result
 
 from cytoseg.interpreter.bundle import bundle_hashes, load_bundle
+from cytoseg.predict.map_file import MapFile
 from cytoseg.slides.open import open_slide
 
 IGNORE = 255
@@ -142,9 +143,12 @@ def test_the_class_map_has_the_slides_size_and_scale(made_run: MadeRun, run: Pat
     assert set(np.unique(ids)) <= {0, 1, 2}
     with open_slide(folder / "class_map.ome.tif") as opened:
         assert opened.mpp == pytest.approx(0.5)
-    uncertainty = tifffile.imread(folder / "uncertainty.ome.tif")
-    assert (uncertainty.shape, uncertainty.dtype) == ((256, 256), np.dtype(np.float32))
-    assert 0 <= uncertainty.min() <= uncertainty.max() <= np.log(2) + 1e-6  # two members can disagree by log 2
+    greys = tifffile.imread(folder / "uncertainty.ome.tif")
+    assert (greys.shape, greys.dtype, greys.max()) == ((256, 256), np.dtype(np.uint8), 255)
+    with MapFile(folder / "uncertainty.ome.tif") as uncertainty:
+        nats = uncertainty.read(0, 0, width=256, height=256)
+    assert nats.max() <= np.log(2) + 1e-6  # two members can disagree by log 2
+    np.testing.assert_allclose(nats, greys * (nats.max() / 255), rtol=0, atol=1e-6)
     summary = json.loads((folder / "summary.json").read_text())
     assert [entry["pixels"] for entry in summary["classes"].values()] == [int((ids == k).sum()) for k in range(3)]
     assert summary["classes"]["nucleus"]["area_um2"] == pytest.approx((ids == 2).sum() * 0.25)

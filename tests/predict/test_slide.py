@@ -22,6 +22,7 @@ from torch.nn import functional
 from cytoseg.classes import IGNORE
 from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Region, Size
+from cytoseg.predict.map_file import MapFile
 from cytoseg.predict.maps import MapBand, MapSpool
 from cytoseg.predict.object_settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
@@ -276,6 +277,38 @@ def test_outputs_are_pyramids_with_a_physical_size(
         assert opened.mpp == 0.25
 
 
+def test_uncertainty_of_8_bits_holds_the_nats_to_half_a_grey_level(
+    make_slide: MakeSlide, destination: Destination, dark_is_cell: Predictor
+) -> None:
+    slide = make_slide(cells(300, 600), mpp=0.25)
+    settings = replace(SETTINGS, tile_px=256, overlap_px=32)
+    folders = {}
+    for bits in (8, 32):
+        folders[bits] = destination.folder.with_name(f"bits{bits}")
+        goal = replace(destination, folder=folders[bits], uncertainty_bits=bits)
+        predict_slide(slide, dark_is_cell, goal, settings=settings, tissue=None, on_progress=unwatched)
+    maps = {}
+    for bits, folder in folders.items():
+        with MapFile(folder / "uncertainty.ome.tif") as file:
+            maps[bits] = file.read(0, 0, width=600, height=300)
+    largest = maps[32].max()
+    assert abs(maps[8] - maps[32]).max() <= largest / 255 / 2 * 1.001
+    assert tifffile.imread(folders[8] / "uncertainty.ome.tif").dtype == np.uint8
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders.values()]
+    assert summaries[0]["mean_disagreement"] == summaries[1]["mean_disagreement"]
+    assert (folders[8] / "class_map.ome.tif").read_bytes() == (folders[32] / "class_map.ome.tif").read_bytes()
+
+
+def test_a_slide_without_any_uncertainty_has_none_in_8_bits(make_slide: MakeSlide, destination: Destination) -> None:
+    def sure(tiles: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
+        found = dict(constant(0.75)(tiles))
+        return found | {"disagreement": found["disagreement"] * 0}
+
+    goal = replace(destination, uncertainty_bits=8)
+    predict_slide(make_slide(cells(21, 30)), sure, goal, settings=SETTINGS, tissue=None, on_progress=unwatched)
+    assert not tifffile.imread(goal.folder / "uncertainty.ome.tif").any()
+
+
 def test_other_programs_open_the_maps(make_slide: MakeSlide, destination: Destination, dark_is_cell: Predictor) -> None:
     """OpenSlide takes the class map, but no TIFF of 32-bit values: the uncertainty is opened as Zarr."""
     openslide, zarr = pytest.importorskip("openslide"), pytest.importorskip("zarr")
@@ -285,8 +318,9 @@ def test_other_programs_open_the_maps(make_slide: MakeSlide, destination: Destin
     predict_slide(slide, dark_is_cell, destination, settings=settings, tissue=None, on_progress=unwatched)
     with openslide.OpenSlide(destination.folder / "class_map.ome.tif") as theirs:
         assert (theirs.dimensions, float(theirs.properties["openslide.mpp-x"])) == ((600, 300), 0.25)
-        found = np.asarray(theirs.read_region((250, 200), 0, (300, 100)))[..., 0]
-        np.testing.assert_array_equal(found, pixels[200:300, 250:550] < 128)
+        found = np.asarray(theirs.read_region((250, 200), 0, (300, 100)))[..., :3]
+        colours = np.array(destination.classes.colours)
+        np.testing.assert_array_equal(found, colours[(pixels[200:300, 250:550] < 128).astype(int)])
     with tifffile.imread(destination.folder / "uncertainty.ome.tif", aszarr=True) as store:
         levels = zarr.open_group(store, mode="r")
         assert [levels[name].shape for name in "01"] == [(300, 600), (150, 300)]

@@ -6,8 +6,8 @@ import tifffile
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Size
-from cytoseg.slides.pyramid import write_pyramid
-from cytoseg.slides.raster import Raster
+from cytoseg.slides.pyramid import About, write_pyramid
+from cytoseg.slides.raster import SCALE, Raster
 
 
 def _written(path: Path, pixels: np.ndarray, *, categorical: bool = True) -> Path:
@@ -67,3 +67,21 @@ def test_a_truncated_raster_is_refused(tmp_path: Path) -> None:
         path.write_bytes(whole[:1000])
         with pytest.raises(SlideError, match=r"truncated|damaged"):
             raster.sample(np.arange(600), np.arange(600))
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "nan", "inf", "much"])
+def test_a_scale_that_is_none_is_refused(tmp_path: Path, scale: str) -> None:
+    path = tmp_path / "a.ome.tif"
+    about = About(notes={"cytoseg/values": {SCALE: scale}})
+    write_pyramid(path, [np.ones((4, 4), np.uint8)], size=Size(4, 4), mpp=None, about=about)
+    with pytest.raises(SlideError, match=r"a.ome.tif: cannot be read \(.*(nats_per_grey_level is|could not convert)"):
+        Raster(path)
+
+
+def test_grey_levels_with_a_scale_come_out_in_its_unit(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    about = About(notes={"cytoseg/values": {SCALE: "0.5"}})
+    write_pyramid(path, [np.array([[0, 1], [2, 255]], np.uint8)], size=Size(2, 2), mpp=None, about=about)
+    with Raster(path) as raster:
+        assert raster.dtype == np.float32
+        np.testing.assert_array_equal(raster.sample(np.arange(2), np.arange(2)), [[0, 0.5], [1, 127.5]])
