@@ -33,7 +33,7 @@ COMMANDS = {
     "runs": "List runs: recipe, state, crops seen, last loss, size on disk.",
     "study": "Answer a question by many trainings, such as how many labels are worth it.",
     "slides": "Look at slides, write them in another format, or make slides to try things on.",
-    "recipe": "List, check and explain recipes.",
+    "recipe": "Write, check, list and explain recipes.",
     "doctor": "Show versions, devices and what is missing; with a recipe, check its features before labelling.",
 }
 GROUPS = ("study", "slides", "recipe")

@@ -48,9 +48,9 @@ def find_base_model(named: Path) -> Path:
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """Propose the known word that a misspelt one is nearest to: ``, did you mean 'batch'?``; empty if none is near."""
+    """Propose the known word that a misspelt one is nearest to: `` (did you mean 'batch'?)``; empty if none is near."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def _find(installed: str, in_sources: str) -> Path:

@@ -1,4 +1,4 @@
-"""``cytoseg recipe``: list, check and explain recipes."""
+"""``cytoseg recipe``: list, write, check and explain recipes."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -9,6 +9,7 @@ from rich.table import Table
 
 from cytoseg.commands.common import Overrides, RecipeArgument, console, say, say_next
 from cytoseg.commands.recipe_list import list_shipped
+from cytoseg.commands.recipe_new import new
 from cytoseg.commands.tissue import tissue_sources
 from cytoseg.diffusion.architecture import tap_shapes
 from cytoseg.features.filters import FILTERS
@@ -67,4 +68,4 @@ def _short(value: Any) -> str:
     return str(value.name if isinstance(value, BaseModel) and hasattr(value, "name") else value)
 
 
-VERBS = {"list": list_shipped, "check": check, "explain": explain}
+VERBS = {"list": list_shipped, "new": new, "check": check, "explain": explain}

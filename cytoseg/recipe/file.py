@@ -14,8 +14,9 @@ from cytoseg.errors import FileContentError, RecipeError
 from cytoseg.locks import locked
 from cytoseg.quoting import listed, shown
 from cytoseg.recipe.base_model import with_architecture
+from cytoseg.recipe.keys import meant
 from cytoseg.recipe.schema import Recipe
-from cytoseg.shipped import shipped_recipes
+from cytoseg.shipped import did_you_mean, shipped_recipes
 from cytoseg.writing import PATIENCE_S, write_atomically
 from cytoseg.yaml_text import load_yaml, parse_yaml
 
@@ -35,7 +36,8 @@ def find_recipe(name: str) -> Path:
     shipped = {p.stem: p for p in sorted(shipped_recipes().glob("*.yaml"), key=lambda path: path.stem)}
     if path.name == name and path.stem in shipped:
         return shipped[path.stem]
-    raise RecipeError(f"{name}: no such recipe. Give a YAML file, or one of {', '.join(shipped)}.")
+    near = did_you_mean(name.removesuffix(".yaml"), shipped)
+    raise RecipeError(f"{name}: no such recipe. Give a YAML file, or one of {', '.join(shipped)}{near}.")
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -151,7 +153,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _sentence(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<"))
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key. Remove it or mend its spelling (`cytoseg recipe explain` lists all keys)"
+        how = "Remove it or mend its spelling (`cytoseg recipe explain` lists all keys)"
+        return f"{where}: unknown key{meant(where)}. {how}"
     text = error["msg"].removeprefix("Value error, ")
     return f"{where}: {text}, found {shown(error['input'])}" if where else text
 
