@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cytoseg.metrics.results import MEASURES, ConfidenceBin, UncertaintyScores
 from cytoseg.metrics.risk import COVERAGES
 
-_SIDE, _LEFT, _BELOW, _GAP = 260, 56, 48, 12
+_SIDE, _LEFT, _BELOW, _GAP = 260, 56, 48, 20
 _LARGEST_PX = 9
 _COLOURS = ("#0072b2", "#e69f00")
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -156,7 +156,7 @@ def _uncertainty(method: MethodScores, names: Sequence[str]) -> list[str]:
     if not method.uncertainty:
         return []
     title = escape(method.title)
-    body = [f"<h3>Does {title} know where it is wrong?</h3>"]
+    body = [f"<h3>Uncertainty of {title}: does it say what is wrong?</h3>"]
     body += [f"<p>By {MEASURES[scores.measure]}: {scores.whole.text()}.</p>" for scores in method.uncertainty]
     if drawn := risk_diagram(method.uncertainty):
         caption = "At 100 % all pixels are kept. A line that falls quickly to the left finds the wrong ones."

@@ -73,7 +73,7 @@ def test_the_calibration_error_is_told_where_it_was_measured(run: Path) -> None:
 
 
 def test_what_uncertainty_is_worth_is_told_where_it_was_scored(run: Path) -> None:
-    assert "know where it is wrong" not in write_report(run).read_text()
+    assert "does it say what is wrong" not in write_report(run).read_text()
     path = run / "evaluation" / "evaluation.json"
     record = json.loads(path.read_text())
     whole = {"pixels": 1200, "error": 0.05, "aurc": 0.0123, "aurc_best": 0.0012, "found": 0.414}
