@@ -101,7 +101,7 @@ def _worth(where: DeltaGenerator, scores: UncertaintyScores) -> None:
     first, second = where.columns(2)
     first.metric(f"AURC by {by}", fine_text(whole.aurc), help=state.plain(AURC))
     first.caption(f"best {fine_text(whole.aurc_best)}, by chance {fine_text(whole.error)}")
-    second.metric(f"Errors in the least certain 5 % by {by}", share_text(whole.found), help=state.plain(LEAST_CERTAIN))
+    second.metric("Errors found in 5 %", share_text(whole.found), help=state.plain(LEAST_CERTAIN))
 
 
 def _risks(method: MethodScores) -> go.Figure:

@@ -148,7 +148,8 @@ def test_what_the_uncertainty_of_the_ensemble_is_worth(review: Review) -> None:
     assert by_disagreement["y"] == pytest.approx([step / 200 for step in range(1, 21)])
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["AURC by disagreement"] == "0.0234"
-    assert shown["Errors in the least certain 5 % by stated probability"] == "0.40"
+    assert shown["Errors found in 5 %"] == "0.40"
+    assert "5 % it is least certain of" in _help(app, "Errors found in 5 %")
     assert "best 0.0051, by chance 0.1000" in [caption.value for caption in app.caption]
     table = app.table[-1].value
     assert table["ECE"].tolist() == ["0.0100", "0.0200", "0.0300", "n/a"]
