@@ -1,5 +1,6 @@
 """``cytoseg label-import``: annotations of people become label maps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,7 +53,8 @@ def run(
     with start_run(recipe, overrides, command="label-import") as current:
         recipe_slides = current.recipe.slides
         cutting = SlideRules(slides, (REGION, *(regions or ())), recipe_slides.mpp, recipe_slides.assumed_mpp)
-        rules = ImportRules(_pairs(renames or []), tuple(ignore or ()), slide_regex, area, cutting)
+        class_map = _pairs(renames or [], current.recipe.class_list().names)
+        rules = ImportRules(class_map, tuple(ignore or ()), slide_regex, area, cutting)
         with progress("files", 1) as bar:
             report = import_labels(
                 source,
@@ -72,11 +74,13 @@ def run(
         )
 
 
-def _pairs(renames: list[str]) -> dict[str, str]:
+def _pairs(renames: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Take each found=wanted apart, before a class if there is one: the name that was found may hold such signs."""
     pairs = {}
     for rename in renames:
-        found, equals, wanted = rename.partition("=")
-        if not equals or not found or not wanted:
+        cuts = [i for i, sign in enumerate(rename) if sign == "=" and i and i + 1 < len(rename)]
+        if not cuts:
             raise LabelError(f"--map {rename}: write found=wanted, such as --map nuclei=nucleus.")
-        pairs[found] = wanted
+        cut = next((i for i in cuts if rename[i + 1 :] in names), cuts[0])
+        pairs[rename[:cut]] = rename[cut + 1 :]
     return pairs

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from cytoseg.classes import ClassList
@@ -11,6 +10,7 @@ from cytoseg.errors import LabelError, PredictionError
 from cytoseg.json_text import load_json
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.labels.split import split_by_slide
+from cytoseg.patterns import fits
 from cytoseg.predict.candidates import Predicted
 from cytoseg.predict.catalogue import is_predicted
 from cytoseg.predict.outputs import SUMMARY
@@ -88,7 +88,7 @@ def _tells_test_slides(place: QueuePlace) -> Callable[[str], bool]:
     """Give what tells test slides by their names: the recipe's patterns, else what chance makes of the labels."""
     rules = place.rules
     if rules.test_slides:
-        return lambda name: any(fnmatchcase(name, pattern) for pattern in rules.test_slides)
+        return lambda name: fits(name, rules.test_slides)
     crops = load_index(place.labels).crops if (place.labels / INDEX).exists() else ()
     try:
         split = split_by_slide(crops, test_slides=(), test_fraction=rules.test_fraction, seed=rules.seed)

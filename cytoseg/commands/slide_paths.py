@@ -1,10 +1,10 @@
 """Slides as they are named on the command line: files, folders, globs, and lists in text files."""
 
-import glob
 from collections.abc import Sequence
 from pathlib import Path
 
 from cytoseg.errors import SlideError, report
+from cytoseg.patterns import globbed_anywhere
 from cytoseg.slides.ngff import is_slide_folder
 from cytoseg.slides.open import can_be_slide, find_slides
 
@@ -50,7 +50,7 @@ def _expand(text: str, problems: list[str]) -> list[Path]:
         return []
     if path.exists():
         return [path]
-    found = [hit for hit in map(Path, sorted(glob.glob(text, recursive=True))) if can_be_slide(hit)]
+    found = [hit for hit in globbed_anywhere(text) if can_be_slide(hit)]
     if not found:
         problems.append(f"{text}: there is no such file, nor a slide that fits it as a glob.")
     return found

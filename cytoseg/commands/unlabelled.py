@@ -2,11 +2,11 @@
 
 import contextlib
 from collections.abc import Collection, Iterator
-from fnmatch import fnmatchcase
 
 from cytoseg.commands.tissue import say_lost, tissue_sources
 from cytoseg.errors import RecipeError
 from cytoseg.interpreter.mean_teacher import Unlabelled
+from cytoseg.patterns import fits
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.open import slide_id
@@ -35,7 +35,7 @@ def unlabelled_slides(recipe: Recipe, *, test_slides: Collection[str]) -> Iterat
         return
     patterns = {*test_slides, *recipe.labels.test_slides}
     found = tissue_sources(recipe).sources
-    sources = [s for s in found if not any(fnmatchcase(slide_id(s.path), pattern) for pattern in patterns)]
+    sources = [s for s in found if not fits(slide_id(s.path), patterns)]
     if not sources:
         raise RecipeError(
             f"decoder.unlabelled: all {len(found)} slides are test slides, so none is left to learn from. "

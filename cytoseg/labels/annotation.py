@@ -12,6 +12,7 @@ Rules, all in continuous coordinates with (0, 0) at the top left corner of the t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -56,7 +57,8 @@ class Shape:
     Attributes:
         label: Name of its class, or ``_background_`` or ``__ignore__``.
         kind: What its points mean: corners of a polygon; two opposite corners of a rectangle; middle of a circle and a
-            point on it; ends of a line; and so on; first and last pixel of a mask.
+            point on it; ends of a line; and so on; first and last pixel of a mask, of which only
+            the first counts.
         points: (x, y) in pixels.
         group_id: Number shared by shapes that belong to one object.
         mask: (h, w) bool, for masks only.
@@ -164,10 +166,17 @@ def covered(shape: Shape, size: Size, *, area: AreaRule) -> raster.Stamp:
             return raster.point_pixels(points, size)
         case "mask":
             assert shape.mask is not None
-            return raster.placed_mask(shape.mask, x=int(points[0, 0]), y=int(points[0, 1]), size=size)
+            x, y = mask_place(shape)
+            return raster.placed_mask(shape.mask, x=x, y=y, size=size)
         case _:
             holes = [np.array(hole, np.float64) for hole in shape.holes]
             return _area(ring_of(shape), holes, size, area=area)
+
+
+def mask_place(shape: Shape) -> tuple[int, int]:
+    """Give column and row of the pixel of the picture that a mask's first pixel lies nearest to, outside it too."""
+    (x, y), *_ = shape.points
+    return ceil(x - 0.5), ceil(y - 0.5)
 
 
 def _area(

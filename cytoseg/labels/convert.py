@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.geometry import Region, Size
-from cytoseg.labels.annotation import UNSCORED, Shape, covered, ring_of
+from cytoseg.labels.annotation import UNSCORED, Shape, covered, mask_place, ring_of
 from cytoseg.labels.json_files import Points
 from cytoseg.labels.outlines import outline
 
@@ -160,8 +160,7 @@ def _geometry(shape: Shape) -> dict[str, Any]:
             return {"type": "LineString", "coordinates": points}
         case "mask":
             assert shape.mask is not None
-            (x, y), _ = shape.points
-            parts = _parts(shape.mask, int(x), int(y))
+            parts = _parts(shape.mask, *mask_place(shape))
             return {"type": "MultiPolygon", "coordinates": [[_closed(ring) for ring in part] for part in parts]}
         case "polygon":
             rings = [_closed(ring) for ring in (shape.points, *shape.holes)]

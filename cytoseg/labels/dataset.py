@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, report
+from cytoseg.labels.by_folder import named_by_folder, note_folders
 from cytoseg.labels.contact_sheet import draw_sheet
 from cytoseg.labels.corrections import is_from_prediction
 from cytoseg.labels.index import (
@@ -17,12 +18,13 @@ from cytoseg.labels.index import (
     LabelledCrop,
     load_index,
     pixel_hash,
+    remove_crop,
     total_pixels,
     write_crop,
     write_index,
 )
-from cytoseg.labels.job import ImportRules, Job, check_rules, unknown_message
-from cytoseg.labels.kept import write_kept
+from cytoseg.labels.job import ImportRules, Job, check_rules, guesses, unknown_message
+from cytoseg.labels.kept import Kept, write_kept
 from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.labels.sources import Reading, find_items, read_item
 from cytoseg.labels.split import Split, split_by_slide
@@ -87,13 +89,14 @@ def import_labels(
     job = Job(source if source.is_dir() else source.parent, classes, rules)
     check_rules(rules, classes)
     items = find_items(source, job)
+    note_folders(items, job)
     with staged(folder) as new:
         before = _load_before(folder, classes)  # not earlier: another import may have ended meanwhile
         written: dict[str, LabelledCrop] = {}
         for done, item in enumerate(items, start=1):
             reading = read_item(item, job)
             if reading is not None:
-                _take_in(reading, new, job, before=before, written=written)
+                _take_in(named_by_folder(reading, item, job), new, job, before=before, written=written)
             if progress is not None:
                 progress(done, len(items))
         _raise_problems(job)
@@ -123,13 +126,13 @@ def _take_in(
     new: Path,
     job: Job,
     *,
-    before: Mapping[str, LabelledCrop],
+    before: dict[str, LabelledCrop],
     written: dict[str, LabelledCrop],
 ) -> None:
     """Write a crop, unless its id is taken, it has no slide, or a newer correction of it was written."""
     slide = _slide_of(reading, job)
     twin, old = written.get(reading.crop), before.get(reading.crop)
-    problem = _clash(reading, job, twin=twin, old=old, slide=slide)
+    problem = _clash(reading, job, twin=twin, old=old, slide=slide) or _same_picture(reading, job)
     if problem is not None:
         job.problems.append(f"{reading.source}: {problem}")
     elif slide is not None and _is_newest(reading, job):
@@ -137,6 +140,28 @@ def _take_in(
         crop = write_crop(new, name, picture=reading.picture, label_map=reading.label_map, classes=job.classes)
         written[reading.crop] = replace(crop, from_prediction=_is_from_prediction(reading, job, old))
         write_kept(new, reading.crop, reading.kept)
+        _drop_plain(reading, new, before=before, written=written)
+
+
+def _same_picture(reading: Reading, job: Job) -> str | None:
+    """Tell whether two folders hold one picture under one name, which is not two crops."""
+    if not reading.plain:
+        return None
+    first = job.pictures.setdefault((reading.plain, pixel_hash(reading.picture)), reading.source)
+    if first == reading.source:
+        return None
+    return f"has the same crop id '{reading.plain}' and the same picture as {first}. Take one out."
+
+
+def _drop_plain(
+    reading: Reading, new: Path, *, before: dict[str, LabelledCrop], written: Mapping[str, LabelledCrop]
+) -> None:
+    """Take out the crop that this one was before another folder had one of its name."""
+    old = before.get(reading.plain)
+    if old is not None and reading.plain not in written and old.image_sha256 == pixel_hash(reading.picture):
+        del before[reading.plain]
+        remove_crop(new, reading.plain)
+        write_kept(new, reading.plain, Kept())
 
 
 def _clash(
@@ -181,7 +206,7 @@ def _slide_of(reading: Reading, job: Job) -> str | None:
     if reading.kept.origin is not None:
         return reading.kept.origin.slide
     if job.rules.slide_regex is None:
-        return reading.stem
+        return reading.folder or reading.stem
     match = re.search(job.rules.slide_regex, reading.stem)
     slide = match.group(match.re.groups) if match else None
     if not slide:
@@ -207,6 +232,8 @@ def _final_notes(job: Job, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
             f"Pixels of value 255 in masks: {count:,}; they became {became}. Say otherwise with --map 255=NAME or "
             "--ignore 255."
         )
+    if job.guessed:
+        notes.append(guesses(job).strip())
     if job.unmarked:
         filled = "ignore" if job.classes.fill is None else f"'{job.classes.fill}'"
         notes.append(f"Files without a shape: {len(job.unmarked)}, first {job.unmarked[0]}; all of it became {filled}.")

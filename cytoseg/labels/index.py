@@ -192,6 +192,12 @@ def write_crop(
     )
 
 
+def remove_crop(folder: Path, crop: str) -> None:
+    """Remove the files of a crop that is no longer in the index."""
+    for part in (CROPS, MAPS):
+        (folder / part / f"{crop}.png").unlink(missing_ok=True)
+
+
 def total_pixels(crops: Sequence[LabelledCrop]) -> dict[str, int]:
     """Add up the labelled pixels of each class over all crops."""
     totals: dict[str, int] = {}

@@ -1,11 +1,13 @@
 """What an import is told, and what it finds out on the way."""
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError, report
@@ -49,6 +51,9 @@ class Job:
         unknown: Those that are not in the class list, after renaming, with how often.
         first: Where each of the unknown ones stands first.
         white: Pixels of masks that have the value 255, by the id that they became.
+        guessed: Files in an encoding that was guessed, with its name.
+        by_folder: Folders below the root, empty for itself, whose crops are named by them.
+        pictures: Files of the crops so named, by their plain name and the hash of their picture.
         unmarked: Files without a shape.
         polygons: How many look ``traced`` from pixel indices, how many ``drawn``; those of proposals count not.
         corrections: Those of a crop that were read, by crop.
@@ -64,6 +69,9 @@ class Job:
     unknown: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     white: Counter[int] = field(default_factory=Counter)
+    guessed: dict[str, str] = field(default_factory=dict)
+    by_folder: set[str] = field(default_factory=set)
+    pictures: dict[tuple[str, str], str] = field(default_factory=dict)
     unmarked: list[str] = field(default_factory=list)
     polygons: Counter[str] = field(default_factory=Counter)
     corrections: dict[str, list[Correction]] = field(default_factory=dict)
@@ -114,6 +122,15 @@ def unknown_message(job: Job) -> str:
     close = {name: get_close_matches(name, names, n=1, cutoff=0.7) for name in job.unknown}
     example = next(((name, match[0]) for name, match in close.items() if match), (next(iter(close)), names[0]))
     return (
-        f"labels not in the class list ({', '.join(names)}): {found}. Rename with --map {example[0]}={example[1]}, "
-        f"leave them unscored with --ignore {example[0]}, or add them to the recipe."
+        f"labels not in the class list ({', '.join(names)}): {found}. Rename with --map {quote('='.join(example))}, "
+        f"leave them unscored with --ignore {quote(example[0])}, or add them to the recipe.{guesses(job)}"
+    )
+
+
+def guesses(job: Job) -> str:
+    """Say which files were read in an encoding that was guessed, or nothing."""
+    return "".join(
+        f" Files not in UTF-8 were read as {codecs.lookup(encoding).name}: {count}; if their names look wrong, convert "
+        "them with iconv."
+        for encoding, count in Counter(job.guessed.values()).items()
     )

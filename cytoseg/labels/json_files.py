@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cytoseg.errors import FileContentError, LabelError
-from cytoseg.json_text import Numbers
-from cytoseg.json_text import load_json as load_within_limits
+from cytoseg.json_text import Numbers, parse_json
+from cytoseg.labels.encodings import encoding_of
+from cytoseg.labels.packed import read_unpacked
 from cytoseg.quoting import shown
 
 MAX_COORDINATE = 10_000_000
@@ -15,22 +16,32 @@ Points = tuple[tuple[float, float], ...]
 
 
 def load_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") -> object:
+    """Load a JSON file, packed or not, as `read_json` does, whatever its encoding."""
+    return read_json(path, name=name, again=again, numbers=numbers)[0]
+
+
+def read_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") -> tuple[object, str]:
     """Load a JSON file.
 
     Args:
-        path: The file; a byte order mark is passed over.
+        path: The file, which may be a .gz, or a .zip that holds one.
         name: What to call it in a message.
         again: Last sentence of a message: what to do about a damaged file.
         numbers: See ``json_text.load_json``.
 
     Returns:
-        What it holds.
+        What it holds, and the encoding that it is in: UTF-8, UTF-16, UTF-32, or by a guess GBK or Windows-1252.
 
     Raises:
-        LabelError: If it is missing or not whole JSON in UTF-8.
+        LabelError: If it is missing, not whole JSON, or in another encoding.
     """
     try:
-        return load_within_limits(path, name=name, numbers=numbers)
+        data = read_unpacked(path, name=name)
+        encoding = encoding_of(data)
+        text = data if encoding.startswith("utf-8") else data.decode(encoding)
+        return parse_json(text, name=name, numbers=numbers), encoding
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{name}: is not UTF-8 text ({error.reason}). {again}") from error
     except FileContentError as error:
         raise LabelError(f"{name}: {error.why}. {again}") from error
     except OSError as error:

@@ -1,7 +1,8 @@
 """Read labelme's JSON files, of any version, without labelme."""
 
 import base64
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
@@ -15,11 +16,22 @@ from cytoseg.errors import LabelError, SlideError
 from cytoseg.geometry import Size
 from cytoseg.labels import sidecar
 from cytoseg.labels.annotation import POINT_COUNTS, Annotation, Kind, Shape
-from cytoseg.labels.json_files import Points, checked_points, kind_of, load_json
+from cytoseg.labels.json_files import Points, checked_points, kind_of, load_json, read_json
+from cytoseg.labels.picture_path import find_picture
 from cytoseg.quoting import shown
 from cytoseg.slides.image import read_picture
+from cytoseg.slides.tiff import DAMAGE
 
 AGAIN = "Save it again in labelme."
+
+_X_ANYLABELING: Mapping[str, Kind] = {"rotation": "oriented_rectangle", "quadrilateral": "polygon"}
+"""Shapes that only X-AnyLabeling has, whose files are labelme's otherwise."""
+
+_CORNERS = 4
+"""X-AnyLabeling writes all corners of a rectangle, labelme two opposite ones."""
+
+MAX_MASKS_PX = 500_000_000
+"""Pixels of all masks of one file together, at a byte each; more are refused before they are decoded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +44,7 @@ class LabelmeFile:
         stem: The picture's file name without suffix.
         origin: Slide and region, where the file or a sidecar says.
         content: All keys of the file but the image data.
+        encoding: Of the file's text.
     """
 
     annotation: Annotation
@@ -39,6 +52,7 @@ class LabelmeFile:
     stem: str
     origin: sidecar.Origin | None
     content: Mapping[str, Any]
+    encoding: str = "utf-8"
 
 
 def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
@@ -53,9 +67,9 @@ def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Pa
     """
     ours: list[Path] = []
     others: list[Path] = []
-    for path in sorted(folder.rglob("*.json")):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".json"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or path.name.endswith(sidecar.SUFFIX) or not path.is_file():
+        if hidden or path.name.lower().endswith(sidecar.SUFFIX) or not path.is_file():
             continue
         try:
             content = load_json(path, name=path.relative_to(folder).as_posix(), again=AGAIN)
@@ -81,7 +95,7 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
     name = path.relative_to(root).as_posix()
     before = len(problems)
     try:
-        content = load_json(path, name=name, again=AGAIN)
+        content, encoding = read_json(path, name=name, again=AGAIN)
         if not isinstance(content, dict):
             raise LabelError(
                 f"{name}: holds {kind_of(content)}, not labelme's table of keys. Save it again in labelme."
@@ -91,7 +105,8 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
         return None
     shapes = read_shapes(content, name, problems)
     try:
-        where = _picture_path(content, path, root=root) if content.get("imageData") is None else None
+        embedded = content.get("imageData") is not None
+        where = None if embedded else find_picture(content.get("imagePath"), path, root=root)
         picture = _read_picture(content, where, name)
         _check_size(content, picture, name)
         origin = _read_origin(content, where or path, name)
@@ -101,7 +116,8 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
         return None
     annotation = Annotation(name, Size(picture.shape[1], picture.shape[0]), tuple(shapes))
     rest = {key: value for key, value in content.items() if key != "imageData"}
-    return LabelmeFile(annotation, picture, _picture_stem(content, path), origin, rest)
+    stem = _written_stem(content, path) if where is None else where.stem
+    return LabelmeFile(annotation, picture, stem, origin, rest, encoding)
 
 
 def read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> list[Shape]:
@@ -120,16 +136,18 @@ def read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> l
         found = "is missing" if entries is None else f"is {kind_of(entries)}"
         problems.append(f"{name}: 'shapes' {found}, but must be a list. Save it again in labelme.")
         return []
-    shapes = []
+    shapes: list[Shape] = []
+    left_px = MAX_MASKS_PX
     for number, entry in enumerate(entries, start=1):
         try:
-            shapes.append(_read_shape(entry, f"{name}, shape {number}"))
+            shapes.append(_read_shape(entry, f"{name}, shape {number}", left_px))
+            left_px -= 0 if shapes[-1].mask is None else shapes[-1].mask.size
         except LabelError as error:
             problems.append(str(error))
     return shapes
 
 
-def _read_shape(entry: object, where: str) -> Shape:
+def _read_shape(entry: object, where: str, left_px: int) -> Shape:
     if not isinstance(entry, dict):
         raise LabelError(f"{where}: is {kind_of(entry)}, but must be a table of keys. Delete it or draw it again.")
     label, group_id = entry.get("label"), entry.get("group_id")
@@ -141,7 +159,9 @@ def _read_shape(entry: object, where: str) -> Shape:
         )
     kind = _read_kind(entry, where)
     points = _read_points(entry.get("points"), kind, where)
-    mask = _read_mask(entry.get("mask"), points, where) if kind == "mask" else None
+    if kind == "rectangle" and len(points) == _CORNERS:
+        kind = "oriented_rectangle"
+    mask = _read_mask(entry.get("mask"), where, left_px) if kind == "mask" else None
     return Shape(label, kind, points, group_id, mask)
 
 
@@ -151,6 +171,8 @@ def _read_kind(entry: Mapping[str, Any], where: str) -> Kind:
     for kind in POINT_COUNTS:
         if kind == found:
             return kind
+    if isinstance(found, str) and found in _X_ANYLABELING:
+        return _X_ANYLABELING[found]
     raise LabelError(f"{where}: shape_type {found!r} is unknown. Draw it again as one of {', '.join(POINT_COUNTS)}.")
 
 
@@ -159,52 +181,35 @@ def _read_points(value: object, kind: Kind, where: str) -> Points:
         raise LabelError(f"{where}: 'points' must be a list of [x, y], found {shown(value)}. Draw the shape again.")
     points = checked_points(value, where)
     fewest, most = POINT_COUNTS[kind]
+    if kind == "rectangle" and len(value) == _CORNERS:
+        return points
     if len(value) < fewest or (most is not None and len(value) > most):
         wanted = f"at least {fewest}" if most is None else str(fewest)
         raise LabelError(f"{where}: a {kind} has {wanted} points, found {len(value)}. Draw the shape again.")
     return points
 
 
-def _read_mask(value: object, points: Sequence[tuple[float, float]], where: str) -> NDArray[np.bool_]:
+def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
+    """Decode a mask; its own size counts, whatever its points span, for they can be moved by a fraction or a corner."""
     again = "Draw the shape again."
     if not isinstance(value, str):
         raise LabelError(f"{where}: 'mask' is {kind_of(value)}, but must be a PNG in base64. {again}")
-    (x0, y0), (x1, y1) = points
-    box = (int(x1) - int(x0) + 1, int(y1) - int(y0) + 1)
     try:
-        with Image.open(BytesIO(base64.b64decode(value, validate=True))) as image:
-            if image.size != box:
-                found = f"{image.width}x{image.height}"
-                raise LabelError(f"{where}: the mask is {found}, but its points span {box[0]}x{box[1]}. {again}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes next
+            opened = Image.open(BytesIO(base64.b64decode(value, validate=True)), formats=("PNG",))
+        with opened as image:
+            if image.width * image.height > left_px:
+                raise LabelError(
+                    f"{where}: the mask claims {image.width}x{image.height} px; masks of one file together may have "
+                    f"{MAX_MASKS_PX / 1e6:.0f} million. {again}"
+                )
             mask = np.asarray(image.convert("L")) > 0
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise LabelError(f"{where}: 'mask' is not a PNG in base64 ({error}). {again}") from error
     if not mask.any():
         raise LabelError(f"{where}: the mask is empty. Delete the shape or draw it again.")
     return mask
-
-
-def _picture_path(content: Mapping[str, Any], path: Path, *, root: Path) -> Path:
-    """Find the picture that ``imagePath`` names, never outside the root folder."""
-    name, text = path.relative_to(root).as_posix(), content.get("imagePath")
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise LabelError(f"{name}: 'imagePath' is {text!r} and there is no 'imageData'. Save it again in labelme.")
-    written = PureWindowsPath(text)  # knows both kinds of slash
-    absolute = bool(written.drive or written.root)
-    # A whole path is from the machine where it was annotated; here only the file's name means anything.
-    target = path.parent / written.name if absolute else path.parent.joinpath(*written.parts)
-    if not target.resolve().is_relative_to(root.resolve()):
-        raise LabelError(
-            f"{name}: imagePath '{text}' leads out of {root}. Name a folder that holds both, or move the picture in."
-        )
-    try:
-        found = target.is_file()
-    except OSError:  # such as a name too long for the file system
-        found = False
-    if not found:
-        place = f"is a whole path and '{written.name}' is not beside the file" if absolute else "does not exist"
-        raise LabelError(f"{name}: the picture '{text}' {place}. Put it there, or save the file with image data.")
-    return target
 
 
 def _read_picture(content: Mapping[str, Any], where: Path | None, name: str) -> NDArray[np.uint8]:
@@ -236,6 +241,6 @@ def _read_origin(content: Mapping[str, Any], beside: Path, name: str) -> sidecar
     return sidecar.read_sidecar(beside)
 
 
-def _picture_stem(content: Mapping[str, Any], path: Path) -> str:
+def _written_stem(content: Mapping[str, Any], path: Path) -> str:
     text = content.get("imagePath")
     return PureWindowsPath(text).stem if isinstance(text, str) and PureWindowsPath(text).stem else path.stem

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.labels.mask_files import read_mask
+from cytoseg.labels.picture_path import PICTURES
 from cytoseg.slides.image import read_picture
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MASKS = (".png", ".tif", ".tiff", ".bmp")
 
 
@@ -134,7 +135,7 @@ def _check_values(label_map: NDArray[np.integer], classes: ClassList, pair: Mask
     if pair.white is None and IGNORE in counts:
         raise LabelError(
             f"{pair.name}: holds only 0 and 255 ({counts[IGNORE]} px), and of {len(classes)} classes ({known}) nothing "
-            f"tells which is 255. Say it with --map 255={classes.names[1]} or the like, or with --ignore 255."
+            f"tells which is 255. Say it with --map {quote(f'255={classes.names[1]}')} or the like, or --ignore 255."
         )
 
 

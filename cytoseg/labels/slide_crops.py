@@ -17,6 +17,7 @@ from cytoseg.geometry import Region, Size, overlap
 from cytoseg.labels.annotation import Annotation, AreaRule, Shape, covered, ring_of
 from cytoseg.labels.index import is_file_name
 from cytoseg.labels.json_files import Points
+from cytoseg.labels.packed import plain_stems
 from cytoseg.labels.qupath import CROP_NAME, REGION, Feature, GeoFile
 from cytoseg.labels.sidecar import Origin, read_sidecar
 from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
@@ -172,7 +173,8 @@ def moved(shape: Shape, region: Region, size: Size) -> Shape:
 
 
 def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
-    stem = path.name.removesuffix(path.suffix)
+    stems = plain_stems(path)
+    stem = stems[0]
     for place, globs in ((folder, ("**/*",)), (path.parent, ("*",))):
         if place is None:
             continue
@@ -183,7 +185,8 @@ def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
         except SlideError:  # there are none
             slides = []
         # Slide "a.svs" is exported as "a.geojson" by hand and as "a.svs.geojson" by scripts.
-        fitting = [s for s in slides if s.name == stem] or [s for s in slides if stem in (s.stem, slide_id(s))]
+        fitting = [s for s in slides if s.name in stems]
+        fitting = fitting or [s for s in slides if not {s.stem, slide_id(s)}.isdisjoint(stems)]
         if len(fitting) > 1:
             found = ", ".join(s.relative_to(place).as_posix() for s in fitting)
             raise LabelError(f"{name}: {len(fitting)} slides are called '{stem}' in {place} ({found}). Keep one there.")

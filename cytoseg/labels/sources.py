@@ -12,18 +12,17 @@ from cytoseg.errors import LabelError, SlideError
 from cytoseg.labels import sidecar
 from cytoseg.labels.annotation import HOLE, UNSCORED, Annotation, AreaRule, Shape, paint_collecting
 from cytoseg.labels.corrections import Correction, correction_of
+from cytoseg.labels.encodings import is_unicode
 from cytoseg.labels.job import Job, resolve
 from cytoseg.labels.json_files import load_json
 from cytoseg.labels.kept import Kept
 from cytoseg.labels.labelme import find_labelme, read_labelme
 from cytoseg.labels.masks import MaskPair, find_pairs, has_masks, read_pair, white_id
+from cytoseg.labels.packed import GEOJSON, is_geojson_name
 from cytoseg.labels.proposal import is_saved
 from cytoseg.labels.queue_file import QUEUE
 from cytoseg.labels.qupath import is_geojson, read_geojson
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
-
-GEOJSON = ".geojson"
-
 
 Item = Path | MaskPair | SlideCrop
 """A labelme file, a picture with its mask, or a crop to be cut out of a slide."""
@@ -42,6 +41,8 @@ class Reading:
         kept: Slide and region, where something says, and what was drawn.
         correction: Who corrected the crop, where it is a correction.
         proposed: Whether the file began as a prediction, to be corrected.
+        plain: Its id without its folder; empty unless it is named by the folder.
+        folder: Name of that folder.
     """
 
     crop: str
@@ -52,6 +53,8 @@ class Reading:
     kept: Kept
     correction: Correction | None = None
     proposed: bool = False
+    plain: str = ""
+    folder: str = ""
 
 
 def find_items(source: Path, job: Job) -> Sequence[Item]:
@@ -96,7 +99,7 @@ def find_items(source: Path, job: Job) -> Sequence[Item]:
 
 
 def _of_file(source: Path, job: Job) -> Sequence[Item]:
-    if source.suffix.lower() not in (".json", GEOJSON):
+    if source.suffix.lower() not in (".json", GEOJSON, ".gz", ".zip"):
         raise LabelError(f"{source}: is not a labelme JSON or GeoJSON file. Name one, or a folder of them or of masks.")
     if _marks_slide(source):
         return _planned(source, job)
@@ -120,7 +123,7 @@ def _saved(files: list[Path], job: Job) -> list[Path]:
 
 def _marks_slide(path: Path) -> bool:
     """Tell GeoJSON from labelme's files; damaged JSON is left to labelme's reader, which says so."""
-    if path.suffix.lower() == GEOJSON:
+    if path.suffix.lower() != ".json":
         return True
     try:
         return is_geojson(load_json(path, name=path.name, again=""))
@@ -129,7 +132,7 @@ def _marks_slide(path: Path) -> bool:
 
 
 def _geojson_files(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() == GEOJSON and path.is_file())
+    found = (path for path in folder.rglob("*") if path.is_file() and is_geojson_name(path))
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
@@ -163,6 +166,8 @@ def _read_labelme_item(path: Path, job: Job) -> Reading | None:
     file = read_labelme(path, root=job.root, problems=job.problems)
     if file is None:
         return None
+    if not is_unicode(file.encoding):
+        job.guessed[file.annotation.name] = file.encoding
     try:
         correction = correction_of(file.content, file.annotation.name)
     except LabelError as error:

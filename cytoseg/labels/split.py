@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 
 from cytoseg.errors import LabelError
 from cytoseg.labels.index import LabelledCrop
+from cytoseg.patterns import fitting
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def split_by_slide(
 
     Args:
         crops: All of them.
-        test_slides: Names of the test slides, ``*`` and ``?`` allowed; if empty, chance decides.
+        test_slides: Names of the test slides, see `patterns.fitting`; if empty, chance decides.
         test_fraction: Share of the slides that chance puts on the test side, 0 to 1: rounded, and at least one slide
             where there are two or more. Not used when ``test_slides`` are named.
         seed: Decides which.
@@ -51,11 +51,12 @@ def split_by_slide(
 
 
 def _named(slides: Sequence[str], patterns: Sequence[str]) -> set[str]:
-    missing = [pattern for pattern in patterns if not any(fnmatchcase(slide, pattern) for slide in slides)]
+    found = {pattern: fitting(slides, pattern) for pattern in patterns}
+    missing = [pattern for pattern, fit in found.items() if not fit]
     if missing:
         known = ", ".join(slides[:20]) + (", ..." if len(slides) > 20 else "")
         raise LabelError(f"test slides {', '.join(missing)}: no such slide among ({known}). Correct the name.")
-    return {slide for slide in slides if any(fnmatchcase(slide, pattern) for pattern in patterns)}
+    return {slide for fit in found.values() for slide in fit}
 
 
 def _drawn(slides: Sequence[str], fraction: float, seed: int) -> set[str]:

@@ -1,9 +1,9 @@
 """Which slides have which stain, so that scores can be told apart by it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from cytoseg.errors import LabelError
+from cytoseg.patterns import fitting
 
 
 def stains_of(slides: Iterable[str], patterns: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -11,7 +11,7 @@ def stains_of(slides: Iterable[str], patterns: Mapping[str, Sequence[str]]) -> d
 
     Args:
         slides: Slide ids.
-        patterns: Patterns of slide ids by stain, ``*`` and ``?`` allowed.
+        patterns: Patterns of slide ids by stain, ``*`` and ``?`` allowed, see `patterns.fitting`.
 
     Returns:
         Stain by slide, of those slides that fit a pattern.
@@ -20,10 +20,12 @@ def stains_of(slides: Iterable[str], patterns: Mapping[str, Sequence[str]]) -> d
         LabelError: If a slide fits the patterns of two stains.
     """
     found = {}
-    for slide in sorted(set(slides)):
-        fitting = [stain for stain, texts in patterns.items() if any(fnmatchcase(slide, text) for text in texts)]
-        if len(fitting) > 1:
-            raise LabelError(f"labels.stains: slide {slide} fits {' and '.join(fitting)}. Let it fit one.")
-        if fitting:
-            found[slide] = fitting[0]
+    names = sorted(set(slides))
+    of_stain = {stain: {name for text in texts for name in fitting(names, text)} for stain, texts in patterns.items()}
+    for slide in names:
+        stains = [stain for stain, fit in of_stain.items() if slide in fit]
+        if len(stains) > 1:
+            raise LabelError(f"labels.stains: slide {slide} fits {' and '.join(stains)}. Let it fit one.")
+        if stains:
+            found[slide] = stains[0]
     return found

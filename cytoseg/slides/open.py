@@ -1,6 +1,6 @@
 """Finding slides, opening them whatever their format, and reading them at any size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -9,6 +9,7 @@ from PIL import Image
 
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Region, Size, best_level
+from cytoseg.patterns import excluded, globbed
 from cytoseg.slides.image import TIFF_STARTS, ImageSlide
 from cytoseg.slides.ngff import ZARR_SUFFIX, is_slide_folder
 from cytoseg.slides.regular import no_file
@@ -87,8 +88,8 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
 
     Args:
         folders: Where to look.
-        include: Globs within each folder, such as ``*.svs``, or ``**/*.svs`` to look in the folders below too;
-            none means every slide directly in the folder.
+        include: Names or globs within each folder, such as ``*.svs``, or ``**/*.svs`` to look in the folders below too;
+            none means every slide directly in the folder. Brackets are taken as `patterns.fitting` does.
         exclude: Globs of what to leave out, compared with the end of the path: ``thumb_*`` or ``old/*.svs``.
 
     Returns:
@@ -100,13 +101,8 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
     problems = [problem for folder in folders if (problem := _folder_problem(Path(folder)))]
     if problems:
         raise SlideError(report(problems, what="slides"))
-    if unfit := [glob for glob in (*include, *exclude) if not glob or PurePath(glob).is_absolute()]:
-        raise SlideError(
-            f"slides: {unfit[0]!r} is no glob within a folder. Write it without the folder, such as *.svs."
-        )
-    globs = include or ("*",)
-    hits = {hit for folder in folders for glob in globs for hit in Path(folder).glob(glob) if can_be_slide(hit)}
-    found = sorted(hit for hit in hits if not any(hit.match(glob) for glob in exclude))
+    hits = {hit for folder in folders for glob in include or ("*",) for hit in _hits(Path(folder), glob)}
+    found = sorted(hits - {hit for glob in exclude for hit in _left_out(hits, glob)})
     if not found:
         raise SlideError(
             f"no slide in {', '.join(map(str, folders)) or 'no folder'} (include: {', '.join(include) or '*'}; "
@@ -114,6 +110,26 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
             f"slides end in {' '.join(SLIDE_SUFFIXES)}."
         )
     return found
+
+
+def _hits(folder: Path, glob: str) -> list[Path]:
+    try:
+        return [hit for hit in globbed(folder, glob) if can_be_slide(hit)]
+    except ValueError as error:
+        raise _no_glob(glob) from error
+
+
+def _left_out(hits: Iterable[Path], glob: str) -> set[Path]:
+    if PurePath(glob).is_absolute():
+        raise _no_glob(glob)
+    try:
+        return excluded(hits, glob)
+    except ValueError as error:  # an empty one
+        raise _no_glob(glob) from error
+
+
+def _no_glob(glob: str) -> SlideError:
+    return SlideError(f"slides: {glob!r} is no glob within a folder. Write it without the folder, such as *.svs.")
 
 
 def can_be_slide(path: Path) -> bool:

@@ -218,9 +218,61 @@ def test_all_problems_are_told_together_and_nothing_changes(
 def test_two_crops_of_one_id_are_refused(
     source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
 ) -> None:
-    write_labelme(source / "deep", "a", [square], grey=1)
-    with pytest.raises(LabelError, match=r"^deep/a\.json: has the same crop id 'a' as a\.json\. Rename one\.$"):
+    write_labelme(source / "deep", "a", [square])
+    with pytest.raises(LabelError, match=r"^deep/a\.json: has the same crop id 'a' and the same picture as a\.json\."):
         import_labels(source, folder, classes=classes, rules=RULES)
+
+
+def test_equal_names_in_several_folders_are_kept_by_folder(
+    tmp_path: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    for number, place in enumerate(["slideA", "slideB"]):
+        for name in ("001", "002"):
+            write_labelme(tmp_path / "src" / place, name, [square], grey=10 * number + int(name))
+    write_labelme(tmp_path / "src" / "slideB", "003", [square], grey=90)
+    write_labelme(tmp_path / "src", "004", [square], grey=91)
+    for _ in range(2):  # again it is the same
+        report = import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+        found = [(crop.crop, crop.slide) for crop in load_index(folder).crops]
+        assert found == [
+            ("004", "004"),
+            ("slideA_001", "slideA"),
+            ("slideA_002", "slideA"),
+            ("slideB_001", "slideB"),
+            ("slideB_002", "slideB"),
+            ("slideB_003", "slideB"),
+        ]
+        assert [int(crop.picture()[0, 0, 0]) for crop in load_index(folder).crops] == [91, 1, 2, 11, 12, 90]
+    assert report.notes[0] == (
+        "Equal file names in several folders (slideA, slideB): crops are named by folder, and each folder is taken for "
+        "one slide. A sidecar or --slide-regex says otherwise."
+    )
+
+
+def test_masks_of_equal_names_are_kept_by_folder(
+    tmp_path: Path, folder: Path, write_masks: Write, classes: ClassList
+) -> None:
+    write_masks(tmp_path / "src" / "A", "1", [[0, 1]])
+    write_masks(tmp_path / "src" / "B", "1", [[0, 1, 2]])
+    import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+    found = load_index(folder).crops
+    assert [(crop.crop, crop.slide, crop.label_map().tolist()) for crop in found] == [
+        ("A_1", "A", [[0, 1]]),
+        ("B_1", "B", [[0, 1, 2]]),
+    ]
+
+
+def test_a_crop_whose_name_is_shared_later_is_not_kept_twice(
+    tmp_path: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    write_labelme(tmp_path / "src" / "A", "1", [square])
+    import_labels(tmp_path / "src" / "A", folder, classes=classes, rules=RULES)
+    write_labelme(tmp_path / "src" / "B", "1", [square], grey=7)
+    import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+    assert [crop.crop for crop in load_index(folder).crops] == ["A_1", "B_1"]
+    assert sorted(path.name for path in folder.glob("*/*")) == sorted(
+        ["A_1.png", "B_1.png"] * 2 + ["A_1.json", "B_1.json"]
+    )
 
 
 def test_another_picture_of_an_imported_id_is_refused(

@@ -1,4 +1,5 @@
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ from typing import Any
 import pytest
 
 from cytoseg.classes import ClassList
+from cytoseg.commands.label_import import _pairs
 from cytoseg.errors import LabelError
 from cytoseg.labels.job import ImportRules, Job, check_rules, resolve, unknown_message
 from cytoseg.labels.sources import read_item
@@ -48,3 +50,17 @@ def test_unknown_names_are_counted_with_a_way_out(
         "'nuclei' (1 shape, first a.json, shape 3). Rename with --map nuclei=nucleus, "
         "leave them unscored with --ignore nuclei, or add them to the recipe."
     )
+
+
+@pytest.mark.parametrize("name", ["Immune cells", "Tumor: Positive", "it's $HOME `x` \\", "a=b", "-x; rm", "=1"])
+def test_the_option_that_is_proposed_can_be_pasted_into_a_shell(
+    tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any], name: str
+) -> None:
+    job = Job(tmp_path, classes, ImportRules())
+    read_item(write_labelme(tmp_path, "a", [square | {"label": name}]), job)
+    text = unknown_message(job)
+    words = shlex.split(text[text.index("--map ") : text.index(", leave them")])
+    assert words == ["--map", f"{name}=background"]
+    assert _pairs(words[1:], classes.names) == {name: "background"}
+    ignored = shlex.split(text[text.index("--ignore ") : text.index(", or add them")])
+    assert ignored == ["--ignore", name]

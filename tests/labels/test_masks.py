@@ -124,5 +124,5 @@ def test_binary_masks_of_three_classes_are_refused(tmp_path: Path, write_masks: 
     assert read_pair(replace(pair, white=None), classes, problems) is None
     assert problems == [
         "masks/a.png: holds only 0 and 255 (2 px), and of 3 classes (0 background, 1 cell, 2 nucleus) nothing tells "
-        "which is 255. Say it with --map 255=cell or the like, or with --ignore 255."
+        "which is 255. Say it with --map 255=cell or the like, or --ignore 255."
     ]

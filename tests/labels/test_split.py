@@ -22,6 +22,11 @@ def test_named_slides_are_the_test_side() -> None:
     assert {crop.slide for crop in split.test} == {"a2", "b1", "b2"}
 
 
+def test_a_slide_with_brackets_is_named_as_it_is() -> None:
+    split = split_by_slide(crops("P1 [HE]", "P1 H", "P2 [HE]"), test_slides=["P1 [HE]"], test_fraction=0.0, seed=0)
+    assert {crop.slide for crop in split.test} == {"P1 [HE]"}
+
+
 @pytest.mark.parametrize(("fraction", "expected"), [(0.0, 1), (0.2, 2), (0.25, 3), (0.5, 5)])
 def test_chance_takes_the_rounded_share_and_at_least_one(fraction: float, expected: int) -> None:
     labelled = crops(*"abcdefghij")

@@ -1,0 +1,57 @@
+"""Crops of equal names in several folders, such as 001 of each slide: told apart by their folders."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from cytoseg.labels.job import Job
+from cytoseg.labels.masks import MaskPair
+from cytoseg.labels.slide_crops import SlideCrop
+from cytoseg.labels.sources import Item, Reading
+
+
+def note_folders(items: Iterable[Item], job: Job) -> None:
+    """Find the folders that share a name with another one; all their crops will be named by folder.
+
+    Args:
+        items: All of an import.
+        job: Takes the folders, and a note of what that means.
+    """
+    folders: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        if (place := _place(item, job.root)) is not None:
+            folders[place[0]].add(place[1])
+    job.by_folder.update(folder for shared in folders.values() if len(shared) > 1 for folder in shared)
+    if job.by_folder:
+        named = sorted(folder or "the folder itself" for folder in job.by_folder)
+        shown = ", ".join(named[:5]) + (", ..." if len(named) > 5 else "")
+        job.notes.append(
+            f"Equal file names in several folders ({shown}): crops are named by folder, and each folder is taken for "
+            "one slide. A sidecar or --slide-regex says otherwise."
+        )
+
+
+def named_by_folder(reading: Reading, item: Item, job: Job) -> Reading:
+    """Give a crop the name of its folder, where another folder has a crop of its name."""
+    place = _place(item, job.root)
+    if reading.correction is not None or place is None or place[1] not in job.by_folder:
+        return reading
+    folder = place[1].replace("/", "_")
+    crop = f"{folder}_{reading.crop}" if folder else reading.crop
+    return replace(reading, crop=crop, plain=reading.crop, folder=folder)
+
+
+def _place(item: Item, root: Path) -> tuple[str, str] | None:
+    """Give the name of a crop and its folder below the root, empty for the root; None of what lies on a slide."""
+    match item:
+        case Path():
+            name, folder = item.stem, item.parent
+        case MaskPair():
+            name, folder = item.picture.stem, item.mask.parent.parent
+        case SlideCrop():
+            if item.frame is not None:
+                return None
+            name, folder = item.crop, (root / item.source).parent
+    below = folder.relative_to(root).as_posix()
+    return name, "" if below == "." else below

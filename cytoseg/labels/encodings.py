@@ -1,0 +1,69 @@
+"""In which encoding a program wrote its text: UTF-8 and UTF-16 for sure, else the likelier of GBK and Windows-1252."""
+
+import codecs
+import re
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# One or two letters of Western Europe beside plain ones, as in größer or façade; Chinese is longer or stands alone.
+_WESTERN = re.compile("(?<=[A-Za-z])[À-ÖØ-öø-ÿ]{1,2}|[À-ÖØ-öø-ÿ]{1,2}(?=[A-Za-z])")
+_NOT_WESTERN = re.compile("[^\0-\x7fÀ-ÖØ-öø-þ€‚„…‘’“”–—µ°²³§]")
+_MOST_GUESSED = 50_000_000  # bytes
+_PIECE = 2**20
+_LATIN, _CHINESE = "cp1252", "gb18030"
+
+
+def encoding_of(data: bytes) -> str:
+    """Guess the encoding of JSON text.
+
+    Args:
+        data: All of it.
+
+    Returns:
+        Name of a codec. It may still fail on the text, which then is in none of these encodings or is damaged.
+    """
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            return name
+    # JSON begins with two ASCII characters, so zeros tell the width and order of its units.
+    zeros = [byte == 0 for byte in data[:4]]
+    if len(zeros) == 4 and any(zeros):
+        wide = {(False, True, True, True): "utf-32-le", (True, True, True, False): "utf-32-be"}
+        return wide.get((zeros[0], zeros[1], zeros[2], zeros[3]), "utf-16-be" if zeros[0] else "utf-16-le")
+    return "utf-8" if _is_utf_8(data) or len(data) > _MOST_GUESSED else _eight_bit(data)
+
+
+def is_unicode(encoding: str) -> bool:
+    """Tell whether an encoding was known for sure, not guessed."""
+    return encoding.startswith("utf")
+
+
+def _eight_bit(data: bytes) -> str:
+    western, chinese = _reads(data, _LATIN), _reads(data, _CHINESE)
+    if western is None or _NOT_WESTERN.search(western):
+        return "utf-8" if chinese is None else _CHINESE
+    return _LATIN if chinese is None or _WESTERN.sub("", western).isascii() else _CHINESE
+
+
+def _is_utf_8(data: bytes) -> bool:
+    """Tell whether all of a text is UTF-8, without holding it a second time."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(data), _PIECE):
+            decoder.decode(data[start : start + _PIECE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _reads(data: bytes, encoding: str) -> str | None:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,103 @@
+"""Read a text file, or the one file that a .gz or .zip holds, without letting it unpack to more than it may."""
+
+import gzip
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from cytoseg.errors import LabelError
+from cytoseg.json_text import read_regular
+from cytoseg.limits import limit, raise_it
+
+GEOJSON = ".geojson"
+_SIZE = "CYTOSEG_MAX_JSON_MB"
+_JSON = (GEOJSON, ".json")
+_MAX_MEMBERS = 1000
+_PIECE = 2**20
+_END, _END_SIZE, _COUNT = b"PK\5\6", 22, 10  # a zip ends with this record, and a comment of up to 64 KB
+
+
+def is_geojson_name(path: Path) -> bool:
+    """Tell by its name whether a file is GeoJSON, packed or not; a .zip is looked into."""
+    name = path.name.lower()
+    if name.endswith(".zip"):
+        return any(member.lower().endswith(GEOJSON) for member in _members(path))
+    return name.removesuffix(".gz").endswith(GEOJSON)
+
+
+def plain_stems(path: Path) -> tuple[str, ...]:
+    """Give the names without suffixes that a packed or plain file goes by: of a .zip also its member's."""
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    members = _members(path) if path.suffix.lower() == ".zip" else []
+    found = [name, *(PurePosixPath(member).name for member in members if _is_json(member))]
+    return tuple(dict.fromkeys(text[: -len(Path(text).suffix)] if Path(text).suffix else text for text in found))
+
+
+def read_unpacked(path: Path, *, name: str) -> bytes:
+    """Read a file; of a .gz what is packed in it, of a .zip its only GeoJSON or JSON file.
+
+    Args:
+        path: The file.
+        name: What to call it in a message.
+
+    Raises:
+        FileContentError: If the file is a pipe or the like, or too long.
+        LabelError: If the archive is damaged, locked or holds several such files; or what it holds is too long.
+        OSError: If the file is missing or may not be read.
+    """
+    try:
+        match path.suffix.lower():
+            case ".gz":
+                with gzip.open(path) as file:
+                    return _read(file, name)
+            case ".zip":
+                return _read_member(path, name)
+            case _:
+                return read_regular(path, name=name, most_bytes=_most_bytes(), variable=_SIZE)
+    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise LabelError(f"{name}: cannot be unpacked ({error}). Unpack it by hand, or export it again.") from error
+
+
+def _read_member(path: Path, name: str) -> bytes:
+    members = [member for member in _members(path) if _is_json(member)]
+    if len(members) != 1:
+        raise LabelError(f"{name}: holds {len(members)} GeoJSON files, but must hold one. Unpack it by hand.")
+    with zipfile.ZipFile(path) as archive, archive.open(members[0]) as file:
+        return _read(file, name)
+
+
+def _members(path: Path) -> list[str]:
+    """List what a zip file holds; nothing where it is none, or holds more than an export ever does."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _END_SIZE - 2**16))
+            tail = file.read()
+        at = tail.rfind(_END)
+        if at < 0 or int.from_bytes(tail[at + _COUNT : at + _COUNT + 2], "little") > _MAX_MEMBERS:
+            return []
+        with zipfile.ZipFile(path) as archive:
+            return [member.filename for member in archive.infolist()[:_MAX_MEMBERS] if not member.is_dir()]
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return []
+
+
+def _is_json(member: str) -> bool:
+    place = PurePosixPath(member)
+    # A Mac packs a twin of each file into a folder of its own.
+    return place.suffix.lower() in _JSON and not place.name.startswith(".") and "__MACOSX" not in place.parts
+
+
+def _read(file: "IO[bytes] | gzip.GzipFile", name: str) -> bytes:
+    data, most = bytearray(), _most_bytes()
+    while piece := file.read(_PIECE):
+        data += piece
+        if len(data) > most:
+            raise LabelError(f"{name}: holds over {most / 1e6:,.0f} MB of text. {raise_it(_SIZE)}")
+    return bytes(data)
+
+
+def _most_bytes() -> int:
+    """Give how long a text may be: as JSON it takes three times as much memory and more."""
+    return limit(_SIZE) * 333_333

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from cytoseg.patterns import excluded, fits, fitting, globbed, globbed_anywhere
+
+NAMES = ["P1 H", "P1 [HE]", "P2 [HE]_a", "P2 [HE]_b", "made_0_1", "made_0_2"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("P1 [HE]", ["P1 [HE]"]),
+        ("P2 [HE]*", ["P2 [HE]_a", "P2 [HE]_b"]),
+        ("P? [HE]_?", ["P2 [HE]_a", "P2 [HE]_b"]),
+        ("made_0_[12]", ["made_0_1", "made_0_2"]),
+        ("P1 [H]", ["P1 H"]),
+        ("x*", []),
+    ],
+)
+def test_a_pattern_is_a_name_before_it_is_one(pattern: str, found: list[str]) -> None:
+    assert fitting(NAMES, pattern) == found
+    assert all(fits(name, ["nobody", pattern]) for name in found)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("P1 [HE].png", "P1 H.png", "P2 [HE].png", "[old]/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("P1 [HE].png", ["P1 [HE].png"]),
+        ("*[HE].png", ["P1 [HE].png", "P2 [HE].png"]),
+        ("P1 [H].png", ["P1 H.png"]),
+        ("[old]/*.png", ["a.png"]),
+        ("**/a.png", ["a.png"]),
+        ("x" * 5000, []),
+    ],
+)
+def test_files_are_found_by_name_before_pattern(folder: Path, pattern: str, found: list[str]) -> None:
+    assert sorted(path.name for path in globbed(folder, pattern)) == found
+    assert sorted(path.name for path in globbed_anywhere(f"{folder}/{pattern}")) == found
+
+
+@pytest.mark.parametrize("pattern", ["", ".", "/a/*", "a\0", "**x"])
+def test_what_is_no_pattern_is_refused(folder: Path, pattern: str) -> None:
+    with pytest.raises(ValueError, match="attern"):
+        globbed(folder, pattern)
+
+
+@pytest.mark.parametrize("pattern", ["a\0", "x" * 5000, ""])
+def test_anywhere_a_strange_pattern_finds_nothing(pattern: str) -> None:
+    assert globbed_anywhere(pattern) == []
+
+
+def test_what_is_left_out_is_a_name_before_a_pattern(folder: Path) -> None:
+    files = list(folder.rglob("*.png"))
+    assert {path.name for path in excluded(files, "P1 [HE].png")} == {"P1 [HE].png"}
+    assert {path.name for path in excluded(files, "[old]/*.png")} == {"a.png"}
+    assert {path.name for path in excluded(files, "P1 [H].png")} == {"P1 H.png"}
