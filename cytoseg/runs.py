@@ -108,17 +108,22 @@ class MetricsLog:
 
     Args:
         path: The file; its folder is made if missing.
-        keep_until: When resuming, lines whose ``crops_seen`` is larger are dropped: they will be written again.
+        keep_until: When resuming, lines whose count is larger are dropped: they will be written again.
+        count: What is counted, ``crops_seen`` or ``step``.
     """
 
-    def __init__(self, path: Path, *, keep_until: int | None = None) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [] if keep_until is None else [r for r in read_metrics(path) if r.get("crops_seen", 0) <= keep_until]
+    def __init__(self, path: Path, *, keep_until: int | None = None, count: str = "crops_seen") -> None:
+        kept = [] if keep_until is None else [r for r in read_metrics(path) if r.get(count, 0) <= keep_until]
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._path = path
         self._file: TextIO = path.open("a")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row."""
+        """Append one row, to a new file if the old one was taken away."""
+        if not self._path.exists():
+            self._file.close()
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a")
         self._file.write(json.dumps(dict(row)) + "\n")
         self._file.flush()
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -67,6 +68,26 @@ def test_resuming_drops_the_rows_that_will_be_written_again(tmp_path: Path) -> N
     _log(path, [4, 8, 12], keep_until=None)
     _log(path, [12, 16], keep_until=8)
     assert read_metrics(path) == [{"crops_seen": c, "loss": c / 8} for c in (4, 8, 12, 16)]
+
+
+def test_steps_are_counted_likewise(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {step}}}\n' for step in range(1, 6)))
+    log = MetricsLog(path, keep_until=3, count="step")
+    log.write({"step": 4})
+    log.close()
+    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3, 4]
+
+
+def test_a_log_that_was_taken_away_goes_on_in_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "ddpm" / "metrics.jsonl"
+    log = MetricsLog(path)
+    log.write({"step": 1})
+    shutil.rmtree(tmp_path / "ddpm")
+    log.write({"step": 2})
+    log.write({"step": 3})
+    log.close()
+    assert [row["step"] for row in read_metrics(path)] == [2, 3]
 
 
 def test_a_new_log_starts_empty(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ DRAWS = 2
 """Networks with random weights."""
 PATIENCE_S = 120.0
 
+CHECK_FILES = ("check.md", "check.csv", "check.png")
+
 Picture = NDArray[np.uint8]
 Pictures = Callable[[], Sequence[Picture]]
 

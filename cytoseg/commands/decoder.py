@@ -1,5 +1,6 @@
 """The part of ``cytoseg train-interpreter`` that tunes the decoder instead of training MLPs."""
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,30 +51,31 @@ def tuned(
     decoder = Decoder(unet, recipe.architecture(), len(names), seed=recipe.training.seed, names=names)
     labelled, settings = read_labelled(train), tune_settings(recipe, recipe.training.seed)
     steps = steps_of(labelled, settings)
-    log = MetricsLog(folder / "metrics.jsonl")
     with (
+        contextlib.ExitStack() as closed,
         unlabelled_slides(recipe, test_slides=test_slides) as unlabelled,
         peak_memory() as peak,
         progress("decoder", steps) as bar,
     ):
+        logs: list[MetricsLog] = []
 
         def on_step(step: int, loss: float) -> None:
             check_ceiling(recipe, step=step)
             bar.at(step, f"loss {loss:.4f}")
-            log.write({"step": step, "loss": round(loss, 6)})
+            if not logs:  # the first step tells where an interrupted tuning goes on, and what it had logged stays
+                log = MetricsLog(folder / "metrics.jsonl", keep_until=step - 1, count="step")
+                logs.append(closed.enter_context(contextlib.closing(log)))
+            logs[0].write({"step": step, "loss": round(loss, 6)})
 
-        try:
-            found = tune_decoder(
-                decoder,
-                labelled,
-                settings=settings,
-                device=device,
-                unlabelled=unlabelled,
-                resume=Resume(folder / "unfinished", origin),
-                on_step=on_step,
-            )
-        finally:
-            log.close()
+        found = tune_decoder(
+            decoder,
+            labelled,
+            settings=settings,
+            device=device,
+            unlabelled=unlabelled,
+            resume=Resume(folder / "unfinished", origin),
+            on_step=on_step,
+        )
     judges = f"slides {', '.join(found.held_out)} decided" if found.held_out else "no slide was held out"
     memory = "" if peak.mb is None else f" Most memory {peak.mb / 1000:.1f} GB."
     say(f"Decoder tuned; weights of step {found.step} of {steps} ({judges}).{memory}")

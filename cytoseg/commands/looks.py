@@ -46,6 +46,17 @@ def look(
         save_samples(folder / "samples.png", unet, recipe, patience_s=patience_s)
 
 
+def pictures_of(folder: Path, recipe: Recipe) -> list[Path]:
+    """List what ``look`` has drawn for this recipe, such as is there.
+
+    Args:
+        folder: The run's ``ddpm`` folder.
+        recipe: Says whether there are samples.
+    """
+    names = ("denoised.png", "loss.png", *(["samples.png"] if recipe.training.samples else []))
+    return [folder / name for name in names if (folder / name).exists()]
+
+
 def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_s: float | None) -> None:
     """Save a grid of as many samples as the recipe asks for, unless it takes too long."""
     end = time.monotonic() + patience_s if patience_s is not None else math.inf

@@ -35,8 +35,10 @@ def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
     Args:
         path: PNG to write.
-        rows: Rows of ``metrics.jsonl`` with ``crops_seen``, ``loss`` and ``by_t``.
+        rows: Rows of ``metrics.jsonl`` with ``crops_seen``, ``loss`` and ``by_t``; of none there is no plot.
     """
+    if not rows:  # the log was taken away
+        return
     crops = np.array([r["crops_seen"] for r in rows], float)
     loss = np.array([r["loss"] for r in rows], float)
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4), layout="constrained", sharey=True)

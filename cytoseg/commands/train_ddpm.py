@@ -12,11 +12,12 @@ import typer
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cytoseg.commands.check import Picture, check_after_training, tissue_pictures
+from cytoseg.commands.check import CHECK_FILES, Picture, check_after_training, tissue_pictures
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
 from cytoseg.commands.labelled_sources import source_parts
 from cytoseg.commands.launch import launch
-from cytoseg.commands.looks import DENOISED_CROPS, look, tracked
+from cytoseg.commands.looks import DENOISED_CROPS, look, pictures_of, tracked
+from cytoseg.commands.shown import is_shown, note_shown, weights_of
 from cytoseg.commands.tissue import say_lost, tissue_sources
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.settings import TrainPlan, TrainSettings
@@ -56,13 +57,22 @@ def run(
         current.entry["crops_seen"] = state.crops_seen
         current.entry["crops_trained"] = state.crops_seen - seen_before
         trained_s = time.perf_counter() - begin
-        say(
-            f"Trained on {state.crops_seen} crops ({trained_s / 60:.1f} min now). "
-            f"See {', '.join(map(str, sorted((current.folder / 'ddpm').glob('*.png'))))}."
-        )
-        trained_now = state.crops_seen > seen_before
-        if process_rank() == 0 and (trained_now or not (current.folder / "check" / "check.md").exists()):
-            check_after_training(current.recipe, current.folder, pictures, trained_s=trained_s)
+        seen = ", ".join(str(path) for path in pictures_of(current.folder / "ddpm", current.recipe))
+        say(f"Trained on {state.crops_seen} crops ({trained_s / 60:.1f} min now). See {seen}.")
+        if process_rank() == 0:
+            _check(current, pictures, trained_s=trained_s)
+
+
+def _check(current: Run, pictures: list[Picture], *, trained_s: float) -> None:
+    """Check the features, unless those of these weights were; a check of earlier ones goes first."""
+    folder, check = current.folder / "ddpm", current.folder / "check"
+    weights = weights_of(folder)
+    if is_shown(folder, "check", weights) and (check / "check.md").exists():
+        return
+    for name in CHECK_FILES:
+        (check / name).unlink(missing_ok=True)
+    check_after_training(current.recipe, current.folder, pictures, trained_s=trained_s)
+    note_shown(folder, "check", weights)
 
 
 def tissue_crops(recipe: Recipe) -> RandSlideCropd:
@@ -143,9 +153,18 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int,
                 watch=Watch(on_step, say, lambda state: look(folder, state, recipe, shown), recipe.training.look_crops),
             )
     seen_before = first_step[0] if first_step else state.crops_seen
-    if process_rank() == 0 and (first_step or not (folder / "loss.png").exists()):
-        look(folder, state, recipe, shown, patience_s=None)
+    if process_rank() == 0:
+        _look(folder, state, recipe, shown)
     return state, seen_before, pictures
+
+
+def _look(folder: Path, state: TrainState, recipe: Recipe, crops: Tensor) -> None:
+    """Draw the pictures, unless they are there of these weights: a kill may have come between training and drawing."""
+    weights = weights_of(folder)
+    there = all(path.exists() for path in (folder / "loss.png", folder / "denoised.png"))
+    if not (there and is_shown(folder, "pictures", weights)):
+        look(folder, state, recipe, crops, patience_s=None)
+        note_shown(folder, "pictures", weights)
 
 
 @contextlib.contextmanager

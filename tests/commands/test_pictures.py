@@ -25,6 +25,11 @@ def test_values_beyond_the_range_are_clipped(tmp_path: Path) -> None:
         assert (np.array(picture) == 255).all()
 
 
+def test_of_no_losses_there_is_no_curve(tmp_path: Path) -> None:
+    save_loss_curve(tmp_path / "loss.png", [])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_loss_curve_is_drawn_and_nothing_else_is_left(tmp_path: Path) -> None:
     save_loss_curve(tmp_path / "loss.png", [{"crops_seen": 8 * i, "loss": 1 / i} for i in range(1, 101)])
     assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]

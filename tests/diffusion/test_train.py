@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -442,3 +443,15 @@ def test_a_compiled_network_comes_to_the_same_weights(tmp_path: Path, train_tiny
     state = train_tiny(tmp_path, compile=True)
     for name, weights in whole[0].unet.state_dict().items():
         torch.testing.assert_close(state.unet.state_dict()[name], weights, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_folder_that_is_taken_away_meanwhile_is_made_again(train_tiny: Train, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "ddpm"
+
+    def take_away(report: StepReport) -> None:
+        if report.crops_seen == 16:
+            shutil.rmtree(tmp_path / "runs")
+
+    state = train_tiny(folder, on_step=take_away)
+    assert find_checkpoints(folder)[0].name == f"checkpoint-{state.crops_seen:09d}"
+    assert [row["crops_seen"] for row in read_metrics(folder / "metrics.jsonl")][-1] == state.crops_seen

@@ -70,6 +70,8 @@ def test_an_interrupted_tuning_goes_on_where_it_was(
     assert cytoseg(*commands).exit_code == 130
     assert cytoseg(*commands).exit_code == 0
     assert done == 20
+    losses = (home / "runs" / "tiny" / "interpreter" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in losses] == list(range(1, 21))
     in_parts = bundle_hashes(bundle)
     shutil.rmtree(bundle)
     assert cytoseg(*commands).exit_code == 0

@@ -1,0 +1,49 @@
+"""Of which weights a run's pictures and check were made, so that those of earlier ones are not taken for new."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cytoseg.checkpoints import find_checkpoints, load_state
+from cytoseg.errors import CheckpointError
+from cytoseg.writing import write_atomically
+
+SHOWN = "shown.json"
+
+
+def weights_of(folder: Path) -> dict[str, Any]:
+    """Tell the newest weights of a run's ``ddpm`` folder from all others: crops seen and hash; empty if none are whole.
+
+    Args:
+        folder: The run's ``ddpm`` folder.
+    """
+    try:
+        state = load_state(find_checkpoints(folder)[0])
+        return {"crops_seen": state["crops_seen"], "sha256": state["sha256"]["ema"]}
+    except (CheckpointError, IndexError, KeyError):
+        return {}
+
+
+def is_shown(folder: Path, what: str, weights: Mapping[str, Any]) -> bool:
+    """Say whether something was made of these weights, to its end.
+
+    Args:
+        folder: The run's ``ddpm`` folder.
+        what: ``pictures`` or ``check``.
+        weights: From ``weights_of``.
+    """
+    return bool(weights) and _read(folder).get(what) == dict(weights)
+
+
+def note_shown(folder: Path, what: str, weights: Mapping[str, Any]) -> None:
+    """Note that something has been made of these weights; the parameters are those of ``is_shown``."""
+    write_atomically(folder / SHOWN, json.dumps({**_read(folder), what: dict(weights)}, indent=1) + "\n")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / SHOWN).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
