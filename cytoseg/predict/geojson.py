@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
-from cytoseg.labels.outlines import Ring, outline
+from cytoseg.labels.outlines import outline
+from cytoseg.predict.simplify import Points, exactly, simplified
 
 _NAMESPACE = uuid.UUID("5d1c3a52-6d0b-5b7e-9f0e-2f4c8d1b7a60")
 """Of the ids; what matters is only that it never changes."""
 
-_DECIMALS = 3
+_DIGITS = 6
+"""Of a measurement; cells.csv has all of them."""
+
+_DECIMALS = 2
 """Of a coordinate in level-0 pixels, where one pixel of the maps is no whole number of them."""
 
 
@@ -53,11 +57,13 @@ class ObjectFile:
         slide: Name of the slide.
         classes: Names and colours.
         downsample: Level-0 pixels that one pixel of the maps spans.
+        exact: Keep every pixel step of the outlines instead of ``simplified`` ones.
 
     Source: the properties are those that QuPath 0.4 and later writes (PathObjectTypeAdapters).
     """
 
-    def __init__(self, path: Path, *, slide: str, classes: ClassList, downsample: float) -> None:
+    def __init__(self, path: Path, *, slide: str, classes: ClassList, downsample: float, exact: bool = True) -> None:
+        self._exact = exact
         self._path, self._slide, self._classes, self._downsample = path, slide, classes, downsample
         self._file: TextIOBase | None = None
         self._separator = "\n"
@@ -95,21 +101,19 @@ class ObjectFile:
                 "objectType": "detection",
                 "name": str(found.number),
                 "classification": {"name": name, "color": list(self._classes.colours[found.class_id])},
-                "measurements": dict(found.measurements),
+                "measurements": {key: float(f"{value:.{_DIGITS}g}") for key, value in found.measurements.items()},
             },
         }
 
     def _geometry(self, found: Outlined) -> dict[str, Any]:
-        parts = [
-            [self._closed(ring, found) for ring in (polygon.exterior, *polygon.holes)]
-            for polygon in outline(found.mask)
-        ]
+        polygons = outline(found.mask)
+        rings = exactly(polygons) if self._exact else simplified(polygons)
+        parts = [[self._closed(ring, found) for ring in polygon] for polygon in rings]
         if len(parts) == 1:
             return {"type": "Polygon", "coordinates": parts[0]}
         return {"type": "MultiPolygon", "coordinates": parts}
 
-    def _closed(self, ring: Ring, found: Outlined) -> list[list[float]]:
-        corners = np.concatenate([ring, ring[:1]]) + np.array([found.x, found.y])
-        if self._downsample == 1:
-            return list(corners.tolist())
-        return list((corners * self._downsample).round(_DECIMALS).tolist())
+    def _closed(self, ring: Points, found: Outlined) -> list[list[float]]:
+        corners = (np.concatenate([ring, ring[:1]]) + np.array([found.x, found.y])) * self._downsample
+        # A whole number is written without a point.
+        return [[int(v) if v.is_integer() else v for v in corner] for corner in corners.round(_DECIMALS).tolist()]

@@ -14,6 +14,7 @@ class ObjectSettings:
         nucleus: Name of the class of nuclei, for the nucleus-to-cytoplasm ratio; need not be in the class list.
         cytoplasm: Likewise of the class of cytoplasm.
         parquet: Write the table as Parquet, too.
+        exact_outlines: Keep every pixel step of the outlines.
     """
 
     classes: tuple[str, ...]
@@ -22,6 +23,7 @@ class ObjectSettings:
     nucleus: str
     cytoplasm: str
     parquet: bool = False
+    exact_outlines: bool = True
 
 
 @dataclass

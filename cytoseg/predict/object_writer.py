@@ -78,7 +78,11 @@ class ObjectWriter:
         self._windows = WindowReader(maps.spool, maps.slide, size=maps.size, downsample=maps.downsample)
         self._scale = Scale(maps.downsample, maps.mpp)
         self.outlines = ObjectFile(
-            folder / OUTLINES, slide=maps.slide.path.name, classes=maps.classes, downsample=maps.downsample
+            folder / OUTLINES,
+            slide=maps.slide.path.name,
+            classes=maps.classes,
+            downsample=maps.downsample,
+            exact=settings.exact_outlines,
         )
         self.table = CellTable(folder / f"{CELLS}.raw", self._scale)
         self.painter = Painter(folder, size=maps.size)

@@ -173,7 +173,7 @@ class Recipe(Section):
         o = self.objects
         names = tuple(c.name for c in self.classes if c.name != self.fill) if o.classes is None else o.classes
         split = tuple(name for name in names if name == o.nucleus) if o.split is None else o.split
-        return ObjectSettings(names, split, o.least_px, o.nucleus, o.cytoplasm, o.parquet)
+        return ObjectSettings(names, split, o.least_px, o.nucleus, o.cytoplasm, o.parquet, o.exact_outlines)
 
     def taps(self) -> tuple[str, ...]:
         """Give the names of the taps."""

@@ -199,6 +199,8 @@ def _write_levels(
                 subifds=len(sizes) - 1 if index == 0 else None,
                 subfiletype=0 if index == 0 else 1,
                 metadata={"axes": "YXS" if first.ndim == 3 else "YX"} | ome if index == 0 else None,
+                # Of neighbours that are alike the differences are stored, in a sixth less room.
+                predictor=first.ndim == 2 and first.dtype == np.uint8 and not categorical,
                 **_tags(first, None if mpp is None else mpp * 2**index, about.palette),
             )
             deque(tiles, maxlen=0)
