@@ -41,14 +41,12 @@ class Learning:
         crops: The train crops.
         labelled: What they show.
         device: Where to compute.
-        test_slides: Slides that nothing is learnt from, not even without labels.
     """
 
     recipe: Recipe
     crops: tuple[LabelledCrop, ...]
     labelled: LabelledPictures
     device: torch.device
-    test_slides: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, recipe: Recipe, split: Split) -> "Learning":
@@ -56,8 +54,7 @@ class Learning:
         device = pick_device(recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()
-        test_slides = frozenset(crop.slide for crop in split.test)
-        return cls(recipe, split.train, read_labelled(split.train), device, test_slides)
+        return cls(recipe, split.train, read_labelled(split.train), device)
 
     def only(self, numbers: Sequence[int]) -> "Learning":
         """Keep some of the train crops."""
@@ -165,7 +162,7 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
 
 def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) -> Predict:
     recipe, names = learning.recipe, learning.recipe.class_list().names
-    with unlabelled_slides(recipe, test_slides=learning.test_slides) as unlabelled:
+    with unlabelled_slides(recipe) as unlabelled:
         found = tune_decoder(
             Decoder(unet, recipe.architecture(), len(names), seed=settings.seed, names=names),
             learning.labelled,

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from cytoseg.commands.common import Run, progress, say
-from cytoseg.commands.from_recipe import split_of
 from cytoseg.commands.unlabelled import unlabelled_slides
 from cytoseg.errors import RecipeError
 from cytoseg.features.rows import SPARE, memory_unknown
@@ -47,13 +46,13 @@ def tuned(
     recipe, folder = current.recipe, current.folder / "interpreter"
     if recipe.features.memory_gb is not None and highest_bytes() is None:
         raise memory_unknown()
-    names, test_slides = recipe.class_list().names, {crop.slide for crop in split_of(recipe).test}
+    names = recipe.class_list().names
     decoder = Decoder(unet, recipe.architecture(), len(names), seed=recipe.training.seed, names=names)
     labelled, settings = read_labelled(train), tune_settings(recipe, recipe.training.seed)
     steps = steps_of(labelled, settings)
     with (
         contextlib.ExitStack() as closed,
-        unlabelled_slides(recipe, test_slides=test_slides) as unlabelled,
+        unlabelled_slides(recipe) as unlabelled,
         peak_memory() as peak,
         progress("decoder", steps) as bar,
     ):

@@ -26,6 +26,7 @@ from cytoseg.errors import CheckpointError
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import commonest_class, fit_forest
+from cytoseg.interpreter.student import Student
 from cytoseg.json_text import load_json
 from cytoseg.labels.dataset import LabelledCrop, Split
 from cytoseg.labels.stains import stains_of
@@ -117,6 +118,8 @@ def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:
 
 
 def _title(bundle: Bundle) -> str:
+    if isinstance(bundle.interpreter, Student):
+        return "Student of the decoder or the MLPs"
     if isinstance(bundle.interpreter, Decoder):
         return "DDPM's decoder, tuned"
     joined = " and 72 filters" if bundle.features.filters else ""

@@ -9,6 +9,8 @@ from cytoseg.recipe import Recipe
 
 BUNDLE = Path("interpreter", "bundle")
 """Where the bundle lies in a run folder."""
+TEACHER = Path("interpreter", "teacher")
+"""Where the bundle lies that taught a student."""
 
 
 def split_of(recipe: Recipe) -> Split:

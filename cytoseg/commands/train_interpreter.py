@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from torch import nn
 
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
 from cytoseg.commands.decoder import tuned
-from cytoseg.commands.from_recipe import BUNDLE, feature_settings, split_of
+from cytoseg.commands.from_recipe import BUNDLE, TEACHER, feature_settings, split_of
 from cytoseg.commands.pixels import (
     LabelledCrops,
     check_rows,
@@ -22,6 +23,7 @@ from cytoseg.commands.pixels import (
     room_of,
     used_sentence,
 )
+from cytoseg.commands.student import taught
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CheckpointError
@@ -31,6 +33,7 @@ from cytoseg.interpreter.bundle import Bundle, load_bundle, save_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.holdout import LEAST_SLIDES
 from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.student import Student
 from cytoseg.interpreter.train import Trained, check_two_classes, train_ensemble
 from cytoseg.labels.dataset import LabelledCrop
 from cytoseg.memory import peak_memory
@@ -73,21 +76,30 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
             device=device,
             precision=current.recipe.training.precision,
         )
+        _say_missing(train, current.recipe)
         _train(extractor, train, current=current, origin=origin)
 
 
 def _train(
-    extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], *, current: Run, origin: dict[str, Any]
-) -> None:
+    extractor: FeatureExtractor,
+    train: tuple[LabelledCrop, ...],
+    *,
+    current: Run,
+    origin: dict[str, Any],
+    place: Path = BUNDLE,
+) -> Bundle:
+    """Train what the recipe's interpreter.kind says, save it in a place of the run folder, and give it."""
     recipe, begin = current.recipe, time.perf_counter()
-    _say_missing(train, recipe)
-    if recipe.interpreter.kind == "decoder":
+    if recipe.interpreter.kind == "student":
+        teacher = _teacher(extractor, train, current, backbone=origin["backbone"])
+        found = _Found(taught(teacher, train, current, device=extractor.device))
+    elif recipe.interpreter.kind == "decoder":
         found = _Found(tuned(extractor.unet, train, current, origin=origin, device=extractor.device))
     else:
         found = _mlps(extractor, train, current)
     seconds = time.perf_counter() - begin
     bundle = Bundle(
-        unet=found.interpreter.unet if isinstance(found.interpreter, Decoder) else extractor.unet,
+        unet=_network(found.interpreter, extractor),
         architecture=extractor.architecture,
         interpreter=found.interpreter,
         features=extractor.settings,
@@ -98,18 +110,41 @@ def _train(
         origin={**origin, **found.details, "train_seconds": round(seconds, 1), "versions": versions()},
         recipe=recipe.model_dump(mode="json"),
     )
-    save_bundle(current.folder / BUNDLE, bundle)
+    save_bundle(current.folder / place, bundle)
     current.entry.update(train_crops=len(train), **found.details)
     say(f"Trained on {len(train)} crops in {seconds:.0f} s.")
     for sentence in found.sentences:
         say(sentence)
+    return bundle
+
+
+def _network(interpreter: Ensemble | Decoder | Student, extractor: FeatureExtractor) -> nn.Module:
+    """Give the network that a bundle carries beside its interpreter."""
+    if isinstance(interpreter, Student):
+        return nn.Identity()
+    return interpreter.unet if isinstance(interpreter, Decoder) else extractor.unet
+
+
+def _teacher(
+    extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], current: Run, *, backbone: dict[str, object]
+) -> Bundle:
+    """Give the student's teacher: the one that was trained from the same things before, or a new one."""
+    recipe = current.recipe
+    kind = recipe.interpreter.model_copy(update={"kind": recipe.student.teacher})
+    as_teacher = replace(current, recipe=recipe.model_copy(update={"interpreter": kind}))
+    origin = _origin(as_teacher.recipe, train, backbone)
+    found = _found_before(current.folder / TEACHER, origin)
+    if found is not None:
+        say("The teacher is up to date.")
+        return found
+    return _train(extractor, train, current=as_teacher, origin=origin, place=TEACHER)
 
 
 @dataclass(frozen=True)
 class _Found:
     """What a training gave: the interpreter, details to keep, and sentences for the user."""
 
-    interpreter: Ensemble | Decoder
+    interpreter: Ensemble | Decoder | Student
     details: dict[str, Any] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
 
@@ -169,6 +204,7 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
         ],
         "interpreter": recipe.interpreter.model_dump(mode="json"),
         "decoder": recipe.decoder.model_dump(mode="json") if recipe.interpreter.kind == "decoder" else None,
+        "student": recipe.student.model_dump(mode="json") if recipe.interpreter.kind == "student" else None,
         "unlabelled": recipe.slides.model_dump(mode="json") if recipe.decoder.unlabelled else None,
     }
 

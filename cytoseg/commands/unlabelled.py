@@ -1,8 +1,11 @@
-"""The unlabelled slides that teach while a decoder is tuned: random tissue crops of the recipe's slides."""
+"""Random tissue crops of the recipe's slides, for what learns from them without labels; test slides are left out."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 
+from torch import Tensor
+
+from cytoseg.commands.from_recipe import split_of
 from cytoseg.commands.tissue import say_lost, tissue_sources
 from cytoseg.errors import RecipeError
 from cytoseg.interpreter.mean_teacher import Unlabelled
@@ -16,34 +19,54 @@ _ENDLESS = 2**31
 
 
 @contextlib.contextmanager
-def unlabelled_slides(recipe: Recipe, *, test_slides: Collection[str]) -> Iterator[Unlabelled | None]:
-    """Open the recipe's slides for a tuning, and close them at its end.
-
-    Args:
-        recipe: Names the slides, the size of a part and the weight.
-        test_slides: Slides of test crops, which are left out even without their labels.
+def unlabelled_slides(recipe: Recipe) -> Iterator[Unlabelled | None]:
+    """Open the recipe's slides for the tuning of a decoder, and close them at its end.
 
     Yields:
-        The slides, or None where ``decoder.unlabelled`` is 0.
+        Crops of ``decoder.size_px`` and their weight, or None where ``decoder.unlabelled`` is 0.
 
     Raises:
-        RecipeError: If no slide is left.
+        RecipeError: If no slide is left that is not a test slide.
         SlideError: If slides are missing, damaged or too small.
     """
     if not recipe.decoder.unlabelled:
         yield None
         return
-    patterns = {*test_slides, *recipe.labels.test_slides}
+    with unlabelled_crops(recipe, size_px=recipe.decoder.size_px) as crop:
+        if crop is None:
+            raise RecipeError("decoder.unlabelled: slides.folders names no slides. Name some, or set it to 0.")
+        yield Unlabelled(crop, recipe.decoder.unlabelled)
+
+
+@contextlib.contextmanager
+def unlabelled_crops(recipe: Recipe, *, size_px: int) -> Iterator[Callable[[int], Tensor] | None]:
+    """Open the recipe's slides, those of test crops left out, and close them at the end.
+
+    Args:
+        recipe: Names the slides, the test slides and the seed.
+        size_px: Side of a crop.
+
+    Yields:
+        What gives crop i, (3, size, size) float32 in [-1, 1], from i alone; None where the recipe names no slides.
+
+    Raises:
+        RecipeError: If all slides are test slides.
+        SlideError: If slides are missing, damaged or too small.
+    """
+    if not recipe.slides.folders:
+        yield None
+        return
+    patterns = {crop.slide for crop in split_of(recipe).test} | set(recipe.labels.test_slides)
     found = tissue_sources(recipe).sources
     sources = [s for s in found if not fits(slide_id(s.path), patterns)]
     if not sources:
         raise RecipeError(
-            f"decoder.unlabelled: all {len(found)} slides are test slides, so none is left to learn from. "
-            "Name others in slides.folders, or set it to 0."
+            f"slides.folders: all {len(found)} slides are test slides, so none is left to learn from without labels. "
+            "Name others, or set decoder.unlabelled and student.crops to 0."
         )
     lost = say_lost if recipe.slides.unreadable == "skip" else None
     drawn = RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px, on_lost=lost)
     steps = augmentation(flips=True, turns=True, jitter=0.0)
-    with contextlib.closing(drawn), contextlib.closing(drawn.of_size(recipe.decoder.size_px)) as crop:
+    with contextlib.closing(drawn), contextlib.closing(drawn.of_size(size_px)) as crop:
         crops = SlideCrops([crop, *steps], seed=recipe.training.seed, first=0, last=_ENDLESS)
-        yield Unlabelled(crops.__getitem__, recipe.decoder.unlabelled)
+        yield crops.__getitem__

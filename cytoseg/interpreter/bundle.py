@@ -19,6 +19,7 @@ from cytoseg.features.extract import FeatureExtractor, FeatureSettings, room_px,
 from cytoseg.interpreter.decoder import Decoder, view_probabilities
 from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.student import Student, student_maps
 from cytoseg.interpreter.vote import RULES, jensen_shannon, vote
 
 _TRAIN_AGAIN = "Run `cytoseg train-interpreter` again."
@@ -29,7 +30,7 @@ class Bundle:
     """Everything prediction needs.
 
     Attributes:
-        unet: The noise predictor with averaged weights, in evaluation mode; a decoder's own network.
+        unet: The noise predictor with averaged weights, in evaluation mode; a decoder's own; a student has none.
         architecture: Of the network.
         interpreter: The MLPs, which carry mean and scale of their features, or the tuned decoder; in evaluation mode.
         features: Taps, timesteps, scale, noise seed, filters; the decoder needs none of them.
@@ -43,7 +44,7 @@ class Bundle:
 
     unet: nn.Module
     architecture: Architecture
-    interpreter: Ensemble | Decoder
+    interpreter: Ensemble | Decoder | Student
     features: FeatureSettings
     classes: ClassList
     mpp: float | None
@@ -70,7 +71,9 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         "origin": bundle.origin,
         "recipe": bundle.recipe,
     }
-    if isinstance(bundle.interpreter, Decoder):
+    if isinstance(bundle.interpreter, Student):
+        tensors = {"student": bundle.interpreter.state_dict()}
+    elif isinstance(bundle.interpreter, Decoder):
         tensors = {"decoder": bundle.interpreter.state_dict()}
     else:
         details["members"] = bundle.interpreter.members
@@ -98,11 +101,14 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
     if state["vote"] not in RULES:
         raise ValueError(f"vote {state['vote']!r}")
     architecture = Architecture.from_json(state["architecture"])
-    unet = build_unet(architecture).eval()
+    unet = nn.Identity() if "student" in checkpoint.tensors else build_unet(architecture).eval()
     c, f = state["classes"], state["features"]
     classes = ClassList(tuple(c["names"]), tuple(tuple(colour) for colour in c["colours"]), c["fill"])
-    interpreter: Ensemble | Decoder
-    if "decoder" in checkpoint.tensors:
+    interpreter: Ensemble | Decoder | Student
+    if "student" in checkpoint.tensors:
+        interpreter = Student(len(classes), seed=0)
+        interpreter.load_state_dict(checkpoint.tensors["student"])
+    elif "decoder" in checkpoint.tensors:
         interpreter = Decoder(unet, architecture, len(classes), seed=0)
         interpreter.load_state_dict(checkpoint.tensors["decoder"])
     else:
@@ -161,7 +167,7 @@ class EnsemblePredictor:
     """
 
     def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
-        self._members, self._vote = _members_of(bundle, device), bundle.vote
+        self._maps = _maps_of(bundle, device)
         self._architecture, self._scale, self._device = bundle.architecture, bundle.features.scale, device
         self.classes, self.origin = bundle.classes, bundle.origin
 
@@ -175,17 +181,27 @@ class EnsemblePredictor:
         Returns:
             ``probabilities`` (N, K, H, W) float32 and ``disagreement`` (N, H, W) float32 in nats.
         """
-        members = self._members(to_input(tiles))
-        maps: dict[str, Tensor] = {
-            "probabilities": vote(members, rule=self._vote),
-            "disagreement": jensen_shannon(members),
-        }
-        return {name: tensor.cpu().numpy() for name, tensor in maps.items()}
+        probabilities, disagreement = self._maps(to_input(tiles))
+        return {"probabilities": probabilities.cpu().numpy(), "disagreement": disagreement.cpu().numpy()}
 
 
-def _members_of(bundle: Bundle, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _maps_of(bundle: Bundle, device: torch.device) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Give what computes probabilities (N, K, H, W) and disagreement (N, H, W) of (N, 3, H, W) pictures in [-1, 1]."""
+    if isinstance(bundle.interpreter, Student):
+        student, precision = bundle.interpreter.to(device), bundle.precision
+        return lambda pictures: student_maps(student, pictures.to(device), precision=precision)
+    members_of = _members_of(bundle, bundle.interpreter, device)
+
+    def voted(pictures: Tensor) -> tuple[Tensor, Tensor]:
+        members = members_of(pictures)
+        return vote(members, rule=bundle.vote), jensen_shannon(members)
+
+    return voted
+
+
+def _members_of(bundle: Bundle, interpreter: Ensemble | Decoder, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Give what computes the (M, N, K, H, W) probabilities of all who vote on (N, 3, H, W) pictures in [-1, 1]."""
-    interpreter, precision = bundle.interpreter.to(device), bundle.precision
+    interpreter, precision = interpreter.to(device), bundle.precision
     if isinstance(interpreter, Decoder):
         decoder = interpreter
         return lambda pictures: view_probabilities(decoder, pictures.to(device), precision=precision)

@@ -25,6 +25,7 @@ from cytoseg.recipe.sections import (
     Review,
     Section,
     Slides,
+    Student,
     Training,
 )
 
@@ -59,6 +60,8 @@ class Recipe(Section):
     """The interpreter."""
     decoder: Decoder = Decoder()
     """The interpreter of kind decoder."""
+    student: Student = Student()
+    """The interpreter of kind student."""
     predict: Predict = Predict()
     """Segmenting slides."""
     objects: Objects = Objects()

@@ -222,8 +222,9 @@ class Features(Section):
 class Interpreter(Section):
     """What turns features into classes."""
 
-    kind: Literal["mlps", "decoder"] = "mlps"
-    """mlps trains an ensemble of per-pixel MLPs on the features; decoder tunes the whole network instead, see there."""
+    kind: Literal["mlps", "decoder", "student"] = "mlps"
+    """mlps trains an ensemble of per-pixel MLPs on the features; decoder tunes the whole network instead; student
+    teaches a small, fast network what one of these gives. See the sections of those names."""
     mode: Literal["tuned", "reference"] = "tuned"
     """reference trains the MLPs by the published rules, for comparison: on all labelled pixels; of the keys below it
     heeds members and vote only."""
@@ -279,6 +280,17 @@ class Decoder(Section):
     unlabelled: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Weight of the unlabelled slides, on which the network's average teaches it; 0 leaves them out. Worth it with the
     backbone pretrained. Test slides are never among them."""
+
+
+class Student(Section):
+    """The small network of interpreter.kind student, ten and more times as fast as its teacher."""
+
+    teacher: Literal["mlps", "decoder"] = "decoder"
+    """What it imitates; trained first, into interpreter/teacher, unless that is up to date."""
+    crops: Annotated[int, Field(ge=0, le=10_000)] = 64
+    """Unlabelled crops of 256 px that the teacher segments for it, beside the labelled ones."""
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    """Optimiser updates."""
 
 
 class Predict(Section):

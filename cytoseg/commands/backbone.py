@@ -1,0 +1,50 @@
+"""The network that a run's features come from: the one it has trained, or else the base model it starts from."""
+
+from pathlib import Path
+
+from torch import nn
+
+from cytoseg.checkpoints import find_checkpoints
+from cytoseg.commands.common import say
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.state import load_backbone
+from cytoseg.recipe import Recipe
+from cytoseg.shipped import find_base_model
+
+
+def backbone_folder(recipe: Recipe, folder: Path) -> Path:
+    """Find the newest network of a run.
+
+    Args:
+        recipe: Its ``training.init`` is taken as it is where the run has trained nothing of its own.
+        folder: The run folder.
+
+    Returns:
+        The run's ``ddpm`` folder, or that of the base model.
+
+    Raises:
+        CheckpointError: If the base model is unknown.
+    """
+    own = folder / "ddpm"
+    if recipe.training.init is None or find_checkpoints(own):
+        return own
+    return find_base_model(recipe.training.init)
+
+
+def run_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture, dict[str, object]]:
+    """Load that network; says so where it is the base model's.
+
+    Args:
+        recipe: Of the run.
+        folder: The run folder.
+
+    Returns:
+        As ``load_backbone`` does.
+
+    Raises:
+        CheckpointError: If there is none, or it is damaged or of another architecture.
+    """
+    found = backbone_folder(recipe, folder)
+    if found != folder / "ddpm":
+        say(f"Features come from {recipe.training.init} as it is: this run has trained no diffusion model of its own.")
+    return load_backbone(found, recipe.architecture())
