@@ -22,7 +22,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo-made: $(INSTALLED)
 	$(CYTOSEG) slides generate data/made --n 8 --width 1536 --height 1536 --crops 4
-	$(CYTOSEG) train-ddpm $(RECIPE) --resume
 	$(CYTOSEG) label-import data/made/labelled --recipe $(RECIPE)
 	$(CYTOSEG) train-interpreter $(RECIPE)
 	$(CYTOSEG) evaluate $(RECIPE)
@@ -31,7 +30,6 @@ demo-made: $(INSTALLED)
 	@echo "Pictures: runs/quickstart/evaluation/crops, runs/quickstart/predictions. Look at the result in a browser: make review"
 
 demo-lbc: $(INSTALLED)
-	$(CYTOSEG) train-ddpm $(RECIPE) $(OVERRIDES) --resume
 	$(CYTOSEG) label-import $(DATA)/train --recipe $(RECIPE) --slide-regex '^(\d+)_' --area outline
 	$(CYTOSEG) label-import $(DATA)/test --recipe $(RECIPE) --slide-regex '^(\d+)_'
 	$(CYTOSEG) train-interpreter $(RECIPE)

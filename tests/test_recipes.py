@@ -9,7 +9,7 @@ from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.shipped import find_base_model, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("cervical", "lbc", "lbc-base", "lbc-cric-base", "quickstart")
+NAMES = ("cervical", "cytology-base", "dsb16", "lbc", "lbc-base", "lbc-cric-base", "quickstart")
 
 
 def test_there_are_as_many_recipes_as_are_tested() -> None:
@@ -30,7 +30,8 @@ def test_a_recipe_begins_with_what_it_is_for_and_its_command(name: str) -> None:
     text = (shipped_recipes() / f"{name}.yaml").read_text(encoding="utf-8")
     comment = text.split("\n\n")[0].splitlines()
     assert all(line.startswith("#") for line in comment)
-    assert f"#   cytoseg train-ddpm recipes/{name}.yaml" in comment
+    first = "train-interpreter" if load_recipe(name).training.init is not None else "train-ddpm"
+    assert any(line.startswith(f"#   cytoseg {first} recipes/{name}.yaml") for line in comment)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,11 +63,15 @@ def test_cervical_has_the_published_values() -> None:
 
 def test_what_a_recipe_starts_from_is_there_and_fits() -> None:
     started = {name: start for name in NAMES if (start := load_recipe(name).training.init) is not None}
-    assert set(started) == {"lbc"}
+    assert set(started) == {"dsb16", "lbc", "quickstart"}
     for name, start in started.items():
         _, architecture, origin = load_backbone(find_base_model(start), load_recipe(name).architecture())
-        assert architecture == load_recipe("lbc-base").architecture()
-        assert origin["crops_seen"] == 132_000
+        assert architecture == load_recipe("cytology-base").architecture()
+        assert architecture.mask_classes == ("background", "cytoplasm", "nucleus")
+        assert origin["crops_seen"] >= 16_000
+    _, architecture, origin = load_backbone(find_base_model(Path("lbc-base")))
+    assert architecture == load_recipe("lbc-base").architecture()
+    assert origin["crops_seen"] == 132_000
 
 
 def test_shipped_weights_are_small_and_say_what_they_are() -> None:
@@ -77,5 +82,6 @@ def test_shipped_weights_are_small_and_say_what_they_are() -> None:
         card = (folder / "README.md").read_text(encoding="utf-8")
         assert "Not stated" not in card
         assert "CC BY 4.0" in card
-        assert "![samples](samples.png)" in card
-        assert (folder / "samples.png").exists()
+        drawn = load_recipe(folder.name).training.denoising_weight > 0
+        assert ("![samples](samples.png)" in card) == drawn
+        assert (folder / "samples.png").exists() == drawn

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cytoseg.commands.backbone import run_backbone
 from cytoseg.commands.common import Bar, progress, say
 from cytoseg.commands.from_recipe import feature_settings, split_of
 from cytoseg.devices import pick_device, seed_for, tune_cpu_allocator
-from cytoseg.diffusion.state import load_backbone
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
@@ -50,7 +50,7 @@ def check_model(recipe: Recipe, folder: Path, pictures: Pictures, *, patience_s:
         CheckpointError: If there is no checkpoint, or it is damaged, or gives features that are not finite.
         LabelError: If a labelled crop was changed after the import.
     """
-    unet, _, _ = load_backbone(folder / "ddpm", recipe.architecture())
+    unet, _, _ = run_backbone(recipe, folder)
     pixels, why_not = _labelled(recipe)
     shown = [crop.picture() for crop in pixels.crops[:SHOWN]] if pixels is not None else list(pictures())
     features = _features(recipe, unet)

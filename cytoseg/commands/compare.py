@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from cytoseg.commands.backbone import run_backbone
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
 from cytoseg.commands.contenders import Learning, baselines, decoders, mlps, task_of
 from cytoseg.commands.from_recipe import split_of
-from cytoseg.diffusion.state import load_backbone
 from cytoseg.interpreter.train import check_two_classes
 from cytoseg.studies.compare import as_markdown, compare
 
@@ -27,7 +27,7 @@ def run(
     with start_run(recipe, overrides, command="compare") as current:
         split = split_of(current.recipe)
         check_two_classes(name for crop in split.train for name, pixels in crop.pixels.items() if pixels)
-        unet, _, backbone = load_backbone(current.folder / "ddpm", current.recipe.architecture())
+        unet, _, backbone = run_backbone(current.recipe, current.folder)
         learning = Learning.of(current.recipe, split)
         task = task_of(current.recipe, split, learning.device, seeds=seeds)
         with progress("compare", 1) as bar:

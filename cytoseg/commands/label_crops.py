@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from cytoseg.checkpoints import find_checkpoints
+from cytoseg.commands.backbone import backbone_folder
 from cytoseg.commands.chosen_crops import Chosen, Cutting, cut_chosen, parse_place
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
 from cytoseg.commands.random_places import Place, choose_places
@@ -23,7 +23,6 @@ from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.labels.sidecar import SUFFIX
 from cytoseg.predict.candidates import Frame
 from cytoseg.recipe import Recipe
-from cytoseg.shipped import find_base_model
 from cytoseg.slides.open import slide_id
 from cytoseg.writing import atomic_path, write_atomically
 
@@ -83,9 +82,8 @@ def _cut_chosen(chosen: Chosen, recipe: Recipe, folder: Path) -> str:
 
 def _guess(current: Run) -> FirstGuess:
     """Load the model that proposes: that of the run, or else the one that its recipe starts from."""
-    recipe, own = current.recipe, current.folder / "ddpm"
-    init = recipe.training.init
-    folder = find_base_model(init) if init is not None and not find_checkpoints(own) else own
+    recipe = current.recipe
+    folder = backbone_folder(recipe, current.folder)
     unet, _, _ = load_backbone(folder)
     device = pick_device(recipe.training.device)
     guess = FirstGuess(unet, recipe.class_list(), device=device, precision=recipe.training.precision)

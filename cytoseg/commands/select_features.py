@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from cytoseg.commands.backbone import run_backbone
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
 from cytoseg.commands.from_recipe import split_of
 from cytoseg.csv_table import write_csv
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.architecture import tap_names
 from cytoseg.diffusion.schedule import alpha_bar
-from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings
 from cytoseg.interpreter.train import check_two_classes
@@ -102,7 +102,7 @@ def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Extra
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()
-    unet, architecture, backbone = load_backbone(current.folder / "ddpm", recipe.architecture())
+    unet, architecture, backbone = run_backbone(recipe, current.folder)
     train = split_of(recipe).train
     check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
     details = {

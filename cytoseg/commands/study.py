@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from cytoseg.commands.backbone import run_backbone
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
 from cytoseg.commands.contenders import Learning, baselines, decoders, mlps, task_of
 from cytoseg.commands.from_recipe import split_of
-from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import RecipeError
 from cytoseg.studies.compare import Contender
 from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
@@ -39,7 +39,7 @@ def label_efficiency_command(
     """
     with start_run(recipe, overrides, command="study label-efficiency") as current:
         split = split_of(current.recipe)
-        unet, _, backbone = load_backbone(current.folder / "ddpm", current.recipe.architecture())
+        unet, _, backbone = run_backbone(current.recipe, current.folder)
         learning = Learning.of(current.recipe, split)
         kind = current.recipe.interpreter.kind
         wanted = [key for key in METHODS[kind] if not (quick and key in ("scratch", "decoder-random"))]

@@ -10,6 +10,7 @@ import torch
 import typer
 from torch import nn
 
+from cytoseg.commands.backbone import run_backbone
 from cytoseg.commands.common import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
 from cytoseg.commands.decoder import tuned
 from cytoseg.commands.from_recipe import BUNDLE, TEACHER, feature_settings, split_of
@@ -25,7 +26,6 @@ from cytoseg.commands.pixels import (
 )
 from cytoseg.commands.student import taught
 from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pixels import PixelTable, gather_pixels
@@ -61,7 +61,7 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
         device = pick_device(current.recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()
-        unet, architecture, backbone = load_backbone(current.folder / "ddpm", current.recipe.architecture())
+        unet, architecture, backbone = run_backbone(current.recipe, current.folder)
         train = split_of(current.recipe).train
         check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
         origin = _origin(current.recipe, train, backbone)

@@ -58,7 +58,7 @@ def test_recipes_and_the_app_are_inside_and_tests_are_not(installed: Path) -> No
 @pytest.mark.slow
 def test_the_installed_program_finds_its_recipes_and_app(installed: Path) -> None:
     listed = run_python(installed, "-m", "cytoseg", "recipe", "list")
-    names = ["cervical", "lbc", "lbc-base", "lbc-cric-base", "quickstart"]
+    names = ["cervical", "cytology-base", "dsb16", "lbc", "lbc-base", "lbc-cric-base", "quickstart"]
     assert [line.split()[0] for line in listed.splitlines()[:-1]] == names
     script = (
         "import json, cytoseg\n"
