@@ -7,11 +7,21 @@ from typer.testing import Result
 
 CytosegCommand = Callable[..., Result]
 
+NAMES = ["cervical", "cytology-base", "dsb16", "lbc", "lbc-base", "lbc-cric-base", "quickstart"]
+
 
 def test_list_gives_each_recipes_purpose(cytoseg: CytosegCommand) -> None:
     *lines, following = cytoseg("recipe", "list").stdout.splitlines()
     assert following == "Next: cytoseg recipe new mylab.yaml"
-    assert [line.split()[0] for line in lines] == ["cervical", "cytology-base", "dsb16", "lbc", "lbc-base", "lbc-cric-base", "quickstart"]
+    assert [line.split()[0] for line in lines] == [
+        "cervical",
+        "cytology-base",
+        "dsb16",
+        "lbc",
+        "lbc-base",
+        "lbc-cric-base",
+        "quickstart",
+    ]
     assert lines[0].startswith("cervical     The configuration of the replicated cervical cytology report")
 
 

@@ -329,7 +329,10 @@ class TestRecipe:
 
     def test_no_such_recipe(self, refused: Refused) -> None:
         line = refused("train-ddpm", "tinny.yaml")
-        assert "tinny.yaml: no such recipe. Give a YAML file, or one of cervical, cytology-base, dsb16, lbc, lbc-base, " in line
+        assert (
+            "tinny.yaml: no such recipe. Give a YAML file, or one of cervical, cytology-base, dsb16, lbc, lbc-base, "
+            in line
+        )
 
 
 class TestOrder:
