@@ -75,20 +75,22 @@ def build_app(chosen: str | None, verb: str = "") -> typer.Typer:
         if name in GROUPS:
             group = typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False)
             for verb, function in module.VERBS.items():
-                group.command(verb)(one_line_errors(function))
+                group.command(verb)(one_line_errors(function, f"{name} {verb}"))
             app.add_typer(group, name=name)
         else:
-            app.command(name)(one_line_errors(module.run))
+            app.command(name)(one_line_errors(module.run, name))
     return app
 
 
-def one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable[..., Any]:
     """Turn a user's error into one line and exit status 2, Ctrl-C into status 130; anything else is a bug and shows."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            importlib.import_module("cytoseg.commands.following").name_next(command, kwargs)
+            return result
         except CytosegError as error:
             typer.echo(f"cytoseg: {error}", err=True)
             raise SystemExit(2) from error

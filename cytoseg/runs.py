@@ -19,9 +19,11 @@ from cytoseg.errors import CytosegError
 from cytoseg.interrupts import ENDING, handled, hear_no_more, leave_dead_terminal
 from cytoseg.json_text import load_json, parse_json
 from cytoseg.locks import locked
+from cytoseg.running import marked_running
 from cytoseg.writing import write_atomically
 
 FORMAT = 1
+_MOST_MESSAGE = 400
 _WAIT_S = 30.0
 """How long to wait for other commands of the run that are recording themselves."""
 _VERSIONED = ("torch", "monai", "denoising-diffusion-pytorch", "numpy", "tifffile", "scikit-image", "scikit-learn")
@@ -59,15 +61,32 @@ def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[
     entry: dict[str, Any] = {"command": command, "started": _now(), "seed": seed, "versions": versions()}
     begin, entry["outcome"] = time.perf_counter(), "failed"
     try:
-        yield entry
+        with _told_running(folder, entry, recipe=recipe):
+            yield entry
         entry["outcome"] = "finished"
     except KeyboardInterrupt:
         entry["outcome"] = "interrupted"
+        raise
+    except Exception as error:
+        entry["message"] = _one_line(error)
         raise
     finally:
         entry |= {"finished": _now(), "seconds": round(time.perf_counter() - begin, 2)}
         if process_rank() == 0:
             _append(folder / "run.json", entry, recipe=recipe)
+
+
+def _told_running(folder: Path, entry: Mapping[str, Any], *, recipe: str) -> contextlib.AbstractContextManager[None]:
+    if process_rank() > 0:
+        return contextlib.nullcontext()
+    return marked_running(folder, str(entry["command"]), recipe=recipe, started=str(entry["started"]))
+
+
+def _one_line(error: Exception) -> str:
+    """Say in one printable line why a command failed."""
+    first = next(iter(str(error).splitlines()), "") if isinstance(error, CytosegError) else ""
+    text = first or f"{type(error).__name__}: {error}"
+    return "".join(c if c.isprintable() else " " for c in text)[:_MOST_MESSAGE]
 
 
 def _append(path: Path, entry: Mapping[str, Any], *, recipe: str) -> None:

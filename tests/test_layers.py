@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-WORDS = {"cytoseg", "errors", "geometry", "classes", "devices", "runs", "checkpoints", "memory", "shipped"}
+WORDS = {"cytoseg", "errors", "geometry", "classes", "devices", "runs", "running", "checkpoints", "memory", "shipped"}
 WORDS |= {"writing", "locks", "leftovers", "interrupts"}
 WORDS |= {"csv_table", "patterns"}
 WORDS |= {"quoting", "limits", "json_text", "yaml_text"}

@@ -30,7 +30,7 @@ def _row(entry: CommandRecord) -> dict[str, str]:
         "Finished": time_text(entry.finished),
         "Took": duration_text(entry.seconds),
         "Seed": "-" if entry.seed is None else str(entry.seed),
-        "Outcome": entry.outcome,
+        "Outcome": entry.outcome_text,
     }
 
 

@@ -15,6 +15,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.metrics.results import NOT_APPLICABLE, ensemble_of, share_text
 from cytoseg.metrics.results_file import read_evaluation, read_evaluation_file
 from cytoseg.metrics.run_folder import moment_of, read_provenance, time_text
+from cytoseg.running import running_names
 
 BASELINE = "forest"
 """Key of the method that stands beside the ensemble in the list of runs."""
@@ -26,7 +27,14 @@ def row(run: Path) -> dict[str, str]:
     """Give the row of a run in the list of all runs, by column; a damaged one says so."""
     try:
         with _damage_named(run):
-            return dict(_row(run, _written_ns(run / "run.json"), _written_ns(run / "evaluation" / "evaluation.json")))
+            return dict(
+                _row(
+                    run,
+                    _written_ns(run / "run.json"),
+                    _written_ns(run / "evaluation" / "evaluation.json"),
+                    running_names(run),
+                )
+            )
     except CytosegError:
         return _blank(run) | {"Outcome": "a file of this run is damaged", "Mean IoU": NOT_APPLICABLE}
 
@@ -75,12 +83,15 @@ def _damage_named(run: Path) -> Iterator[None]:
 
 
 @lru_cache(maxsize=_KEPT)
-def _row(run: Path, provenance_ns: int, evaluation_ns: int) -> dict[str, str]:
+def _row(run: Path, provenance_ns: int, evaluation_ns: int, _running: tuple[str, ...]) -> dict[str, str]:
     row, provenance, found = _blank(run), read_provenance(run), read_evaluation(run)
     if provenance is not None and provenance.commands:
         last = provenance.commands[-1]
-        row |= {"Recipe": provenance.recipe, "Last command": f"{last.command}, {time_text(last.finished)}"}
-        row["Outcome"] = last.outcome
+        row |= {
+            "Recipe": provenance.recipe,
+            "Last command": f"{last.command}, {time_text(last.finished or last.started)}",
+        }
+        row["Outcome"] = last.outcome_text
     best = ensemble_of(found) if found is not None else None
     if found is None or best is None:
         return row

@@ -33,6 +33,11 @@ from cytoseg.labels.stains import stains_of
 from cytoseg.metrics.history import earlier_kept
 from cytoseg.metrics.results import MEASURES, ObjectScores, Risk, corrected_text
 from cytoseg.predict.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
+from cytoseg.recipe import Recipe
+from cytoseg.shipped import shipped_models
+
+ENOUGH_CROPS = 30
+"""From so many annotated crops on, more are not the first thing to try."""
 
 
 def run(
@@ -72,6 +77,8 @@ def run(
         else:
             say("The evaluation is up to date: same bundle and labels.")
         _show(evaluation)
+        for sentence in advice(evaluation, current.recipe, recipe):
+            say(sentence)
         say(f"Pictures of each test crop: {current.folder / 'evaluation' / 'crops'}")
 
 
@@ -152,6 +159,31 @@ def _commonest(train: tuple[LabelledCrop, ...]) -> Method:
         lambda picture: Prediction(np.full(picture.shape[:2], commonest, np.uint8)),
         None,
     )
+
+
+def advice(evaluation: dict[str, Any], recipe: Recipe, name: str) -> list[str]:
+    """Say what to try where a baseline is ahead of the ensemble; nothing where none is.
+
+    Args:
+        evaluation: Of ``evaluate``.
+        recipe: What it was made by.
+        name: Of the recipe's file, for commands.
+    """
+    ours, *others = evaluation["methods"]
+    best = max(others, key=lambda method: method["miou"] or 0.0, default=None)
+    if best is None or ours["miou"] is None or (best["miou"] or 0.0) <= ours["miou"]:
+        return []
+    tries = []
+    if recipe.interpreter.kind == "mlps" and not recipe.features.filters:
+        tries.append("join its filters to the features (features.filters=true)")
+    if evaluation["train_crops"] < ENOUGH_CROPS:
+        tries.append(f"annotate more than {evaluation['train_crops']} crops (cytoseg queue {name})")
+    if recipe.training.init is None:
+        models = " or ".join(shipped_models())
+        tries.append(f"start from a model that knows cells (cytoseg train-ddpm {name} --init {models})")
+    tries += [f"let the features be chosen (cytoseg select-features {name})", "train the diffusion model longer"]
+    head = f"{best['title']} is ahead: mean IoU {best['miou']:.3f}, against {ours['miou']:.3f}. What to try:"
+    return [head, *(f"- {text}" for text in tries[:4])]
 
 
 def _show(evaluation: dict[str, Any]) -> None:

@@ -12,10 +12,11 @@ import typer
 from rich.table import Table
 
 from cytoseg.commands.run_recipe import read_part
-from cytoseg.commands.terminal import console, say
+from cytoseg.commands.terminal import console, say, say_next
 from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.json_text import parse_json
 from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, find_runs, read_provenance
+from cytoseg.running import KILLED, RUNNING
 
 SILENT_S = 600.0
 """How long a command that has recorded no end may write nothing and still count as running, in seconds."""
@@ -38,17 +39,20 @@ def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder 
             recipe = provenance.recipe if provenance else _recipe_name(path)
             state = state_text(path, provenance, now=time.time())
         except (CytosegError, OSError) as error:
-            recipe, state = "-", "damaged"
-            problems.append(str(error))
+            provenance, recipe, state = None, "-", "damaged"
+            problems.append(f"Damaged: {error}")
+        if provenance and provenance.commands and provenance.commands[-1].message:
+            problems.append(f"{path.name}: {state}: {provenance.commands[-1].message}")
         row = last_row(path / "ddpm" / "metrics.jsonl")
         crops_seen, loss = (f"{row['crops_seen']:,}", f"{row['loss']:.4f}") if row else ("-", "-")
         table.add_row(path.name, recipe, state, crops_seen, loss, size_text(sum(_sizes(path))))
     if table.row_count:
         console.print(table)
+        say_next("review", "RECIPE")
     else:
         say(f"{folder}: no runs yet. `cytoseg train-ddpm RECIPE` makes one.")
     for problem in problems:
-        say(f"Damaged: {problem}")
+        say(problem)
 
 
 def _recipe_name(folder: Path) -> str:
@@ -76,6 +80,8 @@ def state_text(folder: Path, provenance: Provenance | None, *, now: float) -> st
         default=0.0,
     )
     last = provenance.commands[-1] if provenance and provenance.commands else None
+    if last is not None and last.outcome in (RUNNING, KILLED):
+        return f"{last.command} {last.outcome}"
     if last is not None and not _began_since(folder / "run.json", last, written):
         return f"{last.command} {last.outcome}"
     return "running" if now - written < SILENT_S else f"silent for {duration_text(now - written)}"

@@ -286,7 +286,7 @@ def _provenance(provenance: Provenance | None) -> list[str]:
 
 def _command(entry: CommandRecord) -> list[str]:
     seed = "-" if entry.seed is None else str(entry.seed)
-    return [entry.command, time_text(entry.started), duration_text(entry.seconds), seed, entry.outcome]
+    return [entry.command, time_text(entry.started), duration_text(entry.seconds), seed, entry.outcome_text]
 
 
 def _glossary() -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.json_text import load_json
+from cytoseg.running import Running, running_in
 
 FORMAT = 1
 Row = tuple[str, str]
@@ -27,6 +28,12 @@ class CommandRecord:
     seed: int | None
     versions: dict[str, str]
     outcome: str
+    message: str = ""
+
+    @property
+    def outcome_text(self) -> str:
+        """How it ended, with what went wrong: ``failed: no slide in smears``."""
+        return f"{self.outcome}: {self.message}" if self.message else self.outcome
 
 
 @dataclass(frozen=True)
@@ -122,9 +129,9 @@ def read_provenance(run: Path) -> Provenance | None:
     Raises:
         CytosegError: If the file is damaged, of another format or may not be read.
     """
-    path = run / "run.json"
+    path, now = run / "run.json", tuple(_unfinished(entry) for entry in running_in(run))
     if not _is_there(path):
-        return None
+        return Provenance(running_in(run)[-1].recipe, now) if now else None
     record = _read_object(path)
     if record.get("format") != FORMAT:
         found = record.get("format")
@@ -132,7 +139,11 @@ def read_provenance(run: Path) -> Provenance | None:
     commands = record.get("commands", [])
     if not isinstance(commands, list) or not all(isinstance(entry, dict) for entry in commands):
         raise CytosegError(f"{run.name}/run.json: 'commands' is not a list of records. Remove the file or restore it.")
-    return Provenance(str(record.get("recipe", "")), tuple(_command(entry) for entry in commands))
+    return Provenance(str(record.get("recipe", "")), (*map(_command, commands), *now))
+
+
+def _unfinished(entry: Running) -> CommandRecord:
+    return CommandRecord(entry.command, entry.started, "", None, None, {}, entry.outcome)
 
 
 def read_classes(run: Path) -> ClassList | None:
@@ -278,6 +289,7 @@ def _command(entry: dict[str, object]) -> CommandRecord:
         seed=seed if isinstance(seed, int) else None,
         versions={str(name): str(text) for name, text in versions.items()} if isinstance(versions, dict) else {},
         outcome=str(entry.get("outcome", "")),
+        message=str(entry.get("message", "")),
     )
 
 

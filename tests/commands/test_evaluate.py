@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from cytoseg.commands import evaluate
+from cytoseg.recipe import load_recipe
 
 
 def _evaluation() -> dict[str, Any]:
@@ -62,3 +63,15 @@ def test_what_uncertainty_is_worth_is_told_where_it_was_scored(monkeypatch: pyte
         "Uncertainty of DDPM features, 10 MLPs by stated probability: the 5 % least certain pixels hold n/a of the "
         "errors; AURC 0.0123 (best 0.0012, by chance 0.0500)"
     ]
+
+
+def test_where_a_baseline_is_ahead_it_is_said_what_to_try() -> None:
+    recipe = load_recipe("quickstart", ["features.filters=false"])
+    ours, forest = ({"title": title, "miou": miou} for title, miou in (("MLPs", 0.5), ("Forest", 0.6)))
+    head, *tries = evaluate.advice({"train_crops": 16, "methods": [ours, forest]}, recipe, "q.yaml")
+    assert head == "Forest is ahead: mean IoU 0.600, against 0.500. What to try:"
+    assert tries[0] == "- join its filters to the features (features.filters=true)"
+    assert any("cytoseg queue q.yaml" in text for text in tries)
+    assert any("--init lbc-base" in text for text in tries)
+    assert evaluate.advice({"train_crops": 16, "methods": [ours, {**forest, "miou": 0.5}]}, recipe, "q.yaml") == []
+    assert evaluate.advice({"train_crops": 16, "methods": [ours]}, recipe, "q.yaml") == []

@@ -19,7 +19,7 @@ def mark(path: Path, *points: tuple[float, float]) -> None:
 @pytest.fixture
 def labels(cytoseg: CytosegCommand) -> list[dict[str, Any]]:
     """Two crops, cut at another resolution than the slide's, marked in labelme and imported; gives the index."""
-    cytoseg("label-crops", "tiny.yaml", "slides.mpp=0.75", "crops.size_px=16", "--n", "2")
+    cytoseg("label-crops", "tiny.yaml", "slides.mpp=0.75", "crops.size_px=16", "--size", "16", "--n", "2")
     for path in Path("runs/tiny/to_label").glob("*.png"):
         mark(path.with_suffix(".json"), (1.5, 1.25), (12, 2), (9, 14.75))
     assert cytoseg("label-import", "runs/tiny/to_label", "--recipe", "tiny.yaml").exit_code == 0

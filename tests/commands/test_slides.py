@@ -35,7 +35,7 @@ def stack_file() -> Path:
 def test_info_says_which_of_several_planes_is_read(cytoseg: CytosegCommand) -> None:
     result = cytoseg("slides", "info", str(stack_file()), "slides/dark_a.png")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[-1] == "z.ome.tif: plane 2 of 3 (the middle one)"
+    assert result.stdout.splitlines()[-2] == "z.ome.tif: plane 2 of 3 (the middle one)"
 
 
 def test_convert_writes_what_info_shows_and_then_leaves_it_alone(cytoseg: CytosegCommand) -> None:
@@ -43,7 +43,7 @@ def test_convert_writes_what_info_shows_and_then_leaves_it_alone(cytoseg: Cytose
     for out in ("out/dark.zarr", "out/dark.ome.tif"):
         result = cytoseg("slides", "convert", "slides/dark_a.png", out)
         assert result.exit_code == 0, result.output
-        assert result.stdout.splitlines()[-1] == f"See {out}"
+        assert result.stdout.splitlines()[-2] == f"See {out}"
     shown = cytoseg("slides", "info", "out/dark.zarr", "out")
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.stdout.splitlines() if "dark" in line]
     assert [row[:4] for row in rows] == [
@@ -68,7 +68,7 @@ def test_generate_makes_slides_with_crops_and_keeps_what_is_there(cytoseg: Cytos
     first = cytoseg(*line)
     assert first.exit_code == 0, first.output
     assert "256/256" in first.stdout
-    assert first.stdout.splitlines()[-1] == "1 slides in made/slides, 1 labelled crops in made/labelled"
+    assert first.stdout.splitlines()[-2] == "1 slides in made/slides, 1 labelled crops in made/labelled"
     slide = Path("made/slides/made_2_00.ome.tif")
     assert tifffile.imread(slide).shape == (256, 256, 3)
     assert len(list(Path("made/labelled").glob("*.json"))) == len(list(Path("made/labelled").glob("*.png"))) == 1

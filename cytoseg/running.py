@@ -1,0 +1,91 @@
+"""Which commands are running in a run folder: a small file for each, left behind by one that is killed."""
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytoseg.json_text import load_json
+
+_PREFIX = ".running-"
+_MOST_BYTES = 10_000
+RUNNING, KILLED = "running", "killed"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command that has recorded no end.
+
+    Attributes:
+        command: Its name.
+        recipe: Name of its recipe.
+        started: When, as ISO 8601 writes it.
+        outcome: ``running``, or ``killed`` where its process is no more.
+    """
+
+    command: str
+    recipe: str
+    started: str
+    outcome: str
+
+
+@contextlib.contextmanager
+def marked_running(folder: Path, command: str, *, recipe: str, started: str) -> Iterator[None]:
+    """Leave word in a run folder for as long as a command runs; a disk that takes none stops nothing."""
+    path = folder / f"{_PREFIX}{os.getpid()}.json"
+    content = {"command": command, "recipe": recipe, "started": started, "host": platform.node(), "pid": os.getpid()}
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f"{_PREFIX}*.json"):
+            if (found := _read(left)) is None or found.outcome == KILLED:
+                left.unlink(missing_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def running_in(folder: Path) -> list[Running]:
+    """List the commands that have begun in a run folder and recorded no end, the first one first."""
+    with contextlib.suppress(OSError):
+        found = [entry for path in folder.glob(f"{_PREFIX}*.json") if (entry := _read(path)) is not None]
+        return sorted(found, key=lambda entry: entry.started)
+    return []
+
+
+def running_names(folder: Path) -> tuple[str, ...]:
+    """Name the files that say what runs: with them what lists say of a run changes."""
+    with contextlib.suppress(OSError):
+        return tuple(sorted(f"{path.name} {_is_alive(path)}" for path in folder.glob(f"{_PREFIX}*.json")))
+    return ()
+
+
+def _read(path: Path) -> Running | None:
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+            return None
+        content = load_json(path)
+        command, recipe, started = (str(content[key])[:200] for key in ("command", "recipe", "started"))
+        alive = content["host"] != platform.node() or _is_alive(path)
+        return Running(command, recipe, started, RUNNING if alive else KILLED)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _is_alive(path: Path) -> bool:
+    """Tell whether the process that a file is named after lives on this machine."""
+    digits = path.name.removeprefix(_PREFIX).removesuffix(".json")
+    if not digits.isdecimal() or not 0 < int(digits) < 2**31:
+        return False
+    try:
+        os.kill(int(digits), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
