@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.geometry import Region, Size
@@ -142,8 +143,10 @@ def _slit(shape: Shape) -> Points:
     """
     ring = list(shape.points)
     for hole in shape.holes:
-        ends = np.array(ring)[:, None] - np.array(hole)[None]
-        here, there = (int(i) for i in np.unravel_index(np.abs(ends).sum(axis=2).argmin(), ends.shape[:2]))
+        # Not all pairs at once: an outline and a hole of thousands of corners would take gigabytes.
+        apart, nearest = cKDTree(np.array(hole)).query(np.array(ring), p=1)
+        here = int(apart.argmin())
+        there = int(nearest[here])
         corner = (hole[there][0], ring[here][1])
         ring[here:here] = [ring[here], corner, *hole[there:], *hole[: there + 1], corner]
     return tuple(ring)

@@ -223,6 +223,8 @@ def _parse_crop(entry: Mapping[str, Any], folder: Path) -> LabelledCrop:
     # The id becomes a file name: an index from elsewhere must not lead out of its folder.
     if not is_file_name(crop):
         raise ValueError(f"crop id {shown(crop)} is not a file name")
+    if min(int(entry["width"]), int(entry["height"])) < 1:
+        raise ValueError(f"crop {shown(crop)} has no pixels")
     return LabelledCrop(
         folder=folder,
         crop=crop,

@@ -12,6 +12,9 @@ from cytoseg.quoting import shown
 MAX_COORDINATE = 10_000_000
 """No picture is that many pixels wide; a point beyond it is a mistake."""
 
+MAX_LINE_POINTS = 100_000
+"""Nobody draws a longer line; each of its parts is followed by itself, which takes seconds from there on."""
+
 Points = tuple[tuple[float, float], ...]
 
 
@@ -73,6 +76,19 @@ def checked_points(value: Sequence[Sequence[object]], where: str) -> Points:
                 )
         points.append((float(x), float(y)))  # type: ignore[arg-type] # both are numbers
     return tuple(points)
+
+
+def check_line(points: Points, where: str) -> None:
+    """Refuse a line of too many points.
+
+    Raises:
+        LabelError: If there are more than ``MAX_LINE_POINTS``.
+    """
+    if len(points) > MAX_LINE_POINTS:
+        raise LabelError(
+            f"{where}: a line has at most {MAX_LINE_POINTS:,} points, found {len(points):,}. "
+            "Draw it again or delete it."
+        )
 
 
 def kind_of(value: object) -> str:

@@ -10,6 +10,7 @@ from cytoseg.errors import LabelError
 from cytoseg.geometry import Region
 from cytoseg.labels.json_files import load_json
 from cytoseg.labels.sidecar import Origin, parse_origin
+from cytoseg.quoting import shown
 
 FOLDER = "shapes"
 AGAIN = "Run `cytoseg label-import` again."
@@ -70,18 +71,23 @@ def read_kept(folder: Path, crop: str) -> Kept:
     content = load_json(path, name=str(path), again=AGAIN)
     try:
         return _parsed(content, str(path))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LabelError(f"{path}: is damaged ({type(error).__name__}: {error}). {AGAIN}") from error
 
 
 def _parsed(content: Any, name: str) -> Kept:
     origin, labelme, features, area = (content[key] for key in ("origin", "labelme", "features", "area"))
+    frame = content["frame"]
+    if frame is not None and not (type(frame) is int and 0 <= frame < len(features or ())):
+        raise ValueError(f"frame {shown(frame)} is none of the features")
+    if area is not None and not (len(area) == 4 and all(type(v) is int for v in area) and min(area[2:]) >= 1):
+        raise ValueError(f"area {shown(area)} is no region")
     return Kept(
         None if origin is None else parse_origin(origin, name=name),
         None if labelme is None else dict(labelme.items()),
         None if features is None else tuple(dict(feature.items()) for feature in features),
         None if area is None else Region(*area),
-        content["frame"],
+        frame,
     )
 
 

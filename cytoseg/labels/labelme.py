@@ -16,7 +16,7 @@ from cytoseg.errors import LabelError, SlideError
 from cytoseg.geometry import Size
 from cytoseg.labels import sidecar
 from cytoseg.labels.annotation import POINT_COUNTS, Annotation, Kind, Shape
-from cytoseg.labels.json_files import Points, checked_points, kind_of, load_json, read_json
+from cytoseg.labels.json_files import Points, check_line, checked_points, kind_of, load_json, read_json
 from cytoseg.labels.picture_path import find_picture
 from cytoseg.quoting import shown
 from cytoseg.slides.image import read_picture
@@ -180,6 +180,8 @@ def _read_points(value: object, kind: Kind, where: str) -> Points:
     if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
         raise LabelError(f"{where}: 'points' must be a list of [x, y], found {shown(value)}. Draw the shape again.")
     points = checked_points(value, where)
+    if kind == "linestrip":
+        check_line(points, where)
     fewest, most = POINT_COUNTS[kind]
     if kind == "rectangle" and len(value) == _CORNERS:
         return points

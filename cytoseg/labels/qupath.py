@@ -22,7 +22,7 @@ from typing import Any
 
 from cytoseg.errors import LabelError
 from cytoseg.labels.annotation import Shape
-from cytoseg.labels.json_files import Points, checked_points, kind_of, load_json
+from cytoseg.labels.json_files import Points, check_line, checked_points, kind_of, load_json
 from cytoseg.quoting import shown
 
 REGION = "Region*"
@@ -203,6 +203,7 @@ def _read_part(kind: str, part: object, label: str, where: str) -> Shape:
             return Shape(label, "points", _positions(part, where), where=where)
         case "LineString" | "MultiLineString":
             points = _positions(part, where)
+            check_line(points, where)
             if len(points) < 2:
                 raise LabelError(f"{where}: a line has at least 2 points, found {len(points)}. {_DRAW_AGAIN}")
             return Shape(label, "line" if len(points) == 2 else "linestrip", points, where=where)

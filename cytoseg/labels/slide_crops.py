@@ -94,7 +94,8 @@ def plan_crops(
         with open_slide(_find_slide(file.name, path, rules.folder)) as slide:
             lost = [feature for feature in drawn if not _meets(feature, _whole(slide))]
             found += [_outside(feature, slide) for feature in lost]
-            frames = [feature for feature in drawn if feature.label in rules.regions and feature not in lost]
+            gone = {feature.number for feature in lost}
+            frames = [feature for feature in drawn if feature.label in rules.regions and feature.number not in gone]
             for frame in frames or (None,):
                 try:
                     crops.append(_plan(file, slide, frame, marks, rules))
@@ -103,7 +104,8 @@ def plan_crops(
     except (LabelError, SlideError) as error:
         found.append(str(error))
     # A slide that does not say its mpp is found wrong once for each region.
-    problems += [problem for problem in dict.fromkeys(found) if problem not in problems]
+    told = set(problems)
+    problems += [problem for problem in dict.fromkeys(found) if problem not in told]
     return _with_rest(file, crops, notes) if crops else []
 
 

@@ -159,3 +159,12 @@ def test_a_feature_moves_with_all_its_geometries() -> None:
 def test_what_is_no_geometry_is_left_as_it_is(geometry_found: object) -> None:
     feature = {"type": "Feature", "geometry": geometry_found}
     assert moved_feature(feature, before=Region(0, 0, 1, 1), after=Region(5, 5, 2, 2)) == feature
+
+
+def test_an_outline_and_a_hole_of_thousands_of_corners_are_joined() -> None:
+    """All pairs of corners at once would take 6 GB."""
+    angle = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    outer, inner = (tuple((float(x), float(y)) for x, y in 500 + r * circle) for r in (400, 390))
+    points = labelme_shape(Shape("cell", "polygon", outer, holes=(inner,)))["points"]
+    assert len(points) == 2 * 20_000 + 4

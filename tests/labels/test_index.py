@@ -129,3 +129,11 @@ def test_an_index_that_is_cut_off_is_refused(tmp_path: Path, crop: LabelledCrop)
     (tmp_path / "index.json").write_text('{"format": 1')
     with pytest.raises(LabelError, match=r"is damaged \(JSONDecodeError"):
         load_index(tmp_path)
+
+
+@pytest.mark.parametrize("size", [{"width": 0}, {"height": -4}])
+def test_a_crop_without_pixels_is_refused(tmp_path: Path, crop: LabelledCrop, size: dict[str, int]) -> None:
+    entry = json.loads((tmp_path / "index.json").read_text())["crops"][0]
+    change_index(tmp_path, crops=[entry | size])
+    with pytest.raises(LabelError, match=r"index\.json: is damaged .*has no pixels"):
+        load_index(tmp_path)

@@ -42,6 +42,10 @@ def test_nothing_is_kept_of_a_mask_and_what_was_there_goes(tmp_path: Path) -> No
         json.dumps(WHOLE | {"features": [5]}),
         json.dumps(WHOLE | {"labelme": "x"}),
         json.dumps(WHOLE | {"area": [1]}),
+        json.dumps(WHOLE | {"area": [0, 0, 0, 4]}),
+        json.dumps(WHOLE | {"area": [0, 0, 2.5, 4]}),
+        json.dumps(WHOLE | {"frame": 99}),
+        json.dumps(WHOLE | {"frame": "0"}),
         json.dumps(WHOLE | {"origin": {}}),
     ],
 )

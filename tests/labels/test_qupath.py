@@ -190,3 +190,11 @@ def test_a_wrong_feature_is_told_with_file_and_number(
 def test_all_wrong_features_are_told(tmp_path: Path, write_geojson: Write) -> None:
     wrong = feature("cell", geometry="here")
     assert len(problems_of(write_geojson(tmp_path / "s.geojson", wrong, box("cell", 0, 0, 1, 1), wrong))) == 2
+
+
+def test_a_line_of_too_many_points_is_refused(tmp_path: Path) -> None:
+    long = feature("cell", *TRIANGLE) | geometry("LineString", [[0, 0], [5, 5]] * 50_001)
+    (tmp_path / "s.geojson").write_text(json.dumps(long))
+    assert problems_of(tmp_path / "s.geojson") == [
+        "s.geojson, feature 1: a line has at most 100,000 points, found 100,002. Draw it again or delete it."
+    ]
