@@ -11,7 +11,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError
-from cytoseg.slides.image import MAX_PICTURE_PX, TIFF_STARTS
+from cytoseg.limits import limit
+from cytoseg.slides.image import TIFF_STARTS
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.tiff import DAMAGE
 
@@ -19,6 +20,7 @@ _FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "GIF", "JPEG2000")  # all but the firs
 _LOSSY = (6, 7, 34892)  # TIFF compressions: old and new JPEG, and DNG's
 _SMALLER = "Cut the picture and its mask into smaller ones."
 _MASK_CHANNELS = (1, 2, 3, 4)
+_MOST = "CYTOSEG_MAX_PICTURE_PX"
 _START = 32  # bytes that tell the format
 _PNG_DEPTH, _PNG_KIND = 24, 25  # where a PNG says how many bits a value has, and whether it is grey (0)
 _EXPORT = "Export ids, not colours."
@@ -131,7 +133,7 @@ def _one_channel(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _refuse_size(width: int, height: int, *, name: str) -> None:
-    if not 0 < width * height <= MAX_PICTURE_PX:
+    if not 0 < width * height <= limit(_MOST):
         raise LabelError(
-            f"{name}: claims {width}x{height} pixels; at most {MAX_PICTURE_PX / 1e6:.0f} million are read. {_SMALLER}"
+            f"{name}: claims {width}x{height} pixels; at most {limit(_MOST) / 1e6:.0f} million are read. {_SMALLER}"
         )

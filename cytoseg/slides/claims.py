@@ -5,22 +5,22 @@ from typing import Any
 
 import tifffile
 
-MAX_TILE_PX = 2**26
-"""A tile of more pixels, 8192 x 8192, is refused: it is decoded whole."""
+from cytoseg.limits import limit, raise_it
 
+_TILE = "CYTOSEG_MAX_TILE_PX"
 _HEAD_BYTES = 2**17
 _NO_SIZE = (0xC4, 0xC8, 0xCC)  # markers of JPEG among those of frames, C0 to CF
 _ALONE = (0x01, *range(0xD0, 0xD9))  # without a length
 
 
 def refuse_large_tiles(page: Any) -> None:
-    """Refuse a page whose tiles are larger than ``MAX_TILE_PX``.
+    """Refuse a page whose tiles are larger than the limit.
 
     Raises:
         ValueError: If they are.
     """
-    if page.is_tiled and page.tilewidth * page.tilelength > MAX_TILE_PX:
-        raise ValueError(f"its tiles are {page.tilewidth:,} x {page.tilelength:,} px")
+    if page.is_tiled:
+        refuse_large(int(page.tilewidth), int(page.tilelength), what="its tiles are")
 
 
 def refuse_bombs(page: Any) -> None:
@@ -30,7 +30,7 @@ def refuse_bombs(page: Any) -> None:
         page: A tifffile.TiffPage whose file is open.
 
     Raises:
-        ValueError: If one claims more than ``MAX_TILE_PX``.
+        ValueError: If one claims more than the limit.
     """
     refuse_large_tiles(page)
     if page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS:
@@ -45,11 +45,24 @@ def refuse_bomb(data: bytes) -> None:
     """Refuse the bytes of a tile that claims to be far larger than tiles are.
 
     Raises:
-        ValueError: If it claims more than ``MAX_TILE_PX``.
+        ValueError: If it claims more than the limit.
     """
-    width, height = claimed_size(data)
-    if width * height > MAX_TILE_PX:
-        raise ValueError(f"it claims {width:,} x {height:,} px")
+    refuse_large(*claimed_size(data), what="it claims")
+
+
+def refuse_large(width: int, height: int, *, what: str) -> None:
+    """Refuse a tile that is too large to be decoded whole.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        what: Begins the message.
+
+    Raises:
+        ValueError: If it has more pixels than the limit.
+    """
+    if width * height > limit(_TILE):
+        raise ValueError(f"{what} {width:,} x {height:,} px. {raise_it(_TILE)}".rstrip("."))
 
 
 def claimed_size(data: bytes) -> tuple[int, int]:

@@ -15,15 +15,13 @@ from PIL import BmpImagePlugin, Image, ImageChops, ImageFile, JpegImagePlugin, P
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, overlap
+from cytoseg.limits import limit
 from cytoseg.slides.chroma import stores_ycbcr
 from cytoseg.slides.claims import refuse_bombs
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.pixel_size import plausible_mpp, tiff_mpp
 from cytoseg.slides.regular import no_file
 from cytoseg.slides.tiff import DAMAGE, WHITE, on_white, open_tiff, page_rgb, to_8bit
-
-MAX_PICTURE_PX = 150_000_000
-"""A picture with more pixels is refused: it is decoded whole, at three bytes a pixel."""
 
 CACHE_BYTES = 96_000_000
 """Decoded pictures that each process keeps; the newest is kept even if it alone is larger."""
@@ -39,6 +37,7 @@ _PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"BM": BmpImagePlugin.BmpImageFile,
     b"RIFF": WebPImagePlugin.WebPImageFile,
 }
+_MOST = "CYTOSEG_MAX_PICTURE_PX"
 _START = 32  # bytes that tell the format
 _PNG_DEPTH = 24  # where a PNG says how many bits a value has
 
@@ -205,10 +204,10 @@ def _open_picture(source: Path | bytes, name: str) -> ImageFile.ImageFile:
 
 def _refuse_size(size: Size, name: str) -> None:
     pixels = size.width * size.height
-    if pixels > MAX_PICTURE_PX:
+    if pixels > limit(_MOST):
         raise SlideError(
             f"{name}: {size.width} x {size.height} is {pixels / 1e6:.0f} million pixels, more than the "
-            f"{MAX_PICTURE_PX / 1e6:.0f} million that are read whole. {_CONVERT}"
+            f"{limit(_MOST) / 1e6:.0f} million that are read whole. {_CONVERT}; or set {_MOST} to more"
         )
 
 

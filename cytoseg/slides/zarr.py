@@ -1,6 +1,7 @@
 """OME-Zarr folders as slides, read and written with the library that the extra ``zarr`` installs."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
+from cytoseg.limits import limit
 from cytoseg.slides.ngff import ATTRIBUTES, metadata, read_multiscale
 from cytoseg.slides.planes import middle_plane
 from cytoseg.slides.pyramid import Pixels, checked, halve, level_sizes, peek
 from cytoseg.slides.tiff import DAMAGE, WHITE
 from cytoseg.writing import replaced, write_atomically
+
+_CHUNK = "CYTOSEG_MAX_TILE_PX"
 
 CHUNK_PX = 512
 """Side of a chunk that is written: a slide of 100,000 px a side then has 51,000 files, with 256 four times as many."""
@@ -166,7 +170,9 @@ def _refused(array: Any, axes: str) -> str:
         return f"{lengths.get('c', 1)} channels, not 3"
     if array.dtype != np.uint8:
         return f"values of the type {array.dtype}"
-    return "no pixels" if 0 in array.shape else ""
+    if 0 in array.shape:
+        return "no pixels"
+    return "" if math.prod(array.chunks) <= 3 * limit(_CHUNK) else f"chunks of {array.chunks} values"
 
 
 def _levels(found: Sequence[tuple[Any, Size]], name: str) -> tuple[list[Any], Sequence[Level]]:

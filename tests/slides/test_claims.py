@@ -91,3 +91,15 @@ def test_tiles_of_gigabytes_are_refused(tmp_path: Path, read: Callable[[Path], A
     )
     with pytest.raises(SlideError, match=r"a.tif: .*its tiles are 60,000 x 60,000 px"):
         read(path)
+
+
+def test_the_limit_of_a_tile_can_be_raised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((64, 64, 3), np.uint8), tile=(64, 64), photometric="rgb")
+    monkeypatch.setenv("CYTOSEG_MAX_TILE_PX", "4095")
+    with pytest.raises(
+        SlideError, match=r"a.tif: .*its tiles are 64 x 64 px.*set CYTOSEG_MAX_TILE_PX to more than 4095"
+    ):
+        open_slide(path)
+    monkeypatch.setenv("CYTOSEG_MAX_TILE_PX", "4096")
+    open_slide(path).close()

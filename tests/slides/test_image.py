@@ -257,9 +257,9 @@ def test_picture_too_large_to_hold(
 ) -> None:
     path = tmp_path / "a"
     path.write_bytes(encoded(speckles, kind))
-    monkeypatch.setattr(image, "MAX_PICTURE_PX", 53 * 37)
+    monkeypatch.setenv("CYTOSEG_MAX_PICTURE_PX", str(53 * 37))
     assert read_picture(path, name="a").shape == (37, 53, 3)
-    monkeypatch.setattr(image, "MAX_PICTURE_PX", 53 * 37 - 1)
+    monkeypatch.setenv("CYTOSEG_MAX_PICTURE_PX", str(53 * 37 - 1))
     with pytest.raises(SlideError, match=r"a: 53 x 37 is .* that are read whole. Convert it to a tiled TIFF: vips"):
         read_picture(path, name="a")
     with pytest.raises(SlideError, match=r"Convert it to a tiled TIFF"):

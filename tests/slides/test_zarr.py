@@ -269,3 +269,12 @@ def test_bands_that_do_not_fit(tmp_path: Path, bands: list[Pixels], message: str
     with pytest.raises(ValueError, match=message):
         write_ome_zarr(tmp_path / "a.zarr", bands, size=Size(4, 4), mpp=None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_chunks_that_take_gigabytes_are_refused(tmp_path: Path, speckles: Pixels) -> None:
+    path = write(tmp_path / "a.zarr", [speckles], "yxc")
+    (found,) = path.glob("*/.zarray")
+    described = json.loads(found.read_text()) | {"shape": [60000, 60000, 3], "chunks": [60000, 60000, 3]}
+    found.write_text(json.dumps(described))
+    with pytest.raises(SlideError, match=r"a.zarr: holds chunks of \(60000, 60000, 3\) values"):
+        ZarrSlide(path)
