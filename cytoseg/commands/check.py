@@ -128,8 +128,8 @@ def _features(recipe: Recipe, unet: nn.Module) -> Features:
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()
-    plain = replace(feature_settings(recipe), filters=False)
-    alone = replace(plain, taps=(), timesteps=(), scale=1, filters=True)
+    plain = replace(feature_settings(recipe), extractors=("ddpm",))
+    alone = replace(plain, extractors=("filters",))
     seeds = (seed_for(recipe.training.seed, draw, what="random weights") for draw in range(DRAWS))
     random = [build_unet(recipe.architecture(), seed=seed).eval() for seed in seeds]
     return Features(

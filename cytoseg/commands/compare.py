@@ -6,7 +6,7 @@ import typer
 
 from cytoseg.commands.backbone import run_backbone
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
-from cytoseg.commands.contenders import Learning, baselines, decoders, mlps, task_of
+from cytoseg.commands.contenders import Learning, baselines, decoders, imagenet_unet, mlps, say_missing_rivals, task_of
 from cytoseg.commands.from_recipe import split_of
 from cytoseg.interpreter.train import check_two_classes
 from cytoseg.studies.compare import as_markdown, compare
@@ -19,15 +19,17 @@ def run(
 ) -> None:
     """Compare the recipe's method with baselines trained on the same crops.
 
-    The commonest class, thresholds, a random forest on filters, a U-Net trained from scratch, and MLPs on filters, on
-    the features of random weights, of the diffusion model, and of it joined with filters; with interpreter.kind decoder
-    also the tuned decoder and the same network tuned from random weights. IoU, time and memory of each into the run
-    folder's compare/ as CSV, Markdown and a figure. What is finished is not done again.
+    The commonest class, thresholds, a random forest on filters, a U-Net trained from scratch and one on an ImageNet
+    encoder, and MLPs on filters, on the features of random weights, of the diffusion model and of a frozen ImageNet
+    network, alone and joined with filters; with interpreter.kind decoder also the tuned decoder and the same network
+    tuned from random weights. IoU, time and memory of each into the run folder's compare/ as CSV, Markdown and a
+    figure. What is finished is not done again.
     """
     with start_run(recipe, overrides, command="compare") as current:
         split = split_of(current.recipe)
         check_two_classes(name for crop in split.train for name, pixels in crop.pixels.items() if pixels)
         unet, _, backbone = run_backbone(current.recipe, current.folder)
+        say_missing_rivals()
         learning = Learning.of(current.recipe, split)
         task = task_of(current.recipe, split, learning.device, seeds=seeds)
         with progress("compare", 1) as bar:
@@ -36,7 +38,7 @@ def run(
                 bar.of(done, total)
                 bar.at(done, title)
 
-            methods = [*baselines(learning), *mlps(learning, unet, backbone)]
+            methods = [*baselines(learning), *imagenet_unet(learning), *mlps(learning, unet, backbone)]
             if current.recipe.interpreter.kind == "decoder":
                 methods += decoders(learning, unet, backbone)
             rows = compare(methods, task, folder=current.folder / "compare", on_run=on_run)

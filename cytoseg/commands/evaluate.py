@@ -23,6 +23,7 @@ from cytoseg.commands.common import (
 from cytoseg.commands.from_recipe import BUNDLE, split_of
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CheckpointError
+from cytoseg.features.extract import EXTRACTORS, text_of
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import commonest_class, fit_forest
@@ -129,8 +130,8 @@ def _title(bundle: Bundle) -> str:
         return "Student of the decoder or the MLPs"
     if isinstance(bundle.interpreter, Decoder):
         return "DDPM's decoder, tuned"
-    joined = " and 72 filters" if bundle.features.filters else ""
-    return f"DDPM features{joined}, {bundle.interpreter.members} MLPs"
+    features = text_of(bundle.features.extractors)
+    return f"{features[0].upper()}{features[1:]}, {bundle.interpreter.members} MLPs"
 
 
 def _refuse_trained_on(bundle: Bundle, split: Split, current: Run) -> None:
@@ -174,8 +175,9 @@ def advice(evaluation: dict[str, Any], recipe: Recipe, name: str) -> list[str]:
     if best is None or ours["miou"] is None or (best["miou"] or 0.0) <= ours["miou"]:
         return []
     tries = []
-    if recipe.interpreter.kind == "mlps" and not recipe.features.filters:
-        tries.append("join its filters to the features (features.filters=true)")
+    if recipe.interpreter.kind == "mlps" and "filters" not in recipe.features.extractors:
+        both = ", ".join(name for name in EXTRACTORS if name in ("filters", *recipe.features.extractors))
+        tries.append(f"join its filters to the features (features.extractors=[{both}])")
     if evaluation["train_crops"] < ENOUGH_CROPS:
         tries.append(f"annotate more than {evaluation['train_crops']} crops (cytoseg queue {name})")
     if recipe.training.init is None:

@@ -48,4 +48,4 @@ def _without_corrected(split: Split) -> Split:
 def feature_settings(recipe: Recipe) -> FeatureSettings:
     """Pick the features' settings out of a recipe."""
     f = recipe.features
-    return FeatureSettings(recipe.taps(), recipe.feature_timesteps(), f.scale, f.noise_seed, f.filters)
+    return FeatureSettings(recipe.taps(), recipe.feature_timesteps(), f.scale, f.noise_seed, f.extractors)

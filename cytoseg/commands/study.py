@@ -8,15 +8,27 @@ import typer
 
 from cytoseg.commands.backbone import run_backbone
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
-from cytoseg.commands.contenders import Learning, baselines, decoders, mlps, task_of
+from cytoseg.commands.contenders import (
+    Learning,
+    baselines,
+    decoders,
+    imagenet_unet,
+    mlps,
+    own_key,
+    say_missing_rivals,
+    task_of,
+)
 from cytoseg.commands.from_recipe import split_of
 from cytoseg.errors import RecipeError
 from cytoseg.studies.compare import Contender
 from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
 
 COUNTS = "1,2,4,8,16,30,60,120"
-METHODS = {"mlps": ("forest", "scratch", "mlps"), "decoder": ("forest", "scratch", "decoder", "decoder-random")}
+RIVALS = ("forest", "scratch", "imagenet-unet", "imagenet", "imagenet-joined")
+METHODS = {"mlps": (*RIVALS, "mlps"), "decoder": (*RIVALS, "decoder", "decoder-random")}
 """What is compared, by interpreter.kind."""
+NETWORKS = ("scratch", "imagenet-unet", "decoder-random")
+"""What takes most of the time."""
 
 
 def label_efficiency_command(
@@ -27,13 +39,14 @@ def label_efficiency_command(
         str, typer.Option("--counts", help="Numbers of crops to learn from; all of them comes anyway.")
     ] = COUNTS,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Leave networks from scratch out, which take most of the time.")
+        bool, typer.Option("--quick", help="Leave out what takes most of the time: the networks that are rivals.")
     ] = False,
 ) -> None:
     """Show how the IoU grows with the labelled crops, and what the next ones are worth.
 
-    Trains the recipe's method, a random forest and a U-Net from scratch on 1, 2, 4, 8, 16, 30, ... of the train crops,
-    drawn several times, and scores them on the test crops; with interpreter.kind decoder also the same network from
+    Trains the recipe's method, a random forest, U-Nets from scratch and on an ImageNet encoder, and MLPs on frozen
+    ImageNet features, alone and with filters, on 1, 2, 4, 8, 16, 30, ... of the train crops, drawn several times, and
+    scores them on the test crops; with interpreter.kind decoder also the same network from
     random weights, for what the unlabelled slides are worth. Table, figure and sentences go into the run folder's
     label_efficiency/. What is finished is not done again.
     """
@@ -42,15 +55,17 @@ def label_efficiency_command(
         unet, _, backbone = run_backbone(current.recipe, current.folder)
         learning = Learning.of(current.recipe, split)
         kind = current.recipe.interpreter.kind
-        wanted = [key for key in METHODS[kind] if not (quick and key in ("scratch", "decoder-random"))]
-        ours = "joined" if current.recipe.features.filters else "ddpm"
+        wanted = [key for key in METHODS[kind] if not (quick and key in NETWORKS)]
+        own = own_key(current.recipe)
+        say_missing_rivals()
 
         def contenders_of(draw: Draw) -> list[Contender]:
             some = learning.only(draw.crops)
             networks = (*mlps(some, unet, backbone), *decoders(some, unet, backbone))
-            found = {c.key: c for c in (*baselines(some), *networks)}
-            found["mlps"] = replace(found[ours], key="mlps")
-            return [found[key] for key in wanted]
+            found = {c.key: c for c in (*baselines(some), *imagenet_unet(some), *networks)}
+            found["mlps"] = replace(found[own], key="mlps")
+            is_rival = kind == "mlps" and own in wanted  # the recipe's own features stand in the table once
+            return [found[key] for key in wanted if key in found and not (is_rival and key == own)]
 
         usable = [sum(pixels > 0 for pixels in crop.pixels.values()) >= 2 for crop in split.train]
         drawn = draw_crops(usable, counts=_numbers(counts), draws=draws, seed=current.recipe.training.seed)

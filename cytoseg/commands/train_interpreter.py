@@ -26,8 +26,9 @@ from cytoseg.commands.pixels import (
 )
 from cytoseg.commands.student import taught
 from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
 from cytoseg.errors import CheckpointError
-from cytoseg.features.extract import FeatureExtractor
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings
 from cytoseg.features.pixels import PixelTable, gather_pixels
 from cytoseg.interpreter.bundle import Bundle, load_bundle, save_bundle
 from cytoseg.interpreter.decoder import Decoder
@@ -72,7 +73,7 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
         extractor = FeatureExtractor(
             unet,
             architecture,
-            feature_settings(current.recipe),
+            _features(current.recipe),
             device=device,
             precision=current.recipe.training.precision,
         )
@@ -109,6 +110,7 @@ def _train(
         precision=recipe.training.precision,
         origin={**origin, **found.details, "train_seconds": round(seconds, 1), "versions": versions()},
         recipe=recipe.model_dump(mode="json"),
+        encoder=extractor.encoder,
     )
     save_bundle(current.folder / place, bundle)
     current.entry.update(train_crops=len(train), **found.details)
@@ -186,6 +188,12 @@ def _sentences(trained: Trained, recipe: Recipe) -> list[str]:
     return found
 
 
+def _features(recipe: Recipe) -> FeatureSettings:
+    """Give the features' settings; what a decoder does not use is not asked for."""
+    settings = feature_settings(recipe)
+    return replace(settings, extractors=("ddpm",)) if recipe.interpreter.kind == "decoder" else settings
+
+
 def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str, object]) -> dict[str, Any]:
     """Say what decides the ensemble."""
     return {
@@ -202,6 +210,7 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
             list(recipe.feature_timesteps()),
             recipe.features.model_dump(mode="json", exclude={"memory_gb"}),  # it changes no number
         ],
+        "encoder": WEIGHTS_SHA256 if "pretrained" in _features(recipe).extractors else None,
         "interpreter": recipe.interpreter.model_dump(mode="json"),
         "decoder": recipe.decoder.model_dump(mode="json") if recipe.interpreter.kind == "decoder" else None,
         "student": recipe.student.model_dump(mode="json") if recipe.interpreter.kind == "student" else None,

@@ -1,7 +1,9 @@
-"""Features of a picture: taps times timesteps, kept at native resolution, and image filters where they are joined."""
+"""Features of a picture: taps of the diffusion model, image filters, a frozen image network; at native resolution."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,11 +13,15 @@ from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture, tap_shapes
+from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.unet import run_to_taps
 from cytoseg.errors import CheckpointError
 from cytoseg.features.filters import FILTERS, filter_maps
+from cytoseg.features.pretrained import PretrainedStages, imagenet_encoder
 
+EXTRACTORS = ("ddpm", "filters", "pretrained")
+"""What features can be taken of, in the order in which they are joined."""
 TOGETHER_PX = 2**16
 """Pixels that go through the network at once on a CPU: pictures of 64 px gain a third of the time by sharing a pass,
 those of 256 px nothing, and passing results would take six times the memory."""
@@ -28,18 +34,34 @@ class FeatureSettings:
     """Which features are taken.
 
     Attributes:
-        taps: Names from ``tap_names``.
-        timesteps: Noise levels.
-        scale: How many times the input is enlarged before the network.
+        taps: Names from ``tap_names``, of the extractor ddpm.
+        timesteps: Noise levels, of the same.
+        scale: How many times the input is enlarged before the diffusion model.
         noise_seed: Of the one noise tensor per size.
-        filters: Whether the image filters of ``filters.py`` are joined to them.
+        extractors: Names from ``EXTRACTORS``, in their order: ddpm for the taps of the diffusion model, filters for
+            those of ``filters.py``, pretrained for the frozen network of ``pretrained.py``.
+
+    Raises:
+        ValueError: If an extractor is unknown or stands twice, or there is none.
     """
 
     taps: tuple[str, ...]
     timesteps: tuple[int, ...]
     scale: int
     noise_seed: int
-    filters: bool = False
+    extractors: tuple[str, ...] = ("ddpm",)
+
+    def __post_init__(self) -> None:
+        in_order = tuple(name for name in EXTRACTORS if name in self.extractors)
+        if not in_order or self.extractors != in_order:
+            raise ValueError(f"extractors {self.extractors}: some of {EXTRACTORS}, in this order")
+
+
+def text_of(extractors: Sequence[str]) -> str:
+    """Say for people what features are: ``DDPM features and 72 filters``."""
+    named = {"ddpm": "DDPM features", "pretrained": "frozen ImageNet features", "filters": f"{FILTERS} filters"}
+    *first, last = (text for name, text in named.items() if name in extractors)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 @dataclass(frozen=True)
@@ -48,9 +70,9 @@ class NativeFeatures:
 
     Attributes:
         maps: Each (N, C, h, w) float32; h and w are those of the padded input divided by the tap's downsample. Filters
-            come last, at the padded size.
+            come behind them, at the padded size, at last the five stages of the frozen network.
         size: (H, W) of the pictures.
-        padded: (H, W) after padding at the right and bottom to what the network can halve; before enlarging.
+        padded: (H, W) after padding at the right and bottom to what the networks can halve; before enlarging.
     """
 
     maps: list[Tensor]
@@ -63,15 +85,37 @@ def to_input(pictures: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float() / 127.5 - 1.0
 
 
+class Extractor(Protocol):
+    """One kind of features, of pictures whose sides are multiples of ``multiple_px``."""
+
+    @property
+    def multiple_px(self) -> int:
+        """What both sides must be multiples of."""
+        ...
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of each map."""
+        ...
+
+    def __call__(self, pictures: Tensor) -> list[Tensor]:
+        """Compute the maps of (N, 3, H, W) pictures in [-1, 1]: each (N, C, h, w) float32."""
+        ...
+
+
 class FeatureExtractor:
-    """Runs the network at each timestep and collects the taps; timesteps share a pass where there is room.
+    """Gives the features of pictures, those of the several extractors joined.
 
     Args:
-        unet: The noise predictor, in evaluation mode, on ``device``.
+        unet: The noise predictor, in evaluation mode; not used without ddpm.
         architecture: Its architecture.
         settings: What to take.
         device: Where to compute.
-        precision: ``no`` (fp32) or ``bf16`` for the network; features come back as float32.
+        precision: ``no`` (fp32) or ``bf16`` for the networks; features come back as float32.
+        encoder: The frozen network of pretrained, in evaluation mode; None takes that of the installed package.
+
+    Raises:
+        CheckpointError: If the package is needed and not installed, or its weights are not those expected.
     """
 
     def __init__(
@@ -82,18 +126,24 @@ class FeatureExtractor:
         *,
         device: torch.device,
         precision: str = "no",
+        encoder: LiteEncoder | None = None,
     ) -> None:
-        # On a GPU the channels-last layout suits its convolutions as it suits the CPU's.
-        self.unet = unet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
-        self.architecture, self.settings, self.device = architecture, settings, device
-        self._precision = precision
-        self._alpha_bars = alpha_bar(architecture.schedule, architecture.timesteps)
+        self.unet, self.architecture, self.settings, self.device = unet, architecture, settings, device
+        self.encoder = None
+        self._extractors: list[Extractor] = []
+        if "ddpm" in settings.extractors:
+            self._extractors.append(DdpmTaps(unet, architecture, settings, device=device, precision=precision))
+        if "filters" in settings.extractors:
+            self._extractors.append(ImageFilters())
+        if "pretrained" in settings.extractors:
+            self.encoder = imagenet_encoder() if encoder is None else encoder
+            self._extractors.append(PretrainedStages(self.encoder, device=device, precision=precision))
+        self._multiple_px = math.lcm(*(extractor.multiple_px for extractor in self._extractors))
 
     @property
     def channels(self) -> list[int]:
         """Channels of each map of ``NativeFeatures.maps``."""
-        taps = [c for c, _ in tap_shapes(self.architecture, self.settings.taps)] * len(self.settings.timesteps)
-        return [*taps, FILTERS] if self.settings.filters else taps
+        return [channels for extractor in self._extractors for channels in extractor.channels]
 
     @torch.inference_mode()
     def __call__(self, pictures: Tensor) -> NativeFeatures:
@@ -103,14 +153,61 @@ class FeatureExtractor:
             pictures: (N, 3, H, W) float32 in [-1, 1], any size.
         """
         height, width = pictures.shape[-2:]
-        x0 = pad_to_multiple(pictures.to(self.device), self.architecture.multiple_px)
-        padded = (x0.shape[-2], x0.shape[-1])
-        filters = [filter_maps(x0)] if self.settings.filters else []
+        x0 = pad_to_multiple(pictures.to(self.device), self._multiple_px)
+        maps = [native for extractor in self._extractors for native in extractor(x0)]
+        return NativeFeatures(maps, (height, width), (x0.shape[-2], x0.shape[-1]))
+
+
+class ImageFilters:
+    """The extractor ``filters``."""
+
+    multiple_px = 1
+    channels = [FILTERS]  # noqa: RUF012 - a constant
+
+    def __call__(self, pictures: Tensor) -> list[Tensor]:
+        """Filter the pictures; the one map has their size."""
+        return [filter_maps(pictures)]
+
+
+class DdpmTaps:
+    """The extractor ``ddpm``: runs the network at each timestep; timesteps share a pass where there is room.
+
+    Args:
+        unet: The noise predictor, in evaluation mode.
+        architecture: Its architecture.
+        settings: What to take.
+        device: Where to compute.
+        precision: ``no`` (fp32) or ``bf16`` for the network.
+    """
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        architecture: Architecture,
+        settings: FeatureSettings,
+        *,
+        device: torch.device,
+        precision: str,
+    ) -> None:
+        # On a GPU the channels-last layout suits its convolutions as it suits the CPU's.
+        self.unet = unet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
+        self.architecture, self.settings, self.device = architecture, settings, device
+        self.multiple_px = architecture.multiple_px
+        self._precision = precision
+        self._alpha_bars = alpha_bar(architecture.schedule, architecture.timesteps)
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of each tap, timestep-major."""
+        return [c for c, _ in tap_shapes(self.architecture, self.settings.taps)] * len(self.settings.timesteps)
+
+    def __call__(self, pictures: Tensor) -> list[Tensor]:
+        """Compute the taps, timestep-major."""
+        x0 = pictures
         if self.settings.scale > 1:
             x0 = F.interpolate(x0, scale_factor=self.settings.scale, mode="bilinear", align_corners=False)
         eps = shared_noise(self.settings.noise_seed, x0.shape[-2], x0.shape[-1]).to(self.device)
-        maps = [tap for times in self._passes(x0) for tap in self._taps_at(times, x0, eps)]
-        return NativeFeatures(maps + filters, (height, width), padded)
+        return [tap for times in self._passes(x0) for tap in self._taps_at(times, x0, eps)]
 
     def _passes(self, x0: Tensor) -> list[tuple[int, ...]]:
         """Split the timesteps into those that go through the network together."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cytoseg.checkpoints import STATE, Checkpoint, load_checkpoint, load_state, save_checkpoint
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, room_px, to_input
@@ -33,13 +34,14 @@ class Bundle:
         unet: The noise predictor with averaged weights, in evaluation mode; a decoder's own; a student has none.
         architecture: Of the network.
         interpreter: The MLPs, which carry mean and scale of their features, or the tuned decoder; in evaluation mode.
-        features: Taps, timesteps, scale, noise seed, filters; the decoder needs none of them.
+        features: Taps, timesteps, scale, noise seed, extractors; the decoder needs none of them.
         classes: Names and colours.
         mpp: Micrometres per pixel it was trained at, or None for pixels as they are.
         vote: Name of the rule, as ``vote.vote`` knows it, for members or views.
         precision: Of the network's arithmetic, as the features were computed for training.
         origin: Where it came from: hashes of backbone and labels, recipe, versions.
         recipe: The whole recipe, as JSON, so that slides can be predicted without its file.
+        encoder: The frozen network of the extractor pretrained, so that prediction needs no package; None without it.
     """
 
     unet: nn.Module
@@ -52,6 +54,7 @@ class Bundle:
     precision: str
     origin: dict[str, Any]
     recipe: dict[str, Any] = field(default_factory=dict)
+    encoder: LiteEncoder | None = None
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
@@ -78,6 +81,8 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     else:
         details["members"] = bundle.interpreter.members
         tensors = {"backbone": bundle.unet.state_dict(), "ensemble": bundle.interpreter.state_dict()}
+        if bundle.encoder is not None:
+            tensors["encoder"] = bundle.encoder.state_dict()
     save_checkpoint(folder, tensors, details)
 
 
@@ -102,9 +107,10 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
         raise ValueError(f"vote {state['vote']!r}")
     architecture = Architecture.from_json(state["architecture"])
     unet = nn.Identity() if "student" in checkpoint.tensors else build_unet(architecture).eval()
-    c, f = state["classes"], state["features"]
+    c, features = state["classes"], _features_of(state["features"])
     classes = ClassList(tuple(c["names"]), tuple(tuple(colour) for colour in c["colours"]), c["fill"])
     interpreter: Ensemble | Decoder | Student
+    encoder = None
     if "student" in checkpoint.tensors:
         interpreter = Student(len(classes), seed=0)
         interpreter.load_state_dict(checkpoint.tensors["student"])
@@ -116,18 +122,30 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
         named = checkpoint.tensors["ensemble"]
         interpreter = Ensemble(state["members"], len(named["mean"]), len(classes), seed=0)
         interpreter.load_state_dict(named)
+        if "pretrained" in features.extractors:
+            encoder = LiteEncoder().eval()
+            encoder.load_state_dict(checkpoint.tensors["encoder"])
     return Bundle(
         interpreter.unet if isinstance(interpreter, Decoder) else unet,
         architecture,
         interpreter.eval(),
-        FeatureSettings(tuple(f["taps"]), tuple(f["timesteps"]), f["scale"], f["noise_seed"], f.get("filters", False)),
+        features,
         classes,
         state["mpp"],
         state["vote"],
         state["precision"],
         state["origin"],
         state.get("recipe", {}),  # bundles of before have none
+        encoder,
     )
+
+
+def _features_of(values: Mapping[str, Any]) -> FeatureSettings:
+    taps, timesteps = tuple(values["taps"]), tuple(values["timesteps"])
+    extractors = values.get("extractors")
+    if extractors is None:  # bundles of before only say whether filters are joined
+        extractors = ("ddpm", "filters") if values.get("filters", False) else ("ddpm",)
+    return FeatureSettings(taps, timesteps, values["scale"], values["noise_seed"], tuple(extractors))
 
 
 def bundle_state(folder: Path) -> dict[str, Any]:
@@ -205,6 +223,13 @@ def _members_of(bundle: Bundle, interpreter: Ensemble | Decoder, device: torch.d
     if isinstance(interpreter, Decoder):
         decoder = interpreter
         return lambda pictures: view_probabilities(decoder, pictures.to(device), precision=precision)
-    extract = FeatureExtractor(bundle.unet, bundle.architecture, bundle.features, device=device, precision=precision)
+    extract = FeatureExtractor(
+        bundle.unet,
+        bundle.architecture,
+        bundle.features,
+        device=device,
+        precision=precision,
+        encoder=bundle.encoder,
+    )
     mlps = interpreter
     return lambda pictures: member_probabilities(mlps, extract(pictures), precision=precision)

@@ -23,6 +23,9 @@ from cytoseg.yaml_text import load_yaml, parse_yaml
 MAX_PROBLEMS = 6
 """So many fit into a line; the others are counted."""
 
+_OLD_NAMES = {"features.extractors": "filters"}
+"""What keys were called before, with other values."""
+
 
 def find_recipe(name: str) -> Path:
     """Find a recipe by path, or by the name of one that comes with the program.
@@ -100,10 +103,21 @@ def _changed(path: Path, changes: Mapping[str, Any]) -> str:
         section, last = key.split(".")
         if values.get(section) is None:
             values[section] = CommentedMap()
+        _rename(values[section], key)
         _replace(values[section], last, value)
     yaml.dump(values, text)
     _checked(parse_yaml(text.getvalue(), name=str(path)), path)
     return text.getvalue()
+
+
+def _rename(section: Any, key: str) -> None:
+    """Give a key its present name, where the file has that of before: its place and comment stay."""
+    old, new = _OLD_NAMES.get(key), key.split(".")[1]
+    if old in section and new not in section:
+        comment = section.ca.items.pop(old, None)
+        section.insert(list(section).index(old), new, section.pop(old))
+        if comment is not None:
+            section.ca.items[new] = comment
 
 
 def _replace(section: Any, key: str, value: Any) -> None:

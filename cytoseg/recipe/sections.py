@@ -1,11 +1,13 @@
 """The sections of a recipe: what each key means and which values it may have."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from cytoseg.features.extract import EXTRACTORS
 from cytoseg.slides.folders import innermost
 
 
@@ -211,12 +213,33 @@ class Features(Section):
     """Enlarges the input before the network; 2 helps for objects of a few pixels and costs four times the work."""
     noise_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the one noise tensor shared by all crops and timesteps."""
-    filters: bool = False
-    """Joins the 72 image filters of the random forest to the features; worth it while the diffusion model is young."""
+    extractors: tuple[Literal["ddpm", "filters", "pretrained"], ...] = ("ddpm",)
+    """What the features are of, joined: ddpm takes the taps of the diffusion model, filters the 72 image filters of the
+    random forest, pretrained the five stages of a frozen ImageNet network (needs the extra pretrained to learn)."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Most memory in GB that train-interpreter takes, at any number of crops; pixels' features that do not fit go to
     disk. null takes up to half of what is free. The tuning of a decoder stops as soon as it takes more. compare and
     study hold their MLPs and decoders to it, not their forest and U-Net."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def filters_were_a_key_of_their_own(cls, values: Any) -> Any:
+        """Read recipes from before extractors had names: ``filters: true`` joined filters to the diffusion model's."""
+        is_old = isinstance(values, Mapping) and isinstance(values.get("filters"), bool)
+        if not is_old or "extractors" in values:
+            return values  # where both are said, filters is refused as unknown
+        others = {key: value for key, value in values.items() if key != "filters"}
+        return {**others, "extractors": ("ddpm", "filters") if values["filters"] else ("ddpm",)}
+
+    @field_validator("extractors")
+    @classmethod
+    def each_extractor_stands_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse none at all and a name that is repeated; bring them in the order in which they are joined."""
+        if not names:
+            raise ValueError(f"name at least one of {', '.join(EXTRACTORS)}")
+        if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise ValueError(f"{repeated[0]} stands twice")
+        return tuple(name for name in EXTRACTORS if name in names)
 
 
 class Interpreter(Section):

@@ -115,7 +115,7 @@ def verdict(scores: Mapping[str, Shares]) -> str:
     if gain <= gain_spread:
         return f"No go: train longer. {reached}, not clearly more than {of_random}; image filters reach {filters:.3f}."
     if lead > lead_spread:
-        joined = "Go, but with filters joined (features.filters: true)."
+        joined = "Go, but with filters joined (features.extractors: [ddpm, filters])."
         return f"{joined} {reached}, more than {of_random}, yet less than {of_filters}."
     return f"Go. {reached}, more than {of_random}, and not clearly less than {of_filters}."
 

@@ -7,21 +7,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cytoseg.diffusion.efficientnet import STAGE_CHANNELS
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, check_finite, gather, to_input
 from cytoseg.predict.evaluate import ScoredCrop
 from cytoseg.studies.select_pixels import ChosenPixels, FeatureSet, Flip, flipped
 
 ExtractorOf = Callable[[FeatureSettings], FeatureExtractor]
-_FILTERS = "filters"
+_JOINED = {"filters": ("filters",), "pretrained": tuple(f"stage{i}" for i in range(len(STAGE_CHANNELS)))}
+"""The columns of what is joined to the taps, in the order in which it is."""
 
 
 class Pass(NamedTuple):
-    """One run over a crop, which gives several columns: of the network, or of the filters where the scale is 0."""
+    """One run of an extractor over a crop, which gives several columns; scale, noise and timestep are ddpm's."""
 
-    scale: int
-    noise: int
+    extractor: str
     flip: Flip
-    timestep: int
+    scale: int = 0
+    noise: int = 0
+    timestep: int = 0
 
 
 Column = tuple[Pass, str]
@@ -56,8 +59,8 @@ class ColumnStore:
         self._crops, self._base, self._extractor_of, self._noise_seed = crops, base, extractor_of, noise_seed
         self._memory_bytes, self._on_crop = memory_bytes, on_crop
         self._columns: dict[Column, Tensor] = {}
-        self._base_kind = Pass(base.scale, 0, base.views[0], 0)
-        self._unit_s: dict[int, float] = {}  # seconds per crop of a pass at each scale
+        self._base_kind = Pass("ddpm", base.views[0], base.scale)
+        self._unit_s: dict[tuple[str, int], float] = {}  # seconds per crop of a pass of each extractor and scale
 
     def fits(self, features: FeatureSet) -> bool:
         """Tell whether a set can be measured within the memory."""
@@ -75,8 +78,8 @@ class ColumnStore:
         """Give the columns of a set, computing what is missing.
 
         Returns:
-            Per mirror image and column (timestep-major, filters last) a (P, C) float16 tensor for each noise, to be
-            averaged.
+            Per mirror image and column (timestep-major, what is joined last) a (P, C) float16 tensor for each
+            noise, to be averaged.
         """
         missing = self._missing(features)
         if missing:
@@ -89,20 +92,21 @@ class ColumnStore:
         ]
 
     def _seconds(self, one: Pass) -> float:
-        if one.scale in self._unit_s:
-            return self._unit_s[one.scale]
-        # The filters are as good as free beside the network; what nobody has measured is not held against a set.
-        known = [seconds * (one.scale / scale) ** 2 for scale, seconds in self._unit_s.items() if scale]
+        if (one.extractor, one.scale) in self._unit_s:
+            return self._unit_s[one.extractor, one.scale]
+        # What is joined takes little beside the network; what nobody has measured is not held against a set.
+        known = [seconds * (one.scale / scale) ** 2 for (_, scale), seconds in self._unit_s.items() if scale]
         return max(known, default=0.0)
 
     def _missing(self, features: FeatureSet) -> list[Pass]:
-        names = {False: features.taps, True: (_FILTERS,)}
         return [
-            one for one in _passes(features) if any((one, name) not in self._columns for name in names[one.scale == 0])
+            one
+            for one in _passes(features)
+            if any((one, name) not in self._columns for name in _names(one, features.taps))
         ]
 
     def _needed_bytes(self, features: FeatureSet) -> int:
-        settings = FeatureSettings(features.taps, features.timesteps, features.scale, 0, features.filters)
+        settings = FeatureSettings(features.taps, features.timesteps, features.scale, 0, features.extractors)
         width = sum(self._extractor_of(settings).channels)
         rows = len(self.pixels.classes) * len(features.views) * features.noises
         return 2 * width * (rows + int((~self.pixels.held_out).sum()))
@@ -116,10 +120,7 @@ class ColumnStore:
 
     def _compute(self, kind: Pass, taps: tuple[str, ...], timesteps: tuple[int, ...]) -> None:
         """Run over all crops; ``kind`` is one of the passes, whose timestep does not count."""
-        if kind.scale == 0:
-            settings = FeatureSettings((), (), 1, self._noise_seed, filters=True)
-        else:
-            settings = FeatureSettings(taps, timesteps, kind.scale, self._noise_seed + kind.noise)
+        settings = FeatureSettings(taps, timesteps, kind.scale, self._noise_seed + kind.noise, (kind.extractor,))
         extractor, begin, start = self._extractor_of(settings), time.perf_counter(), 0
         columns = [torch.empty(len(self.pixels.classes), c, dtype=torch.float16) for c in extractor.channels]
         for number, (crop, xy) in enumerate(zip(self._crops, self.pixels.places, strict=True)):
@@ -130,29 +131,41 @@ class ColumnStore:
                 column[start : start + len(xy)] = part
             start += len(xy)
             self._on_crop(number + 1, len(self._crops))
-        names = taps if kind.scale else (_FILTERS,)
-        keys = [(kind._replace(timestep=t), name) for t in timesteps for name in names]
+        keys = [(kind._replace(timestep=t), name) for t in timesteps for name in _names(kind, taps)]
         self._columns.update(zip(keys, columns, strict=True))
-        self._unit_s.setdefault(kind.scale, (time.perf_counter() - begin) / len(self._crops) / len(timesteps))
+        self._unit_s.setdefault(
+            (kind.extractor, kind.scale), (time.perf_counter() - begin) / len(self._crops) / len(timesteps)
+        )
+
+
+def _names(one: Pass, taps: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the columns of a pass."""
+    return _JOINED.get(one.extractor, taps)
 
 
 def _passes(features: FeatureSet) -> list[Pass]:
-    noises = range(features.noises)
-    network = [Pass(features.scale, n, flip, t) for flip in features.views for n in noises for t in features.timesteps]
-    return network + [Pass(0, 0, flip, 0) for flip in features.views if features.filters]
+    noises, joined = range(features.noises), [name for name in _JOINED if name in features.extractors]
+    timesteps = features.timesteps if features.has_taps else ()
+    network = [Pass("ddpm", flip, features.scale, n, t) for flip in features.views for n in noises for t in timesteps]
+    return network + [Pass(name, flip) for flip in features.views for name in joined]
 
 
 def _columns_of(features: FeatureSet) -> list[list[tuple[Column, ...]]]:
     """Name per mirror image the columns, each by its several noises."""
-    noises = range(features.noises)
+    noises, timesteps = range(features.noises), features.timesteps if features.has_taps else ()
     return [
         [
             *(
-                tuple((Pass(features.scale, n, flip, t), tap) for n in noises)
-                for t in features.timesteps
+                tuple((Pass("ddpm", flip, features.scale, n, t), tap) for n in noises)
+                for t in timesteps
                 for tap in features.taps
             ),
-            *([((Pass(0, 0, flip, 0), _FILTERS),)] if features.filters else []),
+            *(
+                ((Pass(name, flip), column),)
+                for name, columns in _JOINED.items()
+                if name in features.extractors
+                for column in columns
+            ),
         ]
         for flip in features.views
     ]

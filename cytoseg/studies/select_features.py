@@ -135,7 +135,9 @@ class _Search:
 
     def start(self) -> None:
         """Take the best of: the recipe's set, each block and all blocks at each timestep."""
-        everything = replace(self.present.features, taps=self._question.taps)
+        joined = self.present.features.extractors
+        with_taps = tuple(name for name in self._question.extractors if name in ("ddpm", *joined))
+        everything = replace(self.present.features, taps=self._question.taps, extractors=with_taps)
         groups = [self._with_blocks([block]) for block in self._blocks]
         sets = [
             replace(everything, taps=taps, timesteps=(t,))
@@ -147,7 +149,7 @@ class _Search:
         self.chosen = _best([*found, self.present])
 
     def single_taps(self) -> None:
-        """Measure each tap at each timestep alone, without filters, for the figure."""
+        """Measure each tap at each timestep alone, with nothing joined, for the figure."""
         sets = [
             FeatureSet((tap,), (t,), self.present.features.scale)
             for t in self._question.timesteps
@@ -183,9 +185,11 @@ class _Search:
 
     def options(self) -> None:
         """Try what a recipe can say, then what it cannot, each on the chosen set."""
-        for stage in ("filters", "scale", "noises", "flips"):
-            for measured in self._measure([_with_option(self.chosen.features, stage)], stage):
-                trial = self._trial(stage, measured, may_be_taken=stage in ("filters", "scale"))
+        joined = [name for name in reversed(self._question.extractors) if name != "ddpm"]
+        for stage in (*joined, "scale", "ddpm", "noises", "flips"):
+            trials = _with_option(self.chosen.features, stage, self._question.extractors)
+            for measured in self._measure(trials, stage):
+                trial = self._trial(stage, measured, may_be_taken=stage not in ("noises", "flips"))
                 self.trials.append(trial)
                 self.chosen = measured if trial.taken else self.chosen
 
@@ -207,8 +211,10 @@ class _Search:
         return Trial(stage, measured, more, spread, taken=may_be_taken and more > spread)
 
     def _larger(self) -> list[FeatureSet]:
-        """List the chosen set with one timestep more, or the rest of one block."""
+        """List the chosen set with one timestep more, or the rest of one block; none if it is without taps."""
         chosen = self.chosen.features
+        if not chosen.has_taps:
+            return []
         timesteps = [
             replace(chosen, timesteps=tuple(sorted((*chosen.timesteps, t))))
             for t in self._question.timesteps
@@ -231,14 +237,17 @@ def _is_clearly_better(new: Measured, old: Measured) -> bool:
     return more > spread
 
 
-def _with_option(features: FeatureSet, stage: str) -> FeatureSet:
+def _with_option(features: FeatureSet, stage: str, extractors: Sequence[str]) -> list[FeatureSet]:
+    """Give the set with an extractor more or less, or with another option; none where that leaves it as it is."""
+    if stage in extractors:
+        others = tuple(name for name in extractors if (name in features.extractors) != (name == stage))
+        return [replace(features, extractors=others)] if others else []
     options: dict[str, FeatureSet] = {
-        "filters": replace(features, filters=not features.filters),
         "scale": replace(features, scale=2 if features.scale == 1 else 1),
         "noises": replace(features, noises=NOISES),
         "flips": replace(features, flips=True),
     }
-    return options[stage]
+    return [options[stage]] if stage == "flips" or features.has_taps else []
 
 
 def _block(tap: str) -> str:

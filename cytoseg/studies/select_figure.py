@@ -102,6 +102,6 @@ def _frame_chosen(axis: Axes, selection: Selection, question: Question) -> None:
     chosen = selection.chosen.features
     for row, tap in enumerate(question.taps):
         for column, t in enumerate(question.timesteps):
-            if tap in chosen.taps and t in chosen.timesteps:
+            if chosen.has_taps and tap in chosen.taps and t in chosen.timesteps:
                 corner = (column - 0.45, row - 0.45)
                 axis.add_patch(Rectangle(corner, 0.9, 0.9, fill=False, edgecolor=_CHOSEN, linewidth=1.5))

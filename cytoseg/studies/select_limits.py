@@ -112,4 +112,5 @@ def pixels_within(
 
 
 def _everything(question: Question) -> FeatureSettings:
-    return FeatureSettings(question.taps, question.timesteps, question.present.scale, question.noise_seed, filters=True)
+    scale, seed = question.present.scale, question.noise_seed
+    return FeatureSettings(question.taps, question.timesteps, scale, seed, question.extractors)

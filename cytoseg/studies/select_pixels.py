@@ -16,6 +16,7 @@ from cytoseg.features.pixels import choose_pixels
 Flip = tuple[bool, bool]
 """Mirrored up and down, and left and right."""
 _UNFLIPPED: Flip = (False, False)
+_JOINED = {"filters": "filters", "pretrained": "ImageNet features"}
 _ALL_FLIPS: tuple[Flip, ...] = (_UNFLIPPED, (False, True), (True, False), (True, True))
 
 
@@ -27,7 +28,7 @@ class FeatureSet:
         taps: Names from ``tap_names``, deepest first.
         timesteps: Noise levels, rising.
         scale: How many times the input is enlarged.
-        filters: Whether the image filters are joined.
+        extractors: What features are of; without ddpm taps, timesteps and scale say nothing.
         noises: Features are averaged over so many noise tensors.
         flips: Whether probabilities are averaged over the picture and its three mirror images.
     """
@@ -35,9 +36,14 @@ class FeatureSet:
     taps: tuple[str, ...]
     timesteps: tuple[int, ...]
     scale: int = 1
-    filters: bool = False
+    extractors: tuple[str, ...] = ("ddpm",)
     noises: int = 1
     flips: bool = False
+
+    @property
+    def has_taps(self) -> bool:
+        """Whether it has features of the diffusion model."""
+        return "ddpm" in self.extractors
 
     @property
     def views(self) -> tuple[Flip, ...]:
@@ -46,16 +52,21 @@ class FeatureSet:
 
     def text(self) -> str:
         """Say for people what is in it: ``blocks 2, 3 at t = 0, 50 with filters``."""
-        blocks = sorted({tap.split(".")[0].removeprefix("block") for tap in self.taps}, key=int)
-        whole = len(self.taps) == len(blocks) * len(TAP_PARTS)
-        taps = f"block{'s' * (len(blocks) > 1)} {', '.join(blocks)}" if whole else ", ".join(self.taps)
+        joined = " and ".join(text for name, text in _JOINED.items() if name in self.extractors)
         more = (
-            (" with filters", self.filters),
-            (f", input enlarged {self.scale} times", self.scale > 1),
-            (f", mean over {self.noises} noises", self.noises > 1),
+            (f", input enlarged {self.scale} times", self.scale > 1 and self.has_taps),
+            (f", mean over {self.noises} noises", self.noises > 1 and self.has_taps),
             (", mean over flips", self.flips),
         )
-        return f"{taps} at t = {', '.join(map(str, self.timesteps))}" + "".join(text for text, is_so in more if is_so)
+        taps = f"{self._taps_text()}{' with ' * bool(joined)}" if self.has_taps else ""
+        return f"{taps}{joined}" + "".join(text for text, is_so in more if is_so)
+
+    def _taps_text(self) -> str:
+        blocks = sorted({tap.split(".")[0].removeprefix("block") for tap in self.taps}, key=int)
+        parts = TAP_PARTS["lucidrains" if any(tap.endswith("attention") for tap in self.taps) else "pretrained"]
+        whole = len(self.taps) == len(blocks) * len(parts)
+        taps = f"block{'s' * (len(blocks) > 1)} {', '.join(blocks)}" if whole else ", ".join(self.taps)
+        return f"{taps} at t = {', '.join(map(str, self.timesteps))}"
 
 
 @dataclass(frozen=True)

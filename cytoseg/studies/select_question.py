@@ -44,6 +44,7 @@ class Question:
         classes: The K class names.
         taps: Those of the network, deepest first.
         timesteps: Candidates, rising; those of the recipe are among them.
+        extractors: Candidates, in the order of ``EXTRACTORS``; ddpm and those of the recipe are among them.
         present: What the recipe says now.
         rule: How the interpreters vote.
         seed: Decides folds and pixels.
@@ -57,6 +58,7 @@ class Question:
     classes: Sequence[str]
     taps: tuple[str, ...]
     timesteps: tuple[int, ...]
+    extractors: tuple[str, ...]
     present: FeatureSet
     rule: str
     seed: int

@@ -11,9 +11,10 @@ from cytoseg.diffusion.schedule import snr_db
 from cytoseg.studies.class_sizes import SMALL_PX
 from cytoseg.studies.select_features import NOISES, Selection, Trial
 from cytoseg.studies.select_measure import Measured, gain
+from cytoseg.studies.select_pixels import FeatureSet
 
 _NAMED = 8
-_COLUMNS = ("stage", "taken", "taps", "timesteps", "snr_db", "scale", "filters", "noises", "flips", "features")
+_COLUMNS = ("stage", "taken", "taps", "timesteps", "snr_db", "scale", "extractors", "noises", "flips", "features")
 
 
 def sentence(selection: Selection) -> str:
@@ -61,15 +62,17 @@ def table_of(selection: Selection, names: Sequence[str], alpha_bars: torch.Tenso
         yield [*_first(trial.stage, trial.taken, found, alpha_bars), *map(_number, [*found.iou, *last]), ""]
     for features, reason in selection.left_out:
         empty = [""] * (1 + len(names) + len(measured))
-        cells = [" ".join(features.taps), _joined(features.timesteps), _snr(features.timesteps, alpha_bars)]
-        yield ["", "", *cells, features.scale, features.filters, features.noises, features.flips, *empty, reason]
+        yield ["", "", *_cells(features, alpha_bars), *empty, reason]
 
 
 def _first(stage: str, taken: bool, measured: Measured, alpha_bars: torch.Tensor) -> list[Any]:
-    f = measured.features
-    snr = _snr(f.timesteps, alpha_bars)
-    taps = " ".join(f.taps)
-    return [stage, taken, taps, _joined(f.timesteps), snr, f.scale, f.filters, f.noises, f.flips, measured.width]
+    return [stage, taken, *_cells(measured.features, alpha_bars), measured.width]
+
+
+def _cells(f: FeatureSet, alpha_bars: torch.Tensor) -> list[Any]:
+    """Say what is in a set; of taps nothing where it has none."""
+    of_taps = [" ".join(f.taps), _joined(f.timesteps), _snr(f.timesteps, alpha_bars), f.scale]
+    return [*(of_taps if f.has_taps else [""] * 4), " ".join(f.extractors), f.noises, f.flips]
 
 
 def _joined(timesteps: Sequence[int]) -> str:
@@ -119,10 +122,11 @@ def _row(trial: Trial, alpha_bars: torch.Tensor) -> list[str]:
     after = after.removeprefix(", ".join(map(str, found.features.timesteps)))
     scores = [_share(value) for value in [*found.iou, found.score]]
     compared = ["", ""] if trial.gain is None else [f"{trial.gain:+.3f}", f"{trial.spread:.3f}"]
-    first = [trial.stage + " (taken)" * trial.taken, before_t + after, _joined(found.features.timesteps)]
+    timesteps = found.features.timesteps if found.features.has_taps else ()
+    first = [trial.stage + " (taken)" * trial.taken, before_t + after, _joined(timesteps)]
     return [
         *first,
-        _snr(found.features.timesteps, alpha_bars),
+        _snr(timesteps, alpha_bars),
         *scores,
         *compared,
         f"{found.width:,}",

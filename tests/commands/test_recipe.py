@@ -38,7 +38,7 @@ def test_check_counts_slides_and_features_and_writes_nothing(cytoseg: CytosegCom
 
 
 def test_check_counts_joined_filters_once(cytoseg: CytosegCommand) -> None:
-    change = ("features.timesteps=[5, 50]", "features.taps=[block1.attention]", "features.filters=true")
+    change = ("features.timesteps=[5, 50]", "features.taps=[block1.attention]", "features.extractors=[filters, ddpm]")
     assert "at each of t = 5, 50 and 72 filters: 88 in all" in cytoseg("recipe", "check", "tiny.yaml", *change).stdout
 
 

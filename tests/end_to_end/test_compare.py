@@ -11,11 +11,13 @@ from typer.testing import Result
 
 from cytoseg.interpreter.scratch import fit_scratch
 
-METHODS = ("commonest", "thresholds", "forest", "scratch", "filters", "random", "ddpm", "joined")
+METHODS = ("commonest", "thresholds", "forest", "scratch", "imagenet-unet", "filters", "random", "ddpm", "joined")
+METHODS += ("imagenet", "imagenet-joined")
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cytoseg.commands.contenders.IMAGENET_STEPS", 2)
     monkeypatch.setattr("cytoseg.commands.contenders.fit_scratch", functools.partial(fit_scratch, steps=2))
 
 

@@ -66,12 +66,17 @@ def test_the_choice_is_measured_drawn_and_written_and_trains(home: Path, cytoseg
 
     result = cytoseg("select-features", "tiny.yaml", TWO_SLIDES)
     assert result.exit_code == 0, result.output
-    assert "Chosen: blocks 0, 1 at t = 0, 1, 5 with filters, input enlarged 2 times. Mean IoU 0." in result.stdout
+    assert "Chosen: filters and ImageNet features. Mean IoU 0." in result.stdout
     assert "Written into tiny.yaml. Train with it: cytoseg train-interpreter tiny.yaml" in result.stdout
     features = load_recipe("tiny.yaml").features
-    assert (features.taps, features.timesteps, features.scale, features.filters) == ("all", (0, 1, 5), 2, True)
+    assert (features.taps, features.timesteps, features.scale, features.extractors) == (
+        "all",
+        (0, 1, 5),
+        2,
+        ("filters", "pretrained"),
+    )
     changed = [line for line in recipe.read_text().splitlines() if line not in before.splitlines()]
-    assert changed == ["features: {timesteps: [0, 1, 5], taps: all, scale: 2, filters: true}"]
+    assert changed == ["features: {timesteps: [0, 1, 5], taps: all, scale: 2, extractors: [filters, pretrained]}"]
 
     folder = home / "runs" / "tiny" / "select_features"
     rows = list(csv.DictReader((folder / "select_features.csv").read_text(encoding="utf-8-sig").splitlines()))

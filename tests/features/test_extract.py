@@ -12,7 +12,9 @@ from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import (
+    EXTRACTORS,
     PASSING_BYTES,
+    DdpmTaps,
     FeatureExtractor,
     FeatureSettings,
     NativeFeatures,
@@ -111,7 +113,8 @@ def test_timesteps_share_a_pass_as_far_as_there_is_room(
 def test_a_gpu_gives_timesteps_a_pass_each_when_its_memory_is_short(
     make_extractor: MakeExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extractor = make_extractor(timesteps=(0, 50, 150))
+    extractor = make_extractor(timesteps=(0, 50, 150))._extractors[0]
+    assert isinstance(extractor, DdpmTaps)
     monkeypatch.setattr(extractor, "device", torch.device("cuda"))
     needed = 2 * PASSING_BYTES * TINY.dim * 64  # for one picture of 8 x 8 px, and as much again left free
 
@@ -137,7 +140,7 @@ def test_maps_have_the_size_and_channels_their_taps_announce(make_extractor: Mak
 @pytest.mark.parametrize("scale", [1, 2])
 def test_filters_come_last_once_and_at_the_padded_size(make_extractor: MakeExtractor, scale: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (1, 7, 10, 3), np.uint8)
-    extractor = make_extractor(timesteps=(50, 150), scale=scale, filters=True)
+    extractor = make_extractor(timesteps=(50, 150), scale=scale, extractors=("ddpm", "filters"))
     plain = make_extractor(timesteps=(50, 150), scale=scale)(to_input(picture))
     features = extractor(to_input(picture))
     torch.testing.assert_close(features.maps[:-1], plain.maps, atol=0, rtol=0)
@@ -194,7 +197,7 @@ def test_bf16_is_near_and_comes_back_as_float32(make_extractor: MakeExtractor) -
 @pytest.mark.gpu
 def test_a_gpu_gives_the_features_of_the_cpu(make_extractor: MakeExtractor) -> None:
     pictures = _pictures(2, 24, 18)
-    on_cpu, on_gpu = make_extractor(filters=True), make_extractor(filters=True, device="cuda")
+    on_cpu, on_gpu = (make_extractor(extractors=EXTRACTORS, device=name) for name in ("cpu", "cuda"))
     for near, exact in zip(on_gpu(pictures).maps, on_cpu(pictures).maps, strict=True):
         assert near.device.type == "cuda"
         # Convolutions on a GPU round to TF32 unless told otherwise: ten bits.

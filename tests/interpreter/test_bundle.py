@@ -10,6 +10,7 @@ import torch
 from cytoseg.checkpoints import save_checkpoint
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
@@ -53,12 +54,41 @@ def test_what_is_saved_is_read_back(bundle: Bundle, tmp_path: Path, changes: dic
 
 def test_joined_filters_are_remembered(bundle: Bundle, tmp_path: Path, make_ensemble: Callable[..., Ensemble]) -> None:
     joined = replace(
-        bundle, features=replace(bundle.features, filters=True), interpreter=make_ensemble(3, 2 * (16 + 8) + FILTERS, 3)
+        bundle,
+        features=replace(bundle.features, extractors=("ddpm", "filters")),
+        interpreter=make_ensemble(3, 2 * (16 + 8) + FILTERS, 3),
     )
     save_bundle(tmp_path / "bundle", joined)
     after = EnsemblePredictor(load_bundle(tmp_path / "bundle"), device=CPU)(TILES)
     for name, array in EnsemblePredictor(joined, device=CPU)(TILES).items():
         np.testing.assert_array_equal(after[name], array)
+
+
+def test_a_bundle_from_before_extractors_had_names_is_read(bundle: Bundle, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", bundle)
+    path = tmp_path / "bundle" / "state.json"
+    state = json.loads(path.read_text())
+    assert state["features"].pop("extractors") == ["ddpm"]
+    for filters, expected in ((True, ("ddpm", "filters")), (False, ("ddpm",))):
+        path.write_text(json.dumps({**state, "features": {**state["features"], "filters": filters}}))
+        assert load_bundle(tmp_path / "bundle").features.extractors == expected
+    path.write_text(json.dumps({**state, "features": {**state["features"], "extractors": ["gabor"]}}))
+    with pytest.raises(DamagedError, match=r"damaged, or of another version \(ValueError: extractors"):
+        load_bundle(tmp_path / "bundle")
+
+
+def test_the_frozen_network_comes_with_the_bundle(
+    bundle: Bundle, tmp_path: Path, make_ensemble: Callable[..., Ensemble], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    features = replace(bundle.features, extractors=("filters", "pretrained"))
+    joined = replace(bundle, features=features, interpreter=make_ensemble(3, FILTERS + 272, 3), encoder=LiteEncoder())
+    save_bundle(tmp_path / "bundle", joined)
+    monkeypatch.setattr("cytoseg.diffusion.efficientnet.WEIGHTS_PACKAGE", "no_such_package_of_weights")
+    after = EnsemblePredictor(load_bundle(tmp_path / "bundle"), device=CPU)(TILES)
+    for name, array in EnsemblePredictor(joined, device=CPU)(TILES).items():
+        np.testing.assert_array_equal(after[name], array)
+    assert float(after["probabilities"].std(axis=(2, 3)).mean()) > 0
 
 
 @pytest.mark.parametrize("rule", ["soft", "hard"])

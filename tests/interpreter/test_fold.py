@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.unet import build_unet
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, NativeFeatures
+from cytoseg.features.extract import EXTRACTORS, FeatureExtractor, FeatureSettings, NativeFeatures
 from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
 from tests.interpreter import oracle
@@ -32,7 +32,10 @@ def _dense_probabilities(features: NativeFeatures, ensemble: Ensemble, plain: Pl
     return torch.stack(members).reshape(len(members), number, height, width, -1).permute(0, 1, 4, 2, 3)
 
 
-@pytest.mark.parametrize(("scale", "filters"), [(1, False), (2, False), (1, True), (2, True)])
+@pytest.mark.parametrize(
+    ("scale", "extractors"),
+    [(1, EXTRACTORS[:1]), (2, EXTRACTORS[:1]), (1, EXTRACTORS[:2]), (2, EXTRACTORS), (1, EXTRACTORS[2:])],
+)
 @pytest.mark.parametrize(("taps", "timesteps"), [(EVERY, (50,)), (EVERY[1::3], (50, 150)), (EVERY[:1], (50,))])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 10), (9, 5)])
 def test_equals_the_whole_feature_stack_read_pixel_by_pixel(
@@ -42,11 +45,11 @@ def test_equals_the_whole_feature_stack_read_pixel_by_pixel(
     taps: tuple[str, ...],
     timesteps: tuple[int, ...],
     scale: int,
-    filters: bool,
+    extractors: tuple[str, ...],
     height: int,
     width: int,
 ) -> None:
-    features = _features(FeatureSettings(taps, timesteps, scale, noise_seed=3, filters=filters), height, width)
+    features = _features(FeatureSettings(taps, timesteps, scale, noise_seed=3, extractors=extractors), height, width)
     ensemble = make_ensemble(3, sum(m.shape[1] for m in features.maps), 4)
     found = member_probabilities(ensemble, features)
     assert found.shape == (3, 2, 4, height, width)

@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from cytoseg.errors import RecipeError
-from cytoseg.recipe import Recipe, dump_recipe, find_recipe, load_recipe, update_recipe
+from cytoseg.recipe import Recipe, dump_recipe, find_recipe, load_recipe, recipe_of, update_recipe
 
 Load = Callable[..., Recipe]
 
@@ -166,10 +166,56 @@ def test_an_update_without_a_change_leaves_every_byte(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", ["", "features: {}\n", "features: {taps: all}\n", "features:\n"])
 def test_an_update_adds_what_is_not_there(tmp_path: Path, smallest: str, more: str) -> None:
-    changes = {"features.timesteps": (0, 10), "features.filters": True, "features.snr_db": None}
+    changes = {"features.timesteps": (0, 10), "features.extractors": ("ddpm", "filters"), "features.snr_db": None}
     _updated(tmp_path, smallest + more, changes)
     features = load_recipe(str(tmp_path / "mine.yaml")).features
-    assert (features.taps, features.timesteps, features.filters) == ("all", (0, 10), True)
+    assert (features.taps, features.timesteps, features.extractors) == ("all", (0, 10), ("ddpm", "filters"))
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("filters: true", ("ddpm", "filters")),
+        ("filters: false", ("ddpm",)),
+        ("extractors: [pretrained, ddpm]", ("ddpm", "pretrained")),
+    ],
+)
+def test_extractors_are_named_and_the_key_of_before_is_read(
+    tmp_path: Path, smallest: str, said: str, expected: tuple[str, ...]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(f"{smallest}features: {{{said}}}\n", encoding="utf-8")
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+    assert recipe.features.extractors == expected
+    assert recipe_of(recipe.model_dump(mode="json"), (), where=tmp_path).features == recipe.features
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            "extractors: [gabor]",
+            r"features\.extractors\.0: Input should be 'ddpm', 'filters' or 'pretrained', found 'ga",
+        ),
+        ("extractors: [filters, ddpm, filters]", r"features\.extractors: filters stands twice"),
+        ("extractors: []", r"features\.extractors: name at least one of ddpm, filters, pretrained"),
+        ("extractors: [ddpm], filters: true", r"features\.filters: unknown key"),
+        ("filters: some", r"features\.filters: unknown key"),
+    ],
+)
+def test_wrong_extractors_are_refused(tmp_path: Path, smallest: str, said: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"{smallest}features: {{{said}}}\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe(str(tmp_path / "mine.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_update_gives_filters_its_present_name_in_place(tmp_path: Path) -> None:
+    text = COMMENTED.replace("  timesteps:", "  filters: true    # they help\n  timesteps:")
+    found = _updated(tmp_path, text, {"features.extractors": ("filters", "pretrained")})
+    expected = text.replace("filters: true    # they help", "extractors: [filters, pretrained] # they help")
+    assert [" ".join(line.split()) for line in found.splitlines()] == [
+        " ".join(line.split()) for line in expected.splitlines()
+    ]
 
 
 def test_an_update_can_go_into_another_file(tmp_path: Path) -> None:

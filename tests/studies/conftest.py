@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoseg.classes import ClassList
-from cytoseg.features.extract import FeatureSettings, NativeFeatures
+from cytoseg.features.extract import EXTRACTORS, FeatureSettings, NativeFeatures
 from cytoseg.labels.index import CropName, LabelledCrop, write_crop
 from cytoseg.studies.select_pixels import FeatureSet
 from cytoseg.studies.select_question import Effort, Question
@@ -104,15 +104,19 @@ class MadeExtractor:
 
     def __init__(self, settings: FeatureSettings, calls: list[FeatureSettings]) -> None:
         self.settings, self._calls = settings, calls
-        self.channels = [1] * len(settings.taps) * len(settings.timesteps) + [72] * settings.filters
+        self._has = dict.fromkeys(EXTRACTORS, False) | dict.fromkeys(settings.extractors, True)
+        self.channels = [1] * len(settings.taps) * len(settings.timesteps) * self._has["ddpm"]
+        self.channels += [72] * self._has["filters"] + [3, 3, 3, 3, 3] * self._has["pretrained"]
 
     def __call__(self, pictures: Tensor) -> NativeFeatures:
         self._calls.append(self.settings)
         sees = {("block1.block1", 5): 0, ("block1.block1", 1): 1}
-        wanted = [sees.get((tap, t), 2) for t in self.settings.timesteps for tap in self.settings.taps]
+        taps = self.settings.taps if self._has["ddpm"] else ()
+        wanted = [sees.get((tap, t), 2) for t in self.settings.timesteps for tap in taps]
         maps = [pictures[:, k : k + 1] + self.settings.noise_seed for k in wanted]
-        if self.settings.filters:
+        if self._has["filters"]:
             maps.append(pictures[:, 2:].expand(-1, 72, -1, -1))
+        maps += [pictures] * 5 * self._has["pretrained"]
         size = (pictures.shape[2], pictures.shape[3])
         return NativeFeatures(maps, size, size)
 
@@ -128,6 +132,7 @@ def made_question() -> Callable[..., Question]:
             classes=NAMES,
             taps=TAPS,
             timesteps=(1, 5),
+            extractors=("ddpm", "filters"),
             present=FeatureSet(("block0.block1",), (5,)),
             rule="soft",
             seed=0,

@@ -9,7 +9,7 @@ import torch
 
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.unet import build_unet
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, gather, to_input
+from cytoseg.features.extract import EXTRACTORS, FeatureExtractor, FeatureSettings, gather, to_input
 from cytoseg.studies.select_columns import ColumnStore
 from cytoseg.studies.select_pixels import ChosenPixels, FeatureSet, choose_both
 from cytoseg.studies.select_question import Question
@@ -35,14 +35,16 @@ def _store(question: Question, pixels: ChosenPixels, extractor_of: Any, taps: tu
     return ColumnStore(question.crops, pixels, base, extractor_of=extractor_of, noise_seed=4, memory_bytes=10**6)
 
 
-@pytest.mark.parametrize("features", [FeatureSet(TAPS[2:5], (1, 5), filters=True), FeatureSet(TAPS[:1], (5,), scale=2)])
+@pytest.mark.parametrize(
+    "features", [FeatureSet(TAPS[2:5], (1, 5), extractors=EXTRACTORS), FeatureSet(TAPS[:1], (5,), scale=2)]
+)
 def test_the_columns_are_the_features_of_the_pixels(
     made_question: Ask, pixels: ChosenPixels, network: Any, features: FeatureSet
 ) -> None:
     question = made_question()
     (view,) = _store(question, pixels, network).views(features)
     found = torch.cat([column for (column,) in view], dim=1)
-    extractor = network(FeatureSettings(features.taps, features.timesteps, features.scale, 4, features.filters))
+    extractor = network(FeatureSettings(features.taps, features.timesteps, features.scale, 4, features.extractors))
     stacks = [
         gather(extractor(to_input(c.picture()[None])), xy) for c, xy in zip(question.crops, pixels.places, strict=True)
     ]
@@ -58,14 +60,14 @@ def test_each_run_over_the_crops_is_made_once(
         FeatureSet(("block1.block1",), (5,)),
         FeatureSet(("block0.block1",), (5,)),  # another tap of the same run
         FeatureSet(question.taps, (1, 5)),
-        FeatureSet(question.taps, (1, 5), filters=True),
-        FeatureSet(("block1.block1",), (1,), filters=True),
+        FeatureSet(question.taps, (1, 5), extractors=("ddpm", "filters")),
+        FeatureSet(("block1.block1",), (1,), extractors=("ddpm", "filters")),
     ):
         store.views(features)
-    assert [(s.taps, s.timesteps, s.filters) for s in calls[::4]] == [
-        (question.taps, (5,), False),
-        (question.taps, (1,), False),
-        ((), (), True),
+    assert [(s.timesteps, s.extractors) for s in calls[::4]] == [
+        ((5,), ("ddpm",)),
+        ((1,), ("ddpm",)),
+        ((0,), ("filters",)),
     ]
     assert len(calls) == 12
 

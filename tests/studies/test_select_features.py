@@ -12,6 +12,7 @@ from cytoseg.studies.select_pixels import FeatureSet
 from cytoseg.studies.select_question import Question
 
 Ask = Callable[..., Question]
+BOTH = ("ddpm", "filters")
 PLENTY = Limits(600, 10**7)
 
 
@@ -77,11 +78,11 @@ def test_without_time_the_recipe_stays_and_the_rest_is_left_out_in_order(
         "block0.block1, block1.block1 at t = 1",
         "block0.block1, block1.block1 at t = 5",
     ]
-    assert [(f.scale, f.filters, f.noises, f.flips) for f in sets[-4:]] == [
-        (1, True, 1, False),
-        (2, False, 1, False),
-        (1, False, 3, False),
-        (1, False, 1, True),
+    assert [(f.scale, f.extractors, f.noises, f.flips) for f in sets[-4:]] == [
+        (1, BOTH, 1, False),
+        (2, ("ddpm",), 1, False),
+        (1, ("ddpm",), 3, False),
+        (1, ("ddpm",), 1, True),
     ]
 
 
@@ -126,17 +127,19 @@ def test_growing_takes_what_gains_most_and_stops(
 def test_what_the_recipe_can_say_is_taken_and_what_it_cannot_is_measured_only(
     made_question: Ask, extractor_of: Any, tmp_path: Path, told: Any
 ) -> None:
-    told(lambda f: 0.5 + 0.1 * f.filters + 0.1 * (f.scale == 2) + 0.1 * (f.noises > 1) + 0.1 * f.flips)
+    told(
+        lambda f: 0.5 + 0.1 * ("filters" in f.extractors) + 0.1 * (f.scale == 2) + 0.1 * (f.noises > 1) + 0.1 * f.flips
+    )
     found = _select(made_question(), extractor_of, tmp_path)
-    assert found.chosen.features == FeatureSet(("block0.block1",), (5,), scale=2, filters=True)
+    assert found.chosen.features == FeatureSet(("block0.block1",), (5,), scale=2, extractors=BOTH)
     gains = {t.stage: t.gain for t in found.trials if t.gain is not None}
     assert [round(gains[stage] or 0, 3) for stage in ("filters", "scale")] == [
         round(6 / 14 - 5 / 15, 3),
         round(7 / 13 - 6 / 14, 3),
     ]
     assert [t.measured.features for t in found.trials if t.stage in ("noises", "flips")] == [
-        FeatureSet(("block0.block1",), (5,), 2, filters=True, noises=3),
-        FeatureSet(("block0.block1",), (5,), 2, filters=True, flips=True),
+        FeatureSet(("block0.block1",), (5,), 2, extractors=BOTH, noises=3),
+        FeatureSet(("block0.block1",), (5,), 2, extractors=BOTH, flips=True),
     ]
 
 
@@ -167,7 +170,7 @@ def test_the_best_of_all_is_taken_where_what_has_grown_is_not_clearly_better(
     hits = {1: (700, 300, 700, 300), 5: (800, 420, 780, 420)}  # alone they gain much in some folds and lose in others
 
     def measure(_bench: Any, features: FeatureSet, **_: Any) -> Measured:
-        block1 = features.taps == ("block1.block1",) and not features.filters and features.scale == 1
+        block1 = features.taps == ("block1.block1",) and "filters" not in features.extractors and features.scale == 1
         of_fold = (400,) * 4
         if block1 and len(features.timesteps) == 1:
             of_fold = hits[features.timesteps[0]]
@@ -181,3 +184,27 @@ def test_the_best_of_all_is_taken_where_what_has_grown_is_not_clearly_better(
     assert [trial.stage for trial in found.trials if trial.taken] == ["settled"]
     assert found.best is found.chosen
     assert found.chosen.features == FeatureSet(("block1.block1",), (1, 5))
+
+
+def test_extractors_are_chosen_too_and_the_diffusion_model_may_be_left_out(
+    made_question: Ask, extractor_of: Any, tmp_path: Path, told: Any
+) -> None:
+    told(lambda f: 0.5 + 0.1 * ("pretrained" in f.extractors) + 0.05 * ("filters" in f.extractors) - 0.1 * f.has_taps)
+    found = _select(made_question(extractors=("ddpm", "filters", "pretrained")), extractor_of, tmp_path)
+    assert found.chosen.features.extractors == ("filters", "pretrained")
+    assert [t.stage for t in found.trials if t.taken] == ["pretrained", "filters", "ddpm"]
+    assert [t.stage for t in found.trials][-1] == "flips"  # scale and noises say nothing without taps
+    assert found.trials[-1].measured.features.text() == "filters and ImageNet features, mean over flips"
+
+
+def test_a_recipe_without_the_diffusion_model_s_features_is_measured_beside_those_with_it(
+    made_question: Ask, extractor_of: Any, tmp_path: Path, told: Any
+) -> None:
+    told(lambda f: 0.5 + 0.1 * ("pretrained" in f.extractors) - 0.1 * f.has_taps)
+    present = FeatureSet(("block0.block1",), (5,), extractors=("pretrained",))
+    asked = ("ddpm", "filters", "pretrained")
+    found = _select(made_question(extractors=asked, present=present), extractor_of, tmp_path)
+    assert found.chosen is found.present
+    started = {t.measured.features.extractors for t in found.trials if t.stage == "start"}
+    assert started == {("ddpm", "pretrained")}
+    assert not [t for t in found.trials if t.stage.startswith("grow")]

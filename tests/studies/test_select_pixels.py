@@ -13,9 +13,16 @@ BLOCK1 = ("block1.block1", "block1.block2", "block1.attention", "block1.upsample
         (FeatureSet(BLOCK1, (0,)), "block 1 at t = 0"),
         (FeatureSet(("block0.block1", "block1.block1"), (0, 50)), "block0.block1, block1.block1 at t = 0, 50"),
         (
-            FeatureSet((*(tap.replace("1.", "0.") for tap in BLOCK1), *BLOCK1), (5,), 2, filters=True),
+            FeatureSet(
+                (*(tap.replace("1.", "0.") for tap in BLOCK1), *BLOCK1), (5,), 2, extractors=("ddpm", "filters")
+            ),
             "blocks 0, 1 at t = 5 with filters, input enlarged 2 times",
         ),
+        (
+            FeatureSet(BLOCK1[:2], (5,), extractors=("ddpm", "filters", "pretrained")),
+            "block 1 at t = 5 with filters and ImageNet features",
+        ),
+        (FeatureSet(BLOCK1, (5,), 2, ("pretrained",), noises=3), "ImageNet features"),
         (FeatureSet(BLOCK1, (5,), noises=3, flips=True), "block 1 at t = 5, mean over 3 noises, mean over flips"),
     ],
 )

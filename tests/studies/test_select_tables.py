@@ -30,7 +30,7 @@ def measured(features: FeatureSet, hits: int, *, width: int = 2) -> Measured:
 
 @pytest.fixture
 def selection() -> Selection:
-    present = measured(FeatureSet(TAPS[:1], (50, 100), filters=True), 6, width=9)
+    present = measured(FeatureSet(TAPS[:1], (50, 100), extractors=("ddpm", "filters")), 6, width=9)
     chosen = measured(FeatureSet(TAPS[1:], (0,)), 9)
     return Selection(
         trials=(
@@ -85,11 +85,11 @@ def test_every_set_is_a_row_of_the_csv(selection: Selection) -> None:
     assert [row["stage"] for row in found] == ["present", "single", "single", "grow 1", ""]
     present, _, _, grown, left_out = found
     # On the linear schedule t = 50 is 15.1 dB and t = 100 is 9.3 dB.
-    assert [present[k] for k in ("taps", "timesteps", "snr_db", "filters")] == [
+    assert [present[k] for k in ("taps", "timesteps", "snr_db", "extractors")] == [
         "block0.block1",
         "50 100",
         "15.1 9.3",
-        "True",
+        "ddpm filters",
     ]
     assert (grown["IoU glass"], grown["IoU never"]) == (f"{9 / 11:.6f}", "")
     assert (grown["taken"], grown["gain"], grown["spread"], grown["features"]) == ("True", "0.250000", "0.125000", "2")
