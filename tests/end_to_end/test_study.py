@@ -11,6 +11,8 @@ from typer.testing import Result
 
 from cytoseg.interpreter.scratch import fit_scratch
 
+KEYS = ("forest", "imagenet", "imagenet-joined", "imagenet-unet", "mlps", "scratch")
+
 
 def test_each_number_of_crops_is_trained_on_and_kept(
     home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
@@ -21,13 +23,14 @@ def test_each_number_of_crops_is_trained_on_and_kept(
         pictures.append(len(crops))
         return fit_scratch(crops, *arguments, **keywords, steps=2)  # type: ignore[arg-type] # passed on as they come
 
+    monkeypatch.setattr("cytoseg.commands.contenders.IMAGENET_STEPS", 2)
     monkeypatch.setattr("cytoseg.commands.contenders.fit_scratch", counted)
     result = cytoseg("study", "label-efficiency", "tiny.yaml", "--draws", "1")
     assert result.exit_code == 0, result.output
     assert pictures == [1, 2]
     folder = home / "runs" / "tiny" / "label_efficiency"
-    names = [f"{key}-{n}-0.json" for key in ("forest", "mlps", "scratch") for n in (1, 2)]
-    assert sorted(p.name for p in (folder / "runs").iterdir()) == names
+    names = [f"{key}-{n}-0.json" for key in KEYS for n in (1, 2)]
+    assert sorted(p.name for p in (folder / "runs").iterdir()) == sorted(names)
     assert "2 crops reach IoU" in result.stdout
     assert (folder / "label_efficiency.png").exists()
 
@@ -42,7 +45,9 @@ def test_the_decoder_is_set_beside_itself_from_random_weights(home: Path, cytose
     scored = cytoseg("study", "label-efficiency", "tiny.yaml", "--draws", "1", "--counts", "2", "--quick", *tuned)
     assert scored.exit_code == 0, scored.output
     runs = home / "runs" / "tiny" / "label_efficiency" / "runs"
-    assert {p.name for p in runs.iterdir()} == {"forest-2-0.json", "decoder-2-0.json"}
+    assert {p.name for p in runs.iterdir()} == {
+        f"{key}-2-0.json" for key in ("forest", "decoder", "imagenet", "imagenet-joined")
+    }
 
 
 @pytest.mark.parametrize("counts", ["", "0", "1,,2", "1, 2", "-1", "one"])
