@@ -3,21 +3,28 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from cytoseg.errors import CheckpointError, DamagedError, FileContentError
-from cytoseg.json_text import load_json
+from cytoseg.json_text import load_json, read_regular
+from cytoseg.limits import limit
+from cytoseg.quoting import shown
 from cytoseg.writing import put_back, replaced
 
 FORMAT = 1
 STATE = "state.json"
+_SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
+
+MISFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+"""What is raised where a state or tensors with the right hash are not those of our own checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -97,20 +104,51 @@ def load_checkpoint(folder: Path, *, instead: str = "Use an older checkpoint.") 
         CheckpointError: If the format is another.
     """
     state = load_state(folder, instead=instead)
-    tensors = {
-        group: _load_group(folder / f"{group}.safetensors", sha, instead) for group, sha in state["sha256"].items()
-    }
+    tensors = {group: _load_group(folder, group, sha, instead) for group, sha in state["sha256"].items()}
     return Checkpoint(tensors, state)
 
 
-def _load_group(path: Path, sha256: str, instead: str) -> dict[str, Tensor]:
+def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Build a network around tensors that were read; no memory is taken before all shapes have been compared.
+
+    Args:
+        build: Makes the network that the state describes, with any weights.
+        tensors: By name.
+
+    Returns:
+        The network with these tensors.
+
+    Raises:
+        ValueError: If they are not those of this network.
+    """
+    with torch.device("meta"):
+        wanted = {name: tensor.shape for name, tensor in build().state_dict().items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    differ = [name for name in wanted | found if wanted.get(name) != found.get(name)]
+    if differ:
+        raise ValueError(f"its weights {shown(differ[0])} are of another shape, missing, or too many")
+    network = build()
+    network.load_state_dict(dict(tensors))
+    return network
+
+
+def _load_group(folder: Path, group: str, sha256: str, instead: str) -> dict[str, Tensor]:
+    path = folder / f"{group}.safetensors"
+    # A state from elsewhere must not lead out of its folder, by a name or by a link.
+    if path.name != f"{group}.safetensors" or path.resolve().parent != folder.resolve():
+        raise DamagedError(f"{folder / STATE}: damaged (names weights outside its folder, {shown(group)}). {instead}")
     try:
-        data = path.read_bytes()
+        data = read_regular(path, name=str(path), most_bytes=limit(_SIZE) * 1_000_000, variable=_SIZE)
     except FileNotFoundError:
         raise DamagedError(f"{path}: missing. {instead}") from None
+    except FileContentError as error:
+        raise CheckpointError(str(error)) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise DamagedError(f"{path}: damaged (its content does not match its hash). {instead}")
-    tensors: dict[str, Tensor] = safetensors.torch.load(data)
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(data)
+    except (SafetensorError, *MISFIT) as error:
+        raise DamagedError(f"{path}: damaged ({error}). {instead}") from error
     return tensors
 
 

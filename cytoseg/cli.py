@@ -14,6 +14,7 @@ import typer
 from cytoseg import __version__
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import INTERRUPTED, ending_as_on_ctrl_c
+from cytoseg.quoting import one_line
 
 COMMANDS = {
     "train-ddpm": "Train the diffusion model on random crops of unlabelled slides.",
@@ -39,6 +40,14 @@ COMMANDS = {
 GROUPS = ("study", "slides", "recipe")
 LIGHT = {("recipe", "list"): "recipe_list"}
 """Verbs with a module of their own, so that they answer at once."""
+
+
+_OF_THE_SYSTEM = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV),
+)
+"""Numbers of errors that disks, rights and names cause, not we."""
 
 
 def main() -> None:
@@ -95,9 +104,13 @@ def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable
             typer.echo(f"cytoseg: {error}", err=True)
             raise SystemExit(2) from error
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            if error.errno not in _OF_THE_SYSTEM:
                 raise
-            typer.echo(f"cytoseg: {error.filename or 'output folder'}: {error.strerror}.", err=True)
+            where = error.filename or "output folder"
+            typer.echo(f"cytoseg: {one_line(f'{where}: {error.strerror}.')}", err=True)
+            raise SystemExit(2) from error
+        except MemoryError as error:
+            typer.echo("cytoseg: there is not enough memory. Close other programs, or take smaller pictures.", err=True)
             raise SystemExit(2) from error
         except KeyboardInterrupt:
             with contextlib.suppress(OSError):  # the terminal may be what has gone

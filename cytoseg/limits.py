@@ -7,6 +7,7 @@ from cytoseg.errors import CytosegError
 LIMITS = {
     "CYTOSEG_MAX_JSON_MB": 1000,
     "CYTOSEG_MAX_YAML_KB": 100,
+    "CYTOSEG_MAX_WEIGHTS_MB": 8000,
     "CYTOSEG_MAX_PICTURE_PX": 150_000_000,  # decoded whole, at three bytes each
     "CYTOSEG_MAX_TILE_PX": 2**26,  # 8192 x 8192, of a tiled slide or map
 }

@@ -88,5 +88,7 @@ def _check(value: Any, name: str) -> None:
             waiting += [(inner, depth + 1) for pair in part.items() for inner in pair]
         elif isinstance(part, list | tuple | set):
             waiting += [(inner, depth + 1) for inner in part]
+        elif isinstance(part, str) and "\0" in part:
+            raise damaged(name, "not YAML (a text with a null character)")
         elif isinstance(part, int) and abs(part) > MAX_WHOLE:
             raise damaged(name, "not YAML (a whole number of more than 19 digits)")

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,39 @@ def test_checkpoints_are_found_by_number_newest_first(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-7").write_text("a file")
     assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-1000", "checkpoint-000000900"]
     assert find_checkpoints(tmp_path / "missing") == []
+
+
+@pytest.mark.parametrize("group", ["../model", "/etc/model", "a/model", "link"])
+def test_weights_outside_the_folder_are_not_opened(tmp_path: Path, group: str) -> None:
+    folder = _saved(tmp_path / "c")
+    data = (folder / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(data)
+    (folder / "link.safetensors").symlink_to(tmp_path / "model.safetensors")
+    state = json.loads((folder / "state.json").read_text())
+    state["sha256"] = {group: hashlib.sha256(data).hexdigest()}
+    (folder / "state.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match=r"damaged \(names weights outside its folder, '.*'\)"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"nonsense", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]", b'\x10\0\0\0\0\0\0\0{"a":{"dtype":3}'],
+)
+def test_nonsense_with_the_right_hash_is_refused(tmp_path: Path, data: bytes) -> None:
+    folder = _saved(tmp_path / "c")
+    (folder / "model.safetensors").write_bytes(data)
+    state = json.loads((folder / "state.json").read_text())
+    state["sha256"] = {"model": hashlib.sha256(data).hexdigest()}
+    (folder / "state.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged \(.*\)\. Use an older checkpoint"):
+        load_checkpoint(folder)
+
+
+def test_weights_larger_than_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _saved(tmp_path / "c")
+    with (folder / "model.safetensors").open("ab") as file:
+        file.truncate(2_000_000)
+    monkeypatch.setenv("CYTOSEG_MAX_WEIGHTS_MB", "1")
+    with pytest.raises(CheckpointError, match=r"is 2\.0 MB long\. .* CYTOSEG_MAX_WEIGHTS_MB to more than 1"):
+        load_checkpoint(folder)

@@ -119,6 +119,8 @@ def test_a_users_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[st
             "cytoseg: x/run.json: No space left.",
         ),
         (OSError(errno.EROFS, "Read-only"), "cytoseg: output folder: Read-only."),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a\nb"), "cytoseg: a b: File name too long."),
+        (MemoryError(), "cytoseg: there is not enough memory. Close other programs, or take smaller pictures."),
     ],
 )
 def test_a_full_or_forbidden_disk_is_one_line(error: OSError, line: str, capsys: pytest.CaptureFixture[str]) -> None:

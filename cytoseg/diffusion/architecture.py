@@ -14,6 +14,7 @@ TAP_PARTS: Mapping[str, tuple[str, ...]] = {
 PRETRAINED_LEVELS = 3
 """Decoder blocks of the pretrained backbone: to a quarter of the picture's resolution, to half, and to its own."""
 _PRETRAINED_MULTIPLE_PX = 8
+_MOST = 100_000  # of channels, multipliers and timesteps
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,19 @@ class Architecture:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Architecture":
-        """Read back what ``as_json`` gave, also before there were mask heads."""
+        """Read back what ``as_json`` gave, also before there were mask heads.
+
+        Raises:
+            LookupError, TypeError, ValueError, AttributeError: If it is something else.
+        """
         mask_classes = tuple(values.get("mask_classes", ()))
-        return cls(**{**values, "dim_mults": tuple(values["dim_mults"]), "mask_classes": mask_classes})
+        found = cls(**{**values, "dim_mults": tuple(values["dim_mults"]), "mask_classes": mask_classes})
+        numbers = (found.dim, found.timesteps, *found.dim_mults)
+        if not all(type(number) is int and 0 < number <= _MOST for number in numbers) or len(found.dim_mults) > 16:
+            raise ValueError("the architecture is none")
+        if not all(isinstance(text, str) for text in (found.schedule, found.objective, found.backbone, *mask_classes)):
+            raise ValueError("the architecture is none")
+        return found
 
     @property
     def multiple_px(self) -> int:

@@ -10,6 +10,8 @@ from ema_pytorch import EMA
 from torch import Tensor, nn
 
 from cytoseg.checkpoints import (
+    MISFIT,
+    STATE,
     Checkpoint,
     crops_seen_of,
     find_checkpoints,
@@ -17,6 +19,7 @@ from cytoseg.checkpoints import (
     load_checkpoint,
     load_optimiser,
     load_state,
+    network_with,
     optimiser_tensors,
     save_checkpoint,
 )
@@ -155,10 +158,13 @@ def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]
         except DamagedError as error:
             on_damaged(f"Passed over {path.name}: {error}")
             continue
-        architecture = Architecture.from_json(checkpoint.state["architecture"])
-        check_same(architecture, state.architecture, where=str(path))
-        _check_masks(architecture, state.architecture, where=path)
-        _restore(checkpoint, state)
+        try:
+            architecture = Architecture.from_json(checkpoint.state["architecture"])
+            check_same(architecture, state.architecture, where=str(path))
+            _check_masks(architecture, state.architecture, where=path)
+            _restore(checkpoint, state)
+        except MISFIT as error:
+            raise DamagedError(f"{path}: damaged, or of another version ({error}). Move it away.") from error
         return checkpoint
     if found:
         raise CheckpointError(f"{folder}: all {len(found)} checkpoints are damaged. Move them away to begin anew.")
@@ -262,10 +268,12 @@ def load_backbone(
     checkpoint = load_checkpoint(found[0])
     if "ema" not in checkpoint.tensors or "architecture" not in checkpoint.state:
         raise CheckpointError(f"{found[0]}: not a checkpoint of a diffusion model. Name the ddpm folder of a run.")
-    architecture = Architecture.from_json(checkpoint.state["architecture"])
-    if wanted is not None:
-        check_same(architecture, wanted, where=str(found[0]))
-    unet = build_unet(architecture)
-    unet.load_state_dict(checkpoint.tensors["ema"])
-    origin = {"crops_seen": checkpoint.state["crops_seen"], "sha256": checkpoint.state["sha256"]["ema"]}
+    try:
+        architecture = Architecture.from_json(checkpoint.state["architecture"])
+        if wanted is not None:
+            check_same(architecture, wanted, where=str(found[0]))
+        unet = network_with(lambda: build_unet(architecture), checkpoint.tensors["ema"])
+        origin = {"crops_seen": checkpoint.state["crops_seen"], "sha256": checkpoint.state["sha256"]["ema"]}
+    except MISFIT as error:
+        raise DamagedError(f"{found[0] / STATE}: damaged, or of another version ({error}).") from error
     return unet.eval(), architecture, origin

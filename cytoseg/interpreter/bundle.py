@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytoseg.checkpoints import STATE, Checkpoint, load_checkpoint, load_state, save_checkpoint
-from cytoseg.classes import ClassList
-from cytoseg.diffusion.architecture import Architecture
+from cytoseg.checkpoints import MISFIT, STATE, Checkpoint, load_checkpoint, load_state, network_with, save_checkpoint
+from cytoseg.classes import IGNORE, ClassList
+from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
@@ -22,7 +23,9 @@ from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.student import Student, student_maps
 from cytoseg.interpreter.vote import RULES, jensen_shannon, vote
+from cytoseg.quoting import shown
 
+_MOST_SCALE = 64  # times that a tile is enlarged before the network
 _TRAIN_AGAIN = "Run `cytoseg train-interpreter` again."
 
 
@@ -96,7 +99,7 @@ def load_bundle(folder: Path) -> Bundle:
     checkpoint = load_checkpoint(folder, instead=_TRAIN_AGAIN)
     try:
         return _bundle_of(checkpoint)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # what the state says is not what was saved
+    except MISFIT as error:  # what the state says is not what was saved
         found = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise DamagedError(f"{folder / STATE}: damaged, or of another version ({found}). {_TRAIN_AGAIN}") from error
 
@@ -106,27 +109,15 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
     if state["vote"] not in RULES:
         raise ValueError(f"vote {state['vote']!r}")
     architecture = Architecture.from_json(state["architecture"])
-    unet = nn.Identity() if "student" in checkpoint.tensors else build_unet(architecture).eval()
-    c, features = state["classes"], _features_of(state["features"])
-    classes = ClassList(tuple(c["names"]), tuple(tuple(colour) for colour in c["colours"]), c["fill"])
-    interpreter: Ensemble | Decoder | Student
+    classes, features = _classes_of(state["classes"]), _features_of(state["features"], architecture)
+    if not isinstance(state["origin"], dict) or not isinstance(state["precision"], str) or not _is_mpp(state["mpp"]):
+        raise ValueError("origin, precision or mpp")
+    unet, interpreter = _networks_of(checkpoint, architecture, len(classes))
     encoder = None
-    if "student" in checkpoint.tensors:
-        interpreter = Student(len(classes), seed=0)
-        interpreter.load_state_dict(checkpoint.tensors["student"])
-    elif "decoder" in checkpoint.tensors:
-        interpreter = Decoder(unet, architecture, len(classes), seed=0)
-        interpreter.load_state_dict(checkpoint.tensors["decoder"])
-    else:
-        unet.load_state_dict(checkpoint.tensors["backbone"])
-        named = checkpoint.tensors["ensemble"]
-        interpreter = Ensemble(state["members"], len(named["mean"]), len(classes), seed=0)
-        interpreter.load_state_dict(named)
-        if "pretrained" in features.extractors:
-            encoder = LiteEncoder().eval()
-            encoder.load_state_dict(checkpoint.tensors["encoder"])
+    if isinstance(interpreter, Ensemble) and "pretrained" in features.extractors:
+        encoder = cast(LiteEncoder, network_with(LiteEncoder, checkpoint.tensors["encoder"])).eval()
     return Bundle(
-        interpreter.unet if isinstance(interpreter, Decoder) else unet,
+        unet.eval(),
         architecture,
         interpreter.eval(),
         features,
@@ -140,12 +131,57 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
     )
 
 
-def _features_of(values: Mapping[str, Any]) -> FeatureSettings:
-    taps, timesteps = tuple(values["taps"]), tuple(values["timesteps"])
-    extractors = values.get("extractors")
+def _networks_of(
+    checkpoint: Checkpoint, architecture: Architecture, classes: int
+) -> tuple[nn.Module, Ensemble | Decoder | Student]:
+    if "student" in checkpoint.tensors:
+        student = cast(Student, network_with(partial(Student, classes, seed=0), checkpoint.tensors["student"]))
+        return nn.Identity(), student
+    if "decoder" in checkpoint.tensors:
+        build = partial(_decoder, architecture, classes)
+        decoder = cast(Decoder, network_with(build, checkpoint.tensors["decoder"]))
+        return decoder.unet, decoder
+    unet = network_with(partial(build_unet, architecture), checkpoint.tensors["backbone"])
+    named, members = checkpoint.tensors["ensemble"], checkpoint.state["members"]
+    if members != len(named["weight1"]):  # each member is drawn on its own before its weights are put in
+        raise ValueError(f"{shown(members)} members, weights of {len(named['weight1'])}")
+    build_ensemble = partial(Ensemble, members, len(named["mean"]), classes, seed=0)
+    return unet, cast(Ensemble, network_with(build_ensemble, named))
+
+
+def _decoder(architecture: Architecture, classes: int) -> Decoder:
+    return Decoder(build_unet(architecture), architecture, classes, seed=0)
+
+
+def _classes_of(found: Mapping[str, Any]) -> ClassList:
+    names, fill = tuple(found["names"]), found["fill"]
+    colours = tuple((red, green, blue) for red, green, blue in found["colours"])
+    if not 0 < len(names) == len(colours) < IGNORE or not all(isinstance(name, str) for name in names):
+        raise ValueError("the class list")
+    if not all(type(part) is int and 0 <= part <= 255 for colour in colours for part in colour):
+        raise ValueError("the colours of the class list")
+    if fill is not None and fill not in names:
+        raise ValueError("the fill of the class list")
+    return ClassList(names, colours, fill)
+
+
+def _features_of(found: Mapping[str, Any], architecture: Architecture) -> FeatureSettings:
+    taps, timesteps = tuple(found["taps"]), tuple(found["timesteps"])
+    extractors = found.get("extractors")
     if extractors is None:  # bundles of before only say whether filters are joined
-        extractors = ("ddpm", "filters") if values.get("filters", False) else ("ddpm",)
-    return FeatureSettings(taps, timesteps, values["scale"], values["noise_seed"], tuple(extractors))
+        extractors = ("ddpm", "filters") if found.get("filters", False) else ("ddpm",)
+    numbers = (*timesteps, found["scale"], found["noise_seed"])
+    if not all(type(number) is int and number >= 0 for number in numbers) or not 0 < found["scale"] <= _MOST_SCALE:
+        raise ValueError("the numbers of the features")
+    if not all(timestep < architecture.timesteps for timestep in timesteps):
+        raise ValueError("the timesteps of the features")
+    if not set(taps) <= set(tap_names(architecture)):
+        raise ValueError("the taps of the features")
+    return FeatureSettings(taps, timesteps, found["scale"], found["noise_seed"], tuple(extractors))
+
+
+def _is_mpp(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and 0 < value < 1000)
 
 
 def bundle_state(folder: Path) -> dict[str, Any]:

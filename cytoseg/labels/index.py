@@ -61,7 +61,7 @@ class LabelledCrop:
             LabelError: If its file is missing or holds other pixels than those imported.
         """
         path = self.folder / CROPS / f"{self.crop}.png"
-        pixels = _read_png(path)
+        pixels = _read_png(path, self)
         if pixel_hash(pixels) != self.image_sha256:
             raise _changed(path)
         return pixels
@@ -76,7 +76,7 @@ class LabelledCrop:
             LabelError: If its file is missing or was changed after the import; names an id that is no class.
         """
         path = self.folder / MAPS / f"{self.crop}.png"
-        label_map = _read_png(path)
+        label_map = _read_png(path, self)
         strange = label_map[(label_map != IGNORE) & (label_map >= len(self.pixels))]
         if strange.size:
             raise LabelError(
@@ -240,13 +240,15 @@ def _parse_crop(entry: Mapping[str, Any], folder: Path) -> LabelledCrop:
     )
 
 
-def _read_png(path: Path) -> NDArray[np.uint8]:
+def _read_png(path: Path, crop: LabelledCrop) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
+            if image.size != (crop.width, crop.height):  # looked at before all pixels are unpacked
+                raise _changed(path)
             return np.array(image)
     except FileNotFoundError as error:
         raise LabelError(f"{path}: is missing. Run `cytoseg label-import` again.") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _changed(path) from error
 
 

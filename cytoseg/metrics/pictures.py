@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.errors import CytosegError
+from cytoseg.limits import limit, raise_it
 
 RAMP: tuple[tuple[int, int, int], ...] = ((12, 8, 38), (87, 15, 109), (187, 55, 84), (249, 142, 9), (252, 255, 164))
 """Colours from agreement to disagreement: dark to light, so that they also read in grey and to the colour-blind."""
 
 _DAMAGE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 """What Pillow raises on damaged bytes: a SyntaxError for a broken header of a part."""
+
+_SIZE = "CYTOSEG_MAX_PICTURE_PX"
 
 Colours = Sequence[tuple[int, int, int]]
 Picture = NDArray[np.uint8]
@@ -127,6 +130,8 @@ def _open(path: Path) -> Image.Image:
     where = f"{path.parent.name}/{path.name}"
     try:
         with Image.open(path) as picture:
+            if picture.width * picture.height > limit(_SIZE):
+                raise CytosegError(f"{where} claims {picture.width}x{picture.height} pixels. {raise_it(_SIZE)}")
             picture.load()
             return picture
     except FileNotFoundError as error:

@@ -226,7 +226,8 @@ def _crop(run: Path, crop: CropScores, names: Sequence[str]) -> str:
     parts = ", ".join(f"{name} {share_text(value)}" for name, value in zip(names, crop.iou, strict=True))
     marked = "; truth corrected from a prediction" if crop.from_prediction else ""
     caption = f"{crop.crop} (slide {crop.slide}): mean IoU {share_text(crop.miou)}; {parts}{marked}"
-    return _picture(run / "evaluation" / crop.folder / "overlay.png", caption, command="evaluate RECIPE", strip=True)
+    path = run / "evaluation" / crop.folder / "overlay.png"
+    return _picture(run, path, caption, command="evaluate RECIPE", strip=True)
 
 
 def _slides(run: Path) -> list[str]:
@@ -236,10 +237,13 @@ def _slides(run: Path) -> list[str]:
         return [*body, markup.missing("No slide has been predicted yet.", "cytoseg predict RECIPE SLIDE")]
     for folder in folders:
         body.append(f"<h3>{escape(folder.name)}</h3>")
-        body.append(_picture(folder / "preview.png", PREVIEW_CAPTION, command="predict RECIPE SLIDE"))
+        if not (folder / "summary.json").resolve().is_relative_to(run.resolve()):
+            body.append(markup.missing("A link leads out of the run, to what is not shown."))
+            continue
+        body.append(_picture(run, folder / "preview.png", PREVIEW_CAPTION, command="predict RECIPE SLIDE"))
         if (folder / "uncertainty_preview.png").is_file():
             caption = "Uncertainty: bright places deserve a look"
-            body.append(_picture(folder / "uncertainty_preview.png", caption, command="predict RECIPE SLIDE"))
+            body.append(_picture(run, folder / "uncertainty_preview.png", caption, command="predict RECIPE SLIDE"))
         body.extend(_summary(read_summary(folder)))
     return body
 
@@ -260,11 +264,11 @@ def _training(run: Path) -> list[str]:
     return [
         "<h2>How it was trained</h2>",
         "<h3>Annotated crops</h3>",
-        _picture(run / "labels/contact_sheet.png", "Annotated crops", command="label-import SRC --recipe RECIPE"),
+        _picture(run, run / "labels/contact_sheet.png", "Annotated crops", command="label-import SRC --recipe RECIPE"),
         "<h3>The diffusion model</h3>",
         markup.pair(
-            _picture(run / "ddpm/samples.png", samples, command="train-ddpm RECIPE"),
-            _picture(run / "ddpm/loss.png", loss, command="train-ddpm RECIPE"),
+            _picture(run, run / "ddpm/samples.png", samples, command="train-ddpm RECIPE"),
+            _picture(run, run / "ddpm/loss.png", loss, command="train-ddpm RECIPE"),
         ),
     ]
 
@@ -294,9 +298,11 @@ def _glossary() -> list[str]:
     return ["<h2>What the words mean</h2>", f"<dl>{entries}</dl>"]
 
 
-def _picture(path: Path, caption: str, *, command: str, strip: bool = False) -> str:
+def _picture(run: Path, path: Path, caption: str, *, command: str, strip: bool = False) -> str:
     if not path.is_file():
         return markup.missing(f"{caption.split(':')[0]}: there is no picture yet.", f"cytoseg {command}")
+    if not path.resolve().is_relative_to(run.resolve()):  # whoever gets the report must not get what the run is not
+        return markup.missing(f"{caption.split(':')[0]}: a link leads out of the run, to what is not shown.")
     kind = "png" if path.name == "loss.png" else "jpeg"
     try:
         return markup.figure(data_uri(path, max_px=1400, kind=kind), caption, strip=strip)

@@ -10,6 +10,7 @@ from PIL import Image
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Region, Size, best_level
 from cytoseg.patterns import excluded, globbed
+from cytoseg.quoting import shown
 from cytoseg.slides.image import TIFF_STARTS, ImageSlide
 from cytoseg.slides.ngff import ZARR_SUFFIX, is_slide_folder
 from cytoseg.slides.regular import no_file
@@ -129,7 +130,7 @@ def _left_out(hits: Iterable[Path], glob: str) -> set[Path]:
 
 
 def _no_glob(glob: str) -> SlideError:
-    return SlideError(f"slides: {glob!r} is no glob within a folder. Write it without the folder, such as *.svs.")
+    return SlideError(f"slides: {shown(glob)} is no glob within a folder. Write it without the folder, such as *.svs.")
 
 
 def can_be_slide(path: Path) -> bool:

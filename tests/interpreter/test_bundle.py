@@ -1,7 +1,9 @@
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,3 +195,46 @@ def test_one_changed_weight_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"backbone\.safetensors: damaged"):
         load_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"members": 20_000},
+        {"members": 10**12},
+        {"members": "3"},
+        {"members": [3]},
+        {"architecture": {"dim": 100_000}},
+        {"architecture": {"dim": 10**15}},
+        {"architecture": {"dim_mults": [1] * 1000}},
+        {"architecture": {"dim_mults": 3}},
+        {"architecture": {"backbone": ["pretrained"]}},
+        {"architecture": []},
+        {"classes": {"names": [1, 2, 3]}},
+        {"classes": {"colours": [[1, 2], [3, 4], [5, 6]]}},
+        {"classes": {"colours": [[1, 2, 300]] * 3}},
+        {"classes": {"fill": "other"}},
+        {"classes": None},
+        {"features": {"scale": 10**9}},
+        {"features": {"timesteps": ["a"]}},
+        {"features": {"timesteps": [10**6]}},
+        {"features": {"taps": ["block9.block1"]}},
+        {"origin": []},
+        {"mpp": "0.5"},
+        {"precision": 3},
+        {"vote": ["soft"]},
+    ],
+)
+def test_a_state_that_does_not_fit_its_weights_is_refused_at_once(
+    bundle: Bundle, tmp_path: Path, keys: dict[str, Any]
+) -> None:
+    save_bundle(tmp_path / "bundle", bundle)
+    path = tmp_path / "bundle" / "state.json"
+    state = json.loads(path.read_text())
+    for key, value in keys.items():
+        state[key] = {**state[key], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(state))
+    begin = time.process_time()
+    with pytest.raises(CheckpointError, match=r"state\.json: damaged, or of another version"):
+        load_bundle(tmp_path / "bundle")
+    assert time.process_time() - begin < 5

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,14 @@ def test_a_crop_without_pixels_is_refused(tmp_path: Path, crop: LabelledCrop, si
     change_index(tmp_path, crops=[entry | size])
     with pytest.raises(LabelError, match=r"index\.json: is damaged .*has no pixels"):
         load_index(tmp_path)
+
+
+def test_a_picture_that_claims_another_size_is_not_unpacked(tmp_path: Path, crop: LabelledCrop) -> None:
+    bomb = Image.new("L", (9000, 9000))
+    for place, read in ((tmp_path / "crops", crop.picture), (tmp_path / "maps", crop.label_map)):
+        bomb.save(place / "c1.png")
+        tracemalloc.start()
+        with pytest.raises(LabelError, match="was changed or damaged after the import"):
+            read()
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()

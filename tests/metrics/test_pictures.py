@@ -106,3 +106,12 @@ def test_a_picture_with_a_broken_chunk_is_said(tmp_path: Path, read: Callable[[P
     path.write_bytes(content[:second] + b"\0\0\0\0" + content[second + 4 :])
     with pytest.raises(CytosegError, match=r"broken\.png cannot be read as a picture\."):
         read(path)
+
+
+def test_a_picture_that_claims_more_than_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (2000, 1000)).save(tmp_path / "a.png")
+    monkeypatch.setenv("CYTOSEG_MAX_PICTURE_PX", "1000000")
+    with pytest.raises(
+        CytosegError, match=r"claims 2000x1000 pixels\. .* set CYTOSEG_MAX_PICTURE_PX to more than 1000000"
+    ):
+        read_rgb(tmp_path / "a.png")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cytoseg.errors import CytosegError
-from cytoseg.metrics.report import write_report
+from cytoseg.metrics.report import report_page, write_report
 
 MADE = Path(__file__).parents[1] / "apps" / "made_run"
 
@@ -198,3 +198,23 @@ def test_an_older_report_survives_a_full_disk(run: Path, monkeypatch: pytest.Mon
         write_report(run)
     assert (run / "report.html").read_text() == "older"
     assert sorted(path.name for path in run.iterdir()) == before
+
+
+@pytest.mark.parametrize("linked", ["ddpm/loss.png", "ddpm"])
+def test_a_picture_to_which_a_link_leads_out_is_not_shown(run: Path, tmp_path: Path, linked: str) -> None:
+    outside = tmp_path / "outside"
+    (run / linked).rename(outside)
+    (run / linked).symlink_to(outside)
+    page = report_page(run)
+    assert "Training loss: a link leads out of the run, to what is not shown." in page
+
+
+def test_a_prediction_to_which_a_link_leads_out_is_not_shown(run: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "summary.json").write_text('{"slide": "secret"}')
+    (run / "predictions").mkdir(exist_ok=True)
+    (run / "predictions" / "linked").symlink_to(outside)
+    page = report_page(run)
+    assert "A link leads out of the run, to what is not shown." in page
+    assert "secret" not in page

@@ -167,7 +167,9 @@ def test_nothing_found(folders: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("include", "exclude"), [(["/data/*.svs"], []), ([""], []), (["*"], ["/old/*"]), (["*"], [""])]
+    ("include", "exclude"),
+    [(["/data/*.svs"], []), ([""], []), (["*"], ["/old/*"]), (["*"], [""])]
+    + [([odd], []) for odd in (".", "./", "**x", "a/**b", "a\0b")],
 )
 def test_glob_that_is_not_within_a_folder(folders: Path, include: list[str], exclude: list[str]) -> None:
     with pytest.raises(SlideError, match=r"is no glob within a folder. Write it without the folder"):
