@@ -3,6 +3,7 @@
 import contextlib
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -70,7 +71,7 @@ def run(
             told = _cut_random(n, current.recipe, folder, guess=_guess(current) if propose else None)
         write_atomically(folder / "labels.txt", "\n".join([UNSCORED, *current.recipe.class_list().names]) + "\n")
         say(f"{told} Annotate them: labelme {folder} --labels {folder / 'labels.txt'}")
-        say(f"Next: cytoseg label-import {folder} --recipe {recipe}")
+        say(f"Next: cytoseg label-import {quote(str(folder))} --recipe {quote(recipe)}")
 
 
 def _cut_chosen(chosen: Chosen, recipe: Recipe, folder: Path) -> str:

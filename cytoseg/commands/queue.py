@@ -1,6 +1,7 @@
 """``cytoseg queue``: what to annotate next."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -53,7 +54,8 @@ def run(
         with atomic_path(sheet) as path:
             draw_queue(pictures, current.recipe.class_list()).save(path)
         say(f"{len(pictures)} regions queued; look at {sheet}. Correct them: labelme {folder}")
-        say(f"Next: cytoseg label-import {folder} --recipe {recipe}, then train-interpreter, evaluate.")
+        words = f"{quote(str(folder))} --recipe {quote(recipe)}"
+        say(f"Next: cytoseg label-import {words}, then train-interpreter, evaluate.")
 
 
 def _accept_all(place: QueuePlace, ranking: Ranking) -> list[Shown]:
