@@ -4,7 +4,7 @@ BIN := .venv/bin
 CYTOSEG := $(BIN)/cytoseg
 INSTALLED := .venv/.installed
 
-.PHONY: demo demo-made demo-lbc test check review browser clean
+.PHONY: fuzz demo demo-made demo-lbc test check review browser clean
 
 ifdef DATA
 demo: demo-lbc
@@ -37,6 +37,10 @@ demo-lbc: $(INSTALLED)
 	$(CYTOSEG) predict $(RECIPE) $(firstword $(wildcard $(DATA)/unlabeled/*.jpg))
 	$(CYTOSEG) report $(RECIPE)
 	@echo "Pictures: runs/lbc/evaluation/crops, runs/lbc/predictions. Look at the result in a browser: make review RECIPE=$(RECIPE)"
+
+# Thousands of mutated files for each reader; `make test` tries a few.
+fuzz: $(INSTALLED)
+	CYTOSEG_FUZZ=2000 $(BIN)/python -m pytest tests/test_fuzz.py
 
 review: $(INSTALLED)
 	$(CYTOSEG) review $(RECIPE)

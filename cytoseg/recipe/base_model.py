@@ -56,7 +56,11 @@ def _of_model(named: Path) -> dict[str, Any]:
 
 def _newest(folder: Path) -> dict[str, Any]:
     """Read the architecture of the newest checkpoint in a ``ddpm`` folder; nothing if there is none."""
-    states = sorted(folder.glob("checkpoint-*/state.json"), key=lambda path: (len(path.parent.name), path.parent.name))
+    try:
+        found = list(folder.glob("checkpoint-*/state.json"))
+    except OSError:  # too long a name
+        return {}
+    states = sorted(found, key=lambda path: (len(path.parent.name), path.parent.name))
     return _read(states[-1]) if states else {}
 
 

@@ -1,0 +1,112 @@
+"""Files that were mutated at random are read, or refused in one printable line; CYTOSEG_FUZZ sets how many of each."""
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cytoseg.checkpoints import load_state
+from cytoseg.errors import CytosegError
+from cytoseg.labels.index import load_index
+from cytoseg.labels.queue_file import read_queue
+from cytoseg.labels.sidecar import read_sidecar
+from cytoseg.metrics.run_folder import read_provenance, read_summary
+from cytoseg.recipe.file import load_recipe
+from cytoseg.runs import read_metrics
+
+ROUNDS = int(os.environ.get("CYTOSEG_FUZZ", "25"))
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    10**30,
+    0.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x" * 3000,
+    "\u202e\x1b[31m\0",
+    [],
+    {},
+    [[1]],
+]
+
+COMMAND = {"command": "evaluate", "started": "2026-01-01", "seconds": 3.5, "seed": 1, "versions": {"torch": "2"}}
+CROP = {
+    "crop": "a",
+    "slide": "s",
+    "width": 4,
+    "height": 4,
+    "source": "a.json",
+    "image_sha256": "0",
+    "label_sha256": "0",
+}
+ITEM = {
+    "slide": "s",
+    "region": [0, 0, 4, 4],
+    "state": "queued",
+    "crop": "a",
+    "reason": "r",
+    "score": 0.5,
+    "looks": [1.0],
+}
+READERS: dict[str, tuple[str, Any, Callable[[Path], object]]] = {
+    "run": ("run.json", {"format": 1, "recipe": "t", "commands": [COMMAND]}, read_provenance),
+    "summary": (
+        "summary.json",
+        {"slide": "s", "mpp": 0.5, "classes": {"a": {"pixels": 3, "share": 0.1}}},
+        read_summary,
+    ),
+    "index": (
+        "index.json",
+        {"format": 1, "classes": ["a"], "crops": [{**CROP, "pixels": {"a": 3}, "ignored": 0}]},
+        load_index,
+    ),
+    "queue": ("queue.json", {"format": 1, "items": [ITEM], "rounds": []}, read_queue),
+    "sidecar": ("a.crop.json", {"slide": "s", "region": [0, 0, 4, 4]}, lambda folder: read_sidecar(folder / "a.png")),
+    "state": ("state.json", {"format": 1, "sha256": {"model": "0"}}, load_state),
+    "metrics": ("metrics.jsonl", {"crops_seen": 3, "loss": 0.5}, lambda folder: read_metrics(folder / "metrics.jsonl")),
+    "recipe": ("r.yaml", {"name": "t", "slides": {"mpp": 0.5}}, lambda folder: load_recipe(str(folder / "r.yaml"))),
+}
+
+
+def mutated(value: Any, draw: random.Random) -> Any:
+    """Change one part of what JSON can hold, somewhere."""
+    if isinstance(value, dict | list) and value and draw.random() < 0.8:
+        place = draw.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        copied = value.copy()
+        copied[place] = mutated(value[place], draw)
+        return copied
+    return draw.choice(ODD)
+
+
+def damaged(text: bytes, draw: random.Random) -> bytes:
+    """Cut, flip or nest."""
+    place = draw.randrange(len(text))
+    kinds = [text[:place], text[:place] + bytes([draw.randrange(256)]) + text[place + 1 :], text[:place] + b"[" * 3000]
+    return draw.choice([*kinds, text, text, b"\xef\xbb\xbf" + text, text[:place] + b"9" * 6000 + text[place:]])
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_mutated_file_is_read_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    file, valid, read = READERS[name]
+    for number in range(ROUNDS):
+        draw = random.Random(f"{name} {number}")
+        content = damaged(json.dumps(mutated(valid, draw)).encode(), draw)
+        (tmp_path / file).write_bytes(content)
+        message = refusal(read, tmp_path)
+        assert message.isprintable(), number
+        assert len(message) < 490, number
+
+
+def refusal(read: Callable[[Path], object], folder: Path) -> str:
+    """Give the message of a refusal, or nothing."""
+    try:
+        read(folder)
+    except CytosegError as error:
+        return str(error)
+    return ""
