@@ -15,6 +15,7 @@ TILE_PX = (96, 384)
 """Smallest and largest side of a crop on the sheet."""
 
 GAP_PX, LINE_PX = 10, 22
+_MOST_CHARACTERS = 200
 PAPER, INK, HATCH = (255, 255, 255), (40, 40, 40), (90, 90, 90)
 VEIL = 0.3
 """Opacity of a class's colour inside its outline."""
@@ -134,6 +135,8 @@ def _draw_legend(
 
 def _fitted(text: str, width: int) -> str:
     """Shorten a text in the middle until it is at most so many pixels wide."""
+    if len(text) > _MOST_CHARACTERS:  # to measure a name of thousands again and again would take minutes
+        text = text[: _MOST_CHARACTERS // 2] + text[-(_MOST_CHARACTERS // 2) :]
     if _font().getlength(text) <= width:
         return text
     keep = len(text)

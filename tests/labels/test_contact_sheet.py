@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cytoseg.classes import ClassList
+from cytoseg.labels import contact_sheet
 from cytoseg.labels.contact_sheet import HATCH, draw_sheet, overlay
 from cytoseg.labels.index import CropName, LabelledCrop, write_crop
 
@@ -43,3 +44,10 @@ def test_a_long_name_does_not_run_into_the_next_crop(tmp_path: Path, classes: Cl
     sheet = np.array(draw_sheet(crops, classes))
     gap = sheet[-30:, 10 + 384 : 10 + 384 + 10]
     assert np.all(gap == 255)
+
+
+def test_a_name_of_thousands_of_characters_is_shortened_at_once() -> None:
+    text = contact_sheet._fitted("a" * 100_000 + "b", 200)
+    assert text.startswith("aaa")
+    assert text.endswith("ab")
+    assert len(text) < 60
