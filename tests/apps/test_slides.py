@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -151,6 +152,21 @@ def test_a_damaged_slide_is_said_in_a_sentence(page: Callable[[], AppTest], tmp_
     app = page()
     assert "board.ome.tif: " in app.warning[0].value.replace("\\", "")
     assert str(tmp_path) not in _texts(app)
+
+
+def test_a_slide_that_never_answers_is_given_up(
+    page: Callable[[], AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "slides" / "cat.ome.tif")
+    app = page()
+    tiles, sights, back = importlib.import_module("tiles"), importlib.import_module("cytoseg.predict.sights"), Event()
+    monkeypatch.setattr(tiles.LANES, "limit_s", 0.5)
+    monkeypatch.setattr(sights, "open_slide", lambda path: back.wait(30))
+    app.selectbox[0].select("cat").run()
+    assert app.warning[0].value.replace("\\", "").startswith("The disk has not answered for 0.5 s.")
+    app.selectbox[0].select("board").run()  # known from before
+    assert _told(app)["width"] == 600
+    back.set()
 
 
 def test_a_link_out_of_the_folders_is_counted(page: Callable[[], AppTest], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import state
 import streamlit as st
+import tiles
 import viewer
 
 from cytoseg.commands.queue_rules import read_rules
@@ -53,7 +54,8 @@ def _ranking(run: Path, stamps: tuple[int, ...], _place: QueuePlace) -> Ranking:
 @st.cache_data(show_spinner=False, max_entries=256)
 def _picture(run: Path, summary_ns: int, _chosen: Chosen, key: str, _place: QueuePlace, _ranking: Ranking) -> Packed:
     """Give title, reason and panels: as JPEG files, for the pixels of 256 regions would take hundreds of megabytes."""
-    region = shown(_place, _chosen, _ranking.slides)
+    slide = _chosen.candidate.slide
+    region = tiles.LANES.wait(("queue", run, slide), lambda: shown(_place, _chosen, _ranking.slides))
     return region.title, region.reason, [(title, jpeg(pixels)) for title, pixels in region.panels]
 
 
