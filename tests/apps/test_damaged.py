@@ -4,6 +4,7 @@ On every page: no exception, no path, nothing said where nothing is wrong.
 """
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,6 +187,26 @@ def test_damage_is_a_sentence_on_the_pages_it_concerns(
         # The list of runs stands nevertheless.
         runs = review("app", "--run", str(whole_run), "--base", str(tmp_path)).dataframe[0].value
         assert runs["Outcome"].tolist() == ["a file of this run is damaged"]
+
+
+def _deep(_: bytes) -> bytes:
+    return b'{"format": 1, "crops": ' + 100_000 * b"["
+
+
+@pytest.mark.parametrize("pipes", [False, True], ids=["deep", "pipes"])
+def test_a_run_of_which_nothing_can_be_read_ends_no_page_in_an_exception(
+    review: Review, whole_run: Path, tmp_path: Path, pipes: bool
+) -> None:
+    """Each file alone is a sentence; nested without end, or a pipe that nobody writes into, it is none the less."""
+    for file in {file for file, _, _ in BAD if file.endswith((".json", ".yaml"))}:
+        if not pipes:
+            (whole_run / file).write_bytes(_deep(b""))
+        elif file not in ("run.json", "recipe.yaml"):  # a pipe there makes it no run
+            (whole_run / file).unlink()
+            os.mkfifo(whole_run / file)
+    said = _look(review, whole_run, tmp_path)
+    assert pipes or all("\n" not in text and len(text) < 1000 for text in said.values())
+    assert all(said[page] for page in SCORED)
 
 
 SHUT: list[tuple[str, dict[str, str]]] = [
