@@ -7,7 +7,8 @@ import shutil
 import time
 from pathlib import Path
 
-from cytoseg.locks import is_claimed
+from cytoseg.errors import CytosegError
+from cytoseg.locks import is_claimed, locked
 from cytoseg.writing import REMOVED, clear_leftovers, is_swap, put_back
 
 _SETTLED_S = 0.2
@@ -35,8 +36,19 @@ def _sweep(path: Path) -> None:
         return
     if path.is_dir():
         _sweep_folder(path)
+    elif path.name.endswith(".lock"):
+        _sweep_lock(path)
     elif (found := _FILE.fullmatch(path.name)) and not _may_live(path, found["process"]):
         path.unlink(missing_ok=True)
+
+
+def _sweep_lock(lock: Path) -> None:
+    """Remove a lock that nobody holds any more: who takes it removes it at the end."""
+    with contextlib.suppress(OSError, CytosegError):
+        if not lock.stat().st_size or b" (process " in lock.read_bytes()[:300]:  # else it is another program's
+            what = lock.with_name(lock.name[1:].removesuffix(".lock"))
+            with locked(what, wait_s=0, error=CytosegError):
+                pass
 
 
 def _sweep_folder(path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from cytoseg import leftovers
 from cytoseg.errors import LabelError
 from cytoseg.leftovers import sweep
-from cytoseg.locks import claim
+from cytoseg.locks import claim, locked
 from cytoseg.writing import replaced
 
 DEAD = 2**22 + 1
@@ -28,7 +28,7 @@ KEPT = (
     ".recipe.yaml.ABCDEFGH",
     "predictions/.slide.part/ids.raw",
     "ddpm/.cache-settings/file",  # not what a swap makes
-    "ddpm/.queue.json.lock",
+    "ddpm/.other.lock",  # another program's
 )
 
 
@@ -106,6 +106,14 @@ def test_a_half_removed_folder_and_a_half_written_slide_go(tmp_path: Path) -> No
         _age(tmp_path / "ddpm" / name)
     sweep(tmp_path)
     assert list((tmp_path / "ddpm").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "cytoseg label-import (process 4194305 on here, since long ago UTC)\n"])
+def test_a_lock_that_nobody_holds_goes_and_one_that_is_held_stays(content: str, tmp_path: Path) -> None:
+    (tmp_path / ".labels.lock").write_text(content)
+    with locked(tmp_path / "run.json", wait_s=0, error=LabelError):
+        sweep(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [".run.json.lock"]
 
 
 def test_links_stay_and_what_they_lead_to(tmp_path: Path) -> None:
