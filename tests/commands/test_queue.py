@@ -276,7 +276,7 @@ def test_what_the_last_regions_gave_is_said_after_the_next_evaluation(cytoseg: C
     cytoseg("queue", "tiny.yaml", "--n", "2")
     waiting = cytoseg("queue", "tiny.yaml", "--n", "1").stdout
     assert ": 2 regions. Not evaluated since" in waiting
-    rows = [f"mlps,{n},0,0.9,{iou}" for n, iou in ((5, 0.4), (10, 0.5))]
+    rows = [f"mlps,{n},0,0.9,{iou}" for n, iou in ((5, 0.4), (10, 0.5), (20, 0.6))]
     Path("runs/tiny/label_efficiency").mkdir()
     Path("runs/tiny/label_efficiency/label_efficiency.csv").write_text(
         "\n".join(["method,crops,draw,background,cell", *rows, ""])
