@@ -103,7 +103,8 @@ class Training(Section):
     """Let torch.compile make kernels for the network first: minutes at first, then faster steps on a GPU."""
     init: Path | None = None
     """Start from the averaged weights of another run's ddpm folder, of one checkpoint, or of a base model by its name,
-    such as cytology-base; instead of from nothing. What the section diffusion does not set is then as that model has it."""
+    such as cytology-base; instead of from nothing. What the section diffusion does not set is then as that model has
+    it."""
     crops: Annotated[int, Field(ge=1)] = 1_000_000
     """Length of the training in crops seen."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 16
