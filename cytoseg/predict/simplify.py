@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import approximate_polygon
+from skimage import measure
 
 from cytoseg.labels.outlines import Polygon
 
@@ -69,7 +69,7 @@ def _kept(line: Points, tolerance: float) -> NDArray[np.intp]:
     """Choose points of a ring by their index, never a corner: those that the others stay within a tolerance of."""
     middles = _middles(line)
     points = line[middles]
-    few = approximate_polygon(np.concatenate([points, points[:1]]), tolerance)[:-1]
+    few = measure.approximate_polygon(np.concatenate([points, points[:1]]), tolerance)[:-1]
     if len(few) < 3:
         return middles
     places = {tuple(point) for point in few.tolist()}

@@ -210,7 +210,7 @@ def test_without_a_checkpoint(cytoseg: CytosegCommand) -> None:
 
 def test_a_checkpoint_of_another_recipe(cytoseg: CytosegCommand) -> None:
     leave_checkpoint()
-    result = cytoseg("sample", "tiny.yaml", "diffusion.timesteps=200")
+    result = cytoseg("sample", "tiny.yaml", "diffusion.timesteps=200", "diffusion.objective=pred_noise")
     assert result.exit_code == 2
     assert "objective pred_x0 there, pred_noise in the recipe" in result.stderr
 

@@ -376,8 +376,9 @@ def test_a_log_that_cannot_be_written_ends_with_a_checkpoint(
 
 
 def test_what_a_kill_left_half_written_is_removed(tmp_path: Path, train_tiny: Train) -> None:
-    (tmp_path / ".checkpoint-000000004-ab12").mkdir(parents=True)
-    (tmp_path / ".checkpoint-000000004-ab12" / "model.safetensors").write_bytes(b"half")
+    half = tmp_path / ".checkpoint-000000004-ab12cd34" / "new"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
     train_tiny(tmp_path, crops=4)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-000000004", "metrics.jsonl"]
 

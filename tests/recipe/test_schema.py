@@ -117,7 +117,7 @@ classes:
 
 def test_all_classes_but_the_fill_class_have_objects_and_nuclei_are_cut_apart(load: Load) -> None:
     settings = load(text=THREE, more="fill: background").object_settings()
-    assert settings == ObjectSettings(("cytoplasm", "nucleus"), ("nucleus",), 16, "nucleus", "cytoplasm")
+    assert settings == ObjectSettings(("cytoplasm", "nucleus"), ("nucleus",), 16, "nucleus", "cytoplasm", False, False)
 
 
 def test_without_a_class_of_nuclei_nothing_is_cut_apart(load: Load) -> None:

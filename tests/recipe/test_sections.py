@@ -30,7 +30,7 @@ def test_values_are_frozen(load: Load) -> None:
     [
         (
             "trainig: {batch: 3}",
-            r"tiny\.yaml: trainig: unknown key\. Remove it or mend its spelling \(`cytoseg recipe ex",
+            r"tiny\.yaml: trainig: unknown key \(did you mean 'training'\?\)\. Remove it or mend its spelling",
         ),
         ("training: {bacth: 3}", r"training\.bacth: unknown key"),
         ("slides: {background: {rul: otsu}}", r"slides\.background\.rul: unknown key"),
