@@ -113,6 +113,7 @@ def test_what_is_painted_and_filled_is_what_is_saved_and_logged(page: Page, serv
     crop = "smear_A_0_512"
     _choose(page, crop)
     _name(page, "Anna Øster")
+    _begin_from(page, "Prediction")
     _size(page, 10)
     page.keyboard.press("3")
     _drag(page, (30, 100), (90, 70))
@@ -151,6 +152,7 @@ def test_a_polygon_and_the_eraser_paint_the_pixels_whose_centres_they_cover(page
     crop = "smear_A_256_512"
     _choose(page, crop)
     _name(page, "Anna Øster")
+    _begin_from(page, "Prediction")
     page.keyboard.press("0")
     page.keyboard.press("p")
     page.locator("[data-part=above]").scroll_into_view_if_needed()
