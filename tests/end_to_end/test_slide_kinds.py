@@ -22,7 +22,7 @@ def predicted(cytoseg: Command, slide: str) -> tuple[Path, str]:
     """Predict a slide; gives the folder of the results and the last line that names it (what it counts is indented)."""
     result = cytoseg("predict", "tiny.yaml", slide)
     assert result.exit_code == 0, result.output
-    said = [line for line in result.stdout.splitlines() if not line.startswith(" ")]
+    said = [line for line in result.stdout.splitlines() if not line.startswith((" ", "Next:"))]
     return Path("runs/tiny/predictions", Path(slide).name.split(".")[0]), said[-1]
 
 
