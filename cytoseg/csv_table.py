@@ -34,7 +34,7 @@ def csv_text(rows: Iterable[Row]) -> str:
         rows: Head and lines; texts among their values are made inert but for numerals, None becomes an empty cell.
     """
     text = StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(map(_cells, rows))
+    csv.writer(text).writerows(map(_cells, rows))
     return text.getvalue()
 
 

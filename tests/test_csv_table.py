@@ -22,7 +22,7 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
 
 def test_texts_become_inert_and_numbers_stay() -> None:
     text = csv_text([["=head", "b"], [-1.5, Numeral("-0.25")], [None, "-x"], [True, "+1"]])
-    assert text == "'=head,b\n-1.5,-0.25\n,'-x\nTrue,'+1\n"
+    assert text == "'=head,b\r\n-1.5,-0.25\r\n,'-x\r\nTrue,'+1\r\n"
 
 
 def test_line_breaks_stay_within_their_cell() -> None:

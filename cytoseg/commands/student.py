@@ -15,8 +15,6 @@ from cytoseg.labels.dataset import LabelledCrop
 from cytoseg.runs import MetricsLog
 
 _T = TypeVar("_T")
-CROP_PX = 256
-"""Side of the unlabelled crops that the teacher segments."""
 
 
 def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, device: torch.device) -> Student:
@@ -35,7 +33,7 @@ def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, devi
     recipe = current.recipe
     predictor = EnsemblePredictor(teacher, device=device)
     lessons = [_lesson(predictor, crop.picture(), crop.label_map()) for crop in _watched(train, "labelled crops")]
-    with unlabelled_crops(recipe, size_px=CROP_PX) as crop:
+    with unlabelled_crops(recipe, size_px=recipe.tile_px()) as crop:
         numbers = range(recipe.student.crops if crop is not None else 0)
         for number in _watched(numbers, "unlabelled crops"):
             assert crop is not None

@@ -312,7 +312,7 @@ class Student(Section):
     teacher: Literal["mlps", "decoder"] = "decoder"
     """What it imitates; trained first, into interpreter/teacher, unless that is up to date."""
     crops: Annotated[int, Field(ge=0, le=10_000)] = 64
-    """Unlabelled crops of 256 px that the teacher segments for it, beside the labelled ones."""
+    """Unlabelled crops, as large as a tile, that the teacher segments for it, beside the labelled ones."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 2000
     """Optimiser updates."""
 

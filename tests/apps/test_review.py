@@ -128,7 +128,7 @@ def test_iou_offers_all_scores_as_numbers(review: Review, made_run: Path, monkey
     assert found is not None
     ((data, name),) = ((data, name) for label, data, name in offered if label == "Download as CSV")
     assert name == "quickstart-scores.csv"
-    assert data.startswith(b"\xef\xbb\xbfgroup,name,method,class,measure,value,low,high,crops,slides\n")
+    assert data.startswith(b"\xef\xbb\xbfgroup,name,method,class,measure,value,low,high,crops,slides\r\n")
     assert data.decode("utf-8-sig") == scores_csv(found)
 
 

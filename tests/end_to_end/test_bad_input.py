@@ -257,7 +257,7 @@ class TestWeights:
         state = json.loads(path.read_text())
         path.write_text(json.dumps(state | {"members": state["members"] + 1}))
         line = refused("evaluate", "tiny.yaml")
-        assert "bundle/state.json: damaged, or of another version (" in line
+        assert "bundle/state.json: damaged, or of another version (ValueError: 3 members, weights of 2)" in line
         assert line.endswith("Run `cytoseg train-interpreter` again.")
         again = cytoseg("train-interpreter", "tiny.yaml")
         assert again.exit_code == 0, again.output

@@ -5,14 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import tifffile
 from typer.testing import Result
 
 from cytoseg.interpreter.bundle import load_bundle
 from cytoseg.interpreter.student import Student
-
-pytestmark = pytest.mark.slow
 
 TAUGHT = ("interpreter.kind=student", "student.teacher=mlps", "student.steps=5", "student.crops=2")
 
