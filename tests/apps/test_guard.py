@@ -1,6 +1,5 @@
 """The layer before Streamlit: whom it lets in, and what it tells the others."""
 
-import asyncio
 import importlib
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -11,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.apps.conftest import APP
+from tests.event_loop import run
 
 TOKEN, PORT = "the-token_of-the-link", 8501
 HOSTS = ("127.0.0.1:8501", "localhost:8501", "[::1]:8501", "lab.example", "lab.example:8501")
@@ -52,7 +52,7 @@ def ask(guard: ModuleType) -> Ask:
         scope = {"type": "http", "method": "GET", "server": ("127.0.0.1", PORT), **more}
         scope |= {"path": path, "query_string": query.encode()}
         scope["headers"] = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-        asyncio.run(guarded(scope, receive, send))
+        run(guarded(scope, receive, send))
         if scope["type"] == "websocket":
             return {"websocket.accept": 101, "websocket.close": 403}[sent[0]["type"]], Headers(), ""
         text = b"".join(message["body"] for message in sent[1:]).decode()
@@ -261,5 +261,5 @@ def test_start_and_end_of_the_server_pass(guard: ModuleType) -> None:
         seen.append(scope["type"])
 
     guarded = guard.Guard(app, TOKEN, HOSTS, PORT)
-    asyncio.run(guarded({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    run(guarded({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
     assert seen == ["lifespan"]

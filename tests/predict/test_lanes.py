@@ -7,6 +7,7 @@ import pytest
 
 from cytoseg.errors import SlideError
 from cytoseg.predict.lanes import Lanes
+from tests.event_loop import run
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def _rest(lanes: Lanes) -> None:
 def test_what_is_done_in_a_lane_comes_back() -> None:
     lanes = Lanes()
     assert lanes.wait("a", lambda: 7) == 7
-    assert asyncio.run(lanes.ask("a", lambda: 8)) == 8
+    assert run(lanes.ask("a", lambda: 8)) == 8
 
 
 def test_what_goes_wrong_in_a_lane_comes_back() -> None:
@@ -40,7 +41,7 @@ def test_what_goes_wrong_in_a_lane_comes_back() -> None:
     with pytest.raises(TimeoutError, match="of its own"):
         lanes.wait("a", late)
     with pytest.raises(TimeoutError, match="of its own"):
-        asyncio.run(lanes.ask("a", late))
+        run(lanes.ask("a", late))
 
 
 def test_a_file_that_never_answers_is_given_up_and_holds_up_no_other(dead: threading.Event) -> None:
@@ -49,7 +50,7 @@ def test_a_file_that_never_answers_is_given_up_and_holds_up_no_other(dead: threa
         with pytest.raises(SlideError, match=r"The disk has not answered for 0\.2 s\. Is it a share that is gone"):
             lanes.wait("dead", dead.wait)
         with pytest.raises(SlideError, match="has not answered"):
-            asyncio.run(lanes.ask("dead", dead.wait))
+            run(lanes.ask("dead", dead.wait))
     assert lanes.wait("alive", lambda: 7) == 7
     assert sum(thread.name == "lane" for thread in threading.enumerate()) <= 2 + 1
 
@@ -74,7 +75,7 @@ def test_what_nobody_waits_for_any_more_is_not_begun(dead: threading.Event) -> N
         asked = [lanes.ask("a", dead.wait), lanes.ask("a", lambda: begun.append(1))]
         return await asyncio.gather(*asked, return_exceptions=True)
 
-    assert [type(found) for found in asyncio.run(both())] == [SlideError, SlideError]
+    assert [type(found) for found in run(both())] == [SlideError, SlideError]
     dead.set()
     _rest(lanes)
     lanes.wait("a", lambda: begun.append(2))
@@ -93,7 +94,7 @@ def test_a_lane_has_so_many_threads_and_none_when_nothing_is_to_be_done() -> Non
     async def many() -> None:
         await asyncio.gather(*(lanes.ask("a", work) for _ in range(30)))
 
-    asyncio.run(many())
+    run(many())
     assert len(most) == 30
     assert max(most) == 3
     _rest(lanes)
