@@ -22,6 +22,7 @@ ORDER = (
     {"interpreter"},
     {"predict"},
     {"studies"},
+    {"jobs"},
     {"recipe"},
     {"commands"},
     {"cli"},

@@ -4,6 +4,7 @@ import os
 import secrets
 
 import details  # noqa: F401 - with what it imports: the first visitor need not wait for it
+import exports
 import reviews  # noqa: F401 - likewise
 import state
 import streamlit as st
@@ -29,4 +30,4 @@ hosts = os.environ.get(HOSTS, f"127.0.0.1:{port},localhost:{port},[::1]:{port}")
 # Without one from `cytoseg review` nobody is let in.
 token = os.environ.get(TOKEN) or secrets.token_urlsafe(24)
 guard = Middleware(Guard, token=token, hosts=hosts, port=port)
-app = st.App("app.py", routes=tiles.ROUTES, middleware=[guard])
+app = st.App("app.py", routes=[*tiles.ROUTES, *exports.ROUTES], middleware=[guard])

@@ -59,6 +59,10 @@ PAGES = {
         ("pages/crop.py", "Crop view", "center_focus_strong"),
         ("pages/slides.py", "Slides", "splitscreen_landscape"),
     ],
+    "Work": [
+        ("pages/predict.py", "Predict", "play_circle"),
+        ("pages/jobs.py", "Jobs", "list_alt"),
+    ],
     "Next": [("pages/correct.py", "Correct", "edit"), ("pages/queue.py", "Annotate next", "add_task")],
 }
 """Our own list of pages, for Streamlit's takes its names from the files; .streamlit/config.toml hides that one."""

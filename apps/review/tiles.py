@@ -49,7 +49,7 @@ def catalogue(run: Path) -> Catalogue:
     Raises:
         CytosegError: If the run's recipe is missing or cannot be read, or a disk does not answer.
     """
-    return LANES.wait(("run", run), partial(_listed, run))
+    return LANES.wait(("run", run), partial(listed, run))
 
 
 def subject(run: Path, key: str) -> Subject:
@@ -61,14 +61,15 @@ def subject(run: Path, key: str) -> Subject:
     return LANES.wait(("run", run), partial(_subject, run, key))
 
 
-def _listed(run: Path) -> Catalogue:
+def listed(run: Path) -> Catalogue:
+    """List the slides of a run that may be shown, in this thread; see ``catalogue``."""
     # Tiles are asked for by the dozen: one of them lists, the others wait.
     with _LISTING.setdefault(run, threading.Lock()):
         return _catalogue(run, _written_ns(run / "predictions"), round(time.monotonic() / LISTED_S))
 
 
 def _subject(run: Path, key: str) -> Subject:
-    found = _listed(run).slides.get(key)
+    found = listed(run).slides.get(key)
     if found is None:
         raise CytosegError("There is no such slide in this run.")
     return Subject(found, _rules_of(run).classes, labels_folder(run, state.base_folder()))
@@ -140,12 +141,12 @@ async def _tile(rest: str, shown: str) -> tuple[bytes, str]:
     where = int(step), int(place[1]), int(place[2])
 
     def made() -> bytes:
-        return _SIGHTS.tile(_subject(_run(name), key), layer, where, shown=ids)
+        return _SIGHTS.tile(_subject(run_named(name), key), layer, where, shown=ids)
 
     return await LANES.ask((name, key), made), "image/jpeg" if layer == SLIDE else "image/png"
 
 
-def _run(name: str) -> Path:
+def run_named(name: str) -> Path:
     """Find a run by its name.
 
     Raises:

@@ -1,6 +1,7 @@
 """What commands say while they work: lines, progress bars, and how long it will take."""
 
 import contextlib
+import os
 import shlex
 import threading
 import time
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from cytoseg.jobs.progress_lines import EVERY
 from cytoseg.metrics.run_folder import duration_text
 from cytoseg.runs import process_rank
 
@@ -19,7 +21,7 @@ from cytoseg.runs import process_rank
 console = Console(stderr=False, soft_wrap=True, markup=False, quiet=process_rank() > 0)
 
 LOG_LINE_S = 30.0
-"""Where nobody sees the bar move, in a pipe or a log file, a line stands for it so often."""
+"""Where nobody sees the bar move, in a pipe or a log file, a line stands for it so often; the app asks for more."""
 _TOLD_FROM = 0.1
 """Share of the work after which it is said how long the rest takes."""
 
@@ -96,7 +98,7 @@ def _lines_of(bar: "Bar") -> Iterator[None]:
     over = threading.Event()
 
     def speak() -> None:
-        while not over.wait(LOG_LINE_S):
+        while not over.wait(_line_s()):
             say(bar.line())
 
     speaker = threading.Thread(target=speak, daemon=True)
@@ -106,6 +108,11 @@ def _lines_of(bar: "Bar") -> Iterator[None]:
     finally:
         over.set()
         speaker.join()
+
+
+def _line_s() -> float:
+    asked = os.environ.get(EVERY, "")
+    return max(1.0, float(asked)) if asked.isdecimal() else LOG_LINE_S
 
 
 class Bar:

@@ -40,6 +40,7 @@ sys.addaudithook(watch)
 """Python runs it at the start of each process: looking up a name or connecting is written down, and refused."""
 
 TILE = "/tiles/sighted/slide/board/0/0_0.jpg"
+FILE = "/files/sighted/board/class_map.ome.tif"
 UPGRADE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -148,6 +149,7 @@ def test_with_the_cookie_everything_is_there(served: Served) -> None:
     assert served.ask("/")[0] == 200
     assert served.ask("/slides?run=sighted")[0] == 200
     assert served.ask(TILE)[0] == 200
+    assert served.ask(FILE)[0] == 200
     assert served.upgrade(Origin=f"http://127.0.0.1:{served.port}") == 101
     assert served.ask("/_stcore/health", cookie=False) == (200, b"ok")
 
@@ -158,6 +160,10 @@ def test_with_the_cookie_everything_is_there(served: Served) -> None:
         "/",
         "/slides",
         TILE,
+        FILE,
+        "/jobs",
+        "/predict",
+        "/annotate",
         "/vendor/openseadragon.min.js",
         "/_stcore/host-config",
         "/_stcore/script-health-check",
@@ -202,7 +208,7 @@ def test_foreign_pages_are_turned_away_at_once_however_many(served: Served) -> N
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "localhost:9999", "203.0.113.7:{port}", ""])
 def test_other_names_are_refused(served: Served, host: str) -> None:
     named = host.format(port=served.port)
-    for path in ("/", TILE, STREAM, "/_stcore/health"):
+    for path in ("/", TILE, FILE, STREAM, "/_stcore/health"):
         assert served.ask(path, Host=named) == (400, b"Invalid host header")
     assert served.upgrade(Host=named, Origin=f"http://{named}") == 403
 
@@ -214,6 +220,10 @@ def test_other_names_are_refused(served: Served, host: str) -> None:
         "/tiles/sighted/slide/%252e%252e/0/0_0.jpg",
         "/tiles/..%2f..%2f..%2fetc%2fpasswd",
         "/tiles/sighted/slide/board/0/0_0.jpg%00.png",
+        "/files/sighted/board/..%2f..%2f..%2frecipe.yaml",
+        "/files/sighted/..%2f../recipe.yaml",
+        "/files/..%2f..%2f..%2fetc/passwd/cells.csv",
+        "/files/sighted/board/summary.json%00.csv",
         "/vendor/..%2fserve.py",
         "/static/..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
         "/media/..%2f..%2fetc%2fpasswd",
@@ -226,6 +236,7 @@ def test_no_path_leads_out(served: Served, path: str) -> None:
     assert status in (200, 400, 404)  # 200 is the page that Streamlit shows at any address
     assert b"root:" not in body
     assert b"Guard" not in body
+    assert b"name: sighted" not in body
 
 
 @pytest.mark.parametrize("size", [10_000, 200_000])

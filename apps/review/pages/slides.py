@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import exports
 import pandas as pd
 import state
 import streamlit as st
@@ -131,6 +132,8 @@ def main() -> None:
             state.missing("There is no prediction of this slide.", COMMAND)
             return
         folder = found.prediction
+        with st.container(horizontal=True):
+            exports.offer(run, key, folder)
     if (summary := state.guarded(lambda: read_summary(folder))) is not None:
         _summary(summary)
 

@@ -1,0 +1,84 @@
+"""Files of predictions over HTTP: /files/RUN/SLIDE/NAME, sent as they lie on the disk, however large.
+
+A request names a run and a slide by what ``catalogue`` calls them, and one of a few files that predictions hold.
+"""
+
+import functools
+import logging
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import streamlit as st
+import tiles
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from cytoseg.errors import CytosegError
+
+PREFIX = "/files"
+FILES = {
+    "class_map.ome.tif": ("Class map", "image/tiff"),
+    "uncertainty.ome.tif": ("Uncertainty", "image/tiff"),
+    "instances.ome.tif": ("Objects", "image/tiff"),
+    "objects.geojson": ("GeoJSON", "application/geo+json"),
+    "cells.csv": ("CSV", "text/csv"),
+    "cells.parquet": ("Parquet", "application/octet-stream"),
+    "summary.json": ("Summary", "application/json"),
+}
+"""Files that may be taken: their titles and kinds."""
+
+_LOG = logging.getLogger(__name__)
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def address(run: Path, key: str, name: str) -> str:
+    """Give the address of a file of a slide's prediction."""
+    return f"{PREFIX}/{quote(run.resolve().name, safe='')}/{quote(key, safe='')}/{name}"
+
+
+def offer(run: Path, key: str, prediction: Path) -> None:
+    """Offer the files of a prediction; the browser fetches them by themselves."""
+    for name, (title, _) in FILES.items():
+        if os.path.isfile(prediction / name):
+            st.link_button(title, address(run, key, name), icon=":material/download:", help=name)
+
+
+async def file(request: Request) -> Response:
+    """Answer with a file, or 404 and one plain line."""
+    parts = request.path_params["rest"].split("/")
+    try:
+        if len(parts) != 3 or parts[2] not in FILES:
+            raise LookupError
+        path = await tiles.LANES.ask((parts[0], parts[1]), functools.partial(_path, *parts))
+    except (LookupError, CytosegError, OSError) as error:
+        _LOG.info("file refused: %s", error)
+        return PlainTextResponse("There is no such file.", 404, _HEADERS)
+    kept = f"{parts[1]}_{parts[2]}"
+    return FileResponse(path, media_type=FILES[parts[2]][1], headers=_HEADERS, filename=kept)
+
+
+def _path(run: str, key: str, name: str) -> Path:
+    """Find a file.
+
+    Raises:
+        LookupError: If there is none that may be sent.
+        CytosegError: If the slides of the run cannot be listed.
+    """
+    folder = tiles.run_named(run)
+    found = tiles.listed(folder).slides.get(key)
+    if found is None or found.prediction is None:
+        raise LookupError(key)
+    path = found.prediction / name
+    # A link in a run from elsewhere could lead to any file of this machine.
+    if not os.path.isfile(path) or not path.resolve().is_relative_to(folder.resolve()):
+        raise LookupError(name)
+    return path
+
+
+ROUTES = [Route(f"{PREFIX}/{{rest:path}}", file, methods=["GET"])]

@@ -1,0 +1,130 @@
+"""What the pages share about jobs: start one, and show those of the run with progress, log, cancel and again."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import state
+import streamlit as st
+import tiles
+
+from cytoseg.commands.starting import start_on_run
+from cytoseg.errors import CytosegError
+from cytoseg.jobs.job_table import FAILED, FINISHED, LOST, RUNNING, WAITING, Job, jobs_of
+from cytoseg.jobs.orders import ORDERS
+from cytoseg.jobs.start import cancel_job, log_tail
+from cytoseg.metrics.run_folder import time_text
+
+LOOK_S = 2.0
+"""How often a page looks how far the jobs are."""
+ICONS = {WAITING: "hourglass", RUNNING: "sync", FINISHED: "check", FAILED: "error", LOST: "error"}
+_SHOWN = 30
+
+
+def start(command: str, author: str, keys: Sequence[str] = ()) -> None:
+    """Start a command on the chosen run, and keep what became of it for the next drawing of the page.
+
+    Args:
+        command: Of ``ORDERS``.
+        author: Who asks for it.
+        keys: Of slides, as the run's catalogue calls them, or a folder of the run.
+    """
+
+    def started() -> str:
+        run = state.run_folder()
+        given = list(keys)
+        if ORDERS[command].takes == "slides":
+            slides = tiles.catalogue(run).slides
+            given = [str(slides[key].path) for key in keys if key in slides]
+        number = start_on_run(run, command, author=author, base=state.base_folder(), keys=keys, given=given)
+        return f"{ORDERS[command].title}: started as job {number}."
+
+    _say(started)
+
+
+def _say(do: Callable[[], str]) -> None:
+    try:
+        st.session_state["job said"] = ("success", state.plain(do()))
+    except CytosegError as error:
+        st.session_state["job said"] = ("error", state.told(error))
+
+
+def said() -> None:
+    """Show what became of the last button."""
+    if (found := st.session_state.pop("job said", None)) is not None:
+        (st.success if found[0] == "success" else st.error)(found[1])
+
+
+@st.fragment(run_every=LOOK_S)
+def show(commands: Sequence[str] = tuple(ORDERS)) -> None:
+    """Show the latest jobs of the chosen run, of some commands; looks again by itself."""
+    run = state.run_folder()
+    try:
+        found = [job for job in jobs_of(run) if job.command in commands]
+    except CytosegError as error:
+        st.error(state.told(error))
+        return
+    over = tuple(job.id for job in found if job.is_over)
+    before, st.session_state[f"jobs over {run}"] = st.session_state.get(f"jobs over {run}", over), over
+    if before != over:  # what the rest of the page shows may have been made anew
+        st.rerun()
+    for job in found[:_SHOWN]:
+        _card(run, job)
+    if not found:
+        st.caption("Nothing has been started from here yet.")
+
+
+def _card(run: Path, job: Job) -> None:
+    with st.container(border=True):
+        left, right = st.columns([4, 1], vertical_alignment="center")
+        with left:
+            given = f": {', '.join(job.given[:5])}{' ...' if len(job.given) > 5 else ''}" if job.given else ""
+            title = ORDERS[job.command].title if job.command in ORDERS else job.command
+            icon = ICONS.get(job.state, "block")
+            st.markdown(f":material/{icon}: **{job.id}. {state.plain(title + given)}**: {job.state}")
+            st.caption(state.plain(_when(job)))
+            _how_far(job)
+        with right:
+            _buttons(run, job)
+        with st.expander("Log", expanded=False):
+            st.code(log_tail(run, job.id) or "Nothing was printed yet.", language=None, height=220)
+
+
+def _when(job: Job) -> str:
+    parts = [f"Asked for by {job.author}, {time_text(job.created)}"]
+    parts += [f"began {time_text(job.started)}"] if job.started else []
+    parts += [f"ended {time_text(job.ended)}"] if job.ended else []
+    return "; ".join(parts)
+
+
+def _how_far(job: Job) -> None:
+    if job.said and job.state in (FAILED, LOST):
+        st.error(state.told(job.said))
+    elif job.state == RUNNING:
+        far = f"{job.what}: {job.done} of {job.total}" if job.total else "Getting ready"
+        left = f", about {job.time_left} to go" if job.time_left else ""
+        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, state.plain(far + left))
+    elif job.state == WAITING:
+        st.caption("Waits for the jobs before it: one at a time uses the machine.")
+
+
+def _buttons(run: Path, job: Job) -> None:
+    if not job.is_over:
+        cancel = partial(_cancel, run, job.id)
+        st.button("Cancel", key=f"cancel {job.id}", on_click=_say, args=(cancel,), help="As Ctrl-C in a terminal.")
+    elif job.command in ORDERS:
+        again = "Again" if job.state == FINISHED else "Resume"
+        author = str(st.session_state.get("reviewer", ""))
+        told = "What is finished is not done again." if author else "Type your name first."
+        st.button(
+            again,
+            key=f"again {job.id}",
+            on_click=start,
+            args=(job.command, author, job.given),
+            disabled=not author,
+            help=told,
+        )
+
+
+def _cancel(run: Path, number: int) -> str:
+    return f"Job {number} is told to end." if cancel_job(run, number) else f"Job {number} has ended already."

@@ -1,0 +1,59 @@
+"""Jobs: start the run's commands, and see how far they are."""
+
+import jobs_list
+import reviews
+import state
+import streamlit as st
+
+from cytoseg.jobs.orders import IMPORTED, ORDERS
+
+HELP = (
+    "A job is one of the commands, on this run's recipe, in a process of its own: it goes on when the browser is "
+    "closed or the review ends. One at a time uses the machine; the others wait."
+)
+
+
+def _offer(author: str) -> None:
+    """Offer each command with a button; slides to predict are chosen on a page of their own."""
+    for command, order in ORDERS.items():
+        with st.container(horizontal=True, vertical_alignment="center"):
+            keys: tuple[str, ...] = ()
+            if order.takes == "folder":
+                keys = _folder()
+            if order.takes == "slides":
+                if st.button(order.title, key=f"start {command}"):
+                    st.switch_page("pages/predict.py")
+            else:
+                st.button(
+                    order.title,
+                    key=f"start {command}",
+                    on_click=jobs_list.start,
+                    args=(command, author, keys),
+                    disabled=not author or (order.takes == "folder" and not keys),
+                    help=None if author else "Type your name first.",
+                )
+            st.caption(order.told)
+
+
+def _folder() -> tuple[str, ...]:
+    there = [name for name in IMPORTED if (state.run_folder() / name).is_dir()]
+    if not there:
+        st.caption("No folder of this run holds annotations yet.")
+        return ()
+    chosen = st.selectbox("Folder of the run", there, label_visibility="collapsed", width=220)
+    return (chosen,)
+
+
+def main() -> None:
+    state.begin()
+    st.title("Jobs", help=HELP)
+    jobs_list.said()
+    left, right = st.columns([1, 1.3], gap="medium")
+    with left:
+        author = reviews.reviewer()
+        _offer(author)
+    with right:
+        jobs_list.show()
+
+
+main()

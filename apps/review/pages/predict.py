@@ -1,0 +1,78 @@
+"""Predict: choose slides, let them be predicted, look at them and take the files."""
+
+import exports
+import jobs_list
+import reviews
+import state
+import streamlit as st
+import tiles
+
+from cytoseg.predict.catalogue import Found
+
+HELP = (
+    "Every pixel of the chosen slides gets a class, and its objects are found and measured. What is finished with the "
+    "same model is not done again."
+)
+_ROWS = 12
+
+
+def _choose(slides: dict[str, Found], author: str) -> None:
+    key = f"slides of {state.run_folder()}"
+    new = [name for name, found in slides.items() if found.prediction is None]
+
+    def all_new() -> None:
+        st.session_state[key] = new
+
+    chosen = st.multiselect("Slides", list(slides), key=key, placeholder="Choose slides to predict")
+    with st.container(horizontal=True):
+        st.button(
+            "Predict",
+            type="primary",
+            icon=":material/play_arrow:",
+            on_click=jobs_list.start,
+            args=("predict", author, tuple(chosen)),
+            disabled=not (author and chosen),
+            help=None if author else "Type your name first.",
+        )
+        st.button(f"Choose all that are not predicted ({len(new)})", on_click=all_new, disabled=not new)
+
+
+def _results(slides: dict[str, Found]) -> None:
+    done = {name: found for name, found in slides.items() if found.prediction is not None}
+    st.subheader(f"Predicted slides ({len(done)})")
+    if not done:
+        st.caption("None yet: choose slides above and press Predict.")
+        return
+    pages = -(-len(done) // _ROWS)
+    page = st.pagination(pages) if pages > 1 else 1
+    for name, found in list(done.items())[(page - 1) * _ROWS : page * _ROWS]:
+        assert found.prediction is not None
+        with st.container(horizontal=True, vertical_alignment="center", border=True):
+            st.markdown(f"**{state.plain(name)}**", width=260)
+            if st.button("Look", key=f"look {name}", icon=":material/visibility:"):
+                st.session_state["slide"] = name
+                st.switch_page("pages/slides.py")
+            exports.offer(state.run_folder(), name, found.prediction)
+
+
+def main() -> None:
+    state.begin()
+    st.title("Predict", help=HELP)
+    run = state.run_folder()
+    jobs_list.said()
+    listed = state.guarded(lambda: tiles.catalogue(run))
+    left, right = st.columns([1, 1.2], gap="medium")
+    with left:
+        author = reviews.reviewer()
+        if not (run / "interpreter" / "bundle").is_dir():
+            state.missing("This run has no model yet: annotate crops and train.", "cytoseg train-interpreter RECIPE")
+        if listed.slides:
+            _choose(listed.slides, author)
+        else:
+            st.info("The folders of the recipe hold no slides.", icon=":material/info:")
+    with right:
+        jobs_list.show(("predict",))
+    _results(listed.slides)
+
+
+main()

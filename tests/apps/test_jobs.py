@@ -1,0 +1,139 @@
+"""Jobs and Predict: what is offered, started, shown and refused."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cytoseg.jobs.job_table import FILE, LOGS, add_job, update_job
+from cytoseg.jobs.processes import Process, birth_of
+from cytoseg.recipe import dump_recipe, load_recipe
+from tests.apps.test_queue import RECIPE
+
+Review = Callable[..., AppTest]
+
+
+@pytest.fixture
+def run(sighted: Path, tmp_path: Path) -> Path:
+    """runs/sighted with a whole recipe."""
+    (tmp_path / "short.yaml").write_text(RECIPE.replace("name: tiny", "name: sighted\nslides: {folders: [slides]}"))
+    (sighted / "recipe.yaml").write_text(dump_recipe(load_recipe(str(tmp_path / "short.yaml"))))
+    return sighted
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Note the command lines of jobs, and start nothing; the process they are given is this one."""
+    commands: list[list[str]] = []
+
+    def start(command: list[str], **_: Any) -> Process:
+        commands.append(command)
+        return Process(os.getpid(), birth_of(os.getpid()) or "")
+
+    monkeypatch.setattr("cytoseg.jobs.start.start_apart", start)
+    return commands
+
+
+def _texts(app: AppTest) -> str:
+    parts = [*app.main.markdown, *app.caption, *app.info, *app.warning, *app.error, *app.success, *app.code]
+    return "\n".join(str(part.value) for part in parts).replace("\\", "")
+
+
+def _press(app: AppTest, label: str) -> AppTest:
+    (found,) = [button for button in app.main.button if button.label == label]
+    assert not found.disabled, label
+    after: AppTest = found.click().run(timeout=60)
+    assert not after.exception, after.exception
+    return after
+
+
+def _opened(review: Review, page: str, run: Path, tmp_path: Path, *, name: str = "Anna") -> AppTest:
+    app = review(page, "--run", str(run), "--base", str(tmp_path))
+    assert not app.exception, app.exception
+    return app.text_input(key="reviewer box").input(name).run() if name else app
+
+
+def test_a_button_starts_the_command_on_the_runs_own_recipe(
+    review: Review, run: Path, tmp_path: Path, started: list[list[str]]
+) -> None:
+    app = _opened(review, "jobs", run, tmp_path)
+    assert "Nothing has been started from here yet." in _texts(app)
+    app = _press(app, "Evaluate")
+    assert "Evaluate: started as job 1." in _texts(app)
+    assert started[0][-2:] == ["evaluate", str(run / "recipe.yaml")]
+    assert "**1. Evaluate**: waiting" in _texts(app)
+    assert "Asked for by Anna, " in _texts(app)
+
+
+def test_nobody_without_a_name_starts_anything(review: Review, run: Path, tmp_path: Path) -> None:
+    app = _opened(review, "jobs", run, tmp_path, name="")
+    assert {button.disabled for button in app.main.button if button.label in ("Evaluate", "Train")} == {True}
+
+
+def test_progress_ends_and_failures_are_shown(
+    review: Review, run: Path, tmp_path: Path, started: list[list[str]]
+) -> None:
+    def here(_: int) -> Process:
+        return Process(os.getpid(), birth_of(os.getpid()) or "")
+
+    for command in ("train-interpreter", "evaluate"):
+        add_job(run, command, (), author="Bo", device="first", start=here)
+    update_job(run, 1, state="running", what="features", done=3, total=10, time_left="2 min")
+    update_job(run, 2, state="failed", said="/secret/place/x: there is no *bundle*.")
+    (run / LOGS).mkdir()
+    (run / LOGS / "0001.log").write_text("a line\n")
+    app = _opened(review, "jobs", run, tmp_path)
+    text = _texts(app)
+    assert "**2. Evaluate**: failed" in text
+    assert "x: there is no *bundle*." in text
+    assert "secret" not in text
+    assert "a line" in text
+    app = _press(app, "Resume")
+    assert started[0][-2] == "evaluate"
+    assert "Cancel" in [button.label for button in app.main.button]
+
+
+def test_a_recipe_of_another_run_folder_is_refused(
+    review: Review, run: Path, tmp_path: Path, started: list[list[str]]
+) -> None:
+    path = run / "recipe.yaml"
+    path.write_text(path.read_text().replace("name: sighted", "name: other"))
+    app = _press(_opened(review, "jobs", run, tmp_path), "Train")
+    assert "recipe.yaml says that its run folder is runs/other" in _texts(app)
+    assert started == []
+
+
+def test_a_damaged_table_is_a_sentence(review: Review, run: Path, tmp_path: Path) -> None:
+    (run / FILE).write_bytes(b"no table" * 100)
+    assert "jobs.sqlite: is damaged" in _texts(_opened(review, "jobs", run, tmp_path))
+
+
+def test_chosen_slides_are_predicted_by_their_paths(
+    review: Review, run: Path, tmp_path: Path, started: list[list[str]]
+) -> None:
+    app = _opened(review, "predict", run, tmp_path)
+    assert "This run has no model yet" in _texts(app)
+    app = app.multiselect[0].select("board").run()
+    app = _press(app, "Predict")
+    assert "Predict slides: started as job 1." in _texts(app)
+    assert started[0][-3:] == ["predict", str(run / "recipe.yaml"), str(tmp_path / "slides" / "board.ome.tif")]
+    assert "**1. Predict slides: board**: waiting" in _texts(app)
+    with sqlite3.connect(run / FILE) as table:
+        ((given,),) = table.execute("SELECT given FROM jobs").fetchall()
+    table.close()
+    assert json.loads(given) == ["board"]
+
+
+def test_predicted_slides_offer_their_files(review: Review, run: Path, tmp_path: Path) -> None:
+    app = _opened(review, "predict", run, tmp_path)
+    links = {found.proto.label: found.proto.url for found in app.get("link_button")}
+    assert links == {
+        "Class map": "/files/sighted/board/class_map.ome.tif",
+        "Uncertainty": "/files/sighted/board/uncertainty.ome.tif",
+        "Summary": "/files/sighted/board/summary.json",
+    }

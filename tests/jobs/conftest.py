@@ -1,0 +1,63 @@
+"""A run folder, and a program in place of ``python -m cytoseg`` that real runners run."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cytoseg.jobs import start
+from cytoseg.jobs.job_table import Job, job_of
+
+WORDS = """\
+import pathlib, signal, sys, time
+print("features 1 of 4, 2 s so far, about 6 s to go", flush=True)
+run = pathlib.Path(sys.argv[-1]).parent
+(run / "began").write_text(" ".join(sys.argv[1:]))
+try:
+    if "study" in sys.argv:
+        time.sleep(60)
+    if "evaluate" in sys.argv:
+        print("something odd\\ncytoseg: run: there is no bundle yet. Train first.\\nlast line", flush=True)
+        sys.exit(2)
+    print("all is well", flush=True)
+except KeyboardInterrupt:
+    (run / "interrupted").touch()
+    sys.exit(130)
+"""
+"""A command that is over at once, waits for a minute (study) or fails (evaluate)."""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """runs/tiny."""
+    folder = tmp_path / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def begin(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Start a job on the made program, with a real runner that loads little."""
+    (tmp_path / "cytoseg_made.py").write_text(WORDS)
+    code = f"import sys; from cytoseg.jobs import runner; runner.PROGRAM = {str(tmp_path / 'cytoseg_made.py')!r}, ;"
+    (tmp_path / "made_runner.py").write_text(f"{code} sys.exit(runner.main(sys.argv[1:]))\n")
+    monkeypatch.setattr(start, "RUNNER", "made_runner")
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (root, tmp_path))))
+
+    def started(command: str = "train-interpreter", author: str = "Anna", device: str = "first", **more: str) -> int:
+        given = list(more.values())
+        return start.start_job(run, command, keys=given, given=given, author=author, device=device, base=tmp_path)
+
+    return started
+
+
+def wait_for(run: Path, number: int, *states: str, wait_s: float = 20) -> Job:
+    """Wait until a job is in one of some states."""
+    end = time.monotonic() + wait_s
+    while (job := job_of(run, number)).state not in states:
+        assert time.monotonic() < end, job
+        time.sleep(0.05)
+    return job
