@@ -25,7 +25,7 @@ demo-made: $(INSTALLED)
 	$(CYTOSEG) label-import data/made/labelled --recipe $(RECIPE)
 	$(CYTOSEG) train-interpreter $(RECIPE)
 	$(CYTOSEG) evaluate $(RECIPE)
-	$(CYTOSEG) predict $(RECIPE) data/made/slides/made_0_07.ome.tif
+	$(CYTOSEG) predict $(RECIPE) data/made/slides/made_0_00.ome.tif data/made/slides/made_0_07.ome.tif
 	$(CYTOSEG) report $(RECIPE)
 	@echo "Pictures: runs/quickstart/evaluation/crops, runs/quickstart/predictions. Look at the result in a browser: make review"
 

@@ -16,11 +16,15 @@ import streamlit as st
 
 from cytoseg.errors import CytosegError
 from cytoseg.metrics import markup
+from cytoseg.metrics.pictures import is_noise_file
 from cytoseg.metrics.report import report_page
 from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, read_provenance, time_text
 
 SHOWN_CHARACTERS = 100_000
 """So much of a recipe is shown; none that somebody wrote is as long."""
+
+SAMPLES = "Samples are made up by the model: the more they look like cells of your slides, the better it knows them."
+DENOISED = "Each row shows a crop with noise on it and what the model sees in it; the crop itself stands at its end."
 
 
 def _row(entry: CommandRecord) -> dict[str, str]:
@@ -80,13 +84,12 @@ def _files() -> None:
 def _pictures() -> None:
     run = state.run_folder()
     st.subheader("Diffusion model")
-    st.caption(
-        "Samples are made up by the model: the more they look like cells of your slides, the better it knows them. "
-        "The loss should fall and then level off."
-    )
+    noise = is_noise_file(run / "ddpm" / "samples.png")
+    st.caption(f"{DENOISED if noise else SAMPLES} The loss should fall and then level off.")
     left, right = st.columns(2, gap="medium")
     with left:
-        state.picture(run / "ddpm" / "samples.png", "Samples", "cytoseg train-ddpm RECIPE")
+        name, caption = ("denoised.png", "Crops without their noise") if noise else ("samples.png", "Samples")
+        state.picture(run / "ddpm" / name, caption, "cytoseg train-ddpm RECIPE")
     with right:
         state.picture(run / "ddpm" / "loss.png", "Training loss", "cytoseg train-ddpm RECIPE")
     st.subheader("Annotated crops")

@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import math
 import os
 import re
 import sys
@@ -27,6 +28,7 @@ from cytoseg.metrics.pictures import (
     paint_disagreement,
     read_map,
     read_rgb,
+    stretched,
 )
 from cytoseg.metrics.results import CropScores, Evaluation, corrected_text, worst_first
 from cytoseg.metrics.results_file import read_evaluation
@@ -349,6 +351,8 @@ def painted(
         raise CytosegError(
             f"{folder.name}/{layer.lower()}.png has another size than image.png; evaluate the run again."
         )
+    if layer == "Disagreement":
+        above = stretched(above * (math.log(2) / 255))[0]
     factor = max(1, enlarged_to_px // image.shape[1])
     image, above = enlarge_smoothly(image, factor), enlarge(above, factor)
     if layer == "Disagreement":

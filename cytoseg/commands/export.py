@@ -12,6 +12,7 @@ from cytoseg.checkpoints import crops_seen_of, find_checkpoints, load_state
 from cytoseg.commands.common import Overrides, RecipeArgument, say, start_run
 from cytoseg.diffusion.state import export_averaged
 from cytoseg.errors import CheckpointError
+from cytoseg.metrics.pictures import is_noise_file
 from cytoseg.runs import read_metrics
 from cytoseg.writing import write_atomically
 
@@ -42,7 +43,7 @@ def run(
                 f"{folder}: is there already, perhaps with a card that was written by hand. Remove it first."
             )
         state = export_averaged(found[0], folder)
-        pictures = [name for name in _PICTURES if (ddpm / name).exists()]
+        pictures = [name for name in _PICTURES if (ddpm / name).exists() and not is_noise_file(ddpm / name)]
         for name in pictures:
             shutil.copyfile(ddpm / name, folder / name)
         rows = [row for row in read_metrics(ddpm / "metrics.jsonl") if row["crops_seen"] <= crops_seen_of(found[0])]

@@ -18,6 +18,7 @@ from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.steps import StepReport
 from cytoseg.errors import RecipeError
+from cytoseg.metrics.pictures import is_noise_file
 from cytoseg.recipe import Recipe
 from cytoseg.runs import read_metrics
 
@@ -47,14 +48,15 @@ def look(
 
 
 def pictures_of(folder: Path, recipe: Recipe) -> list[Path]:
-    """List what ``look`` has drawn for this recipe, such as is there.
+    """List what ``look`` has drawn for this recipe, such as is there and worth a look: samples are not while noise.
 
     Args:
         folder: The run's ``ddpm`` folder.
         recipe: Says whether there are samples.
     """
     names = ("denoised.png", "loss.png", *(["samples.png"] if recipe.training.samples else []))
-    return [folder / name for name in names if (folder / name).exists()]
+    there = [folder / name for name in names if (folder / name).exists()]
+    return [path for path in there if path.name != "samples.png" or not is_noise_file(path)]
 
 
 def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_s: float | None) -> None:

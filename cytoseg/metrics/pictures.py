@@ -16,6 +16,11 @@ from cytoseg.limits import limit, raise_it
 RAMP: tuple[tuple[int, int, int], ...] = ((12, 8, 38), (87, 15, 109), (187, 55, 84), (249, 142, 9), (252, 255, 164))
 """Colours from agreement to disagreement: dark to light, so that they also read in grey and to the colour-blind."""
 
+FAINTEST_NATS = 0.05
+"""Below this the ensemble agrees, and stretching would show noise."""
+_NOISE = 0.5
+"""Correlation of neighbours: noise has none, and pictures of cells .8 and more; measured .04 and .91 on sample grids."""
+
 _DAMAGE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 """What Pillow raises on damaged bytes: a SyntaxError for a broken header of a part."""
 
@@ -79,6 +84,44 @@ def paint_disagreement(picture: Picture, disagreement: Picture, *, opacity: floa
         (H, W, 3) uint8.
     """
     return _blend(picture, ramp_table()[disagreement], np.full(disagreement.shape, opacity, np.float32))
+
+
+def stretched(nats: NDArray[np.floating], *, faintest_nats: float = FAINTEST_NATS) -> tuple[Picture, float]:
+    """Scale a disagreement so that one sees where it is, however little there is of it.
+
+    Args:
+        nats: (H, W), 0 where all interpreters agree.
+        faintest_nats: 255 never stands for less, for stretching what hardly differs would show noise.
+
+    Returns:
+        (H, W) uint8, and what its 255 stands for in nats: all but the highest half per cent lie below it.
+    """
+    brightest = max(faintest_nats, float(np.percentile(nats, 99.5)))
+    return np.rint(np.clip(nats / brightest, 0, 1) * 255).astype(np.uint8), brightest
+
+
+def is_noise(picture: Picture) -> bool:
+    """Tell whether a picture shows nothing but noise: its neighbouring pixels have little in common.
+
+    Args:
+        picture: (H, W, 3) uint8, or a grid of several.
+
+    Returns:
+        False also for a picture of one colour, which has no neighbours that differ.
+    """
+    grey = picture.astype(np.float64).mean(axis=2)
+    left, right = grey[:, :-1].ravel(), grey[:, 1:].ravel()
+    if left.size < 2 or left.std() < 1 or right.std() < 1:
+        return False
+    return float(np.corrcoef(left, right)[0, 1]) < _NOISE
+
+
+def is_noise_file(path: Path) -> bool:
+    """Tell whether a picture file shows nothing but noise; False for what is missing or damaged: showing it says so."""
+    try:
+        return is_noise(read_rgb(path))
+    except CytosegError:
+        return False
 
 
 def ramp_table() -> NDArray[np.floating]:

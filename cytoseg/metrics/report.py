@@ -8,7 +8,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.metrics import markup
 from cytoseg.metrics.diagram import calibration_diagram, risk_diagram
 from cytoseg.metrics.glossary import GLOSSARY
-from cytoseg.metrics.pictures import data_uri
+from cytoseg.metrics.pictures import data_uri, is_noise_file
 from cytoseg.metrics.results import (
     MEASURES,
     CropScores,
@@ -40,6 +40,8 @@ from cytoseg.writing import write_atomically
 SHOWN_CROPS = 3
 """So many of the worst and of the best test crops are shown."""
 
+SAMPLES_CAPTION = "Samples: made up by the model. They should look like your slides; then it knows what cells look like."
+DENOISED_CAPTION = "Crops with noise on them, and what the model sees in each; the crop itself stands at the end of its row."
 PREVIEW_CAPTION = "The slide, its predicted classes and its uncertainty"
 
 
@@ -259,7 +261,6 @@ def _summary(summary: Summary | None) -> list[str]:
 
 
 def _training(run: Path) -> list[str]:
-    samples = "Samples: made up by the model. They should look like your slides; then it knows what cells look like."
     loss = "Training loss: it should fall and then level off."
     return [
         "<h2>How it was trained</h2>",
@@ -267,10 +268,19 @@ def _training(run: Path) -> list[str]:
         _picture(run, run / "labels/contact_sheet.png", "Annotated crops", command="label-import SRC --recipe RECIPE"),
         "<h3>The diffusion model</h3>",
         markup.pair(
-            _picture(run, run / "ddpm/samples.png", samples, command="train-ddpm RECIPE"),
+            _model(run),
             _picture(run, run / "ddpm/loss.png", loss, command="train-ddpm RECIPE"),
         ),
     ]
+
+
+def _model(run: Path) -> str:
+    """Show the model's samples, or, while they are noise, what it makes of crops with noise on them."""
+    samples = run / "ddpm/samples.png"
+    # What lies outside the run is not opened here either; `_picture` says why.
+    if samples.resolve().is_relative_to(run.resolve()) and is_noise_file(samples):
+        return _picture(run, run / "ddpm/denoised.png", DENOISED_CAPTION, command="train-ddpm RECIPE")
+    return _picture(run, samples, SAMPLES_CAPTION, command="train-ddpm RECIPE")
 
 
 def _provenance(provenance: Provenance | None) -> list[str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cytoseg.classes import IGNORE, ClassList
-from cytoseg.metrics.pictures import RAMP, enlarge, enlarge_smoothly, paint_classes, paint_disagreement
+from cytoseg.metrics.pictures import RAMP, enlarge, enlarge_smoothly, paint_classes, paint_disagreement, stretched
 
 PANEL_PX = 384
 """Crops smaller than this are enlarged in the overlay, so that nuclei can be seen."""
@@ -59,10 +59,12 @@ def write_crop_pictures(folder: Path, maps: CropMaps, classes: ClassList) -> Non
         "picture": picture,
         "truth": _painted(truth, classes),
         "prediction": _painted(prediction, classes),
-        "disagreement": paint_disagreement(picture, grey, opacity=1),
     }
     if disagreement is None:
-        panels["disagreement: n/a"] = np.full_like(panels.pop("disagreement"), HATCH)
+        panels["disagreement: n/a"] = np.full_like(picture, HATCH)
+    else:
+        scaled, brightest = stretched(disagreement)
+        panels[f"disagreement, 0 to {brightest:.2f} nats"] = paint_disagreement(picture, scaled, opacity=1)
     _overlay(panels, classes).save(folder / "overlay.png")
 
 
@@ -98,7 +100,7 @@ def _legend(classes: ClassList, width: int) -> Image.Image:
     swatches = [
         *zip(classes.names, plain, strict=True),
         ("ignore", _painted(np.full((14, 14), IGNORE, np.uint8), classes)),
-        ("disagreement, 0 to 0.69 nats", ramp),
+        ("disagreement, least to most of this crop", ramp),
     ]
     places, x, y = [], GAP_PX, 0
     for text, swatch in swatches:

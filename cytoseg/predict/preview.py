@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.geometry import Size
 from cytoseg.labels.contact_sheet import HATCH, overlay
-from cytoseg.metrics.pictures import paint_disagreement
+from cytoseg.metrics.pictures import paint_disagreement, stretched
 from cytoseg.slides.open import read_at
 from cytoseg.slides.raster import Raster
 from cytoseg.slides.slide import Slide
@@ -25,7 +25,7 @@ MOST_PX = 1600
 _GAP_PX, _LINE_PX, _SWATCH_PX = 12, 24, 15
 _NARROWEST_PX = 240  # room for a title above a panel, however small the slide
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
-_FAINTEST_NATS = 0.01  # below this the interpreters agree, and stretching would show noise
+_FAINTEST_NATS = 0.01  # a whole slide has less of it than a region
 _LEGEND_LINES = 2
 
 _Colour = tuple[int, int, int]
@@ -61,8 +61,7 @@ def draw_preview(
     picture = _resized(read_at(slide, grid.area, reading), panel)
     ids = _resized(_read_level(class_map, panel), panel)
     nats = _resized(_read_level(uncertainty, panel), panel)
-    brightest = max(_FAINTEST_NATS, float(np.percentile(nats, 99.5)))
-    grey = np.rint(np.clip(nats / brightest, 0, 1) * 255).astype(np.uint8)
+    grey, brightest = stretched(nats, faintest_nats=_FAINTEST_NATS)
     panels = [
         ("slide", picture),
         ("classes", overlay(picture, ids, classes)),

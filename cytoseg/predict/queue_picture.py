@@ -10,14 +10,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cytoseg.classes import ClassList
 from cytoseg.labels.contact_sheet import overlay
-from cytoseg.metrics.pictures import enlarge, enlarge_smoothly, paint_disagreement
+from cytoseg.metrics.pictures import enlarge, enlarge_smoothly, paint_disagreement, stretched
 
 PANEL_PX = 256
 """Smaller regions are enlarged by a whole factor, up to this side."""
 TEXT_PX, GAP_PX, LINE_PX = 420, 12, 22
 INK, PAPER = (30, 30, 30), (255, 255, 255)
-FAINTEST_NATS = 0.05
-"""Below this the ensemble agrees, and stretching would show noise."""
 
 Picture = NDArray[np.uint8]
 
@@ -52,8 +50,7 @@ def panels_of(
         Titles and (h, w, 3) uint8 pictures: the region, its prediction with outlines, its disagreement, whose
         brightest colour the title names.
     """
-    brightest = max(FAINTEST_NATS, float(np.percentile(nats, 99.5)))
-    grey = np.rint(np.clip(nats / brightest, 0, 1) * 255).astype(np.uint8)
+    grey, brightest = stretched(nats)
     factor = max(1, PANEL_PX // max(picture.shape[:2]))
     # Enlarged first and outlined then, so that outlines stay thin.
     large = enlarge_smoothly(picture, factor)

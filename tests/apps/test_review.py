@@ -77,6 +77,17 @@ def test_runs_offers_the_report(review: Review, made_run: Path) -> None:
     assert not review("app").download_button
 
 
+@pytest.mark.usefixtures("made_run")
+def test_samples_that_are_noise_give_way_to_denoised_crops(review: Review, made_run: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    assert "made up by the model" in _texts(review("app"))
+    Image.fromarray(noise).save(made_run / "ddpm" / "samples.png")
+    texts = _texts(review("app"))
+    assert "made up by the model" not in texts
+    assert "what the model sees in it" in texts
+    assert "Crops without their noise: there is no picture yet." in texts
+
+
 @pytest.mark.usefixtures("made_run", "bare_run")
 def test_choosing_another_run_is_kept_on_other_pages(review: Review) -> None:
     app = review("app")
@@ -230,7 +241,7 @@ def _assert_halves(picture: NDArray[np.uint8], upper: tuple[int, ...], lower: tu
 
 @pytest.mark.usefixtures("made_run")
 def test_crop_view_toggles_classes_and_layers(review: Review) -> None:
-    grey, cytoplasm, nucleus, disputed = (100, 100, 100), (86, 180, 233), (213, 94, 0), (72, 14, 95)
+    grey, cytoplasm, nucleus, disputed = (100, 100, 100), (86, 180, 233), (213, 94, 0), (252, 255, 164)
     app = review("crop")
     assert [box.label for box in app.checkbox] == ["background", "cytoplasm", "nucleus", "debris"]
     large, *small = _pictures(app)
@@ -248,7 +259,7 @@ def test_crop_view_toggles_classes_and_layers(review: Review) -> None:
     _assert_halves(_pictures(app)[0], cytoplasm, cytoplasm)
     app.segmented_control[0].set_value("Disagreement").run()
     assert not app.checkbox
-    # 51 of 255 is four fifths of the way from the first colour of the ramp to the second.
+    # All of the crop disagrees as much as the most of it: the last colour of the ramp, however little 51 of 255 is.
     _assert_halves(_pictures(app)[0], disputed, disputed)
 
 

@@ -2,8 +2,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import Result
 
 from cytoseg.checkpoints import load_state, save_checkpoint
@@ -83,6 +85,14 @@ def test_the_card_says_what_was_done(cytoseg: CytosegCommand, checkpoint: Path) 
     ):
         assert said in card
     assert "denoised" not in card
+
+
+def test_samples_that_are_noise_stay_out_of_the_card(cytoseg: CytosegCommand, checkpoint: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(DDPM / "samples.png")
+    cytoseg("export", "tiny.yaml", "base", *SMALL)
+    assert "samples" not in (Path("base") / "README.md").read_text()
+    assert not (Path("base") / "samples.png").exists()
 
 
 def test_a_training_without_log_has_a_card_too(cytoseg: CytosegCommand, checkpoint: Path) -> None:

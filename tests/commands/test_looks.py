@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cytoseg.commands.looks import save_denoised, save_samples, tracked
+from cytoseg.commands.looks import pictures_of, save_denoised, save_samples, tracked
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.loss import LossReading
 from cytoseg.diffusion.steps import StepReport
@@ -64,6 +64,17 @@ def test_samples_that_take_too_long_are_given_up(
     save_samples(tmp_path / "samples.png", unet, wanted, patience_s=60.0)
     with Image.open(tmp_path / "samples.png") as grid:
         assert grid.size == (34, 16)
+
+
+def test_samples_are_named_only_when_they_are_worth_a_look(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 34, 3), dtype=np.uint8)
+    for name in ("denoised.png", "samples.png"):
+        Image.fromarray(noise).save(tmp_path / name)
+    wanted = recipe("training.samples=2")
+    assert [path.name for path in pictures_of(tmp_path, wanted)] == ["denoised.png"]
+    Image.fromarray(np.sort(noise, axis=1)).save(tmp_path / "samples.png")
+    assert [path.name for path in pictures_of(tmp_path, wanted)] == ["denoised.png", "samples.png"]
+    assert [path.name for path in pictures_of(tmp_path, recipe("training.samples=0"))] == ["denoised.png"]
 
 
 def test_nothing_is_tracked_unasked(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:

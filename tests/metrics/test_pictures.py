@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.errors import CytosegError
@@ -15,11 +16,14 @@ from cytoseg.metrics.pictures import (
     data_uri,
     enlarge,
     enlarge_smoothly,
+    is_noise,
+    is_noise_file,
     paint_classes,
     paint_disagreement,
     read_map,
     read_rgb,
     reduced,
+    stretched,
 )
 
 GREY = np.full((2, 2, 3), 100, np.uint8)
@@ -48,6 +52,58 @@ def test_disagreement_runs_along_the_ramp() -> None:
     np.testing.assert_array_equal(painted, [[RAMP[0], RAMP[-1]]] * 2)
     brightness = [sum(colour) for colour in RAMP]
     assert brightness == sorted(brightness)
+
+
+def test_little_disagreement_is_stretched_to_the_whole_ramp() -> None:
+    nats = np.array([[0.0, 0.1], [0.2, 0.2]])
+    grey, brightest = stretched(nats)
+    assert brightest == pytest.approx(0.2)
+    assert grey.tolist() == [[0, 128], [255, 255]]
+    assert grey.dtype == np.uint8
+
+
+def test_what_hardly_differs_is_not_stretched() -> None:
+    grey, brightest = stretched(np.array([[0.0, 0.01]]))
+    assert brightest == 0.05
+    assert grey.tolist() == [[0, 51]]
+    assert stretched(np.array([[0.0, 0.01]]), faintest_nats=0.001)[0].tolist() == [[0, 255]]
+
+
+def test_a_single_bright_pixel_does_not_darken_the_rest() -> None:
+    nats = np.full(1000, 0.1)
+    nats[7] = 0.69
+    grey, brightest = stretched(nats[None])
+    assert brightest == pytest.approx(0.1)
+    assert grey.min() == 255
+
+
+def _disc(side: int) -> NDArray[np.uint8]:
+    y, x = np.indices((side, side))
+    inside = (y - side / 2) ** 2 + (x - side / 2) ** 2 < (side / 3) ** 2
+    return np.where(inside[..., None], np.uint8(60), np.uint8(220)).repeat(3, axis=2)
+
+
+def test_noise_is_told_from_pictures() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (32, 66, 3), dtype=np.uint8)
+    noise[:, 32:34] = 255  # the gap between two samples
+    assert is_noise(noise)
+    assert not is_noise(_disc(32))
+    grainy = np.clip(_disc(32) + rng.normal(0, 20, (32, 32, 3)), 0, 255).astype(np.uint8)
+    assert not is_noise(grainy)
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3), (1, 1, 3), (1, 9, 3), (9, 1, 3)])
+def test_a_picture_of_one_colour_is_no_noise(shape: tuple[int, ...]) -> None:
+    assert not is_noise(np.full(shape, 100, np.uint8))
+
+
+def test_a_missing_or_damaged_picture_is_no_noise(tmp_path: Path) -> None:
+    assert not is_noise_file(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no picture")
+    assert not is_noise_file(tmp_path / "text.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "n.png")
+    assert is_noise_file(tmp_path / "n.png")
 
 
 def test_enlarging() -> None:

@@ -6,6 +6,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -172,6 +173,19 @@ def test_missing_parts_name_the_command_that_makes_them(tmp_path: Path) -> None:
     ):
         assert f"<code>{command}</code>" in text
     assert "<img" not in text
+
+
+def test_samples_that_are_noise_give_way_to_denoised_crops(run: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(run / "ddpm" / "samples.png")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "Samples" not in text
+    assert "Crops with noise on them, and what the model sees in each; the crop itself stands at the end of" in text
+    assert text.count("<img") == 9
+    Image.new("RGB", (8, 8), (90, 90, 90)).save(run / "ddpm" / "denoised.png")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "<figcaption>Crops with noise on them" in text
+    assert text.count("<img") == 10
 
 
 def test_a_damaged_picture_is_named_and_the_rest_is_shown(run: Path) -> None:

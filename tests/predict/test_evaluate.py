@@ -17,6 +17,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import PredictionError
 from cytoseg.metrics.results import ObjectScores, Score, corrected_text, score_rows
 from cytoseg.metrics.results_file import read_evaluation
+from cytoseg.predict.crop_pictures import CropMaps, write_crop_pictures
 from cytoseg.predict.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
 from cytoseg.predict.object_settings import ObjectSettings
 
@@ -250,6 +251,18 @@ def test_overlay_shows_four_panels_in_their_colours(tmp_path: Path, evaluated: d
     assert row[8 + 2 * 392 + 380].tolist() == [240, 240, 240]
     assert row[8 + 3 * 392 + 48].tolist() == [252, 255, 164]
     assert row[8 + 3 * 392 + 380].tolist() == [12, 8, 38]
+
+
+def test_little_disagreement_is_seen_in_the_overlay(tmp_path: Path) -> None:
+    nats = np.zeros((4, 4), np.float32)
+    nats[:, 1:] = 0.1
+    maps = CropMaps(np.full((4, 4, 3), 100, np.uint8), LEFT_HALF, LEFT_HALF, nats)
+    write_crop_pictures(tmp_path / "crop", maps, CLASSES)
+    row = np.array(Image.open(tmp_path / "crop" / "overlay.png"))[22 + 48]
+    assert row[8 + 3 * 392 + 48].tolist() == [12, 8, 38]
+    assert row[8 + 3 * 392 + 380].tolist() == [252, 255, 164]
+    # The file keeps the scale that the app reads: .1 of log 2 is 37 of 255.
+    assert np.array(Image.open(tmp_path / "crop" / "disagreement.png"))[0].tolist() == [0, 37, 37, 37]
 
 
 def test_ignore_is_hatched_in_the_overlay(tmp_path: Path, evaluated: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ def _controls(crop: CropScores, found: Evaluation) -> tuple[str, float, list[int
     layer = st.segmented_control("Laid over the picture", state.LAYERS, default=state.LAYERS[0], required=True)
     opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help="0 % shows the picture alone.")
     if layer == "Disagreement":
-        state.ramp("all agree", "all contradict")
+        state.ramp("all agree", "most in this crop")
         return layer, opacity / 100, []
     shown = []
     for class_id, (name, colour) in enumerate(zip(found.class_names, found.colours, strict=True)):
