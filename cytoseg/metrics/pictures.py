@@ -19,7 +19,7 @@ RAMP: tuple[tuple[int, int, int], ...] = ((12, 8, 38), (87, 15, 109), (187, 55, 
 FAINTEST_NATS = 0.05
 """Below this the ensemble agrees, and stretching would show noise."""
 _NOISE = 0.5
-"""Correlation of neighbours: noise has none, and pictures of cells .8 and more; measured .04 and .91 on sample grids."""
+"""Correlation of neighbours: measured on grids of samples, .04 for noise and .91 for cells."""
 
 _DAMAGE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 """What Pillow raises on damaged bytes: a SyntaxError for a broken header of a part."""

@@ -40,8 +40,12 @@ from cytoseg.writing import write_atomically
 SHOWN_CROPS = 3
 """So many of the worst and of the best test crops are shown."""
 
-SAMPLES_CAPTION = "Samples: made up by the model. They should look like your slides; then it knows what cells look like."
-DENOISED_CAPTION = "Crops with noise on them, and what the model sees in each; the crop itself stands at the end of its row."
+SAMPLES_CAPTION = (
+    "Samples: made up by the model. They should look like your slides; then it knows what cells look like."
+)
+DENOISED_CAPTION = (
+    "Crops with noise on them, and what the model sees in each; the crop itself stands at the end of its row."
+)
 PREVIEW_CAPTION = "The slide, its predicted classes and its uncertainty"
 
 
