@@ -102,13 +102,17 @@ def _cut_random(n: int, recipe: Recipe, folder: Path, *, guess: FirstGuess | Non
             say(f"No slide holds a crop of {recipe.labels.crop_px} px (labels.crop_px): these have {crop.size_px} px.")
         with progress("crops", n) as bar:
             places = list(choose_places(crop, n, seed=recipe.training.seed, on_place=bar.at))
-        new = sum(_write(place, recipe, folder, guess=guess) for place in places)
+        new = sum(write_place(place, recipe, folder, guess=guess) for place in places)
     told = f"{new} new crops, {len(places) - new} were there."
     return told if len(places) == n else f"{told} {n - len(places)} places held next to nothing but glass."
 
 
-def _write(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> bool:
-    """Write a crop if it is not there; gives whether it was written."""
+def write_place(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> bool:
+    """Write a crop if it is not there; gives whether it was written.
+
+    Raises:
+        LabelError: If a crop of another size lies there.
+    """
     slide, region = slide_id(place.slide), place.region
     path = folder / f"{slide}_{region.x}_{region.y}.png"
     sidecar = {"slide": slide, "region": [region.x, region.y, region.width, region.height], "mpp": recipe.slides.mpp}

@@ -49,7 +49,7 @@ def predicted_slides(place: QueuePlace) -> tuple[list[Predicted], list[str]]:
     folders = [folder for folder in folders if folder.is_dir() and not folder.name.startswith(".")]
     if not folders:
         raise PredictionError("queue: no slide of this run was predicted. Run `cytoseg predict RECIPE SLIDE` first.")
-    is_test = _tells_test_slides(place)
+    is_test = tells_test_slides(place)
     found, notes = [], []
     for folder in folders:
         try:
@@ -84,7 +84,7 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     return slide
 
 
-def _tells_test_slides(place: QueuePlace) -> Callable[[str], bool]:
+def tells_test_slides(place: QueuePlace) -> Callable[[str], bool]:
     """Give what tells test slides by their names: the recipe's patterns, else what chance makes of the labels."""
     rules = place.rules
     if rules.test_slides:

@@ -48,14 +48,28 @@ def choose_places(crop: RandSlideCropd, n: int, *, seed: int, on_place: Callable
     """
     taken: list[tuple[Path, Region]] = []
     for number in range(n):
-        place = _choose(crop, number, seed=seed, taken=taken)
+        place = choose_place(crop, number, seed=seed, taken=taken)
         on_place(number + 1)
         if place is not None:
             taken.append((place.slide, place.region))
             yield place
 
 
-def _choose(crop: RandSlideCropd, number: int, *, seed: int, taken: Sequence[tuple[Path, Region]]) -> Place | None:
+def choose_place(crop: RandSlideCropd, number: int, *, seed: int, taken: Sequence[tuple[Path, Region]]) -> Place | None:
+    """Choose a place: of a few the one with most to see, away from others if there is room.
+
+    Args:
+        crop: Draws random tissue crops.
+        number: Which; with the seed it decides where is looked.
+        seed: Of all places.
+        taken: Slide and region of what to keep away from.
+
+    Returns:
+        The place, or None where there is next to nothing but glass.
+
+    Raises:
+        SlideError: If a slide cannot be read.
+    """
     apart: list[Place] = []
     on_others: list[Place] = []
     for draw in range(MOST_DRAWS):

@@ -24,13 +24,14 @@ TOLERANCE_PX = 0.75
 """How far a corner may move: the steps of the pixels' edges go, and 6 % of the pixels of a nucleus of 9 px change."""
 LEAST_PX = 16
 """Smaller parts are left out: nobody wants to delete specks one by one."""
-_SEAL = "cytoseg_proposal"
+SEAL = "cytoseg_proposal"
+"""Key of the hash; whoever saves the file anew keeps it."""
 _BLANK = 64 * "0"
 
 
 def sealed(content: dict[str, Any]) -> str:
     """Write a labelme file of which ``is_saved`` can tell whether anybody has saved it since."""
-    text = json.dumps({_SEAL: _BLANK, **content}, indent=1, ensure_ascii=False)
+    text = json.dumps({SEAL: _BLANK, **content}, indent=1, ensure_ascii=False)
     return text.replace(_BLANK, hashlib.sha256(text.encode()).hexdigest(), 1)
 
 
@@ -41,7 +42,7 @@ def is_saved(path: Path) -> bool | None:
         OSError: If the file cannot be read.
     """
     data = path.read_bytes()
-    found = re.search(rf'"{_SEAL}": "([0-9a-f]{{64}})"'.encode(), data)
+    found = re.search(rf'"{SEAL}": "([0-9a-f]{{64}})"'.encode(), data)
     if found is None:
         return None
     blank = data.replace(found[1], _BLANK.encode(), 1)

@@ -1,0 +1,225 @@
+"""What the app's page Annotate does on a run: find and cut crops, save what is drawn, import it, show what it gives."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cytoseg.classes import IGNORE
+from cytoseg.commands.backbone import backbone_folder
+from cytoseg.commands.from_recipe import feature_settings
+from cytoseg.commands.label_crops import write_place
+from cytoseg.commands.pixels import ensemble_settings
+from cytoseg.commands.queue_rules import rules_of
+from cytoseg.commands.queue_slides import FOLDER, QueuePlace, tells_test_slides
+from cytoseg.commands.random_places import choose_place
+from cytoseg.commands.train_ddpm import tissue_crops
+from cytoseg.devices import pick_device
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.state import load_backbone
+from cytoseg.errors import LabelError, SlideError
+from cytoseg.features.extract import FeatureExtractor
+from cytoseg.geometry import Region
+from cytoseg.interpreter.first_guess import FirstGuess
+from cytoseg.interpreter.live import LiveInterpreter, LiveView
+from cytoseg.labels.annotated import annotated_regions, waiting_regions
+from cytoseg.labels.corrections import now
+from cytoseg.labels.dataset import ImportRules, import_labels, load_index
+from cytoseg.labels.drawn import CropMarks, Drawn, drawn_of, origin_of, read_marks, save_marks
+from cytoseg.labels.index import INDEX
+from cytoseg.labels.sidecar import SUFFIX
+from cytoseg.recipe import load_recipe
+from cytoseg.slides.crops import RandSlideCropd
+from cytoseg.slides.image import read_picture
+from cytoseg.slides.open import find_slides, slide_id
+
+RANDOM = "to_label"
+FOLDERS = (RANDOM, FOLDER)
+"""Folders of the run that hold crops to annotate: random or chosen ones, and the queue."""
+_TRIES = 40
+"""Random places that are looked at before it is said that there are no more."""
+
+
+@dataclass(frozen=True)
+class CropFile:
+    """A crop that can be annotated.
+
+    Attributes:
+        path: Its PNG file.
+        folder: Name of the folder it lies in, of ``FOLDERS``.
+        slide: Id of its slide.
+        is_test: Whether it is to be tested on, and so never learnt from.
+        drawn: Who saved marks on it; None if nobody has.
+    """
+
+    path: Path
+    folder: str
+    slide: str
+    is_test: bool
+    drawn: Drawn | None
+
+
+class Annotating:
+    """A run whose crops are annotated; loaded once, and used by one thread at a time where it computes.
+
+    Args:
+        run: The run folder; relative paths of its recipe start from the current folder.
+
+    Raises:
+        RecipeError: If its recipe cannot be read.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.recipe = load_recipe(str(run / "recipe.yaml"))
+        self.classes = self.recipe.class_list()
+        self.labels = self.recipe.labels_folder()
+        self._computing = threading.Lock()
+        self._cutting = threading.Lock()
+
+    def crops(self) -> tuple[list[CropFile], list[str]]:
+        """List the crops to annotate, by folder and name; and a sentence for each that cannot be used.
+
+        Raises:
+            LabelError: If the labels' index is damaged.
+        """
+        is_test = self._is_test()
+        found, problems = [], []
+        for folder in FOLDERS:
+            for beside in sorted((self.run / folder).glob(f"[!.]*{SUFFIX}")):
+                path = beside.with_name(beside.name.removesuffix(SUFFIX) + ".png")
+                if not path.is_file():  # a crop that was cut off while it was written
+                    continue
+                try:
+                    slide = origin_of(path).slide
+                except LabelError as error:
+                    problems.append(str(error))
+                    continue
+                found.append(CropFile(path, folder, slide, is_test(slide), drawn_of(path)))
+        return found, problems
+
+    def open(self, crop: CropFile) -> tuple[NDArray[np.uint8], CropMarks]:
+        """Read a crop and what lies beside it.
+
+        Raises:
+            CytosegError: If its picture or its marks are damaged.
+        """
+        picture = read_picture(crop.path, name=crop.path.name)
+        return picture, read_marks(crop.path, (picture.shape[0], picture.shape[1]), self.classes)
+
+    def cut_random(self) -> Path:
+        """Cut the next random crop of a slide that is not to be tested on.
+
+        Returns:
+            Its PNG file.
+
+        Raises:
+            CytosegError: If no place is left, or a slide cannot be read.
+        """
+        folder = self.run / RANDOM
+        with self._cutting:
+            crop, is_test, taken = self._random_crop, self._is_test(), self._taken()
+            first = len(list(folder.glob(f"[!.]*{SUFFIX}")))
+            for number in range(first, first + _TRIES):
+                place = choose_place(crop, number, seed=self.recipe.training.seed, taken=taken)
+                if place is not None and not is_test(slide_id(place.slide)):
+                    name = f"{slide_id(place.slide)}_{place.region.x}_{place.region.y}.png"
+                    if write_place(place, self.recipe, folder, guess=None):
+                        return folder / name
+        raise SlideError(f"{RANDOM}: {_TRIES} random places held glass, or lay on test slides or on other crops.")
+
+    def save(self, crop: CropFile, author: str, label_map: NDArray[np.uint8]) -> Path:
+        """Save what was drawn on a crop; see ``save_marks``.
+
+        Raises:
+            LabelError: If it cannot be saved.
+        """
+        return save_marks(crop.path, Drawn(author, now()), label_map, self.classes)
+
+    def take_in(self, saved: Path) -> None:
+        """Import what was saved into the run's labels, as ``cytoseg label-import`` does.
+
+        Raises:
+            LabelError: If it cannot be imported, such as beside labels of other classes.
+        """
+        import_labels(saved, self.labels, classes=self.classes, rules=ImportRules())
+
+    def view(self, crop: CropFile, picture: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> LiveView:
+        """Refit the MLPs on all train crops and on this one unless it is for testing; see ``LiveInterpreter.view``.
+
+        Raises:
+            LabelError: If fewer than two classes are marked.
+            CheckpointError: If the run has no network yet.
+        """
+        is_test = self._is_test()
+        index = load_index(self.labels).crops if (self.labels / INDEX).exists() else ()
+        others = [entry for entry in index if entry.crop != crop.path.stem and not is_test(entry.slide)]
+        with self._computing:
+            return self._live.view(picture, None if crop.is_test else label_map, others)
+
+    def propose(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Let the base model guess; (H, W) uint8 ids, 255 where it does not know.
+
+        Raises:
+            CheckpointError: If the network cannot propose anything.
+        """
+        with self._computing:
+            ids = self._guess(picture)
+        ids[ids == self.classes.fill_id] = IGNORE
+        return ids
+
+    def close(self) -> None:
+        """Close the slides, if any were opened."""
+        if "_random_crop" in self.__dict__:
+            self._random_crop.close()
+
+    def _is_test(self) -> Callable[[str], bool]:
+        rules = rules_of(self.recipe.model_dump(mode="json"))
+        return tells_test_slides(QueuePlace(rules, self.run, self.labels, self.run / FOLDER))
+
+    def _taken(self) -> list[tuple[Path, Region]]:
+        """List what is annotated or waits to be, under the paths of the slides."""
+        by_slide = [annotated_regions(self.labels), *(waiting_regions(self.run / folder) for folder in FOLDERS)]
+        slides = self.recipe.slides
+        paths = {slide_id(path): path for path in find_slides(slides.folders, slides.include, slides.exclude)}
+        return [
+            (paths[slide], region)
+            for found in by_slide
+            for slide, regions in found.items()
+            if slide in paths
+            for region in regions
+        ]
+
+    @cached_property
+    def _random_crop(self) -> RandSlideCropd:
+        return tissue_crops(self.recipe).of_size(self.recipe.labels.crop_px)
+
+    @cached_property
+    def _network(self) -> tuple[nn.Module, Architecture]:
+        unet, architecture, _ = load_backbone(backbone_folder(self.recipe, self.run), self.recipe.architecture())
+        return unet, architecture
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return pick_device(self.recipe.training.device)
+
+    @cached_property
+    def _guess(self) -> FirstGuess:
+        precision = self.recipe.training.precision
+        return FirstGuess(self._network[0], self.classes, device=self._device, precision=precision)
+
+    @cached_property
+    def _live(self) -> LiveInterpreter:
+        recipe = self.recipe
+        unet, architecture = self._network
+        precision = recipe.training.precision
+        settings = feature_settings(recipe)
+        extractor = FeatureExtractor(unet, architecture, settings, device=self._device, precision=precision)
+        wanted, rule = ensemble_settings(recipe, recipe.training.seed), recipe.interpreter.vote
+        return LiveInterpreter(extractor, len(self.classes), wanted, rule=rule, precision=precision)

@@ -1,0 +1,162 @@
+"""The MLPs refitted while somebody draws: few members and steps on cached features, so that a stroke shows at once."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cytoseg.classes import IGNORE
+from cytoseg.devices import seed_for
+from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, to_input
+from cytoseg.features.pixels import GATHERED_PX, PixelTable, choose_pixels
+from cytoseg.interpreter.fold import member_probabilities
+from cytoseg.interpreter.train import EnsembleSettings, train_ensemble
+from cytoseg.interpreter.vote import jensen_shannon, vote
+from cytoseg.labels.index import LabelledCrop, pixel_hash
+
+MEMBERS, STEPS, PIXELS_PER_CROP = 5, 150, 500
+"""By the benchmark tests/benchmarks/live.py: a third of a second of training, whatever the number of crops."""
+MAPS_BYTES, ROWS_BYTES = 1_500_000_000, 1_000_000_000
+"""Most memory of the crops' feature maps, and of the chosen pixels' features."""
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, eq=False)
+class LiveView:
+    """What the MLPs make of a crop now.
+
+    Attributes:
+        class_map: (H, W) uint8 ids.
+        disagreement: (H, W) float32 in nats.
+        crops: How many labelled crops were learnt from, this one included.
+        seconds: It took.
+    """
+
+    class_map: NDArray[np.uint8]
+    disagreement: NDArray[np.float32]
+    crops: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Chosen pixels of a crop: (P, D) float16 features, (P,) ids, and labelled pixels by class id."""
+
+    features: torch.Tensor
+    ids: torch.Tensor
+    counts: dict[int, int]
+
+
+class LiveInterpreter:
+    """Refits the MLPs on labelled crops and shows what they make of one; keeps features by the crop's content.
+
+    Of a few crops the whole feature maps are kept, of the others only the features of the chosen pixels. One thread
+    at a time may use it.
+
+    Args:
+        extractor: Gives the features; another network needs another object.
+        classes: K.
+        settings: Of the recipe's ensemble; members and steps are cut to what a person waits for.
+        rule: Of the vote.
+        precision: Of the first layer, see ``member_probabilities``.
+    """
+
+    def __init__(
+        self, extractor: FeatureExtractor, classes: int, settings: EnsembleSettings, *, rule: str, precision: str
+    ) -> None:
+        self._extractor, self._classes, self._rule, self._precision = extractor, classes, rule, precision
+        self._settings = replace(
+            settings,
+            mode="tuned",
+            members=min(MEMBERS, settings.members),
+            steps=min(STEPS, settings.steps),
+            early_stopping=False,
+            calibrate=False,
+        )
+        self._maps: OrderedDict[str, NativeFeatures] = OrderedDict()
+        self._rows: OrderedDict[tuple[str, str], _Rows] = OrderedDict()
+
+    def view(
+        self, picture: NDArray[np.uint8], label_map: NDArray[np.uint8] | None, others: Sequence[LabelledCrop]
+    ) -> LiveView:
+        """Learn from labelled crops, and show one.
+
+        Args:
+            picture: (H, W, 3) uint8, the crop to show.
+            label_map: (H, W) uint8 ids of it, 255 where nothing is marked; None if it is not to be learnt from.
+            others: Further crops to learn from, without the one that is shown.
+
+        Raises:
+            LabelError: If fewer than two classes are marked, or a crop's files are damaged.
+        """
+        begin = time.perf_counter()
+        features = self._features(picture)
+        found = [self._kept_rows(crop) for crop in others]
+        if label_map is not None and bool((label_map != IGNORE).any()):
+            found.append(self._chosen(features, label_map, seed_for(self._settings.seed, 0, what="live")))
+        trained = train_ensemble(
+            _table(found),
+            self._classes,
+            slides=[""] * len(found),
+            settings=self._settings,
+            device=self._extractor.device,
+        )
+        members = member_probabilities(trained.ensemble, features, precision=self._precision)
+        probabilities = vote(members, rule=self._rule)[0]
+        return LiveView(
+            probabilities.argmax(0).to(torch.uint8).cpu().numpy(),
+            jensen_shannon(members)[0].cpu().numpy(),
+            len(found),
+            time.perf_counter() - begin,
+        )
+
+    def _features(self, picture: NDArray[np.uint8]) -> NativeFeatures:
+        key = pixel_hash(picture)
+        if key not in self._maps:
+            self._maps[key] = self._extractor(to_input(picture[None]))
+        self._maps.move_to_end(key)
+        _forget(self._maps, MAPS_BYTES, lambda features: sum(native.nbytes for native in features.maps))
+        return self._maps[key]
+
+    def _kept_rows(self, crop: LabelledCrop) -> _Rows:
+        key = crop.image_sha256, crop.label_sha256
+        if key not in self._rows:
+            seed = seed_for(self._settings.seed, int(crop.image_sha256[:8], 16), what="live")
+            self._rows[key] = self._chosen(self._features(crop.picture()), crop.label_map(), seed)
+        self._rows.move_to_end(key)
+        rows = self._rows[key]
+        _forget(self._rows, ROWS_BYTES, lambda kept: kept.features.nbytes)
+        return rows
+
+    def _chosen(self, features: NativeFeatures, label_map: NDArray[np.uint8], seed: int) -> _Rows:
+        pixels, ids = choose_pixels(label_map, PIXELS_PER_CROP, balance="classes", seed=seed)
+        parts = [gather(features, pixels[i : i + GATHERED_PX]).cpu().half() for i in range(0, len(pixels), GATHERED_PX)]
+        rows = torch.cat(parts) if parts else torch.empty(0, sum(self._extractor.channels), dtype=torch.float16)
+        labelled, counts = np.unique(label_map[label_map != IGNORE], return_counts=True)
+        return _Rows(rows, torch.from_numpy(ids), dict(zip(labelled.tolist(), counts.tolist(), strict=True)))
+
+
+def _forget(kept: OrderedDict[Key, Value], most_bytes: int, size: Callable[[Value], int]) -> None:
+    """Let go of what was not used for longest, but of nothing that was used just now."""
+    while len(kept) > 1 and sum(map(size, kept.values())) > most_bytes:
+        kept.popitem(last=False)
+
+
+def _table(found: Sequence[_Rows]) -> PixelTable:
+    counts: dict[int, int] = {}
+    for rows in found:
+        for class_id, count in rows.counts.items():
+            counts[class_id] = counts.get(class_id, 0) + count
+    crops = [torch.full((len(rows.ids),), number, dtype=torch.int64) for number, rows in enumerate(found)]
+    if not found:
+        return PixelTable(torch.empty(0, 1), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), {})
+    return PixelTable(
+        torch.cat([rows.features for rows in found]), torch.cat([rows.ids for rows in found]), torch.cat(crops), counts
+    )

@@ -1,0 +1,84 @@
+"""Annotating a run that the real commands have made: crops, marks, their import, and the live view."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import Result
+
+from cytoseg.classes import IGNORE
+from cytoseg.commands.annotating import Annotating
+from cytoseg.errors import CheckpointError, LabelError
+from cytoseg.labels.dataset import load_index
+
+Made = tuple[Path, dict[str, Result]]
+
+
+@pytest.fixture
+def annotating(made_run: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Annotating]:
+    """The made run with its slides, two of which are for testing (00 and 01)."""
+    shutil.copytree(made_run[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    found = Annotating(tmp_path / "runs" / "tiny")
+    yield found
+    found.close()
+
+
+def test_crops_are_cut_marked_imported_and_seen(annotating: Annotating) -> None:
+    path = annotating.cut_random()
+    other = annotating.cut_random()
+    crops, problems = annotating.crops()
+    assert problems == []
+    found = {crop.path: crop for crop in crops}
+    assert {found[path].slide, found[other].slide} == {"made_2_02"}
+    assert not found[path].is_test
+    assert path != other
+    crop = found[path]
+    picture, marks = annotating.open(crop)
+    assert picture.shape == (32, 32, 3)
+    ids = marks.ids
+    assert set(ids.ravel()) == {IGNORE}
+    ids[:8, :8], ids[20:, 20:] = 0, 1
+    before = {entry.crop for entry in load_index(annotating.labels).crops}
+    annotating.take_in(annotating.save(crop, "Anna", ids))
+    (new,) = (entry for entry in load_index(annotating.labels).crops if entry.crop not in before)
+    assert (new.crop, new.slide) == (path.stem, "made_2_02")
+    np.testing.assert_array_equal(new.label_map(), ids)
+    assert {crop.path: crop for crop in annotating.crops()[0]}[path].drawn is not None
+    seen = annotating.view(crop, picture, ids)
+    assert seen.class_map.shape == (32, 32)
+    train = [entry for entry in load_index(annotating.labels).crops if entry.slide == "made_2_02"]
+    assert seen.crops == len(train)  # this one is among them
+
+
+def test_crops_of_test_slides_are_marked_and_never_learnt_from(annotating: Annotating) -> None:
+    crops, _ = annotating.crops()
+    tested = [crop for crop in crops if crop.slide != "made_2_02"]
+    assert all(crop.is_test for crop in tested)
+    assert tested or len(crops) == 2
+    path = annotating.cut_random()
+    crop = next(crop for crop in annotating.crops()[0] if crop.path == path)
+    picture, _ = annotating.open(crop)
+    marked = np.zeros((32, 32), np.uint8)
+    as_test = crop.__class__(crop.path, crop.folder, crop.slide, True, None)
+    views = [annotating.view(as_test, picture, ids).class_map for ids in (marked, marked + 2)]
+    np.testing.assert_array_equal(*views)
+
+
+def test_what_is_missing_is_told(annotating: Annotating) -> None:
+    picture = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(CheckpointError, match="cannot propose"):
+        annotating.propose(picture)
+    (annotating.run / "to_label" / "lost.crop.json").write_text("[")
+    (annotating.run / "to_label" / "lost.png").write_bytes(b"")
+    assert any("lost" in problem for problem in annotating.crops()[1])
+    with pytest.raises(LabelError, match="lost.crop.json: is not whole JSON"):
+        annotating.cut_random()
+    (annotating.run / "to_label" / "lost.crop.json").unlink()
+    path = annotating.cut_random()
+    crop = next(crop for crop in annotating.crops()[0] if crop.path == path)
+    shutil.rmtree(annotating.labels)
+    with pytest.raises(LabelError, match="two classes are needed"):
+        annotating.view(crop, picture, np.zeros((32, 32), np.uint8))
