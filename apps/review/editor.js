@@ -1,14 +1,14 @@
-// Paints classes over a picture. Python gives the picture and the ids and gets ids back when Save is pressed; all else
-// happens here. What is not saved yet is kept in the browser tab, crop by crop, until Python says that it was saved.
+// Paints classes over a picture. Python gives the picture and the ids and gets ids back when Save is pressed, or after
+// each stroke where it asks for that; all else happens here. What is not saved yet is kept in the browser tab, crop by
+// crop, until Python says that it was saved.
 
 const IGNORE = 255;
-const STEPS = 40; // of undo
 const MOST_ZOOM = 16;
 const NEAR_PX = 8; // of the screen, to close a polygon
 const DRAFT = "cytoseg draft ";
 const editors = new WeakMap();
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setTriggerValue, setStateValue }) {
   const root = parentElement.querySelector(".editor");
   let editor = editors.get(root);
   if (!editor) {
@@ -16,6 +16,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     editors.set(root, editor);
   }
   editor.send = (value) => setTriggerValue("saved", value);
+  editor.sendDrawn = (value) => setStateValue("drawn", value);
   editor.show(data);
 }
 
@@ -30,6 +31,10 @@ class Editor {
     this.polygon = [];
     this.zoom = null; // null fits the page
     this.mask = document.createElement("canvas");
+    this.hints = document.createElement("canvas");
+    this.layer = null; // name of the result that lies over the picture
+    this.layers = new Map(); // by name: its picture, and from where
+    this.sent = 0; // when the last stroke was handed to Python
     this.listen();
   }
 
@@ -43,6 +48,8 @@ class Editor {
     this.find("fit").onclick = () => this.scale(null);
     this.find("save").onclick = () => this.save();
     this.find("opacity").oninput = () => this.draw();
+    this.find("veil").oninput = () => this.draw();
+    this.find("takeall").onclick = () => this.takeAll();
     this.find("size").oninput = () => this.drawAbove();
     // An arrow on a slider moves the slider, and not the page to another crop.
     this.root.addEventListener("keydown", (event) => {
@@ -71,12 +78,64 @@ class Editor {
     this.data = data;
     if (data.saved) forget(data.saved);
     if (before?.token !== data.token) this.open(data);
+    this.showResults(data.layers ?? []);
+    this.propose(data.proposal);
+    if (data.autosave && data.may_save && !before?.may_save && this.isChanged()) this.handOver(); // a name was typed
     this.report();
+  }
+
+  showResults(layers) {
+    this.find("results").hidden = !layers.length;
+    for (const { name, uri } of layers) {
+      if (this.layers.get(name)?.uri === uri) continue;
+      const picture = new Image();
+      picture.onload = () => {
+        this.layers.set(name, { uri, picture });
+        this.root.dataset[`drawn${name}`] = String(Number(this.root.dataset[`drawn${name}`] ?? 0) + 1);
+        this.draw();
+      };
+      picture.src = uri;
+    }
+    for (const name of this.layers.keys()) if (layers.every((one) => one.name !== name)) this.layers.delete(name);
+    if (layers.length && layers.every((one) => one.name !== this.layer)) this.layer = layers[0].name;
+    const names = layers.length ? [...layers, { name: "none", title: "Off" }] : [];
+    this.find("layers").replaceChildren(
+      ...names.map(({ name, title }) => {
+        const button = Object.assign(document.createElement("button"), { textContent: title });
+        button.dataset.layer = name;
+        button.onclick = () => this.chooseLayer(name);
+        return button;
+      }),
+    );
+    this.mark();
+    this.draw();
+  }
+
+  chooseLayer(name) {
+    this.layer = name;
+    this.mark();
+    this.draw();
+  }
+
+  propose(runs) {
+    const text = JSON.stringify(runs ?? null);
+    if (text === this.proposalText) return;
+    this.proposalText = text;
+    const { width, height } = this.data;
+    this.proposed = runs ? unpacked(runs, width * height) : null;
+    for (const part of this.root.querySelectorAll("[data-needs=proposal]")) part.hidden = !this.proposed;
+    if (this.tool === "take" && !this.proposed) this.choose("brush");
+    Object.assign(this.hints, { width, height });
+    if (this.proposed) this.colour(this.hints, edges(this.proposed, width, height), IGNORE);
+    this.draw();
   }
 
   open(data) {
     this.start = unpacked(data.ids, data.width * data.height);
     this.ids = remembered(data.token, data.width * data.height) ?? this.start.slice();
+    this.layers.clear();
+    this.proposalText = undefined;
+    this.sent = 0;
     this.past = [];
     this.future = [];
     this.polygon = [];
@@ -96,6 +155,7 @@ class Editor {
     };
     picture.src = data.picture;
     this.resize();
+    if (data.autosave && data.may_save && this.isChanged()) this.handOver(); // what a broken connection held back
   }
 
   classButtons(classes) {
@@ -128,7 +188,7 @@ class Editor {
 
   chooseClass(id) {
     this.classId = id;
-    if (this.tool === "eraser") this.tool = "brush";
+    if (this.tool === "eraser" || this.tool === "take") this.tool = "brush";
     this.mark();
     this.drawAbove();
   }
@@ -138,6 +198,8 @@ class Editor {
       button.setAttribute("aria-pressed", button.dataset.tool === this.tool);
     for (const button of this.root.querySelectorAll("[data-class-id]"))
       button.setAttribute("aria-pressed", Number(button.dataset.classId) === this.classId);
+    for (const button of this.root.querySelectorAll("[data-layer]"))
+      button.setAttribute("aria-pressed", button.dataset.layer === this.layer);
   }
 
   value() {
@@ -153,8 +215,9 @@ class Editor {
     if (event.ctrlKey || event.metaKey)
       action = { z: () => (event.shiftKey ? this.redo() : this.undo()), y: () => this.redo(), s: () => this.save() }[key];
     else if (!event.altKey) {
-      const tool = { b: "brush", e: "eraser", p: "polygon", f: "fill" }[key];
+      const tool = { b: "brush", e: "eraser", p: "polygon", r: "rectangle", f: "fill", t: "take" }[key];
       const found = this.data.classes.find((one) => one.key === key);
+      if (tool === "take" && !this.proposed) return;
       if (tool) action = () => this.choose(tool);
       else if (found) action = () => this.chooseClass(found.id);
       else
@@ -165,11 +228,17 @@ class Editor {
           "-": () => this.scale(this.factor() - 1),
           enter: this.polygon.length ? () => this.closePolygon() : undefined,
           escape: () => this.choose(this.tool),
+          v: this.data.layers?.length ? () => this.nextLayer() : undefined,
         }[key];
     }
     if (!action) return;
     event.preventDefault();
     action();
+  }
+
+  nextLayer() {
+    const names = [...this.root.querySelectorAll("[data-layer]")].map((button) => button.dataset.layer);
+    this.chooseLayer(names[(names.indexOf(this.layer) + 1) % names.length]);
   }
 
   grow(by) {
@@ -189,6 +258,15 @@ class Editor {
       flood(this.ids, this.data.width, this.data.height, point, this.classId);
       return this.settle();
     }
+    if (this.tool === "take") {
+      takePart(this.ids, this.proposed, this.data.width, this.data.height, point);
+      return this.settle();
+    }
+    if (this.tool === "rectangle") {
+      this.above.setPointerCapture(event.pointerId);
+      this.corner = point;
+      return;
+    }
     this.above.setPointerCapture(event.pointerId);
     this.stroke = point;
     this.brush(point, point);
@@ -204,6 +282,11 @@ class Editor {
   }
 
   release() {
+    if (this.corner) {
+      fillRectangle(this.ids, this.data.width, this.data.height, this.corner, this.pointer ?? this.corner, this.classId);
+      this.corner = null;
+      return this.settle();
+    }
     if (!this.stroke) return;
     this.stroke = null;
     this.settle();
@@ -232,13 +315,19 @@ class Editor {
     this.drawAbove();
   }
 
+  takeAll() {
+    this.remember();
+    for (let i = 0; i < this.ids.length; i++) if (this.proposed[i] !== IGNORE) this.ids[i] = this.proposed[i];
+    this.settle();
+  }
+
   remember() {
     this.before = this.ids.slice();
   }
 
   settle() {
     if (!same(this.before, this.ids)) {
-      this.past = [...this.past.slice(1 - STEPS), this.before];
+      this.past.push(packed(this.before)); // as runs, so that there is room for all steps
       this.future = [];
       this.changed();
     }
@@ -248,8 +337,8 @@ class Editor {
   undo() {
     if (this.polygon.length) this.polygon.pop();
     else if (this.past.length && !this.stroke) {
-      this.future.push(this.ids);
-      this.ids = this.past.pop();
+      this.future.push(packed(this.ids));
+      this.ids = unpacked(this.past.pop(), this.ids.length);
       this.changed();
     }
     this.draw();
@@ -257,8 +346,8 @@ class Editor {
 
   redo() {
     if (!this.future.length || this.stroke) return;
-    this.past.push(this.ids);
-    this.ids = this.future.pop();
+    this.past.push(packed(this.ids));
+    this.ids = unpacked(this.future.pop(), this.ids.length);
     this.changed();
     this.draw();
   }
@@ -266,7 +355,13 @@ class Editor {
   changed() {
     if (this.isChanged()) keep(this.data.token, packed(this.ids));
     else forget(this.data.token);
+    if (this.data.autosave && this.data.may_save) this.handOver();
     this.report();
+  }
+
+  handOver() {
+    this.sent = Math.max(Date.now(), this.sent + 1);
+    this.sendDrawn({ token: this.data.token, ids: packed(this.ids), stroke: this.sent });
   }
 
   isChanged() {
@@ -284,6 +379,12 @@ class Editor {
     this.find("undo").disabled = !this.past.length;
     this.find("redo").disabled = !this.future.length;
     this.find("save").disabled = !this.data.may_save;
+    this.find("save").hidden = Boolean(this.data.autosave);
+    if (this.data.autosave && this.data.may_save) {
+      const waits = this.sent > (this.data.saved_stroke ?? 0);
+      this.find("said").textContent = waits ? "Saving ..." : this.sent ? "Saved." : "Each stroke is saved.";
+      return;
+    }
     const saving = this.data.may_save ? "" : " Type your name to save.";
     this.find("said").textContent = (this.isChanged() ? "Not saved yet." : "No changes.") + saving;
   }
@@ -323,26 +424,31 @@ class Editor {
     pen.globalAlpha = 1;
     pen.imageSmoothingEnabled = true;
     pen.drawImage(this.picture, 0, 0, width, height);
-    this.colour();
-    pen.globalAlpha = Number(this.find("opacity").value) / 100;
     pen.imageSmoothingEnabled = false;
+    const result = this.layers.get(this.layer);
+    pen.globalAlpha = Number(this.find("veil").value) / 100;
+    if (result) pen.drawImage(result.picture, 0, 0, width, height);
+    this.colour(this.mask, this.ids, this.data.fill);
+    pen.globalAlpha = Number(this.find("opacity").value) / 100;
     pen.drawImage(this.mask, 0, 0, width, height);
+    pen.globalAlpha = 1;
+    if (this.proposed) pen.drawImage(this.hints, 0, 0, width, height);
     this.drawAbove();
   }
 
-  colour() {
-    const { width, height } = this.mask;
-    const pen = this.mask.getContext("2d");
+  colour(canvas, ids, fill) {
+    const { width, height } = canvas;
+    const pen = canvas.getContext("2d");
     const pixels = pen.createImageData(width, height);
     const words = new Uint32Array(pixels.data.buffer); // a pixel each, its bytes red, green, blue and opacity
     const word = (bytes) => new Uint32Array(new Uint8Array([...bytes, 255]).buffer)[0];
     const table = new Uint32Array(256).fill(word([0, 0, 0]));
     for (const one of this.data.classes) table[one.id] = word(one.colour);
-    table[this.data.fill] = 0; // unmarked pixels show the picture
-    for (let i = 0; i < words.length; i++) words[i] = table[this.ids[i]];
-    if (this.data.fill !== IGNORE) {
+    table[fill] = 0; // unmarked pixels show the picture
+    for (let i = 0; i < words.length; i++) words[i] = table[ids[i]];
+    if (fill !== IGNORE) {
       const light = word([90, 90, 90]);
-      for (let i = this.ids.indexOf(IGNORE); i >= 0; i = this.ids.indexOf(IGNORE, i + 1))
+      for (let i = ids.indexOf(IGNORE); i >= 0; i = ids.indexOf(IGNORE, i + 1))
         if (((i % width) + Math.floor(i / width)) % 2) words[i] = light;
     }
     pen.putImageData(pixels, 0, 0);
@@ -365,6 +471,12 @@ class Editor {
       ring.arc(this.pointer.x * factor, this.pointer.y * factor, radius * factor, 0, 2 * Math.PI);
       lines(ring);
     }
+    if (this.corner && this.pointer) {
+      const box = new Path2D();
+      const [x, y] = [this.corner.x * factor, this.corner.y * factor];
+      box.rect(x, y, this.pointer.x * factor - x, this.pointer.y * factor - y);
+      lines(box);
+    }
     if (this.polygon.length) {
       const path = new Path2D();
       for (const point of [...this.polygon, this.pointer ?? this.polygon[0]]) path.lineTo(point.x * factor, point.y * factor);
@@ -381,108 +493,5 @@ class Editor {
       x: ((event.clientX - box.left) * this.data.width) / box.width,
       y: ((event.clientY - box.top) * this.data.height) / box.height,
     };
-  }
-}
-
-// Pixels.
-
-function stroke(ids, width, height, from, to, size, id) {
-  const radius = size / 2;
-  const [x, y] = [to.x - from.x, to.y - from.y];
-  const length = x * x + y * y;
-  const rows = [Math.min(from.y, to.y) - radius, Math.max(from.y, to.y) + radius];
-  const columns = [Math.min(from.x, to.x) - radius, Math.max(from.x, to.x) + radius];
-  for (let row = Math.max(0, Math.floor(rows[0])); row <= Math.min(height - 1, rows[1]); row++)
-    for (let column = Math.max(0, Math.floor(columns[0])); column <= Math.min(width - 1, columns[1]); column++) {
-      const [px, py] = [column + 0.5 - from.x, row + 0.5 - from.y];
-      const along = length ? Math.max(0, Math.min(1, (px * x + py * y) / length)) : 0;
-      if (Math.hypot(px - along * x, py - along * y) <= radius) ids[row * width + column] = id;
-    }
-  // The finest brush may lie between the centres; it paints the pixel under it.
-  const [column, row] = [Math.floor(to.x), Math.floor(to.y)];
-  if (column >= 0 && column < width && row >= 0 && row < height) ids[row * width + column] = id;
-}
-
-function flood(ids, width, height, point, id) {
-  const [x, y] = [Math.floor(point.x), Math.floor(point.y)];
-  if (x < 0 || y < 0 || x >= width || y >= height) return;
-  const from = ids[y * width + x];
-  if (from === id) return;
-  const open = [y * width + x];
-  ids[open[0]] = id;
-  while (open.length) {
-    const i = open.pop();
-    const column = i % width;
-    for (const next of [column > 0 ? i - 1 : -1, column < width - 1 ? i + 1 : -1, i - width, i + width])
-      if (next >= 0 && next < ids.length && ids[next] === from) {
-        ids[next] = id;
-        open.push(next);
-      }
-  }
-}
-
-function fillPolygon(ids, width, height, corners, id) {
-  for (let row = 0; row < height; row++) {
-    const y = row + 0.5;
-    const crossings = [];
-    corners.forEach((a, i) => {
-      const b = corners[(i + 1) % corners.length];
-      if (a.y <= y !== b.y <= y) crossings.push(a.x + ((y - a.y) * (b.x - a.x)) / (b.y - a.y));
-    });
-    crossings.sort((a, b) => a - b);
-    for (let i = 0; i + 1 < crossings.length; i += 2) {
-      const last = Math.min(width, Math.ceil(crossings[i + 1] - 0.5));
-      for (let column = Math.max(0, Math.ceil(crossings[i] - 0.5)); column < last; column++) ids[row * width + column] = id;
-    }
-  }
-}
-
-function same(a, b) {
-  return a.every((id, i) => id === b[i]);
-}
-
-// Ids as runs: id, how often, id, how often ...
-
-function packed(ids) {
-  const runs = [];
-  for (let i = 0; i < ids.length; ) {
-    let end = i + 1;
-    while (end < ids.length && ids[end] === ids[i]) end++;
-    runs.push(ids[i], end - i);
-    i = end;
-  }
-  return runs;
-}
-
-function unpacked(runs, length) {
-  const ids = new Uint8Array(length);
-  let at = 0;
-  for (let i = 0; i < runs.length; i += 2) {
-    ids.fill(runs[i], at, at + runs[i + 1]);
-    at += runs[i + 1];
-  }
-  return ids;
-}
-
-// Drafts. A browser may refuse to store them; the work then goes on without.
-
-function keep(token, runs) {
-  try {
-    sessionStorage.setItem(DRAFT + token, JSON.stringify(runs));
-  } catch {}
-}
-
-function forget(token) {
-  try {
-    sessionStorage.removeItem(DRAFT + token);
-  } catch {}
-}
-
-function remembered(token, length) {
-  try {
-    const runs = JSON.parse(sessionStorage.getItem(DRAFT + token));
-    return runs && unpacked(runs, length);
-  } catch {
-    return null;
   }
 }

@@ -1,6 +1,8 @@
 """The editor of label maps: a canvas in the browser (editor.js), with its answer checked."""
 
 import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -12,8 +14,34 @@ from PIL import Image
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import CytosegError
 
-_PARTS = {kind: Path(__file__).with_suffix(f".{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
+_HERE = Path(__file__).parent
+_DRAWING = "drawing"
+"""Key under which Streamlit keeps what the browser hands over."""
+
+
+def _text(*names: str) -> str:
+    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
+
+
+_PARTS = {"html": _text("editor.html"), "css": _text("editor.css"), "js": _text("editor.js", "editor_pixels.js")}
 _canvas = st.components.v2.component("label_map_editor", **_PARTS)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A result that can lie over the picture: its name in the browser, its title, and (H, W, 4) uint8 RGBA pixels."""
+
+    name: str
+    title: str
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Strokes:
+    """What a person has drawn so far: (H, W) uint8 ids, 255 where nothing is marked; and the number of the stroke."""
+
+    ids: NDArray[np.uint8]
+    stroke: int
 
 
 def edit(
@@ -49,7 +77,7 @@ def edit(
             "token": token,
             "saved": saved,
             "may_save": may_save,
-            "picture": _data_uri(picture),
+            "picture": data_uri(picture),
             "width": width,
             "height": height,
             "ids": packed(ids),
@@ -65,6 +93,71 @@ def edit(
     if not isinstance(answer, dict) or answer.get("token") != token:
         return None
     return unpacked(answer.get("ids"), height, width)
+
+
+def draw(
+    picture: NDArray[np.uint8],
+    ids: NDArray[np.uint8],
+    classes: ClassList,
+    *,
+    token: str,
+    may_save: bool,
+    saved_stroke: int,
+    layers: Sequence[Layer] = (),
+    proposed: NDArray[np.uint8] | None = None,
+) -> None:
+    """Let a person mark a picture; each stroke is handed over at once, see ``strokes_of``.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        ids: (H, W) uint8, what the work begins from; 255 where nothing is marked, which shows the picture.
+        classes: Names and colours; the fill class is one to mark like any other.
+        token: Says what is drawn on, see ``edit``.
+        may_save: Whether strokes are handed over; if not, they are kept in the browser and a name is asked for.
+        saved_stroke: Number of the last stroke that was saved.
+        layers: Results to lay over the picture, the first one at once.
+        proposed: (H, W) uint8 ids to take over by clicking; 255 where nothing is proposed.
+    """
+    height, width = ids.shape
+    _canvas(
+        key=_DRAWING,
+        data={
+            "token": token,
+            "autosave": True,
+            "may_save": may_save,
+            "saved_stroke": saved_stroke,
+            "picture": data_uri(picture),
+            "width": width,
+            "height": height,
+            "ids": packed(ids),
+            "fill": IGNORE,
+            "classes": _buttons(classes)[:-1],
+            "layers": [{"name": one.name, "title": one.title, "uri": data_uri(one.pixels)} for one in layers],
+            "proposal": None if proposed is None else packed(proposed),
+        },
+        on_drawn_change=lambda: None,
+        on_saved_change=lambda: None,
+    )
+
+
+def strokes_of(token: str, shape: tuple[int, ...]) -> Strokes | None:
+    """Give what the browser has handed over for a work, before the page draws the editor.
+
+    Args:
+        token: Of the work.
+        shape: (H, W) of its picture.
+
+    Returns:
+        What was drawn last; None if nothing was under this token.
+
+    Raises:
+        CytosegError: If it is no label map of this picture.
+    """
+    found = st.session_state.get(_DRAWING)
+    answer = found.get("drawn") if isinstance(found, Mapping) else None
+    if not isinstance(answer, Mapping) or answer.get("token") != token or type(answer.get("stroke")) is not int:
+        return None
+    return Strokes(unpacked(answer.get("ids"), *shape), answer["stroke"])
 
 
 def packed(ids: NDArray[np.uint8]) -> list[int]:
@@ -103,7 +196,8 @@ def _buttons(classes: ClassList) -> list[dict[str, object]]:
     return [*buttons, {"id": IGNORE, "name": "Do not score", "colour": [0, 0, 0], "key": "0"}]
 
 
-def _data_uri(picture: NDArray[np.uint8]) -> str:
+def data_uri(picture: NDArray[np.uint8]) -> str:
+    """Write (H, W, 3) RGB or (H, W, 4) RGBA pixels as a PNG in an address."""
     png = BytesIO()
     Image.fromarray(picture).save(png, "png")
     return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode('ascii')}"

@@ -62,6 +62,7 @@ PAGES = {
         ("pages/slides.py", "Slides", "splitscreen_landscape"),
     ],
     "Work": [
+        ("pages/annotate.py", "Annotate", "brush"),
         ("pages/predict.py", "Predict", "play_circle"),
         ("pages/jobs.py", "Jobs", "list_alt"),
     ],

@@ -1,5 +1,6 @@
 """What the app's page Annotate does on a run: find and cut crops, save what is drawn, import it, show what it gives."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,8 +124,8 @@ class Annotating:
             CytosegError: If no place is left, or a slide cannot be read.
         """
         folder = self.run / RANDOM
-        with self._cutting:
-            crop, is_test, taken = self._random_crop, self._is_test(), self._taken()
+        with self._cutting, contextlib.closing(self._tissue.of_size(self.recipe.labels.crop_px)) as crop:
+            is_test, taken = self._is_test(), self._taken()
             first = len(list(folder.glob(f"[!.]*{SUFFIX}")))
             for number in range(first, first + _TRIES):
                 place = choose_place(crop, number, seed=self.recipe.training.seed, taken=taken)
@@ -174,11 +175,6 @@ class Annotating:
         ids[ids == self.classes.fill_id] = IGNORE
         return ids
 
-    def close(self) -> None:
-        """Close the slides, if any were opened."""
-        if "_random_crop" in self.__dict__:
-            self._random_crop.close()
-
     def _is_test(self) -> Callable[[str], bool]:
         rules = rules_of(self.recipe.model_dump(mode="json"))
         return tells_test_slides(QueuePlace(rules, self.run, self.labels, self.run / FOLDER))
@@ -197,8 +193,9 @@ class Annotating:
         ]
 
     @cached_property
-    def _random_crop(self) -> RandSlideCropd:
-        return tissue_crops(self.recipe).of_size(self.recipe.labels.crop_px)
+    def _tissue(self) -> RandSlideCropd:
+        """Know where the cells of each slide are; holds no slide open."""
+        return tissue_crops(self.recipe)
 
     @cached_property
     def _network(self) -> tuple[nn.Module, Architecture]:

@@ -130,6 +130,36 @@ def ramp_table() -> NDArray[np.floating]:
     return np.stack([np.interp(np.arange(256), stops, channel) for channel in zip(*RAMP, strict=True)], axis=1)
 
 
+def class_veil(ids: Picture, colours: Colours, *, clear: int) -> Picture:
+    """Colour a class map to be laid over a picture.
+
+    Args:
+        ids: (H, W) uint8; what is no class is clear.
+        colours: Of the classes.
+        clear: Id of the class that shows the picture.
+
+    Returns:
+        (H, W, 4) uint8 RGBA.
+    """
+    table = np.zeros((256, 4), np.uint8)
+    table[: len(colours)] = [(*colour, 255) for colour in colours]
+    table[clear] = 0
+    return table[ids]
+
+
+def disagreement_veil(nats: NDArray[np.float32], *, most: float) -> Picture:
+    """Colour a disagreement to be laid over a picture: clear where all agree, (H, W, 4) uint8 RGBA.
+
+    Args:
+        nats: (H, W) float32.
+        most: The value that gets the last colour; larger ones too.
+    """
+    grey = np.clip(255 * nats / most, 0, 255).astype(np.uint8)
+    return np.dstack(
+        [ramp_table()[grey].round().astype(np.uint8), np.minimum(255, 2 * grey.astype(int)).astype(np.uint8)]
+    )
+
+
 def enlarge(picture: Picture, factor: int) -> Picture:
     """Repeat each pixel ``factor`` times both ways, so that small crops can be looked at; (H, W[, 3]) uint8."""
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -1,7 +1,6 @@
 """Annotating a run that the real commands have made: crops, marks, their import, and the live view."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,11 @@ Made = tuple[Path, dict[str, Result]]
 
 
 @pytest.fixture
-def annotating(made_run: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Annotating]:
+def annotating(made_run: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Annotating:
     """The made run with its slides, two of which are for testing (00 and 01)."""
     shutil.copytree(made_run[0], tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    found = Annotating(tmp_path / "runs" / "tiny")
-    yield found
-    found.close()
+    return Annotating(tmp_path / "runs" / "tiny")
 
 
 def test_crops_are_cut_marked_imported_and_seen(annotating: Annotating) -> None:
@@ -74,7 +71,7 @@ def test_what_is_missing_is_told(annotating: Annotating) -> None:
     (annotating.run / "to_label" / "lost.crop.json").write_text("[")
     (annotating.run / "to_label" / "lost.png").write_bytes(b"")
     assert any("lost" in problem for problem in annotating.crops()[1])
-    with pytest.raises(LabelError, match="lost.crop.json: is not whole JSON"):
+    with pytest.raises(LabelError, match=r"lost\.crop\.json: is not whole JSON"):
         annotating.cut_random()
     (annotating.run / "to_label" / "lost.crop.json").unlink()
     path = annotating.cut_random()

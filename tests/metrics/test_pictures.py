@@ -13,7 +13,9 @@ from PIL import Image
 from cytoseg.errors import CytosegError
 from cytoseg.metrics.pictures import (
     RAMP,
+    class_veil,
     data_uri,
+    disagreement_veil,
     enlarge,
     enlarge_smoothly,
     is_noise,
@@ -171,3 +173,13 @@ def test_a_picture_that_claims_more_than_the_limit_is_refused(tmp_path: Path, mo
         CytosegError, match=r"claims 2000x1000 pixels\. .* set CYTOSEG_MAX_PICTURE_PX to more than 1000000"
     ):
         read_rgb(tmp_path / "a.png")
+
+
+def test_veils_are_clear_where_nothing_is_to_be_seen() -> None:
+    ids = np.array([[0, 1], [2, 255]], np.uint8)
+    veil = class_veil(ids, [(1, 2, 3), (4, 5, 6), (7, 8, 9)], clear=0)
+    assert veil.tolist() == [[[0, 0, 0, 0], [4, 5, 6, 255]], [[7, 8, 9, 255], [0, 0, 0, 0]]]
+    nats = np.array([[0.0, 0.1], [0.2, 0.7]], np.float32)
+    doubt = disagreement_veil(nats, most=0.4)
+    assert doubt[..., 3].tolist() == [[0, 126], [254, 255]]
+    assert doubt[1, 1].tolist() == [*RAMP[-1], 255]

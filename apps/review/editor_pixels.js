@@ -1,0 +1,133 @@
+// Label maps as arrays of ids: strokes, polygons, areas, runs; and drafts that the browser keeps. Joined behind editor.js.
+
+function stroke(ids, width, height, from, to, size, id) {
+  const radius = size / 2;
+  const [x, y] = [to.x - from.x, to.y - from.y];
+  const length = x * x + y * y;
+  const rows = [Math.min(from.y, to.y) - radius, Math.max(from.y, to.y) + radius];
+  const columns = [Math.min(from.x, to.x) - radius, Math.max(from.x, to.x) + radius];
+  for (let row = Math.max(0, Math.floor(rows[0])); row <= Math.min(height - 1, rows[1]); row++)
+    for (let column = Math.max(0, Math.floor(columns[0])); column <= Math.min(width - 1, columns[1]); column++) {
+      const [px, py] = [column + 0.5 - from.x, row + 0.5 - from.y];
+      const along = length ? Math.max(0, Math.min(1, (px * x + py * y) / length)) : 0;
+      if (Math.hypot(px - along * x, py - along * y) <= radius) ids[row * width + column] = id;
+    }
+  // The finest brush may lie between the centres; it paints the pixel under it.
+  const [column, row] = [Math.floor(to.x), Math.floor(to.y)];
+  if (column >= 0 && column < width && row >= 0 && row < height) ids[row * width + column] = id;
+}
+
+function flood(ids, width, height, point, id) {
+  const [x, y] = [Math.floor(point.x), Math.floor(point.y)];
+  if (x < 0 || y < 0 || x >= width || y >= height) return;
+  const from = ids[y * width + x];
+  if (from === id) return;
+  const open = [y * width + x];
+  ids[open[0]] = id;
+  while (open.length) {
+    const i = open.pop();
+    const column = i % width;
+    for (const next of [column > 0 ? i - 1 : -1, column < width - 1 ? i + 1 : -1, i - width, i + width])
+      if (next >= 0 && next < ids.length && ids[next] === from) {
+        ids[next] = id;
+        open.push(next);
+      }
+  }
+}
+
+function fillPolygon(ids, width, height, corners, id) {
+  for (let row = 0; row < height; row++) {
+    const y = row + 0.5;
+    const crossings = [];
+    corners.forEach((a, i) => {
+      const b = corners[(i + 1) % corners.length];
+      if (a.y <= y !== b.y <= y) crossings.push(a.x + ((y - a.y) * (b.x - a.x)) / (b.y - a.y));
+    });
+    crossings.sort((a, b) => a - b);
+    for (let i = 0; i + 1 < crossings.length; i += 2) {
+      const last = Math.min(width, Math.ceil(crossings[i + 1] - 0.5));
+      for (let column = Math.max(0, Math.ceil(crossings[i] - 0.5)); column < last; column++) ids[row * width + column] = id;
+    }
+  }
+}
+
+function same(a, b) {
+  return a.every((id, i) => id === b[i]);
+}
+
+// Ids as runs: id, how often, id, how often ...
+
+function packed(ids) {
+  const runs = [];
+  for (let i = 0; i < ids.length; ) {
+    let end = i + 1;
+    while (end < ids.length && ids[end] === ids[i]) end++;
+    runs.push(ids[i], end - i);
+    i = end;
+  }
+  return runs;
+}
+
+function unpacked(runs, length) {
+  const ids = new Uint8Array(length);
+  let at = 0;
+  for (let i = 0; i < runs.length; i += 2) {
+    ids.fill(runs[i], at, at + runs[i + 1]);
+    at += runs[i + 1];
+  }
+  return ids;
+}
+
+// Drafts. A browser may refuse to store them; the work then goes on without.
+
+function keep(token, runs) {
+  try {
+    sessionStorage.setItem(DRAFT + token, JSON.stringify(runs));
+  } catch {}
+}
+
+function forget(token) {
+  try {
+    sessionStorage.removeItem(DRAFT + token);
+  } catch {}
+}
+
+function remembered(token, length) {
+  try {
+    const runs = JSON.parse(sessionStorage.getItem(DRAFT + token));
+    return runs && unpacked(runs, length);
+  } catch {
+    return null;
+  }
+}
+
+function fillRectangle(ids, width, height, from, to, id) {
+  const [left, right] = [Math.min(from.x, to.x), Math.max(from.x, to.x)];
+  const [top, bottom] = [Math.min(from.y, to.y), Math.max(from.y, to.y)];
+  const first = Math.max(0, Math.ceil(left - 0.5));
+  const last = Math.min(width, Math.ceil(right - 0.5));
+  for (let row = Math.max(0, Math.ceil(top - 0.5)); row < Math.min(height, Math.ceil(bottom - 0.5)); row++)
+    if (first < last) ids.fill(id, row * width + first, row * width + last);
+}
+
+// Takes over into ids the connected part of a proposal under a point; the rest of ids stays.
+function takePart(ids, proposed, width, height, point) {
+  const [x, y] = [Math.floor(point.x), Math.floor(point.y)];
+  if (x < 0 || y < 0 || x >= width || y >= height || proposed[y * width + x] === IGNORE) return;
+  const part = proposed.slice();
+  const id = proposed[y * width + x];
+  flood(part, width, height, point, IGNORE);
+  for (let i = 0; i < ids.length; i++) if (part[i] !== proposed[i]) ids[i] = id;
+}
+
+// The pixels of a proposal that touch something else, with their ids; IGNORE elsewhere.
+function edges(proposed, width, height) {
+  const found = new Uint8Array(proposed.length).fill(IGNORE);
+  for (let i = 0; i < proposed.length; i++) {
+    if (proposed[i] === IGNORE) continue;
+    const column = i % width;
+    const beside = [column ? i - 1 : -1, column < width - 1 ? i + 1 : -1, i - width, i + width];
+    if (beside.some((next) => proposed[next] !== proposed[i])) found[i] = proposed[i];
+  }
+  return found;
+}

@@ -1,0 +1,139 @@
+"""Annotate: mark what is to be learnt from, and see at once what the marks give."""
+
+import drawing
+import editor
+import jobs_list
+import reviews
+import state
+import streamlit as st
+
+from cytoseg.commands.annotating import Annotating, CropFile
+from cytoseg.errors import CytosegError
+
+HELP = (
+    "A few strokes in each class are enough: what you do not mark stays unknown. Each stroke is saved under your name "
+    "and imported into the run's labels; on crops of test slides it is what the model is judged by, and never learnt."
+)
+KEYS = (
+    "1 to 9 choose the class, B brush, E eraser, P polygon, R rectangle, F fill, T take a proposal over; [ and ] "
+    "change the brush, + and - the zoom, V the result; Ctrl-Z takes a step back, Ctrl-Y forth."
+)
+
+
+def _new_crop(annotating: Annotating) -> None:
+    """Cut a random crop and choose it."""
+    try:
+        st.session_state["crop to annotate"] = annotating.cut_random().stem
+    except CytosegError as error:
+        st.session_state["job said"] = ("error", state.told(error))
+
+
+def _choose(annotating: Annotating, crops: list[CropFile]) -> CropFile:
+    names = [crop.path.stem for crop in crops]
+    titles = dict(zip(names, drawing.titles(crops), strict=True))
+    key = "crop to annotate"
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = next((crop.path.stem for crop in crops if crop.drawn is None), names[0])
+    open_ones = [crop.path.stem for crop in crops if crop.drawn is None]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox("Crop", names, key=key, format_func=titles.__getitem__)
+        st.button("New random crop", icon=":material/casino:", on_click=_new_crop, args=(annotating,))
+    left = len(open_ones)
+    st.caption(
+        f"{len(names) - left} of {len(names)} crops are marked; {sum(crop.is_test for crop in crops)} for testing."
+    )
+    return crops[names.index(chosen)]
+
+
+def _propose(annotating: Annotating, crop: CropFile) -> None:
+    """Let the base model propose what it knows."""
+    try:
+        work = drawing.work_on(annotating, crop)
+        work.proposed = annotating.propose(work.picture)
+    except CytosegError as error:
+        st.session_state["job said"] = ("error", state.told(error))
+
+
+@st.fragment
+def _draw(annotating: Annotating, crop: CropFile, author: str, *, live: bool) -> None:
+    """Draw the editor; save, look and import whenever a stroke has come."""
+    work = state.guarded(lambda: drawing.work_on(annotating, crop))
+    problem, shown, told = "", (), ""
+    try:
+        drawing.keep(annotating, work, author)
+        if live:
+            seen = drawing.look(annotating, work)
+            shown = tuple(drawing.layers(annotating, seen))
+            told = f"Learnt from {seen.crops} crops in {seen.seconds:.1f} s."
+    except CytosegError as error:
+        problem = state.told(error)
+    editor.draw(
+        work.picture,
+        work.begun,
+        annotating.classes,
+        token=work.token,
+        may_save=bool(author),
+        saved_stroke=work.saved,
+        layers=shown,
+        proposed=work.proposed,
+    )
+    if told:
+        st.caption(told)
+    if problem:
+        st.warning(problem, icon=":material/info:")
+    try:
+        drawing.take_in(annotating, work)
+    except CytosegError as error:
+        st.error(state.told(error), icon=":material/error:")
+        return
+    if crop.drawn is None and work.saved:  # the list says from now on who has marked it
+        st.rerun()
+
+
+def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str, bool]:
+    author = reviews.reviewer()
+    crop = _choose(annotating, crops)
+    if crop.is_test:
+        st.warning(f"A crop of the test slide {state.plain(crop.slide)}: it is judged by, and never learnt from.")
+    live = st.toggle("Live result", value=True, help="Refits the MLPs after each stroke, on all marked crops.")
+    with st.container(horizontal=True):
+        propose = {"on_click": _propose, "args": (annotating, crop)}
+        st.button(
+            "Propose", icon=":material/auto_fix_high:", help="What the base model knows, to take over.", **propose
+        )
+        st.button("Load anew", icon=":material/refresh:", on_click=drawing.forget, args=(crop,))
+        told = "Trains the run's model on all train crops." if author else "Type your name first."
+        st.button(
+            "Train",
+            type="primary",
+            icon=":material/model_training:",
+            on_click=jobs_list.start,
+            args=("train-interpreter", author),
+            disabled=not author,
+            help=told,
+        )
+    st.caption(KEYS)
+    jobs_list.show(("train-interpreter", "train-ddpm", "evaluate"))
+    return crop, author, live
+
+
+def main() -> None:
+    state.begin()
+    st.title("Annotate", help=HELP)
+    jobs_list.said()
+    annotating = state.guarded(lambda: drawing.of_run(state.run_folder()))
+    crops, problems = state.guarded(annotating.crops)
+    for problem in problems[:3]:
+        st.warning(state.told(problem))
+    if not crops:
+        st.info("There is no crop to annotate yet.", icon=":material/info:")
+        st.button("Cut a random crop", type="primary", on_click=_new_crop, args=(annotating,))
+        st.stop()
+    large, side = st.columns([2, 1], gap="medium")
+    with side:
+        crop, author, live = _side(annotating, crops)
+    with large:
+        _draw(annotating, crop, author, live=live)
+
+
+main()

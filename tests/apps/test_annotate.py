@@ -1,0 +1,205 @@
+"""Annotate: crops are cut, strokes saved, imported and looked at, and what is wrong is said."""
+
+import importlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from streamlit.testing.v1 import AppTest
+
+from cytoseg.classes import IGNORE
+from cytoseg.commands.annotating import Annotating
+from cytoseg.interpreter.live import LiveView
+from cytoseg.labels.drawn import Drawn, drawn_of, save_marks
+from cytoseg.labels.index import load_index
+from cytoseg.labels.proposal import proposal, sealed
+from cytoseg.recipe import dump_recipe, load_recipe
+
+Review = Callable[..., AppTest]
+RECIPE = """\
+name: sighted
+slides: {folders: [slides]}
+crops: {size_px: 32}
+labels: {crop_px: 48, test_slides: [other]}
+diffusion: {dim: 8, dim_mults: [1, 2]}
+training: {device: cpu}
+classes:
+  - {name: background, colour: "#f0f0f0"}
+  - {name: cell, colour: "#0072b2"}
+fill: background
+"""
+
+
+class Browser:
+    """In the editor's place: notes what it is given, and has drawn ``strokes``."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, Any] = {}
+        self.strokes: Any = None
+
+    def draw(self, picture: NDArray[np.uint8], ids: NDArray[np.uint8], classes: Any, **more: Any) -> None:
+        self.given = {"picture": picture, "ids": ids, "classes": classes, **more}
+
+    def strokes_of(self, token: str, _shape: tuple[int, ...]) -> Any:
+        return self.strokes if token == self.given.get("token") else None
+
+
+@pytest.fixture
+def run(sighted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """runs/sighted with a whole recipe and without labels; its slide is a chessboard."""
+    (tmp_path / "short.yaml").write_text(RECIPE)
+    (sighted / "recipe.yaml").write_text(dump_recipe(load_recipe(str(tmp_path / "short.yaml"))))
+    shutil.rmtree(sighted / "labels")
+    monkeypatch.chdir(tmp_path)
+    return sighted
+
+
+@pytest.fixture
+def browser(monkeypatch: pytest.MonkeyPatch, review: Review) -> Browser:
+    found, editor = Browser(), importlib.import_module("editor")
+    monkeypatch.setattr(editor, "draw", found.draw)
+    monkeypatch.setattr(editor, "strokes_of", found.strokes_of)
+    return found
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, set[int]]]:
+    """In place of the live view: note the crop and the ids, and see cells everywhere."""
+    looked: list[tuple[str, set[int]]] = []
+
+    def view(_: Annotating, crop: Any, picture: NDArray[np.uint8], ids: NDArray[np.uint8]) -> LiveView:
+        looked.append((crop.path.stem, set(ids.ravel().tolist())))
+        return LiveView(np.ones(picture.shape[:2], np.uint8), np.zeros(picture.shape[:2], np.float32), 3, 0.25)
+
+    monkeypatch.setattr(Annotating, "view", view)
+    return looked
+
+
+def _texts(app: AppTest) -> str:
+    parts = [*app.main.markdown, *app.caption, *app.info, *app.warning, *app.error, *app.success]
+    return "\n".join(str(part.value) for part in parts).replace("\\", "")
+
+
+def _press(app: AppTest, label: str) -> AppTest:
+    (found,) = [button for button in app.main.button if button.label == label]
+    after: AppTest = found.click().run(timeout=60)
+    assert not after.exception, after.exception
+    return after
+
+
+def _opened(review: Review, run: Path, tmp_path: Path, name: str = "Anna") -> AppTest:
+    app = review("annotate", "--run", str(run), "--base", str(tmp_path))
+    assert not app.exception, app.exception
+    if not app.text_input:
+        app = _press(app, "Cut a random crop")
+    return app.text_input(key="reviewer box").input(name).run() if name else app
+
+
+def _crop(run: Path) -> Path:
+    (path,) = (run / "to_label").glob("*.png")
+    return path
+
+
+def _strokes(number: int) -> Any:
+    editor = importlib.import_module("editor")
+    ids = np.full((48, 48), IGNORE, np.uint8)
+    ids[:10], ids[20:30] = 0, 1
+    return editor.Strokes(ids, number)
+
+
+@pytest.mark.usefixtures("seen")
+def test_a_stroke_is_saved_imported_and_seen(
+    review: Review, run: Path, tmp_path: Path, browser: Browser, seen: list[tuple[str, set[int]]]
+) -> None:
+    app = _opened(review, run, tmp_path)
+    assert set(browser.given["ids"].ravel()) == {IGNORE}
+    assert browser.given["may_save"]
+    browser.strokes = _strokes(7)
+    app = app.run()
+    assert not app.exception, app.exception
+    path = _crop(run)
+    drawn = drawn_of(path)
+    assert drawn is not None
+    assert drawn.author == "Anna"
+    assert browser.given["saved_stroke"] == 7
+    (entry,) = load_index(run / "labels").crops
+    assert (entry.crop, entry.slide) == (path.stem, "board")
+    np.testing.assert_array_equal(entry.label_map(), browser.strokes.ids)
+    assert seen[-1] == (path.stem, {0, 1, IGNORE})
+    assert [layer.name for layer in browser.given["layers"]] == ["classes", "doubt"]
+    assert browser.given["layers"][0].pixels[0, 0].tolist() == [0, 114, 178, 255]
+    assert "Learnt from 3 crops in 0.2 s." in _texts(app)
+    assert "1 of 1 crops are marked; 0 for testing." in _texts(app)
+    looks, written = len(seen), path.with_suffix(".json").stat().st_mtime_ns
+    app.run()
+    assert (len(seen), path.with_suffix(".json").stat().st_mtime_ns) == (looks, written)  # nothing is done twice
+
+
+def test_without_a_name_nothing_is_saved(review: Review, run: Path, tmp_path: Path, browser: Browser) -> None:
+    app = _opened(review, run, tmp_path, name="")
+    browser.strokes = _strokes(7)
+    app = app.run()
+    assert not browser.given["may_save"]
+    assert drawn_of(_crop(run)) is None
+    assert not (run / "labels").exists()
+
+
+def test_without_a_network_it_is_said_and_strokes_are_saved(
+    review: Review, run: Path, tmp_path: Path, browser: Browser
+) -> None:
+    app = _opened(review, run, tmp_path)
+    browser.strokes = _strokes(1)
+    app = app.run()
+    assert not app.exception, app.exception
+    assert "train-ddpm" in _texts(app)
+    assert len(load_index(run / "labels").crops) == 1
+
+
+def test_what_another_person_has_saved_meanwhile_is_not_written_over(
+    review: Review, run: Path, tmp_path: Path, browser: Browser
+) -> None:
+    app = _opened(review, run, tmp_path)
+    path, theirs = _crop(run), np.ones((48, 48), np.uint8)
+    save_marks(path, Drawn("Bo", "2026-01-01"), theirs, browser.given["classes"])
+    browser.strokes = _strokes(1)
+    app = app.run()
+    assert "Bo has saved other marks since you opened it" in _texts(app)
+    assert drawn_of(path) == Drawn("Bo", "2026-01-01")
+    browser.strokes = None
+    _press(app, "Load anew")
+    np.testing.assert_array_equal(browser.given["ids"], theirs)
+
+
+@pytest.mark.usefixtures("seen")
+def test_a_crop_of_a_test_slide_is_marked_as_such(review: Review, run: Path, tmp_path: Path, browser: Browser) -> None:
+    app = _opened(review, run, tmp_path)
+    path = _crop(run)
+    for suffix in (".png", ".crop.json"):
+        shutil.copy(path.with_name(path.stem + suffix), path.with_name(f"other_1_1{suffix}"))
+    sidecar = path.with_name("other_1_1.crop.json")
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "slide": "other"}))
+    app = app.run()
+    app = app.main.selectbox[0].select("other_1_1").run()
+    assert "A crop of the test slide other: it is judged by, and never learnt from." in _texts(app)
+    assert "2 crops are marked; 1 for testing." in _texts(app)
+
+
+@pytest.mark.usefixtures("seen")
+def test_a_proposal_is_offered_and_damage_is_said(review: Review, run: Path, tmp_path: Path, browser: Browser) -> None:
+    app = _opened(review, run, tmp_path)
+    assert browser.given["proposed"] is None
+    guess = np.zeros((48, 48), np.uint8)
+    guess[10:30, 10:30] = 1
+    path = _crop(run)
+    path.with_suffix(".json").write_text(sealed(proposal(guess, browser.given["classes"], picture=path.name)))
+    _press(app, "Load anew")
+    np.testing.assert_array_equal(browser.given["proposed"] == 1, guess == 1)
+    assert "train-ddpm" in _texts(_press(app, "Propose"))
+    path.with_suffix(".json").write_text("[1,")
+    app = _press(app, "Load anew")
+    assert "is cut off or damaged" in _texts(app)
