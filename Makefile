@@ -21,12 +21,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo-made: $(INSTALLED)
-	$(CYTOSEG) slides generate data/made --n 8 --width 1536 --height 1536 --crops 4
+	$(CYTOSEG) slides generate data/made --n 8 --width 1536 --height 1536 --crops 4 --stain violet-olive --stain steel-coral
 	$(CYTOSEG) label-import data/made/labelled --recipe $(RECIPE)
 	$(CYTOSEG) train-interpreter $(RECIPE)
 	$(CYTOSEG) evaluate $(RECIPE)
 	$(CYTOSEG) predict $(RECIPE) data/made/slides/made_0_00.ome.tif data/made/slides/made_0_07.ome.tif
 	$(CYTOSEG) report $(RECIPE)
+	$(CYTOSEG) compare $(RECIPE) --quick
+	@echo "The slides are made, of another seed and of two stains that no slide had which taught the base model. Table: runs/quickstart/compare"
 	@echo "Pictures: runs/quickstart/evaluation/crops, runs/quickstart/predictions. Look at the result in a browser: make review"
 
 demo-lbc: $(INSTALLED)
@@ -36,6 +38,8 @@ demo-lbc: $(INSTALLED)
 	$(CYTOSEG) evaluate $(RECIPE)
 	$(CYTOSEG) predict $(RECIPE) $(firstword $(wildcard $(DATA)/unlabeled/*.jpg))
 	$(CYTOSEG) report $(RECIPE)
+	$(CYTOSEG) compare $(RECIPE) --quick
+	@echo "Table: runs/lbc/compare"
 	@echo "Pictures: runs/lbc/evaluation/crops, runs/lbc/predictions. Look at the result in a browser: make review RECIPE=$(RECIPE)"
 
 # Thousands of mutated files for each reader; `make test` tries a few.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from cytoseg.checkpoints import find_checkpoints
+from cytoseg.checkpoints import find_checkpoints, is_checkpoint, load_state
 from cytoseg.commands.common import say
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
@@ -29,6 +29,26 @@ def backbone_folder(recipe: Recipe, folder: Path) -> Path:
     if recipe.training.init is None or find_checkpoints(own):
         return own
     return find_base_model(recipe.training.init)
+
+
+def sources_sentence(folder: Path) -> str:
+    """Say which labelled sources taught a network, so that nobody takes a comparison on their slides for a fair one.
+
+    Args:
+        folder: Of checkpoints, or one checkpoint, that can be read.
+
+    Returns:
+        A sentence for people, empty where no source taught it.
+    """
+    newest = folder if is_checkpoint(folder) else find_checkpoints(folder)[0]
+    try:
+        labels = load_state(newest)["recipe"]["labels"]
+        names = [str(source["folder"]) for source in labels["sources"]]
+    except (KeyError, TypeError):
+        return ""  # of an older version
+    if not names:
+        return ""
+    return f"The backbone was taught by labelled sources ({', '.join(names)}); slides of theirs would flatter it."
 
 
 def run_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture, dict[str, object]]:

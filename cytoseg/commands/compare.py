@@ -1,21 +1,40 @@
 """``cytoseg compare``: ours beside what a user would pick instead, all trained on the same crops."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from cytoseg.commands.backbone import run_backbone
+from cytoseg.commands.backbone import backbone_folder, run_backbone, sources_sentence
 from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
-from cytoseg.commands.contenders import Learning, baselines, decoders, imagenet_unet, mlps, say_missing_rivals, task_of
+from cytoseg.commands.contenders import (
+    Learning,
+    baselines,
+    decoders,
+    imagenet_unet,
+    mlps,
+    own_key,
+    say_missing_rivals,
+    task_of,
+)
 from cytoseg.commands.from_recipe import split_of
 from cytoseg.interpreter.train import check_two_classes
 from cytoseg.studies.compare import as_markdown, compare
+
+QUICK = ("commonest", "thresholds", "forest", "scratch")
+"""What --quick leaves beside the MLPs on the recipe's own features: nothing that takes more than a few minutes."""
 
 
 def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How often each method is trained.")] = 3,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Only the simple baselines, a U-Net from scratch and the recipe's MLPs, once each."
+        ),
+    ] = False,
 ) -> None:
     """Compare the recipe's method with baselines trained on the same crops.
 
@@ -23,15 +42,18 @@ def run(
     encoder, and MLPs on filters, on the features of random weights, of the diffusion model and of a frozen ImageNet
     network, alone and joined with filters; with interpreter.kind decoder also the tuned decoder and the same network
     tuned from random weights. IoU, time and memory of each into the run folder's compare/ as CSV, Markdown and a
-    figure. What is finished is not done again.
+    figure. What is finished is not done again. With --quick it takes minutes: the U-Net on an ImageNet encoder,
+    tuned decoders and MLPs on other features than the recipe's are left out.
     """
     with start_run(recipe, overrides, command="compare") as current:
         split = split_of(current.recipe)
         check_two_classes(name for crop in split.train for name, pixels in crop.pixels.items() if pixels)
         unet, _, backbone = run_backbone(current.recipe, current.folder)
-        say_missing_rivals()
+        if not quick:
+            say_missing_rivals()
         learning = Learning.of(current.recipe, split)
-        task = task_of(current.recipe, split, learning.device, seeds=seeds)
+        task = task_of(current.recipe, split, learning.device, seeds=1 if quick else seeds)
+        task = replace(task, remark=sources_sentence(backbone_folder(current.recipe, current.folder)))
         with progress("compare", 1) as bar:
 
             def on_run(title: str, done: int, total: int) -> None:
@@ -41,6 +63,8 @@ def run(
             methods = [*baselines(learning), *imagenet_unet(learning), *mlps(learning, unet, backbone)]
             if current.recipe.interpreter.kind == "decoder":
                 methods += decoders(learning, unet, backbone)
+            if quick:
+                methods = [method for method in methods if method.key in (*QUICK, own_key(current.recipe))]
             rows = compare(methods, task, folder=current.folder / "compare", on_run=on_run)
-        say(as_markdown(rows, task.classes, note=task.note))
+        say(as_markdown(rows, task.classes, note=task.notes))
         say(f"See {current.folder / 'compare' / 'compare.png'}.")

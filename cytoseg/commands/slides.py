@@ -13,6 +13,7 @@ from cytoseg.slides.background import tissue_mask
 from cytoseg.slides.convert import convert_slide
 from cytoseg.slides.generate import generate_slide
 from cytoseg.slides.generate_crops import generate_labelled_crops
+from cytoseg.slides.generate_stains import STAINS
 from cytoseg.slides.ngff import is_slide_folder
 from cytoseg.slides.open import check_whole, find_slides, open_slide
 
@@ -52,6 +53,10 @@ def generate(
     mpp: Annotated[float, typer.Option("--mpp", min=0.1, max=4.0, help="Micrometres per pixel.")] = 0.5,
     crops: Annotated[int, typer.Option("--crops", min=0, help="Labelled crops to cut from each slide.")] = 4,
     crop_px: Annotated[int, typer.Option("--crop-px", min=64, max=2048, help="Side of a labelled crop.")] = 256,
+    stain: Annotated[
+        list[str] | None,
+        typer.Option("--stain", help=f"One of {', '.join(STAINS)}; repeated, slides take turns. Default: by the seed."),
+    ] = None,
 ) -> None:
     """Make cytology-like slides with exact label maps and labelme annotations of some crops.
 
@@ -62,7 +67,9 @@ def generate(
         path = out / "slides" / f"made_{seed}_{number:02d}.ome.tif"
         if not path.exists():
             with progress(path.name, height) as bar:
-                generate_slide(path, size=Size(width, height), seed=seed * 10_007 + number, mpp=mpp, progress=bar.at)
+                chosen = stain[number % len(stain)] if stain else None
+                size, own_seed = Size(width, height), seed * 10_007 + number
+                generate_slide(path, size=size, seed=own_seed, mpp=mpp, stain=chosen, progress=bar.at)
                 bar.at(height)
         if crops and len(list((out / "labelled").glob(f"made_{seed}_{number:02d}_*.json"))) < crops:
             generate_labelled_crops(path, out / "labelled", n=crops, side_px=crop_px, seed=seed)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region, Size
 from cytoseg.slides.generate_draw import Scene, draw_region, make_scene
-from cytoseg.slides.generate_stains import STAINS
+from cytoseg.slides.generate_stains import STAINS, USUAL
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.writing import temporary_beside
 
@@ -41,7 +41,7 @@ def generate_slide(
         size: Width and height in level-0 pixels.
         seed: Which slide, 0 or more. The same seed, size, mpp and stain give the same pixels.
         mpp: Micrometres per pixel. Nuclei are 8 to 40 pixels across at 0.5.
-        stain: A key of ``STAINS``; None lets the seed choose.
+        stain: A key of ``STAINS``; None lets the seed choose among ``USUAL``.
         progress: Told how many rows are finished, after each band.
 
     Returns:
@@ -51,7 +51,7 @@ def generate_slide(
         SlideError: If an argument is impossible or the files cannot be written; then neither is there.
     """
     _check(path, size=size, seed=seed, mpp=mpp, stain=stain)
-    scene = make_scene(seed, mpp=mpp, stain=stain or list(STAINS)[seed % len(STAINS)])
+    scene = make_scene(seed, mpp=mpp, stain=stain or USUAL[seed % len(USUAL)])
     labels = labels_path(path)
     try:
         with temporary_beside(path) as folder:

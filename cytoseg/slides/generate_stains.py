@@ -72,5 +72,27 @@ STAINS: dict[str, Stain] = {
         film=0.0,
         leucocytes=0.4,
     ),
+    "violet-olive": Stain(
+        glass=(0.97, 0.99, 0.94),
+        cyanophilic=((0.40, 0.48, 0.12), (0.34, 0.58, 0.22)),
+        eosinophilic=((0.22, 0.26, 0.62), (0.30, 0.34, 0.80)),
+        nucleus=(1.30, 0.95, 1.20),
+        speck=(0.60, 0.55, 0.80),
+        eosinophilic_share=0.45,
+        film=0.15,
+        leucocytes=1.0,
+    ),
+    "steel-coral": Stain(
+        glass=(0.88, 0.92, 0.96),
+        cyanophilic=((0.48, 0.34, 0.08), (0.60, 0.44, 0.20)),
+        eosinophilic=((0.05, 0.40, 0.50), (0.10, 0.60, 0.66)),
+        nucleus=(1.05, 0.98, 0.50),
+        speck=(0.70, 0.60, 0.50),
+        eosinophilic_share=0.40,
+        film=0.0,
+        leucocytes=0.7,
+    ),
 }
 """Stains by name: like real liquid-based and conventional smears, from white to greyish glass."""
+USUAL = ("teal-rose", "blue-magenta", "lilac-orange", "grey-rose")
+"""Stains that a seed chooses from. The base model cytology-base has seen these and none of the others."""

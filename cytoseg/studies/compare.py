@@ -55,12 +55,19 @@ class Task:
         classes: The K class names.
         seeds: One training each.
         details: What decides all results: hashes of pictures and labels, device, versions; for JSON.
+        remark: What a reader of the table should know beside; empty for nothing.
     """
 
     crops: Sequence[ScoredCrop]
     classes: Sequence[str]
     seeds: Sequence[int]
     details: Mapping[str, Any]
+    remark: str = ""
+
+    @property
+    def notes(self) -> str:
+        """Give all that stands below the table; empty if nothing."""
+        return "\n\n".join(text for text in (self.note, self.remark) if text)
 
     @property
     def note(self) -> str:
@@ -120,7 +127,7 @@ def compare(
     on_run("done", len(wanted), len(wanted))
     rows = [_row(contender, runs[contender.key], task) for contender in contenders]
     write_csv(folder / "compare.csv", _table(rows, task.classes))
-    write_atomically(folder / "compare.md", as_markdown(rows, task.classes, note=task.note))
+    write_atomically(folder / "compare.md", as_markdown(rows, task.classes, note=task.notes))
     with atomic_path(folder / "compare.png") as path:
         _draw(rows, task.classes, note=task.note).savefig(path, dpi=120)
     return rows
@@ -182,19 +189,19 @@ def _row(contender: Contender, runs: Sequence[Mapping[str, Any]], task: Task) ->
 
 
 def as_markdown(rows: Sequence[Row], names: Sequence[str], *, note: str = "") -> str:
-    """Write the table for people.
+    """Write the table for people, the best method first.
 
     Args:
         rows: Of ``compare``.
         names: The K class names.
-        note: What is odd about the test crops.
+        note: What is odd about the test crops or the methods.
 
     Returns:
         A Markdown table with a line that says what its cells mean.
     """
     head = ["method", *(f"IoU {name}" for name in names), "seeds", "training, s", "s per crop", "host memory, MB"]
     lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in head)} |", "|---" * len(head) + "|"]
-    for row in rows:
+    for row in sorted(rows, key=_mean_iou, reverse=True):
         cells = [_cell(score, spread) for score, spread in zip(row.classes, row.spread, strict=True)]
         memory = "n/a" if row.memory_mb is None else f"{row.memory_mb:.0f}"
         rest = [str(row.seeds), f"{row.fit_s:.0f}", f"{row.predict_s:.2f}", memory]
@@ -206,6 +213,11 @@ _NOTE = (
     "IoU (95 % interval over slides) [least and greatest of the seeds]. Training is that on the labelled crops: the "
     "diffusion model's own is not in it. Memory is the most that the whole process held, libraries and crops included."
 )
+
+
+def _mean_iou(row: Row) -> float:
+    found = [score.value for score in row.classes if score.value is not None]
+    return sum(found) / max(1, len(found))
 
 
 def _cell(score: Score, spread: tuple[float, float] | None) -> str:

@@ -6,6 +6,10 @@ import pytest
 import tifffile
 from typer.testing import Result
 
+from cytoseg.geometry import Size
+from cytoseg.slides.generate import draw_bands
+from cytoseg.slides.generate_draw import make_scene
+
 CytosegCommand = Callable[..., Result]
 
 
@@ -75,6 +79,21 @@ def test_generate_makes_slides_with_crops_and_keeps_what_is_there(cytoseg: Cytos
     written = slide.stat().st_mtime_ns
     assert cytoseg(*line).exit_code == 0
     assert slide.stat().st_mtime_ns == written
+
+
+def test_stains_of_made_slides_are_chosen_by_name_and_take_turns(cytoseg: CytosegCommand) -> None:
+    line = ["slides", "generate", "made", "--width", "256", "--height", "256", "--crops", "0", "--n", "3"]
+    result = cytoseg(*line, "--stain", "steel-coral", "--stain", "violet-olive")
+    assert result.exit_code == 0, result.output
+    size = Size(256, 256)
+    for number, stain in enumerate(("steel-coral", "violet-olive", "steel-coral")):
+        expected = next(draw_bands(make_scene(number, mpp=0.5, stain=stain), size))[0]
+        found = tifffile.imread(f"made/slides/made_0_{number:02d}.ome.tif")
+        assert np.abs(found.astype(int) - expected).mean() < 5, stain  # JPEG
+
+    result = cytoseg(*line[:2], "other", *line[3:], "--stain", "purple")
+    assert result.exit_code == 2
+    assert "there is no stain 'purple'. Choose one of teal-rose, " in result.stderr
 
 
 def test_generate_refuses_a_slide_too_small_by_the_options_bound(cytoseg: CytosegCommand) -> None:

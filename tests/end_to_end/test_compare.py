@@ -56,3 +56,12 @@ def test_the_same_trainings_give_the_scores_of_evaluate(
     for change in ("interpreter.vote=hard", mode, rate, "features.noise_seed=5"):
         with pytest.raises(AssertionError, match="trained again"):
             cytoseg("compare", "tiny.yaml", "--seeds", "2", change)
+
+
+def test_quick_trains_once_and_leaves_out_what_takes_long(home: Path, cytoseg: Callable[..., Result]) -> None:
+    result = cytoseg("compare", "tiny.yaml", "--quick", "features.extractors=[ddpm,filters]")
+    assert result.exit_code == 0, result.output
+    folder = home / "runs" / "tiny" / "compare"
+    kept = {"commonest-0", "thresholds-0", "forest-0", "scratch-0", "joined-0"}
+    assert {path.stem for path in (folder / "runs").iterdir()} == kept
+    assert (folder / "compare.md").read_text().count("\n| ") == len(kept)

@@ -114,6 +114,7 @@ def test_writes_a_table_for_people_one_for_programs_and_a_figure(fits: Fits, tmp
     rows = _compare(fits, tmp_path)
     text = (tmp_path / "compare.md").read_text()
     assert text == as_markdown(rows, NAMES)
+    assert [line.split(" | ")[0] for line in text.splitlines()[2:4]] == ["| Some wrong", "| All glass"]  # best first
     assert "| All glass | 0.625 (0.625-0.625) | 0.000 (0.000-0.000) | n/a | 1 |" in text
     assert "| Some wrong | 0.800 (0.800-0.800) [0.600-1.000] |" in text
     with (tmp_path / "compare.csv").open(encoding="utf-8-sig") as file:
@@ -164,3 +165,9 @@ def test_without_a_measure_of_memory_the_table_says_so(fits: Fits, tmp_path: Pat
 def test_what_is_odd_about_the_test_crops_stands_under_the_table() -> None:
     assert as_markdown([], NAMES, note="1 of 3 test crops flatter.").endswith("\n\n1 of 3 test crops flatter.\n")
     assert "flatter" not in as_markdown([], NAMES)
+
+
+def test_a_remark_stands_below_the_table(fits: Fits, tmp_path: Path) -> None:
+    task = Task(CROPS, NAMES, (0,), {}, remark="The network has seen a_0.")
+    compare([Contender("glass", "All glass", fits.glass, {})], task, folder=tmp_path)
+    assert (tmp_path / "compare.md").read_text().endswith("\n\nThe network has seen a_0.\n")

@@ -1,0 +1,32 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cytoseg.checkpoints import STATE
+from cytoseg.commands.backbone import sources_sentence
+from cytoseg.shipped import shipped_models
+
+
+def test_labelled_sources_of_a_base_model_are_named() -> None:
+    said = sources_sentence(shipped_models()["cytology-base"])
+    assert "taught by labelled sources (runs/dsb16/labels, runs/made-source/labels)" in said
+    assert sources_sentence(shipped_models()["lbc-base"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"labels": {"sources": [{"folder": "a/labels"}]}}, "labelled sources (a/labels)"),
+        ({"labels": {"sources": []}}, ""),
+        ({"labels": {}}, ""),
+        (None, ""),
+    ],
+)
+def test_the_newest_checkpoint_of_a_run_decides(recipe: object, said: str, tmp_path: Path) -> None:
+    for number, content in ((1, {"labels": {"sources": [{"folder": "old"}]}}), (2, recipe)):
+        folder = tmp_path / f"checkpoint-{number}"
+        folder.mkdir()
+        (folder / STATE).write_text(json.dumps({"format": 1, "sha256": {}, "recipe": content}))
+    found = sources_sentence(tmp_path)
+    assert said in found if said else found == ""
