@@ -98,7 +98,7 @@ def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             result = function(*args, **kwargs)
-            importlib.import_module("cytoseg.commands.following").name_next(command, kwargs)
+            importlib.import_module("cytoseg.workflows.next_command").name_next(command, kwargs)
             return result
         except CytosegError as error:
             typer.echo(f"cytoseg: {error}", err=True)

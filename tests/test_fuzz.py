@@ -11,10 +11,10 @@ import pytest
 
 from cytoseg.checkpoints import load_state
 from cytoseg.errors import CytosegError
+from cytoseg.evaluation.run_folder import read_provenance, read_summary
+from cytoseg.formats.sidecar import read_sidecar
 from cytoseg.labels.index import load_index
 from cytoseg.labels.queue_file import read_queue
-from cytoseg.labels.sidecar import read_sidecar
-from cytoseg.metrics.run_folder import read_provenance, read_summary
 from cytoseg.recipe.file import load_recipe
 from cytoseg.runs import read_metrics
 

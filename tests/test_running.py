@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cytoseg.errors import SlideError
-from cytoseg.metrics.run_folder import read_provenance
+from cytoseg.evaluation.run_folder import read_provenance
 from cytoseg.running import running_in, running_names
 from cytoseg.runs import recorded
 

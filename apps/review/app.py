@@ -14,11 +14,12 @@ import pandas as pd
 import state
 import streamlit as st
 
+from cytoseg.drawing.pictures import is_noise_file
+from cytoseg.durations import duration_text
 from cytoseg.errors import CytosegError
-from cytoseg.metrics import markup
-from cytoseg.metrics.pictures import is_noise_file
-from cytoseg.metrics.report import report_page
-from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, read_provenance, time_text
+from cytoseg.evaluation.run_folder import CommandRecord, Provenance, read_provenance, time_text
+from cytoseg.reporting import markup
+from cytoseg.reporting.report import report_page
 
 SHOWN_CHARACTERS = 100_000
 """So much of a recipe is shown; none that somebody wrote is as long."""

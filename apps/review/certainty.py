@@ -6,7 +6,6 @@ import state
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from cytoseg.metrics.glossary import AURC, CALIBRATION, LEAST_CERTAIN
 from cytoseg.metrics.results import (
     MEASURES,
     ConfidenceBin,
@@ -18,6 +17,7 @@ from cytoseg.metrics.results import (
     share_text,
 )
 from cytoseg.metrics.risk import COVERAGES
+from cytoseg.reporting.glossary import AURC, CALIBRATION, LEAST_CERTAIN
 
 INK, PERFECT = "#1c2430", "#8a8f98"
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
 from cytoseg.commands.annotating import Annotating, CropFile
+from cytoseg.drawing.pictures import class_veil, disagreement_veil
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.interpreter.live import LiveView
 from cytoseg.labels.drawn import Drawn, drawn_of
-from cytoseg.metrics.pictures import class_veil, disagreement_veil
 
 MOST_NATS = 0.7
 """Disagreement that gets the last colour: that of an ensemble split over two classes."""

@@ -8,12 +8,12 @@ import state
 import streamlit as st
 import tiles
 
-from cytoseg.commands.starting import start_on_run
 from cytoseg.errors import CytosegError
+from cytoseg.evaluation.run_folder import time_text
 from cytoseg.jobs.job_table import FAILED, FINISHED, LOST, RUNNING, WAITING, Job, jobs_of
 from cytoseg.jobs.orders import ORDERS
 from cytoseg.jobs.start import cancel_job, log_tail
-from cytoseg.metrics.run_folder import time_text
+from cytoseg.workflows.start_from_app import start_on_run
 
 LOOK_S = 2.0
 """How often a page looks how far the jobs are."""

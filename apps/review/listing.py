@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from cytoseg.errors import CytosegError
+from cytoseg.evaluation.results_file import read_evaluation, read_evaluation_file
+from cytoseg.evaluation.run_folder import moment_of, read_provenance, time_text
 from cytoseg.metrics.results import NOT_APPLICABLE, ensemble_of, share_text
-from cytoseg.metrics.results_file import read_evaluation, read_evaluation_file
-from cytoseg.metrics.run_folder import moment_of, read_provenance, time_text
 from cytoseg.running import running_names
 
 BASELINE = "forest"

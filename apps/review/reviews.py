@@ -10,17 +10,17 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
-from cytoseg.commands.run_recipe import labels_folder
 from cytoseg.csv_table import ENCODING
 from cytoseg.errors import CytosegError
+from cytoseg.evaluation.run_folder import read_classes, read_provenance, time_text
+from cytoseg.formats.sidecar import Origin
 from cytoseg.labels.corrections import Correction, SavedCorrection, corrections_folder, now, save_correction
-from cytoseg.labels.kept import read_kept
-from cytoseg.labels.review_log import Action, Entry, Judgement, add_entry, log_csv, log_of, read_entries
-from cytoseg.labels.reviewers import clean_comment, clean_name
-from cytoseg.labels.second_reading import Pair, compare_people
-from cytoseg.labels.sidecar import Origin
+from cytoseg.labels.original_annotation import read_kept
+from cytoseg.labels.reviewer_names import clean_comment, clean_name
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
-from cytoseg.metrics.run_folder import read_classes, read_provenance, time_text
+from cytoseg.review.inter_rater import Pair, compare_people
+from cytoseg.review.review_log import Action, Entry, Judgement, add_entry, log_csv, log_of, read_entries
+from cytoseg.run_recipe import labels_folder
 
 KAPPA = (
     "Cohen's kappa counts only agreement beyond chance: two people who both call nearly everything background agree "

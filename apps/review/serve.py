@@ -12,11 +12,11 @@ import tiles
 from guard import Guard
 from starlette.middleware import Middleware
 
-import cytoseg.commands.queueing  # noqa: F401 - likewise
+import cytoseg.active_learning.queue  # noqa: F401 - likewise
 from cytoseg.interrupts import PARENT, end_with
 
 TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
-"""Variables that say whom to let in; see cytoseg/commands/review_links.py."""
+"""Variables that say whom to let in; see cytoseg/workflows/review_links.py."""
 
 # Streamlit was started among the app's own files. Relative paths in a recipe, and in the address of the log, start from
 # where `cytoseg review` was.

@@ -16,10 +16,8 @@ from typing import TypeVar
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from cytoseg.errors import CytosegError
-from cytoseg.metrics.colours import confusable
-from cytoseg.metrics.history import Snapshot, read_snapshot
-from cytoseg.metrics.pictures import (
+from cytoseg.drawing.colours import confusable
+from cytoseg.drawing.pictures import (
     RAMP,
     Picture,
     enlarge,
@@ -30,10 +28,12 @@ from cytoseg.metrics.pictures import (
     read_rgb,
     stretched,
 )
+from cytoseg.errors import CytosegError
+from cytoseg.evaluation.history import Snapshot, read_snapshot
+from cytoseg.evaluation.results_file import read_evaluation
+from cytoseg.evaluation.run_folder import find_runs, is_run, readable
 from cytoseg.metrics.results import CropScores, Evaluation, corrected_text, worst_first
-from cytoseg.metrics.results_file import read_evaluation
-from cytoseg.metrics.run_folder import find_runs, is_run, readable
-from cytoseg.predict.browse import jpeg
+from cytoseg.viewer.deep_zoom import jpeg
 
 METHOD_COLOURS = ("#0072b2", "#e69f00", "#8a8f98", "#009e73", "#cc79a7")
 """Told apart by colour-blind eyes (Okabe and Ito); in the order of the methods."""

@@ -18,11 +18,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cytoseg.commands.run_recipe import ViewRules, labels_folder, read_part, view_rules_of
 from cytoseg.errors import CytosegError
-from cytoseg.predict.catalogue import Catalogue, list_slides
-from cytoseg.predict.lanes import Lanes
-from cytoseg.predict.sights import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight, Sights, Subject
+from cytoseg.run_recipe import ViewRules, labels_folder, read_part, view_rules_of
+from cytoseg.viewer.reading_threads import Lanes
+from cytoseg.viewer.slide_catalogue import Catalogue, list_slides
+from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight, Sights, Subject
 
 PREFIX = "/tiles"
 LIBRARY = "/vendor/openseadragon.min.js"

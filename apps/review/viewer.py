@@ -14,9 +14,9 @@ import streamlit as st
 import tiles
 
 from cytoseg.classes import ClassList
-from cytoseg.metrics.glossary import UNCERTAINTY
-from cytoseg.predict.browse import TILE_PX, TilePyramid
-from cytoseg.predict.sights import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight
+from cytoseg.reporting.glossary import UNCERTAINTY
+from cytoseg.viewer.deep_zoom import TILE_PX, TilePyramid
+from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight
 
 TITLES = {CLASSES: "Class map", DISAGREEMENT: "Uncertainty", TRUTH: "Truth"}
 _HERE = Path(__file__).parent

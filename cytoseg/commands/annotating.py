@@ -12,33 +12,33 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cytoseg.active_learning.queue_rules import rules_of
+from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace, tells_test_slides
 from cytoseg.classes import IGNORE
-from cytoseg.commands.backbone import backbone_folder
-from cytoseg.commands.from_recipe import feature_settings
 from cytoseg.commands.label_crops import write_place
-from cytoseg.commands.pixels import ensemble_settings
-from cytoseg.commands.queue_rules import rules_of
-from cytoseg.commands.queue_slides import FOLDER, QueuePlace, tells_test_slides
-from cytoseg.commands.random_places import choose_place
 from cytoseg.commands.train_ddpm import tissue_crops
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.features.extract import FeatureExtractor
+from cytoseg.formats.sidecar import SUFFIX
 from cytoseg.geometry import Region
 from cytoseg.interpreter.first_guess import FirstGuess
 from cytoseg.interpreter.live import LiveInterpreter, LiveView
 from cytoseg.labels.annotated import annotated_regions, waiting_regions
 from cytoseg.labels.corrections import now
-from cytoseg.labels.dataset import ImportRules, import_labels, load_index
 from cytoseg.labels.drawn import CropMarks, Drawn, drawn_of, origin_of, read_marks, save_marks
+from cytoseg.labels.import_labels import ImportRules, import_labels, load_index
 from cytoseg.labels.index import INDEX
-from cytoseg.labels.sidecar import SUFFIX
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.image import read_picture
 from cytoseg.slides.open import find_slides, slide_id
+from cytoseg.workflows.backbone import backbone_folder
+from cytoseg.workflows.labelled_pixels import ensemble_settings
+from cytoseg.workflows.random_places import choose_place
+from cytoseg.workflows.run_paths import feature_settings
 
 RANDOM = "to_label"
 FOLDERS = (RANDOM, FOLDER)

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from cytoseg.commands.backbone import backbone_folder, run_backbone, sources_sentence
-from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
-from cytoseg.commands.contenders import (
+from cytoseg.interpreter.train import check_two_classes
+from cytoseg.studies.compare import as_markdown, compare
+from cytoseg.workflows.backbone import backbone_folder, run_backbone, sources_sentence
+from cytoseg.workflows.methods import (
     Learning,
     baselines,
     decoders,
@@ -17,9 +18,8 @@ from cytoseg.commands.contenders import (
     say_missing_rivals,
     task_of,
 )
-from cytoseg.commands.from_recipe import split_of
-from cytoseg.interpreter.train import check_two_classes
-from cytoseg.studies.compare import as_markdown, compare
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.workflows.run_paths import split_of
 
 QUICK = ("commonest", "thresholds", "forest", "scratch")
 """What --quick leaves beside the MLPs on the recipe's own features: nothing that takes more than a few minutes."""

@@ -10,7 +10,22 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from cytoseg.commands.common import (
+from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.errors import CheckpointError
+from cytoseg.evaluation.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
+from cytoseg.evaluation.history import earlier_kept
+from cytoseg.features.extract import EXTRACTORS, text_of
+from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
+from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.forest import commonest_class, fit_forest
+from cytoseg.interpreter.student import Student
+from cytoseg.json_text import load_json
+from cytoseg.labels.import_labels import LabelledCrop, Split
+from cytoseg.labels.stains import stains_of
+from cytoseg.metrics.results import MEASURES, ObjectScores, Risk, corrected_text
+from cytoseg.recipe import Recipe
+from cytoseg.shipped import shipped_models
+from cytoseg.workflows.recorded_command import (
     Overrides,
     RecipeArgument,
     Run,
@@ -20,22 +35,7 @@ from cytoseg.commands.common import (
     say,
     start_run,
 )
-from cytoseg.commands.from_recipe import BUNDLE, split_of
-from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.errors import CheckpointError
-from cytoseg.features.extract import EXTRACTORS, text_of
-from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
-from cytoseg.interpreter.decoder import Decoder
-from cytoseg.interpreter.forest import commonest_class, fit_forest
-from cytoseg.interpreter.student import Student
-from cytoseg.json_text import load_json
-from cytoseg.labels.dataset import LabelledCrop, Split
-from cytoseg.labels.stains import stains_of
-from cytoseg.metrics.history import earlier_kept
-from cytoseg.metrics.results import MEASURES, ObjectScores, Risk, corrected_text
-from cytoseg.predict.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
-from cytoseg.recipe import Recipe
-from cytoseg.shipped import shipped_models
+from cytoseg.workflows.run_paths import BUNDLE, split_of
 
 ENOUGH_CROPS = 30
 """From so many annotated crops on, more are not the first thing to try."""

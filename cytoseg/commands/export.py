@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from cytoseg.checkpoints import crops_seen_of, find_checkpoints, load_state
-from cytoseg.commands.common import Overrides, RecipeArgument, say, start_run
 from cytoseg.diffusion.state import export_averaged
+from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.errors import CheckpointError
-from cytoseg.metrics.pictures import is_noise_file
 from cytoseg.runs import read_metrics
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
 from cytoseg.writing import write_atomically
 
 LOSS_CROPS = 10_000

@@ -9,22 +9,22 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from cytoseg.commands.backbone import backbone_folder
-from cytoseg.commands.chosen_crops import Chosen, Cutting, cut_chosen, parse_place
-from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
-from cytoseg.commands.random_places import Place, choose_places
+from cytoseg.active_learning.candidates import Frame
+from cytoseg.active_learning.cut_crops import Chosen, Cutting, cut_chosen, parse_place
 from cytoseg.commands.train_ddpm import tissue_crops
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import LabelError, RecipeError
+from cytoseg.formats.annotation import UNSCORED
+from cytoseg.formats.sidecar import SUFFIX
 from cytoseg.interpreter.first_guess import FirstGuess
 from cytoseg.json_text import load_json
-from cytoseg.labels.annotation import UNSCORED
 from cytoseg.labels.proposal import proposal, sealed
-from cytoseg.labels.sidecar import SUFFIX
-from cytoseg.predict.candidates import Frame
 from cytoseg.recipe import Recipe
 from cytoseg.slides.open import slide_id
+from cytoseg.workflows.backbone import backbone_folder
+from cytoseg.workflows.random_places import Place, choose_places
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, progress, say, start_run
 from cytoseg.writing import atomic_path, write_atomically
 
 

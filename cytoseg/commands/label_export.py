@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
-from cytoseg.labels.dataset import load_index
 from cytoseg.labels.export import export_labels
+from cytoseg.labels.import_labels import load_index
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
 
 
 def run(

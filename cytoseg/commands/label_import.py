@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from cytoseg.commands.common import Overrides, progress, say, start_run
 from cytoseg.errors import LabelError
-from cytoseg.labels.dataset import ImportRules, SlideRules, import_labels, load_index
+from cytoseg.formats.qupath import REGION
+from cytoseg.labels.import_labels import ImportRules, SlideRules, import_labels, load_index
 from cytoseg.labels.index import total_pixels
-from cytoseg.labels.qupath import REGION
+from cytoseg.workflows.recorded_command import Overrides, progress, say, start_run
 
 
 def run(

@@ -9,20 +9,20 @@ from typing import Annotated, Any, Literal, NoReturn
 import torch
 import typer
 
-from cytoseg.commands.common import progress, refuse_other_classes, say, start_run
-from cytoseg.commands.from_recipe import BUNDLE
-from cytoseg.commands.slide_paths import expand
 from cytoseg.devices import pick_device
 from cytoseg.errors import CheckpointError, PredictionError, SlideError, report
 from cytoseg.interpreter.bundle import bundle_state
+from cytoseg.objects.parquet import check_parquet
 from cytoseg.predict.engines import in_processes, on_ray
-from cytoseg.predict.job import Outcome, SlideJob, attempt
 from cytoseg.predict.outputs import PREVIEW, is_done, left_out_of, note_of, other_slide
-from cytoseg.predict.parquet import check_parquet
 from cytoseg.predict.slide import SlideSettings
+from cytoseg.predict.slide_task import Outcome, SlideJob, attempt
 from cytoseg.recipe import Recipe, recipe_of
+from cytoseg.slides.fingerprint import slide_stamp
 from cytoseg.slides.open import slide_id
-from cytoseg.slides.stamp import slide_stamp
+from cytoseg.workflows.recorded_command import progress, refuse_other_classes, say, start_run
+from cytoseg.workflows.run_paths import BUNDLE
+from cytoseg.workflows.slide_paths import expand
 from cytoseg.writing import begun_with_another
 
 STATE = "state.json"

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
-from cytoseg.commands.queue_rules import rules_of
-from cytoseg.commands.queue_slides import FOLDER, QueuePlace
-from cytoseg.commands.queueing import Ranking, accept, gains, rank, shown
+from cytoseg.active_learning.queue import Ranking, accept, gains, rank, shown
+from cytoseg.active_learning.queue_picture import Shown, draw_queue
+from cytoseg.active_learning.queue_rules import rules_of
+from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
 from cytoseg.errors import PredictionError, report
-from cytoseg.predict.queue_picture import Shown, draw_queue
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
 from cytoseg.writing import atomic_path
 
 

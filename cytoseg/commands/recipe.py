@@ -7,15 +7,15 @@ import typer
 from pydantic import BaseModel
 from rich.table import Table
 
-from cytoseg.commands.common import Overrides, RecipeArgument, console, say, say_next
 from cytoseg.commands.recipe_list import list_shipped
 from cytoseg.commands.recipe_new import new
-from cytoseg.commands.tissue import tissue_sources
 from cytoseg.diffusion.architecture import tap_shapes
 from cytoseg.diffusion.efficientnet import STAGE_CHANNELS
 from cytoseg.features.filters import FILTERS
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import find_base_model
+from cytoseg.workflows.recipe_slides import tissue_sources
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, console, say, say_next
 
 
 def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:

@@ -1,7 +1,7 @@
 """``cytoseg recipe list``: apart from the other verbs, for those load the libraries of a whole recipe."""
 
-from cytoseg.commands.terminal import say, say_next
 from cytoseg.shipped import shipped_recipes
+from cytoseg.terminal import say, say_next
 
 
 def list_shipped() -> None:

@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from cytoseg.commands.terminal import say, say_next
 from cytoseg.errors import RecipeError, SlideError, report, together
 from cytoseg.recipe import load_recipe
 from cytoseg.shipped import shipped_models
 from cytoseg.slides.open import find_slides, open_slide
+from cytoseg.terminal import say, say_next
 from cytoseg.writing import write_atomically
 
 LOOKED_AT = 50

@@ -1,8 +1,8 @@
 """``cytoseg report``: one HTML page with everything a run has found."""
 
-from cytoseg.commands.common import Overrides, RecipeArgument, say
-from cytoseg.metrics.report import write_report
 from cytoseg.recipe import load_recipe
+from cytoseg.reporting.report import write_report
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say
 
 
 def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:

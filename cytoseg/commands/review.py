@@ -8,12 +8,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cytoseg.commands.common import Overrides, RecipeArgument, say
-from cytoseg.commands.review_links import opening_lines, surroundings
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import PARENT
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import shipped_review
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say
+from cytoseg.workflows.review_links import opening_lines, surroundings
 
 _PATIENCE_S = 5.0
 """How long the server may take to end."""

@@ -11,12 +11,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cytoseg.commands.run_recipe import read_part
-from cytoseg.commands.terminal import console, say, say_next
+from cytoseg.durations import duration_text
 from cytoseg.errors import CytosegError, RecipeError
+from cytoseg.evaluation.run_folder import CommandRecord, Provenance, find_runs, read_provenance
 from cytoseg.json_text import parse_json
-from cytoseg.metrics.run_folder import CommandRecord, Provenance, duration_text, find_runs, read_provenance
+from cytoseg.run_recipe import read_part
 from cytoseg.running import KILLED, RUNNING
+from cytoseg.terminal import console, say, say_next
 
 SILENT_S = 600.0
 """How long a command that has recorded no end may write nothing and still count as running, in seconds."""

@@ -11,8 +11,6 @@ import typer
 from PIL import Image
 from torch import Tensor, nn
 
-from cytoseg.commands.common import Bar, Overrides, RecipeArgument, progress, say, start_run
-from cytoseg.commands.pictures import save_grid
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
 from cytoseg.diffusion.sample_check import fault_of
@@ -21,6 +19,8 @@ from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.recipe import Recipe
+from cytoseg.workflows.recorded_command import Bar, Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.workflows.run_pictures import save_grid
 
 DDIM_STEPS = 50
 GRID = 64

@@ -6,9 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from cytoseg.commands.backbone import run_backbone
-from cytoseg.commands.common import Overrides, RecipeArgument, Run, progress, say, start_run
-from cytoseg.commands.from_recipe import split_of
 from cytoseg.csv_table import write_csv
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.architecture import tap_names
@@ -19,13 +16,16 @@ from cytoseg.features.pretrained import imagenet_encoder, imagenet_installed
 from cytoseg.interpreter.train import check_two_classes
 from cytoseg.recipe import Recipe, find_recipe, load_recipe, update_recipe
 from cytoseg.runs import versions
-from cytoseg.studies.select_columns import ExtractorOf
-from cytoseg.studies.select_features import Selection, select_features
-from cytoseg.studies.select_figure import draw
-from cytoseg.studies.select_limits import Limits
-from cytoseg.studies.select_pixels import FeatureSet
-from cytoseg.studies.select_question import Effort, Question
-from cytoseg.studies.select_tables import as_markdown, sentence, table_of
+from cytoseg.studies.feature_selection.columns import ExtractorOf
+from cytoseg.studies.feature_selection.figure import draw
+from cytoseg.studies.feature_selection.limits import Limits
+from cytoseg.studies.feature_selection.pixels import FeatureSet
+from cytoseg.studies.feature_selection.select import Selection, select_features
+from cytoseg.studies.feature_selection.settings import Effort, Question
+from cytoseg.studies.feature_selection.tables import as_markdown, sentence, table_of
+from cytoseg.workflows.backbone import run_backbone
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, progress, say, start_run
+from cytoseg.workflows.run_paths import split_of
 from cytoseg.writing import atomic_path, write_atomically
 
 EFFORT = Effort()

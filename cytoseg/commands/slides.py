@@ -6,16 +6,16 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cytoseg.commands.common import console, progress, say
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Size
 from cytoseg.slides.background import tissue_mask
 from cytoseg.slides.convert import convert_slide
-from cytoseg.slides.generate import generate_slide
-from cytoseg.slides.generate_crops import generate_labelled_crops
-from cytoseg.slides.generate_stains import STAINS
 from cytoseg.slides.ngff import is_slide_folder
 from cytoseg.slides.open import check_whole, find_slides, open_slide
+from cytoseg.synthetic.crops import generate_labelled_crops
+from cytoseg.synthetic.generate import generate_slide
+from cytoseg.synthetic.stains import STAINS
+from cytoseg.workflows.recorded_command import console, progress, say
 
 
 def info(

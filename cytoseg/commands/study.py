@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from cytoseg.commands.backbone import run_backbone
-from cytoseg.commands.common import Overrides, RecipeArgument, progress, say, start_run
-from cytoseg.commands.contenders import (
+from cytoseg.errors import RecipeError
+from cytoseg.studies.compare import Contender
+from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
+from cytoseg.workflows.backbone import run_backbone
+from cytoseg.workflows.methods import (
     Learning,
     baselines,
     decoders,
@@ -18,10 +20,8 @@ from cytoseg.commands.contenders import (
     say_missing_rivals,
     task_of,
 )
-from cytoseg.commands.from_recipe import split_of
-from cytoseg.errors import RecipeError
-from cytoseg.studies.compare import Contender
-from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.workflows.run_paths import split_of
 
 COUNTS = "1,2,4,8,16,30,60,120"
 RIVALS = ("forest", "scratch", "imagenet-unet", "imagenet", "imagenet-joined")

@@ -12,13 +12,6 @@ import typer
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cytoseg.commands.check import CHECK_FILES, Picture, check_after_training, tissue_pictures
-from cytoseg.commands.common import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
-from cytoseg.commands.labelled_sources import source_parts
-from cytoseg.commands.launch import launch
-from cytoseg.commands.looks import DENOISED_CROPS, look, pictures_of, tracked
-from cytoseg.commands.shown import is_shown, note_shown, weights_of
-from cytoseg.commands.tissue import say_lost, tissue_sources
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.settings import TrainPlan, TrainSettings
 from cytoseg.diffusion.state import TrainState
@@ -27,6 +20,13 @@ from cytoseg.diffusion.train import Watch, train
 from cytoseg.recipe import Recipe
 from cytoseg.runs import process_rank
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
+from cytoseg.workflows.feature_check import CHECK_FILES, Picture, check_after_training, tissue_pictures
+from cytoseg.workflows.labelled_sources import source_parts
+from cytoseg.workflows.launch import launch
+from cytoseg.workflows.preview_provenance import is_shown, note_shown, weights_of
+from cytoseg.workflows.recipe_slides import say_lost, tissue_sources
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
+from cytoseg.workflows.training_previews import DENOISED_CROPS, look, pictures_of, tracked
 
 
 def run(

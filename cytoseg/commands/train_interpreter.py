@@ -10,21 +10,6 @@ import torch
 import typer
 from torch import nn
 
-from cytoseg.commands.backbone import run_backbone
-from cytoseg.commands.common import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
-from cytoseg.commands.decoder import tuned
-from cytoseg.commands.from_recipe import BUNDLE, TEACHER, feature_settings, split_of
-from cytoseg.commands.pixels import (
-    LabelledCrops,
-    check_rows,
-    ensemble_settings,
-    gigabytes,
-    pixel_draw,
-    pixels_used,
-    room_of,
-    used_sentence,
-)
-from cytoseg.commands.student import taught
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
 from cytoseg.errors import CheckpointError
@@ -36,10 +21,25 @@ from cytoseg.interpreter.holdout import LEAST_SLIDES
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.student import Student
 from cytoseg.interpreter.train import Trained, check_two_classes, train_ensemble
-from cytoseg.labels.dataset import LabelledCrop
+from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.memory import peak_memory
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog, versions
+from cytoseg.workflows.backbone import run_backbone
+from cytoseg.workflows.labelled_pixels import (
+    LabelledCrops,
+    check_rows,
+    ensemble_settings,
+    gigabytes,
+    pixel_draw,
+    pixels_used,
+    room_of,
+    used_sentence,
+)
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
+from cytoseg.workflows.run_paths import BUNDLE, TEACHER, feature_settings, split_of
+from cytoseg.workflows.train_student import taught
+from cytoseg.workflows.tune_decoder import tuned
 
 Memory = Annotated[
     str | None,

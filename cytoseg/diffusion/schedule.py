@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cytoseg.diffusion.package import cosine_beta_schedule, linear_beta_schedule, sigmoid_beta_schedule
+from cytoseg.diffusion.lucidrains import cosine_beta_schedule, linear_beta_schedule, sigmoid_beta_schedule
 
 _BETAS = {"linear": linear_beta_schedule, "cosine": cosine_beta_schedule, "sigmoid": sigmoid_beta_schedule}
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from cytoseg.diffusion.architecture import TAP_PARTS, Architecture, split_tap
 from cytoseg.diffusion.efficientnet import load_imagenet
-from cytoseg.diffusion.lean import make_lean
-from cytoseg.diffusion.package import GaussianDiffusion, Unet
+from cytoseg.diffusion.fast_layers import make_lean
+from cytoseg.diffusion.lucidrains import GaussianDiffusion, Unet
 from cytoseg.diffusion.pretrained_unet import PretrainedUnet
 
 

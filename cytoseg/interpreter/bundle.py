@@ -19,8 +19,8 @@ from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, room_px, to_input
 from cytoseg.interpreter.decoder import Decoder, view_probabilities
-from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.student import Student, student_maps
 from cytoseg.interpreter.vote import RULES, jensen_shannon, vote
 from cytoseg.quoting import shown

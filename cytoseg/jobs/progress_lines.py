@@ -3,9 +3,6 @@
 import re
 from dataclasses import dataclass
 
-EVERY = "CYTOSEG_PROGRESS_S"
-"""Environment variable: seconds between two such lines, where somebody watches."""
-
 _LINE = re.compile(r"(.+?) ([0-9]+) of ([0-9]+), (\S.*?) so far(?:, about (.+?) to go)?(?:, (.*))?")
 _ERROR = "cytoseg: "
 _MOST = 400

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cytoseg.durations import EVERY
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import PARENT
 from cytoseg.jobs.job_table import add_job, job_of, log_path
 from cytoseg.jobs.orders import command_of
 from cytoseg.jobs.processes import Process, start_apart
-from cytoseg.jobs.progress_lines import EVERY
 
 RUNNER = "cytoseg.jobs.runner"
 _SECRETS = "CYTOSEG_REVIEW_"

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from cytoseg.formats.sidecar import SUFFIX, read_sidecar
 from cytoseg.geometry import Region
 from cytoseg.labels.index import INDEX, load_index
-from cytoseg.labels.kept import read_kept
+from cytoseg.labels.original_annotation import read_kept
 from cytoseg.labels.proposal import is_saved
-from cytoseg.labels.sidecar import SUFFIX, read_sidecar
 
 
 def annotated_regions(folder: Path) -> dict[str, list[Region]]:

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from cytoseg.labels.job import Job
-from cytoseg.labels.masks import MaskPair
+from cytoseg.formats.masks import MaskPair
+from cytoseg.labels.import_settings import Job
+from cytoseg.labels.read_sources import Item, Reading
 from cytoseg.labels.slide_crops import SlideCrop
-from cytoseg.labels.sources import Item, Reading
 
 
 def note_folders(items: Iterable[Item], job: Job) -> None:

@@ -20,14 +20,14 @@ from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, report
-from cytoseg.labels.annotation import paint
-from cytoseg.labels.convert import LABELME_VERSION, labelme_shape, traced
+from cytoseg.formats.annotation import paint
+from cytoseg.formats.json_files import load_json
+from cytoseg.formats.labelme import read_labelme
+from cytoseg.formats.sidecar import Origin
 from cytoseg.labels.index import is_file_name
-from cytoseg.labels.json_files import load_json
-from cytoseg.labels.kept import origin_entry
-from cytoseg.labels.labelme import read_labelme
-from cytoseg.labels.reviewers import clean_name, file_part
-from cytoseg.labels.sidecar import Origin
+from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
+from cytoseg.labels.original_annotation import origin_entry
+from cytoseg.labels.reviewer_names import clean_name, file_part
 from cytoseg.quoting import shown
 from cytoseg.writing import write_atomically
 

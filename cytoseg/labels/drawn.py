@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, report
-from cytoseg.labels.annotation import paint
-from cytoseg.labels.convert import LABELME_VERSION, labelme_shape, traced
+from cytoseg.formats.annotation import paint
+from cytoseg.formats.json_files import load_json
+from cytoseg.formats.labelme import read_labelme
+from cytoseg.formats.sidecar import Origin, read_sidecar
 from cytoseg.labels.corrections import MEND
-from cytoseg.labels.json_files import load_json
-from cytoseg.labels.kept import origin_entry
-from cytoseg.labels.labelme import read_labelme
+from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
+from cytoseg.labels.original_annotation import origin_entry
 from cytoseg.labels.proposal import SEAL, is_saved
-from cytoseg.labels.reviewers import clean_name
-from cytoseg.labels.sidecar import Origin, read_sidecar
+from cytoseg.labels.reviewer_names import clean_name
 from cytoseg.writing import write_atomically
 
 KEY = "annotation"

@@ -11,9 +11,13 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError, report
+from cytoseg.formats.annotation import Shape
+from cytoseg.formats.labelme import read_shapes
+from cytoseg.formats.qupath import CROP_NAME, REGION, read_features
+from cytoseg.formats.sidecar import SUFFIX, Origin
 from cytoseg.geometry import Region, Size
-from cytoseg.labels.annotation import Shape
-from cytoseg.labels.convert import (
+from cytoseg.labels.index import LabelIndex, LabelledCrop, is_file_name
+from cytoseg.labels.map_shapes import (
     LABELME_VERSION,
     frame_feature,
     labelme_shape,
@@ -22,11 +26,7 @@ from cytoseg.labels.convert import (
     qupath_feature,
     traced,
 )
-from cytoseg.labels.index import LabelIndex, LabelledCrop, is_file_name
-from cytoseg.labels.kept import AGAIN, Kept, origin_entry, read_kept
-from cytoseg.labels.labelme import read_shapes
-from cytoseg.labels.qupath import CROP_NAME, REGION, read_features
-from cytoseg.labels.sidecar import SUFFIX, Origin
+from cytoseg.labels.original_annotation import AGAIN, Kept, origin_entry, read_kept
 from cytoseg.labels.slide_crops import moved, placed
 from cytoseg.writing import replaced
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from skimage import measure
 
 from cytoseg.classes import ClassList
+from cytoseg.formats.annotation import Shape
+from cytoseg.formats.json_files import Points
 from cytoseg.geometry import Size
-from cytoseg.labels.annotation import Shape
-from cytoseg.labels.convert import LABELME_VERSION, labelme_shape, traced
-from cytoseg.labels.json_files import Points
+from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
 
 TOLERANCE_PX = 0.75
 """How far a corner may move: the steps of the pixels' edges go, and 6 % of the pixels of a nucleus of 9 px change."""

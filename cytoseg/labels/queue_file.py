@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.errors import LabelError
+from cytoseg.formats.json_files import load_json
 from cytoseg.geometry import Region
-from cytoseg.labels.json_files import load_json
 from cytoseg.locks import locked
 from cytoseg.writing import write_atomically
 

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError, SlideError
+from cytoseg.formats.annotation import Annotation, AreaRule, Shape, covered, ring_of
+from cytoseg.formats.json_files import Points
+from cytoseg.formats.packed import plain_stems
+from cytoseg.formats.qupath import CROP_NAME, REGION, Feature, GeoFile
+from cytoseg.formats.sidecar import Origin, read_sidecar
 from cytoseg.geometry import Region, Size, overlap
-from cytoseg.labels.annotation import Annotation, AreaRule, Shape, covered, ring_of
 from cytoseg.labels.index import is_file_name
-from cytoseg.labels.json_files import Points
-from cytoseg.labels.packed import plain_stems
-from cytoseg.labels.qupath import CROP_NAME, REGION, Feature, GeoFile
-from cytoseg.labels.sidecar import Origin, read_sidecar
 from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide

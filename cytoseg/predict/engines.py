@@ -20,7 +20,7 @@ import torch
 
 from cytoseg.errors import PredictionError
 from cytoseg.interrupts import end_with, ending_as_on_ctrl_c
-from cytoseg.predict.job import Outcome, SlideJob, attempt
+from cytoseg.predict.slide_task import Outcome, SlideJob, attempt
 
 TRIES = 3
 """How often a slide is begun whose process dies."""

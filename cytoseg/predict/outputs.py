@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import SlideError
 from cytoseg.json_text import load_json
-from cytoseg.predict import maps
-from cytoseg.predict.cells import Scale, columns_of
-from cytoseg.predict.described import about_classes, about_uncertainty
-from cytoseg.predict.maps import MapSpool
-from cytoseg.predict.object_settings import ObjectSettings
-from cytoseg.predict.object_writer import CELLS, OUTLINES, SlideMaps
-from cytoseg.predict.objects import INSTANCES, LARGEST_PX, write_objects
-from cytoseg.predict.parquet import PARQUET, write_parquet
+from cytoseg.maps import map_spool
+from cytoseg.maps.map_spool import MapSpool
+from cytoseg.maps.metadata import about_classes, about_uncertainty
+from cytoseg.objects.cell_table import Scale, columns_of
+from cytoseg.objects.find_objects import INSTANCES, LARGEST_PX, write_objects
+from cytoseg.objects.object_writer import CELLS, OUTLINES, SlideMaps
+from cytoseg.objects.parquet import PARQUET, write_parquet
+from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.preview import draw_preview
 from cytoseg.runs import versions
+from cytoseg.slides.fingerprint import slide_sha256, slide_stamp
 from cytoseg.slides.pyramid import About, Pixels, write_pyramid
 from cytoseg.slides.slide import Slide
-from cytoseg.slides.stamp import slide_sha256, slide_stamp
 from cytoseg.slides.tiling import TileGrid
 from cytoseg.writing import write_atomically
 
@@ -194,11 +194,11 @@ def write_outputs(
 def add_up(spool: MapSpool) -> Totals:
     """Add up the maps of a slide."""
     pixels, computed, uncertainty = np.zeros(256, np.int64), 0, 0.0
-    for ids in spool.strips(maps.IDS):
+    for ids in spool.strips(map_spool.IDS):
         pixels += np.bincount(ids.ravel(), minlength=256)
-    for confidence in spool.strips(maps.CONFIDENCE):
+    for confidence in spool.strips(map_spool.CONFIDENCE):
         computed += int(np.count_nonzero(confidence))
-    for nats in spool.strips(maps.UNCERTAINTY):
+    for nats in spool.strips(map_spool.UNCERTAINTY):
         uncertainty += float(nats.sum(dtype=np.float64))
     return Totals(pixels, computed, uncertainty)
 
@@ -213,13 +213,13 @@ def _files(objects: ObjectSettings | None) -> list[str]:
 
 def _write_classes(path: Path, spool: MapSpool, *, destination: Destination, facts: SlideFacts) -> None:
     about = about_classes(facts.slide.path.name, destination.classes, destination.provenance, file=path.name)
-    _write_map(path, spool.strips(maps.IDS), about, facts=facts, categorical=True)
+    _write_map(path, spool.strips(map_spool.IDS), about, facts=facts, categorical=True)
 
 
 def _write_uncertainty(path: Path, spool: MapSpool, *, destination: Destination, facts: SlideFacts) -> None:
-    strips, scale = spool.strips(maps.UNCERTAINTY), None
+    strips, scale = spool.strips(map_spool.UNCERTAINTY), None
     if destination.uncertainty_bits == _GREY_BITS:
-        largest = max(float(strip.max()) for strip in spool.strips(maps.UNCERTAINTY))
+        largest = max(float(strip.max()) for strip in spool.strips(map_spool.UNCERTAINTY))
         scale = (largest or 1.0) / _WHITE
         strips = _greys(strips, scale)
     about = about_uncertainty(facts.slide.path.name, scale, destination.provenance, file=path.name)

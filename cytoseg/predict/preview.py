@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cytoseg.classes import IGNORE, ClassList
+from cytoseg.drawing.pictures import paint_disagreement, stretched
 from cytoseg.geometry import Size
 from cytoseg.labels.contact_sheet import HATCH, overlay
-from cytoseg.metrics.pictures import paint_disagreement, stretched
+from cytoseg.maps.raster import Raster
 from cytoseg.slides.open import read_at
-from cytoseg.slides.raster import Raster
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiling import TileGrid
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from cytoseg.classes import ClassList
 from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Size
-from cytoseg.predict.ahead import ahead
-from cytoseg.predict.maps import MapBand, MapSpool
+from cytoseg.maps.map_spool import MapBand, MapSpool
 from cytoseg.predict.outputs import Destination, SlideFacts, is_whole, write_outputs
 from cytoseg.runs import Interrupt, finish_step_on_interrupt
 from cytoseg.slides.background import TissueMask
 from cytoseg.slides.open import read_at
+from cytoseg.slides.prefetch import ahead
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.stitching import Patch, Stitcher

@@ -11,7 +11,7 @@ from cytoseg.diffusion.architecture import PRETRAINED_LEVELS, Architecture, tap_
 from cytoseg.diffusion.schedule import alpha_bar, timesteps_at_snr
 from cytoseg.errors import RecipeError
 from cytoseg.interpreter.mlp import hidden_sizes
-from cytoseg.predict.object_settings import ObjectSettings
+from cytoseg.objects.settings import ObjectSettings
 from cytoseg.recipe.sections import (
     ClassItem,
     Crops,

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from cytoseg.features.extract import EXTRACTORS
-from cytoseg.slides.folders import innermost
+from cytoseg.slides.folder_values import innermost
 
 
 class Section(BaseModel):

@@ -13,7 +13,7 @@ from cytoseg.patterns import excluded, globbed
 from cytoseg.quoting import shown
 from cytoseg.slides.image import TIFF_STARTS, ImageSlide
 from cytoseg.slides.ngff import ZARR_SUFFIX, is_slide_folder
-from cytoseg.slides.regular import no_file
+from cytoseg.slides.regular_file import no_file
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiff import TiffSlide, open_tiff
 from cytoseg.slides.vendors import has_odd_chroma, is_vendors

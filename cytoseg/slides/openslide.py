@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
-from cytoseg.slides.page_chain import open_pages
 from cytoseg.slides.pixel_size import number_in, plausible_mpp
 from cytoseg.slides.tiff import DAMAGE, on_white
+from cytoseg.slides.tiff_check import open_pages
 
 _FOCUS_TAG = 65424  # of NDPI: how far a page's plane is from the one in focus
 _MIRAX_LEVEL = re.compile(r"mirax\.HIERARCHICAL\.HIER_\d+_VAL_\d+")

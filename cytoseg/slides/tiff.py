@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
 from cytoseg.slides.chroma import allow_chroma, odd_chroma, stores_ycbcr
-from cytoseg.slides.claims import refuse_bomb, refuse_large_tiles
-from cytoseg.slides.page_chain import open_pages
+from cytoseg.slides.declared_size import refuse_bomb, refuse_large_tiles
 from cytoseg.slides.pixel_size import tiff_mpp
 from cytoseg.slides.planes import Plane, find_plane
+from cytoseg.slides.tiff_check import open_pages
 
 # What tifffile logs of damaged files would come out beside our own one line, unless somebody handles it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())

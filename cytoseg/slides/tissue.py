@@ -8,7 +8,7 @@ from cytoseg.errors import SlideError, report, together
 from cytoseg.geometry import Size
 from cytoseg.slides.background import tissue_mask
 from cytoseg.slides.open import check_whole, open_slide
-from cytoseg.slides.places import Places
+from cytoseg.slides.place_bits import Places
 from cytoseg.slides.resolution import downsample_to
 
 

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cytoseg.csv_table import write_csv
+from cytoseg.evaluation.evaluate import ScoredCrop, is_corrected
 from cytoseg.memory import peak_memory
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.results import Score, corrected_text
 from cytoseg.metrics.segmentation import iou, pooled_scores
-from cytoseg.predict.evaluate import ScoredCrop, is_corrected
-from cytoseg.studies.kept import digest_of, keep, read_kept
+from cytoseg.studies.result_cache import digest_of, keep, read_kept
 from cytoseg.writing import atomic_path, write_atomically
 
 _PANELS_ACROSS = 6

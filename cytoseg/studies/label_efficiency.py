@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from cytoseg.csv_table import Numeral, write_csv
 from cytoseg.errors import LabelError
+from cytoseg.evaluation.learning_curve import LEAST_COUNTS, MORE, TABLE, Curve, as_curve, worth
 from cytoseg.metrics.segmentation import iou
 from cytoseg.studies.compare import Contender, Task, run_or_reuse
-from cytoseg.studies.growth import LEAST_COUNTS, MORE, TABLE, Curve, as_curve, worth
 from cytoseg.writing import atomic_path, write_atomically
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")

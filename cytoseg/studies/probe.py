@@ -16,7 +16,7 @@ from cytoseg.devices import seed_for
 from cytoseg.features.extract import NativeFeatures, check_finite, gather
 from cytoseg.features.pixels import choose_pixels
 from cytoseg.interpreter.train import check_two_classes
-from cytoseg.labels.dataset import LabelledCrop
+from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.metrics.segmentation import mean_iou
 
 CROPS, PIXELS_PER_CROP, FOLDS = 16, 200, 5

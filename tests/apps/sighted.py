@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
+from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.index import CropName, LabelIndex, write_crop, write_index
-from cytoseg.labels.kept import Kept, write_kept
-from cytoseg.labels.sidecar import Origin
+from cytoseg.labels.original_annotation import Kept, write_kept
+from cytoseg.slides.fingerprint import slide_stamp
 from cytoseg.slides.pyramid import write_pyramid
-from cytoseg.slides.stamp import slide_stamp
 
 SQUARE_PX = 100
 """No divisor of a tile's 256 px, so that edges of tiles lie within squares, where a seam would show."""

@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
+from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region
 from cytoseg.labels.corrections import (
     Correction,
@@ -23,11 +24,10 @@ from cytoseg.labels.corrections import (
     read_correction,
     save_correction,
 )
-from cytoseg.labels.dataset import ImportRules, import_labels
-from cytoseg.labels.kept import Kept, write_kept
-from cytoseg.labels.review_log import Entry, log_of, read_entries
-from cytoseg.labels.sidecar import Origin
+from cytoseg.labels.import_labels import ImportRules, import_labels
+from cytoseg.labels.original_annotation import Kept, write_kept
 from cytoseg.recipe import dump_recipe, load_recipe
+from cytoseg.review.review_log import Entry, log_of, read_entries
 
 Review = Callable[..., AppTest]
 FIRST = "smear_A_0_512"

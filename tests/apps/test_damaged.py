@@ -13,15 +13,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cytoseg.classes import ClassList
+from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region
 from cytoseg.labels.corrections import Correction, corrections_folder, save_correction
 from cytoseg.labels.index import CropName, LabelIndex, write_crop, write_index
-from cytoseg.labels.kept import Kept, write_kept
+from cytoseg.labels.original_annotation import Kept, write_kept
 from cytoseg.labels.queue_file import SKIPPED, Queue, QueueItem, update_queue
-from cytoseg.labels.review_log import Judgement, add_entry, log_of
-from cytoseg.labels.sidecar import Origin
 from cytoseg.recipe import dump_recipe, load_recipe
-from cytoseg.slides.stamp import slide_stamp
+from cytoseg.review.review_log import Judgement, add_entry, log_of
+from cytoseg.slides.fingerprint import slide_stamp
 from tests.predict.made import four_classes, predicted
 from tests.shut import shut
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from cytoseg.metrics.history import earlier_kept
+from cytoseg.evaluation.history import earlier_kept
 
 Review = Callable[..., AppTest]
 

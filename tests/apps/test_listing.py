@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from cytoseg.commands import queueing
+from cytoseg.active_learning import queue
 from cytoseg.errors import CytosegError
 from tests.apps.conftest import APP
 
@@ -83,20 +83,20 @@ def test_an_entry_is_read_once_for_each_time_that_the_file_is_written(
 
 
 def test_what_the_queue_compares_with_is_read_once(made_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scored = queueing.scored_now(made_run)
+    scored = queue.scored_now(made_run)
     assert scored is not None
     assert (scored.train_crops, scored.miou, scored.iou["nucleus"]) == (12, 0.8067, 0.62)
     with monkeypatch.context() as patched:
-        patched.setattr(queueing, "read_evaluation_file", _unread)
-        assert queueing.scored_now(made_run) is scored
+        patched.setattr(queue, "read_evaluation_file", _unread)
+        assert queue.scored_now(made_run) is scored
     _write(made_run / "evaluation" / "evaluation.json", train_crops=13)
-    after = queueing.scored_now(made_run)
+    after = queue.scored_now(made_run)
     assert after is not None
     assert after.train_crops == 13
     _write(made_run / "evaluation" / "evaluation.json", methods=[])
-    assert queueing.scored_now(made_run) is None
+    assert queue.scored_now(made_run) is None
     (made_run / "evaluation" / "evaluation.json").unlink()
-    assert queueing.scored_now(made_run) is None
+    assert queue.scored_now(made_run) is None
 
 
 @pytest.mark.usefixtures("review")

@@ -228,7 +228,7 @@ def test_the_reason_follows_what_was_accepted_before(opened: Callable[[], AppTes
 
 
 def test_the_page_loads_none_of_the_libraries_that_take_seconds() -> None:
-    program = "import sys, cytoseg.commands.queueing; print(*sys.modules)"
+    program = "import sys, cytoseg.active_learning.queue; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert "cytoseg.commands.queueing" in loaded
+    assert "cytoseg.active_learning.queue" in loaded
     assert not {"torch", "monai", "matplotlib", "scipy.signal", "sklearn"} & set(loaded)

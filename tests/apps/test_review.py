@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from cytoseg.metrics.results_file import read_evaluation
-from cytoseg.metrics.scores_csv import scores_csv
+from cytoseg.evaluation.results_file import read_evaluation
+from cytoseg.reporting.scores_csv import scores_csv
 
 Review = Callable[..., AppTest]
 SCORED = ("iou", "confusion", "gallery", "crop", "correct")

@@ -159,7 +159,11 @@ def test_a_slide_that_never_answers_is_given_up(
 ) -> None:
     shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "slides" / "cat.ome.tif")
     app = page()
-    tiles, sights, back = importlib.import_module("tiles"), importlib.import_module("cytoseg.predict.sights"), Event()
+    tiles, sights, back = (
+        importlib.import_module("tiles"),
+        importlib.import_module("cytoseg.viewer.tile_service"),
+        Event(),
+    )
     monkeypatch.setattr(tiles.LANES, "limit_s", 0.5)
     monkeypatch.setattr(sights, "open_slide", lambda path: back.wait(30))
     app.selectbox[0].select("cat").run()

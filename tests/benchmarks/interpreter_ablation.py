@@ -19,8 +19,6 @@ from machine import Table, describe, shared_note, write_results
 from torch import Tensor
 
 from cytoseg.classes import IGNORE
-from cytoseg.commands.from_recipe import feature_settings, split_of
-from cytoseg.commands.pixels import LabelledCrops, ensemble_settings, pixel_draw
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.features.extract import FeatureExtractor, gather, to_input
@@ -31,6 +29,8 @@ from cytoseg.metrics.calibration import calibration_error, confidence_bins
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 from cytoseg.recipe import Recipe, load_recipe
+from cytoseg.workflows.labelled_pixels import LabelledCrops, ensemble_settings, pixel_draw
+from cytoseg.workflows.run_paths import feature_settings, split_of
 
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "as shipped": {},

@@ -9,10 +9,10 @@ import tifffile
 from numpy.typing import NDArray
 
 from cytoseg.geometry import Size
-from cytoseg.slides.generate import draw_bands
-from cytoseg.slides.generate_draw import make_scene
-from cytoseg.slides.generate_stains import STAINS
 from cytoseg.slides.pyramid import TILE_PX, level_sizes
+from cytoseg.synthetic.draw import make_scene
+from cytoseg.synthetic.generate import draw_bands
+from cytoseg.synthetic.stains import STAINS
 
 SIDE_TILES = 16  # the picture that is repeated has so many tiles a side: 256 distinct ones
 FIELD = Size(1280, 960)

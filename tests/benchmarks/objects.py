@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
 from cytoseg.geometry import Size
-from cytoseg.predict.maps import MapBand, MapSpool
-from cytoseg.predict.object_settings import ObjectSettings
-from cytoseg.predict.object_writer import SlideMaps
-from cytoseg.predict.objects import write_objects
+from cytoseg.maps.map_spool import MapBand, MapSpool
+from cytoseg.objects.find_objects import write_objects
+from cytoseg.objects.object_writer import SlideMaps
+from cytoseg.objects.settings import ObjectSettings
 from cytoseg.slides.open import open_slide
 from cytoseg.slides.pyramid import write_pyramid
 

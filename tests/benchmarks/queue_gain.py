@@ -18,23 +18,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytoseg.commands.from_recipe import feature_settings, split_of
-from cytoseg.commands.pixels import LabelledCrops, ensemble_settings, pixel_draw
+from cytoseg.active_learning.diverse_selection import choose
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, to_input
 from cytoseg.features.pixels import PixelTable, gather_pixels
 from cytoseg.geometry import Region
-from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.train import train_ensemble
 from cytoseg.interpreter.vote import jensen_shannon, vote
-from cytoseg.labels.dataset import LabelledCrop
+from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
-from cytoseg.predict.disputed import Candidate, disputed_classes, highest_tenth, looks_of
-from cytoseg.predict.spread import choose
+from cytoseg.predict.disagreement import Candidate, disputed_classes, highest_tenth, looks_of
 from cytoseg.recipe import Recipe, load_recipe
+from cytoseg.workflows.labelled_pixels import LabelledCrops, ensemble_settings, pixel_draw
+from cytoseg.workflows.run_paths import feature_settings, split_of
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 
 START, MORE, DRAWS = 5, 5, 3

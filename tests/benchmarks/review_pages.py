@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from cytoseg.commands.review_links import TOKEN
+from cytoseg.workflows.review_links import TOKEN
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "apps" / "review" / "serve.py"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from cytoseg.metrics.history import earlier_kept
+from cytoseg.evaluation.history import earlier_kept
 from cytoseg.recipe import dump_recipe, load_recipe
 from tests.apps.sighted import make_run
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.commands.evaluate import ensemble_method
-from cytoseg.commands.from_recipe import split_of
+from cytoseg.evaluation.evaluate import Method, Scoring, evaluate
 from cytoseg.interpreter.bundle import load_bundle
-from cytoseg.labels.dataset import LabelledCrop
+from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.metrics.results import MEASURES, Risk, fine_text, share_text
 from cytoseg.metrics.risk import COVERAGES
-from cytoseg.predict.evaluate import Method, Scoring, evaluate
 from cytoseg.recipe import load_recipe
+from cytoseg.workflows.run_paths import split_of
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 
 COLUMNS = (

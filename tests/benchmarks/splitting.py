@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.feature import peak_local_max
 
-from cytoseg.predict import instances
-from cytoseg.predict.instances import split_touching
-from cytoseg.predict.margins import fenced
+from cytoseg.objects import watershed
+from cytoseg.objects.fenced_mask import fenced
+from cytoseg.objects.watershed import split_touching
 
 SIDE_PX = 110
 RADII = (4.5, 6.0, 9.0, 14.0, 20.0)
@@ -35,7 +35,7 @@ def pairs(apart: float, rng: np.random.Generator) -> Iterator[Mask]:
             both = _ellipse(radius, rng.uniform(0.8, 1), rng, (far * math.cos(turn), far * math.sin(turn)))
             both |= _ellipse(radius * small, rng.uniform(0.8, 1), rng, (-far * math.cos(turn), -far * math.sin(turn)))
             mask = _wavy(both, 0.05 * radius, rng)
-            if ndimage.label(mask, instances.CORNERS)[1] == 1:
+            if ndimage.label(mask, watershed.CORNERS)[1] == 1:
                 yield mask
 
 
@@ -45,7 +45,7 @@ def singles(wave: float, rng: np.random.Generator) -> Iterator[Mask]:
         for longer in (1.0, 1.5, 2.0):
             for _ in range(8):
                 mask = _wavy(_ellipse(radius * longer, 1 / longer, rng, (0, 0)), wave * radius, rng)
-                areas, _ = ndimage.label(mask, instances.CORNERS)
+                areas, _ = ndimage.label(mask, watershed.CORNERS)
                 yield areas == np.bincount(areas.ravel())[1:].argmax() + 1
 
 
@@ -67,7 +67,7 @@ def by_depth(depth_px: float, smoothing_px: float) -> Count:
     """Count the parts of our own watershed with other settings."""
 
     def count(mask: Mask) -> int:
-        with mock.patch.multiple(instances, DEPTH_PX=depth_px, SMOOTHING_PX=smoothing_px):
+        with mock.patch.multiple(watershed, DEPTH_PX=depth_px, SMOOTHING_PX=smoothing_px):
             return int(split_touching(mask, least_px=4).max())
 
     return count

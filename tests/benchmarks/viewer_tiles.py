@@ -19,11 +19,11 @@ from machine import Table, describe, memory_mb, shared_note, write_results
 
 from cytoseg.classes import ClassList
 from cytoseg.geometry import Size
-from cytoseg.predict.browse import TilePyramid
-from cytoseg.predict.catalogue import Found
-from cytoseg.predict.sights import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sights, Subject
+from cytoseg.maps.raster import Raster
 from cytoseg.slides.pyramid import write_pyramid
-from cytoseg.slides.raster import Raster
+from cytoseg.viewer.deep_zoom import TilePyramid
+from cytoseg.viewer.slide_catalogue import Found
+from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sights, Subject
 
 NAMES = ("background", "cytoplasm", "nucleus")
 LIST = ClassList(NAMES, ((240, 240, 240), (86, 180, 233), (213, 94, 0)), "background")

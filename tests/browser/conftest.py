@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from cytoseg.commands.review_links import TOKEN
+from cytoseg.workflows.review_links import TOKEN
 from tests.apps.sighted import make_run
 from tests.browser.queued import add_queued_run
 from tests.browser.vast import add_vast_slide

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cytoseg.recipe import dump_recipe, load_recipe
-from cytoseg.slides.stamp import slide_stamp
+from cytoseg.slides.fingerprint import slide_stamp
 from tests.predict.made import four_classes, predicted
 
 NAME = "queued"

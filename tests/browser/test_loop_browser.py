@@ -20,12 +20,12 @@ from typer.testing import Result
 
 from cytoseg.classes import ClassList
 from cytoseg.commands.review import streamlit_command
-from cytoseg.labels.annotation import paint
+from cytoseg.formats.annotation import paint
+from cytoseg.formats.labelme import read_labelme
 from cytoseg.labels.corrections import corrections_folder, find_corrections, read_correction
-from cytoseg.labels.labelme import read_labelme
 from cytoseg.labels.proposal import proposal
-from cytoseg.labels.review_log import log_of, read_entries
 from cytoseg.recipe import load_recipe
+from cytoseg.review.review_log import log_of, read_entries
 from cytoseg.shipped import shipped_review
 from tests.browser.conftest import free_port, open_page, serve
 from tests.browser.test_review_browser import DRAWN_MS

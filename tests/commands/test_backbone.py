@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from cytoseg.checkpoints import STATE
-from cytoseg.commands.backbone import sources_sentence
 from cytoseg.shipped import shipped_models
+from cytoseg.workflows.backbone import sources_sentence
 
 
 def test_labelled_sources_of_a_base_model_are_named() -> None:

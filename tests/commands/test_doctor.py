@@ -13,10 +13,10 @@ from typer.testing import Result
 
 import cytoseg as package
 from cytoseg.checkpoints import load_checkpoint, save_checkpoint
-from cytoseg.commands import check
-from cytoseg.commands.check import check_after_training, tissue_pictures
 from cytoseg.commands.train_ddpm import tissue_crops
 from cytoseg.recipe import load_recipe
+from cytoseg.workflows import feature_check
+from cytoseg.workflows.feature_check import check_after_training, tissue_pictures
 
 CytosegCommand = Callable[..., Result]
 
@@ -84,7 +84,11 @@ def test_a_training_ends_with_pictures_and_labels_bring_a_verdict(cytoseg: Cytos
     assert "Trained on 4 crops" in trained.stdout
     assert "No verdict: there are no labels yet" in trained.stdout
     assert f"See {CHECK / 'check.png'}." in trained.stdout
-    assert sorted(path.name for path in CHECK.iterdir()) == ["check.csv", "check.md", "check.png"]
+    assert sorted(path.name for path in CHECK.iterdir()) == [
+        "check.csv",
+        "check.md",
+        "check.png",
+    ]
     with Image.open(CHECK / "check.png") as picture:
         assert picture.size == (4 * 312, 4 * 312 + 72)  # four crops
     label()
@@ -141,7 +145,7 @@ def test_of_several_processes_only_the_first_checks(cytoseg: CytosegCommand, mon
 
 
 def test_a_check_that_takes_too_long_is_given_up(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(feature_check, "PATIENCE_S", 0.0)
     result = cytoseg("train-ddpm", "tiny.yaml", *SHORT)
     assert result.exit_code == 0, result.output
     assert "Check of the features given up after" in result.stdout

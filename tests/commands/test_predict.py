@@ -8,8 +8,8 @@ import pytest
 import torch
 from typer.testing import Result
 
-from cytoseg.predict.job import Outcome, SlideJob
-from cytoseg.predict.object_settings import ClassTotals
+from cytoseg.objects.settings import ClassTotals
+from cytoseg.predict.slide_task import Outcome, SlideJob
 
 CytosegCommand = Callable[..., Result]
 

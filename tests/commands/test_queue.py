@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from cytoseg.active_learning import candidates
 from cytoseg.labels.queue_file import read_queue
-from cytoseg.predict import candidates
 from tests.predict.made import predicted
 
 CytosegCommand = Callable[..., Result]

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import Result
 
 from cytoseg.commands.review import streamlit_command
-from cytoseg.commands.review_links import TOKEN
 from cytoseg.interrupts import PARENT
 from cytoseg.recipe import load_recipe
+from cytoseg.workflows.review_links import TOKEN
 
 CytosegCommand = Callable[..., Result]
 

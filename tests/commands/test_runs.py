@@ -9,7 +9,7 @@ import pytest
 from typer.testing import Result
 
 from cytoseg.commands.runs import last_row, size_text, state_text
-from cytoseg.metrics.run_folder import read_provenance
+from cytoseg.evaluation.run_folder import read_provenance
 
 CytosegCommand = Callable[..., Result]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()

@@ -7,8 +7,8 @@ import tifffile
 from typer.testing import Result
 
 from cytoseg.geometry import Size
-from cytoseg.slides.generate import draw_bands
-from cytoseg.slides.generate_draw import make_scene
+from cytoseg.synthetic.draw import make_scene
+from cytoseg.synthetic.generate import draw_bands
 
 CytosegCommand = Callable[..., Result]
 

@@ -10,7 +10,7 @@ from typer.testing import Result
 from cytoseg.classes import IGNORE
 from cytoseg.commands.annotating import Annotating
 from cytoseg.errors import CheckpointError, LabelError
-from cytoseg.labels.dataset import load_index
+from cytoseg.labels.import_labels import load_index
 
 Made = tuple[Path, dict[str, Result]]
 

@@ -449,7 +449,7 @@ def test_a_folder_that_cannot_be_written(refused: Refused, monkeypatch: pytest.M
     def denied(path: Path, _content: str) -> NoReturn:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr("cytoseg.commands.common.write_atomically", denied)
+    monkeypatch.setattr("cytoseg.workflows.recorded_command.write_atomically", denied)
     line = refused("evaluate", "tiny.yaml")
     assert line == "cytoseg: runs/tiny/recipe.yaml: Permission denied."
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from cytoseg.interpreter.scratch import fit_scratch
+from cytoseg.interpreter.unet_baseline import fit_scratch
 
 METHODS = ("commonest", "thresholds", "forest", "scratch", "imagenet-unet", "filters", "random", "ddpm", "joined")
 METHODS += ("imagenet", "imagenet-joined")
@@ -17,8 +17,8 @@ METHODS += ("imagenet", "imagenet-joined")
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cytoseg.commands.contenders.IMAGENET_STEPS", 2)
-    monkeypatch.setattr("cytoseg.commands.contenders.fit_scratch", functools.partial(fit_scratch, steps=2))
+    monkeypatch.setattr("cytoseg.workflows.methods.IMAGENET_STEPS", 2)
+    monkeypatch.setattr("cytoseg.workflows.methods.fit_scratch", functools.partial(fit_scratch, steps=2))
 
 
 def test_the_same_trainings_give_the_scores_of_evaluate(
@@ -48,7 +48,7 @@ def test_the_same_trainings_give_the_scores_of_evaluate(
         raise AssertionError("trained again")
 
     for name in ("commonest_class", "fit_thresholds", "fit_forest", "fit_scratch", "train_ensemble"):
-        monkeypatch.setattr(f"cytoseg.commands.contenders.{name}", never)
+        monkeypatch.setattr(f"cytoseg.workflows.methods.{name}", never)
     again = cytoseg("compare", "tiny.yaml", "--seeds", "2")
     assert again.exit_code == 0, again.output
     assert (folder / "compare.md").read_text() == table

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from typer.testing import Result
 
 from cytoseg.geometry import Region, Size
-from cytoseg.predict.maps import IDS, UNCERTAINTY, MapSpool
+from cytoseg.maps.map_spool import IDS, UNCERTAINTY, MapSpool
 from cytoseg.slides.open import open_slide
 
 Command = Callable[..., Result]

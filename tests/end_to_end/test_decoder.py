@@ -16,7 +16,7 @@ from typer.testing import Result
 from cytoseg.interpreter import tune
 from cytoseg.interpreter.bundle import bundle_hashes, load_bundle
 from cytoseg.interpreter.decoder import Decoder
-from cytoseg.interpreter.scratch import fit_scratch
+from cytoseg.interpreter.unet_baseline import fit_scratch
 
 TUNED = ("interpreter.kind=decoder", "decoder.steps=20", "decoder.rate=2e-2", "decoder.size_px=32", "decoder.batch=2")
 
@@ -24,7 +24,7 @@ TUNED = ("interpreter.kind=decoder", "decoder.steps=20", "decoder.rate=2e-2", "d
 def test_a_tuned_decoder_is_evaluated_compared_and_segments_slides(
     home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cytoseg.commands.contenders.fit_scratch", functools.partial(fit_scratch, steps=2))
+    monkeypatch.setattr("cytoseg.workflows.methods.fit_scratch", functools.partial(fit_scratch, steps=2))
     trained = cytoseg("train-interpreter", "tiny.yaml", *TUNED)
     assert trained.exit_code == 0, trained.output
     assert "Decoder tuned; weights of step 20 of 20 (no slide was held out)." in trained.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from cytoseg.commands.common import Bar
+from cytoseg.workflows.recorded_command import Bar
 
 Start = Callable[..., "subprocess.Popen[str]"]
 NEW_SLIDE = "made/slides/made_2_01.ome.tif"

@@ -21,9 +21,9 @@ import pytest
 from typer.testing import Result
 
 from cytoseg.checkpoints import find_checkpoints, load_state
-from cytoseg.commands.shown import SHOWN
 from cytoseg.interpreter.bundle import bundle_hashes
 from cytoseg.labels.index import load_index
+from cytoseg.workflows.preview_provenance import SHOWN
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are run in forks")
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.copytree", "shutil.copyfile")

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from typer.testing import Result
 
 from cytoseg.interpreter.bundle import bundle_hashes, load_bundle
-from cytoseg.predict.map_file import MapFile
+from cytoseg.maps.map_file import MapFile
 from cytoseg.slides.open import open_slide
 
 IGNORE = 255

@@ -11,8 +11,8 @@ from typer.testing import Result
 
 from cytoseg.labels.index import CropName, LabelIndex, load_index, write_crop, write_index
 from cytoseg.recipe import load_recipe
-from cytoseg.studies.select_measure import Measured
-from cytoseg.studies.select_question import Effort
+from cytoseg.studies.feature_selection.cross_validation import Measured
+from cytoseg.studies.feature_selection.settings import Effort
 
 Command = Callable[..., Result]
 TWO_SLIDES = 'labels.test_slides=["*_00"]'
@@ -48,7 +48,7 @@ def always_better(monkeypatch: pytest.MonkeyPatch) -> None:
     def gain(new: Measured, old: Measured) -> tuple[float, float]:
         return (0.1, 0.01) if new is not old else (0.0, 0.0)
 
-    monkeypatch.setattr("cytoseg.studies.select_features.gain", gain)
+    monkeypatch.setattr("cytoseg.studies.feature_selection.select.gain", gain)
 
 
 @pytest.mark.usefixtures("always_better")
@@ -109,8 +109,8 @@ def test_what_is_measured_is_kept_and_only_train_crops_are_read(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("cytoseg.studies.select_measure.train_ensemble", never)
-    monkeypatch.setattr("cytoseg.studies.select_columns.gather", never)
+    monkeypatch.setattr("cytoseg.studies.feature_selection.cross_validation.train_ensemble", never)
+    monkeypatch.setattr("cytoseg.studies.feature_selection.columns.gather", never)
     again = cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "--timesteps", "1,5", "--no-write")
     assert again.exit_code == 0, again.output
     assert (folder / "select_features.md").read_text() == table

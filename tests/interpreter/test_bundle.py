@@ -18,8 +18,8 @@ from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
 from cytoseg.features.filters import FILTERS
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, bundle_hashes, load_bundle, save_bundle
-from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.vote import jensen_shannon, vote
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, FeatureSettings, gather, pad_to_multiple, shared_noise, to_input
-from cytoseg.interpreter.fold import member_probabilities
 from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.vote import vote
 from cytoseg.slides.image import read_picture
 from tests.interpreter import oracle

@@ -2,8 +2,9 @@
 
 import pytest
 
-from cytoseg.commands.terminal import progress
-from cytoseg.jobs.progress_lines import EVERY, Progress, last_word, read_line
+from cytoseg.durations import EVERY
+from cytoseg.jobs.progress_lines import Progress, last_word, read_line
+from cytoseg.terminal import progress
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
 from cytoseg.geometry import Region
 from cytoseg.labels.annotated import annotated_regions, waiting_regions
-from cytoseg.labels.dataset import ImportRules, import_labels
+from cytoseg.labels.import_labels import ImportRules, import_labels
 
 CLASSES = ClassList(("glass", "cell"), ((240, 240, 240), (200, 0, 0)), "glass")
 

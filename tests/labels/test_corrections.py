@@ -15,6 +15,7 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
+from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region
 from cytoseg.labels import corrections
 from cytoseg.labels.corrections import (
@@ -27,8 +28,7 @@ from cytoseg.labels.corrections import (
     read_correction,
     save_correction,
 )
-from cytoseg.labels.dataset import ImportRules, import_labels, load_index
-from cytoseg.labels.sidecar import Origin
+from cytoseg.labels.import_labels import ImportRules, import_labels, load_index
 
 TIME = "2026-03-01T14:05:06.000007+00:00"
 ANNA = Correction("036_0", "Anna Øster", TIME, "prediction")

@@ -13,8 +13,8 @@ import pytest
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
-from cytoseg.labels.dataset import ImportRules, import_labels, load_index
 from cytoseg.labels.export import export_labels
+from cytoseg.labels.import_labels import ImportRules, import_labels, load_index
 from tests.labels.features import box
 
 Write = Callable[..., Path]

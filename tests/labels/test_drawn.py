@@ -10,8 +10,8 @@ from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError
-from cytoseg.labels.dataset import ImportRules, import_labels
 from cytoseg.labels.drawn import Drawn, drawn_of, origin_of, read_marks, save_marks
+from cytoseg.labels.import_labels import ImportRules, import_labels
 from cytoseg.labels.proposal import proposal, sealed
 
 CLASSES = ClassList(("glass", "cell", "nucleus"), ((9, 9, 9), (0, 0, 200), (200, 0, 0)), "glass")

@@ -15,9 +15,8 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
-from cytoseg.labels import dataset
-from cytoseg.labels.dataset import ImportRules, LabelIndex, SlideRules, import_labels, load_index
 from cytoseg.labels.export import ExportReport, Format, export_labels
+from cytoseg.labels.import_labels import ImportRules, LabelIndex, SlideRules, import_labels, load_index
 from tests.labels.features import box, feature
 
 Write = Callable[..., Path]
@@ -87,7 +86,7 @@ def geojson_features(draw: st.DrawFn, *, rings: int = 2) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def no_contact_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes most of the time of an import of one small crop."""
-    monkeypatch.setattr(dataset, "draw_sheet", lambda crops, classes: Image.new("L", (1, 1)))
+    monkeypatch.setattr("cytoseg.labels.import_labels.draw_sheet", lambda crops, classes: Image.new("L", (1, 1)))
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from shapely import geometry
 
+from cytoseg.formats.raster import ring_centres
 from cytoseg.geometry import Size
 from cytoseg.labels.outlines import Polygon, outline
-from cytoseg.labels.raster import ring_centres
 
 
 def mask(*rows: str) -> NDArray[np.bool_]:

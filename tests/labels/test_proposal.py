@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.classes import ClassList
-from cytoseg.labels.annotation import paint
-from cytoseg.labels.convert import traced
-from cytoseg.labels.labelme import read_labelme
+from cytoseg.formats.annotation import paint
+from cytoseg.formats.labelme import read_labelme
+from cytoseg.labels.map_shapes import traced
 from cytoseg.labels.proposal import is_saved, proposal, sealed
 
 CLASSES = ClassList(("glass", "cell", "nucleus"), ((240,) * 3, (80, 180, 230), (210, 90, 0)), "glass")

@@ -9,11 +9,11 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
+from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region
 from cytoseg.labels import slide_crops
-from cytoseg.labels.dataset import ImportReport, ImportRules, SlideRules, import_labels
-from cytoseg.labels.kept import read_kept
-from cytoseg.labels.sidecar import Origin
+from cytoseg.labels.import_labels import ImportReport, ImportRules, SlideRules, import_labels
+from cytoseg.labels.original_annotation import read_kept
 from cytoseg.quoting import printable
 from tests.labels.features import box, feature
 

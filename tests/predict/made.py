@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.geometry import Size
+from cytoseg.slides.fingerprint import slide_stamp
 from cytoseg.slides.pyramid import write_pyramid
-from cytoseg.slides.stamp import slide_stamp
 
 _RECIPE = """\
 name: {name}

@@ -14,8 +14,8 @@ import pytest
 
 from cytoseg.errors import PredictionError
 from cytoseg.predict.engines import in_processes, on_ray
-from cytoseg.predict.job import Outcome, SlideJob
 from cytoseg.predict.slide import SlideSettings
+from cytoseg.predict.slide_task import Outcome, SlideJob
 
 SETTINGS = SlideSettings(tile_px=8, overlap_px=2, batch=1, mpp=None, assume_mpp=None)
 

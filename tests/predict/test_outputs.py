@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cytoseg.geometry import Size
-from cytoseg.predict.maps import MapBand, MapSpool
-from cytoseg.predict.object_settings import ClassTotals
+from cytoseg.maps.map_spool import MapBand, MapSpool
+from cytoseg.objects.settings import ClassTotals
 from cytoseg.predict.outputs import CLASS_MAP, PREVIEW, add_up, is_done, left_out_of
 
 PROVENANCE = {"bundle": "abc", "timesteps": (50, 100)}

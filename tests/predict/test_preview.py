@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
+from cytoseg.drawing.pictures import RAMP
 from cytoseg.geometry import Size
-from cytoseg.metrics.pictures import RAMP
 from cytoseg.predict.preview import draw_preview
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.slides.slide import Slide

@@ -22,9 +22,9 @@ from torch.nn import functional
 from cytoseg.classes import IGNORE
 from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Region, Size
-from cytoseg.predict.map_file import MapFile
-from cytoseg.predict.maps import MapBand, MapSpool
-from cytoseg.predict.object_settings import ObjectSettings
+from cytoseg.maps.map_file import MapFile
+from cytoseg.maps.map_spool import MapBand, MapSpool
+from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
 from cytoseg.predict.preview import draw_preview
 from cytoseg.predict.slide import Predictor, SlideSettings, predict_slide
@@ -493,7 +493,7 @@ def test_a_kill_while_objects_are_written_ends_in_the_same_bytes(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"cytoseg.predict.objects.{at}", killed)
+        patched.setattr(f"cytoseg.objects.find_objects.{at}", killed)
         with pytest.raises(RuntimeError, match="killed"):
             predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
     assert (part / "objects.geojson").exists()

@@ -5,7 +5,7 @@ import pytest
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import RecipeError
-from cytoseg.predict.object_settings import ObjectSettings
+from cytoseg.objects.settings import ObjectSettings
 from cytoseg.recipe import Recipe
 
 Load = Callable[..., Recipe]

@@ -12,9 +12,9 @@ import tifffile
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
+from cytoseg.maps.raster import Raster
 from cytoseg.slides.image import read_picture
 from cytoseg.slides.open import open_slide
-from cytoseg.slides.raster import Raster
 
 KINDS: dict[str, dict[str, Any]] = {
     "tiles": {"tile": (16, 16)},

@@ -14,8 +14,8 @@ from torch import Tensor
 from cytoseg.classes import ClassList
 from cytoseg.features.extract import EXTRACTORS, FeatureSettings, NativeFeatures
 from cytoseg.labels.index import CropName, LabelledCrop, write_crop
-from cytoseg.studies.select_pixels import FeatureSet
-from cytoseg.studies.select_question import Effort, Question
+from cytoseg.studies.feature_selection.pixels import FeatureSet
+from cytoseg.studies.feature_selection.settings import Effort, Question
 
 Picture = NDArray[np.uint8]
 Extract = Callable[[Picture], NativeFeatures]

@@ -10,7 +10,9 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
+from cytoseg.drawing.pictures import read_map, read_rgb
 from cytoseg.errors import CytosegError
+from cytoseg.evaluation.run_folder import time_text
 from cytoseg.labels.corrections import (
     FROM_PREDICTION,
     OF_PREDICTION,
@@ -20,10 +22,8 @@ from cytoseg.labels.corrections import (
     is_from_prediction,
     read_correction,
 )
-from cytoseg.labels.review_log import Action
-from cytoseg.metrics.pictures import read_map, read_rgb
 from cytoseg.metrics.results import CropScores, share_text
-from cytoseg.metrics.run_folder import time_text
+from cytoseg.review.review_log import Action
 
 Ids = NDArray[np.uint8]
 PREDICTION, ANNOTATION, LATEST = "Prediction", "Annotation", "Latest correction"

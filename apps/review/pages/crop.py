@@ -5,10 +5,10 @@ from pathlib import Path
 import state
 import streamlit as st
 
-from cytoseg.metrics.glossary import UNCERTAINTY
-from cytoseg.metrics.pictures import read_rgb
+from cytoseg.drawing.pictures import read_rgb
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
-from cytoseg.predict.browse import jpeg
+from cytoseg.reporting.glossary import UNCERTAINTY
+from cytoseg.viewer.deep_zoom import jpeg
 
 # Width of the large picture, at most; smaller crops are enlarged.
 SHOWN_PX = 900

@@ -5,10 +5,10 @@ from pathlib import Path
 import state
 import streamlit as st
 
+from cytoseg.drawing.pictures import reduced
 from cytoseg.errors import CytosegError
-from cytoseg.metrics.pictures import reduced
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
-from cytoseg.predict.browse import jpeg
+from cytoseg.viewer.deep_zoom import jpeg
 
 PER_PAGE = 24
 # Three cards fill a screen of 1280 px and five one of 1920 px; a crop of 256 px is then shown as it is.

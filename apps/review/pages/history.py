@@ -10,9 +10,9 @@ import state
 import streamlit as st
 
 from cytoseg.errors import CytosegError
-from cytoseg.metrics.history import Comparison, LabelChange, ScoreChange, compare_snapshots, snapshot_files
+from cytoseg.evaluation.history import Comparison, LabelChange, ScoreChange, compare_snapshots, snapshot_files
+from cytoseg.evaluation.run_folder import moment_of
 from cytoseg.metrics.results import NOT_APPLICABLE
-from cytoseg.metrics.run_folder import moment_of
 
 # Told apart by colour-blind eyes, and by the sign beside them.
 BETTER, WORSE = "#0072b2", "#d55e00"

@@ -8,10 +8,10 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from cytoseg.csv_table import ENCODING
-from cytoseg.metrics.glossary import GLOSSARY
+from cytoseg.durations import duration_text
 from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, MethodScores, Score, ensemble_of, score_rows, share_text
-from cytoseg.metrics.run_folder import duration_text
-from cytoseg.metrics.scores_csv import scores_csv
+from cytoseg.reporting.glossary import GLOSSARY
+from cytoseg.reporting.scores_csv import scores_csv
 
 # So many numbers stand in one line at the top, at most.
 PER_ROW = 5

@@ -7,7 +7,7 @@ import state
 import streamlit as st
 import tiles
 
-from cytoseg.predict.catalogue import Found
+from cytoseg.viewer.slide_catalogue import Found
 
 HELP = (
     "Every pixel of the chosen slides gets a class, and its objects are found and measured. What is finished with the "

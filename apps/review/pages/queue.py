@@ -9,16 +9,16 @@ import streamlit as st
 import tiles
 import viewer
 
-from cytoseg.commands.queue_rules import read_rules
-from cytoseg.commands.queue_slides import FOLDER, QueuePlace
-from cytoseg.commands.queueing import Ranking, accept, gains, rank, shown, skip
-from cytoseg.commands.run_recipe import labels_folder
+from cytoseg.active_learning.diverse_selection import Chosen
+from cytoseg.active_learning.queue import Ranking, accept, gains, rank, shown, skip
+from cytoseg.active_learning.queue_rules import read_rules
+from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
 from cytoseg.errors import CytosegError
+from cytoseg.evaluation.run_folder import predictions
 from cytoseg.labels.index import INDEX
 from cytoseg.labels.queue_file import QUEUE
-from cytoseg.metrics.run_folder import predictions
-from cytoseg.predict.browse import jpeg
-from cytoseg.predict.spread import Chosen
+from cytoseg.run_recipe import labels_folder
+from cytoseg.viewer.deep_zoom import jpeg
 
 LISTED = 40
 PER_PAGE = 5

@@ -12,9 +12,9 @@ import viewer
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
-from cytoseg.metrics.run_folder import SUMMARY_HEAD, Summary, predictions, read_summary
-from cytoseg.predict.catalogue import Catalogue, Found
-from cytoseg.predict.sights import CLASSES, TRUTH, Sight
+from cytoseg.evaluation.run_folder import SUMMARY_HEAD, Summary, predictions, read_summary
+from cytoseg.viewer.slide_catalogue import Catalogue, Found
+from cytoseg.viewer.tile_service import CLASSES, TRUTH, Sight
 
 CAPTION = "The slide, its predicted classes and its uncertainty"
 COMMAND = "cytoseg predict RECIPE SLIDE"

@@ -1,0 +1,182 @@
+"""The most disputed regions of a predicted slide, found block by block: memory does not grow with the slide."""
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.classes import IGNORE
+from cytoseg.errors import PredictionError
+from cytoseg.geometry import Region, Size
+from cytoseg.maps.map_file import MapFile
+from cytoseg.predict.disagreement import Candidate, disputed_classes, highest_tenth, looks_of, without_ignored
+from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
+from cytoseg.slides.content import near_empty
+from cytoseg.slides.open import open_slide, read_at
+from cytoseg.slides.resolution import downsample_to
+from cytoseg.slides.slide import Slide
+
+MOST = 300
+"""Regions of one slide that are kept: nobody annotates more of one before the next training."""
+BLOCK_PX = 2048
+"""Side of what is read of the maps at once: 21 MB."""
+LOOK_PX = 64
+"""Side of the picture that is described: stain and what is in it show at this size."""
+STEP_NATS = 0.001
+"""To so much the usual score of a slide is exact."""
+MOST_NATS = 6.0
+"""More than 255 classes can be disputed: the logarithm of 255 is 5.5."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A predicted slide.
+
+    Attributes:
+        name: Its id, and the name of its folder.
+        folder: Where its maps lie.
+        slide: The slide's file.
+    """
+
+    name: str
+    folder: Path
+    slide: Path
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How large a region is.
+
+    Attributes:
+        size_px: Side of a crop.
+        mpp: Micrometres per pixel of a crop, or None for level 0 as it is.
+        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if nobody knows.
+    """
+
+    size_px: int
+    mpp: float | None
+    assumed_mpp: Callable[[Path], float | None]
+
+    def side(self, slide: Slide) -> int:
+        """Give the side of a region in level-0 pixels.
+
+        Raises:
+            SlideError: If the slide does not say its mpp and one is asked for.
+        """
+        return max(1, round(self.size_px * downsample_to(self.mpp, slide, assume_mpp=self.assumed_mpp(slide.path))))
+
+
+def map_scale(slide: Slide, size: Size) -> float:
+    """Tell how many level-0 pixels a pixel of a map of this size spans."""
+    return slide.levels[0].size.width / size.width
+
+
+def find_candidates(
+    source: Predicted,
+    frame: Frame,
+    *,
+    classes: int,
+    on_part: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Candidate]:
+    """Score the regions of a grid, and describe the most disputed of them; near-empty glass is left out.
+
+    The grid begins at the upper left corner; its last row and column are moved inside the slide.
+
+    Args:
+        source: The slide and its maps.
+        frame: How large a region is.
+        classes: How many classes were predicted.
+        on_part: Told how many parts of the maps are done, of how many.
+
+    Returns:
+        At most ``MOST``, the most disputed first; none without any disagreement.
+
+    Raises:
+        PredictionError: If a map is missing or damaged, or the maps differ in size.
+        SlideError: If the slide is missing, damaged, or does not say its mpp.
+    """
+    with (
+        open_slide(source.slide) as slide,
+        MapFile(source.folder / CLASS_MAP) as ids,
+        MapFile(source.folder / UNCERTAINTY) as nats,
+    ):
+        if ids.size != nats.size:
+            raise PredictionError(f"{source.name}: its maps differ in size. Predict the slide again.")
+        side, scale = frame.side(slide), map_scale(slide, ids.size)
+        maps = _Maps(ids, nats, max(1, round(side / scale)))
+        places, usual = _most_disputed(maps, on_part)
+        found = []
+        for score, x, y in places:
+            region = Region(round(x * scale), round(y * scale), side, side)
+            picture = read_at(slide, region, Size(LOOK_PX, LOOK_PX))
+            class_map, disagreement = maps.at(x, y)
+            disputed = disputed_classes(disagreement, class_map, classes=classes)
+            looks = looks_of(picture, class_map, classes=classes)
+            if not near_empty(looks[:3], looks[3:6]):
+                found.append(Candidate(source.name, region, score, usual, disputed, looks))
+    return found
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """Both maps of a slide, and the side of a region in their pixels."""
+
+    ids: MapFile
+    nats: MapFile
+    side: int
+
+    def blocks(self) -> list[tuple[list[int], list[int]]]:
+        """Put neighbouring regions together to be read at once: the upper edges of some rows, and some left edges."""
+        rows, columns = (_starts(length, self.side) for length in (self.ids.size.height, self.ids.size.width))
+        together = max(1, BLOCK_PX // self.side)
+        return [
+            (rows[i : i + together], columns[j : j + together])
+            for i in range(0, len(rows), together)
+            for j in range(0, len(columns), together)
+        ]
+
+    def scores(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator[tuple[float, int, int]]:
+        """Give score, x and y of the regions of a block that are not wholly undisputed."""
+        left, top, side = columns[0], rows[0], self.side
+        ids, nats = self._read(left, top, width=columns[-1] + side - left, height=rows[-1] + side - top)
+        disagreement = without_ignored(nats, ids)
+        for y in rows:
+            for x in columns:
+                part = disagreement[y - top : y - top + side, x - left : x - left + side]
+                if part.any():
+                    yield round(highest_tenth(part), 6), x, y
+
+    def at(self, x: int, y: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Give the class map and the disagreement of a region."""
+        ids, nats = self._read(x, y, width=self.side, height=self.side)
+        return ids, without_ignored(nats, ids)
+
+    def _read(self, x: int, y: int, *, width: int, height: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        ids = self.ids.read(x, y, width=width, height=height, outside=IGNORE)
+        return ids, self.nats.read(x, y, width=width, height=height)
+
+
+def _starts(length: int, side: int) -> list[int]:
+    last = max(0, length - side)
+    return [*range(0, last, side), last]
+
+
+def _most_disputed(maps: _Maps, on_part: Callable[[int, int], None]) -> tuple[list[tuple[float, int, int]], float]:
+    """Give score, x and y of the most disputed regions, the first ones in reading order first; and the median score."""
+    best: list[tuple[float, int, int]] = []
+    counts = np.zeros(round(MOST_NATS / STEP_NATS), np.int64)
+    blocks = maps.blocks()
+    for done, block in enumerate(blocks, start=1):
+        for score, x, y in maps.scores(*block):
+            counts[min(round(score / STEP_NATS), len(counts) - 1)] += 1
+            place = (score, -y, -x)
+            if len(best) < MOST:
+                heapq.heappush(best, place)
+            else:
+                heapq.heappushpop(best, place)
+        on_part(done, len(blocks))
+    half = np.searchsorted(np.cumsum(counts), counts.sum() / 2) if best else 0
+    return [(score, -x, -y) for score, y, x in sorted(best, reverse=True)], round(float(half) * STEP_NATS, 6)

@@ -1,0 +1,169 @@
+"""Crops at chosen places of a slide, with what was predicted there as shapes to correct."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytoseg.active_learning.candidates import Frame, map_scale
+from cytoseg.classes import IGNORE, ClassList
+from cytoseg.errors import LabelError, RecipeError
+from cytoseg.formats.sidecar import SUFFIX
+from cytoseg.geometry import Region, Size
+from cytoseg.json_text import load_json
+from cytoseg.labels.annotated import is_taken
+from cytoseg.labels.proposal import proposal, sealed
+from cytoseg.maps.map_file import MapFile
+from cytoseg.predict.outputs import CLASS_MAP, SUMMARY, UNCERTAINTY
+from cytoseg.slides.open import open_slide, read_at, slide_id
+from cytoseg.slides.slide import Slide
+from cytoseg.writing import atomic_path, write_atomically
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Where crops are cut.
+
+    Attributes:
+        slide: The slide.
+        places: (x, y) of each crop's middle, in level-0 pixels.
+        predictions: Folder of the predicted slides; one that was not predicted gives crops without shapes.
+    """
+
+    slide: Path
+    places: Sequence[tuple[int, int]]
+    predictions: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """What was predicted of a region: (size, size) uint8 ids, and (size, size) float32 disagreement in nats."""
+
+    ids: NDArray[np.uint8]
+    nats: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """What crops are like.
+
+    Attributes:
+        frame: Their size and resolution.
+        classes: What is predicted in them.
+    """
+
+    frame: Frame
+    classes: ClassList
+
+
+def parse_place(text: str) -> tuple[int, int]:
+    """Read ``x,y``.
+
+    Raises:
+        RecipeError: If it is something else.
+    """
+    x, comma, y = text.partition(",")
+    if not (comma and x.strip().isdecimal() and y.strip().isdecimal()):
+        raise RecipeError(f"--at {text!r}: write the middle of the crop in level-0 pixels, such as 20480,11264.")
+    return int(x), int(y)
+
+
+def cut_chosen(chosen: Chosen, cutting: Cutting, folder: Path) -> tuple[int, int]:
+    """Write each crop as PNG with its sidecar, and with a labelme file where the slide was predicted.
+
+    Args:
+        chosen: Where.
+        cutting: What the crops are like.
+        folder: Where to write; what somebody may have corrected there is never replaced.
+
+    Returns:
+        How many crops are new, and how many of them have shapes.
+
+    Raises:
+        SlideError: If the slide cannot be read.
+        LabelError: If the slide was predicted with other classes.
+        PredictionError: If its maps are damaged.
+    """
+    new = shapes = 0
+    with open_slide(chosen.slide) as slide:
+        side = cutting.frame.side(slide)
+        for x, y in chosen.places:
+            region = Region(x - side // 2, y - side // 2, side, side)
+            path = cut_region(slide, region, chosen.predictions, cutting=cutting, folder=folder)
+            if path is not None:
+                new, shapes = new + 1, shapes + path.with_suffix(".json").exists()
+    return new, shapes
+
+
+def cut_region(slide: Slide, region: Region, predictions: Path, *, cutting: Cutting, folder: Path) -> Path | None:
+    """Write the crop of a region as PNG with its sidecar, and with a labelme file where the slide was predicted.
+
+    Args:
+        slide: The open slide.
+        region: What the crop shows.
+        predictions: Folder of the predicted slides.
+        cutting: What the crop is like.
+        folder: Where to write.
+
+    Returns:
+        The PNG; None if there is one already, or a labelme file that somebody has saved: these are left as they are.
+
+    Raises:
+        SlideError: If the slide cannot be read.
+        LabelError: If the slide was predicted with other classes.
+        PredictionError: If its maps are damaged.
+    """
+    path = folder / f"{slide_id(slide.path)}_{region.x}_{region.y}.png"
+    if is_taken(path):
+        return None
+    size = cutting.frame.size_px
+    predicted = predicted_maps(slide, region, predictions, cutting)
+    _write(path, read_at(slide, region, Size(size, size)), predicted, region, cutting, slide.path)
+    return path
+
+
+def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cutting) -> Maps | None:
+    """Read what was predicted of a region, in the pixels of a crop; None if the slide was not predicted.
+
+    Raises:
+        LabelError: If it was predicted with other classes.
+        PredictionError: If its maps are damaged.
+    """
+    done = predictions / slide_id(slide.path)
+    if not (done / SUMMARY).is_file():
+        return None
+    summary = load_json(done / SUMMARY)
+    if list(summary["classes"]) != list(cutting.classes.names):
+        raise LabelError(f"{done.name}: predicted with the classes {', '.join(summary['classes'])}. Predict it again.")
+    with MapFile(done / CLASS_MAP) as ids, MapFile(done / UNCERTAINTY) as nats:
+        at, size = region.at(map_scale(slide, ids.size)), cutting.frame.size_px
+        # The sampled pixel of each pixel of the crop: ids have no mean.
+        rows, columns = (np.arange(size) * n // size for n in (at.height, at.width))
+        sampled = np.ix_(rows, columns)
+        return Maps(
+            ids.read(at.x, at.y, width=at.width, height=at.height, outside=IGNORE)[sampled],
+            nats.read(at.x, at.y, width=at.width, height=at.height)[sampled],
+        )
+
+
+def _write(
+    path: Path,
+    picture: NDArray[np.uint8],
+    predicted: Maps | None,
+    region: Region,
+    cutting: Cutting,
+    slide: Path,
+) -> None:
+    # The picture comes last: what lies here without one was cut off by a kill or a full disk, and is written anew.
+    where = [region.x, region.y, region.width, region.height]
+    sidecar = {"slide": slide_id(slide), "region": where, "mpp": cutting.frame.mpp}
+    write_atomically(path.with_name(path.stem + SUFFIX), json.dumps(sidecar))
+    if predicted is not None:
+        content = proposal(predicted.ids, cutting.classes, picture=path.name)
+        write_atomically(path.with_suffix(".json"), sealed(content))
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary)

@@ -1,0 +1,136 @@
+"""Which of many candidates to annotate next: disputed ones, of all slides, that do not all look the same.
+
+One after another the candidate of the highest worth is chosen:
+
+    worth = score / (1 + regions chosen from its slide before) x (1 - exp(-d²))
+
+Dividing by the number shares the list out among the slides in proportion to how disputed their regions are, as
+d'Hondt's rule shares out seats: a slide comes twice before another comes once only if its next region is more than
+twice as disputed. d is the distance in appearance to the nearest one chosen before, in standard deviations of all
+candidates (root of the mean square over the parts of ``Looks``): one that looks the same is worth nothing, one at a
+distance of one standard deviation 63 %.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.geometry import Region
+from cytoseg.predict.disagreement import Candidate, Looks
+
+UNLIKE, ALIKE = 1.0, 0.5
+"""Distances from which on a region is said to look unlike those before, and below which like one of them."""
+LEAST_SHARE = 0.1
+"""A class with a smaller share of the disputed pixels is not named."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A region that was chosen by an earlier call."""
+
+    slide: str
+    looks: Looks
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A candidate that was chosen.
+
+    Attributes:
+        candidate: It.
+        distance: To the nearest one chosen before it, in standard deviations of appearance; None for the first.
+        of_slide: How many of its slide were chosen before it.
+    """
+
+    candidate: Candidate
+    distance: float | None
+    of_slide: int
+
+
+def choose(candidates: Sequence[Candidate], n: int, *, earlier: Sequence[Earlier] = ()) -> list[Chosen]:
+    """Choose what to annotate next.
+
+    Args:
+        candidates: To choose from; of two that overlap on a slide one is chosen at most.
+        n: How many; fewer, if there are not so many.
+        earlier: What was chosen before and waits to be annotated.
+
+    Returns:
+        The best first; the same for the same candidates in any order.
+    """
+    if not candidates:
+        return []
+    # Of equals the first by slide and place.
+    left = sorted(candidates, key=lambda c: (-c.score, c.slide, c.region.y, c.region.x))
+    known = [e for e in earlier if len(e.looks) == len(left[0].looks)]
+    looks = _standardised([c.looks for c in left], [e.looks for e in known])
+    nearest = np.full(len(left), np.inf)
+    for old in looks[len(left) :]:
+        nearest = np.minimum(nearest, _distances(looks[: len(left)], old))
+    slides = sorted({c.slide for c in left} | {e.slide for e in earlier})
+    number = {slide: i for i, slide in enumerate(slides)}
+    slide_of = np.array([number[c.slide] for c in left])
+    used = np.array([sum(e.slide == slide for e in earlier) for slide in slides])
+    scores, free = np.array([c.score for c in left]), np.ones(len(left), np.bool_)
+    found: list[Chosen] = []
+    while len(found) < n and free.any():
+        fair = np.where(free, scores / (1 + used[slide_of]), -1.0)
+        # Where all that is left looks like what was chosen, the fair score decides: it is the second key.
+        worth = fair * np.where(free, -np.expm1(-(nearest**2)), 1.0)
+        best = int(np.lexsort((-fair, -worth))[0])
+        chosen, distance, slide = left[best], float(nearest[best]), slide_of[best]
+        found.append(Chosen(chosen, None if np.isinf(distance) else distance, int(used[slide])))
+        used[slide] += 1
+        for i in np.flatnonzero(free & (slide_of == slide)):
+            free[i] = not overlapping(left[i].region, chosen.region)
+        nearest = np.minimum(nearest, _distances(looks[: len(left)], looks[best]))
+    return found
+
+
+def overlapping(a: Region, b: Region) -> bool:
+    """Tell whether two regions of a slide share a pixel."""
+    return a.x < b.x + b.width and b.x < a.x + a.width and a.y < b.y + b.height and b.y < a.y + a.height
+
+
+def reason(chosen: Chosen, names: Sequence[str]) -> str:
+    """Say in a sentence why a region was chosen.
+
+    Args:
+        chosen: From ``choose``.
+        names: The class names.
+    """
+    candidate = chosen.candidate
+    shares = sorted(zip(candidate.disputed, names, strict=True), key=lambda pair: -pair[0])
+    about = [f"{name} ({100 * share:.0f} %)" for share, name in shares if share >= LEAST_SHARE][:3]
+    parts = [
+        f"The ensemble contradicts itself where it says {' or '.join(about)}: {candidate.score:.2f} nats in the most "
+        f"disputed tenth of this region, {candidate.usual:.2f} in the slide's median region",
+        _slide_text(chosen.of_slide),
+    ]
+    if chosen.distance is not None and chosen.distance >= UNLIKE:
+        parts.append("looks unlike what was chosen before")
+    elif chosen.distance is not None and chosen.distance < ALIKE:
+        parts.append("looks much like one chosen before, but is more disputed than the others")
+    return "; ".join(parts) + "."
+
+
+def _slide_text(before: int) -> str:
+    if not before:
+        return "the first of its slide"
+    return f"{before} {'is' if before == 1 else 'are'} chosen from its slide already"
+
+
+def _standardised(looks: Sequence[Looks], earlier: Sequence[Looks]) -> NDArray[np.float64]:
+    """Bring all to mean 0 and standard deviation 1 over the candidates; what is the same in all of them counts not."""
+    values = np.array([*looks, *earlier], np.float64)
+    own = values[: len(looks)]
+    spread = own.std(axis=0)
+    found: NDArray[np.float64] = np.zeros_like(values)
+    np.divide(values - own.mean(axis=0), spread, out=found, where=spread > 1e-9)
+    return found
+
+
+def _distances(looks: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt(((looks - one) ** 2).mean(axis=1)), np.float64)

@@ -1,0 +1,231 @@
+"""What ``cytoseg queue`` and the app's page share: finding what to annotate next, accepting it, and passing it over."""
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from cytoseg.active_learning.candidate_cache import scanned
+from cytoseg.active_learning.candidates import Predicted
+from cytoseg.active_learning.cut_crops import cut_region, predicted_maps
+from cytoseg.active_learning.diverse_selection import Chosen, Earlier, choose, overlapping, reason
+from cytoseg.active_learning.gain import gain_sentences
+from cytoseg.active_learning.queue_picture import Shown, panels_of
+from cytoseg.active_learning.queue_slides import AGAIN, QueuePlace, predicted_slides
+from cytoseg.errors import PredictionError, SlideError
+from cytoseg.evaluation.learning_curve import read_curves
+from cytoseg.evaluation.results_file import read_evaluation_file
+from cytoseg.formats.annotation import UNSCORED
+from cytoseg.geometry import Region, Size
+from cytoseg.labels.annotated import annotated_regions, waiting_regions
+from cytoseg.labels.queue_file import (
+    QUEUED,
+    SKIPPED,
+    Queue,
+    QueueItem,
+    Round,
+    Scored,
+    read_queue,
+    update_queue,
+)
+from cytoseg.metrics.results import ensemble_of
+from cytoseg.predict.disagreement import Candidate
+from cytoseg.slides.open import open_slide, read_at
+from cytoseg.writing import write_atomically
+
+SCANS = "queue_scans"
+"""Folder of the run that keeps what was found on each slide."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What to annotate next.
+
+    Attributes:
+        chosen: The best first.
+        slides: The predicted slides that were looked through, by name; none if none can be used.
+        notes: Which slides were left out and why, a sentence each.
+        waiting: How many queued regions are not annotated yet.
+    """
+
+    chosen: tuple[Chosen, ...]
+    slides: dict[str, Predicted]
+    notes: tuple[str, ...]
+    waiting: int
+
+
+def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None]) -> Ranking:
+    """Choose regions of the predicted slides that are neither annotated nor queued nor skipped.
+
+    Args:
+        place: The run and its queue.
+        n: How many; fewer, if there are not so many.
+        on_part: Told which slide is looked through, how many parts of all are done, and of how many.
+
+    Raises:
+        PredictionError: If no slide was predicted.
+        LabelError: If queue.json or the labels' index is damaged.
+    """
+    slides, notes = predicted_slides(place)
+    candidates: list[Candidate] = []
+    used: dict[str, Predicted] = {}
+    classes, frame = len(place.rules.cutting.classes), place.rules.cutting.frame
+    for number, source in enumerate(slides):
+
+        def told(done: int, total: int, number: int = number, name: str = source.name) -> None:
+            on_part(name, number * 100 + 100 * done // total, 100 * len(slides))
+
+        try:
+            folder = place.run / SCANS
+            candidates += scanned(source, frame, classes=classes, folder=folder, on_part=told)
+            used[source.name] = source
+            told(1, 1)  # also where it had been looked through before
+        except (PredictionError, SlideError) as error:
+            notes.append(f"{source.name}: left out: {error}")
+    annotated = annotated_regions(place.labels)
+    queued = [item for item in read_queue(place.queue).items if item.state == QUEUED]
+    waiting = sum(item.region not in annotated.get(item.slide, ()) for item in queued)
+    free = _free(candidates, place, annotated)
+    chosen = choose(free, n, earlier=[Earlier(item.slide, item.looks) for item in queued])
+    return Ranking(tuple(chosen), used, tuple(notes), waiting)
+
+
+def accept(place: QueuePlace, chosen: Chosen, slides: dict[str, Predicted]) -> Path | None:
+    """Write crop, sidecar and proposal of a region into the queue folder, and note it in queue.json.
+
+    Args:
+        place: The run and its queue.
+        chosen: The region.
+        slides: As ``rank`` gave them.
+
+    Returns:
+        The crop; None if somebody has decided on the region already, or a crop of it is there, which is left as it is.
+
+    Raises:
+        SlideError: If the slide cannot be read.
+        PredictionError: If its maps are damaged.
+        LabelError: If it was predicted with other classes since, or queue.json is damaged.
+    """
+    made: list[Path] = []
+
+    def added(queue: Queue) -> Queue:
+        if _is_decided(chosen, queue):
+            return queue
+        region, cutting = chosen.candidate.region, place.rules.cutting
+        with open_slide(slides[chosen.candidate.slide].slide) as slide:
+            path = cut_region(slide, region, place.run / "predictions", cutting=cutting, folder=place.queue)
+        if path is None:
+            return queue
+        made.append(path)
+        write_atomically(place.queue / "labels.txt", "\n".join([UNSCORED, *cutting.classes.names]) + "\n")
+        return _in_this_round(Queue((*queue.items, _item(chosen, place, QUEUED, crop=path.stem)), queue.rounds), place)
+
+    update_queue(place.queue, added)
+    return made[0] if made else None
+
+
+def skip(place: QueuePlace, chosen: Chosen) -> None:
+    """Note that a region shall not be proposed again, unless somebody has decided on it meanwhile.
+
+    Raises:
+        LabelError: If queue.json is damaged.
+    """
+    item = _item(chosen, place, SKIPPED)
+
+    def added(queue: Queue) -> Queue:
+        return queue if _is_decided(chosen, queue) else Queue((*queue.items, item), queue.rounds)
+
+    update_queue(place.queue, added)
+
+
+def _is_decided(chosen: Chosen, queue: Queue) -> bool:
+    """Tell whether a region was queued or skipped already: two people may look at one list."""
+    candidate = chosen.candidate
+    return any((item.slide, item.region) == (candidate.slide, candidate.region) for item in queue.items)
+
+
+def _in_this_round(queue: Queue, place: QueuePlace) -> Queue:
+    """Count one region more of those that are queued under the evaluation of now."""
+    rounds, now = list(queue.rounds), scored_now(place.run)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    if rounds and rounds[-1].before == now:
+        rounds[-1] = replace(rounds[-1], when=today, regions=rounds[-1].regions + 1)
+    else:
+        rounds.append(Round(today, 1, now))
+    return Queue(queue.items, tuple(rounds))
+
+
+def shown(place: QueuePlace, chosen: Chosen, slides: dict[str, Predicted]) -> Shown:
+    """Make the pictures of a region.
+
+    Raises:
+        SlideError: If the slide cannot be read.
+        PredictionError: If its maps are missing or damaged.
+        LabelError: If it was predicted with other classes since.
+    """
+    candidate, size = chosen.candidate, place.rules.cutting.frame.size_px
+    with open_slide(slides[candidate.slide].slide) as slide:
+        picture = read_at(slide, candidate.region, Size(size, size))
+        maps = predicted_maps(slide, candidate.region, place.run / "predictions", place.rules.cutting)
+    if maps is None:
+        raise PredictionError(f"{candidate.slide}: its prediction is gone. {AGAIN}")
+    classes, region = place.rules.cutting.classes, candidate.region
+    title = f"{candidate.slide}, x {region.x}, y {region.y}"
+    return Shown(title, reason(chosen, classes.names), panels_of(picture, maps.ids, maps.nats, classes))
+
+
+def gains(place: QueuePlace) -> list[str]:
+    """Say what each round of the queue gave, beside what the label-efficiency study had estimated.
+
+    Raises:
+        LabelError: If queue.json is damaged.
+        CytosegError: If the evaluation is damaged.
+    """
+    names = place.rules.cutting.classes.names
+    curves = read_curves(place.run / "label_efficiency", names)
+    curve = curves.get(place.rules.kind)
+    return gain_sentences(read_queue(place.queue).rounds, scored_now(place.run), curve=curve, names=names)
+
+
+def scored_now(run: Path) -> Scored | None:
+    """Give the scores of a run's evaluation, None if there is none.
+
+    Raises:
+        CytosegError: If the evaluation is damaged.
+    """
+    path = run / "evaluation" / "evaluation.json"
+    return _scored(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@lru_cache(maxsize=64)
+def _scored(path: Path, written_ns: int) -> Scored | None:
+    """Read the scores once for each time they are written: every press of a button in the app asks for them."""
+    found = read_evaluation_file(path)
+    best = ensemble_of(found)
+    if best is None:
+        return None
+    return Scored(found.created, found.train_crops, best.miou.value, {c.name: c.iou.value for c in best.classes})
+
+
+def _free(candidates: list[Candidate], place: QueuePlace, annotated: Mapping[str, Sequence[Region]]) -> list[Candidate]:
+    """Leave out what is annotated, waits or was skipped."""
+    taken = {slide: list(regions) for slide, regions in annotated.items()}
+    for slide, regions in waiting_regions(place.queue).items():
+        taken.setdefault(slide, []).extend(regions)
+    for item in read_queue(place.queue).items:
+        taken.setdefault(item.slide, []).append(item.region)
+    return [c for c in candidates if not any(overlapping(c.region, region) for region in taken.get(c.slide, ()))]
+
+
+def _item(chosen: Chosen, place: QueuePlace, state: str, *, crop: str = "") -> QueueItem:
+    candidate = chosen.candidate
+    return QueueItem(
+        slide=candidate.slide,
+        region=candidate.region,
+        state=state,
+        crop=crop,
+        reason=reason(chosen, place.rules.cutting.classes.names),
+        score=candidate.score,
+        looks=candidate.looks,
+    )

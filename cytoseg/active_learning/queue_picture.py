@@ -1,0 +1,129 @@
+"""Pictures of the regions to annotate next: what is there, what is predicted, where the ensemble disagrees, and why."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from cytoseg.classes import ClassList
+from cytoseg.drawing.pictures import enlarge, enlarge_smoothly, paint_disagreement, stretched
+from cytoseg.labels.contact_sheet import overlay
+
+PANEL_PX = 256
+"""Smaller regions are enlarged by a whole factor, up to this side."""
+TEXT_PX, GAP_PX, LINE_PX = 420, 12, 22
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One region as it is shown.
+
+    Attributes:
+        title: Slide and place.
+        reason: Why it was chosen.
+        panels: (title, picture) pairs of one size.
+    """
+
+    title: str
+    reason: str
+    panels: tuple[tuple[str, Picture], ...]
+
+
+def panels_of(
+    picture: Picture, class_map: NDArray[np.uint8], nats: NDArray[np.float32], classes: ClassList
+) -> tuple[tuple[str, Picture], ...]:
+    """Lay the prediction and the disagreement over a region.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        class_map: (H, W) uint8 ids, 255 for ignore.
+        nats: (H, W) float32 disagreement.
+        classes: Colours; the fill class is left clear.
+
+    Returns:
+        Titles and (h, w, 3) uint8 pictures: the region, its prediction with outlines, its disagreement, whose
+        brightest colour the title names.
+    """
+    grey, brightest = stretched(nats)
+    factor = max(1, PANEL_PX // max(picture.shape[:2]))
+    # Enlarged first and outlined then, so that outlines stay thin.
+    large = enlarge_smoothly(picture, factor)
+    outlined = overlay(large, enlarge(class_map, factor), classes)
+    disputed = paint_disagreement(large, enlarge(grey, factor), opacity=1)
+    return (
+        ("region", large),
+        ("prediction", outlined),
+        (f"disagreement, 0 to {brightest:.2f} nats", disputed),
+    )
+
+
+def draw_queue(shown: Sequence[Shown], classes: ClassList) -> Image.Image:
+    """Draw regions one below the other, each with its panels and its reason, and a legend on top.
+
+    Args:
+        shown: One or more.
+        classes: Names and colours.
+
+    Returns:
+        An RGB picture.
+    """
+    sides = [max(PANEL_PX, part.shape[1]) for part in (picture for _, picture in shown[0].panels)]
+    heights = [_row_height(entry) for entry in shown]
+    width = GAP_PX + sum(side + GAP_PX for side in sides) + TEXT_PX + GAP_PX
+    sheet = Image.new("RGB", (width, GAP_PX + LINE_PX + GAP_PX + sum(heights)), PAPER)
+    _draw_legend(sheet, classes)
+    y = GAP_PX + LINE_PX + GAP_PX
+    for entry, height in zip(shown, heights, strict=True):
+        _draw_row(sheet, entry, y, sides)
+        y += height
+    return sheet
+
+
+def _draw_row(sheet: Image.Image, entry: Shown, y: int, sides: Sequence[int]) -> None:
+    draw, x = ImageDraw.Draw(sheet), GAP_PX
+    for (title, picture), side in zip(entry.panels, sides, strict=True):
+        draw.text((x, y), title, fill=INK, font=_font())
+        sheet.paste(Image.fromarray(picture), (x, y + LINE_PX))
+        x += side + GAP_PX
+    for number, line in enumerate(_lines(entry)):
+        draw.text((x, y + number * LINE_PX), line, fill=INK, font=_font())
+
+
+def _row_height(entry: Shown) -> int:
+    pictures = LINE_PX + max(len(picture) for _, picture in entry.panels)
+    return max(pictures, len(_lines(entry)) * LINE_PX) + 2 * GAP_PX
+
+
+def _lines(entry: Shown) -> list[str]:
+    return [*_wrapped(entry.title), "", *_wrapped(entry.reason)]
+
+
+def _wrapped(text: str) -> list[str]:
+    """Break a text into lines that fit into the column."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and _font().getlength(longer) > TEXT_PX:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _draw_legend(sheet: Image.Image, classes: ClassList) -> None:
+    draw, x = ImageDraw.Draw(sheet), GAP_PX
+    for name, colour in zip(classes.names, classes.colours, strict=True):
+        text = f"{name} (left clear)" if name == classes.fill else name
+        draw.rectangle((x, GAP_PX, x + 15, GAP_PX + 15), fill=colour, outline=INK)
+        draw.text((x + LINE_PX, GAP_PX - 1), text, fill=INK, font=_font())
+        x += LINE_PX + math.ceil(_font().getlength(text)) + 2 * GAP_PX
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=15)

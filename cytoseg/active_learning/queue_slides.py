@@ -1,0 +1,98 @@
+"""Which predicted slides of a run the queue takes regions of, and why not the others."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytoseg.active_learning.candidates import Predicted
+from cytoseg.active_learning.queue_rules import QueueRules
+from cytoseg.classes import ClassList
+from cytoseg.errors import LabelError, PredictionError
+from cytoseg.json_text import load_json
+from cytoseg.labels.index import INDEX, load_index
+from cytoseg.labels.split import split_by_slide
+from cytoseg.patterns import fits
+from cytoseg.predict.outputs import SUMMARY
+from cytoseg.viewer.slide_catalogue import is_predicted
+
+FOLDER = "queue"
+"""Of the run folder, unless told otherwise; the app writes there."""
+AGAIN = "Run `cytoseg predict RECIPE SLIDE` on it again."
+
+
+@dataclass(frozen=True)
+class QueuePlace:
+    """Where a run's queue is worked on.
+
+    Attributes:
+        rules: What of the recipe decides it.
+        run: The run folder.
+        labels: The labels folder.
+        queue: The queue folder.
+    """
+
+    rules: QueueRules
+    run: Path
+    labels: Path
+    queue: Path
+
+
+def predicted_slides(place: QueuePlace) -> tuple[list[Predicted], list[str]]:
+    """Find the predicted slides that regions may be taken of, and say of the others why not.
+
+    Raises:
+        PredictionError: If none was predicted.
+        LabelError: If the labels' index is damaged.
+    """
+    parent = place.run / "predictions"
+    folders = sorted(parent.iterdir()) if parent.is_dir() else []
+    folders = [folder for folder in folders if folder.is_dir() and not folder.name.startswith(".")]
+    if not folders:
+        raise PredictionError("queue: no slide of this run was predicted. Run `cytoseg predict RECIPE SLIDE` first.")
+    is_test = tells_test_slides(place)
+    found, notes = [], []
+    for folder in folders:
+        try:
+            if is_test(folder.name):
+                raise PredictionError("it is a test slide, its crops would not be learnt from. Predict train slides.")
+            found.append(Predicted(folder.name, folder, _slide_of(folder, place.rules.cutting.classes)))
+        except PredictionError as error:
+            notes.append(f"{folder.name}: left out: {error}")
+    return found, notes
+
+
+def _slide_of(folder: Path, wanted: ClassList) -> Path:
+    """Find the slide's file by the summary of its prediction.
+
+    Raises:
+        PredictionError: If the prediction is not whole, of other classes, or its slide is gone.
+    """
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise PredictionError(f"its prediction is not finished ({SUMMARY} is missing). {AGAIN}")
+    try:
+        summary = load_json(path)
+        classes, slide = list(summary["classes"]), Path(summary["slide_path"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PredictionError(f"{SUMMARY} is damaged or of an older version ({error}). {AGAIN}") from error
+    if classes != list(wanted.names):
+        raise PredictionError(f"it was predicted with other classes ({', '.join(classes)}). {AGAIN}")
+    if not slide.exists():
+        raise PredictionError(f"its file {slide.name} is gone. Put it back, or predict it where it is now.")
+    if not is_predicted(slide, summary):  # the run's folder may come from somebody else, too
+        raise PredictionError(f"its file {slide.name} is another one now than the one that was predicted. {AGAIN}")
+    return slide
+
+
+def tells_test_slides(place: QueuePlace) -> Callable[[str], bool]:
+    """Give what tells test slides by their names: the recipe's patterns, else what chance makes of the labels."""
+    rules = place.rules
+    if rules.test_slides:
+        return lambda name: fits(name, rules.test_slides)
+    crops = load_index(place.labels).crops if (place.labels / INDEX).exists() else ()
+    try:
+        split = split_by_slide(crops, test_slides=(), test_fraction=rules.test_fraction, seed=rules.seed)
+    except LabelError:  # too few slides to divide: none is for testing yet
+        return lambda name: False
+    test = {crop.slide for crop in split.test}
+    return lambda name: name in test

@@ -1,0 +1,89 @@
+"""Two parts of lucidrains' U-Net that compute the same with fewer passes over memory.
+
+They took 40 % of a training step on a CPU, most of it in copies between memory layouts.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from cytoseg.diffusion.lucidrains import LinearAttention, RMSNorm
+
+
+def make_lean(unet: nn.Module) -> None:
+    """Replace the parts in place; weights, their names and their order stay."""
+    # Norms first: an attention takes those inside it along.
+    for old, lean in ((RMSNorm, LeanNorm), (LinearAttention, LeanLinearAttention)):
+        for parent in list(unet.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, old):
+                    setattr(parent, name, lean(child))
+
+
+class LeanNorm(nn.Module):
+    """Scale each pixel's channels to length sqrt(channels), then by one learnt factor per channel.
+
+    Args:
+        norm: The package's, whose weights are taken over.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        part = cast(Any, norm)
+        self.g: nn.Parameter = part.g
+        self.scale: float = part.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, H, W); the type of x is kept, the length is summed in float32."""
+        length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
+        return x * (self.scale / length.clamp_min(1e-12)).to(x.dtype) * self.g.to(x.dtype)
+
+
+class LeanLinearAttention(nn.Module):
+    """Linear attention that keeps pixels x channels as the convolution before it wrote them.
+
+    Softmax over the pixels is left undivided until the small channels x channels product, the learnt memory pixels are
+    summed apart instead of being joined to the others, and the last convolution is multiplied into that product.
+
+    Args:
+        attention: The package's, whose weights are taken over.
+
+    Source: Shen et al., Efficient Attention: Attention with Linear Complexities, WACV 2021.
+    """
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        part = cast(Any, attention)
+        self.heads: int = part.heads
+        self.scale: float = part.scale
+        self.norm: nn.Module = part.norm
+        self.mem_kv: nn.Parameter = part.mem_kv
+        self.to_qkv: nn.Conv2d = part.to_qkv
+        self.to_out: nn.Sequential = part.to_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend from every pixel of (N, C, H, W) to all of its picture; gives the same shape."""
+        count, _, height, width = x.shape
+        pixels = self.to_qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(count, height * width, -1)
+        projection, norm = cast(nn.Conv2d, self.to_out[0]), self.to_out[1]
+        with torch.autocast(x.device.type, enabled=False):
+            q, k, v = pixels.chunk(3, dim=-1)
+            by_head = q.reshape(count, height * width, self.heads, -1)
+            q = by_head.softmax(-1).reshape(q.shape)
+            product = self._context(k, v) @ projection.weight[:, :, 0, 0].T.float()
+            out = torch.baddbmm(cast(Tensor, projection.bias).to(q.dtype), q, product.to(q.dtype))
+        attended: Tensor = norm(out.reshape(count, height, width, -1).permute(0, 3, 1, 2))
+        return attended
+
+    def _context(self, k: Tensor, v: Tensor) -> Tensor:
+        """Sum values over the pixels by the softmax of their keys; gives (N, C, C) float32, zero between heads."""
+        # (2, heads, channels of a head, memory pixels) -> (memory pixels, C) each
+        memory_k, memory_v = self.mem_kv.to(k.dtype).flatten(1, 2).transpose(1, 2)
+        highest = torch.maximum(k.detach().amax(1), memory_k.detach().amax(0))[:, None]
+        weights, memory_weights = (k - highest).exp(), (memory_k - highest).exp()
+        total = weights.sum(1, dtype=torch.float32) + memory_weights.sum(1, dtype=torch.float32)
+        summed = (weights.transpose(1, 2) @ v).float() + memory_weights.transpose(1, 2).float() @ memory_v.float()
+        head = torch.arange(k.shape[-1], device=k.device) // (k.shape[-1] // self.heads)
+        context: Tensor = summed * (head[:, None] == head) * (self.scale / total[:, :, None])
+        return context

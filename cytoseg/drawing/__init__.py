@@ -1,0 +1,1 @@
+"""Pictures for people: overlays, colour ramps, and whether colours can be told apart."""

@@ -1,0 +1,1 @@
+"""Methods scored on the test crops, and results over time."""

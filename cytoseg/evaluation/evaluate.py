@@ -1,0 +1,388 @@
+"""Evaluate methods on the test crops: predict, score and write the evaluation folder, all of it or nothing."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.classes import IGNORE, ClassList
+from cytoseg.csv_table import write_csv
+from cytoseg.errors import PredictionError
+from cytoseg.evaluation.crop_pictures import CropMaps, write_crop_pictures
+from cytoseg.evaluation.match_objects import OBJECT_COLUMNS, crop_objects, objects_record
+from cytoseg.metrics.calibration import calibration_error, confidence_bins
+from cytoseg.metrics.counts import confusion_counts
+from cytoseg.metrics.objects import ObjectCounts
+from cytoseg.metrics.results import Score
+from cytoseg.metrics.risk import risk, risk_counts, risk_curve
+from cytoseg.metrics.segmentation import iou, mean_iou, or_none, pooled_scores, slide_scores
+from cytoseg.objects.settings import ObjectSettings
+from cytoseg.predict.disagreement import highest_tenth
+from cytoseg.writing import replaced
+
+FORMAT = 1
+Map = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method says of one crop.
+
+    Attributes:
+        class_map: (H, W) uint8 ids.
+        disagreement: (H, W) float32 in nats, or None where the method has none.
+        probabilities: (K, H, W) float32 that ``class_map`` is the largest of, or None where the method has none.
+    """
+
+    class_map: Map
+    disagreement: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to predict crops: the ensemble or a baseline.
+
+    Attributes:
+        key: Short name in the files, such as ``ensemble``, ``forest``, ``commonest``.
+        title: Name for people.
+        predict: From a crop (H, W, 3) uint8 RGB to what it says of it.
+        train_seconds: Time that training took, or None where nothing is trained.
+    """
+
+    key: str
+    title: str
+    predict: Callable[[NDArray[np.uint8]], Prediction]
+    train_seconds: float | None
+
+
+class ScoredCrop(Protocol):
+    """A labelled crop that the methods have not been trained on."""
+
+    @property
+    def crop(self) -> str:
+        """Its id, unique and fit for a folder name."""
+
+    @property
+    def slide(self) -> str:
+        """The slide it comes from."""
+
+    def picture(self) -> NDArray[np.uint8]:
+        """Read the crop, (H, W, 3) uint8 RGB."""
+
+    def label_map(self) -> NDArray[np.uint8]:
+        """Read the truth, (H, W) uint8 ids, 255 for ignore."""
+
+
+@dataclass
+class _Tally:
+    """What one method did so far: for each crop counts and disagreement; the rest summed up over crops.
+
+    ``bins`` are the ``confidence_bins`` for each predicted class, ``risks`` the ``risk_counts`` for each measure.
+    """
+
+    seconds: float = 0.0
+    counts: list[NDArray[np.int64]] = field(default_factory=list)
+    disagreement: list[float | None] = field(default_factory=list)
+    bins: NDArray[np.float64] | None = None
+    risks: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    objects: dict[str, ObjectCounts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How predictions are scored.
+
+    Attributes:
+        classes: Names and colours.
+        seed: Of the intervals.
+        objects: Which classes have objects to be matched, or None for none.
+        stains: The stain of each slide that has one named; their scores are also told by stain.
+    """
+
+    classes: ClassList
+    seed: int
+    objects: ObjectSettings | None = None
+    stains: Mapping[str, str] = field(default_factory=dict)
+
+
+def evaluate(
+    methods: Sequence[Method],
+    crops: Sequence[ScoredCrop],
+    *,
+    folder: Path,
+    scoring: Scoring,
+    details: Mapping[str, Any],
+    on_crop: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Predict every crop with every method, score the methods and write tables and pictures.
+
+    Args:
+        methods: The first one is the subject: crops are scored and drawn with its prediction.
+        crops: The test crops.
+        folder: The evaluation folder. Replaced at the very end; after any error, Ctrl-C included, it is as before.
+        scoring: How predictions are scored.
+        details: ``recipe`` (its name), ``train_crops`` (their number), and whatever else is to stand in the file.
+        on_crop: Told after each crop how many are done, of how many.
+
+    Returns:
+        The content of evaluation.json.
+
+    Raises:
+        PredictionError: If there is no crop, or a prediction is not finite, or the folder cannot be written.
+    """
+    if not crops:
+        raise PredictionError("evaluate: there is no test crop. Annotate crops of other slides and import them.")
+    with replaced(folder, error=PredictionError) as new:
+        tallies = [_Tally() for _ in methods]
+        for done, crop in enumerate(crops, start=1):
+            _predict_crop(methods, crop, tallies=tallies, folder=new, scoring=scoring)
+            if on_crop is not None:
+                on_crop(done, len(crops))
+        evaluation = _record(methods, tallies, crops, scoring=scoring, details=details)
+        text = json.dumps(evaluation, indent=1, ensure_ascii=False, allow_nan=False)
+        (new / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+        _write_tables(new, evaluation)
+    return evaluation
+
+
+def is_corrected(crop: object) -> bool:
+    """Tell whether a test crop's truth was corrected from a prediction; crops that are not imported have none."""
+    return bool(getattr(crop, "from_prediction", False))
+
+
+def evaluation_table(evaluation: Mapping[str, Any]) -> list[list[str]]:
+    """Make the table to print: a header, then one row per method with the IoU of each class and their mean.
+
+    Args:
+        evaluation: What ``evaluate`` gives.
+
+    Returns:
+        Rows of equal length; a cell is like ``0.62 (0.55-0.68)``, without an interval ``0.62``, or ``n/a``.
+    """
+    header = ["method", *(f"IoU {entry['name']}" for entry in evaluation["classes"]), "mIoU"]
+    rows = [
+        [method["title"], *(_cell(entry, "iou") for entry in method["classes"]), _cell(method, "miou")]
+        for method in evaluation["methods"]
+    ]
+    return [header, *rows]
+
+
+def _cell(record: Mapping[str, Any], key: str) -> str:
+    return Score(record[key], record[f"{key}_low"], record[f"{key}_high"]).text()
+
+
+def _record(
+    methods: Sequence[Method],
+    tallies: Sequence[_Tally],
+    crops: Sequence[ScoredCrop],
+    *,
+    scoring: Scoring,
+    details: Mapping[str, Any],
+) -> dict[str, Any]:
+    classes = scoring.classes
+    return {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **details,
+        "classes": [{"name": n, "colour": list(c)} for n, c in zip(classes.names, classes.colours, strict=True)],
+        "test_crops": len(crops),
+        "test_slides": len({crop.slide for crop in crops}),
+        "methods": [
+            _method_record(method, tally, crops, scoring=scoring)
+            for method, tally in zip(methods, tallies, strict=True)
+        ],
+        "crops": _crop_records(tallies[0], crops),
+    }
+
+
+def _predict_crop(
+    methods: Sequence[Method],
+    crop: ScoredCrop,
+    *,
+    tallies: Sequence[_Tally],
+    folder: Path,
+    scoring: Scoring,
+) -> None:
+    picture, truth = crop.picture(), crop.label_map()
+    classes, objects = scoring.classes, scoring.objects
+    for method, tally in zip(methods, tallies, strict=True):
+        begin = time.perf_counter()
+        found = method.predict(picture)
+        tally.seconds += time.perf_counter() - begin
+        _check_finite(found, crop.crop)
+        disagreement = found.disagreement
+        tally.counts.append(confusion_counts(truth, found.class_map, len(classes)))
+        tally.disagreement.append(None if disagreement is None else highest_tenth(disagreement))
+        _add_certainty(tally, found, truth, classes=len(classes))
+        if objects is not None:
+            for name, counts in crop_objects(truth, found.class_map, classes=classes, settings=objects).items():
+                tally.objects[name] = tally.objects.get(name, ObjectCounts()) + counts
+        if tally is tallies[0]:
+            maps = CropMaps(picture, truth, found.class_map, disagreement)
+            write_crop_pictures(folder / "crops" / crop.crop, maps, classes)
+
+
+def _add_certainty(tally: _Tally, found: Prediction, truth: Map, *, classes: int) -> None:
+    """Sum up how sure the prediction of a crop is and where it is wrong; ignored pixels do not count."""
+    labelled = truth != IGNORE
+    predicted, right = found.class_map[labelled], truth[labelled]
+    measures: dict[str, NDArray[np.float32]] = {}
+    if found.disagreement is not None:
+        measures["disagreement"] = found.disagreement[labelled]
+    if found.probabilities is not None:
+        probabilities = found.probabilities[:, labelled].T
+        measures["probability"] = 1 - probabilities.max(axis=1)
+        chosen = [predicted == class_id for class_id in range(classes)]
+        bins = np.stack([confidence_bins(probabilities[these], right[these]) for these in chosen])
+        tally.bins = bins if tally.bins is None else tally.bins + bins
+    for measure, uncertainty in measures.items():
+        counts = risk_counts(uncertainty, predicted=predicted, truth=right, classes=classes)
+        tally.risks[measure] = tally.risks[measure] + counts if measure in tally.risks else counts
+
+
+def _check_finite(found: Prediction, crop: str) -> None:
+    for numbers in (found.disagreement, found.probabilities):
+        if numbers is not None and not np.isfinite(numbers).all():
+            raise PredictionError(
+                f"{crop}: the prediction holds numbers that are not finite. The interpreters are probably damaged: "
+                "run train-interpreter again."
+            )
+
+
+def _method_record(method: Method, tally: _Tally, crops: Sequence[ScoredCrop], *, scoring: Scoring) -> dict[str, Any]:
+    by_slide: dict[str, list[NDArray[np.int64]]] = {}
+    for crop, counts in zip(crops, tally.counts, strict=True):
+        by_slide.setdefault(crop.slide, []).append(counts)
+    slides = {slide: np.sum(by_slide[slide], axis=0) for slide in sorted(by_slide)}
+    return {
+        "key": method.key,
+        "title": method.title,
+        "seconds": {"train": method.train_seconds, "predict": round(tally.seconds, 3)},
+        **_pooled_record(list(slides.values()), scoring),
+        "confusion": np.sum(list(slides.values()), axis=0).tolist(),
+        "calibration": _calibration_record(tally.bins),
+        "uncertainty": [_uncertainty_record(measure, counts) for measure, counts in tally.risks.items()],
+        "objects": objects_record(tally.objects),
+        "slides": [
+            {"slide": entry.slide, "crops": entry.crops, "miou": entry.miou, "iou": list(entry.iou)}
+            for entry in slide_scores(by_slide)
+        ],
+        "stains": _stain_records(slides, scoring),
+    }
+
+
+def _pooled_record(slides: Sequence[NDArray[np.int64]], scoring: Scoring) -> dict[str, Any]:
+    """Pool the counts of slides, (K, K) each, and give the scores."""
+    scores, miou = pooled_scores(np.stack(slides), scoring.classes.names, seed=scoring.seed)
+    classes = [
+        {
+            "name": entry.name,
+            **_with_interval("iou", entry.iou),
+            "dice": entry.dice,
+            "precision": entry.precision,
+            "recall": entry.recall,
+            "pixels": entry.pixels,
+        }
+        for entry in scores
+    ]
+    return {"classes": classes, **_with_interval("miou", miou)}
+
+
+def _stain_records(slides: Mapping[str, NDArray[np.int64]], scoring: Scoring) -> list[dict[str, Any]]:
+    by_stain: dict[str, list[NDArray[np.int64]]] = {}
+    for slide, counts in slides.items():
+        if slide in scoring.stains:
+            by_stain.setdefault(scoring.stains[slide], []).append(counts)
+    return [
+        {"stain": stain, "slides": len(counts), **_pooled_record(counts, scoring)}
+        for stain, counts in sorted(by_stain.items())
+    ]
+
+
+def _calibration_record(bins: NDArray[np.float64] | None) -> dict[str, Any] | None:
+    """Give the calibration error, of each predicted class too, and the pixels, confidence and share right behind it."""
+    if bins is None:
+        return None
+    total = bins.sum(axis=0)
+    shares = total[:, 1:] / np.where(total[:, :1] > 0, total[:, :1], np.nan)
+    return {
+        "ece": or_none(np.array([calibration_error(total)]))[0],
+        "classes": or_none(np.array([calibration_error(entry) for entry in bins])),
+        "bins": [
+            {"pixels": int(pixels), "confidence": confidence, "right": right}
+            for (pixels, _, _), (confidence, right) in zip(total, map(or_none, shares), strict=True)
+        ],
+    }
+
+
+def _uncertainty_record(measure: str, counts: NDArray[np.int64]) -> dict[str, Any]:
+    total = counts.sum(axis=0)
+    return {
+        "measure": measure,
+        "whole": asdict(risk(total)),
+        "classes": [asdict(risk(entry)) for entry in counts],
+        "curve": list(risk_curve(total)),
+    }
+
+
+def _with_interval(key: str, score: Score) -> dict[str, float | None]:
+    return {key: score.value, f"{key}_low": score.low, f"{key}_high": score.high}
+
+
+def _crop_records(tally: _Tally, crops: Sequence[ScoredCrop]) -> list[dict[str, Any]]:
+    return [
+        {
+            "crop": crop.crop,
+            "slide": crop.slide,
+            "miou": or_none(mean_iou(counts))[0],
+            "iou": or_none(iou(counts)),
+            "disagreement": disagreement,
+            "folder": f"crops/{crop.crop}",
+            **({"from_prediction": True} if is_corrected(crop) else {}),
+        }
+        for crop, counts, disagreement in zip(crops, tally.counts, tally.disagreement, strict=True)
+    ]
+
+
+def _write_tables(folder: Path, evaluation: Mapping[str, Any]) -> None:
+    """Write the numbers of evaluation.json as CSV; what does not apply is an empty cell."""
+    names = [entry["name"] for entry in evaluation["classes"]]
+    per_class: list[list[Any]] = [
+        ["method", "class", "iou", "iou_low", "iou_high", "dice", "precision", "recall", "pixels"]
+    ]
+    per_slide: list[list[Any]] = [["method", "slide", "crops", "miou", *(f"iou {name}" for name in names)]]
+    confusion: list[list[Any]] = [["method", "truth", *(f"predicted {name}" for name in names)]]
+    objects: list[list[Any]] = [["method", "class", *OBJECT_COLUMNS]]
+    per_stain: list[list[Any]] = [["method", "stain", "slides", *per_class[0][1:]]]
+    for method in evaluation["methods"]:
+        key = method["key"]
+        per_class += [[key, *entry.values()] for entry in method["classes"]]
+        per_slide += [[key, e["slide"], e["crops"], e["miou"], *e["iou"]] for e in method["slides"]]
+        objects += [[key, name, *entry.values()] for name, entry in method["objects"].items()]
+        per_stain += [
+            [key, e["stain"], e["slides"], *entry.values()] for e in method["stains"] for entry in e["classes"]
+        ]
+        confusion += [[key, name, *row] for name, row in zip(names, method["confusion"], strict=True)]
+    tables = {"per_class": per_class, "per_slide": per_slide, "confusion": confusion, "objects": objects}
+    if len(per_stain) > 1:
+        tables["per_stain"] = per_stain
+    if any(crop.get("from_prediction") for crop in evaluation["crops"]):
+        _mark_corrected(tables, evaluation["crops"])
+    for stem, rows in tables.items():
+        write_csv(folder / f"{stem}.csv", rows)
+
+
+def _mark_corrected(tables: Mapping[str, list[list[Any]]], crops: Sequence[Mapping[str, Any]]) -> None:
+    """Add to each table how many of the crops behind a row were corrected from a prediction."""
+    corrected = [crop["slide"] for crop in crops if crop.get("from_prediction")]
+    for stem, (head, *rows) in tables.items():
+        head.append("crops corrected from a prediction")
+        for row in rows:
+            row.append(corrected.count(row[1]) if stem == "per_slide" else len(corrected))

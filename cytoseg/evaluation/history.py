@@ -1,0 +1,228 @@
+"""Evaluations over time: keep the earlier ones, and say what changed from one to another."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytoseg.errors import CytosegError
+from cytoseg.evaluation.results_file import read_evaluation_file
+from cytoseg.evaluation.run_folder import plain_rows
+from cytoseg.json_text import load_json
+from cytoseg.metrics.results import Evaluation, Score, ensemble_of, share_text
+from cytoseg.writing import atomic_path
+
+HISTORY = "history"
+_UNSAID = {
+    "labels",
+    "pictures",
+    "train_seconds",
+    "peak_memory_gb",
+    "table_gb",
+    "table",
+    "pixels_labelled",
+    "pixels_used",
+}
+"""Parts of a bundle's origin that no setting decides, or that the lists of labels say better."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One evaluation, and what it was made from.
+
+    Attributes:
+        evaluation: The scores.
+        train_labels: Hash of the label map of each training crop, by crop.
+        test_labels: Likewise of each test crop.
+        settings: What the bundle was made with: names and values as texts.
+    """
+
+    evaluation: Evaluation
+    train_labels: Mapping[str, str]
+    test_labels: Mapping[str, str]
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """How two sets of labelled crops differ: ids of crops that only one has, and of those marked otherwise."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        """Tell whether they differ at all."""
+        return bool(self.added or self.removed or self.changed)
+
+    def text(self) -> str:
+        """Write it for people, such as ``5 added, 1 marked otherwise``."""
+        counts = ((self.added, "added"), (self.removed, "removed"), (self.changed, "marked otherwise"))
+        return ", ".join(f"{len(crops)} {what}" for crops, what in counts if crops) or "the same"
+
+
+@dataclass(frozen=True)
+class ScoreChange:
+    """A score before and after; ``difference`` is None where one of them has no value."""
+
+    name: str
+    before: Score
+    after: Score
+
+    @property
+    def difference(self) -> float | None:
+        """After minus before."""
+        if self.before.value is None or self.after.value is None:
+            return None
+        return self.after.value - self.before.value
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from one evaluation to another.
+
+    Attributes:
+        mean: The mean IoU.
+        classes: The IoU of each class that both know, in the order of the later class list.
+        slides: Mean IoU of each slide that both tested, by slide.
+        train_labels: How the labels for training differ.
+        test_labels: How the labels for testing differ.
+        settings: (what, before, after) where a setting differs; a dash where there was none.
+    """
+
+    mean: ScoreChange
+    classes: tuple[ScoreChange, ...]
+    slides: tuple[ScoreChange, ...]
+    train_labels: LabelChange
+    test_labels: LabelChange
+    settings: tuple[tuple[str, str, str], ...]
+
+    def sentences(self) -> list[str]:
+        """Say it in sentences: the change, whether it is one of the method or of the test, and what may explain it."""
+        found = [_rise("Mean IoU", self.mean)]
+        known = [change for change in self.slides if change.difference is not None]
+        if known:
+            better = sum((change.difference or 0) > 0 for change in known)
+            worse = sum((change.difference or 0) < 0 for change in known)
+            found.append(f"Of {len(known)} slides that both tested, {better} got better and {worse} worse.")
+        if self.test_labels:
+            found.append(
+                f"The test crops are not the same ({self.test_labels.text()}): part of the change is one of the test."
+            )
+        found.append(f"Training crops: {self.train_labels.text()}.")
+        count = len(self.settings)
+        found.append(f"Settings that differ: {count}." if count else "No setting differs.")
+        return found
+
+
+@contextlib.contextmanager
+def earlier_kept(run: Path) -> Iterator[None]:
+    """While a run is evaluated anew: at the end, put the evaluation of before into its history, under its time.
+
+    Nothing is put there after an error or an interruption, and neither is a damaged evaluation.
+
+    Args:
+        run: The run folder.
+
+    Raises:
+        OSError: If the disk is full.
+    """
+    path = run / "evaluation" / "evaluation.json"
+    content, created = b"", ""
+    with contextlib.suppress(OSError, CytosegError):
+        content, created = path.read_bytes(), read_evaluation_file(path).created
+    yield
+    if created:
+        kept = run / HISTORY / (created.replace(":", "") + ".json")
+        kept.parent.mkdir(exist_ok=True)
+        with atomic_path(kept) as temporary:
+            temporary.write_bytes(content)
+
+
+def snapshot_files(run: Path) -> list[Path]:
+    """List the evaluations of a run that may be read, the latest one first; they need not be whole."""
+    latest = run / "evaluation" / "evaluation.json"
+    earlier = sorted((run / HISTORY).glob("*.json"), reverse=True)
+    # Unlike Path.is_file, this takes what may not be looked at for missing.
+    return [path for path in (latest, *earlier) if os.path.isfile(path)]
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read an evaluation with what it was made from.
+
+    Args:
+        path: One of ``snapshot_files``.
+
+    Raises:
+        CytosegError: If the file is damaged, incomplete, of another format or may not be read.
+    """
+    evaluation = read_evaluation_file(path)
+    record = load_json(path, numbers="nan as null")
+    bundle = record["bundle"] if isinstance(record.get("bundle"), dict) else {}
+    train, test = _hashes(bundle.get("labels")), _hashes(record.get("test_labels"))
+    return Snapshot(evaluation, train, test, _settings(bundle))
+
+
+def compare_snapshots(before: Snapshot, after: Snapshot) -> Comparison:
+    """Say what changed, for the ensembles of two evaluations.
+
+    Args:
+        before: The earlier one.
+        after: The later one.
+
+    Raises:
+        CytosegError: If one of them holds no method.
+    """
+    old, new = ensemble_of(before.evaluation), ensemble_of(after.evaluation)
+    if old is None or new is None:
+        raise CytosegError("evaluation.json: holds no method. Run `cytoseg evaluate RECIPE`.")
+    classes = {scores.name: scores.iou for scores in old.classes}
+    slides = {scores.slide: scores.miou for scores in old.slides}
+    return Comparison(
+        mean=ScoreChange("Mean IoU", old.miou, new.miou),
+        classes=tuple(ScoreChange(s.name, classes[s.name], s.iou) for s in new.classes if s.name in classes),
+        slides=tuple(
+            ScoreChange(s.slide, Score(slides[s.slide]), Score(s.miou)) for s in new.slides if s.slide in slides
+        ),
+        train_labels=_label_change(before.train_labels, after.train_labels),
+        test_labels=_label_change(before.test_labels, after.test_labels),
+        settings=_differing(before.settings, after.settings),
+    )
+
+
+def _rise(name: str, change: ScoreChange) -> str:
+    difference = change.difference
+    if difference is None:
+        return f"{name} cannot be compared."
+    texts = share_text(change.before.value), share_text(change.after.value)
+    if texts[0] == texts[1]:
+        return f"{name} stayed at {texts[0]}."
+    return f"{name} {'rose' if difference > 0 else 'fell'} from {texts[0]} to {texts[1]}."
+
+
+def _settings(bundle: Mapping[str, object]) -> dict[str, str]:
+    said = {key: value for key, value in bundle.items() if key not in _UNSAID}
+    features = said.get("features")
+    # They stand there as they are hashed: taps, timesteps, and both again among all settings.
+    if isinstance(features, list) and features and isinstance(features[-1], dict):
+        said["features"] = features[-1]
+    return dict(plain_rows(said))
+
+
+def _hashes(found: object) -> dict[str, str]:
+    return {str(crop): str(sha256) for crop, sha256 in found.items()} if isinstance(found, dict) else {}
+
+
+def _label_change(before: Mapping[str, str], after: Mapping[str, str]) -> LabelChange:
+    return LabelChange(
+        added=tuple(sorted(after.keys() - before.keys())),
+        removed=tuple(sorted(before.keys() - after.keys())),
+        changed=tuple(sorted(crop for crop in before.keys() & after.keys() if before[crop] != after[crop])),
+    )
+
+
+def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
+    names = dict.fromkeys([*before, *after])
+    pairs = ((name, before.get(name, "-"), after.get(name, "-")) for name in names)
+    return tuple(row for row in pairs if row[1] != row[2])

@@ -1,0 +1,319 @@
+"""What stands in a run folder, apart from the evaluation: provenance, slide predictions, and how to say it."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import CytosegError
+from cytoseg.json_text import load_json
+from cytoseg.running import Running, running_in
+
+FORMAT = 1
+Row = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class CommandRecord:
+    """One command that worked on the run; texts are empty and numbers None where the file does not say."""
+
+    command: str
+    started: str
+    finished: str
+    seconds: float | None
+    seed: int | None
+    versions: dict[str, str]
+    outcome: str
+    message: str = ""
+
+    @property
+    def outcome_text(self) -> str:
+        """How it ended, with what went wrong: ``failed: no slide in smears``."""
+        return f"{self.outcome}: {self.message}" if self.message else self.outcome
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The recipe's name and all commands of a run, the first one first."""
+
+    recipe: str
+    commands: tuple[CommandRecord, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was found on a predicted slide, in words for people.
+
+    Attributes:
+        facts: (what, value) pairs in the order of the file; parts of parts are joined with a comma.
+        classes: For each class its name, pixels, share of the slide and area, as texts under ``SUMMARY_HEAD``.
+        provenance: (what, value) pairs: what the prediction was made with.
+    """
+
+    facts: tuple[Row, ...]
+    classes: tuple[tuple[str, str, str, str], ...]
+    provenance: tuple[Row, ...]
+
+
+SUMMARY_HEAD = ("Class", "Pixels", "Share", "Area (square mm)")
+
+
+@contextlib.contextmanager
+def readable(name: str) -> Iterator[None]:
+    """While a file or a folder is looked for and read: say in one sentence that this is not allowed.
+
+    Args:
+        name: Of the file, for people.
+
+    Raises:
+        CytosegError: In place of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CytosegError(
+            f"{name}: cannot be read ({error.strerror or type(error).__name__}). Ask its owner for the right to."
+        ) from error
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder is a run: it holds a run.json or a recipe.yaml, and may be entered."""
+    return _written(folder) is not None
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """List the runs that stand directly in a folder, the latest one first.
+
+    Args:
+        folder: Folder of runs; it need not exist.
+
+    Returns:
+        Run folders by the time their run.json (or recipe.yaml) was last written.
+
+    Raises:
+        CytosegError: If the folder may not be read.
+    """
+    if not folder.is_dir():
+        return []
+    with readable(folder.name):
+        dated = [(_written(run), run) for run in folder.iterdir()]
+    runs = [(written, run) for written, run in dated if written is not None]
+    return [run for _, run in sorted(runs, key=lambda entry: (-entry[0], entry[1].name))]
+
+
+def _written(run: Path) -> float | None:
+    """Give the time at which a run was last written, or None if the folder is none."""
+    moments = []
+    for name in ("run.json", "recipe.yaml"):
+        # It may be somebody else's folder, such as lost+found, or be removed at this moment.
+        with contextlib.suppress(OSError):
+            found = (run / name).stat()
+            if stat.S_ISREG(found.st_mode):
+                moments.append(found.st_mtime)
+    return max(moments, default=None)
+
+
+def read_provenance(run: Path) -> Provenance | None:
+    """Read run.json.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        The provenance, or None if there is no run.json.
+
+    Raises:
+        CytosegError: If the file is damaged, of another format or may not be read.
+    """
+    path, now = run / "run.json", tuple(_unfinished(entry) for entry in running_in(run))
+    if not _is_there(path):
+        return Provenance(running_in(run)[-1].recipe, now) if now else None
+    record = _read_object(path)
+    if record.get("format") != FORMAT:
+        found = record.get("format")
+        raise CytosegError(f"{run.name}/run.json: format {found} was found, this version reads format {FORMAT}.")
+    commands = record.get("commands", [])
+    if not isinstance(commands, list) or not all(isinstance(entry, dict) for entry in commands):
+        raise CytosegError(f"{run.name}/run.json: 'commands' is not a list of records. Remove the file or restore it.")
+    return Provenance(str(record.get("recipe", "")), (*map(_command, commands), *now))
+
+
+def _unfinished(entry: Running) -> CommandRecord:
+    return CommandRecord(entry.command, entry.started, "", None, None, {}, entry.outcome)
+
+
+def read_classes(run: Path) -> ClassList | None:
+    """Read the class list of a run's interpreters.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        The class list, or None if no interpreters have been trained.
+
+    Raises:
+        CytosegError: If the file is damaged or may not be read.
+    """
+    path = run / "interpreter" / "bundle" / "state.json"
+    if not _is_there(path):
+        return None
+    found = _object(_read_object(path), "classes")
+    try:
+        colours = tuple((int(red), int(green), int(blue)) for red, green, blue in found["colours"])  # type: ignore[attr-defined] # looked at below
+        names = tuple(str(name) for name in found["names"])  # type: ignore[attr-defined] # likewise
+        fill = found["fill"]
+        if len(names) != len(colours) or not (fill is None or fill in names):
+            raise ValueError("its parts do not belong together")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CytosegError(
+            f"{path.parent.name}/{path.name}: the class list is damaged. Run `cytoseg train-interpreter` again."
+        ) from error
+    return ClassList(names, colours, None if fill is None else str(fill))
+
+
+def predictions(run: Path) -> list[Path]:
+    """List the folders of predicted slides of a run that can be shown, by name.
+
+    Those not yet finished are hidden, and those that may not be entered.
+    """
+    folders: list[Path] = []
+    with contextlib.suppress(OSError):
+        folders = [path for path in (run / "predictions").iterdir() if not path.name.startswith(".")]
+    # Unlike Path.is_file, this takes what may not be looked at for missing.
+    return sorted(path for path in folders if any(os.path.isfile(path / name) for name in _SHOWN))
+
+
+def read_summary(folder: Path) -> Summary | None:
+    """Read the summary.json of a predicted slide.
+
+    Args:
+        folder: predictions/<slide>.
+
+    Returns:
+        The summary, or None if there is none.
+
+    Raises:
+        CytosegError: If the file is damaged or may not be read.
+    """
+    path = folder / "summary.json"
+    if not _is_there(path):
+        return None
+    record = _read_object(path)
+    classes, objects = _object(record, "classes"), _object(record, "objects")
+    # Where a slide lies is nobody's business who looks at a page over the network.
+    apart = {"slide_path", "format", "classes", "provenance", "objects", "versions", "bundle"}
+    facts = {key: value for key, value in record.items() if key not in apart}
+    counts = {f"objects: {name}": entry.get("objects") for name, entry in objects.items() if isinstance(entry, dict)}
+    return Summary(
+        facts=tuple(plain_rows({**facts, **counts})),
+        classes=tuple(_area(name, entry) for name, entry in classes.items()),
+        provenance=tuple(plain_rows({**_object(record, "provenance"), **_object(record, "versions")})),
+    )
+
+
+def _object(record: dict[str, object], key: str) -> dict[str, object]:
+    found = record.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def moment_of(text: str) -> datetime | None:
+    """Read an ISO time, so that it can be compared with others; a time without a zone is taken as local.
+
+    Args:
+        text: As it stands in a file.
+
+    Returns:
+        The time with its zone, or None if the text is none.
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        return None
+
+
+def time_text(moment: str) -> str:
+    """Write an ISO time as ``2026-03-01 14:05`` in this computer's time zone; anything else is returned as it is."""
+    found = moment_of(moment)
+    return moment if found is None else found.strftime("%Y-%m-%d %H:%M")
+
+
+_SHOWN = ("preview.png", "uncertainty_preview.png", "summary.json")
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _is_there(path: Path) -> bool:
+    with readable(_name(path)):
+        return path.is_file()
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    name = _name(path)
+    try:
+        with readable(name):
+            record = load_json(path)
+    except ValueError as error:
+        raise CytosegError(f"{name}: the file is not complete JSON. Run the command that writes it again.") from error
+    if not isinstance(record, dict):
+        raise CytosegError(f"{name}: the file holds no record. Run the command that writes it again.")
+    return record
+
+
+def _command(entry: dict[str, object]) -> CommandRecord:
+    seconds, seed, versions = entry.get("seconds"), entry.get("seed"), entry.get("versions")
+    return CommandRecord(
+        command=str(entry.get("command", "")),
+        started=str(entry.get("started", "")),
+        finished=str(entry.get("finished", "")),
+        seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        seed=seed if isinstance(seed, int) else None,
+        versions={str(name): str(text) for name, text in versions.items()} if isinstance(versions, dict) else {},
+        outcome=str(entry.get("outcome", "")),
+        message=str(entry.get("message", "")),
+    )
+
+
+def _area(name: str, entry: object) -> tuple[str, str, str, str]:
+    found = entry if isinstance(entry, dict) else {}
+    share, area_um2 = found.get("share"), found.get("area_um2")
+    return (
+        name,
+        _plain(found.get("pixels")),
+        f"{100 * share:.2f} %" if isinstance(share, int | float) else "-",
+        f"{area_um2 / 1e6:.4g}" if isinstance(area_um2, int | float) else "-",
+    )
+
+
+def plain_rows(value: object, name: str = "") -> list[Row]:
+    """Spread what JSON can hold into (what, value) texts; names of parts of parts are joined with a comma.
+
+    Args:
+        value: Records, lists and plain values within each other.
+        name: Of the whole.
+    """
+    if isinstance(value, dict):
+        prefix = f"{name}, " if name else ""
+        return [row for key, part in value.items() for row in plain_rows(part, prefix + str(key).replace("_", " "))]
+    if isinstance(value, list):
+        if any(isinstance(part, dict) for part in value):
+            return [row for number, part in enumerate(value, 1) for row in plain_rows(part, f"{name} {number}")]
+        return [(name, ", ".join(_plain(part) for part in value))]
+    return [(name, _plain(value))]
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)

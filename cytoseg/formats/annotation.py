@@ -1,0 +1,204 @@
+"""Shapes that people drew on one picture, and the label map they make.
+
+Rules, all in continuous coordinates with (0, 0) at the top left corner of the top left pixel:
+
+- An area (polygon, rectangle, circle, oriented rectangle) covers the pixels whose centre is inside. One so small or so
+  thin that it holds no pixel's centre covers the pixels under it. The holes of a polygon are not covered.
+- A line covers the pixels it passes through, a point the pixel it lies in, a mask its own pixels.
+- Shapes are painted in the order of the file: later ones cover earlier ones. What sticks out of the picture is cut.
+- ``_background_`` paints the fill class (or ignore, where there is none) and so makes a hole; ``__ignore__`` paints
+  ignore.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.classes import IGNORE, ClassList
+from cytoseg.errors import LabelError, report
+from cytoseg.formats import raster
+from cytoseg.geometry import Size
+
+HOLE = "_background_"
+"""Label of a hole: back to what unmarked pixels are."""
+
+UNSCORED = "__ignore__"
+"""Label of an area that is neither trained on nor scored."""
+
+AreaRule = Literal["centre", "outline"]
+"""How areas are filled. ``centre``: by the pixel-centre rule, true in size; for what was drawn by hand. ``outline``:
+also the pixels under the outline, half a pixel more all round; for files that a program traced from pixel indices, or
+to agree with label maps that labelme painted."""
+
+Kind = Literal["polygon", "rectangle", "circle", "line", "linestrip", "point", "points", "mask", "oriented_rectangle"]
+
+POINT_COUNTS: dict[Kind, tuple[int, int | None]] = {
+    "polygon": (3, None),
+    "rectangle": (2, 2),
+    "circle": (2, 2),
+    "line": (2, 2),
+    "linestrip": (2, None),
+    "point": (1, 1),
+    "points": (1, None),
+    "mask": (2, 2),
+    "oriented_rectangle": (4, 4),
+}
+"""Fewest and most points of each kind of shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """One drawn mark.
+
+    Attributes:
+        label: Name of its class, or ``_background_`` or ``__ignore__``.
+        kind: What its points mean: corners of a polygon; two opposite corners of a rectangle; middle of a circle and a
+            point on it; ends of a line; and so on; first and last pixel of a mask, of which only
+            the first counts.
+        points: (x, y) in pixels.
+        group_id: Number shared by shapes that belong to one object.
+        mask: (h, w) bool, for masks only.
+        holes: Rings of (x, y) that are cut out of a polygon.
+        where: What messages call it, such as ``slide_01.geojson, feature 7``; empty counts it in its annotation.
+    """
+
+    label: str
+    kind: Kind
+    points: tuple[tuple[float, float], ...]
+    group_id: int | None = None
+    mask: NDArray[np.bool_] | None = None
+    holes: tuple[tuple[tuple[float, float], ...], ...] = ()
+    where: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """All marks of one picture, in paint order.
+
+    Attributes:
+        name: What messages call it, such as ``cell_07.json``.
+        size: The picture's.
+        shapes: First painted first.
+    """
+
+    name: str
+    size: Size
+    shapes: tuple[Shape, ...]
+
+    def placed(self) -> list[tuple[str, Shape]]:
+        """Give each shape with what messages call it."""
+        return [(s.where or f"{self.name}, shape {number}", s) for number, s in enumerate(self.shapes, start=1)]
+
+
+def paint(annotation: Annotation, classes: ClassList, *, area: AreaRule = "centre") -> NDArray[np.uint8]:
+    """Paint an annotation; the rules stand at the top of this file.
+
+    Args:
+        annotation: Shapes whose labels are all in the class list.
+        classes: Gives the ids.
+        area: How areas are filled.
+
+    Returns:
+        (H, W) uint8 label map, 255 where nobody has said what it is.
+
+    Raises:
+        LabelError: If labels are not in the class list or shapes lie wholly outside the picture; tells of all of them.
+    """
+    problems: list[str] = []
+    label_map = paint_collecting(annotation, classes, area=area, problems=problems)
+    if problems:
+        raise LabelError(report(problems, what=annotation.name))
+    return label_map
+
+
+def paint_collecting(
+    annotation: Annotation, classes: ClassList, *, area: AreaRule, problems: list[str]
+) -> NDArray[np.uint8]:
+    """Paint as ``paint`` does, but add what is wrong to a list, so that many files can be told of together.
+
+    Args:
+        annotation: Shapes; those that cannot be painted are left out.
+        classes: Gives the ids.
+        area: How areas are filled.
+        problems: One sentence is added for each shape that cannot be painted.
+
+    Returns:
+        (H, W) uint8 label map, of use only if no problem was added.
+    """
+    values = {name: i for i, name in enumerate(classes.names)} | {HOLE: classes.fill_id, UNSCORED: IGNORE}
+    size = annotation.size
+    label_map = np.full((size.height, size.width), classes.fill_id, np.uint8)
+    for where, shape in annotation.placed():
+        if shape.label not in values:
+            known = ", ".join(classes.names)
+            problems.append(
+                f"{where}: label '{shape.label}' is not in the class list ({known}). Rename it or add it to the recipe."
+            )
+            continue
+        stamp = covered(shape, size, area=area)
+        if stamp.empty:
+            here = f"the picture of {size.width}x{size.height}"
+            problems.append(f"{where}: the {shape.kind} '{shape.label}' lies outside {here}. Move or delete it.")
+        stamp.press(label_map, values[shape.label])
+    return label_map
+
+
+def covered(shape: Shape, size: Size, *, area: AreaRule) -> raster.Stamp:
+    """Find the pixels of a picture that a shape covers.
+
+    Args:
+        shape: Any kind.
+        size: The picture's.
+        area: How areas are filled.
+
+    Returns:
+        The pixels, empty only if the shape lies outside the picture (or is a mask without pixels).
+    """
+    points = np.array(shape.points, np.float64)
+    match shape.kind:
+        case "line" | "linestrip":
+            return raster.path_pixels(points, size)
+        case "point" | "points":
+            return raster.point_pixels(points, size)
+        case "mask":
+            assert shape.mask is not None
+            x, y = mask_place(shape)
+            return raster.placed_mask(shape.mask, x=x, y=y, size=size)
+        case _:
+            holes = [np.array(hole, np.float64) for hole in shape.holes]
+            return _area(ring_of(shape), holes, size, area=area)
+
+
+def mask_place(shape: Shape) -> tuple[int, int]:
+    """Give column and row of the pixel of the picture that a mask's first pixel lies nearest to, outside it too."""
+    (x, y), *_ = shape.points
+    return ceil(x - 0.5), ceil(y - 0.5)
+
+
+def _area(
+    ring: NDArray[np.float64], holes: Sequence[NDArray[np.float64]], size: Size, *, area: AreaRule
+) -> raster.Stamp:
+    stamp = raster.ring_outline(ring, size) if area == "outline" else raster.ring_centres(ring, size)
+    for hole in holes:
+        stamp = stamp.without(raster.ring_centres(hole, size))
+    # Between the pixels' centres: too small for the rule, yet somebody drew it.
+    return raster.path_pixels(np.concatenate([ring, ring[:1]]), size) if stamp.empty else stamp
+
+
+def ring_of(shape: Shape) -> NDArray[np.float64]:
+    """Give the corners of an area, (N, 2) float64 in pixels; a circle becomes a ring of many."""
+    points = np.array(shape.points, np.float64)
+    if shape.kind == "rectangle":
+        (x0, y0), (x1, y1) = points
+        return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    if shape.kind == "circle":
+        radius = float(np.hypot(*(points[1] - points[0])))
+        # With 8 corners per pixel of radius, and at least 64, the ring stays within 0.01 pixel of the circle.
+        corners = min(max(64, 8 * int(np.ceil(radius))), 4096)
+        angle = np.arange(corners) * (2 * np.pi / corners)
+        return np.asarray(points[0] + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1))
+    return points

@@ -1,0 +1,97 @@
+"""Load JSON that somebody else wrote, and say in a message what was found in it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cytoseg.errors import FileContentError, LabelError
+from cytoseg.formats.encodings import encoding_of
+from cytoseg.formats.packed import read_unpacked
+from cytoseg.json_text import Numbers, parse_json
+from cytoseg.quoting import shown
+
+MAX_COORDINATE = 10_000_000
+"""No picture is that many pixels wide; a point beyond it is a mistake."""
+
+MAX_LINE_POINTS = 100_000
+"""Nobody draws a longer line; each of its parts is followed by itself, which takes seconds from there on."""
+
+Points = tuple[tuple[float, float], ...]
+
+
+def load_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") -> object:
+    """Load a JSON file, packed or not, as `read_json` does, whatever its encoding."""
+    return read_json(path, name=name, again=again, numbers=numbers)[0]
+
+
+def read_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") -> tuple[object, str]:
+    """Load a JSON file.
+
+    Args:
+        path: The file, which may be a .gz, or a .zip that holds one.
+        name: What to call it in a message.
+        again: Last sentence of a message: what to do about a damaged file.
+        numbers: See ``json_text.load_json``.
+
+    Returns:
+        What it holds, and the encoding that it is in: UTF-8, UTF-16, UTF-32, or by a guess GBK or Windows-1252.
+
+    Raises:
+        LabelError: If it is missing, not whole JSON, or in another encoding.
+    """
+    try:
+        data = read_unpacked(path, name=name)
+        encoding = encoding_of(data)
+        text = data if encoding.startswith("utf-8") else data.decode(encoding)
+        return parse_json(text, name=name, numbers=numbers), encoding
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{name}: is not UTF-8 text ({error.reason}). {again}") from error
+    except FileContentError as error:
+        raise LabelError(f"{name}: {error.why}. {again}") from error
+    except OSError as error:
+        raise LabelError(
+            f"{name}: cannot be read ({error.strerror}). Check that it is there and may be read."
+        ) from error
+
+
+def checked_points(value: Sequence[Sequence[object]], where: str) -> Points:
+    """Turn lists of numbers, x and y first, into points.
+
+    Args:
+        value: As JSON gave them.
+        where: What to call them in a message.
+
+    Returns:
+        (x, y) in pixels.
+
+    Raises:
+        LabelError: If one is not a number, or is so large that it cannot be a number of pixels.
+    """
+    points = []
+    for x, y, *_ in value:
+        for number in (x, y):
+            # Not <= also refuses NaN.
+            if type(number) not in (int, float) or not abs(number) <= MAX_COORDINATE:  # type: ignore[arg-type] # a number by then
+                raise LabelError(
+                    f"{where}: coordinate {shown(number)} is not a number of pixels. Draw the shape again."
+                )
+        points.append((float(x), float(y)))  # type: ignore[arg-type] # both are numbers
+    return tuple(points)
+
+
+def check_line(points: Points, where: str) -> None:
+    """Refuse a line of too many points.
+
+    Raises:
+        LabelError: If there are more than ``MAX_LINE_POINTS``.
+    """
+    if len(points) > MAX_LINE_POINTS:
+        raise LabelError(
+            f"{where}: a line has at most {MAX_LINE_POINTS:,} points, found {len(points):,}. "
+            "Draw it again or delete it."
+        )
+
+
+def kind_of(value: object) -> str:
+    """Name a JSON value's kind in words."""
+    kinds = {dict: "a table", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")

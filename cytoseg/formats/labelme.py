@@ -1,0 +1,248 @@
+"""Read labelme's JSON files, of any version, without labelme."""
+
+import base64
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytoseg.errors import LabelError, SlideError
+from cytoseg.formats import sidecar
+from cytoseg.formats.annotation import POINT_COUNTS, Annotation, Kind, Shape
+from cytoseg.formats.json_files import Points, check_line, checked_points, kind_of, load_json, read_json
+from cytoseg.formats.picture_path import find_picture
+from cytoseg.geometry import Size
+from cytoseg.quoting import shown
+from cytoseg.slides.image import read_picture
+from cytoseg.slides.tiff import DAMAGE
+
+AGAIN = "Save it again in labelme."
+
+_X_ANYLABELING: Mapping[str, Kind] = {"rotation": "oriented_rectangle", "quadrilateral": "polygon"}
+"""Shapes that only X-AnyLabeling has, whose files are labelme's otherwise."""
+
+_CORNERS = 4
+"""X-AnyLabeling writes all corners of a rectangle, labelme two opposite ones."""
+
+MAX_MASKS_PX = 500_000_000
+"""Pixels of all masks of one file together, at a byte each; more are refused before they are decoded."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelmeFile:
+    """What one labelme file holds.
+
+    Attributes:
+        annotation: The shapes.
+        picture: (H, W, 3) uint8 RGB, of the annotation's size.
+        stem: The picture's file name without suffix.
+        origin: Slide and region, where the file or a sidecar says.
+        content: All keys of the file but the image data.
+        encoding: Of the file's text.
+    """
+
+    annotation: Annotation
+    picture: NDArray[np.uint8]
+    stem: str
+    origin: sidecar.Origin | None
+    content: Mapping[str, Any]
+    encoding: str = "utf-8"
+
+
+def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
+    """Look for labelme files in a folder and the folders below; hidden ones and cytoseg's sidecars are passed over.
+
+    Args:
+        folder: Where to look.
+        problems: A sentence is added for each JSON file that cannot be read and so might have been one.
+
+    Returns:
+        The labelme files, and the JSON files that are something else; both sorted.
+    """
+    ours: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".json"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or path.name.lower().endswith(sidecar.SUFFIX) or not path.is_file():
+            continue
+        try:
+            content = load_json(path, name=path.relative_to(folder).as_posix(), again=AGAIN)
+        except LabelError as error:
+            problems.append(str(error))
+            continue
+        is_labelme = isinstance(content, dict) and not {"shapes", "imagePath", "imageData"}.isdisjoint(content)
+        (ours if is_labelme else others).append(path)
+    return ours, others
+
+
+def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile | None:
+    """Read one labelme file and its picture.
+
+    Args:
+        path: The JSON file.
+        root: Folder that the picture must lie in; the file's own name in messages is relative to it.
+        problems: One sentence is added for each thing that is wrong.
+
+    Returns:
+        The content, or None if a problem was added.
+    """
+    name = path.relative_to(root).as_posix()
+    before = len(problems)
+    try:
+        content, encoding = read_json(path, name=name, again=AGAIN)
+        if not isinstance(content, dict):
+            raise LabelError(
+                f"{name}: holds {kind_of(content)}, not labelme's table of keys. Save it again in labelme."
+            )
+    except LabelError as error:
+        problems.append(str(error))
+        return None
+    shapes = read_shapes(content, name, problems)
+    try:
+        embedded = content.get("imageData") is not None
+        where = None if embedded else find_picture(content.get("imagePath"), path, root=root)
+        picture = _read_picture(content, where, name)
+        _check_size(content, picture, name)
+        origin = _read_origin(content, where or path, name)
+    except (LabelError, SlideError) as error:
+        problems.append(str(error))
+    if len(problems) > before:
+        return None
+    annotation = Annotation(name, Size(picture.shape[1], picture.shape[0]), tuple(shapes))
+    rest = {key: value for key, value in content.items() if key != "imageData"}
+    stem = _written_stem(content, path) if where is None else where.stem
+    return LabelmeFile(annotation, picture, stem, origin, rest, encoding)
+
+
+def read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> list[Shape]:
+    """Read the shapes of a labelme file.
+
+    Args:
+        content: Its keys.
+        name: What to call it in a message.
+        problems: A sentence is added for each shape that is wrong, and for a list that is missing.
+
+    Returns:
+        The shapes in the file's order, without the wrong ones.
+    """
+    entries = content.get("shapes")
+    if not isinstance(entries, list):
+        found = "is missing" if entries is None else f"is {kind_of(entries)}"
+        problems.append(f"{name}: 'shapes' {found}, but must be a list. Save it again in labelme.")
+        return []
+    shapes: list[Shape] = []
+    left_px = MAX_MASKS_PX
+    for number, entry in enumerate(entries, start=1):
+        try:
+            shapes.append(_read_shape(entry, f"{name}, shape {number}", left_px))
+            left_px -= 0 if shapes[-1].mask is None else shapes[-1].mask.size
+        except LabelError as error:
+            problems.append(str(error))
+    return shapes
+
+
+def _read_shape(entry: object, where: str, left_px: int) -> Shape:
+    if not isinstance(entry, dict):
+        raise LabelError(f"{where}: is {kind_of(entry)}, but must be a table of keys. Delete it or draw it again.")
+    label, group_id = entry.get("label"), entry.get("group_id")
+    if not isinstance(label, str) or not label.strip():
+        raise LabelError(f"{where}: 'label' is {label!r}, but must be a class name. Give it one in labelme.")
+    if group_id is not None and type(group_id) is not int:
+        raise LabelError(
+            f"{where}: 'group_id' is {group_id!r}, but must be a whole number or null. Mend it in labelme."
+        )
+    kind = _read_kind(entry, where)
+    points = _read_points(entry.get("points"), kind, where)
+    if kind == "rectangle" and len(points) == _CORNERS:
+        kind = "oriented_rectangle"
+    mask = _read_mask(entry.get("mask"), where, left_px) if kind == "mask" else None
+    return Shape(label, kind, points, group_id, mask)
+
+
+def _read_kind(entry: Mapping[str, Any], where: str) -> Kind:
+    # Versions before 3.5 wrote no shape type and knew only polygons.
+    found = entry.get("shape_type") or "polygon"
+    for kind in POINT_COUNTS:
+        if kind == found:
+            return kind
+    if isinstance(found, str) and found in _X_ANYLABELING:
+        return _X_ANYLABELING[found]
+    raise LabelError(f"{where}: shape_type {found!r} is unknown. Draw it again as one of {', '.join(POINT_COUNTS)}.")
+
+
+def _read_points(value: object, kind: Kind, where: str) -> Points:
+    if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
+        raise LabelError(f"{where}: 'points' must be a list of [x, y], found {shown(value)}. Draw the shape again.")
+    points = checked_points(value, where)
+    if kind == "linestrip":
+        check_line(points, where)
+    fewest, most = POINT_COUNTS[kind]
+    if kind == "rectangle" and len(value) == _CORNERS:
+        return points
+    if len(value) < fewest or (most is not None and len(value) > most):
+        wanted = f"at least {fewest}" if most is None else str(fewest)
+        raise LabelError(f"{where}: a {kind} has {wanted} points, found {len(value)}. Draw the shape again.")
+    return points
+
+
+def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
+    """Decode a mask; its own size counts, whatever its points span, for they can be moved by a fraction or a corner."""
+    again = "Draw the shape again."
+    if not isinstance(value, str):
+        raise LabelError(f"{where}: 'mask' is {kind_of(value)}, but must be a PNG in base64. {again}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes next
+            opened = Image.open(BytesIO(base64.b64decode(value, validate=True)), formats=("PNG",))
+        with opened as image:
+            if image.width * image.height > left_px:
+                raise LabelError(
+                    f"{where}: the mask claims {image.width}x{image.height} px; masks of one file together may have "
+                    f"{MAX_MASKS_PX / 1e6:.0f} million. {again}"
+                )
+            mask = np.asarray(image.convert("L")) > 0
+    except (*DAMAGE, Image.DecompressionBombError) as error:
+        raise LabelError(f"{where}: 'mask' is not a PNG in base64 ({error}). {again}") from error
+    if not mask.any():
+        raise LabelError(f"{where}: the mask is empty. Delete the shape or draw it again.")
+    return mask
+
+
+def _read_picture(content: Mapping[str, Any], where: Path | None, name: str) -> NDArray[np.uint8]:
+    if where is not None:
+        return read_picture(where, name=f"{name}, picture {where.name}")
+    try:
+        data = base64.b64decode(content["imageData"], validate=True)
+    except (TypeError, ValueError) as error:
+        raise LabelError(f"{name}: 'imageData' is not base64 ({error}). Save it again in labelme.") from error
+    return read_picture(data, name=f"{name}, imageData")
+
+
+def _check_size(content: Mapping[str, Any], picture: NDArray[np.uint8], name: str) -> None:
+    height, width = picture.shape[:2]
+    stated = (content.get("imageWidth"), content.get("imageHeight"))
+    # Versions before 4 wrote no size.
+    if stated in ((None, None), (width, height)):
+        return
+    hint = " It was turned after it was annotated." if stated == (height, width) else ""
+    raise LabelError(
+        f"{name}: the file says {stated[0]}x{stated[1]} pixels, but the picture has {width}x{height}.{hint} "
+        "Put back the picture that was annotated."
+    )
+
+
+def _read_origin(content: Mapping[str, Any], beside: Path, name: str) -> sidecar.Origin | None:
+    if "cytoseg" in content:
+        return sidecar.parse_origin(content["cytoseg"], name=f"{name}, key 'cytoseg'")
+    return sidecar.read_sidecar(beside)
+
+
+def _written_stem(content: Mapping[str, Any], path: Path) -> str:
+    text = content.get("imagePath")
+    return PureWindowsPath(text).stem if isinstance(text, str) and PureWindowsPath(text).stem else path.stem

@@ -1,0 +1,181 @@
+"""Read label maps that exist as images: ``images/`` and ``masks/`` side by side, paired by file name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.classes import IGNORE, ClassList
+from cytoseg.errors import LabelError, SlideError
+from cytoseg.formats.mask_files import read_mask
+from cytoseg.formats.picture_path import PICTURES
+from cytoseg.slides.image import read_picture
+
+MASKS = (".png", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class MaskPair:
+    """A picture and the label map of the same stem.
+
+    Attributes:
+        picture: File of the picture.
+        mask: File of the label map.
+        name: What messages call the label map.
+        white: Id that the value 255 stands for, see `white_id`.
+    """
+
+    picture: Path
+    mask: Path
+    name: str
+    white: int | None = IGNORE
+
+
+def find_pairs(folder: Path, problems: list[str]) -> list[MaskPair]:
+    """Look for ``images/`` beside ``masks/`` in a folder and the folders below.
+
+    Args:
+        folder: Where to look; hidden folders are passed over.
+        problems: A sentence is added for each picture or mask without its partner.
+
+    Returns:
+        The pairs, sorted by path.
+    """
+    pairs = []
+    for masks in _folders(folder, "masks"):
+        images = masks.with_name("images")
+        name = masks.relative_to(folder).as_posix()
+        if not images.is_dir():
+            problems.append(f"{name}: has no folder 'images' beside it. Put the pictures there.")
+            continue
+        pictures = _by_stem(images, PICTURES, folder, problems)
+        labels = _by_stem(masks, MASKS, folder, problems)
+        for stem in sorted(pictures.keys() | labels.keys()):
+            if stem not in labels:
+                problems.append(_without_mask(pictures[stem], masks, folder))
+            elif stem not in pictures:
+                problems.append(
+                    f"{_name(labels[stem], folder)}: has no picture in images. Add it or take the mask out."
+                )
+            else:
+                pairs.append(MaskPair(pictures[stem], labels[stem], _name(labels[stem], folder)))
+    return pairs
+
+
+def has_masks(folder: Path) -> bool:
+    """Tell whether a folder named ``masks`` is in a folder or below it."""
+    return bool(_folders(folder, "masks"))
+
+
+def white_id(pairs: Sequence[MaskPair], classes: ClassList) -> int | None:
+    """Find out what the value 255 stands for in a set of masks: ignore, or what a binary mask marks.
+
+    Args:
+        pairs: All of the set; masks that cannot be read say nothing here.
+        classes: The class list.
+
+    Returns:
+        Ignore where 255 stands beside other ids (or any mask has these); else, of two classes, the second. None of
+        three or more classes, where nothing tells.
+    """
+    used: set[int] = set()
+    beside_ids = False
+    for pair in pairs:
+        try:
+            values = {int(value) for value in _counts(read_mask(pair.mask, name=pair.name))}
+        except LabelError:
+            continue
+        used |= values
+        beside_ids |= IGNORE in values and not values <= {0, IGNORE}
+    if beside_ids or IGNORE not in used or len(classes) == 1:
+        return IGNORE
+    if len(classes) == 2:
+        return 1
+    return None if used <= {0, IGNORE} else IGNORE
+
+
+def read_pair(
+    pair: MaskPair, classes: ClassList, problems: list[str]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """Read a picture and its label map.
+
+    Args:
+        pair: The two files.
+        classes: The mask's values are ids of this list, or 255 as the pair says.
+        problems: One sentence is added for each thing that is wrong.
+
+    Returns:
+        (H, W, 3) uint8 RGB and (H, W) uint8 label map, or None if a problem was added.
+    """
+    try:
+        picture = read_picture(pair.picture, name=f"{pair.name}, picture {pair.picture.name}")
+        label_map = read_mask(pair.mask, name=pair.name)
+        _check_values(label_map, classes, pair)
+        if label_map.shape != picture.shape[:2]:
+            found = f"the mask is {_size(label_map)}, but the picture {_size(picture)}"
+            raise LabelError(f"{pair.name}: {found}. Make them the same size.")
+    except (LabelError, SlideError) as error:
+        problems.append(str(error))
+        return None
+    return picture, label_map.astype(np.uint8)
+
+
+def _check_values(label_map: NDArray[np.integer], classes: ClassList, pair: MaskPair) -> None:
+    counts = _counts(label_map)
+    known = ", ".join(f"{i} {n}" for i, n in enumerate(classes.names))
+    wrong = [(v, n) for v, n in counts.items() if v != IGNORE and not 0 <= v < len(classes)]
+    if wrong:
+        shown = ", ".join(f"{value} ({count} px)" for value, count in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
+        raise LabelError(
+            f"{pair.name}: ids {shown} are not in the class list ({known}; 255 ignore). Renumber the mask."
+        )
+    if pair.white is None and IGNORE in counts:
+        raise LabelError(
+            f"{pair.name}: holds only 0 and 255 ({counts[IGNORE]} px), and of {len(classes)} classes ({known}) nothing "
+            f"tells which is 255. Say it with --map {quote(f'255={classes.names[1]}')} or the like, or --ignore 255."
+        )
+
+
+def _counts(label_map: NDArray[np.integer]) -> dict[int, int]:
+    """Count the pixels of each value, without sorting those of 8 bits."""
+    if label_map.dtype == np.uint8:
+        counts = np.bincount(label_map.ravel(), minlength=256)
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    values, found = np.unique(label_map, return_counts=True)
+    return {int(value): int(count) for value, count in zip(values, found, strict=True)}
+
+
+def _without_mask(picture: Path, masks: Path, root: Path) -> str:
+    """Say that a picture has no mask, and which file it may be that lies there instead."""
+    unread = [p for p in sorted(masks.iterdir()) if p.stem == picture.stem and p.suffix.lower() not in MASKS]
+    if not unread:
+        return f"{_name(picture, root)}: has no mask in {_name(masks, root)}. Add one or take it out."
+    blurs = " JPEG blurs ids." if unread[0].suffix.lower() in (".jpg", ".jpeg") else ""
+    return f"{_name(unread[0], root)}: is no PNG, TIFF or BMP.{blurs} Export the mask as PNG or TIFF."
+
+
+def _folders(folder: Path, wanted: str) -> Sequence[Path]:
+    found = (p for p in folder.rglob(wanted) if p.is_dir())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def _by_stem(folder: Path, suffixes: tuple[str, ...], root: Path, problems: list[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
+            continue
+        if path.stem in found:
+            problems.append(f"{_name(path, root)}: has the same stem as {found[path.stem].name}. Rename one.")
+        found.setdefault(path.stem, path)
+    return found
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _size(array: NDArray[np.integer]) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"

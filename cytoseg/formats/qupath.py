@@ -1,0 +1,233 @@
+"""Read the GeoJSON that QuPath exports, of versions 0.2 to 0.6.
+
+What is relied on:
+
+- The file is a FeatureCollection, a list of features (0.2), or one feature. Coordinates are pixels of level 0, (0, 0)
+  at the top left corner of the top left pixel.
+- ``properties.classification`` holds ``name``, or since 0.4 for derived classes ``names``, which are joined by ": " as
+  QuPath shows them; and ``color`` (before 0.4 ``colorRGB``). It is absent or null for objects without a class.
+- ``properties.objectType`` (0.3: ``object_type``) is annotation, detection, cell, tile, tma_core or root.
+- ``nucleusGeometry`` beside ``geometry`` is the nucleus of a cell object.
+- Objects stand in no order of drawing; QuPath draws small ones over large ones.
+- A region whose ``name`` is ``crop=`` and an id becomes the crop of that id: so `label-export` names regions.
+- Other properties (``name``, ``isLocked``, ``measurements``, ``metadata``, ``id``) are carried along unread.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cytoseg.errors import LabelError
+from cytoseg.formats.annotation import Shape
+from cytoseg.formats.json_files import Points, check_line, checked_points, kind_of, load_json
+from cytoseg.quoting import shown
+
+REGION = "Region*"
+"""QuPath's class for what is marked completely; it delimits a crop."""
+
+CROP_NAME = "crop="
+"""Before a crop's id in the name of its region."""
+
+NOT_SCORED = "Ignore*"
+"""QuPath's class for what is to be left out of training."""
+
+AGAIN = "Export it again from QuPath."
+_NOT_DRAWN = ("tile", "tma_core", "root")
+_DRAW_AGAIN = "Draw it again or delete it."
+
+
+@dataclass(frozen=True, eq=False)
+class Feature:
+    """One object of a GeoJSON file.
+
+    Attributes:
+        number: Its place in the file, from 1.
+        where: What messages call it.
+        raw: All of it, as it was in the file.
+        label: Name of its class; empty if it is left out.
+        shapes: One for each of its parts, in level-0 pixels; none if it is left out.
+    """
+
+    number: int
+    where: str
+    raw: Mapping[str, Any]
+    label: str = ""
+    shapes: tuple[Shape, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What its ``name`` says; empty if it has none."""
+        found = (self.raw.get("properties") or {}).get("name")
+        return found if isinstance(found, str) else ""
+
+    @cached_property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of all its shapes, in level-0 pixels."""
+        x, y = zip(*(point for shape in self.shapes for point in shape.points), strict=True)
+        return min(x), min(y), max(x), max(y)
+
+
+@dataclass(frozen=True, eq=False)
+class GeoFile:
+    """A GeoJSON file: what messages call it, its features, and how many of them are left out for which reason."""
+
+    name: str
+    features: tuple[Feature, ...]
+    left_out: Counter[str]
+
+
+def is_geojson(content: object) -> bool:
+    """Tell whether JSON holds GeoJSON features."""
+    if isinstance(content, list):
+        return bool(content) and isinstance(content[0], dict) and content[0].get("type") == "Feature"
+    return isinstance(content, dict) and content.get("type") in ("FeatureCollection", "Feature")
+
+
+def read_geojson(path: Path, *, name: str, problems: list[str]) -> GeoFile | None:
+    """Read a GeoJSON file.
+
+    Args:
+        path: The file.
+        name: What to call it in messages.
+        problems: One sentence is added for each thing that is wrong.
+
+    Returns:
+        The content, or None if a problem was added.
+    """
+    try:
+        entries = _entries(load_json(path, name=name, again=AGAIN), name)
+    except LabelError as error:
+        problems.append(str(error))
+        return None
+    before = len(problems)
+    file = read_features(entries, name=name, problems=problems)
+    return file if len(problems) == before else None
+
+
+def read_features(entries: Sequence[object], *, name: str, problems: list[str]) -> GeoFile:
+    """Read GeoJSON features.
+
+    Args:
+        entries: As JSON gave them.
+        name: What to call their file in messages.
+        problems: One sentence is added for each feature that is wrong.
+
+    Returns:
+        The features without the wrong ones.
+    """
+    left_out: Counter[str] = Counter()
+    features = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            features.append(_read_feature(entry, number, f"{name}, feature {number}", left_out))
+        except LabelError as error:
+            problems.append(str(error))
+    return GeoFile(name, tuple(features), left_out)
+
+
+def _entries(content: object, name: str) -> Sequence[object]:
+    if content == [] or is_geojson(content):
+        if isinstance(content, list):
+            return content
+        assert isinstance(content, dict)
+        entries = [content] if content["type"] == "Feature" else content.get("features")
+        if isinstance(entries, list):
+            return entries
+        raise LabelError(f"{name}: 'features' is {kind_of(entries)}, but must be a list. {AGAIN}")
+    raise LabelError(f"{name}: holds {kind_of(content)} without GeoJSON features. {AGAIN}")
+
+
+def _read_feature(entry: object, number: int, where: str, left_out: Counter[str]) -> Feature:
+    if not isinstance(entry, dict) or entry.get("type") != "Feature":
+        raise LabelError(f"{where}: is {kind_of(entry)}, not a GeoJSON feature. {AGAIN}")
+    properties = entry.get("properties") or {}
+    if not isinstance(properties, dict):
+        raise LabelError(f"{where}: 'properties' is {kind_of(properties)}, but must be a table of keys. {AGAIN}")
+    label = _class_name(properties, where)
+    if (properties.get("objectType") or properties.get("object_type")) in _NOT_DRAWN:
+        reason = "tiles and cores"
+    elif not label:
+        reason = "without a class"
+    else:
+        shapes = _read_geometry(entry.get("geometry"), label, where)
+        if shapes:
+            left_out["nuclei within cell objects"] += entry.get("nucleusGeometry") is not None
+            return Feature(number, where, entry, label, shapes)
+        reason = "without a geometry"
+    left_out[reason] += 1
+    return Feature(number, where, entry)
+
+
+def _class_name(properties: Mapping[str, Any], where: str) -> str:
+    found = properties.get("classification")
+    if isinstance(found, dict):
+        names = found.get("names")
+        found = found.get("name")
+        if found is None and isinstance(names, list) and all(isinstance(name, str) for name in names):
+            found = ": ".join(names)
+    if found is None or isinstance(found, str):
+        return (found or "").strip()
+    raise LabelError(f"{where}: the class is {shown(found)}, but must have a name. Set it again in QuPath.")
+
+
+def _read_geometry(geometry: object, label: str, where: str) -> tuple[Shape, ...]:
+    if geometry is None:
+        return ()
+    if not isinstance(geometry, dict):
+        raise LabelError(f"{where}: 'geometry' is {kind_of(geometry)}, but must be a table of keys. {AGAIN}")
+    kind = geometry.get("type")
+    if kind == "GeometryCollection":
+        members = _list(geometry.get("geometries"), "geometries", where)
+        if any(isinstance(member, dict) and member.get("type") == kind for member in members):
+            raise LabelError(f"{where}: holds a collection within a collection. {_DRAW_AGAIN}")
+        return tuple(shape for member in members for shape in _read_geometry(member, label, where))
+    parts = _list(geometry.get("coordinates"), "coordinates", where)
+    match kind:
+        case "Point" | "LineString" | "MultiPoint" | "Polygon":
+            parts = [parts]
+        case "MultiLineString" | "MultiPolygon":
+            pass
+        case _:
+            raise LabelError(f"{where}: the geometry {shown(kind)} is unknown. {_DRAW_AGAIN}")
+    return tuple(_read_part(str(kind), part, label, where) for part in parts if part != [])
+
+
+def _read_part(kind: str, part: object, label: str, where: str) -> Shape:
+    match kind:
+        case "Point":
+            return Shape(label, "point", _positions([part], where), where=where)
+        case "MultiPoint":
+            return Shape(label, "points", _positions(part, where), where=where)
+        case "LineString" | "MultiLineString":
+            points = _positions(part, where)
+            check_line(points, where)
+            if len(points) < 2:
+                raise LabelError(f"{where}: a line has at least 2 points, found {len(points)}. {_DRAW_AGAIN}")
+            return Shape(label, "line" if len(points) == 2 else "linestrip", points, where=where)
+        case _:
+            rings = [_ring(ring, where) for ring in _list(part, "coordinates", where)]
+            return Shape(label, "polygon", rings[0], holes=tuple(rings[1:]), where=where)
+
+
+def _ring(value: object, where: str) -> Points:
+    """Read a ring without the repeated point that closes it; one that is not closed is closed by this too."""
+    points = _positions(value, where)
+    ring = points[:-1] if len(points) > 1 and points[0] == points[-1] else points
+    if len(ring) < 3:
+        raise LabelError(f"{where}: a ring has at least 3 corners, found {len(ring)}. {_DRAW_AGAIN}")
+    return ring
+
+
+def _positions(value: object, where: str) -> Points:
+    if not isinstance(value, list) or not all(isinstance(p, list) and len(p) >= 2 for p in value):
+        raise LabelError(f"{where}: coordinates must be lists of [x, y], found {shown(value)}. {_DRAW_AGAIN}")
+    return checked_points(value, where)
+
+
+def _list(value: object, key: str, where: str) -> list[object]:
+    if not isinstance(value, list):
+        raise LabelError(f"{where}: '{key}' is {kind_of(value)}, but must be a list. {_DRAW_AGAIN}")
+    return value

@@ -1,0 +1,257 @@
+"""Import what people marked into a run's labels folder, all of it or nothing."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cytoseg.classes import IGNORE, ClassList
+from cytoseg.errors import LabelError, report
+from cytoseg.labels.by_folder import named_by_folder, note_folders
+from cytoseg.labels.contact_sheet import draw_sheet
+from cytoseg.labels.corrections import is_from_prediction
+from cytoseg.labels.import_settings import ImportRules, Job, check_rules, guesses, unknown_message
+from cytoseg.labels.index import (
+    INDEX,
+    SHEET,
+    CropName,
+    LabelIndex,
+    LabelledCrop,
+    load_index,
+    pixel_hash,
+    remove_crop,
+    total_pixels,
+    write_crop,
+    write_index,
+)
+from cytoseg.labels.original_annotation import Kept, write_kept
+from cytoseg.labels.read_sources import Reading, find_items, read_item
+from cytoseg.labels.slide_crops import SlideRules
+from cytoseg.labels.split import Split, split_by_slide
+from cytoseg.labels.staging import staged
+
+# Whoever uses labels finds all of it here.
+__all__ = [
+    "ImportReport",
+    "ImportRules",
+    "LabelIndex",
+    "LabelledCrop",
+    "SlideRules",
+    "Split",
+    "import_labels",
+    "load_index",
+    "split_by_slide",
+]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        crops: The crops imported now, sorted by id.
+        replaced: How many of them took the place of an earlier import.
+        total: Crops in the index now.
+        notes: What was left out or looks odd, one sentence each, to be shown to the user.
+        contact_sheet: The picture to look at.
+    """
+
+    crops: tuple[LabelledCrop, ...]
+    replaced: int
+    total: int
+    notes: tuple[str, ...]
+    contact_sheet: Path
+
+
+def import_labels(
+    source: Path,
+    folder: Path,
+    *,
+    classes: ClassList,
+    rules: ImportRules,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImportReport:
+    """Import labelme files, GeoJSON or label maps and merge them with what was imported before.
+
+    Args:
+        source: A labelme or GeoJSON file; or a folder tree with such files; or one with ``images/`` beside ``masks/``.
+        folder: The run's labels folder. It changes only if all is well, and then at once.
+        classes: The class list.
+        rules: How names and edges are treated.
+        progress: Told how many files are done, of how many.
+
+    Returns:
+        What was done.
+
+    Raises:
+        LabelError: Tells of everything that is wrong with the files, the rules or the folder.
+    """
+    job = Job(source if source.is_dir() else source.parent, classes, rules)
+    check_rules(rules, classes)
+    items = find_items(source, job)
+    note_folders(items, job)
+    with staged(folder) as new:
+        before = _load_before(folder, classes)  # not earlier: another import may have ended meanwhile
+        written: dict[str, LabelledCrop] = {}
+        for done, item in enumerate(items, start=1):
+            reading = read_item(item, job)
+            if reading is not None:
+                _take_in(named_by_folder(reading, item, job), new, job, before=before, written=written)
+            if progress is not None:
+                progress(done, len(items))
+        _raise_problems(job)
+        index = LabelIndex(new, classes.names, tuple(v for _, v in sorted({**before, **written}.items())))
+        write_index(index)
+        draw_sheet([replace(crop, folder=new) for crop in index.crops], classes).save(new / SHEET)
+    crops = tuple(replace(crop, folder=folder) for _, crop in sorted(written.items()))
+    replaced = len(written.keys() & before.keys())
+    return ImportReport(crops, replaced, len(index.crops), _final_notes(job, crops), folder / SHEET)
+
+
+def _load_before(folder: Path, classes: ClassList) -> dict[str, LabelledCrop]:
+    if not (folder / INDEX).exists():
+        return {}
+    index = load_index(folder)
+    if index.classes != classes.names:
+        old, new = ", ".join(index.classes), ", ".join(classes.names)
+        raise LabelError(
+            f"{folder / INDEX}: was made with the classes ({old}), the recipe has ({new}). "
+            f"Delete {folder} and import everything again."
+        )
+    return {crop.crop: crop for crop in index.crops}
+
+
+def _take_in(
+    reading: Reading,
+    new: Path,
+    job: Job,
+    *,
+    before: dict[str, LabelledCrop],
+    written: dict[str, LabelledCrop],
+) -> None:
+    """Write a crop, unless its id is taken, it has no slide, or a newer correction of it was written."""
+    slide = _slide_of(reading, job)
+    twin, old = written.get(reading.crop), before.get(reading.crop)
+    problem = _clash(reading, job, twin=twin, old=old, slide=slide) or _same_picture(reading, job)
+    if problem is not None:
+        job.problems.append(f"{reading.source}: {problem}")
+    elif slide is not None and _is_newest(reading, job):
+        name = CropName(reading.crop, slide, reading.source)
+        crop = write_crop(new, name, picture=reading.picture, label_map=reading.label_map, classes=job.classes)
+        written[reading.crop] = replace(crop, from_prediction=_is_from_prediction(reading, job, old))
+        write_kept(new, reading.crop, reading.kept)
+        _drop_plain(reading, new, before=before, written=written)
+
+
+def _same_picture(reading: Reading, job: Job) -> str | None:
+    """Tell whether two folders hold one picture under one name, which is not two crops."""
+    if not reading.plain:
+        return None
+    first = job.pictures.setdefault((reading.plain, pixel_hash(reading.picture)), reading.source)
+    if first == reading.source:
+        return None
+    return f"has the same crop id '{reading.plain}' and the same picture as {first}. Take one out."
+
+
+def _drop_plain(
+    reading: Reading, new: Path, *, before: dict[str, LabelledCrop], written: Mapping[str, LabelledCrop]
+) -> None:
+    """Take out the crop that this one was before another folder had one of its name."""
+    old = before.get(reading.plain)
+    if old is not None and reading.plain not in written and old.image_sha256 == pixel_hash(reading.picture):
+        del before[reading.plain]
+        remove_crop(new, reading.plain)
+        write_kept(new, reading.plain, Kept())
+
+
+def _clash(
+    reading: Reading, job: Job, *, twin: LabelledCrop | None, old: LabelledCrop | None, slide: str | None
+) -> str | None:
+    """Tell what is wrong with taking in a crop beside the one of this import and the one of an earlier import."""
+    if twin is not None and (reading.correction is None or reading.crop not in job.corrections):
+        return f"has the same crop id '{reading.crop}' as {twin.source}. Rename one."
+    for other, when in ((twin, "now"), (old, "before")):
+        if other is None:
+            continue
+        if other.image_sha256 != pixel_hash(reading.picture):
+            return f"another picture was imported as crop '{reading.crop}' {when} ({other.source}). Rename one."
+        # The slide decides whether a crop is learnt from or tested on, and nobody's hand may move it in a correction.
+        if reading.correction is not None and other.slide != slide:
+            return f"crop '{reading.crop}' is of slide '{other.slide}', the correction says '{slide}'. Mend it."
+    return None
+
+
+def _is_from_prediction(reading: Reading, job: Job, old: LabelledCrop | None) -> bool:
+    """Tell whether a crop's labels began as a prediction; to correct such labels again does not change that."""
+    if reading.correction is None:
+        return reading.proposed
+    if is_from_prediction(reading.correction) or (old is not None and old.from_prediction):
+        return True
+    # Older versions did not say what the correction had begun from that was corrected.
+    others = job.corrections.get(reading.crop, ())
+    return reading.correction.started_from == "correction" and any(map(is_from_prediction, others))
+
+
+def _is_newest(reading: Reading, job: Job) -> bool:
+    """Note a correction; tell whether it is the newest of its crop so far, as anything else is."""
+    if reading.correction is None:
+        return True
+    others = job.corrections.setdefault(reading.crop, [])
+    newest = all(reading.correction.time >= other.time for other in others)
+    others.append(reading.correction)
+    return newest
+
+
+def _slide_of(reading: Reading, job: Job) -> str | None:
+    if reading.kept.origin is not None:
+        return reading.kept.origin.slide
+    if job.rules.slide_regex is None:
+        return reading.folder or reading.stem
+    match = re.search(job.rules.slide_regex, reading.stem)
+    slide = match.group(match.re.groups) if match else None
+    if not slide:
+        job.problems.append(
+            f"{reading.source}: --slide-regex '{job.rules.slide_regex}' finds no slide in '{reading.stem}'. Correct it."
+        )
+    return slide
+
+
+def _raise_problems(job: Job) -> None:
+    problems = [*job.problems]
+    if job.unknown:
+        problems.append(unknown_message(job))
+    if problems:
+        raise LabelError(report(problems, what="label-import"))
+
+
+def _final_notes(job: Job, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
+    notes = [*job.notes]
+    for number, count in job.white.items():
+        became = "ignore" if number == IGNORE else f"'{job.classes.names[number]}'"
+        notes.append(
+            f"Pixels of value 255 in masks: {count:,}; they became {became}. Say otherwise with --map 255=NAME or "
+            "--ignore 255."
+        )
+    if job.guessed:
+        notes.append(guesses(job).strip())
+    if job.unmarked:
+        filled = "ignore" if job.classes.fill is None else f"'{job.classes.fill}'"
+        notes.append(f"Files without a shape: {len(job.unmarked)}, first {job.unmarked[0]}; all of it became {filled}.")
+    traced, drawn = job.polygons["traced"], job.polygons["drawn"]
+    if job.rules.area == "centre" and traced > 9 * drawn:
+        notes.append(
+            f"{traced} of {traced + drawn} polygons have whole-number corners, as if traced from pixel indices. If a "
+            "program made them, import with the area rule 'outline'; by 'centre' they come out half a pixel too small."
+        )
+    for name in (*job.rules.class_map, *job.rules.ignore):
+        if not job.names[name]:
+            notes.append(f"Nothing is called '{name}', which --map or --ignore names.")
+    several = {crop: found for crop, found in sorted(job.corrections.items()) if len(found) > 1}
+    if several:
+        named = [f"{crop} by {', '.join(sorted({c.author for c in found}))}" for crop, found in several.items()]
+        more = ", ..." if len(named) > 5 else ""
+        notes.append(f"Corrected several times, the newest was taken: {len(named)} ({'; '.join(named[:5])}{more}).")
+    absent = [name for name, count in total_pixels(crops).items() if not count]
+    if absent:
+        notes.append(f"Classes without a pixel in this import: {', '.join(absent)}.")
+    return tuple(notes)

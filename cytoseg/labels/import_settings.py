@@ -1,0 +1,136 @@
+"""What an import is told, and what it finds out on the way."""
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from shlex import quote
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import LabelError, report
+from cytoseg.formats.annotation import HOLE, UNSCORED, AreaRule
+from cytoseg.formats.qupath import NOT_SCORED
+from cytoseg.labels.corrections import Correction
+from cytoseg.labels.slide_crops import SlideRules
+
+
+@dataclass(frozen=True)
+class ImportRules:
+    """How an import treats names and edges.
+
+    Attributes:
+        class_map: Class name in the files -> name in the class list.
+        ignore: Class names in the files that become ignore.
+        slide_regex: Finds the slide in a picture's stem where no sidecar names it: its one group, or the whole match.
+            None takes the stem itself.
+        area: How polygons and other areas are filled, see `annotation.AreaRule`.
+        slides: How crops are cut out of slides that GeoJSON files mark.
+    """
+
+    class_map: Mapping[str, str] = field(default_factory=dict)
+    ignore: Sequence[str] = ()
+    slide_regex: str | None = None
+    area: AreaRule = "centre"
+    slides: SlideRules = field(default_factory=SlideRules)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is known before an import, and what is found out on the way.
+
+    Attributes:
+        root: Folder that names in messages are relative to and that pictures must lie in.
+        classes: The class list.
+        rules: The user's.
+        problems: Any one stops the import.
+        notes: What the user should know.
+        names: Class names as found in the files, with how often.
+        unknown: Those that are not in the class list, after renaming, with how often.
+        first: Where each of the unknown ones stands first.
+        white: Pixels of masks that have the value 255, by the id that they became.
+        guessed: Files in an encoding that was guessed, with its name.
+        by_folder: Folders below the root, empty for itself, whose crops are named by them.
+        pictures: Files of the crops so named, by their plain name and the hash of their picture.
+        unmarked: Files without a shape.
+        polygons: How many look ``traced`` from pixel indices, how many ``drawn``; those of proposals count not.
+        corrections: Those of a crop that were read, by crop.
+        proposals: Files that began as a prediction.
+    """
+
+    root: Path
+    classes: ClassList
+    rules: ImportRules
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    names: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    white: Counter[int] = field(default_factory=Counter)
+    guessed: dict[str, str] = field(default_factory=dict)
+    by_folder: set[str] = field(default_factory=set)
+    pictures: dict[tuple[str, str], str] = field(default_factory=dict)
+    unmarked: list[str] = field(default_factory=list)
+    polygons: Counter[str] = field(default_factory=Counter)
+    corrections: dict[str, list[Correction]] = field(default_factory=dict)
+    proposals: set[Path] = field(default_factory=set)
+
+
+def check_rules(rules: ImportRules, classes: ClassList) -> None:
+    """Refuse rules that cannot work, before any file is read.
+
+    Raises:
+        LabelError: If a name to map to is unknown, a name is both mapped and ignored, or the pattern is none.
+    """
+    known = ", ".join(classes.names)
+    problems = [
+        f"--map {old}={new}: '{new}' is not in the class list ({known}). Map to one of these."
+        for old, new in rules.class_map.items()
+        if new not in (*classes.names, HOLE, UNSCORED)
+    ]
+    problems += [
+        f"'{name}' stands in both --map and --ignore. Leave it out of one."
+        for name in rules.ignore
+        if name in rules.class_map
+    ]
+    try:
+        groups = re.compile(rules.slide_regex or "").groups
+    except re.error as error:
+        problems.append(f"--slide-regex '{rules.slide_regex}' is not a regular expression ({error}). Correct it.")
+    else:
+        if groups > 1:
+            problems.append(
+                f"--slide-regex '{rules.slide_regex}' has {groups} groups. Keep one, the slide; use (?:...)."
+            )
+    if problems:
+        raise LabelError(report(problems, what="label-import"))
+
+
+def resolve(name: str, rules: ImportRules) -> str:
+    """Give the class that a name in the files stands for, known or not."""
+    return UNSCORED if name in rules.ignore else {NOT_SCORED: UNSCORED, **rules.class_map}.get(name, name)
+
+
+def unknown_message(job: Job) -> str:
+    """List all unknown class names with counts in one sentence, and say what to do."""
+    names = job.classes.names
+    found = ", ".join(
+        f"'{n}' ({c} {'shape' if c == 1 else 'shapes'}, first {job.first[n]})" for n, c in job.unknown.most_common()
+    )
+    close = {name: get_close_matches(name, names, n=1, cutoff=0.7) for name in job.unknown}
+    example = next(((name, match[0]) for name, match in close.items() if match), (next(iter(close)), names[0]))
+    return (
+        f"labels not in the class list ({', '.join(names)}): {found}. Rename with --map {quote('='.join(example))}, "
+        f"leave them unscored with --ignore {quote(example[0])}, or add them to the recipe.{guesses(job)}"
+    )
+
+
+def guesses(job: Job) -> str:
+    """Say which files were read in an encoding that was guessed, or nothing."""
+    return "".join(
+        f" Files not in UTF-8 were read as {codecs.lookup(encoding).name}: {count}; if their names look wrong, convert "
+        "them with iconv."
+        for encoding, count in Counter(job.guessed.values()).items()
+    )

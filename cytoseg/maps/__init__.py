@@ -1,0 +1,1 @@
+"""Maps of a slide, one value a pixel, read and written part by part."""

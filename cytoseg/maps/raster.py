@@ -1,0 +1,107 @@
+"""Pyramids of one value a pixel, such as class maps: only the tiles that are looked at are read and decoded."""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Level, Size, downsample_of
+from cytoseg.slides.tiff import DAMAGE, TileTable
+from cytoseg.slides.tiff_check import open_pages
+
+SCALE = "nats_per_grey_level"
+"""Name of the annotation that says how many nats a grey level of an 8-bit uncertainty map is."""
+
+_NOTE = re.compile(rf'<M K="{SCALE}">([^<]{{1,40}})</M>')
+
+
+class Raster:
+    """A tiled OME-TIFF of one channel, as ``write_pyramid`` writes it. It may be read from several threads at once.
+
+    Grey levels with a ``SCALE`` among the annotations come out in its unit.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SlideError: If it is missing, damaged, truncated, without tiles, or has several channels.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            with open_pages(self.path) as tif:
+                pages = [level.keyframe for level in tif.series[0].levels]
+                if not all(page.is_tiled and page.samplesperpixel == 1 for page in pages):
+                    raise SlideError(f"{self.path.name}: is no tiled TIFF of one channel. Predict the slide again.")
+                self._tiles = [TileTable(page, self.path) for page in pages]
+                self._scale = _scale(tif.ome_metadata or "")
+        except DAMAGE as error:
+            raise SlideError(f"{self.path.name}: cannot be read ({error}). Predict the slide again.") from error
+        if missing := next((table.missing for table in self._tiles if table.missing), ""):
+            raise SlideError(f"{self.path.name}: truncated, {missing}. Predict the slide again.")
+        sizes = [Size(int(page.imagewidth), int(page.imagelength)) for page in pages]
+        self.dtype: np.dtype[Any] = pages[0].dtype if self._scale is None else np.dtype(np.float32)
+        self.levels: Sequence[Level] = tuple(Level(size, downsample_of(sizes[0], size)) for size in sizes)
+        self._file = self.path.open("rb", buffering=0)
+
+    def sample(self, rows: NDArray[np.int64], columns: NDArray[np.int64], level: int = 0) -> NDArray[Any]:
+        """Read the pixels where some rows and columns of a level cross.
+
+        Args:
+            rows: (H,) int64, ascending, each within the level; one may come several times, or be left out.
+            columns: (W,) int64, likewise.
+            level: Index into ``levels``.
+
+        Returns:
+            (H, W) of the file's dtype, or float32 in nats where the file says how many a grey level is; 0 where it
+            leaves a tile out.
+
+        Raises:
+            SlideError: If the file is damaged there.
+        """
+        tiles = self._tiles[level]
+        out = np.zeros((len(rows), len(columns)), self.dtype)
+        for y, top, bottom in _spans(rows, tiles.height):
+            for x, left, right in _spans(columns, tiles.width):
+                samples = tiles.read(self._file.fileno(), x, y)
+                if samples is not None:
+                    out[top:bottom, left:right] = samples[np.ix_(rows[top:bottom] - y, columns[left:right] - x)][..., 0]
+        if self._scale is not None:
+            out *= np.float32(self._scale)
+        return out
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _scale(xml: str) -> float | None:
+    """Read the scale from OME-XML, None where there is none; a ValueError if it is no positive number."""
+    found = _NOTE.search(xml)
+    if found is None:
+        return None
+    scale = float(found[1])
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"{SCALE} is {scale}")
+    return scale
+
+
+def _spans(places: NDArray[np.int64], length: int) -> list[tuple[int, int, int]]:
+    """Cut ascending places where tiles of a length end: start of the tile, first and last place in it."""
+    tiles, firsts = np.unique(places // length, return_index=True)
+    return [
+        (int(tile) * length, int(first), int(last))
+        for tile, first, last in zip(tiles, firsts, [*firsts[1:], len(places)], strict=True)
+    ]

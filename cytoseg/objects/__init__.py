@@ -1,0 +1,1 @@
+"""Objects of a class map: connected areas, outlines, measurements."""

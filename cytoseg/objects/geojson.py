@@ -1,0 +1,119 @@
+"""Objects as a GeoJSON file that QuPath opens, written one by one."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import TextIOBase
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.classes import ClassList
+from cytoseg.labels.outlines import outline
+from cytoseg.objects.simplify import Points, exactly, simplified
+
+_NAMESPACE = uuid.UUID("5d1c3a52-6d0b-5b7e-9f0e-2f4c8d1b7a60")
+"""Of the ids; what matters is only that it never changes."""
+
+_DIGITS = 6
+"""Of a measurement; cells.csv has all of them."""
+
+_DECIMALS = 2
+"""Of a coordinate in level-0 pixels, where one pixel of the maps is no whole number of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outlined:
+    """One object to be written.
+
+    Attributes:
+        number: Its instance id.
+        class_id: Of the class list.
+        x: Left edge of ``mask`` in the maps.
+        y: Upper edge of ``mask`` in the maps.
+        mask: (h, w) bool.
+        measurements: Name to number, shown by QuPath in this order.
+    """
+
+    number: int
+    class_id: int
+    x: int
+    y: int
+    mask: NDArray[np.bool_]
+    measurements: Mapping[str, float]
+
+
+class ObjectFile:
+    """An open FeatureCollection of detections, in level-0 pixels of the slide; nothing written is kept in memory.
+
+    Each object is a Polygon or, where it hangs together at corners only, a MultiPolygon. Its id is a UUID made of the
+    slide's name and the instance id, so that the same maps give the same file.
+
+    Args:
+        path: Where to write.
+        slide: Name of the slide.
+        classes: Names and colours.
+        downsample: Level-0 pixels that one pixel of the maps spans.
+        exact: Keep every pixel step of the outlines instead of ``simplified`` ones.
+
+    Source: the properties are those that QuPath 0.4 and later writes (PathObjectTypeAdapters).
+    """
+
+    def __init__(self, path: Path, *, slide: str, classes: ClassList, downsample: float, exact: bool = True) -> None:
+        self._exact = exact
+        self._path, self._slide, self._classes, self._downsample = path, slide, classes, downsample
+        self._file: TextIOBase | None = None
+        self._separator = "\n"
+
+    def __enter__(self) -> Self:
+        """Open the file and write its head."""
+        self._file = self._path.open("w", encoding="utf-8", newline="\n")
+        self._file.write('{"type":"FeatureCollection","features":[')
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Write the end and close."""
+        assert self._file is not None
+        with self._file:
+            self._file.write("\n]}\n")
+
+    def add(self, found: Outlined) -> None:
+        """Write one object.
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        assert self._file is not None
+        text = json.dumps(self._feature(found), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        self._file.write(f"{self._separator}{text}")
+        self._separator = ",\n"
+
+    def _feature(self, found: Outlined) -> dict[str, Any]:
+        name = self._classes.names[found.class_id]
+        return {
+            "type": "Feature",
+            "id": str(uuid.uuid5(_NAMESPACE, f"{self._slide}/{found.number}")),
+            "geometry": self._geometry(found),
+            "properties": {
+                "objectType": "detection",
+                "name": str(found.number),
+                "classification": {"name": name, "color": list(self._classes.colours[found.class_id])},
+                "measurements": {key: float(f"{value:.{_DIGITS}g}") for key, value in found.measurements.items()},
+            },
+        }
+
+    def _geometry(self, found: Outlined) -> dict[str, Any]:
+        polygons = outline(found.mask)
+        rings = exactly(polygons) if self._exact else simplified(polygons)
+        parts = [[self._closed(ring, found) for ring in polygon] for polygon in rings]
+        if len(parts) == 1:
+            return {"type": "Polygon", "coordinates": parts[0]}
+        return {"type": "MultiPolygon", "coordinates": parts}
+
+    def _closed(self, ring: Points, found: Outlined) -> list[list[float]]:
+        corners = (np.concatenate([ring, ring[:1]]) + np.array([found.x, found.y])) * self._downsample
+        # A whole number is written without a point.
+        return [[int(v) if v.is_integer() else v for v in corner] for corner in corners.round(_DECIMALS).tolist()]

@@ -1,0 +1,324 @@
+"""The report of a run: one HTML file that can be mailed, printed and read without this program."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from cytoseg.drawing.pictures import data_uri, is_noise_file
+from cytoseg.durations import duration_text
+from cytoseg.errors import CytosegError
+from cytoseg.evaluation.results_file import read_evaluation
+from cytoseg.evaluation.run_folder import (
+    SUMMARY_HEAD,
+    CommandRecord,
+    Provenance,
+    Summary,
+    is_run,
+    predictions,
+    read_provenance,
+    read_summary,
+    time_text,
+)
+from cytoseg.metrics.results import (
+    MEASURES,
+    CropScores,
+    Evaluation,
+    MethodScores,
+    corrected_text,
+    ensemble_of,
+    risk_table,
+    row_shares,
+    score_rows,
+    share_text,
+    worst_first,
+)
+from cytoseg.reporting import markup
+from cytoseg.reporting.diagram import calibration_diagram, risk_diagram
+from cytoseg.reporting.glossary import GLOSSARY
+from cytoseg.writing import write_atomically
+
+SHOWN_CROPS = 3
+"""So many of the worst and of the best test crops are shown."""
+
+SAMPLES_CAPTION = (
+    "Samples: made up by the model. They should look like your slides; then it knows what cells look like."
+)
+DENOISED_CAPTION = (
+    "Crops with noise on them, and what the model sees in each; the crop itself stands at the end of its row."
+)
+PREVIEW_CAPTION = "The slide, its predicted classes and its uncertainty"
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write report.html from what stands in a run folder; parts not made yet are named with their command.
+
+    Args:
+        run_folder: The run folder.
+
+    Returns:
+        The path of the report. An older report is replaced only when the new one is complete.
+
+    Raises:
+        CytosegError: If the folder is no run, or if its evaluation.json, run.json or a summary.json is damaged.
+    """
+    if not is_run(run_folder) and not (run_folder / "evaluation").is_dir():
+        raise CytosegError(f"{run_folder}: no run was found here. Make one first with `cytoseg train-ddpm RECIPE`.")
+    target = run_folder / "report.html"
+    write_atomically(target, report_page(run_folder))
+    return target
+
+
+def report_page(run_folder: Path) -> str:
+    """Make the report of a run as one HTML page that needs no other file; see ``write_report``.
+
+    Raises:
+        CytosegError: If the evaluation.json, run.json or a summary.json is damaged.
+    """
+    evaluation, provenance = read_evaluation(run_folder), read_provenance(run_folder)
+    body = [
+        *_headline(run_folder, evaluation, provenance),
+        *_scores(evaluation),
+        *_confusion(evaluation),
+        *_crops(run_folder, evaluation),
+        *_slides(run_folder),
+        *_training(run_folder),
+        *_provenance(provenance),
+        *_glossary(),
+        "<footer>Made by cytoseg, for research. Not a medical device.</footer>",
+    ]
+    return markup.page(f"Segmentation report: {run_folder.resolve().name}", body)
+
+
+def _headline(run: Path, evaluation: Evaluation | None, provenance: Provenance | None) -> list[str]:
+    recipe = evaluation.recipe if evaluation else provenance.recipe if provenance else ""
+    best = ensemble_of(evaluation) if evaluation else None
+    made = f"Segmentation report, recipe {recipe or 'unknown'}"
+    if evaluation is None or best is None:
+        sentence = "This run has not been evaluated yet, so there are no scores."
+        return [*_title(run, f"{made}."), markup.missing(sentence, "cytoseg evaluate RECIPE")]
+    body = _title(run, f"{made}, evaluated {time_text(evaluation.created)}.")
+    body.append(
+        f"<p>{escape(best.title)}, trained with {evaluation.train_crops} annotated crops, was tested on "
+        f"{evaluation.test_crops} crops of {evaluation.test_slides} other slides.</p>"
+    )
+    if told := corrected_text(evaluation.corrected, evaluation.test_crops):
+        body.append(f"<p><strong>{escape(told)}</strong></p>")
+    body.append(markup.numbers([("Mean IoU", best.miou), *((f"IoU {s.name}", s.iou) for s in best.classes)]))
+    return body
+
+
+def _title(run: Path, line: str) -> list[str]:
+    return [f"<h1>{escape(run.resolve().name)}</h1>", f'<p class="soft">{escape(line)}</p>']
+
+
+def _scores(evaluation: Evaluation | None) -> list[str]:
+    best = ensemble_of(evaluation) if evaluation else None
+    if evaluation is None or best is None:
+        return []
+    rows = [
+        [*row, duration_text(method.train_s), duration_text(method.predict_s)]
+        for row, method in zip(score_rows(evaluation), evaluation.methods, strict=True)
+    ]
+    details = [
+        [
+            scores.name,
+            share_text(scores.iou.value),
+            *map(share_text, (scores.dice, scores.precision, scores.recall)),
+            f"{scores.pixels:,}",
+        ]
+        for scores in best.classes
+    ]
+    slides = [
+        [slide.slide, str(slide.crops), share_text(slide.miou), *map(share_text, slide.iou)] for slide in best.slides
+    ]
+    names = list(evaluation.class_names)
+    head = ["Method", "Mean IoU", *names, "Training", "Prediction"]
+    return [
+        "<h2>Scores beside the baselines</h2>",
+        "<p>IoU per class: 1 is perfect, 0 is no overlap; in brackets the 95 % interval over test slides.</p>",
+        markup.table(head, rows, main_row=evaluation.methods.index(best)),
+        *_calibration(best),
+        *_uncertainty(best, names),
+        f"<h3>{escape(best.title)} in detail</h3>",
+        markup.table(["Class", "IoU", "Dice", "Precision", "Recall", "True pixels"], details),
+        *_objects(best),
+        f"<h3>{escape(best.title)} by slide</h3>",
+        markup.table(["Slide", "Crops", "Mean IoU", *names], slides),
+        *_stains(best, names),
+    ]
+
+
+def _calibration(method: MethodScores) -> list[str]:
+    if method.ece is None:
+        return []
+    body = [f"<p>Calibration error (ECE) of {escape(method.title)}: {method.ece:.3f}.</p>"]
+    if drawn := calibration_diagram(method.bins):
+        caption = "Larger points stand for more pixels. On the dashed line it is right as often as it says."
+        body.append(f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>")
+    return body
+
+
+def _uncertainty(method: MethodScores, names: Sequence[str]) -> list[str]:
+    if not method.uncertainty:
+        return []
+    title = escape(method.title)
+    body = [f"<h3>Uncertainty of {title}: does it say what is wrong?</h3>"]
+    body += [f"<p>By {MEASURES[scores.measure]}: {scores.whole.text()}.</p>" for scores in method.uncertainty]
+    if drawn := risk_diagram(method.uncertainty):
+        caption = "At 100 % all pixels are kept. A line that falls quickly to the left finds the wrong ones."
+        body.append(f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>")
+    return [*body, markup.table(*risk_table(method, names))]
+
+
+def _stains(method: MethodScores, names: Sequence[str]) -> list[str]:
+    if not method.stains:
+        return []
+    rows = [
+        [s.stain, str(s.slides), s.miou.text(), *(scores.iou.text() for scores in s.classes)] for s in method.stains
+    ]
+    title = f"<h3>{escape(method.title)} by stain</h3>"
+    return [title, markup.table(["Stain", "Slides", "Mean IoU", *names], rows)]
+
+
+def _objects(method: MethodScores) -> list[str]:
+    if not method.objects:
+        return []
+    rows = [
+        [
+            scores.name,
+            *(f"{count:,}" for count in (scores.truth, scores.predicted, scores.matched)),
+            *map(share_text, (scores.precision, scores.recall, scores.f1, scores.aji, scores.pq)),
+        ]
+        for scores in method.objects
+    ]
+    head = ["Class", "True", "Predicted", "Matched", "Precision", "Recall", "F1", "AJI", "PQ"]
+    return [
+        f"<h3>Objects of {escape(method.title)}</h3>",
+        "<p>Matched at an IoU of 0.5 with the connected areas of the truth.</p>",
+        markup.table(head, rows),
+    ]
+
+
+def _confusion(evaluation: Evaluation | None) -> list[str]:
+    best = ensemble_of(evaluation) if evaluation else None
+    if evaluation is None or best is None:
+        return []
+    return [
+        "<h2>What is taken for what</h2>",
+        "<p>Each row follows the pixels of one true class: the share, and below it the number, that went to each "
+        "predicted class.</p>",
+        markup.confusion_table(evaluation.class_names, best.confusion, row_shares(best.confusion)),
+    ]
+
+
+def _crops(run: Path, evaluation: Evaluation | None) -> list[str]:
+    if evaluation is None or not evaluation.crops:
+        return []
+    ordered = worst_first([crop for crop in evaluation.crops if crop.miou is not None])
+    worst = ordered[:SHOWN_CROPS]
+    best = ordered[len(worst) :][-SHOWN_CROPS:][::-1]
+    body = [
+        "<h2>Test crops</h2>",
+        "<p>From left to right: the picture, the truth, the prediction, the disagreement of the ensemble.</p>",
+    ]
+    for title, crops in (("Lowest mean IoU", worst), ("Highest mean IoU", best)):
+        if crops:
+            body.append(f"<h3>{title}</h3>")
+            body.extend(_crop(run, crop, evaluation.class_names) for crop in crops)
+    return body
+
+
+def _crop(run: Path, crop: CropScores, names: Sequence[str]) -> str:
+    parts = ", ".join(f"{name} {share_text(value)}" for name, value in zip(names, crop.iou, strict=True))
+    marked = "; truth corrected from a prediction" if crop.from_prediction else ""
+    caption = f"{crop.crop} (slide {crop.slide}): mean IoU {share_text(crop.miou)}; {parts}{marked}"
+    path = run / "evaluation" / crop.folder / "overlay.png"
+    return _picture(run, path, caption, command="evaluate RECIPE", strip=True)
+
+
+def _slides(run: Path) -> list[str]:
+    body = ["<h2>Predicted slides</h2>"]
+    folders = predictions(run)
+    if not folders:
+        return [*body, markup.missing("No slide has been predicted yet.", "cytoseg predict RECIPE SLIDE")]
+    for folder in folders:
+        body.append(f"<h3>{escape(folder.name)}</h3>")
+        if not (folder / "summary.json").resolve().is_relative_to(run.resolve()):
+            body.append(markup.missing("A link leads out of the run, to what is not shown."))
+            continue
+        body.append(_picture(run, folder / "preview.png", PREVIEW_CAPTION, command="predict RECIPE SLIDE"))
+        if (folder / "uncertainty_preview.png").is_file():
+            caption = "Uncertainty: bright places deserve a look"
+            body.append(_picture(run, folder / "uncertainty_preview.png", caption, command="predict RECIPE SLIDE"))
+        body.extend(_summary(read_summary(folder)))
+    return body
+
+
+def _summary(summary: Summary | None) -> list[str]:
+    if summary is None:
+        return []
+    body = [markup.table(SUMMARY_HEAD, summary.classes)] if summary.classes else []
+    body.append(markup.table(["Summary", ""], summary.facts))
+    if summary.provenance:
+        body.append(markup.folded("Made with", markup.table(["What", ""], summary.provenance)))
+    return body
+
+
+def _training(run: Path) -> list[str]:
+    loss = "Training loss: it should fall and then level off."
+    return [
+        "<h2>How it was trained</h2>",
+        "<h3>Annotated crops</h3>",
+        _picture(run, run / "labels/contact_sheet.png", "Annotated crops", command="label-import SRC --recipe RECIPE"),
+        "<h3>The diffusion model</h3>",
+        markup.pair(
+            _model(run),
+            _picture(run, run / "ddpm/loss.png", loss, command="train-ddpm RECIPE"),
+        ),
+    ]
+
+
+def _model(run: Path) -> str:
+    """Show the model's samples, or, while they are noise, what it makes of crops with noise on them."""
+    samples = run / "ddpm/samples.png"
+    # What lies outside the run is not opened here either; `_picture` says why.
+    if samples.resolve().is_relative_to(run.resolve()) and is_noise_file(samples):
+        return _picture(run, run / "ddpm/denoised.png", DENOISED_CAPTION, command="train-ddpm RECIPE")
+    return _picture(run, samples, SAMPLES_CAPTION, command="train-ddpm RECIPE")
+
+
+def _provenance(provenance: Provenance | None) -> list[str]:
+    body = ["<h2>Where the numbers come from</h2>"]
+    if provenance is None or not provenance.commands:
+        return [*body, markup.missing("No command has been recorded in this run.", "cytoseg train-ddpm RECIPE")]
+    rows = [_command(entry) for entry in provenance.commands]
+    versions: dict[str, str] = {}
+    for entry in provenance.commands:
+        versions.update(entry.versions)
+    body.append(markup.table(["Command", "Started", "Took", "Seed", "Outcome"], rows))
+    if versions:
+        text = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        body.append(f'<p class="soft">Versions at the last command: {escape(text)}</p>')
+    return body
+
+
+def _command(entry: CommandRecord) -> list[str]:
+    seed = "-" if entry.seed is None else str(entry.seed)
+    return [entry.command, time_text(entry.started), duration_text(entry.seconds), seed, entry.outcome_text]
+
+
+def _glossary() -> list[str]:
+    entries = "".join(f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>" for word, meaning in GLOSSARY.items())
+    return ["<h2>What the words mean</h2>", f"<dl>{entries}</dl>"]
+
+
+def _picture(run: Path, path: Path, caption: str, *, command: str, strip: bool = False) -> str:
+    if not path.is_file():
+        return markup.missing(f"{caption.split(':')[0]}: there is no picture yet.", f"cytoseg {command}")
+    if not path.resolve().is_relative_to(run.resolve()):  # whoever gets the report must not get what the run is not
+        return markup.missing(f"{caption.split(':')[0]}: a link leads out of the run, to what is not shown.")
+    kind = "png" if path.name == "loss.png" else "jpeg"
+    try:
+        return markup.figure(data_uri(path, max_px=1400, kind=kind), caption, strip=strip)
+    except CytosegError as error:
+        return markup.missing(str(error))

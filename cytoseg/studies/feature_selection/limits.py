@@ -1,0 +1,116 @@
+"""How many crops and pixels a selection of features can use within its time and memory."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.errors import CytosegError
+from cytoseg.evaluation.evaluate import ScoredCrop
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings, gather, to_input
+from cytoseg.studies.feature_selection.columns import ExtractorOf
+from cytoseg.studies.feature_selection.cross_validation import by_turns
+from cytoseg.studies.feature_selection.settings import Question
+from cytoseg.studies.result_cache import digest_of, keep, read_kept
+
+LEAST_PX = 16
+"""With fewer pixels per crop than this nothing is measured."""
+_SHARE_FOR_FEATURES = 0.4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a selection may take.
+
+    Attributes:
+        seconds: Time; a measurement that has begun is finished.
+        memory_bytes: Memory for features, beside what the program takes anyway.
+    """
+
+    seconds: float
+    memory_bytes: int
+
+
+def affordable_crops(
+    question: Question, extractor_of: ExtractorOf, *, seconds: float, path: Path
+) -> tuple[ScoredCrop, ...]:
+    """Choose as many crops as have their features computed in 40 % of the time, slides taking turns.
+
+    Args:
+        question: Its crops and candidates.
+        extractor_of: Makes the extractor of some settings.
+        seconds: All of the time.
+        path: JSON file that keeps the number, so that a second run uses the same crops; also one that has more time, if
+            the first used them all.
+
+    Returns:
+        At least one crop for each fold.
+
+    Raises:
+        LabelError: If all crops are of one slide.
+    """
+    ordered = by_turns(question.crops, seed=question.seed)
+    settings = _everything(question)
+    digest = digest_of({"details": dict(question.details), "timesteps": list(settings.timesteps)})
+    found = read_kept(path, digest)
+    used_all = found is not None and found["crops"] == len(ordered) and found["seconds"] <= seconds
+    if found is None or (found["seconds"] != seconds and not used_all):
+        needed_s = np.cumsum(_seconds_of(ordered, extractor_of(settings)))
+        affordable = int((needed_s <= _SHARE_FOR_FEATURES * seconds).sum())
+        crops = min(len(ordered), max(question.effort.folds, affordable))
+        found = keep(path, digest, {"crops": crops, "seconds": seconds})
+    return tuple(ordered[: found["crops"]])
+
+
+def _seconds_of(crops: Sequence[ScoredCrop], extractor: FeatureExtractor) -> NDArray[np.float64]:
+    """Time the features of the largest crop, and take the others' for as long as they are large."""
+    pictures = [crop.picture() for crop in crops]
+    areas = np.array([picture.shape[0] * picture.shape[1] for picture in pictures], np.float64)
+    one = to_input(pictures[int(areas.argmax())][None])
+
+    def compute() -> None:
+        gather(extractor(one), np.zeros((1, 2), np.int64)).cpu()  # which waits for a GPU to have finished
+
+    compute()  # the first call also sets things up
+    begin = time.perf_counter()
+    compute()
+    seconds: NDArray[np.float64] = (time.perf_counter() - begin) * areas / areas.max()
+    return seconds
+
+
+def pixels_within(
+    question: Question, extractor_of: ExtractorOf, crops: Sequence[ScoredCrop], *, memory_bytes: int
+) -> tuple[int, int]:
+    """Choose as many pixels per crop as the memory holds at all taps and timesteps.
+
+    Args:
+        question: Says how many are wanted, at which candidates.
+        extractor_of: Makes the extractor of some settings.
+        crops: Those that are used.
+        memory_bytes: What all features, and the table joined of them to train on, may take.
+
+    Returns:
+        Pixels to train on and pixels to score on, of each crop.
+
+    Raises:
+        CytosegError: If they would be too few.
+    """
+    train_px, held_out_px = question.effort.train_px, question.effort.held_out_px
+    width = sum(extractor_of(_everything(question)).channels)
+    needed = 2 * width * len(crops) * (2 * train_px + held_out_px)
+    share = min(1.0, memory_bytes / needed)
+    if share * min(train_px, held_out_px) < LEAST_PX:
+        least = needed * LEAST_PX / min(train_px, held_out_px)
+        raise CytosegError(
+            f"select-features: {memory_bytes / 1e6:.0f} MB of memory are too little for {len(crops)} crops with "
+            f"{width:,} features per pixel. Give --memory {least / 1e6:.0f}M or more, or fewer --timesteps."
+        )
+    return int(share * train_px), int(share * held_out_px)
+
+
+def _everything(question: Question) -> FeatureSettings:
+    scale, seed = question.present.scale, question.noise_seed
+    return FeatureSettings(question.taps, question.timesteps, scale, seed, question.extractors)

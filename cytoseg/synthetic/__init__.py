@@ -1,0 +1,1 @@
+"""Slides that look like Pap smears, drawn from a seed with exact label maps."""

@@ -1,0 +1,158 @@
+"""Cutting labelled crops from made slides, as an annotator would hand them over: PNG and labelme JSON."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage import measure
+
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Region, Size
+from cytoseg.slides.open import open_slide, slide_id
+from cytoseg.slides.slide import Slide
+from cytoseg.synthetic.generate import CLASS_NAMES, labels_path
+from cytoseg.writing import temporary_beside
+
+LABELME_VERSION = "5.5.0"
+LEAST_TISSUE = 0.2
+"""Share of a crop that cells must cover for it to be chosen."""
+
+
+def generate_labelled_crops(slide: Path, folder: Path, *, n: int, side_px: int = 256, seed: int = 0) -> list[Path]:
+    """Cut crops that show cells from a made slide, each with its exact labels as labelme polygons.
+
+    Args:
+        slide: Made by ``generate_slide``; its label map lies beside it.
+        folder: Gets ``<slide>_<x>_<y>.png`` and ``.json`` for each crop; is made if need be.
+        n: How many crops; they do not overlap.
+        side_px: Width and height of a crop in level-0 pixels.
+        seed: Which crops.
+
+    Returns:
+        The JSON files.
+
+    Raises:
+        SlideError: If the slide, its label map or enough places with cells are missing.
+    """
+    labels = labels_path(slide)
+    if not labels.is_file():
+        raise SlideError(f"{slide}: its label map {labels.name} is not beside it. Make the slide anew.")
+    with open_slide(slide) as picture, open_slide(labels) as truth, temporary_beside(folder / slide_id(slide)) as part:
+        regions = _choose(truth, n=n, side_px=side_px, seed=seed)
+        if len(regions) < n:
+            raise SlideError(
+                f"{slide}: only {len(regions)} of {n} crops of {side_px} px show cells. "
+                "Ask for fewer or smaller ones, or make a larger slide."
+            )
+        names = [_write(part, slide_id(slide), picture, truth, region=region) for region in regions]
+        for name in names:
+            os.replace(part / f"{name}.png", folder / f"{name}.png")
+            os.replace(part / f"{name}.json", folder / f"{name}.json")
+    return [folder / f"{name}.json" for name in names]
+
+
+def trace(labels: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """Trace a label map as labelme polygons that give it back exactly, painted in their order by pixel centres.
+
+    Every connected patch of one id becomes a polygon without holes, larger ones first, so that what lies in a hole
+    is painted later. Corners lie half-way between pixel centres, so no centre lies on an outline.
+
+    Args:
+        labels: (H, W) uint8 ids as in ``CLASS_NAMES``; what is never painted is background.
+
+    Returns:
+        labelme shapes; points are (x, y) with (0, 0) at the corner of the first pixel.
+    """
+    canvas = np.zeros_like(labels)
+    shapes = []
+    for _, window, filled, class_id in sorted(_patches(labels), key=lambda patch: -patch[0]):
+        # Background that nothing has been painted over needs no polygon: only holes do.
+        if (canvas[window][filled] == class_id).all():
+            continue
+        canvas[window][filled] = class_id
+        shapes.append(_shape(CLASS_NAMES[class_id], _outline(filled), window))
+    return shapes
+
+
+def _choose(truth: Slide, *, n: int, side_px: int, seed: int) -> list[Region]:
+    """Go through a grid of places in random order and keep the first n that show cells with nuclei."""
+    size: Size = truth.levels[0].size
+    rng = np.random.default_rng([seed, 6])
+    left, top = (int(rng.integers(0, length % side_px + 1)) for length in (size.width, size.height))
+    places = [(x, y) for y in range(top, size.height, side_px) for x in range(left, size.width, side_px)]
+    chosen: list[Region] = []
+    for index in rng.permutation(len(places)):
+        x, y = places[index]
+        if len(chosen) == n or x + side_px > size.width or y + side_px > size.height:
+            continue
+        region = Region(x, y, side_px, side_px)
+        ids = _ids(truth, region)
+        if (ids > 0).mean() >= LEAST_TISSUE and (ids == CLASS_NAMES.index("nucleus")).any():
+            chosen.append(region)
+    return chosen
+
+
+def _ids(truth: Slide, region: Region) -> NDArray[np.uint8]:
+    """Read a region of the label map, which a slide reader gives as grey in three channels."""
+    return np.ascontiguousarray(truth.read_region(region)[..., 0])
+
+
+def _write(folder: Path, slide: str, picture: Slide, truth: Slide, *, region: Region) -> str:
+    """Write the PNG and the JSON of one crop and give their common stem."""
+    name = f"{slide}_{region.x}_{region.y}"
+    Image.fromarray(picture.read_region(region)).save(folder / f"{name}.png")
+    annotation = {
+        "version": LABELME_VERSION,
+        "flags": {},
+        "shapes": trace(_ids(truth, region)),
+        "imagePath": f"{name}.png",
+        "imageData": None,
+        "imageHeight": region.height,
+        "imageWidth": region.width,
+        "cytoseg": {"slide": slide, "region": [region.x, region.y, region.width, region.height]},
+    }
+    (folder / f"{name}.json").write_text(json.dumps(annotation), encoding="utf-8")
+    return name
+
+
+Patch = tuple[int, tuple[slice, slice], NDArray[np.bool_], int]
+"""Area with holes filled, where in the label map, the filled patch itself, class id."""
+
+
+def _patches(labels: NDArray[np.uint8]) -> Iterator[Patch]:
+    """Find the connected patches of every id, joined along sides but not over corners."""
+    for class_id in np.unique(labels):
+        numbered, _ = ndimage.label(labels == class_id)
+        for number, window in enumerate(ndimage.find_objects(numbered), start=1):
+            # What can leave over a corner is no hole: the outline runs through that corner.
+            filled = ndimage.binary_fill_holes(numbered[window] == number, np.ones((3, 3), bool))
+            yield int(filled.sum()), window, filled, int(class_id)
+
+
+def _outline(filled: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Trace a patch without holes: (n, 2) points (x, y), the corners of its pixels cut."""
+    (contour,) = measure.find_contours(np.pad(filled, 1).astype(np.float32), 0.5)
+    # The margin moves every index by one, and pixel centres lie half a pixel from their corner.
+    points = contour[:-1, ::-1] - 0.5
+    before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
+    turns: NDArray[np.bool_] = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    corners: NDArray[np.float64] = points[turns]
+    return corners
+
+
+def _shape(label: str, points: NDArray[np.float64], window: tuple[slice, slice]) -> dict[str, Any]:
+    return {
+        "label": label,
+        "points": (points + np.array([window[1].start, window[0].start])).tolist(),
+        "group_id": None,
+        "description": "",
+        "shape_type": "polygon",
+        "flags": {},
+        "mask": None,
+    }

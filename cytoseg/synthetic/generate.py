@@ -1,0 +1,122 @@
+"""Making slides that look like Pap smears, of any size from a seed, with exact label maps: for tests and the demo.
+
+Overlapping translucent squamous cells of two stain families lie on glass among neutrophils, red cells and debris.
+A nucleus is labelled wherever one lies, also below another cell; neutrophils and debris have no class of their own.
+"""
+
+import gzip
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Region, Size
+from cytoseg.slides.pyramid import write_pyramid
+from cytoseg.synthetic.draw import Scene, draw_region, make_scene
+from cytoseg.synthetic.stains import STAINS, USUAL
+from cytoseg.writing import temporary_beside
+
+BAND_PX = 512
+"""Rows drawn at a time; the picture does not depend on it."""
+CLASS_NAMES = ("background", "cytoplasm", "nucleus")
+"""Names of the ids in the label maps of made slides."""
+
+
+def generate_slide(
+    path: Path,
+    *,
+    size: Size,
+    seed: int,
+    mpp: float = 0.5,
+    stain: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Make a slide and its exact label map, as pyramidal OME-TIFFs beside each other.
+
+    Args:
+        path: Where the slide goes, ending in .tif or .tiff; an existing one is replaced.
+        size: Width and height in level-0 pixels.
+        seed: Which slide, 0 or more. The same seed, size, mpp and stain give the same pixels.
+        mpp: Micrometres per pixel. Nuclei are 8 to 40 pixels across at 0.5.
+        stain: A key of ``STAINS``; None lets the seed choose among ``USUAL``.
+        progress: Told how many rows are finished, after each band.
+
+    Returns:
+        The path of the label map: ids as in ``CLASS_NAMES``.
+
+    Raises:
+        SlideError: If an argument is impossible or the files cannot be written; then neither is there.
+    """
+    _check(path, size=size, seed=seed, mpp=mpp, stain=stain)
+    scene = make_scene(seed, mpp=mpp, stain=stain or USUAL[seed % len(USUAL)])
+    labels = labels_path(path)
+    try:
+        with temporary_beside(path) as folder:
+            part, spool = folder / path.name, folder / "labels.gz"
+            write_pyramid(part, _pictures(scene, size, spool=spool, progress=progress), size=size, mpp=mpp)
+            write_pyramid(labels, _spooled(spool, size), size=size, mpp=mpp, categorical=True)
+            # The slide comes last: where it is, its label map is too.
+            os.replace(part, path)
+    except OSError as error:
+        raise SlideError(f"{path}: cannot be written ({error.strerror or error}). Choose another folder.") from error
+    return labels
+
+
+def labels_path(slide: Path) -> Path:
+    """Say where the label map of a made slide is: ``a.labels.ome.tif`` beside ``a.ome.tif``."""
+    stem = slide.name.removesuffix(slide.suffix).removesuffix(".ome")
+    return slide.with_name(f"{stem}.labels.ome.tif")
+
+
+def draw_bands(
+    scene: Scene, size: Size, *, band_px: int = BAND_PX
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Draw a slide from top to bottom.
+
+    Args:
+        scene: The slide.
+        size: Width and height in pixels.
+        band_px: Rows at a time; more are a little faster and need more memory.
+
+    Yields:
+        (h, W, 3) uint8 RGB and (h, W) uint8 label map of each band.
+    """
+    for top in range(0, size.height, band_px):
+        yield draw_region(scene, Region(0, top, size.width, min(band_px, size.height - top)))
+
+
+def _check(path: Path, *, size: Size, seed: int, mpp: float, stain: str | None) -> None:
+    if path.suffix.lower() not in {".tif", ".tiff"}:
+        raise SlideError(f"{path}: a made slide is an OME-TIFF. Let its name end in .ome.tif.")
+    if size.width < 1 or size.height < 1:
+        raise SlideError(f"{path}: a slide of {size.width} x {size.height} px cannot be made. Ask for at least 1 x 1.")
+    if seed < 0:
+        raise SlideError(f"{path}: the seed is {seed}. Use 0 or more.")
+    if not 0.1 <= mpp <= 4:
+        raise SlideError(f"{path}: {mpp} micrometres per pixel cannot be drawn. Use 0.1 to 4.")
+    if stain is not None and stain not in STAINS:
+        raise SlideError(f"{path}: there is no stain '{stain}'. Choose one of {', '.join(STAINS)}.")
+
+
+def _pictures(
+    scene: Scene, size: Size, *, spool: Path, progress: Callable[[int], None] | None
+) -> Iterator[NDArray[np.uint8]]:
+    """Hand out the bands' pictures and keep their label maps, so that the slide is drawn only once."""
+    done = 0
+    with gzip.open(spool, "wb", compresslevel=1) as sink:
+        for picture, labels in draw_bands(scene, size):
+            sink.write(labels.tobytes())
+            yield picture
+            done += len(labels)
+            if progress is not None:
+                progress(done)
+
+
+def _spooled(spool: Path, size: Size) -> Iterator[NDArray[np.uint8]]:
+    """Read the label maps back, band by band."""
+    with gzip.open(spool, "rb") as source:
+        while values := source.read(BAND_PX * size.width):
+            yield np.frombuffer(values, np.uint8).reshape(-1, size.width)

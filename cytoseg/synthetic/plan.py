@@ -1,0 +1,129 @@
+"""Where what lies on a made slide: a lattice of blocks, each a pure function of (seed, block)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cytoseg.geometry import Region
+from cytoseg.synthetic.textures import Field, make_field
+
+BLOCK_UM = 64.0
+"""Side of a block; nothing reaches further than this from its centre."""
+
+RADIUS_UM = {
+    "superficial": (22.0, 31.0),
+    "intermediate": (21.0, 30.0),
+    "squame": (20.0, 29.0),
+    "parabasal": (8.0, 13.0),
+    "dyskaryotic": (10.0, 19.0),
+    "neutrophil": (4.5, 6.0),
+    "red cell": (3.2, 3.9),
+    "debris": (0.8, 4.5),
+}
+"""Least and greatest mean radius of each kind; a cell's corners may reach 1.9 times as far."""
+
+CELL_SHARES = {"intermediate": 0.49, "superficial": 0.32, "parabasal": 0.10, "dyskaryotic": 0.05, "squame": 0.04}
+REACH = 1.9
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to draw.
+
+    Attributes:
+        kind: A key of ``RADIUS_UM``.
+        x: Centre in level-0 pixels.
+        y: Centre in level-0 pixels.
+        radius_px: Its mean radius.
+        reach_px: Nothing of it lies further than this from the pixel under its centre, along x or y.
+        seed: Its looks depend on this only.
+    """
+
+    kind: str
+    x: float
+    y: float
+    radius_px: float
+    reach_px: int
+    seed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides where things lie.
+
+    Attributes:
+        seed: Of the slide.
+        mpp: Micrometres per pixel.
+        crowding: Field of the cells: clusters where high, glass where low.
+        inflammation: Field of the neutrophils.
+        leucocytes: Mean neutrophils per block.
+    """
+
+    seed: int
+    mpp: float
+    crowding: Field
+    inflammation: Field
+    leucocytes: float
+
+    @property
+    def block_px(self) -> int:
+        """Side of a block in level-0 pixels."""
+        return max(1, round(BLOCK_UM / self.mpp))
+
+
+def make_plan(seed: int, *, mpp: float, leucocytes: float) -> Plan:
+    """Draw the fields of one slide; arguments as in ``Plan``."""
+    rng = np.random.default_rng([seed, 2])
+    crowding = make_field(rng, shortest_px=180 / mpp, longest_px=1400 / mpp)
+    inflammation = make_field(rng, shortest_px=100 / mpp, longest_px=900 / mpp)
+    return Plan(seed, mpp, crowding, inflammation, leucocytes)
+
+
+def items_in(plan: Plan, region: Region) -> Iterator[Item]:
+    """Go through everything that may touch a region, always in the order of the blocks from top left.
+
+    Args:
+        plan: Of the slide.
+        region: In level-0 pixels.
+
+    Yields:
+        Items; for two regions that share a pixel, those touching it come in the same order.
+    """
+    block = plan.block_px
+    for row in range(region.y // block - 1, (region.y + region.height - 1) // block + 2):
+        for column in range(region.x // block - 1, (region.x + region.width - 1) // block + 2):
+            for item in _items_of_block(plan, row, column):
+                beside = (
+                    item.x + item.reach_px + 1 < region.x
+                    or item.y + item.reach_px + 1 < region.y
+                    or item.x - item.reach_px > region.x + region.width
+                    or item.y - item.reach_px > region.y + region.height
+                )
+                if not beside:
+                    yield item
+
+
+def _items_of_block(plan: Plan, row: int, column: int) -> Iterator[Item]:
+    """Draw the items whose centres lie in one block."""
+    # Rows and columns may be -1 at the slide's edge, seeds may not.
+    rng = np.random.default_rng([plan.seed, 3, row + 1, column + 1])
+    block = plan.block_px
+    centre = np.array((column + 0.5) * block), np.array((row + 0.5) * block)
+    crowd, inflamed = float(plan.crowding.at(*centre)), float(plan.inflammation.at(*centre))
+    cells = 0.0 if crowd < -0.75 else 1.0 * np.exp(0.75 * min(crowd, 1.6))
+    counts = {
+        "cell": rng.poisson(cells),
+        "neutrophil": rng.poisson(plan.leucocytes * np.exp(1.3 * min(inflamed, 2.2) - 0.6)),
+        "debris": rng.poisson(0.45),
+        "red cell": rng.poisson(2.5) if inflamed > 1.5 else 0,
+    }
+    number = 0
+    for group, count in counts.items():
+        for _ in range(count):
+            kind = str(rng.choice(list(CELL_SHARES), p=list(CELL_SHARES.values()))) if group == "cell" else group
+            radius = rng.uniform(*RADIUS_UM[kind]) / plan.mpp
+            x, y = column * block + rng.uniform(0, block), row * block + rng.uniform(0, block)
+            reach = min(block, int(np.ceil(radius * REACH + 3.0 / plan.mpp)) + 2)
+            yield Item(kind, float(x), float(y), float(radius), reach, (plan.seed, 4, row + 1, column + 1, number))
+            number += 1

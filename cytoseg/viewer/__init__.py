@@ -1,0 +1,1 @@
+"""Tiles and layers of slides for a browser."""

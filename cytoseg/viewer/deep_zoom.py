@@ -1,0 +1,92 @@
+"""Slides cut into tiles for a browser: a pyramid of powers of two, each tile a small picture file."""
+
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytoseg.classes import ClassList
+from cytoseg.drawing.pictures import ramp_table
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Region, Size
+
+TILE_PX = 256
+JPEG_QUALITY = 85
+OPAQUE = 255
+
+
+@dataclass(frozen=True)
+class TilePyramid:
+    """The tiles of a slide as OpenSeadragon counts them: step 0 is one tile, each further step is twice as fine.
+
+    Layers are cut along the same tiles, so that they lie on the slide to the pixel whatever their own size.
+
+    Attributes:
+        size: Of the slide's level 0.
+    """
+
+    size: Size
+
+    @property
+    def finest(self) -> int:
+        """Number of the step that shows level 0."""
+        return max(0, (max(self.size.width, self.size.height) - 1) // TILE_PX).bit_length()
+
+    def grid(self, step: int) -> Size:
+        """Give columns and rows of a step; (0, 0) if there is no such step."""
+        if not 0 <= step <= self.finest:
+            return Size(0, 0)
+        span = TILE_PX << (self.finest - step)
+        return Size(-(-self.size.width // span), -(-self.size.height // span))
+
+    def tile(self, step: int, column: int, row: int) -> tuple[Region, Size]:
+        """Give what a tile shows of the slide, and its size in pixels: 256 a side, less at the right and lower edge.
+
+        Raises:
+            SlideError: If there is no such tile.
+        """
+        grid = self.grid(step)
+        if not (0 <= column < grid.width and 0 <= row < grid.height):
+            raise SlideError(f"there is no tile {column}, {row} at step {step}.")
+        downsample = 1 << (self.finest - step)
+        x, y = column * TILE_PX * downsample, row * TILE_PX * downsample
+        width, height = (
+            min(TILE_PX * downsample, length - start) for start, length in ((x, self.size.width), (y, self.size.height))
+        )
+        return Region(x, y, width, height), Size(-(-width // downsample), -(-height // downsample))
+
+
+def jpeg(picture: NDArray[np.uint8]) -> bytes:
+    """Pack an (H, W, 3) uint8 picture as a JPEG file."""
+    packed = BytesIO()
+    Image.fromarray(picture).save(packed, "jpeg", quality=JPEG_QUALITY)
+    return packed.getvalue()
+
+
+def painted(values: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
+    """Paint a layer as a PNG file with transparency.
+
+    Args:
+        values: (H, W) uint8.
+        palette: (256, 4) uint8, red, green, blue and opacity of each value.
+    """
+    picture, packed = Image.fromarray(values), BytesIO()
+    picture.putpalette(palette[:, :3].tobytes())
+    # A tile has few colours and is looked at once: the quickest compression makes it small enough.
+    picture.save(packed, "png", compress_level=1, transparency=palette[:, 3].tobytes())
+    return packed.getvalue()
+
+
+def class_palette(classes: ClassList, shown: frozenset[int]) -> NDArray[np.uint8]:
+    """Give the palette of some classes, (256, 4) uint8; all other ids, ignore among them, are transparent."""
+    palette = np.zeros((256, 4), np.uint8)
+    palette[:, :3] = classes.colour_table()
+    palette[[class_id for class_id in shown if class_id < len(classes)], 3] = OPAQUE
+    return palette
+
+
+def ramp_palette() -> NDArray[np.uint8]:
+    """Give the palette of uncertainty, (256, 4) uint8: dark is certain, light uncertain, all of it opaque."""
+    return np.concatenate([np.rint(ramp_table()), np.full((256, 1), OPAQUE)], axis=1).astype(np.uint8)

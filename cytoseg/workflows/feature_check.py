@@ -1,0 +1,146 @@
+"""Go or no-go: the check of a run's diffusion model, asked for by ``doctor`` and made when ``train-ddpm`` ends."""
+
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cytoseg.devices import pick_device, seed_for, tune_cpu_allocator
+from cytoseg.diffusion.unet import build_unet
+from cytoseg.errors import CytosegError, LabelError
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
+from cytoseg.labels.index import INDEX
+from cytoseg.recipe import Recipe
+from cytoseg.slides.crops import RandSlideCropd
+from cytoseg.studies.feature_check import Features, draw_clusters, probe_all, write_check
+from cytoseg.studies.probe import Extract, ProbePixels, draw_probe_pixels
+from cytoseg.workflows.backbone import run_backbone
+from cytoseg.workflows.recorded_command import Bar, progress, say
+from cytoseg.workflows.run_paths import feature_settings, split_of
+
+SHOWN, SHOWN_PX = 4, 256
+DRAWS = 2
+"""Networks with random weights."""
+PATIENCE_S = 120.0
+
+CHECK_FILES = ("check.md", "check.csv", "check.png")
+
+Picture = NDArray[np.uint8]
+Pictures = Callable[[], Sequence[Picture]]
+
+
+def check_model(recipe: Recipe, folder: Path, pictures: Pictures, *, patience_s: float | None = None) -> None:
+    """Compare the newest checkpoint's features with random weights and filters; write check/ and say the verdict.
+
+    Args:
+        recipe: Decides the features; its train crops are probed, if there are any.
+        folder: The run folder.
+        pictures: Reads tissue crops to cluster; asked only where there are no labels.
+        patience_s: After so many seconds it is given up, said in a sentence; None takes all the time.
+
+    Raises:
+        CheckpointError: If there is no checkpoint, or it is damaged, or gives features that are not finite.
+        LabelError: If a labelled crop was changed after the import.
+    """
+    unet, _, _ = run_backbone(recipe, folder)
+    pixels, why_not = _labelled(recipe)
+    shown = [crop.picture() for crop in pixels.crops[:SHOWN]] if pixels is not None else list(pictures())
+    features = _features(recipe, unet)
+    scores = {}
+    with progress("check", features.readings(pictures=len(shown), crops=len(pixels.crops) if pixels else 0)) as bar:
+        on_crop = _watched(bar, patience_s)
+        try:
+            figure = draw_clusters(features, shown, seed=recipe.training.seed, on_crop=on_crop)
+            if pixels is not None:
+                scores = probe_all(features, pixels, classes=len(recipe.class_list()), on_crop=on_crop)
+        except TimeoutError:
+            say(f"Check of the features given up after {patience_s:.0f} s. Ask for it: cytoseg doctor RECIPE.")
+            return
+    say(write_check(folder / "check", figure, scores, pixels=pixels, why_not=why_not))
+    say(f"See {folder / 'check' / 'check.png'}.")
+
+
+def _watched(bar: Bar, patience_s: float | None) -> Callable[[], None]:
+    """Make what moves the bar by one, and raises TimeoutError when the time is up."""
+    end = math.inf if patience_s is None else time.monotonic() + patience_s
+    done = itertools.count(1)
+
+    def on_crop() -> None:
+        bar.at(next(done))
+        if time.monotonic() > end:
+            raise TimeoutError
+
+    return on_crop
+
+
+def check_after_training(recipe: Recipe, folder: Path, pictures: Sequence[Picture], *, trained_s: float) -> None:
+    """Check within two minutes, or a twentieth of the training; what is wrong is said and stops nothing.
+
+    Args:
+        recipe: The training's.
+        folder: The run folder.
+        pictures: From ``tissue_pictures``.
+        trained_s: How long the training took.
+    """
+    try:
+        check_model(recipe, folder, lambda: pictures, patience_s=max(PATIENCE_S, trained_s / 20))
+    except CytosegError as error:
+        say(f"The features were not checked: {error}")
+
+
+def tissue_pictures(recipe: Recipe, crop: RandSlideCropd) -> list[Picture]:
+    """Read random tissue crops to look at, always the same ones, as large as a tile if the slides are.
+
+    Args:
+        recipe: Gives the seed and the sizes.
+        crop: From ``tissue_crops``.
+
+    Raises:
+        SlideError: If a slide cannot be read any more.
+    """
+    found = []
+    with contextlib.closing(crop.larger(min(recipe.tile_px(), SHOWN_PX))) as large:
+        for number in range(SHOWN):
+            large.set_random_state(seed=seed_for(recipe.training.seed, number, what="check"))
+            found.append(large({"image": number})["image"].numpy().transpose(1, 2, 0))
+    return found
+
+
+def _labelled(recipe: Recipe) -> tuple[ProbePixels | None, str]:
+    """Draw the pixels to probe; or none, and why not."""
+    if not (recipe.labels_folder() / INDEX).exists():
+        return None, "there are no labels yet, and without them no number tells trained features from random ones."
+    try:
+        return draw_probe_pixels(split_of(recipe).train, seed=recipe.training.seed), ""
+    except LabelError as error:
+        return None, str(error)
+
+
+def _features(recipe: Recipe, unet: nn.Module) -> Features:
+    device = pick_device(recipe.training.device)
+    if device.type == "cpu":
+        tune_cpu_allocator()
+    plain = replace(feature_settings(recipe), extractors=("ddpm",))
+    alone = replace(plain, extractors=("filters",))
+    seeds = (seed_for(recipe.training.seed, draw, what="random weights") for draw in range(DRAWS))
+    random = [build_unet(recipe.architecture(), seed=seed).eval() for seed in seeds]
+    return Features(
+        _extract(recipe, unet, plain, device),
+        tuple(_extract(recipe, network, plain, device) for network in random),
+        _extract(recipe, unet, alone, device),
+    )
+
+
+def _extract(recipe: Recipe, unet: nn.Module, settings: FeatureSettings, device: torch.device) -> Extract:
+    extractor = FeatureExtractor(
+        unet, recipe.architecture(), settings, device=device, precision=recipe.training.precision
+    )
+    return lambda picture: extractor(to_input(picture[None]))

@@ -1,0 +1,137 @@
+"""The labelled pixels that a recipe trains interpreters on: which, in how much memory, and what was used."""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cytoseg.errors import RecipeError
+from cytoseg.features.extract import check_finite
+from cytoseg.features.pixels import PixelDraw, PixelTable
+from cytoseg.features.rows import Room, row_blocks
+from cytoseg.interpreter.memory import training_bytes
+from cytoseg.interpreter.train import EnsembleSettings
+from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.recipe import Recipe
+
+
+def ensemble_settings(recipe: Recipe, seed: int) -> EnsembleSettings:
+    """Pick the ensemble's settings out of a recipe."""
+    i = recipe.interpreter
+    return EnsembleSettings(
+        mode=i.mode,
+        members=i.members,
+        steps=i.steps,
+        passes=i.passes,
+        batch_px=i.batch_px,
+        rate=i.rate,
+        dropout=i.dropout,
+        weight_decay=i.weight_decay,
+        etf_weight=i.etf_weight,
+        early_stopping=i.early_stopping,
+        calibrate=i.calibrate,
+        seed=seed,
+    )
+
+
+def gigabytes(text: str) -> float:
+    """Read an amount of memory, such as 4G, 4GB, 3.5G or 500M.
+
+    Raises:
+        RecipeError: If it is written otherwise.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([GM])B?", text)
+    if not found:
+        raise RecipeError(f"--memory {text!r}: write a number and G or M, such as 4G, 3.5G or 500M.")
+    return float(found[1]) / {"G": 1, "M": 1000}[found[2]]
+
+
+def pixel_draw(recipe: Recipe, seed: int) -> PixelDraw:
+    """Pick out of a recipe which pixels are chosen; the published rules take all that are labelled."""
+    if recipe.interpreter.mode == "reference":
+        return PixelDraw(sys.maxsize, "none", seed)
+    return PixelDraw(recipe.interpreter.pixels_per_crop, recipe.interpreter.balance, seed)
+
+
+def room_of(recipe: Recipe, folder: Path, *, device: torch.device) -> Room:
+    """Say how much memory the training may take.
+
+    Args:
+        recipe: Decides the ceiling, and with the ensemble how much its training needs.
+        folder: Where features lie that memory cannot hold.
+        device: Where the ensemble is trained.
+    """
+    settings, classes = ensemble_settings(recipe, recipe.training.seed), len(recipe.class_list())
+
+    def training(pixels: int, inputs: int) -> int:
+        return training_bytes(settings, pixels=pixels, inputs=inputs, classes=classes, device=device)
+
+    return Room(folder, recipe.features.memory_gb, training, f"{settings.members} interpreters")
+
+
+@dataclass(frozen=True)
+class LabelledCrops:
+    """The crops, read from the disk each time they are asked for."""
+
+    crops: tuple[LabelledCrop, ...]
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, number: int, /) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        return self.crops[number].picture(), self.crops[number].label_map()
+
+
+def check_rows(table: PixelTable, names: Sequence[str]) -> None:
+    """Refuse features that are no numbers, before anything is learnt from them.
+
+    Args:
+        table: The chosen pixels.
+        names: Of the crops, for the message.
+
+    Raises:
+        CheckpointError: If one is NaN or infinite.
+    """
+    first = 0
+    for block in row_blocks(table.features):
+        crops = table.crops[first : first + len(block)]
+        for number in sorted(set(crops.tolist())):
+            check_finite(block[crops == number], crop=names[number])
+        first += len(block)
+
+
+def pixels_used(table: PixelTable, names: tuple[str, ...], *, peak_mb: float | None) -> dict[str, Any]:
+    """Count what the training took.
+
+    Args:
+        table: It trained on.
+        names: Of the classes, by id.
+        peak_mb: Most memory of the process meanwhile in MB, or None where nobody knows.
+
+    Returns:
+        ``pixels_used`` and ``pixels_labelled``, each by class; ``table``, ``memory`` or ``disk``; ``table_gb`` and
+        ``peak_memory_gb``.
+    """
+    used = table.classes.bincount(minlength=len(names)).tolist()
+    labelled = {name: table.counts.get(i, 0) for i, name in enumerate(names)}
+    return {
+        "pixels_used": dict(zip(names, used, strict=True)),
+        "pixels_labelled": labelled,
+        "table": "memory" if isinstance(table.features, torch.Tensor) else "disk",
+        "table_gb": round(2 * table.features.shape[0] * table.features.shape[1] / 1e9, 3),
+        "peak_memory_gb": None if peak_mb is None else peak_mb / 1000,
+    }
+
+
+def used_sentence(used: dict[str, Any]) -> str:
+    """Tell in one sentence or two what ``pixels_used`` found."""
+    pixels = [f"{name} {n:,} of {used['pixels_labelled'][name]:,}" for name, n in used["pixels_used"].items()]
+    place = {"memory": "in memory", "disk": "on disk"}[used["table"]]
+    peak = "" if used["peak_memory_gb"] is None else f"; most memory {used['peak_memory_gb']:.1f} GB"
+    return f"Pixels used of those labelled: {', '.join(pixels)}. Features {place}, {used['table_gb']:.1f} GB{peak}."

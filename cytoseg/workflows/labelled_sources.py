@@ -1,0 +1,106 @@
+"""The labelled sources of a recipe: read, said in its class list, and scaled to its objects."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cytoseg.classes import IGNORE
+from cytoseg.diffusion.mask_loss import OTHER
+from cytoseg.errors import LabelError
+from cytoseg.interpreter.source_parts import LabelledSource, SourceParts, translate
+from cytoseg.labels.import_labels import LabelIndex, load_index
+from cytoseg.recipe import Recipe
+from cytoseg.recipe.sections import Source
+
+_LEAST_OBJECT_PX = 9
+"""Specks of fewer pixels say nothing of a source's scale."""
+
+
+def source_parts(recipe: Recipe) -> SourceParts | None:
+    """Read the recipe's labelled sources; None if it names none.
+
+    Raises:
+        LabelError: If a source is missing, has classes that the recipe does not explain, or no known scale; or if one
+            of its pictures is a labelled crop of this run.
+    """
+    if not recipe.labels.sources:
+        return None
+    sources = [_read(source, recipe, number) for number, source in enumerate(recipe.labels.sources)]
+    return SourceParts(sources, size_px=recipe.crops.size_px, seed=recipe.training.seed)
+
+
+def _read(source: Source, recipe: Recipe, number: int) -> LabelledSource:
+    where, index = f"labels.sources[{number}]", load_index(source.folder)
+    _refuse_own_crops(index, recipe, where)
+    meaning = _meaning(index.classes, source, recipe, where)
+    label_maps = [translate(crop.label_map(), meaning) for crop in index.crops]
+    names = recipe.class_list().names
+    return LabelledSource(
+        [crop.picture() for crop in index.crops],
+        label_maps,
+        tuple(i in meaning for i in range(len(names))),
+        _scale(source, recipe, label_maps, where),
+        source.spread,
+        source.stain == "random",
+        source.share,
+    )
+
+
+def _meaning(classes: Sequence[str], source: Source, recipe: Recipe, where: str) -> list[int]:
+    """Give for each id of the source an id of the recipe, ``OTHER``, or ignore."""
+    ids = {"other": OTHER, "ignore": IGNORE} | {name: i for i, name in enumerate(recipe.class_list().names)}
+    wanted = [source.classes.get(name, name) for name in classes]
+    unknown = [name for name, here in zip(classes, wanted, strict=True) if here not in ids]
+    strange = [name for name in source.classes if name not in classes]
+    if unknown or strange:
+        raise LabelError(
+            f"{where}: {source.folder} has the classes {', '.join(classes)}; of {', '.join(unknown or strange)} the "
+            f"recipe does not say what it is here. Write classes: {{{(unknown or list(classes))[0]}: other}} there, or "
+            f"one of {', '.join(ids)}."
+        )
+    meaning = [ids[name] for name in wanted]
+    if not any(i < len(recipe.classes) for i in meaning):
+        raise LabelError(f"{where}: {source.folder} shows none of the recipe's classes. Correct its classes.")
+    return meaning
+
+
+def _scale(source: Source, recipe: Recipe, label_maps: Sequence[NDArray[np.uint8]], where: str) -> float:
+    if source.object_px is not None:
+        return source.object_px / _median_diameter_px(label_maps, where)
+    if source.mpp is not None and recipe.slides.mpp is not None:
+        return source.mpp / recipe.slides.mpp
+    if source.mpp is None and recipe.slides.mpp is None:
+        return 1.0
+    raise LabelError(
+        f"{where}: mpp is known of {'the source' if source.mpp else 'the slides'} only, so nobody knows how large its "
+        "cells are here. Give mpp in both places, or object_px."
+    )
+
+
+def _median_diameter_px(label_maps: Sequence[NDArray[np.uint8]], where: str) -> float:
+    """Measure the connected areas of the rarest class: the diameter of a disc of the median area."""
+    counts = np.sum([np.bincount(m.ravel(), minlength=256) for m in label_maps], axis=0)[:OTHER]
+    rarest = min((int(i) for i in np.flatnonzero(counts)), key=lambda i: counts[i], default=None)
+    areas: list[int] = []
+    for label_map in label_maps if rarest is not None else []:
+        parts, _ = ndimage.label(label_map == rarest)
+        areas += [int(area) for area in np.bincount(parts.ravel())[1:] if area >= _LEAST_OBJECT_PX]
+    if not areas:
+        raise LabelError(f"{where}: shows no object to scale by. Give mpp instead of object_px.")
+    return 2.0 * math.sqrt(float(np.median(areas)) / math.pi)
+
+
+def _refuse_own_crops(index: LabelIndex, recipe: Recipe, where: str) -> None:
+    """A source that holds crops of this run would teach what they are judged by."""
+    if not (recipe.labels_folder() / "index.json").is_file():
+        return
+    own = {crop.image_sha256: crop.crop for crop in load_index(recipe.labels_folder()).crops}
+    for crop in index.crops:
+        if crop.image_sha256 in own:
+            raise LabelError(
+                f"{where}: {crop.crop} is a labelled crop of this run, too ({own[crop.image_sha256]}). "
+                "Take it out of the source."
+            )

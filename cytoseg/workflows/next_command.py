@@ -1,0 +1,43 @@
+"""Which command comes after which: each ends by naming the next one."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cytoseg.terminal import say_next
+
+Given = Mapping[str, Any]
+"""What a command was called with, by the names of its parameters."""
+
+FOLLOWING: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
+    "train-ddpm": lambda given: None if given["gpus"] else ("label-crops", given["recipe"]),
+    "sample": lambda given: ("label-crops", given["recipe"]),
+    "export": lambda given: ("train-ddpm", "OTHER.yaml", "--init", str(given["folder"])),
+    "label-import": lambda given: ("train-interpreter", given["recipe"]),
+    "label-export": lambda given: ("label-import", str(given["folder"]), "--recipe", given["recipe"]),
+    "select-features": lambda given: ("train-interpreter", given["recipe"]),
+    "train-interpreter": lambda given: ("evaluate", given["recipe"]),
+    "evaluate": lambda given: ("predict", given["recipe"], "SLIDE"),
+    "compare": lambda given: ("study", "label-efficiency", given["recipe"]),
+    "study label-efficiency": lambda given: ("queue", given["recipe"]),
+    "predict": lambda given: ("review", "RECIPE") if Path(given["target"]).is_dir() else ("review", given["target"]),
+    "report": lambda given: ("review", given["recipe"]),
+    "slides info": lambda given: ("recipe", "new", "mylab.yaml"),
+    "slides convert": lambda given: ("slides", "info", str(given["out"])),
+    "slides generate": lambda given: ("recipe", "new", "mylab.yaml", "--folder", str(given["out"] / "slides")),
+    "doctor": lambda given: ("label-crops", given["recipe"]) if given["recipe"] else ("recipe", "new", "mylab.yaml"),
+}
+"""By command; those that know better name it themselves, and ``review`` never ends by itself."""
+
+
+def name_next(command: str, given: Given) -> None:
+    """Say which command comes next.
+
+    Args:
+        command: What has ended well, such as ``study label-efficiency``.
+        given: Its parameters.
+    """
+    following = FOLLOWING.get(command)
+    words = None if following is None else following(given)
+    if words is not None:
+        say_next(*words)

@@ -1,0 +1,86 @@
+"""Random places to annotate: of a few the one with most to see, none on top of another."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.active_learning.diverse_selection import overlapping
+from cytoseg.devices import seed_for
+from cytoseg.geometry import Region
+from cytoseg.slides.content import density, near_empty, spread
+from cytoseg.slides.crops import RandSlideCropd
+
+DRAWS = 4
+"""Places that one is chosen from: enough to pass over the dull ones, too few to take the same kind each time."""
+MOST_DRAWS = 24
+"""Places that are looked at before one is given up, because all are near-empty or lie on others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A place to annotate.
+
+    Attributes:
+        slide: The slide's file.
+        region: Where, in level-0 pixels.
+        picture: (H, W, 3) uint8 RGB.
+    """
+
+    slide: Path
+    region: Region
+    picture: NDArray[np.uint8]
+
+
+def choose_places(crop: RandSlideCropd, n: int, *, seed: int, on_place: Callable[[int], None]) -> Iterator[Place]:
+    """Choose places; the first ones are the same however many are asked for.
+
+    Args:
+        crop: Draws random tissue crops.
+        n: How many; fewer come where there is next to nothing but glass.
+        seed: Place i is a function of it and of i.
+        on_place: Told how many are done.
+
+    Raises:
+        SlideError: If a slide cannot be read.
+    """
+    taken: list[tuple[Path, Region]] = []
+    for number in range(n):
+        place = choose_place(crop, number, seed=seed, taken=taken)
+        on_place(number + 1)
+        if place is not None:
+            taken.append((place.slide, place.region))
+            yield place
+
+
+def choose_place(crop: RandSlideCropd, number: int, *, seed: int, taken: Sequence[tuple[Path, Region]]) -> Place | None:
+    """Choose a place: of a few the one with most to see, away from others if there is room.
+
+    Args:
+        crop: Draws random tissue crops.
+        number: Which; with the seed it decides where is looked.
+        seed: Of all places.
+        taken: Slide and region of what to keep away from.
+
+    Returns:
+        The place, or None where there is next to nothing but glass.
+
+    Raises:
+        SlideError: If a slide cannot be read.
+    """
+    apart: list[Place] = []
+    on_others: list[Place] = []
+    for draw in range(MOST_DRAWS):
+        crop.set_random_state(seed=seed_for(seed, number * MOST_DRAWS + draw, what="label-crops"))
+        picture = crop({"image": number})["image"].numpy().transpose(1, 2, 0)
+        found = density(picture)
+        if near_empty(found.mean(axis=0).tolist(), found.std(axis=0).tolist()):
+            continue
+        path, region = crop.source.path, crop.region
+        free = not any(slide == path and overlapping(region, other) for slide, other in taken)
+        (apart if free else on_others).append(Place(path, region, picture))
+        if len(apart) == DRAWS:
+            break
+    return max(apart or on_others, key=lambda place: spread(place.picture), default=None)

@@ -1,0 +1,94 @@
+"""What all commands share: arguments and the recorded run."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cytoseg.errors import CheckpointError
+from cytoseg.leftovers import sweep
+from cytoseg.locks import locked
+from cytoseg.recipe import Recipe, dump_recipe, load_recipe
+from cytoseg.runs import process_rank, recorded
+from cytoseg.terminal import Bar, console, progress, say, say_estimate, say_next
+from cytoseg.writing import PATIENCE_S, write_atomically
+
+# Whoever writes a command finds all of it here.
+__all__ = [
+    "Bar",
+    "Overrides",
+    "RecipeArgument",
+    "Run",
+    "alone_in",
+    "console",
+    "progress",
+    "refuse_other_classes",
+    "say",
+    "say_estimate",
+    "say_next",
+    "start_run",
+]
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a shipped recipe.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Values of the recipe to override.", show_default=False),
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command's recipe, its run folder, and the entry it leaves in ``run.json``."""
+
+    recipe: Recipe
+    folder: Path
+    entry: dict[str, Any]
+
+
+@contextlib.contextmanager
+def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str) -> Iterator[Run]:
+    """Load the recipe, keep a copy of it in the run folder, and record the command there.
+
+    Raises:
+        RecipeError: If the recipe or an override is wrong; nothing is written then.
+    """
+    recipe = load_recipe(recipe_name, overrides or ())
+    folder = recipe.run_folder()
+    if process_rank() == 0:
+        sweep(folder)
+        write_atomically(folder / "recipe.yaml", dump_recipe(recipe))
+    with recorded(folder, command, recipe=recipe.name, seed=recipe.training.seed) as entry:
+        yield Run(recipe, folder, entry)
+
+
+def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Let one command at a time train in a folder of the run; of processes that train together the first one counts.
+
+    Raises:
+        CheckpointError: If another command is training there.
+    """
+    if process_rank() > 0:
+        return contextlib.nullcontext()
+    return locked(folder, wait_s=PATIENCE_S, error=CheckpointError)
+
+
+def refuse_other_classes(trained: Sequence[str], recipe: Recipe, *, command: str) -> None:
+    """Refuse a bundle whose classes are not those of the recipe, by name and order.
+
+    Args:
+        trained: Names of the bundle's classes.
+        recipe: What the command goes by.
+        command: For the message.
+
+    Raises:
+        CheckpointError: If they differ.
+    """
+    wanted = recipe.class_list().names
+    if tuple(trained) != wanted:
+        raise CheckpointError(
+            f"{command}: the bundle was trained on the classes ({', '.join(trained)}), the recipe has "
+            f"({', '.join(wanted)}). Run `cytoseg train-interpreter` again."
+        )

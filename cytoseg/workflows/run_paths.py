@@ -1,0 +1,51 @@
+"""What several commands make of a recipe: the place of its bundle, its train and test crops, its features' settings."""
+
+from pathlib import Path
+
+from cytoseg.errors import LabelError
+from cytoseg.features.extract import FeatureSettings
+from cytoseg.labels.import_labels import Split, load_index, split_by_slide
+from cytoseg.recipe import Recipe
+
+BUNDLE = Path("interpreter", "bundle")
+"""Where the bundle lies in a run folder."""
+TEACHER = Path("interpreter", "teacher")
+"""Where the bundle lies that taught a student."""
+
+
+def split_of(recipe: Recipe) -> Split:
+    """Split the imported crops into train and test by slide, as the recipe says.
+
+    Raises:
+        LabelError: If nothing is imported, or with other classes, or a side would be empty, or all that is left to test
+            on was corrected from a prediction.
+    """
+    index, wanted = load_index(recipe.labels_folder()), recipe.class_list().names
+    if index.classes != wanted:
+        raise LabelError(
+            f"{index.folder}: the labels were imported with the classes ({', '.join(index.classes)}), the recipe has "
+            f"({', '.join(wanted)}). Delete the folder and run `cytoseg label-import` again."
+        )
+    split = split_by_slide(
+        index.crops,
+        test_slides=recipe.labels.test_slides,
+        test_fraction=recipe.labels.test_fraction,
+        seed=recipe.training.seed,
+    )
+    return split if recipe.labels.score_corrected else _without_corrected(split)
+
+
+def _without_corrected(split: Split) -> Split:
+    left = tuple(crop for crop in split.test if not crop.from_prediction)
+    if not left:
+        raise LabelError(
+            f"labels.score_corrected=false: all {len(split.test)} test crops were corrected from a prediction, so that "
+            "none is left. Annotate test crops anew."
+        )
+    return Split(split.train, left)
+
+
+def feature_settings(recipe: Recipe) -> FeatureSettings:
+    """Pick the features' settings out of a recipe."""
+    f = recipe.features
+    return FeatureSettings(recipe.taps(), recipe.feature_timesteps(), f.scale, f.noise_seed, f.extractors)

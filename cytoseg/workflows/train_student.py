@@ -1,0 +1,82 @@
+"""The part of ``cytoseg train-interpreter`` that teaches a student what the recipe's ensemble or decoder gives."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
+from cytoseg.interpreter.student import Lesson, Student, distil
+from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.runs import MetricsLog
+from cytoseg.workflows.recorded_command import Run, progress, say
+from cytoseg.workflows.unlabelled_crops import unlabelled_crops
+
+_T = TypeVar("_T")
+
+
+def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, device: torch.device) -> Student:
+    """Let the teacher segment labelled and unlabelled crops, and teach a student.
+
+    Args:
+        teacher: What is to be imitated.
+        train: The labelled crops.
+        current: Decides how; its interpreter/ takes the losses.
+        device: Where to compute.
+
+    Raises:
+        RecipeError: If no slide is left for the unlabelled crops.
+        SlideError: If one cannot be read.
+    """
+    recipe = current.recipe
+    predictor = EnsemblePredictor(teacher, device=device)
+    lessons = [_lesson(predictor, crop.picture(), crop.label_map()) for crop in _watched(train, "labelled crops")]
+    with unlabelled_crops(recipe, size_px=recipe.tile_px()) as crop:
+        numbers = range(recipe.student.crops if crop is not None else 0)
+        for number in _watched(numbers, "unlabelled crops"):
+            assert crop is not None
+            lessons.append(_lesson(predictor, _as_bytes(crop(number)), None))
+    student, steps = Student(len(recipe.class_list()), seed=recipe.training.seed), recipe.student.steps
+    log = MetricsLog(current.folder / "interpreter" / "metrics.jsonl")
+    with progress("student", steps) as bar:
+
+        def on_step(step: int, loss: float) -> None:
+            bar.at(step, f"loss {loss:.4f}")
+            log.write({"step": step, "loss": round(loss, 6)})
+
+        try:
+            distil(
+                student,
+                lessons,
+                steps=steps,
+                seed=recipe.training.seed,
+                device=device,
+                precision=recipe.training.precision,
+                on_step=on_step,
+            )
+        finally:
+            log.close()
+    say(f"Student taught on {len(train)} labelled and {len(lessons) - len(train)} unlabelled crops.")
+    return student
+
+
+def _watched(items: Sequence[_T], what: str) -> Iterator[_T]:
+    with progress(what, len(items)) as bar:
+        for done, item in enumerate(items):
+            bar.at(done)
+            yield item
+        bar.at(len(items))
+
+
+def _lesson(predictor: EnsemblePredictor, picture: NDArray[np.uint8], label_map: NDArray[np.uint8] | None) -> Lesson:
+    maps = predictor(picture[None])
+    probabilities, disagreement = (maps[key][0].astype(np.float16) for key in ("probabilities", "disagreement"))
+    return Lesson(picture, probabilities, disagreement, label_map)
+
+
+def _as_bytes(crop: torch.Tensor) -> NDArray[np.uint8]:
+    """Turn (3, H, W) in [-1, 1] back into (H, W, 3) uint8."""
+    pixels: NDArray[np.uint8] = ((crop + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return pixels

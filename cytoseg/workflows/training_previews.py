@@ -1,0 +1,136 @@
+"""What a training shows of itself: samples, denoised crops, the loss; for the eye and for TensorBoard."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cytoseg.devices import generator_for, pick_device
+from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
+from cytoseg.diffusion.schedule import alpha_bar, noise_to
+from cytoseg.diffusion.state import TrainState
+from cytoseg.diffusion.steps import StepReport
+from cytoseg.drawing.pictures import is_noise_file
+from cytoseg.errors import RecipeError
+from cytoseg.recipe import Recipe
+from cytoseg.runs import read_metrics
+from cytoseg.workflows.recorded_command import progress, say
+from cytoseg.workflows.run_pictures import save_grid, save_loss_curve
+
+SAMPLE_STEPS = 50
+PATIENCE_S = 600.0
+"""Samples drawn during a training are given up after this: other processes wait for them, though not for ever."""
+DENOISED_CROPS = 6
+
+
+def look(
+    folder: Path, state: TrainState, recipe: Recipe, crops: Tensor, *, patience_s: float | None = PATIENCE_S
+) -> None:
+    """Draw loss.png, denoised.png and samples.png from the averaged weights.
+
+    Args:
+        folder: The run's ``ddpm`` folder.
+        state: The training as it stands.
+        recipe: Says how many samples, and at which timesteps features are taken.
+        crops: (N, 3, H, W) in [-1, 1], to noise and denoise.
+        patience_s: After so many seconds samples are given up, said in a sentence; None takes all the time.
+    """
+    save_loss_curve(folder / "loss.png", read_metrics(folder / "metrics.jsonl"))
+    unet = state.ema.ema_model.to(pick_device(recipe.training.device)).eval()
+    save_denoised(folder / "denoised.png", unet, crops, recipe)
+    if recipe.training.samples:
+        save_samples(folder / "samples.png", unet, recipe, patience_s=patience_s)
+
+
+def pictures_of(folder: Path, recipe: Recipe) -> list[Path]:
+    """List what ``look`` has drawn for this recipe, such as is there and worth a look: samples are not while noise.
+
+    Args:
+        folder: The run's ``ddpm`` folder.
+        recipe: Says whether there are samples.
+    """
+    names = ("denoised.png", "loss.png", *(["samples.png"] if recipe.training.samples else []))
+    there = [folder / name for name in names if (folder / name).exists()]
+    return [path for path in there if path.name != "samples.png" or not is_noise_file(path)]
+
+
+def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_s: float | None) -> None:
+    """Save a grid of as many samples as the recipe asks for, unless it takes too long."""
+    end = time.monotonic() + patience_s if patience_s is not None else math.inf
+    noise = starting_noise(recipe.training.seed, recipe.training.samples, size_px=recipe.crops.size_px)
+    steps = min(SAMPLE_STEPS, recipe.diffusion.timesteps)
+    with progress("samples", steps) as bar:
+
+        def on_step(done: int) -> None:
+            bar.at(done)
+            if time.monotonic() > end and done < steps:
+                raise TimeoutError
+
+        try:
+            samples = ddim(
+                unet,
+                noise.to(pick_device(recipe.training.device)),
+                alpha_bars=alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps),
+                objective=recipe.diffusion.objective,
+                steps=steps,
+                on_step=on_step,
+            )
+        except TimeoutError:
+            say(f"Samples given up after {patience_s:.0f} s: the training waits for them. Lower training.samples.")
+            return
+    save_grid(path, samples.cpu())
+
+
+@torch.inference_mode()
+def save_denoised(path: Path, unet: torch.nn.Module, crops: Tensor, recipe: Recipe) -> None:
+    """Save what the network makes of noisy crops: a row per crop, x_t and predicted x0 per timestep, x0 at the end.
+
+    The timesteps are those at which features are taken: a network that cannot see the cell there has no feature of it.
+    """
+    device = pick_device(recipe.training.device)
+    x0 = crops.to(device)
+    eps = torch.randn(crops.shape, generator=generator_for(recipe.training.seed, 0, what="denoised")).to(device)
+    bars = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)
+    columns = []
+    for t in recipe.feature_timesteps():
+        xt = noise_to(x0, float(bars[t]), eps)
+        output = unet(xt, torch.full((len(xt),), t, device=device)).float()
+        seen, _ = predict_x0_and_noise(output, xt, bars[t].to(xt), objective=recipe.diffusion.objective)
+        columns += [xt, seen]
+    grid = torch.stack([*columns, x0], dim=1)
+    save_grid(path, grid.flatten(0, 1).cpu(), columns=grid.shape[1])
+
+
+@contextlib.contextmanager
+def tracked(folder: Path, recipe: Recipe) -> Iterator[Callable[[StepReport], None]]:
+    """Give a function that logs a step for TensorBoard, if the recipe wants it.
+
+    Raises:
+        RecipeError: If TensorBoard is not installed.
+    """
+    if recipe.training.track == "none":
+        yield lambda _: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise RecipeError(
+            "training.track=tensorboard: TensorBoard is not installed. pip install 'cytoseg[track]'."
+        ) from None
+    writer: Any = SummaryWriter(str(folder / "tensorboard"))
+
+    def log(report: StepReport) -> None:
+        if report.reading is None:
+            return
+        writer.add_scalar("loss", report.reading.mean, report.crops_seen)
+        writer.add_scalar("rate", report.rate, report.crops_seen)
+        for name, loss in report.reading.by_timestep(recipe.diffusion.timesteps).items():
+            writer.add_scalar(f"loss by t/{name}", loss, report.crops_seen)
+
+    with contextlib.closing(writer):
+        yield log

@@ -1,0 +1,111 @@
+"""The part of ``cytoseg train-interpreter`` that tunes the decoder instead of training MLPs."""
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from cytoseg.errors import RecipeError
+from cytoseg.features.rows import SPARE, memory_unknown
+from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, steps_of, tune_decoder
+from cytoseg.interpreter.tune_state import Resume
+from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.memory import highest_bytes, peak_memory
+from cytoseg.recipe import Recipe
+from cytoseg.runs import MetricsLog
+from cytoseg.workflows.recorded_command import Run, progress, say
+from cytoseg.workflows.unlabelled_crops import unlabelled_slides
+
+
+def tuned(
+    unet: nn.Module,
+    train: Sequence[LabelledCrop],
+    current: Run,
+    *,
+    origin: Mapping[str, Any],
+    device: torch.device,
+) -> Decoder:
+    """Tune the network on the train crops, and say when it stopped and why; an interrupted tuning goes on.
+
+    Args:
+        unet: The trained noise predictor.
+        train: The crops.
+        current: Decides how; its interpreter/ takes the losses and the state of a tuning that is not finished.
+        origin: What decides the result.
+        device: Where to compute.
+
+    Raises:
+        LabelError: If no pixel is labelled.
+        CheckpointError: If the state cannot be written.
+        RecipeError: If it takes more memory than the recipe allows, as soon as it does; or if the system does not tell.
+    """
+    recipe, folder = current.recipe, current.folder / "interpreter"
+    if recipe.features.memory_gb is not None and highest_bytes() is None:
+        raise memory_unknown()
+    names = recipe.class_list().names
+    decoder = Decoder(unet, recipe.architecture(), len(names), seed=recipe.training.seed, names=names)
+    labelled, settings = read_labelled(train), tune_settings(recipe, recipe.training.seed)
+    steps = steps_of(labelled, settings)
+    with (
+        contextlib.ExitStack() as closed,
+        unlabelled_slides(recipe) as unlabelled,
+        peak_memory() as peak,
+        progress("decoder", steps) as bar,
+    ):
+        logs: list[MetricsLog] = []
+
+        def on_step(step: int, loss: float) -> None:
+            check_ceiling(recipe, step=step)
+            bar.at(step, f"loss {loss:.4f}")
+            if not logs:  # the first step tells where an interrupted tuning goes on, and what it had logged stays
+                log = MetricsLog(folder / "metrics.jsonl", keep_until=step - 1, count="step")
+                logs.append(closed.enter_context(contextlib.closing(log)))
+            logs[0].write({"step": step, "loss": round(loss, 6)})
+
+        found = tune_decoder(
+            decoder,
+            labelled,
+            settings=settings,
+            device=device,
+            unlabelled=unlabelled,
+            resume=Resume(folder / "unfinished", origin),
+            on_step=on_step,
+        )
+    judges = f"slides {', '.join(found.held_out)} decided" if found.held_out else "no slide was held out"
+    memory = "" if peak.mb is None else f" Most memory {peak.mb / 1000:.1f} GB."
+    say(f"Decoder tuned; weights of step {found.step} of {steps} ({judges}).{memory}")
+    return found.decoder
+
+
+def check_ceiling(recipe: Recipe, *, step: int) -> None:
+    """Compare the most memory that this process has held with the recipe's ceiling.
+
+    Args:
+        recipe: Says the ceiling, if there is one.
+        step: Of the tuning, for the message.
+
+    Raises:
+        RecipeError: If it was more.
+    """
+    ceiling, taken = recipe.features.memory_gb, highest_bytes()
+    if ceiling is not None and taken is not None and taken > ceiling * 1e9:
+        least = math.ceil(SPARE * taken / 1e8) / 10
+        raise RecipeError(
+            f"features.memory_gb: {ceiling:g} is too little: by step {step} tuning the decoder has taken "
+            f"{taken / 1e9:.1f}. Use features.memory_gb={least:g}, or lower decoder.batch or decoder.size_px."
+        )
+
+
+def read_labelled(crops: Sequence[LabelledCrop]) -> LabelledPictures:
+    """Read imported crops."""
+    return LabelledPictures([c.picture() for c in crops], [c.label_map() for c in crops], [c.slide for c in crops])
+
+
+def tune_settings(recipe: Recipe, seed: int) -> TuneSettings:
+    """Pick the tuning's settings out of a recipe."""
+    d = recipe.decoder
+    return TuneSettings(d.steps, d.passes, d.batch, d.size_px, d.rate, d.early, seed, recipe.training.precision)

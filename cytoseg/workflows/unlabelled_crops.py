@@ -1,0 +1,72 @@
+"""Random tissue crops of the recipe's slides, for what learns from them without labels; test slides are left out."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
+from cytoseg.errors import RecipeError
+from cytoseg.interpreter.mean_teacher import Unlabelled
+from cytoseg.patterns import fits
+from cytoseg.recipe import Recipe
+from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
+from cytoseg.slides.open import slide_id
+from cytoseg.workflows.recipe_slides import say_lost, tissue_sources
+from cytoseg.workflows.run_paths import split_of
+
+_ENDLESS = 2**31
+"""One past the number of the last crop: as many as any tuning takes."""
+
+
+@contextlib.contextmanager
+def unlabelled_slides(recipe: Recipe) -> Iterator[Unlabelled | None]:
+    """Open the recipe's slides for the tuning of a decoder, and close them at its end.
+
+    Yields:
+        Crops of ``decoder.size_px`` and their weight, or None where ``decoder.unlabelled`` is 0.
+
+    Raises:
+        RecipeError: If no slide is left that is not a test slide.
+        SlideError: If slides are missing, damaged or too small.
+    """
+    if not recipe.decoder.unlabelled:
+        yield None
+        return
+    with unlabelled_crops(recipe, size_px=recipe.decoder.size_px) as crop:
+        if crop is None:
+            raise RecipeError("decoder.unlabelled: slides.folders names no slides. Name some, or set it to 0.")
+        yield Unlabelled(crop, recipe.decoder.unlabelled)
+
+
+@contextlib.contextmanager
+def unlabelled_crops(recipe: Recipe, *, size_px: int) -> Iterator[Callable[[int], Tensor] | None]:
+    """Open the recipe's slides, those of test crops left out, and close them at the end.
+
+    Args:
+        recipe: Names the slides, the test slides and the seed.
+        size_px: Side of a crop.
+
+    Yields:
+        What gives crop i, (3, size, size) float32 in [-1, 1], from i alone; None where the recipe names no slides.
+
+    Raises:
+        RecipeError: If all slides are test slides.
+        SlideError: If slides are missing, damaged or too small.
+    """
+    if not recipe.slides.folders:
+        yield None
+        return
+    patterns = {crop.slide for crop in split_of(recipe).test} | set(recipe.labels.test_slides)
+    found = tissue_sources(recipe).sources
+    sources = [s for s in found if not fits(slide_id(s.path), patterns)]
+    if not sources:
+        raise RecipeError(
+            f"slides.folders: all {len(found)} slides are test slides, so none is left to learn from without labels. "
+            "Name others, or set decoder.unlabelled and student.crops to 0."
+        )
+    lost = say_lost if recipe.slides.unreadable == "skip" else None
+    drawn = RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px, on_lost=lost)
+    steps = augmentation(flips=True, turns=True, jitter=0.0)
+    with contextlib.closing(drawn), contextlib.closing(drawn.of_size(size_px)) as crop:
+        crops = SlideCrops([crop, *steps], seed=recipe.training.seed, first=0, last=_ENDLESS)
+        yield crops.__getitem__

@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cytoseg.active_learning import candidates
+from cytoseg.active_learning.candidates import Frame, Predicted, find_candidates
+from cytoseg.errors import PredictionError, SlideError
+from cytoseg.geometry import Region
+from cytoseg.maps.map_file import MapFile
+from cytoseg.predict.disagreement import highest_tenth, looks_of
+from tests.predict.made import predicted
+
+Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
+FRAME = Frame(8, None, lambda path: None)
+
+
+@pytest.fixture
+def maps() -> Arrays:
+    """Picture, ids and nats of 44x20 px: five columns of 8 px and a last one of 4, two rows and a last one of 4."""
+    rng = np.random.default_rng(3)
+    picture = rng.integers(0, 256, (20, 44, 3), dtype=np.uint8)
+    ids = rng.integers(0, 3, (20, 44)).astype(np.uint8)
+    nats = (rng.random((20, 44)) * 0.6).astype(np.float32)
+    return picture, ids, nats
+
+
+def _source(tmp_path: Path, maps: Arrays, name: str = "smear") -> Predicted:
+    picture, ids, nats = maps
+    slide = tmp_path / "slides" / f"{name}.png"
+    folder = predicted(tmp_path / "predictions", slide, picture=picture, ids=ids, nats=nats, classes="gcn")
+    return Predicted(name, folder, slide)
+
+
+@pytest.mark.parametrize("block_px", [8, 17, 2048])
+def test_regions_of_the_grid_are_scored_whatever_the_blocks(
+    tmp_path: Path,
+    maps: Arrays,
+    monkeypatch: pytest.MonkeyPatch,
+    block_px: int,
+) -> None:
+    monkeypatch.setattr(candidates, "BLOCK_PX", block_px)
+    monkeypatch.setattr(candidates, "LOOK_PX", 8)
+    sides: list[int] = []
+    read = MapFile.read
+
+    def noted(self: MapFile, x: int, y: int, *, width: int, height: int, outside: int = 0) -> NDArray[np.generic]:
+        sides.append(max(width, height))
+        return read(self, x, y, width=width, height=height, outside=outside)
+
+    monkeypatch.setattr(MapFile, "read", noted)
+    picture, ids, nats = maps
+    nats[8:16, 8:16] = 0  # nothing is disputed here
+    ids[0:4, 0:8] = 255
+    parts: list[tuple[int, int]] = []
+    found = find_candidates(
+        _source(tmp_path, maps), FRAME, classes=3, on_part=lambda done, total: parts.append((done, total))
+    )
+    # By hand: each region cut out of the arrays; the last column and row are moved inside.
+    nats[0:4, 0:8] = 0
+    expected = {
+        (x, y): highest_tenth(nats[y : y + 8, x : x + 8])
+        for y in (0, 8, 12)
+        for x in (0, 8, 16, 24, 32, 36)
+        if (x, y) != (8, 8)
+    }
+    assert {(c.region.x, c.region.y): c.score for c in found} == pytest.approx(expected, abs=1e-6)
+    assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
+    assert len({c.usual for c in found}) == 1
+    middle = sorted(expected.values())[len(expected) // 2]  # of 17
+    assert found[0].usual == pytest.approx(middle, abs=0.0006)
+    first = next(c for c in found if (c.region.x, c.region.y) == (36, 12))
+    assert first.region == Region(36, 12, 8, 8)
+    assert first.looks == looks_of(picture[12:20, 36:44], ids[12:20, 36:44], classes=3)
+    assert parts[-1] == (len(parts), len(parts))
+    assert max(sides) <= block_px
+
+
+def test_only_the_most_disputed_are_kept(
+    tmp_path: Path,
+    maps: Arrays,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = _source(tmp_path, maps)
+    everything = find_candidates(source, FRAME, classes=3)
+    monkeypatch.setattr(candidates, "MOST", 4)
+    assert find_candidates(source, FRAME, classes=3) == everything[:4]
+
+
+def test_regions_lie_on_the_slide_at_its_own_resolution(tmp_path: Path, maps: Arrays) -> None:
+    picture, ids, nats = maps
+    picture = picture.repeat(2, axis=0).repeat(2, axis=1)
+    nats = nats * 0
+    nats[12:16, 40:44] = 0.5
+    source = _source(tmp_path, (picture, ids, nats))
+    frame = Frame(8, 0.5, lambda path: 0.25)
+    found = find_candidates(source, frame, classes=3)
+    assert [c.region for c in found] == [Region(72, 16, 16, 16), Region(72, 24, 16, 16)]
+
+
+def test_a_slide_smaller_than_a_region_is_one_region(tmp_path: Path, maps: Arrays) -> None:
+    picture, ids, nats = maps
+    source = _source(tmp_path, (picture[:5, :6], ids[:5, :6], nats[:5, :6]))
+    (only,) = find_candidates(source, FRAME, classes=3)
+    whole = np.zeros((8, 8), np.float32)
+    whole[:5, :6] = nats[:5, :6]
+    assert (only.region, only.score) == (Region(0, 0, 8, 8), pytest.approx(highest_tenth(whole), abs=1e-6))
+
+
+def test_near_empty_glass_is_left_out(tmp_path: Path, maps: Arrays) -> None:
+    picture, ids, nats = maps
+    everything = find_candidates(_source(tmp_path, (picture, ids, nats)), FRAME, classes=3)
+    bare = picture.copy()
+    bare[:8] = 240
+    found = find_candidates(_source(tmp_path, (bare, ids, nats)), FRAME, classes=3)
+    assert {c.region for c in found} == {c.region for c in everything if c.region.y >= 8}
+
+
+def test_a_slide_without_disagreement_has_no_candidates(tmp_path: Path, maps: Arrays) -> None:
+    assert find_candidates(_source(tmp_path, (maps[0], maps[1], maps[2] * 0)), FRAME, classes=3) == []
+
+
+def test_maps_that_do_not_belong_together_are_refused(tmp_path: Path, maps: Arrays) -> None:
+    source = _source(tmp_path, (maps[0], maps[1][:16], maps[2]))
+    with pytest.raises(PredictionError, match=r"smear: its maps differ in size\. Predict the slide again\."):
+        find_candidates(source, FRAME, classes=3)
+
+
+def test_a_slide_that_does_not_say_its_mpp_is_refused(tmp_path: Path, maps: Arrays) -> None:
+    with pytest.raises(SlideError, match="does not say its micrometres per pixel"):
+        find_candidates(_source(tmp_path, maps), Frame(8, 0.5, lambda path: None), classes=3)

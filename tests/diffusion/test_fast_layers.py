@@ -1,0 +1,82 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cytoseg.diffusion.fast_layers import LeanLinearAttention, LeanNorm, make_lean
+from cytoseg.diffusion.lucidrains import LinearAttention, RMSNorm, Unet
+
+
+def _pair() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    theirs = Unet(8, dim_mults=(1, 2))
+    for weights in theirs.parameters():
+        nn.init.normal_(weights, std=0.3)  # so that no part is at a special value such as 1
+    ours = Unet(8, dim_mults=(1, 2))
+    ours.load_state_dict(theirs.state_dict())
+    make_lean(ours)
+    return theirs, ours
+
+
+def _input(height: int = 12, width: int = 20) -> tuple[Tensor, Tensor]:
+    return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 700])
+
+
+def test_both_parts_are_replaced_everywhere() -> None:
+    theirs, ours = _pair()
+    for old, new in ((RMSNorm, LeanNorm), (LinearAttention, LeanLinearAttention)):
+        assert sum(isinstance(part, new) for part in ours.modules()) > 0
+        assert not any(isinstance(part, old) for part in ours.modules())
+        assert any(isinstance(part, old) for part in theirs.modules())
+
+
+def test_weights_keep_names_and_order() -> None:
+    theirs, ours = _pair()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_network_computes_what_the_package_computes(layout: torch.memory_format) -> None:
+    theirs, ours = _pair()
+    x, t = _input()
+    x = x.contiguous(memory_format=layout)
+    expected = theirs(x, t)
+    torch.testing.assert_close(ours(x, t), expected, rtol=1e-4, atol=1e-4)
+    assert expected.std() > 0.1
+
+
+def test_gradients_are_the_package_s() -> None:
+    theirs, ours = _pair()
+    x, t = _input()
+    for unet in (theirs, ours):
+        unet(x, t).square().mean().backward()
+    for (name, expected), found in zip(theirs.named_parameters(), ours.parameters(), strict=True):
+        assert expected.grad is not None
+        assert found.grad is not None
+        scale = float(expected.grad.abs().max())
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-4 * scale, msg=name)
+
+
+def test_half_precision_loses_no_more_than_the_package_s() -> None:
+    theirs, ours = _pair()
+    x, t = _input()
+    exact = theirs(x, t)
+    with torch.autocast("cpu", torch.bfloat16):
+        lost = [(unet(x, t).float() - exact).norm() / exact.norm() for unet in (theirs, ours)]
+    assert lost[1] < 1.5 * lost[0]
+
+
+def test_large_keys_do_not_overflow() -> None:
+    torch.manual_seed(0)
+    theirs = LinearAttention(8)
+    with torch.no_grad():
+        theirs.to_qkv.weight *= 1000
+    x = torch.randn(1, 8, 4, 4)
+    expected = theirs(x)
+    assert expected.isfinite().all()
+    torch.testing.assert_close(LeanLinearAttention(theirs)(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_pixel_of_zeros_stays_zero() -> None:
+    x = torch.zeros(1, 4, 2, 2)
+    assert torch.equal(LeanNorm(RMSNorm(4))(x), x)

@@ -1,0 +1,128 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cytoseg.classes import ClassList
+from cytoseg.formats.masks import find_pairs, has_masks, read_pair, white_id
+
+Write = Callable[..., Path]
+
+
+def test_pictures_and_masks_are_paired_by_stem(tmp_path: Path, write_masks: Write) -> None:
+    for stem in ("b", "a"):
+        write_masks(tmp_path / "set", stem, [[0, 1]])
+    (tmp_path / "set" / "images" / "notes.txt").write_text("left out")
+    problems: list[str] = []
+    pairs = find_pairs(tmp_path, problems)
+    assert problems == []
+    assert [(p.picture.name, p.mask.name, p.name) for p in pairs] == [
+        ("a.png", "a.png", "set/masks/a.png"),
+        ("b.png", "b.png", "set/masks/b.png"),
+    ]
+    assert has_masks(tmp_path)
+    assert not has_masks(tmp_path / "set" / "masks")
+
+
+def test_what_has_no_partner_is_told(tmp_path: Path, write_masks: Write, write_picture: Write) -> None:
+    write_masks(tmp_path, "a", [[0]])
+    write_picture(tmp_path / "images" / "b.jpg")
+    write_picture(tmp_path / "masks" / "c.png")
+    problems: list[str] = []
+    assert len(find_pairs(tmp_path, problems)) == 1
+    assert problems == [
+        "images/b.jpg: has no mask in masks. Add one or take it out.",
+        "masks/c.png: has no picture in images. Add it or take the mask out.",
+    ]
+
+
+def test_two_files_of_one_stem_are_told(tmp_path: Path, write_masks: Write, write_picture: Write) -> None:
+    write_masks(tmp_path, "a", [[0]])
+    write_picture(tmp_path / "images" / "a.jpg")
+    problems: list[str] = []
+    find_pairs(tmp_path, problems)
+    assert problems == ["images/a.png: has the same stem as a.jpg. Rename one."]
+
+
+def test_masks_without_images_are_told(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    problems: list[str] = []
+    assert find_pairs(tmp_path, problems) == []
+    assert problems == ["masks: has no folder 'images' beside it. Put the pictures there."]
+
+
+def test_a_pair_is_read(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
+    write_masks(tmp_path, "a", [[0, 2, 255]])
+    problems: list[str] = []
+    both = read_pair(find_pairs(tmp_path, problems)[0], classes, problems)
+    assert both is not None
+    assert both[0].shape == (1, 3, 3)
+    assert both[1].dtype == np.uint8
+    assert both[1].tolist() == [[0, 2, 255]]
+
+
+def test_unknown_ids_are_told(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
+    write_masks(tmp_path, "a", [[0, 3, 3, 9]])
+    problems: list[str] = []
+    assert read_pair(find_pairs(tmp_path, problems)[0], classes, problems) is None
+    (problem,) = problems
+    assert problem.startswith("masks/a.png: ids 3 (2 px), 9 (1 px) are not in the class list (0 background, 1 cell, ")
+
+
+def test_another_size_is_told(tmp_path: Path, write_masks: Write, write_picture: Write, classes: ClassList) -> None:
+    write_masks(tmp_path, "a", [[0, 1]])
+    write_picture(tmp_path / "images" / "a.png", width=3, height=4)
+    problems: list[str] = []
+    assert read_pair(find_pairs(tmp_path, problems)[0], classes, problems) is None
+    assert problems == ["masks/a.png: the mask is 2x1, but the picture 3x4. Make them the same size."]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "JPEG", "gif", "npy"])
+def test_a_mask_of_another_format_is_told_by_name(
+    tmp_path: Path, write_masks: Write, write_picture: Write, suffix: str
+) -> None:
+    write_masks(tmp_path, "a", [[0]])
+    write_picture(tmp_path / "images" / "b.png")
+    (tmp_path / "masks" / f"b.{suffix}").write_bytes(b"x")
+    problems: list[str] = []
+    find_pairs(tmp_path, problems)
+    blurs = " JPEG blurs ids." if suffix.lower().startswith("jp") else ""
+    assert problems == [f"masks/b.{suffix}: is no PNG, TIFF or BMP.{blurs} Export the mask as PNG or TIFF."]
+
+
+@pytest.mark.parametrize(
+    ("masks", "count", "white"),
+    [
+        ([[0, 255]], 2, 1),
+        ([[255, 255]], 2, 1),
+        ([[0, 1], [0, 255]], 2, 1),
+        ([[0, 1, 255]], 2, 255),
+        ([[0, 1, 255], [0, 255]], 2, 255),
+        ([[0, 0]], 3, 255),
+        ([[0, 255]], 3, None),
+        ([[0, 2], [0, 255]], 3, 255),
+        ([[0, 255]], 1, 255),
+    ],
+)
+def test_what_255_means_follows_from_the_whole_set(
+    tmp_path: Path, write_masks: Write, classes: ClassList, masks: list[list[int]], count: int, white: int | None
+) -> None:
+    for number, values in enumerate(masks):
+        write_masks(tmp_path, str(number), [values])
+    (tmp_path / "masks" / "9.png").write_bytes(b"damaged")
+    (tmp_path / "images" / "9.png").write_bytes(b"damaged")
+    few = ClassList(classes.names[:count], classes.colours[:count])
+    assert white_id(find_pairs(tmp_path, []), few) == white
+
+
+def test_binary_masks_of_three_classes_are_refused(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
+    write_masks(tmp_path, "a", [[0, 255, 255]])
+    problems: list[str] = []
+    (pair,) = find_pairs(tmp_path, problems)
+    assert read_pair(replace(pair, white=None), classes, problems) is None
+    assert problems == [
+        "masks/a.png: holds only 0 and 255 (2 px), and of 3 classes (0 background, 1 cell, 2 nucleus) nothing tells "
+        "which is 255. Say it with --map 255=cell or the like, or --ignore 255."
+    ]

@@ -1,0 +1,69 @@
+import gzip
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from cytoseg.errors import CytosegError, LabelError
+from cytoseg.formats.packed import is_geojson_name, plain_stems, read_unpacked
+
+
+def make_zip(path: Path, *names: str, text: str = "[]") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, text)
+    return path
+
+
+def test_gzip_and_zip_are_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "a.geojson.GZ").write_bytes(gzip.compress(b"[1]"))
+    assert read_unpacked(tmp_path / "a.geojson.GZ", name="a") == b"[1]"
+    made = make_zip(tmp_path / "b.zip", "deep/slide_7.geojson", "__MACOSX/deep/._slide_7.geojson", "readme.txt")
+    assert read_unpacked(made, name="b") == b"[]"
+    (tmp_path / "c.geojson").write_bytes(b"[3]")
+    assert read_unpacked(tmp_path / "c.geojson", name="c") == b"[3]"
+
+
+def test_names_tell_geojson_and_the_slide(tmp_path: Path) -> None:
+    made = make_zip(tmp_path / "export.zip", "slide_7.svs.geojson")
+    assert is_geojson_name(made)
+    assert plain_stems(made) == ("export", "slide_7.svs")
+    assert not is_geojson_name(make_zip(tmp_path / "slides.zip", "a.svs"))
+    assert not is_geojson_name(tmp_path / "missing.zip")
+    for name, wanted in (("a.GeoJSON", True), ("a.svs.geojson.gz", True), ("a.json.gz", False), ("a.gz", False)):
+        assert is_geojson_name(tmp_path / name) == wanted
+    assert plain_stems(tmp_path / "a.svs.geojson.gz") == ("a.svs",)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_zip_holds_one_file(tmp_path: Path, count: int) -> None:
+    made = make_zip(tmp_path / "a.zip", *(f"{i}.geojson" for i in range(count)))
+    with pytest.raises(LabelError, match=rf"m: holds {count} GeoJSON files, but must hold one\. Unpack it by hand"):
+        read_unpacked(made, name="m")
+
+
+@pytest.mark.parametrize("name", ["a.geojson.gz", "a.zip"])
+def test_damaged_archives_are_refused(tmp_path: Path, name: str) -> None:
+    make_zip(tmp_path / "a.zip", "a.geojson", text="[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]")
+    (tmp_path / "a.geojson.gz").write_bytes(gzip.compress(b"[1, 2, 3]" * 99 + bytes(range(200))))
+    data = bytearray((tmp_path / name).read_bytes())
+    data[44:52] = b"damaged!"
+    (tmp_path / name).write_bytes(data if name == "a.zip" else data[:-6])
+    with pytest.raises(LabelError, match=r"m: (cannot be unpacked|holds 0 GeoJSON)"):
+        read_unpacked(tmp_path / name, name="m")
+
+
+@pytest.mark.parametrize("name", ["a.geojson.gz", "a.zip", "a.geojson"])
+def test_a_bomb_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYTOSEG_MAX_JSON_MB", "9")
+    text = " " * 4_000_000
+    make_zip(tmp_path / "a.zip", "a.geojson", text=text)
+    (tmp_path / "a.geojson.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "a.geojson").write_text(text)
+    says = r"m: (holds over 3 MB of text|is 4\.0 MB long)\. If it is meant to be so large, set CYTOSEG_MAX"
+    with pytest.raises(CytosegError, match=says):
+        read_unpacked(tmp_path / name, name="m")
+
+
+def test_a_zip_of_too_many_files_is_not_listed(tmp_path: Path) -> None:
+    assert not is_geojson_name(make_zip(tmp_path / "a.zip", *(f"{i}.geojson" for i in range(1001))))

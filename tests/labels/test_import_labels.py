@@ -1,0 +1,367 @@
+import errno
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import LabelError
+from cytoseg.labels.import_labels import ImportRules, import_labels, load_index, split_by_slide
+
+Write = Callable[..., Path]
+RULES = ImportRules()
+
+
+@pytest.fixture
+def source(tmp_path: Path, write_labelme: Write, square: dict[str, Any]) -> Path:
+    """Two annotated crops, a and b."""
+    write_labelme(tmp_path / "src", "a", [square])
+    write_labelme(tmp_path / "src", "b", [square | {"label": "nucleus"}], grey=50)
+    return tmp_path / "src"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "labels"
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    """All files of the run folder, and so also whatever was left behind beside the labels."""
+    files = (path for path in folder.parent.rglob("*") if path.is_file())
+    return {path.relative_to(folder.parent).as_posix(): path.read_bytes() for path in files}
+
+
+def test_an_import_writes_maps_crops_index_and_sheet(source: Path, folder: Path, classes: ClassList) -> None:
+    told: list[tuple[int, int]] = []
+    report = import_labels(source, folder, classes=classes, rules=RULES, progress=lambda *of: told.append(of))
+    assert sorted(state(folder)) == [
+        "labels/contact_sheet.png",
+        "labels/crops/a.png",
+        "labels/crops/b.png",
+        "labels/index.json",
+        "labels/maps/a.png",
+        "labels/maps/b.png",
+        "labels/shapes/a.json",
+        "labels/shapes/b.json",
+    ]
+    assert told == [(1, 2), (2, 2)]
+    assert (report.replaced, report.total, report.notes) == (0, 2, ())
+    assert report.contact_sheet == folder / "contact_sheet.png"
+    index = load_index(folder)
+    assert index.crops == report.crops
+    first, second = index.crops
+    assert (first.crop, first.slide, first.source) == ("a", "a", "a.json")
+    assert dict(first.pixels) == {"background": 20, "cell": 4, "nucleus": 0}
+    assert first.label_map()[1].tolist() == [0, 1, 1, 0, 0, 0]
+    assert np.all(second.picture() == 50)
+    assert second.label_map()[2].tolist() == [0, 2, 2, 0, 0, 0]
+
+
+def test_one_file_is_imported(source: Path, folder: Path, classes: ClassList) -> None:
+    report = import_labels(source / "a.json", folder, classes=classes, rules=RULES)
+    assert [crop.crop for crop in report.crops] == ["a"]
+    assert report.notes == ("Classes without a pixel in this import: nucleus.",)
+
+
+def test_masks_are_imported(tmp_path: Path, folder: Path, write_masks: Write, classes: ClassList) -> None:
+    write_masks(tmp_path / "src", "a", [[0, 1, 2, 255]])
+    report = import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+    assert report.crops[0].label_map().tolist() == [[0, 1, 2, 255]]
+    assert report.crops[0].source == "masks/a.png"
+
+
+def test_binary_masks_of_two_classes_mark_the_second(
+    tmp_path: Path, folder: Path, write_masks: Write, classes: ClassList
+) -> None:
+    two = ClassList(classes.names[:2], classes.colours[:2], "background")
+    write_masks(tmp_path / "src", "a", [[0, 255, 255]])
+    write_masks(tmp_path / "src", "b", [[0, 1, 0]])
+    say = "Say otherwise with --map 255=NAME or --ignore 255."
+    report = import_labels(tmp_path / "src", folder, classes=two, rules=RULES)
+    assert [crop.label_map().tolist() for crop in report.crops] == [[[0, 1, 1]], [[0, 1, 0]]]
+    assert report.notes == (f"Pixels of value 255 in masks: 2; they became 'cell'. {say}",)
+    report = import_labels(tmp_path / "src", folder, classes=two, rules=ImportRules(ignore=("255",)))
+    assert [crop.label_map().tolist() for crop in report.crops] == [[[0, 255, 255]], [[0, 1, 0]]]
+    assert report.notes == (f"Pixels of value 255 in masks: 2; they became ignore. {say}",)
+
+
+def test_binary_masks_of_three_classes_need_a_word(
+    tmp_path: Path, folder: Path, write_masks: Write, classes: ClassList
+) -> None:
+    write_masks(tmp_path / "src", "a", [[0, 255, 255]])
+    with pytest.raises(LabelError, match=r"masks/a\.png: holds only 0 and 255 \(2 px\)"):
+        import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+    rules = ImportRules(class_map={"255": "nucleus"})
+    report = import_labels(tmp_path / "src", folder, classes=classes, rules=rules)
+    assert report.crops[0].label_map().tolist() == [[0, 2, 2]]
+
+
+def test_a_second_import_adds_and_replaces(
+    tmp_path: Path, source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    import_labels(source, folder, classes=classes, rules=RULES)
+    write_labelme(tmp_path / "more", "a", [square | {"label": "nucleus"}])
+    write_labelme(tmp_path / "more", "c", [square], grey=7)
+    report = import_labels(tmp_path / "more", folder, classes=classes, rules=RULES)
+    assert ([crop.crop for crop in report.crops], report.replaced, report.total) == (["a", "c"], 1, 3)
+    crops = load_index(folder).crops
+    assert [crop.crop for crop in crops] == ["a", "b", "c"]
+    assert [int(crop.label_map()[1, 1]) for crop in crops] == [2, 2, 1]
+
+
+def test_of_two_imports_at_once_both_are_kept(
+    tmp_path: Path, source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    write_labelme(tmp_path / "more", "c", [square], grey=7)
+    totals: list[int] = []
+
+    def work(what: Path) -> None:
+        def slow(_done: int, _total: int) -> None:
+            begun.wait()
+
+        totals.append(import_labels(what, folder, classes=classes, rules=RULES, progress=slow).total)
+
+    begun = threading.Event()
+    threads = [threading.Thread(target=work, args=(what,)) for what in (source, tmp_path / "more")]
+    for thread in threads:
+        thread.start()
+    begun.wait(0.3)
+    begun.set()
+    for thread in threads:
+        thread.join()
+    assert [crop.crop for crop in load_index(folder).crops] == ["a", "b", "c"]
+    assert max(totals) == 3
+    assert [path.name for path in folder.parent.iterdir()] == ["labels"]
+
+
+def test_labels_survive_a_kill_between_the_two_renames(
+    tmp_path: Path, source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    import_labels(source, folder, classes=classes, rules=RULES)
+    write_labelme(tmp_path / "more", "c", [square], grey=7)
+
+    def cut(target: Path) -> None:
+        swap = target.with_name(".labels-abcd1234")
+        (swap / "new").mkdir(parents=True)
+        target.rename(swap / "old")
+
+    cut(folder)
+    report = import_labels(tmp_path / "more", folder, classes=classes, rules=RULES)
+    assert ([crop.crop for crop in report.crops], report.total) == (["c"], 3)
+    cut(folder)
+    assert [crop.crop for crop in load_index(folder).crops] == ["a", "b", "c"]
+
+
+def test_an_import_is_repeatable(source: Path, folder: Path, classes: ClassList) -> None:
+    import_labels(source, folder, classes=classes, rules=RULES)
+    before = state(folder)
+    import_labels(source, folder, classes=classes, rules=RULES)
+    assert state(folder) == before
+
+
+def test_the_slide_comes_from_the_sidecar_then_the_pattern_then_the_stem(
+    tmp_path: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    region = {"slide": "from the file", "region": [0, 0, 6, 4]}
+    write_labelme(tmp_path / "src", "07_0", [square], cytoseg=region)
+    write_labelme(tmp_path / "src", "08_0", [square], grey=1)
+
+    def slides(pattern: str | None) -> list[str]:
+        rules = ImportRules(slide_regex=pattern)
+        return [c.slide for c in import_labels(tmp_path / "src", folder, classes=classes, rules=rules).crops]
+
+    assert slides(None) == ["from the file", "08_0"]
+    assert slides(r"^(\d+)_") == ["from the file", "08"]
+    assert slides(r"\d+_") == ["from the file", "08_"]
+
+
+def test_a_pattern_that_finds_no_slide_is_refused(source: Path, folder: Path, classes: ClassList) -> None:
+    with pytest.raises(LabelError) as caught:
+        import_labels(source, folder, classes=classes, rules=ImportRules(slide_regex=r"^(\d*)"))
+    assert "2 problems" in str(caught.value)
+    assert "a.json: --slide-regex '^(\\d*)' finds no slide in 'a'. Correct it." in str(caught.value)
+
+
+def test_all_problems_are_told_together_and_nothing_changes(
+    source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    import_labels(source, folder, classes=classes, rules=RULES)
+    before = state(folder)
+    write_labelme(source, "c", [square | {"label": "nuclei"}, square | {"points": [[99, 99]] * 3}])
+    write_labelme(source, "d", [square], imagePath="missing.png")
+    write_labelme(source, "e", [square], imageWidth=7)
+    write_labelme(source, "f", [square], imagePath="../../x.png")
+    (source / "g.json").write_text('{"shapes": [')
+    with pytest.raises(LabelError) as caught:
+        import_labels(source, folder, classes=classes, rules=RULES)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "label-import: 6 problems, nothing was written."
+    for start in (
+        "g.json: is cut off",
+        "c.json, shape 2: the polygon 'cell' lies outside",
+        "d.json: the picture 'missing.png' does not exist",
+        "e.json: the file says 7x4",
+        "f.json: imagePath '../../x.png' leads out of",
+        "labels not in the class list (background, cell, nucleus): 'nuclei' (1 shape, first c.json, shape 1)",
+    ):
+        assert sum(line.strip().startswith(start) for line in lines) == 1
+    assert state(folder) == before
+
+
+def test_two_crops_of_one_id_are_refused(
+    source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    write_labelme(source / "deep", "a", [square])
+    with pytest.raises(LabelError, match=r"^deep/a\.json: has the same crop id 'a' and the same picture as a\.json\."):
+        import_labels(source, folder, classes=classes, rules=RULES)
+
+
+def test_equal_names_in_several_folders_are_kept_by_folder(
+    tmp_path: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    for number, place in enumerate(["slideA", "slideB"]):
+        for name in ("001", "002"):
+            write_labelme(tmp_path / "src" / place, name, [square], grey=10 * number + int(name))
+    write_labelme(tmp_path / "src" / "slideB", "003", [square], grey=90)
+    write_labelme(tmp_path / "src", "004", [square], grey=91)
+    for _ in range(2):  # again it is the same
+        report = import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+        found = [(crop.crop, crop.slide) for crop in load_index(folder).crops]
+        assert found == [
+            ("004", "004"),
+            ("slideA_001", "slideA"),
+            ("slideA_002", "slideA"),
+            ("slideB_001", "slideB"),
+            ("slideB_002", "slideB"),
+            ("slideB_003", "slideB"),
+        ]
+        assert [int(crop.picture()[0, 0, 0]) for crop in load_index(folder).crops] == [91, 1, 2, 11, 12, 90]
+    assert report.notes[0] == (
+        "Equal file names in several folders (slideA, slideB): crops are named by folder, and each folder is taken for "
+        "one slide. A sidecar or --slide-regex says otherwise."
+    )
+
+
+def test_masks_of_equal_names_are_kept_by_folder(
+    tmp_path: Path, folder: Path, write_masks: Write, classes: ClassList
+) -> None:
+    write_masks(tmp_path / "src" / "A", "1", [[0, 1]])
+    write_masks(tmp_path / "src" / "B", "1", [[0, 1, 2]])
+    import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+    found = load_index(folder).crops
+    assert [(crop.crop, crop.slide, crop.label_map().tolist()) for crop in found] == [
+        ("A_1", "A", [[0, 1]]),
+        ("B_1", "B", [[0, 1, 2]]),
+    ]
+
+
+def test_a_crop_whose_name_is_shared_later_is_not_kept_twice(
+    tmp_path: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    write_labelme(tmp_path / "src" / "A", "1", [square])
+    import_labels(tmp_path / "src" / "A", folder, classes=classes, rules=RULES)
+    write_labelme(tmp_path / "src" / "B", "1", [square], grey=7)
+    import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+    assert [crop.crop for crop in load_index(folder).crops] == ["A_1", "B_1"]
+    assert sorted(path.name for path in folder.glob("*/*")) == sorted(
+        ["A_1.png", "B_1.png"] * 2 + ["A_1.json", "B_1.json"]
+    )
+
+
+def test_another_picture_of_an_imported_id_is_refused(
+    tmp_path: Path, source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    import_labels(source, folder, classes=classes, rules=RULES)
+    path = write_labelme(tmp_path / "more", "a", [square], grey=1)
+    with pytest.raises(LabelError, match=r"another picture was imported as crop 'a' before \(a\.json\)\. Rename one"):
+        import_labels(path, folder, classes=classes, rules=RULES)
+
+
+def test_another_class_list_is_refused(source: Path, folder: Path, classes: ClassList) -> None:
+    import_labels(source, folder, classes=classes, rules=RULES)
+    swapped = ClassList(("cell", "background", "nucleus"), classes.colours)
+    with pytest.raises(
+        LabelError, match=r"was made with the classes \(background, cell, nucleus\), the recipe has \(c"
+    ):
+        import_labels(source, folder, classes=swapped, rules=RULES)
+
+
+def test_what_looks_odd_is_noted(
+    source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    write_labelme(source, "a", [square | {"points": [[1, 1], [3, 1], [4, 2], [1, 3]]}])
+    write_labelme(source, "b")
+    report = import_labels(source, folder, classes=classes, rules=ImportRules(ignore=("artefact",)))
+    assert report.notes == (
+        "Files without a shape: 1, first b.json; all of it became 'background'.",
+        "1 of 1 polygons have whole-number corners, as if traced from pixel indices. If a program made them, import "
+        "with the area rule 'outline'; by 'centre' they come out half a pixel too small.",
+        "Nothing is called 'artefact', which --map or --ignore names.",
+        "Classes without a pixel in this import: nucleus.",
+    )
+
+
+@pytest.mark.parametrize("step", ["write_crop", "write_index", "draw_sheet"])
+def test_an_interrupt_leaves_the_old_state(
+    source: Path, folder: Path, classes: ClassList, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    import_labels(source / "a.json", folder, classes=classes, rules=RULES)
+    before = state(folder)
+    monkeypatch.setattr(f"cytoseg.labels.import_labels.{step}", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        import_labels(source, folder, classes=classes, rules=RULES)
+    assert state(folder) == before
+
+
+def test_a_full_disk_leaves_the_old_state(
+    source: Path, folder: Path, classes: ClassList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    import_labels(source / "a.json", folder, classes=classes, rules=RULES)
+    before = state(folder)
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(LabelError, match=r"labels: cannot be written \(No space left on device\)"):
+        import_labels(source, folder, classes=classes, rules=RULES)
+    assert state(folder) == before
+
+
+@pytest.mark.data
+def test_the_real_train_crops_agree_with_their_masks(cytoseg_data: Path, folder: Path) -> None:
+    classes = ClassList(
+        ("background", "cytoplasm", "nucleus"), ((240, 240, 240), (0, 90, 200), (200, 0, 40)), "background"
+    )
+    source = cytoseg_data / "lbc" / "train"
+    # These polygons were traced from the masks' pixel indices.
+    rules = ImportRules(slide_regex=r"^(\d+)_", area="outline")
+    report = import_labels(source, folder, classes=classes, rules=rules)
+    painted = np.concatenate([crop.label_map().ravel() for crop in report.crops])
+    masks = [np.asarray(Image.open(source / "masks" / f"{crop.crop}.png")).ravel() for crop in report.crops]
+    assert len(report.crops) == 30
+    assert np.mean(painted == np.concatenate(masks)) > 0.999
+    fields = json.loads((cytoseg_data / "lbc" / "split.json").read_text())["train_fields"]
+    assert {int(crop.slide) for crop in report.crops} == set(fields)
+
+
+@pytest.mark.data
+def test_the_real_test_crops_are_imported_and_split(cytoseg_data: Path, folder: Path) -> None:
+    classes = ClassList(
+        ("background", "cytoplasm", "nucleus"), ((240, 240, 240), (0, 90, 200), (200, 0, 40)), "background"
+    )
+    source = cytoseg_data / "lbc" / "test"
+    report = import_labels(source, folder, classes=classes, rules=ImportRules(slide_regex=r"^(\d+)_"))
+    assert (len(report.crops), report.notes) == (30, ())
+    for crop in report.crops:
+        np.testing.assert_array_equal(crop.label_map(), np.asarray(Image.open(source / "masks" / f"{crop.crop}.png")))
+    split = split_by_slide(report.crops, test_slides=(), test_fraction=0.2, seed=0)
+    assert (len(split.train), len(split.test)) == (24, 6)

@@ -1,0 +1,66 @@
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cytoseg.classes import ClassList
+from cytoseg.commands.label_import import _pairs
+from cytoseg.errors import LabelError
+from cytoseg.labels.import_settings import ImportRules, Job, check_rules, resolve, unknown_message
+from cytoseg.labels.read_sources import read_item
+
+Write = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (ImportRules(class_map={"nuclei": "nucleuss"}), "--map nuclei=nucleuss: 'nucleuss' is not in the class list ("),
+        (ImportRules(class_map={"a": "cell"}, ignore=("a",)), "'a' stands in both --map and --ignore"),
+        (ImportRules(slide_regex="("), "--slide-regex '(' is not a regular expression ("),
+        (ImportRules(slide_regex="(a)(b)"), "--slide-regex '(a)(b)' has 2 groups. Keep one"),
+    ],
+)
+def test_rules_that_cannot_work_are_refused(classes: ClassList, rules: ImportRules, message: str) -> None:
+    with pytest.raises(LabelError, match=re.escape(message)):
+        check_rules(rules, classes)
+
+
+def test_all_wrong_rules_are_told_together(classes: ClassList) -> None:
+    with pytest.raises(LabelError, match="2 problems"):
+        check_rules(ImportRules(class_map={"a": "b"}, slide_regex="("), classes)
+
+
+def test_what_qupath_ignores_is_ignore_unless_it_is_mapped() -> None:
+    assert resolve("Ignore*", ImportRules()) == "__ignore__"
+    assert resolve("Ignore*", ImportRules(class_map={"Ignore*": "cell"})) == "cell"
+
+
+def test_unknown_names_are_counted_with_a_way_out(
+    tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    shapes = [square, square | {"label": "mucus"}, square | {"label": "nuclei"}, square | {"label": "mucus"}]
+    job = Job(tmp_path, classes, ImportRules())
+    read_item(write_labelme(tmp_path, "a", shapes), job)
+    assert unknown_message(job) == (
+        "labels not in the class list (background, cell, nucleus): 'mucus' (2 shapes, first a.json, shape 2), "
+        "'nuclei' (1 shape, first a.json, shape 3). Rename with --map nuclei=nucleus, "
+        "leave them unscored with --ignore nuclei, or add them to the recipe."
+    )
+
+
+@pytest.mark.parametrize("name", ["Immune cells", "Tumor: Positive", "it's $HOME `x` \\", "a=b", "-x; rm", "=1"])
+def test_the_option_that_is_proposed_can_be_pasted_into_a_shell(
+    tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any], name: str
+) -> None:
+    job = Job(tmp_path, classes, ImportRules())
+    read_item(write_labelme(tmp_path, "a", [square | {"label": name}]), job)
+    text = unknown_message(job)
+    words = shlex.split(text[text.index("--map ") : text.index(", leave them")])
+    assert words == ["--map", f"{name}=background"]
+    assert _pairs(words[1:], classes.names) == {name: "background"}
+    ignored = shlex.split(text[text.index("--ignore ") : text.index(", or add them")])
+    assert ignored == ["--ignore", name]

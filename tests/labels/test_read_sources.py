@@ -1,0 +1,85 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import LabelError
+from cytoseg.labels.import_settings import ImportRules, Job
+from cytoseg.labels.read_sources import find_items, read_item
+
+Write = Callable[..., Path]
+
+
+def test_labelme_files_come_before_masks(
+    tmp_path: Path, write_labelme: Write, write_masks: Write, classes: ClassList
+) -> None:
+    write_masks(tmp_path, "m", [[0]])
+    path = write_labelme(tmp_path / "labelme", "a")
+    (tmp_path / "split.json").write_text("[]")
+    job = Job(tmp_path, classes, ImportRules())
+    assert find_items(tmp_path, job) == [path]
+    assert job.notes == [
+        "JSON files left out, neither labelme's nor GeoJSON: 1 (split.json).",
+        "Folders named masks were left out because there are labelme or GeoJSON files.",
+    ]
+
+
+def test_nothing_to_import_is_refused(tmp_path: Path, write_picture: Write, classes: ClassList) -> None:
+    job = Job(tmp_path, classes, ImportRules())
+    with pytest.raises(LabelError, match="holds neither labelme JSON nor GeoJSON nor images/"):
+        find_items(tmp_path, job)
+    with pytest.raises(LabelError, match=r"nowhere: does not exist\. Name a labelme or GeoJSON file"):
+        find_items(tmp_path / "nowhere", job)
+    with pytest.raises(LabelError, match=r"a\.png: is not a labelme JSON or GeoJSON file"):
+        find_items(write_picture(tmp_path / "a.png"), job)
+
+
+def test_names_are_mapped_and_ignored_in_labelme_files(
+    tmp_path: Path, write_labelme: Write, classes: ClassList
+) -> None:
+    def pixel(label: str, x: int) -> dict[str, Any]:
+        return {"label": label, "shape_type": "point", "points": [[x, 0]]}
+
+    path = write_labelme(tmp_path, "a", [pixel("nuclei", 0), pixel("artefact", 1), pixel("cell", 2)])
+    job = Job(tmp_path, classes, ImportRules(class_map={"nuclei": "nucleus"}, ignore=("artefact",)))
+    reading = read_item(path, job)
+    assert reading is not None
+    assert reading.label_map[0].tolist() == [2, 255, 1, 0, 0, 0]
+    assert job.names == {"nuclei": 1, "artefact": 1, "cell": 1}
+
+
+def test_names_are_mapped_and_ignored_in_masks(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
+    write_masks(tmp_path, "a", [[0, 1, 2, 255]])
+    job = Job(tmp_path, classes, ImportRules(class_map={"cell": "background"}, ignore=("nucleus",)))
+    (item,) = find_items(tmp_path, job)
+    reading = read_item(item, job)
+    assert reading is not None
+    assert reading.label_map.tolist() == [[0, 0, 255, 255]]
+
+
+def test_a_wrong_sidecar_beside_a_masked_picture_is_told(
+    tmp_path: Path, write_masks: Write, classes: ClassList
+) -> None:
+    write_masks(tmp_path, "a", [[0]])
+    (tmp_path / "images" / "a.crop.json").write_text("{")
+    job = Job(tmp_path, classes, ImportRules())
+    assert read_item(find_items(tmp_path, job)[0], job) is None
+    assert "a.crop.json: is not whole JSON" in job.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([[1, 1], [4, 1], [4, 3], [1, 3]], "drawn"),  # along the borders of pixels
+        ([[1, 1], [3, 1], [4, 2], [1, 3]], "traced"),
+        ([[1.5, 1], [3, 1], [4, 2], [1, 3]], "drawn"),
+    ],
+)
+def test_polygons_of_pixel_indices_are_noticed(
+    tmp_path: Path, write_labelme: Write, classes: ClassList, points: list[list[float]], expected: str
+) -> None:
+    job = Job(tmp_path, classes, ImportRules())
+    read_item(write_labelme(tmp_path, "a", [{"label": "cell", "points": points}]), job)
+    assert job.polygons == {expected: 1}

@@ -1,0 +1,50 @@
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cytoseg.errors import SlideError
+from cytoseg.slides.image import read_picture
+from cytoseg.slides.open import open_slide
+from cytoseg.slides.regular_file import no_file
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "a named pipe": os.mkfifo,
+    "a socket": _socket,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a folder": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_what_is_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket may have 108 characters
+    MAKERS[kind](Path("a"))
+    assert no_file(Path("a")) == kind
+    Path("link").symlink_to("a")
+    assert no_file(Path("link")) == kind
+
+
+def test_a_file_and_a_link_to_one(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "link").symlink_to("a")
+    assert no_file(tmp_path / "a") == no_file(tmp_path / "link") == ""
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".svs", ".png", ".jpg", ".ndpi", ".mrxs", ".czi"])
+@pytest.mark.parametrize("kind", ["a named pipe", "a device"])
+def test_a_slide_that_never_answers_is_refused_by_name(tmp_path: Path, suffix: str, kind: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    MAKERS[kind](path)
+    with pytest.raises(SlideError, match=rf"a{suffix}: is {kind}, not a file. Name the slide itself, or leave it out"):
+        open_slide(path)
+    with pytest.raises(SlideError, match=rf"a: cannot be read, it is {kind} and not a file"):
+        read_picture(path, name="a")

@@ -1,0 +1,5 @@
+"""Fixtures of other rooms that these tests use too."""
+
+from tests.slides.conftest import find, four_colours, speckles, write_glass, write_map, write_pyramid, write_tiff
+
+__all__ = ["find", "four_colours", "speckles", "write_glass", "write_map", "write_pyramid", "write_tiff"]

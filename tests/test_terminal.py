@@ -1,0 +1,83 @@
+import threading
+
+import pytest
+
+from cytoseg import terminal
+from cytoseg.terminal import console, progress, say, say_estimate, say_next, seconds_left
+
+
+def test_a_bar_shows_count_and_note() -> None:
+    with console.capture() as shown, progress("a[1].tif", 5) as bar:
+        bar.at(2, "loss 0.5")
+        bar.of(3, 4)
+    assert "a[1].tif" in shown.get()
+    assert "3/4" in shown.get()
+    assert "loss 0.5" in shown.get()
+
+
+def test_what_is_said_is_not_taken_for_markup() -> None:
+    with console.capture() as shown:
+        say("slides [bold] of 12 files")
+    assert shown.get() == "slides [bold] of 12 files\n"
+
+
+def test_the_next_command_can_be_copied() -> None:
+    with console.capture() as shown:
+        say_next("predict", "my lab.yaml", "SLIDE")
+    assert shown.get() == "Next: cytoseg predict 'my lab.yaml' SLIDE\n"
+
+
+def test_only_what_takes_long_is_estimated() -> None:
+    with console.capture() as shown:
+        say_estimate(59)
+        say_estimate(3720, what="3 trainings")
+    assert shown.get() == "About 1 h 02 min for 3 trainings on this machine.\n"
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "elapsed_s", "left"),
+    [
+        (9, 100, 9, None),
+        (10, 100, 9, 81),
+        (50, 100, 30, 30),
+        (100, 100, 7, 0),
+        (1, 3, 60, 120),
+        (0, 0, 5, None),
+        (0, 3, 5, None),
+    ],
+)
+def test_the_rest_takes_as_long_as_the_pace_so_far_says(
+    done: float, total: float, elapsed_s: float, left: float | None
+) -> None:
+    assert seconds_left(done, total, elapsed_s) == left
+
+
+def test_a_pipe_gets_a_line_also_while_nothing_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "LOG_LINE_S", 0.02)
+    said: list[str] = []
+    spoken = threading.Event()
+
+    def hear(text: str) -> None:
+        said.append(text)
+        spoken.set()
+
+    monkeypatch.setattr(terminal, "say", hear)
+    with progress("compare", 4) as bar:
+        bar.at(2, "U-Net from scratch")
+        spoken.clear()
+        assert spoken.wait(10)
+    assert said[-1].startswith("compare 2 of 4, 0.")
+    assert " s so far, about " in said[-1]
+    assert said[-1].endswith(" to go, U-Net from scratch")
+    number = len(said)
+    spoken.clear()
+    assert not spoken.wait(0.1)
+    assert len(said) == number
+
+
+def test_what_was_done_by_an_earlier_call_does_not_count_for_the_pace() -> None:
+    with progress("crops", 100, done=80) as bar:
+        bar.at(81)
+        assert "to go" not in bar.line()
+        bar.at(90)
+        assert "to go" in bar.line()

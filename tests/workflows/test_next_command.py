@@ -1,0 +1,52 @@
+import importlib
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cytoseg.cli import COMMANDS, GROUPS
+from cytoseg.terminal import console
+from cytoseg.workflows.next_command import FOLLOWING, name_next
+
+GIVEN = {"recipe": "my lab.yaml", "folder": Path("out"), "out": Path("out"), "target": "my lab.yaml", "gpus": None}
+BY_THEMSELVES = {
+    "label-crops",
+    "queue",
+    "review",
+    "runs",
+    "recipe list",
+    "recipe new",
+    "recipe check",
+    "recipe explain",
+}
+
+
+def _commands() -> set[str]:
+    found = set(COMMANDS) - set(GROUPS)
+    for group in GROUPS:
+        found |= {f"{group} {verb}" for verb in importlib.import_module(f"cytoseg.commands.{group}").VERBS}
+    return found
+
+
+def test_every_command_names_the_next_one() -> None:
+    assert set(FOLLOWING) | BY_THEMSELVES == _commands()
+
+
+@pytest.mark.parametrize("command", sorted(FOLLOWING))
+def test_the_next_command_exists(command: str) -> None:
+    with console.capture() as shown:
+        name_next(command, GIVEN)
+    (line,) = shown.get().splitlines()
+    following, program, name, *_ = shlex.split(line)
+    assert (following, program) == ("Next:", "cytoseg")
+    assert name in COMMANDS
+
+
+def test_each_of_several_processes_says_it_once_and_doctor_knows_what_there_is() -> None:
+    with console.capture() as shown:
+        name_next("train-ddpm", {**GIVEN, "gpus": 2})
+        name_next("review", GIVEN)
+    assert shown.get() == ""
+    with console.capture() as shown:
+        name_next("doctor", {"recipe": None})
+    assert shown.get() == "Next: cytoseg recipe new mylab.yaml\n"

@@ -1,0 +1,83 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import Result
+
+from cytoseg.checkpoints import save_checkpoint
+from cytoseg.errors import LabelError
+from cytoseg.workflows.preview_provenance import SHOWN, is_shown, note_shown, weights_of
+
+SHORT = ("training.batch=2", "training.samples=0", "training.workers=0")
+DDPM, CHECK = Path("runs", "tiny", "ddpm"), Path("runs", "tiny", "check")
+
+
+def test_weights_are_told_apart_by_crops_and_hash(tmp_path: Path) -> None:
+    assert weights_of(tmp_path) == {}
+    for seen in (8, 16):
+        tensors = {"ema": {"w": torch.full((2,), float(seen))}}
+        save_checkpoint(tmp_path / f"checkpoint-{seen:09d}", tensors, {"crops_seen": seen})
+    newest = weights_of(tmp_path)
+    assert (newest["crops_seen"], len(newest["sha256"])) == (16, 64)
+    assert not is_shown(tmp_path, "pictures", newest)
+    note_shown(tmp_path, "pictures", newest)
+    note_shown(tmp_path, "check", {**newest, "crops_seen": 8})
+    assert is_shown(tmp_path, "pictures", newest)
+    assert not is_shown(tmp_path, "check", newest)
+    (tmp_path / "checkpoint-000000016" / "state.json").write_text("{")
+    assert weights_of(tmp_path) == {}
+    note_shown(tmp_path, "pictures", {})
+    assert not is_shown(tmp_path, "pictures", {})
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000])
+def test_a_damaged_note_says_nothing(content: str, tmp_path: Path) -> None:
+    (tmp_path / SHOWN).write_text(content)
+    assert not is_shown(tmp_path, "pictures", {"crops_seen": 8, "sha256": "a"})
+    note_shown(tmp_path, "pictures", {"crops_seen": 8})
+    assert json.loads((tmp_path / SHOWN).read_text()) == {"pictures": {"crops_seen": 8}}
+
+
+def _pictures() -> list[bytes]:
+    return [np.asarray(Image.open(path)).tobytes() for path in (DDPM / "denoised.png", DDPM / "loss.png")]
+
+
+@pytest.mark.parametrize("cut", ["look", "check_after_training"])
+def test_after_a_kill_behind_the_last_checkpoint_nothing_earlier_passes_for_new(
+    cut: str, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cytoseg("train-ddpm", "tiny.yaml", "training.crops=4", *SHORT).exit_code == 0
+    pictures, checked = _pictures(), (CHECK / "check.md").stat().st_mtime_ns
+
+    def killed(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"cytoseg.commands.train_ddpm.{cut}", killed)
+        assert cytoseg("train-ddpm", "tiny.yaml", "training.crops=8", *SHORT, "--resume").exit_code == 130
+    assert (DDPM / "checkpoint-000000008").is_dir()
+    (DDPM / ".4194305.loss.png").touch()  # no picture to look at
+    resumed = cytoseg("train-ddpm", "tiny.yaml", "training.crops=8", *SHORT, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert f"Trained on 8 crops (0.0 min now). See {DDPM}/denoised.png, {DDPM}/loss.png." in resumed.stdout
+    assert all(new != old for new, old in zip(_pictures(), pictures, strict=True))
+    assert (CHECK / "check.md").stat().st_mtime_ns > checked
+    assert json.loads((DDPM / SHOWN).read_text())["check"]["crops_seen"] == 8
+
+
+def _refuse(*_arguments: object, **_options: object) -> None:
+    raise LabelError("no label")
+
+
+def test_a_check_that_cannot_be_made_leaves_no_earlier_one(
+    cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cytoseg("train-ddpm", "tiny.yaml", "training.crops=4", *SHORT).exit_code == 0
+    monkeypatch.setattr("cytoseg.workflows.feature_check.check_model", _refuse)
+    more = cytoseg("train-ddpm", "tiny.yaml", "training.crops=8", *SHORT, "--resume")
+    assert "The features were not checked: no label" in more.stdout
+    assert list(CHECK.iterdir()) == []

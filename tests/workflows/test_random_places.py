@@ -1,0 +1,55 @@
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cytoseg.active_learning.diverse_selection import overlapping
+from cytoseg.slides.content import spread
+from cytoseg.slides.crops import RandSlideCropd
+from cytoseg.slides.tissue import find_tissue
+from cytoseg.workflows.random_places import Place, choose_places
+
+Draws = Callable[..., RandSlideCropd]
+
+
+@pytest.fixture
+def draws(tmp_path: Path) -> Draws:
+    """Random crops of 16 px of a picture that is taken to be all tissue."""
+
+    def draws(pixels: np.ndarray) -> RandSlideCropd:  # type: ignore[type-arg] # any picture
+        path = tmp_path / "smear.png"
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+        sources = find_tissue([path], size_px=16, mpp=None, assumed_mpp=lambda _: None, rule="none", threshold=0.1)
+        return RandSlideCropd(["image"], sources=sources, size_px=16)
+
+    return draws
+
+
+def _places(crop: RandSlideCropd, n: int, seed: int = 0) -> list[Place]:
+    return list(choose_places(crop, n, seed=seed, on_place=lambda _: None))
+
+
+def test_places_with_cells_are_preferred_and_glass_is_left_out(draws: Draws) -> None:
+    pixels = np.full((128, 128, 3), 245)
+    pixels[8:40, 8:40] = np.random.default_rng(0).integers(40, 240, (32, 32, 3))
+    found = _places(draws(pixels), 3)
+    assert found
+    assert all(place.region.x < 40 and place.region.y < 40 for place in found)
+    assert min(spread(place.picture) for place in found) > 0.05
+    assert _places(draws(np.full((64, 64, 3), 245)), 3) == []
+
+
+def test_places_do_not_overlap_and_the_first_stay_the_same(draws: Draws) -> None:
+    crop = draws(np.random.default_rng(1).integers(0, 256, (96, 96, 3)))
+    five = [place.region for place in _places(crop, 5)]
+    assert not any(overlapping(a, b) for a, b in combinations(five, 2))
+    assert [place.region for place in _places(crop, 2)] == five[:2]
+    assert [place.region for place in _places(crop, 5, seed=1)] != five
+
+
+def test_where_there_is_no_room_left_places_overlap(draws: Draws) -> None:
+    crop = draws(np.random.default_rng(1).integers(0, 256, (16, 24, 3)))
+    assert len(_places(crop, 4)) == 4

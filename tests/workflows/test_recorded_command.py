@@ -1,0 +1,51 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from cytoseg.errors import CheckpointError, RecipeError
+from cytoseg.recipe import load_recipe
+from cytoseg.workflows import recorded_command
+from cytoseg.workflows.recorded_command import alone_in, start_run
+
+
+def test_a_run_keeps_its_recipe_and_says_what_was_done(cytoseg: Callable[..., Result]) -> None:
+    with start_run("tiny.yaml", ["training.seed=7", "folder=there"], command="evaluate") as run:
+        run.entry["slides"] = 3
+    assert load_recipe("there/recipe.yaml") == load_recipe("tiny.yaml", ["training.seed=7", "folder=there"])
+    (entry,) = json.loads(Path("there/run.json").read_text())["commands"]
+    assert (entry["command"], entry["seed"], entry["slides"], entry["outcome"]) == ("evaluate", 7, 3, "finished")
+
+
+def test_a_wrong_recipe_makes_no_folder(cytoseg: Callable[..., Result]) -> None:
+    with pytest.raises(RecipeError, match="unknown key"), start_run("tiny.yaml", ["folders=there"], command="x"):
+        pass
+    assert not Path("runs").exists()
+
+
+def test_a_failed_run_is_recorded_as_failed(cytoseg: Callable[..., Result]) -> None:
+    with pytest.raises(ZeroDivisionError), start_run("tiny.yaml", None, command="evaluate"):
+        raise ZeroDivisionError
+    assert json.loads(Path("runs/tiny/run.json").read_text())["commands"][0]["outcome"] == "failed"
+
+
+def test_one_command_at_a_time_trains_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded_command, "PATIENCE_S", 0.05)
+    with alone_in(tmp_path / "ddpm"):
+        with pytest.raises(CheckpointError, match=r"ddpm: .+ is writing it"), alone_in(tmp_path / "ddpm"):
+            pass
+        monkeypatch.setenv("RANK", "1")
+        with alone_in(tmp_path / "ddpm"):  # it trains with the first one
+            pass
+
+
+def test_a_command_sweeps_what_killed_ones_left(cytoseg: Callable[..., Result]) -> None:
+    left = Path("runs/tiny/.run.json.abcd1234")
+    left.parent.mkdir(parents=True)
+    left.touch()
+    os.utime(left, (1, 1))
+    with start_run("tiny.yaml", [], command="evaluate"):
+        assert not left.exists()

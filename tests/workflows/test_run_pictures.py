@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cytoseg.workflows.run_pictures import save_grid, save_loss_curve
+
+
+def test_a_grid_holds_the_images_in_reading_order(tmp_path: Path) -> None:
+    images = torch.tensor([-1.0, 0.0, 1.0])[:, None, None, None].expand(3, 3, 4, 4)
+    save_grid(tmp_path / "grid.png", images)
+    with Image.open(tmp_path / "grid.png") as picture:
+        grid = np.array(picture)
+    assert grid.shape == (10, 10, 3)  # two by two of 4 px with a line of 2 px
+    assert (grid[:4, :4] == 0).all()
+    assert (grid[:4, 6:] == 128).all()
+    assert (grid[6:, :4] == 255).all()
+    assert (grid[:4, 4:6] == 255).all()  # the line between them
+
+
+def test_values_beyond_the_range_are_clipped(tmp_path: Path) -> None:
+    save_grid(tmp_path / "grid.png", torch.full((1, 3, 2, 2), 3.0))
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert (np.array(picture) == 255).all()
+
+
+def test_of_no_losses_there_is_no_curve(tmp_path: Path) -> None:
+    save_loss_curve(tmp_path / "loss.png", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_curve_is_drawn_and_nothing_else_is_left(tmp_path: Path) -> None:
+    save_loss_curve(tmp_path / "loss.png", [{"crops_seen": 8 * i, "loss": 1 / i} for i in range(1, 101)])
+    assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]
+    with Image.open(tmp_path / "loss.png") as picture:
+        pixels = np.array(picture.convert("RGB")).astype(int)
+    blue = np.all(abs(pixels - (0, 0x72, 0xB2)) < 30, axis=-1)
+    columns = np.flatnonzero(blue.any(axis=0))
+    rows = [np.flatnonzero(blue[:, column]).mean() for column in (columns[20], columns[-150])]
+    assert rows[0] < rows[1]  # a falling loss falls
