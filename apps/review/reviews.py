@@ -98,7 +98,7 @@ def log(
     """
     run = state.run_folder()
     file, sha256 = ("", "") if saved is None else (saved.path.relative_to(run).as_posix(), saved.sha256)
-    said = (author, _name_of(run), crop.crop, crop.slide, action, clean_comment(comment), file, sha256)
+    said = (author, name_of(run), crop.crop, crop.slide, action, clean_comment(comment), file, sha256)
     try:
         add_entry(log_of(run, state.log_url()), Judgement(*said))
     except CytosegError as error:
@@ -106,7 +106,7 @@ def log(
         raise CytosegError(f"{crop.crop}: {done}, for {error}") from error
 
 
-def _name_of(run: Path) -> str:
+def name_of(run: Path) -> str:
     """Name a run for the log, which other labs with a folder of the same name may write to: with its first minute."""
     try:
         provenance = read_provenance(run)
@@ -122,7 +122,7 @@ def show_log(crop: CropScores) -> None:
     st.subheader("Log")
     try:
         # A log of its own holds nothing but this run, under whatever names it has had.
-        shared = {} if state.log_url() is None else {"run": _name_of(run)}
+        shared = {} if state.log_url() is None else {"run": name_of(run)}
         entries = read_entries(log_of(run, state.log_url()), **shared)
     except CytosegError as error:
         st.error(_sentence(state.told(error)), icon=":material/error:")

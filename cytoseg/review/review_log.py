@@ -70,19 +70,6 @@ _TABLE = Table(
 )
 
 _REFUSAL = "entries of the log are only added"
-_GUARDS = {
-    "sqlite": tuple(
-        f"CREATE TRIGGER review_log_{change} BEFORE {change} ON review_log BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
-        for change in ("update", "delete")
-    ),
-    "postgresql": (
-        f"CREATE FUNCTION review_log_refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION '{_REFUSAL}'; END $$ "
-        "LANGUAGE plpgsql",
-        "CREATE TRIGGER review_log_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON review_log FOR EACH STATEMENT "
-        "EXECUTE FUNCTION review_log_refuse()",
-    ),
-}
-"""By database, what makes it refuse to change entries."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +139,8 @@ def add_entry(log: URL, judgement: Judgement) -> None:
     Raises:
         LabelError: If the database is damaged, or cannot be reached or written.
     """
-    with _connected(log, writing=True) as connection:
-        _make_table(connection)
+    with connected(log, writing=True) as connection:
+        make_table(connection, _TABLE)
         connection.execute(insert(_TABLE).values(**asdict(judgement), time=now()))
 
 
@@ -170,14 +157,7 @@ def read_entries(log: URL, **wanted: str) -> list[Entry]:
     Raises:
         LabelError: If the database is damaged or cannot be reached.
     """
-    if _is_file(log) and not Path(str(log.database)).exists():
-        return []
-    with _connected(log, writing=False) as connection:
-        if not inspect(connection).has_table(_TABLE.name):
-            return []
-        conditions = [_TABLE.c[column] == value for column, value in wanted.items()]
-        rows = connection.execute(select(_TABLE).where(*conditions).order_by(_TABLE.c.id)).mappings()
-        return [_entry(row) for row in rows]
+    return [_entry(row) for row in read_table(log, _TABLE, wanted)]
 
 
 def log_csv(entries: Sequence[Entry]) -> str:
@@ -199,8 +179,12 @@ def _entry(row: Mapping[Any, Any]) -> Entry:
 
 
 @contextmanager
-def _connected(log: URL, *, writing: bool) -> Iterator[Connection]:
-    """Give a connection in a transaction, and say in one sentence what is wrong with the database."""
+def connected(log: URL, *, writing: bool) -> Iterator[Connection]:
+    """Give a connection in a transaction, and say in one sentence what is wrong with the database.
+
+    Raises:
+        LabelError: If the database is damaged, or cannot be reached, read or written.
+    """
     name = "the review log" if not _is_file(log) else f"the review log {Path(str(log.database)).name}"
     try:
         engine = _engine(log, writing=writing)
@@ -247,13 +231,44 @@ def _begin_writing(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _make_table(connection: Connection) -> None:
+def make_table(connection: Connection, table: Table) -> None:
+    """Make a table whose rows are only ever added, where there is none."""
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-    if not inspect(connection).has_table(_TABLE.name):
-        _TABLE.create(connection)
-        for statement in _GUARDS.get(connection.dialect.name, ()):
+    if not inspect(connection).has_table(table.name):
+        table.create(connection)
+        for statement in _guards(table.name).get(connection.dialect.name, ()):
             connection.execute(text(statement))
+
+
+def read_table(log: URL, table: Table, wanted: Mapping[str, str]) -> list[Mapping[Any, Any]]:
+    """Read the rows of a table in which some columns hold what is wanted, the oldest first; none where it is not there.
+
+    Raises:
+        LabelError: If the database is damaged or cannot be reached.
+    """
+    if _is_file(log) and not Path(str(log.database)).exists():
+        return []
+    with connected(log, writing=False) as connection:
+        if not inspect(connection).has_table(table.name):
+            return []
+        conditions = [table.c[column] == value for column, value in wanted.items()]
+        return list(connection.execute(select(table).where(*conditions).order_by(table.c.id)).mappings())
+
+
+def _guards(table: str) -> dict[str, tuple[str, ...]]:
+    """Give by database what makes it refuse to change entries."""
+    changes = (
+        f"CREATE TRIGGER {table}_{change} BEFORE {change} ON {table} BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
+        for change in ("update", "delete")
+    )
+    refuse = (
+        f"CREATE OR REPLACE FUNCTION {table}_refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION '{_REFUSAL}'; END $$ "
+        "LANGUAGE plpgsql",
+        f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} FOR EACH STATEMENT "
+        f"EXECUTE FUNCTION {table}_refuse()",
+    )
+    return {"sqlite": tuple(changes), "postgresql": refuse}
 
 
 def _is_file(log: URL) -> bool:

@@ -13,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 from cytoseg.jobs.job_table import FILE, LOGS, add_job, update_job
 from cytoseg.jobs.processes import Process, birth_of
 from cytoseg.recipe import dump_recipe, load_recipe
+from cytoseg.review.review_log import log_of
+from cytoseg.review.slide_approvals import read_sign_offs
 from tests.apps.test_queue import RECIPE
 
 Review = Callable[..., AppTest]
@@ -137,3 +139,36 @@ def test_predicted_slides_offer_their_files(review: Review, run: Path, tmp_path:
         "Uncertainty": "/files/sighted/board/uncertainty.ome.tif",
         "Summary": "/files/sighted/board/summary.json",
     }
+
+
+def test_a_slide_is_signed_off_and_the_list_says_so(review: Review, run: Path, tmp_path: Path) -> None:
+    app = _opened(review, "slides", run, tmp_path)
+    assert "not signed off" in _texts(app)
+    app.text_area[0].input("nuclei are right").run()
+    app = _press(app, "Approve")
+    assert "board: approved, said by Anna." in _texts(app)
+    assert "approved by Anna, " in _texts(app)
+    (entry,) = read_sign_offs(log_of(run, None))
+    assert (entry.slide, entry.verdict, entry.comment, entry.author) == (
+        "board",
+        "approved",
+        "nuclei are right",
+        "Anna",
+    )
+    app = app.switch_page("pages/predict.py").run()
+    assert "approved by Anna, " in _texts(app)
+    assert "(nuclei are right)" in _texts(app)
+    assert [found.proto.label for found in app.get("download_button")] == ["Sign-offs (CSV)"]
+
+
+def test_nobody_without_a_name_signs_off(review: Review, run: Path, tmp_path: Path) -> None:
+    app = _opened(review, "slides", run, tmp_path, name="")
+    assert [button.disabled for button in app.main.button if button.label in ("Approve", "Reject")] == [True, True]
+
+
+def test_a_damaged_log_is_a_sentence(review: Review, run: Path, tmp_path: Path) -> None:
+    (run / "review").mkdir()
+    (run / "review" / "log.sqlite").write_bytes(b"no table" * 500)
+    app = _opened(review, "slides", run, tmp_path)
+    assert "log.sqlite is damaged" in _texts(app)
+    assert "log.sqlite is damaged" in _texts(_press(app, "Reject"))

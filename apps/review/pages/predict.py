@@ -1,5 +1,6 @@
 """Predict: choose slides, let them be predicted, look at them and take the files."""
 
+import approvals
 import exports
 import jobs_list
 import reviews
@@ -7,6 +8,7 @@ import state
 import streamlit as st
 import tiles
 
+from cytoseg.review.slide_approvals import bundle_of
 from cytoseg.viewer.slide_catalogue import Found
 
 HELP = (
@@ -43,6 +45,9 @@ def _results(slides: dict[str, Found]) -> None:
     if not done:
         st.caption("None yet: choose slides above and press Predict.")
         return
+    run = state.run_folder()
+    said = approvals.verdicts(run)
+    approvals.download(run, {name: bundle_of(found.prediction) for name, found in done.items() if found.prediction})
     pages = -(-len(done) // _ROWS)
     page = st.pagination(pages) if pages > 1 else 1
     for name, found in list(done.items())[(page - 1) * _ROWS : page * _ROWS]:
@@ -52,7 +57,8 @@ def _results(slides: dict[str, Found]) -> None:
             if st.button("Look", key=f"look {name}", icon=":material/visibility:"):
                 st.session_state["slide"] = name
                 st.switch_page("pages/slides.py")
-            exports.offer(state.run_folder(), name, found.prediction)
+            exports.offer(run, name, found.prediction)
+            st.caption(state.plain(approvals.text_of(said.get(name), found.prediction)))
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import approvals
 import exports
 import pandas as pd
 import state
@@ -134,6 +135,7 @@ def main() -> None:
         folder = found.prediction
         with st.container(horizontal=True):
             exports.offer(run, key, folder)
+        approvals.offer(run, key, folder)
     if (summary := state.guarded(lambda: read_summary(folder))) is not None:
         _summary(summary)
 

@@ -1,0 +1,111 @@
+"""Signing off predicted slides: what people said, and the buttons to say it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import reviews
+import state
+import streamlit as st
+
+from cytoseg.csv_table import ENCODING
+from cytoseg.errors import CytosegError
+from cytoseg.evaluation.run_folder import time_text
+from cytoseg.labels.reviewer_names import clean_comment
+from cytoseg.review.review_log import log_of
+from cytoseg.review.slide_approvals import (
+    VERDICTS,
+    Entry,
+    SignOff,
+    Verdict,
+    bundle_of,
+    is_outdated,
+    latest,
+    read_sign_offs,
+    sign_off,
+    sign_off_csv,
+)
+
+TITLES: Mapping[Verdict, tuple[str, str]] = {
+    "approved": ("Approve", "check"),
+    "rejected": ("Reject", "close"),
+    "needs labels": ("Needs labels", "brush"),
+}
+
+
+def said_of_run(run: Path) -> list[Entry]:
+    """Read what was said of the slides of a run, the oldest first.
+
+    Raises:
+        CytosegError: If the log is damaged or cannot be reached.
+    """
+    shared = {} if state.log_url() is None else {"run": reviews.name_of(run)}
+    return read_sign_offs(log_of(run, state.log_url()), **shared)
+
+
+def verdicts(run: Path) -> dict[str, Entry]:
+    """Give the latest sign-off of each slide; none, and a sentence on the page, if the log cannot be read."""
+    try:
+        return latest(said_of_run(run))
+    except CytosegError as error:
+        st.warning(state.told(error), icon=":material/warning:")
+        return {}
+
+
+def text_of(entry: Entry | None, prediction: Path) -> str:
+    """Say what was said of a slide last, and whether that was another prediction of it."""
+    if entry is None:
+        return "not signed off"
+    outdated = "; predicted anew since" if is_outdated(entry, bundle_of(prediction)) else ""
+    comment = f" ({entry.comment})" if entry.comment else ""
+    return f"{entry.verdict} by {entry.author}, {time_text(entry.time)}{comment}{outdated}"
+
+
+def offer(run: Path, key: str, prediction: Path) -> None:
+    """Offer to sign off a predicted slide."""
+    st.subheader("Sign-off")
+    if (said := st.session_state.pop("signed off", None)) is not None:
+        (st.success if said[0] else st.error)(said[1])
+    st.markdown(state.plain(text_of(verdicts(run).get(key), prediction)))
+    author = reviews.reviewer()
+    state.type_in("Comment", "Goes with what you press next", key=f"sign-off {run} {key}", max_chars=500)
+    with st.container(horizontal=True):
+        for verdict in VERDICTS:
+            title, icon = TITLES[verdict]
+            st.button(
+                title,
+                key=f"{verdict} {key}",
+                icon=f":material/{icon}:",
+                on_click=_say,
+                args=(run, key, prediction, author, verdict),
+                disabled=not author,
+                help=None if author else "Type your name first.",
+            )
+
+
+def _say(run: Path, key: str, prediction: Path, author: str, verdict: Verdict) -> None:
+    typed = f"sign-off {run} {key}"
+    comment = clean_comment(str(st.session_state.get(typed, "")))
+    try:
+        said = SignOff(author, reviews.name_of(run), key, verdict, comment, bundle_of(prediction))
+        sign_off(log_of(run, state.log_url()), said)
+    except CytosegError as error:
+        st.session_state["signed off"] = (False, state.told(error))
+        return
+    st.session_state.pop(typed, None)
+    st.session_state["signed off"] = (True, state.plain(f"{key}: {verdict}, said by {author}."))
+
+
+def download(run: Path, bundles: Mapping[str, str]) -> None:
+    """Offer all sign-offs as a table."""
+    try:
+        entries = said_of_run(run)
+    except CytosegError:
+        return  # said where the verdicts are shown
+    if entries:
+        st.download_button(
+            "Sign-offs (CSV)",
+            sign_off_csv(entries, bundles).encode(ENCODING),
+            file_name=f"{run.resolve().name}-sign-offs.csv",
+            mime="text/csv",
+            icon=":material/download:",
+        )

@@ -1,0 +1,134 @@
+"""Which slides people have signed off: approved, rejected or in need of labels. Kept beside the reviewers' log.
+
+Sign-offs are only ever added; of a slide the latest counts, and only for the bundle that its prediction was made with.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import URL, CheckConstraint, Column, Integer, MetaData, String, Table, Text, insert
+
+from cytoseg.csv_table import csv_text
+from cytoseg.json_text import load_json
+from cytoseg.labels.corrections import now
+from cytoseg.review.review_log import connected, make_table, read_table
+
+Verdict = Literal["approved", "rejected", "needs labels"]
+VERDICTS: tuple[Verdict, ...] = ("approved", "rejected", "needs labels")
+
+_TABLE = Table(
+    "slide_approvals",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("time", String(32), nullable=False),
+    Column("author", Text, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("slide", Text, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("bundle", String(64), nullable=False),
+    CheckConstraint("verdict IN ('approved', 'rejected', 'needs labels')", name="known_verdict"),
+    sqlite_autoincrement=True,
+)
+
+
+@dataclass(frozen=True)
+class SignOff:
+    """What a person says of a predicted slide.
+
+    Attributes:
+        author: Name of the person.
+        run: Name of the run, as in the log.
+        slide: Key of the slide.
+        verdict: What is said.
+        comment: In the person's words; may be empty.
+        bundle: Hash of the bundle that the slide was predicted with; empty where nobody knows.
+    """
+
+    author: str
+    run: str
+    slide: str
+    verdict: Verdict
+    comment: str = ""
+    bundle: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(SignOff):
+    """A sign-off with its number, and its time in UTC as ISO 8601 writes it."""
+
+    id: int
+    time: str
+
+
+def sign_off(log: URL, said: SignOff) -> None:
+    """Add a sign-off of now.
+
+    Args:
+        log: As ``review_log.log_of`` gives it.
+        said: What to add.
+
+    Raises:
+        LabelError: If the database is damaged, or cannot be reached or written.
+    """
+    with connected(log, writing=True) as connection:
+        make_table(connection, _TABLE)
+        connection.execute(insert(_TABLE).values(**asdict(said), time=now()))
+
+
+def read_sign_offs(log: URL, **wanted: str) -> list[Entry]:
+    """Read sign-offs in which some columns hold what is wanted, such as ``run="lbc"``, the oldest first.
+
+    Raises:
+        LabelError: If the database is damaged or cannot be reached.
+    """
+    return [Entry(**{str(name): value for name, value in row.items()}) for row in read_table(log, _TABLE, wanted)]
+
+
+def latest(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """Give the latest sign-off of each slide."""
+    return {entry.slide: entry for entry in entries}
+
+
+def bundle_of(prediction: Path) -> str:
+    """Give one hash for the bundle that a slide was predicted with; empty where its summary does not say.
+
+    Args:
+        prediction: Folder of the slide's prediction.
+
+    Returns:
+        64 hexadecimal digits: SHA-256 over the names and hashes of the bundle's weights.
+    """
+    try:
+        hashes = load_json(prediction / "summary.json")["provenance"]["bundle"]["sha256"]
+        named = sorted((str(name), str(found)) for name, found in hashes.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ""
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def is_outdated(entry: Entry, bundle: str) -> bool:
+    """Tell whether a slide was predicted anew since, with another bundle than the one that was looked at."""
+    return bool(bundle) and entry.bundle != bundle
+
+
+def sign_off_csv(entries: Sequence[Entry], bundles: Mapping[str, str]) -> str:
+    """Write sign-offs as a table for a spreadsheet.
+
+    Args:
+        entries: In the order of the lines.
+        bundles: Hash of the bundle that each slide is predicted with now, by the slide's key.
+    """
+    head = [column.name for column in _TABLE.columns]
+    lines: list[Sequence[Any]] = [
+        [
+            *(str(asdict(entry)[name]) for name in head),
+            "no" if is_outdated(entry, bundles.get(entry.slide, "")) else "yes",
+        ]
+        for entry in entries
+    ]
+    return csv_text([[*head, "of this prediction"], *lines])
