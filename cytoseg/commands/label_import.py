@@ -41,11 +41,22 @@ def run(
         list[str] | None,
         typer.Option("--region", help="QuPath class that delimits a crop, besides Region*. Repeatable."),
     ] = None,
+    instances: Annotated[
+        str | None,
+        typer.Option(
+            "--instances",
+            metavar="CLASS",
+            help="SRC holds images/ beside instances/ (or masks/) with one id per object, 0 for none: all are CLASS.",
+        ),
+    ] = None,
 ) -> None:
     """Import annotations (labelme JSON, QuPath GeoJSON or mask images) as label maps.
 
     In QuPath draw rectangles of the class Region* around what is marked completely: each is cut out of its slide at
     slides.mpp as one crop. A GeoJSON file without one belongs to a small picture that is taken whole.
+
+    Instance maps (--instances nucleus) are PNG or TIFF, up to 32 bits. What is 0 in them gets the fill class, unless
+    --map 0=CLASS or --ignore 0 says otherwise. Objects that touch become one area, without a border between them.
 
     Writes label maps, an index with hashes and pixel counts, and an overlay contact sheet. All problems are reported
     together and nothing is half-imported; importing a crop again replaces it.
@@ -54,7 +65,7 @@ def run(
         recipe_slides = current.recipe.slides
         cutting = SlideRules(slides, (REGION, *(regions or ())), recipe_slides.mpp, recipe_slides.assumed_mpp)
         class_map = _pairs(renames or [], current.recipe.class_list().names)
-        rules = ImportRules(class_map, tuple(ignore or ()), slide_regex, area, cutting)
+        rules = ImportRules(class_map, tuple(ignore or ()), slide_regex, area, cutting, instances)
         with progress("files", 1) as bar:
             report = import_labels(
                 source,

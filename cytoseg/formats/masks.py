@@ -34,18 +34,19 @@ class MaskPair:
     white: int | None = IGNORE
 
 
-def find_pairs(folder: Path, problems: list[str]) -> list[MaskPair]:
+def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> list[MaskPair]:
     """Look for ``images/`` beside ``masks/`` in a folder and the folders below.
 
     Args:
         folder: Where to look; hidden folders are passed over.
         problems: A sentence is added for each picture or mask without its partner.
+        named: Another name of the folders with the masks.
 
     Returns:
         The pairs, sorted by path.
     """
     pairs = []
-    for masks in _folders(folder, "masks"):
+    for masks in _folders(folder, named):
         images = masks.with_name("images")
         name = masks.relative_to(folder).as_posix()
         if not images.is_dir():
@@ -65,9 +66,9 @@ def find_pairs(folder: Path, problems: list[str]) -> list[MaskPair]:
     return pairs
 
 
-def has_masks(folder: Path) -> bool:
-    """Tell whether a folder named ``masks`` is in a folder or below it."""
-    return bool(_folders(folder, "masks"))
+def has_folder(folder: Path, named: str = "masks") -> bool:
+    """Tell whether a folder of this name is in a folder or below it."""
+    return bool(_folders(folder, named))
 
 
 def white_id(pairs: Sequence[MaskPair], classes: ClassList) -> int | None:

@@ -232,6 +232,11 @@ def _final_notes(job: Job, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
             f"Pixels of value 255 in masks: {count:,}; they became {became}. Say otherwise with --map 255=NAME or "
             "--ignore 255."
         )
+    if job.instances:
+        notes.append(
+            f"Objects in instance maps: {sum(job.instances):,}. Those that touch are one area in a label map; "
+            "objects.split of the recipe cuts areas of a prediction apart."
+        )
     if job.guessed:
         notes.append(guesses(job).strip())
     if job.unmarked:

@@ -16,6 +16,9 @@ from cytoseg.formats.qupath import NOT_SCORED
 from cytoseg.labels.corrections import Correction
 from cytoseg.labels.slide_crops import SlideRules
 
+NOTHING = "0"
+"""What --map and --ignore call the pixels of an instance map that are of no object."""
+
 
 @dataclass(frozen=True)
 class ImportRules:
@@ -28,6 +31,8 @@ class ImportRules:
             None takes the stem itself.
         area: How polygons and other areas are filled, see `annotation.AreaRule`.
         slides: How crops are cut out of slides that GeoJSON files mark.
+        instances: What the objects of instance maps are: a class, or ``UNSCORED``; None where masks hold class ids. The
+            rest is the fill class, unless class_map or ignore say of ``NOTHING`` what it is.
     """
 
     class_map: Mapping[str, str] = field(default_factory=dict)
@@ -35,6 +40,7 @@ class ImportRules:
     slide_regex: str | None = None
     area: AreaRule = "centre"
     slides: SlideRules = field(default_factory=SlideRules)
+    instances: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +64,7 @@ class Job:
         polygons: How many look ``traced`` from pixel indices, how many ``drawn``; those of proposals count not.
         corrections: Those of a crop that were read, by crop.
         proposals: Files that began as a prediction.
+        instances: How many objects each instance map has.
     """
 
     root: Path
@@ -76,13 +83,14 @@ class Job:
     polygons: Counter[str] = field(default_factory=Counter)
     corrections: dict[str, list[Correction]] = field(default_factory=dict)
     proposals: set[Path] = field(default_factory=set)
+    instances: list[int] = field(default_factory=list)
 
 
 def check_rules(rules: ImportRules, classes: ClassList) -> None:
     """Refuse rules that cannot work, before any file is read.
 
     Raises:
-        LabelError: If a name to map to is unknown, a name is both mapped and ignored, or the pattern is none.
+        LabelError: If a name is unknown, or both mapped and ignored, or the pattern is none.
     """
     known = ", ".join(classes.names)
     problems = [
@@ -95,6 +103,10 @@ def check_rules(rules: ImportRules, classes: ClassList) -> None:
         for name in rules.ignore
         if name in rules.class_map
     ]
+    if rules.instances is not None and rules.instances not in (*classes.names, UNSCORED):
+        problems.append(
+            f"--instances {rules.instances}: is not in the class list ({known}). Name one of these, or {UNSCORED}."
+        )
     try:
         groups = re.compile(rules.slide_regex or "").groups
     except re.error as error:

@@ -12,13 +12,14 @@ from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats import sidecar
 from cytoseg.formats.annotation import HOLE, UNSCORED, Annotation, AreaRule, Shape, paint_collecting
 from cytoseg.formats.encodings import is_unicode
+from cytoseg.formats.instance_maps import find_instance_maps, read_instance_map
 from cytoseg.formats.json_files import load_json
 from cytoseg.formats.labelme import find_labelme, read_labelme
-from cytoseg.formats.masks import MaskPair, find_pairs, has_masks, read_pair, white_id
+from cytoseg.formats.masks import MaskPair, find_pairs, has_folder, read_pair, white_id
 from cytoseg.formats.packed import GEOJSON, is_geojson_name
 from cytoseg.formats.qupath import is_geojson, read_geojson
 from cytoseg.labels.corrections import Correction, correction_of
-from cytoseg.labels.import_settings import Job, resolve
+from cytoseg.labels.import_settings import NOTHING, Job, resolve
 from cytoseg.labels.original_annotation import Kept
 from cytoseg.labels.proposal import is_saved
 from cytoseg.labels.queue_file import QUEUE
@@ -72,6 +73,8 @@ def find_items(source: Path, job: Job) -> Sequence[Item]:
     """
     if not source.exists():
         raise LabelError(f"{source}: does not exist. Name a labelme or GeoJSON file, or a folder.")
+    if job.rules.instances is not None:
+        return find_instance_maps(source, job.problems)
     if source.is_file():
         return _of_file(source, job)
     files, others = find_labelme(source, job.problems)
@@ -82,7 +85,7 @@ def find_items(source: Path, job: Job) -> Sequence[Item]:
         names = ", ".join(p.relative_to(source).as_posix() for p in others[:5]) + (", ..." if len(others) > 5 else "")
         job.notes.append(f"JSON files left out, neither labelme's nor GeoJSON: {len(others)} ({names}).")
     if files or slides:
-        if has_masks(source):
+        if has_folder(source):
             job.notes.append("Folders named masks were left out because there are labelme or GeoJSON files.")
         return [*files, *(item for path in sorted(slides) for item in _planned(path, job))]
     if proposed and not job.problems:
@@ -157,7 +160,7 @@ def read_item(item: Item, job: Job) -> Reading | None:
         case Path():
             return _read_labelme_item(item, job)
         case MaskPair():
-            return _read_mask_item(item, job)
+            return _read_mask_item(item, job) if job.rules.instances is None else _read_instance_item(item, job)
         case SlideCrop():
             return _read_slide_item(item, job)
 
@@ -235,14 +238,32 @@ def _looks_traced(shape: Shape) -> bool:
     return bool(np.all(points == np.rint(points)) and slanted.any())
 
 
-def _read_mask_item(pair: MaskPair, job: Job) -> Reading | None:
-    both = read_pair(pair, job.classes, job.problems)
-    if both is None:
-        return None
+def _kept(picture: Path, job: Job) -> Kept | None:
+    """Read what a sidecar says of a picture; gives None if a problem was added."""
     try:
-        origin = sidecar.read_sidecar(pair.picture)
+        return Kept(sidecar.read_sidecar(picture))
     except LabelError as error:
         job.problems.append(str(error))
+        return None
+
+
+def _read_instance_item(pair: MaskPair, job: Job) -> Reading | None:
+    read, kept = read_instance_map(pair, job.problems), _kept(pair.picture, job)
+    if read is None or kept is None:
+        return None
+    picture, objects, count = read
+    wanted, nothing = job.rules.instances, resolve(NOTHING, job.rules)
+    assert wanted is not None
+    ids = _ids(job)
+    label_map = np.where(objects, ids[wanted], ids[HOLE if nothing == NOTHING else nothing]).astype(np.uint8)
+    job.instances.append(count)
+    job.names[NOTHING] += int(np.count_nonzero(~objects))
+    return Reading(pair.picture.stem, pair.picture.stem, pair.name, picture, label_map, kept)
+
+
+def _read_mask_item(pair: MaskPair, job: Job) -> Reading | None:
+    both, kept = read_pair(pair, job.classes, job.problems), _kept(pair.picture, job)
+    if both is None or kept is None:
         return None
     table = np.full(256, IGNORE, np.uint8)
     for i, name in enumerate(job.classes.names):
@@ -253,7 +274,7 @@ def _read_mask_item(pair: MaskPair, job: Job) -> Reading | None:
         table[IGNORE] = IGNORE if pair.white == IGNORE else table[pair.white]
         job.names[str(IGNORE)] += white
         job.white[int(table[IGNORE])] += white
-    return Reading(pair.picture.stem, pair.picture.stem, pair.name, both[0], table[both[1]], Kept(origin))
+    return Reading(pair.picture.stem, pair.picture.stem, pair.name, both[0], table[both[1]], kept)
 
 
 def _ids(job: Job) -> dict[str, int]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cytoseg.classes import ClassList
-from cytoseg.formats.masks import find_pairs, has_masks, read_pair, white_id
+from cytoseg.formats.masks import find_pairs, has_folder, read_pair, white_id
 
 Write = Callable[..., Path]
 
@@ -22,8 +22,8 @@ def test_pictures_and_masks_are_paired_by_stem(tmp_path: Path, write_masks: Writ
         ("a.png", "a.png", "set/masks/a.png"),
         ("b.png", "b.png", "set/masks/b.png"),
     ]
-    assert has_masks(tmp_path)
-    assert not has_masks(tmp_path / "set" / "masks")
+    assert has_folder(tmp_path)
+    assert not has_folder(tmp_path / "set" / "masks")
 
 
 def test_what_has_no_partner_is_told(tmp_path: Path, write_masks: Write, write_picture: Write) -> None:

@@ -1,0 +1,66 @@
+"""Read instance maps: images with one id per object, 0 for what is none, of one class each."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.errors import LabelError, SlideError
+from cytoseg.formats.mask_files import read_mask
+from cytoseg.formats.masks import MaskPair, find_pairs, has_folder
+from cytoseg.slides.image import read_picture
+
+FOLDERS = ("instances", "masks")
+"""Where instance maps are looked for, beside ``images``; the second only if there is none of the first."""
+
+
+def find_instance_maps(folder: Path, problems: list[str]) -> list[MaskPair]:
+    """Look for ``images/`` beside ``instances/``, or else beside ``masks/``, in a folder and the folders below.
+
+    Args:
+        folder: Where to look; hidden folders are passed over.
+        problems: A sentence is added for each picture or map without its partner.
+
+    Returns:
+        The pairs, sorted by path.
+
+    Raises:
+        LabelError: If there is nothing to read.
+    """
+    named = next((name for name in FOLDERS if has_folder(folder, name)), None)
+    if not folder.is_dir() or named is None:
+        raise LabelError(f"{folder}: holds no images/ beside instances/ (or masks/). Name the folder that does.")
+    pairs = find_pairs(folder, problems, named=named)
+    if not pairs and not problems:
+        raise LabelError(f"{folder}: its {named}/ and images/ are empty. Name the folder that holds the maps.")
+    return pairs
+
+
+def read_instance_map(pair: MaskPair, problems: list[str]) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int] | None:
+    """Read a picture and where its objects are.
+
+    Objects that touch come out as one area: no border is drawn between them, because a label map says what a pixel is,
+    and pixels at a border are nucleus as well. What splits areas again is ``objects.split`` of the recipe.
+
+    Args:
+        pair: The two files.
+        problems: One sentence is added for each thing that is wrong.
+
+    Returns:
+        (H, W, 3) uint8 RGB, (H, W) True where an object is, and how many ids there are; None if a problem was added.
+    """
+    try:
+        picture = read_picture(pair.picture, name=f"{pair.name}, picture {pair.picture.name}")
+        ids = read_mask(pair.mask, name=pair.name)
+        if ids.shape != picture.shape[:2]:
+            sizes = [f"{shape[1]}x{shape[0]}" for shape in (ids.shape, picture.shape)]
+            raise LabelError(
+                f"{pair.name}: the map is {sizes[0]}, but the picture {sizes[1]}. Make them the same size."
+            )
+        found = np.unique(ids)
+        if found[0] < 0:
+            raise LabelError(f"{pair.name}: holds the negative id {found[0]}. Objects have ids from 1, the rest is 0.")
+    except (LabelError, SlideError) as error:
+        problems.append(str(error))
+        return None
+    return picture, ids > 0, int(np.count_nonzero(found))
