@@ -35,7 +35,7 @@ from cytoseg.recipe import load_recipe
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.image import read_picture
 from cytoseg.slides.open import find_slides, slide_id
-from cytoseg.workflows.backbone import backbone_folder
+from cytoseg.workflows.backbone import backbone_folder, needs_backbone
 from cytoseg.workflows.labelled_pixels import ensemble_settings
 from cytoseg.workflows.random_places import choose_place
 from cytoseg.workflows.run_paths import feature_settings
@@ -214,7 +214,7 @@ class Annotating:
     @cached_property
     def _live(self) -> LiveInterpreter:
         recipe = self.recipe
-        unet, architecture = self._network
+        unet, architecture = self._network if needs_backbone(recipe) else (nn.Identity(), recipe.architecture())
         precision = recipe.training.precision
         settings = feature_settings(recipe)
         extractor = FeatureExtractor(unet, architecture, settings, device=self._device, precision=precision)

@@ -25,7 +25,7 @@ from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.memory import peak_memory
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog, versions
-from cytoseg.workflows.backbone import run_backbone
+from cytoseg.workflows.backbone import interpreter_backbone
 from cytoseg.workflows.labelled_pixels import (
     LabelledCrops,
     check_rows,
@@ -50,9 +50,9 @@ Memory = Annotated[
 def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = None) -> None:
     """Train the ensemble of per-pixel MLPs on the labelled crops, or tune the decoder (interpreter.kind).
 
-    Takes the newest checkpoint of train-ddpm and the crops of label-import that are not test crops; writes the bundle
-    that evaluate and predict use into the run folder's interpreter/. An interrupted training leaves the old bundle;
-    that of a decoder goes on where it was when the command is given again.
+    Takes the newest checkpoint of train-ddpm, unless features.extractors leaves ddpm out, and the crops of label-import
+    that are not test crops; writes the bundle that evaluate and predict use into the run folder's interpreter/. An
+    interrupted training leaves the old bundle; that of a decoder goes on where it was when the command is given again.
     """
     limit = [] if memory is None else [f"features.memory_gb={gigabytes(memory)}"]
     with (
@@ -62,7 +62,7 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
         device = pick_device(current.recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()
-        unet, architecture, backbone = run_backbone(current.recipe, current.folder)
+        unet, architecture, backbone = interpreter_backbone(current.recipe, current.folder)
         train = split_of(current.recipe).train
         check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
         origin = _origin(current.recipe, train, backbone)

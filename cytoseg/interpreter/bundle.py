@@ -34,7 +34,8 @@ class Bundle:
     """Everything prediction needs.
 
     Attributes:
-        unet: The noise predictor with averaged weights, in evaluation mode; a decoder's own; a student has none.
+        unet: The noise predictor with averaged weights, in evaluation mode; a decoder's own; a
+            student and MLPs on other features than its have none.
         architecture: Of the network.
         interpreter: The MLPs, which carry mean and scale of their features, or the tuned decoder; in evaluation mode.
         features: Taps, timesteps, scale, noise seed, extractors; the decoder needs none of them.
@@ -83,7 +84,9 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         tensors = {"decoder": bundle.interpreter.state_dict()}
     else:
         details["members"] = bundle.interpreter.members
-        tensors = {"backbone": bundle.unet.state_dict(), "ensemble": bundle.interpreter.state_dict()}
+        tensors = {"ensemble": bundle.interpreter.state_dict()}
+        if "ddpm" in bundle.features.extractors:
+            tensors["backbone"] = bundle.unet.state_dict()
         if bundle.encoder is not None:
             tensors["encoder"] = bundle.encoder.state_dict()
     save_checkpoint(folder, tensors, details)
@@ -112,7 +115,7 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
     classes, features = _classes_of(state["classes"]), _features_of(state["features"], architecture)
     if not isinstance(state["origin"], dict) or not isinstance(state["precision"], str) or not _is_mpp(state["mpp"]):
         raise ValueError("origin, precision or mpp")
-    unet, interpreter = _networks_of(checkpoint, architecture, len(classes))
+    unet, interpreter = _networks_of(checkpoint, architecture, features, len(classes))
     encoder = None
     if isinstance(interpreter, Ensemble) and "pretrained" in features.extractors:
         encoder = cast(LiteEncoder, network_with(LiteEncoder, checkpoint.tensors["encoder"])).eval()
@@ -132,7 +135,7 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
 
 
 def _networks_of(
-    checkpoint: Checkpoint, architecture: Architecture, classes: int
+    checkpoint: Checkpoint, architecture: Architecture, features: FeatureSettings, classes: int
 ) -> tuple[nn.Module, Ensemble | Decoder | Student]:
     if "student" in checkpoint.tensors:
         student = cast(Student, network_with(partial(Student, classes, seed=0), checkpoint.tensors["student"]))
@@ -141,7 +144,9 @@ def _networks_of(
         build = partial(_decoder, architecture, classes)
         decoder = cast(Decoder, network_with(build, checkpoint.tensors["decoder"]))
         return decoder.unet, decoder
-    unet = network_with(partial(build_unet, architecture), checkpoint.tensors["backbone"])
+    unet: nn.Module = nn.Identity()
+    if "ddpm" in features.extractors:
+        unet = network_with(partial(build_unet, architecture), checkpoint.tensors["backbone"])
     named, members = checkpoint.tensors["ensemble"], checkpoint.state["members"]
     if members != len(named["weight1"]):  # each member is drawn on its own before its weights are put in
         raise ValueError(f"{shown(members)} members, weights of {len(named['weight1'])}")

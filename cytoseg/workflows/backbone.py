@@ -68,3 +68,25 @@ def run_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture,
     if found != folder / "ddpm":
         say(f"Features come from {recipe.training.init} as it is: this run has trained no diffusion model of its own.")
     return load_backbone(found, recipe.architecture())
+
+
+def needs_backbone(recipe: Recipe) -> bool:
+    """Tell whether a recipe's interpreter looks at the diffusion model at all: filters and ImageNet features do not."""
+    kind = recipe.student.teacher if recipe.interpreter.kind == "student" else recipe.interpreter.kind
+    return kind == "decoder" or "ddpm" in recipe.features.extractors
+
+
+def interpreter_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture, dict[str, object]]:
+    """Load the network of a run if its interpreter needs one; else nothing is read, and nothing need have been trained.
+
+    Args:
+        recipe: Of the run.
+        folder: The run folder.
+
+    Returns:
+        As ``run_backbone`` does; without a network one of no weights, the recipe's architecture, and no origin.
+
+    Raises:
+        CheckpointError: If one is needed and there is none, or it is damaged or of another architecture.
+    """
+    return run_backbone(recipe, folder) if needs_backbone(recipe) else (nn.Identity(), recipe.architecture(), {})

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from cytoseg.checkpoints import STATE
+from cytoseg.recipe import load_recipe
 from cytoseg.shipped import shipped_models
-from cytoseg.workflows.backbone import sources_sentence
+from cytoseg.workflows.backbone import needs_backbone, sources_sentence
 
 
 def test_labelled_sources_of_a_base_model_are_named() -> None:
@@ -30,3 +31,19 @@ def test_the_newest_checkpoint_of_a_run_decides(recipe: object, said: str, tmp_p
         (folder / STATE).write_text(json.dumps({"format": 1, "sha256": {}, "recipe": content}))
     found = sources_sentence(tmp_path)
     assert said in found if said else found == ""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "needed"),
+    [
+        (["features.extractors=[ddpm]"], True),
+        (["features.extractors=[ddpm,filters]"], True),
+        (["features.extractors=[filters]"], False),
+        (["features.extractors=[filters,pretrained]"], False),
+        (["features.extractors=[filters]", "interpreter.kind=decoder"], True),
+        (["features.extractors=[filters]", "interpreter.kind=student", "student.teacher=decoder"], True),
+        (["features.extractors=[filters]", "interpreter.kind=student", "student.teacher=mlps"], False),
+    ],
+)
+def test_only_an_interpreter_that_looks_at_the_diffusion_model_needs_one(overrides: list[str], needed: bool) -> None:
+    assert needs_backbone(load_recipe("lbc", overrides)) is needed
