@@ -38,6 +38,7 @@ from cytoseg.workflows.labelled_pixels import (
 )
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
 from cytoseg.workflows.run_paths import BUNDLE, TEACHER, feature_settings, split_of
+from cytoseg.workflows.source_overlap import refuse_sources_of_own
 from cytoseg.workflows.train_student import taught
 from cytoseg.workflows.tune_decoder import tuned
 
@@ -65,6 +66,7 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
         unet, architecture, backbone = interpreter_backbone(current.recipe, current.folder)
         train = split_of(current.recipe).train
         check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
+        refuse_sources_of_own(current.recipe)
         origin = _origin(current.recipe, train, backbone)
         found = _found_before(current.folder / BUNDLE, origin)
         if found is not None:

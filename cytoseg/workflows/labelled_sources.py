@@ -11,9 +11,11 @@ from cytoseg.classes import IGNORE
 from cytoseg.diffusion.mask_loss import OTHER
 from cytoseg.errors import LabelError
 from cytoseg.interpreter.source_parts import LabelledSource, SourceParts, translate
-from cytoseg.labels.import_labels import LabelIndex, load_index
+from cytoseg.labels.import_labels import load_index
 from cytoseg.recipe import Recipe
 from cytoseg.recipe.sections import Source
+from cytoseg.terminal import say
+from cytoseg.workflows.source_overlap import refuse_own_crops
 
 _LEAST_OBJECT_PX = 9
 """Specks of fewer pixels say nothing of a source's scale."""
@@ -24,7 +26,7 @@ def source_parts(recipe: Recipe) -> SourceParts | None:
 
     Raises:
         LabelError: If a source is missing, has classes that the recipe does not explain, or no known scale; or if one
-            of its pictures is a labelled crop of this run.
+            of its crops shows what this run has labelled.
     """
     if not recipe.labels.sources:
         return None
@@ -34,7 +36,7 @@ def source_parts(recipe: Recipe) -> SourceParts | None:
 
 def _read(source: Source, recipe: Recipe, number: int) -> LabelledSource:
     where, index = f"labels.sources[{number}]", load_index(source.folder)
-    _refuse_own_crops(index, recipe, where)
+    refuse_own_crops(index, recipe, where)
     meaning = _meaning(index.classes, source, recipe, where)
     label_maps = [translate(crop.label_map(), meaning) for crop in index.crops]
     names = recipe.class_list().names
@@ -73,6 +75,10 @@ def _scale(source: Source, recipe: Recipe, label_maps: Sequence[NDArray[np.uint8
     if source.mpp is not None and recipe.slides.mpp is not None:
         return source.mpp / recipe.slides.mpp
     if source.mpp is None and recipe.slides.mpp is None:
+        say(
+            f"{where}: mpp is known neither of the source nor of the slides, so its pictures keep their size. "
+            "If its cells are larger or smaller than those of the slides, give object_px."
+        )
         return 1.0
     raise LabelError(
         f"{where}: mpp is known of {'the source' if source.mpp else 'the slides'} only, so nobody knows how large its "
@@ -91,16 +97,3 @@ def _median_diameter_px(label_maps: Sequence[NDArray[np.uint8]], where: str) -> 
     if not areas:
         raise LabelError(f"{where}: shows no object to scale by. Give mpp instead of object_px.")
     return 2.0 * math.sqrt(float(np.median(areas)) / math.pi)
-
-
-def _refuse_own_crops(index: LabelIndex, recipe: Recipe, where: str) -> None:
-    """A source that holds crops of this run would teach what they are judged by."""
-    if not (recipe.labels_folder() / "index.json").is_file():
-        return
-    own = {crop.image_sha256: crop.crop for crop in load_index(recipe.labels_folder()).crops}
-    for crop in index.crops:
-        if crop.image_sha256 in own:
-            raise LabelError(
-                f"{where}: {crop.crop} is a labelled crop of this run, too ({own[crop.image_sha256]}). "
-                "Take it out of the source."
-            )

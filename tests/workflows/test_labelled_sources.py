@@ -59,6 +59,12 @@ def test_objects_are_scaled_to_the_size_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("run")
+def test_without_any_mpp_pictures_keep_their_size_and_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    _parts("classes: {glass: other, nucleus: cell}")
+    assert "labels.sources[0]: mpp is known neither of the source nor of the slides" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("run")
 def test_pictures_are_scaled_by_their_mpp() -> None:
     more = "classes: {glass: other, nucleus: cell}, mpp: 0.25"
     recipe = load_recipe("tiny.yaml", [BACKBONE, SOURCE.format(more=more), "slides.mpp=0.5"])
@@ -91,7 +97,7 @@ def test_a_missing_source_is_named(run: Callable[..., Result]) -> None:
 
 def test_crops_of_the_run_itself_are_no_source(run: Callable[..., Result]) -> None:
     assert run("label-import", "source", "--recipe", "tiny.yaml", "--map", "cell=cell").exit_code == 0
-    with pytest.raises(LabelError, match=r"a is a labelled crop of this run, too \(a\)"):
+    with pytest.raises(LabelError, match=r"a is a labelled crop of this run, too, or a part of one \(a\)"):
         _parts("classes: {glass: other, nucleus: cell}")
 
 
