@@ -30,7 +30,8 @@ COMMANDS = {
     "predict": "Segment slides: class map, uncertainty map, objects with measurements, preview.",
     "queue": "Choose what to annotate next: regions that the ensemble contradicts itself on, with its prediction.",
     "report": "Write everything a run has found into one HTML page.",
-    "review": "Open the review app on the runs.",
+    "review": "Open the app: annotate, train, predict, look at results; a new project where there is no run yet.",
+    "app": "The same as review.",
     "runs": "List runs: recipe, state, crops seen, last loss, size on disk.",
     "study": "Answer a question by many trainings, such as how many labels are worth it.",
     "slides": "Look at slides, write them in another format, or make slides to try things on.",
@@ -80,7 +81,9 @@ def build_app(chosen: str | None, verb: str = "") -> typer.Typer:
         if name != chosen:
             app.command(name, help=text)(_placeholder)
             continue
-        module = importlib.import_module(f"cytoseg.commands.{LIGHT.get((name, verb), name.replace('-', '_'))}")
+        module = importlib.import_module(
+            f"cytoseg.commands.{LIGHT.get((name, verb), SAME.get(name, name).replace('-', '_'))}"
+        )
         if name in GROUPS:
             group = typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False)
             for verb, function in module.VERBS.items():

@@ -50,7 +50,7 @@ Value = TypeVar("Value")
 
 
 PAGES = {
-    "": [("app.py", "Runs", "folder_open")],
+    "": [("app.py", "Runs", "folder_open"), ("pages/start.py", "New project", "add_circle")],
     "Scores": [
         ("pages/iou.py", "Per-class IoU", "bar_chart"),
         ("pages/confusion.py", "Confusion matrix", "grid_on"),
@@ -71,8 +71,8 @@ PAGES = {
 """Our own list of pages, for Streamlit's takes its names from the files; .streamlit/config.toml hides that one."""
 
 
-def begin() -> None:
-    """Start a page: its frame, the list of pages and the choice of the run; ends the page if there is no run."""
+def begin(*, needs_run: bool = True) -> None:
+    """Start a page: its frame, the list of pages and the choice of the run; ends the page if it needs one in vain."""
     st.set_page_config(page_title="cytoseg review", page_icon=ICON, layout="wide")
     _style()
     with st.sidebar:
@@ -83,7 +83,7 @@ def begin() -> None:
                 st.caption(section)
             for path, title, icon in pages:
                 st.page_link(path, label=title, icon=f":material/{icon}:")
-    _choose_run(chosen)
+    _choose_run(chosen, needs_run=needs_run)
 
 
 def _style() -> None:
@@ -104,6 +104,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path)
     parser.add_argument("--log")
     parser.add_argument("--base", type=Path, default=Path())
+    parser.add_argument("--slides", type=Path, action="append")
     return parser.parse_known_args(sys.argv[1:])[0]
 
 
@@ -120,6 +121,12 @@ def base_folder() -> Path:
     return base
 
 
+def slide_roots() -> list[Path]:
+    """Give the folders in which new projects may find slides: those that were named, or where the app was started."""
+    named = _arguments().slides
+    return list(named) if named else [base_folder()]
+
+
 def known_runs() -> list[Path]:
     """List the folders of all runs: the run named on the command line stands first, then the latest."""
     given = _arguments()
@@ -130,15 +137,18 @@ def known_runs() -> list[Path]:
     return runs
 
 
-def _choose_run(where: DeltaGenerator) -> None:
+def _choose_run(where: DeltaGenerator, *, needs_run: bool) -> None:
     runs = guarded(known_runs)
+    if not runs and not needs_run:
+        return
     if not runs:
         st.title("No runs yet")
         st.info(
-            "There is no run to look at. Train a model first: `cytoseg train-ddpm RECIPE`, where RECIPE is your recipe "
-            "file. Then start the review again.",
+            "There is no run to look at. Begin a new project here, or train a model in a terminal: "
+            "`cytoseg train-ddpm RECIPE`, where RECIPE is your recipe file.",
             icon=":material/info:",
         )
+        st.page_link("pages/start.py", label="New project", icon=":material/add_circle:")
         st.stop()
     names = [run.resolve().name for run in runs]
     chosen = select(where, "Run", names, key="run")

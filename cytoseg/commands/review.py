@@ -7,32 +7,59 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import PARENT
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import shipped_review
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say
+from cytoseg.workflows.recorded_command import Overrides, say
 from cytoseg.workflows.review_links import opening_lines, surroundings
 
 _PATIENCE_S = 5.0
 """How long the server may take to end."""
 
 
-def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
-    """Open the review app on the runs.
+ANY = "quickstart"
+"""A recipe for the app's own settings where none is named."""
 
-    Prints the link that opens it; without the link nobody sees or writes anything. Listens on this machine only unless
-    review.host says otherwise. Ctrl-C ends it, as do SIGTERM and SIGHUP.
+OptionalRecipe = Annotated[
+    str,
+    typer.Argument(metavar="[RECIPE]", help="Recipe file, or the name of a shipped recipe.", show_default=False),
+]
+Slides = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--slides", help="Folder in which a new project may find its slides; the current one unless told. Repeatable."
+    ),
+]
+
+
+def run(recipe: OptionalRecipe = ANY, overrides: Overrides = None, slides: Slides = None) -> None:
+    """Open the app on the runs; where there is none yet, it begins with a new project.
+
+    In the app crops are annotated, models trained, slides predicted, looked at and signed off. Prints the link that
+    opens it; without the link nobody sees or writes anything. Listens on this machine only unless review.host says
+    otherwise. Ctrl-C ends it, as do SIGTERM and SIGHUP; jobs that were started go on.
     """
-    loaded = load_recipe(recipe, overrides or ())
+    given = [*(overrides or ())]
+    if "=" in recipe and not Path(recipe).exists():  # no recipe is named, but settings are
+        recipe, given = ANY, [recipe, *given]
+    loaded = load_recipe(recipe, given)
+    for folder in slides or ():
+        if not folder.is_dir():
+            raise CytosegError(
+                f"--slides {folder}: is no folder. Name the one that holds your slides, or one above it."
+            )
     if importlib.util.find_spec("streamlit") is None:
         raise CytosegError("review: the app needs Streamlit. Install it with `pip install 'cytoseg[app]'`.")
     token = secrets.token_urlsafe(24)
     for line in opening_lines(loaded.review, token):
         say(line)
     told = os.environ | surroundings(loaded.review, token)
-    status = _served(streamlit_command(loaded), told)
+    status = _served(streamlit_command(loaded, slides or ()), told)
     if status not in (0, 130):
         raise CytosegError(
             f"review: the app ended with status {status}. Is port {loaded.review.port} in use? Try review.port=8502."
@@ -54,8 +81,8 @@ def _served(command: Sequence[str], surroundings: Mapping[str, str]) -> int:
             raise
 
 
-def streamlit_command(recipe: Recipe) -> list[str]:
-    """Give the command that serves the app on the recipe's runs."""
+def streamlit_command(recipe: Recipe, slides: Sequence[Path] = ()) -> list[str]:
+    """Give the command that serves the app on the recipe's runs, with the folders in which new projects look."""
     folder = recipe.run_folder().resolve()
     options = {
         "server.address": recipe.review.host,
@@ -87,4 +114,5 @@ def streamlit_command(recipe: Recipe) -> list[str]:
         "--base",
         str(Path.cwd()),
         *log,
+        *(word for folder in slides for word in ("--slides", str(folder.resolve()))),
     ]

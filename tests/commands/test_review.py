@@ -119,3 +119,25 @@ def test_what_ends_the_command_ends_the_server(
 def test_the_server_is_told_whom_it_must_not_outlive(cytoseg: CytosegCommand, ends_with: Callable[..., Any]) -> None:
     ((_, options),) = (ends_with(0), cytoseg("review", "tiny.yaml"))[0]
     assert options["env"][PARENT] == str(os.getpid())
+
+
+def test_without_a_recipe_the_app_opens_on_the_runs_here(
+    cytoseg: CytosegCommand, ends_with: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "slides").mkdir(exist_ok=True)
+    started = ends_with(0)
+    for words in (["app", "review.port=9000"], ["review"]):
+        result = cytoseg(*words, "--slides", str(tmp_path / "slides"))
+        assert result.exit_code == 0, result.output
+    ((command, _), (plain, _)) = started
+    assert command[command.index("--server.port") + 1] == "9000"
+    assert plain[plain.index("--server.port") + 1] == "8501"
+    for words in (command, plain):
+        assert words[words.index("--runs") + 1] == str(Path.cwd() / "runs")
+        assert words[-2:] == ["--slides", str((tmp_path / "slides").resolve())]
+
+
+def test_a_folder_of_slides_that_is_none_is_refused(cytoseg: CytosegCommand) -> None:
+    result = cytoseg("app", "--slides", "nowhere")
+    assert result.exit_code == 2
+    assert "--slides nowhere: is no folder" in result.output

@@ -1,0 +1,117 @@
+"""New project: choose a folder of slides, name the classes, and begin."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import state
+import streamlit as st
+
+from cytoseg.errors import CytosegError
+from cytoseg.viewer.deep_zoom import jpeg
+from cytoseg.workflows.new_project import (
+    ListedSlide,
+    Project,
+    base_model,
+    list_slides,
+    make_example,
+    make_project,
+    slide_folders,
+)
+from cytoseg.workflows.recipe_text import COLOURS, GLASS, Wanted
+
+LISTED, PER_ROW = 12, 6
+CLASSES = (("background", GLASS), ("cytoplasm", COLOURS[0]), ("nucleus", COLOURS[1]))
+HELP = (
+    "A project is a recipe (a text file that every command reads) and a run folder with all that is made. The class "
+    "background, if there is one, is empty glass."
+)
+
+
+def _begin(make: Callable[[], Path]) -> None:
+    """Make a project, and go on with its crops."""
+    try:
+        run = make()
+    except CytosegError as error:
+        st.error(state.told(error), icon=":material/error:")
+        return
+    except OSError as error:
+        st.error(f"The project cannot be written ({state.plain(error.strerror or type(error).__name__)}).")
+        return
+    st.session_state["run"] = run.name
+    st.switch_page("pages/annotate.py")
+
+
+def _folder() -> Path | None:
+    roots = state.slide_roots()
+    folders = slide_folders(roots)
+    if not folders:
+        told = ", ".join(f"`{root.resolve().name}`" for root in roots)
+        st.info(f"No slides in {told}. Start the app with `cytoseg app --slides FOLDER`, or try the example.")
+        return None
+    above = [root.resolve() for root in roots]
+    names = {path: _name(path, above) for path in folders}
+    return st.selectbox("Folder of slides", folders, format_func=names.__getitem__)
+
+
+def _name(path: Path, roots: list[Path]) -> str:
+    root = next(root for root in roots if path.is_relative_to(root))
+    return str(Path(root.name) / path.relative_to(root))
+
+
+@st.cache_data(show_spinner="Opening slides", max_entries=8)
+def _slides(folder: Path, written_ns: int) -> tuple[list[ListedSlide], int]:
+    return list_slides(folder, state.slide_roots(), most=LISTED)
+
+
+def _show(slides: list[ListedSlide], total: int) -> None:
+    st.caption(f"{total} slides{f', the first {len(slides)} are shown' if total > len(slides) else ''}.")
+    for first in range(0, len(slides), PER_ROW):
+        for column, slide in zip(st.columns(PER_ROW), slides[first : first + PER_ROW], strict=False):
+            if slide.thumbnail is not None:
+                state.show(column, jpeg(slide.thumbnail))
+            size = "cannot be opened" if slide.size is None else f"{slide.size.width} x {slide.size.height}"
+            mpp = f", {slide.mpp:.3g} µm a pixel" if slide.mpp is not None else ""
+            column.caption(f"{state.plain(slide.name)}: {size}{mpp}")
+            if slide.problem:
+                column.warning(state.told(slide.problem))
+
+
+def _ask(folder: Path, slides: list[ListedSlide]) -> None:
+    """Ask for name, pixel size and classes."""
+    said = [slide.mpp for slide in slides if slide.mpp is not None]
+    left, right = st.columns(2, gap="medium")
+    with left:
+        name = st.text_input("Name of the project", "mylab", max_chars=80)
+        mpp = st.number_input(
+            "Micrometres per pixel (0: pixels as they are)", 0.0, 20.0, round(max(said, default=0.0), 4), format="%.4f"
+        )
+    with right:
+        st.markdown("Classes")
+        begun = pd.DataFrame(CLASSES, columns=["Name", "Colour"])
+        table = st.data_editor(begun, num_rows="dynamic", hide_index=True, key="classes of a new project")
+    pairs = [(str(row.Name).strip(), str(row.Colour or "").strip()) for row in table.itertuples() if row.Name]
+    colours = {label: colour for label, colour in pairs if colour and colour != "None"}
+    wanted = Wanted(mpp or None, [label for label, _ in pairs], colours, base_model())
+    if st.button("Begin", type="primary", icon=":material/play_arrow:"):
+        project = Project(name, folder, wanted)
+        _begin(functools.partial(make_project, project, state.base_folder(), state.slide_roots()))
+
+
+def main() -> None:
+    state.begin(needs_run=False)
+    st.title("New project", help=HELP)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Try an example", icon=":material/science:"):
+            with st.spinner("Making slides"):
+                _begin(functools.partial(make_example, state.base_folder()))
+        st.caption("Makes four slides with cells and a project on them, to try everything on: half a minute.")
+    folder = _folder()
+    if folder is not None:
+        slides, total = state.guarded(lambda: _slides(folder, folder.stat().st_mtime_ns))
+        _show(slides, total)
+        _ask(folder, slides)
+
+
+main()

@@ -1,0 +1,167 @@
+"""The text of a recipe for new slides: what the slides say, the classes, and a comment on every line."""
+
+import colorsys
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cytoseg.errors import SlideError, report, together
+from cytoseg.shipped import shipped_models
+from cytoseg.slides.open import open_slide
+
+LOOKED_AT = 50
+"""So many slides of a collection are opened to propose a pixel size, spread over all of it."""
+LARGEST_PX, MULTIPLE_PX = 256, 8
+"""A crop's side, where the slides are so large; the network halves it three times."""
+GLASS, COLOURS = "#f0f0f0", ("#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#0072b2", "#f0e442")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the slides that were looked at say of themselves.
+
+    Attributes:
+        mpp: Micrometres per level-0 pixel of each; None where a slide does not say.
+        sides_px: The shorter side of each in level-0 pixels.
+    """
+
+    mpp: tuple[float | None, ...]
+    sides_px: tuple[int, ...]
+
+    @property
+    def proposed(self) -> float | None:
+        """The coarsest of the sizes that are common: no slide of it has to be enlarged; None where none is said."""
+        counts = Counter(round(mpp, 4) for mpp in self.mpp if mpp is not None)
+        return max((mpp for mpp, count in counts.items() if 10 * count >= counts.total()), default=None)
+
+
+def look_at(slides: Sequence[Path]) -> Sizes:
+    """Read pixel size and size of some slides.
+
+    Raises:
+        SlideError: If none can be opened.
+    """
+    found: list[tuple[float | None, int]] = []
+    problems: list[str] = []
+    for path in slides[:: max(1, -(-len(slides) // LOOKED_AT))]:
+        try:
+            with open_slide(path) as slide:
+                size = slide.levels[0].size
+                found.append((slide.mpp, min(size.width, size.height)))
+        except SlideError as error:
+            problems.append(str(error))
+    if not found:
+        raise SlideError(report(together(problems, noun="slides"), what="slides"))
+    return Sizes(tuple(mpp for mpp, _ in found), tuple(side for _, side in found))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person wants of a recipe.
+
+    Attributes:
+        mpp: Micrometres per pixel at which slides are read; None for pixels as they are.
+        classes: Names of the classes.
+        colours: By class name, as ``#rrggbb``; what is not named gets one of ours.
+        base_model: Whose features are taken as they are; None leaves them to ``train-ddpm``.
+    """
+
+    mpp: float | None
+    classes: Sequence[str]
+    colours: Mapping[str, str] = field(default_factory=dict)
+    base_model: str | None = None
+
+
+def recipe_text(stem: str, folders: Sequence[Path], sizes: Sizes, wanted: Wanted) -> str:
+    """Write a recipe.
+
+    Args:
+        stem: Of the file; names the run folder.
+        folders: Of the slides.
+        sizes: What the slides say.
+        wanted: What is chosen.
+    """
+    mpp, classes = wanted.mpp, wanted.classes
+    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:80] or "mylab"
+    fill = next((label for label in classes if label.casefold() in ("background", "glass")), None)
+    unsaid = sum(found is None for found in sizes.mpp)
+    assumed = (
+        f"  assume_mpp: {mpp:g}          # of slides that do not say; the scanner's value\n" if mpp and unsaid else ""
+    )
+    named = [(label, wanted.colours.get(label, colour)) for label, colour in _coloured(classes, fill)]
+    colours = (f'  - {{name: {_quoted(label)}, colour: "{colour}"}}' for label, colour in named)
+    return _TEMPLATE.format(
+        name=_quoted(name),
+        folders=", ".join(_quoted(str(folder)) for folder in folders),
+        mpp="null" if mpp is None else f"{mpp:g}",
+        assumed=assumed,
+        size_px=_crop_px(sizes, mpp),
+        init=_init(wanted.base_model),
+        features="" if wanted.base_model is None else _BASE_FEATURES,
+        classes="\n".join(colours),
+        fill="null" if fill is None else _quoted(fill),
+    )
+
+
+_TEMPLATE = """\
+# Written by `cytoseg recipe new`. `cytoseg recipe explain` tells of all keys, also of those that are not here.
+
+name: {name}                  # names the run folder: runs/<name>
+slides:
+  folders: [{folders}]        # searched at any depth
+  mpp: {mpp}                  # micrometres per pixel at which crops and tiles are read; null: pixels as they are
+{assumed}crops:
+  size_px: {size_px}                # side of the crops that the diffusion model learns from
+training:
+  crops: 1000000              # length of the training: days on a CPU, hours on a GPU; 20000 is a first look
+{init}
+classes:                      # what is told apart, in the order of ids
+{classes}
+fill: {fill}                  # class of the pixels that nobody marked; null: they are ignored
+labels:
+  crop_px: 256                # side of the crops to annotate
+{features}"""
+_BASE_FEATURES = """\
+features:
+  timesteps: [0]              # the base model's masks were taught without noise
+  extractors: [ddpm, filters]
+"""
+
+
+def _init(base_model: str | None) -> str:
+    models = ", ".join(shipped_models())
+    if base_model is not None:
+        return f"  init: {base_model}         # features come from this model ({models}) until train-ddpm trains it on"
+    model = next(iter(shipped_models()), "runs/other/ddpm")
+    told = f"begin from a model that knows cells already ({models}): far fewer crops are needed"
+    return f"  # init: {model}            # {told}"
+
+
+def _crop_px(sizes: Sizes, mpp: float | None) -> int:
+    """Give the side of a crop: as usual, or as large as the smallest slide that was looked at allows."""
+    rooms = [
+        side * (found or mpp or 1.0) / mpp if mpp else side
+        for found, side in zip(sizes.mpp, sizes.sides_px, strict=True)
+    ]
+    side = min(LARGEST_PX, int(min(rooms)) // MULTIPLE_PX * MULTIPLE_PX)
+    if side < 2 * MULTIPLE_PX:
+        raise SlideError(f"slides: one of {min(sizes.sides_px)} px a side is too small to learn from. Take it away.")
+    return side
+
+
+def _coloured(classes: Sequence[str], fill: str | None) -> list[tuple[str, str]]:
+    others = [name for name in classes if name != fill]
+    more = (colorsys.hsv_to_rgb(number / len(others), 0.75, 0.85) for number in range(len(others)))
+    spread = ["#" + "".join(f"{round(255 * part):02x}" for part in colour) for colour in more]
+    colours = COLOURS if len(others) <= len(COLOURS) else spread
+    chosen = dict(zip(others, colours, strict=False))
+    return [(name, chosen.get(name, GLASS)) for name in classes]
+
+
+def _quoted(text: str) -> str:
+    """Write a text so that YAML reads it back: as JSON does, where it is more than a plain word."""
+    plain = re.fullmatch(r"[A-Za-z][\w./-]*", text, re.ASCII) and text.casefold() not in ("null", "true", "false")
+    return text if plain else json.dumps(text, ensure_ascii=False)

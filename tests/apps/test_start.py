@@ -1,0 +1,68 @@
+"""New project: what is offered where there is no run yet, and what is made of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cytoseg.recipe import load_recipe
+from cytoseg.workflows import new_project
+from tests.apps.sighted import make_run
+
+Review = Callable[..., AppTest]
+
+
+def _texts(app: AppTest) -> str:
+    parts = [*app.main.markdown, *app.caption, *app.info, *app.warning, *app.error]
+    return "\n".join(str(part.value) for part in parts).replace("\\", "")
+
+
+def _press(app: AppTest, label: str) -> AppTest:
+    (found,) = [button for button in app.main.button if button.label == label]
+    after: AppTest = found.click().run(timeout=60)
+    assert not after.exception, after.exception
+    return after
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """lab/slides/board.ome.tif, and no run at all."""
+    make_run(tmp_path / "lab", size_px=600)
+    return tmp_path / "lab"
+
+
+def test_slides_are_shown_and_a_project_begins_with_its_crops(review: Review, lab: Path, tmp_path: Path) -> None:
+    app = review("start", "--base", str(tmp_path), "--slides", str(lab / "slides"))
+    assert app.title[0].value == "New project"
+    assert "1 slides." in _texts(app)
+    assert "board.ome.tif: 600 x 600, 0.5 µm a pixel" in _texts(app)
+    assert len(app.image) == 1
+    assert app.number_input[0].value == 0.5
+    app = app.text_input[0].input("mine").run()
+    app = _press(app, "Begin")
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+    assert recipe.class_list().names == ("background", "cytoplasm", "nucleus")
+    assert (tmp_path / "runs" / "mine" / "recipe.yaml").is_file()
+    assert app.title[0].value == "Annotate"
+    assert "There is no crop to annotate yet." in _texts(app)
+
+
+def test_a_name_that_is_taken_is_told(review: Review, lab: Path, tmp_path: Path) -> None:
+    (tmp_path / "mylab.yaml").touch()
+    app = _press(review("start", "--base", str(tmp_path), "--slides", str(lab / "slides")), "Begin")
+    assert "there is a recipe or a run of this name already" in _texts(app)
+
+
+def test_without_slides_the_example_is_one_click_away(
+    review: Review, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_project, "EXAMPLE_PX", 256)
+    monkeypatch.setattr(new_project, "EXAMPLE_SLIDES", 1)
+    app = review("start", "--base", str(tmp_path))
+    assert "No slides in" in _texts(app)
+    assert str(tmp_path.parent) not in _texts(app)
+    assert [button.label for button in app.main.button] == ["Try an example"]
+    app = _press(app, "Try an example")
+    assert app.title[0].value == "Annotate"
+    assert (tmp_path / "runs" / "example" / "recipe.yaml").is_file()
