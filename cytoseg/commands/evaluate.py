@@ -14,7 +14,8 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CheckpointError
 from cytoseg.evaluation.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
 from cytoseg.evaluation.history import earlier_kept
-from cytoseg.features.extract import EXTRACTORS, text_of
+from cytoseg.features.extract import text_of
+from cytoseg.features.settings import EXTRACTORS
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import commonest_class, fit_forest

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
 from rich.table import Table
 
 from cytoseg.commands.recipe_list import list_shipped
 from cytoseg.commands.recipe_new import new
-from cytoseg.diffusion.architecture import tap_shapes
-from cytoseg.diffusion.efficientnet import STAGE_CHANNELS
-from cytoseg.features.filters import FILTERS
+from cytoseg.diffusion.architecture import STAGE_CHANNELS, tap_shapes
+from cytoseg.features.settings import FILTERS
 from cytoseg.recipe import Recipe, load_recipe
+from cytoseg.recipe.keys import keys_of
+from cytoseg.recipe.sections import ClassItem
 from cytoseg.shipped import find_base_model
 from cytoseg.workflows.recipe_slides import tissue_sources
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, console, say, say_next
@@ -57,20 +57,20 @@ def explain(
     say_next("recipe", "check", recipe or "mylab.yaml")
 
 
-def _rows(model: type[BaseModel], values: Any, *, prefix: str) -> Iterator[tuple[str, str, str]]:
-    for name, field in model.model_fields.items():
-        value = getattr(values, name) if values is not None else field.get_default(call_default_factory=True)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _rows(field.annotation, value, prefix=f"{prefix}{name}.")
+def _rows(section: type, values: Any, *, prefix: str) -> Iterator[tuple[str, str, str]]:
+    for key in keys_of(section):
+        value = getattr(values, key.name) if values is not None else key.default
+        if key.section is not None:
+            yield from _rows(key.section, value, prefix=f"{prefix}{key.name}.")
         else:
-            shown = "(required)" if values is None and field.is_required() else _short(value)
-            yield f"{prefix}{name}", shown, field.description or ""
+            shown = "(required)" if values is None and key.is_required else _short(value)
+            yield f"{prefix}{key.name}", shown, key.text
 
 
 def _short(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(_short(v) for v in value) or "(none)"
-    return str(value.name if isinstance(value, BaseModel) and hasattr(value, "name") else value)
+    return str(value.name if isinstance(value, ClassItem) else value)
 
 
 VERBS = {"list": list_shipped, "new": new, "check": check, "explain": explain}

@@ -11,8 +11,9 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.architecture import tap_names
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.errors import RecipeError
-from cytoseg.features.extract import EXTRACTORS, FeatureExtractor, FeatureSettings
+from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pretrained import imagenet_encoder, imagenet_installed
+from cytoseg.features.settings import EXTRACTORS, FeatureSettings
 from cytoseg.interpreter.train import check_two_classes
 from cytoseg.recipe import Recipe, find_recipe, load_recipe, update_recipe
 from cytoseg.runs import versions

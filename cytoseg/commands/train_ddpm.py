@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.diffusion.settings import TrainPlan, TrainSettings
+from cytoseg.diffusion.plan import TrainPlan
+from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.steps import StepReport
 from cytoseg.diffusion.train import Watch, train
@@ -100,29 +101,7 @@ def training_crops(recipe: Recipe, crop: RandSlideCropd) -> Callable[[int], Data
 
 def settings_of(recipe: Recipe) -> TrainSettings:
     """Pick the training's settings out of a recipe."""
-    t = recipe.training
-    return TrainSettings(
-        crops=t.crops,
-        batch=t.batch,
-        micro_batch=t.micro_batch or t.batch,
-        size_px=recipe.crops.size_px,
-        rate=t.rate,
-        rate_schedule=t.rate_schedule,
-        warmup_crops=t.warmup_crops,
-        ema_decay=t.ema_decay,
-        clip_norm=t.clip_norm,
-        precision=t.precision,
-        seed=t.seed,
-        checkpoint_crops=t.checkpoint_crops,
-        keep=t.keep_checkpoints,
-        keep_every=t.keep_every,
-        workers=t.workers,
-        compile=t.compile,
-        timesteps=t.highest_t,
-        encoder_rate=t.encoder_rate,
-        denoising_weight=t.denoising_weight,
-        mask_weight=t.mask_weight,
-    )
+    return TrainSettings(**vars(recipe.training), size_px=recipe.crops.size_px)
 
 
 def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int, list[Picture]]:

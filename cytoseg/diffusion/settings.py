@@ -1,83 +1,87 @@
-"""How to train the diffusion model."""
+"""How to train the diffusion model: the recipe's section training."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.mask_loss import DrawMasks
+from annotated_types import Ge, Gt, Le, Lt
+
+from cytoseg.settings import RULES
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """How to train.
+class TrainingSection:
+    """How the diffusion model is trained."""
 
-    Attributes:
-        crops: Length of the training, in crops seen.
-        batch: Crops per step, over all processes.
-        micro_batch: Most crops that one process takes at once; more are taken in turns and their gradients added.
-        size_px: Side of a crop.
-        rate: Highest learning rate of Adam.
-        rate_schedule: ``constant``, or ``cosine`` down to a tenth at the end.
-        warmup_crops: Crops over which the rate rises from 0.
-        ema_decay: Decay per step of the averaged weights, reached after a warm-up.
-        clip_norm: Largest gradient norm.
-        precision: ``no`` (fp32) or ``bf16``.
-        seed: Of crops, timesteps, noise and first weights.
-        checkpoint_crops: Crops between two checkpoints.
-        keep: Newest checkpoints that are kept.
-        keep_every: Every so many checkpoints one is kept for good; 0 for none.
-        workers: Processes that read crops, for each that trains; 0 reads in the training process.
-        compile: Let torch.compile make kernels for the network first: minutes before the first step, then faster ones.
-        timesteps: Noise is drawn at timesteps below this one; None draws at all.
-        encoder_rate: Rate of an ImageNet encoder, as a share of ``rate``.
-        denoising_weight: Of the denoising loss; 0 leaves it out.
-        mask_weight: Of the mask loss, where there are labelled sources.
-    """
+    __pydantic_config__ = RULES
 
-    crops: int
-    batch: int
-    micro_batch: int
-    size_px: int
-    rate: float
-    rate_schedule: str
-    warmup_crops: int
-    ema_decay: float
-    clip_norm: float
-    precision: str
-    seed: int
-    checkpoint_crops: int
-    keep: int
-    keep_every: int
-    workers: int
     compile: bool = False
-    timesteps: int | None = None
-    encoder_rate: float = 1.0
-    denoising_weight: float = 1.0
-    mask_weight: float = 1.0
+    """Let torch.compile make kernels for the network first: minutes at first, then faster steps on a GPU."""
+    init: Path | None = None
+    """Start from the averaged weights of another run's ddpm folder, of one checkpoint, or of a base model by its name,
+    such as cytology-base; instead of from nothing. What the section diffusion does not set is then as that model has
+    it."""
+    crops: Annotated[int, Ge(1)] = 1_000_000
+    """Length of the training in crops seen."""
+    batch: Annotated[int, Ge(1), Le(4096)] = 16
+    """Crops per step, over all GPUs."""
+    micro_batch: Annotated[int, Ge(1), Le(4096)] | None = None
+    """Most crops that one GPU takes at once; the others follow in turns, with the same result. null: all at once."""
+    rate: Annotated[float, Gt(0), Le(0.1)] = 1e-4
+    """Highest learning rate of Adam."""
+    rate_schedule: Literal["constant", "cosine"] = "constant"
+    """constant for long trainings that may be extended; cosine falls to a tenth and suits short ones."""
+    warmup_crops: Annotated[int, Ge(0)] = 0
+    """Crops over which the rate rises from zero."""
+    ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.9999
+    """Decay per step of the averaged weights, which features and samples use."""
+    clip_norm: Annotated[float, Gt(0)] = 1.0
+    """Largest gradient norm."""
+    encoder_rate: Annotated[float, Ge(0), Le(1)] = 0.3
+    """Learning rate of an ImageNet encoder, as a share of rate."""
+    highest_t: Annotated[int, Ge(1)] | None = None
+    """Noise is drawn at timesteps below this one; null draws all. Samples need all."""
+    denoising_weight: Annotated[float, Ge(0), Le(100)] = 1.0
+    """Weight of the denoising loss; 0 learns from labels.sources alone."""
+    mask_weight: Annotated[float, Ge(0), Le(100)] = 1.0
+    """Weight of the mask loss of labels.sources, where there are any."""
+    precision: Literal["no", "bf16"] = "no"
+    """no is fp32; bf16 is faster where the processor has it."""
+    seed: Annotated[int, Ge(0), Lt(2**31)] = 0
+    """Decides crops, noise, first weights, label split, pixels and interpreters."""
+    checkpoint_crops: Annotated[int, Ge(1)] = 50_000
+    """Crops between two checkpoints."""
+    keep_checkpoints: Annotated[int, Ge(1)] = 2
+    """How many of the newest checkpoints are kept."""
+    keep_every: Annotated[int, Ge(0)] = 10
+    """Every so many checkpoints one is kept for good; 0 for none."""
+    workers: Annotated[int, Ge(0), Le(64)] = 2
+    """Processes that read crops; 0 reads in the training process. The crops are the same whatever the number."""
+    device: str = "auto"
+    """Where every command computes: auto takes a GPU where there is one."""
+    samples: Annotated[int, Ge(0), Le(256)] = 16
+    """Images drawn to look at."""
+    look_crops: Annotated[int, Ge(1)] | None = None
+    """Crops between two looks at samples, denoised crops and the loss; null looks at the end only."""
+    track: Literal["none", "tensorboard"] = "none"
+    """tensorboard logs for it too, with the extra track; metrics.jsonl is always written."""
 
 
-@dataclass(frozen=True)
-class TrainPlan:
-    """What is trained and how.
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(TrainingSection):
+    """The section with what training needs of others.
 
     Attributes:
-        architecture: Of the network.
-        settings: How to train.
-        recipe: The whole recipe as JSON holds it, kept in every checkpoint.
-        init: The ``ddpm`` folder or checkpoint whose averaged weights a new training starts from; None for fresh ones.
-        slides: What identifies the slides that the crops come from.
-        masks: Draws the parts of labelled sources; None without sources.
+        size_px: Side of a crop.
     """
 
-    architecture: Architecture
-    settings: TrainSettings
-    recipe: Mapping[str, Any]
-    init: Path | None = None
-    slides: str = ""
-    masks: DrawMasks | None = None
+    size_px: int
+
+    @property
+    def together(self) -> int:
+        """Most crops that one process takes at once; more are taken in turns and their gradients added."""
+        return self.micro_batch or self.batch
 
 
 def passed(every: int, before: int, now: int) -> bool:

@@ -76,7 +76,7 @@ def draw_noise(numbers: Tensor, *, settings: TrainSettings, timesteps: int) -> t
         t (N,) int64 and eps (N, 3, size, size) float32, on the CPU.
     """
     ts, noises = [], []
-    timesteps = min(timesteps, settings.timesteps or timesteps)
+    timesteps = min(timesteps, settings.highest_t or timesteps)
     for number in numbers.tolist():
         generator = generator_for(settings.seed, number, what="noise")
         ts.append(torch.randint(timesteps, (1,), generator=generator))
@@ -201,8 +201,8 @@ def _backward(
     """
     t, eps = draw_noise(numbers, settings=settings, timesteps=cast(Any, diffusion).num_timesteps)
     found: list[tuple[Tensor, Tensor | None]] = []
-    crops = list(zip(*(torch.split(tensor, settings.micro_batch) for tensor in (x0, t, eps)), strict=True))
-    labelled = [None] * len(crops) if masks is None else masks.split(settings.micro_batch)
+    crops = list(zip(*(torch.split(tensor, settings.together) for tensor in (x0, t, eps)), strict=True))
+    labelled = [None] * len(crops) if masks is None else masks.split(settings.together)
     for number, (part, mask_part) in enumerate(zip(crops, labelled, strict=True), start=1):
         last = number == len(crops)
         # Gradients travel between processes once a step, with the last part.

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cytoseg.checkpoints import Checkpoint, find_checkpoints
-from cytoseg.diffusion.settings import TrainPlan, passed
+from cytoseg.diffusion.plan import TrainPlan
+from cytoseg.diffusion.settings import passed
 from cytoseg.diffusion.state import TrainState, changed_values, load_backbone, load_weights, prune, resume, save
 from cytoseg.diffusion.steps import StepReport, new_accelerator, new_state, train_steps
 from cytoseg.diffusion.unet import start_from_imagenet
@@ -185,7 +186,7 @@ class _Keeper:
             save(self._folder, self._state, recipe=self._plan.recipe, slides=self._plan.slides)
             self._saved_at = seen
         every = settings.keep_every * settings.checkpoint_crops
-        prune(self._folder, keep=settings.keep, newest=seen, keep_every_crops=every)
+        prune(self._folder, keep=settings.keep_checkpoints, newest=seen, keep_every_crops=every)
 
     def close(self) -> None:
         """Close the log."""

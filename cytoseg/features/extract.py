@@ -17,44 +17,15 @@ from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.unet import run_to_taps
 from cytoseg.errors import CheckpointError
-from cytoseg.features.filters import FILTERS, filter_maps
+from cytoseg.features.filters import filter_maps
 from cytoseg.features.pretrained import PretrainedStages, imagenet_encoder
+from cytoseg.features.settings import FILTERS, FeatureSettings
 
-EXTRACTORS = ("ddpm", "filters", "pretrained")
-"""What features can be taken of, in the order in which they are joined."""
 TOGETHER_PX = 2**16
 """Pixels that go through the network at once on a CPU: pictures of 64 px gain a third of the time by sharing a pass,
 those of 256 px nothing, and passing results would take six times the memory."""
 PASSING_BYTES = 200
 """What a pixel takes in passing for each channel of the finest resolution, as was measured in fp32."""
-
-
-@dataclass(frozen=True)
-class FeatureSettings:
-    """Which features are taken.
-
-    Attributes:
-        taps: Names from ``tap_names``, of the extractor ddpm.
-        timesteps: Noise levels, of the same.
-        scale: How many times the input is enlarged before the diffusion model.
-        noise_seed: Of the one noise tensor per size.
-        extractors: Names from ``EXTRACTORS``, in their order: ddpm for the taps of the diffusion model, filters for
-            those of ``filters.py``, pretrained for the frozen network of ``pretrained.py``.
-
-    Raises:
-        ValueError: If an extractor is unknown or stands twice, or there is none.
-    """
-
-    taps: tuple[str, ...]
-    timesteps: tuple[int, ...]
-    scale: int
-    noise_seed: int
-    extractors: tuple[str, ...] = ("ddpm",)
-
-    def __post_init__(self) -> None:
-        in_order = tuple(name for name in EXTRACTORS if name in self.extractors)
-        if not in_order or self.extractors != in_order:
-            raise ValueError(f"extractors {self.extractors}: some of {EXTRACTORS}, in this order")
 
 
 def text_of(extractors: Sequence[str]) -> str:

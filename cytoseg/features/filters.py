@@ -12,13 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-SIGMAS_PX = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Standard deviations of the blurs."""
-PER_SCALE = 4
-"""Blurred intensity, edge strength, and the larger and the smaller eigenvalue of the Hessian."""
-CHANNELS = 3
-FILTERS = CHANNELS * len(SIGMAS_PX) * PER_SCALE
-"""Responses per pixel, channel by channel, in each from the finest scale to the coarsest."""
+from cytoseg.features.settings import CHANNELS, PER_SCALE, SIGMAS_PX
 
 _TRUNCATE = 4.0
 """A blur ends at so many standard deviations."""

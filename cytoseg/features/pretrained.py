@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cytoseg.diffusion import efficientnet
-from cytoseg.diffusion.efficientnet import STAGE_CHANNELS, LiteEncoder, load_imagenet
+from cytoseg.diffusion.architecture import STAGE_CHANNELS
+from cytoseg.diffusion.efficientnet import LiteEncoder, load_imagenet
 from cytoseg.errors import CheckpointError
 
 ENLARGED = 2

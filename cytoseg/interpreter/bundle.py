@@ -17,7 +17,8 @@ from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, room_px, to_input
+from cytoseg.features.extract import FeatureExtractor, room_px, to_input
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.decoder import Decoder, view_probabilities
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities

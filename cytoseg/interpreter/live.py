@@ -15,7 +15,8 @@ from cytoseg.devices import seed_for
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, to_input
 from cytoseg.features.pixels import GATHERED_PX, PixelTable, choose_pixels
 from cytoseg.interpreter.native_inference import member_probabilities
-from cytoseg.interpreter.train import EnsembleSettings, train_ensemble
+from cytoseg.interpreter.settings import EnsembleSettings
+from cytoseg.interpreter.train import train_ensemble
 from cytoseg.interpreter.vote import jensen_shannon, vote
 from cytoseg.labels.index import LabelledCrop, pixel_hash
 

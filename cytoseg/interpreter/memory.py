@@ -4,9 +4,8 @@ import torch
 
 from cytoseg.features.rows import BLOCK_ROWS, BLOCK_VALUES
 from cytoseg.interpreter.holdout import LOOK_PX
-from cytoseg.interpreter.mlp import hidden_sizes
 from cytoseg.interpreter.reference import BATCH_PX
-from cytoseg.interpreter.train import EnsembleSettings
+from cytoseg.interpreter.settings import EnsembleSettings, hidden_sizes
 
 _LIBRARIES = 80_000_000
 """What torch loads with its first optimiser, and buffers of its matrix products."""

@@ -9,16 +9,9 @@ from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
 from cytoseg.features.rows import BLOCK_VALUES
+from cytoseg.interpreter.settings import hidden_sizes
 
 _NEVER = -1e6  # finite, so that weights that are not stay a sign of damage
-
-
-def hidden_sizes(classes: int) -> tuple[int, int]:
-    """Give the widths of the two hidden layers: 128 and 32, or 256 and 128 from 30 classes on.
-
-    Source: Baranchuk et al., Label-Efficient Semantic Segmentation with Diffusion Models, ICLR 2022.
-    """
-    return (256, 128) if classes >= 30 else (128, 32)
 
 
 class MemberNorm(nn.Module):

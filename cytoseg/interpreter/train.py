@@ -16,42 +16,10 @@ from cytoseg.interpreter.etf import simplex
 from cytoseg.interpreter.holdout import LOOK_STEPS, BestWeights, Folds, fold_by_slide
 from cytoseg.interpreter.mlp import Ensemble, member_losses
 from cytoseg.interpreter.reference import OnStep, train_by_reference
+from cytoseg.interpreter.settings import EnsembleSettings
 
 LEAST_STEPS = 400
 """However small the table is. By cross-validation fewer cost nuclei, and many more learn a small table by heart."""
-
-
-@dataclass(frozen=True)
-class EnsembleSettings:
-    """How the interpreters are trained.
-
-    Attributes:
-        mode: ``tuned``, or ``reference`` for the published rules; these heed only ``members`` and ``seed``.
-        members: M.
-        steps: Optimiser updates of each, at most.
-        passes: Most passes over the table's pixels, as long as that leaves ``LEAST_STEPS``.
-        batch_px: Pixels per update and member.
-        rate: Adam's learning rate at the start; it falls to zero along a cosine.
-        dropout: Share of the features that a step does not show, drawn anew for each pixel and member.
-        weight_decay: Pull of all weights towards zero, apart from the gradient (AdamW).
-        etf_weight: Of the regulariser of ``etf.py`` beside the cross entropy; 0 leaves it out.
-        early_stopping: Whether each member keeps the weights that fitted the slides it holds out best.
-        calibrate: Whether a temperature is fitted on held-out slides.
-        seed: Of weights, batches and folds.
-    """
-
-    mode: str
-    members: int
-    steps: int
-    passes: float
-    batch_px: int
-    rate: float
-    dropout: float
-    weight_decay: float
-    etf_weight: float
-    early_stopping: bool
-    calibrate: bool
-    seed: int
 
 
 @dataclass(frozen=True)

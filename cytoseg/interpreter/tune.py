@@ -19,6 +19,7 @@ from cytoseg.features.extract import to_input
 from cytoseg.interpreter.augment import PartDraw, class_weights
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.mean_teacher import Unlabelled, UnlabelledParts, ramp_at, teacher_loss
+from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.tune_state import Resume, TuneState
 from cytoseg.runs import finish_step_on_interrupt
 
@@ -34,31 +35,6 @@ LEAST_SLIDES = 10
 LEAST_STEPS = 400
 """However few crops there are."""
 _LATE = ("unet.ups", "unet.final_res_block", "head")
-
-
-@dataclass(frozen=True)
-class TuneSettings:
-    """How the network is tuned.
-
-    Attributes:
-        steps: Optimiser updates, at most.
-        passes: Most passes over the labelled pixels, as long as that leaves ``LEAST_STEPS``.
-        batch: Parts of crops per step.
-        size_px: Side of a part.
-        rate: Highest learning rate of the decoder; it rises at first and falls to zero along a cosine.
-        early: The rate of all before the decoder, as a share of ``rate``; 0 leaves it as it is.
-        seed: Of the held-out slides and what is drawn.
-        precision: ``no`` (fp32) or ``bf16``, of the network's arithmetic.
-    """
-
-    steps: int
-    passes: float
-    batch: int
-    size_px: int
-    rate: float
-    early: float
-    seed: int
-    precision: str
 
 
 @dataclass(frozen=True)

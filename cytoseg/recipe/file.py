@@ -166,10 +166,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _sentence(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<"))
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         how = "Remove it or mend its spelling (`cytoseg recipe explain` lists all keys)"
         return f"{where}: unknown key{meant(where)}. {how}"
-    text = error["msg"].removeprefix("Value error, ")
+    text = error["msg"].removeprefix("Value error, ").partition(" or an instance of ")[0]  # of a class of ours
     return f"{where}: {text}, found {shown(error['input'])}" if where else text
 
 

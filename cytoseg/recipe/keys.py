@@ -1,19 +1,61 @@
-"""The names of all keys of a recipe, and which one a misspelt one may have meant."""
+"""The keys of a recipe: what each is called, what it means, and which one a misspelt one may have meant."""
 
+import dataclasses
 import difflib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from cytoseg.recipe.schema import Recipe
 
 
-def key_names(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+@dataclass(frozen=True)
+class Key:
+    """One key of a section.
+
+    Attributes:
+        name: As it is written.
+        section: The class of the section that it opens; None for a single value.
+        is_required: Whether every recipe needs it.
+        default: What it is if it is not written.
+        text: What it means.
+    """
+
+    name: str
+    section: type | None
+    is_required: bool
+    default: Any
+    text: str
+
+
+def keys_of(section: type) -> Iterator[Key]:
+    """List the keys of a section, whether it is a model of pydantic or a dataclass of the room that uses it."""
+    if issubclass(section, BaseModel):
+        for name, field in section.model_fields.items():
+            default = None if field.is_required() else field.get_default(call_default_factory=True)
+            yield Key(name, _section(field.annotation), field.is_required(), default, field.description or "")
+        return
+    texts = TypeAdapter(section).json_schema()["properties"]
+    for of in dataclasses.fields(cast(Any, section)):
+        yield Key(of.name, None, False, of.default, texts[of.name].get("description", ""))
+
+
+def _section(annotation: Any) -> type | None:
+    """Give the class of a section; None for what is a single value."""
+    is_section = isinstance(annotation, type) and (
+        issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation)
+    )
+    return annotation if is_section else None
+
+
+def key_names(section: type = Recipe, prefix: str = "") -> Iterator[str]:
     """List every key and section, such as ``training.batch``."""
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from key_names(field.annotation, f"{prefix}{name}.")
+    for key in keys_of(section):
+        yield f"{prefix}{key.name}"
+        if key.section is not None:
+            yield from key_names(key.section, f"{prefix}{key.name}.")
 
 
 def meant(key: str) -> str:

@@ -1,32 +1,31 @@
 """The recipe: everything that decides a run, checked as a whole."""
 
 import math
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.architecture import PRETRAINED_LEVELS, Architecture, tap_names, tap_shapes
-from cytoseg.diffusion.schedule import alpha_bar, timesteps_at_snr
+from cytoseg.diffusion.noise_levels import signal_shares, timesteps_at_snr
+from cytoseg.diffusion.settings import TrainingSection
 from cytoseg.errors import RecipeError
-from cytoseg.interpreter.mlp import hidden_sizes
+from cytoseg.interpreter.settings import DecoderSection, InterpreterSection, StudentSection, hidden_sizes
 from cytoseg.objects.settings import ObjectSettings
+from cytoseg.quoting import shown
 from cytoseg.recipe.sections import (
     ClassItem,
     Crops,
-    Decoder,
     Diffusion,
     Features,
-    Interpreter,
     Labels,
     Objects,
     Predict,
     Review,
     Section,
     Slides,
-    Student,
-    Training,
 )
 
 LARGEST_TILE_PX = 512
@@ -46,7 +45,7 @@ class Recipe(Section):
     """Random crops."""
     diffusion: Diffusion = Diffusion()
     """Network and process."""
-    training: Training = Training()
+    training: TrainingSection = TrainingSection()
     """Training of the diffusion model."""
     classes: Annotated[tuple[ClassItem, ...], Field(min_length=2, max_length=255)]
     """What is told apart, in the order of ids."""
@@ -56,11 +55,11 @@ class Recipe(Section):
     """Annotated crops."""
     features: Features = Features()
     """Features of the decoder."""
-    interpreter: Interpreter = Interpreter()
+    interpreter: InterpreterSection = InterpreterSection()
     """The interpreter."""
-    decoder: Decoder = Decoder()
+    decoder: DecoderSection = DecoderSection()
     """The interpreter of kind decoder."""
-    student: Student = Student()
+    student: StudentSection = StudentSection()
     """The interpreter of kind student."""
     predict: Predict = Predict()
     """Segmenting slides."""
@@ -100,6 +99,13 @@ class Recipe(Section):
                 f"diffusion.timesteps: {self.diffusion.timesteps} is too few for the linear schedule, "
                 "which needs more than 20; use more, or the cosine schedule"
             )
+        return self
+
+    @model_validator(mode="after")
+    def the_device_is_one_that_torch_names(self) -> "Recipe":
+        """Refuse a device that is neither auto, cpu, cuda nor one of several GPUs."""
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.training.device):
+            raise ValueError(f"training.device: write auto, cpu, cuda or cuda:0, found {shown(self.training.device)}")
         return self
 
     @model_validator(mode="after")
@@ -160,6 +166,10 @@ class Recipe(Section):
             raise ValueError(f"predict.overlap_px: {self.predict.overlap_px} is more than half of tile_px")
         return self
 
+    def section(self, name: str) -> Any:
+        """Give one section as JSON holds it, with every key."""
+        return self.model_dump(mode="json", include={name})[name]
+
     def architecture(self) -> Architecture:
         """Give what decides the weights' shapes and meaning."""
         d = self.diffusion
@@ -194,7 +204,9 @@ class Recipe(Section):
     def feature_timesteps(self) -> tuple[int, ...]:
         """Give the timesteps of features, from timesteps, snr_db or the default."""
         if self.features.snr_db is not None:
-            return timesteps_at_snr(alpha_bar(self.diffusion.schedule, self.diffusion.timesteps), self.features.snr_db)
+            return timesteps_at_snr(
+                signal_shares(self.diffusion.schedule, self.diffusion.timesteps), self.features.snr_db
+            )
         return self.features.timesteps if self.features.timesteps is not None else (50, 100, 150)
 
     def run_folder(self) -> Path:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from cytoseg.features.extract import EXTRACTORS
+from cytoseg.features.settings import EXTRACTORS
 from cytoseg.slides.folder_values import innermost
 
 
@@ -94,61 +94,6 @@ class Diffusion(Section):
     """How noise grows with t; timesteps of features have meaning only together with it."""
     objective: Literal["pred_noise", "pred_x0", "pred_v"] = "pred_noise"
     """What the network predicts; the loss is the squared (L2) error."""
-
-
-class Training(Section):
-    """How the diffusion model is trained."""
-
-    compile: bool = False
-    """Let torch.compile make kernels for the network first: minutes at first, then faster steps on a GPU."""
-    init: Path | None = None
-    """Start from the averaged weights of another run's ddpm folder, of one checkpoint, or of a base model by its name,
-    such as cytology-base; instead of from nothing. What the section diffusion does not set is then as that model has
-    it."""
-    crops: Annotated[int, Field(ge=1)] = 1_000_000
-    """Length of the training in crops seen."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Crops per step, over all GPUs."""
-    micro_batch: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Most crops that one GPU takes at once; the others follow in turns, with the same result. null: all at once."""
-    rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-4
-    """Highest learning rate of Adam."""
-    rate_schedule: Literal["constant", "cosine"] = "constant"
-    """constant for long trainings that may be extended; cosine falls to a tenth and suits short ones."""
-    warmup_crops: Annotated[int, Field(ge=0)] = 0
-    """Crops over which the rate rises from zero."""
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
-    """Decay per step of the averaged weights, which features and samples use."""
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Largest gradient norm."""
-    encoder_rate: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """Learning rate of an ImageNet encoder, as a share of rate."""
-    highest_t: Annotated[int, Field(ge=1)] | None = None
-    """Noise is drawn at timesteps below this one; null draws all. Samples need all."""
-    denoising_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """Weight of the denoising loss; 0 learns from labels.sources alone."""
-    mask_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """Weight of the mask loss of labels.sources, where there are any."""
-    precision: Literal["no", "bf16"] = "no"
-    """no is fp32; bf16 is faster where the processor has it."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Decides crops, noise, first weights, label split, pixels and interpreters."""
-    checkpoint_crops: Annotated[int, Field(ge=1)] = 50_000
-    """Crops between two checkpoints."""
-    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
-    """How many of the newest checkpoints are kept."""
-    keep_every: Annotated[int, Field(ge=0)] = 10
-    """Every so many checkpoints one is kept for good; 0 for none."""
-    workers: Annotated[int, Field(ge=0, le=64)] = 2
-    """Processes that read crops; 0 reads in the training process. The crops are the same whatever the number."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    """Where every command computes: auto takes a GPU where there is one."""
-    samples: Annotated[int, Field(ge=0, le=256)] = 16
-    """Images drawn to look at."""
-    look_crops: Annotated[int, Field(ge=1)] | None = None
-    """Crops between two looks at samples, denoised crops and the loss; null looks at the end only."""
-    track: Literal["none", "tensorboard"] = "none"
-    """tensorboard logs for it too, with the extra track; metrics.jsonl is always written."""
 
 
 class ClassItem(Section):
@@ -241,80 +186,6 @@ class Features(Section):
         if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
             raise ValueError(f"{repeated[0]} stands twice")
         return tuple(name for name in EXTRACTORS if name in names)
-
-
-class Interpreter(Section):
-    """What turns features into classes."""
-
-    kind: Literal["mlps", "decoder", "student"] = "mlps"
-    """mlps trains an ensemble of per-pixel MLPs on the features; decoder tunes the whole network instead; student
-    teaches a small, fast network what one of these gives. See the sections of those names."""
-    mode: Literal["tuned", "reference"] = "tuned"
-    """reference trains the MLPs by the published rules, for comparison: on all labelled pixels; of the keys below it
-    heeds members and vote only."""
-    members: Annotated[int, Field(ge=2, le=100)] = 10
-    """Number of MLPs that vote together."""
-    steps: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """Optimiser updates of each, at most."""
-    passes: Annotated[float, Field(gt=0)] = 5.0
-    """Most passes over the drawn pixels, so that few crops are not learnt by heart; up to 400 steps are made anyway."""
-    batch_px: Annotated[int, Field(ge=2, le=65_536)] = 64
-    """Pixels per update and member."""
-    rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
-    """Learning rate of Adam, falling to zero along a cosine."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the features hidden at random, anew for each pixel and step. With two crops .3 helped a little, with
-    twenty and more it did not."""
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Pull of the weights towards zero (AdamW)."""
-    etf_weight: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Weight of a second loss that draws each class's activations to a corner of a regular simplex; 0 leaves it out."""
-    early_stopping: bool = False
-    """Let each MLP keep the weights that fit the slides it holds out best. On real cells it cost .01 of the IoU of the
-    nuclei and made the probabilities no better."""
-    calibrate: bool = False
-    """Let each MLP hold out a fifth of the slides, and fit a temperature to them, so that probabilities keep what they
-    promise; where crops are of five slides or more. On real cells they kept it anyway, to .004 on average."""
-    pixels_per_crop: Annotated[int, Field(ge=16, le=1_048_576)] = 2000
-    """Pixels drawn from each labelled crop."""
-    balance: Literal["classes", "none"] = "classes"
-    """classes gives each class of a crop an equal share, rare ones all they have; none draws as they come."""
-    vote: Literal["soft", "geometric", "entropy", "hard"] = "soft"
-    """soft averages the probabilities, geometric their logarithms, entropy lets sure members count for more; hard takes
-    the most frequent class, ties by mean probability."""
-
-
-class Decoder(Section):
-    """How the network is tuned on the labelled crops, with interpreter.kind decoder."""
-
-    steps: Annotated[int, Field(ge=1, le=100_000)] = 3000
-    """Optimiser updates, at most; with a network of dim 32 an hour on one core of a CPU. With thirty crops fewer leave
-    much of the IoU behind."""
-    passes: Annotated[float, Field(gt=0)] = 170.0
-    """Most passes over the labelled pixels, so that few crops are not learnt by heart; up to 400 steps are made
-    anyway."""
-    batch: Annotated[int, Field(ge=1, le=256)] = 8
-    """Parts of crops per update."""
-    size_px: Annotated[int, Field(ge=32, le=512)] = 96
-    """Side of a part, cut at random and turned, flipped, changed in colour and blurred."""
-    rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
-    """Highest learning rate of the decoder's blocks; falls to zero along a cosine."""
-    early: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """The rate of all that comes before them, as a share of it; 0 leaves that as the diffusion model had it."""
-    unlabelled: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Weight of the unlabelled slides, on which the network's average teaches it; 0 leaves them out. Worth it with the
-    backbone pretrained. Test slides are never among them."""
-
-
-class Student(Section):
-    """The small network of interpreter.kind student, ten and more times as fast as its teacher."""
-
-    teacher: Literal["mlps", "decoder"] = "decoder"
-    """What it imitates; trained first, into interpreter/teacher, unless that is up to date."""
-    crops: Annotated[int, Field(ge=0, le=10_000)] = 64
-    """Unlabelled crops, as large as a tile, that the teacher segments for it, beside the labelled ones."""
-    steps: Annotated[int, Field(ge=1, le=100_000)] = 2000
-    """Optimiser updates."""
 
 
 class Predict(Section):

@@ -16,7 +16,8 @@ from torch import nn
 from cytoseg.devices import pick_device, seed_for, tune_cpu_allocator
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CytosegError, LabelError
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
+from cytoseg.features.extract import FeatureExtractor, to_input
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.labels.index import INDEX
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd

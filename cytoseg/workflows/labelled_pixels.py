@@ -16,28 +16,14 @@ from cytoseg.features.extract import check_finite
 from cytoseg.features.pixels import PixelDraw, PixelTable
 from cytoseg.features.rows import Room, row_blocks
 from cytoseg.interpreter.memory import training_bytes
-from cytoseg.interpreter.train import EnsembleSettings
+from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.recipe import Recipe
 
 
 def ensemble_settings(recipe: Recipe, seed: int) -> EnsembleSettings:
     """Pick the ensemble's settings out of a recipe."""
-    i = recipe.interpreter
-    return EnsembleSettings(
-        mode=i.mode,
-        members=i.members,
-        steps=i.steps,
-        passes=i.passes,
-        batch_px=i.batch_px,
-        rate=i.rate,
-        dropout=i.dropout,
-        weight_decay=i.weight_decay,
-        etf_weight=i.etf_weight,
-        early_stopping=i.early_stopping,
-        calibrate=i.calibrate,
-        seed=seed,
-    )
+    return EnsembleSettings(**vars(recipe.interpreter), seed=seed)
 
 
 def gigabytes(text: str) -> float:

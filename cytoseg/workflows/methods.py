@@ -12,17 +12,19 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
 from cytoseg.diffusion.unet import build_unet, start_from_imagenet
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, text_of
+from cytoseg.features.extract import FeatureExtractor, text_of
 from cytoseg.features.pixels import gather_pixels
 from cytoseg.features.pretrained import imagenet_installed
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
 from cytoseg.interpreter.mean_teacher import Unlabelled
 from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.thresholds import LEVELS, fit_thresholds
 from cytoseg.interpreter.train import train_ensemble
-from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, tune_decoder
+from cytoseg.interpreter.tune import LabelledPictures, tune_decoder
 from cytoseg.interpreter.unet_baseline import BATCH, CHANNELS, CROP_PX, RATE, STEPS, fit_scratch
 from cytoseg.labels.import_labels import LabelledCrop, Split
 from cytoseg.recipe import Recipe
@@ -129,7 +131,7 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
             "features": asdict(features),
             "network": (random if title else backbone) if "ddpm" in extractors else None,
             "encoder": WEIGHTS_SHA256 if "pretrained" in extractors else None,
-            "interpreter": recipe.interpreter.model_dump(mode="json", exclude={"kind"}),
+            "interpreter": {key: value for key, value in recipe.section("interpreter").items() if key != "kind"},
             "precision": recipe.training.precision,
         }
         title = title or f"MLPs on {text_of(extractors)}"
@@ -158,7 +160,7 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
         backbone: Where it comes from, as ``load_backbone`` says.
     """
     recipe = learning.recipe
-    architecture, tuning = recipe.architecture(), recipe.decoder.model_dump(mode="json")
+    architecture, tuning = recipe.architecture(), recipe.section("decoder")
     # Weights that know nothing are not held back.
     freely = replace(tune_settings(recipe, 0), early=1.0)
     settings = {"decoder": tuning, "vote": recipe.interpreter.vote, "precision": recipe.training.precision}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cytoseg.errors import LabelError
-from cytoseg.features.extract import FeatureSettings
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.labels.import_labels import Split, load_index, split_by_slide
 from cytoseg.recipe import Recipe
 

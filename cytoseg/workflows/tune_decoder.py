@@ -11,7 +11,8 @@ from torch import nn
 from cytoseg.errors import RecipeError
 from cytoseg.features.rows import SPARE, memory_unknown
 from cytoseg.interpreter.decoder import Decoder
-from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, steps_of, tune_decoder
+from cytoseg.interpreter.settings import TuneSettings
+from cytoseg.interpreter.tune import LabelledPictures, steps_of, tune_decoder
 from cytoseg.interpreter.tune_state import Resume
 from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.memory import highest_bytes, peak_memory
@@ -107,5 +108,4 @@ def read_labelled(crops: Sequence[LabelledCrop]) -> LabelledPictures:
 
 def tune_settings(recipe: Recipe, seed: int) -> TuneSettings:
     """Pick the tuning's settings out of a recipe."""
-    d = recipe.decoder
-    return TuneSettings(d.steps, d.passes, d.batch, d.size_px, d.rate, d.early, seed, recipe.training.precision)
+    return TuneSettings(**vars(recipe.decoder), seed=seed, precision=recipe.training.precision)

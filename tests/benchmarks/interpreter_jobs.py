@@ -3,7 +3,6 @@
 The weights of the network are random: neither time nor memory depends on them.
 """
 
-import dataclasses
 import json
 import math
 import sys
@@ -23,12 +22,13 @@ from numpy.typing import NDArray
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.unet import build_unet
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, NativeFeatures, to_input
+from cytoseg.features.extract import FeatureExtractor, NativeFeatures, to_input
 from cytoseg.features.pixels import PixelDraw, PixelTable, gather_pixels
 from cytoseg.features.rows import Room
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.memory import training_bytes
-from cytoseg.interpreter.train import EnsembleSettings, train_ensemble
-from cytoseg.recipe.sections import Interpreter
+from cytoseg.interpreter.settings import EnsembleSettings
+from cytoseg.interpreter.train import train_ensemble
 
 CPU, TIMESTEPS, PIXELS, CLASSES = torch.device("cpu"), (50, 100, 150), 2000, 3
 PLACES = 16  # distinct crops of the picture along each side
@@ -62,9 +62,7 @@ class Job:
 
     def ensemble(self) -> EnsembleSettings:
         """Give the recipe's defaults, but for the steps."""
-        fields = {field.name for field in dataclasses.fields(EnsembleSettings)}
-        defaults = Interpreter().model_dump(include=fields)
-        return EnsembleSettings(**{**defaults, "members": self.members, "steps": self.steps, "seed": 0})
+        return EnsembleSettings(members=self.members, steps=self.steps, seed=0)
 
 
 class Reusing(FeatureExtractor):

@@ -22,7 +22,8 @@ from cytoseg.classes import ClassList
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.architecture import Architecture, tap_names, tap_shapes
 from cytoseg.diffusion.unet import build_unet
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
+from cytoseg.features.extract import FeatureExtractor, to_input
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
 from cytoseg.interpreter.mlp import Ensemble
 

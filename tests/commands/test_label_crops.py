@@ -105,7 +105,12 @@ def test_crops_to_annotate_have_a_size_of_their_own(cytoseg: CytosegCommand) -> 
 
 def test_the_base_model_proposes_shapes_that_are_left_out_until_somebody_saves_them(cytoseg: CytosegCommand) -> None:
     architecture = Architecture(8, (1, 1, 1), 1000, "linear", "pred_noise", "pretrained", ("background", "cell"))
-    state = new_state(architecture, TrainSettings(8, 4, 4, 32, 1e-3, "cosine", 0, 0.9, 1.0, "no", 0, 8, 1, 0, 0))
+    state = new_state(
+        architecture,
+        TrainSettings(
+            crops=8, batch=4, size_px=32, rate=1e-3, rate_schedule="cosine", ema_decay=0.9, seed=0, workers=0
+        ),
+    )
     with torch.no_grad():
         for network in (state.unet, state.ema.ema_model):
             network.get_parameter("mask_head.weight").zero_()

@@ -49,7 +49,7 @@ def make_settings() -> Callable[..., TrainSettings]:
             "precision": "no",
             "seed": 3,
             "checkpoint_crops": 1000,
-            "keep": 2,
+            "keep_checkpoints": 2,
             "keep_every": 0,
             "workers": 0,
         }

@@ -4,15 +4,8 @@ import pytest
 import torch
 
 from cytoseg.diffusion import efficientnet
-from cytoseg.diffusion.efficientnet import (
-    STAGE_CHANNELS,
-    STAGE_DOWNSAMPLE,
-    WEIGHTS_FILE,
-    WEIGHTS_SHA256,
-    LiteEncoder,
-    load_imagenet,
-    weights_path,
-)
+from cytoseg.diffusion.architecture import STAGE_CHANNELS, STAGE_DOWNSAMPLE
+from cytoseg.diffusion.efficientnet import WEIGHTS_FILE, WEIGHTS_SHA256, LiteEncoder, load_imagenet, weights_path
 from cytoseg.errors import CheckpointError
 
 

@@ -4,15 +4,8 @@ import pytest
 import torch
 
 from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.schedule import alpha_bar, noise_to, snr_db, timesteps_at_snr
+from cytoseg.diffusion.schedule import alpha_bar, noise_to, snr_db
 from cytoseg.diffusion.unet import build_diffusion, build_unet
-
-
-def test_linear_schedule_by_hand() -> None:
-    # 1000 variances from 0.0001 to 0.02; the first two leave (1 - b0) and (1 - b0)(1 - b1).
-    second = 0.0001 + (0.02 - 0.0001) / 999
-    expected = torch.tensor([0.9999, 0.9999 * (1 - second)], dtype=torch.float64)
-    torch.testing.assert_close(alpha_bar("linear", 1000)[:2], expected, rtol=0, atol=1e-12)
 
 
 def test_signal_to_noise_of_the_published_timesteps() -> None:
@@ -20,30 +13,9 @@ def test_signal_to_noise_of_the_published_timesteps() -> None:
     assert table[[50, 100, 150]].tolist() == pytest.approx([15.1, 9.3, 5.65], abs=0.05)
 
 
-@pytest.mark.parametrize(("schedule", "expected"), [("sigmoid", (79, 200, 308)), ("cosine", (103, 203, 300))])
-def test_the_published_noise_levels_on_other_schedules(schedule: str, expected: tuple[int, ...]) -> None:
-    published = snr_db(alpha_bar("linear", 1000))[[50, 100, 150]].tolist()
-    assert timesteps_at_snr(alpha_bar(schedule, 1000), published) == expected
-
-
-def test_every_timestep_is_found_by_its_own_ratio() -> None:
-    bars = alpha_bar("linear", 100)
-    assert timesteps_at_snr(bars, snr_db(bars).tolist()) == tuple(range(100))
-
-
 def test_ratios_in_decibels() -> None:
     shares = torch.tensor([0.5, 10 / 11, 1 / 11], dtype=torch.float64)
     torch.testing.assert_close(snr_db(shares), torch.tensor([0.0, 10.0, -10.0], dtype=torch.float64))
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid"])
-def test_signal_falls_from_almost_all_to_almost_none(schedule: str) -> None:
-    bars = alpha_bar(schedule, 1000)
-    assert bars.shape == (1000,)
-    assert bars.dtype == torch.float64
-    assert (bars.diff() < 0).all()
-    assert bars[0] > 0.999
-    assert 0 < bars[-1] < 1e-4
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid"])

@@ -18,7 +18,8 @@ from cytoseg.diffusion import steps
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.loss import LossReading, LossWindow
 from cytoseg.diffusion.mask_loss import MaskParts
-from cytoseg.diffusion.settings import TrainPlan, TrainSettings
+from cytoseg.diffusion.plan import TrainPlan
+from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.steps import StepReport, new_state
 from cytoseg.diffusion.train import Watch, _refuse_different_starts, train
@@ -113,7 +114,12 @@ def test_a_hybrid_training_resumes_exactly_and_learns_both(tmp_path: Path, train
 def test_denoising_that_weighs_nothing_is_left_out(tmp_path: Path, train_tiny: Train) -> None:
     state = train_tiny(tmp_path, architecture=HYBRID, masks=_stripes, crops=8, denoising_weight=0.0)
     assert {row["loss"] for row in read_metrics(tmp_path / "metrics.jsonl")} == {0.0}
-    fresh = new_state(HYBRID, TrainSettings(8, 4, 4, 16, 1e-3, "cosine", 12, 0.9, 1.0, "no", 3, 1000, 2, 0, 0)).unet
+    fresh = new_state(
+        HYBRID,
+        TrainSettings(
+            crops=8, batch=4, size_px=16, rate=1e-3, rate_schedule="cosine", ema_decay=0.9, seed=3, workers=0
+        ),
+    ).unet
     assert torch.equal(state.unet.get_parameter("final_conv.weight"), fresh.get_parameter("final_conv.weight"))
     assert not torch.equal(state.unet.get_parameter("mask_head.weight"), fresh.get_parameter("mask_head.weight"))
 
@@ -134,7 +140,7 @@ def test_another_list_of_mask_classes_is_refused_when_resuming_but_not_as_a_star
 
 
 def test_noise_below_the_highest_timestep_only(tmp_path: Path, train_tiny: Train) -> None:
-    train_tiny(tmp_path, timesteps=2)
+    train_tiny(tmp_path, highest_t=2)
     assert {name for row in read_metrics(tmp_path / "metrics.jsonl") for name in row["by_t"]} <= {"0-0", "1-1"}
 
 
@@ -249,8 +255,8 @@ def test_looks_come_at_multiples_whenever_it_was_resumed(tmp_path: Path, train_t
 
 def test_checkpoints_come_at_multiples_whenever_it_was_resumed(tmp_path: Path, train_tiny: Train) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train_tiny(tmp_path, on_step=_interrupt_at(12), checkpoint_crops=16, keep=9)
-    train_tiny(tmp_path, go_on=True, checkpoint_crops=16, keep=9)
+        train_tiny(tmp_path, on_step=_interrupt_at(12), checkpoint_crops=16, keep_checkpoints=9)
+    train_tiny(tmp_path, go_on=True, checkpoint_crops=16, keep_checkpoints=9)
     assert [int(p.name[-9:]) for p in find_checkpoints(tmp_path)] == [40, 32, 16, 12]
 
 

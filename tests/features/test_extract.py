@@ -12,11 +12,9 @@ from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import (
-    EXTRACTORS,
     PASSING_BYTES,
     DdpmTaps,
     FeatureExtractor,
-    FeatureSettings,
     NativeFeatures,
     check_finite,
     gather,
@@ -25,6 +23,7 @@ from cytoseg.features.extract import (
     to_input,
 )
 from cytoseg.features.filters import filter_responses
+from cytoseg.features.settings import EXTRACTORS, FeatureSettings
 from tests.interpreter import oracle
 
 TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")

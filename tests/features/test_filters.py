@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 from skimage.feature import multiscale_basic_features
 
 from cytoseg.features.extract import to_input
-from cytoseg.features.filters import FILTERS, filter_maps, filter_responses
+from cytoseg.features.filters import filter_maps, filter_responses
+from cytoseg.features.settings import FILTERS
 
 
 def test_72_filters_of_which_some_are_the_blurred_picture() -> None:

@@ -10,9 +10,10 @@ from cytoseg.devices import seed_for
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import RecipeError
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, NativeFeatures, gather, to_input
+from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, to_input
 from cytoseg.features.pixels import PixelDraw, PixelTable, choose_pixels, gather_pixels
 from cytoseg.features.rows import DiskRows, Room
+from cytoseg.features.settings import FeatureSettings
 
 
 @pytest.fixture

@@ -6,14 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.efficientnet import STAGE_CHANNELS, LiteEncoder
+from cytoseg.diffusion.architecture import STAGE_CHANNELS, Architecture
+from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError
 from cytoseg.features import pretrained
-from cytoseg.features.extract import EXTRACTORS, FeatureExtractor, FeatureSettings, gather, text_of, to_input
+from cytoseg.features.extract import FeatureExtractor, gather, text_of, to_input
 from cytoseg.features.filters import filter_responses
 from cytoseg.features.pretrained import imagenet_encoder
+from cytoseg.features.settings import EXTRACTORS, FeatureSettings
 from tests.interpreter import oracle
 
 TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")

@@ -15,8 +15,8 @@ from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, to_input
-from cytoseg.features.filters import FILTERS
+from cytoseg.features.extract import FeatureExtractor, to_input
+from cytoseg.features.settings import FILTERS, FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, bundle_hashes, load_bundle, save_bundle
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities

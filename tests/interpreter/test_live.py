@@ -12,10 +12,11 @@ from torch import nn
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.errors import LabelError
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, NativeFeatures
+from cytoseg.features.extract import FeatureExtractor, NativeFeatures
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter import live
 from cytoseg.interpreter.live import LiveInterpreter
-from cytoseg.interpreter.train import EnsembleSettings
+from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.labels.index import CropName, LabelledCrop, write_crop
 
 CLASSES = ClassList(("glass", "cell"), ((240, 240, 240), (0, 0, 200)), "glass")

@@ -5,21 +5,25 @@ import pytest
 import torch
 
 from cytoseg.interpreter.memory import training_bytes
-from cytoseg.interpreter.train import EnsembleSettings
+from cytoseg.interpreter.settings import EnsembleSettings
 
 MEASURED = """if True:
     import torch
     from cytoseg.devices import release_memory, tune_cpu_allocator
     from cytoseg.features.pixels import PixelTable
     from cytoseg.interpreter.memory import training_bytes
-    from cytoseg.interpreter.train import EnsembleSettings, train_ensemble
+    from cytoseg.interpreter.settings import EnsembleSettings
+    from cytoseg.interpreter.train import train_ensemble
     from cytoseg.memory import peak_memory, resident_bytes
     tune_cpu_allocator()
     classes = torch.arange(500) % 3
     features = torch.randn(500, 4000).half()
     crops = torch.arange(500) % 5
     table = PixelTable(features, classes, crops, {0: 1, 1: 1, 2: 1})
-    settings = EnsembleSettings("tuned", 12, 3, 9.0, {batch}, 1e-3, 0.3, 0.0, 0.0, {early}, {calibrate}, 0)
+    settings = EnsembleSettings(
+        members=12, steps=3, passes=9.0, batch_px={batch}, dropout=0.3,
+        early_stopping={early}, calibrate={calibrate}, seed=0,
+    )
     cpu = torch.device("cpu")
     release_memory()
     held = resident_bytes()
@@ -54,7 +58,7 @@ def _told(device: str = "cpu", *, calibrate: bool = False, early_stopping: bool 
     values = {"members": 2, "steps": 9, "batch_px": 16, "pixels": 1000, "inputs": 50, "classes": 3} | changes
     sizes = {name: values.pop(name) for name in ("pixels", "inputs", "classes")}
     settings = EnsembleSettings(
-        "tuned",
+        mode="tuned",
         **values,
         passes=9.0,
         rate=1e-3,

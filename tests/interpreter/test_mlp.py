@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cytoseg.interpreter.mlp import Ensemble, hidden_sizes
+from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.settings import hidden_sizes
 
 MakeEnsemble = Callable[..., Ensemble]
 PlainMember = Callable[[Ensemble, int], nn.Sequential]

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.unet import build_unet
-from cytoseg.features.extract import EXTRACTORS, FeatureExtractor, FeatureSettings, NativeFeatures
+from cytoseg.features.extract import FeatureExtractor, NativeFeatures
+from cytoseg.features.settings import EXTRACTORS, FeatureSettings
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities
 from tests.interpreter import oracle

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, gather, pad_to_multiple, shared_noise, to_input
+from cytoseg.features.extract import FeatureExtractor, gather, pad_to_multiple, shared_noise, to_input
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.vote import vote

@@ -6,7 +6,8 @@ import torch
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.diffusion.architecture import Architecture
-from cytoseg.features.extract import FeatureSettings, to_input
+from cytoseg.features.extract import to_input
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle, save_bundle
 from cytoseg.interpreter.student import Lesson, Student, distil, student_maps
 

@@ -14,7 +14,8 @@ from cytoseg.interpreter import train
 from cytoseg.interpreter.etf import simplex
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.reference import train_by_reference
-from cytoseg.interpreter.train import EnsembleSettings, Trained, train_ensemble
+from cytoseg.interpreter.settings import EnsembleSettings
+from cytoseg.interpreter.train import Trained, train_ensemble
 
 CPU = torch.device("cpu")
 OnStep = Callable[[int, int, float], None]

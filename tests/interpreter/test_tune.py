@@ -17,7 +17,8 @@ from cytoseg.interpreter import tune
 from cytoseg.interpreter.augment import class_weights
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.mean_teacher import Unlabelled
-from cytoseg.interpreter.tune import LabelledPictures, TuneSettings, held_out_slides, steps_of, tune_decoder
+from cytoseg.interpreter.settings import TuneSettings
+from cytoseg.interpreter.tune import LabelledPictures, held_out_slides, steps_of, tune_decoder
 from cytoseg.interpreter.tune_state import Resume
 
 CPU = torch.device("cpu")

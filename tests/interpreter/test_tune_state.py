@@ -7,7 +7,8 @@ from cytoseg.checkpoints import save_checkpoint
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.interpreter.decoder import Decoder
-from cytoseg.interpreter.tune import TuneSettings, _new_state
+from cytoseg.interpreter.settings import TuneSettings
+from cytoseg.interpreter.tune import _new_state
 from cytoseg.interpreter.tune_state import Best, Resume, TuneState
 
 TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe
+from cytoseg.recipe.keys import keys_of
 
 Load = Callable[..., Recipe]
 
@@ -22,7 +24,9 @@ def test_what_is_left_out_has_the_published_values(load: Load) -> None:
 
 def test_values_are_frozen(load: Load) -> None:
     with pytest.raises(pydantic.ValidationError, match="frozen"):
-        load().training.batch = 3  # type: ignore[misc] # which is what the test is about
+        load().slides.mpp = 3.0  # type: ignore[misc] # which is what the test is about
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load().training.batch = 3  # type: ignore[misc] # as above
 
 
 @pytest.mark.parametrize(
@@ -86,13 +90,13 @@ def test_the_log_of_the_reviewers_can_be_a_database(load: Load) -> None:
     assert load(f"review.log={address}").review.log == address
 
 
-def _undocumented(model: type[pydantic.BaseModel], where: str = "") -> list[str]:
+def _undocumented(section: type, where: str = "") -> list[str]:
     missing = []
-    for name, field in model.model_fields.items():
-        if not field.description:
-            missing.append(where + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, pydantic.BaseModel):
-            missing += _undocumented(field.annotation, f"{where}{name}.")
+    for key in keys_of(section):
+        if not key.text:
+            missing.append(where + key.name)
+        if key.section is not None:
+            missing += _undocumented(key.section, f"{where}{key.name}.")
     return missing
 
 

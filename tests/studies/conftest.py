@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoseg.classes import ClassList
-from cytoseg.features.extract import EXTRACTORS, FeatureSettings, NativeFeatures
+from cytoseg.features.extract import NativeFeatures
+from cytoseg.features.settings import EXTRACTORS, FeatureSettings
 from cytoseg.labels.index import CropName, LabelledCrop, write_crop
 from cytoseg.studies.feature_selection.pixels import FeatureSet
 from cytoseg.studies.feature_selection.settings import Effort, Question

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cytoseg.diffusion.efficientnet import STAGE_CHANNELS
+from cytoseg.diffusion.architecture import STAGE_CHANNELS
 from cytoseg.evaluation.evaluate import ScoredCrop
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, check_finite, gather, to_input
+from cytoseg.features.extract import FeatureExtractor, check_finite, gather, to_input
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.studies.feature_selection.pixels import ChosenPixels, FeatureSet, Flip, flipped
 
 ExtractorOf = Callable[[FeatureSettings], FeatureExtractor]

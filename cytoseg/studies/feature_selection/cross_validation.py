@@ -16,7 +16,8 @@ from cytoseg.errors import LabelError
 from cytoseg.evaluation.evaluate import ScoredCrop
 from cytoseg.features.pixels import PixelTable
 from cytoseg.interpreter.mlp import Ensemble
-from cytoseg.interpreter.train import EnsembleSettings, train_ensemble
+from cytoseg.interpreter.settings import EnsembleSettings
+from cytoseg.interpreter.train import train_ensemble
 from cytoseg.interpreter.vote import vote
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou, mean_iou

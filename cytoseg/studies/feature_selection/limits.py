@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.evaluate import ScoredCrop
-from cytoseg.features.extract import FeatureExtractor, FeatureSettings, gather, to_input
+from cytoseg.features.extract import FeatureExtractor, gather, to_input
+from cytoseg.features.settings import FeatureSettings
 from cytoseg.studies.feature_selection.columns import ExtractorOf
 from cytoseg.studies.feature_selection.cross_validation import by_turns
 from cytoseg.studies.feature_selection.settings import Question

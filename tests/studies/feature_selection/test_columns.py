@@ -9,7 +9,8 @@ import torch
 
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.unet import build_unet
-from cytoseg.features.extract import EXTRACTORS, FeatureExtractor, FeatureSettings, gather, to_input
+from cytoseg.features.extract import FeatureExtractor, gather, to_input
+from cytoseg.features.settings import EXTRACTORS, FeatureSettings
 from cytoseg.studies.feature_selection.columns import ColumnStore
 from cytoseg.studies.feature_selection.pixels import ChosenPixels, FeatureSet, choose_both
 from cytoseg.studies.feature_selection.settings import Question
