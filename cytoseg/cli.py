@@ -81,9 +81,7 @@ def build_app(chosen: str | None, verb: str = "") -> typer.Typer:
         if name != chosen:
             app.command(name, help=text)(_placeholder)
             continue
-        module = importlib.import_module(
-            f"cytoseg.commands.{LIGHT.get((name, verb), SAME.get(name, name).replace('-', '_'))}"
-        )
+        module = importlib.import_module(f"cytoseg.commands.{LIGHT.get((name, verb), name.replace('-', '_'))}")
         if name in GROUPS:
             group = typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False)
             for verb, function in module.VERBS.items():
