@@ -241,7 +241,7 @@ def time_text(moment: str) -> str:
     return moment if found is None else found.strftime("%Y-%m-%d %H:%M")
 
 
-_SHOWN = ("preview.png", "uncertainty_preview.png", "summary.json")
+_SHOWN = ("preview.png", "summary.json")
 
 
 def _name(path: Path) -> str:

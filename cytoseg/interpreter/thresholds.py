@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError
+from cytoseg.slides.optical_density import DARKEST, optical_density
 
 LEVELS = 64
-_DARKEST = np.log10(256)
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,6 @@ def fit_thresholds(
 
 def _levels(picture: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Divide the mean optical density of a pixel, 0 to 2.4 with 8 bits, into 64 levels."""
-    density = -np.log10((picture.astype(np.float32) + 1) / 256).mean(axis=2)
-    levels: NDArray[np.int64] = np.clip(density * (LEVELS / _DARKEST), 0, LEVELS - 1).astype(np.int64)
+    density = optical_density(picture.astype(np.float32)).mean(axis=2)
+    levels: NDArray[np.int64] = np.clip(density * (LEVELS / DARKEST), 0, LEVELS - 1).astype(np.int64)
     return levels

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.objects.fenced_mask import fenced
+from cytoseg.slides.optical_density import optical_density
 
-_DENSITY = np.log10(256 / (np.arange(256) + 1.0))
+_DENSITY = optical_density(np.arange(256))
 """Optical density of an 8-bit value against white; 0 for white, 2.4 for black."""
 
 _PIECE_PX = 2**16

@@ -247,9 +247,6 @@ def _slides(run: Path) -> list[str]:
             body.append(markup.missing("A link leads out of the run, to what is not shown."))
             continue
         body.append(_picture(run, folder / "preview.png", PREVIEW_CAPTION, command="predict RECIPE SLIDE"))
-        if (folder / "uncertainty_preview.png").is_file():
-            caption = "Uncertainty: bright places deserve a look"
-            body.append(_picture(run, folder / "uncertainty_preview.png", caption, command="predict RECIPE SLIDE"))
         body.extend(_summary(read_summary(folder)))
     return body
 

@@ -8,8 +8,8 @@ from skimage.filters import gaussian, threshold_otsu
 
 from cytoseg.geometry import Region, Size
 from cytoseg.slides.open import read_at
+from cytoseg.slides.optical_density import optical_density
 from cytoseg.slides.slide import Slide
-from cytoseg.slides.tiff import WHITE
 
 _DARKEST_GROUND = 150.0  # bare glass is brighter in every channel, even where the camera was set dark
 _MOST_COLOURED_GROUND = 0.8  # lowest channel over highest: glass may be tinted, but not stained
@@ -75,7 +75,7 @@ def tissue_mask(slide: Slide, *, rule: str, threshold: float, max_px: int = MASK
 
 
 def _denser(pixels: NDArray[np.uint8], threshold: float) -> NDArray[np.bool_]:
-    density = _density(pixels.astype(np.float32), np.full(3, WHITE, np.float32)).mean(axis=2)
+    density = optical_density(pixels.astype(np.float32)).mean(axis=2)
     return np.asarray(density > threshold, np.bool_)
 
 
@@ -83,7 +83,7 @@ def _otsu(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     # Smoothed before the ground is sought: the brightest pixels of noisy glass are brighter than the glass.
     smooth = gaussian(pixels.astype(np.float32), sigma=1, channel_axis=2)
     # The densest channel, because every stain leaves some channel clear.
-    density = np.clip(_density(smooth, _ground(smooth)).max(axis=2), 0, _DENSE)
+    density = np.clip(optical_density(smooth, _ground(smooth)).max(axis=2), 0, _DENSE)
     cells = np.asarray(density > threshold_otsu(density), np.bool_)
     if cells.any() and density[cells].mean() - density[~cells].mean() >= _CLEAR:
         return cells
@@ -94,11 +94,6 @@ def _ground(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Estimate the (3,) colour of bare glass: that of the brightest pixels, unless these are too dark or coloured."""
     bright = np.percentile(pixels.reshape(-1, 3), 98, axis=0)
     return np.maximum(bright, max(_DARKEST_GROUND, _MOST_COLOURED_GROUND * bright.max())).astype(np.float32)
-
-
-def _density(pixels: NDArray[np.float32], ground: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Optical density of each channel against the ground, (H, W, 3); below 0 where it is brighter."""
-    return np.asarray(np.log10((ground + 1) / (pixels + 1)), np.float32)
 
 
 def _touched(start: int, length: int, downsample: float, cells: int) -> NDArray[np.float64]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoseg.slides.optical_density import optical_density
+
 _LEAST_SPREAD = 0.02
 """Optical density of bare glass varies by less: noise, dust, uneven light."""
 _DENSEST_GLASS = 0.25
@@ -13,8 +15,7 @@ _DENSEST_GLASS = 0.25
 
 def density(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Give the optical density against white of each pixel and channel: (H * W, 3), from (H, W, 3) uint8 RGB."""
-    found: NDArray[np.float64] = np.log10(256.0 / (picture.reshape(-1, 3).astype(np.float64) + 1))
-    return found
+    return np.asarray(optical_density(picture.reshape(-1, 3)), np.float64)
 
 
 def spread(picture: NDArray[np.uint8]) -> float:

@@ -288,13 +288,6 @@ def test_slides_shows_preview_and_summary(review: Review) -> None:
     assert len(app.image) == 1
 
 
-@pytest.mark.usefixtures("made_run")
-def test_slides_shows_the_uncertainty_if_it_is_there(review: Review, made_run: Path) -> None:
-    folder = made_run / "predictions" / "smear_D"
-    (folder / "uncertainty_preview.png").write_bytes((folder / "preview.png").read_bytes())
-    assert len(review("slides").image) == 2
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_without_any_run_every_page_says_how_to_begin(review: Review, page: str) -> None:
     app = review(page)

@@ -46,8 +46,6 @@ def _summary(summary: Summary) -> None:
 
 def _previews(folder: Path) -> None:
     state.picture(folder / "preview.png", CAPTION, COMMAND)
-    if (folder / "uncertainty_preview.png").is_file():
-        state.picture(folder / "uncertainty_preview.png", "Uncertainty: bright places deserve a look", COMMAND)
 
 
 def _jump(key: str, sight: Sight) -> None:
