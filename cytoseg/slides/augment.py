@@ -1,13 +1,18 @@
-"""MONAI's flips, quarter turns and scaling for crops: the same pixels and random numbers at a fifth of the cost.
+"""MONAI's augmentation of crops: the same pixels and random numbers at a fifth of the cost.
 
 MONAI records with every flip and turn how to undo it, which takes longer than to do it. Crops are never turned back.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from monai.transforms import MapTransform, RandFlipd, RandRotate90d
+from monai.data import get_track_meta, set_track_meta
+from monai.transforms import MapTransform, RandFlipd, Randomizable, RandRotate90d
+
+_SEEDS = 2**32
+"""As many as MONAI draws from."""
 
 
 class QuickFlipd(RandFlipd):  # type: ignore[misc] # MONAI's classes are untyped
@@ -46,3 +51,43 @@ class ToUnitd(MapTransform):  # type: ignore[misc] # same
             unit = (filled[key].contiguous() / 255).to(torch.float32)
             filled[key] = unit.mul_(2).sub_(1).clamp_(-1, 1)
         return filled
+
+
+class Chain:
+    """Applies dictionary transforms in order; gives exactly what MONAI's ``Compose`` gives from the same seed.
+
+    ``Compose`` makes new random states for every item, which costs 0.1 ms for each transform, and keeps records for
+    undoing flips and turns, which cost more than these do. Here the states are seeded anew and nothing is recorded.
+
+    Args:
+        transforms: From a dictionary to a dictionary; none of them lazy.
+    """
+
+    def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
+        self._transforms = tuple(transforms)
+        self._first = np.random.RandomState(0)
+        self._random = [_random_parts(t) for t in self._transforms if isinstance(t, Randomizable)]
+
+    def __call__(self, item: Mapping[Hashable, Any], *, seed: int) -> Mapping[Hashable, Any]:
+        """Apply all transforms with the random numbers that follow from a 32-bit seed."""
+        self._first.seed(seed)
+        for parts in self._random:
+            own = int(self._first.randint(_SEEDS, dtype=np.uint32))
+            for part in parts:
+                part.R.seed(own)
+        tracked = get_track_meta()
+        set_track_meta(False)
+        try:
+            for transform in self._transforms:
+                item = transform(item)
+        finally:
+            set_track_meta(tracked)
+        return item
+
+
+def _random_parts(transform: Any) -> list[Any]:
+    """List a transform and the one that it wraps, which MONAI seeds alike; each gets a random state of its own."""
+    parts = [transform, *(part for part in vars(transform).values() if isinstance(part, Randomizable))]
+    if any("R" not in vars(part) for part in parts):  # else it is the one that all transforms share
+        transform.set_random_state(seed=0)
+    return parts

@@ -17,7 +17,13 @@ BACKBONE = "diffusion={backbone: pretrained, dim: 8, dim_mults: [1, 1, 1]}"
 SHORT = ("training.crops=4", "training.batch=2", "training.samples=0", "training.workers=0")
 SMALL = ("interpreter.members=2", "interpreter.steps=20", "predict.tile_px=32", "predict.overlap_px=8")
 PRETRAINED = ("features.extractors=[pretrained]", "labels.test_slides=[dark_b]")
-TUNED = ("interpreter.kind=decoder", "decoder.steps=4", "decoder.batch=2", "decoder.size_px=32", "decoder.unlabelled=0.5")
+TUNED = (
+    "interpreter.kind=decoder",
+    "decoder.steps=4",
+    "decoder.batch=2",
+    "decoder.size_px=32",
+    "decoder.unlabelled=0.5",
+)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from monai.transforms import (
 )
 from torch import Tensor
 
-from cytoseg.slides.chain import Chain
+from cytoseg.slides.augment import Chain
 from cytoseg.slides.crops import augmentation
 
 
