@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from cytoseg.durations import EVERY, duration_text
+from cytoseg.quoting import one_line, printable
 from cytoseg.runs import process_rank
 
 # No markup: "cytoseg[app]" and slides named "a[1].tif" must come out as they are.
@@ -21,13 +22,19 @@ console = Console(stderr=False, soft_wrap=True, markup=False, quiet=process_rank
 
 LOG_LINE_S = 30.0
 """Where nobody sees the bar move, in a pipe or a log file, a line stands for it so often; the app asks for more."""
+_LONGEST_CELL = 200
 _TOLD_FROM = 0.1
 """Share of the work after which it is said how long the rest takes."""
 
 
 def say(text: str) -> None:
-    """Print one line for the user."""
-    console.print(text, highlight=False, markup=False)
+    """Print one line for the user, or several; what a terminal would obey in them is escaped."""
+    console.print("\n".join(map(printable, text.split("\n"))), highlight=False, markup=False)
+
+
+def cells(*values: str) -> tuple[str, ...]:
+    """Give the cells of a row that holds what stands in files: printable, and not too long."""
+    return tuple(one_line(value, most=_LONGEST_CELL) for value in values)
 
 
 def say_next(*words: str) -> None:

@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from cytoseg import terminal
-from cytoseg.terminal import console, progress, say, say_estimate, say_next, seconds_left
+from cytoseg.terminal import cells, console, progress, say, say_estimate, say_next, seconds_left
 
 
 def test_a_bar_shows_count_and_note() -> None:
@@ -81,3 +81,11 @@ def test_what_was_done_by_an_earlier_call_does_not_count_for_the_pace() -> None:
         assert "to go" not in bar.line()
         bar.at(90)
         assert "to go" in bar.line()
+
+
+def test_what_is_said_and_shown_in_tables_is_printable_and_cells_are_short(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a\x1b[31m\u202eb\nc")
+    assert capsys.readouterr().out == "a\\x1b[31m\\u202eb\nc\n"
+    (cell,) = cells("\x1b]0;title\x07" + "x" * 5000)
+    assert cell.isprintable()
+    assert len(cell) == 200

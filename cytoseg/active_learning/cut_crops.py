@@ -11,14 +11,14 @@ from PIL import Image
 
 from cytoseg.active_learning.candidates import Frame, map_scale
 from cytoseg.classes import IGNORE, ClassList
-from cytoseg.errors import LabelError, RecipeError
+from cytoseg.errors import LabelError, PredictionError, RecipeError
 from cytoseg.formats.sidecar import SUFFIX
 from cytoseg.geometry import Region, Size
-from cytoseg.json_text import load_json
 from cytoseg.labels.annotated import is_taken
 from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.maps.map_file import MapFile
-from cytoseg.predict.outputs import CLASS_MAP, SUMMARY, UNCERTAINTY
+from cytoseg.predict.outputs import CLASS_MAP, SUMMARY, UNCERTAINTY, classes_of
+from cytoseg.quoting import listed
 from cytoseg.slides.open import open_slide, read_at, slide_id
 from cytoseg.slides.slide import Slide
 from cytoseg.writing import atomic_path, write_atomically
@@ -86,7 +86,7 @@ def cut_chosen(chosen: Chosen, cutting: Cutting, folder: Path) -> tuple[int, int
     Raises:
         SlideError: If the slide cannot be read.
         LabelError: If the slide was predicted with other classes.
-        PredictionError: If its maps are damaged.
+        PredictionError: If its summary or maps are damaged.
     """
     new = shapes = 0
     with open_slide(chosen.slide) as slide:
@@ -115,7 +115,7 @@ def cut_region(slide: Slide, region: Region, predictions: Path, *, cutting: Cutt
     Raises:
         SlideError: If the slide cannot be read.
         LabelError: If the slide was predicted with other classes.
-        PredictionError: If its maps are damaged.
+        PredictionError: If its summary or maps are damaged.
     """
     path = folder / f"{slide_id(slide.path)}_{region.x}_{region.y}.png"
     if is_taken(path):
@@ -131,14 +131,18 @@ def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cut
 
     Raises:
         LabelError: If it was predicted with other classes.
-        PredictionError: If its maps are damaged.
+        PredictionError: If its summary or maps are damaged.
     """
     done = predictions / slide_id(slide.path)
     if not (done / SUMMARY).is_file():
         return None
-    summary = load_json(done / SUMMARY)
-    if list(summary["classes"]) != list(cutting.classes.names):
-        raise LabelError(f"{done.name}: predicted with the classes {', '.join(summary['classes'])}. Predict it again.")
+    try:
+        found = classes_of(done)
+    except PredictionError as error:
+        raise PredictionError(f"{done.name}: {error}") from error
+    if found != list(cutting.classes.names):
+        names = listed(found, most=9, between=", ")
+        raise LabelError(f"{done.name}: predicted with the classes {names}. Predict it again.")
     with MapFile(done / CLASS_MAP) as ids, MapFile(done / UNCERTAINTY) as nats:
         at, size = region.at(map_scale(slide, ids.size)), cutting.frame.size_px
         # The sampled pixel of each pixel of the crop: ids have no mean.

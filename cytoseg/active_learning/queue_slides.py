@@ -1,5 +1,6 @@
 """Which predicted slides of a run the queue takes regions of, and why not the others."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,14 @@ from cytoseg.active_learning.candidates import Predicted
 from cytoseg.active_learning.queue_rules import QueueRules
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError, PredictionError
-from cytoseg.json_text import load_json
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.labels.split import split_by_slide
 from cytoseg.patterns import fits
-from cytoseg.predict.outputs import SUMMARY
-from cytoseg.viewer.slide_catalogue import is_predicted
+from cytoseg.predict.outputs import SUMMARY, classes_of
+from cytoseg.quoting import listed
+from cytoseg.quoting import shown as quoted
+from cytoseg.slides.open import SLIDE_SUFFIXES
+from cytoseg.viewer.slide_catalogue import is_predicted, read_record
 
 FOLDER = "queue"
 """Of the run folder, unless told otherwise; the app writes there."""
@@ -70,14 +73,14 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     path = folder / SUMMARY
     if not path.is_file():
         raise PredictionError(f"its prediction is not finished ({SUMMARY} is missing). {AGAIN}")
-    try:
-        summary = load_json(path)
-        classes, slide = list(summary["classes"]), Path(summary["slide_path"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise PredictionError(f"{SUMMARY} is damaged or of an older version ({error}). {AGAIN}") from error
+    classes, summary = classes_of(folder), read_record(folder)
     if classes != list(wanted.names):
-        raise PredictionError(f"it was predicted with other classes ({', '.join(classes)}). {AGAIN}")
-    if not slide.exists():
+        raise PredictionError(f"it was predicted with other classes ({listed(classes, most=9, between=', ')}). {AGAIN}")
+    named = summary.get("slide_path")
+    if not isinstance(named, str) or not named.lower().endswith(SLIDE_SUFFIXES):
+        raise PredictionError(f"{SUMMARY} names no slide ({quoted(named)}). {AGAIN}")
+    slide = Path(named)
+    if not os.path.exists(slide):  # unlike Path.exists, it takes a name that is too long for one that is not there
         raise PredictionError(f"its file {slide.name} is gone. Put it back, or predict it where it is now.")
     if not is_predicted(slide, summary):  # the run's folder may come from somebody else, too
         raise PredictionError(f"its file {slide.name} is another one now than the one that was predicted. {AGAIN}")

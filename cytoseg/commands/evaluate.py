@@ -26,6 +26,7 @@ from cytoseg.labels.stains import stains_of
 from cytoseg.metrics.results import MEASURES, ObjectScores, Risk, corrected_text
 from cytoseg.recipe import Recipe
 from cytoseg.shipped import shipped_models
+from cytoseg.terminal import cells
 from cytoseg.workflows.recorded_command import (
     Overrides,
     RecipeArgument,
@@ -198,7 +199,7 @@ def _show(evaluation: dict[str, Any]) -> None:
         # A number that does not fit goes on in the next line: rich would cut its last digits off.
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*cells(*row))
     console.print(table)
     if told := corrected_text(sum(bool(c.get("from_prediction")) for c in evaluation.get("crops", ())), crops):
         say(f"note: {told}")

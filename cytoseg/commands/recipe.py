@@ -10,6 +10,7 @@ from cytoseg.commands.recipe_list import list_shipped
 from cytoseg.commands.recipe_new import new
 from cytoseg.diffusion.architecture import STAGE_CHANNELS, tap_shapes
 from cytoseg.features.settings import FILTERS
+from cytoseg.quoting import printable
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.recipe.keys import keys_of
 from cytoseg.recipe.sections import ClassItem
@@ -52,7 +53,7 @@ def explain(
     loaded = None if recipe is None else load_recipe(recipe, overrides or ())
     table = Table("key", "value" if loaded else "default", "meaning", show_lines=False)
     for key, value, text in _rows(Recipe, loaded, prefix=""):
-        table.add_row(key, value, text)
+        table.add_row(key, printable(value), text)
     console.print(table)
     say_next("recipe", "check", recipe or "mylab.yaml")
 

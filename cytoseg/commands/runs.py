@@ -17,7 +17,7 @@ from cytoseg.evaluation.run_folder import CommandRecord, Provenance, find_runs, 
 from cytoseg.json_text import parse_json
 from cytoseg.run_recipe import read_part
 from cytoseg.running import KILLED, RUNNING
-from cytoseg.terminal import console, say, say_next
+from cytoseg.terminal import cells, console, say, say_next
 
 SILENT_S = 600.0
 """How long a command that has recorded no end may write nothing and still count as running, in seconds."""
@@ -46,7 +46,7 @@ def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder 
             problems.append(f"{path.name}: {state}: {provenance.commands[-1].message}")
         row = last_row(path / "ddpm" / "metrics.jsonl")
         crops_seen, loss = (f"{row['crops_seen']:,}", f"{row['loss']:.4f}") if row else ("-", "-")
-        table.add_row(path.name, recipe, state, crops_seen, loss, size_text(sum(_sizes(path))))
+        table.add_row(*cells(path.name, recipe, state, crops_seen, loss, size_text(sum(_sizes(path)))))
     if table.row_count:
         console.print(table)
         say_next("review", "RECIPE")

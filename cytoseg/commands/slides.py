@@ -15,6 +15,7 @@ from cytoseg.slides.open import check_whole, find_slides, open_slide
 from cytoseg.synthetic.crops import generate_labelled_crops
 from cytoseg.synthetic.generate import generate_slide
 from cytoseg.synthetic.stains import STAINS
+from cytoseg.terminal import cells
 from cytoseg.workflows.recorded_command import console, progress, say
 
 
@@ -31,7 +32,7 @@ def info(
                 levels = ", ".join(f"1/{level.downsample:g}" for level in slide.levels)
                 mpp = "not said" if slide.mpp is None else f"{slide.mpp:.4g}"
                 share = tissue_mask(slide, rule="otsu", threshold=0.0).share()
-                table.add_row(path.name, f"{size.width} x {size.height}", levels, mpp, f"{share:.0%}")
+                table.add_row(*cells(path.name, f"{size.width} x {size.height}", levels, mpp, f"{share:.0%}"))
                 if slide.note:
                     notes.append(f"{path.name}: {slide.note}")
         except SlideError as error:

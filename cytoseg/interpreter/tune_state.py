@@ -1,5 +1,6 @@
 """What the tuning of a decoder consists of at one moment, and its way to disk and back."""
 
+import copy
 import math
 import shutil
 from collections.abc import Mapping
@@ -11,7 +12,14 @@ import torch
 from ema_pytorch import EMA
 from torch import Tensor
 
-from cytoseg.checkpoints import load_checkpoint, load_optimiser, optimiser_tensors, save_checkpoint
+from cytoseg.checkpoints import (
+    MISFIT,
+    Checkpoint,
+    load_checkpoint,
+    load_optimiser,
+    optimiser_tensors,
+    save_checkpoint,
+)
 from cytoseg.errors import CheckpointError
 from cytoseg.interpreter.decoder import Decoder
 
@@ -96,16 +104,37 @@ class Resume:
             return
         if found.state.get("origin") != dict(self.origin):
             return
-        state.decoder.load_state_dict(found.tensors["model"])
-        state.averaged.load_state_dict(found.tensors["average"])
-        state.average.step.fill_(found.state["average_step"])
-        state.average.initted.fill_(True)
-        load_optimiser(found.tensors["optimiser"], state.optimiser)
-        loss, device = found.state["best_loss"], next(state.decoder.parameters()).device
-        weights = {name: tensor.to(device) for name, tensor in found.tensors["best"].items()}
-        state.best = Best(math.inf if loss is None else loss, found.state["best_step"], weights)
-        state.step = found.state["step"]
+        parts: tuple[torch.nn.Module | torch.optim.Optimizer, ...] = (state.decoder, state.averaged, state.optimiser)
+        before = [copy.deepcopy(part.state_dict()) for part in parts]
+        try:
+            _take(state, found)
+        except MISFIT:  # with the right hashes, but not of this tuning
+            for part, kept in zip(parts, before, strict=True):
+                part.load_state_dict(kept)
 
     def forget(self) -> None:
         """Remove what was saved."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _take(state: TuneState, found: Checkpoint) -> None:
+    """Change the state to a saved one; what does not fit raises one of ``MISFIT`` before step and best are changed."""
+    loss, best_step, average_step, step = (
+        found.state[key] for key in ("best_loss", "best_step", "average_step", "step")
+    )
+    numbers_fit = all(type(count) is int and count >= 0 for count in (best_step, average_step, step))
+    if not numbers_fit or not (loss is None or isinstance(loss, int | float)):
+        raise ValueError("its numbers")
+    own, device = state.decoder.state_dict(), next(state.decoder.parameters()).device
+    best = {name: tensor.to(device) for name, tensor in found.tensors["best"].items()}
+    if best and {name: t.shape for name, t in best.items()} != {name: t.shape for name, t in own.items()}:
+        raise ValueError("the best weights")
+    if (loss is None) != (not best):
+        raise ValueError("a best loss without weights, or weights without a loss")
+    state.decoder.load_state_dict(found.tensors["model"])
+    state.averaged.load_state_dict(found.tensors["average"])
+    load_optimiser(found.tensors["optimiser"], state.optimiser)
+    state.average.step.fill_(average_step)
+    state.average.initted.fill_(True)
+    state.best = Best(math.inf if loss is None else loss, best_step, best)
+    state.step = step

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE, ClassList
-from cytoseg.errors import SlideError
+from cytoseg.errors import PredictionError, SlideError
 from cytoseg.json_text import load_json
 from cytoseg.maps import map_spool
 from cytoseg.maps.map_spool import MapSpool
@@ -109,6 +109,22 @@ def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
         return False
     files = summary.get("files")
     return isinstance(files, list) and all(isinstance(name, str) and (folder / name).is_file() for name in files)
+
+
+def classes_of(folder: Path) -> list[str]:
+    """Give the names of the classes that a slide was predicted with, in the order of their ids.
+
+    Raises:
+        PredictionError: If the summary is missing or damaged.
+    """
+    again = "Run `cytoseg predict RECIPE SLIDE` on it again."
+    try:
+        classes = load_json(folder / SUMMARY)["classes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PredictionError(f"{SUMMARY} is damaged or of an older version. {again}") from error
+    if not isinstance(classes, dict | list) or not all(isinstance(name, str) for name in classes):
+        raise PredictionError(f"the classes in {SUMMARY} are no names. {again}")
+    return list(classes)
 
 
 def other_slide(folder: Path, path: Path) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cytoseg.checkpoints import find_checkpoints, load_state
 from cytoseg.errors import CheckpointError
+from cytoseg.json_text import load_json
 from cytoseg.writing import write_atomically
 
 SHOWN = "shown.json"
@@ -43,7 +44,7 @@ def note_shown(folder: Path, what: str, weights: Mapping[str, Any]) -> None:
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / SHOWN).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = load_json(folder / SHOWN)
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,6 +1,9 @@
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from cytoseg.checkpoints import save_checkpoint
@@ -76,3 +79,32 @@ def test_a_folder_that_is_no_state_of_a_tuning_is_passed_over(tmp_path: Path) ->
     state = _state(1)
     Resume(tmp_path / "unfinished", {}).restore(state)
     assert state.step == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"step": "x"}, {"best_loss": [1]}, {"average_step": -1}, {"best_step": None}, {"best_loss": None}]
+)
+def test_a_state_that_says_nonsense_changes_nothing(
+    worked: TuneState, tmp_path: Path, wrong: dict[str, object]
+) -> None:
+    resume, other = Resume(tmp_path / "unfinished", {"seed": 1}), _state(2)
+    resume.save(worked)
+    path = resume.folder / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    resume.restore(other)
+    assert (other.step, other.best.weights) == (0, {})
+
+
+@pytest.mark.parametrize("group", ["model", "average", "optimiser", "best"])
+def test_tensors_of_another_network_change_nothing(worked: TuneState, tmp_path: Path, group: str) -> None:
+    resume, other = Resume(tmp_path / "unfinished", {"seed": 1}), _state(2)
+    resume.save(worked)
+    state = json.loads((resume.folder / "state.json").read_text())
+    tensors = safetensors.torch.load_file(resume.folder / f"{group}.safetensors")
+    data = safetensors.torch.save({name: torch.zeros(2, 7) for name in tensors} | {"more": torch.zeros(1)})
+    (resume.folder / f"{group}.safetensors").write_bytes(data)
+    state["sha256"][group] = hashlib.sha256(data).hexdigest()
+    (resume.folder / "state.json").write_text(json.dumps(state))
+    resume.restore(other)
+    torch.testing.assert_close(dict(other.decoder.state_dict()), dict(_state(2).decoder.state_dict()), atol=0, rtol=0)
+    assert (other.step, other.optimiser.state_dict()["state"]) == (0, {})
