@@ -26,12 +26,13 @@ from cytoseg.recipe import Recipe, load_recipe
 
 LEAST_EFFECTIVE_BATCH = 16  # the Trainer refuses less
 NEVER = 10**9
+DIM_MULTS = {"lucidrains": (1, 2, 4, 8), "pretrained": (3, 4, 6)}
 
 RECIPE = """
 name: benchmark
 slides: {{folders: ["{folder}"], background: {{rule: none}}}}
 crops: {{size_px: {size_px}}}
-diffusion: {{dim: {dim}}}
+diffusion: {{backbone: {backbone}, dim: {dim}, dim_mults: {dim_mults}}}
 training: {{crops: 100000000, batch: {batch}, precision: "{precision}", workers: {workers}, device: {device}}}
 classes: [{{name: background, colour: "#ffffff"}}, {{name: cell, colour: "#000000"}}]
 """
@@ -50,12 +51,13 @@ class Job:
     workers: int
     device: str
     tuned: bool
+    backbone: str = "lucidrains"
 
     def recipe(self) -> Recipe:
         """Give the recipe, as our command would load it."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "benchmark.yaml"
-            path.write_text(RECIPE.format(**vars(self)))
+            path.write_text(RECIPE.format(**vars(self), dim_mults=list(DIM_MULTS[self.backbone])))
             return load_recipe(str(path))
 
 

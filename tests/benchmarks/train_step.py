@@ -35,6 +35,7 @@ class Network:
     dim: int
     size_px: int
     batch: int
+    backbone: str = "lucidrains"
 
     def __str__(self) -> str:
         return f"dim {self.dim}, {self.size_px} px, batch {self.batch}"
