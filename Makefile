@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo-made: $(INSTALLED)
-	$(CYTOSEG) slides generate data/made --n 8 --width 1536 --height 1536 --crops 4 --stain violet-olive --stain steel-coral
+	$(CYTOSEG) slides generate data/made --n 8 --width 1024 --height 1024 --crops 4 --stain violet-olive --stain steel-coral
 	$(CYTOSEG) label-import data/made/labelled --recipe $(RECIPE)
 	$(CYTOSEG) train-interpreter $(RECIPE)
 	$(CYTOSEG) evaluate $(RECIPE)
