@@ -32,13 +32,13 @@ demo-made: $(INSTALLED)
 	@echo "Pictures: runs/quickstart/evaluation/crops, runs/quickstart/predictions. Look at the result in a browser: make review"
 
 demo-lbc: $(INSTALLED)
-	$(CYTOSEG) label-import $(DATA)/train --recipe $(RECIPE) --slide-regex '^(\d+)_' --area outline
-	$(CYTOSEG) label-import $(DATA)/test --recipe $(RECIPE) --slide-regex '^(\d+)_'
-	$(CYTOSEG) train-interpreter $(RECIPE)
-	$(CYTOSEG) evaluate $(RECIPE)
-	$(CYTOSEG) predict $(RECIPE) $(firstword $(wildcard $(DATA)/unlabeled/*.jpg))
+	$(CYTOSEG) label-import $(DATA)/train --recipe $(RECIPE) --slide-regex '^(\d+)_' --area outline '$(OVERRIDES)'
+	$(CYTOSEG) label-import $(DATA)/test --recipe $(RECIPE) --slide-regex '^(\d+)_' '$(OVERRIDES)'
+	$(CYTOSEG) train-interpreter $(RECIPE) '$(OVERRIDES)'
+	$(CYTOSEG) evaluate $(RECIPE) '$(OVERRIDES)'
+	$(CYTOSEG) predict $(RECIPE) $(firstword $(wildcard $(DATA)/unlabeled/*.jpg)) '$(OVERRIDES)'
 	$(CYTOSEG) report $(RECIPE)
-	$(CYTOSEG) compare $(RECIPE) --quick
+	$(CYTOSEG) compare $(RECIPE) --quick '$(OVERRIDES)'
 	@echo "Table: runs/lbc/compare"
 	@echo "Pictures: runs/lbc/evaluation/crops, runs/lbc/predictions. Look at the result in a browser: make review RECIPE=$(RECIPE)"
 

@@ -1,5 +1,6 @@
 """Every recipe that comes with the program."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.shipped import find_base_model, shipped_recipes
+from cytoseg.synthetic.stains import STAINS, USUAL
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("cervical", "cytology-base", "dsb16", "lbc", "lbc-base", "lbc-cric-base", "quickstart")
@@ -85,3 +87,15 @@ def test_shipped_weights_are_small_and_say_what_they_are() -> None:
         drawn = load_recipe(folder.name).training.denoising_weight > 0
         assert ("![samples](samples.png)" in card) == drawn
         assert (folder / "samples.png").exists() == drawn
+
+
+def test_the_demo_s_slides_are_none_that_the_base_model_may_have_seen() -> None:
+    lines = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "recipes/quickstart.yaml")}
+    made = {re.search(r"slides generate (data/made .*)", text)[1] for text in lines.values()}  # type: ignore[index] # both have one
+    assert len(made) == 1  # the recipe says what the Makefile does
+    stains = re.findall(r"--stain (\S+)", made.pop())
+    assert stains
+    assert set(stains) <= set(STAINS) - set(USUAL)
+    base = (ROOT / "recipes" / "cytology-base.yaml").read_text(encoding="utf-8")
+    assert "--stain" not in base
+    assert "--seed 77 " in base  # and the demo's is 0
