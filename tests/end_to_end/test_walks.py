@@ -6,6 +6,7 @@ A walk is counted by the files whose functions hold the picture itself, known by
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -58,7 +59,7 @@ def _holds(value: Any, side: int) -> bool:
     if isinstance(value, dict):
         return any(_holds(item, side) for item in list(value.values())[:4])
     shape = value.size if isinstance(value, Image.Image) else tuple(getattr(value, "shape", ()))
-    return any(pair == (side, side) for pair in zip(shape, shape[1:], strict=False))
+    return any(pair == (side, side) for pair in pairwise(shape))
 
 
 def _walk(command: str, side: int) -> set[str]:
