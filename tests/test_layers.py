@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 WORDS = {"cytoseg", "errors", "geometry", "classes", "devices", "runs", "running", "checkpoints", "memory", "shipped"}
 WORDS |= {"writing", "locks", "leftovers", "interrupts"}
 WORDS |= {"csv_table", "patterns"}
-WORDS |= {"quoting", "limits", "json_text", "yaml_text", "terminal", "run_recipe", "durations", "settings"}
+WORDS |= {"quoting", "limits", "json_text", "yaml_text", "terminal", "durations", "settings"}
 ORDER = (
     {"words"},
     {"drawing", "metrics"},

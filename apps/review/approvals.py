@@ -67,7 +67,7 @@ def offer(run: Path, key: str, prediction: Path) -> None:
         (st.success if said[0] else st.error)(said[1])
     st.markdown(state.plain(text_of(verdicts(run).get(key), prediction)))
     author = reviews.reviewer()
-    state.type_in("Comment", "Goes with what you press next", key=f"sign-off {run} {key}", max_chars=500)
+    state.type_in("Comment", "Goes with what you press next", key=f"sign-off {run.resolve().name} {key}", max_chars=500)
     with st.container(horizontal=True):
         for verdict in VERDICTS:
             title, icon = TITLES[verdict]
@@ -83,7 +83,7 @@ def offer(run: Path, key: str, prediction: Path) -> None:
 
 
 def _say(run: Path, key: str, prediction: Path, author: str, verdict: Verdict) -> None:
-    typed = f"sign-off {run} {key}"
+    typed = f"sign-off {run.resolve().name} {key}"
     comment = clean_comment(str(st.session_state.get(typed, "")))
     try:
         said = SignOff(author, reviews.name_of(run), key, verdict, comment, bundle_of(prediction))

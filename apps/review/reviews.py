@@ -18,9 +18,9 @@ from cytoseg.labels.corrections import Correction, SavedCorrection, corrections_
 from cytoseg.labels.original_annotation import read_kept
 from cytoseg.labels.reviewer_names import clean_comment, clean_name
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
+from cytoseg.recipe import labels_of_run
 from cytoseg.review.inter_rater import Pair, compare_people
 from cytoseg.review.review_log import Action, Entry, Judgement, add_entry, log_csv, log_of, read_entries
-from cytoseg.run_recipe import labels_folder
 
 KAPPA = (
     "Cohen's kappa counts only agreement beyond chance: two people who both call nearly everything background agree "
@@ -63,7 +63,7 @@ def classes_of(found: Evaluation) -> ClassList:
 def _origin_of(crop: CropScores) -> Origin:
     """Give the slide of a crop, and its place there if the labels of the run know it."""
     try:
-        kept = read_kept(labels_folder(state.run_folder(), state.base_folder()), crop.crop).origin
+        kept = read_kept(labels_of_run(state.run_folder(), state.base_folder()), crop.crop).origin
     except CytosegError:  # damaged; the slide alone is what the split needs
         kept = None
     return kept if kept is not None and kept.slide == crop.slide else Origin(crop.slide, None)

@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from cytoseg.errors import CytosegError
-from cytoseg.run_recipe import ViewRules, labels_folder, read_part, view_rules_of
+from cytoseg.recipe import Recipe, labels_of_run, recipe_of_run
 from cytoseg.viewer.reading_threads import Lanes
 from cytoseg.viewer.slide_catalogue import Catalogue, list_slides
 from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight, Sights, Subject
@@ -72,7 +72,7 @@ def _subject(run: Path, key: str) -> Subject:
     found = listed(run).slides.get(key)
     if found is None:
         raise CytosegError("There is no such slide in this run.")
-    return Subject(found, _rules_of(run).classes, labels_folder(run, state.base_folder()))
+    return Subject(found, _recipe_of(run).class_list(), labels_of_run(run, state.base_folder()))
 
 
 def look(seen: Subject) -> Sight:
@@ -164,18 +164,18 @@ def _runs(moment: int) -> dict[str, Path]:
     return {run.resolve().name: run for run in reversed(state.known_runs())}
 
 
-def _rules_of(run: Path) -> ViewRules:
+def _recipe_of(run: Path) -> Recipe:
     path = run / "recipe.yaml"
     if not path.is_file():
         raise CytosegError("recipe.yaml: the run holds no recipe, so nobody knows its slides. Run a command again.")
-    return read_part(run, view_rules_of)
+    return recipe_of_run(run)
 
 
 @lru_cache(maxsize=16)
 def _catalogue(run: Path, predicted_ns: int, moment: int) -> Catalogue:
-    rules = _rules_of(run)
-    folders = [state.base_folder() / folder for folder in rules.folders]
-    return list_slides(run, folders=folders, include=rules.include, exclude=rules.exclude)
+    slides = _recipe_of(run).slides
+    folders = [state.base_folder() / folder for folder in slides.folders]
+    return list_slides(run, folders=folders, include=slides.include, exclude=slides.exclude)
 
 
 def _written_ns(path: Path) -> int:

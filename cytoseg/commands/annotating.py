@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cytoseg.active_learning.queue_rules import rules_of
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace, tells_test_slides
 from cytoseg.classes import IGNORE
 from cytoseg.commands.label_crops import write_place
@@ -37,6 +36,7 @@ from cytoseg.slides.image import read_picture
 from cytoseg.slides.open import find_slides, slide_id
 from cytoseg.workflows.backbone import backbone_folder, needs_backbone
 from cytoseg.workflows.labelled_pixels import ensemble_settings
+from cytoseg.workflows.queue_rules import queue_rules
 from cytoseg.workflows.random_places import choose_place
 from cytoseg.workflows.run_paths import feature_settings
 
@@ -176,7 +176,7 @@ class Annotating:
         return ids
 
     def _is_test(self) -> Callable[[str], bool]:
-        rules = rules_of(self.recipe.model_dump(mode="json"))
+        rules = queue_rules(self.recipe)
         return tells_test_slides(QueuePlace(rules, self.run, self.labels, self.run / FOLDER))
 
     def _taken(self) -> list[tuple[Path, Region]]:

@@ -8,9 +8,9 @@ import typer
 
 from cytoseg.active_learning.queue import Ranking, accept, gains, rank, shown
 from cytoseg.active_learning.queue_picture import Shown, draw_queue
-from cytoseg.active_learning.queue_rules import rules_of
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
 from cytoseg.errors import PredictionError, report
+from cytoseg.workflows.queue_rules import queue_rules
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
 from cytoseg.writing import atomic_path
 
@@ -33,7 +33,7 @@ def run(
     given = [f"labels.crop_px={size}"] if size is not None else []
     with start_run(recipe, [*(overrides or []), *given], command="queue") as current:
         folder = out or current.folder / FOLDER
-        rules = rules_of(current.recipe.model_dump(mode="json"))
+        rules = queue_rules(current.recipe)
         place = QueuePlace(rules, current.folder, current.recipe.labels_folder(), folder)
         for sentence in gains(place):
             say(sentence)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from cytoseg.durations import duration_text
 from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.evaluation.run_folder import CommandRecord, Provenance, find_runs, read_provenance
 from cytoseg.json_text import parse_json
-from cytoseg.run_recipe import read_part
+from cytoseg.recipe import recipe_of_run
 from cytoseg.running import KILLED, RUNNING
 from cytoseg.terminal import cells, console, say, say_next
 
@@ -57,15 +57,11 @@ def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder 
 
 
 def _recipe_name(folder: Path) -> str:
-    """Read the name off a run's copy of its recipe, without the libraries that a whole recipe loads."""
+    """Read the name off a run's copy of its recipe."""
     try:
-        return read_part(folder, _name_of)
+        return recipe_of_run(folder).name
     except RecipeError as error:
         raise RecipeError(f"{folder / 'recipe.yaml'}: not YAML, or no recipe of this version.") from error
-
-
-def _name_of(values: Mapping[str, Any]) -> str:
-    return str(values["name"])
 
 
 def state_text(folder: Path, provenance: Provenance | None, *, now: float) -> str:

@@ -1,6 +1,16 @@
 """The recipe: everything that decides a run, in one YAML file with a schema that refuses what it does not know."""
 
 from cytoseg.recipe.file import dump_recipe, find_recipe, load_recipe, recipe_of, update_recipe
+from cytoseg.recipe.run_copy import labels_of_run, recipe_of_run
 from cytoseg.recipe.schema import Recipe
 
-__all__ = ["Recipe", "dump_recipe", "find_recipe", "load_recipe", "recipe_of", "update_recipe"]
+__all__ = [
+    "Recipe",
+    "dump_recipe",
+    "find_recipe",
+    "labels_of_run",
+    "load_recipe",
+    "recipe_of",
+    "recipe_of_run",
+    "update_recipe",
+]

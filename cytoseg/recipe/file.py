@@ -60,6 +60,15 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return _checked(values, path)
 
 
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe as it stands, whatever the run has trained since.
+
+    Raises:
+        RecipeError: With all problems of the file in one message.
+    """
+    return _validated(_read(path), path)
+
+
 def recipe_of(values: Mapping[str, Any], overrides: Sequence[str], *, where: Path) -> Recipe:
     """Make a recipe from what ``model_dump`` gave, with overrides.
 
@@ -143,8 +152,12 @@ def _read(path: Path, yaml: YAML | None = None) -> Any:
 
 
 def _checked(values: Any, path: Path) -> Recipe:
+    return _validated(with_architecture(values, where=path), path)
+
+
+def _validated(values: Any, path: Path) -> Recipe:
     try:
-        return Recipe.model_validate(with_architecture(values, where=path))
+        return Recipe.model_validate(values)
     except pydantic.ValidationError as error:
         raise RecipeError(f"{path}: " + listed(map(_sentence, error.errors()), most=MAX_PROBLEMS)) from error
 

@@ -1,36 +1,14 @@
 """Starting a command on a run's own recipe, as the app does: after a look at what the recipe says."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cytoseg.errors import RecipeError
 from cytoseg.jobs.start import start_job
-from cytoseg.run_recipe import read_part
+from cytoseg.recipe import recipe_of_run
 
 _OTHER_GPU = re.compile(r"cuda:([1-9][0-9]?)")
-
-
-@dataclass(frozen=True)
-class StartRules:
-    """What of a recipe decides how its commands are started: its run folder as written, and its device."""
-
-    folder: Path
-    device: str
-
-
-def start_rules_of(values: Mapping[str, Any]) -> StartRules:
-    """Pick the rules out of a recipe as JSON can hold it, with all its keys.
-
-    Raises:
-        KeyError, TypeError: If a key is missing or of another type.
-    """
-    folder = values["folder"]
-    return StartRules(
-        Path("runs") / str(values["name"]) if folder is None else Path(folder), str(values["training"]["device"])
-    )
 
 
 def start_on_run(
@@ -53,14 +31,21 @@ def start_on_run(
         RecipeError: If the recipe cannot be read, or belongs to another run folder: the command would write there.
         CytosegError: If the command cannot be started.
     """
-    rules = read_part(run, start_rules_of)
-    if (base / rules.folder).resolve() != run.resolve():
+    recipe = recipe_of_run(run)
+    folder = recipe.run_folder()
+    if (base / folder).resolve() != run.resolve():
         raise RecipeError(
-            f"{run.resolve().name}: recipe.yaml says that its run folder is {rules.folder}, so that the command would "
+            f"{run.resolve().name}: recipe.yaml says that its run folder is {folder}, so that the command would "
             "write there. Start the review where the run was made, or mend folder in recipe.yaml."
         )
     return start_job(
-        run, command, keys=keys, given=given, author=author, device=device_key(rules.device), base=base.resolve()
+        run,
+        command,
+        keys=keys,
+        given=given,
+        author=author,
+        device=device_key(recipe.training.device),
+        base=base.resolve(),
     )
 
 

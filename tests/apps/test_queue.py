@@ -174,7 +174,7 @@ def _damage(run: Path, what: str) -> str:
             return "queue/queue.json: is cut off or damaged"
         case "recipe":
             (run / "recipe.yaml").write_text("name: tiny\nclases: []\n")
-            return "recipe.yaml of this run cannot be used (KeyError)"
+            return "recipe.yaml of this run cannot be used (classes: Field required"
         case "slide":
             (run.parents[1] / "slides" / "smear_A.png").unlink()
             return "smear_A: left out: its file smear_A.png is gone"

@@ -11,14 +11,14 @@ import viewer
 
 from cytoseg.active_learning.diverse_selection import Chosen
 from cytoseg.active_learning.queue import Ranking, accept, gains, rank, shown, skip
-from cytoseg.active_learning.queue_rules import read_rules
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import predictions
 from cytoseg.labels.index import INDEX
 from cytoseg.labels.queue_file import QUEUE
-from cytoseg.run_recipe import labels_folder
+from cytoseg.recipe import labels_of_run, recipe_of_run
 from cytoseg.viewer.deep_zoom import jpeg
+from cytoseg.workflows.queue_rules import queue_rules
 
 LISTED = 40
 PER_PAGE = 5
@@ -31,7 +31,7 @@ HELP = (
 
 
 def _place(run: Path) -> QueuePlace:
-    return QueuePlace(read_rules(run), run, labels_folder(run, state.base_folder()), run / FOLDER)
+    return QueuePlace(queue_rules(recipe_of_run(run)), run, labels_of_run(run, state.base_folder()), run / FOLDER)
 
 
 def _stamps(place: QueuePlace) -> tuple[int, ...]:

@@ -1,0 +1,18 @@
+"""What of a recipe decides the queue, picked out of it."""
+
+from cytoseg.active_learning.candidates import Frame
+from cytoseg.active_learning.cut_crops import Cutting
+from cytoseg.active_learning.queue_rules import QueueRules
+from cytoseg.recipe import Recipe
+
+
+def queue_rules(recipe: Recipe) -> QueueRules:
+    """Pick what decides the queue out of a recipe."""
+    slides, labels = recipe.slides, recipe.labels
+    return QueueRules(
+        cutting=Cutting(Frame(labels.crop_px, slides.mpp, slides.assumed_mpp), recipe.class_list()),
+        test_slides=labels.test_slides,
+        test_fraction=labels.test_fraction,
+        seed=recipe.training.seed,
+        kind=recipe.interpreter.kind,
+    )
