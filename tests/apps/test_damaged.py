@@ -150,7 +150,11 @@ BAD: list[tuple[str, Damage, dict[str, str]]] = [
     ("labels/index.json", _of_version_99, _everywhere("index.json: has format 99", "slides", "queue")),
     (CORRECTION, _cut, {"correct": "cannot be read: Ben_20260301T140506Z.json: is cut off or damaged"}),
     (CORRECTION, _list, {"correct": "does not say that it corrects 'smear_A_0_512'"}),
-    ("review/log.sqlite", _garbage, {"correct": "The review log log.sqlite is damaged (file is not a database)."}),
+    (
+        "review/log.sqlite",
+        _garbage,
+        {page: "The review log log.sqlite is damaged (file is not a database)." for page in ("correct", "slides")},
+    ),
     ("interpreter/bundle/state.json", _cut, {"correct": "bundle/state.json: the file is not complete JSON."}),
     (
         PICTURE,
