@@ -35,7 +35,7 @@ def lab(tmp_path: Path) -> Path:
 def test_slides_are_shown_and_a_project_begins_with_its_crops(review: Review, lab: Path, tmp_path: Path) -> None:
     app = review("start", "--base", str(tmp_path), "--slides", str(lab / "slides"))
     assert app.title[0].value == "New project"
-    assert "1 slides." in _texts(app)
+    assert "1 slide." in _texts(app)
     assert "board.ome.tif: 600 x 600, 0.5 µm a pixel" in _texts(app)
     assert len(app.image) == 1
     assert app.number_input[0].value == 0.5

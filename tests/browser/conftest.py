@@ -100,18 +100,24 @@ def free_port() -> int:
 @contextmanager
 def serve(command: list[str], *, port: int, folder: Path) -> Iterator[str]:
     """Run a command that starts the review on a port, until the end of the block; gives its address."""
-    with subprocess.Popen(
+    with start_server(command, port=port, folder=folder) as server:
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def start_server(command: list[str], *, port: int, folder: Path) -> subprocess.Popen[bytes]:
+    """Run a command that starts the review on a port, and wait until it answers."""
+    server = subprocess.Popen(
         command,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1", TOKEN: SECRET},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    ) as server:
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
+    )
+    _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server)
+    return server
 
 
 def _wait_for(health: str, server: subprocess.Popen[bytes], *, wait_s: float = 40) -> None:

@@ -64,7 +64,7 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, *, live: bool) ->
         if live:
             seen = drawing.look(annotating, work)
             shown = tuple(drawing.layers(annotating, seen))
-            told = f"Learnt from {seen.crops} crops in {seen.seconds:.1f} s."
+            told = f"Learnt from {seen.crops} crop{'' if seen.crops == 1 else 's'} in {seen.seconds:.1f} s."
     except CytosegError as error:
         problem = state.told(error)
     editor.draw(

@@ -66,7 +66,8 @@ def _slides(folder: Path, written_ns: int) -> tuple[list[ListedSlide], int]:
 
 
 def _show(slides: list[ListedSlide], total: int) -> None:
-    st.caption(f"{total} slides{f', the first {len(slides)} are shown' if total > len(slides) else ''}.")
+    more = f", the first {len(slides)} are shown" if total > len(slides) else ""
+    st.caption(f"{total} slide{'' if total == 1 else 's'}{more}.")
     for first in range(0, len(slides), PER_ROW):
         for column, slide in zip(st.columns(PER_ROW), slides[first : first + PER_ROW], strict=False):
             if slide.thumbnail is not None:

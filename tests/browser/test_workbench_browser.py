@@ -1,0 +1,263 @@
+"""The whole job in a real browser, from slides to a signed-off result; the server is killed on the way."""
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from playwright.sync_api import Browser, Page, expect
+
+from cytoseg.classes import IGNORE
+from cytoseg.commands.review import streamlit_command
+from cytoseg.geometry import Size
+from cytoseg.jobs.job_table import FINISHED, RUNNING, jobs_of
+from cytoseg.labels.drawn import drawn_of, read_marks
+from cytoseg.labels.index import load_index
+from cytoseg.recipe import dump_recipe, load_recipe
+from cytoseg.review.review_log import log_of
+from cytoseg.review.slide_approvals import read_sign_offs
+from cytoseg.shipped import shipped_review
+from cytoseg.synthetic.generate import generate_slide
+from cytoseg.writing import write_atomically
+from tests.browser.conftest import free_port, open_page, start_server
+from tests.browser.test_review_browser import DRAWN_MS
+
+pytestmark = pytest.mark.browser
+
+CROP_PX, SLIDE_PX, SLIDES = 256, 384, 3
+AUTHOR = "Anna Øster"
+
+
+@dataclass
+class Bench:
+    """The app over a folder with slides and nothing else, and the page that works in it."""
+
+    page: Page
+    home: Path
+    port: int
+    server: subprocess.Popen[bytes]
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def run(self) -> Path:
+        return self.home / "runs" / "story"
+
+    def kill_and_start_again(self) -> None:
+        """Kill the server without a word, start another, and load the page anew."""
+        self.server.kill()
+        self.server.wait()
+        self.server = _served(self.home, self.port)
+        self.page.reload()
+
+
+def _served(home: Path, port: int) -> subprocess.Popen[bytes]:
+    recipe = load_recipe("quickstart", [f"review.port={port}"])
+    return start_server(streamlit_command(recipe, [home / "smears"]), port=port, folder=shipped_review())
+
+
+@pytest.fixture
+def bench(chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.chdir(tmp_path)
+    for number in range(SLIDES):
+        generate_slide(tmp_path / "smears" / f"smear_{number}.ome.tif", size=Size(SLIDE_PX, SLIDE_PX), seed=number)
+    port = free_port()
+    page = open_page(chromium, f"http://127.0.0.1:{port}", width=1440)
+    page.set_default_timeout(DRAWN_MS)
+    found = Bench(page, tmp_path, port, _served(tmp_path, port))
+    page.on("pageerror", lambda error: found.errors.append(str(error)))
+    page.goto(f"http://127.0.0.1:{port}")
+    yield found
+    page.context.close()
+    found.server.kill()
+    found.server.wait()
+
+
+def test_from_slides_to_a_signed_off_result(bench: Bench) -> None:
+    _new_project(bench)
+    _annotate(bench)
+    _train_through_a_kill(bench)
+    _predict(bench)
+    _approve(bench)
+    assert bench.errors == []
+
+
+def _new_project(bench: Bench) -> None:
+    page = bench.page
+    expect(page.locator("h1").first).to_contain_text("New project", timeout=DRAWN_MS)
+    expect(page.get_by_text("smear_2.ome.tif: 384 x 384, 0.5 µm a pixel")).to_be_visible(timeout=DRAWN_MS)
+    _type(page, "Name of the project", "story")
+    _shot(bench, "new_project")
+    page.get_by_role("button", name="Begin", exact=True).click()
+    expect(page.locator("h1").first).to_contain_text("Annotate", timeout=DRAWN_MS)
+    assert load_recipe("story.yaml").class_list().names == ("background", "cytoplasm", "nucleus")
+    recipe = load_recipe("story.yaml", ["interpreter.members=2", "interpreter.steps=100"])  # a person has more time
+    write_atomically(bench.run / "recipe.yaml", dump_recipe(recipe))
+
+
+def _annotate(bench: Bench) -> None:
+    """Mark crops of two slides with brush, rectangle and polygon, and see at once what that gives."""
+    page = bench.page
+    page.get_by_role("button", name="Cut a random crop").click()
+    _rested(page)
+    _type(page, "Your name", AUTHOR)
+    crops: list[str] = []
+    while len({crop.rsplit("_", 2)[0] for crop in crops}) < 2:
+        if crops:
+            page.get_by_role("button", name="New random crop").click()
+        crops.append(_opened_crop(page, crops))
+        _mark(bench, crops[-1])
+    _shot(bench, "annotate")
+    index = load_index(bench.run / "labels")
+    assert sorted(crop.crop for crop in index.crops) == sorted(crops)
+
+
+def _opened_crop(page: Page, before: list[str]) -> str:
+    """Wait until a crop is open that was not before; gives its name."""
+    known = "".join(f":not([data-token*='/{crop}/'])" for crop in before)
+    editor = page.locator(f".editor[data-token*='/to_label/']{known}[aria-busy=false]")
+    expect(editor).to_be_visible(timeout=DRAWN_MS)
+    _rested(page)
+    token = editor.get_attribute("data-token")
+    assert token is not None
+    return token.split("/")[2]
+
+
+def _mark(bench: Bench, crop: str) -> None:
+    page, said = bench.page, bench.page.locator("[data-part=said]")
+    expect(said).to_have_text("Each stroke is saved.", timeout=DRAWN_MS)
+    page.locator("h1").first.click()  # keys are letters as long as somebody types
+    page.keyboard.press("b")
+    page.keyboard.press("1")
+    _drag(page, (10, 10), (200, 10))
+    expect(said).to_have_text("Saved.", timeout=DRAWN_MS)
+    page.keyboard.press("r")
+    page.keyboard.press("2")
+    _drag(page, (40, 60), (80, 100))
+    expect(said).to_have_text("Saved.", timeout=DRAWN_MS)
+    page.keyboard.press("p")
+    page.keyboard.press("3")
+    for corner in ((150, 150), (190, 150), (190, 200)):
+        page.mouse.click(*_at(page, *corner))
+    page.keyboard.press("Enter")
+    expect(said).to_have_text("Saved.", timeout=DRAWN_MS)
+    expect(page.get_by_text(re.compile(r"Learnt from \d+ crops? in [\d.]+ s\."))).to_be_visible(timeout=DRAWN_MS)
+    expect(page.locator(".editor[data-drawnclasses]")).to_be_visible(timeout=DRAWN_MS)
+    _rested(page)
+    picture = bench.run / "to_label" / f"{crop}.png"
+    ids = read_marks(picture, (CROP_PX, CROP_PX), load_recipe("story.yaml").class_list()).ids
+    drawn = drawn_of(picture)
+    assert drawn is not None
+    assert drawn.author == AUTHOR
+    _are_the_marks(ids)
+
+
+def _are_the_marks(ids: NDArray[np.uint8]) -> None:
+    """The brush of 8 px, the rectangle and the triangle; nothing is said of the rest."""
+    assert set(ids[7:13, 20:190].ravel().tolist()) == {0}
+    rectangle = ids == 1
+    assert abs(int(rectangle.sum()) - 40 * 40) < 100
+    assert rectangle[62:98, 42:78].all()
+    assert (ids[160, 170:188] == 2).all()
+    assert abs(int((ids == 2).sum()) - 40 * 50 // 2) < 100
+    assert (ids == IGNORE).mean() > 0.9
+
+
+def _train_through_a_kill(bench: Bench) -> None:
+    """Start the training, kill the server while it runs, and find marks and job again."""
+    page = bench.page
+    page.get_by_role("button", name="Train", exact=True).click()
+    _until(lambda: [job.state for job in jobs_of(bench.run)] in ([RUNNING], [FINISHED]))
+    bench.kill_and_start_again()
+    expect(page.locator("h1").first).to_contain_text("Annotate", timeout=DRAWN_MS)
+    expect(page.locator(".editor[aria-busy=false]")).to_be_visible(timeout=DRAWN_MS)
+    _until(lambda: jobs_of(bench.run)[0].state == FINISHED)
+    expect(page.get_by_text("1. Train: finished")).to_be_visible(timeout=DRAWN_MS)
+    expect(page.get_by_text(f"Asked for by {AUTHOR}")).to_be_visible(timeout=DRAWN_MS)
+    assert (bench.run / "interpreter" / "bundle").is_dir()
+
+
+def _predict(bench: Bench) -> None:
+    page = bench.page
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Predict").click()
+    expect(page.locator("h1").first).to_contain_text("Predict", timeout=DRAWN_MS)
+    _rested(page)
+    _type(page, "Your name", AUTHOR)
+    box = page.get_by_role("combobox", name="Slides")
+    box.fill("smear_0")
+    box.press("Enter")
+    page.locator("h1").first.click()
+    page.get_by_role("button", name="Predict", exact=True).click()
+    _until(lambda: jobs_of(bench.run)[0].command == "predict" and jobs_of(bench.run)[0].state == FINISHED)
+    expect(page.get_by_role("button", name="Look")).to_be_visible(timeout=DRAWN_MS)
+    _rested(page)
+    _shot(bench, "predict")
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="CSV").click()
+    cells = pd.read_csv(saved.value.path())
+    folder = bench.run / "predictions" / "smear_0"
+    pd.testing.assert_frame_equal(cells, pd.read_csv(folder / "cells.csv"))
+    assert json.loads((folder / "objects.geojson").read_text())["type"] == "FeatureCollection"
+    ids = tifffile.imread(folder / "class_map.ome.tif")
+    assert ids.shape == (SLIDE_PX, SLIDE_PX)
+    assert set(np.unique(ids).tolist()) <= {0, 1, 2, IGNORE}
+
+
+def _approve(bench: Bench) -> None:
+    page = bench.page
+    page.get_by_role("button", name="Look").click()
+    expect(page.locator("h1").first).to_contain_text("Slides", timeout=DRAWN_MS)
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text(f"smear_0: approved, said by {AUTHOR}.")).to_be_visible(timeout=DRAWN_MS)
+    _rested(page)
+    _shot(bench, "approve")
+    (entry,) = read_sign_offs(log_of(bench.run, None))
+    assert (entry.slide, entry.verdict, entry.author, len(entry.bundle)) == ("smear_0", "approved", AUTHOR, 64)
+
+
+def _until(happened: Callable[[], bool], wait_s: float = 150) -> None:
+    end = time.monotonic() + wait_s
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def _type(page: Page, label: str, text: str) -> None:
+    box = page.get_by_role("textbox", name=label)
+    box.fill(text)
+    box.press("Enter")
+    _rested(page)
+
+
+def _rested(page: Page) -> None:
+    page.wait_for_timeout(300)
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'",
+        timeout=DRAWN_MS,
+    )
+
+
+def _at(page: Page, x: float, y: float) -> tuple[float, float]:
+    """Give the place on the screen of a place on the crop."""
+    box = page.locator("[data-part=above]").bounding_box()
+    assert box is not None
+    return box["x"] + x * box["width"] / CROP_PX, box["y"] + y * box["height"] / CROP_PX
+
+
+def _drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*_at(page, *start))
+    page.mouse.down()
+    page.mouse.move(*_at(page, *end), steps=7)
+    page.mouse.up()
+
+
+def _shot(bench: Bench, name: str) -> None:
+    bench.page.screenshot(path=bench.home / f"{name}.png", full_page=True)
