@@ -47,7 +47,7 @@ def verdicts(run: Path) -> dict[str, Entry]:
     try:
         return latest(said_of_run(run))
     except CytosegError as error:
-        st.warning(state.told(error), icon=":material/warning:")
+        st.warning(reviews.sentence(state.told(error)), icon=":material/warning:")
         return {}
 
 

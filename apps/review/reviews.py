@@ -125,7 +125,7 @@ def show_log(crop: CropScores) -> None:
         shared = {} if state.log_url() is None else {"run": name_of(run)}
         entries = read_entries(log_of(run, state.log_url()), **shared)
     except CytosegError as error:
-        st.error(_sentence(state.told(error)), icon=":material/error:")
+        st.error(sentence(state.told(error)), icon=":material/error:")
         return
     if not entries:
         st.caption("Nobody has accepted, rejected, corrected or commented on a crop of this run yet.")
@@ -196,5 +196,6 @@ def _agreement_table(pairs: Sequence[Pair], classes: ClassList) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """Begin with a capital."""
     return text[:1].upper() + text[1:]

@@ -247,13 +247,20 @@ def read_table(log: URL, table: Table, wanted: Mapping[str, str]) -> list[Mappin
     Raises:
         LabelError: If the database is damaged or cannot be reached.
     """
-    if _is_file(log) and not Path(str(log.database)).exists():
+    if _is_file(log) and not _exists(Path(str(log.database))):
         return []
     with connected(log, writing=False) as connection:
         if not inspect(connection).has_table(table.name):
             return []
         conditions = [table.c[column] == value for column, value in wanted.items()]
         return list(connection.execute(select(table).where(*conditions).order_by(table.c.id)).mappings())
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # its folder may not be entered
+        raise LabelError(f"the review log {path.name} cannot be read ({_why(error)}). Check the rights.") from error
 
 
 def _guards(table: str) -> dict[str, tuple[str, ...]]:

@@ -153,7 +153,7 @@ BAD: list[tuple[str, Damage, dict[str, str]]] = [
     (
         "review/log.sqlite",
         _garbage,
-        {page: "The review log log.sqlite is damaged (file is not a database)." for page in ("correct", "slides")},
+        dict.fromkeys(("correct", "slides"), "The review log log.sqlite is damaged (file is not a database)."),
     ),
     ("interpreter/bundle/state.json", _cut, {"correct": "bundle/state.json: the file is not complete JSON."}),
     (
