@@ -4,13 +4,14 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Size, downsample_of
+from cytoseg.slides.reader import Reader
 from cytoseg.slides.tiff import DAMAGE, TileTable
 from cytoseg.slides.tiff_check import open_pages
 
@@ -20,7 +21,7 @@ SCALE = "nats_per_grey_level"
 _NOTE = re.compile(rf'<M K="{SCALE}">([^<]{{1,40}})</M>')
 
 
-class Raster:
+class Raster(Reader):
     """A tiled OME-TIFF of one channel, as ``write_pyramid`` writes it. It may be read from several threads at once.
 
     Grey levels with a ``SCALE`` among the annotations come out in its unit.
@@ -79,12 +80,6 @@ class Raster:
     def close(self) -> None:
         """Release the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _scale(xml: str) -> float | None:

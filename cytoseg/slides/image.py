@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -20,6 +20,7 @@ from cytoseg.slides.chroma import stores_ycbcr
 from cytoseg.slides.declared_size import refuse_bombs
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.pixel_size import plausible_mpp, tiff_mpp
+from cytoseg.slides.reader import Reader
 from cytoseg.slides.regular_file import no_file
 from cytoseg.slides.tiff import DAMAGE, WHITE, on_white, open_tiff, page_rgb, to_8bit
 
@@ -65,7 +66,7 @@ def read_picture(source: Path | bytes, *, name: str) -> NDArray[np.uint8]:
     return pixels
 
 
-class ImageSlide:
+class ImageSlide(Reader):
     """A picture as a slide of one level, decoded at the first read and held in a bounded cache shared by all.
 
     Args:
@@ -95,18 +96,6 @@ class ImageSlide:
                 part.y : part.y + part.height, part.x : part.x + part.width
             ]
         return out
-
-    def close(self) -> None:
-        """Do nothing: no file is held open, and the pixels may serve another slide object of the same file."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.path,)
 
 
 class _Cache:

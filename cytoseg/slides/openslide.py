@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import openslide
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
 from cytoseg.slides.pixel_size import number_in, plausible_mpp
+from cytoseg.slides.reader import Reader
 from cytoseg.slides.tiff import DAMAGE, on_white
 from cytoseg.slides.tiff_check import open_pages
 
@@ -28,7 +28,7 @@ def knows_vendor(path: Path) -> bool:
     return openslide.OpenSlide.detect_format(path) not in (None, *_PLAIN)
 
 
-class OpenSlideSlide:
+class OpenSlideSlide(Reader):
     """A file that OpenSlide reads, as a slide; transparent parts, where the scanner took no picture, are white.
 
     Args:
@@ -64,15 +64,6 @@ class OpenSlideSlide:
     def close(self) -> None:
         """Release the file."""
         self._slide.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.path,)
 
 
 def _mpp(text: str | None) -> float | None:

@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -19,6 +19,7 @@ from cytoseg.slides.chroma import allow_chroma, odd_chroma, stores_ycbcr
 from cytoseg.slides.declared_size import refuse_bomb, refuse_large_tiles
 from cytoseg.slides.pixel_size import tiff_mpp
 from cytoseg.slides.planes import Plane, find_plane
+from cytoseg.slides.reader import Reader
 from cytoseg.slides.tiff_check import open_pages
 
 # What tifffile logs of damaged files would come out beside our own one line, unless somebody handles it.
@@ -154,7 +155,7 @@ def page_rgb(page: Any, pixels: NDArray[Any], *, ycbcr: bool) -> NDArray[np.uint
     return np.repeat(colour[..., :1], 3, axis=-1) if _KINDS[kind] == 1 else colour[..., :3]
 
 
-class TiffSlide:
+class TiffSlide(Reader):
     """A tiled TIFF as a slide; levels in SubIFDs (OME-TIFF) or one page after another (SVS).
 
     Regions may be read from several threads at once. A file that ends before its tiles do is opened for the sake of
@@ -218,15 +219,6 @@ class TiffSlide:
     def close(self) -> None:
         """Release the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.path,)
 
 
 class TileTable:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import zarr
@@ -17,6 +17,7 @@ from cytoseg.limits import limit
 from cytoseg.slides.ngff import ATTRIBUTES, metadata, read_multiscale
 from cytoseg.slides.planes import middle_plane
 from cytoseg.slides.pyramid import Pixels, checked, halve, level_sizes, peek
+from cytoseg.slides.reader import Reader
 from cytoseg.slides.tiff import DAMAGE, WHITE
 from cytoseg.writing import replaced, write_atomically
 
@@ -26,7 +27,7 @@ CHUNK_PX = 512
 """Side of a chunk that is written: a slide of 100,000 px a side then has 51,000 files, with 256 four times as many."""
 
 
-class ZarrSlide:
+class ZarrSlide(Reader):
     """An OME-Zarr folder as a slide: three channels of 8 bits are red, green and blue; of a z-stack the middle plane.
 
     Chunks that are not there have the array's fill value, as Zarr has it. Regions may be read from several threads.
@@ -75,18 +76,6 @@ class ZarrSlide:
         y, x = part.y - wanted.y, part.x - wanted.x
         out[y : y + part.height, x : x + part.width] = pixels.transpose([kept.index(axis) for axis in "yxc"])
         return out
-
-    def close(self) -> None:
-        """Do nothing: no file is held open."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.path,)
 
 
 def write_ome_zarr(
