@@ -5,7 +5,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +25,10 @@ LOG_LINE_S = 30.0
 _LONGEST_CELL = 200
 _TOLD_FROM = 0.1
 """Share of the work after which it is said how long the rest takes."""
+_MEASURED_S = 3.0
+"""So long the pace is measured before an estimate is made of it. The first unit does not count: it warms up."""
+_LONG_S, _FEW = 10.0, 100
+"""Where a first unit takes that long and there are few, it is itself the measure: a second would be long in coming."""
 
 
 def say(text: str) -> None:
@@ -77,13 +81,44 @@ class _Left(ProgressColumn):
 
 
 def _left_of(task: Task) -> float | None:
+    ahead: float | None = task.fields.get("ahead")
+    if ahead is not None:  # a share of the work, where units differ
+        return seconds_left(1 - ahead, 1.0, task.elapsed or 0.0)
     before = task.fields["before"]
     return seconds_left(task.completed - before, (task.total or 0) - before, task.elapsed or 0.0)
 
 
+def whole_time(seen: Sequence[tuple[float, float]], total: float) -> float | None:
+    """Estimate how long something takes from its first units.
+
+    Args:
+        seen: How much was done and after how many seconds, at the first unit and now.
+        total: So much there is to do.
+
+    Returns:
+        In seconds; None before it can be told.
+    """
+    (first, first_s), (now, now_s) = seen[0], seen[-1]
+    if now > first and now_s - first_s >= _MEASURED_S:
+        return first_s + (total - first) * (now_s - first_s) / (now - first)
+    if first > 0 and first_s >= _LONG_S and total <= _FEW * first:
+        return first_s * total / first
+    return None
+
+
 @contextlib.contextmanager
-def progress(what: str, total: int, *, done: int = 0) -> Iterator["Bar"]:
-    """Show a progress bar with count, elapsed and remaining time; into a pipe or a file, a line every half minute."""
+def progress(what: str, total: int, *, done: int = 0, even: bool = True) -> Iterator["Bar"]:
+    """Show a progress bar with count, elapsed and remaining time; into a pipe or a file, a line every half minute.
+
+    Args:
+        what: Is done.
+        total: So many units there are.
+        done: So many were done before.
+        even: Whether all units take about as long: then a line says after the first ones how long all of them take.
+
+    Yields:
+        The bar, to be moved.
+    """
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
@@ -93,7 +128,7 @@ def progress(what: str, total: int, *, done: int = 0) -> Iterator["Bar"]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as bars:
-        bar = Bar(bars, bars.add_task(what, total=total, completed=done, note="", before=done))
+        bar = Bar(bars, bars.add_task(what, total=total, completed=done, note="", before=done), even=even)
         with contextlib.nullcontext() if console.is_terminal else _lines_of(bar):
             yield bar
 
@@ -124,21 +159,43 @@ def _line_s() -> float:
 class Bar:
     """One progress bar."""
 
-    def __init__(self, bars: Progress, task: Any) -> None:
+    def __init__(self, bars: Progress, task: Any, *, even: bool = True) -> None:
         self._bars, self._task = bars, task
         self._began = time.monotonic()
+        self._seen: list[tuple[float, float]] = []
+        self._estimated = not even
+
+    def goes_on(self, done: int) -> None:
+        """Say how much was done by an earlier call: it counts for the bar, and not for the pace."""
+        self._bars.update(self._task, completed=done, before=done)
 
     def of(self, done: int, total: int) -> None:
         """Move the bar to ``done`` of a total that is known only now."""
-        self._bars.update(self._task, completed=done, total=total)
+        self._move(completed=done, total=total)
 
     def phase(self, what: str, done: int, total: int) -> None:
         """Move the bar to ``done`` of a total that is known only now, of what the note names."""
-        self._bars.update(self._task, completed=done, total=total, note=what)
+        self._move(completed=done, total=total, note=what)
 
     def at(self, done: int, note: str = "") -> None:
         """Move the bar to ``done`` and show a note behind it."""
-        self._bars.update(self._task, completed=done, note=note)
+        self._move(completed=done, note=note)
+
+    def ahead(self, share: float) -> None:
+        """Say what share of the work lies ahead where the units differ: the time that is left goes by it."""
+        self._bars.update(self._task, ahead=share)
+
+    def _move(self, **fields: Any) -> None:
+        self._bars.update(self._task, **fields)
+        task = self._bars.tasks[self._task]
+        done = task.completed - task.fields["before"]
+        if self._estimated or done <= 0:
+            return
+        self._seen = [*self._seen[:1], (done, time.monotonic() - self._began)]
+        seconds = whole_time(self._seen, (task.total or 0) - task.fields["before"])
+        if seconds is not None:
+            self._estimated = True
+            say_estimate(seconds, what=task.description)
 
     def line(self) -> str:
         """Say in a line how far it is."""

@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from cytoseg import terminal
-from cytoseg.terminal import cells, console, progress, say, say_estimate, say_next, seconds_left
+from cytoseg.terminal import cells, console, progress, say, say_estimate, say_next, seconds_left, whole_time
 
 
 def test_a_bar_shows_count_and_note() -> None:
@@ -89,3 +89,72 @@ def test_what_is_said_and_shown_in_tables_is_printable_and_cells_are_short(capsy
     (cell,) = cells("\x1b]0;title\x07" + "x" * 5000)
     assert cell.isprintable()
     assert len(cell) == 200
+
+
+@pytest.mark.parametrize(
+    ("seen", "total", "whole"),
+    [
+        ([(1, 2.0)], 100, None),  # the first unit warms up
+        ([(1, 2.0), (4, 4.0)], 100, None),  # two seconds are too few
+        ([(1, 2.0), (4, 5.0)], 100, 101.0),  # 2 s, and 99 units of 1 s
+        ([(1, 12.0)], 10, 120.0),  # long units: the first is the measure
+        ([(1, 12.0)], 200, None),  # a first step that is compiled
+        ([(1, 12.0), (4, 15.0)], 200, 211.0),
+        ([(16, 60.0)], 2_000_000, None),
+    ],
+)
+def test_the_whole_time_is_estimated_from_the_first_units(
+    seen: list[tuple[float, float]], total: float, whole: float | None
+) -> None:
+    assert whole_time(seen, total) == whole
+
+
+def _clocked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let a test move the clock of the bars."""
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_long_command_says_once_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = _clocked(monkeypatch)
+    said: list[str] = []
+    monkeypatch.setattr(terminal, "say", said.append)
+    with progress("crops", 1000) as bar:
+        for done, seconds in ((10, 1.0), (20, 2.0), (40, 4.0), (400, 80.0)):
+            now[0] = seconds
+            bar.at(done)
+    assert said == ["About 1 min 40 s for crops on this machine."]
+
+
+def test_what_an_earlier_call_did_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = _clocked(monkeypatch)
+    said: list[str] = []
+    monkeypatch.setattr(terminal, "say", said.append)
+    with progress("crops", 1000) as bar:
+        bar.goes_on(900)
+        for done, seconds in ((910, 10.0), (920, 20.0), (930, 30.0)):
+            now[0] = seconds
+            bar.at(done)
+    assert said == ["About 1 min 40 s for crops on this machine."]
+
+
+def test_uneven_units_and_short_work_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = _clocked(monkeypatch)
+    said: list[str] = []
+    monkeypatch.setattr(terminal, "say", said.append)
+    for even, total in ((False, 1000), (True, 30)):
+        with progress("compare", total, even=even) as bar:
+            for done in (10, 20):
+                now[0] += 10.0
+                bar.at(done)
+    assert said == []
+
+
+def test_of_uneven_units_the_work_ahead_counts() -> None:
+    with progress("compare", 4, even=False) as bar:
+        bar.at(2)
+        bar.ahead(0.95)
+        assert "to go" not in bar.line()
+        bar.ahead(0.75)
+        assert "to go" in bar.line()

@@ -1,12 +1,14 @@
 """``cytoseg compare``: ours beside what a user would pick instead, all trained on the same crops."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cytoseg.interpreter.train import check_two_classes
-from cytoseg.studies.compare import as_markdown, compare
+from cytoseg.studies.compare import Contender, Row, Task, ahead_s, as_markdown, compare
 from cytoseg.workflows.backbone import backbone_folder, run_backbone, sources_sentence
 from cytoseg.workflows.methods import (
     Learning,
@@ -17,12 +19,28 @@ from cytoseg.workflows.methods import (
     own_key,
     say_missing_rivals,
     task_of,
+    timed,
 )
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, say_estimate, start_run
 from cytoseg.workflows.run_paths import split_of
 
 QUICK = ("commonest", "thresholds", "forest", "scratch")
 """What --quick leaves beside the MLPs on the recipe's own features: nothing that takes more than a few minutes."""
+
+
+def _compare(methods: Sequence[Contender], task: Task, folder: Path) -> list[Row]:
+    """Compare under a bar, whose time goes by how long each method takes about."""
+    left_s = ahead_s(methods, task, folder)
+    say_estimate(left_s[0], what=f"{len(left_s) - 1} trainings")
+    with progress("compare", 1, even=False) as bar:
+
+        def on_run(title: str, done: int, total: int) -> None:
+            bar.of(done, total)
+            bar.at(done, title)
+            if left_s[0]:
+                bar.ahead(left_s[done] / left_s[0])
+
+        return compare(methods, task, folder=folder, on_run=on_run)
 
 
 def run(
@@ -54,17 +72,11 @@ def run(
         learning = Learning.of(current.recipe, split)
         task = task_of(current.recipe, split, learning.device, seeds=1 if quick else seeds)
         task = replace(task, remark=sources_sentence(backbone_folder(current.recipe, current.folder)))
-        with progress("compare", 1) as bar:
-
-            def on_run(title: str, done: int, total: int) -> None:
-                bar.of(done, total)
-                bar.at(done, title)
-
-            methods = [*baselines(learning), *imagenet_unet(learning), *mlps(learning, unet, backbone)]
-            if current.recipe.interpreter.kind == "decoder":
-                methods += decoders(learning, unet, backbone)
-            if quick:
-                methods = [method for method in methods if method.key in (*QUICK, own_key(current.recipe))]
-            rows = compare(methods, task, folder=current.folder / "compare", on_run=on_run)
+        methods = [*baselines(learning), *imagenet_unet(learning), *mlps(learning, unet, backbone)]
+        if current.recipe.interpreter.kind == "decoder":
+            methods += decoders(learning, unet, backbone)
+        if quick:
+            methods = [method for method in methods if method.key in (*QUICK, own_key(current.recipe))]
+        rows = _compare(timed(methods, learning), task, current.folder / "compare")
         say(as_markdown(rows, task.classes, note=task.notes))
         say(f"See {current.folder / 'compare' / 'compare.png'}.")

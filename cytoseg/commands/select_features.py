@@ -10,6 +10,7 @@ from cytoseg.csv_table import write_csv
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.architecture import tap_names
 from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.durations import duration_text
 from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pretrained import imagenet_encoder, imagenet_installed
@@ -54,7 +55,8 @@ def run(
     with start_run(recipe, overrides, command="select-features") as current:
         folder = current.folder / "select_features"
         question, extractor_of = _question(current, parse_timesteps(timesteps, current.recipe))
-        with progress("select-features", 1) as bar:
+        say(f"This takes about {duration_text(60 * minutes)} at most, as --minutes says.")
+        with progress("select-features", 1, even=False) as bar:
 
             def on_step(what: str, done: int, total: int) -> None:
                 bar.of(done, total)

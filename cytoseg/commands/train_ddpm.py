@@ -156,6 +156,7 @@ def _shown(recipe: Recipe, folder: Path) -> Iterator[tuple[Callable[[StepReport]
         def on_step(report: StepReport) -> None:
             if not first:
                 first.append(report.crops_seen - report.crops)
+                bar.goes_on(first[0])
             track(report)
             if report.reading is not None:
                 rate = (report.crops_seen - first[0]) / (time.perf_counter() - begin)

@@ -16,6 +16,8 @@ from cytoseg.csv_table import ENCODING, inert
 MORE = 10
 """The sentence says what so many more crops are worth."""
 TABLE = "label_efficiency.csv"
+TESTED = ("test crops", "test crops corrected from a prediction")
+"""Last columns of a study's table: what nobody touched in a corrected crop agrees with the model."""
 LEAST_COUNTS = 3
 """Through two points any line goes: it takes a third to promise anything."""
 _SURELY_NOT = 0.01
@@ -94,12 +96,15 @@ def read_curves(folder: Path, names: Sequence[str]) -> dict[str, Curve]:
     """
     path = folder / TABLE
     rows = list(csv.reader(io.StringIO(path.read_text(encoding=ENCODING, errors="replace")))) if path.is_file() else []
-    if not rows or rows[0] != ["method", "crops", "draw", *map(inert, names)]:
+    head = ["method", "crops", "draw", *map(inert, names)]
+    if not rows or rows[0] not in (head, [*head, *TESTED]):
         return {}
     scores: dict[str, dict[tuple[int, int], list[float]]] = {}
     try:
         for key, crops, draw, *values in rows[1:]:
-            scores.setdefault(key, {})[int(crops), int(draw)] = [float(v) if v else math.nan for v in values]
+            scores.setdefault(key, {})[int(crops), int(draw)] = [
+                float(v) if v else math.nan for v in values[: len(names)]
+            ]
         return {key: as_curve(key, found) for key, found in scores.items()}
     except (ValueError, KeyError):  # cut short, or changed by hand
         return {}

@@ -16,7 +16,7 @@ from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats import sidecar
 from cytoseg.formats.annotation import POINT_COUNTS, Annotation, Kind, Shape
 from cytoseg.formats.json_files import Points, check_line, checked_points, kind_of, load_json, read_json
-from cytoseg.formats.picture_path import find_picture
+from cytoseg.formats.picture_path import find_picture, is_renamed
 from cytoseg.geometry import Size
 from cytoseg.quoting import shown
 from cytoseg.slides.image import read_picture
@@ -45,6 +45,7 @@ class LabelmeFile:
         origin: Slide and region, where the file or a sidecar says.
         content: All keys of the file but the image data.
         encoding: Of the file's text.
+        renamed: Whether the picture beside it was taken, which has the file's stem and not the one that it says.
     """
 
     annotation: Annotation
@@ -53,6 +54,7 @@ class LabelmeFile:
     origin: sidecar.Origin | None
     content: Mapping[str, Any]
     encoding: str = "utf-8"
+    renamed: bool = False
 
 
 def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
@@ -117,7 +119,8 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
     annotation = Annotation(name, Size(picture.shape[1], picture.shape[0]), tuple(shapes))
     rest = {key: value for key, value in content.items() if key != "imageData"}
     stem = _written_stem(content, path) if where is None else where.stem
-    return LabelmeFile(annotation, picture, stem, origin, rest, encoding)
+    renamed = where is not None and is_renamed(content.get("imagePath"), where)
+    return LabelmeFile(annotation, picture, stem, origin, rest, encoding, renamed)
 
 
 def read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> list[Shape]:

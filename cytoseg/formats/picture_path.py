@@ -15,8 +15,8 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
     """Find the picture of a labelme file, never outside the root folder.
 
     Taken are what ``imagePath`` says, a whole path standing for its last part, or else the same with other capitals or
-    with the suffix that it lacks. A picture of another format, or of the file's own stem, may be another one: it is
-    told of, not taken.
+    with the suffix that it lacks. Where nothing is named alike, the picture beside the file that has its stem is taken:
+    both were renamed together. A picture of another format may be another one: it is told of, not taken.
 
     Args:
         text: ``imagePath``, with slashes of either kind.
@@ -47,12 +47,18 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
     own = _of_stem(path.parent, path.stem, root)
     suffix = target.suffix if target.suffix.lower() in PICTURES else None
     fitting = [picture for picture in near if _same_format(picture.suffix, suffix)]
-    if len(fitting) == 1:
-        return fitting[0]
+    beside = [picture for picture in own if not near and suffix and _same_format(picture.suffix, suffix)]
+    if len(fitting or beside) == 1:
+        return (fitting or beside)[0]
     place = f"is a whole path and '{written.name}' is not beside the file" if absolute else "does not exist"
     if others := " or ".join(sorted({candidate.name for candidate in (*near, *own)})):
         raise LabelError(f"{name}: the picture '{text}' {place}. If it is {others}, write that as imagePath.")
     raise LabelError(f"{name}: the picture '{text}' {place}. Put it there, or save the file with image data.")
+
+
+def is_renamed(text: object, picture: Path) -> bool:
+    """Tell whether the picture that was found for a labelme file has another stem than ``imagePath`` says."""
+    return not PureWindowsPath(str(text)).name.lower().startswith(picture.stem.lower())
 
 
 def _named_alike(folder: Path, parts: tuple[str, ...], root: Path) -> list[Path]:

@@ -224,6 +224,22 @@ def _raise_problems(job: Job) -> None:
         raise LabelError(report(problems, what="label-import"))
 
 
+def _file_notes(job: Job) -> list[str]:
+    """Say which files were read by a guess, or are odd."""
+    notes = []
+    if job.guessed:
+        notes.append(guesses(job).strip())
+    if job.renamed:
+        notes.append(
+            f"Files whose imagePath names a picture that is not there: {len(job.renamed)}, first {job.renamed[0]}; the "
+            "picture of the same name beside each was taken."
+        )
+    if job.unmarked:
+        filled = "ignore" if job.classes.fill is None else f"'{job.classes.fill}'"
+        notes.append(f"Files without a shape: {len(job.unmarked)}, first {job.unmarked[0]}; all of it became {filled}.")
+    return notes
+
+
 def _final_notes(job: Job, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
     notes = [*job.notes]
     for number, count in job.white.items():
@@ -237,11 +253,7 @@ def _final_notes(job: Job, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
             f"Objects in instance maps: {sum(job.instances):,}. Those that touch are one area in a label map; "
             "objects.split of the recipe cuts areas of a prediction apart."
         )
-    if job.guessed:
-        notes.append(guesses(job).strip())
-    if job.unmarked:
-        filled = "ignore" if job.classes.fill is None else f"'{job.classes.fill}'"
-        notes.append(f"Files without a shape: {len(job.unmarked)}, first {job.unmarked[0]}; all of it became {filled}.")
+    notes += _file_notes(job)
     traced, drawn = job.polygons["traced"], job.polygons["drawn"]
     if job.rules.area == "centre" and traced > 9 * drawn:
         notes.append(

@@ -58,6 +58,7 @@ class Job:
         first: Where each of the unknown ones stands first.
         white: Pixels of masks that have the value 255, by the id that they became.
         guessed: Files in an encoding that was guessed, with its name.
+        renamed: Files whose picture was renamed with them.
         by_folder: Folders below the root, empty for itself, whose crops are named by them.
         pictures: Files of the crops so named, by their plain name and the hash of their picture.
         unmarked: Files without a shape.
@@ -77,6 +78,7 @@ class Job:
     first: dict[str, str] = field(default_factory=dict)
     white: Counter[int] = field(default_factory=Counter)
     guessed: dict[str, str] = field(default_factory=dict)
+    renamed: list[str] = field(default_factory=list)
     by_folder: set[str] = field(default_factory=set)
     pictures: dict[tuple[str, str], str] = field(default_factory=dict)
     unmarked: list[str] = field(default_factory=list)

@@ -169,6 +169,8 @@ def _read_labelme_item(path: Path, job: Job) -> Reading | None:
     file = read_labelme(path, root=job.root, problems=job.problems)
     if file is None:
         return None
+    if file.renamed:
+        job.renamed.append(file.annotation.name)
     if not is_unicode(file.encoding):
         job.guessed[file.annotation.name] = file.encoding
     try:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cytoseg.csv_table import write_csv
 from cytoseg.evaluation.evaluate import ScoredCrop, is_corrected
+from cytoseg.evaluation.learning_curve import TESTED
 from cytoseg.memory import peak_memory
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.results import Score, corrected_text
@@ -37,6 +38,7 @@ class Contender:
         fit: Trains it with a seed and gives what predicts.
         settings: What decides the result beside seed and crops, for JSON.
         seeded: False where every seed gives the same; it then runs once.
+        about_s: How long a training takes about, with the scoring; 0 if unknown.
     """
 
     key: str
@@ -44,6 +46,7 @@ class Contender:
     fit: Callable[[int], Predict]
     settings: Mapping[str, Any]
     seeded: bool = True
+    about_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,14 @@ class Task:
         return "\n\n".join(text for text in (self.note, self.remark) if text)
 
     @property
+    def corrected(self) -> int:
+        """How many test crops have a truth that was corrected from a prediction."""
+        return sum(map(is_corrected, self.crops))
+
+    @property
     def note(self) -> str:
         """Say how many test crops were corrected from a prediction; empty if none."""
-        return corrected_text(sum(map(is_corrected, self.crops)), len(self.crops))
+        return corrected_text(self.corrected, len(self.crops))
 
 
 @dataclass(frozen=True)
@@ -118,19 +126,44 @@ def compare(
     Returns:
         One row per contender, in their order.
     """
-    wanted = [(c, seed) for c in contenders for seed in (task.seeds if c.seeded else task.seeds[:1])]
+    wanted = runs_of(contenders, task)
     runs: dict[str, list[dict[str, Any]]] = {contender.key: [] for contender in contenders}
     for done, (contender, seed) in enumerate(wanted):
         on_run(contender.title, done, len(wanted))
-        path = folder / "runs" / f"{contender.key}-{seed}.json"
+        path = kept_in(folder, contender, seed)
         runs[contender.key].append(run_or_reuse(contender, seed, task, path=path))
     on_run("done", len(wanted), len(wanted))
     rows = [_row(contender, runs[contender.key], task) for contender in contenders]
-    write_csv(folder / "compare.csv", _table(rows, task.classes))
+    write_csv(folder / "compare.csv", _table(rows, task))
     write_atomically(folder / "compare.md", as_markdown(rows, task.classes, note=task.notes))
     with atomic_path(folder / "compare.png") as path:
         _draw(rows, task.classes, note=task.note).savefig(path, dpi=120)
     return rows
+
+
+def runs_of(contenders: Sequence[Contender], task: Task) -> list[tuple[Contender, int]]:
+    """List the trainings of a comparison, each a method with a seed, in their order."""
+    return [(c, seed) for c in contenders for seed in (task.seeds if c.seeded else task.seeds[:1])]
+
+
+def kept_in(folder: Path, contender: Contender, seed: int) -> Path:
+    """Give the file that keeps the result of a training."""
+    return folder / "runs" / f"{contender.key}-{seed}.json"
+
+
+def ahead_s(contenders: Sequence[Contender], task: Task, folder: Path) -> list[float]:
+    """Estimate how long the trainings take from each on; what an earlier call has kept takes no time.
+
+    Args:
+        contenders: As for ``compare``.
+        task: As for ``compare``.
+        folder: As for ``compare``.
+
+    Returns:
+        In seconds, one for each training and a last 0.
+    """
+    each = [0.0 if kept_in(folder, c, seed).exists() else c.about_s for c, seed in runs_of(contenders, task)]
+    return [sum(each[done:]) for done in range(len(each) + 1)]
 
 
 def run_or_reuse(contender: Contender, seed: int, task: Task, *, path: Path) -> dict[str, Any]:
@@ -228,15 +261,16 @@ def _cell(score: Score, spread: tuple[float, float] | None) -> str:
     return f"{score.value:.3f}{interval}{of_seeds}"
 
 
-def _table(rows: Sequence[Row], names: Sequence[str]) -> Iterator[list[Any]]:
+def _table(rows: Sequence[Row], task: Task) -> Iterator[list[Any]]:
     columns = ("iou", "low", "high", "least", "greatest")
     measured = ("seeds", "fit_s", "predict_s", "memory_mb")
-    yield ["method", "title", *(f"{name} {column}" for name in names for column in columns), *measured]
+    scores = [f"{name} {column}" for name in task.classes for column in columns]
+    yield ["method", "title", *scores, *measured, *TESTED]
     for row in rows:
         values: list[Any] = [row.key, row.title]
         for score, spread in zip(row.classes, row.spread, strict=True):
             values += [score.value, score.low, score.high, *(spread or (None, None))]
-        yield [*values, *(getattr(row, name) for name in measured)]
+        yield [*values, *(getattr(row, name) for name in measured), len(task.crops), task.corrected]
 
 
 def _draw(rows: Sequence[Row], names: Sequence[str], *, note: str) -> Figure:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from cytoseg.csv_table import Numeral, write_csv
 from cytoseg.errors import LabelError
-from cytoseg.evaluation.learning_curve import LEAST_COUNTS, MORE, TABLE, Curve, as_curve, worth
+from cytoseg.evaluation.learning_curve import LEAST_COUNTS, MORE, TABLE, TESTED, Curve, as_curve, worth
 from cytoseg.metrics.segmentation import iou
 from cytoseg.studies.compare import Contender, Task, run_or_reuse
 from cytoseg.writing import atomic_path, write_atomically
@@ -124,18 +124,19 @@ def _sentence(curve: Curve, k: int, name: str) -> str:
 
 def _write(curves: Mapping[str, Curve], task: Task, folder: Path) -> None:
     names = task.classes
-    write_csv(folder / TABLE, _table(curves, names))
+    write_csv(folder / TABLE, _table(curves, task))
     write_atomically(folder / "label_efficiency.md", as_markdown(curves, names, note=task.note))
     with atomic_path(folder / "label_efficiency.png") as path:
         _draw(curves, names, note=task.note).savefig(path, dpi=120)
 
 
-def _table(curves: Mapping[str, Curve], names: Sequence[str]) -> Iterator[list[Any]]:
-    yield ["method", "crops", "draw", *names]
+def _table(curves: Mapping[str, Curve], task: Task) -> Iterator[list[Any]]:
+    yield ["method", "crops", "draw", *task.classes, *TESTED]
+    tested = (len(task.crops), task.corrected)
     for key, curve in curves.items():
         for count, by_draw in zip(curve.counts, curve.iou, strict=True):
             for number, scores in enumerate(by_draw):
-                yield [key, count, number, *("" if math.isnan(s) else Numeral(f"{s:.6f}") for s in scores)]
+                yield [key, count, number, *("" if math.isnan(s) else Numeral(f"{s:.6f}") for s in scores), *tested]
 
 
 def as_markdown(curves: Mapping[str, Curve], names: Sequence[str], *, note: str = "") -> str:

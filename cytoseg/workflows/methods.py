@@ -48,6 +48,14 @@ _SETS: Mapping[str, tuple[str, ...]] = {
 }
 """The features MLPs are compared on, by key."""
 
+_REFERENCE_PX = 30 * 256 * 256
+_ABOUT_S = {"commonest": 0, "thresholds": 1, "forest": 130, "filters": 15, "random": 45, "ddpm": 45, "joined": 50}
+"""Seconds of a training on so many labelled pixels, with the scoring of as many: measured on one core of a server, see
+tests/benchmarks/results/compare_lbc.md. Twice as many pixels take twice as long."""
+_FIXED_S = {"scratch": 195, "imagenet-unet": 400, "decoder": 900, "decoder-random": 900}
+"""Likewise for what trains so many steps, however many crops there are; the last three are rough."""
+_OTHER_S = 50
+
 
 @dataclass(frozen=True)
 class Learning:
@@ -144,6 +152,19 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
     found = [contender(key, extractors) for key, extractors in sets.items()]
     title = "MLPs on features of random weights"
     return [found[0], contender("random", ("ddpm",), title=title, network=untrained), *found[1:]]
+
+
+def timed(contenders: Sequence[Contender], learning: Learning) -> list[Contender]:
+    """Say of each method how long a training takes about: on a CPU; on a GPU nothing is known beforehand.
+
+    Args:
+        contenders: The methods.
+        learning: What they learn from.
+    """
+    if learning.device.type != "cpu":
+        return list(contenders)
+    times = sum(picture.shape[0] * picture.shape[1] for picture in learning.labelled.pictures) / _REFERENCE_PX
+    return [replace(c, about_s=float(_FIXED_S.get(c.key, _ABOUT_S.get(c.key, _OTHER_S) * times))) for c in contenders]
 
 
 def own_key(recipe: Recipe) -> str:

@@ -61,6 +61,8 @@ def tuned(
 
         def on_step(step: int, loss: float) -> None:
             check_ceiling(recipe, step=step)
+            if not logs and step > 1:
+                bar.goes_on(step - 1)
             bar.at(step, f"loss {loss:.4f}")
             if not logs:  # the first step tells where an interrupted tuning goes on, and what it had logged stays
                 log = MetricsLog(folder / "metrics.jsonl", keep_until=step - 1, count="step")

@@ -103,7 +103,9 @@ def test_a_whole_path_is_looked_for_beside_the_file(tmp_path: Path, write_labelm
 
 @pytest.mark.parametrize("written", ["D:\\far\\b.png", "/etc/hosts"])
 def test_a_whole_path_with_nothing_beside_is_refused(tmp_path: Path, write_labelme: Write, written: str) -> None:
-    (problem,) = problems_of(write_labelme(tmp_path, "a", imagePath=written))
+    path = write_labelme(tmp_path, "a", imagePath=written)
+    path.with_suffix(".png").unlink()
+    (problem,) = problems_of(path)
     assert "is a whole path and" in problem
     assert "is not beside the file" in problem
 
@@ -124,7 +126,8 @@ def test_capitals_and_missing_suffixes_do_not_matter(
 
 
 @pytest.mark.parametrize(
-    ("written", "named"), [("Hello.jpg", "a.png"), ("b.jpg", "a.png or b.png"), ("D:\\b.jpg", "b.png")]
+    ("written", "named"),
+    [("Hello.jpg", "a.png"), ("Hello", "a.png"), ("b.jpg", "a.png or b.png"), ("D:\\b.jpg", "b.png")],
 )
 def test_the_picture_that_does_lie_there_is_named(
     tmp_path: Path, write_labelme: Write, write_picture: Write, written: str, named: str
@@ -135,6 +138,31 @@ def test_the_picture_that_does_lie_there_is_named(
     (problem,) = problems_of(path)
     assert f"a.json: the picture '{written}' " in problem
     assert f"{named}, write that as imagePath." in problem
+
+
+@pytest.mark.parametrize("written", ["Hello.png", "Hello.PNG", "D:\\scans\\Hello.png", "../raw/Hello.png"])
+def test_a_pair_that_was_renamed_together_is_read(tmp_path: Path, write_labelme: Write, written: str) -> None:
+    file = read_well(write_labelme(tmp_path / "in", "a", imagePath=written, grey=8), tmp_path)
+    assert np.all(file.picture == 8)
+    assert (file.stem, file.renamed) == ("a", True)
+
+
+def test_a_pair_that_was_renamed_together_must_fit_in_size(tmp_path: Path, write_labelme: Write) -> None:
+    path = write_labelme(tmp_path, "a", imagePath="Hello.png", imageWidth=60)
+    assert "the file says 60x4 pixels, but the picture has 6x4" in problems_of(path)[0]
+
+
+def test_of_two_pictures_that_a_renamed_file_may_mean_none_is_taken(
+    tmp_path: Path, write_labelme: Write, write_picture: Write
+) -> None:
+    path = write_labelme(tmp_path, "a", imagePath="Hello.png")
+    write_picture(tmp_path / "a.PNG")
+    assert "a.PNG or a.png, write that as imagePath." in problems_of(path)[0]
+
+
+def test_only_another_stem_is_another_name(tmp_path: Path, write_labelme: Write) -> None:
+    for written in ("a.png", "A.PNG", "a", "C:\\x\\a.png"):
+        assert not read_well(write_labelme(tmp_path, "a", imagePath=written)).renamed
 
 
 def test_a_file_with_a_suffix_in_capitals_is_found(tmp_path: Path, write_labelme: Write, write_picture: Write) -> None:
@@ -223,7 +251,9 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path, write_labelme: Write, 
 
 @pytest.mark.parametrize("written", ["missing.png", "x" * 300 + ".png"])
 def test_a_missing_picture_is_named(tmp_path: Path, write_labelme: Write, written: str) -> None:
-    (problem,) = problems_of(write_labelme(tmp_path, "a", imagePath=written))
+    path = write_labelme(tmp_path, "a", imagePath=written)
+    path.with_suffix(".png").unlink()
+    (problem,) = problems_of(path)
     assert f"a.json: the picture '{written}' does not exist" in problem
 
 
@@ -333,7 +363,7 @@ def test_a_wrong_shape_is_told_with_file_and_number(
 
 
 def test_all_problems_of_a_file_are_told(tmp_path: Path, write_labelme: Write) -> None:
-    problems = problems_of(write_labelme(tmp_path, "a", [5, {"label": ""}], imagePath="missing.png"))
+    problems = problems_of(write_labelme(tmp_path, "a", [5, {"label": ""}], imagePath="missing.jpg"))
     assert len(problems) == 3
     assert "shape 1: is a number, but must be a table" in problems[0]
 

@@ -69,6 +69,19 @@ def test_one_file_is_imported(source: Path, folder: Path, classes: ClassList) ->
     assert report.notes == ("Classes without a pixel in this import: nucleus.",)
 
 
+def test_pairs_that_were_renamed_together_are_counted(
+    tmp_path: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    for name in ("a", "b"):
+        write_labelme(tmp_path / "src", name, [square], imagePath="Hello.png")
+    report = import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+    assert [(crop.crop, crop.slide) for crop in report.crops] == [("a", "a"), ("b", "b")]
+    assert report.notes[0] == (
+        "Files whose imagePath names a picture that is not there: 2, first a.json; the picture of the same name beside "
+        "each was taken."
+    )
+
+
 def test_masks_are_imported(tmp_path: Path, folder: Path, write_masks: Write, classes: ClassList) -> None:
     write_masks(tmp_path / "src", "a", [[0, 1, 2, 255]])
     report = import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
@@ -194,7 +207,7 @@ def test_all_problems_are_told_together_and_nothing_changes(
     import_labels(source, folder, classes=classes, rules=RULES)
     before = state(folder)
     write_labelme(source, "c", [square | {"label": "nuclei"}, square | {"points": [[99, 99]] * 3}])
-    write_labelme(source, "d", [square], imagePath="missing.png")
+    write_labelme(source, "d", [square], imagePath="missing.png").with_suffix(".png").unlink()
     write_labelme(source, "e", [square], imageWidth=7)
     write_labelme(source, "f", [square], imagePath="../../x.png")
     (source / "g.json").write_text('{"shapes": [')

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytoseg.studies.compare import Contender, Predict, Row, Task, as_markdown, compare
+from cytoseg.studies.compare import Contender, Predict, Row, Task, ahead_s, as_markdown, compare
 
 NAMES = ("glass", "cell", "never")
 TRUTH = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], np.uint8)
@@ -165,6 +165,30 @@ def test_without_a_measure_of_memory_the_table_says_so(fits: Fits, tmp_path: Pat
 def test_what_is_odd_about_the_test_crops_stands_under_the_table() -> None:
     assert as_markdown([], NAMES, note="1 of 3 test crops flatter.").endswith("\n\n1 of 3 test crops flatter.\n")
     assert "flatter" not in as_markdown([], NAMES)
+
+
+def test_trainings_that_are_kept_take_no_time(fits: Fits, tmp_path: Path) -> None:
+    glass = Contender("glass", "All glass", fits.glass, {}, seeded=False, about_s=1.0)
+    wrong = Contender("wrong", "Some wrong", fits.wrong, {}, about_s=60.0)
+    task = Task(CROPS, NAMES, (0, 1, 2), {})
+    assert ahead_s([glass, wrong], task, tmp_path) == [181, 180, 120, 60, 0]
+    compare([wrong], replace(task, seeds=(1,)), folder=tmp_path)
+    assert ahead_s([glass, wrong], task, tmp_path) == [121, 120, 60, 60, 0]
+
+
+def test_corrected_test_crops_are_counted_in_every_table(fits: Fits, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Corrected(Crop):
+        from_prediction: bool = True
+
+    task = Task([*CROPS, Corrected("b_1", "b")], NAMES, (0,), {})
+    compare([Contender("glass", "All glass", fits.glass, {})], task, folder=tmp_path)
+    with (tmp_path / "compare.csv").open(encoding="utf-8-sig") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["test crops"], row["test crops corrected from a prediction"]) == ("3", "1")
+    text = (tmp_path / "compare.md").read_text()
+    assert "1 of 3 test crops were corrected from a prediction" in text
+    assert "labels.score_corrected=false" in text
 
 
 def test_a_remark_stands_below_the_table(fits: Fits, tmp_path: Path) -> None:

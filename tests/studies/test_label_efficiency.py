@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.errors import LabelError
+from cytoseg.evaluation.learning_curve import read_curves
 from cytoseg.studies.compare import Contender, Predict, Task
 from cytoseg.studies.label_efficiency import Draw, draw_crops, label_efficiency
 
@@ -91,6 +92,9 @@ def test_every_draw_is_trained_once_and_scored_on_all_test_crops(tmp_path: Path)
     assert len(fits.seen) == 10  # a single crop is the same in either order
 
 
+TESTED = {"test crops": "2", "test crops corrected from a prediction": "0"}
+
+
 def test_table_figure_and_sentences_are_written(tmp_path: Path) -> None:
     draws = draw_crops([True] * 4, counts=(1, 2), draws=2, seed=0)
     label_efficiency(Fits().contenders, TASK, draws=draws, folder=tmp_path)
@@ -100,6 +104,21 @@ def test_table_figure_and_sentences_are_written(tmp_path: Path) -> None:
     with (tmp_path / "label_efficiency.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
-    assert rows[2] == {"method": "some", "crops": "2", "draw": "0", "glass": "0.666667", "cell": "0.500000"}
+    assert rows[2] == {"method": "some", "crops": "2", "draw": "0", "glass": "0.666667", "cell": "0.500000"} | TESTED
+    assert read_curves(tmp_path, NAMES)["some"].iou[1, 0].tolist() == [0.666667, 0.5]
     with Image.open(tmp_path / "label_efficiency.png") as figure:
         assert figure.size[0] > 800
+
+
+def test_corrected_test_crops_are_counted(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Corrected(Crop):
+        from_prediction: bool = True
+
+    task = Task([*TASK.crops, Corrected("b_1", "b")], NAMES, [7], {})
+    draws = draw_crops([True] * 2, counts=(1,), draws=1, seed=0)
+    label_efficiency(Fits().contenders, task, draws=draws, folder=tmp_path)
+    with (tmp_path / "label_efficiency.csv").open(encoding="utf-8-sig") as file:
+        found = [(row["test crops"], row["test crops corrected from a prediction"]) for row in csv.DictReader(file)]
+    assert found == [("3", "1")] * 2
+    assert "1 of 3 test crops were corrected from a prediction" in (tmp_path / "label_efficiency.md").read_text()
