@@ -53,6 +53,10 @@ class DamagedError(CheckpointError):
     """A checkpoint's files are cut short, changed or missing: an older one may still be whole."""
 
 
+class ArrayError(CytosegError, ValueError):
+    """An array or argument of the Python API is none of those it takes."""
+
+
 class PredictionError(CytosegError):
     """A prediction cannot be made or written."""
 

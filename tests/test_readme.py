@@ -89,3 +89,19 @@ def test_a_marked_block_runs(lines: list[str], tmp_path: Path, monkeypatch: pyte
         assert program == "cytoseg"
         result = CliRunner().invoke(build_app(name), [name, *arguments], catch_exceptions=False)
         assert result.exit_code == 0, f"{line}\n{result.output}"
+
+
+def test_the_python_block_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((marked, lines),) = blocks("python")
+    assert marked
+    assert len([line for line in lines if line]) <= 10
+    monkeypatch.chdir(tmp_path)
+    made = "generate data/made --n 1 --width 512 --height 512 --crops 2 --crop-px 128"
+    result = CliRunner().invoke(build_app("slides"), ["slides", *made.split(" ")], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    capsys.readouterr()
+    exec("\n".join(lines), {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("(256, 256) (3, 256, 256) 0.")

@@ -15,20 +15,16 @@ from cytoseg.interpreter.bundle import bundle_state
 from cytoseg.objects.parquet import check_parquet
 from cytoseg.predict.engines import in_processes, on_ray
 from cytoseg.predict.outputs import PREVIEW, is_done, left_out_of, note_of, other_slide
-from cytoseg.predict.slide import SlideSettings
 from cytoseg.predict.slide_task import Outcome, SlideJob, attempt
 from cytoseg.recipe import Recipe, recipe_of
-from cytoseg.slides.fingerprint import slide_stamp
-from cytoseg.slides.open import slide_id
-from cytoseg.workflows.recorded_command import progress, refuse_other_classes, say, start_run
+from cytoseg.workflows.recorded_command import progress, say, start_run
 from cytoseg.workflows.run_paths import BUNDLE
+from cytoseg.workflows.slide_jobs import slide_job
 from cytoseg.workflows.slide_paths import expand
 from cytoseg.writing import begun_with_another
 
 STATE = "state.json"
 """What tells a bundle's folder from a recipe."""
-DECIDING = ("sha256", "features", "classes", "mpp", "vote", "precision")
-"""What of a bundle decides the maps: weights that are the same may be asked for another vote."""
 
 Slides = Annotated[
     list[str],
@@ -116,26 +112,9 @@ def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
         SlideError: If two slides would share a folder.
         CheckpointError: If the bundle is missing, damaged, none, or of other classes.
     """
-    recipe, p = target.recipe, target.recipe.predict
-    state = bundle_state(target.bundle)
-    refuse_other_classes(state["classes"]["names"], recipe, command="predict")
-    background = recipe.slides.background
-    jobs = [
-        SlideJob(
-            path=path,
-            folder=target.folder / slide_id(path),
-            bundle=target.bundle,
-            settings=SlideSettings(
-                recipe.tile_px(), p.overlap_px, p.batch or 0, state["mpp"], recipe.slides.assumed_mpp(path)
-            ),
-            objects=recipe.object_settings(),
-            glass=(background.rule, background.threshold) if p.skip_glass else None,
-            provenance=_provenance(path, recipe, {key: state[key] for key in DECIDING}),
-            device=recipe.training.device,
-            uncertainty_bits=p.uncertainty_bits,
-        )
-        for path in paths
-    ]
+    recipe = target.recipe
+    bundle_state(target.bundle)  # is checked first, also where there is no slide
+    jobs = [slide_job(path, recipe=recipe, bundle=target.bundle, out=target.folder) for path in paths]
     _check_folders(jobs)
     if recipe.objects.parquet:  # what cannot be done is told before anything begins
         check_parquet()
@@ -154,20 +133,6 @@ def _check_folders(jobs: Sequence[SlideJob]) -> None:
             problems.append(f"{job.folder}: holds the results of {other}. Choose another folder with --out.")
     if problems:
         raise SlideError(report(problems, what="predict"))
-
-
-def _provenance(path: Path, recipe: Recipe, bundle: dict[str, Any]) -> dict[str, Any]:
-    """Say what decides the result, so that a finished slide is known again."""
-    size, changed = slide_stamp(path)
-    return {
-        "slide_bytes": size,
-        "slide_changed": changed,
-        "bundle": bundle,
-        "predict": recipe.predict.model_dump(mode="json"),
-        "background": recipe.slides.background.model_dump(mode="json"),
-        "objects": recipe.objects.model_dump(mode="json"),
-        "assume_mpp": recipe.slides.assumed_mpp(path),
-    }
 
 
 def _tell_what_begins_anew(jobs: Sequence[SlideJob]) -> None:

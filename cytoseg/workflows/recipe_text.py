@@ -91,7 +91,7 @@ def recipe_text(stem: str, folders: Sequence[Path], sizes: Sizes, wanted: Wanted
     assumed = (
         f"  assume_mpp: {mpp:g}          # of slides that do not say; the scanner's value\n" if mpp and unsaid else ""
     )
-    named = [(label, wanted.colours.get(label, colour)) for label, colour in _coloured(classes, fill)]
+    named = [(label, wanted.colours.get(label, colour)) for label, colour in coloured(classes, fill)]
     colours = (f'  - {{name: {_quoted(label)}, colour: "{colour}"}}' for label, colour in named)
     return _TEMPLATE.format(
         name=_quoted(name),
@@ -152,7 +152,8 @@ def _crop_px(sizes: Sizes, mpp: float | None) -> int:
     return side
 
 
-def _coloured(classes: Sequence[str], fill: str | None) -> list[tuple[str, str]]:
+def coloured(classes: Sequence[str], fill: str | None) -> list[tuple[str, str]]:
+    """Give each class a colour, ``#rrggbb``: glass to the fill class, to the others some that all eyes tell apart."""
     others = [name for name in classes if name != fill]
     more = (colorsys.hsv_to_rgb(number / len(others), 0.75, 0.85) for number in range(len(others)))
     spread = ["#" + "".join(f"{round(255 * part):02x}" for part in colour) for colour in more]

@@ -1,0 +1,1 @@
+"""The public Python API: what ``import cytoseg`` offers, a thin layer over the other rooms."""

@@ -1,0 +1,131 @@
+"""Checks of the arrays that callers pass in: images, label maps, and lists of them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.classes import IGNORE
+from cytoseg.errors import ArrayError
+from cytoseg.quoting import shown
+
+RANGES = ("0..255", "0..1")
+"""Value ranges of images: whole numbers of 8 bits, and floating-point numbers."""
+
+
+def as_picture(image: object, *, value_range: str = "0..255", name: str = "the image") -> NDArray[np.uint8]:
+    """Check an image and convert it to the form that the library works with.
+
+    Args:
+        image: (H, W, 3) RGB, or (H, W) or (H, W, 1) grey.
+        value_range: ``0..255`` for uint8; ``0..1`` for floating-point numbers, which are scaled and rounded.
+        name: What to call it in a message.
+
+    Returns:
+        (H, W, 3) uint8 RGB; the image itself where it has this form already.
+
+    Raises:
+        ArrayError: If it is no array, or of another shape, type or range.
+    """
+    if value_range not in RANGES:
+        raise ArrayError(f"value_range: {shown(value_range)} is neither '0..255' (uint8) nor '0..1' (float).")
+    if not isinstance(image, np.ndarray):
+        raise ArrayError(f"{name}: is a {type(image).__name__}, not a NumPy array. Pass numpy.asarray(image).")
+    pixels = _uint8(image, value_range, name)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+        hint = " Leave the alpha channel out: image[..., :3]." if pixels.shape[2:] == (4,) else ""
+        raise ArrayError(f"{name}: has shape {image.shape}, but must be (H, W, 3) RGB or (H, W) grey.{hint}")
+    return pixels if pixels.shape[2] == 3 else pixels.repeat(3, axis=2)
+
+
+def _uint8(image: NDArray[Any], value_range: str, name: str) -> NDArray[np.uint8]:
+    is_float = np.issubdtype(image.dtype, np.floating)
+    if value_range == "0..255":
+        if image.dtype == np.uint8:
+            return image
+        hint = " For numbers from 0 to 1 pass value_range='0..1'." if is_float else " Scale it to 8 bits first."
+        raise ArrayError(f"{name}: holds {image.dtype}, but must hold uint8 from 0 to 255.{hint}")
+    if not is_float:
+        raise ArrayError(f"{name}: holds {image.dtype}, but value_range='0..1' is for float. Leave value_range out.")
+    if image.size and not (image.min() >= 0 and image.max() <= 1):  # NaN is refused, too
+        found = f"{image.min():g} to {image.max():g}"
+        raise ArrayError(f"{name}: holds numbers from {found}, not from 0 to 1 as value_range says. Scale it first.")
+    return np.rint(image * 255.0).astype(np.uint8)
+
+
+def as_label_map(label_map: object, *, classes: int, name: str = "the label map") -> NDArray[np.uint8]:
+    """Check a label map or class map.
+
+    Args:
+        label_map: (H, W) whole numbers: class ids from 0, or 255 for ignore.
+        classes: K.
+        name: What to call it in a message.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ArrayError: If it is no array of whole numbers with two dimensions, or holds an id beyond the classes.
+    """
+    if not isinstance(label_map, np.ndarray) or not np.issubdtype(label_map.dtype, np.integer) or label_map.ndim != 2:
+        is_array = isinstance(label_map, np.ndarray)
+        found = f"{label_map.dtype} {label_map.shape}" if is_array else type(label_map).__name__  # type: ignore[attr-defined] # an array
+        raise ArrayError(f"{name}: is {found}, but must be an array (H, W) of whole numbers, the class ids.")
+    strange = label_map[(label_map != IGNORE) & ((label_map < 0) | (label_map >= classes))]
+    if strange.size:
+        raise ArrayError(
+            f"{name}: holds id {strange[0]}, but ids go from 0 to {classes - 1}, and {IGNORE} is ignore. Renumber it."
+        )
+    return label_map.astype(np.uint8)
+
+
+def as_list(arrays: object, *, name: str) -> list[object]:
+    """Take a sequence of arrays, or one array of four dimensions, apart.
+
+    Args:
+        arrays: Of one image each.
+        name: What to call them in a message.
+
+    Raises:
+        ArrayError: If it is a single image, whose rows would else be taken for images, or nothing to go through.
+    """
+    if isinstance(arrays, np.ndarray) and arrays.dtype != np.object_ and arrays.ndim != 4:
+        raise ArrayError(f"{name}: is one array of shape {arrays.shape}, but a list of arrays is wanted: [array].")
+    if isinstance(arrays, str | bytes) or not isinstance(arrays, Iterable):
+        raise ArrayError(f"{name}: is a {type(arrays).__name__}, but a list of arrays is wanted.")
+    return list(arrays)
+
+
+def as_label_maps(label_maps: object, pictures: Sequence[NDArray[np.uint8]], classes: int) -> list[NDArray[np.uint8]]:
+    """Check the label maps of some pictures, see ``as_label_map``; a stack (N, H, W) is a list of them.
+
+    Raises:
+        ArrayError: If one is wrong, or their number or a size differs from the pictures'.
+    """
+    if isinstance(label_maps, np.ndarray) and label_maps.ndim == 3:
+        label_maps = list(label_maps)
+    found = as_list(label_maps, name="label_maps")
+    if len(found) != len(pictures):
+        raise ArrayError(f"label_maps: {len(found)} for {len(pictures)} images. Pass one for each.")
+    maps = [as_label_map(each, classes=classes, name=f"label_maps[{i}]") for i, each in enumerate(found)]
+    for i, (label_map, picture) in enumerate(zip(maps, pictures, strict=True)):
+        if label_map.shape != picture.shape[:2]:
+            raise ArrayError(f"label_maps[{i}]: has shape {label_map.shape}, its image {picture.shape[:2]}.")
+    return maps
+
+
+def as_groups(groups: object, *, images: int) -> list[str] | None:
+    """Check the groups: one name, number or other value for each image.
+
+    Raises:
+        ArrayError: If their number is not that of the images.
+    """
+    if groups is None:
+        return None
+    found = [str(group) for group in groups] if isinstance(groups, Iterable) else []
+    if len(found) != images:
+        raise ArrayError(f"groups: {len(found)} for {images} images. Pass one for each, such as its slide.")
+    return found

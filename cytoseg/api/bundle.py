@@ -1,0 +1,160 @@
+"""Bundles for callers: saved interpreters that segment images and slides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.api.arrays import as_picture
+from cytoseg.devices import pick_device
+from cytoseg.errors import CheckpointError, PredictionError
+from cytoseg.interpreter import bundle as saved
+from cytoseg.predict.array import predict_array
+from cytoseg.predict.slide_task import attempt
+from cytoseg.recipe import Recipe, recipe_of
+from cytoseg.slides.open import open_slide
+from cytoseg.workflows.slide_jobs import slide_job
+
+_TILE_PX, _OVERLAP_PX = 256, 64
+"""Of bundles of before, which carry no recipe."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a bundle makes of an image.
+
+    Attributes:
+        class_map: (H, W) uint8 class ids, the most probable class of each pixel.
+        probabilities: (K, H, W) float32, sums to 1 over the classes.
+        uncertainty: (H, W) float32 in nats, how much the ensemble disagrees; 0 where all agree.
+    """
+
+    class_map: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]
+    uncertainty: NDArray[np.float32]
+
+
+class Bundle:
+    """Trained interpreters with all they need.
+
+    Args:
+        content: What ``interpreter/bundle.py`` reads and writes.
+        folder: Where it is saved; None for one in memory only.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    def __init__(self, content: saved.Bundle, *, folder: Path | None = None, device: str = "auto") -> None:
+        self._content, self._folder, self._device = content, folder, device
+        self._predictor = saved.EnsemblePredictor(content, device=pick_device(device))
+        self._recipe = _recipe_of(content, folder) if content.recipe else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"content": self._content, "folder": self._folder, "device": self._device}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc] # the predictor's functions do not pickle and are made anew
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, by id."""
+        return self._content.classes.names
+
+    @property
+    def colours(self) -> tuple[tuple[int, int, int], ...]:
+        """(red, green, blue) from 0 to 255 of each class, by id."""
+        return self._content.classes.colours
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres per pixel of the images it was trained on; None where nobody said."""
+        return self._content.mpp
+
+    def predict(self, image: NDArray[np.generic], *, value_range: str = "0..255") -> Prediction:
+        """Segment an image.
+
+        An image that fits into a tile of the bundle's recipe is predicted whole, a larger one by tiles, to the same
+        numbers as those of ``cytoseg predict`` where that skips no glass.
+
+        Args:
+            image: (H, W, 3) RGB or (H, W) grey, at the bundle's micrometres per pixel.
+            value_range: ``0..255`` for uint8; ``0..1`` for floating-point numbers.
+
+        Raises:
+            ArrayError: If the image is none of these.
+        """
+        picture = as_picture(image, value_range=value_range)
+        tile_px, overlap_px, batch = self._tiles()
+        maps = predict_array(picture, self._predictor, tile_px=tile_px, overlap_px=overlap_px, batch=batch)
+        return Prediction(maps[0].argmax(0).astype(np.uint8), *maps)
+
+    def predict_slide(
+        self, path: str | PathLike[str], out: str | PathLike[str] = "predictions", *, overrides: Sequence[str] = ()
+    ) -> Path:
+        """Segment a slide as ``cytoseg predict`` does; one that is finished already is left as it is.
+
+        Args:
+            path: The slide.
+            out: Folder in which the slide gets one of its own.
+            overrides: Changes of the bundle's recipe, such as ``predict.overlap_px=32``.
+
+        Returns:
+            The slide's folder, with ``class_map.ome.tif``, ``uncertainty.ome.tif``, ``instances.ome.tif``,
+            ``objects.geojson``, ``cells.csv``, ``preview.png`` and ``summary.json``.
+
+        Raises:
+            CheckpointError: If the bundle is not saved, or of an older version, without its recipe.
+            SlideError: If the slide cannot be opened.
+            PredictionError: If it cannot be predicted or the results cannot be written.
+        """
+        if self._folder is None:
+            raise CheckpointError(
+                "predict_slide: this bundle is in memory only. Save it, and use cs.load_bundle(folder)."
+            )
+        if self._recipe is None:
+            raise CheckpointError(f"{self._folder}: a bundle of an older version, without its recipe. Train it again.")
+        open_slide(Path(path)).close()  # what is wrong with the file is told before anything begins
+        recipe = recipe_of(self._content.recipe, [f"training.device={self._device}", *overrides], where=self._folder)
+        job = slide_job(Path(path), recipe=recipe, bundle=self._folder, out=Path(out))
+        outcome = attempt(job)
+        if outcome.trace is not None:
+            raise RuntimeError(outcome.trace)
+        if outcome.error is not None:
+            raise PredictionError(outcome.error)
+        return job.folder
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write the bundle, whole or not at all; ``load_bundle`` and ``cytoseg predict`` read it.
+
+        Raises:
+            CheckpointError: If it cannot be written.
+        """
+        saved.save_bundle(Path(folder), self._content)
+
+    def _tiles(self) -> tuple[int, int, int]:
+        """Give side and overlap of tiles, and how many are computed together."""
+        tile_px, overlap_px, batch = _TILE_PX, _OVERLAP_PX, None
+        if self._recipe is not None:
+            p = self._recipe.predict
+            tile_px, overlap_px, batch = self._recipe.tile_px(), p.overlap_px, p.batch
+        return tile_px, overlap_px, batch or self._predictor.tiles_at_once(tile_px)
+
+
+def load_bundle(path: str | PathLike[str], *, device: str = "auto") -> Bundle:
+    """Read a bundle that ``cytoseg train-interpreter`` or ``PixelClassifier.save`` wrote.
+
+    Args:
+        path: Its folder, such as ``runs/mylab/interpreter/bundle``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or no bundle.
+    """
+    return Bundle(saved.load_bundle(Path(path)), folder=Path(path), device=device)
+
+
+def _recipe_of(content: saved.Bundle, folder: Path | None) -> Recipe:
+    return recipe_of(content.recipe, (), where=folder or Path("bundle"))

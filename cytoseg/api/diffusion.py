@@ -1,0 +1,29 @@
+"""Training of the diffusion model for callers."""
+
+from collections.abc import Sequence
+from os import PathLike, fspath
+from pathlib import Path
+
+from cytoseg.commands import train_ddpm
+from cytoseg.recipe import load_recipe
+
+
+def train_diffusion(recipe: str | PathLike[str], *, overrides: Sequence[str] = (), resume: bool = False) -> Path:
+    """Train the diffusion model of a recipe, as ``cytoseg train-ddpm`` does.
+
+    Args:
+        recipe: A recipe file, or the name of a recipe that comes with the program.
+        overrides: ``section.key=value``, such as ``training.crops=20000``.
+        resume: Go on from the newest checkpoint.
+
+    Returns:
+        The folder of the checkpoints, which ``PixelClassifier(backbone=...)`` takes.
+
+    Raises:
+        RecipeError: If the recipe or an override is wrong.
+        SlideError: If slides are missing, damaged or too small.
+        CheckpointError: If there are checkpoints already and ``resume`` is not set, or none can be written.
+    """
+    name = fspath(recipe)
+    train_ddpm.run(name, list(overrides), resume=resume)
+    return load_recipe(name, overrides).run_folder() / "ddpm"

@@ -1,0 +1,86 @@
+"""Annotated images for callers: labelme, QuPath, masks, or what a run has imported, as arrays."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.classes import ClassList
+from cytoseg.errors import LabelError
+from cytoseg.labels.import_labels import ImportRules, import_labels, load_index
+from cytoseg.labels.index import INDEX, LabelIndex
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Annotated images.
+
+    Attributes:
+        images: (H, W, 3) uint8 RGB each.
+        label_maps: (H, W) uint8 class ids each, 255 for ignore.
+        groups: The slide of each image.
+        names: Name of each image.
+        classes: Names of the classes, by id.
+    """
+
+    images: list[NDArray[np.uint8]]
+    label_maps: list[NDArray[np.uint8]]
+    groups: list[str]
+    names: list[str]
+    classes: tuple[str, ...]
+
+
+def read_labels(
+    path: str | PathLike[str],
+    classes: Sequence[str] | None = None,
+    *,
+    fill: str | None = None,
+    renames: Mapping[str, str] | None = None,
+    ignore: Sequence[str] = (),
+    slide_regex: str | None = None,
+) -> Labels:
+    """Read annotated images as arrays.
+
+    Args:
+        path: A labelme or GeoJSON file, a folder of them, a folder with ``images/`` and ``masks/``, or the ``labels``
+            folder of a run.
+        classes: Names of the classes, by id; a run's labels folder says them itself.
+        fill: The class of unmarked pixels; None ignores them.
+        renames: Class names in the files to names of the class list, as ``--map`` does.
+        ignore: Class names in the files that become ignore, as ``--ignore`` does.
+        slide_regex: Finds the slide in an image's name where no sidecar names it.
+
+    Raises:
+        LabelError: Tells of everything that is wrong, or that the classes are not named.
+    """
+    source = Path(path)
+    if (source / INDEX).is_file():
+        index = load_index(source)
+        if classes is not None and tuple(classes) != index.classes:
+            raise LabelError(f"{source}: has the classes ({', '.join(index.classes)}). Leave `classes` out.")
+        return _read(index)
+    if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
+        raise LabelError(f"{source}: read_labels needs the class names, each once: classes=['background', 'nucleus'].")
+    if fill is not None and fill not in classes:
+        raise LabelError(f"fill: {fill!r} is not in the class list ({', '.join(classes)}).")
+    class_list = ClassList(tuple(classes), ((0, 0, 0),) * len(classes), fill)
+    rules = ImportRules(renames or {}, tuple(ignore), slide_regex)
+    with tempfile.TemporaryDirectory() as folder:
+        imported = Path(folder) / "labels"
+        import_labels(source, imported, classes=class_list, rules=rules)
+        return _read(load_index(imported))
+
+
+def _read(index: LabelIndex) -> Labels:
+    crops = index.crops
+    return Labels(
+        [crop.picture() for crop in crops],
+        [crop.label_map() for crop in crops],
+        [crop.slide for crop in crops],
+        [crop.crop for crop in crops],
+        index.classes,
+    )

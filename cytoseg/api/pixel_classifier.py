@@ -1,0 +1,220 @@
+"""The per-pixel classifier by scikit-learn's conventions: images and label maps in, class maps out."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import sklearn.base
+import sklearn.exceptions
+from numpy.typing import NDArray
+from torch import nn
+
+from cytoseg.api.arrays import as_groups, as_label_maps, as_list, as_picture
+from cytoseg.api.bundle import Bundle, Prediction
+from cytoseg.api.scores import evaluate
+from cytoseg.devices import pick_device
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.state import load_backbone
+from cytoseg.errors import ArrayError, CytosegError
+from cytoseg.features.extract import FeatureExtractor
+from cytoseg.features.pixels import gather_pixels
+from cytoseg.interpreter import bundle as saved
+from cytoseg.interpreter.train import train_ensemble
+from cytoseg.recipe import Recipe, recipe_of
+from cytoseg.runs import versions
+from cytoseg.shipped import find_base_model
+from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, pixel_draw, room_of
+from cytoseg.workflows.recipe_text import coloured
+from cytoseg.workflows.run_paths import feature_settings
+
+Image = NDArray[np.generic]
+LabelMap = NDArray[np.integer]
+_SHOWN_BY_MODEL = ("dim", "dim_mults", "timesteps", "schedule", "objective", "backbone")
+
+
+class NotFittedError(CytosegError, sklearn.exceptions.NotFittedError):  # type: ignore[misc] # scikit-learn has no types
+    """``fit`` was not called yet."""
+
+
+class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
+    """An ensemble of per-pixel MLPs on features of a diffusion model or base model, and on image filters.
+
+    The defaults suit stained cytology at about half a micrometre per pixel. Images and label maps are lists, for sizes
+    may differ; a label map holds class ids from 0, and 255 where nobody has said what a pixel is.
+
+    Args:
+        classes: Names of the classes, by id; None counts the ids of the label maps and numbers the names.
+        backbone: Name of a base model that comes with the program, or folder of a trained diffusion model.
+        extractors: What features are of: some of ``ddpm`` (the backbone), ``filters``, ``pretrained``.
+        members: Number of MLPs that vote together.
+        steps: Most optimiser updates of each.
+        calibrate: Fit a temperature on groups that single MLPs hold out; takes ``groups`` in ``fit``, of five or more.
+        mpp: Micrometres per pixel of the images; ``predict_slide`` reads slides at it. None takes them as they are.
+        value_range: ``0..255`` for uint8 images, ``0..1`` for floating-point numbers.
+        random_state: Whole number: seed of pixels, weights and batches; the same one gives the same classifier.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Attributes:
+        bundle_: After ``fit``: what predicts, see ``Bundle``.
+        classes_: After ``fit``: the ids, in the order of ``predict_proba``.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str] | None = None,
+        *,
+        backbone: str | PathLike[str] = "cytology-base",
+        extractors: Sequence[str] = ("ddpm", "filters"),
+        members: int = 10,
+        steps: int = 1000,
+        calibrate: bool = False,
+        mpp: float | None = None,
+        value_range: str = "0..255",
+        random_state: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.classes = classes
+        self.backbone = backbone
+        self.extractors = extractors
+        self.members = members
+        self.steps = steps
+        self.calibrate = calibrate
+        self.mpp = mpp
+        self.value_range = value_range
+        self.random_state = random_state
+        self.device = device
+
+    def fit(
+        self, images: Sequence[Image], label_maps: Sequence[LabelMap], groups: Sequence[object] | None = None
+    ) -> Self:
+        """Train on annotated images.
+
+        Args:
+            images: (H, W, 3) RGB or (H, W) grey each.
+            label_maps: (H, W) whole numbers each, 255 for ignore.
+            groups: The slide of each image; what is held out to calibrate is held out by group.
+
+        Raises:
+            ArrayError: If images, label maps or groups do not fit one another.
+            LabelError: If fewer than two classes are labelled.
+            RecipeError: If a parameter is out of range.
+            CheckpointError: If the backbone is unknown or damaged.
+        """
+        if isinstance(self.classes, str):
+            raise ArrayError(f"classes: {self.classes!r} is one text. Pass a list of names: ['background', 'nucleus'].")
+        pictures = self._pictures(images)
+        most = 255 if self.classes is None else len(self.classes)
+        maps = as_label_maps(label_maps, pictures, most)
+        slides = as_groups(groups, images=len(maps))
+        if self.calibrate and slides is None:
+            raise ArrayError("calibrate=True holds groups out. Pass fit(..., groups=) with the slide of each image.")
+        content = self._train(pictures, maps, slides or [""] * len(maps))
+        self.bundle_ = Bundle(content, device=self.device)
+        self.classes_ = np.arange(len(content.classes))
+        return self
+
+    def predict(self, images: Sequence[Image]) -> list[NDArray[np.uint8]]:
+        """Give the class map of each image, (H, W) uint8.
+
+        Raises:
+            NotFittedError: If ``fit`` was not called yet.
+            ArrayError: If an image is none.
+        """
+        return [found.class_map for found in self._predictions(images)]
+
+    def predict_proba(self, images: Sequence[Image]) -> list[NDArray[np.float32]]:
+        """Give the probabilities of each image, (H, W, K) float32: classes last, as scikit-learn has them.
+
+        Raises:
+            NotFittedError: If ``fit`` was not called yet.
+            ArrayError: If an image is none.
+        """
+        return [np.moveaxis(found.probabilities, 0, -1) for found in self._predictions(images)]
+
+    def score(self, images: Sequence[Image], label_maps: Sequence[LabelMap]) -> float:
+        """Give the mean IoU over the classes that occur, pooled over all images; NaN where nothing is labelled."""
+        found = evaluate(self._predictions(images), label_maps, self._fitted().classes)
+        return float("nan") if found.mean_iou.value is None else found.mean_iou.value
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write the bundle, which ``load_bundle`` and ``cytoseg predict`` read.
+
+        Raises:
+            NotFittedError: If ``fit`` was not called yet.
+            CheckpointError: If it cannot be written.
+        """
+        self._fitted().save(folder)
+
+    def _fitted(self) -> Bundle:
+        if not hasattr(self, "bundle_"):
+            raise NotFittedError("this PixelClassifier is not fitted yet. Call fit(images, label_maps) first.")
+        return self.bundle_
+
+    def _predictions(self, images: Sequence[Image]) -> list[Prediction]:
+        bundle = self._fitted()
+        return [bundle.predict(picture) for picture in self._pictures(images)]
+
+    def _pictures(self, images: Sequence[Image]) -> list[NDArray[np.uint8]]:
+        found = as_list(images, name="images")
+        if not found:
+            raise ArrayError("images: an empty list. Pass at least one image.")
+        return [as_picture(each, value_range=self.value_range, name=f"images[{i}]") for i, each in enumerate(found)]
+
+    def _train(
+        self, pictures: list[NDArray[np.uint8]], maps: list[NDArray[np.uint8]], slides: list[str]
+    ) -> saved.Bundle:
+        network, architecture, origin = self._network()
+        side = max(max(picture.shape[:2]) for picture in pictures)
+        recipe = self._recipe(architecture, _names(self.classes, maps), crop_px=side)
+        device, seed = pick_device(self.device), recipe.training.seed
+        extractor = FeatureExtractor(network, architecture, feature_settings(recipe), device=device)
+        room = room_of(recipe, Path(tempfile.gettempdir()), device=device)
+        table = gather_pixels(extractor, list(zip(pictures, maps, strict=True)), pixel_draw(recipe, seed), room=room)
+        check_rows(table, [f"images[{i}]" for i in range(len(maps))])
+        names = recipe.class_list()
+        trained = train_ensemble(
+            table, len(names), slides=slides, settings=ensemble_settings(recipe, seed), device=device
+        )
+        return saved.Bundle(
+            unet=network,
+            architecture=architecture,
+            interpreter=trained.ensemble,
+            features=extractor.settings,
+            classes=names,
+            mpp=recipe.slides.mpp,
+            vote=recipe.interpreter.vote,
+            precision=recipe.training.precision,
+            origin={"backbone": origin, "labels": {}, "train_seconds": None, "versions": versions()},
+            recipe=recipe.model_dump(mode="json"),
+            encoder=extractor.encoder,
+        )
+
+    def _network(self) -> tuple[nn.Module, Architecture, Mapping[str, object]]:
+        """Load the backbone; a network of no weights where no feature is of it."""
+        network, architecture, origin = load_backbone(find_base_model(Path(self.backbone)))
+        return (network, architecture, origin) if "ddpm" in self.extractors else (nn.Identity(), architecture, {})
+
+    def _recipe(self, architecture: Architecture, names: Sequence[str], *, crop_px: int) -> Recipe:
+        """Write the parameters as a recipe, which checks them and knows all the other settings."""
+        values: dict[str, Any] = {
+            "name": "pixel-classifier",
+            "slides": {"mpp": self.mpp},
+            "diffusion": {key: architecture.as_json()[key] for key in _SHOWN_BY_MODEL},
+            "training": {"seed": self.random_state, "device": self.device},
+            "classes": [{"name": name, "colour": colour} for name, colour in coloured(names, next(iter(names), None))],
+            "labels": {"crop_px": min(max(crop_px, 16), 512)},
+            # Masks are taught without noise, denoising with it; the schema knows the noise levels of the latter.
+            "features": {"extractors": list(self.extractors), "timesteps": [0] if architecture.mask_classes else None},
+            "interpreter": {"members": self.members, "steps": self.steps, "calibrate": self.calibrate},
+        }
+        return recipe_of(values, (), where=Path("PixelClassifier"))
+
+
+def _names(classes: Sequence[str] | None, maps: Sequence[NDArray[np.uint8]]) -> list[str]:
+    if classes is not None:
+        return list(classes)
+    found = [int(ids[ids != 255].max(initial=1)) for ids in maps]
+    return [f"class {number}" for number in range(max(found) + 1)]

@@ -1,0 +1,99 @@
+"""Slides for callers: opened by path, read by region."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
+from os import PathLike
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.errors import SlideError
+from cytoseg.geometry import Level, Region, Size
+from cytoseg.quoting import shown
+from cytoseg.slides import open as slides
+from cytoseg.slides.slide import Slide as Reader
+
+
+class Slide:
+    """An open slide, of any format that ``cytoseg slides info`` knows; a context manager.
+
+    Args:
+        reader: Of the file's format.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._reader.path
+
+    @property
+    def size(self) -> Size:
+        """Width and height of level 0 in pixels."""
+        return self._reader.levels[0].size
+
+    @property
+    def levels(self) -> Sequence[Level]:
+        """Resolutions, finest first."""
+        return self._reader.levels
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres per level-0 pixel, or None where the file does not say."""
+        return self._reader.mpp
+
+    def read(
+        self, region: Region | tuple[int, int, int, int], size: Size | tuple[int, int] | None = None
+    ) -> NDArray[np.uint8]:
+        """Read a region at any size.
+
+        Args:
+            region: ``(x, y, width, height)`` in level-0 pixels; what lies outside the slide is white.
+            size: ``(width, height)`` of the result in pixels; None takes that of the region, which is level 0 as it is.
+
+        Returns:
+            (height, width, 3) uint8 RGB.
+
+        Raises:
+            SlideError: If a side is not positive, or the file is damaged there.
+        """
+        x, y, width, height = _whole(region, 4, "region (x, y, width, height)")
+        out = (width, height) if size is None else _whole(size, 2, "size (width, height)")
+        if min(width, height, *out) < 1:
+            raise SlideError(f"{self.path.name}: region {width} x {height} px at {out[0]} x {out[1]}: nothing to read.")
+        return slides.read_at(self._reader, Region(x, y, width, height), Size(*out))
+
+    def close(self) -> None:
+        """Release the file."""
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_slide(path: str | PathLike[str]) -> Slide:
+    """Open a slide or picture, choosing the reader by its content.
+
+    Args:
+        path: A tiled TIFF, SVS, OME-TIFF, PNG, JPEG, or a format that needs an extra (``openslide``, ``zarr``).
+
+    Raises:
+        SlideError: If the file is missing, empty, damaged, or of a kind that cannot be read here.
+    """
+    return Slide(slides.open_slide(Path(path)))
+
+
+def _whole(value: object, count: int, what: str) -> tuple[int, ...]:
+    if isinstance(value, Region | Size):
+        return astuple(value)
+    numbers = list(value) if isinstance(value, Iterable) else []
+    if len(numbers) != count or not all(isinstance(number, int | np.integer) for number in numbers):
+        raise SlideError(f"{what}: found {shown(value)}, but {count} whole numbers are wanted.")
+    return tuple(int(number) for number in numbers)

@@ -1,0 +1,57 @@
+"""What a recipe and a bundle make of a slide: the job of predicting it, and all that decides its result."""
+
+from pathlib import Path
+from typing import Any
+
+from cytoseg.interpreter.bundle import bundle_state
+from cytoseg.predict.slide import SlideSettings
+from cytoseg.predict.slide_task import SlideJob
+from cytoseg.recipe import Recipe
+from cytoseg.slides.fingerprint import slide_stamp
+from cytoseg.slides.open import slide_id
+from cytoseg.workflows.recorded_command import refuse_other_classes
+
+DECIDING = ("sha256", "features", "classes", "mpp", "vote", "precision")
+"""What of a bundle decides the maps: weights that are the same may be asked for another vote."""
+
+
+def slide_job(path: Path, *, recipe: Recipe, bundle: Path, out: Path) -> SlideJob:
+    """Say what to do with a slide.
+
+    Args:
+        path: The slide.
+        recipe: Says how slides are predicted.
+        bundle: Its folder.
+        out: Folder in which the slide gets one of its own.
+
+    Raises:
+        CheckpointError: If the bundle is missing, damaged, none, or of other classes.
+    """
+    state, p, background = bundle_state(bundle), recipe.predict, recipe.slides.background
+    refuse_other_classes(state["classes"]["names"], recipe, command="predict")
+    assumed = recipe.slides.assumed_mpp(path)
+    return SlideJob(
+        path=path,
+        folder=out / slide_id(path),
+        bundle=bundle,
+        settings=SlideSettings(recipe.tile_px(), p.overlap_px, p.batch or 0, state["mpp"], assumed),
+        objects=recipe.object_settings(),
+        glass=(background.rule, background.threshold) if p.skip_glass else None,
+        provenance=_provenance(path, recipe, {key: state[key] for key in DECIDING}),
+        device=recipe.training.device,
+        uncertainty_bits=p.uncertainty_bits,
+    )
+
+
+def _provenance(path: Path, recipe: Recipe, bundle: dict[str, Any]) -> dict[str, Any]:
+    """Say what decides the result, so that a finished slide is known again."""
+    size, changed = slide_stamp(path)
+    return {
+        "slide_bytes": size,
+        "slide_changed": changed,
+        "bundle": bundle,
+        "predict": recipe.predict.model_dump(mode="json"),
+        "background": recipe.slides.background.model_dump(mode="json"),
+        "objects": recipe.objects.model_dump(mode="json"),
+        "assume_mpp": recipe.slides.assumed_mpp(path),
+    }

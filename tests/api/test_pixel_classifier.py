@@ -1,0 +1,144 @@
+"""The classifier by scikit-learn's conventions."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GroupKFold, cross_val_score
+
+import cytoseg as cs
+from cytoseg.errors import ArrayError, CheckpointError, LabelError, RecipeError
+from tests.api.conftest import made_cell
+
+Cells = tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]
+QUICK = {"members": 2, "steps": 10, "extractors": ("filters",), "device": "cpu"}
+
+
+def test_it_finds_the_cell_that_it_was_taught(fitted: cs.PixelClassifier) -> None:
+    image, label_map = made_cell(7)
+    (found,) = fitted.predict([image])
+    labelled = label_map != cs.IGNORE
+    assert (found == label_map)[labelled].mean() > 0.99
+    assert fitted.score([image], [label_map]) == cs.evaluate([found], [label_map], ["glass", "cell"]).mean_iou.value
+
+
+def test_probabilities_have_the_classes_last(fitted: cs.PixelClassifier) -> None:
+    image, _ = made_cell(7)
+    (probabilities,) = fitted.predict_proba([image])
+    assert probabilities.shape == (48, 48, 2)
+    np.testing.assert_array_equal(probabilities.argmax(-1), fitted.predict([image])[0])
+    assert fitted.classes_.tolist() == [0, 1]
+
+
+def test_the_same_seed_gives_the_same_classifier(cells: Cells) -> None:
+    images, label_maps = cells
+    first, again, other = (
+        cs.PixelClassifier(**QUICK, random_state=seed).fit(images, label_maps).predict_proba(images)[0]
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3
+
+
+def test_it_is_cloned_and_its_parameters_are_set() -> None:
+    classifier = cs.PixelClassifier(["a", "b"], steps=7)
+    copy = clone(classifier)
+    assert copy.get_params() == classifier.get_params()
+    assert copy.set_params(steps=9, mpp=0.5).get_params() == {**classifier.get_params(), "steps": 9, "mpp": 0.5}
+    assert classifier.steps == 7
+    with pytest.raises(ValueError, match="Invalid parameter 'depth'"):
+        copy.set_params(depth=3)
+
+
+def test_a_copy_by_pickle_predicts_the_same(fitted: cs.PixelClassifier, cells: Cells) -> None:
+    copy = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(copy.predict_proba(cells[0])[0], fitted.predict_proba(cells[0])[0])
+
+
+def test_scikit_learn_cross_validates_it(cells: Cells) -> None:
+    images, label_maps = cells
+    scores = cross_val_score(
+        cs.PixelClassifier(["glass", "cell"], **QUICK), images, label_maps, groups=["a", "b", "c"], cv=GroupKFold(3)
+    )
+    by_hand = cs.PixelClassifier(["glass", "cell"], **QUICK).fit(images[:2], label_maps[:2])
+    assert len(scores) == 3
+    assert by_hand.score(images[2:], label_maps[2:]) in scores.tolist()
+
+
+def test_unnamed_classes_are_numbered(cells: Cells) -> None:
+    images, label_maps = cells
+    bundle = cs.PixelClassifier(**QUICK).fit(images, [ids.astype(np.int64) for ids in label_maps]).bundle_
+    assert bundle.classes == ("class 0", "class 1")
+
+
+def test_calibration_holds_groups_out(cells: Cells) -> None:
+    images, label_maps = (list(part) * 2 for part in cells)
+    classifier = cs.PixelClassifier(**QUICK, calibrate=True)
+    plain = cs.PixelClassifier(**QUICK).fit(images, label_maps).predict_proba(images[:1])[0]
+    held_out = classifier.fit(images, label_maps, groups=range(6)).predict_proba(images[:1])[0]
+    assert np.abs(held_out - plain).max() > 1e-3
+    # Two groups are too few to hold one out: the same classifier as without.
+    two = classifier.fit(images, label_maps, groups=[0, 0, 0, 1, 1, 1]).predict_proba(images[:1])[0]
+    np.testing.assert_array_equal(two, plain)
+    with pytest.raises(ArrayError, match="calibrate=True holds groups out"):
+        classifier.fit(images, label_maps)
+
+
+def test_floats_are_taken_by_name(cells: Cells) -> None:
+    images, label_maps = cells
+    wanted = cs.PixelClassifier(**QUICK).fit(images, label_maps).predict_proba(images)
+    floats = [image / 255 for image in images]
+    found = cs.PixelClassifier(**QUICK, value_range="0..1").fit(floats, label_maps).predict_proba(floats)
+    np.testing.assert_array_equal(found[1], wanted[1])
+    with pytest.raises(ArrayError, match=r"images\[0\]: holds float64"):
+        cs.PixelClassifier(**QUICK).fit(floats, label_maps)
+
+
+@pytest.mark.parametrize("call", ["predict", "predict_proba", "score", "save"])
+def test_what_is_not_fitted_predicts_nothing(call: str, cells: Cells) -> None:
+    arguments: tuple[Any, ...] = {"save": ("bundle",), "score": cells}.get(call, (cells[0],))
+    with pytest.raises(NotFittedError, match="not fitted yet") as refused:
+        getattr(cs.PixelClassifier(), call)(*arguments)
+    assert isinstance(refused.value, cs.CytosegError)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "problem"),
+    [
+        ({"members": 0}, RecipeError, "interpreter.members"),
+        ({"steps": -1}, RecipeError, "interpreter.steps"),
+        ({"mpp": -0.5}, RecipeError, "slides.mpp"),
+        ({"extractors": ("edges",)}, RecipeError, "features.extractors"),
+        ({"extractors": ()}, RecipeError, "features.extractors"),
+        ({"random_state": None}, RecipeError, "training.seed"),
+        ({"classes": ["cell"]}, ArrayError, r"holds id 1, but ids go from 0 to 0"),
+        ({"classes": ["cell", "cell"]}, RecipeError, "stands twice"),
+        ({"classes": "cell"}, ArrayError, "classes: 'cell' is one text"),
+        ({"backbone": "no-such-model"}, CheckpointError, "no-such-model"),
+        ({"device": "cuda:77"}, RecipeError, "cuda:77"),
+    ],
+)
+def test_a_parameter_out_of_range_is_refused(
+    parameters: dict[str, Any], error: type, problem: str, cells: Cells
+) -> None:
+    with pytest.raises(error, match=problem):
+        cs.PixelClassifier(**{**QUICK, **parameters}).fit(*cells)
+
+
+def test_what_does_not_fit_together_is_refused(cells: Cells) -> None:
+    images, label_maps = cells
+    classifier = cs.PixelClassifier(["glass", "cell"], **QUICK)
+    with pytest.raises(ArrayError, match="label_maps: 2 for 3 images"):
+        classifier.fit(images, label_maps[:2])
+    with pytest.raises(ArrayError, match="groups: 2 for 3 images"):
+        classifier.fit(images, label_maps, groups=["a", "b"])
+    with pytest.raises(ArrayError, match="images: an empty list"):
+        classifier.fit([], [])
+    with pytest.raises(LabelError, match="two classes are needed"):
+        classifier.fit(images, [np.zeros_like(ids) for ids in label_maps])
+    with pytest.raises(LabelError, match="no labelled pixel"):
+        classifier.fit(images, [np.full_like(ids, cs.IGNORE) for ids in label_maps])
