@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from cytoseg import PixelClassifier
 from cytoseg.cli import COMMANDS, GROUPS, build_app
 from cytoseg.recipe import load_recipe
 
@@ -102,6 +103,8 @@ def test_the_python_block_runs(
     result = CliRunner().invoke(build_app("slides"), ["slides", *made.split(" ")], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     capsys.readouterr()
+    for name, few in (("steps", 20), ("members", 2)):  # the lines are tested, not what is learnt
+        monkeypatch.setitem(PixelClassifier.__init__.__kwdefaults__, name, few)
     exec("\n".join(lines), {})
     printed = capsys.readouterr().out
     assert printed.startswith("(256, 256) (3, 256, 256) 0.")
