@@ -82,6 +82,7 @@ def model_card(name: str, state: Mapping[str, Any], rows: Sequence[Mapping[str, 
         "```sh\ncytoseg train-ddpm RECIPE --init FOLDER\n```",
         "\n".join(["| | |", "|---|---|", *(f"| {fact} | {text} |" for fact, text in facts.items())]),
         f"Mean loss of the last {LOSS_CROPS:,} crops (1 is a network that knows nothing):\n\n{_losses(rows)}",
+        f"Samples get their colours at high t. {_late_loss(rows, network['timesteps'])}",
         "## Data and licence\n\nNot stated.",
         "## Limits\n\nNot stated.",
         *(f"![{picture.removesuffix('.png')}]({picture})" for picture in pictures),
@@ -89,14 +90,31 @@ def model_card(name: str, state: Mapping[str, Any], rows: Sequence[Mapping[str, 
     return "\n\n".join(parts) + "\n"
 
 
-def _losses(rows: Sequence[Mapping[str, Any]]) -> str:
+def _late_loss(rows: Sequence[Mapping[str, Any]], timesteps: int) -> str:
+    first = timesteps * 9 // 10
+    by_t = _last_by_t(rows)
+    late = [loss for name, losses in by_t.items() if name != "all" and _first_t(name) >= first for loss in losses]
+    found = f"{statistics.fmean(late):.6f}" if late else "not recorded"
+    return f"Loss at t >= {first}: {found}."
+
+
+def _first_t(name: str) -> int:
+    return int(name.split("-")[0])
+
+
+def _last_by_t(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     last = [row for row in rows if row["crops_seen"] > rows[-1]["crops_seen"] - LOSS_CROPS]
     by_t: dict[str, list[float]] = {}
     for row in last:
         by_t.setdefault("all", []).append(row["loss"])
         for name, loss in row.get("by_t", {}).items():
             by_t.setdefault(name, []).append(loss)
-    names = sorted(by_t, key=lambda name: -1 if name == "all" else int(name.split("-")[0]))
+    return by_t
+
+
+def _losses(rows: Sequence[Mapping[str, Any]]) -> str:
+    by_t = _last_by_t(rows)
+    names = sorted(by_t, key=lambda name: -1 if name == "all" else _first_t(name))
     if not names:
         return "Not recorded."
     cells = [f"{statistics.fmean(by_t[name]):.4f}" for name in names]

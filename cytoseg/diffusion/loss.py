@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.mask_loss import MaskParts, mask_losses
+from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.errors import CytosegError
 
 BUCKETS = 10
@@ -22,10 +24,31 @@ EXPLODED = 3.0
 """A network that has learnt nothing scores about 1; a mean of 3 over the watched steps is no bad luck any more."""
 
 
+def loss_weights(architecture: Architecture) -> Tensor:
+    """Give the weight of each timestep's loss.
+
+    The package weights pred_v and pred_x0 so that the loss of eps comes out, whatever is predicted. Near T that weight is
+    almost 0, and there a sample gets its colours: a network so trained draws false ones. Here pred_v counts every
+    timestep the same, and pred_x0 no timestep less than 1.
+
+    Args:
+        architecture: Names objective, schedule and T.
+
+    Returns:
+        (T,) float32.
+
+    Source: Salimans and Ho, Progressive Distillation, ICLR 2022, section 4 ("truncated SNR" for x0).
+    """
+    if architecture.objective != "pred_x0":
+        return torch.ones(architecture.timesteps)
+    bars = alpha_bar(architecture.schedule, architecture.timesteps)
+    return (bars / (1.0 - bars)).clamp_min(1.0).float()
+
+
 def crop_losses(diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     """Compute the training loss of each crop.
 
-    The same as the package's ``p_losses``, which gives only the mean over the batch.
+    The package's ``p_losses`` gives only the mean over the batch.
 
     Args:
         diffusion: From ``build_diffusion``.

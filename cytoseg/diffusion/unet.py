@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cytoseg.diffusion.architecture import TAP_PARTS, Architecture, split_tap
 from cytoseg.diffusion.efficientnet import load_imagenet
 from cytoseg.diffusion.fast_layers import make_lean
+from cytoseg.diffusion.loss import loss_weights
 from cytoseg.diffusion.lucidrains import GaussianDiffusion, Unet
 from cytoseg.diffusion.pretrained_unet import PretrainedUnet
 
@@ -46,6 +47,7 @@ def build_diffusion(unet: nn.Module, architecture: Architecture, *, size_px: int
         objective=architecture.objective,
         auto_normalize=False,
     )
+    diffusion.loss_weight = loss_weights(architecture)
     return diffusion
 
 

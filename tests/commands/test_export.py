@@ -87,6 +87,16 @@ def test_the_card_says_what_was_done(cytoseg: CytosegCommand, checkpoint: Path) 
     assert "denoised" not in card
 
 
+def test_the_card_says_the_loss_where_samples_get_their_colours(cytoseg: CytosegCommand, checkpoint: Path) -> None:
+    rows = [
+        {"crops_seen": 19_996, "loss": 0.4, "by_t": {"160-179": 0.7, "180-199": 0.002}},
+        {"crops_seen": 20_000, "loss": 0.4, "by_t": {"180-199": 0.004}},
+    ]
+    (DDPM / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cytoseg("export", "tiny.yaml", "base", *SMALL)
+    assert "Loss at t >= 180: 0.003000." in (Path("base") / "README.md").read_text()
+
+
 def test_samples_that_are_noise_stay_out_of_the_card(cytoseg: CytosegCommand, checkpoint: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     Image.fromarray(noise).save(DDPM / "samples.png")
@@ -98,7 +108,9 @@ def test_samples_that_are_noise_stay_out_of_the_card(cytoseg: CytosegCommand, ch
 def test_a_training_without_log_has_a_card_too(cytoseg: CytosegCommand, checkpoint: Path) -> None:
     (DDPM / "metrics.jsonl").unlink()
     assert cytoseg("export", "tiny.yaml", "base", *SMALL).exit_code == 0
-    assert "Not recorded." in (Path("base") / "README.md").read_text()
+    card = (Path("base") / "README.md").read_text()
+    assert "Not recorded." in card
+    assert "Loss at t >= 180: not recorded." in card
 
 
 def test_a_folder_that_is_there_is_left_alone(cytoseg: CytosegCommand, checkpoint: Path) -> None:
