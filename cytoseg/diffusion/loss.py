@@ -27,8 +27,8 @@ EXPLODED = 3.0
 def loss_weights(architecture: Architecture) -> Tensor:
     """Give the weight of each timestep's loss.
 
-    The package weights pred_v and pred_x0 so that the loss of eps comes out, whatever is predicted. Near T that weight is
-    almost 0, and there a sample gets its colours: a network so trained draws false ones. Here pred_v counts every
+    The package weights pred_v and pred_x0 so that the loss of eps comes out, whatever is predicted. Near T that weight
+    is almost 0, and there a sample gets its colours: a network so trained draws false ones. Here pred_v counts every
     timestep the same, and pred_x0 no timestep less than 1.
 
     Args:

@@ -93,8 +93,8 @@ class Diffusion(Section):
     schedule: Literal["linear", "cosine", "sigmoid"] = "linear"
     """How noise grows with t; timesteps of features have meaning only together with it."""
     objective: Literal["pred_noise", "pred_x0", "pred_v"] = "pred_noise"
-    """What the network predicts; the loss is the squared (L2) error. pred_noise is the published method's, for features;
-    take pred_v to draw samples: at the highest t an error in the noise becomes a false colour."""
+    """What the network predicts; the loss is the squared (L2) error. pred_noise is the published method's, for
+    features; take pred_v to draw samples: at the highest t an error in the noise becomes a false colour."""
 
 
 class ClassItem(Section):
