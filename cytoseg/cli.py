@@ -20,6 +20,7 @@ COMMANDS = {
     "train-ddpm": "Train the diffusion model on random crops of unlabelled slides.",
     "export": "Write the model's weights alone, small enough to pass on, with a model card.",
     "sample": "Draw samples from the diffusion model.",
+    "score-samples": "Score samples against real crops: FID, sFID, KID, precision, recall, copies.",
     "label-crops": "Cut random tissue crops to annotate in labelme.",
     "label-import": "Import annotations (labelme JSON, QuPath GeoJSON or mask images) as label maps.",
     "label-export": "Write the imported labels back as labelme JSON or QuPath GeoJSON.",

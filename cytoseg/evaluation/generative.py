@@ -1,0 +1,163 @@
+"""How near made pictures are to real ones: functions of two arrays of features.
+
+The features are a choice of their own (``generative_features``): a number means something only beside the name of the
+network that gave them, and beside what other real pictures score with it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from cytoseg.errors import CytosegError
+
+NEIGHBOURS = 3
+"""The ball around a picture reaches to its third neighbour, as in the paper of precision and recall."""
+KID_SUBSETS = 100
+KID_SUBSET_SIZE = 1000
+FEWEST = 2 * (NEIGHBOURS + 1)
+"""With fewer pictures a third neighbour is far away, and covariances mean nothing."""
+
+Features = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What made pictures score against real ones.
+
+    Attributes:
+        fid: Frechet distance of the features, 0 for the same; grows as there are fewer pictures.
+        sfid: The same of features that keep where in the picture something is.
+        kid: Kernel distance, without bias: around 0 for the same, at any number of pictures.
+        precision: Share of made pictures that lie among the real ones.
+        recall: Share of real pictures that lie among the made ones.
+    """
+
+    fid: float
+    sfid: float
+    kid: float
+    precision: float
+    recall: float
+
+
+def score(made: tuple[Features, Features], real: tuple[Features, Features], *, seed: int) -> Scores:
+    """Compute all scores.
+
+    Args:
+        made: Features of N pictures and their spatial features, (N, D) and (N, E).
+        real: The same of M real pictures, M at least N.
+        seed: Of the subsets of ``kid``.
+
+    Raises:
+        CytosegError: If there are too few pictures, or fewer real ones than made ones.
+    """
+    check_counts(len(made[0]), len(real[0]))
+    precision, recall = precision_recall(made[0], real[0])
+    return Scores(
+        fid=frechet_distance(made[0], real[0]),
+        sfid=frechet_distance(made[1], real[1]),
+        kid=kernel_distance(made[0], real[0], seed=seed),
+        precision=precision,
+        recall=recall,
+    )
+
+
+def check_counts(made: int, real: int) -> None:
+    """See that there are enough pictures.
+
+    Raises:
+        CytosegError: If there are too few pictures, or fewer real ones than made ones.
+    """
+    if made < FEWEST:
+        raise CytosegError(f"{made} samples are too few to be scored: at least {FEWEST} are needed. Draw more.")
+    if real < made:
+        raise CytosegError(
+            f"{real} real crops are fewer than the {made} samples they are to be compared with. "
+            "Name more slides, or score fewer samples."
+        )
+
+
+def frechet_distance(made: Features, real: Features) -> float:
+    """Compute the Frechet distance between two normal distributions fitted to features (FID).
+
+    The trace of the root of the product of both covariances is the nuclear norm of the product of the centred rows,
+    which needs no root of a matrix and is exact with fewer pictures than features, too.
+
+    Args:
+        made: (N, D), N at least 2.
+        real: (M, D), M at least 2.
+
+    Source: Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017.
+    """
+    rows = [features.astype(np.float64) for features in (made, real)]
+    means = [features.mean(0) for features in rows]
+    centred = [(f - mean) / np.sqrt(len(f) - 1) for f, mean in zip(rows, means, strict=True)]
+    root = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
+    spread = sum(float((c**2).sum()) for c in centred)
+    return float(((means[0] - means[1]) ** 2).sum() + spread - 2.0 * root)
+
+
+def kernel_distance(made: Features, real: Features, *, seed: int) -> float:
+    """Compute the kernel distance (KID): the unbiased squared MMD with the kernel (x.y / D + 1)^3.
+
+    Args:
+        made: (N, D), N at least 2.
+        real: (M, D), M at least 2.
+        seed: Of the subsets of 1,000 whose mean it is; fewer pictures are taken whole.
+
+    Source: Binkowski et al., Demystifying MMD GANs, ICLR 2018.
+    """
+    size = min(KID_SUBSET_SIZE, len(made), len(real))
+    if size == len(made) == len(real):
+        return _unbiased_mmd(made.astype(np.float64), real.astype(np.float64))
+    random = np.random.default_rng(seed)
+    draws = [
+        _unbiased_mmd(*(f[random.choice(len(f), size, replace=False)].astype(np.float64) for f in (made, real)))
+        for _ in range(KID_SUBSETS)
+    ]
+    return float(np.mean(draws))
+
+
+def _unbiased_mmd(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+        cubed: NDArray[np.float64] = (a @ b.T / a.shape[1] + 1.0) ** 3
+        return cubed
+
+    within = sum((k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (kernel(x, x), kernel(y, y)))
+    return float(within - 2.0 * kernel(x, y).mean())
+
+
+def precision_recall(made: Features, real: Features) -> tuple[float, float]:
+    """Compute the share of made pictures among the real ones, and of real ones among the made ones.
+
+    A picture is among others if it lies in the ball around one of them that reaches to its third neighbour.
+
+    Args:
+        made: (N, D), N at least 4.
+        real: (M, D), M at least 4.
+
+    Source: Kynkaanniemi et al., Improved Precision and Recall, NeurIPS 2019.
+    """
+    between = cdist(made, real)
+    precision = (between <= _radii(real)[None, :]).any(1).mean()
+    recall = (between <= _radii(made)[:, None]).any(0).mean()
+    return float(precision), float(recall)
+
+
+def _radii(features: Features) -> NDArray[np.float64]:
+    """Measure how far the third neighbour of each picture is; the nearest is the picture itself."""
+    radii: NDArray[np.float64] = np.partition(cdist(features, features), NEIGHBOURS, axis=1)[:, NEIGHBOURS]
+    return radii
+
+
+def count_copies(made: Features, trained: Features) -> int:
+    """Count made pictures that are nearer to a training crop than any two training crops are to each other.
+
+    Args:
+        made: (N, D).
+        trained: (M, D) of crops the model was trained on, M at least 2.
+    """
+    apart = cdist(trained, trained)
+    np.fill_diagonal(apart, np.inf)
+    return int((cdist(made, trained).min(1) < apart.min()).sum())

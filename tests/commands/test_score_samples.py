@@ -1,0 +1,90 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from cytoseg.evaluation.generative_features import network_hash
+
+CytosegCommand = Callable[..., Result]
+FOLDER = Path("runs/tiny/samples")
+
+
+def leave_samples(count: int = 8, *, size_px: int = 32) -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(FOLDER / f"sample_{number:05d}.png")
+
+
+def refused(result: Result) -> str:
+    assert result.exit_code == 2, result.output
+    assert not (FOLDER / "scores.json").exists()
+    return result.stderr
+
+
+def test_noise_is_far_from_real_crops_and_real_ones_are_not(cytoseg: CytosegCommand) -> None:
+    leave_samples()
+    result = cytoseg("score-samples", "tiny.yaml", "--draws", "2")
+    assert result.exit_code == 0, result.output
+    found = json.loads((FOLDER / "scores.json").read_text())
+    assert (found["count"], found["draws"]) == (8, 2)
+    assert found["network"] == {"name": "filters", "hash": network_hash()}
+    for metric in ("fid", "sfid", "kid"):
+        assert found["samples"][metric][0] > 10 * abs(found["floor"][metric][0])
+    assert found["samples"]["precision"][0] == 0
+    assert found["floor"]["precision"][0] > 0
+    assert found["samples"]["copies"][0] == 0
+    table = (FOLDER / "scores.md").read_text()
+    assert "Against as many crops of slides that the model was trained on, 2 draws" in table
+    assert f"| recall | {found['samples']['recall'][0]:.3f} +- " in table
+    with Image.open(FOLDER / "scores.png") as figure:
+        assert figure.size == (1200, 300)
+    assert "8 samples: FID " in result.stdout
+    (entry,) = json.loads(Path("runs/tiny/run.json").read_text())["commands"]
+    assert (entry["command"], entry["outcome"]) == ("score-samples", "finished")
+
+
+def test_slides_that_the_model_has_not_seen_may_be_named(cytoseg: CytosegCommand) -> None:
+    leave_samples()
+    Path("others").mkdir()
+    for path in Path("slides").iterdir():
+        (Path("others") / f"other_{path.name}").write_bytes(path.read_bytes())
+    result = cytoseg("score-samples", "tiny.yaml", "--held-out", "others", "--draws", "1")
+    assert result.exit_code == 0, result.output
+    assert json.loads((FOLDER / "scores.json").read_text())["real"] == "held-out slides"
+
+
+def test_without_samples_there_is_nothing_to_score(cytoseg: CytosegCommand) -> None:
+    assert "holds no samples. Draw some first (cytoseg sample)" in refused(cytoseg("score-samples", "tiny.yaml"))
+
+
+def test_too_few_samples_are_refused(cytoseg: CytosegCommand) -> None:
+    leave_samples(7)
+    assert "7 samples are too few to be scored: at least 8" in refused(cytoseg("score-samples", "tiny.yaml"))
+
+
+def test_a_damaged_sample_is_named(cytoseg: CytosegCommand) -> None:
+    leave_samples()
+    (FOLDER / "sample_00003.png").write_bytes(b"no picture")
+    assert "sample_00003.png: damaged" in refused(cytoseg("score-samples", "tiny.yaml"))
+
+
+def test_samples_of_another_size_are_refused(cytoseg: CytosegCommand) -> None:
+    leave_samples(size_px=24)
+    stderr = refused(cytoseg("score-samples", "tiny.yaml"))
+    assert "sample_00000.png: is 24x24 px, but crops.size_px is 32" in stderr
+
+
+def test_one_slide_has_no_floor(cytoseg: CytosegCommand, tmp_path: Path) -> None:
+    leave_samples()
+    stderr = refused(cytoseg("score-samples", "tiny.yaml", "slides.exclude=[dark_b.png]"))
+    assert "1 slide of real crops; the floor compares crops of different slides" in stderr
+
+
+@pytest.mark.parametrize("draws", ["0", "101"])
+def test_draws_are_bounded(cytoseg: CytosegCommand, draws: str) -> None:
+    assert "--draws" in refused(cytoseg("score-samples", "tiny.yaml", "--draws", draws))
