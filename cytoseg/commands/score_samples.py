@@ -176,19 +176,15 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"| {title} | {_cell(found['samples'][metric])} | {_cell(found['floor'][metric])} |"
         for metric, title in zip(METRICS, _TITLES, strict=True)
     ]
-    return (
-        "\n".join(
-            [
-                f"# Scores of {found['count']} samples\n",
-                f"Against as many crops of {found['real']}, {found['draws']} draws (mean +- standard deviation). Features: "
-                f"{network['name']} ({network['hash']}), standardised by the real crops. The floor is what as many real "
-                "crops of other slides score.\n",
-                "| | samples | floor |\n|---|---|---|",
-                *rows,
-            ]
-        )
-        + "\n"
-    )
+    lines = [
+        f"# Scores of {found['count']} samples\n",
+        f"Against as many crops of {found['real']}, {found['draws']} draws (mean +- standard deviation). Features: "
+        f"{network['name']} ({network['hash']}), standardised by the real crops. The floor is what as many real crops "
+        "of other slides score.\n",
+        "| | samples | floor |\n|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _cell(pair: Sequence[float]) -> str:
