@@ -47,10 +47,13 @@ WITHOUT_MPP = tuple(
 
 RATIO = "nucleus_to_cytoplasm_ratio"
 NO_RATIO = "no_ratio_because"
-_LAST = ("cytoplasm_id", "nuclei", RATIO, NO_RATIO)
+SHARE, SHARED = "cytoplasm_px", "cytoplasm_is"
+WHOLE, NEAREST = "whole", "nearest to this nucleus"
+_LAST = ("cytoplasm_id", "nuclei", SHARE, SHARED, RATIO, NO_RATIO)
 """``cytoplasm_id`` is the cytoplasm that a nucleus shares the longest border with, ``nuclei`` how many nuclei a
-cytoplasm has in this way. The ratio is the area of a nucleus over that of its cytoplasm, the same number for both. It
-needs one nucleus in one cytoplasm; where cells overlap into one area it stays empty, and the last column says why."""
+cytoplasm has in this way. The ratio is the area of a nucleus over that of its cytoplasm, the same number for both where
+there is one of each. Where cells overlap into one area, each nucleus has the pixels that are nearest to it, which
+``cytoplasm_is`` says, and the area itself has no ratio. The last column says why a ratio is missing."""
 
 _PIECE_ROWS = 4096
 
@@ -87,14 +90,26 @@ class Partners:
         return np.bincount(self.cytoplasm, minlength=len(self.pixels))
 
     @cached_property
+    def nuclei_px(self) -> NDArray[np.int64]:
+        """(N + 1,) int64, how many pixels the nuclei of each cytoplasm have together."""
+        found = np.zeros(len(self.pixels), np.int64)
+        np.add.at(found, self.cytoplasm, self.pixels)
+        return found
+
+    @cached_property
     def _shared(self) -> NDArray[np.bool_]:
         """(N + 1,) bool: a cytoplasm of whose nuclei one borders on others, too."""
         shared = np.zeros(len(self.pixels), np.bool_)
         shared[self.cytoplasm[self.between]] = True
         return shared
 
-    def no_ratio(self, number: int) -> str:
-        """Say why an object has no ratio; empty where it has one, and where it is neither nucleus nor cytoplasm."""
+    def no_ratio(self, number: int, *, share_px: int = 0) -> str:
+        """Say why an object has no ratio; empty where it has one, and where it is neither nucleus nor cytoplasm.
+
+        Args:
+            number: Its instance id.
+            share_px: What a nucleus has of a cytoplasm with several.
+        """
         own = number if self.is_cytoplasm[number] else int(self.cytoplasm[number])
         if not own:
             return "no cytoplasm around this nucleus" if self.is_nucleus[number] else ""
@@ -103,7 +118,7 @@ class Partners:
         if self.between[number]:
             return "several cytoplasms around this nucleus"
         if self.nuclei[own] > 1:
-            return f"{self.nuclei[own]} nuclei in one cytoplasm"
+            return "" if share_px else f"{self.nuclei[own]} nuclei in one cytoplasm"
         return "several cytoplasms around its nucleus" if self._shared[own] else ""
 
 
@@ -183,35 +198,51 @@ class CellTable:
         assert self._file is not None
         self._file.write(np.array([class_id, *values], np.float64).tobytes())
 
-    def write(self, path: Path, *, names: tuple[str, ...], partners: Partners) -> None:
+    def write(self, path: Path, *, names: tuple[str, ...], partners: Partners, shares: NDArray[np.int64]) -> None:
         """Write the table, one row per object; what does not apply is an empty cell.
 
         Args:
             path: Where to.
             names: Of the classes.
             partners: Of all objects.
+            shares: (N + 1,) of ``territories``.
 
         Raises:
             OSError: If the disk is full.
         """
-        write_csv(path, self._lines(names, partners))
+        write_csv(path, self._lines(names, partners, shares))
         self._waiting.unlink()
 
-    def _lines(self, names: tuple[str, ...], partners: Partners) -> Iterator[list[object]]:
+    def _lines(self, names: tuple[str, ...], partners: Partners, shares: NDArray[np.int64]) -> Iterator[list[object]]:
         yield list(self._columns)
-        nuclei_px = np.zeros(len(partners.pixels), np.int64)
-        np.add.at(nuclei_px, partners.cytoplasm, partners.pixels)
         for number, (class_id, *values) in enumerate(self._rows(), start=1):
             own = number if partners.is_cytoplasm[number] else int(partners.cytoplasm[number])
-            why_not = partners.no_ratio(number)
-            ratio = nuclei_px[own] / partners.pixels[own] if own and not why_not else math.nan
             pair = ("", partners.nuclei[number]) if own == number else (own or "", "")
-            yield [number, names[int(class_id)], *map(_text, values), *pair, _text(ratio), why_not]
+            last = _cell(number, own, partners, int(shares[number]))
+            yield [number, names[int(class_id)], *map(_text, values), *pair, *last]
 
     def _rows(self) -> Iterator[list[float]]:
         with self._waiting.open("rb") as file:
             while len(values := np.fromfile(file, np.float64, _PIECE_ROWS * self._width)):
                 yield from values.reshape(-1, self._width).tolist()
+
+
+def _cell(number: int, own: int, partners: Partners, share_px: int) -> list[object]:
+    """Give the cytoplasm of an object, what that is, its ratio, and why it has none.
+
+    Args:
+        number: Of the object.
+        own: Number of its cytoplasm, itself where it is one, 0 for none.
+        partners: Of all objects.
+        share_px: See ``Partners.no_ratio``.
+    """
+    why_not = partners.no_ratio(number, share_px=share_px)
+    if not own or why_not:
+        return ["", "", "", why_not]
+    whole_px = int(partners.pixels[own])
+    if share_px:
+        return [share_px, NEAREST, _text(partners.pixels[number] / share_px), ""]
+    return [whole_px, WHOLE, _text(partners.nuclei_px[own] / whole_px), ""]
 
 
 def _text(value: float) -> str:

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
+from cytoseg.maps.map_file import MapFile
 from cytoseg.maps.map_spool import IDS
 from cytoseg.maps.metadata import about_instances
 from cytoseg.objects.connected_components import FoundAreas, connected_areas
 from cytoseg.objects.map_blocks import LINE_PX
 from cytoseg.objects.object_writer import CELLS, ObjectWriter, SlideMaps
 from cytoseg.objects.settings import ClassTotals, ObjectSettings, ObjectTotals
+from cytoseg.objects.territory import territories
 from cytoseg.slides.pyramid import write_pyramid
 
 INSTANCES = "instances.ome.tif"
@@ -68,7 +70,10 @@ def write_objects(
     progress.reach(2 * height)
     contacts = writer.contacts()
     _write_instances(folder, contacts.watch(progress.watch(writer.painter.strips())), maps)
-    writer.table.write(folder / CELLS, names=maps.classes.names, partners=writer.partners(contacts))
+    partners = writer.partners(contacts)
+    with MapFile(folder / INSTANCES) as instances:
+        shares = territories(instances, partners, writer.boxes())
+    writer.table.write(folder / CELLS, names=maps.classes.names, partners=partners, shares=shares)
     return ObjectTotals(totals)
 
 

@@ -87,7 +87,7 @@ class ObjectWriter:
         self.table = CellTable(folder / f"{CELLS}.raw", self._scale)
         self.painter = Painter(folder, size=maps.size)
         # By instance id; 0 is no object.
-        self._class_ids, self._pixels = array("B", [IGNORE]), array("q", [0])
+        self._class_ids, self._pixels, self._boxes = array("B", [IGNORE]), array("q", [0]), array("q", [0] * 4)
 
     def add(self, place: Region, *, class_id: int, seed_x: int) -> None:
         """Write the objects of one connected area.
@@ -126,6 +126,10 @@ class ObjectWriter:
         cytoplasm, nucleus = self._are(self._settings.cytoplasm), self._are(self._settings.nucleus)
         return Partners(partner, cytoplasm, nucleus, np.array(self._pixels), between)
 
+    def boxes(self) -> NDArray[np.int64]:
+        """Give the rectangles of all objects in the map, (N + 1, 4) by instance id: x, y, width, height."""
+        return np.array(self._boxes, np.int64).reshape(-1, 4)
+
     def _are(self, name: str) -> NDArray[np.bool_]:
         return np.asarray(self._maps.of_class(name)[np.array(self._class_ids)], np.bool_)
 
@@ -141,6 +145,7 @@ class ObjectWriter:
         self.painter.add(number, mask, x=x, y=y)
         self._class_ids.append(class_id)
         self._pixels.append(shape.pixels)
+        self._boxes.extend((x, y, mask.shape[1], mask.shape[0]))
         totals = self._totals[self._maps.classes.names[class_id]]
         totals.objects += 1
         totals.pixels += shape.pixels

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from cytoseg.csv_table import FORMULA
 from cytoseg.errors import PredictionError
-from cytoseg.objects.cell_table import NO_RATIO
+from cytoseg.objects.cell_table import NO_RATIO, SHARE, SHARED
 
 PARQUET = "cells.parquet"
 
-_WHOLE = ("id", "cytoplasm_id", "nuclei", "area_px")
+_WHOLE = ("id", "cytoplasm_id", "nuclei", "area_px", SHARE)
 _NAME = "class"
-_TEXT = (_NAME, NO_RATIO)
+_TEXT = (_NAME, SHARED, NO_RATIO)
 _INERT = f"^'({FORMULA.pattern})"
 
 

@@ -37,7 +37,13 @@ def test_without_mpp_lengths_are_in_pixels() -> None:
 
 
 def write(
-    tmp_path: Path, pixels: list[int], cytoplasm: list[int], kinds: str, *, between: tuple[int, ...] = ()
+    tmp_path: Path,
+    pixels: list[int],
+    cytoplasm: list[int],
+    kinds: str,
+    *,
+    between: tuple[int, ...] = (),
+    shares: dict[int, int] | None = None,
 ) -> list[dict[str, str]]:
     """Write a table of objects of these areas and kinds (c, n or another); each list begins with no object."""
     scale = Scale(1.0, None)
@@ -48,7 +54,9 @@ def write(
     of_kind = np.array(list(kinds))
     several = np.isin(np.arange(len(pixels)), between)
     partners = Partners(np.array(cytoplasm), of_kind == "c", of_kind == "n", np.array(pixels), several)
-    table.write(tmp_path / "cells.csv", names=("cytoplasm", "nucleus", "=debris"), partners=partners)
+    shared = np.array([(shares or {}).get(number, 0) for number in range(len(pixels))])
+    names = ("cytoplasm", "nucleus", "=debris")
+    table.write(tmp_path / "cells.csv", names=names, partners=partners, shares=shared)
     assert not (tmp_path / "waiting").exists()
     return rows_of(tmp_path / "cells.csv")
 
@@ -56,7 +64,8 @@ def write(
 def test_without_mpp_no_column_is_empty_but_those_of_cells(tmp_path: Path) -> None:
     (row,) = write(tmp_path, [0, 100], [0, 0], "-n")
     assert tuple(row) == columns_of(Scale(1.0, None))
-    assert [name for name in row if not row[name]] == ["cytoplasm_id", "nuclei", "nucleus_to_cytoplasm_ratio"]
+    empty = ["cytoplasm_id", "nuclei", "cytoplasm_px", "cytoplasm_is", "nucleus_to_cytoplasm_ratio"]
+    assert [name for name in row if not row[name]] == empty
     assert (row["id"], row["class"], row["area_px"], row["centroid_x_level0_px"]) == ("1", "nucleus", "100", "4.5")
     assert row["perimeter_px"] == "40"
 
@@ -83,6 +92,18 @@ def test_a_ratio_needs_one_nucleus_in_one_cytoplasm(tmp_path: Path) -> None:
     assert rows[-1]["class"] == "'=debris"
 
 
+def test_nuclei_of_one_cytoplasm_have_what_is_nearest(tmp_path: Path) -> None:
+    # 1 has the nuclei 2 and 3, which have 300 and 100 of its pixels; 4 has 5; 6 has 7 and 8, of which 8 has none.
+    areas, cytoplasm = [0, 400, 60, 50, 200, 50, 90, 9, 5], [0, 0, 1, 1, 0, 4, 0, 6, 6]
+    rows = write(tmp_path, areas, cytoplasm, "-cnncncnn", shares={2: 300, 3: 100, 7: 90})
+    assert [row["nucleus_to_cytoplasm_ratio"] for row in rows] == ["", "0.2", "0.5", "0.25", "0.25", "", "0.1", ""]
+    assert [row["cytoplasm_px"] for row in rows] == ["", "300", "100", "200", "200", "", "90", ""]
+    nearest = "nearest to this nucleus"
+    assert [row["cytoplasm_is"] for row in rows] == ["", nearest, nearest, "whole", "whole", "", nearest, ""]
+    clump = "2 nuclei in one cytoplasm"
+    assert [row["no_ratio_because"] for row in rows] == [clump, "", "", "", "", clump, "", clump]
+
+
 def test_the_table_begins_with_the_mark_that_excel_knows(tmp_path: Path) -> None:
     write(tmp_path, [0, 100], [0, 0], "-n")
     assert (tmp_path / "cells.csv").read_bytes().startswith(b"\xef\xbb\xbfid,class,")
@@ -93,7 +114,7 @@ def test_large_coordinates_keep_their_decimals(tmp_path: Path) -> None:
         table.add(0, measured_values(SHAPE, CONTENT, x=99_999, y=0, scale=Scale(1.0, None)))
     none = np.zeros(2, np.bool_)
     nobody = Partners(np.zeros(2, np.int64), none, none, np.array([0, 100]), none)
-    table.write(tmp_path / "cells.csv", names=("cell",), partners=nobody)
+    table.write(tmp_path / "cells.csv", names=("cell",), partners=nobody, shares=np.zeros(2, np.int64))
     assert rows_of(tmp_path / "cells.csv")[0]["centroid_x_level0_px"] == "100003.5"
 
 

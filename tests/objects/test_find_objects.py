@@ -160,6 +160,23 @@ def test_the_ratio_is_the_nucleus_over_the_cytoplasm_around_it(tmp_path: Path) -
     assert "area_um2" not in features_of(tmp_path)[0]["properties"]["measurements"]
 
 
+def test_nuclei_in_one_cytoplasm_share_it_by_distance(tmp_path: Path) -> None:
+    ids = np.zeros((5, 16), np.uint8)
+    ids[1:4, 1:4] = ids[1:4, 10:13] = 2
+    ids[1:4, 4:10] = ids[1:4, 13:15] = 1
+    ids[4, 1:15] = 1
+    write_objects(tmp_path, maps_of(tmp_path, ids), settings=SETTINGS, on_row=quiet)
+    rows = {(row["class"], row["centroid_x_level0_px"]): row for row in rows_of(tmp_path)}
+    # Three columns of three pixels each side of the middle, two more behind the second, and the row below: 6 and 8.
+    first, second = rows["nucleus", "2.5"], rows["nucleus", "11.5"]
+    assert (first["cytoplasm_px"], second["cytoplasm_px"]) == (str(9 + 6), str(9 + 6 + 8))
+    assert float(first["nucleus_to_cytoplasm_ratio"]) == pytest.approx(9 / 15)
+    assert float(second["nucleus_to_cytoplasm_ratio"]) == pytest.approx(9 / 23)
+    assert {row["cytoplasm_is"] for row in (first, second)} == {"nearest to this nucleus"}
+    (clump,) = (row for row in rows_of(tmp_path) if row["class"] == "cytoplasm")
+    assert (clump["nuclei"], clump["no_ratio_because"]) == ("2", "2 nuclei in one cytoplasm")
+
+
 def test_a_sheet_is_counted_but_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(find_objects, "LARGEST_PX", 400)
     ids = np.zeros((30, 30), np.uint8)
