@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cytoseg.checkpoints import crops_seen_of, find_checkpoints, load_state
+from cytoseg.checkpoints import MISFIT, crops_seen_of, find_checkpoints, load_state
 from cytoseg.diffusion.state import export_averaged
 from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.errors import CheckpointError
@@ -42,16 +42,28 @@ def run(
             raise CheckpointError(
                 f"{folder}: is there already, perhaps with a card that was written by hand. Remove it first."
             )
+        _card(current.recipe.name, load_state(found[0]), found[0], ())  # is there one? Before anything is written
         state = export_averaged(found[0], folder)
         pictures = [name for name in _PICTURES if (ddpm / name).exists() and not is_noise_file(ddpm / name)]
         for name in pictures:
             shutil.copyfile(ddpm / name, folder / name)
-        rows = [row for row in read_metrics(ddpm / "metrics.jsonl") if row["crops_seen"] <= crops_seen_of(found[0])]
-        card = model_card(current.recipe.name, state, rows, pictures)
+        card = _card(current.recipe.name, state, found[0], pictures)
         write_atomically(folder / "README.md", card)
         size_mb = (folder / "ema.safetensors").stat().st_size / 1e6
         current.entry.update(checkpoint=found[0].name, size_mb=round(size_mb, 1))
         say(f"{folder}: {size_mb:.1f} MB, after {state['crops_seen']} crops. Say in its README.md what the slides are.")
+
+
+def _card(name: str, state: Mapping[str, Any], checkpoint: Path, pictures: Sequence[str]) -> str:
+    try:
+        rows = read_metrics(checkpoint.parent / "metrics.jsonl")
+        seen = [row for row in rows if row["crops_seen"] <= crops_seen_of(checkpoint)]
+        return model_card(name, state, seen, pictures)
+    except MISFIT as error:
+        found = f"{type(error).__name__}: {error}"
+        raise CheckpointError(
+            f"{checkpoint}: what it or metrics.jsonl says of its training is damaged ({found}). Train on with --resume."
+        ) from error
 
 
 def model_card(name: str, state: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pictures: Sequence[str]) -> str:

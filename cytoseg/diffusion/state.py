@@ -29,6 +29,7 @@ from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.runs import versions
 from cytoseg.writing import remove_folder
 
+_MOST_CROPS = 2**53
 DECISIVE = ("slides", "crops", "diffusion", "training")
 """The sections of a recipe that decide the weights."""
 
@@ -190,7 +191,19 @@ def changed_values(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
     ]
 
 
+def _check_details(found: Mapping[str, Any]) -> None:
+    """Look at what a resumed training takes from a checkpoint's state as it is."""
+    if not all(type(found[key]) is int and 0 <= found[key] < _MOST_CROPS for key in ("ema_step", "crops_seen")):
+        raise ValueError("its counts are no whole numbers")
+    if not isinstance(found.get("started_from"), dict | None):
+        raise ValueError("it does not say what it started from")
+    recipe = found.get("recipe", {})
+    if not isinstance(recipe, dict) or not all(isinstance(recipe.get(section, {}), dict) for section in DECISIVE):
+        raise ValueError("its recipe is none")
+
+
 def _restore(checkpoint: Checkpoint, state: TrainState) -> None:
+    _check_details(checkpoint.state)
     state.unet.load_state_dict(checkpoint.tensors["model"])
     state.ema.ema_model.load_state_dict(checkpoint.tensors["ema"])
     state.ema.step.fill_(checkpoint.state["ema_step"])

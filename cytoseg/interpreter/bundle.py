@@ -104,18 +104,13 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         return _bundle_of(checkpoint)
     except MISFIT as error:  # what the state says is not what was saved
-        found = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise DamagedError(f"{folder / STATE}: damaged, or of another version ({found}). {_TRAIN_AGAIN}") from error
+        raise _nonsense(folder, error) from error
 
 
 def _bundle_of(checkpoint: Checkpoint) -> Bundle:
     state = checkpoint.state
-    if state["vote"] not in RULES:
-        raise ValueError(f"vote {state['vote']!r}")
     architecture = Architecture.from_json(state["architecture"])
     classes, features = _classes_of(state["classes"]), _features_of(state["features"], architecture)
-    if not isinstance(state["origin"], dict) or not isinstance(state["precision"], str) or not _is_mpp(state["mpp"]):
-        raise ValueError("origin, precision or mpp")
     unet, interpreter = _networks_of(checkpoint, architecture, features, len(classes))
     encoder = None
     if isinstance(interpreter, Ensemble) and "pretrained" in features.extractors:
@@ -186,6 +181,22 @@ def _features_of(found: Mapping[str, Any], architecture: Architecture) -> Featur
     return FeatureSettings(taps, timesteps, found["scale"], found["noise_seed"], tuple(extractors))
 
 
+def _nonsense(folder: Path, error: Exception) -> DamagedError:
+    found = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+    return DamagedError(f"{folder / STATE}: damaged, or of another version ({found}). {_TRAIN_AGAIN}")
+
+
+def _check_state(state: Mapping[str, Any]) -> None:
+    """Look at what commands take from a state as it is; what is wrong raises one of ``MISFIT``."""
+    if state["vote"] not in RULES:
+        raise ValueError(f"vote {state['vote']!r}")
+    if not isinstance(state["origin"], dict) or not isinstance(state["precision"], str) or not _is_mpp(state["mpp"]):
+        raise ValueError("origin, precision or mpp")
+    if not isinstance(state["features"], dict) or not isinstance(state.get("recipe", {}), dict):
+        raise ValueError("features or recipe")
+    _classes_of(state["classes"])
+
+
 def _is_mpp(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and 0 < value < 1000)
 
@@ -206,6 +217,10 @@ def bundle_state(folder: Path) -> dict[str, Any]:
             f"{folder}: a checkpoint of a training, but segmenting takes a bundle. Run `cytoseg train-interpreter` and "
             "name the recipe, or the folder interpreter/bundle of its run."
         )
+    try:
+        _check_state(state)
+    except MISFIT as error:
+        raise _nonsense(folder, error) from error
     return state
 
 

@@ -1,6 +1,7 @@
 """What is written of a predicted slide: class map, uncertainty map, preview and summary, all of them or nothing."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -108,7 +109,7 @@ def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
     if not isinstance(summary, dict) or summary.get("provenance") != json.loads(json.dumps(dict(provenance))):
         return False
     files = summary.get("files")
-    return isinstance(files, list) and all(isinstance(name, str) and (folder / name).is_file() for name in files)
+    return isinstance(files, list) and all(isinstance(name, str) and os.path.isfile(folder / name) for name in files)
 
 
 def classes_of(folder: Path) -> list[str]:

@@ -8,7 +8,16 @@ import torch
 from cytoseg.checkpoints import load_state, save_checkpoint
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.settings import TrainSettings
-from cytoseg.diffusion.state import TrainState, changed_values, export_averaged, load_backbone, prune, resume, save
+from cytoseg.diffusion.state import (
+    TrainState,
+    _check_details,
+    changed_values,
+    export_averaged,
+    load_backbone,
+    prune,
+    resume,
+    save,
+)
 from cytoseg.diffusion.steps import new_state
 from cytoseg.errors import CheckpointError
 
@@ -190,3 +199,19 @@ def test_a_backbone_of_any_architecture_can_be_taken(tmp_path: Path, state: Trai
 def test_no_backbone_yet(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no checkpoint here\. Train one with `cytoseg train-ddpm`"):
         load_backbone(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"ema_step": 1, "crops_seen": "8"},
+        {"ema_step": 1.5, "crops_seen": 8},
+        {"ema_step": 1, "crops_seen": -1},
+        {"ema_step": 1, "crops_seen": 8, "started_from": "x"},
+        {"ema_step": 1, "crops_seen": 8, "recipe": []},
+        {"ema_step": 1, "crops_seen": 8, "recipe": {"training": 3}},
+    ],
+)
+def test_what_a_checkpoint_says_of_its_training_is_looked_at(found: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"its counts|what it started from|its recipe"):
+        _check_details(found)

@@ -17,7 +17,7 @@ from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, to_input
 from cytoseg.features.settings import FILTERS, FeatureSettings
-from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, bundle_hashes, load_bundle, save_bundle
+from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, bundle_hashes, bundle_state, load_bundle, save_bundle
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.vote import jensen_shannon, vote
@@ -238,3 +238,24 @@ def test_a_state_that_does_not_fit_its_weights_is_refused_at_once(
     with pytest.raises(CheckpointError, match=r"state\.json: damaged, or of another version"):
         load_bundle(tmp_path / "bundle")
     assert time.process_time() - begin < 5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": None},
+        {"mpp": [1]},
+        {"vote": []},
+        {"features": 3},
+        {"recipe": "x"},
+        {"classes": {"names": ["a", 0.5], "colours": [[1, 2, 3], [4, 5, 6]], "fill": None}},
+    ],
+)
+def test_what_is_read_without_the_weights_is_looked_at_too(
+    bundle: Bundle, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    save_bundle(tmp_path / "bundle", bundle)
+    path = tmp_path / "bundle" / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(DamagedError, match=r"state\.json: damaged, or of another version"):
+        bundle_state(tmp_path / "bundle")

@@ -82,3 +82,9 @@ def test_a_summary_whose_classes_are_none_is_refused(tmp_path: Path, summary: st
     (tmp_path / "summary.json").write_text(summary)
     with pytest.raises(PredictionError, match=r"summary\.json .*Run `cytoseg predict RECIPE SLIDE` on it again"):
         classes_of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_file_whose_name_cannot_be_one_is_not_there(finished: Path, name: str) -> None:
+    (finished / "summary.json").write_text(json.dumps({"provenance": PROVENANCE, "files": [name]}))
+    assert not is_done(finished, PROVENANCE)
