@@ -4,7 +4,7 @@ BIN := .venv/bin
 CYTOSEG := $(BIN)/cytoseg
 INSTALLED := .venv/.installed
 
-.PHONY: fuzz demo demo-made demo-lbc test check review browser clean
+.PHONY: docs fuzz demo demo-made demo-lbc test check review browser clean
 
 ifdef DATA
 demo: demo-lbc
@@ -17,7 +17,7 @@ endif
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[app,openslide,parquet,pretrained,zarr,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[app,openslide,parquet,pretrained,zarr,docs,dev]'
 	touch $@
 
 demo-made: $(INSTALLED)
@@ -53,7 +53,11 @@ review: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: $(INSTALLED)
+# The site; every page and link is checked.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir .site
+
+check: $(INSTALLED) docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict cytoseg

@@ -20,17 +20,17 @@ README = (SOURCES / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"(?P<run><!-- run -->\n)?^ *```(?P<kind>\w+)\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
-def blocks(kind: str) -> Iterator[tuple[bool, list[str]]]:
+def blocks(kind: str, text: str = README) -> Iterator[tuple[bool, list[str]]]:
     """Each block of a kind: whether it is marked to be run, and its lines."""
-    for block in BLOCK.finditer(README):
+    for block in BLOCK.finditer(text):
         if block["kind"] == kind:
             yield block["run"] is not None, textwrap.dedent(block["body"]).splitlines()
 
 
-def typed() -> list[str]:
+def typed(text: str = README) -> list[str]:
     """All commands of ours in shell blocks and in running text, without comments."""
-    in_blocks = [line for _, lines in blocks("sh") for line in lines if line.startswith("cytoseg ")]
-    in_text = re.findall(r"`(cytoseg [^`]+)`", re.sub(BLOCK, "", README))
+    in_blocks = [line for _, lines in blocks("sh", text) for line in lines if line.startswith("cytoseg ")]
+    in_text = re.findall(r"`(cytoseg [^`]+)`", re.sub(BLOCK, "", text))
     return [shlex.join(shlex.split(line, comments=True)) for line in (*in_blocks, *in_text)]
 
 
@@ -51,6 +51,11 @@ def test_every_command_is_named() -> None:
 
 @pytest.mark.parametrize("line", sorted(set(typed())))
 def test_a_command_can_be_typed_like_this(line: str) -> None:
+    check_command(line)
+
+
+def check_command(line: str) -> None:
+    """Refuse a line with an unknown command, option or key."""
     _, name, *arguments = shlex.split(line)
     assert name in COMMANDS
     app = typer.main.get_command(build_app(name))
@@ -85,6 +90,11 @@ def test_links_and_pictures_lead_somewhere() -> None:
 @pytest.mark.parametrize("lines", [lines for marked, lines in blocks("sh") if marked])
 def test_a_marked_block_runs(lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    run_block(lines)
+
+
+def run_block(lines: list[str]) -> None:
+    """Run the lines of a block as a user would, each to a good end."""
     for line in lines:
         program, name, *arguments = shlex.split(line, comments=True)
         assert program == "cytoseg"
