@@ -145,3 +145,13 @@ def test_each_slide_is_pooled_over_its_crops() -> None:
     assert (first.slide, first.crops, first.iou) == ("a", 2, (3 / 12, 4 / 13))
     assert first.miou == pytest.approx((3 / 12 + 4 / 13) / 2)
     assert (second.slide, second.crops, second.miou, second.iou) == ("b", 1, 1, (1, 1))
+
+
+def test_an_interval_is_that_of_a_thousand_draws_sorted_by_hand() -> None:
+    """Twelve slides of which each found another share of 100 pixels of class 1; percentiles lie between two draws."""
+    slides = np.array([[[0, 0], [100 - hit, hit]] for hit in range(20, 80, 5)])
+    times = np.random.default_rng(7).multinomial(12, [1 / 12] * 12, size=1000)
+    ious = sorted(float(sum(n * hit for n, hit in zip(draw, range(20, 80, 5), strict=True))) / 1200 for draw in times)
+    low = ious[24] + 0.975 * (ious[25] - ious[24])  # 0.025 * 999 = 24.975
+    high = ious[974] + 0.025 * (ious[975] - ious[974])
+    assert bootstrap_interval(slides, seed=7).iou[1] == pytest.approx((low, high), abs=1e-12)

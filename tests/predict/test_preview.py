@@ -69,7 +69,12 @@ def test_the_legend_breaks_lines_and_says_what_is_hatched(draw: Draw) -> None:
     many = ClassList(names, tuple((i, 0, 255 - i) for i in range(60)))
     short = draw(np.zeros((16, 8)), np.zeros((16, 8)))
     hatched = draw(np.full((16, 8), 255), np.zeros((16, 8)))
-    assert (hatched != short).any()
+    row, column = np.indices((480, 240))
+    stripes = np.where((row + column) % 8 < 2, 90, 200)[..., None].repeat(3, axis=2)
+    np.testing.assert_array_equal(hatched[36:516, 264:504], stripes)
+    np.testing.assert_array_equal(short[36:516, 264:504], np.full((480, 240, 3), 200))
+    swatches = [int((legend == 90).all(axis=2).sum()) for legend in (hatched[516:], short[516:])]
+    assert swatches == [196, 0]  # a square of 14 px, of the entry that tells what is hatched
     sheet = draw(np.full((16, 8), 255), np.zeros((16, 8)), classes=many)
     assert sheet.shape[0] > short.shape[0] + 400
     assert max(sheet.shape) <= 1600

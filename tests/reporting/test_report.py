@@ -47,12 +47,18 @@ class _Balance(HTMLParser):
 
 def test_numbers_intervals_and_baselines(run: Path) -> None:
     text = write_report(run).read_text(encoding="utf-8")
-    for expected in ("0.62 (0.55-0.68)", "0.55 (0.49-0.60)", "Random forest on 72 filters", "n/a", "4 min 12 s"):
-        assert expected in text
+    ious, times = (
+        "<td>0.81 (0.76-0.85)</td><td>0.96 (0.95-0.96)</td><td>0.84 (0.82-0.85)</td>",
+        "4 min 12 s</td><td>31 s",
+    )
+    assert f"{ious}<td>0.62 (0.55-0.68)</td><td>n/a</td><td>{times}</td></tr>" in text
+    forest = "<td>0.78 (0.73-0.82)</td><td>0.96 (0.95-0.96)</td><td>0.82 (0.81-0.83)</td><td>0.55 (0.49-0.60)</td>"
+    assert f"<td>Random forest on 72 filters</td>{forest}<td>n/a</td><td>1 min 04 s</td><td>12 s</td></tr>" in text
+    assert "<span>IoU debris</span><b>n/a</b>" in text
     assert "trained with 12 annotated crops, was tested on 6 crops of 3 other slides" in text
     assert "77.5 %<small>620</small>" in text
-    assert "interrupted" in text
-    assert "torch 2.13.0" in text
+    assert "<td>2026-03-02 09:00</td><td>5 min 31 s</td><td>7</td><td>interrupted</td>" in text
+    assert "Versions at the last command: cytoseg 0.1.0, python 3.11.9, torch 2.13.0</p>" in text
     assert "<td>nucleus</td><td>503,316</td><td>4.00 %</td><td>0.1258</td>" in text
     assert "<td>glass tiles</td><td>30</td>" in text
     assert "<td>bundle</td><td>3f2a</td>" in text
