@@ -203,3 +203,19 @@ def test_a_proposal_is_offered_and_damage_is_said(review: Review, run: Path, tmp
     path.with_suffix(".json").write_text("[1,")
     app = _press(app, "Load anew")
     assert "is cut off or damaged" in _texts(app)
+
+
+@pytest.mark.usefixtures("seen")
+def test_damage_is_a_sentence_that_names_no_folder(review: Review, run: Path, tmp_path: Path, browser: Browser) -> None:
+    app = _opened(review, run, tmp_path)
+    assert browser.given
+    (run / "recipe.yaml").write_bytes((run / "recipe.yaml").read_bytes()[:40])
+    app = app.run()
+    assert not app.exception, app.exception
+    assert "recipe" in _texts(app)
+    assert str(tmp_path) not in _texts(app)
+    app = app.switch_page("pages/jobs.py").run()
+    assert not app.exception, app.exception
+    app = app.switch_page("pages/predict.py").run()
+    assert not app.exception, app.exception
+    assert str(tmp_path) not in _texts(app)

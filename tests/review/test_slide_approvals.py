@@ -90,3 +90,12 @@ def test_a_table_says_whether_the_prediction_is_still_the_same(tmp_path: Path) -
         ("Anna Øster", "approved", "yes"),
         ("Ben", "needs labels", "no"),
     ]
+
+
+def test_a_folder_that_may_not_be_entered_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refused)
+    with pytest.raises(LabelError, match=r"the review log log\.sqlite cannot be read \(Permission denied\)"):
+        read_sign_offs(log_of(tmp_path, None))
