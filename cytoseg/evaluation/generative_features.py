@@ -1,29 +1,84 @@
-"""Features of whole pictures, from filters that need no weights: for telling made pictures from real ones."""
+"""Features of whole pictures, for telling made pictures from real ones."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256, LiteEncoder, load_imagenet
+from cytoseg.errors import CytosegError
 from cytoseg.features.filters import filter_maps
+from cytoseg.features.pretrained import PretrainedStages
 from cytoseg.features.settings import CHANNELS, PER_SCALE, SIGMAS_PX
 
-NAME = "filters"
 GRID = 4
 """Spatial features are means over a grid of so many fields a side."""
 _TOGETHER = 32
 
+Both = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Features of whole pictures, and features that keep where something is."""
 
-def network_hash() -> str:
-    """Give the first 12 digits of a SHA-256 over what decides the filters; others give numbers that do not compare."""
-    decided = f"{NAME} {CHANNELS} {PER_SCALE} {SIGMAS_PX} mean sd grid {GRID}"
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """What describes pictures; numbers of two networks do not compare.
+
+    Attributes:
+        name: ``filters`` or ``lite0``.
+        hash: First 12 digits of a SHA-256 over what decides its features.
+        features: Describes (N, 3, H, W) pictures in [-1, 1].
+    """
+
+    name: str
+    hash: str
+    features: Callable[[Tensor], Both]
+
+
+def feature_network(name: str) -> FeatureNetwork:
+    """Make a feature network.
+
+    Args:
+        name: ``filters`` needs no weights, and orders blur, noise, JPEG and stain as one sees them. ``lite0`` is
+            EfficientNet-Lite0 with its ImageNet weights (extra pretrained), to see whether another network agrees; it
+            ranks much noise better than little.
+
+    Raises:
+        CheckpointError: If the weights of ``lite0`` are not installed, or not those expected.
+    """
+    if name == "filters":
+        return FeatureNetwork(name, _hash(f"{name} {CHANNELS} {PER_SCALE} {SIGMAS_PX} mean sd {GRID}"), filter_features)
+    encoder = LiteEncoder()
+    load_imagenet(encoder)
+    stages = PretrainedStages(encoder.eval(), device=torch.device("cpu"), precision="no")
+    return FeatureNetwork(name, _hash(f"{name} {WEIGHTS_SHA256} {GRID}"), lambda pictures: _lite0(stages, pictures))
+
+
+def _hash(decided: str) -> str:
     return hashlib.sha256(decided.encode()).hexdigest()[:12]
 
 
 @torch.inference_mode()
-def filter_features(pictures: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _lite0(stages: PretrainedStages, pictures: Tensor) -> Both:
+    """Give the means of the last stage over the picture, and of the third one over the grid."""
+    height, width = pictures.shape[2:]
+    if height % stages.multiple_px or width % stages.multiple_px:
+        raise CytosegError(
+            f"lite0: pictures of {width}x{height} px, but it takes multiples of {stages.multiple_px}. Take filters."
+        )
+    whole, spatial = [], []
+    for part in torch.split(pictures, _TOGETHER):
+        found = stages(part)
+        whole.append(found[-1].double().mean((2, 3)))
+        spatial.append(torch.nn.functional.adaptive_avg_pool2d(found[2].double(), GRID).flatten(1))
+    return torch.cat(whole).numpy(), torch.cat(spatial).numpy()
+
+
+@torch.inference_mode()
+def filter_features(pictures: Tensor) -> Both:
     """Describe each picture by the 72 filters.
 
     Args:
@@ -40,14 +95,11 @@ def filter_features(pictures: Tensor) -> tuple[NDArray[np.float64], NDArray[np.f
     return torch.cat(whole).numpy(), torch.cat(spatial).numpy()
 
 
-def standardised(
-    features: tuple[NDArray[np.float64], NDArray[np.float64]],
-    by: tuple[NDArray[np.float64], NDArray[np.float64]],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Divide features by the spread of real ones, so that each filter counts alike.
+def standardised(features: Both, by: Both) -> Both:
+    """Divide features by the spread of real ones, so that each counts alike.
 
     Args:
-        features: As ``filter_features`` gives them.
+        features: As a feature network gives them.
         by: The same of real pictures.
     """
     a, b = ((f - r.mean(0)) / np.maximum(r.std(0), 1e-6) for f, r in zip(features, by, strict=True))

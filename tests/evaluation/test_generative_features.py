@@ -11,8 +11,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from cytoseg.errors import CytosegError
 from cytoseg.evaluation.generative import kernel_distance
-from cytoseg.evaluation.generative_features import filter_features, network_hash, standardised
+from cytoseg.evaluation.generative_features import feature_network, filter_features, standardised
+from cytoseg.features.pretrained import PretrainedStages, imagenet_encoder
 
 Array = np.ndarray[Any, Any]
 
@@ -106,5 +108,32 @@ def test_standardised_features_of_real_pictures_have_spread_one() -> None:
     assert whole.std(0).max() == pytest.approx(1)
 
 
-def test_the_hash_is_that_of_the_filters() -> None:
-    assert len(network_hash()) == 12
+def test_each_network_has_a_hash_of_its_own() -> None:
+    filters, lite0 = feature_network("filters"), feature_network("lite0")
+    assert len(filters.hash) == len(lite0.hash) == 12
+    assert filters.hash != lite0.hash
+
+
+def test_lite0_means_by_the_stages_themselves() -> None:
+    whole, spatial = feature_network("lite0").features(_tensor(_fields(0, 2)))
+    stages = PretrainedStages(imagenet_encoder(), device=torch.device("cpu"), precision="no")
+    with torch.inference_mode():
+        found = stages(_tensor(_fields(0, 2)))
+    np.testing.assert_allclose(whole, found[-1].mean((2, 3)).numpy(), rtol=1e-3, atol=1e-5)
+    assert spatial.shape == (2, found[2].shape[1] * 16)
+
+
+def test_lite0_finds_shuffled_tiles_far_away() -> None:
+    network = feature_network("lite0")
+    real = network.features(_tensor(_fields(0)))
+    base = standardised(real, real)[0]
+    same, mixed = (
+        kernel_distance(standardised(network.features(_tensor(fields)), real)[0], base, seed=0)
+        for fields in (_fields(1000), _shuffled(_fields(1000), 4))
+    )
+    assert mixed > 3 * abs(same)
+
+
+def test_lite0_takes_no_odd_sizes() -> None:
+    with pytest.raises(CytosegError, match=r"pictures of 20x20 px, but it takes multiples of 8\. Take filters"):
+        feature_network("lite0").features(torch.zeros(1, 3, 20, 20))
