@@ -4,7 +4,7 @@ BIN := .venv/bin
 CYTOSEG := $(BIN)/cytoseg
 INSTALLED := .venv/.installed
 
-.PHONY: docs fuzz demo demo-made demo-lbc test check review browser clean
+.PHONY: docs fuzz demo demo-made demo-lbc test test-slow check review browser clean
 
 ifdef DATA
 demo: demo-lbc
@@ -52,6 +52,10 @@ review: $(INSTALLED)
 # Files begin in their order; by the number of their tests, the few that take longest would come last, and one of two workers would wait.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What takes more than a minute each, and what reads real cells in CYTOSEG_DATA.
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m 'slow and not gpu and not network'
 
 # The site; every page and link is checked.
 docs: $(INSTALLED)

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,6 +35,14 @@ def test_the_outline_rule_takes_whole_numbers_for_pixel_indices() -> None:
     np.testing.assert_array_equal(pressed(ring_outline(SQUARE, SIZE), SIZE), expected)
 
 
+@pytest.mark.parametrize("fill", [ring_centres, ring_outline])
+def test_a_ring_covers_the_same_pixels_wherever_it_lies(fill: Callable[..., Stamp]) -> None:
+    size = Size(30, 20)
+    at_the_corner, moved = (pressed(fill(ring, size), size) for ring in (SQUARE, SQUARE + points((21, 13))))
+    np.testing.assert_array_equal(moved[13:, 21:], at_the_corner[:7, :9])
+    assert moved.sum() == at_the_corner.sum() == {ring_centres: 4, ring_outline: 9}[fill]
+
+
 def test_a_centre_on_an_edge_belongs_to_the_right_and_lower_neighbour() -> None:
     left, right = points((0, 0), (2.5, 0), (2.5, 4), (0, 4)), points((2.5, 0), (6, 0), (6, 4), (2.5, 4))
     both = pressed(ring_centres(left, SIZE), SIZE) + pressed(ring_centres(right, SIZE), SIZE)
@@ -59,6 +69,8 @@ def test_rings_are_cut_to_the_picture_without_costing_memory(fill: object) -> No
     np.testing.assert_array_equal(pressed(fill(huge, SIZE), SIZE), 1)
     assert fill(SQUARE + 100, SIZE).empty
     assert fill(SQUARE - 100, SIZE).empty
+    assert fill(SQUARE + points((100, 0)), SIZE).empty
+    assert fill(SQUARE + points((0, 100)), SIZE).empty
 
 
 @settings(deadline=None, max_examples=50)
