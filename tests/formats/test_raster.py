@@ -155,3 +155,11 @@ def test_a_stamp_without_another_is_the_difference_of_their_pixels(seed: int) ->
     )
     wanted = pressed(first, SIZE).astype(bool) & ~pressed(second, SIZE).astype(bool)
     np.testing.assert_array_equal(pressed(first.without(second), SIZE), wanted)
+
+
+@pytest.mark.parametrize(("end", "covered"), [((1.5, 0.5), [(0, 0), (0, 1)]), ((0.5, 1.5), [(0, 0), (1, 0)])])
+def test_a_line_of_exactly_one_pixel_of_length_passes_through_two(
+    end: tuple[float, float], covered: list[tuple[int, int]]
+) -> None:
+    found = pressed(path_pixels(points((0.5, 0.5), end), SIZE), SIZE)
+    assert [tuple(place) for place in np.argwhere(found).tolist()] == covered
