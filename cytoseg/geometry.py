@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cytoseg.quoting import shown
+
 
 @dataclass(frozen=True)
 class Size:
@@ -20,6 +22,23 @@ class Region:
     y: int
     width: int
     height: int
+
+    def as_json(self) -> list[int]:
+        """Give x, y, width and height, as every file of ours writes a region."""
+        return [self.x, self.y, self.width, self.height]
+
+    @classmethod
+    def from_json(cls, value: object) -> "Region":
+        """Read back what ``as_json`` gave.
+
+        Raises:
+            ValueError: If it is anything but four whole numbers, or the region would be empty.
+        """
+        if not isinstance(value, list) or len(value) != 4 or not all(type(number) is int for number in value):
+            raise ValueError(f"{shown(value)} is no region [x, y, width, height] in whole pixels")
+        if min(value[2:]) < 1:
+            raise ValueError(f"the region {shown(value)} is empty")
+        return cls(*value)
 
     def at(self, downsample: float) -> "Region":
         """Express the region in the pixels of a level that is ``downsample`` times coarser (at least 1x1)."""

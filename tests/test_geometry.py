@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from cytoseg.geometry import Level, Region, Size, best_level, downsample_of, overlap
@@ -52,3 +54,21 @@ def test_overlap_is_the_part_on_the_area(inner: Region, expected: Region) -> Non
 )
 def test_downsample_is_a_whole_number_where_rounding_allows_it(size: Size, downsample: float) -> None:
     assert downsample_of(Size(53, 37), size) == pytest.approx(downsample, abs=1e-4)
+
+
+def test_a_region_is_written_and_read_as_four_numbers() -> None:
+    region = Region(-3, 4, 5, 6)
+    assert region.as_json() == [-3, 4, 5, 6]
+    assert Region.from_json(json.loads(json.dumps(region.as_json()))) == region
+
+
+@pytest.mark.parametrize("value", [None, [1, 2, 3], [1, 2, 3, 4, 5], [1, 2, 3.0, 4], [1, 2, True, 4], "1234", {"x": 1}])
+def test_anything_else_is_no_region(value: object) -> None:
+    with pytest.raises(ValueError, match=r"is no region \[x, y, width, height\] in whole pixels"):
+        Region.from_json(value)
+
+
+@pytest.mark.parametrize("value", [[0, 0, 0, 4], [0, 0, 4, -1]])
+def test_a_region_holds_something(value: list[int]) -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        Region.from_json(value)

@@ -45,7 +45,7 @@ def scanned(
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass  # written anew
     found = find_candidates(source, frame, classes=classes, on_part=on_part)
-    entries = [asdict(candidate) | {"region": _numbers(candidate.region)} for candidate in found]
+    entries = [asdict(candidate) | {"region": candidate.region.as_json()} for candidate in found]
     # Where nothing can be written, as in somebody else's run, they are found again the next time.
     with contextlib.suppress(OSError):
         write_atomically(path, json.dumps({"key": key, "candidates": entries}))
@@ -53,16 +53,11 @@ def scanned(
 
 
 def _candidate(entry: dict[str, Any], slide: str) -> Candidate:
-    x, y, width, height = entry["region"]
     return Candidate(
         slide=slide,
-        region=Region(int(x), int(y), int(width), int(height)),
+        region=Region.from_json(entry["region"]),
         score=float(entry["score"]),
         usual=float(entry["usual"]),
         disputed=tuple(map(float, entry["disputed"])),
         looks=tuple(map(float, entry["looks"])),
     )
-
-
-def _numbers(region: Region) -> list[int]:
-    return [region.x, region.y, region.width, region.height]

@@ -163,8 +163,7 @@ def _write(
     slide: Path,
 ) -> None:
     # The picture comes last: what lies here without one was cut off by a kill or a full disk, and is written anew.
-    where = [region.x, region.y, region.width, region.height]
-    sidecar = {"slide": slide_id(slide), "region": where, "mpp": cutting.frame.mpp}
+    sidecar = {"slide": slide_id(slide), "region": region.as_json(), "mpp": cutting.frame.mpp}
     write_atomically(path.with_name(path.stem + SUFFIX), json.dumps(sidecar))
     if predicted is not None:
         content = proposal(predicted.ids, cutting.classes, picture=path.name)

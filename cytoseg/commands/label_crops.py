@@ -115,7 +115,7 @@ def write_place(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess
     """
     slide, region = slide_id(place.slide), place.region
     path = folder / f"{slide}_{region.x}_{region.y}.png"
-    sidecar = {"slide": slide, "region": [region.x, region.y, region.width, region.height], "mpp": recipe.slides.mpp}
+    sidecar = {"slide": slide, "region": region.as_json(), "mpp": recipe.slides.mpp}
     beside = path.with_name(path.stem + SUFFIX)
     if path.exists():
         if not beside.exists() or load_json(beside) != sidecar:

@@ -44,12 +44,12 @@ def parse_origin(value: object, *, name: str) -> Origin:
         raise LabelError(f"{name}: 'slide' is {shown(slide)}. It must be the slide's name.")
     if region is None and "region" in entry:
         return Origin(slide, None)
-    numbers = region if isinstance(region, list) and all(type(v) is int for v in region) else []
-    if len(numbers) != 4 or min(numbers[2:]) < 1:
+    try:
+        return Origin(slide, Region.from_json(region))
+    except ValueError as error:
         raise LabelError(
             f"{name}: 'region' is {shown(region)}. It must be [x, y, width, height] in whole level-0 pixels."
-        )
-    return Origin(slide, Region(*numbers))
+        ) from error
 
 
 def read_sidecar(picture: Path) -> Origin | None:

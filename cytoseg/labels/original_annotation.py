@@ -46,7 +46,7 @@ def write_kept(folder: Path, crop: str, kept: Kept) -> None:
         "origin": None if kept.origin is None else origin_entry(kept.origin),
         "labelme": kept.labelme,
         "features": kept.features,
-        "area": None if kept.area is None else _numbers(kept.area),
+        "area": None if kept.area is None else kept.area.as_json(),
         "frame": kept.frame,
     }
     path.write_text(json.dumps(content) + "\n", encoding="ascii")
@@ -80,24 +80,18 @@ def _parsed(content: Any, name: str) -> Kept:
     frame = content["frame"]
     if frame is not None and not (type(frame) is int and 0 <= frame < len(features or ())):
         raise ValueError(f"frame {shown(frame)} is none of the features")
-    if area is not None and not (len(area) == 4 and all(type(v) is int for v in area) and min(area[2:]) >= 1):
-        raise ValueError(f"area {shown(area)} is no region")
     return Kept(
         None if origin is None else parse_origin(origin, name=name),
         None if labelme is None else dict(labelme.items()),
         None if features is None else tuple(dict(feature.items()) for feature in features),
-        None if area is None else Region(*area),
+        None if area is None else Region.from_json(area),
         frame,
     )
 
 
 def origin_entry(origin: Origin) -> dict[str, Any]:
     """Give the keys of a sidecar that says this origin."""
-    return {"slide": origin.slide, "region": None if origin.region is None else _numbers(origin.region)}
-
-
-def _numbers(region: Region) -> list[int]:
-    return [region.x, region.y, region.width, region.height]
+    return {"slide": origin.slide, "region": None if origin.region is None else origin.region.as_json()}
 
 
 def _path(folder: Path, crop: str) -> Path:

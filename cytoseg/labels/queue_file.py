@@ -118,7 +118,7 @@ def update_queue(folder: Path, change: Callable[[Queue], Queue]) -> Queue:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / QUEUE, wait_s=_WAIT_S, error=LabelError):
         queue = change(read_queue(folder))
-        items = [asdict(item) | {"region": _numbers(item.region)} for item in queue.items]
+        items = [asdict(item) | {"region": item.region.as_json()} for item in queue.items]
         content = {"format": FORMAT, "items": items, "rounds": [asdict(found) for found in queue.rounds]}
         write_atomically(folder / QUEUE, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return queue
@@ -130,7 +130,7 @@ def _parsed(content: Any) -> Queue:
     items = [
         QueueItem(
             slide=str(entry["slide"]),
-            region=_region(entry["region"]),
+            region=Region.from_json(entry["region"]),
             state=_state(entry["state"]),
             crop=str(entry["crop"]),
             reason=str(entry["reason"]),
@@ -141,11 +141,6 @@ def _parsed(content: Any) -> Queue:
     ]
     rounds = [Round(str(r["when"]), int(r["regions"]), _scored(r["before"])) for r in content["rounds"]]
     return Queue(tuple(items), tuple(rounds))
-
-
-def _region(numbers: Any) -> Region:
-    x, y, width, height = numbers
-    return Region(int(x), int(y), int(width), int(height))
 
 
 def _state(text: Any) -> str:
@@ -163,7 +158,3 @@ def _scored(entry: Any) -> Scored | None:
 
 def _share(value: Any) -> float | None:
     return None if value is None else float(value)
-
-
-def _numbers(region: Region) -> list[int]:
-    return [region.x, region.y, region.width, region.height]

@@ -115,7 +115,7 @@ def _write(folder: Path, slide: str, picture: Slide, truth: Slide, *, region: Re
         "imageData": None,
         "imageHeight": region.height,
         "imageWidth": region.width,
-        "cytoseg": {"slide": slide, "region": [region.x, region.y, region.width, region.height]},
+        "cytoseg": {"slide": slide, "region": region.as_json()},
     }
     (folder / f"{name}.json").write_text(json.dumps(annotation), encoding="utf-8")
     return name
