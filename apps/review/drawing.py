@@ -13,11 +13,11 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
-from cytoseg.commands.annotating import Annotating, CropFile
 from cytoseg.drawing.pictures import class_veil, disagreement_veil
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.interpreter.live import LiveView
 from cytoseg.labels.drawn import Drawn, drawn_of
+from cytoseg.workflows.annotating import Annotating, CropFile
 
 MOST_NATS = 0.7
 """Disagreement that gets the last colour: that of an ensemble split over two classes."""

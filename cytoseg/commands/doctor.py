@@ -11,13 +11,13 @@ import torch
 import typer
 from rich.table import Table
 
-from cytoseg.commands.train_ddpm import tissue_crops
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.lucidrains import mended_torchvision
 from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
 from cytoseg.workflows.feature_check import Picture, check_model, tissue_pictures
 from cytoseg.workflows.recorded_command import Overrides, console, start_run
+from cytoseg.workflows.training_crops import tissue_crops
 
 OPTIONAL = {
     "openslide": ("NDPI, MRXS, SCN and other vendors' slides", "pip install 'cytoseg[openslide]'"),

@@ -1,31 +1,25 @@
 """``cytoseg label-crops``: random tissue crops to annotate."""
 
 import contextlib
-import json
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
 
 import typer
-from PIL import Image
 
 from cytoseg.active_learning.candidates import Frame
 from cytoseg.active_learning.cut_crops import Chosen, Cutting, cut_chosen, parse_place
-from cytoseg.commands.train_ddpm import tissue_crops
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import load_backbone
-from cytoseg.errors import LabelError, RecipeError
+from cytoseg.errors import RecipeError
 from cytoseg.formats.annotation import UNSCORED
-from cytoseg.formats.sidecar import SUFFIX
 from cytoseg.interpreter.first_guess import FirstGuess
-from cytoseg.json_text import load_json
-from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.recipe import Recipe
-from cytoseg.slides.open import slide_id
 from cytoseg.workflows.backbone import backbone_folder
-from cytoseg.workflows.random_places import Place, choose_places
+from cytoseg.workflows.random_places import choose_places, write_place
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, progress, say, start_run
-from cytoseg.writing import atomic_path, write_atomically
+from cytoseg.workflows.training_crops import tissue_crops
+from cytoseg.writing import write_atomically
 
 
 def run(
@@ -105,26 +99,3 @@ def _cut_random(n: int, recipe: Recipe, folder: Path, *, guess: FirstGuess | Non
         new = sum(write_place(place, recipe, folder, guess=guess) for place in places)
     told = f"{new} new crops, {len(places) - new} were there."
     return told if len(places) == n else f"{told} {n - len(places)} places held next to nothing but glass."
-
-
-def write_place(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> bool:
-    """Write a crop if it is not there; gives whether it was written.
-
-    Raises:
-        LabelError: If a crop of another size lies there.
-    """
-    slide, region = slide_id(place.slide), place.region
-    path = folder / f"{slide}_{region.x}_{region.y}.png"
-    sidecar = {"slide": slide, "region": region.as_json(), "mpp": recipe.slides.mpp}
-    beside = path.with_name(path.stem + SUFFIX)
-    if path.exists():
-        if not beside.exists() or load_json(beside) != sidecar:
-            raise LabelError(f"{path}: is there already, cut at another size. Choose another folder with --out.")
-        return False
-    write_atomically(beside, json.dumps(sidecar))
-    if guess is not None:
-        content = proposal(guess(place.picture), recipe.class_list(), picture=path.name)
-        write_atomically(path.with_suffix(".json"), sealed(content))
-    with atomic_path(path) as temporary:
-        Image.fromarray(place.picture).save(temporary)
-    return True

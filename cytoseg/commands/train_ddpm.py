@@ -10,23 +10,20 @@ from typing import Annotated
 import torch
 import typer
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.plan import TrainPlan
-from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.steps import StepReport
 from cytoseg.diffusion.train import Watch, train
 from cytoseg.recipe import Recipe
 from cytoseg.runs import process_rank
-from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.workflows.feature_check import CHECK_FILES, Picture, check_after_training, tissue_pictures
 from cytoseg.workflows.labelled_sources import source_parts
 from cytoseg.workflows.launch import launch
 from cytoseg.workflows.preview_provenance import is_shown, note_shown, weights_of
-from cytoseg.workflows.recipe_slides import say_lost, tissue_sources
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
+from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
 from cytoseg.workflows.training_previews import DENOISED_CROPS, look, pictures_of, tracked
 
 
@@ -74,34 +71,6 @@ def _check(current: Run, pictures: list[Picture], *, trained_s: float) -> None:
         (check / name).unlink(missing_ok=True)
     check_after_training(current.recipe, current.folder, pictures, trained_s=trained_s)
     note_shown(folder, "check", weights)
-
-
-def tissue_crops(recipe: Recipe) -> RandSlideCropd:
-    """Open the recipe's slides, find their cells, and give the transform that draws random tissue crops.
-
-    Raises:
-        SlideError: If slides are missing, damaged or too small.
-    """
-    skip = say_lost if recipe.slides.unreadable == "skip" else None
-    found = tissue_sources(recipe)
-    say(f"{len(found.sources)} of {found.slides} slides hold cells.")
-    return RandSlideCropd(["image"], sources=found.sources, size_px=recipe.crops.size_px, on_lost=skip)
-
-
-def training_crops(recipe: Recipe, crop: RandSlideCropd) -> Callable[[int], Dataset[Tensor]]:
-    """Give the recipe's augmented crops from any number on.
-
-    Args:
-        recipe: Says how to augment, how many and the seed.
-        crop: From ``tissue_crops``; to be closed by the caller.
-    """
-    steps = augmentation(flips=recipe.crops.flips, turns=recipe.crops.turns, jitter=recipe.crops.jitter)
-    return lambda first: SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=recipe.training.crops)
-
-
-def settings_of(recipe: Recipe) -> TrainSettings:
-    """Pick the training's settings out of a recipe."""
-    return TrainSettings(**vars(recipe.training), size_px=recipe.crops.size_px)
 
 
 def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int, list[Picture]]:

@@ -1,17 +1,27 @@
 """Random places to annotate: of a few the one with most to see, none on top of another."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cytoseg.active_learning.diverse_selection import overlapping
 from cytoseg.devices import seed_for
+from cytoseg.errors import LabelError
+from cytoseg.formats.sidecar import SUFFIX
 from cytoseg.geometry import Region
+from cytoseg.interpreter.first_guess import FirstGuess
+from cytoseg.json_text import load_json
+from cytoseg.labels.proposal import proposal, sealed
+from cytoseg.recipe import Recipe
 from cytoseg.slides.content import density, near_empty, spread
 from cytoseg.slides.crops import RandSlideCropd
+from cytoseg.slides.open import slide_id
+from cytoseg.writing import atomic_path, write_atomically
 
 DRAWS = 4
 """Places that one is chosen from: enough to pass over the dull ones, too few to take the same kind each time."""
@@ -84,3 +94,26 @@ def choose_place(crop: RandSlideCropd, number: int, *, seed: int, taken: Sequenc
         if len(apart) == DRAWS:
             break
     return max(apart or on_others, key=lambda place: spread(place.picture), default=None)
+
+
+def write_place(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> bool:
+    """Write a crop if it is not there; gives whether it was written.
+
+    Raises:
+        LabelError: If a crop of another size lies there.
+    """
+    slide, region = slide_id(place.slide), place.region
+    path = folder / f"{slide}_{region.x}_{region.y}.png"
+    sidecar = {"slide": slide, "region": region.as_json(), "mpp": recipe.slides.mpp}
+    beside = path.with_name(path.stem + SUFFIX)
+    if path.exists():
+        if not beside.exists() or load_json(beside) != sidecar:
+            raise LabelError(f"{path}: is there already, cut at another size. Choose another folder with --out.")
+        return False
+    write_atomically(beside, json.dumps(sidecar))
+    if guess is not None:
+        content = proposal(guess(place.picture), recipe.class_list(), picture=path.name)
+        write_atomically(path.with_suffix(".json"), sealed(content))
+    with atomic_path(path) as temporary:
+        Image.fromarray(place.picture).save(temporary)
+    return True

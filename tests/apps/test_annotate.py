@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from streamlit.testing.v1 import AppTest
 
 from cytoseg.classes import IGNORE
-from cytoseg.commands.annotating import Annotating
 from cytoseg.interpreter.live import LiveView
 from cytoseg.labels.drawn import Drawn, drawn_of, save_marks
 from cytoseg.labels.index import load_index
 from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.recipe import dump_recipe, load_recipe
+from cytoseg.workflows.annotating import Annotating
 
 Review = Callable[..., AppTest]
 RECIPE = """\

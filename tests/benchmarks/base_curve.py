@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 from cytoseg.checkpoints import crops_seen_of, find_checkpoints
 from cytoseg.cli import build_app
-from cytoseg.commands.train_ddpm import settings_of
 from cytoseg.diffusion.state import save
 from cytoseg.diffusion.steps import new_state
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.runs import versions
+from cytoseg.workflows.training_crops import settings_of
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.classes import IGNORE
-from cytoseg.commands.annotating import Annotating, CropFile
 from cytoseg.recipe import dump_recipe, load_recipe
+from cytoseg.workflows.annotating import Annotating, CropFile
 
 SIDE_PX, STROKES = 256, 6
 NOTES = "Wanted: at most 3 s with 5 labelled crops and 10 s with 30, on two cores."

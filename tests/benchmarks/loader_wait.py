@@ -20,10 +20,10 @@ from made_files import draw_picture, encode_tiles, write_big_pyramid
 from steppers import Job
 from torch.utils.data import DataLoader
 
-from cytoseg.commands.train_ddpm import settings_of, tissue_crops, training_crops
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion import steps as loop
 from cytoseg.diffusion.steps import new_accelerator, new_state, train_steps
+from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
 
 SIDE_PX = 30_000
 WARM_STEPS = 5

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from machine import memory_mb
 
-from cytoseg.commands.train_ddpm import settings_of, tissue_crops, training_crops
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.lucidrains import GaussianDiffusion
 from cytoseg.diffusion.steps import new_accelerator, new_state, train_steps
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.recipe import Recipe, load_recipe
+from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
 
 LEAST_EFFECTIVE_BATCH = 16  # the Trainer refuses less
 NEVER = 10**9

@@ -13,10 +13,10 @@ from typer.testing import Result
 
 import cytoseg as package
 from cytoseg.checkpoints import load_checkpoint, save_checkpoint
-from cytoseg.commands.train_ddpm import tissue_crops
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows import feature_check
 from cytoseg.workflows.feature_check import check_after_training, tissue_pictures
+from cytoseg.workflows.training_crops import tissue_crops
 
 CytosegCommand = Callable[..., Result]
 

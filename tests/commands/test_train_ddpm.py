@@ -6,8 +6,8 @@ import torch
 from typer.testing import Result
 
 from cytoseg.checkpoints import load_checkpoint
-from cytoseg.commands.train_ddpm import settings_of, tissue_crops, training_crops
 from cytoseg.recipe import load_recipe
+from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
 
 
 def test_settings_are_the_recipes() -> None:

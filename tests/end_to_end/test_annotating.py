@@ -8,9 +8,9 @@ import pytest
 from typer.testing import Result
 
 from cytoseg.classes import IGNORE
-from cytoseg.commands.annotating import Annotating
 from cytoseg.errors import CheckpointError, LabelError
 from cytoseg.labels.import_labels import load_index
+from cytoseg.workflows.annotating import Annotating
 
 Made = tuple[Path, dict[str, Result]]
 

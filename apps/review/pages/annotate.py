@@ -7,8 +7,8 @@ import reviews
 import state
 import streamlit as st
 
-from cytoseg.commands.annotating import Annotating, CropFile
 from cytoseg.errors import CytosegError
+from cytoseg.workflows.annotating import Annotating, CropFile
 
 HELP = (
     "A few strokes in each class are enough: what you do not mark stays unknown. Each stroke is saved under your name "

@@ -14,8 +14,6 @@ from torch import nn
 
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace, tells_test_slides
 from cytoseg.classes import IGNORE
-from cytoseg.commands.label_crops import write_place
-from cytoseg.commands.train_ddpm import tissue_crops
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
@@ -37,8 +35,9 @@ from cytoseg.slides.open import find_slides, slide_id
 from cytoseg.workflows.backbone import backbone_folder, needs_backbone
 from cytoseg.workflows.labelled_pixels import ensemble_settings
 from cytoseg.workflows.queue_rules import queue_rules
-from cytoseg.workflows.random_places import choose_place
+from cytoseg.workflows.random_places import choose_place, write_place
 from cytoseg.workflows.run_paths import feature_settings
+from cytoseg.workflows.training_crops import tissue_crops
 
 RANDOM = "to_label"
 FOLDERS = (RANDOM, FOLDER)

@@ -1,0 +1,40 @@
+"""The random crops of a recipe's slides, and how the diffusion model is trained on them."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cytoseg.diffusion.settings import TrainSettings
+from cytoseg.recipe import Recipe
+from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
+from cytoseg.workflows.recipe_slides import say_lost, tissue_sources
+from cytoseg.workflows.recorded_command import say
+
+
+def tissue_crops(recipe: Recipe) -> RandSlideCropd:
+    """Open the recipe's slides, find their cells, and give the transform that draws random tissue crops.
+
+    Raises:
+        SlideError: If slides are missing, damaged or too small.
+    """
+    skip = say_lost if recipe.slides.unreadable == "skip" else None
+    found = tissue_sources(recipe)
+    say(f"{len(found.sources)} of {found.slides} slides hold cells.")
+    return RandSlideCropd(["image"], sources=found.sources, size_px=recipe.crops.size_px, on_lost=skip)
+
+
+def training_crops(recipe: Recipe, crop: RandSlideCropd) -> Callable[[int], Dataset[Tensor]]:
+    """Give the recipe's augmented crops from any number on.
+
+    Args:
+        recipe: Says how to augment, how many and the seed.
+        crop: From ``tissue_crops``; to be closed by the caller.
+    """
+    steps = augmentation(flips=recipe.crops.flips, turns=recipe.crops.turns, jitter=recipe.crops.jitter)
+    return lambda first: SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=recipe.training.crops)
+
+
+def settings_of(recipe: Recipe) -> TrainSettings:
+    """Pick the training's settings out of a recipe."""
+    return TrainSettings(**vars(recipe.training), size_px=recipe.crops.size_px)
