@@ -180,3 +180,25 @@ def test_overrides_that_make_no_sense(tmp_path: Path) -> None:
         draw = random.Random(number)
         overrides = [f"{draw.choice(KEYS)}={draw.choice(VALUES)}" for _ in range(draw.choice((1, 2)))]
         _check(lambda given=overrides: load_recipe(str(tmp_path / "r.yaml"), given), number)  # type: ignore[misc] # its own
+
+
+def test_an_archive_whose_file_has_no_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(_zip(b"{}").replace(b"a.geojson", b"\0.geojson"))
+    problems: list[str] = []
+    assert read_geojson(path, name=path.name, problems=problems) is None
+    assert problems == ["a.zip: holds 0 GeoJSON files, but must hold one. Unpack it by hand."]
+
+
+@pytest.mark.parametrize("tag", [256, 257, 322, 323])
+def test_a_slide_or_tiles_of_no_pixels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = bytearray(_tiff(b""))
+    (begin,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, begin)
+    places = [begin + 2 + 12 * number for number in range(count)]
+    (place,) = (place for place in places if struct.unpack_from("<H", data, place)[0] == tag)
+    struct.pack_into("<I", data, place + 8, 0)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(CytosegError, match=r"a\.tif: "):
+        _read_slide(tmp_path / "a.tif")

@@ -1,12 +1,13 @@
 """Read a text file, or the one file that a .gz or .zip holds, without letting it unpack to more than it may."""
 
 import gzip
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from cytoseg.errors import LabelError
+from cytoseg.errors import CytosegError, LabelError
 from cytoseg.json_text import read_regular
 from cytoseg.limits import limit, raise_it
 
@@ -16,6 +17,9 @@ _JSON = (GEOJSON, ".json")
 _MAX_MEMBERS = 1000
 _PIECE = 2**20
 _END, _END_SIZE, _COUNT = b"PK\5\6", 22, 10  # a zip ends with this record, and a comment of up to 64 KB
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, LookupError, OverflowError)
+"""What the library raises on archives with some bytes changed; NotImplementedError is a RuntimeError."""
 
 
 def is_geojson_name(path: Path) -> bool:
@@ -55,7 +59,9 @@ def read_unpacked(path: Path, *, name: str) -> bytes:
                 return _read_member(path, name)
             case _:
                 return read_regular(path, name=name, most_bytes=_most_bytes(), variable=_SIZE)
-    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except CytosegError:
+        raise
+    except (gzip.BadGzipFile, EOFError, *_DAMAGED) as error:
         raise LabelError(f"{name}: cannot be unpacked ({error}). Unpack it by hand, or export it again.") from error
 
 
@@ -79,7 +85,7 @@ def _members(path: Path) -> list[str]:
             return []
         with zipfile.ZipFile(path) as archive:
             return [member.filename for member in archive.infolist()[:_MAX_MEMBERS] if not member.is_dir()]
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+    except (OSError, *_DAMAGED):
         return []
 
 

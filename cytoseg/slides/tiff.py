@@ -191,6 +191,7 @@ class TiffSlide(Reader):
         self._tiles = [tables[0], *(table for table in tables[1:] if not table.missing)]
         kept = [i for i, table in enumerate(tables) if table in self._tiles]
         self._pages, self._ycbcr = [pages[i] for i in kept], [ycbcr[i] for i in kept]
+        _refuse_empty(self._pages, self.path)
         full = Size(int(self._pages[0].imagewidth), int(self._pages[0].imagelength))
         self.levels: Sequence[Level] = tuple(_level(page, full) for page in self._pages)
         # Read with pread only: no shared file position, so threads and forked workers do not disturb each other.
@@ -338,6 +339,12 @@ def _pyramid(plane: Plane) -> list[Any]:
             allow_chroma(page)
             levels.append(page)
     return levels
+
+
+def _refuse_empty(pages: Sequence[Any], path: Path) -> None:
+    sides = (side for page in pages for side in (page.imagewidth, page.imagelength, page.tilewidth, page.tilelength))
+    if min(sides) < 1:
+        raise SlideError(f"{path.name}: the TIFF is damaged (a picture or tiles of no pixels). Copy the file again.")
 
 
 def _level(page: Any, full: Size) -> Level:
