@@ -94,7 +94,7 @@ class Diffusion(Section):
     """How noise grows with t; timesteps of features have meaning only together with it."""
     objective: Literal["pred_noise", "pred_x0", "pred_v"] = "pred_noise"
     """What the network predicts; the loss is the squared (L2) error. pred_noise is the published method's, for
-    features; take pred_v to draw samples: at the highest t an error in the noise becomes a false colour."""
+    features; with it an error at the highest t becomes a false colour of a DDIM sample, less so with pred_v."""
 
 
 class ClassItem(Section):
