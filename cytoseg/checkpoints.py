@@ -86,9 +86,9 @@ def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> di
         raise DamagedError(f"{path}: damaged ({error.why}). {instead}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        raise CheckpointError(f"{path}: format {found}, this version reads format {FORMAT}. Update cytoseg.")
+        raise CheckpointError(f"{path}: format {found}; this version reads format {FORMAT}. Update cytoseg.")
     if not isinstance(state.get("sha256"), dict):
-        raise DamagedError(f"{path}: damaged (it names no weights). {instead}")
+        raise DamagedError(f"{path}: damaged (it lists no weights). {instead}")
     return state
 
 
@@ -168,7 +168,7 @@ def load_optimiser(tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimiz
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Say whether a folder is a checkpoint, whole or damaged."""
+    """Return whether a folder is a checkpoint, whole or damaged."""
     return (folder / STATE).exists()
 
 

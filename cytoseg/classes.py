@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 IGNORE = 255
-"""Id of a pixel of which nobody has said what it is; it is never trained on and never scored."""
+"""Id of an unlabelled pixel; it is never used for training or scoring."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ClassList:
         return IGNORE if self.fill is None else self.names.index(self.fill)
 
     def colour_table(self) -> NDArray[np.uint8]:
-        """Give a (256, 3) uint8 table from id to colour; ignore is black, as is any id beyond the list."""
+        """Return a (256, 3) uint8 table from id to colour; ignore is black, as is any id beyond the list."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self.names)] = np.array(self.colours, np.uint8)
         return table

@@ -18,7 +18,7 @@ from cytoseg.quoting import one_line
 
 COMMANDS = {
     "train-ddpm": "Train the diffusion model on random crops of unlabelled slides.",
-    "export": "Write the model's weights alone, small enough to pass on, with a model card.",
+    "export": "Export the model's weights with a model card, small enough to share.",
     "sample": "Draw samples from the diffusion model.",
     "score-samples": "Score samples against real crops: FID, sFID, KID, precision, recall, copies.",
     "label-crops": "Cut random tissue crops to annotate in labelme.",
@@ -26,16 +26,16 @@ COMMANDS = {
     "label-export": "Write the imported labels back as labelme JSON or QuPath GeoJSON.",
     "select-features": "Measure which taps and timesteps suit the labelled crops, and write them into the recipe.",
     "train-interpreter": "Train the ensemble of per-pixel MLPs on the labelled crops.",
-    "evaluate": "Score the ensemble on the test slides, beside the baselines.",
+    "evaluate": "Score the ensemble on the test slides, alongside the baselines.",
     "compare": "Compare the method with baselines on the same crops: IoU, time, memory.",
     "predict": "Segment slides: class map, uncertainty map, objects with measurements, preview.",
-    "queue": "Choose what to annotate next: regions that the ensemble contradicts itself on, with its prediction.",
-    "report": "Write everything a run has found into one HTML page.",
+    "queue": "Choose what to annotate next: regions where the ensemble disagrees, with its prediction.",
+    "report": "Write all results of a run into one HTML page.",
     "review": "Open the app: annotate, train, predict, look at results; a new project where there is no run yet.",
     "app": "The same as review.",
     "runs": "List runs: recipe, state, crops seen, last loss, size on disk.",
-    "study": "Answer a question by many trainings, such as how many labels are worth it.",
-    "slides": "Look at slides, write them in another format, or make slides to try things on.",
+    "study": "Run a study of many trainings, such as the gain from more labels.",
+    "slides": "Inspect slides, convert them, or generate synthetic ones.",
     "recipe": "Write, check, list and explain recipes.",
     "doctor": "Show versions, devices and what is missing; with a recipe, check its features before labelling.",
 }
@@ -112,11 +112,11 @@ def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable
             typer.echo(f"cytoseg: {one_line(f'{where}: {error.strerror}.')}", err=True)
             raise SystemExit(2) from error
         except MemoryError as error:
-            typer.echo("cytoseg: there is not enough memory. Close other programs, or take smaller pictures.", err=True)
+            typer.echo("cytoseg: out of memory. Close other programs, or use smaller images.", err=True)
             raise SystemExit(2) from error
         except KeyboardInterrupt:
             with contextlib.suppress(OSError):  # the terminal may be what has gone
-                typer.echo("cytoseg: interrupted; what was finished is kept, nothing is half-written.", err=True)
+                typer.echo("cytoseg: interrupted; finished work is kept and no file is half-written.", err=True)
             raise SystemExit(INTERRUPTED) from None
 
     return wrapper

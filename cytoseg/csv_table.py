@@ -28,7 +28,7 @@ def inert(text: str) -> str:
 
 
 def csv_text(rows: Iterable[Row]) -> str:
-    """Give a table as text, to be encoded with ``ENCODING``.
+    """Return a table as text, to be encoded with ``ENCODING``.
 
     Args:
         rows: Head and lines; texts among their values are made inert but for numerals, None becomes an empty cell.

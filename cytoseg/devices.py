@@ -68,6 +68,6 @@ def tune_cpu_allocator() -> bool:
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system, which glibc no longer does once ``tune_cpu_allocator`` was called."""
+    """Return freed memory back to the system, which glibc no longer does once ``tune_cpu_allocator`` was called."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -46,7 +46,7 @@ class LabelError(CytosegError):
 
 
 class CheckpointError(CytosegError):
-    """A checkpoint or bundle is missing, damaged or of another architecture."""
+    """A checkpoint or bundle is missing, damaged or of a different architecture."""
 
 
 class DamagedError(CheckpointError):

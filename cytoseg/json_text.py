@@ -46,7 +46,7 @@ def load_json(path: Path, *, name: str | None = None, numbers: Numbers = "finite
         What it holds: of equal keys in one table the last one.
 
     Raises:
-        FileContentError: If it is no regular file, too large or no JSON, see ``parse_json``. It is a ValueError too.
+        FileContentError: If it is not a regular file, too large or no JSON, see ``parse_json``. It is a ValueError too.
         OSError: If it is missing or may not be read.
     """
     called = name or path.name
@@ -137,7 +137,7 @@ def _check_depth(bare: bytes, name: str) -> None:
 
 
 def _decoder(bare: bytes, numbers: Numbers) -> json.JSONDecoder:
-    """Give a decoder that looks at every number only where one of them may be too long: that takes its time."""
+    """Return a decoder that looks at every number only where one of them may be too long: that takes its time."""
     if numbers == "any":
         return json.JSONDecoder()
     alike = bare.translate(_DIGITS_ALIKE)

@@ -43,7 +43,7 @@ def _sweep(path: Path) -> None:
 
 
 def _sweep_lock(lock: Path) -> None:
-    """Remove a lock that nobody holds any more: who takes it removes it at the end."""
+    """Remove a lock that is no longer held: who takes it removes it at the end."""
     with contextlib.suppress(OSError, CytosegError):
         if not lock.stat().st_size or b" (process " in lock.read_bytes()[:300]:  # else it is another program's
             what = lock.with_name(lock.name[1:].removesuffix(".lock"))
@@ -63,7 +63,7 @@ def _sweep_folder(path: Path) -> None:
 
 
 def _may_live(path: Path, process: str | None) -> bool:
-    """Say whether somebody may still be writing a temporary file."""
+    """Return whether somebody may still be writing a temporary file."""
     if process is not None and _is_running(int(process)):
         return True
     try:

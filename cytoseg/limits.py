@@ -15,7 +15,7 @@ LIMITS = {
 
 
 def limit(name: str) -> int:
-    """Give a limit: what the environment says, or else the default.
+    """Return a limit: what the environment says, or else the default.
 
     Args:
         name: Key of ``LIMITS``.
@@ -27,10 +27,10 @@ def limit(name: str) -> int:
     if not text:
         return LIMITS[name]
     if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text) > 0):
-        raise CytosegError(f"{name}: {text!r} is not a whole number above 0. Unset it, or give one.")
+        raise CytosegError(f"{name}: {text!r} is not a whole number above 0. Unset it, or set a whole number.")
     return int(text)
 
 
 def raise_it(name: str) -> str:
     """Say in the last sentence of a message how to have a file read that is meant to be so large."""
-    return f"If it is meant to be so large, set {name} to more than {limit(name)}."
+    return f"If it is meant to be that large, set {name} to more than {limit(name)}."

@@ -64,7 +64,7 @@ def claim(descriptor: int) -> None:
 
 
 def is_claimed(path: Path) -> bool:
-    """Say whether a process that lives, on any machine, claims a file or folder; True too where nobody can tell."""
+    """Return whether a process that lives, on any machine, claims a file or folder; True too where unknown."""
     if fcntl is None:
         return True
     try:
@@ -81,7 +81,7 @@ def is_claimed(path: Path) -> bool:
 
 
 def _command() -> str:
-    """Give the command that this process runs, such as ``cytoseg label-import``."""
+    """Return the command that this process runs, such as ``cytoseg label-import``."""
     program = Path(sys.argv[0])
     if "cytoseg" not in (program.stem, program.parent.name):
         return program.name or "python"

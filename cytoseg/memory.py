@@ -73,7 +73,7 @@ def _forget() -> bool:
 
 
 def _kilobytes(path: Path, field: str) -> int | None:
-    """Read one field of a file of the kernel, which counts in units of 1024 bytes; gives bytes."""
+    """Read one field of a file of the kernel, which counts in units of 1024 bytes; returns bytes."""
     found = _number_behind(path, field)
     return None if found is None else 1024 * found
 

@@ -10,12 +10,12 @@ _Found = TypeVar("_Found", str, Path)
 
 
 def literal(pattern: str) -> str:
-    """Give the pattern in which square brackets stand for themselves."""
+    """Return the pattern in which square brackets stand for themselves."""
     return pattern.replace("[", "[[]")
 
 
 def fits(name: str, patterns: Iterable[str]) -> bool:
-    """Tell whether a name is one of some names, or fits one of some patterns by either meaning of brackets."""
+    """Return whether a name is one of some names, or fits one of some patterns by either meaning of brackets."""
     return any(name == text or fnmatchcase(name, literal(text)) or fnmatchcase(name, text) for text in patterns)
 
 
@@ -48,7 +48,7 @@ def globbed(folder: Path, pattern: str) -> list[Path]:
         ValueError: If it cannot be a pattern there, such as a whole path.
     """
     if not pattern or "\0" in pattern or not PurePath(pattern).parts or PurePath(pattern).is_absolute():
-        raise ValueError("no pattern within a folder")
+        raise ValueError("not a pattern within a folder")
     if _exists(folder / pattern):
         return [folder / pattern]
     try:

@@ -78,7 +78,7 @@ def _read(path: Path) -> Running | None:
 
 
 def _is_alive(path: Path) -> bool:
-    """Tell whether the process that a file is named after lives on this machine."""
+    """Return whether the process that a file is named after lives on this machine."""
     digits = path.name.removeprefix(_PREFIX).removesuffix(".json")
     if not digits.isdecimal() or not 0 < int(digits) < 2**31:
         return False

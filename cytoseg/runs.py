@@ -113,7 +113,7 @@ def _readable(path: Path) -> dict[str, Any] | None:
 
 
 def _free_name(path: Path) -> Path:
-    """Give ``run.json.damaged``, or the first of ``run.json.damaged-2``, ``-3``, ... that is free."""
+    """Return ``run.json.damaged``, or the first of ``run.json.damaged-2``, ``-3``, ... that is free."""
     names = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     return next(free for more in names if not (free := path.with_name(f"{path.name}.damaged{more}")).exists())
 

@@ -42,7 +42,7 @@ def find_base_model(named: Path) -> Path:
     if name in models:
         return models[name]
     raise CheckpointError(
-        f"training.init: {named}: there is no such folder{did_you_mean(str(named), models)}. "
+        f"training.init: {named}: no such folder{did_you_mean(str(named), models)}. "
         f"Name the ddpm folder of a run, a checkpoint, or one of {', '.join(models)}."
     )
 

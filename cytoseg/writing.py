@@ -47,7 +47,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path with the same suffixes, and rename it to ``path`` if the block ends well.
+    """Return a temporary path with the same suffixes, and rename it to ``path`` if the block ends well.
 
     For writers that want a file name (images, figures, tables). On any exception the temporary file is removed.
     A link stays one.
@@ -66,7 +66,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """Give an empty hidden folder beside a path, which goes when the block ends; what killed ones left goes first.
+    """Return an empty hidden folder beside a path, which goes when the block ends; what killed ones left goes first.
 
     Raises:
         OSError: If it cannot be made.
@@ -86,7 +86,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENCE_S) -> Iterator[Path]:
-    """Give an empty folder that takes the place of ``folder`` when the block ends well.
+    """Return an empty folder that takes the place of ``folder`` when the block ends well.
 
     After any error, Ctrl-C included, the folder is as it was and the empty one is gone; after a kill it is as it was as
     soon as anybody replaces it or asks ``put_back``. Only one process at a time may replace it. A link to a folder
@@ -117,13 +117,14 @@ def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENC
     except OSError as problem:
         why = problem.strerror or problem
         raise error(
-            f"{folder}: cannot be written ({why}); what was there is unchanged. Make room or choose another folder."
+            f"{folder}: cannot be written ({why}); the previous content is unchanged. Free some space or choose "
+            "another folder."
         ) from problem
 
 
 @contextlib.contextmanager
 def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]) -> Iterator[Path]:
-    """Give a folder that takes the place of ``folder`` when the block ends well, and keeps what is in it otherwise.
+    """Return a folder that takes the place of ``folder`` when the block ends well, and keeps what is in it otherwise.
 
     After an error, Ctrl-C or a kill the next call with the same key gives the same folder with all that it held; with
     another key, an empty one. After an error that left it empty nothing stays. Only one process at a time gets it.
@@ -158,8 +159,8 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
     except OSError as problem:
         why = problem.strerror or problem
         raise error(
-            f"{folder}: cannot be written ({why}); what is finished is kept, and the same command goes on from there. "
-            "Make room or choose another folder."
+            f"{folder}: cannot be written ({why}); finished work is kept, and the same command continues from there. "
+            "Free some space or choose another folder."
         ) from problem
 
 
@@ -207,7 +208,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def is_temporary(name: str, *, of: str, mark: str) -> bool:
-    """Say whether a name is one that ``tempfile`` makes of a prefix, a mark and eight characters."""
+    """Return whether a name is one that ``tempfile`` makes of a prefix, a mark and eight characters."""
     return re.fullmatch(rf"\.{re.escape(of)}{re.escape(mark)}[a-z0-9_]{{8}}", name) is not None
 
 
@@ -252,7 +253,7 @@ def _keep_if_same(part: Path, key: str) -> None:
 
 
 def _followed(path: Path) -> Path:
-    """Give what a link leads to: renaming would put a file or folder in the link's place."""
+    """Return what a link leads to: renaming would put a file or folder in the link's place."""
     return path.resolve() if path.is_symlink() else path
 
 
@@ -290,7 +291,7 @@ def _swaps(place: Path) -> list[Path]:
 
 
 def is_swap(path: Path) -> bool:
-    """Say whether a folder holds nothing but what ``replaced`` puts into its temporary one."""
+    """Return whether a folder holds nothing but what ``replaced`` puts into its temporary one."""
     return path.is_dir() and not path.is_symlink() and {entry.name for entry in path.iterdir()} <= {"new", "old"}
 
 

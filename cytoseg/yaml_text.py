@@ -1,4 +1,4 @@
-"""Reading YAML 1.2 that somebody wrote by hand: within limits, or refused in one line."""
+"""Reading YAML 1.2 written by hand: within limits, or refused in one line."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def load_yaml(path: Path, *, name: str | None = None, yaml: YAML | None = None) 
         What it holds.
 
     Raises:
-        FileContentError: If it is no regular file, too large or no YAML, see ``parse_yaml``. It is a ValueError too.
+        FileContentError: If it is not a regular file, too large or no YAML, see ``parse_yaml``. It is a ValueError too.
         OSError: If it is missing or may not be read.
     """
     called = name or path.name
@@ -58,7 +58,7 @@ def parse_yaml(text: str, *, name: str, yaml: YAML | None = None) -> Any:
         yaml: See ``load_yaml``.
 
     Raises:
-        FileContentError: If it is no YAML; too long (CYTOSEG_MAX_YAML_KB); nested deeper than ``MAX_DEPTH``; holds
+        FileContentError: If it is not a YAML; too long (CYTOSEG_MAX_YAML_KB); nested deeper than ``MAX_DEPTH``; holds
             more than ``MAX_VALUES``, or whole numbers beyond 64 bits.
     """
     if len(text) > limit(_SIZE) * 1000:

@@ -54,7 +54,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(CheckpointError, match=r"c: cannot be written \(No space left on device\); what was there"):
+    with pytest.raises(CheckpointError, match=r"c: cannot be written \(No space left on device\); the previous"):
         _saved(tmp_path / "c", 16)
     assert load_checkpoint(tmp_path / "c").state["crops_seen"] == 8
     assert list(tmp_path.iterdir()) == [tmp_path / "c"]

@@ -120,7 +120,7 @@ def test_a_users_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[st
         ),
         (OSError(errno.EROFS, "Read-only"), "cytoseg: output folder: Read-only."),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a\nb"), "cytoseg: a b: File name too long."),
-        (MemoryError(), "cytoseg: there is not enough memory. Close other programs, or take smaller pictures."),
+        (MemoryError(), "cytoseg: out of memory. Close other programs, or use smaller images."),
     ],
 )
 def test_a_full_or_forbidden_disk_is_one_line(error: OSError, line: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +140,7 @@ def test_ctrl_c_is_status_130(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         raising(KeyboardInterrupt())()
     assert end.value.code == 130
-    assert "nothing is half-written" in capsys.readouterr().err
+    assert "no file is half-written" in capsys.readouterr().err
 
 
 def test_ctrl_c_while_the_libraries_load(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_a_command_ends_on_signals_as_on_ctrl_c(number: signal.Signals, tmp_path
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert errors == "cytoseg: interrupted; what was finished is kept, nothing is half-written.\n"
+    assert errors == "cytoseg: interrupted; finished work is kept and no file is half-written.\n"
     assert (tmp_path / "saved").exists()
 
 

@@ -104,7 +104,7 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path
 
 
 def test_a_full_disk_is_a_prediction_error(tmp_path: Path) -> None:
-    wanted = r"slide: cannot be written \(No space left on device\).*Make room or choose another folder"
+    wanted = r"slide: cannot be written \(No space left on device\).*Free some space or choose another folder"
     with pytest.raises(PredictionError, match=wanted), replaced(tmp_path / "slide", error=PredictionError):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert list(tmp_path.iterdir()) == []
@@ -188,7 +188,7 @@ def test_a_resumable_folder_replaces_the_old_one_after_a_kill_between_the_rename
 def test_a_resumable_folder_says_when_it_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(PredictionError, match=r"slide: cannot be written \(.*\); what is finished is kept"),
+        pytest.raises(PredictionError, match=r"slide: cannot be written \(.*\); finished work is kept"),
         resumable(tmp_path / "file" / "slide", {}, error=PredictionError),
     ):
         pass

@@ -109,7 +109,7 @@ def main() -> None:
     st.header(state.plain(run.resolve().name))
     provenance = state.guarded(lambda: read_provenance(run))
     if provenance is not None and provenance.recipe:
-        st.caption(f"Made with the recipe {state.plain(provenance.recipe)}.")
+        st.caption(f"Created with the recipe {state.plain(provenance.recipe)}.")
     _commands(provenance)
     _files()
     _pictures()

@@ -43,7 +43,7 @@ def said_of_run(run: Path) -> list[Entry]:
 
 
 def verdicts(run: Path) -> dict[str, Entry]:
-    """Give the latest sign-off of each slide; none, and a sentence on the page, if the log cannot be read."""
+    """Return the latest sign-off of each slide; none, and a sentence on the page, if the log cannot be read."""
     try:
         return latest(said_of_run(run))
     except CytosegError as error:

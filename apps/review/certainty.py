@@ -32,7 +32,7 @@ def _calibration(method: MethodScores) -> None:
     used = [entry for entry in method.bins if entry.pixels]
     if not used:
         return
-    st.subheader("Can its probabilities be believed?")
+    st.subheader("Is it calibrated?")
     left, right = st.columns([1, 1], gap="large")
     left.plotly_chart(_diagram(used), config={"displayModeBar": False})
     _in_words(right, method)
@@ -60,8 +60,8 @@ def _diagram(bins: list[ConfidenceBin]) -> go.Figure:
     chart.update_layout(
         height=360,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "Probability that it states", "range": [0, 1.02], "tickformat": ".0%"},
-        yaxis={"title": "Share that is right", "range": [0, 1.02], "tickformat": ".0%"},
+        xaxis={"title": "Stated probability", "range": [0, 1.02], "tickformat": ".0%"},
+        yaxis={"title": "Fraction correct", "range": [0, 1.02], "tickformat": ".0%"},
         showlegend=False,
         font={"size": 14, "color": INK},
     )
@@ -72,15 +72,16 @@ def _in_words(where: DeltaGenerator, method: MethodScores) -> None:
     if method.ece is not None:
         where.metric("Calibration error (ECE)", f"{method.ece:.3f}", help=state.plain(CALIBRATION))
     where.markdown(
-        "Each point stands for the pixels to which it gave about the same probability; larger points for more pixels. "
-        "On the dashed line it is right as often as it says. Below the line it promises too much, above it too little."
+        "Each point represents the pixels with about the same stated probability; larger points represent more pixels. "
+        "On the dashed line the model is perfectly calibrated; below it the model is overconfident, above it "
+        "underconfident."
     )
 
 
 def _uncertainty(found: Evaluation, method: MethodScores) -> None:
     if not method.uncertainty:
         return
-    st.subheader("Does it know where it is wrong?")
+    st.subheader("Does the uncertainty find the errors?")
     left, right = st.columns([1, 1], gap="large")
     left.plotly_chart(_risks(method), config={"displayModeBar": False})
     for scores in method.uncertainty:
@@ -121,8 +122,8 @@ def _risks(method: MethodScores) -> go.Figure:
     chart.update_layout(
         height=360,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "Pixels kept, the most certain first", "range": [0, 1.02], "tickformat": ".0%"},
-        yaxis={"title": "Share of them that is wrong", "rangemode": "tozero", "tickformat": ".1%"},
+        xaxis={"title": "Pixels kept (most certain first)", "range": [0, 1.02], "tickformat": ".0%"},
+        yaxis={"title": "Fraction wrong", "rangemode": "tozero", "tickformat": ".1%"},
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
         font={"size": 14, "color": INK},
     )

@@ -53,7 +53,7 @@ class Work:
 
 
 def of_run(run: Path) -> Annotating:
-    """Give what annotates a run, loaded once for each time that its recipe or its network is written.
+    """Return what annotates a run, loaded once for each time that its recipe or its network is written.
 
     Raises:
         CytosegError: If its recipe is missing or cannot be read.
@@ -72,7 +72,7 @@ def _loaded(run: Path, recipe_ns: int, network_ns: int) -> Annotating:
 
 
 def work_on(annotating: Annotating, crop: CropFile) -> Work:
-    """Give the work on a crop, opened when it is asked for first.
+    """Return the work on a crop, opened when it is asked for first.
 
     Raises:
         CytosegError: If the crop or its marks are damaged.
@@ -125,7 +125,7 @@ def take_in(annotating: Annotating, work: Work) -> None:
 
 
 def look(annotating: Annotating, work: Work) -> LiveView:
-    """Give what all marks make of the crop, computed when they have changed.
+    """Return what all marks make of the crop, computed when they have changed.
 
     Raises:
         CytosegError: If too little is marked, or the run has no network.

@@ -141,7 +141,7 @@ def draw(
 
 
 def strokes_of(token: str, shape: tuple[int, ...]) -> Strokes | None:
-    """Give what the browser has handed over for a work, before the page draws the editor.
+    """Return what the browser has handed over for a work, before the page draws the editor.
 
     Args:
         token: Of the work.
@@ -151,7 +151,7 @@ def strokes_of(token: str, shape: tuple[int, ...]) -> Strokes | None:
         What was drawn last; None if nothing was under this token.
 
     Raises:
-        CytosegError: If it is no label map of this picture.
+        CytosegError: If it is not a label map of this picture.
     """
     found = st.session_state.get(_DRAWING)
     answer = found.get("drawn") if isinstance(found, Mapping) else None
@@ -172,7 +172,7 @@ def unpacked(runs: object, height: int, width: int) -> NDArray[np.uint8]:
     """Read what `packed` wrote.
 
     Raises:
-        CytosegError: If it is no list of runs that fills the map.
+        CytosegError: If it is not a list of runs that fills the map.
     """
     numbers = runs if isinstance(runs, list) and all(type(number) is int for number in runs) else []
     ids, lengths = numbers[::2], numbers[1::2]

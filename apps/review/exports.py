@@ -38,7 +38,7 @@ _HEADERS = {
 
 
 def address(run: Path, key: str, name: str) -> str:
-    """Give the address of a file of a slide's prediction."""
+    """Return the address of a file of a slide's prediction."""
     return f"{PREFIX}/{quote(run.resolve().name, safe='')}/{quote(key, safe='')}/{name}"
 
 

@@ -69,7 +69,7 @@ class Guard:
             await answer(scope, receive, _marked(send))
 
     def _answer(self, scope: Scope) -> Response | None:
-        """Give the answer to a request that goes no further; None for one that may."""
+        """Return the answer to a request that goes no further; None for one that may."""
         headers = Headers(scope=scope)
         if not self._is_named(headers, scope):
             return _refusal(headers, 400, "Invalid host header", OTHER_NAME)
@@ -119,13 +119,13 @@ def _arrived_at(scope: Scope) -> str | None:
 
 
 def _is_own_page(headers: Headers) -> bool:
-    """Tell whether the page that asks, where a browser names it, is one of the app's: same name and same port."""
+    """Return whether the page that asks, where a browser names it, is one of the app's: same name and same port."""
     origins, host = headers.getlist("origin"), headers["host"]
     return not origins or origins in ([f"http://{host}"], [f"https://{host}"])
 
 
 def _is_own_request(headers: Headers, scope: Scope) -> bool:
-    """Tell whether a browser says that another page asks, be it for a picture; links that are followed are no harm.
+    """Return whether a browser says that another page asks, be it for a picture; links that are followed are no harm.
 
     To a browser other ports of this machine are the same site, so that their pages' requests bring the cookie along.
     """
@@ -133,7 +133,7 @@ def _is_own_request(headers: Headers, scope: Scope) -> bool:
 
 
 def _came_from_elsewhere(headers: Headers, scope: Scope) -> bool:
-    """Tell whether somebody follows a link on another page: the browser keeps back the cookie then."""
+    """Return whether somebody follows a link on another page: the browser keeps back the cookie then."""
     asked = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"), scope.get("method"))
     return headers.get("sec-fetch-site") in ("same-site", "cross-site") and asked == ("navigate", "document", "GET")
 

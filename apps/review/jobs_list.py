@@ -66,7 +66,7 @@ def show(commands: Sequence[str] = tuple(ORDERS)) -> None:
         return
     over = tuple(job.id for job in found if job.is_over)
     before, st.session_state[f"jobs over {run}"] = st.session_state.get(f"jobs over {run}", over), over
-    if before != over:  # what the rest of the page shows may have been made anew
+    if before != over:  # what the rest of the page shows may have been made again
         st.rerun()
     for job in found[:_SHOWN]:
         _card(run, job)

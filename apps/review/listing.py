@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def row(run: Path) -> dict[str, str]:
-    """Give the row of a run in the list of all runs, by column; a damaged one says so."""
+    """Return the row of a run in the list of all runs, by column; a damaged one says so."""
     try:
         with _damage_named(run):
             return dict(

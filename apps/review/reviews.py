@@ -42,14 +42,14 @@ def reviewer() -> str:
         key="reviewer box",
         on_change=keep,
         max_chars=80,
-        placeholder="As it shall stand in the log",
+        placeholder="As shown in the log",
         help="Stands beside everything that you save or say here. Nothing is saved without it.",
     )
     return str(st.session_state.get("reviewer", ""))
 
 
 def classes_of(found: Evaluation) -> ClassList:
-    """Give the class list of the run, or say what to do and end the page."""
+    """Return the class list of the run, or say what to do and end the page."""
     classes = state.guarded(lambda: read_classes(state.run_folder()))
     if classes is None:
         state.missing("The model of this run is not here any more.", "cytoseg train-interpreter RECIPE")
@@ -61,7 +61,7 @@ def classes_of(found: Evaluation) -> ClassList:
 
 
 def _origin_of(crop: CropScores) -> Origin:
-    """Give the slide of a crop, and its place there if the labels of the run know it."""
+    """Return the slide of a crop, and its place there if the labels of the run know it."""
     try:
         kept = read_kept(labels_of_run(state.run_folder(), state.base_folder()), crop.crop).origin
     except CytosegError:  # damaged; the slide alone is what the split needs
@@ -128,7 +128,7 @@ def show_log(crop: CropScores) -> None:
         st.error(sentence(state.told(error)), icon=":material/error:")
         return
     if not entries:
-        st.caption("Nobody has accepted, rejected, corrected or commented on a crop of this run yet.")
+        st.caption("No crop of this run has been accepted, rejected, corrected or commented on yet.")
         return
     here = [entry for entry in entries if entry.crop == crop.crop]
     mine, whole = st.tabs([f"This crop ({len(here)})", f"All crops ({len(entries)})"])
@@ -173,7 +173,7 @@ def show_agreement(crop: CropScores, classes: ClassList) -> None:
 
 
 def _stamp(folder: Path) -> int:
-    """Give a number that changes when a correction is added, edited or taken away."""
+    """Return a number that changes when a correction is added, edited or taken away."""
     return hash(tuple(sorted((str(path), path.stat().st_mtime_ns) for path in folder.glob("*/*.json"))))
 
 

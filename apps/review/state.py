@@ -109,20 +109,20 @@ def _arguments() -> argparse.Namespace:
 
 
 def log_url() -> str | None:
-    """Give the address of the reviewers' log that the recipe names; None for one in each run folder."""
+    """Return the address of the reviewers' log that the recipe names; None for one in each run folder."""
     named = _arguments().log
     return None if named is None else str(named)
 
 
 def base_folder() -> Path:
-    """Give the folder that relative paths in recipes start from: where the review was started."""
+    """Return the folder that relative paths in recipes start from: where the review was started."""
     base = _arguments().base
     assert isinstance(base, Path)
     return base
 
 
 def slide_roots() -> list[Path]:
-    """Give the folders in which new projects may find slides: those that were named, or where the app was started."""
+    """Return the folders in which new projects may find slides: those that were named, or where the app was started."""
     named = _arguments().slides
     return list(named) if named else [base_folder()]
 
@@ -184,14 +184,14 @@ def type_in(label: str, placeholder: str, *, key: str, max_chars: int) -> None:
 
 
 def run_folder() -> Path:
-    """Give the folder of the chosen run."""
+    """Return the folder of the chosen run."""
     folder = st.session_state["folder"]
     assert isinstance(folder, Path)
     return folder
 
 
 def all_runs() -> list[Path]:
-    """Give the folders of all runs that can be chosen, in the order of the choice."""
+    """Return the folders of all runs that can be chosen, in the order of the choice."""
     return list(st.session_state["runs"])
 
 
@@ -220,7 +220,7 @@ def snapshot_of(path: Path) -> Snapshot:
 
 
 def evaluation() -> Evaluation:
-    """Give the evaluation of the chosen run, or say what to do and end the page."""
+    """Return the evaluation of the chosen run, or say what to do and end the page."""
     found = guarded(lambda: evaluation_of(run_folder()))
     if found is None:
         missing("This run has not been evaluated yet, so there is nothing to show here.", "cytoseg evaluate RECIPE")
@@ -268,7 +268,7 @@ def picture(path: Path, caption: str, command: str) -> None:
 def show(where: ModuleType | DeltaGenerator, packed: bytes, *, caption: str | None = None) -> None:
     """Show a JPEG file, which travels with the page.
 
-    Streamlit would keep it at an address of its own and forget it once the page is drawn anew, often before a browser
+    Streamlit would keep it at an address of its own and forget it once the page is drawn again, often before a browser
     in use has asked for it.
     """
     address = f"data:image/jpeg;base64,{base64.b64encode(packed).decode()}"
@@ -281,7 +281,7 @@ def plain(text: str) -> str:
 
 
 def swatch(colour: Sequence[int]) -> str:
-    """Give a small square of a colour, as HTML."""
+    """Return a small square of a colour, as HTML."""
     return f'<span class="swatch" style="background:rgb({colour[0]},{colour[1]},{colour[2]})"></span>'
 
 
@@ -310,7 +310,7 @@ def legend(names: Sequence[str], colours: Sequence[Sequence[int]]) -> None:
 
 
 def ordered_crops(found: Evaluation) -> list[CropScores]:
-    """Give the test crops in the order chosen in the gallery, worst first."""
+    """Return the test crops in the order chosen in the gallery, worst first."""
     order = st.session_state.get("order", MEAN)
     return worst_first(found.crops, found.class_names.index(order) if order in found.class_names else None)
 

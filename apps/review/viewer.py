@@ -55,7 +55,7 @@ def ask_jump(slide: str, x: int, y: int, width: int) -> None:
 
 
 def link(run: Path, key: str, place: Mapping[str, int]) -> str:
-    """Give the address of what is seen around a clicked place, without the review's own; see ``follow_link``."""
+    """Return the address of what is seen around a clicked place, without the review's own; see ``follow_link``."""
     half = place["width"] // 2
     said = {"run": run.resolve().name, "slide": key, "x": max(0, place["x"] - half), "y": max(0, place["y"] - half)}
     said["width"] = place["width"]
@@ -76,7 +76,7 @@ def follow_link() -> None:
 
 
 def choose_layers(sight: Sight) -> dict[str, float]:
-    """Let the layers be switched and their opacity be set; gives 0 to 1 for each, 0 where it is off."""
+    """Let the layers be switched and their opacity be set; returns 0 to 1 for each, 0 where it is off."""
     opacities = {}
     for layer in sight.layers:
         means = state.plain(UNCERTAINTY) if layer == DISAGREEMENT else None
@@ -91,7 +91,7 @@ def choose_layers(sight: Sight) -> dict[str, float]:
 
 
 def choose_classes(classes: ClassList) -> list[int]:
-    """Let classes be chosen; gives their ids. The fill class is left out at first, for it would cover the slide."""
+    """Let classes be chosen; returns their ids. The fill class is left out at first, for it would cover the slide."""
     shown = []
     st.markdown("**Classes**")
     for class_id, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):

@@ -21,14 +21,14 @@ FORMAT = 1
 def scanned(
     source: Predicted, frame: Frame, *, classes: int, folder: Path, on_part: Callable[[int, int], None]
 ) -> list[Candidate]:
-    """Give the candidates of a slide, from the file if they were found before in the same prediction.
+    """Return the candidates of a slide, from the file if they were found before in the same prediction.
 
     Args:
         source: The slide and its maps.
         frame: How large a region is.
         classes: How many classes were predicted.
         folder: Takes a file for each slide, if it can be written; one that is damaged or of another prediction is
-            written anew.
+            written again.
         on_part: See ``find_candidates``.
 
     Raises:
@@ -43,7 +43,7 @@ def scanned(
         if content["key"] == key:
             return [_candidate(entry, source.name) for entry in content["candidates"]]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        pass  # written anew
+        pass  # written again
     found = find_candidates(source, frame, classes=classes, on_part=on_part)
     entries = [asdict(candidate) | {"region": candidate.region.as_json()} for candidate in found]
     # Where nothing can be written, as in somebody else's run, they are found again the next time.

@@ -53,7 +53,7 @@ class Frame:
     Attributes:
         size_px: Side of a crop.
         mpp: Micrometres per pixel of a crop, or None for level 0 as it is.
-        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if nobody knows.
+        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if unknown.
     """
 
     size_px: int
@@ -61,7 +61,7 @@ class Frame:
     assumed_mpp: Callable[[Path], float | None]
 
     def side(self, slide: Slide) -> int:
-        """Give the side of a region in level-0 pixels.
+        """Return the side of a region in level-0 pixels.
 
         Raises:
             SlideError: If the slide does not say its mpp and one is asked for.
@@ -139,7 +139,7 @@ class _Maps:
         ]
 
     def scores(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator[tuple[float, int, int]]:
-        """Give score, x and y of the regions of a block that are not wholly undisputed."""
+        """Return score, x and y of the regions of a block that are not wholly undisputed."""
         left, top, side = columns[0], rows[0], self.side
         ids, nats = self._read(left, top, width=columns[-1] + side - left, height=rows[-1] + side - top)
         disagreement = without_ignored(nats, ids)
@@ -150,7 +150,7 @@ class _Maps:
                     yield round(highest_tenth(part), 6), x, y
 
     def at(self, x: int, y: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Give the class map and the disagreement of a region."""
+        """Return the class map and the disagreement of a region."""
         ids, nats = self._read(x, y, width=self.side, height=self.side)
         return ids, without_ignored(nats, ids)
 
@@ -165,7 +165,7 @@ def _starts(length: int, side: int) -> list[int]:
 
 
 def _most_disputed(maps: _Maps, on_part: Callable[[int, int], None]) -> tuple[list[tuple[float, int, int]], float]:
-    """Give score, x and y of the most disputed regions, the first ones in reading order first; and the median score."""
+    """Return score, x and y of the most disputed regions, in reading order; and the median score."""
     best: list[tuple[float, int, int]] = []
     counts = np.zeros(round(MOST_NATS / STEP_NATS), np.int64)
     blocks = maps.blocks()

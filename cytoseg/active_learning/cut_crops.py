@@ -110,7 +110,7 @@ def cut_region(slide: Slide, region: Region, predictions: Path, *, cutting: Cutt
         folder: Where to write.
 
     Returns:
-        The PNG; None if there is one already, or a labelme file that somebody has saved: these are left as they are.
+        The PNG; None if there is one already, or a labelme file that has been saved: these are left as they are.
 
     Raises:
         SlideError: If the slide cannot be read.

@@ -90,7 +90,7 @@ def choose(candidates: Sequence[Candidate], n: int, *, earlier: Sequence[Earlier
 
 
 def overlapping(a: Region, b: Region) -> bool:
-    """Tell whether two regions of a slide share a pixel."""
+    """Return whether two regions of a slide share a pixel."""
     return a.x < b.x + b.width and b.x < a.x + a.width and a.y < b.y + b.height and b.y < a.y + a.height
 
 
@@ -105,21 +105,21 @@ def reason(chosen: Chosen, names: Sequence[str]) -> str:
     shares = sorted(zip(candidate.disputed, names, strict=True), key=lambda pair: -pair[0])
     about = [f"{name} ({100 * share:.0f} %)" for share, name in shares if share >= LEAST_SHARE][:3]
     parts = [
-        f"The ensemble contradicts itself where it says {' or '.join(about)}: {candidate.score:.2f} nats in the most "
+        f"The ensemble disagrees on {' or '.join(about)}: {candidate.score:.2f} nats in the most "
         f"disputed tenth of this region, {candidate.usual:.2f} in the slide's median region",
         _slide_text(chosen.of_slide),
     ]
     if chosen.distance is not None and chosen.distance >= UNLIKE:
-        parts.append("looks unlike what was chosen before")
+        parts.append("looks different from those chosen before")
     elif chosen.distance is not None and chosen.distance < ALIKE:
-        parts.append("looks much like one chosen before, but is more disputed than the others")
+        parts.append("looks similar to one chosen before, but is more disputed than the others")
     return "; ".join(parts) + "."
 
 
 def _slide_text(before: int) -> str:
     if not before:
         return "the first of its slide"
-    return f"{before} {'is' if before == 1 else 'are'} chosen from its slide already"
+    return f"{before} {'is' if before == 1 else 'are'} already chosen from its slide"
 
 
 def _standardised(looks: Sequence[Looks], earlier: Sequence[Looks]) -> NDArray[np.float64]:

@@ -39,8 +39,8 @@ def _of_round(queued: Round, after: Scored | None, curve: Curve | None, names: S
         return [f"{head}. The run had not been evaluated then, so there is nothing to compare with."]
     if after is None or after.created == before.created:
         return [
-            f"{head}. Not evaluated since: correct them, then run label-import, train-interpreter and evaluate to see "
-            "what they gave."
+            f"{head}. Not evaluated since: correct them, then run label-import, train-interpreter and "
+            "evaluate to see the gain."
         ]
     if after.train_crops <= before.train_crops:
         return [

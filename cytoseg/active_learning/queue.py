@@ -140,7 +140,7 @@ def skip(place: QueuePlace, chosen: Chosen) -> None:
 
 
 def _is_decided(chosen: Chosen, queue: Queue) -> bool:
-    """Tell whether a region was queued or skipped already: two people may look at one list."""
+    """Return whether a region was queued or skipped already: two people may look at one list."""
     candidate = chosen.candidate
     return any((item.slide, item.region) == (candidate.slide, candidate.region) for item in queue.items)
 
@@ -189,7 +189,7 @@ def gains(place: QueuePlace) -> list[str]:
 
 
 def scored_now(run: Path) -> Scored | None:
-    """Give the scores of a run's evaluation, None if there is none.
+    """Return the scores of a run's evaluation, None if there is none.
 
     Raises:
         CytosegError: If the evaluation is damaged.

@@ -88,7 +88,7 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
 
 
 def tells_test_slides(place: QueuePlace) -> Callable[[str], bool]:
-    """Give what tells test slides by their names: the recipe's patterns, else what chance makes of the labels."""
+    """Return what tells test slides by their names: the recipe's patterns, else what chance makes of the labels."""
     rules = place.rules
     if rules.test_slides:
         return lambda name: fits(name, rules.test_slides)

@@ -56,7 +56,7 @@ def _show_machine() -> None:
     table = Table("what", "found", "what to do")
     for name, version in versions().items():
         table.add_row(name, version, "")
-    table.add_row("torchvision", "mended: built for another torch" if mended_torchvision() else "healthy", "")
+    table.add_row("torchvision", "patched: built for another torch" if mended_torchvision() else "healthy", "")
     for name, found, advice in (*_devices(), *_optional()):
         table.add_row(name, found, advice)
     console.print(table)

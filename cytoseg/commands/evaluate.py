@@ -1,4 +1,4 @@
-"""``cytoseg evaluate``: the ensemble on the test slides, beside the baselines."""
+"""``cytoseg evaluate``: the ensemble on the test slides, alongside the baselines."""
 
 import time
 from pathlib import Path
@@ -50,7 +50,7 @@ def run(
         bool, typer.Option("--baseline/--no-baseline", help="Also train and score a random forest on image filters.")
     ] = True,
 ) -> None:
-    """Score the ensemble on the test slides, beside the baselines.
+    """Score the ensemble on the test slides, alongside the baselines.
 
     Per-class IoU, Dice, precision and recall, pooled and per slide, with 95 % intervals over slides, the calibration
     error, what the uncertainty is worth, and how many objects were found, as JSON and CSV; a picture of every test
@@ -104,7 +104,7 @@ def _evaluate(bundle: Bundle, split: Split, *, current: Run, details: dict[str, 
 
 
 def _done_before(path: Path, details: dict[str, Any]) -> dict[str, Any] | None:
-    """Give the saved evaluation if it was made from exactly the same things."""
+    """Return the saved evaluation if it was made from exactly the same things."""
     try:
         saved: dict[str, Any] = load_json(path, numbers="nan as null")
     except (OSError, ValueError):

@@ -35,7 +35,7 @@ def run(
         list[str] | None, typer.Option("--at", metavar="X,Y", help="Middle of a crop in level-0 pixels. Repeatable.")
     ] = None,
     propose: Annotated[
-        bool, typer.Option("--propose", help="Let the base model propose what it knows, as shapes to correct.")
+        bool, typer.Option("--propose", help="Let the base model draw what it recognises, as shapes to correct.")
     ] = False,
 ) -> None:
     """Cut tissue crops to annotate in labelme: random ones, or with --slide and --at chosen ones.
@@ -48,8 +48,8 @@ def run(
     asking for more adds to those that are there. Chosen crops of a slide that was predicted come with the prediction as
     polygons to correct.
 
-    With --propose the model that labelled sources have taught (this run's, or training.init) marks what it knows, such
-    as nuclei, in random crops before anything is labelled. label-import leaves out proposals that nobody has saved.
+    With --propose the model that labelled sources have taught (this run's, or training.init) marks what it recognises,
+    such as nuclei, in random crops before anything is labelled. label-import skips unsaved proposals.
     """
     if (slide is None) != (not at):
         raise RecipeError("--slide and --at belong together: the slide, and the middle of each crop on it.")
@@ -69,7 +69,7 @@ def run(
 
 
 def _cut_chosen(chosen: Chosen, recipe: Recipe, folder: Path) -> str:
-    """Cut crops at chosen places; gives how many there are."""
+    """Cut crops at chosen places; returns how many there are."""
     frame = Frame(recipe.labels.crop_px, recipe.slides.mpp, recipe.slides.assumed_mpp)
     new, shapes = cut_chosen(chosen, Cutting(frame, recipe.class_list()), folder)
     return f"{new} new crops, {len(chosen.places) - new} were there; {shapes} with the prediction."
@@ -87,7 +87,7 @@ def _guess(current: Run) -> FirstGuess:
 
 
 def _cut_random(n: int, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> str:
-    """Cut random crops; gives how many there are, and what was left out."""
+    """Cut random crops; returns how many there are, and what was left out."""
     with (
         contextlib.closing(tissue_crops(recipe)) as crops,
         contextlib.closing(crops.of_size(recipe.labels.crop_px)) as crop,

@@ -34,7 +34,7 @@ Slides = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes; one for each GPU, else one, unless told.")
+    int | None, typer.Option("--workers", min=1, help="Number of processes; default one per GPU, or one without GPUs.")
 ]
 
 
@@ -52,7 +52,9 @@ def run(
     slides: Slides,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of the results; predictions/ of the run folder, or here, unless told."),
+        typer.Option(
+            "--out", help="Folder of the results; predictions/ of the run folder, or the current folder, by default."
+        ),
     ] = None,
     workers: Workers = None,
     engine: Annotated[
@@ -68,7 +70,7 @@ def run(
     objects.geojson (for QuPath), cells.csv, preview.png and summary.json.
 
     A slide that is finished already with the same bundle and settings is left as it is, and one that was interrupted
-    goes on from its last finished row. A slide that fails does not stop the others: it is named at the end, with exit
+    continues from its last finished row. A slide that fails does not stop the others: it is named at the end, with exit
     status 1. Where one slide is named and no other, what is wrong with it is wrong with the command: exit status 2.
     """
     # A slide's file name may hold a "=", so what exists as a file is a slide.
@@ -140,7 +142,7 @@ def _tell_what_begins_anew(jobs: Sequence[SlideJob]) -> None:
     for job in jobs:
         other = begun_with_another(job.folder, job.provenance)
         if other and not is_done(job.folder, job.provenance):
-            say(f"{job.path.name}: begins anew, its unfinished prediction was begun with another {other}.")
+            say(f"{job.path.name}: starts over because its unfinished prediction used a different {other}.")
 
 
 def _on_this_machine(jobs: Sequence[SlideJob], *, workers: int | None, device_name: str) -> Iterator[Outcome]:

@@ -22,13 +22,13 @@ def run(
     size: Annotated[int | None, typer.Option("--size", help="Side of a region; default labels.crop_px.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default queue/ in the run folder.")] = None,
 ) -> None:
-    """Choose what to annotate next: regions that the ensemble contradicts itself on, with its prediction.
+    """Choose what to annotate next: regions where the ensemble disagrees, with its prediction.
 
-    Looks through the slides that were predicted, those of the test set left out, and takes disputed regions of many
-    slides and of many looks. Writes each as a crop with its sidecar and with the prediction as polygons to correct in
-    labelme, and a picture of all with the reasons beside the folder. Regions that are annotated, queued or skipped do
-    not come again, and no file that is there is replaced. Corrected files come back with `cytoseg label-import`; what
-    nobody has saved is left out there. Once the model was evaluated again, says what the last ones gave.
+    Looks through the slides that were predicted, those of the test set left out, and takes disputed regions from
+    many slides and of varied appearance. Writes each as a crop with its sidecar and with the prediction as polygons
+    to correct in labelme, and a picture of all with the reasons beside the folder. Regions that are annotated, queued
+    or skipped do not come again, and no file that is there is replaced. Corrected files come back with `cytoseg
+    label-import`; unsaved ones are skipped. After the next evaluation, reports the gain of the last round.
     """
     given = [f"labels.crop_px={size}"] if size is not None else []
     with start_run(recipe, [*(overrides or []), *given], command="queue") as current:
@@ -59,7 +59,7 @@ def run(
 
 
 def _accept_all(place: QueuePlace, ranking: Ranking) -> list[Shown]:
-    """Write the regions; gives the pictures of those that are new."""
+    """Write the regions; returns the pictures of those that are new."""
     pictures = []
     with progress("regions", len(ranking.chosen)) as bar:
         for done, chosen in enumerate(ranking.chosen, start=1):

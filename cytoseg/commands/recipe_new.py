@@ -31,7 +31,7 @@ def new(
     """
     path = path if path.suffix else path.with_suffix(".yaml")
     if path.exists():
-        raise RecipeError(f"{path}: is there already. Choose another name, or take it away.")
+        raise RecipeError(f"{path}: already exists. Choose another name, or remove it.")
     folders = folder or [Path(_asked("Folder of your slides", option="--folder"))]
     slides = find_slides(folders, ["**/*"])
     sizes = look_at(slides)
@@ -52,7 +52,7 @@ def _asked(question: str, *, option: str, default: str | None = None) -> str:
     try:
         return str(typer.prompt(question, default=default)).strip()
     except typer.Abort as error:
-        raise RecipeError(f"recipe new: nobody answers here. Say it with {option}.") from error
+        raise RecipeError(f"recipe new: no terminal to ask on. Use {option}.") from error
 
 
 def _mpp(given: str | None, sizes: Sizes, *, slides: int) -> float | None:

@@ -6,7 +6,7 @@ from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say
 
 
 def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
-    """Write everything a run has found into one HTML page.
+    """Write all results of a run into one HTML page.
 
     report.html in the run folder holds the scores, pictures and provenance, needs nothing beside it, and can be mailed.
     """

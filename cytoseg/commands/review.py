@@ -41,7 +41,7 @@ def run(recipe: OptionalRecipe = ANY, overrides: Overrides = None, slides: Slide
     """Open the app on the runs; where there is none yet, it begins with a new project.
 
     In the app crops are annotated, models trained, slides predicted, looked at and signed off. Prints the link that
-    opens it; without the link nobody sees or writes anything. Listens on this machine only unless review.host says
+    opens it; without the link nothing can be seen or written. Listens on this machine only unless review.host says
     otherwise. Ctrl-C ends it, as do SIGTERM and SIGHUP; jobs that were started go on.
     """
     given = [*(overrides or ())]
@@ -82,7 +82,7 @@ def _served(command: Sequence[str], surroundings: Mapping[str, str]) -> int:
 
 
 def streamlit_command(recipe: Recipe, slides: Sequence[Path] = ()) -> list[str]:
-    """Give the command that serves the app on the recipe's runs, with the folders in which new projects look."""
+    """Return the command that serves the app on the recipe's runs, with the folders in which new projects look."""
     folder = recipe.run_folder().resolve()
     options = {
         "server.address": recipe.review.host,

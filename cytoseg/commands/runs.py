@@ -85,7 +85,7 @@ def state_text(folder: Path, provenance: Provenance | None, *, now: float) -> st
 
 
 def _began_since(record: Path, last: CommandRecord, written: float) -> bool:
-    """Tell whether a command has begun since the last one ended; the times of a copied run tell nothing."""
+    """Return whether a command has begun since the last one ended; the times of a copied run tell nothing."""
     try:
         ended = datetime.fromisoformat(last.finished).timestamp()
     except ValueError:

@@ -48,7 +48,7 @@ def run(
 
     Takes the averaged weights of the newest checkpoint and writes a PNG per sample and grid.png into the run folder's
     samples/. The same command again draws only what is missing, so --n may grow; with another sampler, seed, number of
-    steps or checkpoint the samples go into a folder of their own in samples/. What is no picture is not saved.
+    steps or checkpoint the samples go into a folder of their own in samples/. Invalid images are not saved.
     """
     with start_run(recipe, overrides, command="sample") as current:
         steps = _steps(current.recipe, sampler, steps)
@@ -140,6 +140,6 @@ def _complaint(faults: Mapping[int, str], n: int, folder: Path) -> str:
     kinds = sorted(set(faults.values()))
     listed = "; ".join(f"{kind}: {ranges(i for i, fault in faults.items() if fault == kind)}" for kind in kinds)
     return (
-        f"{folder}: {len(faults)} of {n} samples are no pictures and were not saved ({listed}). "
+        f"{folder}: {len(faults)} of {n} samples are not valid images and were not saved ({listed}). "
         "Train longer, or lower training.rate."
     )

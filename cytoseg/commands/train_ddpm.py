@@ -32,12 +32,14 @@ def run(
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     init: Annotated[Path | None, typer.Option("--init", help="Base model by name, or another run's ddpm/.")] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Train on so many GPUs of this machine.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=1, help="Number of GPUs of this machine to train on.")
+    ] = None,
 ) -> None:
     """Train the diffusion model on random crops of unlabelled slides.
 
     Writes checkpoints, metrics.jsonl, loss.png, denoised.png and samples.png into the run folder's ddpm/. Ctrl-C saves
-    a checkpoint; --resume goes on from it with the same crops as if nothing had happened. At the end the features are
+    a checkpoint; --resume continues from it with the same crops as if nothing had happened. At the end the features are
     checked as `doctor RECIPE` does, into check/. For several machines start it with torchrun: torchrun --nnodes 2
     --nproc-per-node 4 ... -m cytoseg train-ddpm RECIPE.
     """
@@ -74,7 +76,7 @@ def _check(current: Run, pictures: list[Picture], *, trained_s: float) -> None:
 
 
 def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int, list[Picture]]:
-    """Train; gives the state at the end, the crops seen before, and tissue crops to check the features on."""
+    """Train; returns the state at the end, the crops seen before, and tissue crops to check the features on."""
     recipe = current.recipe
     device = pick_device(recipe.training.device)
     if device.type == "cpu":

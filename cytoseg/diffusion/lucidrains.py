@@ -21,12 +21,12 @@ def _define_missing_operators() -> None:
 
 
 def mended_torchvision() -> bool:
-    """Tell whether torchvision had to be mended when this module was imported."""
+    """Return whether torchvision had to be patched when this module was imported."""
     return bool(_kept_alive)
 
 
 def import_torchvision() -> None:
-    """Import torchvision, mending the mismatch above if there is one; on a healthy install nothing is changed.
+    """Import torchvision, patching the mismatch above if there is one; on a healthy install nothing is changed.
 
     Raises:
         RuntimeError: If torchvision fails for any other reason.

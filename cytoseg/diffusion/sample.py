@@ -134,7 +134,7 @@ def ddpm(
 
 
 def _path(timesteps: int, steps: int) -> Iterator[tuple[int, int | None]]:
-    """Give each timestep on the way from noise to picture with the one that follows it."""
+    """Return each timestep on the way from noise to picture with the one that follows it."""
     times: list[int] = torch.linspace(timesteps - 1, 0, steps).round().long().tolist()
     return zip(times, [*times[1:], None], strict=True)
 

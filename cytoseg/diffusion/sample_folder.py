@@ -57,7 +57,7 @@ def open_folder(samples: Path, origin: Origin) -> Path:
         if _belongs(folder, origin):
             write_atomically(folder / ABOUT, json.dumps(_record(origin), indent=1))
             return folder
-    raise CytosegError(f"{own}: holds samples that its {ABOUT} does not explain. Remove the folder and try again.")
+    raise CytosegError(f"{own}: holds samples that its {ABOUT} does not describe. Remove the folder and try again.")
 
 
 def sample_path(folder: Path, number: int) -> Path:

@@ -55,7 +55,7 @@ class TrainingSection:
     keep_checkpoints: Annotated[int, Ge(1)] = 2
     """How many of the newest checkpoints are kept."""
     keep_every: Annotated[int, Ge(0)] = 10
-    """Every so many checkpoints one is kept for good; 0 for none."""
+    """Every how many checkpoints one is kept permanently; 0 keeps none."""
     workers: Annotated[int, Ge(0), Le(64)] = 2
     """Processes that read crops; 0 reads in the training process. The crops are the same whatever the number."""
     device: str = "auto"
@@ -63,9 +63,9 @@ class TrainingSection:
     samples: Annotated[int, Ge(0), Le(256)] = 16
     """Images drawn to look at."""
     look_crops: Annotated[int, Ge(1)] | None = None
-    """Crops between two looks at samples, denoised crops and the loss; null looks at the end only."""
+    """Crops between two drawings of samples, denoised crops and the loss; null draws at the end only."""
     track: Literal["none", "tensorboard"] = "none"
-    """tensorboard logs for it too, with the extra track; metrics.jsonl is always written."""
+    """tensorboard also logs for TensorBoard (extra track); metrics.jsonl is always written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class TrainSettings(TrainingSection):
 
 
 def passed(every: int, before: int, now: int) -> bool:
-    """Say whether a multiple of ``every`` lies after ``before`` and not after ``now``."""
+    """Return whether a multiple of ``every`` lies after ``before`` and not after ``now``."""
     return now // every > before // every
 
 

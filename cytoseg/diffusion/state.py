@@ -89,12 +89,12 @@ def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any], slides: 
         The checkpoint.
 
     Raises:
-        CheckpointError: If a weight is no number any more, or the checkpoint cannot be written; the older ones are
+        CheckpointError: If a weight is NaN or infinite, or the checkpoint cannot be written; the older ones are
             untouched.
     """
     if not all(bool(weights.isfinite().all()) for weights in state.unet.parameters()):
         raise CheckpointError(
-            f"{folder}: not saved after {state.crops_seen} crops, the weights are no numbers any more. "
+            f"{folder}: not saved after {state.crops_seen} crops, the weights contain NaN or infinity. "
             "Lower training.rate or set training.precision=no, then --resume from the last checkpoint."
         )
     tensors = {
@@ -144,20 +144,20 @@ def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]
     Args:
         folder: The run's ``ddpm`` folder.
         state: Changed in place.
-        on_damaged: Told of each damaged checkpoint that was passed over.
+        on_damaged: Told of each damaged checkpoint that was skipped.
 
     Returns:
         The checkpoint, or None if there is none (the state is then unchanged).
 
     Raises:
-        CheckpointError: If the newest whole one is of another architecture, or all are damaged.
+        CheckpointError: If the newest whole one is of a different architecture, or all are damaged.
     """
     found = find_checkpoints(folder)
     for path in found:
         try:
             checkpoint = load_checkpoint(path)
         except DamagedError as error:
-            on_damaged(f"Passed over {path.name}: {error}")
+            on_damaged(f"Skipped {path.name}: {error}")
             continue
         try:
             architecture = Architecture.from_json(checkpoint.state["architecture"])
@@ -165,10 +165,10 @@ def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]
             _check_masks(architecture, state.architecture, where=path)
             _restore(checkpoint, state)
         except MISFIT as error:
-            raise DamagedError(f"{path}: damaged, or of another version ({error}). Move it away.") from error
+            raise DamagedError(f"{path}: damaged, or of a different version ({error}). Move it away.") from error
         return checkpoint
     if found:
-        raise CheckpointError(f"{folder}: all {len(found)} checkpoints are damaged. Move them away to begin anew.")
+        raise CheckpointError(f"{folder}: all {len(found)} checkpoints are damaged. Move them away to start over.")
     return None
 
 
@@ -176,13 +176,13 @@ def _check_masks(found: Architecture, wanted: Architecture, *, where: Path) -> N
     if found.mask_classes != wanted.mask_classes:
         there, here = (", ".join(a.mask_classes) or "none" for a in (found, wanted))
         raise CheckpointError(
-            f"{where}: its mask head tells other classes apart ({there}; by the recipe {here}). Go on with the same "
-            "classes and labels.sources, or start another run from it (training.init)."
+            f"{where}: its mask head has different classes ({there}; by the recipe {here}). Continue with "
+            "the same classes and labels.sources, or start a new run from it (training.init)."
         )
 
 
 def changed_values(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Compare what decides the weights in two recipes; gives sentences such as ``training.rate was 0.1, is 0.2``."""
+    """Compare what decides the weights in two recipes; returns sentences such as ``training.rate was 0.1, is 0.2``."""
     return [
         f"{section}.{key} was {found[section][key]}, is {value}"
         for section in DECISIVE
@@ -254,7 +254,9 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: Path)
     missing = [name for name in own if name not in fits and not name.startswith(MASK_HEAD)]
     strange = [name for name, tensor in fits.items() if name not in own or own[name].shape != tensor.shape]
     if missing or strange:
-        raise CheckpointError(f"{where}: weights of another network ({(missing + strange)[0]}). Use its own recipe.")
+        raise CheckpointError(
+            f"{where}: the weights are of a different network ({(missing + strange)[0]}). Use its own recipe."
+        )
     network.load_state_dict(fits, strict=False)
 
 
@@ -271,7 +273,7 @@ def load_backbone(
         The network in evaluation mode on the CPU, its architecture, and where it came from (crops seen, hash).
 
     Raises:
-        CheckpointError: If there is none, or it is damaged or of another architecture.
+        CheckpointError: If there is none, or it is damaged or of a different architecture.
     """
     found = [folder] if is_checkpoint(folder) else find_checkpoints(folder)
     if not found:
@@ -288,5 +290,5 @@ def load_backbone(
         unet = network_with(lambda: build_unet(architecture), checkpoint.tensors["ema"])
         origin = {"crops_seen": checkpoint.state["crops_seen"], "sha256": checkpoint.state["sha256"]["ema"]}
     except MISFIT as error:
-        raise DamagedError(f"{found[0] / STATE}: damaged, or of another version ({error}).") from error
+        raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}).") from error
     return unet.eval(), architecture, origin

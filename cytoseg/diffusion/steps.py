@@ -119,7 +119,7 @@ def train_steps(
 
     Raises:
         RecipeError: If the crops of a step cannot be shared out evenly among the processes.
-        CytosegError: If the loss is no longer a number, or explodes.
+        CytosegError: If the loss is NaN or diverges.
     """
     diffusion = build_diffusion(state.unet, state.architecture, size_px=settings.size_px).to(accelerator.device)
     model, optimiser = accelerator.prepare(state.unet, state.optimiser)

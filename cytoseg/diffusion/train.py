@@ -29,7 +29,7 @@ class Watch:
 
     Attributes:
         on_step: Told of every step.
-        on_note: Told sentences: a damaged checkpoint that was passed over, a recipe that has changed.
+        on_note: Told sentences: a damaged checkpoint that was skipped, a recipe that has changed.
         on_look: Given the state every ``look_crops`` crops, to draw samples.
         look_crops: None for never.
     """
@@ -66,9 +66,9 @@ def train(
 
     Raises:
         CheckpointError: If there are checkpoints and ``go_on`` is False, or all are damaged, or the newest is of
-            another architecture, or one cannot be written.
+            a different architecture, or one cannot be written.
         RecipeError: If the crops of a step cannot be shared out evenly among the processes.
-        CytosegError: If the loss is no longer a number or explodes, or another process has ended.
+        CytosegError: If the loss is NaN or diverges, or another process has ended.
     """
     watch, settings = watch or Watch(), plan.settings
     accelerator = new_accelerator(settings, device)
@@ -99,7 +99,7 @@ def _start(folder: Path, plan: TrainPlan, *, go_on: bool, on_note: Callable[[str
     state = new_state(plan.architecture, plan.settings)
     if not go_on and (found := find_checkpoints(folder)):
         raise CheckpointError(
-            f"{folder}: holds {found[0].name} already. Add --resume to go on from it, "
+            f"{folder}: already contains {found[0].name}. Add --resume to continue from it, "
             "or choose another folder (folder=runs/NAME)."
         )
     resumed = resume(folder, state, on_damaged=on_note)
@@ -112,7 +112,7 @@ def _start(folder: Path, plan: TrainPlan, *, go_on: bool, on_note: Callable[[str
         state.started_from = {"path": str(plan.init), **origin}
         on_note(f"Starting from {plan.init}, trained on {origin['crops_seen']} crops.")
         values = (f"{key} {value}" for key, value in plan.architecture.as_json().items())
-        on_note(f"Its architecture is this run's: {', '.join(values)}.")
+        on_note(f"This run uses its architecture: {', '.join(values)}.")
     else:
         for network in (state.unet, state.ema.ema_model):
             start_from_imagenet(network)
@@ -124,13 +124,14 @@ def _note_changes(resumed: Checkpoint, plan: TrainPlan, on_note: Callable[[str],
     seen, started_from = resumed.state["crops_seen"], resumed.state.get("started_from") or {}
     changes = changed_values(resumed.state.get("recipe", {}), plan.recipe)
     if changes:
-        on_note(f"The recipe has changed since crop {seen}: {'; '.join(changes)}. Going on with it.")
+        on_note(f"The recipe has changed since crop {seen}: {'; '.join(changes)}. Continuing with it.")
     if resumed.state.get("slides", plan.slides) != plan.slides:
         on_note(
-            f"The slides have changed since crop {seen}: from here on other crops are seen than without the change."
+            f"The slides have changed since crop {seen}: from here on the crops differ from those of the "
+            "original slides."
         )
     if plan.init is not None and str(plan.init) != started_from.get("path"):
-        on_note(f"training.init={plan.init} is ignored: going on from crop {seen} of this training.")
+        on_note(f"training.init={plan.init} is ignored: continuing from crop {seen} of this training.")
 
 
 def _refuse_different_starts(state: TrainState, accelerator: Accelerator, folder: Path) -> None:
@@ -177,7 +178,7 @@ class _Keeper:
         try:
             self._watch.on_look(self._state)
         except OSError as error:  # a picture is not worth a training
-            self._watch.on_note(f"No pictures at crop {self._looked_at} ({error}). Training goes on.")
+            self._watch.on_note(f"No pictures at crop {self._looked_at} ({error}). Training continues.")
 
     def save(self) -> None:
         """Write a checkpoint unless this moment is saved already; remove those that are not kept."""
@@ -220,7 +221,7 @@ def _asked_to_end(interrupt: Interrupt) -> Iterator[None]:
 
 
 def _agreed(wanted: bool, report: StepReport, accelerator: Accelerator) -> bool:
-    """Say whether to stop, only where losses are read, so that none goes unread.
+    """Return whether to stop, only where losses are read, so that none goes unread.
 
     Several processes must agree on the step, or one would wait for another for ever.
     """
@@ -240,7 +241,7 @@ def _named_loss_of_a_process(accelerator: Accelerator, folder: Path) -> Iterator
             raise
         newest = next((path.name for path in find_checkpoints(folder)), "no checkpoint yet")
         raise CytosegError(
-            "train-ddpm: another process of this training has ended; its message stands above. "
+            "train-ddpm: another process of this training has ended; see its message above. "
             f"{folder} holds {newest}. Start again with --resume."
         ) from error
 

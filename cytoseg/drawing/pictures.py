@@ -101,7 +101,7 @@ def stretched(nats: NDArray[np.floating], *, faintest_nats: float = FAINTEST_NAT
 
 
 def is_noise(picture: Picture) -> bool:
-    """Tell whether a picture shows nothing but noise: its neighbouring pixels have little in common.
+    """Return whether a picture shows nothing but noise: its neighbouring pixels have little in common.
 
     Args:
         picture: (H, W, 3) uint8, or a grid of several.
@@ -117,7 +117,7 @@ def is_noise(picture: Picture) -> bool:
 
 
 def is_noise_file(path: Path) -> bool:
-    """Tell whether a picture file shows nothing but noise; False for what is missing or damaged: showing it says so."""
+    """Return whether a picture file shows only noise; False if it is missing or damaged."""
     try:
         return is_noise(read_rgb(path))
     except CytosegError:
@@ -125,7 +125,7 @@ def is_noise_file(path: Path) -> bool:
 
 
 def ramp_table() -> NDArray[np.floating]:
-    """Give the colours of the ramp for the values 0 to 255, (256, 3) float64."""
+    """Return the colours of the ramp for the values 0 to 255, (256, 3) float64."""
     stops = np.linspace(0, 255, len(RAMP))
     return np.stack([np.interp(np.arange(256), stops, channel) for channel in zip(*RAMP, strict=True)], axis=1)
 
@@ -210,7 +210,7 @@ def _open(path: Path) -> Image.Image:
     except FileNotFoundError as error:
         raise CytosegError(f"{where} is missing. Run the command that writes it again.") from error
     except _DAMAGE as error:
-        raise CytosegError(f"{where} cannot be read as a picture. Run the command that writes it again.") from error
+        raise CytosegError(f"{where} cannot be read as an image. Run the command that writes it again.") from error
 
 
 def _blend(picture: Picture, colours: NDArray[np.floating], alpha: NDArray[np.float32]) -> Picture:

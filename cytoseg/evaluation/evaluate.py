@@ -138,7 +138,7 @@ def evaluate(
         PredictionError: If there is no crop, or a prediction is not finite, or the folder cannot be written.
     """
     if not crops:
-        raise PredictionError("evaluate: there is no test crop. Annotate crops of other slides and import them.")
+        raise PredictionError("evaluate: no test crops. Annotate crops of other slides and import them.")
     with replaced(folder, error=PredictionError) as new:
         tallies = [_Tally() for _ in methods]
         for done, crop in enumerate(crops, start=1):
@@ -153,7 +153,7 @@ def evaluate(
 
 
 def is_corrected(crop: object) -> bool:
-    """Tell whether a test crop's truth was corrected from a prediction; crops that are not imported have none."""
+    """Return whether a test crop's truth was corrected from a prediction; crops that are not imported have none."""
     return bool(getattr(crop, "from_prediction", False))
 
 
@@ -251,7 +251,7 @@ def _check_finite(found: Prediction, crop: str) -> None:
     for numbers in (found.disagreement, found.probabilities):
         if numbers is not None and not np.isfinite(numbers).all():
             raise PredictionError(
-                f"{crop}: the prediction holds numbers that are not finite. The interpreters are probably damaged: "
+                f"{crop}: the prediction contains NaN or infinite values. The interpreters are probably damaged: "
                 "run train-interpreter again."
             )
 
@@ -307,7 +307,7 @@ def _stain_records(slides: Mapping[str, NDArray[np.int64]], scoring: Scoring) ->
 
 
 def _calibration_record(bins: NDArray[np.float64] | None) -> dict[str, Any] | None:
-    """Give the calibration error, of each predicted class too, and the pixels, confidence and share right behind it."""
+    """Return the calibration error, overall and by class, with the pixels, confidence and accuracy behind it."""
     if bins is None:
         return None
     total = bins.sum(axis=0)

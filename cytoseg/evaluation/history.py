@@ -53,7 +53,7 @@ class LabelChange:
     changed: tuple[str, ...]
 
     def __bool__(self) -> bool:
-        """Tell whether they differ at all."""
+        """Return whether they differ at all."""
         return bool(self.added or self.removed or self.changed)
 
     def text(self) -> str:
@@ -105,10 +105,11 @@ class Comparison:
         if known:
             better = sum((change.difference or 0) > 0 for change in known)
             worse = sum((change.difference or 0) < 0 for change in known)
-            found.append(f"Of {len(known)} slides that both tested, {better} got better and {worse} worse.")
+            found.append(f"Of {len(known)} slides tested both times, {better} got better and {worse} worse.")
         if self.test_labels:
             found.append(
-                f"The test crops are not the same ({self.test_labels.text()}): part of the change is one of the test."
+                f"The test crops are not the same ({self.test_labels.text()}): part of the change is due to the "
+                "different test crops."
             )
         found.append(f"Training crops: {self.train_labels.text()}.")
         count = len(self.settings)
@@ -118,7 +119,7 @@ class Comparison:
 
 @contextlib.contextmanager
 def earlier_kept(run: Path) -> Iterator[None]:
-    """While a run is evaluated anew: at the end, put the evaluation of before into its history, under its time.
+    """While a run is re-evaluated: at the end, put the evaluation of before into its history, under its time.
 
     Nothing is put there after an error or an interruption, and neither is a damaged evaluation.
 

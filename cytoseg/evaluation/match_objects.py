@@ -44,6 +44,6 @@ def crop_objects(
 
 
 def objects_record(counts: Mapping[str, ObjectCounts]) -> dict[str, dict[str, Any]]:
-    """Give the scores of each class as JSON can hold them."""
+    """Return the scores of each class as JSON can hold them."""
     scores = {name: asdict(object_scores(name, entry)) for name, entry in counts.items()}
     return {name: {column: entry[column] for column in OBJECT_COLUMNS} for name, entry in scores.items()}

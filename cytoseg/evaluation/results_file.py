@@ -240,7 +240,7 @@ def _crop(record: object, size: int, where: str) -> CropScores:
 
 
 def _damaged(where: str, what: str) -> CytosegError:
-    return CytosegError(f"evaluation.json: {where} {what}. Write it anew with `cytoseg evaluate RECIPE`.")
+    return CytosegError(f"evaluation.json: {where} {what}. Run `cytoseg evaluate RECIPE` to write it again.")
 
 
 def _get(record: object, key: str, kind: type[Value], where: str) -> Value:

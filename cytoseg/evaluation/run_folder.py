@@ -76,12 +76,12 @@ def readable(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise CytosegError(
-            f"{name}: cannot be read ({error.strerror or type(error).__name__}). Ask its owner for the right to."
+            f"{name}: cannot be read ({error.strerror or type(error).__name__}). Ask its owner for permission."
         ) from error
 
 
 def is_run(folder: Path) -> bool:
-    """Tell whether a folder is a run: it holds a run.json or a recipe.yaml, and may be entered."""
+    """Return whether a folder is a run: it holds a run.json or a recipe.yaml, and may be entered."""
     return _written(folder) is not None
 
 
@@ -106,7 +106,7 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def _written(run: Path) -> float | None:
-    """Give the time at which a run was last written, or None if the folder is none."""
+    """Return the time at which a run was last written, or None if the folder is none."""
     moments = []
     for name in ("run.json", "recipe.yaml"):
         # It may be somebody else's folder, such as lost+found, or be removed at this moment.
@@ -167,7 +167,7 @@ def read_classes(run: Path) -> ClassList | None:
         names = tuple(str(name) for name in found["names"])  # type: ignore[attr-defined] # likewise
         fill = found["fill"]
         if len(names) != len(colours) or not (fill is None or fill in names):
-            raise ValueError("its parts do not belong together")
+            raise ValueError("its parts do not match")
     except (KeyError, TypeError, ValueError) as error:
         raise CytosegError(
             f"{path.parent.name}/{path.name}: the class list is damaged. Run `cytoseg train-interpreter` again."
@@ -261,7 +261,7 @@ def _read_object(path: Path) -> dict[str, object]:
     except ValueError as error:
         raise CytosegError(f"{name}: the file is not complete JSON. Run the command that writes it again.") from error
     if not isinstance(record, dict):
-        raise CytosegError(f"{name}: the file holds no record. Run the command that writes it again.")
+        raise CytosegError(f"{name}: the file contains no record. Run the command that writes it again.")
     return record
 
 

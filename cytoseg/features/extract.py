@@ -246,7 +246,7 @@ def gather(
 
 
 def check_finite(features: Tensor, *, crop: str) -> None:
-    """Refuse features that are no numbers, before anything is learnt from them.
+    """Refuse NaN or infinite features before anything is trained on them.
 
     Args:
         features: (P, D), of one crop.
@@ -257,6 +257,6 @@ def check_finite(features: Tensor, *, crop: str) -> None:
     """
     if not bool(features.isfinite().all()):
         raise CheckpointError(
-            f"{crop}: the diffusion model gives features that are not finite. Its weights are damaged, or too large "
+            f"{crop}: the diffusion model produces NaN or infinite features. Its weights are damaged, or too large "
             "for half precision: move the newest checkpoint away to use an older one, or train the model again."
         )

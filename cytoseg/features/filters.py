@@ -88,7 +88,7 @@ def _blur(picture: Tensor, sigma_px: float, *, out: Tensor) -> None:
 
 @lru_cache(maxsize=len(SIGMAS_PX))
 def _band(sigma_px: float) -> Tensor:
-    """Give the matrix that blurs a row: 64 blurred pixels are 64 and those of the blur's reach, times this."""
+    """Return the matrix that blurs a row: 64 blurred pixels are 64 and those of the blur's reach, times this."""
     radius = int(_TRUNCATE * sigma_px + 0.5)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_px) ** 2)
     band = np.zeros((_BLOCK_PX + 2 * radius, _BLOCK_PX), np.float32)

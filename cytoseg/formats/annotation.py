@@ -90,7 +90,7 @@ class Annotation:
     shapes: tuple[Shape, ...]
 
     def placed(self) -> list[tuple[str, Shape]]:
-        """Give each shape with what messages call it."""
+        """Return each shape with what messages call it."""
         return [(s.where or f"{self.name}, shape {number}", s) for number, s in enumerate(self.shapes, start=1)]
 
 
@@ -103,7 +103,7 @@ def paint(annotation: Annotation, classes: ClassList, *, area: AreaRule = "centr
         area: How areas are filled.
 
     Returns:
-        (H, W) uint8 label map, 255 where nobody has said what it is.
+        (H, W) uint8 label map, 255 where unlabelled.
 
     Raises:
         LabelError: If labels are not in the class list or shapes lie wholly outside the picture; tells of all of them.
@@ -141,7 +141,7 @@ def paint_collecting(
             continue
         stamp = covered(shape, size, area=area)
         if stamp.empty:
-            here = f"the picture of {size.width}x{size.height}"
+            here = f"the {size.width}x{size.height} image"
             problems.append(f"{where}: the {shape.kind} '{shape.label}' lies outside {here}. Move or delete it.")
         stamp.press(label_map, values[shape.label])
     return label_map
@@ -174,7 +174,7 @@ def covered(shape: Shape, size: Size, *, area: AreaRule) -> raster.Stamp:
 
 
 def mask_place(shape: Shape) -> tuple[int, int]:
-    """Give column and row of the pixel of the picture that a mask's first pixel lies nearest to, outside it too."""
+    """Return column and row of the pixel of the picture that a mask's first pixel lies nearest to, outside it too."""
     (x, y), *_ = shape.points
     return ceil(x - 0.5), ceil(y - 0.5)
 
@@ -190,7 +190,7 @@ def _area(
 
 
 def ring_of(shape: Shape) -> NDArray[np.float64]:
-    """Give the corners of an area, (N, 2) float64 in pixels; a circle becomes a ring of many."""
+    """Return the corners of an area, (N, 2) float64 in pixels; a circle becomes a ring of many."""
     points = np.array(shape.points, np.float64)
     if shape.kind == "rectangle":
         (x0, y0), (x1, y1) = points

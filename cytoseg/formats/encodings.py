@@ -39,7 +39,7 @@ def encoding_of(data: bytes) -> str:
 
 
 def is_unicode(encoding: str) -> bool:
-    """Tell whether an encoding was known for sure, not guessed."""
+    """Return whether an encoding was known for sure, not guessed."""
     return encoding.startswith("utf")
 
 
@@ -51,7 +51,7 @@ def _eight_bit(data: bytes) -> str:
 
 
 def _is_utf_8(data: bytes) -> bool:
-    """Tell whether all of a text is UTF-8, without holding it a second time."""
+    """Return whether all of a text is UTF-8, without holding it a second time."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for start in range(0, len(data), _PIECE):

@@ -18,7 +18,7 @@ def find_instance_maps(folder: Path, problems: list[str]) -> list[MaskPair]:
     """Look for ``images/`` beside ``instances/``, or else beside ``masks/``, in a folder and the folders below.
 
     Args:
-        folder: Where to look; hidden folders are passed over.
+        folder: Where to look; hidden folders are skipped.
         problems: A sentence is added for each picture or map without its partner.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Load JSON that somebody else wrote, and say in a message what was found in it."""
+"""Load JSON written by other programs, and say in a message what was found in it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,9 +48,7 @@ def read_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") ->
     except FileContentError as error:
         raise LabelError(f"{name}: {error.why}. {again}") from error
     except OSError as error:
-        raise LabelError(
-            f"{name}: cannot be read ({error.strerror}). Check that it is there and may be read."
-        ) from error
+        raise LabelError(f"{name}: cannot be read ({error.strerror}). Check that it exists and is readable.") from error
 
 
 def checked_points(value: Sequence[Sequence[object]], where: str) -> Points:

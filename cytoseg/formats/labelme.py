@@ -58,7 +58,7 @@ class LabelmeFile:
 
 
 def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
-    """Look for labelme files in a folder and the folders below; hidden ones and cytoseg's sidecars are passed over.
+    """Look for labelme files in a folder and the folders below; hidden ones and cytoseg's sidecars are skipped.
 
     Args:
         folder: Where to look.
@@ -99,9 +99,7 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
     try:
         content, encoding = read_json(path, name=name, again=AGAIN)
         if not isinstance(content, dict):
-            raise LabelError(
-                f"{name}: holds {kind_of(content)}, not labelme's table of keys. Save it again in labelme."
-            )
+            raise LabelError(f"{name}: holds {kind_of(content)}, not a labelme object. Save it again in labelme.")
     except LabelError as error:
         problems.append(str(error))
         return None
@@ -152,14 +150,12 @@ def read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> l
 
 def _read_shape(entry: object, where: str, left_px: int) -> Shape:
     if not isinstance(entry, dict):
-        raise LabelError(f"{where}: is {kind_of(entry)}, but must be a table of keys. Delete it or draw it again.")
+        raise LabelError(f"{where}: is {kind_of(entry)}, but must be an object. Delete it or draw it again.")
     label, group_id = entry.get("label"), entry.get("group_id")
     if not isinstance(label, str) or not label.strip():
         raise LabelError(f"{where}: 'label' is {label!r}, but must be a class name. Give it one in labelme.")
     if group_id is not None and type(group_id) is not int:
-        raise LabelError(
-            f"{where}: 'group_id' is {group_id!r}, but must be a whole number or null. Mend it in labelme."
-        )
+        raise LabelError(f"{where}: 'group_id' is {group_id!r}, but must be a whole number or null. Fix it in labelme.")
     kind = _read_kind(entry, where)
     points = _read_points(entry.get("points"), kind, where)
     if kind == "rectangle" and len(points) == _CORNERS:
@@ -206,7 +202,7 @@ def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
         with opened as image:
             if image.width * image.height > left_px:
                 raise LabelError(
-                    f"{where}: the mask claims {image.width}x{image.height} px; masks of one file together may have "
+                    f"{where}: the mask claims {image.width}x{image.height} px; the masks of one file may total "
                     f"{MAX_MASKS_PX / 1e6:.0f} million. {again}"
                 )
             mask = np.asarray(image.convert("L")) > 0
@@ -233,10 +229,10 @@ def _check_size(content: Mapping[str, Any], picture: NDArray[np.uint8], name: st
     # Versions before 4 wrote no size.
     if stated in ((None, None), (width, height)):
         return
-    hint = " It was turned after it was annotated." if stated == (height, width) else ""
+    hint = " It was rotated after annotation." if stated == (height, width) else ""
     raise LabelError(
-        f"{name}: the file says {stated[0]}x{stated[1]} pixels, but the picture has {width}x{height}.{hint} "
-        "Put back the picture that was annotated."
+        f"{name}: the file says {stated[0]}x{stated[1]} pixels, but the image has {width}x{height}.{hint} "
+        "Restore the image that was annotated."
     )
 
 

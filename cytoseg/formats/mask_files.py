@@ -18,7 +18,7 @@ from cytoseg.slides.tiff import DAMAGE
 
 _FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "GIF", "JPEG2000")  # all but the first two only to be refused by name
 _LOSSY = (6, 7, 34892)  # TIFF compressions: old and new JPEG, and DNG's
-_SMALLER = "Cut the picture and its mask into smaller ones."
+_SMALLER = "Split the image and its mask into smaller ones."
 _MASK_CHANNELS = (1, 2, 3, 4)
 _MOST = "CYTOSEG_MAX_PICTURE_PX"
 _START = 32  # bytes that tell the format
@@ -103,9 +103,9 @@ def _tiff_values(path: Path, name: str) -> NDArray[Any]:
             raise LabelError(f"{name}: is compressed as JPEG, which blurs ids. Export the mask as PNG or TIFF.")
         if page.photometric == 0 and not file.is_imagej:
             # ImageJ stores what is marked as 255 and shows it black; others mark with white, which is 0 here.
-            raise LabelError(f"{name}: stores white as 0 (MinIsWhite), so that ids are unclear. Export it as PNG.")
+            raise LabelError(f"{name}: stores white as 0 (MinIsWhite), so the ids are ambiguous. Export it as PNG.")
         if _has_another(file):
-            raise LabelError(f"{name}: holds several pages. Save the one with the class ids as a file of its own.")
+            raise LabelError(f"{name}: holds several pages. Save the page with the class ids as a separate file.")
         values = page.asarray()
         if values.ndim == 3 and page.planarconfig == 2:
             values = np.moveaxis(values, 0, -1)
@@ -113,7 +113,7 @@ def _tiff_values(path: Path, name: str) -> NDArray[Any]:
 
 
 def _has_another(file: tifffile.TiffFile) -> bool:
-    """Tell whether there is a second page that is not the first one made smaller."""
+    """Return whether there is a second page that is not the first one made smaller."""
     try:
         return not file.pages[1].is_reduced
     except IndexError:
@@ -121,7 +121,7 @@ def _has_another(file: tifffile.TiffFile) -> bool:
 
 
 def _one_channel(values: NDArray[Any]) -> NDArray[Any]:
-    """Give one channel of greys stored as colours, without an alpha that hides nothing; else what was given."""
+    """Return one channel of greys stored as colours, without an alpha that hides nothing; else what was given."""
     if values.dtype == np.bool_:
         values = values.astype(np.uint8)
     if values.ndim != 3 or values.shape[2] not in _MASK_CHANNELS:

@@ -38,7 +38,7 @@ def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> li
     """Look for ``images/`` beside ``masks/`` in a folder and the folders below.
 
     Args:
-        folder: Where to look; hidden folders are passed over.
+        folder: Where to look; hidden folders are skipped.
         problems: A sentence is added for each picture or mask without its partner.
         named: Another name of the folders with the masks.
 
@@ -50,7 +50,7 @@ def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> li
         images = masks.with_name("images")
         name = masks.relative_to(folder).as_posix()
         if not images.is_dir():
-            problems.append(f"{name}: has no folder 'images' beside it. Put the pictures there.")
+            problems.append(f"{name}: has no folder 'images' next to it. Put the images there.")
             continue
         pictures = _by_stem(images, PICTURES, folder, problems)
         labels = _by_stem(masks, MASKS, folder, problems)
@@ -58,16 +58,14 @@ def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> li
             if stem not in labels:
                 problems.append(_without_mask(pictures[stem], masks, folder))
             elif stem not in pictures:
-                problems.append(
-                    f"{_name(labels[stem], folder)}: has no picture in images. Add it or take the mask out."
-                )
+                problems.append(f"{_name(labels[stem], folder)}: has no image in images/. Add it or remove the mask.")
             else:
                 pairs.append(MaskPair(pictures[stem], labels[stem], _name(labels[stem], folder)))
     return pairs
 
 
 def has_folder(folder: Path, named: str = "masks") -> bool:
-    """Tell whether a folder of this name is in a folder or below it."""
+    """Return whether a folder of this name is in a folder or below it."""
     return bool(_folders(folder, named))
 
 
@@ -135,8 +133,9 @@ def _check_values(label_map: NDArray[np.integer], classes: ClassList, pair: Mask
         )
     if pair.white is None and IGNORE in counts:
         raise LabelError(
-            f"{pair.name}: holds only 0 and 255 ({counts[IGNORE]} px), and of {len(classes)} classes ({known}) nothing "
-            f"tells which is 255. Say it with --map {quote(f'255={classes.names[1]}')} or the like, or --ignore 255."
+            f"{pair.name}: holds only 0 and 255 ({counts[IGNORE]} px), and nothing tells which of the "
+            f"{len(classes)} classes ({known}) is 255. Specify it with --map {quote(f'255={classes.names[1]}')} "
+            "or the like, or --ignore 255."
         )
 
 
@@ -153,9 +152,9 @@ def _without_mask(picture: Path, masks: Path, root: Path) -> str:
     """Say that a picture has no mask, and which file it may be that lies there instead."""
     unread = [p for p in sorted(masks.iterdir()) if p.stem == picture.stem and p.suffix.lower() not in MASKS]
     if not unread:
-        return f"{_name(picture, root)}: has no mask in {_name(masks, root)}. Add one or take it out."
+        return f"{_name(picture, root)}: has no mask in {_name(masks, root)}. Add one or remove it."
     blurs = " JPEG blurs ids." if unread[0].suffix.lower() in (".jpg", ".jpeg") else ""
-    return f"{_name(unread[0], root)}: is no PNG, TIFF or BMP.{blurs} Export the mask as PNG or TIFF."
+    return f"{_name(unread[0], root)}: is not a PNG, TIFF or BMP.{blurs} Export the mask as PNG or TIFF."
 
 
 def _folders(folder: Path, wanted: str) -> Sequence[Path]:

@@ -31,7 +31,7 @@ def is_geojson_name(path: Path) -> bool:
 
 
 def plain_stems(path: Path) -> tuple[str, ...]:
-    """Give the names without suffixes that a packed or plain file goes by: of a .zip also its member's."""
+    """Return the names without suffixes that a packed or plain file goes by: of a .zip also its member's."""
     name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     members = _members(path) if path.suffix.lower() == ".zip" else []
     found = [name, *(PurePosixPath(member).name for member in members if _is_json(member))]
@@ -105,5 +105,5 @@ def _read(file: "IO[bytes] | gzip.GzipFile", name: str) -> bytes:
 
 
 def _most_bytes() -> int:
-    """Give how long a text may be: as JSON it takes three times as much memory and more."""
+    """Return how long a text may be: as JSON it takes three times as much memory and more."""
     return limit(_SIZE) * 333_333

@@ -39,7 +39,8 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
     target = path.parent.joinpath(*parts)
     if not _within(target, root):
         raise LabelError(
-            f"{name}: imagePath '{text}' leads out of {root}. Name a folder that holds both, or move the picture in."
+            f"{name}: imagePath '{text}' points outside {root}. Name a folder that holds both, or move the "
+            "image into it."
         )
     if _is_file(target):
         return target
@@ -53,7 +54,7 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
     place = f"is a whole path and '{written.name}' is not beside the file" if absolute else "does not exist"
     if others := " or ".join(sorted({candidate.name for candidate in (*near, *own)})):
         raise LabelError(f"{name}: the picture '{text}' {place}. If it is {others}, write that as imagePath.")
-    raise LabelError(f"{name}: the picture '{text}' {place}. Put it there, or save the file with image data.")
+    raise LabelError(f"{name}: the picture '{text}' {place}. Put it there, or save the file with its image data.")
 
 
 def is_renamed(text: object, picture: Path) -> bool:
@@ -77,7 +78,7 @@ def _named_alike(folder: Path, parts: tuple[str, ...], root: Path) -> list[Path]
 
 
 def _of_stem(folder: Path, stem: str, root: Path) -> list[Path]:
-    """Give the pictures of a stem; of other capitals only where none has these."""
+    """Return the pictures of a stem; of other capitals only where none has these."""
     found = [
         child
         for child in _children(folder, root)
@@ -87,7 +88,7 @@ def _of_stem(folder: Path, stem: str, root: Path) -> list[Path]:
 
 
 def _same_format(suffix: str, wanted: str | None) -> bool:
-    """Tell whether a picture is what was named: another format may be a mask or an overlay of the same name."""
+    """Return whether a picture is what was named: another format may be a mask or an overlay of the same name."""
     return wanted is None or _FORMATS[suffix.lower()] == _FORMATS[wanted.lower()]
 
 

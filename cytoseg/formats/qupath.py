@@ -80,7 +80,7 @@ class GeoFile:
 
 
 def is_geojson(content: object) -> bool:
-    """Tell whether JSON holds GeoJSON features."""
+    """Return whether JSON holds GeoJSON features."""
     if isinstance(content, list):
         return bool(content) and isinstance(content[0], dict) and content[0].get("type") == "Feature"
     return isinstance(content, dict) and content.get("type") in ("FeatureCollection", "Feature")
@@ -145,7 +145,7 @@ def _read_feature(entry: object, number: int, where: str, left_out: Counter[str]
         raise LabelError(f"{where}: is {kind_of(entry)}, not a GeoJSON feature. {AGAIN}")
     properties = entry.get("properties") or {}
     if not isinstance(properties, dict):
-        raise LabelError(f"{where}: 'properties' is {kind_of(properties)}, but must be a table of keys. {AGAIN}")
+        raise LabelError(f"{where}: 'properties' is {kind_of(properties)}, but must be an object. {AGAIN}")
     label = _class_name(properties, where)
     if (properties.get("objectType") or properties.get("object_type")) in _NOT_DRAWN:
         reason = "tiles and cores"
@@ -177,7 +177,7 @@ def _read_geometry(geometry: object, label: str, where: str) -> tuple[Shape, ...
     if geometry is None:
         return ()
     if not isinstance(geometry, dict):
-        raise LabelError(f"{where}: 'geometry' is {kind_of(geometry)}, but must be a table of keys. {AGAIN}")
+        raise LabelError(f"{where}: 'geometry' is {kind_of(geometry)}, but must be an object. {AGAIN}")
     kind = geometry.get("type")
     if kind == "GeometryCollection":
         members = _list(geometry.get("geometries"), "geometries", where)

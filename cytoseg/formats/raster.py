@@ -137,7 +137,7 @@ def placed_mask(mask: NDArray[np.bool_], *, x: int, y: int, size: Size) -> Stamp
 
 
 def _cell_points(a: NDArray[np.float64], b: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
-    """Give one point of the line from a to b inside each pixel that it passes through, (M, 2)."""
+    """Return one point of the line from a to b inside each pixel that it passes through, (M, 2)."""
     step = b - a
     cuts = [np.array([0.0, 1.0])]
     for axis, length in ((0, size.width), (1, size.height)):

@@ -70,5 +70,5 @@ def read_sidecar(picture: Path) -> Origin | None:
     try:
         value = load_json(path)
     except FileContentError as error:
-        raise LabelError(f"{path.name}: is not whole JSON ({error.why}). Make it again or delete it.") from error
+        raise LabelError(f"{path.name}: is not complete JSON ({error.why}). Recreate or delete it.") from error
     return parse_origin(value, name=path.name)

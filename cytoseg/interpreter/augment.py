@@ -52,14 +52,14 @@ class PartDraw:
         self._batch, self._seed, self._change = batch, seed, changes(size_px, blurred)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Give a step's (B, 3, size, size) float32 in [-1, 1], colours a little beyond, and (B, size, size) int64."""
+        """Return a step's (B, 3, size, size) float32 in [-1, 1], colours a little beyond, and (B, size, size) int64."""
         self._change.set_random_state(seed_for(self._seed, step, what="changes"))
         parts = [self._change(self._crop(number)) for number in self._numbers(step)]
         x = torch.stack([torch.as_tensor(part["picture"]) for part in parts])
         return x.float(), torch.stack([torch.as_tensor(part["labels"])[0] for part in parts]).long()
 
     def _crop(self, number: int) -> dict[str, Tensor]:
-        """Give a crop as the changes take it, made anew each time: kept, it would be five times as large."""
+        """Return a crop as the changes take it, made again each time: kept, it would be five times as large."""
         labels = torch.from_numpy(self._label_maps[number].astype(np.int64))
         return {"picture": to_input(self._pictures[number][None])[0], "labels": labels[None]}
 
@@ -70,7 +70,7 @@ class PartDraw:
 
 
 def changes(size_px: int, blurred: float) -> Compose:
-    """Give the random changes of a part: place, flips, turns, colours, sharpness.
+    """Return the random changes of a part: place, flips, turns, colours, sharpness.
 
     Args:
         size_px: Side of a part; smaller pictures are filled up with ignored pixels.

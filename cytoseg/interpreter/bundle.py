@@ -208,14 +208,13 @@ def bundle_state(folder: Path) -> dict[str, Any]:
         CheckpointError: If it is missing, damaged, or no bundle.
     """
     if not folder.is_dir():
-        raise CheckpointError(
-            f"{folder}: there is no bundle yet. Run `cytoseg train-interpreter` with this recipe first."
-        )
+        raise CheckpointError(f"{folder}: no bundle yet. Run `cytoseg train-interpreter` with this recipe first.")
     state = load_state(folder, instead=_TRAIN_AGAIN)
     if state.get("kind") != "bundle":
         raise CheckpointError(
-            f"{folder}: a checkpoint of a training, but segmenting takes a bundle. Run `cytoseg train-interpreter` and "
-            "name the recipe, or the folder interpreter/bundle of its run."
+            f"{folder}: this is a training checkpoint, but segmentation needs a bundle. Run `cytoseg "
+            "train-interpreter` and "
+            "give the recipe, or the folder interpreter/bundle of its run."
         )
     try:
         _check_state(state)
@@ -225,7 +224,7 @@ def bundle_state(folder: Path) -> dict[str, Any]:
 
 
 def bundle_hashes(folder: Path) -> dict[str, str]:
-    """Give the content hashes of a saved bundle's weights.
+    """Return the content hashes of a saved bundle's weights.
 
     Raises:
         CheckpointError: If it is missing, damaged, or no bundle.
@@ -261,7 +260,7 @@ class EnsemblePredictor:
 
 
 def _maps_of(bundle: Bundle, device: torch.device) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Give what computes probabilities (N, K, H, W) and disagreement (N, H, W) of (N, 3, H, W) pictures in [-1, 1]."""
+    """Return the function from (N, 3, H, W) images in [-1, 1] to probabilities and disagreement."""
     if isinstance(bundle.interpreter, Student):
         student, precision = bundle.interpreter.to(device), bundle.precision
         return lambda pictures: student_maps(student, pictures.to(device), precision=precision)
@@ -275,7 +274,7 @@ def _maps_of(bundle: Bundle, device: torch.device) -> Callable[[Tensor], tuple[T
 
 
 def _members_of(bundle: Bundle, interpreter: Ensemble | Decoder, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Give what computes the (M, N, K, H, W) probabilities of all who vote on (N, 3, H, W) pictures in [-1, 1]."""
+    """Return what computes the (M, N, K, H, W) probabilities of all who vote on (N, 3, H, W) pictures in [-1, 1]."""
     interpreter, precision = interpreter.to(device), bundle.precision
     if isinstance(interpreter, Decoder):
         decoder = interpreter

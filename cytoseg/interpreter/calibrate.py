@@ -40,14 +40,14 @@ class Calibration:
     nll_after: float
 
     def as_json(self) -> dict[str, float | int]:
-        """Give the numbers for a file."""
+        """Return the numbers for a file."""
         return asdict(self)
 
     def sentence(self) -> str:
         """Say it to the user."""
         return (
-            f"On held-out slides the probabilities are off by {self.ece_before:.3f} on average (ECE), "
-            f"by {self.ece_after:.3f} with the temperature {self.temperature:.2f}."
+            f"Calibration error (ECE) on held-out slides: {self.ece_before:.3f} before, "
+            f"{self.ece_after:.3f} after temperature scaling (T = {self.temperature:.2f})."
         )
 
 
@@ -130,7 +130,7 @@ def _weights(table: PixelTable) -> Tensor:
 
 
 def _middle(temperatures: list[float]) -> float:
-    """Give the median; between logarithms, for temperatures are factors."""
+    """Return the median; between logarithms, for temperatures are factors."""
     return float(np.exp(np.median(np.log(temperatures))))
 
 

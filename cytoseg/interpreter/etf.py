@@ -28,7 +28,7 @@ def simplex(width: int, classes: int, *, seed: int, member: int) -> Tensor:
     Source: Papyan et al., Prevalence of neural collapse, PNAS 2020.
     """
     if classes > width:
-        raise ValueError(f"a simplex of {classes} classes does not fit into {width} channels")
+        raise ValueError(f"a simplex of {classes} classes does not fit in {width} channels")
     drawn = torch.randn(width, classes, generator=generator_for(seed, member, what="simplex"))
     orthonormal = torch.linalg.qr(drawn).Q
     centred: Tensor = orthonormal - orthonormal.mean(1, keepdim=True)

@@ -100,5 +100,5 @@ class BestWeights:
         self.steps = [step if now else best for now, best in zip(better.tolist(), self.steps, strict=True)]
 
     def restore(self) -> None:
-        """Give each member its best weights."""
+        """Return each member its best weights."""
         self._copies.restore()

@@ -80,7 +80,7 @@ class UnlabelledParts:
 
 
 def ramp_at(step: int, steps: int) -> float:
-    """Give the share of the full weight at a step: 0 at first, then rising in a straight line to 1."""
+    """Return the share of the full weight at a step: 0 at first, then rising in a straight line to 1."""
     begin, end = RAMP
     return min(1.0, max(0.0, (step / steps - begin) / (end - begin)))
 

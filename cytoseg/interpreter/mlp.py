@@ -51,7 +51,7 @@ class MemberNorm(nn.Module):
         return x * scale[:, None] + shift[:, None]
 
     def affine(self) -> tuple[Tensor, Tensor]:
-        """Give the (M, width) scale and shift that evaluation applies."""
+        """Return the (M, width) scale and shift that evaluation applies."""
         scale = self.weight * torch.rsqrt(self.running_var + 1e-5)
         return scale, self.bias - self.running_mean * scale
 
@@ -127,7 +127,7 @@ class Ensemble(nn.Module):
         self.bias3[:, list(class_ids)] = _NEVER
 
     def folded_first(self) -> tuple[Tensor, Tensor]:
-        """Give the first layer with standardisation folded in: weights (M, D, wide) and bias (M, wide)."""
+        """Return the first layer with standardisation folded in: weights (M, D, wide) and bias (M, wide)."""
         weight = self.weight1 / self.scale[None, :, None]
         return weight, self.bias1 - torch.einsum("d,mdw->mw", self.mean, weight)
 
@@ -163,7 +163,7 @@ class MemberCopies:
                 self._copies[name][which] = tensor[which]
 
     def restore(self) -> None:
-        """Give all members the weights that were remembered."""
+        """Return all members the weights that were remembered."""
         self._ensemble.load_state_dict(self._copies, strict=False)
 
     def _of_members(self) -> list[tuple[str, Tensor]]:

@@ -8,7 +8,7 @@ _DARKEST = 1.0 / 255.0
 
 
 def paint_random_stain(picture: Tensor, rng: np.random.Generator) -> Tensor:
-    """Give a picture the colours of a made-up stain: glass, thin and dense material each in one hue.
+    """Return a picture the colours of a made-up stain: glass, thin and dense material each in one hue.
 
     The optical density of the grey picture is kept but for a factor; by the Beer-Lambert law it darkens the colour of
     the glass, with one absorption where it is low and another where it is high, as cytoplasm and nuclei have.

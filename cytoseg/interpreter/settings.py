@@ -16,7 +16,7 @@ class InterpreterSection:
 
     kind: Literal["mlps", "decoder", "student"] = "mlps"
     """mlps trains an ensemble of per-pixel MLPs on the features; decoder tunes the whole network instead; student
-    teaches a small, fast network what one of these gives. See the sections of those names."""
+    distils one of these into a small, fast network. See the sections of those names."""
     mode: Literal["tuned", "reference"] = "tuned"
     """reference trains the MLPs by the published rules, for comparison: on all labelled pixels; of the keys below it
     heeds members and vote only."""
@@ -25,7 +25,7 @@ class InterpreterSection:
     steps: Annotated[int, Ge(1), Le(100_000)] = 1000
     """Optimiser updates of each, at most."""
     passes: Annotated[float, Gt(0)] = 5.0
-    """Most passes over the drawn pixels, so that few crops are not learnt by heart; up to 400 steps are made anyway."""
+    """Most passes over the drawn pixels, to avoid overfitting on few crops; up to 400 steps are made anyway."""
     batch_px: Annotated[int, Ge(2), Le(65_536)] = 64
     """Pixels per update and member."""
     rate: Annotated[float, Gt(0), Le(0.1)] = 1e-3
@@ -34,15 +34,16 @@ class InterpreterSection:
     """Share of the features hidden at random, anew for each pixel and step. With two crops .3 helped a little, with
     twenty and more it did not."""
     weight_decay: Annotated[float, Ge(0), Le(10)] = 0.0
-    """Pull of the weights towards zero (AdamW)."""
+    """Weight decay of AdamW."""
     etf_weight: Annotated[float, Ge(0), Le(10)] = 0.0
     """Weight of a second loss that draws each class's activations to a corner of a regular simplex; 0 leaves it out."""
     early_stopping: bool = False
     """Let each MLP keep the weights that fit the slides it holds out best. On real cells it cost .01 of the IoU of the
     nuclei and made the probabilities no better."""
     calibrate: bool = False
-    """Let each MLP hold out a fifth of the slides, and fit a temperature to them, so that probabilities keep what they
-    promise; where crops are of five slides or more. On real cells they kept it anyway, to .004 on average."""
+    """Let each MLP hold out a fifth of the slides, and fit a temperature to them, so that the probabilities are
+    calibrated; used with crops of five slides or more. On real cells they were calibrated to .004 on average without
+    it."""
     pixels_per_crop: Annotated[int, Ge(16), Le(1_048_576)] = 2000
     """Pixels drawn from each labelled crop."""
     balance: Literal["classes", "none"] = "classes"
@@ -73,7 +74,7 @@ class DecoderSection:
     """Optimiser updates, at most; with a network of dim 32 an hour on one core of a CPU. With thirty crops fewer leave
     much of the IoU behind."""
     passes: Annotated[float, Gt(0)] = 170.0
-    """Most passes over the labelled pixels, so that few crops are not learnt by heart; up to 400 steps are made
+    """Most passes over the labelled pixels, to avoid overfitting on few crops; up to 400 steps are made
     anyway."""
     batch: Annotated[int, Ge(1), Le(256)] = 8
     """Parts of crops per update."""
@@ -103,7 +104,7 @@ class TuneSettings(DecoderSection):
 
 @dataclass(frozen=True)
 class StudentSection:
-    """The small network of interpreter.kind student, ten and more times as fast as its teacher."""
+    """The small network of interpreter.kind student, at least ten times as fast as its teacher."""
 
     __pydantic_config__ = RULES
 
@@ -116,7 +117,7 @@ class StudentSection:
 
 
 def hidden_sizes(classes: int) -> tuple[int, int]:
-    """Give the widths of the two hidden layers: 128 and 32, or 256 and 128 from 30 classes on.
+    """Return the widths of the two hidden layers: 128 and 32, or 256 and 128 from 30 classes on.
 
     Source: Baranchuk et al., Label-Efficient Semantic Segmentation with Diffusion Models, ICLR 2022.
     """

@@ -108,7 +108,7 @@ class Lesson:
     label_map: NDArray[np.uint8] | None = None
 
     def target(self) -> Tensor:
-        """Give what is right, (K + 1, H, W) float32: probabilities, on labelled pixels half by the label; nats."""
+        """Return what is right, (K + 1, H, W) float32: probabilities, on labelled pixels half by the label; nats."""
         right = torch.from_numpy(self.probabilities.astype(np.float32))
         if self.label_map is not None:
             labels = torch.from_numpy(self.label_map.astype(np.int64))

@@ -156,7 +156,7 @@ class _Etf:
             self._corners = torch.stack(corners).to(ensemble.weight3)
 
     def add(self, losses: Tensor, hidden: Tensor, target: Tensor) -> Tensor:
-        """Give the members' losses with the regulariser's."""
+        """Return the members' losses with the regulariser's."""
         if not self._weight:
             return losses
         return losses + self._weight * member_losses(torch.bmm(hidden, self._corners), target)
@@ -182,7 +182,7 @@ def check_two_classes(labelled: Iterable[int | str]) -> None:
     present = set(labelled)
     if len(present) < 2:
         shown = f"one class, {present.pop()!r}" if present else "no labelled pixel"
-        raise LabelError(f"the train crops show {shown}; two classes are needed. Annotate more.")
+        raise LabelError(f"the train crops show {shown}; at least two classes are needed. Annotate more.")
 
 
 def _unseen(table: PixelTable, classes: int) -> list[int]:

@@ -151,7 +151,7 @@ class _Taught:
 
 
 def steps_of(labelled: LabelledPictures, settings: TuneSettings) -> int:
-    """Say how many steps a tuning takes: fewer with few crops, so that they are not learnt by heart.
+    """Say how many steps a tuning takes: fewer with few crops, so that they are not overfitted.
 
     Args:
         labelled: The crops.
@@ -225,7 +225,7 @@ def _update(
     settings: TuneSettings,
     taught: _Taught | None = None,
 ) -> float:
-    """Learn from (B, 3, H, W) and (B, H, W); gives the loss, 0 where nothing is labelled."""
+    """Learn from (B, 3, H, W) and (B, H, W); returns the loss, 0 where nothing is labelled."""
     x, target = (part.to(weights.device) for part in batch)
     if not (target != IGNORE).any():
         return 0.0

@@ -46,7 +46,7 @@ class Job:
         ended: When it ended.
         what: What is being done.
         done: So much of it.
-        total: Of so much; 0 where nobody knows.
+        total: Of so much; 0 if unknown.
         time_left: How long the rest takes about, in words.
         said: Why it failed, in one line.
     """
@@ -138,7 +138,7 @@ def jobs_of(run: Path) -> list[Job]:
 
 
 def job_of(run: Path, number: int) -> Job:
-    """Give a job by its number.
+    """Return a job by its number.
 
     Raises:
         CytosegError: If there is none of that number, or the table is damaged or cannot be read.
@@ -150,12 +150,12 @@ def job_of(run: Path, number: int) -> Job:
 
 
 def log_path(run: Path, number: int) -> Path:
-    """Give the file that holds what a job has printed."""
+    """Return the file that holds what a job has printed."""
     return run / LOGS / f"{number:04}.log"
 
 
 def now() -> str:
-    """Give the time in UTC to the second, in ISO 8601."""
+    """Return the time in UTC to the second, in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -171,7 +171,7 @@ def _job(number: int, command: str, given: str, *rest: object) -> Job:
 
 @contextmanager
 def _opened(run: Path, *, writing: bool) -> Iterator[sqlite3.Connection]:
-    """Give the table in a transaction, and say in one sentence what is wrong with it."""
+    """Return the table in a transaction, and say in one sentence what is wrong with it."""
     path = (run / FILE).resolve()
     mode = "rwc" if writing else "ro"
     try:

@@ -69,7 +69,7 @@ ORDERS: Mapping[str, Order] = {
 
 
 def command_of(name: str, run: Path, given: Sequence[str]) -> list[str]:
-    """Give the command line of an order, without the program.
+    """Return the command line of an order, without the program.
 
     Args:
         name: Of the command.

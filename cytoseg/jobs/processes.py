@@ -21,11 +21,11 @@ class Process:
     birth: str
 
     def is_alive(self) -> bool:
-        """Tell whether this very process runs, not another that has got its number."""
+        """Return whether this very process runs, not another that has got its number."""
         return bool(self.birth) and birth_of(self.pid) == self.birth
 
     def interrupt(self) -> bool:
-        """Do as Ctrl-C does in a terminal, to the process and all in its group; gives whether it was there."""
+        """Do as Ctrl-C does in a terminal, to the process and all in its group; returns whether it was there."""
         if not self.is_alive():
             return False
         try:
@@ -56,7 +56,7 @@ def start_apart(command: Sequence[str], *, folder: Path, surroundings: Mapping[s
 
 
 def birth_of(pid: int) -> str | None:
-    """Give when a process was born, in the system's own words; None if there is none, or it has ended."""
+    """Return when a process was born, in the system's own words; None if there is none, or it has ended."""
     if pid <= 1:
         return None
     stat = Path(f"/proc/{pid}/stat")

@@ -49,7 +49,7 @@ class _Cancel:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a job; gives its exit status."""
+    """Run a job; returns its exit status."""
     run, number, words = Path(arguments[0]), int(arguments[1]), arguments[2:]
     cancel = _Cancel()
     cancel.listen()
@@ -91,7 +91,7 @@ class _BusyError(CytosegError):
 
 
 def _run(run: Path, number: int, words: Sequence[str], cancel: _Cancel) -> tuple[int, str]:
-    """Run the command; gives its exit status, and the line that says why it failed."""
+    """Run the command; returns its exit status, and the line that says why it failed."""
     update_job(run, number, state=RUNNING, started=now())
     path = log_path(run, number)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _run(run: Path, number: int, words: Sequence[str], cancel: _Cancel) -> tuple
 
 
 def _follow(lines: Iterable[str], log: TextIO, run: Path, number: int) -> str:
-    """Put what a command prints where it belongs; gives the line that says why it failed, should it have."""
+    """Put what a command prints where it belongs; returns the line that says why it failed, should it have."""
     said, before, logged = "", None, -_LOGGED_S
     for line in lines:
         progress, moment = read_line(line), time.monotonic()

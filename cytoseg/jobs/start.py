@@ -54,7 +54,7 @@ def start_job(
 
 
 def cancel_job(run: Path, number: int) -> bool:
-    """Do to a job what Ctrl-C does to a command; gives whether it was still there.
+    """Do to a job what Ctrl-C does to a command; returns whether it was still there.
 
     Raises:
         CytosegError: If there is none of that number, or the table is damaged.
@@ -64,7 +64,7 @@ def cancel_job(run: Path, number: int) -> bool:
 
 
 def log_tail(run: Path, number: int, *, characters: int = 20_000) -> str:
-    """Give the end of what a job has printed; nothing if it has printed nothing."""
+    """Return the end of what a job has printed; nothing if it has printed nothing."""
     try:
         with log_path(run, number).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - min(4 * characters, _MOST_LOG)))
@@ -80,7 +80,7 @@ def _surroundings(found: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_runner(pid: int, run: Path, number: int) -> bool:
-    """Tell whether a process is the runner of a job: a table from elsewhere could name any process of this account."""
+    """Return whether a process is the runner of a job: a foreign table could name any process of this account."""
     place = Path(f"/proc/{pid}/cmdline")
     try:
         words = place.read_bytes().decode("utf-8", "surrogateescape").split("\0")

@@ -30,7 +30,7 @@ def annotated_regions(folder: Path) -> dict[str, list[Region]]:
 
 
 def is_taken(crop: Path) -> bool:
-    """Tell whether a crop's PNG is there, or marks beside it that somebody has saved: neither may be written over."""
+    """Return whether a crop's PNG is there, or marks beside it that has been saved: neither may be written over."""
     marks = crop.with_suffix(".json")
     return crop.exists() or (marks.exists() and is_saved(marks) is not False)
 

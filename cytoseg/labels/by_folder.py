@@ -27,13 +27,13 @@ def note_folders(items: Iterable[Item], job: Job) -> None:
         named = sorted(folder or "the folder itself" for folder in job.by_folder)
         shown = ", ".join(named[:5]) + (", ..." if len(named) > 5 else "")
         job.notes.append(
-            f"Equal file names in several folders ({shown}): crops are named by folder, and each folder is taken for "
-            "one slide. A sidecar or --slide-regex says otherwise."
+            f"Equal file names in several folders ({shown}): crops are named by folder, and each folder is "
+            "treated as one slide. Use sidecars or --slide-regex to change this."
         )
 
 
 def named_by_folder(reading: Reading, item: Item, job: Job) -> Reading:
-    """Give a crop the name of its folder, where another folder has a crop of its name."""
+    """Return a crop the name of its folder, where another folder has a crop of its name."""
     place = _place(item, job.root)
     if reading.correction is not None or place is None or place[1] not in job.by_folder:
         return reading
@@ -43,7 +43,7 @@ def named_by_folder(reading: Reading, item: Item, job: Job) -> Reading:
 
 
 def _place(item: Item, root: Path) -> tuple[str, str] | None:
-    """Give the name of a crop and its folder below the root, empty for the root; None of what lies on a slide."""
+    """Return the name of a crop and its folder below the root, empty for the root; None of what lies on a slide."""
     match item:
         case Path():
             name, folder = item.stem, item.parent

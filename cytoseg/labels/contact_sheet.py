@@ -96,7 +96,7 @@ def _tile(crop: LabelledCrop, classes: ClassList, side: int) -> Image.Image:
 
 
 def _legend_entries(crops: Sequence[LabelledCrop], classes: ClassList) -> list[tuple[str, tuple[int, int, int] | None]]:
-    """Give text and colour of each entry; the headline has none."""
+    """Return text and colour of each entry; the headline has none."""
     slides = len({crop.slide for crop in crops})
     totals = total_pixels(crops)
     ignored = sum(crop.ignored for crop in crops)
@@ -110,7 +110,7 @@ def _legend_entries(crops: Sequence[LabelledCrop], classes: ClassList) -> list[t
 
 
 def _legend_places(texts: Sequence[str], width: int) -> tuple[list[tuple[int, int]], int]:
-    """Place the entries from left to right, breaking lines; gives their corners and the height of it all."""
+    """Place the entries from left to right, breaking lines; returns their corners and the height of it all."""
     places, x, y = [], GAP_PX, GAP_PX
     for text in texts:
         length = LINE_PX + math.ceil(_font().getlength(text)) + 2 * GAP_PX

@@ -34,7 +34,7 @@ from cytoseg.writing import write_atomically
 KEY = "correction"
 FROM_PREDICTION, OF_PREDICTION = "prediction", "correction of a prediction"
 """What the work began from, where what nobody touched agrees with the model."""
-MEND = "Mend the file or take it away."
+MEND = "Fix the file or remove it."
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,17 @@ class SavedCorrection:
 
 
 def is_from_prediction(correction: Correction) -> bool:
-    """Tell whether what nobody touched is what a model had predicted."""
+    """Return whether what nobody touched is what a model had predicted."""
     return correction.started_from in (FROM_PREDICTION, OF_PREDICTION)
 
 
 def corrections_folder(run: Path) -> Path:
-    """Give the folder of a run's corrections, which need not exist."""
+    """Return the folder of a run's corrections, which need not exist."""
     return run / "review" / "corrections"
 
 
 def now() -> str:
-    """Give the time in UTC to the microsecond, in ISO 8601."""
+    """Return the time in UTC to the microsecond, in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -121,8 +121,8 @@ def save_correction(
     except OSError as error:
         why = error.strerror or error
         raise LabelError(
-            f"{correction.crop}: the correction cannot be written ({why}); nothing was saved. Make room, or have the "
-            "run folder made writable, and save again."
+            f"{correction.crop}: the correction cannot be written ({why}); nothing was saved. Free some space or "
+            "make the run folder writable, then save again."
         ) from error
     return SavedCorrection(correction, beside.with_suffix(".json"), hashlib.sha256(data).hexdigest())
 
@@ -212,9 +212,13 @@ def _check(
 ) -> None:
     crop = correction.crop
     if not is_file_name(crop) or crop.startswith("."):
-        raise LabelError(f"{crop!r}: a crop of this name cannot be corrected, for it is no file name. Rename it.")
+        raise LabelError(
+            f"{crop!r}: this crop cannot be corrected because its name is not a valid file name. Rename it."
+        )
     if clean_name(correction.author) != correction.author or not correction.author:
-        raise LabelError(f"{crop}: {correction.author!r} is no name of a person. Type yours before you save.")
+        raise LabelError(
+            f"{crop}: {correction.author!r} is not a valid reviewer name. Enter your name before you save."
+        )
     if picture.shape[:2] != label_map.shape:
         (height, width), (wanted_height, wanted_width) = label_map.shape, picture.shape[:2]
         raise LabelError(

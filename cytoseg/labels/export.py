@@ -74,10 +74,11 @@ def export_labels(
     if index.classes != classes.names:
         then, now = ", ".join(index.classes), ", ".join(classes.names)
         raise LabelError(
-            f"{index.folder}: was made with the classes ({then}), the recipe has ({now}). Put the recipe's back."
+            f"{index.folder}: created with the classes ({then}), but the recipe has ({now}). Restore the "
+            "recipe's classes."
         )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise LabelError(f"{folder}: is there already and not empty. Name a new folder.")
+        raise LabelError(f"{folder}: already exists and is not empty. Name a new folder.")
     kept = {crop.crop: read_kept(index.folder, crop.crop) for crop in index.crops}
     files = _plan(index.crops, kept, form=form)
     done = 0
@@ -92,7 +93,7 @@ def export_labels(
 
 
 def _plan(crops: Sequence[LabelledCrop], kept: Mapping[str, Kept], *, form: Format) -> dict[str, list[LabelledCrop]]:
-    """Give the crops of each file."""
+    """Return the crops of each file."""
     files: dict[str, list[LabelledCrop]] = {}
     slides: set[str] = set()
     alone: set[str] = set()
@@ -101,11 +102,13 @@ def _plan(crops: Sequence[LabelledCrop], kept: Mapping[str, Kept], *, form: Form
         place = None if form == "labelme" else _place(kept[crop.crop])
         name = crop.crop if place is None else place[0]
         if not is_file_name(name):
-            problems.append(f"{crop.crop}: its slide is called '{name}', which is no file name. {AGAIN}")
+            problems.append(f"{crop.crop}: its slide is called '{name}', which is not a valid file name. {AGAIN}")
         (alone if place is None else slides).add(name)
         files.setdefault(f"{name}{_SUFFIXES[form]}", []).append(crop)
     for both in sorted(slides & alone):
-        problems.append(f"'{both}' is both a slide and a crop of which no place is known. Import one by another name.")
+        problems.append(
+            f"'{both}' is both a slide and a crop whose position is unknown. Import one under a different name."
+        )
     if problems:
         raise LabelError(report(problems, what="label-export"))
     return files
@@ -128,7 +131,7 @@ def _write(path: Path, crops: Sequence[LabelledCrop], kept: Mapping[str, Kept], 
 
 
 def _place(kept: Kept) -> tuple[str, Region] | None:
-    """Give slide and region, if both are known."""
+    """Return slide and region, if both are known."""
     if kept.origin is None or kept.origin.region is None:
         return None
     return kept.origin.slide, kept.origin.region
@@ -196,7 +199,7 @@ def _features(crop: LabelledCrop, kept: Kept, classes: ClassList) -> list[dict[s
 
 
 def _drawn(crop: LabelledCrop, kept: Kept, classes: ClassList) -> Iterator[tuple[Shape, Mapping[str, Any]]]:
-    """Give the shapes of a labelme file with their entries; traced ones where there is no file."""
+    """Return the shapes of a labelme file with their entries; traced ones where there is no file."""
     if kept.labelme is None:
         yield from ((shape, {}) for shape in traced(crop.label_map(), classes))
         return

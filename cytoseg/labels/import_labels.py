@@ -115,7 +115,7 @@ def _load_before(folder: Path, classes: ClassList) -> dict[str, LabelledCrop]:
     if index.classes != classes.names:
         old, new = ", ".join(index.classes), ", ".join(classes.names)
         raise LabelError(
-            f"{folder / INDEX}: was made with the classes ({old}), the recipe has ({new}). "
+            f"{folder / INDEX}: created with the classes ({old}), but the recipe has ({new}). "
             f"Delete {folder} and import everything again."
         )
     return {crop.crop: crop for crop in index.crops}
@@ -144,13 +144,13 @@ def _take_in(
 
 
 def _same_picture(reading: Reading, job: Job) -> str | None:
-    """Tell whether two folders hold one picture under one name, which is not two crops."""
+    """Return whether two folders hold one picture under one name, which is not two crops."""
     if not reading.plain:
         return None
     first = job.pictures.setdefault((reading.plain, pixel_hash(reading.picture)), reading.source)
     if first == reading.source:
         return None
-    return f"has the same crop id '{reading.plain}' and the same picture as {first}. Take one out."
+    return f"has the same crop id '{reading.plain}' and the same picture as {first}. Remove one."
 
 
 def _drop_plain(
@@ -177,12 +177,14 @@ def _clash(
             return f"another picture was imported as crop '{reading.crop}' {when} ({other.source}). Rename one."
         # The slide decides whether a crop is learnt from or tested on, and nobody's hand may move it in a correction.
         if reading.correction is not None and other.slide != slide:
-            return f"crop '{reading.crop}' is of slide '{other.slide}', the correction says '{slide}'. Mend it."
+            return (
+                f"crop '{reading.crop}' is of slide '{other.slide}', the correction says '{slide}'. Fix the correction."
+            )
     return None
 
 
 def _is_from_prediction(reading: Reading, job: Job, old: LabelledCrop | None) -> bool:
-    """Tell whether a crop's labels began as a prediction; to correct such labels again does not change that."""
+    """Return whether a crop's labels began as a prediction; to correct such labels again does not change that."""
     if reading.correction is None:
         return reading.proposed
     if is_from_prediction(reading.correction) or (old is not None and old.from_prediction):
@@ -211,7 +213,8 @@ def _slide_of(reading: Reading, job: Job) -> str | None:
     slide = match.group(match.re.groups) if match else None
     if not slide:
         job.problems.append(
-            f"{reading.source}: --slide-regex '{job.rules.slide_regex}' finds no slide in '{reading.stem}'. Correct it."
+            f"{reading.source}: --slide-regex '{job.rules.slide_regex}' finds no slide in '{reading.stem}'. Fix "
+            "the expression."
         )
     return slide
 
@@ -245,8 +248,8 @@ def _final_notes(job: Job, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
     for number, count in job.white.items():
         became = "ignore" if number == IGNORE else f"'{job.classes.names[number]}'"
         notes.append(
-            f"Pixels of value 255 in masks: {count:,}; they became {became}. Say otherwise with --map 255=NAME or "
-            "--ignore 255."
+            f"Pixels of value 255 in masks: {count:,}; they became {became}. Override with --map "
+            "255=NAME or --ignore 255."
         )
     if job.instances:
         notes.append(
@@ -262,12 +265,12 @@ def _final_notes(job: Job, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
         )
     for name in (*job.rules.class_map, *job.rules.ignore):
         if not job.names[name]:
-            notes.append(f"Nothing is called '{name}', which --map or --ignore names.")
+            notes.append(f"No label is called '{name}', which --map or --ignore names.")
     several = {crop: found for crop, found in sorted(job.corrections.items()) if len(found) > 1}
     if several:
         named = [f"{crop} by {', '.join(sorted({c.author for c in found}))}" for crop, found in several.items()]
         more = ", ..." if len(named) > 5 else ""
-        notes.append(f"Corrected several times, the newest was taken: {len(named)} ({'; '.join(named[:5])}{more}).")
+        notes.append(f"Corrected several times (newest used): {len(named)} ({'; '.join(named[:5])}{more}).")
     absent = [name for name, count in total_pixels(crops).items() if not count]
     if absent:
         notes.append(f"Classes without a pixel in this import: {', '.join(absent)}.")

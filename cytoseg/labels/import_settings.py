@@ -101,7 +101,7 @@ def check_rules(rules: ImportRules, classes: ClassList) -> None:
         if new not in (*classes.names, HOLE, UNSCORED)
     ]
     problems += [
-        f"'{name}' stands in both --map and --ignore. Leave it out of one."
+        f"'{name}' appears in both --map and --ignore. Remove it from one."
         for name in rules.ignore
         if name in rules.class_map
     ]
@@ -112,7 +112,7 @@ def check_rules(rules: ImportRules, classes: ClassList) -> None:
     try:
         groups = re.compile(rules.slide_regex or "").groups
     except re.error as error:
-        problems.append(f"--slide-regex '{rules.slide_regex}' is not a regular expression ({error}). Correct it.")
+        problems.append(f"--slide-regex '{rules.slide_regex}' is not a valid regular expression ({error}). Fix it.")
     else:
         if groups > 1:
             problems.append(
@@ -123,7 +123,7 @@ def check_rules(rules: ImportRules, classes: ClassList) -> None:
 
 
 def resolve(name: str, rules: ImportRules) -> str:
-    """Give the class that a name in the files stands for, known or not."""
+    """Return the class that a name in the files stands for, known or not."""
     return UNSCORED if name in rules.ignore else {NOT_SCORED: UNSCORED, **rules.class_map}.get(name, name)
 
 
@@ -137,7 +137,7 @@ def unknown_message(job: Job) -> str:
     example = next(((name, match[0]) for name, match in close.items() if match), (next(iter(close)), names[0]))
     return (
         f"labels not in the class list ({', '.join(names)}): {found}. Rename with --map {quote('='.join(example))}, "
-        f"leave them unscored with --ignore {quote(example[0])}, or add them to the recipe.{guesses(job)}"
+        f"exclude them from scoring with --ignore {quote(example[0])}, or add them to the recipe.{guesses(job)}"
     )
 
 

@@ -80,7 +80,7 @@ class LabelledCrop:
         strange = label_map[(label_map != IGNORE) & (label_map >= len(self.pixels))]
         if strange.size:
             raise LabelError(
-                f"{path}: holds id {strange[0]}, which is none of the {len(self.pixels)} classes. It was changed after "
+                f"{path}: holds id {strange[0]}, but there are {len(self.pixels)} classes. It was changed after "
                 "the import: run `cytoseg label-import` again."
             )
         if hashlib.sha256(path.read_bytes()).hexdigest() != self.label_sha256:
@@ -214,7 +214,7 @@ def pixel_hash(picture: NDArray[np.uint8]) -> str:
 
 
 def is_file_name(name: str) -> bool:
-    """Tell whether a name can be that of a file in a folder, and leads to no other folder."""
+    """Return whether a name can be that of a file in a folder, and leads to no other folder."""
     return name == Path(name).name and name not in ("", "..") and "\0" not in name
 
 

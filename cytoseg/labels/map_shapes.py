@@ -127,7 +127,7 @@ def moved_feature(feature: Mapping[str, Any], *, before: Region, after: Region) 
 
 
 def _parts(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> list[list[Points]]:
-    """Trace a mask whose top left corner lies at (x, y); gives exterior and holes of each part."""
+    """Trace a mask whose top left corner lies at (x, y); returns exterior and holes of each part."""
     rings = [[polygon.exterior, *polygon.holes] for polygon in outline(mask)]
     return [[tuple((float(px + x), float(py + y)) for px, py in ring.tolist()) for ring in part] for part in rings]
 

@@ -118,7 +118,7 @@ def _doubled_area(ring: Ring) -> int:
 
 
 def _owners(corners: _Corners, rings: list[list[int]], solid: list[bool]) -> list[int]:
-    """Give the exterior that each ring belongs to: from a hole's left edge go left until there is another ring."""
+    """Return the exterior that each ring belongs to: from a hole's left edge go left until there is another ring."""
     ends = [(ring, np.roll(ring, -1)) for ring in rings]
     start, end = (np.concatenate([pair[k] for pair in ends]) for k in (0, 1))
     ring_of = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])

@@ -36,7 +36,7 @@ def sealed(content: dict[str, Any]) -> str:
 
 
 def is_saved(path: Path) -> bool | None:
-    """Tell whether somebody has saved a proposal since it was written; None if the file is no proposal.
+    """Return whether somebody has saved a proposal since it was written; None if the file is not a proposal.
 
     Raises:
         OSError: If the file cannot be read.

@@ -1,4 +1,4 @@
-"""The queue: what waits to be annotated next, what was passed over, and how good the model was at each queueing.
+"""The queue: what waits to be annotated next, what was skipped, and how good the model was at each queueing.
 
 A queue folder holds crops with sidecars and proposals, and ``queue.json``, which says why each is there.
 """
@@ -94,7 +94,7 @@ def read_queue(folder: Path) -> Queue:
     if not path.exists():
         return Queue()
     name = f"{folder.name}/{QUEUE}"
-    again = "Delete it: crops that lie beside it still count as queued, those that were skipped come again."
+    again = "Delete it: crops next to it still count as queued; skipped ones will be proposed again."
     content = load_json(path, name=name, again=again, numbers="finite")
     try:
         return _parsed(content)
@@ -103,7 +103,7 @@ def read_queue(folder: Path) -> Queue:
 
 
 def update_queue(folder: Path, change: Callable[[Queue], Queue]) -> Queue:
-    """Read the queue, change it and write it, while nobody else does.
+    """Read the queue, change it and write it, under its lock.
 
     Args:
         folder: The queue folder; is made.

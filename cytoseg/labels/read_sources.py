@@ -83,17 +83,17 @@ def find_items(source: Path, job: Job) -> Sequence[Item]:
     proposed, files = files, _saved(files, job)
     if others:
         names = ", ".join(p.relative_to(source).as_posix() for p in others[:5]) + (", ..." if len(others) > 5 else "")
-        job.notes.append(f"JSON files left out, neither labelme's nor GeoJSON: {len(others)} ({names}).")
+        job.notes.append(f"JSON files skipped (neither labelme nor GeoJSON): {len(others)} ({names}).")
     if files or slides:
         if has_folder(source):
-            job.notes.append("Folders named masks were left out because there are labelme or GeoJSON files.")
+            job.notes.append("Folders named masks were skipped because there are labelme or GeoJSON files.")
         return [*files, *(item for path in sorted(slides) for item in _planned(path, job))]
     if proposed and not job.problems:
         raise LabelError(f"{source}: {job.notes[0]}")
     pairs = find_pairs(source, job.problems)
     if not pairs and not job.problems:
         raise LabelError(
-            f"{source}: holds neither labelme JSON nor GeoJSON nor images/ beside masks/. Name the folder that does."
+            f"{source}: contains neither labelme JSON nor GeoJSON nor images/ and masks/. Name a folder that does."
         )
     white = _ids(job).get(resolve(str(IGNORE), job.rules))
     if white is None:
@@ -118,8 +118,8 @@ def _saved(files: list[Path], job: Job) -> list[Path]:
     untouched = [path for path, saved in found.items() if saved is False]
     if untouched:
         job.notes.append(
-            f"Proposals left out that nobody has saved yet: {len(untouched)} (first {untouched[0].name}). "
-            "Save them in labelme to import them, also where nothing is to be corrected."
+            f"Unsaved proposals skipped: {len(untouched)} (first {untouched[0].name}). "
+            "Save them in labelme to import them, even if nothing needs correcting."
         )
     return [path for path in files if path not in untouched]
 
@@ -231,7 +231,7 @@ def _renamed(annotation: Annotation, job: Job) -> Annotation:
 
 
 def _looks_traced(shape: Shape) -> bool:
-    """Tell whether a program seems to have made a polygon from pixel indices.
+    """Return whether a program seems to have made a polygon from pixel indices.
 
     Corners at whole numbers alone may also be the corners of pixels; but between those all edges run along an axis.
     """
@@ -280,5 +280,5 @@ def _read_mask_item(pair: MaskPair, job: Job) -> Reading | None:
 
 
 def _ids(job: Job) -> dict[str, int]:
-    """Give the ids of all names that a pixel may end with."""
+    """Return the ids of all names that a pixel may end with."""
     return {name: i for i, name in enumerate(job.classes.names)} | {HOLE: job.classes.fill_id, UNSCORED: IGNORE}

@@ -8,7 +8,7 @@ COMMENT_LENGTH = 2000
 
 
 def clean_name(text: str) -> str:
-    """Give a person's name on one line, as it was typed in any script.
+    """Return a person's name on one line, as it was typed in any script.
 
     Args:
         text: What was typed.
@@ -20,7 +20,7 @@ def clean_name(text: str) -> str:
 
 
 def clean_comment(text: str) -> str:
-    """Give a comment without control characters, its line breaks kept; at most 2000 characters."""
+    """Return a comment without control characters, its line breaks kept; at most 2000 characters."""
     lines = [" ".join(_printable(line).split()) for line in text.splitlines()]
     return "\n".join(lines).strip()[:COMMENT_LENGTH].strip()
 

@@ -36,7 +36,7 @@ class SlideRules:
         folder: Where the slides lie, at any depth; None looks beside the annotations only.
         regions: Classes of annotations that delimit a crop.
         mpp: Micrometres per pixel of the crops; None takes level 0 as it is.
-        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if nobody knows.
+        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if unknown.
     """
 
     folder: Path | None = None
@@ -110,7 +110,7 @@ def plan_crops(
 
 
 def _with_rest(file: GeoFile, crops: Sequence[SlideCrop], notes: list[str]) -> list[SlideCrop]:
-    """Give what lies in no crop to the first one, which keeps it, and note what is left out."""
+    """Return what lies in no crop to the first one, which keeps it, and note what is left out."""
     taken = {feature.number for crop in crops for feature in crop.features}
     rest = [feature for feature in file.features if feature.number not in taken]
     reasons = {**file.left_out, "outside every region": sum(bool(feature.shapes) for feature in rest)}
@@ -181,7 +181,7 @@ def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
         if place is None:
             continue
         if not place.is_dir():
-            raise LabelError(f"{place}: there is no such folder. Name the folder of the slides with --slides.")
+            raise LabelError(f"{place}: no such folder. Name the folder of the slides with --slides.")
         try:
             slides = find_slides([place], globs)
         except SlideError:  # there are none
@@ -191,13 +191,13 @@ def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
         fitting = fitting or [s for s in slides if not {s.stem, slide_id(s)}.isdisjoint(stems)]
         if len(fitting) > 1:
             found = ", ".join(s.relative_to(place).as_posix() for s in fitting)
-            raise LabelError(f"{name}: {len(fitting)} slides are called '{stem}' in {place} ({found}). Keep one there.")
+            raise LabelError(
+                f"{name}: {len(fitting)} slides are called '{stem}' in {place} ({found}). Keep only one there."
+            )
         if fitting:
             return fitting[0]
-    places = "beside it" if folder is None else f"in {folder} or beside it"
-    raise LabelError(
-        f"{name}: there is no slide called '{stem}' {places}. Put it there, or name its folder with --slides."
-    )
+    places = "beside it" if folder is None else f"in {folder} or next to it"
+    raise LabelError(f"{name}: no slide called '{stem}' {places}. Put it there, or name its folder with --slides.")
 
 
 def _plan(file: GeoFile, slide: Slide, frame: Feature | None, marks: Sequence[Feature], rules: SlideRules) -> SlideCrop:
@@ -214,7 +214,7 @@ def _plan(file: GeoFile, slide: Slide, frame: Feature | None, marks: Sequence[Fe
         what = f"{slide.path.name}, which has no annotation of the class {REGION}," if frame is None else "the region"
         raise LabelError(
             f"{source}: {what} is {size.width}x{size.height} px, more than {MAX_SIDE_PX} a side. "
-            f"Draw smaller rectangles of the class {REGION} around what is marked completely."
+            f"Draw smaller rectangles of the class {REGION} around completely annotated areas."
         )
     within = tuple(feature for feature in marks if _meets(feature, region))
     features = within if frame is None else (*within, frame)
@@ -226,17 +226,17 @@ def _crop_id(frame: Feature, region: Region, slide: str) -> str:
         return f"{slide}_x{region.x}_y{region.y}"
     crop = frame.name.removeprefix(CROP_NAME)
     if not is_file_name(crop):
-        raise LabelError(f"{frame.where}: '{frame.name}' must name a crop by what can be a file name. Rename it.")
+        raise LabelError(f"{frame.where}: '{frame.name}' must be a valid file name for a crop. Rename it.")
     return crop
 
 
 def _region(frame: Feature, slide: Slide) -> Region:
     if any(shape.kind != "polygon" for shape in frame.shapes):
-        raise LabelError(f"{frame.where}: the region '{frame.label}' is no area. Draw a rectangle.")
+        raise LabelError(f"{frame.where}: the region '{frame.label}' has no area. Draw a rectangle.")
     x0, y0, x1, y1 = (floor(value + 0.5) for value in frame.bounds)
     region = overlap(Region(x0, y0, x1 - x0, y1 - y0), slide.levels[0].size)
     if not region.width or not region.height:
-        raise LabelError(f"{frame.where}: the region '{frame.label}' holds no pixel of the slide. Draw it again.")
+        raise LabelError(f"{frame.where}: the region '{frame.label}' covers no pixel of the slide. Draw it again.")
     return region
 
 
@@ -258,7 +258,7 @@ def _outside(feature: Feature, slide: Slide) -> str:
 
 
 def _area(shape: Shape) -> float:
-    """Give the area of a polygon in pixels, holes left out; 0 for lines and points."""
+    """Return the area of a polygon in pixels, holes left out; 0 for lines and points."""
     if shape.kind != "polygon":
         return 0.0
     x, y = ring_of(shape).T

@@ -44,8 +44,8 @@ def split_by_slide(
     for side, found in (("train", split.train), ("test", split.test)):
         if not found:
             raise LabelError(
-                f"the {side} side of the split is empty: {len(test)} of {len(slides)} slides are for testing. "
-                "Label crops of more slides, or change the test slides."
+                f"the {side} side of the split is empty: {len(test)} of {len(slides)} slides are test "
+                "slides. Label crops of more slides, or change the test slides."
             )
     return split
 

@@ -14,7 +14,7 @@ WAIT_S = 60.0
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """Give a copy of a folder to change; it takes the folder's place when the block ends well.
+    """Return a copy of a folder to change; it takes the folder's place when the block ends well.
 
     After any error, Ctrl-C included, the folder is as it was. Who comes while another process changes it waits, so that
     what both have done is kept.

@@ -25,7 +25,10 @@ def stains_of(slides: Iterable[str], patterns: Mapping[str, Sequence[str]]) -> d
     for slide in names:
         stains = [stain for stain, fit in of_stain.items() if slide in fit]
         if len(stains) > 1:
-            raise LabelError(f"labels.stains: slide {slide} fits {' and '.join(stains)}. Let it fit one.")
+            raise LabelError(
+                f"labels.stains: slide {slide} matches {' and '.join(stains)}. Change the patterns "
+                "so that it matches one."
+            )
         if stains:
             found[slide] = stains[0]
     return found

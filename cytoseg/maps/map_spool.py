@@ -85,7 +85,7 @@ class MapSpool:
         write_atomically(self._rows, str(rows))
 
     def strips(self, name: str) -> Iterator[NDArray[Any]]:
-        """Give a map from top to bottom, (h, W) each."""
+        """Return a map from top to bottom, (h, W) each."""
         width, height = self.size.width, self.size.height
         rows = strip_rows(width)
         for top in range(0, height, rows):

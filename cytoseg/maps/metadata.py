@@ -59,7 +59,7 @@ def about_uncertainty(slide: str, scale: float | None, provenance: Mapping[str, 
 
 
 def palette(classes: ClassList) -> NDArray[np.uint8]:
-    """Give the colours of all ids, (256, 3) uint8: white for ignore, black for ids that no class has."""
+    """Return the colours of all ids, (256, 3) uint8: white for ignore, black for ids that no class has."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(classes.colours)] = classes.colours
     table[IGNORE] = 255

@@ -39,7 +39,7 @@ class Raster(Reader):
             with open_pages(self.path) as tif:
                 pages = [level.keyframe for level in tif.series[0].levels]
                 if not all(page.is_tiled and page.samplesperpixel == 1 for page in pages):
-                    raise SlideError(f"{self.path.name}: is no tiled TIFF of one channel. Predict the slide again.")
+                    raise SlideError(f"{self.path.name}: is not a tiled single-channel TIFF. Predict the slide again.")
                 self._tiles = [TileTable(page, self.path) for page in pages]
                 self._scale = _scale(tif.ome_metadata or "")
         except DAMAGE as error:

@@ -1,4 +1,4 @@
-"""Whether probabilities keep what they promise: of pixels predicted with 80 %, four of five should be right."""
+"""Whether probabilities are calibrated: of pixels predicted with 80 %, four of five should be right."""
 
 from typing import Any
 

@@ -63,7 +63,7 @@ def object_counts(
     Args:
         truth: (H, W) instance ids from 1 on, 0 where there is no object.
         prediction: (H, W) likewise.
-        ignored: (H, W) bool, True where nobody has said what is there. A predicted object of which more than half
+        ignored: (H, W) bool, True where unlabelled. A predicted object of which more than half
             lies there does not count; of the others, and of the truth, the pixels there do not.
 
     Returns:

@@ -76,7 +76,7 @@ class ObjectScores:
     def text(self) -> str:
         """Write the scores as one line, such as ``nucleus: 37 of 40 found, 5 too many; F1 0.89, AJI 0.71, PQ 0.68``."""
         shares = ", ".join(f"{n} {share_text(v)}" for n, v in (("F1", self.f1), ("AJI", self.aji), ("PQ", self.pq)))
-        return f"{self.name}: {self.matched} of {self.truth} found, {self.predicted - self.matched} too many; {shares}"
+        return f"{self.name}: {self.matched} of {self.truth} found, {self.predicted - self.matched} false; {shares}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Risk:
 
     Attributes:
         pixels: Labelled pixels.
-        error: Share of them that is wrong; this and the following are None where there is no pixel.
+        error: Fraction wrong; this and the following are None where there is no pixel.
         aurc: Area under the risk-coverage curve: the mean, over all numbers of most certain pixels, of the share of
             them that is wrong. As high as ``error`` where uncertainty says nothing.
         aurc_best: The same if every wrong pixel were less certain than every right one.
@@ -240,8 +240,8 @@ def corrected_text(corrected: int, crops: int) -> str:
     if not corrected:
         return ""
     return (
-        f"{corrected} of {crops} test crops were corrected from a prediction: what nobody touched in them agrees with "
-        "the model, and the scores look better than they are. Score without them: labels.score_corrected=false."
+        f"{corrected} of {crops} test crops were corrected from a prediction: the parts left untouched agree "
+        "with the model, so these scores are optimistic. Exclude them with labels.score_corrected=false."
     )
 
 
@@ -299,7 +299,7 @@ def worst_first(crops: Sequence[CropScores], class_id: int | None = None) -> lis
 
 
 def ensemble_of(evaluation: Evaluation) -> MethodScores | None:
-    """Give the method that the report is about: the ensemble, else the first one, or None if there is none."""
+    """Return the method that the report is about: the ensemble, else the first one, or None if there is none."""
     named = [method for method in evaluation.methods if method.key == "ensemble"]
     return next(iter([*named, *evaluation.methods]), None)
 

@@ -79,7 +79,7 @@ def risk(counts: NDArray[np.int64]) -> Risk:
 
 
 def risk_curve(counts: NDArray[np.int64]) -> tuple[float | None, ...]:
-    """Give the share of errors among the most certain pixels at each of ``COVERAGES``; None without pixels.
+    """Return the share of errors among the most certain pixels at each of ``COVERAGES``; None without pixels.
 
     Args:
         counts: (BINS, 2) of ``risk_counts``.

@@ -147,7 +147,7 @@ def slide_scores(slides: Mapping[str, Sequence[Counts]]) -> tuple[SlideScores, .
 
 
 def _totals(counts: Counts) -> tuple[Counts, Counts, Counts]:
-    """Give hits, true pixels and predicted pixels per class, (..., K) each."""
+    """Return hits, true pixels and predicted pixels per class, (..., K) each."""
     return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
 
 

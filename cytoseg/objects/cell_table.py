@@ -43,7 +43,7 @@ WITHOUT_MPP = tuple(
     for column in MEASURED
     if column not in ("centroid_x_um", "centroid_y_um", "area_um2")
 )
-"""The same where nobody knows the size of a pixel: lengths in pixels of the maps, and no column that would be empty."""
+"""The same if unknown the size of a pixel: lengths in pixels of the maps, and no column that would be empty."""
 
 RATIO = "nucleus_to_cytoplasm_ratio"
 NO_RATIO = "no_ratio_because"

@@ -51,7 +51,7 @@ class _Runs:
     owner: Indices
 
     def last_row(self, row: int, owner: Indices) -> "_Runs":
-        """Give the runs of a row as the row above the next strip."""
+        """Return the runs of a row as the row above the next strip."""
         at = self.row == row
         return _Runs(self.class_id[at], np.full(at.sum(), -1), self.start[at], self.end[at], owner[at])
 
@@ -140,7 +140,7 @@ def _runs_of(strip: NDArray[np.uint8], wanted: NDArray[np.bool_], *, first_owner
 
 
 def _touching(above: _Runs, runs: _Runs, *, height: int, width: int) -> tuple[Indices, Indices]:
-    """Give the owners of all pairs of runs of one class in neighbouring rows that touch, corners included."""
+    """Return the owners of all pairs of runs of one class in neighbouring rows that touch, corners included."""
     class_id, row = np.concatenate([above.class_id, runs.class_id]), np.concatenate([above.row, runs.row])
     start, end = np.concatenate([above.start, runs.start]), np.concatenate([above.end, runs.end])
     owner = np.concatenate([above.owner, runs.owner])

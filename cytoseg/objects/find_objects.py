@@ -78,7 +78,7 @@ def write_objects(
 
 
 class _Progress:
-    """Tells whoever watches how many rows of all passes are done."""
+    """Reports how many rows of all passes are done."""
 
     def __init__(self, on_row: Callable[[int, int], None], *, total: int) -> None:
         self._on_row, self._total, self._done = on_row, total, 0

@@ -123,7 +123,7 @@ class Contacts:
             del strip
 
     def partners(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Give for each object of the first kind the one of the second that it shares the longest border with.
+        """Return for each object of the first kind the one of the second that it shares the longest border with.
 
         Returns:
             (N + 1,) int64 by instance id; the smaller id at a tie, 0 for none. And (N + 1,) bool: borders on several.

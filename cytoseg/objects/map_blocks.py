@@ -57,7 +57,7 @@ class WindowReader:
         self._block: Window | None = None
 
     def read(self, place: Region) -> Window:
-        """Give a window.
+        """Return a window.
 
         Args:
             place: In pixels of the maps; must lie inside.

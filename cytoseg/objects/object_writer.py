@@ -55,7 +55,7 @@ class SlideMaps:
     classes: ClassList
 
     def of_class(self, *names: str) -> NDArray[np.bool_]:
-        """Give (256,) bool by class id, True for the named classes; names that the class list lacks name nothing."""
+        """Return (256,) bool by class id, True for the named classes; names that the class list lacks name nothing."""
         found = np.zeros(256, np.bool_)
         found[[number for number, name in enumerate(self.classes.names) if name in names]] = True
         return found

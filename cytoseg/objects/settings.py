@@ -56,5 +56,5 @@ class ObjectTotals:
     classes: dict[str, ClassTotals]
 
     def record(self) -> dict[str, dict[str, int]]:
-        """Give the numbers as JSON can hold them."""
+        """Return the numbers as JSON can hold them."""
         return {name: asdict(totals) for name, totals in self.classes.items()}

@@ -21,7 +21,7 @@ Points = NDArray[np.float64]
 
 
 def simplified(polygons: Sequence[Polygon]) -> list[list[Points]]:
-    """Give the outlines of one object with fewer corners, or as they are where that is not possible.
+    """Return the outlines of one object with fewer corners, or as they are where that is not possible.
 
     A corner is cut from the middle of one edge to the middle of the next, by which a slanting line of pixel steps
     becomes straight; then corners are left out as long as the line stays within a tolerance (Douglas-Peucker). The
@@ -48,7 +48,7 @@ def simplified(polygons: Sequence[Polygon]) -> list[list[Points]]:
 
 
 def exactly(polygons: Sequence[Polygon]) -> list[list[Points]]:
-    """Give the outlines as they are, in the form of ``simplified``."""
+    """Return the outlines as they are, in the form of ``simplified``."""
     return [[ring.astype(np.float64) for ring in (polygon.exterior, *polygon.holes)] for polygon in polygons]
 
 
@@ -59,7 +59,7 @@ def _with_middles(ring: Points) -> Points:
 
 
 def _middles(line: Points) -> NDArray[np.intp]:
-    """Give the indices of all points but the corners; of two at one place, on an edge of one pixel, the first."""
+    """Return the indices of all points but the corners; of two at one place, on an edge of one pixel, the first."""
     middles = np.flatnonzero(np.arange(len(line)) % 3 != 1)
     points = line[middles]
     return middles[np.any(points != np.roll(points, 1, axis=0), axis=1)]
@@ -98,7 +98,7 @@ def _area(ring: Points) -> float:
 
 
 def _meet(rings: Sequence[Points]) -> bool:
-    """Say whether two lines of some rings touch or cross, but for neighbours at their common corner."""
+    """Return whether two lines of some rings touch or cross, but for neighbours at their common corner."""
     start = np.concatenate(rings)
     end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
     first = np.cumsum([0, *(len(ring) for ring in rings)])
@@ -107,7 +107,7 @@ def _meet(rings: Sequence[Points]) -> bool:
 
 
 def _near(start: Points, end: Points) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Give pairs of lines whose rectangles overlap."""
+    """Return pairs of lines whose rectangles overlap."""
     low, high = np.minimum(start, end), np.maximum(start, end)
     order = np.argsort(low[:, 0], kind="stable")
     lefts = low[order, 0]

@@ -66,7 +66,7 @@ def disputed_classes(nats: NDArray[np.float32], class_map: NDArray[np.uint8], *,
 
 
 def without_ignored(nats: NDArray[np.float32], class_map: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give the disagreement (H, W) with 0 nats where nothing is predicted."""
+    """Return the disagreement (H, W) with 0 nats where nothing is predicted."""
     return np.where(class_map == IGNORE, np.float32(0), nats)
 
 

@@ -68,8 +68,8 @@ def _alone(job: SlideJob, work: Callable[[SlideJob], Outcome]) -> Outcome:
             return outcome
     return Outcome(
         job,
-        f"{job.path.name}: the process died {TRIES} times, also with no other slide beside it. Is there memory enough? "
-        "A smaller predict.tile_px takes less.",
+        f"{job.path.name}: the process died {TRIES} times, even when run alone. Is there enough "
+        "memory? A smaller predict.tile_px needs less.",
     )
 
 
@@ -171,7 +171,7 @@ def on_ray(
 
 
 def _connected(address: str | None) -> Any:
-    """Give the module ``ray`` with a cluster behind it."""
+    """Return the module ``ray`` with a cluster behind it."""
     try:
         import ray
     except ImportError as error:
@@ -181,7 +181,7 @@ def _connected(address: str | None) -> Any:
             socket.create_connection((place["host"], int(place["port"])), timeout=ANSWER_S).close()
         ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
     except (OSError, ValueError) as error:
-        raise PredictionError(f"--address {address}: no Ray cluster answers there ({error}).") from error
+        raise PredictionError(f"--address {address}: no Ray cluster responds there ({error}).") from error
     return ray
 
 

@@ -101,7 +101,7 @@ class SlideFacts:
 
 
 def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
-    """Say whether a folder holds a whole prediction with exactly this provenance; a damaged summary counts as none."""
+    """Return whether a folder holds a complete prediction with this provenance; False if its summary is damaged."""
     try:
         summary = load_json(folder / SUMMARY)
     except (OSError, ValueError):
@@ -129,7 +129,7 @@ def classes_of(folder: Path) -> list[str]:
 
 
 def other_slide(folder: Path, path: Path) -> Path | None:
-    """Tell whether a folder holds results of another slide than this one: that one, if it still exists, else None.
+    """Return whether a folder holds results of another slide than this one: that one, if it still exists, else None.
 
     A copy of the slide, with the same size and time of change, is no other slide.
     """
@@ -142,7 +142,7 @@ def other_slide(folder: Path, path: Path) -> Path | None:
 
 
 def note_of(folder: Path) -> str:
-    """Tell what is to be known of how a slide was read, see ``SlideFacts``; empty if nothing is, or nobody knows."""
+    """Tell what is to be known of how a slide was read, see ``SlideFacts``; empty if nothing is, or unknown."""
     try:
         return str(load_json(folder / SUMMARY).get("note", ""))
     except (OSError, ValueError, AttributeError):
@@ -150,7 +150,7 @@ def note_of(folder: Path) -> str:
 
 
 def left_out_of(folder: Path, *, least_px: int) -> str:
-    """Tell how many areas of a prediction did not become objects; empty where all did, or nobody knows.
+    """Tell how many areas of a prediction did not become objects; empty where all did, or unknown.
 
     Args:
         folder: Of the prediction.
@@ -166,7 +166,7 @@ def left_out_of(folder: Path, *, least_px: int) -> str:
 
 
 def is_whole(folder: Path) -> bool:
-    """Say whether all outputs of a slide have been written into a folder: the summary is the last of them."""
+    """Return whether all outputs of a slide have been written into a folder: the summary is the last of them."""
     return (folder / SUMMARY).exists()
 
 

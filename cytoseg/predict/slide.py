@@ -77,7 +77,7 @@ class _Batch:
 
 @dataclass
 class _Progress:
-    """Counts tiles, tells whoever watches, and stops between two batches when asked to."""
+    """Counts tiles, reports progress, and stops between two batches when asked to."""
 
     total: int
     on_tile: Callable[[int, int], None]
@@ -150,11 +150,11 @@ def _unscaled(settings: SlideSettings, slide: Slide) -> str:
     found = slide.mpp or settings.assume_mpp
     if settings.mpp or not found:
         return ""
-    return f"taken at its full resolution of {found:.4g} µm per pixel, for the bundle says none"
+    return f"read at its full resolution of {found:.4g} µm per pixel because the bundle does not specify one"
 
 
 def _fill(spool: MapSpool, job: _Job, on_tile: Callable[[int, int], None]) -> float:
-    """Compute the rows that the maps lack; gives the seconds that the predictor took."""
+    """Compute the rows that the maps lack; returns the seconds that the predictor took."""
     try:
         with finish_step_on_interrupt() as interrupt:
             progress = _Progress(len(job.grid), on_tile, interrupt)
@@ -162,8 +162,8 @@ def _fill(spool: MapSpool, job: _Job, on_tile: Callable[[int, int], None]) -> fl
     except SlideError as error:
         if not spool.rows:
             spool.remove()
-            raise SlideError(f"{error} Nothing is kept.") from error
-        kept = f"{spool.rows} of {job.grid.size.height} rows are finished and kept"
+            raise SlideError(f"{error} Nothing was kept.") from error
+        kept = f"{spool.rows} of {job.grid.size.height} rows are finished and were kept"
         raise SlideError(f"{error} {kept}.") from error
     return progress.computing_s
 
@@ -191,7 +191,7 @@ def _stitch(spool: MapSpool, job: _Job, progress: _Progress) -> None:
 
 
 def _stitched(stitcher: Stitcher, spool: MapSpool, job: _Job) -> Generator[int, _Maps, None]:
-    """Take the maps of tiles batch by batch, and write what is finished; gives how many tiles each batch had."""
+    """Take the maps of tiles batch by batch, and write what is finished; returns how many tiles each batch had."""
     top = spool.rows
     batch = yield 0
     taken = 0
@@ -211,9 +211,9 @@ def _stitched(stitcher: Stitcher, spool: MapSpool, job: _Job) -> Generator[int, 
 
 
 def _rows_left(grid: TileGrid, top: int) -> Iterator[tuple[list[Tile], int]]:
-    """Give the rows of tiles that show anything from the finished rows of pixels on, each with where the next begins.
+    """Return the rows of tiles that show anything from the finished rows of pixels on, each with where the next begins.
 
-    Those that begin above are computed anew, for what they add to the rows below.
+    Those that begin above are recomputed, for what they add to the rows below.
     """
     if top >= grid.size.height:
         return
@@ -277,7 +277,7 @@ def _predicted(job: _Job, batch: _Batch, pictures: NDArray[np.uint8]) -> NDArray
     joined = np.concatenate([probabilities, disagreement[:, None]], axis=1)
     if not np.isfinite(joined).all():
         raise PredictionError(
-            f"{job.slide.path.name}: the prediction holds numbers that are not finite, in a tile from x {tiles[0].x}, "
+            f"{job.slide.path.name}: the prediction contains NaN or infinite values, in a tile from x {tiles[0].x}, "
             f"y {tiles[0].y} on. The interpreters are probably damaged: run train-interpreter again."
         )
     return joined

@@ -30,7 +30,7 @@ class SlideJob:
         bundle: Folder of the bundle.
         settings: Tiles and resolution; a batch of 0 is as many tiles as there is room for.
         objects: What counts as an object; None finds none.
-        glass: Rule and threshold of ``tissue_mask``, by which glass is passed over; None computes every tile.
+        glass: Rule and threshold of ``tissue_mask``, by which glass is skipped; None computes every tile.
         provenance: All that decides the result, see ``Destination``.
         device: Where to compute, as ``pick_device`` knows it.
         uncertainty_bits: Of a value of the uncertainty map, see ``Destination``.
@@ -69,7 +69,7 @@ def unwatched(_what: str, _done: int, _total: int) -> None:
 
 
 def attempt(job: SlideJob, on_progress: OnProgress = unwatched) -> Outcome:
-    """Predict a slide, unless that was done before; what goes wrong is told, so that other slides can go on.
+    """Predict a slide, unless that was done before; what goes wrong is reported, so that other slides can go on.
 
     Args:
         job: What to do.

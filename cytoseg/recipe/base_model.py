@@ -86,6 +86,6 @@ def _refuse_others(found: Mapping[str, Any], given: Mapping[str, Any], *, init: 
     ]
     if differ:
         raise RecipeError(
-            f"{where}: training.init={init} is of another architecture "
-            f"({'; '.join(differ)}). Leave these keys out and the model brings its own, or start from another model."
+            f"{where}: training.init={init} is of a different architecture "
+            f"({'; '.join(differ)}). Remove these keys to use the model's own, or start from another model."
         )

@@ -95,7 +95,7 @@ def update_recipe(path: Path, changes: Mapping[str, Any], *, to: Path | None = N
         to: Where to write instead of into the file itself.
 
     Raises:
-        RecipeError: If the file is no recipe, would be none with these values, or another process is changing it;
+        RecipeError: If the file is not a recipe, would be none with these values, or another process is changing it;
             nothing is written then.
     """
     with locked(to or path, wait_s=PATIENCE_S, error=RecipeError):
@@ -103,7 +103,7 @@ def update_recipe(path: Path, changes: Mapping[str, Any], *, to: Path | None = N
 
 
 def _changed(path: Path, changes: Mapping[str, Any]) -> str:
-    """Give the text of a recipe file with some values changed."""
+    """Return the text of a recipe file with some values changed."""
     yaml, text = YAML(), io.StringIO()
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -120,7 +120,7 @@ def _changed(path: Path, changes: Mapping[str, Any]) -> str:
 
 
 def _rename(section: Any, key: str) -> None:
-    """Give a key its present name, where the file has that of before: its place and comment stay."""
+    """Return a key its present name, where the file has that of before: its place and comment stay."""
     old, new = _OLD_NAMES.get(key), key.split(".")[1]
     if old in section and new not in section:
         comment = section.ca.items.pop(old, None)
@@ -180,7 +180,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _sentence(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<"))
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        how = "Remove it or mend its spelling (`cytoseg recipe explain` lists all keys)"
+        how = "Remove it or correct its spelling (`cytoseg recipe explain` lists all keys)"
         return f"{where}: unknown key{meant(where)}. {how}"
     text = error["msg"].removeprefix("Value error, ").partition(" or an instance of ")[0]  # of a class of ours
     return f"{where}: {text}, found {shown(error['input'])}" if where else text

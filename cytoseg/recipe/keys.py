@@ -43,7 +43,7 @@ def keys_of(section: type) -> Iterator[Key]:
 
 
 def _section(annotation: Any) -> type | None:
-    """Give the class of a section; None for what is a single value."""
+    """Return the class of a section; None for what is a single value."""
     is_section = isinstance(annotation, type) and (
         issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation)
     )

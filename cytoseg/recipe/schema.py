@@ -70,17 +70,17 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def class_names_are_unique_and_fill_is_one_of_them(self) -> "Recipe":
-        """Refuse a class named twice and a fill class nobody knows."""
+        """Refuse a class named twice and an unknown fill class."""
         names = [c.name for c in self.classes]
         if len(set(names)) < len(names):
-            raise ValueError(f"classes: a name stands twice in {', '.join(names)}")
+            raise ValueError(f"classes: a name appears twice in {', '.join(names)}")
         if self.fill is not None and self.fill not in names:
             raise ValueError(f"fill: {self.fill!r} is not in the class list ({', '.join(names)})")
         return self
 
     @model_validator(mode="after")
     def classes_with_objects_are_in_the_class_list(self) -> "Recipe":
-        """Refuse objects of a class nobody knows, and cutting where there are no objects."""
+        """Refuse objects of an unknown class, and cutting where there are no objects."""
         names = [c.name for c in self.classes]
         for key, wanted, known in (
             ("classes", self.objects.classes, names),
@@ -167,33 +167,33 @@ class Recipe(Section):
         return self
 
     def section(self, name: str) -> Any:
-        """Give one section as JSON holds it, with every key."""
+        """Return one section as JSON holds it, with every key."""
         return self.model_dump(mode="json", include={name})[name]
 
     def architecture(self) -> Architecture:
-        """Give what decides the weights' shapes and meaning."""
+        """Return what decides the weights' shapes and meaning."""
         d = self.diffusion
         masks = tuple(c.name for c in self.classes) if self.labels.sources else ()
         return Architecture(d.dim, d.dim_mults, d.timesteps, d.schedule, d.objective, d.backbone, masks)
 
     def class_list(self) -> ClassList:
-        """Give the classes in the form the library works with."""
+        """Return the classes in the form the library works with."""
         colours = tuple((int(c.colour[1:3], 16), int(c.colour[3:5], 16), int(c.colour[5:], 16)) for c in self.classes)
         return ClassList(tuple(c.name for c in self.classes), colours, self.fill)
 
     def object_settings(self) -> ObjectSettings:
-        """Give the objects' section in the form the library works with."""
+        """Return the objects' section in the form the library works with."""
         o = self.objects
         names = tuple(c.name for c in self.classes if c.name != self.fill) if o.classes is None else o.classes
         split = tuple(name for name in names if name == o.nucleus) if o.split is None else o.split
         return ObjectSettings(names, split, o.least_px, o.nucleus, o.cytoplasm, o.parquet, o.exact_outlines)
 
     def taps(self) -> tuple[str, ...]:
-        """Give the names of the taps."""
+        """Return the names of the taps."""
         return tap_names(self.architecture()) if self.features.taps == "all" else self.features.taps
 
     def tile_px(self) -> int:
-        """Give the side of a tile: as the recipe says, or as the labelled crops have it."""
+        """Return the side of a tile: as the recipe says, or as the labelled crops have it."""
         if self.predict.tile_px is not None:
             return self.predict.tile_px
         multiple = self.architecture().multiple_px
@@ -202,7 +202,7 @@ class Recipe(Section):
         )
 
     def feature_timesteps(self) -> tuple[int, ...]:
-        """Give the timesteps of features, from timesteps, snr_db or the default."""
+        """Return the timesteps of features, from timesteps, snr_db or the default."""
         if self.features.snr_db is not None:
             return timesteps_at_snr(
                 signal_shares(self.diffusion.schedule, self.diffusion.timesteps), self.features.snr_db
@@ -210,9 +210,9 @@ class Recipe(Section):
         return self.features.timesteps if self.features.timesteps is not None else (50, 100, 150)
 
     def run_folder(self) -> Path:
-        """Give the folder everything is written to."""
+        """Return the folder everything is written to."""
         return self.folder or Path("runs") / self.name
 
     def labels_folder(self) -> Path:
-        """Give the folder of the imported labels."""
+        """Return the folder of the imported labels."""
         return self.labels.folder or self.run_folder() / "labels"

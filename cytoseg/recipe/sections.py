@@ -26,10 +26,11 @@ MppOrByFolder = Annotated[
 
 
 class Background(Section):
-    """How glass is told from cells, once per slide at low resolution."""
+    """How glass is separated from cells, once per slide at low resolution."""
 
     rule: Literal["otsu", "threshold", "none"] = "otsu"
-    """otsu finds the darkness that parts glass from cells; threshold uses the value below; none takes everything."""
+    """otsu finds the optical density that separates glass from cells; threshold uses the value below; none takes
+    everything."""
     threshold: Annotated[float, Field(gt=0, lt=3)] = 0.08
     """Mean optical density above which a place holds cells; for the rule threshold."""
 
@@ -53,7 +54,7 @@ class Slides(Section):
     """When a slide cannot be read any more while training: stop, saving; or skip it from then on, naming it."""
 
     def assumed_mpp(self, path: Path) -> float | None:
-        """Give what the recipe assumes of a slide that does not say: the value of the innermost folder it lies in."""
+        """Return what the recipe assumes of a slide that does not say: the value of the innermost folder it lies in."""
         if isinstance(self.assume_mpp, dict):
             return innermost(path, self.assume_mpp)
         return self.assume_mpp
@@ -133,16 +134,16 @@ class Labels(Section):
     """Where imported labels are kept; null is labels/ in the run folder. Several recipes may share one."""
     crop_px: Annotated[int, Field(ge=16, le=4096)] = 256
     """Side of the crops that label-crops, queue and the app cut to annotate, in pixels at slides.mpp. A person needs to
-    see what lies around a cell, so they are larger than those of the training, which nobody looks at."""
+    see what lies around a cell, so they are larger than the training crops."""
     test_slides: tuple[str, ...] = ()
     """Patterns of slide ids whose crops are the test set; empty draws a share of the slides at random."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of the slides in the test set when test_slides is empty."""
     score_corrected: bool = True
-    """Score test crops whose truth was corrected from a prediction, too, and say how many they are: what nobody touched
-    in them agrees with the model. false leaves them out of every score."""
+    """Also score test crops whose truth was corrected from a prediction, and report their number: the parts left
+    untouched agree with the model. false excludes them from every score."""
     stains: dict[str, tuple[str, ...]] = {}
-    """Patterns of slide ids by stain, such as {Giemsa: ["g_*"]}; scores are then told by stain, too."""
+    """Patterns of slide ids by stain, such as {Giemsa: ["g_*"]}; scores are then also reported by stain."""
     sources: tuple[Source, ...] = ()
     """Labels from elsewhere that teach the backbone pretrained beside denoising; see training.mask_weight."""
 
@@ -185,7 +186,7 @@ class Features(Section):
         if not names:
             raise ValueError(f"name at least one of {', '.join(EXTRACTORS)}")
         if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
-            raise ValueError(f"{repeated[0]} stands twice")
+            raise ValueError(f"{repeated[0]} appears twice")
         return tuple(name for name in EXTRACTORS if name in names)
 
 
@@ -202,7 +203,7 @@ class Predict(Section):
     batch: Annotated[int, Field(ge=1, le=256)] | None = None
     """Tiles computed together; null takes as many as a GPU has room for, and on a CPU what its caches hold."""
     skip_glass: bool = True
-    """Give glass the fill class (or ignore) without computing it."""
+    """Return glass the fill class (or ignore) without computing it."""
     uncertainty_bits: Literal[8, 32] = 8
     """Of a value of the uncertainty map. 8 stores grey levels, and among the file's annotations how many nats a grey
     level is, 1/255 of the slide's largest uncertainty; 32 stores nats as they were computed, in many times the room."""
@@ -232,8 +233,8 @@ class Review(Section):
     """The review app."""
 
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$")] = "127.0.0.1"
-    """Address it listens on; the default is reachable from this machine only. Whoever wants to see anything needs the
-    link that is printed at the start, at any address."""
+    """Address it listens on; the default is reachable from this machine only. Access needs the link
+    printed at startup, at any address."""
     names: tuple[Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$")], ...] = ()
     """Other names by which browsers ask for it, such as that of a proxy, with its port unless that is the app's or the
     usual one: lab.example.org, lab.example.org:8443. Its own address and the machine's name need not be listed."""
@@ -241,7 +242,7 @@ class Review(Section):
     """Port it listens on."""
     log: str | None = None
     """Database for the reviewers' log that machines share, as SQLAlchemy writes it: postgresql+psycopg://user@host/name.
-    null keeps a log in each run folder. The password belongs into ~/.pgpass or PGPASSWORD."""
+    null keeps a log in each run folder. The password belongs in ~/.pgpass or PGPASSWORD."""
 
     @field_validator("log")
     @classmethod
@@ -253,5 +254,5 @@ class Review(Section):
         if not parts.scheme or "://" not in log:
             raise ValueError("write it as dialect+driver://user@host/database")
         if parts.password is not None or "password" in parse_qs(parts.query):
-            raise ValueError("leave the password out, and put it into ~/.pgpass or PGPASSWORD")
+            raise ValueError("leave the password out and put it in ~/.pgpass or PGPASSWORD")
         return log

@@ -39,8 +39,8 @@ def calibration_diagram(bins: Sequence[ConfidenceBin]) -> str:
         f'{dashed}<polyline points="{line}" fill="none" stroke="{_COLOURS[0]}" stroke-width="2"/>'
         f'<g fill="{_COLOURS[0]}">{"".join(circles)}</g>'
     )
-    label = "Calibration: share that is right over the stated probability"
-    return _frame(drawn, label=label, across="Probability that it states", upward="Share that is right", top=1.0)
+    label = "Calibration: fraction correct against stated probability"
+    return _frame(drawn, label=label, across="Stated probability", upward="Fraction correct", top=1.0)
 
 
 def risk_diagram(measures: Sequence[UncertaintyScores]) -> str:
@@ -65,8 +65,8 @@ def risk_diagram(measures: Sequence[UncertaintyScores]) -> str:
             f'<line x1="{_x(0.04)}" x2="{_x(0.12)}" y1="{y - 4}" y2="{y - 4}" stroke="{colour}" stroke-width="2"/>'
         )
         drawn.append(f'<text x="{_x(0.15)}" y="{y}">{MEASURES[measure]}</text>')
-    label = "Risk and coverage: share that is wrong of the pixels that are kept"
-    across, upward = "Pixels kept, the most certain first", "Share of them that is wrong"
+    label = "Risk and coverage: fraction wrong among the pixels kept"
+    across, upward = "Pixels kept (most certain first)", "Fraction wrong"
     return _frame("".join(drawn), label=label, across=across, upward=upward, top=top)
 
 

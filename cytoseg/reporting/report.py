@@ -41,7 +41,7 @@ SHOWN_CROPS = 3
 """So many of the worst and of the best test crops are shown."""
 
 SAMPLES_CAPTION = (
-    "Samples: made up by the model. They should look like your slides; then it knows what cells look like."
+    "Samples drawn from the diffusion model. The more they resemble your slides, the better the model has learnt them."
 )
 DENOISED_CAPTION = (
     "Crops with noise on them, and what the model sees in each; the crop itself stands at the end of its row."
@@ -59,10 +59,10 @@ def write_report(run_folder: Path) -> Path:
         The path of the report. An older report is replaced only when the new one is complete.
 
     Raises:
-        CytosegError: If the folder is no run, or if its evaluation.json, run.json or a summary.json is damaged.
+        CytosegError: If the folder is not a run, or if its evaluation.json, run.json or a summary.json is damaged.
     """
     if not is_run(run_folder) and not (run_folder / "evaluation").is_dir():
-        raise CytosegError(f"{run_folder}: no run was found here. Make one first with `cytoseg train-ddpm RECIPE`.")
+        raise CytosegError(f"{run_folder}: no run here. Start one with `cytoseg train-ddpm RECIPE`.")
     target = run_folder / "report.html"
     write_atomically(target, report_page(run_folder))
     return target
@@ -134,7 +134,7 @@ def _scores(evaluation: Evaluation | None) -> list[str]:
     names = list(evaluation.class_names)
     head = ["Method", "Mean IoU", *names, "Training", "Prediction"]
     return [
-        "<h2>Scores beside the baselines</h2>",
+        "<h2>Scores alongside the baselines</h2>",
         "<p>IoU per class: 1 is perfect, 0 is no overlap; in brackets the 95 % interval over test slides.</p>",
         markup.table(head, rows, main_row=evaluation.methods.index(best)),
         *_calibration(best),
@@ -153,7 +153,7 @@ def _calibration(method: MethodScores) -> list[str]:
         return []
     body = [f"<p>Calibration error (ECE) of {escape(method.title)}: {method.ece:.3f}.</p>"]
     if drawn := calibration_diagram(method.bins):
-        caption = "Larger points stand for more pixels. On the dashed line it is right as often as it says."
+        caption = "Larger points represent more pixels. On the dashed line the model is perfectly calibrated."
         body.append(f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>")
     return body
 
@@ -162,10 +162,13 @@ def _uncertainty(method: MethodScores, names: Sequence[str]) -> list[str]:
     if not method.uncertainty:
         return []
     title = escape(method.title)
-    body = [f"<h3>Uncertainty of {title}: does it say what is wrong?</h3>"]
+    body = [f"<h3>Uncertainty of {title}: does it find the errors?</h3>"]
     body += [f"<p>By {MEASURES[scores.measure]}: {scores.whole.text()}.</p>" for scores in method.uncertainty]
     if drawn := risk_diagram(method.uncertainty):
-        caption = "At 100 % all pixels are kept. A line that falls quickly to the left finds the wrong ones."
+        caption = (
+            "At 100 % all pixels are kept. A line that falls quickly to the left means that the "
+            "uncertainty finds the errors."
+        )
         body.append(f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>")
     return [*body, markup.table(*risk_table(method, names))]
 
@@ -204,7 +207,7 @@ def _confusion(evaluation: Evaluation | None) -> list[str]:
     if evaluation is None or best is None:
         return []
     return [
-        "<h2>What is taken for what</h2>",
+        "<h2>Confusion matrix</h2>",
         "<p>Each row follows the pixels of one true class: the share, and below it the number, that went to each "
         "predicted class.</p>",
         markup.confusion_table(evaluation.class_names, best.confusion, row_shares(best.confusion)),
@@ -219,7 +222,7 @@ def _crops(run: Path, evaluation: Evaluation | None) -> list[str]:
     best = ordered[len(worst) :][-SHOWN_CROPS:][::-1]
     body = [
         "<h2>Test crops</h2>",
-        "<p>From left to right: the picture, the truth, the prediction, the disagreement of the ensemble.</p>",
+        "<p>From left to right: image, ground truth, prediction, disagreement of the ensemble.</p>",
     ]
     for title, crops in (("Lowest mean IoU", worst), ("Highest mean IoU", best)):
         if crops:
@@ -244,7 +247,7 @@ def _slides(run: Path) -> list[str]:
     for folder in folders:
         body.append(f"<h3>{escape(folder.name)}</h3>")
         if not (folder / "summary.json").resolve().is_relative_to(run.resolve()):
-            body.append(markup.missing("A link leads out of the run, to what is not shown."))
+            body.append(markup.missing("A link points outside the run and is not shown."))
             continue
         body.append(_picture(run, folder / "preview.png", PREVIEW_CAPTION, command="predict RECIPE SLIDE"))
         body.extend(_summary(read_summary(folder)))
@@ -285,7 +288,7 @@ def _model(run: Path) -> str:
 
 
 def _provenance(provenance: Provenance | None) -> list[str]:
-    body = ["<h2>Where the numbers come from</h2>"]
+    body = ["<h2>Provenance</h2>"]
     if provenance is None or not provenance.commands:
         return [*body, markup.missing("No command has been recorded in this run.", "cytoseg train-ddpm RECIPE")]
     rows = [_command(entry) for entry in provenance.commands]
@@ -306,14 +309,14 @@ def _command(entry: CommandRecord) -> list[str]:
 
 def _glossary() -> list[str]:
     entries = "".join(f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>" for word, meaning in GLOSSARY.items())
-    return ["<h2>What the words mean</h2>", f"<dl>{entries}</dl>"]
+    return ["<h2>Glossary</h2>", f"<dl>{entries}</dl>"]
 
 
 def _picture(run: Path, path: Path, caption: str, *, command: str, strip: bool = False) -> str:
     if not path.is_file():
         return markup.missing(f"{caption.split(':')[0]}: there is no picture yet.", f"cytoseg {command}")
     if not path.resolve().is_relative_to(run.resolve()):  # whoever gets the report must not get what the run is not
-        return markup.missing(f"{caption.split(':')[0]}: a link leads out of the run, to what is not shown.")
+        return markup.missing(f"{caption.split(':')[0]}: a link points outside the run and is not shown.")
     kind = "png" if path.name == "loss.png" else "jpeg"
     try:
         return markup.figure(data_uri(path, max_px=1400, kind=kind), caption, strip=strip)

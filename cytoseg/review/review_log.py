@@ -69,7 +69,7 @@ _TABLE = Table(
     sqlite_autoincrement=True,
 )
 
-_REFUSAL = "entries of the log are only added"
+_REFUSAL = "log entries cannot be changed or deleted"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Entry(Judgement):
 
 
 def log_of(run: Path, url: str | None) -> URL:
-    """Give the address of a run's log.
+    """Return the address of a run's log.
 
     Args:
         run: The run folder.
@@ -125,7 +125,7 @@ def log_of(run: Path, url: str | None) -> URL:
     except ArgumentError as error:
         raise LabelError(f"review.log: {_why(error)}. Write it as dialect+driver://user@host/database.") from error
     if found.get_backend_name() == "sqlite" and not found.database:
-        raise LabelError("review.log: the address names no file, so the log would be lost. Add its path.")
+        raise LabelError("review.log: the address names no file, so the log would be lost. Add a path.")
     return found
 
 
@@ -180,7 +180,7 @@ def _entry(row: Mapping[Any, Any]) -> Entry:
 
 @contextmanager
 def connected(log: URL, *, writing: bool) -> Iterator[Connection]:
-    """Give a connection in a transaction, and say in one sentence what is wrong with the database.
+    """Return a connection in a transaction, and say in one sentence what is wrong with the database.
 
     Raises:
         LabelError: If the database is damaged, or cannot be reached, read or written.
@@ -192,18 +192,18 @@ def connected(log: URL, *, writing: bool) -> Iterator[Connection]:
             yield connection
     except (NoSuchModuleError, ImportError) as error:
         raise LabelError(
-            f"review.log: {_why(error)}. Mend the address, or install what it needs: for PostgreSQL "
+            f"review.log: {_why(error)}. Fix the address, or install the driver: for PostgreSQL "
             "`pip install 'cytoseg[postgres]'`."
         ) from error
     except (OperationalError, InterfaceError, ProgrammingError, OSError) as error:
         raise LabelError(
-            f"{name} cannot be {'written' if writing else 'read'} ({_why(error)}). Check the rights, the room on the "
-            "disk and, of a server, that it runs."
+            f"{name} cannot be {'written' if writing else 'read'} ({_why(error)}). Check the permissions, the free "
+            "disk space and, for a server, that it is running."
         ) from error
     except IntegrityError:  # our own mistake
         raise
     except DatabaseError as error:
-        raise LabelError(f"{name} is damaged ({_why(error)}). Put a copy back, or move it away.") from error
+        raise LabelError(f"{name} is damaged ({_why(error)}). Restore a copy, or move it away.") from error
 
 
 def _engine(log: URL, *, writing: bool) -> Engine:
@@ -264,7 +264,7 @@ def _exists(path: Path) -> bool:
 
 
 def _guards(table: str) -> dict[str, tuple[str, ...]]:
-    """Give by database what makes it refuse to change entries."""
+    """Return by database what makes it refuse to change entries."""
     changes = (
         f"CREATE TRIGGER {table}_{change} BEFORE {change} ON {table} BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
         for change in ("update", "delete")
@@ -283,6 +283,6 @@ def _is_file(log: URL) -> bool:
 
 
 def _why(error: Exception) -> str:
-    """Give the database's own reason on one line."""
+    """Return the database's own reason on one line."""
     reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
     return " ".join(str(reason).split()).rstrip(".")

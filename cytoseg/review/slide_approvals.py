@@ -46,7 +46,7 @@ class SignOff:
         slide: Key of the slide.
         verdict: What is said.
         comment: In the person's words; may be empty.
-        bundle: Hash of the bundle that the slide was predicted with; empty where nobody knows.
+        bundle: Hash of the bundle that the slide was predicted with; empty if unknown.
     """
 
     author: str
@@ -90,12 +90,12 @@ def read_sign_offs(log: URL, **wanted: str) -> list[Entry]:
 
 
 def latest(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """Give the latest sign-off of each slide."""
+    """Return the latest sign-off of each slide."""
     return {entry.slide: entry for entry in entries}
 
 
 def bundle_of(prediction: Path) -> str:
-    """Give one hash for the bundle that a slide was predicted with; empty where its summary does not say.
+    """Return one hash for the bundle that a slide was predicted with; empty where its summary does not say.
 
     Args:
         prediction: Folder of the slide's prediction.
@@ -112,7 +112,7 @@ def bundle_of(prediction: Path) -> str:
 
 
 def is_outdated(entry: Entry, bundle: str) -> bool:
-    """Tell whether a slide was predicted anew since, with another bundle than the one that was looked at."""
+    """Return whether a slide was predicted anew since, with another bundle than the one that was looked at."""
     return bool(bundle) and entry.bundle != bundle
 
 

@@ -54,7 +54,7 @@ class ToUnitd(MapTransform):  # type: ignore[misc] # same
 
 
 class Chain:
-    """Applies dictionary transforms in order; gives exactly what MONAI's ``Compose`` gives from the same seed.
+    """Applies dictionary transforms in order; returns exactly what MONAI's ``Compose`` gives from the same seed.
 
     ``Compose`` makes new random states for every item, which costs 0.1 ms for each transform, and keeps records for
     undoing flips and turns, which cost more than these do. Here the states are seeded anew and nothing is recorded.

@@ -40,7 +40,7 @@ def allow_chroma(page: Any) -> None:
 
 
 def stores_ycbcr(page: Any) -> bool:
-    """Say whether what comes out of a page's decoder is YCbCr, to be turned into RGB.
+    """Return whether what comes out of a page's decoder is YCbCr, to be turned into RGB.
 
     The library for JPEG 2000 turns YCbCr with halved channels into RGB by itself, and that with full ones not.
 

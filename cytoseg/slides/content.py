@@ -14,7 +14,7 @@ _DENSEST_GLASS = 0.25
 
 
 def density(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Give the optical density against white of each pixel and channel: (H * W, 3), from (H, W, 3) uint8 RGB."""
+    """Return the optical density against white of each pixel and channel: (H * W, 3), from (H, W, 3) uint8 RGB."""
     return np.asarray(optical_density(picture.reshape(-1, 3)), np.float64)
 
 
@@ -30,7 +30,7 @@ def spread(picture: NDArray[np.uint8]) -> float:
 
 
 def near_empty(means: Sequence[float], spreads: Sequence[float]) -> bool:
-    """Tell whether a region is glass with next to nothing on it.
+    """Return whether a region is glass with next to nothing on it.
 
     Args:
         means: Mean optical density of its channels.

@@ -45,9 +45,9 @@ def convert_slide(slide: Slide, path: Path, *, on_row: Callable[[int], None]) ->
 
 def _check_target(path: Path) -> None:
     if not path.name.lower().endswith((*TIFF_ENDINGS, ZARR_SUFFIX)):
-        raise SlideError(f"{path.name}: is neither .ome.tif nor .zarr. End the name in the format that is wanted.")
+        raise SlideError(f"{path.name}: is neither .ome.tif nor .zarr. Use one of these suffixes.")
     if path.exists():
-        raise SlideError(f"{path}: is there already. Choose another name, or remove it.")
+        raise SlideError(f"{path}: already exists. Choose another name, or remove it.")
 
 
 def _bands(slide: Slide, on_row: Callable[[int], None]) -> Iterator[NDArray[np.uint8]]:

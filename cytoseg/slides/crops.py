@@ -34,7 +34,7 @@ class OpenSlides:
         self._process = os.getpid()
 
     def get(self, path: Path) -> Slide:
-        """Give the open slide, opening it if need be."""
+        """Return the open slide, opening it if need be."""
         if self._process != os.getpid():
             self._open, self._process = OrderedDict(), os.getpid()
         if path not in self._open:
@@ -106,7 +106,7 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give the data with a (3, size, size) uint8 tensor under each key.
+        """Return the data with a (3, size, size) uint8 tensor under each key.
 
         Raises:
             SlideError: If a slide cannot be read any more and ``on_lost`` is None, or none is left.
@@ -131,7 +131,7 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         self._lost.add(path)
         if self._on_lost is None or len(self._lost) == len(self._sources):
             raise error
-        self._on_lost(f"{error} Going on without it: {len(self._lost)} of {len(self._sources)} slides are lost.")
+        self._on_lost(f"{error} Continuing without it: {len(self._lost)} of {len(self._sources)} slides are lost.")
 
     def larger(self, size_px: int) -> "RandSlideCropd":
         """Make the same transform for larger crops, from the slides that are large enough for them.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def slide_stamp(path: Path) -> tuple[int, int]:
-    """Give the bytes of a slide and the second of its last change; of a folder those of all files in it.
+    """Return the bytes of a slide and the second of its last change; of a folder those of all files in it.
 
     Raises:
         OSError: If it is not there.
@@ -16,7 +16,7 @@ def slide_stamp(path: Path) -> tuple[int, int]:
 
 
 def slide_sha256(path: Path) -> str:
-    """Give the SHA-256 of a slide's file; of a folder that of the names and contents of all files in it.
+    """Return the SHA-256 of a slide's file; of a folder that of the names and contents of all files in it.
 
     Raises:
         OSError: If it cannot be read.
@@ -31,7 +31,7 @@ def slide_sha256(path: Path) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Give the file itself, or the files of a folder in an order that does not depend on the disk."""
+    """Return the file itself, or the files of a folder in an order that does not depend on the disk."""
     if path.is_dir():
         yield from sorted(file for file in path.rglob("*") if file.is_file())
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def innermost(path: Path, by_folder: Mapping[Path, float]) -> float | None:
-    """Give the value of the innermost folder that a slide lies in, or None if it lies in none.
+    """Return the value of the innermost folder that a slide lies in, or None if it lies in none.
 
     Args:
         path: Of the slide.

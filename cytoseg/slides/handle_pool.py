@@ -47,7 +47,7 @@ class Shelf(Generic[Opened]):
 
     @contextlib.contextmanager
     def lend(self, path: Path) -> Iterator[Opened]:
-        """Give the open file, opened anew if it has changed.
+        """Return the open file, reopened if it has changed.
 
         Raises:
             SlideError: If it is gone, or cannot be opened.
@@ -75,7 +75,7 @@ class Shelf(Generic[Opened]):
         try:
             status = path.stat()
         except OSError as error:
-            raise SlideError(f"{path.name}: is no longer there. Put it back.") from error
+            raise SlideError(f"{path.name}: is no longer there. Restore it.") from error
         stamp = (status.st_mtime_ns, status.st_size)
         with self._lock:
             held = self._held.pop(path, None)

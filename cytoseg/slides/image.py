@@ -60,9 +60,7 @@ def read_picture(source: Path | bytes, *, name: str) -> NDArray[np.uint8]:
     """
     pixels, note = _read(source, name)
     if note:  # whoever marked cells on it may have seen another one
-        raise SlideError(
-            f"{name}: holds several pictures, not only {note}. Save the one you want as a file of its own."
-        )
+        raise SlideError(f"{name}: contains several images, not only {note}. Save the one you want as a separate file.")
     return pixels
 
 
@@ -90,7 +88,7 @@ class ImageSlide(Reader):
         if part.width and part.height:
             pixels = _cache.get(self.path)
             if pixels.shape != (size.height, size.width, 3):
-                raise SlideError(f"{self.path.name}: has another size than when it was opened. Start again.")
+                raise SlideError(f"{self.path.name}: has changed size since it was opened. Start again.")
             x, y = part.x - region.x, part.y - region.y
             out[y : y + part.height, x : x + part.width] = pixels[
                 part.y : part.y + part.height, part.x : part.x + part.width
@@ -106,7 +104,7 @@ class _Cache:
         self._held: OrderedDict[tuple[Path, int, int], NDArray[np.uint8]] = OrderedDict()
 
     def get(self, path: Path) -> NDArray[np.uint8]:
-        """Give the pixels of a picture, decoding it if it is not held or the file has changed."""
+        """Return the pixels of a picture, decoding it if it is not held or the file has changed."""
         try:
             status = path.stat()
         except OSError as error:
@@ -159,11 +157,11 @@ def _start(source: Path | bytes, name: str) -> bytes:
         return source[:_START]
     try:
         if kind := no_file(source):
-            raise SlideError(f"{name}: cannot be read, it is {kind} and not a file ({source}). Name a picture.")
+            raise SlideError(f"{name}: cannot be read, it is {kind} and not a file ({source}). Name an image.")
         with source.open("rb") as file:
             return file.read(_START)
     except FileNotFoundError as error:
-        raise SlideError(f"{name}: there is no such file ({source}). Check the path.") from error
+        raise SlideError(f"{name}: no such file ({source}). Check the path.") from error
     except OSError as error:
         raise SlideError(f"{name}: cannot be read ({error}).") from error
 
@@ -178,7 +176,7 @@ def _open_picture(source: Path | bytes, name: str) -> ImageFile.ImageFile:
     file: Any = BytesIO(source) if isinstance(source, bytes) else source
     plugin = next((plugin for magic, plugin in _PLUGINS.items() if start.startswith(magic)), None)
     if plugin is None:
-        what = "is empty" if not start else f"is no picture that cytoseg reads (it starts with {start[:8]!r})"
+        what = "is empty" if not start else f"is not an image format that cytoseg reads (it starts with {start[:8]!r})"
         raise SlideError(f"{name}: {what}. Use PNG, JPEG, BMP, WebP or TIFF.")
     try:
         image = plugin(file)
@@ -187,7 +185,7 @@ def _open_picture(source: Path | bytes, name: str) -> ImageFile.ImageFile:
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         image.close()
-        raise SlideError(f"{name}: is an animation of {frames} pictures. Save the one you want.")
+        raise SlideError(f"{name}: is an animation of {frames} frames. Save the one you want.")
     return image
 
 
@@ -231,7 +229,7 @@ def _read(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
             _refuse_size(Size(*image.size), name)
             return turned(_pixels(image, source), picture_turn(image, source)), ""
     except DAMAGE as error:
-        raise SlideError(f"{name}: the picture is damaged or truncated ({error}). Copy or export it again.") from error
+        raise SlideError(f"{name}: the image is damaged or truncated ({error}). Copy or export it again.") from error
 
 
 def _read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
@@ -240,7 +238,7 @@ def _read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]
         whole = [other for other in plane.others if not other.is_reduced and not other.is_subifd]
         more = [] if page.is_tiled else whole
         if more:
-            raise SlideError(f"{name}: holds {len(more) + 1} pages. Save the one you want as a file of its own.")
+            raise SlideError(f"{name}: holds {len(more) + 1} pages. Save the one you want as a separate file.")
         _refuse_size(Size(int(page.imagewidth), int(page.imagelength)), name)
         refuse_bombs(page)
         ycbcr = stores_ycbcr(page)

@@ -45,7 +45,7 @@ class Multiscale:
 
 
 def is_slide_folder(path: Path) -> bool:
-    """Say whether a path is a folder that is one slide, and not a folder of slides."""
+    """Return whether a path is a folder that is one slide, and not a folder of slides."""
     return path.suffix.lower() == ZARR_SUFFIX and path.is_dir()
 
 
@@ -60,14 +60,14 @@ def read_multiscale(path: Path) -> Multiscale:
         if "multiscales" in attributes:
             return _multiscale(path, attributes)
         if "plate" in attributes or "well" in attributes:
-            raise SlideError(f"{path.name}: holds a plate of wells. Copy one image out of it into a folder of its own.")
+            raise SlideError(f"{path.name}: contains a plate of wells. Copy one image into a separate folder.")
         found = [_multiscale(folder, _attributes(folder)) for folder in _scene_folders(path)]
     except DAMAGE as error:
         raise SlideError(
-            f"{path.name}: the OME-Zarr metadata are missing or damaged ({_told(error)}). Copy the folder again."
+            f"{path.name}: the OME-Zarr metadata is missing or damaged ({_told(error)}). Copy the folder again."
         ) from error
     if not found:
-        raise SlideError(f"{path.name}: is no OME-Zarr picture, it names no multiscales. Export it as OME-Zarr 0.4.")
+        raise SlideError(f"{path.name}: is not an OME-Zarr image (no multiscales). Export it as OME-Zarr 0.4.")
     index, note = largest_scene([scene.size.width * scene.size.height for scene in found])
     return replace(found[index], note=note)
 

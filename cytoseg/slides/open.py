@@ -26,7 +26,7 @@ SLIDE_SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES, *VENDOR_SUFFIXES, ZARR_SUFF
 """Suffixes of what can be a slide, in lower case: files, and folders of OME-Zarr."""
 
 LABEL_MAP_SUFFIX = ".labels.ome.tif"
-"""Ending of the label maps that lie beside made slides; such a file is never a slide."""
+"""Ending of the label maps that lie beside synthetic slides; such a file is never a slide."""
 
 _NO_ZARR = "OME-Zarr is read and written by the library zarr, which is not installed"
 _GET_ZARR = "Install it with: pip install 'cytoseg[zarr]'"
@@ -57,7 +57,7 @@ def open_slide(path: Path) -> Slide:
     if start.startswith(TIFF_STARTS):
         return _open_tiff(path)
     if path.suffix.lower() in TIFF_SUFFIXES and start.isascii():
-        raise SlideError(f"{path.name}: is not a TIFF, it starts like text: {start[:12]!r}. Is it a saved error page?")
+        raise SlideError(f"{path.name}: is not a TIFF, it starts with text: {start[:12]!r}. Is it a saved error page?")
     return ImageSlide(path)
 
 
@@ -72,7 +72,7 @@ def check_whole(slide: Slide) -> None:
 
 
 def zarr_writer() -> Callable[..., None]:
-    """Give ``write_ome_zarr``.
+    """Return ``write_ome_zarr``.
 
     Raises:
         SlideError: If the extra ``zarr`` is not installed.
@@ -94,7 +94,7 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
         exclude: Globs of what to leave out, compared with the end of the path: ``thumb_*`` or ``old/*.svs``.
 
     Returns:
-        Paths, sorted, each once. Hidden files and label maps of made slides never count.
+        Paths, sorted, each once. Hidden files and label maps of synthetic slides never count.
 
     Raises:
         SlideError: If a folder is missing or is a file, a glob is empty or absolute, or nothing is found at all.
@@ -130,11 +130,13 @@ def _left_out(hits: Iterable[Path], glob: str) -> set[Path]:
 
 
 def _no_glob(glob: str) -> SlideError:
-    return SlideError(f"slides: {shown(glob)} is no glob within a folder. Write it without the folder, such as *.svs.")
+    return SlideError(
+        f"slides: {shown(glob)} is not a glob within a folder. Write it without the folder, such as *.svs."
+    )
 
 
 def can_be_slide(path: Path) -> bool:
-    """Say whether there is something that is a slide by its suffix; hidden files and label maps are none."""
+    """Return whether there is something that is a slide by its suffix; hidden files and label maps are none."""
     name = path.name.lower()
     suits = name.endswith(SLIDE_SUFFIXES) and not name.endswith(LABEL_MAP_SUFFIX)
     there = is_slide_folder(path) if name.endswith(ZARR_SUFFIX) else path.is_file()
@@ -223,7 +225,7 @@ def _open_vendor(path: Path) -> Slide:
         from cytoseg.slides.openslide import OpenSlideSlide
     except (ImportError, OSError) as error:
         is_named_so = path.suffix.lower() in VENDOR_SUFFIXES
-        kind = f"{path.suffix} slides" if is_named_so else "TIFF files arranged or coloured as this one"
+        kind = f"{path.suffix} slides" if is_named_so else "TIFF files with this layout or colour space"
         raise SlideError(
             f"{path.name}: {kind} are read by OpenSlide, which is not installed ({error}). "
             "Install it with: pip install 'cytoseg[openslide]'"
@@ -248,11 +250,11 @@ def _first_bytes(path: Path) -> bytes:
         raise SlideError(f"{path.name}: unknown suffix {path.suffix!r}. Slides end in {' '.join(SLIDE_SUFFIXES)}.")
     try:
         if kind := no_file(path):
-            raise SlideError(f"{path}: is {kind}, not a file. Name the slide itself, or leave it out (slides.exclude).")
+            raise SlideError(f"{path}: is {kind}, not a file. Name the slide itself, or exclude it (slides.exclude).")
         with path.open("rb") as file:
             start = file.read(64)
     except FileNotFoundError as error:
-        raise SlideError(f"{path}: there is no such file. Check the path.") from error
+        raise SlideError(f"{path}: no such file. Check the path.") from error
     except OSError as error:
         raise SlideError(f"{path}: cannot be read ({error}). Check its permissions.") from error
     if not start:
@@ -265,4 +267,4 @@ def _folder_problem(folder: Path) -> str:
         return ""
     if folder.exists():
         return f"{folder}: is a file, not a folder. Name the folder, and the file in slides.include."
-    return f"{folder}: there is no such folder. Check slides.folders in the recipe."
+    return f"{folder}: no such folder. Check slides.folders in the recipe."

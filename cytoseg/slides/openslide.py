@@ -24,7 +24,7 @@ _PLAIN = ("aperio", "generic-tiff")  # TIFF files that our own reader reads as w
 
 
 def knows_vendor(path: Path) -> bool:
-    """Say whether OpenSlide knows the vendor of a TIFF file, and its pages do not lie as in others."""
+    """Return whether OpenSlide knows the vendor of a TIFF file, and its pages do not lie as in others."""
     return openslide.OpenSlide.detect_format(path) not in (None, *_PLAIN)
 
 
@@ -44,7 +44,8 @@ class OpenSlideSlide(Reader):
             self._slide = openslide.OpenSlide(self.path)
         except (openslide.OpenSlideError, OSError) as error:
             raise SlideError(
-                f"{self.path.name}: OpenSlide cannot open it ({error}). Is it damaged, or without its companion files?"
+                f"{self.path.name}: OpenSlide cannot open it ({error}). Is it damaged, or are its companion "
+                "files missing?"
             ) from error
         sizes = [Size(*size) for size in self._slide.level_dimensions]
         downsamples = [float(value) for value in self._slide.level_downsamples]
@@ -96,7 +97,7 @@ def _mirax_planes(properties: Mapping[str, str]) -> int:
 
 
 def _focal_planes(path: Path) -> int:
-    """Count the planes of an NDPI or SCN file, of which OpenSlide itself says nothing; 1 where nobody can tell."""
+    """Count the planes of an NDPI or SCN file, of which OpenSlide itself says nothing; 1 where unknown."""
     if path.suffix.lower() not in (".ndpi", ".scn"):
         return 1
     try:

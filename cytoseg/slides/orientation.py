@@ -64,7 +64,7 @@ def _metadata_follows_pixels(source: Path | bytes) -> bool:
 
 
 def _has_late_chunk(file: BinaryIO) -> bool:
-    """Say whether a PNG has more behind its pixels than the end; True also if it is cut short."""
+    """Return whether a PNG has more behind its pixels than the end; True also if it is cut short."""
     file.seek(_PNG_SIGNATURE_BYTES)
     in_pixels = False
     while len(head := file.read(8)) == 8:

@@ -41,7 +41,7 @@ class Places:
         return self.count / (self.height * self.width)
 
     def nth(self, number: int) -> tuple[int, int]:
-        """Give row and column of place ``number``, counted row by row from 0."""
+        """Return row and column of place ``number``, counted row by row from 0."""
         row = int(np.searchsorted(self.before, number, side="right")) - 1
         columns = np.flatnonzero(np.unpackbits(self.bits[row], count=self.width))
         return row, int(columns[number - self.before[row]])

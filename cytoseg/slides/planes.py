@@ -97,7 +97,7 @@ def _ifd_of(scene: ElementTree.Element, z: int, name: str) -> int:
     listed = [data for data in scene if data.tag.endswith("TiffData")]
     files = {mark.text for data in listed for mark in data if mark.tag.endswith("UUID")}
     if len(files) > 1:
-        raise SlideError(f"{name}: its planes lie in {len(files)} files. Export them into one.")
+        raise SlideError(f"{name}: its planes are spread over {len(files)} files. Export them into one.")
     for data in listed:
         first = _number(data, "FirstZ", 0)
         count = _number(data, "PlaneCount", 1 if "IFD" in data.attrib else _number(scene, "SizeZ", 1))
@@ -124,5 +124,5 @@ def _kind(count: int, *, frames: int, channels: int) -> str:
 
 def _refused(name: str, found: str) -> SlideError:
     return SlideError(
-        f"{name}: holds {found}, cytoseg reads one RGB picture, or the middle one of a z-stack. Export one of them."
+        f"{name}: contains {found}; cytoseg reads one RGB image, or the middle plane of a z-stack. Export one of them."
     )

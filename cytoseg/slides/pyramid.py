@@ -91,7 +91,7 @@ def write_pyramid(
             os.replace(part, path)
     except OSError as error:
         raise SlideError(
-            f"{path}: the slide could not be written ({error.strerror or error}); nothing was left behind. "
+            f"{path}: the slide could not be written ({error.strerror or error}); no partial file was left. "
             "Free some space or choose another folder."
         ) from error
 

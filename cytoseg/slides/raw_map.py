@@ -83,7 +83,7 @@ class RawMap:
 
 
 def _pieces(rows: NDArray[Any], *, whole: bool) -> list[tuple[int, NDArray[Any]]]:
-    """Give what lies in one piece in the file, and the row it begins at: everything, or each row by itself."""
+    """Return what lies in one piece in the file, and the row it begins at: everything, or each row by itself."""
     if not rows.size:
         return []
     return [(0, rows)] if whole else list(enumerate(rows))

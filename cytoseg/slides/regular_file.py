@@ -13,7 +13,7 @@ _KINDS = (
 
 
 def no_file(path: Path) -> str:
-    """Say what a path is if it is no file, links followed; empty for a file.
+    """Say what a path is if it is not a file, links followed; empty for a file.
 
     Args:
         path: Need not be readable.

@@ -20,7 +20,7 @@ def downsample_to(mpp: float | None, slide: Slide, *, assume_mpp: float | None =
     found = slide.mpp or assume_mpp
     if found is None:
         raise SlideError(
-            f"{slide.path.name}: does not say its micrometres per pixel, and the recipe asks for {mpp}. "
-            "Set slides.assume_mpp to the scanner's value, or slides.mpp=null to take pixels as they are."
+            f"{slide.path.name}: does not state its micrometres per pixel, but the recipe requires {mpp}. "
+            "Set slides.assume_mpp to the scanner's value, or slides.mpp=null to use pixels as they are."
         )
     return mpp / found

@@ -55,7 +55,7 @@ class Stitcher:
         channels: Number of maps per tile.
         tile_px: Side of a tile.
         overlap_px: Pixels that neighbours share, at most half a tile.
-        waiting: The file, which is made anew; 4 x (channels + 1) x tile_px x width bytes.
+        waiting: The file, which is made again; 4 x (channels + 1) x tile_px x width bytes.
     """
 
     def __init__(self, size: Size, *, channels: int, tile_px: int, overlap_px: int, waiting: Path) -> None:

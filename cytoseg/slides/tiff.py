@@ -90,7 +90,7 @@ def opened(source: Path | bytes, *, name: str) -> Any:
         name: What to call it in a message.
 
     Raises:
-        SlideError: If it is no TIFF, or is damaged.
+        SlideError: If it is not a TIFF, or is damaged.
     """
     try:
         return open_pages(source)
@@ -110,7 +110,7 @@ def open_tiff(source: Path | bytes, *, name: str) -> Iterator[Plane]:
         The picture that is read; its file is open until the block ends.
 
     Raises:
-        SlideError: If it is no TIFF, is damaged, or holds something else than an RGB, grey or palette picture or a
+        SlideError: If it is not a TIFF, is damaged, or holds something else than an RGB, grey or palette picture or a
             z-stack of them.
     """
     with opened(source, name=name) as tif:
@@ -166,16 +166,16 @@ class TiffSlide(Reader):
         path: The file.
 
     Raises:
-        SlideError: If it is no tiled TIFF, is damaged, or is no RGB or grey picture or a z-stack of them.
+        SlideError: If it is not a tiled TIFF, is damaged, or is no RGB or grey picture or a z-stack of them.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         with open_tiff(self.path, name=self.path.name) as plane:
             if not plane.page.is_tiled:
-                raise SlideError(f"{self.path.name}: is a TIFF without tiles. Use open_slide, or {_CONVERT}")
+                raise SlideError(f"{self.path.name}: is an untiled TIFF. Use open_slide, or {_CONVERT}")
             if (turn := plane.page.tags.valueof("Orientation", 1)) > 1:
-                raise SlideError(f"{self.path.name}: is stored turned (orientation {turn}). To read it, {_CONVERT}")
+                raise SlideError(f"{self.path.name}: is stored rotated (orientation {turn}). To read it, {_CONVERT}")
             try:
                 pages = _pyramid(plane)
                 # tifffile reads a long tag when it is first asked for, which must be before the file is closed.
@@ -257,7 +257,7 @@ class TileTable:
         self.missing = ""
         if len(beyond):
             are = f"{len(beyond)} of {expected} tiles"
-            self.missing = f"{are} lie beyond the end of the file, the first is tile {beyond[0]}"
+            self.missing = f"{are} lie beyond the end of the file; the first is tile {beyond[0]}"
 
     def read(self, descriptor: int, x: int, y: int) -> NDArray[Any] | None:
         """Decode the tile whose corner is (x, y) to (H, W, S); None where the file leaves it out.
@@ -322,11 +322,11 @@ def _check_page(page: Any, name: str) -> None:
     elif 0 in (page.imagewidth, page.imagelength) or (page.is_tiled and page.tilelength < 1):
         found = "no pixels"
     if found:
-        raise SlideError(f"{name}: holds {found}, which cytoseg does not read. Export it as 8-bit RGB.")
+        raise SlideError(f"{name}: holds {found}, which cytoseg cannot read. Export it as 8-bit RGB.")
 
 
 def _pyramid(plane: Plane) -> list[Any]:
-    """Find the pages that show the picture coarser; labels, macros and thumbnails do not fit and are passed over."""
+    """Find the pages that show the picture coarser; labels, macros and thumbnails do not fit and are skipped."""
     first = plane.page
     levels = [first]
     for page in plane.others:

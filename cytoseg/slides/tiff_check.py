@@ -39,7 +39,8 @@ def open_pages(source: Path | bytes) -> Any:
 
     Raises:
         ValueError: If its pages go round in a circle, are more than ``MAX_PAGES``, or claim more values than the file
-            has bytes; if it is no file but a named pipe or the like; as a tifffile.TiffFileError, if it is no TIFF.
+            has bytes; if it is not a file but a named pipe or the like; as a tifffile.TiffFileError, if it is not a
+            TIFF.
         OSError: If it cannot be read.
     """
     if isinstance(source, Path) and (kind := no_file(source)):
@@ -59,7 +60,7 @@ def _look_over(file: BinaryIO) -> None:
     seen: set[int] = set()
     while 0 < offset < length:
         if offset in seen:
-            raise ValueError(f"its pages go round in a circle, page {len(seen) + 1} is an earlier one")
+            raise ValueError(f"its pages form a loop (page {len(seen) + 1} points back)")
         seen.add(offset)
         if len(seen) > MAX_PAGES:
             raise ValueError(f"it has more than {MAX_PAGES:,} pages")

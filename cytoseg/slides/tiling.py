@@ -64,7 +64,7 @@ class TileGrid:
         return len(self._starts(self.size.width)) * len(self._starts(self.size.height))
 
     def rows(self) -> Iterator[list[Tile]]:
-        """Give the tiles row by row from top to bottom, each row from left to right."""
+        """Return the tiles row by row from top to bottom, each row from left to right."""
         columns = self._starts(self.size.width)
         for y in self._starts(self.size.height):
             yield [Tile(x, y, self._region(x, y)) for x in columns]

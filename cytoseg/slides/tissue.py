@@ -50,7 +50,7 @@ def find_tissue(
         paths: Slides.
         size_px: Side of a crop.
         mpp: Micrometres per pixel of a crop, or None for level 0 as it is.
-        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if nobody knows.
+        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if unknown.
         rule: Background rule, see ``tissue_mask``.
         threshold: For the rule ``threshold``.
         on_unreadable: Told of each slide that cannot be used, which is then left out; None raises instead.
@@ -68,7 +68,7 @@ def find_tissue(
                 if min(size.width, size.height) < side:
                     raise SlideError(
                         f"{path.name}: {size.width}x{size.height} px, smaller than a crop of {side}x{side}. "
-                        "Leave it out (slides.exclude) or lower crops.size_px."
+                        "Exclude it (slides.exclude) or lower crops.size_px."
                     )
                 tissue = tissue_mask(slide, rule=rule, threshold=threshold)
                 sources.append(SlideSource(path, size, side, Places.of(tissue.mask)))
@@ -76,7 +76,7 @@ def find_tissue(
             problems.append(str(error))
     if on_unreadable is not None and sources:
         for problem in together(problems, noun="slides"):
-            on_unreadable(f"{problem} Going on without it.")
+            on_unreadable(f"{problem} Continuing without it.")
         problems = []
     if not problems and not any(s.weight > 0 for s in sources):
         problems.append("the background rule finds no cells on any slide. Set slides.background.rule=none.")

@@ -10,22 +10,22 @@ _TRESTLE = "MedScan"
 
 
 def is_vendors(path: Path) -> bool:
-    """Say whether the tags of a TIFF are those of a vendor whose levels, tiles or planes do not lie as in others.
+    """Return whether the tags of a TIFF are those of a vendor whose levels, tiles or planes do not lie as in others.
 
     Philips pads levels to whole tiles, Trestle's tiles overlap, Ventana's and Leica's pages are parts of one canvas. It
     is for where OpenSlide, which knows better, is not installed. Aperio's files are like others.
 
     Raises:
-        SlideError: If it is no TIFF, or is damaged.
+        SlideError: If it is not a TIFF, or is damaged.
     """
     return _of_first_page(path, lambda page: _vendor(page))
 
 
 def has_odd_chroma(path: Path) -> bool:
-    """Say whether a TIFF has tiles whose colours only OpenSlide turns into RGB.
+    """Return whether a TIFF has tiles whose colours only OpenSlide turns into RGB.
 
     Raises:
-        SlideError: If it is no TIFF, or is damaged.
+        SlideError: If it is not a TIFF, or is damaged.
     """
     return _of_first_page(path, lambda page: page.is_tiled and odd_chroma(page))
 

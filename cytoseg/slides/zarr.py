@@ -47,7 +47,7 @@ class ZarrSlide(Reader):
         except DAMAGE as error:
             raise SlideError(f"{self.path.name}: a level cannot be opened ({error}). Copy the folder again.") from error
         if refused := next(filter(None, (_refused(array, found.axes) for array in arrays)), ""):
-            raise SlideError(f"{self.path.name}: holds {refused}, which cytoseg does not read. Export it as 8-bit RGB.")
+            raise SlideError(f"{self.path.name}: holds {refused}, which cytoseg cannot read. Export it as 8-bit RGB.")
         self._axes = found.axes
         self._arrays, self.levels = _levels([(array, _size(array, found.axes)) for array in arrays], self.path.name)
         _, which_plane = middle_plane(_lengths(arrays[0], found.axes).get("z", 1))
@@ -170,7 +170,7 @@ def _levels(found: Sequence[tuple[Any, Size]], name: str) -> tuple[list[Any], Se
     arrays, sizes = [found[0][0]], [full]
     for array, size in found[1:]:
         if size.width > sizes[-1].width or size.height > sizes[-1].height:
-            raise SlideError(f"{name}: its levels do not go from fine to coarse. Export it again.")
+            raise SlideError(f"{name}: its levels are not ordered from fine to coarse. Export it again.")
         if size != sizes[-1]:
             arrays.append(array)
             sizes.append(size)

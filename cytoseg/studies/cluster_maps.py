@@ -92,7 +92,7 @@ def draw_maps(pictures: Sequence[Picture], columns: Mapping[str, Sequence[Pictur
 
 
 def stride_of(picture: Picture) -> int:
-    """Give every which pixel is read, so that the map has at most ``SIDE`` along each side."""
+    """Return every which pixel is read, so that the map has at most ``SIDE`` along each side."""
     longest: int = max(picture.shape[:2])
     return math.ceil(longest / SIDE)
 
@@ -114,7 +114,7 @@ def _inner_pixels_of(picture: Picture) -> NDArray[np.int64]:
 
 
 def _pixels_of(picture: Picture) -> NDArray[np.int64]:
-    """Give (P, 2) of (x, y), row after row."""
+    """Return (P, 2) of (x, y), row after row."""
     y, x = np.mgrid[: picture.shape[0] : stride_of(picture), : picture.shape[1] : stride_of(picture)]
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64)
 

@@ -69,7 +69,7 @@ class Task:
 
     @property
     def notes(self) -> str:
-        """Give all that stands below the table; empty if nothing."""
+        """Return all that stands below the table; empty if nothing."""
         return "\n\n".join(text for text in (self.note, self.remark) if text)
 
     @property
@@ -243,8 +243,9 @@ def as_markdown(rows: Sequence[Row], names: Sequence[str], *, note: str = "") ->
 
 
 _NOTE = (
-    "IoU (95 % interval over slides) [least and greatest of the seeds]. Training is that on the labelled crops: the "
-    "diffusion model's own is not in it. Memory is the most that the whole process held, libraries and crops included."
+    "IoU (95 % interval over slides) [minimum and maximum over the seeds]. Training time is that on the labelled "
+    "crops and excludes the diffusion model's own. Memory is the peak of the whole process, including libraries "
+    "and crops."
 )
 
 

@@ -22,8 +22,8 @@ from cytoseg.writing import atomic_path, write_atomically
 TRAINED, RANDOM, FILTERS = "trained", "random", "filters"
 TITLES = {TRAINED: "trained", RANDOM: "random weights", FILTERS: "72 image filters"}
 _LOOK = (
-    "Look at check.png: what you are going to label should stand out in clusters of its own under 'trained', and more "
-    "cleanly than under 'random weights'."
+    "Look at check.png: the structures you will label should form clusters of their own under 'trained', and "
+    "more cleanly than under 'random weights'."
 )
 
 Shares = NDArray[np.float64]
@@ -115,7 +115,7 @@ def verdict(scores: Mapping[str, Shares]) -> str:
     if gain <= gain_spread:
         return f"No go: train longer. {reached}, not clearly more than {of_random}; image filters reach {filters:.3f}."
     if lead > lead_spread:
-        joined = "Go, but with filters joined (features.extractors: [ddpm, filters])."
+        joined = "Go, but add the filters (features.extractors: [ddpm, filters])."
         return f"{joined} {reached}, more than {of_random}, yet less than {of_filters}."
     return f"Go. {reached}, more than {of_random}, and not clearly less than {of_filters}."
 
@@ -152,7 +152,7 @@ def write_check(
 
 
 def _difference(more: Shares, less: Shares) -> tuple[float, float]:
-    """Give mean and standard deviation of the differences, (networks, folds) each."""
+    """Return mean and standard deviation of the differences, (networks, folds) each."""
     differences = more - less
     return float(differences.mean()), float(differences.std(ddof=1))
 

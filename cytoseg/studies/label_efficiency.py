@@ -114,11 +114,11 @@ def _sentence(curve: Curve, k: int, name: str) -> str:
     if gain is None:
         least = math.ceil(curve.counts[-1] / 4)
         return (
-            f"{reached}; no estimate of what the next {MORE} are worth: it takes {LEAST_COUNTS} of --counts from "
-            f"{least} on in which the class can be scored."
+            f"{reached}; no estimate of the gain from the next {MORE}: it needs {LEAST_COUNTS} values of "
+            f"--counts from {least} on in which the class can be scored."
         )
     return (
-        f"{reached}; the next {MORE} are worth about {gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f} over the draws)."
+        f"{reached}; the next {MORE} would add about {gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f} over the draws)."
     )
 
 

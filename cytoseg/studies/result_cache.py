@@ -20,7 +20,7 @@ def digest_of(decides: Mapping[str, Any]) -> str:
 
 
 def read_kept(path: Path, digest: str) -> dict[str, Any] | None:
-    """Give a kept result, or None where there is none, or a damaged one, or one that other things decided.
+    """Return a kept result, or None where there is none, or a damaged one, or one that other things decided.
 
     Args:
         path: Its JSON file.

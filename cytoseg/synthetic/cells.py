@@ -1,4 +1,4 @@
-"""Drawing squamous cells of made slides: translucent, folded, textured cytoplasm with a nucleus."""
+"""Drawing squamous cells of synthetic slides: translucent, folded, textured cytoplasm with a nucleus."""
 
 from dataclasses import dataclass
 
@@ -90,7 +90,7 @@ def draw_cell(item: Item, paint: Paint) -> list[Stamp]:
 
 
 def _is_within_reach(stamp: Stamp, item: Item) -> bool:
-    """Tell whether every region that the stamp touches knows of the item; what sticks out would be cut at bands."""
+    """Return whether every region that the stamp touches knows of the item; what sticks out would be cut at bands."""
     height, width = stamp.layers[0][0].shape
     left, top = int(np.floor(item.x)) - item.reach_px, int(np.floor(item.y)) - item.reach_px
     longest = 2 * item.reach_px + 1
@@ -183,7 +183,7 @@ def _blurred(thickness: FloatMap, blur_px: float) -> FloatMap:
 def _coloured(
     thickness: FloatMap, grid: Grid, *, rng: np.random.Generator, stain: Stain, share: float | None
 ) -> tuple[tuple[FloatMap, Colour], ...]:
-    """Give the cytoplasm one tone of a family, or now and then both families, from one side to the other."""
+    """Return the cytoplasm one tone of a family, or now and then both families, from one side to the other."""
     tones = [_tone(family, rng) for family in (stain.cyanophilic, stain.eosinophilic)]
     is_pink = rng.random() < (stain.eosinophilic_share if share is None else share)
     first, second = (tones[1], tones[0]) if is_pink else (tones[0], tones[1])

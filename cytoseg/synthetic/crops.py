@@ -1,4 +1,4 @@
-"""Cutting labelled crops from made slides, as an annotator would hand them over: PNG and labelme JSON."""
+"""Cutting labelled crops from synthetic slides, as an annotator would hand them over: PNG and labelme JSON."""
 
 import json
 import os
@@ -25,7 +25,7 @@ LEAST_TISSUE = 0.2
 
 
 def generate_labelled_crops(slide: Path, folder: Path, *, n: int, side_px: int = 256, seed: int = 0) -> list[Path]:
-    """Cut crops that show cells from a made slide, each with its exact labels as labelme polygons.
+    """Cut crops that show cells from a synthetic slide, each with its exact labels as labelme polygons.
 
     Args:
         slide: Made by ``generate_slide``; its label map lies beside it.
@@ -42,13 +42,13 @@ def generate_labelled_crops(slide: Path, folder: Path, *, n: int, side_px: int =
     """
     labels = labels_path(slide)
     if not labels.is_file():
-        raise SlideError(f"{slide}: its label map {labels.name} is not beside it. Make the slide anew.")
+        raise SlideError(f"{slide}: its label map {labels.name} is missing. Generate the slide again.")
     with open_slide(slide) as picture, open_slide(labels) as truth, temporary_beside(folder / slide_id(slide)) as part:
         regions = _choose(truth, n=n, side_px=side_px, seed=seed)
         if len(regions) < n:
             raise SlideError(
                 f"{slide}: only {len(regions)} of {n} crops of {side_px} px show cells. "
-                "Ask for fewer or smaller ones, or make a larger slide."
+                "Use fewer or smaller crops, or generate a larger slide."
             )
         names = [_write(part, slide_id(slide), picture, truth, region=region) for region in regions]
         for name in names:

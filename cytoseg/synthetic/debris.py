@@ -1,4 +1,4 @@
-"""Drawing what lies between the cells of made slides: neutrophils, red cells, debris.
+"""Drawing what lies between the cells of synthetic slides: neutrophils, red cells, debris.
 
 None of it has a class: on glass it is background, on a cell the pixels keep that cell's class. Small and dark, it is
 what a plain colour threshold takes for nuclei.

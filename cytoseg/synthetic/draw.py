@@ -1,4 +1,4 @@
-"""Drawing any region of a made slide: light through everything that lies there, as a camera sees it."""
+"""Drawing any region of a synthetic slide: light through everything that lies there, as a camera sees it."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ CHUNK_PX = 1024
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a made slide is drawn from.
+    """Everything that a synthetic slide is drawn from.
 
     Attributes:
         seed: Of the slide.

@@ -22,7 +22,7 @@ from cytoseg.writing import temporary_beside
 BAND_PX = 512
 """Rows drawn at a time; the picture does not depend on it."""
 CLASS_NAMES = ("background", "cytoplasm", "nucleus")
-"""Names of the ids in the label maps of made slides."""
+"""Names of the ids in the label maps of synthetic slides."""
 
 
 def generate_slide(
@@ -66,7 +66,7 @@ def generate_slide(
 
 
 def labels_path(slide: Path) -> Path:
-    """Say where the label map of a made slide is: ``a.labels.ome.tif`` beside ``a.ome.tif``."""
+    """Say where the label map of a synthetic slide is: ``a.labels.ome.tif`` beside ``a.ome.tif``."""
     stem = slide.name.removesuffix(slide.suffix).removesuffix(".ome")
     return slide.with_name(f"{stem}.labels.ome.tif")
 
@@ -90,15 +90,15 @@ def draw_bands(
 
 def _check(path: Path, *, size: Size, seed: int, mpp: float, stain: str | None) -> None:
     if path.suffix.lower() not in {".tif", ".tiff"}:
-        raise SlideError(f"{path}: a made slide is an OME-TIFF. Let its name end in .ome.tif.")
+        raise SlideError(f"{path}: synthetic slides are written as OME-TIFF. Use the suffix .ome.tif.")
     if size.width < 1 or size.height < 1:
-        raise SlideError(f"{path}: a slide of {size.width} x {size.height} px cannot be made. Ask for at least 1 x 1.")
+        raise SlideError(f"{path}: cannot generate a slide of {size.width} x {size.height} px. Use at least 1 x 1.")
     if seed < 0:
         raise SlideError(f"{path}: the seed is {seed}. Use 0 or more.")
     if not 0.1 <= mpp <= 4:
-        raise SlideError(f"{path}: {mpp} micrometres per pixel cannot be drawn. Use 0.1 to 4.")
+        raise SlideError(f"{path}: {mpp} micrometres per pixel is out of range. Use 0.1 to 4.")
     if stain is not None and stain not in STAINS:
-        raise SlideError(f"{path}: there is no stain '{stain}'. Choose one of {', '.join(STAINS)}.")
+        raise SlideError(f"{path}: unknown stain '{stain}'. Choose one of {', '.join(STAINS)}.")
 
 
 def _pictures(

@@ -1,4 +1,4 @@
-"""Where what lies on a made slide: a lattice of blocks, each a pure function of (seed, block)."""
+"""Where what lies on a synthetic slide: a lattice of blocks, each a pure function of (seed, block)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

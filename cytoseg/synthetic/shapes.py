@@ -1,4 +1,4 @@
-"""Shapes of made slides: the square around one thing, its outline, and what it adds to the slide."""
+"""Shapes of synthetic slides: the square around one thing, its outline, and what it adds to the slide."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The stains of made slides: how much light of each colour a cell absorbs."""
+"""The stains of synthetic slides: how much light of each colour a cell absorbs."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Noise of made slides: tileable textures that cells cut windows from, and smooth fields over a whole slide."""
+"""Noise of synthetic slides: tileable textures that cells cut windows from, and smooth fields over a whole slide."""
 
 from dataclasses import dataclass
 

@@ -35,14 +35,14 @@ class TilePyramid:
         return max(0, (max(self.size.width, self.size.height) - 1) // TILE_PX).bit_length()
 
     def grid(self, step: int) -> Size:
-        """Give columns and rows of a step; (0, 0) if there is no such step."""
+        """Return columns and rows of a step; (0, 0) if there is no such step."""
         if not 0 <= step <= self.finest:
             return Size(0, 0)
         span = TILE_PX << (self.finest - step)
         return Size(-(-self.size.width // span), -(-self.size.height // span))
 
     def tile(self, step: int, column: int, row: int) -> tuple[Region, Size]:
-        """Give what a tile shows of the slide, and its size in pixels: 256 a side, less at the right and lower edge.
+        """Return what a tile shows of the slide, and its size in pixels: 256 a side, less at the right and lower edge.
 
         Raises:
             SlideError: If there is no such tile.
@@ -80,7 +80,7 @@ def painted(values: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
 
 
 def class_palette(classes: ClassList, shown: frozenset[int]) -> NDArray[np.uint8]:
-    """Give the palette of some classes, (256, 4) uint8; all other ids, ignore among them, are transparent."""
+    """Return the palette of some classes, (256, 4) uint8; all other ids, ignore among them, are transparent."""
     palette = np.zeros((256, 4), np.uint8)
     palette[:, :3] = classes.colour_table()
     palette[[class_id for class_id in shown if class_id < len(classes)], 3] = OPAQUE
@@ -88,5 +88,5 @@ def class_palette(classes: ClassList, shown: frozenset[int]) -> NDArray[np.uint8
 
 
 def ramp_palette() -> NDArray[np.uint8]:
-    """Give the palette of uncertainty, (256, 4) uint8: dark is certain, light uncertain, all of it opaque."""
+    """Return the palette of uncertainty, (256, 4) uint8: dark is certain, light uncertain, all of it opaque."""
     return np.concatenate([np.rint(ramp_table()), np.full((256, 1), OPAQUE)], axis=1).astype(np.uint8)

@@ -26,7 +26,7 @@ class Layer(Protocol):
     """One value for each pixel of a slide."""
 
     def values(self, region: Region, size: Size) -> NDArray[np.uint8]:
-        """Give the values at the centres of a tile's pixels.
+        """Return the values at the centres of a tile's pixels.
 
         Args:
             region: Of the slide, in level-0 pixels.
@@ -53,7 +53,7 @@ class ClassLayer:
     downsample: float
 
     def values(self, region: Region, size: Size) -> NDArray[np.uint8]:
-        """Give the ids; see `Layer.values`."""
+        """Return the ids; see `Layer.values`."""
         return np.asarray(_sampled(self.raster, self.downsample, region, size), np.uint8)
 
 
@@ -72,7 +72,7 @@ class UncertaintyLayer:
     brightest: float
 
     def values(self, region: Region, size: Size) -> NDArray[np.uint8]:
-        """Give the uncertainty; see `Layer.values`."""
+        """Return the uncertainty; see `Layer.values`."""
         nats = _sampled(self.raster, self.downsample, region, size)
         return np.rint(np.clip(nats / self.brightest, 0, 1) * 255).astype(np.uint8)
 
@@ -90,7 +90,7 @@ class TruthLayer:
     _turn: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     def values(self, region: Region, size: Size) -> NDArray[np.uint8]:
-        """Give the ids; see `Layer.values`. Threads take turns: label maps are held for the next one."""
+        """Return the ids; see `Layer.values`. Threads take turns: label maps are held for the next one."""
         out = np.full((size.height, size.width), IGNORE, np.uint8)
         rows, columns = _centres(region.y, region.height, size.height), _centres(region.x, region.width, size.width)
         for crop, place in self.places:
@@ -156,7 +156,7 @@ def _sampled(raster: Raster, downsample: float, region: Region, size: Size) -> N
 
 
 def _centres(start: int, length: int, count: int) -> NDArray[np.float64]:
-    """Give the centres of so many pixels along a length that begins somewhere, in level-0 pixels."""
+    """Return the centres of so many pixels along a length that begins somewhere, in level-0 pixels."""
     return np.asarray(start + (np.arange(count) + 0.5) * length / count)
 
 

@@ -74,7 +74,7 @@ class Lanes:
         return waited.result()
 
     def _silence(self) -> str:
-        return f"The disk has not answered for {self.limit_s:g} s. Is it a share that is gone?"
+        return f"The disk has not answered for {self.limit_s:g} s. Is it a disconnected network share?"
 
     def _begin(self, name: Hashable, work: Callable[[], Value]) -> Future[Value]:
         promised: Future[Value] = Future()

@@ -91,11 +91,11 @@ def check_still_there(found: Found) -> None:
         SlideError: In one sentence without a path.
     """
     if not found.path.exists():
-        raise SlideError(f"{found.path.name}: is no longer where it was. Put it back, or leave it out of the recipe.")
+        raise SlideError(f"{found.path.name}: is no longer there. Restore it, or remove it from the recipe.")
     if found.path.resolve() != found.path:
-        raise SlideError(f"{found.path.name}: has become a link to somewhere else, which is not shown.")
+        raise SlideError(f"{found.path.name}: is now a link to another place and is not shown.")
     if not _is_file_or_folder(found.path):
-        raise SlideError(f"{found.path.name}: has become a pipe or a device, which is not read.")
+        raise SlideError(f"{found.path.name}: is now a pipe or device and is not read.")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def part_of(record: dict[str, Any], key: str) -> dict[str, Any]:
-    """Give a part of a record that is a record itself; an empty one if it is none."""
+    """Return a part of a record that is a record itself; an empty one if it is none."""
     part = record.get(key)
     return part if isinstance(part, dict) else {}
 
@@ -142,7 +142,7 @@ def _predicted(folder: Path, slides: Iterable[Found]) -> Path | None:
 
 
 def is_predicted(path: Path, record: dict[str, Any]) -> bool:
-    """Tell whether a file is the one that was predicted: a copy of it may have another time, but no other content.
+    """Return whether a file is the one that was predicted: a copy of it may have another time, but no other content.
 
     Of a copy the SHA-256 is taken once: that reads the whole file.
 

@@ -87,7 +87,7 @@ class Sights:
         except CytosegError as error:
             truth, notes = (), (*notes, _without_folder(error, subject.labels))
         if damage:
-            notes = (f"{found.path.name}: {damage}. What is missing cannot be shown.", *notes)
+            notes = (f"{found.path.name}: {damage}. The missing part cannot be shown.", *notes)
         return Sight(size, mpp, (*layers, *truth), brightest, _version(subject), notes)
 
     def tile(self, subject: Subject, layer: str, place: tuple[int, int, int], *, shown: Collection[int]) -> bytes:
@@ -169,7 +169,7 @@ def _downsample(slide: Path, prediction: Path, path: Path) -> float:
     downsample = mpp / own if mpp and own else downsample_of(full, size)
     # A map leaves out a last fraction of its own pixel.
     if max(abs(full.width / downsample - size.width), abs(full.height / downsample - size.height)) > _SLACK_PX:
-        raise SlideError(f"{path.name}: is {size.width}x{size.height} px, which does not fit the slide.")
+        raise SlideError(f"{path.name}: is {size.width}x{size.height} px, which does not match the slide.")
     return float(downsample)
 
 
@@ -179,7 +179,7 @@ def _positive(value: object) -> float | None:
 
 @lru_cache(maxsize=_KEPT)
 def _slide_facts(path: Path, written_ns: int) -> tuple[Size, float | None, str]:
-    """Give a slide's size, mpp and damage."""
+    """Return a slide's size, mpp and damage."""
     with open_slide(path) as slide:
         return slide.levels[0].size, slide.mpp, slide.damage
 
@@ -214,7 +214,7 @@ def _map_file(prediction: Path, name: str) -> Path:
         raise SlideError(f"{path.name}: is missing. Predict the slide again.")
     run = prediction.parents[1]
     if not path.resolve().is_relative_to(run.resolve()):
-        raise SlideError(f"{path.name}: leads out of the run folder and is not shown. Predict the slide again.")
+        raise SlideError(f"{path.name}: points outside the run folder and is not shown. Predict the slide again.")
     return path
 
 
@@ -224,11 +224,11 @@ def _unfit(subject: Subject) -> str:
         return ""
     record = read_record(subject.found.prediction)
     if not is_predicted(subject.found.path, record):
-        return "The slide is another file now than the one that was predicted. Predict it again."
+        return "The slide file has changed since it was predicted. Predict it again."
     predicted = tuple(part_of(record, "classes"))
     if predicted == subject.classes.names:
         return ""
-    return f"It was predicted with other classes ({', '.join(predicted)}) than the recipe has. Predict it again."
+    return f"It was predicted with different classes ({', '.join(predicted)}) from the recipe's. Predict it again."
 
 
 def _version(subject: Subject) -> str:

@@ -62,7 +62,7 @@ def run_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture,
         As ``load_backbone`` does.
 
     Raises:
-        CheckpointError: If there is none, or it is damaged or of another architecture.
+        CheckpointError: If there is none, or it is damaged or of a different architecture.
     """
     found = backbone_folder(recipe, folder)
     if found != folder / "ddpm":
@@ -71,7 +71,7 @@ def run_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture,
 
 
 def needs_backbone(recipe: Recipe) -> bool:
-    """Tell whether a recipe's interpreter looks at the diffusion model at all: filters and ImageNet features do not."""
+    """Return whether a recipe's interpreter uses the diffusion model at all: filters and ImageNet features do not."""
     kind = recipe.student.teacher if recipe.interpreter.kind == "student" else recipe.interpreter.kind
     return kind == "decoder" or "ddpm" in recipe.features.extractors
 
@@ -87,6 +87,6 @@ def interpreter_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Archi
         As ``run_backbone`` does; without a network one of no weights, the recipe's architecture, and no origin.
 
     Raises:
-        CheckpointError: If one is needed and there is none, or it is damaged or of another architecture.
+        CheckpointError: If one is needed and there is none, or it is damaged or of a different architecture.
     """
     return run_backbone(recipe, folder) if needs_backbone(recipe) else (nn.Identity(), recipe.architecture(), {})

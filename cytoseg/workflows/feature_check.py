@@ -48,7 +48,7 @@ def check_model(recipe: Recipe, folder: Path, pictures: Pictures, *, patience_s:
         patience_s: After so many seconds it is given up, said in a sentence; None takes all the time.
 
     Raises:
-        CheckpointError: If there is no checkpoint, or it is damaged, or gives features that are not finite.
+        CheckpointError: If there is no checkpoint, or it is damaged, or produces NaN or infinite features.
         LabelError: If a labelled crop was changed after the import.
     """
     unet, _, _ = run_backbone(recipe, folder)
@@ -63,7 +63,7 @@ def check_model(recipe: Recipe, folder: Path, pictures: Pictures, *, patience_s:
             if pixels is not None:
                 scores = probe_all(features, pixels, classes=len(recipe.class_list()), on_crop=on_crop)
         except TimeoutError:
-            say(f"Check of the features given up after {patience_s:.0f} s. Ask for it: cytoseg doctor RECIPE.")
+            say(f"Feature check stopped after {patience_s:.0f} s. Ask for it: cytoseg doctor RECIPE.")
             return
     say(write_check(folder / "check", figure, scores, pixels=pixels, why_not=why_not))
     say(f"See {folder / 'check' / 'check.png'}.")

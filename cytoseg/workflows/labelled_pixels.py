@@ -75,7 +75,7 @@ class LabelledCrops:
 
 
 def check_rows(table: PixelTable, names: Sequence[str]) -> None:
-    """Refuse features that are no numbers, before anything is learnt from them.
+    """Refuse NaN or infinite features before anything is trained on them.
 
     Args:
         table: The chosen pixels.
@@ -98,7 +98,7 @@ def pixels_used(table: PixelTable, names: tuple[str, ...], *, peak_mb: float | N
     Args:
         table: It trained on.
         names: Of the classes, by id.
-        peak_mb: Most memory of the process meanwhile in MB, or None where nobody knows.
+        peak_mb: Most memory of the process meanwhile in MB, or None if unknown.
 
     Returns:
         ``pixels_used`` and ``pixels_labelled``, each by class; ``table``, ``memory`` or ``disk``; ``table_gb`` and

@@ -52,7 +52,7 @@ def _read(source: Source, recipe: Recipe, number: int) -> LabelledSource:
 
 
 def _meaning(classes: Sequence[str], source: Source, recipe: Recipe, where: str) -> list[int]:
-    """Give for each id of the source an id of the recipe, ``OTHER``, or ignore."""
+    """Return for each id of the source an id of the recipe, ``OTHER``, or ignore."""
     ids = {"other": OTHER, "ignore": IGNORE} | {name: i for i, name in enumerate(recipe.class_list().names)}
     wanted = [source.classes.get(name, name) for name in classes]
     unknown = [name for name, here in zip(classes, wanted, strict=True) if here not in ids]
@@ -81,8 +81,8 @@ def _scale(source: Source, recipe: Recipe, label_maps: Sequence[NDArray[np.uint8
         )
         return 1.0
     raise LabelError(
-        f"{where}: mpp is known of {'the source' if source.mpp else 'the slides'} only, so nobody knows how large its "
-        "cells are here. Give mpp in both places, or object_px."
+        f"{where}: mpp is known of {'the source' if source.mpp else 'the slides'} only, so the size of its cells "
+        "here is unknown. Give mpp in both places, or object_px."
     )
 
 

@@ -168,7 +168,7 @@ def timed(contenders: Sequence[Contender], learning: Learning) -> list[Contender
 
 
 def own_key(recipe: Recipe) -> str:
-    """Give the key of the MLPs on the recipe's own features."""
+    """Return the key of the MLPs on the recipe's own features."""
     return next((key for key, names in _SETS.items() if names == recipe.features.extractors), "own")
 
 

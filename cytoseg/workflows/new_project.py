@@ -60,7 +60,7 @@ class Project:
 
 
 def slide_folders(roots: Sequence[Path]) -> list[Path]:
-    """List the folders that hold slides directly, within some folders; hidden ones and links are passed over."""
+    """List the folders that hold slides directly, within some folders; hidden ones and links are skipped."""
     found: list[Path] = []
     for root in roots:
         _add_folders(root.resolve(), DEEPEST, found)

@@ -27,7 +27,7 @@ def weights_of(folder: Path) -> dict[str, Any]:
 
 
 def is_shown(folder: Path, what: str, weights: Mapping[str, Any]) -> bool:
-    """Say whether something was made of these weights, to its end.
+    """Return whether something was made of these weights, to its end.
 
     Args:
         folder: The run's ``ddpm`` folder.

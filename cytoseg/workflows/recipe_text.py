@@ -107,7 +107,7 @@ def recipe_text(stem: str, folders: Sequence[Path], sizes: Sizes, wanted: Wanted
 
 
 _TEMPLATE = """\
-# Written by `cytoseg recipe new`. `cytoseg recipe explain` tells of all keys, also of those that are not here.
+# Written by `cytoseg recipe new`. `cytoseg recipe explain` describes all keys, including those not listed here.
 
 name: {name}                  # names the run folder: runs/<name>
 slides:
@@ -120,7 +120,7 @@ training:
 {init}
 classes:                      # what is told apart, in the order of ids
 {classes}
-fill: {fill}                  # class of the pixels that nobody marked; null: they are ignored
+fill: {fill}                  # class of unmarked pixels; null: they are ignored
 labels:
   crop_px: 256                # side of the crops to annotate
 {features}"""
@@ -141,7 +141,7 @@ def _init(base_model: str | None) -> str:
 
 
 def _crop_px(sizes: Sizes, mpp: float | None) -> int:
-    """Give the side of a crop: as usual, or as large as the smallest slide that was looked at allows."""
+    """Return the side of a crop: as usual, or as large as the smallest slide that was looked at allows."""
     rooms = [
         side * (found or mpp or 1.0) / mpp if mpp else side
         for found, side in zip(sizes.mpp, sizes.sides_px, strict=True)

@@ -30,7 +30,7 @@ def opening_lines(review: Review, token: str) -> list[str]:
 
 
 def surroundings(review: Review, token: str) -> dict[str, str]:
-    """Give the variables that tell the app whom to let in."""
+    """Return the variables that tell the app whom to let in."""
     return {TOKEN: token, HOSTS: ",".join(host_names(review))}
 
 
@@ -47,7 +47,7 @@ def host_names(review: Review) -> tuple[str, ...]:
 
 
 def _linked(review: Review) -> list[str]:
-    """Give the names that stand in the links: the one for this machine, then those for others."""
+    """Return the names that stand in the links: the one for this machine, then those for others."""
     if not _is_every(review.host):
         return [f"{_bracketed(review.host)}:{review.port}"]
     called = review.names or (socket.gethostname(),)

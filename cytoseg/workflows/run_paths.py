@@ -39,8 +39,8 @@ def _without_corrected(split: Split) -> Split:
     left = tuple(crop for crop in split.test if not crop.from_prediction)
     if not left:
         raise LabelError(
-            f"labels.score_corrected=false: all {len(split.test)} test crops were corrected from a prediction, so that "
-            "none is left. Annotate test crops anew."
+            f"labels.score_corrected=false: all {len(split.test)} test crops were corrected from a prediction, so so "
+            "none is left. Annotate new test crops."
         )
     return Split(split.train, left)
 

@@ -60,5 +60,5 @@ def _lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise SlideError(f"{path}: is no list of slides, it is not text.") from error
+        raise SlideError(f"{path}: is not a list of slides: it is not text.") from error
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -77,7 +77,7 @@ def _overlapping(picture: Picture, others: Mapping[str, Picture]) -> str | None:
 
 
 def lies_in(part: Picture, whole: Picture) -> bool:
-    """Tell whether a picture lies in a larger one, pixel by pixel.
+    """Return whether a picture lies in a larger one, pixel by pixel.
 
     Args:
         part: (h, w, 3) uint8.
@@ -127,7 +127,7 @@ def _slide_files(recipe: Recipe) -> dict[str, Path]:
 
 
 def _is_of(crop: LabelledCrop, slides: Mapping[str, Path]) -> bool:
-    """Tell whether the slide of that name shows at a crop's region what the crop shows."""
+    """Return whether the slide of that name shows at a crop's region what the crop shows."""
     origin, path = read_kept(crop.folder, crop.crop).origin, slides.get(crop.slide)
     if path is None:
         return False

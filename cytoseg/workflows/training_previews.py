@@ -81,7 +81,10 @@ def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_
                 on_step=on_step,
             )
         except TimeoutError:
-            say(f"Samples given up after {patience_s:.0f} s: the training waits for them. Lower training.samples.")
+            say(
+                f"Drawing samples was stopped after {patience_s:.0f} s: the training waits for them. Lower "
+                "training.samples."
+            )
             return
     save_grid(path, samples.cpu())
 
@@ -108,7 +111,7 @@ def save_denoised(path: Path, unet: torch.nn.Module, crops: Tensor, recipe: Reci
 
 @contextlib.contextmanager
 def tracked(folder: Path, recipe: Recipe) -> Iterator[Callable[[StepReport], None]]:
-    """Give a function that logs a step for TensorBoard, if the recipe wants it.
+    """Return a function that logs a step for TensorBoard, if the recipe wants it.
 
     Raises:
         RecipeError: If TensorBoard is not installed.

@@ -128,5 +128,5 @@ def test_maps_that_do_not_belong_together_are_refused(tmp_path: Path, maps: Arra
 
 
 def test_a_slide_that_does_not_say_its_mpp_is_refused(tmp_path: Path, maps: Arrays) -> None:
-    with pytest.raises(SlideError, match="does not say its micrometres per pixel"):
+    with pytest.raises(SlideError, match="does not state its micrometres per pixel"):
         find_candidates(_source(tmp_path, maps), Frame(8, 0.5, lambda path: None), classes=3)

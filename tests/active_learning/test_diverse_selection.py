@@ -84,10 +84,10 @@ def test_the_reason_names_classes_and_numbers() -> None:
     candidate = _candidate("a", 0, 0.4212, 1.0)
     first = reason(Chosen(candidate, None, 0), ("glass", "cytoplasm", "nucleus"))
     assert first == (
-        "The ensemble contradicts itself where it says nucleus (61 %) or cytoplasm (35 %): 0.42 nats in the most "
+        "The ensemble disagrees on nucleus (61 %) or cytoplasm (35 %): 0.42 nats in the most "
         "disputed tenth of this region, 0.05 in the slide's median region; the first of its slide."
     )
     later = reason(Chosen(candidate, 1.2, 1), ("glass", "cytoplasm", "nucleus"))
-    assert later.endswith("; 1 is chosen from its slide already; looks unlike what was chosen before.")
+    assert later.endswith("; 1 is already chosen from its slide; looks different from those chosen before.")
     alike = reason(Chosen(candidate, 0.1, 2), ("glass", "cytoplasm", "nucleus"))
-    assert "2 are chosen from its slide already; looks much like one chosen before" in alike
+    assert "2 are already chosen from its slide; looks similar to one chosen before" in alike

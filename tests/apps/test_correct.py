@@ -320,7 +320,7 @@ def test_shapes_edited_into_nonsense_are_one_sentence_without_a_path(
 def test_a_picture_that_cannot_be_decoded_is_one_sentence(review: Review, run: Path, browser: Browser) -> None:
     (run / "evaluation" / "crops" / FIRST / "image.png").write_bytes(b"no picture")
     message = review("correct").error[0].value.replace("\\", "")
-    assert message == f"{FIRST}/image.png cannot be read as a picture. Run the command that writes it again."
+    assert message == f"{FIRST}/image.png cannot be read as an image. Run the command that writes it again."
 
 
 def test_maps_of_another_size_are_said(review: Review, run: Path, browser: Browser) -> None:

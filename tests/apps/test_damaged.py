@@ -1,4 +1,5 @@
-"""A run folder that is half-written, of another version or edited by hand: each page says so in a sentence, or works.
+"""A run folder that is half-written, of a different version or edited by hand: each page says so in a sentence, or
+works.
 
 On every page: no exception, no path, nothing said where nothing is wrong.
 """
@@ -127,11 +128,11 @@ EVALUATION, PICTURE = "evaluation/evaluation.json", f"evaluation/crops/{CROP}/im
 BAD: list[tuple[str, Damage, dict[str, str]]] = [
     ("run.json", _cut, {"app": "quickstart/run.json: the file is not complete JSON."}),
     ("run.json", _of_version_99, {"app": "quickstart/run.json: format 99 was found, this version reads format 1."}),
-    ("run.json", _list, {"app": "quickstart/run.json: the file holds no record."}),
+    ("run.json", _list, {"app": "quickstart/run.json: the file contains no record."}),
     (
         "recipe.yaml",
         _cut,
-        {"slides": "The recipe of this run cannot be read", "queue": "it is damaged or of another version"},
+        {"slides": "The recipe of this run cannot be read", "queue": "it is damaged or of a different version"},
     ),
     (EVALUATION, _cut, _everywhere("evaluation.json: the file is not complete JSON.", *SCORED, "queue")),
     (EVALUATION, _of_version_99, _everywhere("evaluation.json: the file has format 99", *SCORED, "queue")),
@@ -161,10 +162,10 @@ BAD: list[tuple[str, Damage, dict[str, str]]] = [
         _garbage,
         {
             "gallery": "The picture of this crop is missing or damaged.",
-            **_everywhere("smear_A_0_512/image.png cannot be read as a picture.", "crop", "correct"),
+            **_everywhere("smear_A_0_512/image.png cannot be read as an image.", "crop", "correct"),
         },
     ),
-    ("ddpm/samples.png", _garbage, {"app": "ddpm/samples.png cannot be read as a picture."}),
+    ("ddpm/samples.png", _garbage, {"app": "ddpm/samples.png cannot be read as an image."}),
     (
         "../../slides/smear_E.png",
         _garbage,
@@ -258,7 +259,7 @@ def test_a_folder_of_runs_that_may_not_be_read_is_said(
     shut(monkeypatch, made_run.parent)
     app = review("app")
     assert not app.exception
-    assert _said(app) == "runs: cannot be read (Permission denied). Ask its owner for the right to."
+    assert _said(app) == "runs: cannot be read (Permission denied). Ask its owner for permission."
 
 
 def test_an_earlier_evaluation_that_is_no_file_is_passed_over(review: Review, whole_run: Path) -> None:

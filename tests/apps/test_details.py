@@ -149,7 +149,7 @@ def test_what_the_uncertainty_of_the_ensemble_is_worth(review: Review) -> None:
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["AURC by disagreement"] == "0.0234"
     assert shown["Errors found in 5 %"] == "0.40"
-    assert "5 % it is least certain of" in _help(app, "Errors found in 5 %")
+    assert "5 % least certain ones" in _help(app, "Errors found in 5 %")
     assert "best 0.0051, by chance 0.1000" in [caption.value for caption in app.caption]
     table = app.table[-1].value
     assert table["ECE"].tolist() == ["0.0100", "0.0200", "0.0300", "n/a"]
@@ -163,6 +163,4 @@ def test_a_method_without_them_shows_none(review: Review) -> None:
     assert not app.exception
     titles = [entry.value for entry in app.subheader]
     assert "By slide" in titles
-    assert not {"By stain", "Objects", "Can its probabilities be believed?", "Does it know where it is wrong?"} & set(
-        titles
-    )
+    assert not {"By stain", "Objects", "Is it calibrated?", "Does the uncertainty find the errors?"} & set(titles)

@@ -77,7 +77,7 @@ def test_the_list_has_pictures_reasons_and_numbers(opened: Callable[[], AppTest]
     assert len(app.image) == 5 * 3
     text = _texts(app)
     assert "**1. smear_A, x 0, y 0**" in text
-    assert "The ensemble contradicts itself where it says *cell* (100 %): 0.60 nats" in text
+    assert "The ensemble disagrees on *cell* (100 %): 0.60 nats" in text
     assert [button.label for button in app.main.button] == ["Accept", "Skip", "On the slide"] * 5
     assert not app.info
     app.pagination[0].set_value(2).run(timeout=60)
@@ -113,7 +113,7 @@ def test_a_region_is_shown_on_its_slide(opened: Callable[[], AppTest]) -> None:
 def test_two_people_who_decide_on_one_region_decide_once(opened: Callable[[], AppTest], run: Path) -> None:
     first, second, third = opened(), opened(), opened()
     _button(first, "accept smear_A 0 0")
-    assert "Somebody has decided on it already." in _texts(_button(second, "accept smear_A 0 0"))
+    assert "Someone else has already decided on this region." in _texts(_button(second, "accept smear_A 0 0"))
     _button(third, "skip smear_A 0 0")
     found = read_queue(run / "queue")
     assert [item.state for item in found.items] == ["queued"]
@@ -122,7 +122,7 @@ def test_two_people_who_decide_on_one_region_decide_once(opened: Callable[[], Ap
 
 def test_skipped_regions_do_not_come_again(opened: Callable[[], AppTest], run: Path) -> None:
     app = _button(opened(), "skip smear_A 0 0")
-    assert "Skipped: it will not come again." in _texts(app)
+    assert "Skipped: it will not be proposed again." in _texts(app)
     assert [item.state for item in read_queue(run / "queue").items] == ["skipped"]
     again = opened()
     assert "x 0, y 0**" not in _texts(again)
@@ -213,7 +213,7 @@ def test_a_slide_that_is_gone_since_spoils_its_cards_only(opened: Callable[[], A
     (run.parents[1] / "slides" / "smear_A.png").unlink()
     app.pagination[0].set_value(2).run(timeout=60)
     assert [message.value.replace("\\", "") for message in app.warning] == [
-        "smear_A.png: there is no such file. Check the path."
+        "smear_A.png: no such file. Check the path."
     ] * 3
 
 
@@ -224,7 +224,7 @@ def test_the_reason_follows_what_was_accepted_before(opened: Callable[[], AppTes
     app = _button(app, "accept smear_A 0 0")
     assert app.main.button[0].key == f"accept {second}"
     assert "the first of its slide" not in _texts(app)
-    assert "1 is chosen from its slide already" in _texts(app)
+    assert "1 is already chosen from its slide" in _texts(app)
 
 
 def test_the_page_loads_none_of_the_libraries_that_take_seconds() -> None:

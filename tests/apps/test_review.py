@@ -70,7 +70,7 @@ def test_runs_shows_all_runs_and_the_provenance_of_one(review: Review) -> None:
 def test_runs_offers_the_report(review: Review, made_run: Path) -> None:
     assert [button.label for button in review("app").download_button] == ["Download the report (HTML)"]
     page = importlib.import_module("app")._report
-    assert "<h2>Scores beside the baselines</h2>" in page(made_run)
+    assert "<h2>Scores alongside the baselines</h2>" in page(made_run)
     _change(made_run, lambda record: record.pop("methods"))
     assert "evaluation.json: the file has no usable" in page(made_run)
     (made_run / "evaluation" / "evaluation.json").unlink()
@@ -213,7 +213,7 @@ def test_crop_view_steps_through_the_crops(review: Review) -> None:
     previous, following = app.main.button[0], app.main.button[1]
     assert (previous.disabled, following.disabled) == (True, False)
     assert [metric.value for metric in app.metric] == ["0.71", "0.31"]
-    assert "bright places deserve a look by eye" in app.metric[1].help
+    assert "look at bright places" in app.metric[1].help
     following.click().run()
     assert (app.main.selectbox[0].value, app.metric[0].value) == ("smear_A_256_512", "0.78")
     app.main.selectbox[0].select("smear_C_1280_512").run()

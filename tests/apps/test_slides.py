@@ -54,7 +54,7 @@ def test_the_viewer_is_told_of_the_slide_and_its_layers(page: Callable[[], AppTe
 def test_layers_opacity_and_classes_can_be_chosen(page: Callable[[], AppTest]) -> None:
     app = page()
     assert [toggle.label for toggle in app.toggle] == ["Class map", "Uncertainty", "Truth"]
-    assert "bright places deserve a look by eye" in app.toggle[1].help
+    assert "look at bright places" in app.toggle[1].help
     assert not app.toggle[0].help
     assert [box.label for box in app.checkbox] == ["background", "cell"]
     app.toggle[2].set_value(True).run()

@@ -85,7 +85,7 @@ class Stepper:
         self.process.stdin.flush()
         line = next((line for line in self.process.stdout if line.startswith("@")), None)
         if line is None:
-            raise SystemExit(f"a stepper has ended with status {self.process.wait()}; its message stands above")
+            raise SystemExit(f"a stepper has ended with status {self.process.wait()}; see its message above")
         if keep:
             self.found.append(json.loads(line[1:]))
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/viewer_tiles.py SLIDE CLASS_MAP
 
-Both are OME-TIFF pyramids of one size, such as a made slide and its ``.labels.ome.tif``. The tiles are made as the
+Both are OME-TIFF pyramids of one size, such as a synthetic slide and its ``.labels.ome.tif``. The tiles are made as the
 review makes them, without the web server: 200 at random places of random steps, then as many as are asked for.
 """
 

@@ -299,7 +299,7 @@ def _decide_on_regions(loop: Loop) -> list[str]:
     _drawn(page)
     third = _first_listed(page)
     page.get_by_role("button", name="Skip").first.click()
-    expect(page.get_by_text("Skipped: it will not come again.")).to_be_visible(timeout=DRAWN_MS)
+    expect(page.get_by_text("Skipped: it will not be proposed again.")).to_be_visible(timeout=DRAWN_MS)
     expect(page.get_by_text("2 queued regions wait to be annotated")).to_be_visible()
     _drawn(page)
     assert len({first, second, third, _first_listed(page)}) == 4

@@ -20,14 +20,14 @@ OVERHANG = """() => {
 """By how much the page is wider than its place. Streamlit hides what hangs over, so that the document tells nothing."""
 
 PAGES = {
-    "": ["Runs", "Made with the recipe quickstart", "Annotated crops"],
+    "": ["Runs", "Created with the recipe quickstart", "Annotated crops"],
     "iou": ["Per-class IoU", "0.62 (0.55-0.68)", "n/a", "Random forest on 72 filters"],
     "confusion": ["Confusion matrix", "77.5 %", "n/a"],
     "gallery": ["Test crops, worst first", "smear_A_0_512", "0.71"],
     "crop": ["Crop view", "1 of 6", "0.41"],
     "correct": ["Correct", "1 of 6", "Save correction", "What a correction is for"],
     "slides": ["Slides", "its predicted classes"],
-    "history": ["What changed", "Mean IoU rose from 0.71 to 0.81.", "+0.10", "Of 3 slides that both tested"],
+    "history": ["What changed", "Mean IoU rose from 0.71 to 0.81.", "+0.10", "Of 3 slides tested both times"],
     "queue": ["Annotate next", "1. smear_E, x ", "Accept", "Skip"],
 }
 RUNS = {"history": NAME, "queue": NAME}

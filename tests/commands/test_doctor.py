@@ -34,7 +34,7 @@ def test_doctor_shows_versions_and_devices(cytoseg: CytosegCommand) -> None:
     assert found["torch"][0] == torch.__version__
     assert "cores" in found["processor"][0]
     assert "free here" in found["disk"][0]
-    assert found["torchvision"][0] in ("healthy", "mended: built for another torch")
+    assert found["torchvision"][0] in ("healthy", "patched: built for another torch")
 
 
 def test_doctor_says_how_to_get_what_is_missing(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_labels_that_cannot_be_split_leave_only_the_pictures(cytoseg: CytosegCom
     import_labels(cytoseg)
     result = cytoseg("doctor", "tiny.yaml")
     assert result.exit_code == 0, result.output
-    assert "No verdict: the test side of the split is empty: 0 of 1 slides are for testing." in result.stdout
+    assert "No verdict: the test side of the split is empty: 0 of 1 slides are test slides." in result.stdout
 
 
 def test_one_slide_is_probed_over_its_crops(cytoseg: CytosegCommand) -> None:
@@ -148,7 +148,7 @@ def test_a_check_that_takes_too_long_is_given_up(cytoseg: CytosegCommand, monkey
     monkeypatch.setattr(feature_check, "PATIENCE_S", 0.0)
     result = cytoseg("train-ddpm", "tiny.yaml", *SHORT)
     assert result.exit_code == 0, result.output
-    assert "Check of the features given up after" in result.stdout
+    assert "Feature check stopped after" in result.stdout
     assert "Ask for it: cytoseg doctor RECIPE." in result.stdout
     assert not CHECK.exists()
 
@@ -164,12 +164,12 @@ def test_weights_that_are_no_numbers_are_said_after_a_training_and_refused_by_do
     save_checkpoint(path, found.tensors, {k: v for k, v in found.state.items() if k not in ("format", "sha256")})
     result = cytoseg("doctor", "tiny.yaml")
     assert result.exit_code == 2
-    assert "picture 1: the diffusion model gives features that are not finite" in result.stderr
+    assert "picture 1: the diffusion model produces NaN or infinite features" in result.stderr
     assert not CHECK.exists()
     check_after_training(
         load_recipe("tiny.yaml", []), Path("runs/tiny"), [np.zeros((32, 32, 3), np.uint8)], trained_s=1
     )
-    assert "The features were not checked: picture 1: the diffusion model gives" in capsys.readouterr().out
+    assert "The features were not checked: picture 1: the diffusion model produces" in capsys.readouterr().out
 
 
 def test_the_pictures_are_always_the_same_and_as_large_as_a_tile(cytoseg: CytosegCommand) -> None:

@@ -49,7 +49,7 @@ def test_crops_cut_at_another_scale_are_not_mixed(cytoseg: CytosegCommand) -> No
     cytoseg("label-crops", "tiny.yaml", "--n", "1", "--out", "marks")
     result = cytoseg("label-crops", "tiny.yaml", "slides.mpp=0.5", "--n", "1", "--out", "marks")
     assert result.exit_code == 2
-    assert "is there already, cut at another size. Choose another folder with --out." in result.stderr
+    assert "already exists with a different size. Choose another folder with --out." in result.stderr
 
 
 def test_crops_of_slides_without_cells(cytoseg: CytosegCommand) -> None:
@@ -127,7 +127,7 @@ def test_the_base_model_proposes_shapes_that_are_left_out_until_somebody_saves_t
     saved = json.loads(second.read_text())
     second.write_text(json.dumps(saved))
     imported = cytoseg("label-import", "runs/tiny/to_label", "--recipe", "tiny.yaml", "training.init=base")
-    assert "Proposals left out that nobody has saved yet: 1" in imported.stdout
+    assert "Unsaved proposals skipped: 1" in imported.stdout
     assert "1 crops imported" in imported.stdout
 
 

@@ -73,7 +73,7 @@ def test_what_was_imported_before_shapes_were_kept_is_traced(
 def test_files_in_the_way_are_left_alone(cytoseg: CytosegCommand, labels: list[dict[str, Any]]) -> None:
     result = cytoseg("label-export", "tiny.yaml", "runs/tiny/to_label")
     assert result.exit_code == 2
-    assert "runs/tiny/to_label: is there already and not empty. Name a new folder." in result.stderr
+    assert "runs/tiny/to_label: already exists and is not empty. Name a new folder." in result.stderr
 
 
 def test_nothing_imported_is_told(cytoseg: CytosegCommand) -> None:

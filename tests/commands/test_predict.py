@@ -109,7 +109,7 @@ def test_an_unfinished_prediction_with_other_settings_is_named(
     (part / "key.json").write_text(json.dumps(job.provenance))
     assert "begins anew" not in cytoseg("predict", "tiny.yaml", "slides/dark_b.png").stdout
     line = ("predict", "tiny.yaml", "slides/dark_b.png", "predict.tile_px=128")
-    told = "dark_b.png: begins anew, its unfinished prediction was begun with another predict.tile_px.\n"
+    told = "dark_b.png: starts over because its unfinished prediction used a different predict.tile_px.\n"
     assert told in cytoseg(*line).stdout
     job.folder.mkdir()
     (job.folder / "summary.json").write_text(json.dumps({"provenance": attempted[-1].provenance, "files": []}))

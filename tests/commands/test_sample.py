@@ -169,7 +169,7 @@ def test_what_is_no_picture_is_named_and_not_saved(cytoseg: CytosegCommand, bias
     result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "3", "--steps", "2")
     assert result.exit_code == 2
     assert result.stderr == (
-        "cytoseg: runs/tiny/samples: 3 of 3 samples are no pictures and were not saved "
+        "cytoseg: runs/tiny/samples: 3 of 3 samples are not valid images and were not saved "
         f"({fault}: 0-2). Train longer, or lower training.rate.\n"
     )
     assert names() == ["samples.json"]
@@ -187,7 +187,7 @@ def test_good_samples_are_saved_beside_bad_ones(cytoseg: CytosegCommand, monkeyp
     monkeypatch.setattr(sample, "fault_of", lambda _: next(faults))
     result = cytoseg("sample", "tiny.yaml", *SMALL, "training.batch=2", "--n", "5", "--steps", "2")
     assert result.exit_code == 2
-    assert "4 of 5 samples are no pictures and were not saved (not finite: 2; saturated: 0, 3-4)." in result.stderr
+    assert "4 of 5 samples are not valid images and were not saved (not finite: 2; saturated: 0, 3-4)." in result.stderr
     assert names() == ["grid.png", "sample_00001.png", "samples.json"]
     np.testing.assert_array_equal(pixels(FOLDER / "grid.png"), pixels(FOLDER / "sample_00001.png"))
     (entry,) = json.loads(Path("runs/tiny/run.json").read_text())["commands"]

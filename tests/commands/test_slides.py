@@ -93,7 +93,7 @@ def test_stains_of_made_slides_are_chosen_by_name_and_take_turns(cytoseg: Cytose
 
     result = cytoseg(*line[:2], "other", *line[3:], "--stain", "purple")
     assert result.exit_code == 2
-    assert "there is no stain 'purple'. Choose one of teal-rose, " in result.stderr
+    assert "unknown stain 'purple'. Choose one of teal-rose, " in result.stderr
 
 
 def test_generate_refuses_a_slide_too_small_by_the_options_bound(cytoseg: CytosegCommand) -> None:

@@ -60,7 +60,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 def test_another_file_is_refused_by_its_hash(tmp_path: Path) -> None:
     (tmp_path / WEIGHTS_FILE).write_bytes(b"other")
-    with pytest.raises(CheckpointError, match=rf"not the ImageNet weights expected .*expected {WEIGHTS_SHA256[:12]}"):
+    with pytest.raises(CheckpointError, match=rf"not the expected ImageNet weights .*expected {WEIGHTS_SHA256[:12]}"):
         load_imagenet(LiteEncoder(), tmp_path / WEIGHTS_FILE)
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_imagenet(LiteEncoder(), tmp_path / "missing.pth")

@@ -125,7 +125,7 @@ def test_another_kind_of_checkpoint_is_no_backbone(tmp_path: Path) -> None:
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path, state: TrainState) -> None:
     next(state.unet.parameters()).data[0] = float("nan")
-    with pytest.raises(CheckpointError, match=r"not saved after 8 crops, the weights are no numbers"):
+    with pytest.raises(CheckpointError, match=r"not saved after 8 crops, the weights contain NaN"):
         save(tmp_path, state, recipe=RECIPE)
     assert list(tmp_path.iterdir()) == []
 

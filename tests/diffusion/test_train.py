@@ -129,9 +129,7 @@ def test_another_list_of_mask_classes_is_refused_when_resuming_but_not_as_a_star
 ) -> None:
     train_tiny(tmp_path / "a", architecture=HYBRID, masks=_stripes, crops=4)
     other = dataclasses.replace(HYBRID, mask_classes=("glass", "cell", "dirt"))
-    with pytest.raises(
-        CheckpointError, match=r"tells other classes apart \(glass, cell; by the recipe glass, cell, dirt"
-    ):
+    with pytest.raises(CheckpointError, match=r"has different classes \(glass, cell; by the recipe glass, cell, dirt"):
         train_tiny(tmp_path / "a", architecture=other, go_on=True)
     denoising = dataclasses.replace(HYBRID, mask_classes=())
     started = train_tiny(tmp_path / "b", architecture=denoising, init=tmp_path / "a", crops=4)
@@ -242,7 +240,7 @@ def test_a_changed_recipe_is_said(tmp_path: Path, train_tiny: Train) -> None:
     train_tiny(tmp_path, crops=8)
     notes = list[str]()
     train_tiny(tmp_path, crops=12, rate=0.5, go_on=True, watch=Watch(on_note=notes.append))
-    assert notes == ["The recipe has changed since crop 8: training.rate was 0.001, is 0.5. Going on with it."]
+    assert notes == ["The recipe has changed since crop 8: training.rate was 0.001, is 0.5. Continuing with it."]
 
 
 def test_looks_come_at_multiples_whenever_it_was_resumed(tmp_path: Path, train_tiny: Train) -> None:
@@ -320,7 +318,7 @@ def test_a_training_starts_from_the_averaged_weights_of_another(
         fresh = train_tiny(tmp_path / str(number), crops=4, rate=1e-9, init=init, watch=Watch(on_note=notes.append))
         torch.testing.assert_close(dict(fresh.unet.state_dict()), average, rtol=0, atol=1e-6)
         torch.testing.assert_close(dict(fresh.ema.ema_model.state_dict()), average, rtol=0, atol=1e-6)
-        assert notes.pop().startswith("Its architecture is this run's: dim 8, dim_mults [1, 2]")
+        assert notes.pop().startswith("This run uses its architecture: dim 8, dim_mults [1, 2]")
         assert notes.pop() == f"Starting from {init}, trained on 8 crops."
     resumed = train_tiny(tmp_path / "0", crops=8, rate=1e-9, go_on=True, init=tmp_path / "missing")
     assert resumed.crops_seen == 8
@@ -413,7 +411,7 @@ def test_where_a_training_started_from_is_kept(tmp_path: Path, train_tiny: Train
     train_tiny(tmp_path / "new", crops=8, go_on=True, init=base, watch=Watch(on_note=notes.append))
     assert notes == []
     train_tiny(tmp_path / "new", crops=12, go_on=True, init=tmp_path, watch=Watch(on_note=notes.append))
-    assert notes == [f"training.init={tmp_path} is ignored: going on from crop 8 of this training."]
+    assert notes == [f"training.init={tmp_path} is ignored: continuing from crop 8 of this training."]
     assert [load_state(path)["started_from"] for path in find_checkpoints(tmp_path / "new")] == [expected] * 2
 
 
@@ -424,7 +422,7 @@ def test_changed_slides_are_said(tmp_path: Path, train_tiny: Train) -> None:
     assert notes == []
     train_tiny(tmp_path, crops=16, go_on=True, slides="three slides", watch=Watch(on_note=notes.append))
     assert notes == [
-        "The slides have changed since crop 12: from here on other crops are seen than without the change."
+        "The slides have changed since crop 12: from here on the crops differ from those of the original slides."
     ]
 
 

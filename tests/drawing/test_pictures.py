@@ -135,12 +135,12 @@ def test_a_missing_and_a_damaged_picture_are_named(tmp_path: Path) -> None:
     with pytest.raises(CytosegError, match=r"none.png is missing"):
         read_rgb(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(CytosegError, match=r"text.png cannot be read as a picture"):
+    with pytest.raises(CytosegError, match=r"text.png cannot be read as an image"):
         read_rgb(tmp_path / "text.png")
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "half.png")
     whole = (tmp_path / "half.png").read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CytosegError, match=r"half.png cannot be read as a picture"):
+    with pytest.raises(CytosegError, match=r"half.png cannot be read as an image"):
         read_rgb(tmp_path / "half.png")
 
 
@@ -162,7 +162,7 @@ def test_a_picture_with_a_broken_chunk_is_said(tmp_path: Path, read: Callable[[P
     content = path.read_bytes()
     second = content.index(b"IDAT", content.index(b"IDAT") + 1)
     path.write_bytes(content[:second] + b"\0\0\0\0" + content[second + 4 :])
-    with pytest.raises(CytosegError, match=r"broken\.png cannot be read as a picture\."):
+    with pytest.raises(CytosegError, match=r"broken\.png cannot be read as an image\."):
         read(path)
 
 

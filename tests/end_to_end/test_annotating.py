@@ -77,5 +77,5 @@ def test_what_is_missing_is_told(annotating: Annotating) -> None:
     path = annotating.cut_random()
     crop = next(crop for crop in annotating.crops()[0] if crop.path == path)
     shutil.rmtree(annotating.labels)
-    with pytest.raises(LabelError, match="two classes are needed"):
+    with pytest.raises(LabelError, match="at least two classes are needed"):
         annotating.view(crop, picture, np.zeros((32, 32), np.uint8))

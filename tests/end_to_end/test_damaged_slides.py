@@ -23,7 +23,7 @@ BITS = "predict.uncertainty_bits=32"
 
 @pytest.fixture
 def pixels(home: Path) -> NDArray[np.uint8]:
-    """(256, 256, 3) of a made slide."""
+    """(256, 256, 3) of a synthetic slide."""
     with open_slide(home / "made" / "slides" / "made_2_00.ome.tif") as slide:
         return slide.read_region(Region(0, 0, 256, 256))
 
@@ -78,7 +78,7 @@ def test_what_comes_before_a_bad_tile_is_predicted_and_kept(
         (line,) = result.stderr.splitlines()
         assert line.startswith("cytoseg: slide.tif, tile at x ")
         assert why in line
-        assert line.endswith("168 of 256 rows are finished and kept.")
+        assert line.endswith("168 of 256 rows are finished and were kept.")
         spool = MapSpool(Path("bad/.slide.part"), size=Size(256, 256))
         assert spool.rows == 168
     assert [path.name for path in Path("bad").iterdir()] == [".slide.part"]
@@ -102,7 +102,7 @@ def test_a_pyramid_without_its_coarsest_level_is_predicted_whole(cytoseg: Comman
     result = cytoseg("predict", "tiny.yaml", "slide.tif", "predict.skip_glass=false", "--out", "bad")
     assert result.exit_code == 0, result.output
     note = json.loads(Path("bad/slide/summary.json").read_text())["note"]
-    assert note == "truncated at level 2: 1 of 1 tiles lie beyond the end of the file, the first is tile 0"
+    assert note == "truncated at level 2: 1 of 1 tiles lie beyond the end of the file; the first is tile 0"
     assert f"slide.tif: {note}; see bad/slide/preview.png" in result.stdout
     np.testing.assert_array_equal(
         tifffile.imread("bad/slide/class_map.ome.tif"), tifffile.imread("good/slide/class_map.ome.tif")
@@ -150,7 +150,7 @@ def test_who_needs_the_whole_slide_refuses_it_at_once(
     cut(write(1, level=0, tile=14) + 10)
     result = cytoseg(*command)
     assert result.exit_code == 2
-    told = "truncated at level 0: 2 of 16 tiles lie beyond the end of the file, the first is tile 14"
+    told = "truncated at level 0: 2 of 16 tiles lie beyond the end of the file; the first is tile 14"
     assert result.stderr == f"cytoseg: slide.tif: {told}. Copy the file again.\n"
     assert not Path("new.ome.tif").exists()
 
@@ -164,7 +164,7 @@ def test_openslide_predicts_and_keeps_what_comes_before_a_bad_tile_too(
     result = cytoseg("predict", "tiny.yaml", "slide.svslide", "--out", "bad")
     assert result.exit_code == 2
     assert "slide.svslide: damaged at Region(x=0, y=168, width=32, height=32)" in result.stderr
-    assert "168 of 256 rows are finished and kept." in result.stderr
+    assert "168 of 256 rows are finished and were kept." in result.stderr
 
 
 def test_a_disk_that_fails_for_a_while_leaves_no_mark_on_the_result(
@@ -187,7 +187,10 @@ def test_a_disk_that_fails_for_a_while_leaves_no_mark_on_the_result(
         return give
 
     # The mask takes each of the 16 tiles once; the second run fails before it has one.
-    for after, kept in ((16, "168 of 256 rows are finished and kept."), (0, "Check its disk, or copy the file again.")):
+    for after, kept in (
+        (16, "168 of 256 rows are finished and were kept."),
+        (0, "Check its disk, or copy the file again."),
+    ):
         with monkeypatch.context() as patched:
             patched.setattr("cytoseg.slides.tiff.os.pread", failing(after))
             result = cytoseg(*line, "bad")

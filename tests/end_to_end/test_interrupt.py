@@ -124,7 +124,7 @@ def test_a_training_stopped_from_outside_resumes(
     process = start("train-ddpm", "tiny.yaml", "training.crops=80000", "training.checkpoint_crops=80000")
     log = folder / "metrics.jsonl"
     wait_until(lambda: log.exists() and log.read_text().count("\n") >= 2, process)
-    assert "nothing is half-written" in interrupted(process, number)
+    assert "no file is half-written" in interrupted(process, number)
     assert hidden(home) == []
     (checkpoint,) = folder.glob("checkpoint-*")
     seen = int(checkpoint.name.removeprefix("checkpoint-"))

@@ -44,7 +44,7 @@ def test_a_slide_that_fails_does_not_stop_the_others(home: Path, cytoseg: Cytose
     head, line = result.stderr.splitlines()
     assert head == "cytoseg: predict: 1 of 3 slides failed, the others are done."
     assert line.startswith("  made_2_01.ome.tif, tile at x 0, y 0 of level 0: made_2_01.ome.tif: truncated, tile 0 at ")
-    assert line.endswith("Nothing is kept.")
+    assert line.endswith("Nothing was kept.")
     assert sorted(path.name for path in Path("results").iterdir()) == ["made_2_00", "made_2_02"]
     last = json.loads((home / "runs" / "tiny" / "run.json").read_text())["commands"][-1]
     assert (last["outcome"], last["failed"]) == ("failed", ["made_2_01.ome.tif"])
@@ -90,7 +90,7 @@ def test_a_bundle_that_says_no_mpp_takes_slides_as_they_are_and_tells(home: Path
     Image.fromarray(np.full((40, 50, 3), 120, np.uint8)).save("silent.png")
     result = cytoseg("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", "silent.png", "--out", "results")
     assert result.exit_code == 0, result.output
-    note = "taken at its full resolution of 0.5 µm per pixel, for the bundle says none"
+    note = "read at its full resolution of 0.5 µm per pixel because the bundle does not specify one"
     assert f"made_2_00.ome.tif: {note}; see results/made_2_00/preview.png" in result.stdout
     assert "silent.png: see results/silent/preview.png" in result.stdout
     said, silent = (json.loads(Path("results", name, "summary.json").read_text()) for name in ("made_2_00", "silent"))
@@ -98,7 +98,7 @@ def test_a_bundle_that_says_no_mpp_takes_slides_as_they_are_and_tells(home: Path
     assert (silent["note"], silent["mpp"], silent["size"]) == ("", None, [50, 40])
     assert silent["classes"]["nucleus"]["area_um2"] is None
     assumed = cytoseg("predict", "tiny.yaml", "silent.png", "slides.assume_mpp=0.25", "--out", "results")
-    assert "silent.png: taken at its full resolution of 0.25 µm per pixel" in assumed.stdout
+    assert "silent.png: read at its full resolution of 0.25 µm per pixel" in assumed.stdout
 
 
 def test_results_of_another_slide_are_not_replaced(home: Path, cytoseg: Cytoseg) -> None:
@@ -127,7 +127,7 @@ def test_slides_of_any_name_and_size_and_one_without_cells(home: Path, cytoseg: 
         Image.fromarray(pixels).save(Path("odd") / name)
     refused = cytoseg("predict", "tiny.yaml", "odd", "--out", "results")
     assert refused.exit_code == 1
-    assert refused.stderr.count("does not say its micrometres per pixel") == 3
+    assert refused.stderr.count("does not state its micrometres per pixel") == 3
     result = cytoseg("predict", "tiny.yaml", "odd", "slides.assume_mpp=0.5", "--out", "results")
     assert result.exit_code == 0, result.output
     shapes = {path.name: tifffile.imread(path / MAPS[0]).shape for path in Path("results").iterdir()}

@@ -108,7 +108,7 @@ def test_a_ceiling_that_cannot_be_kept_is_refused_at_once(
     monkeypatch.setattr("cytoseg.workflows.tune_decoder.highest_bytes", lambda: None)
     refused = cytoseg(*COMMAND, "interpreter.kind=decoder", "--memory", "4G")
     assert refused.exit_code == 2
-    assert "this system does not tell how much memory a process holds. Leave it out." in refused.stderr
+    assert "this system does not report the memory of a process. Remove the setting." in refused.stderr
     assert not (run / "interpreter" / "metrics.jsonl").exists()
 
 

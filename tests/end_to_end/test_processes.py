@@ -93,7 +93,7 @@ def test_ctrl_c_ends_both_processes_with_one_checkpoint(home: Path, start_two: S
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "cytoseg: interrupted; what was finished is kept" in output
+    assert "cytoseg: interrupted; finished work is kept" in output
     assert weights(home / "two", int(rows(home / "two")[-1]["crops_seen"]), "optimiser")
 
 

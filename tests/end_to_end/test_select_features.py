@@ -172,5 +172,5 @@ def test_crops_of_one_slide_are_refused_in_one_line(home: Path, cytoseg: Command
     result = cytoseg("select-features", "tiny.yaml")
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert "train crops are of slide" in line
+    assert "train crops are from slide" in line
     assert "Annotate crops of other slides" in line

@@ -93,8 +93,10 @@ def test_scores_are_matched_by_the_names_of_classes_and_slides(write: Write) -> 
     said = found.sentences()
     assert said[0].startswith("Mean IoU rose from ")
     assert said[0].endswith(" to 0.90.")
-    assert said[1] == "Of 1 slides that both tested, 1 got better and 0 worse."
-    assert said[2] == "The test crops are not the same (1 added, 1 removed): part of the change is one of the test."
+    assert said[1] == "Of 1 slides tested both times, 1 got better and 0 worse."
+    assert said[2] == (
+        "The test crops are not the same (1 added, 1 removed): part of the change is due to the different test crops."
+    )
 
 
 def test_a_score_that_does_not_apply_has_no_difference(write: Write) -> None:

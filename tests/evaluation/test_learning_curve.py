@@ -54,7 +54,8 @@ def test_the_next_crops_are_worth_what_the_growth_with_the_logarithm_says() -> N
     gains = [_logistic(42, slope) - _logistic(32, slope) for slope in (0.2, 0.1)]
     assert worth(curve, 0) == pytest.approx((sum(gains) / 2, gains[1], gains[0]))
     assert sentences({"ours": curve}, ("nucleus",)) == [
-        "Ours, nucleus: 32 crops reach IoU 0.574; the next 10 are worth about +0.014 (+0.010 to +0.019 over the draws)."
+        "Ours, nucleus: 32 crops reach IoU 0.574; the next 10 are would add about +0.014 (+0.010 to +0.019 over "
+        "the draws)."
     ]
 
 
@@ -85,14 +86,15 @@ def test_no_more_than_everything_and_no_less_than_nothing_is_promised(late: tupl
 )
 def test_where_there_is_too_little_to_say_nothing_is_said(curve: Curve) -> None:
     assert worth(curve, 0) is None
-    assert not any("worth about" in sentence for sentence in sentences({"ours": curve}, ("nucleus",)))
+    assert not any("would add about" in sentence for sentence in sentences({"ours": curve}, ("nucleus",)))
     assert growth(curve, 0, 10, 20) is None
 
 
 def test_it_says_which_counts_it_takes() -> None:
     far_apart = Curve("Ours", (1, 16, 30), np.full((3, 2, 1), 0.5))
     assert sentences({"ours": far_apart}, ("nucleus",)) == [
-        "Ours, nucleus: 30 crops reach IoU 0.500; no estimate of what the next 10 are worth: it takes 3 of --counts "
+        "Ours, nucleus: 30 crops reach IoU 0.500; no estimate of the gain from the next 10: it needs 3 values "
+        "of --counts "
         "from 8 on in which the class can be scored."
     ]
     assert sentences({"ours": Curve("Ours", (2, 4), np.array([[[0.5]], [[np.nan]]]))}, ("nucleus",)) == []

@@ -105,7 +105,7 @@ def test_provenance_values(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('{"format": 1, "comm', "run.json: the file is not complete JSON"),
-        ("[]", "run.json: the file holds no record"),
+        ("[]", "run.json: the file contains no record"),
         ('{"format": 9}', "run.json: format 9 was found, this version reads format 1"),
         ('{"format": 1, "commands": [3]}', "run.json: 'commands' is not a list of records"),
     ],

@@ -242,5 +242,5 @@ def test_features_that_are_no_numbers_are_refused_by_name(damage: float) -> None
     features = torch.zeros(3, 4, dtype=torch.float16)
     check_finite(features, crop="a_0")
     features[2, 1] = damage
-    with pytest.raises(CheckpointError, match="a_0: the diffusion model gives features that are not finite"):
+    with pytest.raises(CheckpointError, match="a_0: the diffusion model produces NaN or infinite features"):
         check_finite(features, crop="a_0")

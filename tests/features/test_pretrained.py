@@ -108,5 +108,5 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_weights_of_another_hash_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained.efficientnet, "WEIGHTS_SHA256", "0" * 64)
     monkeypatch.setattr(pretrained, "imagenet_installed", lambda: True)
-    with pytest.raises(CheckpointError, match="not the ImageNet weights expected"):
+    with pytest.raises(CheckpointError, match="not the expected ImageNet weights"):
         imagenet_encoder()

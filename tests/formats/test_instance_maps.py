@@ -66,7 +66,7 @@ def test_what_objects_and_the_rest_become_is_told(
     _write(tmp_path / "set", write_picture, np.array([[0, 9]], np.uint8))
     report, label_map = _imported(tmp_path / "set", classes, **rules)
     assert label_map == expected
-    assert not any("Nothing is called" in note for note in report.notes)
+    assert not any("No label is called" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_missing_picture_or_map_is_told(tmp_path: Path, write_picture: Write, 
     with pytest.raises(LabelError, match=r"images/b.png: has no mask in instances\."):
         _imported(tmp_path / "set", classes)
     (tmp_path / "set" / "images" / "a.png").rename(tmp_path / "set" / "images" / "c.png")
-    with pytest.raises(LabelError, match=r"instances/a.png: has no picture in images\."):
+    with pytest.raises(LabelError, match=r"instances/a.png: has no image in images/\."):
         _imported(tmp_path / "set", classes)
 
 

@@ -239,14 +239,14 @@ def test_a_path_that_leads_out_is_refused(
 ) -> None:
     write_picture(tmp_path / "secret.png")
     (problem,) = problems_of(write_labelme(tmp_path / "in", "a", imagePath=written))
-    assert f"a.json: imagePath '{written}' leads out of {tmp_path / 'in'}. Name a folder that holds both" in problem
+    assert f"a.json: imagePath '{written}' points outside {tmp_path / 'in'}. Name a folder that holds both" in problem
 
 
 def test_a_link_that_leads_out_is_refused(tmp_path: Path, write_labelme: Write, write_picture: Write) -> None:
     write_picture(tmp_path / "secret.png")
     path = write_labelme(tmp_path / "in", "a", imagePath="link.png")
     (tmp_path / "in" / "link.png").symlink_to(tmp_path / "secret.png")
-    assert "leads out of" in problems_of(path)[0]
+    assert "points outside" in problems_of(path)[0]
 
 
 @pytest.mark.parametrize("written", ["missing.png", "x" * 300 + ".png"])
@@ -278,9 +278,9 @@ def test_a_damaged_picture_is_named(tmp_path: Path, write_labelme: Write) -> Non
 
 def test_another_size_is_refused(tmp_path: Path, write_labelme: Write) -> None:
     (problem,) = problems_of(write_labelme(tmp_path, "a", imageWidth=12, imageHeight=8))
-    assert problem.startswith("a.json: the file says 12x8 pixels, but the picture has 6x4. Put back the picture")
+    assert problem.startswith("a.json: the file says 12x8 pixels, but the image has 6x4. Restore the image")
     (turned,) = problems_of(write_labelme(tmp_path, "a", imageWidth=4, imageHeight=6))
-    assert "It was turned after it was annotated." in turned
+    assert "It was rotated after annotation." in turned
     assert "says []x4" in problems_of(write_labelme(tmp_path, "a", imageWidth=[]))[0]
 
 
@@ -365,7 +365,7 @@ def test_a_wrong_shape_is_told_with_file_and_number(
 def test_all_problems_of_a_file_are_told(tmp_path: Path, write_labelme: Write) -> None:
     problems = problems_of(write_labelme(tmp_path, "a", [5, {"label": ""}], imagePath="missing.jpg"))
     assert len(problems) == 3
-    assert "shape 1: is a number, but must be a table" in problems[0]
+    assert "shape 1: is a number, but must be an object" in problems[0]
 
 
 def test_the_origin_stands_in_the_file(tmp_path: Path, write_labelme: Write) -> None:

@@ -138,7 +138,7 @@ def test_several_pages_and_strange_channels_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("claims", [(13_000, 13_000), (70_000, 70_000), (2**31 - 1, 2**31 - 1)])
 def test_masks_that_claim_to_be_huge_are_refused_unread(tmp_path: Path, claims: tuple[int, int]) -> None:
     (tmp_path / "a.png").write_bytes(grey_png(IDS, 8, claims=claims))
-    with pytest.raises(LabelError, match=r"m: claims .*Cut the picture and its mask into smaller ones\.$"):
+    with pytest.raises(LabelError, match=r"m: claims .*Split the image and its mask into smaller ones\.$"):
         read_mask(tmp_path / "a.png", name="m")
 
 

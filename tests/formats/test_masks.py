@@ -33,8 +33,8 @@ def test_what_has_no_partner_is_told(tmp_path: Path, write_masks: Write, write_p
     problems: list[str] = []
     assert len(find_pairs(tmp_path, problems)) == 1
     assert problems == [
-        "images/b.jpg: has no mask in masks. Add one or take it out.",
-        "masks/c.png: has no picture in images. Add it or take the mask out.",
+        "images/b.jpg: has no mask in masks. Add one or remove it.",
+        "masks/c.png: has no image in images/. Add it or remove the mask.",
     ]
 
 
@@ -50,7 +50,7 @@ def test_masks_without_images_are_told(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     problems: list[str] = []
     assert find_pairs(tmp_path, problems) == []
-    assert problems == ["masks: has no folder 'images' beside it. Put the pictures there."]
+    assert problems == ["masks: has no folder 'images' next to it. Put the images there."]
 
 
 def test_a_pair_is_read(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
@@ -89,7 +89,7 @@ def test_a_mask_of_another_format_is_told_by_name(
     problems: list[str] = []
     find_pairs(tmp_path, problems)
     blurs = " JPEG blurs ids." if suffix.lower().startswith("jp") else ""
-    assert problems == [f"masks/b.{suffix}: is no PNG, TIFF or BMP.{blurs} Export the mask as PNG or TIFF."]
+    assert problems == [f"masks/b.{suffix}: is not a PNG, TIFF or BMP.{blurs} Export the mask as PNG or TIFF."]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,6 @@ def test_binary_masks_of_three_classes_are_refused(tmp_path: Path, write_masks: 
     (pair,) = find_pairs(tmp_path, problems)
     assert read_pair(replace(pair, white=None), classes, problems) is None
     assert problems == [
-        "masks/a.png: holds only 0 and 255 (2 px), and of 3 classes (0 background, 1 cell, 2 nucleus) nothing tells "
-        "which is 255. Say it with --map 255=cell or the like, or --ignore 255."
+        "masks/a.png: holds only 0 and 255 (2 px), and nothing tells which of the 3 classes "
+        "(0 background, 1 cell, 2 nucleus) is 255. Specify it with --map 255=cell or the like, or --ignore 255."
     ]

@@ -60,7 +60,7 @@ def test_a_bomb_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.Monkey
     make_zip(tmp_path / "a.zip", "a.geojson", text=text)
     (tmp_path / "a.geojson.gz").write_bytes(gzip.compress(text.encode()))
     (tmp_path / "a.geojson").write_text(text)
-    says = r"m: (holds over 3 MB of text|is 4\.0 MB long)\. If it is meant to be so large, set CYTOSEG_MAX"
+    says = r"m: (holds over 3 MB of text|is 4\.0 MB long)\. If it is meant to be that large, set CYTOSEG_MAX"
     with pytest.raises(CytosegError, match=says):
         read_unpacked(tmp_path / name, name="m")
 

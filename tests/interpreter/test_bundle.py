@@ -75,7 +75,7 @@ def test_a_bundle_from_before_extractors_had_names_is_read(bundle: Bundle, tmp_p
         path.write_text(json.dumps({**state, "features": {**state["features"], "filters": filters}}))
         assert load_bundle(tmp_path / "bundle").features.extractors == expected
     path.write_text(json.dumps({**state, "features": {**state["features"], "extractors": ["gabor"]}}))
-    with pytest.raises(DamagedError, match=r"damaged, or of another version \(ValueError: extractors"):
+    with pytest.raises(DamagedError, match=r"damaged, or of a different version \(ValueError: extractors"):
         load_bundle(tmp_path / "bundle")
 
 
@@ -162,14 +162,14 @@ def test_a_state_of_something_else_is_refused(bundle: Bundle, tmp_path: Path, ch
 
 
 def test_no_bundle_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="there is no bundle yet"):
+    with pytest.raises(CheckpointError, match="no bundle yet"):
         load_bundle(tmp_path / "bundle")
 
 
 def test_a_checkpoint_of_a_diffusion_model_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "ddpm", {"ema": bundle.unet.state_dict()}, {"architecture": {}})
     for read in (load_bundle, bundle_hashes):
-        with pytest.raises(CheckpointError, match="ddpm: a checkpoint of a training, but segmenting takes a"):
+        with pytest.raises(CheckpointError, match="ddpm: this is a training checkpoint, but segmentation needs a"):
             read(tmp_path / "ddpm")
 
 
@@ -235,7 +235,7 @@ def test_a_state_that_does_not_fit_its_weights_is_refused_at_once(
         state[key] = {**state[key], **value} if isinstance(value, dict) else value
     path.write_text(json.dumps(state))
     begin = time.process_time()
-    with pytest.raises(CheckpointError, match=r"state\.json: damaged, or of another version"):
+    with pytest.raises(CheckpointError, match=r"state\.json: damaged, or of a different version"):
         load_bundle(tmp_path / "bundle")
     assert time.process_time() - begin < 5
 

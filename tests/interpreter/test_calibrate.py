@@ -91,8 +91,8 @@ def test_the_errors_told_are_of_temperatures_fitted_elsewhere(table: PixelTable)
 def test_it_is_said_in_a_sentence_and_kept_as_numbers(table: PixelTable) -> None:
     found = calibrate(_ensemble(3, 3.0), table, _folds(table), seed=0)
     assert found.sentence() == (
-        f"On held-out slides the probabilities are off by {found.ece_before:.3f} on average (ECE), "
-        f"by {found.ece_after:.3f} with the temperature {found.temperature:.2f}."
+        f"Calibration error (ECE) on held-out slides: {found.ece_before:.3f} before, "
+        f"{found.ece_after:.3f} after temperature scaling (T = {found.temperature:.2f})."
     )
     numbers = found.as_json()
     assert numbers["temperature"] == found.temperature

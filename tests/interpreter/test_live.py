@@ -129,5 +129,5 @@ def test_one_class_is_not_enough(interpreter: LiveInterpreter, marked: int | Non
     ids = np.full((24, 32), IGNORE, np.uint8)
     if marked is not None:
         ids[:4] = marked
-    with pytest.raises(LabelError, match="two classes are needed"):
+    with pytest.raises(LabelError, match="at least two classes are needed"):
         interpreter.view(_picture(slice(0, 4)), ids, [])

@@ -180,7 +180,8 @@ def test_a_channel_that_half_precision_flattened_does_not_disturb(separable: Pix
 @pytest.mark.parametrize(("pixels", "found"), [(4, "one class, 1"), (0, "no labelled pixel")])
 def test_fewer_than_two_classes_are_refused(pixels: int, found: str) -> None:
     table = _table(torch.ones(pixels, 2), torch.ones(pixels, dtype=torch.int64))
-    with pytest.raises(LabelError, match=f"the train crops show {found}; two classes are needed. Annotate more"):
+    wanted = f"the train crops show {found}; at least two classes are needed. Annotate more"
+    with pytest.raises(LabelError, match=wanted):
         train_ensemble(table, 3, slides=["a"], settings=_settings(), device=CPU)
 
 

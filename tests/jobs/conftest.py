@@ -19,7 +19,7 @@ try:
     if "study" in sys.argv:
         time.sleep(60)
     if "evaluate" in sys.argv:
-        print("something odd\\ncytoseg: run: there is no bundle yet. Train first.\\nlast line", flush=True)
+        print("something odd\\ncytoseg: run: no bundle yet. Train first.\\nlast line", flush=True)
         sys.exit(2)
     print("all is well", flush=True)
 except KeyboardInterrupt:

@@ -30,7 +30,7 @@ def test_a_job_runs_its_command_on_the_runs_recipe_and_is_recorded(run: Path, be
 
 def test_a_failed_job_shows_its_one_line(run: Path, begin: Begin) -> None:
     job = wait_for(run, begin("evaluate"), FAILED)
-    assert job.said == "run: there is no bundle yet. Train first."
+    assert job.said == "run: no bundle yet. Train first."
 
 
 def test_jobs_of_a_device_run_one_at_a_time_and_are_cancelled_as_by_ctrl_c(run: Path, begin: Begin) -> None:

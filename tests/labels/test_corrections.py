@@ -148,8 +148,8 @@ def test_the_time_is_written_so_that_it_sorts() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"crop": "../a"}, r"'\.\./a': a crop of this name cannot be corrected"),
-        ({"crop": ".hidden"}, r"'\.hidden': a crop of this name"),
+        ({"crop": "../a"}, r"'\.\./a': this crop cannot be corrected"),
+        ({"crop": ".hidden"}, r"'\.hidden': this crop"),
         ({"author": ""}, r"036_0: '' is no name of a person\. Type yours"),
         ({"author": "a\nb"}, r"036_0: 'a\\nb' is no name"),
         ({"label_map": np.zeros((5, 6), np.uint8)}, r"036_0: the corrected map has 6x5 pixels, the picture 5x6"),
@@ -166,7 +166,7 @@ def test_what_cannot_be_a_correction_is_refused(
 
 def test_a_place_that_cannot_be_written_is_said(save: Save, tmp_path: Path) -> None:
     (tmp_path / "review").write_text("a file where the folder should be")
-    with pytest.raises(LabelError, match=r"^036_0: the correction cannot be written \(.+\); nothing was saved\. Make"):
+    with pytest.raises(LabelError, match=r"^036_0: the correction cannot be written \(.+\); nothing was saved\. Free"):
         save()
 
 
@@ -193,7 +193,7 @@ def test_a_read_only_run_folder_is_said(save: Save, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"^x\.json: is cut off or damaged \(.*\)\. Mend the file or take it away\.$"),
+        ("{", r"^x\.json: is cut off or damaged \(.*\)\. Fix the file or remove it\.$"),
         ('{"shapes": []}', r"^x\.json: does not say that it corrects '036_0'"),
         ('{"cytoseg": {"correction": 3}}', r"^x\.json: 'correction' is 3, which does not say who corrected what"),
         ('{"cytoseg": {"correction": {"crop": "036_0"}}}', r"^x\.json: 'correction' is {'crop': '036_0'}, which"),
@@ -244,7 +244,7 @@ def test_nonsense_in_a_correction_is_said_without_the_folders_above(
     with pytest.raises(LabelError) as caught:
         read_correction(path, classes)
     assert "shape 1: 'points' must be a list of [x, y], found 'here'" in str(caught.value)
-    assert "leads out of its folder" in str(caught.value)
+    assert "points outside its folder" in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -269,7 +269,7 @@ def test_of_several_corrections_the_newest_is_imported_and_the_people_are_named(
     save(np.ones_like(RING), author="Cem", time="2026-03-02T00:00:00.000000+00:00")
     report = import_labels(corrections_folder(tmp_path), tmp_path / "labels", classes=classes, rules=ImportRules())
     np.testing.assert_array_equal(report.crops[0].label_map(), RING)
-    assert "Corrected several times, the newest was taken: 1 (036_0 by Ben, Cem, Zoe)." in report.notes
+    assert "Corrected several times (newest used): 1 (036_0 by Ben, Cem, Zoe)." in report.notes
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,7 @@ def test_nothing_is_replaced(place: Callable[[], Path]) -> None:
     folder = place()
     (folder / "notes.txt").write_text("mine")
     for there in (folder, folder / "notes.txt"):
-        with pytest.raises(LabelError, match=r"is there already and not empty\. Name a new folder\."):
+        with pytest.raises(LabelError, match=r"already exists and is not empty\. Name a new folder\."):
             exported(index, there, "labelme")
     assert [path.read_text() for path in folder.iterdir()] == ["mine"]
 
@@ -334,7 +334,7 @@ def test_a_slide_whose_name_leads_out_of_the_folder_is_refused(
     source = place()
     write_labelme(source, "a", [square], cytoseg={"slide": "../s", "region": [4, 2, 6, 4]})
     index = imported(source, place() / "labels")
-    with pytest.raises(LabelError, match=r"^a: its slide is called '\.\./s', which is no file name\."):
+    with pytest.raises(LabelError, match=r"^a: its slide is called '\.\./s', which is not a valid file name\."):
         exported(index, place(), "geojson")
 
 
@@ -345,7 +345,7 @@ def test_a_slide_and_a_crop_of_one_name_are_refused(
     write_labelme(source, "a", [square], cytoseg={"slide": "s", "region": [4, 2, 6, 4]})
     write_labelme(source, "s", [square], grey=4)
     index = imported(source, place() / "labels")
-    with pytest.raises(LabelError, match=r"^'s' is both a slide and a crop of which no place is known\."):
+    with pytest.raises(LabelError, match=r"^'s' is both a slide and a crop whose position is unknown\."):
         exported(index, place(), "geojson")
     assert exported(index, place(), "labelme").crops == 2
 
@@ -353,7 +353,7 @@ def test_a_slide_and_a_crop_of_one_name_are_refused(
 def test_other_classes_than_the_recipes_are_refused(place: Callable[[], Path]) -> None:
     index = imported(write_slide(place()), place() / "labels")
     others = ClassList(("cell", "background"), CLASSES.colours[:2])
-    with pytest.raises(LabelError, match=r"was made with the classes \(background, cell, nucleus\), the recipe has"):
+    with pytest.raises(LabelError, match=r"created with the classes \(background, cell, nucleus\), but the recipe has"):
         exported(index, place(), "labelme", others)
 
 

@@ -95,7 +95,7 @@ def test_binary_masks_of_two_classes_mark_the_second(
     two = ClassList(classes.names[:2], classes.colours[:2], "background")
     write_masks(tmp_path / "src", "a", [[0, 255, 255]])
     write_masks(tmp_path / "src", "b", [[0, 1, 0]])
-    say = "Say otherwise with --map 255=NAME or --ignore 255."
+    say = "Override with --map 255=NAME or --ignore 255."
     report = import_labels(tmp_path / "src", folder, classes=two, rules=RULES)
     assert [crop.label_map().tolist() for crop in report.crops] == [[[0, 1, 1]], [[0, 1, 0]]]
     assert report.notes == (f"Pixels of value 255 in masks: 2; they became 'cell'. {say}",)
@@ -220,7 +220,7 @@ def test_all_problems_are_told_together_and_nothing_changes(
         "c.json, shape 2: the polygon 'cell' lies outside",
         "d.json: the picture 'missing.png' does not exist",
         "e.json: the file says 7x4",
-        "f.json: imagePath '../../x.png' leads out of",
+        "f.json: imagePath '../../x.png' points outside",
         "labels not in the class list (background, cell, nucleus): 'nuclei' (1 shape, first c.json, shape 1)",
     ):
         assert sum(line.strip().startswith(start) for line in lines) == 1
@@ -256,8 +256,8 @@ def test_equal_names_in_several_folders_are_kept_by_folder(
         ]
         assert [int(crop.picture()[0, 0, 0]) for crop in load_index(folder).crops] == [91, 1, 2, 11, 12, 90]
     assert report.notes[0] == (
-        "Equal file names in several folders (slideA, slideB): crops are named by folder, and each folder is taken for "
-        "one slide. A sidecar or --slide-regex says otherwise."
+        "Equal file names in several folders (slideA, slideB): crops are named by folder, and each folder is treated "
+        "as one slide. Use sidecars or --slide-regex to change this."
     )
 
 
@@ -300,7 +300,7 @@ def test_another_class_list_is_refused(source: Path, folder: Path, classes: Clas
     import_labels(source, folder, classes=classes, rules=RULES)
     swapped = ClassList(("cell", "background", "nucleus"), classes.colours)
     with pytest.raises(
-        LabelError, match=r"was made with the classes \(background, cell, nucleus\), the recipe has \(c"
+        LabelError, match=r"created with the classes \(background, cell, nucleus\), but the recipe has \(c"
     ):
         import_labels(source, folder, classes=swapped, rules=RULES)
 
@@ -312,10 +312,10 @@ def test_what_looks_odd_is_noted(
     write_labelme(source, "b")
     report = import_labels(source, folder, classes=classes, rules=ImportRules(ignore=("artefact",)))
     assert report.notes == (
-        "Files without a shape: 1, first b.json; all of it became 'background'.",
+        "Files without a shape: 1, first b.json; all their pixels became 'background'.",
         "1 of 1 polygons have whole-number corners, as if traced from pixel indices. If a program made them, import "
         "with the area rule 'outline'; by 'centre' they come out half a pixel too small.",
-        "Nothing is called 'artefact', which --map or --ignore names.",
+        "No label is called 'artefact', which --map or --ignore names.",
         "Classes without a pixel in this import: nucleus.",
     )
 

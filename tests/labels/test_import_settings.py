@@ -21,7 +21,7 @@ Write = Callable[..., Path]
         (ImportRules(class_map={"nuclei": "nucleuss"}), "--map nuclei=nucleuss: 'nucleuss' is not in the class list ("),
         (ImportRules(class_map={"a": "cell"}, ignore=("a",)), "'a' stands in both --map and --ignore"),
         (ImportRules(instances="nuclei"), "--instances nuclei: is not in the class list (background, cell, nucleus)."),
-        (ImportRules(slide_regex="("), "--slide-regex '(' is not a regular expression ("),
+        (ImportRules(slide_regex="("), "--slide-regex '(' is not a valid regular expression ("),
         (ImportRules(slide_regex="(a)(b)"), "--slide-regex '(a)(b)' has 2 groups. Keep one"),
     ],
 )
@@ -49,7 +49,7 @@ def test_unknown_names_are_counted_with_a_way_out(
     assert unknown_message(job) == (
         "labels not in the class list (background, cell, nucleus): 'mucus' (2 shapes, first a.json, shape 2), "
         "'nuclei' (1 shape, first a.json, shape 3). Rename with --map nuclei=nucleus, "
-        "leave them unscored with --ignore nuclei, or add them to the recipe."
+        "exclude them from scoring with --ignore nuclei, or add them to the recipe."
     )
 
 
@@ -60,7 +60,7 @@ def test_the_option_that_is_proposed_can_be_pasted_into_a_shell(
     job = Job(tmp_path, classes, ImportRules())
     read_item(write_labelme(tmp_path, "a", [square | {"label": name}]), job)
     text = unknown_message(job)
-    words = shlex.split(text[text.index("--map ") : text.index(", leave them")])
+    words = shlex.split(text[text.index("--map ") : text.index(", exclude them")])
     assert words == ["--map", f"{name}=background"]
     assert _pairs(words[1:], classes.names) == {name: "background"}
     ignored = shlex.split(text[text.index("--ignore ") : text.index(", or add them")])

@@ -86,7 +86,7 @@ def test_a_changed_label_map_is_refused(tmp_path: Path, crop: LabelledCrop) -> N
 @pytest.mark.parametrize("strange", [3, 254])
 def test_an_id_that_is_no_class_is_named(tmp_path: Path, crop: LabelledCrop, strange: int) -> None:
     Image.fromarray(np.where(LABELS == 1, strange, LABELS).astype(np.uint8)).save(tmp_path / "maps" / "c1.png")
-    with pytest.raises(LabelError, match=rf"maps/c1\.png: holds id {strange}, which is none of the 3 classes"):
+    with pytest.raises(LabelError, match=rf"maps/c1\.png: holds id {strange}, but there are 3 classes"):
         crop.label_map()
 
 

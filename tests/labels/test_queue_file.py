@@ -71,7 +71,7 @@ def _change(path: Path, **values: object) -> None:
 def test_a_damaged_file_says_what_to_do(tmp_path: Path, values: dict[str, object], problem: str) -> None:
     update_queue(tmp_path / "queue", lambda queue: QUEUE)
     _change(tmp_path / "queue" / "queue.json", **values)
-    with pytest.raises(LabelError, match=rf"^queue/queue\.json: is damaged \(.*{problem}.*Delete it: crops that lie"):
+    with pytest.raises(LabelError, match=rf"^queue/queue\.json: is damaged \(.*{problem}.*Delete it: crops next"):
         read_queue(tmp_path / "queue")
     with pytest.raises(LabelError, match="is damaged"):
         update_queue(tmp_path / "queue", lambda queue: queue)
@@ -87,5 +87,5 @@ def test_an_unknown_state_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_cut_short_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "queue.json").write_text('{"format": 1')
-    with pytest.raises(LabelError, match=r"queue\.json: is cut off or damaged .* those that were skipped come again"):
+    with pytest.raises(LabelError, match=r"queue\.json: is cut off or damaged .* skipped ones will be proposed again"):
         read_queue(tmp_path)

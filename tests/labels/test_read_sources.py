@@ -21,14 +21,14 @@ def test_labelme_files_come_before_masks(
     job = Job(tmp_path, classes, ImportRules())
     assert find_items(tmp_path, job) == [path]
     assert job.notes == [
-        "JSON files left out, neither labelme's nor GeoJSON: 1 (split.json).",
-        "Folders named masks were left out because there are labelme or GeoJSON files.",
+        "JSON files skipped (neither labelme nor GeoJSON): 1 (split.json).",
+        "Folders named masks were skipped because there are labelme or GeoJSON files.",
     ]
 
 
 def test_nothing_to_import_is_refused(tmp_path: Path, write_picture: Write, classes: ClassList) -> None:
     job = Job(tmp_path, classes, ImportRules())
-    with pytest.raises(LabelError, match="holds neither labelme JSON nor GeoJSON nor images/"):
+    with pytest.raises(LabelError, match="contains neither labelme JSON nor GeoJSON nor images/"):
         find_items(tmp_path, job)
     with pytest.raises(LabelError, match=r"nowhere: does not exist\. Name a labelme or GeoJSON file"):
         find_items(tmp_path / "nowhere", job)

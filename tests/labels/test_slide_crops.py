@@ -64,7 +64,7 @@ def test_each_region_becomes_a_crop(slide: Path, write_geojson: Write, take_in: 
     report = take_in(path)
     assert report.notes == (
         "Pap 07.2 мазок.geojson: annotations left out: 1 without a class, 1 outside every region.",
-        "Files without a shape: 1, first Pap 07.2 мазок.geojson, feature 4; all of it became 'background'.",
+        "Files without a shape: 1, first Pap 07.2 мазок.geojson, feature 4; all their pixels became 'background'.",
     )
     first, second = report.crops
     assert (first.crop, first.slide) == ("Pap 07.2 мазок_x10_y5", "Pap 07.2 мазок")
@@ -137,7 +137,7 @@ def test_a_slide_that_does_not_say_its_mpp_takes_the_assumed_one(
     (crop, _) = take_in(path, mpp=1.0, assumed_mpp=lambda slide: 0.25 if slide.name == "s.png" else None).crops
     assert (crop.width, crop.height) == (2, 2)
     message = refusal(take_in, path, mpp=1.0)
-    assert message.startswith("s.png: does not say its micrometres per pixel, and the recipe asks for 1.0.")
+    assert message.startswith("s.png: does not state its micrometres per pixel, but the recipe requires 1.0.")
 
 
 def test_a_file_without_a_region_belongs_to_a_small_picture(
@@ -188,7 +188,7 @@ def test_a_region_may_name_its_crop(slide: Path, write_geojson: Write, take_in: 
         assert [crop.crop for crop in take_in(path).crops] == ["Pap 07.2 мазок_x1_y1"]
     for wrong in ("crop=", "crop=../a", "crop=a/b", "crop=..", "crop=a\0"):
         write_geojson(path, region(wrong))
-        assert f"'{printable(wrong)}' must name a crop by what can be a file name" in refusal(take_in, path)
+        assert f"'{printable(wrong)}' must be a valid file name for a crop" in refusal(take_in, path)
 
 
 def test_a_shape_that_only_its_box_brings_near_is_left_out(
@@ -231,19 +231,19 @@ def test_slides_of_one_name_in_two_folders_are_refused(
 def test_a_missing_slide_is_named(tmp_path: Path, write_geojson: Write, take_in: Callable[..., ImportReport]) -> None:
     path = write_geojson(tmp_path / "src" / "s.geojson", box("Region*", 0, 0, 4, 4))
     assert refusal(take_in, path) == (
-        "s.geojson: there is no slide called 's' beside it. Put it there, or name its folder with --slides."
+        "s.geojson: no slide called 's' next to it. Put it there, or name its folder with --slides."
     )
     (tmp_path / "slides").mkdir()
-    assert "in " + str(tmp_path / "slides") + " or beside it" in refusal(take_in, path, folder=tmp_path / "slides")
+    assert "in " + str(tmp_path / "slides") + " or next to it" in refusal(take_in, path, folder=tmp_path / "slides")
     write_geojson(tmp_path / "src" / "t.geojson", box("Region*", 0, 0, 4, 4))
     message = refusal(take_in, tmp_path / "src", folder=tmp_path / "nowhere")
-    assert message == f"{tmp_path / 'nowhere'}: there is no such folder. Name the folder of the slides with --slides."
+    assert message == f"{tmp_path / 'nowhere'}: no such folder. Name the folder of the slides with --slides."
 
 
 def test_a_damaged_slide_is_named(slide: Path, write_geojson: Write, take_in: Callable[..., ImportReport]) -> None:
     path = write_geojson(slide.with_suffix(".geojson"), box("Region*", 0, 0, 4, 4))
     slide.write_text("no picture")
-    assert "Pap 07.2 мазок.png: is no picture that cytoseg reads" in refusal(take_in, path)
+    assert "Pap 07.2 мазок.png: is not an image format that cytoseg reads" in refusal(take_in, path)
 
 
 def test_a_slide_that_is_found_damaged_when_it_is_read_is_named(
@@ -253,7 +253,7 @@ def test_a_slide_that_is_found_damaged_when_it_is_read_is_named(
     Image.fromarray(PIXELS).save(tmp_path / "s.jpg")
     content = (tmp_path / "s.jpg").read_bytes()
     (tmp_path / "s.jpg").write_bytes(content[: len(content) - 200])
-    assert "s.jpg: the picture is damaged or truncated" in refusal(take_in, path)
+    assert "s.jpg: the image is damaged or truncated" in refusal(take_in, path)
 
 
 @pytest.mark.parametrize(
@@ -262,11 +262,11 @@ def test_a_slide_that_is_found_damaged_when_it_is_read_is_named(
         (box("cell", 50, 0, 4, 4), "feature 2: 'cell' lies outside s.png of 40x30 px. Is this its slide? Move or"),
         (box("cell", -9e6, -9e6, 4, 4), "feature 2: 'cell' lies outside s.png of 40x30 px"),
         (box("Region*", 0, 40, 4, 4), "feature 2: 'Region*' lies outside s.png"),
-        (box("Region*", 40, 0, 4, 4), "feature 2: the region 'Region*' holds no pixel of the slide. Draw it again"),
-        (box("Region*", 3.6, 0, 0.2, 4), "feature 2: the region 'Region*' holds no pixel of the slide"),
+        (box("Region*", 40, 0, 4, 4), "feature 2: the region 'Region*' covers no pixel of the slide. Draw it again"),
+        (box("Region*", 3.6, 0, 0.2, 4), "feature 2: the region 'Region*' covers no pixel of the slide"),
         (
             feature("Region*", geometry={"type": "Point", "coordinates": [3, 4]}),
-            "feature 2: the region 'Region*' is no area. Draw a rectangle.",
+            "feature 2: the region 'Region*' has no area. Draw a rectangle.",
         ),
         (box("Region*", 1, 1, 4, 4), "s.geojson, feature 2: has the same crop id 's_x1_y1' as s.geojson, feature 1"),
         (

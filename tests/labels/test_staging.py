@@ -52,7 +52,7 @@ def test_after_any_error_the_folder_is_as_before(folder: Path, error: type[BaseE
 
 def test_a_full_disk_is_told_and_leaves_the_folder(folder: Path) -> None:
     with (
-        pytest.raises(LabelError, match=r"labels: cannot be written \(No space left on device\); what was there"),
+        pytest.raises(LabelError, match=r"labels: cannot be written \(No space left on device\); the previous content"),
         staged(folder),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

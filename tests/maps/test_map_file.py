@@ -70,7 +70,7 @@ def test_what_cannot_be_read_is_told_with_its_slide(tmp_path: Path, values: NDAr
     with pytest.raises(PredictionError, match=f"smear/b.tif: {again}"):
         MapFile(path)
     tifffile.imwrite(tmp_path / "smear" / "c.tif", np.zeros((4, 4), np.uint8))
-    with pytest.raises(PredictionError, match="no tiled TIFF of one channel"):
+    with pytest.raises(PredictionError, match="not a tiled single-channel TIFF"):
         MapFile(tmp_path / "smear" / "c.tif")
 
 

@@ -48,10 +48,10 @@ def test_a_damaged_raster_is_refused(tmp_path: Path) -> None:
 def test_a_picture_is_no_raster(tmp_path: Path) -> None:
     path = tmp_path / "rgb.ome.tif"
     _written(path, np.zeros((300, 300, 3), np.uint8), categorical=False)
-    with pytest.raises(SlideError, match="is no tiled TIFF of one channel"):
+    with pytest.raises(SlideError, match="is not a tiled single-channel TIFF"):
         Raster(path)
     tifffile.imwrite(tmp_path / "strips.tif", np.zeros((300, 300), np.uint8))
-    with pytest.raises(SlideError, match="is no tiled TIFF of one channel"):
+    with pytest.raises(SlideError, match="is not a tiled single-channel TIFF"):
         Raster(tmp_path / "strips.tif")
 
 

@@ -93,8 +93,8 @@ def test_a_slide_that_kills_every_process_is_given_up(make_jobs: Callable[..., l
     outcomes = told(list(in_processes(jobs, workers=1, work=leave_a_trace)))
     assert outcomes["a"] is None
     assert outcomes["fatal"] == (
-        "fatal: the process died 3 times, also with no other slide beside it. Is there memory enough? "
-        "A smaller predict.tile_px takes less."
+        "fatal: the process died 3 times, even when run alone. Is there enough memory? "
+        "A smaller predict.tile_px needs less."
     )
     assert {job.path.name: begun(job) for job in jobs} == {"fatal": 3, "a": 1}
 
@@ -216,5 +216,5 @@ def test_ray_is_asked_for_where_it_is_missing(
 def test_a_cluster_that_does_not_answer_is_named(make_jobs: Callable[..., list[SlideJob]]) -> None:
     pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
     for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
-        with pytest.raises(PredictionError, match=f"--address {re.escape(address)}: no Ray cluster answers there"):
+        with pytest.raises(PredictionError, match=f"--address {re.escape(address)}: no Ray cluster responds there"):
             list(on_ray(make_jobs("a"), address=address))

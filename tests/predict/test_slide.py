@@ -37,7 +37,7 @@ def test_a_constant_comes_out_constant(make_slide: MakeSlide, destination: Desti
         "format": 1,
         "slide": "slide.png",
         "slide_path": str(slide.path),
-        "note": "taken at its full resolution of 0.5 µm per pixel, for the bundle says none",
+        "note": "read at its full resolution of 0.5 µm per pixel because the bundle does not specify one",
         "bundle": {"labels": "def"},
         "size": [30, 21],
         "mpp": 0.5,
@@ -191,7 +191,7 @@ def test_an_assumed_mpp_serves_slides_that_do_not_say(make_slide: MakeSlide, des
 
 
 def test_an_unknown_mpp_is_refused_when_one_is_asked_for(make_slide: MakeSlide, destination: Destination) -> None:
-    with pytest.raises(SlideError, match="does not say its micrometres per pixel"):
+    with pytest.raises(SlideError, match="does not state its micrometres per pixel"):
         predict_slide(
             make_slide(cells(16, 16)),
             constant(1),
@@ -271,9 +271,7 @@ def test_maps_of_another_shape_are_a_mistake_of_ours(
 
 
 def test_numbers_that_are_not_finite_are_refused(make_slide: MakeSlide, destination: Destination) -> None:
-    with pytest.raises(
-        PredictionError, match=r"slide\.png: the prediction holds numbers that are not finite.*x 0, y 0"
-    ):
+    with pytest.raises(PredictionError, match=r"slide\.png: the prediction contains NaN or infinite values.*x 0, y 0"):
         predict_slide(
             make_slide(cells(9, 9)),
             constant(float("nan")),

@@ -46,7 +46,7 @@ def test_an_init_brings_its_architecture_and_the_copy_says_so(load: Load, in_tmp
 def test_what_is_set_by_hand_must_be_the_same(load: Load, in_tmp_path: Path) -> None:
     _write_weights(Path("base"))
     assert _architecture(load("training.init=base", "diffusion.dim=16", "diffusion.dim_mults=[1, 2]")) == SMALL
-    with pytest.raises(RecipeError, match=r"init=base is of another architecture") as caught:
+    with pytest.raises(RecipeError, match=r"init=base is of a different architecture") as caught:
         load("training.init=base", more="diffusion: {dim: 32, schedule: linear, objective: pred_v}\n")
     assert "(diffusion.dim 16 there, 32 here; diffusion.schedule cosine there, linear here)" in str(caught.value)
     assert "\n" not in str(caught.value)

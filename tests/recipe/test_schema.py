@@ -60,7 +60,7 @@ def test_more_classes_than_channels_leave_no_room_for_a_simplex(load: Load) -> N
 
 
 def test_a_class_named_twice_is_refused(load: Load) -> None:
-    with pytest.raises(RecipeError, match=r"classes: a name stands twice in background, cell, cell"):
+    with pytest.raises(RecipeError, match=r"classes: a name appears twice in background, cell, cell"):
         load(more='  - {name: cell, colour: "#000000"}\n')
 
 

@@ -34,7 +34,7 @@ def test_values_are_frozen(load: Load) -> None:
     [
         (
             "trainig: {batch: 3}",
-            r"tiny\.yaml: trainig: unknown key \(did you mean 'training'\?\)\. Remove it or mend its spelling",
+            r"tiny\.yaml: trainig: unknown key \(did you mean 'training'\?\)\. Remove it or correct its spelling",
         ),
         ("training: {bacth: 3}", r"training\.bacth: unknown key"),
         ("slides: {background: {rul: otsu}}", r"slides\.background\.rul: unknown key"),
@@ -66,7 +66,7 @@ def test_values_are_frozen(load: Load) -> None:
         ("review: {names: ['*']}", r"review\.names.*found '\*'"),
         ("review: {names: ['http://lab.example']}", r"review\.names.*found 'http://lab\.example'"),
         ("review: {log: here.sqlite}", r"review\.log: write it as dialect\+driver://.*found 'here\.sqlite'"),
-        ("review: {log: 'postgresql://a:b@c/d'}", r"review\.log: leave the password out, and put it into ~/\.pgpass"),
+        ("review: {log: 'postgresql://a:b@c/d'}", r"review\.log: leave the password out and put it in ~/\.pgpass"),
         ("review: {log: 'postgresql://c/d?password=b'}", r"review\.log: leave the password out"),
         ("slides:", r"slides: Input should be a valid dictionary.*found None"),
     ],

@@ -80,7 +80,7 @@ def test_the_calibration_error_is_told_where_it_was_measured(run: Path) -> None:
 
 
 def test_what_uncertainty_is_worth_is_told_where_it_was_scored(run: Path) -> None:
-    assert "does it say what is wrong" not in write_report(run).read_text()
+    assert "does it find the errors" not in write_report(run).read_text()
     path = run / "evaluation" / "evaluation.json"
     record = json.loads(path.read_text())
     whole = {"pixels": 1200, "error": 0.05, "aurc": 0.0123, "aurc_best": 0.0012, "found": 0.414}
@@ -200,12 +200,12 @@ def test_samples_that_are_noise_give_way_to_denoised_crops(run: Path) -> None:
 def test_a_damaged_picture_is_named_and_the_rest_is_shown(run: Path) -> None:
     (run / "ddpm" / "samples.png").write_text("no picture")
     text = write_report(run).read_text(encoding="utf-8")
-    assert "ddpm/samples.png cannot be read as a picture" in text
+    assert "ddpm/samples.png cannot be read as an image" in text
     assert text.count("<img") == 9
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(CytosegError, match=r"no run was found here.*cytoseg train-ddpm"):
+    with pytest.raises(CytosegError, match=r"no run here.*cytoseg train-ddpm"):
         write_report(tmp_path)
 
 
@@ -229,7 +229,7 @@ def test_a_picture_to_which_a_link_leads_out_is_not_shown(run: Path, tmp_path: P
     (run / linked).rename(outside)
     (run / linked).symlink_to(outside)
     page = report_page(run)
-    assert "Training loss: a link leads out of the run, to what is not shown." in page
+    assert "Training loss: a link points outside the run and is not shown." in page
 
 
 def test_a_prediction_to_which_a_link_leads_out_is_not_shown(run: Path, tmp_path: Path) -> None:
@@ -239,5 +239,5 @@ def test_a_prediction_to_which_a_link_leads_out_is_not_shown(run: Path, tmp_path
     (run / "predictions").mkdir(exist_ok=True)
     (run / "predictions" / "linked").symlink_to(outside)
     page = report_page(run)
-    assert "A link leads out of the run, to what is not shown." in page
+    assert "A link points outside the run and is not shown." in page
     assert "secret" not in page

@@ -70,7 +70,7 @@ def test_a_database_of_somebody_else_holds_no_entries_until_one_is_added(tmp_pat
 def test_the_database_refuses_to_change_entries(tmp_path: Path, change: str) -> None:
     add_entry(log_of(tmp_path, None), ANNA)
     connection = sqlite3.connect(tmp_path / "review" / "log.sqlite")
-    with pytest.raises(sqlite3.IntegrityError, match="entries of the log are only added"):
+    with pytest.raises(sqlite3.IntegrityError, match="log entries cannot be changed or deleted"):
         connection.execute(change)
     connection.close()
     assert lines_of(tmp_path / "review" / "log.sqlite") == [(1, "Anna Øster", "corrected")]
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "review" / "log.sqlite"
     path.parent.mkdir()
     path.write_bytes(b"this was a database once" * 100)
-    message = r"^the review log log\.sqlite is damaged \(file is not a database\)\. Put a copy back, or move it away\.$"
+    message = r"^the review log log\.sqlite is damaged \(file is not a database\)\. Restore a copy, or move it away\.$"
     with pytest.raises(LabelError, match=message):
         read_entries(log_of(tmp_path, None))
     with pytest.raises(LabelError, match=message):
@@ -140,7 +140,7 @@ def test_a_file_that_may_not_be_opened_is_one_sentence(tmp_path: Path) -> None:
     [
         ("nonsense", r"^review\.log: Could not parse SQLAlchemy URL.*Write it as dialect\+driver"),
         ("sqlite://", r"^review\.log: the address names no file"),
-        ("cloud://host/name", r"^review\.log: .*cloud.*Mend the address, or install what it needs"),
+        ("cloud://host/name", r"^review\.log: .*cloud.*Fix the address, or install the driver"),
     ],
 )
 def test_a_wrong_address_is_one_sentence(tmp_path: Path, url: str, message: str) -> None:
@@ -166,6 +166,6 @@ def test_another_database_keeps_entries_likewise(tmp_path: Path) -> None:
     ]
     for change in ("UPDATE review_log SET action = 'accepted'", "DELETE FROM review_log", "TRUNCATE review_log"):
         engine = sqlalchemy.create_engine(log)
-        with pytest.raises(DatabaseError, match="only added"), engine.begin() as connection:
+        with pytest.raises(DatabaseError, match="cannot be changed"), engine.begin() as connection:
             connection.execute(sqlalchemy.text(change))
         engine.dispose()

@@ -52,7 +52,7 @@ def test_the_reviewers_log_lies_in_the_same_file(tmp_path: Path) -> None:
 def test_nobody_changes_a_sign_off(tmp_path: Path, change: str) -> None:
     sign_off(log_of(tmp_path, None), BEN)
     connection = sqlite3.connect(tmp_path / "review" / "log.sqlite")
-    with pytest.raises(sqlite3.IntegrityError, match="only added"):
+    with pytest.raises(sqlite3.IntegrityError, match="cannot be changed"):
         connection.execute(change)
     connection.close()
 

@@ -80,7 +80,7 @@ def test_what_is_there_is_left_alone(write_tiff: Write, tmp_path: Path, speckles
     (tmp_path / name).write_text("old")
     with (
         open_slide(write_tiff(speckles)) as slide,
-        pytest.raises(SlideError, match=rf"{name}: is there already. Choose another name, or remove it"),
+        pytest.raises(SlideError, match=rf"{name}: already exists. Choose another name, or remove it"),
     ):
         convert_slide(slide, tmp_path / name, on_row=lambda _: None)
     assert (tmp_path / name).read_text() == "old"

@@ -232,7 +232,7 @@ def test_a_lost_slide_is_named_once_and_skipped(two_of_which_one_is_lost: list[S
         assert transform.source.path.name == "a.png"
     assert len(told) == 1
     assert "b.png" in told[0]
-    assert told[0].endswith("Going on without it: 1 of 2 slides are lost.")
+    assert told[0].endswith("Continuing without it: 1 of 2 slides are lost.")
 
 
 def test_when_all_slides_are_lost_the_last_one_is_named(two_of_which_one_is_lost: list[SlideSource]) -> None:

@@ -76,7 +76,7 @@ def test_a_tile_that_claims_gigabytes_is_refused(tmp_path: Path, kind: str, comp
     tifffile.imwrite(path, iter([enlarged(kind)]), compression=compression, metadata=None, **options)
     with pytest.raises(SlideError, match=r"claims 60,000 x 60,000 px"), open_slide(path) as slide:
         slide.read_region(Region(0, 0, 16, 16))
-    with pytest.raises(SlideError, match=r"a: the picture is damaged .*claims 60,000 x 60,000 px"):
+    with pytest.raises(SlideError, match=r"a: the image is damaged .*claims 60,000 x 60,000 px"):
         read_picture(path, name="a")
 
 

@@ -55,8 +55,8 @@ def test_scenes_are_taken_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ("{bad", "the OME-Zarr metadata are missing or damaged"),
-        ("[1]", "the OME-Zarr metadata are missing or damaged"),
+        ("{bad", "the OME-Zarr metadata is missing or damaged"),
+        ("[1]", "the OME-Zarr metadata is missing or damaged"),
         ({"multiscales": []}, "missing or damaged"),
         ({"multiscales": [{"datasets": [{"path": "0"}]}]}, r"missing or damaged \(no 'axes'\)"),
         ({"multiscales": [PLAIN | {"axes": ["y", "x"]}]}, "2 axes for an array of 3"),
@@ -66,8 +66,8 @@ def test_scenes_are_taken_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         ({"multiscales": [PLAIN | {"datasets": [{"path": "../b/0"}]}]}, r"a level lies outside the folder: '../b/0'"),
         ({"multiscales": [PLAIN | {"datasets": [{"path": "/etc"}]}]}, r"a level lies outside the folder: '/etc'"),
         ({"multiscales": [PLAIN | {"datasets": [{"path": "7"}]}]}, "missing or damaged"),
-        ({"plate": {}}, "holds a plate of wells. Copy one image out of it"),
-        ({"well": {}}, "holds a plate of wells"),
+        ({"plate": {}}, "contains a plate of wells. Copy one image into"),
+        ({"well": {}}, "contains a plate of wells"),
     ],
 )
 def test_what_is_no_ome_zarr_is_told_in_one_line(tmp_path: Path, attributes: Any, message: str) -> None:
@@ -77,10 +77,10 @@ def test_what_is_no_ome_zarr_is_told_in_one_line(tmp_path: Path, attributes: Any
 
 def test_a_folder_without_metadata(tmp_path: Path) -> None:
     (tmp_path / "a.zarr").mkdir()
-    with pytest.raises(SlideError, match=r"a.zarr: the OME-Zarr metadata are missing"):
+    with pytest.raises(SlideError, match=r"a.zarr: the OME-Zarr metadata is missing"):
         read_multiscale(tmp_path / "a.zarr")
     (tmp_path / "a.zarr" / ".zattrs").write_text("{}")
-    with pytest.raises(SlideError, match=r"a.zarr: is no OME-Zarr picture, it names no multiscales"):
+    with pytest.raises(SlideError, match=r"a.zarr: is not an OME-Zarr image (no multiscales)"):
         read_multiscale(tmp_path / "a.zarr")
 
 

@@ -82,10 +82,10 @@ def test_zarr_that_is_no_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.tif", b"<html>Not found", r"a.tif: is not a TIFF, it starts like text: b'<html>Not fo'"),
-        ("a.svs", b"\xff\x00\x01\x02", r"a.svs: is no picture that cytoseg reads"),
+        ("a.tif", b"<html>Not found", r"a.tif: is not a TIFF, it starts with text: b'<html>Not fo'"),
+        ("a.svs", b"\xff\x00\x01\x02", r"a.svs: is not an image format that cytoseg reads"),
         ("a.tif", b"II*\0\xff\0\0\0", r"a.tif: the TIFF header is damaged or truncated"),
-        ("a.png", b"text", r"a.png: is no picture that cytoseg reads"),
+        ("a.png", b"text", r"a.png: is not an image format that cytoseg reads"),
         ("a.tif", b"", r"a.tif: is empty. Copy or download it again"),
         ("a.ndpi", b"", r"a.ndpi: is empty"),
         ("a.txt", b"text", r"a.txt: unknown suffix '.txt'. Slides end in .png .jpg"),
@@ -172,7 +172,7 @@ def test_nothing_found(folders: Path) -> None:
     + [([odd], []) for odd in (".", "./", "**x", "a/**b", "a\0b")],
 )
 def test_glob_that_is_not_within_a_folder(folders: Path, include: list[str], exclude: list[str]) -> None:
-    with pytest.raises(SlideError, match=r"is no glob within a folder. Write it without the folder"):
+    with pytest.raises(SlideError, match=r"is not a glob within a folder. Write it without the folder"):
         find_slides([folders / "b"], include, exclude)
 
 

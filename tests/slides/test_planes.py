@@ -82,7 +82,7 @@ def test_planes_may_lie_in_any_order(write_tiff: Write) -> None:
         open_slide(cut)
     apart = xml.replace('FirstZ="0"/>', 'FirstZ="0"><UUID>a</UUID></TiffData>')
     apart = apart.replace('FirstZ="1"/>', 'FirstZ="1"><UUID>b</UUID></TiffData>')
-    with pytest.raises(SlideError, match=r"slide.tif: its planes lie in 2 files. Export them into one"):
+    with pytest.raises(SlideError, match=r"slide.tif: its planes are spread over 2 files. Export them into one"):
         open_slide(write_tiff(pixels, photometric="rgb", description=apart, metadata=None))
     plain = xml[: xml.index("<TiffData")] + "</Pixels></Image></OME>"
     assert_array_equal(read(write_tiff(pixels, photometric="rgb", description=plain, metadata=None))[0], pixels[1])
@@ -108,7 +108,7 @@ def test_a_small_ome_stack_without_tiles_is_read_too(tmp_path: Path) -> None:
 
 def test_a_picture_to_be_marked_is_no_stack(tmp_path: Path) -> None:
     path = write_ome(tmp_path / "z.ome.tif", stack(3), tile=None)
-    with pytest.raises(SlideError, match=r"cell 7: holds several pictures, not only plane 2 of 3 .*file of its own"):
+    with pytest.raises(SlideError, match=r"cell 7: contains several images, not only plane 2 of 3 .*separate file"):
         read_picture(path, name="cell 7")
 
 
@@ -145,7 +145,7 @@ def test_of_several_stacks_the_middle_plane_of_the_largest(tmp_path: Path) -> No
 )
 def test_other_stacks_are_refused_by_name(write_tiff: Write, options: dict[str, Any], found: str) -> None:
     path = write_tiff(stack(3)[..., 0], photometric="minisblack", **options)
-    with pytest.raises(SlideError, match=rf"slide.tif: holds {found}, cytoseg reads .* Export one of them"):
+    with pytest.raises(SlideError, match=rf"slide.tif: contains {found}; cytoseg reads .* Export one of them"):
         open_slide(path)
 
 

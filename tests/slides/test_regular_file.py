@@ -44,7 +44,7 @@ def test_a_file_and_a_link_to_one(tmp_path: Path) -> None:
 def test_a_slide_that_never_answers_is_refused_by_name(tmp_path: Path, suffix: str, kind: str) -> None:
     path = tmp_path / f"a{suffix}"
     MAKERS[kind](path)
-    with pytest.raises(SlideError, match=rf"a{suffix}: is {kind}, not a file. Name the slide itself, or leave it out"):
+    with pytest.raises(SlideError, match=rf"a{suffix}: is {kind}, not a file. Name the slide itself, or exclude it"):
         open_slide(path)
     with pytest.raises(SlideError, match=rf"a: cannot be read, it is {kind} and not a file"):
         read_picture(path, name="a")

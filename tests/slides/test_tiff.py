@@ -244,7 +244,7 @@ def test_file_cut_among_its_tiles(write_tiff: Write, speckles: Pixels) -> None:
     path = write_tiff(speckles)
     path.write_bytes(path.read_bytes()[:-800])
     with TiffSlide(path) as slide:
-        told = "truncated at level 0: 2 of 12 tiles lie beyond the end of the file, the first is tile 10"
+        told = "truncated at level 0: 2 of 12 tiles lie beyond the end of the file; the first is tile 10"
         assert slide.damage == told
         assert slide.note == ""
         assert_array_equal(slide.read_region(Region(0, 0, 53, 32)), speckles[:32])
@@ -338,7 +338,7 @@ def test_turned_slide_is_refused(write_tiff: Write, speckles: Pixels) -> None:
 
 
 def test_tiff_without_tiles_is_refused(write_tiff: Write, speckles: Pixels) -> None:
-    with pytest.raises(SlideError, match=r"a TIFF without tiles. Use open_slide, or convert it"):
+    with pytest.raises(SlideError, match=r"an untiled TIFF. Use open_slide, or convert it"):
         TiffSlide(write_tiff(speckles, tile=None))
 
 

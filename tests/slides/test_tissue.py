@@ -32,7 +32,7 @@ def test_a_bad_slide_may_be_left_out_by_name(write_map: Write, find: Find, tmp_p
     assert [s.path.name for s in sources] == ["a.png"]
     assert len(said) == 1
     assert "gone.png: there is no such file" in said[0]
-    assert said[0].endswith("Going on without it.")
+    assert said[0].endswith("Continuing without it.")
     with pytest.raises(SlideError, match=r"gone\.png: there is no such"):
         find(tmp_path / "gone.png", on_unreadable=said.append)
 
@@ -54,7 +54,7 @@ def test_slides_without_any_cells_are_refused(write_glass: Write, find: Find) ->
 def test_a_missing_mpp_is_never_guessed(write_map: Write, find: Find) -> None:
     path = write_map("map.png")
     with pytest.raises(
-        SlideError, match=r"map\.png: does not say its micrometres per pixel, and the recipe asks for 0"
+        SlideError, match=r"map\.png: does not state its micrometres per pixel, but the recipe requires 0"
     ):
         find(path, mpp=0.5)
     with open_slide(path) as slide:

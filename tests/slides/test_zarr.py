@@ -155,7 +155,7 @@ def test_threads_read_one_slide_at_once(tmp_path: Path, speckles: Pixels) -> Non
 def test_what_is_no_rgb_picture_is_refused_by_name(
     tmp_path: Path, shape: tuple[int, ...], dtype: Any, axes: str, found: str
 ) -> None:
-    with pytest.raises(SlideError, match=rf"a.zarr: holds {found}, which cytoseg does not read. Export it as 8-bit"):
+    with pytest.raises(SlideError, match=rf"a.zarr: holds {found}, which cytoseg cannot read. Export it as 8-bit"):
         ZarrSlide(write(tmp_path / "a.zarr", [np.zeros(shape, dtype)], axes))
 
 
@@ -163,7 +163,7 @@ def test_levels_of_another_shape_or_order_are_refused(tmp_path: Path, speckles: 
     path = write(tmp_path / "a.zarr", [speckles, speckles[:9, :9, 0]], "yxc")
     with pytest.raises(SlideError, match=r"holds 2 axes in a level where 3 are named"):
         ZarrSlide(path)
-    with pytest.raises(SlideError, match=r"its levels do not go from fine to coarse. Export it again"):
+    with pytest.raises(SlideError, match=r"its levels are not ordered from fine to coarse. Export it again"):
         ZarrSlide(write(tmp_path / "b.zarr", [speckles[:9, :9], speckles], "yxc"))
     with ZarrSlide(write(tmp_path / "c.zarr", [speckles, speckles, speckles[::2, ::2]], "yxc")) as slide:
         assert [level.size.width for level in slide.levels] == [53, 27]
@@ -176,7 +176,7 @@ def test_a_level_that_is_damaged_or_missing(tmp_path: Path, speckles: Pixels) ->
     with pytest.raises(SlideError, match=r"a.zarr: a level cannot be opened \(.*Copy the folder again"):
         ZarrSlide(path)
     (path / "0" / ".zarray").unlink()
-    with pytest.raises(SlideError, match=r"a.zarr: the OME-Zarr metadata are missing or damaged"):
+    with pytest.raises(SlideError, match=r"a.zarr: the OME-Zarr metadata is missing or damaged"):
         ZarrSlide(path)
 
 

@@ -41,7 +41,7 @@ def _scores(trained: float, random: float, filters: float) -> dict[str, NDArray[
             "Go. The trained features reach mean IoU 0.800, more than 0.700 with random weights (+0.100",
         ),
         (0.80, 0.70, 0.815, "Go. "),  # within the spread of 0.02
-        (0.80, 0.70, 0.825, "Go, but with filters joined (features.extractors: [ddpm, filters]). "),
+        (0.80, 0.70, 0.825, "Go, but add the filters (features.extractors: [ddpm, filters]). "),
         (0.715, 0.70, 0.60, "Go. "),
         (0.713, 0.70, 0.60, "No go: train longer. "),
         (

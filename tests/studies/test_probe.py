@@ -101,7 +101,7 @@ def test_a_class_that_a_fold_cannot_learn_is_not_found(write: Write, label_map: 
 
 
 def test_one_class_cannot_be_probed(write: Write, label_map: Picture) -> None:
-    with pytest.raises(LabelError, match="the train crops show one class, 'glass'; two classes are needed"):
+    with pytest.raises(LabelError, match="the train crops show one class, 'glass'; at least two classes are needed"):
         draw_probe_pixels([write("a_0", "a", np.zeros_like(label_map))], seed=0)
     with pytest.raises(LabelError, match="the train crops show no labelled pixel"):
         draw_probe_pixels([write("a_0", "a", np.full_like(label_map, 255))], seed=0)
@@ -119,5 +119,5 @@ def test_every_crop_is_told_and_features_that_are_no_numbers_are_refused(
         found = telling(picture)
         return replace(found, maps=[torch.full_like(found.maps[0], torch.nan)])
 
-    with pytest.raises(CheckpointError, match="a_0: the diffusion model gives features that are not finite"):
+    with pytest.raises(CheckpointError, match="a_0: the diffusion model produces NaN or infinite features"):
         read_probe_pixels(damaged, pixels)

@@ -101,5 +101,5 @@ def test_too_few_places_with_cells_leave_nothing(slide: Path, tmp_path: Path) ->
 
 
 def test_a_slide_without_label_map_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SlideError, match=r"its label map lonely\.labels\.ome\.tif is not beside it"):
+    with pytest.raises(SlideError, match=r"its label map lonely\.labels\.ome\.tif is missing"):
         generate_labelled_crops(tmp_path / "lonely.ome.tif", tmp_path, n=1)

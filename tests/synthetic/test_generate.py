@@ -143,11 +143,11 @@ def test_labels_lie_beside_the_slide() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"path": Path("a.png")}, r"a\.png: a made slide is an OME-TIFF"),
-        ({"size": Size(0, 8)}, "0 x 8 px cannot be made"),
+        ({"path": Path("a.png")}, r"a\.png: synthetic slides are written as OME-TIFF"),
+        ({"size": Size(0, 8)}, "cannot generate a slide of 0 x 8 px"),
         ({"seed": -1}, "the seed is -1"),
         ({"mpp": 0.01}, "0.01 micrometres per pixel"),
-        ({"stain": "green"}, "there is no stain 'green'. Choose one of teal-rose"),
+        ({"stain": "green"}, "unknown stain 'green'. Choose one of teal-rose"),
     ],
 )
 def test_impossible_slides_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:

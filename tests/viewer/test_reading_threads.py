@@ -47,7 +47,7 @@ def test_what_goes_wrong_in_a_lane_comes_back() -> None:
 def test_a_file_that_never_answers_is_given_up_and_holds_up_no_other(dead: threading.Event) -> None:
     lanes = Lanes(threads=2, limit_s=0.2)
     for _ in range(2):
-        with pytest.raises(SlideError, match=r"The disk has not answered for 0\.2 s\. Is it a share that is gone"):
+        with pytest.raises(SlideError, match=r"The disk has not answered for 0\.2 s\. Is it a disconnected"):
             lanes.wait("dead", dead.wait)
         with pytest.raises(SlideError, match="has not answered"):
             run(lanes.ask("dead", dead.wait))

@@ -136,7 +136,7 @@ def test_a_slide_that_has_gone_since_is_refused_without_its_path(tmp_path: Path)
     found = _listed(tmp_path, "slides").slides["a"]
     check_still_there(found)
     slide.unlink()
-    with pytest.raises(SlideError, match=r"^a\.png: is no longer where it was"):
+    with pytest.raises(SlideError, match=r"^a\.png: is no longer there"):
         check_still_there(found)
 
 
@@ -145,7 +145,7 @@ def test_a_link_put_in_the_place_of_a_slide_is_refused(tmp_path: Path) -> None:
     found = _listed(tmp_path, "slides").slides["a"]
     slide.unlink()
     slide.symlink_to(_slide(tmp_path / "elsewhere" / "secret.png"))
-    with pytest.raises(SlideError, match=r"^a\.png: has become a link"):
+    with pytest.raises(SlideError, match=r"^a\.png: is now a link"):
         check_still_there(found)
 
 
@@ -166,7 +166,7 @@ def test_a_pipe_put_in_the_place_of_a_slide_is_refused(tmp_path: Path) -> None:
     found = _listed(tmp_path, "slides").slides["a"]
     slide.unlink()
     os.mkfifo(slide)
-    with pytest.raises(SlideError, match=r"^a\.png: has become a pipe or a device, which is not read\.$"):
+    with pytest.raises(SlideError, match=r"^a\.png: is now a pipe or device and is not read\.$"):
         check_still_there(found)
 
 

@@ -77,7 +77,7 @@ def test_another_slide_of_the_same_name_and_length_is_shown_without_the_maps(sig
     os.utime(path, (1, 1))
     sight = sights.look(subject)
     assert sight.layers == ("truth",)
-    assert sight.notes == ("The slide is another file now than the one that was predicted. Predict it again.",)
+    assert sight.notes == ("The slide file has changed since it was predicted. Predict it again.",)
     with pytest.raises(SlideError, match="another file now"):
         sights.tile(subject, "classes", (0, 0, 0), shown={1})
 
@@ -99,7 +99,7 @@ def test_what_a_cut_slide_lacks_is_said(sights: Sights, subject: Subject, tmp_pa
     found = replace(subject.found, slide="cut", path=path, prediction=None)
     (note,) = sights.look(replace(subject, found=found)).notes
     assert note.startswith("cut.tif: truncated at level 0: 13 of 24 tiles lie beyond the end of the file")
-    assert note.endswith(". What is missing cannot be shown.")
+    assert note.endswith(". The missing part cannot be shown.")
 
 
 def test_a_sight_names_size_resolution_and_layers(sights: Sights, subject: Subject) -> None:
@@ -157,7 +157,9 @@ def test_maps_of_other_classes_are_left_out_and_said(sights: Sights, subject: Su
     other = replace(subject, classes=ClassList(("glass", "debris"), CLASSES.colours))
     sight = sights.look(other)
     assert sight.layers == ()
-    assert sight.notes == ("It was predicted with other classes (glass, cell) than the recipe has. Predict it again.",)
+    assert sight.notes == (
+        "It was predicted with different classes (glass, cell) from the recipe's. Predict it again.",
+    )
     with pytest.raises(SlideError, match="other classes"):
         sights.tile(other, "classes", (0, 0, 0), shown={1})
 
@@ -194,8 +196,10 @@ def test_maps_outside_the_run_folder_are_not_shown(
     (run / linked).symlink_to(elsewhere)
     sight = sights.look(subject)
     assert sight.layers == ("truth",)
-    assert sight.notes == ("class_map.ome.tif: leads out of the run folder and is not shown. Predict the slide again.",)
-    with pytest.raises(SlideError, match="leads out of the run folder"):
+    assert sight.notes == (
+        "class_map.ome.tif: points outside the run folder and is not shown. Predict the slide again.",
+    )
+    with pytest.raises(SlideError, match="points outside the run folder"):
         sights.tile(subject, "classes", (0, 0, 0), shown={1})
 
 
@@ -209,7 +213,7 @@ def test_a_map_of_another_size_is_refused(sights: Sights, subject: Subject) -> N
     assert subject.found.prediction is not None
     small = np.zeros((300, 300), np.uint8)
     write_pyramid(subject.found.prediction / "class_map.ome.tif", [small], size=Size(300, 300), mpp=0.5)
-    assert sights.look(subject).notes == ("class_map.ome.tif: is 300x300 px, which does not fit the slide.",)
+    assert sights.look(subject).notes == ("class_map.ome.tif: is 300x300 px, which does not match the slide.",)
 
 
 def test_a_map_of_half_the_resolution_fits(sights: Sights, subject: Subject, ids: np.ndarray) -> None:

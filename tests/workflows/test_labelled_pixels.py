@@ -94,5 +94,5 @@ def test_the_crop_whose_features_are_no_numbers_is_named(monkeypatch: pytest.Mon
     features = torch.ones(5, 3).half()
     check_rows(PixelTable(features, crops, crops, {}), ["a_0", "b_0"])
     features[3, 1] = torch.inf
-    with pytest.raises(CheckpointError, match=r"^b_0: the diffusion model gives features that are not finite"):
+    with pytest.raises(CheckpointError, match=r"^b_0: the diffusion model produces NaN or infinite features"):
         check_rows(PixelTable(features, crops, crops, {}), ["a_0", "b_0"])

@@ -74,7 +74,7 @@ def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
     text = str(raised.value)
     assert "gone.svs: there is no such file, nor a slide that fits it as a glob" in text
     assert "no slide in empty" in text
-    assert "bad.txt: is no list of slides, it is not text" in text
+    assert "bad.txt: is not a list of slides: it is not text" in text
 
 
 def test_nothing_named(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Confusion matrix: what is taken for what."""
+"""Confusion matrix: which classes are confused."""
 
 import plotly.graph_objects as go
 import state

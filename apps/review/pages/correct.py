@@ -1,4 +1,4 @@
-"""Correct: judge a test crop, and mend what is wrong with it."""
+"""Correct: judge a test crop and correct its annotation."""
 
 from zlib import crc32
 
@@ -29,7 +29,7 @@ Ids = NDArray[np.uint8]
 PREDICTION, ANNOTATION, LATEST = "Prediction", "Annotation", "Latest correction"
 STARTED = {PREDICTION: FROM_PREDICTION, ANNOTATION: "annotation", LATEST: "correction"}
 PURPOSE = """
-A correction is kept beside the original, under your name, and replaces nothing by itself. Whoever trains the model
+A correction is stored next to the original, under your name, and replaces nothing by itself. Whoever trains the model
 takes it over with `cytoseg label-import CORRECTIONS --recipe RECIPE`, where CORRECTIONS is the folder
 review/corrections of this run; of several corrections of a crop the newest is taken.
 
@@ -66,7 +66,7 @@ def _begin(crop: CropScores, found: list[SavedCorrection]) -> tuple[str, SavedCo
 
 
 def _ids(kind: str, crop: CropScores, pinned: SavedCorrection | None, classes: ClassList) -> tuple[str, Ids]:
-    """Read what the work begins from; gives its file's name and the ids."""
+    """Read what the work begins from; returns its file's name and the ids."""
     if pinned is not None:
         return pinned.path.name, read_correction(pinned.path, classes)
     name = "prediction.png" if kind == PREDICTION else "truth.png"
@@ -88,7 +88,7 @@ def _say(crop: CropScores, author: str) -> None:
     comment = _comment(crop)
     first = None if author else "Type your name first."
     right, wrong = (
-        first or "The prediction is right as it is.",
+        first or "The prediction is correct.",
         first or "The prediction is wrong; a comment says why.",
     )
     with st.container(horizontal=True):

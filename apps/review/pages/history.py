@@ -82,7 +82,7 @@ def _slides(comparison: Comparison) -> None:
         st.caption("No slide was tested both times.")
         return
     ordered = sorted(comparison.slides, key=lambda c: (c.difference is None, c.difference or 0.0))
-    st.caption("Mean IoU of the slides that were tested both times; what got worse stands first.")
+    st.caption("Mean IoU of the slides that were tested both times; the largest losses first.")
     _changes(ordered, "Slide")
 
 

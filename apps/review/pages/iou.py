@@ -41,7 +41,7 @@ def _number(column: DeltaGenerator, title: str, score: Score) -> None:
 
 
 def _table(found: Evaluation) -> None:
-    st.subheader("Beside the baselines")
+    st.subheader("Compared with the baselines")
     rows = [
         [*row, duration_text(method.train_s), duration_text(method.predict_s)]
         for row, method in zip(score_rows(found), found.methods, strict=True)
@@ -98,7 +98,7 @@ def _chart(found: Evaluation) -> None:
 
 def _details(found: Evaluation) -> None:
     titles = [method.title for method in found.methods]
-    title = st.selectbox("Method", titles, width=460, help="What stands below is about it.")
+    title = st.selectbox("Method", titles, width=460, help="The results below are of this method.")
     details.show(found, found.methods[titles.index(title)])
 
 

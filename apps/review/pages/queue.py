@@ -1,4 +1,4 @@
-"""Annotate next: regions that the ensemble contradicts itself on, to accept into the queue or to pass over."""
+"""Annotate next: regions where the ensemble disagrees, to accept into the queue or to skip."""
 
 from collections.abc import Callable
 from functools import partial
@@ -53,7 +53,7 @@ def _ranking(run: Path, stamps: tuple[int, ...], _place: QueuePlace) -> Ranking:
 
 @st.cache_data(show_spinner=False, max_entries=256)
 def _picture(run: Path, summary_ns: int, _chosen: Chosen, key: str, _place: QueuePlace, _ranking: Ranking) -> Packed:
-    """Give title, reason and panels: as JPEG files, for the pixels of 256 regions would take hundreds of megabytes."""
+    """Return title, reason and panels; as JPEG files, because the pixels of 256 regions take hundreds of MB."""
     slide = _chosen.candidate.slide
     region = tiles.LANES.wait(("queue", run, slide), lambda: shown(_place, _chosen, _ranking.slides))
     return region.title, region.reason, [(title, jpeg(pixels)) for title, pixels in region.panels]
@@ -72,12 +72,16 @@ def _decide(decide: Callable[[], str]) -> None:
 
 def _accepted(place: QueuePlace, chosen: Chosen, ranking: Ranking) -> str:
     path = accept(place, chosen, ranking.slides)
-    return "Somebody has decided on it already." if path is None else f"{path.stem} waits in the queue to be corrected."
+    return (
+        "Someone else has already decided on this region."
+        if path is None
+        else f"{path.stem} waits in the queue to be corrected."
+    )
 
 
 def _skipped(place: QueuePlace, chosen: Chosen) -> str:
     skip(place, chosen)
-    return "Skipped: it will not come again."
+    return "Skipped: it will not be proposed again."
 
 
 def _card(number: int, chosen: Chosen, place: QueuePlace, ranking: Ranking, *, is_first: bool) -> None:

@@ -64,7 +64,7 @@ class ColumnStore:
         self._unit_s: dict[tuple[str, int], float] = {}  # seconds per crop of a pass of each extractor and scale
 
     def fits(self, features: FeatureSet) -> bool:
-        """Tell whether a set can be measured within the memory."""
+        """Return whether a set can be measured within the memory."""
         return self._needed_bytes(features) <= self._memory_bytes
 
     def seconds_per_crop(self, features: FeatureSet) -> float:
@@ -76,7 +76,7 @@ class ColumnStore:
         return sum(self._seconds(one) for one in self._missing(features)) * len(self._crops)
 
     def views(self, features: FeatureSet) -> list[list[tuple[Tensor, ...]]]:
-        """Give the columns of a set, computing what is missing.
+        """Return the columns of a set, computing what is missing.
 
         Returns:
             Per mirror image and column (timestep-major, what is joined last) a (P, C) float16 tensor for each

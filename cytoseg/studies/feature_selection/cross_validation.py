@@ -78,8 +78,8 @@ def by_turns(crops: Sequence[ScoredCrop], *, seed: int) -> list[ScoredCrop]:
     slides = sorted({crop.slide for crop in crops})
     if len(slides) < 2:
         raise LabelError(
-            f"select-features: all {len(crops)} train crops are of slide {slides[0]}; features are measured on slides "
-            "not learnt from. Annotate crops of other slides, or put fewer slides on the test side."
+            f"select-features: all {len(crops)} train crops are from slide {slides[0]}, but features are "
+            "measured on held-out slides. Annotate crops of other slides, or use fewer test slides."
         )
     order = [slides[i] for i in np.random.default_rng(seed).permutation(len(slides))]
     of_slide = {slide: [crop for crop in crops if crop.slide == slide] for slide in order}
@@ -88,7 +88,7 @@ def by_turns(crops: Sequence[ScoredCrop], *, seed: int) -> list[ScoredCrop]:
 
 
 def fold_of_crops(crops: Sequence[ScoredCrop], folds: int) -> list[int]:
-    """Deal the slides out to folds in the order of the crops; gives the fold of each crop."""
+    """Deal the slides out to folds in the order of the crops; returns the fold of each crop."""
     slides = list(dict.fromkeys(crop.slide for crop in crops))
     fold = {slide: i % min(folds, len(slides)) for i, slide in enumerate(slides)}
     return [fold[crop.slide] for crop in crops]
@@ -187,7 +187,7 @@ class Bench:
             folds = zip(crops, self._fold_of_crop.tolist(), strict=True)
             left_out = sorted({crop.slide for crop, of_crop in folds if of_crop == fold})
             raise LabelError(
-                f"select-features: it learns without {', '.join(left_out)} once, but the other train crops show only "
+                f"select-features: one fold trains without {', '.join(left_out)}, but the other train crops show only "
                 f"{', '.join(shown)}. Annotate a second class on more slides."
             )
 
@@ -224,7 +224,7 @@ class Bench:
     def _predict(
         self, ensemble: Ensemble, views: Sequence[Sequence[tuple[Tensor, ...]]], rows: Tensor
     ) -> NDArray[np.int64]:
-        """Give the class of each row: members vote, mirror images are averaged."""
+        """Return the class of each row: members vote, mirror images are averaged."""
         found = []
         for chunk in torch.split(rows, _CHUNK):
             of_views = []

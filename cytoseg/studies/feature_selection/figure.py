@@ -49,12 +49,12 @@ def draw(selection: Selection, question: Question, alpha_bars: torch.Tensor) -> 
     for axis in axes[len(panels) :]:
         axis.remove()
     figure.supxlabel("timestep t, below it its signal-to-noise ratio in dB; framed: chosen", fontsize=9)
-    figure.suptitle("IoU of one tap at one timestep, on slides not learnt from", fontsize=11)
+    figure.suptitle("IoU of one tap at one timestep, on held-out slides", fontsize=11)
     return figure
 
 
 def _panels(selection: Selection, question: Question) -> list[tuple[str, Grid]]:
-    """Give titles and (taps, timesteps) grids of IoU; NaN where nothing was measured."""
+    """Return titles and (taps, timesteps) grids of IoU; NaN where nothing was measured."""
     grids = np.full((len(question.classes), len(question.taps), len(question.timesteps)), np.nan)
     for trial in selection.trials:
         if trial.stage == "single":

@@ -106,7 +106,7 @@ def pixels_within(
     if share * min(train_px, held_out_px) < LEAST_PX:
         least = needed * LEAST_PX / min(train_px, held_out_px)
         raise CytosegError(
-            f"select-features: {memory_bytes / 1e6:.0f} MB of memory are too little for {len(crops)} crops with "
+            f"select-features: {memory_bytes / 1e6:.0f} MB of memory is too little for {len(crops)} crops with "
             f"{width:,} features per pixel. Give --memory {least / 1e6:.0f}M or more, or fewer --timesteps."
         )
     return int(share * train_px), int(share * held_out_px)

@@ -71,7 +71,7 @@ def select_features(
     folder: Path,
     on_step: OnStep = lambda _what, _done, _total: None,
 ) -> Selection:
-    """Measure sets of features on slides not learnt from, and choose one: some taps at some timesteps.
+    """Measure sets of features on held-out slides, and choose one: some taps at some timesteps.
 
     First the recipe's present set and each block, and all of them, at each timestep; the best is where to start. Then
     each tap at each timestep alone. Then the set grows by the block or timestep that gains most, as long as it gains
@@ -196,7 +196,7 @@ class _Search:
     def _measure_present(self) -> Measured:
         measured = self._bench.measure(self._question.present, required=True)
         if measured is None:
-            raise AssertionError("what is required is never left out")
+            raise AssertionError("required features are never removed")
         return measured
 
     def _measure(self, sets: Iterable[FeatureSet], what: str, *, seeds: int | None = None) -> list[Measured]:
@@ -228,7 +228,7 @@ class _Search:
 
 
 def _best(found: Sequence[Measured]) -> Measured:
-    """Give the one with the highest score; of equals the one with the fewest features."""
+    """Return the one with the highest score; of equals the one with the fewest features."""
     return max(found, key=lambda measured: (measured.score, -measured.width))
 
 
@@ -238,7 +238,7 @@ def _is_clearly_better(new: Measured, old: Measured) -> bool:
 
 
 def _with_option(features: FeatureSet, stage: str, extractors: Sequence[str]) -> list[FeatureSet]:
-    """Give the set with an extractor more or less, or with another option; none where that leaves it as it is."""
+    """Return the set with an extractor more or less, or with another option; none where that leaves it as it is."""
     if stage in extractors:
         others = tuple(name for name in extractors if (name in features.extractors) != (name == stage))
         return [replace(features, extractors=others)] if others else []

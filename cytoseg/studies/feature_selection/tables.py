@@ -26,13 +26,13 @@ def sentence(selection: Selection) -> str:
             f"best was {best.features.text()}, {more:+.3f}, within the spread between folds and seeds of {spread:.3f}"
         )
         return (
-            f"The recipe's features stay: {present.features.text()}, mean IoU {present.score:.3f} on slides not learnt "
-            f"from; {'nothing measured was better' if best.features == present.features else other}."
+            f"The recipe's features stay: {present.features.text()}, mean IoU {present.score:.3f} on "
+            f"held-out slides; {'nothing measured was better' if best.features == present.features else other}."
         )
     more, spread = gain(chosen, present)
     verdict = "more than" if more > spread else "within"
     return (
-        f"Chosen: {chosen.features.text()}. Mean IoU {chosen.score:.3f} on slides not learnt from, {more:+.3f} against "
+        f"Chosen: {chosen.features.text()}. Mean IoU {chosen.score:.3f} on held-out slides, {more:+.3f} against "
         f"{present.score:.3f} of the recipe's {present.features.text()}: {verdict} the spread between folds and seeds "
         f"of {spread:.3f}, with {chosen.width:,} features per pixel instead of {present.width:,}."
     )
@@ -44,7 +44,7 @@ def small_classes(selection: Selection, *, small: bool) -> list[int]:
 
 
 def table_of(selection: Selection, names: Sequence[str], alpha_bars: torch.Tensor) -> Iterator[list[Any]]:
-    """Give the head and every measured set in a row; what does not apply is an empty cell.
+    """Return the head and every measured set in a row; what does not apply is an empty cell.
 
     Args:
         selection: Of ``select_features``.

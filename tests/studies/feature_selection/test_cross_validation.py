@@ -50,7 +50,7 @@ def test_slides_take_turns_and_no_slide_is_in_two_folds(made_question: Ask) -> N
 
 def test_crops_of_one_slide_are_refused(made_question: Ask) -> None:
     with pytest.raises(
-        LabelError, match=r"all 2 train crops are of slide a; .* Annotate crops of other slides"
+        LabelError, match=r"all 2 train crops are from slide a; .* Annotate crops of other slides"
     ) as caught:
         by_turns(made_question().crops[:2], seed=0)
     assert "\n" not in str(caught.value)
@@ -65,7 +65,7 @@ class _Glass(MadeCrop):
 def test_a_part_that_cannot_be_left_out_is_named(made_question: Ask, extractor_of: Any, tmp_path: Path) -> None:
     crops = [MadeCrop("a_0", "a"), _Glass("b_0", "b"), _Glass("c_0", "c")]
     with pytest.raises(
-        LabelError, match=r"^select-features: it learns without a once, but the other train crops show only 'glass'\."
+        LabelError, match=r"^select-features: one fold trains without a, but the other train crops show only 'glass'\."
     ):
         _bench(made_question(crops=crops), extractor_of, tmp_path)
 

@@ -112,7 +112,7 @@ def test_pixels_are_fewer_where_memory_is_short(made_question: Ask, extractor_of
 def test_too_little_memory_is_refused_with_what_is_enough(made_question: Ask, extractor_of: Any) -> None:
     effort = replace(made_question().effort, train_px=60_000, held_out_px=100_000)
     question = made_question(effort=effort)
-    with pytest.raises(CytosegError, match=r"^select-features: 0 MB of memory are too little for 4 crops") as caught:
+    with pytest.raises(CytosegError, match=r"^select-features: 0 MB of memory is too little for 4 crops") as caught:
         pixels_within(question, extractor_of, question.crops, memory_bytes=100)
     named = re.search(r"--memory (\d+)M", str(caught.value))
     assert named is not None

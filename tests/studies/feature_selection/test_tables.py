@@ -52,9 +52,7 @@ def selection() -> Selection:
 def test_the_sentence_says_what_was_chosen_and_what_it_gains(selection: Selection) -> None:
     # 9 of 10 found is an IoU of 9/11, 6 of 10 one of 6/14.
     text = sentence(selection)
-    assert text.startswith(
-        "Chosen: block1.block1 at t = 0. Mean IoU 0.818 on slides not learnt from, +0.390 against 0.429"
-    )
+    assert text.startswith("Chosen: block1.block1 at t = 0. Mean IoU 0.818 on held-out slides, +0.390 against 0.429")
     assert "of the recipe's block0.block1 at t = 50, 100 with filters: more than the spread" in text
     assert text.endswith("of 0.000, with 2 features per pixel instead of 9.")
 
