@@ -167,7 +167,7 @@ def _runs(moment: int) -> dict[str, Path]:
 def _recipe_of(run: Path) -> Recipe:
     path = run / "recipe.yaml"
     if not path.is_file():
-        raise CytosegError("recipe.yaml: the run holds no recipe, so nobody knows its slides. Run a command again.")
+        raise CytosegError("recipe.yaml: the run contains no recipe, so its slides are unknown. Run a command again.")
     return recipe_of_run(run)
 
 

@@ -15,14 +15,15 @@ def recipe_of_run(run: Path) -> Recipe:
         run: The run folder.
 
     Raises:
-        RecipeError: If it is missing, damaged or of another version.
+        RecipeError: If it is missing, damaged or of a different version.
     """
     path = run / "recipe.yaml"
     try:
         return _read(path, path.stat().st_mtime_ns)
     except (OSError, RecipeError) as error:
         raise RecipeError(
-            f"recipe.yaml of this run cannot be used ({_why(error, path)}): it is damaged or of another version. Run "
+            f"recipe.yaml of this run cannot be used ({_why(error, path)}): it is damaged or of a different "
+            "version. Run "
             "`cytoseg queue RECIPE` to write it anew."
         ) from error
 
@@ -46,7 +47,7 @@ def labels_of_run(run: Path, base: Path) -> Path:
         base: What a relative path in the recipe starts from.
 
     Raises:
-        RecipeError: If the recipe is missing, damaged or of another version.
+        RecipeError: If the recipe is missing, damaged or of a different version.
     """
     named = recipe_of_run(run).labels.folder
     return run / "labels" if named is None else base / named
