@@ -138,7 +138,7 @@ class MetricsLog:
         self._file: TextIO = path.open("a")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row, to a new file if the old one was taken away."""
+        """Append one row, to a new file if the old one was removed."""
         if not self._path.exists():
             self._file.close()
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,7 @@ def load_yaml(path: Path, *, name: str | None = None, yaml: YAML | None = None) 
 
 
 def parse_yaml(text: str, *, name: str, yaml: YAML | None = None) -> Any:
-    """Read YAML, and look at how deep and how large it is; a key that stands twice in one table is refused.
+    """Read YAML, and look at how deep and how large it is; a key that appears twice in one table is refused.
 
     Args:
         text: The YAML.

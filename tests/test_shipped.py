@@ -35,9 +35,9 @@ def test_a_base_model_is_found_by_its_name_and_where_older_recipes_have_it(
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ("lbc_base", r"lbc_base: there is no such folder \(did you mean 'lbc-base'\?\)\. Name .* one of .*lbc-base"),
-        ("runs/x/ddpm", r"runs/x/ddpm: there is no such folder\. Name the ddpm folder of a run"),
-        ("elsewhere/lbc-base", r"there is no such folder"),
+        ("lbc_base", r"lbc_base: no such folder \(did you mean 'lbc-base'\?\)\. Name .* one of .*lbc-base"),
+        ("runs/x/ddpm", r"runs/x/ddpm: no such folder\. Name the ddpm folder of a run"),
+        ("elsewhere/lbc-base", r"no such folder"),
     ],
 )
 def test_a_model_that_is_not_there(named: str, message: str) -> None:

@@ -173,7 +173,7 @@ def show_agreement(crop: CropScores, classes: ClassList) -> None:
 
 
 def _stamp(folder: Path) -> int:
-    """Return a number that changes when a correction is added, edited or taken away."""
+    """Return a number that changes when a correction is added, edited or removed."""
     return hash(tuple(sorted((str(path), path.stat().st_mtime_ns) for path in folder.glob("*/*.json"))))
 
 

@@ -122,7 +122,7 @@ def prune(folder: Path, *, keep: int, newest: int, keep_every_crops: int = 0) ->
     Args:
         folder: The run's ``ddpm`` folder.
         keep: How many of the newest are kept.
-        newest: Crops seen by the training. Checkpoints of more were damaged and passed over: they are left where they
+        newest: Crops seen by the training. Checkpoints of more were damaged and skipped: they are left where they
             are and count for nothing.
         keep_every_crops: The first checkpoint at or after each multiple is a milestone; 0 for none.
     """

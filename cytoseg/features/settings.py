@@ -26,7 +26,7 @@ class FeatureSettings:
             those of ``filters.py``, pretrained for the frozen network of ``pretrained.py``.
 
     Raises:
-        ValueError: If an extractor is unknown or stands twice, or there is none.
+        ValueError: If an extractor is unknown or appears twice, or there is none.
     """
 
     taps: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""How much the ensemble contradicts itself in a region, about what, and what the region looks like."""
+"""How much the ensemble disagrees in a region, about what, and what the region looks like."""
 
 import math
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ def convert_slide(slide: Slide, path: Path, *, on_row: Callable[[int], None]) ->
 
     Raises:
         SlideError: If the slide is damaged; or the target cannot be written, ends in neither format, needs the extra
-            ``zarr``, or is there already.
+            ``zarr``, or already exists.
     """
     check_whole(slide)
     _check_target(path)

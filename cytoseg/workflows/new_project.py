@@ -140,7 +140,7 @@ def make_project(project: Project, base: Path, roots: Sequence[Path]) -> Path:
 
 
 def make_example(base: Path) -> Path:
-    """Make slides and a project on them, to try things on; what is there already stays.
+    """Make slides and a project on them, to try things on; what already exists stays.
 
     Args:
         base: Where the app was started; slides go into example/ there.

@@ -37,7 +37,7 @@ def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         path: PNG to write.
         rows: Rows of ``metrics.jsonl`` with ``crops_seen``, ``loss`` and ``by_t``; of none there is no plot.
     """
-    if not rows:  # the log was taken away
+    if not rows:  # the log was removed
         return
     crops = np.array([r["crops_seen"] for r in rows], float)
     loss = np.array([r["loss"] for r in rows], float)

@@ -118,7 +118,7 @@ def test_a_folder_that_is_there_is_left_alone(cytoseg: CytosegCommand, checkpoin
     (Path("base") / "README.md").write_text("by hand")
     result = cytoseg("export", "tiny.yaml", "base", *SMALL)
     assert result.exit_code == 2
-    assert "base: is there already" in result.stderr
+    assert "base: already exists" in result.stderr
     assert [path.name for path in Path("base").iterdir()] == ["README.md"]
 
 

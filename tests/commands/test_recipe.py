@@ -45,12 +45,12 @@ def test_check_counts_joined_filters_once(cytoseg: CytosegCommand) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (("slides.folders=[elsewhere]",), "elsewhere: there is no such folder"),
+        (("slides.folders=[elsewhere]",), "elsewhere: no such folder"),
         (("slides.folders=[]",), "no slide in no folder"),
         (("slides.folders=[plain]", "slides.mpp=0.5"), "3 slides: does not state its micrometres per pixel"),
         (("crops.size_px=96",), "2 slides: 96x64 px, smaller than a crop of 96x96"),
         (("slides.background={rule: threshold, threshold: 2.9}",), "finds no cells on any slide"),
-        (("training.init=elsewhere",), "training.init: elsewhere: there is no such folder"),
+        (("training.init=elsewhere",), "training.init: elsewhere: no such folder"),
     ],
 )
 def test_check_refuses_what_the_training_would(cytoseg: CytosegCommand, changes: tuple[str, ...], message: str) -> None:

@@ -41,7 +41,7 @@ def test_all_can_be_said_by_options(cytoseg: CytosegCommand) -> None:
     assert cytoseg("recipe", "check", "a.yaml").exit_code == 0
     again = cytoseg("recipe", "new", "a.yaml", "--folder", "slides", *GIVEN)
     assert again.exit_code == 2
-    assert "a.yaml: is there already" in again.stderr
+    assert "a.yaml: already exists" in again.stderr
 
 
 def test_slides_that_do_not_say_their_pixel_size(cytoseg: CytosegCommand) -> None:
@@ -81,7 +81,7 @@ def test_class_names_of_any_kind_survive(cytoseg: CytosegCommand, names: str) ->
         (("--mpp", "0.5", "--classes", "a"), "name two classes or more"),
         (("--mpp", "0.5", "--classes", "a,a"), "a name appears twice"),
         (("--mpp", "20", "--classes", "a,b"), "too small to learn from"),
-        (("--mpp", "0.5"), "nobody answers here. Say it with --classes."),
+        (("--mpp", "0.5"), "no terminal to ask on. Use --classes."),
     ],
 )
 def test_wrong_answers_leave_nothing(cytoseg: CytosegCommand, options: tuple[str, ...], message: str) -> None:
@@ -90,7 +90,7 @@ def test_wrong_answers_leave_nothing(cytoseg: CytosegCommand, options: tuple[str
     assert message in result.stderr
     assert not Path("a.yaml").exists()
     missing = cytoseg("recipe", "new", "a.yaml", "--folder", "elsewhere", *GIVEN)
-    assert "elsewhere: there is no such folder" in missing.stderr
+    assert "elsewhere: no such folder" in missing.stderr
 
 
 def test_the_pixel_size_proposed_is_a_common_one(cytoseg: CytosegCommand) -> None:

@@ -57,7 +57,7 @@ def test_convert_writes_what_info_shows_and_then_leaves_it_alone(cytoseg: Cytose
     ]
     again = cytoseg("slides", "convert", "slides/dark_a.png", "out/dark.zarr")
     assert again.exit_code == 2
-    assert "out/dark.zarr: is there already" in again.stderr
+    assert "out/dark.zarr: already exists" in again.stderr
 
 
 def test_convert_says_which_plane_it_writes(cytoseg: CytosegCommand) -> None:

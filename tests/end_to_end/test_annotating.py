@@ -71,7 +71,7 @@ def test_what_is_missing_is_told(annotating: Annotating) -> None:
     (annotating.run / "to_label" / "lost.crop.json").write_text("[")
     (annotating.run / "to_label" / "lost.png").write_bytes(b"")
     assert any("lost" in problem for problem in annotating.crops()[1])
-    with pytest.raises(LabelError, match=r"lost\.crop\.json: is not whole JSON"):
+    with pytest.raises(LabelError, match=r"lost\.crop\.json: is not complete JSON"):
         annotating.cut_random()
     (annotating.run / "to_label" / "lost.crop.json").unlink()
     path = annotating.cut_random()

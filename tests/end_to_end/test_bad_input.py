@@ -65,14 +65,14 @@ class TestSlides:
 def test_a_slide_smaller_than_a_crop(home: Path, refused: Refused) -> None:
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(home / "made" / "slides" / "small.png")
     line = refused("train-ddpm", "tiny.yaml", "folder=runs/new", "slides.mpp=null")
-    assert "small.png: 40x30 px, smaller than a crop of 32x32. Leave it out (slides.exclude)" in line
+    assert "small.png: 40x30 px, smaller than a crop of 32x32. Exclude it (slides.exclude)" in line
 
 
 def test_slides_that_are_not_there(home: Path, refused: Refused) -> None:
-    assert "elsewhere: there is no such folder" in refused(
+    assert "elsewhere: no such folder" in refused(
         "train-ddpm", "tiny.yaml", "folder=runs/new", "slides.folders=[elsewhere]"
     )
-    assert "nowhere.svs: there is no such file" in refused("predict", "tiny.yaml", "nowhere.svs")
+    assert "nowhere.svs: no such file" in refused("predict", "tiny.yaml", "nowhere.svs")
 
 
 class TestAnnotations:

@@ -75,7 +75,7 @@ def test_a_full_disk_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(
         RecipeError,
-        match=r"features of 1,000,000 pixels need 1\.4 GB on this disk \(No space left on device\)\. Make room, choose",
+        match=r"features of 1,000,000 pixels need 1\.4 GB on this disk \(No space left on device\)\. Free",
     ):
         DiskRows(tmp_path, 1_000_000, 700)
     assert list(tmp_path.iterdir()) == []
@@ -162,5 +162,5 @@ def test_what_is_asked_for_has_room_for_a_little_more(made: Any) -> None:
 
 def test_a_system_that_does_not_tell_its_memory_has_no_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "resident_bytes", lambda: None)
-    with pytest.raises(RecipeError, match=r"^features\.memory_gb: this system does not tell .* Leave it out\.$"):
+    with pytest.raises(RecipeError, match=r"^features\.memory_gb: this system does not tell .* Remove the setting\.$"):
         make_rows(1, 1, Room(ceiling_gb=4.0), largest="30 x 20 px", passing=0)

@@ -118,7 +118,7 @@ def test_the_outline_rule_is_half_a_pixel_larger() -> None:
 
 
 def test_a_shape_outside_is_refused() -> None:
-    with pytest.raises(LabelError, match=r"a\.json, shape 1: the point 'cell' lies outside the picture of 6x4\. Move"):
+    with pytest.raises(LabelError, match=r"a\.json, shape 1: the point 'cell' lies outside the 6x4 image\. Move"):
         painted(Shape("cell", "point", ((7, 1),)))
 
 

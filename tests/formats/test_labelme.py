@@ -321,7 +321,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_json_that_is_no_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[1]")
-    assert "a.json: holds a list, not labelme's table" in problems_of(tmp_path / "a.json")[0]
+    assert "a.json: holds a list, not a labelme object" in problems_of(tmp_path / "a.json")[0]
 
 
 def test_shapes_must_be_a_list(tmp_path: Path, write_labelme: Write) -> None:

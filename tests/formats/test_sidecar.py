@@ -42,5 +42,5 @@ def test_a_sidecar_stands_beside_its_picture(tmp_path: Path) -> None:
 
 def test_a_damaged_sidecar_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.crop.json").write_text('{"slide"')
-    with pytest.raises(LabelError, match=r"a\.crop\.json: is not whole JSON"):
+    with pytest.raises(LabelError, match=r"a\.crop\.json: is not complete JSON"):
         read_sidecar(tmp_path / "a.png")

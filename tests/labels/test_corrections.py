@@ -150,8 +150,8 @@ def test_the_time_is_written_so_that_it_sorts() -> None:
     [
         ({"crop": "../a"}, r"'\.\./a': this crop cannot be corrected"),
         ({"crop": ".hidden"}, r"'\.hidden': this crop"),
-        ({"author": ""}, r"036_0: '' is no name of a person\. Type yours"),
-        ({"author": "a\nb"}, r"036_0: 'a\\nb' is no name"),
+        ({"author": ""}, r"036_0: '' is not a valid reviewer name\. Enter your name"),
+        ({"author": "a\nb"}, r"036_0: 'a\\nb' is not a valid reviewer name"),
         ({"label_map": np.zeros((5, 6), np.uint8)}, r"036_0: the corrected map has 6x5 pixels, the picture 5x6"),
         ({"label_map": np.full((6, 5), 3, np.uint8)}, r"036_0: the corrected map holds id 3, but there are 3 classes"),
     ],
@@ -302,7 +302,9 @@ def test_a_correction_cannot_move_a_crop_to_another_slide(save: Save, tmp_path: 
     save()
     imported(corrections_folder(tmp_path), tmp_path, classes)
     moved = save(slide="017", author="Ben").path
-    with pytest.raises(LabelError, match=r"crop '036_0' is of slide '036', the correction says '017'\. Mend it\."):
+    with pytest.raises(
+        LabelError, match=r"crop '036_0' is of slide '036', the correction says '017'\. Fix the correction\."
+    ):
         imported(moved, tmp_path, classes)
 
 

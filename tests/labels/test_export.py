@@ -166,7 +166,7 @@ def test_features_of_a_whole_picture_come_back_as_they_were(
 def test_features_of_a_slide_come_back_once_wherever_they_lie(
     place: Callable[[], Path], features: list[dict[str, Any]], mpp: float | None
 ) -> None:
-    """Also those that lie in several crops or in none, and one that stands twice in the file."""
+    """Also those that lie in several crops or in none, and one that appears twice in the file."""
     frames = [box("Region*", 2, 2, 8, 8), box("Region*", 6, 4, 12, 10), feature("Region*", (18, 0), (24, 0), (24, 9))]
     features = [*frames, *features, *features[:1]]
     rules: dict[str, Any] = {"mpp": mpp, "assumed_mpp": lambda slide: 0.5}

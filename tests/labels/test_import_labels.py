@@ -198,7 +198,7 @@ def test_a_pattern_that_finds_no_slide_is_refused(source: Path, folder: Path, cl
     with pytest.raises(LabelError) as caught:
         import_labels(source, folder, classes=classes, rules=ImportRules(slide_regex=r"^(\d*)"))
     assert "2 problems" in str(caught.value)
-    assert "a.json: --slide-regex '^(\\d*)' finds no slide in 'a'. Correct it." in str(caught.value)
+    assert "a.json: --slide-regex '^(\\d*)' finds no slide in 'a'. Fix the expression." in str(caught.value)
 
 
 def test_all_problems_are_told_together_and_nothing_changes(

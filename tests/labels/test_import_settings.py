@@ -19,7 +19,7 @@ Write = Callable[..., Path]
     ("rules", "message"),
     [
         (ImportRules(class_map={"nuclei": "nucleuss"}), "--map nuclei=nucleuss: 'nucleuss' is not in the class list ("),
-        (ImportRules(class_map={"a": "cell"}, ignore=("a",)), "'a' stands in both --map and --ignore"),
+        (ImportRules(class_map={"a": "cell"}, ignore=("a",)), "'a' appears in both --map and --ignore"),
         (ImportRules(instances="nuclei"), "--instances nuclei: is not in the class list (background, cell, nucleus)."),
         (ImportRules(slide_regex="("), "--slide-regex '(' is not a valid regular expression ("),
         (ImportRules(slide_regex="(a)(b)"), "--slide-regex '(a)(b)' has 2 groups. Keep one"),

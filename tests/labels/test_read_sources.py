@@ -66,7 +66,7 @@ def test_a_wrong_sidecar_beside_a_masked_picture_is_told(
     (tmp_path / "images" / "a.crop.json").write_text("{")
     job = Job(tmp_path, classes, ImportRules())
     assert read_item(find_items(tmp_path, job)[0], job) is None
-    assert "a.crop.json: is not whole JSON" in job.problems[0]
+    assert "a.crop.json: is not complete JSON" in job.problems[0]
 
 
 @pytest.mark.parametrize(

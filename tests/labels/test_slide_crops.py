@@ -225,7 +225,7 @@ def test_slides_of_one_name_in_two_folders_are_refused(
     path = write_geojson(tmp_path / "src" / "s.geojson", box("Region*", 0, 0, 4, 4))
     message = refusal(take_in, path, folder=tmp_path / "slides")
     assert message.startswith("s.geojson: 2 slides are called 's' in ")
-    assert message.endswith("(a/s.png, b/s.png). Keep one there.")
+    assert message.endswith("(a/s.png, b/s.png). Keep only one there.")
 
 
 def test_a_missing_slide_is_named(tmp_path: Path, write_geojson: Write, take_in: Callable[..., ImportReport]) -> None:

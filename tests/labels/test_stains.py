@@ -20,5 +20,5 @@ def test_a_slide_with_brackets_is_named_as_it_is() -> None:
 
 
 def test_a_slide_that_fits_two_stains_is_refused() -> None:
-    with pytest.raises(LabelError, match="slide g1 fits giemsa and rest"):
+    with pytest.raises(LabelError, match="slide g1 matches giemsa and rest"):
         stains_of(["g1"], {**PATTERNS, "rest": ["*1"]})

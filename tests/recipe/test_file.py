@@ -196,7 +196,7 @@ def test_extractors_are_named_and_the_key_of_before_is_read(
             "extractors: [gabor]",
             r"features\.extractors\.0: Input should be 'ddpm', 'filters' or 'pretrained', found 'ga",
         ),
-        ("extractors: [filters, ddpm, filters]", r"features\.extractors: filters stands twice"),
+        ("extractors: [filters, ddpm, filters]", r"features\.extractors: filters appears twice"),
         ("extractors: []", r"features\.extractors: name at least one of ddpm, filters, pretrained"),
         ("extractors: [ddpm], filters: true", r"features\.filters: unknown key"),
         ("filters: some", r"features\.filters: unknown key"),

@@ -75,7 +75,7 @@ def test_zarr_that_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "a.zarr").write_bytes(b"PK")
     with pytest.raises(SlideError, match=r"a.zarr: is a file, but an OME-Zarr slide is a folder. Unpack it"):
         open_slide(tmp_path / "a.zarr")
-    with pytest.raises(SlideError, match=r"b.zarr: there is no such file"):
+    with pytest.raises(SlideError, match=r"b.zarr: no such file"):
         open_slide(tmp_path / "b.zarr")
 
 
@@ -99,7 +99,7 @@ def test_what_is_no_slide(tmp_path: Path, name: str, content: bytes, message: st
 
 
 def test_missing_folder_and_unreadable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(SlideError, match=r"gone.tif: there is no such file. Check the path"):
+    with pytest.raises(SlideError, match=r"gone.tif: no such file. Check the path"):
         open_slide(tmp_path / "gone.tif")
     (tmp_path / "folder.tif").mkdir()
     with pytest.raises(SlideError, match=r"folder.tif: is a folder, not a slide"):
@@ -177,7 +177,7 @@ def test_glob_that_is_not_within_a_folder(folders: Path, include: list[str], exc
 
 
 def test_all_missing_folders_are_named(folders: Path) -> None:
-    with pytest.raises(SlideError, match=r"2 problems.*\n.*gone: there is no such folder.*\n.*one.tif: is a file"):
+    with pytest.raises(SlideError, match=r"2 problems.*\n.*gone: no such folder.*\n.*one.tif: is a file"):
         find_slides([folders / "gone", folders / "a", folders / "a" / "one.tif"])
 
 

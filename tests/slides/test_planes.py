@@ -152,19 +152,19 @@ def test_other_stacks_are_refused_by_name(write_tiff: Write, options: dict[str, 
 def test_a_stack_of_stacks_is_refused(write_tiff: Write) -> None:
     pixels = stack(6)[..., 0].reshape(2, 3, 40, 40)
     path = write_tiff(pixels, photometric="minisblack", ome=True, metadata={"axes": "TZYX"})
-    with pytest.raises(SlideError, match=r"holds 6 pages of one size"):
+    with pytest.raises(SlideError, match=r"contains 6 pages of one size"):
         open_slide(path)
 
 
 def test_pages_that_the_ome_does_not_tell_of_are_refused(write_tiff: Write) -> None:
     xml = '<?xml version="1.0"?><OME><Image><Pixels SizeX="40" SizeY="40" SizeZ="1" SizeC="3" SizeT="1"/></Image></OME>'
     path = write_tiff(stack(3), photometric="rgb", description=xml, metadata=None)
-    with pytest.raises(SlideError, match=r"holds 3 pages of one size"):
+    with pytest.raises(SlideError, match=r"contains 3 pages of one size"):
         open_slide(path)
 
 
 def test_imagej_planes_without_headers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "virtual.tif"
     tifffile.imwrite(path, stack(4), imagej=True, photometric="rgb", metadata={"axes": "ZYXS"}, truncate=True)
-    with pytest.raises(SlideError, match=r"holds 4 z-planes of which 1 can be found"):
+    with pytest.raises(SlideError, match=r"contains 4 z-planes of which 1 can be found"):
         open_slide(path)

@@ -63,7 +63,9 @@ def test_what_is_marked_on_level_0_lies_there_on_all_levels(tmp_path: Path, pict
 @pytest.mark.usefixtures("_without_openslide")
 def test_philips_without_openslide(tmp_path: Path, picture: Pixels) -> None:
     path = write_philips(tmp_path / "a.tif", picture, mpp=0.25, levels=2)
-    with pytest.raises(SlideError, match=r"a.tif: TIFF files arranged .* not installed .*pip install 'cytoseg\[opens"):
+    with pytest.raises(
+        SlideError, match=r"a.tif: TIFF files with this layout .* not installed .*pip install 'cytoseg\[opens"
+    ):
         open_slide(path)
 
 
