@@ -65,11 +65,6 @@ check: $(INSTALLED) docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict cytoseg
-	$(BIN)/typos
-	$(BIN)/mkdocs build --strict --quiet
-
-docs: $(INSTALLED)
-	$(BIN)/mkdocs build --strict
 
 browser:
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }

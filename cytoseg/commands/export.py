@@ -39,9 +39,7 @@ def run(
         if not load_state(found[0]).get("recipe"):
             raise CheckpointError(f"{found[0]}: of an older version, without its recipe. Train on with --resume first.")
         if folder.exists():
-            raise CheckpointError(
-                f"{folder}: is there already, perhaps with a card that was written by hand. Remove it first."
-            )
+            raise CheckpointError(f"{folder}: already exists, perhaps with a hand-written model card. Remove it first.")
         _card(current.recipe.name, load_state(found[0]), found[0], ())  # is there one? Before anything is written
         state = export_averaged(found[0], folder)
         pictures = [name for name in _PICTURES if (ddpm / name).exists() and not is_noise_file(ddpm / name)]
@@ -93,7 +91,7 @@ def model_card(name: str, state: Mapping[str, Any], rows: Sequence[Mapping[str, 
         f"# {name}\n\nA diffusion model trained by cytoseg. Start from it with",
         "```sh\ncytoseg train-ddpm RECIPE --init FOLDER\n```",
         "\n".join(["| | |", "|---|---|", *(f"| {fact} | {text} |" for fact, text in facts.items())]),
-        f"Mean loss of the last {LOSS_CROPS:,} crops (1 is a network that knows nothing):\n\n{_losses(rows)}",
+        f"Mean loss of the last {LOSS_CROPS:,} crops (an untrained network has about 1):\n\n{_losses(rows)}",
         f"Samples get their colours at high t. {_late_loss(rows, network['timesteps'])}",
         "## Data and licence\n\nNot stated.",
         "## Limits\n\nNot stated.",

@@ -51,7 +51,7 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
     beside = [picture for picture in own if not near and suffix and _same_format(picture.suffix, suffix)]
     if len(fitting or beside) == 1:
         return (fitting or beside)[0]
-    place = f"is a whole path and '{written.name}' is not beside the file" if absolute else "does not exist"
+    place = f"is an absolute path and '{written.name}' is not next to the file" if absolute else "does not exist"
     if others := " or ".join(sorted({candidate.name for candidate in (*near, *own)})):
         raise LabelError(f"{name}: the picture '{text}' {place}. If it is {others}, write that as imagePath.")
     raise LabelError(f"{name}: the picture '{text}' {place}. Put it there, or save the file with its image data.")

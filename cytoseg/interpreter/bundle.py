@@ -183,7 +183,7 @@ def _features_of(found: Mapping[str, Any], architecture: Architecture) -> Featur
 
 def _nonsense(folder: Path, error: Exception) -> DamagedError:
     found = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-    return DamagedError(f"{folder / STATE}: damaged, or of another version ({found}). {_TRAIN_AGAIN}")
+    return DamagedError(f"{folder / STATE}: damaged, or of a different version ({found}). {_TRAIN_AGAIN}")
 
 
 def _check_state(state: Mapping[str, Any]) -> None:

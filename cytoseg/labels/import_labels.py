@@ -239,7 +239,9 @@ def _file_notes(job: Job) -> list[str]:
         )
     if job.unmarked:
         filled = "ignore" if job.classes.fill is None else f"'{job.classes.fill}'"
-        notes.append(f"Files without a shape: {len(job.unmarked)}, first {job.unmarked[0]}; all of it became {filled}.")
+        notes.append(
+            f"Files without a shape: {len(job.unmarked)}, first {job.unmarked[0]}; all their pixels became {filled}."
+        )
     return notes
 
 

@@ -39,7 +39,7 @@ def predict_array(
         joined = _by_tiles(picture, predictor, TileGrid(Size(width, height), tile_px, overlap_px), batch=batch)
         found = joined[:-1], joined[-1]
     if not all(bool(np.isfinite(numbers).all()) for numbers in found):
-        raise PredictionError("the prediction holds numbers that are not finite. Train the interpreters again.")
+        raise PredictionError("the prediction contains NaN or infinite values. Train the interpreters again.")
     return found
 
 

@@ -102,7 +102,7 @@ def test_a_bundle_says_what_it_knows(folder: Path) -> None:
 
 
 def test_what_is_no_bundle_or_slide_is_refused(fitted: cs.PixelClassifier, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="there is no bundle yet"):
+    with pytest.raises(CheckpointError, match="no bundle yet"):
         cs.load_bundle(tmp_path / "none")
     with pytest.raises(SlideError, match="there is no such file"):
         cs.load_bundle(folder).predict_slide(tmp_path / "none.png", tmp_path)

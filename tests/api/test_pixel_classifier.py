@@ -116,7 +116,7 @@ def test_what_is_not_fitted_predicts_nothing(call: str, cells: Cells) -> None:
         ({"extractors": ()}, RecipeError, "features.extractors"),
         ({"random_state": None}, RecipeError, "training.seed"),
         ({"classes": ["cell"]}, ArrayError, r"holds id 1, but ids go from 0 to 0"),
-        ({"classes": ["cell", "cell"]}, RecipeError, "stands twice"),
+        ({"classes": ["cell", "cell"]}, RecipeError, "appears twice"),
         ({"classes": "cell"}, ArrayError, "classes: 'cell' is one text"),
         ({"backbone": "no-such-model"}, CheckpointError, "no-such-model"),
         ({"device": "cuda:77"}, RecipeError, "cuda:77"),

@@ -106,8 +106,8 @@ def test_a_whole_path_with_nothing_beside_is_refused(tmp_path: Path, write_label
     path = write_labelme(tmp_path, "a", imagePath=written)
     path.with_suffix(".png").unlink()
     (problem,) = problems_of(path)
-    assert "is a whole path and" in problem
-    assert "is not beside the file" in problem
+    assert "is an absolute path and" in problem
+    assert "is not next to the file" in problem
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_pair_that_was_renamed_together_is_read(tmp_path: Path, write_labelme:
 
 def test_a_pair_that_was_renamed_together_must_fit_in_size(tmp_path: Path, write_labelme: Write) -> None:
     path = write_labelme(tmp_path, "a", imagePath="Hello.png", imageWidth=60)
-    assert "the file says 60x4 pixels, but the picture has 6x4" in problems_of(path)[0]
+    assert "the file says 60x4 pixels, but the image has 6x4" in problems_of(path)[0]
 
 
 def test_of_two_pictures_that_a_renamed_file_may_mean_none_is_taken(

@@ -257,5 +257,5 @@ def test_what_is_read_without_the_weights_is_looked_at_too(
     save_bundle(tmp_path / "bundle", bundle)
     path = tmp_path / "bundle" / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    with pytest.raises(DamagedError, match=r"state\.json: damaged, or of another version"):
+    with pytest.raises(DamagedError, match=r"state\.json: damaged, or of a different version"):
         bundle_state(tmp_path / "bundle")

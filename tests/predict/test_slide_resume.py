@@ -186,7 +186,9 @@ def test_a_tile_that_cannot_be_read_is_named_and_finished_rows_are_kept(
         return read(self, region, level)
 
     monkeypatch.setattr(type(slide), "read_region", damaged)
-    wanted = r"slide.png, tile at x 6, y 18 of level 0: slide.png: is damaged. 18 of 29 rows are finished and kept."
+    wanted = (
+        r"slide.png, tile at x 6, y 18 of level 0: slide.png: is damaged. 18 of 29 rows are finished and were kept."
+    )
     with pytest.raises(SlideError, match=wanted):
         predict_slide(slide, wavy, destination, settings=SETTINGS, tissue=None, on_progress=unwatched)
     assert MapSpool(destination.folder.with_name(".slide.part"), size=Size(27, 29)).rows == 18
@@ -210,7 +212,7 @@ def test_a_full_disk_is_reported_in_one_line(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tifffile.TiffWriter, "write", full)
-    wanted = r"slide: cannot be written \(No space left on device\); what is finished is kept"
+    wanted = r"slide: cannot be written \(No space left on device\); finished work is kept"
     with pytest.raises(PredictionError, match=wanted) as raised:
         predict_slide(
             make_slide(cells(9, 9)), constant(1), destination, settings=SETTINGS, tissue=None, on_progress=unwatched
