@@ -108,7 +108,7 @@ def write_place(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess
     beside = path.with_name(path.stem + SUFFIX)
     if path.exists():
         if not beside.exists() or load_json(beside) != sidecar:
-            raise LabelError(f"{path}: is there already, cut at another size. Choose another folder with --out.")
+            raise LabelError(f"{path}: already exists, cut at another size. Choose another folder with --out.")
         return False
     write_atomically(beside, json.dumps(sidecar))
     if guess is not None:
