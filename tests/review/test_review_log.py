@@ -124,7 +124,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "review").write_text("a file where the folder should be")
     with pytest.raises(
-        LabelError, match=r"^the review log log\.sqlite cannot be written \(.*File exists\)\. Check the rights"
+        LabelError, match=r"^the review log log\.sqlite cannot be written \(.*File exists\)\. Check the permissions"
     ):
         add_entry(log_of(tmp_path, None), BEN)
 
