@@ -54,8 +54,7 @@ def test_the_next_crops_are_worth_what_the_growth_with_the_logarithm_says() -> N
     gains = [_logistic(42, slope) - _logistic(32, slope) for slope in (0.2, 0.1)]
     assert worth(curve, 0) == pytest.approx((sum(gains) / 2, gains[1], gains[0]))
     assert sentences({"ours": curve}, ("nucleus",)) == [
-        "Ours, nucleus: 32 crops reach IoU 0.574; the next 10 would add about +0.014 (+0.010 to +0.019 over "
-        "the draws)."
+        "Ours, nucleus: 32 crops reach IoU 0.574; the next 10 would add about +0.014 (+0.010 to +0.019 over the draws)."
     ]
 
 
