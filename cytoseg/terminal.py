@@ -161,7 +161,7 @@ class Bar:
 
     def __init__(self, bars: Progress, task: Any, *, even: bool = True) -> None:
         self._bars, self._task = bars, task
-        self._began = time.monotonic()
+        self._began = self._working_from = time.monotonic()
         self._seen: list[tuple[float, float]] = []
         self._estimated = not even
 
@@ -189,9 +189,11 @@ class Bar:
         self._bars.update(self._task, **fields)
         task = self._bars.tasks[self._task]
         done = task.completed - task.fields["before"]
+        if done <= 0:  # what was loaded until now is no part of the pace
+            self._working_from = time.monotonic()
         if self._estimated or done <= 0:
             return
-        self._seen = [*self._seen[:1], (done, time.monotonic() - self._began)]
+        self._seen = [*self._seen[:1], (done, time.monotonic() - self._working_from)]
         seconds = whole_time(self._seen, (task.total or 0) - task.fields["before"])
         if seconds is not None:
             self._estimated = True

@@ -127,6 +127,19 @@ def test_a_long_command_says_once_how_long_it_takes(monkeypatch: pytest.MonkeyPa
     assert said == ["About 1 min 40 s for crops on this machine."]
 
 
+def test_what_was_loaded_before_the_first_unit_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = _clocked(monkeypatch)
+    said: list[str] = []
+    monkeypatch.setattr(terminal, "say", said.append)
+    with progress("tiles", 1000) as bar:
+        now[0] = 60.0  # the model was loaded
+        bar.at(0)
+        for done, seconds in ((10, 61.0), (20, 62.0), (40, 64.0)):
+            now[0] = seconds
+            bar.at(done)
+    assert said == ["About 1 min 40 s for tiles on this machine."]
+
+
 def test_what_an_earlier_call_did_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     now = _clocked(monkeypatch)
     said: list[str] = []

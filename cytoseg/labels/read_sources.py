@@ -58,6 +58,19 @@ class Reading:
     folder: str = ""
 
 
+def _nothing_in(source: Path) -> LabelError:
+    """Say what a folder without annotations lacks: they may only not be drawn yet."""
+    waiting = sum(1 for _ in source.glob(f"**/*{sidecar.SUFFIX}"))
+    if waiting:
+        return LabelError(
+            f"{source}: nothing is annotated yet, {waiting} crops wait. Open them in labelme, mark what you are sure "
+            "of and save, then import again."
+        )
+    return LabelError(
+        f"{source}: contains neither labelme JSON nor GeoJSON nor images/ and masks/. Name a folder that does."
+    )
+
+
 def find_items(source: Path, job: Job) -> Sequence[Item]:
     """Find what is to be imported: labelme files and GeoJSON if there are any, else masks.
 
@@ -92,9 +105,7 @@ def find_items(source: Path, job: Job) -> Sequence[Item]:
         raise LabelError(f"{source}: {job.notes[0]}")
     pairs = find_pairs(source, job.problems)
     if not pairs and not job.problems:
-        raise LabelError(
-            f"{source}: contains neither labelme JSON nor GeoJSON nor images/ and masks/. Name a folder that does."
-        )
+        raise _nothing_in(source)
     white = _ids(job).get(resolve(str(IGNORE), job.rules))
     if white is None:
         white = white_id(pairs, job.classes)

@@ -7,6 +7,7 @@ from torch import nn
 from cytoseg.checkpoints import find_checkpoints, is_checkpoint, load_state
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
+from cytoseg.errors import CheckpointError
 from cytoseg.recipe import Recipe
 from cytoseg.shipped import find_base_model
 from cytoseg.workflows.recorded_command import say
@@ -67,6 +68,11 @@ def run_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture,
     found = backbone_folder(recipe, folder)
     if found != folder / "ddpm":
         say(f"Features come from {recipe.training.init} as it is: this run has trained no diffusion model of its own.")
+    elif not find_checkpoints(found):
+        raise CheckpointError(
+            f"{found}: no checkpoint here. Train one with `cytoseg train-ddpm`, or take the features of a base model "
+            "as they are: training.init=cytology-base."
+        )
     return load_backbone(found, recipe.architecture())
 
 

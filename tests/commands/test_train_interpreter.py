@@ -72,7 +72,8 @@ def test_features_of_others_need_no_diffusion_model(extractors: str, cytoseg: Ca
     assert cytoseg("label-import", "crops", "--recipe", "tiny.yaml").exit_code == 0
     refused = cytoseg("train-interpreter", *given[:-2], given[-1])
     assert refused.exit_code == 2
-    assert "no checkpoint here" in refused.stderr
+    assert "no checkpoint here. Train one with `cytoseg train-ddpm`" in refused.stderr
+    assert "training.init=cytology-base" in refused.stderr
 
     trained = cytoseg("train-interpreter", *given)
     assert trained.exit_code == 0, trained.output

@@ -83,3 +83,11 @@ def test_polygons_of_pixel_indices_are_noticed(
     job = Job(tmp_path, classes, ImportRules())
     read_item(write_labelme(tmp_path, "a", [{"label": "cell", "points": points}]), job)
     assert job.polygons == {expected: 1}
+
+
+def test_crops_that_nobody_has_annotated_are_said_to_wait(tmp_path: Path, classes: ClassList) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(b"")
+        (tmp_path / f"{name}.crop.json").write_text('{"slide": "s", "region": [0, 0, 8, 8]}')
+    with pytest.raises(LabelError, match=r"nothing is annotated yet, 2 crops wait\. Open them in labelme"):
+        find_items(tmp_path, Job(tmp_path, classes, ImportRules()))
