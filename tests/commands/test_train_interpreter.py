@@ -35,7 +35,7 @@ def test_what_held_out_slides_say_is_said_and_kept(load: Load) -> None:
     trained = _trained(kept_steps=(400, 50, 900), calibration=CALIBRATION)
     assert _sentences(trained, load()) == [
         "By the slides they held out, the MLPs kept the weights of step 50 to 900.",
-        "On held-out slides 0.041 before, 0.012 after temperature scaling (T = 1.25).",
+        "Calibration error (ECE) on held-out slides: 0.041 before, 0.012 after temperature scaling (T = 1.25).",
     ]
     kept = _findings(trained)
     assert kept["kept_steps"] == [400, 50, 900]
