@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cytoseg.errors import CytosegError
     from cytoseg.geometry import Region, Size
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "IGNORE",
     "Bundle",
