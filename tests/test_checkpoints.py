@@ -75,7 +75,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(("content", "found"), [({"format": 2}, "2"), ({}, "None"), ([1], "list")])
 def test_another_format_is_refused(tmp_path: Path, content: Any, found: str) -> None:
     (_saved(tmp_path / "c") / "state.json").write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match=rf"format {found}, this version reads format 1\. Update cytoseg"):
+    with pytest.raises(CheckpointError, match=rf"format {found}; this version reads format 1\. Update cytoseg"):
         load_state(tmp_path / "c")
 
 

@@ -12,6 +12,7 @@ Given = Mapping[str, Any]
 FOLLOWING: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
     "train-ddpm": lambda given: None if given["gpus"] else ("label-crops", given["recipe"]),
     "sample": lambda given: ("label-crops", given["recipe"]),
+    "score-samples": lambda given: ("report", given["recipe"]),
     "export": lambda given: ("train-ddpm", "OTHER.yaml", "--init", str(given["folder"])),
     "label-import": lambda given: ("train-interpreter", given["recipe"]),
     "label-export": lambda given: ("label-import", str(given["folder"]), "--recipe", given["recipe"]),

@@ -136,7 +136,7 @@ def test_stains_objects_and_calibration_of_the_ensemble(review: Review) -> None:
     assert (found["x"], found["y"]) == ([0.5, 0.9], [0.4, 0.95])
     assert found["marker"]["size"] == pytest.approx([6 + 16 / 3, 22])
     assert found["hovertext"] == ["said 50%, right 40%, 10 pixels", "said 90%, right 95%, 90 pixels"]
-    assert "four of five should be right" in _help(app, "Calibration error (ECE)")
+    assert "four in five should be right" in _help(app, "Calibration error (ECE)")
 
 
 @pytest.mark.usefixtures("detailed_run")

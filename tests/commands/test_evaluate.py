@@ -48,7 +48,7 @@ def test_objects_are_told_where_they_were_matched(monkeypatch: pytest.MonkeyPatc
     found["methods"][1]["objects"] = {"nucleus": {"truth": 40, "predicted": 42, "matched": 37, **shares}}
     evaluate._show(found)
     assert said[1:] == [
-        "Objects of Random forest, 72 filters, nucleus: 37 of 40 found, 5 too many; F1 0.90, AJI 0.71, PQ n/a"
+        "Objects of Random forest, 72 filters, nucleus: 37 of 40 found, 5 false; F1 0.90, AJI 0.71, PQ n/a"
     ]
 
 

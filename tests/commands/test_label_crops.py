@@ -49,7 +49,7 @@ def test_crops_cut_at_another_scale_are_not_mixed(cytoseg: CytosegCommand) -> No
     cytoseg("label-crops", "tiny.yaml", "--n", "1", "--out", "marks")
     result = cytoseg("label-crops", "tiny.yaml", "slides.mpp=0.5", "--n", "1", "--out", "marks")
     assert result.exit_code == 2
-    assert "already exists with a different size. Choose another folder with --out." in result.stderr
+    assert "already exists, cut at another size. Choose another folder with --out." in result.stderr
 
 
 def test_crops_of_slides_without_cells(cytoseg: CytosegCommand) -> None:

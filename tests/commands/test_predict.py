@@ -19,8 +19,12 @@ def bundle(cytoseg: CytosegCommand) -> Path:
     """What the command reads of a bundle, of the classes background and cell; nothing can be predicted with it."""
     folder = Path("runs/tiny/interpreter/bundle")
     folder.mkdir(parents=True)
-    state = {"classes": {"names": ["background", "cell"]}, "mpp": 0.5, "sha256": {"ensemble": "abc"}}
-    others = {"features": {}, "vote": "soft", "precision": "float32"}
+    state = {
+        "classes": {"names": ["background", "cell"], "colours": [[1, 2, 3], [4, 5, 6]], "fill": None},
+        "mpp": 0.5,
+        "sha256": {"ensemble": "abc"},
+    }
+    others = {"features": {}, "vote": "soft", "precision": "float32", "origin": {}}
     (folder / "state.json").write_text(json.dumps({"format": 1, "kind": "bundle", **state, **others}))
     return folder
 

@@ -104,7 +104,7 @@ def test_an_explosion_is_a_mean_over_many_steps_not_one_bad_crop() -> None:
     for _ in range(WATCHED_STEPS):
         guard.check(_reading(0.02))
     guard.check(_reading(100.0))  # (49 * .02 + 100) / 50 is below the bound
-    with pytest.raises(CytosegError, match=r"exploded: 3\.\d on average up to crop 9,"):
+    with pytest.raises(CytosegError, match=r"diverged: 3\.\d on average up to crop 9,"):
         guard.check(_reading(60.0, first=9))  # (48 * .02 + 100 + 60) / 50
 
 
@@ -112,7 +112,7 @@ def test_the_first_steps_of_an_untrained_network_are_no_explosion() -> None:
     guard = LossGuard(torch.ones(1000))
     for _ in range(WATCHED_STEPS - 1):
         guard.check(_reading(20.0))
-    with pytest.raises(CytosegError, match="exploded"):
+    with pytest.raises(CytosegError, match="diverged"):
         guard.check(_reading(20.0))
 
 
@@ -123,5 +123,5 @@ def test_the_weight_of_a_timestep_is_no_explosion() -> None:
         guard.check(_reading(2000.0, 1.0, t=(0, 1)))
     for _ in range(4):
         guard.check(_reading(2000.0, 4.0, t=(0, 1)))
-    with pytest.raises(CytosegError, match=r"exploded: 3\.\d on average"):
+    with pytest.raises(CytosegError, match=r"diverged: 3\.\d on average"):
         guard.check(_reading(2000.0, 520.0, t=(0, 1)))  # (45 * .5 + 4 * 1.25 + 130.25) / 50

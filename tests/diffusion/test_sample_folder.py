@@ -59,7 +59,7 @@ def test_samples_that_nobody_explains_are_left_alone(tmp_path: Path, about: str 
     assert open_folder(tmp_path, ORIGIN) == tmp_path / OWN
     sample_path(tmp_path / OWN, 0).touch()
     (tmp_path / OWN / "samples.json").unlink()
-    with pytest.raises(CytosegError, match=rf"{OWN}: holds samples that its samples.json does not explain. Remove"):
+    with pytest.raises(CytosegError, match=rf"{OWN}: holds samples that its samples.json does not describe. Remove"):
         open_folder(tmp_path, ORIGIN)
 
 

@@ -145,7 +145,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, state: TrainState, 
     assert resumed is not None
     assert state.crops_seen == resumed.state["crops_seen"] == 8
     assert len(notes) == 1
-    assert notes[0].startswith("Passed over checkpoint-000000012: ")
+    assert notes[0].startswith("Skipped checkpoint-000000012: ")
 
 
 def test_when_all_are_damaged_nothing_begins_anew_unasked(tmp_path: Path, state: TrainState) -> None:
@@ -192,7 +192,7 @@ def test_the_backbone_has_the_averaged_weights(tmp_path: Path, state: TrainState
 def test_a_backbone_of_any_architecture_can_be_taken(tmp_path: Path, state: TrainState, tiny: Architecture) -> None:
     save(tmp_path, state, recipe=RECIPE)
     assert load_backbone(tmp_path)[1] == tiny
-    with pytest.raises(CheckpointError, match=r"another architecture \(timesteps 10 there, 20 in the recipe\)"):
+    with pytest.raises(CheckpointError, match=r"a different architecture \(timesteps 10 there, 20 in the recipe\)"):
         load_backbone(tmp_path, dataclasses.replace(tiny, timesteps=20))
 
 

@@ -210,7 +210,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path, train_tiny: Tr
 
 def test_a_checkpoint_is_not_overwritten_unasked(tmp_path: Path, train_tiny: Train) -> None:
     train_tiny(tmp_path, crops=8)
-    with pytest.raises(CheckpointError, match=r"holds checkpoint-000000008 already\. Add --resume"):
+    with pytest.raises(CheckpointError, match=r"already contains checkpoint-000000008\. Add --resume"):
         train_tiny(tmp_path)
 
 

@@ -117,6 +117,7 @@ class TestAnnotations:
     ) -> None:
         for path in (home / "made" / "labelled").glob("*.json"):
             path.write_text(json.dumps(json.loads(path.read_text()) | {"imagePath": "lost.png"}))
+            path.with_suffix(".png").unlink()  # it would be taken for the lost one, renamed
         before = contents()
         result = cytoseg("label-import", "made/labelled", "--recipe", "tiny.yaml")
         assert result.exit_code == 2
@@ -340,7 +341,7 @@ class TestOrder:
 
     def test_a_checkpoint_is_there_and_resume_was_not_asked_for(self, refused: Refused) -> None:
         line = refused("train-ddpm", "tiny.yaml")
-        assert "runs/tiny/ddpm: holds checkpoint-000000024 already. Add --resume to continue from it" in line
+        assert "runs/tiny/ddpm: already contains checkpoint-000000024. Add --resume to continue from it" in line
 
     @pytest.mark.parametrize("command", [("train-ddpm", "--resume"), ("train-interpreter",)])
     def test_a_checkpoint_of_another_architecture(self, refused: Refused, command: tuple[str, ...]) -> None:

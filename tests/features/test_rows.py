@@ -162,5 +162,7 @@ def test_what_is_asked_for_has_room_for_a_little_more(made: Any) -> None:
 
 def test_a_system_that_does_not_tell_its_memory_has_no_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "resident_bytes", lambda: None)
-    with pytest.raises(RecipeError, match=r"^features\.memory_gb: this system does not tell .* Remove the setting\.$"):
+    with pytest.raises(
+        RecipeError, match=r"^features\.memory_gb: this system does not report .* Remove the setting\.$"
+    ):
         make_rows(1, 1, Room(ceiling_gb=4.0), largest="30 x 20 px", passing=0)

@@ -21,5 +21,5 @@ def test_seed_and_member_decide_the_turn() -> None:
 
 
 def test_more_classes_than_channels_are_refused() -> None:
-    with pytest.raises(ValueError, match="a simplex of 4 classes does not fit into 3 channels"):
+    with pytest.raises(ValueError, match="a simplex of 4 classes does not fit in 3 channels"):
         simplex(3, 4, seed=0, member=0)

@@ -82,4 +82,4 @@ def test_score_rows_hold_title_mean_and_classes() -> None:
 
 def test_objects_are_told_in_one_line() -> None:
     scores = ObjectScores("nucleus", 40, 42, 37, 37 / 42, 37 / 40, 37 / 41, 0.712, None, 0.86, 37 / 41)
-    assert scores.text() == "nucleus: 37 of 40 found, 5 too many; F1 0.90, AJI 0.71, PQ n/a"
+    assert scores.text() == "nucleus: 37 of 40 found, 5 false; F1 0.90, AJI 0.71, PQ n/a"

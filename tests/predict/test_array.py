@@ -69,5 +69,5 @@ def test_numbers_that_are_not_finite_are_refused(side: int) -> None:
         maps["disagreement"] = np.full_like(maps["disagreement"], np.nan)
         return maps
 
-    with pytest.raises(PredictionError, match="numbers that are not finite"):
+    with pytest.raises(PredictionError, match="NaN or infinite values"):
         predict_array(np.zeros((side, side, 3), np.uint8), broken, tile_px=8, overlap_px=2, batch=1)

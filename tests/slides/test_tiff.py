@@ -333,7 +333,7 @@ def test_damaged_offsets(write_tiff: Write, speckles: Pixels) -> None:
 
 def test_turned_slide_is_refused(write_tiff: Write, speckles: Pixels) -> None:
     path = write_tiff(speckles, extratags=[("Orientation", 3, 1, 6, False)])
-    with pytest.raises(SlideError, match=r"stored turned \(orientation 6\).*vips"):
+    with pytest.raises(SlideError, match=r"stored rotated \(orientation 6\).*vips"):
         TiffSlide(path)
 
 
@@ -351,8 +351,8 @@ def test_tiff_without_tiles_is_refused(write_tiff: Write, speckles: Pixels) -> N
         ((20, 20, 5), np.uint8, {"planarconfig": "contig"}, "holds 5 channels of the kind MINISBLACK"),
         ((20, 20, 3), np.uint8, {"photometric": "cielab"}, "holds colours of the kind CIELAB"),
         ((3, 20, 20), np.uint8, {}, r"contains 3 pages of one size \(z-planes"),
-        ((3, 20, 20), np.uint8, {"ome": True, "metadata": {"axes": "CYX"}}, "holds 3 channels"),
-        ((3, 20, 20), np.uint8, {"imagej": True, "metadata": {"axes": "TYX"}}, "holds 3 time points"),
+        ((3, 20, 20), np.uint8, {"ome": True, "metadata": {"axes": "CYX"}}, "contains 3 channels"),
+        ((3, 20, 20), np.uint8, {"imagej": True, "metadata": {"axes": "TYX"}}, "contains 3 time points"),
         ((32, 32, 32), np.uint8, {"volumetric": True, "tile": (16, 16, 16)}, "holds a volume of 32 planes"),
     ],
 )

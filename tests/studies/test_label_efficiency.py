@@ -100,7 +100,7 @@ def test_table_figure_and_sentences_are_written(tmp_path: Path) -> None:
     label_efficiency(Fits().contenders, TASK, draws=draws, folder=tmp_path)
     text = (tmp_path / "label_efficiency.md").read_text()
     assert "| Finds some | 2 | 0.667 [0.667-0.667] | 0.500 [0.500-0.500] |" in text
-    assert "- Finds some, cell: 4 crops reach IoU 1.000; the next 10 are would add about" in text
+    assert "- Finds some, cell: 4 crops reach IoU 1.000; the next 10 would add about" in text
     with (tmp_path / "label_efficiency.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6

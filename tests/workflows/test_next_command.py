@@ -13,6 +13,7 @@ BY_THEMSELVES = {
     "label-crops",
     "queue",
     "review",
+    "app",
     "runs",
     "recipe list",
     "recipe new",

@@ -50,7 +50,7 @@ def test_slides_take_turns_and_no_slide_is_in_two_folds(made_question: Ask) -> N
 
 def test_crops_of_one_slide_are_refused(made_question: Ask) -> None:
     with pytest.raises(
-        LabelError, match=r"all 2 train crops are from slide a; .* Annotate crops of other slides"
+        LabelError, match=r"all 2 train crops are from slide a, .* Annotate crops of other slides"
     ) as caught:
         by_turns(made_question().crops[:2], seed=0)
     assert "\n" not in str(caught.value)

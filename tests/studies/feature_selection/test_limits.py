@@ -95,7 +95,7 @@ def test_large_crops_take_their_share_of_the_time(made_question: Ask, tmp_path: 
 
 
 def test_crops_of_one_slide_are_refused(made_question: Ask, extractor_of: Any, tmp_path: Path) -> None:
-    with pytest.raises(LabelError, match="are of slide a"):
+    with pytest.raises(LabelError, match="are from slide a"):
         affordable_crops(
             made_question(crops=made_question().crops[:2]), extractor_of, seconds=1, path=tmp_path / "crops.json"
         )
