@@ -158,7 +158,7 @@ def test_layers_and_classes_can_be_switched(page: Page, address: str) -> None:
     _wait_for(page, lambda seen: _share_like(seen, CELL) > 0.35)
     page.locator("label").filter(has_text="cell").click()
     _wait_for(page, lambda seen: _share_like(seen, _half(CELL, BLUE)) > 0.35)
-    page.get_by_text("Class map", exact=True).click()
+    page.get_by_text("Class map", exact=True).first.click()
     _wait_for(page, lambda seen: _share_like(seen, CELL) > 0.35)
     page.get_by_text("Truth", exact=True).click()
     # One square of 16 or so, which shows glass, was marked as cell.

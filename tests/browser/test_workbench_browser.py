@@ -80,6 +80,7 @@ def bench(chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found.server.wait()
 
 
+@pytest.mark.slow  # a minute and a half: it starts the app and six commands
 def test_from_slides_to_a_signed_off_result(bench: Bench) -> None:
     _new_project(bench)
     _annotate(bench)

@@ -1,0 +1,1 @@
+"""Tests; a regular package, since a library installs one of this name, too."""
