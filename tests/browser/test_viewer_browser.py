@@ -163,7 +163,7 @@ def test_layers_and_classes_can_be_switched(page: Page, address: str) -> None:
     page.get_by_text("Truth", exact=True).click()
     # One square of 16 or so, which shows glass, was marked as cell.
     _wait_for(page, lambda seen: 0.05 < _share_like(seen, _half(GLASS, BLUE)) < 0.07)
-    page.get_by_text("Uncertainty", exact=True).click()
+    page.get_by_text("Uncertainty", exact=True).first.click()
     _wait_for(page, lambda seen: _share_like(seen, GLASS) < 0.01)
 
 
