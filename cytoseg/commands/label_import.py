@@ -10,7 +10,7 @@ from cytoseg.errors import LabelError
 from cytoseg.formats.qupath import REGION
 from cytoseg.labels.import_labels import ImportRules, SlideRules, import_labels, load_index
 from cytoseg.labels.index import total_pixels
-from cytoseg.workflows.recorded_command import Overrides, progress, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, Run, progress, say, start_run
 
 
 def run(
@@ -66,23 +66,32 @@ def run(
         cutting = SlideRules(slides, (REGION, *(regions or ())), recipe_slides.mpp, recipe_slides.assumed_mpp)
         class_map = _pairs(renames or [], current.recipe.class_list().names)
         rules = ImportRules(class_map, tuple(ignore or ()), slide_regex, area, cutting, instances)
-        with progress("files", 1) as bar:
-            report = import_labels(
-                source,
-                current.recipe.labels_folder(),
-                classes=current.recipe.class_list(),
-                rules=rules,
-                progress=bar.of,
-            )
-        current.entry["crops"] = len(report.crops)
-        for note in report.notes:
-            say(f"note: {note}")
-        counts = total_pixels(load_index(current.recipe.labels_folder()).crops)
-        say(
-            f"{len(report.crops)} crops imported ({report.replaced} replaced), {report.total} in all. "
-            f"Pixels: {', '.join(f'{name} {count:,}' for name, count in counts.items())}. "
-            f"Look at {report.contact_sheet}"
-        )
+        _import(source, rules, current)
+
+
+def _import(source: Path, rules: ImportRules, current: Run) -> None:
+    """Import, with a bar, and say what was imported and what was left out.
+
+    Args:
+        source: What the user named.
+        rules: How to read it.
+        current: The run that gets the labels.
+
+    Raises:
+        LabelError: If there is nothing to import or anything is wrong; nothing is changed then.
+    """
+    folder = current.recipe.labels_folder()
+    with progress("files", 1) as bar:
+        report = import_labels(source, folder, classes=current.recipe.class_list(), rules=rules, progress=bar.of)
+    current.entry["crops"] = len(report.crops)
+    for note in report.notes:
+        say(f"note: {note}")
+    counts = total_pixels(load_index(folder).crops)
+    say(
+        f"{len(report.crops)} crops imported ({report.replaced} replaced), {report.total} in all. "
+        f"Pixels: {', '.join(f'{name} {count:,}' for name, count in counts.items())}. "
+        f"Look at {report.contact_sheet}"
+    )
 
 
 def _pairs(renames: Sequence[str], names: Sequence[str]) -> dict[str, str]:
