@@ -231,7 +231,7 @@ def test_slides_of_one_name_in_two_folders_are_refused(
 def test_a_missing_slide_is_named(tmp_path: Path, write_geojson: Write, take_in: Callable[..., ImportReport]) -> None:
     path = write_geojson(tmp_path / "src" / "s.geojson", box("Region*", 0, 0, 4, 4))
     assert refusal(take_in, path) == (
-        "s.geojson: no slide called 's' next to it. Put it there, or name its folder with --slides."
+        "s.geojson: no slide called 's' beside it. Put it there, or name its folder with --slides."
     )
     (tmp_path / "slides").mkdir()
     assert "in " + str(tmp_path / "slides") + " or next to it" in refusal(take_in, path, folder=tmp_path / "slides")
