@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,11 @@ from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Size
 from cytoseg.maps.map_spool import MapBand, MapSpool
 from cytoseg.predict.outputs import Destination, SlideFacts, is_whole, write_outputs
+from cytoseg.predict.tile_batches import TilePlace, count_tiles_left, tile_batches
 from cytoseg.runs import Interrupt, finish_step_on_interrupt
 from cytoseg.slides.background import TissueMask
 from cytoseg.slides.open import read_at
-from cytoseg.slides.prefetch import ahead
+from cytoseg.slides.prefetch import map_in_thread
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.stitching import Patch, Stitcher
@@ -27,9 +28,6 @@ from cytoseg.writing import resumable
 Predictor = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
 """Takes (N, tile_px, tile_px, 3) uint8 RGB; gives ``probabilities``, (N, K, tile_px, tile_px) float32 of K classes,
 and ``disagreement``, (N, tile_px, tile_px) float32 in nats."""
-
-_Maps = Sequence[NDArray[np.float32] | None]
-"""(K + 1, tile_px, tile_px) of each tile of a batch, None for glass."""
 
 OnProgress = Callable[[str, int, int], None]
 """Takes what is being counted, how many are done, and their total."""
@@ -55,7 +53,9 @@ class SlideSettings:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Inputs:
+    """What the maps are computed from."""
+
     slide: Slide
     predictor: Predictor
     classes: ClassList
@@ -68,11 +68,19 @@ class _Job:
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """Neighbours in a row: the tiles to compute, and for each neighbour whether it is one of them or glass."""
+class _ReadBatch:
+    """Neighbours in a row, and the pictures of those that show tissue, (N, tile_px, tile_px, 3); None where none do."""
 
-    tiles: tuple[Tile, ...]
-    tissue: tuple[bool, ...]
+    places: Sequence[TilePlace]
+    pictures: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class _PredictedTile:
+    """A tile with its maps, (K + 1, tile_px, tile_px): probabilities, then disagreement; None for glass."""
+
+    place: TilePlace
+    maps: NDArray[np.float32] | None
 
 
 @dataclass
@@ -131,13 +139,13 @@ def predict_slide(
     begin = time.perf_counter()
     downsample = downsample_to(settings.mpp, slide, assume_mpp=settings.assume_mpp)
     grid = TileGrid(slide.levels[0].size, settings.tile_px, settings.overlap_px, downsample)
-    job = _Job(slide, predictor, destination.classes, grid, settings.batch, tissue)
+    inputs = _Inputs(slide, predictor, destination.classes, grid, settings.batch, tissue)
     mpp = settings.mpp or slide.mpp or settings.assume_mpp
     with resumable(destination.folder, destination.provenance, error=PredictionError) as part:
         spool = MapSpool(part, size=grid.size)
         if not is_whole(part):  # it is, if a kill came after the last file
-            computing_s = _fill(spool, job, functools.partial(on_progress, "tiles"))
-            glass = sum(not job.shows_tissue(tile) for row in grid.rows() for tile in row)
+            computing_s = _fill(spool, inputs, functools.partial(on_progress, "tiles"))
+            glass = sum(not inputs.shows_tissue(tile) for row in grid.rows() for tile in row)
             note = ", ".join(filter(None, (slide.note, slide.damage, _unscaled(settings, slide))))
             facts = SlideFacts(slide, grid, mpp, note, glass_tiles=glass, computing_s=computing_s, begin=begin)
             found = functools.partial(on_progress, "objects")
@@ -153,134 +161,123 @@ def _unscaled(settings: SlideSettings, slide: Slide) -> str:
     return f"read at its full resolution of {found:.4g} µm per pixel because the bundle does not specify one"
 
 
-def _fill(spool: MapSpool, job: _Job, on_tile: Callable[[int, int], None]) -> float:
+def _fill(spool: MapSpool, inputs: _Inputs, on_tile: Callable[[int, int], None]) -> float:
     """Compute the rows that the maps lack; returns the seconds that the predictor took."""
     try:
         with finish_step_on_interrupt() as interrupt:
-            progress = _Progress(len(job.grid), on_tile, interrupt)
-            _stitch(spool, job, progress)
+            done = len(inputs.grid) - count_tiles_left(inputs.grid, top=spool.rows)
+            progress = _Progress(len(inputs.grid), on_tile, interrupt, done)
+            _compute_rows(spool, inputs, progress)
     except SlideError as error:
         if not spool.rows:
             spool.remove()
             raise SlideError(f"{error} Nothing was kept.") from error
-        kept = f"{spool.rows} of {job.grid.size.height} rows are finished and were kept"
+        kept = f"{spool.rows} of {inputs.grid.size.height} rows are finished and were kept"
         raise SlideError(f"{error} {kept}.") from error
     return progress.computing_s
 
 
-def _stitch(spool: MapSpool, job: _Job, progress: _Progress) -> None:
-    """Compute row after row of tiles, and write what no later tile can change, from the finished rows on.
+def _compute_rows(spool: MapSpool, inputs: _Inputs, progress: _Progress) -> None:
+    """Read, predict, stitch and write batch after batch, from the finished rows on.
 
-    One thread reads ahead, another stitches and writes; this one computes, because only the main thread keeps its
+    One thread reads ahead, another stitches and writes; this one predicts, because only the main thread keeps its
     memory from one tile to the next.
     """
-    grid, top = job.grid, spool.rows
-    progress.done = len(grid) - sum(len(row) for row, _ in _rows_left(grid, top))
-    waiting = spool.folder / "waiting.raw"
-    sides = {"tile_px": grid.tile_px, "overlap_px": grid.overlap_px}
-    stitcher = Stitcher(grid.size, channels=len(job.classes) + 1, **sides, waiting=waiting)
-    steps = _stitched(stitcher, spool, job)
-    next(steps)
-    computed = _tile_maps(job, top, progress)
-    try:
-        with contextlib.closing(computed), contextlib.closing(ahead(steps.send, computed)) as written:
-            for count in written:
-                progress.advance(count)
-    finally:
-        waiting.unlink(missing_ok=True)
+    batches = tile_batches(inputs.grid, top=spool.rows, batch=inputs.batch, shows_tissue=inputs.shows_tissue)
+    with (
+        contextlib.closing(_Stitching(spool, inputs.grid, inputs.classes)) as stitching,
+        contextlib.closing(map_in_thread(functools.partial(_read, inputs), batches)) as read,
+        contextlib.closing(_predict(inputs, read, progress)) as predicted,
+        contextlib.closing(map_in_thread(stitching.add, predicted)) as written,
+    ):
+        for count in written:
+            progress.advance(count)
 
 
-def _stitched(stitcher: Stitcher, spool: MapSpool, job: _Job) -> Generator[int, _Maps, None]:
-    """Take the maps of tiles batch by batch, and write what is finished; returns how many tiles each batch had."""
-    top = spool.rows
-    batch = yield 0
-    taken = 0
-    for row, below in _rows_left(job.grid, top):
-        stitcher.begin_row(row[0].y, below=below)
-        for right in [*(tile.x for tile in row[1:]), job.grid.size.width]:
-            if taken == len(batch):
-                batch, taken = (yield taken), 0
-            patch = stitcher.add(batch[taken], right=right)
-            taken += 1
-            if below > top:
-                spool.write(_finished(patch, fill_id=job.classes.fill_id), x=patch.x, y=patch.y)
-        stitcher.end_row()
-        if below > top:
-            spool.finish(below)
-    yield taken
-
-
-def _rows_left(grid: TileGrid, top: int) -> Iterator[tuple[list[Tile], int]]:
-    """Return the rows of tiles that show anything from the finished rows of pixels on, each with where the next begins.
-
-    Those that begin above are recomputed, for what they add to the rows below.
-    """
-    if top >= grid.size.height:
-        return
-    rows = grid.rows()
-    row = next(rows)
-    for following in rows:
-        if row[0].y + grid.tile_px > top:
-            yield row, following[0].y
-        row = following
-    yield row, grid.size.height
-
-
-def _tile_maps(job: _Job, top: int, progress: _Progress) -> Generator[_Maps, None, None]:
-    """Compute the maps of each batch of tiles; another thread reads ahead."""
-    with contextlib.closing(ahead(lambda batch: (batch, _read(job, batch)), _batches(job, top))) as read:
-        for batch, pictures in read:
-            begin = time.perf_counter()
-            computed = iter(() if pictures is None else _predicted(job, batch, pictures))
-            progress.computing_s += time.perf_counter() - begin
-            yield [next(computed) if is_tissue else None for is_tissue in batch.tissue]
-
-
-def _batches(job: _Job, top: int) -> Iterator[_Batch]:
-    """Put the tiles of each row together until a batch is full; glass takes no room in it."""
-    for row, _ in _rows_left(job.grid, top):
-        tiles: list[Tile] = []
-        tissue: list[bool] = []
-        for tile in row:
-            tissue.append(job.shows_tissue(tile))
-            tiles += [tile] * tissue[-1]
-            if len(tiles) == job.batch:
-                yield _Batch(tuple(tiles), tuple(tissue))
-                tiles, tissue = [], []
-        if tissue:
-            yield _Batch(tuple(tiles), tuple(tissue))
-
-
-def _read(job: _Job, batch: _Batch) -> NDArray[np.uint8] | None:
-    """Read the tiles of a batch, (N, tile_px, tile_px, 3); None where there are none."""
-    side, pictures = job.grid.tile_px, []
-    for tile in batch.tiles:
+def _read(inputs: _Inputs, batch: Sequence[TilePlace]) -> _ReadBatch:
+    """Read the tiles of a batch that show tissue."""
+    side, pictures = inputs.grid.tile_px, []
+    for place in batch:
+        if not place.has_tissue:
+            continue
+        region = place.tile.region
         try:
-            pictures.append(read_at(job.slide, tile.region, Size(side, side)))
+            pictures.append(read_at(inputs.slide, region, Size(side, side)))
         except SlideError as error:
-            place = f"tile at x {tile.region.x}, y {tile.region.y} of level 0"
-            raise SlideError(f"{job.slide.path.name}, {place}: {error}") from error
-    return np.stack(pictures) if pictures else None
+            where = f"tile at x {region.x}, y {region.y} of level 0"
+            raise SlideError(f"{inputs.slide.path.name}, {where}: {error}") from error
+    return _ReadBatch(batch, np.stack(pictures) if pictures else None)
 
 
-def _predicted(job: _Job, batch: _Batch, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _predict(
+    inputs: _Inputs, read: Iterable[_ReadBatch], progress: _Progress
+) -> Generator[list[_PredictedTile], None, None]:
+    """Compute the maps of batch after batch."""
+    for batch in read:
+        begin = time.perf_counter()
+        maps = iter(() if batch.pictures is None else _predict_batch(inputs, batch.places, batch.pictures))
+        progress.computing_s += time.perf_counter() - begin
+        yield [_PredictedTile(place, next(maps) if place.has_tissue else None) for place in batch.places]
+
+
+def _predict_batch(inputs: _Inputs, places: Sequence[TilePlace], pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Compute the probabilities and, as the last channel, the disagreement of some tiles, (N, K + 1, H, W)."""
-    side, tiles = job.grid.tile_px, batch.tiles
-    maps = job.predictor(pictures)
+    side, count = inputs.grid.tile_px, len(pictures)
+    maps = inputs.predictor(pictures)
     probabilities, disagreement = maps["probabilities"], maps["disagreement"]
-    wanted = (len(tiles), len(job.classes), side, side)
-    if probabilities.shape != wanted or disagreement.shape != (len(tiles), side, side):
+    wanted = (count, len(inputs.classes), side, side)
+    if probabilities.shape != wanted or disagreement.shape != (count, side, side):
         raise ValueError(
             f"the predictor gave probabilities {probabilities.shape} and disagreement {disagreement.shape} "
-            f"for {len(tiles)} tiles of {side} px and {len(job.classes)} classes."
+            f"for {count} tiles of {side} px and {len(inputs.classes)} classes."
         )
     joined = np.concatenate([probabilities, disagreement[:, None]], axis=1)
     if not np.isfinite(joined).all():
+        first = next(place.tile for place in places if place.has_tissue)
         raise PredictionError(
-            f"{job.slide.path.name}: the prediction contains NaN or infinite values, in a tile from x {tiles[0].x}, "
-            f"y {tiles[0].y} on. The interpreters are probably damaged: run train-interpreter again."
+            f"{inputs.slide.path.name}: the prediction contains NaN or infinite values, in a tile from x {first.x}, "
+            f"y {first.y} on. The interpreters are probably damaged: run train-interpreter again."
         )
     return joined
+
+
+class _Stitching:
+    """Blends the maps of tiles into those of the slide, and writes what no later tile can change.
+
+    Args:
+        spool: The maps of the slide, from their finished rows on.
+        grid: Its tiles.
+        classes: What a pixel can be.
+    """
+
+    def __init__(self, spool: MapSpool, grid: TileGrid, classes: ClassList) -> None:
+        self._spool, self._width, self._fill_id = spool, grid.size.width, classes.fill_id
+        self._top = spool.rows
+        self._waiting = spool.folder / "waiting.raw"
+        sides = {"tile_px": grid.tile_px, "overlap_px": grid.overlap_px}
+        self._stitcher = Stitcher(grid.size, channels=len(classes) + 1, **sides, waiting=self._waiting)
+
+    def add(self, tiles: Sequence[_PredictedTile]) -> int:
+        """Add the next tiles, in the order of ``tile_batches``; returns how many they are."""
+        for tile in tiles:
+            self._add_tile(tile.place, tile.maps)
+        return len(tiles)
+
+    def close(self) -> None:
+        """Delete what waited for the next row of tiles: going on computes it anew."""
+        self._waiting.unlink(missing_ok=True)
+
+    def _add_tile(self, place: TilePlace, maps: NDArray[np.float32] | None) -> None:
+        if place.is_first_of_row:
+            self._stitcher.begin_row(place.tile.y, below=place.below)
+        patch = self._stitcher.add(maps, right=place.right)
+        is_new = place.below > self._top
+        if is_new:
+            self._spool.write(_finished(patch, fill_id=self._fill_id), x=patch.x, y=patch.y)
+        if place.right == self._width:
+            self._stitcher.end_row()
+            if is_new:
+                self._spool.finish(place.below)
 
 
 def _finished(patch: Patch, *, fill_id: int) -> MapBand:

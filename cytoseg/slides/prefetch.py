@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(
+def map_in_thread(
     function: Callable[[Item], Result], items: Iterable[Item], *, depth: int = 2
 ) -> Generator[Result, None, None]:
     """Apply a function to items in one other thread, in their order and at most a few items ahead.

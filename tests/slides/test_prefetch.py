@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cytoseg.slides.prefetch import ahead
+from cytoseg.slides.prefetch import map_in_thread
 
 
 def test_results_come_in_order_from_one_other_thread() -> None:
@@ -13,8 +13,8 @@ def test_results_come_in_order_from_one_other_thread() -> None:
         threads.add(threading.current_thread())
         return number**2
 
-    assert list(ahead(square, range(10))) == [n**2 for n in range(10)]
-    assert list(ahead(square, [])) == []
+    assert list(map_in_thread(square, range(10))) == [n**2 for n in range(10)]
+    assert list(map_in_thread(square, [])) == []
     assert threading.current_thread() not in threads
 
 
@@ -26,7 +26,7 @@ def test_no_more_than_a_few_items_are_taken_ahead() -> None:
             taken.append(number)
             yield number
 
-    results = ahead(lambda number: number, items(), depth=2)
+    results = map_in_thread(lambda number: number, items(), depth=2)
     assert next(results) == 0
     assert taken == [0, 1, 2]
     assert next(results) == 1
@@ -42,7 +42,7 @@ def test_work_overlaps() -> None:
         begun[number].set()
         return number
 
-    results = ahead(work, range(2))
+    results = map_in_thread(work, range(2))
     assert next(results) == 0
     assert begun[1].wait(timeout=10)
     assert next(results) == 1
@@ -55,7 +55,7 @@ def test_an_error_comes_in_its_turn_and_ends_the_thread() -> None:
         return number
 
     before = threading.active_count()
-    results = ahead(work, range(5))
+    results = map_in_thread(work, range(5))
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(RuntimeError, match="broken"):
         next(results)
@@ -67,7 +67,7 @@ def test_items_that_cannot_be_made_are_an_error_after_the_results_before_it() ->
         yield from (1, 2)
         raise RuntimeError("no third")
 
-    results = ahead(lambda number: number, items(), depth=5)
+    results = map_in_thread(lambda number: number, items(), depth=5)
     assert [next(results), next(results)] == [1, 2]
     with pytest.raises(RuntimeError, match="no third"):
         next(results)
@@ -75,6 +75,6 @@ def test_items_that_cannot_be_made_are_an_error_after_the_results_before_it() ->
 
 def test_items_are_made_by_this_thread() -> None:
     seen = []
-    results = ahead(lambda number: number, (seen.append(threading.current_thread()) or n for n in range(4)))
+    results = map_in_thread(lambda number: number, (seen.append(threading.current_thread()) or n for n in range(4)))
     assert list(results) == [0, 1, 2, 3]
     assert set(seen) == {threading.current_thread()}
