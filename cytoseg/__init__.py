@@ -1,6 +1,6 @@
 """cytoseg: label-efficient segmentation for cytology.
 
-The public names below are loaded when they are first used, so that ``import cytoseg`` takes no time.
+Public names are imported lazily, on first use, so that ``import cytoseg`` is fast.
 """
 
 import importlib
@@ -54,11 +54,11 @@ _FILES = {
     "Region": "geometry",
     "Size": "geometry",
 }
-"""Public name to the file it is in."""
+"""Public name to the module that defines it."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used."""
+    """Import a public name on first use."""
     if name not in _FILES:
         raise AttributeError(f"module 'cytoseg' has no attribute {name!r}")
     found = getattr(importlib.import_module(f"cytoseg.{_FILES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Named tensors and a JSON state on disk: safetensors, never pickled code, written whole or not at all."""
+"""Checkpoints: named tensors (safetensors, no pickle) and a JSON state, written atomically."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ STATE = "state.json"
 _SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
 
 MISFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
-"""What is raised where a state or tensors with the right hash are not those of our own checkpoints."""
+"""Exceptions raised by a state or tensors whose hash is right but whose content is not ours."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Checkpoint:
 def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
     """Write a checkpoint folder: one safetensors file per group and ``state.json`` with a hash of each.
 
-    It is written into a temporary folder that is renamed at the end, so a kill leaves no half-written one.
+    It is written to a temporary folder and then renamed, so a kill never leaves a partial checkpoint.
 
     Args:
         folder: The checkpoint; replaced if it exists.
         tensors: Group name to named tensors.
-        state: What JSON can hold.
+        state: JSON-serialisable values.
 
     Raises:
-        CheckpointError: If it cannot be written, for instance because the disk is full; nothing is left behind.
+        CheckpointError: If it cannot be written, for example because the disk is full; no partial file is left.
     """
     with replaced(folder, error=CheckpointError) as new:
         _write_folder(new, tensors, state)
@@ -74,7 +74,7 @@ def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> di
         instead: What to do about one that is damaged, for messages.
 
     Raises:
-        CheckpointError: If it is missing, damaged or of a newer format.
+        CheckpointError: If it is missing, damaged or written in a newer format.
     """
     path = folder / STATE
     put_back(folder)
@@ -93,7 +93,7 @@ def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> di
 
 
 def load_checkpoint(folder: Path, *, instead: str = "Use an older checkpoint.") -> Checkpoint:
-    """Read a checkpoint and compare each file with its hash.
+    """Read a checkpoint and verify the hash of each file.
 
     Args:
         folder: The checkpoint.
@@ -101,7 +101,7 @@ def load_checkpoint(folder: Path, *, instead: str = "Use an older checkpoint.") 
 
     Raises:
         DamagedError: If a file is missing or damaged.
-        CheckpointError: If the format is another.
+        CheckpointError: If the format version is not supported.
     """
     state = load_state(folder, instead=instead)
     tensors = {group: _load_group(folder, group, sha, instead) for group, sha in state["sha256"].items()}
@@ -109,24 +109,24 @@ def load_checkpoint(folder: Path, *, instead: str = "Use an older checkpoint.") 
 
 
 def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> nn.Module:
-    """Build a network around tensors that were read; no memory is taken before all shapes have been compared.
+    """Build a network from loaded tensors; memory is allocated only after all shapes have been checked.
 
     Args:
-        build: Makes the network that the state describes, with any weights.
-        tensors: By name.
+        build: Builds the network described by the state; its weights are replaced.
+        tensors: Weights by name.
 
     Returns:
-        The network with these tensors.
+        The network with these weights.
 
     Raises:
-        ValueError: If they are not those of this network.
+        ValueError: If they do not match the network.
     """
     with torch.device("meta"):
         wanted = {name: tensor.shape for name, tensor in build().state_dict().items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     differ = [name for name in wanted | found if wanted.get(name) != found.get(name)]
     if differ:
-        raise ValueError(f"its weights {shown(differ[0])} are of another shape, missing, or too many")
+        raise ValueError(f"its weights {shown(differ[0])} are missing, unexpected or have the wrong shape")
     network = build()
     network.load_state_dict(dict(tensors))
     return network
@@ -134,7 +134,7 @@ def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) 
 
 def _load_group(folder: Path, group: str, sha256: str, instead: str) -> dict[str, Tensor]:
     path = folder / f"{group}.safetensors"
-    # A state from elsewhere must not lead out of its folder, by a name or by a link.
+    # A foreign state must not point outside its folder, by name or by symlink.
     if path.name != f"{group}.safetensors" or path.resolve().parent != folder.resolve():
         raise DamagedError(f"{folder / STATE}: damaged (names weights outside its folder, {shown(group)}). {instead}")
     try:
@@ -153,13 +153,13 @@ def _load_group(folder: Path, group: str, sha256: str, instead: str) -> dict[str
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Name the tensors of an optimiser's state, such as ``12.exp_avg``."""
+    """Return an optimiser's state as named tensors, such as ``12.exp_avg``."""
     states = optimiser.state_dict()["state"]
     return {f"{index}.{key}": value for index, named in states.items() for key, value in named.items()}
 
 
 def load_optimiser(tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
-    """Give an optimiser back what ``optimiser_tensors`` named; its rates and groups stay."""
+    """Restore an optimiser's state from ``optimiser_tensors``; learning rates and groups are unchanged."""
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
@@ -182,5 +182,5 @@ def _numbered(folder: Path) -> Iterator[Path]:
 
 
 def crops_seen_of(path: Path) -> int:
-    """Read the number off the name ``checkpoint-<crops seen>``."""
+    """Parse the count from the name ``checkpoint-<crops seen>``."""
     return int(path.name.split("-")[1])

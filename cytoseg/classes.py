@@ -1,4 +1,4 @@
-"""The class list: names, ids and colours of what is told apart."""
+"""The class list: names, ids and colours of the classes."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class ClassList:
     """Class names in the order of their ids.
 
     Attributes:
-        names: Unique names; the id of a class is its place.
+        names: Unique names; the id of a class is its index.
         colours: (red, green, blue), 0 to 255, one per name.
         fill: The class that unmarked pixels belong to, or None if unmarked means ignore.
     """
@@ -32,7 +32,7 @@ class ClassList:
         return IGNORE if self.fill is None else self.names.index(self.fill)
 
     def colour_table(self) -> NDArray[np.uint8]:
-        """Return a (256, 3) uint8 table from id to colour; ignore is black, as is any id beyond the list."""
+        """Return a (256, 3) uint8 table from id to colour; ignore and ids beyond the list are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self.names)] = np.array(self.colours, np.uint8)
         return table

@@ -1,4 +1,4 @@
-"""The command line: one line per command; a command's module is loaded only when it is chosen."""
+"""The command line: one line per command; each command's module is imported on demand."""
 
 import contextlib
 import errno
@@ -31,7 +31,7 @@ COMMANDS = {
     "predict": "Segment slides: class map, uncertainty map, objects with measurements, preview.",
     "queue": "Choose what to annotate next: regions where the ensemble disagrees, with its prediction.",
     "report": "Write all results of a run into one HTML page.",
-    "review": "Open the app: annotate, train, predict, look at results; a new project where there is no run yet.",
+    "review": "Open the app: annotate, train, predict, look at results; start a new project if there is no run yet.",
     "app": "The same as review.",
     "runs": "List runs: recipe, state, crops seen, last loss, size on disk.",
     "study": "Run a study of many trainings, such as the gain from more labels.",
@@ -41,7 +41,7 @@ COMMANDS = {
 }
 GROUPS = ("study", "slides", "recipe")
 LIGHT = {("recipe", "list"): "recipe_list"}
-"""Verbs with a module of their own, so that they answer at once."""
+"""Subcommands with a light module of their own, so that they start quickly."""
 
 
 _OF_THE_SYSTEM = (
@@ -49,27 +49,27 @@ _OF_THE_SYSTEM = (
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
     *(errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV),
 )
-"""Numbers of errors that disks, rights and names cause, not we."""
+"""Error numbers caused by disks, permissions and file names rather than by a bug."""
 
 
 def main() -> None:
-    """Run the command that the arguments name."""
+    """Run the command named by the arguments."""
     # Busy-waiting threads cost 2.5 to 5 times on shared cores; OpenMP reads this when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with ending_as_on_ctrl_c():
         try:
             words = [a for a in sys.argv[1:] if not a.startswith("-")]
             build_app(next(iter(words), None), "".join(words[1:2]))()
-        except KeyboardInterrupt:  # loading the libraries takes seconds: long enough to change one's mind
+        except KeyboardInterrupt:  # loading the libraries takes seconds: long enough for a Ctrl-C
             raise SystemExit(INTERRUPTED) from None
 
 
 def build_app(chosen: str | None, verb: str = "") -> typer.Typer:
-    """Make the program with the chosen command loaded; the others are there by name and help line only.
+    """Build the program with the chosen command loaded; the others have only a name and a help line.
 
     Args:
         chosen: The command.
-        verb: What a group shall do, if that is known: some verbs load fewer libraries than their group.
+        verb: The subcommand of a group, if known: some need fewer libraries than their group.
     """
     app = typer.Typer(
         help="Label-efficient segmentation for cytology. Start with `cytoseg doctor`, then `cytoseg recipe list`.",
@@ -94,7 +94,7 @@ def build_app(chosen: str | None, verb: str = "") -> typer.Typer:
 
 
 def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable[..., Any]:
-    """Turn a user's error into one line and exit status 2, Ctrl-C into status 130; anything else is a bug and shows."""
+    """Turn a user's error into one line and exit status 2, Ctrl-C into status 130; other exceptions are bugs."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -115,7 +115,7 @@ def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable
             typer.echo("cytoseg: out of memory. Close other programs, or use smaller images.", err=True)
             raise SystemExit(2) from error
         except KeyboardInterrupt:
-            with contextlib.suppress(OSError):  # the terminal may be what has gone
+            with contextlib.suppress(OSError):  # the terminal itself may be gone
                 typer.echo("cytoseg: interrupted; finished work is kept and no file is half-written.", err=True)
             raise SystemExit(INTERRUPTED) from None
 
@@ -131,7 +131,7 @@ def _show_version(wanted: bool) -> None:
 def _version(
     version: bool = typer.Option(False, "--version", help="Show the version.", is_eager=True, callback=_show_version),
 ) -> None:
-    """Take the options that stand before the command."""
+    """Handle the options given before the command."""
 
 
 def _placeholder() -> None:

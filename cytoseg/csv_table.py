@@ -1,4 +1,4 @@
-"""Tables for people as CSV: Excel sees that they are UTF-8, and no cell is taken for a formula."""
+"""CSV tables that Excel opens as UTF-8, without formula injection."""
 
 import csv
 import re
@@ -10,28 +10,28 @@ from typing import Any
 from cytoseg.writing import atomic_path
 
 ENCODING = "utf-8-sig"
-"""UTF-8 that begins with the mark by which Excel knows it; pandas, and Python under this name, pass over the mark."""
+"""UTF-8 with the byte order mark that Excel needs; pandas, and Python with this codec, skip the mark."""
 
-FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")  # Excel takes the wide forms for signs, too
-"""How a formula can begin."""
+FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")  # Excel also accepts the full-width signs
+"""Characters with which a formula can begin."""
 
 Row = Iterable[Any]
 
 
 class Numeral(str):
-    """A number that is already written as text, so that its minus sign begins no formula."""
+    """A number already formatted as text, whose minus sign does not start a formula."""
 
 
 def inert(text: str) -> str:
-    """Keep a spreadsheet from taking a text for a formula: an apostrophe goes before a sign that would begin one."""
+    """Prevent formula injection: prefix an apostrophe to text that a spreadsheet would read as a formula."""
     return f"'{text}" if FORMULA.match(text) else text
 
 
 def csv_text(rows: Iterable[Row]) -> str:
-    """Return a table as text, to be encoded with ``ENCODING``.
+    """Return a table as CSV text, to be encoded with ``ENCODING``.
 
     Args:
-        rows: Head and lines; texts among their values are made inert but for numerals, None becomes an empty cell.
+        rows: Header and rows; strings are made inert except numerals, None becomes an empty cell.
     """
     text = StringIO(newline="")
     csv.writer(text).writerows(map(_cells, rows))
@@ -39,7 +39,7 @@ def csv_text(rows: Iterable[Row]) -> str:
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
-    """Write a table whole or not at all, row by row, so that it may be long.
+    """Write a table atomically and row by row, so that it may be long.
 
     Args:
         path: The file.
@@ -53,5 +53,5 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _cells(row: Row) -> list[Any]:
-    # A lone carriage return would be written without quotes, and be read as the end of the line.
+    # A lone carriage return would be written unquoted and read back as the end of the line.
     return [inert(cell).replace("\r", "\n") if type(cell) is str else cell for cell in row]

@@ -1,4 +1,4 @@
-"""Where the arithmetic runs: device, precision, seeds, and settings of the CPU's memory allocator."""
+"""Compute device, random seeds and the CPU memory allocator."""
 
 import contextlib
 import ctypes
@@ -19,7 +19,7 @@ def pick_device(name: str = "auto") -> torch.device:
         name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        RecipeError: If the device asked for is not there.
+        RecipeError: If the requested device is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -52,11 +52,11 @@ def tune_cpu_allocator() -> bool:
     """Keep glibc from returning large blocks to the system after every layer.
 
     A 256 px network allocates and frees hundreds of megabytes a step; with glibc's defaults each of them is mapped and
-    page-faulted anew, which costs more than the arithmetic. This holds for what the main thread allocates: what other
-    threads free is given back whatever the settings say, so let the main one do the arithmetic.
+    page-faulted anew, which costs more than the arithmetic. This holds for what the main thread allocates; other
+    threads return freed memory regardless of the settings, so run the network in the main thread.
 
     Returns:
-        Whether the settings took; False where the C library is another.
+        Whether the settings were applied; False with another C library.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -68,6 +68,6 @@ def tune_cpu_allocator() -> bool:
 
 
 def release_memory() -> None:
-    """Return freed memory back to the system, which glibc no longer does once ``tune_cpu_allocator`` was called."""
+    """Return freed memory to the system, which glibc no longer does by itself after ``tune_cpu_allocator``."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,7 +1,7 @@
-"""Durations as people write them, and how often progress is said."""
+"""Human-readable durations and the interval of progress lines."""
 
 EVERY = "CYTOSEG_PROGRESS_S"
-"""Environment variable: seconds between two lines of progress, where somebody watches."""
+"""Environment variable: seconds between two progress lines."""
 
 
 def duration_text(seconds: float | None) -> str:

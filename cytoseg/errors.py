@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from cytoseg.quoting import one_line
 
 MAX_PROBLEMS = 50
-"""So many are told one by one; the others are counted."""
+"""At most this many problems are listed; the rest are counted."""
 
 
 class _Lines(str):
-    """A message of several lines, each as it is to be printed."""
+    """A message of several lines, each printed as it is."""
 
 
 class CytosegError(Exception):
-    """Something that the user can put right: says what is wrong, where, what was found and what to do.
+    """An error that the user can fix: what is wrong, where, what was found and what to do.
 
-    Whatever was quoted in it, the message is one printable line of at most ``quoting.MAX_LINE`` characters, or
-    several of them from ``report``.
+    The message is one printable line of at most ``quoting.MAX_LINE`` characters, whatever it quotes, or several
+    such lines from ``report``.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -24,7 +24,7 @@ class CytosegError(Exception):
 
 
 class FileContentError(CytosegError, ValueError):
-    """A file of text is damaged or too large; who puts up with damaged files catches it as a ValueError.
+    """A text file is damaged or too large; callers that tolerate damaged files catch it as a ValueError.
 
     Attributes:
         why: What is wrong, without the file's name: ``is not UTF-8 text``.
@@ -50,11 +50,11 @@ class CheckpointError(CytosegError):
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint's files are cut short, changed or missing: an older one may still be whole."""
+    """A checkpoint's files are truncated, changed or missing; an older checkpoint may still be intact."""
 
 
 class ArrayError(CytosegError, ValueError):
-    """An array or argument of the Python API is none of those it takes."""
+    """An array or argument passed to the Python API is not supported."""
 
 
 class PredictionError(CytosegError):
@@ -80,7 +80,7 @@ def report(problems: Sequence[str], *, what: str) -> str:
 
 
 def together(problems: Sequence[str], *, noun: str) -> list[str]:
-    """Say once what is wrong with several files alike.
+    """Merge equal problems of several files into one sentence.
 
     Args:
         problems: ``name: what is wrong``, one for each file.
@@ -88,7 +88,7 @@ def together(problems: Sequence[str], *, noun: str) -> list[str]:
 
     Returns:
         Problems in the order of their first file; ``32 slides: what is wrong (a.png, b.png, c.png and 29 more)`` for
-        what several have.
+        shared ones.
     """
     alike: dict[str, list[str]] = {}
     for problem in problems:

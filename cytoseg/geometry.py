@@ -16,7 +16,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle on a slide in level-0 pixels; may reach over the slide's edge."""
+    """A rectangle on a slide in level-0 pixels; may extend beyond the slide."""
 
     x: int
     y: int
@@ -24,15 +24,15 @@ class Region:
     height: int
 
     def as_json(self) -> list[int]:
-        """Give x, y, width and height, as every file of ours writes a region."""
+        """Return x, y, width and height, the form in which all our files store a region."""
         return [self.x, self.y, self.width, self.height]
 
     @classmethod
     def from_json(cls, value: object) -> "Region":
-        """Read back what ``as_json`` gave.
+        """Parse the result of ``as_json``.
 
         Raises:
-            ValueError: If it is anything but four whole numbers, or the region would be empty.
+            ValueError: If it is not four integers, or the region is empty.
         """
         if not isinstance(value, list) or len(value) != 4 or not all(type(number) is int for number in value):
             raise ValueError(f"{shown(value)} is no region [x, y, width, height] in whole pixels")
@@ -41,7 +41,7 @@ class Region:
         return cls(*value)
 
     def at(self, downsample: float) -> "Region":
-        """Express the region in the pixels of a level that is ``downsample`` times coarser (at least 1x1)."""
+        """Scale the region to a level that is ``downsample`` times coarser (at least 1x1)."""
         return Region(
             round(self.x / downsample),
             round(self.y / downsample),
@@ -59,7 +59,7 @@ class Level:
 
 
 def best_level(levels: Sequence[Level], downsample: float) -> int:
-    """Find the coarsest level that is still at least as fine as asked for.
+    """Find the coarsest level that is at least as fine as requested.
 
     Args:
         levels: Finest first.
@@ -68,13 +68,13 @@ def best_level(levels: Sequence[Level], downsample: float) -> int:
     Returns:
         The level's index; 0 when even level 0 is too coarse.
     """
-    # 1 % of slack: pyramids round their sizes, so a level's downsample is rarely a whole number.
+    # 1 % tolerance: pyramids round their sizes, so a level's downsample is rarely an integer.
     fine_enough = [i for i, level in enumerate(levels) if level.downsample <= downsample * 1.01]
     return fine_enough[-1] if fine_enough else 0
 
 
 def downsample_of(full: Size, size: Size) -> float:
-    """Tell how many level-0 pixels one pixel spans: a whole number if the sizes allow it, rounded up or down."""
+    """Compute how many level-0 pixels one pixel spans: an integer if the sizes allow it after rounding."""
     ratio = (full.width / size.width + full.height / size.height) / 2
     whole = max(1, round(ratio))
     pairs = ((full.width, size.width), (full.height, size.height))
@@ -82,7 +82,7 @@ def downsample_of(full: Size, size: Size) -> float:
 
 
 def overlap(inner: Region, outer: Size) -> Region:
-    """Cut a region to the part that lies on an area of the given size (width or height 0 where nothing does)."""
+    """Clip a region to an area of the given size (width or height 0 if they do not overlap)."""
     x0, y0 = max(0, min(inner.x, outer.width)), max(0, min(inner.y, outer.height))
     x1 = max(x0, min(inner.x + inner.width, outer.width))
     y1 = max(y0, min(inner.y + inner.height, outer.height))

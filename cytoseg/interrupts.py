@@ -1,4 +1,4 @@
-"""Ending on signals: SIGTERM and SIGHUP end a command as Ctrl-C does, and helpers end with their command."""
+"""Signals: SIGTERM and SIGHUP act like Ctrl-C; child processes end with their parent."""
 
 import contextlib
 import os
@@ -11,11 +11,11 @@ from types import FrameType
 from typing import Any
 
 ENDING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
-"""What systemd, Docker, Slurm and a closed terminal send."""
+"""Signals sent by systemd, Docker, Slurm and a closed terminal."""
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, and after these signals alike."""
+"""Exit status after Ctrl-C and after these signals."""
 PARENT = "CYTOSEG_PARENT"
-"""Environment variable with the number of the process that a helper must not outlive."""
+"""Environment variable with the pid of the process that a child must not outlive."""
 
 _LOOK_S = 0.5
 Handler = Callable[[int, FrameType | None], Any]
@@ -23,9 +23,9 @@ Handler = Callable[[int, FrameType | None], Any]
 
 @contextlib.contextmanager
 def ending_as_on_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt; more of them, while the block ends, do nothing.
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt; repeated signals during cleanup are ignored.
 
-    A signal that is ignored stays ignored, as ``nohup`` wants it. In other threads than the main one nothing changes.
+    A signal that is already ignored stays ignored, for ``nohup``. Does nothing outside the main thread.
     """
     with handled(_interrupt, ENDING):
         yield
@@ -33,7 +33,7 @@ def ending_as_on_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def handled(handler: Handler, numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
-    """Handle signals in the block, except those that are ignored; in other threads than the main one do nothing."""
+    """Install a signal handler for the block, except for ignored signals; no effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -45,19 +45,19 @@ def handled(handler: Handler, numbers: tuple[signal.Signals, ...]) -> Iterator[N
         yield
     finally:
         for number in heard:
-            # While a command ends it shall not be ended once more: its results are being saved.
+            # A command that is ending must not be interrupted again: its results are being saved.
             ends = signal.getsignal(number) == signal.SIG_IGN and old[number] is _interrupt
             signal.signal(number, signal.SIG_IGN if ends else old[number])
 
 
 def hear_no_more() -> None:
-    """Ignore SIGTERM and SIGHUP from now on: the process is ending."""
+    """Ignore SIGTERM and SIGHUP from now on because the process is ending."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
 
 
 def leave_dead_terminal() -> None:
-    """Write into nothing instead of a terminal that was closed, which would be an error at every line."""
+    """Redirect output to the null device if the terminal was closed; every write would fail."""
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):
             if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
@@ -67,10 +67,10 @@ def leave_dead_terminal() -> None:
 
 
 def end_with(parent: int) -> None:
-    """End this process, a helper, within a second of the process that started it, however that ended.
+    """End this child process within a second of its parent, however the parent ended.
 
     Args:
-        parent: Number of the process that started this one.
+        parent: Pid of the process that started this one.
     """
 
     def watch() -> None:

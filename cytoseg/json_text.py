@@ -1,4 +1,4 @@
-"""Reading JSON that a user, another program or a crash may have touched: within limits, or refused in one line."""
+"""Reading untrusted JSON within limits on size, depth and numbers."""
 
 import json
 import math
@@ -16,14 +16,14 @@ from cytoseg.limits import limit, raise_it
 Numbers = Literal["finite", "nan as null", "any"]
 
 MAX_DEPTH = 64
-"""Lists and tables within each other; what goes through the values calls itself for each of them."""
+"""Deepest nesting of lists and objects; code that walks the values is recursive."""
 
 MAX_WHOLE = 2**63 - 1
-"""Largest whole number: what fits into 64 bits, as numpy and databases keep it."""
+"""Largest integer: 64 bits, as in numpy and databases."""
 
 _SIZE = "CYTOSEG_MAX_JSON_MB"
-_SURELY_SMALL = 10_000  # bytes: a line of a log is read in microseconds
-# Python needs so many bytes for a list or table, and for a number or text with its place in one.
+_SURELY_SMALL = 10_000  # bytes: a log line is parsed in microseconds
+# Bytes that Python needs for a list or dict, and for an element with its slot.
 _CONTAINER_BYTES, _VALUE_BYTES, _TEXT_BYTES = 88, 32, 100
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
@@ -38,15 +38,16 @@ def load_json(path: Path, *, name: str | None = None, numbers: Numbers = "finite
     Args:
         path: The file.
         name: What to call it in a message; its own name by default.
-        numbers: ``finite`` refuses ``NaN``, ``Infinity`` and whole numbers beyond ``MAX_WHOLE``; ``nan as null`` is the
-            same but for ``NaN``, which old evaluations hold for null; ``any`` is for files of other programs, whose
-            reader looks at each number that it uses.
+        numbers: ``finite`` refuses ``NaN``, ``Infinity`` and integers beyond ``MAX_WHOLE``; ``nan as null`` is the
+            same but reads ``NaN`` as null, which old evaluations wrote; ``any`` is for files of other programs, whose
+            reader checks each number that it uses.
 
     Returns:
-        What it holds: of equal keys in one table the last one.
+        The parsed value; the last of duplicate keys wins.
 
     Raises:
-        FileContentError: If it is not a regular file, too large or no JSON, see ``parse_json``. It is a ValueError too.
+        FileContentError: If it is not a regular file, is too large or is not JSON, see ``parse_json``; also a
+            ValueError.
         OSError: If it is missing or may not be read.
     """
     called = name or path.name
@@ -58,16 +59,16 @@ def load_json(path: Path, *, name: str | None = None, numbers: Numbers = "finite
 
 
 def read_regular(path: Path, *, name: str, most_bytes: int, variable: str) -> bytes:
-    """Read a file whole, after a look at what it is and how long.
+    """Read a whole file after checking its type and size.
 
     Args:
         path: The file.
         name: What to call it in a message.
-        most_bytes: How long it may be.
-        variable: Name of that limit.
+        most_bytes: Size limit in bytes.
+        variable: Environment variable that raises the limit.
 
     Raises:
-        FileContentError: If it is a pipe, a device or a folder, or longer.
+        FileContentError: If it is a pipe, a device, a folder or too large.
         OSError: If it is missing or may not be read.
     """
     found = os.stat(path)
@@ -79,16 +80,16 @@ def read_regular(path: Path, *, name: str, most_bytes: int, variable: str) -> by
 
 
 def parse_json(content: bytes | str, *, name: str, numbers: Numbers = "finite") -> Any:
-    """Read JSON, after a look at how deep and how large it is.
+    """Parse JSON after checking its depth and size.
 
     Args:
-        content: UTF-8, or text.
+        content: UTF-8 bytes, or text.
         name: What to call it in a message.
         numbers: See ``load_json``.
 
     Raises:
-        FileContentError: If it is not whole JSON in UTF-8; is nested deeper than ``MAX_DEPTH``; holds whole numbers
-            or other numbers that ``numbers`` refuses; or would take more memory than CYTOSEG_MAX_JSON_MB.
+        FileContentError: If it is not complete JSON in UTF-8, is nested deeper than ``MAX_DEPTH``, contains numbers
+            that ``numbers`` refuses, or would take more memory than CYTOSEG_MAX_JSON_MB.
     """
     try:
         data = content.encode() if isinstance(content, str) else content
@@ -107,18 +108,18 @@ def parse_json(content: bytes | str, *, name: str, numbers: Numbers = "finite") 
 
 
 def damaged(name: str, why: str) -> FileContentError:
-    """Make the error for a file: ``why`` continues the sentence that begins with its name, without a full stop."""
+    """Make the error for a file; ``why`` follows its name in the sentence, without a full stop."""
     error = FileContentError(f"{name}: {why}.")
     error.why = why
     return error
 
 
 def _check_size(data: bytes, name: str) -> None:
-    """Refuse what would take too much memory; marks within texts count as if they were outside."""
+    """Refuse what would take too much memory; brackets and commas inside strings are counted too."""
     containers, values = data.count(b"[") + data.count(b"{"), data.count(b",") + data.count(b":")
     highest = int(np.frombuffer(data, np.uint8).max(initial=0))
-    width = 1 if highest < 0xC4 else 2 if highest < 0xF0 else 4  # bytes of each character of the text
-    needed = (1 + 2 * width) * len(data)  # the bytes, the text, and one long text in it
+    width = 1 if highest < 0xC4 else 2 if highest < 0xF0 else 4  # bytes per character
+    needed = (1 + 2 * width) * len(data)  # the bytes, the text, and one long string in it
     needed += _CONTAINER_BYTES * containers + _VALUE_BYTES * values + _TEXT_BYTES * data.count(b'"') // 2
     if needed > limit(_SIZE) * 1_000_000:
         raise damaged(name, f"would take {needed / 1e6:,.0f} MB of memory. {raise_it(_SIZE)}".rstrip("."))
@@ -137,7 +138,7 @@ def _check_depth(bare: bytes, name: str) -> None:
 
 
 def _decoder(bare: bytes, numbers: Numbers) -> json.JSONDecoder:
-    """Return a decoder that looks at every number only where one of them may be too long: that takes its time."""
+    """Return a decoder that checks each number only if one may be too long, because the check is slow."""
     if numbers == "any":
         return json.JSONDecoder()
     alike = bare.translate(_DIGITS_ALIKE)

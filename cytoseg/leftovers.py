@@ -1,4 +1,4 @@
-"""Sweeping a run folder: what killed commands have left half-written goes, what live ones are writing stays."""
+"""Removing half-written files that killed commands left in a run folder."""
 
 import contextlib
 import os
@@ -12,20 +12,20 @@ from cytoseg.locks import is_claimed, locked
 from cytoseg.writing import REMOVED, clear_leftovers, is_swap, put_back
 
 _SETTLED_S = 0.2
-"""A file younger than this may be one that a process has made and not yet claimed."""
+"""A file younger than this may belong to a process that has not claimed it yet."""
 _FOLDER = re.compile(r"\.(.+)-[a-z0-9_]{8}")
 _FILE = re.compile(r"\.(.+\.\w+)\.[a-z0-9_]{8}|\.(?P<process>\d+)\.(.+\.\w+)")
 
 
 def sweep(run: Path) -> None:
-    """Remove what was left half-written in a run folder and in its folders, and put back what a kill left aside.
+    """Remove half-written files below a run folder and restore what a kill left renamed.
 
-    Finished rows of slides (``.part``) stay: predicting goes on from them.
+    Finished rows of slides (``.part``) are kept: prediction resumes from them.
 
     Args:
         run: The run folder; need not exist.
     """
-    with contextlib.suppress(OSError):  # what may not be removed is not worth a command
+    with contextlib.suppress(OSError):  # failing to remove a leftover must not fail the command
         for folder in [run, *(path for path in run.iterdir() if path.is_dir() and not path.name.startswith("."))]:
             for path in list(folder.glob(".*")):
                 _sweep(path)
@@ -43,9 +43,9 @@ def _sweep(path: Path) -> None:
 
 
 def _sweep_lock(lock: Path) -> None:
-    """Remove a lock that is no longer held: who takes it removes it at the end."""
+    """Remove a lock file that is no longer held; a holder removes its own."""
     with contextlib.suppress(OSError, CytosegError):
-        if not lock.stat().st_size or b" (process " in lock.read_bytes()[:300]:  # else it is another program's
+        if not lock.stat().st_size or b" (process " in lock.read_bytes()[:300]:  # otherwise it is another program's
             what = lock.with_name(lock.name[1:].removesuffix(".lock"))
             with locked(what, wait_s=0, error=CytosegError):
                 pass
@@ -63,7 +63,7 @@ def _sweep_folder(path: Path) -> None:
 
 
 def _may_live(path: Path, process: str | None) -> bool:
-    """Return whether somebody may still be writing a temporary file."""
+    """Return whether a process may still be writing a temporary file."""
     if process is not None and _is_running(int(process)):
         return True
     try:

@@ -1,4 +1,4 @@
-"""How large a file, a picture or a model may be before it is refused; an environment variable raises each limit."""
+"""Size limits of input files, and the environment variables that raise them."""
 
 import os
 
@@ -8,20 +8,20 @@ LIMITS = {
     "CYTOSEG_MAX_JSON_MB": 1000,
     "CYTOSEG_MAX_YAML_KB": 100,
     "CYTOSEG_MAX_WEIGHTS_MB": 8000,
-    "CYTOSEG_MAX_PICTURE_PX": 150_000_000,  # decoded whole, at three bytes each
-    "CYTOSEG_MAX_TILE_PX": 2**26,  # 8192 x 8192, of a tiled slide or map
+    "CYTOSEG_MAX_PICTURE_PX": 150_000_000,  # images decoded whole, three bytes per pixel
+    "CYTOSEG_MAX_TILE_PX": 2**26,  # 8192 x 8192, a tile of a slide or map
 }
-"""Name of the variable to the limit that holds where it is not set."""
+"""Environment variable to its default limit."""
 
 
 def limit(name: str) -> int:
-    """Return a limit: what the environment says, or else the default.
+    """Return a limit from the environment, or its default.
 
     Args:
         name: Key of ``LIMITS``.
 
     Raises:
-        CytosegError: If the variable holds no whole number above 0.
+        CytosegError: If the variable is not an integer above 0.
     """
     text = os.environ.get(name, "")
     if not text:
@@ -32,5 +32,5 @@ def limit(name: str) -> int:
 
 
 def raise_it(name: str) -> str:
-    """Say in the last sentence of a message how to have a file read that is meant to be so large."""
+    """Return the sentence that tells the user how to raise a limit."""
     return f"If it is meant to be that large, set {name} to more than {limit(name)}."

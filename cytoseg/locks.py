@@ -1,4 +1,4 @@
-"""One process at a time: locks beside what is changed, which name their holder."""
+"""File locks: one process at a time, with the name of the holder."""
 
 import contextlib
 import os
@@ -14,28 +14,28 @@ from cytoseg.errors import CytosegError
 
 try:
     import fcntl
-except ImportError:  # no such locks on this system
-    fcntl = None  # type: ignore[assignment] # what it lacks is told from what it has
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment] # None marks a system without it
 
 _LONGEST = 200
-"""Characters of a holder's name that are quoted: the file may hold anything."""
+"""Most characters quoted of a lock file, which may contain anything."""
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait_s: float, error: type[CytosegError]) -> Iterator[None]:
-    """Hold the lock of a file or folder: nobody else who asks for it changes the file or folder meanwhile.
+    """Hold the advisory lock of a file or folder during the block.
 
-    The lock lies beside it and says who holds it; the folder around is made. A process that dies, however it dies,
-    holds it no longer.
+    The lock file lies beside it and names its holder; the parent folder is created. A process that dies, however it
+    dies, releases the lock.
 
     Args:
-        path: What is changed; need not exist.
+        path: File or folder to lock; need not exist.
         wait_s: How long to wait for others.
-        error: Raised if they take longer.
+        error: Class to raise if they take longer.
 
     Raises:
         CytosegError: Of the class ``error``, naming who holds the lock.
-        OSError: If no lock can be made there.
+        OSError: If the lock file cannot be created.
     """
     lock = path.with_name(f".{path.name}.lock")
     held = FileLock(lock)
@@ -44,7 +44,7 @@ def locked(path: Path, *, wait_s: float, error: type[CytosegError]) -> Iterator[
     except Timeout:
         raise error(f"{path}: {_holder(lock)} is writing it. Wait until it ends, or stop it.") from None
     try:
-        with contextlib.suppress(OSError):  # a lock without a name is one all the same
+        with contextlib.suppress(OSError):  # a lock without a holder's name still locks
             lock.write_text(f"{_command()} (process {os.getpid()} on {socket.gethostname()}, since {_now()} UTC)\n")
         yield
     finally:
@@ -54,9 +54,9 @@ def locked(path: Path, *, wait_s: float, error: type[CytosegError]) -> Iterator[
 
 
 def claim(descriptor: int) -> None:
-    """Mark an open file or folder as being written by this process, until it is closed; see ``is_claimed``.
+    """Mark an open file or folder as being written by this process until it is closed; see ``is_claimed``.
 
-    Where the disk knows no locks nothing happens.
+    Does nothing on a file system without locks.
     """
     if fcntl is not None:
         with contextlib.suppress(OSError):
@@ -64,7 +64,7 @@ def claim(descriptor: int) -> None:
 
 
 def is_claimed(path: Path) -> bool:
-    """Return whether a process that lives, on any machine, claims a file or folder; True too where unknown."""
+    """Return whether a live process on any machine claims a file or folder; True if unknown."""
     if fcntl is None:
         return True
     try:
@@ -81,7 +81,7 @@ def is_claimed(path: Path) -> bool:
 
 
 def _command() -> str:
-    """Return the command that this process runs, such as ``cytoseg label-import``."""
+    """Return the command of this process, such as ``cytoseg label-import``."""
     program = Path(sys.argv[0])
     if "cytoseg" not in (program.stem, program.parent.name):
         return program.name or "python"

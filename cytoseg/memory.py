@@ -1,4 +1,4 @@
-"""Memory of this process and of the machine; the kernel of Linux tells, other systems do not."""
+"""Memory use of this process and free memory of the machine; Linux only."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ _CONTAINER = Path("/sys/fs/cgroup")
 
 @dataclass
 class Peak:
-    """Filled in when the work ends.
+    """Peak memory, filled in when the block ends.
 
     Attributes:
-        mb: Most resident memory of the whole process in MB, or None where the system does not tell.
+        mb: Peak resident memory of the process in MB, or None if the system does not report it.
     """
 
     mb: float | None = None
@@ -25,12 +25,12 @@ class Peak:
 
 @contextlib.contextmanager
 def peak_memory() -> Iterator[Peak]:
-    """Measure the most resident memory of this process within the block; on Linux only.
+    """Measure the peak resident memory of this process within the block; Linux only.
 
-    What the process holds anyway (libraries, pictures, networks) counts with it; memory of a GPU does not.
+    Includes what the process already holds (libraries, images, networks); excludes GPU memory.
 
     Yields:
-        What is filled in at the end of the block.
+        The result, filled in at the end of the block.
     """
     peak = Peak()
     release_memory()
@@ -42,29 +42,29 @@ def peak_memory() -> Iterator[Peak]:
 
 
 def resident_bytes() -> int | None:
-    """Tell how much memory this process holds now; None where the system does not tell."""
+    """Return the resident memory of this process in bytes; None if not reported."""
     return _kilobytes(_SELF / "status", "VmRSS:")
 
 
 def highest_bytes() -> int | None:
-    """Tell the most memory that this process has held, since ``peak_memory`` began; None as above."""
+    """Return the peak resident memory in bytes since ``peak_memory`` began; None if not reported."""
     return _kilobytes(_SELF / "status", "VmHWM:")
 
 
 def available_bytes() -> int | None:
-    """Tell how much memory is free for this process, on the machine and in its container; None as above."""
+    """Return the bytes of memory available on the machine and in its container; None if not reported."""
     free = _kilobytes(_MACHINE, "MemAvailable:")
     limit = _number_in(_CONTAINER / "memory.max")
-    if limit is None:  # no container, or one without a limit
+    if limit is None:  # no container, or no limit on it
         return free
     held = _number_in(_CONTAINER / "memory.current")
-    files = _number_behind(_CONTAINER / "memory.stat", "inactive_file ") or 0  # copies that go when in the way
+    files = _number_behind(_CONTAINER / "memory.stat", "inactive_file ") or 0  # page cache that is dropped on demand
     left = max(0, limit - (resident_bytes() or 0 if held is None else held - files))
     return left if free is None else min(free, left)
 
 
 def _forget() -> bool:
-    """Set the kernel's high-water mark back to what is in use now; False where it has none."""
+    """Reset the kernel's high-water mark to the current use; False if it has none."""
     try:
         (_SELF / "clear_refs").write_text("5")
     except OSError:
@@ -73,7 +73,7 @@ def _forget() -> bool:
 
 
 def _kilobytes(path: Path, field: str) -> int | None:
-    """Read one field of a file of the kernel, which counts in units of 1024 bytes; returns bytes."""
+    """Read one field of a kernel file in kibibytes; return bytes."""
     found = _number_behind(path, field)
     return None if found is None else 1024 * found
 

@@ -1,4 +1,4 @@
-"""Patterns of names, in which square brackets are first what they are in names: brackets."""
+"""Glob patterns in which square brackets are first tried as literal characters."""
 
 import glob
 from collections.abc import Callable, Iterable, Sequence
@@ -10,25 +10,25 @@ _Found = TypeVar("_Found", str, Path)
 
 
 def literal(pattern: str) -> str:
-    """Return the pattern in which square brackets stand for themselves."""
+    """Return the pattern with its square brackets escaped."""
     return pattern.replace("[", "[[]")
 
 
 def fits(name: str, patterns: Iterable[str]) -> bool:
-    """Return whether a name is one of some names, or fits one of some patterns by either meaning of brackets."""
+    """Return whether a name equals or matches one of the patterns, with brackets literal or as a set."""
     return any(name == text or fnmatchcase(name, literal(text)) or fnmatchcase(name, text) for text in patterns)
 
 
 def fitting(names: Sequence[str], pattern: str) -> list[str]:
-    """Find what a pattern means among names.
+    """Find the names that match a pattern.
 
     Args:
-        names: All there are.
-        pattern: A name; or one with ``*`` and ``?``, brackets standing for themselves; or, if nothing fits so, one in
-            which ``[ab]`` stands for one of these characters.
+        names: The candidates.
+        pattern: A name or a glob with ``*`` and ``?``. Brackets are literal; only if nothing matches, ``[ab]`` stands
+            for one of these characters.
 
     Returns:
-        The names, in their order: the very name alone, where it is one.
+        The matching names in their order; only the exact name if there is one.
     """
     if pattern in names:
         return [pattern]
@@ -36,16 +36,16 @@ def fitting(names: Sequence[str], pattern: str) -> list[str]:
 
 
 def excluded(paths: Iterable[Path], pattern: str) -> set[Path]:
-    """Find the paths whose end fits a pattern, as `fitting` does for names."""
+    """Find the paths whose end matches a pattern, as `fitting` does for names."""
     every = list(paths)
     return set(_either(lambda text: [path for path in every if path.match(text)], pattern))
 
 
 def globbed(folder: Path, pattern: str) -> list[Path]:
-    """Find what a pattern means in a folder: the very path if it is one, else as `fitting` does.
+    """Find the paths in a folder that match a pattern: the exact path if it exists, otherwise as `fitting` does.
 
     Raises:
-        ValueError: If it cannot be a pattern there, such as a whole path.
+        ValueError: If it is not a pattern within the folder, such as an absolute path.
     """
     if not pattern or "\0" in pattern or not PurePath(pattern).parts or PurePath(pattern).is_absolute():
         raise ValueError("not a pattern within a folder")
@@ -60,10 +60,10 @@ def globbed(folder: Path, pattern: str) -> list[Path]:
 
 
 def globbed_anywhere(pattern: str) -> list[Path]:
-    """Find the paths that a pattern means, which may be whole or relative to the current folder; sorted."""
+    """Find the paths that match an absolute or relative pattern; sorted."""
     try:
         return _either(lambda text: [Path(hit) for hit in sorted(glob.glob(text, recursive=True))], pattern)
-    except (OSError, ValueError):  # such as too long a name, or a zero in it
+    except (OSError, ValueError):  # for example a name that is too long or has a null character
         return []
 
 

@@ -1,4 +1,4 @@
-"""Which commands are running in a run folder: a small file for each, left behind by one that is killed."""
+"""Marker files of the commands that are running in a run folder."""
 
 import contextlib
 import json
@@ -17,13 +17,13 @@ RUNNING, KILLED = "running", "killed"
 
 @dataclass(frozen=True)
 class Running:
-    """A command that has recorded no end.
+    """A command that has not recorded its end.
 
     Attributes:
         command: Its name.
         recipe: Name of its recipe.
         started: When, as ISO 8601 writes it.
-        outcome: ``running``, or ``killed`` where its process is no more.
+        outcome: ``running``, or ``killed`` if its process no longer exists.
     """
 
     command: str
@@ -34,7 +34,7 @@ class Running:
 
 @contextlib.contextmanager
 def marked_running(folder: Path, command: str, *, recipe: str, started: str) -> Iterator[None]:
-    """Leave word in a run folder for as long as a command runs; a disk that takes none stops nothing."""
+    """Keep a marker file in a run folder while a command runs; a failed write is ignored."""
     path = folder / f"{_PREFIX}{os.getpid()}.json"
     content = {"command": command, "recipe": recipe, "started": started, "host": platform.node(), "pid": os.getpid()}
     with contextlib.suppress(OSError):
@@ -51,7 +51,7 @@ def marked_running(folder: Path, command: str, *, recipe: str, started: str) -> 
 
 
 def running_in(folder: Path) -> list[Running]:
-    """List the commands that have begun in a run folder and recorded no end, the first one first."""
+    """List the commands that have started in a run folder and not recorded their end, oldest first."""
     with contextlib.suppress(OSError):
         found = [entry for path in folder.glob(f"{_PREFIX}*.json") if (entry := _read(path)) is not None]
         return sorted(found, key=lambda entry: entry.started)
@@ -59,7 +59,7 @@ def running_in(folder: Path) -> list[Running]:
 
 
 def running_names(folder: Path) -> tuple[str, ...]:
-    """Name the files that say what runs: with them what lists say of a run changes."""
+    """Return the names and states of the marker files, as a key for cached lists of runs."""
     with contextlib.suppress(OSError):
         return tuple(sorted(f"{path.name} {_is_alive(path)}" for path in folder.glob(f"{_PREFIX}*.json")))
     return ()
@@ -78,7 +78,7 @@ def _read(path: Path) -> Running | None:
 
 
 def _is_alive(path: Path) -> bool:
-    """Return whether the process that a file is named after lives on this machine."""
+    """Return whether the process that a marker file is named after is alive on this machine."""
     digits = path.name.removeprefix(_PREFIX).removesuffix(".json")
     if not digits.isdecimal() or not 0 < int(digits) < 2**31:
         return False
@@ -86,6 +86,6 @@ def _is_alive(path: Path) -> bool:
         os.kill(int(digits), 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # another user's
         return True
     return True

@@ -1,4 +1,4 @@
-"""The run folder: what was run when, with which versions, and how it went."""
+"""The run folder: records of commands, versions and outcomes, and the metrics log."""
 
 import contextlib
 import datetime
@@ -25,12 +25,12 @@ from cytoseg.writing import write_atomically
 FORMAT = 1
 _MOST_MESSAGE = 400
 _WAIT_S = 30.0
-"""How long to wait for other commands of the run that are recording themselves."""
+"""Seconds to wait for other commands that are writing run.json."""
 _VERSIONED = ("torch", "monai", "denoising-diffusion-pytorch", "numpy", "tifffile", "scikit-image", "scikit-learn")
 
 
 def versions() -> dict[str, str]:
-    """List the versions that decide the numbers: ours, Python's and the main libraries'."""
+    """List the versions that affect results: ours, Python's and the main libraries'."""
     found = {"cytoseg": cytoseg.__version__, "python": platform.python_version()}
     for name in _VERSIONED:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -39,7 +39,7 @@ def versions() -> dict[str, str]:
 
 
 def process_rank() -> int:
-    """Say which process this is, of those that torchrun or accelerate started; 0 where there is only one."""
+    """Return this process's rank under torchrun or accelerate; 0 if there is only one process."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -47,7 +47,7 @@ def process_rank() -> int:
 def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[dict[str, Any]]:
     """Record one command in ``run.json``: start, end, seconds, seed, versions and outcome.
 
-    Of several processes the first one records.
+    Only rank 0 records.
 
     Args:
         folder: The run folder; made if missing.
@@ -56,7 +56,7 @@ def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[
         seed: The recipe's seed.
 
     Yields:
-        The entry; what the block adds to it is kept.
+        The entry; what the block adds to it is saved.
     """
     entry: dict[str, Any] = {"command": command, "started": _now(), "seed": seed, "versions": versions()}
     begin, entry["outcome"] = time.perf_counter(), "failed"
@@ -83,7 +83,7 @@ def _told_running(folder: Path, entry: Mapping[str, Any], *, recipe: str) -> con
 
 
 def _one_line(error: Exception) -> str:
-    """Say in one printable line why a command failed."""
+    """Return the reason of a failure in one printable line."""
     first = next(iter(str(error).splitlines()), "") if isinstance(error, CytosegError) else ""
     text = first or f"{type(error).__name__}: {error}"
     return "".join(c if c.isprintable() else " " for c in text)[:_MOST_MESSAGE]
@@ -99,7 +99,7 @@ def _append(path: Path, entry: Mapping[str, Any], *, recipe: str) -> None:
 
 
 def _readable(path: Path) -> dict[str, Any] | None:
-    """Read run.json; one that is damaged is kept beside, so that the commands that come can be recorded."""
+    """Read run.json; a damaged one is renamed so that later commands can be recorded."""
     try:
         run = load_json(path)
         if isinstance(run, dict) and isinstance(run.get("commands"), list):
@@ -127,7 +127,7 @@ class MetricsLog:
 
     Args:
         path: The file; its folder is made if missing.
-        keep_until: When resuming, lines whose count is larger are dropped: they will be written again.
+        keep_until: On resuming, rows with a larger count are dropped: they will be written again.
         count: What is counted, ``crops_seen`` or ``step``.
     """
 
@@ -138,7 +138,7 @@ class MetricsLog:
         self._file: TextIO = path.open("a")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row, to a new file if the old one was removed."""
+        """Append one row; create the file if it was removed."""
         if not self._path.exists():
             self._file.close()
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl``; a last line cut short by a kill is left out, a missing file gives an empty list."""
+    """Read ``metrics.jsonl``; an incomplete last line is dropped, a missing file gives an empty list."""
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):
@@ -161,23 +161,23 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class Interrupt:
-    """Whether Ctrl-C was pressed, or another signal asked for the end; long loops look at it between two steps."""
+    """Whether a signal has asked the process to stop; long loops check it between steps."""
 
     requested = False
 
 
 @contextlib.contextmanager
 def finish_step_on_interrupt() -> Iterator[Interrupt]:
-    """Let the current step end on Ctrl-C, SIGTERM or SIGHUP instead of cutting it; Ctrl-C twice stops at once.
+    """On Ctrl-C, SIGTERM or SIGHUP finish the current step; a second Ctrl-C stops at once.
 
-    The others often come twice by themselves: a closed terminal is told to a command by the system and by its shell.
+    The other signals often arrive twice: a closed terminal is signalled by the system and by the shell.
 
     Yields:
         An object whose ``requested`` becomes True.
     """
     interrupt = Interrupt()
 
-    # torchrun passes on to its processes the Ctrl-C that has reached them already: there a second one means nothing.
+    # torchrun forwards a Ctrl-C that its processes have already received: a second one means nothing there.
     may_hurry = "TORCHELASTIC_RUN_ID" not in os.environ
 
     def handle(number: int, _frame: FrameType | None) -> None:

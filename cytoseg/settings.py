@@ -1,7 +1,7 @@
-"""How settings are checked: a section of a recipe is a frozen dataclass in the room that uses it."""
+"""The pydantic configuration shared by all sections of a recipe."""
 
 from typing import Any
 
 RULES: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True, "allow_inf_nan": False}
-"""What pydantic is told by a section's ``__pydantic_config__``: unknown keys and infinite numbers are refused, and the
-docstring under a field explains it."""
+"""Value of a section's ``__pydantic_config__``: unknown keys and infinite numbers are refused; the docstring under a
+field becomes its description."""

@@ -1,4 +1,4 @@
-"""What commands say while they work: lines, progress bars, and how long it will take."""
+"""Terminal output: messages, progress bars and time estimates."""
 
 import contextlib
 import os
@@ -17,55 +17,55 @@ from cytoseg.quoting import one_line, printable
 from cytoseg.runs import process_rank
 
 # No markup: "cytoseg[app]" and slides named "a[1].tif" must come out as they are.
-# Of several processes the first one speaks.
+# Only rank 0 prints.
 console = Console(stderr=False, soft_wrap=True, markup=False, quiet=process_rank() > 0)
 
 LOG_LINE_S = 30.0
-"""Where nobody sees the bar move, in a pipe or a log file, a line stands for it so often; the app asks for more."""
+"""Seconds between progress lines in a pipe or log file, which replace the bar; the app asks for a shorter interval."""
 _LONGEST_CELL = 200
 _TOLD_FROM = 0.1
-"""Share of the work after which it is said how long the rest takes."""
+"""Fraction of the work after which the remaining time is shown."""
 _MEASURED_S = 3.0
-"""So long the pace is measured before an estimate is made of it. The first unit does not count: it warms up."""
+"""Seconds for which the pace is measured before an estimate. The first unit is a warm-up and does not count."""
 _LONG_S, _FEW = 10.0, 100
-"""Where a first unit takes that long and there are few, it is itself the measure: a second would be long in coming."""
+"""If the first of a few units takes this long, the estimate is made from it instead of waiting for a second."""
 
 
 def say(text: str) -> None:
-    """Print one line for the user, or several; what a terminal would obey in them is escaped."""
+    """Print one or more lines for the user; control characters are escaped."""
     console.print("\n".join(map(printable, text.split("\n"))), highlight=False, markup=False)
 
 
 def cells(*values: str) -> tuple[str, ...]:
-    """Give the cells of a row that holds what stands in files: printable, and not too long."""
+    """Make untrusted values printable and short enough for table cells."""
     return tuple(one_line(value, most=_LONGEST_CELL) for value in values)
 
 
 def say_next(*words: str) -> None:
-    """Name the command that comes next, ready to be copied.
+    """Print the next command, ready to be copied.
 
     Args:
-        words: The command without ``cytoseg``, each argument apart; what a shell would split or expand is quoted.
+        words: The arguments after ``cytoseg``; they are quoted for a shell.
     """
     say(f"Next: {shlex.join(('cytoseg', *words))}")
 
 
 def say_estimate(seconds: float, *, what: str = "this") -> None:
-    """Say before something long begins how long it will take about; what is done within a minute needs no saying."""
+    """Print about how long something will take, unless it takes less than a minute."""
     if seconds >= 60:
         say(f"About {duration_text(seconds)} for {what} on this machine.")
 
 
 def seconds_left(done: float, total: float, elapsed_s: float) -> float | None:
-    """Tell how long the rest takes, at the mean pace so far.
+    """Estimate the remaining time from the mean pace so far.
 
     Args:
-        done: So much was done since the beginning of this call.
-        total: So much there was to do then.
-        elapsed_s: In so many seconds.
+        done: Units done since the start of this call.
+        total: Units there were to do at the start.
+        elapsed_s: Seconds since the start.
 
     Returns:
-        In seconds; None before a tenth is done.
+        Seconds; None before a tenth is done.
     """
     if total <= 0 or done < _TOLD_FROM * total or done <= 0:
         return None
@@ -73,7 +73,7 @@ def seconds_left(done: float, total: float, elapsed_s: float) -> float | None:
 
 
 class _Left(ProgressColumn):
-    """The time that is left, also where a single step takes minutes."""
+    """Column with the remaining time, also if a single step takes minutes."""
 
     def render(self, task: Task) -> Text:
         left = _left_of(task)
@@ -82,21 +82,21 @@ class _Left(ProgressColumn):
 
 def _left_of(task: Task) -> float | None:
     ahead: float | None = task.fields.get("ahead")
-    if ahead is not None:  # a share of the work, where units differ
+    if ahead is not None:  # a fraction of the work if units differ
         return seconds_left(1 - ahead, 1.0, task.elapsed or 0.0)
     before = task.fields["before"]
     return seconds_left(task.completed - before, (task.total or 0) - before, task.elapsed or 0.0)
 
 
 def whole_time(seen: Sequence[tuple[float, float]], total: float) -> float | None:
-    """Estimate how long something takes from its first units.
+    """Estimate the total time from the first units.
 
     Args:
-        seen: How much was done and after how many seconds, at the first unit and now.
-        total: So much there is to do.
+        seen: Units done and seconds elapsed, at the first unit and now.
+        total: Units to do.
 
     Returns:
-        In seconds; None before it can be told.
+        Seconds; None before an estimate is possible.
     """
     (first, first_s), (now, now_s) = seen[0], seen[-1]
     if now > first and now_s - first_s >= _MEASURED_S:
@@ -108,16 +108,16 @@ def whole_time(seen: Sequence[tuple[float, float]], total: float) -> float | Non
 
 @contextlib.contextmanager
 def progress(what: str, total: int, *, done: int = 0, even: bool = True) -> Iterator["Bar"]:
-    """Show a progress bar with count, elapsed and remaining time; into a pipe or a file, a line every half minute.
+    """Show a progress bar with count, elapsed and remaining time; in a pipe or file, one line every half minute.
 
     Args:
-        what: Is done.
-        total: So many units there are.
-        done: So many were done before.
-        even: Whether all units take about as long: then a line says after the first ones how long all of them take.
+        what: Description of the work.
+        total: Number of units.
+        done: Units done by an earlier call.
+        even: Whether all units take about equally long; then a line gives the total time after the first ones.
 
     Yields:
-        The bar, to be moved.
+        The bar, to be updated.
     """
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -135,7 +135,7 @@ def progress(what: str, total: int, *, done: int = 0, even: bool = True) -> Iter
 
 @contextlib.contextmanager
 def _lines_of(bar: "Bar") -> Iterator[None]:
-    """Print the bar's line every half minute, also while nothing moves it: a single training may take minutes."""
+    """Print the bar's line every half minute, even without updates: a single training may take minutes."""
     over = threading.Event()
 
     def speak() -> None:
@@ -166,30 +166,30 @@ class Bar:
         self._estimated = not even
 
     def goes_on(self, done: int) -> None:
-        """Say how much was done by an earlier call: it counts for the bar, and not for the pace."""
+        """Set how much an earlier call did: it counts for the bar but not for the pace."""
         self._bars.update(self._task, completed=done, before=done)
 
     def of(self, done: int, total: int) -> None:
-        """Move the bar to ``done`` of a total that is known only now."""
+        """Move the bar to ``done`` of a total known only now."""
         self._move(completed=done, total=total)
 
     def phase(self, what: str, done: int, total: int) -> None:
-        """Move the bar to ``done`` of a total that is known only now, of what the note names."""
+        """Move the bar to ``done`` of a total known only now, with a note that names the phase."""
         self._move(completed=done, total=total, note=what)
 
     def at(self, done: int, note: str = "") -> None:
         """Move the bar to ``done`` and show a note behind it."""
         self._move(completed=done, note=note)
 
-    def ahead(self, share: float) -> None:
-        """Say what share of the work lies ahead where the units differ: the time that is left goes by it."""
+    def remaining(self, share: float) -> None:
+        """Set the fraction of work that remains, for a remaining time where units differ."""
         self._bars.update(self._task, ahead=share)
 
     def _move(self, **fields: Any) -> None:
         self._bars.update(self._task, **fields)
         task = self._bars.tasks[self._task]
         done = task.completed - task.fields["before"]
-        if done <= 0:  # what was loaded until now is no part of the pace
+        if done <= 0:  # loading until now does not count for the pace
             self._working_from = time.monotonic()
         if self._estimated or done <= 0:
             return
@@ -200,7 +200,7 @@ class Bar:
             say_estimate(seconds, what=task.description)
 
     def line(self) -> str:
-        """Say in a line how far it is."""
+        """Return the progress as one line."""
         task = self._bars.tasks[self._task]
         left = _left_of(task)
         parts = [

@@ -1,4 +1,4 @@
-"""Writing whole files and folders or none: into a temporary place beside the target, then renamed."""
+"""Atomic writes of files and folders: a temporary sibling, then a rename."""
 
 import contextlib
 import glob
@@ -16,19 +16,19 @@ from cytoseg.json_text import load_json
 from cytoseg.locks import claim, is_claimed, locked
 
 PATIENCE_S = 3.0
-"""How long to wait for another process before it is named: the helpers of one that was killed end within seconds."""
+"""Seconds to wait for another process before giving up: children of a killed one end within seconds."""
 REMOVED = "removed"
-"""Last part of the name under which a folder is removed."""
+"""Suffix of a folder that is being removed."""
 
 _KEY = "key.json"
-"""In a folder that can be gone on with: what it was made for."""
+"""File in a resumable folder that stores its key."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing: into a temporary file beside it, then renamed. A link stays one.
+    """Write a file atomically: to a temporary file beside it, then renamed. A symlink is followed.
 
     Raises:
-        OSError: If the disk is full or the folder cannot be written; the old file is then still there.
+        OSError: If the disk is full or the folder cannot be written; the old file is then unchanged.
     """
     path = _followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,10 +47,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Return a temporary path with the same suffixes, and rename it to ``path`` if the block ends well.
+    """Yield a temporary path with the same suffixes, and rename it to ``path`` if the block succeeds.
 
-    For writers that want a file name (images, figures, tables). On any exception the temporary file is removed.
-    A link stays one.
+    For writers that need a file name (images, figures, tables). On any exception the temporary file is removed.
+    A symlink is followed.
     """
     path = _followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,10 +66,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """Return an empty hidden folder beside a path, which goes when the block ends; what killed ones left goes first.
+    """Yield an empty hidden folder beside a path, removed when the block ends; removes leftovers of kills first.
 
     Raises:
-        OSError: If it cannot be made.
+        OSError: If it cannot be created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
@@ -86,11 +86,11 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENCE_S) -> Iterator[Path]:
-    """Return an empty folder that takes the place of ``folder`` when the block ends well.
+    """Yield an empty folder that replaces ``folder`` when the block succeeds.
 
-    After any error, Ctrl-C included, the folder is as it was and the empty one is gone; after a kill it is as it was as
-    soon as anybody replaces it or asks ``put_back``. Only one process at a time may replace it. A link to a folder
-    stays one: what it leads to is replaced.
+    After any error, including Ctrl-C, the old folder is unchanged and the new one is removed; after a kill the old
+    folder is restored by the next ``replaced`` or ``put_back``. Only one process at a time may replace it. A symlink is
+    followed: its target is replaced.
 
     Args:
         folder: What to replace; need not exist yet.
@@ -124,15 +124,15 @@ def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENC
 
 @contextlib.contextmanager
 def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]) -> Iterator[Path]:
-    """Return a folder that takes the place of ``folder`` when the block ends well, and keeps what is in it otherwise.
+    """Yield a folder that replaces ``folder`` when the block succeeds, and keeps its content otherwise.
 
-    After an error, Ctrl-C or a kill the next call with the same key gives the same folder with all that it held; with
-    another key, an empty one. After an error that left it empty nothing stays. Only one process at a time gets it.
-    A link to a folder stays one.
+    After an error, Ctrl-C or a kill the next call with the same key yields the same folder with its content; with
+    another key, an empty one. After an error that left it empty it is removed. Only one process at a time gets it.
+    A symlink is followed.
 
     Args:
         folder: What to replace; need not exist yet.
-        key: All that decides what is written, as JSON can hold it.
+        key: Everything that determines the content, JSON-serialisable.
         error: Raised in place of an OSError, so that the user reads one line.
 
     Yields:
@@ -165,9 +165,9 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
 
 
 def put_back(folder: Path) -> None:
-    """Put a folder back that a kill between the two renames of ``replaced`` or ``resumable`` has left aside.
+    """Restore a folder that a kill between the two renames of ``replaced`` or ``resumable`` left renamed.
 
-    For whoever reads such a folder. Nothing happens if it is there, or was never.
+    For readers of such a folder. Does nothing if it exists or never existed.
 
     Args:
         folder: As it was given to them.
@@ -175,13 +175,13 @@ def put_back(folder: Path) -> None:
     place = _followed(folder)
     if place.exists() or not _asides(place):
         return
-    # Who holds the lock is between the two renames at this moment: the folder is back at once.
+    # The lock holder is between the two renames: the folder is back in a moment.
     with contextlib.suppress(OSError, CytosegError), locked(place, wait_s=PATIENCE_S, error=CytosegError):
         _put_back(place)
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Put a folder back or finish its swap after a kill, and remove what else was left; not while a process writes it.
+    """Restore a folder or finish its swap after a kill, and remove other leftovers, unless a process is writing it.
 
     Args:
         folder: As it was given to ``replaced`` or ``resumable``.
@@ -194,7 +194,7 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder so that at no time a part of it stands under its name; a link is left alone.
+    """Remove a folder so that it never exists partly under its name; a symlink is left alone.
 
     Raises:
         OSError: If it cannot be removed.
@@ -208,19 +208,19 @@ def remove_folder(folder: Path) -> None:
 
 
 def is_temporary(name: str, *, of: str, mark: str) -> bool:
-    """Return whether a name is one that ``tempfile`` makes of a prefix, a mark and eight characters."""
+    """Return whether a name has the form of ``tempfile``: a prefix, a mark and eight characters."""
     return re.fullmatch(rf"\.{re.escape(of)}{re.escape(mark)}[a-z0-9_]{{8}}", name) is not None
 
 
 def begun_with_another(folder: Path, key: Mapping[str, Any]) -> str | None:
-    """Name what of a key is not as it was when ``resumable`` began the unfinished folder, which it would empty.
+    """Name the first part of a key that differs from an unfinished folder of ``resumable``, which would be emptied.
 
     Args:
         folder: As for ``resumable``.
         key: Likewise.
 
     Returns:
-        The first that differs, such as ``predict.tile_px``; None if nothing does or nothing unfinished is there.
+        The first difference, such as ``predict.tile_px``; None if there is none or no unfinished folder.
     """
     try:
         begun = load_json(_beside(_followed(folder), "part") / _KEY)
@@ -244,7 +244,7 @@ def _beside(folder: Path, what: str) -> Path:
 
 
 def _keep_if_same(part: Path, key: str) -> None:
-    """Make the folder, emptied unless it was made for the same key."""
+    """Create the folder, emptied unless it has the same key."""
     written = part / _KEY
     if part.exists() and not (written.exists() and written.read_text(encoding="utf-8") == key):
         shutil.rmtree(part)
@@ -253,12 +253,12 @@ def _keep_if_same(part: Path, key: str) -> None:
 
 
 def _followed(path: Path) -> Path:
-    """Return what a link leads to: renaming would put a file or folder in the link's place."""
+    """Resolve a symlink: a rename would replace the link itself."""
     return path.resolve() if path.is_symlink() else path
 
 
 def _clear(place: Path) -> None:
-    """Put the folder back and remove what else kills have left of it; the caller holds its lock."""
+    """Restore the folder and remove other leftovers of kills; the caller holds its lock."""
     _put_back(place)
     if (place / _KEY).exists():
         _finish(place)
@@ -267,7 +267,7 @@ def _clear(place: Path) -> None:
 
 
 def _finish(place: Path) -> None:
-    """End the swap of ``resumable``; the key goes last, and by it a kill before that is known."""
+    """Finish the swap of ``resumable``; the key is removed last, so a kill before that is detected."""
     shutil.rmtree(_beside(place, "old"), ignore_errors=True)
     (place / _KEY).unlink()
 
@@ -279,7 +279,7 @@ def _put_back(place: Path) -> None:
 
 
 def _asides(place: Path) -> list[Path]:
-    """List what a swap that was cut has left of the old folder, the latest last."""
+    """List old folders that an interrupted swap left renamed, oldest first."""
     found = (path for path in (_beside(place, "old"), *(swap / "old" for swap in _swaps(place))) if path.is_dir())
     return sorted(found, key=lambda path: path.stat().st_mtime_ns)
 
@@ -291,7 +291,7 @@ def _swaps(place: Path) -> list[Path]:
 
 
 def is_swap(path: Path) -> bool:
-    """Return whether a folder holds nothing but what ``replaced`` puts into its temporary one."""
+    """Return whether a folder contains only what ``replaced`` puts into its temporary folder."""
     return path.is_dir() and not path.is_symlink() and {entry.name for entry in path.iterdir()} <= {"new", "old"}
 
 

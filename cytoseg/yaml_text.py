@@ -1,4 +1,4 @@
-"""Reading YAML 1.2 written by hand: within limits, or refused in one line."""
+"""Reading untrusted YAML 1.2 within limits on size, depth and aliases."""
 
 import re
 from pathlib import Path
@@ -11,17 +11,17 @@ from cytoseg.json_text import MAX_WHOLE, damaged, read_regular
 from cytoseg.limits import limit, raise_it
 
 MAX_DEPTH = 32
-"""Lists and tables within each other."""
+"""Deepest nesting of lists and mappings."""
 
 MAX_VALUES = 100_000
-"""With everything that an alias repeats: nine lines of aliases to aliases make a billion."""
+"""Most values, aliases expanded: nine lines of nested aliases make a billion."""
 
 MAX_MERGED = 30
-"""Aliases in a text with merge keys: those are multiplied while it is read."""
+"""Most aliases in a text with merge keys, which are expanded while parsing."""
 
 _ALIAS = re.compile(r"(?<![^\s\[,])\*\w")
 _SIZE = "CYTOSEG_MAX_YAML_KB"
-# What the library raises on crafted text besides its own errors: dates that do not exist, unhashable keys, wrong tags.
+# Raised by the library on crafted text besides its own errors: impossible dates, unhashable keys, wrong tags.
 _ODD = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, RecursionError)
 
 
@@ -31,13 +31,14 @@ def load_yaml(path: Path, *, name: str | None = None, yaml: YAML | None = None) 
     Args:
         path: The file.
         name: What to call it in a message; its own name by default.
-        yaml: A reader that keeps comments; by default one that gives plain values.
+        yaml: A parser that keeps comments; by default one that returns plain values.
 
     Returns:
-        What it holds.
+        The parsed value.
 
     Raises:
-        FileContentError: If it is not a regular file, too large or no YAML, see ``parse_yaml``. It is a ValueError too.
+        FileContentError: If it is not a regular file, is too large or is not YAML, see ``parse_yaml``; also a
+            ValueError.
         OSError: If it is missing or may not be read.
     """
     called = name or path.name
@@ -50,7 +51,7 @@ def load_yaml(path: Path, *, name: str | None = None, yaml: YAML | None = None) 
 
 
 def parse_yaml(text: str, *, name: str, yaml: YAML | None = None) -> Any:
-    """Read YAML, and look at how deep and how large it is; a key that appears twice in one table is refused.
+    """Parse YAML and check its depth and size; duplicate keys are refused.
 
     Args:
         text: The YAML.
@@ -58,8 +59,8 @@ def parse_yaml(text: str, *, name: str, yaml: YAML | None = None) -> Any:
         yaml: See ``load_yaml``.
 
     Raises:
-        FileContentError: If it is not a YAML; too long (CYTOSEG_MAX_YAML_KB); nested deeper than ``MAX_DEPTH``; holds
-            more than ``MAX_VALUES``, or whole numbers beyond 64 bits.
+        FileContentError: If it is not YAML, is too long (CYTOSEG_MAX_YAML_KB), is nested deeper than ``MAX_DEPTH``,
+            or contains more than ``MAX_VALUES`` values or integers beyond 64 bits.
     """
     if len(text) > limit(_SIZE) * 1000:
         raise damaged(name, f"is {len(text) / 1e6:,.1f} MB long. {raise_it(_SIZE)}".rstrip("."))
@@ -75,7 +76,7 @@ def parse_yaml(text: str, *, name: str, yaml: YAML | None = None) -> Any:
 
 
 def _check(value: Any, name: str) -> None:
-    """Go through all values without calling itself: an alias may lead back to where it stands."""
+    """Check all values iteratively: an alias may form a cycle."""
     waiting, seen = [(value, 1)], 0
     while waiting:
         part, depth = waiting.pop()

@@ -167,7 +167,7 @@ def test_uneven_units_and_short_work_say_nothing(monkeypatch: pytest.MonkeyPatch
 def test_of_uneven_units_the_work_ahead_counts() -> None:
     with progress("compare", 4, even=False) as bar:
         bar.at(2)
-        bar.ahead(0.95)
+        bar.remaining(0.95)
         assert "to go" not in bar.line()
-        bar.ahead(0.75)
+        bar.remaining(0.75)
         assert "to go" in bar.line()

@@ -38,7 +38,7 @@ def _compare(methods: Sequence[Contender], task: Task, folder: Path) -> list[Row
             bar.of(done, total)
             bar.at(done, title)
             if left_s[0]:
-                bar.ahead(left_s[done] / left_s[0])
+                bar.remaining(left_s[done] / left_s[0])
 
         return compare(methods, task, folder=folder, on_run=on_run)
 

@@ -1,1 +1,1 @@
-"""Reading slides, crops and tiles cheaply; making slides for tests and the demo."""
+"""Slides: opening, reading, cropping, tiling, stitching and writing."""

@@ -1,6 +1,7 @@
-"""MONAI's augmentation of crops: the same pixels and random numbers at a fifth of the cost.
+"""Fast equivalents of MONAI's flips, rotations and intensity transforms.
 
-MONAI records with every flip and turn how to undo it, which takes longer than to do it. Crops are never turned back.
+Same pixels and random numbers at a fifth of the cost: MONAI records how to invert each transform, which takes longer
+than the transform itself, and training never inverts one.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -12,14 +13,14 @@ from monai.data import get_track_meta, set_track_meta
 from monai.transforms import MapTransform, RandFlipd, Randomizable, RandRotate90d
 
 _SEEDS = 2**32
-"""As many as MONAI draws from."""
+"""Seed range used by MONAI."""
 
 
 class QuickFlipd(RandFlipd):  # type: ignore[misc] # MONAI's classes are untyped
-    """MONAI's ``RandFlipd`` for tensors (C, H, W), without the record."""
+    """MONAI's ``RandFlipd`` for tensors (C, H, W), without the inversion record."""
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
-        """Mirror the tensors under the keys, or leave them."""
+        """Randomly flip the tensors under the keys."""
         filled = dict(data)
         self.randomize(None)
         if self._do_transform:
@@ -29,10 +30,10 @@ class QuickFlipd(RandFlipd):  # type: ignore[misc] # MONAI's classes are untyped
 
 
 class QuickRotate90d(RandRotate90d):  # type: ignore[misc] # same
-    """MONAI's ``RandRotate90d`` for tensors (C, H, W), without the record."""
+    """MONAI's ``RandRotate90d`` for tensors (C, H, W), without the inversion record."""
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
-        """Turn the tensors under the keys, or leave them."""
+        """Randomly rotate the tensors under the keys."""
         filled = dict(data)
         self.randomize()
         if self._do_transform:
@@ -45,7 +46,7 @@ class ToUnitd(MapTransform):  # type: ignore[misc] # same
     """Scale tensors (C, H, W) of values 0 to 255 to float32 in [-1, 1], as MONAI's ``ScaleIntensityRanged`` would."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Scale the tensors under the keys, and lay them out one channel after another."""
+        """Scale the tensors under the keys and make them contiguous."""
         filled = dict(data)
         for key in self.key_iterator(filled):
             unit = (filled[key].contiguous() / 255).to(torch.float32)
@@ -54,13 +55,13 @@ class ToUnitd(MapTransform):  # type: ignore[misc] # same
 
 
 class Chain:
-    """Applies dictionary transforms in order; returns exactly what MONAI's ``Compose`` gives from the same seed.
+    """Applies dictionary transforms in order, with results identical to MONAI's ``Compose`` from the same seed.
 
-    ``Compose`` makes new random states for every item, which costs 0.1 ms for each transform, and keeps records for
-    undoing flips and turns, which cost more than these do. Here the states are seeded anew and nothing is recorded.
+    ``Compose`` creates random states for every item, 0.1 ms per transform, and keeps inversion records that cost more
+    than the transforms. Here the states are reseeded and nothing is recorded.
 
     Args:
-        transforms: From a dictionary to a dictionary; none of them lazy.
+        transforms: Dictionary transforms; none of them lazy.
     """
 
     def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
@@ -69,7 +70,7 @@ class Chain:
         self._random = [_random_parts(t) for t in self._transforms if isinstance(t, Randomizable)]
 
     def __call__(self, item: Mapping[Hashable, Any], *, seed: int) -> Mapping[Hashable, Any]:
-        """Apply all transforms with the random numbers that follow from a 32-bit seed."""
+        """Apply all transforms with random numbers derived from a 32-bit seed."""
         self._first.seed(seed)
         for parts in self._random:
             own = int(self._first.randint(_SEEDS, dtype=np.uint32))
@@ -86,8 +87,8 @@ class Chain:
 
 
 def _random_parts(transform: Any) -> list[Any]:
-    """List a transform and the one that it wraps, which MONAI seeds alike; each gets a random state of its own."""
+    """List a transform and the one it wraps, which MONAI seeds alike; each gets its own random state."""
     parts = [transform, *(part for part in vars(transform).values() if isinstance(part, Randomizable))]
-    if any("R" not in vars(part) for part in parts):  # else it is the one that all transforms share
+    if any("R" not in vars(part) for part in parts):  # otherwise it is the state shared by all transforms
         transform.set_random_state(seed=0)
     return parts

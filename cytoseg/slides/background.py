@@ -1,4 +1,4 @@
-"""Where the cells are: a mask made once per slide at low resolution, so that bare glass is not read."""
+"""Tissue mask of a slide, computed at low resolution."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,20 @@ from cytoseg.slides.open import read_at
 from cytoseg.slides.optical_density import optical_density
 from cytoseg.slides.slide import Slide
 
-_DARKEST_GROUND = 150.0  # bare glass is brighter in every channel, even where the camera was set dark
-_MOST_COLOURED_GROUND = 0.8  # lowest channel over highest: glass may be tinted, but not stained
-_DENSE = 0.2  # all optical densities above count alike, else nuclei stand apart and pale cells go with the glass
+_DARKEST_GROUND = 150.0  # bare glass is brighter in every channel, even in dark exposures
+_MOST_COLOURED_GROUND = 0.8  # ratio of lowest to highest channel: glass may be tinted but not stained
+_DENSE = 0.2  # clip optical density, otherwise Otsu separates nuclei and pale cells fall on the side of the glass
 MASK_PX = 1024
-"""Longer side of the mask, unless told."""
-_CLEAR = 0.05  # two groups whose densities differ by less are noise or uneven light, not cells and glass
+"""Default longer side of the mask."""
+_CLEAR = 0.05  # a smaller difference between the two groups is noise or uneven light, not cells and glass
 
 
 @dataclass(frozen=True)
 class TissueMask:
-    """Which parts of a slide hold cells.
+    """The parts of a slide that contain cells.
 
     Attributes:
-        mask: (h, w) bool over the whole slide, True where there are cells.
+        mask: (h, w) bool over the whole slide, True for cells.
         downsample: How many level-0 pixels one pixel of the mask spans.
     """
 
@@ -32,11 +32,11 @@ class TissueMask:
     downsample: float
 
     def share(self) -> float:
-        """Fraction of the slide that holds cells, 0 to 1."""
+        """Fraction of the slide that contains cells, 0 to 1."""
         return float(self.mask.mean())
 
     def covers(self, region: Region) -> float:
-        """Fraction of a region's area that holds cells, 0 to 1; what lies outside the slide holds none.
+        """Fraction of a region's area that contains cells, 0 to 1; area outside the slide counts as empty.
 
         Args:
             region: In level-0 pixels.
@@ -47,12 +47,13 @@ class TissueMask:
 
 
 def tissue_mask(slide: Slide, *, rule: str, threshold: float, max_px: int = MASK_PX) -> TissueMask:
-    """Find where a slide holds cells, reading it at low resolution and with flat memory.
+    """Compute the tissue mask of a slide at low resolution with constant memory.
 
     Args:
         slide: An open slide.
-        rule: ``otsu`` finds the border between glass and cells itself: for most slides, also on grey or tinted ground.
-            ``threshold`` takes what is denser than ``threshold``: where Otsu fails. ``none`` takes everything.
+        rule: ``otsu`` finds the threshold between glass and cells itself: for most slides, also with a grey or
+            tinted background. ``threshold`` takes what is denser than ``threshold``: where Otsu fails. ``none`` takes
+            everything.
         threshold: For the rule ``threshold``: mean optical density of the three channels against white, such as 0.05.
         max_px: Longer side of the mask.
 
@@ -80,9 +81,9 @@ def _denser(pixels: NDArray[np.uint8], threshold: float) -> NDArray[np.bool_]:
 
 
 def _otsu(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    # Smoothed before the ground is sought: the brightest pixels of noisy glass are brighter than the glass.
+    # Smooth before estimating the background: the brightest pixels of noisy glass are brighter than the glass.
     smooth = gaussian(pixels.astype(np.float32), sigma=1, channel_axis=2)
-    # The densest channel, because every stain leaves some channel clear.
+    # Use the densest channel, because every stain leaves some channel clear.
     density = np.clip(optical_density(smooth, _ground(smooth)).max(axis=2), 0, _DENSE)
     cells = np.asarray(density > threshold_otsu(density), np.bool_)
     if cells.any() and density[cells].mean() - density[~cells].mean() >= _CLEAR:
@@ -91,12 +92,12 @@ def _otsu(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _ground(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Estimate the (3,) colour of bare glass: that of the brightest pixels, unless these are too dark or coloured."""
+    """Estimate the (3,) colour of bare glass from the brightest pixels, unless they are too dark or coloured."""
     bright = np.percentile(pixels.reshape(-1, 3), 98, axis=0)
     return np.maximum(bright, max(_DARKEST_GROUND, _MOST_COLOURED_GROUND * bright.max())).astype(np.float32)
 
 
 def _touched(start: int, length: int, downsample: float, cells: int) -> NDArray[np.float64]:
-    """Level-0 pixels of the stretch from ``start`` that lie in each cell of the mask, (cells,)."""
+    """Compute how many level-0 pixels of an interval lie in each cell of the mask, (cells,)."""
     edges = np.clip(np.arange(cells + 1) * downsample, start, start + length)
     return np.diff(edges)

@@ -1,4 +1,4 @@
-"""How the colours of a TIFF page are stored: as RGB, or as brightness and two channels of colour, halved perhaps."""
+"""Colour storage of a TIFF page: RGB, or YCbCr with or without chroma subsampling."""
 
 import struct
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ import tifffile
 APERIO_YCBCR, _APERIO_RGB, _JPEG2000 = 33003, 33005, 34712
 _JPEG2000S = (APERIO_YCBCR, 33004, _APERIO_RGB, _JPEG2000)
 _JPEGS = (6, 7, 33007, 34892)
-_HEAD = 65536  # bytes that are read of a tile: its header and no more
+_HEAD = 65536  # bytes read of a tile: its header only
 _SIZ, _COD, _START_OF_TILE = 0x51, 0x52, 0x90
-_SYCC_BOX = b"colr\1\0\0\0\0\0\x12"  # of a JP2 file whose colours the library turns into RGB
+_SYCC_BOX = b"colr\1\0\0\0\0\0\x12"  # JP2 colour spaces that the library converts to RGB
 _HALVED = ((2, 1), (2, 2))
 _PACKED = "colours at half width or height without JPEG"
 
 
 @dataclass(frozen=True)
 class _Codestream:
-    """What the header of a JPEG 2000 codestream says.
+    """Header of a JPEG 2000 codestream.
 
     Attributes:
-        steps: Horizontal and vertical distance of the samples of each channel.
-        transformed: Whether decoding turns its own YCbCr into RGB.
+        steps: Horizontal and vertical sample spacing of each channel.
+        transformed: Whether the decoder converts its own YCbCr to RGB.
     """
 
     steps: tuple[tuple[int, int], ...]
@@ -30,19 +30,19 @@ class _Codestream:
 
 
 def allow_chroma(page: Any) -> None:
-    """Let tifffile decode JPEG 2000 whatever a tag says of its chroma: only the codestream's own header counts.
+    """Make tifffile ignore the chroma tag of JPEG 2000 pages: only the codestream's own header counts.
 
     Args:
-        page: A tifffile.TiffPage that nothing has been decoded of yet.
+        page: A tifffile.TiffPage that has not been decoded yet.
     """
     if page.compression in _JPEG2000S:
         page.subsampling = (1, 1)
 
 
 def stores_ycbcr(page: Any) -> bool:
-    """Return whether what comes out of a page's decoder is YCbCr, to be turned into RGB.
+    """Return whether a page's decoder yields YCbCr, which must be converted to RGB.
 
-    The library for JPEG 2000 turns YCbCr with halved channels into RGB by itself, and that with full ones not.
+    The JPEG 2000 library converts YCbCr with subsampled chroma to RGB by itself, but not YCbCr 4:4:4.
 
     Args:
         page: A tifffile.TiffPage whose file is open.
@@ -60,7 +60,7 @@ def stores_ycbcr(page: Any) -> bool:
 
 
 def odd_chroma(page: Any) -> str:
-    """Say in words what of a page's colours our decoders cannot turn into RGB; empty if nothing is.
+    """Describe why our decoders cannot convert a page's colours to RGB; empty if they can.
 
     Args:
         page: A tifffile.TiffPage whose file is open.
@@ -78,7 +78,7 @@ def odd_chroma(page: Any) -> str:
 
 
 def _head(page: Any) -> bytes:
-    """Read the beginning of the first tile that is there."""
+    """Read the start of the first tile that exists."""
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
         if count:
             file = page.parent.filehandle

@@ -1,4 +1,4 @@
-"""Whether a picture holds something that a model could learn from, or next to nothing but glass."""
+"""Contrast of an image, to tell cells from nearly empty glass."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from cytoseg.slides.optical_density import optical_density
 
 _LEAST_SPREAD = 0.02
-"""Optical density of bare glass varies by less: noise, dust, uneven light."""
+"""The optical density of bare glass varies by less than this: noise, dust, uneven light."""
 _DENSEST_GLASS = 0.25
-"""Mean optical density of what may still be glass, where the camera was set dark; a thick, even clump is denser."""
+"""Largest mean optical density of glass in a dark exposure; a thick, even clump is denser."""
 
 
 def density(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -18,10 +18,10 @@ def density(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.asarray(optical_density(picture.reshape(-1, 3)), np.float64)
 
 
-def spread(picture: NDArray[np.uint8]) -> float:
-    """Measure how much there is to see: the standard deviation of the optical density, in its most varied channel.
+def contrast(picture: NDArray[np.uint8]) -> float:
+    """Measure the contrast: the standard deviation of the optical density in the channel that varies most.
 
-    Glass has almost none, and neither has the inside of a clump; nuclei, cytoplasm and glass side by side have most.
+    It is near 0 for glass and inside a clump, and largest where nuclei, cytoplasm and glass meet.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
@@ -30,10 +30,10 @@ def spread(picture: NDArray[np.uint8]) -> float:
 
 
 def near_empty(means: Sequence[float], spreads: Sequence[float]) -> bool:
-    """Return whether a region is glass with next to nothing on it.
+    """Return whether a region is almost empty glass.
 
     Args:
-        means: Mean optical density of its channels.
-        spreads: Their standard deviations.
+        means: Mean optical density per channel.
+        spreads: Standard deviation per channel.
     """
     return max(spreads) < _LEAST_SPREAD and float(np.mean(means)) < _DENSEST_GLASS

@@ -1,4 +1,4 @@
-"""Writing a slide of any format anew as a pyramid that every program reads: OME-TIFF or OME-Zarr."""
+"""Converting slides of any format to pyramidal OME-TIFF or OME-Zarr."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,16 +16,16 @@ from cytoseg.slides.slide import Slide
 TIFF_ENDINGS = (".ome.tif", ".ome.tiff")
 
 _ROWS, _COLUMNS = 512, 2048
-"""What is read at a time: whole tiles of 256 or 512 px, and 3 MB, of which some readers make several copies."""
+"""Side of a piece read at a time: whole tiles of 256 or 512 px, 3 MB, of which some readers make several copies."""
 
 
 def convert_slide(slide: Slide, path: Path, *, on_row: Callable[[int], None]) -> None:
-    """Write level 0 of a slide and its halves, in flat memory; the target appears only when it is whole.
+    """Write level 0 of a slide and a pyramid of halves with constant memory; the target is written atomically.
 
     Args:
         slide: An open slide.
-        path: ``.zarr`` for OME-Zarr, without loss; ``.ome.tif`` for OME-TIFF, as JPEG.
-        on_row: Told how many rows of the slide have been read.
+        path: ``.zarr`` for lossless OME-Zarr; ``.ome.tif`` for OME-TIFF with JPEG.
+        on_row: Called with the number of slide rows read so far.
 
     Raises:
         SlideError: If the slide is damaged; or the target cannot be written, ends in neither format, needs the extra

@@ -27,14 +27,14 @@ _MAX_OPEN = 64
 
 
 class OpenSlides:
-    """Keeps the most recently used slides open, in each process its own: handles do not survive a fork or a pickle."""
+    """Cache of recently used open slides, one per process: handles do not survive a fork or a pickle."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[Path, Slide] = OrderedDict()
         self._process = os.getpid()
 
     def get(self, path: Path) -> Slide:
-        """Return the open slide, opening it if need be."""
+        """Return the open slide, opening it if necessary."""
         if self._process != os.getpid():
             self._open, self._process = OrderedDict(), os.getpid()
         if path not in self._open:
@@ -56,14 +56,14 @@ class OpenSlides:
 class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI's classes are untyped
     """MONAI transform: put a random tissue crop under each key, reading only that region from an open slide.
 
-    A slide is chosen in proportion to its tissue area, then a tissue place on it as the crop's centre; crops at the
-    edge are moved inside the slide.
+    A slide is chosen in proportion to its tissue area, then a tissue position as the crop's centre; crops at the edge
+    are shifted inside the slide.
 
     Args:
         keys: Keys to fill with (3, size, size) uint8.
         sources: From ``find_tissue``.
         size_px: Side of the crop.
-        on_lost: Told in a sentence of a slide that cannot be read any more; its crops are then drawn from the others.
+        on_lost: Called with a message if a slide can no longer be read; its crops are then drawn from the others.
             None raises instead, so that crop i stays a function of (seed, i) whatever happens to the disk.
     """
 
@@ -86,7 +86,7 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         self.source, self.region = sources[0], Region(0, 0, 0, 0)
 
     def digest(self) -> str:
-        """Identify what the crops are a function of, besides the seed: the slides' names, sizes and tissue."""
+        """Hash everything besides the seed that determines the crops: the slides' names, sizes and tissue."""
         slides = [(s.path.name, s.size.width, s.size.height, s.side_px, s.tissue.count) for s in self._sources]
         return hashlib.sha256(repr(slides).encode()).hexdigest()
 
@@ -109,7 +109,7 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         """Return the data with a (3, size, size) uint8 tensor under each key.
 
         Raises:
-            SlideError: If a slide cannot be read any more and ``on_lost`` is None, or none is left.
+            SlideError: If a slide can no longer be read and ``on_lost`` is None, or none is left.
         """
         filled = dict(data)
         for key in self.keys:
@@ -134,10 +134,10 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         self._on_lost(f"{error} Continuing without it: {len(self._lost)} of {len(self._sources)} slides are lost.")
 
     def larger(self, size_px: int) -> "RandSlideCropd":
-        """Make the same transform for larger crops, from the slides that are large enough for them.
+        """Make the same transform for larger crops from the slides that are large enough.
 
         Args:
-            size_px: Side of the new crops; that of the old ones if it is less, or if no slide is large enough.
+            size_px: Side of the new crops; the old side is kept if it is larger or if no slide is large enough.
 
         Returns:
             A transform with open slides of its own.
@@ -149,13 +149,13 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         return RandSlideCropd(self.keys, sources=fit or self._sources, size_px=wanted, on_lost=self._on_lost)
 
     def of_size(self, size_px: int) -> "RandSlideCropd":
-        """Make the same transform for crops of another size, or of the largest that a slide holds where that is less.
+        """Make the same transform for another crop size, or for the largest that fits a slide if that is smaller.
 
         Args:
             size_px: Side of the new crops, at the same scale.
 
         Returns:
-            A transform with open slides of its own, of the slides that are large enough.
+            A transform with its own open slides, from the slides that are large enough.
         """
         rooms = [min(s.size.width, s.size.height) * self.size_px / s.side_px for s in self._sources]
         wanted = min(size_px, max(self.size_px, int(max(rooms))))
@@ -164,7 +164,7 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         return RandSlideCropd(self.keys, sources=fit, size_px=wanted, on_lost=self._on_lost)
 
     def close(self) -> None:
-        """Close the slides that were read in this process."""
+        """Close the slides opened in this process."""
         self._slides.close()
 
 
@@ -172,9 +172,9 @@ def augmentation(*, flips: bool, turns: bool, jitter: float) -> list[Callable[..
     """Make MONAI's flips, quarter turns and per-channel intensity jitter, then scaling to [-1, 1].
 
     Args:
-        flips: Mirror left-right and up-down, each half of the time.
-        turns: Turn by a multiple of 90 degrees.
-        jitter: Largest relative change of contrast, and half of it of brightness; 0 switches it off.
+        flips: Flip left-right and up-down, each with probability 0.5.
+        turns: Rotate by a multiple of 90 degrees.
+        jitter: Largest relative change of contrast; half of it for brightness; 0 disables it.
     """
     keys = ["image"]
     steps: list[Callable[..., Any]] = []
@@ -194,7 +194,7 @@ class SlideCrops(Dataset[Tensor]):
     Args:
         transforms: ``RandSlideCropd`` followed by ``augmentation``.
         seed: The recipe's seed.
-        first: Number of the first crop; when resuming, how many have been seen.
+        first: Index of the first crop; on resuming, the number of crops seen.
         last: One past the last crop.
     """
 

@@ -1,4 +1,4 @@
-"""How large a compressed tile says that it is, which is known before it is decoded and takes the memory for it."""
+"""Declared sizes of compressed tiles, checked before decoding (decompression bombs)."""
 
 import struct
 from typing import Any
@@ -9,7 +9,7 @@ from cytoseg.limits import limit, raise_it
 
 _TILE = "CYTOSEG_MAX_TILE_PX"
 _HEAD_BYTES = 2**17
-_NO_SIZE = (0xC4, 0xC8, 0xCC)  # markers of JPEG among those of frames, C0 to CF
+_NO_SIZE = (0xC4, 0xC8, 0xCC)  # JPEG markers in the frame range C0 to CF that are not frames
 _ALONE = (0x01, *range(0xD0, 0xD9))  # without a length
 
 
@@ -24,13 +24,13 @@ def refuse_large_tiles(page: Any) -> None:
 
 
 def refuse_bombs(page: Any) -> None:
-    """Look at every tile or strip of a page that is to be decoded whole.
+    """Check every tile or strip of a page before it is decoded whole.
 
     Args:
         page: A tifffile.TiffPage whose file is open.
 
     Raises:
-        ValueError: If one claims more than the limit.
+        ValueError: If a declared size exceeds the limit.
     """
     refuse_large_tiles(page)
     if page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS:
@@ -42,10 +42,10 @@ def refuse_bombs(page: Any) -> None:
 
 
 def refuse_bomb(data: bytes) -> None:
-    """Refuse the bytes of a tile that claims to be far larger than tiles are.
+    """Refuse an encoded tile whose header declares an excessive size.
 
     Raises:
-        ValueError: If it claims more than the limit.
+        ValueError: If the declared size exceeds the limit.
     """
     refuse_large(*claimed_size(data), what="it claims")
 
@@ -56,7 +56,7 @@ def refuse_large(width: int, height: int, *, what: str) -> None:
     Args:
         width: In pixels.
         height: In pixels.
-        what: Begins the message.
+        what: Start of the message.
 
     Raises:
         ValueError: If it has more pixels than the limit.
@@ -66,7 +66,7 @@ def refuse_large(width: int, height: int, *, what: str) -> None:
 
 
 def claimed_size(data: bytes) -> tuple[int, int]:
-    """Read width and height from the head of a JPEG, JPEG 2000, PNG or WebP; (0, 0) for anything else."""
+    """Read width and height from the header of a JPEG, JPEG 2000, PNG or WebP; (0, 0) for anything else."""
     if data.startswith(b"\xff\xd8"):
         return _of_jpeg(data)
     if data.startswith(b"\x89PNG") and len(data) >= 24:

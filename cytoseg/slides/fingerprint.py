@@ -1,4 +1,4 @@
-"""What tells one slide from another on disk, whether it is a file or a folder."""
+"""Fingerprints of slides: size, modification time and SHA-256."""
 
 import hashlib
 from collections.abc import Iterator
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 def slide_stamp(path: Path) -> tuple[int, int]:
-    """Return the bytes of a slide and the second of its last change; of a folder those of all files in it.
+    """Return a slide's size in bytes and modification time in seconds; for a folder over all its files.
 
     Raises:
-        OSError: If it is not there.
+        OSError: If it does not exist.
     """
     found = [file.stat() for file in _files(path)]
     return sum(stat.st_size for stat in found), int(max((stat.st_mtime for stat in found), default=0.0))
 
 
 def slide_sha256(path: Path) -> str:
-    """Return the SHA-256 of a slide's file; of a folder that of the names and contents of all files in it.
+    """Return the SHA-256 of a slide; for a folder, of the names and contents of all its files.
 
     Raises:
         OSError: If it cannot be read.
@@ -31,7 +31,7 @@ def slide_sha256(path: Path) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Return the file itself, or the files of a folder in an order that does not depend on the disk."""
+    """Return the file itself, or the files of a folder in a deterministic order."""
     if path.is_dir():
         yield from sorted(file for file in path.rglob("*") if file.is_file())
     else:

@@ -1,4 +1,4 @@
-"""Values that are given for folders, found for the slides in them."""
+"""Looking up per-folder values, such as ``assume_mpp``, for a slide."""
 
 import os
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ def innermost(path: Path, by_folder: Mapping[Path, float]) -> float | None:
         path: Of the slide.
         by_folder: Folders, relative to the current one or absolute.
     """
-    # By the names that were given, links and all; else by where they lead.
+    # Compare the paths as given first, then with symlinks resolved.
     for real in (os.path.abspath, os.path.realpath):
         folders = {Path(real(folder)): value for folder, value in by_folder.items()}
         inside = [folder for folder in folders if Path(real(path)).is_relative_to(folder)]

@@ -1,4 +1,4 @@
-"""Slides and maps that stay open for the next look, for a server whose threads want tiles of a few of them."""
+"""Pool of open slides and maps, shared by the threads of a server."""
 
 import contextlib
 import threading
@@ -31,12 +31,12 @@ class _Held(Generic[Opened]):
     turn: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Shelf(Generic[Opened]):
-    """Open files, lent to one thread at a time; beyond a number those that were used longest ago are closed.
+class HandlePool(Generic[Opened]):
+    """Open files, each lent to one thread at a time; the least recently used beyond a limit are closed.
 
     Args:
         opener: Opens a file.
-        most: How many stay open while nobody uses them.
+        most: How many idle files stay open.
     """
 
     def __init__(self, opener: Callable[[Path], Opened], *, most: int = MOST) -> None:
@@ -50,12 +50,12 @@ class Shelf(Generic[Opened]):
         """Return the open file, reopened if it has changed.
 
         Raises:
-            SlideError: If it is gone, or cannot be opened.
+            SlideError: If it is missing or cannot be opened.
         """
         held = self._taken(path)
         try:
-            # One reader at a time: several would decode the same picture at once, each into memory of its own. It is
-            # opened in the same turn, and so once; others' files need not wait for one that takes its time.
+            # One reader at a time: several would decode the same image into separate memory. The file is opened under
+            # the same lock, and so only once; other files need not wait for a slow one.
             with held.turn:
                 held.thing = held.thing or self._opener(path)
                 yield held.thing
@@ -65,7 +65,7 @@ class Shelf(Generic[Opened]):
             self._close_unused()
 
     def close(self) -> None:
-        """Close all files that nobody uses."""
+        """Close all idle files."""
         with self._lock:
             self._stale += self._held.values()
             self._held.clear()

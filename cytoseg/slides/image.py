@@ -1,4 +1,4 @@
-"""Pictures that are read whole: PNG, JPEG, BMP, WebP and small plain TIFF, as RGB and as one-level slides."""
+"""Images read whole (PNG, JPEG, BMP, WebP, small TIFF) as one-level slides."""
 
 import threading
 from collections import OrderedDict
@@ -25,13 +25,13 @@ from cytoseg.slides.regular_file import no_file
 from cytoseg.slides.tiff import DAMAGE, WHITE, on_white, open_tiff, page_rgb, to_8bit
 
 CACHE_BYTES = 96_000_000
-"""Decoded pictures that each process keeps; the newest is kept even if it alone is larger."""
+"""Cache of decoded images per process; the newest is kept even if it exceeds the limit."""
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """The first bytes of TIFF and BigTIFF, little and big endian."""
 
 _CONVERT = "Convert it to a tiled TIFF: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
-# Called by name rather than through Image.open, whose own limit on the size is lower and global.
+# Called directly rather than through Image.open, whose own size limit is lower and global.
 _PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
     b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
@@ -39,14 +39,14 @@ _PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"RIFF": WebPImagePlugin.WebPImageFile,
 }
 _MOST = "CYTOSEG_MAX_PICTURE_PX"
-_START = 32  # bytes that tell the format
-_PNG_DEPTH = 24  # where a PNG says how many bits a value has
+_START = 32  # bytes that identify the format
+_PNG_DEPTH = 24  # offset of a PNG's bit depth
 
 
 def read_picture(source: Path | bytes, *, name: str) -> NDArray[np.uint8]:
-    """Read a picture as 8-bit RGB, whatever it is stored as.
+    """Read an image of any supported format as 8-bit RGB.
 
-    Transparent pictures are laid on white, 16-bit ones are scaled, EXIF rotation is applied.
+    Transparency is composited on white, 16-bit values are scaled, EXIF rotation is applied.
 
     Args:
         source: A file, or the bytes of one.
@@ -56,22 +56,22 @@ def read_picture(source: Path | bytes, *, name: str) -> NDArray[np.uint8]:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        SlideError: If it is missing, damaged, too large, or something that cannot be RGB (float values, several pages).
+        SlideError: If it is missing, damaged, too large or cannot be RGB (float values, several pages).
     """
     pixels, note = _read(source, name)
-    if note:  # whoever marked cells on it may have seen another one
+    if note:  # an annotator may have seen another one
         raise SlideError(f"{name}: contains several images, not only {note}. Save the one you want as a separate file.")
     return pixels
 
 
 class ImageSlide(Reader):
-    """A picture as a slide of one level, decoded at the first read and held in a bounded cache shared by all.
+    """An image as a slide of one level, decoded at the first read and kept in a shared bounded cache.
 
     Args:
         path: The file.
 
     Raises:
-        SlideError: If its header cannot be read, or it is too large to be held whole.
+        SlideError: If its header cannot be read, or it is too large to decode whole.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,14 +97,14 @@ class ImageSlide(Reader):
 
 
 class _Cache:
-    """Decoded pictures, oldest use first; the lock is held for bookkeeping only, never while decoding."""
+    """LRU cache of decoded images; the lock is held for bookkeeping only, never while decoding."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: OrderedDict[tuple[Path, int, int], NDArray[np.uint8]] = OrderedDict()
 
     def get(self, path: Path) -> NDArray[np.uint8]:
-        """Return the pixels of a picture, decoding it if it is not held or the file has changed."""
+        """Return the pixels of an image, decoding it if it is not cached or the file has changed."""
         try:
             status = path.stat()
         except OSError as error:
@@ -146,7 +146,7 @@ def _read_header(path: Path) -> _Header:
                 size, mpp = Size(*image.size), _dpi_mpp(image)
                 _refuse_size(size, path.name)
                 note = ""
-                turn = picture_turn(image, path)  # may decode a PNG, so it comes after the look at the size
+                turn = picture_turn(image, path)  # may decode a PNG, so the size is checked first
     except DAMAGE as error:
         raise SlideError(f"{path.name}: the header is damaged or truncated ({error}). Copy the file again.") from error
     return _Header(Size(size.height, size.width) if turn >= 5 else size, mpp, note)
@@ -171,7 +171,7 @@ def _is_tiff(source: Path | bytes, name: str) -> bool:
 
 
 def _open_picture(source: Path | bytes, name: str) -> ImageFile.ImageFile:
-    """Open a picture without decoding it; the format is told by the first bytes, not by the suffix."""
+    """Open an image without decoding it; the format follows from the first bytes, not the suffix."""
     start = _start(source, name)
     file: Any = BytesIO(source) if isinstance(source, bytes) else source
     plugin = next((plugin for magic, plugin in _PLUGINS.items() if start.startswith(magic)), None)
@@ -209,7 +209,7 @@ def _pixels(image: ImageFile.ImageFile, source: Path | bytes) -> NDArray[np.uint
         if depth == 8 and image.mode == "RGB" and not image.has_transparency_data:
             return np.asarray(_png_values(source), np.uint8)  # twice as fast as Pillow
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-        # Pillow takes all of them for Adobe's, which are stored inverted.
+        # Pillow assumes Adobe's inverted CMYK for all of them.
         return np.asarray(ImageChops.invert(image).convert("RGB"))
     if image.has_transparency_data:
         return on_white(np.asarray(image.convert("RGBA")))
@@ -221,7 +221,7 @@ def _png_values(source: Path | bytes) -> NDArray[Any]:
 
 
 def _read(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
-    """Read the pixels, and say which of several pictures they are."""
+    """Read the pixels and, for several images in one file, a note which one was read."""
     try:
         if _is_tiff(source, name):
             return _read_tiff(source, name)

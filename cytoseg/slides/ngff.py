@@ -1,4 +1,4 @@
-"""What an OME-Zarr folder says of itself in JSON (NGFF 0.4 in Zarr 2, 0.5 in Zarr 3): axes, levels, pixel size."""
+"""OME-Zarr metadata (NGFF 0.4 and 0.5): axes, levels, pixel size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,15 +12,15 @@ from cytoseg.slides.pixel_size import micrometres_in, plausible_mpp
 from cytoseg.slides.planes import largest_scene
 
 ZARR_SUFFIX = ".zarr"
-"""Ending of a folder that is a slide."""
+"""Suffix of a folder that is a slide."""
 
 ATTRIBUTES = ".zattrs"
-"""Where Zarr 2 keeps what a group says of itself."""
+"""Attribute file of a Zarr 2 group."""
 
 DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError)
-"""What missing or damaged metadata raise."""
+"""Exceptions raised by missing or damaged metadata."""
 
-_VERSION = "0.4"  # what most programs read
+_VERSION = "0.4"  # the version that most programs read
 _AXES = "tczyx"
 _RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
 
@@ -30,11 +30,11 @@ class Multiscale:
     """A pyramid in an OME-Zarr folder.
 
     Attributes:
-        axes: A letter for each axis of the arrays: t, c, z, y and x in any order.
+        axes: One letter per array axis: t, c, z, y and x in any order.
         arrays: Folders of the levels, finest first.
         size: Of level 0, in pixels.
         mpp: Micrometres per level-0 pixel, or None if unknown.
-        note: Which of several scenes it is, in words; empty for a single one.
+        note: Which of several scenes was chosen; empty for a single one.
     """
 
     axes: str
@@ -45,7 +45,7 @@ class Multiscale:
 
 
 def is_slide_folder(path: Path) -> bool:
-    """Return whether a path is a folder that is one slide, and not a folder of slides."""
+    """Return whether a path is an OME-Zarr folder rather than a folder of slides."""
     return path.suffix.lower() == ZARR_SUFFIX and path.is_dir()
 
 
@@ -53,7 +53,7 @@ def read_multiscale(path: Path) -> Multiscale:
     """Read the metadata of an OME-Zarr folder; of several scenes (as bioformats2raw writes them) the largest.
 
     Raises:
-        SlideError: If the metadata are missing, damaged, of another kind or older than NGFF 0.4.
+        SlideError: If the metadata are missing, damaged, not of an image, or older than NGFF 0.4.
     """
     try:
         attributes = _attributes(path)
@@ -73,11 +73,11 @@ def read_multiscale(path: Path) -> Multiscale:
 
 
 def metadata(name: str, factors: Sequence[int], *, rgb: bool, mpp: float | None) -> dict[str, Any]:
-    """Say in NGFF 0.4 what a folder holds whose levels are called 0, 1, 2, ...
+    """Build NGFF 0.4 metadata for a folder with levels 0, 1, 2, ...
 
     Args:
-        name: Of the slide.
-        factors: How many level-0 pixels a pixel of each level spans.
+        name: Name of the slide.
+        factors: Downsample of each level.
         rgb: True for axes c, y, x; False for y, x.
         mpp: Micrometres per level-0 pixel, or None if unknown.
     """
@@ -131,7 +131,7 @@ def _multiscale(folder: Path, attributes: Mapping[str, Any]) -> Multiscale:
 
 
 def _inside(path: str) -> PurePosixPath:
-    """Keep to the folder, whatever the file says."""
+    """Resolve a level's path, which must lie inside the folder."""
     inside = PurePosixPath(path)
     if inside.is_absolute() or ".." in inside.parts:
         raise ValueError(f"a level lies outside the folder: {path!r}")
@@ -146,7 +146,7 @@ def _shape(array: Path) -> list[int]:
 def _mpp(multiscale: Mapping[str, Any], x: int) -> float | None:
     axis = multiscale["axes"][x]
     unit = micrometres_in(axis.get("unit", "")) if isinstance(axis, dict) else None
-    if unit is None:  # without a unit, a scale of 1 says nothing
+    if unit is None:  # without a unit, a scale of 1 carries no information
         return None
     mpp = unit
     for holder in (multiscale["datasets"][0], multiscale):

@@ -1,4 +1,4 @@
-"""Finding slides, opening them whatever their format, and reading them at any size."""
+"""Finding and opening slides of any format, and reading regions at any size."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
@@ -23,30 +23,30 @@ TIFF_SUFFIXES = (".tif", ".tiff", ".svs", ".btf", ".tf8")
 VENDOR_SUFFIXES = (".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
 
 SLIDE_SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES, *VENDOR_SUFFIXES, ZARR_SUFFIX)
-"""Suffixes of what can be a slide, in lower case: files, and folders of OME-Zarr."""
+"""Lower-case suffixes of slides: files, and OME-Zarr folders."""
 
 LABEL_MAP_SUFFIX = ".labels.ome.tif"
-"""Ending of the label maps that lie beside synthetic slides; such a file is never a slide."""
+"""Suffix of the label maps beside synthetic slides; such a file is never a slide."""
 
 _NO_ZARR = "OME-Zarr is read and written by the library zarr, which is not installed"
 _GET_ZARR = "Install it with: pip install 'cytoseg[zarr]'"
-_BLOCK_PX = 16_000_000  # pixels that `read_at` holds at a time: 48 MB
+_BLOCK_PX = 16_000_000  # pixels that `read_at` keeps in memory at a time: 48 MB
 
 
 def open_slide(path: Path) -> Slide:
-    """Open a slide, choosing the reader by the file's content, and by its suffix for vendors' formats.
+    """Open a slide; the reader is chosen by the file's content, or by the suffix for vendor formats.
 
-    A TIFF of a vendor whose pages do not lie as in others is OpenSlide's, whatever its suffix.
+    A vendor's TIFF with an unusual page layout is read by OpenSlide, whatever its suffix.
 
     Args:
-        path: A tiled TIFF or SVS, a picture (PNG, JPEG, BMP, WebP, plain TIFF), a vendor's format, which needs the
-            extra ``openslide``, or an OME-Zarr folder, which needs the extra ``zarr``.
+        path: A tiled TIFF or SVS, a picture (PNG, JPEG, BMP, WebP, plain TIFF), a vendor format, which needs the extra
+            ``openslide``, or an OME-Zarr folder, which needs the extra ``zarr``.
 
     Returns:
         The open slide, to be closed by the caller.
 
     Raises:
-        SlideError: If the file is missing, empty, damaged, or of a kind that cannot be read here.
+        SlideError: If the file is missing, empty, damaged or not supported.
     """
     path = Path(path)
     if is_slide_folder(path):
@@ -62,10 +62,10 @@ def open_slide(path: Path) -> Slide:
 
 
 def check_whole(slide: Slide) -> None:
-    """Refuse a slide of which parts are missing in its file, where nothing can be done without them.
+    """Refuse a truncated slide where all of it is needed.
 
     Raises:
-        SlideError: If the file was cut off.
+        SlideError: If the file is truncated.
     """
     if slide.damage:
         raise SlideError(f"{slide.path.name}: {slide.damage}. Copy the file again.")
@@ -85,16 +85,16 @@ def zarr_writer() -> Callable[..., None]:
 
 
 def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Path]:
-    """Find the slides of some folders.
+    """Find the slides in folders.
 
     Args:
         folders: Where to look.
         include: Names or globs within each folder, such as ``*.svs``, or ``**/*.svs`` to look in the folders below too;
-            none means every slide directly in the folder. Brackets are taken as `patterns.fitting` does.
-        exclude: Globs of what to leave out, compared with the end of the path: ``thumb_*`` or ``old/*.svs``.
+            none means every slide directly in the folder. Brackets are interpreted as in `patterns.fitting`.
+        exclude: Globs to exclude, matched against the end of the path: ``thumb_*`` or ``old/*.svs``.
 
     Returns:
-        Paths, sorted, each once. Hidden files and label maps of synthetic slides never count.
+        Unique sorted paths, without hidden files and label maps of synthetic slides.
 
     Raises:
         SlideError: If a folder is missing or is a file, a glob is empty or absolute, or nothing is found at all.
@@ -136,7 +136,7 @@ def _no_glob(glob: str) -> SlideError:
 
 
 def can_be_slide(path: Path) -> bool:
-    """Return whether there is something that is a slide by its suffix; hidden files and label maps are none."""
+    """Return whether a path has a slide suffix; hidden files and label maps do not count."""
     name = path.name.lower()
     suits = name.endswith(SLIDE_SUFFIXES) and not name.endswith(LABEL_MAP_SUFFIX)
     there = is_slide_folder(path) if name.endswith(ZARR_SUFFIX) else path.is_file()
@@ -144,20 +144,20 @@ def can_be_slide(path: Path) -> bool:
 
 
 def slide_id(path: Path) -> str:
-    """Name a slide: its file name without the suffix, ``.ome.tif`` and ``.ome.zarr`` being one suffix."""
+    """Return a slide's name: the file name without the suffix; ``.ome.tif`` and ``.ome.zarr`` count as one suffix."""
     stem = PurePath(path).stem
     return stem[: -len(".ome")] if stem.lower().endswith(".ome") else stem
 
 
 def read_at(slide: Slide, region: Region, size: Size) -> NDArray[np.uint8]:
-    """Read a region at exactly the size asked for, from the coarsest level that is fine enough.
+    """Read a region at exactly the given size, from the coarsest level that is fine enough.
 
-    Large regions are read piece by piece, so that memory stays flat even if the slide has one level only.
+    Large regions are read in pieces, so that memory is bounded even for a slide with a single level.
 
     Args:
         slide: An open slide.
         region: In level-0 pixels; what lies outside the slide is white.
-        size: Of the result.
+        size: Size of the result.
 
     Returns:
         (height, width, 3) uint8 RGB; an exact copy of the level where the sizes agree.
@@ -165,7 +165,7 @@ def read_at(slide: Slide, region: Region, size: Size) -> NDArray[np.uint8]:
     Raises:
         SlideError: If the file is damaged there.
     """
-    # The finer of the two directions decides, so that neither is enlarged where the slide has the pixels.
+    # The finer of the two directions decides, so that neither is upsampled while a finer level exists.
     level = best_level(slide.levels, min(region.width / size.width, region.height / size.height))
     return _read_pieces(slide, region, size, level)
 
@@ -198,14 +198,14 @@ def _resized(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     height, width = pixels.shape[:2]
     if (width, height) == (size.width, size.height):
         return pixels
-    # A box takes whole pixels only: an exact mean where the sizes divide, uneven (aliased) where they do not.
+    # A box filter takes whole pixels only: an exact mean where the sizes divide, aliased where they do not.
     exact = width % size.width == 0 and height % size.height == 0
     method = Image.Resampling.BOX if exact else Image.Resampling.BILINEAR
     return np.array(Image.fromarray(pixels).resize((size.width, size.height), method))
 
 
 def _open_tiff(path: Path) -> Slide:
-    if has_odd_chroma(path) or _is_vendors(path):  # the first looks the file over before OpenSlide goes through it
+    if has_odd_chroma(path) or _is_vendors(path):  # the first check validates the file before OpenSlide parses it
         return _open_vendor(path)
     with open_tiff(path, name=path.name) as plane:
         tiled = bool(plane.page.is_tiled)

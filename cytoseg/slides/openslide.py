@@ -1,4 +1,4 @@
-"""Slides in vendors' formats (NDPI, MRXS, SCN, ...) through OpenSlide, which the extra ``openslide`` installs."""
+"""Slides in vendor formats (NDPI, MRXS, SCN, ...), read with OpenSlide."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,27 +15,27 @@ from cytoseg.slides.reader import Reader
 from cytoseg.slides.tiff import DAMAGE, on_white
 from cytoseg.slides.tiff_check import open_pages
 
-_FOCUS_TAG = 65424  # of NDPI: how far a page's plane is from the one in focus
+_FOCUS_TAG = 65424  # NDPI: z offset of a page from the plane in focus
 _MIRAX_LEVEL = re.compile(r"mirax\.HIERARCHICAL\.HIER_\d+_VAL_\d+")
 _REGION = re.compile(r"openslide\.region\[\d+\]\.width")
 
 
-_PLAIN = ("aperio", "generic-tiff")  # TIFF files that our own reader reads as well, with more to say of damage
+_PLAIN = ("aperio", "generic-tiff")  # TIFF files that our own reader handles as well, with better reports of damage
 
 
 def knows_vendor(path: Path) -> bool:
-    """Return whether OpenSlide knows the vendor of a TIFF file, and its pages do not lie as in others."""
+    """Return whether OpenSlide recognises the vendor of a TIFF file with an unusual page layout."""
     return openslide.OpenSlide.detect_format(path) not in (None, *_PLAIN)
 
 
 class OpenSlideSlide(Reader):
-    """A file that OpenSlide reads, as a slide; transparent parts, where the scanner took no picture, are white.
+    """A slide read by OpenSlide; transparent parts, which the scanner did not capture, are white.
 
     Args:
         path: The file.
 
     Raises:
-        SlideError: If OpenSlide does not know the format or finds the file damaged.
+        SlideError: If OpenSlide does not recognise the format or the file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +73,7 @@ def _mpp(text: str | None) -> float | None:
 
 
 def _note(path: Path, properties: Mapping[str, str]) -> str:
-    """Say what OpenSlide reads of a file that holds more than one picture."""
+    """Describe what OpenSlide reads of a file with several images."""
     regions, planes = sum(map(bool, map(_REGION.fullmatch, properties))), _focal_planes(path)
     mirax = _mirax_planes(properties)
     parts = [f"{regions} regions on one canvas"] if regions > 1 else []
@@ -83,11 +83,11 @@ def _note(path: Path, properties: Mapping[str, str]) -> str:
 
 
 def _mirax_planes(properties: Mapping[str, str]) -> int:
-    """Count the planes of an MRXS file, whose Slidedat.ini OpenSlide hands on as properties.
+    """Count the planes of an MRXS file from Slidedat.ini, which OpenSlide exposes as properties.
 
-    One of its hierarchies, "Microscope focus level", lists planes as ``ZStackLevel_(-3)`` beside what the scanner made
-    of all of them, ``ExtFocusLevel``. OpenSlide reads the records of "Slide zoom level" alone, and nothing that is
-    published says whose picture these are.
+    One of its hierarchies, "Microscope focus level", lists planes as ``ZStackLevel_(-3)`` and the extended-focus image
+    as ``ExtFocusLevel``. OpenSlide reads only the records of "Slide zoom level", and it is undocumented which plane
+    they show.
 
     Source: OpenSlide's page on the format, and the tests of bioformats2raw, which reads the planes.
     """
@@ -97,7 +97,7 @@ def _mirax_planes(properties: Mapping[str, str]) -> int:
 
 
 def _focal_planes(path: Path) -> int:
-    """Count the planes of an NDPI or SCN file, of which OpenSlide itself says nothing; 1 where unknown."""
+    """Count the planes of an NDPI or SCN file, which OpenSlide does not report; 1 if unknown."""
     if path.suffix.lower() not in (".ndpi", ".scn"):
         return 1
     try:

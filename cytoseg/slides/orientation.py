@@ -1,4 +1,4 @@
-"""How a picture is turned: cameras store it as it comes and say in a tag which way up it belongs."""
+"""Image orientation from EXIF and TIFF tags."""
 
 import os
 import struct
@@ -25,11 +25,11 @@ _PNG_SIGNATURE_BYTES, _PNG_CHECKSUM_BYTES = 8, 4
 
 
 def turned(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
-    """Put a picture upright.
+    """Rotate or flip an image upright.
 
     Args:
         pixels: (H, W, 3) uint8 as stored.
-        turn: 1 to 8, from ``picture_turn`` or ``tiff_turn``; 5 and above exchange height and width.
+        turn: 1 to 8, from ``picture_turn`` or ``tiff_turn``; 5 and above swap height and width.
 
     Returns:
         (H, W, 3) or (W, H, 3) uint8, contiguous and writeable.
@@ -38,14 +38,14 @@ def turned(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
 
 
 def picture_turn(image: ImageFile.ImageFile, source: Path | bytes) -> int:
-    """Read the orientation of a picture that Pillow has opened, 1 to 8; may decode a PNG.
+    """Read the orientation of an open Pillow image, 1 to 8; may decode a PNG.
 
     Args:
         image: The open picture.
         source: The file, or its bytes.
     """
     if image.format == "PNG" and not _metadata_follows_pixels(source):
-        exif = Image.Image.getexif(image)  # a PNG's own getexif decodes all of it, to look behind the pixels
+        exif = Image.Image.getexif(image)  # getexif of a PNG decodes all of it to find metadata after the pixels
     else:
         exif = image.getexif()
     turn = exif.get(_TAG, 1)
@@ -64,7 +64,7 @@ def _metadata_follows_pixels(source: Path | bytes) -> bool:
 
 
 def _has_late_chunk(file: BinaryIO) -> bool:
-    """Return whether a PNG has more behind its pixels than the end; True also if it is cut short."""
+    """Return whether a PNG has chunks between its pixels and its end; True also if it is truncated."""
     file.seek(_PNG_SIGNATURE_BYTES)
     in_pixels = False
     while len(head := file.read(8)) == 8:

@@ -1,4 +1,4 @@
-"""How large a pixel is: units and numbers as programs write them, and what the tags of a TIFF say."""
+"""Pixel size: units, numbers and TIFF resolution tags."""
 
 import math
 import re
@@ -8,30 +8,30 @@ from typing import Any
 from cytoseg.slides.planes import Plane
 
 COARSEST_MPP = 20.0
-"""A coarser resolution in a file's tags is a printer's or a screen's: 72 dpi is 353 µm per pixel."""
+"""A coarser resolution in a file's tags is meant for print or screen: 72 dpi is 353 µm per pixel."""
 
 _FINEST_MPP = 0.01
 _MICROMETRES = {
     "pm": 1e-6, "\u00c5": 1e-4, "nm": 1e-3, "\u00b5m": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
     "thou": 25.4, "li": 2116.67, "in": 25400.0,
 }  # fmt: skip
-"""Symbols as OME-XML has them; ``Mm`` is no ``mm``."""
+"""Symbols as in OME-XML; ``Mm`` is not ``mm``."""
 
 _WORDS = {
     "micron": 1.0, "inch": 25400.0, "inche": 25400.0, '"': 25400.0, "angstrom": 1e-4, "picometer": 1e-6,
     "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "decimeter": 1e5, "meter": 1e6,
 }  # fmt: skip
-"""Words in lower case, singular, as ImageJ and NGFF have them."""
+"""Lower-case singular words as in ImageJ and NGFF."""
 
 _INCH = 2
-_OF_TAG = {_INCH: 25400.0, 3: 10000.0}  # of the values of ResolutionUnit; 1 is none at all
+_OF_TAG = {_INCH: 25400.0, 3: 10000.0}  # of the ResolutionUnit values; 1 means no unit
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|&#(\d{1,6});")
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 _APERIO = re.compile(r"(?:^|\|)\s*MPP\s*=([^|\r\n]{1,64})", re.MULTILINE)
 
 
 def micrometres_in(unit: str) -> float | None:
-    r"""Tell how many micrometres a unit of length is, None if it is none that a microscope is measured in.
+    r"""Convert a unit of length to micrometres; None if it is not plausible for a microscope.
 
     Args:
         unit: A symbol or a word: ``µm`` with either of the two characters, ``um``, ``micron``, ``inch``, ``cm``, ...;
@@ -50,21 +50,21 @@ def number_in(text: str) -> float | None:
 
 
 def plausible_mpp(mpp: float) -> float | None:
-    """Keep a resolution only if a microscope can have it, else None."""
+    """Return a resolution if it is plausible for a microscope, otherwise None."""
     return mpp if _FINEST_MPP < mpp < COARSEST_MPP else None
 
 
 def tiff_mpp(plane: Plane) -> float | None:
-    """Read micrometres per pixel of a TIFF, whether it has tiles or strips.
+    """Read the micrometres per pixel of a tiled or striped TIFF.
 
-    In this order: OME-XML, Aperio's description, ImageJ's unit, the resolution tags. What cannot be read or is no
-    microscope's counts as not said.
+    In this order: OME-XML, Aperio's description, ImageJ's unit, the resolution tags. Unreadable or implausible values
+    count as missing.
 
     Args:
-        plane: The picture that is read; its file must be open.
+        plane: The image to read; its file must be open.
 
     Returns:
-        Micrometres per level-0 pixel, or None if nothing says so.
+        Micrometres per level-0 pixel, or None if not stated.
     """
     sizes = (_of_ome(plane.pixels), _of_aperio(plane.page), _of_tags(plane.page))
     return next((mpp for mpp in sizes if mpp is not None), None)
@@ -88,13 +88,13 @@ def _of_tags(page: Any) -> float | None:
 
 
 def _imagej_unit(page: Any) -> float | None:
-    """Read the unit of ImageJ's own description, which goes before the tag: that one knows inch and cm only."""
+    """Read the unit from ImageJ's description, which takes precedence over the tag, limited to inch and cm."""
     found = re.search(r"^unit=(.{1,64})$", page.imagej_description or "", re.MULTILINE)
     return micrometres_in(found[1]) if found else None
 
 
 def _ratio(value: object) -> float | None:
-    """Read a tag that should be a fraction, and may be anything; None unless it is a positive number."""
+    """Read a rational tag, which may be malformed; None unless it is a positive number."""
     parts = value if isinstance(value, tuple) else (value,)
     if len(parts) not in (1, 2) or not all(isinstance(part, int | float) for part in parts):
         return None

@@ -1,4 +1,4 @@
-"""Places on a slide that crops are centred on, one bit each: ten thousand slides must fit into the memory together."""
+"""Bit-packed tissue masks: ten thousand slides must fit in memory together."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Places:
-    """The True places of a mask, numbered row by row.
+    """The True positions of a mask, numbered row by row.
 
     Attributes:
-        width: Of the mask.
-        bits: (h, ceil(width / 8)) uint8, the mask's rows with eight places to a byte.
-        before: (h + 1,) int64, how many places lie above each row; the last entry counts all.
+        width: Width of the mask.
+        bits: (h, ceil(width / 8)) uint8, the mask's rows, eight positions per byte.
+        before: (h + 1,) int64, number of True positions above each row; the last entry is the total.
     """
 
     width: int
@@ -22,7 +22,7 @@ class Places:
 
     @classmethod
     def of(cls, mask: NDArray[np.bool_]) -> "Places":
-        """Pack an (h, w) mask."""
+        """Pack an (h, w) bool mask."""
         before = np.concatenate([[0], np.cumsum(np.count_nonzero(mask, axis=1), dtype=np.int64)])
         return cls(mask.shape[1], np.packbits(mask, axis=1), before)
 
@@ -33,7 +33,7 @@ class Places:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of True positions."""
         return int(self.before[-1])
 
     def share(self) -> float:
@@ -41,7 +41,7 @@ class Places:
         return self.count / (self.height * self.width)
 
     def nth(self, number: int) -> tuple[int, int]:
-        """Return row and column of place ``number``, counted row by row from 0."""
+        """Return row and column of True position ``number``, counted row by row from 0."""
         row = int(np.searchsorted(self.before, number, side="right")) - 1
         columns = np.flatnonzero(np.unpackbits(self.bits[row], count=self.width))
         return row, int(columns[number - self.before[row]])

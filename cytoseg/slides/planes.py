@@ -1,4 +1,4 @@
-"""Which picture of a TIFF is the slide: of several scenes the largest, of a z-stack the middle plane."""
+"""Choosing the image of a TIFF: the largest scene, the middle z-plane."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from cytoseg.errors import SlideError
 
 @dataclass(frozen=True)
 class Plane:
-    """The one picture of a TIFF that is read as a slide.
+    """The image of a TIFF that is read as a slide.
 
     Attributes:
-        page: tifffile's page of it.
-        others: Pages that may show it coarser: its SubIFDs and, where it is the only picture, all pages after it.
-        pixels: Attributes of its ``Pixels`` element in OME-XML; empty where there is none.
-        note: Which of several it is, in words; empty if it is the only one.
+        page: Its tifffile page.
+        others: Pages that may be coarser levels: its SubIFDs and, if it is the only image, all pages after it.
+        pixels: Attributes of its ``Pixels`` element in OME-XML; empty if there is none.
+        note: Which of several images was chosen; empty if it is the only one.
     """
 
     page: Any
@@ -26,27 +26,27 @@ class Plane:
 
 
 def middle_plane(count: int) -> tuple[int, str]:
-    """Choose a plane of a z-stack: its index from 0, and in words which one it is (empty for a single plane)."""
+    """Choose the middle plane of a z-stack: its index from 0, and a note (empty for a single plane)."""
     middle = count // 2
     return middle, f"plane {middle + 1} of {count} (the middle one)" if count > 1 else ""
 
 
 def largest_scene(areas: Sequence[int]) -> tuple[int, str]:
-    """Choose the first of the largest scenes: its index from 0, and in words which one it is (empty for one scene)."""
+    """Choose the first of the largest scenes: its index from 0, and a note (empty for a single scene)."""
     best = areas.index(max(areas))
     why = "the largest" if areas.count(areas[best]) == 1 else "the first of the largest"
     return best, f"scene {best + 1} of {len(areas)} ({why})" if len(areas) > 1 else ""
 
 
 def find_plane(tif: Any, *, name: str) -> Plane:
-    """Choose the picture of a TIFF that is read.
+    """Choose the image of a TIFF to read.
 
     Args:
         tif: tifffile.TiffFile.
         name: What to call it in a message.
 
     Raises:
-        SlideError: If there are several channels, time points, or pages of which nobody says what they are.
+        SlideError: If there are several channels, time points, or undeclared pages.
     """
     first, scenes = tif.pages[0], _scenes(tif)
     alike = sum((page.shape, page.photometric) == (first.shape, first.photometric) for page in _full_pages(tif))
@@ -68,7 +68,7 @@ def _full_pages(tif: Any) -> list[Any]:
 
 
 def _scenes(tif: Any) -> list[ElementTree.Element]:
-    """Find the Pixels elements of OME-XML, one for each scene; none where there is no XML that can be read."""
+    """Find the Pixels elements of OME-XML, one per scene; empty without readable XML."""
     try:
         root = ElementTree.fromstring(tif.ome_metadata) if tif.is_ome else None
     except ElementTree.ParseError:
@@ -93,7 +93,7 @@ def _of_ome(tif: Any, scenes: Sequence[ElementTree.Element], name: str) -> Plane
 
 
 def _ifd_of(scene: ElementTree.Element, z: int, name: str) -> int:
-    """Find the number of the page that holds a z-plane of a scene, which has nothing but z-planes."""
+    """Find the page index of a z-plane in a scene that has only z-planes."""
     listed = [data for data in scene if data.tag.endswith("TiffData")]
     files = {mark.text for data in listed for mark in data if mark.tag.endswith("UUID")}
     if len(files) > 1:

@@ -1,4 +1,4 @@
-"""Writing tiled pyramidal OME-TIFFs from row bands, in flat memory."""
+"""Writing tiled pyramidal OME-TIFFs from row bands with constant memory."""
 
 import itertools
 import os
@@ -22,31 +22,31 @@ TILE_PX = 256
 COARSEST_PX = 512
 """Levels are added until the longer side is below this."""
 BLOCK_PX = 4096
-"""Columns of a row of tiles that are in memory at once; a multiple of a tile's."""
+"""Columns of a tile row in memory at once; a multiple of the tile width."""
 JPEG_QUALITY = 90
 BIGTIFF_BYTES = 2**31
-"""Raw size from which BigTIFF is used: compressed data of 4 GB would not fit an ordinary TIFF."""
+"""Raw size from which BigTIFF is used: a classic TIFF cannot exceed 4 GB."""
 
 Pixels = NDArray[Any]
 """(h, W, 3) uint8, (h, W) uint8, (h, W) uint32 or (h, W) float32."""
 
 _Block = tuple[int, int, Pixels]
-"""Left and upper edge of a part of one row of tiles, and its pixels."""
+"""Left and upper edge of a block within one row of tiles, and its pixels."""
 
 _KINDS = {(3, "uint8"), (2, "uint8"), (2, "uint32"), (2, "float32")}
 
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """What a file says of itself beside its pixels.
+    """Metadata of a written file.
 
     Attributes:
-        identity: What tells the file from all others. Its UUID is made of it and of nothing else, so that the same
-            pixels of the same identity give the same bytes.
-        name: Of the picture, as viewers show it.
-        channel: What the values of one channel are, as viewers show it; empty for RGB.
-        notes: Namespace to names and values, kept as OME's map annotations.
-        palette: (256, 3) uint8, the colours of (h, W) uint8 ids; None shows them as greys.
+        identity: Unique identity of the file. Its UUID is derived from this alone, so that the same pixels with the
+            same identity give the same bytes.
+        name: Image name shown by viewers.
+        channel: Channel name shown by viewers; empty for RGB.
+        notes: Namespace to names and values, stored as OME map annotations.
+        palette: (256, 3) uint8, colours of (h, W) uint8 ids; None shows greys.
     """
 
     identity: str = ""
@@ -65,24 +65,24 @@ def write_pyramid(
     categorical: bool = False,
     about: About | None = None,
 ) -> None:
-    """Write row bands as a tiled OME-TIFF with SubIFD levels, each half as large as the one before.
+    """Write row bands as a tiled OME-TIFF with SubIFD levels, each half the size of the previous one.
 
-    RGB is compressed as JPEG, everything else without loss. Of the slide, one band and a few tiles are in memory: what
-    waits, waits in a temporary folder beside the target. The file appears under its name only when it is whole.
+    RGB is compressed as JPEG, everything else losslessly. Only one band and a few tiles are in memory; the rest waits
+    in a temporary folder beside the target. The file is written atomically.
 
     Args:
         path: Where to write; its folder is made. An existing file is replaced.
-        bands: Consecutive row bands from top to bottom, of any heights and all of the slide's width: (h, W, 3) uint8
-            RGB, (h, W) uint8, (h, W) uint32 instance ids (categorical only) or (h, W) float32.
+        bands: Consecutive row bands from top to bottom, of any height and the full width: (h, W, 3) uint8 RGB,
+            (h, W) uint8, (h, W) uint32 instance ids (categorical only) or (h, W) float32.
         size: Width and height of level 0 in pixels.
         mpp: Micrometres per level-0 pixel, or None if unknown.
-        categorical: True for class and instance ids: a coarser pixel takes the most frequent of its four ids.
-            Otherwise their mean.
-        about: Identity, names, annotations and colours; None says nothing.
+        categorical: True for class and instance ids: a coarser pixel takes the most frequent of four ids; otherwise
+            the mean.
+        about: Metadata; None writes none.
 
     Raises:
         SlideError: If the file cannot be written, for example because the disk is full.
-        ValueError: If the bands do not add up to the size or are of a kind not named above.
+        ValueError: If the bands do not add up to the size or have another shape or dtype.
     """
     try:
         with temporary_beside(path) as folder:
@@ -105,11 +105,11 @@ def level_sizes(size: Size) -> list[Size]:
 
 
 def halve(pixels: Pixels, *, categorical: bool) -> Pixels:
-    """Make an array half as high and wide (rounded up; an odd last row or column counts twice).
+    """Halve height and width (rounded up; an odd last row or column counts twice).
 
     Args:
         pixels: (h, W, 3) uint8, (h, W) uint8, (h, W) uint32 (categorical only) or (h, W) float32.
-        categorical: True takes the most frequent of each four (the upper left at a tie), False their mean.
+        categorical: True takes the most frequent of each four (the upper left on a tie), False their mean.
 
     Returns:
         The same dtype, (ceil(h / 2), ceil(W / 2)) in size.
@@ -129,13 +129,13 @@ def halve(pixels: Pixels, *, categorical: bool) -> Pixels:
 
 
 def peek(bands: Iterable[Pixels], *, categorical: bool) -> tuple[Pixels, Iterator[Pixels]]:
-    """Look at the first band and check that it is of a kind that can be written.
+    """Inspect the first band and check that its shape and dtype can be written.
 
     Returns:
-        One pixel of that kind, (1, 1, 3) or (1, 1), and all the bands.
+        A template pixel, (1, 1, 3) or (1, 1), and all bands.
 
     Raises:
-        ValueError: If there is none, or it is of another kind than ``write_pyramid`` names.
+        ValueError: If there is none, or ``write_pyramid`` does not support its shape or dtype.
     """
     iterator = iter(bands)
     first = next(iterator, None)
@@ -148,20 +148,20 @@ def peek(bands: Iterable[Pixels], *, categorical: bool) -> tuple[Pixels, Iterato
         )
     if first.dtype == np.uint32 and not categorical:
         raise ValueError("uint32 bands hold instance ids, which have no mean: they are categorical")
-    # Of the first band only the kind is wanted from here on, and bands of wide slides are large.
+    # Keep only a template of the first band: bands of wide slides are large.
     return np.empty((1, 1, *first.shape[2:]), first.dtype), _rejoined(first, iterator)
 
 
 def checked(bands: Iterable[Pixels], *, size: Size, like: Pixels) -> Iterator[Pixels]:
-    """Hand bands through, and see that they add up.
+    """Pass bands through and check that they add up.
 
     Args:
         bands: Consecutive row bands from top to bottom.
-        size: Of all of them together.
-        like: A pixel of their kind, from ``peek``.
+        size: Size of all bands together.
+        like: Template pixel from ``peek``.
 
     Raises:
-        ValueError: If a band is of another kind or width, or at the end their heights do not add up.
+        ValueError: If a band has another dtype or width, or the heights do not add up.
     """
     total = 0
     for band in bands:
@@ -169,7 +169,7 @@ def checked(bands: Iterable[Pixels], *, size: Size, like: Pixels) -> Iterator[Pi
             raise ValueError(f"a band is {band.shape} {band.dtype}, but the slide is {size.width} wide {like.dtype}")
         total += len(band)
         yield band
-        # Nothing may hold the old band while the next one is made.
+        # Drop the reference to the old band before the next one is made.
         del band
     if total != size.height:
         raise ValueError(f"the bands have {total} rows together, but the slide has {size.height}")
@@ -178,11 +178,11 @@ def checked(bands: Iterable[Pixels], *, size: Size, like: Pixels) -> Iterator[Pi
 def _write_levels(
     part: Path, bands: Iterable[Pixels], *, size: Size, mpp: float | None, categorical: bool, about: About
 ) -> None:
-    """Write level after level; each is read from the file that the finer one filled."""
+    """Write level after level; each is read from a file filled by the finer one."""
     first, bands = peek(bands, categorical=categorical)
     sizes = level_sizes(size)
     raws = [RawMap(part.with_name(f"level{i}.raw"), width=s.width, like=first) for i, s in enumerate(sizes)]
-    # By default the UUID holds the time, and no two files of the same pixels would be equal.
+    # By default the UUID depends on the time, so equal pixels would give different files.
     ome = {"UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, about.identity))} | _physical_size(mpp) | _told(about)
     is_big = size.width * size.height * first.nbytes >= BIGTIFF_BYTES
     with tifffile.TiffWriter(part, ome=True, bigtiff=is_big) as writer:
@@ -190,8 +190,9 @@ def _write_levels(
             blocks = _of_bands(checked(bands, size=size, like=first), raw) if index == 0 else _of_level(raw, level)
             coarser = raws[index + 1] if index + 1 < len(raws) else None
             tiles = _tiles(blocks, coarser, categorical=categorical)
-            # tifffile asks for no more tiles than it needs, and closes a generator that it is given; but who gives the
-            # bands may have to clear up after the last of them.
+            # tifffile requests no more tiles than it needs and closes the generator, but the source of the bands may
+            # have
+            # cleanup to do after the last one.
             writer.write(
                 itertools.chain(tiles),
                 shape=(level.height, level.width, *first.shape[2:]),
@@ -199,7 +200,7 @@ def _write_levels(
                 subifds=len(sizes) - 1 if index == 0 else None,
                 subfiletype=0 if index == 0 else 1,
                 metadata={"axes": "YXS" if first.ndim == 3 else "YX"} | ome if index == 0 else None,
-                # Of neighbours that are alike the differences are stored, in a sixth less room.
+                # Differences of similar neighbours compress a sixth better.
                 predictor=first.ndim == 2 and first.dtype == np.uint8 and not categorical,
                 **_tags(first, None if mpp is None else mpp * 2**index, about.palette),
             )
@@ -209,13 +210,13 @@ def _write_levels(
 
 def _rejoined(first: Pixels, rest: Iterator[Pixels]) -> Iterator[Pixels]:
     yield first
-    # itertools.chain would hold it to the end.
+    # itertools.chain would keep a reference to the end.
     del first
     yield from rest
 
 
 def _of_bands(bands: Iterable[Pixels], row: RawMap) -> Iterator[_Block]:
-    """Cut bands of any height into blocks; one row of tiles at a time waits in the file."""
+    """Cut bands of any height into blocks; one row of tiles is buffered in the file."""
     y = 0
     for band in bands:
         while len(band):
@@ -236,32 +237,32 @@ def _of_level(raw: RawMap, size: Size) -> Iterator[_Block]:
 
 
 def _across(raw: RawMap, y: int, *, top: int, height: int) -> Iterator[_Block]:
-    """Read one row of tiles, which begins at ``top`` in the file, from left to right."""
+    """Read one row of tiles, starting at row ``top`` of the file, from left to right."""
     for x in range(0, raw.width, BLOCK_PX):
         yield x, y, raw.window(x=x, y=top, width=min(BLOCK_PX, raw.width - x), height=height)
 
 
 def _tiles(blocks: Iterable[_Block], coarser: RawMap | None, *, categorical: bool) -> Iterator[Pixels]:
-    """Cut blocks into tiles, and fill the coarser level on the way if there is one."""
+    """Cut blocks into tiles and fill the coarser level, if there is one."""
     for x, y, block in blocks:
         if coarser is not None:
             coarser.write(halve(block, categorical=categorical), x=x // 2, y=y // 2)
         for left in range(0, block.shape[1], TILE_PX):
             tile = block[:, left : left + TILE_PX]
             missing = [(0, TILE_PX - length) for length in tile.shape[:2]] + [(0, 0)] * (block.ndim - 2)
-            # Tiles are filled up with the edge's own colour: black would ring into the picture through JPEG.
+            # Pad tiles with the edge colour: black would cause JPEG ringing in the image.
             yield np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
 
 
 def _told(about: About) -> dict[str, Any]:
-    """Put into tifffile's words what a file says of itself."""
+    """Convert the metadata to tifffile's arguments."""
     named = {"Name": about.name, "Channel": {"Name": [about.channel]} if about.channel else {}}
     notes = [{"Namespace": space, "Value": dict(values)} for space, values in about.notes.items()]
     return {key: value for key, value in (named | {"MapAnnotation": notes}).items() if value}
 
 
 def _tags(like: Pixels, mpp: float | None, palette: NDArray[np.uint8] | None) -> dict[str, Any]:
-    """Choose compression and resolution of one level."""
+    """Choose the compression and resolution tags of one level."""
     is_rgb = like.ndim == 3
     tags: dict[str, Any] = {
         "photometric": "rgb" if is_rgb else "minisblack",
@@ -271,7 +272,7 @@ def _tags(like: Pixels, mpp: float | None, palette: NDArray[np.uint8] | None) ->
     if is_rgb:
         tags["compressionargs"] = {"level": JPEG_QUALITY}
     if palette is not None:
-        # 16 bits a colour, of which 255 is to become the largest.
+        # 16 bits per colour; 255 maps to the maximum.
         tags |= {"photometric": "palette", "colormap": palette.T.astype(np.uint16) * 257}
     if mpp is not None:
         tags |= {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}

@@ -1,4 +1,4 @@
-"""Pixels of any width and height in a plain file: parts are written, and read back, at any place."""
+"""A raw pixel file on disk with random access to rectangular parts."""
 
 import os
 from io import FileIO
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 
 class RawMap:
-    """A file that holds nothing but rows of pixels.
+    """A headerless file of pixel rows.
 
-    It is read with ordinary calls and not through a memory map, whose pages would count as memory of this process.
+    It is read with ordinary calls, not a memory map, whose pages would count as memory of this process.
 
     Args:
-        path: The file; it comes into being with the first part.
-        width: Of a row in pixels.
-        like: Any pixel of its kind, (1, 1) or (1, 1, 3).
+        path: The file, created by the first write.
+        width: Row width in pixels.
+        like: Template pixel, (1, 1) or (1, 1, 3).
     """
 
     def __init__(self, path: Path, *, width: int, like: NDArray[Any]) -> None:
@@ -25,10 +25,10 @@ class RawMap:
         self._shape, self._dtype, self._pixel_bytes = like.shape[2:], like.dtype, like.nbytes
 
     def write(self, pixels: NDArray[Any], *, x: int, y: int) -> None:
-        """Write a part, (h, w) or (h, w, 3), of which every pixel must lie inside.
+        """Write a part, (h, w) or (h, w, 3), which must lie inside the map.
 
         Args:
-            pixels: The part; converted to the file's kind of number.
+            pixels: The part; converted to the file's dtype.
             x: Its left edge.
             y: Its upper edge.
 
@@ -42,7 +42,7 @@ class RawMap:
                 _write_all(file, part.data.cast("B"))
 
     def window(self, *, x: int, y: int, width: int, height: int) -> NDArray[Any]:
-        """Read a part; it must lie inside of what was written.
+        """Read a part, which must have been written.
 
         Args:
             x: Left edge.
@@ -57,12 +57,12 @@ class RawMap:
         with self.path.open("rb", buffering=0) as file:
             for offset, part in _pieces(found, whole=width == self.width):
                 file.seek(self._place(x, y + offset))
-                # Into the array itself: parts of wide slides are large, and need not be there twice.
+                # Read directly into the array: parts of wide slides are large.
                 file.readinto(part.data)
         return found
 
     def sync(self) -> None:
-        """See that all that was written is on the disk.
+        """Flush all writes to the disk.
 
         Raises:
             OSError: If the disk is full.
@@ -71,7 +71,7 @@ class RawMap:
             os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """Delete the file, if there is one."""
+        """Delete the file if it exists."""
         self.path.unlink(missing_ok=True)
 
     def _place(self, x: int, y: int) -> int:
@@ -83,13 +83,13 @@ class RawMap:
 
 
 def _pieces(rows: NDArray[Any], *, whole: bool) -> list[tuple[int, NDArray[Any]]]:
-    """Return what lies in one piece in the file, and the row it begins at: everything, or each row by itself."""
+    """Yield contiguous pieces of the file with their first row: everything at once, or single rows."""
     if not rows.size:
         return []
     return [(0, rows)] if whole else list(enumerate(rows))
 
 
 def _write_all(file: FileIO, data: memoryview) -> None:
-    """Write everything, however many calls it takes: one that meets the end of the disk writes a part."""
+    """Write everything; a single call may write only a part when the disk is full."""
     while data:
         data = data[file.write(data) :]

@@ -1,13 +1,13 @@
-"""What the readers of slides and maps have in common: they close at the end of a block and pickle as their path."""
+"""Base class of slide and map readers: context manager, pickled as a path."""
 
 from pathlib import Path
 from typing import Self
 
 
 class Reader:
-    """A file that is open for reading.
+    """A file open for reading.
 
-    It pickles as its path and is opened again on the other side, so it may be sent to a DataLoader worker.
+    It is pickled as its path and reopened when unpickled, so it can be sent to a DataLoader worker.
 
     Attributes:
         path: The file.
@@ -16,7 +16,7 @@ class Reader:
     path: Path
 
     def close(self) -> None:
-        """Release the file; a reader that holds none open has nothing to do."""
+        """Close the file; does nothing if none is open."""
 
     def __enter__(self) -> Self:
         return self

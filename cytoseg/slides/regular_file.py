@@ -1,4 +1,4 @@
-"""Telling files from what only looks like one: a named pipe or a device may never answer who reads it."""
+"""Telling regular files from pipes and devices, on which a read may block."""
 
 import stat
 from pathlib import Path
@@ -13,14 +13,14 @@ _KINDS = (
 
 
 def no_file(path: Path) -> str:
-    """Say what a path is if it is not a file, links followed; empty for a file.
+    """Describe a path that is not a regular file, symlinks followed; empty for a file.
 
     Args:
         path: Need not be readable.
 
     Raises:
-        OSError: If nothing is there, or nobody may look.
-        ValueError: If it cannot be a path.
+        OSError: If it does not exist or access is denied.
+        ValueError: If it is not a valid path.
     """
     mode = path.stat().st_mode
     if stat.S_ISREG(mode):

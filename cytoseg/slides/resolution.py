@@ -1,19 +1,19 @@
-"""From the pixels of a slide to those of crops and maps. Apart from crops.py, for that loads MONAI."""
+"""Downsample factor from a slide's pixels to the recipe's mpp."""
 
 from cytoseg.errors import SlideError
 from cytoseg.slides.slide import Slide
 
 
 def downsample_to(mpp: float | None, slide: Slide, *, assume_mpp: float | None = None) -> float:
-    """Compute how many level-0 pixels one pixel at the recipe's mpp spans.
+    """Compute how many level-0 pixels one pixel at the recipe's mpp spans (kept out of crops.py, which loads MONAI).
 
     Args:
-        mpp: Micrometres per pixel wanted, or None for level 0 as it is.
+        mpp: Requested micrometres per pixel, or None for level 0.
         slide: An open slide.
-        assume_mpp: Micrometres per level-0 pixel of a slide that does not say.
+        assume_mpp: Micrometres per level-0 pixel of a slide that does not state it.
 
     Raises:
-        SlideError: If the recipe gives an mpp and the slide does not say its own: it is not guessed.
+        SlideError: If the recipe gives an mpp and the slide does not state its own, which is never guessed.
     """
     if mpp is None:
         return 1.0

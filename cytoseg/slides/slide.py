@@ -1,4 +1,4 @@
-"""What every slide can do, whatever its file format."""
+"""The protocol that every slide reader implements."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from cytoseg.geometry import Level, Region
 class Slide(Protocol):
     """An open slide: levels, micrometres per pixel, and pixels of a region.
 
-    A slide pickles as its path and is opened again on the other side, so it may be sent to a DataLoader worker.
+    A slide is pickled as its path and reopened when unpickled, so it can be sent to a DataLoader worker.
     """
 
     path: Path
@@ -24,21 +24,21 @@ class Slide(Protocol):
 
     @property
     def mpp(self) -> float | None:
-        """Micrometres per level-0 pixel, or None where the file does not say."""
+        """Micrometres per level-0 pixel, or None if the file does not state it."""
 
     @property
     def note(self) -> str:
-        """Which picture of the file is read, such as ``plane 4 of 7 (the middle one)``; empty if it has but one."""
+        """Which image of the file is read, such as ``plane 4 of 7 (the middle one)``; empty if there is only one."""
 
     @property
     def damage(self) -> str:
-        """What of the file is missing, as far as can be seen without reading it; empty if nothing is."""
+        """What is known to be missing without reading the pixels; empty if nothing is."""
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
         """Read a region from one level.
 
         Args:
-            region: In level-0 pixels; what lies outside the slide comes back white.
+            region: In level-0 pixels; outside the slide it is white.
             level: Index into ``levels``.
 
         Returns:
@@ -49,7 +49,7 @@ class Slide(Protocol):
         """
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
 
     def __enter__(self) -> Self: ...
 

@@ -1,4 +1,4 @@
-"""Blending the maps of overlapping tiles into one, in memory for one tile whatever the size of the whole."""
+"""Blending overlapping tiles into one map, with memory for one tile."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +10,14 @@ from cytoseg.geometry import Size
 
 
 def blend_window(tile_px: int, overlap_px: int) -> NDArray[np.float32]:
-    """Weigh the pixels of a tile along one direction.
+    """Compute the blending weights of a tile along one direction.
 
     Args:
         tile_px: Length of the window.
         overlap_px: Pixels shared with a neighbour, at most half of ``tile_px``.
 
     Returns:
-        (tile_px,) float32 above 0, 1 in the middle; a squared sine rises over the overlap, so that the windows of two
+        (tile_px,) float32 above 0, 1 in the middle; a squared sine over the overlap, so that the windows of two
         neighbours add up to 1.
     """
     window = np.ones(tile_px)
@@ -29,7 +29,7 @@ def blend_window(tile_px: int, overlap_px: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Patch:
-    """A part of the whole that no later tile can change.
+    """A finished part of the map, which no later tile changes.
 
     Attributes:
         x: Left edge.
@@ -45,24 +45,24 @@ class Patch:
 
 
 class Stitcher:
-    """Takes the maps of tiles row by row, and gives back what is finished after each of them.
+    """Accumulates tile maps row by row and returns the finished part after each tile.
 
-    Where tiles overlap, a pixel is their mean weighted by ``blend_window``; a tile left out takes no part. What a row
-    of tiles leaves unfinished below waits in a file for the next row, so memory does not grow with the width.
+    Where tiles overlap, a pixel is their mean weighted by ``blend_window``; skipped tiles do not contribute. Unfinished
+    rows wait in a file for the next row of tiles, so memory does not grow with the width.
 
     Args:
-        size: Of the whole map in pixels.
+        size: Size of the whole map in pixels.
         channels: Number of maps per tile.
         tile_px: Side of a tile.
         overlap_px: Pixels that neighbours share, at most half a tile.
-        waiting: The file, which is made again; 4 x (channels + 1) x tile_px x width bytes.
+        waiting: Scratch file, overwritten; 4 x (channels + 1) x tile_px x width bytes.
     """
 
     def __init__(self, size: Size, *, channels: int, tile_px: int, overlap_px: int, waiting: Path) -> None:
         window = blend_window(tile_px, overlap_px)
         self._size, self._tile_px = size, tile_px
         self._window = np.outer(window, window)
-        # The last channel sums up the weights. Columns come first in the file, where each is one piece.
+        # The last channel accumulates the weights. Columns come first in the file, so that each is contiguous.
         self._sums = np.zeros((channels + 1, tile_px, tile_px), np.float32)
         self._column_bytes = self._sums[:, :, 0].nbytes
         self._waiting = waiting
@@ -74,11 +74,11 @@ class Stitcher:
         """Begin a row of tiles.
 
         Args:
-            y: Its upper edge; for all but the first row the ``below`` of the row before.
+            y: Its upper edge; for all but the first row, ``below`` of the previous row.
             below: Upper edge of the next row, or the height of the whole after the last.
 
         Raises:
-            ValueError: If the row would finish no row of pixels, or more than a tile's height.
+            ValueError: If the row would finish no pixel rows, or more than a tile's height.
         """
         if not 0 < below - y <= self._tile_px or below > self._size.height:
             raise ValueError(f"rows {y} to {below}: 1 to {self._tile_px} rows can be finished at a time.")
@@ -87,17 +87,17 @@ class Stitcher:
         self._load(0, min(self._tile_px, self._size.width), at=0)
 
     def add(self, maps: NDArray[np.float32] | None, *, right: int) -> Patch:
-        """Add the next tile of the row; what reaches over the right or lower edge is cut off.
+        """Add the next tile of the row; the part beyond the right or lower edge is cropped.
 
         Args:
-            maps: (channels, tile_px, tile_px) float32, or None for a tile that takes no part.
+            maps: (channels, tile_px, tile_px) float32, or None for a skipped tile.
             right: Left edge of the next tile, or the width of the whole after the last.
 
         Returns:
             The finished rows of the columns from the tile's left edge to ``right``.
 
         Raises:
-            ValueError: If the maps have another shape, or no column would be finished, or more than a tile's width.
+            ValueError: If the maps have the wrong shape, or no column or more than a tile's width would be finished.
         """
         columns, x = right - self._x, self._x
         if not 0 < columns <= self._tile_px or right > self._size.width:
@@ -119,7 +119,7 @@ class Stitcher:
         return patch
 
     def end_row(self) -> None:
-        """End a row of tiles: what it left unfinished is now that which the next row adds to."""
+        """End a row of tiles; its unfinished rows become the start of the next row."""
         self._is_first = False
 
     def _finished(self, columns: int) -> Patch:
@@ -130,7 +130,7 @@ class Stitcher:
         return Patch(self._x, self._y, maps, covered)
 
     def _hand_down(self, x: int, columns: int) -> None:
-        """Write the unfinished rows of some columns, moved up to where they stand in the next row of tiles."""
+        """Store the unfinished rows of some columns, shifted to their position in the next row of tiles."""
         finished = self._below - self._y
         moved = np.zeros((columns, *self._sums.shape[:2]), np.float32)
         moved[:, :, : self._tile_px - finished] = self._sums[:, finished:, :columns].transpose(2, 0, 1)
@@ -139,7 +139,7 @@ class Stitcher:
             file.write(moved.data)
 
     def _load(self, first: int, beyond: int, *, at: int) -> None:
-        """Read what the row before left in columns ``first`` to ``beyond`` into the sums from column ``at`` on."""
+        """Load unfinished columns ``first`` to ``beyond`` of the previous row into the sums at column ``at``."""
         if self._is_first or first >= beyond:
             return
         with self._waiting.open("rb") as file:

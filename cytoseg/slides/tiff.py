@@ -1,4 +1,4 @@
-"""Tiled TIFF slides (SVS, OME-TIFF, BigTIFF): only the tiles that a region touches are read and decoded."""
+"""Tiled TIFF slides (SVS, OME-TIFF, BigTIFF), decoded tile by tile."""
 
 import contextlib
 import logging
@@ -22,11 +22,11 @@ from cytoseg.slides.planes import Plane, find_plane
 from cytoseg.slides.reader import Reader
 from cytoseg.slides.tiff_check import open_pages
 
-# What tifffile logs of damaged files would come out beside our own one line, unless somebody handles it.
+# Without a handler, tifffile's log of damaged files would be printed beside our own error line.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 WHITE = 255
-"""Value of every channel where a slide has no pixels."""
+"""Value of every channel outside a slide's pixels."""
 
 DAMAGE = (
     OSError,
@@ -36,17 +36,17 @@ DAMAGE = (
     LookupError,
     ArithmeticError,
     AttributeError,
-    AssertionError,  # tifffile asserts what it expects of a file
+    AssertionError,  # tifffile asserts on malformed files
     MemoryError,
-    RuntimeError,  # imagecodecs' errors are such
-    SyntaxError,  # Pillow's for a broken header
+    RuntimeError,  # imagecodecs' errors
+    SyntaxError,  # Pillow, on a broken header
     struct.error,
 )
-"""What parsers of picture files raise on damaged bytes."""
+"""Exceptions raised by image parsers on damaged bytes."""
 
 _KINDS = {"MINISWHITE": 1, "MINISBLACK": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3, "SEPARATED": 4}
-_TILE_TAGS = (273, 279, 324, 325)  # where tiles, or strips, lie and how long they are
-_PREMULTIPLIED, _ALPHA = 1, 2  # values of the tag ExtraSamples; 0 says nothing about the channel
+_TILE_TAGS = (273, 279, 324, 325)  # offsets and lengths of tiles or strips
+_PREMULTIPLIED, _ALPHA = 1, 2  # ExtraSamples values; 0 means unspecified
 _CONVERT = "convert it, for example with: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
 
 
@@ -67,11 +67,11 @@ def to_8bit(pixels: NDArray[Any], bits: int) -> NDArray[np.uint8]:
 
 
 def on_white(pixels: NDArray[np.uint8], *, premultiplied: bool = False) -> NDArray[np.uint8]:
-    """Lay a picture that is partly transparent on white.
+    """Composite a partly transparent image on white.
 
     Args:
         pixels: (H, W, C + 1) uint8, the last channel is the alpha.
-        premultiplied: Say True if the colours were already multiplied by their alpha.
+        premultiplied: True if the colours are already multiplied by alpha.
 
     Returns:
         (H, W, C) uint8.
@@ -83,7 +83,7 @@ def on_white(pixels: NDArray[np.uint8], *, premultiplied: bool = False) -> NDArr
 
 
 def opened(source: Path | bytes, *, name: str) -> Any:
-    """Open a TIFF file, whatever it holds: the tifffile.TiffFile, to be closed by the caller.
+    """Open any TIFF file: the tifffile.TiffFile, to be closed by the caller.
 
     Args:
         source: A file, or the bytes of one.
@@ -100,18 +100,17 @@ def opened(source: Path | bytes, *, name: str) -> Any:
 
 @contextlib.contextmanager
 def open_tiff(source: Path | bytes, *, name: str) -> Iterator[Plane]:
-    """Open a TIFF file, find the picture in it and refuse what makes it unreadable.
+    """Open a TIFF file, choose its image and refuse unsupported ones.
 
     Args:
         source: A file, or the bytes of one.
         name: What to call it in a message.
 
     Yields:
-        The picture that is read; its file is open until the block ends.
+        The image to read; its file is open until the block ends.
 
     Raises:
-        SlideError: If it is not a TIFF, is damaged, or holds something else than an RGB, grey or palette picture or a
-            z-stack of them.
+        SlideError: If it is not a TIFF, is damaged, or is not an RGB, grey or palette image or z-stack.
     """
     with opened(source, name=name) as tif:
         try:
@@ -126,10 +125,10 @@ def open_tiff(source: Path | bytes, *, name: str) -> Iterator[Plane]:
 
 
 def page_rgb(page: Any, pixels: NDArray[Any], *, ycbcr: bool) -> NDArray[np.uint8]:
-    """Turn decoded pixels of a page into RGB.
+    """Convert the decoded pixels of a page to RGB.
 
     Args:
-        page: The tifffile.TiffPage that they come from.
+        page: Their tifffile.TiffPage.
         pixels: (H, W, S), S samples as the page stores them.
         ycbcr: Whether they are YCbCr, from ``stores_ycbcr``.
 
@@ -158,15 +157,15 @@ def page_rgb(page: Any, pixels: NDArray[Any], *, ycbcr: bool) -> NDArray[np.uint
 class TiffSlide(Reader):
     """A tiled TIFF as a slide; levels in SubIFDs (OME-TIFF) or one page after another (SVS).
 
-    Regions may be read from several threads at once. A file that ends before its tiles do is opened for the sake of
-    those that are there: ``damage`` tells of it. Of its coarser levels only whole ones are used, so that what level 0
-    still holds can be read at every size.
+    Regions may be read from several threads at once. A truncated file is opened for the tiles that are present, and
+    ``damage`` describes what is missing. Only complete coarser levels are used, so that what is left of level 0 can be
+    read at every size.
 
     Args:
         path: The file.
 
     Raises:
-        SlideError: If it is not a tiled TIFF, is damaged, or is no RGB or grey picture or a z-stack of them.
+        SlideError: If it is not a tiled TIFF, is damaged, or is not an RGB or grey image or z-stack.
     """
 
     def __init__(self, path: Path) -> None:
@@ -178,7 +177,7 @@ class TiffSlide(Reader):
                 raise SlideError(f"{self.path.name}: is stored rotated (orientation {turn}). To read it, {_CONVERT}")
             try:
                 pages = _pyramid(plane)
-                # tifffile reads a long tag when it is first asked for, which must be before the file is closed.
+                # tifffile loads long tags lazily, so access them before the file is closed.
                 self._palettes = [page.colormap for page in pages]
                 ycbcr = [stores_ycbcr(page) for page in pages]
                 self.mpp = tiff_mpp(plane)
@@ -223,14 +222,14 @@ class TiffSlide(Reader):
 
 
 class TileTable:
-    """Where the tiles of one page lie in the file, and how to decode them.
+    """Offsets of the tiles of one page, and how to decode them.
 
     Args:
-        page: A tiled tifffile.TiffPage, of samples of any kind; it forgets where its tiles lie.
+        page: A tiled tifffile.TiffPage of any sample type; its own tile offsets are dropped.
         path: Its file.
 
     Attributes:
-        missing: Which tiles lie beyond the end of the file, in words; empty if none do.
+        missing: Describes the tiles beyond the end of the file; empty if there are none.
 
     Raises:
         SlideError: If the page lists too few tiles.
@@ -260,10 +259,10 @@ class TileTable:
             self.missing = f"{are} lie beyond the end of the file; the first is tile {beyond[0]}"
 
     def read(self, descriptor: int, x: int, y: int) -> NDArray[Any] | None:
-        """Decode the tile whose corner is (x, y) to (H, W, S); None where the file leaves it out.
+        """Decode the tile with corner (x, y) to (H, W, S); None for a sparse tile.
 
         Raises:
-            SlideError: If it is damaged, lies beyond the end of the file, or the disk does not give it.
+            SlideError: If it is damaged, lies beyond the end of the file, or cannot be read from disk.
         """
         first = y // self.height * self._columns + x // self.width
         planes = []
@@ -275,7 +274,7 @@ class TileTable:
             try:
                 data = os.pread(descriptor, count, offset)
             except DAMAGE as error:
-                # An OSError would be taken for one of the disk that the results are written to.
+                # An OSError would be mistaken for one of the output disk.
                 raise SlideError(
                     f"{self._path.name}: {tile} cannot be read ({error}). Check its disk, or copy the file again."
                 ) from error
@@ -291,7 +290,7 @@ class TileTable:
 
 
 def _forget_tiles(page: Any) -> None:
-    """Drop tifffile's own lists of the tiles: as Python numbers they take 25 MB for a slide of 100,000 px a side."""
+    """Drop tifffile's own tile lists: as Python integers they take 25 MB for a slide of 100,000 px a side."""
     page.dataoffsets = page.databytecounts = ()
     for tag in _TILE_TAGS:
         if tag in page.tags:
@@ -326,12 +325,12 @@ def _check_page(page: Any, name: str) -> None:
 
 
 def _pyramid(plane: Plane) -> list[Any]:
-    """Find the pages that show the picture coarser; labels, macros and thumbnails do not fit and are skipped."""
+    """Find the pages that are coarser levels; labels, macros and thumbnails do not fit and are skipped."""
     first = plane.page
     levels = [first]
     for page in plane.others:
         ratio = first.imagewidth / page.imagewidth, first.imagelength / page.imagelength
-        # One pixel of rounding in the smaller picture, at most 2 % in the larger.
+        # One pixel of rounding in the smaller image, at most 2 % in the larger.
         same_view = abs(ratio[0] - ratio[1]) <= max(ratio) * max(0.02, 1 / page.imagewidth, 1 / page.imagelength)
         finer = page.imagewidth < levels[-1].imagewidth and page.imagelength < levels[-1].imagelength
         alike = (page.dtype, page.samplesperpixel) == (first.dtype, first.samplesperpixel)
@@ -348,16 +347,16 @@ def _refuse_empty(pages: Sequence[Any], path: Path) -> None:
 
 
 def _level(page: Any, full: Size) -> Level:
-    """Say how coarse a page is; one that was padded to whole tiles shows a whole part of the picture, and then padding.
+    """Compute the level of a page, which may be padded to whole tiles.
 
-    Some scanners and converters pad: 1008 px in tiles of 256 px give a level of 512 px, of which 504 px are picture.
+    Some scanners and converters pad: 1008 px in tiles of 256 px give a level of 512 px, 504 px of which are image.
     """
     size = Size(int(page.imagewidth), int(page.imagelength))
     tile = Size(int(page.tilewidth), int(page.tilelength))
     factor = math.ceil(max(full.width / size.width, full.height / size.height))
     exact = Size(math.ceil(full.width / factor), math.ceil(full.height / factor))
     padded = Size(_whole(exact.width, tile.width), _whole(exact.height, tile.height))
-    # A picture that was merely rounded is at most a pixel off.
+    # An unpadded level is at most a pixel off, by rounding.
     is_off = max(abs(size.width - exact.width), abs(size.height - exact.height)) > 1
     if size == padded and is_off:
         return Level(exact, float(factor))
@@ -369,7 +368,7 @@ def _whole(length: int, tile: int) -> int:
 
 
 def _from_ycbcr(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Turn full-range YCbCr into RGB (ITU-T T.871, JFIF)."""
+    """Convert full-range YCbCr to RGB (ITU-T T.871, JFIF)."""
     y, cb, cr = (pixels[..., i].astype(np.float32) - (0, 128, 128)[i] for i in range(3))
     rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
     return np.asarray(np.clip(np.rint(rgb), 0, 255), np.uint8)

@@ -1,4 +1,4 @@
-"""Looking over a TIFF before a library reads it: no circle of pages, not too many, no values beyond the file."""
+"""Validating a TIFF's page structure before a library parses it."""
 
 import struct
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import tifffile
 from cytoseg.slides.regular_file import no_file
 
 MAX_PAGES = 2000
-"""A file with more pages is refused: each is read before it is known which of them is the slide."""
+"""A file with more pages is refused: all are read before the slide is chosen."""
 
 _MAX_TAGS = 4096
 _SUB_PAGES = 330
@@ -29,7 +29,7 @@ class _Layout:
 
 
 def open_pages(source: Path | bytes) -> Any:
-    """Open a TIFF whose pages can be gone through in a time and a memory that have an end.
+    """Open a TIFF after checking that its pages can be parsed in bounded time and memory.
 
     Args:
         source: A file, or the bytes of one.
@@ -38,9 +38,8 @@ def open_pages(source: Path | bytes) -> Any:
         The tifffile.TiffFile, to be closed by the caller.
 
     Raises:
-        ValueError: If its pages go round in a circle, are more than ``MAX_PAGES``, or claim more values than the file
-            has bytes; if it is not a file but a named pipe or the like; as a tifffile.TiffFileError, if it is not a
-            TIFF.
+        ValueError: If its pages form a loop, exceed ``MAX_PAGES`` or claim more values than the file has bytes; if it
+            is not a regular file; as a tifffile.TiffFileError, if it is not a TIFF.
         OSError: If it cannot be read.
     """
     if isinstance(source, Path) and (kind := no_file(source)):
@@ -54,7 +53,7 @@ def _look_over(file: BinaryIO) -> None:
     head = file.read(16)
     layout = _layout(head)
     if layout is None:
-        return  # the library says why it is no TIFF
+        return  # the library reports why it is not a TIFF
     length = file.seek(0, 2)
     (offset,) = layout.first.unpack_from(head, 8 if layout.first.size == 8 else 4)
     seen: set[int] = set()
@@ -81,7 +80,7 @@ def _layout(head: bytes) -> _Layout | None:
 
 
 def _next_page(file: BinaryIO, offset: int, layout: _Layout, *, length: int, number: int) -> int:
-    """Look over the tags of a page, and give where the next one is; 0 for none, or where the file ends before."""
+    """Check the tags of a page and return the offset of the next one; 0 if there is none or the file ends first."""
     file.seek(offset)
     head = file.read(layout.count.size)
     if len(head) < layout.count.size:

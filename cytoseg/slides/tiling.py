@@ -1,4 +1,4 @@
-"""The regular grid of overlapping tiles that a slide is predicted by."""
+"""The grid of overlapping tiles for prediction."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from cytoseg.geometry import Region, Size
 
 @dataclass(frozen=True)
 class Tile:
-    """One place of the grid.
+    """One tile of the grid.
 
     Attributes:
         x: Left edge in pixels of the class map.
@@ -26,11 +26,11 @@ class Tile:
 class TileGrid:
     """Overlapping tiles of one size that cover a whole slide.
 
-    Tiles at the right and lower edge are moved inside, so every tile is full of slide. Only where the slide is smaller
-    than a tile does one tile reach over its edge.
+    Tiles at the right and lower edge are shifted inside, so that every tile is filled. Only a slide smaller than a tile
+    gets a tile that extends beyond its edge.
 
     Attributes:
-        slide_size: Of level 0.
+        slide_size: Size of level 0.
         tile_px: Side of a tile in pixels of the class map.
         overlap_px: Pixels of the class map that neighbours share, at most half a tile.
         downsample: How many level-0 pixels one pixel of the class map spans.
@@ -52,12 +52,12 @@ class TileGrid:
 
     @property
     def size(self) -> Size:
-        """Size of the class map; a last fraction of a pixel is left out, for it would be part white."""
+        """Size of the class map; a fractional last pixel is dropped, because it would be partly white."""
         return Size(_whole(self.slide_size.width / self.downsample), _whole(self.slide_size.height / self.downsample))
 
     @property
     def area(self) -> Region:
-        """What the class map shows of the slide, in level-0 pixels."""
+        """The part of the slide covered by the class map, in level-0 pixels."""
         return Region(0, 0, round(self.size.width * self.downsample), round(self.size.height * self.downsample))
 
     def __len__(self) -> int:
@@ -75,11 +75,11 @@ class TileGrid:
 
     def _region(self, x: int, y: int) -> Region:
         side = max(1, round(self.tile_px * self.downsample))
-        # Rounding may put the last tile one pixel over the edge, where the slide reads white.
+        # Rounding may put the last tile one pixel beyond the edge, where the slide is white.
         inside_x, inside_y = max(0, self.slide_size.width - side), max(0, self.slide_size.height - side)
         return Region(min(round(x * self.downsample), inside_x), min(round(y * self.downsample), inside_y), side, side)
 
 
 def _whole(pixels: float) -> int:
-    # A millionth of slack: 300 / 0.1 * 0.3 and the like fall just short of the whole number.
+    # Tolerance of a millionth: 300 / 0.1 * 0.3 and the like fall just short of an integer.
     return max(1, math.floor(pixels + 1e-6))

@@ -1,4 +1,4 @@
-"""Where on which slides there are cells to crop. Apart from crops.py, for that loads MONAI."""
+"""Slides as sources of training crops, with their tissue masks."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class SlideSource:
 
     Attributes:
         path: The file.
-        size: Of level 0.
+        size: Size of level 0.
         side_px: Side of one crop in level-0 pixels.
-        tissue: Where cells are.
+        tissue: Positions of tissue.
     """
 
     path: Path
@@ -30,7 +30,7 @@ class SlideSource:
 
     @property
     def weight(self) -> float:
-        """How often the slide is chosen: its tissue area counted in crops."""
+        """Sampling weight of the slide: its tissue area in crops."""
         return self.tissue.share() * self.size.width * self.size.height / self.side_px**2
 
 
@@ -44,19 +44,19 @@ def find_tissue(
     threshold: float,
     on_unreadable: Callable[[str], None] | None = None,
 ) -> list[SlideSource]:
-    """Open each slide once and mark where its cells are.
+    """Open each slide once and compute its tissue mask.
 
     Args:
         paths: Slides.
         size_px: Side of a crop.
-        mpp: Micrometres per pixel of a crop, or None for level 0 as it is.
-        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if unknown.
+        mpp: Micrometres per pixel of a crop, or None for level 0.
+        assumed_mpp: Returns the micrometres per level-0 pixel of a slide that does not state it; None if unknown.
         rule: Background rule, see ``tissue_mask``.
         threshold: For the rule ``threshold``.
-        on_unreadable: Told of each slide that cannot be used, which is then left out; None raises instead.
+        on_unreadable: Called for each unusable slide, which is then skipped; None raises instead.
 
     Raises:
-        SlideError: All slides that cannot be opened, are smaller than a crop, or hold no cells at all.
+        SlideError: Lists all slides that cannot be opened or are smaller than a crop; or no slide has any cells.
     """
     sources, problems = [], []
     for path in paths:

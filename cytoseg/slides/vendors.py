@@ -1,4 +1,4 @@
-"""Which TIFF files are OpenSlide's to read: those that a vendor arranges its own way, or with unusual colours."""
+"""Detecting vendor TIFFs that need OpenSlide."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ _TRESTLE = "MedScan"
 
 
 def is_vendors(path: Path) -> bool:
-    """Return whether the tags of a TIFF are those of a vendor whose levels, tiles or planes do not lie as in others.
+    """Return whether a TIFF comes from a vendor with an unusual layout of levels, tiles or planes.
 
-    Philips pads levels to whole tiles, Trestle's tiles overlap, Ventana's and Leica's pages are parts of one canvas. It
-    is for where OpenSlide, which knows better, is not installed. Aperio's files are like others.
+    Philips pads levels to whole tiles, Trestle's tiles overlap, Ventana's and Leica's pages are parts of one canvas.
+    Used if OpenSlide, whose detection is better, is not installed. Aperio's files have the usual layout.
 
     Raises:
         SlideError: If it is not a TIFF, or is damaged.
@@ -22,7 +22,7 @@ def is_vendors(path: Path) -> bool:
 
 
 def has_odd_chroma(path: Path) -> bool:
-    """Return whether a TIFF has tiles whose colours only OpenSlide turns into RGB.
+    """Return whether a TIFF has tiles whose colours only OpenSlide converts to RGB.
 
     Raises:
         SlideError: If it is not a TIFF, or is damaged.

@@ -1,4 +1,4 @@
-"""OME-Zarr folders as slides, read and written with the library that the extra ``zarr`` installs."""
+"""OME-Zarr slides, read and written with the optional library zarr."""
 
 import json
 import math
@@ -24,19 +24,19 @@ from cytoseg.writing import replaced, write_atomically
 _CHUNK = "CYTOSEG_MAX_TILE_PX"
 
 CHUNK_PX = 512
-"""Side of a chunk that is written: a slide of 100,000 px a side then has 51,000 files, with 256 four times as many."""
+"""Chunk side for writing: a slide of 100,000 px a side has 51,000 files; with 256 it would be four times as many."""
 
 
 class ZarrSlide(Reader):
-    """An OME-Zarr folder as a slide: three channels of 8 bits are red, green and blue; of a z-stack the middle plane.
+    """An OME-Zarr folder as a slide: three 8-bit channels as RGB; the middle plane of a z-stack.
 
-    Chunks that are not there have the array's fill value, as Zarr has it. Regions may be read from several threads.
+    Missing chunks have the array's fill value, as in Zarr. Regions may be read from several threads.
 
     Args:
         path: The folder.
 
     Raises:
-        SlideError: If its metadata are missing or damaged, or it is no RGB picture.
+        SlideError: If its metadata are missing or damaged, or it is not an RGB image.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,22 +81,21 @@ class ZarrSlide(Reader):
 def write_ome_zarr(
     path: Path, bands: Iterable[Pixels], *, size: Size, mpp: float | None, categorical: bool = False
 ) -> None:
-    """Write row bands as an OME-Zarr folder (NGFF 0.4, Zarr 2) with levels, each half as large as the one before.
+    """Write row bands as an OME-Zarr folder (NGFF 0.4, Zarr 2) with levels, each half the size of the previous one.
 
-    Everything is compressed without loss. At no time are more than a few bands in memory. The folder appears under
-    its name only when it is whole.
+    Compression is lossless. Only a few bands are in memory at a time. The folder is written atomically.
 
     Args:
         path: Where to write; its parent is made. An existing folder is replaced.
         bands: As for ``write_pyramid``.
         size: Width and height of level 0 in pixels.
         mpp: Micrometres per level-0 pixel, or None if unknown.
-        categorical: True for class and instance ids: a coarser pixel takes the most frequent of its four ids.
-            Otherwise their mean.
+        categorical: True for class and instance ids: a coarser pixel takes the most frequent of four ids; otherwise
+            the mean.
 
     Raises:
         SlideError: If the folder cannot be written, for example because the disk is full.
-        ValueError: If the bands do not add up to the size or are of a kind that is not written.
+        ValueError: If the bands do not add up to the size or have an unsupported shape or dtype.
     """
     first, level_strips = peek(bands, categorical=categorical)
     rgb, sizes = first.ndim == 3, level_sizes(size)
@@ -106,7 +105,7 @@ def write_ome_zarr(
             array = _new_array(group, str(number), level, first)
             cut = _strips(level_strips, size=level, like=first, rows=CHUNK_PX)
             level_strips = _stored(array, cut, categorical=categorical)
-        # Each level asks the finer one for its strips, and halves them on the way.
+        # Each level requests strips from the finer one and halves them.
         for _ in level_strips:
             pass
         factors = [2**number for number in range(len(sizes))]
@@ -128,7 +127,7 @@ def _new_array(group: zarr.Group, name: str, size: Size, like: Pixels) -> Any:
 
 
 def _stored(array: Any, level_strips: Iterable[Pixels], *, categorical: bool) -> Iterator[Pixels]:
-    """Store the strips of a level, and give those of the coarser one."""
+    """Store the strips of a level and yield those of the coarser one."""
     y = 0
     for strip in level_strips:
         array[..., y : y + len(strip), :] = np.moveaxis(strip, 2, 0) if strip.ndim == 3 else strip
@@ -149,7 +148,7 @@ def _size(array: Any, axes: str) -> Size:
 
 
 def _refused(array: Any, axes: str) -> str:
-    """Say what a level holds that is no RGB picture of 8 bits; empty if it is one."""
+    """Describe why a level is not an 8-bit RGB image; empty if it is."""
     if array.ndim != len(axes):
         return f"{array.ndim} axes in a level where {len(axes)} are named"
     lengths = _lengths(array, axes)
@@ -165,7 +164,7 @@ def _refused(array: Any, axes: str) -> str:
 
 
 def _levels(found: Sequence[tuple[Any, Size]], name: str) -> tuple[list[Any], Sequence[Level]]:
-    """Keep the arrays that are smaller than the one before."""
+    """Keep the arrays that are smaller than the previous one."""
     full = found[0][1]
     arrays, sizes = [found[0][0]], [full]
     for array, size in found[1:]:
@@ -178,7 +177,7 @@ def _levels(found: Sequence[tuple[Any, Size]], name: str) -> tuple[list[Any], Se
 
 
 def _strips(bands: Iterable[Pixels], *, size: Size, like: Pixels, rows: int) -> Iterator[Pixels]:
-    """Cut bands of any height anew into strips of ``rows`` rows, an even number; the last one may be lower."""
+    """Re-cut bands of any height into strips of ``rows`` rows, an even number; the last may be shorter."""
     waiting: list[Pixels] = []
     held = 0
     for band in checked(bands, size=size, like=like):

@@ -13,7 +13,7 @@ from cytoseg.geometry import Region, Size, downsample_of
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.maps.raster import Raster
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
-from cytoseg.slides.handle_pool import Shelf
+from cytoseg.slides.handle_pool import HandlePool
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.slide import Slide
 from cytoseg.viewer.deep_zoom import TilePyramid, class_palette, jpeg, painted, ramp_palette
@@ -66,8 +66,8 @@ class Sights:
     """The slides and maps that are being looked at; may be asked by many threads at once."""
 
     def __init__(self) -> None:
-        self._slides: Shelf[Slide] = Shelf(open_slide)
-        self._maps: Shelf[Raster] = Shelf(Raster)
+        self._slides: HandlePool[Slide] = HandlePool(open_slide)
+        self._maps: HandlePool[Raster] = HandlePool(Raster)
 
     def look(self, subject: Subject) -> Sight:
         """Say what there is to see.

@@ -18,7 +18,7 @@ from cytoseg.interpreter.first_guess import FirstGuess
 from cytoseg.json_text import load_json
 from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.recipe import Recipe
-from cytoseg.slides.content import density, near_empty, spread
+from cytoseg.slides.content import contrast, density, near_empty
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.open import slide_id
 from cytoseg.writing import atomic_path, write_atomically
@@ -93,7 +93,7 @@ def choose_place(crop: RandSlideCropd, number: int, *, seed: int, taken: Sequenc
         (apart if free else on_others).append(Place(path, region, picture))
         if len(apart) == DRAWS:
             break
-    return max(apart or on_others, key=lambda place: spread(place.picture), default=None)
+    return max(apart or on_others, key=lambda place: contrast(place.picture), default=None)
 
 
 def write_place(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> bool:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cytoseg.slides.content import density, near_empty, spread
+from cytoseg.slides.content import contrast, density, near_empty
 
 
 def _empty(picture: object) -> bool:
@@ -17,9 +17,9 @@ def test_density_is_against_white() -> None:
 
 def test_what_is_varied_in_one_channel_counts() -> None:
     picture = np.full((2, 2, 3), 255, np.uint8)
-    assert spread(picture) == 0
+    assert contrast(picture) == 0
     picture[0, :, 1] = 24
-    assert spread(picture) == pytest.approx(np.log10(256 / 25) / 2)
+    assert contrast(picture) == pytest.approx(np.log10(256 / 25) / 2)
 
 
 def test_glass_is_near_empty_and_cells_are_not() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cytoseg.errors import SlideError
-from cytoseg.slides.handle_pool import Shelf
+from cytoseg.slides.handle_pool import HandlePool
 
 
 class _File:
@@ -26,42 +26,42 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 def test_a_file_stays_open_until_others_are_wanted(paths: list[Path]) -> None:
-    shelf = Shelf(_File, most=2)
+    pool = HandlePool(_File, most=2)
     seen = []
     for path in (paths[0], paths[1], paths[0], paths[2]):
-        with shelf.lend(path) as file:
+        with pool.lend(path) as file:
             seen.append(file)
     assert seen[0] is seen[2]
     assert [file.closed for file in seen] == [False, True, False, False]
-    shelf.close()
+    pool.close()
     assert all(file.closed for file in seen)
 
 
 def test_a_file_in_use_is_not_closed(paths: list[Path]) -> None:
-    shelf = Shelf(_File, most=1)
-    with shelf.lend(paths[0]) as first:
+    pool = HandlePool(_File, most=1)
+    with pool.lend(paths[0]) as first:
         for path in paths[1:]:
-            with shelf.lend(path):
+            with pool.lend(path):
                 pass
-        shelf.close()
+        pool.close()
         assert not first.closed
     assert first.closed
 
 
 def test_a_changed_file_is_opened_anew(paths: list[Path]) -> None:
-    shelf = Shelf(_File)
-    with shelf.lend(paths[0]) as before:
+    pool = HandlePool(_File)
+    with pool.lend(paths[0]) as before:
         pass
     paths[0].write_text("changed")
     os.utime(paths[0], ns=(1, 1))
-    with shelf.lend(paths[0]) as after:
+    with pool.lend(paths[0]) as after:
         assert after.text == "changed"
     assert before.closed
 
 
 def test_a_file_that_is_gone_is_refused_without_its_path(paths: list[Path]) -> None:
     paths[0].unlink()
-    with pytest.raises(SlideError, match=r"^a: is no longer there"), Shelf(_File).lend(paths[0]):
+    with pytest.raises(SlideError, match=r"^a: is no longer there"), HandlePool(_File).lend(paths[0]):
         pass
 
 
@@ -74,16 +74,16 @@ def test_a_file_that_takes_its_time_to_open_holds_up_no_other(paths: list[Path])
         return _File(path)
 
     def use() -> None:
-        with shelf.lend(paths[0]) as file:
+        with pool.lend(paths[0]) as file:
             seen.append(file.text)
 
-    shelf, seen = Shelf(opener, most=1), []
+    pool, seen = HandlePool(opener, most=1), []
     slow = [threading.Thread(target=use) for _ in range(3)]
     for thread in slow:
         thread.start()
-    with shelf.lend(paths[1]) as other:
+    with pool.lend(paths[1]) as other:
         assert (other.text, seen) == ("b", [])
-    shelf.close()
+    pool.close()
     answer.set()
     for thread in slow:
         thread.join()
@@ -99,12 +99,12 @@ def test_a_file_that_could_not_be_opened_is_tried_again(paths: list[Path]) -> No
             raise SlideError("a: is damaged.")
         return _File(path)
 
-    shelf = Shelf(opener)
-    with pytest.raises(SlideError), shelf.lend(paths[0]):
+    pool = HandlePool(opener)
+    with pytest.raises(SlideError), pool.lend(paths[0]):
         pass
-    with shelf.lend(paths[0]) as file:
+    with pool.lend(paths[0]) as file:
         assert file.text == "a"
-    shelf.close()
+    pool.close()
     assert file.closed
 
 
@@ -115,11 +115,11 @@ def test_threads_take_turns_and_open_a_file_once(paths: list[Path]) -> None:
         opened.append(path)
         return _File(path)
 
-    shelf = Shelf(opener)
+    pool = HandlePool(opener)
 
     def use() -> None:
         for _ in range(20):
-            with shelf.lend(paths[0]):
+            with pool.lend(paths[0]):
                 inside.append(1)
                 time.sleep(0.0002)  # lets another thread in, if it may
                 most.append(len(inside))

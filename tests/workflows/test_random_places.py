@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cytoseg.active_learning.diverse_selection import overlapping
-from cytoseg.slides.content import spread
+from cytoseg.slides.content import contrast
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.tissue import find_tissue
 from cytoseg.workflows.random_places import Place, choose_places
@@ -38,7 +38,7 @@ def test_places_with_cells_are_preferred_and_glass_is_left_out(draws: Draws) -> 
     found = _places(draws(pixels), 3)
     assert found
     assert all(place.region.x < 40 and place.region.y < 40 for place in found)
-    assert min(spread(place.picture) for place in found) > 0.05
+    assert min(contrast(place.picture) for place in found) > 0.05
     assert _places(draws(np.full((64, 64, 3), 245)), 3) == []
 
 
