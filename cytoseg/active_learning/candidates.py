@@ -52,8 +52,8 @@ class Frame:
 
     Attributes:
         size_px: Side of a crop.
-        mpp: Micrometres per pixel of a crop, or None for level 0 as it is.
-        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if unknown.
+        mpp: Micrometres per pixel of a crop, or None for level 0.
+        assumed_mpp: Returns the micrometres per level-0 pixel of a slide that does not state it; None if unknown.
     """
 
     size_px: int

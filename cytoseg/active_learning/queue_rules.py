@@ -13,7 +13,7 @@ class QueueRules:
         cutting: Size and resolution of the regions, and the classes.
         test_slides: Patterns of test slides; empty leaves them to chance.
         test_fraction: Share of the slides that chance puts on the test side.
-        seed: Decides which.
+        seed: Seed of the choice.
         kind: Of the interpreter, whose curve estimates the gain.
     """
 

@@ -43,7 +43,7 @@ class Slide:
 
     @property
     def mpp(self) -> float | None:
-        """Micrometres per level-0 pixel, or None where the file does not say."""
+        """Micrometres per level-0 pixel, or None if the file does not state it."""
         return self._reader.mpp
 
     def read(
@@ -68,7 +68,7 @@ class Slide:
         return slides.read_at(self._reader, Region(x, y, width, height), Size(*out))
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         self._reader.close()
 
     def __enter__(self) -> Self:

@@ -1,1 +1,1 @@
-"""Files that other programs write: labelme, QuPath, mask images."""
+"""Parsers for files of other programs: labelme, QuPath, mask images."""

@@ -1,12 +1,12 @@
-"""Shapes that people drew on one picture, and the label map they make.
+"""Drawn shapes of one image, and painting them into a label map.
 
 Rules, all in continuous coordinates with (0, 0) at the top left corner of the top left pixel:
 
-- An area (polygon, rectangle, circle, oriented rectangle) covers the pixels whose centre is inside. One so small or so
-  thin that it holds no pixel's centre covers the pixels under it. The holes of a polygon are not covered.
+- An area (polygon, rectangle, circle, oriented rectangle) covers the pixels whose centre is inside. One too small or
+  thin to contain a pixel centre covers the pixels it touches. The holes of a polygon are not covered.
 - A line covers the pixels it passes through, a point the pixel it lies in, a mask its own pixels.
-- Shapes are painted in the order of the file: later ones cover earlier ones. What sticks out of the picture is cut.
-- ``_background_`` paints the fill class (or ignore, where there is none) and so makes a hole; ``__ignore__`` paints
+- Shapes are painted in the order of the file: later ones cover earlier ones. Shapes are clipped to the picture.
+- ``_background_`` paints the fill class (or ignore, if there is none) and so makes a hole; ``__ignore__`` paints
   ignore.
 """
 
@@ -24,15 +24,15 @@ from cytoseg.formats import raster
 from cytoseg.geometry import Size
 
 HOLE = "_background_"
-"""Label of a hole: back to what unmarked pixels are."""
+"""Label of a hole: the same as unmarked pixels."""
 
 UNSCORED = "__ignore__"
 """Label of an area that is neither trained on nor scored."""
 
 AreaRule = Literal["centre", "outline"]
-"""How areas are filled. ``centre``: by the pixel-centre rule, true in size; for what was drawn by hand. ``outline``:
-also the pixels under the outline, half a pixel more all round; for files that a program traced from pixel indices, or
-to agree with label maps that labelme painted."""
+"""How areas are filled. ``centre``: by the pixel-centre rule, unbiased in size; for shapes drawn by hand. ``outline``:
+also the pixels under the outline, half a pixel larger on each side; for shapes traced from pixel indices, or to match
+label maps painted by labelme."""
 
 Kind = Literal["polygon", "rectangle", "circle", "line", "linestrip", "point", "points", "mask", "oriented_rectangle"]
 
@@ -47,23 +47,22 @@ POINT_COUNTS: dict[Kind, tuple[int, int | None]] = {
     "mask": (2, 2),
     "oriented_rectangle": (4, 4),
 }
-"""Fewest and most points of each kind of shape."""
+"""Minimum and maximum number of points per kind of shape."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """One drawn mark.
+    """One drawn shape.
 
     Attributes:
         label: Name of its class, or ``_background_`` or ``__ignore__``.
-        kind: What its points mean: corners of a polygon; two opposite corners of a rectangle; middle of a circle and a
-            point on it; ends of a line; and so on; first and last pixel of a mask, of which only
-            the first counts.
+        kind: What its points mean: corners of a polygon; two opposite corners of a rectangle; centre of a circle and a
+            point on it; ends of a line; and so on; first and last pixel of a mask (only the first is used).
         points: (x, y) in pixels.
-        group_id: Number shared by shapes that belong to one object.
+        group_id: Number shared by the shapes of one object.
         mask: (h, w) bool, for masks only.
-        holes: Rings of (x, y) that are cut out of a polygon.
-        where: What messages call it, such as ``slide_01.geojson, feature 7``; empty counts it in its annotation.
+        holes: Rings of (x, y) cut out of a polygon.
+        where: Its name in messages, such as ``slide_01.geojson, feature 7``; if empty, its number is used.
     """
 
     label: str
@@ -80,8 +79,8 @@ class Annotation:
     """All marks of one picture, in paint order.
 
     Attributes:
-        name: What messages call it, such as ``cell_07.json``.
-        size: The picture's.
+        name: Its name in messages, such as ``cell_07.json``.
+        size: Size of the picture.
         shapes: First painted first.
     """
 
@@ -90,23 +89,23 @@ class Annotation:
     shapes: tuple[Shape, ...]
 
     def placed(self) -> list[tuple[str, Shape]]:
-        """Return each shape with what messages call it."""
+        """Return each shape with its name in messages."""
         return [(s.where or f"{self.name}, shape {number}", s) for number, s in enumerate(self.shapes, start=1)]
 
 
 def paint(annotation: Annotation, classes: ClassList, *, area: AreaRule = "centre") -> NDArray[np.uint8]:
-    """Paint an annotation; the rules stand at the top of this file.
+    """Paint an annotation by the rules at the top of this file.
 
     Args:
         annotation: Shapes whose labels are all in the class list.
-        classes: Gives the ids.
+        classes: Class list for the ids.
         area: How areas are filled.
 
     Returns:
         (H, W) uint8 label map, 255 where unlabelled.
 
     Raises:
-        LabelError: If labels are not in the class list or shapes lie wholly outside the picture; tells of all of them.
+        LabelError: Lists all labels that are not in the class list and all shapes outside the picture.
     """
     problems: list[str] = []
     label_map = paint_collecting(annotation, classes, area=area, problems=problems)
@@ -118,16 +117,16 @@ def paint(annotation: Annotation, classes: ClassList, *, area: AreaRule = "centr
 def paint_collecting(
     annotation: Annotation, classes: ClassList, *, area: AreaRule, problems: list[str]
 ) -> NDArray[np.uint8]:
-    """Paint as ``paint`` does, but add what is wrong to a list, so that many files can be told of together.
+    """Paint like ``paint``, but append problems to a list, so that several files can be reported together.
 
     Args:
-        annotation: Shapes; those that cannot be painted are left out.
-        classes: Gives the ids.
+        annotation: Shapes; those that cannot be painted are skipped.
+        classes: Class list for the ids.
         area: How areas are filled.
         problems: One sentence is added for each shape that cannot be painted.
 
     Returns:
-        (H, W) uint8 label map, of use only if no problem was added.
+        (H, W) uint8 label map, valid only if no problem was added.
     """
     values = {name: i for i, name in enumerate(classes.names)} | {HOLE: classes.fill_id, UNSCORED: IGNORE}
     size = annotation.size
@@ -148,15 +147,15 @@ def paint_collecting(
 
 
 def covered(shape: Shape, size: Size, *, area: AreaRule) -> raster.Stamp:
-    """Find the pixels of a picture that a shape covers.
+    """Find the pixels covered by a shape.
 
     Args:
         shape: Any kind.
-        size: The picture's.
+        size: Size of the picture.
         area: How areas are filled.
 
     Returns:
-        The pixels, empty only if the shape lies outside the picture (or is a mask without pixels).
+        The pixels; empty only if the shape lies outside the picture or is an empty mask.
     """
     points = np.array(shape.points, np.float64)
     match shape.kind:
@@ -174,7 +173,7 @@ def covered(shape: Shape, size: Size, *, area: AreaRule) -> raster.Stamp:
 
 
 def mask_place(shape: Shape) -> tuple[int, int]:
-    """Return column and row of the pixel of the picture that a mask's first pixel lies nearest to, outside it too."""
+    """Return column and row of the pixel nearest to a mask's first pixel, possibly outside the picture."""
     (x, y), *_ = shape.points
     return ceil(x - 0.5), ceil(y - 0.5)
 
@@ -185,19 +184,19 @@ def _area(
     stamp = raster.ring_outline(ring, size) if area == "outline" else raster.ring_centres(ring, size)
     for hole in holes:
         stamp = stamp.without(raster.ring_centres(hole, size))
-    # Between the pixels' centres: too small for the rule, yet somebody drew it.
+    # Between pixel centres: too small for the rule, but drawn on purpose.
     return raster.path_pixels(np.concatenate([ring, ring[:1]]), size) if stamp.empty else stamp
 
 
 def ring_of(shape: Shape) -> NDArray[np.float64]:
-    """Return the corners of an area, (N, 2) float64 in pixels; a circle becomes a ring of many."""
+    """Return the corners of an area, (N, 2) float64 in pixels; a circle becomes a many-cornered ring."""
     points = np.array(shape.points, np.float64)
     if shape.kind == "rectangle":
         (x0, y0), (x1, y1) = points
         return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
     if shape.kind == "circle":
         radius = float(np.hypot(*(points[1] - points[0])))
-        # With 8 corners per pixel of radius, and at least 64, the ring stays within 0.01 pixel of the circle.
+        # With 8 corners per pixel of radius, at least 64, the ring is within 0.01 pixel of the circle.
         corners = min(max(64, 8 * int(np.ceil(radius))), 4096)
         angle = np.arange(corners) * (2 * np.pi / corners)
         return np.asarray(points[0] + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1))

@@ -1,16 +1,16 @@
-"""In which encoding a program wrote its text: UTF-8 and UTF-16 for sure, else the likelier of GBK and Windows-1252."""
+"""Detecting text encodings: UTF-8, UTF-16, GBK or Windows-1252."""
 
 import codecs
 import re
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose byte order mark it starts with
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# One or two letters of Western Europe beside plain ones, as in größer or façade; Chinese is longer or stands alone.
+# One or two accented letters between ASCII letters, as in größer or façade; Chinese text has longer or separate runs.
 _WESTERN = re.compile("(?<=[A-Za-z])[À-ÖØ-öø-ÿ]{1,2}|[À-ÖØ-öø-ÿ]{1,2}(?=[A-Za-z])")
 _NOT_WESTERN = re.compile("[^\0-\x7fÀ-ÖØ-öø-þ€‚„…‘’“”–—µ°²³§]")
 _MOST_GUESSED = 50_000_000  # bytes
@@ -22,15 +22,15 @@ def encoding_of(data: bytes) -> str:
     """Guess the encoding of JSON text.
 
     Args:
-        data: All of it.
+        data: The whole text.
 
     Returns:
-        Name of a codec. It may still fail on the text, which then is in none of these encodings or is damaged.
+        Name of a codec. If decoding still fails, the text is in another encoding or damaged.
     """
     for mark, name in _MARKS:
         if data.startswith(mark):
             return name
-    # JSON begins with two ASCII characters, so zeros tell the width and order of its units.
+    # JSON starts with two ASCII characters, so zero bytes reveal the width and byte order.
     zeros = [byte == 0 for byte in data[:4]]
     if len(zeros) == 4 and any(zeros):
         wide = {(False, True, True, True): "utf-32-le", (True, True, True, False): "utf-32-be"}
@@ -39,7 +39,7 @@ def encoding_of(data: bytes) -> str:
 
 
 def is_unicode(encoding: str) -> bool:
-    """Return whether an encoding was known for sure, not guessed."""
+    """Return whether an encoding was detected with certainty rather than guessed."""
     return encoding.startswith("utf")
 
 
@@ -51,7 +51,7 @@ def _eight_bit(data: bytes) -> str:
 
 
 def _is_utf_8(data: bytes) -> bool:
-    """Return whether all of a text is UTF-8, without holding it a second time."""
+    """Return whether a text is valid UTF-8, without a decoded copy in memory."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for start in range(0, len(data), _PIECE):

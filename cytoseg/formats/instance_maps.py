@@ -1,4 +1,4 @@
-"""Read instance maps: images with one id per object, 0 for what is none, of one class each."""
+"""Instance maps: images with one id per object and 0 elsewhere."""
 
 from pathlib import Path
 
@@ -11,21 +11,21 @@ from cytoseg.formats.masks import MaskPair, find_pairs, has_folder
 from cytoseg.slides.image import read_picture
 
 FOLDERS = ("instances", "masks")
-"""Where instance maps are looked for, beside ``images``; the second only if there is none of the first."""
+"""Folders of instance maps beside ``images``; the second only if the first does not exist."""
 
 
 def find_instance_maps(folder: Path, problems: list[str]) -> list[MaskPair]:
-    """Look for ``images/`` beside ``instances/``, or else beside ``masks/``, in a folder and the folders below.
+    """Look for ``images/`` beside ``instances/``, or else beside ``masks/``, in a folder tree.
 
     Args:
         folder: Where to look; hidden folders are skipped.
-        problems: A sentence is added for each picture or map without its partner.
+        problems: One sentence is added per picture or map without its partner.
 
     Returns:
         The pairs, sorted by path.
 
     Raises:
-        LabelError: If there is nothing to read.
+        LabelError: If there is nothing to import.
     """
     named = next((name for name in FOLDERS if has_folder(folder, name)), None)
     if not folder.is_dir() or named is None:
@@ -37,17 +37,17 @@ def find_instance_maps(folder: Path, problems: list[str]) -> list[MaskPair]:
 
 
 def read_instance_map(pair: MaskPair, problems: list[str]) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int] | None:
-    """Read a picture and where its objects are.
+    """Read a picture and the mask of its objects.
 
-    Objects that touch come out as one area: no border is drawn between them, because a label map says what a pixel is,
-    and pixels at a border are nucleus as well. What splits areas again is ``objects.split`` of the recipe.
+    Touching objects become one area: no border is drawn between them, because border pixels belong to the class as
+    well. The recipe's ``objects.split`` separates touching objects in predictions.
 
     Args:
         pair: The two files.
-        problems: One sentence is added for each thing that is wrong.
+        problems: One sentence is added per problem.
 
     Returns:
-        (H, W, 3) uint8 RGB, (H, W) True where an object is, and how many ids there are; None if a problem was added.
+        (H, W, 3) uint8 RGB, (H, W) bool object mask, and the number of ids; None if a problem was added.
     """
     try:
         picture = read_picture(pair.picture, name=f"{pair.name}, picture {pair.picture.name}")

@@ -1,4 +1,4 @@
-"""Load JSON written by other programs, and say in a message what was found in it."""
+"""Loading other programs' JSON, with checks of points and lines."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +10,16 @@ from cytoseg.json_text import Numbers, parse_json
 from cytoseg.quoting import shown
 
 MAX_COORDINATE = 10_000_000
-"""No picture is that many pixels wide; a point beyond it is a mistake."""
+"""No picture is this wide; a larger coordinate is a mistake."""
 
 MAX_LINE_POINTS = 100_000
-"""Nobody draws a longer line; each of its parts is followed by itself, which takes seconds from there on."""
+"""Longer lines are refused: each segment is rasterised separately, which would take seconds."""
 
 Points = tuple[tuple[float, float], ...]
 
 
 def load_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") -> object:
-    """Load a JSON file, packed or not, as `read_json` does, whatever its encoding."""
+    """Load a JSON file, compressed or not, like `read_json` but without the encoding."""
     return read_json(path, name=name, again=again, numbers=numbers)[0]
 
 
@@ -27,16 +27,16 @@ def read_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") ->
     """Load a JSON file.
 
     Args:
-        path: The file, which may be a .gz, or a .zip that holds one.
+        path: The file, or a .gz or .zip of it.
         name: What to call it in a message.
-        again: Last sentence of a message: what to do about a damaged file.
+        again: Last sentence of a message, what to do about a damaged file.
         numbers: See ``json_text.load_json``.
 
     Returns:
-        What it holds, and the encoding that it is in: UTF-8, UTF-16, UTF-32, or by a guess GBK or Windows-1252.
+        The parsed value and its encoding: UTF-8, UTF-16, UTF-32, or guessed GBK or Windows-1252.
 
     Raises:
-        LabelError: If it is missing, not whole JSON, or in another encoding.
+        LabelError: If it is missing, not complete JSON, or in another encoding.
     """
     try:
         data = read_unpacked(path, name=name)
@@ -52,17 +52,17 @@ def read_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") ->
 
 
 def checked_points(value: Sequence[Sequence[object]], where: str) -> Points:
-    """Turn lists of numbers, x and y first, into points.
+    """Convert lists of numbers, starting with x and y, to points.
 
     Args:
-        value: As JSON gave them.
-        where: What to call them in a message.
+        value: Parsed JSON.
+        where: Their name in messages.
 
     Returns:
         (x, y) in pixels.
 
     Raises:
-        LabelError: If one is not a number, or is so large that it cannot be a number of pixels.
+        LabelError: If a coordinate is not a number or is implausibly large.
     """
     points = []
     for x, y, *_ in value:
@@ -77,7 +77,7 @@ def checked_points(value: Sequence[Sequence[object]], where: str) -> Points:
 
 
 def check_line(points: Points, where: str) -> None:
-    """Refuse a line of too many points.
+    """Refuse a line with too many points.
 
     Raises:
         LabelError: If there are more than ``MAX_LINE_POINTS``.
@@ -90,6 +90,6 @@ def check_line(points: Points, where: str) -> None:
 
 
 def kind_of(value: object) -> str:
-    """Name a JSON value's kind in words."""
+    """Name the kind of a JSON value."""
     kinds = {dict: "a table", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")

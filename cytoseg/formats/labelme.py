@@ -1,4 +1,4 @@
-"""Read labelme's JSON files, of any version, without labelme."""
+"""Reading labelme JSON of any version without the labelme package."""
 
 import base64
 import warnings
@@ -25,27 +25,27 @@ from cytoseg.slides.tiff import DAMAGE
 AGAIN = "Save it again in labelme."
 
 _X_ANYLABELING: Mapping[str, Kind] = {"rotation": "oriented_rectangle", "quadrilateral": "polygon"}
-"""Shapes that only X-AnyLabeling has, whose files are labelme's otherwise."""
+"""Shapes specific to X-AnyLabeling, whose files are otherwise labelme files."""
 
 _CORNERS = 4
-"""X-AnyLabeling writes all corners of a rectangle, labelme two opposite ones."""
+"""X-AnyLabeling writes four corners of a rectangle, labelme two opposite ones."""
 
 MAX_MASKS_PX = 500_000_000
-"""Pixels of all masks of one file together, at a byte each; more are refused before they are decoded."""
+"""Most mask pixels per file, one byte each; more are refused before decoding."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelmeFile:
-    """What one labelme file holds.
+    """Content of one labelme file.
 
     Attributes:
         annotation: The shapes.
         picture: (H, W, 3) uint8 RGB, of the annotation's size.
         stem: The picture's file name without suffix.
-        origin: Slide and region, where the file or a sidecar says.
-        content: All keys of the file but the image data.
-        encoding: Of the file's text.
-        renamed: Whether the picture beside it was taken, which has the file's stem and not the one that it says.
+        origin: Slide and region, if the file or a sidecar states them.
+        content: All keys of the file except the image data.
+        encoding: Encoding of the file's text.
+        renamed: Whether the picture with the file's own stem was used instead of ``imagePath``.
     """
 
     annotation: Annotation
@@ -58,14 +58,14 @@ class LabelmeFile:
 
 
 def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
-    """Look for labelme files in a folder and the folders below; hidden ones and cytoseg's sidecars are skipped.
+    """Find labelme files in a folder tree; hidden files and cytoseg's sidecars are skipped.
 
     Args:
         folder: Where to look.
-        problems: A sentence is added for each JSON file that cannot be read and so might have been one.
+        problems: One sentence is added per unreadable JSON file, which might have been one.
 
     Returns:
-        The labelme files, and the JSON files that are something else; both sorted.
+        The labelme files and the other JSON files; both sorted.
     """
     ours: list[Path] = []
     others: list[Path] = []
@@ -88,8 +88,8 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
 
     Args:
         path: The JSON file.
-        root: Folder that the picture must lie in; the file's own name in messages is relative to it.
-        problems: One sentence is added for each thing that is wrong.
+        root: Folder that must contain the picture; the file's name in messages is relative to it.
+        problems: One sentence is added per problem.
 
     Returns:
         The content, or None if a problem was added.
@@ -125,12 +125,12 @@ def read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> l
     """Read the shapes of a labelme file.
 
     Args:
-        content: Its keys.
+        content: Its parsed keys.
         name: What to call it in a message.
-        problems: A sentence is added for each shape that is wrong, and for a list that is missing.
+        problems: One sentence is added per invalid shape, and for a missing list.
 
     Returns:
-        The shapes in the file's order, without the wrong ones.
+        The valid shapes in file order.
     """
     entries = content.get("shapes")
     if not isinstance(entries, list):
@@ -191,13 +191,13 @@ def _read_points(value: object, kind: Kind, where: str) -> Points:
 
 
 def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
-    """Decode a mask; its own size counts, whatever its points span, for they can be moved by a fraction or a corner."""
+    """Decode a mask; its own size is used, because its points may be off by a fraction or a corner."""
     again = "Draw the shape again."
     if not isinstance(value, str):
         raise LabelError(f"{where}: 'mask' is {kind_of(value)}, but must be a PNG in base64. {again}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes next
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked next
             opened = Image.open(BytesIO(base64.b64decode(value, validate=True)), formats=("PNG",))
         with opened as image:
             if image.width * image.height > left_px:

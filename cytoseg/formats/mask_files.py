@@ -1,4 +1,4 @@
-"""Read the class ids that a mask image stores, or refuse it by what it is."""
+"""Reading class ids from mask images."""
 
 import warnings
 from pathlib import Path
@@ -16,29 +16,29 @@ from cytoseg.slides.image import TIFF_STARTS
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.tiff import DAMAGE
 
-_FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "GIF", "JPEG2000")  # all but the first two only to be refused by name
+_FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "GIF", "JPEG2000")  # all but the first two are only refused by name
 _LOSSY = (6, 7, 34892)  # TIFF compressions: old and new JPEG, and DNG's
 _SMALLER = "Split the image and its mask into smaller ones."
 _MASK_CHANNELS = (1, 2, 3, 4)
 _MOST = "CYTOSEG_MAX_PICTURE_PX"
-_START = 32  # bytes that tell the format
-_PNG_DEPTH, _PNG_KIND = 24, 25  # where a PNG says how many bits a value has, and whether it is grey (0)
+_START = 32  # bytes that identify the format
+_PNG_DEPTH, _PNG_KIND = 24, 25  # offsets of a PNG's bit depth and colour type (0 is grey)
 _EXPORT = "Export ids, not colours."
 
 
 def read_mask(path: Path, *, name: str) -> NDArray[np.integer]:
-    """Read an image of class ids; a palette image gives its indices, greys of fewer than 8 bits what is stored.
+    """Read an image of class ids; a palette image gives its indices, grey of fewer than 8 bits its stored values.
 
     Args:
-        path: PNG, TIFF or BMP; told by its first bytes.
+        path: PNG, TIFF or BMP, detected by the first bytes.
         name: What to call it in a message.
 
     Returns:
-        (H, W) whole numbers as stored; of colours that are all grey, one channel.
+        (H, W) integers as stored; one channel of colours that are all grey.
 
     Raises:
-        LabelError: If it is missing, damaged, too large, holds colours or fractions, or is stored in a way that
-            changes ids or leaves open which they are.
+        LabelError: If it is missing, damaged, too large, contains colours or fractions, or is stored in a way that
+            changes ids or makes them ambiguous.
     """
     try:
         with path.open("rb") as file:
@@ -59,7 +59,7 @@ def read_mask(path: Path, *, name: str) -> NDArray[np.integer]:
 
 def _picture_values(path: Path, start: bytes, name: str) -> NDArray[Any]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes next
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked next
         opened = Image.open(path, formats=_FORMATS)
     with opened as image:
         if image.format not in ("PNG", "BMP"):
@@ -74,12 +74,12 @@ def _picture_values(path: Path, start: bytes, name: str) -> NDArray[Any]:
         if image.mode == "P":
             _check_palette(values, image, name)
         if kind == 0 and depth in (2, 4):
-            values = values // (255 // (2**depth - 1))  # Pillow stretches them to 0 to 255
+            values = values // (255 // (2**depth - 1))  # Pillow rescales them to 0 to 255
         return turned(values, picture_turn(image, path))
 
 
 def _check_palette(values: NDArray[np.uint8], image: Image.Image, name: str) -> None:
-    """Refuse a palette of greys that look like other ids than its indices, as programs reorder palettes."""
+    """Refuse a grey palette whose greys differ from its indices: some programs reorder palettes."""
     palette = image.getpalette("RGB") or []
     used = [int(i) for i in np.flatnonzero(np.bincount(values.ravel(), minlength=256))]
     colours = [tuple(palette[3 * i : 3 * i + 3]) for i in used]
@@ -97,12 +97,12 @@ def _tiff_values(path: Path, name: str) -> NDArray[Any]:
         bits, channels = page.bitspersample, page.samplesperpixel
         if page.imagedepth != 1 or channels not in _MASK_CHANNELS or bits not in range(1, 65):
             raise LabelError(f"{name}: has {channels} channels of {bits} bits, not one of class ids. {_EXPORT}")
-        if page.is_tiled:  # one tile is decoded as large as it claims to be
+        if page.is_tiled:  # a tile is decoded at its declared size
             _refuse_size(int(page.tilewidth), int(page.tilelength), name=name)
         if page.compression in _LOSSY:
             raise LabelError(f"{name}: is compressed as JPEG, which blurs ids. Export the mask as PNG or TIFF.")
         if page.photometric == 0 and not file.is_imagej:
-            # ImageJ stores what is marked as 255 and shows it black; others mark with white, which is 0 here.
+            # ImageJ stores foreground as 255 shown black; other programs use white, which is 0 here.
             raise LabelError(f"{name}: stores white as 0 (MinIsWhite), so the ids are ambiguous. Export it as PNG.")
         if _has_another(file):
             raise LabelError(f"{name}: holds several pages. Save the page with the class ids as a separate file.")
@@ -113,7 +113,7 @@ def _tiff_values(path: Path, name: str) -> NDArray[Any]:
 
 
 def _has_another(file: tifffile.TiffFile) -> bool:
-    """Return whether there is a second page that is not the first one made smaller."""
+    """Return whether there is a second page that is not a reduced copy of the first."""
     try:
         return not file.pages[1].is_reduced
     except IndexError:
@@ -121,7 +121,7 @@ def _has_another(file: tifffile.TiffFile) -> bool:
 
 
 def _one_channel(values: NDArray[Any]) -> NDArray[Any]:
-    """Return one channel of greys stored as colours, without an alpha that hides nothing; else what was given."""
+    """Reduce grey stored as RGB (with opaque alpha) to one channel; otherwise return the input."""
     if values.dtype == np.bool_:
         values = values.astype(np.uint8)
     if values.ndim != 3 or values.shape[2] not in _MASK_CHANNELS:

@@ -1,4 +1,4 @@
-"""Read label maps that exist as images: ``images/`` and ``masks/`` side by side, paired by file name."""
+"""Label maps as images: ``images/`` and ``masks/`` paired by file name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ MASKS = (".png", ".tif", ".tiff", ".bmp")
 
 @dataclass(frozen=True)
 class MaskPair:
-    """A picture and the label map of the same stem.
+    """A picture and the label map with the same stem.
 
     Attributes:
         picture: File of the picture.
         mask: File of the label map.
-        name: What messages call the label map.
-        white: Id that the value 255 stands for, see `white_id`.
+        name: Name of the label map in messages.
+        white: Id for the value 255, see `white_id`.
     """
 
     picture: Path
@@ -35,12 +35,12 @@ class MaskPair:
 
 
 def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> list[MaskPair]:
-    """Look for ``images/`` beside ``masks/`` in a folder and the folders below.
+    """Find ``images/`` beside ``masks/`` in a folder tree.
 
     Args:
         folder: Where to look; hidden folders are skipped.
-        problems: A sentence is added for each picture or mask without its partner.
-        named: Another name of the folders with the masks.
+        problems: One sentence is added per picture or mask without its partner.
+        named: Other name of the mask folders.
 
     Returns:
         The pairs, sorted by path.
@@ -65,20 +65,20 @@ def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> li
 
 
 def has_folder(folder: Path, named: str = "masks") -> bool:
-    """Return whether a folder of this name is in a folder or below it."""
+    """Return whether a folder tree contains a folder of this name."""
     return bool(_folders(folder, named))
 
 
 def white_id(pairs: Sequence[MaskPair], classes: ClassList) -> int | None:
-    """Find out what the value 255 stands for in a set of masks: ignore, or what a binary mask marks.
+    """Determine what 255 means in a set of masks: ignore, or the foreground of a binary mask.
 
     Args:
-        pairs: All of the set; masks that cannot be read say nothing here.
+        pairs: The whole set; unreadable masks are not considered.
         classes: The class list.
 
     Returns:
-        Ignore where 255 stands beside other ids (or any mask has these); else, of two classes, the second. None of
-        three or more classes, where nothing tells.
+        Ignore if any mask has ids other than 0 and 255; otherwise the second of two classes. None with three or more
+        classes, where it is ambiguous.
     """
     used: set[int] = set()
     beside_ids = False
@@ -103,8 +103,8 @@ def read_pair(
 
     Args:
         pair: The two files.
-        classes: The mask's values are ids of this list, or 255 as the pair says.
-        problems: One sentence is added for each thing that is wrong.
+        classes: Class list of the ids.
+        problems: One sentence is added per problem.
 
     Returns:
         (H, W, 3) uint8 RGB and (H, W) uint8 label map, or None if a problem was added.
@@ -140,7 +140,7 @@ def _check_values(label_map: NDArray[np.integer], classes: ClassList, pair: Mask
 
 
 def _counts(label_map: NDArray[np.integer]) -> dict[int, int]:
-    """Count the pixels of each value, without sorting those of 8 bits."""
+    """Count the pixels per value; 8-bit maps without sorting."""
     if label_map.dtype == np.uint8:
         counts = np.bincount(label_map.ravel(), minlength=256)
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
@@ -149,7 +149,7 @@ def _counts(label_map: NDArray[np.integer]) -> dict[int, int]:
 
 
 def _without_mask(picture: Path, masks: Path, root: Path) -> str:
-    """Say that a picture has no mask, and which file it may be that lies there instead."""
+    """Describe a missing mask, and the unsupported file found in its place."""
     unread = [p for p in sorted(masks.iterdir()) if p.stem == picture.stem and p.suffix.lower() not in MASKS]
     if not unread:
         return f"{_name(picture, root)}: has no mask in {_name(masks, root)}. Add one or remove it."

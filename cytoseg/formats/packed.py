@@ -1,4 +1,4 @@
-"""Read a text file, or the one file that a .gz or .zip holds, without letting it unpack to more than it may."""
+"""Reading plain, .gz or .zip text files within a size limit."""
 
 import gzip
 import struct
@@ -16,14 +16,14 @@ _SIZE = "CYTOSEG_MAX_JSON_MB"
 _JSON = (GEOJSON, ".json")
 _MAX_MEMBERS = 1000
 _PIECE = 2**20
-_END, _END_SIZE, _COUNT = b"PK\5\6", 22, 10  # a zip ends with this record, and a comment of up to 64 KB
+_END, _END_SIZE, _COUNT = b"PK\5\6", 22, 10  # a zip ends with this record and a comment of up to 64 KB
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, LookupError, OverflowError)
-"""What the library raises on archives with some bytes changed; NotImplementedError is a RuntimeError."""
+"""Exceptions raised by the library on damaged archives; NotImplementedError is a RuntimeError."""
 
 
 def is_geojson_name(path: Path) -> bool:
-    """Tell by its name whether a file is GeoJSON, packed or not; a .zip is looked into."""
+    """Return whether a file is GeoJSON by name, compressed or not; a .zip is inspected."""
     name = path.name.lower()
     if name.endswith(".zip"):
         return any(member.lower().endswith(GEOJSON) for member in _members(path))
@@ -31,7 +31,7 @@ def is_geojson_name(path: Path) -> bool:
 
 
 def plain_stems(path: Path) -> tuple[str, ...]:
-    """Return the names without suffixes that a packed or plain file goes by: of a .zip also its member's."""
+    """Return the possible stems of a compressed or plain file; for a .zip also its member's."""
     name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     members = _members(path) if path.suffix.lower() == ".zip" else []
     found = [name, *(PurePosixPath(member).name for member in members if _is_json(member))]
@@ -39,15 +39,15 @@ def plain_stems(path: Path) -> tuple[str, ...]:
 
 
 def read_unpacked(path: Path, *, name: str) -> bytes:
-    """Read a file; of a .gz what is packed in it, of a .zip its only GeoJSON or JSON file.
+    """Read a file; a .gz is decompressed, and a .zip must contain one GeoJSON or JSON file.
 
     Args:
         path: The file.
         name: What to call it in a message.
 
     Raises:
-        FileContentError: If the file is a pipe or the like, or too long.
-        LabelError: If the archive is damaged, locked or holds several such files; or what it holds is too long.
+        FileContentError: If it is not a regular file or is too long.
+        LabelError: If the archive is damaged, encrypted, or contains several such files or too long a file.
         OSError: If the file is missing or may not be read.
     """
     try:
@@ -74,7 +74,7 @@ def _read_member(path: Path, name: str) -> bytes:
 
 
 def _members(path: Path) -> list[str]:
-    """List what a zip file holds; nothing where it is none, or holds more than an export ever does."""
+    """List the members of a zip file; empty if it is not one or has more members than any export."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -91,7 +91,7 @@ def _members(path: Path) -> list[str]:
 
 def _is_json(member: str) -> bool:
     place = PurePosixPath(member)
-    # A Mac packs a twin of each file into a folder of its own.
+    # macOS adds a metadata twin of each file in a separate folder.
     return place.suffix.lower() in _JSON and not place.name.startswith(".") and "__MACOSX" not in place.parts
 
 
@@ -105,5 +105,5 @@ def _read(file: "IO[bytes] | gzip.GzipFile", name: str) -> bytes:
 
 
 def _most_bytes() -> int:
-    """Return how long a text may be: as JSON it takes three times as much memory and more."""
+    """Return the size limit of a text: parsed JSON takes at least three times as much memory."""
     return limit(_SIZE) * 333_333

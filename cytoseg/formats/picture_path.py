@@ -1,4 +1,4 @@
-"""Find the picture that a labelme file names, though it was moved, renamed or written down on another system."""
+"""Finding the picture of a labelme file, even if moved or renamed."""
 
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
@@ -6,7 +6,7 @@ from pathlib import Path, PureWindowsPath
 from cytoseg.errors import LabelError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-"""Suffixes of pictures, in small letters."""
+"""Lower-case suffixes of pictures."""
 
 _FORMATS = {suffix: suffix.replace("jpeg", "jpg").replace("tiff", "tif") for suffix in PICTURES}
 
@@ -14,27 +14,27 @@ _FORMATS = {suffix: suffix.replace("jpeg", "jpg").replace("tiff", "tif") for suf
 def find_picture(text: object, path: Path, *, root: Path) -> Path:
     """Find the picture of a labelme file, never outside the root folder.
 
-    Taken are what ``imagePath`` says, a whole path standing for its last part, or else the same with other capitals or
-    with the suffix that it lacks. Where nothing is named alike, the picture beside the file that has its stem is taken:
-    both were renamed together. A picture of another format may be another one: it is told of, not taken.
+    In this order: ``imagePath`` (the file name only, if it is absolute), the same in another case or with the missing
+    suffix, and the picture beside the file with its stem (both were renamed together). A picture of another format may
+    be a different one: it is mentioned in the error, not used.
 
     Args:
-        text: ``imagePath``, with slashes of either kind.
+        text: ``imagePath``, with forward or backward slashes.
         path: The labelme file.
-        root: Folder that the picture must lie in; names in messages are relative to it.
+        root: Folder that must contain the picture; names in messages are relative to it.
 
     Returns:
         The picture's file.
 
     Raises:
-        LabelError: If there is none, or several would do.
+        LabelError: If there is none, or it is ambiguous.
     """
     name = path.relative_to(root).as_posix()
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise LabelError(f"{name}: 'imagePath' is {text!r} and there is no 'imageData'. Save it again in labelme.")
-    written = PureWindowsPath(text)  # knows both kinds of slash
+    written = PureWindowsPath(text)  # understands both kinds of slash
     absolute = bool(written.drive or written.root)
-    # A whole path is from the machine where it was annotated; here only the file's name means anything.
+    # An absolute path belongs to the annotator's machine; only the file name is useful here.
     parts = written.parts[-1:] if absolute else written.parts
     target = path.parent.joinpath(*parts)
     if not _within(target, root):
@@ -58,12 +58,12 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
 
 
 def is_renamed(text: object, picture: Path) -> bool:
-    """Tell whether the picture that was found for a labelme file has another stem than ``imagePath`` says."""
+    """Return whether the picture found for a labelme file has a different stem than ``imagePath``."""
     return not PureWindowsPath(str(text)).name.lower().startswith(picture.stem.lower())
 
 
 def _named_alike(folder: Path, parts: tuple[str, ...], root: Path) -> list[Path]:
-    """Follow a path without regard to capitals, and give the pictures of its last part's stem."""
+    """Follow a path case-insensitively and return the pictures with its stem."""
     *folders, last = parts
     for part in folders:
         below = folder / part
@@ -78,7 +78,7 @@ def _named_alike(folder: Path, parts: tuple[str, ...], root: Path) -> list[Path]
 
 
 def _of_stem(folder: Path, stem: str, root: Path) -> list[Path]:
-    """Return the pictures of a stem; of other capitals only where none has these."""
+    """Return the pictures with a stem, case-insensitively only if none matches exactly."""
     found = [
         child
         for child in _children(folder, root)
@@ -88,7 +88,7 @@ def _of_stem(folder: Path, stem: str, root: Path) -> list[Path]:
 
 
 def _same_format(suffix: str, wanted: str | None) -> bool:
-    """Return whether a picture is what was named: another format may be a mask or an overlay of the same name."""
+    """Return whether a picture has the named format: another format may be a mask or an overlay."""
     return wanted is None or _FORMATS[suffix.lower()] == _FORMATS[wanted.lower()]
 
 
@@ -99,12 +99,12 @@ def _children(folder: Path, root: Path) -> Iterator[Path]:
 def _within(path: Path, root: Path) -> bool:
     try:
         return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # too long a name, or links in a ring
+    except (OSError, RuntimeError):  # name too long, or a symlink loop
         return False
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # such as a name too long for the file system
+    except OSError:  # for example a name too long for the file system
         return False

@@ -1,16 +1,17 @@
-"""Read the GeoJSON that QuPath exports, of versions 0.2 to 0.6.
+"""Reading GeoJSON exported by QuPath 0.2 to 0.6.
 
-What is relied on:
+Assumptions:
 
 - The file is a FeatureCollection, a list of features (0.2), or one feature. Coordinates are pixels of level 0, (0, 0)
   at the top left corner of the top left pixel.
-- ``properties.classification`` holds ``name``, or since 0.4 for derived classes ``names``, which are joined by ": " as
-  QuPath shows them; and ``color`` (before 0.4 ``colorRGB``). It is absent or null for objects without a class.
+- ``properties.classification`` holds ``name``, or since 0.4 for derived classes ``names``, joined by ": " as shown by
+  QuPath; and ``color`` (before 0.4 ``colorRGB``). It is absent or null for objects without a class.
 - ``properties.objectType`` (0.3: ``object_type``) is annotation, detection, cell, tile, tma_core or root.
 - ``nucleusGeometry`` beside ``geometry`` is the nucleus of a cell object.
-- Objects stand in no order of drawing; QuPath draws small ones over large ones.
-- A region whose ``name`` is ``crop=`` and an id becomes the crop of that id: so `label-export` names regions.
-- Other properties (``name``, ``isLocked``, ``measurements``, ``metadata``, ``id``) are carried along unread.
+- Objects have no drawing order; QuPath draws small ones over large ones.
+- A region whose ``name`` is ``crop=`` and an id becomes the crop with that id, as named by `label-export`.
+- Other properties (``name``, ``isLocked``, ``measurements``, ``metadata``, ``id``) are preserved without
+interpretation.
 """
 
 from collections import Counter
@@ -26,13 +27,13 @@ from cytoseg.formats.json_files import Points, check_line, checked_points, kind_
 from cytoseg.quoting import shown
 
 REGION = "Region*"
-"""QuPath's class for what is marked completely; it delimits a crop."""
+"""QuPath's class for exhaustively annotated areas; it delimits a crop."""
 
 CROP_NAME = "crop="
-"""Before a crop's id in the name of its region."""
+"""Prefix of a crop's id in the name of its region."""
 
 NOT_SCORED = "Ignore*"
-"""QuPath's class for what is to be left out of training."""
+"""QuPath's class for areas excluded from training."""
 
 AGAIN = "Export it again from QuPath."
 _NOT_DRAWN = ("tile", "tma_core", "root")
@@ -44,11 +45,11 @@ class Feature:
     """One object of a GeoJSON file.
 
     Attributes:
-        number: Its place in the file, from 1.
-        where: What messages call it.
-        raw: All of it, as it was in the file.
-        label: Name of its class; empty if it is left out.
-        shapes: One for each of its parts, in level-0 pixels; none if it is left out.
+        number: Its position in the file, from 1.
+        where: Its name in messages.
+        raw: The complete feature as in the file.
+        label: Name of its class; empty if it is skipped.
+        shapes: One per part, in level-0 pixels; none if it is skipped.
     """
 
     number: int
@@ -59,7 +60,7 @@ class Feature:
 
     @property
     def name(self) -> str:
-        """What its ``name`` says; empty if it has none."""
+        """Its ``name``; empty if it has none."""
         found = (self.raw.get("properties") or {}).get("name")
         return found if isinstance(found, str) else ""
 
@@ -72,7 +73,7 @@ class Feature:
 
 @dataclass(frozen=True, eq=False)
 class GeoFile:
-    """A GeoJSON file: what messages call it, its features, and how many of them are left out for which reason."""
+    """A GeoJSON file: its name in messages, its features, and counts of skipped ones by reason."""
 
     name: str
     features: tuple[Feature, ...]
@@ -80,7 +81,7 @@ class GeoFile:
 
 
 def is_geojson(content: object) -> bool:
-    """Return whether JSON holds GeoJSON features."""
+    """Return whether parsed JSON contains GeoJSON features."""
     if isinstance(content, list):
         return bool(content) and isinstance(content[0], dict) and content[0].get("type") == "Feature"
     return isinstance(content, dict) and content.get("type") in ("FeatureCollection", "Feature")
@@ -92,7 +93,7 @@ def read_geojson(path: Path, *, name: str, problems: list[str]) -> GeoFile | Non
     Args:
         path: The file.
         name: What to call it in messages.
-        problems: One sentence is added for each thing that is wrong.
+        problems: One sentence is added per problem.
 
     Returns:
         The content, or None if a problem was added.
@@ -111,12 +112,12 @@ def read_features(entries: Sequence[object], *, name: str, problems: list[str]) 
     """Read GeoJSON features.
 
     Args:
-        entries: As JSON gave them.
+        entries: Parsed JSON.
         name: What to call their file in messages.
-        problems: One sentence is added for each feature that is wrong.
+        problems: One sentence is added per invalid feature.
 
     Returns:
-        The features without the wrong ones.
+        The valid features.
     """
     left_out: Counter[str] = Counter()
     features = []
@@ -213,7 +214,7 @@ def _read_part(kind: str, part: object, label: str, where: str) -> Shape:
 
 
 def _ring(value: object, where: str) -> Points:
-    """Read a ring without the repeated point that closes it; one that is not closed is closed by this too."""
+    """Read a ring without its repeated last point; an open ring is closed implicitly."""
     points = _positions(value, where)
     ring = points[:-1] if len(points) > 1 and points[0] == points[-1] else points
     if len(ring) < 3:

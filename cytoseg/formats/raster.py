@@ -1,4 +1,4 @@
-"""Which pixels a ring, a line or a point covers.
+"""Rasterisation of rings, lines and points.
 
 Coordinates are continuous, (x, y), with (0, 0) at the top left corner of the top left pixel: pixel (i, j) spans
 [i, i + 1) x [j, j + 1).
@@ -16,12 +16,12 @@ from cytoseg.geometry import Region, Size, overlap
 
 @dataclass(frozen=True, eq=False)
 class Stamp:
-    """Pixels of one shape, already cut to the picture.
+    """Pixels of one shape, clipped to the picture.
 
     Attributes:
         x: Column of the mask's left edge in the picture.
         y: Row of the mask's top edge in the picture.
-        mask: (h, w) bool, may be 0 pixels large.
+        mask: (h, w) bool, possibly empty.
     """
 
     x: int
@@ -34,7 +34,7 @@ class Stamp:
         return not self.mask.any()
 
     def without(self, other: "Stamp") -> "Stamp":
-        """Take away the pixels of another stamp of the same picture."""
+        """Subtract the pixels of another stamp of the same picture."""
         mask = self.mask.copy()
         height, width = other.mask.shape
         top, left = max(0, other.y - self.y), max(0, other.x - self.x)
@@ -50,25 +50,25 @@ class Stamp:
 
 
 def ring_centres(points: NDArray[np.float64], size: Size) -> Stamp:
-    """Fill a closed ring by the pixel-centre rule: a pixel is covered if its centre (x + 0.5, y + 0.5) is inside.
+    """Fill a closed ring by the pixel-centre rule: a pixel is covered if its centre (x + 0.5, y + 0.5) is inside it.
 
-    Inside is even-odd, so a ring that crosses itself leaves holes. A centre exactly on a left or upper edge is inside,
-    on a right or lower edge outside; two rings that share an edge therefore neither overlap nor leave a gap.
+    The even-odd rule applies, so a self-intersecting ring has holes. A centre exactly on a left or upper edge is
+    inside, on a right or lower edge outside; two rings that share an edge therefore neither overlap nor leave a gap.
 
     Args:
         points: (N, 2) float64, x and y in pixels; the last point is joined to the first.
-        size: The picture's.
+        size: Size of the picture.
 
     Returns:
         The covered pixels.
     """
     window = _window(points, size)
-    # In the picture's coordinates and all edges running down, so that two rings that share an edge round alike.
+    # In picture coordinates with all edges directed down, so that two rings round a shared edge equally.
     x0, y0 = points.T
     x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
     up = y0 > y1
     x0, y0, x1, y1 = np.where(up, [x1, y1, x0, y0], [x0, y0, x1, y1])
-    # Row j is crossed by the edges with one end at or above its centre line y = j + 0.5 and the other below.
+    # Row j is crossed by edges with one end at or above its centre line y = j + 0.5 and the other below.
     top, bottom = window.y, window.y + window.height
     first = np.clip(np.ceil(np.minimum(y0, y1) - 0.5), top, bottom).astype(np.int64)
     count = np.clip(np.ceil(np.maximum(y0, y1) - 0.5), top, bottom).astype(np.int64) - first
@@ -76,20 +76,20 @@ def ring_centres(points: NDArray[np.float64], size: Size) -> Stamp:
     row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     crossing = x0[edge] + (row + 0.5 - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
     column = np.clip(np.ceil(crossing - 0.5) - window.x, 0, window.width).astype(np.int64)
-    # Every crossing turns inside to outside or back for all pixels to its right.
+    # Every crossing toggles inside and outside for all pixels to its right.
     turns = np.zeros((window.height, window.width + 1), np.bool_)
     np.logical_xor.at(turns, (row - window.y, column), True)
     return Stamp(window.x, window.y, np.logical_xor.accumulate(turns[:, :-1], axis=1))
 
 
 def ring_outline(points: NDArray[np.float64], size: Size) -> Stamp:
-    """Fill a closed ring with its outline, taking whole numbers for pixel indices, as labelme paints its label maps.
+    """Fill a closed ring including its outline, with coordinates as pixel indices, like labelme's own label maps.
 
     For rings traced from pixel indices: a square through pixels 2 and 7 covers 6 x 6 pixels, 5 x 5 by the centre rule.
 
     Args:
         points: (N, 2) float64, x and y in pixels.
-        size: The picture's.
+        size: Size of the picture.
 
     Returns:
         The covered pixels.
@@ -104,20 +104,20 @@ def ring_outline(points: NDArray[np.float64], size: Size) -> Stamp:
 
 
 def path_pixels(points: NDArray[np.float64], size: Size) -> Stamp:
-    """Find every pixel that a chain of straight lines passes through.
+    """Find every pixel that a polyline passes through.
 
     Args:
-        points: (N, 2) float64, x and y in pixels; two points or more, which may be the same.
-        size: The picture's.
+        points: (N, 2) float64, x and y in pixels; two or more points, which may coincide.
+        size: Size of the picture.
 
     Returns:
-        The covered pixels. What lies exactly on the picture's right or lower border counts to the last column or row.
+        The covered pixels. Points exactly on the right or lower border belong to the last column or row.
     """
     return point_pixels(np.concatenate([_cell_points(a, b, size) for a, b in pairwise(points)]), size)
 
 
 def point_pixels(points: NDArray[np.float64], size: Size) -> Stamp:
-    """Find the pixel that each of (N, 2) float64 points lies in; see ``path_pixels`` for points on the border."""
+    """Find the pixel that contains each of (N, 2) float64 points; see ``path_pixels`` for points on the border."""
     border = np.array([size.width, size.height])
     cells = np.where(points == border, border - 1, np.floor(points))
     cells = cells[np.all((cells >= 0) & (cells < border), axis=1)].astype(np.int64)
@@ -130,30 +130,30 @@ def point_pixels(points: NDArray[np.float64], size: Size) -> Stamp:
 
 
 def placed_mask(mask: NDArray[np.bool_], *, x: int, y: int, size: Size) -> Stamp:
-    """Lay an (h, w) bool mask with its top left pixel at column x, row y of the picture; cut off what sticks out."""
+    """Place an (h, w) bool mask with its top left pixel at column x, row y of the picture, clipped to it."""
     height, width = mask.shape
     seen = overlap(Region(x, y, width, height), size)
     return Stamp(seen.x, seen.y, mask[max(0, -y) :, max(0, -x) :][: seen.height, : seen.width])
 
 
 def _cell_points(a: NDArray[np.float64], b: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
-    """Return one point of the line from a to b inside each pixel that it passes through, (M, 2)."""
+    """Return one point of the line from a to b inside each pixel it passes through, (M, 2)."""
     step = b - a
     cuts = [np.array([0.0, 1.0])]
     for axis, length in ((0, size.width), (1, size.height)):
         if step[axis] != 0:
-            # Grid lines of the picture only: a line that runs far outside must not cost memory.
+            # Only grid lines of the picture: a line far outside must not cost memory.
             low, high = np.clip(sorted((a[axis], b[axis])), 0, length)
             cuts.append((np.arange(np.ceil(low), np.floor(high) + 1) - a[axis]) / step[axis])
     at = np.unique(np.clip(np.concatenate(cuts), 0, 1))
-    # Cuts closer than rounding errors are the two grid lines of one corner: no pixel lies between them.
+    # Cuts closer than rounding errors belong to one grid corner: no pixel lies between them.
     apart = np.diff(at) > 1e-12
     middle = (at[:-1][apart] + at[1:][apart]) / 2
     return np.asarray(a + middle[:, None] * step)
 
 
 def _window(points: NDArray[np.float64], size: Size) -> Region:
-    """Find the part of the picture that a ring can touch, with a pixel to spare for an outline that is rounded."""
+    """Find the part of the picture that a ring can touch, with a margin of one pixel for rounding."""
     x0, y0 = (int(v) - 1 for v in np.floor(points.min(axis=0)))
     x1, y1 = (int(v) + 2 for v in np.floor(points.max(axis=0)))
     return overlap(Region(x0, y0, x1 - x0, y1 - y0), size)

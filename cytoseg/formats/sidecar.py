@@ -1,8 +1,8 @@
-"""Where a crop was cut from: the slide and the region, as written beside the crop or into its labelme file.
+"""Origin of a crop (slide and region), stored beside it.
 
-Beside a picture ``x.png`` stands ``x.crop.json``; in a labelme file it is the key ``cytoseg``. Both hold
-``{"slide": "slide_03", "region": [x, y, width, height]}``, the region in level-0 pixels; or ``"region": null`` where
-only the slide is known.
+A picture ``x.png`` has the sidecar ``x.crop.json``; a labelme file has the key ``cytoseg``. Both contain
+``{"slide": "slide_03", "region": [x, y, width, height]}``, the region in level-0 pixels; or ``"region": null`` if only
+the slide is known.
 """
 
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ SUFFIX = ".crop.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """The slide that a crop comes from, and where on it (level-0 pixels), if that is known."""
+    """The slide of a crop, and its region in level-0 pixels, if known."""
 
     slide: str
     region: Region | None
 
 
 def parse_origin(value: object, *, name: str) -> Origin:
-    """Check what a sidecar says.
+    """Validate the content of a sidecar.
 
     Args:
-        value: As JSON gave it.
+        value: Parsed JSON.
         name: What to call it in a message.
 
     Returns:
@@ -62,7 +62,7 @@ def read_sidecar(picture: Path) -> Origin | None:
         Slide and region, or None if there is no sidecar.
 
     Raises:
-        LabelError: If there is one but it is damaged.
+        LabelError: If the sidecar is damaged.
     """
     path = picture.with_name(picture.stem + SUFFIX)
     if not path.is_file():

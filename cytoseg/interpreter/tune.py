@@ -259,7 +259,7 @@ def held_out_slides(labelled: LabelledPictures, *, seed: int) -> tuple[str, ...]
 
     Args:
         labelled: The crops; a slide without a labelled pixel decides nothing.
-        seed: Decides which.
+        seed: Seed of the choice.
 
     Returns:
         The slides, fewer where others are the only ones that show a class, which must be learnt; none where holding

@@ -1,1 +1,1 @@
-"""Annotations of people: labelme files and mask images in, label maps out."""
+"""Imported annotations: label maps, corrections, proposals and exports."""

@@ -1,4 +1,4 @@
-"""Which regions of slides are annotated already."""
+"""Regions of slides that are already annotated or queued."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from cytoseg.labels.proposal import is_saved
 
 
 def annotated_regions(folder: Path) -> dict[str, list[Region]]:
-    """List the regions of all imported crops, as far as their files said where they are from.
+    """List the regions of all imported crops whose position on a slide is known.
 
     Args:
         folder: The labels folder; need not exist.
@@ -19,7 +19,7 @@ def annotated_regions(folder: Path) -> dict[str, list[Region]]:
         Regions in level-0 pixels, by slide.
 
     Raises:
-        LabelError: If the index or what is kept of a crop is damaged.
+        LabelError: If the index or the stored annotation of a crop is damaged.
     """
     found: dict[str, list[Region]] = {}
     for crop in load_index(folder).crops if (folder / INDEX).exists() else ():
@@ -30,19 +30,19 @@ def annotated_regions(folder: Path) -> dict[str, list[Region]]:
 
 
 def is_taken(crop: Path) -> bool:
-    """Return whether a crop's PNG is there, or marks beside it that has been saved: neither may be written over."""
+    """Return whether a crop's PNG or its saved marks exist: neither may be overwritten."""
     marks = crop.with_suffix(".json")
     return crop.exists() or (marks.exists() and is_saved(marks) is not False)
 
 
 def waiting_regions(folder: Path) -> dict[str, list[Region]]:
-    """List the regions of the crops that lie in a folder to be annotated.
+    """List the regions of the crops in a folder to be annotated.
 
     Args:
-        folder: Of crops with sidecars; need not exist.
+        folder: Crops with sidecars; need not exist.
 
     Returns:
-        Regions in level-0 pixels, by slide; those of a crop that was written only in part do not count.
+        Regions in level-0 pixels, by slide; partly written crops do not count.
 
     Raises:
         LabelError: If a sidecar is damaged.

@@ -1,4 +1,4 @@
-"""Crops of equal names in several folders, such as 001 of each slide: told apart by their folders."""
+"""Naming crops by folder where several folders hold equal names."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ from cytoseg.labels.slide_crops import SlideCrop
 
 
 def note_folders(items: Iterable[Item], job: Job) -> None:
-    """Find the folders that share a name with another one; all their crops will be named by folder.
+    """Find the folders that share a crop name with another one; all their crops are named by folder.
 
     Args:
-        items: All of an import.
-        job: Takes the folders, and a note of what that means.
+        items: All items of an import.
+        job: Receives the folders, and a note that explains this.
     """
     folders: dict[str, set[str]] = defaultdict(set)
     for item in items:
@@ -33,7 +33,7 @@ def note_folders(items: Iterable[Item], job: Job) -> None:
 
 
 def named_by_folder(reading: Reading, item: Item, job: Job) -> Reading:
-    """Return a crop the name of its folder, where another folder has a crop of its name."""
+    """Name a crop by its folder if another folder has a crop of the same name."""
     place = _place(item, job.root)
     if reading.correction is not None or place is None or place[1] not in job.by_folder:
         return reading
@@ -43,7 +43,7 @@ def named_by_folder(reading: Reading, item: Item, job: Job) -> Reading:
 
 
 def _place(item: Item, root: Path) -> tuple[str, str] | None:
-    """Return the name of a crop and its folder below the root, empty for the root; None of what lies on a slide."""
+    """Return a crop's name and its folder below the root (empty for the root); None for a crop cut from a slide."""
     match item:
         case Path():
             name, folder = item.stem, item.parent

@@ -1,4 +1,4 @@
-"""One picture that shows every imported crop with its labels, to see at a glance whether the import is right."""
+"""Contact sheet of all imported crops with their labels."""
 
 import math
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ VEIL = 0.3
 
 
 def draw_sheet(crops: Sequence[LabelledCrop], classes: ClassList) -> Image.Image:
-    """Draw all crops in rows, outlined and veiled in the colours of their classes, with names and a legend.
+    """Draw all crops in rows with outlines and tints in the class colours, names and a legend.
 
-    The fill class has only its outline; ignored pixels are hatched.
+    The fill class is only outlined; ignored pixels are hatched.
 
     Args:
         crops: One or more.
@@ -34,7 +34,7 @@ def draw_sheet(crops: Sequence[LabelledCrop], classes: ClassList) -> Image.Image
         An RGB image, about 2400 pixels wide if there are more than a few crops.
 
     Raises:
-        LabelError: If a crop or label map is missing or was changed.
+        LabelError: If a crop or label map is missing or was modified.
     """
     columns = min(len(crops), math.ceil(math.sqrt(len(crops) * 1.5)))
     side = min(max(SHEET_WIDTH_PX // columns - GAP_PX, TILE_PX[0]), TILE_PX[1])
@@ -54,15 +54,15 @@ def draw_sheet(crops: Sequence[LabelledCrop], classes: ClassList) -> Image.Image
 
 
 def overlay(picture: NDArray[np.uint8], label_map: NDArray[np.uint8], classes: ClassList) -> NDArray[np.uint8]:
-    """Lay a label map over a picture.
+    """Overlay a label map on an image.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
         label_map: (H, W) uint8 ids, 255 for ignore.
-        classes: Colours; the fill class is left clear inside.
+        classes: Colours; the fill class is not tinted.
 
     Returns:
-        (H, W, 3) uint8 RGB: classes veiled in their colour and outlined in it, ignore hatched in grey.
+        (H, W, 3) uint8 RGB: classes tinted and outlined in their colour, ignore hatched in grey.
     """
     colours = classes.colour_table()[label_map].astype(np.float64)
     ignored = label_map == IGNORE
@@ -76,7 +76,7 @@ def overlay(picture: NDArray[np.uint8], label_map: NDArray[np.uint8], classes: C
 
 
 def _edges(label_map: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mark the pixels that have another id beside, above or below them, (H, W) bool."""
+    """Mark the pixels with a different id beside, above or below them, (H, W) bool."""
     edges = np.zeros(label_map.shape, np.bool_)
     across, down = label_map[:, 1:] != label_map[:, :-1], label_map[1:] != label_map[:-1]
     edges[:, 1:] |= across
@@ -89,14 +89,14 @@ def _edges(label_map: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _tile(crop: LabelledCrop, classes: ClassList, side: int) -> Image.Image:
     scale = side / max(crop.width, crop.height)
     size = (max(1, round(crop.width * scale)), max(1, round(crop.height * scale)))
-    # Enlarged first and outlined then, so that outlines stay thin.
+    # Enlarge before outlining, so that outlines stay thin.
     picture = Image.fromarray(crop.picture()).resize(size, Image.Resampling.BILINEAR)
     label_map = Image.fromarray(crop.label_map()).resize(size, Image.Resampling.NEAREST)
     return Image.fromarray(overlay(np.array(picture), np.array(label_map), classes))
 
 
 def _legend_entries(crops: Sequence[LabelledCrop], classes: ClassList) -> list[tuple[str, tuple[int, int, int] | None]]:
-    """Return text and colour of each entry; the headline has none."""
+    """Return text and colour of each entry; the heading has no colour."""
     slides = len({crop.slide for crop in crops})
     totals = total_pixels(crops)
     ignored = sum(crop.ignored for crop in crops)
@@ -110,7 +110,7 @@ def _legend_entries(crops: Sequence[LabelledCrop], classes: ClassList) -> list[t
 
 
 def _legend_places(texts: Sequence[str], width: int) -> tuple[list[tuple[int, int]], int]:
-    """Place the entries from left to right, breaking lines; returns their corners and the height of it all."""
+    """Place the entries from left to right with line breaks; return their corners and the total height."""
     places, x, y = [], GAP_PX, GAP_PX
     for text in texts:
         length = LINE_PX + math.ceil(_font().getlength(text)) + 2 * GAP_PX
@@ -134,8 +134,8 @@ def _draw_legend(
 
 
 def _fitted(text: str, width: int) -> str:
-    """Shorten a text in the middle until it is at most so many pixels wide."""
-    if len(text) > _MOST_CHARACTERS:  # to measure a name of thousands again and again would take minutes
+    """Shorten a text in the middle until it fits a width in pixels."""
+    if len(text) > _MOST_CHARACTERS:  # measuring a name of thousands of characters repeatedly would take minutes
         text = text[: _MOST_CHARACTERS // 2] + text[-(_MOST_CHARACTERS // 2) :]
     if _font().getlength(text) <= width:
         return text

@@ -1,8 +1,8 @@
-"""Corrected label maps of a run's crops: written beside each other as labelme files, never over one another.
+"""Corrections of a run's crops, saved as labelme files and never overwritten.
 
-``review/corrections/<crop>/<author>_<time>.json`` with its picture beside it. The key ``cytoseg`` says slide and region
-as a sidecar does, and under ``correction`` who corrected which crop, when, and from what the work began.
-``label-import`` reads the folder: a correction takes the place of its crop, of several the newest does.
+``review/corrections/<crop>/<author>_<time>.json`` with its picture beside it. The key ``cytoseg`` holds slide and
+region as a sidecar does, and under ``correction`` who corrected which crop, when, and what they started from.
+``label-import`` reads the folder: the newest correction replaces its crop.
 """
 
 import hashlib
@@ -33,19 +33,19 @@ from cytoseg.writing import write_atomically
 
 KEY = "correction"
 FROM_PREDICTION, OF_PREDICTION = "prediction", "correction of a prediction"
-"""What the work began from, where what nobody touched agrees with the model."""
+"""Value of ``started_from`` where untouched pixels agree with the model."""
 MEND = "Fix the file or remove it."
 
 
 @dataclass(frozen=True)
 class Correction:
-    """Who corrected a crop.
+    """Author, time and starting point of a correction.
 
     Attributes:
         crop: Id of the crop.
-        author: Name of the person.
-        time: When, in UTC, as ISO 8601 writes it; later times sort behind earlier ones.
-        started_from: What the work began from: ``annotation``, ``correction``, ``prediction``, or
+        author: Name of the annotator.
+        time: UTC in ISO 8601, which sorts chronologically.
+        started_from: ``annotation``, ``correction``, ``prediction``, or
             ``correction of a prediction``.
     """
 
@@ -57,7 +57,7 @@ class Correction:
 
 @dataclass(frozen=True)
 class SavedCorrection:
-    """A correction with its labelme file, and the hash of it (64 hexadecimal digits)."""
+    """A correction with its labelme file and the file's SHA-256 (64 hexadecimal digits)."""
 
     correction: Correction
     path: Path
@@ -65,7 +65,7 @@ class SavedCorrection:
 
 
 def is_from_prediction(correction: Correction) -> bool:
-    """Return whether what nobody touched is what a model had predicted."""
+    """Return whether untouched pixels are a model's prediction."""
     return correction.started_from in (FROM_PREDICTION, OF_PREDICTION)
 
 
@@ -88,22 +88,22 @@ def save_correction(
     label_map: NDArray[np.uint8],
     classes: ClassList,
 ) -> SavedCorrection:
-    """Write a corrected label map as a labelme file with its picture; nothing that is there is touched.
+    """Write a corrected label map as a labelme file with its picture; existing files are not touched.
 
     Args:
-        folder: As `corrections_folder` gives it.
-        correction: Who, when and what.
+        folder: From `corrections_folder`.
+        correction: Author, time and starting point.
         origin: Where the crop was cut from, so that the split by slide holds.
         picture: (H, W, 3) uint8 RGB.
-        label_map: (H, W) uint8 ids, 255 for ignore; an import gives back exactly this.
+        label_map: (H, W) uint8 ids, 255 for ignore; an import returns exactly this.
         classes: Names of the ids.
 
     Returns:
-        What was written.
+        The saved correction.
 
     Raises:
-        LabelError: If nobody is named, the crop's id cannot be a folder, the label map does not fit the picture or the
-            class list, or the place cannot be written.
+        LabelError: If the author is empty, the crop's id is not a valid folder name, the label map does not match the
+            picture or the class list, or the folder cannot be written.
     """
     _check(correction, picture, label_map, classes)
     png = BytesIO()
@@ -131,11 +131,11 @@ def find_corrections(folder: Path, crop: str) -> tuple[list[SavedCorrection], li
     """List the corrections of a crop.
 
     Args:
-        folder: As `corrections_folder` gives it.
+        folder: From `corrections_folder`.
         crop: Id of the crop.
 
     Returns:
-        The corrections, the oldest first; and a sentence for each file that cannot be read as one.
+        The corrections, oldest first; and a sentence for each unreadable file.
     """
     found, problems = [], []
     for path in sorted((folder / crop).glob("*.json")) if is_file_name(crop) else []:
@@ -157,13 +157,13 @@ def read_correction(path: Path, classes: ClassList) -> NDArray[np.uint8]:
 
     Args:
         path: Its labelme file.
-        classes: Gives the ids.
+        classes: Class list for the ids.
 
     Returns:
         (H, W) uint8 ids, 255 for ignore.
 
     Raises:
-        LabelError: Tells of all that is wrong with the file, without the folders above it.
+        LabelError: Lists every problem of the file, which is named without its parent folders.
     """
     problems: list[str] = []
     file = read_labelme(path, root=path.parent, problems=problems)
@@ -173,17 +173,17 @@ def read_correction(path: Path, classes: ClassList) -> NDArray[np.uint8]:
 
 
 def correction_of(content: object, name: str) -> Correction | None:
-    """Read who corrected which crop from a labelme file's keys.
+    """Parse the correction from the keys of a labelme file.
 
     Args:
-        content: As JSON gave it.
+        content: Parsed JSON.
         name: What to call the file in a message.
 
     Returns:
-        The correction, or None if the file does not say that it is one.
+        The correction, or None if the file is not one.
 
     Raises:
-        LabelError: If it says so, but not what.
+        LabelError: If it is one, but incomplete.
     """
     ours = content.get("cytoseg") if isinstance(content, Mapping) else None
     entry = ours.get(KEY) if isinstance(ours, Mapping) else None
@@ -203,7 +203,7 @@ def _is_time(text: str) -> bool:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return False
-    # Written alike, times sort as texts.
+    # Times in one format sort as text.
     return moment.tzinfo == UTC and moment.isoformat(timespec="microseconds") == text
 
 
@@ -231,7 +231,7 @@ def _check(
 
 
 def _reserved(folder: Path, correction: Correction) -> Path:
-    """Make the picture's file under the first free name, so that it is nobody else's, not even at the same second."""
+    """Create the picture's file under the first free name, even if two are saved within the same second."""
     moment = datetime.fromisoformat(correction.time).strftime("%Y%m%dT%H%M%SZ")
     stem, number = f"{file_part(correction.author)}_{moment}", 1
     while True:
@@ -243,7 +243,7 @@ def _reserved(folder: Path, correction: Correction) -> Path:
             continue
         if not path.with_suffix(".json").exists():
             return path
-        path.unlink()  # somebody took the picture away, not the labelme file
+        path.unlink()  # the picture was deleted but the labelme file was not
 
 
 def _text(

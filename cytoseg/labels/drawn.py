@@ -1,7 +1,7 @@
-"""What a person draws on a crop, saved after each stroke: a labelme file beside the crop, which is imported like any.
+"""Marks drawn on a crop in the app, saved as a labelme file after each stroke.
 
-Its key ``cytoseg`` says slide and region as a sidecar does, and under ``annotation`` who drew it and when. Nothing is
-guessed of what nobody has marked: it is saved as unscored, whatever the recipe's fill.
+The key ``cytoseg`` holds slide and region as a sidecar does, and under ``annotation`` who drew it and when. Unmarked
+pixels are saved as ignore, whatever the recipe's fill class.
 """
 
 import json
@@ -30,7 +30,7 @@ KEY = "annotation"
 
 @dataclass(frozen=True)
 class Drawn:
-    """Who drew on a crop last, and when in UTC as ISO 8601 writes it; empty where the file does not say."""
+    """Who drew on a crop last, and when (UTC, ISO 8601); empty if unknown."""
 
     author: str
     time: str
@@ -38,12 +38,12 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class CropMarks:
-    """What lies beside a crop.
+    """The marks stored beside a crop.
 
     Attributes:
-        ids: (H, W) uint8, 255 where nobody has said what it is.
-        proposed: The same of a proposal that nobody has saved; None where there is none.
-        drawn: Who saved it; None where nobody has.
+        ids: (H, W) uint8, 255 where unmarked.
+        proposed: The same for an unsaved proposal; None if there is none.
+        drawn: Who saved the marks; None if they are unsaved.
     """
 
     ids: NDArray[np.uint8]
@@ -52,10 +52,10 @@ class CropMarks:
 
 
 def origin_of(picture: Path) -> Origin:
-    """Read where a crop is from.
+    """Read which slide and region a crop comes from.
 
     Raises:
-        LabelError: If it has no sidecar, or a damaged one: nobody would know whether it may be learnt from.
+        LabelError: If the sidecar is missing or damaged: the split by slide needs it.
     """
     origin = read_sidecar(picture)
     if origin is None:
@@ -64,15 +64,15 @@ def origin_of(picture: Path) -> Origin:
 
 
 def read_marks(picture: Path, shape: tuple[int, int], classes: ClassList) -> CropMarks:
-    """Read what was drawn on a crop, or proposed.
+    """Read the marks drawn on a crop, or proposed for it.
 
     Args:
         picture: The crop's PNG file.
         shape: (H, W) of the crop.
-        classes: Give the ids; of files from elsewhere what is unmarked is the fill.
+        classes: Class list for the ids; unmarked pixels of files from other programs get the fill class.
 
     Raises:
-        LabelError: If the file is damaged or of another size.
+        LabelError: If the file is damaged or has another size.
     """
     nothing = np.full(shape, IGNORE, np.uint8)
     path = picture.with_suffix(".json")
@@ -84,7 +84,7 @@ def read_marks(picture: Path, shape: tuple[int, int], classes: ClassList) -> Cro
         raise LabelError(report(problems, what=path.name).replace(str(path.parent), "its folder"))
     ids = paint(file.annotation, classes)
     if ids.shape != shape:
-        raise LabelError(f"{path.name}: is of another size than its picture. {MEND}")
+        raise LabelError(f"{path.name}: does not have the size of its picture. {MEND}")
     if is_saved(path) is False:
         ids[ids == classes.fill_id] = IGNORE
         return CropMarks(nothing, ids, None)
@@ -92,22 +92,22 @@ def read_marks(picture: Path, shape: tuple[int, int], classes: ClassList) -> Cro
 
 
 def save_marks(picture: Path, drawn: Drawn, label_map: NDArray[np.uint8], classes: ClassList) -> Path:
-    """Write what was drawn on a crop, in place of what was there; whole or not at all.
+    """Save the marks of a crop atomically, replacing earlier ones.
 
     Args:
         picture: The crop's PNG file, with its sidecar.
-        drawn: Who and when.
-        label_map: (H, W) uint8 ids, 255 for what nobody has marked; an import gives back exactly this.
+        drawn: Author and time.
+        label_map: (H, W) uint8 ids, 255 where unmarked; an import returns exactly this.
         classes: Names of the ids.
 
     Returns:
         The labelme file.
 
     Raises:
-        LabelError: If nobody is named, the ids are no classes, nothing says the crop's slide, or it cannot be written.
+        LabelError: If the author is empty, an id is not a class, the crop's slide is unknown, or it cannot be written.
     """
     if clean_name(drawn.author) != drawn.author or not drawn.author:
-        raise LabelError(f"{picture.name}: {drawn.author!r} is no name of a person. Type yours before you draw.")
+        raise LabelError(f"{picture.name}: {drawn.author!r} is not a valid name. Enter your name before you draw.")
     strange = label_map[(label_map != IGNORE) & (label_map >= len(classes))]
     if strange.size:
         raise LabelError(f"{picture.name}: the map holds id {strange[0]}, but there are {len(classes)} classes.")
@@ -123,19 +123,19 @@ def save_marks(picture: Path, drawn: Drawn, label_map: NDArray[np.uint8], classe
         "cytoseg": {**origin_entry(origin_of(picture)), KEY: asdict(drawn)},
     }
     try:
-        if path.exists() and is_saved(path) is not None:  # what began as a prediction stays known as that
+        if path.exists() and is_saved(path) is not None:  # keep the origin of marks that began as a prediction
             content = {SEAL: 64 * "0", **content}
         write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise LabelError(
-            f"{path.name}: cannot be written ({error.strerror or error}); what was saved before is unchanged. Make "
-            "room, or have the folder made writable."
+            f"{path.name}: cannot be written ({error.strerror or error}); the last saved version is unchanged. Free "
+            "some space, or make the folder writable."
         ) from error
     return path
 
 
 def drawn_of(picture: Path) -> Drawn | None:
-    """Tell who saved the marks of a crop; None if nobody has, or the file cannot be read."""
+    """Return who saved the marks of a crop; None if unsaved or unreadable."""
     path = picture.with_suffix(".json")
     try:
         if not path.exists() or is_saved(path) is False:

@@ -1,4 +1,4 @@
-"""Import what people marked into a run's labels folder, all of it or nothing."""
+"""Importing annotations into a run's labels folder, all or nothing."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.labels.split import Split, split_by_slide
 from cytoseg.labels.staging import staged
 
-# Whoever uses labels finds all of it here.
+# Re-exported for users of this module.
 __all__ = [
     "ImportReport",
     "ImportRules",
@@ -46,14 +46,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did.
+    """Result of an import.
 
     Attributes:
         crops: The crops imported now, sorted by id.
-        replaced: How many of them took the place of an earlier import.
+        replaced: How many of them replaced an earlier import.
         total: Crops in the index now.
-        notes: What was left out or looks odd, one sentence each, to be shown to the user.
-        contact_sheet: The picture to look at.
+        notes: Sentences for the user about what was skipped or looks suspicious.
+        contact_sheet: Image file for visual checking.
     """
 
     crops: tuple[LabelledCrop, ...]
@@ -71,27 +71,27 @@ def import_labels(
     rules: ImportRules,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
-    """Import labelme files, GeoJSON or label maps and merge them with what was imported before.
+    """Import labelme files, GeoJSON or label maps and merge them with earlier imports.
 
     Args:
-        source: A labelme or GeoJSON file; or a folder tree with such files; or one with ``images/`` beside ``masks/``.
-        folder: The run's labels folder. It changes only if all is well, and then at once.
+        source: A labelme or GeoJSON file, a folder tree of such files, or one with ``images/`` beside ``masks/``.
+        folder: The run's labels folder. It is changed atomically and only if there are no problems.
         classes: The class list.
-        rules: How names and edges are treated.
-        progress: Told how many files are done, of how many.
+        rules: The import rules.
+        progress: Called with the number of files done and the total.
 
     Returns:
-        What was done.
+        Summary of the import.
 
     Raises:
-        LabelError: Tells of everything that is wrong with the files, the rules or the folder.
+        LabelError: Lists all problems of the files, the rules or the folder.
     """
     job = Job(source if source.is_dir() else source.parent, classes, rules)
     check_rules(rules, classes)
     items = find_items(source, job)
     note_folders(items, job)
     with staged(folder) as new:
-        before = _load_before(folder, classes)  # not earlier: another import may have ended meanwhile
+        before = _load_before(folder, classes)  # under the lock: another import may have finished meanwhile
         written: dict[str, LabelledCrop] = {}
         for done, item in enumerate(items, start=1):
             reading = read_item(item, job)
@@ -129,7 +129,7 @@ def _take_in(
     before: dict[str, LabelledCrop],
     written: dict[str, LabelledCrop],
 ) -> None:
-    """Write a crop, unless its id is taken, it has no slide, or a newer correction of it was written."""
+    """Write a crop, unless its id is taken, it has no slide, or a newer correction of it has been written."""
     slide = _slide_of(reading, job)
     twin, old = written.get(reading.crop), before.get(reading.crop)
     problem = _clash(reading, job, twin=twin, old=old, slide=slide) or _same_picture(reading, job)
@@ -144,7 +144,7 @@ def _take_in(
 
 
 def _same_picture(reading: Reading, job: Job) -> str | None:
-    """Return whether two folders hold one picture under one name, which is not two crops."""
+    """Return whether two folders hold the same picture under the same name: a duplicate, not two crops."""
     if not reading.plain:
         return None
     first = job.pictures.setdefault((reading.plain, pixel_hash(reading.picture)), reading.source)
@@ -156,7 +156,7 @@ def _same_picture(reading: Reading, job: Job) -> str | None:
 def _drop_plain(
     reading: Reading, new: Path, *, before: dict[str, LabelledCrop], written: Mapping[str, LabelledCrop]
 ) -> None:
-    """Take out the crop that this one was before another folder had one of its name."""
+    """Remove the crop's entry under the plain name it had before another folder used the same name."""
     old = before.get(reading.plain)
     if old is not None and reading.plain not in written and old.image_sha256 == pixel_hash(reading.picture):
         del before[reading.plain]
@@ -167,7 +167,7 @@ def _drop_plain(
 def _clash(
     reading: Reading, job: Job, *, twin: LabelledCrop | None, old: LabelledCrop | None, slide: str | None
 ) -> str | None:
-    """Tell what is wrong with taking in a crop beside the one of this import and the one of an earlier import."""
+    """Describe a conflict of a crop with one of this import or of an earlier import."""
     if twin is not None and (reading.correction is None or reading.crop not in job.corrections):
         return f"has the same crop id '{reading.crop}' as {twin.source}. Rename one."
     for other, when in ((twin, "now"), (old, "before")):
@@ -175,7 +175,7 @@ def _clash(
             continue
         if other.image_sha256 != pixel_hash(reading.picture):
             return f"another picture was imported as crop '{reading.crop}' {when} ({other.source}). Rename one."
-        # The slide decides whether a crop is learnt from or tested on, and nobody's hand may move it in a correction.
+        # The slide decides between training and test side, and a correction must not move a crop.
         if reading.correction is not None and other.slide != slide:
             return (
                 f"crop '{reading.crop}' is of slide '{other.slide}', the correction says '{slide}'. Fix the correction."
@@ -184,18 +184,18 @@ def _clash(
 
 
 def _is_from_prediction(reading: Reading, job: Job, old: LabelledCrop | None) -> bool:
-    """Return whether a crop's labels began as a prediction; to correct such labels again does not change that."""
+    """Return whether a crop's labels began as a prediction; correcting them again does not change that."""
     if reading.correction is None:
         return reading.proposed
     if is_from_prediction(reading.correction) or (old is not None and old.from_prediction):
         return True
-    # Older versions did not say what the correction had begun from that was corrected.
+    # Older versions did not record the origin of the corrected correction.
     others = job.corrections.get(reading.crop, ())
     return reading.correction.started_from == "correction" and any(map(is_from_prediction, others))
 
 
 def _is_newest(reading: Reading, job: Job) -> bool:
-    """Note a correction; tell whether it is the newest of its crop so far, as anything else is."""
+    """Record a correction; return whether it is the newest of its crop so far (True for anything else)."""
     if reading.correction is None:
         return True
     others = job.corrections.setdefault(reading.crop, [])
@@ -228,7 +228,7 @@ def _raise_problems(job: Job) -> None:
 
 
 def _file_notes(job: Job) -> list[str]:
-    """Say which files were read by a guess, or are odd."""
+    """Write notes on files that were read by guessing or look suspicious."""
     notes = []
     if job.guessed:
         notes.append(guesses(job).strip())

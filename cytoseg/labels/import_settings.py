@@ -1,4 +1,4 @@
-"""What an import is told, and what it finds out on the way."""
+"""Rules of an import, and the facts collected while it runs."""
 
 import codecs
 import re
@@ -17,22 +17,22 @@ from cytoseg.labels.corrections import Correction
 from cytoseg.labels.slide_crops import SlideRules
 
 NOTHING = "0"
-"""What --map and --ignore call the pixels of an instance map that are of no object."""
+"""Name for --map and --ignore of the pixels of an instance map outside all objects."""
 
 
 @dataclass(frozen=True)
 class ImportRules:
-    """How an import treats names and edges.
+    """How an import maps class names, slides and outlines.
 
     Attributes:
         class_map: Class name in the files -> name in the class list.
         ignore: Class names in the files that become ignore.
-        slide_regex: Finds the slide in a picture's stem where no sidecar names it: its one group, or the whole match.
+        slide_regex: Extracts the slide from a picture's stem if no sidecar names it: its one group, or the whole match.
             None takes the stem itself.
         area: How polygons and other areas are filled, see `annotation.AreaRule`.
-        slides: How crops are cut out of slides that GeoJSON files mark.
-        instances: What the objects of instance maps are: a class, or ``UNSCORED``; None where masks hold class ids. The
-            rest is the fill class, unless class_map or ignore say of ``NOTHING`` what it is.
+        slides: How crops are cut from slides annotated in GeoJSON files.
+        instances: Class of the objects in instance maps, or ``UNSCORED``; None if masks hold class ids. The rest is the
+            fill class, unless class_map or ignore assign ``NOTHING``.
     """
 
     class_map: Mapping[str, str] = field(default_factory=dict)
@@ -45,27 +45,27 @@ class ImportRules:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What is known before an import, and what is found out on the way.
+    """State of an import.
 
     Attributes:
-        root: Folder that names in messages are relative to and that pictures must lie in.
+        root: Folder that contains all pictures; names in messages are relative to it.
         classes: The class list.
         rules: The user's.
-        problems: Any one stops the import.
-        notes: What the user should know.
-        names: Class names as found in the files, with how often.
-        unknown: Those that are not in the class list, after renaming, with how often.
-        first: Where each of the unknown ones stands first.
-        white: Pixels of masks that have the value 255, by the id that they became.
-        guessed: Files in an encoding that was guessed, with its name.
+        problems: A single one stops the import.
+        notes: Sentences for the user.
+        names: Class names found in the files, with counts.
+        unknown: Names not in the class list after renaming, with counts.
+        first: First occurrence of each unknown name.
+        white: Count of mask pixels of value 255, by the id they became.
+        guessed: Files with a guessed encoding, and its name.
         renamed: Files whose picture was renamed with them.
-        by_folder: Folders below the root, empty for itself, whose crops are named by them.
-        pictures: Files of the crops so named, by their plain name and the hash of their picture.
+        by_folder: Folders below the root (empty for the root) whose crops are named by folder.
+        pictures: Files of those crops, by plain name and picture hash.
         unmarked: Files without a shape.
-        polygons: How many look ``traced`` from pixel indices, how many ``drawn``; those of proposals count not.
-        corrections: Those of a crop that were read, by crop.
+        polygons: Number that look ``traced`` from pixel indices and number ``drawn``, without proposals.
+        corrections: Corrections read, by crop.
         proposals: Files that began as a prediction.
-        instances: How many objects each instance map has.
+        instances: Number of objects in each instance map.
     """
 
     root: Path
@@ -89,10 +89,10 @@ class Job:
 
 
 def check_rules(rules: ImportRules, classes: ClassList) -> None:
-    """Refuse rules that cannot work, before any file is read.
+    """Refuse invalid rules before any file is read.
 
     Raises:
-        LabelError: If a name is unknown, or both mapped and ignored, or the pattern is none.
+        LabelError: If a name is unknown, or both mapped and ignored, or the pattern is invalid.
     """
     known = ", ".join(classes.names)
     problems = [
@@ -123,12 +123,12 @@ def check_rules(rules: ImportRules, classes: ClassList) -> None:
 
 
 def resolve(name: str, rules: ImportRules) -> str:
-    """Return the class that a name in the files stands for, known or not."""
+    """Return the class name that a name in the files maps to, known or not."""
     return UNSCORED if name in rules.ignore else {NOT_SCORED: UNSCORED, **rules.class_map}.get(name, name)
 
 
 def unknown_message(job: Job) -> str:
-    """List all unknown class names with counts in one sentence, and say what to do."""
+    """List all unknown class names with counts in one message that says what to do."""
     names = job.classes.names
     found = ", ".join(
         f"'{n}' ({c} {'shape' if c == 1 else 'shapes'}, first {job.first[n]})" for n, c in job.unknown.most_common()
@@ -142,7 +142,7 @@ def unknown_message(job: Job) -> str:
 
 
 def guesses(job: Job) -> str:
-    """Say which files were read in an encoding that was guessed, or nothing."""
+    """Describe the files with a guessed encoding; empty if there are none."""
     return "".join(
         f" Files not in UTF-8 were read as {codecs.lookup(encoding).name}: {count}; if their names look wrong, convert "
         "them with iconv."

@@ -1,4 +1,4 @@
-"""The imported crops: what `label-import` wrote into the labels folder, read back and checked."""
+"""The index of imported crops: reading and writing the labels folder."""
 
 import hashlib
 import json
@@ -28,15 +28,15 @@ class LabelledCrop:
     Attributes:
         folder: The labels folder.
         crop: The crop's id, unique in the index; also its files' stem.
-        slide: The slide it was cut from; the unit of a split.
+        slide: The slide it was cut from, the unit of a split.
         width: In pixels.
         height: In pixels.
         source: Name of the labelme file or mask that it was imported from.
-        image_sha256: Of the crop's size and pixels, so that the same picture in another file format is the same.
-        label_sha256: Of the label map's PNG file.
-        pixels: Labelled pixels of each class.
-        ignored: Pixels that are ignore.
-        from_prediction: Whether a prediction was corrected: what nobody touched then agrees with the model.
+        image_sha256: Hash of size and pixels, independent of the file format.
+        label_sha256: Hash of the label map's PNG file.
+        pixels: Labelled pixels per class.
+        ignored: Number of ignore pixels.
+        from_prediction: Whether it is a corrected prediction, whose untouched pixels agree with the model.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ class LabelledCrop:
             (H, W, 3) uint8 RGB.
 
         Raises:
-            LabelError: If its file is missing or holds other pixels than those imported.
+            LabelError: If its file is missing or its pixels differ from those imported.
         """
         path = self.folder / CROPS / f"{self.crop}.png"
         pixels = _read_png(path, self)
@@ -73,7 +73,7 @@ class LabelledCrop:
             (H, W) uint8 ids, 255 for ignore.
 
         Raises:
-            LabelError: If its file is missing or was changed after the import; names an id that is no class.
+            LabelError: If its file is missing, was changed after the import, or contains an id that is not a class.
         """
         path = self.folder / MAPS / f"{self.crop}.png"
         label_map = _read_png(path, self)
@@ -90,7 +90,7 @@ class LabelledCrop:
 
 @dataclass(frozen=True)
 class LabelIndex:
-    """All imported crops, sorted by id, and the class names their ids stand for."""
+    """All imported crops, sorted by id, and the class names of the ids."""
 
     folder: Path
     classes: tuple[str, ...]
@@ -104,10 +104,10 @@ def load_index(folder: Path) -> LabelIndex:
         folder: The ``labels`` folder of a run.
 
     Returns:
-        The index; pictures and label maps are read later, one by one.
+        The index; pictures and label maps are loaded lazily.
 
     Raises:
-        LabelError: If there is none, or it is damaged or of another format.
+        LabelError: If it is missing, damaged or of another format version.
     """
     path = folder / INDEX
     put_back(folder)
@@ -128,7 +128,7 @@ def load_index(folder: Path) -> LabelIndex:
 
 
 def write_index(index: LabelIndex) -> None:
-    """Write an index into its folder (which the caller swaps in when all is well)."""
+    """Write an index into its (staged) folder."""
     entries = [
         {
             "crop": crop.crop,
@@ -150,7 +150,7 @@ def write_index(index: LabelIndex) -> None:
 
 @dataclass(frozen=True)
 class CropName:
-    """What identifies a crop: its id, its slide, and the file it was imported from."""
+    """Identity of a crop: its id, its slide, and the file it was imported from."""
 
     crop: str
     slide: str
@@ -199,7 +199,7 @@ def remove_crop(folder: Path, crop: str) -> None:
 
 
 def total_pixels(crops: Sequence[LabelledCrop]) -> dict[str, int]:
-    """Add up the labelled pixels of each class over all crops."""
+    """Sum the labelled pixels per class over all crops."""
     totals: dict[str, int] = {}
     for crop in crops:
         for name, count in crop.pixels.items():
@@ -208,19 +208,19 @@ def total_pixels(crops: Sequence[LabelledCrop]) -> dict[str, int]:
 
 
 def pixel_hash(picture: NDArray[np.uint8]) -> str:
-    """Hash an (H, W, 3) uint8 picture's size and pixels, whatever file they came in; 64 hexadecimal digits."""
+    """Hash size and pixels of an (H, W, 3) uint8 picture, independent of its file format; 64 hexadecimal digits."""
     head = f"{picture.shape[1]}x{picture.shape[0]}:".encode()
     return hashlib.sha256(head + picture.tobytes()).hexdigest()
 
 
 def is_file_name(name: str) -> bool:
-    """Return whether a name can be that of a file in a folder, and leads to no other folder."""
+    """Return whether a name is a valid file name without path components."""
     return name == Path(name).name and name not in ("", "..") and "\0" not in name
 
 
 def _parse_crop(entry: Mapping[str, Any], folder: Path) -> LabelledCrop:
     crop = str(entry["crop"])
-    # The id becomes a file name: an index from elsewhere must not lead out of its folder.
+    # The id becomes a file name: a foreign index must not point outside its folder.
     if not is_file_name(crop):
         raise ValueError(f"crop id {shown(crop)} is not a file name")
     if min(int(entry["width"]), int(entry["height"])) < 1:
@@ -243,7 +243,7 @@ def _parse_crop(entry: Mapping[str, Any], folder: Path) -> LabelledCrop:
 def _read_png(path: Path, crop: LabelledCrop) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
-            if image.size != (crop.width, crop.height):  # looked at before all pixels are unpacked
+            if image.size != (crop.width, crop.height):  # checked before the pixels are decoded
                 raise _changed(path)
             return np.array(image)
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Say shapes the way labelme does, or the way QuPath does."""
+"""Converting shapes to labelme entries and QuPath features."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from cytoseg.geometry import Region, Size
 from cytoseg.labels.outlines import outline
 
 LABELME_VERSION = "5.5.0"
-"""What our files say they were written by: the first version whose format they have."""
+"""Version written into our labelme files: the first one with this format."""
 
 
 def traced(label_map: NDArray[np.uint8], classes: ClassList) -> list[Shape]:
-    """Trace a label map along its pixels' edges; painted again, the shapes give it back.
+    """Trace a label map along pixel edges; painting the shapes reproduces it exactly.
 
     Args:
         label_map: (H, W) uint8 ids, 255 for ignore.
-        classes: Names of the ids; what unmarked pixels are is not traced.
+        classes: Names of the ids; the class of unmarked pixels is not traced.
 
     Returns:
         Polygons with holes that do not overlap, class by class.
@@ -37,15 +37,15 @@ def traced(label_map: NDArray[np.uint8], classes: ClassList) -> list[Shape]:
 
 
 def labelme_shape(shape: Shape, *, group_id: int | None = None, description: str = "") -> dict[str, Any]:
-    """Write a shape as an entry of labelme's list; labelme has no holes, so slits join them to the polygon's outline.
+    """Convert a shape to a labelme entry; labelme has no holes, so slits connect them to the outline.
 
     Args:
-        shape: In the picture's pixels; no mask.
+        shape: In the picture's pixels; not a mask.
         group_id: Shared by the parts of one object.
-        description: Text that labelme shows beside it.
+        description: Text shown by labelme.
 
     Returns:
-        The entry, which the pixel-centre rule fills as it fills the shape.
+        The entry, which covers the same pixels by the pixel-centre rule.
     """
     assert shape.kind != "mask"
     return {
@@ -60,13 +60,13 @@ def labelme_shape(shape: Shape, *, group_id: int | None = None, description: str
 
 
 def qupath_feature(shape: Shape, entry: Mapping[str, Any], classes: ClassList) -> dict[str, Any]:
-    """Write a labelme shape as a QuPath annotation.
+    """Convert a labelme shape to a QuPath annotation.
 
     Args:
-        shape: Any kind; what is round becomes a polygon of many corners, a mask its pixels' outline.
-        entry: The labelme entry it was read from; its description becomes the name, and what else labelme knows but
-            QuPath does not goes into the metadata.
-        classes: Give the colour, if the shape's class is one of them.
+        shape: Any kind; a circle becomes a polygon of many corners, a mask its pixel outline.
+        entry: The labelme entry it was read from; its description becomes the name, and other labelme keys
+            unknown to QuPath go into the metadata.
+        classes: Class list for the colour.
 
     Returns:
         The feature, in the coordinates of the shape.
@@ -87,7 +87,7 @@ def qupath_feature(shape: Shape, entry: Mapping[str, Any], classes: ClassList) -
 
 
 def frame_feature(region: Region, *, name: str, label: str) -> dict[str, Any]:
-    """Write a region, in level-0 pixels, as a QuPath rectangle of a class."""
+    """Convert a region, in level-0 pixels, to a QuPath rectangle of a class."""
     x1, y1 = region.x + region.width, region.y + region.height
     corners = ((region.x, region.y), (x1, region.y), (x1, y1), (region.x, y1))
     properties = {"objectType": "annotation", "classification": {"name": label}, "name": name, "isLocked": True}
@@ -95,11 +95,11 @@ def frame_feature(region: Region, *, name: str, label: str) -> dict[str, Any]:
 
 
 def outside(frame: Sequence[Shape], size: Size) -> list[Shape]:
-    """Trace what lies in a crop but not in the area that delimits it, as ignored.
+    """Trace the part of a crop outside the annotated area that delimits it, as ignore.
 
     Args:
         frame: The parts of the area, in the crop's pixels.
-        size: Of the crop.
+        size: Size of the crop.
 
     Returns:
         Polygons with holes; none for a rectangle that fills the crop.
@@ -111,7 +111,7 @@ def outside(frame: Sequence[Shape], size: Size) -> list[Shape]:
 
 
 def moved_feature(feature: Mapping[str, Any], *, before: Region, after: Region) -> dict[str, Any]:
-    """Move a feature from where one region lies to where another lies, scaling it as one becomes the other."""
+    """Translate and scale a feature from one region to another."""
     x, y = after.width / before.width, after.height / before.height
 
     def moved(value: Any) -> Any:
@@ -127,7 +127,7 @@ def moved_feature(feature: Mapping[str, Any], *, before: Region, after: Region) 
 
 
 def _parts(mask: NDArray[np.bool_], x: int = 0, y: int = 0) -> list[list[Points]]:
-    """Trace a mask whose top left corner lies at (x, y); returns exterior and holes of each part."""
+    """Trace a mask with its top left corner at (x, y); return exterior and holes of each part."""
     rings = [[polygon.exterior, *polygon.holes] for polygon in outline(mask)]
     return [[tuple((float(px + x), float(py + y)) for px, py in ring.tolist()) for ring in part] for part in rings]
 
@@ -137,13 +137,13 @@ def _polygon(label: str, rings: Sequence[Points]) -> Shape:
 
 
 def _slit(shape: Shape) -> Points:
-    """Walk a polygon and its holes in one go: along a slit to each hole, around it, and back along the slit.
+    """Join a polygon and its holes into one ring: along a slit to each hole, around it, and back.
 
-    The two ways of a slit cancel by the even-odd rule. It runs along the axes, so that an outline of pixels stays one.
+    The two sides of a slit cancel by the even-odd rule. It runs along the axes, so that a pixel outline stays one.
     """
     ring = list(shape.points)
     for hole in shape.holes:
-        # Not all pairs at once: an outline and a hole of thousands of corners would take gigabytes.
+        # Not all pairs at once: thousands of corners would take gigabytes.
         apart, nearest = cKDTree(np.array(hole)).query(np.array(ring), p=1)
         here = int(apart.argmin())
         there = int(nearest[here])

@@ -1,4 +1,4 @@
-"""What the files that crops were imported from said: kept beside the label maps, so that an export gives it back."""
+"""The original annotation of imported crops, kept for lossless export."""
 
 import json
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ AGAIN = "Run `cytoseg label-import` again."
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The drawn shapes of one crop, with all that stood beside them; no shapes where it was imported as a mask.
+    """The original shapes of one crop with their metadata; no shapes if it was imported as a mask.
 
     Attributes:
-        origin: Slide and region, where known.
+        origin: Slide and region, if known.
         labelme: The keys of the crop's labelme file without the image data.
-        features: The GeoJSON features that lie in the crop, as they were in their file.
-        area: What part of the features' coordinates the crop shows.
-        frame: Number of the feature that delimits the crop, from 0; None where it is a whole picture.
+        features: The GeoJSON features inside the crop, unmodified.
+        area: The part of the features' coordinate space shown by the crop.
+        frame: Index of the feature that delimits the crop; None for a whole picture.
     """
 
     origin: Origin | None = None
@@ -36,7 +36,7 @@ class Kept:
 
 
 def write_kept(folder: Path, crop: str, kept: Kept) -> None:
-    """Write what is kept of a crop into a labels folder, in place of what was kept of it before."""
+    """Write the original annotation of a crop into a labels folder, replacing an earlier one."""
     path = _path(folder, crop)
     if kept.origin is None and kept.labelme is None and kept.features is None:
         path.unlink(missing_ok=True)
@@ -53,14 +53,14 @@ def write_kept(folder: Path, crop: str, kept: Kept) -> None:
 
 
 def read_kept(folder: Path, crop: str) -> Kept:
-    """Read what is kept of a crop.
+    """Read the original annotation of a crop.
 
     Args:
         folder: The labels folder.
         crop: The crop's id.
 
     Returns:
-        What is kept; nothing for a crop that was imported as a mask, or by a version that kept nothing.
+        The original annotation; empty for a crop imported as a mask or by an old version.
 
     Raises:
         LabelError: If the file is damaged.
@@ -90,7 +90,7 @@ def _parsed(content: Any, name: str) -> Kept:
 
 
 def origin_entry(origin: Origin) -> dict[str, Any]:
-    """Give the keys of a sidecar that says this origin."""
+    """Return the sidecar keys for an origin."""
     return {"slide": origin.slide, "region": None if origin.region is None else origin.region.as_json()}
 
 

@@ -1,11 +1,10 @@
-"""Outlines of a mask along the edges of its pixels, exact to the pixel, as polygons with holes.
+"""Tracing a mask along pixel edges into polygons with holes.
 
-Pixels that share an edge belong together; those that touch at a corner only are two polygons. So every polygon is
-valid in the sense of GIS programs, its area is its number of pixels, and filling it by the pixel-centre rule gives the
-mask back.
+Pixels are connected by edges; those that touch only at a corner are two polygons. So every polygon is valid for GIS
+programs, its area equals its number of pixels, and filling it by the pixel-centre rule reproduces the mask.
 
-The corners are found all at once: sorted along a row of the grid, two neighbours each are the ends of one horizontal
-edge, and along a column of one vertical edge. Where two pixels touch at a corner, that corner counts twice.
+All corners are found at once: sorted along a grid row, consecutive pairs are the ends of a horizontal edge, and along
+a column of a vertical edge. Where two pixels touch at a corner, that corner counts twice.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ring = NDArray[np.int64]
-"""(N, 2) corners, x and y in pixels, (0, 0) being the mask's top left corner; the last is joined to the first."""
+"""(N, 2) corners, x and y in pixels, (0, 0) is the mask's top left corner; the ring is closed implicitly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +22,7 @@ class Polygon:
 
     Attributes:
         exterior: Corners such that the shoelace formula gives a positive area (clockwise on a screen).
-        holes: Corners the other way round; rings touch each other at single points at most.
+        holes: Corners in the opposite direction; rings touch only at single points.
     """
 
     exterior: Ring
@@ -32,7 +31,7 @@ class Polygon:
 
 @dataclass(frozen=True, eq=False)
 class _Corners:
-    """Corners of all rings: places, the corner after each on its ring, and the other one at the same place or -1."""
+    """Corners of all rings: positions, the next corner on the ring, and the other corner at the same position or -1."""
 
     x: NDArray[np.int64]
     y: NDArray[np.int64]
@@ -41,13 +40,13 @@ class _Corners:
 
 
 def outline(mask: NDArray[np.bool_]) -> list[Polygon]:
-    """Trace a mask along its pixels' edges.
+    """Trace a mask along pixel edges.
 
     Args:
         mask: (H, W) bool.
 
     Returns:
-        One polygon for each set of pixels that hang together by edges, from top to bottom; none for an empty mask.
+        One polygon per 4-connected component, from top to bottom; none for an empty mask.
     """
     corners = _corners(mask)
     rings = _rings(corners)
@@ -77,13 +76,13 @@ def _corners(mask: NDArray[np.bool_]) -> _Corners:
     number = np.arange(len(x))
     twin = np.full(len(x), -1)
     twin[same], twin[np.roll(same, -1)] = number[same] - 1, number[same]
-    # Of two corners at a place the first ends the edge from the left. It takes the edge from above if the pixel
-    # between these two is in the mask, and else the edge from below, so that each ring keeps to its own pixel.
+    # Of two corners at one position the first ends the edge from the left. It takes the edge from above if the pixel
+    # between these two is in the mask, otherwise the edge from below, so that each ring stays with its own pixel.
     rank = np.where((twin >= 0) & ne[y, x], ~same, same)
     across, down = number ^ 1, np.empty_like(number)
     order = np.lexsort((rank, y, x))
     down[order] = order[number ^ 1]
-    # The mask lies to the right of who walks: below an edge walked eastwards, above one walked westwards.
+    # The mask lies to the right of the direction of travel: below an eastward edge, above a westward one.
     left = np.minimum(number, across)
     eastwards = se[y[left], x[left]]
     starts = eastwards == (number == left)
@@ -91,7 +90,7 @@ def _corners(mask: NDArray[np.bool_]) -> _Corners:
 
 
 def _rings(corners: _Corners) -> list[list[int]]:
-    """Follow the corners round; a ring that would meet itself at a corner is parted there."""
+    """Follow the corners; a ring that would touch itself at a corner is split there."""
     after, twin = corners.after.tolist(), corners.twin.tolist()
     place = [-1] * len(after)
     rings = []
@@ -99,7 +98,7 @@ def _rings(corners: _Corners) -> list[list[int]]:
         path: list[int] = []
         i = first
         while place[i] < 0:
-            # Where it was put on the path it may be no more: the path was cut, or it is another one.
+            # Its recorded position on the path may be stale: the path was cut, or it is another one.
             cut = place[twin[i]] if twin[i] >= 0 else -1
             if 0 <= cut < len(path) and path[cut] == twin[i]:
                 rings.append(path[cut:])
@@ -118,14 +117,14 @@ def _doubled_area(ring: Ring) -> int:
 
 
 def _owners(corners: _Corners, rings: list[list[int]], solid: list[bool]) -> list[int]:
-    """Return the exterior that each ring belongs to: from a hole's left edge go left until there is another ring."""
+    """Return the exterior of each ring: from a hole's left edge search left for another ring."""
     ends = [(ring, np.roll(ring, -1)) for ring in rings]
     start, end = (np.concatenate([pair[k] for pair in ends]) for k in (0, 1))
     ring_of = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
     upright = corners.x[start] == corners.x[end]
     start, end, ring_of = start[upright], end[upright], ring_of[upright]
     top, height = np.minimum(corners.y[start], corners.y[end]), np.abs(corners.y[start] - corners.y[end])
-    # One entry for each pixel's side, sorted by row and column.
+    # One entry per pixel side, sorted by row and column.
     row = np.repeat(top - np.cumsum(height) + height, height) + np.arange(height.sum())
     column, ring_of = np.repeat(corners.x[start], height), np.repeat(ring_of, height)
     order = np.lexsort((column, row))
@@ -134,7 +133,7 @@ def _owners(corners: _Corners, rings: list[list[int]], solid: list[bool]) -> lis
     for k in np.argsort(column, kind="stable")[::-1].tolist():
         leftmost[int(ring_of[k])] = k
     owner = list(range(len(rings)))
-    # A hole's neighbour to the left begins further left, so it has its owner by the time it is asked for.
+    # A hole's left neighbour starts further left, so its owner is already known.
     for i in sorted(leftmost, key=lambda ring: int(column[leftmost[ring]])):
         if not solid[i]:
             owner[i] = owner[int(ring_of[leftmost[i] - 1])]

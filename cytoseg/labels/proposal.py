@@ -1,7 +1,7 @@
-"""A predicted class map as shapes that a person can correct in labelme.
+"""Proposals: predicted class maps as labelme files to correct.
 
-The file says itself that it is a proposal: it holds the hash of its own bytes as they were written. labelme keeps the
-key, and whatever it saves has other bytes.
+A proposal contains the hash of its own bytes as written. labelme keeps the key, and whatever it saves has different
+bytes.
 """
 
 import hashlib
@@ -21,22 +21,22 @@ from cytoseg.geometry import Size
 from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
 
 TOLERANCE_PX = 0.75
-"""How far a corner may move: the steps of the pixels' edges go, and 6 % of the pixels of a nucleus of 9 px change."""
+"""How far a corner may move: removes pixel staircases and changes 6 % of the pixels of a 9 px nucleus."""
 LEAST_PX = 16
-"""Smaller parts are left out: nobody wants to delete specks one by one."""
+"""Smaller parts are dropped, so that specks need not be deleted one by one."""
 SEAL = "cytoseg_proposal"
-"""Key of the hash; whoever saves the file anew keeps it."""
+"""Key of the hash; labelme keeps it on saving."""
 _BLANK = 64 * "0"
 
 
 def sealed(content: dict[str, Any]) -> str:
-    """Write a labelme file of which ``is_saved`` can tell whether anybody has saved it since."""
+    """Serialise a labelme file so that ``is_saved`` can detect a later save."""
     text = json.dumps({SEAL: _BLANK, **content}, indent=1, ensure_ascii=False)
     return text.replace(_BLANK, hashlib.sha256(text.encode()).hexdigest(), 1)
 
 
 def is_saved(path: Path) -> bool | None:
-    """Return whether somebody has saved a proposal since it was written; None if the file is not a proposal.
+    """Return whether a proposal has been saved since it was written; None if the file is not a proposal.
 
     Raises:
         OSError: If the file cannot be read.
@@ -50,15 +50,15 @@ def is_saved(path: Path) -> bool | None:
 
 
 def proposal(class_map: NDArray[np.uint8], classes: ClassList, *, picture: str) -> dict[str, Any]:
-    """Write a class map as the content of a labelme file.
+    """Convert a class map to the content of a labelme file.
 
     Args:
         class_map: (H, W) uint8 ids, 255 for ignore.
-        classes: Names of the ids; the fill class is what is left unmarked.
-        picture: File name of the crop, beside which the file will lie.
+        classes: Names of the ids; the fill class is left unmarked.
+        picture: File name of the crop, in the same folder as the proposal.
 
     Returns:
-        The content; larger shapes first, so that a nucleus lies upon its cell.
+        The content; larger shapes first, so that a nucleus is drawn over its cell.
     """
     size = Size(class_map.shape[1], class_map.shape[0])
     shapes = [shape for shape in traced(class_map, classes) if _area(shape) >= LEAST_PX]
@@ -84,13 +84,13 @@ def _ring_area(ring: Points) -> float:
 
 
 def _simplified(shape: Shape) -> Shape:
-    """Leave out the corners that say little, and the holes that are specks."""
+    """Drop unimportant corners and tiny holes."""
     holes = tuple(_ring(hole) for hole in shape.holes if _ring_area(hole) >= LEAST_PX)
     return Shape(shape.label, "polygon", _ring(shape.points), holes=holes)
 
 
 def _ring(ring: Points) -> Points:
     closed = np.array([*ring, ring[0]])
-    # Loaded by its first use: with it comes scipy.signal, which takes a second.
+    # Imported on first use: it loads scipy.signal, which takes a second.
     kept = measure.approximate_polygon(closed, TOLERANCE_PX)[:-1]
     return tuple((float(x), float(y)) for x, y in (kept if len(kept) >= 3 else closed[:-1]))

@@ -1,6 +1,6 @@
-"""The queue: what waits to be annotated next, what was skipped, and how good the model was at each queueing.
+"""queue.json: queued and skipped regions, and the scores at each round.
 
-A queue folder holds crops with sidecars and proposals, and ``queue.json``, which says why each is there.
+A queue folder holds crops with sidecars and proposals, and ``queue.json``, which records why each was chosen.
 """
 
 import json
@@ -23,16 +23,16 @@ _WAIT_S = 20.0
 
 @dataclass(frozen=True)
 class QueueItem:
-    """A region that somebody decided on.
+    """A region that was queued or skipped.
 
     Attributes:
         slide: Its slide's id.
-        region: Where it is.
-        state: ``queued``, or ``skipped``: not to be proposed again.
-        crop: Its files' stem; empty if it was skipped.
+        region: Its position.
+        state: ``queued``, or ``skipped`` and never proposed again.
+        crop: Stem of its files; empty if skipped.
         reason: Why it was chosen.
         score: In nats.
-        looks: How it looks, so that the next ones look unlike it.
+        looks: Its appearance descriptor, used to choose dissimilar regions.
     """
 
     slide: str
@@ -46,13 +46,13 @@ class QueueItem:
 
 @dataclass(frozen=True)
 class Scored:
-    """How good the model was when regions were queued.
+    """Scores of the model when regions were queued.
 
     Attributes:
-        created: When it was evaluated; tells one evaluation from another.
-        train_crops: How many crops it was trained on.
-        miou: Mean IoU, None where it does not apply.
-        iou: IoU by class name, likewise.
+        created: Time of the evaluation, which identifies it.
+        train_crops: Number of training crops.
+        miou: Mean IoU, None if undefined.
+        iou: IoU by class name, None if undefined.
     """
 
     created: str
@@ -63,7 +63,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Round:
-    """Regions queued under one evaluation: when the last of them was, how many, and that evaluation, if there was."""
+    """Regions queued under one evaluation: time of the last one, their number, and the evaluation, if any."""
 
     when: str
     regions: int
@@ -72,7 +72,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Queue:
-    """All that a queue.json holds, the oldest first."""
+    """Content of queue.json, oldest first."""
 
     items: tuple[QueueItem, ...] = ()
     rounds: tuple[Round, ...] = ()
@@ -85,10 +85,10 @@ def read_queue(folder: Path) -> Queue:
         folder: The queue folder; need not exist.
 
     Returns:
-        The queue; an empty one where there is no queue.json.
+        The queue; empty if there is no queue.json.
 
     Raises:
-        LabelError: If the file is damaged or of another format.
+        LabelError: If the file is damaged or of another format version.
     """
     path = folder / QUEUE
     if not path.exists():
@@ -103,17 +103,17 @@ def read_queue(folder: Path) -> Queue:
 
 
 def update_queue(folder: Path, change: Callable[[Queue], Queue]) -> Queue:
-    """Read the queue, change it and write it, under its lock.
+    """Read, change and write the queue under its lock.
 
     Args:
-        folder: The queue folder; is made.
-        change: Gives the new queue.
+        folder: The queue folder; created if missing.
+        change: Returns the new queue.
 
     Returns:
         The new queue.
 
     Raises:
-        LabelError: If the queue.json that is there is damaged, or another process is changing it for long.
+        LabelError: If the existing queue.json is damaged, or another process keeps it locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / QUEUE, wait_s=_WAIT_S, error=LabelError):

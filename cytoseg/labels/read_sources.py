@@ -1,4 +1,4 @@
-"""Read crops from what a user named, labelme files, GeoJSON or masks, and gather what is wrong with them."""
+"""Reading crops to import from labelme files, GeoJSON or masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from cytoseg.labels.queue_file import QUEUE
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
 
 Item = Path | MaskPair | SlideCrop
-"""A labelme file, a picture with its mask, or a crop to be cut out of a slide."""
+"""A labelme file, a picture with its mask, or a crop to be cut from a slide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +34,16 @@ class Reading:
     """One crop as read.
 
     Attributes:
-        crop: Its id, the stem of the labelme file or mask, or slide and place; of a correction, the crop it corrects.
+        crop: Its id: the stem of the labelme file or mask, or slide and position; for a correction, the crop it
+            corrects.
         stem: The picture's stem.
-        source: What messages call the file.
+        source: Name of the file in messages.
         picture: (H, W, 3) uint8 RGB.
         label_map: (H, W) uint8 ids, 255 for ignore.
-        kept: Slide and region, where something says, and what was drawn.
-        correction: Who corrected the crop, where it is a correction.
-        proposed: Whether the file began as a prediction, to be corrected.
-        plain: Its id without its folder; empty unless it is named by the folder.
+        kept: Slide and region, if known, and the original shapes.
+        correction: Author of the correction, if it is one.
+        proposed: Whether the file began as a proposal.
+        plain: Its id without the folder; empty unless it is named by folder.
         folder: Name of that folder.
     """
 
@@ -59,7 +60,7 @@ class Reading:
 
 
 def _nothing_in(source: Path) -> LabelError:
-    """Say what a folder without annotations lacks: they may only not be drawn yet."""
+    """Describe a folder without annotations, which may just not be drawn yet."""
     waiting = sum(1 for _ in source.glob(f"**/*{sidecar.SUFFIX}"))
     if waiting:
         return LabelError(
@@ -72,14 +73,14 @@ def _nothing_in(source: Path) -> LabelError:
 
 
 def find_items(source: Path, job: Job) -> Sequence[Item]:
-    """Find what is to be imported: labelme files and GeoJSON if there are any, else masks.
+    """Find the files to import: labelme and GeoJSON if there are any, otherwise masks.
 
     Args:
-        source: What the user named.
-        job: Gathers problems, and notes of what is left out.
+        source: Path given by the user.
+        job: Collects problems and notes.
 
     Returns:
-        One item for each crop; empty only if there are problems.
+        One item per crop; empty only if there are problems.
 
     Raises:
         LabelError: If there is nothing to import.
@@ -123,7 +124,7 @@ def _of_file(source: Path, job: Job) -> Sequence[Item]:
 
 
 def _saved(files: list[Path], job: Job) -> list[Path]:
-    """Leave out what was proposed and nobody has saved: nothing is to be learnt from one's own predictions."""
+    """Skip unsaved proposals: the model must not be trained on its own predictions."""
     found = {path: is_saved(path) for path in files}
     job.proposals.update(path for path, saved in found.items() if saved is not None)
     untouched = [path for path, saved in found.items() if saved is False]
@@ -136,7 +137,7 @@ def _saved(files: list[Path], job: Job) -> list[Path]:
 
 
 def _marks_slide(path: Path) -> bool:
-    """Tell GeoJSON from labelme's files; damaged JSON is left to labelme's reader, which says so."""
+    """Return whether a file is GeoJSON; damaged JSON is left to the labelme reader, which reports it."""
     if path.suffix.lower() != ".json":
         return True
     try:
@@ -161,8 +162,8 @@ def read_item(item: Item, job: Job) -> Reading | None:
     """Read one crop.
 
     Args:
-        item: As `find_items` gave it.
-        job: Gathers problems and names.
+        item: From `find_items`.
+        job: Collects problems and names.
 
     Returns:
         The crop, or None if a problem was added.
@@ -190,10 +191,10 @@ def _read_labelme_item(path: Path, job: Job) -> Reading | None:
         job.problems.append(str(error))
         return None
     for shape in file.annotation.shapes:
-        # Proposals have whole numbers for corners, but no program that counts pixels drew them.
+        # Proposals have integer corners, but were not traced from pixel indices.
         if shape.kind == "polygon" and path not in job.proposals:
             job.polygons["traced" if _looks_traced(shape) else "drawn"] += 1
-    # A correction runs along the edges of pixels, so its outline is not half a pixel short as others' may be.
+    # A correction follows pixel edges, so its outline is not half a pixel too small.
     label_map = _painted(file.annotation, job, area=job.rules.area if correction is None else "centre")
     if label_map is None:
         return None
@@ -219,7 +220,7 @@ def _read_slide_item(item: SlideCrop, job: Job) -> Reading | None:
 
 
 def _painted(annotation: Annotation, job: Job, *, area: AreaRule) -> NDArray[np.uint8] | None:
-    """Apply the rules and paint; gives None if a problem was added."""
+    """Apply the rules and paint; return None if a problem was added."""
     before, annotation = len(job.problems), _renamed(annotation, job)
     if not annotation.shapes:
         job.unmarked.append(annotation.name)
@@ -228,7 +229,7 @@ def _painted(annotation: Annotation, job: Job, *, area: AreaRule) -> NDArray[np.
 
 
 def _renamed(annotation: Annotation, job: Job) -> Annotation:
-    """Apply the rules to all labels; unknown ones are counted and, so that painting goes on, become ignore."""
+    """Apply the rules to all labels; unknown ones are counted and become ignore so that painting continues."""
     shapes = []
     for where, shape in annotation.placed():
         job.names[shape.label] += 1
@@ -242,9 +243,9 @@ def _renamed(annotation: Annotation, job: Job) -> Annotation:
 
 
 def _looks_traced(shape: Shape) -> bool:
-    """Return whether a program seems to have made a polygon from pixel indices.
+    """Return whether a polygon appears to have been traced from pixel indices.
 
-    Corners at whole numbers alone may also be the corners of pixels; but between those all edges run along an axis.
+    Integer corners alone may also be pixel corners; but then all edges are parallel to an axis.
     """
     points = np.array(shape.points)
     slanted = np.all(np.diff(points, axis=0, append=points[:1]) != 0, axis=1)
@@ -252,7 +253,7 @@ def _looks_traced(shape: Shape) -> bool:
 
 
 def _kept(picture: Path, job: Job) -> Kept | None:
-    """Read what a sidecar says of a picture; gives None if a problem was added."""
+    """Read the sidecar of a picture; return None if a problem was added."""
     try:
         return Kept(sidecar.read_sidecar(picture))
     except LabelError as error:
@@ -283,7 +284,7 @@ def _read_mask_item(pair: MaskPair, job: Job) -> Reading | None:
         table[i] = _ids(job)[resolve(name, job.rules)]
         job.names[name] += int(np.count_nonzero(both[1] == i))
     if white := int(np.count_nonzero(both[1] == IGNORE)):
-        assert pair.white is not None  # read_pair has refused it
+        assert pair.white is not None  # refused by read_pair
         table[IGNORE] = IGNORE if pair.white == IGNORE else table[pair.white]
         job.names[str(IGNORE)] += white
         job.white[int(table[IGNORE])] += white
@@ -291,5 +292,5 @@ def _read_mask_item(pair: MaskPair, job: Job) -> Reading | None:
 
 
 def _ids(job: Job) -> dict[str, int]:
-    """Return the ids of all names that a pixel may end with."""
+    """Return the ids of all names that pixels can map to."""
     return {name: i for i, name in enumerate(job.classes.names)} | {HOLE: job.classes.fill_id, UNSCORED: IGNORE}

@@ -1,4 +1,4 @@
-"""What people type about a crop, made safe to store: their names, and the names of their files."""
+"""Cleaning of typed reviewer names and comments."""
 
 import re
 import unicodedata
@@ -8,10 +8,10 @@ COMMENT_LENGTH = 2000
 
 
 def clean_name(text: str) -> str:
-    """Return a person's name on one line, as it was typed in any script.
+    """Return a person's name on one line, in any script.
 
     Args:
-        text: What was typed.
+        text: The typed text.
 
     Returns:
         At most 80 characters without control characters; empty if nothing is left.
@@ -26,20 +26,20 @@ def clean_comment(text: str) -> str:
 
 
 def file_part(name: str) -> str:
-    """Make a person's name a part of a file name: letters and digits of any script stay, all else becomes a hyphen.
+    """Convert a person's name for a file name: letters and digits of any script are kept, the rest becomes hyphens.
 
     Args:
-        name: Of the person.
+        name: The person's name.
 
     Returns:
-        At most 100 bytes of UTF-8, for a file system takes 255; ``reviewer`` if no letter is left.
+        At most 100 bytes of UTF-8, since file systems allow 255; ``reviewer`` if no letter is left.
     """
-    # Letters may be followed by marks, such as the vowels of Hindi, which \w does not know.
+    # Letters may be followed by marks, such as Hindi vowels, which \w does not match.
     kept = "".join(c if re.match(r"\w", c) or unicodedata.category(c)[0] == "M" else "-" for c in _printable(name))
     text = re.sub(r"[-_]+", "-", unicodedata.normalize("NFC", kept)).strip("-")
     return text.encode()[:100].decode(errors="ignore").strip("-") or "reviewer"
 
 
 def _printable(text: str) -> str:
-    # Cc: control characters; Cs: halves of characters, which no file can hold.
+    # Cc: control characters; Cs: surrogates, which cannot be encoded.
     return "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)

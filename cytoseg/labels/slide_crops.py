@@ -1,7 +1,7 @@
-"""Cut labelled crops out of slides, as annotations of whole slides mark them.
+"""Cutting labelled crops from slides annotated in GeoJSON.
 
-An annotation of the class ``Region*`` says: in here everything is marked. It becomes one crop, its bounding box; what
-lies in the box but not in the annotation is ignore. A file without one belongs to a small picture that is taken whole.
+An annotation of the class ``Region*`` is exhaustively annotated. Its bounding box becomes one crop, with ignore outside
+the annotation. A file without one belongs to a small picture, which becomes a single crop.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,18 +25,18 @@ from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
 
 MAX_SIDE_PX = 4096
-"""Larger crops are refused: each is held whole."""
+"""Larger crops are refused: each is held in memory."""
 
 
 @dataclass(frozen=True)
 class SlideRules:
-    """How crops are cut out of slides.
+    """How crops are cut from slides.
 
     Attributes:
-        folder: Where the slides lie, at any depth; None looks beside the annotations only.
+        folder: Folder tree with the slides; None looks only beside the annotations.
         regions: Classes of annotations that delimit a crop.
-        mpp: Micrometres per pixel of the crops; None takes level 0 as it is.
-        assumed_mpp: Gives the micrometres per level-0 pixel of a slide that does not say, None if unknown.
+        mpp: Micrometres per pixel of the crops; None takes level 0.
+        assumed_mpp: Returns the micrometres per level-0 pixel of a slide that does not state it; None if unknown.
     """
 
     folder: Path | None = None
@@ -47,18 +47,18 @@ class SlideRules:
 
 @dataclass(frozen=True, eq=False)
 class SlideCrop:
-    """A crop that is to be cut out of a slide.
+    """A crop to be cut from a slide.
 
     Attributes:
-        source: What messages call it.
+        source: Its name in messages.
         crop: Its id.
         slide: The slide's file.
-        region: What it shows.
-        size: Of the crop in pixels.
-        features: All that lies in it, in the order of the file; and, in a file's first crop, what lies in none.
-        frame: Of these the one that delimits it, if it is not a whole picture.
-        marks: Of these the ones to paint.
-        origin: Slide and region, unless it is a whole picture of which nobody says.
+        region: Its region on the slide.
+        size: Size of the crop in pixels.
+        features: Features inside it, in file order; a file's first crop also gets those outside all crops.
+        frame: The feature that delimits it, unless it is a whole picture.
+        marks: The features to paint.
+        origin: Slide and region, unless it is a whole picture of unknown origin.
     """
 
     source: str
@@ -75,17 +75,17 @@ class SlideCrop:
 def plan_crops(
     file: GeoFile, path: Path, rules: SlideRules, *, problems: list[str], notes: list[str]
 ) -> list[SlideCrop]:
-    """Find a file's slide and the crops that are marked on it.
+    """Find a file's slide and the crops marked on it.
 
     Args:
         file: The features.
-        path: Of the GeoJSON file.
+        path: The GeoJSON file.
         rules: How crops are cut.
-        problems: One sentence is added for each thing that is wrong.
+        problems: One sentence is added per problem.
         notes: A sentence is added if features are left out.
 
     Returns:
-        The crops, to be read one by one; without those that are wrong.
+        The valid crops, to be read one by one.
     """
     crops, found = [], []
     drawn = [feature for feature in file.features if feature.shapes]
@@ -103,14 +103,14 @@ def plan_crops(
                     found.append(str(error))
     except (LabelError, SlideError) as error:
         found.append(str(error))
-    # A slide that does not say its mpp is found wrong once for each region.
+    # A slide without an mpp would be reported once per region.
     told = set(problems)
     problems += [problem for problem in dict.fromkeys(found) if problem not in told]
     return _with_rest(file, crops, notes) if crops else []
 
 
 def _with_rest(file: GeoFile, crops: Sequence[SlideCrop], notes: list[str]) -> list[SlideCrop]:
-    """Return what lies in no crop to the first one, which keeps it, and note what is left out."""
+    """Add features outside all crops to the first crop, which keeps them, and note how many are not used."""
     taken = {feature.number for crop in crops for feature in crop.features}
     rest = [feature for feature in file.features if feature.number not in taken]
     reasons = {**file.left_out, "outside every region": sum(bool(feature.shapes) for feature in rest)}
@@ -121,15 +121,15 @@ def _with_rest(file: GeoFile, crops: Sequence[SlideCrop], notes: list[str]) -> l
 
 
 def cut(item: SlideCrop, *, area: AreaRule) -> tuple[NDArray[np.uint8], Annotation, NDArray[np.bool_]]:
-    """Read a crop, and move its shapes into its pixels.
+    """Read a crop and convert its shapes to crop pixels.
 
     Args:
         item: The crop.
         area: How areas will be filled.
 
     Returns:
-        (H, W, 3) uint8 RGB; the shapes that cover a pixel, larger ones first and lines and points last; and
-        (H, W) bool, where the crop is marked completely.
+        (H, W, 3) uint8 RGB; the shapes that cover a pixel, larger ones first, lines and points last; and
+        (H, W) bool, True where the crop is exhaustively annotated.
 
     Raises:
         SlideError: If the slide is damaged there.
@@ -146,26 +146,26 @@ def cut(item: SlideCrop, *, area: AreaRule) -> tuple[NDArray[np.uint8], Annotati
 def placed(
     features: Sequence[Feature], region: Region, size: Size, *, area: AreaRule
 ) -> list[tuple[Feature, list[Shape]]]:
-    """Express features in the pixels of a crop.
+    """Convert features to crop pixels.
 
     Args:
         features: On the slide, in level-0 pixels.
-        region: What the crop shows.
-        size: Of the crop.
+        region: Region of the crop.
+        size: Size of the crop.
         area: How areas will be filled.
 
     Returns:
-        The features that cover a pixel of the crop with the shapes that do; larger ones first, lines and points last.
+        The features that cover a pixel of the crop, with those shapes; larger ones first, lines and points last.
     """
     found = [(feature, [moved(shape, region, size) for shape in feature.shapes]) for feature in features]
-    # Objects stand in no order: of two as large as each other, such as points, neither the order of the file decides.
+    # Objects are unordered: for equal areas, such as points, the file order must not matter either.
     found.sort(key=lambda pair: (-sum(map(_area, pair[1])), [(shape.label, shape.points) for shape in pair[1]]))
     seen = [(feature, [s for s in shapes if not covered(s, size, area=area).empty]) for feature, shapes in found]
     return [(feature, shapes) for feature, shapes in seen if shapes]
 
 
 def moved(shape: Shape, region: Region, size: Size) -> Shape:
-    """Express a shape of the slide (level-0 pixels) in the pixels of a crop of a size that shows a region."""
+    """Convert a shape from level-0 pixels to the pixels of a crop of a region."""
     x, y = size.width / region.width, size.height / region.height
 
     def scaled(points: Points) -> Points:
@@ -186,7 +186,7 @@ def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
             slides = find_slides([place], globs)
         except SlideError:  # there are none
             slides = []
-        # Slide "a.svs" is exported as "a.geojson" by hand and as "a.svs.geojson" by scripts.
+        # Slide "a.svs" is exported as "a.geojson" manually and as "a.svs.geojson" by scripts.
         fitting = [s for s in slides if s.name in stems]
         fitting = fitting or [s for s in slides if not {s.stem, slide_id(s)}.isdisjoint(stems)]
         if len(fitting) > 1:
@@ -203,7 +203,7 @@ def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
 def _plan(file: GeoFile, slide: Slide, frame: Feature | None, marks: Sequence[Feature], rules: SlideRules) -> SlideCrop:
     if frame is None:
         source, region, crop, origin = file.name, _whole(slide), slide_id(slide.path), read_sidecar(slide.path)
-        # A picture that does not say its mpp is one that was cut out at the right one.
+        # A picture without an mpp is assumed to have been cut at the right one.
         downsample = downsample_to(rules.mpp, slide) if origin is None and slide.mpp is not None else 1.0
     else:
         source, region = frame.where, _region(frame, slide)
@@ -258,7 +258,7 @@ def _outside(feature: Feature, slide: Slide) -> str:
 
 
 def _area(shape: Shape) -> float:
-    """Return the area of a polygon in pixels, holes left out; 0 for lines and points."""
+    """Return the area of a polygon in pixels without holes; 0 for lines and points."""
     if shape.kind != "polygon":
         return 0.0
     x, y = ring_of(shape).T

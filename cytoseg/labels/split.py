@@ -1,4 +1,4 @@
-"""Divide labelled crops into train and test so that no slide stands on both sides."""
+"""Splitting labelled crops into train and test by slide."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from cytoseg.patterns import fitting
 
 @dataclass(frozen=True)
 class Split:
-    """Crops to learn from and crops to be judged by; their slides differ."""
+    """Training and test crops from disjoint slides."""
 
     train: tuple[LabelledCrop, ...]
     test: tuple[LabelledCrop, ...]
@@ -21,20 +21,20 @@ class Split:
 def split_by_slide(
     crops: Sequence[LabelledCrop], *, test_slides: Sequence[str], test_fraction: float, seed: int
 ) -> Split:
-    """Divide crops by their slides.
+    """Split crops by slide.
 
     Args:
-        crops: All of them.
-        test_slides: Names of the test slides, see `patterns.fitting`; if empty, chance decides.
-        test_fraction: Share of the slides that chance puts on the test side, 0 to 1: rounded, and at least one slide
-            where there are two or more. Not used when ``test_slides`` are named.
-        seed: Decides which.
+        crops: All labelled crops.
+        test_slides: Names of the test slides, see `patterns.fitting`; if empty, they are drawn at random.
+        test_fraction: Fraction of slides drawn for testing, 0 to 1: rounded, and at least one slide if there are two or
+            more. Not used if ``test_slides`` are given.
+        seed: Seed of the draw.
 
     Returns:
-        Both sides, in the order given.
+        Both sides, in the given order.
 
     Raises:
-        LabelError: If a name fits no slide, or a side would be empty.
+        LabelError: If a name matches no slide, or a side would be empty.
     """
     slides = sorted({crop.slide for crop in crops})
     test = _named(slides, test_slides) if test_slides else _drawn(slides, test_fraction, seed)

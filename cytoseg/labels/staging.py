@@ -1,4 +1,4 @@
-"""Change the labels folder all at once: a copy is changed beside it and swapped in."""
+"""Atomic changes of the labels folder: edit a copy and swap it in."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from cytoseg.errors import LabelError
 from cytoseg.writing import replaced
 
 WAIT_S = 60.0
-"""How long to wait for another process that is changing the folder."""
+"""Seconds to wait for another process that is changing the folder."""
 
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """Return a copy of a folder to change; it takes the folder's place when the block ends well.
+    """Yield a copy of a folder to change, which replaces the folder when the block succeeds.
 
-    After any error, Ctrl-C included, the folder is as it was. Who comes while another process changes it waits, so that
-    what both have done is kept.
+    After any error, including Ctrl-C, the folder is unchanged. A second process waits for the first, so that both
+    changes are kept.
 
     Args:
         folder: What to change; need not exist yet.
@@ -26,7 +26,7 @@ def staged(folder: Path) -> Iterator[Path]:
         The copy, on the same disk.
 
     Raises:
-        LabelError: If the disk is full, the place cannot be written, or another process is changing it for long.
+        LabelError: If the disk is full, the folder cannot be written, or another process keeps it locked.
     """
     with replaced(folder, error=LabelError, wait_s=WAIT_S) as new:
         if folder.is_dir():

@@ -1,4 +1,4 @@
-"""Which slides have which stain, so that scores can be told apart by it."""
+"""Stains of slides, for scores by stain."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -7,17 +7,17 @@ from cytoseg.patterns import fitting
 
 
 def stains_of(slides: Iterable[str], patterns: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Find the stain of each slide.
+    """Look up the stain of each slide.
 
     Args:
         slides: Slide ids.
         patterns: Patterns of slide ids by stain, ``*`` and ``?`` allowed, see `patterns.fitting`.
 
     Returns:
-        Stain by slide, of those slides that fit a pattern.
+        Stain by slide, for the slides that match a pattern.
 
     Raises:
-        LabelError: If a slide fits the patterns of two stains.
+        LabelError: If a slide matches the patterns of two stains.
     """
     found = {}
     names = sorted(set(slides))

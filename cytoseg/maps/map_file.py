@@ -55,7 +55,7 @@ class MapFile:
         return found
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         self._raster.close()
 
     def __enter__(self) -> Self:

@@ -78,7 +78,7 @@ class Raster(Reader):
         return out
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         self._file.close()
 
 

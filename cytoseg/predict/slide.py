@@ -41,8 +41,8 @@ class SlideSettings:
         tile_px: Side of a tile.
         overlap_px: Pixels that neighbours share, at most half a tile.
         batch: Tiles computed together.
-        mpp: Micrometres per pixel of the tiles and of the class map, or None for level 0 as it is.
-        assume_mpp: Micrometres per level-0 pixel of a slide that does not say.
+        mpp: Micrometres per pixel of the tiles and of the class map, or None for level 0.
+        assume_mpp: Micrometres per level-0 pixel of a slide that does not state it.
     """
 
     tile_px: int

@@ -77,7 +77,7 @@ class Judgement:
     """What a person says of a crop.
 
     Attributes:
-        author: Name of the person.
+        author: Name of the annotator.
         run: Name of the run, and if others may have one of that name what tells them apart.
         crop: Id of the crop, or the region on the slide.
         slide: Name of the slide.

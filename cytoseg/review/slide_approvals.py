@@ -41,7 +41,7 @@ class SignOff:
     """What a person says of a predicted slide.
 
     Attributes:
-        author: Name of the person.
+        author: Name of the annotator.
         run: Name of the run, as in the log.
         slide: Key of the slide.
         verdict: What is said.

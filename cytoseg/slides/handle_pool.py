@@ -17,7 +17,7 @@ class Closable(Protocol):
     """An open file."""
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
 
 
 Opened = TypeVar("Opened", bound=Closable)

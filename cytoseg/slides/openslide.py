@@ -63,7 +63,7 @@ class OpenSlideSlide(Reader):
         return on_white(np.asarray(pixels))
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         self._slide.close()
 
 

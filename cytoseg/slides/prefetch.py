@@ -1,4 +1,4 @@
-"""Doing the next pieces of work in another thread while this one is busy with the last."""
+"""Prefetching: applying a function in a background thread."""
 
 import itertools
 from collections import deque
@@ -13,15 +13,15 @@ Result = TypeVar("Result")
 def map_in_thread(
     function: Callable[[Item], Result], items: Iterable[Item], *, depth: int = 2
 ) -> Generator[Result, None, None]:
-    """Apply a function to items in one other thread, in their order and at most a few items ahead.
+    """Apply a function to items in a background thread, in order and at most ``depth`` results ahead.
 
     Args:
-        function: Called by the other thread only, for one item at a time.
-        items: Taken by this thread, which so may do work of its own between the results.
-        depth: Most results that wait to be asked for, so that memory is bounded.
+        function: Called in the background thread, for one item at a time.
+        items: Iterated in the calling thread.
+        depth: Most results kept waiting, which bounds memory.
 
     Yields:
-        The results in order; what the function or the items raise is raised in its turn, after the results before it.
+        The results in order; an exception of the function or the items is raised in its turn, after earlier results.
     """
     waiting: deque[Future[Result]] = deque()
     source = iter(items)
@@ -40,7 +40,7 @@ def map_in_thread(
 def _begun(
     function: Callable[[Item], Result], items: Iterator[Item], pool: ThreadPoolExecutor
 ) -> Iterator[Future[Result]]:
-    """Hand items to the other thread; one that cannot be made is a result that will be raised."""
+    """Submit items to the background thread; an exception of the iterator becomes a result to be raised."""
     try:
         for item in items:
             yield pool.submit(function, item)

@@ -217,7 +217,7 @@ class TiffSlide(Reader):
         return out
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         self._file.close()
 
 

@@ -46,7 +46,7 @@ class Sight:
     """What a viewer must know of a slide.
 
     Attributes:
-        size: Of level 0.
+        size: Size of level 0.
         mpp: Micrometres per level-0 pixel, or None if the slide does not say.
         layers: Which of "classes", "uncertainty" and "truth" it has.
         brightest: Where the ramp of uncertainty ends, in nats; None without uncertainty.
