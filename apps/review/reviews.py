@@ -15,7 +15,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import read_classes, read_provenance, time_text
 from cytoseg.formats.sidecar import Origin
 from cytoseg.labels.corrections import Correction, SavedCorrection, corrections_folder, now, save_correction
-from cytoseg.labels.original_annotation import read_kept
+from cytoseg.labels.original_annotation import read_original
 from cytoseg.labels.reviewer_names import clean_comment, clean_name
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
 from cytoseg.recipe import labels_of_run
@@ -63,7 +63,7 @@ def classes_of(found: Evaluation) -> ClassList:
 def _origin_of(crop: CropScores) -> Origin:
     """Return the slide of a crop, and its place there if the labels of the run know it."""
     try:
-        kept = read_kept(labels_of_run(state.run_folder(), state.base_folder()), crop.crop).origin
+        kept = read_original(labels_of_run(state.run_folder(), state.base_folder()), crop.crop).origin
     except CytosegError:  # damaged; the slide alone is what the split needs
         kept = None
     return kept if kept is not None and kept.slide == crop.slide else Origin(crop.slide, None)

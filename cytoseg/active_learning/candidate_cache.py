@@ -15,7 +15,7 @@ from cytoseg.predict.disagreement import Candidate
 from cytoseg.predict.outputs import SUMMARY
 from cytoseg.writing import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 
 def scanned(
@@ -58,6 +58,6 @@ def _candidate(entry: dict[str, Any], slide: str) -> Candidate:
         region=Region.from_json(entry["region"]),
         score=float(entry["score"]),
         usual=float(entry["usual"]),
-        disputed=tuple(map(float, entry["disputed"])),
-        looks=tuple(map(float, entry["looks"])),
+        class_shares=tuple(map(float, entry["class_shares"])),
+        appearance=tuple(map(float, entry["appearance"])),
     )

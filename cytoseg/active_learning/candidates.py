@@ -12,7 +12,13 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import PredictionError
 from cytoseg.geometry import Region, Size
 from cytoseg.maps.map_file import MapFile
-from cytoseg.predict.disagreement import Candidate, disputed_classes, highest_tenth, looks_of, without_ignored
+from cytoseg.predict.disagreement import (
+    Candidate,
+    appearance_of,
+    highest_tenth,
+    most_uncertain_classes,
+    without_ignored,
+)
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
 from cytoseg.slides.content import near_empty
 from cytoseg.slides.open import open_slide, read_at
@@ -107,16 +113,16 @@ def find_candidates(
             raise PredictionError(f"{source.name}: its maps differ in size. Predict the slide again.")
         side, scale = frame.side(slide), map_scale(slide, ids.size)
         maps = _Maps(ids, nats, max(1, round(side / scale)))
-        places, usual = _most_disputed(maps, on_part)
+        places, usual = _highest_disagreement(maps, on_part)
         found = []
         for score, x, y in places:
             region = Region(round(x * scale), round(y * scale), side, side)
             picture = read_at(slide, region, Size(LOOK_PX, LOOK_PX))
             class_map, disagreement = maps.at(x, y)
-            disputed = disputed_classes(disagreement, class_map, classes=classes)
-            looks = looks_of(picture, class_map, classes=classes)
-            if not near_empty(looks[:3], looks[3:6]):
-                found.append(Candidate(source.name, region, score, usual, disputed, looks))
+            class_shares = most_uncertain_classes(disagreement, class_map, classes=classes)
+            appearance = appearance_of(picture, class_map, classes=classes)
+            if not near_empty(appearance[:3], appearance[3:6]):
+                found.append(Candidate(source.name, region, score, usual, class_shares, appearance))
     return found
 
 
@@ -164,7 +170,9 @@ def _starts(length: int, side: int) -> list[int]:
     return [*range(0, last, side), last]
 
 
-def _most_disputed(maps: _Maps, on_part: Callable[[int, int], None]) -> tuple[list[tuple[float, int, int]], float]:
+def _highest_disagreement(
+    maps: _Maps, on_part: Callable[[int, int], None]
+) -> tuple[list[tuple[float, int, int]], float]:
     """Return score, x and y of the most disputed regions, in reading order; and the median score."""
     best: list[tuple[float, int, int]] = []
     counts = np.zeros(round(MOST_NATS / STEP_NATS), np.int64)

@@ -25,7 +25,7 @@ from cytoseg.writing import atomic_path, write_atomically
 
 
 @dataclass(frozen=True)
-class Chosen:
+class CropPlaces:
     """Where crops are cut.
 
     Attributes:
@@ -72,7 +72,7 @@ def parse_place(text: str) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def cut_chosen(chosen: Chosen, cutting: Cutting, folder: Path) -> tuple[int, int]:
+def cut_chosen(chosen: CropPlaces, cutting: Cutting, folder: Path) -> tuple[int, int]:
     """Write each crop as PNG with its sidecar, and with a labelme file where the slide was predicted.
 
     Args:

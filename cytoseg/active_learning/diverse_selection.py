@@ -7,8 +7,8 @@ One after another the candidate of the highest worth is chosen:
 Dividing by the number shares the list out among the slides in proportion to how disputed their regions are, as
 d'Hondt's rule shares out seats: a slide comes twice before another comes once only if its next region is more than
 twice as disputed. d is the distance in appearance to the nearest one chosen before, in standard deviations of all
-candidates (root of the mean square over the parts of ``Looks``): one that looks the same is worth nothing, one at a
-distance of one standard deviation 63 %.
+candidates (root of the mean square over the parts of ``Appearance``): one that looks the same is worth nothing, one
+at a distance of one standard deviation 63 %.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.geometry import Region
-from cytoseg.predict.disagreement import Candidate, Looks
+from cytoseg.predict.disagreement import Appearance, Candidate
 
 UNLIKE, ALIKE = 1.0, 0.5
 """Distances from which on a region is said to look unlike those before, and below which like one of them."""
@@ -31,11 +31,11 @@ class Earlier:
     """A region that was chosen by an earlier call."""
 
     slide: str
-    looks: Looks
+    appearance: Appearance
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedCandidate:
     """A candidate that was chosen.
 
     Attributes:
@@ -49,7 +49,7 @@ class Chosen:
     of_slide: int
 
 
-def choose(candidates: Sequence[Candidate], n: int, *, earlier: Sequence[Earlier] = ()) -> list[Chosen]:
+def choose(candidates: Sequence[Candidate], n: int, *, earlier: Sequence[Earlier] = ()) -> list[SelectedCandidate]:
     """Choose what to annotate next.
 
     Args:
@@ -64,28 +64,28 @@ def choose(candidates: Sequence[Candidate], n: int, *, earlier: Sequence[Earlier
         return []
     # Of equals the first by slide and place.
     left = sorted(candidates, key=lambda c: (-c.score, c.slide, c.region.y, c.region.x))
-    known = [e for e in earlier if len(e.looks) == len(left[0].looks)]
-    looks = _standardised([c.looks for c in left], [e.looks for e in known])
+    known = [e for e in earlier if len(e.appearance) == len(left[0].appearance)]
+    appearances = _standardised([c.appearance for c in left], [e.appearance for e in known])
     nearest = np.full(len(left), np.inf)
-    for old in looks[len(left) :]:
-        nearest = np.minimum(nearest, _distances(looks[: len(left)], old))
+    for old in appearances[len(left) :]:
+        nearest = np.minimum(nearest, _distances(appearances[: len(left)], old))
     slides = sorted({c.slide for c in left} | {e.slide for e in earlier})
     number = {slide: i for i, slide in enumerate(slides)}
     slide_of = np.array([number[c.slide] for c in left])
     used = np.array([sum(e.slide == slide for e in earlier) for slide in slides])
     scores, free = np.array([c.score for c in left]), np.ones(len(left), np.bool_)
-    found: list[Chosen] = []
+    found: list[SelectedCandidate] = []
     while len(found) < n and free.any():
         fair = np.where(free, scores / (1 + used[slide_of]), -1.0)
         # Where all that is left looks like what was chosen, the fair score decides: it is the second key.
         worth = fair * np.where(free, -np.expm1(-(nearest**2)), 1.0)
         best = int(np.lexsort((-fair, -worth))[0])
         chosen, distance, slide = left[best], float(nearest[best]), slide_of[best]
-        found.append(Chosen(chosen, None if np.isinf(distance) else distance, int(used[slide])))
+        found.append(SelectedCandidate(chosen, None if np.isinf(distance) else distance, int(used[slide])))
         used[slide] += 1
         for i in np.flatnonzero(free & (slide_of == slide)):
             free[i] = not overlapping(left[i].region, chosen.region)
-        nearest = np.minimum(nearest, _distances(looks[: len(left)], looks[best]))
+        nearest = np.minimum(nearest, _distances(appearances[: len(left)], appearances[best]))
     return found
 
 
@@ -94,7 +94,7 @@ def overlapping(a: Region, b: Region) -> bool:
     return a.x < b.x + b.width and b.x < a.x + a.width and a.y < b.y + b.height and b.y < a.y + a.height
 
 
-def reason(chosen: Chosen, names: Sequence[str]) -> str:
+def reason(chosen: SelectedCandidate, names: Sequence[str]) -> str:
     """Say in a sentence why a region was chosen.
 
     Args:
@@ -102,7 +102,7 @@ def reason(chosen: Chosen, names: Sequence[str]) -> str:
         names: The class names.
     """
     candidate = chosen.candidate
-    shares = sorted(zip(candidate.disputed, names, strict=True), key=lambda pair: -pair[0])
+    shares = sorted(zip(candidate.class_shares, names, strict=True), key=lambda pair: -pair[0])
     about = [f"{name} ({100 * share:.0f} %)" for share, name in shares if share >= LEAST_SHARE][:3]
     parts = [
         f"The ensemble disagrees on {' or '.join(about)}: {candidate.score:.2f} nats in the most "
@@ -122,15 +122,15 @@ def _slide_text(before: int) -> str:
     return f"{before} {'is' if before == 1 else 'are'} already chosen from its slide"
 
 
-def _standardised(looks: Sequence[Looks], earlier: Sequence[Looks]) -> NDArray[np.float64]:
+def _standardised(appearances: Sequence[Appearance], earlier: Sequence[Appearance]) -> NDArray[np.float64]:
     """Bring all to mean 0 and standard deviation 1 over the candidates; what is the same in all of them counts not."""
-    values = np.array([*looks, *earlier], np.float64)
-    own = values[: len(looks)]
+    values = np.array([*appearances, *earlier], np.float64)
+    own = values[: len(appearances)]
     spread = own.std(axis=0)
     found: NDArray[np.float64] = np.zeros_like(values)
     np.divide(values - own.mean(axis=0), spread, out=found, where=spread > 1e-9)
     return found
 
 
-def _distances(looks: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.sqrt(((looks - one) ** 2).mean(axis=1)), np.float64)
+def _distances(appearances: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt(((appearances - one) ** 2).mean(axis=1)), np.float64)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cytoseg.evaluation.learning_curve import Curve, growth
+from cytoseg.evaluation.learning_curve import Curve, gain_between
 from cytoseg.labels.queue_file import Round, Scored
 
 MEAN = "mean IoU"
@@ -64,7 +64,7 @@ def _line(what: str, before: float | None, after: float | None, estimate: str) -
 def _estimate(curve: Curve | None, k: int | None, before: Scored, after: Scored, *, reached: float | None) -> str:
     """Say what the study had promised for so many more crops, for a class or (None) the mean of all."""
     classes = [] if curve is None else range(curve.iou.shape[2]) if k is None else [k]
-    gains = [growth(curve, c, before.train_crops, after.train_crops) for c in classes if curve is not None]
+    gains = [gain_between(curve, c, before.train_crops, after.train_crops) for c in classes if curve is not None]
     if not gains or any(gain is None for gain in gains):
         return "no estimate: `cytoseg study label-efficiency` with several --counts makes one"
     by_draw = np.minimum(np.mean([gain for gain in gains if gain is not None], axis=0), 1 - (reached or 0.0))

@@ -9,7 +9,7 @@ from pathlib import Path
 from cytoseg.active_learning.candidate_cache import scanned
 from cytoseg.active_learning.candidates import Predicted
 from cytoseg.active_learning.cut_crops import cut_region, predicted_maps
-from cytoseg.active_learning.diverse_selection import Chosen, Earlier, choose, overlapping, reason
+from cytoseg.active_learning.diverse_selection import Earlier, SelectedCandidate, choose, overlapping, reason
 from cytoseg.active_learning.gain import gain_sentences
 from cytoseg.active_learning.queue_picture import Shown, panels_of
 from cytoseg.active_learning.queue_slides import AGAIN, QueuePlace, predicted_slides
@@ -49,7 +49,7 @@ class Ranking:
         waiting: How many queued regions are not annotated yet.
     """
 
-    chosen: tuple[Chosen, ...]
+    chosen: tuple[SelectedCandidate, ...]
     slides: dict[str, Predicted]
     notes: tuple[str, ...]
     waiting: int
@@ -87,11 +87,11 @@ def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None])
     queued = [item for item in read_queue(place.queue).items if item.state == QUEUED]
     waiting = sum(item.region not in annotated.get(item.slide, ()) for item in queued)
     free = _free(candidates, place, annotated)
-    chosen = choose(free, n, earlier=[Earlier(item.slide, item.looks) for item in queued])
+    chosen = choose(free, n, earlier=[Earlier(item.slide, item.appearance) for item in queued])
     return Ranking(tuple(chosen), used, tuple(notes), waiting)
 
 
-def accept(place: QueuePlace, chosen: Chosen, slides: dict[str, Predicted]) -> Path | None:
+def accept(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predicted]) -> Path | None:
     """Write crop, sidecar and proposal of a region into the queue folder, and note it in queue.json.
 
     Args:
@@ -125,7 +125,7 @@ def accept(place: QueuePlace, chosen: Chosen, slides: dict[str, Predicted]) -> P
     return made[0] if made else None
 
 
-def skip(place: QueuePlace, chosen: Chosen) -> None:
+def skip(place: QueuePlace, chosen: SelectedCandidate) -> None:
     """Note that a region shall not be proposed again, unless somebody has decided on it meanwhile.
 
     Raises:
@@ -139,7 +139,7 @@ def skip(place: QueuePlace, chosen: Chosen) -> None:
     update_queue(place.queue, added)
 
 
-def _is_decided(chosen: Chosen, queue: Queue) -> bool:
+def _is_decided(chosen: SelectedCandidate, queue: Queue) -> bool:
     """Return whether a region was queued or skipped already: two people may look at one list."""
     candidate = chosen.candidate
     return any((item.slide, item.region) == (candidate.slide, candidate.region) for item in queue.items)
@@ -156,7 +156,7 @@ def _in_this_round(queue: Queue, place: QueuePlace) -> Queue:
     return Queue(queue.items, tuple(rounds))
 
 
-def shown(place: QueuePlace, chosen: Chosen, slides: dict[str, Predicted]) -> Shown:
+def shown(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predicted]) -> Shown:
     """Make the pictures of a region.
 
     Raises:
@@ -218,7 +218,7 @@ def _free(candidates: list[Candidate], place: QueuePlace, annotated: Mapping[str
     return [c for c in candidates if not any(overlapping(c.region, region) for region in taken.get(c.slide, ()))]
 
 
-def _item(chosen: Chosen, place: QueuePlace, state: str, *, crop: str = "") -> QueueItem:
+def _item(chosen: SelectedCandidate, place: QueuePlace, state: str, *, crop: str = "") -> QueueItem:
     candidate = chosen.candidate
     return QueueItem(
         slide=candidate.slide,
@@ -227,5 +227,5 @@ def _item(chosen: Chosen, place: QueuePlace, state: str, *, crop: str = "") -> Q
         crop=crop,
         reason=reason(chosen, place.rules.cutting.classes.names),
         score=candidate.score,
-        looks=candidate.looks,
+        appearance=candidate.appearance,
     )

@@ -17,7 +17,7 @@ from cytoseg.predict.array import predict_array
 from cytoseg.predict.slide_task import attempt
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.slides.open import open_slide
-from cytoseg.workflows.slide_jobs import slide_job
+from cytoseg.workflows.slide_tasks import slide_task
 
 _TILE_PX, _OVERLAP_PX = 256, 64
 """Of bundles of before, which carry no recipe."""
@@ -118,13 +118,13 @@ class Bundle:
             raise CheckpointError(f"{self._folder}: a bundle of an older version, without its recipe. Train it again.")
         open_slide(Path(path)).close()  # what is wrong with the file is told before anything begins
         recipe = recipe_of(self._content.recipe, [f"training.device={self._device}", *overrides], where=self._folder)
-        job = slide_job(Path(path), recipe=recipe, bundle=self._folder, out=Path(out))
-        outcome = attempt(job)
+        task = slide_task(Path(path), recipe=recipe, bundle=self._folder, out=Path(out))
+        outcome = attempt(task)
         if outcome.trace is not None:
             raise RuntimeError(outcome.trace)
         if outcome.error is not None:
             raise PredictionError(outcome.error)
-        return job.folder
+        return task.folder
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write the bundle, whole or not at all; ``load_bundle`` and ``cytoseg predict`` read it.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cytoseg.interpreter.train import check_two_classes
-from cytoseg.studies.compare import Contender, Row, Task, ahead_s, as_markdown, compare
+from cytoseg.studies.compare import ComparedMethod, Row, Task, as_markdown, compare, seconds_left_from
 from cytoseg.workflows.backbone import backbone_folder, run_backbone, sources_sentence
 from cytoseg.workflows.methods import (
     Learning,
@@ -28,9 +28,9 @@ QUICK = ("commonest", "thresholds", "forest", "scratch")
 """What --quick leaves beside the MLPs on the recipe's own features: nothing that takes more than a few minutes."""
 
 
-def _compare(methods: Sequence[Contender], task: Task, folder: Path) -> list[Row]:
+def _compare(methods: Sequence[ComparedMethod], task: Task, folder: Path) -> list[Row]:
     """Compare under a bar, whose time goes by how long each method takes about."""
-    left_s = ahead_s(methods, task, folder)
+    left_s = seconds_left_from(methods, task, folder)
     say_estimate(left_s[0], what=f"{len(left_s) - 1} trainings")
     with progress("compare", 1, even=False) as bar:
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cytoseg.active_learning.candidates import Frame
-from cytoseg.active_learning.cut_crops import Chosen, Cutting, cut_chosen, parse_place
+from cytoseg.active_learning.cut_crops import CropPlaces, Cutting, cut_chosen, parse_place
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import RecipeError
@@ -59,7 +59,7 @@ def run(
     with start_run(recipe, [*(overrides or []), *given], command="label-crops") as current:
         folder = out or current.folder / "to_label"
         if slide is not None:
-            chosen = Chosen(slide, [parse_place(text) for text in at or ()], current.folder / "predictions")
+            chosen = CropPlaces(slide, [parse_place(text) for text in at or ()], current.folder / "predictions")
             told = _cut_chosen(chosen, current.recipe, folder)
         else:
             told = _cut_random(n, current.recipe, folder, guess=_guess(current) if propose else None)
@@ -68,7 +68,7 @@ def run(
         say(f"Next: cytoseg label-import {quote(str(folder))} --recipe {quote(recipe)}")
 
 
-def _cut_chosen(chosen: Chosen, recipe: Recipe, folder: Path) -> str:
+def _cut_chosen(chosen: CropPlaces, recipe: Recipe, folder: Path) -> str:
     """Cut crops at chosen places; returns how many there are."""
     frame = Frame(recipe.labels.crop_px, recipe.slides.mpp, recipe.slides.assumed_mpp)
     new, shapes = cut_chosen(chosen, Cutting(frame, recipe.class_list()), folder)

@@ -15,12 +15,12 @@ from cytoseg.interpreter.bundle import bundle_state
 from cytoseg.objects.parquet import check_parquet
 from cytoseg.predict.engines import in_processes, on_ray
 from cytoseg.predict.outputs import PREVIEW, is_done, left_out_of, note_of, other_slide
-from cytoseg.predict.slide_task import Outcome, SlideJob, attempt
+from cytoseg.predict.slide_task import Outcome, SlideTask, attempt
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.workflows.recorded_command import progress, say, start_run
 from cytoseg.workflows.run_paths import BUNDLE
-from cytoseg.workflows.slide_jobs import slide_job
 from cytoseg.workflows.slide_paths import expand
+from cytoseg.workflows.slide_tasks import slide_task
 from cytoseg.writing import begun_with_another
 
 STATE = "state.json"
@@ -78,17 +78,17 @@ def run(
     named = [text for text in slides if text not in overrides]
     with _targeted(target, overrides, out=out) as (found, entry):
         paths = expand(named)
-        jobs = _jobs(paths, found)
+        tasks = _tasks(paths, found)
         entry["slides"] = [path.name for path in paths]
         if engine == "ray":
-            outcomes = _watched(on_ray(jobs, address=address), len(jobs))
+            outcomes = _watched(on_ray(tasks, address=address), len(tasks))
         else:
-            outcomes = _on_this_machine(jobs, workers=workers, device_name=found.recipe.training.device)
-        _tell_what_begins_anew(jobs)
+            outcomes = _on_this_machine(tasks, workers=workers, device_name=found.recipe.training.device)
+        _tell_what_begins_anew(tasks)
         failed = [outcome for outcome in outcomes if not _told(outcome)]
-        entry["failed"] = [outcome.job.path.name for outcome in failed]
+        entry["failed"] = [outcome.task.path.name for outcome in failed]
         if failed:
-            _report(failed, of=len(jobs), alone=len(paths) == 1 and Path(named[0]) == paths[0])
+            _report(failed, of=len(tasks), alone=len(paths) == 1 and Path(named[0]) == paths[0])
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ def _targeted(target: str, overrides: Sequence[str], *, out: Path | None) -> Ite
     yield _Target(recipe, bundle, out or Path("predictions")), {}
 
 
-def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
+def _tasks(paths: Sequence[Path], target: _Target) -> list[SlideTask]:
     """Say what to do with each slide.
 
     Raises:
@@ -116,63 +116,63 @@ def _jobs(paths: Sequence[Path], target: _Target) -> list[SlideJob]:
     """
     recipe = target.recipe
     bundle_state(target.bundle)  # is checked first, also where there is no slide
-    jobs = [slide_job(path, recipe=recipe, bundle=target.bundle, out=target.folder) for path in paths]
-    _check_folders(jobs)
+    tasks = [slide_task(path, recipe=recipe, bundle=target.bundle, out=target.folder) for path in paths]
+    _check_folders(tasks)
     if recipe.objects.parquet:  # what cannot be done is told before anything begins
         check_parquet()
-    return jobs
+    return tasks
 
 
-def _check_folders(jobs: Sequence[SlideJob]) -> None:
+def _check_folders(tasks: Sequence[SlideTask]) -> None:
     """Refuse two slides in one folder, and a folder that holds the results of another slide."""
-    folders = [job.folder for job in jobs]
+    folders = [task.folder for task in tasks]
     twice = sorted({folder.name for folder in folders if folders.count(folder) > 1})
     problems = [
         f"{name}: two slides of this name would share one folder. Give each its own with --out." for name in twice
     ]
-    for job in jobs:
-        if other := other_slide(job.folder, job.path):
-            problems.append(f"{job.folder}: holds the results of {other}. Choose another folder with --out.")
+    for task in tasks:
+        if other := other_slide(task.folder, task.path):
+            problems.append(f"{task.folder}: holds the results of {other}. Choose another folder with --out.")
     if problems:
         raise SlideError(report(problems, what="predict"))
 
 
-def _tell_what_begins_anew(jobs: Sequence[SlideJob]) -> None:
+def _tell_what_begins_anew(tasks: Sequence[SlideTask]) -> None:
     """Name what makes finished rows of an interrupted slide useless, before they are thrown away."""
-    for job in jobs:
-        other = begun_with_another(job.folder, job.provenance)
-        if other and not is_done(job.folder, job.provenance):
-            say(f"{job.path.name}: starts over because its unfinished prediction used a different {other}.")
+    for task in tasks:
+        other = begun_with_another(task.folder, task.provenance)
+        if other and not is_done(task.folder, task.provenance):
+            say(f"{task.path.name}: starts over because its unfinished prediction used a different {other}.")
 
 
-def _on_this_machine(jobs: Sequence[SlideJob], *, workers: int | None, device_name: str) -> Iterator[Outcome]:
+def _on_this_machine(tasks: Sequence[SlideTask], *, workers: int | None, device_name: str) -> Iterator[Outcome]:
     """Predict here, with a process for each GPU that ``auto`` or ``cuda`` stands for, unless told."""
     device = pick_device(device_name)
     count = workers or (torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1)
-    if min(count, len(jobs)) > 1:
-        return _watched(in_processes(jobs, workers=min(count, len(jobs))), len(jobs))
-    return map(_here, jobs)
+    if min(count, len(tasks)) > 1:
+        return _watched(in_processes(tasks, workers=min(count, len(tasks))), len(tasks))
+    return map(_here, tasks)
 
 
-def _here(job: SlideJob) -> Outcome:
-    with progress(job.path.name, 1) as bar:
-        return attempt(job, bar.phase)
+def _here(task: SlideTask) -> Outcome:
+    with progress(task.path.name, 1) as bar:
+        return attempt(task, bar.phase)
 
 
 def _watched(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
     with progress("slides", total) as bar:
         for done, outcome in enumerate(outcomes, start=1):
-            bar.at(done, outcome.job.path.name)
+            bar.at(done, outcome.task.path.name)
             yield outcome
 
 
 def _told(outcome: Outcome) -> bool:
     """Say what became of a slide; False if it failed."""
-    job = outcome.job
+    task = outcome.task
     if outcome.error is None:
-        note = f"{note}; " if (note := note_of(job.folder)) else ""
-        say(f"{job.path.name}: {'done before, ' if outcome.before else ''}{note}see {job.folder / PREVIEW}")
-        if job.objects and (left_out := left_out_of(job.folder, least_px=job.objects.least_px)):
+        note = f"{note}; " if (note := note_of(task.folder)) else ""
+        say(f"{task.path.name}: {'done before, ' if outcome.before else ''}{note}see {task.folder / PREVIEW}")
+        if task.objects and (left_out := left_out_of(task.folder, least_px=task.objects.least_px)):
             say(f"  counted but not outlined: {left_out}")
     return outcome.error is None
 

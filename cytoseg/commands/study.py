@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cytoseg.errors import RecipeError
-from cytoseg.studies.compare import Contender
+from cytoseg.studies.compare import ComparedMethod
 from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
 from cytoseg.workflows.backbone import run_backbone
 from cytoseg.workflows.methods import (
@@ -59,7 +59,7 @@ def label_efficiency_command(
         own = own_key(current.recipe)
         say_missing_rivals()
 
-        def contenders_of(draw: Draw) -> list[Contender]:
+        def methods_of(draw: Draw) -> list[ComparedMethod]:
             some = learning.only(draw.crops)
             networks = (*mlps(some, unet, backbone), *decoders(some, unet, backbone))
             found = {c.key: c for c in (*baselines(some), *imagenet_unet(some), *networks)}
@@ -73,7 +73,7 @@ def label_efficiency_command(
         folder = current.folder / "label_efficiency"
         with progress("draws", len(drawn)) as bar:
             curves = label_efficiency(
-                contenders_of, task, draws=drawn, folder=folder, on_run=lambda what, done, _: bar.at(done, what)
+                methods_of, task, draws=drawn, folder=folder, on_run=lambda what, done, _: bar.at(done, what)
             )
         say(as_markdown(curves, task.classes, note=task.note))
         say(f"See {folder / 'label_efficiency.png'}.")

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from cytoseg.diffusion.lucidrains import LinearAttention, RMSNorm
 
 
-def make_lean(unet: nn.Module) -> None:
+def use_fast_layers(unet: nn.Module) -> None:
     """Replace the parts in place; weights, their names and their order stay."""
     # Norms first: an attention takes those inside it along.
-    for old, lean in ((RMSNorm, LeanNorm), (LinearAttention, LeanLinearAttention)):
+    for old, fast in ((RMSNorm, FastRMSNorm), (LinearAttention, FastLinearAttention)):
         for parent in list(unet.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, old):
-                    setattr(parent, name, lean(child))
+                    setattr(parent, name, fast(child))
 
 
-class LeanNorm(nn.Module):
+class FastRMSNorm(nn.Module):
     """Scale each pixel's channels to length sqrt(channels), then by one learnt factor per channel.
 
     Args:
@@ -40,7 +40,7 @@ class LeanNorm(nn.Module):
         return x * (self.scale / length.clamp_min(1e-12)).to(x.dtype) * self.g.to(x.dtype)
 
 
-class LeanLinearAttention(nn.Module):
+class FastLinearAttention(nn.Module):
     """Linear attention that keeps pixels x channels as the convolution before it wrote them.
 
     Softmax over the pixels is left undivided until the small channels x channels product, the learnt memory pixels are

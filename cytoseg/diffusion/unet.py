@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cytoseg.diffusion.architecture import TAP_PARTS, Architecture, split_tap
 from cytoseg.diffusion.efficientnet import load_imagenet
-from cytoseg.diffusion.fast_layers import make_lean
+from cytoseg.diffusion.fast_layers import use_fast_layers
 from cytoseg.diffusion.loss import loss_weights
 from cytoseg.diffusion.lucidrains import GaussianDiffusion, Unet
 from cytoseg.diffusion.pretrained_unet import PretrainedUnet
@@ -23,7 +23,7 @@ def build_unet(architecture: Architecture, *, seed: int = 0) -> nn.Module:
         if architecture.backbone == "pretrained":
             return PretrainedUnet(architecture.widths, mask_classes=architecture.mask_classes)
         unet: nn.Module = Unet(architecture.dim, dim_mults=architecture.dim_mults)
-    make_lean(unet)
+    use_fast_layers(unet)
     return unet
 
 

@@ -47,17 +47,17 @@ def worth(curve: Curve, k: int) -> tuple[float, float, float] | None:
         k: Class id.
 
     Returns:
-        The mean over draws, the least and the greatest; None where there are too few points, see ``growth``. What was
-        reached and what is promised never add up to more than 1.
+        The mean over draws, the least and the greatest; None where there are too few points, see ``gain_between``. What
+        was reached and what is promised never add up to more than 1.
     """
-    gains = growth(curve, k, curve.counts[-1], curve.counts[-1] + MORE)
+    gains = gain_between(curve, k, curve.counts[-1], curve.counts[-1] + MORE)
     if gains is None:
         return None
     gains = np.minimum(gains, 1 - curve.iou[-1, :, k])
     return float(gains.mean()), float(gains.min()), float(gains.max())
 
 
-def growth(curve: Curve, k: int, before: int, after: int) -> NDArray[np.float64] | None:
+def gain_between(curve: Curve, k: int, before: int, after: int) -> NDArray[np.float64] | None:
     """Estimate what more crops add to a class's IoU: a logistic curve over the logarithm of the crops.
 
     It can promise neither more than 1 nor less than 0. A straight line through the IoU's log odds is fitted to each

@@ -146,7 +146,7 @@ def gather_pixels(
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _SampledPixels:
     """What one crop gives: (P, 2) pixels, (P,) ids, labelled pixels of each class, and the crop's area in pixels."""
 
     pixels: NDArray[np.int64]
@@ -161,12 +161,12 @@ class _Chosen:
         return (labelled / chosen)[of_pixel].astype(np.float32)
 
 
-def _choose(label_map: NDArray[np.uint8], draw: PixelDraw, number: int) -> _Chosen:
+def _choose(label_map: NDArray[np.uint8], draw: PixelDraw, number: int) -> _SampledPixels:
     seed = seed_for(draw.seed, number, what="pixels")
     pixels, ids = choose_pixels(label_map, draw.per_crop, balance=draw.balance, seed=seed)
     labelled, pixels_of = np.unique(label_map[label_map != IGNORE], return_counts=True)
     counts = Counter(dict(zip(labelled.tolist(), pixels_of.tolist(), strict=True)))
-    return _Chosen(pixels, ids, counts, label_map.size)
+    return _SampledPixels(pixels, ids, counts, label_map.size)
 
 
 def _fill(rows: Tensor | DiskRows, first: int, features: NativeFeatures, pixels: NDArray[np.int64]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from cytoseg.formats.sidecar import SUFFIX, read_sidecar
 from cytoseg.geometry import Region
 from cytoseg.labels.index import INDEX, load_index
-from cytoseg.labels.original_annotation import read_kept
+from cytoseg.labels.original_annotation import read_original
 from cytoseg.labels.proposal import is_saved
 
 
@@ -23,7 +23,7 @@ def annotated_regions(folder: Path) -> dict[str, list[Region]]:
     """
     found: dict[str, list[Region]] = {}
     for crop in load_index(folder).crops if (folder / INDEX).exists() else ():
-        origin = read_kept(folder, crop.crop).origin
+        origin = read_original(folder, crop.crop).origin
         if origin is not None and origin.region is not None:
             found.setdefault(crop.slide, []).append(origin.region)
     return found

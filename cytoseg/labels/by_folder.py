@@ -6,36 +6,36 @@ from dataclasses import replace
 from pathlib import Path
 
 from cytoseg.formats.masks import MaskPair
-from cytoseg.labels.import_settings import Job
+from cytoseg.labels.import_settings import ImportState
 from cytoseg.labels.read_sources import Item, Reading
 from cytoseg.labels.slide_crops import SlideCrop
 
 
-def note_folders(items: Iterable[Item], job: Job) -> None:
+def note_folders(items: Iterable[Item], state: ImportState) -> None:
     """Find the folders that share a crop name with another one; all their crops are named by folder.
 
     Args:
         items: All items of an import.
-        job: Receives the folders, and a note that explains this.
+        state: Receives the folders, and a note that explains this.
     """
     folders: dict[str, set[str]] = defaultdict(set)
     for item in items:
-        if (place := _place(item, job.root)) is not None:
+        if (place := _place(item, state.root)) is not None:
             folders[place[0]].add(place[1])
-    job.by_folder.update(folder for shared in folders.values() if len(shared) > 1 for folder in shared)
-    if job.by_folder:
-        named = sorted(folder or "the folder itself" for folder in job.by_folder)
+    state.by_folder.update(folder for shared in folders.values() if len(shared) > 1 for folder in shared)
+    if state.by_folder:
+        named = sorted(folder or "the folder itself" for folder in state.by_folder)
         shown = ", ".join(named[:5]) + (", ..." if len(named) > 5 else "")
-        job.notes.append(
+        state.notes.append(
             f"Equal file names in several folders ({shown}): crops are named by folder, and each folder is "
             "treated as one slide. Use sidecars or --slide-regex to change this."
         )
 
 
-def named_by_folder(reading: Reading, item: Item, job: Job) -> Reading:
+def named_by_folder(reading: Reading, item: Item, state: ImportState) -> Reading:
     """Name a crop by its folder if another folder has a crop of the same name."""
-    place = _place(item, job.root)
-    if reading.correction is not None or place is None or place[1] not in job.by_folder:
+    place = _place(item, state.root)
+    if reading.correction is not None or place is None or place[1] not in state.by_folder:
         return reading
     folder = place[1].replace("/", "_")
     crop = f"{folder}_{reading.crop}" if folder else reading.crop

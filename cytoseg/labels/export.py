@@ -26,7 +26,7 @@ from cytoseg.labels.map_shapes import (
     qupath_feature,
     traced,
 )
-from cytoseg.labels.original_annotation import AGAIN, Kept, origin_entry, read_kept
+from cytoseg.labels.original_annotation import AGAIN, OriginalAnnotation, origin_entry, read_original
 from cytoseg.labels.slide_crops import moved, placed
 from cytoseg.writing import replaced
 
@@ -79,27 +79,29 @@ def export_labels(
         )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise LabelError(f"{folder}: already exists and is not empty. Name a new folder.")
-    kept = {crop.crop: read_kept(index.folder, crop.crop) for crop in index.crops}
-    files = _plan(index.crops, kept, form=form)
+    original = {crop.crop: read_original(index.folder, crop.crop) for crop in index.crops}
+    files = _plan(index.crops, original, form=form)
     done = 0
     with replaced(folder, error=LabelError) as new:
         for name, crops in files.items():
-            _write(new / name, crops, kept, classes)
+            _write(new / name, crops, original, classes)
             done += len(crops)
             if progress is not None:
                 progress(done, len(index.crops))
     paths = tuple(folder / name for name in files)
-    return ExportReport(done, paths, tuple(crop for crop, found in kept.items() if not _is_drawn(found)))
+    return ExportReport(done, paths, tuple(crop for crop, found in original.items() if not _is_drawn(found)))
 
 
-def _plan(crops: Sequence[LabelledCrop], kept: Mapping[str, Kept], *, form: Format) -> dict[str, list[LabelledCrop]]:
+def _plan(
+    crops: Sequence[LabelledCrop], original: Mapping[str, OriginalAnnotation], *, form: Format
+) -> dict[str, list[LabelledCrop]]:
     """Group the crops by output file."""
     files: dict[str, list[LabelledCrop]] = {}
     slides: set[str] = set()
     alone: set[str] = set()
     problems = []
     for crop in crops:
-        place = None if form == "labelme" else _place(kept[crop.crop])
+        place = None if form == "labelme" else _place(original[crop.crop])
         name = crop.crop if place is None else place[0]
         if not is_file_name(name):
             problems.append(f"{crop.crop}: its slide is called '{name}', which is not a valid file name. {AGAIN}")
@@ -114,46 +116,48 @@ def _plan(crops: Sequence[LabelledCrop], kept: Mapping[str, Kept], *, form: Form
     return files
 
 
-def _write(path: Path, crops: Sequence[LabelledCrop], kept: Mapping[str, Kept], classes: ClassList) -> None:
+def _write(
+    path: Path, crops: Sequence[LabelledCrop], original: Mapping[str, OriginalAnnotation], classes: ClassList
+) -> None:
     """Write one file, and the pictures of its crops without a slide position."""
     if path.suffix == _SUFFIXES["labelme"]:
         (crop,) = crops
-        _write_picture(crop, kept[crop.crop], path.parent)
-        text = json.dumps(_labelme_content(crop, kept[crop.crop], classes), indent=2)
+        _write_picture(crop, original[crop.crop], path.parent)
+        text = json.dumps(_labelme_content(crop, original[crop.crop], classes), indent=2)
     else:
         for crop in crops:
-            if _place(kept[crop.crop]) is None:
-                _write_picture(crop, kept[crop.crop], path.parent)
-        features = _merged(_features(crop, kept[crop.crop], classes) for crop in crops)
+            if _place(original[crop.crop]) is None:
+                _write_picture(crop, original[crop.crop], path.parent)
+        features = _merged(_features(crop, original[crop.crop], classes) for crop in crops)
         # Not indented: ten times faster for a slide's thousands of shapes.
         text = json.dumps({"type": "FeatureCollection", "features": features})
     path.write_text(text + "\n", encoding="ascii")
 
 
-def _place(kept: Kept) -> tuple[str, Region] | None:
+def _place(original: OriginalAnnotation) -> tuple[str, Region] | None:
     """Return slide and region, if both are known."""
-    if kept.origin is None or kept.origin.region is None:
+    if original.origin is None or original.origin.region is None:
         return None
-    return kept.origin.slide, kept.origin.region
+    return original.origin.slide, original.origin.region
 
 
-def _is_drawn(kept: Kept) -> bool:
-    return kept.labelme is not None or kept.features is not None
+def _is_drawn(original: OriginalAnnotation) -> bool:
+    return original.labelme is not None or original.features is not None
 
 
-def _write_picture(crop: LabelledCrop, kept: Kept, folder: Path) -> None:
+def _write_picture(crop: LabelledCrop, original: OriginalAnnotation, folder: Path) -> None:
     """Write the crop's picture and, unless its name implies the slide, a sidecar."""
     Image.fromarray(crop.picture()).save(folder / f"{crop.crop}.png")
-    if kept.origin is not None or crop.slide != crop.crop:
-        origin = kept.origin or Origin(crop.slide, None)
+    if original.origin is not None or crop.slide != crop.crop:
+        origin = original.origin or Origin(crop.slide, None)
         (folder / f"{crop.crop}{SUFFIX}").write_text(json.dumps(origin_entry(origin)), encoding="ascii")
 
 
-def _labelme_content(crop: LabelledCrop, kept: Kept, classes: ClassList) -> dict[str, Any]:
-    if kept.labelme is not None:
-        content = dict(kept.labelme)
+def _labelme_content(crop: LabelledCrop, original: OriginalAnnotation, classes: ClassList) -> dict[str, Any]:
+    if original.labelme is not None:
+        content = dict(original.labelme)
     else:
-        marks = _marks_of_features(crop, kept) if kept.features is not None else _traced_marks(crop, classes)
+        marks = _marks_of_features(crop, original) if original.features is not None else _traced_marks(crop, classes)
         content = {"version": LABELME_VERSION, "flags": {}, "shapes": marks}
     picture = {"imagePath": f"{crop.crop}.png", "imageData": None}
     return content | picture | {"imageHeight": crop.height, "imageWidth": crop.width}
@@ -163,51 +167,54 @@ def _traced_marks(crop: LabelledCrop, classes: ClassList) -> list[dict[str, Any]
     return [labelme_shape(shape) for shape in traced(crop.label_map(), classes)]
 
 
-def _marks_of_features(crop: LabelledCrop, kept: Kept) -> list[dict[str, Any]]:
+def _marks_of_features(crop: LabelledCrop, original: OriginalAnnotation) -> list[dict[str, Any]]:
     """Convert the features of a crop to labelme shapes, in paint order."""
-    assert kept.features is not None
-    assert kept.area is not None
+    assert original.features is not None
+    assert original.area is not None
     size = Size(crop.width, crop.height)
     problems: list[str] = []
-    features = list(read_features(kept.features, name=crop.crop, problems=problems).features)
+    features = list(read_features(original.features, name=crop.crop, problems=problems).features)
     if problems:
         raise LabelError(f"{problems[0]} {AGAIN}")
-    frame = None if kept.frame is None else features.pop(kept.frame)
+    frame = None if original.frame is None else features.pop(original.frame)
     marks = []
-    for feature, shapes in placed(features, kept.area, size, area="centre"):
+    for feature, shapes in placed(features, original.area, size, area="centre"):
         group_id = feature.number if len(feature.shapes) > 1 else None
         marks += [labelme_shape(shape, group_id=group_id, description=feature.name) for shape in shapes]
     if frame is not None:
-        marks += [labelme_shape(shape) for shape in outside([moved(s, kept.area, size) for s in frame.shapes], size)]
+        delimiting = [moved(shape, original.area, size) for shape in frame.shapes]
+        marks += [labelme_shape(shape) for shape in outside(delimiting, size)]
     return marks
 
 
-def _features(crop: LabelledCrop, kept: Kept, classes: ClassList) -> list[dict[str, Any]]:
+def _features(crop: LabelledCrop, original: OriginalAnnotation, classes: ClassList) -> list[dict[str, Any]]:
     """Convert the shapes of a crop to QuPath features, on its slide if known, otherwise in its picture."""
     whole = Region(0, 0, crop.width, crop.height)
-    if kept.features is not None:
-        features = [dict(feature) for feature in kept.features]
+    if original.features is not None:
+        features = [dict(feature) for feature in original.features]
     else:
-        features = [qupath_feature(shape, entry, classes) for shape, entry in _drawn(crop, kept, classes)]
-    place = _place(kept)
-    before, after = kept.area or whole, whole if place is None else place[1]
+        features = [qupath_feature(shape, entry, classes) for shape, entry in _drawn(crop, original, classes)]
+    place = _place(original)
+    before, after = original.area or whole, whole if place is None else place[1]
     if before != after:
         features = [moved_feature(feature, before=before, after=after) for feature in features]
-    if place is not None and kept.frame is None:
+    if place is not None and original.frame is None:
         features.append(frame_feature(after, name=f"{CROP_NAME}{crop.crop}", label=REGION))
     return features
 
 
-def _drawn(crop: LabelledCrop, kept: Kept, classes: ClassList) -> Iterator[tuple[Shape, Mapping[str, Any]]]:
+def _drawn(
+    crop: LabelledCrop, original: OriginalAnnotation, classes: ClassList
+) -> Iterator[tuple[Shape, Mapping[str, Any]]]:
     """Return the shapes of a labelme file with their entries; traced shapes if there is no file."""
-    if kept.labelme is None:
+    if original.labelme is None:
         yield from ((shape, {}) for shape in traced(crop.label_map(), classes))
         return
     problems: list[str] = []
-    shapes = read_shapes(kept.labelme, crop.crop, problems)
+    shapes = read_shapes(original.labelme, crop.crop, problems)
     if problems:
         raise LabelError(f"{problems[0]} {AGAIN}")
-    yield from zip(shapes, kept.labelme["shapes"], strict=True)
+    yield from zip(shapes, original.labelme["shapes"], strict=True)
 
 
 def _merged(lists: Iterable[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:

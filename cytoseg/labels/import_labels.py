@@ -10,7 +10,7 @@ from cytoseg.errors import LabelError, report
 from cytoseg.labels.by_folder import named_by_folder, note_folders
 from cytoseg.labels.contact_sheet import draw_sheet
 from cytoseg.labels.corrections import is_from_prediction
-from cytoseg.labels.import_settings import ImportRules, Job, check_rules, guesses, unknown_message
+from cytoseg.labels.import_settings import ImportRules, ImportState, check_rules, guesses, unknown_message
 from cytoseg.labels.index import (
     INDEX,
     SHEET,
@@ -24,7 +24,7 @@ from cytoseg.labels.index import (
     write_crop,
     write_index,
 )
-from cytoseg.labels.original_annotation import Kept, write_kept
+from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
 from cytoseg.labels.read_sources import Reading, find_items, read_item
 from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.labels.split import Split, split_by_slide
@@ -86,26 +86,26 @@ def import_labels(
     Raises:
         LabelError: Lists all problems of the files, the rules or the folder.
     """
-    job = Job(source if source.is_dir() else source.parent, classes, rules)
+    state = ImportState(source if source.is_dir() else source.parent, classes, rules)
     check_rules(rules, classes)
-    items = find_items(source, job)
-    note_folders(items, job)
+    items = find_items(source, state)
+    note_folders(items, state)
     with staged(folder) as new:
         before = _load_before(folder, classes)  # under the lock: another import may have finished meanwhile
         written: dict[str, LabelledCrop] = {}
         for done, item in enumerate(items, start=1):
-            reading = read_item(item, job)
+            reading = read_item(item, state)
             if reading is not None:
-                _take_in(named_by_folder(reading, item, job), new, job, before=before, written=written)
+                _take_in(named_by_folder(reading, item, state), new, state, before=before, written=written)
             if progress is not None:
                 progress(done, len(items))
-        _raise_problems(job)
+        _raise_problems(state)
         index = LabelIndex(new, classes.names, tuple(v for _, v in sorted({**before, **written}.items())))
         write_index(index)
         draw_sheet([replace(crop, folder=new) for crop in index.crops], classes).save(new / SHEET)
     crops = tuple(replace(crop, folder=folder) for _, crop in sorted(written.items()))
     replaced = len(written.keys() & before.keys())
-    return ImportReport(crops, replaced, len(index.crops), _final_notes(job, crops), folder / SHEET)
+    return ImportReport(crops, replaced, len(index.crops), _final_notes(state, crops), folder / SHEET)
 
 
 def _load_before(folder: Path, classes: ClassList) -> dict[str, LabelledCrop]:
@@ -124,30 +124,30 @@ def _load_before(folder: Path, classes: ClassList) -> dict[str, LabelledCrop]:
 def _take_in(
     reading: Reading,
     new: Path,
-    job: Job,
+    state: ImportState,
     *,
     before: dict[str, LabelledCrop],
     written: dict[str, LabelledCrop],
 ) -> None:
     """Write a crop, unless its id is taken, it has no slide, or a newer correction of it has been written."""
-    slide = _slide_of(reading, job)
+    slide = _slide_of(reading, state)
     twin, old = written.get(reading.crop), before.get(reading.crop)
-    problem = _clash(reading, job, twin=twin, old=old, slide=slide) or _same_picture(reading, job)
+    problem = _clash(reading, state, twin=twin, old=old, slide=slide) or _same_picture(reading, state)
     if problem is not None:
-        job.problems.append(f"{reading.source}: {problem}")
-    elif slide is not None and _is_newest(reading, job):
+        state.problems.append(f"{reading.source}: {problem}")
+    elif slide is not None and _is_newest(reading, state):
         name = CropName(reading.crop, slide, reading.source)
-        crop = write_crop(new, name, picture=reading.picture, label_map=reading.label_map, classes=job.classes)
-        written[reading.crop] = replace(crop, from_prediction=_is_from_prediction(reading, job, old))
-        write_kept(new, reading.crop, reading.kept)
+        crop = write_crop(new, name, picture=reading.picture, label_map=reading.label_map, classes=state.classes)
+        written[reading.crop] = replace(crop, from_prediction=_is_from_prediction(reading, state, old))
+        write_original(new, reading.crop, reading.original)
         _drop_plain(reading, new, before=before, written=written)
 
 
-def _same_picture(reading: Reading, job: Job) -> str | None:
+def _same_picture(reading: Reading, state: ImportState) -> str | None:
     """Return whether two folders hold the same picture under the same name: a duplicate, not two crops."""
     if not reading.plain:
         return None
-    first = job.pictures.setdefault((reading.plain, pixel_hash(reading.picture)), reading.source)
+    first = state.pictures.setdefault((reading.plain, pixel_hash(reading.picture)), reading.source)
     if first == reading.source:
         return None
     return f"has the same crop id '{reading.plain}' and the same picture as {first}. Remove one."
@@ -161,14 +161,14 @@ def _drop_plain(
     if old is not None and reading.plain not in written and old.image_sha256 == pixel_hash(reading.picture):
         del before[reading.plain]
         remove_crop(new, reading.plain)
-        write_kept(new, reading.plain, Kept())
+        write_original(new, reading.plain, OriginalAnnotation())
 
 
 def _clash(
-    reading: Reading, job: Job, *, twin: LabelledCrop | None, old: LabelledCrop | None, slide: str | None
+    reading: Reading, state: ImportState, *, twin: LabelledCrop | None, old: LabelledCrop | None, slide: str | None
 ) -> str | None:
     """Describe a conflict of a crop with one of this import or of an earlier import."""
-    if twin is not None and (reading.correction is None or reading.crop not in job.corrections):
+    if twin is not None and (reading.correction is None or reading.crop not in state.corrections):
         return f"has the same crop id '{reading.crop}' as {twin.source}. Rename one."
     for other, when in ((twin, "now"), (old, "before")):
         if other is None:
@@ -183,92 +183,93 @@ def _clash(
     return None
 
 
-def _is_from_prediction(reading: Reading, job: Job, old: LabelledCrop | None) -> bool:
+def _is_from_prediction(reading: Reading, state: ImportState, old: LabelledCrop | None) -> bool:
     """Return whether a crop's labels began as a prediction; correcting them again does not change that."""
     if reading.correction is None:
         return reading.proposed
     if is_from_prediction(reading.correction) or (old is not None and old.from_prediction):
         return True
     # Older versions did not record the origin of the corrected correction.
-    others = job.corrections.get(reading.crop, ())
+    others = state.corrections.get(reading.crop, ())
     return reading.correction.started_from == "correction" and any(map(is_from_prediction, others))
 
 
-def _is_newest(reading: Reading, job: Job) -> bool:
+def _is_newest(reading: Reading, state: ImportState) -> bool:
     """Record a correction; return whether it is the newest of its crop so far (True for anything else)."""
     if reading.correction is None:
         return True
-    others = job.corrections.setdefault(reading.crop, [])
+    others = state.corrections.setdefault(reading.crop, [])
     newest = all(reading.correction.time >= other.time for other in others)
     others.append(reading.correction)
     return newest
 
 
-def _slide_of(reading: Reading, job: Job) -> str | None:
-    if reading.kept.origin is not None:
-        return reading.kept.origin.slide
-    if job.rules.slide_regex is None:
+def _slide_of(reading: Reading, state: ImportState) -> str | None:
+    if reading.original.origin is not None:
+        return reading.original.origin.slide
+    if state.rules.slide_regex is None:
         return reading.folder or reading.stem
-    match = re.search(job.rules.slide_regex, reading.stem)
+    match = re.search(state.rules.slide_regex, reading.stem)
     slide = match.group(match.re.groups) if match else None
     if not slide:
-        job.problems.append(
-            f"{reading.source}: --slide-regex '{job.rules.slide_regex}' finds no slide in '{reading.stem}'. Fix "
+        state.problems.append(
+            f"{reading.source}: --slide-regex '{state.rules.slide_regex}' finds no slide in '{reading.stem}'. Fix "
             "the expression."
         )
     return slide
 
 
-def _raise_problems(job: Job) -> None:
-    problems = [*job.problems]
-    if job.unknown:
-        problems.append(unknown_message(job))
+def _raise_problems(state: ImportState) -> None:
+    problems = [*state.problems]
+    if state.unknown:
+        problems.append(unknown_message(state))
     if problems:
         raise LabelError(report(problems, what="label-import"))
 
 
-def _file_notes(job: Job) -> list[str]:
+def _file_notes(state: ImportState) -> list[str]:
     """Write notes on files that were read by guessing or look suspicious."""
     notes = []
-    if job.guessed:
-        notes.append(guesses(job).strip())
-    if job.renamed:
+    if state.guessed:
+        notes.append(guesses(state).strip())
+    if state.renamed:
         notes.append(
-            f"Files whose imagePath names a picture that is not there: {len(job.renamed)}, first {job.renamed[0]}; the "
-            "picture of the same name beside each was taken."
+            f"Files whose imagePath names a picture that is not there: {len(state.renamed)}, first {state.renamed[0]}; "
+            "the picture of the same name beside each was taken."
         )
-    if job.unmarked:
-        filled = "ignore" if job.classes.fill is None else f"'{job.classes.fill}'"
+    if state.unmarked:
+        filled = "ignore" if state.classes.fill is None else f"'{state.classes.fill}'"
         notes.append(
-            f"Files without a shape: {len(job.unmarked)}, first {job.unmarked[0]}; all their pixels became {filled}."
+            f"Files without a shape: {len(state.unmarked)}, first {state.unmarked[0]}; "
+            f"all their pixels became {filled}."
         )
     return notes
 
 
-def _final_notes(job: Job, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
-    notes = [*job.notes]
-    for number, count in job.white.items():
-        became = "ignore" if number == IGNORE else f"'{job.classes.names[number]}'"
+def _final_notes(state: ImportState, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
+    notes = [*state.notes]
+    for number, count in state.white.items():
+        became = "ignore" if number == IGNORE else f"'{state.classes.names[number]}'"
         notes.append(
             f"Pixels of value 255 in masks: {count:,}; they became {became}. Override with --map "
             "255=NAME or --ignore 255."
         )
-    if job.instances:
+    if state.instances:
         notes.append(
-            f"Objects in instance maps: {sum(job.instances):,}. Those that touch are one area in a label map; "
+            f"Objects in instance maps: {sum(state.instances):,}. Those that touch are one area in a label map; "
             "objects.split of the recipe cuts areas of a prediction apart."
         )
-    notes += _file_notes(job)
-    traced, drawn = job.polygons["traced"], job.polygons["drawn"]
-    if job.rules.area == "centre" and traced > 9 * drawn:
+    notes += _file_notes(state)
+    traced, drawn = state.polygons["traced"], state.polygons["drawn"]
+    if state.rules.area == "centre" and traced > 9 * drawn:
         notes.append(
             f"{traced} of {traced + drawn} polygons have whole-number corners, as if traced from pixel indices. If a "
             "program made them, import with the area rule 'outline'; by 'centre' they come out half a pixel too small."
         )
-    for name in (*job.rules.class_map, *job.rules.ignore):
-        if not job.names[name]:
+    for name in (*state.rules.class_map, *state.rules.ignore):
+        if not state.names[name]:
             notes.append(f"No label is called '{name}', which --map or --ignore names.")
-    several = {crop: found for crop, found in sorted(job.corrections.items()) if len(found) > 1}
+    several = {crop: found for crop, found in sorted(state.corrections.items()) if len(found) > 1}
     if several:
         named = [f"{crop} by {', '.join(sorted({c.author for c in found}))}" for crop, found in several.items()]
         more = ", ..." if len(named) > 5 else ""

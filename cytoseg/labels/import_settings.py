@@ -44,7 +44,7 @@ class ImportRules:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class ImportState:
     """State of an import.
 
     Attributes:
@@ -127,24 +127,24 @@ def resolve(name: str, rules: ImportRules) -> str:
     return UNSCORED if name in rules.ignore else {NOT_SCORED: UNSCORED, **rules.class_map}.get(name, name)
 
 
-def unknown_message(job: Job) -> str:
+def unknown_message(state: ImportState) -> str:
     """List all unknown class names with counts in one message that says what to do."""
-    names = job.classes.names
+    names = state.classes.names
     found = ", ".join(
-        f"'{n}' ({c} {'shape' if c == 1 else 'shapes'}, first {job.first[n]})" for n, c in job.unknown.most_common()
+        f"'{n}' ({c} {'shape' if c == 1 else 'shapes'}, first {state.first[n]})" for n, c in state.unknown.most_common()
     )
-    close = {name: get_close_matches(name, names, n=1, cutoff=0.7) for name in job.unknown}
+    close = {name: get_close_matches(name, names, n=1, cutoff=0.7) for name in state.unknown}
     example = next(((name, match[0]) for name, match in close.items() if match), (next(iter(close)), names[0]))
     return (
         f"labels not in the class list ({', '.join(names)}): {found}. Rename with --map {quote('='.join(example))}, "
-        f"exclude them from scoring with --ignore {quote(example[0])}, or add them to the recipe.{guesses(job)}"
+        f"exclude them from scoring with --ignore {quote(example[0])}, or add them to the recipe.{guesses(state)}"
     )
 
 
-def guesses(job: Job) -> str:
+def guesses(state: ImportState) -> str:
     """Describe the files with a guessed encoding; empty if there are none."""
     return "".join(
         f" Files not in UTF-8 were read as {codecs.lookup(encoding).name}: {count}; if their names look wrong, convert "
         "them with iconv."
-        for encoding, count in Counter(job.guessed.values()).items()
+        for encoding, count in Counter(state.guessed.values()).items()
     )

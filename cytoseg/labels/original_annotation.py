@@ -17,7 +17,7 @@ AGAIN = "Run `cytoseg label-import` again."
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class OriginalAnnotation:
     """The original shapes of one crop with their metadata; no shapes if it was imported as a mask.
 
     Attributes:
@@ -35,7 +35,7 @@ class Kept:
     frame: int | None = None
 
 
-def write_kept(folder: Path, crop: str, kept: Kept) -> None:
+def write_original(folder: Path, crop: str, kept: OriginalAnnotation) -> None:
     """Write the original annotation of a crop into a labels folder, replacing an earlier one."""
     path = _path(folder, crop)
     if kept.origin is None and kept.labelme is None and kept.features is None:
@@ -52,7 +52,7 @@ def write_kept(folder: Path, crop: str, kept: Kept) -> None:
     path.write_text(json.dumps(content) + "\n", encoding="ascii")
 
 
-def read_kept(folder: Path, crop: str) -> Kept:
+def read_original(folder: Path, crop: str) -> OriginalAnnotation:
     """Read the original annotation of a crop.
 
     Args:
@@ -67,7 +67,7 @@ def read_kept(folder: Path, crop: str) -> Kept:
     """
     path = _path(folder, crop)
     if not path.exists():
-        return Kept()
+        return OriginalAnnotation()
     content = load_json(path, name=str(path), again=AGAIN)
     try:
         return _parsed(content, str(path))
@@ -75,12 +75,12 @@ def read_kept(folder: Path, crop: str) -> Kept:
         raise LabelError(f"{path}: is damaged ({type(error).__name__}: {error}). {AGAIN}") from error
 
 
-def _parsed(content: Any, name: str) -> Kept:
+def _parsed(content: Any, name: str) -> OriginalAnnotation:
     origin, labelme, features, area = (content[key] for key in ("origin", "labelme", "features", "area"))
     frame = content["frame"]
     if frame is not None and not (type(frame) is int and 0 <= frame < len(features or ())):
         raise ValueError(f"frame {shown(frame)} is none of the features")
-    return Kept(
+    return OriginalAnnotation(
         None if origin is None else parse_origin(origin, name=name),
         None if labelme is None else dict(labelme.items()),
         None if features is None else tuple(dict(feature.items()) for feature in features),

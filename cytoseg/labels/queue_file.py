@@ -32,7 +32,7 @@ class QueueItem:
         crop: Stem of its files; empty if skipped.
         reason: Why it was chosen.
         score: In nats.
-        looks: Its appearance descriptor, used to choose dissimilar regions.
+        appearance: Its appearance descriptor, used to choose dissimilar regions.
     """
 
     slide: str
@@ -41,7 +41,7 @@ class QueueItem:
     crop: str
     reason: str
     score: float
-    looks: tuple[float, ...]
+    appearance: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,16 @@ def update_queue(folder: Path, change: Callable[[Queue], Queue]) -> Queue:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / QUEUE, wait_s=_WAIT_S, error=LabelError):
         queue = change(read_queue(folder))
-        items = [asdict(item) | {"region": item.region.as_json()} for item in queue.items]
+        items = [_entry(item) for item in queue.items]
         content = {"format": FORMAT, "items": items, "rounds": [asdict(found) for found in queue.rounds]}
         write_atomically(folder / QUEUE, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return queue
+
+
+def _entry(item: QueueItem) -> dict[str, Any]:
+    entry = asdict(item) | {"region": item.region.as_json()}
+    entry["looks"] = entry.pop("appearance")  # the key of files since format 1
+    return entry
 
 
 def _parsed(content: Any) -> Queue:
@@ -135,7 +141,7 @@ def _parsed(content: Any) -> Queue:
             crop=str(entry["crop"]),
             reason=str(entry["reason"]),
             score=float(entry["score"]),
-            looks=tuple(float(value) for value in entry["looks"]),
+            appearance=tuple(float(value) for value in entry["looks"]),
         )
         for entry in content["items"]
     ]

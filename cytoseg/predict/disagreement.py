@@ -10,7 +10,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.geometry import Region
 from cytoseg.slides.content import density
 
-Looks = tuple[float, ...]
+Appearance = tuple[float, ...]
 """Mean and standard deviation of each channel's optical density, then the share of each class."""
 
 
@@ -23,16 +23,16 @@ class Candidate:
         region: Where it is.
         score: Mean disagreement of its most disputed tenth, in nats.
         usual: The same of the slide's median region that is not clear glass; 0 where there is none.
-        disputed: The share of each class among the pixels of that tenth.
-        looks: How it looks, see ``Looks``.
+        class_shares: The share of each class among the pixels of that tenth.
+        appearance: How it looks, see ``Appearance``.
     """
 
     slide: str
     region: Region
     score: float
     usual: float
-    disputed: tuple[float, ...]
-    looks: Looks
+    class_shares: tuple[float, ...]
+    appearance: Appearance
 
 
 def highest_tenth(disagreement: NDArray[np.float32]) -> float:
@@ -48,7 +48,9 @@ def highest_tenth(disagreement: NDArray[np.float32]) -> float:
     return float(highest_first[: math.ceil(highest_first.size / 10)].mean(dtype=np.float64))
 
 
-def disputed_classes(nats: NDArray[np.float32], class_map: NDArray[np.uint8], *, classes: int) -> tuple[float, ...]:
+def most_uncertain_classes(
+    nats: NDArray[np.float32], class_map: NDArray[np.uint8], *, classes: int
+) -> tuple[float, ...]:
     """Tell what is predicted where the ensemble disagrees most.
 
     Args:
@@ -70,7 +72,7 @@ def without_ignored(nats: NDArray[np.float32], class_map: NDArray[np.uint8]) -> 
     return np.where(class_map == IGNORE, np.float32(0), nats)
 
 
-def looks_of(picture: NDArray[np.uint8], class_map: NDArray[np.uint8], *, classes: int) -> Looks:
+def appearance_of(picture: NDArray[np.uint8], class_map: NDArray[np.uint8], *, classes: int) -> Appearance:
     """Describe a region by its stain and what is predicted in it.
 
     Args:

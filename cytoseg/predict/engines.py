@@ -20,7 +20,7 @@ import torch
 
 from cytoseg.errors import PredictionError
 from cytoseg.interrupts import end_with, ending_as_on_ctrl_c
-from cytoseg.predict.slide_task import Outcome, SlideJob, attempt
+from cytoseg.predict.slide_task import Outcome, SlideTask, attempt
 
 TRIES = 3
 """How often a slide is begun whose process dies."""
@@ -34,7 +34,7 @@ _GPU: list[str] = []
 
 
 def in_processes(
-    jobs: Sequence[SlideJob], *, workers: int, work: Callable[[SlideJob], Outcome] = attempt
+    tasks: Sequence[SlideTask], *, workers: int, work: Callable[[SlideTask], Outcome] = attempt
 ) -> Iterator[Outcome]:
     """Predict slides with several processes of this machine.
 
@@ -42,40 +42,40 @@ def in_processes(
     wait until the others are done; then each is begun again with nothing beside it.
 
     Args:
-        jobs: The slides.
+        tasks: The slides.
         workers: Processes. On GPUs the first takes ``cuda:0``, the second ``cuda:1``, and so on, over and over.
         work: What a process does with a slide.
 
     Yields:
         What became of each slide, as they end.
     """
-    left, suspects = deque(jobs), []
+    left, suspects = deque(tasks), []
     while left:
-        for job, outcome in _until_one_dies(left, workers, work):
+        for task, outcome in _until_one_dies(left, workers, work):
             if outcome is None:
-                suspects.append(job)
+                suspects.append(task)
             else:
                 yield outcome
-    for job in suspects:
-        yield _alone(job, work)
+    for task in suspects:
+        yield _alone(task, work)
 
 
-def _alone(job: SlideJob, work: Callable[[SlideJob], Outcome]) -> Outcome:
+def _alone(task: SlideTask, work: Callable[[SlideTask], Outcome]) -> Outcome:
     """Begin a slide again whose process died once, with no other beside it."""
     for _ in range(TRIES - 1):
-        ((_, outcome),) = _until_one_dies(deque([job]), 1, work)
+        ((_, outcome),) = _until_one_dies(deque([task]), 1, work)
         if outcome is not None:
             return outcome
     return Outcome(
-        job,
-        f"{job.path.name}: the process died {TRIES} times, even when run alone. Is there enough "
+        task,
+        f"{task.path.name}: the process died {TRIES} times, even when run alone. Is there enough "
         "memory? A smaller predict.tile_px needs less.",
     )
 
 
 def _until_one_dies(
-    left: deque[SlideJob], workers: int, work: Callable[[SlideJob], Outcome]
-) -> Iterator[tuple[SlideJob, Outcome | None]]:
+    left: deque[SlideTask], workers: int, work: Callable[[SlideTask], Outcome]
+) -> Iterator[tuple[SlideTask, Outcome | None]]:
     """Take slides from those left and give what becomes of each, until a process dies; None of those in work then."""
     # Spawned, not forked: a fork would take over torch's threads in whatever state they are.
     context = multiprocessing.get_context("spawn")
@@ -84,7 +84,7 @@ def _until_one_dies(
         numbers.put(number)
     threads = max(1, (os.cpu_count() or 1) // workers)
     with ProcessPoolExecutor(workers, context, _begin, (numbers, threads, os.getpid())) as pool, _ended_together():
-        running: dict[Future[Outcome], SlideJob] = {}
+        running: dict[Future[Outcome], SlideTask] = {}
         dead = False
         while running or (left and not dead):
             # Never more than there are processes: what is handed in is in work.
@@ -128,14 +128,14 @@ def _begin(numbers: Any, threads: int, parent: int) -> None:
         _GPU.append(f"cuda:{numbers.get() % torch.cuda.device_count()}")
 
 
-def _on_this_gpu(work: Callable[[SlideJob], Outcome], job: SlideJob) -> Outcome:
+def _on_this_gpu(work: Callable[[SlideTask], Outcome], task: SlideTask) -> Outcome:
     with ending_as_on_ctrl_c():
-        outcome = work(replace(job, device=_GPU[0]) if _GPU and job.device != "cpu" else job)
-    return replace(outcome, job=job)
+        outcome = work(replace(task, device=_GPU[0]) if _GPU and task.device != "cpu" else task)
+    return replace(outcome, task=task)
 
 
 def on_ray(
-    jobs: Sequence[SlideJob], *, address: str | None, work: Callable[[SlideJob], Outcome] = attempt
+    tasks: Sequence[SlideTask], *, address: str | None, work: Callable[[SlideTask], Outcome] = attempt
 ) -> Iterator[Outcome]:
     """Predict slides as Ray tasks, one slide each; Ray begins a task again whose process or machine dies.
 
@@ -143,7 +143,7 @@ def on_ray(
     A task takes one GPU if the cluster has any, unless the device is ``cpu``.
 
     Args:
-        jobs: The slides, all for the same device.
+        tasks: The slides, all for the same device.
         address: Of a running cluster (``auto``, ``ray://host:10001``), or None to start Ray on this machine.
         work: What a task does with a slide.
 
@@ -155,17 +155,19 @@ def on_ray(
     """
     ray = _connected(address)
     try:
-        gpus = _gpus_of_a_task(jobs[0].device, ray.cluster_resources())
-        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(work)
-        waiting = {task.remote(_seen_from_anywhere(job)): job for job in jobs}
+        gpus = _gpus_of_a_task(tasks[0].device, ray.cluster_resources())
+        submit = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(work).remote
+        waiting = {submit(_seen_from_anywhere(task)): task for task in tasks}
         while waiting:
             (done,), _ = ray.wait(list(waiting), num_returns=1)
-            job = waiting.pop(done)
+            task = waiting.pop(done)
             try:
-                yield replace(ray.get(done), job=job)
+                yield replace(ray.get(done), task=task)
             except ray.exceptions.RayError as error:
                 lines = str(error).splitlines()
-                yield Outcome(job, f"{job.path.name}: the process died {TRIES} times ({lines[0] if lines else error}).")
+                yield Outcome(
+                    task, f"{task.path.name}: the process died {TRIES} times ({lines[0] if lines else error})."
+                )
     finally:
         ray.shutdown()
 
@@ -193,6 +195,6 @@ def _gpus_of_a_task(device: str, resources: Mapping[str, float]) -> int:
     return int(there and device != "cpu")
 
 
-def _seen_from_anywhere(job: SlideJob) -> SlideJob:
+def _seen_from_anywhere(task: SlideTask) -> SlideTask:
     """Write paths out: a task does not run in the folder of this process."""
-    return replace(job, path=job.path.absolute(), folder=job.folder.absolute(), bundle=job.bundle.absolute())
+    return replace(task, path=task.path.absolute(), folder=task.folder.absolute(), bundle=task.bundle.absolute())

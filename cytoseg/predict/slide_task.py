@@ -21,7 +21,7 @@ from cytoseg.writing import clear_leftovers
 
 
 @dataclass(frozen=True)
-class SlideJob:
+class SlideTask:
     """One slide to predict.
 
     Attributes:
@@ -49,16 +49,16 @@ class SlideJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """What became of a task.
 
     Attributes:
-        job: The job.
+        task: The task.
         error: What went wrong, in one line, or None.
         trace: Where, if it is a mistake of ours.
         before: Whether the slide had been done before.
     """
 
-    job: SlideJob
+    task: SlideTask
     error: str | None = None
     trace: str | None = None
     before: bool = False
@@ -68,42 +68,42 @@ def unwatched(_what: str, _done: int, _total: int) -> None:
     """Nobody wants to know how far it is."""
 
 
-def attempt(job: SlideJob, on_progress: OnProgress = unwatched) -> Outcome:
+def attempt(task: SlideTask, on_progress: OnProgress = unwatched) -> Outcome:
     """Predict a slide, unless that was done before; what goes wrong is reported, so that other slides can go on.
 
     Args:
-        job: What to do.
+        task: What to do.
         on_progress: As for ``predict_slide``.
 
     Raises:
         KeyboardInterrupt: After the current batch, when Ctrl-C was pressed.
     """
     try:
-        clear_leftovers(job.folder)
-        if is_done(job.folder, job.provenance):
-            return Outcome(job, before=True)
-        _predict(job, on_progress)
+        clear_leftovers(task.folder)
+        if is_done(task.folder, task.provenance):
+            return Outcome(task, before=True)
+        _predict(task, on_progress)
     except CytosegError as error:
-        return Outcome(job, str(error))
+        return Outcome(task, str(error))
     except Exception as error:  # a mistake of ours with one slide of a thousand
-        return Outcome(job, f"{job.path.name}: {type(error).__name__}: {error}", traceback.format_exc())
-    return Outcome(job)
+        return Outcome(task, f"{task.path.name}: {type(error).__name__}: {error}", traceback.format_exc())
+    return Outcome(task)
 
 
-def _predict(job: SlideJob, on_progress: OnProgress) -> None:
-    predictor = _predictor(job.bundle.resolve(), job.device, str(job.provenance["bundle"]))
-    settings = job.settings
+def _predict(task: SlideTask, on_progress: OnProgress) -> None:
+    predictor = _predictor(task.bundle.resolve(), task.device, str(task.provenance["bundle"]))
+    settings = task.settings
     if settings.batch == 0:
         settings = replace(settings, batch=predictor.tiles_at_once(settings.tile_px))
-    with open_slide(job.path) as slide:
-        tissue = None if job.glass is None else _readable_tissue(job.path, *job.glass)
+    with open_slide(task.path) as slide:
+        tissue = None if task.glass is None else _readable_tissue(task.path, *task.glass)
         destination = Destination(
-            job.folder,
+            task.folder,
             predictor.classes,
-            job.provenance,
-            objects=job.objects,
+            task.provenance,
+            objects=task.objects,
             origin=predictor.origin,
-            uncertainty_bits=job.uncertainty_bits,
+            uncertainty_bits=task.uncertainty_bits,
         )
         predict_slide(slide, predictor, destination, settings=settings, tissue=tissue, on_progress=on_progress)
 

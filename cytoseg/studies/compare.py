@@ -19,7 +19,7 @@ from cytoseg.memory import peak_memory
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.results import Score, corrected_text
 from cytoseg.metrics.segmentation import iou, pooled_scores
-from cytoseg.studies.result_cache import digest_of, keep, read_kept
+from cytoseg.studies.result_cache import digest_of, read_result, write_result
 from cytoseg.writing import atomic_path, write_atomically
 
 _PANELS_ACROSS = 6
@@ -29,7 +29,7 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
-class Contender:
+class ComparedMethod:
     """One method of the comparison.
 
     Attributes:
@@ -88,8 +88,8 @@ class Row:
     """What one method reached.
 
     Attributes:
-        key: Of the contender.
-        title: Of the contender.
+        key: Of the method.
+        title: Of the method.
         seeds: How often it was trained.
         classes: Per class the IoU of all seeds pooled, with its interval over slides.
         spread: Per class the least and the greatest IoU of one seed; None where the class does not apply.
@@ -109,31 +109,31 @@ class Row:
 
 
 def compare(
-    contenders: Sequence[Contender],
+    methods: Sequence[ComparedMethod],
     task: Task,
     *,
     folder: Path,
     on_run: Callable[[str, int, int], None] = lambda _title, _done, _total: None,
 ) -> list[Row]:
-    """Train and score every contender with every seed; what an earlier call has finished is not done again.
+    """Train and score every method with every seed; what an earlier call has finished is not done again.
 
     Args:
-        contenders: The methods.
+        methods: The methods.
         task: What they are compared on.
         folder: Takes runs/, compare.csv, compare.md, compare.png. Each run is kept as soon as it is done.
         on_run: Told before each run what begins, how many runs are done, and how many there are.
 
     Returns:
-        One row per contender, in their order.
+        One row per method, in their order.
     """
-    wanted = runs_of(contenders, task)
-    runs: dict[str, list[dict[str, Any]]] = {contender.key: [] for contender in contenders}
-    for done, (contender, seed) in enumerate(wanted):
-        on_run(contender.title, done, len(wanted))
-        path = kept_in(folder, contender, seed)
-        runs[contender.key].append(run_or_reuse(contender, seed, task, path=path))
+    wanted = runs_of(methods, task)
+    runs: dict[str, list[dict[str, Any]]] = {method.key: [] for method in methods}
+    for done, (method, seed) in enumerate(wanted):
+        on_run(method.title, done, len(wanted))
+        path = result_path(folder, method, seed)
+        runs[method.key].append(run_or_reuse(method, seed, task, path=path))
     on_run("done", len(wanted), len(wanted))
-    rows = [_row(contender, runs[contender.key], task) for contender in contenders]
+    rows = [_row(method, runs[method.key], task) for method in methods]
     write_csv(folder / "compare.csv", _table(rows, task))
     write_atomically(folder / "compare.md", as_markdown(rows, task.classes, note=task.notes))
     with atomic_path(folder / "compare.png") as path:
@@ -141,36 +141,36 @@ def compare(
     return rows
 
 
-def runs_of(contenders: Sequence[Contender], task: Task) -> list[tuple[Contender, int]]:
+def runs_of(methods: Sequence[ComparedMethod], task: Task) -> list[tuple[ComparedMethod, int]]:
     """List the trainings of a comparison, each a method with a seed, in their order."""
-    return [(c, seed) for c in contenders for seed in (task.seeds if c.seeded else task.seeds[:1])]
+    return [(c, seed) for c in methods for seed in (task.seeds if c.seeded else task.seeds[:1])]
 
 
-def kept_in(folder: Path, contender: Contender, seed: int) -> Path:
+def result_path(folder: Path, method: ComparedMethod, seed: int) -> Path:
     """Give the file that keeps the result of a training."""
-    return folder / "runs" / f"{contender.key}-{seed}.json"
+    return folder / "runs" / f"{method.key}-{seed}.json"
 
 
-def ahead_s(contenders: Sequence[Contender], task: Task, folder: Path) -> list[float]:
+def seconds_left_from(methods: Sequence[ComparedMethod], task: Task, folder: Path) -> list[float]:
     """Estimate how long the trainings take from each on; what an earlier call has kept takes no time.
 
     Args:
-        contenders: As for ``compare``.
+        methods: As for ``compare``.
         task: As for ``compare``.
         folder: As for ``compare``.
 
     Returns:
         In seconds, one for each training and a last 0.
     """
-    each = [0.0 if kept_in(folder, c, seed).exists() else c.about_s for c, seed in runs_of(contenders, task)]
+    each = [0.0 if result_path(folder, c, seed).exists() else c.about_s for c, seed in runs_of(methods, task)]
     return [sum(each[done:]) for done in range(len(each) + 1)]
 
 
-def run_or_reuse(contender: Contender, seed: int, task: Task, *, path: Path) -> dict[str, Any]:
+def run_or_reuse(method: ComparedMethod, seed: int, task: Task, *, path: Path) -> dict[str, Any]:
     """Train and score once, or give what an earlier call found from exactly the same things.
 
     Args:
-        contender: The method.
+        method: The method.
         seed: Of the training.
         task: What it is scored on.
         path: The JSON file that keeps the result.
@@ -178,20 +178,20 @@ def run_or_reuse(contender: Contender, seed: int, task: Task, *, path: Path) -> 
     Returns:
         ``counts``, the (K, K) confusion of each crop; ``fit_s``, ``predict_s``, ``memory_mb``; ``title``, ``seed``.
     """
-    decides = {"task": dict(task.details), "settings": dict(contender.settings), "seed": seed}
+    decides = {"task": dict(task.details), "settings": dict(method.settings), "seed": seed}
     decides |= {"test": [crop.crop for crop in task.crops], "classes": list(task.classes)}
     digest = digest_of(decides)
-    found = read_kept(path, digest)
+    found = read_result(path, digest)
     if found is None:
-        found = keep(path, digest, {"title": contender.title, "seed": seed, **_run(contender, seed, task)})
+        found = write_result(path, digest, {"title": method.title, "seed": seed, **_run(method, seed, task)})
     return found
 
 
-def _run(contender: Contender, seed: int, task: Task) -> dict[str, Any]:
+def _run(method: ComparedMethod, seed: int, task: Task) -> dict[str, Any]:
     counts, predict_s = [], 0.0
     with peak_memory() as peak:
         begin = time.perf_counter()
-        predict = contender.fit(seed)
+        predict = method.fit(seed)
         fit_s = time.perf_counter() - begin
         for crop in task.crops:
             picture = crop.picture()
@@ -202,7 +202,7 @@ def _run(contender: Contender, seed: int, task: Task) -> dict[str, Any]:
     return {"fit_s": fit_s, "predict_s": predict_s / len(task.crops), "memory_mb": peak.mb, "counts": counts}
 
 
-def _row(contender: Contender, runs: Sequence[Mapping[str, Any]], task: Task) -> Row:
+def _row(method: ComparedMethod, runs: Sequence[Mapping[str, Any]], task: Task) -> Row:
     counts = np.array([run["counts"] for run in runs], np.int64)  # (seeds, crops, K, K)
     slides = [crop.slide for crop in task.crops]
     by_slide = [counts[:, [s == slide for s in slides]].sum(axis=(0, 1)) for slide in sorted(set(slides))]
@@ -210,8 +210,8 @@ def _row(contender: Contender, runs: Sequence[Mapping[str, Any]], task: Task) ->
     each = iou(counts.sum(axis=1))
     memory = [run["memory_mb"] for run in runs if run["memory_mb"] is not None]
     return Row(
-        contender.key,
-        contender.title,
+        method.key,
+        method.title,
         len(runs),
         tuple(score.iou for score in scores),
         tuple(None if np.isnan(k).any() else (float(k.min()), float(k.max())) for k in each.T),

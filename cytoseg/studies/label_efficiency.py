@@ -14,7 +14,7 @@ from cytoseg.csv_table import Numeral, write_csv
 from cytoseg.errors import LabelError
 from cytoseg.evaluation.learning_curve import LEAST_COUNTS, MORE, TABLE, TESTED, Curve, as_curve, worth
 from cytoseg.metrics.segmentation import iou
-from cytoseg.studies.compare import Contender, Task, run_or_reuse
+from cytoseg.studies.compare import ComparedMethod, Task, run_or_reuse
 from cytoseg.writing import atomic_path, write_atomically
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -62,7 +62,7 @@ def draw_crops(usable: Sequence[bool], *, counts: Sequence[int], draws: int, see
 
 
 def label_efficiency(
-    contenders_of: Callable[[Draw], Sequence[Contender]],
+    methods_of: Callable[[Draw], Sequence[ComparedMethod]],
     task: Task,
     *,
     draws: Sequence[Draw],
@@ -72,7 +72,7 @@ def label_efficiency(
     """Train and score every method on every draw; what an earlier call has finished is not done again.
 
     Args:
-        contenders_of: Gives the methods, each to be trained on the draw's crops.
+        methods_of: Gives the methods, each to be trained on the draw's crops.
         task: The test crops; a draw is trained with the first seed plus its number.
         draws: From ``draw_crops``.
         folder: Takes runs/, label_efficiency.csv, .md and .png.
@@ -86,12 +86,12 @@ def label_efficiency(
     for done, draw in enumerate(draws):
         on_run(f"{len(draw.crops)} crops, draw {draw.number + 1}", done, len(draws))
         on_draw = replace(task, details={**task.details, "drawn": list(draw.crops)})
-        for contender in contenders_of(draw):
-            path = folder / "runs" / f"{contender.key}-{len(draw.crops)}-{draw.number}.json"
-            run = run_or_reuse(contender, task.seeds[0] + draw.number, on_draw, path=path)
+        for method in methods_of(draw):
+            path = folder / "runs" / f"{method.key}-{len(draw.crops)}-{draw.number}.json"
+            run = run_or_reuse(method, task.seeds[0] + draw.number, on_draw, path=path)
             pooled = iou(np.sum(run["counts"], axis=0, dtype=np.int64))
-            scores.setdefault(contender.key, {})[len(draw.crops), draw.number] = pooled.tolist()
-            titles[contender.key] = contender.title
+            scores.setdefault(method.key, {})[len(draw.crops), draw.number] = pooled.tolist()
+            titles[method.key] = method.title
     on_run("done", len(draws), len(draws))
     curves = {key: as_curve(titles[key], found) for key, found in scores.items()}
     _write(curves, task, folder)

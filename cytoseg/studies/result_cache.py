@@ -19,7 +19,7 @@ def digest_of(decides: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
-def read_kept(path: Path, digest: str) -> dict[str, Any] | None:
+def read_result(path: Path, digest: str) -> dict[str, Any] | None:
     """Return a kept result, or None where there is none, or a damaged one, or one that other things decided.
 
     Args:
@@ -33,7 +33,7 @@ def read_kept(path: Path, digest: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.get("digest") == digest else None
 
 
-def keep(path: Path, digest: str, result: Mapping[str, Any]) -> dict[str, Any]:
+def write_result(path: Path, digest: str, result: Mapping[str, Any]) -> dict[str, Any]:
     """Write a result with its digest, for JSON, and give what was written."""
     found = {"digest": digest, **result}
     write_atomically(path, json.dumps(found) + "\n")

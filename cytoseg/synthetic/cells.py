@@ -15,8 +15,8 @@ CYTOPLASM, NUCLEUS = 1, 2
 
 
 @dataclass(frozen=True)
-class Look:
-    """How cells of one kind look.
+class CellStyle:
+    """How cells of one kind style.
 
     Attributes:
         eosinophilic: Chance of the pink-orange family; None for the stain's own share.
@@ -37,12 +37,12 @@ class Look:
     chromatin: float
 
 
-LOOKS = {
-    "superficial": Look(0.75, (0.50, 1.15), (7, 18), 0.45, (2.1, 3.0), (0.95, 1.5), 0.06),
-    "intermediate": Look(None, (0.30, 1.05), (6, 18), 0.50, (3.0, 4.4), (0.50, 1.0), 0.20),
-    "squame": Look(0.8, (0.45, 1.2), (6, 18), 0.60, (0.0, 0.0), (0.0, 0.0), 0.0),
-    "parabasal": Look(0.12, (0.70, 1.4), (3, 5), 0.08, (3.6, 5.0), (0.55, 1.0), 0.24),
-    "dyskaryotic": Look(0.35, (0.50, 1.2), (4, 10), 0.25, (5.0, 9.5), (0.70, 1.25), 0.38),
+CELL_STYLES = {
+    "superficial": CellStyle(0.75, (0.50, 1.15), (7, 18), 0.45, (2.1, 3.0), (0.95, 1.5), 0.06),
+    "intermediate": CellStyle(None, (0.30, 1.05), (6, 18), 0.50, (3.0, 4.4), (0.50, 1.0), 0.20),
+    "squame": CellStyle(0.8, (0.45, 1.2), (6, 18), 0.60, (0.0, 0.0), (0.0, 0.0), 0.0),
+    "parabasal": CellStyle(0.12, (0.70, 1.4), (3, 5), 0.08, (3.6, 5.0), (0.55, 1.0), 0.24),
+    "dyskaryotic": CellStyle(0.35, (0.50, 1.2), (4, 10), 0.25, (5.0, 9.5), (0.70, 1.25), 0.38),
 }
 
 
@@ -72,20 +72,20 @@ def draw_cell(item: Item, paint: Paint) -> list[Stamp]:
         A stamp of the cytoplasm (id 1) and one of each nucleus (id 2).
     """
     rng = np.random.default_rng(item.seed)
-    look = LOOKS[item.kind]
+    style = CELL_STYLES[item.kind]
     # Most cells lie in focus; the rest float above or below it.
     blur_px = float(rng.choice([0.12, 0.35, 0.8, 1.6], p=[0.45, 0.31, 0.16, 0.08])) / paint.mpp
-    stamps = [_cytoplasm(item, look, rng=rng, paint=paint, blur_px=blur_px)]
-    if look.nucleus_um[1] == 0:
+    stamps = [_cytoplasm(item, style, rng=rng, paint=paint, blur_px=blur_px)]
+    if style.nucleus_um[1] == 0:
         return stamps
-    radius_px = rng.uniform(*look.nucleus_um) / paint.mpp
+    radius_px = rng.uniform(*style.nucleus_um) / paint.mpp
     dx, dy = np.clip(rng.normal(0, 0.11, 2), -0.35, 0.35) * item.radius_px
     x, y = item.x + float(dx), item.y + float(dy)
-    stamps.append(_nucleus((x, y), radius_px, look, rng=rng, paint=paint, blur_px=blur_px))
+    stamps.append(_nucleus((x, y), radius_px, style, rng=rng, paint=paint, blur_px=blur_px))
     if rng.random() < (0.2 if item.kind == "dyskaryotic" else 0.03):
         angle, apart = rng.uniform(0, 2 * np.pi), radius_px * rng.uniform(1.5, 2.4)
         second = x + apart * np.cos(angle), y + apart * np.sin(angle)
-        stamps.append(_nucleus(second, radius_px * 0.95, look, rng=rng, paint=paint, blur_px=blur_px))
+        stamps.append(_nucleus(second, radius_px * 0.95, style, rng=rng, paint=paint, blur_px=blur_px))
     return [stamp for stamp in stamps if _is_within_reach(stamp, item)]
 
 
@@ -98,14 +98,14 @@ def _is_within_reach(stamp: Stamp, item: Item) -> bool:
     return min(across, down) >= 0 and across + width <= longest and down + height <= longest
 
 
-def _cytoplasm(item: Item, look: Look, *, rng: np.random.Generator, paint: Paint, blur_px: float) -> Stamp:
+def _cytoplasm(item: Item, style: CellStyle, *, rng: np.random.Generator, paint: Paint, blur_px: float) -> Stamp:
     """Draw a sheet of cytoplasm: outline, folds, texture, colour."""
     mpp, textures = paint.mpp, paint.textures
-    is_crumpled = rng.random() < 0.12 and look.folds > 0.2
+    is_crumpled = rng.random() < 0.12 and style.folds > 0.2
     outline = polygon(
         rng,
         item.radius_px * (0.75 if is_crumpled else 1),
-        sharpness=rng.uniform(*look.sharpness),
+        sharpness=rng.uniform(*style.sharpness),
         aspect=rng.uniform(2.0, 3.5) if is_crumpled else 1 + rng.gamma(1.6, 0.15),
         longest_px=item.radius_px * (REACH - 0.15),
     )
@@ -116,16 +116,16 @@ def _cytoplasm(item: Item, look: Look, *, rng: np.random.Generator, paint: Paint
     ragged = (0.45 * cloud + 0.16 * mottle) * np.float32(rng.uniform(0.4, 1.5) / mpp)
     distance = beyond(outline, grid.dx, grid.dy) + ragged
     sheet = cover(distance)
-    folds = int(look.folds > rng.random() or is_crumpled) * int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))
+    folds = int(style.folds > rng.random() or is_crumpled) * int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))
     for _ in range(folds):
         sheet = _folded(sheet, grid, outline, ragged, rng=rng, item=item, mpp=mpp)
     uneven = 1 + rng.uniform(0.08, 0.22) * cloud + rng.uniform(0.03, 0.12) * mottle
     thickness = sheet * _relief(uneven, distance, grid, item=item, rng=rng, paint=paint)
-    thickness *= np.float32(rng.uniform(*look.density) * (1.3 if is_crumpled else 1))
+    thickness *= np.float32(rng.uniform(*style.density) * (1.3 if is_crumpled else 1))
     if not folds:
         # Light bent at the edge brightens the glass beside it.
         thickness -= bump(distance - 0.9 / mpp, 0.6 / mpp) * np.float32(0.06)
-    layers = _coloured(_blurred(thickness, blur_px), grid, rng=rng, stain=paint.stain, share=look.eosinophilic)
+    layers = _coloured(_blurred(thickness, blur_px), grid, rng=rng, stain=paint.stain, share=style.eosinophilic)
     return Stamp(grid.x, grid.y, layers, sheet >= 0.5, CYTOPLASM)
 
 
@@ -207,7 +207,7 @@ def _tone(family: tuple[Colour, Colour], rng: np.random.Generator) -> Colour:
 def _nucleus(
     centre: tuple[float, float],
     radius_px: float,
-    look: Look,
+    style: CellStyle,
     *,
     rng: np.random.Generator,
     paint: Paint,
@@ -215,18 +215,18 @@ def _nucleus(
 ) -> Stamp:
     """Draw a nucleus: dark border, clumped chromatin, sometimes a nucleolus, sometimes faded."""
     mpp = paint.mpp
-    outline = ellipse(rng, radius_px, aspect=1 + rng.gamma(1.3, 0.16), uneven=0.02 + 0.1 * look.chromatin)
+    outline = ellipse(rng, radius_px, aspect=1 + rng.gamma(1.3, 0.16), uneven=0.02 + 0.1 * style.chromatin)
     reach = int(np.ceil(outline.max() + 3 * blur_px)) + 2
     grid = make_grid(*centre, reach)
     distance = beyond(outline, grid.dx, grid.dy)
     body = cover(distance, 1.5)
-    density = rng.uniform(*look.nucleus_density)
-    if rng.random() < 0.12 and look.chromatin > 0.1:
+    density = rng.uniform(*style.nucleus_density)
+    if rng.random() < 0.12 and style.chromatin > 0.1:
         density *= 0.55
     clumps = window(paint.textures.chromatin, grid.side_px, rng)
-    thickness = body * (1 + np.float32(look.chromatin * rng.uniform(0.6, 1.3)) * clumps)
+    thickness = body * (1 + np.float32(style.chromatin * rng.uniform(0.6, 1.3)) * clumps)
     thickness += body * bump(distance + 0.45 / mpp, 0.5 / mpp) * np.float32(rng.uniform(0.15, 0.5))
-    if look.chromatin > 0.3 and rng.random() < 0.4:
+    if style.chromatin > 0.3 and rng.random() < 0.4:
         place = rng.normal(0, 0.3 * radius_px, 2)
         spot = np.hypot(grid.dx - place[0], grid.dy - place[1]) - 0.7 / mpp
         thickness += body * cover(spot.astype(np.float32), 1.5) * np.float32(0.5)

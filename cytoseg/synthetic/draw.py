@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.geometry import Region
-from cytoseg.synthetic.cells import LOOKS, Paint, draw_cell
+from cytoseg.synthetic.cells import CELL_STYLES, Paint, draw_cell
 from cytoseg.synthetic.debris import draw_debris
 from cytoseg.synthetic.plan import BLOCK_UM, Plan, items_in, make_plan
 from cytoseg.synthetic.shapes import Stamp
@@ -74,7 +74,7 @@ def draw_region(scene: Scene, region: Region) -> tuple[NDArray[np.uint8], NDArra
     density = np.zeros((region.height, region.width, 3), np.float32)
     labels = np.zeros((region.height, region.width), np.uint8)
     for item in items_in(scene.plan, region):
-        stamps = draw_cell(item, scene.paint) if item.kind in LOOKS else [draw_debris(item, scene.paint)]
+        stamps = draw_cell(item, scene.paint) if item.kind in CELL_STYLES else [draw_debris(item, scene.paint)]
         for stamp in stamps:
             _press(stamp, region, density, labels)
     picture = np.empty(density.shape, np.uint8)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cytoseg.classes import IGNORE
 from cytoseg.geometry import Region, Size, best_level
 from cytoseg.labels.index import LabelIndex, LabelledCrop
-from cytoseg.labels.original_annotation import read_kept
+from cytoseg.labels.original_annotation import read_original
 from cytoseg.maps.raster import Raster
 
 FAINTEST_NATS = 0.01
@@ -136,7 +136,7 @@ def placed_crops(index: LabelIndex, slide: str, size: Size) -> list[tuple[Labell
     """
     found = []
     for crop in (crop for crop in index.crops if crop.slide == slide):
-        origin = read_kept(index.folder, crop.crop).origin
+        origin = read_original(index.folder, crop.crop).origin
         if origin is not None and origin.region is not None:
             found.append((crop, origin.region))
         elif crop.crop == slide and Size(crop.width, crop.height) == size:

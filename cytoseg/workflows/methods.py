@@ -29,7 +29,7 @@ from cytoseg.interpreter.unet_baseline import BATCH, CHANNELS, CROP_PX, RATE, ST
 from cytoseg.labels.import_labels import LabelledCrop, Split
 from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
-from cytoseg.studies.compare import Contender, Predict, Task
+from cytoseg.studies.compare import ComparedMethod, Predict, Task
 from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, pixel_draw, room_of
 from cytoseg.workflows.recorded_command import say
 from cytoseg.workflows.run_paths import feature_settings
@@ -86,7 +86,7 @@ class Learning:
         return replace(self, crops=tuple(self.crops[i] for i in numbers), labelled=self.labelled.only(numbers))
 
 
-def baselines(learning: Learning) -> list[Contender]:
+def baselines(learning: Learning) -> list[ComparedMethod]:
     """List what knows nothing of the diffusion model, simplest first."""
     pictures, label_maps = learning.labelled.pictures, learning.labelled.label_maps
     classes, precision = len(learning.recipe.class_list()), learning.recipe.training.precision
@@ -108,14 +108,14 @@ def baselines(learning: Learning) -> list[Contender]:
         ).predict
 
     return [
-        Contender("commonest", "Commonest class always", always, {}, seeded=False),
-        Contender("thresholds", "Thresholds of optical density", thresholds, {"levels": LEVELS}, seeded=False),
-        Contender("forest", "Random forest, 72 filters", forest, {"trees": TREES}),
-        Contender("scratch", "U-Net from scratch", scratch, {**network, "precision": precision}),
+        ComparedMethod("commonest", "Commonest class always", always, {}, seeded=False),
+        ComparedMethod("thresholds", "Thresholds of optical density", thresholds, {"levels": LEVELS}, seeded=False),
+        ComparedMethod("forest", "Random forest, 72 filters", forest, {"trees": TREES}),
+        ComparedMethod("scratch", "U-Net from scratch", scratch, {**network, "precision": precision}),
     ]
 
 
-def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[Contender]:
+def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
     """List the MLPs, trained alike on different features.
 
     Args:
@@ -129,9 +129,9 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
     def untrained(seed: int) -> nn.Module:
         return build_unet(recipe.architecture(), seed=seed).eval()
 
-    def contender(
+    def compared(
         key: str, extractors: tuple[str, ...], *, title: str = "", network: Callable[[int], nn.Module] = lambda _: unet
-    ) -> Contender:
+    ) -> ComparedMethod:
         features = replace(feature_settings(recipe), extractors=extractors)
         if "ddpm" not in extractors:
             features = replace(features, taps=(), timesteps=(), scale=1)
@@ -143,28 +143,30 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
             "precision": recipe.training.precision,
         }
         title = title or f"MLPs on {text_of(extractors)}"
-        return Contender(key, title, lambda seed: _fit_mlps(learning, network(seed), features, seed=seed), settings)
+        return ComparedMethod(
+            key, title, lambda seed: _fit_mlps(learning, network(seed), features, seed=seed), settings
+        )
 
     own, there = recipe.features.extractors, imagenet_installed()
     sets = {key: names for key, names in _SETS.items() if there or "pretrained" not in names}
     if own not in sets.values():
         sets[own_key(recipe)] = own
-    found = [contender(key, extractors) for key, extractors in sets.items()]
+    found = [compared(key, extractors) for key, extractors in sets.items()]
     title = "MLPs on features of random weights"
-    return [found[0], contender("random", ("ddpm",), title=title, network=untrained), *found[1:]]
+    return [found[0], compared("random", ("ddpm",), title=title, network=untrained), *found[1:]]
 
 
-def timed(contenders: Sequence[Contender], learning: Learning) -> list[Contender]:
+def timed(methods: Sequence[ComparedMethod], learning: Learning) -> list[ComparedMethod]:
     """Say of each method how long a training takes about: on a CPU; on a GPU nothing is known beforehand.
 
     Args:
-        contenders: The methods.
+        methods: The methods.
         learning: What they learn from.
     """
     if learning.device.type != "cpu":
-        return list(contenders)
+        return list(methods)
     times = sum(picture.shape[0] * picture.shape[1] for picture in learning.labelled.pictures) / _REFERENCE_PX
-    return [replace(c, about_s=float(_FIXED_S.get(c.key, _ABOUT_S.get(c.key, _OTHER_S) * times))) for c in contenders]
+    return [replace(c, about_s=float(_FIXED_S.get(c.key, _ABOUT_S.get(c.key, _OTHER_S) * times))) for c in methods]
 
 
 def own_key(recipe: Recipe) -> str:
@@ -172,7 +174,7 @@ def own_key(recipe: Recipe) -> str:
     return next((key for key, names in _SETS.items() if names == recipe.features.extractors), "own")
 
 
-def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[Contender]:
+def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
     """List the network tuned from the diffusion model and from random weights: the difference is what slides are worth.
 
     Args:
@@ -193,8 +195,8 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
         return _fit_decoder(learning, build_unet(architecture, seed=seed), replace(freely, seed=seed))
 
     return [
-        Contender("decoder", "DDPM's decoder, tuned", trained, {**settings, "network": backbone}),
-        Contender(
+        ComparedMethod("decoder", "DDPM's decoder, tuned", trained, {**settings, "network": backbone}),
+        ComparedMethod(
             "decoder-random",
             "The same network from random weights",
             untrained,
@@ -203,7 +205,7 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
     ]
 
 
-def imagenet_unet(learning: Learning) -> list[Contender]:
+def imagenet_unet(learning: Learning) -> list[ComparedMethod]:
     """List the U-Net whose encoder comes from ImageNet, tuned on the labelled crops alone; none without its weights.
 
     Args:
@@ -220,7 +222,9 @@ def imagenet_unet(learning: Learning) -> list[Contender]:
         return _tuned(learning, unet, architecture, replace(usual, seed=seed))
 
     settings = {"tuning": asdict(usual), "vote": recipe.interpreter.vote, "network": network}
-    return [Contender("imagenet-unet", "U-Net on an ImageNet encoder", fit, settings)] if imagenet_installed() else []
+    return (
+        [ComparedMethod("imagenet-unet", "U-Net on an ImageNet encoder", fit, settings)] if imagenet_installed() else []
+    )
 
 
 def say_missing_rivals() -> None:

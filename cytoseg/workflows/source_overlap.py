@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.import_labels import LabelIndex, LabelledCrop, load_index
-from cytoseg.labels.original_annotation import read_kept
+from cytoseg.labels.original_annotation import read_original
 from cytoseg.recipe import Recipe
 from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
 from cytoseg.terminal import say
@@ -128,7 +128,7 @@ def _slide_files(recipe: Recipe) -> dict[str, Path]:
 
 def _is_of(crop: LabelledCrop, slides: Mapping[str, Path]) -> bool:
     """Return whether the slide of that name shows at a crop's region what the crop shows."""
-    origin, path = read_kept(crop.folder, crop.crop).origin, slides.get(crop.slide)
+    origin, path = read_original(crop.folder, crop.crop).origin, slides.get(crop.slide)
     if path is None:
         return False
     picture = crop.picture()

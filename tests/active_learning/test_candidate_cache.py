@@ -60,7 +60,7 @@ def test_a_damaged_file_is_written_anew(source: Predicted, content: str) -> None
 
 def test_a_file_of_another_format_is_written_anew(source: Predicted, monkeypatch: pytest.MonkeyPatch) -> None:
     _scan(source)
-    monkeypatch.setattr(candidate_cache, "FORMAT", 2)
+    monkeypatch.setattr(candidate_cache, "FORMAT", candidate_cache.FORMAT + 1)
     assert _scan(source)[1] == 1
 
 

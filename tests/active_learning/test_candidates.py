@@ -9,7 +9,7 @@ from cytoseg.active_learning.candidates import Frame, Predicted, find_candidates
 from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Region
 from cytoseg.maps.map_file import MapFile
-from cytoseg.predict.disagreement import highest_tenth, looks_of
+from cytoseg.predict.disagreement import appearance_of, highest_tenth
 from tests.predict.made import predicted
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
@@ -72,7 +72,7 @@ def test_regions_of_the_grid_are_scored_whatever_the_blocks(
     assert found[0].usual == pytest.approx(middle, abs=0.0006)
     first = next(c for c in found if (c.region.x, c.region.y) == (36, 12))
     assert first.region == Region(36, 12, 8, 8)
-    assert first.looks == looks_of(picture[12:20, 36:44], ids[12:20, 36:44], classes=3)
+    assert first.appearance == appearance_of(picture[12:20, 36:44], ids[12:20, 36:44], classes=3)
     assert parts[-1] == (len(parts), len(parts))
     assert max(sides) <= block_px
 

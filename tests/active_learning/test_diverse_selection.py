@@ -4,16 +4,16 @@ import random
 import numpy as np
 import pytest
 
-from cytoseg.active_learning.diverse_selection import Chosen, Earlier, choose, overlapping, reason
+from cytoseg.active_learning.diverse_selection import Earlier, SelectedCandidate, choose, overlapping, reason
 from cytoseg.geometry import Region
 from cytoseg.predict.disagreement import Candidate
 
 
-def _candidate(slide: str, x: int, score: float, *looks: float) -> Candidate:
-    return Candidate(slide, Region(x, 0, 10, 10), score, 0.05, (0.04, 0.35, 0.61), looks)
+def _candidate(slide: str, x: int, score: float, *appearance: float) -> Candidate:
+    return Candidate(slide, Region(x, 0, 10, 10), score, 0.05, (0.04, 0.35, 0.61), appearance)
 
 
-def _places(chosen: list[Chosen]) -> list[tuple[str, int]]:
+def _places(chosen: list[SelectedCandidate]) -> list[tuple[str, int]]:
     return [(c.candidate.slide, c.candidate.region.x) for c in chosen]
 
 
@@ -82,12 +82,12 @@ def test_regions_that_only_touch_do_not_overlap() -> None:
 
 def test_the_reason_names_classes_and_numbers() -> None:
     candidate = _candidate("a", 0, 0.4212, 1.0)
-    first = reason(Chosen(candidate, None, 0), ("glass", "cytoplasm", "nucleus"))
+    first = reason(SelectedCandidate(candidate, None, 0), ("glass", "cytoplasm", "nucleus"))
     assert first == (
         "The ensemble disagrees on nucleus (61 %) or cytoplasm (35 %): 0.42 nats in the most "
         "disputed tenth of this region, 0.05 in the slide's median region; the first of its slide."
     )
-    later = reason(Chosen(candidate, 1.2, 1), ("glass", "cytoplasm", "nucleus"))
+    later = reason(SelectedCandidate(candidate, 1.2, 1), ("glass", "cytoplasm", "nucleus"))
     assert later.endswith("; 1 is already chosen from its slide; looks different from those chosen before.")
-    alike = reason(Chosen(candidate, 0.1, 2), ("glass", "cytoplasm", "nucleus"))
+    alike = reason(SelectedCandidate(candidate, 0.1, 2), ("glass", "cytoplasm", "nucleus"))
     assert "2 are already chosen from its slide; looks similar to one chosen before" in alike

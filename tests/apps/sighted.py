@@ -10,7 +10,7 @@ from cytoseg.classes import ClassList
 from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.index import CropName, LabelIndex, write_crop, write_index
-from cytoseg.labels.original_annotation import Kept, write_kept
+from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
 from cytoseg.slides.fingerprint import slide_stamp
 from cytoseg.slides.pyramid import write_pyramid
 
@@ -55,7 +55,7 @@ def make_run(base: Path, *, size_px: int) -> Path:
     (run / "recipe.yaml").write_text(RECIPE)
     name, marked = CropName("crop", "board", "crop.json"), np.ones((100, 100), np.uint8)
     crop = write_crop(run / "labels", name, picture=picture[100:200, 100:200], label_map=marked, classes=CLASSES)
-    write_kept(run / "labels", "crop", Kept(Origin("board", TRUTH)))
+    write_original(run / "labels", "crop", OriginalAnnotation(Origin("board", TRUTH)))
     write_index(LabelIndex(run / "labels", CLASSES.names, (crop,)))
     return run
 

@@ -25,7 +25,7 @@ from cytoseg.labels.corrections import (
     save_correction,
 )
 from cytoseg.labels.import_labels import ImportRules, import_labels
-from cytoseg.labels.original_annotation import Kept, write_kept
+from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.review.review_log import Entry, log_of, read_entries
 
@@ -166,7 +166,7 @@ def test_a_correction_knows_its_place_by_the_labels_that_the_recipe_names(
     recipe = load_recipe("quickstart", ["labels.folder=shared"])
     (run / "recipe.yaml").write_text(dump_recipe(recipe))
     place = Region(0, 512, 4, 4)
-    write_kept(tmp_path / "shared", FIRST, Kept(Origin("smear_A", place)))
+    write_original(tmp_path / "shared", FIRST, OriginalAnnotation(Origin("smear_A", place)))
     app = review("correct", "--base", str(tmp_path))
     browser.answer = np.ones((4, 4), np.uint8)
     app.text_input[0].set_value("Anna").run()

@@ -18,7 +18,7 @@ from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region
 from cytoseg.labels.corrections import Correction, corrections_folder, save_correction
 from cytoseg.labels.index import CropName, LabelIndex, write_crop, write_index
-from cytoseg.labels.original_annotation import Kept, write_kept
+from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
 from cytoseg.labels.queue_file import SKIPPED, Queue, QueueItem, update_queue
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.review.review_log import Judgement, add_entry, log_of
@@ -60,7 +60,7 @@ def whole_run(made_run: Path, tmp_path: Path) -> Path:
     name, ones = CropName("crop", "smear_F", "crop.json"), np.ones((8, 8), np.uint8)
     picture = np.zeros((8, 8, 3), np.uint8)
     crop = write_crop(made_run / "labels", name, picture=picture, label_map=ones, classes=CLASSES)
-    write_kept(made_run / "labels", "crop", Kept(Origin("smear_F", Region(0, 0, 8, 8))))
+    write_original(made_run / "labels", "crop", OriginalAnnotation(Origin("smear_F", Region(0, 0, 8, 8))))
     write_index(LabelIndex(made_run / "labels", CLASSES.names, (crop,)))
     item = QueueItem("smear_E", Region(0, 0, 32, 32), SKIPPED, "", "", 0.5, ())
     update_queue(made_run / "queue", lambda _: Queue((item,)))

@@ -31,7 +31,7 @@ from cytoseg.interpreter.vote import jensen_shannon, vote
 from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
-from cytoseg.predict.disagreement import Candidate, disputed_classes, highest_tenth, looks_of
+from cytoseg.predict.disagreement import Candidate, appearance_of, highest_tenth, most_uncertain_classes
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.labelled_pixels import LabelledCrops, ensemble_settings, pixel_draw
 from cytoseg.workflows.run_paths import feature_settings, split_of
@@ -139,9 +139,9 @@ def candidate(ground: Ground, number: int, ensemble: Ensemble) -> Candidate:
     class_map, nats = predict(ground, crop, ensemble)
     # Crops of one field may overlap, but each is annotated already: apart, for the queue takes no two that overlap.
     region = Region(number * crop.width, 0, crop.width, crop.height)
-    disputed = disputed_classes(nats, class_map, classes=classes)
-    looks = looks_of(crop.picture(), class_map, classes=classes)
-    return Candidate(crop.slide, region, highest_tenth(nats), 0.0, disputed, looks)
+    class_shares = most_uncertain_classes(nats, class_map, classes=classes)
+    appearance = appearance_of(crop.picture(), class_map, classes=classes)
+    return Candidate(crop.slide, region, highest_tenth(nats), 0.0, class_shares, appearance)
 
 
 def score(ground: Ground, ensemble: Ensemble) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ from cytoseg.metrics.objects import ObjectCounts, object_counts, object_scores
 from cytoseg.metrics.segmentation import iou
 from cytoseg.objects.watershed import label_objects
 from cytoseg.recipe import Recipe, load_recipe
-from cytoseg.studies.compare import Contender, Predict
+from cytoseg.studies.compare import ComparedMethod, Predict
 from cytoseg.workflows.backbone import run_backbone
 from cytoseg.workflows.methods import Learning, baselines, decoders, imagenet_unet, mlps
 from cytoseg.workflows.run_paths import split_of
@@ -108,13 +108,13 @@ def jobs_of(specs: Sequence[str], split: Split, parts: Mapping[str, re.Pattern[s
                 yield Job(method, tuple(crops), f"{name}c{draw}" if name.isdigit() else name, draw)
 
 
-def contender_of(job: Job, recipe: Recipe, taught: Recipe, split: Split) -> Contender:
+def method_of(job: Job, recipe: Recipe, taught: Recipe, split: Split) -> ComparedMethod:
     """Give the method of a job, with the crops it learns from; ``taught`` is the recipe of ``decoder-mt``."""
     some = Learning.of(taught if job.method == "decoder-mt" else recipe, split).only(job.crops)
     network, _, backbone = run_backbone(recipe, recipe.run_folder())
     lists = (baselines(some), imagenet_unet(some), mlps(some, network, backbone), decoders(some, network, backbone))
     key = job.method.removesuffix("-mt")
-    return next(contender for found in lists for contender in found if contender.key == key)
+    return next(method for found in lists for method in found if method.key == key)
 
 
 def tables(rows: Sequence[Row], names: Sequence[str]) -> str:
@@ -145,7 +145,7 @@ def main() -> None:
         if any(row.items() <= done.items() for done in _read(options.file)):
             continue
         begin = time.perf_counter()
-        predict = contender_of(job, recipe, taught, truth.split).fit(job.draw)
+        predict = method_of(job, recipe, taught, truth.split).fit(job.draw)
         fit_s = f"{time.perf_counter() - begin:.1f}"
         _add(options.file, {**row, **truth.score(predict), "fit_s": fit_s})
     rows = _read(options.file)

@@ -9,7 +9,7 @@ import torch
 from typer.testing import Result
 
 from cytoseg.objects.settings import ClassTotals
-from cytoseg.predict.slide_task import Outcome, SlideJob
+from cytoseg.predict.slide_task import Outcome, SlideTask
 
 CytosegCommand = Callable[..., Result]
 
@@ -30,16 +30,16 @@ def bundle(cytoseg: CytosegCommand) -> Path:
 
 
 @pytest.fixture
-def attempted(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> list[SlideJob]:
-    """Predict nothing; slides named dark_a fail. Gives the jobs as they come."""
-    jobs: list[SlideJob] = []
+def attempted(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> list[SlideTask]:
+    """Predict nothing; slides named dark_a fail. Gives the tasks as they come."""
+    tasks: list[SlideTask] = []
 
-    def attempt(job: SlideJob, _on_progress: Any) -> Outcome:
-        jobs.append(job)
-        return Outcome(job, f"{job.path.name}: is damaged." if job.path.stem == "dark_a" else None)
+    def attempt(task: SlideTask, _on_progress: Any) -> Outcome:
+        tasks.append(task)
+        return Outcome(task, f"{task.path.name}: is damaged." if task.path.stem == "dark_a" else None)
 
     monkeypatch.setattr("cytoseg.commands.predict.attempt", attempt)
-    return jobs
+    return tasks
 
 
 def test_a_slide_may_have_an_equals_sign_in_its_name(cytoseg: CytosegCommand) -> None:
@@ -63,7 +63,7 @@ def test_at_least_a_slide_must_be_named(cytoseg: CytosegCommand) -> None:
     assert "Missing argument" in result.stderr
 
 
-def test_a_slide_that_fails_ends_in_status_1(cytoseg: CytosegCommand, attempted: list[SlideJob]) -> None:
+def test_a_slide_that_fails_ends_in_status_1(cytoseg: CytosegCommand, attempted: list[SlideTask]) -> None:
     result = cytoseg("predict", "tiny.yaml", "slides")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
@@ -74,7 +74,7 @@ def test_a_slide_that_fails_ends_in_status_1(cytoseg: CytosegCommand, attempted:
 
 @pytest.mark.parametrize("named", ["slides", "slides/*", "today.txt"])
 def test_the_only_slide_of_a_folder_glob_or_list_ends_in_the_same_status(
-    cytoseg: CytosegCommand, attempted: list[SlideJob], named: str
+    cytoseg: CytosegCommand, attempted: list[SlideTask], named: str
 ) -> None:
     Path("slides/dark_b.png").unlink()
     Path("today.txt").write_text("slides/dark_a.png")
@@ -84,14 +84,14 @@ def test_the_only_slide_of_a_folder_glob_or_list_ends_in_the_same_status(
 
 
 def test_a_slide_named_alone_is_a_wrong_input_like_any_other(
-    cytoseg: CytosegCommand, attempted: list[SlideJob]
+    cytoseg: CytosegCommand, attempted: list[SlideTask]
 ) -> None:
     result = cytoseg("predict", "tiny.yaml", "slides/dark_a.png")
     assert result.exit_code == 2
     assert result.stderr == "cytoseg: dark_a.png: is damaged.\n"
 
 
-def test_a_bundle_of_other_classes_is_refused(cytoseg: CytosegCommand, attempted: list[SlideJob]) -> None:
+def test_a_bundle_of_other_classes_is_refused(cytoseg: CytosegCommand, attempted: list[SlideTask]) -> None:
     recipe = Path("tiny.yaml").read_text(encoding="utf-8")
     Path("tiny.yaml").write_text(recipe.replace("name: cell", "name: nucleus"), encoding="utf-8")
     result = cytoseg("predict", "tiny.yaml", "slides")
@@ -104,23 +104,23 @@ def test_a_bundle_of_other_classes_is_refused(cytoseg: CytosegCommand, attempted
 
 
 def test_an_unfinished_prediction_with_other_settings_is_named(
-    cytoseg: CytosegCommand, attempted: list[SlideJob]
+    cytoseg: CytosegCommand, attempted: list[SlideTask]
 ) -> None:
     assert "begins anew" not in cytoseg("predict", "tiny.yaml", "slides/dark_b.png").stdout
-    (job,) = attempted
-    part = job.folder.with_name(".dark_b.part")
+    (task,) = attempted
+    part = task.folder.with_name(".dark_b.part")
     part.mkdir(parents=True)
-    (part / "key.json").write_text(json.dumps(job.provenance))
+    (part / "key.json").write_text(json.dumps(task.provenance))
     assert "begins anew" not in cytoseg("predict", "tiny.yaml", "slides/dark_b.png").stdout
     line = ("predict", "tiny.yaml", "slides/dark_b.png", "predict.tile_px=128")
     told = "dark_b.png: starts over because its unfinished prediction used a different predict.tile_px.\n"
     assert told in cytoseg(*line).stdout
-    job.folder.mkdir()
-    (job.folder / "summary.json").write_text(json.dumps({"provenance": attempted[-1].provenance, "files": []}))
+    task.folder.mkdir()
+    (task.folder / "summary.json").write_text(json.dumps({"provenance": attempted[-1].provenance, "files": []}))
     assert "begins anew" not in cytoseg(*line).stdout  # it is finished with these settings
 
 
-def test_areas_that_are_no_objects_are_told(cytoseg: CytosegCommand, attempted: list[SlideJob]) -> None:
+def test_areas_that_are_no_objects_are_told(cytoseg: CytosegCommand, attempted: list[SlideTask]) -> None:
     folder = Path("runs/tiny/predictions/dark_b")
     folder.mkdir(parents=True)
     for totals, told in (
@@ -136,9 +136,9 @@ def test_areas_that_are_no_objects_are_told(cytoseg: CytosegCommand, attempted: 
 def test_a_gpu_that_this_machine_lacks_may_be_in_the_cluster(
     cytoseg: CytosegCommand, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def on_ray(jobs: Sequence[SlideJob], *, address: str | None) -> Iterator[Outcome]:
-        assert (address, [job.device for job in jobs]) == ("auto", ["cuda"])
-        return map(Outcome, jobs)
+    def on_ray(tasks: Sequence[SlideTask], *, address: str | None) -> Iterator[Outcome]:
+        assert (address, [task.device for task in tasks]) == ("auto", ["cuda"])
+        return map(Outcome, tasks)
 
     monkeypatch.setattr("cytoseg.commands.predict.on_ray", on_ray)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

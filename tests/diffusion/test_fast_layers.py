@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cytoseg.diffusion.fast_layers import LeanLinearAttention, LeanNorm, make_lean
+from cytoseg.diffusion.fast_layers import FastLinearAttention, FastRMSNorm, use_fast_layers
 from cytoseg.diffusion.lucidrains import LinearAttention, RMSNorm, Unet
 
 
@@ -13,7 +13,7 @@ def _pair() -> tuple[nn.Module, nn.Module]:
         nn.init.normal_(weights, std=0.3)  # so that no part is at a special value such as 1
     ours = Unet(8, dim_mults=(1, 2))
     ours.load_state_dict(theirs.state_dict())
-    make_lean(ours)
+    use_fast_layers(ours)
     return theirs, ours
 
 
@@ -23,7 +23,7 @@ def _input(height: int = 12, width: int = 20) -> tuple[Tensor, Tensor]:
 
 def test_both_parts_are_replaced_everywhere() -> None:
     theirs, ours = _pair()
-    for old, new in ((RMSNorm, LeanNorm), (LinearAttention, LeanLinearAttention)):
+    for old, new in ((RMSNorm, FastRMSNorm), (LinearAttention, FastLinearAttention)):
         assert sum(isinstance(part, new) for part in ours.modules()) > 0
         assert not any(isinstance(part, old) for part in ours.modules())
         assert any(isinstance(part, old) for part in theirs.modules())
@@ -74,9 +74,9 @@ def test_large_keys_do_not_overflow() -> None:
     x = torch.randn(1, 8, 4, 4)
     expected = theirs(x)
     assert expected.isfinite().all()
-    torch.testing.assert_close(LeanLinearAttention(theirs)(x), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(FastLinearAttention(theirs)(x), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_pixel_of_zeros_stays_zero() -> None:
     x = torch.zeros(1, 4, 2, 2)
-    assert torch.equal(LeanNorm(RMSNorm(4))(x), x)
+    assert torch.equal(FastRMSNorm(RMSNorm(4))(x), x)

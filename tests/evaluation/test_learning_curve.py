@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cytoseg.evaluation.learning_curve import Curve, growth, read_curves, worth
+from cytoseg.evaluation.learning_curve import Curve, gain_between, read_curves, worth
 from cytoseg.studies.label_efficiency import sentences
 
 TABLE = """method,crops,draw,glass,cell
@@ -67,7 +67,7 @@ def test_no_more_than_everything_and_no_less_than_nothing_is_promised(late: tupl
     gain = worth(curve, 0)
     assert gain is not None
     assert late[-1] + gain[2] <= 1
-    far = growth(curve, 0, 32, 10**9)
+    far = gain_between(curve, 0, 32, 10**9)
     assert far is not None
     assert np.all(np.abs(far) <= 1)
     assert gain[0] == 0 or (gain[0] > 0) == (late[0] < late[-1])
@@ -86,7 +86,7 @@ def test_no_more_than_everything_and_no_less_than_nothing_is_promised(late: tupl
 def test_where_there_is_too_little_to_say_nothing_is_said(curve: Curve) -> None:
     assert worth(curve, 0) is None
     assert not any("would add about" in sentence for sentence in sentences({"ours": curve}, ("nucleus",)))
-    assert growth(curve, 0, 10, 20) is None
+    assert gain_between(curve, 0, 10, 20) is None
 
 
 def test_it_says_which_counts_it_takes() -> None:
@@ -101,6 +101,6 @@ def test_it_says_which_counts_it_takes() -> None:
 
 def test_growth_is_counted_in_doublings() -> None:
     curve = _curve([0.0, 0.0], *([_logistic(count, slope) for slope in (0.2, 0.1)] for count in (8, 16, 32)))
-    found = growth(curve, 0, 8, 32)
+    found = gain_between(curve, 0, 8, 32)
     assert found is not None
     np.testing.assert_allclose(found, [_logistic(32, 0.2) - 0.5, _logistic(32, 0.1) - 0.5])

@@ -9,7 +9,7 @@ import pytest
 from cytoseg.classes import ClassList
 from cytoseg.commands.label_import import _pairs
 from cytoseg.errors import LabelError
-from cytoseg.labels.import_settings import ImportRules, Job, check_rules, resolve, unknown_message
+from cytoseg.labels.import_settings import ImportRules, ImportState, check_rules, resolve, unknown_message
 from cytoseg.labels.read_sources import read_item
 
 Write = Callable[..., Path]
@@ -44,9 +44,9 @@ def test_unknown_names_are_counted_with_a_way_out(
     tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
 ) -> None:
     shapes = [square, square | {"label": "mucus"}, square | {"label": "nuclei"}, square | {"label": "mucus"}]
-    job = Job(tmp_path, classes, ImportRules())
-    read_item(write_labelme(tmp_path, "a", shapes), job)
-    assert unknown_message(job) == (
+    state = ImportState(tmp_path, classes, ImportRules())
+    read_item(write_labelme(tmp_path, "a", shapes), state)
+    assert unknown_message(state) == (
         "labels not in the class list (background, cell, nucleus): 'mucus' (2 shapes, first a.json, shape 2), "
         "'nuclei' (1 shape, first a.json, shape 3). Rename with --map nuclei=nucleus, "
         "exclude them from scoring with --ignore nuclei, or add them to the recipe."
@@ -57,9 +57,9 @@ def test_unknown_names_are_counted_with_a_way_out(
 def test_the_option_that_is_proposed_can_be_pasted_into_a_shell(
     tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any], name: str
 ) -> None:
-    job = Job(tmp_path, classes, ImportRules())
-    read_item(write_labelme(tmp_path, "a", [square | {"label": name}]), job)
-    text = unknown_message(job)
+    state = ImportState(tmp_path, classes, ImportRules())
+    read_item(write_labelme(tmp_path, "a", [square | {"label": name}]), state)
+    text = unknown_message(state)
     words = shlex.split(text[text.index("--map ") : text.index(", exclude them")])
     assert words == ["--map", f"{name}=background"]
     assert _pairs(words[1:], classes.names) == {name: "background"}

@@ -6,7 +6,7 @@ import pytest
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
-from cytoseg.labels.import_settings import ImportRules, Job
+from cytoseg.labels.import_settings import ImportRules, ImportState
 from cytoseg.labels.read_sources import find_items, read_item
 
 Write = Callable[..., Path]
@@ -18,22 +18,22 @@ def test_labelme_files_come_before_masks(
     write_masks(tmp_path, "m", [[0]])
     path = write_labelme(tmp_path / "labelme", "a")
     (tmp_path / "split.json").write_text("[]")
-    job = Job(tmp_path, classes, ImportRules())
-    assert find_items(tmp_path, job) == [path]
-    assert job.notes == [
+    state = ImportState(tmp_path, classes, ImportRules())
+    assert find_items(tmp_path, state) == [path]
+    assert state.notes == [
         "JSON files skipped (neither labelme nor GeoJSON): 1 (split.json).",
         "Folders named masks were skipped because there are labelme or GeoJSON files.",
     ]
 
 
 def test_nothing_to_import_is_refused(tmp_path: Path, write_picture: Write, classes: ClassList) -> None:
-    job = Job(tmp_path, classes, ImportRules())
+    state = ImportState(tmp_path, classes, ImportRules())
     with pytest.raises(LabelError, match="contains neither labelme JSON nor GeoJSON nor images/"):
-        find_items(tmp_path, job)
+        find_items(tmp_path, state)
     with pytest.raises(LabelError, match=r"nowhere: does not exist\. Name a labelme or GeoJSON file"):
-        find_items(tmp_path / "nowhere", job)
+        find_items(tmp_path / "nowhere", state)
     with pytest.raises(LabelError, match=r"a\.png: is not a labelme JSON or GeoJSON file"):
-        find_items(write_picture(tmp_path / "a.png"), job)
+        find_items(write_picture(tmp_path / "a.png"), state)
 
 
 def test_names_are_mapped_and_ignored_in_labelme_files(
@@ -43,18 +43,18 @@ def test_names_are_mapped_and_ignored_in_labelme_files(
         return {"label": label, "shape_type": "point", "points": [[x, 0]]}
 
     path = write_labelme(tmp_path, "a", [pixel("nuclei", 0), pixel("artefact", 1), pixel("cell", 2)])
-    job = Job(tmp_path, classes, ImportRules(class_map={"nuclei": "nucleus"}, ignore=("artefact",)))
-    reading = read_item(path, job)
+    state = ImportState(tmp_path, classes, ImportRules(class_map={"nuclei": "nucleus"}, ignore=("artefact",)))
+    reading = read_item(path, state)
     assert reading is not None
     assert reading.label_map[0].tolist() == [2, 255, 1, 0, 0, 0]
-    assert job.names == {"nuclei": 1, "artefact": 1, "cell": 1}
+    assert state.names == {"nuclei": 1, "artefact": 1, "cell": 1}
 
 
 def test_names_are_mapped_and_ignored_in_masks(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
     write_masks(tmp_path, "a", [[0, 1, 2, 255]])
-    job = Job(tmp_path, classes, ImportRules(class_map={"cell": "background"}, ignore=("nucleus",)))
-    (item,) = find_items(tmp_path, job)
-    reading = read_item(item, job)
+    state = ImportState(tmp_path, classes, ImportRules(class_map={"cell": "background"}, ignore=("nucleus",)))
+    (item,) = find_items(tmp_path, state)
+    reading = read_item(item, state)
     assert reading is not None
     assert reading.label_map.tolist() == [[0, 0, 255, 255]]
 
@@ -64,9 +64,9 @@ def test_a_wrong_sidecar_beside_a_masked_picture_is_told(
 ) -> None:
     write_masks(tmp_path, "a", [[0]])
     (tmp_path / "images" / "a.crop.json").write_text("{")
-    job = Job(tmp_path, classes, ImportRules())
-    assert read_item(find_items(tmp_path, job)[0], job) is None
-    assert "a.crop.json: is not complete JSON" in job.problems[0]
+    state = ImportState(tmp_path, classes, ImportRules())
+    assert read_item(find_items(tmp_path, state)[0], state) is None
+    assert "a.crop.json: is not complete JSON" in state.problems[0]
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_a_wrong_sidecar_beside_a_masked_picture_is_told(
 def test_polygons_of_pixel_indices_are_noticed(
     tmp_path: Path, write_labelme: Write, classes: ClassList, points: list[list[float]], expected: str
 ) -> None:
-    job = Job(tmp_path, classes, ImportRules())
-    read_item(write_labelme(tmp_path, "a", [{"label": "cell", "points": points}]), job)
-    assert job.polygons == {expected: 1}
+    state = ImportState(tmp_path, classes, ImportRules())
+    read_item(write_labelme(tmp_path, "a", [{"label": "cell", "points": points}]), state)
+    assert state.polygons == {expected: 1}
 
 
 def test_crops_that_nobody_has_annotated_are_said_to_wait(tmp_path: Path, classes: ClassList) -> None:
@@ -90,4 +90,4 @@ def test_crops_that_nobody_has_annotated_are_said_to_wait(tmp_path: Path, classe
         (tmp_path / f"{name}.png").write_bytes(b"")
         (tmp_path / f"{name}.crop.json").write_text('{"slide": "s", "region": [0, 0, 8, 8]}')
     with pytest.raises(LabelError, match=r"nothing is annotated yet, 2 crops wait\. Open them in labelme"):
-        find_items(tmp_path, Job(tmp_path, classes, ImportRules()))
+        find_items(tmp_path, ImportState(tmp_path, classes, ImportRules()))

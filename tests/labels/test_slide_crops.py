@@ -13,7 +13,7 @@ from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region
 from cytoseg.labels import slide_crops
 from cytoseg.labels.import_labels import ImportReport, ImportRules, SlideRules, import_labels
-from cytoseg.labels.original_annotation import read_kept
+from cytoseg.labels.original_annotation import read_original
 from cytoseg.quoting import printable
 from tests.labels.features import box, feature
 
@@ -74,7 +74,7 @@ def test_each_region_becomes_a_crop(slide: Path, write_geojson: Write, take_in: 
     expected[:4, 1:], expected[1:3, 2:4] = 1, 2
     np.testing.assert_array_equal(first.label_map(), expected)
     assert (second.crop, second.width, second.height) == ("Pap 07.2 мазок_x30_y20", 10, 10)
-    assert read_kept(first.folder, first.crop).origin == Origin("Pap 07.2 мазок", Region(10, 5, 8, 6))
+    assert read_original(first.folder, first.crop).origin == Origin("Pap 07.2 мазок", Region(10, 5, 8, 6))
 
 
 def test_what_lies_in_the_box_but_not_in_the_region_is_ignore(
@@ -148,7 +148,7 @@ def test_a_file_without_a_region_belongs_to_a_small_picture(
     assert (crop.crop, crop.slide, crop.source) == ("Pap 07.2 мазок", "Pap 07.2 мазок", "Pap 07.2 мазок.json")
     np.testing.assert_array_equal(crop.picture(), PIXELS)
     assert crop.label_map().sum() == crop.label_map()[6:8, 4:8].sum() == 8
-    kept = read_kept(crop.folder, crop.crop)
+    kept = read_original(crop.folder, crop.crop)
     assert (kept.origin, kept.area) == (None, Region(0, 0, 40, 30))
 
 
@@ -166,7 +166,7 @@ def test_a_whole_picture_is_scaled_if_it_says_its_mpp_and_is_not_a_crop_already(
         rules=ImportRules(slides=SlideRules(mpp=1.0)),
     ).crops
     assert (cut.slide, cut.width, cut.height) == ("s7", 40, 30)
-    assert read_kept(cut.folder, cut.crop).origin == Origin("s7", Region(100, 50, 80, 60))
+    assert read_original(cut.folder, cut.crop).origin == Origin("s7", Region(100, 50, 80, 60))
 
 
 def test_a_class_of_another_name_may_delimit_crops(

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from cytoseg.predict.disagreement import disputed_classes, highest_tenth, looks_of, without_ignored
+from cytoseg.predict.disagreement import appearance_of, highest_tenth, most_uncertain_classes, without_ignored
 
 
 def test_the_most_disputed_tenth_is_averaged() -> None:
@@ -23,17 +23,17 @@ def test_the_classes_of_the_most_disputed_pixels_are_counted() -> None:
     nats, ids = np.zeros((4, 10), np.float32), np.zeros((4, 10), np.uint8)
     nats[0, :5] = (0.6, 0.5, 0.4, 0.3, 0.2)
     ids[0, :5] = (2, 2, 1, 2, 0)
-    assert disputed_classes(nats, ids, classes=3) == (0.0, 0.25, 0.75)
+    assert most_uncertain_classes(nats, ids, classes=3) == (0.0, 0.25, 0.75)
     nats[0, 1:] = 0
-    assert disputed_classes(nats, ids, classes=3) == (0.0, 0.0, 1.0)
-    assert disputed_classes(np.zeros_like(nats), ids, classes=3) == (0.0, 0.0, 0.0)
+    assert most_uncertain_classes(nats, ids, classes=3) == (0.0, 0.0, 1.0)
+    assert most_uncertain_classes(np.zeros_like(nats), ids, classes=3) == (0.0, 0.0, 0.0)
 
 
 def test_looks_are_stain_and_classes() -> None:
     picture = np.full((2, 2, 3), 255, np.uint8)
     picture[0, :, 0] = 24
     ids = np.array([[0, 1, 1, 255]], np.uint8)
-    found = looks_of(picture, ids, classes=2)
+    found = appearance_of(picture, ids, classes=2)
     dense = math.log10(256 / 25)
     expected = (dense / 2, 0, 0, dense / 2, 0, 0, 1 / 3, 2 / 3)
     assert found == pytest.approx(expected, abs=1e-5)

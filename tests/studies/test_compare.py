@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytoseg.studies.compare import Contender, Predict, Row, Task, ahead_s, as_markdown, compare
+from cytoseg.studies.compare import ComparedMethod, Predict, Row, Task, as_markdown, compare, seconds_left_from
 
 NAMES = ("glass", "cell", "never")
 TRUTH = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], np.uint8)
@@ -56,8 +56,8 @@ def fits() -> Fits:
 
 
 def _compare(fits: Fits, folder: Path, seeds: tuple[int, ...] = (0, 1, 2), **changes: Any) -> list[Row]:
-    glass = Contender("glass", "All glass", fits.glass, {}, seeded=False)
-    wrong = Contender("wrong", "Some wrong", fits.wrong, {"steps": 5})
+    glass = ComparedMethod("glass", "All glass", fits.glass, {}, seeded=False)
+    wrong = ComparedMethod("wrong", "Some wrong", fits.wrong, {"steps": 5})
     task = Task(CROPS, changes.pop("classes", NAMES), seeds, changes.pop("details", {"labels": "12ab"}))
     return compare([glass, replace(wrong, **changes)], task, folder=folder)
 
@@ -168,12 +168,12 @@ def test_what_is_odd_about_the_test_crops_stands_under_the_table() -> None:
 
 
 def test_trainings_that_are_kept_take_no_time(fits: Fits, tmp_path: Path) -> None:
-    glass = Contender("glass", "All glass", fits.glass, {}, seeded=False, about_s=1.0)
-    wrong = Contender("wrong", "Some wrong", fits.wrong, {}, about_s=60.0)
+    glass = ComparedMethod("glass", "All glass", fits.glass, {}, seeded=False, about_s=1.0)
+    wrong = ComparedMethod("wrong", "Some wrong", fits.wrong, {}, about_s=60.0)
     task = Task(CROPS, NAMES, (0, 1, 2), {})
-    assert ahead_s([glass, wrong], task, tmp_path) == [181, 180, 120, 60, 0]
+    assert seconds_left_from([glass, wrong], task, tmp_path) == [181, 180, 120, 60, 0]
     compare([wrong], replace(task, seeds=(1,)), folder=tmp_path)
-    assert ahead_s([glass, wrong], task, tmp_path) == [121, 120, 60, 60, 0]
+    assert seconds_left_from([glass, wrong], task, tmp_path) == [121, 120, 60, 60, 0]
 
 
 def test_corrected_test_crops_are_counted_in_every_table(fits: Fits, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_corrected_test_crops_are_counted_in_every_table(fits: Fits, tmp_path: P
         from_prediction: bool = True
 
     task = Task([*CROPS, Corrected("b_1", "b")], NAMES, (0,), {})
-    compare([Contender("glass", "All glass", fits.glass, {})], task, folder=tmp_path)
+    compare([ComparedMethod("glass", "All glass", fits.glass, {})], task, folder=tmp_path)
     with (tmp_path / "compare.csv").open(encoding="utf-8-sig") as file:
         (row,) = csv.DictReader(file)
     assert (row["test crops"], row["test crops corrected from a prediction"]) == ("3", "1")
@@ -193,5 +193,5 @@ def test_corrected_test_crops_are_counted_in_every_table(fits: Fits, tmp_path: P
 
 def test_a_remark_stands_below_the_table(fits: Fits, tmp_path: Path) -> None:
     task = Task(CROPS, NAMES, (0,), {}, remark="The network has seen a_0.")
-    compare([Contender("glass", "All glass", fits.glass, {})], task, folder=tmp_path)
+    compare([ComparedMethod("glass", "All glass", fits.glass, {})], task, folder=tmp_path)
     assert (tmp_path / "compare.md").read_text().endswith("\n\nThe network has seen a_0.\n")

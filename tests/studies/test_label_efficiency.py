@@ -9,7 +9,7 @@ from PIL import Image
 
 from cytoseg.errors import LabelError
 from cytoseg.evaluation.learning_curve import read_curves
-from cytoseg.studies.compare import Contender, Predict, Task
+from cytoseg.studies.compare import ComparedMethod, Predict, Task
 from cytoseg.studies.label_efficiency import Draw, draw_crops, label_efficiency
 
 NAMES = ("glass", "cell")
@@ -64,19 +64,19 @@ class Fits:
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
 
-    def contenders(self, draw: Draw) -> list[Contender]:
+    def methods(self, draw: Draw) -> list[ComparedMethod]:
         def fit(seed: int) -> Predict:
             self.seen.append((len(draw.crops), seed))
             found = np.zeros((2, 4), np.uint8)
             found[1, : len(draw.crops)] = 1
             return lambda _: found
 
-        return [Contender("some", "Finds some", fit, {})]
+        return [ComparedMethod("some", "Finds some", fit, {})]
 
 
 def test_every_draw_is_trained_once_and_scored_on_all_test_crops(tmp_path: Path) -> None:
     fits, draws = Fits(), draw_crops([True] * 4, counts=(1, 2), draws=2, seed=0)
-    curves = label_efficiency(fits.contenders, TASK, draws=draws, folder=tmp_path)
+    curves = label_efficiency(fits.methods, TASK, draws=draws, folder=tmp_path)
     assert fits.seen == [(1, 7), (1, 8), (2, 7), (2, 8), (4, 7), (4, 8)]
     assert list(curves) == ["some"]
     assert curves["some"].counts == (1, 2, 4)
@@ -84,11 +84,11 @@ def test_every_draw_is_trained_once_and_scored_on_all_test_crops(tmp_path: Path)
     np.testing.assert_allclose(curves["some"].iou[:, :, 1], [[0.25] * 2, [0.5] * 2, [1.0] * 2])
     np.testing.assert_allclose(curves["some"].iou[:, :, 0], [[4 / 7] * 2, [4 / 6] * 2, [1.0] * 2])
 
-    again = label_efficiency(fits.contenders, TASK, draws=draws, folder=tmp_path)
+    again = label_efficiency(fits.methods, TASK, draws=draws, folder=tmp_path)
     assert len(fits.seen) == 6
     np.testing.assert_array_equal(again["some"].iou, curves["some"].iou)
     other = [Draw(draw.number, tuple(reversed(draw.crops))) for draw in draws]
-    label_efficiency(fits.contenders, TASK, draws=other, folder=tmp_path)
+    label_efficiency(fits.methods, TASK, draws=other, folder=tmp_path)
     assert len(fits.seen) == 10  # a single crop is the same in either order
 
 
@@ -97,7 +97,7 @@ TESTED = {"test crops": "2", "test crops corrected from a prediction": "0"}
 
 def test_table_figure_and_sentences_are_written(tmp_path: Path) -> None:
     draws = draw_crops([True] * 4, counts=(1, 2), draws=2, seed=0)
-    label_efficiency(Fits().contenders, TASK, draws=draws, folder=tmp_path)
+    label_efficiency(Fits().methods, TASK, draws=draws, folder=tmp_path)
     text = (tmp_path / "label_efficiency.md").read_text()
     assert "| Finds some | 2 | 0.667 [0.667-0.667] | 0.500 [0.500-0.500] |" in text
     assert "- Finds some, cell: 4 crops reach IoU 1.000; the next 10 would add about" in text
@@ -117,7 +117,7 @@ def test_corrected_test_crops_are_counted(tmp_path: Path) -> None:
 
     task = Task([*TASK.crops, Corrected("b_1", "b")], NAMES, [7], {})
     draws = draw_crops([True] * 2, counts=(1,), draws=1, seed=0)
-    label_efficiency(Fits().contenders, task, draws=draws, folder=tmp_path)
+    label_efficiency(Fits().methods, task, draws=draws, folder=tmp_path)
     with (tmp_path / "label_efficiency.csv").open(encoding="utf-8-sig") as file:
         found = [(row["test crops"], row["test crops corrected from a prediction"]) for row in csv.DictReader(file)]
     assert found == [("3", "1")] * 2

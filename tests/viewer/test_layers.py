@@ -7,7 +7,7 @@ from cytoseg.classes import IGNORE, ClassList
 from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.index import CropName, LabelIndex, write_crop
-from cytoseg.labels.original_annotation import Kept, write_kept
+from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
 from cytoseg.maps.raster import Raster
 from cytoseg.slides.pyramid import halve, write_pyramid
 from cytoseg.viewer.layers import (
@@ -85,7 +85,7 @@ def _index(folder: Path, maps: dict[str, np.ndarray], places: dict[str, Region |
         name = CropName(crop, "s1", f"{crop}.json")
         crops.append(write_crop(folder, name, picture=picture, label_map=label_map, classes=CLASSES))
         if crop in places:
-            write_kept(folder, crop, Kept(Origin("s1", places[crop])))
+            write_original(folder, crop, OriginalAnnotation(Origin("s1", places[crop])))
     return LabelIndex(folder, CLASSES.names, tuple(crops))
 
 

@@ -16,7 +16,7 @@ from cytoseg.errors import CytosegError, SlideError
 from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.index import CropName, LabelIndex, write_crop, write_index
-from cytoseg.labels.original_annotation import Kept, write_kept
+from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.viewer.slide_catalogue import list_slides
 from cytoseg.viewer.tile_service import Sights, Subject
@@ -51,7 +51,7 @@ def subject(tmp_path: Path, picture: np.ndarray, ids: np.ndarray) -> Subject:
     marked = np.ones((10, 20), np.uint8)
     name, cut = CropName("c1", "s1", "c1.json"), picture[50:60, 100:120]
     crop = write_crop(run / "labels", name, picture=cut, label_map=marked, classes=CLASSES)
-    write_kept(run / "labels", "c1", Kept(Origin("s1", Region(100, 50, 20, 10))))
+    write_original(run / "labels", "c1", OriginalAnnotation(Origin("s1", Region(100, 50, 20, 10))))
     write_index(LabelIndex(run / "labels", CLASSES.names, (crop,)))
     found = list_slides(run, folders=[tmp_path / "slides"], include=["*"], exclude=[]).slides["s1"]
     return Subject(found, CLASSES, run / "labels")

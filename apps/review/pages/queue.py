@@ -9,7 +9,7 @@ import streamlit as st
 import tiles
 import viewer
 
-from cytoseg.active_learning.diverse_selection import Chosen
+from cytoseg.active_learning.diverse_selection import SelectedCandidate
 from cytoseg.active_learning.queue import Ranking, accept, gains, rank, shown, skip
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
 from cytoseg.errors import CytosegError
@@ -52,7 +52,9 @@ def _ranking(run: Path, stamps: tuple[int, ...], _place: QueuePlace) -> Ranking:
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
-def _picture(run: Path, summary_ns: int, _chosen: Chosen, key: str, _place: QueuePlace, _ranking: Ranking) -> Packed:
+def _picture(
+    run: Path, summary_ns: int, _chosen: SelectedCandidate, key: str, _place: QueuePlace, _ranking: Ranking
+) -> Packed:
     """Return title, reason and panels; as JPEG files, because the pixels of 256 regions take hundreds of MB."""
     slide = _chosen.candidate.slide
     region = tiles.LANES.wait(("queue", run, slide), lambda: shown(_place, _chosen, _ranking.slides))
@@ -70,7 +72,7 @@ def _decide(decide: Callable[[], str]) -> None:
         st.session_state["queue said"] = ("error", f"The queue cannot be written ({why}).")
 
 
-def _accepted(place: QueuePlace, chosen: Chosen, ranking: Ranking) -> str:
+def _accepted(place: QueuePlace, chosen: SelectedCandidate, ranking: Ranking) -> str:
     path = accept(place, chosen, ranking.slides)
     return (
         "Someone else has already decided on this region."
@@ -79,12 +81,12 @@ def _accepted(place: QueuePlace, chosen: Chosen, ranking: Ranking) -> str:
     )
 
 
-def _skipped(place: QueuePlace, chosen: Chosen) -> str:
+def _skipped(place: QueuePlace, chosen: SelectedCandidate) -> str:
     skip(place, chosen)
     return "Skipped: it will not be proposed again."
 
 
-def _card(number: int, chosen: Chosen, place: QueuePlace, ranking: Ranking, *, is_first: bool) -> None:
+def _card(number: int, chosen: SelectedCandidate, place: QueuePlace, ranking: Ranking, *, is_first: bool) -> None:
     region, slide = chosen.candidate.region, chosen.candidate.slide
     key = f"{slide} {region.x} {region.y}"
     with st.container(border=True):

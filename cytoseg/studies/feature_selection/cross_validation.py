@@ -24,7 +24,7 @@ from cytoseg.metrics.segmentation import iou, mean_iou
 from cytoseg.studies.feature_selection.columns import ColumnStore
 from cytoseg.studies.feature_selection.pixels import FeatureSet
 from cytoseg.studies.feature_selection.settings import Question
-from cytoseg.studies.result_cache import digest_of, keep, read_kept
+from cytoseg.studies.result_cache import digest_of, read_result, write_result
 
 _CHUNK = 2048
 _PASSES = 1000.0  # steps alone decide
@@ -142,13 +142,13 @@ class Bench:
         wanted = seeds or self._effort.seeds
         digest = digest_of({**self._decides, "set": asdict(features), "trainings": wanted})
         path = self._folder / f"{digest[:16]}.json"
-        found = read_kept(path, digest)
+        found = read_result(path, digest)
         if found is None:
             reason = None if required else self._obstacle(features)
             if reason is not None:
                 self.left_out.append((features, reason))
                 return None
-            found = keep(path, digest, {"set": features.text(), **self._cross_validate(features, wanted)})
+            found = write_result(path, digest, {"set": features.text(), **self._cross_validate(features, wanted)})
         return Measured(features, np.array(found["counts"], np.int64), found["width"], found["seconds"])
 
     def _obstacle(self, features: FeatureSet) -> str | None:

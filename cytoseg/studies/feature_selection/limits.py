@@ -15,7 +15,7 @@ from cytoseg.features.settings import FeatureSettings
 from cytoseg.studies.feature_selection.columns import ExtractorOf
 from cytoseg.studies.feature_selection.cross_validation import by_turns
 from cytoseg.studies.feature_selection.settings import Question
-from cytoseg.studies.result_cache import digest_of, keep, read_kept
+from cytoseg.studies.result_cache import digest_of, read_result, write_result
 
 LEAST_PX = 16
 """With fewer pixels per crop than this nothing is measured."""
@@ -56,13 +56,13 @@ def affordable_crops(
     ordered = by_turns(question.crops, seed=question.seed)
     settings = _everything(question)
     digest = digest_of({"details": dict(question.details), "timesteps": list(settings.timesteps)})
-    found = read_kept(path, digest)
+    found = read_result(path, digest)
     used_all = found is not None and found["crops"] == len(ordered) and found["seconds"] <= seconds
     if found is None or (found["seconds"] != seconds and not used_all):
         needed_s = np.cumsum(_seconds_of(ordered, extractor_of(settings)))
         affordable = int((needed_s <= _SHARE_FOR_FEATURES * seconds).sum())
         crops = min(len(ordered), max(question.effort.folds, affordable))
-        found = keep(path, digest, {"crops": crops, "seconds": seconds})
+        found = write_result(path, digest, {"crops": crops, "seconds": seconds})
     return tuple(ordered[: found["crops"]])
 
 

@@ -1,11 +1,11 @@
-"""What a recipe and a bundle make of a slide: the job of predicting it, and all that decides its result."""
+"""What a recipe and a bundle make of a slide: the task of predicting it, and all that decides its result."""
 
 from pathlib import Path
 from typing import Any
 
 from cytoseg.interpreter.bundle import bundle_state
 from cytoseg.predict.slide import SlideSettings
-from cytoseg.predict.slide_task import SlideJob
+from cytoseg.predict.slide_task import SlideTask
 from cytoseg.recipe import Recipe
 from cytoseg.slides.fingerprint import slide_stamp
 from cytoseg.slides.open import slide_id
@@ -15,7 +15,7 @@ DECIDING = ("sha256", "features", "classes", "mpp", "vote", "precision")
 """What of a bundle decides the maps: weights that are the same may be asked for another vote."""
 
 
-def slide_job(path: Path, *, recipe: Recipe, bundle: Path, out: Path) -> SlideJob:
+def slide_task(path: Path, *, recipe: Recipe, bundle: Path, out: Path) -> SlideTask:
     """Say what to do with a slide.
 
     Args:
@@ -30,7 +30,7 @@ def slide_job(path: Path, *, recipe: Recipe, bundle: Path, out: Path) -> SlideJo
     state, p, background = bundle_state(bundle), recipe.predict, recipe.slides.background
     refuse_other_classes(state["classes"]["names"], recipe, command="predict")
     assumed = recipe.slides.assumed_mpp(path)
-    return SlideJob(
+    return SlideTask(
         path=path,
         folder=out / slide_id(path),
         bundle=bundle,
