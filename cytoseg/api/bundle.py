@@ -151,7 +151,7 @@ def load_bundle(path: str | PathLike[str], *, device: str = "auto") -> Bundle:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        CheckpointError: If it is missing, damaged, or no bundle.
+        CheckpointError: If it is missing, damaged or not a bundle.
     """
     return Bundle(saved.load_bundle(Path(path)), folder=Path(path), device=device)
 

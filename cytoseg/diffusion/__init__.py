@@ -1,1 +1,1 @@
-"""The diffusion model: network, schedule, training, sampling."""
+"""The diffusion model: networks, schedules, training, sampling."""

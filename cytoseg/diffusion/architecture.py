@@ -1,4 +1,4 @@
-"""What decides the shapes and meaning of a backbone's weights, and the places where its decoder can be tapped."""
+"""Architecture of a backbone, and the names and shapes of its taps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,29 +10,29 @@ TAP_PARTS: Mapping[str, tuple[str, ...]] = {
     "lucidrains": ("block1", "block2", "attention", "upsample"),
     "pretrained": ("block1", "block2"),
 }
-"""The tensors of a decoder block that can be tapped, by backbone, in the order in which they are computed."""
+"""Tappable tensors of a decoder block by backbone, in order of computation."""
 PRETRAINED_LEVELS = 3
-"""Decoder blocks of the pretrained backbone: to a quarter of the picture's resolution, to half, and to its own."""
+"""Decoder blocks of the pretrained backbone: to 1/4, 1/2 and full resolution."""
 STAGE_CHANNELS = (16, 24, 40, 80, 112)
 """Channels of the five stages of EfficientNet-Lite0, finest first."""
 STAGE_DOWNSAMPLE = (2, 4, 8, 16, 16)
-"""How many input pixels each way one value of a stage stands for."""
+"""Downsample of each stage."""
 _PRETRAINED_MULTIPLE_PX = 8
 _MOST = 100_000  # of channels, multipliers and timesteps
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What decides the shapes and meaning of the weights.
+    """Everything that determines the shapes and meaning of the weights.
 
     Attributes:
-        dim: Channels at the finest resolution of ``lucidrains``; what ``dim_mults`` multiply.
+        dim: Channels at the finest resolution of ``lucidrains``, multiplied by ``dim_mults``.
         dim_mults: Channel multiplier of each resolution of the decoder, finest first.
         timesteps: T.
         schedule: ``linear``, ``cosine`` or ``sigmoid``.
         objective: ``pred_noise``, ``pred_x0`` or ``pred_v``.
         backbone: ``lucidrains``, or ``pretrained`` with an encoder that starts from ImageNet weights.
-        mask_classes: Names of the classes that the mask head of ``pretrained`` tells apart; empty for no such head.
+        mask_classes: Class names of the mask head of ``pretrained``; empty without a head.
     """
 
     dim: int
@@ -44,15 +44,15 @@ class Architecture:
     mask_classes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the values as JSON holds them."""
+        """Return the values as JSON."""
         return {**asdict(self), "dim_mults": list(self.dim_mults), "mask_classes": list(self.mask_classes)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Architecture":
-        """Read back what ``as_json`` gave, also before there were mask heads.
+        """Parse the result of ``as_json``, also of versions without mask heads.
 
         Raises:
-            LookupError, TypeError, ValueError, AttributeError: If it is something else.
+            LookupError, TypeError, ValueError, AttributeError: If it is not an architecture.
         """
         mask_classes = tuple(values.get("mask_classes", ()))
         found = cls(**{**values, "dim_mults": tuple(values["dim_mults"]), "mask_classes": mask_classes})
@@ -82,10 +82,10 @@ class Architecture:
 
 
 def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None:
-    """Compare a checkpoint's architecture with the recipe's; a mask head more or less is no difference.
+    """Compare a checkpoint's architecture with the recipe's; the mask head may differ.
 
     Raises:
-        CheckpointError: If they differ; names each value that does.
+        CheckpointError: If they differ; names each differing value.
     """
     a, b = found.as_json(), wanted.as_json()
     differ = [f"{k} {a[k]} there, {b[k]} in the recipe" for k in b if a[k] != b[k] and k != "mask_classes"]
@@ -97,13 +97,13 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
 
 
 def tap_names(architecture: Architecture) -> tuple[str, ...]:
-    """Name every tap, deepest block first: ``block0.block1``, ..., ``block3.upsample``."""
+    """Return the names of all taps, deepest block first: ``block0.block1``, ..., ``block3.upsample``."""
     parts = TAP_PARTS[architecture.backbone]
     return tuple(f"block{i}.{part}" for i in range(len(architecture.dim_mults)) for part in parts)
 
 
 def tap_shapes(architecture: Architecture, names: Sequence[str]) -> list[tuple[int, int]]:
-    """Return (channels, downsample) of each tap; downsample 8 means one value per 8x8 input pixels.
+    """Return (channels, downsample) of each tap; downsample 8 is one value per 8x8 input pixels.
 
     Raises:
         RecipeError: If a name is not a tap of this architecture.
@@ -117,7 +117,7 @@ def tap_shapes(architecture: Architecture, names: Sequence[str]) -> list[tuple[i
 
 
 def split_tap(name: str) -> tuple[int, str]:
-    """Split a tap's name into the number of its block and its part."""
+    """Split a tap's name into block number and part."""
     block, part = name.split(".")
     return int(block.removeprefix("block")), part
 

@@ -1,4 +1,4 @@
-"""The first stages of EfficientNet-Lite0, an image network whose ImageNet weights come in a package."""
+"""The first stages of EfficientNet-Lite0 and its ImageNet weights."""
 
 import hashlib
 import importlib.util
@@ -17,7 +17,7 @@ WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 
 
 class _Stage(NamedTuple):
-    """Repeats, kernel, stride of the first, expansion, output channels."""
+    """Repeats, kernel, stride of the first block, expansion, output channels."""
 
     repeats: int
     kernel_px: int
@@ -44,11 +44,11 @@ class _Conv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel_px, stride, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs, eps=_NORM_EPS)
-        total = max(kernel_px - stride, 0)  # of even sides, as all here are
+        total = max(kernel_px - stride, 0)  # for even sides, as here
         self._padding = (total // 2, total - total // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply to (N, C, H, W); the statistics are those of ImageNet also while training."""
+        """Apply to (N, C, H, W); with the ImageNet statistics also in training."""
         before, after = self._padding
         if after:
             x = F.pad(x, (before, after, before, after))
@@ -132,7 +132,7 @@ class LiteEncoder(nn.Module):
 
 
 def weights_path() -> Path:
-    """Find the file of ImageNet weights in the installed package.
+    """Locate the ImageNet weights in the installed package.
 
     Raises:
         CheckpointError: If the package is not installed.
@@ -151,13 +151,13 @@ def load_imagenet(encoder: LiteEncoder, path: Path | None = None) -> str:
 
     Args:
         encoder: Its weights are replaced.
-        path: The file; None takes that of the installed package.
+        path: The file; None uses the installed package.
 
     Returns:
         The SHA-256 of the file.
 
     Raises:
-        CheckpointError: If the file is missing or not the one known.
+        CheckpointError: If the file is missing or has another hash.
     """
     path = weights_path() if path is None else path
     try:
@@ -175,7 +175,7 @@ def load_imagenet(encoder: LiteEncoder, path: Path | None = None) -> str:
 
 
 def _names(encoder: LiteEncoder) -> dict[str, str]:
-    """Map our names of tensors to those in the file, where blocks are numbered through all stages."""
+    """Map our tensor names to those in the file, which numbers blocks across all stages."""
     parts = {
         "expand": ("_expand_conv", "_bn0"),
         "depthwise": ("_depthwise_conv", "_bn1"),

@@ -1,6 +1,6 @@
-"""Two parts of lucidrains' U-Net that compute the same with fewer passes over memory.
+"""Faster equivalents of two layers of lucidrains' U-Net.
 
-They took 40 % of a training step on a CPU, most of it in copies between memory layouts.
+The original layers took 40 % of a training step on a CPU, mostly in copies between memory layouts.
 """
 
 from typing import Any, cast
@@ -12,8 +12,8 @@ from cytoseg.diffusion.lucidrains import LinearAttention, RMSNorm
 
 
 def use_fast_layers(unet: nn.Module) -> None:
-    """Replace the parts in place; weights, their names and their order stay."""
-    # Norms first: an attention takes those inside it along.
+    """Replace the layers in place; weights, names and order are unchanged."""
+    # Norms first: an attention layer keeps the norms inside it.
     for old, fast in ((RMSNorm, FastRMSNorm), (LinearAttention, FastLinearAttention)):
         for parent in list(unet.modules()):
             for name, child in list(parent.named_children()):
@@ -22,7 +22,7 @@ def use_fast_layers(unet: nn.Module) -> None:
 
 
 class FastRMSNorm(nn.Module):
-    """Scale each pixel's channels to length sqrt(channels), then by one learnt factor per channel.
+    """Scale each pixel's channels to length sqrt(channels), then multiply by a learnt factor per channel.
 
     Args:
         norm: The package's, whose weights are taken over.
@@ -35,16 +35,16 @@ class FastRMSNorm(nn.Module):
         self.scale: float = part.scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (N, C, H, W); the type of x is kept, the length is summed in float32."""
+        """Normalise (N, C, H, W); the dtype is kept, the length is computed in float32."""
         length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
         return x * (self.scale / length.clamp_min(1e-12)).to(x.dtype) * self.g.to(x.dtype)
 
 
 class FastLinearAttention(nn.Module):
-    """Linear attention that keeps pixels x channels as the convolution before it wrote them.
+    """Linear attention without layout changes of the preceding convolution's output.
 
-    Softmax over the pixels is left undivided until the small channels x channels product, the learnt memory pixels are
-    summed apart instead of being joined to the others, and the last convolution is multiplied into that product.
+    The softmax over pixels is normalised in the small channels x channels product, the learnt memory pixels are summed
+    separately instead of concatenated, and the last convolution is folded into that product.
 
     Args:
         attention: The package's, whose weights are taken over.
@@ -63,7 +63,7 @@ class FastLinearAttention(nn.Module):
         self.to_out: nn.Sequential = part.to_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend from every pixel of (N, C, H, W) to all of its picture; returns the same shape."""
+        """Attend from every pixel of (N, C, H, W) to all pixels of its picture; return the same shape."""
         count, _, height, width = x.shape
         pixels = self.to_qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(count, height * width, -1)
         projection, norm = cast(nn.Conv2d, self.to_out[0]), self.to_out[1]
@@ -77,7 +77,7 @@ class FastLinearAttention(nn.Module):
         return attended
 
     def _context(self, k: Tensor, v: Tensor) -> Tensor:
-        """Sum values over the pixels by the softmax of their keys; gives (N, C, C) float32, zero between heads."""
+        """Sum values over pixels, weighted by the softmax of keys; return (N, C, C) float32, zero between heads."""
         # (2, heads, channels of a head, memory pixels) -> (memory pixels, C) each
         memory_k, memory_v = self.mem_kv.to(k.dtype).flatten(1, 2).transpose(1, 2)
         highest = torch.maximum(k.detach().amax(1), memory_k.detach().amax(0))[:, None]

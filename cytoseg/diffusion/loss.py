@@ -1,4 +1,4 @@
-"""The loss of each crop, what is logged of it, and when it says that a training has gone wrong."""
+"""Diffusion losses per crop, their log, and divergence checks."""
 
 import math
 from collections import deque
@@ -17,19 +17,19 @@ from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.errors import CytosegError
 
 BUCKETS = 10
-"""The timesteps are logged in this many equal ranges: a mean over all of them hides which noise is learnt."""
+"""Number of timestep ranges in the log: a mean over all timesteps hides which noise levels are learnt."""
 
 WATCHED_STEPS = 50
 EXPLODED = 3.0
-"""An untrained network scores about 1; a mean of 3 over the watched steps is divergence, not chance."""
+"""An untrained network has a loss of about 1; a mean of 3 over the window is divergence, not noise."""
 
 
 def loss_weights(architecture: Architecture) -> Tensor:
-    """Give the weight of each timestep's loss.
+    """Return the loss weight of each timestep.
 
-    The package weights pred_v and pred_x0 so that the loss of eps comes out, whatever is predicted. Near T that weight
-    is almost 0, and there a sample gets its colours: a network so trained draws false ones. Here pred_v counts every
-    timestep the same, and pred_x0 no timestep less than 1.
+    The package weights pred_v and pred_x0 to match the loss of eps. Near T that weight is almost 0, but there a sample
+    gets its colours, so such a network samples false colours. Here pred_v weights all timesteps equally, and pred_x0
+    weights none less than 1.
 
     Args:
         architecture: Names objective, schedule and T.
@@ -57,7 +57,7 @@ def crop_losses(diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor) -> Ten
         eps: (N, 3, H, W) standard normal.
 
     Returns:
-        (N,) float32: mean squared error on what the network predicts, weighted as the objective asks.
+        (N,) float32: mean squared error of the network's target, weighted by ``loss_weights``.
 
     Source: Ho et al., Denoising Diffusion Probabilistic Models, NeurIPS 2020, equation 14.
     """
@@ -72,7 +72,7 @@ def hybrid_losses(
 
     Args:
         diffusion: From ``build_diffusion``, around a network with a mask head.
-        x0: (N, 3, H, W) float32 in [-1, 1]; N may be 0, where denoising weighs nothing.
+        x0: (N, 3, H, W) float32 in [-1, 1]; N is 0 if the denoising weight is 0.
         t: (N,) int64 timesteps.
         eps: (N, 3, H, W) standard normal.
         parts: M parts of labelled sources.
@@ -98,13 +98,13 @@ def _denoising_losses(process: Any, predicted: Tensor, x0: Tensor, t: Tensor, ep
 
 @dataclass(frozen=True)
 class LossReading:
-    """Losses of the crops of a few steps, of all processes, in the order of the crops.
+    """Losses of a few steps from all processes, in crop order.
 
     Attributes:
         numbers: (N,) int64 crop numbers.
         t: (N,) int64 timesteps.
         losses: (N,) float32.
-        masks: (N,) float32, the loss of the part of a labelled source that goes with each crop; None without sources.
+        masks: (N,) float32, loss of the labelled source part of each crop; None without sources.
     """
 
     numbers: Tensor
@@ -123,7 +123,7 @@ class LossReading:
         return None if self.masks is None else float(self.masks.mean())
 
     def by_timestep(self, timesteps: int) -> dict[str, float]:
-        """Average over ranges of timesteps, such as ``{"0-99": 0.12}``; a range without a crop is left out."""
+        """Average over ranges of timesteps, such as ``{"0-99": 0.12}``; ranges without crops are omitted."""
         width = -(-timesteps // BUCKETS)
         buckets = torch.div(self.t, width, rounding_mode="floor")
         return {
@@ -133,10 +133,10 @@ class LossReading:
 
 
 class LossWindow:
-    """Keeps the losses on the device for a few steps, so that a GPU need not be waited for at each.
+    """Buffers the losses on the device for a few steps, to avoid synchronising with a GPU at each step.
 
     Args:
-        accelerator: Collects them from all processes.
+        accelerator: Gathers them from all processes.
         every: Steps between two readings.
     """
 
@@ -145,17 +145,17 @@ class LossWindow:
         self._kept: list[Tensor] = []
 
     def add(self, numbers: Tensor, t: Tensor, losses: Tensor, masks: Tensor | None = None) -> None:
-        """Keep the (N,) losses of one step of this process; every step has mask losses, or none has."""
+        """Store the (N,) losses of one step of this process; either all steps have mask losses or none."""
         columns = [numbers, t, losses.detach(), *([] if masks is None else [masks.detach()])]
         self._kept.append(torch.stack([column.double() for column in columns]))
 
     @property
     def due(self) -> bool:
-        """Whether it is time to read."""
+        """Return whether it is time to read."""
         return len(self._kept) >= self._every
 
     def read(self) -> LossReading:
-        """Collect the losses since the last reading from all processes; all must call it at the same step."""
+        """Gather the losses since the last reading from all processes, which must call it at the same step."""
         kept = torch.cat(self._kept, dim=1).T.contiguous()
         self._kept = []
         table = cast(Tensor, self._accelerator.gather(kept)).cpu()
@@ -168,7 +168,7 @@ class LossGuard:
     """Stops training when the loss is NaN or diverges.
 
     Args:
-        weights: (T,) by which the objective multiplies the loss of each timestep; taken back before judging.
+        weights: (T,) loss weights of the timesteps, divided out before the check.
     """
 
     def __init__(self, weights: Tensor) -> None:
@@ -176,10 +176,10 @@ class LossGuard:
         self._recent: deque[float] = deque(maxlen=WATCHED_STEPS)
 
     def check(self, reading: LossReading) -> None:
-        """Look at a reading.
+        """Check a reading.
 
         Raises:
-            CytosegError: If a loss is not finite (names the crop), or their mean shows that nothing is learnt any more.
+            CytosegError: If a loss is not finite (names the crop), or the mean loss shows divergence.
         """
         if reading.masks is not None and not bool(reading.masks.isfinite().all()):
             first = int((~reading.masks.isfinite()).nonzero()[0])

@@ -1,4 +1,4 @@
-"""The one door to denoising-diffusion-pytorch, which imports torchvision, which may not match the installed torch."""
+"""Import of denoising-diffusion-pytorch, despite a mismatched torchvision."""
 
 import importlib
 import sys
@@ -9,10 +9,10 @@ _kept_alive: list[torch.library.Library] = []
 
 
 def _define_missing_operators() -> None:
-    """Declare the two operators whose absence stops torchvision's import beside a torch of another build.
+    """Declare the two operators whose absence breaks torchvision's import with a different build of torch.
 
-    Its compiled library cannot load there, so its Python code registers shape rules for operators nobody defined.
-    Known upstream as pytorch/vision issues 9077 and 9085. Nothing here calls them: only their names are needed.
+    Its compiled library cannot be loaded then, so its Python code registers shape rules for undefined operators.
+    Known upstream as pytorch/vision issues 9077 and 9085. They are never called: only their names are needed.
     """
     library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call] # torch leaves it untyped
     for name in ("nms", "qnms"):
@@ -26,7 +26,7 @@ def mended_torchvision() -> bool:
 
 
 def import_torchvision() -> None:
-    """Import torchvision, patching the mismatch above if there is one; on a healthy install nothing is changed.
+    """Import torchvision, patching the mismatch above if there is one.
 
     Raises:
         RuntimeError: If torchvision fails for any other reason.
@@ -44,7 +44,7 @@ def import_torchvision() -> None:
 
 import_torchvision()
 
-from denoising_diffusion_pytorch.denoising_diffusion_pytorch import (  # noqa: E402 - needs the mend above
+from denoising_diffusion_pytorch.denoising_diffusion_pytorch import (  # noqa: E402 - needs the patch above
     GaussianDiffusion,
     LinearAttention,
     RMSNorm,

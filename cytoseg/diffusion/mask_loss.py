@@ -1,4 +1,4 @@
-"""The second loss of a hybrid training: the masks of labelled sources."""
+"""Mask loss of labelled sources in hybrid training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -9,18 +9,18 @@ from torch import Tensor
 from cytoseg.classes import IGNORE
 
 OTHER = 254
-"""In a target: none of the classes that the part's source tells apart."""
+"""Target id for a pixel of none of its source's classes."""
 
 
 @dataclass(frozen=True)
 class MaskParts:
-    """Parts of labelled sources, one for each crop of a step.
+    """Parts of labelled sources, one per crop of a step.
 
     Attributes:
         pictures: (N, 3, H, W) float32 in [-1, 1].
         targets: (N, H, W) int64: class ids, ``OTHER``, or 255 for ignore.
-        known: (N, K) bool: the classes that the part's source tells apart.
-        weights: (N, K + 1) float32: of the loss of each class, and of ``OTHER``.
+        known: (N, K) bool: the classes annotated in the part's source.
+        weights: (N, K + 1) float32: loss weights of the classes and of ``OTHER``.
     """
 
     pictures: Tensor
@@ -39,25 +39,25 @@ class MaskParts:
 
 
 DrawMasks = Callable[[Tensor], MaskParts]
-"""From (N,) int64 crop numbers to a part for each, which follows from the seed and the number alone."""
+"""From (N,) int64 crop numbers to one part each, as a function of the seed and the number alone."""
 
 
 def mask_losses(scores: Tensor, parts: MaskParts) -> Tensor:
     """Compute the weighted cross entropy of each part.
 
-    Where a source says only that a pixel is none of its classes, all other classes together are what is right.
+    For a pixel that is none of its source's classes, the target is the sum of all other classes.
 
     Args:
-        scores: (N, K, H, W) of the mask head.
-        parts: What is right.
+        scores: (N, K, H, W) logits of the mask head.
+        parts: The targets.
 
     Returns:
-        (N,) float32: mean over all pixels of the part; ignored ones count as 0, so that parts add up however a step is
-        shared out.
+        (N,) float32: mean over all pixels of the part; ignored ones count as 0, so that the sum does not depend on how
+        a step is distributed.
     """
     logarithms = scores.float().log_softmax(1)
     others = logarithms.masked_fill(parts.known[:, :, None, None], -torch.inf)
-    # A source that knows every class has no others: -inf there is never picked, but would spoil the gradient.
+    # A source with every class has no others: -inf there is never selected but would corrupt the gradient.
     has_others = ~parts.known.all(1)
     other = torch.where(has_others[:, None, None], others.logsumexp(1), torch.zeros_like(others[:, 0]))
     table = torch.cat([logarithms, other[:, None]], dim=1)

@@ -1,4 +1,4 @@
-"""How much of the crop is left at each timestep of a noise schedule, computed without torch."""
+"""Noise schedules in numpy: signal share per timestep."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Shares = NDArray[np.float64]
-"""(T,) share of the signal's variance that is left at each timestep, falling from almost 1 to almost 0."""
+"""(T,) remaining fraction of the signal variance at each timestep, from almost 1 to almost 0."""
 _LARGEST_BETA = 0.999
 
 
 def _linear(timesteps: int) -> Shares:
-    """Variances from 1e-4 to 0.02, scaled to the length (Ho et al. 2020)."""
+    """Variances from 1e-4 to 0.02, scaled to T (Ho et al. 2020)."""
     scale = 1000 / timesteps
     return _left(np.linspace(scale * 1e-4, scale * 0.02, timesteps, dtype=np.float64))
 
 
 def _cosine(timesteps: int) -> Shares:
-    """A squared cosine, moved by .008 so that the first steps are not too small (Nichol and Dhariwal 2021)."""
+    """A squared cosine, offset by .008 so that the first steps are not too small (Nichol and Dhariwal 2021)."""
     time = np.linspace(0.0, 1.0, timesteps + 1)
     return _of_curve(np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2)
 
@@ -26,7 +26,7 @@ def _sigmoid(timesteps: int) -> Shares:
     """A sigmoid from -3 to 3 (Jabri et al. 2022)."""
     first, last = -3.0, 3.0
     time = np.linspace(0.0, 1.0, timesteps + 1)
-    top = float(np.float32(_logistic(last)))  # rounded as in denoising-diffusion-pytorch; the last steps hang on it
+    top = float(np.float32(_logistic(last)))  # rounded as in denoising-diffusion-pytorch; the last steps depend on it
     return _of_curve(top - _logistic(time * (last - first) + first))
 
 
@@ -35,12 +35,12 @@ def _logistic(x: NDArray[np.float64] | float) -> NDArray[np.float64]:
 
 
 def _of_curve(curve: Shares) -> Shares:
-    """Take the steps of a curve, none of which may remove all of the signal."""
+    """Compute the steps of a curve, limited so that none removes the whole signal."""
     return _left(np.clip(1.0 - curve[1:] / curve[:-1], 0.0, _LARGEST_BETA))
 
 
 def _left(betas: Shares) -> Shares:
-    """Multiply what each step leaves."""
+    """Return the cumulative product of the remaining fractions."""
     return np.asarray(np.cumprod(1.0 - betas), dtype=np.float64)
 
 
@@ -48,7 +48,7 @@ _SCHEDULES: Mapping[str, Callable[[int], Shares]] = {"linear": _linear, "cosine"
 
 
 def signal_shares(schedule: str, timesteps: int) -> Shares:
-    """Compute the share of the signal's variance that is left at each timestep: alpha bar.
+    """Compute alpha bar, the remaining fraction of the signal variance at each timestep.
 
     Args:
         schedule: ``linear``, ``cosine`` or ``sigmoid``.
@@ -58,12 +58,12 @@ def signal_shares(schedule: str, timesteps: int) -> Shares:
 
 
 def timesteps_at_snr(shares: Shares, ratios_db: Sequence[float]) -> tuple[int, ...]:
-    """Find the timesteps whose signal-to-noise ratio is nearest to the ones asked for.
+    """Find the timesteps with the signal-to-noise ratios nearest to the given ones.
 
-    Use it to carry a choice of noise levels from one schedule to another.
+    Use it to transfer noise levels from one schedule to another.
 
     Args:
-        shares: As ``signal_shares`` gives them.
+        shares: From ``signal_shares``.
         ratios_db: In decibels.
     """
     table = 10.0 * np.log10(shares / (1.0 - shares))

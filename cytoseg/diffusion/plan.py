@@ -1,4 +1,4 @@
-"""What is trained, and how."""
+"""Plan of a diffusion training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from cytoseg.diffusion.settings import TrainSettings
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """What is trained and how.
+    """Everything that defines a training.
 
     Attributes:
-        architecture: Of the network.
-        settings: How to train.
-        recipe: The whole recipe as JSON holds it, kept in every checkpoint.
-        init: The ``ddpm`` folder or checkpoint whose averaged weights a new training starts from; None for fresh ones.
-        slides: What identifies the slides that the crops come from.
+        architecture: Architecture of the network.
+        settings: Training settings.
+        recipe: The whole recipe as JSON, stored in every checkpoint.
+        init: The ``ddpm`` folder or checkpoint whose averaged weights are the start; None for random weights.
+        slides: Digest of the slides that the crops come from.
         masks: Draws the parts of labelled sources; None without sources.
     """
 

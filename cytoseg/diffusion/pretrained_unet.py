@@ -1,4 +1,4 @@
-"""A small noise predictor whose encoder starts from ImageNet weights, with a head for the masks of labelled sources."""
+"""U-Net with an ImageNet encoder, a noise head and a mask head."""
 
 import math
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from cytoseg.diffusion.architecture import STAGE_CHANNELS
 from cytoseg.diffusion.efficientnet import LiteEncoder
 
 LEVELS = 3
-"""Up blocks: to a quarter of the picture's resolution, to half of it, and to its own."""
+"""Up blocks: to 1/4, 1/2 and full resolution."""
 ENLARGED = 2
-"""The picture is enlarged so many times first: the encoder's first stage then lies at the picture's own pixels."""
+"""Factor of input enlargement, so that the encoder's first stage has the picture's resolution."""
 MULTIPLE_PX = 8
 _TIME_CHANNELS = 128
 
 
 class PixelNorm(nn.Module):
-    """Normalise the channels of each pixel by themselves, so that no tile's result depends on what else it shows."""
+    """Normalise the channels of each pixel separately, so that a result does not depend on the rest of the tile."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class PixelNorm(nn.Module):
 
 
 class _Block(nn.Module):
-    """Convolution, normalisation, scale and shift by the time, SiLU."""
+    """Convolution, normalisation, time-dependent scale and shift, SiLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class _Block(nn.Module):
 
 
 class _Up(nn.Module):
-    """Double the resolution, join the encoder's features, two convolutions."""
+    """Upsample by 2, concatenate the encoder's features, two convolutions."""
 
     def __init__(self, inputs: int, skipped: int, outputs: int) -> None:
         super().__init__()
@@ -69,10 +69,10 @@ class PretrainedUnet(nn.Module):
 
     Args:
         widths: Channels of the up blocks, finest first.
-        mask_classes: Names of the K classes of the mask head; empty for no such head.
+        mask_classes: Names of the K classes of the mask head; empty without a head.
     """
 
-    # What lucidrains' GaussianDiffusion asks of its network.
+    # Required by lucidrains' GaussianDiffusion.
     channels = 3
     out_dim = 3
     self_condition = False
@@ -100,8 +100,8 @@ class PretrainedUnet(nn.Module):
             x: (N, 3, H, W) noisy pictures; sides are multiples of 8.
             t: (N,) int64 timesteps.
             x_self_cond: Not used; GaussianDiffusion passes it.
-            labelled: (M, 3, H, W) pictures without noise, or None. One pass for both heads is what lets several
-                processes average their gradients.
+            labelled: (M, 3, H, W) pictures without noise, or None. One pass for both heads is needed for
+                averaging gradients across processes.
 
         Returns:
             (N, 3, H, W); with ``labelled`` also the (M, K, H, W) scores of the mask head.

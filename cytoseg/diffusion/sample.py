@@ -1,4 +1,4 @@
-"""Drawing samples: DDIM, which adds no noise on the way, and DDPM, which does."""
+"""Samplers: DDIM (deterministic) and DDPM (ancestral)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
@@ -10,7 +10,7 @@ from cytoseg.devices import generator_for
 
 
 def predict_x0_and_noise(output: Tensor, xt: Tensor, alpha_bar_t: Tensor, *, objective: str) -> tuple[Tensor, Tensor]:
-    """Turn what the network predicts into x0 and eps.
+    """Convert the network's output to x0 and eps.
 
     Args:
         output: (N, 3, H, W), the network's output at x_t.
@@ -19,7 +19,7 @@ def predict_x0_and_noise(output: Tensor, xt: Tensor, alpha_bar_t: Tensor, *, obj
         objective: ``pred_noise``, ``pred_x0`` or ``pred_v``.
 
     Returns:
-        x0, clipped to [-1, 1], and the eps that belongs to the clipped x0.
+        x0 clipped to [-1, 1], and the matching eps.
     """
     signal, noise = alpha_bar_t.sqrt(), (1.0 - alpha_bar_t).sqrt()
     if objective == "pred_noise":
@@ -33,11 +33,11 @@ def predict_x0_and_noise(output: Tensor, xt: Tensor, alpha_bar_t: Tensor, *, obj
 
 
 def noise_of(seed: int, numbers: Sequence[int], *, size_px: int) -> Iterator[Tensor]:
-    """Draw standard normal noise for samples, as often as asked: first where they start, then one for each step.
+    """Yield standard normal noise for samples: first the starting noise, then one tensor per step.
 
     Args:
-        seed: Together with its number it decides a sample's noise, whatever other samples are drawn beside it.
-        numbers: Which samples, N of them.
+        seed: With its number it determines a sample's noise, independent of the batch.
+        numbers: N sample numbers.
         size_px: Side of a sample.
 
     Yields:
@@ -65,15 +65,15 @@ def ddim(
 ) -> Tensor:
     """Denoise along ``steps`` evenly spaced timesteps without adding noise (eta = 0).
 
-    Choose it for pictures in few steps: 50 are usually enough.
+    Use it for few steps: 50 are usually enough.
 
     Args:
         unet: The noise predictor, in evaluation mode, on the device of ``noise``.
         noise: (N, 3, H, W), x at the last timestep.
-        alpha_bars: (T,) as ``schedule.alpha_bar`` gives it.
+        alpha_bars: (T,) from ``schedule.alpha_bar``.
         objective: What the network predicts.
         steps: Network evaluations, 1 to T.
-        on_step: Told the number of steps done.
+        on_step: Called with the number of steps done.
 
     Returns:
         (N, 3, H, W) in [-1, 1]; NaN where the network's output was not finite.
@@ -102,16 +102,17 @@ def ddpm(
 ) -> Tensor:
     """Denoise by ancestral sampling along ``steps`` evenly spaced timesteps, with the smaller of the two variances.
 
-    Choose it to draw from what the model has learnt as it was trained, with all T steps. Fewer leave timesteps out, and
-    each step then undoes the noise of all those it jumps over.
+    Use it with all T steps to sample as in training. Fewer steps skip timesteps, and each step then removes the noise
+    of all skipped ones.
 
     Args:
         unet: The noise predictor, in evaluation mode, on the device of the noise.
-        noises: Gives (N, 3, H, W) standard normal: first x at the last timestep, then what each step but the last adds.
-        alpha_bars: (T,) as ``schedule.alpha_bar`` gives it.
+        noises: Yields (N, 3, H, W) standard normal: first x at the last timestep, then the noise of each step but the
+            last.
+        alpha_bars: (T,) from ``schedule.alpha_bar``.
         objective: What the network predicts.
         steps: Network evaluations, 1 to T.
-        on_step: Told the number of steps done.
+        on_step: Called with the number of steps done.
 
     Returns:
         (N, 3, H, W) in [-1, 1]; NaN where the network's output was not finite.
@@ -134,12 +135,12 @@ def ddpm(
 
 
 def _path(timesteps: int, steps: int) -> Iterator[tuple[int, int | None]]:
-    """Return each timestep on the way from noise to picture with the one that follows it."""
+    """Return consecutive pairs of timesteps from noise to picture."""
     times: list[int] = torch.linspace(timesteps - 1, 0, steps).round().long().tolist()
     return zip(times, [*times[1:], None], strict=True)
 
 
 def _output(unet: nn.Module, xt: Tensor, t: int) -> Tensor:
     output = cast(Tensor, unet(xt, torch.full((len(xt),), t, device=xt.device))).float()
-    # Clipping x0 would make pictures of infinities; NaN stays and spreads.
+    # Clipping x0 would hide infinities; NaN propagates.
     return torch.where(output.isfinite(), output, torch.nan)

@@ -1,19 +1,19 @@
-"""Telling a sample that is a picture from one that is not."""
+"""Detecting failed samples: non-finite or saturated."""
 
 import torch
 from torch import Tensor
 
 LARGEST_SATURATED_SHARE = 0.1
-"""Share of saturated pixels above which a sample is no picture.
+"""Fraction of saturated pixels above which a sample has failed.
 
-Measured: at most 0.03 of any square of 64 px in real fields (LBC and CRIC), at most 0.03 in DDIM's samples of networks
-that had trained for 250 steps and more, about 0.2 after 100 steps, 0.8 with random weights (pred_noise). It finds what
-has blown up, not what merely looks unlike cells: DDPM draws plain noise from random weights, with about 0.07.
+Measured: at most 0.03 of any square of 64 px in real fields (LBC and CRIC), at most 0.03 in DDIM samples of networks
+trained for at least 250 steps, about 0.2 after 100 steps, 0.8 with random weights (pred_noise). It detects
+divergence, not samples that merely do not look like cells: DDPM with random weights gives noise with about 0.07.
 """
 
 
 def saturated_share(sample: Tensor) -> float:
-    """Measure the share of pixels whose colour no light that passed through glass and stain has.
+    """Measure the fraction of pixels with a colour impossible in transmitted light.
 
     A pixel counts if its darkest channel is at -1 or below while its brightest is at +1 or above (all light of one
     colour, none of another), or if all its channels are at -1 or below (no light at all). Clipped glass is +1 in all
@@ -28,13 +28,13 @@ def saturated_share(sample: Tensor) -> float:
 
 
 def fault_of(sample: Tensor) -> str | None:
-    """Say why a sample is no picture.
+    """Return why a sample has failed.
 
     Args:
-        sample: (3, H, W) as a sampler gives it.
+        sample: (3, H, W) from a sampler.
 
     Returns:
-        ``not finite`` or ``saturated``, or None for a sample that may be saved.
+        ``not finite`` or ``saturated``, or None for a valid sample.
     """
     if not bool(torch.isfinite(sample).all()):
         return "not finite"

@@ -1,4 +1,4 @@
-"""The folder of drawn samples: what decides them, and where they lie."""
+"""Folders of samples, keyed by their origin."""
 
 import json
 from collections.abc import Iterable
@@ -15,15 +15,15 @@ ABOUT = "samples.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """What decides sample i.
+    """Everything that determines sample i.
 
     Attributes:
         sampler: ``ddim`` or ``ddpm``.
-        steps: Network evaluations of each sample.
-        seed: Of the noise.
+        steps: Network evaluations per sample.
+        seed: Seed of the noise.
         size_px: Side of a sample.
-        crops_seen: Of the checkpoint.
-        sha256: Of the checkpoint's averaged weights.
+        crops_seen: Crops seen by the checkpoint.
+        sha256: Hash of the checkpoint's averaged weights.
     """
 
     sampler: str
@@ -34,23 +34,23 @@ class Origin:
     sha256: str
 
     def folder_name(self) -> str:
-        """Name a folder for these samples and no others, such as ``ddim50_seed0_64px_000024000_5f1c09ab``."""
+        """Return a unique folder name for these samples, such as ``ddim50_seed0_64px_000024000_5f1c09ab``."""
         drawn = f"{self.sampler}{self.steps}_seed{self.seed}_{self.size_px}px"
         return f"{drawn}_{self.crops_seen:09d}_{self.sha256[:8]}"
 
 
 def open_folder(samples: Path, origin: Origin) -> Path:
-    """Find the place of samples and leave samples.json there, which says what they are.
+    """Find or create the folder of samples and write samples.json, which describes them.
 
     Args:
-        samples: Taken if it is free or holds samples of this origin; else a folder in it, named after the origin.
-        origin: What decides the samples.
+        samples: Used if it is empty or has samples of this origin; otherwise a subfolder named after the origin.
+        origin: Everything that determines the samples.
 
     Returns:
-        The folder; samples that lie in it are of this origin.
+        The folder; samples in it are of this origin.
 
     Raises:
-        CytosegError: If even the folder of that name holds something else.
+        CytosegError: If the subfolder of that name has other samples.
     """
     own = samples / origin.folder_name()
     for folder in (samples, own):
@@ -61,12 +61,12 @@ def open_folder(samples: Path, origin: Origin) -> Path:
 
 
 def sample_path(folder: Path, number: int) -> Path:
-    """Say where sample ``number`` lies."""
+    """Return the path of sample ``number``."""
     return folder / f"sample_{number:05d}.png"
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """Write rising numbers shortly: ``0-3, 7``."""
+    """Format ascending numbers as ranges: ``0-3, 7``."""
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:

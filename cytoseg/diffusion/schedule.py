@@ -1,4 +1,4 @@
-"""Noise schedules: how much of the crop is left at timestep t."""
+"""Noise schedules as tensors, SNR and adding noise."""
 
 import math
 
@@ -9,7 +9,7 @@ from cytoseg.diffusion.noise_levels import signal_shares
 
 
 def alpha_bar(schedule: str, timesteps: int) -> Tensor:
-    """Compute the share of the signal's variance that is left at each timestep.
+    """Compute the remaining fraction of the signal variance at each timestep.
 
     Args:
         schedule: ``linear`` (Ho et al. 2020), ``cosine`` (Nichol and Dhariwal 2021) or ``sigmoid`` (Jabri et al. 2022).
@@ -32,6 +32,6 @@ def noise_to(x0: Tensor, alpha_bar_t: float, eps: Tensor) -> Tensor:
     Args:
         x0: (..., 3, H, W) float32 in [-1, 1].
         alpha_bar_t: abar at t, 0 to 1.
-        eps: Standard normal, of a shape that fits x0.
+        eps: Standard normal, broadcastable to x0.
     """
     return math.sqrt(alpha_bar_t) * x0 + math.sqrt(1.0 - alpha_bar_t) * eps

@@ -1,4 +1,4 @@
-"""How to train the diffusion model: the recipe's section training."""
+"""Recipe section training."""
 
 import math
 from dataclasses import dataclass
@@ -17,60 +17,60 @@ class TrainingSection:
     __pydantic_config__ = RULES
 
     compile: bool = False
-    """Let torch.compile make kernels for the network first: minutes at first, then faster steps on a GPU."""
+    """Compile the network with torch.compile: minutes at the start, then faster steps on a GPU."""
     init: Path | None = None
-    """Start from the averaged weights of another run's ddpm folder, of one checkpoint, or of a base model by its name,
-    such as cytology-base; instead of from nothing. What the section diffusion does not set is then as that model has
-    it."""
+    """Start from the averaged weights of another run's ddpm folder, of one checkpoint, or of a base model by name,
+    such as cytology-base, instead of random weights. Unset keys of the section diffusion are taken from that model."""
     crops: Annotated[int, Ge(1)] = 1_000_000
     """Length of the training in crops seen."""
     batch: Annotated[int, Ge(1), Le(4096)] = 16
     """Crops per step, over all GPUs."""
     micro_batch: Annotated[int, Ge(1), Le(4096)] | None = None
-    """Most crops that one GPU takes at once; the others follow in turns, with the same result. null: all at once."""
+    """Most crops per GPU in one pass; the rest follow by gradient accumulation with the same result. null: all at
+    once."""
     rate: Annotated[float, Gt(0), Le(0.1)] = 1e-4
     """Highest learning rate of Adam."""
     rate_schedule: Literal["constant", "cosine"] = "constant"
-    """constant for long trainings that may be extended; cosine falls to a tenth and suits short ones."""
+    """constant for long trainings that may be extended; cosine decays to a tenth and suits short ones."""
     warmup_crops: Annotated[int, Ge(0)] = 0
-    """Crops over which the rate rises from zero."""
+    """Crops of the linear warm-up of the rate."""
     ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.9999
-    """Decay per step of the averaged weights, which features and samples use."""
+    """Decay per step of the averaged (EMA) weights, which features and samples use."""
     clip_norm: Annotated[float, Gt(0)] = 1.0
     """Largest gradient norm."""
     encoder_rate: Annotated[float, Ge(0), Le(1)] = 0.3
-    """Learning rate of an ImageNet encoder, as a share of rate."""
+    """Learning rate of an ImageNet encoder, as a fraction of rate."""
     highest_t: Annotated[int, Ge(1)] | None = None
-    """Noise is drawn at timesteps below this one; null draws all. Samples need all."""
+    """Train only on timesteps below this one; null uses all, which sampling needs."""
     denoising_weight: Annotated[float, Ge(0), Le(100)] = 1.0
-    """Weight of the denoising loss; 0 learns from labels.sources alone."""
+    """Weight of the denoising loss; 0 trains on labels.sources alone."""
     mask_weight: Annotated[float, Ge(0), Le(100)] = 1.0
-    """Weight of the mask loss of labels.sources, where there are any."""
+    """Weight of the mask loss of labels.sources, if there are any."""
     precision: Literal["no", "bf16"] = "no"
-    """no is fp32; bf16 is faster where the processor has it."""
+    """no is fp32; bf16 is faster on processors that support it."""
     seed: Annotated[int, Ge(0), Lt(2**31)] = 0
-    """Decides crops, noise, first weights, label split, pixels and interpreters."""
+    """Seed of crops, noise, initial weights, label split, pixels and interpreters."""
     checkpoint_crops: Annotated[int, Ge(1)] = 50_000
     """Crops between two checkpoints."""
     keep_checkpoints: Annotated[int, Ge(1)] = 2
-    """How many of the newest checkpoints are kept."""
+    """Number of newest checkpoints to keep."""
     keep_every: Annotated[int, Ge(0)] = 10
-    """Every how many checkpoints one is kept permanently; 0 keeps none."""
+    """Keep every n-th checkpoint permanently; 0 keeps none."""
     workers: Annotated[int, Ge(0), Le(64)] = 2
-    """Processes that read crops; 0 reads in the training process. The crops are the same whatever the number."""
+    """Worker processes that read crops; 0 reads in the training process. The crops do not depend on it."""
     device: str = "auto"
-    """Where every command computes: auto takes a GPU where there is one."""
+    """Device of all commands: auto takes a GPU if there is one."""
     samples: Annotated[int, Ge(0), Le(256)] = 16
-    """Images drawn to look at."""
+    """Number of sample images drawn during training."""
     look_crops: Annotated[int, Ge(1)] | None = None
-    """Crops between two drawings of samples, denoised crops and the loss; null draws at the end only."""
+    """Crops between two drawings of samples, denoised crops and the loss; null draws only at the end."""
     track: Literal["none", "tensorboard"] = "none"
     """tensorboard also logs for TensorBoard (extra track); metrics.jsonl is always written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(TrainingSection):
-    """The section with what training needs of others.
+    """The recipe section with values of other sections.
 
     Attributes:
         size_px: Side of a crop.
@@ -80,12 +80,12 @@ class TrainSettings(TrainingSection):
 
     @property
     def together(self) -> int:
-        """Most crops that one process takes at once; more are taken in turns and their gradients added."""
+        """Most crops per process in one pass; more are split by gradient accumulation."""
         return self.micro_batch or self.batch
 
 
 def passed(every: int, before: int, now: int) -> bool:
-    """Return whether a multiple of ``every`` lies after ``before`` and not after ``now``."""
+    """Return whether there is a multiple of ``every`` in (``before``, ``now``]."""
     return now // every > before // every
 
 

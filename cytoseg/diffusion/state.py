@@ -1,4 +1,4 @@
-"""What a training run consists of at one moment, and its way to disk and back."""
+"""Training state: checkpoints, resuming, export and loading."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from cytoseg.writing import remove_folder
 
 _MOST_CROPS = 2**53
 DECISIVE = ("slides", "crops", "diffusion", "training")
-"""The sections of a recipe that decide the weights."""
+"""Recipe sections that determine the weights."""
 
 FREE = (
     "crops",
@@ -47,24 +47,24 @@ FREE = (
     "samples",
     "track",
 )
-"""Keys in them that do not: length, memory, saving and looking."""
+"""Keys of these sections that do not: length, memory, saving and previews."""
 
 MASK_HEAD = "mask_head."
-"""Weights of these names tell the classes of labelled sources apart; features do not need them."""
+"""Name prefix of the mask head's weights, which features do not need."""
 
 
 @dataclass
 class TrainState:
-    """A training at one moment.
+    """State of a training.
 
     Attributes:
-        architecture: Of the network.
+        architecture: Architecture of the network.
         unet: The network.
         ema: Its averaged copy.
         optimiser: Adam.
-        crops_seen: So many.
-        started_from: The model it started from (its path, hash and crops seen); None if from fresh weights.
-        whole: False while a step changes the weights: what is then saved would resume to something else.
+        crops_seen: Crops seen so far.
+        started_from: The model it started from (path, hash and crops seen); None for random weights.
+        whole: False while a step changes the weights: a state saved then would not resume exactly.
     """
 
     architecture: Architecture
@@ -82,15 +82,14 @@ def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any], slides: 
     Args:
         folder: The run's ``ddpm`` folder.
         state: What to save.
-        recipe: The recipe as JSON holds it; kept in the checkpoint.
-        slides: What identifies the slides that the crops come from; kept in the checkpoint.
+        recipe: The recipe as JSON; stored in the checkpoint.
+        slides: Digest of the slides that the crops come from; stored in the checkpoint.
 
     Returns:
         The checkpoint.
 
     Raises:
-        CheckpointError: If a weight is NaN or infinite, or the checkpoint cannot be written; the older ones are
-            untouched.
+        CheckpointError: If a weight is NaN or infinite, or the checkpoint cannot be written; older ones are untouched.
     """
     if not all(bool(weights.isfinite().all()) for weights in state.unet.parameters()):
         raise CheckpointError(
@@ -122,8 +121,8 @@ def prune(folder: Path, *, keep: int, newest: int, keep_every_crops: int = 0) ->
     Args:
         folder: The run's ``ddpm`` folder.
         keep: How many of the newest are kept.
-        newest: Crops seen by the training. Checkpoints of more were damaged and skipped: they are left where they
-            are and count for nothing.
+        newest: Crops seen by the training. Checkpoints of more were damaged and skipped; they are neither removed nor
+            counted.
         keep_every_crops: The first checkpoint at or after each multiple is a milestone; 0 for none.
     """
     checkpoints = [path for path in find_checkpoints(folder) if crops_seen_of(path) <= newest]
@@ -139,18 +138,18 @@ def prune(folder: Path, *, keep: int, newest: int, keep_every_crops: int = 0) ->
 
 
 def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]) -> Checkpoint | None:
-    """Put the newest whole checkpoint of a folder into the state.
+    """Load the newest intact checkpoint of a folder into the state.
 
     Args:
         folder: The run's ``ddpm`` folder.
         state: Changed in place.
-        on_damaged: Told of each damaged checkpoint that was skipped.
+        on_damaged: Called for each damaged checkpoint that is skipped.
 
     Returns:
         The checkpoint, or None if there is none (the state is then unchanged).
 
     Raises:
-        CheckpointError: If the newest whole one is of a different architecture, or all are damaged.
+        CheckpointError: If the newest intact one has a different architecture, or all are damaged.
     """
     found = find_checkpoints(folder)
     for path in found:
@@ -182,7 +181,7 @@ def _check_masks(found: Architecture, wanted: Architecture, *, where: Path) -> N
 
 
 def changed_values(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Compare what decides the weights in two recipes; returns sentences such as ``training.rate was 0.1, is 0.2``."""
+    """List changed settings that determine the weights, in sentences such as ``training.rate was 0.1, is 0.2``."""
     return [
         f"{section}.{key} was {found[section][key]}, is {value}"
         for section in DECISIVE
@@ -192,7 +191,7 @@ def changed_values(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
 
 
 def _check_details(found: Mapping[str, Any]) -> None:
-    """Look at what a resumed training takes from a checkpoint's state as it is."""
+    """Validate the state values that a resumed training uses."""
     if not all(type(found[key]) is int and 0 <= found[key] < _MOST_CROPS for key in ("ema_step", "crops_seen")):
         raise ValueError("its counts are no whole numbers")
     if not isinstance(found.get("started_from"), dict | None):
@@ -214,19 +213,19 @@ def _restore(checkpoint: Checkpoint, state: TrainState) -> None:
 
 
 def export_averaged(checkpoint: Path, folder: Path) -> dict[str, Any]:
-    """Write only the averaged weights of a checkpoint, in half precision: a thirteenth of its size or less.
+    """Write only the averaged weights of a checkpoint in half precision: at most a thirteenth of its size.
 
-    ``load_backbone`` reads what it leaves; a training cannot be resumed from it, only started (``init``).
+    ``load_backbone`` reads the result; a training can be started from it (``init``) but not resumed.
 
     Args:
         checkpoint: A checkpoint of a training.
         folder: The new checkpoint; replaced if it exists.
 
     Returns:
-        The JSON part of what was written.
+        The JSON state that was written.
 
     Raises:
-        CheckpointError: If the checkpoint is damaged, a weight does not fit into half precision, or nothing can be
+        CheckpointError: If the checkpoint is damaged, a weight overflows half precision, or it cannot be
             written.
     """
     found = load_checkpoint(checkpoint)
@@ -239,15 +238,15 @@ def export_averaged(checkpoint: Path, folder: Path) -> dict[str, Any]:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: Path) -> None:
-    """Load the weights of another training; a mask head of other classes stays as it was drawn.
+    """Load the weights of another training; a mask head of other classes keeps its initial weights.
 
     Args:
-        network: Of the same architecture but for the mask head.
-        weights: By name.
-        where: They come from, for the message.
+        network: Network of the same architecture, except for the mask head.
+        weights: Weights by name.
+        where: Their source, for messages.
 
     Raises:
-        CheckpointError: If other weights than a mask head's are missing, left over, or of another shape.
+        CheckpointError: If weights other than a mask head's are missing, unexpected or of another shape.
     """
     own = network.state_dict()
     fits = {k: v for k, v in weights.items() if not k.startswith(MASK_HEAD) or (k in own and own[k].shape == v.shape)}
@@ -267,13 +266,13 @@ def load_backbone(
 
     Args:
         folder: The run's ``ddpm`` folder, or one checkpoint.
-        wanted: The recipe's architecture, or None to take whatever is there.
+        wanted: The recipe's architecture, or None to accept any.
 
     Returns:
-        The network in evaluation mode on the CPU, its architecture, and where it came from (crops seen, hash).
+        The network in evaluation mode on the CPU, its architecture, and its origin (crops seen, hash).
 
     Raises:
-        CheckpointError: If there is none, or it is damaged or of a different architecture.
+        CheckpointError: If it is missing, damaged or of a different architecture.
     """
     found = [folder] if is_checkpoint(folder) else find_checkpoints(folder)
     if not found:

@@ -1,4 +1,4 @@
-"""The steps of the training: crops shared out among processes, noise, gradients, averaged weights."""
+"""Training steps: distributed crops, noise, gradients, averaged weights."""
 
 import contextlib
 import datetime
@@ -23,21 +23,21 @@ from cytoseg.diffusion.unet import build_diffusion, build_unet
 from cytoseg.errors import CytosegError, RecipeError
 
 GPU_STEPS_A_READING = 20
-"""Reading a loss waits for the GPU; on the CPU there is nothing to wait for."""
+"""Steps between readings of the loss on a GPU, because reading synchronises with it."""
 
 PATIENCE = datetime.timedelta(minutes=30)
-"""How long the other processes wait for one that saves or draws samples before they give up."""
+"""How long processes wait for the one that saves or draws samples."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step tells its caller.
+    """Report of one step.
 
     Attributes:
-        crops: Of the step, over all processes; the last step may be short.
-        crops_seen: After it.
-        rate: The learning rate it used.
-        reading: Losses since the last reading; None at steps that do not read them.
+        crops: Crops of the step over all processes; the last step may be smaller.
+        crops_seen: Crops seen after the step.
+        rate: Learning rate of the step.
+        reading: Losses since the last reading; None at steps without one.
     """
 
     crops: int
@@ -47,7 +47,7 @@ class StepReport:
 
 
 def new_state(architecture: Architecture, settings: TrainSettings) -> TrainState:
-    """Make network, averaged copy and optimiser from the seed, nothing seen yet."""
+    """Build network, averaged copy and optimiser from the seed."""
     unet = build_unet(architecture, seed=settings.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
     averaging: dict[str, Any] = {"update_after_step": 0, "update_every": 1, "include_online_model": False}
     ema = EMA(unet, beta=settings.ema_decay, use_foreach=True, **averaging)
@@ -56,7 +56,7 @@ def new_state(architecture: Architecture, settings: TrainSettings) -> TrainState
 
 
 def _groups(unet: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
-    """Part the weights by the share of the rate they learn at: an encoder that knows pictures already learns slower."""
+    """Group the weights by learning rate: a pretrained encoder has a lower one."""
     encoder = [weights for name, weights in unet.named_parameters() if name.startswith("encoder.")]
     rest = [weights for name, weights in unet.named_parameters() if not name.startswith("encoder.")]
     if not encoder:
@@ -65,11 +65,11 @@ def _groups(unet: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
 
 
 def draw_noise(numbers: Tensor, *, settings: TrainSettings, timesteps: int) -> tuple[Tensor, Tensor]:
-    """Draw timestep and noise of crops, each from (seed, its number) only.
+    """Draw timestep and noise of crops, each as a function of (seed, number) only.
 
     Args:
         numbers: (N,) int64 crop numbers.
-        settings: Gives the seed and the size.
+        settings: Training settings with seed and size.
         timesteps: T.
 
     Returns:
@@ -85,8 +85,8 @@ def draw_noise(numbers: Tensor, *, settings: TrainSettings, timesteps: int) -> t
 
 
 def new_accelerator(settings: TrainSettings, device: torch.device) -> Accelerator:
-    """Bring device, precision and the other processes, if torchrun or accelerate started several."""
-    # Of a 1x1 kernel in channels-last order the strides are a matter of taste, on which torch and DDP differ.
+    """Create the accelerator: device, precision and, under torchrun or accelerate, other processes."""
+    # Strides of a channels-last 1x1 kernel are ambiguous, and torch and DDP choose differently.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     if device.index is not None:
         torch.cuda.set_device(device)
@@ -107,18 +107,18 @@ def train_steps(
 ) -> Iterator[StepReport]:
     """Train on the crops in order, yielding after every step; the state is consistent at each yield.
 
-    Process r of n takes the crops of each step whose place is r modulo n, so that all of them together see what one
-    process would see; their gradients are averaged.
+    Process r of n takes the crops of each step at positions r modulo n, so that together they see the same crops as a
+    single process; gradients are averaged.
 
     Args:
         state: From ``new_state`` or ``resume``; changed in place.
-        crops: From number ``state.crops_seen`` on.
-        settings: How to train.
-        accelerator: Brings device, precision and other processes.
+        crops: Crops starting at number ``state.crops_seen``.
+        settings: Training settings.
+        accelerator: From ``new_accelerator``.
         masks: Draws a part of a labelled source for each crop; None without sources.
 
     Raises:
-        RecipeError: If the crops of a step cannot be shared out evenly among the processes.
+        RecipeError: If the crops of a step cannot be divided evenly among the processes.
         CytosegError: If the loss is NaN or diverges.
     """
     diffusion = build_diffusion(state.unet, state.architecture, size_px=settings.size_px).to(accelerator.device)
@@ -137,7 +137,7 @@ def train_steps(
         t, losses, mask_losses = _backward(diffusion, numbers, x0, parts, settings=settings, accelerator=accelerator)
         window.add(numbers.to(t), t, losses, mask_losses)
         seen = state.crops_seen + len(numbers) * accelerator.num_processes
-        # Before a checkpoint, too: what goes into it has been looked at.
+        # Also before a checkpoint, so that its losses have been checked.
         saved_then = passed(settings.checkpoint_crops, state.crops_seen, seen) or seen >= settings.crops
         reading = window.read() if window.due or saved_then else None
         if reading is not None:
@@ -152,7 +152,7 @@ def train_steps(
 
 
 def _move_average(ema: EMA, device: torch.device) -> None:
-    """Move the averaged weights; their counter stays on the CPU, where reading it does not wait for a GPU."""
+    """Update the averaged weights; their counter stays on the CPU to avoid GPU synchronisation."""
     ema.to(device)
     ema.step, ema.initted = ema.step.cpu(), ema.initted.cpu()
 
@@ -178,7 +178,7 @@ def _share(
 
 
 def _in_one_line(loader: DataLoader[Tensor]) -> Iterator[Tensor]:
-    """Pass the batches on; an error that a reading process wraps in its trace becomes the one line it was."""
+    """Pass batches on; unwrap an error from a worker's traceback into its one line."""
     try:
         yield from loader
     except CytosegError as error:
@@ -195,9 +195,9 @@ def _backward(
     settings: TrainSettings,
     accelerator: Accelerator,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Add up the gradients of one step.
+    """Accumulate the gradients of one step.
 
-    Gives the (N,) timesteps, denoising losses and mask losses of its crops; the last is None without sources.
+    Returns the (N,) timesteps, denoising losses and mask losses of its crops; the last is None without sources.
     """
     t, eps = draw_noise(numbers, settings=settings, timesteps=cast(Any, diffusion).num_timesteps)
     found: list[tuple[Tensor, Tensor | None]] = []
@@ -205,7 +205,7 @@ def _backward(
     labelled = [None] * len(crops) if masks is None else masks.split(settings.together)
     for number, (part, mask_part) in enumerate(zip(crops, labelled, strict=True), start=1):
         last = number == len(crops)
-        # Gradients travel between processes once a step, with the last part.
+        # Gradients are synchronised once per step, with the last part.
         with contextlib.nullcontext() if last else accelerator.no_sync(cast(nn.Module, diffusion.model)):
             moved = tuple(tensor.to(accelerator.device, non_blocking=True) for tensor in part)
             losses, mask_losses = _losses(diffusion, moved, mask_part, settings, accelerator.device)
@@ -225,7 +225,7 @@ def _losses(
     settings: TrainSettings,
     device: torch.device,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute the (N,) losses of some crops and of the parts that go with them; 0 for denoising that weighs nothing."""
+    """Compute the (N,) losses of crops and their source parts; denoising losses are 0 if their weight is 0."""
     x0, t, eps = part
     x0 = x0.contiguous(memory_format=torch.channels_last)
     if masks is None:

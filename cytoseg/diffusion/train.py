@@ -1,4 +1,4 @@
-"""A training from its first crop to its last: resumed, logged, saved, stopped."""
+"""The training loop: resuming, logging, checkpoints and stopping."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -25,13 +25,13 @@ from cytoseg.shipped import find_base_model
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told what happens while training; of several processes only the first tells.
+    """Callbacks of a training; called only in rank 0.
 
     Attributes:
-        on_step: Told of every step.
-        on_note: Told sentences: a damaged checkpoint that was skipped, a recipe that has changed.
-        on_look: Given the state every ``look_crops`` crops, to draw samples.
-        look_crops: None for never.
+        on_step: Called after every step.
+        on_note: Called with messages: a skipped damaged checkpoint, a changed recipe.
+        on_look: Called with the state every ``look_crops`` crops, to draw samples.
+        look_crops: Interval in crops; None for never.
     """
 
     on_step: Callable[[StepReport], None] = lambda _: None
@@ -51,23 +51,23 @@ def train(
 ) -> TrainState:
     """Train to the full length, saving checkpoints and ``metrics.jsonl`` in a folder.
 
-    Ctrl-C, SIGTERM or SIGHUP ends the step, saves a checkpoint and raises KeyboardInterrupt.
+    Ctrl-C, SIGTERM or SIGHUP finishes the step, saves a checkpoint and raises KeyboardInterrupt.
 
     Args:
-        folder: For checkpoints and log.
-        plan: What to train and how.
-        crops_from: Gives the crops from a number on.
-        device: Where.
-        go_on: Resume from the newest whole checkpoint if there is one.
-        watch: Told what happens.
+        folder: Folder of checkpoints and log.
+        plan: The training plan.
+        crops_from: Returns the crops from a number on.
+        device: Training device.
+        go_on: Resume from the newest intact checkpoint if there is one.
+        watch: Callbacks.
 
     Returns:
-        The state at the end; trained already if the newest checkpoint has seen all crops.
+        The final state; returned at once if the newest checkpoint has seen all crops.
 
     Raises:
-        CheckpointError: If there are checkpoints and ``go_on`` is False, or all are damaged, or the newest is of
-            a different architecture, or one cannot be written.
-        RecipeError: If the crops of a step cannot be shared out evenly among the processes.
+        CheckpointError: If there are checkpoints and ``go_on`` is False, or all are damaged, or the newest has a
+            different architecture, or one cannot be written.
+        RecipeError: If the crops of a step cannot be divided evenly among the processes.
         CytosegError: If the loss is NaN or diverges, or another process has ended.
     """
     watch, settings = watch or Watch(), plan.settings
@@ -120,7 +120,7 @@ def _start(folder: Path, plan: TrainPlan, *, go_on: bool, on_note: Callable[[str
 
 
 def _note_changes(resumed: Checkpoint, plan: TrainPlan, on_note: Callable[[str], None]) -> None:
-    """Say what is no longer as it was when the checkpoint was written."""
+    """Report differences from the recipe and slides of the checkpoint."""
     seen, started_from = resumed.state["crops_seen"], resumed.state.get("started_from") or {}
     changes = changed_values(resumed.state.get("recipe", {}), plan.recipe)
     if changes:
@@ -135,14 +135,14 @@ def _note_changes(resumed: Checkpoint, plan: TrainPlan, on_note: Callable[[str],
 
 
 def _refuse_different_starts(state: TrainState, accelerator: Accelerator, folder: Path) -> None:
-    """Compare where the processes start; one that found other checkpoints would train on other crops.
+    """Check that all processes start from the same checkpoint.
 
     Raises:
         CheckpointError: If they differ.
     """
     if accelerator.num_processes == 1:
         return
-    # The averaged weights stand for all that a checkpoint holds.
+    # The averaged weights represent the whole checkpoint.
     weights = torch.stack([p.detach().double().abs().sum() for p in state.ema.ema_model.parameters()]).sum()
     mine = torch.tensor([[float(state.crops_seen), float(weights)]], dtype=torch.float64, device=accelerator.device)
     starts = cast(Tensor, accelerator.gather(mine))
@@ -155,7 +155,7 @@ def _refuse_different_starts(state: TrainState, accelerator: Accelerator, folder
 
 
 class _Keeper:
-    """Logs and saves; there is one, in the first process."""
+    """Logs and saves; exists only in rank 0."""
 
     def __init__(self, folder: Path, plan: TrainPlan, state: TrainState, watch: Watch) -> None:
         self._folder, self._plan, self._state, self._watch = folder, plan, state, watch
@@ -163,7 +163,7 @@ class _Keeper:
         self._saved_at = self._looked_at = state.crops_seen
 
     def after(self, report: StepReport) -> None:
-        """Log a step; save and look when it is time."""
+        """Log a step; save and draw samples when due."""
         settings, watch = self._plan.settings, self._watch
         if report.reading is not None:
             self._log.write(_row(report, timesteps=self._plan.architecture.timesteps))
@@ -177,11 +177,11 @@ class _Keeper:
     def _look(self) -> None:
         try:
             self._watch.on_look(self._state)
-        except OSError as error:  # a picture is not worth a training
+        except OSError as error:  # a failed preview must not stop the training
             self._watch.on_note(f"No pictures at crop {self._looked_at} ({error}). Training continues.")
 
     def save(self) -> None:
-        """Write a checkpoint unless this moment is saved already; remove those that are not kept."""
+        """Write a checkpoint unless this state is already saved; prune old ones."""
         settings, seen = self._plan.settings, self._state.crops_seen
         if self._saved_at != seen:
             save(self._folder, self._state, recipe=self._plan.recipe, slides=self._plan.slides)
@@ -196,13 +196,13 @@ class _Keeper:
 
 @contextlib.contextmanager
 def _keeper(folder: Path, plan: TrainPlan, state: TrainState, watch: Watch) -> Iterator[_Keeper]:
-    """Keep the training; at its end, at Ctrl-C, and when a slide or another process is lost, save where it stands."""
+    """Save a checkpoint at the end, on Ctrl-C, and when a slide or another process is lost."""
     keeper = _Keeper(folder, plan, state, watch)
     try:
         yield keeper
         keeper.save()
     except (KeyboardInterrupt, RuntimeError, OSError, SlideError):
-        if state.whole:  # a second Ctrl-C may cut a step: the last checkpoint is then where to go on from
+        if state.whole:  # a second Ctrl-C may interrupt a step: then resume from the last checkpoint
             keeper.save()
         raise
     finally:
@@ -211,7 +211,7 @@ def _keeper(folder: Path, plan: TrainPlan, state: TrainState, watch: Watch) -> I
 
 @contextlib.contextmanager
 def _asked_to_end(interrupt: Interrupt) -> Iterator[None]:
-    """Take what fails after a signal for its work: reading processes that it ended too, a terminal that is closed."""
+    """Treat errors after a signal as its consequence: terminated workers, a closed terminal."""
     try:
         yield
     except (RuntimeError, OSError) as error:
@@ -221,9 +221,9 @@ def _asked_to_end(interrupt: Interrupt) -> Iterator[None]:
 
 
 def _agreed(wanted: bool, report: StepReport, accelerator: Accelerator) -> bool:
-    """Return whether to stop, only where losses are read, so that none goes unread.
+    """Return whether to stop, only at readings, so that no loss is left unread.
 
-    Several processes must agree on the step, or one would wait for another for ever.
+    Processes must agree on the step, or one would wait for another forever.
     """
     if report.reading is None or accelerator.num_processes == 1:
         return wanted and report.reading is not None
@@ -233,7 +233,7 @@ def _agreed(wanted: bool, report: StepReport, accelerator: Accelerator) -> bool:
 
 @contextlib.contextmanager
 def _named_loss_of_a_process(accelerator: Accelerator, folder: Path) -> Iterator[None]:
-    """Say in one sentence that another process has ended, instead of what its connection died of."""
+    """Report in one sentence that another process has ended, instead of a connection error."""
     try:
         yield
     except RuntimeError as error:

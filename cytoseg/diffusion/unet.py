@@ -1,4 +1,4 @@
-"""The backbones: lucidrains' U-Net or one on an ImageNet encoder, the diffusion process, and taps on their decoders."""
+"""Building backbones and the diffusion process, and tapping decoders."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ from cytoseg.diffusion.pretrained_unet import PretrainedUnet
 
 
 def build_unet(architecture: Architecture, *, seed: int = 0) -> nn.Module:
-    """Make the noise predictor with weights drawn from a seed; the global random state is left alone."""
+    """Build the noise predictor with seeded weights; the global random state is unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if architecture.backbone == "pretrained":
@@ -28,17 +28,17 @@ def build_unet(architecture: Architecture, *, seed: int = 0) -> nn.Module:
 
 
 def start_from_imagenet(unet: nn.Module) -> None:
-    """Load the ImageNet weights into the encoder of a ``pretrained`` backbone; others are left as they are.
+    """Load the ImageNet weights into the encoder of a ``pretrained`` backbone; other backbones are unchanged.
 
     Raises:
-        CheckpointError: If the weights are not installed, or not those expected.
+        CheckpointError: If the weights are not installed or have another hash.
     """
     if isinstance(unet, PretrainedUnet):
         load_imagenet(unet.encoder)
 
 
 def build_diffusion(unet: nn.Module, architecture: Architecture, *, size_px: int) -> nn.Module:
-    """Wrap the network in the diffusion process; crops are expected in [-1, 1] already."""
+    """Wrap the network in the diffusion process; crops must already be in [-1, 1]."""
     diffusion: nn.Module = GaussianDiffusion(
         unet,
         image_size=size_px,
@@ -53,13 +53,13 @@ def build_diffusion(unet: nn.Module, architecture: Architecture, *, size_px: int
 
 @contextlib.contextmanager
 def tapped(unet: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect tapped tensors of every forward pass made inside the block.
+    """Collect the tapped tensors of every forward pass inside the block.
 
     The attention tap is the *input of the upsample module*: a hook on the attention module itself would see the branch
     before the residual is added.
 
     Args:
-        unet: As ``build_unet`` makes it.
+        unet: From ``build_unet``.
         names: Names from ``tap_names``.
 
     Yields:
@@ -73,10 +73,10 @@ def tapped(unet: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]
 
 
 def run_to_taps(unet: nn.Module, names: Sequence[str], xt: Tensor, times: Tensor) -> dict[str, Tensor]:
-    """Run the network no further than the last tap: what comes behind it is not computed.
+    """Run the network only up to the last tap.
 
     Args:
-        unet: As ``build_unet`` makes it.
+        unet: From ``build_unet``.
         names: Names from ``tap_names``, at least one.
         xt: (N, 3, H, W) noisy pictures.
         times: (N,) int64 timesteps.
@@ -86,14 +86,14 @@ def run_to_taps(unet: nn.Module, names: Sequence[str], xt: Tensor, times: Tensor
     """
     parts = TAP_PARTS["pretrained" if isinstance(unet, PretrainedUnet) else "lucidrains"]
     last = max(names, key=lambda name: (split_tap(name)[0], parts.index(split_tap(name)[1])))
-    # Hooks of one module are called in the order they came: the tap is kept, and then the pass ends.
+    # Hooks of a module run in registration order: the tap is stored, then the pass ends.
     with tapped(unet, names) as seen, _heard(unet, last, _end_here), contextlib.suppress(_LastTapError):
         unet(xt, times)
     return seen
 
 
 class _LastTapError(Exception):
-    """Leaves the forward pass; never seen outside ``run_to_taps``."""
+    """Ends the forward pass; never leaves ``run_to_taps``."""
 
 
 def _end_here(_tap: Tensor) -> None:
@@ -102,7 +102,7 @@ def _end_here(_tap: Tensor) -> None:
 
 @contextlib.contextmanager
 def _heard(unet: nn.Module, name: str, listener: Callable[[Tensor], None]) -> Iterator[None]:
-    """Tell the listener the tensor of a tap whenever a forward pass made inside the block reaches it."""
+    """Call the listener with a tap's tensor whenever a forward pass inside the block reaches it."""
     block, part = split_tap(name)
     up: Any = unet.ups[block]  # type: ignore[index] # a module list, which nn.Module's attributes cannot say
     if isinstance(unet, PretrainedUnet):

@@ -1,1 +1,1 @@
-"""Decoder features of the diffusion model at native resolution."""
+"""Pixel features: extractors, filters and the table of training pixels."""

@@ -1,4 +1,4 @@
-"""Features of a picture: taps of the diffusion model, image filters, a frozen image network; at native resolution."""
+"""Feature extraction at native resolution: DDPM taps, filters, ImageNet stages."""
 
 import math
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from cytoseg.features.pretrained import PretrainedStages, imagenet_encoder
 from cytoseg.features.settings import FILTERS, FeatureSettings
 
 TOGETHER_PX = 2**16
-"""Pixels that go through the network at once on a CPU: pictures of 64 px gain a third of the time by sharing a pass,
-those of 256 px nothing, and passing results would take six times the memory."""
+"""Pixels per network pass on a CPU: batching saves a third of the time for 64 px pictures but nothing for 256 px, where
+activations would take six times the memory."""
 PASSING_BYTES = 200
-"""What a pixel takes in passing for each channel of the finest resolution, as was measured in fp32."""
+"""Bytes of activations per pixel and finest channel, measured in fp32."""
 
 
 def text_of(extractors: Sequence[str]) -> str:
-    """Say for people what features are: ``DDPM features and 72 filters``."""
+    """Describe the features: ``DDPM features and 72 filters``."""
     named = {"ddpm": "DDPM features", "pretrained": "frozen ImageNet features", "filters": f"{FILTERS} filters"}
     *first, last = (text for name, text in named.items() if name in extractors)
     return f"{', '.join(first)} and {last}" if first else last
@@ -41,9 +41,9 @@ class NativeFeatures:
 
     Attributes:
         maps: Each (N, C, h, w) float32; h and w are those of the padded input divided by the tap's downsample. Filters
-            come behind them, at the padded size, at last the five stages of the frozen network.
+            follow at the padded size, then the five stages of the frozen network.
         size: (H, W) of the pictures.
-        padded: (H, W) after padding at the right and bottom to what the networks can halve; before enlarging.
+        padded: (H, W) after padding right and bottom to a multiple of the downsample; before enlarging.
     """
 
     maps: list[Tensor]
@@ -57,11 +57,11 @@ def to_input(pictures: NDArray[np.uint8]) -> Tensor:
 
 
 class Extractor(Protocol):
-    """One kind of features, of pictures whose sides are multiples of ``multiple_px``."""
+    """One kind of features, for pictures with sides that are multiples of ``multiple_px``."""
 
     @property
     def multiple_px(self) -> int:
-        """What both sides must be multiples of."""
+        """Required divisor of both sides."""
         ...
 
     @property
@@ -75,18 +75,18 @@ class Extractor(Protocol):
 
 
 class FeatureExtractor:
-    """Gives the features of pictures, those of the several extractors joined.
+    """Computes the features of pictures, concatenated over extractors.
 
     Args:
         unet: The noise predictor, in evaluation mode; not used without ddpm.
         architecture: Its architecture.
-        settings: What to take.
+        settings: Feature settings.
         device: Where to compute.
-        precision: ``no`` (fp32) or ``bf16`` for the networks; features come back as float32.
-        encoder: The frozen network of pretrained, in evaluation mode; None takes that of the installed package.
+        precision: ``no`` (fp32) or ``bf16`` for the networks; features are returned as float32.
+        encoder: The frozen network of pretrained, in evaluation mode; None loads it from the installed package.
 
     Raises:
-        CheckpointError: If the package is needed and not installed, or its weights are not those expected.
+        CheckpointError: If the package is needed but not installed, or its weights have another hash.
     """
 
     def __init__(
@@ -136,17 +136,17 @@ class ImageFilters:
     channels = [FILTERS]  # noqa: RUF012 - a constant
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
-        """Filter the pictures; the one map has their size."""
+        """Filter the pictures; returns one map of their size."""
         return [filter_maps(pictures)]
 
 
 class DdpmTaps:
-    """The extractor ``ddpm``: runs the network at each timestep; timesteps share a pass where there is room.
+    """The extractor ``ddpm``: runs the network at each timestep, batched as memory allows.
 
     Args:
         unet: The noise predictor, in evaluation mode.
         architecture: Its architecture.
-        settings: What to take.
+        settings: Feature settings.
         device: Where to compute.
         precision: ``no`` (fp32) or ``bf16`` for the network.
     """
@@ -160,7 +160,7 @@ class DdpmTaps:
         device: torch.device,
         precision: str,
     ) -> None:
-        # On a GPU the channels-last layout suits its convolutions as it suits the CPU's.
+        # The channels-last layout suits convolutions on GPU and CPU.
         self.unet = unet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
         self.architecture, self.settings, self.device = architecture, settings, device
         self.multiple_px = architecture.multiple_px
@@ -181,7 +181,7 @@ class DdpmTaps:
         return [tap for times in self._passes(x0) for tap in self._taps_at(times, x0, eps)]
 
     def _passes(self, x0: Tensor) -> list[tuple[int, ...]]:
-        """Split the timesteps into those that go through the network together."""
+        """Split the timesteps into batches."""
         room = room_px(self.architecture, self.device)
         together, times = max(1, room // x0[:, 0].numel()), self.settings.timesteps
         return [times[start : start + together] for start in range(0, len(times), together)]
@@ -198,7 +198,7 @@ class DdpmTaps:
 
 
 def room_px(architecture: Architecture, device: torch.device) -> int:
-    """Tell how many pixels may go through a network at once: by the free memory of a GPU, by the caches of a CPU."""
+    """Return how many pixels fit in one pass: by free memory of a GPU, by caches of a CPU."""
     if device.type != "cuda":
         return TOGETHER_PX
     free, _ = torch.cuda.mem_get_info(device)
@@ -206,13 +206,13 @@ def room_px(architecture: Architecture, device: torch.device) -> int:
 
 
 def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column at the bottom and right until both sides are multiples."""
+    """Pad bottom and right by replication until both sides are multiples."""
     height, width = pictures.shape[-2:]
     return F.pad(pictures, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 def shared_noise(seed: int, height: int, width: int) -> Tensor:
-    """Draw the (3, H, W) standard normal noise that all pictures of one size and all timesteps share.
+    """Draw the (3, H, W) standard normal noise shared by all pictures of one size and all timesteps.
 
     It is drawn on the CPU, so that features are the same on every device.
     """
@@ -222,17 +222,17 @@ def shared_noise(seed: int, height: int, width: int) -> Tensor:
 def gather(
     features: NativeFeatures, pixels: Sequence[tuple[int, int]] | NDArray[np.int64], *, picture: int = 0
 ) -> Tensor:
-    """Read the feature stack at chosen pixels of one picture, without ever building it at full size.
+    """Sample the feature stack at chosen pixels of one picture without building it at full size.
 
-    Equal to bilinear upsampling (``align_corners=False``) of every map to the padded size and reading there.
+    Equivalent to bilinear upsampling (``align_corners=False``) of every map to the padded size and indexing.
 
     Args:
         features: From ``FeatureExtractor``.
         pixels: (P, 2) of (x, y) in the picture.
-        picture: Which of the N pictures.
+        picture: Index of the picture.
 
     Returns:
-        (P, D) float32, D the sum of all channels.
+        (P, D) float32, where D is the total number of channels.
     """
     height, width = features.padded
     xy = torch.as_tensor(np.asarray(pixels), dtype=torch.float32)
@@ -249,7 +249,7 @@ def check_finite(features: Tensor, *, crop: str) -> None:
     """Refuse NaN or infinite features before anything is trained on them.
 
     Args:
-        features: (P, D), of one crop.
+        features: (P, D) of one crop.
         crop: Its id, for the message.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Image filters that know nothing of cells: intensity, edges and texture of a picture at six scales.
+"""Generic image filters: intensity, edges and texture at six scales.
 
-The values are those of ``skimage.feature.multiscale_basic_features`` to within 1e-6, in a third of its time: blurs are
-products with banded matrices, and derivatives are differences of a picture that is continued beyond its border.
+Equal to ``skimage.feature.multiscale_basic_features`` within 1e-6 in a third of its time: blurs are products with
+banded matrices, and derivatives are differences of a picture extrapolated beyond its border.
 """
 
 from functools import lru_cache
@@ -15,11 +15,11 @@ from torch import Tensor
 from cytoseg.features.settings import CHANNELS, PER_SCALE, SIGMAS_PX
 
 _TRUNCATE = 4.0
-"""A blur ends at so many standard deviations."""
+"""Truncation of the blur in standard deviations."""
 _BLOCK_PX = 64
-"""Pixels of a row that are blurred by one product: fewer multiply fewer zeros, more keep the processor busier."""
+"""Pixels of a row blurred by one product: fewer multiply fewer zeros, more use the processor better."""
 _TOGETHER_PX = 2**17
-"""Pixels that are differentiated at once: more fall out of the processor's cache, fewer wait for torch."""
+"""Pixels differentiated at once: more exceed the cache, fewer are dominated by torch's overhead."""
 
 
 def filter_responses(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -41,7 +41,7 @@ def filter_maps(pictures: Tensor) -> Tensor:
     """Filter several pictures for the feature stack.
 
     Args:
-        pictures: (N, 3, H, W) in [-1, 1], on any device; rounded to the 256 grey levels they were read with.
+        pictures: (N, 3, H, W) in [-1, 1], on any device; rounded to the original 256 grey levels.
 
     Returns:
         (N, 72, H, W) float32 on the same device.
@@ -51,12 +51,12 @@ def filter_maps(pictures: Tensor) -> Tensor:
 
 
 def _responses(pictures: Tensor) -> Tensor:
-    """Filter (N, 3, H, W) in [0, 1]; gives (N, 72, H, W)."""
+    """Filter (N, 3, H, W) in [0, 1]; return (N, 72, H, W)."""
     count, _, height, width = pictures.shape
-    # A gradient needs two pixels: a picture of one row or column is given a second one like it.
+    # A gradient needs two pixels: a picture of one row or column is repeated.
     wide = F.pad(pictures, (0, int(width == 1), 0, int(height == 1)), mode="replicate")
     maps = wide.new_empty(count, CHANNELS, len(SIGMAS_PX), PER_SCALE, *wide.shape[-2:])
-    # One by one: what a picture gives must not depend on those beside it, and products of other sizes round otherwise.
+    # One by one: a result must not depend on the batch, and products of other sizes round differently.
     for picture, found in zip(wide, maps, strict=True):
         for scale, sigma_px in enumerate(SIGMAS_PX):
             _blur(picture, sigma_px, out=found[:, scale, 0])
@@ -67,9 +67,9 @@ def _responses(pictures: Tensor) -> Tensor:
 
 
 def _blur(picture: Tensor, sigma_px: float, *, out: Tensor) -> None:
-    """Blur (C, H, W) into ``out``; beyond the border the nearest pixel goes on."""
+    """Blur (C, H, W) into ``out`` with nearest-pixel padding."""
     band = _band(sigma_px).to(picture.device)
-    reach = band.shape[0] - _BLOCK_PX  # of the blur, to the left and right together
+    reach = band.shape[0] - _BLOCK_PX  # radius of the blur, both sides together
     channels, height, width = picture.shape
     padded = F.pad(picture[None], (reach // 2, reach // 2, 0, 0), mode="replicate").view(channels * height, -1)
     rows = picture.new_empty(channels * height, width)
@@ -88,7 +88,7 @@ def _blur(picture: Tensor, sigma_px: float, *, out: Tensor) -> None:
 
 @lru_cache(maxsize=len(SIGMAS_PX))
 def _band(sigma_px: float) -> Tensor:
-    """Return the matrix that blurs a row: 64 blurred pixels are 64 and those of the blur's reach, times this."""
+    """Return the banded matrix that blurs 64 pixels of a row from these and their neighbours."""
     radius = int(_TRUNCATE * sigma_px + 0.5)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_px) ** 2)
     band = np.zeros((_BLOCK_PX + 2 * radius, _BLOCK_PX), np.float32)
@@ -98,18 +98,18 @@ def _band(sigma_px: float) -> Tensor:
 
 
 def _edges(blurred: Tensor, *, out: Tensor) -> None:
-    """Measure the edge strength of (P, H, W) with Sobel's filters; beyond the border the nearest pixel goes on."""
+    """Measure the edge strength of (P, H, W) with Sobel filters and nearest-pixel padding."""
     padded = F.pad(blurred[None], (1, 1, 1, 1), mode="replicate")[0]
     across = padded[:, :, 2:] - padded[:, :, :-2]
     along = (padded[:, :, 2:] + padded[:, :, :-2]).add_(padded[:, :, 1:-1], alpha=2)
     columns = (across[:, 2:] + across[:, :-2]).add_(across[:, 1:-1], alpha=2)
     rows = along[:, 2:] - along[:, :-2]
-    # Sobel's weights are quarters, and the strength is the root of the mean of both squares.
+    # Sobel weights are quarters, and the strength is the root mean square of both directions.
     torch.sqrt(columns.square_().addcmul_(rows, rows), out=out).mul_(1 / (4 * 2**0.5))
 
 
 def _texture(blurred: Tensor, *, larger: Tensor, smaller: Tensor) -> None:
-    """Find the eigenvalues of the Hessian of (P, H, W), the gradient of the gradient, as ``np.gradient`` has it."""
+    """Compute the eigenvalues of the Hessian of (P, H, W), the gradient of the gradient as in ``np.gradient``."""
     wide = _continued(_continued(blurred).transpose(1, 2)).transpose(1, 2)
     rows = (wide[:, 4:, 2:-2] + wide[:, :-4, 2:-2]).sub_(blurred, alpha=2)  # 4 times the derivatives
     columns = (wide[:, 2:-2, 4:] + wide[:, 2:-2, :-4]).sub_(blurred, alpha=2)
@@ -122,10 +122,10 @@ def _texture(blurred: Tensor, *, larger: Tensor, smaller: Tensor) -> None:
 
 
 def _continued(picture: Tensor) -> Tensor:
-    """Continue (P, H, W) by two rows above and below, such that differences of second neighbours are right everywhere.
+    """Extrapolate (P, H, W) by two rows above and below, so that central differences match at the border.
 
-    ``np.gradient`` takes one-sided differences at the border. They are central ones if the first row beyond it lies
-    on a line with the last two; and so is the gradient of that gradient with the second row chosen as here.
+    ``np.gradient`` takes one-sided differences at the border. They equal central ones if the first row beyond it
+    continues the last two linearly; and so does the gradient of that gradient with the second row chosen as here.
     """
     count, height, width = picture.shape
     wide = picture.new_empty(count, height + 4, width)

@@ -1,4 +1,4 @@
-"""Which labelled pixels train the interpreters, and their features."""
+"""Choosing labelled pixels, and the table of their features."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, t
 from cytoseg.features.rows import HALF_OF_WHAT_IS_FREE, DiskRows, Room, make_rows
 
 GATHERED_PX = 1024
-"""Pixels of a crop that are gathered at once: in fp32 and twice they take 83 MB of 10,176 channels."""
+"""Pixels of a crop gathered at once: two fp32 copies with 10,176 channels take 83 MB."""
 
 
 class Crops(Protocol):
-    """Labelled crops by number, read when they are asked for; a list of pairs is one, too."""
+    """Labelled crops by index, loaded lazily; a list of pairs qualifies."""
 
     def __len__(self) -> int:
-        """Tell how many there are."""
+        """Return the number of crops."""
         ...
 
     def __getitem__(self, number: int, /) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -33,12 +33,12 @@ class Crops(Protocol):
 
 @dataclass(frozen=True)
 class PixelDraw:
-    """Which labelled pixels are chosen.
+    """How labelled pixels are chosen.
 
     Attributes:
-        per_crop: Pixels of each crop; all, if it has fewer.
+        per_crop: Pixels per crop; all if it has fewer.
         balance: ``classes`` or ``none``, see ``choose_pixels``.
-        seed: Each crop draws with its own, derived from this one.
+        seed: Base of the per-crop seeds.
     """
 
     per_crop: int
@@ -51,12 +51,12 @@ class PixelTable:
     """Features and classes of the chosen pixels of all crops.
 
     Attributes:
-        features: (P, D) float16, in memory of the CPU or on disk; the same bytes.
+        features: (P, D) float16, in CPU memory or on disk.
         classes: (P,) int64.
-        crops: (P,) int64, the number of the crop that each pixel is from.
-        counts: Class id to the labelled pixels of that class in all crops, chosen or not.
-        stands_for: (P,) float32, for how many labelled pixels of its crop and class each was chosen; None where nobody
-            counted by crop.
+        crops: (P,) int64, crop index of each pixel.
+        counts: Class id to the number of labelled pixels in all crops, chosen or not.
+        stands_for: (P,) float32, how many labelled pixels of its crop and class each represents; None if not counted by
+            crop.
     """
 
     features: Tensor | DiskRows
@@ -71,14 +71,14 @@ def choose_pixels(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Choose labelled pixels of one crop; ignored pixels are never chosen.
 
-    With ``classes`` each class present gets an equal share; a class with fewer pixels gives all it has and the others
+    With ``classes`` each class present gets an equal share; all pixels of a rarer class are taken and the others
     share the rest, so every nucleus pixel is taken before more glass.
 
     Args:
         label_map: (H, W) uint8 class ids, 255 = ignore.
-        count: Pixels to choose; all, if the crop has fewer.
+        count: Pixels to choose; all if the crop has fewer.
         balance: ``classes`` or ``none``.
-        seed: Of the draw.
+        seed: Random seed.
 
     Returns:
         (P, 2) int64 of (x, y), and (P,) int64 class ids.
@@ -109,32 +109,32 @@ def gather_pixels(
 ) -> PixelTable:
     """Compute the features of chosen pixels, one crop at a time.
 
-    The largest crop comes first: what its features take tells whether the memory suffices, before long work.
+    The largest crop comes first, so that insufficient memory is detected early.
 
     Args:
-        extractor: Gives the features.
+        extractor: The feature extractor.
         crops: The labelled crops.
-        draw: Which pixels are chosen; each crop draws with its own seed.
+        draw: How pixels are chosen; each crop has its own seed.
         room: The memory there is.
         on_crop: Told the number of crops done.
 
     Raises:
-        RecipeError: If memory or disk do not suffice; see ``make_rows``.
+        RecipeError: If memory or disk space is insufficient; see ``make_rows``.
     """
     chosen = [_choose(crops[number][1], draw, number) for number in range(len(crops))]
     firsts = np.cumsum([0, *(len(c.ids) for c in chosen)]).tolist()
     columns, most = sum(extractor.channels), max((c.area for c in chosen), default=0)
     rows: Tensor | DiskRows = torch.empty(0, columns, dtype=torch.float16)
-    # Sorting is stable: after the largest the others come in their order.
+    # The sort is stable: the others follow in their order.
     for done, number in enumerate(sorted(range(len(crops)), key=lambda i: chosen[i].area < most), start=1):
         picture, pixels = crops[number][0], chosen[number].pixels
         features = extractor(to_input(picture[None]))
         if done == 1:
-            gather(features, pixels[:GATHERED_PX])  # its memory counts, too
+            gather(features, pixels[:GATHERED_PX])  # counts towards memory
             largest = f"{picture.shape[1]} x {picture.shape[0]} px"
             rows = make_rows(firsts[-1], columns, room, largest=largest, passing=_host_bytes(features))
         _fill(rows, firsts[number], features, pixels)
-        del features  # before the next ones are computed
+        del features  # free before the next features are computed
         on_crop(done)
     ids = np.concatenate([np.empty(0, np.int64), *(c.ids for c in chosen)])
     crop_numbers = np.repeat(np.arange(len(crops)), np.diff(firsts))
@@ -147,7 +147,7 @@ def gather_pixels(
 
 @dataclass(frozen=True)
 class _SampledPixels:
-    """What one crop gives: (P, 2) pixels, (P,) ids, labelled pixels of each class, and the crop's area in pixels."""
+    """Chosen pixels of one crop: (P, 2) pixels, (P,) ids, labelled pixels per class, and the crop's area in pixels."""
 
     pixels: NDArray[np.int64]
     ids: NDArray[np.int64]
@@ -155,7 +155,7 @@ class _SampledPixels:
     area: int
 
     def stands_for(self) -> NDArray[np.float32]:
-        """Tell for each pixel how many of its class it was chosen from, divided by how many were."""
+        """Return for each pixel the number of labelled pixels of its class divided by the number chosen."""
         classes, of_pixel, chosen = np.unique(self.ids, return_inverse=True, return_counts=True)
         labelled = np.array([self.counts[int(class_id)] for class_id in classes])
         return (labelled / chosen)[of_pixel].astype(np.float32)
@@ -177,5 +177,5 @@ def _fill(rows: Tensor | DiskRows, first: int, features: NativeFeatures, pixels:
 
 
 def _host_bytes(features: NativeFeatures) -> int:
-    """Count the memory that goes when the features do."""
+    """Return the memory freed with the features."""
     return sum(m.nbytes for m in features.maps if m.device.type == "cpu")

@@ -1,4 +1,4 @@
-"""Features of a frozen image network: the five stages of EfficientNet-Lite0 with its ImageNet weights."""
+"""Features from the five stages of a frozen ImageNet EfficientNet-Lite0."""
 
 import importlib.util
 
@@ -12,7 +12,7 @@ from cytoseg.diffusion.efficientnet import LiteEncoder, load_imagenet
 from cytoseg.errors import CheckpointError
 
 ENLARGED = 2
-"""The picture is enlarged so many times first: the first stage then lies at the picture's own pixels."""
+"""Factor of input enlargement, so that the first stage has the picture's resolution."""
 
 
 def imagenet_installed() -> bool:
@@ -24,7 +24,7 @@ def imagenet_encoder() -> LiteEncoder:
     """Return the encoder with its ImageNet weights, in evaluation mode.
 
     Raises:
-        CheckpointError: If the weights are not installed, or not those expected.
+        CheckpointError: If the weights are not installed or have another hash.
     """
     if not imagenet_installed():
         raise CheckpointError(

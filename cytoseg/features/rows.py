@@ -1,4 +1,4 @@
-"""The rows of the pixel table: in memory, or in a file where they would not fit."""
+"""Rows of the pixel table, in memory or on disk."""
 
 import errno
 import math
@@ -18,24 +18,24 @@ from cytoseg.memory import available_bytes, highest_bytes, resident_bytes
 
 BLOCK_ROWS = 4096
 BLOCK_VALUES = 2**23
-"""Most rows and most values of a block: wide rows come in fewer, as work on a block copies it several times."""
+"""Most rows and most values of a block: fewer for wide rows, because processing copies a block several times."""
 SPARE = 1.05
-"""What is measured once is taken so many times: allocators leave gaps, and not all crops are alike."""
+"""Safety factor of measured memory: allocators fragment, and crops differ."""
 
 
 class DiskRows:
-    """(P, D) float16 rows in a file, of which only what is asked for comes into memory.
+    """(P, D) float16 rows in a file, loaded on demand.
 
-    The file has no name: the system removes it with this object, or with the process however that ends. Rows are read
-    one by one: the pages of a memory map would count as memory of the process, and are slower.
+    The file is anonymous: the system removes it with this object or process. Rows are read one by one: the pages of a
+    memory map would count as memory of the process, and are slower.
 
     Args:
-        folder: Where the file lies; made if it is not there.
+        folder: Folder of the file; created if missing.
         rows: P.
         columns: D.
 
     Raises:
-        RecipeError: If the disk has not enough room, or the folder cannot be written.
+        RecipeError: If the disk is too full, or the folder cannot be written.
     """
 
     def __init__(self, folder: Path, rows: int, columns: int) -> None:
@@ -45,7 +45,7 @@ class DiskRows:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed with the object
             weakref.finalize(self, self._file.close)
-            if rows and hasattr(os, "posix_fallocate"):  # where there is none, a full disk shows while writing
+            if rows and hasattr(os, "posix_fallocate"):  # without it, a full disk is detected while writing
                 os.posix_fallocate(self._file.fileno(), 0, rows * self._row_bytes)
         except OSError as problem:
             raise self._refused(problem) from problem
@@ -54,7 +54,7 @@ class DiskRows:
         return self.shape[0]
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        """Read rows by number: int64 of any shape gives float16 of that shape with D behind."""
+        """Read rows by index: int64 of any shape gives float16 of that shape + (D,)."""
         found = torch.empty(index.numel(), self.shape[1], dtype=torch.float16)
         for row, values in zip(index.flatten().tolist(), found.numpy(), strict=True):
             self._file.seek(row * self._row_bytes)
@@ -63,7 +63,7 @@ class DiskRows:
         return found.view(*index.shape, self.shape[1])
 
     def __setitem__(self, place: slice, values: Tensor) -> None:
-        """Write rows one after the other from ``place.start`` on."""
+        """Write consecutive rows from ``place.start`` on."""
         data = values.contiguous().numpy().data
         try:
             self._file.seek(place.start * self._row_bytes)
@@ -81,7 +81,7 @@ class DiskRows:
 
 
 def row_blocks(rows: Tensor | DiskRows) -> Iterator[Tensor]:
-    """Go through all rows in blocks, the same ones wherever they lie."""
+    """Yield all rows in blocks, identical in memory and on disk."""
     at_once = max(1, min(BLOCK_ROWS, BLOCK_VALUES // max(1, rows.shape[1])))
     for numbers in torch.split(torch.arange(len(rows)), at_once):
         if len(numbers):
@@ -94,14 +94,14 @@ def _nothing(_rows: int, _columns: int) -> int:
 
 @dataclass(frozen=True)
 class Room:
-    """How much memory the work may take, and where the rows lie if it is too little for them.
+    """Memory limits, and the folder for rows that do not fit.
 
     Attributes:
-        folder: For the file; one that can hold it.
-        ceiling_gb: Most memory of the process in GB, while features are gathered and interpreters trained; None leaves
-            half of what is free on the machine to the rows.
-        training: Tells from P and D how many bytes the training takes beside the rows.
-        trained: What is trained, for messages, such as ``10 interpreters``.
+        folder: Folder of the file, with enough space.
+        ceiling_gb: Most memory of the process in GB, for gathering features and training; None gives the rows
+            half of the free memory.
+        training: Returns the bytes of training beside the rows, from P and D.
+        trained: Object of training for messages, such as ``10 interpreters``.
     """
 
     folder: Path = Path()
@@ -111,22 +111,22 @@ class Room:
 
 
 HALF_OF_WHAT_IS_FREE = Room()
-"""No ceiling; rows that need more than that lie in the current folder, without a name."""
+"""No ceiling; rows that do not fit are stored in an anonymous file in the current folder."""
 
 
 def make_rows(rows: int, columns: int, room: Room, *, largest: str, passing: int) -> Tensor | DiskRows:
-    """Make the rows, still to be filled; to be called when the largest crop's features have been computed.
+    """Allocate empty rows; call it once the largest crop's features have been computed.
 
     Args:
         rows: P.
         columns: D.
-        room: The memory there is.
+        room: Memory limits.
         largest: Size of the largest crop, for messages.
-        passing: Bytes held now that training will not find: those of the crop's features.
+        passing: Bytes held now but freed before training: those of the crop's features.
 
     Raises:
-        RecipeError: If the ceiling is too low even with the rows on disk, or this system does not tell how much memory
-            a process holds; or if the disk is full.
+        RecipeError: If the ceiling is too low even with rows on disk, the system does not report process memory, or the
+            disk is full.
     """
     table = 2 * rows * columns
     if room.ceiling_gb is None:
@@ -136,7 +136,7 @@ def make_rows(rows: int, columns: int, room: Room, *, largest: str, passing: int
         least = _least_bytes(room.training(rows, columns) - passing)
         in_memory = least + table <= room.ceiling_gb * 1e9
         if least > room.ceiling_gb * 1e9:
-            need = math.ceil(SPARE * least / 1e8) / 10  # the same command may take a little more the next time
+            need = math.ceil(SPARE * least / 1e8) / 10  # the same command may take a little more next time
             raise RecipeError(
                 f"features.memory_gb: {room.ceiling_gb:g} is too little: the largest crop ({largest}) and "
                 f"{room.trained} need {need:g}. Use features.memory_gb={need:g}, or fewer taps, timesteps or members."
@@ -145,7 +145,7 @@ def make_rows(rows: int, columns: int, room: Room, *, largest: str, passing: int
 
 
 def _least_bytes(more: int) -> float:
-    """Tell the peak with the rows on disk: that of the largest crop's features, or what is held and the training."""
+    """Return the peak with rows on disk: of the largest crop's features, or of held memory plus training."""
     highest = highest_bytes()
     release_memory()
     held = resident_bytes()
@@ -155,5 +155,5 @@ def _least_bytes(more: int) -> float:
 
 
 def memory_unknown() -> RecipeError:
-    """Make the error of a ceiling that cannot be kept."""
+    """Make the error for a ceiling that cannot be enforced."""
     return RecipeError("features.memory_gb: this system does not report the memory of a process. Remove the setting.")

@@ -1,27 +1,27 @@
-"""Which features are taken, and how many each extractor gives."""
+"""Feature settings and feature counts per extractor."""
 
 from dataclasses import dataclass
 
 EXTRACTORS = ("ddpm", "filters", "pretrained")
-"""What features can be taken of, in the order in which they are joined."""
+"""Extractors, in the order of concatenation."""
 SIGMAS_PX = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Standard deviations of the filters' blurs."""
+"""Standard deviations of the blurs in pixels."""
 PER_SCALE = 4
-"""Blurred intensity, edge strength, and the larger and the smaller eigenvalue of the Hessian."""
+"""Blurred intensity, edge strength, and both eigenvalues of the Hessian."""
 CHANNELS = 3
 FILTERS = CHANNELS * len(SIGMAS_PX) * PER_SCALE
-"""Responses per pixel, channel by channel, in each from the finest scale to the coarsest."""
+"""Responses per pixel: by channel, then from the finest to the coarsest scale."""
 
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """Which features are taken.
+    """Which features to extract.
 
     Attributes:
-        taps: Names from ``tap_names``, of the extractor ddpm.
-        timesteps: Noise levels, of the same.
-        scale: How many times the input is enlarged before the diffusion model.
-        noise_seed: Of the one noise tensor per size.
+        taps: Names from ``tap_names``, for the extractor ddpm.
+        timesteps: Noise levels, for the extractor ddpm.
+        scale: Factor of input enlargement before the diffusion model.
+        noise_seed: Seed of the one noise tensor per size.
         extractors: Names from ``EXTRACTORS``, in their order: ddpm for the taps of the diffusion model, filters for
             those of ``filters.py``, pretrained for the frozen network of ``pretrained.py``.
 

@@ -1,1 +1,1 @@
-"""The ensemble of per-pixel MLPs that reads the features."""
+"""Interpreters: ensembles of per-pixel MLPs, decoders, students and baselines."""

@@ -1,4 +1,4 @@
-"""Random parts of labelled crops, turned, flipped, changed in colour and sharpness: what networks are trained on."""
+"""Augmented random parts of labelled crops for training networks."""
 
 from collections.abc import Sequence
 
@@ -27,15 +27,15 @@ _BOTH = ("picture", "labels")
 
 
 class PartDraw:
-    """Draws batches of augmented parts; what a step draws depends only on the seed and the step.
+    """Draws batches of augmented parts as a function of the seed and the step alone.
 
     Args:
         pictures: Crops, each (H, W, 3) uint8 RGB.
         label_maps: One per crop, (H, W) uint8 ids, 255 for ignore.
-        size_px: Side of a part; smaller crops are filled up with ignored pixels.
-        batch: B, parts of a step.
-        blurred: Share of the parts that are blurred, 0 to 1.
-        seed: Of the draws.
+        size_px: Side of a part; smaller crops are padded with ignored pixels.
+        batch: B, parts per step.
+        blurred: Fraction of blurred parts, 0 to 1.
+        seed: Random seed.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class PartDraw:
         self._batch, self._seed, self._change = batch, seed, changes(size_px, blurred)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return a step's (B, 3, size, size) float32 in [-1, 1], colours a little beyond, and (B, size, size) int64."""
+        """Return a step's (B, 3, size, size) float32, about [-1, 1], and (B, size, size) int64."""
         self._change.set_random_state(seed_for(self._seed, step, what="changes"))
         parts = [self._change(self._crop(number)) for number in self._numbers(step)]
         x = torch.stack([torch.as_tensor(part["picture"]) for part in parts])
         return x.float(), torch.stack([torch.as_tensor(part["labels"])[0] for part in parts]).long()
 
     def _crop(self, number: int) -> dict[str, Tensor]:
-        """Return a crop as the changes take it, made again each time: kept, it would be five times as large."""
+        """Return a crop as input of the transform, converted each time because it is five times as large."""
         labels = torch.from_numpy(self._label_maps[number].astype(np.int64))
         return {"picture": to_input(self._pictures[number][None])[0], "labels": labels[None]}
 
@@ -70,11 +70,11 @@ class PartDraw:
 
 
 def changes(size_px: int, blurred: float) -> Compose:
-    """Return the random changes of a part: place, flips, turns, colours, sharpness.
+    """Return the random transform of a part: position, flips, rotations, colours, sharpness.
 
     Args:
-        size_px: Side of a part; smaller pictures are filled up with ignored pixels.
-        blurred: Share of the parts that are blurred, 0 to 1.
+        size_px: Side of a part; smaller pictures are padded with ignored pixels.
+        blurred: Fraction of blurred parts, 0 to 1.
 
     Returns:
         A transform of ``picture`` (3, H, W) float and ``labels`` (1, H, W) int64.
@@ -96,9 +96,9 @@ def changes(size_px: int, blurred: float) -> Compose:
 
 
 def class_weights(label_maps: Sequence[NDArray[np.uint8]], classes: int) -> Tensor:
-    """Weigh classes by one over the square root of their share of the labelled pixels.
+    """Weight classes by one over the square root of their fraction of the labelled pixels.
 
-    So rare nuclei are not drowned by glass, and do not drown it either.
+    So neither rare nuclei nor glass dominates the loss.
 
     Args:
         label_maps: (H, W) uint8 ids each, 255 for ignore.

@@ -1,4 +1,4 @@
-"""A bundle: saved interpreters, or a tuned decoder, with all it takes to segment a slide."""
+"""Bundles: saved interpreters or decoders, self-contained for prediction."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -26,7 +26,7 @@ from cytoseg.interpreter.student import Student, student_maps
 from cytoseg.interpreter.vote import RULES, jensen_shannon, vote
 from cytoseg.quoting import shown
 
-_MOST_SCALE = 64  # times that a tile is enlarged before the network
+_MOST_SCALE = 64  # factor by which a tile is enlarged before the network
 _TRAIN_AGAIN = "Run `cytoseg train-interpreter` again."
 
 
@@ -35,18 +35,19 @@ class Bundle:
     """Everything prediction needs.
 
     Attributes:
-        unet: The noise predictor with averaged weights, in evaluation mode; a decoder's own; a
-            student and MLPs on other features than its have none.
-        architecture: Of the network.
-        interpreter: The MLPs, which carry mean and scale of their features, or the tuned decoder; in evaluation mode.
-        features: Taps, timesteps, scale, noise seed, extractors; the decoder needs none of them.
+        unet: The noise predictor with averaged weights, in evaluation mode, or that of the decoder; None for a student
+            and for MLPs without its features.
+        architecture: Architecture of the network.
+        interpreter: The MLPs, which include mean and scale of their features, or the tuned decoder; in evaluation mode.
+        features: Taps, timesteps, scale, noise seed, extractors; unused by the decoder.
         classes: Names and colours.
-        mpp: Micrometres per pixel it was trained at, or None for pixels as they are.
-        vote: Name of the rule, as ``vote.vote`` knows it, for members or views.
-        precision: Of the network's arithmetic, as the features were computed for training.
-        origin: Where it came from: hashes of backbone and labels, recipe, versions.
+        mpp: Micrometres per pixel in training, or None for level 0.
+        vote: Name of the voting rule of ``vote.vote``, for members or views.
+        precision: Precision of the network, the same as in training.
+        origin: Provenance: hashes of backbone and labels, recipe, versions.
         recipe: The whole recipe, as JSON, so that slides can be predicted without its file.
-        encoder: The frozen network of the extractor pretrained, so that prediction needs no package; None without it.
+        encoder: The frozen network of the extractor ``pretrained``, included so that prediction needs no extra package;
+            None without it.
     """
 
     unet: nn.Module
@@ -63,7 +64,7 @@ class Bundle:
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
-    """Write the bundle whole or not at all.
+    """Write the bundle atomically.
 
     Raises:
         CheckpointError: If it cannot be written.
@@ -94,16 +95,16 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Read a bundle back.
+    """Load a bundle.
 
     Raises:
-        CheckpointError: If it is missing, damaged, or no bundle.
+        CheckpointError: If it is missing, damaged or not a bundle.
     """
     bundle_state(folder)
     checkpoint = load_checkpoint(folder, instead=_TRAIN_AGAIN)
     try:
         return _bundle_of(checkpoint)
-    except MISFIT as error:  # what the state says is not what was saved
+    except MISFIT as error:  # the state does not match the weights
         raise _nonsense(folder, error) from error
 
 
@@ -125,7 +126,7 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
         state["vote"],
         state["precision"],
         state["origin"],
-        state.get("recipe", {}),  # bundles of before have none
+        state.get("recipe", {}),  # older bundles have none
         encoder,
     )
 
@@ -144,7 +145,7 @@ def _networks_of(
     if "ddpm" in features.extractors:
         unet = network_with(partial(build_unet, architecture), checkpoint.tensors["backbone"])
     named, members = checkpoint.tensors["ensemble"], checkpoint.state["members"]
-    if members != len(named["weight1"]):  # each member is drawn on its own before its weights are put in
+    if members != len(named["weight1"]):  # each member is initialised before its weights are loaded
         raise ValueError(f"{shown(members)} members, weights of {len(named['weight1'])}")
     build_ensemble = partial(Ensemble, members, len(named["mean"]), classes, seed=0)
     return unet, cast(Ensemble, network_with(build_ensemble, named))
@@ -169,7 +170,7 @@ def _classes_of(found: Mapping[str, Any]) -> ClassList:
 def _features_of(found: Mapping[str, Any], architecture: Architecture) -> FeatureSettings:
     taps, timesteps = tuple(found["taps"]), tuple(found["timesteps"])
     extractors = found.get("extractors")
-    if extractors is None:  # bundles of before only say whether filters are joined
+    if extractors is None:  # older bundles only state whether filters are included
         extractors = ("ddpm", "filters") if found.get("filters", False) else ("ddpm",)
     numbers = (*timesteps, found["scale"], found["noise_seed"])
     if not all(type(number) is int and number >= 0 for number in numbers) or not 0 < found["scale"] <= _MOST_SCALE:
@@ -187,7 +188,7 @@ def _nonsense(folder: Path, error: Exception) -> DamagedError:
 
 
 def _check_state(state: Mapping[str, Any]) -> None:
-    """Look at what commands take from a state as it is; what is wrong raises one of ``MISFIT``."""
+    """Validate the state values that commands use; an invalid one raises one of ``MISFIT``."""
     if state["vote"] not in RULES:
         raise ValueError(f"vote {state['vote']!r}")
     if not isinstance(state["origin"], dict) or not isinstance(state["precision"], str) or not _is_mpp(state["mpp"]):
@@ -202,10 +203,10 @@ def _is_mpp(value: object) -> bool:
 
 
 def bundle_state(folder: Path) -> dict[str, Any]:
-    """Read what a bundle says of itself, without its weights.
+    """Read the state of a bundle without its weights.
 
     Raises:
-        CheckpointError: If it is missing, damaged, or no bundle.
+        CheckpointError: If it is missing, damaged or not a bundle.
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no bundle yet. Run `cytoseg train-interpreter` with this recipe first.")
@@ -227,7 +228,7 @@ def bundle_hashes(folder: Path) -> dict[str, str]:
     """Return the content hashes of a saved bundle's weights.
 
     Raises:
-        CheckpointError: If it is missing, damaged, or no bundle.
+        CheckpointError: If it is missing, damaged or not a bundle.
     """
     return dict(bundle_state(folder)["sha256"])
 
@@ -236,7 +237,7 @@ class EnsemblePredictor:
     """Segments tiles with a bundle: (N, H, W, 3) uint8 in, named maps out.
 
     Args:
-        bundle: What to predict with.
+        bundle: The bundle.
         device: Where to compute.
     """
 
@@ -246,7 +247,7 @@ class EnsemblePredictor:
         self.classes, self.origin = bundle.classes, bundle.origin
 
     def tiles_at_once(self, side_px: int) -> int:
-        """Tell how many tiles of ``side_px`` there is room for, at most 64; more than fill the caches help no CPU."""
+        """Return how many tiles of ``side_px`` fit in memory, at most 64; on a CPU, as many as fit its caches."""
         return max(1, min(64, room_px(self._architecture, self._device) // (side_px * self._scale) ** 2))
 
     def __call__(self, tiles: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
@@ -274,7 +275,7 @@ def _maps_of(bundle: Bundle, device: torch.device) -> Callable[[Tensor], tuple[T
 
 
 def _members_of(bundle: Bundle, interpreter: Ensemble | Decoder, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return what computes the (M, N, K, H, W) probabilities of all who vote on (N, 3, H, W) pictures in [-1, 1]."""
+    """Return the function from (N, 3, H, W) images in [-1, 1] to (M, N, K, H, W) probabilities of all voters."""
     interpreter, precision = interpreter.to(device), bundle.precision
     if isinstance(interpreter, Decoder):
         decoder = interpreter

@@ -1,4 +1,4 @@
-"""One temperature for an ensemble, from slides that the voting members have not learnt from."""
+"""Temperature scaling of an ensemble on held-out slides."""
 
 from dataclasses import asdict, dataclass
 
@@ -14,22 +14,22 @@ from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.metrics.calibration import calibration_error, confidence_bins
 
 MOST_PX = 20_000
-"""Held-out pixels that the temperature is fitted on."""
+"""Most held-out pixels for fitting the temperature."""
 RANGE = (0.1, 10.0)
-"""Temperatures considered."""
+"""Range of temperatures."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the temperature did, on pixels that neither the voting members nor the temperature had seen.
+    """Effect of the temperature on pixels seen neither by the voting members nor in its fit.
 
     Attributes:
-        temperature: By which the scores are to be divided; above 1 the members are too sure of themselves.
-        pixels: How many were looked at.
-        ece_before: Expected calibration error without it, 0 to 1.
-        ece_after: With the temperature that the other folds ask for.
-        nll_before: Mean negative logarithm of the true class's probability without it, in nats.
-        nll_after: With it.
+        temperature: Divisor of the logits; above 1 if the members are overconfident.
+        pixels: Number of pixels.
+        ece_before: Expected calibration error without the temperature, 0 to 1.
+        ece_after: The same with the temperature of the other folds.
+        nll_before: Mean negative log-likelihood without the temperature, in nats.
+        nll_after: The same with the temperature.
     """
 
     temperature: float
@@ -40,11 +40,11 @@ class Calibration:
     nll_after: float
 
     def as_json(self) -> dict[str, float | int]:
-        """Return the numbers for a file."""
+        """Return the values for JSON."""
         return asdict(self)
 
     def sentence(self) -> str:
-        """Say it to the user."""
+        """Return the sentence for the user."""
         return (
             f"Calibration error (ECE) on held-out slides: {self.ece_before:.3f} before, "
             f"{self.ece_after:.3f} after temperature scaling (T = {self.temperature:.2f})."
@@ -53,7 +53,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class _Held:
-    """Held-out pixels of one fold: (m, P, K) scores of the members that hold it out, (P,) classes and weights."""
+    """Held-out pixels of one fold: (m, P, K) logits of the members that hold it out, (P,) classes and weights."""
 
     scores: Tensor
     classes: Tensor
@@ -63,25 +63,24 @@ class _Held:
         return (self.scores / temperature).softmax(2).mean(0)
 
     def loss(self, temperature: float) -> float:
-        """Sum of the weighted negative log-likelihood."""
+        """Return the weighted sum of negative log-likelihoods."""
         of_truth = self.vote(temperature).gather(1, self.classes[:, None])[:, 0]
         return float(-(of_truth.clamp_min(1e-12).log() * self.weights).sum())
 
 
 def calibrate(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int) -> Calibration:
-    """Fit the temperature by which scores are to be divided, and tell what it does.
+    """Fit the temperature that divides the logits, and measure its effect.
 
-    Each pixel is judged by the soft vote of the members that hold out its slide, whatever rule the recipe votes by, and
-    counts for all those of its crop and class that it was chosen from. Each fold asks for a temperature of its own, and
-    the middle one is taken: a single odd slide asks for twice as much as the others, and would decide for all of them
-    (of two folds, with two members, both do). The errors told are cross-fitted: the temperature for a fold is the
-    middle one of the other folds, or its own where no other has a pixel.
+    Each pixel is evaluated by the soft vote of the members that hold out its slide, whatever the recipe's rule, and is
+    weighted by the number of pixels of its crop and class that it represents. The temperature is the median over folds,
+    because a single unusual slide can ask for twice as much as the others. The reported errors are cross-fitted: the
+    temperature of a fold is the median of the other folds, or its own if no other fold has pixels.
 
     Args:
         ensemble: In evaluation mode; its members hold slides out.
         table: The chosen pixels.
-        folds: Who holds out what.
-        seed: Of the choice of pixels.
+        folds: Assignment of pixels to folds.
+        seed: Seed of the choice of pixels.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
@@ -103,7 +102,7 @@ def calibrate(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int)
 
 @torch.no_grad()
 def _held_out(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int) -> list[_Held]:
-    """Compute the scores of held-out pixels; folds that no member holds out or that have no pixel are left out."""
+    """Compute the logits of held-out pixels; folds without pixels or that no member holds out are skipped."""
     device, weights = ensemble.weight1.device, _weights(table)
     chosen = torch.randperm(len(table.classes), generator=generator_for(seed, 0, what="calibration"))[:MOST_PX]
     held = []
@@ -121,7 +120,7 @@ def _held_out(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int)
 
 
 def _weights(table: PixelTable) -> Tensor:
-    """Tell for how many labelled pixels each pixel stands; by its class alone where nobody counted by crop."""
+    """Return how many labelled pixels each pixel represents; by class only if counts by crop are missing."""
     if table.stands_for is not None:
         return table.stands_for
     drawn = torch.bincount(table.classes)
@@ -130,12 +129,12 @@ def _weights(table: PixelTable) -> Tensor:
 
 
 def _middle(temperatures: list[float]) -> float:
-    """Return the median; between logarithms, for temperatures are factors."""
+    """Return the median on a logarithmic scale, because temperatures are factors."""
     return float(np.exp(np.median(np.log(temperatures))))
 
 
 def _best(fold: _Held) -> float:
-    """Find the temperature of the least loss; looked for among logarithms, for it is a factor."""
+    """Find the temperature with the lowest loss; the search is logarithmic because it is a factor."""
     found = minimize_scalar(
         lambda logarithm: fold.loss(float(np.exp(logarithm))),
         bounds=tuple(np.log(RANGE)),

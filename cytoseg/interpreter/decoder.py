@@ -1,4 +1,4 @@
-"""The decoder as interpreter: the diffusion model's own U-Net with a class head in place of its last convolution."""
+"""Decoder interpreter: the diffusion U-Net with a class head."""
 
 import copy
 import math
@@ -13,20 +13,20 @@ from cytoseg.diffusion.architecture import Architecture
 from cytoseg.features.extract import pad_to_multiple
 
 _NEVER = -1e4
-"""A score that leaves nothing of a class's probability."""
+"""A logit that makes a class's probability 0."""
 FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
-"""The axes of (N, C, H, W) that each view of a picture is mirrored along."""
+"""The axes of (N, C, H, W) along which each view is flipped."""
 
 
 class Decoder(nn.Module):
-    """A noise predictor that gives class scores; its time input is 0, for pictures without noise.
+    """A noise predictor that outputs class logits; its timestep is 0, for pictures without noise.
 
     Args:
-        unet: As ``build_unet`` makes it, with the weights to start from; copied.
+        unet: From ``build_unet``, with initial weights; it is copied.
         architecture: Its architecture.
         classes: K.
-        seed: Of the head's first weights.
-        names: Of the classes; where the network has a mask head for all of them, the head starts from its weights.
+        seed: Seed of the head's initial weights.
+        names: Class names; if the network has a mask head for all of them, the head starts from its weights.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def undo_weights(self, weights: Tensor) -> None:
-        """Take back what weighing classes in the loss did to their probabilities.
+        """Correct the probabilities for the class weights of the loss.
 
         Args:
-            weights: (K,) positive; the scores were trained with.
+            weights: (K,) positive weights used in training.
 
         Source: Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, 2002.
         """
@@ -76,21 +76,21 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def rule_out(self, classes: Sequence[int]) -> None:
-        """Let some classes never be predicted: those that no label has shown."""
+        """Exclude classes without labels from prediction."""
         self.head.weight[list(classes)] = 0.0
         cast(Tensor, self.head.bias)[list(classes)] = _NEVER
 
 
 @torch.inference_mode()
 def view_probabilities(decoder: Decoder, pictures: Tensor, *, precision: str) -> Tensor:
-    """Compute class probabilities of a picture as it is and mirrored three ways, each mirrored back.
+    """Compute class probabilities of a picture and its three mirror images, each flipped back.
 
-    The views vote as the members of an ensemble do, and where they disagree the network is unsure.
+    The views vote like ensemble members, and their disagreement measures uncertainty.
 
     Args:
         decoder: In evaluation mode, on the device of the pictures.
         pictures: (N, 3, H, W) float32 in [-1, 1], any size.
-        precision: ``no`` (fp32) or ``bf16``, of the network's arithmetic.
+        precision: ``no`` (fp32) or ``bf16`` for the network.
 
     Returns:
         (4, N, K, H, W) float32.

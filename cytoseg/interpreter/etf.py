@@ -1,4 +1,4 @@
-"""A regulariser that draws the last hidden activations of each class towards one corner of a regular simplex."""
+"""Simplex (ETF) regulariser of the last hidden activations."""
 
 import math
 
@@ -9,15 +9,15 @@ from cytoseg.devices import generator_for
 
 
 def simplex(width: int, classes: int, *, seed: int, member: int) -> Tensor:
-    """Make the corners of a regular simplex (an equiangular tight frame) at a random turn.
+    """Build a randomly rotated simplex equiangular tight frame (ETF).
 
-    M = sqrt(K / (K - 1)) U (I - 11' / K), the columns of U orthonormal. It is not trained.
+    M = sqrt(K / (K - 1)) U (I - 11' / K) with orthonormal columns of U. It is not trained.
 
     Args:
         width: d, channels of the last hidden layer.
         classes: K, at most d.
-        seed: Of the turn.
-        member: Each interpreter has its own.
+        seed: Seed of the rotation.
+        member: Index of the interpreter; each has its own rotation.
 
     Returns:
         (d, K) float32; the columns have length 1 and pairwise cosine -1 / (K - 1).

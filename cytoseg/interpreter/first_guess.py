@@ -1,4 +1,4 @@
-"""A first guess of a crop's classes before anything is labelled: by the mask head that labelled sources have taught."""
+"""Proposals before any labels, from a base model's mask head."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -15,20 +15,20 @@ from cytoseg.features.extract import pad_to_multiple, to_input
 from cytoseg.interpreter.decoder import FLIPS
 
 PROBABLE = 0.7
-"""Least probability of what is proposed: rare classes weigh more in training, so at .5 nuclei come out too large."""
+"""Minimum probability of a proposal: training weights rare classes more, so at .5 nuclei come out too large."""
 
 
 class FirstGuess:
-    """Guesses the classes that a backbone's mask head and the recipe have in common.
+    """Predicts the classes shared by a backbone's mask head and the recipe.
 
     Args:
         unet: The backbone with averaged weights.
-        classes: Of the recipe; the fill class is what is left unmarked.
+        classes: The recipe's classes; the fill class is left unmarked.
         device: Where to compute.
-        precision: ``no`` (fp32) or ``bf16``, of the network's arithmetic.
+        precision: ``no`` (fp32) or ``bf16`` for the network.
 
     Raises:
-        CheckpointError: If the backbone has no mask head, or one that knows none of the classes.
+        CheckpointError: If the backbone has no mask head, or its mask head has none of the classes.
     """
 
     def __init__(self, unet: nn.Module, classes: ClassList, *, device: torch.device, precision: str) -> None:
@@ -44,13 +44,13 @@ class FirstGuess:
 
     @torch.inference_mode()
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Guess a crop's classes from the mean of its four mirror images.
+        """Predict a crop's classes from the mean over four mirror images.
 
         Args:
             picture: (H, W, 3) uint8 RGB.
 
         Returns:
-            (H, W) uint8 ids of the recipe; the fill class (or ignore) where nothing is probable.
+            (H, W) uint8 ids of the recipe; the fill class (or ignore) where no class is probable.
         """
         height, width = picture.shape[:2]
         x = pad_to_multiple(to_input(picture[None]).to(self._device), MULTIPLE_PX)

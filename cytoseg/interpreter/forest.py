@@ -1,4 +1,4 @@
-"""The baseline beside every ensemble: a random forest on filters that know nothing of cells."""
+"""Baseline: a random forest on generic image filters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Forest:
     """A fitted random forest.
 
     Attributes:
-        trees: The classifier over the 72 filter responses of a pixel.
+        trees: Classifier of the 72 filter responses of a pixel.
     """
 
     trees: RandomForestClassifier
@@ -31,7 +31,7 @@ class Forest:
             picture: (H, W, 3) uint8 RGB.
 
         Returns:
-            (H, W) uint8 class map; only classes that the forest was shown occur.
+            (H, W) uint8 class map; only classes in the training pixels occur.
         """
         responses = filter_responses(picture)
         ids: NDArray[np.uint8] = self.trees.predict(responses.reshape(-1, responses.shape[2]))
@@ -45,20 +45,20 @@ def fit_forest(
     pixels_per_crop: int = 4000,
     seed: int,
 ) -> Forest:
-    """Fit the forest to random labelled pixels, as frequent as they are: classes are not balanced.
+    """Fit the forest to random labelled pixels at their natural class frequencies.
 
     Args:
         pictures: Crops, each (H, W, 3) uint8 RGB.
         label_maps: One per crop, (H, W) uint8 ids, 255 for ignore, which is never drawn.
-        pixels_per_crop: Pixels drawn of each crop without repetition; all where there are fewer.
-        seed: Decides the pixels of crop i, together with i, and the trees.
+        pixels_per_crop: Pixels drawn per crop without replacement; all if there are fewer.
+        seed: Seed of the trees and, with i, of the pixels of crop i.
 
     Returns:
         The fitted forest, the same for the same seed.
 
     Raises:
         LabelError: If no pixel of any crop is labelled.
-        ValueError: If there are more crops than label maps or the other way round.
+        ValueError: If the numbers of crops and label maps differ.
     """
     rows, ids = [], []
     for i, (picture, label_map) in enumerate(zip(pictures, label_maps, strict=True)):
@@ -75,13 +75,13 @@ def fit_forest(
 
 
 def commonest_class(label_maps: Sequence[NDArray[np.uint8]]) -> int:
-    """Find the class with the most labelled pixels: what to answer without looking.
+    """Find the class with the most labelled pixels, the trivial baseline.
 
     Args:
         label_maps: (H, W) uint8 ids each, 255 for ignore, which does not count.
 
     Returns:
-        Its id; the smallest one of equals.
+        Its id; the smallest on a tie.
 
     Raises:
         LabelError: If no pixel is labelled.

@@ -1,4 +1,4 @@
-"""Slides that single interpreters do not learn from, so that they can be judged while all slides stay in use."""
+"""Held-out slides per ensemble member (folds) and early stopping on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from cytoseg.interpreter.mlp import Ensemble, MemberCopies, member_losses
 
 MOST_FOLDS, LEAST_SLIDES = 5, 5
 LOOK_STEPS = 50
-"""Steps between two looks at the held-out pixels."""
+"""Steps between two evaluations on the held-out pixels."""
 LOOK_PX = 1500
-"""Pixels looked at, of each member."""
+"""Pixels per evaluation and member."""
 
 
 @dataclass(frozen=True)
 class Folds:
-    """Which pixels each member holds out: member m those of fold m modulo the number of folds.
+    """The pixels that each member holds out: member m holds out fold m modulo the number of folds.
 
     Attributes:
-        of_pixel: (P,) int64, the fold of each pixel of the table; pixels of one slide are in the same.
+        of_pixel: (P,) int64, the fold of each pixel of the table; pixels of one slide share a fold.
         count: Number of folds.
     """
 
@@ -31,25 +31,25 @@ class Folds:
     count: int
 
     def learnt_by(self, member: int) -> Tensor:
-        """Number the pixels that a member learns from."""
+        """Return the indices of a member's training pixels."""
         return torch.nonzero(self.of_pixel != member % self.count)[:, 0]
 
     def held_out_by(self, member: int) -> Tensor:
-        """Number the pixels that a member does not learn from."""
+        """Return the indices of a member's held-out pixels."""
         return torch.nonzero(self.of_pixel == member % self.count)[:, 0]
 
 
 def fold_by_slide(table: PixelTable, slides: Sequence[str], *, seed: int) -> Folds | None:
-    """Deal the slides out to at most five folds.
+    """Assign the slides to at most five folds.
 
     Args:
         table: The chosen pixels.
         slides: The slide of each crop.
-        seed: Of the deal.
+        seed: Seed of the assignment.
 
     Returns:
-        The folds; None where holding a fold out would cost too much: with fewer than ``LEAST_SLIDES`` slides, or where
-        a class stands on the slides of one fold only, so that some members would never see it.
+        The folds; None if holding out a fold would cost too much: with fewer than ``LEAST_SLIDES`` slides, or if a
+        class occurs in one fold only, so that some members would never see it.
     """
     crops = np.unique(table.crops.numpy())
     names = sorted({slides[crop] for crop in crops})
@@ -65,13 +65,13 @@ def fold_by_slide(table: PixelTable, slides: Sequence[str], *, seed: int) -> Fol
 
 
 class BestWeights:
-    """Remembers each member's weights of the step at which its held-out pixels fitted best.
+    """Keeps each member's weights from the step with the lowest held-out loss.
 
     Args:
-        ensemble: In training.
+        ensemble: The ensemble in training.
         table: The chosen pixels.
-        folds: Who holds out what.
-        seed: Of the choice of pixels to look at.
+        folds: Assignment of pixels to folds.
+        seed: Seed of the choice of evaluation pixels.
     """
 
     def __init__(self, ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int) -> None:
@@ -88,7 +88,7 @@ class BestWeights:
 
     @torch.no_grad()
     def look(self, step: int) -> None:
-        """Compare the members as they are after a step with what was best before."""
+        """Evaluate the members after a step and keep those that improved."""
         self._ensemble.eval()
         numbers = torch.arange(self._classes.shape[1])
         logits = [self._ensemble(self._features[:, block].float()) for block in self._ensemble.blocks(numbers)]
@@ -100,5 +100,5 @@ class BestWeights:
         self.steps = [step if now else best for now, best in zip(better.tolist(), self.steps, strict=True)]
 
     def restore(self) -> None:
-        """Return each member its best weights."""
+        """Restore each member's best weights."""
         self._copies.restore()

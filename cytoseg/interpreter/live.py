@@ -1,4 +1,4 @@
-"""The MLPs refitted while somebody draws: few members and steps on cached features, so that a stroke shows at once."""
+"""Live refit of the MLPs while annotating, on cached features."""
 
 import time
 from collections import OrderedDict
@@ -21,9 +21,9 @@ from cytoseg.interpreter.vote import jensen_shannon, vote
 from cytoseg.labels.index import LabelledCrop, pixel_hash
 
 MEMBERS, STEPS, PIXELS_PER_CROP = 5, 150, 500
-"""By the benchmark tests/benchmarks/live.py: a third of a second of training, whatever the number of crops."""
+"""Measured by tests/benchmarks/live.py: a third of a second of training for any number of crops."""
 MAPS_BYTES, ROWS_BYTES = 1_500_000_000, 1_000_000_000
-"""Most memory of the crops' feature maps, and of the chosen pixels' features."""
+"""Memory limits of the feature maps of crops and of the features of chosen pixels."""
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -31,13 +31,13 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, eq=False)
 class LiveView:
-    """What the MLPs make of a crop now.
+    """Current prediction of the MLPs on a crop.
 
     Attributes:
         class_map: (H, W) uint8 ids.
         disagreement: (H, W) float32 in nats.
-        crops: How many labelled crops were learnt from, this one included.
-        seconds: It took.
+        crops: Number of training crops, including this one.
+        seconds: Time for training and prediction.
     """
 
     class_map: NDArray[np.uint8]
@@ -56,17 +56,17 @@ class _Rows:
 
 
 class LiveInterpreter:
-    """Refits the MLPs on labelled crops and shows what they make of one; keeps features by the crop's content.
+    """Refits the MLPs on labelled crops and predicts one; caches features by crop content.
 
-    Of a few crops the whole feature maps are kept, of the others only the features of the chosen pixels. One thread
-    at a time may use it.
+    Full feature maps are cached for a few crops, for the others only the features of the chosen pixels. Not
+    thread-safe.
 
     Args:
-        extractor: Gives the features; another network needs another object.
+        extractor: Feature extractor; a new network needs a new object.
         classes: K.
-        settings: Of the recipe's ensemble; members and steps are cut to what a person waits for.
-        rule: Of the vote.
-        precision: Of the first layer, see ``member_probabilities``.
+        settings: The recipe's ensemble settings; members and steps are reduced for interactive use.
+        rule: Voting rule.
+        precision: Precision of the first layer, see ``member_probabilities``.
     """
 
     def __init__(
@@ -87,12 +87,12 @@ class LiveInterpreter:
     def view(
         self, picture: NDArray[np.uint8], label_map: NDArray[np.uint8] | None, others: Sequence[LabelledCrop]
     ) -> LiveView:
-        """Learn from labelled crops, and show one.
+        """Train on labelled crops and predict one.
 
         Args:
-            picture: (H, W, 3) uint8, the crop to show.
-            label_map: (H, W) uint8 ids of it, 255 where nothing is marked; None if it is not to be learnt from.
-            others: Further crops to learn from, without the one that is shown.
+            picture: (H, W, 3) uint8, the crop to predict.
+            label_map: (H, W) uint8 ids, 255 where unmarked; None to exclude it from training.
+            others: Other training crops.
 
         Raises:
             LabelError: If fewer than two classes are marked, or a crop's files are damaged.
@@ -145,7 +145,7 @@ class LiveInterpreter:
 
 
 def _forget(kept: OrderedDict[Key, Value], most_bytes: int, size: Callable[[Value], int]) -> None:
-    """Let go of what was not used for longest, but of nothing that was used just now."""
+    """Drop the least recently used entries, except those used just now."""
     while len(kept) > 1 and sum(map(size, kept.values())) > most_bytes:
         kept.popitem(last=False)
 

@@ -1,4 +1,4 @@
-"""Unlabelled slides while tuning: the averaged network teaches the one that learns."""
+"""Mean teacher: semi-supervised loss on unlabelled slides."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from torch import Tensor, nn
 from cytoseg.devices import seed_for
 
 CONFIDENT = 0.8
-"""Only pixels whose likeliest class has more than this probability teach."""
+"""Confidence threshold: only pixels whose top class is more probable contribute."""
 RAMP = (0.2, 0.4)
-"""Shares of the steps between which the weight of the unlabelled parts rises from zero: before, the teacher is poor."""
+"""Fractions of the training between which the weight of unlabelled parts ramps up: earlier, the teacher is poor."""
 _CUT_SHARE = (0.3, 0.7)
 
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Unlabelled slides and how much they count.
+    """Unlabelled slides and the weight of their loss.
 
     Attributes:
-        crop: Gives crop i, (3, size, size) float32 in [-1, 1], a function of i alone.
-        weight: Of their loss beside that of the labelled crops.
+        crop: Returns crop i, (3, size, size) float32 in [-1, 1], as a function of i alone.
+        weight: Weight of their loss relative to the labelled crops.
     """
 
     crop: Callable[[int], Tensor]
@@ -38,12 +38,12 @@ class Unlabelled:
 
 
 class UnlabelledParts:
-    """Draws what a step learns from unlabelled slides; it follows from the seed and the step alone.
+    """Draws the unlabelled parts of a step as a function of the seed and the step alone.
 
     Args:
-        unlabelled: The slides.
-        batch: B, parts of a step.
-        seed: Of the changes.
+        unlabelled: The unlabelled slides.
+        batch: B, parts per step.
+        seed: Seed of the augmentation.
     """
 
     def __init__(self, unlabelled: Unlabelled, *, batch: int, seed: int) -> None:
@@ -61,8 +61,8 @@ class UnlabelledParts:
         """Draw a step's parts.
 
         Returns:
-            As they are, (B, 3, H, W) float32 in [-1, 1]; strongly changed in colour and sharpness, likewise; and the
-            rectangles that the next part's pixels are pasted into, (B, H, W) bool.
+            The original parts, (B, 3, H, W) float32 in [-1, 1]; the same with strong colour and blur augmentation; and
+            the CutMix rectangles, (B, H, W) bool, to be filled from the next part.
         """
         weak = torch.stack([self._crop(step * self._batch + i) for i in range(self._batch)])
         self._strong.set_random_state(seed_for(self._seed, step, what="strong changes"))
@@ -80,7 +80,7 @@ class UnlabelledParts:
 
 
 def ramp_at(step: int, steps: int) -> float:
-    """Return the share of the full weight at a step: 0 at first, then rising in a straight line to 1."""
+    """Return the fraction of the full weight at a step: first 0, then a linear ramp to 1."""
     begin, end = RAMP
     return min(1.0, max(0.0, (step / steps - begin) / (end - begin)))
 
@@ -88,19 +88,19 @@ def ramp_at(step: int, steps: int) -> float:
 def teacher_loss(
     student: nn.Module, teacher: nn.Module, parts: tuple[Tensor, Tensor, Tensor], *, precision: str
 ) -> Tensor:
-    """Compute how far the student, shown changed parts, is from what the teacher sees on the parts as they are.
+    """Compute the consistency loss between the student on augmented parts and the teacher on the originals.
 
-    The teacher's probabilities are the mean of the part and its mirror image. Part i takes pixels of part i + 1 inside
-    its rectangle, and what is right there along with them.
+    The teacher's probabilities are the mean of the part and its mirror image. Part i takes pixels and targets of part i
+    + 1 inside its rectangle (CutMix).
 
     Args:
-        student: The network that learns, from (N, 3, H, W) to (N, K, H, W) scores.
-        teacher: Its average; gets no gradient.
+        student: The trained network, from (N, 3, H, W) to (N, K, H, W) logits.
+        teacher: Its weight average; receives no gradient.
         parts: From ``UnlabelledParts``, on the device of the networks.
-        precision: ``no`` (fp32) or ``bf16``, of the networks' arithmetic.
+        precision: ``no`` (fp32) or ``bf16`` for the networks.
 
     Returns:
-        The cross entropy of the confident pixels, over all pixels; scalar.
+        The cross entropy of the confident pixels, averaged over all pixels; scalar.
 
     Source: Tarvainen and Valpola, Mean teachers, NeurIPS 2017; Yun et al., CutMix, ICCV 2019.
     """

@@ -1,4 +1,4 @@
-"""The ensemble of per-pixel MLPs, held as stacked weights so that all members compute together."""
+"""Ensemble of per-pixel MLPs with stacked weights."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from cytoseg.devices import generator_for
 from cytoseg.features.rows import BLOCK_VALUES
 from cytoseg.interpreter.settings import hidden_sizes
 
-_NEVER = -1e6  # finite, so that weights that are not stay a sign of damage
+_NEVER = -1e6  # finite, so that non-finite weights still indicate damage
 
 
 class MemberNorm(nn.Module):
@@ -33,9 +33,9 @@ class MemberNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(members, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (M, B, width); batch statistics while training, running ones otherwise."""
+        """Normalise (M, B, width); batch statistics in training, running ones otherwise."""
         if self.training:
-            # One call normalises all members: members and channels are folded into one axis of channels.
+            # One call normalises all members: members and channels are folded into one channel axis.
             members, batch, width = x.shape
             flat = x.transpose(0, 1).reshape(batch, members * width)
             flat = F.batch_norm(
@@ -63,9 +63,9 @@ class Ensemble(nn.Module):
         members: M.
         inputs: D, channels of the feature stack.
         classes: K.
-        seed: Each member's first weights come from (seed, member).
-        weight_std: Spread of the first weights. None takes 1 / sqrt(inputs) in each layer, which keeps the size of
-            standardised inputs; the published method draws all layers alike.
+        seed: Each member's initial weights depend on (seed, member).
+        weight_std: Standard deviation of the initial weights. None takes 1 / sqrt(inputs) in each layer, which
+            preserves the scale of standardised inputs; the published method uses one value for all layers.
     """
 
     mean: Tensor
@@ -86,7 +86,7 @@ class Ensemble(nn.Module):
         """Compute class scores.
 
         Args:
-            features: (M, B, D) float32, each member's own pixels, not yet standardised.
+            features: (M, B, D) float32, each member's own pixels, not standardised.
 
         Returns:
             (M, B, K) logits.
@@ -94,16 +94,16 @@ class Ensemble(nn.Module):
         return self.scores(self.hidden(features))
 
     def hidden(self, features: Tensor) -> Tensor:
-        """Compute from (M, B, D) features what the last layer reads, (M, B, narrow)."""
+        """Compute the input of the last layer, (M, B, narrow), from (M, B, D) features."""
         standard = (features - self.mean) / self.scale
         return self._second(torch.baddbmm(self.bias1[:, None], standard, self.weight1))
 
     def scores(self, hidden: Tensor) -> Tensor:
-        """Apply the last layer to (M, B, narrow); gives (M, B, K) logits."""
+        """Apply the last layer to (M, B, narrow); return (M, B, K) logits."""
         return torch.baddbmm(self.bias3[:, None], hidden, self.weight3)
 
     def after_first(self, first: Tensor) -> Tensor:
-        """Finish from the (M, B, wide) output of the first linear layer; gives (M, B, K) logits."""
+        """Compute (M, B, K) logits from the (M, B, wide) output of the first linear layer."""
         return self.scores(self._second(first))
 
     def _second(self, first: Tensor) -> Tensor:
@@ -113,39 +113,39 @@ class Ensemble(nn.Module):
 
     @torch.no_grad()
     def divide_scores(self, temperature: float) -> None:
-        """Divide all logits by a temperature from now on; above 1 makes the members less sure."""
+        """Fold a temperature into the last layer; above 1 makes the members less confident."""
         self.weight3.div_(temperature)
         self.bias3.div_(temperature)
 
     def blocks(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Split pixel numbers along the last axis so that all members' copies of a block's features stay small."""
+        """Split pixel indices along the last axis so that all members' copies of a block stay small."""
         return torch.split(pixels, max(1, BLOCK_VALUES // (self.members * self.inputs)), dim=-1)
 
     @torch.no_grad()
     def rule_out(self, class_ids: Sequence[int]) -> None:
-        """Keep classes from ever being predicted: nothing was learnt of them, whatever else training may have left."""
+        """Exclude classes without training pixels from prediction."""
         self.bias3[:, list(class_ids)] = _NEVER
 
     def folded_first(self) -> tuple[Tensor, Tensor]:
-        """Return the first layer with standardisation folded in: weights (M, D, wide) and bias (M, wide)."""
+        """Return the first layer with the standardisation folded in: weights (M, D, wide) and bias (M, wide)."""
         weight = self.weight1 / self.scale[None, :, None]
         return weight, self.bias1 - torch.einsum("d,mdw->mw", self.mean, weight)
 
 
 def member_losses(logits: Tensor, target: Tensor) -> Tensor:
-    """Compute each member's mean cross entropy: (M, B, K) logits and (M, B) int64 class ids give (M,).
+    """Compute each member's mean cross entropy: (M,) from (M, B, K) logits and (M, B) int64 ids.
 
-    Their sum trains each member as if it were alone, whatever their number.
+    Minimising their sum trains each member independently.
     """
     each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
     return each.view(target.shape).mean(1)
 
 
 class MemberCopies:
-    """Remembers the weights of single members as they were at their own moments of a training.
+    """Keeps copies of single members' weights from different training steps.
 
     Args:
-        ensemble: In training; nothing is remembered yet.
+        ensemble: The ensemble in training.
     """
 
     def __init__(self, ensemble: Ensemble) -> None:
@@ -153,7 +153,7 @@ class MemberCopies:
         self._copies = {name: tensor.clone() for name, tensor in self._of_members()}
 
     def keep(self, which: Tensor) -> None:
-        """Remember some members as they are now, in place of what was remembered of them.
+        """Store the current weights of some members, replacing earlier copies.
 
         Args:
             which: (M,) bool.
@@ -163,7 +163,7 @@ class MemberCopies:
                 self._copies[name][which] = tensor[which]
 
     def restore(self) -> None:
-        """Return all members the weights that were remembered."""
+        """Restore the stored weights of all members."""
         self._ensemble.load_state_dict(self._copies, strict=False)
 
     def _of_members(self) -> list[tuple[str, Tensor]]:

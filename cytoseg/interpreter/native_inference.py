@@ -1,7 +1,7 @@
-"""Applying the ensemble to a whole picture: the first layer at native resolution, its outputs upsampled and summed.
+"""Ensemble inference on whole pictures with the first layer at native resolution.
 
-Bilinear upsampling and a linear layer commute, so this equals applying the layer to the full-size feature stack, which
-is never built.
+Its outputs are upsampled and summed. Bilinear upsampling and a linear layer commute, so this equals applying the layer
+to the full-size feature stack, which is never built.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ def member_probabilities(ensemble: Ensemble, features: NativeFeatures, *, precis
 
     Args:
         ensemble: In evaluation mode, on the device of the features.
-        features: Of N pictures.
-        precision: Of the first layer: ``no`` is fp32; ``bf16`` for features of a network that computed in it, which
-            are off by more than what is lost here.
+        features: Features of N pictures.
+        precision: Precision of the first layer: ``no`` is fp32; ``bf16`` for features of a bf16 network, whose own
+            error is larger than the loss here.
 
     Returns:
         (M, N, K, H, W) float32.
@@ -40,16 +40,16 @@ def member_probabilities(ensemble: Ensemble, features: NativeFeatures, *, precis
 
 
 def _standardised(ensemble: Ensemble, maps: Sequence[Tensor]) -> list[Tensor]:
-    """Standardise each map before it is rounded to bfloat16: what is far from zero would lose what varies."""
+    """Standardise each map before rounding to bfloat16, because values far from zero would lose their variation."""
     sizes = [native.shape[1] for native in maps]
     parts = zip(maps, torch.split(ensemble.mean, sizes), torch.split(ensemble.scale, sizes), strict=True)
     return [((native - mean[:, None, None]) / scale[:, None, None]).bfloat16() for native, mean, scale in parts]
 
 
 def _by_resolution(maps: Sequence[Tensor]) -> list[tuple[Tensor, list[slice]]]:
-    """Join the maps of equal size, and remember which inputs of the first layer each group holds.
+    """Concatenate maps of equal size, with the first-layer inputs that each group feeds.
 
-    The finest maps come first, channels last in memory.
+    The finest maps come first, in channels-last layout.
     """
     groups: dict[tuple[int, ...], tuple[list[Tensor], list[slice]]] = {}
     start = 0
@@ -65,10 +65,10 @@ def _by_resolution(maps: Sequence[Tensor]) -> list[tuple[Tensor, list[slice]]]:
 def _first_layer(
     groups: Sequence[tuple[Tensor, list[slice]]], weight: Tensor, bias: Tensor, *, padded: tuple[int, int]
 ) -> Tensor:
-    """Apply one member's (D, wide) weights per resolution; gives (N, wide, H, W) at the padded size."""
+    """Apply one member's (D, wide) weights per resolution; return (N, wide, H, W) at the padded size."""
     if not groups:
         raise ValueError("there are no feature maps")
-    # A constant upsampled is the same constant: the bias comes in with the finest maps, at no cost.
+    # Upsampling keeps a constant, so the bias is added with the finest maps at no cost.
     parts = [
         _at_each_pixel(native, torch.cat([weight[place] for place in places]), None if i else bias).float()
         for i, (native, places) in enumerate(groups)
@@ -84,13 +84,13 @@ def _first_layer(
 
 
 def _rest(ensemble: Ensemble, hidden: Tensor, m: int) -> Tensor:
-    """Apply member m's layers after the first to (N, wide, H, W), which is spoilt; gives (N, K, H, W) logits."""
+    """Apply member m's remaining layers to (N, wide, H, W), overwritten in place; return (N, K, H, W) logits."""
     for norm, weight, bias in (
         (ensemble.norm1, ensemble.weight2, ensemble.bias2),
         (ensemble.norm2, ensemble.weight3, ensemble.bias3),
     ):
         scale, shift = norm.affine()
-        # The normalisation is affine here, so it folds into the layer behind it.
+        # The normalisation is affine here, so it is folded into the next layer.
         hidden = _at_each_pixel(hidden.relu_(), scale[m][:, None] * weight[m], shift[m] @ weight[m] + bias[m])
     return hidden
 
@@ -98,8 +98,8 @@ def _rest(ensemble: Ensemble, hidden: Tensor, m: int) -> Tensor:
 def _at_each_pixel(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply a linear layer, (inputs, outputs), to the channels of (N, inputs, h, w).
 
-    Rows stand as pictures of their own: from 16 on torch leaves a 1 x 1 convolution to oneDNN, whatever the number of
-    threads; what it takes for fewer on one thread is half as fast on processors that are not Intel's.
+    Rows are treated as separate pictures: from a batch of 16 torch uses oneDNN for a 1 x 1 convolution with any number
+    of threads; its single-threaded fallback for fewer is half as fast on non-Intel processors.
     """
     count, _, height, width = maps.shape
     rows = maps.permute(0, 2, 3, 1).reshape(count * height, 1, width, -1).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Paint a picture in a stain drawn at random, so that networks learn shapes rather than one lab's colours."""
+"""Random stain augmentation, so that networks do not depend on one lab's colours."""
 
 import numpy as np
 import torch
@@ -8,14 +8,14 @@ _DARKEST = 1.0 / 255.0
 
 
 def paint_random_stain(picture: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return a picture the colours of a made-up stain: glass, thin and dense material each in one hue.
+    """Recolour a picture with a synthetic stain: one hue each for glass, thin and dense material.
 
-    The optical density of the grey picture is kept but for a factor; by the Beer-Lambert law it darkens the colour of
-    the glass, with one absorption where it is low and another where it is high, as cytoplasm and nuclei have.
+    The optical density of the grey picture is kept up to a factor; by the Beer-Lambert law it darkens the colour of the
+    glass, with different absorption at low and high density, like cytoplasm and nuclei.
 
     Args:
         picture: (3, H, W) float32 in [-1, 1]; its colours, if any, are lost.
-        rng: Draws the stain.
+        rng: Random generator.
 
     Returns:
         (3, H, W) float32 in [-1, 1].

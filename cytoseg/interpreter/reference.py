@@ -1,4 +1,6 @@
-"""Training by the published rules, for comparison: no scaling of features, no validation, a stop by the train loss.
+"""Reference training by the published rules, for comparison.
+
+No scaling of features, no validation, and stopping by the training loss.
 
 Source: Baranchuk et al., Label-Efficient Semantic Segmentation with Diffusion Models, ICLR 2022, and their code.
 """
@@ -13,23 +15,23 @@ from cytoseg.features.pixels import PixelTable
 from cytoseg.interpreter.mlp import Ensemble, MemberCopies, member_losses
 
 OnStep = Callable[[int, int, float], None]
-"""Told the step, of how many, and the loss."""
+"""Called with the step, the number of steps, and the loss."""
 EPOCHS = 100
-"""Most epochs, each over all pixels of the table."""
+"""Most epochs over the pixel table."""
 FREE_EPOCHS = 4
-"""Epochs before the stop rule looks."""
+"""Epochs before the stop rule applies."""
 PATIENCE = 50
-"""Batches without a new best loss that a member survives."""
+"""Batches without a new best loss before a member stops."""
 BATCH_PX, RATE, WEIGHT_STD = 64, 1e-3, 0.02
-"""Pixels per update, Adam's constant rate, spread of the first weights."""
+"""Pixels per update, Adam's constant rate, standard deviation of the initial weights."""
 
 
 class StopRule:
-    """Tells each member when to stop: after ``PATIENCE`` batches in a row whose loss is no new best, and one more.
+    """Early stopping per member: after more than ``PATIENCE`` consecutive batches without a new best loss.
 
     Args:
         members: M.
-        device: Of the losses.
+        device: Device of the losses.
     """
 
     def __init__(self, members: int, device: torch.device) -> None:
@@ -38,7 +40,7 @@ class StopRule:
         self._in_vain = torch.zeros(members, dtype=torch.int64, device=device)
 
     def see(self, epoch: int, losses: Tensor) -> Tensor:
-        """Take in the (M,) losses of one batch, epochs counted from 0; tell which members, (M,) bool, stop now."""
+        """Process the (M,) losses of one batch, epochs counted from 0; return which members, (M,) bool, stop now."""
         if epoch < FREE_EPOCHS:
             return torch.zeros_like(self.stopped)
         better = losses < self._best
@@ -58,18 +60,19 @@ def train_by_reference(
     device: torch.device,
     on_step: OnStep = lambda _step, _of, _loss: None,
 ) -> Ensemble:
-    """Train M interpreters as the published code does, each with its own weights, order of pixels and end.
+    """Train M interpreters like the published code, each with its own weights, pixel order and stopping time.
 
-    Two things differ: single pixels left over at the end of an epoch are left out, for they cannot be normalised, and
-    ties between votes are broken otherwise (see ``vote``).
+    Two differences: a single pixel left over at the end of an epoch is dropped, because it cannot be normalised, and
+    ties between votes are broken differently (see ``vote``).
 
     Args:
         table: All labelled pixels.
         classes: K.
         members: M.
-        seed: Of weights and orders.
-        device: Where.
-        on_step: Told the step, of how many (an estimate), and the mean loss of the members that are still in training.
+        seed: Seed of weights and pixel orders.
+        device: Training device.
+        on_step: Called with the step, the estimated number of steps, and the mean loss of the members still in
+            training.
 
     Returns:
         The ensemble in evaluation mode.
@@ -86,7 +89,7 @@ def train_by_reference(
         losses.sum().backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
         optimiser.step()
         on_step(step, max(step, likely), float(losses.detach()[~rule.stopped].mean()))
-        # Who has stopped is computed further with the others and forgotten: it is a few batches among thousands.
+        # Stopped members are still computed and their updates discarded: a few batches among thousands.
         copies.keep(rule.see(epoch, losses.detach()))
         if bool(rule.stopped.all()):
             break
@@ -96,12 +99,12 @@ def train_by_reference(
 
 
 def _likely_steps(pixels: int) -> int:
-    """Estimate how many batches training takes: most members stop soon after they may."""
+    """Estimate the number of batches: most members stop soon after the minimum."""
     return FREE_EPOCHS * -(-pixels // BATCH_PX) + 2 * PATIENCE
 
 
 def _batches(pixels: int, members: int, seed: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield the epoch and (M, B) pixel numbers: each member goes through its own shuffles of all pixels."""
+    """Yield the epoch and (M, B) pixel indices: each member has its own shuffles of all pixels."""
     generators = [generator_for(seed, m, what="batches") for m in range(members)]
     for epoch in range(EPOCHS):
         orders = torch.stack([torch.randperm(pixels, generator=generator) for generator in generators])

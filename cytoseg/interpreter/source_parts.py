@@ -1,4 +1,4 @@
-"""Random parts of labelled sources: labels from elsewhere, resized and painted anew, that teach the backbone."""
+"""Random parts of labelled sources for training the backbone."""
 
 import math
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ BLURRED = 0.25
 
 @dataclass(frozen=True)
 class LabelledSource:
-    """Labelled pictures from elsewhere, in the class list of the recipe.
+    """Labelled pictures of another data set, in the recipe's class list.
 
     Attributes:
         pictures: Each (H, W, 3) uint8 RGB.
         label_maps: One per picture, (H, W) uint8: ids of the recipe, ``OTHER`` or 255 for ignore.
-        known: (K,) bool: the classes that this source tells apart.
-        scale: How many times its pictures are resized.
-        spread: The size varies by up to this factor, up and down.
-        repaint: Whether each part is painted in a random stain.
-        share: Of the parts, relative to the other sources.
+        known: (K,) bool: the classes annotated in this source.
+        scale: Resize factor of its pictures.
+        spread: Random resize by up to this factor, up and down.
+        repaint: Whether each part is recoloured with a random stain.
+        share: Sampling weight relative to the other sources.
     """
 
     pictures: Sequence[NDArray[np.uint8]]
@@ -44,12 +44,12 @@ class LabelledSource:
 
 
 class SourceParts:
-    """Draws a part of a labelled source for each crop number; it follows from the seed and the number alone.
+    """Draws a part of a labelled source per crop number, as a function of the seed and the number alone.
 
     Args:
         sources: At least one.
         size_px: Side of a part.
-        seed: Of the draws.
+        seed: Random seed.
     """
 
     def __init__(self, sources: Sequence[LabelledSource], *, size_px: int, seed: int) -> None:
@@ -85,7 +85,7 @@ class SourceParts:
 def _resized_part(source: LabelledSource, size_px: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Cut a square at random and resize it: (3, size, size) float32 in [-1, 1] and (size, size) int64.
 
-    A picture too small for it gives what it has; the missing part is filled up later, unlabelled.
+    A picture that is too small gives what it has; the rest is padded later, unlabelled.
     """
     number = int(rng.integers(len(source.pictures)))
     picture, label_map = source.pictures[number], source.label_maps[number]
@@ -100,10 +100,10 @@ def _resized_part(source: LabelledSource, size_px: int, rng: np.random.Generator
 
 
 def source_weights(source: LabelledSource) -> Tensor:
-    """Weigh the classes of a source by one over the square root of their share, as those of labelled crops are.
+    """Weight the classes of a source by one over the square root of their fraction, as for labelled crops.
 
     Returns:
-        (K + 1,) float32, the last for ``OTHER``; the greatest is 1, and 0 stands for a class without a pixel.
+        (K + 1,) float32, the last for ``OTHER``; the largest is 1; 0 for a class without a pixel.
     """
     counts = np.sum([np.bincount(m.ravel(), minlength=256) for m in source.label_maps], axis=0)
     counts = np.concatenate([counts[: len(source.known)], counts[OTHER : OTHER + 1]])
@@ -113,11 +113,11 @@ def source_weights(source: LabelledSource) -> Tensor:
 
 
 def translate(label_map: NDArray[np.uint8], meaning: Sequence[int]) -> NDArray[np.uint8]:
-    """Say a source's label map in the recipe's ids.
+    """Map a source's ids to the recipe's ids.
 
     Args:
         label_map: (H, W) uint8 ids of the source, 255 for ignore.
-        meaning: For each id of the source an id of the recipe, ``OTHER`` or 255.
+        meaning: An id of the recipe, ``OTHER`` or 255 for each id of the source.
 
     Returns:
         (H, W) uint8.

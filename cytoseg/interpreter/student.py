@@ -1,4 +1,4 @@
-"""A small, fast network that is taught to give what an ensemble or a tuned decoder gives."""
+"""Distillation of an ensemble or decoder into a small, fast network."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from cytoseg.features.extract import pad_to_multiple, to_input
 from cytoseg.interpreter.augment import changes
 
 WIDTHS = (32, 64, 128)
-"""Channels at a half, a quarter and an eighth of the picture's resolution."""
+"""Channels at 1/2, 1/4 and 1/8 of the picture's resolution."""
 MULTIPLE_PX = 8
 BATCH, SIZE_PX, RATE = 16, 96, 2e-3
 BLURRED = 0.25
 UNCERTAINTY_WEIGHT = 1.0
 TRUTH_SHARE = 0.5
-"""Of what is right at a labelled pixel: so much says the label, the rest the teacher."""
+"""Weight of the label in the target of a labelled pixel; the rest is the teacher's."""
 
 
 class _Convs(nn.Sequential):
@@ -37,11 +37,11 @@ class _Convs(nn.Sequential):
 
 
 class Student(nn.Module):
-    """A U-Net without normalisation that begins and ends at half the resolution, by squares of 2 x 2 pixels.
+    """A U-Net without normalisation, with pixel unshuffle (2 x 2) at the input and shuffle at the output.
 
     Args:
         classes: K.
-        seed: Of the first weights.
+        seed: Seed of the initial weights.
     """
 
     def __init__(self, classes: int, *, seed: int) -> None:
@@ -55,7 +55,7 @@ class Student(nn.Module):
             self.head = nn.Conv2d(fine, 4 * (classes + 1), 1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Compute class scores and, as the last channel, the disagreement that the teacher would show.
+        """Compute class logits and, as the last channel, the predicted disagreement of the teacher.
 
         Args:
             pictures: (N, 3, H, W) float32 in [-1, 1], any size.
@@ -81,7 +81,7 @@ def student_maps(student: Student, pictures: Tensor, *, precision: str) -> tuple
     Args:
         student: In evaluation mode, on the device of the pictures.
         pictures: (N, 3, H, W) float32 in [-1, 1].
-        precision: ``no`` (fp32) or ``bf16``, of the network's arithmetic.
+        precision: ``no`` (fp32) or ``bf16`` for the network.
 
     Returns:
         Probabilities (N, K, H, W) and disagreement in nats (N, H, W), float32.
@@ -93,13 +93,13 @@ def student_maps(student: Student, pictures: Tensor, *, precision: str) -> tuple
 
 @dataclass(frozen=True)
 class Lesson:
-    """One picture with what the teacher says of it.
+    """One picture with the teacher's prediction.
 
     Attributes:
         picture: (H, W, 3) uint8 RGB.
         probabilities: (K, H, W) float16.
         disagreement: (H, W) float16 in nats.
-        label_map: (H, W) uint8 ids, 255 for ignore; None of an unlabelled picture.
+        label_map: (H, W) uint8 ids, 255 for ignore; None for an unlabelled picture.
     """
 
     picture: NDArray[np.uint8]
@@ -108,7 +108,7 @@ class Lesson:
     label_map: NDArray[np.uint8] | None = None
 
     def target(self) -> Tensor:
-        """Return what is right, (K + 1, H, W) float32: probabilities, on labelled pixels half by the label; nats."""
+        """Return the target, (K + 1, H, W) float32: probabilities mixed with the label where labelled; nats."""
         right = torch.from_numpy(self.probabilities.astype(np.float32))
         if self.label_map is not None:
             labels = torch.from_numpy(self.label_map.astype(np.int64))
@@ -128,16 +128,16 @@ def distil(
     precision: str,
     on_step: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Student:
-    """Teach the student on random parts, turned, flipped, changed in colour and sharpness.
+    """Train the student on augmented random parts.
 
     Args:
-        student: Its weights change.
+        student: The student; trained in place.
         lessons: At least one.
         steps: Optimiser updates; the rate falls to zero along a cosine.
-        seed: Of what is drawn.
-        device: Where.
-        precision: ``no`` (fp32) or ``bf16``, of the network's arithmetic.
-        on_step: Told the step and its loss.
+        seed: Seed of the random parts.
+        device: Training device.
+        precision: ``no`` (fp32) or ``bf16`` for the network.
+        on_step: Called with the step and its loss.
 
     Returns:
         The student in evaluation mode.
@@ -172,7 +172,7 @@ def _parts(lessons: Sequence[Lesson], change: Callable[..., dict[str, Tensor]], 
 
 
 def _loss(found: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy with soft targets, and the squared error of the disagreement; filled-up pixels do not count."""
+    """Cross entropy with soft targets plus squared error of the disagreement; padded pixels are ignored."""
     inside = (target[:, 0] <= 1.0).float()
     errors = -(target[:, :-1] * found[:, :-1].log_softmax(1)).sum(1)
     errors = errors + UNCERTAINTY_WEIGHT * (found[:, -1] - target[:, -1]).square()

@@ -1,4 +1,4 @@
-"""The simplest baseline that looks at the picture: the class that each optical density mostly has."""
+"""Baseline: the most frequent class per optical density."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ LEVELS = 64
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What was learnt: a class for each of 64 densities.
+    """A class for each of 64 densities.
 
     Attributes:
-        classes: (64,) uint8 ids, from clear to dark.
+        classes: (64,) uint8 ids, from bright to dark.
     """
 
     classes: NDArray[np.uint8]
@@ -30,7 +30,7 @@ class Thresholds:
             picture: (H, W, 3) uint8 RGB.
 
         Returns:
-            (H, W) uint8 class map; only classes that were shown occur.
+            (H, W) uint8 class map; only classes in the training pixels occur.
         """
         ids: NDArray[np.uint8] = self.classes[_levels(picture)]
         return ids
@@ -39,9 +39,9 @@ class Thresholds:
 def fit_thresholds(
     pictures: Sequence[NDArray[np.uint8]], label_maps: Sequence[NDArray[np.uint8]], *, classes: int
 ) -> Thresholds:
-    """Count which class each optical density mostly has; with two classes that is a threshold.
+    """Find the most frequent class of each optical density; with two classes this is a threshold.
 
-    A density that no labelled pixel has takes the class of the nearest one that does.
+    A density without labelled pixels takes the class of the nearest one that has some.
 
     Args:
         pictures: Crops, each (H, W, 3) uint8 RGB.
@@ -49,7 +49,7 @@ def fit_thresholds(
         classes: K.
 
     Returns:
-        What was learnt.
+        The fitted baseline.
 
     Raises:
         LabelError: If no pixel of any crop is labelled.
@@ -68,7 +68,7 @@ def fit_thresholds(
 
 
 def _levels(picture: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Divide the mean optical density of a pixel, 0 to 2.4 with 8 bits, into 64 levels."""
+    """Quantise the mean optical density of a pixel, 0 to 2.4 for 8 bits, into 64 levels."""
     density = optical_density(picture.astype(np.float32)).mean(axis=2)
     levels: NDArray[np.int64] = np.clip(density * (LEVELS / DARKEST), 0, LEVELS - 1).astype(np.int64)
     return levels

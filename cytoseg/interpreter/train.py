@@ -1,4 +1,4 @@
-"""Training the ensemble: all members in one batched computation, each with its own weights and pixels."""
+"""Training the ensemble: all members batched, each with its own pixels."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,17 +19,17 @@ from cytoseg.interpreter.reference import OnStep, train_by_reference
 from cytoseg.interpreter.settings import EnsembleSettings
 
 LEAST_STEPS = 400
-"""However small the table is. By cross-validation fewer cost nuclei, and many more learn a small table by heart."""
+"""Minimum number of steps for any table. In cross-validation fewer cost IoU of nuclei, and many more overfit."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training gives.
+    """Result of training.
 
     Attributes:
-        ensemble: In evaluation mode.
-        kept_steps: The step whose weights each member kept; None where nothing was held out for that.
-        calibration: What the temperature did; None where none was fitted.
+        ensemble: The ensemble in evaluation mode.
+        kept_steps: The step whose weights each member kept; None without early stopping.
+        calibration: Effect of the temperature; None if none was fitted.
     """
 
     ensemble: Ensemble
@@ -46,23 +46,23 @@ def train_ensemble(
     device: torch.device,
     on_step: OnStep = lambda _step, _of, _loss: None,
 ) -> Trained:
-    """Train M interpreters on the cross entropy.
+    """Train M interpreters with cross entropy.
 
-    To stop early or to calibrate, each member holds some slides out, and all slides are learnt by most members.
+    For early stopping or calibration each member holds out some slides; every slide is used by most members.
 
     Args:
         table: The chosen pixels.
         classes: K.
         slides: The slide of each crop of the table.
-        settings: How to train.
-        device: Where.
-        on_step: Told the step, of how many, and the mean loss of the members.
+        settings: Training settings.
+        device: Training device.
+        on_step: Called with the step, the number of steps, and the mean loss of the members.
 
     Returns:
-        The ensemble and what held-out slides say of it. A class of which the table has no pixel is never predicted.
+        The ensemble and its held-out results. A class without pixels in the table is never predicted.
 
     Raises:
-        LabelError: If fewer than two classes are labelled: there is nothing to tell apart.
+        LabelError: If fewer than two classes are labelled.
     """
     check_two_classes(table.classes.tolist())
     if settings.mode == "reference":
@@ -91,7 +91,7 @@ def _fit(
     device: torch.device,
     on_step: OnStep,
 ) -> Trained:
-    """Train an ensemble; with folds each member learns without the one it holds out."""
+    """Train an ensemble; with folds each member trains without its held-out fold."""
     everything = torch.arange(len(table.classes))
     pools = [everything if folds is None else folds.learnt_by(m) for m in range(settings.members)]
     ensemble = Ensemble(settings.members, table.features.shape[1], classes, seed=settings.seed).to(device)
@@ -114,7 +114,7 @@ def _fit(
 def _steps(
     ensemble: Ensemble, table: PixelTable, pools: Sequence[Tensor], settings: EnsembleSettings
 ) -> Iterator[tuple[int, float]]:
-    """Run the optimiser; yields after each step its number and the mean loss of the members."""
+    """Run the optimiser; yield the number of each step and the mean loss of the members."""
     device, optimiser, etf = ensemble.weight1.device, _optimiser(ensemble, settings), _Etf(ensemble, settings)
     hide = _Dropout(ensemble, settings)
     for step, batch in enumerate(_batches(pools, settings), start=1):
@@ -130,7 +130,7 @@ def _steps(
 
 
 class _Dropout:
-    """Hides features: what is hidden looks like the mean, and the others deviate from it the more."""
+    """Feature dropout: dropped features become the mean, the others deviate more from it."""
 
     def __init__(self, ensemble: Ensemble, settings: EnsembleSettings) -> None:
         self._mean, self._shown = ensemble.mean, 1.0 - settings.dropout
@@ -138,7 +138,7 @@ class _Dropout:
         self._generator = torch.Generator(ensemble.mean.device).manual_seed(seed)
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Change (M, B, D) features in place and give them back."""
+        """Change (M, B, D) features in place and return them."""
         if self._shown < 1.0:
             shown = torch.empty_like(features).bernoulli_(self._shown, generator=self._generator)
             features.sub_(self._mean).mul_(shown).div_(self._shown).add_(self._mean)
@@ -146,7 +146,7 @@ class _Dropout:
 
 
 class _Etf:
-    """Adds the regulariser: the same hidden activations, read by corners of a simplex that are not trained."""
+    """The ETF regulariser: the hidden activations classified by the fixed vertices of a simplex."""
 
     def __init__(self, ensemble: Ensemble, settings: EnsembleSettings) -> None:
         self._weight = settings.etf_weight
@@ -156,14 +156,14 @@ class _Etf:
             self._corners = torch.stack(corners).to(ensemble.weight3)
 
     def add(self, losses: Tensor, hidden: Tensor, target: Tensor) -> Tensor:
-        """Return the members' losses with the regulariser's."""
+        """Return the members' losses including the regulariser."""
         if not self._weight:
             return losses
         return losses + self._weight * member_losses(torch.bmm(hidden, self._corners), target)
 
 
 def _optimiser(ensemble: Ensemble, settings: EnsembleSettings) -> torch.optim.Optimizer:
-    """Make AdamW; offsets and normalisations do not decay."""
+    """Make AdamW without weight decay on biases and normalisation."""
     weights = [ensemble.weight1, ensemble.weight2, ensemble.weight3]
     others = [p for name, p in ensemble.named_parameters() if name not in ("weight1", "weight2", "weight3")]
     groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -174,10 +174,10 @@ def check_two_classes(labelled: Iterable[int | str]) -> None:
     """Refuse labels of fewer than two classes.
 
     Args:
-        labelled: Ids or names of the classes that have labelled pixels; repeated as you like.
+        labelled: Ids or names of the classes with labelled pixels; repeats are allowed.
 
     Raises:
-        LabelError: If there is nothing to tell apart.
+        LabelError: If there are fewer than two.
     """
     present = set(labelled)
     if len(present) < 2:
@@ -191,10 +191,10 @@ def _unseen(table: PixelTable, classes: int) -> list[int]:
 
 @torch.no_grad()
 def _undo_balance(ensemble: Ensemble, table: PixelTable, pools: Sequence[Tensor]) -> None:
-    """Make the probabilities refer to the crops as they are, not to the class-balanced draw.
+    """Correct the probabilities for the class-balanced draw.
 
     A draw with as many nucleus as glass pixels teaches that every third pixel is nucleus. Adding the logarithm of
-    natural over drawn frequency to each class's score takes that back exactly; the pixels still see every nucleus.
+    natural over drawn frequency to each class's logit corrects that exactly, while training still uses every nucleus.
 
     Source: Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, Neural Comput. 2002.
     """
@@ -207,21 +207,21 @@ def _undo_balance(ensemble: Ensemble, table: PixelTable, pools: Sequence[Tensor]
 
 
 def _standardise(ensemble: Ensemble, table: PixelTable) -> None:
-    """Set mean and scale of every channel from the chosen pixels, in blocks so that nothing is copied whole."""
+    """Set mean and scale of every channel from the chosen pixels, in blocks to avoid a full copy."""
     mean, square = (torch.zeros(ensemble.inputs, dtype=torch.float64) for _ in range(2))
     for block in row_blocks(table.features):
         mean += block.double().sum(0) / len(table.features)
     for block in row_blocks(table.features):
         square += (block.double() - mean).square().sum(0) / len(table.features)
     ensemble.mean.copy_(mean)
-    # Half precision keeps ten bits: what varies by less looks constant here, and dividing by almost nothing would blow
-    # its last bits up when the features come in full precision.
+    # Half precision keeps ten bits: a channel that varies by less looks constant here, and dividing by almost 0 would
+    # amplify its last bits when the features come in full precision.
     resolution = (mean.abs() * 2.0**-10).clamp_min(1e-6)
     ensemble.scale.copy_(torch.maximum(square.sqrt(), resolution))
 
 
 def _batches(pools: Sequence[Tensor], settings: EnsembleSettings) -> Iterator[Tensor]:
-    """Yield (M, B) pixel numbers: each member goes through its own shuffles of all pixels of its pool."""
+    """Yield (M, B) pixel indices: each member has its own shuffles of its training pixels."""
     generators = [generator_for(settings.seed, m, what="batches") for m in range(settings.members)]
     queues = [torch.empty(0, dtype=torch.int64) for _ in generators]
     for _ in range(settings.steps):

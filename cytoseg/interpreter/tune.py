@@ -1,4 +1,4 @@
-"""Tuning the decoder on the labelled crops."""
+"""Fine-tuning the decoder on the labelled crops."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -25,21 +25,21 @@ from cytoseg.runs import finish_step_on_interrupt
 
 EMA_DECAY = 0.99
 BLURRED = 0.25
-"""Share of the parts that are blurred: focus differs from slide to slide."""
+"""Fraction of blurred parts: focus differs between slides."""
 CHECKS = 20
-"""How often in a training the held-out crops are looked at and the state is saved."""
+"""Number of evaluations on held-out crops, and saved states, per training."""
 HELD_SHARE = 5
-"""One slide of so many is held out."""
+"""One in this many slides is held out."""
 LEAST_SLIDES = 10
-"""With fewer labelled slides none is held out: every crop counts more for learning than for stopping."""
+"""With fewer labelled slides none is held out: every crop is needed for training."""
 LEAST_STEPS = 400
-"""However few crops there are."""
+"""Minimum number of steps for any number of crops."""
 _LATE = ("unet.ups", "unet.final_res_block", "head")
 
 
 @dataclass(frozen=True)
 class LabelledPictures:
-    """What is learnt from.
+    """Training data.
 
     Attributes:
         pictures: Crops, each (H, W, 3) uint8 RGB.
@@ -52,7 +52,7 @@ class LabelledPictures:
     slides: Sequence[str]
 
     def only(self, numbers: Sequence[int]) -> "LabelledPictures":
-        """Keep some of the crops."""
+        """Select some of the crops."""
         return replace(
             self,
             pictures=[self.pictures[i] for i in numbers],
@@ -63,12 +63,12 @@ class LabelledPictures:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a training gave.
+    """Result of a training.
 
     Attributes:
-        decoder: With averaged weights, in evaluation mode.
-        step: After which step they were taken.
-        held_out: Slides that decided it; none if none could be spared.
+        decoder: The decoder with averaged weights, in evaluation mode.
+        step: Step of these weights.
+        held_out: Slides that determined the step; empty if none was held out.
     """
 
     decoder: Decoder
@@ -86,20 +86,19 @@ def tune_decoder(
     resume: Resume | None = None,
     on_step: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Tuned:
-    """Tune on augmented parts of the labelled crops, and keep the weights that held-out slides are seen best with.
+    """Fine-tune on augmented parts of the labelled crops, and keep the weights with the lowest held-out loss.
 
-    AdamW on the cross entropy, classes weighing by one over the square root of their share, ignored pixels by nothing.
-    An average of the network's weights is what is judged and kept, with probabilities that refer to the crops as they
-    are: what weighing the classes did is taken back.
+    AdamW with cross entropy, classes weighted by one over the square root of their fraction, without ignored pixels. An
+    average of the weights is evaluated and kept, and its probabilities are corrected for the class weights.
 
     Args:
-        decoder: To start from; its weights change.
+        decoder: The initial decoder; trained in place.
         labelled: The crops.
         settings: How to tune.
-        device: Where.
-        unlabelled: Slides that teach beside the labelled crops, through the averaged network; None for none.
-        resume: Where to keep the state for the case of an interruption, and to go on from; None keeps none.
-        on_step: Told the step and its loss.
+        device: Training device.
+        unlabelled: Unlabelled slides for the mean teacher loss; None disables it.
+        resume: Where to store the state for resuming after an interruption; None stores nothing.
+        on_step: Called with the step and its loss.
 
     Raises:
         LabelError: If no pixel is labelled.
@@ -133,13 +132,13 @@ def tune_decoder(
 
 @dataclass(frozen=True)
 class _Taught:
-    """What the averaged network teaches: parts of unlabelled slides, and their full weight."""
+    """Mean teacher data: parts of unlabelled slides, and their full weight."""
 
     parts: UnlabelledParts
     weight: float
 
     def backward(self, state: TuneState, settings: TuneSettings, device: torch.device) -> None:
-        """Add the gradient of the unlabelled parts of the state's step."""
+        """Accumulate the gradient of the unlabelled parts of the current step."""
         weight = self.weight * ramp_at(state.step, settings.steps)
         if weight == 0:
             return
@@ -151,11 +150,11 @@ class _Taught:
 
 
 def steps_of(labelled: LabelledPictures, settings: TuneSettings) -> int:
-    """Say how many steps a tuning takes: fewer with few crops, so that they are not overfitted.
+    """Return the number of steps: fewer with few crops, to avoid overfitting.
 
     Args:
         labelled: The crops.
-        settings: Their ``steps`` and ``passes`` are limits, whichever is met first.
+        settings: Limited by ``steps`` or ``passes``, whichever comes first.
     """
     pixels = sum(int((label_map != IGNORE).sum()) for label_map in labelled.label_maps)
     passes = math.ceil(settings.passes * pixels / (settings.batch * settings.size_px**2))
@@ -197,7 +196,7 @@ def _steps(
     resume: Resume | None,
     taught: _Taught | None,
 ) -> Iterator[tuple[int, float]]:
-    """Run the optimiser from where the state is; yields the number and the loss of each step done."""
+    """Run the optimiser from the current state; yield the number and loss of each step."""
     draw = PartDraw(
         learnt.pictures,
         learnt.label_maps,
@@ -225,7 +224,7 @@ def _update(
     settings: TuneSettings,
     taught: _Taught | None = None,
 ) -> float:
-    """Learn from (B, 3, H, W) and (B, H, W); returns the loss, 0 where nothing is labelled."""
+    """Update from (B, 3, H, W) and (B, H, W); return the loss, 0 if nothing is labelled."""
     x, target = (part.to(weights.device) for part in batch)
     if not (target != IGNORE).any():
         return 0.0
@@ -255,15 +254,15 @@ def _not_finite(step: int) -> CheckpointError:
 
 
 def held_out_slides(labelled: LabelledPictures, *, seed: int) -> tuple[str, ...]:
-    """Choose a fifth of the slides to decide when to stop.
+    """Choose a fifth of the slides for early stopping.
 
     Args:
-        labelled: The crops; a slide without a labelled pixel decides nothing.
+        labelled: The crops; slides without labelled pixels are not chosen.
         seed: Seed of the choice.
 
     Returns:
-        The slides, fewer where others are the only ones that show a class, which must be learnt; none where holding
-        one out would cost too much, with fewer than ``LEAST_SLIDES``.
+        The slides; fewer if others are the only ones with a class, which must stay in training; none with fewer than
+        ``LEAST_SLIDES``.
     """
     shown: dict[str, set[int]] = {}
     for slide, label_map in zip(labelled.slides, labelled.label_maps, strict=True):

@@ -1,4 +1,4 @@
-"""What the tuning of a decoder consists of at one moment, and its way to disk and back."""
+"""State of decoder tuning, saved and resumed."""
 
 import copy
 import math
@@ -33,7 +33,7 @@ class Best:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def offer(self, step: int, loss: float, decoder: Decoder) -> None:
-        """Take the weights if their loss is lower."""
+        """Keep the weights if their loss is lower."""
         if loss < self.loss:
             self.loss, self.step = loss, step
             self.weights = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
@@ -41,13 +41,13 @@ class Best:
 
 @dataclass
 class TuneState:
-    """A tuning at one moment.
+    """State of decoder tuning.
 
     Attributes:
         decoder: The network.
         average: Its averaged copy.
         optimiser: AdamW.
-        best: What held-out slides have liked best so far.
+        best: Weights with the lowest held-out loss so far.
         step: Steps done.
     """
 
@@ -65,18 +65,18 @@ class TuneState:
 
 @dataclass(frozen=True)
 class Resume:
-    """Where an interrupted tuning is kept.
+    """Where the state of an interrupted tuning is stored.
 
     Attributes:
-        folder: Written now and then, removed at the end.
-        origin: What decides the tuning, for JSON; one of another origin is not gone on with.
+        folder: Written periodically, removed at the end.
+        origin: Everything that determines the tuning, as JSON; a state of another origin is not resumed.
     """
 
     folder: Path
     origin: Mapping[str, Any]
 
     def save(self, state: TuneState) -> None:
-        """Write the state whole or not at all.
+        """Write the state atomically.
 
         Raises:
             CheckpointError: If it cannot be written.
@@ -97,7 +97,7 @@ class Resume:
         save_checkpoint(self.folder, tensors, details)
 
     def restore(self, state: TuneState) -> None:
-        """Change the state to what was saved; it stays as it is where nothing whole of this origin is found."""
+        """Restore the saved state; unchanged if there is no intact state of this origin."""
         try:
             found = load_checkpoint(self.folder)
         except CheckpointError:
@@ -108,17 +108,17 @@ class Resume:
         before = [copy.deepcopy(part.state_dict()) for part in parts]
         try:
             _take(state, found)
-        except MISFIT:  # with the right hashes, but not of this tuning
+        except MISFIT:  # hashes match, but it is not of this tuning
             for part, kept in zip(parts, before, strict=True):
                 part.load_state_dict(kept)
 
     def forget(self) -> None:
-        """Remove what was saved."""
+        """Remove the saved state."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _take(state: TuneState, found: Checkpoint) -> None:
-    """Change the state to a saved one; what does not fit raises one of ``MISFIT`` before step and best are changed."""
+    """Load a saved state; a mismatch raises one of ``MISFIT`` before step and best are changed."""
     loss, best_step, average_step, step = (
         found.state[key] for key in ("best_loss", "best_step", "average_step", "step")
     )

@@ -1,4 +1,4 @@
-"""A baseline without unlabelled slides: a small U-Net trained from scratch on the labelled crops alone."""
+"""Baseline: a small U-Net trained from scratch on the labelled crops."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ BATCH = 8
 RATE = 2e-3
 STEPS = 1200
 _MULTIPLE_PX = 8
-"""The network halves three times."""
+"""The network downsamples three times."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class ScratchUnet:
     """A fitted U-Net.
 
     Attributes:
-        network: In evaluation mode.
-        device: Where it is.
-        unseen: Ids of classes that no training pixel had; they are never predicted.
+        network: The network in evaluation mode.
+        device: Device of the network.
+        unseen: Ids of classes without training pixels; never predicted.
     """
 
     network: nn.Module
@@ -68,18 +68,18 @@ def fit_scratch(
     precision: str = "no",
     steps: int = STEPS,
 ) -> ScratchUnet:
-    """Train MONAI's residual U-Net on random parts of the crops, turned, flipped and changed in colour.
+    """Train MONAI's residual U-Net on augmented random parts of the crops.
 
-    Classes weigh by one over the square root of their share, so that nuclei are not drowned by glass; ignored pixels
-    do not count. Adam, with a rate that falls along a cosine.
+    Classes are weighted by one over the square root of their fraction, so that glass does not dominate; ignored pixels
+    do not count. Adam with cosine decay of the learning rate.
 
     Args:
         pictures: Crops, each (H, W, 3) uint8 RGB.
         label_maps: One per crop, (H, W) uint8 ids, 255 for ignore.
         classes: K.
-        seed: Decides the first weights and what is drawn.
+        seed: Seed of initial weights and random parts.
         device: Where to train.
-        precision: ``no`` (fp32) or ``bf16``, of the network's arithmetic in training.
+        precision: ``no`` (fp32) or ``bf16`` in training.
         steps: Optimiser updates of 8 parts of 128 px.
 
     Returns:
@@ -102,7 +102,7 @@ def fit_scratch(
             group["lr"] = RATE * 0.5 * (1.0 + math.cos(math.pi * step / steps))
         x, target = (part.to(device) for part in draw(step))
         if not (target != IGNORE).any():
-            continue  # nothing is labelled in any of these parts
+            continue  # no labelled pixel in these parts
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             scores = network(x)
         loss = F.cross_entropy(scores.float(), target, weight=weights, ignore_index=IGNORE)
@@ -113,5 +113,5 @@ def fit_scratch(
 
 
 def _missing(side_px: int) -> int:
-    """Count the pixels up to the next side that can be halved and leaves more than one pixel at the bottom."""
+    """Compute the padding to the next side that is divisible and leaves more than one pixel at the bottom."""
     return max(2 * _MULTIPLE_PX, side_px + -side_px % _MULTIPLE_PX) - side_px

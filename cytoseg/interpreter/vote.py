@@ -1,4 +1,4 @@
-"""How the interpreters vote, and how much they disagree."""
+"""Voting rules of the interpreters, and their disagreement."""
 
 import math
 
@@ -12,10 +12,10 @@ def vote(probabilities: Tensor, *, rule: str) -> Tensor:
 
     Args:
         probabilities: (M, N, K, H, W) float32; each sums to 1 over K.
-        rule: ``soft`` averages the probabilities. ``geometric`` averages their logarithms, so that one member who is
-            sure that it is not a class outweighs many who find it possible. ``entropy`` averages the probabilities,
-            members who are sure of a pixel counting for more there. ``hard`` gives the share of members that chose
-            each class, ties broken by mean probability; use it to compare with the published method.
+        rule: ``soft`` averages the probabilities. ``geometric`` averages their logarithms, so that one member that
+            rules out a class outweighs many that find it possible. ``entropy`` averages the probabilities weighted by
+            each member's confidence at the pixel. ``hard`` gives the fraction of members that chose each class, ties
+            broken by mean probability; use it to compare with the published method.
 
     Returns:
         (N, K, H, W) float32, sums to 1 over K.
@@ -29,28 +29,28 @@ def _soft(probabilities: Tensor) -> Tensor:
 
 def _hard(probabilities: Tensor) -> Tensor:
     shares = F.one_hot(probabilities.argmax(2), probabilities.shape[2]).float().mean(0).movedim(-1, 1)
-    # Less than half a vote: it decides between equal counts and changes nothing else.
+    # Less than half a vote, so it only breaks ties.
     nudged = shares + probabilities.mean(0) * (0.49 / probabilities.shape[0])
     return nudged / nudged.sum(1, keepdim=True)
 
 
 def _geometric(probabilities: Tensor) -> Tensor:
-    # Members who rule out different classes would leave nothing: a floor far below any rounding keeps a vote.
+    # If members rule out different classes, no class would be left: a tiny floor prevents that.
     return probabilities.clamp_min(1e-12).log().mean(0).softmax(1)
 
 
 def _entropy_weighted(probabilities: Tensor) -> Tensor:
     certainty = 1.0 - _entropy(probabilities, 2) / math.log(probabilities.shape[2])
-    weights = certainty.clamp_min(1e-6)[:, :, None]  # all undecided: then all count alike
+    weights = certainty.clamp_min(1e-6)[:, :, None]  # all undecided: equal weights
     return (probabilities * weights).sum(0) / weights.sum(0)
 
 
 RULES = {"soft": _soft, "hard": _hard, "geometric": _geometric, "entropy": _entropy_weighted}
-"""The rules by name, as a recipe has them."""
+"""Voting rules by their name in a recipe."""
 
 
 def jensen_shannon(probabilities: Tensor) -> Tensor:
-    """Measure how much the interpreters disagree at each pixel: H(mean p) - mean H(p).
+    """Measure the disagreement of the interpreters at each pixel: H(mean p) - mean H(p).
 
     Args:
         probabilities: (M, N, K, H, W) float32; each sums to 1 over K.

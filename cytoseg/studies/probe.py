@@ -55,7 +55,7 @@ def draw_probe_pixels(crops: Sequence[LabelledCrop], *, seed: int) -> ProbePixel
 
     Args:
         crops: The train crops.
-        seed: Of the draw.
+        seed: Random seed.
 
     Raises:
         LabelError: If fewer than two classes are labelled, or a file was changed after the import.

@@ -63,7 +63,7 @@ def run_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture,
         As ``load_backbone`` does.
 
     Raises:
-        CheckpointError: If there is none, or it is damaged or of a different architecture.
+        CheckpointError: If it is missing, damaged or of a different architecture.
     """
     found = backbone_folder(recipe, folder)
     if found != folder / "ddpm":

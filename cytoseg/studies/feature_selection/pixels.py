@@ -96,7 +96,7 @@ def choose_both(label_maps: Iterable[NDArray[np.uint8]], *, train_px: int, held_
         label_maps: (H, W) uint8 ids each, 255 for ignore.
         train_px: Class-balanced pixels per crop.
         held_out_px: Pixels per crop as they come; of one crop only one of the two kinds is ever used at a time.
-        seed: Of the draw.
+        seed: Random seed.
     """
     places, classes, crops, held_out, counts = [], [], [], [], []
     for number, label_map in enumerate(label_maps):
