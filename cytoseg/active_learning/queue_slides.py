@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytoseg.active_learning.candidates import Predicted
-from cytoseg.active_learning.queue_rules import QueueRules
+from cytoseg.active_learning.cut_crops import Cutting
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError, PredictionError
 from cytoseg.labels.index import INDEX, load_index
@@ -21,6 +21,25 @@ from cytoseg.viewer.slide_catalogue import is_predicted, read_record
 FOLDER = "queue"
 """Of the run folder, unless told otherwise; the app writes there."""
 AGAIN = "Run `cytoseg predict RECIPE SLIDE` on it again."
+
+
+@dataclass(frozen=True)
+class QueueRules:
+    """What of a recipe decides the queue.
+
+    Attributes:
+        cutting: Size and resolution of the regions, and the classes.
+        test_slides: Patterns of test slides; empty leaves them to chance.
+        test_fraction: Share of the slides that chance puts on the test side.
+        seed: Seed of the choice.
+        kind: Of the interpreter, whose curve estimates the gain.
+    """
+
+    cutting: Cutting
+    test_slides: tuple[str, ...]
+    test_fraction: float
+    seed: int
+    kind: str
 
 
 @dataclass(frozen=True)

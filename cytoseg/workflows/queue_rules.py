@@ -2,7 +2,7 @@
 
 from cytoseg.active_learning.candidates import Frame
 from cytoseg.active_learning.cut_crops import Cutting
-from cytoseg.active_learning.queue_rules import QueueRules
+from cytoseg.active_learning.queue_slides import QueueRules
 from cytoseg.recipe import Recipe
 
 

@@ -1,11 +1,14 @@
 """How many of our files a pixel passes on its way: a newcomer follows them one after another.
 
-A walk is counted by the files whose functions hold the picture itself, known by its uneven size.
+A walk is counted by the files whose functions hold the picture itself, known by its uneven size. That of a queued
+region is counted by those that hold the region: its place, its pixels, or the shapes in it.
 """
 
+import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -14,11 +17,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cytoseg.formats.annotation import Shape
+from cytoseg.geometry import Region
 from tests.end_to_end.conftest import RECIPE, run_command
 
 SOURCE = str(Path(__file__).parents[2] / "cytoseg") + "/"
-CROP_PX, LABELLED_PX = 40, 72
-"""Sides of the crops and tiles, and of the labelled crops: no other array has two sides of so many pixels."""
+CROP_PX, LABELLED_PX, QUEUED_PX = 40, 72, 56
+"""Sides of the crops and tiles, and of labelled and queued crops: no other array has two sides of so many pixels."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,22 @@ def _holds(value: Any, side: int) -> bool:
     return any(pair == (side, side) for pair in pairwise(shape))
 
 
-def _walk(command: str, side: int) -> set[str]:
+def _holds_region(value: Any, side: int) -> bool:
+    """Tell whether a value is a region of this side, its picture or maps, shapes drawn in it, or holds one of these."""
+    if isinstance(value, Region):
+        return value.width == value.height == side
+    if isinstance(value, Shape):
+        return True
+    if isinstance(value, tuple | list):
+        return any(_holds_region(item, side) for item in value[:4])
+    if isinstance(value, dict):
+        return "imagePath" in value or any(_holds_region(item, side) for item in list(value.values())[:4])
+    if is_dataclass(value) and not isinstance(value, type):
+        return any(_holds_region(getattr(value, field.name), side) for field in fields(value))
+    return _holds(value, side)
+
+
+def _walk(command: str, side: int, holds: Callable[[Any, int], bool] = _holds) -> set[str]:
     """Run a command, and name the files whose functions hold the picture when they are called or when they end."""
     files = set[str]()
 
@@ -70,7 +90,7 @@ def _walk(command: str, side: int) -> set[str]:
         path = frame.f_code.co_filename
         if path.startswith(SOURCE) and path not in files and event in ("call", "return"):
             held = list(frame.f_locals.values()) if event == "call" else [value]
-            if any(_holds(item, side) for item in held):
+            if any(holds(item, side) for item in held):
                 files.add(path)
 
     threading.setprofile(look)
@@ -99,6 +119,19 @@ def test_walks_stay_short() -> None:
     pixel = sorted(_walk("train-interpreter tiny.yaml", LABELLED_PX))
     assert {"labels/index.py", "features/extract.py", "features/pixels.py"} <= set(pixel)
     assert len(pixel) <= 8, pixel
-    tile = sorted(_walk("predict tiny.yaml made/slides/made_2_00.ome.tif", CROP_PX))
+    tile = sorted(_walk("predict tiny.yaml made/slides/made_2_02.ome.tif", CROP_PX))
     assert {"slides/tiff.py", "interpreter/bundle.py", "slides/stitching.py"} <= set(tile)
     assert len(tile) <= 14, tile
+    region = _walk(f"queue tiny.yaml --n 1 labels.crop_px={QUEUED_PX}", QUEUED_PX, _holds_region)
+    _correct_the_proposal(Path("runs/tiny/queue"))
+    region |= _walk("label-import runs/tiny/queue --recipe tiny.yaml", QUEUED_PX, _holds_region)
+    assert {"active_learning/candidates.py", "labels/proposal.py", "formats/raster.py", "labels/index.py"} <= region
+    assert len(region) <= 33, sorted(region)
+
+
+def _correct_the_proposal(queue: Path) -> None:
+    """Draw a nucleus, as somebody does in labelme."""
+    (path,) = (picture.with_suffix(".json") for picture in queue.glob("*.png"))
+    content = json.loads(path.read_text())
+    content["shapes"].append({"label": "nucleus", "shape_type": "polygon", "points": [[5, 5], [20, 5], [20, 20]]})
+    path.write_text(json.dumps(content))
