@@ -58,6 +58,14 @@ def test_what_only_lists_loads_nothing_heavy(line: list[str], tmp_path: Path) ->
     assert used < 1
 
 
+def test_predict_does_not_wait_for_what_only_training_uses() -> None:
+    program = (
+        "import sys, cytoseg.commands.predict; print({'monai', 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "cytoseg", "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"cytoseg {__version__}\n", "")

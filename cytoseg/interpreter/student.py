@@ -1,27 +1,14 @@
-"""Distillation of an ensemble or decoder into a small, fast network."""
+"""A small, fast network that imitates an ensemble or a tuned decoder."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytoseg.classes import IGNORE
-from cytoseg.devices import seed_for
-from cytoseg.features.extract import pad_to_multiple, to_input
-from cytoseg.interpreter.augment import changes
+from cytoseg.features.extract import pad_to_multiple
 
 WIDTHS = (32, 64, 128)
 """Channels at 1/2, 1/4 and 1/8 of the picture's resolution."""
 MULTIPLE_PX = 8
-BATCH, SIZE_PX, RATE = 16, 96, 2e-3
-BLURRED = 0.25
-UNCERTAINTY_WEIGHT = 1.0
-TRUTH_SHARE = 0.5
-"""Weight of the label in the target of a labelled pixel; the rest is the teacher's."""
 
 
 class _Convs(nn.Sequential):
@@ -89,92 +76,3 @@ def student_maps(student: Student, pictures: Tensor, *, precision: str) -> tuple
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=precision == "bf16"):
         found = student(pictures)
     return found[:, :-1].softmax(1), found[:, -1]
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """One picture with the teacher's prediction.
-
-    Attributes:
-        picture: (H, W, 3) uint8 RGB.
-        probabilities: (K, H, W) float16.
-        disagreement: (H, W) float16 in nats.
-        label_map: (H, W) uint8 ids, 255 for ignore; None for an unlabelled picture.
-    """
-
-    picture: NDArray[np.uint8]
-    probabilities: NDArray[np.float16]
-    disagreement: NDArray[np.float16]
-    label_map: NDArray[np.uint8] | None = None
-
-    def target(self) -> Tensor:
-        """Return the target, (K + 1, H, W) float32: probabilities mixed with the label where labelled; nats."""
-        right = torch.from_numpy(self.probabilities.astype(np.float32))
-        if self.label_map is not None:
-            labels = torch.from_numpy(self.label_map.astype(np.int64))
-            labelled = (labels != IGNORE)[None]
-            truth = F.one_hot(torch.where(labels == IGNORE, 0, labels), len(right)).permute(2, 0, 1).float()
-            right = torch.where(labelled, TRUTH_SHARE * truth + (1 - TRUTH_SHARE) * right, right)
-        return torch.cat([right, torch.from_numpy(self.disagreement.astype(np.float32))[None]])
-
-
-def distil(
-    student: Student,
-    lessons: Sequence[Lesson],
-    *,
-    steps: int,
-    seed: int,
-    device: torch.device,
-    precision: str,
-    on_step: Callable[[int, float], None] = lambda _step, _loss: None,
-) -> Student:
-    """Train the student on augmented random parts.
-
-    Args:
-        student: The student; trained in place.
-        lessons: At least one.
-        steps: Optimiser updates; the rate falls to zero along a cosine.
-        seed: Seed of the random parts.
-        device: Training device.
-        precision: ``no`` (fp32) or ``bf16`` for the network.
-        on_step: Called with the step and its loss.
-
-    Returns:
-        The student in evaluation mode.
-
-    Source: Hinton et al., Distilling the knowledge in a neural network, 2015.
-    """
-    student.to(device).train()
-    optimiser = torch.optim.AdamW(student.parameters(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
-    change = changes(SIZE_PX, BLURRED)
-    for step in range(steps):
-        x, target = (part.to(device) for part in _parts(lessons, change, seed, step))
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            found = student(x)
-        loss = _loss(found, target)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
-        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        on_step(step + 1, loss.item())
-    return student.eval()
-
-
-def _parts(lessons: Sequence[Lesson], change: Callable[..., dict[str, Tensor]], seed: int, step: int) -> list[Tensor]:
-    """Draw a step's (B, 3, size, size) pictures and (B, K + 1, size, size) targets."""
-    rng = np.random.default_rng(seed_for(seed, step, what="lessons"))
-    change.set_random_state(seed_for(seed, step, what="changes"))  # type: ignore[attr-defined] # MONAI's Compose
-    drawn = [lessons[int(i)] for i in rng.integers(0, len(lessons), BATCH)]
-    parts = [change({"picture": to_input(d.picture[None])[0], "labels": d.target()}) for d in drawn]
-    return [torch.stack([torch.as_tensor(part[key]).float() for part in parts]) for key in ("picture", "labels")]
-
-
-def _loss(found: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy with soft targets plus squared error of the disagreement; padded pixels are ignored."""
-    inside = (target[:, 0] <= 1.0).float()
-    errors = -(target[:, :-1] * found[:, :-1].log_softmax(1)).sum(1)
-    errors = errors + UNCERTAINTY_WEIGHT * (found[:, -1] - target[:, -1]).square()
-    loss: Tensor = (errors * inside).sum() / inside.sum().clamp_min(1.0)
-    return loss

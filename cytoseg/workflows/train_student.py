@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
-from cytoseg.interpreter.student import Lesson, Student, distil
+from cytoseg.interpreter.distillation import Lesson, distil
+from cytoseg.interpreter.student import Student
 from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.runs import MetricsLog
 from cytoseg.workflows.recorded_command import Run, progress, say

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+import torch
+
+from cytoseg.classes import IGNORE
+from cytoseg.features.extract import to_input
+from cytoseg.interpreter import distillation
+from cytoseg.interpreter.distillation import Lesson, distil
+from cytoseg.interpreter.student import Student, student_maps
+
+CPU = torch.device("cpu")
+
+
+def _lesson(*, labelled: bool = False) -> Lesson:
+    """A bright picture with a dark square that the teacher calls a cell, and it is unsure along its right half."""
+    picture = np.full((96, 96, 3), 220, np.uint8)
+    picture[30:66, 30:66] = 70
+    cell = (picture[..., 0] < 100).astype(np.float16)
+    unsure = np.zeros((96, 96), np.float16)
+    unsure[30:66, 48:66] = 0.5
+    labels = np.full((96, 96), IGNORE, np.uint8)
+    labels[:, :4] = 1
+    return Lesson(picture, np.stack([1 - cell, cell]), unsure, labels if labelled else None)
+
+
+def test_a_student_learns_what_the_teacher_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distillation, "BATCH", 4)
+    monkeypatch.setattr(distillation, "SIZE_PX", 48)
+    losses: list[float] = []
+    student = distil(
+        Student(2, seed=0),
+        [_lesson()],
+        steps=60,
+        seed=0,
+        device=CPU,
+        precision="no",
+        on_step=lambda _step, loss: losses.append(loss),
+    )
+    probabilities, disagreement = student_maps(student, to_input(_lesson().picture[None]), precision="no")
+    agree = (probabilities[0, 1] > 0.5).numpy() == (_lesson().picture[..., 0] < 100)
+    assert agree.mean() > 0.98
+    assert losses[-1] < losses[0] / 3
+    assert disagreement[0, 40:60, 50:60].mean() > 2 * disagreement[0, :20, :20].mean()
+
+
+def test_on_labelled_pixels_half_is_said_by_the_label() -> None:
+    plain, labelled = _lesson().target(), _lesson(labelled=True).target()
+    assert torch.equal(plain[:, :, 4:], labelled[:, :, 4:])
+    assert labelled[:, 0, 0].tolist() == [0.5, 0.5, 0.0]  # the teacher says glass, the label cell
+    assert plain[:, 0, 0].tolist() == [1.0, 0.0, 0.0]
