@@ -59,9 +59,7 @@ def test_what_only_lists_loads_nothing_heavy(line: list[str], tmp_path: Path) ->
 
 
 def test_predict_does_not_wait_for_what_only_training_uses() -> None:
-    program = (
-        "import sys, cytoseg.commands.predict; print({'monai', 'sklearn'} & set(sys.modules))"
-    )
+    program = "import sys, cytoseg.commands.predict; print({'monai', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

@@ -32,7 +32,7 @@ from tests.browser.test_review_browser import DRAWN_MS
 from tests.browser.test_viewer_browser import LOADED
 from tests.end_to_end.conftest import GENERATE, RECIPE, run_command
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]  # five commands, a server, and the whole loop
 
 LAYERS = {"Class map": "classes", "Uncertainty": "uncertainty", "Truth": "truth"}
 """The layers over a slide, and what their tiles are called in addresses."""

@@ -24,12 +24,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_same_trainings_give_the_scores_of_evaluate(
     home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = cytoseg("compare", "tiny.yaml", "--seeds", "2")
+    result = cytoseg("compare", "tiny.yaml", "--seeds", "1")
     assert result.exit_code == 0, result.output
     folder = home / "runs" / "tiny" / "compare"
     runs = {p.stem: json.loads(p.read_text()) for p in (folder / "runs").iterdir()}
     once = {"commonest-0", "thresholds-0"}
-    assert set(runs) == once | {f"{key}-{seed}" for key in METHODS[2:] for seed in (0, 1)}
+    assert set(runs) == once | {f"{key}-0" for key in METHODS[2:]}
 
     evaluation = json.loads((home / "runs" / "tiny" / "evaluation" / "evaluation.json").read_text())
     evaluated = {method["key"]: method["confusion"] for method in evaluation["methods"]}
@@ -49,13 +49,13 @@ def test_the_same_trainings_give_the_scores_of_evaluate(
 
     for name in ("commonest_class", "fit_thresholds", "fit_forest", "fit_scratch", "train_ensemble"):
         monkeypatch.setattr(f"cytoseg.workflows.methods.{name}", never)
-    again = cytoseg("compare", "tiny.yaml", "--seeds", "2")
+    again = cytoseg("compare", "tiny.yaml", "--seeds", "1")
     assert again.exit_code == 0, again.output
     assert (folder / "compare.md").read_text() == table
     mode, rate = "interpreter.mode=reference", "interpreter.rate=2e-3"
     for change in ("interpreter.vote=hard", mode, rate, "features.noise_seed=5"):
         with pytest.raises(AssertionError, match="trained again"):
-            cytoseg("compare", "tiny.yaml", "--seeds", "2", change)
+            cytoseg("compare", "tiny.yaml", "--seeds", "1", change)
 
 
 def test_quick_trains_once_and_leaves_out_what_takes_long(home: Path, cytoseg: Callable[..., Result]) -> None:

@@ -21,10 +21,7 @@ from cytoseg.interpreter.unet_baseline import fit_scratch
 TUNED = ("interpreter.kind=decoder", "decoder.steps=20", "decoder.rate=2e-2", "decoder.size_px=32", "decoder.batch=2")
 
 
-def test_a_tuned_decoder_is_evaluated_compared_and_segments_slides(
-    home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cytoseg.workflows.methods.fit_scratch", functools.partial(fit_scratch, steps=2))
+def test_a_tuned_decoder_is_evaluated_and_segments_slides(home: Path, cytoseg: Callable[..., Result]) -> None:
     trained = cytoseg("train-interpreter", "tiny.yaml", *TUNED)
     assert trained.exit_code == 0, trained.output
     assert "Decoder tuned; weights of step 20 of 20 (no slide was held out)." in trained.stdout
@@ -45,6 +42,16 @@ def test_a_tuned_decoder_is_evaluated_compared_and_segments_slides(
     assert np.isfinite(uncertainty).all()
     assert uncertainty.max() > 0  # the views disagree somewhere
 
+
+@pytest.mark.slow
+def test_compare_gives_a_decoder_the_scores_of_evaluate(
+    home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cytoseg.workflows.methods.fit_scratch", functools.partial(fit_scratch, steps=2))
+    for command in ("train-interpreter", "evaluate"):
+        assert cytoseg(command, "tiny.yaml", *TUNED).exit_code == 0
+    folder = home / "runs" / "tiny"
+    evaluation = json.loads((folder / "evaluation" / "evaluation.json").read_text())
     compared = cytoseg("compare", "tiny.yaml", "--seeds", "1", *TUNED)
     assert compared.exit_code == 0, compared.output
     assert "The same network from random weights" in compared.stdout

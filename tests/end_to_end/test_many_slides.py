@@ -171,6 +171,7 @@ def wait_for(is_time: Callable[[], bool], process: "subprocess.Popen[str]") -> N
         time.sleep(0.01)
 
 
+@pytest.mark.slow  # six starts of the program
 def test_a_killed_prediction_goes_on_and_ends_in_the_same_bytes(
     home: Path, cytoseg: Cytoseg, start: Callable[..., "subprocess.Popen[str]"]
 ) -> None:

@@ -35,7 +35,13 @@ MEASURED = """if True:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 @pytest.mark.parametrize(
-    ("batch", "early", "calibrate"), [(8, False, False), (256, False, False), (64, True, False), (64, False, True)]
+    ("batch", "early", "calibrate"),
+    [
+        pytest.param(8, False, False, marks=pytest.mark.slow),  # each starts a program of its own
+        (256, False, False),
+        (64, True, False),
+        pytest.param(64, False, True, marks=pytest.mark.slow),
+    ],
 )
 def test_training_takes_what_was_told_and_not_much_less(batch: int, early: bool, calibrate: bool) -> None:
     values = {"{batch}": batch, "{early}": early, "{calibrate}": calibrate}
