@@ -26,6 +26,8 @@ _SURELY_SMALL = 10_000  # bytes: a log line is parsed in microseconds
 # Bytes that Python needs for a list or dict, and for an element with its slot.
 _CONTAINER_BYTES, _VALUE_BYTES, _TEXT_BYTES = 88, 32, 100
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_HALF = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _DIGITS_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
 _STEP = np.zeros(256, np.int8)
@@ -89,7 +91,7 @@ def parse_json(content: bytes | str, *, name: str, numbers: Numbers = "finite") 
 
     Raises:
         FileContentError: If it is not complete JSON in UTF-8, is nested deeper than ``MAX_DEPTH``, contains numbers
-            that ``numbers`` refuses, or would take more memory than CYTOSEG_MAX_JSON_MB.
+            that ``numbers`` refuses or a lone surrogate, or would take more memory than CYTOSEG_MAX_JSON_MB.
     """
     try:
         data = content.encode() if isinstance(content, str) else content
@@ -98,6 +100,8 @@ def parse_json(content: bytes | str, *, name: str, numbers: Numbers = "finite") 
         raise damaged(name, f"is not UTF-8 text ({error.reason})") from error  # type: ignore[attr-defined] # both kinds have one
     if len(data) > _SURELY_SMALL:
         _check_size(data, name)
+    if b"\\u" in data and _HALF.search(_PAIR.sub(b"", data)):
+        raise damaged(name, "holds a lone surrogate, which is half a character")
     bare = _STRING.sub(b"", data)
     _check_depth(bare, name)
     try:

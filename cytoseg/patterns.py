@@ -1,12 +1,18 @@
 """Glob patterns in which square brackets are first tried as literal characters."""
 
 import glob
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import TypeVar
 
 _Found = TypeVar("_Found", str, Path)
+
+
+def plain_name(name: str) -> str:
+    """Return a name for comparison: lower case, accents in composed form."""
+    return _composed(name).lower()
 
 
 def literal(pattern: str) -> str:
@@ -16,7 +22,11 @@ def literal(pattern: str) -> str:
 
 def fits(name: str, patterns: Iterable[str]) -> bool:
     """Return whether a name equals or matches one of the patterns, with brackets literal or as a set."""
-    return any(name == text or fnmatchcase(name, literal(text)) or fnmatchcase(name, text) for text in patterns)
+    plain = _composed(name)
+    return any(
+        plain == text or fnmatchcase(plain, literal(text)) or fnmatchcase(plain, text)
+        for text in map(_composed, patterns)
+    )
 
 
 def fitting(names: Sequence[str], pattern: str) -> list[str]:
@@ -32,13 +42,16 @@ def fitting(names: Sequence[str], pattern: str) -> list[str]:
     """
     if pattern in names:
         return [pattern]
-    return _either(lambda text: [name for name in names if fnmatchcase(name, text)], pattern)
+    plain = _composed(pattern)
+    if exact := [name for name in names if _composed(name) == plain]:
+        return exact
+    return _either(lambda text: [name for name in names if fnmatchcase(_composed(name), text)], plain)
 
 
 def excluded(paths: Iterable[Path], pattern: str) -> set[Path]:
     """Find the paths whose end matches a pattern, as `fitting` does for names."""
     every = list(paths)
-    return set(_either(lambda text: [path for path in every if path.match(text)], pattern))
+    return set(_either(lambda text: [path for path in every if _composed_path(path).match(text)], _composed(pattern)))
 
 
 def globbed(folder: Path, pattern: str) -> list[Path]:
@@ -49,10 +62,11 @@ def globbed(folder: Path, pattern: str) -> list[Path]:
     """
     if not pattern or "\0" in pattern or not PurePath(pattern).parts or PurePath(pattern).is_absolute():
         raise ValueError("not a pattern within a folder")
-    if _exists(folder / pattern):
-        return [folder / pattern]
+    spellings = _spellings(pattern)
+    if exact := [folder / text for text in spellings if _exists(folder / text)]:
+        return exact
     try:
-        return _either(lambda text: list(folder.glob(text)), pattern)
+        return _first(lambda text: _either(lambda other: list(folder.glob(other)), text), spellings)
     except (ValueError, NotImplementedError, IndexError) as error:
         raise ValueError(str(error)) from error
     except OSError:  # such as too long a name
@@ -62,9 +76,33 @@ def globbed(folder: Path, pattern: str) -> list[Path]:
 def globbed_anywhere(pattern: str) -> list[Path]:
     """Find the paths that match an absolute or relative pattern; sorted."""
     try:
-        return _either(lambda text: [Path(hit) for hit in sorted(glob.glob(text, recursive=True))], pattern)
+        return _first(
+            lambda text: _either(lambda other: [Path(hit) for hit in sorted(glob.glob(other, recursive=True))], text),
+            _spellings(pattern),
+        )
     except (OSError, ValueError):  # for example a name that is too long or has a null character
         return []
+
+
+def _composed(name: str) -> str:
+    """Return a name with composed accents (NFC); a Mac may store them decomposed (NFD)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _composed_path(path: Path) -> PurePath:
+    text = str(path)
+    return path if text.isascii() else PurePath(_composed(text))
+
+
+def _spellings(pattern: str) -> tuple[str, ...]:
+    """Return a pattern as typed, and with its accents composed and decomposed."""
+    if pattern.isascii():
+        return (pattern,)
+    return tuple(dict.fromkeys((pattern, _composed(pattern), unicodedata.normalize("NFD", pattern))))
+
+
+def _first(find: Callable[[str], list[_Found]], patterns: Iterable[str]) -> list[_Found]:
+    return next((found for text in patterns if (found := find(text))), [])
 
 
 def _either(find: Callable[[str], list[_Found]], pattern: str) -> list[_Found]:

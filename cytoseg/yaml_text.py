@@ -20,6 +20,7 @@ MAX_MERGED = 30
 """Most aliases in a text with merge keys, which are expanded while parsing."""
 
 _ALIAS = re.compile(r"(?<![^\s\[,])\*\w")
+_HALF = re.compile("[\ud800-\udfff]")
 _SIZE = "CYTOSEG_MAX_YAML_KB"
 # Raised by the library on crafted text besides its own errors: impossible dates, unhashable keys, wrong tags.
 _ODD = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, RecursionError)
@@ -62,6 +63,8 @@ def parse_yaml(text: str, *, name: str, yaml: YAML | None = None) -> Any:
         FileContentError: If it is not YAML, is too long (CYTOSEG_MAX_YAML_KB), is nested deeper than ``MAX_DEPTH``,
             or contains more than ``MAX_VALUES`` values or integers beyond 64 bits.
     """
+    if _HALF.search(text):  # such as bytes of another encoding on the command line
+        raise damaged(name, "not YAML (a lone surrogate, which is half a character)")
     if len(text) > limit(_SIZE) * 1000:
         raise damaged(name, f"is {len(text) / 1e6:,.1f} MB long. {raise_it(_SIZE)}".rstrip("."))
     if "<<" in text and len(_ALIAS.findall(text)) > MAX_MERGED:
@@ -89,6 +92,8 @@ def _check(value: Any, name: str) -> None:
             waiting += [(inner, depth + 1) for pair in part.items() for inner in pair]
         elif isinstance(part, list | tuple | set):
             waiting += [(inner, depth + 1) for inner in part]
+        elif isinstance(part, str) and not part.isascii() and _HALF.search(part):
+            raise damaged(name, "not YAML (a lone surrogate, which is half a character)")
         elif isinstance(part, str) and "\0" in part:
             raise damaged(name, "not YAML (a text with a null character)")
         elif isinstance(part, int) and abs(part) > MAX_WHOLE:

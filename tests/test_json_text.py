@@ -19,6 +19,7 @@ from cytoseg.json_text import MAX_DEPTH, load_json, parse_json
         (b"1234567890123456789012.5", 1234567890123456789012.5),
         (b'"' + b"[" * 1000 + b'\\""', "[" * 1000 + '"'),
         (b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, None),
+        (b'["\\ud83d\\ude00", "C:\\\\ud83d"]', ["\U0001f600", "C:\\ud83d"]),
     ],
 )
 def test_json_is_read(content: bytes, value: object) -> None:
@@ -44,8 +45,10 @@ def test_json_is_read(content: bytes, value: object) -> None:
         (b'["' + b"]" * 900 + b'",' + b"[" * 900, r"is cut off or damaged \(lists or tables more than 64 deep\)"),
         (b"[" + b"[]," * 10_000_000, r"would take [\d,]+ MB of memory.*set CYTOSEG_MAX_JSON_MB to more than 1000"),
         (b'"' + b"\\" * 100_000, r"is cut off or damaged"),
+        (b'["\\ud83d"]', r"holds a lone surrogate, which is half a character"),
+        (b'["\\ud83d\\ude00 \\\\\\uDE00"]', r"holds a lone surrogate, which is half a character"),
     ],
-    ids=range(15),
+    ids=range(17),
 )
 def test_what_is_not_read_is_refused_in_one_line(content: bytes, why: str) -> None:
     begin = time.process_time()

@@ -1,4 +1,6 @@
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -63,3 +65,15 @@ def test_what_is_left_out_is_a_name_before_a_pattern(folder: Path) -> None:
     assert {path.name for path in excluded(files, "P1 [HE].png")} == {"P1 [HE].png"}
     assert {path.name for path in excluded(files, "[old]/*.png")} == {"a.png"}
     assert {path.name for path in excluded(files, "P1 [H].png")} == {"P1 H.png"}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_fit_however_a_system_writes_them(tmp_path: Path, form: Literal["NFC", "NFD"]) -> None:
+    name, typed = (unicodedata.normalize(other, "größé [1].png") for other in (form, {"NFC": "NFD"}.get(form, "NFC")))
+    (tmp_path / name).touch()
+    assert fitting(["a", name], typed) == fitting(["a", name], f"{typed[:-5]}*") == [name]
+    assert fits(name, [typed])
+    assert fits(name, [f"*{typed[2:]}"])
+    assert globbed(tmp_path, typed) == globbed(tmp_path, f"{typed[:4]}*") == [tmp_path / name]
+    assert globbed_anywhere(f"{tmp_path}/{typed}") == [tmp_path / name]
+    assert excluded([tmp_path / name], typed) == {tmp_path / name}

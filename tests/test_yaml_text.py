@@ -43,8 +43,10 @@ def test_yaml_is_read(text: str, value: object) -> None:
         ("a: !!bool x", "'x'"),
         ('a: "\\U99999999"', "too large"),
         ("a: \0", "unacceptable character"),
+        ("a: \udcf6", "a lone surrogate"),
+        ('a: "\\ud83d"', "a lone surrogate"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_what_is_not_read_is_refused_in_one_line(text: str, why: str) -> None:
     begin = time.process_time()

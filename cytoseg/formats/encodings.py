@@ -12,7 +12,7 @@ _MARKS = (
 )
 # One or two accented letters between ASCII letters, as in größer or façade; Chinese text has longer or separate runs.
 _WESTERN = re.compile("(?<=[A-Za-z])[À-ÖØ-öø-ÿ]{1,2}|[À-ÖØ-öø-ÿ]{1,2}(?=[A-Za-z])")
-_NOT_WESTERN = re.compile("[^\0-\x7fÀ-ÖØ-öø-þ€‚„…‘’“”–—µ°²³§]")
+_NOT_WESTERN = re.compile("[^\0-\x7fÀ-ÖØ-öø-þŒœŠšŽžŸ€‚„…‘’“”«»–—µ°²³§¡¿\N{NO-BREAK SPACE}]")
 _MOST_GUESSED = 50_000_000  # bytes
 _PIECE = 2**20
 _LATIN, _CHINESE = "cp1252", "gb18030"

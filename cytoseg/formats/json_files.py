@@ -15,6 +15,8 @@ MAX_COORDINATE = 10_000_000
 MAX_LINE_POINTS = 100_000
 """Longer lines are refused: each segment is rasterised separately, which would take seconds."""
 
+_CONVERT = "What is in another encoding can be converted with iconv."
+
 Points = tuple[tuple[float, float], ...]
 
 
@@ -44,9 +46,10 @@ def read_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") ->
         text = data if encoding.startswith("utf-8") else data.decode(encoding)
         return parse_json(text, name=name, numbers=numbers), encoding
     except UnicodeDecodeError as error:
-        raise LabelError(f"{name}: is not UTF-8 text ({error.reason}). {again}") from error
+        raise LabelError(f"{name}: is not UTF-8 text ({error.reason}). {again} {_CONVERT}") from error
     except FileContentError as error:
-        raise LabelError(f"{name}: {error.why}. {again}") from error
+        other = f" {_CONVERT}" if error.why.startswith("is not UTF-8 text") else ""
+        raise LabelError(f"{name}: {error.why}. {again}{other}") from error
     except OSError as error:
         raise LabelError(f"{name}: cannot be read ({error.strerror}). Check that it exists and is readable.") from error
 

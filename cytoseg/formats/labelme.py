@@ -1,6 +1,7 @@
 """Reading labelme JSON of any version without the labelme package."""
 
 import base64
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats import sidecar
@@ -29,6 +30,11 @@ _X_ANYLABELING: Mapping[str, Kind] = {"rotation": "oriented_rectangle", "quadril
 
 _CORNERS = 4
 """X-AnyLabeling writes four corners of a rectangle, labelme two opposite ones."""
+
+_CLOSABLE = ("rectangle", "oriented_rectangle")
+"""Shapes with a fixed number of corners, after which some programs write the first one again."""
+
+_DATA_URL = re.compile(r"data:[\w/+.-]*;base64,")
 
 MAX_MASKS_PX = 500_000_000
 """Most mask pixels per file, one byte each; more are refused before decoding."""
@@ -105,7 +111,7 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
         return None
     shapes = read_shapes(content, name, problems)
     try:
-        embedded = content.get("imageData") is not None
+        embedded = content.get("imageData") not in (None, "")
         where = None if embedded else find_picture(content.get("imagePath"), path, root=root)
         picture = _read_picture(content, where, name)
         _check_size(content, picture, name)
@@ -154,6 +160,8 @@ def _read_shape(entry: object, where: str, left_px: int) -> Shape:
     label, group_id = entry.get("label"), entry.get("group_id")
     if not isinstance(label, str) or not label.strip():
         raise LabelError(f"{where}: 'label' is {label!r}, but must be a class name. Give it one in labelme.")
+    if isinstance(group_id, float) and group_id.is_integer():
+        group_id = int(group_id)
     if group_id is not None and type(group_id) is not int:
         raise LabelError(f"{where}: 'group_id' is {group_id!r}, but must be a whole number or null. Fix it in labelme.")
     kind = _read_kind(entry, where)
@@ -167,11 +175,12 @@ def _read_shape(entry: object, where: str, left_px: int) -> Shape:
 def _read_kind(entry: Mapping[str, Any], where: str) -> Kind:
     # Versions before 3.5 wrote no shape type and knew only polygons.
     found = entry.get("shape_type") or "polygon"
+    plain = found.lower() if isinstance(found, str) else ""
     for kind in POINT_COUNTS:
-        if kind == found:
+        if kind == plain:
             return kind
-    if isinstance(found, str) and found in _X_ANYLABELING:
-        return _X_ANYLABELING[found]
+    if plain in _X_ANYLABELING:
+        return _X_ANYLABELING[plain]
     raise LabelError(f"{where}: shape_type {found!r} is unknown. Draw it again as one of {', '.join(POINT_COUNTS)}.")
 
 
@@ -179,14 +188,16 @@ def _read_points(value: object, kind: Kind, where: str) -> Points:
     if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
         raise LabelError(f"{where}: 'points' must be a list of [x, y], found {shown(value)}. Draw the shape again.")
     points = checked_points(value, where)
+    if kind in _CLOSABLE and len(points) == _CORNERS + 1 and points[0] == points[-1]:
+        points = points[:-1]
     if kind == "linestrip":
         check_line(points, where)
     fewest, most = POINT_COUNTS[kind]
-    if kind == "rectangle" and len(value) == _CORNERS:
+    if kind == "rectangle" and len(points) == _CORNERS:
         return points
-    if len(value) < fewest or (most is not None and len(value) > most):
+    if len(points) < fewest or (most is not None and len(points) > most):
         wanted = f"at least {fewest}" if most is None else str(fewest)
-        raise LabelError(f"{where}: a {kind} has {wanted} points, found {len(value)}. Draw the shape again.")
+        raise LabelError(f"{where}: a {kind} has {wanted} points, found {len(points)}. Draw the shape again.")
     return points
 
 
@@ -197,8 +208,8 @@ def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
         raise LabelError(f"{where}: 'mask' is {kind_of(value)}, but must be a PNG in base64. {again}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked next
-            opened = Image.open(BytesIO(base64.b64decode(value, validate=True)), formats=("PNG",))
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes next
+            opened = Image.open(BytesIO(_of_base64(value)), formats=("PNG",))
         with opened as image:
             if image.width * image.height > left_px:
                 raise LabelError(
@@ -206,6 +217,8 @@ def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
                     f"{MAX_MASKS_PX / 1e6:.0f} million. {again}"
                 )
             mask = np.asarray(image.convert("L")) > 0
+    except UnidentifiedImageError as error:
+        raise LabelError(f"{where}: 'mask' is not a PNG. {again}") from error
     except (*DAMAGE, Image.DecompressionBombError) as error:
         raise LabelError(f"{where}: 'mask' is not a PNG in base64 ({error}). {again}") from error
     if not mask.any():
@@ -217,10 +230,22 @@ def _read_picture(content: Mapping[str, Any], where: Path | None, name: str) -> 
     if where is not None:
         return read_picture(where, name=f"{name}, picture {where.name}")
     try:
-        data = base64.b64decode(content["imageData"], validate=True)
-    except (TypeError, ValueError) as error:
+        data = _of_base64(content["imageData"])
+    except ValueError as error:
         raise LabelError(f"{name}: 'imageData' is not base64 ({error}). Save it again in labelme.") from error
     return read_picture(data, name=f"{name}, imageData")
+
+
+def _of_base64(text: object) -> bytes:
+    """Decode base64, which may be broken into lines or stand behind ``data:image/png;base64,``.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"it is {kind_of(text)}")
+    found = _DATA_URL.match(text)
+    return base64.b64decode("".join(text[found.end() if found else 0 :].split()), validate=True)
 
 
 def _check_size(content: Mapping[str, Any], picture: NDArray[np.uint8], name: str) -> None:

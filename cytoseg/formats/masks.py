@@ -12,7 +12,9 @@ from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats.mask_files import read_mask
 from cytoseg.formats.picture_path import PICTURES
+from cytoseg.patterns import plain_name
 from cytoseg.slides.image import read_picture
+from cytoseg.slides.open import slide_id
 
 MASKS = (".png", ".tif", ".tiff", ".bmp")
 
@@ -47,13 +49,14 @@ def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> li
     """
     pairs = []
     for masks in _folders(folder, named):
-        images = masks.with_name("images")
         name = masks.relative_to(folder).as_posix()
-        if not images.is_dir():
+        images = next((child for child in masks.parent.iterdir() if _is_folder(child, "images")), None)
+        if images is None:
             problems.append(f"{name}: has no folder 'images' next to it. Put the images there.")
             continue
         pictures = _by_stem(images, PICTURES, folder, problems)
         labels = _by_stem(masks, MASKS, folder, problems)
+        _pair_by_capitals(pictures, labels)
         for stem in sorted(pictures.keys() | labels.keys()):
             if stem not in labels:
                 problems.append(_without_mask(pictures[stem], masks, folder))
@@ -158,8 +161,20 @@ def _without_mask(picture: Path, masks: Path, root: Path) -> str:
 
 
 def _folders(folder: Path, wanted: str) -> Sequence[Path]:
-    found = (p for p in folder.rglob(wanted) if p.is_dir())
+    found = (p for p in folder.rglob("*") if _is_folder(p, wanted))
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def _is_folder(path: Path, wanted: str) -> bool:
+    return path.name.lower() == wanted and path.is_dir()
+
+
+def _pair_by_capitals(pictures: dict[str, Path], labels: dict[str, Path]) -> None:
+    """Give a mask without a picture the stem of the one picture without a mask that differs in capitals only."""
+    for stem in sorted(labels.keys() - pictures.keys()):
+        alike = [other for other in pictures.keys() - labels.keys() if plain_name(other) == plain_name(stem)]
+        if len(alike) == 1:
+            labels[alike[0]] = labels.pop(stem)
 
 
 def _by_stem(folder: Path, suffixes: tuple[str, ...], root: Path, problems: list[str]) -> dict[str, Path]:
@@ -167,9 +182,10 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...], root: Path, problems: list
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in suffixes:
             continue
-        if path.stem in found:
-            problems.append(f"{_name(path, root)}: has the same stem as {found[path.stem].name}. Rename one.")
-        found.setdefault(path.stem, path)
+        stem = slide_id(path)
+        if stem in found:
+            problems.append(f"{_name(path, root)}: has the same stem as {found[stem].name}. Rename one.")
+        found.setdefault(stem, path)
     return found
 
 

@@ -14,6 +14,7 @@ from cytoseg.limits import limit, raise_it
 GEOJSON = ".geojson"
 _SIZE = "CYTOSEG_MAX_JSON_MB"
 _JSON = (GEOJSON, ".json")
+_PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar")
 _MAX_MEMBERS = 1000
 _PIECE = 2**20
 _END, _END_SIZE, _COUNT = b"PK\5\6", 22, 10  # a zip ends with this record and a comment of up to 64 KB
@@ -30,6 +31,11 @@ def is_geojson_name(path: Path) -> bool:
     return name.removesuffix(".gz").endswith(GEOJSON)
 
 
+def is_packed(path: Path) -> bool:
+    """Return whether a file name is that of an archive or a compressed file, readable here or not."""
+    return path.name.lower().endswith(_PACKED)
+
+
 def plain_stems(path: Path) -> tuple[str, ...]:
     """Return the possible stems of a compressed or plain file; for a .zip also its member's."""
     name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
@@ -39,7 +45,9 @@ def plain_stems(path: Path) -> tuple[str, ...]:
 
 
 def read_unpacked(path: Path, *, name: str) -> bytes:
-    """Read a file; a .gz is decompressed, and a .zip must contain one GeoJSON or JSON file.
+    """Read a file; gzip is decompressed, and a zip archive must contain one GeoJSON or JSON file.
+
+    The first bytes decide, not the name: browsers decompress downloads and keep their names.
 
     Args:
         path: The file.
@@ -51,11 +59,13 @@ def read_unpacked(path: Path, *, name: str) -> bytes:
         OSError: If the file is missing or may not be read.
     """
     try:
-        match path.suffix.lower():
-            case ".gz":
+        match _start(path):
+            case b"\x1f\x8b":
                 with gzip.open(path) as file:
                     return _read(file, name)
-            case ".zip":
+            case b"PK":
+                return _read_member(path, name)
+            case _ if path.suffix.lower() == ".zip":  # data may precede the archive
                 return _read_member(path, name)
             case _:
                 return read_regular(path, name=name, most_bytes=_most_bytes(), variable=_SIZE)
@@ -63,6 +73,13 @@ def read_unpacked(path: Path, *, name: str) -> bytes:
         raise
     except (gzip.BadGzipFile, EOFError, *_DAMAGED) as error:
         raise LabelError(f"{name}: cannot be unpacked ({error}). Unpack it by hand, or export it again.") from error
+
+
+def _start(path: Path) -> bytes:
+    if not path.is_file():  # a pipe may block for ever
+        return b""
+    with path.open("rb") as file:
+        return file.read(2)
 
 
 def _read_member(path: Path, name: str) -> bytes:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
 from cytoseg.errors import LabelError
+from cytoseg.patterns import plain_name
+from cytoseg.quoting import shown
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 """Lower-case suffixes of pictures."""
@@ -33,6 +35,8 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise LabelError(f"{name}: 'imagePath' is {text!r} and there is no 'imageData'. Save it again in labelme.")
     written = PureWindowsPath(text)  # understands both kinds of slash
+    if not written.name:
+        raise LabelError(f"{name}: imagePath {shown(text)} names no file. Write the picture's name there.")
     absolute = bool(written.drive or written.root)
     # An absolute path belongs to the annotator's machine; only the file name is useful here.
     parts = written.parts[-1:] if absolute else written.parts
@@ -59,7 +63,7 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
 
 def is_renamed(text: object, picture: Path) -> bool:
     """Return whether the picture found for a labelme file has a different stem than ``imagePath``."""
-    return not PureWindowsPath(str(text)).name.lower().startswith(picture.stem.lower())
+    return not plain_name(PureWindowsPath(str(text)).name).startswith(plain_name(picture.stem))
 
 
 def _named_alike(folder: Path, parts: tuple[str, ...], root: Path) -> list[Path]:
@@ -68,7 +72,11 @@ def _named_alike(folder: Path, parts: tuple[str, ...], root: Path) -> list[Path]
     for part in folders:
         below = folder / part
         if part != ".." and not below.is_dir():
-            same = [child for child in _children(folder, root) if child.name.lower() == part.lower() and child.is_dir()]
+            same = [
+                child
+                for child in _children(folder, root)
+                if plain_name(child.name) == plain_name(part) and child.is_dir()
+            ]
             if len(same) != 1:
                 return []
             below = same[0]
@@ -82,7 +90,7 @@ def _of_stem(folder: Path, stem: str, root: Path) -> list[Path]:
     found = [
         child
         for child in _children(folder, root)
-        if child.suffix.lower() in PICTURES and child.stem.lower() == stem.lower() and _within(child, root)
+        if child.suffix.lower() in PICTURES and plain_name(child.stem) == plain_name(stem) and _within(child, root)
     ]
     return [picture for picture in found if picture.stem == stem] or found
 
@@ -99,12 +107,12 @@ def _children(folder: Path, root: Path) -> Iterator[Path]:
 def _within(path: Path, root: Path) -> bool:
     try:
         return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # name too long, or a symlink loop
+    except (OSError, RuntimeError, ValueError):  # name too long, a symlink loop, or invalid characters
         return False
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # for example a name too long for the file system
+    except (OSError, ValueError):  # for example a name too long for the file system
         return False

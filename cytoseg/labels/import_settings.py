@@ -15,6 +15,9 @@ from cytoseg.formats.annotation import HOLE, UNSCORED, AreaRule
 from cytoseg.formats.qupath import NOT_SCORED
 from cytoseg.labels.corrections import Correction
 from cytoseg.labels.slide_crops import SlideRules
+from cytoseg.quoting import listed, one_line
+
+_MOST_NAMES = 6  # listed one by one, so that the message keeps its end
 
 NOTHING = "0"
 """Name for --map and --ignore of the pixels of an instance map outside all objects."""
@@ -123,21 +126,36 @@ def check_rules(rules: ImportRules, classes: ClassList) -> None:
 
 
 def resolve(name: str, rules: ImportRules) -> str:
-    """Return the class name that a name in the files maps to, known or not."""
-    return UNSCORED if name in rules.ignore else {NOT_SCORED: UNSCORED, **rules.class_map}.get(name, name)
+    """Return the class name that a name in the files maps to, known or not.
+
+    A name that cannot be typed, for example one with a line break, can also be given as messages show it.
+    """
+    wanted = {NOT_SCORED: UNSCORED, **rules.class_map}
+    for typed in (name, one_line(name)):
+        if typed in rules.ignore:
+            return UNSCORED
+        if typed in wanted:
+            return wanted[typed]
+    return name
 
 
 def unknown_message(state: ImportState) -> str:
     """List all unknown class names with counts in one message that says what to do."""
     names = state.classes.names
-    found = ", ".join(
-        f"'{n}' ({c} {'shape' if c == 1 else 'shapes'}, first {state.first[n]})" for n, c in state.unknown.most_common()
+    found = listed(
+        (
+            f"'{n}' ({c} {'shape' if c == 1 else 'shapes'}, first {state.first[n]})"
+            for n, c in state.unknown.most_common()
+        ),
+        most=_MOST_NAMES,
+        between=", ",
     )
     close = {name: get_close_matches(name, names, n=1, cutoff=0.7) for name in state.unknown}
-    example = next(((name, match[0]) for name, match in close.items() if match), (next(iter(close)), names[0]))
+    name, wanted = next(((name, match[0]) for name, match in close.items() if match), (next(iter(close)), names[0]))
+    typed = one_line(name)
     return (
-        f"labels not in the class list ({', '.join(names)}): {found}. Rename with --map {quote('='.join(example))}, "
-        f"exclude them from scoring with --ignore {quote(example[0])}, or add them to the recipe.{guesses(state)}"
+        f"labels not in the class list ({', '.join(names)}): {found}. Rename with --map {quote(f'{typed}={wanted}')}, "
+        f"leave them unscored with --ignore {quote(typed)}, or add them to the recipe.{guesses(state)}"
     )
 
 

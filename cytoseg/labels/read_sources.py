@@ -16,7 +16,7 @@ from cytoseg.formats.instance_maps import find_instance_maps, read_instance_map
 from cytoseg.formats.json_files import load_json
 from cytoseg.formats.labelme import find_labelme, read_labelme
 from cytoseg.formats.masks import MaskPair, find_pairs, has_folder, read_pair, white_id
-from cytoseg.formats.packed import GEOJSON, is_geojson_name
+from cytoseg.formats.packed import GEOJSON, is_geojson_name, is_packed
 from cytoseg.formats.qupath import is_geojson, read_geojson
 from cytoseg.labels.corrections import Correction, correction_of
 from cytoseg.labels.import_settings import NOTHING, ImportState, resolve
@@ -24,6 +24,8 @@ from cytoseg.labels.original_annotation import OriginalAnnotation
 from cytoseg.labels.proposal import is_saved
 from cytoseg.labels.queue_file import QUEUE
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
+
+_READ = (".json", GEOJSON, ".json.gz", f"{GEOJSON}.gz", ".zip")
 
 Item = Path | MaskPair | SlideCrop
 """A labelme file, a picture with its mask, or a crop to be cut from a slide."""
@@ -67,8 +69,10 @@ def _nothing_in(source: Path) -> LabelError:
             f"{source}: nothing is annotated yet, {waiting} crops wait. Open them in labelme, mark what you are sure "
             "of and save, then import again."
         )
+    packed = _packed_files(source)
+    found = f" It holds packed files ({_names(packed, source)}): unpack them." if packed else ""
     return LabelError(
-        f"{source}: contains neither labelme JSON nor GeoJSON nor images/ and masks/. Name a folder that does."
+        f"{source}: contains neither labelme JSON nor GeoJSON nor images/ and masks/.{found} Name a folder that does."
     )
 
 
@@ -96,11 +100,11 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
     others = [path for path in others if path not in slides and path.name != QUEUE]
     proposed, files = files, _saved(files, state)
     if others:
-        names = ", ".join(p.relative_to(source).as_posix() for p in others[:5]) + (", ..." if len(others) > 5 else "")
-        state.notes.append(f"JSON files skipped (neither labelme nor GeoJSON): {len(others)} ({names}).")
+        state.notes.append(
+            f"JSON files skipped (neither labelme nor GeoJSON): {len(others)} ({_names(others, source)})."
+        )
     if files or slides:
-        if has_folder(source):
-            state.notes.append("Folders named masks were skipped because there are labelme or GeoJSON files.")
+        _note_skipped(source, slides, state)
         return [*files, *(item for path in sorted(slides) for item in _planned(path, state))]
     if proposed and not state.problems:
         raise LabelError(f"{source}: {state.notes[0]}")
@@ -114,7 +118,9 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
 
 
 def _of_file(source: Path, state: ImportState) -> Sequence[Item]:
-    if source.suffix.lower() not in (".json", GEOJSON, ".gz", ".zip"):
+    if not source.name.lower().endswith(_READ):
+        if is_packed(source):
+            raise LabelError(f"{source}: is packed in a way that is not read. Unpack it, and name the folder.")
         raise LabelError(f"{source}: is not a labelme JSON or GeoJSON file. Name one, or a folder of them or of masks.")
     if _marks_slide(source):
         return _planned(source, state)
@@ -144,6 +150,21 @@ def _marks_slide(path: Path) -> bool:
         return is_geojson(load_json(path, name=path.name, again=""))
     except LabelError:
         return False
+
+
+def _note_skipped(source: Path, read: Sequence[Path], state: ImportState) -> None:
+    if packed := [path for path in _packed_files(source) if path not in read]:
+        state.notes.append(f"Packed files skipped: {len(packed)} ({_names(packed, source)}). Unpack them.")
+    if has_folder(source):
+        state.notes.append("Folders named masks were skipped because there are labelme or GeoJSON files.")
+
+
+def _packed_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if is_packed(path) and path.is_file())
+
+
+def _names(paths: Sequence[Path], root: Path) -> str:
+    return ", ".join(path.relative_to(root).as_posix() for path in paths[:5]) + (", ..." if len(paths) > 5 else "")
 
 
 def _geojson_files(folder: Path) -> list[Path]:

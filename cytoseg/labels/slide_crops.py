@@ -20,6 +20,7 @@ from cytoseg.formats.qupath import CROP_NAME, REGION, Feature, GeoFile
 from cytoseg.formats.sidecar import Origin, read_sidecar
 from cytoseg.geometry import Region, Size, overlap
 from cytoseg.labels.index import is_file_name
+from cytoseg.patterns import plain_name
 from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
@@ -176,7 +177,7 @@ def moved(shape: Shape, region: Region, size: Size) -> Shape:
 
 def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
     stems = plain_stems(path)
-    stem = stems[0]
+    stem, plain = stems[0], set(map(plain_name, stems))
     for place, globs in ((folder, ("**/*",)), (path.parent, ("*",))):
         if place is None:
             continue
@@ -189,6 +190,7 @@ def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
         # Slide "a.svs" is exported as "a.geojson" manually and as "a.svs.geojson" by scripts.
         fitting = [s for s in slides if s.name in stems]
         fitting = fitting or [s for s in slides if not {s.stem, slide_id(s)}.isdisjoint(stems)]
+        fitting = fitting or [s for s in slides if not plain.isdisjoint(map(plain_name, (s.name, s.stem, slide_id(s))))]
         if len(fitting) > 1:
             found = ", ".join(s.relative_to(place).as_posix() for s in fitting)
             raise LabelError(

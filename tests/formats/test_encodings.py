@@ -2,7 +2,18 @@ import pytest
 
 from cytoseg.formats.encodings import encoding_of, is_unicode
 
-TEXTS = ["细胞核", "核", "core 细胞", "Zellkern groß", "Größe", "größer Ölfleck", "noyau élevé", "façade", "ß"]
+TEXTS = [
+    "细胞核",
+    "核",
+    "core 细胞",
+    "Zellkern groß",
+    "Größe",
+    "größer Ölfleck",
+    "noyau élevé",
+    "façade",
+    "ß",
+    "noyau «cœur» – été",
+]
 ENCODINGS = ["gbk", "cp1252", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"]
 
 

@@ -16,7 +16,7 @@ def test_json_is_loaded_after_a_byte_order_mark(tmp_path: Path) -> None:
     [
         (b"{", r"^a: is cut off or damaged \(.*\)\. Again\.$"),
         (b"[" * 100_000, r"^a: is cut off or damaged \(.*\)\. Again\.$"),
-        (b'"\xff"', r"^a: is not UTF-8 text \(.*\)\. Again\.$"),
+        (b'"\xff"', r"^a: is not UTF-8 text \(.*\)\. Again\. .* iconv\.$"),
         (None, r"^a: cannot be read \(No such file"),
     ],
 )

@@ -112,7 +112,14 @@ def test_a_whole_path_with_nothing_beside_is_refused(tmp_path: Path, write_label
 
 @pytest.mark.parametrize(
     ("written", "lies"),
-    [("P.JPG", "p.jpg"), ("p.jpg", "p.JPEG"), ("p", "p.png"), ("..\\Images\\p.PNG", "images/p.png")],
+    [
+        ("P.JPG", "p.jpg"),
+        ("p.jpg", "p.JPEG"),
+        ("p", "p.png"),
+        ("..\\Images\\p.PNG", "images/p.png"),
+        ("p\u00f6.png", "po\u0308.png"),
+        ("..\\Bu\u0308ro\\p.png", "b\u00fcro/p.png"),
+    ],
 )
 def test_capitals_and_missing_suffixes_do_not_matter(
     tmp_path: Path, write_labelme: Write, write_picture: Write, written: str, lies: str
@@ -122,7 +129,7 @@ def test_capitals_and_missing_suffixes_do_not_matter(
     path = write_labelme(tmp_path / "labels", "a", imagePath=written)
     file = read_well(path, tmp_path)
     assert int(file.picture[0, 0, 0]) == pytest.approx(8, abs=1)
-    assert file.stem == "p"
+    assert (file.stem, file.renamed) == (Path(lies).stem, False)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +205,47 @@ def test_shapes_of_x_anylabeling_are_read(
     }
     file = read_well(write_labelme(tmp_path, "a", [square | more], version="2.4.3"))
     assert paint(file.annotation, classes).tolist() == [[0] * 6, [0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0] * 6]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape_type": "Polygon"},
+        {"shape_type": "RECTANGLE", "points": [[1, 1], [3, 3]]},
+        {"shape_type": "rectangle", "points": [[1, 1], [3, 1], [3, 3], [1, 3], [1, 1]]},
+        {"shape_type": "Rotation", "points": [[1, 1], [3, 1], [3, 3], [1, 3], [1, 1]]},
+        {"group_id": 4.0},
+    ],
+)
+def test_shapes_of_other_writers_are_read(
+    tmp_path: Path, write_labelme: Write, square: dict[str, Any], classes: ClassList, change: dict[str, Any]
+) -> None:
+    file = read_well(write_labelme(tmp_path, "a", [square | change]))
+    assert paint(file.annotation, classes).tolist() == [[0] * 6, [0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0] * 6]
+    assert file.annotation.shapes[0].group_id in (None, 4)
+
+
+@pytest.mark.parametrize("form", ["{}", "data:image/png;base64,{}", "lines"])
+def test_base64_is_read_in_lines_and_as_a_data_url(tmp_path: Path, write_labelme: Write, form: str) -> None:
+    def written(pixels: Any) -> str:
+        data = png(pixels)
+        return base64.encodebytes(data).decode() if form == "lines" else form.format(base64.b64encode(data).decode())
+
+    mask = {"label": "cell", "shape_type": "mask", "points": [[0, 0], [1, 1]], "mask": written([[1, 1], [0, 1]])}
+    file = read_well(write_labelme(tmp_path, "a", [mask], imageData=written(np.full((4, 6, 3), 7))))
+    assert np.all(file.picture == 7)
+    assert file.annotation.shapes[0].mask is not None
+    assert file.annotation.shapes[0].mask.tolist() == [[True, True], [False, True]]
+
+
+def test_empty_image_data_is_none(tmp_path: Path, write_labelme: Write) -> None:
+    assert np.all(read_well(write_labelme(tmp_path, "a", grey=9, imageData="")).picture == 9)
+
+
+def test_a_path_that_names_no_file_is_refused(tmp_path: Path, write_labelme: Write) -> None:
+    assert problems_of(write_labelme(tmp_path, "a", imagePath=".")) == [
+        "a.json: imagePath '.' names no file. Write the picture's name there."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +360,9 @@ def test_json_cut_in_half_is_refused(tmp_path: Path, write_labelme: Write, squar
 
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'{"shapes": "\xff"}')
-    assert "a.json: is not UTF-8 text" in problems_of(tmp_path / "a.json")[0]
+    (problem,) = problems_of(tmp_path / "a.json")
+    assert problem.startswith("a.json: is not UTF-8 text (")
+    assert problem.endswith("Save it again in labelme. What is in another encoding can be converted with iconv.")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -350,7 +400,7 @@ def test_shapes_must_be_a_list(tmp_path: Path, write_labelme: Write) -> None:
         ({"shape_type": "circle"}, "a circle has 2 points, found 4"),
         ({"shape_type": "mask", "points": [[0, 0], [1, 1]]}, "'mask' is null, but must be a PNG in base64"),
         ({"shape_type": "mask", "points": [[0, 0], [1, 1]], "mask": "&&"}, "'mask' is not a PNG in base64"),
-        ({"shape_type": "mask", "points": [[0, 0], [1, 1]], "mask": "aGk="}, "'mask' is not a PNG in base64"),
+        ({"shape_type": "mask", "points": [[0, 0], [1, 1]], "mask": "aGk="}, "'mask' is not a PNG. Draw"),
         ({"shape_type": "mask", "points": [[0, 0], [0, 0]], "mask": base64_png([[0]])}, "the mask is empty"),
     ],
 )

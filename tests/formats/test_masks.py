@@ -26,6 +26,29 @@ def test_pictures_and_masks_are_paired_by_stem(tmp_path: Path, write_masks: Writ
     assert not has_folder(tmp_path / "set" / "masks")
 
 
+@pytest.mark.parametrize(
+    ("picture", "mask"),
+    [
+        ("images/a.png", "masks/A.PNG"),
+        ("Images/a.png", "MASKS/a.tif"),
+        ("images/a.png", "masks/a.ome.tif"),
+        ("images/o\u0308.png", "masks/\u00d6.png"),
+    ],
+)
+def test_capitals_and_accents_part_no_pair(tmp_path: Path, write_picture: Write, picture: str, mask: str) -> None:
+    write_picture(tmp_path / picture)
+    write_picture(tmp_path / mask)
+    problems: list[str] = []
+    (pair,) = find_pairs(tmp_path, problems)
+    assert (problems, pair.picture, pair.mask) == ([], tmp_path / picture, tmp_path / mask)
+
+
+def test_of_masks_that_differ_in_capitals_each_has_its_picture(tmp_path: Path, write_masks: Write) -> None:
+    for stem in ("a", "A"):
+        write_masks(tmp_path, stem, [[0]])
+    assert [(pair.picture.stem, pair.mask.stem) for pair in find_pairs(tmp_path, [])] == [("A", "A"), ("a", "a")]
+
+
 def test_what_has_no_partner_is_told(tmp_path: Path, write_masks: Write, write_picture: Write) -> None:
     write_masks(tmp_path, "a", [[0]])
     write_picture(tmp_path / "images" / "b.jpg")

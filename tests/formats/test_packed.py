@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cytoseg.errors import CytosegError, LabelError
-from cytoseg.formats.packed import is_geojson_name, plain_stems, read_unpacked
+from cytoseg.formats.packed import is_geojson_name, is_packed, plain_stems, read_unpacked
 
 
 def make_zip(path: Path, *names: str, text: str = "[]") -> Path:
@@ -22,6 +22,17 @@ def test_gzip_and_zip_are_unpacked(tmp_path: Path) -> None:
     assert read_unpacked(made, name="b") == b"[]"
     (tmp_path / "c.geojson").write_bytes(b"[3]")
     assert read_unpacked(tmp_path / "c.geojson", name="c") == b"[3]"
+
+
+def test_the_content_tells_what_is_packed_and_not_the_name(tmp_path: Path) -> None:
+    (tmp_path / "plain.geojson.gz").write_bytes(b"[1]")
+    (tmp_path / "gzip.geojson").write_bytes(gzip.compress(b"[1]"))
+    make_zip(tmp_path / "zip.geojson", "a.geojson", text="[1]")
+    (tmp_path / "gzip.zip").write_bytes(gzip.compress(b"[1]"))
+    (tmp_path / "extracting.zip").write_bytes(b"#!" + make_zip(tmp_path / "b", "a.json", text="[1]").read_bytes())
+    for name in ("plain.geojson.gz", "gzip.geojson", "zip.geojson", "gzip.zip", "extracting.zip"):
+        assert read_unpacked(tmp_path / name, name=name) == b"[1]"
+    assert [is_packed(Path(name)) for name in ("a.tar.GZ", "a.7z", "a.json")] == [True, True, False]
 
 
 def test_names_tell_geojson_and_the_slide(tmp_path: Path) -> None:

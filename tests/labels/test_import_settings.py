@@ -49,7 +49,7 @@ def test_unknown_names_are_counted_with_a_way_out(
     assert unknown_message(state) == (
         "labels not in the class list (background, cell, nucleus): 'mucus' (2 shapes, first a.json, shape 2), "
         "'nuclei' (1 shape, first a.json, shape 3). Rename with --map nuclei=nucleus, "
-        "exclude them from scoring with --ignore nuclei, or add them to the recipe."
+        "leave them unscored with --ignore nuclei, or add them to the recipe."
     )
 
 
@@ -60,8 +60,31 @@ def test_the_option_that_is_proposed_can_be_pasted_into_a_shell(
     state = ImportState(tmp_path, classes, ImportRules())
     read_item(write_labelme(tmp_path, "a", [square | {"label": name}]), state)
     text = unknown_message(state)
-    words = shlex.split(text[text.index("--map ") : text.index(", exclude them")])
+    words = shlex.split(text[text.index("--map ") : text.index(", leave them")])
     assert words == ["--map", f"{name}=background"]
     assert _pairs(words[1:], classes.names) == {name: "background"}
     ignored = shlex.split(text[text.index("--ignore ") : text.index(", or add them")])
     assert ignored == ["--ignore", name]
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"), [("tab\there", "tab\\there"), ("two\nlines", "two lines"), ("\u202ex", "\\u202ex")]
+)
+def test_a_name_that_cannot_be_typed_goes_by_how_it_is_shown(
+    tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any], name: str, typed: str
+) -> None:
+    state = ImportState(tmp_path, classes, ImportRules())
+    read_item(write_labelme(tmp_path, "a", [square | {"label": name}]), state)
+    assert f"--map {shlex.quote(f'{typed}=background')}" in str(LabelError(unknown_message(state)))
+    assert resolve(name, ImportRules(class_map={typed: "nucleus"})) == "nucleus"
+    assert resolve(name, ImportRules(ignore=(typed,))) == "__ignore__"
+
+
+def test_of_many_unknown_names_the_message_keeps_the_way_out(
+    tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    state = ImportState(tmp_path, classes, ImportRules())
+    read_item(write_labelme(tmp_path, "a", [square | {"label": f"kind {i} of cells"} for i in range(20)]), state)
+    message = str(LabelError(unknown_message(state)))
+    assert "and 14 more. Rename" in unknown_message(state)
+    assert "leave them unscored with --ignore 'kind 0 of cells', or add them to the recipe." in message

@@ -36,6 +36,18 @@ def test_nothing_to_import_is_refused(tmp_path: Path, write_picture: Write, clas
         find_items(write_picture(tmp_path / "a.png"), state)
 
 
+def test_packed_files_that_are_not_read_are_told(tmp_path: Path, write_labelme: Write, classes: ClassList) -> None:
+    packed = tmp_path / "a.json.GZ"
+    packed.write_bytes(b"")
+    with pytest.raises(LabelError, match=r"It holds packed files \(a\.json\.GZ\): unpack them\."):
+        find_items(tmp_path, ImportState(tmp_path, classes, ImportRules()))
+    with pytest.raises(LabelError, match=r"a\.tar\.gz: is packed in a way that is not read\. Unpack it"):
+        find_items(packed.rename(tmp_path / "a.tar.gz"), ImportState(tmp_path, classes, ImportRules()))
+    path, state = write_labelme(tmp_path, "a"), ImportState(tmp_path, classes, ImportRules())
+    assert find_items(tmp_path, state) == [path]
+    assert state.notes == ["Packed files skipped: 1 (a.tar.gz). Unpack them."]
+
+
 def test_names_are_mapped_and_ignored_in_labelme_files(
     tmp_path: Path, write_labelme: Write, classes: ClassList
 ) -> None:

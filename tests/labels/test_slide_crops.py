@@ -199,7 +199,7 @@ def test_a_shape_that_only_its_box_brings_near_is_left_out(
     assert not crop.label_map().any()
 
 
-@pytest.mark.parametrize("name", ["s.svs.geojson", "s.geojson"])
+@pytest.mark.parametrize("name", ["s.svs.geojson", "s.geojson", "S.geojson", "s.SVS.geojson"])
 def test_the_slide_is_found_by_its_name_with_or_without_suffix(
     tmp_path: Path, write_geojson: Write, take_in: Callable[..., ImportReport], name: str
 ) -> None:
