@@ -7,6 +7,9 @@ from cytoseg.errors import CheckpointError
 
 
 def test_recipes_and_app_are_found_beside_the_sources() -> None:
+    sources = Path(__file__).parents[1]
+    assert shipped.shipped_recipes() == sources / "recipes"
+    assert shipped.shipped_review() == sources / "apps" / "review"
     assert (shipped.shipped_recipes() / "cervical.yaml").is_file()
     assert (shipped.shipped_review() / "app.py").is_file()
 

@@ -173,7 +173,7 @@ def test_a_disk_that_fails_for_a_while_leaves_no_mark_on_the_result(
     """It fails while tissue is sought: what was finished before stays, and nothing is computed without the mask."""
     at, line, pread = write(1, level=0, tile=12), ("predict", "tiny.yaml", "slide.tif", "--out"), os.pread
     assert cytoseg(*line, "good").exit_code == 0
-    assert json.loads(Path("good/slide/summary.json").read_text())["glass_tiles"] > 0
+    assert json.loads(Path("good/slide/summary.json").read_text())["glass_tiles"] == 23
 
     def failing(after: int) -> Callable[[int, int, int], bytes]:
         asked: list[int] = []

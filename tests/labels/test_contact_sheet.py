@@ -48,6 +48,4 @@ def test_a_long_name_does_not_run_into_the_next_crop(tmp_path: Path, classes: Cl
 
 def test_a_name_of_thousands_of_characters_is_shortened_at_once() -> None:
     text = contact_sheet._fitted("a" * 100_000 + "b", 200)
-    assert text.startswith("aaa")
-    assert text.endswith("ab")
-    assert len(text) < 60
+    assert text == "aaaaaaaaaaa…aaaaaaaaaab"

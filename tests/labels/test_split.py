@@ -44,7 +44,7 @@ def test_the_seed_decides_and_the_order_of_crops_does_not() -> None:
         return frozenset(c.slide for c in split_by_slide(given, test_slides=(), test_fraction=0.3, seed=seed).test)
 
     assert drawn(labelled, 1) == drawn(labelled[::-1], 1)
-    assert len({drawn(labelled, seed) for seed in range(8)}) > 1
+    assert ["".join(sorted(drawn(labelled, seed))) for seed in range(4)] == ["ceg", "ehi", "ach", "agj"]
 
 
 def test_a_name_that_fits_no_slide_is_refused() -> None:

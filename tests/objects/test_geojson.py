@@ -72,7 +72,8 @@ def test_ids_differ_between_objects_but_not_between_writings(path: Path, two_cla
     objects = [Outlined(number, 1, number, 0, RING, {}) for number in (1, 2)]
     first = write(path, two_classes, *objects)
     content = path.read_bytes()
-    assert first[0]["id"] != first[1]["id"]
+    ids = ["6527146c-e9b7-5c00-a62e-5915e9ccc6f9", "14eb54a6-956a-5797-b2f7-02b2f773ecfb"]
+    assert [feature["id"] for feature in first] == ids
     write(path, two_classes, *objects)
     assert path.read_bytes() == content
 

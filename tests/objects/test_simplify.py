@@ -61,7 +61,7 @@ def test_outlines_keep_area_place_and_holes(mask: Mask) -> None:
 def test_large_objects_have_a_third_of_the_corners() -> None:
     y, x = np.mgrid[:140, :140] - 69.5
     polygons = outline(np.hypot(x, y) < 60)
-    assert corners(simplified(polygons)) * 3 < corners(exactly(polygons))
+    assert (corners(simplified(polygons)), corners(exactly(polygons))) == (68, 284)
 
 
 def test_a_slanting_edge_becomes_a_line_and_a_straight_one_stays() -> None:
@@ -133,4 +133,5 @@ def test_the_file_holds_simplified_outlines_where_they_are_not_to_be_exact(tmp_p
     assert len(second.interiors) == 1
     assert first.intersection(second).area / first.union(second).area >= LEAST_IOU
     assert first.area == mask.sum() * 4
-    assert len(texts[False]) < 0.6 * len(texts[True])
+    sizes = [[len(ring.coords) for ring in (found.exterior, *found.interiors)] for found in (first, second)]
+    assert sizes == [[189, 37], [49, 13]]

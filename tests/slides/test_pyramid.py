@@ -115,6 +115,7 @@ def test_large_slides_are_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write_pyramid(tmp_path / "a.ome.tif", [np.ones((4, 4), np.uint8)], size=Size(4, 4), mpp=None)
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
         assert tif.is_bigtiff
+        np.testing.assert_array_equal(tif.asarray(), np.ones((4, 4)))
 
 
 def test_openslide_reads_the_finest_level(tmp_path: Path) -> None:

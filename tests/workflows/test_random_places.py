@@ -47,7 +47,9 @@ def test_places_do_not_overlap_and_the_first_stay_the_same(draws: Draws) -> None
     five = [place.region for place in _places(crop, 5)]
     assert not any(overlapping(a, b) for a, b in combinations(five, 2))
     assert [place.region for place in _places(crop, 2)] == five[:2]
-    assert [place.region for place in _places(crop, 5, seed=1)] != five
+    assert [(region.x, region.y) for region in five] == [(80, 33), (26, 22), (50, 7), (41, 78), (24, 41)]
+    others = [place.region for place in _places(crop, 5, seed=1)]
+    assert [(region.x, region.y) for region in others] == [(71, 73), (9, 17), (75, 15), (53, 30), (28, 44)]
 
 
 def test_where_there_is_no_room_left_places_overlap(draws: Draws) -> None:
