@@ -11,6 +11,7 @@ import pytest
 
 from cytoseg.checkpoints import load_state
 from cytoseg.errors import CytosegError
+from cytoseg.evaluation.history import read_snapshot
 from cytoseg.evaluation.run_folder import read_provenance, read_summary
 from cytoseg.formats.sidecar import read_sidecar
 from cytoseg.labels.index import load_index
@@ -54,6 +55,33 @@ ITEM = {
     "score": 0.5,
     "looks": [1.0],
 }
+SCORES = dict.fromkeys(("iou", "iou_low", "iou_high", "dice", "precision", "recall"), 0.5) | {"name": "a", "pixels": 3}
+POOLED = {"classes": [SCORES], "miou": 0.5, "miou_low": None, "miou_high": None}
+OBJECTS = dict.fromkeys(("truth", "predicted", "matched", "precision", "recall", "f1", "aji", "pq", "sq", "rq"), 1)
+METHOD = {
+    **POOLED,
+    "key": "ensemble",
+    "title": "t",
+    "seconds": {"train": None, "predict": 0.5},
+    "confusion": [[3]],
+    "calibration": {"ece": 0.1, "classes": [0.1], "bins": [{"pixels": 3, "confidence": 0.5, "right": None}]},
+    "objects": {"a": OBJECTS},
+    "slides": [{"slide": "s", "crops": 1, "miou": 0.5, "iou": [0.5]}],
+    "stains": [{**POOLED, "stain": "x", "slides": 1}],
+}
+EVALUATION = {
+    "format": 1,
+    "created": "2026-01-01",
+    "recipe": "t",
+    "classes": [{"name": "a", "colour": [1, 2, 3]}],
+    "train_crops": 1,
+    "test_crops": 1,
+    "test_slides": 1,
+    "methods": [METHOD],
+    "crops": [{"crop": "a", "slide": "s", "miou": 0.5, "iou": [None], "disagreement": 0.1, "folder": "crops/a"}],
+    "bundle": {"labels": {"a": "0"}, "features": [["x"], {"taps": ["x"]}]},
+    "test_labels": {"a": "0"},
+}
 READERS: dict[str, tuple[str, Any, Callable[[Path], object]]] = {
     "run": ("run.json", {"format": 1, "recipe": "t", "commands": [COMMAND]}, read_provenance),
     "summary": (
@@ -70,7 +98,12 @@ READERS: dict[str, tuple[str, Any, Callable[[Path], object]]] = {
     "sidecar": ("a.crop.json", {"slide": "s", "region": [0, 0, 4, 4]}, lambda folder: read_sidecar(folder / "a.png")),
     "state": ("state.json", {"format": 1, "sha256": {"model": "0"}}, load_state),
     "metrics": ("metrics.jsonl", {"crops_seen": 3, "loss": 0.5}, lambda folder: read_metrics(folder / "metrics.jsonl")),
-    "recipe": ("r.yaml", {"name": "t", "slides": {"mpp": 0.5}}, lambda folder: load_recipe(str(folder / "r.yaml"))),
+    "evaluation": ("evaluation.json", EVALUATION, lambda folder: read_snapshot(folder / "evaluation.json")),
+    "recipe": (
+        "r.yaml",
+        {"name": "t", "slides": {"mpp": 0.5}, "classes": [{"name": n, "colour": f"#{n * 6}"} for n in "ab"]},
+        lambda folder: load_recipe(str(folder / "r.yaml")),
+    ),
 }
 
 
@@ -101,6 +134,13 @@ def test_a_mutated_file_is_read_or_refused_in_one_line(tmp_path: Path, name: str
         message = refusal(read, tmp_path)
         assert message.isprintable(), number
         assert len(message) < 490, number
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_mutated_is_read_whole(tmp_path: Path, name: str) -> None:
+    file, valid, read = READERS[name]
+    (tmp_path / file).write_text(json.dumps(valid))
+    assert refusal(read, tmp_path) == ""
 
 
 def refusal(read: Callable[[Path], object], folder: Path) -> str:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytoseg.errors import CytosegError
-from cytoseg.evaluation.results_file import read_evaluation_file
+from cytoseg.evaluation.results_file import evaluation_of, read_evaluation_file, read_evaluation_record
 from cytoseg.evaluation.run_folder import plain_rows
-from cytoseg.json_text import load_json
 from cytoseg.metrics.results import Evaluation, Score, ensemble_of, share_text
 from cytoseg.writing import atomic_path
 
@@ -158,11 +157,10 @@ def read_snapshot(path: Path) -> Snapshot:
     Raises:
         CytosegError: If the file is damaged, incomplete, of another format or may not be read.
     """
-    evaluation = read_evaluation_file(path)
-    record = load_json(path, numbers="nan as null")
-    bundle = record["bundle"] if isinstance(record.get("bundle"), dict) else {}
-    train, test = _hashes(bundle.get("labels")), _hashes(record.get("test_labels"))
-    return Snapshot(evaluation, train, test, _settings(bundle))
+    record = read_evaluation_record(path)
+    return Snapshot(
+        evaluation_of(record), _hashes(record.bundle.get("labels")), record.test_labels, _settings(record.bundle)
+    )
 
 
 def compare_snapshots(before: Snapshot, after: Snapshot) -> Comparison:

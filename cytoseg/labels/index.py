@@ -3,21 +3,19 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
-from cytoseg.errors import FileContentError, LabelError
-from cytoseg.json_text import load_json
+from cytoseg.errors import LabelError
 from cytoseg.quoting import shown
+from cytoseg.records import FolderOfFile, RecordFile
 from cytoseg.writing import put_back
 
-FORMAT = 1
 INDEX, MAPS, CROPS, SHEET = "index.json", "maps", "crops", "contact_sheet.png"
 
 
@@ -39,7 +37,7 @@ class LabelledCrop:
         from_prediction: Whether it is a corrected prediction, whose untouched pixels agree with the model.
     """
 
-    folder: Path
+    folder: FolderOfFile
     crop: str
     slide: str
     width: int
@@ -50,6 +48,17 @@ class LabelledCrop:
     pixels: Mapping[str, int]
     ignored: int
     from_prediction: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a crop.
+
+        Raises:
+            ValueError: If its id, which becomes a file name, would lead out of the folder; or it has no pixels.
+        """
+        if not is_file_name(self.crop):
+            raise ValueError(f"crop id {shown(self.crop)} is not a file name")
+        if min(self.width, self.height) < 1:
+            raise ValueError(f"crop {shown(self.crop)} has no pixels")
 
     def picture(self) -> NDArray[np.uint8]:
         """Read the crop.
@@ -97,6 +106,21 @@ class LabelIndex:
     crops: tuple[LabelledCrop, ...]
 
 
+@dataclass(frozen=True)
+class _Content:
+    classes: tuple[str, ...]
+    crops: tuple[LabelledCrop, ...]
+
+
+_FILE = RecordFile(
+    _Content,
+    LabelError,
+    "Delete {folder} and run `cytoseg label-import` again.",
+    damaged="is damaged ({why})",
+    not_json="is damaged ({kind}: {why})",
+)
+
+
 def load_index(folder: Path) -> LabelIndex:
     """Read the index of a labels folder.
 
@@ -113,38 +137,13 @@ def load_index(folder: Path) -> LabelIndex:
     put_back(folder)
     if not path.is_file():
         raise LabelError(f"{path}: there are no imported labels. Run `cytoseg label-import` first.")
-    again = f"Delete {folder} and run `cytoseg label-import` again."
-    try:
-        content = load_json(path)
-        if content["format"] != FORMAT:
-            raise LabelError(f"{path}: has format {shown(content['format'])}, this version reads {FORMAT}. {again}")
-        crops = tuple(_parse_crop(entry, folder) for entry in content["crops"])
-        return LabelIndex(folder, tuple(str(name) for name in content["classes"]), crops)
-    except FileContentError as error:
-        kind = type(error.__cause__ or error).__name__
-        raise LabelError(f"{path}: is damaged ({kind}: {error.why}). {again}") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise LabelError(f"{path}: is damaged ({type(error).__name__}: {error}). {again}") from error
+    found = _FILE.read(path, name=str(path))
+    return LabelIndex(folder, found.classes, tuple(replace(crop, folder=folder) for crop in found.crops))
 
 
 def write_index(index: LabelIndex) -> None:
     """Write an index into its (staged) folder."""
-    entries = [
-        {
-            "crop": crop.crop,
-            "slide": crop.slide,
-            "width": crop.width,
-            "height": crop.height,
-            "source": crop.source,
-            "image_sha256": crop.image_sha256,
-            "label_sha256": crop.label_sha256,
-            "pixels": dict(crop.pixels),
-            "ignored": crop.ignored,
-            **({"from_prediction": True} if crop.from_prediction else {}),
-        }
-        for crop in index.crops
-    ]
-    content = {"format": FORMAT, "classes": list(index.classes), "crops": entries}
+    content = _FILE.content_of(_Content(index.classes, index.crops), without_defaults=True)
     (index.folder / INDEX).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -216,28 +215,6 @@ def pixel_hash(picture: NDArray[np.uint8]) -> str:
 def is_file_name(name: str) -> bool:
     """Return whether a name is a valid file name without path components."""
     return name == Path(name).name and name not in ("", "..") and "\0" not in name
-
-
-def _parse_crop(entry: Mapping[str, Any], folder: Path) -> LabelledCrop:
-    crop = str(entry["crop"])
-    # The id becomes a file name: a foreign index must not point outside its folder.
-    if not is_file_name(crop):
-        raise ValueError(f"crop id {shown(crop)} is not a file name")
-    if min(int(entry["width"]), int(entry["height"])) < 1:
-        raise ValueError(f"crop {shown(crop)} has no pixels")
-    return LabelledCrop(
-        folder=folder,
-        crop=crop,
-        slide=str(entry["slide"]),
-        width=int(entry["width"]),
-        height=int(entry["height"]),
-        source=str(entry["source"]),
-        image_sha256=str(entry["image_sha256"]),
-        label_sha256=str(entry["label_sha256"]),
-        pixels={str(name): int(count) for name, count in entry["pixels"].items()},
-        ignored=int(entry["ignored"]),
-        from_prediction=bool(entry.get("from_prediction", False)),
-    )
 
 
 def _read_png(path: Path, crop: LabelledCrop) -> NDArray[np.uint8]:

@@ -5,18 +5,17 @@ A queue folder holds crops with sidecars and proposals, and ``queue.json``, whic
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from cytoseg.errors import LabelError
-from cytoseg.formats.json_files import load_json
-from cytoseg.geometry import Region
 from cytoseg.locks import locked
+from cytoseg.quoting import shown
+from cytoseg.records import RecordFile, RegionAsList, file_key
 from cytoseg.writing import write_atomically
 
 QUEUE = "queue.json"
-FORMAT = 1
 QUEUED, SKIPPED = "queued", "skipped"
 _WAIT_S = 20.0
 
@@ -36,12 +35,21 @@ class QueueItem:
     """
 
     slide: str
-    region: Region
+    region: RegionAsList
     state: str
     crop: str
     reason: str
     score: float
-    appearance: tuple[float, ...]
+    appearance: Annotated[tuple[float, ...], file_key("looks")]
+
+    def __post_init__(self) -> None:
+        """Refuse another state.
+
+        Raises:
+            ValueError: If it is neither.
+        """
+        if self.state not in (QUEUED, SKIPPED):
+            raise ValueError(f"state {shown(self.state)}, not {QUEUED} or {SKIPPED}")
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,15 @@ class Queue:
     rounds: tuple[Round, ...] = ()
 
 
+_FILE = RecordFile(
+    Queue,
+    LabelError,
+    "Delete it: crops next to it still count as queued; skipped ones will be proposed again.",
+    damaged="is damaged ({why})",
+    other_format="is damaged (format {found}, this version reads {format})",
+)
+
+
 def read_queue(folder: Path) -> Queue:
     """Read the queue of a folder.
 
@@ -91,15 +108,7 @@ def read_queue(folder: Path) -> Queue:
         LabelError: If the file is damaged or of another format version.
     """
     path = folder / QUEUE
-    if not path.exists():
-        return Queue()
-    name = f"{folder.name}/{QUEUE}"
-    again = "Delete it: crops next to it still count as queued; skipped ones will be proposed again."
-    content = load_json(path, name=name, again=again, numbers="finite")
-    try:
-        return _parsed(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LabelError(f"{name}: is damaged ({type(error).__name__}: {error}). {again}") from error
+    return _FILE.read(path, name=f"{folder.name}/{QUEUE}") if path.exists() else Queue()
 
 
 def update_queue(folder: Path, change: Callable[[Queue], Queue]) -> Queue:
@@ -118,49 +127,6 @@ def update_queue(folder: Path, change: Callable[[Queue], Queue]) -> Queue:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / QUEUE, wait_s=_WAIT_S, error=LabelError):
         queue = change(read_queue(folder))
-        items = [_entry(item) for item in queue.items]
-        content = {"format": FORMAT, "items": items, "rounds": [asdict(found) for found in queue.rounds]}
-        write_atomically(folder / QUEUE, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(_FILE.content_of(queue), indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(folder / QUEUE, text + "\n")
     return queue
-
-
-def _entry(item: QueueItem) -> dict[str, Any]:
-    entry = asdict(item) | {"region": item.region.as_json()}
-    entry["looks"] = entry.pop("appearance")  # the key of files since format 1
-    return entry
-
-
-def _parsed(content: Any) -> Queue:
-    if content["format"] != FORMAT:
-        raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
-    items = [
-        QueueItem(
-            slide=str(entry["slide"]),
-            region=Region.from_json(entry["region"]),
-            state=_state(entry["state"]),
-            crop=str(entry["crop"]),
-            reason=str(entry["reason"]),
-            score=float(entry["score"]),
-            appearance=tuple(float(value) for value in entry["looks"]),
-        )
-        for entry in content["items"]
-    ]
-    rounds = [Round(str(r["when"]), int(r["regions"]), _scored(r["before"])) for r in content["rounds"]]
-    return Queue(tuple(items), tuple(rounds))
-
-
-def _state(text: Any) -> str:
-    if text not in (QUEUED, SKIPPED):
-        raise ValueError(f"state {text!r}, not {QUEUED} or {SKIPPED}")
-    return str(text)
-
-
-def _scored(entry: Any) -> Scored | None:
-    if entry is None:
-        return None
-    iou = {str(name): _share(value) for name, value in entry["iou"].items()}
-    return Scored(str(entry["created"]), int(entry["train_crops"]), _share(entry["miou"]), iou)
-
-
-def _share(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -125,7 +125,7 @@ def test_a_damaged_queue_file_is_one_line(cytoseg: CytosegCommand) -> None:
     (FOLDER / "queue.json").write_text('{"format": 1, "items": [7]}')
     result = cytoseg("queue", "tiny.yaml")
     assert result.exit_code == 2
-    assert result.stderr.startswith("cytoseg: queue/queue.json: is damaged (TypeError")
+    assert result.stderr.startswith("cytoseg: queue/queue.json: is damaged ('items' is not a list of records")
     assert _crops() == []
 
 

@@ -1,0 +1,141 @@
+"""Our own JSON files: a frozen dataclass says what a file holds, and pydantic checks it.
+
+Every file carries the number of its format. A key that no field knows is left alone, so that a later version can add
+one; whoever changes what a key means raises the number.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+
+from cytoseg.errors import CytosegError, FileContentError
+from cytoseg.geometry import Region
+from cytoseg.json_text import Numbers, load_json
+from cytoseg.quoting import shown
+
+Record = TypeVar("Record")
+
+RegionAsList = Annotated[Region, PlainValidator(Region.from_json), PlainSerializer(Region.as_json)]
+"""A region that stands in a file as ``[x, y, width, height]``."""
+
+FolderOfFile = Annotated[Path, Field(default=Path(), exclude=True)]
+"""The folder that a file lies in, which does not stand in it: who reads the file puts it in."""
+
+
+def file_key(name: str) -> Any:
+    """Annotate a field that stands in its file under another name."""
+    return Field(alias=name)
+
+
+@dataclass(frozen=True)
+class RecordFile(Generic[Record]):
+    """A kind of file: what it holds, and what is said of one that holds something else.
+
+    Attributes:
+        kind: The dataclass of its content; ``format`` stands beside the fields.
+        error: What is raised.
+        again: What to do about a damaged file, as a sentence; ``{folder}`` in it is the file's.
+        format: Number of the format.
+        unnumbered: Whether files without that number, as earlier versions wrote them, are of this format.
+        damaged: Continues the sentence that begins with the file's name; ``{why}`` says which field is wrong.
+        other_format: Likewise for another format: ``{found}`` and ``{format}``.
+        not_json: Likewise for what is not JSON: ``{why}`` and the ``{kind}`` of the underlying error.
+        numbers: See ``load_json``.
+    """
+
+    kind: type[Record]
+    error: type[CytosegError]
+    again: str
+    format: int = 1
+    unnumbered: bool = False
+    damaged: str = "{why}"
+    other_format: str = "has format {found}, this version reads {format}"
+    not_json: str = "{why}"
+    numbers: Numbers = "finite"
+
+    def read(self, path: Path, *, name: str = "") -> Record:
+        """Read a file.
+
+        Args:
+            path: The file.
+            name: What to call it in a message; its own name by default.
+
+        Raises:
+            CytosegError: Of the kind ``error``, if the file is damaged, of another format or may not be read: one line.
+            FileNotFoundError: If it is missing.
+        """
+        called = name or path.name
+        try:
+            content = load_json(path, name=called, numbers=self.numbers)
+        except FileContentError as error:
+            kind = type(error.__cause__ or error).__name__
+            raise self._error(path, called, self.not_json.format(why=error.why, kind=kind)) from error
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self.error(
+                f"{called}: cannot be read ({error.strerror or type(error).__name__}). Ask its owner for permission."
+            ) from error
+        return self._parsed(content, path, called)
+
+    def read_or_none(self, path: Path) -> Record | None:
+        """Read a file that can be made again: None if it is missing, damaged or of another format."""
+        try:
+            return self.read(path)
+        except (OSError, CytosegError):
+            return None
+
+    def content_of(self, record: Record, *, without_defaults: bool = False) -> dict[str, Any]:
+        """Return what JSON is to hold, the number of the format first.
+
+        Args:
+            record: What the file holds.
+            without_defaults: Leave out what has its default value.
+        """
+        found = self._adapter.dump_python(record, mode="json", by_alias=True, exclude_defaults=without_defaults)
+        return {"format": self.format, **found}
+
+    def _parsed(self, content: object, path: Path, name: str) -> Record:
+        if not isinstance(content, dict):
+            raise self._error(path, name, self.damaged.format(why="the file contains no record"))
+        found = content.get("format")
+        if found != self.format and not (self.unnumbered and "format" not in content):
+            raise self._error(path, name, self.other_format.format(found=shown(found), format=self.format))
+        # As text: from JSON pydantic takes lists for tuples, and yet no text for a number. Half a character, as in a
+        # file name that is not UTF-8, becomes a question mark.
+        text = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+        try:
+            return self._adapter.validate_json(text, strict=True)
+        except ValidationError as error:
+            raise self._error(path, name, self.damaged.format(why=_why(error))) from error
+
+    def _error(self, path: Path, name: str, what: str) -> CytosegError:
+        return self.error(f"{name}: {what}. {self.again.format(folder=path.parent)}")
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Record]:
+        return TypeAdapter(self.kind)
+
+
+def _why(error: ValidationError) -> str:
+    """Say of the first field that is wrong where it stands and what was found: ``crop 3 has no usable 'iou' (...)``."""
+    first = error.errors(include_url=False)[0]
+    place = first["loc"]
+    listed = len(place) > 1 and isinstance(place[1], int)
+    where = f"{_singular(str(place[0]))} {int(place[1]) + 1}" if listed else "the file"
+    if first["type"] == "value_error":  # a check of the dataclass's own says what is wrong
+        text = str(first["ctx"]["error"])
+        return f"{where}: {text}" if listed else text
+    field = next((part for part in reversed(place) if isinstance(part, str)), "")
+    found = None if first["type"] == "missing" else first["input"]
+    if listed and len(place) == 2:
+        return f"'{place[0]}' is not a list of records"
+    return f"{where} has no usable '{field}' (found {str(found)[:40]!r})"
+
+
+def _singular(name: str) -> str:
+    return name.removesuffix("es" if name.endswith("sses") else "s")
