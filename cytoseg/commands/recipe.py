@@ -40,7 +40,10 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
         say(f"Starts from: {find_base_model(loaded.training.init)}")
     found = tissue_sources(loaded)
     say(f"Slides: {found.slides} found, {len(found.sources)} with cells")
-    say_next("train-ddpm", recipe)
+    own = loaded.training.init is None and (
+        "ddpm" in loaded.features.extractors or loaded.interpreter.kind == "decoder"
+    )
+    say_next("train-ddpm" if own else "label-crops", recipe)
 
 
 def explain(

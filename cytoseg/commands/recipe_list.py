@@ -6,8 +6,10 @@ from cytoseg.terminal import say, say_next
 
 def list_shipped() -> None:
     """List the recipes that come with the program, each with its first line."""
-    for path in sorted(shipped_recipes().glob("*.yaml"), key=lambda path: path.stem):
-        say(f"{path.stem:12} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
+    paths = sorted(shipped_recipes().glob("*.yaml"), key=lambda path: path.stem)
+    widest = max((len(path.stem) for path in paths), default=0)
+    for path in paths:
+        say(f"{path.stem:{widest}}  {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
     say_next("recipe", "new", "mylab.yaml")
 
 

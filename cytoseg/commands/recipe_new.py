@@ -10,7 +10,7 @@ from cytoseg.errors import RecipeError
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.open import find_slides
 from cytoseg.terminal import say, say_next
-from cytoseg.workflows.recipe_text import Sizes, Wanted, look_at, recipe_text
+from cytoseg.workflows.recipe_text import Sizes, Wanted, base_model, look_at, recipe_text
 from cytoseg.writing import write_atomically
 
 
@@ -37,7 +37,7 @@ def new(
     sizes = look_at(slides)
     wanted = _mpp(mpp, sizes, slides=len(slides))
     names = _names(classes or _asked("Classes", default="background, cytoplasm, nucleus", option="--classes"))
-    text = recipe_text(path.stem, folders, sizes, Wanted(wanted, names))
+    text = recipe_text(path.stem, folders, sizes, Wanted(wanted, names, base_model=base_model()))
     write_atomically(path, text)
     try:
         load_recipe(str(path))

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from cytoseg.errors import CytosegError, RecipeError, SlideError
 from cytoseg.geometry import Region, Size
 from cytoseg.recipe import dump_recipe, load_recipe
-from cytoseg.shipped import shipped_models
 from cytoseg.slides.open import SLIDE_SUFFIXES, find_slides, open_slide, read_at
 from cytoseg.synthetic.generate import generate_slide
-from cytoseg.workflows.recipe_text import Wanted, look_at, recipe_text
+from cytoseg.workflows.recipe_text import Wanted, base_model, look_at, recipe_text
 from cytoseg.writing import write_atomically
 
 THUMBNAIL_PX = 160
@@ -159,14 +158,8 @@ def make_example(base: Path) -> Path:
         if not path.exists():
             generate_slide(path, size=Size(EXAMPLE_PX, EXAMPLE_PX), seed=number, mpp=0.5)
     classes = ("background", "cytoplasm", "nucleus")
-    model = base_model()
-    wanted = Wanted(0.5, classes, base_model=model)
+    wanted = Wanted(0.5, classes, base_model=base_model())
     return make_project(Project(EXAMPLE, base / EXAMPLE / "slides", wanted), base, [base])
-
-
-def base_model() -> str | None:
-    """Name the model whose features a new project begins with, if one came with the program."""
-    return next(iter(shipped_models()), None)
 
 
 def _listed(path: Path) -> ListedSlide:

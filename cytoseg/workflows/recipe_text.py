@@ -75,6 +75,11 @@ class Wanted:
     base_model: str | None = None
 
 
+def base_model() -> str | None:
+    """Name the model whose features a new project begins with, if one came with the program."""
+    return next(iter(shipped_models()), None)
+
+
 def recipe_text(stem: str, folders: Sequence[Path], sizes: Sizes, wanted: Wanted) -> str:
     """Write a recipe.
 
@@ -116,8 +121,8 @@ slides:
 {assumed}crops:
   size_px: {size_px}                # side of the crops that the diffusion model learns from
 training:
-  crops: 1000000              # length of the training: days on a CPU, hours on a GPU; 20000 is a first look
 {init}
+  crops: 1000000              # length of train-ddpm: days on a CPU, hours on a GPU; 20000 is a first look
 classes:                      # what is told apart, in the order of ids
 {classes}
 fill: {fill}                  # class of unmarked pixels; null: they are ignored
@@ -127,15 +132,16 @@ labels:
 _BASE_FEATURES = """\
 features:
   timesteps: [0]              # the base model's masks were taught without noise
-  extractors: [ddpm, filters]
+  extractors: [ddpm, filters] # the model's features beside those of image filters
 """
 
 
-def _init(base_model: str | None) -> str:
+def _init(named: str | None) -> str:
     models = ", ".join(shipped_models())
-    if base_model is not None:
-        return f"  init: {base_model}         # features come from this model ({models}) until train-ddpm trains it on"
-    model = next(iter(shipped_models()), "runs/other/ddpm")
+    if named is not None:
+        told = f"features of this model ({models}) are taken as they are; without this line train-ddpm trains one first"
+        return f"  init: {named}         # {told}"
+    model = base_model() or "runs/other/ddpm"
     told = f"begin from a model that knows cells already ({models}): far fewer crops are needed"
     return f"  # init: {model}            # {told}"
 

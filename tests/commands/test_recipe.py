@@ -13,16 +13,9 @@ NAMES = ["cervical", "cytology-base", "dsb16", "lbc", "lbc-base", "lbc-cric-base
 def test_list_gives_each_recipes_purpose(cytoseg: CytosegCommand) -> None:
     *lines, following = cytoseg("recipe", "list").stdout.splitlines()
     assert following == "Next: cytoseg recipe new mylab.yaml"
-    assert [line.split()[0] for line in lines] == [
-        "cervical",
-        "cytology-base",
-        "dsb16",
-        "lbc",
-        "lbc-base",
-        "lbc-cric-base",
-        "quickstart",
-    ]
-    assert lines[0].startswith("cervical     The configuration of the replicated cervical cytology report")
+    assert [line.split()[0] for line in lines] == NAMES
+    assert lines[0].startswith("cervical       The configuration of the replicated cervical cytology report")
+    assert {line[:15].rstrip() for line in lines} == set(NAMES)  # the texts stand below each other
 
 
 def test_check_counts_slides_and_features_and_writes_nothing(cytoseg: CytosegCommand) -> None:
@@ -35,6 +28,25 @@ def test_check_counts_slides_and_features_and_writes_nothing(cytoseg: CytosegCom
     assert slides == "Slides: 2 found, 2 with cells"
     assert following == "Next: cytoseg train-ddpm tiny.yaml"
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "following"),
+    [
+        ("training.init=cytology-base", "label-crops"),
+        ("features.extractors=[filters]", "label-crops"),
+        ("interpreter.kind=decoder", "train-ddpm"),
+    ],
+)
+def test_check_names_a_training_only_where_there_must_be_one(
+    cytoseg: CytosegCommand, change: str, following: str
+) -> None:
+    written = Path("tiny.yaml").read_text().replace("diffusion:", "# diffusion:") if "init" in change else None
+    if written:
+        Path("tiny.yaml").write_text(written)
+    result = cytoseg("recipe", "check", "tiny.yaml", change)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == f"Next: cytoseg {following} tiny.yaml"
 
 
 def test_check_counts_joined_filters_once(cytoseg: CytosegCommand) -> None:

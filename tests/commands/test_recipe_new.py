@@ -27,8 +27,10 @@ def test_three_answers_make_a_recipe_that_check_passes(cytoseg: CytosegCommand) 
     assert (recipe.name, recipe.slides.mpp, recipe.slides.assume_mpp, recipe.crops.size_px) == ("my-lab", 0.5, None, 64)
     assert recipe.class_list().names == ("background", "cytoplasm", "nucleus")
     assert recipe.fill == "background"
+    assert (str(recipe.training.init), recipe.features.extractors) == ("cytology-base", ("ddpm", "filters"))
     checked = cytoseg("recipe", "check", "my lab.yaml")
     assert checked.exit_code == 0, checked.output
+    assert "Next: cytoseg label-crops 'my lab.yaml'" in checked.stdout
     text = Path("my lab.yaml").read_text()
     assert all(
         "#" in line for line in text.splitlines() if line.strip() and not line.startswith("  - ") and ": " in line

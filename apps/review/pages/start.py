@@ -13,13 +13,12 @@ from cytoseg.viewer.deep_zoom import jpeg
 from cytoseg.workflows.new_project import (
     ListedSlide,
     Project,
-    base_model,
     list_slides,
     make_example,
     make_project,
     slide_folders,
 )
-from cytoseg.workflows.recipe_text import COLOURS, GLASS, Wanted
+from cytoseg.workflows.recipe_text import COLOURS, GLASS, Wanted, base_model
 
 LISTED, PER_ROW = 12, 6
 CLASSES = (("background", GLASS), ("cytoplasm", COLOURS[0]), ("nucleus", COLOURS[1]))
