@@ -16,6 +16,8 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C and after these signals."""
 PARENT = "CYTOSEG_PARENT"
 """Environment variable with the pid of the process that a child must not outlive."""
+TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""Environment variable that torchrun, and accelerate with it, sets in the processes it starts."""
 
 _LOOK_S = 0.5
 Handler = Callable[[int, FrameType | None], Any]
@@ -72,11 +74,25 @@ def end_with(parent: int) -> None:
     Args:
         parent: Pid of the process that started this one.
     """
+    _at_end_of(parent, lambda: os._exit(INTERRUPTED))
 
+
+def asked_to_end_with(parent: int) -> None:
+    """Send this process SIGTERM within a second of the end of its parent, so that it saves and ends.
+
+    For the processes of one training: nobody could stop them any more.
+
+    Args:
+        parent: Pid of the process that started this one.
+    """
+    _at_end_of(parent, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def _at_end_of(parent: int, do: Callable[[], None]) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_LOOK_S)
-        os._exit(INTERRUPTED)
+        do()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
 

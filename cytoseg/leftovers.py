@@ -1,7 +1,6 @@
 """Removing half-written files that killed commands left in a run folder."""
 
 import contextlib
-import os
 import re
 import shutil
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from cytoseg.errors import CytosegError
 from cytoseg.locks import is_claimed, locked
+from cytoseg.running import is_process
 from cytoseg.writing import REMOVED, clear_leftovers, is_swap, put_back
 
 _SETTLED_S = 0.2
@@ -64,20 +64,10 @@ def _sweep_folder(path: Path) -> None:
 
 def _may_live(path: Path, process: str | None) -> bool:
     """Return whether a process may still be writing a temporary file."""
-    if process is not None and _is_running(int(process)):
+    if process is not None and is_process(int(process)):
         return True
     try:
         young = time.time() - path.stat().st_mtime < _SETTLED_S
     except OSError:
         return True
     return young or is_claimed(path)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -80,11 +80,14 @@ def _read(path: Path) -> Running | None:
 def _is_alive(path: Path) -> bool:
     """Return whether the process that a marker file is named after is alive on this machine."""
     digits = path.name.removeprefix(_PREFIX).removesuffix(".json")
-    if not digits.isdecimal() or not 0 < int(digits) < 2**31:
-        return False
+    return digits.isdecimal() and int(digits) > 0 and is_process(int(digits))
+
+
+def is_process(number: int) -> bool:
+    """Return whether a process of this number lives on this machine."""
     try:
-        os.kill(int(digits), 0)
-    except ProcessLookupError:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # another user's
         return True

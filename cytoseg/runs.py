@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import cytoseg
 from cytoseg.errors import CytosegError
-from cytoseg.interrupts import ENDING, handled, hear_no_more, leave_dead_terminal
+from cytoseg.interrupts import ENDING, TORCHRUN, handled, hear_no_more, leave_dead_terminal
 from cytoseg.json_text import load_json, parse_json
 from cytoseg.locks import locked
 from cytoseg.running import marked_running
@@ -178,7 +178,7 @@ def finish_step_on_interrupt() -> Iterator[Interrupt]:
     interrupt = Interrupt()
 
     # torchrun forwards a Ctrl-C that its processes have already received: a second one means nothing there.
-    may_hurry = "TORCHELASTIC_RUN_ID" not in os.environ
+    may_hurry = TORCHRUN not in os.environ
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and interrupt.requested and may_hurry:

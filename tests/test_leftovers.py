@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cytoseg import leftovers
+from cytoseg import running
 from cytoseg.errors import LabelError
 from cytoseg.leftovers import sweep
 from cytoseg.locks import claim, locked
@@ -142,7 +142,7 @@ def test_a_process_of_another_account_lives(
         if error is not None:
             raise error
 
-    monkeypatch.setattr(leftovers.os, "kill", answer)
+    monkeypatch.setattr(running.os, "kill", answer)
     sweep(run)
     assert (run / "ddpm" / f".{DEAD}.loss.png").exists()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.steps import StepReport
 from cytoseg.diffusion.train import Watch, train
+from cytoseg.interrupts import PARENT, TORCHRUN, asked_to_end_with
 from cytoseg.recipe import Recipe
 from cytoseg.runs import process_rank
 from cytoseg.workflows.feature_check import CHECK_FILES, Picture, check_after_training, tissue_pictures
@@ -47,6 +49,8 @@ def run(
         options = [*(["--resume"] if resume else []), *(["--init", str(init)] if init else [])]
         launch(["train-ddpm", recipe, *(overrides or []), *options], gpus=gpus)
         return
+    if TORCHRUN in os.environ:
+        asked_to_end_with(int(os.environ.get(PARENT, os.getppid())))
     given = [f"training.init={json.dumps(str(init))}"] if init else []  # quoted: a path may look like a number
     with (
         start_run(recipe, [*(overrides or []), *given], command="train-ddpm") as current,

@@ -1,5 +1,6 @@
 """Starting one training on several GPUs of this machine."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,17 @@ from types import FrameType
 import torch
 
 from cytoseg.errors import RecipeError
-from cytoseg.interrupts import ENDING, INTERRUPTED, handled
+from cytoseg.interrupts import ENDING, INTERRUPTED, PARENT, handled
+
+_TORCHRUN = f"""
+import os, sys
+from cytoseg.interrupts import asked_to_end_with
+asked_to_end_with(int(sys.argv.pop(1)))
+os.environ[{PARENT!r}] = str(os.getpid())
+from torch.distributed.run import main
+main()
+"""
+"""Torchrun that ends with the process that started it, also if that is killed, and tells its own its number."""
 
 
 def launch(arguments: Sequence[str], *, gpus: int) -> None:
@@ -27,7 +38,7 @@ def launch(arguments: Sequence[str], *, gpus: int) -> None:
     found = torch.cuda.device_count()
     if gpus > found:
         raise RecipeError(f"--gpus {gpus}: this machine has {found}. Ask for fewer.")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
+    torchrun = [sys.executable, "-c", _TORCHRUN, str(os.getpid()), "--standalone", f"--nproc-per-node={gpus}"]
     process = subprocess.Popen([*torchrun, "-m", "cytoseg", *arguments])
     ended = []
 

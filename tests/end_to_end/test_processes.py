@@ -21,6 +21,10 @@ TORCHRUN = (*MODULE, "torch.distributed.run", "--standalone", "--nproc-per-node=
 TOLD = ("--multi_gpu", "--num_machines=1", "--num_processes=2", "--mixed_precision=no", "--dynamo_backend=no")
 ACCELERATE = (*MODULE, "accelerate.commands.launch", *TOLD, "-m", "cytoseg")
 
+LAUNCHED = "import sys, torch; torch.cuda.device_count = lambda: 2; from cytoseg.workflows import launch; "
+LAUNCHED += "launch.launch(sys.argv[1:], gpus=2)"
+"""What ``--gpus 2`` does, on a machine that only claims to have two."""
+
 
 @pytest.fixture
 def start_two(home: Path, hears_ctrl_c: None) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
@@ -97,12 +101,32 @@ def test_ctrl_c_ends_both_processes_with_one_checkpoint(home: Path, start_two: S
     assert weights(home / "two", int(rows(home / "two")[-1]["crops_seen"]), "optimiser")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", ["launcher", "torchrun"])
+def test_processes_save_and_end_when_what_started_them_is_killed(killed: str, home: Path, start_two: Start) -> None:
+    line = ("train-ddpm", "tiny.yaml", "folder=two", "training.crops=80000")
+    process = start_two(*line, launcher=(sys.executable, "-c", LAUNCHED))
+    log = home / "two" / "ddpm" / "metrics.jsonl"
+    until(lambda: log.exists() and log.read_text().count("\n") >= 3)
+    (torchrun,) = children_of(process.pid)
+    ranks = children_of(torchrun)
+    assert len(ranks) == 2
+    os.kill(process.pid if killed == "launcher" else torchrun, signal.SIGKILL)
+    process.communicate(timeout=120)  # until nobody holds the pipe any more: all have ended
+    assert weights(home / "two", int(rows(home / "two")[-1]["crops_seen"]), "optimiser")
+    assert [path for path in (home / "two").rglob(".*") if path.suffix != ".lock"] == []
+
+
+def children_of(parent: int) -> list[int]:
+    lists = Path(f"/proc/{parent}/task").glob("*/children")
+    return [int(child) for children in lists for child in children.read_text().split()]
+
+
 def of_rank(rank: int, parent: int) -> int:
     """Find the process of a rank among the children of torchrun."""
-    for children in Path(f"/proc/{parent}/task").glob("*/children"):
-        for child in children.read_text().split():
-            if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
-                return int(child)
+    for child in children_of(parent):
+        if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+            return child
     raise AssertionError(f"no process of rank {rank}")
 
 
