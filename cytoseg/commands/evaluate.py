@@ -18,7 +18,7 @@ from cytoseg.features.extract import text_of
 from cytoseg.features.settings import EXTRACTORS
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
 from cytoseg.interpreter.decoder import Decoder
-from cytoseg.interpreter.forest import commonest_class, fit_forest
+from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
 from cytoseg.interpreter.student import Student
 from cytoseg.json_text import load_json
 from cytoseg.labels.import_labels import LabelledCrop, Split
@@ -148,8 +148,8 @@ def _refuse_trained_on(bundle: Bundle, split: Split, current: Run) -> None:
 
 def _forest(train: tuple[LabelledCrop, ...], *, seed: int) -> Method:
     begin = time.perf_counter()
-    with console.status("training the random forest"):
-        forest = fit_forest([c.picture() for c in train], [c.label_map() for c in train], seed=seed)
+    with progress("random forest", TREES) as bar:
+        forest = fit_forest([c.picture() for c in train], [c.label_map() for c in train], seed=seed, on_trees=bar.at)
     seconds = time.perf_counter() - begin
     return Method("forest", "Random forest, 72 filters", lambda picture: Prediction(forest.predict(picture)), seconds)
 

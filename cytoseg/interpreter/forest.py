@@ -1,6 +1,7 @@
 """Baseline: a random forest on generic image filters."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,7 @@ def fit_forest(
     *,
     pixels_per_crop: int = 4000,
     seed: int,
+    on_trees: Callable[[int], None] = lambda _: None,
 ) -> Forest:
     """Fit the forest to random labelled pixels at their natural class frequencies.
 
@@ -52,6 +54,7 @@ def fit_forest(
         label_maps: One per crop, (H, W) uint8 ids, 255 for ignore, which is never drawn.
         pixels_per_crop: Pixels drawn per crop without replacement; all if there are fewer.
         seed: Seed of the trees and, with i, of the pixels of crop i.
+        on_trees: Told how many of the TREES have grown.
 
     Returns:
         The fitted forest, the same for the same seed.
@@ -70,8 +73,19 @@ def fit_forest(
             ids.append(label_map.ravel()[drawn])
     if not rows:
         raise _nothing_labelled(len(pictures))
-    trees = RandomForestClassifier(n_estimators=TREES, max_features="sqrt", n_jobs=-1, random_state=seed)
-    return Forest(trees.fit(np.concatenate(rows), np.concatenate(ids)))
+    return Forest(_grown(np.concatenate(rows), np.concatenate(ids), seed=seed, on_trees=on_trees))
+
+
+def _grown(
+    rows: NDArray[np.float32], ids: NDArray[np.uint8], *, seed: int, on_trees: Callable[[int], None]
+) -> RandomForestClassifier:
+    """Grow the trees some at a time, so that somebody can be told; they are the same as grown at once."""
+    trees = RandomForestClassifier(max_features="sqrt", n_jobs=-1, random_state=seed, warm_start=True)
+    step = max(TREES // 10, os.cpu_count() or 1)
+    for grown in (*range(step, TREES, step), TREES):
+        trees.set_params(n_estimators=grown).fit(rows, ids)
+        on_trees(grown)
+    return trees
 
 
 def commonest_class(label_maps: Sequence[NDArray[np.uint8]]) -> int:

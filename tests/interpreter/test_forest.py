@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.ensemble import RandomForestClassifier
 
 from cytoseg.errors import LabelError
-from cytoseg.interpreter.forest import commonest_class, fit_forest
+from cytoseg.features.filters import filter_responses
+from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 
@@ -49,6 +51,19 @@ def test_classes_are_drawn_as_frequent_as_they_are(label_map: NDArray[np.uint8])
     trees = fit_forest([COLOURS[label_map]], [label_map], seed=0).trees.estimators_
     shares = np.mean([tree.tree_.value[0, 0] for tree in trees], axis=0)
     np.testing.assert_allclose(shares, [320 / 576, 192 / 576, 64 / 576], atol=0.01)
+
+
+def test_trees_that_grow_some_at_a_time_are_those_grown_at_once(label_map: NDArray[np.uint8]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    told: list[int] = []
+    found = fit_forest([picture], [label_map], seed=3, on_trees=told.append).trees
+    assert told[-1] == TREES == len(found.estimators_)
+    assert len(told) == len(set(told)) >= 2
+    whole = RandomForestClassifier(n_estimators=TREES, max_features="sqrt", random_state=3)
+    rows = filter_responses(picture).reshape(576, -1)
+    drawn = np.random.default_rng((3, 0)).permutation(np.arange(576))
+    whole.fit(rows[drawn], label_map.ravel()[drawn])
+    np.testing.assert_array_equal(found.predict_proba(rows), whole.predict_proba(rows))
 
 
 def test_same_seed_same_forest(label_map: NDArray[np.uint8]) -> None:
