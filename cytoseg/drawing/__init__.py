@@ -1,1 +1,1 @@
-"""Pictures for people: overlays, colour ramps, and whether colours can be told apart."""
+"""Drawing: overlays, colour ramps and colour-blind checks."""

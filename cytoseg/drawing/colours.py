@@ -1,4 +1,4 @@
-"""Whether colours can be told apart, by colour-blind eyes too."""
+"""Checking that colours are distinguishable, also to colour-blind people."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST = 0.07
-"""Distance in Oklab below which two colours are taken for one another: in the palette of Okabe and Ito, which was made
-for colour-blind eyes, the two nearest are 0.076 apart, and 0.02 is what anybody can just see."""
+"""Oklab distance below which two colours are confusable: in the colour-blind safe palette of Okabe and Ito the two
+nearest are 0.076 apart, and 0.02 is a just noticeable difference."""
 
 _EYES = np.array(
     [
@@ -18,7 +18,7 @@ _EYES = np.array(
         [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
     ]
 )
-"""What becomes of linear RGB without any defect, and without red, green and blue cones. Source: Machado, Oliveira and
+"""Linear RGB transforms for normal vision, protanopia, deuteranopia and tritanopia. Source: Machado, Oliveira and
 Fernandes, A physiologically-based model for simulation of color vision deficiency, IEEE TVCG 15 (2009)."""
 
 _CONES = np.array(
@@ -38,14 +38,14 @@ _OKLAB = np.array(
 
 
 def confusable(colours: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """Find the colours that some eyes cannot tell apart.
+    """Find pairs of colours that are confusable.
 
     Args:
         colours: Red, green and blue from 0 to 255.
 
     Returns:
-        Places of the pairs, in order. Distances are those in Oklab (Ottosson, A perceptual color space for image
-        processing, 2020), of the colours as they are and as each of three kinds of colour-blind eyes sees them.
+        Indices of the pairs, in order. Distances are in Oklab (Ottosson, A perceptual color space for image processing,
+        2020), for normal vision and three kinds of colour blindness.
     """
     if not colours:
         return []

@@ -1,4 +1,4 @@
-"""Pictures for people: label maps and disagreement laid over a crop, enlarged, and packed for a page."""
+"""Overlays of label maps and disagreement, resizing, and data URIs."""
 
 import base64
 import struct
@@ -14,15 +14,16 @@ from cytoseg.errors import CytosegError
 from cytoseg.limits import limit, raise_it
 
 RAMP: tuple[tuple[int, int, int], ...] = ((12, 8, 38), (87, 15, 109), (187, 55, 84), (249, 142, 9), (252, 255, 164))
-"""Colours from agreement to disagreement: dark to light, so that they also read in grey and to the colour-blind."""
+"""Colours from agreement to disagreement: dark to light, readable in grey and for colour-blind people."""
 
 FAINTEST_NATS = 0.05
-"""Below this the ensemble agrees, and stretching would show noise."""
+"""Below this the ensemble agrees, and contrast stretching would amplify noise."""
 _NOISE = 0.5
-"""Correlation of neighbours: measured on grids of samples, .04 for noise and .91 for cells."""
+"""Correlation of neighbouring pixels below which a picture is noise: grids of samples have .04 for noise, .91 for
+cells."""
 
 _DAMAGE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
-"""What Pillow raises on damaged bytes: a SyntaxError for a broken header of a part."""
+"""Exceptions raised by Pillow on damaged bytes: a SyntaxError for a broken chunk header."""
 
 _SIZE = "CYTOSEG_MAX_PICTURE_PX"
 
@@ -34,7 +35,7 @@ def read_rgb(path: Path) -> Picture:
     """Read a picture file as (H, W, 3) uint8.
 
     Raises:
-        CytosegError: If the file is missing, damaged or no picture.
+        CytosegError: If the file is missing, damaged or not a picture.
     """
     return np.asarray(_open(path).convert("RGB"))
 
@@ -43,7 +44,7 @@ def read_map(path: Path) -> Picture:
     """Read a one-channel PNG, ids or grey values, as (H, W) uint8.
 
     Raises:
-        CytosegError: If the file is missing, damaged, no picture or has colours.
+        CytosegError: If the file is missing, damaged, not a picture or has colours.
     """
     picture = _open(path)
     if picture.mode not in ("L", "P"):
@@ -54,14 +55,14 @@ def read_map(path: Path) -> Picture:
 def paint_classes(
     picture: Picture, label_map: Picture, *, colours: Colours, shown: Collection[int], opacity: float
 ) -> Picture:
-    """Lay the colours of some classes over a picture.
+    """Overlay class colours on a picture.
 
     Args:
         picture: (H, W, 3) uint8.
-        label_map: (H, W) uint8 ids; ids beyond the class list, such as ignore, stay unpainted.
+        label_map: (H, W) uint8 ids; ids beyond the class list, such as ignore, are not painted.
         colours: One colour per class, in the order of the ids.
         shown: Ids of the classes to paint.
-        opacity: 0 shows the picture alone, 1 hides it under the colours.
+        opacity: 0 shows only the picture, 1 only the colours.
 
     Returns:
         (H, W, 3) uint8.
@@ -73,12 +74,12 @@ def paint_classes(
 
 
 def paint_disagreement(picture: Picture, disagreement: Picture, *, opacity: float) -> Picture:
-    """Lay the colours of the ramp over a picture.
+    """Overlay the disagreement colours on a picture.
 
     Args:
         picture: (H, W, 3) uint8.
         disagreement: (H, W) uint8, 0 where all interpreters agree.
-        opacity: 0 shows the picture alone, 1 the disagreement alone.
+        opacity: 0 shows only the picture, 1 only the disagreement.
 
     Returns:
         (H, W, 3) uint8.
@@ -87,27 +88,27 @@ def paint_disagreement(picture: Picture, disagreement: Picture, *, opacity: floa
 
 
 def stretched(nats: NDArray[np.floating], *, faintest_nats: float = FAINTEST_NATS) -> tuple[Picture, float]:
-    """Scale a disagreement so that one sees where it is, however little there is of it.
+    """Stretch a disagreement for display.
 
     Args:
         nats: (H, W), 0 where all interpreters agree.
-        faintest_nats: 255 never stands for less, for stretching what hardly differs would show noise.
+        faintest_nats: Lower limit of the value shown as 255, to avoid amplifying noise.
 
     Returns:
-        (H, W) uint8, and what its 255 stands for in nats: all but the highest half per cent lie below it.
+        (H, W) uint8, and the value of 255 in nats: the 99.5 % quantile.
     """
     brightest = max(faintest_nats, float(np.percentile(nats, 99.5)))
     return np.rint(np.clip(nats / brightest, 0, 1) * 255).astype(np.uint8), brightest
 
 
 def is_noise(picture: Picture) -> bool:
-    """Return whether a picture shows nothing but noise: its neighbouring pixels have little in common.
+    """Return whether a picture is only noise: neighbouring pixels are hardly correlated.
 
     Args:
         picture: (H, W, 3) uint8, or a grid of several.
 
     Returns:
-        False also for a picture of one colour, which has no neighbours that differ.
+        True for noise; False also for a picture of a single colour.
     """
     grey = picture.astype(np.float64).mean(axis=2)
     left, right = grey[:, :-1].ravel(), grey[:, 1:].ravel()
@@ -125,18 +126,18 @@ def is_noise_file(path: Path) -> bool:
 
 
 def ramp_table() -> NDArray[np.floating]:
-    """Return the colours of the ramp for the values 0 to 255, (256, 3) float64."""
+    """Return the disagreement colours for values 0 to 255, (256, 3) float64."""
     stops = np.linspace(0, 255, len(RAMP))
     return np.stack([np.interp(np.arange(256), stops, channel) for channel in zip(*RAMP, strict=True)], axis=1)
 
 
 def class_veil(ids: Picture, colours: Colours, *, clear: int) -> Picture:
-    """Colour a class map to be laid over a picture.
+    """Colour a class map as a transparent overlay.
 
     Args:
-        ids: (H, W) uint8; what is no class is clear.
-        colours: Of the classes.
-        clear: Id of the class that shows the picture.
+        ids: (H, W) uint8; other ids are transparent.
+        colours: Class colours.
+        clear: Id of the transparent class.
 
     Returns:
         (H, W, 4) uint8 RGBA.
@@ -148,11 +149,11 @@ def class_veil(ids: Picture, colours: Colours, *, clear: int) -> Picture:
 
 
 def disagreement_veil(nats: NDArray[np.float32], *, most: float) -> Picture:
-    """Colour a disagreement to be laid over a picture: clear where all agree, (H, W, 4) uint8 RGBA.
+    """Colour a disagreement as an overlay, transparent where all agree, (H, W, 4) uint8 RGBA.
 
     Args:
         nats: (H, W) float32.
-        most: The value that gets the last colour; larger ones too.
+        most: The value of the last colour; larger values are clipped.
     """
     grey = np.clip(255 * nats / most, 0, 255).astype(np.uint8)
     return np.dstack(
@@ -161,7 +162,7 @@ def disagreement_veil(nats: NDArray[np.float32], *, most: float) -> Picture:
 
 
 def enlarge(picture: Picture, factor: int) -> Picture:
-    """Repeat each pixel ``factor`` times both ways, so that small crops can be looked at; (H, W[, 3]) uint8."""
+    """Enlarge by an integer factor with pixel replication; (H, W[, 3]) uint8."""
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
@@ -172,25 +173,25 @@ def enlarge_smoothly(picture: Picture, factor: int) -> Picture:
 
 
 def reduced(picture: Picture, max_px: int) -> Picture:
-    """Reduce a colour picture (H, W, 3) uint8 until its longest side is ``max_px``; a smaller one stays as it is."""
+    """Reduce a colour picture (H, W, 3) uint8 to a longest side of ``max_px``; a smaller one is unchanged."""
     small = Image.fromarray(picture)
     small.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
     return np.asarray(small)
 
 
 def data_uri(path: Path, *, max_px: int, kind: str) -> str:
-    """Pack a picture into text that stands inside an HTML page.
+    """Encode a picture as a data URI for an HTML page.
 
     Args:
         path: The picture file.
-        max_px: The longest side in the page, in pixels; larger pictures are reduced to it.
+        max_px: Longest side in pixels; larger pictures are reduced.
         kind: ``jpeg`` for photographs, ``png`` for curves and flat colours.
 
     Returns:
         A data URI.
 
     Raises:
-        CytosegError: If the file is missing, damaged or no picture.
+        CytosegError: If the file is missing, damaged or not a picture.
     """
     picture = _open(path).convert("RGB")
     picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)

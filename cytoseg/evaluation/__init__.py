@@ -1,1 +1,1 @@
-"""Methods scored on the test crops, and results over time."""
+"""Evaluation on test crops, generative scores and history."""

@@ -1,4 +1,4 @@
-"""The pictures of one evaluated crop: picture, truth, prediction and disagreement, alone and side by side."""
+"""Pictures of an evaluated crop: image, truth, prediction, disagreement."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from cytoseg.classes import IGNORE, ClassList
 from cytoseg.drawing.pictures import RAMP, enlarge, enlarge_smoothly, paint_classes, paint_disagreement, stretched
 
 PANEL_PX = 384
-"""Crops smaller than this are enlarged in the overlay, so that nuclei can be seen."""
+"""Crops smaller than this are enlarged in the overlay, so that nuclei are visible."""
 
 GAP_PX, LINE_PX = 8, 22
 PAPER, INK, HATCH = (255, 255, 255), (40, 40, 40), (150, 150, 150)
@@ -22,13 +22,13 @@ Map = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class CropMaps:
-    """What is known of one crop.
+    """Maps of one crop.
 
     Attributes:
         picture: (H, W, 3) uint8 RGB.
         truth: (H, W) uint8 ids, 255 for ignore.
         prediction: (H, W) uint8 ids.
-        disagreement: (H, W) float32 in nats, or None where the method has none.
+        disagreement: (H, W) float32 in nats, or None if the method has none.
     """
 
     picture: NDArray[np.uint8]
@@ -41,15 +41,15 @@ def write_crop_pictures(folder: Path, maps: CropMaps, classes: ClassList) -> Non
     """Write image.png, truth.png, prediction.png and disagreement.png, and overlay.png with all four side by side.
 
     Args:
-        folder: Of the crop; made.
-        maps: What is known of the crop.
+        folder: Folder of the crop; created.
+        maps: Maps of the crop.
         classes: Names and colours.
 
     Raises:
         OSError: If the disk is full.
     """
     picture, truth, prediction, disagreement = maps.picture, maps.truth, maps.prediction, maps.disagreement
-    # Two that contradict each other completely disagree by log 2; three or more classes can exceed it, and saturate.
+    # Complete disagreement of two members is log 2; with three or more classes larger values saturate.
     shares = np.zeros(truth.shape) if disagreement is None else disagreement / math.log(2)
     grey = np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
     folder.mkdir(parents=True)
@@ -69,7 +69,7 @@ def write_crop_pictures(folder: Path, maps: CropMaps, classes: ClassList) -> Non
 
 
 def _painted(ids: Map, classes: ClassList) -> NDArray[np.uint8]:
-    """Colour a map, ignore hatched in grey."""
+    """Colour a map, with ignore hatched in grey."""
     hatched = np.full((*ids.shape, 3), PAPER, np.uint8)
     row, column = np.indices(ids.shape)
     hatched[(ids == IGNORE) & ((row + column) % 6 < 3)] = HATCH
@@ -77,7 +77,7 @@ def _painted(ids: Map, classes: ClassList) -> NDArray[np.uint8]:
 
 
 def _overlay(panels: Mapping[str, NDArray[np.uint8]], classes: ClassList) -> Image.Image:
-    """Set the panels side by side under their captions, with a legend below them."""
+    """Place the panels side by side with captions above and a legend below."""
     height, width = next(iter(panels.values())).shape[:2]
     factor = max(1, math.ceil(PANEL_PX / max(height, width)))
     step = width * factor + GAP_PX
@@ -93,7 +93,7 @@ def _overlay(panels: Mapping[str, NDArray[np.uint8]], classes: ClassList) -> Ima
 
 
 def _legend(classes: ClassList, width: int) -> Image.Image:
-    """Draw a swatch with a name for each class, for ignore and for the ramp, in as many lines as they need."""
+    """Draw a swatch and name for each class, ignore and the colour ramp, on as many lines as needed."""
     font = ImageFont.load_default(size=14)
     plain = [np.full((14, 14, 3), colour, np.uint8) for colour in classes.colours]
     ramp = np.array(RAMP, np.uint8)[None].repeat(14, axis=0).repeat(14, axis=1)

@@ -1,4 +1,4 @@
-"""Evaluate methods on the test crops: predict, score and write the evaluation folder, all of it or nothing."""
+"""Evaluating methods on the test crops: predictions, scores, tables."""
 
 import json
 import time
@@ -32,12 +32,12 @@ Map = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method says of one crop.
+    """Prediction of a method for one crop.
 
     Attributes:
         class_map: (H, W) uint8 ids.
-        disagreement: (H, W) float32 in nats, or None where the method has none.
-        probabilities: (K, H, W) float32 that ``class_map`` is the largest of, or None where the method has none.
+        disagreement: (H, W) float32 in nats, or None if the method has none.
+        probabilities: (K, H, W) float32, ``class_map`` is their argmax, or None if the method has none.
     """
 
     class_map: Map
@@ -52,8 +52,8 @@ class Method:
     Attributes:
         key: Short name in the files, such as ``ensemble``, ``forest``, ``commonest``.
         title: Name for people.
-        predict: From a crop (H, W, 3) uint8 RGB to what it says of it.
-        train_seconds: Time that training took, or None where nothing is trained.
+        predict: From a crop (H, W, 3) uint8 RGB to its prediction.
+        train_seconds: Training time in seconds, or None if nothing is trained.
     """
 
     key: str
@@ -63,11 +63,11 @@ class Method:
 
 
 class ScoredCrop(Protocol):
-    """A labelled crop that the methods have not been trained on."""
+    """A labelled crop that is not in the training set."""
 
     @property
     def crop(self) -> str:
-        """Its id, unique and fit for a folder name."""
+        """Its unique id, a valid folder name."""
 
     @property
     def slide(self) -> str:
@@ -82,9 +82,9 @@ class ScoredCrop(Protocol):
 
 @dataclass
 class _Tally:
-    """What one method did so far: for each crop counts and disagreement; the rest summed up over crops.
+    """Running results of one method: counts and disagreement per crop; the rest summed over crops.
 
-    ``bins`` are the ``confidence_bins`` for each predicted class, ``risks`` the ``risk_counts`` for each measure.
+    ``bins`` are the ``confidence_bins`` per predicted class, ``risks`` the ``risk_counts`` per measure.
     """
 
     seconds: float = 0.0
@@ -101,9 +101,9 @@ class Scoring:
 
     Attributes:
         classes: Names and colours.
-        seed: Of the intervals.
-        objects: Which classes have objects to be matched, or None for none.
-        stains: The stain of each slide that has one named; their scores are also told by stain.
+        seed: Seed of the bootstrap intervals.
+        objects: Object settings for matching, or None.
+        stains: Stain by slide, for scores by stain.
     """
 
     classes: ClassList
@@ -121,21 +121,21 @@ def evaluate(
     details: Mapping[str, Any],
     on_crop: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Predict every crop with every method, score the methods and write tables and pictures.
+    """Predict every crop with every method, and write scores, tables and pictures.
 
     Args:
-        methods: The first one is the subject: crops are scored and drawn with its prediction.
+        methods: The first one is the main method: crops are scored and drawn with its prediction.
         crops: The test crops.
-        folder: The evaluation folder. Replaced at the very end; after any error, Ctrl-C included, it is as before.
+        folder: The evaluation folder, replaced atomically at the end.
         scoring: How predictions are scored.
-        details: ``recipe`` (its name), ``train_crops`` (their number), and whatever else is to stand in the file.
-        on_crop: Told after each crop how many are done, of how many.
+        details: ``recipe`` (its name), ``train_crops`` (their number), and other keys for the file.
+        on_crop: Called after each crop with the number done and the total.
 
     Returns:
         The content of evaluation.json.
 
     Raises:
-        PredictionError: If there is no crop, or a prediction is not finite, or the folder cannot be written.
+        PredictionError: If there is no crop, a prediction is not finite, or the folder cannot be written.
     """
     if not crops:
         raise PredictionError("evaluate: no test crops. Annotate crops of other slides and import them.")
@@ -153,15 +153,15 @@ def evaluate(
 
 
 def is_corrected(crop: object) -> bool:
-    """Return whether a test crop's truth was corrected from a prediction; crops that are not imported have none."""
+    """Return whether a test crop's truth was corrected from a prediction; False for crops that were not imported."""
     return bool(getattr(crop, "from_prediction", False))
 
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> list[list[str]]:
-    """Make the table to print: a header, then one row per method with the IoU of each class and their mean.
+    """Make the printed table: a header, then one row per method with the IoU of each class and their mean.
 
     Args:
-        evaluation: What ``evaluate`` gives.
+        evaluation: Result of ``evaluate``.
 
     Returns:
         Rows of equal length; a cell is like ``0.62 (0.55-0.68)``, without an interval ``0.62``, or ``n/a``.
@@ -230,7 +230,7 @@ def _predict_crop(
 
 
 def _add_certainty(tally: _Tally, found: Prediction, truth: Map, *, classes: int) -> None:
-    """Sum up how sure the prediction of a crop is and where it is wrong; ignored pixels do not count."""
+    """Accumulate confidence and errors of a crop's prediction, without ignored pixels."""
     labelled = truth != IGNORE
     predicted, right = found.class_map[labelled], truth[labelled]
     measures: dict[str, NDArray[np.float32]] = {}
@@ -279,7 +279,7 @@ def _method_record(method: Method, tally: _Tally, crops: Sequence[ScoredCrop], *
 
 
 def _pooled_record(slides: Sequence[NDArray[np.int64]], scoring: Scoring) -> dict[str, Any]:
-    """Pool the counts of slides, (K, K) each, and give the scores."""
+    """Compute scores from the pooled counts of slides, (K, K) each."""
     scores, miou = pooled_scores(np.stack(slides), scoring.classes.names, seed=scoring.seed)
     classes = [
         {
@@ -352,7 +352,7 @@ def _crop_records(tally: _Tally, crops: Sequence[ScoredCrop]) -> list[dict[str, 
 
 
 def _write_tables(folder: Path, evaluation: Mapping[str, Any]) -> None:
-    """Write the numbers of evaluation.json as CSV; what does not apply is an empty cell."""
+    """Write the values of evaluation.json as CSV; undefined values are empty."""
     names = [entry["name"] for entry in evaluation["classes"]]
     per_class: list[list[Any]] = [
         ["method", "class", "iou", "iou_low", "iou_high", "dice", "precision", "recall", "pixels"]
@@ -380,7 +380,7 @@ def _write_tables(folder: Path, evaluation: Mapping[str, Any]) -> None:
 
 
 def _mark_corrected(tables: Mapping[str, list[list[Any]]], crops: Sequence[Mapping[str, Any]]) -> None:
-    """Add to each table how many of the crops behind a row were corrected from a prediction."""
+    """Add to each table the number of crops per row that were corrected from a prediction."""
     corrected = [crop["slide"] for crop in crops if crop.get("from_prediction")]
     for stem, (head, *rows) in tables.items():
         head.append("crops corrected from a prediction")

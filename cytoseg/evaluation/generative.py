@@ -1,7 +1,7 @@
-"""How near made pictures are to real ones: functions of two arrays of features.
+"""Scores of generated samples: FID, sFID, KID, precision, recall, copies.
 
-The features are a choice of their own (``generative_features``): a number means something only beside the name of the
-network that gave them, and beside what other real pictures score with it.
+The features are chosen separately (``generative_features``): a score is meaningful only together with the name of the
+feature network, and compared with the score of other real pictures.
 """
 
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from scipy.spatial.distance import cdist
 from cytoseg.errors import CytosegError
 
 NEIGHBOURS = 3
-"""The ball around a picture reaches to its third neighbour, as in the paper of precision and recall."""
+"""The ball around a picture reaches its third neighbour, as in the paper on precision and recall."""
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
 FEWEST = 2 * (NEIGHBOURS + 1)
-"""With fewer pictures a third neighbour is far away, and covariances mean nothing."""
+"""With fewer pictures the third neighbour is far away, and covariances are meaningless."""
 
 Features = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What made pictures score against real ones.
+    """Scores of samples against real crops.
 
     Attributes:
-        fid: Frechet distance of the features, 0 for the same; grows as there are fewer pictures.
-        sfid: The same of features that keep where in the picture something is.
-        kid: Kernel distance, without bias: around 0 for the same, at any number of pictures.
-        precision: Share of made pictures that lie among the real ones.
-        recall: Share of real pictures that lie among the made ones.
+        fid: Frechet distance of the features, 0 for equal distributions; biased upwards for few pictures.
+        sfid: The same for spatial features.
+        kid: Unbiased kernel distance: around 0 for equal distributions with any number of pictures.
+        precision: Fraction of samples within the manifold of real crops.
+        recall: Fraction of real crops within the manifold of samples.
     """
 
     fid: float
@@ -45,8 +45,8 @@ def score(made: tuple[Features, Features], real: tuple[Features, Features], *, s
     """Compute all scores.
 
     Args:
-        made: Features of N pictures and their spatial features, (N, D) and (N, E).
-        real: The same of M real pictures, M at least N.
+        made: Features and spatial features of N samples, (N, D) and (N, E).
+        real: The same for M real crops, M at least N.
         seed: Of the subsets of ``kid``.
 
     Raises:
@@ -64,7 +64,7 @@ def score(made: tuple[Features, Features], real: tuple[Features, Features], *, s
 
 
 def check_counts(made: int, real: int) -> None:
-    """See that there are enough pictures.
+    """Check that there are enough pictures.
 
     Raises:
         CytosegError: If there are too few pictures, or fewer real ones than made ones.
@@ -81,8 +81,8 @@ def check_counts(made: int, real: int) -> None:
 def frechet_distance(made: Features, real: Features) -> float:
     """Compute the Frechet distance between two normal distributions fitted to features (FID).
 
-    The trace of the root of the product of both covariances is the nuclear norm of the product of the centred rows,
-    which needs no root of a matrix and is exact with fewer pictures than features, too.
+    The trace of the square root of the product of both covariances is the nuclear norm of the product of the centred
+    rows, which needs no matrix square root and is exact even with fewer pictures than features.
 
     Args:
         made: (N, D), N at least 2.
@@ -104,7 +104,7 @@ def kernel_distance(made: Features, real: Features, *, seed: int) -> float:
     Args:
         made: (N, D), N at least 2.
         real: (M, D), M at least 2.
-        seed: Of the subsets of 1,000 whose mean it is; fewer pictures are taken whole.
+        seed: Seed of the subsets of 1,000 that are averaged; fewer pictures are used whole.
 
     Source: Binkowski et al., Demystifying MMD GANs, ICLR 2018.
     """
@@ -129,9 +129,9 @@ def _unbiased_mmd(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def precision_recall(made: Features, real: Features) -> tuple[float, float]:
-    """Compute the share of made pictures among the real ones, and of real ones among the made ones.
+    """Compute the fraction of samples within the manifold of real crops, and vice versa.
 
-    A picture is among others if it lies in the ball around one of them that reaches to its third neighbour.
+    A picture is within a manifold if it lies in the ball around one of its pictures that reaches the third neighbour.
 
     Args:
         made: (N, D), N at least 4.
@@ -146,17 +146,17 @@ def precision_recall(made: Features, real: Features) -> tuple[float, float]:
 
 
 def _radii(features: Features) -> NDArray[np.float64]:
-    """Measure how far the third neighbour of each picture is; the nearest is the picture itself."""
+    """Compute the distance to the third neighbour of each picture, not counting itself."""
     radii: NDArray[np.float64] = np.partition(cdist(features, features), NEIGHBOURS, axis=1)[:, NEIGHBOURS]
     return radii
 
 
 def count_copies(made: Features, trained: Features) -> int:
-    """Count made pictures that are nearer to a training crop than any two training crops are to each other.
+    """Count samples that are closer to a training crop than any two training crops are to each other.
 
     Args:
         made: (N, D).
-        trained: (M, D) of crops the model was trained on, M at least 2.
+        trained: (M, D) of training crops, M at least 2.
     """
     apart = cdist(trained, trained)
     np.fill_diagonal(apart, np.inf)

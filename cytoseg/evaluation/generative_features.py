@@ -1,4 +1,4 @@
-"""Features of whole pictures, for telling made pictures from real ones."""
+"""Feature networks for comparing samples with real crops."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,21 +16,21 @@ from cytoseg.features.pretrained import PretrainedStages
 from cytoseg.features.settings import CHANNELS, PER_SCALE, SIGMAS_PX
 
 GRID = 4
-"""Spatial features are means over a grid of so many fields a side."""
+"""Spatial features are means over a grid of this many cells per side."""
 _TOGETHER = 32
 
 Both = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Features of whole pictures, and features that keep where something is."""
+"""Global features and spatial features of pictures."""
 
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """What describes pictures; numbers of two networks do not compare.
+    """A feature network; scores of different networks are not comparable.
 
     Attributes:
         name: ``filters`` or ``lite0``.
-        hash: First 12 digits of a SHA-256 over what decides its features.
-        features: Describes (N, 3, H, W) pictures in [-1, 1].
+        hash: First 12 digits of a SHA-256 over everything that determines its features.
+        features: Computes features of (N, 3, H, W) pictures in [-1, 1].
     """
 
     name: str
@@ -42,12 +42,12 @@ def feature_network(name: str) -> FeatureNetwork:
     """Make a feature network.
 
     Args:
-        name: ``filters`` needs no weights, and orders blur, noise, JPEG and stain as one sees them. ``lite0`` is
-            EfficientNet-Lite0 with its ImageNet weights (extra pretrained), to see whether another network agrees; it
-            ranks much noise better than little.
+        name: ``filters`` needs no weights, and ranks blur, noise, JPEG and stain shifts as perceived. ``lite0`` is
+            EfficientNet-Lite0 with its ImageNet weights (extra pretrained), as a second opinion; it ranks strong noise
+            better than weak noise.
 
     Raises:
-        CheckpointError: If the weights of ``lite0`` are not installed, or not those expected.
+        CheckpointError: If the weights of ``lite0`` are not installed or have another hash.
     """
     if name == "filters":
         return FeatureNetwork(name, _hash(f"{name} {CHANNELS} {PER_SCALE} {SIGMAS_PX} mean sd {GRID}"), filter_features)
@@ -63,7 +63,7 @@ def _hash(decided: str) -> str:
 
 @torch.inference_mode()
 def _lite0(stages: PretrainedStages, pictures: Tensor) -> Both:
-    """Give the means of the last stage over the picture, and of the third one over the grid."""
+    """Return the means of the last stage over the picture, and of the third stage over the grid."""
     height, width = pictures.shape[2:]
     if height % stages.multiple_px or width % stages.multiple_px:
         raise CytosegError(
@@ -79,7 +79,7 @@ def _lite0(stages: PretrainedStages, pictures: Tensor) -> Both:
 
 @torch.inference_mode()
 def filter_features(pictures: Tensor) -> Both:
-    """Describe each picture by the 72 filters.
+    """Compute features of each picture from the 72 filters.
 
     Args:
         pictures: (N, 3, H, W) in [-1, 1]; each side at least 4.
@@ -96,11 +96,11 @@ def filter_features(pictures: Tensor) -> Both:
 
 
 def standardised(features: Both, by: Both) -> Both:
-    """Divide features by the spread of real ones, so that each counts alike.
+    """Divide features by the standard deviation over real crops, so that each has equal weight.
 
     Args:
-        features: As a feature network gives them.
-        by: The same of real pictures.
+        features: From a feature network.
+        by: The same for real crops.
     """
     a, b = ((f - r.mean(0)) / np.maximum(r.std(0), 1e-6) for f, r in zip(features, by, strict=True))
     return a, b

@@ -1,4 +1,4 @@
-"""Evaluations over time: keep the earlier ones, and say what changed from one to another."""
+"""Evaluation history: keeping and comparing earlier evaluations."""
 
 import contextlib
 import os
@@ -23,18 +23,18 @@ _UNSAID = {
     "pixels_labelled",
     "pixels_used",
 }
-"""Parts of a bundle's origin that no setting decides, or that the lists of labels say better."""
+"""Parts of a bundle's origin that are not settings, or that the label lists describe better."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One evaluation, and what it was made from.
+    """One evaluation with its labels and settings.
 
     Attributes:
         evaluation: The scores.
-        train_labels: Hash of the label map of each training crop, by crop.
-        test_labels: Likewise of each test crop.
-        settings: What the bundle was made with: names and values as texts.
+        train_labels: Hash of each training crop's label map, by crop.
+        test_labels: The same for each test crop.
+        settings: Settings of the bundle, names and values as text.
     """
 
     evaluation: Evaluation
@@ -45,25 +45,25 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class LabelChange:
-    """How two sets of labelled crops differ: ids of crops that only one has, and of those marked otherwise."""
+    """Difference of two sets of labelled crops: ids of crops in only one of them, and of changed ones."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: tuple[str, ...]
 
     def __bool__(self) -> bool:
-        """Return whether they differ at all."""
+        """Return whether there is any difference."""
         return bool(self.added or self.removed or self.changed)
 
     def text(self) -> str:
-        """Write it for people, such as ``5 added, 1 marked otherwise``."""
-        counts = ((self.added, "added"), (self.removed, "removed"), (self.changed, "marked otherwise"))
+        """Return the difference as text, such as ``5 added, 1 relabelled``."""
+        counts = ((self.added, "added"), (self.removed, "removed"), (self.changed, "relabelled"))
         return ", ".join(f"{len(crops)} {what}" for crops, what in counts if crops) or "the same"
 
 
 @dataclass(frozen=True)
 class ScoreChange:
-    """A score before and after; ``difference`` is None where one of them has no value."""
+    """A score before and after; ``difference`` is None if one of them is undefined."""
 
     name: str
     before: Score
@@ -79,15 +79,15 @@ class ScoreChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from one evaluation to another.
+    """Comparison of two evaluations.
 
     Attributes:
         mean: The mean IoU.
-        classes: The IoU of each class that both know, in the order of the later class list.
-        slides: Mean IoU of each slide that both tested, by slide.
-        train_labels: How the labels for training differ.
-        test_labels: How the labels for testing differ.
-        settings: (what, before, after) where a setting differs; a dash where there was none.
+        classes: The IoU of each class in both, in the order of the later class list.
+        slides: Mean IoU of each slide tested in both, by slide.
+        train_labels: Difference of the training labels.
+        test_labels: Difference of the test labels.
+        settings: (name, before, after) of changed settings; a dash for a missing value.
     """
 
     mean: ScoreChange
@@ -98,7 +98,7 @@ class Comparison:
     settings: tuple[tuple[str, str, str], ...]
 
     def sentences(self) -> list[str]:
-        """Say it in sentences: the change, whether it is one of the method or of the test, and what may explain it."""
+        """Describe in sentences the change, whether the test set changed, and possible causes."""
         found = [_rise("Mean IoU", self.mean)]
         known = [change for change in self.slides if change.difference is not None]
         if known:
@@ -118,9 +118,9 @@ class Comparison:
 
 @contextlib.contextmanager
 def earlier_kept(run: Path) -> Iterator[None]:
-    """While a run is re-evaluated: at the end, put the evaluation of before into its history, under its time.
+    """During a re-evaluation: archive the previous evaluation in the history, under its time.
 
-    Nothing is put there after an error or an interruption, and neither is a damaged evaluation.
+    Nothing is archived after an error or interruption, nor is a damaged evaluation.
 
     Args:
         run: The run folder.
@@ -141,15 +141,15 @@ def earlier_kept(run: Path) -> Iterator[None]:
 
 
 def snapshot_files(run: Path) -> list[Path]:
-    """List the evaluations of a run that may be read, the latest one first; they need not be whole."""
+    """List the readable evaluations of a run, latest first; they may be damaged."""
     latest = run / "evaluation" / "evaluation.json"
     earlier = sorted((run / HISTORY).glob("*.json"), reverse=True)
-    # Unlike Path.is_file, this takes what may not be looked at for missing.
+    # Unlike Path.is_file, this treats inaccessible files as missing.
     return [path for path in (latest, *earlier) if os.path.isfile(path)]
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Read an evaluation with what it was made from.
+    """Read an evaluation with its labels and settings.
 
     Args:
         path: One of ``snapshot_files``.
@@ -164,14 +164,14 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 def compare_snapshots(before: Snapshot, after: Snapshot) -> Comparison:
-    """Say what changed, for the ensembles of two evaluations.
+    """Compare the ensembles of two evaluations.
 
     Args:
         before: The earlier one.
         after: The later one.
 
     Raises:
-        CytosegError: If one of them holds no method.
+        CytosegError: If one of them has no method.
     """
     old, new = ensemble_of(before.evaluation), ensemble_of(after.evaluation)
     if old is None or new is None:
@@ -203,7 +203,7 @@ def _rise(name: str, change: ScoreChange) -> str:
 def _settings(bundle: Mapping[str, object]) -> dict[str, str]:
     said = {key: value for key, value in bundle.items() if key not in _UNSAID}
     features = said.get("features")
-    # They stand there as they are hashed: taps, timesteps, and both again among all settings.
+    # Taps and timesteps are also among all settings.
     if isinstance(features, list) and features and isinstance(features[-1], dict):
         said["features"] = features[-1]
     return dict(plain_rows(said))

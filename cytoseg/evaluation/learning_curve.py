@@ -1,4 +1,4 @@
-"""How the IoU of a method grows with the labelled crops, as ``label_efficiency`` found it, and what more are worth."""
+"""Learning curves: IoU by labelled crops, and the gain from more."""
 
 import csv
 import io
@@ -14,24 +14,24 @@ from scipy.special import expit, logit
 from cytoseg.csv_table import ENCODING, inert
 
 MORE = 10
-"""The sentence says what so many more crops are worth."""
+"""Number of additional crops for the predicted gain."""
 TABLE = "label_efficiency.csv"
 TESTED = ("test crops", "test crops corrected from a prediction")
-"""Last columns of a study's table: what nobody touched in a corrected crop agrees with the model."""
+"""Last columns of a study's table."""
 LEAST_COUNTS = 3
-"""Through two points any line goes: it takes a third to promise anything."""
+"""Any two points fit a line, so an extrapolation needs three."""
 _SURELY_NOT = 0.01
-"""Log odds of 0 and 1 are infinite: an IoU nearer to them is taken for this near."""
+"""The log odds of 0 and 1 are infinite: the IoU is clipped this far from them."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """How one method grows.
+    """Learning curve of one method.
 
     Attributes:
-        title: Of the method.
-        counts: How many crops it learnt from, rising.
-        iou: (counts, draws, K), NaN where a class does not apply.
+        title: Name of the method.
+        counts: Numbers of training crops, ascending.
+        iou: (counts, draws, K), NaN where undefined.
     """
 
     title: str
@@ -40,15 +40,15 @@ class Curve:
 
 
 def worth(curve: Curve, k: int) -> tuple[float, float, float] | None:
-    """Estimate what ten more crops add to a class's IoU, from its growth with the logarithm of the crops.
+    """Estimate the IoU gain of a class from ten more crops.
 
     Args:
         curve: Of one method.
         k: Class id.
 
     Returns:
-        The mean over draws, the least and the greatest; None where there are too few points, see ``gain_between``. What
-        was reached and what is promised never add up to more than 1.
+        The mean over draws, the least and the greatest; None where there are too few points, see ``gain_between``. The
+        extrapolated IoU never exceeds 1.
     """
     gains = gain_between(curve, k, curve.counts[-1], curve.counts[-1] + MORE)
     if gains is None:
@@ -58,20 +58,20 @@ def worth(curve: Curve, k: int) -> tuple[float, float, float] | None:
 
 
 def gain_between(curve: Curve, k: int, before: int, after: int) -> NDArray[np.float64] | None:
-    """Estimate what more crops add to a class's IoU: a logistic curve over the logarithm of the crops.
+    """Extrapolate a class's IoU with a logistic curve over the logarithm of the number of crops.
 
-    It can promise neither more than 1 nor less than 0. A straight line through the IoU's log odds is fitted to each
-    draw, from a quarter of all crops on.
+    The result is always between 0 and 1. A line is fitted to the log odds of the IoU of each draw, from a quarter of
+    all crops on.
 
     Args:
         curve: Of one method.
         k: Class id.
-        before: How many crops there are.
-        after: How many there will be.
+        before: Number of crops now.
+        after: Number of crops later.
 
     Returns:
-        (draws,) gains; None with fewer than ``LEAST_COUNTS`` counts from a quarter of all crops on, or where the class
-        does not apply.
+        (draws,) gains; None with fewer than ``LEAST_COUNTS`` counts from a quarter of all crops on, or if the IoU is
+        undefined.
     """
     counts = np.array(curve.counts, np.float64)
     late = counts >= counts[-1] / 4
@@ -85,14 +85,14 @@ def gain_between(curve: Curve, k: int, before: int, after: int) -> NDArray[np.fl
 
 
 def read_curves(folder: Path, names: Sequence[str]) -> dict[str, Curve]:
-    """Read back the table of ``label_efficiency``.
+    """Read the table of ``label_efficiency``.
 
     Args:
-        folder: With label_efficiency.csv.
+        folder: Folder with label_efficiency.csv.
         names: The class names wanted.
 
     Returns:
-        A curve per method, by key, titled by it; none if there is no table, it is damaged, or of other classes.
+        A curve per method, by key; empty if the table is missing, damaged or has other classes.
     """
     path = folder / TABLE
     rows = list(csv.reader(io.StringIO(path.read_text(encoding=ENCODING, errors="replace")))) if path.is_file() else []
@@ -106,12 +106,12 @@ def read_curves(folder: Path, names: Sequence[str]) -> dict[str, Curve]:
                 float(v) if v else math.nan for v in values[: len(names)]
             ]
         return {key: as_curve(key, found) for key, found in scores.items()}
-    except (ValueError, KeyError):  # cut short, or changed by hand
+    except (ValueError, KeyError):  # truncated or edited by hand
         return {}
 
 
 def as_curve(title: str, scores: Mapping[tuple[int, int], list[float]]) -> Curve:
-    """Put the IoU of each class by (crops, draw) together; every count needs every draw."""
+    """Build a curve from the IoU per class by (crops, draw); every count needs every draw."""
     counts = tuple(sorted({count for count, _ in scores}))
     draws = sorted({number for _, number in scores})
     return Curve(title, counts, np.array([[scores[count, number] for number in draws] for count in counts]))

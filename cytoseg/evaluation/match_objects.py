@@ -1,4 +1,4 @@
-"""Matching the objects of predicted class maps with those of the truth."""
+"""Matching predicted objects with true objects on test crops."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -19,19 +19,19 @@ OBJECT_COLUMNS = tuple(field.name for field in fields(ObjectScores) if field.nam
 def crop_objects(
     truth: NDArray[np.uint8], class_map: NDArray[np.uint8], *, classes: ClassList, settings: ObjectSettings
 ) -> dict[str, ObjectCounts]:
-    """Count the objects of a crop and how they match, by class name.
+    """Count the objects of a crop and their matches, by class name.
 
-    Predicted objects are those of a slide: connected areas, cut apart where the settings say so. Label maps know no
-    instances, so true objects are connected areas: where annotated cells touch, cutting is held against the method.
+    Predicted objects are found as on a slide: connected components, split if the settings say so. Label maps have no
+    instances, so true objects are connected components: where annotated cells touch, splitting counts as an error.
 
     Args:
         truth: (H, W) ids, 255 for ignore.
         class_map: (H, W) predicted ids.
         classes: Names of the ids.
-        settings: Which classes have objects; areas of fewer pixels than ``least_px`` are dropped on both sides.
+        settings: Object settings; components of fewer pixels than ``least_px`` are dropped in both maps.
 
     Returns:
-        The counts of each class with objects.
+        Counts of each class with objects.
     """
     ignored = truth == IGNORE
     counts = {}
@@ -44,6 +44,6 @@ def crop_objects(
 
 
 def objects_record(counts: Mapping[str, ObjectCounts]) -> dict[str, dict[str, Any]]:
-    """Return the scores of each class as JSON can hold them."""
+    """Return the scores of each class as JSON."""
     scores = {name: asdict(object_scores(name, entry)) for name, entry in counts.items()}
     return {name: {column: entry[column] for column in OBJECT_COLUMNS} for name, entry in scores.items()}

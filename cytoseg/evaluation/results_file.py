@@ -1,4 +1,4 @@
-"""Read the result of an evaluation from a run's evaluation.json, checking every part of it."""
+"""Reading and validating evaluation.json."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
@@ -140,7 +140,7 @@ _FILE = RecordFile(
 
 
 def read_evaluation(run: Path) -> Evaluation | None:
-    """Read the evaluation of a run and check that its parts belong together.
+    """Read the evaluation of a run and check its consistency.
 
     Args:
         run: The run folder.
@@ -158,7 +158,7 @@ def read_evaluation(run: Path) -> Evaluation | None:
 
 
 def read_evaluation_file(path: Path) -> Evaluation:
-    """Read an evaluation and check that its parts belong together.
+    """Read an evaluation and check its consistency.
 
     Args:
         path: evaluation.json of a run, or a copy of it.

@@ -1,4 +1,4 @@
-"""What stands in a run folder, apart from the evaluation: provenance, slide predictions, and how to say it."""
+"""Reading a run folder: provenance, class list, slide predictions."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ Row = tuple[str, str]
 
 @dataclass(frozen=True)
 class CommandRecord:
-    """One command that worked on the run; texts are empty and numbers None where the file does not say."""
+    """One recorded command of a run; missing texts are empty, missing numbers None."""
 
     command: str
     started: str
@@ -32,13 +32,13 @@ class CommandRecord:
 
     @property
     def outcome_text(self) -> str:
-        """How it ended, with what went wrong: ``failed: no slide in smears``."""
+        """Its outcome with the error: ``failed: no slide in smears``."""
         return f"{self.outcome}: {self.message}" if self.message else self.outcome
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """The recipe's name and all commands of a run, the first one first."""
+    """The recipe's name and all commands of a run, oldest first."""
 
     recipe: str
     commands: tuple[CommandRecord, ...]
@@ -46,12 +46,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was found on a predicted slide, in words for people.
+    """Summary of a predicted slide as text.
 
     Attributes:
-        facts: (what, value) pairs in the order of the file; parts of parts are joined with a comma.
-        classes: For each class its name, pixels, share of the slide and area, as texts under ``SUMMARY_HEAD``.
-        provenance: (what, value) pairs: what the prediction was made with.
+        facts: (name, value) pairs in file order; nested names are joined with a comma.
+        classes: Per class its name, pixels, fraction of the slide and area, as text under ``SUMMARY_HEAD``.
+        provenance: (name, value) pairs of the prediction's inputs.
     """
 
     facts: tuple[Row, ...]
@@ -64,13 +64,13 @@ SUMMARY_HEAD = ("Class", "Pixels", "Share", "Area (square mm)")
 
 @contextlib.contextmanager
 def readable(name: str) -> Iterator[None]:
-    """While a file or a folder is looked for and read: say in one sentence that this is not allowed.
+    """Convert an OSError while reading a file or folder into a one-line error.
 
     Args:
-        name: Of the file, for people.
+        name: Name of the file in messages.
 
     Raises:
-        CytosegError: In place of any OSError.
+        CytosegError: Instead of any OSError.
     """
     try:
         yield
@@ -81,18 +81,18 @@ def readable(name: str) -> Iterator[None]:
 
 
 def is_run(folder: Path) -> bool:
-    """Return whether a folder is a run: it holds a run.json or a recipe.yaml, and may be entered."""
+    """Return whether a folder is a run: it contains run.json or recipe.yaml and is accessible."""
     return _written(folder) is not None
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """List the runs that stand directly in a folder, the latest one first.
+    """List the runs directly in a folder, latest first.
 
     Args:
         folder: Folder of runs; it need not exist.
 
     Returns:
-        Run folders by the time their run.json (or recipe.yaml) was last written.
+        Run folders by modification time of their run.json (or recipe.yaml).
 
     Raises:
         CytosegError: If the folder may not be read.
@@ -106,10 +106,10 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def _written(run: Path) -> float | None:
-    """Return the time at which a run was last written, or None if the folder is none."""
+    """Return the time at which a run was last written, or None if the folder is not a run."""
     moments = []
     for name in ("run.json", "recipe.yaml"):
-        # It may be somebody else's folder, such as lost+found, or be removed at this moment.
+        # It may be inaccessible, such as lost+found, or be removed at this moment.
         with contextlib.suppress(OSError):
             found = (run / name).stat()
             if stat.S_ISREG(found.st_mode):
@@ -163,8 +163,8 @@ def read_classes(run: Path) -> ClassList | None:
         return None
     found = _object(_read_object(path), "classes")
     try:
-        colours = tuple((int(red), int(green), int(blue)) for red, green, blue in found["colours"])  # type: ignore[attr-defined] # looked at below
-        names = tuple(str(name) for name in found["names"])  # type: ignore[attr-defined] # likewise
+        colours = tuple((int(red), int(green), int(blue)) for red, green, blue in found["colours"])  # type: ignore[attr-defined] # checked below
+        names = tuple(str(name) for name in found["names"])  # type: ignore[attr-defined] # same
         fill = found["fill"]
         if len(names) != len(colours) or not (fill is None or fill in names):
             raise ValueError("its parts do not match")
@@ -178,7 +178,7 @@ def read_classes(run: Path) -> ClassList | None:
 def predictions(run: Path) -> list[Path]:
     """List the folders of predicted slides of a run that can be shown, by name.
 
-    Those not yet finished are hidden, and those that may not be entered.
+    Unfinished and inaccessible ones are omitted.
     """
     folders: list[Path] = []
     with contextlib.suppress(OSError):
@@ -204,7 +204,7 @@ def read_summary(folder: Path) -> Summary | None:
         return None
     record = _read_object(path)
     classes, objects = _object(record, "classes"), _object(record, "objects")
-    # Where a slide lies is nobody's business who looks at a page over the network.
+    # The path of a slide must not be shown on a page served over the network.
     apart = {"slide_path", "format", "classes", "provenance", "objects", "versions", "bundle"}
     facts = {key: value for key, value in record.items() if key not in apart}
     counts = {f"objects: {name}": entry.get("objects") for name, entry in objects.items() if isinstance(entry, dict)}
@@ -221,13 +221,13 @@ def _object(record: dict[str, object], key: str) -> dict[str, object]:
 
 
 def moment_of(text: str) -> datetime | None:
-    """Read an ISO time, so that it can be compared with others; a time without a zone is taken as local.
+    """Parse an ISO time for comparisons; a time without a zone is local.
 
     Args:
-        text: As it stands in a file.
+        text: Text from a file.
 
     Returns:
-        The time with its zone, or None if the text is none.
+        The time with its zone, or None if it is invalid.
     """
     try:
         return datetime.fromisoformat(text).astimezone()
@@ -236,7 +236,7 @@ def moment_of(text: str) -> datetime | None:
 
 
 def time_text(moment: str) -> str:
-    """Write an ISO time as ``2026-03-01 14:05`` in this computer's time zone; anything else is returned as it is."""
+    """Format an ISO time as ``2026-03-01 14:05`` in the local time zone; anything else is returned unchanged."""
     found = moment_of(moment)
     return moment if found is None else found.strftime("%Y-%m-%d %H:%M")
 
@@ -291,11 +291,11 @@ def _area(name: str, entry: object) -> tuple[str, str, str, str]:
 
 
 def plain_rows(value: object, name: str = "") -> list[Row]:
-    """Spread what JSON can hold into (what, value) texts; names of parts of parts are joined with a comma.
+    """Flatten JSON into (name, value) texts; nested names are joined with a comma.
 
     Args:
-        value: Records, lists and plain values within each other.
-        name: Of the whole.
+        value: Nested JSON.
+        name: Name of the root.
     """
     if isinstance(value, dict):
         prefix = f"{name}, " if name else ""

@@ -1,1 +1,1 @@
-"""Commands that the app starts as processes of their own: their table, their turns, their progress."""
+"""Jobs of the app: commands as background processes with a job table."""

@@ -1,4 +1,4 @@
-"""The jobs of a run, in ``jobs.sqlite`` of its folder: who started what, how far it is, how it ended."""
+"""The job table of a run, ``jobs.sqlite``."""
 
 import json
 import sqlite3
@@ -15,7 +15,7 @@ FILE, LOGS = "jobs.sqlite", "jobs"
 WAITING, RUNNING, FINISHED, FAILED, CANCELLED, LOST = "waiting", "running", "finished", "failed", "cancelled", "lost"
 ENDED = (FINISHED, FAILED, CANCELLED, LOST)
 WAIT_S = 30.0
-"""How long to wait for others who are writing."""
+"""Seconds to wait for other writers."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -33,22 +33,22 @@ class Job:
 
     Attributes:
         id: Its number in the run.
-        command: As ``orders.ORDERS`` names it.
-        given: What it works on, such as the keys of slides.
+        command: Name in ``orders.ORDERS``.
+        given: Its inputs, such as slide keys.
         author: Who started it.
         device: Of which one job at a time works.
-        created: When it was asked for, in UTC as ISO 8601 writes it; so are ``started`` and ``ended``, or empty.
-        state: ``waiting``, ``running``, or how it ended: ``finished``, ``failed``, ``cancelled``; ``lost`` where its
-            process is no more and nobody recorded its end.
-        pid: Number of its process; 0 where there is none yet.
-        birth: When that process was born, see ``processes.Process``.
-        started: When its turn came.
-        ended: When it ended.
-        what: What is being done.
-        done: So much of it.
-        total: Of so much; 0 if unknown.
-        time_left: How long the rest takes about, in words.
-        said: Why it failed, in one line.
+        created: Submission time, UTC in ISO 8601; so are ``started`` and ``ended``, or empty.
+        state: ``waiting``, ``running``, or how it ended: ``finished``, ``failed``, ``cancelled``; ``lost`` if its
+            process no longer exists and its end was not recorded.
+        pid: Pid of its process; 0 if there is none yet.
+        birth: Start time of that process, see ``processes.Process``.
+        started: Start time.
+        ended: End time.
+        what: Current work.
+        done: Units done.
+        total: Total units; 0 if unknown.
+        time_left: Estimated remaining time as text.
+        said: Reason of a failure in one line.
     """
 
     id: int
@@ -75,22 +75,22 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more comes of it."""
+        """Whether it has ended."""
         return self.state in ENDED
 
 
 def add_job(
     run: Path, command: str, given: tuple[str, ...], *, author: str, device: str, start: Callable[[int], Process]
 ) -> int:
-    """Write a job into the table and start its process: both or neither.
+    """Add a job to the table and start its process, both or neither.
 
     Args:
         run: The run folder.
         command: Its name.
-        given: What it works on.
-        author: Who asks for it.
+        given: Its inputs.
+        author: Who starts it.
         device: Of which one job at a time works.
-        start: Starts its process, given the number of the job.
+        start: Starts its process from the number of the job.
 
     Returns:
         The number of the job.
@@ -104,7 +104,7 @@ def add_job(
         put = "INSERT INTO jobs (command, given, author, device, created, state) VALUES (?, ?, ?, ?, ?, ?)"
         number = table.execute(put, values).lastrowid
         assert number is not None
-        process = start(number)  # it waits for this table before it does anything
+        process = start(number)  # it first waits for this table
         table.execute("UPDATE jobs SET pid = ?, birth = ? WHERE id = ?", (process.pid, process.birth, number))
     return number
 
@@ -122,7 +122,7 @@ def update_job(run: Path, number: int, **values: str | int) -> None:
 
 
 def jobs_of(run: Path) -> list[Job]:
-    """List the jobs of a run, the latest first.
+    """List the jobs of a run, latest first.
 
     Raises:
         CytosegError: If the table is damaged or cannot be read.
@@ -132,7 +132,7 @@ def jobs_of(run: Path) -> list[Job]:
     columns = ", ".join(field.name for field in fields(Job))
     with _opened(run, writing=False) as table:
         if not table.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs'").fetchone():
-            return []  # what could not be started leaves an empty file
+            return []  # a failed start leaves an empty file
         rows = table.execute(f"SELECT {columns} FROM jobs ORDER BY id DESC").fetchall()
         return [_job(*row) for row in rows]
 
@@ -141,7 +141,7 @@ def job_of(run: Path, number: int) -> Job:
     """Return a job by its number.
 
     Raises:
-        CytosegError: If there is none of that number, or the table is damaged or cannot be read.
+        CytosegError: If it does not exist, or the table is damaged or cannot be read.
     """
     found = next((job for job in jobs_of(run) if job.id == number), None)
     if found is None:
@@ -150,7 +150,7 @@ def job_of(run: Path, number: int) -> Job:
 
 
 def log_path(run: Path, number: int) -> Path:
-    """Return the file that holds what a job has printed."""
+    """Return the log file of a job."""
     return run / LOGS / f"{number:04}.log"
 
 
@@ -165,19 +165,19 @@ def _job(number: int, command: str, given: str, *rest: object) -> Job:
         raise ValueError("what a job was given is no list")
     job = Job(int(number), str(command), tuple(map(str, found)), *rest)  # type: ignore[arg-type] # in order of columns
     if not job.is_over and not job.process.is_alive():
-        return Job(**{**job.__dict__, "state": LOST, "said": "Its process ended without a word, or the machine did."})
+        return Job(**{**job.__dict__, "state": LOST, "said": "Its process or the machine ended without a message."})
     return job
 
 
 @contextmanager
 def _opened(run: Path, *, writing: bool) -> Iterator[sqlite3.Connection]:
-    """Return the table in a transaction, and say in one sentence what is wrong with it."""
+    """Yield the table in a transaction, and convert errors to one-line errors."""
     path = (run / FILE).resolve()
     mode = "rwc" if writing else "ro"
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=WAIT_S, isolation_level=None)
         try:
-            # Who first reads and then writes may find that another has written in between; so wait before reading.
+            # A read followed by a write could conflict with another writer, so take the write lock before reading.
             connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
             if writing:
                 connection.execute(_TABLE)

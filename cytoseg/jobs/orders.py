@@ -1,4 +1,4 @@
-"""What may be started from the app: our own commands on a run's own recipe, and nothing else."""
+"""The commands that the app may start, and their arguments."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ class Order:
     """A command that can be started.
 
     Attributes:
-        title: For people.
-        told: What it does, in one sentence.
-        words: Gives the command's arguments from the recipe's path, the run folder and what it is given: the paths of
-            slides, or a folder of ``IMPORTED``.
-        takes: What must be given: ``slides``, ``folder`` or nothing.
+        title: Title shown to users.
+        told: One-sentence description.
+        words: Returns the arguments from the recipe's path, the run folder and the inputs: paths of slides, or a folder
+            of
+            ``IMPORTED``.
+        takes: Required inputs: ``slides``, ``folder`` or nothing.
     """
 
     title: str
@@ -35,7 +36,7 @@ def _plain(*command: str) -> Callable[[str, Path, Sequence[str]], Sequence[str]]
 ORDERS: Mapping[str, Order] = {
     "label-import": Order(
         "Import annotations",
-        "Reads what people have marked, and makes label maps of it.",
+        "Reads annotations and converts them to label maps.",
         lambda recipe, run, given: ("label-import", str(run / given[0]), "--recipe", recipe),
         takes="folder",
     ),
@@ -65,19 +66,19 @@ ORDERS: Mapping[str, Order] = {
         lambda recipe, _run, _given: ("study", "label-efficiency", recipe),
     ),
 }
-"""By the command's name."""
+"""Orders by command name."""
 
 
 def command_of(name: str, run: Path, given: Sequence[str]) -> list[str]:
-    """Return the command line of an order, without the program.
+    """Return the arguments of an order, without the program.
 
     Args:
-        name: Of the command.
+        name: Name of the command.
         run: The run folder, absolute.
         given: Absolute paths of slides, or one of ``IMPORTED``.
 
     Raises:
-        CytosegError: If the command is none that may be started, or is given what it cannot take.
+        CytosegError: If the command may not be started, or its inputs are invalid.
     """
     order = ORDERS.get(name)
     if order is None:

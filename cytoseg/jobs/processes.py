@@ -1,4 +1,4 @@
-"""Processes that outlive their starter, known again by number and birth: numbers are used again."""
+"""Detached processes, identified by pid and start time."""
 
 import os
 import signal
@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _STAT, _STARTED = 0, 19
-"""Places of the state and of the start time in /proc/PID/stat, counted behind the name in brackets."""
+"""Fields of state and start time in /proc/PID/stat, counted after the name in brackets."""
 _ENDED = ("Z", "X")
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process: its number, and when it was born as the system writes it."""
+    """A process: its pid, and its start time as reported by the system."""
 
     pid: int
     birth: str
 
     def is_alive(self) -> bool:
-        """Return whether this very process runs, not another that has got its number."""
+        """Return whether this process is running, not another one that reuses its pid."""
         return bool(self.birth) and birth_of(self.pid) == self.birth
 
     def interrupt(self) -> bool:
-        """Do as Ctrl-C does in a terminal, to the process and all in its group; returns whether it was there."""
+        """Send SIGINT to the process group, like Ctrl-C in a terminal; return whether it existed."""
         if not self.is_alive():
             return False
         try:
@@ -36,12 +36,12 @@ class Process:
 
 
 def start_apart(command: Sequence[str], *, folder: Path, surroundings: Mapping[str, str]) -> Process:
-    """Start a process in a session of its own: no terminal, server or browser that ends takes it along.
+    """Start a process in its own session, so that it survives the end of the terminal, server or browser.
 
     Args:
         command: Program and arguments.
-        folder: To start in.
-        surroundings: Its environment variables.
+        folder: Working directory.
+        surroundings: Environment variables.
 
     Raises:
         OSError: If it cannot be started.
@@ -50,13 +50,13 @@ def start_apart(command: Sequence[str], *, folder: Path, surroundings: Mapping[s
     started = subprocess.Popen(
         command, cwd=folder, env=surroundings, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
     )
-    # Whoever started it must ask for its end, or it stays in the system's table as long as the starter lives.
+    # The parent must wait for it, or it remains a zombie as long as the parent lives.
     threading.Thread(target=started.wait, name=f"end of {started.pid}", daemon=True).start()
     return Process(started.pid, birth_of(started.pid) or "")
 
 
 def birth_of(pid: int) -> str | None:
-    """Return when a process was born, in the system's own words; None if there is none, or it has ended."""
+    """Return the start time of a process as reported by the system; None if it does not exist or has ended."""
     if pid <= 1:
         return None
     stat = Path(f"/proc/{pid}/stat")
@@ -70,7 +70,7 @@ def birth_of(pid: int) -> str | None:
 
 
 def _birth_by_ps(pid: int) -> str | None:
-    """Ask ``ps``, where the system has no /proc."""
+    """Ask ``ps`` on systems without /proc."""
     asked = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
     told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
     return None if not told or told[0].startswith(_ENDED) else " ".join(told[1:])

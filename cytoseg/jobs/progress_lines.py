@@ -1,4 +1,4 @@
-"""How far a command is, read from the lines that it prints into a pipe."""
+"""Parsing the progress lines of a command."""
 
 import re
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ _MOST = 400
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a command is.
+    """Progress of a command.
 
     Attributes:
-        what: What is being done, such as ``features``.
-        done: So much of it.
-        total: Of so much.
-        left: How long the rest takes about, in words; empty if nobody knows.
-        note: What the command adds, such as the loss.
+        what: Current work, such as ``features``.
+        done: Units done.
+        total: Total units.
+        left: Estimated remaining time as text; empty if unknown.
+        note: Additional text, such as the loss.
     """
 
     what: str
@@ -28,7 +28,7 @@ class Progress:
 
 
 def read_line(line: str) -> Progress | None:
-    """Read a line as ``commands.terminal.Bar.line`` writes it; None for any other."""
+    """Parse a line written by ``terminal.Bar.line``; None for any other line."""
     found = _LINE.fullmatch(line.strip())
     if found is None:
         return None
@@ -37,10 +37,10 @@ def read_line(line: str) -> Progress | None:
 
 
 def last_word(before: str, line: str) -> str:
-    """Keep of a command's lines the one that says why it failed: the command's own, or else the last.
+    """Track the line that explains a failure: the command's own error line, otherwise the last line.
 
     Args:
-        before: What was kept so far.
+        before: The line tracked so far.
         line: The next line.
     """
     text = "".join(c if c.isprintable() else " " for c in line).strip()[:_MOST]

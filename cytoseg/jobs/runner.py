@@ -1,6 +1,6 @@
-"""Runs one job to its end: waits for its turn, passes on what the command prints, records how it ended.
+"""Runs one job: waits for its turn, records progress and outcome.
 
-``python -m cytoseg.jobs.runner RUN NUMBER COMMAND...``, started by ``start.start_job`` in a session of its own.
+``python -m cytoseg.jobs.runner RUN NUMBER COMMAND...``, started by ``start.start_job`` in its own session.
 """
 
 import contextlib
@@ -22,22 +22,22 @@ from cytoseg.locks import locked
 
 PROGRAM = ("-m", "cytoseg")
 LOOK_S = 0.5
-"""How often a waiting job looks whether it is its turn."""
+"""Polling interval of a waiting job in seconds."""
 _LOGGED_S = 30.0
-"""So often a line of progress goes into the log; the table has all of them."""
+"""Interval of progress lines in the log in seconds; the table is updated with every line."""
 
 
 @dataclass
 class _Cancel:
-    """Whether the job shall end; a signal says so, and the command of the same group hears the same signal."""
+    """Cancellation by a signal, which the command in the same process group also receives."""
 
     wanted: bool = False
     command: "subprocess.Popen[str] | None" = field(default=None, repr=False)
 
     def listen(self) -> None:
-        """Hear Ctrl-C, and take the system's wish to end for it.
+        """Handle SIGINT, and treat SIGTERM and SIGHUP the same.
 
-        A signal that is handled here comes to the command as if nobody had ever ignored it.
+        A signal handled here reaches the command with its default action, even if it was ignored before.
         """
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGTERM, self._on_signal)
@@ -49,7 +49,7 @@ class _Cancel:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a job; returns its exit status."""
+    """Run a job; return its exit status."""
     run, number, words = Path(arguments[0]), int(arguments[1]), arguments[2:]
     cancel = _Cancel()
     cancel.listen()
@@ -69,13 +69,13 @@ def main(arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _turn(run: Path, number: int, device: str, cancel: _Cancel) -> Iterator[bool]:
-    """Wait until no other job uses the device, earlier ones of the run first; gives False if it was cancelled."""
+    """Wait until no other job uses the device, earlier ones of the run first; return False if cancelled."""
     while not cancel.wanted:
         earlier = (job for job in jobs_of(run) if job.id < number and job.device == device)
         if any(not job.is_over for job in earlier):
             time.sleep(LOOK_S)
             continue
-        # All runs beside this one share the machine.
+        # All runs in the same parent folder share the machine.
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(locked(run.parent / f"jobs-{device}", wait_s=LOOK_S, error=_BusyError))
@@ -87,11 +87,11 @@ def _turn(run: Path, number: int, device: str, cancel: _Cancel) -> Iterator[bool
 
 
 class _BusyError(CytosegError):
-    """Another job has the device."""
+    """Another job is using the device."""
 
 
 def _run(run: Path, number: int, words: Sequence[str], cancel: _Cancel) -> tuple[int, str]:
-    """Run the command; returns its exit status, and the line that says why it failed."""
+    """Run the command; return its exit status and the line that explains a failure."""
     update_job(run, number, state=RUNNING, started=now())
     path = log_path(run, number)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _run(run: Path, number: int, words: Sequence[str], cancel: _Cancel) -> tuple
 
 
 def _follow(lines: Iterable[str], log: TextIO, run: Path, number: int) -> str:
-    """Put what a command prints where it belongs; returns the line that says why it failed, should it have."""
+    """Forward a command's output to table and log; return the line that would explain a failure."""
     said, before, logged = "", None, -_LOGGED_S
     for line in lines:
         progress, moment = read_line(line), time.monotonic()
@@ -127,7 +127,7 @@ def _follow(lines: Iterable[str], log: TextIO, run: Path, number: int) -> str:
 
 def _tell(run: Path, number: int, progress: Progress) -> None:
     what = f"{progress.what}, {progress.note}" if progress.note else progress.what
-    with contextlib.suppress(CytosegError):  # somebody else writes for long: the next line says more
+    with contextlib.suppress(CytosegError):  # the table is locked: the next line will update it
         update_job(run, number, what=what, done=progress.done, total=progress.total, time_left=progress.left)
 
 

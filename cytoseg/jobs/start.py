@@ -1,4 +1,4 @@
-"""Starting, cancelling and repeating jobs of a run."""
+"""Starting and cancelling jobs of a run, and reading their logs."""
 
 import os
 import sys
@@ -14,29 +14,29 @@ from cytoseg.jobs.processes import Process, start_apart
 
 RUNNER = "cytoseg.jobs.runner"
 _SECRETS = "CYTOSEG_REVIEW_"
-"""What begins so is for the app alone; see commands/review_links.py."""
+"""Environment variables with this prefix are for the app only; see workflows/review_links.py."""
 _MOST_LOG = 200_000
 
 
 def start_job(
     run: Path, command: str, *, keys: Sequence[str], given: Sequence[str], author: str, device: str, base: Path
 ) -> int:
-    """Start a command on the run's own recipe, in a process that outlives this one.
+    """Start a command on the run's own recipe in a detached process.
 
     Args:
         run: The run folder.
-        command: Of ``ORDERS``.
-        keys: What it works on, as people know it: keys of slides, or a folder of the run.
-        given: The same as the command takes it, see ``command_of``.
-        author: Who asks for it.
-        device: Name of what one job at a time may use, such as ``first`` or ``cuda-1``.
-        base: What relative paths in the recipe start from.
+        command: Key of ``ORDERS``.
+        keys: Its inputs as shown to users: slide keys, or a folder of the run.
+        given: The same as arguments, see ``command_of``.
+        author: Who starts it.
+        device: Name of the device, used by one job at a time, such as ``first`` or ``cuda-1``.
+        base: Base folder of relative paths in the recipe.
 
     Returns:
         The number of the job.
 
     Raises:
-        CytosegError: If the command may not be started, nobody is named, or the table cannot be written.
+        CytosegError: If the command may not be started, the author is empty, or the table cannot be written.
     """
     run = run.resolve()
     if not author:
@@ -54,17 +54,17 @@ def start_job(
 
 
 def cancel_job(run: Path, number: int) -> bool:
-    """Do to a job what Ctrl-C does to a command; returns whether it was still there.
+    """Cancel a job, like Ctrl-C; return whether it was still running.
 
     Raises:
-        CytosegError: If there is none of that number, or the table is damaged.
+        CytosegError: If it does not exist, or the table is damaged.
     """
     job = job_of(run, number)
     return not job.is_over and _is_runner(job.pid, run.resolve(), number) and job.process.interrupt()
 
 
 def log_tail(run: Path, number: int, *, characters: int = 20_000) -> str:
-    """Return the end of what a job has printed; nothing if it has printed nothing."""
+    """Return the end of a job's log; empty if there is no output."""
     try:
         with log_path(run, number).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - min(4 * characters, _MOST_LOG)))
@@ -74,16 +74,16 @@ def log_tail(run: Path, number: int, *, characters: int = 20_000) -> str:
 
 
 def _surroundings(found: Mapping[str, str]) -> dict[str, str]:
-    """Leave out the secrets of the app, and what would end the job with it."""
+    """Return the environment without the app's secrets and without the variable that ties the job to it."""
     kept = {name: text for name, text in found.items() if name != PARENT and not name.startswith(_SECRETS)}
     return kept | {EVERY: "2", "PYTHONUNBUFFERED": "1"}
 
 
 def _is_runner(pid: int, run: Path, number: int) -> bool:
-    """Return whether a process is the runner of a job: a foreign table could name any process of this account."""
+    """Return whether a process is the runner of a job: a foreign table could name any process of this user."""
     place = Path(f"/proc/{pid}/cmdline")
     try:
         words = place.read_bytes().decode("utf-8", "surrogateescape").split("\0")
     except OSError:
-        return not Path("/proc/self").exists()  # nobody can tell there
+        return not Path("/proc/self").exists()  # cannot be determined there
     return RUNNER in words and words[words.index(RUNNER) + 1 :][:2] == [str(run), str(number)]

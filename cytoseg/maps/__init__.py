@@ -1,1 +1,1 @@
-"""Maps of a slide, one value a pixel, read and written part by part."""
+"""Maps of a slide with one value per pixel, read and written in parts."""

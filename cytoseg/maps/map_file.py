@@ -1,4 +1,4 @@
-"""A written map of a slide, ids or nats, read part by part."""
+"""Reading parts of a written map (class ids or nats)."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -11,13 +11,13 @@ from cytoseg.maps.raster import Raster
 
 
 class MapFile:
-    """The finest level of a tiled map of one channel; `open_slide` reads pictures only, and these hold numbers.
+    """The finest level of a tiled single-channel map, which `open_slide` does not read.
 
     Args:
-        path: As ``write_pyramid`` wrote it.
+        path: A file from ``write_pyramid``.
 
     Raises:
-        PredictionError: If it is missing, damaged, or no such map.
+        PredictionError: If it is missing, damaged or not such a map.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,7 +29,7 @@ class MapFile:
         self.size = self._raster.levels[0].size
 
     def read(self, x: int, y: int, *, width: int, height: int, outside: int = 0) -> NDArray[Any]:
-        """Read a part; only the tiles that it touches are decoded.
+        """Read a part, decoding only the tiles it touches.
 
         Args:
             x: Left edge in the map's pixels.

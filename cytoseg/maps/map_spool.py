@@ -1,4 +1,4 @@
-"""The maps of a slide on disk while they are made: parts are written as they are finished, and read back."""
+"""Maps of a slide on disk while a prediction is in progress."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,20 +18,19 @@ DTYPES: Mapping[str, "np.dtype[Any]"] = {
     UNCERTAINTY: np.dtype(np.float32),
     CONFIDENCE: np.dtype(np.uint8),
 }
-"""What a pixel of each map is; a file holds nothing but its rows."""
+"""Template pixel of each map; the files are headerless rows."""
 STRIP_PX = 2**21
-"""Pixels that are read at once: strips are lower the wider the maps are."""
+"""Pixels read at once: wider maps have shorter strips."""
 
 
 @dataclass(frozen=True)
 class MapBand:
-    """A finished part of all maps.
+    """Finished part of all maps.
 
     Attributes:
         ids: (h, w) uint8 class ids, 255 for ignore.
         uncertainty: (h, w) float32 in nats, 0 where nothing was computed.
-        confidence: (h, w) uint8, the probability of the pixel's class in 255ths; 0 where nothing was computed, and
-            only there.
+        confidence: (h, w) uint8, the probability of the pixel's class in 255ths; 0 only where nothing was computed.
     """
 
     ids: NDArray[np.uint8]
@@ -40,11 +39,11 @@ class MapBand:
 
 
 class MapSpool:
-    """The maps of one slide as plain files in a folder, one per map, and how many of their rows are finished.
+    """The maps of one slide as raw files in a folder, one per map, and the number of finished rows.
 
     Args:
-        folder: Where the files lie or come into being.
-        size: Of the maps.
+        folder: Folder of the files.
+        size: Size of the maps.
     """
 
     def __init__(self, folder: Path, *, size: Size) -> None:
@@ -57,7 +56,7 @@ class MapSpool:
 
     @property
     def rows(self) -> int:
-        """Rows from the top that are finished, and stay so whatever happens."""
+        """Number of finished rows from the top, safely on disk."""
         return int(self._rows.read_text()) if self._rows.exists() else 0
 
     def write(self, band: MapBand, *, x: int, y: int) -> None:
@@ -75,7 +74,7 @@ class MapSpool:
             self._maps[name].write(values, x=x, y=y)
 
     def finish(self, rows: int) -> None:
-        """Note that the first ``rows`` rows are finished; they are on disk when this returns.
+        """Record that the first ``rows`` rows are finished; they are on disk when this returns.
 
         Raises:
             OSError: If the disk is full.
@@ -85,14 +84,14 @@ class MapSpool:
         write_atomically(self._rows, str(rows))
 
     def strips(self, name: str) -> Iterator[NDArray[Any]]:
-        """Return a map from top to bottom, (h, W) each."""
+        """Yield a map from top to bottom, (h, W) each."""
         width, height = self.size.width, self.size.height
         rows = strip_rows(width)
         for top in range(0, height, rows):
             yield self.window(name, x=0, y=top, width=width, height=min(rows, height - top))
 
     def window(self, name: str, *, x: int, y: int, width: int, height: int) -> NDArray[Any]:
-        """Read a part of a map; it must lie inside.
+        """Read a part of a map, which must lie inside it.
 
         Args:
             name: ``IDS``, ``UNCERTAINTY`` or ``CONFIDENCE``.
@@ -114,5 +113,5 @@ class MapSpool:
 
 
 def strip_rows(width: int) -> int:
-    """Say how many rows of a map are taken at once: 256 of narrow ones, fewer of wide ones."""
+    """Return the rows per strip: 256 for narrow maps, fewer for wide ones."""
     return max(1, min(256, STRIP_PX // width))

@@ -1,4 +1,4 @@
-"""What the maps of a prediction say of themselves: names, classes with their colours, and what a value means."""
+"""OME metadata of maps: names, classes, colours and scale."""
 
 import json
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from cytoseg.maps.raster import SCALE
 from cytoseg.slides.pyramid import About
 
 CLASSES, COLOURS, VALUES = "cytoseg/classes", "cytoseg/colours", "cytoseg/values"
-"""Namespaces of the annotations: id to name, id to #rrggbb, and what else is to be known of the values."""
+"""Annotation namespaces: id to name, id to #rrggbb, and notes on the values."""
 
 _NOT_PREDICTED = "not predicted"
 
 
 def about_classes(slide: str, classes: ClassList, provenance: Mapping[str, Any], *, file: str) -> About:
-    """Describe a class map; its colours are those of the class list, and white where nothing was predicted.
+    """Describe a class map; its colours are those of the class list, and white for ignore.
 
     Args:
         slide: Name of the slide.
         classes: Names and colours of the ids.
-        provenance: All that decides the result, as JSON can hold it.
+        provenance: Everything that determines the result, as JSON.
         file: Name of the map's file.
     """
     colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in classes.colours]
@@ -50,7 +50,7 @@ def about_uncertainty(slide: str, scale: float | None, provenance: Mapping[str, 
 
     Args:
         slide: Name of the slide.
-        scale: Nats of a grey level, None where values are nats.
+        scale: Nats per grey level, None if values are nats.
         provenance: As for ``about_classes``.
         file: Name of the map's file.
     """
@@ -59,7 +59,7 @@ def about_uncertainty(slide: str, scale: float | None, provenance: Mapping[str, 
 
 
 def palette(classes: ClassList) -> NDArray[np.uint8]:
-    """Return the colours of all ids, (256, 3) uint8: white for ignore, black for ids that no class has."""
+    """Return the colours of all ids, (256, 3) uint8: white for ignore, black for unused ids."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(classes.colours)] = classes.colours
     table[IGNORE] = 255
@@ -67,7 +67,7 @@ def palette(classes: ClassList) -> NDArray[np.uint8]:
 
 
 def identity(file: str, provenance: Mapping[str, Any]) -> str:
-    """Say what tells a map from all others."""
+    """Return a unique identity for a map."""
     return f"{file} {json.dumps(dict(provenance), sort_keys=True)}"
 
 

@@ -1,4 +1,4 @@
-"""Pyramids of one value a pixel, such as class maps: only the tiles that are looked at are read and decoded."""
+"""Single-channel pyramids, such as class maps, decoded tile by tile."""
 
 import math
 import re
@@ -16,15 +16,15 @@ from cytoseg.slides.tiff import DAMAGE, TileTable
 from cytoseg.slides.tiff_check import open_pages
 
 SCALE = "nats_per_grey_level"
-"""Name of the annotation that says how many nats a grey level of an 8-bit uncertainty map is."""
+"""Annotation key for the nats per grey level of an 8-bit uncertainty map."""
 
 _NOTE = re.compile(rf'<M K="{SCALE}">([^<]{{1,40}})</M>')
 
 
 class Raster(Reader):
-    """A tiled OME-TIFF of one channel, as ``write_pyramid`` writes it. It may be read from several threads at once.
+    """A tiled single-channel OME-TIFF from ``write_pyramid``, readable from several threads at once.
 
-    Grey levels with a ``SCALE`` among the annotations come out in its unit.
+    Grey levels with a ``SCALE`` annotation are converted to nats.
 
     Args:
         path: The file.
@@ -52,16 +52,15 @@ class Raster(Reader):
         self._file = self.path.open("rb", buffering=0)
 
     def sample(self, rows: NDArray[np.int64], columns: NDArray[np.int64], level: int = 0) -> NDArray[Any]:
-        """Read the pixels where some rows and columns of a level cross.
+        """Read the pixels at the intersections of some rows and columns of a level.
 
         Args:
-            rows: (H,) int64, ascending, each within the level; one may come several times, or be left out.
-            columns: (W,) int64, likewise.
+            rows: (H,) int64, ascending, within the level, possibly repeated.
+            columns: (W,) int64, the same.
             level: Index into ``levels``.
 
         Returns:
-            (H, W) of the file's dtype, or float32 in nats where the file says how many a grey level is; 0 where it
-            leaves a tile out.
+            (H, W) of the file's dtype, or float32 in nats if the file has a scale; 0 for sparse tiles.
 
         Raises:
             SlideError: If the file is damaged there.
@@ -83,7 +82,7 @@ class Raster(Reader):
 
 
 def _scale(xml: str) -> float | None:
-    """Read the scale from OME-XML, None where there is none; a ValueError if it is no positive number."""
+    """Read the scale from OME-XML, None if there is none; raises a ValueError unless it is a positive number."""
     found = _NOTE.search(xml)
     if found is None:
         return None
@@ -94,7 +93,7 @@ def _scale(xml: str) -> float | None:
 
 
 def _spans(places: NDArray[np.int64], length: int) -> list[tuple[int, int, int]]:
-    """Cut ascending places where tiles of a length end: start of the tile, first and last place in it."""
+    """Split ascending positions by tile: start of the tile, first and last position in it."""
     tiles, firsts = np.unique(places // length, return_index=True)
     return [
         (int(tile) * length, int(first), int(last))

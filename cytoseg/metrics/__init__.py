@@ -1,1 +1,1 @@
-"""Scores that are all derived from one table of pixel counts."""
+"""Metrics: segmentation, objects, calibration, risk-coverage, agreement."""

@@ -1,4 +1,4 @@
-"""How far two people who marked the same crops agree."""
+"""Agreement of two annotators: pixel agreement, kappa, IoU."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ from cytoseg.metrics.segmentation import Counts, iou, or_none
 
 @dataclass(frozen=True)
 class Agreement:
-    """What two people agree on; each share is None where nothing can be said.
+    """Agreement of two annotators; undefined values are None.
 
     Attributes:
-        pixels: Pixels that both gave a class.
-        same: Share of them that both gave the same class.
-        kappa: Cohen's kappa, 1 for full agreement, 0 for what chance alone would give; None where both gave all pixels
-            one and the same class, for then chance alone agrees fully.
-        iou: One for each class of the class list.
+        pixels: Pixels labelled by both.
+        same: Fraction of them with the same class.
+        kappa: Cohen's kappa, 1 for full agreement, 0 for chance agreement; None if both gave all pixels the same single
+            class, where chance agreement is complete.
+        iou: IoU per class.
     """
 
     pixels: int
@@ -26,13 +26,13 @@ class Agreement:
 
 
 def agreement(counts: Counts) -> Agreement:
-    """Compare two people.
+    """Compare two annotators.
 
     Args:
-        counts: (K, K) int64 pixels by the class that the one and the other gave, added up over crops.
+        counts: (K, K) int64 pixels by the class of the first and the second annotator, summed over crops.
 
     Returns:
-        How far they agree; the same whoever comes first.
+        Their agreement, symmetric in both.
     """
     total = int(counts.sum())
     shares = tuple(or_none(iou(counts)))
@@ -42,18 +42,18 @@ def agreement(counts: Counts) -> Agreement:
 
 
 def cohens_kappa(counts: Counts) -> float | None:
-    """Tell how much of what chance leaves open two people agree on.
+    """Compute Cohen's kappa.
 
     Args:
-        counts: (K, K) int64 pixels by the class that the one and the other gave.
+        counts: (K, K) int64 pixels by the class of the first and the second annotator.
 
     Returns:
-        At most 1; 0 for what chance alone would give; None where chance alone agrees fully, or nothing was counted.
+        At most 1; 0 for chance agreement; None if chance agreement is complete or there are no counts.
 
     Source: Cohen, A coefficient of agreement for nominal scales, Educ. Psychol. Meas. 20 (1960).
     """
     total = int(counts.sum())
-    # Whole numbers: pixels squared pass 2**63 with some crops.
+    # Python integers: squared pixel counts can exceed 2**63.
     by_chance = sum(int(a) * int(b) for a, b in zip(counts.sum(axis=1), counts.sum(axis=0), strict=True))
     left_open = total * total - by_chance
     return (int(np.trace(counts)) * total - by_chance) / left_open if left_open else None

@@ -1,4 +1,4 @@
-"""Whether probabilities are calibrated: of pixels predicted with 80 %, four of five should be right."""
+"""Calibration: confidence bins and expected calibration error (ECE)."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15
-"""Intervals of confidence, all equally wide."""
+"""Number of equally wide confidence bins."""
 
 
 def confidence_bins(
@@ -15,15 +15,15 @@ def confidence_bins(
     *,
     weights: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.float64]:
-    """Sum up pixels by the confidence of their prediction; sums of several crops add up to those of all.
+    """Count pixels by confidence of their prediction; counts of several crops add up.
 
     Args:
         probabilities: (P, K), each sums to 1 over K.
-        classes: (P,) ids of the truth; ignored pixels must have been left out.
-        weights: (P,) what each pixel counts for; None counts each once.
+        classes: (P,) ids of the truth; without ignored pixels.
+        weights: (P,) pixel weights; None weights all equally.
 
     Returns:
-        (15, 3) float64: for each interval the pixels, the sum of their confidences, and how many are right.
+        (15, 3) float64: per bin the number of pixels, the sum of their confidences, and the number correct.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == classes
@@ -34,13 +34,13 @@ def confidence_bins(
 
 
 def calibration_error(bins: NDArray[np.float64]) -> float:
-    """Average over the pixels how far confidence is from the share that is right, interval by interval (the ECE).
+    """Compute the expected calibration error (ECE): the mean over pixels of |confidence - accuracy| per bin.
 
     Args:
-        bins: (15, 3) of ``confidence_bins``.
+        bins: (15, 3) from ``confidence_bins``.
 
     Returns:
-        0 to 1; NaN where there is no pixel.
+        0 to 1; NaN without pixels.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """

@@ -1,4 +1,4 @@
-"""Pixel counts by true and predicted class, from which every score is derived."""
+"""Confusion counts, from which all segmentation scores are derived."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from cytoseg.classes import IGNORE
 def confusion_counts(
     truth: NDArray[np.integer[Any]], prediction: NDArray[np.integer[Any]], classes: int
 ) -> NDArray[np.int64]:
-    """Count the pixels of each true class that were predicted as each class.
+    """Count pixels by true and predicted class.
 
-    Counts of several crops add up to the counts of all of them, which is how scores are pooled.
+    Counts of several crops add up, which is how scores are pooled.
 
     Args:
         truth: (H, W) ids, 0 to ``classes - 1``, or 255 for ignore.
@@ -24,7 +24,7 @@ def confusion_counts(
         (K, K) int64, rows truth, columns prediction.
 
     Raises:
-        ValueError: If the maps differ in shape or hold an id beyond the classes.
+        ValueError: If the maps differ in shape or contain an id beyond the classes.
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"the truth has shape {truth.shape}, the prediction {prediction.shape}: they must be equal")
@@ -33,6 +33,6 @@ def confusion_counts(
         if strange.size:
             raise ValueError(f"the {name} holds id {strange[0]}, but there are {classes} classes (0 to {classes - 1})")
     counted = (truth != IGNORE) & (prediction != IGNORE)
-    # One number per pair of ids; int64, for a pair does not fit into the maps' 8 bits.
+    # One number per pair of ids; int64, because a pair does not fit into 8 bits.
     pairs = truth[counted].astype(np.int64) * classes + prediction[counted]
     return np.bincount(pairs, minlength=classes**2).astype(np.int64).reshape(classes, classes)

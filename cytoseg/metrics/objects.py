@@ -1,4 +1,4 @@
-"""How well predicted objects match true ones: counts that add up over crops, and the scores that follow from them."""
+"""Object metrics: matching counts, F1, AJI, panoptic quality."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from cytoseg.metrics.results import ObjectScores
 
 LEAST_IOU = 0.5
-"""Two objects match from this IoU on: an object then has one partner, or two that each are exactly its half."""
+"""Minimum IoU of a match: an object then has one partner, or two that are each exactly half of it."""
 
 
 @dataclass(frozen=True)
 class ObjectCounts:
-    """Sums over the objects of one class; those of several crops add up.
+    """Counts of the objects of one class, additive over crops.
 
     Attributes:
         truth: True objects.
         predicted: Predicted objects.
         matched: Pairs of a true and a predicted object.
         iou: Sum of the IoU of these pairs.
-        shared_px: Numerator of the AJI: pixels that each true object shares with the predicted one nearest to it.
-        joined_px: Denominator of the AJI: pixels of either, and of predicted objects that are nearest to none.
+        shared_px: Numerator of the AJI: intersection of each true object with its best predicted object.
+        joined_px: Denominator of the AJI: their unions, plus unassigned predicted objects.
     """
 
     truth: int = 0
@@ -58,13 +58,13 @@ class _Pairs:
 def object_counts(
     truth: NDArray[np.integer[Any]], prediction: NDArray[np.integer[Any]], *, ignored: NDArray[np.bool_]
 ) -> ObjectCounts:
-    """Compare the objects of one class in a crop.
+    """Match the objects of one class in a crop.
 
     Args:
         truth: (H, W) instance ids from 1 on, 0 where there is no object.
-        prediction: (H, W) likewise.
-        ignored: (H, W) bool, True where unlabelled. A predicted object of which more than half
-            lies there does not count; of the others, and of the truth, the pixels there do not.
+        prediction: (H, W) predicted instance ids.
+        ignored: (H, W) bool, True where unlabelled. Predicted objects with more than half of their pixels there
+            do not count, nor do the pixels of other objects there.
 
     Returns:
         The counts.
@@ -90,10 +90,11 @@ def object_counts(
 
 
 def object_scores(name: str, counts: ObjectCounts) -> ObjectScores:
-    """Derive the scores of a class from its counts; each is None where there is nothing to divide by.
+    """Compute the scores of a class from its counts; None if the denominator is 0.
 
     Source: aggregated Jaccard index: Kumar et al., A dataset and a technique for generalized nuclear segmentation, IEEE
-    Trans. Med. Imaging 36 (2017). Panoptic quality: Kirillov et al., CVPR 2019; there an IoU of exactly .5 is no match.
+    Trans. Med. Imaging 36 (2017). Panoptic quality: Kirillov et al., CVPR 2019; which does not match at an
+    IoU of exactly .5.
     """
     mean = (counts.truth + counts.predicted) / 2
     return ObjectScores(
@@ -124,7 +125,7 @@ def _overlaps(truth: NDArray[np.integer[Any]], prediction: NDArray[np.integer[An
 
 
 def _matches(pairs: _Pairs) -> tuple[int, float]:
-    """Take each object once, best pairs first. Where two halves tie, either choice gives the same number of pairs."""
+    """Match each object at most once, best pairs first; ties do not change the number of pairs."""
     close = 2 * pairs.shared >= pairs.joined
     kept = np.intersect1d(_first_of_each(pairs.true[close]), _first_of_each(pairs.predicted[close]))
     iou = pairs.shared[close][kept] / pairs.joined[close][kept]
@@ -132,7 +133,7 @@ def _matches(pairs: _Pairs) -> tuple[int, float]:
 
 
 def _nearest(pairs: _Pairs) -> tuple[int, int]:
-    """Sum up intersections and unions of each true object with the predicted one of the highest IoU."""
+    """Sum intersections and unions of each true object with its predicted object of highest IoU."""
     best = _first_of_each(pairs.true)
     alone = pairs.true_px.copy()
     alone[pairs.true[best]] = 0

@@ -1,19 +1,19 @@
-"""The result of an evaluation: what each method reached, by class, slide and crop."""
+"""Data classes of evaluation results, and their text and tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOT_APPLICABLE = "n/a"
 MEASURES = {"disagreement": "disagreement", "probability": "stated probability"}
-"""Measures of uncertainty, and what people call them."""
+"""Measures of uncertainty and their names."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A share between 0 and 1 with its 95 % interval; each part is None where it does not apply.
+    """A score between 0 and 1 with its 95 % interval; undefined parts are None.
 
     Attributes:
-        value: The share, or None for a class that stands neither in the truth nor in the prediction.
+        value: The score, or None for a class in neither truth nor prediction.
         low: Lower end of the interval.
         high: Upper end of the interval.
     """
@@ -23,7 +23,7 @@ class Score:
     high: float | None = None
 
     def text(self) -> str:
-        """Write the score for people, such as ``0.62 (0.55-0.68)``, ``0.62`` or ``n/a``."""
+        """Format the score, such as ``0.62 (0.55-0.68)``, ``0.62`` or ``n/a``."""
         if self.value is None or self.low is None or self.high is None:
             return share_text(self.value)
         return f"{self.value:.2f} ({self.low:.2f}-{self.high:.2f})"
@@ -31,7 +31,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What one method reached on one class over all test crops; ``pixels`` counts the class in the truth."""
+    """Scores of one method for one class over all test crops; ``pixels`` counts the class in the truth."""
 
     name: str
     iou: Score
@@ -43,17 +43,17 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """How well the objects of one class were found over all test crops.
+    """Object scores of one class over all test crops.
 
-    The truth of a class map has no instances: its objects are connected areas, so two cells that touch are one of them.
+    Label maps have no instances: true objects are connected components, so touching cells are one object.
 
     Attributes:
-        name: Of the class.
+        name: Name of the class.
         truth: True objects.
         predicted: Predicted objects.
-        matched: Pairs with an IoU of .5 or more.
-        precision: Share of the predicted objects that match; this and the following are None where nothing is divided.
-        recall: Share of the true objects that match.
+        matched: Pairs with an IoU of at least .5.
+        precision: Fraction of predicted objects that match; this and the following are None if the denominator is 0.
+        recall: Fraction of true objects that match.
         f1: Harmonic mean of both.
         aji: Aggregated Jaccard index.
         pq: Panoptic quality, ``sq`` times ``rq``.
@@ -74,14 +74,14 @@ class ObjectScores:
     rq: float | None
 
     def text(self) -> str:
-        """Write the scores as one line, such as ``nucleus: 37 of 40 found, 5 too many; F1 0.89, AJI 0.71, PQ 0.68``."""
+        """Format the scores as one line, such as ``nucleus: 37 of 40 found, 5 false; F1 0.89, AJI 0.71, PQ 0.68``."""
         shares = ", ".join(f"{n} {share_text(v)}" for n, v in (("F1", self.f1), ("AJI", self.aji), ("PQ", self.pq)))
         return f"{self.name}: {self.matched} of {self.truth} found, {self.predicted - self.matched} false; {shares}"
 
 
 @dataclass(frozen=True)
 class SlideScores:
-    """What one method reached on one slide; ``iou`` follows the class list."""
+    """Scores of one method on one slide; ``iou`` follows the class list."""
 
     slide: str
     crops: int
@@ -91,7 +91,7 @@ class SlideScores:
 
 @dataclass(frozen=True)
 class StainScores:
-    """What one method reached on the slides of one stain; ``classes`` follows the class list."""
+    """Scores of one method on the slides of one stain; ``classes`` follows the class list."""
 
     stain: str
     slides: int
@@ -101,12 +101,12 @@ class StainScores:
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """The labelled pixels whose confidence lies in one interval.
+    """Labelled pixels with a confidence in one bin.
 
     Attributes:
         pixels: Their number.
         confidence: Their mean confidence, or None without pixels.
-        right: The share of them that is predicted rightly, or None without pixels.
+        right: Their accuracy, or None without pixels.
     """
 
     pixels: int
@@ -116,15 +116,15 @@ class ConfidenceBin:
 
 @dataclass(frozen=True)
 class Risk:
-    """How well the uncertainty of some pixels says which of them are wrong.
+    """How well the uncertainty of pixels predicts their errors.
 
     Attributes:
         pixels: Labelled pixels.
-        error: Fraction wrong; this and the following are None where there is no pixel.
-        aurc: Area under the risk-coverage curve: the mean, over all numbers of most certain pixels, of the share of
-            them that is wrong. As high as ``error`` where uncertainty says nothing.
-        aurc_best: The same if every wrong pixel were less certain than every right one.
-        found: Share of the errors that lie in the 5 % least certain pixels, None where there is no error.
+        error: Error rate; this and the following are None without pixels.
+        aurc: Area under the risk-coverage curve: the error rate among the most certain pixels, averaged over all
+            coverages. Equal to ``error`` if uncertainty is uninformative.
+        aurc_best: Its best possible value, with every wrong pixel less certain than every correct one.
+        found: Fraction of the errors among the 5 % least certain pixels, None without errors.
     """
 
     pixels: int
@@ -134,7 +134,7 @@ class Risk:
     found: float | None
 
     def text(self) -> str:
-        """Write the scores as one line, such as ``the 5 % least certain pixels hold 41 % of the errors; ...``."""
+        """Format the scores as one line, such as ``the 5 % least certain pixels hold 41 % of the errors; ...``."""
         held = NOT_APPLICABLE if self.found is None else f"{100 * self.found:.0f} %"
         aurc, best, error = map(fine_text, (self.aurc, self.aurc_best, self.error))
         return f"the 5 % least certain pixels hold {held} of the errors; AURC {aurc} (best {best}, by chance {error})"
@@ -142,13 +142,13 @@ class Risk:
 
 @dataclass(frozen=True)
 class UncertaintyScores:
-    """What one measure of uncertainty is worth over all test crops.
+    """Scores of one uncertainty measure over all test crops.
 
     Attributes:
-        measure: ``disagreement`` of the members, or ``probability``: how far the largest one is from 1.
-        whole: Of all labelled pixels.
-        classes: Of the pixels predicted as each class of the class list.
-        curve: Share of errors in the most certain 5 %, 10 %, ... 100 % of all labelled pixels.
+        measure: ``disagreement`` of the members, or ``probability``: 1 minus the largest probability.
+        whole: Over all labelled pixels.
+        classes: Over the pixels predicted as each class.
+        curve: Error rate among the most certain 5 %, 10 %, ... 100 % of all labelled pixels.
     """
 
     measure: str
@@ -164,18 +164,18 @@ class MethodScores:
     Attributes:
         key: Short name in the file, such as ``ensemble``.
         title: Name for people.
-        train_s: Training time in seconds, or None where nothing is trained.
+        train_s: Training time in seconds, or None if nothing is trained.
         predict_s: Prediction time of all test crops in seconds.
         classes: One entry per class of the class list.
-        miou: Mean IoU over the classes that apply.
+        miou: Mean IoU over the classes with a defined IoU.
         confusion: (K, K) pixel counts, rows truth, columns prediction.
         slides: One entry per test slide.
         ece: Calibration error, 0 to 1, or None for a method without probabilities.
-        objects: One entry per class with objects; none in evaluations from before objects were matched.
+        objects: One entry per class with objects; empty in older evaluations.
         stains: One entry per stain that the recipe names.
-        bins: Of the confidence, from low to high; none for a method without probabilities.
-        class_ece: Calibration error of the pixels predicted as each class; none where it was not measured.
-        uncertainty: One entry per measure; none in evaluations from before it was scored.
+        bins: Confidence bins, from low to high; empty for a method without probabilities.
+        class_ece: Calibration error of the pixels predicted as each class; empty if not measured.
+        uncertainty: One entry per measure; empty in older evaluations.
     """
 
     key: str
@@ -196,9 +196,9 @@ class MethodScores:
 
 @dataclass(frozen=True)
 class CropScores:
-    """One test crop under the ensemble; ``disagreement`` is in nats, ``folder`` stands below evaluation/.
+    """One test crop under the ensemble; ``disagreement`` is in nats, ``folder`` is below evaluation/.
 
-    The truth of one that is ``from_prediction`` was made by correcting a prediction.
+    With ``from_prediction`` its truth was made by correcting a prediction.
     """
 
     crop: str
@@ -212,7 +212,7 @@ class CropScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that evaluation.json holds."""
+    """Content of evaluation.json."""
 
     created: str
     recipe: str
@@ -226,12 +226,12 @@ class Evaluation:
 
     @property
     def corrected(self) -> int:
-        """How many test crops have a truth that was corrected from a prediction."""
+        """Number of test crops whose truth was corrected from a prediction."""
         return sum(crop.from_prediction for crop in self.crops)
 
 
 def corrected_text(corrected: int, crops: int) -> str:
-    """Say how many test crops flatter the model; nothing if none does.
+    """Warn that corrected test crops make the scores optimistic; empty if there are none.
 
     Args:
         corrected: Test crops whose truth was corrected from a prediction.
@@ -246,49 +246,49 @@ def corrected_text(corrected: int, crops: int) -> str:
 
 
 def share_text(value: float | None) -> str:
-    """Write a share with two decimals, or ``n/a`` for None."""
+    """Format a fraction with two decimals, or ``n/a`` for None."""
     return NOT_APPLICABLE if value is None else f"{value:.2f}"
 
 
 def fine_text(value: float | None) -> str:
-    """Write a share that may be small with four decimals, or ``n/a`` for None."""
+    """Format a small fraction with four decimals, or ``n/a`` for None."""
     return NOT_APPLICABLE if value is None else f"{value:.4f}"
 
 
 def row_shares(confusion: Sequence[Sequence[int]]) -> list[list[float | None]]:
-    """Divide each row by its sum: of the pixels that truly are a class, the share predicted as each class.
+    """Divide each row by its sum: the fraction of each true class predicted as each class.
 
     Args:
         confusion: (K, K) pixel counts, rows truth, columns prediction.
 
     Returns:
-        (K, K) shares, 0 to 1; None throughout an empty row.
+        (K, K) fractions, 0 to 1; None in an empty row.
     """
     return [[count / sum(row) if sum(row) else None for count in row] for row in confusion]
 
 
 def column_shares(confusion: Sequence[Sequence[int]]) -> list[list[float | None]]:
-    """Divide each column by its sum: of the pixels predicted as a class, the share that truly is each class.
+    """Divide each column by its sum: the fraction of each predicted class that is each true class.
 
     Args:
         confusion: (K, K) pixel counts, rows truth, columns prediction.
 
     Returns:
-        (K, K) shares, 0 to 1; None throughout an empty column.
+        (K, K) fractions, 0 to 1; None in an empty column.
     """
     turned = row_shares(list(zip(*confusion, strict=True)))
     return [list(row) for row in zip(*turned, strict=True)]
 
 
 def worst_first(crops: Sequence[CropScores], class_id: int | None = None) -> list[CropScores]:
-    """Order crops from the lowest IoU to the highest; those without a value come last.
+    """Order crops from the lowest IoU to the highest; those without one come last.
 
     Args:
         crops: The crops of an evaluation.
-        class_id: Order by the IoU of this class, or by the mean over classes if None.
+        class_id: Sort by the IoU of this class, or by the mean IoU if None.
 
     Returns:
-        The same crops; equal ones in the order of their ids.
+        The sorted crops; ties by id.
     """
 
     def place(crop: CropScores) -> tuple[bool, float, str]:
@@ -299,7 +299,7 @@ def worst_first(crops: Sequence[CropScores], class_id: int | None = None) -> lis
 
 
 def ensemble_of(evaluation: Evaluation) -> MethodScores | None:
-    """Return the method that the report is about: the ensemble, else the first one, or None if there is none."""
+    """Return the main method: the ensemble, otherwise the first one, or None if there is none."""
     named = [method for method in evaluation.methods if method.key == "ensemble"]
     return next(iter([*named, *evaluation.methods]), None)
 
@@ -313,14 +313,14 @@ def score_rows(evaluation: Evaluation) -> list[list[str]]:
 
 
 def risk_table(method: MethodScores, names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Tell of the pixels predicted as each class how many are wrong and whether that is known.
+    """Make the table of error rate and uncertainty scores per predicted class.
 
     Args:
-        method: One with ``uncertainty``.
-        names: Of the classes.
+        method: A method with ``uncertainty``.
+        names: Class names.
 
     Returns:
-        The head, then one row of texts per class.
+        The header, then one row of texts per class.
     """
     titles = [MEASURES[scores.measure] for scores in method.uncertainty]
     head = ["Predicted as", "Pixels", "Wrong", "ECE"]

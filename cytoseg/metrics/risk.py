@@ -1,4 +1,4 @@
-"""Whether a prediction knows where it is wrong: risk against coverage, and errors among the least certain pixels."""
+"""Risk-coverage metrics: AURC and errors among uncertain pixels."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from scipy.special import digamma
 from cytoseg.metrics.results import Risk
 
 BINS = 2**15
-"""Intervals of uncertainty. Each spans less than 0.8 % of its values: those nearer to each other count as equal."""
+"""Number of uncertainty bins. Each spans less than 0.8 % of its value; values within a bin count as equal."""
 LEAST_CERTAIN = 0.05
-"""Share of the pixels that somebody could look at again."""
+"""Fraction of the pixels that could be reviewed."""
 COVERAGES = tuple(step / 20 for step in range(1, 21))
-"""Shares of the pixels, the most certain first, at which the curve is kept."""
+"""Coverages at which the curve is stored."""
 
 _SHIFT = 16
 """Bits of a float32 that are dropped; the others, exponent and 7 bits of the fraction, order positive numbers."""
@@ -26,21 +26,21 @@ def risk_counts(
     truth: NDArray[np.integer[Any]],
     classes: int,
 ) -> NDArray[np.int64]:
-    """Count pixels and errors by uncertainty and predicted class; counts of several crops add up to those of all.
+    """Count pixels and errors by uncertainty and predicted class; counts of several crops add up.
 
     Args:
         uncertainty: (P,), 0 or more, larger is less certain; finite.
         predicted: (P,) ids of the prediction.
-        truth: (P,) ids of the truth; ignored pixels must have been left out.
-        classes: How many classes there are.
+        truth: (P,) ids of the truth, without ignored pixels.
+        classes: Number of classes.
 
     Returns:
-        (K, BINS, 2) int64: for each predicted class and interval, from certain to uncertain, the pixels and the wrong
-        ones of them.
+        (K, BINS, 2) int64: per predicted class and bin, from certain to uncertain, the number of pixels and of
+        wrong ones.
     """
     positive = np.maximum(uncertainty, 0).astype(np.float32) + np.float32(
         0
-    )  # no -0, whose bits are those of a large number
+    )  # no -0, whose bits equal those of a large number
     interval = positive.view(np.int32).astype(np.int64) >> _SHIFT
     place = predicted.astype(np.int64) * BINS + interval
     sums = [np.bincount(chosen, minlength=classes * BINS) for chosen in (place, place[predicted != truth])]
@@ -48,12 +48,12 @@ def risk_counts(
 
 
 def risk(counts: NDArray[np.int64]) -> Risk:
-    """Summarise how well uncertainty sorts the right pixels from the wrong ones.
+    """Compute how well uncertainty separates correct from wrong pixels.
 
-    Equally uncertain pixels stand in random order: each number is the mean over all orders.
+    Ties are averaged over all orders.
 
     Args:
-        counts: (BINS, 2) of ``risk_counts``, of one class or summed over classes.
+        counts: (BINS, 2) from ``risk_counts``, for one class or summed over classes.
 
     Source: Geifman et al., Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers, ICLR 2019.
     """
@@ -79,7 +79,7 @@ def risk(counts: NDArray[np.int64]) -> Risk:
 
 
 def risk_curve(counts: NDArray[np.int64]) -> tuple[float | None, ...]:
-    """Return the share of errors among the most certain pixels at each of ``COVERAGES``; None without pixels.
+    """Return the error rate among the most certain pixels at each of ``COVERAGES``; None without pixels.
 
     Args:
         counts: (BINS, 2) of ``risk_counts``.
@@ -89,7 +89,7 @@ def risk_curve(counts: NDArray[np.int64]) -> tuple[float | None, ...]:
 
 
 def _errors_at(counts: NDArray[np.int64], covered: float) -> float:
-    """Tell how many of the most certain pixels are wrong, ``covered`` of them; between two intervals it is a line."""
+    """Return the number of errors among the ``covered`` most certain pixels, interpolated linearly within a bin."""
     along = np.concatenate([np.zeros((1, 2)), counts[counts[:, 0] > 0].cumsum(axis=0)])
     return float(np.interp(covered, along[:, 0], along[:, 1]))
 

@@ -1,4 +1,4 @@
-"""Segmentation scores, all derived from confusion counts: pooled over crops, with intervals over slides."""
+"""Segmentation scores from confusion counts, with bootstrap intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,51 +10,51 @@ from numpy.typing import NDArray
 from cytoseg.metrics.results import ClassScores, Score, SlideScores
 
 DRAWS = 1000
-"""Resamplings behind an interval."""
+"""Number of bootstrap resamples."""
 
 Counts = NDArray[np.int64]
 Shares = NDArray[np.float64]
 
 
 def iou(counts: Counts) -> Shares:
-    """Divide each class's intersection of truth and prediction by their union.
+    """Compute the intersection over union (IoU) of each class.
 
     Args:
         counts: (..., K, K) int64, rows truth, columns prediction.
 
     Returns:
-        (..., K) float64, 0 to 1; NaN for a class that stands neither in the truth nor in the prediction.
+        (..., K) float64, 0 to 1; NaN for a class in neither truth nor prediction.
     """
     hits, true, predicted = _totals(counts)
     return _divide(hits, true + predicted - hits)
 
 
 def dice(counts: Counts) -> Shares:
-    """Divide each class's intersection by the mean of truth and prediction; arrays and NaN as in ``iou``."""
+    """Compute the Dice coefficient of each class; arrays and NaN as in ``iou``."""
     hits, true, predicted = _totals(counts)
     return _divide(2 * hits, true + predicted)
 
 
 def precision(counts: Counts) -> Shares:
-    """Tell which share of the pixels predicted as a class is right; as in ``iou``, but NaN where never predicted."""
+    """Compute the precision of each class; as in ``iou``, but NaN if never predicted."""
     hits, _, predicted = _totals(counts)
     return _divide(hits, predicted)
 
 
 def recall(counts: Counts) -> Shares:
-    """Tell which share of the pixels of a class was found; as in ``iou``, but NaN where not in the truth."""
+    """Compute the recall of each class; as in ``iou``, but NaN if not in the truth."""
     hits, true, _ = _totals(counts)
     return _divide(hits, true)
 
 
 def mean_iou(counts: Counts) -> Shares:
-    """Average the IoU over the classes that apply.
+    """Average the IoU over the classes with a defined IoU.
 
     Args:
         counts: (..., K, K) int64, rows truth, columns prediction.
 
     Returns:
-        (...) float64, 0 to 1; NaN where no class applies.
+        (...) float64, 0 to 1; NaN if no class has one.
     """
     shares = iou(counts)
     applies = ~np.isnan(shares)
@@ -62,17 +62,17 @@ def mean_iou(counts: Counts) -> Shares:
 
 
 def or_none(shares: Shares) -> list[float | None]:
-    """Turn an array of shares into plain numbers, NaN into None, which JSON and the reports read as n/a."""
+    """Convert scores to Python numbers, with None for NaN."""
     return [None if np.isnan(share) else float(share) for share in shares.ravel()]
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """95 % intervals (low, high); None where there are none.
+    """95 % intervals (low, high), or None.
 
     Attributes:
-        iou: One per class.
-        miou: Of the mean over classes.
+        iou: Intervals per class.
+        miou: Interval of the mean IoU.
     """
 
     iou: tuple[tuple[float, float] | None, ...]
@@ -80,18 +80,18 @@ class Intervals:
 
 
 def bootstrap_interval(slides: Counts, *, seed: int) -> Intervals:
-    """Estimate how far the pooled IoU would move with other slides of the same kind.
+    """Estimate the variation of the pooled IoU over slides by bootstrap.
 
-    Slides are drawn with replacement, as many as there are, 1000 times over; pixels and crops of one slide are no
-    independent witnesses and stay together. The same seed draws the same slides for every method.
+    Slides are resampled with replacement 1000 times; pixels and crops of one slide are not independent and stay
+    together. The same seed draws the same slides for every method.
 
     Args:
         slides: (S, K, K) int64 counts, one table per slide.
-        seed: Decides what is drawn.
+        seed: Random seed.
 
     Returns:
-        From the 2.5th to the 97.5th percentile of the draws in which the class applies. None for a class that
-        stands on fewer than two slides: one slide says nothing about others. None for the mean likewise.
+        From the 2.5th to the 97.5th percentile of the resamples with a defined IoU. None for a class on fewer than two
+        slides, and for the mean likewise.
 
     Source: Efron, Bootstrap methods: another look at the jackknife, Ann. Statist. 7 (1979), percentile method.
     """
@@ -109,15 +109,15 @@ def bootstrap_interval(slides: Counts, *, seed: int) -> Intervals:
 
 
 def pooled_scores(slides: Counts, names: Sequence[str], *, seed: int) -> tuple[tuple[ClassScores, ...], Score]:
-    """Score one method over all its crops: intersections and unions are added up first, divided then.
+    """Score one method over all its crops: intersections and unions are summed before dividing.
 
     Args:
         slides: (S, K, K) int64 counts, one table per slide.
         names: The K class names.
-        seed: Of the intervals.
+        seed: Seed of the intervals.
 
     Returns:
-        The scores of each class, and the mean IoU.
+        Scores per class, and the mean IoU.
     """
     counts = slides.sum(axis=0)
     intervals = bootstrap_interval(slides, seed=seed)
@@ -134,7 +134,7 @@ def slide_scores(slides: Mapping[str, Sequence[Counts]]) -> tuple[SlideScores, .
     """Score one method on each slide, pooled over the slide's crops.
 
     Args:
-        slides: (K, K) int64 counts of each crop, by slide.
+        slides: (K, K) int64 counts per crop, by slide.
 
     Returns:
         One entry per slide, by name.
@@ -147,7 +147,7 @@ def slide_scores(slides: Mapping[str, Sequence[Counts]]) -> tuple[SlideScores, .
 
 
 def _totals(counts: Counts) -> tuple[Counts, Counts, Counts]:
-    """Return hits, true pixels and predicted pixels per class, (..., K) each."""
+    """Return correct, true and predicted pixels per class, (..., K) each."""
     return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
 
 

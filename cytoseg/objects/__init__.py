@@ -1,1 +1,1 @@
-"""Objects of a class map: connected areas, outlines, measurements."""
+"""Objects of a class map: components, watershed, measurements, outlines."""

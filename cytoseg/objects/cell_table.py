@@ -1,4 +1,4 @@
-"""The table of all objects, cells.csv: measurements wait in a plain file until it is known which objects touch."""
+"""cells.csv: the table of objects with nucleus-to-cytoplasm ratios."""
 
 import math
 from collections.abc import Iterator
@@ -36,31 +36,31 @@ MEASURED = (
     "confidence_mean",
     "uncertainty_mean_nats",
 )
-"""Columns that each object has by itself. ``area_px`` counts pixels of the maps."""
+"""Columns of every object. ``area_px`` counts pixels of the maps."""
 
 WITHOUT_MPP = tuple(
     column.removesuffix("_um") + "_px" if column in ("equivalent_diameter_um", "perimeter_um") else column
     for column in MEASURED
     if column not in ("centroid_x_um", "centroid_y_um", "area_um2")
 )
-"""The same if unknown the size of a pixel: lengths in pixels of the maps, and no column that would be empty."""
+"""The same if the pixel size is unknown: lengths in pixels of the maps, without the columns in micrometres."""
 
 RATIO = "nucleus_to_cytoplasm_ratio"
 NO_RATIO = "no_ratio_because"
 SHARE, SHARED = "cytoplasm_px", "cytoplasm_is"
 WHOLE, NEAREST = "whole", "nearest to this nucleus"
 _LAST = ("cytoplasm_id", "nuclei", SHARE, SHARED, RATIO, NO_RATIO)
-"""``cytoplasm_id`` is the cytoplasm that a nucleus shares the longest border with, ``nuclei`` how many nuclei a
-cytoplasm has in this way. The ratio is the area of a nucleus over that of its cytoplasm, the same number for both where
-there is one of each. Where cells overlap into one area, each nucleus has the pixels that are nearest to it, which
-``cytoplasm_is`` says, and the area itself has no ratio. The last column says why a ratio is missing."""
+"""``cytoplasm_id`` is the cytoplasm with which a nucleus shares the longest border, ``nuclei`` the number of nuclei so
+assigned to a cytoplasm. The ratio is the area of a nucleus divided by that of its cytoplasm, the same for both if there
+is one of each. In a cytoplasm of several overlapping cells, each nucleus gets the pixels nearest to it (see
+``cytoplasm_is``) and the cytoplasm has no ratio. The last column explains a missing ratio."""
 
 _PIECE_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From pixels of the maps to level-0 pixels and micrometres (None where unknown)."""
+    """Scale from pixels of the maps to level-0 pixels and micrometres (None if unknown)."""
 
     downsample: float
     mpp: float | None
@@ -68,14 +68,14 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Partners:
-    """Which objects make up a cell.
+    """Assignment of nuclei to cytoplasms.
 
     Attributes:
-        cytoplasm: (N + 1,) int64 by instance id: a nucleus's cytoplasm, 0 for none.
+        cytoplasm: (N + 1,) int64 by instance id: the cytoplasm of a nucleus, 0 for none.
         is_cytoplasm: (N + 1,) bool.
         is_nucleus: (N + 1,) bool.
-        pixels: (N + 1,) int64, each object's area.
-        between: (N + 1,) bool: a nucleus that borders on several cytoplasms.
+        pixels: (N + 1,) int64, area of each object.
+        between: (N + 1,) bool: nuclei that border on several cytoplasms.
     """
 
     cytoplasm: NDArray[np.int64]
@@ -86,29 +86,29 @@ class Partners:
 
     @cached_property
     def nuclei(self) -> NDArray[np.int64]:
-        """(N + 1,) int64, how many nuclei each cytoplasm has."""
+        """(N + 1,) int64, number of nuclei per cytoplasm."""
         return np.bincount(self.cytoplasm, minlength=len(self.pixels))
 
     @cached_property
     def nuclei_px(self) -> NDArray[np.int64]:
-        """(N + 1,) int64, how many pixels the nuclei of each cytoplasm have together."""
+        """(N + 1,) int64, total nuclear area per cytoplasm in pixels."""
         found = np.zeros(len(self.pixels), np.int64)
         np.add.at(found, self.cytoplasm, self.pixels)
         return found
 
     @cached_property
     def _shared(self) -> NDArray[np.bool_]:
-        """(N + 1,) bool: a cytoplasm of whose nuclei one borders on others, too."""
+        """(N + 1,) bool: cytoplasms with a nucleus that also borders on another cytoplasm."""
         shared = np.zeros(len(self.pixels), np.bool_)
         shared[self.cytoplasm[self.between]] = True
         return shared
 
     def no_ratio(self, number: int, *, share_px: int = 0) -> str:
-        """Say why an object has no ratio; empty where it has one, and where it is neither nucleus nor cytoplasm.
+        """Return why an object has no ratio; empty if it has one or is neither nucleus nor cytoplasm.
 
         Args:
             number: Its instance id.
-            share_px: What a nucleus has of a cytoplasm with several.
+            share_px: Pixels of a nucleus's share of a cytoplasm with several nuclei.
         """
         own = number if self.is_cytoplasm[number] else int(self.cytoplasm[number])
         if not own:
@@ -123,27 +123,27 @@ class Partners:
 
 
 def measured_columns(scale: Scale) -> tuple[str, ...]:
-    """Name what is measured of each object: in micrometres too where their size is known, else in pixels."""
+    """Return the names of the measurements: in micrometres if the pixel size is known, otherwise in pixels."""
     return WITHOUT_MPP if scale.mpp is None else MEASURED
 
 
 def columns_of(scale: Scale) -> tuple[str, ...]:
-    """Name the columns of the table."""
+    """Return the column names of the table."""
     return ("id", "class", *measured_columns(scale), *_LAST)
 
 
 def measured_values(shape: Shape, content: Content, *, x: int, y: int, scale: Scale) -> list[float]:
-    """Put the measurements of one object into the order of ``measured_columns``.
+    """Return the measurements of one object in the order of ``measured_columns``.
 
     Args:
-        shape: Of the object.
-        content: Of the object.
+        shape: Shape of the object.
+        content: Content of the object.
         x: Left edge of its mask in the maps.
         y: Upper edge of its mask in the maps.
-        scale: Of the maps.
+        scale: Scale of the maps.
 
     Returns:
-        One number for each column.
+        One number per column.
     """
     place = (x + shape.x, y + shape.y)
     um = 1.0 if scale.mpp is None else scale.mpp
@@ -163,11 +163,11 @@ def measured_values(shape: Shape, content: Content, *, x: int, y: int, scale: Sc
 
 
 class CellTable:
-    """Takes the measurements of objects 1, 2, ... and writes them as CSV when their partners are known.
+    """Buffers the measurements of objects 1, 2, ... and writes them as CSV once nuclei are assigned to cytoplasms.
 
     Args:
-        waiting: File for the measurements meanwhile; removed by ``write``.
-        scale: Of the maps.
+        waiting: Buffer file; removed by ``write``.
+        scale: Scale of the maps.
     """
 
     def __init__(self, waiting: Path, scale: Scale) -> None:
@@ -186,11 +186,11 @@ class CellTable:
         self._file.close()
 
     def add(self, class_id: int, values: list[float]) -> None:
-        """Note the next object.
+        """Buffer the next object.
 
         Args:
-            class_id: Of the class list.
-            values: Of ``measured_values``.
+            class_id: Class id.
+            values: From ``measured_values``.
 
         Raises:
             OSError: If the disk is full.
@@ -199,13 +199,13 @@ class CellTable:
         self._file.write(np.array([class_id, *values], np.float64).tobytes())
 
     def write(self, path: Path, *, names: tuple[str, ...], partners: Partners, shares: NDArray[np.int64]) -> None:
-        """Write the table, one row per object; what does not apply is an empty cell.
+        """Write the table, one row per object; undefined values are empty.
 
         Args:
-            path: Where to.
-            names: Of the classes.
-            partners: Of all objects.
-            shares: (N + 1,) of ``territories``.
+            path: Output file.
+            names: Class names.
+            partners: Assignment of nuclei to cytoplasms.
+            shares: (N + 1,) from ``territories``.
 
         Raises:
             OSError: If the disk is full.
@@ -228,12 +228,12 @@ class CellTable:
 
 
 def _cell(number: int, own: int, partners: Partners, share_px: int) -> list[object]:
-    """Give the cytoplasm of an object, what that is, its ratio, and why it has none.
+    """Return the cells for an object's cytoplasm, what that is, the ratio, and why it is missing.
 
     Args:
-        number: Of the object.
-        own: Number of its cytoplasm, itself where it is one, 0 for none.
-        partners: Of all objects.
+        number: Instance id of the object.
+        own: Instance id of its cytoplasm (itself for a cytoplasm), 0 for none.
+        partners: Assignment of nuclei to cytoplasms.
         share_px: See ``Partners.no_ratio``.
     """
     why_not = partners.no_ratio(number, share_px=share_px)
@@ -246,5 +246,5 @@ def _cell(number: int, own: int, partners: Partners, share_px: int) -> list[obje
 
 
 def _text(value: float) -> str:
-    """Write a number with nine digits at most: a tenth of a pixel's thousandth on the largest slide."""
+    """Format a number with at most nine digits, which is precise to 1e-4 px on the largest slide."""
     return "" if math.isnan(value) else Numeral(f"{value:.9g}")

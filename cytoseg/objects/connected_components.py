@@ -1,7 +1,6 @@
-"""The connected areas of a class map of any size: strip by strip, each area found once however many strips it crosses.
+"""Connected components of a class map of any size, strip by strip.
 
-Pixels of one class that touch at a side or a corner are connected (8-connectivity): a thin diagonal is one thing, and
-a corner pixel of a jagged outline is no object of its own.
+Components are 8-connected: a thin diagonal is one object, and a corner pixel of a jagged outline is not a separate one.
 """
 
 from collections.abc import Iterable
@@ -16,8 +15,8 @@ from scipy.sparse.csgraph import connected_components
 AREA = np.dtype(
     [("class_id", "u1"), ("pixels", "i8"), ("seed", "i8"), ("left", "i4"), ("right", "i4"), ("bottom", "i4")]
 )
-"""One connected area: ``seed`` is row times width plus column of its first pixel, so that it also tells the top;
-``right`` and ``bottom`` are one beyond the last column and row."""
+"""One component: ``seed`` is row times width plus column of its first pixel, which also gives the top; ``right`` and
+``bottom`` are exclusive."""
 
 Table = NDArray[Any]
 """(N,) of ``AREA``."""
@@ -27,12 +26,12 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FoundAreas:
-    """All connected areas of a class map.
+    """All components of a class map.
 
     Attributes:
-        kept: (N,) of ``AREA``, those that are large enough, in reading order.
-        dropped: (256,) int64, how many of each class were too small.
-        dropped_px: (256,) int64, their pixels.
+        kept: (N,) of ``AREA``, the sufficiently large ones in reading order.
+        dropped: (256,) int64, number of too small ones per class.
+        dropped_px: (256,) int64, their total area in pixels.
     """
 
     kept: Table
@@ -42,7 +41,7 @@ class FoundAreas:
 
 @dataclass(frozen=True)
 class _Runs:
-    """Stretches of one class within a row, by row and column; ``owner`` is the node of the graph each belongs to."""
+    """Runs of one class within a row, by row and column; ``owner`` is their graph node."""
 
     class_id: Indices
     row: Indices
@@ -51,7 +50,7 @@ class _Runs:
     owner: Indices
 
     def last_row(self, row: int, owner: Indices) -> "_Runs":
-        """Return the runs of a row as the row above the next strip."""
+        """Return the runs of a row, renumbered as the row above the next strip."""
         at = self.row == row
         return _Runs(self.class_id[at], np.full(at.sum(), -1), self.start[at], self.end[at], owner[at])
 
@@ -59,20 +58,20 @@ class _Runs:
 def connected_areas(
     strips: Iterable[NDArray[np.uint8]], *, width: int, wanted: NDArray[np.bool_], least_px: int, line_px: int
 ) -> FoundAreas:
-    """Find the connected areas of the wanted classes.
+    """Find the connected components of the wanted classes.
 
-    In memory are one strip, the areas that reach its lower edge, and the table of what was found.
+    Memory holds one strip, the components that reach its lower edge, and the table of results.
 
     Args:
-        strips: (h, W) uint8 class ids from top to bottom, of any heights.
+        strips: (h, W) uint8 class ids from top to bottom, of any height.
         width: W.
         wanted: (256,) bool by class id.
-        least_px: Smaller areas are dropped and counted.
-        line_px: Height of a line in the reading order: lines from top to bottom by the first row of an area, within a
-            line from left to right.
+        least_px: Smaller components are dropped and counted.
+        line_px: Line height of the reading order: lines from top to bottom by a component's first row, left to right
+            within a line.
 
     Returns:
-        The areas.
+        The components.
     """
     finder = _Finder(width, wanted, least_px)
     for strip in strips:
@@ -85,7 +84,7 @@ def connected_areas(
 
 
 class _Finder:
-    """Joins the runs of a strip with each other and with the open areas, those that may go on below."""
+    """Union-find over the runs of a strip and the open components, which may continue below."""
 
     def __init__(self, width: int, wanted: NDArray[np.bool_], least_px: int) -> None:
         self._width, self._wanted, self._least_px = width, wanted, least_px
@@ -140,7 +139,7 @@ def _runs_of(strip: NDArray[np.uint8], wanted: NDArray[np.bool_], *, first_owner
 
 
 def _touching(above: _Runs, runs: _Runs, *, height: int, width: int) -> tuple[Indices, Indices]:
-    """Return the owners of all pairs of runs of one class in neighbouring rows that touch, corners included."""
+    """Return the owners of all touching pairs of runs of one class in neighbouring rows, including corners."""
     class_id, row = np.concatenate([above.class_id, runs.class_id]), np.concatenate([above.row, runs.row])
     start, end = np.concatenate([above.start, runs.start]), np.concatenate([above.end, runs.end])
     owner = np.concatenate([above.owner, runs.owner])

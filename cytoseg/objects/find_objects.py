@@ -1,4 +1,4 @@
-"""The objects of a predicted slide: outlines, measurements and instance ids, in memory for a few objects at a time."""
+"""Finding and writing the objects of a predicted slide."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +22,8 @@ from cytoseg.slides.pyramid import write_pyramid
 INSTANCES = "instances.ome.tif"
 
 LARGEST_PX = 2**22
-"""Largest rectangle around an area, such as 2048 x 2048 px, that is looked at whole; sheets of cells go beyond. One of
-this size takes 130 MB, of a noisy class that is cut apart 560 MB."""
+"""Largest bounding box of a component that is processed, such as 2048 x 2048 px; sheets of cells can exceed it. One of
+this size takes 130 MB, or 560 MB if a noisy class is split."""
 
 Strips = Iterator[NDArray[Any]]
 
@@ -33,13 +33,13 @@ def write_objects(
 ) -> ObjectTotals:
     """Find the objects of a slide; write their outlines, their measurements and the map of their ids.
 
-    Ids count from 1 in reading order, lines of 256 rows from top to bottom; the parts of one area follow each other.
+    Ids count from 1 in reading order, lines of 256 rows from top to bottom; parts of a split component are consecutive.
     The same maps and slide give the same files.
 
     Args:
-        folder: Where objects.geojson, cells.csv and instances.ome.tif go, and what waits meanwhile.
+        folder: Folder of objects.geojson, cells.csv, instances.ome.tif and temporary files.
         maps: The finished maps.
-        settings: What counts as an object.
+        settings: Object settings.
         on_row: Called with the rows done and their total, three times the height of the maps: there are three passes.
 
     Returns:
@@ -78,7 +78,7 @@ def write_objects(
 
 
 class _Progress:
-    """Reports how many rows of all passes are done."""
+    """Reports the rows done over all passes."""
 
     def __init__(self, on_row: Callable[[int, int], None], *, total: int) -> None:
         self._on_row, self._total, self._done = on_row, total, 0
@@ -102,7 +102,7 @@ def _place(area: "np.void", top: int) -> Region:
 
 
 def _left_out(found: FoundAreas, maps: SlideMaps, settings: ObjectSettings) -> dict[str, ClassTotals]:
-    """Count what will not be written: areas that are too small or too large."""
+    """Count the components that are too small or too large."""
     kept = found.kept
     height = kept["bottom"] - kept["seed"] // maps.size.width
     sheets = kept[(kept["right"].astype(np.int64) - kept["left"]) * height > LARGEST_PX]
@@ -130,5 +130,5 @@ def _write_instances(folder: Path, strips: Strips, maps: SlideMaps) -> None:
             about=about_instances(maps.slide.path.name, file=INSTANCES),
         )
     except SlideError as error:
-        # The strips come from our own files: only the writing can have failed.
+        # The strips come from our own files: only writing can fail.
         raise OSError(getattr(error.__cause__, "strerror", None) or str(error)) from error

@@ -1,4 +1,4 @@
-"""Objects as a GeoJSON file that QuPath opens, written one by one."""
+"""Writing objects as GeoJSON for QuPath."""
 
 import json
 import uuid
@@ -16,13 +16,13 @@ from cytoseg.labels.outlines import outline
 from cytoseg.objects.simplify import Points, exactly, simplified
 
 _NAMESPACE = uuid.UUID("5d1c3a52-6d0b-5b7e-9f0e-2f4c8d1b7a60")
-"""Of the ids; what matters is only that it never changes."""
+"""UUID namespace of the ids, which must never change."""
 
 _DIGITS = 6
-"""Of a measurement; cells.csv has all of them."""
+"""Significant digits of a measurement; cells.csv has all of them."""
 
 _DECIMALS = 2
-"""Of a coordinate in level-0 pixels, where one pixel of the maps is no whole number of them."""
+"""Decimals of a coordinate in level-0 pixels if the downsample is not an integer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Outlined:
 
     Attributes:
         number: Its instance id.
-        class_id: Of the class list.
+        class_id: Class id.
         x: Left edge of ``mask`` in the maps.
         y: Upper edge of ``mask`` in the maps.
         mask: (h, w) bool.
@@ -47,17 +47,17 @@ class Outlined:
 
 
 class ObjectFile:
-    """An open FeatureCollection of detections, in level-0 pixels of the slide; nothing written is kept in memory.
+    """A FeatureCollection of detections in level-0 pixels, written incrementally.
 
-    Each object is a Polygon or, where it hangs together at corners only, a MultiPolygon. Its id is a UUID made of the
-    slide's name and the instance id, so that the same maps give the same file.
+    Each object is a Polygon or, if connected only at corners, a MultiPolygon. Its id is a UUID derived from the slide's
+    name and the instance id, so that the same maps give the same file.
 
     Args:
-        path: Where to write.
+        path: Output file.
         slide: Name of the slide.
         classes: Names and colours.
         downsample: Level-0 pixels that one pixel of the maps spans.
-        exact: Keep every pixel step of the outlines instead of ``simplified`` ones.
+        exact: Write exact pixel outlines instead of ``simplified`` ones.
 
     Source: the properties are those that QuPath 0.4 and later writes (PathObjectTypeAdapters).
     """
@@ -69,7 +69,7 @@ class ObjectFile:
         self._separator = "\n"
 
     def __enter__(self) -> Self:
-        """Open the file and write its head."""
+        """Open the file and write its header."""
         self._file = self._path.open("w", encoding="utf-8", newline="\n")
         self._file.write('{"type":"FeatureCollection","features":[')
         return self
@@ -115,5 +115,5 @@ class ObjectFile:
 
     def _closed(self, ring: Points, found: Outlined) -> list[list[float]]:
         corners = (np.concatenate([ring, ring[:1]]) + np.array([found.x, found.y])) * self._downsample
-        # A whole number is written without a point.
+        # Integers are written without a decimal point.
         return [[int(v) if v.is_integer() else v for v in corner] for corner in corners.round(_DECIMALS).tolist()]

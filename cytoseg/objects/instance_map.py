@@ -1,4 +1,4 @@
-"""The instance ids of a map of any size: objects are noted as runs on disk, and painted strip by strip at the end."""
+"""Building the instance map from runs on disk, and counting contacts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from cytoseg.maps.map_spool import strip_rows
 from cytoseg.objects.fenced_mask import fenced
 
 LINE_ROWS = 256
-"""Rows whose runs share a file."""
+"""Rows per file of runs."""
 _RUN = np.dtype([("start", "u4"), ("end", "u4"), ("row", "u4"), ("number", "u4")])
 _WAITING_RUNS = 2**16
 _PIECE_RUNS = 4096
@@ -23,12 +23,12 @@ Ids = NDArray[np.uint32]
 
 
 class Painter:
-    """Takes objects in any order and gives back the map of their ids.
+    """Collects objects in any order and returns the map of their ids.
 
     Args:
-        folder: For the runs, one file for every 256 rows; they are removed as they are painted. Those that a kill has
-            left there, the last of them perhaps torn, are removed at once.
-        size: Of the map.
+        folder: Folder of the runs, one file per 256 rows, removed as they are painted. Leftovers of a kill are removed
+            at the start.
+        size: Size of the map.
     """
 
     def __init__(self, folder: Path, *, size: Size) -> None:
@@ -39,7 +39,7 @@ class Painter:
             leftover.unlink()
 
     def add(self, number: int, mask: NDArray[np.bool_], *, x: int, y: int) -> None:
-        """Note one object.
+        """Add one object.
 
         Args:
             number: Its id, 1 or more.
@@ -51,7 +51,7 @@ class Painter:
             OSError: If the disk is full.
         """
         inside = fenced(mask)[1:-1]
-        # In each row beginnings and ends take turns.
+        # Starts and ends alternate in each row.
         rows, columns = np.nonzero(inside[:, 1:] != inside[:, :-1])
         rows, starts, ends = rows[::2], columns[::2], columns[1::2]
         runs = np.empty(len(rows), _RUN)
@@ -64,7 +64,7 @@ class Painter:
             self._flush()
 
     def strips(self) -> Iterator[Ids]:
-        """Paint the map from top to bottom, (h, W) uint32 each; 0 where no object is."""
+        """Yield the map from top to bottom, (h, W) uint32 each; 0 for no object."""
         self._flush()
         rows = strip_rows(self._size.width)
         for line in range(0, self._size.height, LINE_ROWS):
@@ -99,40 +99,41 @@ def _paint(strip: Ids, path: Path, *, top: int) -> None:
 
 
 class Contacts:
-    """Counts the pixel edges along which objects of one kind border on objects of another, strip by strip.
+    """Counts pixel edges between objects of two kinds, strip by strip.
 
     Args:
-        first: (N + 1,) bool by instance id, the objects of the one kind, such as nuclei.
-        second: Likewise the other kind, such as cytoplasm.
+        first: (N + 1,) bool by instance id, objects of the first kind, such as nuclei.
+        second: The same for the second kind, such as cytoplasm.
     """
 
     def __init__(self, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> None:
         self._first, self._second = first, second
-        # One number for a pair, the first id in the upper half; a pair stands once for each time it was met.
+        # One number per pair, the first id in the upper half; repeated for every contact.
         self._pairs: list[NDArray[np.uint64]] = []
         self._edges: list[NDArray[np.int64]] = []
         self._above: Ids | None = None
 
     def watch(self, strips: Iterator[Ids]) -> Iterator[Ids]:
-        """Hand strips of a map through, from top to bottom, and count on the way."""
+        """Pass strips of a map through, from top to bottom, and count contacts."""
         for strip in strips:
             for top in range(0, len(strip), _PIECE_ROWS):
                 self._add(strip[top : top + _PIECE_ROWS])
             yield strip
-            # Nothing may hold the old strip while the next one is made.
+            # Drop the reference to the old strip before the next one is made.
             del strip
 
     def partners(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return for each object of the first kind the one of the second that it shares the longest border with.
+        """Return for each object of the first kind the object of the second kind with the longest shared border.
 
         Returns:
-            (N + 1,) int64 by instance id; the smaller id at a tie, 0 for none. And (N + 1,) bool: borders on several.
+            (N + 1,) int64 by instance id; the smaller id on a tie, 0 for none. And (N + 1,) bool: borders on
+            several.
         """
         pairs, met = np.unique(np.concatenate([np.empty(0, np.uint64), *self._pairs]), return_inverse=True)
         edges = np.zeros(len(pairs), np.int64)
         np.add.at(edges, met, np.concatenate([np.empty(0, np.int64), *self._edges]))
         one, other = (pairs >> _HALF).astype(np.int64), (pairs & _LOWER).astype(np.int64)
-        # The last one written stays: that with the most edges, and of those the smallest id.
+        # The last assignment wins: the most edges, then the smallest id.
         order = np.lexsort((-other, edges, one))
         partner = np.zeros(len(self._first), np.int64)
         partner[one[order]] = other[order]

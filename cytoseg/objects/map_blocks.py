@@ -1,4 +1,4 @@
-"""Parts of the finished maps together with the slide's pixels, read in blocks that neighbouring objects share."""
+"""Reading windows of finished maps and slide pixels, cached in blocks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +12,11 @@ from cytoseg.slides.open import read_at
 from cytoseg.slides.slide import Slide
 
 LINE_PX = 256
-"""Objects are read in lines of this height, each from left to right."""
+"""Line height for reading objects, each line from left to right."""
 
 _BLOCK_PX = 1024
 _MARGIN_PX = 256
-"""A block reaches so far beyond its line and column, so that most objects that begin in it are in it whole."""
+"""Margin of a block, so that most objects that start in it are complete."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +36,18 @@ class Window:
     picture: NDArray[np.uint8]
 
     def part(self, rows: slice, columns: slice) -> "Window":
-        """Cut a smaller window out, without copying."""
+        """Return a smaller window as a view."""
         at = (rows, columns)
         return Window(self.ids[at], self.uncertainty[at], self.confidence[at], self.picture[at])
 
 
 class WindowReader:
-    """Reads windows of finished maps and keeps the block it has read last.
+    """Reads windows of finished maps and caches the last block.
 
     Args:
         spool: The maps.
-        slide: Open.
-        size: Of the maps.
+        slide: The open slide.
+        size: Size of the maps.
         downsample: Level-0 pixels that one pixel of the maps spans.
     """
 
@@ -57,7 +57,7 @@ class WindowReader:
         self._block: Window | None = None
 
     def read(self, place: Region) -> Window:
-        """Return a window.
+        """Read a window.
 
         Args:
             place: In pixels of the maps; must lie inside.

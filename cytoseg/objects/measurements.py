@@ -1,4 +1,4 @@
-"""What is measured of one object: size, shape, colour and how sure the ensemble is of it."""
+"""Measurements of an object: size, shape, colour and uncertainty."""
 
 import math
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ _DENSITY = optical_density(np.arange(256))
 """Optical density of an 8-bit value against white; 0 for white, 2.4 for black."""
 
 _PIECE_PX = 2**16
-"""Pixels whose colours are added up at a time."""
+"""Pixels whose colours are summed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """One object with what lies around it in its rectangle.
+    """One object in its bounding box.
 
     Attributes:
         mask: (h, w) bool, the object.
         picture: (h, w, 3) uint8 RGB.
-        confidence: (h, w) uint8, the probability of each pixel's class in 255ths.
+        confidence: (h, w) uint8, probability of each pixel's class in 255ths.
         uncertainty: (h, w) float32 in nats.
     """
 
@@ -35,16 +35,16 @@ class Cutout:
 
 @dataclass(frozen=True)
 class Shape:
-    """Size and form of an object in pixels of the maps.
+    """Size and shape of an object in pixels of the maps.
 
     Attributes:
         pixels: Number of pixels.
-        x: Of the centroid, from the left edge of the mask; the middle of the first pixel is 0.5.
-        y: Likewise, from the upper edge.
-        perimeter: Length of the outline as it was before it was cut into pixels, by Crofton's formula in four
-            directions; within 3 % on discs of radius 4 and more.
+        x: Centroid from the left edge of the mask; the centre of the first pixel is 0.5.
+        y: Centroid from the upper edge.
+        perimeter: Length of the outline by Crofton's formula in four directions, within 3 % for discs of radius 4 or
+            more.
         circularity: 4 pi area / perimeter squared, at most 1; 1 for a disc.
-        eccentricity: Of the ellipse with the same second moments: 0 for a disc, towards 1 for a line.
+        eccentricity: Eccentricity of the ellipse with the same second moments: 0 for a disc, towards 1 for a line.
     """
 
     pixels: int
@@ -57,10 +57,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Content:
-    """What the pixels of an object hold.
+    """Colour and uncertainty of the pixels of an object.
 
     Attributes:
-        means: Of red, green and blue (0 to 255) and of the optical density (0 to 2.4, mean of the three channels).
+        means: Means of red, green and blue (0 to 255) and of the optical density (0 to 2.4, mean of three channels).
         deviations: Standard deviations of the same.
         confidence: Mean probability of the predicted class, 0 to 1.
         uncertainty: Mean, in nats.
@@ -73,16 +73,16 @@ class Content:
 
 
 def shape_of(mask: NDArray[np.bool_]) -> Shape:
-    """Measure the form of an object.
+    """Measure the shape of an object.
 
     Args:
         mask: (h, w) bool, at least one pixel.
 
     Returns:
-        Size and form.
+        Size and shape.
     """
     row, column = np.arange(mask.shape[0]) + 0.5, np.arange(mask.shape[1]) + 0.5
-    # By rows and columns, so that a large object takes no table of all its pixels.
+    # By rows and columns, so that a large object needs no list of its pixels.
     in_row, in_column, sum_x = np.count_nonzero(mask, axis=1), np.count_nonzero(mask, axis=0), mask @ column
     pixels = int(in_row.sum())
     x, y = float(sum_x.sum()) / pixels, float(in_row @ row) / pixels
@@ -119,7 +119,7 @@ def content_of(cutout: Cutout) -> Content:
 
 
 def _perimeter(mask: NDArray[np.bool_]) -> float:
-    """Count how often lines enter the object, in rows, columns and both diagonals.
+    """Count the intersections of lines with the object in rows, columns and both diagonals.
 
     Source: Serra, Image Analysis and Mathematical Morphology (1982), chapter 5.
     """

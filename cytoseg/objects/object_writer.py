@@ -1,4 +1,4 @@
-"""From a connected area to the rows, outlines and ids of the objects it holds."""
+"""Writing the objects of a connected component: rows, outlines, ids."""
 
 from array import array
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ _SHOWN = {
     "confidence_mean": "probability",
     "uncertainty_mean_nats": "uncertainty_nats",
 }
-"""Columns whose values go with the outlines, and their names there; all columns stand in cells.csv under the same id.
-As there, ``area_px`` counts pixels of the maps."""
+"""Columns also written with the outlines, and their names there; cells.csv has all columns under the same id.
+``area_px`` counts pixels of the maps."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class SlideMaps:
 
     Attributes:
         spool: The maps.
-        slide: Open.
-        size: Of the maps.
+        slide: The open slide.
+        size: Size of the maps.
         downsample: Level-0 pixels that one pixel of the maps spans.
         mpp: Micrometres per pixel of the maps, or None if unknown.
         classes: Names and colours of the ids.
@@ -55,22 +55,22 @@ class SlideMaps:
     classes: ClassList
 
     def of_class(self, *names: str) -> NDArray[np.bool_]:
-        """Return (256,) bool by class id, True for the named classes; names that the class list lacks name nothing."""
+        """Return (256,) bool by class id, True for the named classes; unknown names are ignored."""
         found = np.zeros(256, np.bool_)
         found[[number for number, name in enumerate(self.classes.names) if name in names]] = True
         return found
 
 
 class ObjectWriter:
-    """Takes connected areas in reading order, cuts them into objects, numbers and writes these.
+    """Splits components in reading order into objects, numbers them and writes them.
 
-    ``outlines`` and ``table`` must be open meanwhile.
+    ``outlines`` and ``table`` must be open.
 
     Args:
-        folder: Where the files go.
+        folder: Output folder.
         maps: The finished maps.
-        settings: What is cut.
-        totals: By class name; the objects are added.
+        settings: Object settings.
+        totals: Totals by class name, updated.
     """
 
     def __init__(self, folder: Path, maps: SlideMaps, settings: ObjectSettings, totals: dict[str, ClassTotals]) -> None:
@@ -86,16 +86,16 @@ class ObjectWriter:
         )
         self.table = CellTable(folder / f"{CELLS}.raw", self._scale)
         self.painter = Painter(folder, size=maps.size)
-        # By instance id; 0 is no object.
+        # By instance id; 0 means no object.
         self._class_ids, self._pixels, self._boxes = array("B", [IGNORE]), array("q", [0]), array("q", [0] * 4)
 
     def add(self, place: Region, *, class_id: int, seed_x: int) -> None:
-        """Write the objects of one connected area.
+        """Write the objects of one component.
 
         Args:
-            place: The area's rectangle in the maps.
-            class_id: Of the area.
-            seed_x: Column of the area's first pixel in the first row of the rectangle, in the maps.
+            place: Its bounding box in the maps.
+            class_id: Its class id.
+            seed_x: Column of its first pixel in the first row of the box, in the maps.
 
         Raises:
             SlideError: If the slide is damaged there.
@@ -103,7 +103,7 @@ class ObjectWriter:
         """
         name = self._maps.classes.names[class_id]
         window = self._windows.read(place)
-        # Other areas may reach into the rectangle.
+        # Other components may reach into the box.
         areas, _ = ndimage.label(window.ids == class_id, CORNERS)
         area = areas == areas[0, seed_x - place.x]
         if name not in self._settings.split:
@@ -117,17 +117,17 @@ class ObjectWriter:
             self._write(parts[box] == number, window.part(*box), class_id=class_id, x=x, y=y)
 
     def contacts(self) -> Contacts:
-        """Prepare to count which nuclei border on which cytoplasm, when all objects are there."""
+        """Return the counter of contacts between nuclei and cytoplasms, once all objects are written."""
         return Contacts(self._are(self._settings.nucleus), self._are(self._settings.cytoplasm))
 
     def partners(self, contacts: Contacts) -> Partners:
-        """Tell the table which objects make up a cell."""
+        """Return the assignment of nuclei to cytoplasms."""
         partner, between = contacts.partners()
         cytoplasm, nucleus = self._are(self._settings.cytoplasm), self._are(self._settings.nucleus)
         return Partners(partner, cytoplasm, nucleus, np.array(self._pixels), between)
 
     def boxes(self) -> NDArray[np.int64]:
-        """Give the rectangles of all objects in the map, (N + 1, 4) by instance id: x, y, width, height."""
+        """Return the bounding boxes of all objects in the map, (N + 1, 4) by instance id: x, y, width, height."""
         return np.array(self._boxes, np.int64).reshape(-1, 4)
 
     def _are(self, name: str) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""The table of objects once more as Parquet, for programs that would rather not read millions of lines of text."""
+"""Copying cells.csv to Parquet."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ _INERT = f"^'({FORMULA.pattern})"
 
 
 def check_parquet() -> None:
-    """See that Parquet can be written here.
+    """Check that Parquet can be written.
 
     Raises:
-        PredictionError: If the library for it is not installed.
+        PredictionError: If pyarrow is not installed.
     """
     try:
         import pyarrow  # noqa: F401
@@ -29,11 +29,11 @@ def check_parquet() -> None:
 
 
 def write_parquet(table: Path, path: Path, *, columns: tuple[str, ...]) -> None:
-    """Copy a CSV table of objects, a few megabytes of it in memory at a time; an empty cell becomes null.
+    """Convert a CSV table of objects in chunks of a few megabytes; an empty cell becomes null.
 
     Args:
         table: ``cells.csv``.
-        path: Where to write.
+        path: Output file.
         columns: Names of its columns, in order.
 
     Raises:
@@ -45,13 +45,13 @@ def write_parquet(table: Path, path: Path, *, columns: tuple[str, ...]) -> None:
     whole = dict.fromkeys(_WHOLE, pa.int64())
     schema = pa.schema([(name, pa.string() if name in _TEXT else whole.get(name, pa.float64())) for name in columns])
     options = csv.ConvertOptions(column_types=schema, strings_can_be_null=False)
-    # One thread and pieces of one size: the same table gives the same bytes.
+    # One thread and a fixed chunk size: the same table gives the same bytes.
     reading = csv.ReadOptions(use_threads=False, block_size=2**22)
     with (
         csv.open_csv(table, read_options=reading, convert_options=options) as rows,
         parquet.ParquetWriter(path, schema, compression="zstd") as writer,
     ):
         for batch in rows:
-            # The apostrophe is for spreadsheets only.
+            # The apostrophe against formulas is for spreadsheets only.
             names = compute.replace_substring_regex(batch[_NAME], pattern=_INERT, replacement=r"\1")
             writer.write_batch(batch.set_column(batch.schema.names.index(_NAME), _NAME, names))

@@ -1,20 +1,20 @@
-"""What counts as an object, and how many were found."""
+"""Object settings and totals."""
 
 from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
 class ObjectSettings:
-    """Which classes have objects, and how these are told apart.
+    """Which classes have objects, and how they are separated.
 
     Attributes:
         classes: Names of the classes that have objects.
-        split: Names of those whose touching objects are cut apart.
-        least_px: Areas of fewer pixels of the maps are dropped.
-        nucleus: Name of the class of nuclei, for the nucleus-to-cytoplasm ratio; need not be in the class list.
-        cytoplasm: Likewise of the class of cytoplasm.
-        parquet: Write the table as Parquet, too.
-        exact_outlines: Keep every pixel step of the outlines.
+        split: Names of classes whose touching objects are split.
+        least_px: Components of fewer pixels of the maps are dropped.
+        nucleus: Name of the nucleus class, for the nucleus-to-cytoplasm ratio; need not be in the class list.
+        cytoplasm: Name of the cytoplasm class, as above.
+        parquet: Also write the table as Parquet.
+        exact_outlines: Write exact pixel outlines.
     """
 
     classes: tuple[str, ...]
@@ -28,16 +28,16 @@ class ObjectSettings:
 
 @dataclass
 class ClassTotals:
-    """What was found of one class.
+    """Totals of one class.
 
     Attributes:
-        objects: How many were written.
-        pixels: Their pixels.
-        split: Connected areas that were cut into several objects.
-        dropped: Areas smaller than ``least_px``.
-        dropped_px: Their pixels.
-        sheets: Areas too large to be looked at whole: neither cut, outlined nor measured, and 0 in the instance map.
-        sheets_px: Their pixels.
+        objects: Number of objects written.
+        pixels: Their total area in pixels.
+        split: Components that were split into several objects.
+        dropped: Components smaller than ``least_px``.
+        dropped_px: Their total area in pixels.
+        sheets: Components too large to process: neither split, outlined nor measured, and 0 in the instance map.
+        sheets_px: Their total area in pixels.
     """
 
     objects: int = 0
@@ -51,10 +51,10 @@ class ClassTotals:
 
 @dataclass(frozen=True)
 class ObjectTotals:
-    """What was found on a slide; ``classes`` goes by class name."""
+    """Totals of a slide; ``classes`` is keyed by class name."""
 
     classes: dict[str, ClassTotals]
 
     def record(self) -> dict[str, dict[str, int]]:
-        """Return the numbers as JSON can hold them."""
+        """Return the totals as JSON."""
         return {name: asdict(totals) for name, totals in self.classes.items()}

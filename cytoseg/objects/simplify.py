@@ -1,4 +1,4 @@
-"""Outlines with few corners: within half a pixel of the exact ones, of nearly the same area, with the same holes."""
+"""Simplifying outlines to few corners within half a pixel."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,29 +9,29 @@ from skimage import measure
 from cytoseg.labels.outlines import Polygon
 
 TOLERANCES_PX = (0.5, 0.35, 0.25, 0.1)
-"""How far the line through the middles of the pixels' edges may be left: the first that changes little enough."""
+"""Tolerances in pixels, tried in order until the area changes little enough."""
 
 LEAST_IOU = 0.98
-"""Of an object with its exact outline. The smallest, whose every corner takes more, stay as they are."""
+"""Largest change of area, as a fraction of the object. The smallest objects exceed it and keep their exact outline."""
 
 _CHUNK = 256
 
 Points = NDArray[np.float64]
-"""(N, 2) corners, x and y in pixels, the last joined to the first."""
+"""(N, 2) corners, x and y in pixels, closed implicitly."""
 
 
 def simplified(polygons: Sequence[Polygon]) -> list[list[Points]]:
-    """Return the outlines of one object with fewer corners, or as they are where that is not possible.
+    """Return the outlines of one object with fewer corners, or unchanged if that is not possible.
 
-    A corner is cut from the middle of one edge to the middle of the next, by which a slanting line of pixel steps
-    becomes straight; then corners are left out as long as the line stays within a tolerance (Douglas-Peucker). The
-    result is taken if no two of its lines meet, and the area between it and the exact outline is small.
+    Corners are first cut from the middle of one edge to the middle of the next, which straightens pixel staircases;
+    then corners are dropped within a tolerance (Douglas-Peucker). The result is used if no two of its segments meet and
+    the area between it and the exact outline is small.
 
     Args:
-        polygons: Of one object, from ``outline``.
+        polygons: Polygons of one object, from ``outline``.
 
     Returns:
-        For each polygon its exterior and then its holes, turning as before; coordinates are multiples of half a pixel.
+        For each polygon its exterior and then its holes, with unchanged orientation; coordinates are multiples of 0.5.
     """
     exact = exactly(polygons)
     most = (1 - LEAST_IOU) * sum(_area(ring) for polygon in exact for ring in polygon)
@@ -48,25 +48,25 @@ def simplified(polygons: Sequence[Polygon]) -> list[list[Points]]:
 
 
 def exactly(polygons: Sequence[Polygon]) -> list[list[Points]]:
-    """Return the outlines as they are, in the form of ``simplified``."""
+    """Return the exact outlines in the form of ``simplified``."""
     return [[ring.astype(np.float64) for ring in (polygon.exterior, *polygon.holes)] for polygon in polygons]
 
 
 def _with_middles(ring: Points) -> Points:
-    """Put a point half a pixel before and one behind each corner: (3 N, 2), corners at 1, 4, 7, ..."""
+    """Insert a point half a pixel before and after each corner: (3 N, 2), corners at 1, 4, 7, ..."""
     step = np.sign(np.roll(ring, -1, axis=0) - ring) * 0.5
     return np.stack([ring - np.roll(step, 1, axis=0), ring, ring + step], axis=1).reshape(-1, 2)
 
 
 def _middles(line: Points) -> NDArray[np.intp]:
-    """Return the indices of all points but the corners; of two at one place, on an edge of one pixel, the first."""
+    """Return the indices of all points except corners, without duplicates on edges of one pixel."""
     middles = np.flatnonzero(np.arange(len(line)) % 3 != 1)
     points = line[middles]
     return middles[np.any(points != np.roll(points, 1, axis=0), axis=1)]
 
 
 def _kept(line: Points, tolerance: float) -> NDArray[np.intp]:
-    """Choose points of a ring by their index, never a corner: those that the others stay within a tolerance of."""
+    """Choose points of a ring by index, never corners, such that the others stay within a tolerance."""
     middles = _middles(line)
     points = line[middles]
     few = measure.approximate_polygon(np.concatenate([points, points[:1]]), tolerance)[:-1]
@@ -77,7 +77,7 @@ def _kept(line: Points, tolerance: float) -> NDArray[np.intp]:
 
 
 def _between(line: Points, kept: NDArray[np.intp]) -> float:
-    """Measure the area between a ring and that of some of its points; where the ring turns back it counts twice."""
+    """Measure the area between a ring and its simplification; counted twice where the ring turns back."""
     line, at = np.roll(line, -kept[0], axis=0), kept - kept[0]
     owner = np.searchsorted(at, np.arange(len(line)), side="right") - 1
     start = line[at]
@@ -98,7 +98,7 @@ def _area(ring: Points) -> float:
 
 
 def _meet(rings: Sequence[Points]) -> bool:
-    """Return whether two lines of some rings touch or cross, but for neighbours at their common corner."""
+    """Return whether two segments of rings touch or cross, except neighbours at their common corner."""
     start = np.concatenate(rings)
     end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
     first = np.cumsum([0, *(len(ring) for ring in rings)])
@@ -107,7 +107,7 @@ def _meet(rings: Sequence[Points]) -> bool:
 
 
 def _near(start: Points, end: Points) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Return pairs of lines whose rectangles overlap."""
+    """Return pairs of segments whose bounding boxes overlap."""
     low, high = np.minimum(start, end), np.maximum(start, end)
     order = np.argsort(low[:, 0], kind="stable")
     lefts = low[order, 0]
@@ -125,16 +125,16 @@ def _near(start: Points, end: Points) -> Iterator[tuple[NDArray[np.intp], NDArra
 def _cross(
     start: Points, end: Points, i: NDArray[np.intp], j: NDArray[np.intp], after: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
-    """Say which pairs of lines meet. Coordinates are halves, so that nothing is rounded."""
+    """Return which pairs of segments meet. Coordinates are multiples of 0.5, so the result is exact."""
     one, other = _side(start[i], end[i], start[j]), _side(start[i], end[i], end[j])
     third, fourth = _side(start[j], end[j], start[i]), _side(start[j], end[j], end[i])
     meets = (one * other <= 0) & (third * fourth <= 0)
     neighbours = (after[i] == j) | (after[j] == i)
-    # Neighbours share a corner; only where one lies on the other do they meet anywhere else.
+    # Neighbours share a corner; they meet elsewhere only if one lies on the other.
     back = (one == 0) & (other == 0) & (((end[i] - start[i]) * (end[j] - start[j])).sum(1) < 0)
     return np.asarray(np.where(neighbours, back, meets), np.bool_)
 
 
 def _side(a: Points, b: Points, c: Points) -> NDArray[np.float64]:
-    """Say on which side of the lines from a to b the points c lie, by its sign."""
+    """Return the side of the lines from a to b on which the points c lie, as a sign."""
     return np.asarray(np.sign((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]), np.float64)

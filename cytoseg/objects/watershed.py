@@ -1,4 +1,4 @@
-"""Objects of a class: connected areas, cut where two that touch have grown into one."""
+"""Watershed that splits touching objects of a class."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,30 +9,30 @@ from skimage.segmentation import watershed
 from cytoseg.objects.fenced_mask import fenced
 
 CORNERS = np.ones((3, 3), np.bool_)
-"""Pixels that touch at a corner are connected, see ``components``."""
+"""8-connectivity, as in ``connected_components``."""
 
 SMOOTHING_PX = 1.0
-"""Gaussian on the distances, so that a jagged outline makes no seeds."""
+"""Gaussian smoothing of the distances, so that a jagged outline does not create seeds."""
 
 DEPTH_PX = 0.5
-"""How much thinner than both its sides a neck must be to be cut, as a radius. On made ellipses of radius 4 to 20 px
-(tests/benchmarks/results/splitting.md) half a pixel cuts all pairs whose centres are 1.8 radii apart, four of five at
-1.6, and leaves 97 of 100 slightly wavy single ones whole; seeds at a least distance of each other do worse in one."""
+"""How much thinner than both sides a neck must be to be split, as a radius. On synthetic ellipses of radius 4 to 20 px
+(tests/benchmarks/results/splitting.md) half a pixel splits all pairs with centres 1.8 radii apart, four of five at
+1.6, and keeps 97 of 100 slightly wavy single ones intact; seeds with a minimum distance do worse on one of these."""
 
 Labels = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
 
 def label_objects(mask: Mask, *, split: bool, least_px: int) -> Labels:
-    """Number the objects of one class in a crop.
+    """Label the objects of one class in a crop.
 
     Args:
         mask: (H, W) bool, the pixels of the class.
-        split: Whether touching objects are cut apart.
-        least_px: Smaller ones are dropped.
+        split: Whether touching objects are split.
+        least_px: Smaller objects are dropped.
 
     Returns:
-        (H, W) int32: 0 where there is none, else 1, 2, ...
+        (H, W) int32: 0 for no object, then 1, 2, ...
     """
     areas, _ = ndimage.label(mask, CORNERS)
     objects, count = np.zeros(mask.shape, np.int32), 0
@@ -47,13 +47,13 @@ def label_objects(mask: Mask, *, split: bool, least_px: int) -> Labels:
 
 
 def split_touching(area: Mask, *, least_px: int) -> Labels:
-    """Cut a connected area at its necks: a watershed on the distance to its outline.
+    """Split a component at its necks by a watershed on the distance to its outline.
 
-    Seeds are the places that lie at least ``DEPTH_PX`` farther inside than any way to a place still farther inside
-    (h-maxima of the smoothed distance). A part smaller than ``least_px`` goes to its neighbours.
+    Seeds are the h-maxima of the smoothed distance with h = ``DEPTH_PX``. A part smaller than ``least_px`` is merged
+    into its neighbours.
 
     Args:
-        area: (H, W) bool, one connected area; everything beyond the array is outside.
+        area: (H, W) bool, one component; everything beyond the array is outside.
         least_px: Smallest part.
 
     Returns:
@@ -76,7 +76,7 @@ def split_touching(area: Mask, *, least_px: int) -> Labels:
 
 
 def _seeds(distance: NDArray[np.float64], inside: Mask) -> Labels:
-    # Most areas have one peak, which is told fast; on a level shoulder this finds too many, never too few.
+    # Most components have one peak, which this detects fast; on a plateau it finds too many, never too few.
     seeds, count = ndimage.label((ndimage.maximum_filter(distance, 3) == distance) & inside, CORNERS)
     if count > 1:
         flooded = reconstruction(distance - DEPTH_PX, distance, footprint=CORNERS)
@@ -85,7 +85,7 @@ def _seeds(distance: NDArray[np.float64], inside: Mask) -> Labels:
 
 
 def _without(seeds: Labels, small: Mask) -> Labels:
-    """Take the seeds of small parts away, of one at least, but never all."""
+    """Remove the seeds of small parts, at least one, but never all."""
     kept = np.flatnonzero(~small)[1:]
     if not len(kept):
         kept = np.array([1])

@@ -1,1 +1,1 @@
-"""Class maps and uncertainty maps of whole slides."""
+"""Prediction of slides and arrays, and its output files."""

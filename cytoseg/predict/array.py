@@ -1,4 +1,4 @@
-"""Predicting a picture in memory, with the tiles and the blending of ``predict_slide``."""
+"""Predicting an image in memory, tiled and blended like a slide."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +16,20 @@ Maps = tuple[NDArray[np.float32], NDArray[np.float32]]
 def predict_array(
     picture: NDArray[np.uint8], predictor: Predictor, *, tile_px: int, overlap_px: int, batch: int
 ) -> Maps:
-    """Predict each pixel of a picture that is in memory.
+    """Predict an image in memory.
 
-    A picture that fits into a tile is predicted whole, as ``evaluate`` does; a larger one by tiles, to the same numbers
-    as ``predict_slide`` computes where it skips no glass.
+    An image that fits into a tile is predicted whole, like in ``evaluate``; a larger one in tiles, with the same result
+    as ``predict_slide`` without skipping glass.
 
     Args:
-        picture: (H, W, 3) uint8 RGB, at the resolution that the predictor was trained at.
+        picture: (H, W, 3) uint8 RGB, at the resolution of the training.
         predictor: Computes the maps of a batch of tiles.
         tile_px: Side of a tile.
         overlap_px: Pixels that neighbours share, at most half a tile.
         batch: Tiles computed together.
 
     Raises:
-        PredictionError: If the predictor gives numbers that are not finite.
+        PredictionError: If the predictor returns non-finite values.
     """
     height, width = picture.shape[:2]
     if max(height, width) <= tile_px:
@@ -44,7 +44,7 @@ def predict_array(
 
 
 def _by_tiles(picture: NDArray[np.uint8], predictor: Predictor, grid: TileGrid, *, batch: int) -> NDArray[np.float32]:
-    """Give probabilities and, as the last channel, disagreement, (K + 1, H, W), blended where tiles overlap."""
+    """Return probabilities and, as the last channel, disagreement, (K + 1, H, W), blended over tiles."""
     line = blend_window(grid.tile_px, grid.overlap_px)
     window = np.outer(line, line)
     height, width = picture.shape[:2]
@@ -62,13 +62,13 @@ def _by_tiles(picture: NDArray[np.uint8], predictor: Predictor, grid: TileGrid, 
                 inside = np.s_[: height - tile.y, : width - tile.x]
                 sums[:, *seen] += (values * window)[:, *inside]
                 weights[seen] += window[inside]
-    assert sums is not None  # a grid has a tile
+    assert sums is not None  # a grid has at least one tile
     sums /= weights
     return sums
 
 
 def _cut(picture: NDArray[np.uint8], tile: Tile, side: int) -> NDArray[np.uint8]:
-    """Cut a tile out; what reaches over the edge, on a picture narrower than a tile, is white as on a slide."""
+    """Cut out a tile; beyond the edge of a picture narrower than a tile it is white, as on a slide."""
     part = picture[tile.y : tile.y + side, tile.x : tile.x + side]
     right, below = side - part.shape[1], side - part.shape[0]
     return np.pad(part, ((0, below), (0, right), (0, 0)), constant_values=255) if right or below else part

@@ -1,4 +1,4 @@
-"""How much the ensemble disagrees in a region, about what, and what the region looks like."""
+"""Candidate regions: disagreement, uncertain classes and appearance."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from cytoseg.geometry import Region
 from cytoseg.slides.content import density
 
 Appearance = tuple[float, ...]
-"""Mean and standard deviation of each channel's optical density, then the share of each class."""
+"""Mean and standard deviation of each channel's optical density, then the fraction of each class."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Candidate:
 
     Attributes:
         slide: Its slide's id.
-        region: Where it is.
-        score: Mean disagreement of its most disputed tenth, in nats.
-        usual: The same of the slide's median region that is not clear glass; 0 where there is none.
-        class_shares: The share of each class among the pixels of that tenth.
-        appearance: How it looks, see ``Appearance``.
+        region: Its position.
+        score: Mean disagreement of its most uncertain tenth, in nats.
+        usual: The same for the slide's median region that is not clear glass; 0 if there is none.
+        class_shares: Fraction of each class among the pixels of that tenth.
+        appearance: Its appearance, see ``Appearance``.
     """
 
     slide: str
@@ -36,7 +36,7 @@ class Candidate:
 
 
 def highest_tenth(disagreement: NDArray[np.float32]) -> float:
-    """Average the highest 10 % of the pixels: a mean over all would drown a few doubtful cells in clear glass.
+    """Average the highest 10 % of the pixels: in a mean over all, glass would hide a few uncertain cells.
 
     Args:
         disagreement: (H, W) in nats.
@@ -51,7 +51,7 @@ def highest_tenth(disagreement: NDArray[np.float32]) -> float:
 def most_uncertain_classes(
     nats: NDArray[np.float32], class_map: NDArray[np.uint8], *, classes: int
 ) -> tuple[float, ...]:
-    """Tell what is predicted where the ensemble disagrees most.
+    """Find the predicted classes where the ensemble disagrees most.
 
     Args:
         nats: (H, W) disagreement.
@@ -59,10 +59,10 @@ def most_uncertain_classes(
         classes: How many there are.
 
     Returns:
-        The share of each class among the most disputed tenth of the pixels, those without disagreement left out.
+        Fraction of each class among the most uncertain tenth of the pixels, without pixels of no disagreement.
     """
     flat, ids = nats.ravel(), class_map.ravel()
-    # Stable, so that of equal pixels the first ones count on every machine.
+    # Stable, so that ties are resolved equally on every machine.
     tenth = np.argsort(-flat, kind="stable")[: math.ceil(flat.size / 10)]
     return _shares(ids[tenth[flat[tenth] > 0]], classes)
 
@@ -73,7 +73,7 @@ def without_ignored(nats: NDArray[np.float32], class_map: NDArray[np.uint8]) -> 
 
 
 def appearance_of(picture: NDArray[np.uint8], class_map: NDArray[np.uint8], *, classes: int) -> Appearance:
-    """Describe a region by its stain and what is predicted in it.
+    """Describe a region by its stain and predicted classes.
 
     Args:
         picture: (h, w, 3) uint8 RGB, of any size.

@@ -1,7 +1,6 @@
-"""Predicting many slides: by several processes of this machine, or by Ray on one machine or many.
+"""Predicting many slides with processes or Ray.
 
-Each slide is one piece of work. One that dies with its process is begun again by another, which goes on from the last
-finished row.
+Each slide is one task. If its process dies, another one retries the slide from the last finished row.
 """
 
 import contextlib
@@ -23,28 +22,28 @@ from cytoseg.interrupts import end_with, ending_as_on_ctrl_c
 from cytoseg.predict.slide_task import Outcome, SlideTask, attempt
 
 TRIES = 3
-"""How often a slide is begun whose process dies."""
+"""Attempts for a slide whose process dies."""
 
 ANSWER_S = 10.0
-"""How long a cluster may take to answer."""
+"""Timeout of a cluster in seconds."""
 
 _PLACE = re.compile(r"(?P<host>[^/:]+):(?P<port>\d+)$")
 _GPU: list[str] = []
-"""Of this process, if there is one GPU for each."""
+"""GPU of this worker process, if any."""
 
 
 def in_processes(
     tasks: Sequence[SlideTask], *, workers: int, work: Callable[[SlideTask], Outcome] = attempt
 ) -> Iterator[Outcome]:
-    """Predict slides with several processes of this machine.
+    """Predict slides with several processes on this machine.
 
-    A process that dies takes those beside it along. Which slide it died of nobody knows, so those that were in work
-    wait until the others are done; then each is begun again with nothing beside it.
+    When one process dies, the pool loses all. It is unknown which slide caused it, so the slides in progress are
+    postponed until the others are done and then retried one at a time.
 
     Args:
         tasks: The slides.
-        workers: Processes. On GPUs the first takes ``cuda:0``, the second ``cuda:1``, and so on, over and over.
-        work: What a process does with a slide.
+        workers: Number of processes. GPUs are assigned round-robin: ``cuda:0``, ``cuda:1``, ...
+        work: Function applied to a task.
 
     Yields:
         What became of each slide, as they end.
@@ -61,7 +60,7 @@ def in_processes(
 
 
 def _alone(task: SlideTask, work: Callable[[SlideTask], Outcome]) -> Outcome:
-    """Begin a slide again whose process died once, with no other beside it."""
+    """Retry a slide whose process died, with no other slide in progress."""
     for _ in range(TRIES - 1):
         ((_, outcome),) = _until_one_dies(deque([task]), 1, work)
         if outcome is not None:
@@ -76,8 +75,8 @@ def _alone(task: SlideTask, work: Callable[[SlideTask], Outcome]) -> Outcome:
 def _until_one_dies(
     left: deque[SlideTask], workers: int, work: Callable[[SlideTask], Outcome]
 ) -> Iterator[tuple[SlideTask, Outcome | None]]:
-    """Take slides from those left and give what becomes of each, until a process dies; None of those in work then."""
-    # Spawned, not forked: a fork would take over torch's threads in whatever state they are.
+    """Process slides from the queue and yield outcomes until a process dies; then None for slides in progress."""
+    # Spawned, not forked: a fork would inherit torch's threads in an undefined state.
     context = multiprocessing.get_context("spawn")
     numbers = context.SimpleQueue()
     for number in range(workers):
@@ -87,14 +86,14 @@ def _until_one_dies(
         running: dict[Future[Outcome], SlideTask] = {}
         dead = False
         while running or (left and not dead):
-            # Never more than there are processes: what is handed in is in work.
+            # Never more than there are processes, so that submitted means in progress.
             while left and len(running) < workers and not dead:
                 try:
                     running[pool.submit(_on_this_gpu, work, left[0])] = left[0]
                     left.popleft()
                 except BrokenProcessPool:
                     dead = True
-            # The pool begins to watch the process it has started last with what is handed in after it.
+            # The pool starts to watch its newest process only at the next submission.
             with contextlib.suppress(BrokenProcessPool):
                 pool.submit(int)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -112,7 +111,7 @@ def _outcome_of(future: Future[Outcome]) -> Outcome | None:
 
 @contextlib.contextmanager
 def _ended_together() -> Iterator[None]:
-    """Pass on what ends this process, or it would wait for the slides in work; Ctrl-C in a terminal reaches all."""
+    """Forward termination to the workers, or the pool would wait for them; a terminal's Ctrl-C reaches all."""
     try:
         yield
     except KeyboardInterrupt:
@@ -137,21 +136,21 @@ def _on_this_gpu(work: Callable[[SlideTask], Outcome], task: SlideTask) -> Outco
 def on_ray(
     tasks: Sequence[SlideTask], *, address: str | None, work: Callable[[SlideTask], Outcome] = attempt
 ) -> Iterator[Outcome]:
-    """Predict slides as Ray tasks, one slide each; Ray begins a task again whose process or machine dies.
+    """Predict slides as Ray tasks, one slide each; Ray retries a task whose process or machine dies.
 
-    All machines must see slides, bundle and results under the same absolute paths, and have the same cytoseg installed.
+    All machines need the same absolute paths of slides, bundle and results, and the same version of cytoseg.
     A task takes one GPU if the cluster has any, unless the device is ``cpu``.
 
     Args:
         tasks: The slides, all for the same device.
-        address: Of a running cluster (``auto``, ``ray://host:10001``), or None to start Ray on this machine.
-        work: What a task does with a slide.
+        address: Address of a running cluster (``auto``, ``ray://host:10001``), or None to start Ray on this machine.
+        work: Function applied to a task.
 
     Yields:
         What became of each slide, as they end.
 
     Raises:
-        PredictionError: If Ray is not installed, the cluster does not answer, or it lacks the GPU that is asked for.
+        PredictionError: If Ray is not installed, the cluster does not answer, or it lacks the requested GPU.
     """
     ray = _connected(address)
     try:
@@ -173,13 +172,13 @@ def on_ray(
 
 
 def _connected(address: str | None) -> Any:
-    """Return the module ``ray`` with a cluster behind it."""
+    """Return the module ``ray``, connected to a cluster."""
     try:
         import ray
     except ImportError as error:
         raise PredictionError("--engine ray needs Ray: pip install 'cytoseg[cluster]'.") from error
     try:
-        if place := _PLACE.search(address or ""):  # Ray itself would try for minutes
+        if place := _PLACE.search(address or ""):  # Ray itself would retry for minutes
             socket.create_connection((place["host"], int(place["port"])), timeout=ANSWER_S).close()
         ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
     except (OSError, ValueError) as error:
@@ -188,7 +187,7 @@ def _connected(address: str | None) -> Any:
 
 
 def _gpus_of_a_task(device: str, resources: Mapping[str, float]) -> int:
-    """Tell how many GPUs to ask for: Ray would wait for ever for one that no machine has."""
+    """Return how many GPUs to request: Ray would wait forever for one that does not exist."""
     there = resources.get("GPU", 0) >= 1
     if device.startswith("cuda") and not there:
         raise PredictionError(f"device {device!r}: the Ray cluster has no GPU. Use training.device=auto or cpu.")
@@ -196,5 +195,5 @@ def _gpus_of_a_task(device: str, resources: Mapping[str, float]) -> int:
 
 
 def _seen_from_anywhere(task: SlideTask) -> SlideTask:
-    """Write paths out: a task does not run in the folder of this process."""
+    """Make paths absolute: a task does not run in this process's folder."""
     return replace(task, path=task.path.absolute(), folder=task.folder.absolute(), bundle=task.bundle.absolute())

@@ -1,4 +1,4 @@
-"""What is written of a predicted slide: class map, uncertainty map, preview and summary, all of them or nothing."""
+"""Output files of a predicted slide: maps, preview and summary."""
 
 import json
 import os
@@ -43,15 +43,15 @@ _GREY_BITS, _WHITE = 8, 255
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a prediction goes.
+    """Destination of a prediction.
 
     Attributes:
-        folder: Replaced as a whole at the end.
+        folder: Output folder, replaced atomically at the end.
         classes: Names and colours of the ids.
-        provenance: All that decides the result (bundle, slide, settings), as JSON can hold it; see ``is_done``.
-        objects: What counts as an object; None finds none.
-        origin: Where the bundle came from, to stand in the summary.
-        uncertainty_bits: 8 for grey levels with their scale, 32 for nats as they were computed.
+        provenance: Everything that determines the result (bundle, slide, settings), as JSON; see ``is_done``.
+        objects: Object settings; None for no objects.
+        origin: Origin of the bundle, for the summary.
+        uncertainty_bits: 8 for grey levels with a scale, 32 for float nats.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ class Totals:
     """Sums over a whole slide.
 
     Attributes:
-        pixels: (256,) int64, how often each id occurs.
+        pixels: (256,) int64, number of pixels per id.
         computed: Number of pixels that are not skipped glass.
         uncertainty: Sum over all pixels, in nats.
     """
@@ -79,15 +79,15 @@ class Totals:
 
 @dataclass(frozen=True)
 class SlideFacts:
-    """How a slide was predicted.
+    """Facts about a predicted slide.
 
     Attributes:
         slide: The open slide.
         grid: Its tiles.
         mpp: Micrometres per pixel of the maps, or None if unknown.
-        note: Which picture of the file was read, what of it is missing, and whether it was brought to the bundle's mpp.
-        glass_tiles: How many tiles were skipped.
-        computing_s: Seconds that the predictor took in this run.
+        note: Which image of the file was read, what is missing, and whether it was not resampled to the bundle's mpp.
+        glass_tiles: Number of skipped tiles.
+        computing_s: Seconds in the predictor in this run.
         begin: ``time.perf_counter()`` at the start of this run.
     """
 
@@ -113,7 +113,7 @@ def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
 
 
 def classes_of(folder: Path) -> list[str]:
-    """Give the names of the classes that a slide was predicted with, in the order of their ids.
+    """Return the class names of a prediction in the order of their ids.
 
     Raises:
         PredictionError: If the summary is missing or damaged.
@@ -129,9 +129,9 @@ def classes_of(folder: Path) -> list[str]:
 
 
 def other_slide(folder: Path, path: Path) -> Path | None:
-    """Return whether a folder holds results of another slide than this one: that one, if it still exists, else None.
+    """Return the other slide whose results a folder contains; None if they are of this slide or it no longer exists.
 
-    A copy of the slide, with the same size and time of change, is no other slide.
+    A copy of the slide with the same size and modification time counts as the same slide.
     """
     try:
         other = Path(load_json(folder / SUMMARY)["slide_path"])
@@ -142,7 +142,7 @@ def other_slide(folder: Path, path: Path) -> Path | None:
 
 
 def note_of(folder: Path) -> str:
-    """Tell what is to be known of how a slide was read, see ``SlideFacts``; empty if nothing is, or unknown."""
+    """Return the note on how a slide was read, see ``SlideFacts``; empty if there is none."""
     try:
         return str(load_json(folder / SUMMARY).get("note", ""))
     except (OSError, ValueError, AttributeError):
@@ -150,11 +150,11 @@ def note_of(folder: Path) -> str:
 
 
 def left_out_of(folder: Path, *, least_px: int) -> str:
-    """Tell how many areas of a prediction did not become objects; empty where all did, or unknown.
+    """Describe how many components did not become objects; empty if all did or if unknown.
 
     Args:
-        folder: Of the prediction.
-        least_px: Areas of fewer pixels were dropped.
+        folder: Folder of the prediction.
+        least_px: Components of fewer pixels were dropped.
     """
     try:
         by_class = load_json(folder / SUMMARY)["objects"].values()
@@ -166,7 +166,7 @@ def left_out_of(folder: Path, *, least_px: int) -> str:
 
 
 def is_whole(folder: Path) -> bool:
-    """Return whether all outputs of a slide have been written into a folder: the summary is the last of them."""
+    """Return whether all outputs of a slide have been written; the summary is the last of them."""
     return (folder / SUMMARY).exists()
 
 
@@ -178,20 +178,20 @@ def write_outputs(
     spool: MapSpool,
     on_row: Callable[[int, int], None],
 ) -> None:
-    """Turn the finished maps into pyramids, find the objects, and write the preview and the summary.
+    """Write the finished maps as pyramids, the objects, the preview and the summary.
 
     Args:
-        folder: Where to write.
+        folder: Output folder.
         destination: Classes and provenance.
-        facts: How the slide was predicted.
+        facts: Facts about the prediction.
         spool: The maps.
-        on_row: Told how far the search for objects is, in rows.
+        on_row: Called with the rows of the object search done, and their total.
 
     Raises:
         OSError: If the disk is full.
         SlideError: If the slide is damaged.
     """
-    for leftover in folder.glob(".*"):  # of a writing that was killed
+    for leftover in folder.glob(".*"):  # left by a killed process
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     _write_classes(folder / CLASS_MAP, spool, destination=destination, facts=facts)
     _write_uncertainty(folder / UNCERTAINTY, spool, destination=destination, facts=facts)
@@ -209,7 +209,7 @@ def write_outputs(
 
 
 def add_up(spool: MapSpool) -> Totals:
-    """Add up the maps of a slide."""
+    """Sum the maps of a slide."""
     pixels, computed, uncertainty = np.zeros(256, np.int64), 0, 0.0
     for ids in spool.strips(map_spool.IDS):
         pixels += np.bincount(ids.ravel(), minlength=256)
@@ -221,7 +221,7 @@ def add_up(spool: MapSpool) -> Totals:
 
 
 def _files(objects: ObjectSettings | None) -> list[str]:
-    """Name what is written beside the summary."""
+    """Return the files written beside the summary."""
     files = [CLASS_MAP, UNCERTAINTY, PREVIEW]
     if objects is not None:
         files += [CELLS, OUTLINES, INSTANCES, *([PARQUET] if objects.parquet else [])]
@@ -244,10 +244,10 @@ def _write_uncertainty(path: Path, spool: MapSpool, *, destination: Destination,
 
 
 def _greys(strips: Iterator[NDArray[Any]], scale: float) -> Iterator[NDArray[np.uint8]]:
-    """Turn nats into grey levels, rounded."""
+    """Convert nats to rounded grey levels."""
     for strip in strips:
         yield np.rint(strip * np.float32(1 / scale)).clip(0, _WHITE).astype(np.uint8)
-        # Nothing may hold the old strip while the next one is made.
+        # Drop the reference to the old strip before the next one is made.
         del strip
 
 
@@ -255,7 +255,7 @@ def _write_map(path: Path, strips: Iterable[Pixels], about: About, *, facts: Sli
     try:
         write_pyramid(path, strips, size=facts.grid.size, mpp=facts.mpp, categorical=categorical, about=about)
     except SlideError as error:
-        # The rows come from our own file: only the writing can have failed.
+        # The rows come from our own file: only writing can fail.
         raise OSError(getattr(error.__cause__, "strerror", None) or str(error)) from error
 
 
@@ -263,7 +263,7 @@ def _sha256(path: Path) -> str:
     try:
         return slide_sha256(path)
     except OSError as error:
-        # An OSError would be taken for one of the disk that the results are written to.
+        # An OSError would be mistaken for one of the output disk.
         raise SlideError(f"{path.name}: can no longer be read ({error}). Check its disk.") from error
 
 

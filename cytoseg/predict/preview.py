@@ -1,4 +1,4 @@
-"""One picture of a predicted slide, drawn from low levels of the written pyramids."""
+"""Preview image of a predicted slide."""
 
 import math
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiling import TileGrid
 
 MOST_PX = 1600
-"""Longest side of the picture."""
+"""Longest side of the preview in pixels."""
 
 _GAP_PX, _LINE_PX, _SWATCH_PX = 12, 24, 15
-_NARROWEST_PX = 240  # room for a title above a panel, however small the slide
+_NARROWEST_PX = 240  # minimum width for a title above a panel
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
-_FAINTEST_NATS = 0.01  # a whole slide has less of it than a region
+_FAINTEST_NATS = 0.01  # the area needs less space for a whole slide
 _LEGEND_LINES = 2
 
 _Colour = tuple[int, int, int]
@@ -41,16 +41,16 @@ class _Layout:
 def draw_preview(
     slide: Slide, grid: TileGrid, *, class_map: Path, uncertainty: Path, classes: ClassList
 ) -> Image.Image:
-    """Draw the slide, its classes and its uncertainty, with a legend; in a column if the slide is wide, else in a row.
+    """Draw the slide, its classes and its uncertainty, with a legend; stacked if the slide is wide, else side by side.
 
-    The brightest uncertainty is the slide's own 99.5 % quantile, which the title names.
+    The colour range of the uncertainty ends at the slide's 99.5 % quantile, given in the title.
 
     Args:
         slide: The open slide.
-        grid: What the maps show of it.
+        grid: Tile grid of the maps.
         class_map: OME-TIFF pyramid of ids.
         uncertainty: OME-TIFF pyramid in nats.
-        classes: Names and colours; the fill class is left clear.
+        classes: Names and colours; the fill class is transparent.
 
     Returns:
         An RGB picture of at most 1600 pixels a side.
@@ -68,17 +68,17 @@ def draw_preview(
         (f"uncertainty, 0 to {brightest:.2f} nats", paint_disagreement(picture, grey, opacity=1)),
     ]
     sheet = _sheet(panels, _legend(classes, ignored=bool((ids == IGNORE).any())), layout)
-    sheet.thumbnail((MOST_PX, MOST_PX))  # only a legend longer than foreseen makes it larger
+    sheet.thumbnail((MOST_PX, MOST_PX))  # only an unusually long legend makes it larger
     return sheet
 
 
 def _layout(size: Size) -> _Layout:
-    """Choose between three panels in a row and three in a column: whichever shows the slide larger."""
+    """Choose the arrangement of the three panels that shows the slide larger."""
     outer, inner = MOST_PX - 2 * _GAP_PX, _LINE_PX * _LEGEND_LINES + _GAP_PX
     row = Size((outer - 2 * _GAP_PX) // 3, outer - inner - _LINE_PX)
     column = Size(outer, (outer - inner) // 3 - _LINE_PX - _GAP_PX)
     scales = [min(room.width / size.width, room.height / size.height) for room in (row, column)]
-    # A small slide is enlarged to whole, visible pixels; not beyond what a title needs.
+    # A small slide is enlarged by an integer factor to visible pixels, up to the width of a title.
     scale = max(scales)
     if scale >= 1:
         scale = min(math.floor(scale), max(1, 2 * _NARROWEST_PX // max(size.width, size.height)))
@@ -87,7 +87,7 @@ def _layout(size: Size) -> _Layout:
 
 
 def _read_level(path: Path, panel: Size) -> NDArray[Any]:
-    """Read the coarsest level that is at least as large as the panel, else the finest."""
+    """Read the coarsest level that is at least as large as the panel, otherwise the finest."""
     with Raster(path) as raster:
         sizes = [level.size for level in raster.levels]
         fine_enough = [i for i, size in enumerate(sizes) if size.width >= panel.width and size.height >= panel.height]
@@ -123,7 +123,7 @@ def _sheet(panels: Sequence[_Panel], legend: Sequence[tuple[str, _Colour]], layo
 
 
 def _legend_places(texts: Sequence[str], width: int) -> list[tuple[int, int]]:
-    """Place the entries from left to right, breaking lines."""
+    """Place the entries from left to right with line breaks."""
     font, places, x, y = ImageFont.load_default(size=15), [], _GAP_PX, 0
     for text in texts:
         length = _LINE_PX + math.ceil(font.getlength(text)) + 2 * _GAP_PX

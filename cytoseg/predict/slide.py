@@ -1,4 +1,4 @@
-"""Predicting a whole slide tile by tile, in memory for a few tiles, from where an interruption left it."""
+"""Predicting a whole slide tile by tile, with resuming."""
 
 import contextlib
 import functools
@@ -26,11 +26,11 @@ from cytoseg.slides.tiling import Tile, TileGrid
 from cytoseg.writing import resumable
 
 Predictor = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
-"""Takes (N, tile_px, tile_px, 3) uint8 RGB; gives ``probabilities``, (N, K, tile_px, tile_px) float32 of K classes,
-and ``disagreement``, (N, tile_px, tile_px) float32 in nats."""
+"""From (N, tile_px, tile_px, 3) uint8 RGB to ``probabilities``, (N, K, tile_px, tile_px) float32 of K classes, and
+``disagreement``, (N, tile_px, tile_px) float32 in nats."""
 
 OnProgress = Callable[[str, int, int], None]
-"""Takes what is being counted, how many are done, and their total."""
+"""Called with what is counted, how many are done, and the total."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SlideSettings:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What the maps are computed from."""
+    """Inputs of the maps."""
 
     slide: Slide
     predictor: Predictor
@@ -69,7 +69,7 @@ class _Inputs:
 
 @dataclass(frozen=True)
 class _ReadBatch:
-    """Neighbours in a row, and the pictures of those that show tissue, (N, tile_px, tile_px, 3); None where none do."""
+    """Neighbouring tiles of a row, and the pictures of those with tissue, (N, tile_px, tile_px, 3); None if none."""
 
     places: Sequence[TilePlace]
     pictures: NDArray[np.uint8] | None
@@ -111,29 +111,29 @@ def predict_slide(
 ) -> None:
     """Predict class and uncertainty of each pixel of a slide; write the maps, the objects, a preview and a summary.
 
-    The results replace earlier ones all at once at the end; after any error or Ctrl-C these are as they were. What is
-    finished by then is kept beside them, and the next call with the same provenance goes on from there: the maps come
-    out the same, byte by byte.
+    The results replace earlier ones atomically at the end; after any error or Ctrl-C the earlier ones are unchanged.
+    Finished rows are kept beside them, and the next call with the same provenance resumes there, with byte-identical
+    maps.
 
-    Where no tile has its border nearer than the predictor looks around a pixel, the maps are to 1e-5 those of the slide
-    predicted whole. Nearer, a tile lacks what lies beyond its border, and blending gives most of the weight to its
-    neighbour: what differs there is the smaller the wider the overlap. A network with attention looks at the whole of
-    its tile; how little that shows is measured in ``tests/benchmarks/tile_placement.py``.
+    Farther from all tile borders than the receptive field of the predictor, the maps agree within 1e-5 with those of
+    the slide predicted whole. Near a border a tile lacks context, and blending gives most of the weight to its
+    neighbour; a wider overlap reduces the difference. A network with attention has the whole tile as its receptive
+    field; ``tests/benchmarks/tile_placement.py`` measures the small effect.
 
     Args:
         slide: An open slide.
-        predictor: Computes the maps of a batch of tiles; called by this thread.
+        predictor: Computes the maps of a batch of tiles; called in this thread.
         destination: Folder, classes and provenance.
         settings: Tiles and resolution.
-        tissue: Tiles that hold none are not computed. What no computed tile reaches becomes the fill class (or ignore)
-            with uncertainty 0. None computes every tile.
-        on_progress: Told ``tiles``, how many are done, glass included, and their total; then ``objects`` and how far
-            the search for them is, in rows.
+        tissue: Tiles without tissue are skipped. Pixels in no computed tile become the fill class (or ignore) with
+            uncertainty 0. None computes every tile.
+        on_progress: Called with ``tiles``, the number done including glass, and the total; then with ``objects``, the
+            rows of the object search done, and the total.
 
     Raises:
-        SlideError: If the slide is damaged, or does not say its mpp and one is asked for.
-        PredictionError: If the results cannot be written, another process is writing them, or the predictor gives
-            numbers that are not finite.
+        SlideError: If the slide is damaged, or does not state its mpp and one is required.
+        PredictionError: If the results cannot be written, another process is writing them, or the predictor returns
+            non-finite values.
         KeyboardInterrupt: After the current batch, when Ctrl-C was pressed.
     """
     begin = time.perf_counter()
@@ -143,7 +143,7 @@ def predict_slide(
     mpp = settings.mpp or slide.mpp or settings.assume_mpp
     with resumable(destination.folder, destination.provenance, error=PredictionError) as part:
         spool = MapSpool(part, size=grid.size)
-        if not is_whole(part):  # it is, if a kill came after the last file
+        if not is_whole(part):  # the case if a kill came after the last file
             computing_s = _fill(spool, inputs, functools.partial(on_progress, "tiles"))
             glass = sum(not inputs.shows_tissue(tile) for row in grid.rows() for tile in row)
             note = ", ".join(filter(None, (slide.note, slide.damage, _unscaled(settings, slide))))
@@ -154,7 +154,7 @@ def predict_slide(
 
 
 def _unscaled(settings: SlideSettings, slide: Slide) -> str:
-    """Say that a slide was not brought to any mpp, if that may be wrong: who says none cannot be matched."""
+    """Return the note that a slide was not resampled because the bundle has no mpp, if that may be wrong."""
     found = slide.mpp or settings.assume_mpp
     if settings.mpp or not found:
         return ""
@@ -162,7 +162,7 @@ def _unscaled(settings: SlideSettings, slide: Slide) -> str:
 
 
 def _fill(spool: MapSpool, inputs: _Inputs, on_tile: Callable[[int, int], None]) -> float:
-    """Compute the rows that the maps lack; returns the seconds that the predictor took."""
+    """Compute the missing rows of the maps; return the seconds spent in the predictor."""
     try:
         with finish_step_on_interrupt() as interrupt:
             done = len(inputs.grid) - count_tiles_left(inputs.grid, top=spool.rows)
@@ -178,7 +178,7 @@ def _fill(spool: MapSpool, inputs: _Inputs, on_tile: Callable[[int, int], None])
 
 
 def _compute_rows(spool: MapSpool, inputs: _Inputs, progress: _Progress) -> None:
-    """Read, predict, stitch and write batch after batch, from the finished rows on.
+    """Read, predict, stitch and write batch by batch, after the finished rows.
 
     One thread reads ahead, another stitches and writes; this one predicts, because only the main thread keeps its
     memory from one tile to the next.
@@ -212,7 +212,7 @@ def _read(inputs: _Inputs, batch: Sequence[TilePlace]) -> _ReadBatch:
 def _predict(
     inputs: _Inputs, read: Iterable[_ReadBatch], progress: _Progress
 ) -> Generator[list[_PredictedTile], None, None]:
-    """Compute the maps of batch after batch."""
+    """Compute the maps batch by batch."""
     for batch in read:
         begin = time.perf_counter()
         maps = iter(() if batch.pictures is None else _predict_batch(inputs, batch.places, batch.pictures))
@@ -242,12 +242,12 @@ def _predict_batch(inputs: _Inputs, places: Sequence[TilePlace], pictures: NDArr
 
 
 class _Stitching:
-    """Blends the maps of tiles into those of the slide, and writes what no later tile can change.
+    """Blends the maps of tiles and writes the finished parts of the slide's maps.
 
     Args:
-        spool: The maps of the slide, from their finished rows on.
+        spool: The maps of the slide.
         grid: Its tiles.
-        classes: What a pixel can be.
+        classes: The class list.
     """
 
     def __init__(self, spool: MapSpool, grid: TileGrid, classes: ClassList) -> None:
@@ -258,13 +258,13 @@ class _Stitching:
         self._stitcher = Stitcher(grid.size, channels=len(classes) + 1, **sides, waiting=self._waiting)
 
     def add(self, tiles: Sequence[_PredictedTile]) -> int:
-        """Add the next tiles, in the order of ``tile_batches``; returns how many they are."""
+        """Add the next tiles in the order of ``tile_batches``; return their number."""
         for tile in tiles:
             self._add_tile(tile.place, tile.maps)
         return len(tiles)
 
     def close(self) -> None:
-        """Delete what waited for the next row of tiles: going on computes it anew."""
+        """Delete the unfinished rows; resuming recomputes them."""
         self._waiting.unlink(missing_ok=True)
 
     def _add_tile(self, place: TilePlace, maps: NDArray[np.float32] | None) -> None:

@@ -1,4 +1,4 @@
-"""One slide to predict, with all it takes, so that any process on any machine that sees the files can do it."""
+"""One slide to predict as a task for any process or machine."""
 
 import functools
 import traceback
@@ -26,14 +26,14 @@ class SlideTask:
 
     Attributes:
         path: The slide.
-        folder: Where the results go.
+        folder: Output folder.
         bundle: Folder of the bundle.
-        settings: Tiles and resolution; a batch of 0 is as many tiles as there is room for.
-        objects: What counts as an object; None finds none.
-        glass: Rule and threshold of ``tissue_mask``, by which glass is skipped; None computes every tile.
-        provenance: All that decides the result, see ``Destination``.
-        device: Where to compute, as ``pick_device`` knows it.
-        uncertainty_bits: Of a value of the uncertainty map, see ``Destination``.
+        settings: Tiles and resolution; a batch of 0 takes as many tiles as fit in memory.
+        objects: Object settings; None for no objects.
+        glass: Rule and threshold of ``tissue_mask`` for skipping glass; None computes every tile.
+        provenance: Everything that determines the result, see ``Destination``.
+        device: Device name for ``pick_device``.
+        uncertainty_bits: Bits per value of the uncertainty map, see ``Destination``.
     """
 
     path: Path
@@ -49,13 +49,13 @@ class SlideTask:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task.
+    """Outcome of a task.
 
     Attributes:
         task: The task.
-        error: What went wrong, in one line, or None.
-        trace: Where, if it is a mistake of ours.
-        before: Whether the slide had been done before.
+        error: The error in one line, or None.
+        trace: Traceback of a bug.
+        before: Whether the slide had already been predicted.
     """
 
     task: SlideTask
@@ -65,14 +65,14 @@ class Outcome:
 
 
 def unwatched(_what: str, _done: int, _total: int) -> None:
-    """Nobody wants to know how far it is."""
+    """Ignore progress."""
 
 
 def attempt(task: SlideTask, on_progress: OnProgress = unwatched) -> Outcome:
-    """Predict a slide, unless that was done before; what goes wrong is reported, so that other slides can go on.
+    """Predict a slide unless it is done already; errors are returned, so that other slides continue.
 
     Args:
-        task: What to do.
+        task: The task.
         on_progress: As for ``predict_slide``.
 
     Raises:
@@ -85,7 +85,7 @@ def attempt(task: SlideTask, on_progress: OnProgress = unwatched) -> Outcome:
         _predict(task, on_progress)
     except CytosegError as error:
         return Outcome(task, str(error))
-    except Exception as error:  # a mistake of ours with one slide of a thousand
+    except Exception as error:  # a bug with one slide of a thousand
         return Outcome(task, f"{task.path.name}: {type(error).__name__}: {error}", traceback.format_exc())
     return Outcome(task)
 
@@ -109,15 +109,15 @@ def _predict(task: SlideTask, on_progress: OnProgress) -> None:
 
 
 def _readable_tissue(path: Path, rule: str, threshold: float) -> TissueMask | None:
-    """Find the tissue; None, by which every tile is computed, if level 0 of the slide is damaged.
+    """Compute the tissue mask; None, so that every tile is computed, if level 0 of the slide is damaged.
 
-    So the rows above the damage are finished and kept, and the damage is met and named where it is. A disk that fails
-    and memory that ends are no damage: later the mask would be another, and with it the rows that are gone on with.
+    So the rows above the damage are finished and kept, and the damage is reported where it is. A failing disk or too
+    little memory do not count as damage: a later mask, and with it the resumed rows, would differ.
 
     Raises:
-        SlideError: If the disk or memory fails, or a coarser level is damaged, which no tile would meet.
+        SlideError: If the disk or memory fails, or a coarser level is damaged, which no tile would read.
     """
-    with open_slide(path) as slide:  # once more, for OpenSlide reads nothing after an error
+    with open_slide(path) as slide:  # reopened, because OpenSlide reads nothing after an error
         try:
             return tissue_mask(slide, rule=rule, threshold=threshold)
         except SlideError as error:
@@ -134,7 +134,7 @@ def _level_of_mask(slide: Slide) -> int:
 
 @functools.lru_cache(maxsize=1)
 def _predictor(bundle: Path, device_name: str, _hashes: str) -> EnsemblePredictor:
-    """Load a bundle once for all slides; what decides its results tells another one in its place apart."""
+    """Load a bundle once for all slides; its hashes detect a replaced bundle."""
     device = pick_device(device_name)
     if device.type == "cpu":
         tune_cpu_allocator()

@@ -1,1 +1,1 @@
-"""The report of a run, and its tables."""
+"""The HTML report of a run, its diagrams, glossary and CSV."""

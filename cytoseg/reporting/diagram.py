@@ -1,4 +1,4 @@
-"""Diagrams of the report, drawn as SVG: calibration, and risk against coverage."""
+"""SVG diagrams of the report: calibration and risk-coverage."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def calibration_diagram(bins: Sequence[ConfidenceBin]) -> str:
-    """Draw the share that is right over the probability that was stated; larger points stand for more pixels.
+    """Draw accuracy against stated probability; larger points represent more pixels.
 
     Args:
-        bins: From low to high; empty ones are left out.
+        bins: From low to high; empty ones are skipped.
 
     Returns:
-        An SVG element; without any pixel an empty text.
+        An SVG element; empty text without pixels.
     """
     points = [
         (entry.confidence, entry.right, entry.pixels)
@@ -44,13 +44,13 @@ def calibration_diagram(bins: Sequence[ConfidenceBin]) -> str:
 
 
 def risk_diagram(measures: Sequence[UncertaintyScores]) -> str:
-    """Draw the share of errors over the share of the pixels that is kept, the most certain first.
+    """Draw the error rate against coverage, the most certain pixels first.
 
     Args:
-        measures: One line for each; those without pixels are left out.
+        measures: One line per measure; those without pixels are skipped.
 
     Returns:
-        An SVG element; without any line an empty text.
+        An SVG element; empty text without lines.
     """
     lines = {scores.measure: risks for scores in measures if len(risks := known(scores.curve)) == len(COVERAGES)}
     if not lines:
@@ -71,17 +71,17 @@ def risk_diagram(measures: Sequence[UncertaintyScores]) -> str:
 
 
 def known(curve: Sequence[float | None]) -> list[float]:
-    """Leave out of a curve what was not measured."""
+    """Drop missing values of a curve."""
     return [risk for risk in curve if risk is not None]
 
 
 def scale_top(most: float) -> float:
-    """Choose the end of a scale of shares: 1 %, 2 %, 4 %, 10 %, 20 %, 40 % or 100 %, whichever holds the largest."""
+    """Choose the upper end of an axis: 1 %, 2 %, 4 %, 10 %, 20 %, 40 % or 100 %."""
     return next(top for top in (0.01, 0.02, 0.04, 0.1, 0.2, 0.4, 1.0) if most <= top)
 
 
 def _frame(drawn: str, *, label: str, across: str, upward: str, top: float) -> str:
-    """Put a frame, the names of both scales and their shares around a drawing; ``top`` is the end of the upward one."""
+    """Add a frame, axis titles and ticks to a drawing; ``top`` is the upper end of the vertical axis."""
     width, height = _LEFT + _SIDE + _GAP, _GAP + _SIDE + _BELOW
     ticks = "".join(_tick(share, top) for share in TICKS)
     return (

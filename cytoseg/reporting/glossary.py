@@ -1,4 +1,4 @@
-"""What the words of the report and the review mean, for readers who do not program."""
+"""Glossary of the terms in the report and the app."""
 
 GLOSSARY: dict[str, str] = {
     "IoU (intersection over union)": (

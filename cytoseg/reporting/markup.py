@@ -1,4 +1,4 @@
-"""HTML pieces of the report. Every text that comes from outside passes through ``escape`` here."""
+"""HTML building blocks of the report; all external text is escaped here."""
 
 from collections.abc import Sequence
 from html import escape
@@ -41,7 +41,7 @@ footer { margin-top: 56px; font-size: 14px; color: var(--soft); }
 
 
 def page(title: str, body: Sequence[str]) -> str:
-    """Join sections to a whole HTML page that needs no other file; the sections are trusted, the title is escaped."""
+    """Join sections to a self-contained HTML page; the sections are trusted, the title is escaped."""
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -75,7 +75,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, main_row: int |
 
 
 def numbers(entries: Sequence[tuple[str, Score]]) -> str:
-    """Make a row of large numbers, each with its title above and its interval below."""
+    """Make a row of large numbers with titles above and intervals below."""
     boxes = []
     for title, score in entries:
         interval = ""
@@ -87,7 +87,7 @@ def numbers(entries: Sequence[tuple[str, Score]]) -> str:
 
 
 def figure(source: str, caption: str, *, strip: bool = False) -> str:
-    """Show a picture given as a data URI above its caption; a strip fills the width."""
+    """Make a figure from a data URI and a caption; a strip fills the width."""
     kind = ' class="strip"' if strip else ""
     return (
         f'<figure{kind}><img src="{source}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
@@ -95,17 +95,17 @@ def figure(source: str, caption: str, *, strip: bool = False) -> str:
 
 
 def pair(left: str, right: str) -> str:
-    """Set two pieces beside each other where the page is wide enough."""
+    """Place two elements side by side if the page is wide enough."""
     return f'<div class="pair"><div>{left}</div><div>{right}</div></div>'
 
 
 def folded(title: str, content: str) -> str:
-    """Fold a piece away under its title."""
+    """Make a collapsible section."""
     return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 
 def missing(sentence: str, command: str = "") -> str:
-    """Say that a part is missing, and which command makes it."""
+    """Make a note about a missing part with the command that makes it."""
     hint = f" Make it with <code>{escape(command)}</code>." if command else ""
     return f'<p class="missing">{escape(sentence)}{hint}</p>'
 
@@ -113,12 +113,12 @@ def missing(sentence: str, command: str = "") -> str:
 def confusion_table(
     names: Sequence[str], confusion: Sequence[Sequence[int]], shares: Sequence[Sequence[float | None]]
 ) -> str:
-    """Make a confusion matrix whose cells are tinted by share.
+    """Make a confusion matrix with cells tinted by fraction.
 
     Args:
         names: Class names, K of them.
         confusion: (K, K) pixel counts, rows truth, columns prediction.
-        shares: (K, K) shares that go with the counts, or None where a row is empty.
+        shares: (K, K) fractions of the counts, or None in an empty row.
 
     Returns:
         HTML; the names are escaped.

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that can be mailed, printed and read without this program."""
+"""The HTML report of a run in one self-contained file."""
 
 from collections.abc import Sequence
 from html import escape
@@ -38,19 +38,17 @@ from cytoseg.reporting.glossary import GLOSSARY
 from cytoseg.writing import write_atomically
 
 SHOWN_CROPS = 3
-"""So many of the worst and of the best test crops are shown."""
+"""Number of worst and of best test crops shown."""
 
 SAMPLES_CAPTION = (
     "Samples drawn from the diffusion model. The more they resemble your slides, the better the model has learnt them."
 )
-DENOISED_CAPTION = (
-    "Crops with noise on them, and what the model sees in each; the crop itself stands at the end of its row."
-)
+DENOISED_CAPTION = "Noisy crops and their denoised versions; the original crop is at the end of each row."
 PREVIEW_CAPTION = "The slide, its predicted classes and its uncertainty"
 
 
 def write_report(run_folder: Path) -> Path:
-    """Write report.html from what stands in a run folder; parts not made yet are named with their command.
+    """Write report.html from a run folder; missing parts are listed with the command that makes them.
 
     Args:
         run_folder: The run folder.
@@ -69,7 +67,7 @@ def write_report(run_folder: Path) -> Path:
 
 
 def report_page(run_folder: Path) -> str:
-    """Make the report of a run as one HTML page that needs no other file; see ``write_report``.
+    """Make the report of a run as one self-contained HTML page; see ``write_report``.
 
     Raises:
         CytosegError: If the evaluation.json, run.json or a summary.json is damaged.
@@ -279,9 +277,9 @@ def _training(run: Path) -> list[str]:
 
 
 def _model(run: Path) -> str:
-    """Show the model's samples, or, while they are noise, what it makes of crops with noise on them."""
+    """Show the model's samples or, as long as they are noise, its denoised crops."""
     samples = run / "ddpm/samples.png"
-    # What lies outside the run is not opened here either; `_picture` says why.
+    # Files outside the run are not opened here either, see `_picture`.
     if samples.resolve().is_relative_to(run.resolve()) and is_noise_file(samples):
         return _picture(run, run / "ddpm/denoised.png", DENOISED_CAPTION, command="train-ddpm RECIPE")
     return _picture(run, samples, SAMPLES_CAPTION, command="train-ddpm RECIPE")
@@ -315,7 +313,7 @@ def _glossary() -> list[str]:
 def _picture(run: Path, path: Path, caption: str, *, command: str, strip: bool = False) -> str:
     if not path.is_file():
         return markup.missing(f"{caption.split(':')[0]}: there is no picture yet.", f"cytoseg {command}")
-    if not path.resolve().is_relative_to(run.resolve()):  # whoever gets the report must not get what the run is not
+    if not path.resolve().is_relative_to(run.resolve()):  # the report must not include files from outside the run
         return markup.missing(f"{caption.split(':')[0]}: a link points outside the run and is not shown.")
     kind = "png" if path.name == "loss.png" else "jpeg"
     try:

@@ -1,4 +1,4 @@
-"""The scores of an evaluation as one table of numbers, for spreadsheets and statistics programs."""
+"""Scores of an evaluation as CSV in long form."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Value = tuple[str, str, Score]
 
 @dataclass(frozen=True)
 class _Part:
-    """What a score is about: all test crops, or those of one slide or stain; a number is None where nobody counted."""
+    """Group of a score: all test crops, one slide or one stain; uncounted numbers are None."""
 
     group: str
     name: str
@@ -30,16 +30,16 @@ class _Part:
 
 
 def scores_csv(evaluation: Evaluation) -> str:
-    """Write all scores in long form: one line for each number.
+    """Write all scores in long form: one row per value.
 
     Args:
-        evaluation: Whose scores.
+        evaluation: The evaluation.
 
     Returns:
-        CSV with the head ``HEAD``. The group is "all", "slide" or "stain", and the name that of the slide or stain.
-        Shares are 0 to 1 with all their digits, low and high are the ends of the 95 % interval; a cell is empty where
-        a number does not apply. A last column counts the test crops that were corrected from a prediction, if any were.
-        A text that a spreadsheet would take for a formula begins with an apostrophe.
+        CSV with the header ``HEAD``. The group is "all", "slide" or "stain", with the name of the slide or stain.
+        Fractions are 0 to 1 in full precision, low and high are the 95 % interval; undefined values are empty. A last
+        column counts the test crops corrected from a prediction, if there are any. An apostrophe precedes text that a
+        spreadsheet would read as a formula.
     """
     marked = [evaluation.corrected] if evaluation.corrected else []
     head = (*HEAD, "test crops corrected from a prediction") if marked else HEAD

@@ -1,1 +1,1 @@
-"""What reviewers say of a run: their log, and how far they agree."""
+"""Reviewing: the log, sign-offs and inter-rater agreement."""

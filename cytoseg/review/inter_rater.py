@@ -1,4 +1,4 @@
-"""How far people agree who corrected the same crops."""
+"""Inter-rater agreement on corrected crops."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from cytoseg.metrics.segmentation import Counts
 
 @dataclass(frozen=True)
 class Pair:
-    """Two people and the crops that both corrected, with how far they agree over all of them."""
+    """Two reviewers, the crops that both corrected, and their agreement."""
 
     first: str
     second: str
@@ -27,15 +27,15 @@ class Pair:
 
 
 def compare_people(folder: Path, classes: ClassList, *, crop: str | None = None) -> tuple[list[Pair], list[str]]:
-    """Compare the latest corrections of each two people, crop by crop, and pool the pixels.
+    """Compare the latest corrections of each pair of reviewers, pooled over crops.
 
     Args:
-        folder: As `corrections.corrections_folder` gives it; need not exist.
+        folder: From `corrections.corrections_folder`; need not exist.
         classes: Names of the ids.
-        crop: Only this one; None takes all.
+        crop: Restrict to this crop; None takes all.
 
     Returns:
-        The pairs by name, and a sentence for each correction that cannot be read; it is left out.
+        The pairs by name, and a sentence for each unreadable correction, which is skipped.
     """
     problems: list[str] = []
     counts: defaultdict[tuple[str, str], dict[str, Counts]] = defaultdict(dict)
@@ -53,7 +53,7 @@ def compare_people(folder: Path, classes: ClassList, *, crop: str | None = None)
 
 
 def _latest_maps(folder: Path, crop: str, classes: ClassList, problems: list[str]) -> dict[str, NDArray[np.uint8]]:
-    """Read the latest label map of each person; nothing is read where there is one person only."""
+    """Read the latest label map of each reviewer; nothing is read if there is only one."""
     found, wrong = find_corrections(folder, crop)
     problems += wrong
     latest = {saved.correction.author: saved.path for saved in found}

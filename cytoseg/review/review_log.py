@@ -1,7 +1,7 @@
-"""The reviewers' log: who accepted, rejected, corrected or commented on which crop. Entries are only ever added.
+"""The append-only log of accepted, rejected, corrected or commented crops.
 
-It lies in an SQLite file in the run folder, or in a database that several machines share. The database itself refuses
-to change or remove an entry; who may delete the file can still delete all of it.
+It is an SQLite file in the run folder, or a shared database. The database itself refuses to change or remove entries;
+deleting the whole file is still possible.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,12 +45,12 @@ from cytoseg.errors import LabelError
 from cytoseg.labels.corrections import now
 
 WAIT_S = 30.0
-"""How long to wait for others who are writing."""
+"""Seconds to wait for other writers."""
 
 Action = Literal["accepted", "rejected", "corrected", "commented"]
 
 _LOCK = 20260301
-"""Number under which PostgreSQL lets one connection at a time make the table."""
+"""PostgreSQL advisory lock for creating the table."""
 
 _TABLE = Table(
     "review_log",
@@ -74,17 +74,17 @@ _REFUSAL = "log entries cannot be changed or deleted"
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a person says of a crop.
+    """A reviewer's judgement of a crop.
 
     Attributes:
         author: Name of the annotator.
-        run: Name of the run, and if others may have one of that name what tells them apart.
+        run: Name of the run, with a distinguishing suffix in a shared database.
         crop: Id of the crop, or the region on the slide.
         slide: Name of the slide.
-        action: What was done.
-        comment: In the person's words; may be empty.
-        file: Of the correction, relative to the run folder; empty where there is none.
-        sha256: Of that file, 64 hexadecimal digits; empty likewise.
+        action: The action.
+        comment: Free text; may be empty.
+        file: File of the correction, relative to the run folder; empty if there is none.
+        sha256: SHA-256 of that file, 64 hexadecimal digits; empty if there is none.
     """
 
     author: str
@@ -99,7 +99,7 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(Judgement):
-    """A judgement as it stands in the log: with its number, and its time in UTC as ISO 8601 writes it."""
+    """A judgement in the log with its number and time (UTC, ISO 8601)."""
 
     id: int
     time: str
@@ -110,13 +110,13 @@ def log_of(run: Path, url: str | None) -> URL:
 
     Args:
         run: The run folder.
-        url: SQLAlchemy's URL of a database that several runs and machines share; None takes an SQLite file in the run.
+        url: SQLAlchemy URL of a shared database; None takes an SQLite file in the run.
 
     Returns:
         The address, for `add_entry` and `read_entries`.
 
     Raises:
-        LabelError: If the URL is none.
+        LabelError: If the URL is invalid.
     """
     if url is None:
         return URL.create("sqlite", database=str(run.resolve() / "review" / "log.sqlite"))
@@ -130,11 +130,11 @@ def log_of(run: Path, url: str | None) -> URL:
 
 
 def add_entry(log: URL, judgement: Judgement) -> None:
-    """Add an entry; several processes and machines may do so at once.
+    """Add an entry; safe for concurrent processes and machines.
 
     Args:
-        log: As `log_of` gives it; the table is made where there is none.
-        judgement: What to add, with the time of now.
+        log: From `log_of`; the table is created if missing.
+        judgement: The judgement, logged with the current time.
 
     Raises:
         LabelError: If the database is damaged, or cannot be reached or written.
@@ -148,11 +148,11 @@ def read_entries(log: URL, **wanted: str) -> list[Entry]:
     """Read entries.
 
     Args:
-        log: As `log_of` gives it.
-        wanted: Columns and what must stand in them, such as ``run="lbc"``.
+        log: From `log_of`.
+        wanted: Required column values, such as ``run="lbc"``.
 
     Returns:
-        The entries, the oldest first; none where nothing has been logged yet.
+        The entries, oldest first.
 
     Raises:
         LabelError: If the database is damaged or cannot be reached.
@@ -161,13 +161,13 @@ def read_entries(log: URL, **wanted: str) -> list[Entry]:
 
 
 def log_csv(entries: Sequence[Entry]) -> str:
-    """Write entries as a table for a spreadsheet.
+    """Write entries as CSV for a spreadsheet.
 
     Args:
-        entries: In the order of the lines.
+        entries: Entries in row order.
 
     Returns:
-        CSV with a head, times in UTC. A text that a spreadsheet would take for a formula begins with an apostrophe.
+        CSV with a header, times in UTC. An apostrophe precedes text that a spreadsheet would read as a formula.
     """
     head = [column.name for column in _TABLE.columns]
     lines = [[str(asdict(entry)[name]) for name in head] for entry in entries]
@@ -180,7 +180,7 @@ def _entry(row: Mapping[Any, Any]) -> Entry:
 
 @contextmanager
 def connected(log: URL, *, writing: bool) -> Iterator[Connection]:
-    """Return a connection in a transaction, and say in one sentence what is wrong with the database.
+    """Yield a connection in a transaction, and convert database errors to one-line errors.
 
     Raises:
         LabelError: If the database is damaged, or cannot be reached, read or written.
@@ -200,7 +200,7 @@ def connected(log: URL, *, writing: bool) -> Iterator[Connection]:
             f"{name} cannot be {'written' if writing else 'read'} ({_why(error)}). Check the permissions, the free "
             "disk space and, for a server, that it is running."
         ) from error
-    except IntegrityError:  # our own mistake
+    except IntegrityError:  # a bug
         raise
     except DatabaseError as error:
         raise LabelError(f"{name} is damaged ({_why(error)}). Restore a copy, or move it away.") from error
@@ -212,7 +212,7 @@ def _engine(log: URL, *, writing: bool) -> Engine:
     path = Path(str(log.database))
     if writing:
         path.parent.mkdir(parents=True, exist_ok=True)
-    # A reader must not need to write, not even where the folder is read-only.
+    # Reading must not require write access, even in a read-only folder.
     query = {"mode": "rwc" if writing else "ro", "uri": "true"}
     place = URL.create("sqlite", database=path.resolve().as_uri(), query=query)
     engine = create_engine(place, poolclass=NullPool, connect_args={"timeout": WAIT_S})
@@ -227,12 +227,12 @@ def _leave_transactions_to_us(connection: Any, _record: object) -> None:
 
 
 def _begin_writing(connection: Connection) -> None:
-    # Who first reads and then writes may find that another has written in between; so wait before reading.
+    # A read followed by a write could conflict with another writer, so take the write lock before reading.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def make_table(connection: Connection, table: Table) -> None:
-    """Make a table whose rows are only ever added, where there is none."""
+    """Create an append-only table if it does not exist."""
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     if not inspect(connection).has_table(table.name):
@@ -242,7 +242,7 @@ def make_table(connection: Connection, table: Table) -> None:
 
 
 def read_table(log: URL, table: Table, wanted: Mapping[str, str]) -> list[Mapping[Any, Any]]:
-    """Read the rows of a table in which some columns hold what is wanted, the oldest first; none where it is not there.
+    """Read the rows of a table with the wanted column values, oldest first; empty if there is no table.
 
     Raises:
         LabelError: If the database is damaged or cannot be reached.
@@ -259,12 +259,12 @@ def read_table(log: URL, table: Table, wanted: Mapping[str, str]) -> list[Mappin
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError as error:  # its folder may not be entered
+    except OSError as error:  # its folder may be inaccessible
         raise LabelError(f"the review log {path.name} cannot be read ({_why(error)}). Check the rights.") from error
 
 
 def _guards(table: str) -> dict[str, tuple[str, ...]]:
-    """Return by database what makes it refuse to change entries."""
+    """Return the triggers, by database, that refuse changes of entries."""
     changes = (
         f"CREATE TRIGGER {table}_{change} BEFORE {change} ON {table} BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
         for change in ("update", "delete")

@@ -1,6 +1,7 @@
-"""Which slides people have signed off: approved, rejected or in need of labels. Kept beside the reviewers' log.
+"""Sign-offs of predicted slides, stored beside the reviewers' log.
 
-Sign-offs are only ever added; of a slide the latest counts, and only for the bundle that its prediction was made with.
+A verdict is approved, rejected or needs labels. Sign-offs are append-only; the latest of a slide counts, and only for
+the bundle of its prediction.
 """
 
 import hashlib
@@ -38,15 +39,15 @@ _TABLE = Table(
 
 @dataclass(frozen=True)
 class SignOff:
-    """What a person says of a predicted slide.
+    """A reviewer's verdict on a predicted slide.
 
     Attributes:
         author: Name of the annotator.
         run: Name of the run, as in the log.
         slide: Key of the slide.
-        verdict: What is said.
-        comment: In the person's words; may be empty.
-        bundle: Hash of the bundle that the slide was predicted with; empty if unknown.
+        verdict: The verdict.
+        comment: Free text; may be empty.
+        bundle: Hash of the prediction's bundle; empty if unknown.
     """
 
     author: str
@@ -59,18 +60,18 @@ class SignOff:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(SignOff):
-    """A sign-off with its number, and its time in UTC as ISO 8601 writes it."""
+    """A sign-off with its number and time (UTC, ISO 8601)."""
 
     id: int
     time: str
 
 
 def sign_off(log: URL, said: SignOff) -> None:
-    """Add a sign-off of now.
+    """Add a sign-off with the current time.
 
     Args:
-        log: As ``review_log.log_of`` gives it.
-        said: What to add.
+        log: From ``review_log.log_of``.
+        said: The sign-off.
 
     Raises:
         LabelError: If the database is damaged, or cannot be reached or written.
@@ -81,7 +82,7 @@ def sign_off(log: URL, said: SignOff) -> None:
 
 
 def read_sign_offs(log: URL, **wanted: str) -> list[Entry]:
-    """Read sign-offs in which some columns hold what is wanted, such as ``run="lbc"``, the oldest first.
+    """Read the sign-offs with the wanted column values, such as ``run="lbc"``, oldest first.
 
     Raises:
         LabelError: If the database is damaged or cannot be reached.
@@ -95,10 +96,10 @@ def latest(entries: Iterable[Entry]) -> dict[str, Entry]:
 
 
 def bundle_of(prediction: Path) -> str:
-    """Return one hash for the bundle that a slide was predicted with; empty where its summary does not say.
+    """Return one hash for the bundle of a prediction; empty if its summary does not state it.
 
     Args:
-        prediction: Folder of the slide's prediction.
+        prediction: Prediction folder of the slide.
 
     Returns:
         64 hexadecimal digits: SHA-256 over the names and hashes of the bundle's weights.
@@ -112,16 +113,16 @@ def bundle_of(prediction: Path) -> str:
 
 
 def is_outdated(entry: Entry, bundle: str) -> bool:
-    """Return whether a slide was predicted anew since, with another bundle than the one that was looked at."""
+    """Return whether the slide has since been predicted with another bundle than the one signed off."""
     return bool(bundle) and entry.bundle != bundle
 
 
 def sign_off_csv(entries: Sequence[Entry], bundles: Mapping[str, str]) -> str:
-    """Write sign-offs as a table for a spreadsheet.
+    """Write sign-offs as CSV for a spreadsheet.
 
     Args:
-        entries: In the order of the lines.
-        bundles: Hash of the bundle that each slide is predicted with now, by the slide's key.
+        entries: Entries in row order.
+        bundles: Hash of the current bundle of each slide's prediction, by slide key.
     """
     head = [column.name for column in _TABLE.columns]
     lines: list[Sequence[Any]] = [

@@ -133,7 +133,7 @@ def _stored(array: Any, level_strips: Iterable[Pixels], *, categorical: bool) ->
         array[..., y : y + len(strip), :] = np.moveaxis(strip, 2, 0) if strip.ndim == 3 else strip
         y += len(strip)
         half = halve(strip, categorical=categorical)
-        # Nothing may hold the old strip while the next one is made.
+        # Drop the reference to the old strip before the next one is made.
         del strip
         yield half
 
@@ -186,7 +186,7 @@ def _strips(bands: Iterable[Pixels], *, size: Size, like: Pixels, rows: int) -> 
         while held >= rows:
             joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
             waiting, held = [joined[rows:]] if held > rows else [], held - rows
-            # Nothing may hold the old strip while the next one is made.
+            # Drop the reference to the old strip before the next one is made.
             band = joined[:rows]
             del joined
             yield band

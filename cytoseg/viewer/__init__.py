@@ -1,1 +1,1 @@
-"""Tiles and layers of slides for a browser."""
+"""Slide viewer: tiles and layers for a browser."""

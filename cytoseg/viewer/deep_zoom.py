@@ -1,4 +1,4 @@
-"""Slides cut into tiles for a browser: a pyramid of powers of two, each tile a small picture file."""
+"""Deep zoom tiles for OpenSeadragon: geometry, JPEG and PNG."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,19 +19,19 @@ OPAQUE = 255
 
 @dataclass(frozen=True)
 class TilePyramid:
-    """The tiles of a slide as OpenSeadragon counts them: step 0 is one tile, each further step is twice as fine.
+    """OpenSeadragon's tile pyramid of a slide: step 0 is one tile, each further step is twice as fine.
 
-    Layers are cut along the same tiles, so that they lie on the slide to the pixel whatever their own size.
+    Layers use the same tiles, so that they align with the slide at any resolution.
 
     Attributes:
-        size: Of the slide's level 0.
+        size: Size of the slide's level 0.
     """
 
     size: Size
 
     @property
     def finest(self) -> int:
-        """Number of the step that shows level 0."""
+        """Index of the step that shows level 0."""
         return max(0, (max(self.size.width, self.size.height) - 1) // TILE_PX).bit_length()
 
     def grid(self, step: int) -> Size:
@@ -42,7 +42,7 @@ class TilePyramid:
         return Size(-(-self.size.width // span), -(-self.size.height // span))
 
     def tile(self, step: int, column: int, row: int) -> tuple[Region, Size]:
-        """Return what a tile shows of the slide, and its size in pixels: 256 a side, less at the right and lower edge.
+        """Return a tile's region on the slide, and its size in pixels: 256 a side, less at the right and lower edge.
 
         Raises:
             SlideError: If there is no such tile.
@@ -59,14 +59,14 @@ class TilePyramid:
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:
-    """Pack an (H, W, 3) uint8 picture as a JPEG file."""
+    """Encode an (H, W, 3) uint8 picture as JPEG."""
     packed = BytesIO()
     Image.fromarray(picture).save(packed, "jpeg", quality=JPEG_QUALITY)
     return packed.getvalue()
 
 
 def painted(values: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
-    """Paint a layer as a PNG file with transparency.
+    """Encode a layer as a PNG with transparency.
 
     Args:
         values: (H, W) uint8.
@@ -74,13 +74,13 @@ def painted(values: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
     """
     picture, packed = Image.fromarray(values), BytesIO()
     picture.putpalette(palette[:, :3].tobytes())
-    # A tile has few colours and is looked at once: the quickest compression makes it small enough.
+    # A tile has few colours and is viewed once: the fastest compression is small enough.
     picture.save(packed, "png", compress_level=1, transparency=palette[:, 3].tobytes())
     return packed.getvalue()
 
 
 def class_palette(classes: ClassList, shown: frozenset[int]) -> NDArray[np.uint8]:
-    """Return the palette of some classes, (256, 4) uint8; all other ids, ignore among them, are transparent."""
+    """Return the palette of some classes, (256, 4) uint8; all other ids, including ignore, are transparent."""
     palette = np.zeros((256, 4), np.uint8)
     palette[:, :3] = classes.colour_table()
     palette[[class_id for class_id in shown if class_id < len(classes)], 3] = OPAQUE
@@ -88,5 +88,5 @@ def class_palette(classes: ClassList, shown: frozenset[int]) -> NDArray[np.uint8
 
 
 def ramp_palette() -> NDArray[np.uint8]:
-    """Return the palette of uncertainty, (256, 4) uint8: dark is certain, light uncertain, all of it opaque."""
+    """Return the opaque palette of uncertainty, (256, 4) uint8: dark is certain, light uncertain."""
     return np.concatenate([np.rint(ramp_table()), np.full((256, 1), OPAQUE)], axis=1).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What can be laid over a slide in a browser: class map, uncertainty map, and the crops that people marked."""
+"""Viewer layers: class map, uncertainty map and annotated crops."""
 
 import threading
 from collections import OrderedDict
@@ -16,21 +16,21 @@ from cytoseg.labels.original_annotation import read_original
 from cytoseg.maps.raster import Raster
 
 FAINTEST_NATS = 0.01
-"""Below this the interpreters agree, and stretching would show noise."""
+"""Below this the interpreters agree, and contrast stretching would amplify noise."""
 
 _CACHE_BYTES = 32_000_000
-_LOOKED_AT_PX = 512  # longer side of the level that the brightest uncertainty is taken from
+_LOOKED_AT_PX = 512  # longer side of the level used for the colour range of uncertainty
 
 
 class Layer(Protocol):
-    """One value for each pixel of a slide."""
+    """One value per pixel of a slide."""
 
     def values(self, region: Region, size: Size) -> NDArray[np.uint8]:
         """Return the values at the centres of a tile's pixels.
 
         Args:
-            region: Of the slide, in level-0 pixels.
-            size: Of the tile in pixels.
+            region: Region in level-0 pixels.
+            size: Size of the tile in pixels.
 
         Returns:
             (H, W) uint8.
@@ -42,7 +42,7 @@ class Layer(Protocol):
 
 @dataclass(frozen=True)
 class ClassLayer:
-    """A class map: each value is an id.
+    """A class map; values are ids.
 
     Attributes:
         raster: The open class map.
@@ -59,12 +59,12 @@ class ClassLayer:
 
 @dataclass(frozen=True)
 class UncertaintyLayer:
-    """An uncertainty map: 0 is certain, 255 as uncertain as ``brightest`` or more.
+    """An uncertainty map: 0 is certain, 255 is ``brightest`` or more.
 
     Attributes:
         raster: The open uncertainty map.
         downsample: How many level-0 pixels of the slide one pixel of it spans.
-        brightest: In nats.
+        brightest: Uncertainty shown as 255, in nats.
     """
 
     raster: Raster
@@ -79,10 +79,10 @@ class UncertaintyLayer:
 
 @dataclass(frozen=True)
 class TruthLayer:
-    """The label maps of a slide's crops at their places, ignore elsewhere; of two that overlap the later one counts.
+    """The label maps of a slide's crops in place, ignore elsewhere; where crops overlap the later one is shown.
 
     Attributes:
-        places: The crops, with their regions of the slide.
+        places: The crops with their regions on the slide.
     """
 
     places: Sequence[tuple[LabelledCrop, Region]]
@@ -90,7 +90,7 @@ class TruthLayer:
     _turn: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     def values(self, region: Region, size: Size) -> NDArray[np.uint8]:
-        """Return the ids; see `Layer.values`. Threads take turns: label maps are held for the next one."""
+        """Return the ids; see `Layer.values`. One thread at a time: label maps are cached."""
         out = np.full((size.height, size.width), IGNORE, np.uint8)
         rows, columns = _centres(region.y, region.height, size.height), _centres(region.x, region.width, size.width)
         for crop, place in self.places:
@@ -116,7 +116,7 @@ class TruthLayer:
 
 
 def brightest_nats(raster: Raster) -> float:
-    """Find where the ramp of an uncertainty map ends: at the 99.5 % quantile of a coarse level, in nats."""
+    """Compute the upper end of an uncertainty map's colour range: the 99.5 % quantile of a coarse level, in nats."""
     level = max(i for i, found in enumerate(raster.levels) if i == 0 or _long_enough(found.size))
     size = raster.levels[level].size
     nats = raster.sample(np.arange(size.height), np.arange(size.width), level)
@@ -124,12 +124,12 @@ def brightest_nats(raster: Raster) -> float:
 
 
 def placed_crops(index: LabelIndex, slide: str, size: Size) -> list[tuple[LabelledCrop, Region]]:
-    """Find the crops of a slide whose place on it is known: something says it, or the crop is the whole picture.
+    """Find the crops of a slide with a known position, from their origin or because the crop is the whole picture.
 
     Args:
         index: The imported labels.
         slide: Id of the slide.
-        size: Of its level 0.
+        size: Size of its level 0.
 
     Raises:
         LabelError: If what was kept of a crop is damaged.
@@ -145,18 +145,18 @@ def placed_crops(index: LabelIndex, slide: str, size: Size) -> list[tuple[Labell
 
 
 def _sampled(raster: Raster, downsample: float, region: Region, size: Size) -> NDArray[Any]:
-    """Read a map at the centres of a tile's pixels, from the coarsest level that is fine enough."""
+    """Sample a map at the centres of a tile's pixels, from the coarsest level that is fine enough."""
     level = best_level(raster.levels, region.width / size.width / downsample)
     found = raster.levels[level]
     spans = downsample * found.downsample
-    # The map leaves out a last fraction of its own pixel, where it goes on as it ended.
+    # The map drops a fractional last pixel; its last pixel is repeated there.
     rows = (_centres(region.y, region.height, size.height) / spans).astype(np.int64).clip(0, found.size.height - 1)
     columns = (_centres(region.x, region.width, size.width) / spans).astype(np.int64).clip(0, found.size.width - 1)
     return raster.sample(rows, columns, level)
 
 
 def _centres(start: int, length: int, count: int) -> NDArray[np.float64]:
-    """Return the centres of so many pixels along a length that begins somewhere, in level-0 pixels."""
+    """Return the centres of ``count`` pixels along an interval, in level-0 pixels."""
     return np.asarray(start + (np.arange(count) + 0.5) * length / count)
 
 

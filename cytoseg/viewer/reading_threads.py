@@ -1,4 +1,4 @@
-"""Threads that read files which may never answer: a few for each file, and a limit of time."""
+"""Reading threads per file with a timeout, for unresponsive disks."""
 
 import asyncio
 import threading
@@ -17,11 +17,11 @@ THREADS, LIMIT_S = 4, 20.0
 
 @dataclass
 class _Lane:
-    """What is to be read of one file: what waits, and since when each thread has been busy.
+    """Work queue of one file: waiting work, and since when each thread has been busy.
 
     Attributes:
-        waiting: Promised results, and what makes them.
-        busy: By thread, the time at which it began what it does.
+        waiting: Futures with their work.
+        busy: By thread, the start time of its current work.
     """
 
     waiting: deque[tuple[Future[Any], Callable[[], Any]]] = field(default_factory=deque)
@@ -30,14 +30,14 @@ class _Lane:
 
 
 class Lanes:
-    """Lets each file be read by a few threads of its own, so that one which never answers holds up no other.
+    """Reads each file in a few threads of its own, so that an unresponsive file does not block others.
 
-    A dead network share keeps a thread for good: nothing ends it. So there are few for each file, more work for it is
-    refused once all are stuck, and they do not keep the program from ending.
+    A dead network share blocks a thread forever. So there are few threads per file, further work is refused once all
+    are stuck, and they do not keep the program from exiting.
 
     Args:
-        threads: How many read one file at once, at most.
-        limit_s: How long whoever asks waits, in seconds.
+        threads: Most threads per file.
+        limit_s: Timeout of a caller in seconds.
     """
 
     def __init__(self, *, threads: int = THREADS, limit_s: float = LIMIT_S) -> None:
@@ -46,26 +46,26 @@ class Lanes:
         self._lanes: dict[Hashable, _Lane] = {}
 
     def wait(self, lane: Hashable, work: Callable[[], Value]) -> Value:
-        """Do something in a lane, and wait for it.
+        """Run work in a lane and wait for it.
 
         Args:
-            lane: What is read.
-            work: Reads it.
+            lane: The file.
+            work: Function that reads it.
 
         Raises:
-            SlideError: If it takes longer than the limit, or all threads of the lane have for longer than that.
+            SlideError: If it times out, or all threads of the lane have been stuck for longer than the limit.
         """
         promised = self._begin(lane, work)
         try:
             return promised.result(self.limit_s)
         except TimeoutError as error:
-            if promised.done():  # it is the work that says so
+            if promised.done():  # a timeout raised by the work itself
                 raise
             promised.cancel()
             raise SlideError(self._silence()) from error
 
     async def ask(self, lane: Hashable, work: Callable[[], Value]) -> Value:
-        """Do something in a lane, and let others go on meanwhile; see `wait`."""
+        """Run work in a lane without blocking the event loop; see `wait`."""
         promised = self._begin(lane, work)
         done, _ = await asyncio.wait([waited := asyncio.wrap_future(promised)], timeout=self.limit_s)
         if not done:
@@ -97,10 +97,10 @@ class Lanes:
                 promised.set_result(work())
             except BaseException as error:
                 promised.set_exception(error)
-            del promised, work, item  # what was made is not kept until there is more to do
+            del promised, work, item  # drop the reference to the result
 
     def _next(self, name: Hashable, lane: _Lane) -> tuple[Future[Any], Callable[[], Any]] | None:
-        """Take what waits longest, and leave out what nobody waits for any more; the last thread clears the lane."""
+        """Take the oldest waiting work, dropping cancelled work; the last thread removes the lane."""
         with self._lock:
             lane.busy.pop(threading.get_ident(), None)
             while lane.waiting:

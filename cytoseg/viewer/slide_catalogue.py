@@ -1,7 +1,8 @@
-"""Which slides of a run may be shown, each under a key: those that its recipe names, and those that it predicted.
+"""The slides of a run that the viewer may show, by key.
 
-A run's folder may come from somebody else, and the tiles of a slide are given out by a web server. So no path is ever
-taken from a request, and a path that stands in a run's folder is believed only if that run must have seen the file.
+They are the slides of its recipe and those it predicted. A run folder may come from somebody else, and a web server
+serves the tiles. So no path is ever taken from a request, and a path in a run folder is trusted only if that run must
+have read the file.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,9 +26,9 @@ class Found:
     """A slide that may be shown.
 
     Attributes:
-        key: What it is called in addresses: its id, with a number behind if several slides have the same.
-        slide: Its id, by the name under which it was found.
-        path: Where it lies, links followed.
+        key: Its name in URLs: its id, with a number appended if several slides have the same id.
+        slide: Its id, from the name under which it was found.
+        path: Its path with symlinks resolved.
         prediction: Folder of its maps, if this very file was predicted.
     """
 
@@ -43,9 +44,9 @@ class Catalogue:
 
     Attributes:
         slides: By key, sorted.
-        gone: Names of the folders of predictions whose slide is not there, is another file now, or was not known well
-            enough when it was predicted.
-        outside: How many links lead out of the recipe's folders; they are not shown.
+        gone: Prediction folders whose slide is missing, has been replaced, or was not identified well enough when it
+            was predicted.
+        outside: Number of symlinks that lead out of the recipe's folders; they are not shown.
     """
 
     slides: dict[str, Found]
@@ -56,16 +57,15 @@ class Catalogue:
 def list_slides(run: Path, *, folders: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> Catalogue:
     """List the slides of a run that may be shown.
 
-    A slide of the recipe must lie in one of its folders after all links are followed, and belongs to a prediction by
-    its name and length; who shows both together asks ``is_predicted``. A slide that was predicted from elsewhere must
-    be the file that was predicted, to the byte and the second of its last change or to its SHA-256: nobody can name
-    those of a file that he has not seen.
+    A slide of the recipe must lie in one of its folders with symlinks resolved, and is matched to a prediction by name
+    and size; to show both together, check ``is_predicted``. A slide predicted from elsewhere must be the predicted
+    file, by size and modification time or by SHA-256, which are unknown to anybody who has not read the file.
 
     Args:
         run: The run folder.
-        folders: Of the recipe's slides; those that are missing hold none.
-        include: Globs within them.
-        exclude: Globs of what to leave out.
+        folders: Folders of the recipe's slides; missing ones are skipped.
+        include: Globs in these folders.
+        exclude: Globs to exclude.
     """
     roots = [folder.resolve() for folder in folders if folder.is_dir()]
     real = {path.resolve(): path for folder in roots for path in _in_folder(folder, include, exclude)}
@@ -85,10 +85,10 @@ def list_slides(run: Path, *, folders: Sequence[Path], include: Sequence[str], e
 
 
 def check_still_there(found: Found) -> None:
-    """Refuse a slide that has gone since it was listed, or in whose place a link leads elsewhere.
+    """Refuse a slide that has been removed since it was listed, or replaced by a symlink.
 
     Raises:
-        SlideError: In one sentence without a path.
+        SlideError: In one sentence without the path.
     """
     if not found.path.exists():
         raise SlideError(f"{found.path.name}: is no longer there. Restore it, or remove it from the recipe.")
@@ -108,7 +108,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def part_of(record: dict[str, Any], key: str) -> dict[str, Any]:
-    """Return a part of a record that is a record itself; an empty one if it is none."""
+    """Return a nested record; empty if it is missing or not a record."""
     part = record.get(key)
     return part if isinstance(part, dict) else {}
 
@@ -130,7 +130,7 @@ def _add(slides: dict[str, Found], slide: str, path: Path) -> Found:
 
 
 def _predicted(folder: Path, slides: Iterable[Found]) -> Path | None:
-    """Find the file that was predicted: one of the recipe's, or the one that the summary names."""
+    """Find the predicted file: a slide of the recipe, or the one named in the summary."""
     record = read_record(folder)
     length, named = part_of(record, "provenance").get("slide_bytes"), record.get("slide_path")
     for found in slides:
@@ -142,9 +142,9 @@ def _predicted(folder: Path, slides: Iterable[Found]) -> Path | None:
 
 
 def is_predicted(path: Path, record: dict[str, Any]) -> bool:
-    """Return whether a file is the one that was predicted: a copy of it may have another time, but no other content.
+    """Return whether a file is the predicted one; a copy may have another modification time but not another content.
 
-    Of a copy the SHA-256 is taken once: that reads the whole file.
+    The SHA-256 of a copy is computed once, which reads the whole file.
 
     Args:
         path: The file; need not exist.
@@ -167,10 +167,10 @@ def _sha256(path: Path, stamp: Stamp) -> str:
 def _stamp(path: Path) -> Stamp | None:
     try:
         return slide_stamp(path) if _is_file_or_folder(path) else None
-    except (OSError, ValueError):  # a path with a null byte is a ValueError
+    except (OSError, ValueError):  # a null byte in a path raises a ValueError
         return None
 
 
 def _is_file_or_folder(path: Path) -> bool:
-    """Tell a slide from a pipe or a device, whose reading might never end."""
+    """Return whether a path is a file or folder rather than a pipe or device, which may block forever."""
     return path.is_file() or path.is_dir()

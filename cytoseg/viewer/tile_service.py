@@ -1,4 +1,4 @@
-"""A run's slides as a viewer looks at them: which layers each has, and the tiles of them all."""
+"""Tile service: layers and tiles of a run's slides."""
 
 import os
 import zlib
@@ -22,7 +22,7 @@ from cytoseg.viewer.slide_catalogue import Found, check_still_there, is_predicte
 
 SLIDE, CLASSES, DISAGREEMENT, TRUTH = "slide", "classes", "uncertainty", "truth"
 _MAPS = {CLASSES: CLASS_MAP, DISAGREEMENT: UNCERTAINTY}
-_KEPT = 32  # slides of which is remembered what does not change
+_KEPT = 32  # slides with cached constant facts
 _SLACK_PX = 1.01
 
 
@@ -32,7 +32,7 @@ class Subject:
 
     Attributes:
         found: The slide.
-        classes: Names and colours, of the run's recipe.
+        classes: Names and colours of the run's recipe.
         labels: The run's labels folder; need not exist.
     """
 
@@ -49,9 +49,9 @@ class Sight:
         size: Size of level 0.
         mpp: Micrometres per level-0 pixel, or None if the slide does not say.
         layers: Which of "classes", "uncertainty" and "truth" it has.
-        brightest: Where the ramp of uncertainty ends, in nats; None without uncertainty.
-        version: Another text whenever a file that tiles are made of has changed.
-        notes: What could not be read and is left out, a sentence each.
+        brightest: Upper end of the uncertainty colours in nats; None without uncertainty.
+        version: Changes whenever a source file of the tiles changes.
+        notes: Sentences about unreadable, omitted layers.
     """
 
     size: Size
@@ -73,7 +73,7 @@ class Sights:
         """Say what there is to see.
 
         Raises:
-            SlideError: If the slide is gone or cannot be read; in a sentence without a path.
+            SlideError: If the slide is missing or unreadable; in one sentence without the path.
         """
         found = subject.found
         check_still_there(found)
@@ -91,16 +91,16 @@ class Sights:
         return Sight(size, mpp, (*layers, *truth), brightest, _version(subject), notes)
 
     def tile(self, subject: Subject, layer: str, place: tuple[int, int, int], *, shown: Collection[int]) -> bytes:
-        """Make a tile: a JPEG file of the slide, a PNG file of another layer.
+        """Return a tile: a JPEG of the slide, or a PNG of another layer.
 
         Args:
             subject: What is looked at.
             layer: "slide", "classes", "uncertainty" or "truth".
             place: Step, column and row; see `TilePyramid`.
-            shown: Ids of the classes to paint; of no matter for the slide and its uncertainty.
+            shown: Ids of the classes to paint; not used for the slide and its uncertainty.
 
         Raises:
-            CytosegError: If there is no such tile, or a file is gone or damaged.
+            CytosegError: If there is no such tile, or a file is missing or damaged.
         """
         path = subject.found.path
         check_still_there(subject.found)
@@ -139,7 +139,7 @@ class Sights:
 
 
 def _maps_of(subject: Subject) -> tuple[tuple[str, ...], float | None, tuple[str, ...]]:
-    """Find the layers of a prediction, where its ramp ends, and what is wrong with it."""
+    """Find the layers of a prediction, the end of its colour range, and its problems."""
     found = subject.found
     if found.prediction is None:
         return (), None, ()
@@ -155,19 +155,19 @@ def _maps_of(subject: Subject) -> tuple[tuple[str, ...], float | None, tuple[str
 
 def _truth(subject: Subject, size: Size) -> TruthLayer:
     path = subject.labels / INDEX
-    if not os.path.isfile(path):  # unlike Path.is_file, it takes what may not be looked at for missing
+    if not os.path.isfile(path):  # unlike Path.is_file, this treats inaccessible files as missing
         return TruthLayer(())
     return _marked(subject.labels, path.stat().st_mtime_ns, subject.classes.names, subject.found.slide, size)
 
 
 def _downsample(slide: Path, prediction: Path, path: Path) -> float:
-    """Tell how many level-0 pixels of a slide one pixel of a map spans."""
+    """Compute how many level-0 pixels of a slide one pixel of a map spans."""
     full, slide_mpp, _ = _slide_facts(*_stamped(slide))
     record = read_record(prediction)
     size, mpp = _map_size(*_stamped(path)), _positive(record.get("mpp"))
     own = slide_mpp or _positive(part_of(record, "provenance").get("assume_mpp"))
     downsample = mpp / own if mpp and own else downsample_of(full, size)
-    # A map leaves out a last fraction of its own pixel.
+    # A map drops a fractional last pixel.
     if max(abs(full.width / downsample - size.width), abs(full.height / downsample - size.height)) > _SLACK_PX:
         raise SlideError(f"{path.name}: is {size.width}x{size.height} px, which does not match the slide.")
     return float(downsample)
@@ -193,7 +193,7 @@ def _map_size(path: Path, written_ns: int) -> Size:
 @lru_cache(maxsize=_KEPT)
 def _marked(labels: Path, written_ns: int, names: tuple[str, ...], slide: str, size: Size) -> TruthLayer:
     index = load_index(labels)
-    # With other classes the ids would stand for something else.
+    # With other classes the ids would mean something else.
     return TruthLayer(placed_crops(index, slide, size) if index.classes == names else ())
 
 
@@ -209,7 +209,7 @@ def _stamped(path: Path) -> tuple[Path, int]:
 
 def _map_file(prediction: Path, name: str) -> Path:
     path = prediction / name
-    # A link here would show another file than the one that was predicted.
+    # A symlink here would show another file than the predicted one.
     if path.is_symlink() or not path.is_file():
         raise SlideError(f"{path.name}: is missing. Predict the slide again.")
     run = prediction.parents[1]
@@ -219,7 +219,7 @@ def _map_file(prediction: Path, name: str) -> Path:
 
 
 def _unfit(subject: Subject) -> str:
-    """Say why the prediction cannot be laid on the slide with the recipe's classes; empty if it can."""
+    """Explain why the prediction does not match the slide or the recipe's classes; empty if it does."""
     if subject.found.prediction is None:
         return ""
     record = read_record(subject.found.prediction)

@@ -49,7 +49,7 @@ def test_the_change_and_what_may_explain_it(review: Review, made_run: Path) -> N
     assert choice.options[0].startswith("quickstart, ")
     said = _texts(app)
     assert "Mean IoU rose from 0.81 to 0.86." in said
-    assert "Crops trained with**: 1 added, 1 marked otherwise" in said
+    assert "Crops trained with**: 1 added, 1 relabelled" in said
     classes, slides = (table.value for table in app.table)
     assert classes["Change"].tolist() == ["+0.05", "+0.00", "+0.00", "+0.10", "n/a"]
     assert slides["Slide"].tolist()[0] == "smear\\_A"

@@ -352,7 +352,7 @@ def _see_what_changed(loop: Loop, before: dict[str, Any], *, corrected: str, add
     _turn_to(loop, "What changed", "What changed")
     main = page.get_by_test_id("stMain")
     expect(main.get_by_text("Crops trained with: 2 added")).to_be_visible(timeout=DRAWN_MS)
-    expect(main.get_by_text("Crops tested on: 1 marked otherwise")).to_be_visible(timeout=DRAWN_MS)
+    expect(main.get_by_text("Crops tested on: 1 relabelled")).to_be_visible(timeout=DRAWN_MS)
     for what, crops in (("Added: 2", added), ("Marked otherwise: 1", [corrected])):
         main.get_by_text(what, exact=True).click()
         for row, crop in enumerate(sorted(crops)):

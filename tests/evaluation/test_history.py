@@ -65,7 +65,7 @@ def test_labels_and_settings_that_differ_are_named(write: Write) -> None:
         ("c",),
         ("b",),
     )
-    assert found.train_labels.text() == "1 added, 1 removed, 1 marked otherwise"
+    assert found.train_labels.text() == "1 added, 1 removed, 1 relabelled"
     assert found.settings == (("seed", "0", "1"), ("features, taps", "-", "block3"), ("features, timesteps", "-", "50"))
     assert found.sentences()[-1] == "Settings that differ: 3."
 

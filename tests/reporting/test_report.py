@@ -186,14 +186,11 @@ def test_samples_that_are_noise_give_way_to_denoised_crops(run: Path) -> None:
     Image.fromarray(noise).save(run / "ddpm" / "samples.png")
     text = write_report(run).read_text(encoding="utf-8")
     assert "Samples" not in text
-    assert (
-        "Crops with noise on them, and what the model sees in each; the crop itself stands at the end of its row."
-        in text
-    )
+    assert "Noisy crops and their denoised versions; the original crop is at the end of each row." in text
     assert text.count("<img") == 9
     Image.new("RGB", (8, 8), (90, 90, 90)).save(run / "ddpm" / "denoised.png")
     text = write_report(run).read_text(encoding="utf-8")
-    assert "<figcaption>Crops with noise on them" in text
+    assert "<figcaption>Noisy crops" in text
     assert text.count("<img") == 10
 
 
