@@ -12,43 +12,48 @@ from cytoseg.labels.import_labels import ImportRules, SlideRules, import_labels,
 from cytoseg.labels.index import total_pixels
 from cytoseg.workflows.recorded_command import Overrides, Run, progress, say, start_run
 
+Source = Annotated[
+    Path, typer.Argument(metavar="SRC", help="labelme or GeoJSON file, a folder of them, or images/ and masks/.")
+]
+Renames = Annotated[list[str] | None, typer.Option("--map", help="Rename a class: found=wanted. Repeatable.")]
+SlideRegex = Annotated[
+    str | None,
+    typer.Option("--slide-regex", help="Finds the slide id in a picture's name; one group or all of it."),
+]
+Area = Annotated[
+    Literal["centre", "outline"],
+    typer.Option(
+        "--area", help="centre: pixels whose centre is inside; outline: labelme's own filling, edge included."
+    ),
+]
+Slides = Annotated[
+    Path | None, typer.Option("--slides", help="Folder of the slides that GeoJSON files mark; else beside them.")
+]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option("--region", help="QuPath class that delimits a crop, besides Region*. Repeatable."),
+]
+Instances = Annotated[
+    str | None,
+    typer.Option(
+        "--instances",
+        metavar="CLASS",
+        help="SRC holds images/ beside instances/ (or masks/) with one id per object, 0 for none: all are CLASS.",
+    ),
+]
+
 
 def run(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="SRC", help="labelme or GeoJSON file, a folder of them, or images/ and masks/."),
-    ],
+    source: Source,
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="Recipe file, or the name of a shipped recipe.")],
     overrides: Overrides = None,
-    renames: Annotated[
-        list[str] | None, typer.Option("--map", help="Rename a class: found=wanted. Repeatable.")
-    ] = None,
+    renames: Renames = None,
     ignore: Annotated[list[str] | None, typer.Option("--ignore", help="Never score this class. Repeatable.")] = None,
-    slide_regex: Annotated[
-        str | None,
-        typer.Option("--slide-regex", help="Finds the slide id in a picture's name; one group or all of it."),
-    ] = None,
-    area: Annotated[
-        Literal["centre", "outline"],
-        typer.Option(
-            "--area", help="centre: pixels whose centre is inside; outline: labelme's own filling, edge included."
-        ),
-    ] = "centre",
-    slides: Annotated[
-        Path | None, typer.Option("--slides", help="Folder of the slides that GeoJSON files mark; else beside them.")
-    ] = None,
-    regions: Annotated[
-        list[str] | None,
-        typer.Option("--region", help="QuPath class that delimits a crop, besides Region*. Repeatable."),
-    ] = None,
-    instances: Annotated[
-        str | None,
-        typer.Option(
-            "--instances",
-            metavar="CLASS",
-            help="SRC holds images/ beside instances/ (or masks/) with one id per object, 0 for none: all are CLASS.",
-        ),
-    ] = None,
+    slide_regex: SlideRegex = None,
+    area: Area = "centre",
+    slides: Slides = None,
+    regions: Regions = None,
+    instances: Instances = None,
 ) -> None:
     """Import annotations (labelme JSON, QuPath GeoJSON or mask images) as label maps.
 

@@ -102,26 +102,17 @@ def parse_timesteps(text: str | None, recipe: Recipe) -> tuple[int, ...]:
 
 
 def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, ExtractorOf]:
-    recipe = current.recipe
+    recipe, precision = current.recipe, current.recipe.training.precision
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()
     unet, architecture, backbone = run_backbone(recipe, current.folder)
     train = split_of(recipe).train
     check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
-    details = {
-        "backbone": backbone,
-        "crops": [[crop.crop, crop.slide, crop.image_sha256, crop.label_sha256] for crop in train],
-        "precision": recipe.training.precision,
-        "device": device.type,
-        "versions": versions(),
-    }
-
     candidates = _candidates(recipe)
     encoder = imagenet_encoder() if "pretrained" in candidates else None
 
     def extractor_of(settings: FeatureSettings) -> FeatureExtractor:
-        precision = recipe.training.precision
         return FeatureExtractor(unet, architecture, settings, device=device, precision=precision, encoder=encoder)
 
     question = Question(
@@ -135,7 +126,13 @@ def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Extra
         seed=recipe.training.seed,
         noise_seed=recipe.features.noise_seed,
         device=device,
-        details=details,
+        details={
+            "backbone": backbone,
+            "crops": [[crop.crop, crop.slide, crop.image_sha256, crop.label_sha256] for crop in train],
+            "precision": precision,
+            "device": device.type,
+            "versions": versions(),
+        },
         effort=EFFORT,
     )
     return question, extractor_of

@@ -1,12 +1,14 @@
 """``cytoseg study``: questions that many trainings answer."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from cytoseg.errors import RecipeError
+from cytoseg.recipe import Recipe
 from cytoseg.studies.compare import ComparedMethod
 from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
 from cytoseg.workflows.backbone import run_backbone
@@ -54,18 +56,12 @@ def label_efficiency_command(
         split = split_of(current.recipe)
         unet, _, backbone = run_backbone(current.recipe, current.folder)
         learning = Learning.of(current.recipe, split)
-        kind = current.recipe.interpreter.kind
-        wanted = [key for key in METHODS[kind] if not (quick and key in NETWORKS)]
-        own = own_key(current.recipe)
         say_missing_rivals()
 
         def methods_of(draw: Draw) -> list[ComparedMethod]:
             some = learning.only(draw.crops)
             networks = (*mlps(some, unet, backbone), *decoders(some, unet, backbone))
-            found = {c.key: c for c in (*baselines(some), *imagenet_unet(some), *networks)}
-            found["mlps"] = replace(found[own], key="mlps")
-            is_rival = kind == "mlps" and own in wanted  # the recipe's own features stand in the table once
-            return [found[key] for key in wanted if key in found and not (is_rival and key == own)]
+            return _wanted((*baselines(some), *imagenet_unet(some), *networks), current.recipe, quick=quick)
 
         usable = [sum(pixels > 0 for pixels in crop.pixels.values()) >= 2 for crop in split.train]
         drawn = draw_crops(usable, counts=_numbers(counts), draws=draws, seed=current.recipe.training.seed)
@@ -77,6 +73,16 @@ def label_efficiency_command(
             )
         say(as_markdown(curves, task.classes, note=task.note))
         say(f"See {folder / 'label_efficiency.png'}.")
+
+
+def _wanted(methods: Sequence[ComparedMethod], recipe: Recipe, *, quick: bool) -> list[ComparedMethod]:
+    """Choose what is compared with the recipe's own method, which is called ``mlps`` here."""
+    kind, own = recipe.interpreter.kind, own_key(recipe)
+    wanted = [key for key in METHODS[kind] if not (quick and key in NETWORKS)]
+    found = {method.key: method for method in methods}
+    found["mlps"] = replace(found[own], key="mlps")
+    is_rival = kind == "mlps" and own in wanted  # the recipe's own features stand in the table once
+    return [found[key] for key in wanted if key in found and not (is_rival and key == own)]
 
 
 def _numbers(text: str) -> list[int]:

@@ -102,25 +102,32 @@ def _train(
     else:
         found = _mlps(extractor, train, current)
     seconds = time.perf_counter() - begin
-    bundle = Bundle(
-        unet=_network(found.interpreter, extractor),
-        architecture=extractor.architecture,
-        interpreter=found.interpreter,
-        features=extractor.settings,
-        classes=recipe.class_list(),
-        mpp=recipe.slides.mpp,
-        vote=recipe.interpreter.vote,
-        precision=recipe.training.precision,
-        origin={**origin, **found.details, "train_seconds": round(seconds, 1), "versions": versions()},
-        recipe=recipe.model_dump(mode="json"),
-        encoder=extractor.encoder,
-    )
+    origin = {**origin, **found.details, "train_seconds": round(seconds, 1), "versions": versions()}
+    bundle = _bundle(found.interpreter, extractor, recipe, origin)
     save_bundle(current.folder / place, bundle)
     current.entry.update(train_crops=len(train), **found.details)
     say(f"Trained on {len(train)} crops in {seconds:.0f} s.")
     for sentence in found.sentences:
         say(sentence)
     return bundle
+
+
+def _bundle(
+    interpreter: Ensemble | Decoder | Student, extractor: FeatureExtractor, recipe: Recipe, origin: dict[str, Any]
+) -> Bundle:
+    return Bundle(
+        unet=_network(interpreter, extractor),
+        architecture=extractor.architecture,
+        interpreter=interpreter,
+        features=extractor.settings,
+        classes=recipe.class_list(),
+        mpp=recipe.slides.mpp,
+        vote=recipe.interpreter.vote,
+        precision=recipe.training.precision,
+        origin=origin,
+        recipe=recipe.model_dump(mode="json"),
+        encoder=extractor.encoder,
+    )
 
 
 def _network(interpreter: Ensemble | Decoder | Student, extractor: FeatureExtractor) -> nn.Module:

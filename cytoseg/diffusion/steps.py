@@ -130,9 +130,7 @@ def train_steps(
     guard = LossGuard(cast(Any, diffusion).loss_weight)
     model.train()
     for numbers, x0 in _share(crops, state.crops_seen, settings=settings, accelerator=accelerator):
-        rate = rate_at(state.crops_seen, settings)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * group["share"]
+        rate = _set_rate(optimiser, rate_at(state.crops_seen, settings))
         parts = None if masks is None else masks(numbers)
         t, losses, mask_losses = _backward(diffusion, numbers, x0, parts, settings=settings, accelerator=accelerator)
         window.add(numbers.to(t), t, losses, mask_losses)
@@ -149,6 +147,13 @@ def train_steps(
         state.ema.update()
         taken, state.crops_seen, state.whole = seen - state.crops_seen, seen, True
         yield StepReport(taken, seen, rate, reading)
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> float:
+    """Set the learning rate of each group of weights to its share of ``rate``, which is returned."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["share"]
+    return rate
 
 
 def _move_average(ema: EMA, device: torch.device) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.memory import highest_bytes, peak_memory
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog
+from cytoseg.terminal import Bar
 from cytoseg.workflows.recorded_command import Run, progress, say
 from cytoseg.workflows.unlabelled_crops import unlabelled_slides
 
@@ -52,23 +54,11 @@ def tuned(
     labelled, settings = read_labelled(train), tune_settings(recipe, recipe.training.seed)
     steps = steps_of(labelled, settings)
     with (
-        contextlib.ExitStack() as closed,
         unlabelled_slides(recipe) as unlabelled,
         peak_memory() as peak,
         progress("decoder", steps) as bar,
+        contextlib.closing(_StepLog(recipe, folder / "metrics.jsonl", bar)) as log,
     ):
-        logs: list[MetricsLog] = []
-
-        def on_step(step: int, loss: float) -> None:
-            check_ceiling(recipe, step=step)
-            if not logs and step > 1:
-                bar.goes_on(step - 1)
-            bar.at(step, f"loss {loss:.4f}")
-            if not logs:  # the first step tells where an interrupted tuning goes on, and what it had logged stays
-                log = MetricsLog(folder / "metrics.jsonl", keep_until=step - 1, count="step")
-                logs.append(closed.enter_context(contextlib.closing(log)))
-            logs[0].write({"step": step, "loss": round(loss, 6)})
-
         found = tune_decoder(
             decoder,
             labelled,
@@ -76,12 +66,45 @@ def tuned(
             device=device,
             unlabelled=unlabelled,
             resume=Resume(folder / "unfinished", origin),
-            on_step=on_step,
+            on_step=log.add,
         )
     judges = f"slides {', '.join(found.held_out)} decided" if found.held_out else "no slide was held out"
     memory = "" if peak.mb is None else f" Most memory {peak.mb / 1000:.1f} GB."
     say(f"Decoder tuned; weights of step {found.step} of {steps} ({judges}).{memory}")
     return found.decoder
+
+
+class _StepLog:
+    """Shows and logs each step of a tuning, and stops one that takes too much memory.
+
+    Args:
+        recipe: Says the memory ceiling.
+        path: Of the log.
+        bar: Of the command.
+    """
+
+    def __init__(self, recipe: Recipe, path: Path, bar: Bar) -> None:
+        self._recipe, self._path, self._bar = recipe, path, bar
+        self._log: MetricsLog | None = None
+
+    def add(self, step: int, loss: float) -> None:
+        """Take the loss of a step.
+
+        Raises:
+            RecipeError: If more memory is in use than the recipe allows.
+        """
+        check_ceiling(self._recipe, step=step)
+        if self._log is None:  # the first step tells where an interrupted tuning resumes; its earlier log is kept
+            if step > 1:
+                self._bar.goes_on(step - 1)
+            self._log = MetricsLog(self._path, keep_until=step - 1, count="step")
+        self._bar.at(step, f"loss {loss:.4f}")
+        self._log.write({"step": step, "loss": round(loss, 6)})
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
 
 
 def check_ceiling(recipe: Recipe, *, step: int) -> None:

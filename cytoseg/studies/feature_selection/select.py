@@ -104,11 +104,7 @@ def select_features(
         on_crop=lambda done, total: on_step("features of crops", done, total),
     )
     search = _Search(Bench(question, store, crops, folder=folder / "runs", until=until), question, on_step)
-    search.start()
-    search.single_taps()
-    search.grow()
-    search.settle()
-    search.options()
+    search.run()
     return Selection(
         tuple(search.trials),
         search.present,
@@ -132,6 +128,14 @@ class _Search:
         on_step("the recipe's features", 0, 1)
         self.present = self.best = self.chosen = self._measure_present()
         self.trials.append(Trial("present", self.present))
+
+    def run(self) -> None:
+        """Take one stage after another."""
+        self.start()
+        self.single_taps()
+        self.grow()
+        self.settle()
+        self.options()
 
     def start(self) -> None:
         """Take the best of: the recipe's set, each block and all blocks at each timestep."""
