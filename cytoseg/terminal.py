@@ -81,11 +81,18 @@ class _Left(ProgressColumn):
 
 
 def _left_of(task: Task) -> float | None:
+    """Estimate by the pace up to the last move: a unit in work does not slow it. None once the unit is overdue."""
+    elapsed_s = task.elapsed or 0.0
+    moved_s = min(elapsed_s, task.fields["moved_s"])
     ahead: float | None = task.fields.get("ahead")
-    if ahead is not None:  # a fraction of the work if units differ
-        return seconds_left(1 - ahead, 1.0, task.elapsed or 0.0)
     before = task.fields["before"]
-    return seconds_left(task.completed - before, (task.total or 0) - before, task.elapsed or 0.0)
+    if ahead is not None:  # a fraction of the work if units differ
+        left_s = seconds_left(1 - ahead, 1.0, moved_s)
+    else:
+        left_s = seconds_left(task.completed - before, (task.total or 0) - before, moved_s)
+    if left_s is None or 0 < left_s <= elapsed_s - moved_s:
+        return None
+    return max(0.0, left_s - (elapsed_s - moved_s))
 
 
 def whole_time(seen: Sequence[tuple[float, float]], total: float) -> float | None:
@@ -128,7 +135,7 @@ def progress(what: str, total: int, *, done: int = 0, even: bool = True) -> Iter
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as bars:
-        bar = Bar(bars, bars.add_task(what, total=total, completed=done, note="", before=done), even=even)
+        bar = Bar(bars, bars.add_task(what, total=total, completed=done, note="", before=done, moved_s=0.0), even=even)
         with contextlib.nullcontext() if console.is_terminal else _lines_of(bar):
             yield bar
 
@@ -183,10 +190,10 @@ class Bar:
 
     def remaining(self, share: float) -> None:
         """Set the fraction of work that remains, for a remaining time where units differ."""
-        self._bars.update(self._task, ahead=share)
+        self._bars.update(self._task, ahead=share, moved_s=self._elapsed_s())
 
     def _move(self, **fields: Any) -> None:
-        self._bars.update(self._task, **fields)
+        self._bars.update(self._task, moved_s=self._elapsed_s(), **fields)
         task = self._bars.tasks[self._task]
         done = task.completed - task.fields["before"]
         if done <= 0:  # loading until now does not count for the pace
@@ -198,6 +205,9 @@ class Bar:
         if seconds is not None:
             self._estimated = True
             say_estimate(seconds, what=task.description)
+
+    def _elapsed_s(self) -> float:
+        return self._bars.tasks[self._task].elapsed or 0.0
 
     def line(self) -> str:
         """Return the progress as one line."""

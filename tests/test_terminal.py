@@ -1,6 +1,9 @@
 import threading
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from rich.progress import Task
 
 from cytoseg import terminal
 from cytoseg.terminal import cells, console, progress, say, say_estimate, say_next, seconds_left, whole_time
@@ -52,6 +55,26 @@ def test_the_rest_takes_as_long_as_the_pace_so_far_says(
     assert seconds_left(done, total, elapsed_s) == left
 
 
+@pytest.mark.parametrize(
+    ("done", "ahead", "moved_s", "elapsed_s", "left"),
+    [
+        (1, None, 60, 60, 120),
+        (1, None, 60, 100, 80),  # a second unit that is as long as the first is in work
+        (1, None, 60, 180, None),  # and takes longer than all were expected to
+        (3, None, 180, 200, 0),
+        (2, 0.75, 100, 100, 300),  # of uneven units three quarters of the work remain
+        (2, 0.75, 100, 350, 50),
+        (2, 0.75, 100, 900, None),
+    ],
+)
+def test_the_remaining_time_does_not_grow_while_one_unit_is_in_work(
+    done: int, ahead: float | None, moved_s: float, elapsed_s: float, left: float | None
+) -> None:
+    fields = {"before": 0, "moved_s": moved_s, "ahead": ahead}
+    task = SimpleNamespace(completed=done, total=3, elapsed=elapsed_s, fields=fields)
+    assert terminal._left_of(cast(Task, task)) == left
+
+
 def test_a_pipe_gets_a_line_also_while_nothing_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "LOG_LINE_S", 0.02)
     said: list[str] = []
@@ -62,6 +85,7 @@ def test_a_pipe_gets_a_line_also_while_nothing_moves(monkeypatch: pytest.MonkeyP
         spoken.set()
 
     monkeypatch.setattr(terminal, "say", hear)
+    monkeypatch.setattr(terminal, "seconds_left", lambda *_: 60.0)
     with progress("compare", 4) as bar:
         bar.at(2, "U-Net from scratch")
         spoken.clear()
