@@ -16,7 +16,8 @@ from cytoseg.labels.index import load_index
 from cytoseg.labels.original_annotation import read_original
 from cytoseg.labels.proposal import is_saved
 from cytoseg.labels.queue_file import read_queue
-from cytoseg.predict.outputs import classes_of, is_done, left_out_of, note_of
+from cytoseg.predict.outputs import is_done, left_out_of
+from cytoseg.predict.summary import classes_of, summary_of
 from cytoseg.recipe import recipe_of_run
 from cytoseg.review.slide_approvals import bundle_of
 from cytoseg.runs import read_metrics
@@ -82,7 +83,7 @@ def test_prediction() -> None:
     assert found.classes[2] == ("nucleus", "7,889", "1.23 %", "0.001972")
     assert ("mean disagreement", "0.03651") in found.facts
     assert classes_of(PREDICTED) == list(CLASSES)
-    assert (note_of(PREDICTED), left_out_of(PREDICTED, least_px=16)) == ("", "176 areas of fewer than 16 px")
+    assert (summary_of(PREDICTED).note, left_out_of(PREDICTED, least_px=16)) == ("", "176 areas of fewer than 16 px")
     assert len(bundle_of(PREDICTED)) == 64
     assert not is_done(PREDICTED, {})
 

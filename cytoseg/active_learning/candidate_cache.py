@@ -12,7 +12,7 @@ from cytoseg.active_learning.candidates import Frame, Predicted, find_candidates
 from cytoseg.geometry import Region
 from cytoseg.json_text import load_json
 from cytoseg.predict.disagreement import Candidate
-from cytoseg.predict.outputs import SUMMARY
+from cytoseg.predict.summary import SUMMARY
 from cytoseg.writing import write_atomically
 
 FORMAT = 2

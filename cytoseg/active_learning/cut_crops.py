@@ -17,7 +17,8 @@ from cytoseg.geometry import Region, Size
 from cytoseg.labels.annotated import is_taken
 from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.maps.map_file import MapFile
-from cytoseg.predict.outputs import CLASS_MAP, SUMMARY, UNCERTAINTY, classes_of
+from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
+from cytoseg.predict.summary import SUMMARY, classes_of
 from cytoseg.quoting import listed
 from cytoseg.slides.open import open_slide, read_at, slide_id
 from cytoseg.slides.slide import Slide

@@ -12,11 +12,11 @@ from cytoseg.errors import LabelError, PredictionError
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.labels.split import split_by_slide
 from cytoseg.patterns import fits
-from cytoseg.predict.outputs import SUMMARY, classes_of
+from cytoseg.predict.summary import SUMMARY, classes_of, summary_of
 from cytoseg.quoting import listed
 from cytoseg.quoting import shown as quoted
 from cytoseg.slides.open import SLIDE_SUFFIXES
-from cytoseg.viewer.slide_catalogue import is_predicted, read_record
+from cytoseg.viewer.slide_catalogue import is_predicted
 
 FOLDER = "queue"
 """Of the run folder, unless told otherwise; the app writes there."""
@@ -92,11 +92,11 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     path = folder / SUMMARY
     if not path.is_file():
         raise PredictionError(f"its prediction is not finished ({SUMMARY} is missing). {AGAIN}")
-    classes, summary = classes_of(folder), read_record(folder)
+    classes, summary = classes_of(folder), summary_of(folder)
     if classes != list(wanted.names):
         raise PredictionError(f"it was predicted with other classes ({listed(classes, most=9, between=', ')}). {AGAIN}")
-    named = summary.get("slide_path")
-    if not isinstance(named, str) or not named.lower().endswith(SLIDE_SUFFIXES):
+    named = summary.slide_path
+    if not named.lower().endswith(SLIDE_SUFFIXES):
         raise PredictionError(f"{SUMMARY} names no slide ({quoted(named)}). {AGAIN}")
     slide = Path(named)
     if not os.path.exists(slide):  # unlike Path.exists, it takes a name that is too long for one that is not there

@@ -14,8 +14,9 @@ from cytoseg.errors import CheckpointError, PredictionError, SlideError, report
 from cytoseg.interpreter.bundle import bundle_state
 from cytoseg.objects.parquet import check_parquet
 from cytoseg.predict.engines import in_processes, on_ray
-from cytoseg.predict.outputs import PREVIEW, is_done, left_out_of, note_of, other_slide
+from cytoseg.predict.outputs import PREVIEW, is_done, left_out_of, other_slide
 from cytoseg.predict.slide_task import Outcome, SlideTask, attempt
+from cytoseg.predict.summary import summary_of
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.workflows.recorded_command import progress, say, start_run
 from cytoseg.workflows.run_paths import BUNDLE
@@ -170,7 +171,7 @@ def _told(outcome: Outcome) -> bool:
     """Say what became of a slide; False if it failed."""
     task = outcome.task
     if outcome.error is None:
-        note = f"{note}; " if (note := note_of(task.folder)) else ""
+        note = f"{note}; " if (note := summary_of(task.folder).note) else ""
         say(f"{task.path.name}: {'done before, ' if outcome.before else ''}{note}see {task.folder / PREVIEW}")
         if task.objects and (left_out := left_out_of(task.folder, least_px=task.objects.least_px)):
             say(f"  counted but not outlined: {left_out}")

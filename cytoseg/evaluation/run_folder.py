@@ -4,16 +4,17 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.json_text import load_json
+from cytoseg.predict.summary import SUMMARY_FILE, ClassArea
+from cytoseg.records import RecordFile
 from cytoseg.running import Running, running_in
 
-FORMAT = 1
 Row = tuple[str, str]
 
 
@@ -21,13 +22,13 @@ Row = tuple[str, str]
 class CommandRecord:
     """One recorded command of a run; missing texts are empty, missing numbers None."""
 
-    command: str
-    started: str
-    finished: str
-    seconds: float | None
-    seed: int | None
-    versions: dict[str, str]
-    outcome: str
+    command: str = ""
+    started: str = ""
+    finished: str = ""
+    seconds: float | None = None
+    seed: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    outcome: str = ""
     message: str = ""
 
     @property
@@ -40,8 +41,8 @@ class CommandRecord:
 class Provenance:
     """The recipe's name and all commands of a run, oldest first."""
 
-    recipe: str
-    commands: tuple[CommandRecord, ...]
+    recipe: str = ""
+    commands: tuple[CommandRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,38 @@ class Summary:
     provenance: tuple[Row, ...]
 
 
+@dataclass(frozen=True)
+class _Classes:
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    fill: str | None
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.colours) or not (self.fill is None or self.fill in self.names):
+            raise ValueError("its parts do not match")
+
+
+@dataclass(frozen=True)
+class _BundleState:
+    classes: _Classes
+
+
+_NOT_JSON = "the file is not complete JSON"
+_RUN = RecordFile(
+    Provenance,
+    CytosegError,
+    "Run the command that writes it again.",
+    other_format="format {found} was found, this version reads format {format}",
+    not_json=_NOT_JSON,
+)
+_STATE = RecordFile(
+    _BundleState,
+    CytosegError,
+    "Run `cytoseg train-interpreter` again.",
+    unnumbered=True,
+    damaged="the class list is damaged",
+    not_json=_NOT_JSON,
+)
 SUMMARY_HEAD = ("Class", "Pixels", "Share", "Area (square mm)")
 
 
@@ -132,14 +165,8 @@ def read_provenance(run: Path) -> Provenance | None:
     path, now = run / "run.json", tuple(_unfinished(entry) for entry in running_in(run))
     if not _is_there(path):
         return Provenance(running_in(run)[-1].recipe, now) if now else None
-    record = _read_object(path)
-    if record.get("format") != FORMAT:
-        found = record.get("format")
-        raise CytosegError(f"{run.name}/run.json: format {found} was found, this version reads format {FORMAT}.")
-    commands = record.get("commands", [])
-    if not isinstance(commands, list) or not all(isinstance(entry, dict) for entry in commands):
-        raise CytosegError(f"{run.name}/run.json: 'commands' is not a list of records. Remove the file or restore it.")
-    return Provenance(str(record.get("recipe", "")), (*map(_command, commands), *now))
+    found = _RUN.read(path, name=_name(path))
+    return replace(found, commands=(*found.commands, *now))
 
 
 def _unfinished(entry: Running) -> CommandRecord:
@@ -161,18 +188,8 @@ def read_classes(run: Path) -> ClassList | None:
     path = run / "interpreter" / "bundle" / "state.json"
     if not _is_there(path):
         return None
-    found = _object(_read_object(path), "classes")
-    try:
-        colours = tuple((int(red), int(green), int(blue)) for red, green, blue in found["colours"])  # type: ignore[attr-defined] # checked below
-        names = tuple(str(name) for name in found["names"])  # type: ignore[attr-defined] # same
-        fill = found["fill"]
-        if len(names) != len(colours) or not (fill is None or fill in names):
-            raise ValueError("its parts do not match")
-    except (KeyError, TypeError, ValueError) as error:
-        raise CytosegError(
-            f"{path.parent.name}/{path.name}: the class list is damaged. Run `cytoseg train-interpreter` again."
-        ) from error
-    return ClassList(names, colours, None if fill is None else str(fill))
+    found = _STATE.read(path, name=_name(path)).classes
+    return ClassList(found.names, found.colours, found.fill)
 
 
 def predictions(run: Path) -> list[Path]:
@@ -202,22 +219,16 @@ def read_summary(folder: Path) -> Summary | None:
     path = folder / "summary.json"
     if not _is_there(path):
         return None
-    record = _read_object(path)
-    classes, objects = _object(record, "classes"), _object(record, "objects")
-    # The path of a slide must not be shown on a page served over the network.
+    found, record = SUMMARY_FILE.read(path, name=_name(path)), load_json(path)
+    # Where a slide lies is nobody's business who looks at a page over the network.
     apart = {"slide_path", "format", "classes", "provenance", "objects", "versions", "bundle"}
     facts = {key: value for key, value in record.items() if key not in apart}
-    counts = {f"objects: {name}": entry.get("objects") for name, entry in objects.items() if isinstance(entry, dict)}
+    counts = {f"objects: {name}": totals.objects for name, totals in found.objects.items()}
     return Summary(
         facts=tuple(plain_rows({**facts, **counts})),
-        classes=tuple(_area(name, entry) for name, entry in classes.items()),
-        provenance=tuple(plain_rows({**_object(record, "provenance"), **_object(record, "versions")})),
+        classes=tuple(_area(name, area) for name, area in found.classes.items()),
+        provenance=tuple(plain_rows({**found.provenance, **found.versions})),
     )
-
-
-def _object(record: dict[str, object], key: str) -> dict[str, object]:
-    found = record.get(key)
-    return found if isinstance(found, dict) else {}
 
 
 def moment_of(text: str) -> datetime | None:
@@ -253,40 +264,13 @@ def _is_there(path: Path) -> bool:
         return path.is_file()
 
 
-def _read_object(path: Path) -> dict[str, object]:
-    name = _name(path)
-    try:
-        with readable(name):
-            record = load_json(path)
-    except ValueError as error:
-        raise CytosegError(f"{name}: the file is not complete JSON. Run the command that writes it again.") from error
-    if not isinstance(record, dict):
-        raise CytosegError(f"{name}: the file contains no record. Run the command that writes it again.")
-    return record
-
-
-def _command(entry: dict[str, object]) -> CommandRecord:
-    seconds, seed, versions = entry.get("seconds"), entry.get("seed"), entry.get("versions")
-    return CommandRecord(
-        command=str(entry.get("command", "")),
-        started=str(entry.get("started", "")),
-        finished=str(entry.get("finished", "")),
-        seconds=float(seconds) if isinstance(seconds, int | float) else None,
-        seed=seed if isinstance(seed, int) else None,
-        versions={str(name): str(text) for name, text in versions.items()} if isinstance(versions, dict) else {},
-        outcome=str(entry.get("outcome", "")),
-        message=str(entry.get("message", "")),
-    )
-
-
-def _area(name: str, entry: object) -> tuple[str, str, str, str]:
-    found = entry if isinstance(entry, dict) else {}
-    share, area_um2 = found.get("share"), found.get("area_um2")
+def _area(name: str, area: ClassArea) -> tuple[str, str, str, str]:
+    share, area_um2 = area.share, area.area_um2
     return (
         name,
-        _plain(found.get("pixels")),
-        f"{100 * share:.2f} %" if isinstance(share, int | float) else "-",
-        f"{area_um2 / 1e6:.4g}" if isinstance(area_um2, int | float) else "-",
+        _plain(area.pixels),
+        "-" if share is None else f"{100 * share:.2f} %",
+        "-" if area_um2 is None else f"{area_um2 / 1e6:.4g}",
     )
 
 

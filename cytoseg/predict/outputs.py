@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE, ClassList
-from cytoseg.errors import PredictionError, SlideError
-from cytoseg.json_text import load_json
+from cytoseg.errors import SlideError
 from cytoseg.maps import map_spool
 from cytoseg.maps.map_spool import MapSpool
 from cytoseg.maps.metadata import about_classes, about_uncertainty
@@ -25,6 +24,7 @@ from cytoseg.objects.object_writer import CELLS, OUTLINES, SlideMaps
 from cytoseg.objects.parquet import PARQUET, write_parquet
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.preview import draw_preview
+from cytoseg.predict.summary import SUMMARY, summary_of
 from cytoseg.runs import versions
 from cytoseg.slides.fingerprint import slide_sha256, slide_stamp
 from cytoseg.slides.pyramid import About, Pixels, write_pyramid
@@ -35,7 +35,6 @@ from cytoseg.writing import write_atomically
 CLASS_MAP = "class_map.ome.tif"
 UNCERTAINTY = "uncertainty.ome.tif"
 PREVIEW = "preview.png"
-SUMMARY = "summary.json"
 
 FORMAT = 1
 _GREY_BITS, _WHITE = 8, 255
@@ -102,30 +101,12 @@ class SlideFacts:
 
 def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
     """Return whether a folder holds a complete prediction with this provenance; False if its summary is damaged."""
-    try:
-        summary = load_json(folder / SUMMARY)
-    except (OSError, ValueError):
-        return False
-    if not isinstance(summary, dict) or summary.get("provenance") != json.loads(json.dumps(dict(provenance))):
-        return False
-    files = summary.get("files")
-    return isinstance(files, list) and all(isinstance(name, str) and os.path.isfile(folder / name) for name in files)
-
-
-def classes_of(folder: Path) -> list[str]:
-    """Return the class names of a prediction in the order of their ids.
-
-    Raises:
-        PredictionError: If the summary is missing or damaged.
-    """
-    again = "Run `cytoseg predict RECIPE SLIDE` on it again."
-    try:
-        classes = load_json(folder / SUMMARY)["classes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PredictionError(f"{SUMMARY} is damaged or of an older version. {again}") from error
-    if not isinstance(classes, dict | list) or not all(isinstance(name, str) for name in classes):
-        raise PredictionError(f"the classes in {SUMMARY} are no names. {again}")
-    return list(classes)
+    found = summary_of(folder)
+    return (
+        bool(found.files)
+        and found.provenance == json.loads(json.dumps(dict(provenance)))
+        and all(os.path.isfile(folder / name) for name in found.files)
+    )
 
 
 def other_slide(folder: Path, path: Path) -> Path | None:
@@ -133,20 +114,15 @@ def other_slide(folder: Path, path: Path) -> Path | None:
 
     A copy of the slide with the same size and modification time counts as the same slide.
     """
+    named = summary_of(folder).slide_path
+    if not named:
+        return None
     try:
-        other = Path(load_json(folder / SUMMARY)["slide_path"])
+        other = Path(named)
         same = other.samefile(path) or slide_stamp(other) == slide_stamp(path)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
     return None if same else other
-
-
-def note_of(folder: Path) -> str:
-    """Return the note on how a slide was read, see ``SlideFacts``; empty if there is none."""
-    try:
-        return str(load_json(folder / SUMMARY).get("note", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
 
 
 def left_out_of(folder: Path, *, least_px: int) -> str:
@@ -156,11 +132,8 @@ def left_out_of(folder: Path, *, least_px: int) -> str:
         folder: Folder of the prediction.
         least_px: Components of fewer pixels were dropped.
     """
-    try:
-        by_class = load_json(folder / SUMMARY)["objects"].values()
-        sheets, dropped = (sum(totals[what] for totals in by_class) for what in ("sheets", "dropped"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
+    by_class = summary_of(folder).objects.values()
+    sheets, dropped = sum(found.sheets for found in by_class), sum(found.dropped for found in by_class)
     parts = ((sheets, f"in rectangles of more than {LARGEST_PX} px"), (dropped, f"of fewer than {least_px} px"))
     return ", ".join(f"{count} area{'s' * (count > 1)} {which}" for count, which in parts if count)
 

@@ -9,12 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from cytoseg.errors import SlideError
 from cytoseg.evaluation.run_folder import predictions
-from cytoseg.json_text import load_json
-from cytoseg.predict.outputs import SUMMARY
+from cytoseg.predict.summary import SlideSummary, summary_of
 from cytoseg.slides.fingerprint import slide_sha256, slide_stamp
 from cytoseg.slides.open import SLIDE_SUFFIXES, find_slides, slide_id
 
@@ -98,21 +96,6 @@ def check_still_there(found: Found) -> None:
         raise SlideError(f"{found.path.name}: is now a pipe or device and is not read.")
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """Read the summary of a prediction; a damaged or missing one gives an empty record."""
-    try:
-        record = load_json(folder / SUMMARY)
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def part_of(record: dict[str, Any], key: str) -> dict[str, Any]:
-    """Return a nested record; empty if it is missing or not a record."""
-    part = record.get(key)
-    return part if isinstance(part, dict) else {}
-
-
 def _in_folder(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> list[Path]:
     try:
         return find_slides([folder], include, exclude)
@@ -131,30 +114,34 @@ def _add(slides: dict[str, Found], slide: str, path: Path) -> Found:
 
 def _predicted(folder: Path, slides: Iterable[Found]) -> Path | None:
     """Find the predicted file: a slide of the recipe, or the one named in the summary."""
-    record = read_record(folder)
-    length, named = part_of(record, "provenance").get("slide_bytes"), record.get("slide_path")
+    summary = summary_of(folder)
     for found in slides:
-        if found.slide == folder.name and (stamp := _stamp(found.path)) and stamp[0] == length:
+        if (
+            found.slide == folder.name
+            and (stamp := _stamp(found.path))
+            and stamp[0] == summary.provenance.get("slide_bytes")
+        ):
             return found.path
-    if isinstance(named, str) and named.lower().endswith(SLIDE_SUFFIXES) and is_predicted(Path(named), record):
+    named = summary.slide_path
+    if named.lower().endswith(SLIDE_SUFFIXES) and is_predicted(Path(named), summary):
         return Path(named).resolve()
     return None
 
 
-def is_predicted(path: Path, record: dict[str, Any]) -> bool:
+def is_predicted(path: Path, summary: SlideSummary) -> bool:
     """Return whether a file is the predicted one; a copy may have another modification time but not another content.
 
     The SHA-256 of a copy is computed once, which reads the whole file.
 
     Args:
         path: The file; need not exist.
-        record: The summary of the prediction.
+        summary: Of the prediction.
     """
-    provenance, stamp = part_of(record, "provenance"), _stamp(path)
+    provenance, stamp = summary.provenance, _stamp(path)
     if stamp is None or stamp[0] != provenance.get("slide_bytes"):
         return False
     try:
-        return stamp[1] == provenance.get("slide_changed") or _sha256(path, stamp) == record.get("slide_sha256")
+        return stamp[1] == provenance.get("slide_changed") or _sha256(path, stamp) == summary.slide_sha256
     except OSError:
         return False
 

@@ -13,12 +13,13 @@ from cytoseg.geometry import Region, Size, downsample_of
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.maps.raster import Raster
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
+from cytoseg.predict.summary import summary_of
 from cytoseg.slides.handle_pool import HandlePool
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.slide import Slide
 from cytoseg.viewer.deep_zoom import TilePyramid, class_palette, jpeg, painted, ramp_palette
 from cytoseg.viewer.layers import ClassLayer, TruthLayer, UncertaintyLayer, brightest_nats, placed_crops
-from cytoseg.viewer.slide_catalogue import Found, check_still_there, is_predicted, part_of, read_record
+from cytoseg.viewer.slide_catalogue import Found, check_still_there, is_predicted
 
 SLIDE, CLASSES, DISAGREEMENT, TRUTH = "slide", "classes", "uncertainty", "truth"
 _MAPS = {CLASSES: CLASS_MAP, DISAGREEMENT: UNCERTAINTY}
@@ -163,9 +164,9 @@ def _truth(subject: Subject, size: Size) -> TruthLayer:
 def _downsample(slide: Path, prediction: Path, path: Path) -> float:
     """Compute how many level-0 pixels of a slide one pixel of a map spans."""
     full, slide_mpp, _ = _slide_facts(*_stamped(slide))
-    record = read_record(prediction)
-    size, mpp = _map_size(*_stamped(path)), _positive(record.get("mpp"))
-    own = slide_mpp or _positive(part_of(record, "provenance").get("assume_mpp"))
+    summary = summary_of(prediction)
+    size, mpp = _map_size(*_stamped(path)), _positive(summary.mpp)
+    own = slide_mpp or _positive(summary.provenance.get("assume_mpp"))
     downsample = mpp / own if mpp and own else downsample_of(full, size)
     # A map drops a fractional last pixel.
     if max(abs(full.width / downsample - size.width), abs(full.height / downsample - size.height)) > _SLACK_PX:
@@ -222,10 +223,10 @@ def _unfit(subject: Subject) -> str:
     """Explain why the prediction does not match the slide or the recipe's classes; empty if it does."""
     if subject.found.prediction is None:
         return ""
-    record = read_record(subject.found.prediction)
-    if not is_predicted(subject.found.path, record):
+    summary = summary_of(subject.found.prediction)
+    if not is_predicted(subject.found.path, summary):
         return "The slide file has changed since it was predicted. Predict it again."
-    predicted = tuple(part_of(record, "classes"))
+    predicted = tuple(summary.classes)
     if predicted == subject.classes.names:
         return ""
     return f"It was predicted with different classes ({', '.join(predicted)}) from the recipe's. Predict it again."

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cytoseg.errors import PredictionError
 from cytoseg.geometry import Size
 from cytoseg.maps.map_spool import MapBand, MapSpool
 from cytoseg.objects.settings import ClassTotals
-from cytoseg.predict.outputs import CLASS_MAP, PREVIEW, add_up, classes_of, is_done, left_out_of
+from cytoseg.predict.outputs import CLASS_MAP, PREVIEW, add_up, is_done, left_out_of
 
 PROVENANCE = {"bundle": "abc", "timesteps": (50, 100)}
 
@@ -75,13 +74,6 @@ def test_maps_are_added_up(tmp_path: Path) -> None:
     totals = add_up(spool)
     assert {i: int(n) for i, n in enumerate(totals.pixels) if n} == {0: 1, 1: 7, 255: 1}
     assert (totals.computed, totals.uncertainty) == (8, 1.5)
-
-
-@pytest.mark.parametrize("summary", ["{}", "[]", "null", '{"classes": 3}', '{"classes": [1, 2]}', "{", "[" * 9999])
-def test_a_summary_whose_classes_are_none_is_refused(tmp_path: Path, summary: str) -> None:
-    (tmp_path / "summary.json").write_text(summary)
-    with pytest.raises(PredictionError, match=r"summary\.json .*Run `cytoseg predict RECIPE SLIDE` on it again"):
-        classes_of(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cytoseg.errors import SlideError
 from cytoseg.slides.fingerprint import slide_sha256, slide_stamp
-from cytoseg.viewer.slide_catalogue import Catalogue, Found, check_still_there, list_slides, part_of, read_record
+from cytoseg.viewer.slide_catalogue import Catalogue, Found, check_still_there, list_slides
 
 
 def _slide(path: Path, grey: int = 100) -> Path:
@@ -168,15 +168,6 @@ def test_a_pipe_put_in_the_place_of_a_slide_is_refused(tmp_path: Path) -> None:
     os.mkfifo(slide)
     with pytest.raises(SlideError, match=r"^a\.png: is now a pipe or device and is not read\.$"):
         check_still_there(found)
-
-
-def test_a_damaged_summary_is_an_empty_record(tmp_path: Path) -> None:
-    assert read_record(tmp_path) == {}
-    (tmp_path / "summary.json").write_text("{")
-    assert read_record(tmp_path) == {}
-    (tmp_path / "summary.json").write_text("[1]")
-    assert read_record(tmp_path) == {}
-    assert part_of({"a": 3}, "a") == {}
 
 
 def _rewrite(tmp_path: Path, **changed: Any) -> None:

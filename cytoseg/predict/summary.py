@@ -1,0 +1,70 @@
+"""summary.json of a predicted slide, as far as programs use it; all of it is shown to people."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cytoseg.errors import PredictionError
+from cytoseg.objects.settings import ClassTotals
+from cytoseg.records import RecordFile
+
+SUMMARY = "summary.json"
+_AGAIN = "Run `cytoseg predict RECIPE SLIDE` on it again."
+
+
+@dataclass(frozen=True)
+class ClassArea:
+    """How much of a slide is of one class; ``area_um2`` is in square micrometres, None without mpp."""
+
+    pixels: int | None = None
+    share: float | None = None
+    area_um2: float | None = None
+
+
+@dataclass(frozen=True)
+class SlideSummary:
+    """What is known of a predicted slide.
+
+    Attributes:
+        slide_path: Where the slide lay.
+        slide_sha256: Of its file.
+        note: What is to be known of how it was read, see ``SlideFacts``.
+        mpp: Micrometres per pixel of the maps, or None if unknown.
+        files: Names of what was written beside the summary.
+        classes: By name, in the order of their ids.
+        objects: By class name.
+        provenance: All that decided the result.
+        versions: Of the program and its libraries.
+    """
+
+    slide_path: str = ""
+    slide_sha256: str = ""
+    note: str | None = ""
+    mpp: float | None = None
+    files: tuple[str, ...] = ()
+    classes: dict[str, ClassArea] = field(default_factory=dict)
+    objects: dict[str, ClassTotals] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+SUMMARY_FILE = RecordFile(
+    SlideSummary, PredictionError, _AGAIN, unnumbered=True, not_json="the file is not complete JSON"
+)
+
+
+def summary_of(folder: Path) -> SlideSummary:
+    """Read the summary of a prediction; one that is missing or damaged says nothing."""
+    return SUMMARY_FILE.read_or_none(folder / SUMMARY) or SlideSummary()
+
+
+def classes_of(folder: Path) -> list[str]:
+    """Give the names of the classes that a slide was predicted with, in the order of their ids.
+
+    Raises:
+        PredictionError: If the summary is missing or damaged.
+    """
+    found = summary_of(folder).classes
+    if not found:
+        raise PredictionError(f"{SUMMARY} is damaged or of an older version. {_AGAIN}")
+    return list(found)
