@@ -1,12 +1,33 @@
 """The class list: names, ids and colours of the classes."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import MaxLen, MinLen
 from numpy.typing import NDArray
+
+from cytoseg.settings import RULES, matching
 
 IGNORE = 255
 """Id of an unlabelled pixel; it is never used for training or scoring."""
+
+
+@dataclass(frozen=True)
+class ClassItem:
+    """One class."""
+
+    __pydantic_config__ = RULES
+
+    name: Annotated[str, MinLen(1), MaxLen(60)]
+    """Name, as in the labelme annotations."""
+    colour: Annotated[str, matching(r"^#[0-9a-fA-F]{6}$")]
+    """Colour in overlays and class maps, as #rrggbb."""
+
+    def rgb(self) -> tuple[int, int, int]:
+        """Return red, green and blue, 0 to 255."""
+        red, green, blue = bytes.fromhex(self.colour[1:])
+        return red, green, blue
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,28 @@
-"""The pydantic configuration shared by all sections of a recipe."""
+"""How recipe sections are checked: each is a frozen dataclass in the room that uses it.
 
+The one file below the recipe that knows pydantic, so that the rooms do not.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
-RULES: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True, "allow_inf_nan": False}
-"""Value of a section's ``__pydantic_config__``: unknown keys and infinite numbers are refused; the docstring under a
-field becomes its description."""
+from pydantic import AfterValidator, Discriminator, StringConstraints, Tag
+
+RULES: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+"""Value of a section's ``__pydantic_config__``: unknown keys and infinite numbers are refused."""
+
+# The tag selects the alternative a wrong value is reported for; messages omit it.
+ONE, TABLE = Tag("<one>"), Tag("<table>")
+"""Tags of the two alternatives of a field with ``ONE_OR_TABLE``: a single value, or a table of values."""
+ONE_OR_TABLE = Discriminator(lambda found: "<table>" if isinstance(found, dict) else "<one>")
+"""Metadata of a field that takes either."""
+
+
+def checked_by(rule: Callable[[Any], Any]) -> Any:
+    """Validate a field with a function that returns the value to keep, or raises a ValueError."""
+    return AfterValidator(rule)
+
+
+def matching(pattern: str) -> Any:
+    """Accept a text only if it matches a regular expression."""
+    return StringConstraints(pattern=pattern)

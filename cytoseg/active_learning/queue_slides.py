@@ -10,6 +10,7 @@ from cytoseg.active_learning.cut_crops import Cutting
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError, PredictionError
 from cytoseg.labels.index import INDEX, load_index
+from cytoseg.labels.settings import LabelsSection
 from cytoseg.labels.split import split_by_slide
 from cytoseg.patterns import fits
 from cytoseg.predict.summary import SUMMARY, classes_of, summary_of
@@ -29,15 +30,13 @@ class QueueRules:
 
     Attributes:
         cutting: Size and resolution of the regions, and the classes.
-        test_slides: Patterns of test slides; empty leaves them to chance.
-        test_fraction: Share of the slides that chance puts on the test side.
+        labels: Determines the test slides.
         seed: Seed of the choice.
         kind: Of the interpreter, whose curve estimates the gain.
     """
 
     cutting: Cutting
-    test_slides: tuple[str, ...]
-    test_fraction: float
+    labels: LabelsSection
     seed: int
     kind: str
 
@@ -109,11 +108,11 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
 def tells_test_slides(place: QueuePlace) -> Callable[[str], bool]:
     """Return what tells test slides by their names: the recipe's patterns, else what chance makes of the labels."""
     rules = place.rules
-    if rules.test_slides:
-        return lambda name: fits(name, rules.test_slides)
+    if rules.labels.test_slides:
+        return lambda name: fits(name, rules.labels.test_slides)
     crops = load_index(place.labels).crops if (place.labels / INDEX).exists() else ()
     try:
-        split = split_by_slide(crops, test_slides=(), test_fraction=rules.test_fraction, seed=rules.seed)
+        split = split_by_slide(crops, test_slides=(), test_fraction=rules.labels.test_fraction, seed=rules.seed)
     except LabelError:  # too few slides to divide: none is for testing yet
         return lambda name: False
     test = {crop.slide for crop in split.test}

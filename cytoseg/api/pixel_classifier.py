@@ -28,7 +28,6 @@ from cytoseg.runs import versions
 from cytoseg.shipped import find_base_model
 from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, pixel_draw, room_of
 from cytoseg.workflows.recipe_text import coloured
-from cytoseg.workflows.run_paths import feature_settings
 
 Image = NDArray[np.generic]
 LabelMap = NDArray[np.integer]
@@ -170,7 +169,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         side = max(max(picture.shape[:2]) for picture in pictures)
         recipe = self._recipe(architecture, _names(self.classes, maps), crop_px=side)
         device, seed = pick_device(self.device), recipe.training.seed
-        extractor = FeatureExtractor(network, architecture, feature_settings(recipe), device=device)
+        extractor = FeatureExtractor(network, architecture, recipe.feature_settings(), device=device)
         room = room_of(recipe, Path(tempfile.gettempdir()), device=device)
         table = gather_pixels(extractor, list(zip(pictures, maps, strict=True)), pixel_draw(recipe, seed), room=room)
         check_rows(table, [f"images[{i}]" for i in range(len(maps))])

@@ -70,7 +70,7 @@ def run(
             "corrected_tests": [crop.crop for crop in split.test if crop.from_prediction],
             "test_pictures": {crop.crop: [crop.slide, crop.image_sha256] for crop in split.test},
             "baseline": baseline,
-            "object_settings": current.recipe.objects.model_dump(mode="json"),
+            "object_settings": current.recipe.section("objects"),
             "uncertainty_measures": list(MEASURES),
             "stain_patterns": {stain: list(texts) for stain, texts in current.recipe.labels.stains.items()},
         }

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from cytoseg.classes import ClassItem
 from cytoseg.commands.recipe_list import list_shipped
 from cytoseg.commands.recipe_new import new
 from cytoseg.diffusion.architecture import STAGE_CHANNELS, tap_shapes
@@ -13,7 +14,6 @@ from cytoseg.features.settings import FILTERS
 from cytoseg.quoting import printable
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.recipe.keys import keys_of
-from cytoseg.recipe.sections import ClassItem
 from cytoseg.shipped import find_base_model
 from cytoseg.workflows.recipe_slides import tissue_sources
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, console, say, say_next

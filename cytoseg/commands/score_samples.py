@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -125,13 +125,13 @@ def _compare(
 
 
 def _with_slides(recipe: Recipe, folder: Path) -> Recipe:
-    slides = recipe.slides.model_copy(update={"folders": (folder,), "include": ("**/*",), "exclude": ()})
+    slides = replace(recipe.slides, folders=(folder,), include=("**/*",), exclude=())
     return recipe.model_copy(update={"slides": slides})
 
 
 def _crops(recipe: Recipe, sources: Sequence[SlideSource], first: int, count: int) -> Tensor:
     """Cut crops as the training does: crop i is a function of (seed, i)."""
-    steps = augmentation(flips=recipe.crops.flips, turns=recipe.crops.turns, jitter=recipe.crops.jitter)
+    steps = augmentation(recipe.crops)
     with _opened(recipe, sources) as crop:
         crops = SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=first + count)
         return torch.stack([crops[i] for i in range(count)])

@@ -14,7 +14,7 @@ from cytoseg.durations import duration_text
 from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pretrained import imagenet_encoder, imagenet_installed
-from cytoseg.features.settings import EXTRACTORS, FeatureSettings
+from cytoseg.features.settings import EXTRACTORS, ExtractorName, FeatureSettings
 from cytoseg.interpreter.train import check_two_classes
 from cytoseg.recipe import Recipe, find_recipe, load_recipe, update_recipe
 from cytoseg.runs import versions
@@ -138,7 +138,7 @@ def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Extra
     return question, extractor_of
 
 
-def _candidates(recipe: Recipe) -> tuple[str, ...]:
+def _candidates(recipe: Recipe) -> tuple[ExtractorName, ...]:
     """Return the extractors that can be tried: pretrained where its weights are installed, or the recipe wants it."""
     there = imagenet_installed() or "pretrained" in recipe.features.extractors
     if not there:

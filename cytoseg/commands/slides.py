@@ -12,6 +12,7 @@ from cytoseg.slides.background import tissue_mask
 from cytoseg.slides.convert import convert_slide
 from cytoseg.slides.ngff import is_slide_folder
 from cytoseg.slides.open import check_whole, find_slides, open_slide
+from cytoseg.slides.settings import BackgroundSection
 from cytoseg.synthetic.crops import generate_labelled_crops
 from cytoseg.synthetic.generate import generate_slide
 from cytoseg.synthetic.stains import STAINS
@@ -31,7 +32,7 @@ def info(
                 size = slide.levels[0].size
                 levels = ", ".join(f"1/{level.downsample:g}" for level in slide.levels)
                 mpp = "not said" if slide.mpp is None else f"{slide.mpp:.4g}"
-                share = tissue_mask(slide, rule="otsu", threshold=0.0).share()
+                share = tissue_mask(slide, BackgroundSection()).share()
                 table.add_row(*cells(path.name, f"{size.width} x {size.height}", levels, mpp, f"{share:.0%}"))
                 if slide.note:
                     notes.append(f"{path.name}: {slide.note}")

@@ -38,7 +38,7 @@ from cytoseg.workflows.labelled_pixels import (
     used_sentence,
 )
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
-from cytoseg.workflows.run_paths import BUNDLE, TEACHER, feature_settings, split_of
+from cytoseg.workflows.run_paths import BUNDLE, TEACHER, split_of
 from cytoseg.workflows.source_overlap import refuse_sources_of_own
 from cytoseg.workflows.train_student import taught
 from cytoseg.workflows.tune_decoder import tuned
@@ -200,7 +200,7 @@ def _sentences(trained: Trained, recipe: Recipe) -> list[str]:
 
 def _features(recipe: Recipe) -> FeatureSettings:
     """Return the features' settings; what a decoder does not use is not asked for."""
-    settings = feature_settings(recipe)
+    settings = recipe.feature_settings()
     return replace(settings, extractors=("ddpm",)) if recipe.interpreter.kind == "decoder" else settings
 
 
@@ -218,13 +218,13 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
         "features": [
             list(recipe.taps()),
             list(recipe.feature_timesteps()),
-            recipe.features.model_dump(mode="json", exclude={"memory_gb"}),  # it changes no number
+            {key: value for key, value in recipe.section("features").items() if key != "memory_gb"},
         ],
         "encoder": WEIGHTS_SHA256 if "pretrained" in _features(recipe).extractors else None,
         "interpreter": recipe.section("interpreter"),
         "decoder": recipe.section("decoder") if recipe.interpreter.kind == "decoder" else None,
         "student": recipe.section("student") if recipe.interpreter.kind == "student" else None,
-        "unlabelled": recipe.slides.model_dump(mode="json") if recipe.decoder.unlabelled else None,
+        "unlabelled": recipe.section("slides") if recipe.decoder.unlabelled else None,
     }
 
 

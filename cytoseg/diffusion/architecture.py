@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cytoseg.diffusion.settings import DiffusionSection
 from cytoseg.errors import CheckpointError, RecipeError
 
 TAP_PARTS: Mapping[str, tuple[str, ...]] = {
@@ -18,29 +19,18 @@ STAGE_CHANNELS = (16, 24, 40, 80, 112)
 STAGE_DOWNSAMPLE = (2, 4, 8, 16, 16)
 """Downsample of each stage."""
 _PRETRAINED_MULTIPLE_PX = 8
+_ALWAYS_WRITTEN = ("dim", "dim_mults", "timesteps", "schedule", "objective")
 _MOST = 100_000  # of channels, multipliers and timesteps
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """Everything that determines the shapes and meaning of the weights.
+@dataclass(frozen=True, kw_only=True)
+class Architecture(DiffusionSection):
+    """Everything that determines the shapes and meaning of the weights: the section and the mask head.
 
     Attributes:
-        dim: Channels at the finest resolution of ``lucidrains``, multiplied by ``dim_mults``.
-        dim_mults: Channel multiplier of each resolution of the decoder, finest first.
-        timesteps: T.
-        schedule: ``linear``, ``cosine`` or ``sigmoid``.
-        objective: ``pred_noise``, ``pred_x0`` or ``pred_v``.
-        backbone: ``lucidrains``, or ``pretrained`` with an encoder that starts from ImageNet weights.
         mask_classes: Class names of the mask head of ``pretrained``; empty without a head.
     """
 
-    dim: int
-    dim_mults: tuple[int, ...]
-    timesteps: int
-    schedule: str
-    objective: str
-    backbone: str = "lucidrains"
     mask_classes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -54,6 +44,9 @@ class Architecture:
         Raises:
             LookupError, TypeError, ValueError, AttributeError: If it is not an architecture.
         """
+        missing = [key for key in _ALWAYS_WRITTEN if key not in values]
+        if missing:  # and is not to be taken from the recipe's defaults
+            raise LookupError(missing[0])
         mask_classes = tuple(values.get("mask_classes", ()))
         found = cls(**{**values, "dim_mults": tuple(values["dim_mults"]), "mask_classes": mask_classes})
         numbers = (found.dim, found.timesteps, *found.dim_mults)

@@ -1,8 +1,15 @@
-"""Feature settings and feature counts per extractor."""
+"""Recipe section features, and feature counts per extractor."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal
 
-EXTRACTORS = ("ddpm", "filters", "pretrained")
+from annotated_types import Ge, Gt, Lt
+
+from cytoseg.settings import RULES, checked_by
+
+ExtractorName = Literal["ddpm", "filters", "pretrained"]
+Scale = Literal[1, 2, 4]
+EXTRACTORS: tuple[ExtractorName, ...] = ("ddpm", "filters", "pretrained")
 """Extractors, in the order of concatenation."""
 SIGMAS_PX = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Standard deviations of the blurs in pixels."""
@@ -13,27 +20,71 @@ FILTERS = CHANNELS * len(SIGMAS_PX) * PER_SCALE
 """Responses per pixel: by channel, then from the finest to the coarsest scale."""
 
 
+def _each_once(names: tuple[ExtractorName, ...]) -> tuple[ExtractorName, ...]:
+    """Refuse none at all and a name that is repeated; bring them in the order in which they are joined."""
+    if not names:
+        raise ValueError(f"name at least one of {', '.join(EXTRACTORS)}")
+    if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f"{repeated[0]} appears twice")
+    return tuple(name for name in EXTRACTORS if name in names)
+
+
 @dataclass(frozen=True)
-class FeatureSettings:
+class FeatureInput:
+    """The part of the section that does not depend on the network."""
+
+    scale: Scale = 1
+    """Enlarges the input before the network; 2 helps for objects of a few pixels and costs four times the work."""
+    noise_seed: Annotated[int, Ge(0), Lt(2**31)] = 0
+    """Seed of the one noise tensor shared by all crops and timesteps."""
+    extractors: Annotated[tuple[ExtractorName, ...], checked_by(_each_once)] = ("ddpm",)
+    """What the features are of, joined: ddpm takes the taps of the diffusion model, filters the 72 image filters of the
+    random forest, pretrained the five stages of a frozen ImageNet network (needs the extra pretrained to learn)."""
+
+
+@dataclass(frozen=True)
+class _AskedTaps:
+    taps: Literal["all"] | tuple[str, ...] = "all"
+    """all, or names such as block3.attention: block 0 is the deepest; parts are block1, block2, attention, upsample."""
+    timesteps: tuple[Annotated[int, Ge(0)], ...] | None = None
+    """Noise levels at which features are taken; null with snr_db null is 50, 100, 150."""
+    snr_db: tuple[float, ...] | None = None
+    """Noise levels by signal-to-noise ratio in decibels, the same on every schedule; instead of timesteps."""
+
+
+@dataclass(frozen=True)
+class FeaturesSection(FeatureInput, _AskedTaps):  # the fields of the last base come first
+    """Which features the interpreters see."""
+
+    __pydantic_config__ = RULES
+
+    memory_gb: Annotated[float, Gt(0)] | None = None
+    """Most memory in GB that train-interpreter takes, at any number of crops; pixels' features that do not fit go to
+    disk. null takes up to half of what is free. The tuning of a decoder stops as soon as it takes more. compare and
+    study hold their MLPs and decoders to it, not their forest and U-Net."""
+
+    def of_network(self, taps: tuple[str, ...], timesteps: tuple[int, ...]) -> "FeatureSettings":
+        """Say which features are taken, with the taps and timesteps as a network has them."""
+        return FeatureSettings(taps, timesteps, *(getattr(self, field.name) for field in fields(FeatureInput)))
+
+
+@dataclass(frozen=True)
+class _Taps:
+    taps: tuple[str, ...]
+    timesteps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FeatureSettings(FeatureInput, _Taps):
     """Which features to extract.
 
     Attributes:
         taps: Names from ``tap_names``, for the extractor ddpm.
         timesteps: Noise levels, for the extractor ddpm.
-        scale: Factor of input enlargement before the diffusion model.
-        noise_seed: Seed of the one noise tensor per size.
-        extractors: Names from ``EXTRACTORS``, in their order: ddpm for the taps of the diffusion model, filters for
-            those of ``filters.py``, pretrained for the frozen network of ``pretrained.py``.
 
     Raises:
         ValueError: If an extractor is unknown or appears twice, or there is none.
     """
-
-    taps: tuple[str, ...]
-    timesteps: tuple[int, ...]
-    scale: int
-    noise_seed: int
-    extractors: tuple[str, ...] = ("ddpm",)
 
     def __post_init__(self) -> None:
         in_order = tuple(name for name in EXTRACTORS if name in self.extractors)

@@ -169,7 +169,7 @@ def _classes_of(found: Mapping[str, Any]) -> ClassList:
 
 def _features_of(found: Mapping[str, Any], architecture: Architecture) -> FeatureSettings:
     taps, timesteps = tuple(found["taps"]), tuple(found["timesteps"])
-    extractors = found.get("extractors")
+    extractors: Any = found.get("extractors")
     if extractors is None:  # older bundles only state whether filters are included
         extractors = ("ddpm", "filters") if found.get("filters", False) else ("ddpm",)
     numbers = (*timesteps, found["scale"], found["noise_seed"])

@@ -16,6 +16,7 @@ from cytoseg.diffusion.mask_loss import OTHER, MaskParts
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.augment import changes
 from cytoseg.interpreter.random_stain import paint_random_stain
+from cytoseg.labels.settings import SourceSection
 
 BLURRED = 0.25
 
@@ -29,18 +30,14 @@ class LabelledSource:
         label_maps: One per picture, (H, W) uint8: ids of the recipe, ``OTHER`` or 255 for ignore.
         known: (K,) bool: the classes annotated in this source.
         scale: Resize factor of its pictures.
-        spread: Random resize by up to this factor, up and down.
-        repaint: Whether each part is recoloured with a random stain.
-        share: Sampling weight relative to the other sources.
+        settings: How its parts are drawn.
     """
 
     pictures: Sequence[NDArray[np.uint8]]
     label_maps: Sequence[NDArray[np.uint8]]
     known: tuple[bool, ...]
     scale: float
-    spread: float
-    repaint: bool
-    share: float
+    settings: SourceSection
 
 
 class SourceParts:
@@ -54,7 +51,7 @@ class SourceParts:
 
     def __init__(self, sources: Sequence[LabelledSource], *, size_px: int, seed: int) -> None:
         self._sources, self._size_px, self._seed = sources, size_px, seed
-        shares = np.array([source.share for source in sources])
+        shares = np.array([source.settings.share for source in sources])
         self._shares = shares / shares.sum()
         self._weights = [source_weights(source) for source in sources]
         self._change = changes(size_px, BLURRED)
@@ -75,7 +72,7 @@ class SourceParts:
         which = int(rng.choice(len(self._sources), p=self._shares))
         source = self._sources[which]
         picture, labels = _resized_part(source, self._size_px, rng)
-        if source.repaint:
+        if source.settings.stain == "random":
             picture = paint_random_stain(picture, rng)
         self._change.set_random_state(seed_for(self._seed, number, what="source changes"))
         changed = self._change({"picture": picture, "labels": labels[None]})
@@ -89,7 +86,7 @@ def _resized_part(source: LabelledSource, size_px: int, rng: np.random.Generator
     """
     number = int(rng.integers(len(source.pictures)))
     picture, label_map = source.pictures[number], source.label_maps[number]
-    scale = source.scale * math.exp(rng.uniform(-1.0, 1.0) * math.log(source.spread))
+    scale = source.scale * math.exp(rng.uniform(-1.0, 1.0) * math.log(source.settings.spread))
     height, width = (min(round(size_px / scale), side) for side in label_map.shape)
     y, x = int(rng.integers(label_map.shape[0] - height + 1)), int(rng.integers(label_map.shape[1] - width + 1))
     size = (min(size_px, max(1, round(height * scale))), min(size_px, max(1, round(width * scale))))

@@ -1,29 +1,58 @@
 """Object settings and totals."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Le
+
+from cytoseg.settings import RULES
 
 
 @dataclass(frozen=True)
-class ObjectSettings:
-    """Which classes have objects, and how they are separated.
+class ObjectsSection:
+    """What counts as an object, such as one nucleus, of a predicted class map."""
+
+    __pydantic_config__ = RULES
+
+    classes: tuple[str, ...] | None = None
+    """Classes that have objects; null takes all but the fill class."""
+    split: tuple[str, ...] | None = None
+    """Classes whose touching objects are cut apart; null takes that of the nuclei, where the class list has it."""
+    least_px: Annotated[int, Ge(1), Le(1_000_000)] = 16
+    """Areas of fewer pixels of the class map are dropped, and counted."""
+    nucleus: str = "nucleus"
+    """Class of the nuclei, for the nucleus-to-cytoplasm ratio; without it in the class list there is none."""
+    cytoplasm: str = "cytoplasm"
+    """Class of the cytoplasm, likewise."""
+    parquet: bool = False
+    """Write the table of cells as Parquet, too, which needs the extra ``parquet``."""
+    exact_outlines: bool = False
+    """Outline objects with a corner at every pixel step. By default outlines are simplified to half a pixel; their IoU
+    with the exact ones is at least 0.98, and the holes stay."""
+
+    def of_classes(self, names: Sequence[str]) -> "ObjectSettings":
+        """Say which classes have objects where the section leaves it open: all these, with the nuclei cut apart.
+
+        Args:
+            names: The classes without the fill class.
+        """
+        classes = tuple(names) if self.classes is None else self.classes
+        split = tuple(name for name in classes if name == self.nucleus) if self.split is None else self.split
+        return ObjectSettings(**{**vars(self), "classes": classes, "split": split})
+
+
+@dataclass(frozen=True)
+class ObjectSettings(ObjectsSection):
+    """The section with the classes known.
 
     Attributes:
         classes: Names of the classes that have objects.
-        split: Names of classes whose touching objects are split.
-        least_px: Components of fewer pixels of the maps are dropped.
-        nucleus: Name of the nucleus class, for the nucleus-to-cytoplasm ratio; need not be in the class list.
-        cytoplasm: Name of the cytoplasm class, as above.
-        parquet: Also write the table as Parquet.
-        exact_outlines: Write exact pixel outlines.
+        split: Names of those whose touching objects are cut apart.
     """
 
-    classes: tuple[str, ...]
-    split: tuple[str, ...]
-    least_px: int
-    nucleus: str
-    cytoplasm: str
-    parquet: bool = False
-    exact_outlines: bool = True
+    classes: tuple[str, ...] = field()
+    split: tuple[str, ...] = field()
 
 
 @dataclass

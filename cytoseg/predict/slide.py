@@ -14,6 +14,7 @@ from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Size
 from cytoseg.maps.map_spool import MapBand, MapSpool
 from cytoseg.predict.outputs import Destination, SlideFacts, is_whole, write_outputs
+from cytoseg.predict.settings import SlideSettings
 from cytoseg.predict.tile_batches import TilePlace, count_tiles_left, tile_batches
 from cytoseg.runs import Interrupt, finish_step_on_interrupt
 from cytoseg.slides.background import TissueMask
@@ -31,25 +32,6 @@ Predictor = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is counted, how many are done, and the total."""
-
-
-@dataclass(frozen=True)
-class SlideSettings:
-    """How a slide is cut into tiles.
-
-    Attributes:
-        tile_px: Side of a tile.
-        overlap_px: Pixels that neighbours share, at most half a tile.
-        batch: Tiles computed together.
-        mpp: Micrometres per pixel of the tiles and of the class map, or None for level 0.
-        assume_mpp: Micrometres per level-0 pixel of a slide that does not state it.
-    """
-
-    tile_px: int
-    overlap_px: int
-    batch: int
-    mpp: float | None
-    assume_mpp: float | None
 
 
 @dataclass(frozen=True)
@@ -124,7 +106,7 @@ def predict_slide(
         slide: An open slide.
         predictor: Computes the maps of a batch of tiles; called in this thread.
         destination: Folder, classes and provenance.
-        settings: Tiles and resolution.
+        settings: Tiles and resolution; without a batch tiles are computed one by one.
         tissue: Tiles without tissue are skipped. Pixels in no computed tile become the fill class (or ignore) with
             uncertainty 0. None computes every tile.
         on_progress: Called with ``tiles``, the number done including glass, and the total; then with ``objects``, the
@@ -139,7 +121,7 @@ def predict_slide(
     begin = time.perf_counter()
     downsample = downsample_to(settings.mpp, slide, assume_mpp=settings.assume_mpp)
     grid = TileGrid(slide.levels[0].size, settings.tile_px, settings.overlap_px, downsample)
-    inputs = _Inputs(slide, predictor, destination.classes, grid, settings.batch, tissue)
+    inputs = _Inputs(slide, predictor, destination.classes, grid, settings.batch or 1, tissue)
     mpp = settings.mpp or slide.mpp or settings.assume_mpp
     with resumable(destination.folder, destination.provenance, error=PredictionError) as part:
         spool = MapSpool(part, size=grid.size)

@@ -13,9 +13,11 @@ from cytoseg.geometry import best_level
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
-from cytoseg.predict.slide import OnProgress, SlideSettings, predict_slide
+from cytoseg.predict.settings import SlideSettings
+from cytoseg.predict.slide import OnProgress, predict_slide
 from cytoseg.slides.background import MASK_PX, TissueMask, tissue_mask
 from cytoseg.slides.open import open_slide
+from cytoseg.slides.settings import BackgroundSection
 from cytoseg.slides.slide import Slide
 from cytoseg.writing import clear_leftovers
 
@@ -28,12 +30,11 @@ class SlideTask:
         path: The slide.
         folder: Output folder.
         bundle: Folder of the bundle.
-        settings: Tiles and resolution; a batch of 0 takes as many tiles as fit in memory.
+        settings: Tiles and resolution; without a batch, as many tiles at once as fit in memory.
         objects: Object settings; None for no objects.
-        glass: Rule and threshold of ``tissue_mask`` for skipping glass; None computes every tile.
+        background: Background rule, where the settings skip glass.
         provenance: Everything that determines the result, see ``Destination``.
         device: Device name for ``pick_device``.
-        uncertainty_bits: Bits per value of the uncertainty map, see ``Destination``.
     """
 
     path: Path
@@ -41,10 +42,9 @@ class SlideTask:
     bundle: Path
     settings: SlideSettings
     objects: ObjectSettings | None
-    glass: tuple[str, float] | None
+    background: BackgroundSection
     provenance: Mapping[str, Any]
     device: str
-    uncertainty_bits: int = 32
 
 
 @dataclass(frozen=True)
@@ -93,22 +93,22 @@ def attempt(task: SlideTask, on_progress: OnProgress = unwatched) -> Outcome:
 def _predict(task: SlideTask, on_progress: OnProgress) -> None:
     predictor = _predictor(task.bundle.resolve(), task.device, str(task.provenance["bundle"]))
     settings = task.settings
-    if settings.batch == 0:
+    if settings.batch is None:
         settings = replace(settings, batch=predictor.tiles_at_once(settings.tile_px))
     with open_slide(task.path) as slide:
-        tissue = None if task.glass is None else _readable_tissue(task.path, *task.glass)
+        tissue = _readable_tissue(task.path, task.background) if settings.skip_glass else None
         destination = Destination(
             task.folder,
             predictor.classes,
             task.provenance,
             objects=task.objects,
             origin=predictor.origin,
-            uncertainty_bits=task.uncertainty_bits,
+            uncertainty_bits=settings.uncertainty_bits,
         )
         predict_slide(slide, predictor, destination, settings=settings, tissue=tissue, on_progress=on_progress)
 
 
-def _readable_tissue(path: Path, rule: str, threshold: float) -> TissueMask | None:
+def _readable_tissue(path: Path, background: BackgroundSection) -> TissueMask | None:
     """Compute the tissue mask; None, so that every tile is computed, if level 0 of the slide is damaged.
 
     So the rows above the damage are finished and kept, and the damage is reported where it is. A failing disk or too
@@ -119,7 +119,7 @@ def _readable_tissue(path: Path, rule: str, threshold: float) -> TissueMask | No
     """
     with open_slide(path) as slide:  # reopened, because OpenSlide reads nothing after an error
         try:
-            return tissue_mask(slide, rule=rule, threshold=threshold)
+            return tissue_mask(slide, background)
         except SlideError as error:
             passing = isinstance(error.__cause__, MemoryError) or getattr(error.__cause__, "errno", None) is not None
             if passing or _level_of_mask(slide) > 0:

@@ -1,15 +1,18 @@
 """The architecture that a recipe takes from the weights it goes on from, where it sets none of its own."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
+from cytoseg.diffusion.settings import DiffusionSection
 from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.json_text import load_json
-from cytoseg.recipe.sections import Diffusion
 from cytoseg.shipped import find_base_model
+
+_KEYS = {field.name for field in dataclasses.fields(DiffusionSection)}
 
 
 def with_architecture(values: Mapping[str, Any], *, where: Path) -> Mapping[str, Any]:
@@ -68,15 +71,17 @@ def _read(path: Path) -> dict[str, Any]:
     """Read what of a checkpoint's architecture a recipe can say; nothing if there is none or it is damaged."""
     try:
         found = load_json(path)["architecture"]
-        known = {key: value for key, value in found.items() if key in Diffusion.model_fields}
-        return Diffusion.model_validate(known).model_dump(mode="json", include=set(known))
+        known = {key: value for key, value in found.items() if key in _KEYS}
+        section = pydantic.TypeAdapter(DiffusionSection)
+        return dict(section.dump_python(section.validate_python(known), mode="json", include=set(known)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
 def _refuse_others(found: Mapping[str, Any], given: Mapping[str, Any], *, init: str, where: Path) -> None:
     try:
-        wanted = Diffusion.model_validate(given).model_dump(mode="json")
+        section = pydantic.TypeAdapter(DiffusionSection)
+        wanted = section.dump_python(section.validate_python(given), mode="json")
     except pydantic.ValidationError:
         return
     differ = [

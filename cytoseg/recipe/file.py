@@ -182,7 +182,9 @@ def _sentence(error: Any) -> str:
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         how = "Remove it or correct its spelling (`cytoseg recipe explain` lists all keys)"
         return f"{where}: unknown key{meant(where)}. {how}"
-    text = error["msg"].removeprefix("Value error, ").partition(" or an instance of ")[0]  # of a class of ours
+    text = error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("dataclass_type", "model_type"):  # pydantic adds the name of a class of ours
+        text = "Input should be a valid dictionary"
     return f"{where}: {text}, found {shown(error['input'])}" if where else text
 
 

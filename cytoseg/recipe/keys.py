@@ -1,12 +1,16 @@
 """The keys of a recipe: what each is called, what it means, and which one a misspelt one may have meant."""
 
+import ast
 import dataclasses
 import difflib
+import inspect
+import itertools
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from cytoseg.recipe.schema import Recipe
 
@@ -32,14 +36,35 @@ class Key:
 
 def keys_of(section: type) -> Iterator[Key]:
     """List the keys of a section, whether it is a model of pydantic or a dataclass of the room that uses it."""
+    texts = _texts(section)
+    for name, annotation, default in _fields(section):
+        required = default is dataclasses.MISSING
+        yield Key(name, _section(annotation), required, None if required else default, texts.get(name, ""))
+
+
+def _fields(section: type) -> Iterator[tuple[str, Any, Any]]:
+    """List name, type and default of each field; ``MISSING`` where there is no default."""
     if issubclass(section, BaseModel):
         for name, field in section.model_fields.items():
-            default = None if field.is_required() else field.get_default(call_default_factory=True)
-            yield Key(name, _section(field.annotation), field.is_required(), default, field.description or "")
+            yield name, field.annotation, dataclasses.MISSING if field.is_required() else field.get_default()
         return
-    texts = TypeAdapter(section).json_schema()["properties"]
     for of in dataclasses.fields(cast(Any, section)):
-        yield Key(of.name, None, False, of.default, texts[of.name].get("description", ""))
+        yield of.name, of.type, of.default if of.default_factory is dataclasses.MISSING else of.default_factory()
+
+
+def _texts(section: type) -> dict[str, str]:
+    """Return the docstrings under the fields of a section and its bases.
+
+    Pydantic would read them, too, but each time that a recipe is read.
+    """
+    found: dict[str, str] = {}
+    for part in (cls for cls in section.__mro__ if cls.__module__.startswith("cytoseg.")):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
+        for field, text in itertools.pairwise(cast(ast.ClassDef, definition).body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(said))):
+                    found.setdefault(name, inspect.cleandoc(said))
+    return found
 
 
 def _section(annotation: Any) -> type | None:

@@ -2,48 +2,44 @@
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from cytoseg.classes import ClassList
+from cytoseg.classes import ClassItem, ClassList
 from cytoseg.diffusion.architecture import PRETRAINED_LEVELS, Architecture, tap_names, tap_shapes
 from cytoseg.diffusion.noise_levels import signal_shares, timesteps_at_snr
-from cytoseg.diffusion.settings import TrainingSection
+from cytoseg.diffusion.settings import DiffusionSection, TrainingSection
 from cytoseg.errors import RecipeError
+from cytoseg.features.settings import FeatureSettings, FeaturesSection
 from cytoseg.interpreter.settings import DecoderSection, InterpreterSection, StudentSection, hidden_sizes
-from cytoseg.objects.settings import ObjectSettings
+from cytoseg.labels.settings import LabelsSection
+from cytoseg.objects.settings import ObjectSettings, ObjectsSection
+from cytoseg.predict.settings import PredictSection
 from cytoseg.quoting import shown
-from cytoseg.recipe.sections import (
-    ClassItem,
-    Crops,
-    Diffusion,
-    Features,
-    Labels,
-    Objects,
-    Predict,
-    Review,
-    Section,
-    Slides,
-)
+from cytoseg.review.settings import ReviewSection
+from cytoseg.slides.settings import CropsSection, SlidesSection
 
 LARGEST_TILE_PX = 512
 """No larger tile is taken than asked for: the memory of the network's attention grows with the square of its area."""
 
 
-class Recipe(Section):
-    """Everything that decides a run."""
+class Recipe(BaseModel):
+    """Everything that decides a run: a table of sections; unknown ones are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=80)]
     """Short name of the recipe; it names the run folder."""
     folder: Path | None = None
     """Run folder for everything that is written; null is runs/<name>, relative to where the command is started."""
-    slides: Slides = Slides()
+    slides: SlidesSection = SlidesSection()
     """Which slides to learn from."""
-    crops: Crops = Crops()
+    crops: CropsSection = CropsSection()
     """Random crops."""
-    diffusion: Diffusion = Diffusion()
+    diffusion: DiffusionSection = DiffusionSection()
     """Network and process."""
     training: TrainingSection = TrainingSection()
     """Training of the diffusion model."""
@@ -51,9 +47,9 @@ class Recipe(Section):
     """What is told apart, in the order of ids."""
     fill: str | None = None
     """Class of unmarked pixels; null means unmarked is ignored."""
-    labels: Labels = Labels()
+    labels: LabelsSection = LabelsSection()
     """Annotated crops."""
-    features: Features = Features()
+    features: FeaturesSection = FeaturesSection()
     """Features of the decoder."""
     interpreter: InterpreterSection = InterpreterSection()
     """The interpreter."""
@@ -61,12 +57,22 @@ class Recipe(Section):
     """The interpreter of kind decoder."""
     student: StudentSection = StudentSection()
     """The interpreter of kind student."""
-    predict: Predict = Predict()
+    predict: PredictSection = PredictSection()
     """Segmenting slides."""
-    objects: Objects = Objects()
+    objects: ObjectsSection = ObjectsSection()
     """Objects of the class map."""
-    review: Review = Review()
+    review: ReviewSection = ReviewSection()
     """The app."""
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def filters_were_a_key_of_their_own(cls, values: Any) -> Any:
+        """Read recipes from before extractors had names: ``filters: true`` joined filters to the diffusion model's."""
+        is_old = isinstance(values, Mapping) and isinstance(values.get("filters"), bool)
+        if not is_old or "extractors" in values:
+            return values  # where both are said, filters is refused as unknown
+        others = {key: value for key, value in values.items() if key != "filters"}
+        return {**others, "extractors": ("ddpm", "filters") if values["filters"] else ("ddpm",)}
 
     @model_validator(mode="after")
     def class_names_are_unique_and_fill_is_one_of_them(self) -> "Recipe":
@@ -172,21 +178,20 @@ class Recipe(Section):
 
     def architecture(self) -> Architecture:
         """Return what decides the weights' shapes and meaning."""
-        d = self.diffusion
         masks = tuple(c.name for c in self.classes) if self.labels.sources else ()
-        return Architecture(d.dim, d.dim_mults, d.timesteps, d.schedule, d.objective, d.backbone, masks)
+        return Architecture(**vars(self.diffusion), mask_classes=masks)
 
     def class_list(self) -> ClassList:
         """Return the classes in the form the library works with."""
-        colours = tuple((int(c.colour[1:3], 16), int(c.colour[3:5], 16), int(c.colour[5:], 16)) for c in self.classes)
-        return ClassList(tuple(c.name for c in self.classes), colours, self.fill)
+        return ClassList(tuple(c.name for c in self.classes), tuple(c.rgb() for c in self.classes), self.fill)
 
     def object_settings(self) -> ObjectSettings:
         """Return the objects' section in the form the library works with."""
-        o = self.objects
-        names = tuple(c.name for c in self.classes if c.name != self.fill) if o.classes is None else o.classes
-        split = tuple(name for name in names if name == o.nucleus) if o.split is None else o.split
-        return ObjectSettings(names, split, o.least_px, o.nucleus, o.cytoplasm, o.parquet, o.exact_outlines)
+        return self.objects.of_classes([c.name for c in self.classes if c.name != self.fill])
+
+    def feature_settings(self) -> FeatureSettings:
+        """Return the features' section with the taps and timesteps of this network."""
+        return self.features.of_network(self.taps(), self.feature_timesteps())
 
     def taps(self) -> tuple[str, ...]:
         """Return the names of the taps."""

@@ -9,6 +9,7 @@ from skimage.filters import gaussian, threshold_otsu
 from cytoseg.geometry import Region, Size
 from cytoseg.slides.open import read_at
 from cytoseg.slides.optical_density import optical_density
+from cytoseg.slides.settings import BackgroundSection
 from cytoseg.slides.slide import Slide
 
 _DARKEST_GROUND = 150.0  # bare glass is brighter in every channel, even in dark exposures
@@ -46,15 +47,14 @@ class TissueMask:
         return float(rows @ self.mask @ columns) / (region.width * region.height)
 
 
-def tissue_mask(slide: Slide, *, rule: str, threshold: float, max_px: int = MASK_PX) -> TissueMask:
+def tissue_mask(slide: Slide, background: BackgroundSection, *, max_px: int = MASK_PX) -> TissueMask:
     """Compute the tissue mask of a slide at low resolution with constant memory.
 
     Args:
         slide: An open slide.
-        rule: ``otsu`` finds the threshold between glass and cells itself: for most slides, also with a grey or
-            tinted background. ``threshold`` takes what is denser than ``threshold``: where Otsu fails. ``none`` takes
-            everything.
-        threshold: For the rule ``threshold``: mean optical density of the three channels against white, such as 0.05.
+        background: The rule ``otsu`` finds the threshold between glass and cells itself: for most slides, also with a
+            grey or tinted background. ``threshold`` takes what is denser than the threshold, a mean optical density of
+            the three channels against white: where Otsu fails. ``none`` takes everything.
         max_px: Longer side of the mask.
 
     Returns:
@@ -67,12 +67,12 @@ def tissue_mask(slide: Slide, *, rule: str, threshold: float, max_px: int = MASK
     full = slide.levels[0].size
     downsample = max(1.0, max(full.width, full.height) / max_px)
     size = Size(max(1, round(full.width / downsample)), max(1, round(full.height / downsample)))
-    if rule == "none":
+    if background.rule == "none":
         return TissueMask(np.ones((size.height, size.width), np.bool_), downsample)
-    if rule not in ("otsu", "threshold"):
-        raise ValueError(f"background rule {rule!r}: must be otsu, threshold or none.")
+    if background.rule not in ("otsu", "threshold"):
+        raise ValueError(f"background rule {background.rule!r}: must be otsu, threshold or none.")
     pixels = read_at(slide, Region(0, 0, full.width, full.height), size)
-    return TissueMask(_otsu(pixels) if rule == "otsu" else _denser(pixels, threshold), downsample)
+    return TissueMask(_otsu(pixels) if background.rule == "otsu" else _denser(pixels, background.threshold), downsample)
 
 
 def _denser(pixels: NDArray[np.uint8], threshold: float) -> NDArray[np.bool_]:

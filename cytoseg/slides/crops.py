@@ -20,6 +20,7 @@ from cytoseg.errors import SlideError
 from cytoseg.geometry import Region, Size
 from cytoseg.slides.augment import Chain, QuickFlipd, QuickRotate90d, ToUnitd
 from cytoseg.slides.open import open_slide, read_at
+from cytoseg.slides.settings import CropsSection
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tissue import SlideSource
 
@@ -168,23 +169,22 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         self._slides.close()
 
 
-def augmentation(*, flips: bool, turns: bool, jitter: float) -> list[Callable[..., Any]]:
+def augmentation(settings: CropsSection) -> list[Callable[..., Any]]:
     """Make MONAI's flips, quarter turns and per-channel intensity jitter, then scaling to [-1, 1].
 
     Args:
-        flips: Flip left-right and up-down, each with probability 0.5.
-        turns: Rotate by a multiple of 90 degrees.
-        jitter: Largest relative change of contrast; half of it for brightness; 0 disables it.
+        settings: ``flips`` flips left-right and up-down, each with probability 0.5; ``turns`` rotates by a multiple of
+            90 degrees; ``jitter`` is the largest relative change of contrast, half of it for brightness.
     """
     keys = ["image"]
     steps: list[Callable[..., Any]] = []
-    if flips:
+    if settings.flips:
         steps += [QuickFlipd(keys, prob=0.5, spatial_axis=axis) for axis in (0, 1)]
-    if turns:
+    if settings.turns:
         steps.append(QuickRotate90d(keys, prob=0.75, max_k=3))
-    if jitter > 0:
-        steps.append(RandScaleIntensityd(keys, factors=jitter, prob=0.5, channel_wise=True))
-        steps.append(RandShiftIntensityd(keys, offsets=127.5 * jitter, prob=0.5, channel_wise=True))
+    if settings.jitter > 0:
+        steps.append(RandScaleIntensityd(keys, factors=settings.jitter, prob=0.5, channel_wise=True))
+        steps.append(RandShiftIntensityd(keys, offsets=127.5 * settings.jitter, prob=0.5, channel_wise=True))
     return [*steps, ToUnitd(keys)]
 
 

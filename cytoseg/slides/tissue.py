@@ -10,6 +10,7 @@ from cytoseg.slides.background import tissue_mask
 from cytoseg.slides.open import check_whole, open_slide
 from cytoseg.slides.place_bits import Places
 from cytoseg.slides.resolution import downsample_to
+from cytoseg.slides.settings import SlidesSection
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,7 @@ def find_tissue(
     paths: Iterable[Path],
     *,
     size_px: int,
-    mpp: float | None,
-    assumed_mpp: Callable[[Path], float | None],
-    rule: str,
-    threshold: float,
+    settings: SlidesSection,
     on_unreadable: Callable[[str], None] | None = None,
 ) -> list[SlideSource]:
     """Open each slide once and compute its tissue mask.
@@ -49,10 +47,7 @@ def find_tissue(
     Args:
         paths: Slides.
         size_px: Side of a crop.
-        mpp: Micrometres per pixel of a crop, or None for level 0.
-        assumed_mpp: Returns the micrometres per level-0 pixel of a slide that does not state it; None if unknown.
-        rule: Background rule, see ``tissue_mask``.
-        threshold: For the rule ``threshold``.
+        settings: Resolution and background rule.
         on_unreadable: Called for each unusable slide, which is then skipped; None raises instead.
 
     Raises:
@@ -63,14 +58,15 @@ def find_tissue(
         try:
             with open_slide(path) as slide:
                 check_whole(slide)
-                side = max(1, round(size_px * downsample_to(mpp, slide, assume_mpp=assumed_mpp(path))))
+                assumed = settings.assumed_mpp(path)
+                side = max(1, round(size_px * downsample_to(settings.mpp, slide, assume_mpp=assumed)))
                 size = slide.levels[0].size
                 if min(size.width, size.height) < side:
                     raise SlideError(
                         f"{path.name}: {size.width}x{size.height} px, smaller than a crop of {side}x{side}. "
                         "Exclude it (slides.exclude) or lower crops.size_px."
                     )
-                tissue = tissue_mask(slide, rule=rule, threshold=threshold)
+                tissue = tissue_mask(slide, settings.background)
                 sources.append(SlideSource(path, size, side, Places.of(tissue.mask)))
         except SlideError as error:
             problems.append(str(error))

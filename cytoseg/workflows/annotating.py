@@ -36,7 +36,6 @@ from cytoseg.workflows.backbone import backbone_folder, needs_backbone
 from cytoseg.workflows.labelled_pixels import ensemble_settings
 from cytoseg.workflows.queue_rules import queue_rules
 from cytoseg.workflows.random_places import choose_place, write_place
-from cytoseg.workflows.run_paths import feature_settings
 from cytoseg.workflows.training_crops import tissue_crops
 
 RANDOM = "to_label"
@@ -215,7 +214,7 @@ class Annotating:
         recipe = self.recipe
         unet, architecture = self._network if needs_backbone(recipe) else (nn.Identity(), recipe.architecture())
         precision = recipe.training.precision
-        settings = feature_settings(recipe)
+        settings = recipe.feature_settings()
         extractor = FeatureExtractor(unet, architecture, settings, device=self._device, precision=precision)
         wanted, rule = ensemble_settings(recipe, recipe.training.seed), recipe.interpreter.vote
         return LiveInterpreter(extractor, len(self.classes), wanted, rule=rule, precision=precision)

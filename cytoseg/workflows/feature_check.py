@@ -25,7 +25,7 @@ from cytoseg.studies.feature_check import Features, draw_clusters, probe_all, wr
 from cytoseg.studies.probe import Extract, ProbePixels, draw_probe_pixels
 from cytoseg.workflows.backbone import run_backbone
 from cytoseg.workflows.recorded_command import Bar, progress, say
-from cytoseg.workflows.run_paths import feature_settings, split_of
+from cytoseg.workflows.run_paths import split_of
 
 SHOWN, SHOWN_PX = 4, 256
 DRAWS = 2
@@ -129,7 +129,7 @@ def _features(recipe: Recipe, unet: nn.Module) -> Features:
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()
-    plain = replace(feature_settings(recipe), extractors=("ddpm",))
+    plain = replace(recipe.feature_settings(), extractors=("ddpm",))
     alone = replace(plain, extractors=("filters",))
     seeds = (seed_for(recipe.training.seed, draw, what="random weights") for draw in range(DRAWS))
     random = [build_unet(recipe.architecture(), seed=seed).eval() for seed in seeds]

@@ -12,8 +12,8 @@ from cytoseg.diffusion.mask_loss import OTHER
 from cytoseg.errors import LabelError
 from cytoseg.interpreter.source_parts import LabelledSource, SourceParts, translate
 from cytoseg.labels.import_labels import load_index
+from cytoseg.labels.settings import SourceSection
 from cytoseg.recipe import Recipe
-from cytoseg.recipe.sections import Source
 from cytoseg.terminal import say
 from cytoseg.workflows.source_overlap import refuse_own_crops
 
@@ -34,7 +34,7 @@ def source_parts(recipe: Recipe) -> SourceParts | None:
     return SourceParts(sources, size_px=recipe.crops.size_px, seed=recipe.training.seed)
 
 
-def _read(source: Source, recipe: Recipe, number: int) -> LabelledSource:
+def _read(source: SourceSection, recipe: Recipe, number: int) -> LabelledSource:
     where, index = f"labels.sources[{number}]", load_index(source.folder)
     refuse_own_crops(index, recipe, where)
     meaning = _meaning(index.classes, source, recipe, where)
@@ -45,13 +45,11 @@ def _read(source: Source, recipe: Recipe, number: int) -> LabelledSource:
         label_maps,
         tuple(i in meaning for i in range(len(names))),
         _scale(source, recipe, label_maps, where),
-        source.spread,
-        source.stain == "random",
-        source.share,
+        source,
     )
 
 
-def _meaning(classes: Sequence[str], source: Source, recipe: Recipe, where: str) -> list[int]:
+def _meaning(classes: Sequence[str], source: SourceSection, recipe: Recipe, where: str) -> list[int]:
     """Return for each id of the source an id of the recipe, ``OTHER``, or ignore."""
     ids = {"other": OTHER, "ignore": IGNORE} | {name: i for i, name in enumerate(recipe.class_list().names)}
     wanted = [source.classes.get(name, name) for name in classes]
@@ -69,7 +67,7 @@ def _meaning(classes: Sequence[str], source: Source, recipe: Recipe, where: str)
     return meaning
 
 
-def _scale(source: Source, recipe: Recipe, label_maps: Sequence[NDArray[np.uint8]], where: str) -> float:
+def _scale(source: SourceSection, recipe: Recipe, label_maps: Sequence[NDArray[np.uint8]], where: str) -> float:
     if source.object_px is not None:
         return source.object_px / _median_diameter_px(label_maps, where)
     if source.mpp is not None and recipe.slides.mpp is not None:

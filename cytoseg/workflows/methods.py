@@ -15,7 +15,7 @@ from cytoseg.diffusion.unet import build_unet, start_from_imagenet
 from cytoseg.features.extract import FeatureExtractor, text_of
 from cytoseg.features.pixels import gather_pixels
 from cytoseg.features.pretrained import imagenet_installed
-from cytoseg.features.settings import FeatureSettings
+from cytoseg.features.settings import ExtractorName, FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
@@ -32,14 +32,13 @@ from cytoseg.runs import versions
 from cytoseg.studies.compare import ComparedMethod, Predict, Task
 from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, pixel_draw, room_of
 from cytoseg.workflows.recorded_command import say
-from cytoseg.workflows.run_paths import feature_settings
 from cytoseg.workflows.tune_decoder import check_ceiling, read_labelled, tune_settings
 from cytoseg.workflows.unlabelled_crops import unlabelled_slides
 
 Map = NDArray[np.uint8]
 IMAGENET_STEPS = 800
 """Most steps of the U-Net on an ImageNet encoder; few crops take fewer, as ``steps_of`` says."""
-_SETS: Mapping[str, tuple[str, ...]] = {
+_SETS: Mapping[str, tuple[ExtractorName, ...]] = {
     "filters": ("filters",),
     "ddpm": ("ddpm",),
     "joined": ("ddpm", "filters"),
@@ -130,9 +129,13 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
         return build_unet(recipe.architecture(), seed=seed).eval()
 
     def compared(
-        key: str, extractors: tuple[str, ...], *, title: str = "", network: Callable[[int], nn.Module] = lambda _: unet
+        key: str,
+        extractors: tuple[ExtractorName, ...],
+        *,
+        title: str = "",
+        network: Callable[[int], nn.Module] = lambda _: unet,
     ) -> ComparedMethod:
-        features = replace(feature_settings(recipe), extractors=extractors)
+        features = replace(recipe.feature_settings(), extractors=extractors)
         if "ddpm" not in extractors:
             features = replace(features, taps=(), timesteps=(), scale=1)
         settings = {
@@ -212,7 +215,9 @@ def imagenet_unet(learning: Learning) -> list[ComparedMethod]:
         learning: What it learns from.
     """
     recipe = learning.recipe
-    architecture = Architecture(16, (3, 4, 6), 1000, "linear", "pred_noise", "pretrained")
+    architecture = Architecture(
+        dim=16, dim_mults=(3, 4, 6), timesteps=1000, schedule="linear", objective="pred_noise", backbone="pretrained"
+    )
     usual = replace(tune_settings(recipe, 0), steps=IMAGENET_STEPS, rate=1e-3, early=0.3)
     network = {"architecture": architecture.as_json(), "encoder": WEIGHTS_SHA256}
 
@@ -283,7 +288,7 @@ def _bundle(recipe: Recipe, unet: nn.Module, architecture: Architecture, interpr
         unet,
         architecture,
         interpreter,
-        feature_settings(recipe),
+        recipe.feature_settings(),
         recipe.class_list(),
         recipe.slides.mpp,
         recipe.interpreter.vote,

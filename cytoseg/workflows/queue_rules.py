@@ -11,8 +11,7 @@ def queue_rules(recipe: Recipe) -> QueueRules:
     slides, labels = recipe.slides, recipe.labels
     return QueueRules(
         cutting=Cutting(Frame(labels.crop_px, slides.mpp, slides.assumed_mpp), recipe.class_list()),
-        test_slides=labels.test_slides,
-        test_fraction=labels.test_fraction,
+        labels=labels,
         seed=recipe.training.seed,
         kind=recipe.interpreter.kind,
     )

@@ -36,10 +36,7 @@ def tissue_sources(recipe: Recipe) -> Found:
     sources = find_tissue(
         _watched(paths),
         size_px=recipe.crops.size_px,
-        mpp=recipe.slides.mpp,
-        assumed_mpp=recipe.slides.assumed_mpp,
-        rule=recipe.slides.background.rule,
-        threshold=recipe.slides.background.threshold,
+        settings=recipe.slides,
         on_unreadable=say_lost if recipe.slides.unreadable == "skip" else None,
     )
     return Found(len(paths), sources)

@@ -3,7 +3,7 @@
 import ipaddress
 import socket
 
-from cytoseg.recipe.sections import Review
+from cytoseg.review.settings import ReviewSection
 
 TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
 """Variables that tell the app: unlike a command line, other accounts of the machine cannot read them."""
@@ -11,7 +11,7 @@ _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 """This machine, as browsers name it."""
 
 
-def opening_lines(review: Review, token: str) -> list[str]:
+def opening_lines(review: ReviewSection, token: str) -> list[str]:
     """Say how the app is opened, and who else may reach it.
 
     Args:
@@ -29,12 +29,12 @@ def opening_lines(review: Review, token: str) -> list[str]:
     return lines
 
 
-def surroundings(review: Review, token: str) -> dict[str, str]:
+def surroundings(review: ReviewSection, token: str) -> dict[str, str]:
     """Return the variables that tell the app whom to let in."""
     return {TOKEN: token, HOSTS: ",".join(host_names(review))}
 
 
-def host_names(review: Review) -> tuple[str, ...]:
+def host_names(review: ReviewSection) -> tuple[str, ...]:
     """List the names, with ports, by which browsers may ask for the app.
 
     Those of this machine and the address it listens on; at another address than this machine's own also what the
@@ -46,7 +46,7 @@ def host_names(review: Review) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*names, *review.names)))
 
 
-def _linked(review: Review) -> list[str]:
+def _linked(review: ReviewSection) -> list[str]:
     """Return the names that stand in the links: the one for this machine, then those for others."""
     if not _is_every(review.host):
         return [f"{_bracketed(review.host)}:{review.port}"]

@@ -1,9 +1,8 @@
-"""What several commands make of a recipe: the place of its bundle, its train and test crops, its features' settings."""
+"""What several commands make of a recipe: the place of its bundle, its train and test crops."""
 
 from pathlib import Path
 
 from cytoseg.errors import LabelError
-from cytoseg.features.settings import FeatureSettings
 from cytoseg.labels.import_labels import Split, load_index, split_by_slide
 from cytoseg.recipe import Recipe
 
@@ -43,9 +42,3 @@ def _without_corrected(split: Split) -> Split:
             "none is left. Annotate new test crops."
         )
     return Split(split.train, left)
-
-
-def feature_settings(recipe: Recipe) -> FeatureSettings:
-    """Pick the features' settings out of a recipe."""
-    f = recipe.features
-    return FeatureSettings(recipe.taps(), recipe.feature_timesteps(), f.scale, f.noise_seed, f.extractors)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.interpreter.bundle import bundle_state
-from cytoseg.predict.slide import SlideSettings
+from cytoseg.predict.settings import SlideSettings
 from cytoseg.predict.slide_task import SlideTask
 from cytoseg.recipe import Recipe
 from cytoseg.slides.fingerprint import slide_stamp
@@ -27,19 +27,18 @@ def slide_task(path: Path, *, recipe: Recipe, bundle: Path, out: Path) -> SlideT
     Raises:
         CheckpointError: If the bundle is missing, damaged, none, or of other classes.
     """
-    state, p, background = bundle_state(bundle), recipe.predict, recipe.slides.background
+    state = bundle_state(bundle)
     refuse_other_classes(state["classes"]["names"], recipe, command="predict")
-    assumed = recipe.slides.assumed_mpp(path)
+    section, assumed = {**vars(recipe.predict), "tile_px": recipe.tile_px()}, recipe.slides.assumed_mpp(path)
     return SlideTask(
         path=path,
         folder=out / slide_id(path),
         bundle=bundle,
-        settings=SlideSettings(recipe.tile_px(), p.overlap_px, p.batch or 0, state["mpp"], assumed),
+        settings=SlideSettings(**section, mpp=state["mpp"], assume_mpp=assumed),
         objects=recipe.object_settings(),
-        glass=(background.rule, background.threshold) if p.skip_glass else None,
+        background=recipe.slides.background,
         provenance=_provenance(path, recipe, {key: state[key] for key in DECIDING}),
         device=recipe.training.device,
-        uncertainty_bits=p.uncertainty_bits,
     )
 
 
@@ -50,8 +49,8 @@ def _provenance(path: Path, recipe: Recipe, bundle: dict[str, Any]) -> dict[str,
         "slide_bytes": size,
         "slide_changed": changed,
         "bundle": bundle,
-        "predict": recipe.predict.model_dump(mode="json"),
-        "background": recipe.slides.background.model_dump(mode="json"),
-        "objects": recipe.objects.model_dump(mode="json"),
+        "predict": recipe.section("predict"),
+        "background": recipe.section("slides")["background"],
+        "objects": recipe.section("objects"),
         "assume_mpp": recipe.slides.assumed_mpp(path),
     }

@@ -31,7 +31,7 @@ def training_crops(recipe: Recipe, crop: RandSlideCropd) -> Callable[[int], Data
         recipe: Says how to augment, how many and the seed.
         crop: From ``tissue_crops``; to be closed by the caller.
     """
-    steps = augmentation(flips=recipe.crops.flips, turns=recipe.crops.turns, jitter=recipe.crops.jitter)
+    steps = augmentation(recipe.crops)
     return lambda first: SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=recipe.training.crops)
 
 

@@ -11,6 +11,7 @@ from cytoseg.patterns import fits
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.open import slide_id
+from cytoseg.slides.settings import CropsSection
 from cytoseg.workflows.recipe_slides import say_lost, tissue_sources
 from cytoseg.workflows.run_paths import split_of
 
@@ -66,7 +67,7 @@ def unlabelled_crops(recipe: Recipe, *, size_px: int) -> Iterator[Callable[[int]
         )
     lost = say_lost if recipe.slides.unreadable == "skip" else None
     drawn = RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px, on_lost=lost)
-    steps = augmentation(flips=True, turns=True, jitter=0.0)
+    steps = augmentation(CropsSection(flips=True, turns=True, jitter=0.0))
     with contextlib.closing(drawn), contextlib.closing(drawn.of_size(size_px)) as crop:
         crops = SlideCrops([crop, *steps], seed=recipe.training.seed, first=0, last=_ENDLESS)
         yield crops.__getitem__

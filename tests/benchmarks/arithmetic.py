@@ -32,7 +32,9 @@ def ceiling(device: str, dtype: torch.dtype) -> float:
 
 def forward_gflop(dim: int, size_px: int) -> float:
     """Count the arithmetic of one crop's forward pass."""
-    unet = build_unet(Architecture(dim, (1, 2, 4, 8), 1000, "linear", "pred_noise"))
+    unet = build_unet(
+        Architecture(dim=dim, dim_mults=(1, 2, 4, 8), timesteps=1000, schedule="linear", objective="pred_noise")
+    )
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         unet(torch.zeros(1, 3, size_px, size_px), torch.zeros(1, dtype=torch.long))
     return float(counter.get_total_flops()) / 1e9

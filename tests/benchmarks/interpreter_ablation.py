@@ -30,7 +30,7 @@ from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.labelled_pixels import LabelledCrops, ensemble_settings, pixel_draw
-from cytoseg.workflows.run_paths import feature_settings, split_of
+from cytoseg.workflows.run_paths import split_of
 
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "as shipped": {},
@@ -84,7 +84,7 @@ def features_of(recipe: Recipe) -> tuple[PixelTable, list[str], Truth]:
     split, device = split_of(recipe), torch.device("cpu")
     unet, architecture, _ = load_backbone(recipe.run_folder() / "ddpm", recipe.architecture())
     precision = recipe.training.precision
-    extractor = FeatureExtractor(unet, architecture, feature_settings(recipe), device=device, precision=precision)
+    extractor = FeatureExtractor(unet, architecture, recipe.feature_settings(), device=device, precision=precision)
     table = gather_pixels(
         extractor,
         LabelledCrops(split.train),

@@ -34,7 +34,7 @@ from cytoseg.metrics.segmentation import iou
 from cytoseg.predict.disagreement import Candidate, appearance_of, highest_tenth, most_uncertain_classes
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.labelled_pixels import LabelledCrops, ensemble_settings, pixel_draw
-from cytoseg.workflows.run_paths import feature_settings, split_of
+from cytoseg.workflows.run_paths import split_of
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 
 START, MORE, DRAWS = 5, 5, 3
@@ -74,7 +74,7 @@ def prepare(recipe: Recipe) -> Ground:
     """Read crops and compute features, once for all seeds."""
     split, device, precision = split_of(recipe), torch.device("cpu"), recipe.training.precision
     unet, architecture, _ = load_backbone(recipe.run_folder() / "ddpm", recipe.architecture())
-    extractor = FeatureExtractor(unet, architecture, feature_settings(recipe), device=device, precision=precision)
+    extractor = FeatureExtractor(unet, architecture, recipe.feature_settings(), device=device, precision=precision)
     table = gather_pixels(extractor, LabelledCrops(split.train), pixel_draw(recipe, recipe.training.seed))
     features = {}
     for crop in (*split.train, *split.test):

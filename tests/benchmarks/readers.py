@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from machine import memory_mb
 
+from cytoseg.slides.settings import BackgroundSection, CropsSection, SlidesSection
+
 CROP_PX = 256
 CHECKED = 4  # crops whose means tell that all readers read the same places
 _PLACES = 20_000
@@ -86,8 +88,8 @@ def _slide_crops(job: Job, jitter: float | None) -> Read:
 
     torch.set_num_threads(1)
     job.imported()
-    sources = find_tissue(job.files, size_px=CROP_PX, mpp=None, assumed_mpp=lambda _: None, rule="none", threshold=0.1)
-    steps = [] if jitter is None else augmentation(flips=True, turns=True, jitter=jitter)
+    sources = find_tissue(job.files, size_px=CROP_PX, settings=SlidesSection(background=BackgroundSection("none")))
+    steps = [] if jitter is None else augmentation(CropsSection(flips=True, turns=True, jitter=jitter))
     crop = RandSlideCropd(["image"], sources=sources, size_px=CROP_PX)
     crops = SlideCrops([crop, *steps], seed=0, first=0, last=10**9)
     return lambda i: crops[i]

@@ -20,7 +20,8 @@ from cytoseg.features.extract import to_input
 from cytoseg.geometry import Size
 from cytoseg.interpreter.bundle import EnsemblePredictor
 from cytoseg.predict.outputs import Destination
-from cytoseg.predict.slide import Predictor, SlideSettings, predict_slide
+from cytoseg.predict.settings import SlideSettings
+from cytoseg.predict.slide import Predictor, predict_slide
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.tiling import TileGrid
 
@@ -52,7 +53,7 @@ class Watched:
 
 def segment(path: Path, predictor: Predictor, *, batch: int) -> float:
     """Segment a slide into a temporary folder beside it; gives the seconds."""
-    settings = SlideSettings(TILE_PX, OVERLAP_PX, batch, None, None)
+    settings = SlideSettings(tile_px=TILE_PX, overlap_px=OVERLAP_PX, batch=batch, mpp=None, assume_mpp=None)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, open_slide(path) as slide:
         begin = time.perf_counter()
         destination = Destination(Path(folder) / "slide", CLASSES, {})

@@ -11,6 +11,7 @@ from machine import memory_mb
 from torch.utils.data import DataLoader
 
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
+from cytoseg.slides.settings import BackgroundSection, CropsSection, SlidesSection
 from cytoseg.slides.tissue import find_tissue
 
 CROP_PX, BATCH = 256, 16
@@ -19,9 +20,9 @@ CROP_PX, BATCH = 256, 16
 def measure(paths: list[Path], seconds: float) -> dict[str, Any]:
     """Read for a while, then look at the worker."""
     torch.set_num_threads(1)
-    sources = find_tissue(paths, size_px=CROP_PX, mpp=None, assumed_mpp=lambda _: None, rule="none", threshold=0.1)
+    sources = find_tissue(paths, size_px=CROP_PX, settings=SlidesSection(background=BackgroundSection("none")))
     crop = RandSlideCropd(["image"], sources=sources, size_px=CROP_PX)
-    crops = SlideCrops([crop, *augmentation(flips=True, turns=True, jitter=0.0)], seed=0, first=0, last=10**6)
+    crops = SlideCrops([crop, *augmentation(CropsSection())], seed=0, first=0, last=10**6)
     batches = iter(DataLoader(crops, batch_size=BATCH, num_workers=1))
     worker: int = batches._workers[0].pid  # type: ignore[attr-defined] # torch offers no other way to it
     begin, count, halfway = time.perf_counter(), 0, 0.0

@@ -14,7 +14,7 @@ from cytoseg.diffusion.state import load_backbone
 from cytoseg.diffusion.unet import build_unet
 
 CytosegCommand = Callable[..., Result]
-ARCHITECTURE = Architecture(8, (1, 2), 200, "linear", "pred_x0")
+ARCHITECTURE = Architecture(dim=8, dim_mults=(1, 2), timesteps=200, schedule="linear", objective="pred_x0")
 SMALL = ("diffusion.timesteps=200", "diffusion.objective=pred_x0", "slides.folders=[not those]")
 DDPM = Path("runs/tiny/ddpm")
 

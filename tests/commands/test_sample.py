@@ -21,7 +21,7 @@ CytosegCommand = Callable[..., Result]
 FOLDER = Path("runs/tiny/samples")
 # Random weights that predict x0 draw something within the range.
 SMALL = ("diffusion.timesteps=200", "diffusion.objective=pred_x0")
-ARCHITECTURE = Architecture(8, (1, 2), 200, "linear", "pred_x0")
+ARCHITECTURE = Architecture(dim=8, dim_mults=(1, 2), timesteps=200, schedule="linear", objective="pred_x0")
 
 
 def leave_checkpoint(*, crops_seen: int = 8, bias: list[float] | None = None) -> nn.Module:

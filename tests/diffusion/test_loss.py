@@ -50,7 +50,7 @@ def test_every_timestep_counts_alike(tiny: Architecture, objective: str) -> None
 
 
 def test_x0_counts_as_the_noise_does_where_there_is_little_and_as_itself_where_there_is_much() -> None:
-    architecture = Architecture(8, (1, 2), 1000, "linear", "pred_x0")
+    architecture = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_x0")
     weights, bars = loss_weights(architecture).double(), alpha_bar("linear", 1000)
     assert weights[-1] == 1.0
     torch.testing.assert_close(weights[0], bars[0] / (1 - bars[0]), rtol=1e-6, atol=0)

@@ -6,7 +6,15 @@ from cytoseg.diffusion.architecture import Architecture, tap_names, tap_shapes
 from cytoseg.diffusion.pretrained_unet import PixelNorm, PretrainedUnet
 from cytoseg.diffusion.unet import build_unet, run_to_taps, start_from_imagenet, tapped
 
-SMALL = Architecture(8, (1, 2, 3), 10, "cosine", "pred_noise", "pretrained", ("glass", "cell"))
+SMALL = Architecture(
+    dim=8,
+    dim_mults=(1, 2, 3),
+    timesteps=10,
+    schedule="cosine",
+    objective="pred_noise",
+    backbone="pretrained",
+    mask_classes=("glass", "cell"),
+)
 
 
 @pytest.fixture(scope="module")

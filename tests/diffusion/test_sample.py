@@ -155,7 +155,7 @@ def test_a_network_that_knows_the_crop_gives_the_crop() -> None:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_x0_and_noise_equal_the_package_s_where_clipped(objective: str) -> None:
-    architecture = Architecture(8, (1, 2), 100, "linear", objective)
+    architecture = Architecture(dim=8, dim_mults=(1, 2), timesteps=100, schedule="linear", objective=objective)
     unet = build_unet(architecture).eval()
     process: Any = build_diffusion(unet, architecture, size_px=8)
     xt = 3 * starting_noise(2, 2, size_px=8)

@@ -54,7 +54,9 @@ def test_one_value_that_is_not_finite_is_enough(value: float) -> None:
 
 
 def test_what_random_weights_draw_is_saturated() -> None:
-    unet = build_unet(Architecture(8, (1, 2), 50, "linear", "pred_noise")).eval()
+    unet = build_unet(
+        Architecture(dim=8, dim_mults=(1, 2), timesteps=50, schedule="linear", objective="pred_noise")
+    ).eval()
     noise, bars = starting_noise(0, 2, size_px=16), alpha_bar("linear", 50)
     drawn = ddim(unet, noise, alpha_bars=bars, objective="pred_noise", steps=10)
     assert [fault_of(sample) for sample in drawn] == ["saturated", "saturated"]

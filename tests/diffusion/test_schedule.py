@@ -20,7 +20,7 @@ def test_ratios_in_decibels() -> None:
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid"])
 def test_the_training_process_uses_the_same_schedule(schedule: str) -> None:
-    architecture = Architecture(8, (1, 2), 100, schedule, "pred_noise")
+    architecture = Architecture(dim=8, dim_mults=(1, 2), timesteps=100, schedule=schedule, objective="pred_noise")
     diffusion = build_diffusion(build_unet(architecture), architecture, size_px=16)
     bars = dict(diffusion.named_buffers())["alphas_cumprod"]
     torch.testing.assert_close(bars, alpha_bar(schedule, 100).float(), rtol=1e-6, atol=1e-9)

@@ -86,7 +86,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, train_tiny
     assert rows == whole[1]
 
 
-HYBRID = Architecture(8, (1, 1, 1), 10, "cosine", "pred_noise", "pretrained", ("glass", "cell"))
+HYBRID = Architecture(
+    dim=8,
+    dim_mults=(1, 1, 1),
+    timesteps=10,
+    schedule="cosine",
+    objective="pred_noise",
+    backbone="pretrained",
+    mask_classes=("glass", "cell"),
+)
 
 
 def _stripes(numbers: Tensor) -> MaskParts:

@@ -8,7 +8,7 @@ from cytoseg.diffusion.architecture import TAP_PARTS, Architecture, check_same, 
 from cytoseg.diffusion.unet import build_diffusion, build_unet, run_to_taps, tapped
 from cytoseg.errors import CheckpointError, RecipeError
 
-PUBLISHED = Architecture(64, (1, 2, 4, 8), 1000, "linear", "pred_noise")
+PUBLISHED = Architecture(dim=64, dim_mults=(1, 2, 4, 8), timesteps=1000, schedule="linear", objective="pred_noise")
 
 
 def _input(size_px: int = 16) -> tuple[Tensor, Tensor]:
@@ -19,6 +19,12 @@ def _input(size_px: int = 16) -> tuple[Tensor, Tensor]:
 def test_json_round_trip(tiny: Architecture) -> None:
     assert tiny.as_json()["dim_mults"] == [1, 2]
     assert Architecture.from_json(tiny.as_json()) == tiny
+
+
+@pytest.mark.parametrize("key", ["dim", "dim_mults", "timesteps", "schedule", "objective"])
+def test_what_a_checkpoint_does_not_say_is_not_taken_from_the_defaults(tiny: Architecture, key: str) -> None:
+    with pytest.raises(LookupError, match=f"^'?{key}'?$"):
+        Architecture.from_json({name: value for name, value in tiny.as_json().items() if name != key})
 
 
 def test_sizes_must_be_halved_between_resolutions(tiny: Architecture) -> None:
@@ -74,7 +80,7 @@ def test_tap_shapes_of_the_published_network() -> None:
 
 @pytest.mark.parametrize("dim_mults", [(1, 2), (1, 2, 4), (2, 1, 3)])
 def test_tap_shapes_are_those_of_the_real_tensors(dim_mults: tuple[int, ...]) -> None:
-    architecture = Architecture(8, dim_mults, 10, "cosine", "pred_noise")
+    architecture = Architecture(dim=8, dim_mults=dim_mults, timesteps=10, schedule="cosine", objective="pred_noise")
     names = tap_names(architecture)
     unet = build_unet(architecture).eval()
     with tapped(unet, names) as seen, torch.inference_mode():
@@ -127,7 +133,10 @@ def test_tapping_changes_nothing_and_ends_with_the_block(tiny: Architecture) -> 
         (["block0.block1"], ["ups.0.1", "ups.1.0", "final_conv"]),
         (["block0.attention", "block0.block2"], ["ups.0.3", "ups.1.0", "final_conv"]),
         (["block1.block1", "block0.upsample"], ["ups.1.1", "ups.1.3", "final_conv"]),
-        (tap_names(Architecture(8, (1, 2), 10, "cosine", "pred_noise")), ["final_res_block", "final_conv"]),
+        (
+            tap_names(Architecture(dim=8, dim_mults=(1, 2), timesteps=10, schedule="cosine", objective="pred_noise")),
+            ["final_res_block", "final_conv"],
+        ),
     ],
 )
 def test_the_network_ends_at_the_last_tap(tiny: Architecture, names: list[str], not_run: list[str]) -> None:

@@ -44,7 +44,15 @@ def test_the_seed_decides_the_head() -> None:
 
 
 def test_the_head_starts_from_a_mask_head_that_knows_the_classes() -> None:
-    architecture = Architecture(8, (1, 1, 1), 10, "cosine", "pred_noise", "pretrained", ("glass", "cell", "dirt"))
+    architecture = Architecture(
+        dim=8,
+        dim_mults=(1, 1, 1),
+        timesteps=10,
+        schedule="cosine",
+        objective="pred_noise",
+        backbone="pretrained",
+        mask_classes=("glass", "cell", "dirt"),
+    )
     unet = build_unet(architecture, seed=1)
     known = Decoder(unet, architecture, 2, seed=0, names=("dirt", "glass"))
     weight = unet.get_parameter("mask_head.weight")

@@ -13,7 +13,18 @@ CLASSES = ClassList(("nucleus", "dirt", "glass"), ((0, 0, 0), (1, 1, 1), (2, 2, 
 
 
 def _unet(*mask_classes: str) -> torch.nn.Module:
-    return build_unet(Architecture(8, (1, 1, 1), 10, "cosine", "pred_noise", "pretrained", mask_classes), seed=1)
+    return build_unet(
+        Architecture(
+            dim=8,
+            dim_mults=(1, 1, 1),
+            timesteps=10,
+            schedule="cosine",
+            objective="pred_noise",
+            backbone="pretrained",
+            mask_classes=mask_classes,
+        ),
+        seed=1,
+    )
 
 
 def test_what_is_probable_is_proposed_and_the_rest_left_unmarked() -> None:

@@ -41,7 +41,7 @@ class Counting(FeatureExtractor):
 
     def __init__(self) -> None:
         filters = FeatureSettings((), (), 1, 0, ("filters",))
-        architecture = Architecture(8, (1, 2), 10, "cosine", "pred_noise")
+        architecture = Architecture(dim=8, dim_mults=(1, 2), timesteps=10, schedule="cosine", objective="pred_noise")
         super().__init__(nn.Identity(), architecture, filters, device=torch.device("cpu"))
         self.computed = 0
 

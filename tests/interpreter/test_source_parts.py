@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.diffusion.mask_loss import OTHER
 from cytoseg.interpreter.random_stain import paint_random_stain
 from cytoseg.interpreter.source_parts import LabelledSource, SourceParts, source_weights, translate
+from cytoseg.labels.settings import SourceSection
 
 
 def _source(*, scale: float = 1.0, spread: float = 1.0, repaint: bool = False, share: float = 1.0) -> LabelledSource:
@@ -13,7 +16,8 @@ def _source(*, scale: float = 1.0, spread: float = 1.0, repaint: bool = False, s
     picture = np.full((64, 64, 3), 230, np.uint8)
     labels = np.full((64, 64), OTHER, np.uint8)
     picture[16:48, 16:48], labels[16:48, 16:48] = 60, 1
-    return LabelledSource([picture], [labels], (False, True), scale, spread, repaint, share)
+    settings = SourceSection(Path("there"), spread=spread, stain="random" if repaint else "as_is", share=share)
+    return LabelledSource([picture], [labels], (False, True), scale, settings)
 
 
 def test_a_part_follows_from_the_seed_and_its_number_alone() -> None:
@@ -41,8 +45,9 @@ def test_a_picture_too_small_is_filled_up_unlabelled() -> None:
 
 
 def test_shares_decide_how_often_a_source_is_drawn() -> None:
+    settings = SourceSection(Path("there"), spread=1, stain="as_is", share=3)
     three = LabelledSource(
-        [np.zeros((32, 32, 3), np.uint8)], [np.zeros((32, 32), np.uint8)], (True, False), 1, 1, False, 3
+        [np.zeros((32, 32, 3), np.uint8)], [np.zeros((32, 32), np.uint8)], (True, False), 1, settings
     )
     drawn = SourceParts([_source(), three], size_px=32, seed=0)(torch.arange(200))
     assert 130 <= int(drawn.known[:, 0].sum()) <= 170

@@ -25,7 +25,7 @@ def test_pictures_of_any_size(size: tuple[int, int]) -> None:
 
 
 def test_a_bundle_of_a_student_comes_back_and_predicts_the_same(tmp_path: Path) -> None:
-    architecture = Architecture(8, (1, 2), 10, "cosine", "pred_noise")
+    architecture = Architecture(dim=8, dim_mults=(1, 2), timesteps=10, schedule="cosine", objective="pred_noise")
     bundle = Bundle(
         torch.nn.Identity(), architecture, Student(2, seed=4).eval(), FeatureSettings(("block0.block1",), (1,), 1, 0),
         CLASSES, None, "soft", "no", origin={},

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.outputs import Destination
-from cytoseg.predict.slide import Predictor, SlideSettings
+from cytoseg.predict.settings import SlideSettings
+from cytoseg.predict.slide import Predictor
 from cytoseg.slides.slide import Slide
 
 MakeSlide = Callable[..., Slide]

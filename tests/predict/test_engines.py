@@ -14,8 +14,9 @@ import pytest
 
 from cytoseg.errors import PredictionError
 from cytoseg.predict.engines import in_processes, on_ray
-from cytoseg.predict.slide import SlideSettings
+from cytoseg.predict.settings import SlideSettings
 from cytoseg.predict.slide_task import Outcome, SlideTask
+from cytoseg.slides.settings import BackgroundSection
 
 SETTINGS = SlideSettings(tile_px=8, overlap_px=2, batch=1, mpp=None, assume_mpp=None)
 
@@ -29,9 +30,10 @@ def nothing_to_start_from(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def make_tasks(tmp_path: Path) -> Callable[..., list[SlideTask]]:
     def make(*names: str) -> list[SlideTask]:
+        glass = BackgroundSection()
         return [
             SlideTask(
-                tmp_path / name, tmp_path / "out" / name, tmp_path, SETTINGS, None, None, {"bundle": "abc"}, "cpu"
+                tmp_path / name, tmp_path / "out" / name, tmp_path, SETTINGS, None, glass, {"bundle": "abc"}, "cpu"
             )
             for name in names
         ]

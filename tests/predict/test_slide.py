@@ -15,7 +15,8 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Size
 from cytoseg.predict.outputs import Destination, is_done
-from cytoseg.predict.slide import Predictor, SlideSettings, predict_slide
+from cytoseg.predict.settings import SlideSettings
+from cytoseg.predict.slide import Predictor, predict_slide
 from cytoseg.slides.background import TissueMask
 from cytoseg.slides.open import open_slide
 from cytoseg.slides.tiling import TileGrid

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.geometry import Region
+from cytoseg.slides.settings import BackgroundSection, SlidesSection
 from cytoseg.slides.tissue import SlideSource, find_tissue
 
 
@@ -87,8 +88,10 @@ def find() -> Callable[..., list[SlideSource]]:
     """Find tissue for crops of 16 px, everywhere unless told otherwise."""
 
     def find(*paths: Path, **changes: Any) -> list[SlideSource]:
-        values = {"size_px": 16, "mpp": None, "assumed_mpp": lambda _: None, "rule": "none", "threshold": 0.1}
-        return find_tissue(paths, **(values | changes))
+        told = {key: changes.pop(key) for key in ("size_px", "on_unreadable") if key in changes}
+        background = BackgroundSection(changes.pop("rule", "none"), changes.pop("threshold", 0.1))
+        settings = SlidesSection(background=background, **changes)
+        return find_tissue(paths, **({"size_px": 16, "settings": settings} | told))
 
     return find
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cytoseg.slides.augment import Chain
 from cytoseg.slides.crops import augmentation
+from cytoseg.slides.settings import CropsSection
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def _composed(pixels: Tensor, seeds: range) -> list[Tensor]:
 def test_a_chain_gives_what_monais_compose_gives(pixels: Tensor) -> None:
     expected = _composed(pixels, range(60))
     assert len({crop.contiguous().numpy().tobytes() for crop in expected}) > 50
-    for steps in (augmentation(flips=True, turns=True, jitter=0.2), _monais()):
+    for steps in (augmentation(CropsSection(flips=True, turns=True, jitter=0.2)), _monais()):
         chain = Chain(steps)
         for seed, crop in enumerate(expected):
             found = chain({"image": pixels}, seed=seed)["image"]
@@ -63,7 +64,7 @@ def test_seeds_reach_to_the_end_of_32_bits(pixels: Tensor) -> None:
 
 
 def test_a_pickled_chain_and_one_of_shared_transforms_agree(pixels: Tensor) -> None:
-    steps = augmentation(flips=True, turns=True, jitter=0.2)
+    steps = augmentation(CropsSection(flips=True, turns=True, jitter=0.2))
     first, second = Chain(steps), Chain(steps)
     expected = [first({"image": pixels}, seed=seed)["image"] for seed in range(10)]
     for chain in (second, first, pickle.loads(pickle.dumps(first))):

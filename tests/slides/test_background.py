@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cytoseg.geometry import Region
 from cytoseg.slides.background import TissueMask, tissue_mask
 from cytoseg.slides.open import open_slide
+from cytoseg.slides.settings import BackgroundSection
 
 Write = Callable[..., Path]
 Pixels = NDArray[Any]
@@ -23,9 +24,9 @@ def noisy(colour: tuple[int, int, int], *, sigma: float, side: int = 96) -> Pixe
     return np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
 
 
-def mask_of(write_tiff: Write, pixels: Pixels, *, rule: str = "otsu", threshold: float = 0.0) -> TissueMask:
+def mask_of(write_tiff: Write, pixels: Pixels, *, rule: Any = "otsu", threshold: float = 0.0) -> TissueMask:
     with open_slide(write_tiff(pixels)) as slide:
-        return tissue_mask(slide, rule=rule, threshold=threshold)
+        return tissue_mask(slide, BackgroundSection(rule, threshold))
 
 
 def test_share_and_cover_of_a_mask() -> None:
@@ -106,11 +107,11 @@ def test_unknown_rule(write_tiff: Write) -> None:
 
 
 @pytest.mark.parametrize("rule", ["otsu", "none"])
-def test_mask_of_a_large_slide_is_small(write_tiff: Write, rule: str) -> None:
+def test_mask_of_a_large_slide_is_small(write_tiff: Write, rule: Any) -> None:
     pixels = np.full((100, 400, 3), 255, np.uint8)
     pixels[:, 200:] = (120, 60, 150)
     with open_slide(write_tiff(pixels)) as slide:
-        mask = tissue_mask(slide, rule=rule, threshold=0, max_px=40)
+        mask = tissue_mask(slide, BackgroundSection(rule), max_px=40)
     assert mask.mask.shape == (10, 40)
     assert mask.downsample == 10.0
     assert mask.covers(Region(210, 0, 100, 100)) == 1
@@ -130,4 +131,4 @@ def test_mask_of_a_large_slide_is_small(write_tiff: Write, rule: str) -> None:
 )
 def test_share_of_real_slides(cytoseg_data: Path, name: str, low: float, high: float) -> None:
     with open_slide(cytoseg_data / name) as slide:
-        assert low < tissue_mask(slide, rule="otsu", threshold=0).share() < high
+        assert low < tissue_mask(slide, BackgroundSection()).share() < high

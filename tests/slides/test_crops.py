@@ -14,6 +14,7 @@ from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
 from cytoseg.slides import crops
 from cytoseg.slides.crops import OpenSlides, RandSlideCropd, SlideCrops, augmentation
+from cytoseg.slides.settings import CropsSection
 from cytoseg.slides.tissue import SlideSource
 
 Write = Callable[..., Path]
@@ -33,7 +34,7 @@ def _regions(sources: list[SlideSource], count: int) -> list[tuple[str, Region]]
 def _crops(sources: list[SlideSource], *, first: int = 0, last: int = 12, seed: int = 7) -> SlideCrops:
     steps: list[Callable[..., Any]] = [
         RandSlideCropd(["image"], sources=sources, size_px=16),
-        *augmentation(flips=True, turns=True, jitter=0.2),
+        *augmentation(CropsSection(flips=True, turns=True, jitter=0.2)),
     ]
     return SlideCrops(steps, seed=seed, first=first, last=last)
 
@@ -82,7 +83,7 @@ def test_a_crop_holds_the_pixels_of_its_region(write_map: Write, find: Find) -> 
 
 
 def test_crops_at_another_mpp_span_more_pixels(write_map: Write, find: Find) -> None:
-    transform = RandSlideCropd(["image"], sources=find(write_map(), mpp=0.5, assumed_mpp=lambda _: 0.25), size_px=16)
+    transform = RandSlideCropd(["image"], sources=find(write_map(), mpp=0.5, assume_mpp=0.25), size_px=16)
     transform.set_random_state(seed=3)
     red = transform({"image": 0})["image"][0].float()
     assert (transform.region.width, transform.region.height) == (32, 32)
@@ -136,7 +137,7 @@ def test_the_digest_tells_what_the_crops_are_a_function_of(write_map: Write, fin
 
 
 def _augmented(pixels: Tensor, count: int, **options: Any) -> list[Tensor]:
-    transform = Compose(augmentation(**({"flips": False, "turns": False, "jitter": 0.0} | options)))
+    transform = Compose(augmentation(CropsSection(**({"flips": False, "turns": False} | options))))
     results = []
     for seed in range(count):
         transform.set_random_state(seed=seed)
@@ -258,7 +259,7 @@ def test_larger_crops_come_from_the_slides_that_are_large_enough(write_map: Writ
 
 
 def test_larger_crops_keep_their_scale(write_map: Write, find: Find) -> None:
-    sources = find(write_map(), mpp=1.0, assumed_mpp=lambda _: 0.5)
+    sources = find(write_map(), mpp=1.0, assume_mpp=0.5)
     large = RandSlideCropd(["image"], sources=sources, size_px=16).larger(24)
     assert large({})["image"].shape == (3, 24, 24)
     assert (large.region.width, large.region.height) == (48, 48)
@@ -266,9 +267,7 @@ def test_larger_crops_keep_their_scale(write_map: Write, find: Find) -> None:
 
 def test_crops_of_another_size_come_from_the_slides_that_hold_them(write_map: Write, find: Find) -> None:
     small, large = write_map("a.png", width=20, height=40), write_map("b.png", width=64, height=48)
-    crop = RandSlideCropd(
-        ["image"], sources=find(small, large, mpp=1.0, assumed_mpp=lambda _: 0.5, size_px=8), size_px=8
-    )
+    crop = RandSlideCropd(["image"], sources=find(small, large, mpp=1.0, assume_mpp=0.5, size_px=8), size_px=8)
     for wanted, given, side in ((16, 16, 32), (4, 4, 8), (100, 24, 48)):
         other = crop.of_size(wanted)
         other.set_random_state(seed=0)

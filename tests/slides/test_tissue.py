@@ -60,7 +60,7 @@ def test_a_missing_mpp_is_never_guessed(write_map: Write, find: Find) -> None:
     with open_slide(path) as slide:
         assert downsample_to(None, slide) == 1.0
         assert downsample_to(0.5, slide, assume_mpp=0.2) == 2.5
-    assert find(path, mpp=0.5, assumed_mpp={path: 0.2}.get)[0].side_px == 40
+    assert find(path, mpp=0.5, assume_mpp={path: 0.2})[0].side_px == 40
 
 
 def test_a_slide_s_own_mpp_comes_first() -> None:
@@ -76,6 +76,6 @@ def test_what_many_slides_have_in_common_is_said_once(write_map: Write, find: Fi
         find(*many, mpp=0.5)
     assert "\n" not in str(caught.value)
     said = list[str]()
-    assert len(find(*many, mpp=0.5, assumed_mpp={many[0]: 0.5}.get, on_unreadable=said.append)) == 1
+    assert len(find(*many, mpp=0.5, assume_mpp={many[0]: 0.5}, on_unreadable=said.append)) == 1
     assert said == [s for s in said if s.startswith("4 slides: does not state")]
     assert len(said) == 1

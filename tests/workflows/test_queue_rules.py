@@ -26,5 +26,5 @@ def test_the_rules_say_what_the_recipe_says(assumed: str, mpp: tuple[float | Non
     paths = (Path("slides/a.svs"), Path("slides/old/a.svs"), Path("elsewhere/a.svs"))
     assert tuple(frame.assumed_mpp(path) for path in paths) == mpp
     assert rules.cutting.classes == recipe.class_list()
-    assert rules.test_slides == ("*_a",)
-    assert (rules.test_fraction, rules.seed, rules.kind) == (recipe.labels.test_fraction, 3, "decoder")
+    assert rules.labels.test_slides == ("*_a",)
+    assert (rules.labels.test_fraction, rules.seed, rules.kind) == (recipe.labels.test_fraction, 3, "decoder")

@@ -9,6 +9,7 @@ from PIL import Image
 from cytoseg.active_learning.diverse_selection import overlapping
 from cytoseg.slides.content import contrast
 from cytoseg.slides.crops import RandSlideCropd
+from cytoseg.slides.settings import BackgroundSection, SlidesSection
 from cytoseg.slides.tissue import find_tissue
 from cytoseg.workflows.random_places import Place, choose_places
 
@@ -22,7 +23,7 @@ def draws(tmp_path: Path) -> Draws:
     def draws(pixels: np.ndarray) -> RandSlideCropd:  # type: ignore[type-arg] # any picture
         path = tmp_path / "smear.png"
         Image.fromarray(pixels.astype(np.uint8)).save(path)
-        sources = find_tissue([path], size_px=16, mpp=None, assumed_mpp=lambda _: None, rule="none", threshold=0.1)
+        sources = find_tissue([path], size_px=16, settings=SlidesSection(background=BackgroundSection("none")))
         return RandSlideCropd(["image"], sources=sources, size_px=16)
 
     return draws

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from cytoseg.recipe.sections import Review
+from cytoseg.review.settings import ReviewSection
 from cytoseg.workflows.review_links import HOSTS, TOKEN, host_names, opening_lines, surroundings
 
 LOCAL = ("127.0.0.1:8501", "localhost:8501", "[::1]:8501")
@@ -32,29 +32,29 @@ def _called(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_names_are_this_machine_and_what_was_named(
     host: str, names: tuple[str, ...], found: tuple[str, ...]
 ) -> None:
-    assert host_names(Review(host=host, names=names)) == found
+    assert host_names(ReviewSection(host=host, names=names)) == found
 
 
 def test_on_this_machine_one_line_gives_the_link() -> None:
-    assert opening_lines(Review(), "secret") == ["Review: http://127.0.0.1:8501/?token=secret  (Ctrl-C ends it)"]
-    assert opening_lines(Review(host="::1", port=9000), "s")[0].startswith("Review: http://[::1]:9000/?token=s ")
+    assert opening_lines(ReviewSection(), "secret") == ["Review: http://127.0.0.1:8501/?token=secret  (Ctrl-C ends it)"]
+    assert opening_lines(ReviewSection(host="::1", port=9000), "s")[0].startswith("Review: http://[::1]:9000/?token=s ")
 
 
 def test_at_another_address_the_start_says_who_is_let_in_and_by_which_names() -> None:
-    first, second, told = opening_lines(Review(host="0.0.0.0"), "secret")
+    first, second, told = opening_lines(ReviewSection(host="0.0.0.0"), "secret")
     assert first == "Review: http://127.0.0.1:8501/?token=secret  (Ctrl-C ends it)"
     assert second == "From other machines: http://lab-pc:8501/?token=secret"
     assert told.startswith("review.host=0.0.0.0: every machine that reaches this one can ask")
     assert "127.0.0.1:8501, localhost:8501, [::1]:8501, lab-pc:8501, or its bare address" in told
     assert "review.names" in told
     assert "unencrypted" in told
-    named = opening_lines(Review(host="::", names=("lab.example", "proxy.example:443")), "s")[1:3]
+    named = opening_lines(ReviewSection(host="::", names=("lab.example", "proxy.example:443")), "s")[1:3]
     assert [line.split()[-1] for line in named] == [
         "http://lab.example:8501/?token=s",
         "http://proxy.example:443/?token=s",
     ]
-    assert len(opening_lines(Review(host="192.168.1.5"), "s")) == 2
+    assert len(opening_lines(ReviewSection(host="192.168.1.5"), "s")) == 2
 
 
 def test_the_app_is_told_by_variables_that_other_accounts_cannot_read() -> None:
-    assert surroundings(Review(), "secret") == {TOKEN: "secret", HOSTS: ",".join(LOCAL)}
+    assert surroundings(ReviewSection(), "secret") == {TOKEN: "secret", HOSTS: ",".join(LOCAL)}

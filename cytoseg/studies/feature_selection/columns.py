@@ -10,7 +10,7 @@ from torch import Tensor
 from cytoseg.diffusion.architecture import STAGE_CHANNELS
 from cytoseg.evaluation.evaluate import ScoredCrop
 from cytoseg.features.extract import FeatureExtractor, check_finite, gather, to_input
-from cytoseg.features.settings import FeatureSettings
+from cytoseg.features.settings import ExtractorName, FeatureSettings, Scale
 from cytoseg.studies.feature_selection.pixels import ChosenPixels, FeatureSet, Flip, flipped
 
 ExtractorOf = Callable[[FeatureSettings], FeatureExtractor]
@@ -21,9 +21,9 @@ _JOINED = {"filters": ("filters",), "pretrained": tuple(f"stage{i}" for i in ran
 class Pass(NamedTuple):
     """One run of an extractor over a crop, which gives several columns; scale, noise and timestep are ddpm's."""
 
-    extractor: str
+    extractor: ExtractorName
     flip: Flip
-    scale: int = 0
+    scale: Scale = 1
     noise: int = 0
     timestep: int = 0
 

@@ -12,6 +12,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.diffusion.architecture import TAP_PARTS
 from cytoseg.features.pixels import choose_pixels
+from cytoseg.features.settings import ExtractorName, Scale
 
 Flip = tuple[bool, bool]
 """Mirrored up and down, and left and right."""
@@ -35,8 +36,8 @@ class FeatureSet:
 
     taps: tuple[str, ...]
     timesteps: tuple[int, ...]
-    scale: int = 1
-    extractors: tuple[str, ...] = ("ddpm",)
+    scale: Scale = 1
+    extractors: tuple[ExtractorName, ...] = ("ddpm",)
     noises: int = 1
     flips: bool = False
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cytoseg.features.settings import ExtractorName
 from cytoseg.studies.class_sizes import class_diameters
 from cytoseg.studies.feature_selection.columns import ColumnStore, ExtractorOf
 from cytoseg.studies.feature_selection.cross_validation import Bench, Measured, gain
@@ -241,7 +242,7 @@ def _is_clearly_better(new: Measured, old: Measured) -> bool:
     return more > spread
 
 
-def _with_option(features: FeatureSet, stage: str, extractors: Sequence[str]) -> list[FeatureSet]:
+def _with_option(features: FeatureSet, stage: str, extractors: Sequence[ExtractorName]) -> list[FeatureSet]:
     """Return the set with an extractor more or less, or with another option; none where that leaves it as it is."""
     if stage in extractors:
         others = tuple(name for name in extractors if (name in features.extractors) != (name == stage))

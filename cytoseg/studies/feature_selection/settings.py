@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from cytoseg.evaluation.evaluate import ScoredCrop
+from cytoseg.features.settings import ExtractorName
 from cytoseg.studies.feature_selection.pixels import FeatureSet
 
 
@@ -58,7 +59,7 @@ class Question:
     classes: Sequence[str]
     taps: tuple[str, ...]
     timesteps: tuple[int, ...]
-    extractors: tuple[str, ...]
+    extractors: tuple[ExtractorName, ...]
     present: FeatureSet
     rule: str
     seed: int

@@ -1,0 +1,38 @@
+"""Where the review app is reached and where its log is kept: the recipe's section review."""
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
+
+from annotated_types import Ge, Le
+
+from cytoseg.settings import RULES, checked_by, matching
+
+
+def _address_without_a_password(log: str) -> str:
+    """Refuse what is no URL; and a password, for the recipe is copied into the run folder and shown."""
+    parts = urlsplit(log)
+    if not parts.scheme or "://" not in log:
+        raise ValueError("write it as dialect+driver://user@host/database")
+    if parts.password is not None or "password" in parse_qs(parts.query):
+        raise ValueError("leave the password out and put it in ~/.pgpass or PGPASSWORD")
+    return log
+
+
+@dataclass(frozen=True)
+class ReviewSection:
+    """The review app."""
+
+    __pydantic_config__ = RULES
+
+    host: Annotated[str, matching(r"^[A-Za-z0-9._:-]+$")] = "127.0.0.1"
+    """Address it listens on; the default is reachable from this machine only. Access needs the link
+    printed at startup, at any address."""
+    names: tuple[Annotated[str, matching(r"^([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$")], ...] = ()
+    """Other names by which browsers ask for it, such as that of a proxy, with its port unless that is the app's or the
+    usual one: lab.example.org, lab.example.org:8443. Its own address and the machine's name need not be listed."""
+    port: Annotated[int, Ge(1024), Le(65_535)] = 8501
+    """Port it listens on."""
+    log: Annotated[str, checked_by(_address_without_a_password)] | None = None
+    """Database for the reviewers' log that machines share, as SQLAlchemy writes it: postgresql+psycopg://user@host/name.
+    null keeps a log in each run folder. The password belongs in ~/.pgpass or PGPASSWORD."""

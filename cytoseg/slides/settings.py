@@ -1,0 +1,70 @@
+"""Which slides are read, at which resolution, and how crops are drawn: the recipe's sections slides and crops."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from cytoseg.settings import ONE, ONE_OR_TABLE, RULES, TABLE
+from cytoseg.slides.folder_values import innermost
+
+Mpp = Annotated[float, Gt(0), Le(20)]
+MppOrByFolder = Annotated[Annotated[Mpp, ONE] | Annotated[dict[Path, Mpp], TABLE], ONE_OR_TABLE]
+
+
+@dataclass(frozen=True)
+class BackgroundSection:
+    """How glass is separated from cells, once per slide at low resolution."""
+
+    __pydantic_config__ = RULES
+
+    rule: Literal["otsu", "threshold", "none"] = "otsu"
+    """otsu finds the optical density that separates glass from cells; threshold uses the value below; none takes
+    everything."""
+    threshold: Annotated[float, Gt(0), Lt(3)] = 0.08
+    """Mean optical density above which a place holds cells; for the rule threshold."""
+
+
+@dataclass(frozen=True)
+class SlidesSection:
+    """Which slides the diffusion model learns from."""
+
+    __pydantic_config__ = RULES
+
+    folders: tuple[Path, ...] = ()
+    """Folders to search; relative to the folder the command is started in."""
+    include: tuple[str, ...] = ("**/*",)
+    """Patterns to take within each folder, such as **/*.svs; only files of known slide formats count."""
+    exclude: tuple[str, ...] = ()
+    """File name patterns to leave out."""
+    mpp: Mpp | None = None
+    """Micrometres per pixel at which crops and tiles are read; null takes level 0 as it is."""
+    assume_mpp: MppOrByFolder | None = None
+    """Micrometres per level-0 pixel of slides that do not say; one value, or one for each folder. Never guessed."""
+    background: BackgroundSection = BackgroundSection()
+    """How glass is skipped."""
+    unreadable: Literal["stop", "skip"] = "stop"
+    """When a slide cannot be read any more while training: stop, saving; or skip it from then on, naming it."""
+
+    def assumed_mpp(self, path: Path) -> float | None:
+        """Return what the recipe assumes of a slide that does not say: the value of the innermost folder it lies in."""
+        if isinstance(self.assume_mpp, dict):
+            return innermost(path, self.assume_mpp)
+        return self.assume_mpp
+
+
+@dataclass(frozen=True)
+class CropsSection:
+    """The random crops the diffusion model is trained on."""
+
+    __pydantic_config__ = RULES
+
+    size_px: Annotated[int, Ge(16), Le(1024)] = 256
+    """Side of a crop in pixels at slides.mpp."""
+    flips: bool = True
+    """Mirror crops at random: cells have no up and no left."""
+    turns: bool = True
+    """Turn crops by 90, 180 or 270 degrees at random."""
+    jitter: Annotated[float, Ge(0), Le(0.5)] = 0.0
+    """Largest relative change of contrast per colour channel; small values help when stains vary."""
