@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cytoseg.json_text import load_json
+from cytoseg.errors import CytosegError
+from cytoseg.records import RecordFile
 
 _PREFIX = ".running-"
 _MOST_BYTES = 10_000
@@ -32,17 +33,29 @@ class Running:
     outcome: str
 
 
+@dataclass(frozen=True)
+class _Marker:
+    command: str
+    recipe: str
+    started: str
+    host: str
+    pid: int
+
+
+_FILE = RecordFile(_Marker, CytosegError, "Remove it.", unnumbered=True)
+
+
 @contextlib.contextmanager
 def marked_running(folder: Path, command: str, *, recipe: str, started: str) -> Iterator[None]:
     """Keep a marker file in a run folder while a command runs; a failed write is ignored."""
     path = folder / f"{_PREFIX}{os.getpid()}.json"
-    content = {"command": command, "recipe": recipe, "started": started, "host": platform.node(), "pid": os.getpid()}
+    marker = _Marker(command, recipe, started, platform.node(), os.getpid())
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(f"{_PREFIX}*.json"):
             if (found := _read(left)) is None or found.outcome == KILLED:
                 left.unlink(missing_ok=True)
-        path.write_text(json.dumps(content), encoding="utf-8")
+        path.write_text(json.dumps(_FILE.content_of(marker)), encoding="utf-8")
     try:
         yield
     finally:
@@ -69,12 +82,13 @@ def _read(path: Path) -> Running | None:
     try:
         if not path.is_file() or path.stat().st_size > _MOST_BYTES:
             return None
-        content = load_json(path)
-        command, recipe, started = (str(content[key])[:200] for key in ("command", "recipe", "started"))
-        alive = content["host"] != platform.node() or _is_alive(path)
-        return Running(command, recipe, started, RUNNING if alive else KILLED)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except OSError:
         return None
+    found = _FILE.read_or_none(path)
+    if found is None:
+        return None
+    alive = found.host != platform.node() or _is_alive(path)
+    return Running(found.command[:200], found.recipe[:200], found.started[:200], RUNNING if alive else KILLED)
 
 
 def _is_alive(path: Path) -> bool:

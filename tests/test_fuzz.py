@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,16 @@ import pytest
 from cytoseg.checkpoints import load_state
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.history import read_snapshot
-from cytoseg.evaluation.run_folder import read_provenance, read_summary
+from cytoseg.evaluation.run_folder import read_classes, read_provenance, read_summary
 from cytoseg.formats.sidecar import read_sidecar
+from cytoseg.labels.corrections import find_corrections
 from cytoseg.labels.index import load_index
+from cytoseg.labels.original_annotation import read_original
 from cytoseg.labels.queue_file import read_queue
+from cytoseg.predict.summary import summary_of
 from cytoseg.recipe.file import load_recipe
+from cytoseg.review.slide_approvals import bundle_of
+from cytoseg.running import running_in
 from cytoseg.runs import read_metrics
 
 ROUNDS = int(os.environ.get("CYTOSEG_FUZZ", "25"))
@@ -82,13 +88,39 @@ EVALUATION = {
     "bundle": {"labels": {"a": "0"}, "features": [["x"], {"taps": ["x"]}]},
     "test_labels": {"a": "0"},
 }
+SUMMARY = {
+    "slide": "s",
+    "slide_path": "s.tif",
+    "mpp": 0.5,
+    "files": ["preview.png"],
+    "classes": {"a": {"pixels": 3, "share": 0.1}},
+    "objects": {"a": {"objects": 1, "sheets": 2}},
+    "provenance": {"bundle": {"sha256": {"ensemble": "0"}}},
+    "versions": {"torch": "2"},
+}
+BUNDLE = {"classes": {"names": ["a", "b"], "colours": [[1, 2, 3], [4, 5, 6]], "fill": "a"}}
+MARKER = {"command": "predict", "recipe": "t", "started": "2026-01-01", "host": platform.node(), "pid": 1}
+ORIGINAL = {
+    "origin": {"slide": "s", "region": [0, 0, 4, 4]},
+    "labelme": {"version": "5", "shapes": []},
+    "features": [{"type": "Feature"}],
+    "area": [0, 0, 4, 4],
+    "frame": 0,
+}
+CORRECTION = {
+    "cytoseg": {
+        "slide": "s",
+        "correction": {
+            "crop": "a",
+            "author": "Ben",
+            "time": "2026-03-01T14:05:06.000000+00:00",
+            "started_from": "prediction",
+        },
+    }
+}
 READERS: dict[str, tuple[str, Any, Callable[[Path], object]]] = {
     "run": ("run.json", {"format": 1, "recipe": "t", "commands": [COMMAND]}, read_provenance),
-    "summary": (
-        "summary.json",
-        {"slide": "s", "mpp": 0.5, "classes": {"a": {"pixels": 3, "share": 0.1}}},
-        read_summary,
-    ),
+    "summary": ("summary.json", SUMMARY, read_summary),
     "index": (
         "index.json",
         {"format": 1, "classes": ["a"], "crops": [{**CROP, "pixels": {"a": 3}, "ignored": 0}]},
@@ -98,6 +130,11 @@ READERS: dict[str, tuple[str, Any, Callable[[Path], object]]] = {
     "sidecar": ("a.crop.json", {"slide": "s", "region": [0, 0, 4, 4]}, lambda folder: read_sidecar(folder / "a.png")),
     "state": ("state.json", {"format": 1, "sha256": {"model": "0"}}, load_state),
     "metrics": ("metrics.jsonl", {"crops_seen": 3, "loss": 0.5}, lambda folder: read_metrics(folder / "metrics.jsonl")),
+    "bundle": ("interpreter/bundle/state.json", BUNDLE, read_classes),
+    "running": (f".running-{os.getpid()}.json", MARKER, running_in),
+    "original": ("shapes/a.json", ORIGINAL, lambda folder: read_original(folder, "a")),
+    "correction": ("a/Ben.json", CORRECTION, lambda folder: find_corrections(folder, "a")),
+    "summary for programs": ("summary.json", SUMMARY, lambda folder: (summary_of(folder), bundle_of(folder))),
     "evaluation": ("evaluation.json", EVALUATION, lambda folder: read_snapshot(folder / "evaluation.json")),
     "recipe": (
         "r.yaml",
@@ -130,6 +167,7 @@ def test_a_mutated_file_is_read_or_refused_in_one_line(tmp_path: Path, name: str
     for number in range(ROUNDS):
         draw = random.Random(f"{name} {number}")
         content = damaged(json.dumps(mutated(valid, draw)).encode(), draw)
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_bytes(content)
         message = refusal(read, tmp_path)
         assert message.isprintable(), number
@@ -139,6 +177,7 @@ def test_a_mutated_file_is_read_or_refused_in_one_line(tmp_path: Path, name: str
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_mutated_is_read_whole(tmp_path: Path, name: str) -> None:
     file, valid, read = READERS[name]
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(json.dumps(valid))
     assert refusal(read, tmp_path) == ""
 

@@ -4,18 +4,29 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cytoseg.active_learning.candidates import Frame, Predicted, find_candidates
-from cytoseg.geometry import Region
-from cytoseg.json_text import load_json
+from cytoseg.errors import PredictionError
 from cytoseg.predict.disagreement import Candidate
 from cytoseg.predict.summary import SUMMARY
+from cytoseg.records import RecordFile
 from cytoseg.writing import write_atomically
 
 FORMAT = 2
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """The candidates of a slide, and all that decided them."""
+
+    key: list[Any]
+    candidates: tuple[Candidate, ...]
+
+
+_FILE = RecordFile(_Scan, PredictionError, "Delete it.")
 
 
 def scanned(
@@ -38,26 +49,11 @@ def scanned(
     path = folder / f"{source.name}.json"
     summary = hashlib.sha256((source.folder / SUMMARY).read_bytes()).hexdigest()
     key = [FORMAT, summary, frame.size_px, frame.mpp, frame.assumed_mpp(source.slide), classes]
-    try:
-        content = load_json(path)
-        if content["key"] == key:
-            return [_candidate(entry, source.name) for entry in content["candidates"]]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        pass  # written again
+    known = _FILE.read_or_none(path)
+    if known is not None and known.key == key:
+        return list(known.candidates)
     found = find_candidates(source, frame, classes=classes, on_part=on_part)
-    entries = [asdict(candidate) | {"region": candidate.region.as_json()} for candidate in found]
     # Where nothing can be written, as in somebody else's run, they are found again the next time.
     with contextlib.suppress(OSError):
-        write_atomically(path, json.dumps({"key": key, "candidates": entries}))
+        write_atomically(path, json.dumps(_FILE.content_of(_Scan(key, tuple(found)))))
     return found
-
-
-def _candidate(entry: dict[str, Any], slide: str) -> Candidate:
-    return Candidate(
-        slide=slide,
-        region=Region.from_json(entry["region"]),
-        score=float(entry["score"]),
-        usual=float(entry["usual"]),
-        class_shares=tuple(map(float, entry["class_shares"])),
-        appearance=tuple(map(float, entry["appearance"])),
-    )

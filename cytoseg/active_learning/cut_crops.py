@@ -1,6 +1,5 @@
 """Crops at chosen places of a slide, with what was predicted there as shapes to correct."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 from cytoseg.active_learning.candidates import Frame, map_scale
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, PredictionError, RecipeError
-from cytoseg.formats.sidecar import SUFFIX
+from cytoseg.formats.sidecar import Cut, write_sidecar
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.annotated import is_taken
 from cytoseg.labels.proposal import proposal, sealed
@@ -164,8 +163,7 @@ def _write(
     slide: Path,
 ) -> None:
     # The picture comes last: what lies here without one was cut off by a kill or a full disk, and is written anew.
-    sidecar = {"slide": slide_id(slide), "region": region.as_json(), "mpp": cutting.frame.mpp}
-    write_atomically(path.with_name(path.stem + SUFFIX), json.dumps(sidecar))
+    write_sidecar(path, Cut(slide_id(slide), region, cutting.frame.mpp))
     if predicted is not None:
         content = proposal(predicted.ids, cutting.classes, picture=path.name)
         write_atomically(path.with_suffix(".json"), sealed(content))

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from cytoseg.errors import CytosegError
-from cytoseg.json_text import load_json
+from cytoseg.records import RecordFile
 from cytoseg.writing import write_atomically
 
-FORMAT = 1
 ABOUT = "samples.json"
 
 
@@ -39,6 +38,9 @@ class Origin:
         return f"{drawn}_{self.crops_seen:09d}_{self.sha256[:8]}"
 
 
+_FILE = RecordFile(Origin, CytosegError, "Remove the folder and try again.")
+
+
 def open_folder(samples: Path, origin: Origin) -> Path:
     """Find or create the folder of samples and write samples.json, which describes them.
 
@@ -55,7 +57,7 @@ def open_folder(samples: Path, origin: Origin) -> Path:
     own = samples / origin.folder_name()
     for folder in (samples, own):
         if _belongs(folder, origin):
-            write_atomically(folder / ABOUT, json.dumps(_record(origin), indent=1))
+            write_atomically(folder / ABOUT, json.dumps(_FILE.content_of(origin), indent=1))
             return folder
     raise CytosegError(f"{own}: holds samples that its {ABOUT} does not describe. Remove the folder and try again.")
 
@@ -80,11 +82,4 @@ def _belongs(folder: Path, origin: Origin) -> bool:
     about = folder / ABOUT
     if not about.exists():
         return next(folder.glob("sample_*.png"), None) is None
-    try:
-        return bool(load_json(about) == _record(origin))
-    except ValueError:  # damaged
-        return False
-
-
-def _record(origin: Origin) -> dict[str, object]:
-    return {"format": FORMAT, **asdict(origin)}
+    return _FILE.read_or_none(about) == origin

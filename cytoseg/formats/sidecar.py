@@ -2,9 +2,10 @@
 
 A picture ``x.png`` has the sidecar ``x.crop.json``; a labelme file has the key ``cytoseg``. Both contain
 ``{"slide": "slide_03", "region": [x, y, width, height]}``, the region in level-0 pixels; or ``"region": null`` if only
-the slide is known.
+the slide is known. Ours also hold the number of their format and ``mpp``.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from cytoseg.errors import FileContentError, LabelError
 from cytoseg.geometry import Region
 from cytoseg.json_text import load_json
 from cytoseg.quoting import shown
+from cytoseg.records import RecordFile, RegionAsList
+from cytoseg.writing import write_atomically
 
 SUFFIX = ".crop.json"
 
@@ -22,7 +25,31 @@ class Origin:
     """The slide of a crop, and its region in level-0 pixels, if known."""
 
     slide: str
-    region: Region | None
+    region: RegionAsList | None
+
+
+@dataclass(frozen=True)
+class Cut(Origin):
+    """Origin of a crop that was cut at ``mpp`` micrometres per pixel; None for the slide's own."""
+
+    mpp: float | None = None
+
+
+_FILE = RecordFile(Cut, LabelError, "Recreate or delete it.", unnumbered=True)
+
+
+def write_sidecar(picture: Path, cut: Cut) -> None:
+    """Write the sidecar of a picture.
+
+    Raises:
+        OSError: If the disk is full.
+    """
+    write_atomically(_beside(picture), json.dumps(_FILE.content_of(cut)))
+
+
+def has_sidecar(picture: Path, cut: Cut) -> bool:
+    """Return whether exactly this stands in the sidecar of a picture."""
+    return _FILE.read_or_none(_beside(picture)) == cut
 
 
 def parse_origin(value: object, *, name: str) -> Origin:
@@ -39,7 +66,9 @@ def parse_origin(value: object, *, name: str) -> Origin:
         LabelError: If keys are missing or of the wrong type.
     """
     entry: dict[str, Any] = value if isinstance(value, dict) else {}
-    slide, region = entry.get("slide"), entry.get("region")
+    slide, region, number = entry.get("slide"), entry.get("region"), entry.get("format", _FILE.format)
+    if number != _FILE.format:
+        raise LabelError(f"{name}: has format {shown(number)}, this version reads {_FILE.format}. Update cytoseg.")
     if not isinstance(slide, str) or not slide.strip():
         raise LabelError(f"{name}: 'slide' is {shown(slide)}. It must be the slide's name.")
     if region is None and "region" in entry:
@@ -64,11 +93,15 @@ def read_sidecar(picture: Path) -> Origin | None:
     Raises:
         LabelError: If the sidecar is damaged.
     """
-    path = picture.with_name(picture.stem + SUFFIX)
+    path = _beside(picture)
     if not path.is_file():
         return None
     try:
         value = load_json(path)
     except FileContentError as error:
-        raise LabelError(f"{path.name}: is not complete JSON ({error.why}). Recreate or delete it.") from error
+        raise LabelError(f"{path.name}: is not complete JSON ({error.why}). {_FILE.again}") from error
     return parse_origin(value, name=path.name)
+
+
+def _beside(picture: Path) -> Path:
+    return picture.with_name(picture.stem + SUFFIX)

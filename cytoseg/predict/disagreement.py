@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
-from cytoseg.geometry import Region
+from cytoseg.records import RegionAsList
 from cytoseg.slides.content import density
 
 Appearance = tuple[float, ...]
@@ -28,7 +28,7 @@ class Candidate:
     """
 
     slide: str
-    region: Region
+    region: RegionAsList
     score: float
     usual: float
     class_shares: tuple[float, ...]

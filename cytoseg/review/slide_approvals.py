@@ -14,8 +14,8 @@ from typing import Any, Literal
 from sqlalchemy import URL, CheckConstraint, Column, Integer, MetaData, String, Table, Text, insert
 
 from cytoseg.csv_table import csv_text
-from cytoseg.json_text import load_json
 from cytoseg.labels.corrections import now
+from cytoseg.predict.summary import summary_of
 from cytoseg.review.review_log import connected, make_table, read_table
 
 Verdict = Literal["approved", "rejected", "needs labels"]
@@ -105,9 +105,9 @@ def bundle_of(prediction: Path) -> str:
         64 hexadecimal digits: SHA-256 over the names and hashes of the bundle's weights.
     """
     try:
-        hashes = load_json(prediction / "summary.json")["provenance"]["bundle"]["sha256"]
+        hashes = summary_of(prediction).provenance["bundle"]["sha256"]
         named = sorted((str(name), str(found)) for name, found in hashes.items())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (LookupError, TypeError, AttributeError):
         return ""
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 

@@ -1,6 +1,5 @@
 """Random places to annotate: of a few the one with most to see, none on top of another."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ from PIL import Image
 from cytoseg.active_learning.diverse_selection import overlapping
 from cytoseg.devices import seed_for
 from cytoseg.errors import LabelError
-from cytoseg.formats.sidecar import SUFFIX
+from cytoseg.formats.sidecar import Cut, has_sidecar, write_sidecar
 from cytoseg.geometry import Region
 from cytoseg.interpreter.first_guess import FirstGuess
-from cytoseg.json_text import load_json
 from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.recipe import Recipe
 from cytoseg.slides.content import contrast, density, near_empty
@@ -104,13 +102,12 @@ def write_place(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess
     """
     slide, region = slide_id(place.slide), place.region
     path = folder / f"{slide}_{region.x}_{region.y}.png"
-    sidecar = {"slide": slide, "region": region.as_json(), "mpp": recipe.slides.mpp}
-    beside = path.with_name(path.stem + SUFFIX)
+    cut = Cut(slide, region, recipe.slides.mpp)
     if path.exists():
-        if not beside.exists() or load_json(beside) != sidecar:
+        if not has_sidecar(path, cut):
             raise LabelError(f"{path}: already exists, cut at another size. Choose another folder with --out.")
         return False
-    write_atomically(beside, json.dumps(sidecar))
+    write_sidecar(path, cut)
     if guess is not None:
         content = proposal(guess(place.picture), recipe.class_list(), picture=path.name)
         write_atomically(path.with_suffix(".json"), sealed(content))

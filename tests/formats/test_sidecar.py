@@ -1,10 +1,12 @@
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cytoseg.errors import LabelError
-from cytoseg.formats.sidecar import Origin, parse_origin, read_sidecar
+from cytoseg.formats.sidecar import Cut, Origin, has_sidecar, parse_origin, read_sidecar, write_sidecar
 from cytoseg.geometry import Region
 
 
@@ -44,3 +46,21 @@ def test_a_damaged_sidecar_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.crop.json").write_text('{"slide"')
     with pytest.raises(LabelError, match=r"a\.crop\.json: is not complete JSON"):
         read_sidecar(tmp_path / "a.png")
+
+
+def test_what_was_cut_is_written_with_the_number_of_its_format(tmp_path: Path) -> None:
+    cut, picture = Cut("s", Region(5, 6, 7, 8), 0.5), tmp_path / "a.png"
+    assert not has_sidecar(picture, cut)
+    write_sidecar(picture, cut)
+    content = {"format": 1, "slide": "s", "region": [5, 6, 7, 8], "mpp": 0.5}
+    assert json.loads((tmp_path / "a.crop.json").read_text()) == content
+    assert read_sidecar(picture) == Origin("s", Region(5, 6, 7, 8))
+    assert [has_sidecar(picture, other) for other in (cut, replace(cut, mpp=None))] == [True, False]
+    del content["format"]  # as earlier versions wrote it
+    (tmp_path / "a.crop.json").write_text(json.dumps(content))
+    assert has_sidecar(picture, cut)
+
+
+def test_a_sidecar_of_another_format_is_refused() -> None:
+    with pytest.raises(LabelError, match=r"^x: has format 2, this version reads 1\. Update cytoseg\.$"):
+        parse_origin({"format": 2, "slide": "s", "region": None}, name="x")
