@@ -52,7 +52,7 @@ def tune_cpu_allocator() -> bool:
     """Keep glibc from returning large blocks to the system after every layer.
 
     A 256 px network allocates and frees hundreds of megabytes a step; with glibc's defaults each of them is mapped and
-    page-faulted anew, which costs more than the arithmetic. This holds for what the main thread allocates; other
+    page-faulted again, which costs more than the arithmetic. This holds for what the main thread allocates; other
     threads return freed memory regardless of the settings, so run the network in the main thread.
 
     Returns:

@@ -65,7 +65,7 @@ def read_regular(path: Path, *, name: str, most_bytes: int, variable: str) -> by
 
     Args:
         path: The file.
-        name: What to call it in a message.
+        name: Its name in messages.
         most_bytes: Size limit in bytes.
         variable: Environment variable that raises the limit.
 
@@ -86,7 +86,7 @@ def parse_json(content: bytes | str, *, name: str, numbers: Numbers = "finite") 
 
     Args:
         content: UTF-8 bytes, or text.
-        name: What to call it in a message.
+        name: Its name in messages.
         numbers: See ``load_json``.
 
     Raises:

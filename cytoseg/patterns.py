@@ -69,7 +69,7 @@ def globbed(folder: Path, pattern: str) -> list[Path]:
         return _first(lambda text: _either(lambda other: list(folder.glob(other)), text), spellings)
     except (ValueError, NotImplementedError, IndexError) as error:
         raise ValueError(str(error)) from error
-    except OSError:  # such as too long a name
+    except OSError:  # such as name too long
         return []
 
 

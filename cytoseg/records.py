@@ -1,7 +1,7 @@
-"""Our own JSON files: a frozen dataclass says what a file holds, and pydantic checks it.
+"""Records: our JSON files as frozen dataclasses, validated by pydantic.
 
-Every file carries the number of its format. A key that no field knows is left alone, so that a later version can add
-one; whoever changes what a key means raises the number.
+Every file has a format number. Unknown keys are ignored, so that a later version can add some; changing the meaning of
+a key requires a new number.
 """
 
 import json
@@ -20,14 +20,14 @@ from cytoseg.quoting import shown
 Record = TypeVar("Record")
 
 RegionAsList = Annotated[Region, PlainValidator(Region.from_json), PlainSerializer(Region.as_json)]
-"""A region that stands in a file as ``[x, y, width, height]``."""
+"""A region stored as ``[x, y, width, height]``."""
 
 FolderOfFile = Annotated[Path, Field(default=Path(), exclude=True)]
-"""The folder that a file lies in, which does not stand in it: who reads the file puts it in."""
+"""The folder of a file, set by its reader and not stored."""
 
 
 def file_key(name: str) -> Any:
-    """Annotate a field that stands in its file under another name."""
+    """Annotate a field that has another name in its file."""
     return Field(alias=name)
 
 

@@ -23,7 +23,7 @@ class Running:
     Attributes:
         command: Its name.
         recipe: Name of its recipe.
-        started: When, as ISO 8601 writes it.
+        started: Start time in ISO 8601.
         outcome: ``running``, or ``killed`` if its process no longer exists.
     """
 

@@ -56,7 +56,7 @@ def parse_yaml(text: str, *, name: str, yaml: YAML | None = None) -> Any:
 
     Args:
         text: The YAML.
-        name: What to call it in a message.
+        name: Its name in messages.
         yaml: See ``load_yaml``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Signing off predicted slides: what people said, and the buttons to say it."""
+"""Signing off predicted slides: verdicts and buttons."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +33,7 @@ TITLES: Mapping[Verdict, tuple[str, str]] = {
 
 
 def said_of_run(run: Path) -> list[Entry]:
-    """Read what was said of the slides of a run, the oldest first.
+    """Read the sign-offs of a run, oldest first.
 
     Raises:
         CytosegError: If the log is damaged or cannot be reached.
@@ -43,7 +43,7 @@ def said_of_run(run: Path) -> list[Entry]:
 
 
 def verdicts(run: Path) -> dict[str, Entry]:
-    """Return the latest sign-off of each slide; none, and a sentence on the page, if the log cannot be read."""
+    """Return the latest sign-off of each slide; empty, with a message on the page, if the log cannot be read."""
     try:
         return latest(said_of_run(run))
     except CytosegError as error:
@@ -52,10 +52,10 @@ def verdicts(run: Path) -> dict[str, Entry]:
 
 
 def text_of(entry: Entry | None, prediction: Path) -> str:
-    """Say what was said of a slide last, and whether that was another prediction of it."""
+    """Describe the latest sign-off of a slide, and whether it has been predicted again since."""
     if entry is None:
         return "not signed off"
-    outdated = "; predicted anew since" if is_outdated(entry, bundle_of(prediction)) else ""
+    outdated = "; predicted again since" if is_outdated(entry, bundle_of(prediction)) else ""
     comment = f" ({entry.comment})" if entry.comment else ""
     return f"{entry.verdict} by {entry.author}, {time_text(entry.time)}{comment}{outdated}"
 
@@ -67,7 +67,7 @@ def offer(run: Path, key: str, prediction: Path) -> None:
         (st.success if said[0] else st.error)(said[1])
     st.markdown(state.plain(text_of(verdicts(run).get(key), prediction)))
     author = reviews.reviewer()
-    state.type_in("Comment", "Goes with what you press next", key=f"sign-off {run.resolve().name} {key}", max_chars=500)
+    state.type_in("Comment", "Added to your next action", key=f"sign-off {run.resolve().name} {key}", max_chars=500)
     with st.container(horizontal=True):
         for verdict in VERDICTS:
             title, icon = TITLES[verdict]
@@ -96,11 +96,11 @@ def _say(run: Path, key: str, prediction: Path, author: str, verdict: Verdict) -
 
 
 def download(run: Path, bundles: Mapping[str, str]) -> None:
-    """Offer all sign-offs as a table."""
+    """Offer all sign-offs as a CSV file."""
     try:
         entries = said_of_run(run)
     except CytosegError:
-        return  # said where the verdicts are shown
+        return  # reported where the verdicts are shown
     if entries:
         st.download_button(
             "Sign-offs (CSV)",

@@ -1,4 +1,4 @@
-"""How far a method's probabilities can be believed, and whether its uncertainty says where it is wrong."""
+"""Calibration and uncertainty of a method."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -23,7 +23,7 @@ INK, PERFECT = "#1c2430", "#8a8f98"
 
 
 def show(found: Evaluation, method: MethodScores) -> None:
-    """Show the calibration and the uncertainty of one method, where they were measured."""
+    """Show calibration and uncertainty of one method, if measured."""
     _calibration(method)
     _uncertainty(found, method)
 
@@ -87,8 +87,8 @@ def _uncertainty(found: Evaluation, method: MethodScores) -> None:
     for scores in method.uncertainty:
         _worth(right, scores)
     right.markdown(
-        "From right to left the pixels it is least certain of are left out. Where a line falls quickly, the wrong "
-        "pixels are among those that go first."
+        "From right to left the least certain pixels are excluded. Where a line falls quickly, the wrong "
+        "pixels are excluded first."
     )
     head, rows = risk_table(method, found.class_names)
     table = pd.DataFrame(rows, columns=head)

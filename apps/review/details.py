@@ -1,4 +1,4 @@
-"""One method in detail: its classes, slides, stains and objects; how sure it is stands in ``certainty``."""
+"""Details of one method: classes, slides, stains, objects."""
 
 import certainty
 import pandas as pd
@@ -10,15 +10,15 @@ from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, MethodScores, Sc
 
 INK, GRID = "#1c2430", "#dfe4ea"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "x")
-"""Classes are told apart by their shape too, for eyes that do not see their colours."""
+"""Marker shapes, to distinguish classes without colour."""
 MOST_SLIDES = 30
-"""So many slides stand in the chart, at most; the table beside it names all."""
+"""Most slides in the chart; the table lists all."""
 _ROW_PX, _NAME_LENGTH = 26, 24
 _TICKS = {"size": 13, "color": INK}
 
 
 def unique(names: list[str]) -> list[str]:
-    """Keep a class that is named like a column before it from taking its place."""
+    """Make column names unique if a class is named like another column."""
     return [name if names.index(name) == place else f"{name} (class)" for place, name in enumerate(names)]
 
 
@@ -72,12 +72,12 @@ def _stains(found: Evaluation, method: MethodScores) -> None:
 
 
 def _shortened(name: str) -> str:
-    """Leave out the middle of a long name, for slides of one study often begin alike."""
+    """Drop the middle of a long name, because slides of one study often start alike."""
     return name if len(name) <= _NAME_LENGTH else f"{name[:8]}…{name[9 - _NAME_LENGTH :]}"
 
 
 def _dots(rows: list[tuple[str, list[Score]]], found: Evaluation) -> go.Figure:
-    """Draw the IoU of each class in one line for each slide or stain; with intervals, the classes stand apart."""
+    """Draw the IoU of each class per slide or stain; with intervals, the classes are offset."""
     spread = any(score.low is not None for _, scores in rows for score in scores)
     height_px = _ROW_PX * max(1, len(found.class_names) * 2 // 3) if spread else _ROW_PX
     chart = go.Figure([_marks(rows, found, class_id, spread=spread) for class_id in range(len(found.class_names))])
@@ -124,7 +124,7 @@ def _marks(rows: list[tuple[str, list[Score]]], found: Evaluation, class_id: int
 
 
 def error_bars(scores: list[Score], *, width: int) -> dict[str, object]:
-    """Describe the 95 % intervals of scores to plotly; of length 0 where there is none."""
+    """Return the 95 % intervals of scores for plotly; length 0 if there is none."""
     return {
         "type": "data",
         "symmetric": False,

@@ -1,4 +1,4 @@
-"""What the page Annotate keeps of a crop in work: its strokes, what was saved of them, and what they give."""
+"""State of the crop being annotated: strokes, saves and live results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,24 +20,24 @@ from cytoseg.labels.drawn import Drawn, drawn_of
 from cytoseg.workflows.annotating import Annotating, CropFile
 
 MOST_NATS = 0.7
-"""Disagreement that gets the last colour: that of an ensemble split over two classes."""
+"""Upper end of the disagreement colours: an ensemble split over two classes."""
 
 
 @dataclass
 class Work:
-    """A crop that is being drawn on.
+    """A crop being drawn on.
 
     Attributes:
-        crop: Which.
+        crop: The crop.
         picture: (H, W, 3) uint8 RGB.
-        begun: (H, W) uint8, the ids as they were when it was opened.
-        ids: The same after the last stroke that was saved.
-        proposed: The same of a proposal, or None.
-        known: Who had saved it last, as far as is known here.
-        token: Names this work in the browser.
-        saved: Number of the last stroke that was saved.
-        imported: And of the last one that was imported.
-        view: What the marks gave, with the ids it was made of; None before.
+        begun: (H, W) uint8, ids when it was opened.
+        ids: Ids after the last saved stroke.
+        proposed: Ids of a proposal, or None.
+        known: Who saved it last, as known in this session.
+        token: Identifies this work in the browser.
+        saved: Number of the last saved stroke.
+        imported: Number of the last imported stroke.
+        view: Live result with the ids it was computed from; None before the first one.
     """
 
     crop: CropFile
@@ -53,7 +53,7 @@ class Work:
 
 
 def of_run(run: Path) -> Annotating:
-    """Return what annotates a run, loaded once for each time that its recipe or its network is written.
+    """Return the annotation backend of a run, cached per version of its recipe and network.
 
     Raises:
         CytosegError: If its recipe is missing or cannot be read.
@@ -65,14 +65,14 @@ def of_run(run: Path) -> Annotating:
     return _loaded(run.resolve(), recipe.stat().st_mtime_ns, network.stat().st_mtime_ns if network.exists() else 0)
 
 
-# Networks and slides are held open: of few runs at a time.
+# Networks and slides stay open, so only a few runs are cached.
 @lru_cache(maxsize=2)
 def _loaded(run: Path, recipe_ns: int, network_ns: int) -> Annotating:
     return Annotating(run)
 
 
 def work_on(annotating: Annotating, crop: CropFile) -> Work:
-    """Return the work on a crop, opened when it is asked for first.
+    """Return the work on a crop, opening it on first use.
 
     Raises:
         CytosegError: If the crop or its marks are damaged.
@@ -84,17 +84,17 @@ def work_on(annotating: Annotating, crop: CropFile) -> Work:
         token = f"{annotating.run.name}/{crop.folder}/{crop.path.stem}/{crc32(marks.ids.tobytes())}"
         kept = Work(crop, picture, marks.ids, marks.ids, marks.proposed, marks.drawn, token)
         st.session_state[key] = kept
-    kept.crop = crop  # its slide may have become one to test on
+    kept.crop = crop  # its slide may have become a test slide
     return kept
 
 
 def forget(crop: CropFile) -> None:
-    """Open a crop anew when it is drawn next."""
+    """Reload a crop when it is drawn next."""
     st.session_state.pop(f"work {crop.path}", None)
 
 
 def keep(annotating: Annotating, work: Work, author: str) -> None:
-    """Save what was drawn since it was last saved, if anything.
+    """Save new strokes, if any.
 
     Raises:
         LabelError: If it cannot be saved, or another person has saved the crop meanwhile: nothing is written then.
@@ -106,17 +106,17 @@ def keep(annotating: Annotating, work: Work, author: str) -> None:
     if now is not None and now != work.known:
         raise LabelError(
             f"{work.crop.path.stem}: {now.author or 'somebody'} has saved other marks since you opened it, and yours "
-            "are not saved. Press Load anew to see theirs."
+            "are not saved. Press Reload to see theirs."
         )
     annotating.save(work.crop, author, strokes.ids)
     work.ids, work.saved, work.known = strokes.ids, strokes.stroke, drawn_of(work.crop.path)
 
 
 def take_in(annotating: Annotating, work: Work) -> None:
-    """Import what was saved since the last import, if anything.
+    """Import new saved strokes, if any.
 
     Raises:
-        LabelError: If it cannot be imported; the marks are saved all the same.
+        LabelError: If they cannot be imported; the marks are saved nevertheless.
     """
     if work.imported < work.saved:
         stroke = work.saved
@@ -125,7 +125,7 @@ def take_in(annotating: Annotating, work: Work) -> None:
 
 
 def look(annotating: Annotating, work: Work) -> LiveView:
-    """Return what all marks make of the crop, computed when they have changed.
+    """Return the live prediction of the crop, recomputed when the marks have changed.
 
     Raises:
         CytosegError: If too little is marked, or the run has no network.
@@ -137,7 +137,7 @@ def look(annotating: Annotating, work: Work) -> LiveView:
 
 
 def layers(annotating: Annotating, seen: LiveView) -> Sequence[editor.Layer]:
-    """Colour what was seen, to lie over the picture."""
+    """Colour the live results as overlays."""
     classes = annotating.classes
     clear = IGNORE if classes.fill is None else classes.fill_id
     return (
@@ -147,7 +147,7 @@ def layers(annotating: Annotating, seen: LiveView) -> Sequence[editor.Layer]:
 
 
 def titles(crops: Sequence[CropFile]) -> list[str]:
-    """Name crops for a list: where they lie, whether they are for testing, and who has drawn on them."""
+    """Return list titles of crops: folder, test or not, and annotator."""
     return [_title(crop) for crop in crops]
 
 

@@ -1,4 +1,4 @@
-"""The editor of label maps: a canvas in the browser (editor.js), with its answer checked."""
+"""The label map editor (editor.js): arguments and validated answers."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from cytoseg.errors import CytosegError
 
 _HERE = Path(__file__).parent
 _DRAWING = "drawing"
-"""Key under which Streamlit keeps what the browser hands over."""
+"""Streamlit key of the browser's answers."""
 
 
 def _text(*names: str) -> str:
@@ -29,7 +29,7 @@ _canvas = st.components.v2.component("label_map_editor", **_PARTS)
 
 @dataclass(frozen=True)
 class Layer:
-    """A result that can lie over the picture: its name in the browser, its title, and (H, W, 4) uint8 RGBA pixels."""
+    """An overlay: its name in the browser, its title, and (H, W, 4) uint8 RGBA pixels."""
 
     name: str
     title: str
@@ -38,7 +38,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Strokes:
-    """What a person has drawn so far: (H, W) uint8 ids, 255 where nothing is marked; and the number of the stroke."""
+    """The drawing so far: (H, W) uint8 ids, 255 where unmarked; and the number of the stroke."""
 
     ids: NDArray[np.uint8]
     stroke: int
@@ -53,22 +53,22 @@ def edit(
     saved: str = "",
     may_save: bool = True,
 ) -> NDArray[np.uint8] | None:
-    """Let a person paint a label map over a picture.
+    """Show the editor for painting a label map.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
-        ids: (H, W) uint8, what the work begins from; 255 for ignore.
+        ids: (H, W) uint8, initial ids; 255 for ignore.
         classes: Names and colours; unmarked pixels are the fill class and show the picture.
-        token: Says what is edited. With another one the editor begins anew; what was painted under this one and not
-            saved is shown again when it comes back.
-        saved: The token of what has just been saved, so that the browser keeps it no longer.
+        token: Identifies the work. A new token restarts the editor; unsaved painting is restored when its token
+            returns.
+        saved: Token of the work that was just saved, which the browser then drops.
         may_save: Whether the button saves; if not, it asks for a name.
 
     Returns:
-        (H, W) uint8 ids when the person has pressed Save, in that one run of the page; else None.
+        (H, W) uint8 ids in the page run in which Save was pressed; otherwise None.
 
     Raises:
-        CytosegError: If what the browser sends is no label map of this picture.
+        CytosegError: If the browser sends an invalid label map.
     """
     height, width = ids.shape
     result = _canvas(
@@ -83,13 +83,13 @@ def edit(
             "ids": packed(ids),
             "fill": classes.fill_id,
             "classes": _buttons(classes),
-            # So that the browser hears of every answer, also of one that changed nothing.
+            # Acknowledge every answer, even one without changes.
             "answers": st.session_state.get("answers", 0),
         },
         on_saved_change=_count_answer,
     )
     answer = result.saved
-    # Whoever presses Save and at once goes on sends the ids of one crop to another; they are kept in the browser.
+    # After Save and an immediate page change the ids belong to another crop; the browser keeps them.
     if not isinstance(answer, dict) or answer.get("token") != token:
         return None
     return unpacked(answer.get("ids"), height, width)
@@ -106,17 +106,17 @@ def draw(
     layers: Sequence[Layer] = (),
     proposed: NDArray[np.uint8] | None = None,
 ) -> None:
-    """Let a person mark a picture; each stroke is handed over at once, see ``strokes_of``.
+    """Show the editor for marking a picture; each stroke is sent immediately, see ``strokes_of``.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
-        ids: (H, W) uint8, what the work begins from; 255 where nothing is marked, which shows the picture.
-        classes: Names and colours; the fill class is one to mark like any other.
-        token: Says what is drawn on, see ``edit``.
-        may_save: Whether strokes are handed over; if not, they are kept in the browser and a name is asked for.
+        ids: (H, W) uint8, initial ids; 255 where unmarked, which shows the picture.
+        classes: Names and colours; the fill class is marked like any other.
+        token: Identifies the work, see ``edit``.
+        may_save: Whether strokes are sent; if not, they stay in the browser and a name is requested.
         saved_stroke: Number of the last stroke that was saved.
-        layers: Results to lay over the picture, the first one at once.
-        proposed: (H, W) uint8 ids to take over by clicking; 255 where nothing is proposed.
+        layers: Overlays; the first one is shown.
+        proposed: (H, W) uint8 ids to accept by clicking; 255 where nothing is proposed.
     """
     height, width = ids.shape
     _canvas(
@@ -141,17 +141,17 @@ def draw(
 
 
 def strokes_of(token: str, shape: tuple[int, ...]) -> Strokes | None:
-    """Return what the browser has handed over for a work, before the page draws the editor.
+    """Return the strokes sent by the browser for a work, before the page draws the editor.
 
     Args:
-        token: Of the work.
-        shape: (H, W) of its picture.
+        token: Token of the work.
+        shape: (H, W) of the picture.
 
     Returns:
-        What was drawn last; None if nothing was under this token.
+        The latest drawing; None if there is none for this token.
 
     Raises:
-        CytosegError: If it is not a label map of this picture.
+        CytosegError: If it is not a valid label map of this picture.
     """
     found = st.session_state.get(_DRAWING)
     answer = found.get("drawn") if isinstance(found, Mapping) else None
@@ -161,7 +161,7 @@ def strokes_of(token: str, shape: tuple[int, ...]) -> Strokes | None:
 
 
 def packed(ids: NDArray[np.uint8]) -> list[int]:
-    """Write ids, row by row, as runs: id, how often, id, how often, and so on."""
+    """Run-length encode ids row by row: id, count, id, count, ..."""
     flat = ids.ravel()
     starts = np.flatnonzero(np.diff(flat, prepend=~flat[:1]))
     lengths = np.diff(starts, append=flat.size)
@@ -169,7 +169,7 @@ def packed(ids: NDArray[np.uint8]) -> list[int]:
 
 
 def unpacked(runs: object, height: int, width: int) -> NDArray[np.uint8]:
-    """Read what `packed` wrote.
+    """Decode the result of `packed`.
 
     Raises:
         CytosegError: If it is not a list of runs that fills the map.
@@ -197,7 +197,7 @@ def _buttons(classes: ClassList) -> list[dict[str, object]]:
 
 
 def data_uri(picture: NDArray[np.uint8]) -> str:
-    """Write (H, W, 3) RGB or (H, W, 4) RGBA pixels as a PNG in an address."""
+    """Encode (H, W, 3) RGB or (H, W, 4) RGBA pixels as a PNG data URI."""
     png = BytesIO()
     Image.fromarray(picture).save(png, "png")
     return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode('ascii')}"

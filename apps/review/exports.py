@@ -1,6 +1,6 @@
-"""Files of predictions over HTTP: /files/RUN/SLIDE/NAME, sent as they lie on the disk, however large.
+"""Downloads of prediction files: /files/RUN/SLIDE/NAME.
 
-A request names a run and a slide by what ``catalogue`` calls them, and one of a few files that predictions hold.
+A request names a run and a slide by their keys in ``catalogue``, and one of a few file names.
 """
 
 import functools
@@ -27,7 +27,7 @@ FILES = {
     "cells.parquet": ("Parquet", "application/octet-stream"),
     "summary.json": ("Summary", "application/json"),
 }
-"""Files that may be taken: their titles and kinds."""
+"""Downloadable files with titles and media types."""
 
 _LOG = logging.getLogger(__name__)
 _HEADERS = {
@@ -38,19 +38,19 @@ _HEADERS = {
 
 
 def address(run: Path, key: str, name: str) -> str:
-    """Return the address of a file of a slide's prediction."""
+    """Return the URL of a file of a slide's prediction."""
     return f"{PREFIX}/{quote(run.resolve().name, safe='')}/{quote(key, safe='')}/{name}"
 
 
 def offer(run: Path, key: str, prediction: Path) -> None:
-    """Offer the files of a prediction; the browser fetches them by themselves."""
+    """Show download links for the files of a prediction."""
     for name, (title, _) in FILES.items():
         if os.path.isfile(prediction / name):
             st.link_button(title, address(run, key, name), icon=":material/download:", help=name)
 
 
 async def file(request: Request) -> Response:
-    """Answer with a file, or 404 and one plain line."""
+    """Respond with a file, or 404 and one plain line."""
     parts = request.path_params["rest"].split("/")
     try:
         if len(parts) != 3 or parts[2] not in FILES:
@@ -64,10 +64,10 @@ async def file(request: Request) -> Response:
 
 
 def _path(run: str, key: str, name: str) -> Path:
-    """Find a file.
+    """Resolve a request to a file.
 
     Raises:
-        LookupError: If there is none that may be sent.
+        LookupError: If there is no such downloadable file.
         CytosegError: If the slides of the run cannot be listed.
     """
     folder = tiles.run_named(run)
@@ -75,7 +75,7 @@ def _path(run: str, key: str, name: str) -> Path:
     if found is None or found.prediction is None:
         raise LookupError(key)
     path = found.prediction / name
-    # A link in a run from elsewhere could lead to any file of this machine.
+    # A symlink in a foreign run could point to any file of this machine.
     if not os.path.isfile(path) or not path.resolve().is_relative_to(folder.resolve()):
         raise LookupError(name)
     return path

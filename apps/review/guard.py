@@ -1,6 +1,6 @@
-"""The layer before Streamlit: by which name the app is asked, from which page, and with which token.
+"""Access control of the app: host names, origins and the token.
 
-Any page in a browser, and any account of this machine, can send requests to a port of it. Only whoever was given the
+Any page in a browser, and any user of this machine, can send requests to its ports. Only those who were given the
 link that ``cytoseg review`` prints holds the token; the link hands it to the browser, which keeps it as a cookie.
 """
 
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 QUERY = "token"
 HEALTH = "/_stcore/health"
-"""Says "ok", and nothing else, to whoever watches over the server; open to those without a token."""
+"""Health check that returns only "ok", open without a token."""
 
 NO_TOKEN = "Open the link that `cytoseg review` has printed in its terminal; each start makes a new one."
 OTHER_NAME = (
@@ -24,7 +24,7 @@ OTHER_NAME = (
 )
 OTHER_PAGE = "The app answers to its own pages only."
 _ALWAYS = {
-    # Nobody lays these pages under others' buttons, holds their window, or learns their addresses.
+    # Headers against framing, window references and referrer leaks.
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": "frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -35,19 +35,18 @@ _CLOSE_POLICY = 1008
 
 
 def cookie_name(port: int) -> str:
-    """Name the cookie that holds the token: browsers share cookies among the ports of a machine."""
+    """Return the cookie name of the token, with the port because browsers share cookies between ports."""
     return f"cytoseg_review_{port}"
 
 
 class Guard:
-    """Lets through what comes with the token, by a known name, and from no page but the app's own.
+    """Admits requests with the token, under a known host name, and from the app's own pages.
 
     Args:
-        app: What it stands before.
-        token: As it stands in the link.
-        hosts: What browsers may ask for, as they write it: ``localhost:8501``. An address at which a request has
-            arrived is always one of them.
-        port: On which the app listens.
+        app: The protected app.
+        token: Token in the link.
+        hosts: Allowed host names, such as ``localhost:8501``. The address at which a request arrived is always allowed.
+        port: Port of the app.
     """
 
     def __init__(self, app: ASGIApp, token: str, hosts: Collection[str], port: int) -> None:
@@ -55,7 +54,7 @@ class Guard:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request that is refused, and hand on any other."""
+        """Respond to refused requests, and forward all others."""
         if scope["type"] not in ("http", "websocket"):  # start and end of the server
             await self._app(scope, receive, send)
             return
@@ -69,7 +68,7 @@ class Guard:
             await answer(scope, receive, _marked(send))
 
     def _answer(self, scope: Scope) -> Response | None:
-        """Return the answer to a request that goes no further; None for one that may."""
+        """Return the response to a refused request; None for an admitted one."""
         headers = Headers(scope=scope)
         if not self._is_named(headers, scope):
             return _refusal(headers, 400, "Invalid host header", OTHER_NAME)
@@ -97,9 +96,9 @@ class Guard:
         return hmac.compare_digest(text.encode("utf-8", "surrogatepass"), self._token)
 
     def _without_token(self, scope: Scope, fields: list[tuple[str, str]]) -> Response:
-        """Lead to the same page without the token in its address, where others would see it and histories keep it."""
+        """Redirect to the same page without the token in the URL, where others and histories would see it."""
         query = urlencode([(name, value) for name, value in fields if name != QUERY])
-        # One slash: what begins with two is the address of another server.
+        # One slash: a URL starting with two names another server.
         place = "/" + quote(scope["path"].lstrip("/"))
         answer = RedirectResponse(f"{place}?{query}" if query else place, 303, {"Cache-Control": "no-store"})
         answer.set_cookie(self._cookie, self._token.decode(), httponly=True, samesite="strict")
@@ -107,33 +106,33 @@ class Guard:
 
 
 def _arrived_at(scope: Scope) -> str | None:
-    """Write the address of this machine at which a request has arrived, as a browser asks for it.
+    """Return the local address at which a request arrived, in the form of a Host header.
 
-    A page that was led here by a changed name (DNS rebinding) asks by that name, never by the bare address.
+    After DNS rebinding a page uses its own name, never the bare address.
     """
     address, port = scope.get("server") or (None, None)
     if address is None or port is None:
         return None
-    address = address.removeprefix("::ffff:")  # a socket for both kinds of addresses writes those of IPv4 so
+    address = address.removeprefix("::ffff:")  # IPv4 address on a dual-stack socket
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _is_own_page(headers: Headers) -> bool:
-    """Return whether the page that asks, where a browser names it, is one of the app's: same name and same port."""
+    """Return whether the Origin of a request, if any, is the app's own: same host and port."""
     origins, host = headers.getlist("origin"), headers["host"]
     return not origins or origins in ([f"http://{host}"], [f"https://{host}"])
 
 
 def _is_own_request(headers: Headers, scope: Scope) -> bool:
-    """Return whether a browser says that another page asks, be it for a picture; links that are followed are no harm.
+    """Return whether Fetch Metadata marks a request as the app's own; followed links are harmless.
 
-    To a browser other ports of this machine are the same site, so that their pages' requests bring the cookie along.
+    Other ports of this machine are the same site for a browser, so their pages' requests include the cookie.
     """
     return headers.get("sec-fetch-site", "none") in ("same-origin", "none") or _came_from_elsewhere(headers, scope)
 
 
 def _came_from_elsewhere(headers: Headers, scope: Scope) -> bool:
-    """Return whether somebody follows a link on another page: the browser keeps back the cookie then."""
+    """Return whether a link on another page was followed, for which the browser withholds the cookie."""
     asked = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"), scope.get("method"))
     return headers.get("sec-fetch-site") in ("same-site", "cross-site") and asked == ("navigate", "document", "GET")
 
@@ -142,11 +141,11 @@ def _refusal(headers: Headers, status: int, line: str, told: str, *, again: bool
     """Refuse a request: a page for people, one plain line for programs.
 
     Args:
-        headers: Of the request.
-        status: Of the answer.
-        line: For programs.
-        told: For people.
-        again: Let the page ask for itself once more, as a page of this app, with which the browser sends the cookie.
+        headers: Request headers.
+        status: Response status.
+        line: Message for programs.
+        told: Message for people.
+        again: Reload the page once, as a page of this app, for which the browser sends the cookie.
     """
     kept = {"Cache-Control": "no-store"}
     if "text/html" not in headers.get("accept", ""):
@@ -161,7 +160,7 @@ def _refusal(headers: Headers, status: int, line: str, told: str, *, again: bool
 
 
 def _marked(send: Send) -> Send:
-    """Add to each answer what keeps other pages away from it."""
+    """Add the protective headers to each response."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""What the pages share about jobs: start one, and show those of the run with progress, log, cancel and again."""
+"""Jobs on the pages: starting them, and a list with progress and log."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,18 +16,18 @@ from cytoseg.jobs.start import cancel_job, log_tail
 from cytoseg.workflows.start_from_app import start_on_run
 
 LOOK_S = 2.0
-"""How often a page looks how far the jobs are."""
+"""Refresh interval of the job list in seconds."""
 ICONS = {WAITING: "hourglass", RUNNING: "sync", FINISHED: "check", FAILED: "error", LOST: "error"}
 _SHOWN = 30
 
 
 def start(command: str, author: str, keys: Sequence[str] = ()) -> None:
-    """Start a command on the chosen run, and keep what became of it for the next drawing of the page.
+    """Start a command on the chosen run, and store the result for the next run of the page.
 
     Args:
         command: Of ``ORDERS``.
-        author: Who asks for it.
-        keys: Of slides, as the run's catalogue calls them, or a folder of the run.
+        author: Who starts it.
+        keys: Slide keys of the run's catalogue, or a folder of the run.
     """
 
     def started() -> str:
@@ -50,14 +50,14 @@ def _say(do: Callable[[], str]) -> None:
 
 
 def said() -> None:
-    """Show what became of the last button."""
+    """Show the result of the last button."""
     if (found := st.session_state.pop("job said", None)) is not None:
         (st.success if found[0] == "success" else st.error)(found[1])
 
 
 @st.fragment(run_every=LOOK_S)
 def show(commands: Sequence[str] = tuple(ORDERS)) -> None:
-    """Show the latest jobs of the chosen run, of some commands; looks again by itself."""
+    """Show the latest jobs of some commands of the chosen run, refreshed automatically."""
     run = state.run_folder()
     try:
         found = [job for job in jobs_of(run) if job.command in commands]
@@ -66,7 +66,7 @@ def show(commands: Sequence[str] = tuple(ORDERS)) -> None:
         return
     over = tuple(job.id for job in found if job.is_over)
     before, st.session_state[f"jobs over {run}"] = st.session_state.get(f"jobs over {run}", over), over
-    if before != over:  # what the rest of the page shows may have been made again
+    if before != over:  # the rest of the page may be outdated
         st.rerun()
     for job in found[:_SHOWN]:
         _card(run, job)
@@ -91,7 +91,7 @@ def _card(run: Path, job: Job) -> None:
 
 
 def _when(job: Job) -> str:
-    parts = [f"Asked for by {job.author}, {time_text(job.created)}"]
+    parts = [f"Started by {job.author}, {time_text(job.created)}"]
     parts += [f"began {time_text(job.started)}"] if job.started else []
     parts += [f"ended {time_text(job.ended)}"] if job.ended else []
     return "; ".join(parts)
@@ -105,17 +105,17 @@ def _how_far(job: Job) -> None:
         left = f", about {job.time_left} to go" if job.time_left else ""
         st.progress(min(1.0, job.done / job.total) if job.total else 0.0, state.plain(far + left))
     elif job.state == WAITING:
-        st.caption("Waits for the jobs before it: one at a time uses the machine.")
+        st.caption("Waiting for earlier jobs: one at a time uses the machine.")
 
 
 def _buttons(run: Path, job: Job) -> None:
     if not job.is_over:
         cancel = partial(_cancel, run, job.id)
-        st.button("Cancel", key=f"cancel {job.id}", on_click=_say, args=(cancel,), help="As Ctrl-C in a terminal.")
+        st.button("Cancel", key=f"cancel {job.id}", on_click=_say, args=(cancel,), help="Like Ctrl-C in a terminal.")
     elif job.command in ORDERS:
         again = "Again" if job.state == FINISHED else "Resume"
         author = str(st.session_state.get("reviewer", ""))
-        told = "What is finished is not done again." if author else "Type your name first."
+        told = "Finished work is not repeated." if author else "Type your name first."
         st.button(
             again,
             key=f"again {job.id}",
@@ -127,4 +127,4 @@ def _buttons(run: Path, job: Job) -> None:
 
 
 def _cancel(run: Path, number: int) -> str:
-    return f"Job {number} is told to end." if cancel_job(run, number) else f"Job {number} has ended already."
+    return f"Job {number} is being cancelled." if cancel_job(run, number) else f"Job {number} has ended already."

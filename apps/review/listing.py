@@ -1,6 +1,7 @@
-"""What lists say of each run and of each evaluation: read once for each time that it is written.
+"""Cached list entries of runs and evaluations.
 
-Kept as a few texts, for the lists name all runs and few are ever looked at; an evaluation may hold thousands of crops.
+Stored as a few texts, because lists contain all runs, few of which are opened, and an evaluation may have thousands of
+crops.
 """
 
 import contextlib
@@ -18,13 +19,13 @@ from cytoseg.metrics.results import NOT_APPLICABLE, ensemble_of, share_text
 from cytoseg.running import running_names
 
 BASELINE = "forest"
-"""Key of the method that stands beside the ensemble in the list of runs."""
+"""Key of the baseline shown beside the ensemble in the list of runs."""
 _KEPT = 4096
 _LOG = logging.getLogger(__name__)
 
 
 def row(run: Path) -> dict[str, str]:
-    """Return the row of a run in the list of all runs, by column; a damaged one says so."""
+    """Return the row of a run in the list of all runs, by column; a damaged run is marked."""
     try:
         with _damage_named(run):
             return dict(
@@ -53,10 +54,10 @@ class Entry:
 
 
 def entry(run: Path, path: Path) -> Entry:
-    """Name an evaluation, and tell when it was made.
+    """Return the list entry of an evaluation.
 
     Args:
-        run: Of which it is.
+        run: The run folder.
         path: evaluation.json or a copy of it.
 
     Raises:
@@ -68,10 +69,10 @@ def entry(run: Path, path: Path) -> Entry:
 
 @contextlib.contextmanager
 def _damage_named(run: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with the files of one run into a sentence: the others in the list are not hidden.
+    """Convert any error with one run's files to a sentence, so that other runs are still listed.
 
     Raises:
-        CytosegError: In place of any exception.
+        CytosegError: Instead of any exception.
     """
     try:
         yield
@@ -113,5 +114,5 @@ def _entry(run: Path, path: Path, written_ns: int) -> Entry:
 def _written_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
-    except OSError:  # it is not there, or may not be read; whoever reads it says so
+    except OSError:  # missing or unreadable, reported by the reader
         return 0

@@ -1,4 +1,4 @@
-"""What people have said of the crops of a run: the log, the corrections, and how far people agree."""
+"""Reviews of a run's crops: log, corrections and agreement."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ KAPPA = (
 
 
 def reviewer() -> str:
-    """Ask for the person's name, once for all pages; empty until one is typed."""
+    """Ask for the reviewer's name, shared by all pages; empty until typed."""
 
     def keep() -> None:
         st.session_state["reviewer"] = clean_name(st.session_state["reviewer box"])
@@ -43,13 +43,13 @@ def reviewer() -> str:
         on_change=keep,
         max_chars=80,
         placeholder="As shown in the log",
-        help="Stands beside everything that you save or say here. Nothing is saved without it.",
+        help="Recorded with everything you save here. Nothing is saved without it.",
     )
     return str(st.session_state.get("reviewer", ""))
 
 
 def classes_of(found: Evaluation) -> ClassList:
-    """Return the class list of the run, or say what to do and end the page."""
+    """Return the class list of the run, or show what to do and end the page."""
     classes = state.guarded(lambda: read_classes(state.run_folder()))
     if classes is None:
         state.missing("The model of this run is not here any more.", "cytoseg train-interpreter RECIPE")
@@ -61,10 +61,10 @@ def classes_of(found: Evaluation) -> ClassList:
 
 
 def _origin_of(crop: CropScores) -> Origin:
-    """Return the slide of a crop, and its place there if the labels of the run know it."""
+    """Return the slide of a crop, and its region if the run's labels have it."""
     try:
         kept = read_original(labels_of_run(state.run_folder(), state.base_folder()), crop.crop).origin
-    except CytosegError:  # damaged; the slide alone is what the split needs
+    except CytosegError:  # damaged; the split needs only the slide
         kept = None
     return kept if kept is not None and kept.slide == crop.slide else Origin(crop.slide, None)
 
@@ -78,7 +78,7 @@ def save(
     label_map: NDArray[np.uint8],
     classes: ClassList,
 ) -> SavedCorrection:
-    """Save a correction of now.
+    """Save a correction with the current time.
 
     Raises:
         CytosegError: If it cannot be saved.
@@ -91,10 +91,10 @@ def save(
 def log(
     crop: CropScores, author: str, action: Action, *, comment: str = "", saved: SavedCorrection | None = None
 ) -> None:
-    """Add what a person says of a crop to the log.
+    """Add a judgement of a crop to the log.
 
     Raises:
-        CytosegError: If the log cannot be written; a correction that was saved is still there.
+        CytosegError: If the log cannot be written; a saved correction is kept.
     """
     run = state.run_folder()
     file, sha256 = ("", "") if saved is None else (saved.path.relative_to(run).as_posix(), saved.sha256)
@@ -107,21 +107,21 @@ def log(
 
 
 def name_of(run: Path) -> str:
-    """Name a run for the log, which other labs with a folder of the same name may write to: with its first minute."""
+    """Name a run for the log, with its start time, because a shared log may have equal folder names."""
     try:
         provenance = read_provenance(run)
-    except CytosegError:  # damaged; the name alone is better than nothing
+    except CytosegError:  # damaged; use the name alone
         provenance = None
     began = provenance.commands[0].started[:16] if provenance is not None and provenance.commands else ""
     return f"{run.resolve().name} {began}".strip()
 
 
 def show_log(crop: CropScores) -> None:
-    """Show what was said of a crop and of all crops, or why that cannot be read."""
+    """Show the log of a crop and of all crops, or why it cannot be read."""
     run = state.run_folder()
     st.subheader("Log")
     try:
-        # A log of its own holds nothing but this run, under whatever names it has had.
+        # A log in the run folder contains only this run, under any former names.
         shared = {} if state.log_url() is None else {"run": name_of(run)}
         entries = read_entries(log_of(run, state.log_url()), **shared)
     except CytosegError as error:
@@ -152,7 +152,7 @@ def _table(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def show_agreement(crop: CropScores, classes: ClassList) -> None:
-    """Show how far people agree who corrected this crop, and all crops."""
+    """Show the agreement of people who corrected this crop, and all crops."""
     folder = corrections_folder(state.run_folder())
     here, _ = compare_people(folder, classes, crop=crop.crop)
     pairs, problems = _compared(folder, classes, _stamp(folder))
@@ -173,7 +173,7 @@ def show_agreement(crop: CropScores, classes: ClassList) -> None:
 
 
 def _stamp(folder: Path) -> int:
-    """Return a number that changes when a correction is added, edited or removed."""
+    """Return a key that changes when a correction is added, edited or removed."""
     return hash(tuple(sorted((str(path), path.stat().st_mtime_ns) for path in folder.glob("*/*.json"))))
 
 
@@ -197,5 +197,5 @@ def _agreement_table(pairs: Sequence[Pair], classes: ClassList) -> pd.DataFrame:
 
 
 def sentence(text: str) -> str:
-    """Begin with a capital."""
+    """Capitalise the first letter."""
     return text[:1].upper() + text[1:]

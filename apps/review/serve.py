@@ -1,4 +1,4 @@
-"""What ``cytoseg review`` starts: the pages of app.py, and beside them the tiles of slides."""
+"""Server of the app: the pages of app.py, slide tiles and downloads."""
 
 import os
 import secrets
@@ -16,7 +16,7 @@ import cytoseg.active_learning.queue  # noqa: F401 - likewise
 from cytoseg.interrupts import PARENT, end_with
 
 TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
-"""Variables that say whom to let in; see cytoseg/workflows/review_links.py."""
+"""Environment variables with access rules; see cytoseg/workflows/review_links.py."""
 
 # Streamlit was started among the app's own files. Relative paths in a recipe, and in the address of the log, start from
 # where `cytoseg review` was.
@@ -27,7 +27,7 @@ if PARENT in os.environ:
 
 port = int(st.get_option("server.port"))
 hosts = os.environ.get(HOSTS, f"127.0.0.1:{port},localhost:{port},[::1]:{port}").split(",")
-# Without one from `cytoseg review` nobody is let in.
+# Without a token from `cytoseg review` nobody gets in.
 token = os.environ.get(TOKEN) or secrets.token_urlsafe(24)
 guard = Middleware(Guard, token=token, hosts=hosts, port=port)
 app = st.App("app.py", routes=[*tiles.ROUTES, *exports.ROUTES], middleware=[guard])

@@ -1,4 +1,4 @@
-"""What the pages share: the chosen run, its files read once, and what to say when something is missing."""
+"""Shared state of the pages: chosen run, cached files, messages."""
 
 import argparse
 import base64
@@ -36,13 +36,13 @@ from cytoseg.metrics.results import CropScores, Evaluation, corrected_text, wors
 from cytoseg.viewer.deep_zoom import jpeg
 
 METHOD_COLOURS = ("#0072b2", "#e69f00", "#8a8f98", "#009e73", "#cc79a7")
-"""Told apart by colour-blind eyes (Okabe and Ito); in the order of the methods."""
+"""Colour-blind safe colours (Okabe and Ito), in the order of the methods."""
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><circle cx="12" cy="12" r="11" fill="#0072b2"/>'
     '<circle cx="14" cy="11" r="4" fill="#fff"/></svg>'
 )
-"""A cell. Streamlit's own icons would be asked of a server far away by every browser."""
+"""Page icon of a cell. Streamlit's own icons would be fetched from a remote server."""
 
 LAYERS = ("Prediction", "Truth", "Disagreement")
 MEAN = "Mean over classes"
@@ -68,11 +68,11 @@ PAGES = {
     ],
     "Next": [("pages/correct.py", "Correct", "edit"), ("pages/queue.py", "Annotate next", "add_task")],
 }
-"""Our own list of pages, for Streamlit's takes its names from the files; .streamlit/config.toml hides that one."""
+"""Our own list of pages, because Streamlit names pages after files; .streamlit/config.toml hides its list."""
 
 
 def begin(*, needs_run: bool = True) -> None:
-    """Start a page: its frame, the list of pages and the choice of the run; ends the page if it needs one in vain."""
+    """Start a page: layout, list of pages and choice of the run; end it if a required run is missing."""
     st.set_page_config(page_title="cytoseg review", page_icon=ICON, layout="wide")
     _style()
     with st.sidebar:
@@ -93,7 +93,7 @@ def _style() -> None:
         "h2{font-size:1.5rem!important}h3{font-size:1.2rem!important;padding-top:.6rem!important}"
         ".swatch{display:inline-block;width:.9em;height:.9em;border-radius:3px;margin:0 .45em -1px 0;"
         "border:1px solid rgba(0,0,0,.35)}"
-        # Streamlit's own grey is too light beside white for tired eyes: 4.2 to 1.
+        # Streamlit's grey has too little contrast with white: 4.2 to 1.
         ".soft,[data-testid='stCaptionContainer'],[data-testid='stImageCaption']{color:#5a6675}</style>"
     )
 
@@ -115,20 +115,20 @@ def log_url() -> str | None:
 
 
 def base_folder() -> Path:
-    """Return the folder that relative paths in recipes start from: where the review was started."""
+    """Return the base folder of relative paths in recipes: where the review was started."""
     base = _arguments().base
     assert isinstance(base, Path)
     return base
 
 
 def slide_roots() -> list[Path]:
-    """Return the folders in which new projects may find slides: those that were named, or where the app was started."""
+    """Return the slide folders for new projects: --slides, or where the app was started."""
     named = _arguments().slides
     return list(named) if named else [base_folder()]
 
 
 def known_runs() -> list[Path]:
-    """List the folders of all runs: the run named on the command line stands first, then the latest."""
+    """List all run folders: first the one named on the command line, then by date."""
     given = _arguments()
     runs = find_runs(given.runs)
     if given.run is not None and is_run(given.run):
@@ -157,7 +157,7 @@ def _choose_run(where: DeltaGenerator, *, needs_run: bool) -> None:
 
 
 def select(where: DeltaGenerator, label: str, options: Sequence[str], *, key: str) -> str:
-    """Offer a choice that outlives a change of page, unlike a plain select box; other code may set it by its key."""
+    """Show a select box whose value persists across pages; other code may set it by its key."""
     box = f"{key} box"
     kept = st.session_state.get(key)
     st.session_state[box] = kept if kept in options else options[0]
@@ -171,10 +171,10 @@ def select(where: DeltaGenerator, label: str, options: Sequence[str], *, key: st
 
 
 def type_in(label: str, placeholder: str, *, key: str, max_chars: int) -> None:
-    """Offer a place for a text, which outlives a change of page as in ``select``; other code may take it away."""
+    """Show a text field whose value persists across pages as in ``select``; other code may clear it."""
     box = f"{key} box"
     kept = st.session_state.get(key, "")
-    if st.session_state.get(box) != kept:  # a box that is set each time would lose what is still being typed
+    if st.session_state.get(box) != kept:  # setting the field on each run would lose text being typed
         st.session_state[box] = kept
 
     def keep() -> None:
@@ -191,18 +191,18 @@ def run_folder() -> Path:
 
 
 def all_runs() -> list[Path]:
-    """Return the folders of all runs that can be chosen, in the order of the choice."""
+    """Return the folders of all selectable runs, in the order of the list."""
     return list(st.session_state["runs"])
 
 
-# What is read is frozen, so that all visitors may share it: a copy of 5,000 crops for each would take its time.
+# Results are frozen and shared by all visitors: copying 5,000 crops for each would be slow.
 @lru_cache(maxsize=16)
 def _read(run: Path, written_ns: int) -> Evaluation | None:
     return read_evaluation(run)
 
 
 def evaluation_of(run: Path) -> Evaluation | None:
-    """Read the evaluation of any run, once for each time it is written; None if there is none."""
+    """Read the evaluation of any run, cached per version of the file; None if there is none."""
     path = run / "evaluation" / "evaluation.json"
     with readable(path.name):
         return _read(run, path.stat().st_mtime_ns) if path.is_file() else None
@@ -214,13 +214,13 @@ def _snapshot(path: Path, written_ns: int) -> Snapshot:
 
 
 def snapshot_of(path: Path) -> Snapshot:
-    """Read an evaluation with what it was made from, once for each time it is written; see ``read_snapshot``."""
+    """Read an evaluation with its labels and settings, cached; see ``read_snapshot``."""
     with readable("evaluation.json"):
         return _snapshot(path, path.stat().st_mtime_ns)
 
 
 def evaluation() -> Evaluation:
-    """Return the evaluation of the chosen run, or say what to do and end the page."""
+    """Return the evaluation of the chosen run, or show what to do and end the page."""
     found = guarded(lambda: evaluation_of(run_folder()))
     if found is None:
         missing("This run has not been evaluated yet, so there is nothing to show here.", "cytoseg evaluate RECIPE")
@@ -232,7 +232,7 @@ def evaluation() -> Evaluation:
 
 
 def guarded(read: Callable[[], Value]) -> Value:
-    """Read something; if its file is damaged or may not be read, say so in one sentence and end the page."""
+    """Read something; if its file is damaged or unreadable, show a message and end the page."""
     try:
         return read()
     except CytosegError as error:
@@ -245,18 +245,18 @@ def guarded(read: Callable[[], Value]) -> Value:
 
 
 def told(error: CytosegError | str) -> str:
-    """Write what is wrong for a page: of absolute paths the last name only, for others may look over a shoulder."""
+    """Format an error for a page, with absolute paths reduced to their last name for privacy."""
     return plain(re.sub(r"(?<![\w.])/(?:[^/\n:]+/)+", "", str(error)))
 
 
 def missing(sentence: str, command: str) -> None:
-    """Say that something has not been made yet, and which command makes it."""
+    """Show that something is missing, and which command makes it."""
     st.info(f"{sentence} Run `{command}`, where RECIPE is the recipe file of this run.", icon=":material/info:")
 
 
 def picture(path: Path, caption: str, command: str) -> None:
-    """Show a picture file, or say what makes it."""
-    if not os.path.isfile(path):  # unlike Path.is_file, it takes what may not be looked at for missing
+    """Show a picture file, or which command makes it."""
+    if not os.path.isfile(path):  # unlike Path.is_file, this treats inaccessible files as missing
         missing(f"{caption}: there is no picture yet.", command)
         return
     try:
@@ -266,17 +266,17 @@ def picture(path: Path, caption: str, command: str) -> None:
 
 
 def show(where: ModuleType | DeltaGenerator, packed: bytes, *, caption: str | None = None) -> None:
-    """Show a JPEG file, which travels with the page.
+    """Show a JPEG file embedded in the page.
 
-    Streamlit would keep it at an address of its own and forget it once the page is drawn again, often before a browser
-    in use has asked for it.
+    Streamlit would serve it from a temporary URL that is dropped on the next run of the page, often before a busy
+    browser has fetched it.
     """
     address = f"data:image/jpeg;base64,{base64.b64encode(packed).decode()}"
     where.image(address, caption=caption, width="stretch")
 
 
 def plain(text: str) -> str:
-    """Keep a text from outside, such as a class name, from being read as Markdown."""
+    """Escape Markdown in external text, such as a class name."""
     return re.sub(r"([\\`*_{}\[\]()#+.!$:~<>|-])", r"\\\1", text)
 
 
@@ -286,13 +286,13 @@ def swatch(colour: Sequence[int]) -> str:
 
 
 def warn_of_corrected(found: Evaluation) -> None:
-    """Say how many test crops were corrected from a prediction, if there are any."""
+    """Warn about test crops corrected from a prediction, if there are any."""
     if told := corrected_text(found.corrected, found.test_crops):
         st.warning(told)
 
 
 def ramp(least: str, most: str) -> None:
-    """Show the ramp from agreement to disagreement, with a word at either end."""
+    """Show the colour ramp from agreement to disagreement, labelled at both ends."""
     colours = ",".join(f"rgb({red},{green},{blue})" for red, green, blue in RAMP)
     st.html(
         f'<div style="height:14px;border-radius:4px;background:linear-gradient(90deg,{colours})"></div>'
@@ -302,7 +302,7 @@ def ramp(least: str, most: str) -> None:
 
 
 def legend(names: Sequence[str], colours: Sequence[Sequence[int]]) -> None:
-    """Name the colour of each class, in one line, and say which of them colour-blind people confuse."""
+    """Show a legend of the classes, with a warning about colours that colour-blind people confuse."""
     pairs = zip(names, colours, strict=True)
     st.html("&emsp;".join(f"<span>{swatch(colour)}{escape(name)}</span>" for name, colour in pairs))
     if alike := [f"{plain(names[i])} and {plain(names[j])}" for i, j in confusable(colours)]:
@@ -316,7 +316,7 @@ def ordered_crops(found: Evaluation) -> list[CropScores]:
 
 
 def choose_crop(crops: Sequence[CropScores]) -> CropScores:
-    """Offer the crops, with buttons and arrow keys for the ones beside it; the choice outlives the page."""
+    """Show a choice of crops with buttons and arrow keys; the choice persists across pages."""
     names = [crop.crop for crop in crops]
     kept = st.session_state.get("crop")
     place = names.index(kept) if kept in names else 0
@@ -340,15 +340,15 @@ def _step(label: str, crop: str, *, disabled: bool) -> None:
 def painted(
     folder: Path, found: Evaluation, *, layer: str, shown: Sequence[int], opacity: float, enlarged_to_px: int = 0
 ) -> Picture:
-    """Lay one of ``LAYERS`` over a test crop.
+    """Overlay one of ``LAYERS`` on a test crop.
 
     Args:
         folder: evaluation/crops/<crop>.
         found: The evaluation, for the colours.
-        layer: What to lay over the picture.
-        shown: Ids of the classes to paint; does not matter for the disagreement.
+        layer: The overlay.
+        shown: Ids of the classes to paint; not used for the disagreement.
         opacity: 0 to 1.
-        enlarged_to_px: Crops are enlarged by a whole factor up to this width: the picture smoothly, ids as squares.
+        enlarged_to_px: Crops are enlarged by an integer factor up to this width: the picture smoothly, ids as squares.
 
     Returns:
         (H, W, 3) uint8.

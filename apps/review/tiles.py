@@ -1,7 +1,7 @@
-"""Tiles of slides over HTTP, for the viewer in the browser: /tiles/RUN/LAYER/SLIDE/STEP/X_Y.EXT.
+"""Slide tiles over HTTP: /tiles/RUN/LAYER/SLIDE/STEP/X_Y.EXT.
 
-A request names a run and a slide by what ``catalogue`` calls them, never by a path. An answer holds a picture or one
-plain line.
+A request names a run and a slide by their keys in ``catalogue``, never by a path. A response is a picture or one plain
+line.
 """
 
 import logging
@@ -28,17 +28,17 @@ PREFIX = "/tiles"
 LIBRARY = "/vendor/openseadragon.min.js"
 SUFFIXES = {SLIDE: "jpg", CLASSES: "png", DISAGREEMENT: "png", TRUTH: "png"}
 LISTED_S = 30.0
-"""How long a list of slides is believed; new slides are seen after that."""
+"""Seconds for which a list of slides is cached."""
 
 _LOG = logging.getLogger(__name__)
 _PLACE = re.compile(r"([0-9]{1,6})_([0-9]{1,6})\.(jpg|png)")
 _SIGHTS = Sights()
 LANES = Lanes()
-"""Nobody waits for long for a slide that never answers, and others' slides do not wait for it at all."""
+"""Unresponsive slides time out, and do not block other slides."""
 
 _LISTING: dict[Path, threading.Lock] = {}
 _COMMON = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
-# Addresses change with the files (v=...), so a tile may be kept; by nobody on the way, for it may show a patient.
+# URLs change with the files (v=...), so browsers may cache tiles; proxies may not, because of patient data.
 _KEEP = _COMMON | {"Cache-Control": "private, max-age=3600"}
 _FORGET = _COMMON | {"Cache-Control": "no-store"}
 
@@ -62,8 +62,8 @@ def subject(run: Path, key: str) -> Subject:
 
 
 def listed(run: Path) -> Catalogue:
-    """List the slides of a run that may be shown, in this thread; see ``catalogue``."""
-    # Tiles are asked for by the dozen: one of them lists, the others wait.
+    """List the slides of a run in this thread; see ``catalogue``."""
+    # Tiles are requested by the dozen: one request lists the slides, the others wait.
     with _LISTING.setdefault(run, threading.Lock()):
         return _catalogue(run, _written_ns(run / "predictions"), round(time.monotonic() / LISTED_S))
 
@@ -85,29 +85,29 @@ def look(seen: Subject) -> Sight:
 
 
 def address(run: Path, key: str, layer: str) -> str:
-    """Give the address of a layer's tiles, to be followed by ``/STEP/X_Y.EXT``."""
+    """Return the base URL of a layer's tiles, to be followed by ``/STEP/X_Y.EXT``."""
     return f"{PREFIX}/{quote(run.resolve().name, safe='')}/{layer}/{quote(key, safe='')}"
 
 
 async def tile(request: Request) -> Response:
-    """Answer a request for a tile: the picture, or 404 with one plain line."""
+    """Respond with a tile, or 404 and one plain line."""
     _send_at_once(request)
     try:
         body, kind = await _tile(request.path_params["rest"], request.query_params.get("classes", ""))
     except LookupError:
         return PlainTextResponse("There is no such tile.", 404, _FORGET)
     except (CytosegError, OSError) as error:
-        # What went wrong may name a path, so it is told to the log only.
+        # The error may contain a path, so it is only logged.
         _LOG.warning("tile refused: %s", error)
         return PlainTextResponse("This tile cannot be shown.", 404, _FORGET)
     return Response(body, media_type=kind, headers=_KEEP)
 
 
 def _send_at_once(request: Request) -> None:
-    """Let the connection send small parts at once.
+    """Disable Nagle's algorithm on the connection.
 
-    uvicorn sends head and body one after the other, and asyncio leaves Nagle's algorithm on for the socket that
-    Streamlit opens: the body would wait for the browser to acknowledge the head, which takes it 40 ms.
+    uvicorn sends header and body separately, and asyncio leaves the algorithm on for the socket that Streamlit opens:
+    the body would wait 40 ms for the browser to acknowledge the header.
     """
     transport = getattr(getattr(request.receive, "__self__", None), "transport", None)
     connection = None if transport is None else transport.get_extra_info("socket")
@@ -116,7 +116,7 @@ def _send_at_once(request: Request) -> None:
 
 
 def library(_request: Request) -> Response:
-    """Answer with OpenSeadragon."""
+    """Respond with OpenSeadragon."""
     return FileResponse(Path(__file__).parent / LIBRARY[1:], media_type="text/javascript", headers=_KEEP)
 
 
@@ -124,10 +124,10 @@ ROUTES = [Route(f"{PREFIX}/{{rest:path}}", tile, methods=["GET"]), Route(LIBRARY
 
 
 async def _tile(rest: str, shown: str) -> tuple[bytes, str]:
-    """Make the tile of an address.
+    """Make the tile for a URL.
 
     Raises:
-        LookupError: If the address is not one of ours.
+        LookupError: If the URL is not a tile URL.
         CytosegError: If there is no such tile, it cannot be made, or its disk does not answer.
     """
     parts = rest.split("/")
@@ -154,13 +154,13 @@ def run_named(name: str) -> Path:
     """
     moment = round(time.monotonic() / LISTED_S)
     if name not in _runs(moment):
-        _runs.cache_clear()  # it may have just been made
+        _runs.cache_clear()  # it may be new
     return _runs(moment)[name]
 
 
 @lru_cache(maxsize=1)
 def _runs(moment: int) -> dict[str, Path]:
-    # Of two runs of one name the pages offer the first.
+    # Of two runs with the same name the pages show the first.
     return {run.resolve().name: run for run in reversed(state.known_runs())}
 
 

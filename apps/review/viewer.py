@@ -1,4 +1,4 @@
-"""The slide viewer of the pages: deep zoom with layers; see viewer.js for what happens in the browser."""
+"""The slide viewer: deep zoom with layers (see viewer.js)."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -24,7 +24,7 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Jump:
-    """A square of a slide to be shown, in level-0 pixels; of another number than the one before, it is shown anew."""
+    """A square of a slide to show, in level-0 pixels; a new number triggers it again."""
 
     slide: str
     x: int
@@ -34,13 +34,13 @@ class Jump:
 
 
 def go_to(slide: str, *, x: int, y: int, width: int) -> None:
-    """Open the page Slides at a place, from another page: ends the page that calls it.
+    """Open the page Slides at a position from another page, which ends.
 
     Args:
         slide: Key of the slide, which is its id.
         x: Left edge in level-0 pixels.
         y: Upper edge.
-        width: Of what is to be seen.
+        width: Width of the view.
     """
     st.session_state["slide"] = slide
     ask_jump(slide, x, y, width)
@@ -48,14 +48,14 @@ def go_to(slide: str, *, x: int, y: int, width: int) -> None:
 
 
 def ask_jump(slide: str, x: int, y: int, width: int) -> None:
-    """Let the viewer show a place of a slide when it is drawn next."""
+    """Request a position for the next drawing of the viewer."""
     before = st.session_state.get("place")
     number = before.number + 1 if isinstance(before, Jump) else 1
     st.session_state["place"] = Jump(slide, x, y, max(1, width), number)
 
 
 def link(run: Path, key: str, place: Mapping[str, int]) -> str:
-    """Return the address of what is seen around a clicked place, without the review's own; see ``follow_link``."""
+    """Return the relative URL of the view around a clicked position; see ``follow_link``."""
     half = place["width"] // 2
     said = {"run": run.resolve().name, "slide": key, "x": max(0, place["x"] - half), "y": max(0, place["y"] - half)}
     said["width"] = place["width"]
@@ -63,7 +63,7 @@ def link(run: Path, key: str, place: Mapping[str, int]) -> str:
 
 
 def follow_link() -> None:
-    """Go where the page's address says, once: run, slide, and x, y and width in level-0 pixels, as far as given."""
+    """Follow the page's URL once: run, slide, and x, y and width in level-0 pixels, if given."""
     given = st.query_params.to_dict()
     for name in ("run", "slide"):
         if name in given:
@@ -76,7 +76,7 @@ def follow_link() -> None:
 
 
 def choose_layers(sight: Sight) -> dict[str, float]:
-    """Let the layers be switched and their opacity be set; returns 0 to 1 for each, 0 where it is off."""
+    """Show controls of the layers; return the opacity of each, 0 if off."""
     opacities = {}
     for layer in sight.layers:
         means = state.plain(UNCERTAINTY) if layer == DISAGREEMENT else None
@@ -91,7 +91,7 @@ def choose_layers(sight: Sight) -> dict[str, float]:
 
 
 def choose_classes(classes: ClassList) -> list[int]:
-    """Let classes be chosen; returns their ids. The fill class is left out at first, for it would cover the slide."""
+    """Show a choice of classes; return their ids. The fill class is off by default: it would cover the slide."""
     shown = []
     st.markdown("**Classes**")
     for class_id, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
@@ -109,13 +109,13 @@ def show(
 
     Args:
         run: The run folder.
-        key: Of the slide.
+        key: Key of the slide.
         sight: What there is to see of it.
-        opacities: 0 to 1 for each layer; layers that are not named are left out.
+        opacities: 0 to 1 per layer; other layers are hidden.
         shown: Ids of the classes to paint.
 
     Returns:
-        The place that was clicked last, ``x`` and ``y`` in level-0 pixels and ``width`` of what was seen then; or None.
+        The last clicked position, ``x`` and ``y`` in level-0 pixels and the ``width`` of the view; or None.
     """
     jump = st.session_state.get("place")
     there = isinstance(jump, Jump) and jump.slide == key
@@ -131,8 +131,8 @@ def show(
         "layers": [_layer(run, key, layer, opacity, shown) for layer, opacity in opacities.items()],
         "jump": asdict(jump) if there else None,
     }
-    # By the slide, so that a click on one is not taken for one on the next; as a number, for Streamlit refuses a key in
-    # which two underscores follow each other.
+    # Keyed by slide, so that a click is not applied to the next slide; as a number, because Streamlit refuses keys with
+    # two consecutive underscores.
     number = crc32(f"{run.name}/{key}".encode(errors="surrogateescape"))
     result = _component()(key=f"viewer {number}", data=data, on_clicked_change=lambda: None)
     clicked = result.clicked

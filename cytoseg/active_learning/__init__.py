@@ -1,1 +1,1 @@
-"""What to annotate next: disputed regions found, chosen and queued."""
+"""Active learning: finding, selecting and queueing regions to annotate."""

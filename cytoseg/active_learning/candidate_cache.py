@@ -1,4 +1,4 @@
-"""The candidates of a predicted slide kept in a file: finding them reads whole maps, choosing among them does not."""
+"""File cache of a predicted slide's candidate regions."""
 
 import contextlib
 import hashlib
@@ -32,19 +32,18 @@ _FILE = RecordFile(_Scan, PredictionError, "Delete it.")
 def scanned(
     source: Predicted, frame: Frame, *, classes: int, folder: Path, on_part: Callable[[int, int], None]
 ) -> list[Candidate]:
-    """Return the candidates of a slide, from the file if they were found before in the same prediction.
+    """Return the candidates of a slide, cached per prediction.
 
     Args:
         source: The slide and its maps.
-        frame: How large a region is.
-        classes: How many classes were predicted.
-        folder: Takes a file for each slide, if it can be written; one that is damaged or of another prediction is
-            written again.
+        frame: Size of a region.
+        classes: Number of predicted classes.
+        folder: Cache folder, one file per slide, if writable; a damaged or outdated file is rewritten.
         on_part: See ``find_candidates``.
 
     Raises:
         PredictionError: See ``find_candidates``.
-        SlideError: Likewise.
+        SlideError: See ``find_candidates``.
     """
     path = folder / f"{source.name}.json"
     summary = hashlib.sha256((source.folder / SUMMARY).read_bytes()).hexdigest()
@@ -53,7 +52,7 @@ def scanned(
     if known is not None and known.key == key:
         return list(known.candidates)
     found = find_candidates(source, frame, classes=classes, on_part=on_part)
-    # Where nothing can be written, as in somebody else's run, they are found again the next time.
+    # Without write access, as in another user's run, they are recomputed next time.
     with contextlib.suppress(OSError):
         write_atomically(path, json.dumps(_FILE.content_of(_Scan(key, tuple(found)))))
     return found

@@ -1,4 +1,4 @@
-"""The most disputed regions of a predicted slide, found block by block: memory does not grow with the slide."""
+"""Finding the regions of highest disagreement on a predicted slide."""
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
@@ -26,15 +26,15 @@ from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
 
 MOST = 300
-"""Regions of one slide that are kept: nobody annotates more of one before the next training."""
+"""Most candidates per slide: more are never annotated before the next training."""
 BLOCK_PX = 2048
-"""Side of what is read of the maps at once: 21 MB."""
+"""Side of a block read from the maps at once: 21 MB."""
 LOOK_PX = 64
-"""Side of the picture that is described: stain and what is in it show at this size."""
+"""Side of the picture for the appearance: enough to show stain and content."""
 STEP_NATS = 0.001
-"""To so much the usual score of a slide is exact."""
+"""Resolution of a slide's usual score."""
 MOST_NATS = 6.0
-"""More than 255 classes can be disputed: the logarithm of 255 is 5.5."""
+"""Upper limit of the disagreement: the logarithm of 255 classes is 5.5."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Predicted:
     """A predicted slide.
 
     Attributes:
-        name: Its id, and the name of its folder.
-        folder: Where its maps lie.
+        name: Its id, also the name of its folder.
+        folder: Folder of its maps.
         slide: The slide's file.
     """
 
@@ -54,7 +54,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Frame:
-    """How large a region is.
+    """Size of a region.
 
     Attributes:
         size_px: Side of a crop.
@@ -70,13 +70,13 @@ class Frame:
         """Return the side of a region in level-0 pixels.
 
         Raises:
-            SlideError: If the slide does not say its mpp and one is asked for.
+            SlideError: If the slide does not state its mpp and one is required.
         """
         return max(1, round(self.size_px * downsample_to(self.mpp, slide, assume_mpp=self.assumed_mpp(slide.path))))
 
 
 def map_scale(slide: Slide, size: Size) -> float:
-    """Tell how many level-0 pixels a pixel of a map of this size spans."""
+    """Compute how many level-0 pixels a pixel of a map of this size spans."""
     return slide.levels[0].size.width / size.width
 
 
@@ -87,22 +87,22 @@ def find_candidates(
     classes: int,
     on_part: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Candidate]:
-    """Score the regions of a grid, and describe the most disputed of them; near-empty glass is left out.
+    """Score the regions of a grid and return those with the highest disagreement, without near-empty glass.
 
-    The grid begins at the upper left corner; its last row and column are moved inside the slide.
+    The grid starts at the upper left corner; its last row and column are shifted inside the slide.
 
     Args:
         source: The slide and its maps.
-        frame: How large a region is.
-        classes: How many classes were predicted.
-        on_part: Told how many parts of the maps are done, of how many.
+        frame: Size of a region.
+        classes: Number of predicted classes.
+        on_part: Called with the number of map blocks done and the total.
 
     Returns:
-        At most ``MOST``, the most disputed first; none without any disagreement.
+        At most ``MOST``, highest disagreement first; empty without any disagreement.
 
     Raises:
         PredictionError: If a map is missing or damaged, or the maps differ in size.
-        SlideError: If the slide is missing, damaged, or does not say its mpp.
+        SlideError: If the slide is missing, damaged, or does not state its mpp.
     """
     with (
         open_slide(source.slide) as slide,
@@ -128,14 +128,14 @@ def find_candidates(
 
 @dataclass(frozen=True)
 class _Maps:
-    """Both maps of a slide, and the side of a region in their pixels."""
+    """Both maps of a slide, and the side of a region in map pixels."""
 
     ids: MapFile
     nats: MapFile
     side: int
 
     def blocks(self) -> list[tuple[list[int], list[int]]]:
-        """Put neighbouring regions together to be read at once: the upper edges of some rows, and some left edges."""
+        """Group neighbouring regions into blocks to read: upper edges of rows, and left edges of columns."""
         rows, columns = (_starts(length, self.side) for length in (self.ids.size.height, self.ids.size.width))
         together = max(1, BLOCK_PX // self.side)
         return [
@@ -145,7 +145,7 @@ class _Maps:
         ]
 
     def scores(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator[tuple[float, int, int]]:
-        """Return score, x and y of the regions of a block that are not wholly undisputed."""
+        """Return score, x and y of the regions of a block with any disagreement."""
         left, top, side = columns[0], rows[0], self.side
         ids, nats = self._read(left, top, width=columns[-1] + side - left, height=rows[-1] + side - top)
         disagreement = without_ignored(nats, ids)
@@ -173,7 +173,7 @@ def _starts(length: int, side: int) -> list[int]:
 def _highest_disagreement(
     maps: _Maps, on_part: Callable[[int, int], None]
 ) -> tuple[list[tuple[float, int, int]], float]:
-    """Return score, x and y of the most disputed regions, in reading order; and the median score."""
+    """Return score, x and y of the regions of highest disagreement, in reading order, and the median score."""
     best: list[tuple[float, int, int]] = []
     counts = np.zeros(round(MOST_NATS / STEP_NATS), np.int64)
     blocks = maps.blocks()

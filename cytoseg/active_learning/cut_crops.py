@@ -1,4 +1,4 @@
-"""Crops at chosen places of a slide, with what was predicted there as shapes to correct."""
+"""Cutting crops at given places, with the prediction as shapes to correct."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ from cytoseg.writing import atomic_path, write_atomically
 
 @dataclass(frozen=True)
 class CropPlaces:
-    """Where crops are cut.
+    """Places of crops on a slide.
 
     Attributes:
         slide: The slide.
-        places: (x, y) of each crop's middle, in level-0 pixels.
-        predictions: Folder of the predicted slides; one that was not predicted gives crops without shapes.
+        places: (x, y) of each crop's centre, in level-0 pixels.
+        predictions: Folder of predicted slides; crops of a slide without prediction get no shapes.
     """
 
     slide: Path
@@ -41,7 +41,7 @@ class CropPlaces:
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """What was predicted of a region: (size, size) uint8 ids, and (size, size) float32 disagreement in nats."""
+    """Predicted maps of a region: (size, size) uint8 ids, and (size, size) float32 disagreement in nats."""
 
     ids: NDArray[np.uint8]
     nats: NDArray[np.float32]
@@ -49,11 +49,11 @@ class Maps:
 
 @dataclass(frozen=True)
 class Cutting:
-    """What crops are like.
+    """Settings of crops.
 
     Attributes:
-        frame: Their size and resolution.
-        classes: What is predicted in them.
+        frame: Size and resolution.
+        classes: The class list.
     """
 
     frame: Frame
@@ -61,27 +61,27 @@ class Cutting:
 
 
 def parse_place(text: str) -> tuple[int, int]:
-    """Read ``x,y``.
+    """Parse ``x,y``.
 
     Raises:
-        RecipeError: If it is something else.
+        RecipeError: If it has another form.
     """
     x, comma, y = text.partition(",")
     if not (comma and x.strip().isdecimal() and y.strip().isdecimal()):
-        raise RecipeError(f"--at {text!r}: write the middle of the crop in level-0 pixels, such as 20480,11264.")
+        raise RecipeError(f"--at {text!r}: write the centre of the crop in level-0 pixels, such as 20480,11264.")
     return int(x), int(y)
 
 
 def cut_chosen(chosen: CropPlaces, cutting: Cutting, folder: Path) -> tuple[int, int]:
-    """Write each crop as PNG with its sidecar, and with a labelme file where the slide was predicted.
+    """Write each crop as PNG with its sidecar, and with a labelme file if the slide was predicted.
 
     Args:
-        chosen: Where.
-        cutting: What the crops are like.
-        folder: Where to write; what somebody may have corrected there is never replaced.
+        chosen: The places.
+        cutting: Crop settings.
+        folder: Output folder; possibly corrected files are never replaced.
 
     Returns:
-        How many crops are new, and how many of them have shapes.
+        Number of new crops, and of those with shapes.
 
     Raises:
         SlideError: If the slide cannot be read.
@@ -100,17 +100,17 @@ def cut_chosen(chosen: CropPlaces, cutting: Cutting, folder: Path) -> tuple[int,
 
 
 def cut_region(slide: Slide, region: Region, predictions: Path, *, cutting: Cutting, folder: Path) -> Path | None:
-    """Write the crop of a region as PNG with its sidecar, and with a labelme file where the slide was predicted.
+    """Write the crop of a region as PNG with its sidecar, and with a labelme file if the slide was predicted.
 
     Args:
         slide: The open slide.
-        region: What the crop shows.
+        region: Region of the crop.
         predictions: Folder of the predicted slides.
-        cutting: What the crop is like.
-        folder: Where to write.
+        cutting: Crop settings.
+        folder: Output folder.
 
     Returns:
-        The PNG; None if there is one already, or a labelme file that has been saved: these are left as they are.
+        The PNG; None if it already exists or has a saved labelme file, which are left unchanged.
 
     Raises:
         SlideError: If the slide cannot be read.
@@ -127,7 +127,7 @@ def cut_region(slide: Slide, region: Region, predictions: Path, *, cutting: Cutt
 
 
 def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cutting) -> Maps | None:
-    """Read what was predicted of a region, in the pixels of a crop; None if the slide was not predicted.
+    """Read the prediction of a region at the pixels of a crop; None if the slide was not predicted.
 
     Raises:
         LabelError: If it was predicted with other classes.
@@ -145,7 +145,7 @@ def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cut
         raise LabelError(f"{done.name}: predicted with the classes {names}. Predict it again.")
     with MapFile(done / CLASS_MAP) as ids, MapFile(done / UNCERTAINTY) as nats:
         at, size = region.at(map_scale(slide, ids.size)), cutting.frame.size_px
-        # The sampled pixel of each pixel of the crop: ids have no mean.
+        # Nearest map pixel of each crop pixel, because ids cannot be averaged.
         rows, columns = (np.arange(size) * n // size for n in (at.height, at.width))
         sampled = np.ix_(rows, columns)
         return Maps(
@@ -162,7 +162,7 @@ def _write(
     cutting: Cutting,
     slide: Path,
 ) -> None:
-    # The picture comes last: what lies here without one was cut off by a kill or a full disk, and is written anew.
+    # The picture is written last: files without one are leftovers of a kill or full disk, and are rewritten.
     write_sidecar(path, Cut(slide_id(slide), region, cutting.frame.mpp))
     if predicted is not None:
         content = proposal(predicted.ids, cutting.classes, picture=path.name)

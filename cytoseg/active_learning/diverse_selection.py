@@ -1,14 +1,14 @@
-"""Which of many candidates to annotate next: disputed ones, of all slides, that do not all look the same.
+"""Selecting uncertain regions that are diverse in slide and appearance.
 
-One after another the candidate of the highest worth is chosen:
+Greedy selection of the candidate with the highest worth:
 
     worth = score / (1 + regions chosen from its slide before) x (1 - exp(-d²))
 
-Dividing by the number shares the list out among the slides in proportion to how disputed their regions are, as
-d'Hondt's rule shares out seats: a slide comes twice before another comes once only if its next region is more than
-twice as disputed. d is the distance in appearance to the nearest one chosen before, in standard deviations of all
-candidates (root of the mean square over the parts of ``Appearance``): one that looks the same is worth nothing, one
-at a distance of one standard deviation 63 %.
+The division distributes the list over slides in proportion to the disagreement of their regions, as d'Hondt's rule
+distributes seats: a slide is chosen twice before another is chosen once only if its next region has more than twice
+the disagreement. d is the distance in appearance to the nearest chosen region, in standard deviations over all
+candidates (root mean square over the parts of ``Appearance``): an identical region has no worth, one at a distance of
+one standard deviation 63 %.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from cytoseg.geometry import Region
 from cytoseg.predict.disagreement import Appearance, Candidate
 
 UNLIKE, ALIKE = 1.0, 0.5
-"""Distances from which on a region is said to look unlike those before, and below which like one of them."""
+"""Distances above which a region is described as different, and below which as similar."""
 LEAST_SHARE = 0.1
-"""A class with a smaller share of the disputed pixels is not named."""
+"""A class with a smaller fraction of the uncertain pixels is not named."""
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """A region that was chosen by an earlier call."""
+    """A region chosen by an earlier call."""
 
     slide: str
     appearance: Appearance
@@ -36,12 +36,12 @@ class Earlier:
 
 @dataclass(frozen=True)
 class SelectedCandidate:
-    """A candidate that was chosen.
+    """A selected candidate.
 
     Attributes:
-        candidate: It.
-        distance: To the nearest one chosen before it, in standard deviations of appearance; None for the first.
-        of_slide: How many of its slide were chosen before it.
+        candidate: The candidate.
+        distance: Distance to the nearest earlier selection, in standard deviations of appearance; None for the first.
+        of_slide: Number of earlier selections from its slide.
     """
 
     candidate: Candidate
@@ -53,16 +53,16 @@ def choose(candidates: Sequence[Candidate], n: int, *, earlier: Sequence[Earlier
     """Choose what to annotate next.
 
     Args:
-        candidates: To choose from; of two that overlap on a slide one is chosen at most.
-        n: How many; fewer, if there are not so many.
-        earlier: What was chosen before and waits to be annotated.
+        candidates: The candidates; of two that overlap at most one is chosen.
+        n: Number to choose; fewer if there are not enough.
+        earlier: Earlier selections that are not annotated yet.
 
     Returns:
-        The best first; the same for the same candidates in any order.
+        The selection, best first, independent of the order of the candidates.
     """
     if not candidates:
         return []
-    # Of equals the first by slide and place.
+    # Ties by slide and position.
     left = sorted(candidates, key=lambda c: (-c.score, c.slide, c.region.y, c.region.x))
     known = [e for e in earlier if len(e.appearance) == len(left[0].appearance)]
     appearances = _standardised([c.appearance for c in left], [e.appearance for e in known])
@@ -77,7 +77,7 @@ def choose(candidates: Sequence[Candidate], n: int, *, earlier: Sequence[Earlier
     found: list[SelectedCandidate] = []
     while len(found) < n and free.any():
         fair = np.where(free, scores / (1 + used[slide_of]), -1.0)
-        # Where all that is left looks like what was chosen, the fair score decides: it is the second key.
+        # If all remaining candidates look like selected ones, the score per slide decides as the second key.
         worth = fair * np.where(free, -np.expm1(-(nearest**2)), 1.0)
         best = int(np.lexsort((-fair, -worth))[0])
         chosen, distance, slide = left[best], float(nearest[best]), slide_of[best]
@@ -95,7 +95,7 @@ def overlapping(a: Region, b: Region) -> bool:
 
 
 def reason(chosen: SelectedCandidate, names: Sequence[str]) -> str:
-    """Say in a sentence why a region was chosen.
+    """Explain in one sentence why a region was chosen.
 
     Args:
         chosen: From ``choose``.
@@ -106,13 +106,13 @@ def reason(chosen: SelectedCandidate, names: Sequence[str]) -> str:
     about = [f"{name} ({100 * share:.0f} %)" for share, name in shares if share >= LEAST_SHARE][:3]
     parts = [
         f"The ensemble disagrees on {' or '.join(about)}: {candidate.score:.2f} nats in the most "
-        f"disputed tenth of this region, {candidate.usual:.2f} in the slide's median region",
+        f"uncertain tenth of this region, {candidate.usual:.2f} in the slide's median region",
         _slide_text(chosen.of_slide),
     ]
     if chosen.distance is not None and chosen.distance >= UNLIKE:
         parts.append("looks different from those chosen before")
     elif chosen.distance is not None and chosen.distance < ALIKE:
-        parts.append("looks similar to one chosen before, but is more disputed than the others")
+        parts.append("looks similar to one chosen before, but the disagreement is higher than in the others")
     return "; ".join(parts) + "."
 
 
@@ -123,7 +123,7 @@ def _slide_text(before: int) -> str:
 
 
 def _standardised(appearances: Sequence[Appearance], earlier: Sequence[Appearance]) -> NDArray[np.float64]:
-    """Bring all to mean 0 and standard deviation 1 over the candidates; what is the same in all of them counts not."""
+    """Standardise to mean 0 and standard deviation 1 over the candidates; constant features are ignored."""
     values = np.array([*appearances, *earlier], np.float64)
     own = values[: len(appearances)]
     spread = own.std(axis=0)

@@ -1,4 +1,4 @@
-"""What queued regions gave once they were learnt from, beside what the label-efficiency study had estimated."""
+"""Measured gain of queued regions, compared with the study's estimate."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,17 @@ MEAN = "mean IoU"
 def gain_sentences(
     rounds: Sequence[Round], now: Scored | None, *, curve: Curve | None, names: Sequence[str]
 ) -> list[str]:
-    """Compare each round of the queue with what was measured after it.
+    """Compare each queue round with the evaluation after it.
 
     Args:
-        rounds: The oldest first.
-        now: The evaluation of today, if there is one.
-        curve: The study's curve of the recipe's method, if it was made.
-        names: The class names, as the curve has them.
+        rounds: Rounds, oldest first.
+        now: The current evaluation, if there is one.
+        curve: The study's learning curve of the recipe's method, if available.
+        names: The class names, in the order of the curve.
 
     Returns:
-        For each round with an evaluation before and after it a sentence on the crops and one for the mean and each
-        class; for the last one also what is missing.
+        For each round with an evaluation before and after it, a sentence on the crops and one for the mean and each
+        class; for the last round also what is missing.
     """
     found = []
     for number, queued in enumerate(rounds):
@@ -62,7 +62,7 @@ def _line(what: str, before: float | None, after: float | None, estimate: str) -
 
 
 def _estimate(curve: Curve | None, k: int | None, before: Scored, after: Scored, *, reached: float | None) -> str:
-    """Say what the study had promised for so many more crops, for a class or (None) the mean of all."""
+    """Return the study's estimate for the added crops, for a class or (None) the mean over classes."""
     classes = [] if curve is None else range(curve.iou.shape[2]) if k is None else [k]
     gains = [gain_between(curve, c, before.train_crops, after.train_crops) for c in classes if curve is not None]
     if not gains or any(gain is None for gain in gains):

@@ -1,4 +1,4 @@
-"""What ``cytoseg queue`` and the app's page share: finding what to annotate next, accepting it, and passing it over."""
+"""The annotation queue: ranking, accepting and skipping regions."""
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
@@ -35,18 +35,18 @@ from cytoseg.slides.open import open_slide, read_at
 from cytoseg.writing import write_atomically
 
 SCANS = "queue_scans"
-"""Folder of the run that keeps what was found on each slide."""
+"""Folder of a run with the cached candidates."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What to annotate next.
+    """Ranked regions to annotate next.
 
     Attributes:
-        chosen: The best first.
-        slides: The predicted slides that were looked through, by name; none if none can be used.
-        notes: Which slides were left out and why, a sentence each.
-        waiting: How many queued regions are not annotated yet.
+        chosen: Selected regions, best first.
+        slides: The predicted slides searched, by name.
+        notes: Sentences about skipped slides.
+        waiting: Number of queued regions that are not annotated yet.
     """
 
     chosen: tuple[SelectedCandidate, ...]
@@ -60,8 +60,8 @@ def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None])
 
     Args:
         place: The run and its queue.
-        n: How many; fewer, if there are not so many.
-        on_part: Told which slide is looked through, how many parts of all are done, and of how many.
+        n: Number of regions; fewer if there are not enough.
+        on_part: Called with the slide, the number of parts done and the total.
 
     Raises:
         PredictionError: If no slide was predicted.
@@ -80,7 +80,7 @@ def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None])
             folder = place.run / SCANS
             candidates += scanned(source, frame, classes=classes, folder=folder, on_part=told)
             used[source.name] = source
-            told(1, 1)  # also where it had been looked through before
+            told(1, 1)  # also for a cached slide
         except (PredictionError, SlideError) as error:
             notes.append(f"{source.name}: left out: {error}")
     annotated = annotated_regions(place.labels)
@@ -92,15 +92,15 @@ def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None])
 
 
 def accept(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predicted]) -> Path | None:
-    """Write crop, sidecar and proposal of a region into the queue folder, and note it in queue.json.
+    """Write crop, sidecar and proposal of a region into the queue folder, and record it in queue.json.
 
     Args:
         place: The run and its queue.
         chosen: The region.
-        slides: As ``rank`` gave them.
+        slides: From ``rank``.
 
     Returns:
-        The crop; None if somebody has decided on the region already, or a crop of it is there, which is left as it is.
+        The crop; None if the region has already been decided on, or its crop exists, which is left unchanged.
 
     Raises:
         SlideError: If the slide cannot be read.
@@ -126,7 +126,7 @@ def accept(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predi
 
 
 def skip(place: QueuePlace, chosen: SelectedCandidate) -> None:
-    """Note that a region shall not be proposed again, unless somebody has decided on it meanwhile.
+    """Record that a region is not to be proposed again, unless it has been decided on meanwhile.
 
     Raises:
         LabelError: If queue.json is damaged.
@@ -140,13 +140,13 @@ def skip(place: QueuePlace, chosen: SelectedCandidate) -> None:
 
 
 def _is_decided(chosen: SelectedCandidate, queue: Queue) -> bool:
-    """Return whether a region was queued or skipped already: two people may look at one list."""
+    """Return whether a region was already queued or skipped: two people may use the same list."""
     candidate = chosen.candidate
     return any((item.slide, item.region) == (candidate.slide, candidate.region) for item in queue.items)
 
 
 def _in_this_round(queue: Queue, place: QueuePlace) -> Queue:
-    """Count one region more of those that are queued under the evaluation of now."""
+    """Count one more region queued under the current evaluation."""
     rounds, now = list(queue.rounds), scored_now(place.run)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     if rounds and rounds[-1].before == now:
@@ -157,7 +157,7 @@ def _in_this_round(queue: Queue, place: QueuePlace) -> Queue:
 
 
 def shown(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predicted]) -> Shown:
-    """Make the pictures of a region.
+    """Draw the panels of a region.
 
     Raises:
         SlideError: If the slide cannot be read.
@@ -176,7 +176,7 @@ def shown(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predic
 
 
 def gains(place: QueuePlace) -> list[str]:
-    """Say what each round of the queue gave, beside what the label-efficiency study had estimated.
+    """Report the gain of each queue round next to the estimate of the label-efficiency study.
 
     Raises:
         LabelError: If queue.json is damaged.
@@ -200,7 +200,7 @@ def scored_now(run: Path) -> Scored | None:
 
 @lru_cache(maxsize=64)
 def _scored(path: Path, written_ns: int) -> Scored | None:
-    """Read the scores once for each time they are written: every press of a button in the app asks for them."""
+    """Cache the scores per version of the file: every click in the app requests them."""
     found = read_evaluation_file(path)
     best = ensemble_of(found)
     if best is None:
@@ -209,7 +209,7 @@ def _scored(path: Path, written_ns: int) -> Scored | None:
 
 
 def _free(candidates: list[Candidate], place: QueuePlace, annotated: Mapping[str, Sequence[Region]]) -> list[Candidate]:
-    """Leave out what is annotated, waits or was skipped."""
+    """Drop regions that are annotated, queued or skipped."""
     taken = {slide: list(regions) for slide, regions in annotated.items()}
     for slide, regions in waiting_regions(place.queue).items():
         taken.setdefault(slide, []).extend(regions)

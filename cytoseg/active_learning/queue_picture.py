@@ -1,4 +1,4 @@
-"""Pictures of the regions to annotate next: what is there, what is predicted, where the ensemble disagrees, and why."""
+"""Pictures of queued regions: image, prediction, disagreement, reason."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from cytoseg.drawing.pictures import enlarge, enlarge_smoothly, paint_disagreeme
 from cytoseg.labels.contact_sheet import overlay
 
 PANEL_PX = 256
-"""Smaller regions are enlarged by a whole factor, up to this side."""
+"""Smaller regions are enlarged by an integer factor up to this side."""
 TEXT_PX, GAP_PX, LINE_PX = 420, 12, 22
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 
@@ -22,11 +22,11 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One region as it is shown.
+    """One region as displayed.
 
     Attributes:
-        title: Slide and place.
-        reason: Why it was chosen.
+        title: Slide and position.
+        reason: Reason for its selection.
         panels: (title, picture) pairs of one size.
     """
 
@@ -38,21 +38,21 @@ class Shown:
 def panels_of(
     picture: Picture, class_map: NDArray[np.uint8], nats: NDArray[np.float32], classes: ClassList
 ) -> tuple[tuple[str, Picture], ...]:
-    """Lay the prediction and the disagreement over a region.
+    """Draw a region with overlays of prediction and disagreement.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
         class_map: (H, W) uint8 ids, 255 for ignore.
         nats: (H, W) float32 disagreement.
-        classes: Colours; the fill class is left clear.
+        classes: Colours; the fill class is transparent.
 
     Returns:
-        Titles and (h, w, 3) uint8 pictures: the region, its prediction with outlines, its disagreement, whose
-        brightest colour the title names.
+        Titles and (h, w, 3) uint8 pictures: the region, its prediction with outlines, and its disagreement with its
+        colour range in the title.
     """
     grey, brightest = stretched(nats)
     factor = max(1, PANEL_PX // max(picture.shape[:2]))
-    # Enlarged first and outlined then, so that outlines stay thin.
+    # Enlarge before outlining, so that outlines stay thin.
     large = enlarge_smoothly(picture, factor)
     outlined = overlay(large, enlarge(class_map, factor), classes)
     disputed = paint_disagreement(large, enlarge(grey, factor), opacity=1)
@@ -64,7 +64,7 @@ def panels_of(
 
 
 def draw_queue(shown: Sequence[Shown], classes: ClassList) -> Image.Image:
-    """Draw regions one below the other, each with its panels and its reason, and a legend on top.
+    """Draw regions below each other with panels and reasons, and a legend on top.
 
     Args:
         shown: One or more.
@@ -105,7 +105,7 @@ def _lines(entry: Shown) -> list[str]:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Break a text into lines that fit into the column."""
+    """Wrap a text to the column width."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

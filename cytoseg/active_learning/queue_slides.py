@@ -1,4 +1,4 @@
-"""Which predicted slides of a run the queue takes regions of, and why not the others."""
+"""Predicted slides that the queue may use."""
 
 import os
 from collections.abc import Callable
@@ -20,19 +20,19 @@ from cytoseg.slides.open import SLIDE_SUFFIXES
 from cytoseg.viewer.slide_catalogue import is_predicted
 
 FOLDER = "queue"
-"""Of the run folder, unless told otherwise; the app writes there."""
+"""Default queue folder in the run folder, also used by the app."""
 AGAIN = "Run `cytoseg predict RECIPE SLIDE` on it again."
 
 
 @dataclass(frozen=True)
 class QueueRules:
-    """What of a recipe decides the queue.
+    """Recipe settings of the queue.
 
     Attributes:
         cutting: Size and resolution of the regions, and the classes.
         labels: Determines the test slides.
         seed: Seed of the choice.
-        kind: Of the interpreter, whose curve estimates the gain.
+        kind: Interpreter kind, whose learning curve estimates the gain.
     """
 
     cutting: Cutting
@@ -43,10 +43,10 @@ class QueueRules:
 
 @dataclass(frozen=True)
 class QueuePlace:
-    """Where a run's queue is worked on.
+    """Location of a run's queue.
 
     Attributes:
-        rules: What of the recipe decides it.
+        rules: Recipe settings.
         run: The run folder.
         labels: The labels folder.
         queue: The queue folder.
@@ -59,7 +59,7 @@ class QueuePlace:
 
 
 def predicted_slides(place: QueuePlace) -> tuple[list[Predicted], list[str]]:
-    """Find the predicted slides that regions may be taken of, and say of the others why not.
+    """Find the predicted slides that may be used, and explain why others are skipped.
 
     Raises:
         PredictionError: If none was predicted.
@@ -75,7 +75,9 @@ def predicted_slides(place: QueuePlace) -> tuple[list[Predicted], list[str]]:
     for folder in folders:
         try:
             if is_test(folder.name):
-                raise PredictionError("it is a test slide, its crops would not be learnt from. Predict train slides.")
+                raise PredictionError(
+                    "it is a test slide, whose crops are not used for training. Predict train slides."
+                )
             found.append(Predicted(folder.name, folder, _slide_of(folder, place.rules.cutting.classes)))
         except PredictionError as error:
             notes.append(f"{folder.name}: left out: {error}")
@@ -83,10 +85,10 @@ def predicted_slides(place: QueuePlace) -> tuple[list[Predicted], list[str]]:
 
 
 def _slide_of(folder: Path, wanted: ClassList) -> Path:
-    """Find the slide's file by the summary of its prediction.
+    """Find the slide's file from the summary of its prediction.
 
     Raises:
-        PredictionError: If the prediction is not whole, of other classes, or its slide is gone.
+        PredictionError: If the prediction is incomplete or of other classes, or its slide is missing.
     """
     path = folder / SUMMARY
     if not path.is_file():
@@ -98,22 +100,22 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     if not named.lower().endswith(SLIDE_SUFFIXES):
         raise PredictionError(f"{SUMMARY} names no slide ({quoted(named)}). {AGAIN}")
     slide = Path(named)
-    if not os.path.exists(slide):  # unlike Path.exists, it takes a name that is too long for one that is not there
-        raise PredictionError(f"its file {slide.name} is gone. Put it back, or predict it where it is now.")
-    if not is_predicted(slide, summary):  # the run's folder may come from somebody else, too
-        raise PredictionError(f"its file {slide.name} is another one now than the one that was predicted. {AGAIN}")
+    if not os.path.exists(slide):  # unlike Path.exists, it treats a name that is too long as missing
+        raise PredictionError(f"its file {slide.name} is missing. Restore it, or predict it at its new path.")
+    if not is_predicted(slide, summary):  # the run folder may come from somebody else
+        raise PredictionError(f"its file {slide.name} is not the file that was predicted. {AGAIN}")
     return slide
 
 
 def tells_test_slides(place: QueuePlace) -> Callable[[str], bool]:
-    """Return what tells test slides by their names: the recipe's patterns, else what chance makes of the labels."""
+    """Return a test for test slides by name: from the recipe's patterns, otherwise from the random split."""
     rules = place.rules
     if rules.labels.test_slides:
         return lambda name: fits(name, rules.labels.test_slides)
     crops = load_index(place.labels).crops if (place.labels / INDEX).exists() else ()
     try:
         split = split_by_slide(crops, test_slides=(), test_fraction=rules.labels.test_fraction, seed=rules.seed)
-    except LabelError:  # too few slides to divide: none is for testing yet
+    except LabelError:  # too few slides to split: no test slides yet
         return lambda name: False
     test = {crop.slide for crop in split.test}
     return lambda name: name in test

@@ -1,1 +1,1 @@
-"""The public Python API: what ``import cytoseg`` offers, a thin layer over the other rooms."""
+"""The public Python API, a thin layer over the other packages."""

@@ -1,4 +1,4 @@
-"""Checks of the arrays that callers pass in: images, label maps, and lists of them."""
+"""Validation of images, label maps and lists passed to the API."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,22 +11,22 @@ from cytoseg.errors import ArrayError
 from cytoseg.quoting import shown
 
 RANGES = ("0..255", "0..1")
-"""Value ranges of images: whole numbers of 8 bits, and floating-point numbers."""
+"""Value ranges of images: 8-bit integers, and floating point."""
 
 
 def as_picture(image: object, *, value_range: str = "0..255", name: str = "the image") -> NDArray[np.uint8]:
-    """Check an image and convert it to the form that the library works with.
+    """Validate an image and convert it to uint8 RGB.
 
     Args:
         image: (H, W, 3) RGB, or (H, W) or (H, W, 1) grey.
-        value_range: ``0..255`` for uint8; ``0..1`` for floating-point numbers, which are scaled and rounded.
-        name: What to call it in a message.
+        value_range: ``0..255`` for uint8; ``0..1`` for floating point, which is scaled and rounded.
+        name: Its name in messages.
 
     Returns:
-        (H, W, 3) uint8 RGB; the image itself where it has this form already.
+        (H, W, 3) uint8 RGB; the image itself if it already has this form.
 
     Raises:
-        ArrayError: If it is no array, or of another shape, type or range.
+        ArrayError: If it is not an array, or has another shape, type or range.
     """
     if value_range not in RANGES:
         raise ArrayError(f"value_range: {shown(value_range)} is neither '0..255' (uint8) nor '0..1' (float).")
@@ -50,25 +50,25 @@ def _uint8(image: NDArray[Any], value_range: str, name: str) -> NDArray[np.uint8
         raise ArrayError(f"{name}: holds {image.dtype}, but must hold uint8 from 0 to 255.{hint}")
     if not is_float:
         raise ArrayError(f"{name}: holds {image.dtype}, but value_range='0..1' is for float. Leave value_range out.")
-    if image.size and not (image.min() >= 0 and image.max() <= 1):  # NaN is refused, too
+    if image.size and not (image.min() >= 0 and image.max() <= 1):  # also refuses NaN
         found = f"{image.min():g} to {image.max():g}"
         raise ArrayError(f"{name}: holds numbers from {found}, not from 0 to 1 as value_range says. Scale it first.")
     return np.rint(image * 255.0).astype(np.uint8)
 
 
 def as_label_map(label_map: object, *, classes: int, name: str = "the label map") -> NDArray[np.uint8]:
-    """Check a label map or class map.
+    """Validate a label map or class map.
 
     Args:
-        label_map: (H, W) whole numbers: class ids from 0, or 255 for ignore.
+        label_map: (H, W) integers: class ids from 0, or 255 for ignore.
         classes: K.
-        name: What to call it in a message.
+        name: Its name in messages.
 
     Returns:
         (H, W) uint8.
 
     Raises:
-        ArrayError: If it is no array of whole numbers with two dimensions, or holds an id beyond the classes.
+        ArrayError: If it is not a two-dimensional array of integers, or contains an id beyond the classes.
     """
     if not isinstance(label_map, np.ndarray) or not np.issubdtype(label_map.dtype, np.integer) or label_map.ndim != 2:
         is_array = isinstance(label_map, np.ndarray)
@@ -83,14 +83,14 @@ def as_label_map(label_map: object, *, classes: int, name: str = "the label map"
 
 
 def as_list(arrays: object, *, name: str) -> list[object]:
-    """Take a sequence of arrays, or one array of four dimensions, apart.
+    """Convert a sequence of arrays, or one four-dimensional array, to a list.
 
     Args:
-        arrays: Of one image each.
-        name: What to call them in a message.
+        arrays: One array per image.
+        name: Their name in messages.
 
     Raises:
-        ArrayError: If it is a single image, whose rows would else be taken for images, or nothing to go through.
+        ArrayError: If it is a single image, whose rows would be mistaken for images, or not iterable.
     """
     if isinstance(arrays, np.ndarray) and arrays.dtype != np.object_ and arrays.ndim != 4:
         raise ArrayError(f"{name}: is one array of shape {arrays.shape}, but a list of arrays is wanted: [array].")
@@ -100,10 +100,10 @@ def as_list(arrays: object, *, name: str) -> list[object]:
 
 
 def as_label_maps(label_maps: object, pictures: Sequence[NDArray[np.uint8]], classes: int) -> list[NDArray[np.uint8]]:
-    """Check the label maps of some pictures, see ``as_label_map``; a stack (N, H, W) is a list of them.
+    """Validate the label maps of pictures, see ``as_label_map``; a stack (N, H, W) is accepted.
 
     Raises:
-        ArrayError: If one is wrong, or their number or a size differs from the pictures'.
+        ArrayError: If one is invalid, or their number or a size differs from the pictures'.
     """
     if isinstance(label_maps, np.ndarray) and label_maps.ndim == 3:
         label_maps = list(label_maps)
@@ -118,10 +118,10 @@ def as_label_maps(label_maps: object, pictures: Sequence[NDArray[np.uint8]], cla
 
 
 def as_groups(groups: object, *, images: int) -> list[str] | None:
-    """Check the groups: one name, number or other value for each image.
+    """Validate groups: one name, number or other value per image.
 
     Raises:
-        ArrayError: If their number is not that of the images.
+        ArrayError: If their number differs from that of the images.
     """
     if groups is None:
         return None

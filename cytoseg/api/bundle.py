@@ -1,4 +1,4 @@
-"""Bundles for callers: saved interpreters that segment images and slides."""
+"""API: bundles that segment images and slides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ from cytoseg.slides.open import open_slide
 from cytoseg.workflows.slide_tasks import slide_task
 
 _TILE_PX, _OVERLAP_PX = 256, 64
-"""Of bundles of before, which carry no recipe."""
+"""Tile sizes for older bundles, which have no recipe."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a bundle makes of an image.
+    """Prediction of a bundle for an image.
 
     Attributes:
         class_map: (H, W) uint8 class ids, the most probable class of each pixel.
         probabilities: (K, H, W) float32, sums to 1 over the classes.
-        uncertainty: (H, W) float32 in nats, how much the ensemble disagrees; 0 where all agree.
+        uncertainty: (H, W) float32 in nats, disagreement of the ensemble; 0 where all agree.
     """
 
     class_map: NDArray[np.uint8]
@@ -39,11 +39,11 @@ class Prediction:
 
 
 class Bundle:
-    """Trained interpreters with all they need.
+    """Trained interpreters with everything needed for prediction.
 
     Args:
-        content: What ``interpreter/bundle.py`` reads and writes.
-        folder: Where it is saved; None for one in memory only.
+        content: The bundle of ``interpreter/bundle.py``.
+        folder: Folder it is saved in; None if only in memory.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
@@ -56,7 +56,7 @@ class Bundle:
         return {"content": self._content, "folder": self._folder, "device": self._device}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc] # the predictor's functions do not pickle and are made anew
+        self.__init__(**state)  # type: ignore[misc] # the predictor's functions cannot be pickled and are rebuilt
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -70,21 +70,21 @@ class Bundle:
 
     @property
     def mpp(self) -> float | None:
-        """Micrometres per pixel of the images it was trained on; None where nobody said."""
+        """Micrometres per pixel of the training images; None if unknown."""
         return self._content.mpp
 
     def predict(self, image: NDArray[np.generic], *, value_range: str = "0..255") -> Prediction:
         """Segment an image.
 
-        An image that fits into a tile of the bundle's recipe is predicted whole, a larger one by tiles, to the same
-        numbers as those of ``cytoseg predict`` where that skips no glass.
+        An image that fits into a tile of the bundle's recipe is predicted whole, a larger one in tiles, with the same
+        result as ``cytoseg predict`` without skipping glass.
 
         Args:
             image: (H, W, 3) RGB or (H, W) grey, at the bundle's micrometres per pixel.
             value_range: ``0..255`` for uint8; ``0..1`` for floating-point numbers.
 
         Raises:
-            ArrayError: If the image is none of these.
+            ArrayError: If the image is invalid.
         """
         picture = as_picture(image, value_range=value_range)
         tile_px, overlap_px, batch = self._tiles()
@@ -94,19 +94,19 @@ class Bundle:
     def predict_slide(
         self, path: str | PathLike[str], out: str | PathLike[str] = "predictions", *, overrides: Sequence[str] = ()
     ) -> Path:
-        """Segment a slide as ``cytoseg predict`` does; one that is finished already is left as it is.
+        """Segment a slide like ``cytoseg predict``; a finished one is not repeated.
 
         Args:
             path: The slide.
-            out: Folder in which the slide gets one of its own.
-            overrides: Changes of the bundle's recipe, such as ``predict.overlap_px=32``.
+            out: Parent folder; the slide gets a subfolder.
+            overrides: Overrides of the bundle's recipe, such as ``predict.overlap_px=32``.
 
         Returns:
             The slide's folder, with ``class_map.ome.tif``, ``uncertainty.ome.tif``, ``instances.ome.tif``,
             ``objects.geojson``, ``cells.csv``, ``preview.png`` and ``summary.json``.
 
         Raises:
-            CheckpointError: If the bundle is not saved, or of an older version, without its recipe.
+            CheckpointError: If the bundle is not saved, or is of an older version without a recipe.
             SlideError: If the slide cannot be opened.
             PredictionError: If it cannot be predicted or the results cannot be written.
         """
@@ -116,7 +116,7 @@ class Bundle:
             )
         if self._recipe is None:
             raise CheckpointError(f"{self._folder}: a bundle of an older version, without its recipe. Train it again.")
-        open_slide(Path(path)).close()  # what is wrong with the file is told before anything begins
+        open_slide(Path(path)).close()  # report a bad file before starting
         recipe = recipe_of(self._content.recipe, [f"training.device={self._device}", *overrides], where=self._folder)
         task = slide_task(Path(path), recipe=recipe, bundle=self._folder, out=Path(out))
         outcome = attempt(task)
@@ -127,7 +127,7 @@ class Bundle:
         return task.folder
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Write the bundle, whole or not at all; ``load_bundle`` and ``cytoseg predict`` read it.
+        """Write the bundle atomically; ``load_bundle`` and ``cytoseg predict`` read it.
 
         Raises:
             CheckpointError: If it cannot be written.
@@ -135,7 +135,7 @@ class Bundle:
         saved.save_bundle(Path(folder), self._content)
 
     def _tiles(self) -> tuple[int, int, int]:
-        """Give side and overlap of tiles, and how many are computed together."""
+        """Return side and overlap of tiles, and the batch size."""
         tile_px, overlap_px, batch = _TILE_PX, _OVERLAP_PX, None
         if self._recipe is not None:
             p = self._recipe.predict
@@ -144,7 +144,7 @@ class Bundle:
 
 
 def load_bundle(path: str | PathLike[str], *, device: str = "auto") -> Bundle:
-    """Read a bundle that ``cytoseg train-interpreter`` or ``PixelClassifier.save`` wrote.
+    """Load a bundle written by ``cytoseg train-interpreter`` or ``PixelClassifier.save``.
 
     Args:
         path: Its folder, such as ``runs/mylab/interpreter/bundle``.

@@ -1,4 +1,4 @@
-"""Training of the diffusion model for callers."""
+"""API: training the diffusion model."""
 
 from collections.abc import Sequence
 from os import PathLike, fspath
@@ -9,20 +9,20 @@ from cytoseg.recipe import load_recipe
 
 
 def train_diffusion(recipe: str | PathLike[str], *, overrides: Sequence[str] = (), resume: bool = False) -> Path:
-    """Train the diffusion model of a recipe, as ``cytoseg train-ddpm`` does.
+    """Train the diffusion model of a recipe, like ``cytoseg train-ddpm``.
 
     Args:
-        recipe: A recipe file, or the name of a recipe that comes with the program.
+        recipe: A recipe file, or the name of a shipped recipe.
         overrides: ``section.key=value``, such as ``training.crops=20000``.
-        resume: Go on from the newest checkpoint.
+        resume: Continue from the newest checkpoint.
 
     Returns:
-        The folder of the checkpoints, which ``PixelClassifier(backbone=...)`` takes.
+        The checkpoint folder, for ``PixelClassifier(backbone=...)``.
 
     Raises:
         RecipeError: If the recipe or an override is wrong.
         SlideError: If slides are missing, damaged or too small.
-        CheckpointError: If there are checkpoints already and ``resume`` is not set, or none can be written.
+        CheckpointError: If there are checkpoints already and ``resume`` is not set, or one cannot be written.
     """
     name = fspath(recipe)
     train_ddpm.run(name, list(overrides), resume=resume)

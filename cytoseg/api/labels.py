@@ -1,4 +1,4 @@
-"""Annotated images for callers: labelme, QuPath, masks, or what a run has imported, as arrays."""
+"""API: annotated images as arrays."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -48,14 +48,14 @@ def read_labels(
     Args:
         path: A labelme or GeoJSON file, a folder of them, a folder with ``images/`` and ``masks/``, or the ``labels``
             folder of a run.
-        classes: Names of the classes, by id; a run's labels folder says them itself.
-        fill: The class of unmarked pixels; None ignores them.
-        renames: Class names in the files to names of the class list, as ``--map`` does.
-        ignore: Class names in the files that become ignore, as ``--ignore`` does.
-        slide_regex: Finds the slide in an image's name where no sidecar names it.
+        classes: Names of the classes, by id; not needed for a run's labels folder.
+        fill: Class of unmarked pixels; None means ignore.
+        renames: Class names in the files to names of the class list, like ``--map``.
+        ignore: Class names in the files that become ignore, like ``--ignore``.
+        slide_regex: Extracts the slide from an image's name if there is no sidecar.
 
     Raises:
-        LabelError: Tells of everything that is wrong, or that the classes are not named.
+        LabelError: Lists all problems of the files; or if the class names are missing.
     """
     source = Path(path)
     if (source / INDEX).is_file():

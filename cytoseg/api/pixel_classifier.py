@@ -1,4 +1,4 @@
-"""The per-pixel classifier by scikit-learn's conventions: images and label maps in, class maps out."""
+"""API: pixel classifier with scikit-learn's conventions."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -35,29 +35,29 @@ _SHOWN_BY_MODEL = ("dim", "dim_mults", "timesteps", "schedule", "objective", "ba
 
 
 class NotFittedError(CytosegError, sklearn.exceptions.NotFittedError):  # type: ignore[misc] # scikit-learn has no types
-    """``fit`` was not called yet."""
+    """``fit`` has not been called."""
 
 
 class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
-    """An ensemble of per-pixel MLPs on features of a diffusion model or base model, and on image filters.
+    """An ensemble of per-pixel MLPs on features of a diffusion model and on image filters.
 
-    The defaults suit stained cytology at about half a micrometre per pixel. Images and label maps are lists, for sizes
-    may differ; a label map holds class ids from 0, and 255 where nobody has said what a pixel is.
+    The defaults suit stained cytology at about half a micrometre per pixel. Images and label maps are lists because
+    sizes may differ; a label map has class ids from 0, and 255 for unlabelled pixels.
 
     Args:
-        classes: Names of the classes, by id; None counts the ids of the label maps and numbers the names.
-        backbone: Name of a base model that comes with the program, or folder of a trained diffusion model.
-        extractors: What features are of: some of ``ddpm`` (the backbone), ``filters``, ``pretrained``.
+        classes: Names of the classes, by id; None derives numbered names from the ids in the label maps.
+        backbone: Name of a shipped base model, or folder of a trained diffusion model.
+        extractors: Feature extractors: some of ``ddpm`` (the backbone), ``filters``, ``pretrained``.
         members: Number of MLPs that vote together.
-        steps: Most optimiser updates of each.
-        calibrate: Fit a temperature on groups that single MLPs hold out; takes ``groups`` in ``fit``, of five or more.
-        mpp: Micrometres per pixel of the images; ``predict_slide`` reads slides at it. None takes them as they are.
-        value_range: ``0..255`` for uint8 images, ``0..1`` for floating-point numbers.
-        random_state: Whole number: seed of pixels, weights and batches; the same one gives the same classifier.
+        steps: Most optimiser updates of each MLP.
+        calibrate: Fit a temperature on held-out groups; needs at least five ``groups`` in ``fit``.
+        mpp: Micrometres per pixel of the images, at which ``predict_slide`` reads slides. None uses level 0.
+        value_range: ``0..255`` for uint8 images, ``0..1`` for floating point.
+        random_state: Integer seed of pixels, weights and batches, for reproducible classifiers.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Attributes:
-        bundle_: After ``fit``: what predicts, see ``Bundle``.
+        bundle_: After ``fit``: the trained ``Bundle``.
         classes_: After ``fit``: the ids, in the order of ``predict_proba``.
     """
 
@@ -93,11 +93,11 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
 
         Args:
             images: (H, W, 3) RGB or (H, W) grey each.
-            label_maps: (H, W) whole numbers each, 255 for ignore.
-            groups: The slide of each image; what is held out to calibrate is held out by group.
+            label_maps: (H, W) integers each, 255 for ignore.
+            groups: The slide of each image; calibration holds out whole groups.
 
         Raises:
-            ArrayError: If images, label maps or groups do not fit one another.
+            ArrayError: If images, label maps or groups do not match.
             LabelError: If fewer than two classes are labelled.
             RecipeError: If a parameter is out of range.
             CheckpointError: If the backbone is unknown or damaged.
@@ -116,33 +116,33 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         return self
 
     def predict(self, images: Sequence[Image]) -> list[NDArray[np.uint8]]:
-        """Give the class map of each image, (H, W) uint8.
+        """Predict the class map of each image, (H, W) uint8.
 
         Raises:
-            NotFittedError: If ``fit`` was not called yet.
+            NotFittedError: If ``fit`` has not been called.
             ArrayError: If an image is none.
         """
         return [found.class_map for found in self._predictions(images)]
 
     def predict_proba(self, images: Sequence[Image]) -> list[NDArray[np.float32]]:
-        """Give the probabilities of each image, (H, W, K) float32: classes last, as scikit-learn has them.
+        """Predict the probabilities of each image, (H, W, K) float32, classes last as in scikit-learn.
 
         Raises:
-            NotFittedError: If ``fit`` was not called yet.
+            NotFittedError: If ``fit`` has not been called.
             ArrayError: If an image is none.
         """
         return [np.moveaxis(found.probabilities, 0, -1) for found in self._predictions(images)]
 
     def score(self, images: Sequence[Image], label_maps: Sequence[LabelMap]) -> float:
-        """Give the mean IoU over the classes that occur, pooled over all images; NaN where nothing is labelled."""
+        """Return the mean IoU over the classes that occur, pooled over all images; NaN without labels."""
         found = evaluate(self._predictions(images), label_maps, self._fitted().classes)
         return float("nan") if found.mean_iou.value is None else found.mean_iou.value
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Write the bundle, which ``load_bundle`` and ``cytoseg predict`` read.
+        """Write the bundle, for ``load_bundle`` and ``cytoseg predict``.
 
         Raises:
-            NotFittedError: If ``fit`` was not called yet.
+            NotFittedError: If ``fit`` has not been called.
             CheckpointError: If it cannot be written.
         """
         self._fitted().save(folder)
@@ -192,12 +192,12 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         )
 
     def _network(self) -> tuple[nn.Module, Architecture, Mapping[str, object]]:
-        """Load the backbone; a network of no weights where no feature is of it."""
+        """Load the backbone; a network without weights if no extractor uses it."""
         network, architecture, origin = load_backbone(find_base_model(Path(self.backbone)))
         return (network, architecture, origin) if "ddpm" in self.extractors else (nn.Identity(), architecture, {})
 
     def _recipe(self, architecture: Architecture, names: Sequence[str], *, crop_px: int) -> Recipe:
-        """Write the parameters as a recipe, which checks them and knows all the other settings."""
+        """Convert the parameters to a recipe, which validates them and provides all other settings."""
         values: dict[str, Any] = {
             "name": "pixel-classifier",
             "slides": {"mpp": self.mpp},
@@ -205,7 +205,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
             "training": {"seed": self.random_state, "device": self.device},
             "classes": [{"name": name, "colour": colour} for name, colour in coloured(names, next(iter(names), None))],
             "labels": {"crop_px": min(max(crop_px, 16), 512)},
-            # Masks are taught without noise, denoising with it; the schema knows the noise levels of the latter.
+            # Mask heads are trained without noise, denoising with noise; the schema has the default noise levels.
             "features": {"extractors": list(self.extractors), "timesteps": [0] if architecture.mask_classes else None},
             "interpreter": {"members": self.members, "steps": self.steps, "calibrate": self.calibrate},
         }

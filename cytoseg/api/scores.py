@@ -1,4 +1,4 @@
-"""Scores of class maps for callers."""
+"""API: scoring class maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from cytoseg.metrics.segmentation import pooled_scores, slide_scores
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well class maps agree with label maps.
+    """Scores of class maps against label maps.
 
     Attributes:
         classes: IoU with its 95 % interval over groups, Dice, precision, recall and pixels of each class.
-        mean_iou: Of the classes that occur, with its interval; a part is None where it does not apply.
-        groups: Mean IoU and IoU of each class for each group.
+        mean_iou: Mean over the classes that occur, with its interval; undefined parts are None.
+        groups: Mean IoU and IoU per class for each group.
         confusion: (K, K) int64 pixels, rows truth, columns prediction.
     """
 
@@ -39,14 +39,14 @@ def evaluate(
     groups: Sequence[object] | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Score class maps: counts are pooled over all images first, divided then; ignored pixels do not count.
+    """Score class maps with counts pooled over all images; ignored pixels do not count.
 
     Args:
-        predictions: Of ``Bundle.predict``, or (H, W) class maps.
+        predictions: From ``Bundle.predict``, or (H, W) class maps.
         label_maps: The ground truth, (H, W) class ids each, 255 for ignore.
         classes: Names of the classes, by id.
-        groups: The slide of each image; the intervals are over groups. None takes each image for one.
-        seed: Of the intervals.
+        groups: The slide of each image; the intervals are over groups. None treats each image as a group.
+        seed: Seed of the intervals.
 
     Raises:
         ArrayError: If there is nothing to score, numbers or sizes differ, or an id is beyond the classes.

@@ -1,4 +1,4 @@
-"""Slides for callers: opened by path, read by region."""
+"""API: opening slides and reading regions."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
@@ -17,10 +17,10 @@ from cytoseg.slides.slide import Slide as Reader
 
 
 class Slide:
-    """An open slide, of any format that ``cytoseg slides info`` knows; a context manager.
+    """An open slide of any supported format; a context manager.
 
     Args:
-        reader: Of the file's format.
+        reader: The reader of the file's format.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -52,8 +52,8 @@ class Slide:
         """Read a region at any size.
 
         Args:
-            region: ``(x, y, width, height)`` in level-0 pixels; what lies outside the slide is white.
-            size: ``(width, height)`` of the result in pixels; None takes that of the region, which is level 0 as it is.
+            region: ``(x, y, width, height)`` in level-0 pixels; outside the slide it is white.
+            size: ``(width, height)`` of the result in pixels; None takes that of the region, without resampling.
 
         Returns:
             (height, width, 3) uint8 RGB.
@@ -79,13 +79,13 @@ class Slide:
 
 
 def open_slide(path: str | PathLike[str]) -> Slide:
-    """Open a slide or picture, choosing the reader by its content.
+    """Open a slide or picture; the reader is chosen by its content.
 
     Args:
         path: A tiled TIFF, SVS, OME-TIFF, PNG, JPEG, or a format that needs an extra (``openslide``, ``zarr``).
 
     Raises:
-        SlideError: If the file is missing, empty, damaged, or of a kind that cannot be read here.
+        SlideError: If the file is missing, empty, damaged or not supported.
     """
     return Slide(slides.open_slide(Path(path)))
 

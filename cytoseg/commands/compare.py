@@ -1,4 +1,4 @@
-"""``cytoseg compare``: ours beside what a user would pick instead, all trained on the same crops."""
+"""``cytoseg compare``: the recipe's method and baselines on the same crops."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,11 +25,11 @@ from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progre
 from cytoseg.workflows.run_paths import split_of
 
 QUICK = ("commonest", "thresholds", "forest", "scratch")
-"""What --quick leaves beside the MLPs on the recipe's own features: nothing that takes more than a few minutes."""
+"""Methods of --quick besides the MLPs on the recipe's features: none takes more than a few minutes."""
 
 
 def _compare(methods: Sequence[ComparedMethod], task: Task, folder: Path) -> list[Row]:
-    """Compare under a bar, whose time goes by how long each method takes about."""
+    """Compare with a progress bar weighted by each method's estimated time."""
     left_s = seconds_left_from(methods, task, folder)
     say_estimate(left_s[0], what=f"{len(left_s) - 1} trainings")
     with progress("compare", 1, even=False) as bar:
@@ -46,7 +46,7 @@ def _compare(methods: Sequence[ComparedMethod], task: Task, folder: Path) -> lis
 def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How often each method is trained.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings per method.")] = 3,
     quick: Annotated[
         bool,
         typer.Option(
@@ -56,11 +56,12 @@ def run(
 ) -> None:
     """Compare the recipe's method with baselines trained on the same crops.
 
-    The commonest class, thresholds, a random forest on filters, a U-Net trained from scratch and one on an ImageNet
+    The most frequent class, thresholds, a random forest on filters, a U-Net trained from scratch and one on an ImageNet
     encoder, and MLPs on filters, on the features of random weights, of the diffusion model and of a frozen ImageNet
     network, alone and joined with filters; with interpreter.kind decoder also the tuned decoder and the same network
-    tuned from random weights. IoU, time and memory of each into the run folder's compare/ as CSV, Markdown and a
-    figure. What is finished is not done again. With --quick it takes minutes: the U-Net on an ImageNet encoder,
+    tuned from random weights. Writes IoU,
+    time and memory of each into compare/ in the run folder as CSV, Markdown and a figure. Finished trainings are not
+    repeated. With --quick it takes minutes: the U-Net on an ImageNet encoder,
     tuned decoders and MLPs on other features than the recipe's are left out.
     """
     with start_run(recipe, overrides, command="compare") as current:

@@ -1,4 +1,4 @@
-"""``cytoseg doctor``: versions, devices, optional readers, what is missing; and what a run's features are worth."""
+"""``cytoseg doctor``: versions, devices, missing extras, feature check."""
 
 import contextlib
 import importlib.util
@@ -30,15 +30,15 @@ OPTIONAL = {
 
 def run(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="Recipe whose diffusion model is to be checked.")
+        str | None, typer.Argument(metavar="RECIPE", help="Recipe whose diffusion model is checked.")
     ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Show versions, devices, optional readers and what is missing; with a recipe, check its features too.
 
     The check compares the features of the run's newest checkpoint with those of random weights and with image filters:
-    by a linear probe on the labelled train crops, cross-validated over their slides, which ends in go or no go; and by
-    k-means maps as pictures, which alone speak where there are no labels. It writes the run folder's check/.
+    by a linear probe on the labelled train crops, cross-validated over their slides, with the verdict go or no go; and
+    by pictures of k-means clusters, the only evidence without labels. Results go into check/ in the run folder.
     """
     _show_machine()
     if recipe is None:

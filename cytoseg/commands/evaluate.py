@@ -1,4 +1,4 @@
-"""``cytoseg evaluate``: the ensemble on the test slides, alongside the baselines."""
+"""``cytoseg evaluate``: scores on the test slides, with baselines."""
 
 import time
 from pathlib import Path
@@ -40,7 +40,7 @@ from cytoseg.workflows.recorded_command import (
 from cytoseg.workflows.run_paths import BUNDLE, split_of
 
 ENOUGH_CROPS = 30
-"""From so many annotated crops on, more are not the first thing to try."""
+"""With this many annotated crops, more crops are not the first advice."""
 
 
 def run(
@@ -53,9 +53,9 @@ def run(
     """Score the ensemble on the test slides, alongside the baselines.
 
     Per-class IoU, Dice, precision and recall, pooled and per slide, with 95 % intervals over slides, the calibration
-    error, what the uncertainty is worth, and how many objects were found, as JSON and CSV; a picture of every test
+    error, uncertainty scores and object scores, as JSON and CSV; a picture of every test
     crop (image, truth, prediction, disagreement).
-    Baselines: a random forest on 72 multi-scale filters from the same crops, and always the commonest class.
+    Baselines: a random forest on 72 multi-scale filters from the same crops, and the most frequent class.
     """
     with start_run(recipe, overrides, command="evaluate") as current:
         split = split_of(current.recipe)
@@ -104,7 +104,7 @@ def _evaluate(bundle: Bundle, split: Split, *, current: Run, details: dict[str, 
 
 
 def _done_before(path: Path, details: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the saved evaluation if it was made from exactly the same things."""
+    """Return the saved evaluation if its inputs are unchanged."""
     try:
         saved: dict[str, Any] = load_json(path, numbers="nan as null")
     except (OSError, ValueError):
@@ -165,12 +165,12 @@ def _commonest(train: tuple[LabelledCrop, ...]) -> Method:
 
 
 def advice(evaluation: dict[str, Any], recipe: Recipe, name: str) -> list[str]:
-    """Say what to try where a baseline is ahead of the ensemble; nothing where none is.
+    """Return advice if a baseline scores higher than the ensemble; otherwise an empty text.
 
     Args:
-        evaluation: Of ``evaluate``.
-        recipe: What it was made by.
-        name: Of the recipe's file, for commands.
+        evaluation: Result of ``evaluate``.
+        recipe: Its recipe.
+        name: The recipe's file name, for commands.
     """
     ours, *others = evaluation["methods"]
     best = max(others, key=lambda method: method["miou"] or 0.0, default=None)
@@ -196,7 +196,7 @@ def _show(evaluation: dict[str, Any]) -> None:
     say(f"{crops} test crops of {slides} slides, IoU (95 % interval)")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in header:
-        # A number that does not fit goes on in the next line: rich would cut its last digits off.
+        # A number that does not fit wraps to the next line: rich would truncate it.
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*cells(*row))
@@ -204,7 +204,7 @@ def _show(evaluation: dict[str, Any]) -> None:
     if told := corrected_text(sum(bool(c.get("from_prediction")) for c in evaluation.get("crops", ())), crops):
         say(f"note: {told}")
     for method in evaluation["methods"]:
-        if calibration := method.get("calibration"):  # evaluations kept from before it was measured have none
+        if calibration := method.get("calibration"):  # older evaluations have none
             say(f"Calibration error (ECE) of {method['title']}: {calibration['ece']:.3f}")
         for measure in method.get("uncertainty", []):
             say(

@@ -1,4 +1,4 @@
-"""``cytoseg export``: the averaged weights alone, small enough to pass on, with a model card."""
+"""``cytoseg export``: averaged weights with a model card."""
 
 import shutil
 import statistics
@@ -17,7 +17,7 @@ from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, s
 from cytoseg.writing import write_atomically
 
 LOSS_CROPS = 10_000
-"""The card's losses are means over so many crops: those of one step say little."""
+"""The card's losses are means over this many crops: those of a single step are noisy."""
 _PICTURES = ("samples.png", "denoised.png")
 
 
@@ -28,8 +28,8 @@ def run(
 ) -> None:
     """Write the averaged weights of the newest checkpoint in half precision, with a model card and its pictures.
 
-    Others start from it: cytoseg train-ddpm THEIRS --init FOLDER. What the slides are and under which licence is not
-    known to the program: the card has a place for it.
+    Others start from it with: cytoseg train-ddpm THEIRS --init FOLDER. Add the slides and their licence to the card by
+    hand: the program does not know them.
     """
     with start_run(recipe, overrides, command="export") as current:
         ddpm = current.folder / "ddpm"
@@ -40,7 +40,7 @@ def run(
             raise CheckpointError(f"{found[0]}: of an older version, without its recipe. Train on with --resume first.")
         if folder.exists():
             raise CheckpointError(f"{folder}: already exists, perhaps with a hand-written model card. Remove it first.")
-        _card(current.recipe.name, load_state(found[0]), found[0], ())  # is there one? Before anything is written
+        _card(current.recipe.name, load_state(found[0]), found[0], ())  # check before anything is written
         state = export_averaged(found[0], folder)
         pictures = [name for name in _PICTURES if (ddpm / name).exists() and not is_noise_file(ddpm / name)]
         for name in pictures:
@@ -49,7 +49,7 @@ def run(
         write_atomically(folder / "README.md", card)
         size_mb = (folder / "ema.safetensors").stat().st_size / 1e6
         current.entry.update(checkpoint=found[0].name, size_mb=round(size_mb, 1))
-        say(f"{folder}: {size_mb:.1f} MB, after {state['crops_seen']} crops. Say in its README.md what the slides are.")
+        say(f"{folder}: {size_mb:.1f} MB, after {state['crops_seen']} crops. Describe the slides in its README.md.")
 
 
 def _card(name: str, state: Mapping[str, Any], checkpoint: Path, pictures: Sequence[str]) -> str:
@@ -65,12 +65,12 @@ def _card(name: str, state: Mapping[str, Any], checkpoint: Path, pictures: Seque
 
 
 def model_card(name: str, state: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pictures: Sequence[str]) -> str:
-    """Describe a model in Markdown: what it is, how it was trained, what it has reached.
+    """Write a model card in Markdown: architecture, training and losses.
 
     Args:
-        name: Of the model.
-        state: The JSON part of its checkpoint, with the recipe that it was trained by.
-        rows: Of ``metrics.jsonl``.
+        name: Name of the model.
+        state: The JSON state of its checkpoint, including the recipe.
+        rows: Rows of ``metrics.jsonl``.
         pictures: File names beside the card.
     """
     network, recipe, versions = state["architecture"], state["recipe"], state["versions"]

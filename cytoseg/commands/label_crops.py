@@ -30,29 +30,28 @@ def run(
     size: Annotated[
         int | None, typer.Option("--size", help="Side of a crop in pixels; default labels.crop_px.")
     ] = None,
-    slide: Annotated[Path | None, typer.Option("--slide", help="Slide to cut chosen crops from, with --at.")] = None,
+    slide: Annotated[Path | None, typer.Option("--slide", help="Slide to cut crops from, with --at.")] = None,
     at: Annotated[
-        list[str] | None, typer.Option("--at", metavar="X,Y", help="Middle of a crop in level-0 pixels. Repeatable.")
+        list[str] | None, typer.Option("--at", metavar="X,Y", help="Centre of a crop in level-0 pixels. Repeatable.")
     ] = None,
     propose: Annotated[
-        bool, typer.Option("--propose", help="Let the base model draw what it recognises, as shapes to correct.")
+        bool, typer.Option("--propose", help="Add the base model's predictions as shapes to correct.")
     ] = False,
 ) -> None:
-    """Cut tissue crops to annotate in labelme: random ones, or with --slide and --at chosen ones.
+    """Cut tissue crops to annotate in labelme: random ones, or chosen ones with --slide and --at.
 
-    Of a few random places the one with most to see is taken; none overlap if they need not, and near-empty glass is
-    left out.
+    Of a few random places the one with the highest contrast is taken; crops overlap only if there is no room, and
+    near-empty glass is skipped.
 
-    Each crop is a PNG with a sidecar <crop>.crop.json that says slide and region, so that label-import knows where it
-    is from; labels.txt holds the class names for `labelme --labels labels.txt`. The same seed gives the same crops, and
-    asking for more adds to those that are there. Chosen crops of a slide that was predicted come with the prediction as
-    polygons to correct.
+    Each crop is a PNG with a sidecar <crop>.crop.json that holds slide and region for label-import; labels.txt has the
+    class names for `labelme --labels labels.txt`. The same seed gives the same crops, and a larger number adds to the
+    existing ones. Chosen crops of a predicted slide come with the prediction as polygons to correct.
 
-    With --propose the model that labelled sources have taught (this run's, or training.init) marks what it recognises,
-    such as nuclei, in random crops before anything is labelled. label-import skips unsaved proposals.
+    With --propose a model trained with labelled sources (this run's, or training.init) marks the classes it knows, such
+    as nuclei, in random crops, without labels. label-import skips unsaved proposals.
     """
     if (slide is None) != (not at):
-        raise RecipeError("--slide and --at belong together: the slide, and the middle of each crop on it.")
+        raise RecipeError("--slide and --at belong together: the slide, and the centre of each crop on it.")
     if slide is not None and propose:
         raise RecipeError("--propose is for random crops: chosen ones come with the prediction. Leave one of them out.")
     given = [f"labels.crop_px={size}"] if size is not None else []
@@ -69,14 +68,14 @@ def run(
 
 
 def _cut_chosen(chosen: CropPlaces, recipe: Recipe, folder: Path) -> str:
-    """Cut crops at chosen places; returns how many there are."""
+    """Cut crops at chosen places; return a sentence for the user."""
     frame = Frame(recipe.labels.crop_px, recipe.slides.mpp, recipe.slides.assumed_mpp)
     new, shapes = cut_chosen(chosen, Cutting(frame, recipe.class_list()), folder)
     return f"{new} new crops, {len(chosen.places) - new} were there; {shapes} with the prediction."
 
 
 def _guess(current: Run) -> FirstGuess:
-    """Load the model that proposes: that of the run, or else the one that its recipe starts from."""
+    """Load the model for proposals: the run's own, otherwise the one its recipe starts from."""
     recipe = current.recipe
     folder = backbone_folder(recipe, current.folder)
     unet, _, _ = load_backbone(folder)
@@ -87,7 +86,7 @@ def _guess(current: Run) -> FirstGuess:
 
 
 def _cut_random(n: int, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> str:
-    """Cut random crops; returns how many there are, and what was left out."""
+    """Cut random crops; return sentences for the user."""
     with (
         contextlib.closing(tissue_crops(recipe)) as crops,
         contextlib.closing(crops.of_size(recipe.labels.crop_px)) as crop,

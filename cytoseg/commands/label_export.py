@@ -12,7 +12,7 @@ from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progre
 
 def run(
     recipe: RecipeArgument,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write: a new or empty folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder, new or empty.")],
     overrides: Overrides = None,
     form: Annotated[
         Literal["labelme", "geojson"],
@@ -23,9 +23,9 @@ def run(
 ) -> None:
     """Write the imported labels back as labelme JSON or QuPath GeoJSON.
 
-    Shapes come back as they were drawn, under the names they were drawn with: import them with the same --map and
-    --ignore. Labels that were imported as mask images are traced along their pixels' edges. In GeoJSON crops whose
-    place is known lie on their slide, each as a Region*; others lie in their picture, which is written beside.
+    Shapes are exported as drawn, under their original names: import them with the same --map and --ignore. Labels
+    imported as mask images are traced along pixel edges. In GeoJSON, crops with a known position are placed on their
+    slide, each as a Region*; others get a file with their picture beside it.
     """
     with start_run(recipe, overrides, command="label-export") as current:
         with progress("crops", 1) as bar:

@@ -1,4 +1,4 @@
-"""``cytoseg label-import``: annotations of people become label maps."""
+"""``cytoseg label-import``: annotations to label maps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ Source = Annotated[
 Renames = Annotated[list[str] | None, typer.Option("--map", help="Rename a class: found=wanted. Repeatable.")]
 SlideRegex = Annotated[
     str | None,
-    typer.Option("--slide-regex", help="Finds the slide id in a picture's name; one group or all of it."),
+    typer.Option("--slide-regex", help="Pattern of the slide id in a picture's name: one group, or the whole match."),
 ]
 Area = Annotated[
     Literal["centre", "outline"],
@@ -27,7 +27,7 @@ Area = Annotated[
     ),
 ]
 Slides = Annotated[
-    Path | None, typer.Option("--slides", help="Folder of the slides that GeoJSON files mark; else beside them.")
+    Path | None, typer.Option("--slides", help="Folder of the slides annotated in GeoJSON files; default: beside them.")
 ]
 Regions = Annotated[
     list[str] | None,
@@ -57,11 +57,11 @@ def run(
 ) -> None:
     """Import annotations (labelme JSON, QuPath GeoJSON or mask images) as label maps.
 
-    In QuPath draw rectangles of the class Region* around what is marked completely: each is cut out of its slide at
-    slides.mpp as one crop. A GeoJSON file without one belongs to a small picture that is taken whole.
+    In QuPath, draw rectangles of the class Region* around exhaustively annotated areas: each is cut from its slide at
+    slides.mpp as one crop. A GeoJSON file without one belongs to a small picture, which becomes a single crop.
 
-    Instance maps (--instances nucleus) are PNG or TIFF, up to 32 bits. What is 0 in them gets the fill class, unless
-    --map 0=CLASS or --ignore 0 says otherwise. Objects that touch become one area, without a border between them.
+    Instance maps (--instances nucleus) are PNG or TIFF, up to 32 bits. Pixels of value 0 get the fill class, unless
+    --map 0=CLASS or --ignore 0 is given. Touching objects become one area, without a border between them.
 
     Writes label maps, an index with hashes and pixel counts, and an overlay contact sheet. All problems are reported
     together and nothing is half-imported; importing a crop again replaces it.
@@ -75,15 +75,15 @@ def run(
 
 
 def _import(source: Path, rules: ImportRules, current: Run) -> None:
-    """Import, with a bar, and say what was imported and what was left out.
+    """Import with a progress bar, and report what was imported and skipped.
 
     Args:
-        source: What the user named.
-        rules: How to read it.
-        current: The run that gets the labels.
+        source: Path given by the user.
+        rules: Import rules.
+        current: The run.
 
     Raises:
-        LabelError: If there is nothing to import or anything is wrong; nothing is changed then.
+        LabelError: If there is nothing to import or there are problems; nothing is changed then.
     """
     folder = current.recipe.labels_folder()
     with progress("files", 1) as bar:
@@ -100,7 +100,7 @@ def _import(source: Path, rules: ImportRules, current: Run) -> None:
 
 
 def _pairs(renames: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """Take each found=wanted apart, before a class if there is one: the name that was found may hold such signs."""
+    """Split each found=wanted before a class name if possible, because the found name may contain an equals sign."""
     pairs = {}
     for rename in renames:
         cuts = [i for i, sign in enumerate(rename) if sign == "=" and i and i + 1 < len(rename)]

@@ -1,4 +1,4 @@
-"""``cytoseg predict``: class maps and uncertainty maps of slides."""
+"""``cytoseg predict``: class maps, uncertainty maps and objects of slides."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -25,13 +25,14 @@ from cytoseg.workflows.slide_tasks import slide_task
 from cytoseg.writing import begun_with_another
 
 STATE = "state.json"
-"""What tells a bundle's folder from a recipe."""
+"""File that identifies a bundle's folder."""
 
 Slides = Annotated[
     list[str],
     typer.Argument(
         metavar="SLIDE... [SECTION.KEY=VALUE]...",
-        help="Slides or pictures, folders of them, globs in quotes, or .txt files with a path a line; and overrides.",
+        help="Slides or pictures, folders of them, globs in quotes, or .txt files with one path per "
+        "line; and overrides.",
     ),
 ]
 Workers = Annotated[
@@ -41,7 +42,7 @@ Workers = Annotated[
 
 @dataclass(frozen=True)
 class _Target:
-    """What to predict with: a recipe, its bundle, and where the predictions go."""
+    """Recipe, bundle and output folder of a prediction."""
 
     recipe: Recipe
     bundle: Path
@@ -62,7 +63,8 @@ def run(
         Literal["local", "ray"], typer.Option("--engine", help="local: processes of this machine; ray: Ray tasks.")
     ] = "local",
     address: Annotated[
-        str | None, typer.Option("--address", help="Of a running Ray cluster, such as auto; else Ray starts here.")
+        str | None,
+        typer.Option("--address", help="Address of a running Ray cluster, such as auto; default: start Ray here."),
     ] = None,
 ) -> None:
     """Segment slides: class map, uncertainty map, objects with measurements, preview.
@@ -70,11 +72,11 @@ def run(
     Writes into a folder for each slide: class_map.ome.tif, uncertainty.ome.tif and instances.ome.tif (tiled pyramids),
     objects.geojson (for QuPath), cells.csv, preview.png and summary.json.
 
-    A slide that is finished already with the same bundle and settings is left as it is, and one that was interrupted
-    continues from its last finished row. A slide that fails does not stop the others: it is named at the end, with exit
-    status 1. Where one slide is named and no other, what is wrong with it is wrong with the command: exit status 2.
+    A slide that is already finished with the same bundle and settings is skipped, and an interrupted one continues from
+    its last finished row. A slide that fails does not stop the others: it is listed at the end, with exit status 1. If
+    only one slide is given, its failure has exit status 2.
     """
-    # A slide's file name may hold a "=", so what exists as a file is a slide.
+    # A slide's file name may contain "=", so an existing file is a slide.
     overrides = [text for text in slides if "=" in text and not Path(text).exists()]
     named = [text for text in slides if text not in overrides]
     with _targeted(target, overrides, out=out) as (found, entry):
@@ -94,7 +96,7 @@ def run(
 
 @contextlib.contextmanager
 def _targeted(target: str, overrides: Sequence[str], *, out: Path | None) -> Iterator[tuple[_Target, dict[str, Any]]]:
-    """Find recipe and bundle; yields them with the entry of the run, which a bundle alone has none of."""
+    """Find recipe and bundle; yield them with the run's entry (none for a bundle alone)."""
     bundle = Path(target)
     if not (bundle / STATE).is_file():
         with start_run(target, overrides, command="predict") as current:
@@ -109,23 +111,23 @@ def _targeted(target: str, overrides: Sequence[str], *, out: Path | None) -> Ite
 
 
 def _tasks(paths: Sequence[Path], target: _Target) -> list[SlideTask]:
-    """Say what to do with each slide.
+    """Make the task of each slide.
 
     Raises:
         SlideError: If two slides would share a folder.
-        CheckpointError: If the bundle is missing, damaged, none, or of other classes.
+        CheckpointError: If the bundle is missing, damaged, not a bundle, or of other classes.
     """
     recipe = target.recipe
-    bundle_state(target.bundle)  # is checked first, also where there is no slide
+    bundle_state(target.bundle)  # checked first, even without slides
     tasks = [slide_task(path, recipe=recipe, bundle=target.bundle, out=target.folder) for path in paths]
     _check_folders(tasks)
-    if recipe.objects.parquet:  # what cannot be done is told before anything begins
+    if recipe.objects.parquet:  # report impossible tasks before starting
         check_parquet()
     return tasks
 
 
 def _check_folders(tasks: Sequence[SlideTask]) -> None:
-    """Refuse two slides in one folder, and a folder that holds the results of another slide."""
+    """Refuse two slides in one folder, and a folder with the results of another slide."""
     folders = [task.folder for task in tasks]
     twice = sorted({folder.name for folder in folders if folders.count(folder) > 1})
     problems = [
@@ -139,7 +141,7 @@ def _check_folders(tasks: Sequence[SlideTask]) -> None:
 
 
 def _tell_what_begins_anew(tasks: Sequence[SlideTask]) -> None:
-    """Name what makes finished rows of an interrupted slide useless, before they are thrown away."""
+    """Report which change discards the finished rows of an interrupted slide."""
     for task in tasks:
         other = begun_with_another(task.folder, task.provenance)
         if other and not is_done(task.folder, task.provenance):
@@ -147,7 +149,7 @@ def _tell_what_begins_anew(tasks: Sequence[SlideTask]) -> None:
 
 
 def _on_this_machine(tasks: Sequence[SlideTask], *, workers: int | None, device_name: str) -> Iterator[Outcome]:
-    """Predict here, with a process for each GPU that ``auto`` or ``cuda`` stands for, unless told."""
+    """Predict on this machine, by default with one process per GPU for ``auto`` or ``cuda``."""
     device = pick_device(device_name)
     count = workers or (torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1)
     if min(count, len(tasks)) > 1:
@@ -168,7 +170,7 @@ def _watched(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
 
 
 def _told(outcome: Outcome) -> bool:
-    """Say what became of a slide; False if it failed."""
+    """Report the outcome of a slide; return False if it failed."""
     task = outcome.task
     if outcome.error is None:
         note = f"{note}; " if (note := summary_of(task.folder).note) else ""
@@ -179,7 +181,7 @@ def _told(outcome: Outcome) -> bool:
 
 
 def _report(failed: Sequence[Outcome], *, of: int, alone: bool) -> NoReturn:
-    """Name the slides that failed, and end with status 1; one that was named alone is a wrong input like any other."""
+    """List the failed slides and exit with status 1; a single slide is an input error."""
     for outcome in failed:
         if outcome.trace:
             typer.echo(outcome.trace, err=True)

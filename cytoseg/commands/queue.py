@@ -18,17 +18,17 @@ from cytoseg.writing import atomic_path
 def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="How many regions.")] = 10,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of regions.")] = 10,
     size: Annotated[int | None, typer.Option("--size", help="Side of a region; default labels.crop_px.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default queue/ in the run folder.")] = None,
 ) -> None:
     """Choose what to annotate next: regions where the ensemble disagrees, with its prediction.
 
-    Looks through the slides that were predicted, those of the test set left out, and takes disputed regions from
-    many slides and of varied appearance. Writes each as a crop with its sidecar and with the prediction as polygons
-    to correct in labelme, and a picture of all with the reasons beside the folder. Regions that are annotated, queued
-    or skipped do not come again, and no file that is there is replaced. Corrected files come back with `cytoseg
-    label-import`; unsaved ones are skipped. After the next evaluation, reports the gain of the last round.
+    Searches the predicted slides, except test slides, and selects uncertain regions from many slides and of varied
+    appearance. Writes each as a crop with its sidecar and with the prediction as polygons to correct in labelme, and a
+    picture of all with the reasons beside the folder. Regions that are annotated, queued or skipped are not proposed
+    again, and existing files are not replaced. Import corrected files with `cytoseg label-import`; unsaved ones are
+    skipped. After the next evaluation, reports the gain of the last round.
     """
     given = [f"labels.crop_px={size}"] if size is not None else []
     with start_run(recipe, [*(overrides or []), *given], command="queue") as current:
@@ -46,7 +46,7 @@ def run(
         pictures = _accept_all(place, ranking)
         current.entry["regions"] = len(pictures)
         if not pictures:
-            say("There is no disputed region left that is not annotated, queued or skipped. Predict more slides.")
+            say("No uncertain region is left that is not annotated, queued or skipped. Predict more slides.")
             return
         if len(pictures) < n:
             say(f"note: there are only {len(pictures)} such regions, not {n}.")
@@ -59,7 +59,7 @@ def run(
 
 
 def _accept_all(place: QueuePlace, ranking: Ranking) -> list[Shown]:
-    """Write the regions; returns the pictures of those that are new."""
+    """Write the regions; return the pictures of the new ones."""
     pictures = []
     with progress("regions", len(ranking.chosen)) as bar:
         for done, chosen in enumerate(ranking.chosen, start=1):

@@ -22,7 +22,7 @@ from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, consol
 def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Check a recipe: every value, the model it starts from, and every slide. Writes nothing.
 
-    What `train-ddpm` would refuse is refused here, with exit status 2.
+    Anything that `train-ddpm` would refuse is refused here, with exit status 2.
     """
     loaded = load_recipe(recipe, overrides or ())
     channels = sum(c for c, _ in tap_shapes(loaded.architecture(), loaded.taps()))
@@ -48,7 +48,7 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
 
 def explain(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="Shows its values beside the defaults.")
+        str | None, typer.Argument(metavar="[RECIPE]", help="Show its values beside the defaults.")
     ] = None,
     overrides: Overrides = None,
 ) -> None:

@@ -1,11 +1,11 @@
-"""``cytoseg recipe list``: apart from the other verbs, for those load the libraries of a whole recipe."""
+"""``cytoseg recipe list``, separate because it needs few imports."""
 
 from cytoseg.shipped import shipped_recipes
 from cytoseg.terminal import say, say_next
 
 
 def list_shipped() -> None:
-    """List the recipes that come with the program, each with its first line."""
+    """List the shipped recipes, each with its first line."""
     paths = sorted(shipped_recipes().glob("*.yaml"), key=lambda path: path.stem)
     widest = max((len(path.stem) for path in paths), default=0)
     for path in paths:

@@ -15,19 +15,19 @@ from cytoseg.writing import write_atomically
 
 
 def new(
-    path: Annotated[Path, typer.Argument(metavar="[FILE]", help="The recipe to write.")] = Path("mylab.yaml"),
+    path: Annotated[Path, typer.Argument(metavar="[FILE]", help="Recipe file to write.")] = Path("mylab.yaml"),
     folder: Annotated[list[Path] | None, typer.Option("--folder", help="Folder of slides. Repeatable.")] = None,
     mpp: Annotated[
         str | None,
-        typer.Option("--mpp", help="Micrometres per pixel; none takes pixels as they are."),
+        typer.Option("--mpp", help="Micrometres per pixel; none uses level 0."),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", help="What is told apart, such as background,cytoplasm,nucleus.")
+        str | None, typer.Option("--classes", help="Class names, such as background,cytoplasm,nucleus.")
     ] = None,
 ) -> None:
-    """Write a commented recipe for your own slides, from three answers; what no option says is asked.
+    """Write a commented recipe for your own slides from three answers; missing options are asked for.
 
-    The pixel size that is proposed is read from the slides. `cytoseg recipe check` then opens all of them.
+    The proposed pixel size is read from the slides. `cytoseg recipe check` then opens all of them.
     """
     path = path if path.suffix else path.with_suffix(".yaml")
     if path.exists():
@@ -44,7 +44,7 @@ def new(
     except RecipeError:
         path.unlink()
         raise
-    say(f"Written: {path}, for {len(slides)} slides. Look at it: every line says what it is for.")
+    say(f"Written: {path}, for {len(slides)} slides. Read it: every line is commented.")
     say_next("recipe", "check", str(path))
 
 
@@ -52,7 +52,7 @@ def _asked(question: str, *, option: str, default: str | None = None) -> str:
     try:
         return str(typer.prompt(question, default=default)).strip()
     except typer.Abort as error:
-        raise RecipeError(f"recipe new: no terminal to ask on. Use {option}.") from error
+        raise RecipeError(f"recipe new: no terminal for questions. Use {option}.") from error
 
 
 def _mpp(given: str | None, sizes: Sizes, *, slides: int) -> float | None:
@@ -60,7 +60,7 @@ def _mpp(given: str | None, sizes: Sizes, *, slides: int) -> float | None:
     if given is None:
         say(f"{slides} slides. {_said_of(sizes)}")
         default = "none" if proposed is None else f"{proposed:g}"
-        given = _asked("Micrometres per pixel (none: pixels as they are)", default=default, option="--mpp")
+        given = _asked("Micrometres per pixel (none: level 0)", default=default, option="--mpp")
     if given.casefold() in ("none", "null"):
         return None
     try:
@@ -80,5 +80,5 @@ def _said_of(sizes: Sizes) -> str:
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if len(names) < 2:
-        raise RecipeError(f"--classes {text[:60]!r}: name two classes or more, with commas between them.")
+        raise RecipeError(f"--classes {text[:60]!r}: name at least two classes, separated by commas.")
     return names

@@ -1,4 +1,4 @@
-"""``cytoseg report``: one HTML page with everything a run has found."""
+"""``cytoseg report``: the results of a run as one HTML page."""
 
 from cytoseg.recipe import load_recipe
 from cytoseg.reporting.report import write_report
@@ -8,6 +8,6 @@ from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say
 def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Write all results of a run into one HTML page.
 
-    report.html in the run folder holds the scores, pictures and provenance, needs nothing beside it, and can be mailed.
+    report.html in the run folder is a self-contained page with scores, pictures and provenance.
     """
     say(f"Report: {write_report(load_recipe(recipe, overrides or ()).run_folder())}")

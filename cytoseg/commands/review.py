@@ -19,11 +19,11 @@ from cytoseg.workflows.recorded_command import Overrides, say
 from cytoseg.workflows.review_links import opening_lines, surroundings
 
 _PATIENCE_S = 5.0
-"""How long the server may take to end."""
+"""Seconds until the server must have ended."""
 
 
 ANY = "quickstart"
-"""A recipe for the app's own settings where none is named."""
+"""Recipe with the app's settings if none is given."""
 
 OptionalRecipe = Annotated[
     str,
@@ -31,27 +31,25 @@ OptionalRecipe = Annotated[
 ]
 Slides = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--slides", help="Folder in which a new project may find its slides; the current one unless told. Repeatable."
-    ),
+    typer.Option("--slides", help="Folder with slides for new projects; default: the current folder. Repeatable."),
 ]
 
 
 def run(recipe: OptionalRecipe = ANY, overrides: Overrides = None, slides: Slides = None) -> None:
-    """Open the app on the runs; where there is none yet, it begins with a new project.
+    """Open the app on the runs; without any run it starts with a new project.
 
-    In the app crops are annotated, models trained, slides predicted, looked at and signed off. Prints the link that
-    opens it; without the link nothing can be seen or written. Listens on this machine only unless review.host says
-    otherwise. Ctrl-C ends it, as do SIGTERM and SIGHUP; jobs that were started go on.
+    In the app you annotate crops, train models, and predict, view and sign off slides. Prints the link that opens it;
+    without the link nothing can be seen or written. Listens on this machine only unless review.host is set. Ctrl-C,
+    SIGTERM and SIGHUP end it; running jobs continue.
     """
     given = [*(overrides or ())]
-    if "=" in recipe and not Path(recipe).exists():  # no recipe is named, but settings are
+    if "=" in recipe and not Path(recipe).exists():  # settings without a recipe
         recipe, given = ANY, [recipe, *given]
     loaded = load_recipe(recipe, given)
     for folder in slides or ():
         if not folder.is_dir():
             raise CytosegError(
-                f"--slides {folder}: is no folder. Name the one that holds your slides, or one above it."
+                f"--slides {folder}: is not a folder. Name the folder of your slides, or a parent of it."
             )
     if importlib.util.find_spec("streamlit") is None:
         raise CytosegError("review: the app needs Streamlit. Install it with `pip install 'cytoseg[app]'`.")
@@ -67,7 +65,7 @@ def run(recipe: OptionalRecipe = ANY, overrides: Overrides = None, slides: Slide
 
 
 def _served(command: Sequence[str], surroundings: Mapping[str, str]) -> int:
-    """Run the server to its end and give its status; it ends with this process, however that ends."""
+    """Run the server and return its exit status; it ends with this process, however that ends."""
     told = {**surroundings, PARENT: str(os.getpid())}
     with subprocess.Popen(command, cwd=shipped_review(), env=told) as server:
         try:
@@ -82,7 +80,7 @@ def _served(command: Sequence[str], surroundings: Mapping[str, str]) -> int:
 
 
 def streamlit_command(recipe: Recipe, slides: Sequence[Path] = ()) -> list[str]:
-    """Return the command that serves the app on the recipe's runs, with the folders in which new projects look."""
+    """Return the command that serves the app on the recipe's runs, with the slide folders for new projects."""
     folder = recipe.run_folder().resolve()
     options = {
         "server.address": recipe.review.host,
@@ -91,7 +89,7 @@ def streamlit_command(recipe: Recipe, slides: Sequence[Path] = ()) -> list[str]:
         "server.enableCORS": "true",
         "server.enableXsrfProtection": "true",
         "browser.gatherUsageStats": "false",
-        # Streamlit would else ask a server far away for this machine's address, and print links without the token.
+        # Otherwise Streamlit would query a remote server for this machine's address, and print links without the token.
         "browser.serverAddress": recipe.review.host,
         "logger.hideWelcomeMessage": "true",
         "global.developmentMode": "false",

@@ -20,7 +20,7 @@ from cytoseg.running import KILLED, RUNNING
 from cytoseg.terminal import cells, console, say, say_next
 
 SILENT_S = 600.0
-"""How long a command that has recorded no end may write nothing and still count as running, in seconds."""
+"""Seconds without writes after which a command without a recorded end no longer counts as running."""
 _WRITTEN_BEFORE_THE_END = ("recipe.yaml", "ddpm/metrics.jsonl", "interpreter/metrics.jsonl")
 _TAIL_BYTES = 65_536
 
@@ -28,8 +28,8 @@ _TAIL_BYTES = 65_536
 def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder of runs.")] = Path("runs")) -> None:
     """List runs: recipe, state, crops seen, last loss, size on disk.
 
-    The latest stands first. The state is how the last command ended, running, or silent for as long as a command that
-    recorded no end has written nothing: it is slow or was killed. A damaged run is named below the table.
+    The latest run is first. The state is the outcome of the last command, running, or silent since the last write of a
+    command without a recorded end, which is slow or was killed. Damaged runs are listed below the table.
     """
     if not folder.is_dir():
         raise CytosegError(f"{folder}: no such folder. Give the folder of your runs, or make one with train-ddpm.")
@@ -57,7 +57,7 @@ def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder 
 
 
 def _recipe_name(folder: Path) -> str:
-    """Read the name off a run's copy of its recipe."""
+    """Read the recipe's name from the copy in a run."""
     try:
         return recipe_of_run(folder).name
     except RecipeError as error:
@@ -65,12 +65,12 @@ def _recipe_name(folder: Path) -> str:
 
 
 def state_text(folder: Path, provenance: Provenance | None, *, now: float) -> str:
-    """Say in words what a run is doing or how its last command ended.
+    """Describe what a run is doing or how its last command ended.
 
     Args:
         folder: The run folder.
-        provenance: What its run.json says, which a command writes when it ends; None if there is none.
-        now: The time, in seconds since 1970.
+        provenance: Content of its run.json, which a command writes when it ends; None if there is none.
+        now: Current time in seconds since 1970.
     """
     written = max(
         (path.stat().st_mtime for path in (folder / name for name in _WRITTEN_BEFORE_THE_END) if path.exists()),
@@ -85,7 +85,7 @@ def state_text(folder: Path, provenance: Provenance | None, *, now: float) -> st
 
 
 def _began_since(record: Path, last: CommandRecord, written: float) -> bool:
-    """Return whether a command has begun since the last one ended; the times of a copied run tell nothing."""
+    """Return whether a command has started since the last one ended; False for a copied run."""
     try:
         ended = datetime.fromisoformat(last.finished).timestamp()
     except ValueError:
@@ -97,7 +97,7 @@ def _began_since(record: Path, last: CommandRecord, written: float) -> bool:
 def last_row(path: Path) -> dict[str, Any] | None:
     """Read the last row of a ``metrics.jsonl`` that has crops seen and loss; None if there is none.
 
-    Only the file's end is read: that of a long training has a hundred megabytes.
+    Only the file's end is read: the log of a long training has a hundred megabytes.
     """
     if not path.is_file():
         return None
@@ -105,7 +105,7 @@ def last_row(path: Path) -> dict[str, Any] | None:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     for line in reversed(lines):
-        with contextlib.suppress(ValueError):  # cut short by a kill or by the seek above
+        with contextlib.suppress(ValueError):  # truncated by a kill or by the seek above
             row = parse_json(line, name=path.name)
             if isinstance(row, dict) and _is_number(row.get("crops_seen")) and _is_number(row.get("loss")):
                 return row
@@ -117,7 +117,7 @@ def _is_number(value: object) -> bool:
 
 
 def size_text(size_bytes: float) -> str:
-    """Write a number of bytes for people: ``812 B``, ``3.4 kB``, ``120 MB``."""
+    """Format a number of bytes: ``812 B``, ``3.4 kB``, ``120 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if size_bytes < 999.5:
             return f"{size_bytes:.1f} {unit}" if size_bytes < 9.95 and unit != "B" else f"{size_bytes:.0f} {unit}"

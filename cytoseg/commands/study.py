@@ -1,4 +1,4 @@
-"""``cytoseg study``: questions that many trainings answer."""
+"""``cytoseg study``: studies of many trainings."""
 
 import re
 from collections.abc import Sequence
@@ -28,29 +28,27 @@ from cytoseg.workflows.run_paths import split_of
 COUNTS = "1,2,4,8,16,30,60,120"
 RIVALS = ("forest", "scratch", "imagenet-unet", "imagenet", "imagenet-joined")
 METHODS = {"mlps": (*RIVALS, "mlps"), "decoder": (*RIVALS, "decoder", "decoder-random")}
-"""What is compared, by interpreter.kind."""
+"""Methods compared, by interpreter.kind."""
 NETWORKS = ("scratch", "imagenet-unet", "decoder-random")
-"""What takes most of the time."""
+"""The slowest methods."""
 
 
 def label_efficiency_command(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="How often crops are drawn for each number.")] = 3,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Random draws of crops per count.")] = 3,
     counts: Annotated[
-        str, typer.Option("--counts", help="Numbers of crops to learn from; all of them comes anyway.")
+        str, typer.Option("--counts", help="Numbers of training crops; all crops are always included.")
     ] = COUNTS,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Leave out what takes most of the time: the networks that are rivals.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the slow methods: the competing networks.")] = False,
 ) -> None:
-    """Show how the IoU grows with the labelled crops, and what the next ones are worth.
+    """Show how the IoU grows with the number of labelled crops, and the expected gain from more.
 
     Trains the recipe's method, a random forest, U-Nets from scratch and on an ImageNet encoder, and MLPs on frozen
     ImageNet features, alone and with filters, on 1, 2, 4, 8, 16, 30, ... of the train crops, drawn several times, and
     scores them on the test crops; with interpreter.kind decoder also the same network from
-    random weights, for what the unlabelled slides are worth. Table, figure and sentences go into the run folder's
-    label_efficiency/. What is finished is not done again.
+    random weights, to show the gain from unlabelled slides. Table, figure and summary go into label_efficiency/ in the
+    run folder. Finished trainings are not repeated.
     """
     with start_run(recipe, overrides, command="study label-efficiency") as current:
         split = split_of(current.recipe)
@@ -81,13 +79,13 @@ def _wanted(methods: Sequence[ComparedMethod], recipe: Recipe, *, quick: bool) -
     wanted = [key for key in METHODS[kind] if not (quick and key in NETWORKS)]
     found = {method.key: method for method in methods}
     found["mlps"] = replace(found[own], key="mlps")
-    is_rival = kind == "mlps" and own in wanted  # the recipe's own features stand in the table once
+    is_rival = kind == "mlps" and own in wanted  # list the recipe's own features only once
     return [found[key] for key in wanted if key in found and not (is_rival and key == own)]
 
 
 def _numbers(text: str) -> list[int]:
     if not re.fullmatch(r"[1-9][0-9]*(,[1-9][0-9]*)*", text):
-        raise RecipeError(f"--counts {text!r}: write numbers of crops with commas between them, such as 1,5,30.")
+        raise RecipeError(f"--counts {text!r}: write numbers of crops separated by commas, such as 1,5,30.")
     return [int(number) for number in text.split(",")]
 
 

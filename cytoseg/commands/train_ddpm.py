@@ -32,17 +32,15 @@ from cytoseg.workflows.training_previews import DENOISED_CROPS, look, pictures_o
 def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
     init: Annotated[Path | None, typer.Option("--init", help="Base model by name, or another run's ddpm/.")] = None,
-    gpus: Annotated[
-        int | None, typer.Option("--gpus", min=1, help="Number of GPUs of this machine to train on.")
-    ] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Number of GPUs of this machine.")] = None,
 ) -> None:
     """Train the diffusion model on random crops of unlabelled slides.
 
     Writes checkpoints, metrics.jsonl, loss.png, denoised.png and samples.png into the run folder's ddpm/. Ctrl-C saves
-    a checkpoint; --resume continues from it with the same crops as if nothing had happened. At the end the features are
-    checked as `doctor RECIPE` does, into check/. For several machines start it with torchrun: torchrun --nnodes 2
+    a checkpoint; --resume continues from it exactly as without the interruption. At the end the features are checked
+    as in `doctor RECIPE`, with results in check/. On several machines start it with torchrun: torchrun --nnodes 2
     --nproc-per-node 4 ... -m cytoseg train-ddpm RECIPE.
     """
     if gpus is not None:
@@ -51,7 +49,7 @@ def run(
         return
     if TORCHRUN in os.environ:
         asked_to_end_with(int(os.environ.get(PARENT, os.getppid())))
-    given = [f"training.init={json.dumps(str(init))}"] if init else []  # quoted: a path may look like a number
+    given = [f"training.init={json.dumps(str(init))}"] if init else []  # quoted, because a path may look like a number
     with (
         start_run(recipe, [*(overrides or []), *given], command="train-ddpm") as current,
         alone_in(current.folder / "ddpm"),
@@ -68,7 +66,7 @@ def run(
 
 
 def _check(current: Run, pictures: list[Picture], *, trained_s: float) -> None:
-    """Check the features, unless those of these weights were; a check of earlier ones goes first."""
+    """Check the features, unless done for these weights; remove an outdated check first."""
     folder, check = current.folder / "ddpm", current.folder / "check"
     weights = weights_of(folder)
     if is_shown(folder, "check", weights) and (check / "check.md").exists():
@@ -80,7 +78,7 @@ def _check(current: Run, pictures: list[Picture], *, trained_s: float) -> None:
 
 
 def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int, list[Picture]]:
-    """Train; returns the state at the end, the crops seen before, and tissue crops to check the features on."""
+    """Train; return the final state, the crops seen before, and tissue crops for the feature check."""
     recipe = current.recipe
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
@@ -113,7 +111,7 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int,
 
 
 def _look(folder: Path, state: TrainState, recipe: Recipe, crops: Tensor) -> None:
-    """Draw the pictures, unless they are there of these weights: a kill may have come between training and drawing."""
+    """Draw the pictures, unless they exist for these weights: a kill may have come before drawing."""
     weights = weights_of(folder)
     there = all(path.exists() for path in (folder / "loss.png", folder / "denoised.png"))
     if not (there and is_shown(folder, "pictures", weights)):
@@ -123,7 +121,7 @@ def _look(folder: Path, state: TrainState, recipe: Recipe, crops: Tensor) -> Non
 
 @contextlib.contextmanager
 def _shown(recipe: Recipe, folder: Path) -> Iterator[tuple[Callable[[StepReport], None], list[int]]]:
-    """Show the steps in a progress bar; after the first step the list holds the crops seen before it."""
+    """Show the steps in a progress bar; after the first step the list has the crops seen before it."""
     first: list[int] = []
     begin = time.perf_counter()
     with progress("crops", recipe.training.crops) as bar, tracked(folder, recipe) as track:

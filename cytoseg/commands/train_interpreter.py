@@ -1,4 +1,4 @@
-"""``cytoseg train-interpreter``: the ensemble of per-pixel MLPs, or the decoder tuned."""
+"""``cytoseg train-interpreter``: MLPs, decoder or student."""
 
 import time
 from collections.abc import Sequence
@@ -45,16 +45,16 @@ from cytoseg.workflows.tune_decoder import tuned
 
 Memory = Annotated[
     str | None,
-    typer.Option("--memory", metavar="SIZE", help="Most memory to take, such as 4G or 500M; features.memory_gb."),
+    typer.Option("--memory", metavar="SIZE", help="Memory limit, such as 4G or 500M; overrides features.memory_gb."),
 ]
 
 
 def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = None) -> None:
     """Train the ensemble of per-pixel MLPs on the labelled crops, or tune the decoder (interpreter.kind).
 
-    Takes the newest checkpoint of train-ddpm, unless features.extractors leaves ddpm out, and the crops of label-import
-    that are not test crops; writes the bundle that evaluate and predict use into the run folder's interpreter/. An
-    interrupted training leaves the old bundle; that of a decoder goes on where it was when the command is given again.
+    Uses the newest checkpoint of train-ddpm, unless features.extractors excludes ddpm, and the imported crops that are
+    not test crops; writes the bundle for evaluate and predict into interpreter/ in the run folder. An interrupted
+    training keeps the old bundle; for a decoder, the same command resumes it.
     """
     limit = [] if memory is None else [f"features.memory_gb={gigabytes(memory)}"]
     with (
@@ -92,7 +92,7 @@ def _train(
     origin: dict[str, Any],
     place: Path = BUNDLE,
 ) -> Bundle:
-    """Train what the recipe's interpreter.kind says, save it in a place of the run folder, and give it."""
+    """Train the recipe's interpreter.kind, save it in the run folder, and return it."""
     recipe, begin = current.recipe, time.perf_counter()
     if recipe.interpreter.kind == "student":
         teacher = _teacher(extractor, train, current, backbone=origin["backbone"])
@@ -131,7 +131,7 @@ def _bundle(
 
 
 def _network(interpreter: Ensemble | Decoder | Student, extractor: FeatureExtractor) -> nn.Module:
-    """Return the network that a bundle carries beside its interpreter."""
+    """Return the network stored in a bundle beside its interpreter."""
     if isinstance(interpreter, Student):
         return nn.Identity()
     return interpreter.unet if isinstance(interpreter, Decoder) else extractor.unet
@@ -140,7 +140,7 @@ def _network(interpreter: Ensemble | Decoder | Student, extractor: FeatureExtrac
 def _teacher(
     extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], current: Run, *, backbone: dict[str, object]
 ) -> Bundle:
-    """Return the student's teacher: the one that was trained from the same things before, or a new one."""
+    """Return the student's teacher: an existing one with the same inputs, or a new one."""
     recipe = current.recipe
     kind = replace(recipe.interpreter, kind=recipe.student.teacher)
     as_teacher = replace(current, recipe=recipe.model_copy(update={"interpreter": kind}))
@@ -154,7 +154,7 @@ def _teacher(
 
 @dataclass(frozen=True)
 class _Found:
-    """What a training gave: the interpreter, details to keep, and sentences for the user."""
+    """Result of a training: the interpreter, details to store, and sentences for the user."""
 
     interpreter: Ensemble | Decoder | Student
     details: dict[str, Any] = field(default_factory=dict)
@@ -173,7 +173,7 @@ def _mlps(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], current:
 
 
 def _findings(trained: Trained) -> dict[str, Any]:
-    """Return for the bundle what held-out slides said."""
+    """Return the held-out results for the bundle."""
     calibration = trained.calibration
     return {
         "kept_steps": None if trained.kept_steps is None else list(trained.kept_steps),
@@ -182,7 +182,7 @@ def _findings(trained: Trained) -> dict[str, Any]:
 
 
 def _sentences(trained: Trained, recipe: Recipe) -> list[str]:
-    """Say for the user what held-out slides said, or that there were none."""
+    """Return sentences on the held-out results, or that there were none."""
     i, found = recipe.interpreter, []
     if trained.kept_steps is not None:
         steps = sorted(trained.kept_steps)
@@ -199,13 +199,13 @@ def _sentences(trained: Trained, recipe: Recipe) -> list[str]:
 
 
 def _features(recipe: Recipe) -> FeatureSettings:
-    """Return the features' settings; what a decoder does not use is not asked for."""
+    """Return the feature settings, which a decoder does not need."""
     settings = recipe.feature_settings()
     return replace(settings, extractors=("ddpm",)) if recipe.interpreter.kind == "decoder" else settings
 
 
 def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str, object]) -> dict[str, Any]:
-    """Say what decides the ensemble."""
+    """Return everything that determines the ensemble."""
     return {
         "recipe": recipe.name,
         "backbone": backbone,
@@ -229,7 +229,7 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
 
 
 def _found_before(folder: Path, origin: dict[str, Any]) -> Bundle | None:
-    """Read the saved bundle, if it is whole and comes from exactly the same things."""
+    """Load the saved bundle if it is intact and its inputs are unchanged."""
     try:
         bundle = load_bundle(folder)
     except CheckpointError:
@@ -238,13 +238,13 @@ def _found_before(folder: Path, origin: dict[str, Any]) -> Bundle | None:
 
 
 def _renew(bundle: Bundle, current: Run) -> None:
-    """Take into a bundle what of the recipe was changed and decides no weight, such as colours."""
+    """Update recipe values in a bundle that do not affect weights, such as colours."""
     recipe = current.recipe
     said = "The bundle is up to date: same backbone, labels and settings."
     renewed = replace(bundle, classes=recipe.class_list(), recipe=recipe.model_dump(mode="json"))
     if renewed != bundle:
         save_bundle(current.folder / BUNDLE, renewed)
-        said += " What else the recipe says was renewed in it."
+        said += " Other values of the recipe were updated in it."
     say(said)
 
 
@@ -263,11 +263,11 @@ def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], curren
 
 
 def _say_missing(train: Sequence[LabelledCrop], recipe: Recipe) -> None:
-    """Name the classes that nothing can be learnt of."""
+    """Report the classes without training pixels."""
     shown = {name for crop in train for name, pixels in crop.pixels.items() if pixels}
     for name in recipe.class_list().names:
         if name not in shown:
-            say(f"No train pixel shows '{name}': it will not be predicted. Annotate some, or leave the class out.")
+            say(f"No train pixel shows '{name}': it will not be predicted. Annotate some, or remove the class.")
 
 
 def _ensemble(table: PixelTable, train: tuple[LabelledCrop, ...], current: Run, *, device: torch.device) -> Trained:

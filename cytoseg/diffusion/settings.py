@@ -17,20 +17,20 @@ class DiffusionSection:
     __pydantic_config__ = RULES
 
     backbone: Literal["lucidrains", "pretrained"] = "lucidrains"
-    """lucidrains is the U-Net of denoising-diffusion-pytorch, the published method's. pretrained is a smaller U-Net
+    """lucidrains is the U-Net of denoising-diffusion-pytorch, as in the published method. pretrained is a smaller U-Net
     whose encoder starts from ImageNet weights (extra pretrained); write dim 16 and dim_mults [3, 4, 6] with it."""
     dim: Annotated[int, Ge(8), Le(512), MultipleOf(8)] = 64
-    """What dim_mults multiply: with lucidrains the channels at the finest resolution; 64 is the published size, 32
-    trains on a CPU."""
+    """Base of dim_mults; with lucidrains the channels at the finest resolution. 64 is the published size, 32 trains on
+    a CPU."""
     dim_mults: Annotated[tuple[Annotated[int, Ge(1), Le(32)], ...], MinLen(2), MaxLen(6)] = (1, 2, 4, 8)
     """Channel multiplier of each resolution of the decoder, finest first; three with pretrained."""
     timesteps: Annotated[int, Ge(10), Le(10_000)] = 1000
     """Number of noise levels T."""
     schedule: Literal["linear", "cosine", "sigmoid"] = "linear"
-    """How noise grows with t; timesteps of features have meaning only together with it."""
+    """Noise schedule; feature timesteps depend on it."""
     objective: Literal["pred_noise", "pred_x0", "pred_v"] = "pred_noise"
     """What the network predicts; the loss is the squared (L2) error. pred_noise is the published method's, for
-    features; with it an error at the highest t becomes a false colour of a DDIM sample, less so with pred_v."""
+    features; with it an error at the highest t causes false colours in DDIM samples, less so with pred_v."""
 
 
 @dataclass(frozen=True)

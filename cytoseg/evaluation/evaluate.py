@@ -51,7 +51,7 @@ class Method:
 
     Attributes:
         key: Short name in the files, such as ``ensemble``, ``forest``, ``commonest``.
-        title: Name for people.
+        title: Displayed name.
         predict: From a crop (H, W, 3) uint8 RGB to its prediction.
         train_seconds: Training time in seconds, or None if nothing is trained.
     """

@@ -21,7 +21,7 @@ FILTERS = CHANNELS * len(SIGMAS_PX) * PER_SCALE
 
 
 def _each_once(names: tuple[ExtractorName, ...]) -> tuple[ExtractorName, ...]:
-    """Refuse none at all and a name that is repeated; bring them in the order in which they are joined."""
+    """Refuse an empty list and duplicates; sort in the order of concatenation."""
     if not names:
         raise ValueError(f"name at least one of {', '.join(EXTRACTORS)}")
     if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
@@ -34,12 +34,12 @@ class FeatureInput:
     """The part of the section that does not depend on the network."""
 
     scale: Scale = 1
-    """Enlarges the input before the network; 2 helps for objects of a few pixels and costs four times the work."""
+    """Enlargement of the input; 2 helps for objects of a few pixels at four times the cost."""
     noise_seed: Annotated[int, Ge(0), Lt(2**31)] = 0
     """Seed of the one noise tensor shared by all crops and timesteps."""
     extractors: Annotated[tuple[ExtractorName, ...], checked_by(_each_once)] = ("ddpm",)
-    """What the features are of, joined: ddpm takes the taps of the diffusion model, filters the 72 image filters of the
-    random forest, pretrained the five stages of a frozen ImageNet network (needs the extra pretrained to learn)."""
+    """Concatenated feature extractors: ddpm for taps of the diffusion model, filters for the 72 image filters of the
+    random forest, pretrained for the five stages of a frozen ImageNet network (training needs the extra pretrained)."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,21 @@ class _AskedTaps:
     taps: Literal["all"] | tuple[str, ...] = "all"
     """all, or names such as block3.attention: block 0 is the deepest; parts are block1, block2, attention, upsample."""
     timesteps: tuple[Annotated[int, Ge(0)], ...] | None = None
-    """Noise levels at which features are taken; null with snr_db null is 50, 100, 150."""
+    """Noise levels of the features; null with snr_db null is 50, 100, 150."""
     snr_db: tuple[float, ...] | None = None
     """Noise levels by signal-to-noise ratio in decibels, the same on every schedule; instead of timesteps."""
 
 
 @dataclass(frozen=True)
 class FeaturesSection(FeatureInput, _AskedTaps):  # the fields of the last base come first
-    """Which features the interpreters see."""
+    """Features of the interpreters."""
 
     __pydantic_config__ = RULES
 
     memory_gb: Annotated[float, Gt(0)] | None = None
-    """Most memory in GB that train-interpreter takes, at any number of crops; pixels' features that do not fit go to
-    disk. null takes up to half of what is free. The tuning of a decoder stops as soon as it takes more. compare and
-    study hold their MLPs and decoders to it, not their forest and U-Net."""
+    """Memory limit of train-interpreter in GB; pixel features that do not fit go to disk. null takes up to half of the
+    free memory. Tuning of a decoder stops when it exceeds the limit. In compare and study it applies to MLPs and
+    decoders, not to the forest and the U-Net."""
 
     def of_network(self, taps: tuple[str, ...], timesteps: tuple[int, ...]) -> "FeatureSettings":
         """Say which features are taken, with the taps and timesteps as a network has them."""

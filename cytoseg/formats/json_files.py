@@ -30,7 +30,7 @@ def read_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") ->
 
     Args:
         path: The file, or a .gz or .zip of it.
-        name: What to call it in a message.
+        name: Its name in messages.
         again: Last sentence of a message, what to do about a damaged file.
         numbers: See ``json_text.load_json``.
 

@@ -132,7 +132,7 @@ def read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> l
 
     Args:
         content: Its parsed keys.
-        name: What to call it in a message.
+        name: Its name in messages.
         problems: One sentence is added per invalid shape, and for a missing list.
 
     Returns:

@@ -31,7 +31,7 @@ def read_mask(path: Path, *, name: str) -> NDArray[np.integer]:
 
     Args:
         path: PNG, TIFF or BMP, detected by the first bytes.
-        name: What to call it in a message.
+        name: Its name in messages.
 
     Returns:
         (H, W) integers as stored; one channel of colours that are all grey.

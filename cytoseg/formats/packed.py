@@ -51,7 +51,7 @@ def read_unpacked(path: Path, *, name: str) -> bytes:
 
     Args:
         path: The file.
-        name: What to call it in a message.
+        name: Its name in messages.
 
     Raises:
         FileContentError: If it is not a regular file or is too long.

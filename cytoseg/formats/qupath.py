@@ -92,7 +92,7 @@ def read_geojson(path: Path, *, name: str, problems: list[str]) -> GeoFile | Non
 
     Args:
         path: The file.
-        name: What to call it in messages.
+        name: Its name in messages.
         problems: One sentence is added per problem.
 
     Returns:

@@ -57,7 +57,7 @@ def parse_origin(value: object, *, name: str) -> Origin:
 
     Args:
         value: Parsed JSON.
-        name: What to call it in a message.
+        name: Its name in messages.
 
     Returns:
         Slide and region.

@@ -177,7 +177,7 @@ def correction_of(content: object, name: str) -> Correction | None:
 
     Args:
         content: Parsed JSON.
-        name: What to call the file in a message.
+        name: The file's name in messages.
 
     Returns:
         The correction, or None if the file is not one.

@@ -29,7 +29,7 @@ class QueueItem:
         region: Its position.
         state: ``queued``, or ``skipped`` and never proposed again.
         crop: Stem of its files; empty if skipped.
-        reason: Why it was chosen.
+        reason: Reason for its selection.
         score: In nats.
         appearance: Its appearance descriptor, used to choose dissimilar regions.
     """

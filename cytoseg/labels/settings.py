@@ -12,25 +12,26 @@ from cytoseg.slides.settings import Mpp
 
 @dataclass(frozen=True)
 class SourceSection:
-    """Labels from elsewhere that teach the backbone; they are never in a test or held-out set."""
+    """Labels of another data set for training the backbone; never in a test or held-out set."""
 
     __pydantic_config__ = RULES
 
     folder: Path
-    """Labels folder that label-import has written, of another run."""
+    """Labels folder of another run, written by label-import."""
     classes: dict[str, str] = field(default_factory=dict)
-    """What the source's classes are here: a class of this recipe; other, for none of those that the source tells apart;
-    or ignore. Classes of the same name need no entry."""
+    """Class in this recipe for each class of the source: a class name; other, for a pixel of none of the source's
+    mapped classes; or ignore. Classes of the same name need no entry."""
     mpp: Mpp | None = None
     """Micrometres per pixel of its pictures; they are resized to slides.mpp."""
     object_px: Annotated[float, Gt(0), Le(1000)] | None = None
-    """Instead of mpp: median diameter in pixels to which the objects of its rarest class are resized."""
+    """Instead of mpp: target median diameter in pixels of the objects of its rarest class."""
     spread: Annotated[float, Ge(1), Le(4)] = 1.35
-    """The size varies at random by up to this factor, up and down."""
+    """Random resize by up to this factor, up and down."""
     stain: Literal["random", "as_is"] = "random"
-    """random paints each part in a made-up stain, so that grey pictures teach coloured ones; as_is keeps its own."""
+    """random recolours each part with a synthetic stain, so that grey pictures help on coloured ones; as_is keeps its
+    own colours."""
     share: Annotated[float, Gt(0), Le(1000)] = 1.0
-    """How often it is drawn, relative to the other sources."""
+    """Sampling weight relative to the other sources."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,19 @@ class LabelsSection:
     __pydantic_config__ = RULES
 
     folder: Path | None = None
-    """Where imported labels are kept; null is labels/ in the run folder. Several recipes may share one."""
+    """Folder of imported labels; null is labels/ in the run folder. Several recipes may share one."""
     crop_px: Annotated[int, Ge(16), Le(4096)] = 256
-    """Side of the crops that label-crops, queue and the app cut to annotate, in pixels at slides.mpp. A person needs to
-    see what lies around a cell, so they are larger than the training crops."""
+    """Side of the crops that label-crops, queue and the app cut to annotate, in pixels at slides.mpp. They are
+    larger than the training crops, because annotators need context around a cell."""
     test_slides: tuple[str, ...] = ()
-    """Patterns of slide ids whose crops are the test set; empty draws a share of the slides at random."""
+    """Patterns of the slide ids of the test set; empty draws slides at random."""
     test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.3
-    """Share of the slides in the test set when test_slides is empty."""
+    """Fraction of slides in the test set if test_slides is empty."""
     score_corrected: bool = True
     """Also score test crops whose truth was corrected from a prediction, and report their number: the parts left
     untouched agree with the model. false excludes them from every score."""
     stains: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Patterns of slide ids by stain, such as {Giemsa: ["g_*"]}; scores are then also reported by stain."""
     sources: tuple[SourceSection, ...] = ()
-    """Labels from elsewhere that teach the backbone pretrained beside denoising; see training.mask_weight."""
+    """Labels of other data sets for training the backbone pretrained in addition to denoising; see
+    training.mask_weight."""

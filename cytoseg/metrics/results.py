@@ -163,7 +163,7 @@ class MethodScores:
 
     Attributes:
         key: Short name in the file, such as ``ensemble``.
-        title: Name for people.
+        title: Displayed name.
         train_s: Training time in seconds, or None if nothing is trained.
         predict_s: Prediction time of all test crops in seconds.
         classes: One entry per class of the class list.

@@ -11,25 +11,25 @@ from cytoseg.settings import RULES
 
 @dataclass(frozen=True)
 class ObjectsSection:
-    """What counts as an object, such as one nucleus, of a predicted class map."""
+    """Objects of a predicted class map, such as nuclei."""
 
     __pydantic_config__ = RULES
 
     classes: tuple[str, ...] | None = None
-    """Classes that have objects; null takes all but the fill class."""
+    """Classes with objects; null takes all except the fill class."""
     split: tuple[str, ...] | None = None
-    """Classes whose touching objects are cut apart; null takes that of the nuclei, where the class list has it."""
+    """Classes whose touching objects are split; null takes the nucleus class, if it exists."""
     least_px: Annotated[int, Ge(1), Le(1_000_000)] = 16
-    """Areas of fewer pixels of the class map are dropped, and counted."""
+    """Components of fewer pixels of the class map are dropped and counted."""
     nucleus: str = "nucleus"
-    """Class of the nuclei, for the nucleus-to-cytoplasm ratio; without it in the class list there is none."""
+    """Nucleus class, for the nucleus-to-cytoplasm ratio; without it in the class list there is no ratio."""
     cytoplasm: str = "cytoplasm"
-    """Class of the cytoplasm, likewise."""
+    """Cytoplasm class, for the same ratio."""
     parquet: bool = False
-    """Write the table of cells as Parquet, too, which needs the extra ``parquet``."""
+    """Also write the table of cells as Parquet (needs the extra ``parquet``)."""
     exact_outlines: bool = False
-    """Outline objects with a corner at every pixel step. By default outlines are simplified to half a pixel; their IoU
-    with the exact ones is at least 0.98, and the holes stay."""
+    """Write exact pixel outlines. By default outlines are simplified within half a pixel; their IoU with the exact ones
+    is at least 0.98, and holes are kept."""
 
     def of_classes(self, names: Sequence[str]) -> "ObjectSettings":
         """Say which classes have objects where the section leaves it open: all these, with the nuclei cut apart.

@@ -16,18 +16,18 @@ class PredictSection:
 
     tile_px: Annotated[int, Ge(32), Le(4096)] | None = None
     """Side of a tile; null takes that of the labelled crops (labels.crop_px), but at most 512 and at least twice
-    overlap_px. The network's attention sees the whole of a tile, so tiles as large as the labelled crops suit best: a
-    model that had hardly trained was twice as unsure in tiles of 512 px as of 256, a trained one the same."""
+    overlap_px. Attention spans a whole tile, so tiles of the size of the labelled crops are best: a barely trained
+    model was twice as uncertain in tiles of 512 px as of 256, a trained one equally certain."""
     overlap_px: Annotated[int, Ge(0), Le(2048)] = 64
-    """Pixels that neighbouring tiles share; blended smoothly. With fewer than 64 the tiles' edges, beyond which the
-    network sees nothing, show in the uncertainty: 1.4 times as much in the middle of 32 shared pixels, 1.04 of 64."""
+    """Pixels shared by neighbouring tiles and blended. With fewer than 64 the tile edges, where context is missing, are
+    visible in the uncertainty: 1.4 times higher in the middle of an overlap of 32 px, 1.04 times with 64."""
     batch: Annotated[int, Ge(1), Le(256)] | None = None
-    """Tiles computed together; null takes as many as a GPU has room for, and on a CPU what its caches hold."""
+    """Tiles per batch; null takes as many as fit in the memory of a GPU or the caches of a CPU."""
     skip_glass: bool = True
-    """Return glass the fill class (or ignore) without computing it."""
+    """Skip glass tiles and give them the fill class (or ignore)."""
     uncertainty_bits: Literal[8, 32] = 8
-    """Of a value of the uncertainty map. 8 stores grey levels, and among the file's annotations how many nats a grey
-    level is, 1/255 of the slide's largest uncertainty; 32 stores nats as they were computed, in many times the room."""
+    """Bits per value of the uncertainty map. 8 stores grey levels, with the nats per grey level (1/255 of the slide's
+    maximum) in the file's annotations; 32 stores float nats in a much larger file."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The recipe: everything that decides a run, in one YAML file with a schema that refuses what it does not know."""
+"""The recipe: schema, reading and updating."""
 
 from cytoseg.recipe.file import dump_recipe, find_recipe, load_recipe, recipe_of, update_recipe
 from cytoseg.recipe.run_copy import labels_of_run, recipe_of_run

@@ -1,4 +1,4 @@
-"""The architecture that a recipe takes from the weights it goes on from, where it sets none of its own."""
+"""Filling a recipe's architecture from the weights it starts from."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,20 +16,19 @@ _KEYS = {field.name for field in dataclasses.fields(DiffusionSection)}
 
 
 def with_architecture(values: Mapping[str, Any], *, where: Path) -> Mapping[str, Any]:
-    """Fill the section ``diffusion`` from the run's own weights, or else from the model that the run starts from.
+    """Fill the section ``diffusion`` from the run's own weights, otherwise from the model that the run starts from.
 
-    What the recipe sets by hand stays. Weights that are missing or damaged change nothing here: the command that needs
-    them says so.
+    Explicit values are kept. Missing or damaged weights are ignored here: the command that needs them reports it.
 
     Args:
-        values: The recipe as read; not changed. Wrong values are left for the schema to refuse.
+        values: The recipe as read; not modified. Invalid values are left for the schema to refuse.
         where: The recipe's file, for messages.
 
     Returns:
         The recipe with the architecture.
 
     Raises:
-        RecipeError: If a value set by hand is another than that of the model to start from.
+        RecipeError: If an explicit value differs from that of the model to start from.
     """
     given, training = values.get("diffusion", {}), values.get("training", {})
     if not isinstance(given, Mapping) or not isinstance(training, Mapping):
@@ -58,17 +57,17 @@ def _of_model(named: Path) -> dict[str, Any]:
 
 
 def _newest(folder: Path) -> dict[str, Any]:
-    """Read the architecture of the newest checkpoint in a ``ddpm`` folder; nothing if there is none."""
+    """Read the architecture of the newest checkpoint in a ``ddpm`` folder; empty if there is none."""
     try:
         found = list(folder.glob("checkpoint-*/state.json"))
-    except OSError:  # too long a name
+    except OSError:  # name too long
         return {}
     states = sorted(found, key=lambda path: (len(path.parent.name), path.parent.name))
     return _read(states[-1]) if states else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read what of a checkpoint's architecture a recipe can say; nothing if there is none or it is damaged."""
+    """Read the recipe keys of a checkpoint's architecture; empty if it is missing or damaged."""
     try:
         found = load_json(path)["architecture"]
         known = {key: value for key, value in found.items() if key in _KEYS}

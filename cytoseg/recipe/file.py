@@ -1,4 +1,4 @@
-"""Reading a recipe: a YAML file and what the command line changes in it; changing values in the file itself."""
+"""Reading recipe files with overrides, and updating values in a file."""
 
 import copy
 import io
@@ -21,14 +21,14 @@ from cytoseg.writing import PATIENCE_S, write_atomically
 from cytoseg.yaml_text import load_yaml, parse_yaml
 
 MAX_PROBLEMS = 6
-"""So many fit into a line; the others are counted."""
+"""Most problems per message; the rest are counted."""
 
 _OLD_NAMES = {"features.extractors": "filters"}
-"""What keys were called before, with other values."""
+"""Former names of keys."""
 
 
 def find_recipe(name: str) -> Path:
-    """Find a recipe by path, or by the name of one that comes with the program.
+    """Find a recipe by path, or a shipped one by name.
 
     Raises:
         RecipeError: If there is none.
@@ -44,7 +44,7 @@ def find_recipe(name: str) -> Path:
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, apply overrides and check everything.
+    """Read a recipe, apply overrides and validate it.
 
     Args:
         name: Path, or name of a shipped recipe.
@@ -61,7 +61,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe as it stands, whatever the run has trained since.
+    """Read a recipe without filling it from the run's weights.
 
     Raises:
         RecipeError: With all problems of the file in one message.
@@ -70,12 +70,12 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def recipe_of(values: Mapping[str, Any], overrides: Sequence[str], *, where: Path) -> Recipe:
-    """Make a recipe from what ``model_dump`` gave, with overrides.
+    """Make a recipe from the result of ``model_dump``, with overrides.
 
     Args:
         values: As JSON.
         overrides: ``section.key=value``.
-        where: The file they were in, for messages.
+        where: Their file, for messages.
 
     Raises:
         RecipeError: With all problems in one message.
@@ -87,15 +87,15 @@ def recipe_of(values: Mapping[str, Any], overrides: Sequence[str], *, where: Pat
 
 
 def update_recipe(path: Path, changes: Mapping[str, Any], *, to: Path | None = None) -> None:
-    """Change some values in a recipe file; its comments, order and everything else stay.
+    """Change values in a recipe file, keeping comments and order.
 
     Args:
         path: The recipe file.
         changes: Values by ``section.key``; tuples and lists are written on one line.
-        to: Where to write instead of into the file itself.
+        to: Output file, instead of the recipe file itself.
 
     Raises:
-        RecipeError: If the file is not a recipe, would be none with these values, or another process is changing it;
+        RecipeError: If the file is not a valid recipe, before or after the change, or another process is changing it;
             nothing is written then.
     """
     with locked(to or path, wait_s=PATIENCE_S, error=RecipeError):
@@ -103,7 +103,7 @@ def update_recipe(path: Path, changes: Mapping[str, Any], *, to: Path | None = N
 
 
 def _changed(path: Path, changes: Mapping[str, Any]) -> str:
-    """Return the text of a recipe file with some values changed."""
+    """Return the text of a recipe file with changed values."""
     yaml, text = YAML(), io.StringIO()
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -120,7 +120,7 @@ def _changed(path: Path, changes: Mapping[str, Any]) -> str:
 
 
 def _rename(section: Any, key: str) -> None:
-    """Return a key its present name, where the file has that of before: its place and comment stay."""
+    """Rename a former key to its current name, keeping position and comment."""
     old, new = _OLD_NAMES.get(key), key.split(".")[1]
     if old in section and new not in section:
         comment = section.ca.items.pop(old, None)
@@ -134,7 +134,7 @@ def _replace(section: Any, key: str, value: Any) -> None:
         section[key] = value
         return
     old = section.get(key)
-    # A comment behind a list belongs to the list, so the list stays and its items are replaced.
+    # A comment after a list belongs to the list, so the list is kept and its items are replaced.
     items = old if isinstance(old, CommentedSeq) else CommentedSeq()
     items[:] = list(value)
     items.fa.set_flow_style()
@@ -183,13 +183,13 @@ def _sentence(error: Any) -> str:
         how = "Remove it or correct its spelling (`cytoseg recipe explain` lists all keys)"
         return f"{where}: unknown key{meant(where)}. {how}"
     text = error["msg"].removeprefix("Value error, ")
-    if error["type"] in ("dataclass_type", "model_type"):  # pydantic adds the name of a class of ours
+    if error["type"] in ("dataclass_type", "model_type"):  # pydantic adds the name of one of our classes
         text = "Input should be a valid dictionary"
     return f"{where}: {text}, found {shown(error['input'])}" if where else text
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """Write the recipe with every value, defaults included, as YAML."""
+    """Return the recipe as YAML with all values, including defaults."""
     yaml, text = YAML(), io.StringIO()
     yaml.width = 4096
     yaml.dump(recipe.model_dump(mode="json"), text)

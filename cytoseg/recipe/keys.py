@@ -1,4 +1,4 @@
-"""The keys of a recipe: what each is called, what it means, and which one a misspelt one may have meant."""
+"""Recipe keys: names, descriptions and suggestions for misspelt ones."""
 
 import ast
 import dataclasses
@@ -20,11 +20,11 @@ class Key:
     """One key of a section.
 
     Attributes:
-        name: As it is written.
-        section: The class of the section that it opens; None for a single value.
-        is_required: Whether every recipe needs it.
-        default: What it is if it is not written.
-        text: What it means.
+        name: Its name.
+        section: Class of the section; None for a single value.
+        is_required: Whether it is required.
+        default: Its default value.
+        text: Its description.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Key:
 
 
 def keys_of(section: type) -> Iterator[Key]:
-    """List the keys of a section, whether it is a model of pydantic or a dataclass of the room that uses it."""
+    """List the keys of a section, a pydantic model or a dataclass."""
     texts = _texts(section)
     for name, annotation, default in _fields(section):
         required = default is dataclasses.MISSING
@@ -68,7 +68,7 @@ def _texts(section: type) -> dict[str, str]:
 
 
 def _section(annotation: Any) -> type | None:
-    """Return the class of a section; None for what is a single value."""
+    """Return the class of a section; None for a single value."""
     is_section = isinstance(annotation, type) and (
         issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation)
     )
@@ -76,7 +76,7 @@ def _section(annotation: Any) -> type | None:
 
 
 def key_names(section: type = Recipe, prefix: str = "") -> Iterator[str]:
-    """List every key and section, such as ``training.batch``."""
+    """List all keys and sections, such as ``training.batch``."""
     for key in keys_of(section):
         yield f"{prefix}{key.name}"
         if key.section is not None:
@@ -84,13 +84,13 @@ def key_names(section: type = Recipe, prefix: str = "") -> Iterator[str]:
 
 
 def meant(key: str) -> str:
-    """Propose the key that an unknown one may have meant: its neighbour by spelling, or its name in another section.
+    """Suggest a key for an unknown one: a similar spelling, or the same name in another section.
 
     Args:
-        key: As it stands in the recipe, such as ``training.bach``.
+        key: The key in the recipe, such as ``training.bach``.
 
     Returns:
-        `` (did you mean 'training.batch'?)``, or nothing.
+        `` (did you mean 'training.batch'?)``, or an empty text.
     """
     section, _, last = key.rpartition(".")
     known = list(key_names())

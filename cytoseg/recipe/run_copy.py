@@ -1,4 +1,4 @@
-"""The copy of its recipe that every command leaves in a run folder."""
+"""Reading the copy of a recipe in a run folder."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +9,7 @@ from cytoseg.recipe.schema import Recipe
 
 
 def recipe_of_run(run: Path) -> Recipe:
-    """Read the recipe of a run, once for each time that it is written.
+    """Read the recipe of a run, cached per version of the file.
 
     Args:
         run: The run folder.
@@ -24,7 +24,7 @@ def recipe_of_run(run: Path) -> Recipe:
         raise RecipeError(
             f"recipe.yaml of this run cannot be used ({_why(error, path)}): it is damaged or of a different "
             "version. Run "
-            "`cytoseg queue RECIPE` to write it anew."
+            "`cytoseg queue RECIPE` to write it again."
         ) from error
 
 
@@ -40,11 +40,11 @@ def _read(path: Path, written_ns: int) -> Recipe:
 
 
 def labels_of_run(run: Path, base: Path) -> Path:
-    """Give the folder of a run's imported labels.
+    """Return the folder of a run's imported labels.
 
     Args:
         run: The run folder.
-        base: What a relative path in the recipe starts from.
+        base: Base folder of relative paths in the recipe.
 
     Raises:
         RecipeError: If the recipe is missing, damaged or of a different version.

@@ -1,4 +1,4 @@
-"""The recipe: everything that decides a run, checked as a whole."""
+"""The recipe's schema and the checks across its sections."""
 
 import math
 import re
@@ -23,7 +23,7 @@ from cytoseg.review.settings import ReviewSection
 from cytoseg.slides.settings import CropsSection, SlidesSection
 
 LARGEST_TILE_PX = 512
-"""No larger tile is taken than asked for: the memory of the network's attention grows with the square of its area."""
+"""Largest default tile: the memory of attention grows with the square of its area."""
 
 
 class Recipe(BaseModel):
@@ -32,11 +32,11 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=80)]
-    """Short name of the recipe; it names the run folder."""
+    """Short name of the recipe, also of the run folder."""
     folder: Path | None = None
-    """Run folder for everything that is written; null is runs/<name>, relative to where the command is started."""
+    """Run folder for all output; null is runs/<name>, relative to the current folder."""
     slides: SlidesSection = SlidesSection()
-    """Which slides to learn from."""
+    """The slides."""
     crops: CropsSection = CropsSection()
     """Random crops."""
     diffusion: DiffusionSection = DiffusionSection()
@@ -44,7 +44,7 @@ class Recipe(BaseModel):
     training: TrainingSection = TrainingSection()
     """Training of the diffusion model."""
     classes: Annotated[tuple[ClassItem, ...], Field(min_length=2, max_length=255)]
-    """What is told apart, in the order of ids."""
+    """The classes, in the order of ids."""
     fill: str | None = None
     """Class of unmarked pixels; null means unmarked is ignored."""
     labels: LabelsSection = LabelsSection()
@@ -67,16 +67,16 @@ class Recipe(BaseModel):
     @field_validator("features", mode="before")
     @classmethod
     def filters_were_a_key_of_their_own(cls, values: Any) -> Any:
-        """Read recipes from before extractors had names: ``filters: true`` joined filters to the diffusion model's."""
+        """Read older recipes, in which ``filters: true`` added filters to the diffusion model's features."""
         is_old = isinstance(values, Mapping) and isinstance(values.get("filters"), bool)
         if not is_old or "extractors" in values:
-            return values  # where both are said, filters is refused as unknown
+            return values  # if both are given, filters is refused as unknown
         others = {key: value for key, value in values.items() if key != "filters"}
         return {**others, "extractors": ("ddpm", "filters") if values["filters"] else ("ddpm",)}
 
     @model_validator(mode="after")
     def class_names_are_unique_and_fill_is_one_of_them(self) -> "Recipe":
-        """Refuse a class named twice and an unknown fill class."""
+        """Refuse duplicate class names and an unknown fill class."""
         names = [c.name for c in self.classes]
         if len(set(names)) < len(names):
             raise ValueError(f"classes: a name appears twice in {', '.join(names)}")
@@ -86,7 +86,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def classes_with_objects_are_in_the_class_list(self) -> "Recipe":
-        """Refuse objects of an unknown class, and cutting where there are no objects."""
+        """Refuse objects of an unknown class, and splitting of classes without objects."""
         names = [c.name for c in self.classes]
         for key, wanted, known in (
             ("classes", self.objects.classes, names),
@@ -99,7 +99,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def a_linear_schedule_has_more_than_20_timesteps(self) -> "Recipe":
-        """Refuse a linear schedule so short that its variances, scaled to its length, reach 1."""
+        """Refuse a linear schedule that is so short that its scaled variances reach 1."""
         if self.diffusion.schedule == "linear" and self.diffusion.timesteps <= 20:
             raise ValueError(
                 f"diffusion.timesteps: {self.diffusion.timesteps} is too few for the linear schedule, "
@@ -116,7 +116,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def the_pretrained_backbone_has_three_levels(self) -> "Recipe":
-        """Refuse a decoder that does not fit the encoder, and sources that no mask head could learn from."""
+        """Refuse a decoder that does not match the encoder, and sources without a mask head to train."""
         d = self.diffusion
         if d.backbone == "pretrained" and len(d.dim_mults) != PRETRAINED_LEVELS:
             raise ValueError(
@@ -131,7 +131,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def features_exist_in_this_network(self) -> "Recipe":
-        """Refuse taps and timesteps the network does not have."""
+        """Refuse taps and timesteps that the network does not have."""
         if self.features.timesteps is not None and self.features.snr_db is not None:
             raise ValueError("features: give timesteps or snr_db, not both")
         for t in self.feature_timesteps():
@@ -149,7 +149,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def a_simplex_of_the_classes_fits_into_the_interpreters(self) -> "Recipe":
-        """Refuse the ETF regulariser for more classes than the last hidden layer has channels."""
+        """Refuse the ETF regulariser with more classes than channels of the last hidden layer."""
         channels = hidden_sizes(len(self.classes))[1]
         if self.interpreter.etf_weight and len(self.classes) > channels:
             raise ValueError(
@@ -159,7 +159,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def sizes_fit_the_network(self) -> "Recipe":
-        """Refuse sizes that the network cannot halve often enough."""
+        """Refuse sizes that the network cannot downsample."""
         multiple = self.architecture().multiple_px
         for name, size in (
             ("crops.size_px", self.crops.size_px),
@@ -173,20 +173,20 @@ class Recipe(BaseModel):
         return self
 
     def section(self, name: str) -> Any:
-        """Return one section as JSON holds it, with every key."""
+        """Return one section as JSON with all keys."""
         return self.model_dump(mode="json", include={name})[name]
 
     def architecture(self) -> Architecture:
-        """Return what decides the weights' shapes and meaning."""
+        """Return the network's architecture."""
         masks = tuple(c.name for c in self.classes) if self.labels.sources else ()
         return Architecture(**vars(self.diffusion), mask_classes=masks)
 
     def class_list(self) -> ClassList:
-        """Return the classes in the form the library works with."""
+        """Return the class list."""
         return ClassList(tuple(c.name for c in self.classes), tuple(c.rgb() for c in self.classes), self.fill)
 
     def object_settings(self) -> ObjectSettings:
-        """Return the objects' section in the form the library works with."""
+        """Return the object settings."""
         return self.objects.of_classes([c.name for c in self.classes if c.name != self.fill])
 
     def feature_settings(self) -> FeatureSettings:
@@ -198,7 +198,7 @@ class Recipe(BaseModel):
         return tap_names(self.architecture()) if self.features.taps == "all" else self.features.taps
 
     def tile_px(self) -> int:
-        """Return the side of a tile: as the recipe says, or as the labelled crops have it."""
+        """Return the side of a tile, by default that of the labelled crops."""
         if self.predict.tile_px is not None:
             return self.predict.tile_px
         multiple = self.architecture().multiple_px
@@ -215,7 +215,7 @@ class Recipe(BaseModel):
         return self.features.timesteps if self.features.timesteps is not None else (50, 100, 150)
 
     def run_folder(self) -> Path:
-        """Return the folder everything is written to."""
+        """Return the run folder."""
         return self.folder or Path("runs") / self.name
 
     def labels_folder(self) -> Path:

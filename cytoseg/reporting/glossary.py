@@ -17,7 +17,7 @@ GLOSSARY: dict[str, str] = {
     "Uncertainty, disagreement": (
         "Two words for one measure: how much the members of the ensemble disagree at a "
         "pixel, in nats. 0 where all agree; look at bright places. For a whole crop it is the mean of its most "
-        "disputed tenth."
+        "uncertain tenth."
     ),
     "Calibration error (ECE)": (
         "How far the stated probabilities are from the observed accuracy: of pixels predicted with 80 %, four in five "

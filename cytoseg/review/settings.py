@@ -10,7 +10,7 @@ from cytoseg.settings import RULES, checked_by, matching
 
 
 def _address_without_a_password(log: str) -> str:
-    """Refuse what is no URL; and a password, for the recipe is copied into the run folder and shown."""
+    """Refuse an invalid URL, and a password, because the recipe is copied into the run folder and shown."""
     parts = urlsplit(log)
     if not parts.scheme or "://" not in log:
         raise ValueError("write it as dialect+driver://user@host/database")
@@ -29,10 +29,12 @@ class ReviewSection:
     """Address it listens on; the default is reachable from this machine only. Access needs the link
     printed at startup, at any address."""
     names: tuple[Annotated[str, matching(r"^([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$")], ...] = ()
-    """Other names by which browsers ask for it, such as that of a proxy, with its port unless that is the app's or the
-    usual one: lab.example.org, lab.example.org:8443. Its own address and the machine's name need not be listed."""
+    """Other host names of the app, such as that of a proxy, with the port unless it is the app's or the default:
+    lab.example.org, lab.example.org:8443. Its own address and the machine's
+    name need not be listed."""
     port: Annotated[int, Ge(1024), Le(65_535)] = 8501
     """Port it listens on."""
     log: Annotated[str, checked_by(_address_without_a_password)] | None = None
-    """Database for the reviewers' log that machines share, as SQLAlchemy writes it: postgresql+psycopg://user@host/name.
+    """SQLAlchemy URL of a shared database for the reviewers' log:
+    postgresql+psycopg://user@host/name.
     null keeps a log in each run folder. The password belongs in ~/.pgpass or PGPASSWORD."""

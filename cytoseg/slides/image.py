@@ -50,7 +50,7 @@ def read_picture(source: Path | bytes, *, name: str) -> NDArray[np.uint8]:
 
     Args:
         source: A file, or the bytes of one.
-        name: What to call it in a message.
+        name: Its name in messages.
 
     Returns:
         (H, W, 3) uint8 RGB.

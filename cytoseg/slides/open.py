@@ -156,7 +156,7 @@ def read_at(slide: Slide, region: Region, size: Size) -> NDArray[np.uint8]:
 
     Args:
         slide: An open slide.
-        region: In level-0 pixels; what lies outside the slide is white.
+        region: In level-0 pixels; outside the slide it is white.
         size: Size of the result.
 
     Returns:

@@ -43,7 +43,7 @@ def find_plane(tif: Any, *, name: str) -> Plane:
 
     Args:
         tif: tifffile.TiffFile.
-        name: What to call it in a message.
+        name: Its name in messages.
 
     Raises:
         SlideError: If there are several channels, time points, or undeclared pages.

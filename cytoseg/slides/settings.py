@@ -23,32 +23,32 @@ class BackgroundSection:
     """otsu finds the optical density that separates glass from cells; threshold uses the value below; none takes
     everything."""
     threshold: Annotated[float, Gt(0), Lt(3)] = 0.08
-    """Mean optical density above which a place holds cells; for the rule threshold."""
+    """Mean optical density above which a pixel counts as cells; for the rule threshold."""
 
 
 @dataclass(frozen=True)
 class SlidesSection:
-    """Which slides the diffusion model learns from."""
+    """The slides of the training."""
 
     __pydantic_config__ = RULES
 
     folders: tuple[Path, ...] = ()
-    """Folders to search; relative to the folder the command is started in."""
+    """Folders to search, relative to the current folder."""
     include: tuple[str, ...] = ("**/*",)
-    """Patterns to take within each folder, such as **/*.svs; only files of known slide formats count."""
+    """Patterns to include in each folder, such as **/*.svs; only known slide formats count."""
     exclude: tuple[str, ...] = ()
-    """File name patterns to leave out."""
+    """File name patterns to exclude."""
     mpp: Mpp | None = None
-    """Micrometres per pixel at which crops and tiles are read; null takes level 0 as it is."""
+    """Micrometres per pixel at which crops and tiles are read; null takes level 0."""
     assume_mpp: MppOrByFolder | None = None
-    """Micrometres per level-0 pixel of slides that do not say; one value, or one for each folder. Never guessed."""
+    """Micrometres per level-0 pixel of slides that do not state it; one value, or one per folder. Never guessed."""
     background: BackgroundSection = BackgroundSection()
     """How glass is skipped."""
     unreadable: Literal["stop", "skip"] = "stop"
-    """When a slide cannot be read any more while training: stop, saving; or skip it from then on, naming it."""
+    """If a slide can no longer be read during training: stop after saving, or skip it with a message."""
 
     def assumed_mpp(self, path: Path) -> float | None:
-        """Return what the recipe assumes of a slide that does not say: the value of the innermost folder it lies in."""
+        """Return the assumed mpp of a slide that does not state it: the value of its innermost folder."""
         if isinstance(self.assume_mpp, dict):
             return innermost(path, self.assume_mpp)
         return self.assume_mpp
@@ -56,15 +56,15 @@ class SlidesSection:
 
 @dataclass(frozen=True)
 class CropsSection:
-    """The random crops the diffusion model is trained on."""
+    """Random training crops of the diffusion model."""
 
     __pydantic_config__ = RULES
 
     size_px: Annotated[int, Ge(16), Le(1024)] = 256
     """Side of a crop in pixels at slides.mpp."""
     flips: bool = True
-    """Mirror crops at random: cells have no up and no left."""
+    """Flip crops at random: cells have no preferred orientation."""
     turns: bool = True
-    """Turn crops by 90, 180 or 270 degrees at random."""
+    """Rotate crops by 90, 180 or 270 degrees at random."""
     jitter: Annotated[float, Ge(0), Le(0.5)] = 0.0
     """Largest relative change of contrast per colour channel; small values help when stains vary."""

@@ -87,7 +87,7 @@ def opened(source: Path | bytes, *, name: str) -> Any:
 
     Args:
         source: A file, or the bytes of one.
-        name: What to call it in a message.
+        name: Its name in messages.
 
     Raises:
         SlideError: If it is not a TIFF, or is damaged.
@@ -104,7 +104,7 @@ def open_tiff(source: Path | bytes, *, name: str) -> Iterator[Plane]:
 
     Args:
         source: A file, or the bytes of one.
-        name: What to call it in a message.
+        name: Its name in messages.
 
     Yields:
         The image to read; its file is open until the block ends.

@@ -1,1 +1,1 @@
-"""Analyses, one per file; each writes one table and one figure."""
+"""Studies of many trainings; each writes one table and one figure."""

@@ -1,4 +1,4 @@
-"""How large the objects of each class are."""
+"""Object diameters per class."""
 
 import math
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ SMALL_PX = 32
 def class_diameters(label_maps: Sequence[NDArray[np.uint8]], classes: int) -> list[float | None]:
     """Measure the objects of each class: the diameter of the circle of equal area.
 
-    Half of a class's pixels lie in objects at least as large: weighed by pixels, specks do not decide.
+    The median is weighted by pixels, so that specks do not dominate: half of a class's pixels lie in larger objects.
 
     Args:
-        label_maps: (H, W) uint8 ids each; pixels of a class that touch by an edge are one object.
+        label_maps: (H, W) uint8 ids each; 4-connected components are objects.
         classes: K.
 
     Returns:
-        In pixels, one per class; None for a class without a pixel.
+        Diameters in pixels, one per class; None for a class without pixels.
     """
     diameters: list[float | None] = []
     for class_id in range(classes):

@@ -1,4 +1,4 @@
-"""What a feature set sees without any label: pixels sorted into five clusters, as pictures."""
+"""k-means cluster maps of a feature set, without labels."""
 
 import math
 import warnings
@@ -17,10 +17,10 @@ from cytoseg.studies.probe import Extract
 
 CLUSTERS = 5
 SIDE = 128
-"""Most pixels that a map has along a side; larger pictures are read at every second, third, ... pixel."""
+"""Longest side of a map; larger pictures are subsampled."""
 _SAMPLE = 500
 _AT_ONCE = 4096
-# Viridis from its light to its dark end: told apart by the colour-blind, and in grey.
+# Viridis from light to dark: distinguishable for colour-blind people and in grey.
 _COLOURS = ("#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
 
 Picture = NDArray[np.uint8]
@@ -29,16 +29,15 @@ Picture = NDArray[np.uint8]
 def cluster_maps(
     extract: Extract, pictures: Sequence[Picture], *, seed: int, on_crop: Callable[[], None] = lambda: None
 ) -> list[Picture]:
-    """Sort the pixels of some pictures into clusters by k-means on standardised features.
+    """Cluster the pixels of pictures by k-means on standardised features.
 
-    Clusters are found on pixels away from the edges, where a young network sees little but the edge. They are the same
-    in all pictures, numbered from the lightest place to the darkest, so that the maps of two
-    feature sets can be laid side by side.
+    Clusters are fitted on pixels away from the edges, where an undertrained network sees only the edge. They are the
+    same in all pictures, numbered from light to dark, so that the maps of two feature sets are comparable.
 
     Args:
-        extract: Gives the features of a picture; asked twice for each, because all of them would not fit into memory.
+        extract: Returns the features of a picture; called twice for each, because all would not fit in memory.
         pictures: Each (H, W, 3) uint8 RGB.
-        seed: Of the pixels that the clusters are found on, and of the first centres.
+        seed: Seed of the fitted pixels and of the initial centres.
         on_crop: Called after each reading of a picture.
 
     Returns:
@@ -58,7 +57,7 @@ def cluster_maps(
     mean, scale = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
     clusters = KMeans(min(CLUSTERS, len(rows)), n_init=3, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # pictures of glass alone have fewer kinds of pixels
+        warnings.simplefilter("ignore", ConvergenceWarning)  # pictures of only glass have fewer distinct pixels
         clusters.fit((rows - mean) / scale)
     maps = []
     for picture in pictures:
@@ -92,7 +91,7 @@ def draw_maps(pictures: Sequence[Picture], columns: Mapping[str, Sequence[Pictur
 
 
 def stride_of(picture: Picture) -> int:
-    """Return every which pixel is read, so that the map has at most ``SIDE`` along each side."""
+    """Return the subsampling stride for a map of at most ``SIDE`` along each side."""
     longest: int = max(picture.shape[:2])
     return math.ceil(longest / SIDE)
 
@@ -106,7 +105,7 @@ def _small(picture: Picture) -> Picture:
 
 
 def _inner_pixels_of(picture: Picture) -> NDArray[np.int64]:
-    """Leave an eighth of the shorter side out along each edge."""
+    """Exclude an eighth of the shorter side along each edge."""
     pixels, margin = _pixels_of(picture), min(picture.shape[:2]) // 8
     last = np.array([picture.shape[1], picture.shape[0]]) - 1 - margin
     inner: NDArray[np.int64] = pixels[((pixels >= margin) & (pixels <= last)).all(axis=1)]

@@ -1,4 +1,4 @@
-"""Methods trained on the same crops with several seeds, scored on the same test crops: one table, one figure."""
+"""Comparing methods with several seeds on the same crops: table and figure."""
 
 import math
 import time
@@ -34,11 +34,11 @@ class ComparedMethod:
 
     Attributes:
         key: Short name in the files.
-        title: Name for people.
-        fit: Trains it with a seed and gives what predicts.
-        settings: What decides the result beside seed and crops, for JSON.
-        seeded: False where every seed gives the same; it then runs once.
-        about_s: How long a training takes about, with the scoring; 0 if unknown.
+        title: Displayed name.
+        fit: Trains it with a seed and returns the predictor.
+        settings: Everything besides seed and crops that determines the result, as JSON.
+        seeded: False if the result does not depend on the seed; it then runs once.
+        about_s: Estimated seconds for training and scoring; 0 if unknown.
     """
 
     key: str
@@ -51,14 +51,14 @@ class ComparedMethod:
 
 @dataclass(frozen=True)
 class Task:
-    """What the methods are compared on.
+    """Common task of the compared methods.
 
     Attributes:
         crops: The test crops.
         classes: The K class names.
         seeds: One training each.
-        details: What decides all results: hashes of pictures and labels, device, versions; for JSON.
-        remark: What a reader of the table should know beside; empty for nothing.
+        details: Everything that determines all results, as JSON: hashes of pictures and labels, device, versions.
+        remark: Remark for readers of the table; may be empty.
     """
 
     crops: Sequence[ScoredCrop]
@@ -69,33 +69,33 @@ class Task:
 
     @property
     def notes(self) -> str:
-        """Return all that stands below the table; empty if nothing."""
+        """Return the notes below the table; may be empty."""
         return "\n\n".join(text for text in (self.note, self.remark) if text)
 
     @property
     def corrected(self) -> int:
-        """How many test crops have a truth that was corrected from a prediction."""
+        """Number of test crops whose truth was corrected from a prediction."""
         return sum(map(is_corrected, self.crops))
 
     @property
     def note(self) -> str:
-        """Say how many test crops were corrected from a prediction; empty if none."""
+        """Return a note on test crops corrected from a prediction; empty if none."""
         return corrected_text(self.corrected, len(self.crops))
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one method reached.
+    """Results of one method.
 
     Attributes:
-        key: Of the method.
-        title: Of the method.
-        seeds: How often it was trained.
+        key: Key of the method.
+        title: Title of the method.
+        seeds: Number of trainings.
         classes: Per class the IoU of all seeds pooled, with its interval over slides.
-        spread: Per class the least and the greatest IoU of one seed; None where the class does not apply.
+        spread: Minimum and maximum IoU over seeds per class; None if undefined.
         fit_s: Mean time to train on the labelled crops, in seconds.
         predict_s: Mean time per test crop, in seconds.
-        memory_mb: Most host memory of the process in any of its runs, or None where it could not be measured.
+        memory_mb: Peak host memory of the process over its runs, or None if not measured.
     """
 
     key: str
@@ -115,13 +115,13 @@ def compare(
     folder: Path,
     on_run: Callable[[str, int, int], None] = lambda _title, _done, _total: None,
 ) -> list[Row]:
-    """Train and score every method with every seed; what an earlier call has finished is not done again.
+    """Train and score every method with every seed, reusing finished runs.
 
     Args:
         methods: The methods.
-        task: What they are compared on.
-        folder: Takes runs/, compare.csv, compare.md, compare.png. Each run is kept as soon as it is done.
-        on_run: Told before each run what begins, how many runs are done, and how many there are.
+        task: The common task.
+        folder: Takes runs/, compare.csv, compare.md, compare.png. Each run is stored as soon as it is done.
+        on_run: Called before each run with its description, the number of runs done, and the total.
 
     Returns:
         One row per method, in their order.
@@ -142,17 +142,17 @@ def compare(
 
 
 def runs_of(methods: Sequence[ComparedMethod], task: Task) -> list[tuple[ComparedMethod, int]]:
-    """List the trainings of a comparison, each a method with a seed, in their order."""
+    """List the trainings of a comparison in order, each a method with a seed."""
     return [(c, seed) for c in methods for seed in (task.seeds if c.seeded else task.seeds[:1])]
 
 
 def result_path(folder: Path, method: ComparedMethod, seed: int) -> Path:
-    """Give the file that keeps the result of a training."""
+    """Return the result file of a training."""
     return folder / "runs" / f"{method.key}-{seed}.json"
 
 
 def seconds_left_from(methods: Sequence[ComparedMethod], task: Task, folder: Path) -> list[float]:
-    """Estimate how long the trainings take from each on; what an earlier call has kept takes no time.
+    """Estimate the remaining time before each training; finished ones take no time.
 
     Args:
         methods: As for ``compare``.
@@ -160,20 +160,20 @@ def seconds_left_from(methods: Sequence[ComparedMethod], task: Task, folder: Pat
         folder: As for ``compare``.
 
     Returns:
-        In seconds, one for each training and a last 0.
+        Seconds, one per training and a final 0.
     """
     each = [0.0 if result_path(folder, c, seed).exists() else c.about_s for c, seed in runs_of(methods, task)]
     return [sum(each[done:]) for done in range(len(each) + 1)]
 
 
 def run_or_reuse(method: ComparedMethod, seed: int, task: Task, *, path: Path) -> dict[str, Any]:
-    """Train and score once, or give what an earlier call found from exactly the same things.
+    """Train and score once, or return the stored result for the same inputs.
 
     Args:
         method: The method.
-        seed: Of the training.
-        task: What it is scored on.
-        path: The JSON file that keeps the result.
+        seed: Seed of the training.
+        task: The common task.
+        path: The JSON result file.
 
     Returns:
         ``counts``, the (K, K) confusion of each crop; ``fit_s``, ``predict_s``, ``memory_mb``; ``title``, ``seed``.
@@ -222,15 +222,15 @@ def _row(method: ComparedMethod, runs: Sequence[Mapping[str, Any]], task: Task) 
 
 
 def as_markdown(rows: Sequence[Row], names: Sequence[str], *, note: str = "") -> str:
-    """Write the table for people, the best method first.
+    """Format the table in Markdown, best method first.
 
     Args:
-        rows: Of ``compare``.
+        rows: From ``compare``.
         names: The K class names.
-        note: What is odd about the test crops or the methods.
+        note: Notes on the test crops or the methods.
 
     Returns:
-        A Markdown table with a line that says what its cells mean.
+        A Markdown table with a legend.
     """
     head = ["method", *(f"IoU {name}" for name in names), "seeds", "training, s", "s per crop", "host memory, MB"]
     lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in head)} |", "|---" * len(head) + "|"]
@@ -275,7 +275,7 @@ def _table(rows: Sequence[Row], task: Task) -> Iterator[list[Any]]:
 
 
 def _draw(rows: Sequence[Row], names: Sequence[str], *, note: str) -> Figure:
-    """Plot a panel per class: the pooled IoU with its interval over slides, and the range over seeds as a thick bar."""
+    """Plot a panel per class: pooled IoU with its interval over slides, and the range over seeds as a thick bar."""
     across = min(len(names), _PANELS_ACROSS)
     down = math.ceil(len(names) / across)
     figure = Figure(figsize=(3 * across + 3, down * (0.4 * len(rows) + 1.2)), layout="constrained")

@@ -1,8 +1,8 @@
-"""Go or no-go before labelling: the trained features beside those of random weights and image filters.
+"""Feature check: trained features against random weights and image filters.
 
-With labels a linear probe decides. Without labels nothing does: that a crop and its mirror image fall into the same
-clusters was tried as a score, and on real smears random weights reach an adjusted Rand index of 0.68 to 0.83, 132,000
-crops of training 0.85 and filters 1.00. Then only the pictures speak.
+With labels a linear probe decides. Without labels there is no score: the agreement of clusters between a crop and its
+mirror image was tried, but on real smears random weights reach an adjusted Rand index of 0.68 to 0.83, training on
+132,000 crops 0.85 and filters 1.00. Then only the cluster maps can be inspected.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ class Features:
 
     Attributes:
         trained: Features of the diffusion model.
-        random: Those of the same network with random weights, several draws: one may be lucky.
+        random: Features of the same network with random weights, several draws, because one may be lucky.
         filters: Image filters.
     """
 
@@ -44,11 +44,11 @@ class Features:
     filters: Extract
 
     def sets(self) -> dict[str, tuple[Extract, ...]]:
-        """Give them by key."""
+        """Return the feature sets by key."""
         return {TRAINED: (self.trained,), RANDOM: self.random, FILTERS: (self.filters,)}
 
     def readings(self, *, pictures: int, crops: int) -> int:
-        """Count how often features are computed for ``draw_clusters`` and ``probe_all``: the length of a bar."""
+        """Return the number of feature computations in ``draw_clusters`` and ``probe_all``, for a progress bar."""
         return 2 * len(TITLES) * pictures + (2 + len(self.random)) * crops
 
 
@@ -56,9 +56,9 @@ def draw_clusters(features: Features, pictures: Sequence[Picture], *, seed: int,
     """Draw k-means maps (k = 5) of the feature sets beside the pictures.
 
     Args:
-        features: What is compared; of the random networks the first.
+        features: The feature sets; only the first random network is drawn.
         pictures: Each (H, W, 3) uint8 RGB.
-        seed: Of the clusters.
+        seed: Seed of the clusters.
         on_crop: Called after each reading of a picture.
 
     Raises:
@@ -98,10 +98,10 @@ def probe_all(
 
 
 def verdict(scores: Mapping[str, Shares]) -> str:
-    """Say in a sentence whether the features are worth labelling for.
+    """Return a sentence on whether the features are good enough to start labelling.
 
-    Differences are taken fold by fold (and, for random weights, draw by draw) and count when their mean is larger than
-    their standard deviation.
+    Differences are paired by fold (and, for random weights, by draw) and count if their mean exceeds their standard
+    deviation.
 
     Args:
         scores: From ``probe_all``.
@@ -129,8 +129,8 @@ def write_check(
         folder: The run's ``check`` folder.
         figure: From ``draw_clusters``.
         scores: From ``probe_all``; empty without labels.
-        pixels: What was probed; None without labels.
-        why_not: Why nothing was probed.
+        pixels: The probed pixels; None without labels.
+        why_not: Reason why nothing was probed.
 
     Returns:
         The Markdown.

@@ -1,4 +1,4 @@
-"""How the IoU grows with the labelled crops, and what the next ones are worth: one table, one figure."""
+"""Label efficiency: IoU against labelled crops, table and figure."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,11 +22,11 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 @dataclass(frozen=True)
 class Draw:
-    """Some of the train crops.
+    """A random subset of the train crops.
 
     Attributes:
-        number: Which draw it belongs to; crops of a smaller count are among those of a larger one.
-        crops: Their numbers.
+        number: Index of the draw; a smaller count is a subset of a larger one.
+        crops: Indices of the crops.
     """
 
     number: int
@@ -34,19 +34,19 @@ class Draw:
 
 
 def draw_crops(usable: Sequence[bool], *, counts: Sequence[int], draws: int, seed: int) -> list[Draw]:
-    """Draw crops several times in random order and take the first ones of each order.
+    """Draw random orders of crops and take the first ones of each.
 
     Args:
-        usable: For each train crop whether it shows two classes: only then can it stand alone, as the first one.
-        counts: How many to take; those above the number of crops are left out, all crops are always taken.
+        usable: Whether each train crop has two classes, which is required of the first one.
+        counts: Numbers of crops; larger ones than available are dropped, all crops are always included.
         draws: Number of orders.
-        seed: Of the orders.
+        seed: Seed of the orders.
 
     Returns:
         One per order and count, smaller counts first.
 
     Raises:
-        LabelError: If no crop shows two classes.
+        LabelError: If no crop has two classes.
     """
     first = np.flatnonzero(usable)
     if not first.size:
@@ -69,14 +69,14 @@ def label_efficiency(
     folder: Path,
     on_run: Callable[[str, int, int], None] = lambda _title, _done, _total: None,
 ) -> dict[str, Curve]:
-    """Train and score every method on every draw; what an earlier call has finished is not done again.
+    """Train and score every method on every draw, reusing finished runs.
 
     Args:
-        methods_of: Gives the methods, each to be trained on the draw's crops.
+        methods_of: Returns the methods for a draw's crops.
         task: The test crops; a draw is trained with the first seed plus its number.
         draws: From ``draw_crops``.
         folder: Takes runs/, label_efficiency.csv, .md and .png.
-        on_run: Told before each draw what begins, how many are done, and how many there are.
+        on_run: Called before each draw with its description, the number done, and the total.
 
     Returns:
         A curve per method, by key.
@@ -99,7 +99,7 @@ def label_efficiency(
 
 
 def sentences(curves: Mapping[str, Curve], names: Sequence[str]) -> list[str]:
-    """Say for each method and class where it stands and what the next crops are worth."""
+    """Return per method and class the current IoU and the expected gain from more crops."""
     return [
         _sentence(curve, k, name)
         for curve in curves.values()
@@ -140,15 +140,15 @@ def _table(curves: Mapping[str, Curve], task: Task) -> Iterator[list[Any]]:
 
 
 def as_markdown(curves: Mapping[str, Curve], names: Sequence[str], *, note: str = "") -> str:
-    """Write a table for people, and the sentences.
+    """Format the table and the sentences in Markdown.
 
     Args:
-        curves: Of ``label_efficiency``.
+        curves: From ``label_efficiency``.
         names: The K class names.
-        note: What is odd about the test crops.
+        note: Note on the test crops.
 
     Returns:
-        Markdown: mean IoU [least and greatest draw] by method and number of crops.
+        Markdown: mean IoU [minimum and maximum over draws] by method and number of crops.
     """
     head = ["method", "crops", *(f"IoU {name}".replace("|", "&#124;") for name in names)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -167,7 +167,7 @@ def _cell(scores: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
 
 
 def _draw(curves: Mapping[str, Curve], names: Sequence[str], *, note: str) -> Figure:
-    """Plot a panel per class: mean IoU over the crops learnt from, with a band from the least draw to the greatest."""
+    """Plot a panel per class: mean IoU against training crops, with a band over draws."""
     figure = Figure(figsize=(3.4 * len(names) + 2.5, 3.2), layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for k, (panel, name) in enumerate(zip(panels, names, strict=True)):

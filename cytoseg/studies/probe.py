@@ -1,4 +1,4 @@
-"""A linear probe: how well the simplest classifier tells classes apart from given features, on slides left out."""
+"""Linear probe of features, cross-validated over slides."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,8 +20,8 @@ from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.metrics.segmentation import mean_iou
 
 CROPS, PIXELS_PER_CROP, FOLDS = 16, 200, 5
-"""Enough to tell 132,000 crops of training from none on real smears, by each of three draws of crops."""
-_STRENGTH = 0.1  # inverse regularisation; at 0.01 one draw took 200 crops of training for more than none, at 1 none did
+"""Probe pixels: enough to separate 132,000 training crops from none on real smears in each of three draws."""
+_STRENGTH = 0.1  # inverse regularisation; at 0.01 one draw found 200 training crops better than none, at 1 none did
 
 Extract = Callable[[NDArray[np.uint8]], NativeFeatures]
 """From a picture (H, W, 3) uint8 RGB to its features."""
@@ -29,15 +29,15 @@ Extract = Callable[[NDArray[np.uint8]], NativeFeatures]
 
 @dataclass(frozen=True)
 class ProbePixels:
-    """Labelled pixels that every feature set is probed on.
+    """Labelled pixels for probing feature sets.
 
     Attributes:
-        crops: Where they are from.
-        places: For each crop (P_i, 2) int64 of (x, y).
+        crops: Their crops.
+        places: Per crop (P_i, 2) int64 of (x, y).
         classes: (P,) int64 ids, crop after crop.
-        weights: (P,) float64, for how many labelled pixels of its crop and class each stands.
-        folds: (P,) int64, the fold in which it is left out.
-        unit: What a fold leaves out: ``slides``, ``crops`` or ``halves of the crop``.
+        weights: (P,) float64, number of labelled pixels of its crop and class that each represents.
+        folds: (P,) int64, the fold in which it is held out.
+        unit: Unit of a fold: ``slides``, ``crops`` or ``halves of the crop``.
     """
 
     crops: tuple[LabelledCrop, ...]
@@ -49,9 +49,9 @@ class ProbePixels:
 
 
 def draw_probe_pixels(crops: Sequence[LabelledCrop], *, seed: int) -> ProbePixels:
-    """Draw labelled pixels, an equal share of each class, from crops of as many slides as possible.
+    """Draw class-balanced labelled pixels from crops of as many slides as possible.
 
-    A fold leaves whole slides out; with one slide whole crops, with one crop its left or its right half.
+    A fold holds out whole slides; with one slide whole crops, with one crop its left or right half.
 
     Args:
         crops: The train crops.
@@ -85,7 +85,7 @@ def read_probe_pixels(
     """Compute the features of the drawn pixels.
 
     Args:
-        extract: Gives the features of a picture.
+        extract: Returns the features of a picture.
         pixels: From ``draw_probe_pixels``.
         on_crop: Called after each crop.
 
@@ -106,17 +106,17 @@ def read_probe_pixels(
 
 
 def probe(features: NDArray[np.float32], pixels: ProbePixels, *, classes: int) -> NDArray[np.float64]:
-    """Fit a logistic regression on all folds but one and score it on that one, each fold in turn.
+    """Cross-validate a logistic regression over the folds.
 
-    Both fit and score weigh each pixel by how many it stands for, so that the IoU is that of whole crops.
+    Fit and score weight each pixel by the number of pixels it represents, so that the IoU refers to whole crops.
 
     Args:
         features: (P, D) float32.
-        pixels: What they are the features of.
+        pixels: Their pixels.
         classes: K.
 
     Returns:
-        (folds,) float64, the mean IoU over the classes that apply.
+        (folds,) float64, the mean IoU over classes with a defined IoU.
 
     Source: Alain & Bengio, Understanding intermediate layers using linear classifier probes, 2016.
     """
@@ -139,11 +139,11 @@ def probe(features: NDArray[np.float32], pixels: ProbePixels, *, classes: int) -
 def _fit_predict(
     features: NDArray[np.float32], ids: NDArray[np.int64], weights: NDArray[np.float64], others: NDArray[np.float32]
 ) -> NDArray[np.int64]:
-    if len(np.unique(ids)) == 1:  # all that this fold can learn
+    if len(np.unique(ids)) == 1:  # the only class in this fold
         return np.full(len(others), ids[0])
     classifier = LogisticRegression(C=_STRENGTH, tol=1e-3, max_iter=200)
     with warnings.catch_warnings():
-        # A probe of features that tell nothing apart may not settle; its score is low, as it should be.
+        # A probe of uninformative features may not converge; its score is low, as it should be.
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(features, ids, sample_weight=weights / weights.mean())
     predicted: NDArray[np.int64] = classifier.predict(others)
@@ -151,7 +151,7 @@ def _fit_predict(
 
 
 def _spread_over_slides(crops: Sequence[LabelledCrop]) -> list[LabelledCrop]:
-    """Take the first crop of each slide, then the second of each, and so on."""
+    """Order crops round-robin by slide."""
     by_slide: dict[str, int] = {}
     turns = []
     for crop in crops:
@@ -162,7 +162,7 @@ def _spread_over_slides(crops: Sequence[LabelledCrop]) -> list[LabelledCrop]:
 
 
 def _groups(crops: Sequence[LabelledCrop], places: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], str]:
-    """Number what must not stand on both sides of a fold, for each pixel."""
+    """Return the group of each pixel that must not be split between folds."""
     sizes = [len(found) for found in places]
     slides = sorted({crop.slide for crop in crops})
     if len(slides) > 1:

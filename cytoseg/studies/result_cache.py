@@ -1,4 +1,4 @@
-"""Results kept in JSON files and used again as long as nothing has changed that decides them."""
+"""Cache of results in JSON files, keyed by a digest of their inputs."""
 
 import hashlib
 import json
@@ -11,16 +11,16 @@ from cytoseg.writing import write_atomically
 
 
 def digest_of(decides: Mapping[str, Any]) -> str:
-    """Hash what decides a result; 64 hexadecimal digits.
+    """Hash the inputs of a result; 64 hexadecimal digits.
 
     Args:
-        decides: For JSON; the order of keys does not count.
+        decides: The inputs as JSON; the order of keys is ignored.
     """
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
 def read_result(path: Path, digest: str) -> dict[str, Any] | None:
-    """Return a kept result, or None where there is none, or a damaged one, or one that other things decided.
+    """Return a stored result, or None if it is missing, damaged or has another digest.
 
     Args:
         path: Its JSON file.
@@ -34,7 +34,7 @@ def read_result(path: Path, digest: str) -> dict[str, Any] | None:
 
 
 def write_result(path: Path, digest: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a result with its digest, for JSON, and give what was written."""
+    """Write a result with its digest as JSON, and return it."""
     found = {"digest": digest, **result}
     write_atomically(path, json.dumps(found) + "\n")
     return found

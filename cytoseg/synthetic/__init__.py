@@ -1,1 +1,1 @@
-"""Slides that look like Pap smears, drawn from a seed with exact label maps."""
+"""Synthetic Pap smear slides with exact label maps."""

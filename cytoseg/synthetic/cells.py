@@ -1,4 +1,4 @@
-"""Drawing squamous cells of synthetic slides: translucent, folded, textured cytoplasm with a nucleus."""
+"""Drawing the squamous cells of synthetic slides."""
 
 from dataclasses import dataclass
 
@@ -16,16 +16,16 @@ CYTOPLASM, NUCLEUS = 1, 2
 
 @dataclass(frozen=True)
 class CellStyle:
-    """How cells of one kind style.
+    """Appearance of one kind of cell.
 
     Attributes:
-        eosinophilic: Chance of the pink-orange family; None for the stain's own share.
-        density: Least and greatest optical thickness of the cytoplasm.
-        sharpness: Least and greatest sharpness of the corners; low is round.
-        folds: Chance of a fold.
-        nucleus_um: Least and greatest radius of the nucleus; 0 where there is none.
-        nucleus_density: Least and greatest optical thickness of the nucleus.
-        chromatin: Contrast of the clumps in it.
+        eosinophilic: Probability of the pink-orange family; None for the stain's default.
+        density: Minimum and maximum optical thickness of the cytoplasm.
+        sharpness: Minimum and maximum sharpness of the corners; low is round.
+        folds: Probability of a fold.
+        nucleus_um: Minimum and maximum radius of the nucleus; 0 for none.
+        nucleus_density: Minimum and maximum optical thickness of the nucleus.
+        chromatin: Contrast of its chromatin clumps.
     """
 
     eosinophilic: float | None
@@ -48,7 +48,7 @@ CELL_STYLES = {
 
 @dataclass(frozen=True)
 class Paint:
-    """What all cells of a slide are drawn with.
+    """Shared resources for drawing the cells of a slide.
 
     Attributes:
         stain: Colours.
@@ -66,14 +66,14 @@ def draw_cell(item: Item, paint: Paint) -> list[Stamp]:
 
     Args:
         item: A cell of the plan.
-        paint: Of the slide.
+        paint: Paint of the slide.
 
     Returns:
-        A stamp of the cytoplasm (id 1) and one of each nucleus (id 2).
+        A stamp of the cytoplasm (id 1) and one per nucleus (id 2).
     """
     rng = np.random.default_rng(item.seed)
     style = CELL_STYLES[item.kind]
-    # Most cells lie in focus; the rest float above or below it.
+    # Most cells are in focus; the rest lie above or below it.
     blur_px = float(rng.choice([0.12, 0.35, 0.8, 1.6], p=[0.45, 0.31, 0.16, 0.08])) / paint.mpp
     stamps = [_cytoplasm(item, style, rng=rng, paint=paint, blur_px=blur_px)]
     if style.nucleus_um[1] == 0:
@@ -90,7 +90,7 @@ def draw_cell(item: Item, paint: Paint) -> list[Stamp]:
 
 
 def _is_within_reach(stamp: Stamp, item: Item) -> bool:
-    """Return whether every region that the stamp touches knows of the item; what sticks out would be cut at bands."""
+    """Return whether every region that the stamp touches includes the item; otherwise it would be cut at bands."""
     height, width = stamp.layers[0][0].shape
     left, top = int(np.floor(item.x)) - item.reach_px, int(np.floor(item.y)) - item.reach_px
     longest = 2 * item.reach_px + 1
@@ -109,7 +109,7 @@ def _cytoplasm(item: Item, style: CellStyle, *, rng: np.random.Generator, paint:
         aspect=rng.uniform(2.0, 3.5) if is_crumpled else 1 + rng.gamma(1.6, 0.15),
         longest_px=item.radius_px * (REACH - 0.15),
     )
-    # The square that is drawn is as small as this cell allows, with room for blur and ragged edges.
+    # The square is as small as possible, with a margin for blur and ragged edges.
     room = int(np.ceil(outline.max() + 2.5 * blur_px + 3.0 / mpp))
     grid = make_grid(item.x, item.y, min(room, item.reach_px))
     cloud, mottle = (window(texture, grid.side_px, rng) for texture in (textures.cloud, textures.mottle))
@@ -123,7 +123,7 @@ def _cytoplasm(item: Item, style: CellStyle, *, rng: np.random.Generator, paint:
     thickness = sheet * _relief(uneven, distance, grid, item=item, rng=rng, paint=paint)
     thickness *= np.float32(rng.uniform(*style.density) * (1.3 if is_crumpled else 1))
     if not folds:
-        # Light bent at the edge brightens the glass beside it.
+        # Light refracted at the edge brightens the glass beside it.
         thickness -= bump(distance - 0.9 / mpp, 0.6 / mpp) * np.float32(0.06)
     layers = _coloured(_blurred(thickness, blur_px), grid, rng=rng, stain=paint.stain, share=style.eosinophilic)
     return Stamp(grid.x, grid.y, layers, sheet >= 0.5, CYTOPLASM)
@@ -132,7 +132,7 @@ def _cytoplasm(item: Item, style: CellStyle, *, rng: np.random.Generator, paint:
 def _relief(
     uneven: FloatMap, distance: FloatMap, grid: Grid, *, item: Item, rng: np.random.Generator, paint: Paint
 ) -> FloatMap:
-    """Add to uneven thickness what the microscope shows: thin margin, dark edge, dense middle, creases, granules."""
+    """Add microscopic detail to the thickness: thin margin, dark edge, dense centre, creases, granules."""
     mpp, textures, side = paint.mpp, paint.textures, grid.side_px
     relief = uneven * (1 - rng.uniform(0.1, 0.5) * np.exp(np.minimum(distance, 0) * np.float32(mpp / 5.0)))
     patchy = np.clip(1 + window(textures.cloud, side, rng), 0, 2)
@@ -143,7 +143,7 @@ def _relief(
     if rng.random() < 0.18:
         relief += window(textures.granule, side, rng) * patchy * np.float32(rng.uniform(0.2, 0.8))
     if item.kind == "intermediate" and rng.random() < 0.07:
-        # A koilocyte's cavity round the nucleus.
+        # The perinuclear halo of a koilocyte.
         relief *= 1 - 0.8 * cover(np.sqrt(from_middle) - 1.0, 0.35)
     shown: FloatMap = np.maximum(relief, 0)
     return shown
@@ -159,7 +159,7 @@ def _folded(
     item: Item,
     mpp: float,
 ) -> FloatMap:
-    """Turn one margin of the sheet over: cut it along a line and lay its mirror image on what remains."""
+    """Fold one margin over: cut along a line and add the mirror image to the rest."""
     angle, at = rng.uniform(0, 2 * np.pi), rng.triangular(0.4, 0.85, 0.95) * item.radius_px
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     along = grid.dy * c - grid.dx * s
@@ -173,7 +173,7 @@ def _folded(
 
 
 def _blurred(thickness: FloatMap, blur_px: float) -> FloatMap:
-    """Put the thing out of focus; less than a third of a pixel cannot be seen."""
+    """Blur an out-of-focus object; less than a third of a pixel is invisible."""
     if blur_px < 0.33:
         return thickness
     soft: FloatMap = ndimage.gaussian_filter(thickness, blur_px, truncate=2.5)
@@ -183,7 +183,7 @@ def _blurred(thickness: FloatMap, blur_px: float) -> FloatMap:
 def _coloured(
     thickness: FloatMap, grid: Grid, *, rng: np.random.Generator, stain: Stain, share: float | None
 ) -> tuple[tuple[FloatMap, Colour], ...]:
-    """Return the cytoplasm one tone of a family, or now and then both families, from one side to the other."""
+    """Colour the cytoplasm in one tone of a family, or occasionally with a gradient between both families."""
     tones = [_tone(family, rng) for family in (stain.cyanophilic, stain.eosinophilic)]
     is_pink = rng.random() < (stain.eosinophilic_share if share is None else share)
     first, second = (tones[1], tones[0]) if is_pink else (tones[0], tones[1])

@@ -1,4 +1,4 @@
-"""Cutting labelled crops from synthetic slides, as an annotator would hand them over: PNG and labelme JSON."""
+"""Cutting labelled crops from synthetic slides as PNG and labelme JSON."""
 
 import json
 import os
@@ -21,24 +21,24 @@ from cytoseg.writing import temporary_beside
 
 LABELME_VERSION = "5.5.0"
 LEAST_TISSUE = 0.2
-"""Share of a crop that cells must cover for it to be chosen."""
+"""Minimum fraction of a crop covered by cells."""
 
 
 def generate_labelled_crops(slide: Path, folder: Path, *, n: int, side_px: int = 256, seed: int = 0) -> list[Path]:
-    """Cut crops that show cells from a synthetic slide, each with its exact labels as labelme polygons.
+    """Cut crops with cells from a synthetic slide, with exact labels as labelme polygons.
 
     Args:
-        slide: Made by ``generate_slide``; its label map lies beside it.
-        folder: Gets ``<slide>_<x>_<y>.png`` and ``.json`` for each crop; is made if need be.
-        n: How many crops; they do not overlap.
+        slide: From ``generate_slide``, with its label map beside it.
+        folder: Output folder for ``<slide>_<x>_<y>.png`` and ``.json`` per crop; created if missing.
+        n: Number of crops, without overlap.
         side_px: Width and height of a crop in level-0 pixels.
-        seed: Which crops.
+        seed: Seed of the choice.
 
     Returns:
         The JSON files.
 
     Raises:
-        SlideError: If the slide, its label map or enough places with cells are missing.
+        SlideError: If the slide or its label map is missing, or too few places have cells.
     """
     labels = labels_path(slide)
     if not labels.is_file():
@@ -58,13 +58,13 @@ def generate_labelled_crops(slide: Path, folder: Path, *, n: int, side_px: int =
 
 
 def trace(labels: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """Trace a label map as labelme polygons that give it back exactly, painted in their order by pixel centres.
+    """Trace a label map as labelme polygons that reproduce it exactly when painted in order.
 
-    Every connected patch of one id becomes a polygon without holes, larger ones first, so that what lies in a hole
-    is painted later. Corners lie half-way between pixel centres, so no centre lies on an outline.
+    Every component of an id becomes a polygon without holes, larger ones first, so that holes are painted over. Corners
+    lie half-way between pixel centres, so no centre lies on an outline.
 
     Args:
-        labels: (H, W) uint8 ids as in ``CLASS_NAMES``; what is never painted is background.
+        labels: (H, W) uint8 ids as in ``CLASS_NAMES``; unpainted pixels are background.
 
     Returns:
         labelme shapes; points are (x, y) with (0, 0) at the corner of the first pixel.
@@ -72,7 +72,7 @@ def trace(labels: NDArray[np.uint8]) -> list[dict[str, Any]]:
     canvas = np.zeros_like(labels)
     shapes = []
     for _, window, filled, class_id in sorted(_patches(labels), key=lambda patch: -patch[0]):
-        # Background that nothing has been painted over needs no polygon: only holes do.
+        # Background needs polygons only in holes.
         if (canvas[window][filled] == class_id).all():
             continue
         canvas[window][filled] = class_id
@@ -81,7 +81,7 @@ def trace(labels: NDArray[np.uint8]) -> list[dict[str, Any]]:
 
 
 def _choose(truth: Slide, *, n: int, side_px: int, seed: int) -> list[Region]:
-    """Go through a grid of places in random order and keep the first n that show cells with nuclei."""
+    """Visit grid positions in random order and keep the first n with cells and nuclei."""
     size: Size = truth.levels[0].size
     rng = np.random.default_rng([seed, 6])
     left, top = (int(rng.integers(0, length % side_px + 1)) for length in (size.width, size.height))
@@ -99,12 +99,12 @@ def _choose(truth: Slide, *, n: int, side_px: int, seed: int) -> list[Region]:
 
 
 def _ids(truth: Slide, region: Region) -> NDArray[np.uint8]:
-    """Read a region of the label map, which a slide reader gives as grey in three channels."""
+    """Read a region of the label map, which a slide reader returns as grey RGB."""
     return np.ascontiguousarray(truth.read_region(region)[..., 0])
 
 
 def _write(folder: Path, slide: str, picture: Slide, truth: Slide, *, region: Region) -> str:
-    """Write the PNG and the JSON of one crop and give their common stem."""
+    """Write the PNG and the JSON of one crop and return their stem."""
     name = f"{slide}_{region.x}_{region.y}"
     Image.fromarray(picture.read_region(region)).save(folder / f"{name}.png")
     annotation = {
@@ -122,23 +122,23 @@ def _write(folder: Path, slide: str, picture: Slide, truth: Slide, *, region: Re
 
 
 Patch = tuple[int, tuple[slice, slice], NDArray[np.bool_], int]
-"""Area with holes filled, where in the label map, the filled patch itself, class id."""
+"""Area with holes filled, position in the label map, filled mask, class id."""
 
 
 def _patches(labels: NDArray[np.uint8]) -> Iterator[Patch]:
-    """Find the connected patches of every id, joined along sides but not over corners."""
+    """Find the 4-connected components of every id."""
     for class_id in np.unique(labels):
         numbered, _ = ndimage.label(labels == class_id)
         for number, window in enumerate(ndimage.find_objects(numbered), start=1):
-            # What can leave over a corner is no hole: the outline runs through that corner.
+            # A cavity open at a corner is not a hole: the outline runs through that corner.
             filled = ndimage.binary_fill_holes(numbered[window] == number, np.ones((3, 3), bool))
             yield int(filled.sum()), window, filled, int(class_id)
 
 
 def _outline(filled: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Trace a patch without holes: (n, 2) points (x, y), the corners of its pixels cut."""
+    """Trace a component without holes: (n, 2) points (x, y), with pixel corners cut."""
     (contour,) = measure.find_contours(np.pad(filled, 1).astype(np.float32), 0.5)
-    # The margin moves every index by one, and pixel centres lie half a pixel from their corner.
+    # The margin shifts indices by one, and pixel centres are half a pixel from corners.
     points = contour[:-1, ::-1] - 0.5
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     turns: NDArray[np.bool_] = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]

@@ -1,7 +1,7 @@
-"""Drawing what lies between the cells of synthetic slides: neutrophils, red cells, debris.
+"""Drawing neutrophils, red cells and debris on synthetic slides.
 
-None of it has a class: on glass it is background, on a cell the pixels keep that cell's class. Small and dark, it is
-what a plain colour threshold takes for nuclei.
+None of it has a class: on glass it is background, on a cell the pixels keep the cell's class. A plain colour threshold
+mistakes it for nuclei.
 """
 
 import numpy as np
@@ -15,14 +15,14 @@ from cytoseg.synthetic.textures import FloatMap, window
 
 
 def draw_debris(item: Item, paint: Paint) -> Stamp:
-    """Draw a neutrophil, a red cell or a piece of debris, as its kind says.
+    """Draw a neutrophil, a red cell or a piece of debris according to its kind.
 
     Args:
-        item: Of the plan.
-        paint: Of the slide.
+        item: Item of the plan.
+        paint: Paint of the slide.
 
     Returns:
-        A stamp that belongs to no class.
+        A stamp without a class.
     """
     rng = np.random.default_rng(item.seed)
     grid = make_grid(item.x, item.y, item.reach_px)
@@ -31,7 +31,7 @@ def draw_debris(item: Item, paint: Paint) -> Stamp:
 
 
 def _neutrophil(item: Item, grid: Grid, rng: np.random.Generator, paint: Paint) -> tuple[tuple[FloatMap, Colour], ...]:
-    """Draw two to four dark lobes on an arc, in a body that is hardly there."""
+    """Draw two to four dark lobes on an arc, in a faint body."""
     lobes, unit = int(rng.integers(2, 5)), np.float32(1 / paint.mpp)
     start, bend = rng.uniform(0, 2 * np.pi), rng.uniform(1.0, 1.7)
     pull: FloatMap = np.zeros((grid.side_px, grid.side_px), np.float32)
@@ -50,7 +50,7 @@ def _neutrophil(item: Item, grid: Grid, rng: np.random.Generator, paint: Paint) 
 
 
 def _red_cell(item: Item, grid: Grid, rng: np.random.Generator, paint: Paint) -> tuple[tuple[FloatMap, Colour], ...]:
-    """Draw a pale disc with a paler middle."""
+    """Draw a pale disc with a paler centre."""
     distance = beyond(ellipse(rng, item.radius_px, aspect=rng.uniform(1, 1.5), uneven=0.05), grid.dx, grid.dy)
     ring = cover(distance, 1.5) * (np.float32(0.35) + bump(distance + 1.0 / paint.mpp, 1.0 / paint.mpp))
     return ((ring * np.float32(rng.uniform(0.25, 0.6)), paint.stain.eosinophilic[1]),)

@@ -1,4 +1,4 @@
-"""Drawing any region of a synthetic slide: light through everything that lies there, as a camera sees it."""
+"""Rendering regions of a synthetic slide."""
 
 from dataclasses import dataclass
 
@@ -14,20 +14,20 @@ from cytoseg.synthetic.stains import STAINS
 from cytoseg.synthetic.textures import ATLAS_PX, Field, FloatMap, make_field, make_textures
 
 CHUNK_PX = 1024
-"""Pictures are finished in chunks of this width, so that a wide band needs little more than its optical densities."""
+"""Width of the chunks in which pictures are finished, to limit memory to the optical densities."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a synthetic slide is drawn from.
+    """Complete description of a synthetic slide.
 
     Attributes:
-        seed: Of the slide.
-        plan: Where things lie.
-        paint: What they are drawn with.
-        mucus: Field whose zero line the strands of mucus follow.
-        dirt: Field of mucus and bacteria: none where low.
-        lamp: Field of the uneven light.
+        seed: Seed of the slide.
+        plan: Positions of the items.
+        paint: Shared drawing resources.
+        mucus: Field whose zero level set gives the strands of mucus.
+        dirt: Density field of mucus and bacteria.
+        lamp: Illumination field.
     """
 
     seed: int
@@ -39,7 +39,7 @@ class Scene:
 
 
 def make_scene(seed: int, *, mpp: float, stain: str) -> Scene:
-    """Set up a slide; the same arguments always give the same slide.
+    """Set up a slide deterministically.
 
     Args:
         seed: Which slide, 0 or more.
@@ -62,7 +62,7 @@ def make_scene(seed: int, *, mpp: float, stain: str) -> Scene:
 
 
 def draw_region(scene: Scene, region: Region) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw a region; a pixel comes out the same whatever region it is drawn with.
+    """Draw a region; a pixel does not depend on the region it is drawn with.
 
     Args:
         scene: The slide.
@@ -87,7 +87,7 @@ def draw_region(scene: Scene, region: Region) -> tuple[NDArray[np.uint8], NDArra
 
 
 def _press(stamp: Stamp, region: Region, density: FloatMap, labels: NDArray[np.uint8]) -> None:
-    """Add what of a stamp lies in the region: densities add up, as Beer and Lambert say; the greater class id wins."""
+    """Add the part of a stamp inside the region: densities add up (Beer-Lambert); the larger class id wins."""
     height, width = stamp.layers[0][0].shape
     x, y = stamp.x - region.x, stamp.y - region.y
     left, top = max(0, x), max(0, y)
@@ -104,7 +104,7 @@ def _press(stamp: Stamp, region: Region, density: FloatMap, labels: NDArray[np.u
 
 
 def _photograph(scene: Scene, region: Region, density: FloatMap) -> NDArray[np.uint8]:
-    """Shine the uneven lamp through glass, film and cells, and add the camera's noise."""
+    """Apply illumination, absorption and camera noise."""
     x, y = np.arange(region.x, region.x + region.width), np.arange(region.y, region.y + region.height)
     film = _film(scene, x, y)
     light = 1 + np.float32(0.02) * scene.lamp.over(x, y)
@@ -114,7 +114,7 @@ def _photograph(scene: Scene, region: Region, density: FloatMap) -> NDArray[np.u
     for channel in range(3):
         absorbed = density[..., channel] + film * np.float32(stain.speck[channel])
         seen = np.exp(-absorbed) * light * np.float32(255 * stain.glass[channel])
-        # Each channel has its own window of the noise; it repeats only after 512 px.
+        # Each channel has its own noise window, which repeats after 512 px.
         grain = noise[np.ix_((y + 171 * channel) % ATLAS_PX, (x + 97 * channel) % ATLAS_PX)]
         seen += grain * (np.float32(1.0) + np.float32(0.006) * seen)
         picture[..., channel] = np.clip(seen + np.float32(0.5), 0, 255)

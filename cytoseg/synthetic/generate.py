@@ -1,7 +1,7 @@
-"""Making slides that look like Pap smears, of any size from a seed, with exact label maps: for tests and the demo.
+"""Generating synthetic Pap smear slides with exact label maps.
 
 Overlapping translucent squamous cells of two stain families lie on glass among neutrophils, red cells and debris.
-A nucleus is labelled wherever one lies, also below another cell; neutrophils and debris have no class of their own.
+Every nucleus is labelled, even below another cell; neutrophils and debris have no class.
 """
 
 import gzip
@@ -20,7 +20,7 @@ from cytoseg.synthetic.stains import STAINS, USUAL
 from cytoseg.writing import temporary_beside
 
 BAND_PX = 512
-"""Rows drawn at a time; the picture does not depend on it."""
+"""Rows drawn at a time; does not affect the picture."""
 CLASS_NAMES = ("background", "cytoplasm", "nucleus")
 """Names of the ids in the label maps of synthetic slides."""
 
@@ -34,21 +34,21 @@ def generate_slide(
     stain: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Make a slide and its exact label map, as pyramidal OME-TIFFs beside each other.
+    """Generate a slide and its exact label map as pyramidal OME-TIFFs.
 
     Args:
-        path: Where the slide goes, ending in .tif or .tiff; an existing one is replaced.
+        path: Output file ending in .tif or .tiff; replaced if it exists.
         size: Width and height in level-0 pixels.
         seed: Which slide, 0 or more. The same seed, size, mpp and stain give the same pixels.
         mpp: Micrometres per pixel. Nuclei are 8 to 40 pixels across at 0.5.
         stain: A key of ``STAINS``; None lets the seed choose among ``USUAL``.
-        progress: Told how many rows are finished, after each band.
+        progress: Called after each band with the number of finished rows.
 
     Returns:
         The path of the label map: ids as in ``CLASS_NAMES``.
 
     Raises:
-        SlideError: If an argument is impossible or the files cannot be written; then neither is there.
+        SlideError: If an argument is invalid or the files cannot be written; then neither exists.
     """
     _check(path, size=size, seed=seed, mpp=mpp, stain=stain)
     scene = make_scene(seed, mpp=mpp, stain=stain or USUAL[seed % len(USUAL)])
@@ -58,7 +58,7 @@ def generate_slide(
             part, spool = folder / path.name, folder / "labels.gz"
             write_pyramid(part, _pictures(scene, size, spool=spool, progress=progress), size=size, mpp=mpp)
             write_pyramid(labels, _spooled(spool, size), size=size, mpp=mpp, categorical=True)
-            # The slide comes last: where it is, its label map is too.
+            # The slide is written last, so that its label map always exists.
             os.replace(part, path)
     except OSError as error:
         raise SlideError(f"{path}: cannot be written ({error.strerror or error}). Choose another folder.") from error
@@ -66,7 +66,7 @@ def generate_slide(
 
 
 def labels_path(slide: Path) -> Path:
-    """Say where the label map of a synthetic slide is: ``a.labels.ome.tif`` beside ``a.ome.tif``."""
+    """Return the path of a synthetic slide's label map: ``a.labels.ome.tif`` beside ``a.ome.tif``."""
     stem = slide.name.removesuffix(slide.suffix).removesuffix(".ome")
     return slide.with_name(f"{stem}.labels.ome.tif")
 
@@ -104,7 +104,7 @@ def _check(path: Path, *, size: Size, seed: int, mpp: float, stain: str | None) 
 def _pictures(
     scene: Scene, size: Size, *, spool: Path, progress: Callable[[int], None] | None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Hand out the bands' pictures and keep their label maps, so that the slide is drawn only once."""
+    """Yield the bands' pictures and spool their label maps, so that the slide is drawn only once."""
     done = 0
     with gzip.open(spool, "wb", compresslevel=1) as sink:
         for picture, labels in draw_bands(scene, size):

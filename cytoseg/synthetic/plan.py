@@ -1,4 +1,4 @@
-"""Where what lies on a synthetic slide: a lattice of blocks, each a pure function of (seed, block)."""
+"""Layout of a synthetic slide: items per block from (seed, block)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from cytoseg.geometry import Region
 from cytoseg.synthetic.textures import Field, make_field
 
 BLOCK_UM = 64.0
-"""Side of a block; nothing reaches further than this from its centre."""
+"""Side of a block; no item extends further than this from its centre."""
 
 RADIUS_UM = {
     "superficial": (22.0, 31.0),
@@ -21,7 +21,7 @@ RADIUS_UM = {
     "red cell": (3.2, 3.9),
     "debris": (0.8, 4.5),
 }
-"""Least and greatest mean radius of each kind; a cell's corners may reach 1.9 times as far."""
+"""Minimum and maximum mean radius of each kind; a cell's corners may extend 1.9 times as far."""
 
 CELL_SHARES = {"intermediate": 0.49, "superficial": 0.32, "parabasal": 0.10, "dyskaryotic": 0.05, "squame": 0.04}
 REACH = 1.9
@@ -29,15 +29,15 @@ REACH = 1.9
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to draw.
+    """One item to draw.
 
     Attributes:
         kind: A key of ``RADIUS_UM``.
         x: Centre in level-0 pixels.
         y: Centre in level-0 pixels.
         radius_px: Its mean radius.
-        reach_px: Nothing of it lies further than this from the pixel under its centre, along x or y.
-        seed: Its looks depend on this only.
+        reach_px: Largest extent from the pixel under its centre, along x or y.
+        seed: Seed of its appearance.
     """
 
     kind: str
@@ -50,10 +50,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides where things lie.
+    """Density fields of the items.
 
     Attributes:
-        seed: Of the slide.
+        seed: Seed of the slide.
         mpp: Micrometres per pixel.
         crowding: Field of the cells: clusters where high, glass where low.
         inflammation: Field of the neutrophils.
@@ -73,7 +73,7 @@ class Plan:
 
 
 def make_plan(seed: int, *, mpp: float, leucocytes: float) -> Plan:
-    """Draw the fields of one slide; arguments as in ``Plan``."""
+    """Build the fields of one slide; arguments as in ``Plan``."""
     rng = np.random.default_rng([seed, 2])
     crowding = make_field(rng, shortest_px=180 / mpp, longest_px=1400 / mpp)
     inflammation = make_field(rng, shortest_px=100 / mpp, longest_px=900 / mpp)
@@ -81,14 +81,14 @@ def make_plan(seed: int, *, mpp: float, leucocytes: float) -> Plan:
 
 
 def items_in(plan: Plan, region: Region) -> Iterator[Item]:
-    """Go through everything that may touch a region, always in the order of the blocks from top left.
+    """Yield all items that may touch a region, in block order from the top left.
 
     Args:
         plan: Of the slide.
         region: In level-0 pixels.
 
     Yields:
-        Items; for two regions that share a pixel, those touching it come in the same order.
+        Items; those touching a pixel come in the same order for every region.
     """
     block = plan.block_px
     for row in range(region.y // block - 1, (region.y + region.height - 1) // block + 2):

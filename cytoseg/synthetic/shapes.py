@@ -1,4 +1,4 @@
-"""Shapes of synthetic slides: the square around one thing, its outline, and what it adds to the slide."""
+"""Shapes of synthetic slides: stamps, outlines and distances."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,20 @@ from cytoseg.synthetic.stains import Colour
 from cytoseg.synthetic.textures import FloatMap
 
 ANGLES = 512
-"""An outline is a table of this many radii, from -180° on."""
+"""Number of radii of an outline, starting at -180°."""
 ANGLE: NDArray[np.float64] = np.linspace(-np.pi, np.pi, 2 * ANGLES + 1, dtype=np.float64)[1::2]
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What one thing adds to a slide.
+    """Contribution of one item to a slide.
 
     Attributes:
-        x: Left edge in level-0 pixels; may lie off the slide.
+        x: Left edge in level-0 pixels; may be outside the slide.
         y: Upper edge in level-0 pixels.
         layers: Thickness (n, n) float32 and the optical density of one unit of it.
-        inside: (n, n) bool, where the thing is; None for what belongs to no class of its own.
-        class_id: Class there; the greater id wins where things lie over each other.
+        inside: (n, n) bool, extent of the item; None for an item without a class.
+        class_id: Its class; the larger id wins where items overlap.
     """
 
     x: int
@@ -34,7 +34,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Grid:
-    """Pixel centres of a square, seen from a thing's own centre.
+    """Pixel centres of a square relative to an item's centre.
 
     Attributes:
         x: Left edge in level-0 pixels.
@@ -55,7 +55,7 @@ class Grid:
 
 
 def make_grid(x: float, y: float, reach_px: int) -> Grid:
-    """Lay a square of 2 * reach_px + 1 pixels around a centre in level-0 pixels."""
+    """Make a square of 2 * reach_px + 1 pixels around a centre in level-0 pixels."""
     left, top = int(np.floor(x)) - reach_px, int(np.floor(y)) - reach_px
     steps = np.arange(2 * reach_px + 1) + 0.5
     dx, dy = (steps + left - x).astype(np.float32), (steps + top - y).astype(np.float32)
@@ -72,7 +72,7 @@ def polygon(
         radius_px: Mean radius.
         sharpness: 3 is nearly round, 15 has distinct corners.
         aspect: Length over width, above 1.
-        longest_px: No radius is longer.
+        longest_px: Largest radius.
 
     Returns:
         (512,) float32 radii in pixels.
@@ -80,7 +80,7 @@ def polygon(
     sides = int(rng.integers(5, 8))
     normal = (np.arange(sides) + rng.uniform(-0.28, 0.28, sides)) * (2 * np.pi / sides) + rng.uniform(0, 2 * np.pi)
     distance = rng.uniform(0.72, 1.15, sides)
-    # Along a ray, 1 / r is the greatest of the sides' cos / distance; the power mean rounds the corners.
+    # Along a ray, 1 / r is the maximum of the sides' cos / distance; the power mean rounds the corners.
     facing = np.maximum(np.cos(ANGLE[:, None] - normal), 0) / distance
     radius = (facing**sharpness).sum(axis=1) ** (-1 / sharpness)
     radius *= 1 + harmonics(rng, (3, 11), 0.035)
@@ -97,7 +97,7 @@ def ellipse(rng: np.random.Generator, radius_px: float, *, aspect: float, uneven
         rng: Says which.
         radius_px: Geometric mean of the half axes.
         aspect: Long axis over short axis.
-        uneven: Deviation of the radius, as a share of it.
+        uneven: Relative standard deviation of the radius.
 
     Returns:
         (512,) float32 radii in pixels.
@@ -117,7 +117,7 @@ def harmonics(rng: np.random.Generator, orders: tuple[int, int], deviation: floa
 
 
 def beyond(outline: FloatMap, dx: FloatMap, dy: FloatMap) -> FloatMap:
-    """Measure how far points lie beyond an outline along their ray.
+    """Measure the distance of points beyond an outline along their ray.
 
     Args:
         outline: (512,) radii in pixels.
@@ -133,7 +133,7 @@ def beyond(outline: FloatMap, dx: FloatMap, dy: FloatMap) -> FloatMap:
 
 
 def cover(distance: FloatMap, soft_px: float = 1.2) -> FloatMap:
-    """Turn a signed distance into coverage from 0 outside to 1 inside, with an edge of the given width in pixels."""
+    """Convert a signed distance to coverage from 0 outside to 1 inside, with an edge of the given width in pixels."""
     covered: FloatMap = np.clip(0.5 - distance / np.float32(soft_px), 0, 1)
     return covered
 

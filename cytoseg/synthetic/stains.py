@@ -1,4 +1,4 @@
-"""The stains of synthetic slides: how much light of each colour a cell absorbs."""
+"""Stains of synthetic slides as optical densities."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ class Stain:
         eosinophilic: Two tones of the pink-orange family (superficial cells).
         nucleus: Haematoxylin.
         speck: Debris and out-of-focus dust.
-        eosinophilic_share: How many of the cells that may take either are eosinophilic, 0 to 1.
-        film: Optical density of bacteria and precipitate on the glass, 0 where the slide was washed clean.
+        eosinophilic_share: Fraction of eosinophilic cells among those that can be either, 0 to 1.
+        film: Optical density of bacteria and precipitate on the glass, 0 for a washed slide.
         leucocytes: Mean number of neutrophils in a block of 64 x 64 µm.
     """
 
@@ -95,4 +95,4 @@ STAINS: dict[str, Stain] = {
 }
 """Stains by name: like real liquid-based and conventional smears, from white to greyish glass."""
 USUAL = ("teal-rose", "blue-magenta", "lilac-orange", "grey-rose")
-"""Stains that a seed chooses from. The base model cytology-base has seen these and none of the others."""
+"""Stains chosen by a seed. The base model cytology-base was trained on these only."""

@@ -1,4 +1,4 @@
-"""Noise of synthetic slides: tileable textures that cells cut windows from, and smooth fields over a whole slide."""
+"""Textures and smooth random fields of synthetic slides."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from scipy import ndimage
 FloatMap = NDArray[np.float32]
 
 ATLAS_PX = 512
-"""Side of a texture before it repeats."""
+"""Period of a texture in pixels."""
 NODE_PX = 16
-"""Smooth fields are computed at every 16th pixel of the slide and interpolated between."""
+"""Smooth fields are computed at every 16th pixel and interpolated."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ def make_textures(seed: int, *, mpp: float, margin_px: int) -> Textures:
     """Make the textures of one slide.
 
     Args:
-        seed: Of the slide.
-        mpp: Micrometres per pixel, so that grain has its true size.
-        margin_px: Side of the largest window; textures are continued by as much.
+        seed: Seed of the slide.
+        mpp: Micrometres per pixel, so that the grain has its true size.
+        margin_px: Side of the largest window, by which textures are extended.
 
     Returns:
-        Textures that ``window`` may cut up to ``margin_px`` wide windows from.
+        Textures for windows of up to ``margin_px``.
     """
     rng = np.random.default_rng([seed, 1])
     lines = _smooth(rng, (2.0 / mpp, 5.0 / mpp))
@@ -66,12 +66,12 @@ def make_textures(seed: int, *, mpp: float, margin_px: int) -> Textures:
 
 
 def window(texture: FloatMap, side_px: int, rng: np.random.Generator) -> FloatMap:
-    """Cut a random square, turned and mirrored at random, from a texture.
+    """Cut a random, randomly rotated and flipped square from a texture.
 
     Args:
         texture: One of ``Textures``.
         side_px: At most the margin the textures were made with.
-        rng: Says where from.
+        rng: Random generator.
 
     Returns:
         (side_px, side_px) float32, a view.
@@ -92,7 +92,7 @@ def _smooth(rng: np.random.Generator, sigma: tuple[float, float]) -> FloatMap:
 
 @dataclass(frozen=True)
 class Field:
-    """A smooth random function of the place on the slide, of mean 0 and deviation 1: a sum of plane waves.
+    """A smooth random field on the slide with mean 0 and deviation 1: a sum of plane waves.
 
     Attributes:
         waves: (n, 3) float64: radians per pixel along x and along y, and phase.
@@ -107,7 +107,7 @@ class Field:
         return field
 
     def over(self, x: NDArray[np.int64], y: NDArray[np.int64]) -> FloatMap:
-        """Evaluate on a grid of whole pixels through the fixed nodes, so that neighbouring bands fit without a seam.
+        """Evaluate on a pixel grid by interpolation of fixed nodes, so that neighbouring bands are seamless.
 
         Args:
             x: (w,) consecutive columns.
@@ -133,7 +133,7 @@ def make_field(rng: np.random.Generator, *, shortest_px: float, longest_px: floa
         rng: Says which.
         shortest_px: Shortest wavelength.
         longest_px: Longest wavelength.
-        stretch: How much longer its features are along one random direction than across it.
+        stretch: Anisotropy: length of features along a random direction relative to across.
 
     Returns:
         The field.

@@ -48,7 +48,7 @@ class Sight:
 
     Attributes:
         size: Size of level 0.
-        mpp: Micrometres per level-0 pixel, or None if the slide does not say.
+        mpp: Micrometres per level-0 pixel, or None if the slide does not state it.
         layers: Which of "classes", "uncertainty" and "truth" it has.
         brightest: Upper end of the uncertainty colours in nats; None without uncertainty.
         version: Changes whenever a source file of the tiles changes.

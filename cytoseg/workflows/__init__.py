@@ -1,1 +1,1 @@
-"""What commands share: from a recipe to slides, crops, methods and trained networks."""
+"""Steps shared by commands: from a recipe to slides, crops and networks."""

@@ -1,4 +1,4 @@
-"""What the app's page Annotate does on a run: find and cut crops, save what is drawn, import it, show what it gives."""
+"""Backend of the app's page Annotate."""
 
 import contextlib
 import threading
@@ -40,9 +40,9 @@ from cytoseg.workflows.training_crops import tissue_crops
 
 RANDOM = "to_label"
 FOLDERS = (RANDOM, FOLDER)
-"""Folders of the run that hold crops to annotate: random or chosen ones, and the queue."""
+"""Folders of a run with crops to annotate: random or chosen ones, and the queue."""
 _TRIES = 40
-"""Random places that are looked at before it is said that there are no more."""
+"""Random places tried before giving up."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class CropFile:
 
     Attributes:
         path: Its PNG file.
-        folder: Name of the folder it lies in, of ``FOLDERS``.
+        folder: Name of its folder, one of ``FOLDERS``.
         slide: Id of its slide.
-        is_test: Whether it is to be tested on, and so never learnt from.
-        drawn: Who saved marks on it; None if nobody has.
+        is_test: Whether it is a test crop, never used for training.
+        drawn: Who saved its marks; None if unsaved.
     """
 
     path: Path
@@ -65,10 +65,10 @@ class CropFile:
 
 
 class Annotating:
-    """A run whose crops are annotated; loaded once, and used by one thread at a time where it computes.
+    """A run whose crops are annotated; not thread-safe while computing.
 
     Args:
-        run: The run folder; relative paths of its recipe start from the current folder.
+        run: The run folder; relative paths of its recipe refer to the current folder.
 
     Raises:
         RecipeError: If its recipe cannot be read.
@@ -83,7 +83,7 @@ class Annotating:
         self._cutting = threading.Lock()
 
     def crops(self) -> tuple[list[CropFile], list[str]]:
-        """List the crops to annotate, by folder and name; and a sentence for each that cannot be used.
+        """List the crops to annotate by folder and name, and a sentence for each unusable one.
 
         Raises:
             LabelError: If the labels' index is damaged.
@@ -93,7 +93,7 @@ class Annotating:
         for folder in FOLDERS:
             for beside in sorted((self.run / folder).glob(f"[!.]*{SUFFIX}")):
                 path = beside.with_name(beside.name.removesuffix(SUFFIX) + ".png")
-                if not path.is_file():  # a crop that was cut off while it was written
+                if not path.is_file():  # a partly written crop
                     continue
                 try:
                     slide = origin_of(path).slide
@@ -104,7 +104,7 @@ class Annotating:
         return found, problems
 
     def open(self, crop: CropFile) -> tuple[NDArray[np.uint8], CropMarks]:
-        """Read a crop and what lies beside it.
+        """Read a crop and its marks.
 
         Raises:
             CytosegError: If its picture or its marks are damaged.
@@ -113,7 +113,7 @@ class Annotating:
         return picture, read_marks(crop.path, (picture.shape[0], picture.shape[1]), self.classes)
 
     def cut_random(self) -> Path:
-        """Cut the next random crop of a slide that is not to be tested on.
+        """Cut the next random crop of a training slide.
 
         Returns:
             Its PNG file.
@@ -134,7 +134,7 @@ class Annotating:
         raise SlideError(f"{RANDOM}: {_TRIES} random places held glass, or lay on test slides or on other crops.")
 
     def save(self, crop: CropFile, author: str, label_map: NDArray[np.uint8]) -> Path:
-        """Save what was drawn on a crop; see ``save_marks``.
+        """Save the marks of a crop; see ``save_marks``.
 
         Raises:
             LabelError: If it cannot be saved.
@@ -142,15 +142,15 @@ class Annotating:
         return save_marks(crop.path, Drawn(author, now()), label_map, self.classes)
 
     def take_in(self, saved: Path) -> None:
-        """Import what was saved into the run's labels, as ``cytoseg label-import`` does.
+        """Import the saved marks into the run's labels, like ``cytoseg label-import``.
 
         Raises:
-            LabelError: If it cannot be imported, such as beside labels of other classes.
+            LabelError: If they cannot be imported, for example beside labels of other classes.
         """
         import_labels(saved, self.labels, classes=self.classes, rules=ImportRules())
 
     def view(self, crop: CropFile, picture: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> LiveView:
-        """Refit the MLPs on all train crops and on this one unless it is for testing; see ``LiveInterpreter.view``.
+        """Refit the MLPs on all train crops, including this one unless it is a test crop; see ``LiveInterpreter.view``.
 
         Raises:
             LabelError: If fewer than two classes are marked.
@@ -163,7 +163,7 @@ class Annotating:
             return self._live.view(picture, None if crop.is_test else label_map, others)
 
     def propose(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Let the base model guess; (H, W) uint8 ids, 255 where it does not know.
+        """Predict a proposal with the base model; (H, W) uint8 ids, 255 where unknown.
 
         Raises:
             CheckpointError: If the network cannot propose anything.
@@ -178,7 +178,7 @@ class Annotating:
         return tells_test_slides(QueuePlace(rules, self.run, self.labels, self.run / FOLDER))
 
     def _taken(self) -> list[tuple[Path, Region]]:
-        """List what is annotated or waits to be, under the paths of the slides."""
+        """List annotated and waiting regions by slide path."""
         by_slide = [annotated_regions(self.labels), *(waiting_regions(self.run / folder) for folder in FOLDERS)]
         slides = self.recipe.slides
         paths = {slide_id(path): path for path in find_slides(slides.folders, slides.include, slides.exclude)}
@@ -192,7 +192,7 @@ class Annotating:
 
     @cached_property
     def _tissue(self) -> RandSlideCropd:
-        """Know where the cells of each slide are; holds no slide open."""
+        """Return the tissue masks of all slides, without keeping slides open."""
         return tissue_crops(self.recipe)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The network that a run's features come from: the one it has trained, or else the base model it starts from."""
+"""Finding and loading a run's backbone or base model."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def backbone_folder(recipe: Recipe, folder: Path) -> Path:
     """Find the newest network of a run.
 
     Args:
-        recipe: Its ``training.init`` is taken as it is where the run has trained nothing of its own.
+        recipe: Its ``training.init`` is used if the run has not trained a network of its own.
         folder: The run folder.
 
     Returns:
@@ -33,13 +33,13 @@ def backbone_folder(recipe: Recipe, folder: Path) -> Path:
 
 
 def sources_sentence(folder: Path) -> str:
-    """Say which labelled sources taught a network, so that nobody takes a comparison on their slides for a fair one.
+    """Name the labelled sources of a network, because scores on their slides are biased.
 
     Args:
-        folder: Of checkpoints, or one checkpoint, that can be read.
+        folder: Checkpoint folder, or one checkpoint.
 
     Returns:
-        A sentence for people, empty where no source taught it.
+        A sentence for the user, empty without labelled sources.
     """
     newest = folder if is_checkpoint(folder) else find_checkpoints(folder)[0]
     try:
@@ -49,48 +49,49 @@ def sources_sentence(folder: Path) -> str:
         return ""  # of an older version
     if not names:
         return ""
-    return f"The backbone was taught by labelled sources ({', '.join(names)}); slides of theirs would flatter it."
+    taught = f"The backbone was trained with labelled sources ({', '.join(names)})"
+    return f"{taught}: scores on their slides are optimistic."
 
 
 def run_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture, dict[str, object]]:
-    """Load that network; says so where it is the base model's.
+    """Load the run's network; print a note if it is the base model.
 
     Args:
-        recipe: Of the run.
+        recipe: The run's recipe.
         folder: The run folder.
 
     Returns:
-        As ``load_backbone`` does.
+        See ``load_backbone``.
 
     Raises:
         CheckpointError: If it is missing, damaged or of a different architecture.
     """
     found = backbone_folder(recipe, folder)
     if found != folder / "ddpm":
-        say(f"Features come from {recipe.training.init} as it is: this run has trained no diffusion model of its own.")
+        say(f"Features come from {recipe.training.init}, because this run has not trained its own diffusion model.")
     elif not find_checkpoints(found):
         raise CheckpointError(
-            f"{found}: no checkpoint here. Train one with `cytoseg train-ddpm`, or take the features of a base model "
-            "as they are: training.init=cytology-base."
+            f"{found}: no checkpoint here. Train one with `cytoseg train-ddpm`, or use the features of a base model "
+            "directly: training.init=cytology-base."
         )
     return load_backbone(found, recipe.architecture())
 
 
 def needs_backbone(recipe: Recipe) -> bool:
-    """Return whether a recipe's interpreter uses the diffusion model at all: filters and ImageNet features do not."""
+    """Return whether a recipe's interpreter uses the diffusion model; filters and ImageNet features do not."""
     kind = recipe.student.teacher if recipe.interpreter.kind == "student" else recipe.interpreter.kind
     return kind == "decoder" or "ddpm" in recipe.features.extractors
 
 
 def interpreter_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture, dict[str, object]]:
-    """Load the network of a run if its interpreter needs one; else nothing is read, and nothing need have been trained.
+    """Load the network of a run if its interpreter needs one.
 
     Args:
-        recipe: Of the run.
+        recipe: The run's recipe.
         folder: The run folder.
 
     Returns:
-        As ``run_backbone`` does; without a network one of no weights, the recipe's architecture, and no origin.
+        See ``run_backbone``; if not needed, a network without weights, the recipe's architecture, and no origin.
 
     Raises:
         CheckpointError: If one is needed and there is none, or it is damaged or of a different architecture.

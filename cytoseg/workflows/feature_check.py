@@ -1,4 +1,4 @@
-"""Go or no-go: the check of a run's diffusion model, asked for by ``doctor`` and made when ``train-ddpm`` ends."""
+"""Feature check of a run's diffusion model (doctor, train-ddpm)."""
 
 import contextlib
 import itertools
@@ -29,7 +29,7 @@ from cytoseg.workflows.run_paths import split_of
 
 SHOWN, SHOWN_PX = 4, 256
 DRAWS = 2
-"""Networks with random weights."""
+"""Number of networks with random weights."""
 PATIENCE_S = 120.0
 
 CHECK_FILES = ("check.md", "check.csv", "check.png")
@@ -39,13 +39,13 @@ Pictures = Callable[[], Sequence[Picture]]
 
 
 def check_model(recipe: Recipe, folder: Path, pictures: Pictures, *, patience_s: float | None = None) -> None:
-    """Compare the newest checkpoint's features with random weights and filters; write check/ and say the verdict.
+    """Compare the newest checkpoint's features with random weights and filters; write check/ and print the verdict.
 
     Args:
-        recipe: Decides the features; its train crops are probed, if there are any.
+        recipe: The recipe; its train crops are probed, if there are any.
         folder: The run folder.
-        pictures: Reads tissue crops to cluster; asked only where there are no labels.
-        patience_s: After so many seconds it is given up, said in a sentence; None takes all the time.
+        pictures: Returns tissue crops to cluster; called only without labels.
+        patience_s: Timeout in seconds, reported in a sentence; None for no limit.
 
     Raises:
         CheckpointError: If there is no checkpoint, or it is damaged, or produces NaN or infinite features.
@@ -70,7 +70,7 @@ def check_model(recipe: Recipe, folder: Path, pictures: Pictures, *, patience_s:
 
 
 def _watched(bar: Bar, patience_s: float | None) -> Callable[[], None]:
-    """Make what moves the bar by one, and raises TimeoutError when the time is up."""
+    """Return a callback that advances the bar and raises TimeoutError when the time is up."""
     end = math.inf if patience_s is None else time.monotonic() + patience_s
     done = itertools.count(1)
 
@@ -83,13 +83,13 @@ def _watched(bar: Bar, patience_s: float | None) -> Callable[[], None]:
 
 
 def check_after_training(recipe: Recipe, folder: Path, pictures: Sequence[Picture], *, trained_s: float) -> None:
-    """Check within two minutes, or a twentieth of the training; what is wrong is said and stops nothing.
+    """Check within two minutes, or a twentieth of the training time; errors are only reported.
 
     Args:
-        recipe: The training's.
+        recipe: The recipe of the training.
         folder: The run folder.
         pictures: From ``tissue_pictures``.
-        trained_s: How long the training took.
+        trained_s: Training time in seconds.
     """
     try:
         check_model(recipe, folder, lambda: pictures, patience_s=max(PATIENCE_S, trained_s / 20))
@@ -98,14 +98,14 @@ def check_after_training(recipe: Recipe, folder: Path, pictures: Sequence[Pictur
 
 
 def tissue_pictures(recipe: Recipe, crop: RandSlideCropd) -> list[Picture]:
-    """Read random tissue crops to look at, always the same ones, as large as a tile if the slides are.
+    """Read a fixed set of random tissue crops, of tile size if the slides are large enough.
 
     Args:
-        recipe: Gives the seed and the sizes.
+        recipe: The recipe, with seed and sizes.
         crop: From ``tissue_crops``.
 
     Raises:
-        SlideError: If a slide cannot be read any more.
+        SlideError: If a slide can no longer be read.
     """
     found = []
     with contextlib.closing(crop.larger(min(recipe.tile_px(), SHOWN_PX))) as large:
@@ -116,9 +116,9 @@ def tissue_pictures(recipe: Recipe, crop: RandSlideCropd) -> list[Picture]:
 
 
 def _labelled(recipe: Recipe) -> tuple[ProbePixels | None, str]:
-    """Draw the pixels to probe; or none, and why not."""
+    """Draw the pixels to probe, or return the reason for none."""
     if not (recipe.labels_folder() / INDEX).exists():
-        return None, "there are no labels yet, and without them no number tells trained features from random ones."
+        return None, "there are no labels yet, and without labels no score tells trained features from random ones."
     try:
         return draw_probe_pixels(split_of(recipe).train, seed=recipe.training.seed), ""
     except LabelError as error:

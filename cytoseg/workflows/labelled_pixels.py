@@ -1,4 +1,4 @@
-"""The labelled pixels that a recipe trains interpreters on: which, in how much memory, and what was used."""
+"""Labelled pixels for training interpreters: draw, memory, usage."""
 
 import re
 import sys
@@ -22,15 +22,15 @@ from cytoseg.recipe import Recipe
 
 
 def ensemble_settings(recipe: Recipe, seed: int) -> EnsembleSettings:
-    """Pick the ensemble's settings out of a recipe."""
+    """Return the ensemble settings of a recipe."""
     return EnsembleSettings(**vars(recipe.interpreter), seed=seed)
 
 
 def gigabytes(text: str) -> float:
-    """Read an amount of memory, such as 4G, 4GB, 3.5G or 500M.
+    """Parse an amount of memory, such as 4G, 4GB, 3.5G or 500M.
 
     Raises:
-        RecipeError: If it is written otherwise.
+        RecipeError: If it has another form.
     """
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([GM])B?", text)
     if not found:
@@ -39,19 +39,19 @@ def gigabytes(text: str) -> float:
 
 
 def pixel_draw(recipe: Recipe, seed: int) -> PixelDraw:
-    """Pick out of a recipe which pixels are chosen; the published rules take all that are labelled."""
+    """Return a recipe's pixel draw; the published rules take all labelled pixels."""
     if recipe.interpreter.mode == "reference":
         return PixelDraw(sys.maxsize, "none", seed)
     return PixelDraw(recipe.interpreter.pixels_per_crop, recipe.interpreter.balance, seed)
 
 
 def room_of(recipe: Recipe, folder: Path, *, device: torch.device) -> Room:
-    """Say how much memory the training may take.
+    """Return the memory limits of training.
 
     Args:
-        recipe: Decides the ceiling, and with the ensemble how much its training needs.
-        folder: Where features lie that memory cannot hold.
-        device: Where the ensemble is trained.
+        recipe: The recipe, with the limit and the ensemble settings.
+        folder: Folder for features that do not fit in memory.
+        device: Training device.
     """
     settings, classes = ensemble_settings(recipe, recipe.training.seed), len(recipe.class_list())
 
@@ -63,7 +63,7 @@ def room_of(recipe: Recipe, folder: Path, *, device: torch.device) -> Room:
 
 @dataclass(frozen=True)
 class LabelledCrops:
-    """The crops, read from the disk each time they are asked for."""
+    """The crops, read from disk at each access."""
 
     crops: tuple[LabelledCrop, ...]
 
@@ -79,7 +79,7 @@ def check_rows(table: PixelTable, names: Sequence[str]) -> None:
 
     Args:
         table: The chosen pixels.
-        names: Of the crops, for the message.
+        names: Crop names for messages.
 
     Raises:
         CheckpointError: If one is NaN or infinite.
@@ -93,12 +93,12 @@ def check_rows(table: PixelTable, names: Sequence[str]) -> None:
 
 
 def pixels_used(table: PixelTable, names: tuple[str, ...], *, peak_mb: float | None) -> dict[str, Any]:
-    """Count what the training took.
+    """Summarise the pixels and memory of a training.
 
     Args:
-        table: It trained on.
-        names: Of the classes, by id.
-        peak_mb: Most memory of the process meanwhile in MB, or None if unknown.
+        table: Its pixel table.
+        names: Class names by id.
+        peak_mb: Peak memory of the process in MB, or None if unknown.
 
     Returns:
         ``pixels_used`` and ``pixels_labelled``, each by class; ``table``, ``memory`` or ``disk``; ``table_gb`` and
@@ -116,8 +116,8 @@ def pixels_used(table: PixelTable, names: tuple[str, ...], *, peak_mb: float | N
 
 
 def used_sentence(used: dict[str, Any]) -> str:
-    """Tell in one sentence or two what ``pixels_used`` found."""
+    """Format the result of ``pixels_used`` for the user."""
     pixels = [f"{name} {n:,} of {used['pixels_labelled'][name]:,}" for name, n in used["pixels_used"].items()]
     place = {"memory": "in memory", "disk": "on disk"}[used["table"]]
-    peak = "" if used["peak_memory_gb"] is None else f"; most memory {used['peak_memory_gb']:.1f} GB"
+    peak = "" if used["peak_memory_gb"] is None else f"; peak memory {used['peak_memory_gb']:.1f} GB"
     return f"Pixels used of those labelled: {', '.join(pixels)}. Features {place}, {used['table_gb']:.1f} GB{peak}."

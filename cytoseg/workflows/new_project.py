@@ -1,4 +1,4 @@
-"""A new project from the app: slides found in named folders, a recipe for them, and the run folder that holds it."""
+"""New projects of the app: slides, recipe and run folder."""
 
 import contextlib
 import re
@@ -19,21 +19,21 @@ from cytoseg.writing import write_atomically
 
 THUMBNAIL_PX = 160
 MOST_FOLDERS, DEEPEST = 200, 3
-"""So many folders are offered, and so deep below those that the app was started with."""
+"""Most folders offered, and their depth below the app's slide folders."""
 EXAMPLE = "example"
 EXAMPLE_SLIDES, EXAMPLE_PX = 4, 1024
 
 
 @dataclass(frozen=True, eq=False)
 class ListedSlide:
-    """A slide as it is listed before anything is made of it.
+    """A slide as listed for a new project.
 
     Attributes:
-        name: Of its file.
-        size: In level-0 pixels; None if it cannot be opened.
-        mpp: Micrometres per pixel; None where it does not say.
+        name: File name.
+        size: Size in level-0 pixels; None if it cannot be opened.
+        mpp: Micrometres per pixel; None if not stated.
         thumbnail: (H, W, 3) uint8; None if it cannot be read.
-        problem: Why it cannot be opened; empty if it can.
+        problem: Error on opening; empty if none.
     """
 
     name: str
@@ -45,11 +45,11 @@ class ListedSlide:
 
 @dataclass(frozen=True)
 class Project:
-    """What a person has chosen.
+    """The user's choices.
 
     Attributes:
-        name: Names recipe and run folder.
-        folder: Of the slides.
+        name: Name of recipe and run folder.
+        folder: Folder of the slides.
         wanted: Pixel size, classes and colours.
     """
 
@@ -59,7 +59,7 @@ class Project:
 
 
 def slide_folders(roots: Sequence[Path]) -> list[Path]:
-    """List the folders that hold slides directly, within some folders; hidden ones and links are skipped."""
+    """List the folders with slides below the roots; hidden ones and symlinks are skipped."""
     found: list[Path] = []
     for root in roots:
         _add_folders(root.resolve(), DEEPEST, found)
@@ -69,7 +69,7 @@ def slide_folders(roots: Sequence[Path]) -> list[Path]:
 def _add_folders(folder: Path, deep: int, found: list[Path]) -> None:
     if len(found) >= MOST_FOLDERS:
         return
-    with contextlib.suppress(OSError):  # a folder that may not be read holds nothing to choose
+    with contextlib.suppress(OSError):  # an unreadable folder offers no choice
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
         if any(entry.name.lower().endswith(SLIDE_SUFFIXES) for entry in entries):
             found.append(folder)
@@ -79,18 +79,18 @@ def _add_folders(folder: Path, deep: int, found: list[Path]) -> None:
 
 
 def list_slides(folder: Path, roots: Sequence[Path], *, most: int) -> tuple[list[ListedSlide], int]:
-    """Look at the first slides of a folder.
+    """List the first slides of a folder.
 
     Args:
-        folder: To look in, at any depth.
+        folder: Folder to search at any depth.
         roots: What the app was started with.
-        most: So many are looked at.
+        most: Most slides to open.
 
     Returns:
-        What was found, and how many slides there are in all.
+        The listed slides, and the total number of slides.
 
     Raises:
-        SlideError: If the folder lies in none of the roots, or holds no slide.
+        SlideError: If the folder is outside the roots, or has no slides.
     """
     _check_inside(folder, roots)
     slides = find_slides([folder], ["**/*"])
@@ -98,32 +98,32 @@ def list_slides(folder: Path, roots: Sequence[Path], *, most: int) -> tuple[list
 
 
 def make_project(project: Project, base: Path, roots: Sequence[Path]) -> Path:
-    """Write the recipe of a project, and its run folder, in which the app finds it.
+    """Write the recipe and run folder of a project.
 
     Args:
-        project: What was chosen.
-        base: Where the app was started: the recipe is written there, and the run folder below.
+        project: The user's choices.
+        base: Folder in which the app was started, for recipe and run folder.
         roots: What the app was started with.
 
     Returns:
         The run folder.
 
     Raises:
-        CytosegError: If the name is taken or no name, the folder may not be used or holds no slide, or the classes
-            are none.
+        CytosegError: If the name is taken or invalid, the folder may not be used or has no slides, or the classes are
+            invalid.
     """
     name = project.name.strip()
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,79}", name):
-        raise RecipeError(f"name {name[:40]!r}: take letters, digits, dots, hyphens and underscores.")
+        raise RecipeError(f"name {name[:40]!r}: use letters, digits, dots, hyphens and underscores.")
     path = base / f"{name}.yaml"
     if path.exists() or (base / "runs" / name).exists():
-        raise RecipeError(f"{name}: there is a recipe or a run of this name already. Choose another name.")
+        raise RecipeError(f"{name}: a recipe or run of this name already exists. Choose another name.")
     _check_inside(project.folder, roots)
     if len(project.wanted.classes) < 2:
         raise RecipeError("classes: name two or more, such as background, cytoplasm and nucleus.")
     for label, colour in project.wanted.colours.items():
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
-            raise RecipeError(f"colour of {label[:40]!r}: {colour[:40]!r} is none. Write it as #d55e00.")
+            raise RecipeError(f"colour of {label[:40]!r}: {colour[:40]!r} is not a colour. Write it as #d55e00.")
     folder = project.folder.resolve()
     slides = find_slides([folder], ["**/*"])
     written = folder.relative_to(base.resolve()) if folder.is_relative_to(base.resolve()) else folder
@@ -139,10 +139,10 @@ def make_project(project: Project, base: Path, roots: Sequence[Path]) -> Path:
 
 
 def make_example(base: Path) -> Path:
-    """Make slides and a project on them, to try things on; what already exists stays.
+    """Generate slides and an example project on them; existing files are kept.
 
     Args:
-        base: Where the app was started; slides go into example/ there.
+        base: Folder in which the app was started; slides go into its example/.
 
     Returns:
         The run folder.
@@ -175,10 +175,10 @@ def _listed(path: Path) -> ListedSlide:
 
 
 def _check_inside(folder: Path, roots: Sequence[Path]) -> None:
-    """Refuse a folder outside of those that the app was started with, links followed.
+    """Refuse a folder outside the app's slide folders, with symlinks resolved.
 
     Raises:
-        SlideError: If it is one.
+        SlideError: If it is outside.
     """
     if not any(folder.resolve().is_relative_to(root.resolve()) for root in roots):
-        raise SlideError(f"{folder.name}: lies in none of the folders that the app was started with (--slides).")
+        raise SlideError(f"{folder.name}: is outside the folders that the app was started with (--slides).")

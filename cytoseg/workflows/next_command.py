@@ -1,4 +1,4 @@
-"""Which command comes after which: each ends by naming the next one."""
+"""The suggested next command after each command."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from cytoseg.terminal import say_next
 
 Given = Mapping[str, Any]
-"""What a command was called with, by the names of its parameters."""
+"""Parameters of a command, by name."""
 
 FOLLOWING: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
     "train-ddpm": lambda given: None if given["gpus"] else ("label-crops", given["recipe"]),
@@ -28,14 +28,14 @@ FOLLOWING: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
     "slides generate": lambda given: ("recipe", "new", "mylab.yaml", "--folder", str(given["out"] / "slides")),
     "doctor": lambda given: ("label-crops", given["recipe"]) if given["recipe"] else ("recipe", "new", "mylab.yaml"),
 }
-"""By command; those that know better name it themselves, and ``review`` never ends by itself."""
+"""Next command by command; some commands print their own, and ``review`` does not end by itself."""
 
 
 def name_next(command: str, given: Given) -> None:
-    """Say which command comes next.
+    """Print the next command.
 
     Args:
-        command: What has ended well, such as ``study label-efficiency``.
+        command: The command that succeeded, such as ``study label-efficiency``.
         given: Its parameters.
     """
     following = FOLLOWING.get(command)

@@ -1,4 +1,4 @@
-"""Of which weights a run's pictures and check were made, so that those of earlier ones are not taken for new."""
+"""Recording the weights from which previews and checks were made."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ SHOWN = "shown.json"
 
 
 def weights_of(folder: Path) -> dict[str, Any]:
-    """Tell the newest weights of a run's ``ddpm`` folder from all others: crops seen and hash; empty if none are whole.
+    """Identify the newest weights of a run's ``ddpm`` folder by crops seen and hash; empty if none are intact.
 
     Args:
         folder: The run's ``ddpm`` folder.
@@ -27,7 +27,7 @@ def weights_of(folder: Path) -> dict[str, Any]:
 
 
 def is_shown(folder: Path, what: str, weights: Mapping[str, Any]) -> bool:
-    """Return whether something was made of these weights, to its end.
+    """Return whether something was completed for these weights.
 
     Args:
         folder: The run's ``ddpm`` folder.
@@ -38,7 +38,7 @@ def is_shown(folder: Path, what: str, weights: Mapping[str, Any]) -> bool:
 
 
 def note_shown(folder: Path, what: str, weights: Mapping[str, Any]) -> None:
-    """Note that something has been made of these weights; the parameters are those of ``is_shown``."""
+    """Record that something was completed for these weights; parameters as in ``is_shown``."""
     write_atomically(folder / SHOWN, json.dumps({**_read(folder), what: dict(weights)}, indent=1) + "\n")
 
 

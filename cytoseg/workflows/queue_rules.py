@@ -1,4 +1,4 @@
-"""What of a recipe decides the queue, picked out of it."""
+"""Queue settings of a recipe."""
 
 from cytoseg.active_learning.candidates import Frame
 from cytoseg.active_learning.cut_crops import Cutting
@@ -7,7 +7,7 @@ from cytoseg.recipe import Recipe
 
 
 def queue_rules(recipe: Recipe) -> QueueRules:
-    """Pick what decides the queue out of a recipe."""
+    """Return the queue settings of a recipe."""
     slides, labels = recipe.slides, recipe.labels
     return QueueRules(
         cutting=Cutting(Frame(labels.crop_px, slides.mpp, slides.assumed_mpp), recipe.class_list()),

@@ -1,4 +1,4 @@
-"""Random places to annotate: of a few the one with most to see, none on top of another."""
+"""Random places to annotate, by contrast and without overlap."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from cytoseg.slides.open import slide_id
 from cytoseg.writing import atomic_path, write_atomically
 
 DRAWS = 4
-"""Places that one is chosen from: enough to pass over the dull ones, too few to take the same kind each time."""
+"""Number of random places to choose from: enough to skip dull ones, too few to always pick the same kind."""
 MOST_DRAWS = 24
-"""Places that are looked at before one is given up, because all are near-empty or lie on others."""
+"""Most places tried if all are near-empty or overlap others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Place:
 
     Attributes:
         slide: The slide's file.
-        region: Where, in level-0 pixels.
+        region: Its region in level-0 pixels.
         picture: (H, W, 3) uint8 RGB.
     """
 
@@ -43,13 +43,13 @@ class Place:
 
 
 def choose_places(crop: RandSlideCropd, n: int, *, seed: int, on_place: Callable[[int], None]) -> Iterator[Place]:
-    """Choose places; the first ones are the same however many are asked for.
+    """Choose places; a larger number only adds to the same first ones.
 
     Args:
         crop: Draws random tissue crops.
-        n: How many; fewer come where there is next to nothing but glass.
-        seed: Place i is a function of it and of i.
-        on_place: Told how many are done.
+        n: Number of places; fewer where there is almost only glass.
+        seed: Place i is a function of (seed, i).
+        on_place: Called with the number done.
 
     Raises:
         SlideError: If a slide cannot be read.
@@ -64,16 +64,16 @@ def choose_places(crop: RandSlideCropd, n: int, *, seed: int, on_place: Callable
 
 
 def choose_place(crop: RandSlideCropd, number: int, *, seed: int, taken: Sequence[tuple[Path, Region]]) -> Place | None:
-    """Choose a place: of a few the one with most to see, away from others if there is room.
+    """Choose the place with the highest contrast among a few, away from others if there is room.
 
     Args:
         crop: Draws random tissue crops.
-        number: Which; with the seed it decides where is looked.
-        seed: Of all places.
-        taken: Slide and region of what to keep away from.
+        number: Index of the place, which with the seed determines the candidates.
+        seed: Seed of all places.
+        taken: Slides and regions to avoid.
 
     Returns:
-        The place, or None where there is next to nothing but glass.
+        The place, or None if there is almost only glass.
 
     Raises:
         SlideError: If a slide cannot be read.
@@ -95,10 +95,10 @@ def choose_place(crop: RandSlideCropd, number: int, *, seed: int, taken: Sequenc
 
 
 def write_place(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> bool:
-    """Write a crop if it is not there; gives whether it was written.
+    """Write a crop unless it exists; return whether it was written.
 
     Raises:
-        LabelError: If a crop of another size lies there.
+        LabelError: If a crop of another size exists.
     """
     slide, region = slide_id(place.slide), place.region
     path = folder / f"{slide}_{region.x}_{region.y}.png"

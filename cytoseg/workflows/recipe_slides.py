@@ -1,4 +1,4 @@
-"""The slides of a recipe and their cells: what ``train-ddpm`` learns from, and what ``recipe check`` looks at."""
+"""Opening a recipe's slides and finding their tissue."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Found:
     """The slides of a recipe.
 
     Attributes:
-        slides: How many there are.
-        sources: Those that hold cells.
+        slides: Number of slides.
+        sources: Slides with cells.
     """
 
     slides: int
@@ -29,8 +29,8 @@ def tissue_sources(recipe: Recipe) -> Found:
     """Open each slide of a recipe and find its cells.
 
     Raises:
-        SlideError: If slides are missing, damaged or too small, or do not say their pixel size; what is wrong with
-            several alike is said once.
+        SlideError: If slides are missing, damaged or too small, or do not state their pixel size; equal problems are
+            merged.
     """
     paths = find_slides(recipe.slides.folders, include=recipe.slides.include, exclude=recipe.slides.exclude)
     sources = find_tissue(
@@ -43,7 +43,7 @@ def tissue_sources(recipe: Recipe) -> Found:
 
 
 def say_lost(text: str) -> None:
-    """Say that a slide is lost, whichever process reads it, also one whose console is silent."""
+    """Report a lost slide from any process, including those with a silent console."""
     typer.echo(f"cytoseg: {text}", err=True)
 
 

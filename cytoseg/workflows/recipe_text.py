@@ -1,4 +1,4 @@
-"""The text of a recipe for new slides: what the slides say, the classes, and a comment on every line."""
+"""Writing a commented recipe for new slides."""
 
 import colorsys
 import json
@@ -13,18 +13,18 @@ from cytoseg.shipped import shipped_models
 from cytoseg.slides.open import open_slide
 
 LOOKED_AT = 50
-"""So many slides of a collection are opened to propose a pixel size, spread over all of it."""
+"""Number of slides opened to propose a pixel size, spread over the collection."""
 LARGEST_PX, MULTIPLE_PX = 256, 8
-"""A crop's side, where the slides are so large; the network halves it three times."""
+"""Default side of a crop if the slides are large enough; the network downsamples it three times."""
 GLASS, COLOURS = "#f0f0f0", ("#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#0072b2", "#f0e442")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the slides that were looked at say of themselves.
+    """Pixel sizes and sizes of the inspected slides.
 
     Attributes:
-        mpp: Micrometres per level-0 pixel of each; None where a slide does not say.
+        mpp: Micrometres per level-0 pixel of each; None if not stated.
         sides_px: The shorter side of each in level-0 pixels.
     """
 
@@ -33,13 +33,13 @@ class Sizes:
 
     @property
     def proposed(self) -> float | None:
-        """The coarsest of the sizes that are common: no slide of it has to be enlarged; None where none is said."""
+        """The coarsest common pixel size, so that no slide is enlarged; None if none is stated."""
         counts = Counter(round(mpp, 4) for mpp in self.mpp if mpp is not None)
         return max((mpp for mpp, count in counts.items() if 10 * count >= counts.total()), default=None)
 
 
 def look_at(slides: Sequence[Path]) -> Sizes:
-    """Read pixel size and size of some slides.
+    """Read pixel sizes and sizes of some slides.
 
     Raises:
         SlideError: If none can be opened.
@@ -60,13 +60,13 @@ def look_at(slides: Sequence[Path]) -> Sizes:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person wants of a recipe.
+    """The user's choices for a recipe.
 
     Attributes:
-        mpp: Micrometres per pixel at which slides are read; None for pixels as they are.
+        mpp: Micrometres per pixel at which slides are read; None for level 0.
         classes: Names of the classes.
-        colours: By class name, as ``#rrggbb``; what is not named gets one of ours.
-        base_model: Whose features are taken as they are; None leaves them to ``train-ddpm``.
+        colours: ``#rrggbb`` by class name; other classes get a default colour.
+        base_model: Base model to take features from; None requires ``train-ddpm``.
     """
 
     mpp: float | None
@@ -84,17 +84,19 @@ def recipe_text(stem: str, folders: Sequence[Path], sizes: Sizes, wanted: Wanted
     """Write a recipe.
 
     Args:
-        stem: Of the file; names the run folder.
-        folders: Of the slides.
-        sizes: What the slides say.
-        wanted: What is chosen.
+        stem: File stem, also the name of the run folder.
+        folders: Slide folders.
+        sizes: Sizes of the slides.
+        wanted: The user's choices.
     """
     mpp, classes = wanted.mpp, wanted.classes
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:80] or "mylab"
     fill = next((label for label in classes if label.casefold() in ("background", "glass")), None)
     unsaid = sum(found is None for found in sizes.mpp)
     assumed = (
-        f"  assume_mpp: {mpp:g}          # of slides that do not say; the scanner's value\n" if mpp and unsaid else ""
+        f"  assume_mpp: {mpp:g}          # for slides that do not state it; the scanner's value\n"
+        if mpp and unsaid
+        else ""
     )
     named = [(label, wanted.colours.get(label, colour)) for label, colour in coloured(classes, fill)]
     colours = (f'  - {{name: {_quoted(label)}, colour: "{colour}"}}' for label, colour in named)
@@ -117,21 +119,21 @@ _TEMPLATE = """\
 name: {name}                  # names the run folder: runs/<name>
 slides:
   folders: [{folders}]        # searched at any depth
-  mpp: {mpp}                  # micrometres per pixel at which crops and tiles are read; null: pixels as they are
+  mpp: {mpp}                  # micrometres per pixel at which crops and tiles are read; null: level 0
 {assumed}crops:
-  size_px: {size_px}                # side of the crops that the diffusion model learns from
+  size_px: {size_px}                # side of the training crops of the diffusion model
 training:
 {init}
   crops: 1000000              # length of train-ddpm: days on a CPU, hours on a GPU; 20000 is a first look
-classes:                      # what is told apart, in the order of ids
+classes:                      # the classes, in the order of ids
 {classes}
-fill: {fill}                  # class of unmarked pixels; null: they are ignored
+fill: {fill}                  # class of unmarked pixels; null: ignore
 labels:
   crop_px: 256                # side of the crops to annotate
 {features}"""
 _BASE_FEATURES = """\
 features:
-  timesteps: [0]              # the base model's masks were taught without noise
+  timesteps: [0]              # the base model's mask head was trained without noise
   extractors: [ddpm, filters] # the model's features beside those of image filters
 """
 
@@ -142,24 +144,24 @@ def _init(named: str | None) -> str:
         told = f"features of this model ({models}) are taken as they are; without this line train-ddpm trains one first"
         return f"  init: {named}         # {told}"
     model = base_model() or "runs/other/ddpm"
-    told = f"begin from a model that knows cells already ({models}): far fewer crops are needed"
+    told = f"start from a model pretrained on cells ({models}): far fewer crops are needed"
     return f"  # init: {model}            # {told}"
 
 
 def _crop_px(sizes: Sizes, mpp: float | None) -> int:
-    """Return the side of a crop: as usual, or as large as the smallest slide that was looked at allows."""
+    """Return the default side of a crop, or the largest one that fits the smallest inspected slide."""
     rooms = [
         side * (found or mpp or 1.0) / mpp if mpp else side
         for found, side in zip(sizes.mpp, sizes.sides_px, strict=True)
     ]
     side = min(LARGEST_PX, int(min(rooms)) // MULTIPLE_PX * MULTIPLE_PX)
     if side < 2 * MULTIPLE_PX:
-        raise SlideError(f"slides: one of {min(sizes.sides_px)} px a side is too small to learn from. Take it away.")
+        raise SlideError(f"slides: one of {min(sizes.sides_px)} px a side is too small for training. Remove it.")
     return side
 
 
 def coloured(classes: Sequence[str], fill: str | None) -> list[tuple[str, str]]:
-    """Give each class a colour, ``#rrggbb``: glass to the fill class, to the others some that all eyes tell apart."""
+    """Assign each class a colour, ``#rrggbb``: glass to the fill class, colour-blind safe ones to the others."""
     others = [name for name in classes if name != fill]
     more = (colorsys.hsv_to_rgb(number / len(others), 0.75, 0.85) for number in range(len(others)))
     spread = ["#" + "".join(f"{round(255 * part):02x}" for part in colour) for colour in more]
@@ -169,6 +171,6 @@ def coloured(classes: Sequence[str], fill: str | None) -> list[tuple[str, str]]:
 
 
 def _quoted(text: str) -> str:
-    """Write a text so that YAML reads it back: as JSON does, where it is more than a plain word."""
+    """Quote a text for YAML, unless it is a plain word."""
     plain = re.fullmatch(r"[A-Za-z][\w./-]*", text, re.ASCII) and text.casefold() not in ("null", "true", "false")
     return text if plain else json.dumps(text, ensure_ascii=False)

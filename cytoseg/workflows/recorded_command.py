@@ -1,4 +1,4 @@
-"""What all commands share: arguments and the recorded run."""
+"""Arguments shared by commands, and recording a command in its run."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from cytoseg.runs import process_rank, recorded
 from cytoseg.terminal import Bar, console, progress, say, say_estimate, say_next
 from cytoseg.writing import PATIENCE_S, write_atomically
 
-# Whoever writes a command finds all of it here.
+# Re-exported for commands.
 __all__ = [
     "Bar",
     "Overrides",
@@ -41,7 +41,7 @@ Overrides = Annotated[
 
 @dataclass(frozen=True)
 class Run:
-    """A command's recipe, its run folder, and the entry it leaves in ``run.json``."""
+    """A command's recipe, run folder and entry in ``run.json``."""
 
     recipe: Recipe
     folder: Path
@@ -50,10 +50,10 @@ class Run:
 
 @contextlib.contextmanager
 def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str) -> Iterator[Run]:
-    """Load the recipe, keep a copy of it in the run folder, and record the command there.
+    """Load the recipe, copy it to the run folder, and record the command there.
 
     Raises:
-        RecipeError: If the recipe or an override is wrong; nothing is written then.
+        RecipeError: If the recipe or an override is invalid; nothing is written then.
     """
     recipe = load_recipe(recipe_name, overrides or ())
     folder = recipe.run_folder()
@@ -65,7 +65,7 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
 
 
 def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Let one command at a time train in a folder of the run; of processes that train together the first one counts.
+    """Allow one training at a time in a folder of the run; only rank 0 of a distributed training takes the lock.
 
     Raises:
         CheckpointError: If another command is training there.
@@ -76,12 +76,12 @@ def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def refuse_other_classes(trained: Sequence[str], recipe: Recipe, *, command: str) -> None:
-    """Refuse a bundle whose classes are not those of the recipe, by name and order.
+    """Refuse a bundle whose classes differ from the recipe's in name or order.
 
     Args:
         trained: Names of the bundle's classes.
-        recipe: What the command goes by.
-        command: For the message.
+        recipe: The command's recipe.
+        command: Name of the command for messages.
 
     Raises:
         CheckpointError: If they differ.

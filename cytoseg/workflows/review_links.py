@@ -1,4 +1,4 @@
-"""By which names browsers may ask for the review app, and the links that open it."""
+"""Host names and links of the review app."""
 
 import ipaddress
 import socket
@@ -6,39 +6,39 @@ import socket
 from cytoseg.review.settings import ReviewSection
 
 TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
-"""Variables that tell the app: unlike a command line, other accounts of the machine cannot read them."""
+"""Environment variables for the app: unlike a command line, other users cannot read them."""
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
-"""This machine, as browsers name it."""
+"""Names of this machine in a browser."""
 
 
 def opening_lines(review: ReviewSection, token: str) -> list[str]:
-    """Say how the app is opened, and who else may reach it.
+    """Return the lines on how to open the app and who can reach it.
 
     Args:
-        review: Of the recipe.
-        token: That the link hands over.
+        review: The recipe's section.
+        token: Access token in the link.
     """
     links = [f"http://{host}/?token={token}" for host in _linked(review)]
     lines = [f"Review: {links[0]}  (Ctrl-C ends it)", *(f"From other machines: {link}" for link in links[1:])]
     if not _is_local(review.host):
         lines.append(
-            f"review.host={review.host}: every machine that reaches this one can ask for the app, but only who has the "
-            f"link is let in, by one of these names: {', '.join(host_names(review))}, or its bare address. Others are "
-            "added with review.names. The link and all that is shown pass over the network unencrypted."
+            f"review.host={review.host}: any machine that can reach this one can request the app, but only those with "
+            f"the link get in, under one of these names: {', '.join(host_names(review))}, or its bare address. Add "
+            "others with review.names. The link and all content pass over the network unencrypted."
         )
     return lines
 
 
 def surroundings(review: ReviewSection, token: str) -> dict[str, str]:
-    """Return the variables that tell the app whom to let in."""
+    """Return the environment variables with the app's access rules."""
     return {TOKEN: token, HOSTS: ",".join(host_names(review))}
 
 
 def host_names(review: ReviewSection) -> tuple[str, ...]:
-    """List the names, with ports, by which browsers may ask for the app.
+    """List the host names, with ports, under which browsers may request the app.
 
-    Those of this machine and the address it listens on; at another address than this machine's own also what the
-    machine is called; and those of the recipe, at the usual ports too, for a proxy may stand there.
+    This machine's names and its listening address; the machine's host name if it listens on another address; and
+    those of the recipe, also at the default ports for a proxy.
     """
     own = [_bracketed(review.host)] if not _is_every(review.host) else []
     called = [] if _is_local(review.host) else [socket.gethostname()]
@@ -47,7 +47,7 @@ def host_names(review: ReviewSection) -> tuple[str, ...]:
 
 
 def _linked(review: ReviewSection) -> list[str]:
-    """Return the names that stand in the links: the one for this machine, then those for others."""
+    """Return the host names in the links: first for this machine, then for others."""
     if not _is_every(review.host):
         return [f"{_bracketed(review.host)}:{review.port}"]
     called = review.names or (socket.gethostname(),)

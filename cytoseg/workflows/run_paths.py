@@ -7,17 +7,17 @@ from cytoseg.labels.import_labels import Split, load_index, split_by_slide
 from cytoseg.recipe import Recipe
 
 BUNDLE = Path("interpreter", "bundle")
-"""Where the bundle lies in a run folder."""
+"""Bundle folder within a run folder."""
 TEACHER = Path("interpreter", "teacher")
-"""Where the bundle lies that taught a student."""
+"""Bundle folder of a student's teacher."""
 
 
 def split_of(recipe: Recipe) -> Split:
-    """Split the imported crops into train and test by slide, as the recipe says.
+    """Split the imported crops into train and test by slide according to the recipe.
 
     Raises:
-        LabelError: If nothing is imported, or with other classes, or a side would be empty, or all that is left to test
-            on was corrected from a prediction.
+        LabelError: If nothing is imported, the classes differ, a side would be empty, or all test crops were corrected
+            from a prediction and are excluded.
     """
     index, wanted = load_index(recipe.labels_folder()), recipe.class_list().names
     if index.classes != wanted:
@@ -38,7 +38,7 @@ def _without_corrected(split: Split) -> Split:
     left = tuple(crop for crop in split.test if not crop.from_prediction)
     if not left:
         raise LabelError(
-            f"labels.score_corrected=false: all {len(split.test)} test crops were corrected from a prediction, so so "
+            f"labels.score_corrected=false: all {len(split.test)} test crops were corrected from a prediction, so "
             "none is left. Annotate new test crops."
         )
     return Split(split.train, left)

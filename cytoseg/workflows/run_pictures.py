@@ -1,4 +1,4 @@
-"""Pictures that commands leave in a run folder: sample grid and loss curve."""
+"""Pictures of a training: sample grid and loss curve."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 
 
 def save_grid(path: Path, images: Tensor, *, columns: int | None = None) -> None:
-    """Save (N, 3, H, W) images in [-1, 1] as one PNG, 2 px apart; without a number of columns as square as fits."""
+    """Save (N, 3, H, W) images in [-1, 1] as one PNG, 2 px apart; square by default."""
     count, _, height, width = images.shape
     columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
@@ -31,11 +31,11 @@ def save_grid(path: Path, images: Tensor, *, columns: int | None = None) -> None
 
 
 def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Plot against crops seen the loss with its running mean, and its running mean in each range of timesteps.
+    """Plot the loss with its running mean, and running means per timestep range, against crops seen.
 
     Args:
         path: PNG to write.
-        rows: Rows of ``metrics.jsonl`` with ``crops_seen``, ``loss`` and ``by_t``; of none there is no plot.
+        rows: Rows of ``metrics.jsonl`` with ``crops_seen``, ``loss`` and ``by_t``; no plot if empty.
     """
     if not rows:  # the log was removed
         return
@@ -61,6 +61,6 @@ def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _running_mean(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Average over a fiftieth of the values."""
+    """Running mean over a fiftieth of the values."""
     window = max(1, len(y) // 50)
     return x[window - 1 :], np.convolve(y, np.ones(window) / window, mode="valid")

@@ -1,4 +1,4 @@
-"""Slides as they are named on the command line: files, folders, globs, and lists in text files."""
+"""Expanding slide arguments: files, folders, globs and list files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +12,17 @@ LIST_SUFFIX = ".txt"
 
 
 def expand(texts: Sequence[str]) -> list[Path]:
-    """Find the slides that are meant, each once, in the order in which they are named.
+    """Return the slides without duplicates, in the order of the arguments.
 
     Args:
-        texts: Files, and folders that are slides (OME-Zarr); other folders, which stand for the slides directly in
-            them; globs, which stand for the slides among what fits them; .txt files with one of these in each line,
-            where empty lines and those that begin with # do not count.
+        texts: Files, and OME-Zarr folders; other folders, for the slides directly in them; globs, for the matching
+            slides; .txt files with one of these per line, without empty lines and lines starting with #.
 
     Returns:
-        Paths as they were named; a slide that was named twice, relative and absolute, as it was named first.
+        Paths as given; a slide given twice, relative and absolute, as given first.
 
     Raises:
-        SlideError: If a file is missing, a folder or glob holds no slide, or nothing was named; with all problems.
+        SlideError: If a file is missing, a folder or glob has no slides, or there are no arguments; lists all problems.
     """
     problems: list[str] = []
     paths = [path for text in texts for path in _expand(text, problems)]
@@ -33,7 +32,7 @@ def expand(texts: Sequence[str]) -> list[Path]:
         raise SlideError(report(problems, what="predict"))
     once: dict[Path, Path] = {}
     for path in paths:
-        # By its own name: a link may give a slide another one, and its results with it.
+        # Keep the symlink's own name, which also names the results.
         once.setdefault(path.parent.resolve() / path.name, path)
     return list(once.values())
 
@@ -52,7 +51,7 @@ def _expand(text: str, problems: list[str]) -> list[Path]:
         return [path]
     found = [hit for hit in globbed_anywhere(text) if can_be_slide(hit)]
     if not found:
-        problems.append(f"{text}: no such file, nor a slide that fits it as a glob.")
+        problems.append(f"{text}: no such file, and no slide matches it as a glob.")
     return found
 
 
@@ -60,5 +59,5 @@ def _lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise SlideError(f"{path}: is not a list of slides: it is not text.") from error
+        raise SlideError(f"{path}: is not a list of slides, because it is not text.") from error
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

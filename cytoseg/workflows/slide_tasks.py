@@ -1,4 +1,4 @@
-"""What a recipe and a bundle make of a slide: the task of predicting it, and all that decides its result."""
+"""Building the prediction task of a slide from recipe and bundle."""
 
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,20 @@ from cytoseg.slides.open import slide_id
 from cytoseg.workflows.recorded_command import refuse_other_classes
 
 DECIDING = ("sha256", "features", "classes", "mpp", "vote", "precision")
-"""What of a bundle decides the maps: weights that are the same may be asked for another vote."""
+"""Parts of a bundle besides its weights that determine the maps, such as the vote."""
 
 
 def slide_task(path: Path, *, recipe: Recipe, bundle: Path, out: Path) -> SlideTask:
-    """Say what to do with a slide.
+    """Build the task of a slide.
 
     Args:
         path: The slide.
-        recipe: Says how slides are predicted.
-        bundle: Its folder.
-        out: Folder in which the slide gets one of its own.
+        recipe: The recipe.
+        bundle: Bundle folder.
+        out: Parent folder; the slide gets a subfolder.
 
     Raises:
-        CheckpointError: If the bundle is missing, damaged, none, or of other classes.
+        CheckpointError: If the bundle is missing, damaged, not a bundle, or of other classes.
     """
     state = bundle_state(bundle)
     refuse_other_classes(state["classes"]["names"], recipe, command="predict")
@@ -43,7 +43,7 @@ def slide_task(path: Path, *, recipe: Recipe, bundle: Path, out: Path) -> SlideT
 
 
 def _provenance(path: Path, recipe: Recipe, bundle: dict[str, Any]) -> dict[str, Any]:
-    """Say what decides the result, so that a finished slide is known again."""
+    """Return everything that determines the result, to recognise a finished slide."""
     size, changed = slide_stamp(path)
     return {
         "slide_bytes": size,

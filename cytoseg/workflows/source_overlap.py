@@ -1,4 +1,4 @@
-"""Refuses labelled sources that show what a run is judged by: the same pictures, parts of them, or the same slides."""
+"""Refusing labelled sources that overlap a run's labelled crops."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,13 +16,13 @@ from cytoseg.terminal import say
 
 _ANCHOR_PX = 16
 _ALIKE = 4.0
-"""Mean difference in grey levels up to which two pictures are one: more than JPEG makes, less than two slides do."""
+"""Mean grey-level difference up to which two pictures are the same: above JPEG artefacts, below different slides."""
 
 Picture = NDArray[np.uint8]
 
 
 def refuse_sources_of_own(recipe: Recipe) -> None:
-    """Refuse sources whose crops the run is judged by, also where labels came after the training; not those now gone.
+    """Refuse existing sources that overlap the run's labelled crops, even if the labels came after the training.
 
     Raises:
         LabelError: If a source has such a crop.
@@ -33,15 +33,15 @@ def refuse_sources_of_own(recipe: Recipe) -> None:
 
 
 def refuse_own_crops(source: LabelIndex, recipe: Recipe, where: str) -> None:
-    """Refuse a source that would teach what the run is judged by, on test crops or on held-out slides.
+    """Refuse a source that would leak labelled crops or held-out slides into training.
 
-    A crop is refused that is a labelled crop of the run, lies in one, or holds one; and a crop of a slide that the run
-    has labelled crops of, where the slide of that name in the recipe's folders shows the same at the crop's region.
+    Refused is a crop that equals, lies in or contains a labelled crop of the run; and a crop of a slide with labelled
+    crops, if the recipe's slide of that name shows the same at the crop's region.
 
     Args:
         source: The source's crops.
-        recipe: Of the run.
-        where: What messages call the source.
+        recipe: The run's recipe.
+        where: Name of the source in messages.
 
     Raises:
         LabelError: If there is such a crop.
@@ -56,35 +56,35 @@ def refuse_own_crops(source: LabelIndex, recipe: Recipe, where: str) -> None:
         twin = hashes.get(crop.image_sha256) or _overlapping(crop.picture(), pictures)
         if twin is not None:
             raise LabelError(
-                f"{where}: {crop.crop} is a labelled crop of this run, too, or a part of one ({twin}). "
-                "Take it out of the source."
+                f"{where}: {crop.crop} is also a labelled crop of this run, or part of one ({twin}). "
+                "Remove it from the source."
             )
         if crop.slide in {one.slide for one in own}:
             if _is_of(crop, slides):
                 raise LabelError(
                     f"{where}: {crop.crop} is of slide '{crop.slide}', of which this run has labelled crops. "
-                    "Take it out of the source."
+                    "Remove it from the source."
                 )
             unsure.add(crop.slide)
     if unsure:
         named = ", ".join(sorted(unsure)[:5])
-        say(f"{where}: slides of this run have the same names ({named}), and other pictures as it seems.")
+        say(f"{where}: slides of this run have the same names ({named}) but apparently other content.")
 
 
 def _overlapping(picture: Picture, others: Mapping[str, Picture]) -> str | None:
-    """Name the picture of which this one is a part, or that is a part of this one."""
+    """Return the name of the picture that contains this one or is contained in it."""
     return next((name for name, other in others.items() if lies_in(picture, other) or lies_in(other, picture)), None)
 
 
 def lies_in(part: Picture, whole: Picture) -> bool:
-    """Return whether a picture lies in a larger one, pixel by pixel.
+    """Return whether a picture is an exact part of a larger one.
 
     Args:
         part: (h, w, 3) uint8.
         whole: (H, W, 3) uint8.
 
     Returns:
-        False also for a part in which nothing is to be seen.
+        False also for a part without content.
     """
     height, width = part.shape[:2]
     if part.shape[1] < _ANCHOR_PX or height > whole.shape[0] or width > whole.shape[1] or part.shape == whole.shape:
@@ -98,7 +98,7 @@ def lies_in(part: Picture, whole: Picture) -> bool:
 
 
 def _most_varied(part: Picture) -> tuple[int, int]:
-    """Find the run of pixels that differ most: it is to be found in few places only."""
+    """Find the run of pixels that varies most, which occurs in few places."""
     columns = part.shape[1] // _ANCHOR_PX
     runs = part[:, : columns * _ANCHOR_PX].reshape(part.shape[0], columns, -1)
     row, run = np.unravel_index(int(runs.astype(np.float32).std(axis=2).argmax()), (part.shape[0], columns))
@@ -123,11 +123,11 @@ def _slide_files(recipe: Recipe) -> dict[str, Path]:
             slide_id(path): path for path in find_slides(rules.folders, include=rules.include, exclude=rules.exclude)
         }
     except SlideError:
-        return {}  # the training says so
+        return {}  # reported by the training
 
 
 def _is_of(crop: LabelledCrop, slides: Mapping[str, Path]) -> bool:
-    """Return whether the slide of that name shows at a crop's region what the crop shows."""
+    """Return whether the slide of that name shows the same as the crop at its region."""
     origin, path = read_original(crop.folder, crop.crop).origin, slides.get(crop.slide)
     if path is None:
         return False
@@ -139,5 +139,5 @@ def _is_of(crop: LabelledCrop, slides: Mapping[str, Path]) -> bool:
             region = whole if origin is None or origin.region is None else origin.region
             seen = read_at(slide, region, Size(crop.width, crop.height))
     except SlideError:
-        return False  # the training says so
+        return False  # reported by the training
     return float(np.abs(seen.astype(np.int16) - picture).mean()) < _ALIKE

@@ -1,4 +1,4 @@
-"""Starting a command on a run's own recipe, as the app does: after a look at what the recipe says."""
+"""Starting a command from the app on a run's recipe."""
 
 import re
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ _OTHER_GPU = re.compile(r"cuda:([1-9][0-9]?)")
 def start_on_run(
     run: Path, command: str, *, author: str, base: Path, keys: Sequence[str] = (), given: Sequence[str] = ()
 ) -> int:
-    """Start a command on the recipe that lies in a run folder; see ``start_job``.
+    """Start a command on the recipe in a run folder; see ``start_job``.
 
     Args:
         run: The run folder.
         command: Its name.
-        author: Who asks for it.
-        base: What relative paths in the recipe start from.
-        keys: What it works on, as people know it.
-        given: The same as the command takes it.
+        author: Who starts it.
+        base: Base folder of relative paths in the recipe.
+        keys: Its inputs as shown to users.
+        given: The same as arguments.
 
     Returns:
         The number of the job.
@@ -36,7 +36,7 @@ def start_on_run(
     if (base / folder).resolve() != run.resolve():
         raise RecipeError(
             f"{run.resolve().name}: recipe.yaml says that its run folder is {folder}, so that the command would "
-            "write there. Start the review where the run was made, or mend folder in recipe.yaml."
+            "write there. Start the review where the run was made, or correct folder in recipe.yaml."
         )
     return start_job(
         run,
@@ -50,7 +50,7 @@ def start_on_run(
 
 
 def device_key(named: str) -> str:
-    """Name what one job at a time may use: further GPUs have jobs of their own, everything else shares the machine.
+    """Return the device key of a job: additional GPUs run their own jobs, everything else shares the machine.
 
     Args:
         named: ``training.device``, such as ``auto``, ``cpu`` or ``cuda:1``.

@@ -1,4 +1,4 @@
-"""The part of ``cytoseg train-interpreter`` that teaches a student what the recipe's ensemble or decoder gives."""
+"""Training a student from the recipe's ensemble or decoder."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -19,16 +19,16 @@ _T = TypeVar("_T")
 
 
 def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, device: torch.device) -> Student:
-    """Let the teacher segment labelled and unlabelled crops, and teach a student.
+    """Segment labelled and unlabelled crops with the teacher, and train a student.
 
     Args:
-        teacher: What is to be imitated.
+        teacher: The teacher bundle.
         train: The labelled crops.
-        current: Decides how; its interpreter/ takes the losses.
+        current: The run; losses go into its interpreter/.
         device: Where to compute.
 
     Raises:
-        RecipeError: If no slide is left for the unlabelled crops.
+        RecipeError: If no slides are left for the unlabelled crops.
         SlideError: If one cannot be read.
     """
     recipe = current.recipe
@@ -59,7 +59,7 @@ def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, devi
             )
         finally:
             log.close()
-    say(f"Student taught on {len(train)} labelled and {len(lessons) - len(train)} unlabelled crops.")
+    say(f"Student trained on {len(train)} labelled and {len(lessons) - len(train)} unlabelled crops.")
     return student
 
 
@@ -78,6 +78,6 @@ def _lesson(predictor: EnsemblePredictor, picture: NDArray[np.uint8], label_map:
 
 
 def _as_bytes(crop: torch.Tensor) -> NDArray[np.uint8]:
-    """Turn (3, H, W) in [-1, 1] back into (H, W, 3) uint8."""
+    """Convert (3, H, W) in [-1, 1] to (H, W, 3) uint8."""
     pixels: NDArray[np.uint8] = ((crop + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     return pixels

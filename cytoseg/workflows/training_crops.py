@@ -1,4 +1,4 @@
-"""The random crops of a recipe's slides, and how the diffusion model is trained on them."""
+"""Random training crops of a recipe's slides."""
 
 from collections.abc import Callable
 
@@ -13,22 +13,22 @@ from cytoseg.workflows.recorded_command import say
 
 
 def tissue_crops(recipe: Recipe) -> RandSlideCropd:
-    """Open the recipe's slides, find their cells, and give the transform that draws random tissue crops.
+    """Open the recipe's slides, find their tissue, and return the transform that draws random tissue crops.
 
     Raises:
         SlideError: If slides are missing, damaged or too small.
     """
     skip = say_lost if recipe.slides.unreadable == "skip" else None
     found = tissue_sources(recipe)
-    say(f"{len(found.sources)} of {found.slides} slides hold cells.")
+    say(f"{len(found.sources)} of {found.slides} slides contain cells.")
     return RandSlideCropd(["image"], sources=found.sources, size_px=recipe.crops.size_px, on_lost=skip)
 
 
 def training_crops(recipe: Recipe, crop: RandSlideCropd) -> Callable[[int], Dataset[Tensor]]:
-    """Give the recipe's augmented crops from any number on.
+    """Return a function from a first number to the recipe's augmented crops.
 
     Args:
-        recipe: Says how to augment, how many and the seed.
+        recipe: The recipe, with augmentation, length and seed.
         crop: From ``tissue_crops``; to be closed by the caller.
     """
     steps = augmentation(recipe.crops)
@@ -36,5 +36,5 @@ def training_crops(recipe: Recipe, crop: RandSlideCropd) -> Callable[[int], Data
 
 
 def settings_of(recipe: Recipe) -> TrainSettings:
-    """Pick the training's settings out of a recipe."""
+    """Return the training settings of a recipe."""
     return TrainSettings(**vars(recipe.training), size_px=recipe.crops.size_px)

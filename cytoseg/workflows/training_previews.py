@@ -1,4 +1,4 @@
-"""What a training shows of itself: samples, denoised crops, the loss; for the eye and for TensorBoard."""
+"""Training previews: samples, denoised crops, loss curve, TensorBoard."""
 
 import contextlib
 import math
@@ -24,7 +24,7 @@ from cytoseg.workflows.run_pictures import save_grid, save_loss_curve
 
 SAMPLE_STEPS = 50
 PATIENCE_S = 600.0
-"""Samples drawn during a training are given up after this: other processes wait for them, though not for ever."""
+"""Timeout of samples during a training, because other processes wait for them."""
 DENOISED_CROPS = 6
 
 
@@ -35,10 +35,10 @@ def look(
 
     Args:
         folder: The run's ``ddpm`` folder.
-        state: The training as it stands.
-        recipe: Says how many samples, and at which timesteps features are taken.
+        state: The state of the training.
+        recipe: The recipe, with the number of samples and feature timesteps.
         crops: (N, 3, H, W) in [-1, 1], to noise and denoise.
-        patience_s: After so many seconds samples are given up, said in a sentence; None takes all the time.
+        patience_s: Timeout of the samples in seconds, reported in a sentence; None for no limit.
     """
     save_loss_curve(folder / "loss.png", read_metrics(folder / "metrics.jsonl"))
     unet = state.ema.ema_model.to(pick_device(recipe.training.device)).eval()
@@ -48,11 +48,11 @@ def look(
 
 
 def pictures_of(folder: Path, recipe: Recipe) -> list[Path]:
-    """List what ``look`` has drawn for this recipe, such as is there and worth a look: samples are not while noise.
+    """List the existing pictures of ``look`` for this recipe, without samples that are still noise.
 
     Args:
         folder: The run's ``ddpm`` folder.
-        recipe: Says whether there are samples.
+        recipe: The recipe.
     """
     names = ("denoised.png", "loss.png", *(["samples.png"] if recipe.training.samples else []))
     there = [folder / name for name in names if (folder / name).exists()]
@@ -60,7 +60,7 @@ def pictures_of(folder: Path, recipe: Recipe) -> list[Path]:
 
 
 def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_s: float | None) -> None:
-    """Save a grid of as many samples as the recipe asks for, unless it takes too long."""
+    """Save a grid of the recipe's number of samples, unless it takes too long."""
     end = time.monotonic() + patience_s if patience_s is not None else math.inf
     noise = starting_noise(recipe.training.seed, recipe.training.samples, size_px=recipe.crops.size_px)
     steps = min(SAMPLE_STEPS, recipe.diffusion.timesteps)
@@ -91,9 +91,9 @@ def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_
 
 @torch.inference_mode()
 def save_denoised(path: Path, unet: torch.nn.Module, crops: Tensor, recipe: Recipe) -> None:
-    """Save what the network makes of noisy crops: a row per crop, x_t and predicted x0 per timestep, x0 at the end.
+    """Save denoised crops: a row per crop, x_t and predicted x0 per timestep, x0 at the end.
 
-    The timesteps are those at which features are taken: a network that cannot see the cell there has no feature of it.
+    The timesteps are those of the features: a network that cannot see a cell there has no features of it.
     """
     device = pick_device(recipe.training.device)
     x0 = crops.to(device)
@@ -111,7 +111,7 @@ def save_denoised(path: Path, unet: torch.nn.Module, crops: Tensor, recipe: Reci
 
 @contextlib.contextmanager
 def tracked(folder: Path, recipe: Recipe) -> Iterator[Callable[[StepReport], None]]:
-    """Return a function that logs a step for TensorBoard, if the recipe wants it.
+    """Return a function that logs a step to TensorBoard, if the recipe enables it.
 
     Raises:
         RecipeError: If TensorBoard is not installed.

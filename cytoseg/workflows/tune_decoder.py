@@ -1,4 +1,4 @@
-"""The part of ``cytoseg train-interpreter`` that tunes the decoder instead of training MLPs."""
+"""Tuning a run's decoder, with resuming and a memory limit."""
 
 import contextlib
 import math
@@ -32,19 +32,19 @@ def tuned(
     origin: Mapping[str, Any],
     device: torch.device,
 ) -> Decoder:
-    """Tune the network on the train crops, and say when it stopped and why; an interrupted tuning goes on.
+    """Tune the network on the train crops, resuming an interrupted tuning, and report the chosen step.
 
     Args:
         unet: The trained noise predictor.
         train: The crops.
-        current: Decides how; its interpreter/ takes the losses and the state of a tuning that is not finished.
-        origin: What decides the result.
+        current: The run; losses and the state for resuming go into its interpreter/.
+        origin: Everything that determines the result.
         device: Where to compute.
 
     Raises:
         LabelError: If no pixel is labelled.
         CheckpointError: If the state cannot be written.
-        RecipeError: If it takes more memory than the recipe allows, as soon as it does; or if the system does not tell.
+        RecipeError: If it exceeds the recipe's memory limit, or the system does not report memory.
     """
     recipe, folder = current.recipe, current.folder / "interpreter"
     if recipe.features.memory_gb is not None and highest_bytes() is None:
@@ -68,8 +68,8 @@ def tuned(
             resume=Resume(folder / "unfinished", origin),
             on_step=log.add,
         )
-    judges = f"slides {', '.join(found.held_out)} decided" if found.held_out else "no slide was held out"
-    memory = "" if peak.mb is None else f" Most memory {peak.mb / 1000:.1f} GB."
+    judges = f"chosen on slides {', '.join(found.held_out)}" if found.held_out else "no slide was held out"
+    memory = "" if peak.mb is None else f" Peak memory {peak.mb / 1000:.1f} GB."
     say(f"Decoder tuned; weights of step {found.step} of {steps} ({judges}).{memory}")
     return found.decoder
 
@@ -108,14 +108,14 @@ class _StepLog:
 
 
 def check_ceiling(recipe: Recipe, *, step: int) -> None:
-    """Compare the most memory that this process has held with the recipe's ceiling.
+    """Compare this process's peak memory with the recipe's limit.
 
     Args:
-        recipe: Says the ceiling, if there is one.
-        step: Of the tuning, for the message.
+        recipe: The recipe, with an optional limit.
+        step: Step of the tuning, for the message.
 
     Raises:
-        RecipeError: If it was more.
+        RecipeError: If it is exceeded.
     """
     ceiling, taken = recipe.features.memory_gb, highest_bytes()
     if ceiling is not None and taken is not None and taken > ceiling * 1e9:
@@ -132,5 +132,5 @@ def read_labelled(crops: Sequence[LabelledCrop]) -> LabelledPictures:
 
 
 def tune_settings(recipe: Recipe, seed: int) -> TuneSettings:
-    """Pick the tuning's settings out of a recipe."""
+    """Return the tuning settings of a recipe."""
     return TuneSettings(**vars(recipe.decoder), seed=seed, precision=recipe.training.precision)

@@ -1,4 +1,4 @@
-"""Random tissue crops of the recipe's slides, for what learns from them without labels; test slides are left out."""
+"""Random unlabelled tissue crops, without test slides."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -16,18 +16,18 @@ from cytoseg.workflows.recipe_slides import say_lost, tissue_sources
 from cytoseg.workflows.run_paths import split_of
 
 _ENDLESS = 2**31
-"""One past the number of the last crop: as many as any tuning takes."""
+"""Number of available crops, enough for any tuning."""
 
 
 @contextlib.contextmanager
 def unlabelled_slides(recipe: Recipe) -> Iterator[Unlabelled | None]:
-    """Open the recipe's slides for the tuning of a decoder, and close them at its end.
+    """Open the recipe's slides for tuning a decoder, and close them afterwards.
 
     Yields:
-        Crops of ``decoder.size_px`` and their weight, or None where ``decoder.unlabelled`` is 0.
+        Crops of ``decoder.size_px`` and their weight, or None if ``decoder.unlabelled`` is 0.
 
     Raises:
-        RecipeError: If no slide is left that is not a test slide.
+        RecipeError: If all slides are test slides.
         SlideError: If slides are missing, damaged or too small.
     """
     if not recipe.decoder.unlabelled:
@@ -41,14 +41,14 @@ def unlabelled_slides(recipe: Recipe) -> Iterator[Unlabelled | None]:
 
 @contextlib.contextmanager
 def unlabelled_crops(recipe: Recipe, *, size_px: int) -> Iterator[Callable[[int], Tensor] | None]:
-    """Open the recipe's slides, those of test crops left out, and close them at the end.
+    """Open the recipe's slides except test slides, and close them afterwards.
 
     Args:
-        recipe: Names the slides, the test slides and the seed.
+        recipe: The recipe, with slides, test slides and seed.
         size_px: Side of a crop.
 
     Yields:
-        What gives crop i, (3, size, size) float32 in [-1, 1], from i alone; None where the recipe names no slides.
+        A function from i to crop i, (3, size, size) float32 in [-1, 1]; None if the recipe has no slides.
 
     Raises:
         RecipeError: If all slides are test slides.
@@ -62,7 +62,7 @@ def unlabelled_crops(recipe: Recipe, *, size_px: int) -> Iterator[Callable[[int]
     sources = [s for s in found if not fits(slide_id(s.path), patterns)]
     if not sources:
         raise RecipeError(
-            f"slides.folders: all {len(found)} slides are test slides, so none is left to learn from without labels. "
+            f"slides.folders: all {len(found)} slides are test slides, so none is left for unlabelled training. "
             "Name others, or set decoder.unlabelled and student.crops to 0."
         )
     lost = say_lost if recipe.slides.unreadable == "skip" else None

@@ -85,7 +85,7 @@ def test_the_reason_names_classes_and_numbers() -> None:
     first = reason(SelectedCandidate(candidate, None, 0), ("glass", "cytoplasm", "nucleus"))
     assert first == (
         "The ensemble disagrees on nucleus (61 %) or cytoplasm (35 %): 0.42 nats in the most "
-        "disputed tenth of this region, 0.05 in the slide's median region; the first of its slide."
+        "uncertain tenth of this region, 0.05 in the slide's median region; the first of its slide."
     )
     later = reason(SelectedCandidate(candidate, 1.2, 1), ("glass", "cytoplasm", "nucleus"))
     assert later.endswith("; 1 is already chosen from its slide; looks different from those chosen before.")

@@ -133,7 +133,7 @@ def test_a_stroke_is_saved_imported_and_seen(
     assert seen[-1] == (path.stem, {0, 1, IGNORE})
     assert [layer.name for layer in browser.given["layers"]] == ["classes", "doubt"]
     assert browser.given["layers"][0].pixels[0, 0].tolist() == [0, 114, 178, 255]
-    assert "Learnt from 3 crops in 0.2 s." in _texts(app)
+    assert "Trained on 3 crops in 0.2 s." in _texts(app)
     assert "1 of 1 crops are marked; 0 for testing." in _texts(app)
     looks, written = len(seen), path.with_suffix(".json").stat().st_mtime_ns
     app.run()
@@ -171,7 +171,7 @@ def test_what_another_person_has_saved_meanwhile_is_not_written_over(
     assert "Bo has saved other marks since you opened it" in _texts(app)
     assert drawn_of(path) == Drawn("Bo", "2026-01-01")
     browser.strokes = None
-    _press(app, "Load anew")
+    _press(app, "Reload")
     np.testing.assert_array_equal(browser.given["ids"], theirs)
 
 
@@ -185,7 +185,7 @@ def test_a_crop_of_a_test_slide_is_marked_as_such(review: Review, run: Path, tmp
     sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "slide": "other"}))
     app = app.run()
     app = app.main.selectbox[0].select("other_1_1").run()
-    assert "A crop of the test slide other: it is judged by, and never learnt from." in _texts(app)
+    assert "A crop of the test slide other: used for testing, never for training." in _texts(app)
     assert "2 crops are marked; 1 for testing." in _texts(app)
 
 
@@ -197,11 +197,11 @@ def test_a_proposal_is_offered_and_damage_is_said(review: Review, run: Path, tmp
     guess[10:30, 10:30] = 1
     path = _crop(run)
     path.with_suffix(".json").write_text(sealed(proposal(guess, browser.given["classes"], picture=path.name)))
-    _press(app, "Load anew")
+    _press(app, "Reload")
     np.testing.assert_array_equal(browser.given["proposed"] == 1, guess == 1)
     assert "train-ddpm" in _texts(_press(app, "Propose"))
     path.with_suffix(".json").write_text("[1,")
-    app = _press(app, "Load anew")
+    app = _press(app, "Reload")
     assert "is cut off or damaged" in _texts(app)
 
 

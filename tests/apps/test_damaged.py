@@ -169,7 +169,7 @@ BAD: list[tuple[str, Damage, dict[str, str]]] = [
     (
         "../../slides/smear_E.png",
         _garbage,
-        {"slides": "is another file now", "queue": "its file smear_E.png is another one now"},
+        {"slides": "is another file now", "queue": "its file smear_E.png is not the file that was predicted"},
     ),
 ]
 

@@ -69,7 +69,7 @@ def test_a_button_starts_the_command_on_the_runs_own_recipe(
     assert "Evaluate: started as job 1." in _texts(app)
     assert started[0][-2:] == ["evaluate", str(run / "recipe.yaml")]
     assert "**1. Evaluate**: waiting" in _texts(app)
-    assert "Asked for by Anna, " in _texts(app)
+    assert "Started by Anna, " in _texts(app)
 
 
 def test_nobody_without_a_name_starts_anything(review: Review, run: Path, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_when_all_are_decided_on_more_slides_are_asked_for(opened: Callable[[], 
     app = opened()
     for _ in range(8):
         app = _button(app, app.main.button[1].key)
-    assert "No disputed region is left to annotate. Predict more slides." in app.info[0].value
+    assert "No uncertain region is left to annotate. Predict more slides." in app.info[0].value
     assert "cytoseg predict RECIPE SLIDE" in app.info[0].value
 
 
@@ -150,7 +150,7 @@ def test_if_no_slide_can_be_used_the_reason_and_the_command_stand_there(
     app = opened()
     assert not app.error
     said = [warning.value.replace("\\", "") for warning in app.warning]
-    assert "smear_A: left out: it is a test slide, its crops would not be learnt from. Predict train slides." in said
+    assert "smear_A: left out: it is a test slide, whose crops are not used for training. Predict train slides." in said
     assert "cytoseg predict RECIPE SLIDE" in app.info[0].value
 
 
@@ -177,7 +177,7 @@ def _damage(run: Path, what: str) -> str:
             return "recipe.yaml of this run cannot be used (classes: Field required"
         case "slide":
             (run.parents[1] / "slides" / "smear_A.png").unlink()
-            return "smear_A: left out: its file smear_A.png is gone"
+            return "smear_A: left out: its file smear_A.png is missing"
         case "map":
             (run / "predictions" / "smear_A" / "uncertainty.ome.tif").write_bytes(b"II*\0")
             return "smear_A/uncertainty.ome.tif: cannot be read"

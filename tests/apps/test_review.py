@@ -84,7 +84,7 @@ def test_samples_that_are_noise_give_way_to_denoised_crops(review: Review, made_
     Image.fromarray(noise).save(made_run / "ddpm" / "samples.png")
     texts = _texts(review("app"))
     assert "made up by the model" not in texts
-    assert "what the model sees in it" in texts
+    assert "denoised versions" in texts
     assert "Crops without their noise: there is no picture yet." in texts
 
 

@@ -51,7 +51,7 @@ def test_slides_are_shown_and_a_project_begins_with_its_crops(review: Review, la
 def test_a_name_that_is_taken_is_told(review: Review, lab: Path, tmp_path: Path) -> None:
     (tmp_path / "mylab.yaml").touch()
     app = _press(review("start", "--base", str(tmp_path), "--slides", str(lab / "slides")), "Begin")
-    assert "there is a recipe or a run of this name already" in _texts(app)
+    assert "a recipe or run of this name already exists" in _texts(app)
 
 
 def test_without_slides_the_example_is_one_click_away(

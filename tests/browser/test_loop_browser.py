@@ -366,7 +366,7 @@ def _see_what_changed(loop: Loop, before: dict[str, Any], *, corrected: str, add
     expect(row).to_contain_text(f"{mious[0]:.2f}", timeout=DRAWN_MS)
     expect(row).to_contain_text(f"{mious[1]:.2f}")
     _turn_to(loop, "Annotate next", "Annotate next")
-    expect(main.get_by_text("What the queued regions gave")).to_be_visible(timeout=DRAWN_MS)
+    expect(main.get_by_text("Gain of the queued regions")).to_be_visible(timeout=DRAWN_MS)
     # The heading comes first, and the sentences below it in one piece.
     expect(main.get_by_text("crops then and")).to_be_visible(timeout=DRAWN_MS)
     _read_the_gain(main.inner_text(), before, now)

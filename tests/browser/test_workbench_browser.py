@@ -149,7 +149,7 @@ def _mark(bench: Bench, crop: str) -> None:
         page.mouse.click(*_at(page, *corner))
     page.keyboard.press("Enter")
     expect(said).to_have_text("Saved.", timeout=DRAWN_MS)
-    expect(page.get_by_text(re.compile(r"Learnt from \d+ crops? in [\d.]+ s\."))).to_be_visible(timeout=DRAWN_MS)
+    expect(page.get_by_text(re.compile(r"Trained on \d+ crops? in [\d.]+ s\."))).to_be_visible(timeout=DRAWN_MS)
     expect(page.locator(".editor[data-drawnclasses]")).to_be_visible(timeout=DRAWN_MS)
     _rested(page)
     picture = bench.run / "to_label" / f"{crop}.png"
@@ -181,7 +181,7 @@ def _train_through_a_kill(bench: Bench) -> None:
     expect(page.locator(".editor[aria-busy=false]")).to_be_visible(timeout=DRAWN_MS)
     _until(lambda: jobs_of(bench.run)[0].state == FINISHED)
     expect(page.get_by_text("1. Train: finished")).to_be_visible(timeout=DRAWN_MS)
-    expect(page.get_by_text(f"Asked for by {AUTHOR}")).to_be_visible(timeout=DRAWN_MS)
+    expect(page.get_by_text(f"Started by {AUTHOR}")).to_be_visible(timeout=DRAWN_MS)
     assert (bench.run / "interpreter" / "bundle").is_dir()
 
 

@@ -50,7 +50,7 @@ def checkpoint(cytoseg: CytosegCommand) -> Path:
 def test_the_newest_weights_are_exported_with_a_card(cytoseg: CytosegCommand, checkpoint: Path) -> None:
     result = cytoseg("export", "tiny.yaml", "base", *SMALL)
     assert result.exit_code == 0, result.output
-    assert "base: 0.2 MB, after 20000 crops. Say in its README.md what the slides are." in result.stdout
+    assert "base: 0.2 MB, after 20000 crops. Describe the slides in its README.md." in result.stdout
     assert sorted(path.name for path in Path("base").iterdir()) == [
         "README.md",
         "ema.safetensors",

@@ -70,7 +70,7 @@ def test_where_and_what_belong_together_and_are_numbers(cytoseg: CytosegCommand)
         assert "--slide and --at belong together" in result.stderr
     wrong = cytoseg("label-crops", "tiny.yaml", "--slide", "slides/dark_a.png", "--at", "here")
     assert wrong.exit_code == 2
-    assert "--at 'here': write the middle of the crop in level-0 pixels" in wrong.stderr
+    assert "--at 'here': write the centre of the crop in level-0 pixels" in wrong.stderr
 
 
 def test_a_slide_that_was_not_predicted_gives_crops_without_shapes(cytoseg: CytosegCommand) -> None:

@@ -107,7 +107,7 @@ def test_a_backbone_learns_from_slides_of_one_channel_and_16_bits(kind: type, cy
         tifffile.imwrite(path.with_suffix(".tif"), grey)
     result = cytoseg("train-ddpm", "tiny.yaml", BACKBONE, *SHORT)
     assert result.exit_code == 0, result.output
-    assert "2 of 2 slides hold cells." in result.stdout
+    assert "2 of 2 slides contain cells." in result.stdout
 
 
 def test_a_run_of_test_slides_alone_has_nothing_to_learn_from(labelled: Command) -> None:
@@ -119,7 +119,7 @@ def test_unlabelled_slides_that_are_all_test_slides_teach_nobody(labelled: Comma
     assert labelled("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
     Path("slides/dark_a.png").unlink()
     said = _one_line(labelled("train-interpreter", "tiny.yaml", *TUNED, PRETRAINED[1]))
-    assert "slides.folders: all 1 slides are test slides, so none is left to learn from without labels." in said
+    assert "slides.folders: all 1 slides are test slides, so none is left for unlabelled training." in said
 
 
 def _emptied_at_crop(number: int, monkeypatch: pytest.MonkeyPatch) -> None:

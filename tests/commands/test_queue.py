@@ -86,7 +86,7 @@ def test_more_than_there_are_gives_all_and_says_so(cytoseg: CytosegCommand) -> N
     assert len(_crops()) == 12
     again = cytoseg("queue", "tiny.yaml")
     assert again.exit_code == 0
-    assert "There is no disputed region left that is not annotated, queued or skipped." in again.stdout
+    assert "No uncertain region is left that is not annotated, queued or skipped." in again.stdout
 
 
 @pytest.mark.usefixtures("slides")
@@ -178,7 +178,7 @@ def test_a_slide_on_which_all_agree_is_no_error_beside_one_left_out(cytoseg: Cyt
     result = cytoseg("queue", "tiny.yaml", 'labels.test_slides=["dark_a"]')
     assert result.exit_code == 0, result.output
     assert "note: dark_a: left out: it is a test slide" in result.stdout
-    assert "There is no disputed region left" in result.stdout
+    assert "No uncertain region is left" in result.stdout
 
 
 def test_without_a_predicted_slide_the_command_is_named(cytoseg: CytosegCommand) -> None:
@@ -209,7 +209,7 @@ def _spoil(name: str) -> str:
             return "its file dark_a.png is gone"
         case "other slide":
             Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save("slides/dark_a.png")
-            return "its file dark_a.png is another one now than the one that was predicted"
+            return "its file dark_a.png is not the file that was predicted"
         case "uncertainty":
             path = folder / "uncertainty.ome.tif"
             path.write_bytes(path.read_bytes()[:200])

@@ -80,10 +80,10 @@ def test_class_names_of_any_kind_survive(cytoseg: CytosegCommand, names: str) ->
     [
         (("--mpp", "much", "--classes", "a,b"), "--mpp 'much': write micrometres per pixel"),
         (("--mpp", "0", "--classes", "a,b"), "--mpp '0': write micrometres per pixel"),
-        (("--mpp", "0.5", "--classes", "a"), "name two classes or more"),
+        (("--mpp", "0.5", "--classes", "a"), "name at least two classes"),
         (("--mpp", "0.5", "--classes", "a,a"), "a name appears twice"),
-        (("--mpp", "20", "--classes", "a,b"), "too small to learn from"),
-        (("--mpp", "0.5"), "no terminal to ask on. Use --classes."),
+        (("--mpp", "20", "--classes", "a,b"), "too small for training"),
+        (("--mpp", "0.5"), "no terminal for questions. Use --classes."),
     ],
 )
 def test_wrong_answers_leave_nothing(cytoseg: CytosegCommand, options: tuple[str, ...], message: str) -> None:

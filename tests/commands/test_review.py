@@ -140,4 +140,4 @@ def test_without_a_recipe_the_app_opens_on_the_runs_here(
 def test_a_folder_of_slides_that_is_none_is_refused(cytoseg: CytosegCommand) -> None:
     result = cytoseg("app", "--slides", "nowhere")
     assert result.exit_code == 2
-    assert "--slides nowhere: is no folder" in result.output
+    assert "--slides nowhere: is not a folder" in result.output

@@ -251,7 +251,7 @@ def test_a_colour_changed_in_the_recipe_is_renewed_in_the_bundle(home: Path, cyt
     (home / "tiny.yaml").write_text((home / "tiny.yaml").read_text().replace("#d55e00", "#010203"))
     said = cytoseg("train-interpreter", "tiny.yaml")
     assert said.exit_code == 0, said.output
-    assert "same backbone, labels and settings. What else the recipe says was renewed in it." in said.stdout
+    assert "same backbone, labels and settings. Other values of the recipe were updated in it." in said.stdout
     loaded = load_bundle(bundle)
     assert loaded.classes.colours[2] == (1, 2, 3)
     assert loaded.recipe["classes"][2]["colour"] == "#010203"

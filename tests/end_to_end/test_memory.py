@@ -53,7 +53,7 @@ def test_too_little_is_refused_and_what_is_asked_for_suffices(
     assert done.exit_code == 0, done.output
     entry = last_entry(run)
     assert entry["peak_memory_gb"] <= float(found[1])
-    assert f"most memory {entry['peak_memory_gb']:.1f} GB" in done.stdout
+    assert f"peak memory {entry['peak_memory_gb']:.1f} GB" in done.stdout
     assert f"memory_gb: {float(found[1])}" in (run / "recipe.yaml").read_text()
     before = made_run[0] / "runs" / "tiny" / "interpreter" / "bundle"
     assert bundle_hashes(run / "interpreter" / "bundle") == bundle_hashes(before)
@@ -97,7 +97,7 @@ def test_a_decoder_that_takes_more_is_refused_and_what_is_asked_for_suffices(run
     )
     done = cytoseg(*COMMAND, *tuning, "--memory", f"{found[2]}G")
     assert done.exit_code == 0, done.output
-    told = re.search(r"Most memory ([\d.]+) GB\.", done.stdout)
+    told = re.search(r"Peak memory ([\d.]+) GB\.", done.stdout)
     assert told
     assert 0.1 < float(told[1]) <= float(found[2])
 

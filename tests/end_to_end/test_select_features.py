@@ -153,7 +153,7 @@ def test_without_time_the_recipe_stays(home: Path, cytoseg: Command) -> None:
     result = cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "--minutes", "0")
     assert result.exit_code == 0, result.output
     assert "The recipe's features stay: blocks 0, 1 at t = 1, 5" in result.stdout
-    assert "tiny.yaml says so already." in result.stdout
+    assert "tiny.yaml already has these features." in result.stdout
     assert (home / "tiny.yaml").read_text() == before
     table = (home / "runs" / "tiny" / "select_features" / "select_features.md").read_text()
     assert "block 0 at t = 0 (more time)" in table

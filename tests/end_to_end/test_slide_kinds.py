@@ -69,4 +69,4 @@ def test_a_model_trains_on_ome_zarr_in_other_processes(cytoseg: Command, home: P
         )
     result = cytoseg("train-ddpm", "tiny.yaml", "name=zarr", "slides.folders=[zarrs]", "training.workers=2")
     assert result.exit_code == 0, result.output
-    assert "2 of 2 slides hold cells." in result.stdout
+    assert "2 of 2 slides contain cells." in result.stdout

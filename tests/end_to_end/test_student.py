@@ -18,7 +18,7 @@ def test_a_student_is_taught_evaluated_and_segments_slides(home: Path, cytoseg: 
     trained = cytoseg("train-interpreter", "tiny.yaml", *TAUGHT)
     assert trained.exit_code == 0, trained.output
     assert "2 MLPs on" in trained.stdout  # the teacher
-    assert "Student taught on 2 labelled and 2 unlabelled crops." in trained.stdout
+    assert "Student trained on 2 labelled and 2 unlabelled crops." in trained.stdout
     folder = home / "runs" / "tiny"
     assert isinstance(load_bundle(folder / "interpreter" / "bundle").interpreter, Student)
     again = cytoseg("train-interpreter", "tiny.yaml", *TAUGHT[:2], "student.steps=6", "student.crops=2")

@@ -54,7 +54,7 @@ def test_the_decoder_is_set_beside_itself_from_random_weights(home: Path, cytose
 def test_counts_that_are_none_are_refused(home: Path, cytoseg: Callable[..., Result], counts: str) -> None:
     result = cytoseg("study", "label-efficiency", "tiny.yaml", "--counts", counts)
     assert result.exit_code == 2
-    assert "write numbers of crops with commas between them, such as 1,5,30." in result.stderr
+    assert "write numbers of crops separated by commas, such as 1,5,30." in result.stderr
 
 
 def test_crops_of_one_class_are_refused(home: Path, cytoseg: Callable[..., Result]) -> None:

@@ -7,7 +7,7 @@ def test_one_text_explains_uncertainty_and_disagreement() -> None:
     (word,) = (word for word in GLOSSARY if "ncertainty" in word)
     assert word == "Uncertainty, disagreement"
     assert GLOSSARY[word] == UNCERTAINTY
-    for part in ("disagree", "in nats", "0 where all agree", "most disputed tenth"):
+    for part in ("disagree", "in nats", "0 where all agree", "most uncertain tenth"):
         assert part in UNCERTAINTY
 
 

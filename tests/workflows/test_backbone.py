@@ -11,7 +11,7 @@ from cytoseg.workflows.backbone import needs_backbone, sources_sentence
 
 def test_labelled_sources_of_a_base_model_are_named() -> None:
     said = sources_sentence(shipped_models()["cytology-base"])
-    assert "taught by labelled sources (runs/dsb16/labels, runs/made-source/labels)" in said
+    assert "trained with labelled sources (runs/dsb16/labels, runs/made-source/labels)" in said
     assert sources_sentence(shipped_models()["lbc-base"]) == ""
 
 

@@ -97,7 +97,7 @@ def test_a_missing_source_is_named(run: Callable[..., Result]) -> None:
 
 def test_crops_of_the_run_itself_are_no_source(run: Callable[..., Result]) -> None:
     assert run("label-import", "source", "--recipe", "tiny.yaml", "--map", "cell=cell").exit_code == 0
-    with pytest.raises(LabelError, match=r"a is a labelled crop of this run, too, or a part of one \(a\)"):
+    with pytest.raises(LabelError, match=r"a is also a labelled crop of this run, or part of one \(a\)"):
         _parts("classes: {glass: other, nucleus: cell}")
 
 

@@ -72,7 +72,7 @@ def test_a_project_is_a_recipe_and_a_run_folder(slides: Path, tmp_path: Path, ba
     [
         ("../x", Wanted(None, CLASSES), "name '../x'"),
         ("", Wanted(None, CLASSES), "name ''"),
-        ("taken", Wanted(None, CLASSES), "there is a recipe or a run"),
+        ("taken", Wanted(None, CLASSES), "a recipe or run of this name"),
         ("mylab", Wanted(None, ("one",)), "classes: name two or more"),
         ("mylab", Wanted(None, ("one", "one")), "one"),
         ("mylab", Wanted(None, CLASSES, {"nucleus": '#fff"}\nfolder: /tmp'}), "colour of 'nucleus'"),
@@ -91,9 +91,9 @@ def test_folders_elsewhere_are_refused(slides: Path, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "link").symlink_to(slides)
     for folder in (slides, tmp_path / "own" / "link", tmp_path / "own" / ".." / "lab"):
-        with pytest.raises(SlideError, match="lies in none of the folders"):
+        with pytest.raises(SlideError, match="is outside the folders"):
             list_slides(folder, [tmp_path / "own"], most=5)
-        with pytest.raises(SlideError, match="lies in none of the folders"):
+        with pytest.raises(SlideError, match="is outside the folders"):
             make_project(Project("mylab", folder, Wanted(None, CLASSES)), tmp_path, [tmp_path / "own"])
 
 
@@ -108,5 +108,5 @@ def test_the_example_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ]
     assert make_example(tmp_path) == run
     (run / "recipe.yaml").unlink()
-    with pytest.raises(CytosegError, match="there is a recipe or a run"):
+    with pytest.raises(CytosegError, match="a recipe or run of this name"):
         make_example(tmp_path)

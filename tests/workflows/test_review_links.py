@@ -44,7 +44,7 @@ def test_at_another_address_the_start_says_who_is_let_in_and_by_which_names() ->
     first, second, told = opening_lines(ReviewSection(host="0.0.0.0"), "secret")
     assert first == "Review: http://127.0.0.1:8501/?token=secret  (Ctrl-C ends it)"
     assert second == "From other machines: http://lab-pc:8501/?token=secret"
-    assert told.startswith("review.host=0.0.0.0: every machine that reaches this one can ask")
+    assert told.startswith("review.host=0.0.0.0: any machine that can reach this one can request")
     assert "127.0.0.1:8501, localhost:8501, [::1]:8501, lab-pc:8501, or its bare address" in told
     assert "review.names" in told
     assert "unencrypted" in told

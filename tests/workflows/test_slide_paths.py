@@ -34,7 +34,7 @@ def test_files_folders_and_globs_each_slide_once(folder: Path) -> None:
 def test_a_glob_takes_slides_only(folder: Path) -> None:
     Path("slides/deep/made_1.labels.ome.tif").touch()
     assert names(["slides/deep/*"]) == ["slides/deep/Präparat 12.3 细胞.svs", "slides/deep/c.svs"]
-    with pytest.raises(SlideError, match=r"slides/deep/\*\.csv: no such file, nor a slide that fits it"):
+    with pytest.raises(SlideError, match=r"slides/deep/\*\.csv: no such file, and no slide matches it"):
         expand(["slides/deep/*.csv"])
 
 
@@ -72,9 +72,9 @@ def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
     with pytest.raises(SlideError) as raised:
         expand(["gone.svs", "empty", "bad.txt", "slides/a.svs"])
     text = str(raised.value)
-    assert "gone.svs: no such file, nor a slide that fits it as a glob" in text
+    assert "gone.svs: no such file, and no slide matches it as a glob" in text
     assert "no slide in empty" in text
-    assert "bad.txt: is not a list of slides: it is not text" in text
+    assert "bad.txt: is not a list of slides, because it is not text" in text
 
 
 def test_nothing_named(folder: Path) -> None:

@@ -53,7 +53,7 @@ def test_the_same_picture_or_a_part_of_it_is_refused_by_whatever_name(
     imported("own", "a", own)
     imported("source", "b", source)
     with pytest.raises(
-        LabelError, match=r"^here: b is a labelled crop of this run, too, or a part of one \(a\)\. Take "
+        LabelError, match=r"^here: b is also a labelled crop of this run, or part of one \(a\)\. Remove "
     ):
         _refuse()
 
@@ -102,7 +102,7 @@ def test_labels_that_came_after_the_training_are_compared_too(imported: Import, 
     imported("source", "other", FIELD[10:50, 10:50])
     result = cytoseg("train-interpreter", *given, "labels.sources=[{folder: source/labels}]")
     assert result.exit_code == 2
-    assert "labels.sources[0]: other is a labelled crop of this run" in result.stderr
+    assert "labels.sources[0]: other is also a labelled crop of this run" in result.stderr
     assert result.stderr.count("\n") == 1
     refuse_sources_of_own(load_recipe("tiny.yaml", [*given[1:], "labels.sources=[{folder: gone/labels}]"]))
 

@@ -1,4 +1,4 @@
-"""Annotate: mark what is to be learnt from, and see at once what the marks give."""
+"""Annotate: mark crops with live predictions."""
 
 import drawing
 import editor
@@ -11,8 +11,8 @@ from cytoseg.errors import CytosegError
 from cytoseg.workflows.annotating import Annotating, CropFile
 
 HELP = (
-    "A few strokes in each class are enough: what you do not mark stays unknown. Each stroke is saved under your name "
-    "and imported into the run's labels; on crops of test slides it is what the model is judged by, and never learnt."
+    "A few strokes in each class are enough: unmarked pixels stay unknown. Each stroke is saved under your name  "
+    "and imported into the run's labels; crops of test slides are used for testing only, never for training."
 )
 KEYS = (
     "1 to 9 choose the class, B brush, E eraser, P polygon, R rectangle, F fill, T take a proposal over; [ and ] "
@@ -46,7 +46,7 @@ def _choose(annotating: Annotating, crops: list[CropFile]) -> CropFile:
 
 
 def _propose(annotating: Annotating, crop: CropFile) -> None:
-    """Let the base model propose what it knows."""
+    """Show the base model's proposal."""
     try:
         work = drawing.work_on(annotating, crop)
         work.proposed = annotating.propose(work.picture)
@@ -56,7 +56,7 @@ def _propose(annotating: Annotating, crop: CropFile) -> None:
 
 @st.fragment
 def _draw(annotating: Annotating, crop: CropFile, author: str, *, live: bool) -> None:
-    """Draw the editor; save, look and import whenever a stroke has come."""
+    """Draw the editor; save, predict and import after each stroke."""
     work = state.guarded(lambda: drawing.work_on(annotating, crop))
     problem, shown, told = "", (), ""
     try:
@@ -64,7 +64,7 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, *, live: bool) ->
         if live:
             seen = drawing.look(annotating, work)
             shown = tuple(drawing.layers(annotating, seen))
-            told = f"Learnt from {seen.crops} crop{'' if seen.crops == 1 else 's'} in {seen.seconds:.1f} s."
+            told = f"Trained on {seen.crops} crop{'' if seen.crops == 1 else 's'} in {seen.seconds:.1f} s."
     except CytosegError as error:
         problem = state.told(error)
     editor.draw(
@@ -86,7 +86,7 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, *, live: bool) ->
     except CytosegError as error:
         st.error(state.told(error), icon=":material/error:")
         return
-    if crop.drawn is None and work.saved:  # the list says from now on who has marked it
+    if crop.drawn is None and work.saved:  # update the annotator in the list
         st.rerun()
 
 
@@ -94,14 +94,12 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
     author = reviews.reviewer()
     crop = _choose(annotating, crops)
     if crop.is_test:
-        st.warning(f"A crop of the test slide {state.plain(crop.slide)}: it is judged by, and never learnt from.")
+        st.warning(f"A crop of the test slide {state.plain(crop.slide)}: used for testing, never for training.")
     live = st.toggle("Live result", value=True, help="Refits the MLPs after each stroke, on all marked crops.")
     with st.container(horizontal=True):
         propose = {"on_click": _propose, "args": (annotating, crop)}
-        st.button(
-            "Propose", icon=":material/auto_fix_high:", help="What the base model knows, to take over.", **propose
-        )
-        st.button("Load anew", icon=":material/refresh:", on_click=drawing.forget, args=(crop,))
+        st.button("Propose", icon=":material/auto_fix_high:", help="The base model's prediction, to accept.", **propose)
+        st.button("Reload", icon=":material/refresh:", on_click=drawing.forget, args=(crop,))
         told = "Trains the run's model on all train crops." if author else "Type your name first."
         st.button(
             "Train",

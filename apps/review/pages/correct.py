@@ -1,4 +1,4 @@
-"""Correct: judge a test crop and correct its annotation."""
+"""Correct: review test crops and correct their annotations."""
 
 from zlib import crc32
 
@@ -29,14 +29,14 @@ Ids = NDArray[np.uint8]
 PREDICTION, ANNOTATION, LATEST = "Prediction", "Annotation", "Latest correction"
 STARTED = {PREDICTION: FROM_PREDICTION, ANNOTATION: "annotation", LATEST: "correction"}
 PURPOSE = """
-A correction is stored next to the original, under your name, and replaces nothing by itself. Whoever trains the model
-takes it over with `cytoseg label-import CORRECTIONS --recipe RECIPE`, where CORRECTIONS is the folder
-review/corrections of this run; of several corrections of a crop the newest is taken.
+A correction is stored next to the original, under your name, and replaces nothing by itself. To use it, import it with
+`cytoseg label-import CORRECTIONS --recipe RECIPE`, where CORRECTIONS is the folder review/corrections of this run; of
+several corrections of a crop the newest is used.
 
-These are **test crops**, and corrected ones stay test crops: a slide is either learnt from or tested on, never both.
-So a correction changes what the model is judged by, and never what it learns. You begin from the annotation. If you
-choose to begin from the prediction, whatever you do not touch agrees with the model, and its scores look better than
-they are: such crops are counted and marked wherever scores are shown; `labels.score_corrected=false` leaves them out.
+These are **test crops**, and corrected ones stay test crops: a slide is used either for training or for testing. So a
+correction changes the test set, never the training. You start from the annotation. If you choose to start from the
+prediction, untouched pixels agree with the model, and the scores are optimistic: such crops are counted and marked
+wherever scores are shown; `labels.score_corrected=false` excludes them.
 """
 
 
@@ -45,7 +45,7 @@ def _key(what: str, crop: CropScores) -> str:
 
 
 def _begin(crop: CropScores, found: list[SavedCorrection]) -> tuple[str, SavedCorrection | None]:
-    """Let the person choose what to begin from; the choice outlives the page, as the work does."""
+    """Offer a choice of the starting point, which is kept like the work."""
     key, box, pin = (_key(what, crop) for what in ("begin", "begin box", "pinned"))
     options = [PREDICTION, ANNOTATION, *([LATEST] if found else [])]
     kept = st.session_state.get(key)
@@ -58,7 +58,7 @@ def _begin(crop: CropScores, found: list[SavedCorrection]) -> tuple[str, SavedCo
     kind = str(st.segmented_control("Begin from", options, required=True, key=box, on_change=keep))
     if kind != LATEST:
         return kind, None
-    # Kept until the person chooses again: what another saves meanwhile must not slip under the brush.
+    # Pinned until the next choice: a correction saved meanwhile must not change the canvas.
     pinned = st.session_state.setdefault(pin, found[-1])
     assert isinstance(pinned, SavedCorrection)
     st.caption(f"By {state.plain(pinned.correction.author)}, {time_text(pinned.correction.time)}.")
@@ -66,7 +66,7 @@ def _begin(crop: CropScores, found: list[SavedCorrection]) -> tuple[str, SavedCo
 
 
 def _ids(kind: str, crop: CropScores, pinned: SavedCorrection | None, classes: ClassList) -> tuple[str, Ids]:
-    """Read what the work begins from; returns its file's name and the ids."""
+    """Read the starting point; return its file name and ids."""
     if pinned is not None:
         return pinned.path.name, read_correction(pinned.path, classes)
     name = "prediction.png" if kind == PREDICTION else "truth.png"
@@ -74,7 +74,7 @@ def _ids(kind: str, crop: CropScores, pinned: SavedCorrection | None, classes: C
 
 
 def _started_from(kind: str, pinned: SavedCorrection | None) -> str:
-    """Say what the work began from; what began from a prediction is marked for good, however often it is corrected."""
+    """Return the starting point; an origin in a prediction is kept through all later corrections."""
     return OF_PREDICTION if pinned is not None and is_from_prediction(pinned.correction) else STARTED[kind]
 
 
@@ -83,8 +83,8 @@ def _comment(crop: CropScores) -> str:
 
 
 def _say(crop: CropScores, author: str) -> None:
-    """Offer to accept, to reject and to comment; what is typed stays with its crop, whichever is looked at."""
-    state.type_in("Comment", "Goes with what you press next", key=_key("comment", crop), max_chars=2000)
+    """Offer to accept, reject and comment; a typed comment stays with its crop."""
+    state.type_in("Comment", "Added to your next action", key=_key("comment", crop), max_chars=2000)
     comment = _comment(crop)
     first = None if author else "Type your name first."
     right, wrong = (
@@ -132,7 +132,7 @@ def _work(crop: CropScores, classes: ClassList) -> None:
             saved = reviews.save(
                 crop, author, _started_from(kind, pinned), picture=picture, label_map=answer, classes=classes
             )
-            # From now on the browser may forget the work, whether or not the log can be written.
+            # The browser may now drop the work, even if the log cannot be written.
             st.session_state.update({"saved token": token, _key("begin", crop): LATEST, _key("pinned", crop): saved})
             reviews.log(crop, author, "corrected", comment=_comment(crop), saved=saved)
             _start_anew(crop, "your correction is saved.")

@@ -1,4 +1,4 @@
-"""Crop view: one test crop with truth, prediction or disagreement laid over it."""
+"""Crop view: a test crop with truth, prediction or disagreement overlaid."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SHOWN_PX = 900
 
 
 def _controls(crop: CropScores, found: Evaluation) -> tuple[str, float, list[int]]:
-    layer = st.segmented_control("Laid over the picture", state.LAYERS, default=state.LAYERS[0], required=True)
+    layer = st.segmented_control("Overlay", state.LAYERS, default=state.LAYERS[0], required=True)
     opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help="0 % shows the picture alone.")
     if layer == "Disagreement":
         state.ramp("all agree", "most in this crop")

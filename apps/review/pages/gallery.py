@@ -14,12 +14,12 @@ PER_PAGE = 24
 # Three cards fill a screen of 1280 px and five one of 1920 px; a crop of 256 px is then shown as it is.
 CARD_PX = 288
 SHARP_PX = 2 * CARD_PX
-"""Screens of high resolution show two pixels for one."""
+"""Scale factor for high-resolution screens."""
 
 
 @st.cache_data(show_spinner=False, max_entries=512)
 def _thumbnail(folder: Path, created: str, _found: Evaluation, layer: str, opacity: float) -> bytes:
-    """Make the picture of a card, a JPEG file: as pixels, 512 of them would take hundreds of megabytes."""
+    """Make the picture of a card as JPEG: 512 uncompressed ones would take hundreds of megabytes."""
     shown = range(len(_found.class_names))
     return jpeg(reduced(state.painted(folder, _found, layer=layer, shown=shown, opacity=opacity), SHARP_PX))
 
@@ -54,7 +54,7 @@ def main() -> None:
     order, layers = st.columns([1, 2], gap="medium")
     state.select(order, "Worst first by IoU", [state.MEAN, *found.class_names], key="order")
     options = [*state.LAYERS, "Picture alone"]
-    layer = layers.segmented_control("Laid over the picture", options, default=options[0], required=True)
+    layer = layers.segmented_control("Overlay", options, default=options[0], required=True)
     state.warn_of_corrected(found)
     state.legend(found.class_names, found.colours)
     crops = state.ordered_crops(found)

@@ -1,4 +1,4 @@
-"""History: what changed since an earlier evaluation, and what may explain it."""
+"""History: changes since an earlier evaluation and their possible causes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ from cytoseg.evaluation.history import Comparison, LabelChange, ScoreChange, com
 from cytoseg.evaluation.run_folder import moment_of
 from cytoseg.metrics.results import NOT_APPLICABLE
 
-# Told apart by colour-blind eyes, and by the sign beside them.
+# Colour-blind safe, and distinguished by sign.
 BETTER, WORSE = "#0072b2", "#d55e00"
 
 
 def _earlier(created: str) -> dict[str, Path]:
-    """List every evaluation of every run that was made before the one that is looked at, those of its run first."""
+    """List all evaluations older than the current one, its own run's first."""
     found: dict[str, Path] = {}
     own, now = state.run_folder().resolve(), moment_of(created)
     for run in sorted(state.all_runs(), key=lambda run: run.resolve() != own):

@@ -1,4 +1,4 @@
-"""Jobs: start the run's commands, and see how far they are."""
+"""Jobs: start the run's commands and follow their progress."""
 
 import jobs_list
 import reviews
@@ -8,13 +8,13 @@ import streamlit as st
 from cytoseg.jobs.orders import IMPORTED, ORDERS
 
 HELP = (
-    "A job is one of the commands, on this run's recipe, in a process of its own: it goes on when the browser is "
+    "A job is a command on this run's recipe in a separate process: it continues when the browser is  "
     "closed or the review ends. One at a time uses the machine; the others wait."
 )
 
 
 def _offer(author: str) -> None:
-    """Offer each command with a button; slides to predict are chosen on a page of their own."""
+    """Show a button per command; slides to predict are chosen on a separate page."""
     for command, order in ORDERS.items():
         with st.container(horizontal=True, vertical_alignment="center"):
             keys: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Predict: choose slides, let them be predicted, look at them and take the files."""
+"""Predict: choose slides, predict them, view and download results."""
 
 import approvals
 import exports
@@ -12,8 +12,8 @@ from cytoseg.review.slide_approvals import bundle_of
 from cytoseg.viewer.slide_catalogue import Found
 
 HELP = (
-    "Every pixel of the chosen slides gets a class, and its objects are found and measured. What is finished with the "
-    "same model is not done again."
+    "Every pixel of the chosen slides gets a class, and its objects are found and measured. Slides finished with the  "
+    "same model are not repeated."
 )
 _ROWS = 12
 

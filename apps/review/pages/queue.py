@@ -25,7 +25,7 @@ PER_PAGE = 5
 Packed = tuple[str, str, list[tuple[str, bytes]]]
 PANEL_WIDTHS = [1, 1, 1, 1.3]
 HELP = (
-    "The members of the ensemble vote on every pixel. Where they contradict each other, a few minutes of your time "
+    "The members of the ensemble vote on every pixel. Where they disagree, a few minutes of your time  "
     "teach them most. Disagreement is in nats: 0 where all agree, 0.69 where they are split over two classes."
 )
 
@@ -35,7 +35,7 @@ def _place(run: Path) -> QueuePlace:
 
 
 def _stamps(place: QueuePlace) -> tuple[int, ...]:
-    """Change when anything does that decides the ranking."""
+    """Return a key that changes with anything that affects the ranking."""
     parent = place.run / "predictions"
     files = [*sorted(parent.glob("*/summary.json")), parent, place.run / "recipe.yaml"]
     files += [place.queue / QUEUE, place.queue, place.labels / INDEX]
@@ -62,7 +62,7 @@ def _picture(
 
 
 def _decide(decide: Callable[[], str]) -> None:
-    """Do what a button says, and keep what became of it for the next drawing of the page."""
+    """Execute a button's action, and store the result for the next run of the page."""
     try:
         st.session_state["queue said"] = ("success", state.plain(decide()))
     except CytosegError as error:
@@ -94,7 +94,7 @@ def _card(number: int, chosen: SelectedCandidate, place: QueuePlace, ranking: Ra
         try:
             summary = place.run / "predictions" / slide / "summary.json"
             stamp = summary.stat().st_mtime_ns if summary.exists() else 0
-            place_in_list = f"{key} {chosen.of_slide} {chosen.distance}"  # the reason says it
+            place_in_list = f"{key} {chosen.of_slide} {chosen.distance}"  # part of the reason
             title, reason, panels = _picture(place.run, stamp, chosen, place_in_list, place, ranking)
         except CytosegError as error:
             side.warning(state.told(error))
@@ -129,7 +129,7 @@ def _waiting(place: QueuePlace, ranking: Ranking) -> None:
             "`cytoseg evaluate`."
         )
     if sentences := gains(place):
-        with st.expander("What the queued regions gave", expanded=True):
+        with st.expander("Gain of the queued regions", expanded=True):
             st.markdown("  \n".join(state.plain(sentence) for sentence in sentences))
 
 
@@ -151,7 +151,7 @@ def main() -> None:
         state.missing("None of the predicted slides can be used. Predict a slide.", "cytoseg predict RECIPE SLIDE")
         st.stop()
     if not ranking.chosen:
-        state.missing("No disputed region is left to annotate. Predict more slides.", "cytoseg predict RECIPE SLIDE")
+        state.missing("No uncertain region is left to annotate. Predict more slides.", "cytoseg predict RECIPE SLIDE")
         st.stop()
     classes = place.rules.cutting.classes
     state.legend(classes.names, classes.colours)

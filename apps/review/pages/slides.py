@@ -1,4 +1,4 @@
-"""Slides: a slide from the whole of it down to its pixels, with what was predicted and what was marked on it."""
+"""Slides: deep zoom of a slide with prediction and annotation layers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ CAPTION = "The slide, its predicted classes and its uncertainty"
 COMMAND = "cytoseg predict RECIPE SLIDE"
 GONE = (
     "The slide that was predicted is not where it was, or is another file now, so its maps cannot be laid on it. "
-    "Put it back, or predict it again."
+    "Restore it, or predict it again."
 )
 UNKNOWN = "The recipe of this run cannot be read, so only previews of its slides are shown."
 
@@ -93,11 +93,11 @@ def _choose(listed: Catalogue) -> str:
 
 
 def _catalogue(run: Path) -> tuple[Catalogue, str]:
-    """List the slides; and say why predictions without a slide have none."""
+    """List the slides, with a reason for each prediction without a slide."""
     try:
         return tiles.catalogue(run), GONE
     except CytosegError:
-        # Its problems are many lines about a file; whoever runs the next command reads them.
+        # Its problems are many lines about a file and are shown by the next command.
         return Catalogue({}, tuple(folder.name for folder in predictions(run)), 0), UNKNOWN
 
 

@@ -1,4 +1,4 @@
-"""New project: choose a folder of slides, name the classes, and begin."""
+"""New project: choose a folder of slides and name the classes."""
 
 import functools
 from collections.abc import Callable
@@ -29,7 +29,7 @@ HELP = (
 
 
 def _begin(make: Callable[[], Path]) -> None:
-    """Make a project, and go on with its crops."""
+    """Create a project and continue with its crops."""
     try:
         run = make()
     except CytosegError as error:
@@ -85,7 +85,7 @@ def _ask(folder: Path, slides: list[ListedSlide]) -> None:
     with left:
         name = st.text_input("Name of the project", "mylab", max_chars=80)
         mpp = st.number_input(
-            "Micrometres per pixel (0: pixels as they are)", 0.0, 20.0, round(max(said, default=0.0), 4), format="%.4f"
+            "Micrometres per pixel (0: level 0)", 0.0, 20.0, round(max(said, default=0.0), 4), format="%.4f"
         )
     with right:
         st.markdown("Classes")

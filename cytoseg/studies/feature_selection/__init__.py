@@ -1,1 +1,1 @@
-"""Which taps and timesteps suit the labelled crops, by cross-validation over slides."""
+"""Feature selection by cross-validation over slides."""

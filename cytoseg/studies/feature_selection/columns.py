@@ -1,4 +1,4 @@
-"""Features of chosen pixels by tap and timestep, each computed once, so that any set of them can be tried."""
+"""Cache of pixel features by tap and timestep."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from cytoseg.studies.feature_selection.pixels import ChosenPixels, FeatureSet, F
 
 ExtractorOf = Callable[[FeatureSettings], FeatureExtractor]
 _JOINED = {"filters": ("filters",), "pretrained": tuple(f"stage{i}" for i in range(len(STAGE_CHANNELS)))}
-"""The columns of what is joined to the taps, in the order in which it is."""
+"""Columns of the extractors besides ddpm, in the order of concatenation."""
 
 
 class Pass(NamedTuple):
-    """One run of an extractor over a crop, which gives several columns; scale, noise and timestep are ddpm's."""
+    """One pass of an extractor over a crop, which gives several columns; scale, noise and timestep apply to ddpm."""
 
     extractor: ExtractorName
     flip: Flip
@@ -32,17 +32,17 @@ Column = tuple[Pass, str]
 
 
 class ColumnStore:
-    """Computes features of the chosen pixels when they are first asked for, and keeps them while memory lasts.
+    """Computes features of the chosen pixels on demand, and caches them within a memory limit.
 
     Args:
         crops: The crops.
         pixels: Their pixels.
-        base: All taps at the usual scale. What is computed like it is computed for all of its taps at once, for other
-            sets ask for them too; anything else is computed for the taps asked for.
+        base: All taps at the default scale. Passes of this kind are computed for all its taps at once, because other
+            sets need them too; other passes only for the requested taps.
         extractor_of: Makes the extractor of some settings.
-        noise_seed: Of the first noise tensor; further ones count up.
-        memory_bytes: What the features, and the table joined of them to train on, may take.
-        on_crop: Told how many crops are done, of how many, whenever features are computed.
+        noise_seed: Seed of the first noise tensor; further ones count up.
+        memory_bytes: Limit for the features and the training table.
+        on_crop: Called with the number of crops done and the total while features are computed.
     """
 
     def __init__(
@@ -64,23 +64,23 @@ class ColumnStore:
         self._unit_s: dict[tuple[str, int], float] = {}  # seconds per crop of a pass of each extractor and scale
 
     def fits(self, features: FeatureSet) -> bool:
-        """Return whether a set can be measured within the memory."""
+        """Return whether a set fits in memory."""
         return self._needed_bytes(features) <= self._memory_bytes
 
     def seconds_per_crop(self, features: FeatureSet) -> float:
-        """Tell how long the features of a crop take, as measured; at a new scale, as its area lets expect."""
+        """Return the measured seconds per crop; for a new scale, extrapolated by area."""
         return sum(self._seconds(one) for one in _passes(features))
 
     def seconds_to_compute(self, features: FeatureSet) -> float:
-        """Tell how long it takes to compute what is missing of a set."""
+        """Estimate the seconds for computing the missing columns of a set."""
         return sum(self._seconds(one) for one in self._missing(features)) * len(self._crops)
 
     def views(self, features: FeatureSet) -> list[list[tuple[Tensor, ...]]]:
-        """Return the columns of a set, computing what is missing.
+        """Return the columns of a set, computing missing ones.
 
         Returns:
-            Per mirror image and column (timestep-major, what is joined last) a (P, C) float16 tensor for each
-            noise, to be averaged.
+            Per mirror image and column (timestep-major, other extractors last) a (P, C) float16 tensor per noise, to be
+            averaged.
         """
         missing = self._missing(features)
         if missing:
@@ -95,7 +95,7 @@ class ColumnStore:
     def _seconds(self, one: Pass) -> float:
         if (one.extractor, one.scale) in self._unit_s:
             return self._unit_s[one.extractor, one.scale]
-        # What is joined takes little beside the network; what nobody has measured is not held against a set.
+        # Other extractors are cheap compared with the network; unmeasured ones count as free.
         known = [seconds * (one.scale / scale) ** 2 for (_, scale), seconds in self._unit_s.items() if scale]
         return max(known, default=0.0)
 
@@ -113,14 +113,14 @@ class ColumnStore:
         return 2 * width * (rows + int((~self.pixels.held_out).sum()))
 
     def _make_room(self, features: FeatureSet) -> None:
-        """Forget what this set does not need, where both together would not fit."""
+        """Drop cached columns that this set does not need, if both do not fit."""
         wanted = {column for view in _columns_of(features) for noises in view for column in noises}
         others = sum(t.numel() * t.element_size() for column, t in self._columns.items() if column not in wanted)
         if others + self._needed_bytes(features) > self._memory_bytes:
             self._columns = {column: t for column, t in self._columns.items() if column in wanted}
 
     def _compute(self, kind: Pass, taps: tuple[str, ...], timesteps: tuple[int, ...]) -> None:
-        """Run over all crops; ``kind`` is one of the passes, whose timestep does not count."""
+        """Process all crops; ``kind`` is one of the passes, with any timestep."""
         settings = FeatureSettings(taps, timesteps, kind.scale, self._noise_seed + kind.noise, (kind.extractor,))
         extractor, begin, start = self._extractor_of(settings), time.perf_counter(), 0
         columns = [torch.empty(len(self.pixels.classes), c, dtype=torch.float16) for c in extractor.channels]
@@ -140,7 +140,7 @@ class ColumnStore:
 
 
 def _names(one: Pass, taps: tuple[str, ...]) -> tuple[str, ...]:
-    """Name the columns of a pass."""
+    """Return the column names of a pass."""
     return _JOINED.get(one.extractor, taps)
 
 
@@ -152,7 +152,7 @@ def _passes(features: FeatureSet) -> list[Pass]:
 
 
 def _columns_of(features: FeatureSet) -> list[list[tuple[Column, ...]]]:
-    """Name per mirror image the columns, each by its several noises."""
+    """Return the column names per mirror image, each with its noises."""
     noises, timesteps = range(features.noises), features.timesteps if features.has_taps else ()
     return [
         [

@@ -1,4 +1,4 @@
-"""Sets of features measured by cross-validation over slides, within a budget of time and memory."""
+"""Cross-validated scores of feature sets within time and memory limits."""
 
 import math
 import time
@@ -32,13 +32,13 @@ _PASSES = 1000.0  # steps alone decide
 
 @dataclass(frozen=True)
 class Measured:
-    """What a set of features reached on slides that its interpreters had not seen.
+    """Score of a feature set on held-out slides.
 
     Attributes:
         features: The set.
-        counts: (R, K, K) int64 confusion counts, a table for each fold and seed.
+        counts: (R, K, K) int64 confusion counts per fold and seed.
         width: Features per pixel.
-        seconds: To compute the features of one crop.
+        seconds: Seconds to compute the features of one crop.
     """
 
     features: FeatureSet
@@ -48,21 +48,20 @@ class Measured:
 
     @property
     def iou(self) -> NDArray[np.float64]:
-        """(K,) IoU of each class, pooled over folds and seeds; NaN where a class does not apply."""
+        """(K,) IoU per class, pooled over folds and seeds; NaN if undefined."""
         return iou(self.counts.sum(axis=0))
 
     @property
     def score(self) -> float:
-        """Mean IoU over the classes, small ones counting as much as large ones."""
+        """Mean IoU over the classes."""
         return float(mean_iou(self.counts.sum(axis=0)))
 
 
 def gain(new: Measured, old: Measured) -> tuple[float, float]:
-    """Compare two sets measured on the same folds with the same seeds.
+    """Compare two sets measured with the same folds and seeds.
 
     Returns:
-        By how much the pooled mean IoU is higher, and the spread: the standard deviation of the gains of single folds
-        and seeds.
+        The gain in pooled mean IoU, and the spread: the standard deviation of the gains over folds and seeds.
     """
     each = mean_iou(new.counts) - mean_iou(old.counts)
     each = each[~np.isnan(each)]
@@ -70,10 +69,10 @@ def gain(new: Measured, old: Measured) -> tuple[float, float]:
 
 
 def by_turns(crops: Sequence[ScoredCrop], *, seed: int) -> list[ScoredCrop]:
-    """Order crops so that slides take turns: however few of the first are used, they are of many slides.
+    """Order crops round-robin by slide, so that any first crops cover many slides.
 
     Raises:
-        LabelError: If all are of one slide.
+        LabelError: If all are from one slide.
     """
     slides = sorted({crop.slide for crop in crops})
     if len(slides) < 2:
@@ -88,21 +87,21 @@ def by_turns(crops: Sequence[ScoredCrop], *, seed: int) -> list[ScoredCrop]:
 
 
 def fold_of_crops(crops: Sequence[ScoredCrop], folds: int) -> list[int]:
-    """Deal the slides out to folds in the order of the crops; returns the fold of each crop."""
+    """Assign the slides to folds in the order of the crops; return the fold of each crop."""
     slides = list(dict.fromkeys(crop.slide for crop in crops))
     fold = {slide: i % min(folds, len(slides)) for i, slide in enumerate(slides)}
     return [fold[crop.slide] for crop in crops]
 
 
 class Bench:
-    """Measures sets of features, each once; what an earlier run has measured is not measured again.
+    """Measures feature sets, reusing earlier measurements.
 
     Args:
-        question: What is asked; its crops are not read here.
-        store: The features of those of its crops that are used.
-        crops: These crops, in the order of the store.
-        folder: Keeps a JSON file for each set.
-        until: When to stop, by ``time.monotonic``.
+        question: The question; its crops are not read here.
+        store: Features of the crops used.
+        crops: The crops used, in the order of the store.
+        folder: Folder with a JSON file per set.
+        until: Deadline by ``time.monotonic``.
 
     Raises:
         LabelError: If without the slides of one fold the crops show fewer than two classes.
@@ -129,15 +128,15 @@ class Bench:
             self._check_two_classes(fold, crops)
 
     def measure(self, features: FeatureSet, *, seeds: int | None = None, required: bool = False) -> Measured | None:
-        """Measure a set, or give what an earlier run has measured.
+        """Measure a set, or return an earlier measurement.
 
         Args:
             features: The set.
-            seeds: Trainings per fold; None for those of the effort.
-            required: Measure it even if the time is over.
+            seeds: Trainings per fold; None for the default of the effort.
+            required: Measure it even after the deadline.
 
         Returns:
-            What it reached; None where it does not fit into the time left or the memory, which ``left_out`` notes.
+            Its score; None if it exceeds the remaining time or the memory, which ``left_out`` records.
         """
         wanted = seeds or self._effort.seeds
         digest = digest_of({**self._decides, "set": asdict(features), "trainings": wanted})
@@ -180,7 +179,7 @@ class Bench:
         return {"counts": counts, "width": table.features.shape[1], "seconds": self._store.seconds_per_crop(features)}
 
     def _check_two_classes(self, fold: int, crops: Sequence[ScoredCrop]) -> None:
-        """Refuse to learn without some slides where only these show a second class."""
+        """Refuse a fold whose training slides have fewer than two classes."""
         names, counts = self._question.classes, self._natural_counts(fold)
         shown = [repr(names[class_id]) for class_id, pixels in counts.items() if pixels]
         if len(shown) < 2:
@@ -211,7 +210,7 @@ class Bench:
             dropout=0.0,
             weight_decay=0.0,
             etf_weight=0.0,
-            early_stopping=False,  # slides are held out already
+            early_stopping=False,  # slides are already held out
             calibrate=False,
             seed=seed,
         )
@@ -224,7 +223,7 @@ class Bench:
     def _predict(
         self, ensemble: Ensemble, views: Sequence[Sequence[tuple[Tensor, ...]]], rows: Tensor
     ) -> NDArray[np.int64]:
-        """Return the class of each row: members vote, mirror images are averaged."""
+        """Return the class of each row by vote of the members, averaged over mirror images."""
         found = []
         for chunk in torch.split(rows, _CHUNK):
             of_views = []
@@ -238,7 +237,7 @@ class Bench:
 
 
 def _stack(view: Sequence[tuple[Tensor, ...]], rows: Tensor) -> Tensor:
-    """Join the columns of some pixels, (rows, D) float16; several noises are averaged."""
+    """Concatenate the columns of pixels, (rows, D) float16, averaged over noises."""
     parts = [
         noises[0][rows] if len(noises) == 1 else torch.stack([n[rows].float() for n in noises]).mean(0).half()
         for noises in view

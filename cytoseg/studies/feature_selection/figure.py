@@ -1,4 +1,4 @@
-"""The heat map of a selection of features: taps down, timesteps across, a panel for each class."""
+"""Heat map of a feature selection: taps by timesteps, a panel per class."""
 
 import math
 
@@ -16,21 +16,21 @@ from cytoseg.studies.feature_selection.settings import Question
 from cytoseg.studies.feature_selection.tables import small_classes
 
 _PANELS_ACROSS = 3
-_COLOURS = "cividis"  # made to look the same to the colour-blind
+_COLOURS = "cividis"  # colour-blind safe
 _CHOSEN = "#d55e00"
 Grid = NDArray[np.float64]
 
 
 def draw(selection: Selection, question: Question, alpha_bars: torch.Tensor) -> Figure:
-    """Draw the IoU of each tap at each timestep alone; the chosen ones are framed.
+    """Draw the IoU of each single tap and timestep; chosen ones are framed.
 
     Args:
-        selection: Of ``select_features``.
+        selection: From ``select_features``.
         question: Its taps, timesteps and class names.
-        alpha_bars: (T,) of the network's schedule.
+        alpha_bars: (T,) from the network's schedule.
 
     Returns:
-        A panel per class, where there are several small or large ones the mean over them, and the mean over all.
+        A panel per class, for the means over small and large classes if there are several, and for the overall mean.
     """
     panels = _panels(selection, question)
     across = min(len(panels), _PANELS_ACROSS)
@@ -54,7 +54,7 @@ def draw(selection: Selection, question: Question, alpha_bars: torch.Tensor) -> 
 
 
 def _panels(selection: Selection, question: Question) -> list[tuple[str, Grid]]:
-    """Return titles and (taps, timesteps) grids of IoU; NaN where nothing was measured."""
+    """Return titles and (taps, timesteps) grids of IoU; NaN where not measured."""
     grids = np.full((len(question.classes), len(question.taps), len(question.timesteps)), np.nan)
     for trial in selection.trials:
         if trial.stage == "single":
@@ -79,7 +79,7 @@ def _title(name: str, diameter: float | None) -> str:
 
 
 def _mean(grids: Grid) -> Grid:
-    """Average over the classes that apply."""
+    """Average over the classes with a defined IoU."""
     applies = ~np.isnan(grids)
     total = np.where(applies, grids, 0).sum(axis=0)
     mean: Grid = np.divide(total, applies.sum(axis=0), out=np.full(total.shape, np.nan), where=applies.any(axis=0))
@@ -87,10 +87,10 @@ def _mean(grids: Grid) -> Grid:
 
 
 def _heat(axis: Axes, grid: Grid) -> None:
-    """Colour the cells up to the greatest IoU of the panel, the worst tenth alike, and write it into them."""
+    """Colour the cells up to the panel's maximum IoU, the worst tenth equally, and write the values into them."""
     known = grid[~np.isnan(grid)]
     least, greatest = (float(np.quantile(known, 0.1)), float(known.max())) if known.size else (0.0, 1.0)
-    axis.set_facecolor("#dddddd")  # left out
+    axis.set_facecolor("#dddddd")  # skipped
     axis.imshow(grid, cmap=_COLOURS, aspect="auto", vmin=least, vmax=max(greatest, least + 0.01))
     for (row, column), value in np.ndenumerate(grid):
         dark = value < (least + greatest) / 2

@@ -1,4 +1,4 @@
-"""How many crops and pixels a selection of features can use within its time and memory."""
+"""Choosing crops and pixels of a feature selection within its limits."""
 
 import time
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from cytoseg.studies.feature_selection.settings import Question
 from cytoseg.studies.result_cache import digest_of, read_result, write_result
 
 LEAST_PX = 16
-"""With fewer pixels per crop than this nothing is measured."""
+"""Minimum number of pixels per crop."""
 _SHARE_FOR_FEATURES = 0.4
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a selection may take.
+    """Limits of a selection.
 
     Attributes:
-        seconds: Time; a measurement that has begun is finished.
-        memory_bytes: Memory for features, beside what the program takes anyway.
+        seconds: Time limit in seconds; a started measurement is finished.
+        memory_bytes: Memory limit for features.
     """
 
     seconds: float
@@ -38,17 +38,16 @@ class Limits:
 def affordable_crops(
     question: Question, extractor_of: ExtractorOf, *, seconds: float, path: Path
 ) -> tuple[ScoredCrop, ...]:
-    """Choose as many crops as have their features computed in 40 % of the time, slides taking turns.
+    """Choose as many crops as 40 % of the time allows for computing features, round-robin by slide.
 
     Args:
-        question: Its crops and candidates.
+        question: The question, with crops and candidates.
         extractor_of: Makes the extractor of some settings.
-        seconds: All of the time.
-        path: JSON file that keeps the number, so that a second run uses the same crops; also one that has more time, if
-            the first used them all.
+        seconds: Total time limit.
+        path: JSON file with the number, so that a second run uses the same crops, even with more time if all were used.
 
     Returns:
-        At least one crop for each fold.
+        At least one crop per fold.
 
     Raises:
         LabelError: If all crops are of one slide.
@@ -67,15 +66,15 @@ def affordable_crops(
 
 
 def _seconds_of(crops: Sequence[ScoredCrop], extractor: FeatureExtractor) -> NDArray[np.float64]:
-    """Time the features of the largest crop, and take the others' for as long as they are large."""
+    """Measure the time for the largest crop, and scale by area for the others."""
     pictures = [crop.picture() for crop in crops]
     areas = np.array([picture.shape[0] * picture.shape[1] for picture in pictures], np.float64)
     one = to_input(pictures[int(areas.argmax())][None])
 
     def compute() -> None:
-        gather(extractor(one), np.zeros((1, 2), np.int64)).cpu()  # which waits for a GPU to have finished
+        gather(extractor(one), np.zeros((1, 2), np.int64)).cpu()  # synchronises with a GPU
 
-    compute()  # the first call also sets things up
+    compute()  # the first call includes initialisation
     begin = time.perf_counter()
     compute()
     seconds: NDArray[np.float64] = (time.perf_counter() - begin) * areas / areas.max()
@@ -85,19 +84,19 @@ def _seconds_of(crops: Sequence[ScoredCrop], extractor: FeatureExtractor) -> NDA
 def pixels_within(
     question: Question, extractor_of: ExtractorOf, crops: Sequence[ScoredCrop], *, memory_bytes: int
 ) -> tuple[int, int]:
-    """Choose as many pixels per crop as the memory holds at all taps and timesteps.
+    """Choose as many pixels per crop as fit in memory at all taps and timesteps.
 
     Args:
-        question: Says how many are wanted, at which candidates.
+        question: The question, with wanted pixels and candidates.
         extractor_of: Makes the extractor of some settings.
-        crops: Those that are used.
-        memory_bytes: What all features, and the table joined of them to train on, may take.
+        crops: The crops used.
+        memory_bytes: Limit for all features and the training table.
 
     Returns:
-        Pixels to train on and pixels to score on, of each crop.
+        Training and scoring pixels per crop.
 
     Raises:
-        CytosegError: If they would be too few.
+        CytosegError: If there would be too few.
     """
     train_px, held_out_px = question.effort.train_px, question.effort.held_out_px
     width = sum(extractor_of(_everything(question)).channels)

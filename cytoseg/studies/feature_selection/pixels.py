@@ -1,4 +1,4 @@
-"""Sets of features that can be tried, and the pixels of labelled crops on which they are."""
+"""Candidate feature sets, and the pixels they are measured on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from cytoseg.features.pixels import choose_pixels
 from cytoseg.features.settings import ExtractorName, Scale
 
 Flip = tuple[bool, bool]
-"""Mirrored up and down, and left and right."""
+"""Flips up-down and left-right."""
 _UNFLIPPED: Flip = (False, False)
 _JOINED = {"filters": "filters", "pretrained": "ImageNet features"}
 _ALL_FLIPS: tuple[Flip, ...] = (_UNFLIPPED, (False, True), (True, False), (True, True))
@@ -23,14 +23,14 @@ _ALL_FLIPS: tuple[Flip, ...] = (_UNFLIPPED, (False, True), (True, False), (True,
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A set of features that can be measured: every tap at every timestep.
+    """A candidate feature set: every tap at every timestep.
 
     Attributes:
         taps: Names from ``tap_names``, deepest first.
-        timesteps: Noise levels, rising.
-        scale: How many times the input is enlarged.
-        extractors: What features are of; without ddpm taps, timesteps and scale say nothing.
-        noises: Features are averaged over so many noise tensors.
+        timesteps: Noise levels, ascending.
+        scale: Factor of input enlargement.
+        extractors: Feature extractors; without ddpm, taps, timesteps and scale are unused.
+        noises: Number of noise tensors to average over.
         flips: Whether probabilities are averaged over the picture and its three mirror images.
     """
 
@@ -43,16 +43,16 @@ class FeatureSet:
 
     @property
     def has_taps(self) -> bool:
-        """Whether it has features of the diffusion model."""
+        """Whether it includes features of the diffusion model."""
         return "ddpm" in self.extractors
 
     @property
     def views(self) -> tuple[Flip, ...]:
-        """The mirror images that are predicted."""
+        """The mirror images to predict."""
         return _ALL_FLIPS if self.flips else (_UNFLIPPED,)
 
     def text(self) -> str:
-        """Say for people what is in it: ``blocks 2, 3 at t = 0, 50 with filters``."""
+        """Describe the set: ``blocks 2, 3 at t = 0, 50 with filters``."""
         joined = " and ".join(text for name, text in _JOINED.items() if name in self.extractors)
         more = (
             (f", input enlarged {self.scale} times", self.scale > 1 and self.has_taps),
@@ -72,15 +72,15 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class ChosenPixels:
-    """Pixels without their features, crop after crop.
+    """Chosen pixels without features, by crop.
 
     Attributes:
         places: Per crop (P, 2) int64 of (x, y).
         classes: (P of all crops,) int64.
-        crops: Likewise, the number of the crop.
-        held_out: Likewise, bool: True for those that only score, drawn as frequent as they are; the others only train,
-            drawn with an equal share for each class.
-        counts: Per crop: class id to its labelled pixels, chosen or not.
+        crops: (P of all crops,) int64, crop index.
+        held_out: (P of all crops,) bool: True for scoring pixels, drawn at natural frequencies; the others are training
+            pixels, drawn class-balanced.
+        counts: Per crop: class id to the number of labelled pixels, chosen or not.
     """
 
     places: list[NDArray[np.int64]]
@@ -91,12 +91,12 @@ class ChosenPixels:
 
 
 def choose_both(label_maps: Iterable[NDArray[np.uint8]], *, train_px: int, held_out_px: int, seed: int) -> ChosenPixels:
-    """Choose pixels of every crop to train on, and others to score on.
+    """Choose training and scoring pixels of every crop.
 
     Args:
         label_maps: (H, W) uint8 ids each, 255 for ignore.
         train_px: Class-balanced pixels per crop.
-        held_out_px: Pixels per crop as they come; of one crop only one of the two kinds is ever used at a time.
+        held_out_px: Pixels per crop at natural frequencies; a crop is never used for both at the same time.
         seed: Random seed.
     """
     places, classes, crops, held_out, counts = [], [], [], [], []
@@ -117,12 +117,12 @@ def choose_both(label_maps: Iterable[NDArray[np.uint8]], *, train_px: int, held_
 def flipped(
     picture: NDArray[np.uint8], xy: NDArray[np.int64], flip: Flip
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Mirror a picture, and pixels of it so that they stay on the same cells.
+    """Flip a picture and its pixel coordinates.
 
     Args:
         picture: (H, W, 3) uint8.
         xy: (P, 2) int64 of (x, y).
-        flip: Up and down, left and right.
+        flip: Up-down, left-right.
     """
     height, width = picture.shape[:2]
     x, y = xy.T

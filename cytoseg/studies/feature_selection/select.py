@@ -1,4 +1,4 @@
-"""Which features? Taps and timesteps measured by cross-validation over slides: one table, one figure, one choice."""
+"""Greedy selection of taps, timesteps and extractors."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,15 +19,15 @@ OnStep = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Trial:
-    """One set of features in the table.
+    """One feature set in the table.
 
     Attributes:
-        stage: ``present``, ``start``, ``single``, ``grow 1``, ..., ``settled`` (what takes the place of the recipe's
+        stage: ``present``, ``start``, ``single``, ``grow 1``, ..., ``settled`` (the replacement of the recipe's
             set) or the name of an option.
-        measured: What it reached.
-        gain: In mean IoU over the set chosen before, of start and settled over the recipe's; None where nothing is
+        measured: Its score.
+        gain: Gain in mean IoU over the previously chosen set, for start and settled over the recipe's; None if not
             compared.
-        spread: Of the gains of single folds and seeds.
+        spread: Standard deviation of the gains over folds and seeds.
         taken: Whether it was chosen.
     """
 
@@ -40,18 +40,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Selection:
-    """What was measured and chosen.
+    """Result of a selection.
 
     Attributes:
-        trials: All, in the order in which they were measured.
-        present: What the recipe says now.
-        best: The set of the highest mean IoU before options were tried; of single taps none.
-        chosen: The set to be used, with what options added; the present one where nothing is clearly better and
-            nothing leaner as good.
-        left_out: Sets that were not measured, each with what it would have needed.
-        diameters: Of the objects of each class, in pixels.
-        crops: How many crops were used.
-        pixels: Per crop: trained on, and held out to score.
+        trials: All measurements in order.
+        present: The recipe's current features.
+        best: The set with the highest mean IoU before options, without single taps.
+        chosen: The chosen set including options; the present one if nothing is clearly better, and nothing smaller is
+            as good.
+        left_out: Unmeasured sets, each with the missing resource.
+        diameters: Object diameter per class in pixels.
+        crops: Number of crops used.
+        pixels: Training and scoring pixels per crop.
     """
 
     trials: tuple[Trial, ...]
@@ -72,22 +72,22 @@ def select_features(
     folder: Path,
     on_step: OnStep = lambda _what, _done, _total: None,
 ) -> Selection:
-    """Measure sets of features on held-out slides, and choose one: some taps at some timesteps.
+    """Measure feature sets on held-out slides, and choose taps and timesteps.
 
-    First the recipe's present set and each block, and all of them, at each timestep; the best is where to start. Then
-    each tap at each timestep alone. Then the set grows by the block or timestep that gains most, as long as it gains
-    more than the spread between folds and seeds. The recipe's set stays unless this one, or else the best of all, is
-    clearly better, or this one as good with fewer features. At last options are tried on the set chosen.
+    Measured first are the recipe's current set, and each block and all blocks at each timestep; the best is the start.
+    Then each single tap at each timestep. Then the set grows by the block or timestep with the largest gain, as long as
+    the gain exceeds the spread between folds and seeds. The recipe's set is replaced only if the grown set, or else the
+    best of all, is clearly better, or the grown set is as good with fewer features. Finally options are tried.
 
     Args:
-        question: What they are chosen for.
+        question: The question.
         extractor_of: Makes the extractor of some settings.
-        limits: When they are reached, what is next in this order is left out.
-        folder: Takes what was measured, so that it is not measured again.
-        on_step: Told before each piece of work what it is, how many of its kind are done, and how many there are.
+        limits: Limits; measurements beyond them are skipped in this order.
+        folder: Folder of stored measurements.
+        on_step: Called before each step with its description, the number done of this kind, and the total.
 
     Raises:
-        LabelError: If all crops are of one slide, or those of a fold show fewer than two classes.
+        LabelError: If all crops are from one slide, or those of a fold have fewer than two classes.
         CytosegError: If the memory is too small.
     """
     until = time.monotonic() + limits.seconds
@@ -119,7 +119,7 @@ def select_features(
 
 
 class _Search:
-    """The course of the selection; ``chosen`` is the best set so far."""
+    """State of the selection; ``chosen`` is the best set so far."""
 
     def __init__(self, bench: Bench, question: Question, on_step: OnStep) -> None:
         self.trials: list[Trial] = []
@@ -139,7 +139,7 @@ class _Search:
         self.options()
 
     def start(self) -> None:
-        """Take the best of: the recipe's set, each block and all blocks at each timestep."""
+        """Start from the best of: the recipe's set, each block and all blocks at each timestep."""
         joined = self.present.features.extractors
         with_taps = tuple(name for name in self._question.extractors if name in ("ddpm", *joined))
         everything = replace(self.present.features, taps=self._question.taps, extractors=with_taps)
@@ -154,7 +154,7 @@ class _Search:
         self.chosen = _best([*found, self.present])
 
     def single_taps(self) -> None:
-        """Measure each tap at each timestep alone, with nothing joined, for the figure."""
+        """Measure each single tap at each timestep, without other extractors, for the figure."""
         sets = [
             FeatureSet((tap,), (t,), self.present.features.scale)
             for t in self._question.timesteps
@@ -163,7 +163,7 @@ class _Search:
         self.trials += [Trial("single", measured) for measured in self._measure(sets, "single tap", seeds=1)]
 
     def grow(self) -> None:
-        """Add blocks and timesteps while they gain more than the spread."""
+        """Add blocks and timesteps while the gain exceeds the spread."""
         for number in range(1, len(self._blocks) + len(self._question.timesteps)):
             found = self._measure(self._larger(), f"grow {number}")
             best = _best(found) if found else None
@@ -174,9 +174,9 @@ class _Search:
             self.chosen = best
 
     def settle(self) -> None:
-        """Go back to the recipe's set, unless what has grown or the best of all is clearly better.
+        """Return to the recipe's set, unless the grown set or the best of all is clearly better.
 
-        What has grown also takes its place if it is as good with fewer features.
+        The grown set also replaces it if it is as good with fewer features.
         """
         self.best = _best([trial.measured for trial in self.trials if trial.stage != "single"])
         better = [found for found in (self.chosen, self.best) if _is_clearly_better(found, self.present)]
@@ -189,7 +189,7 @@ class _Search:
             self.trials.append(Trial("settled", self.chosen, *gain(self.chosen, self.present), taken=True))
 
     def options(self) -> None:
-        """Try what a recipe can say, then what it cannot, each on the chosen set."""
+        """Try options that recipes support, then others, each on the chosen set."""
         joined = [name for name in reversed(self._question.extractors) if name != "ddpm"]
         for stage in (*joined, "scale", "ddpm", "noises", "flips"):
             trials = _with_option(self.chosen.features, stage, self._question.extractors)
@@ -216,7 +216,7 @@ class _Search:
         return Trial(stage, measured, more, spread, taken=may_be_taken and more > spread)
 
     def _larger(self) -> list[FeatureSet]:
-        """List the chosen set with one timestep more, or the rest of one block; none if it is without taps."""
+        """List the chosen set with one more timestep, or the rest of a block; empty without taps."""
         chosen = self.chosen.features
         if not chosen.has_taps:
             return []
@@ -233,7 +233,7 @@ class _Search:
 
 
 def _best(found: Sequence[Measured]) -> Measured:
-    """Return the one with the highest score; of equals the one with the fewest features."""
+    """Return the set with the highest score; on a tie the one with the fewest features."""
     return max(found, key=lambda measured: (measured.score, -measured.width))
 
 
@@ -243,7 +243,7 @@ def _is_clearly_better(new: Measured, old: Measured) -> bool:
 
 
 def _with_option(features: FeatureSet, stage: str, extractors: Sequence[ExtractorName]) -> list[FeatureSet]:
-    """Return the set with an extractor more or less, or with another option; none where that leaves it as it is."""
+    """Return the set with an extractor added or removed, or another option; None if unchanged."""
     if stage in extractors:
         others = tuple(name for name in extractors if (name in features.extractors) != (name == stage))
         return [replace(features, extractors=others)] if others else []

@@ -1,4 +1,4 @@
-"""What a selection of features is asked, and how thoroughly it answers."""
+"""Question and effort of a feature selection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ class Effort:
     """How thoroughly each set is measured.
 
     Attributes:
-        members: Interpreters of an ensemble.
-        steps: Optimiser updates of each.
+        members: Interpreters per ensemble.
+        steps: Optimiser updates.
         batch_px: Pixels per update and member.
-        rate: Adam's learning rate at the start.
-        train_px: Class-balanced pixels per crop that are trained on.
-        held_out_px: Pixels per crop that are scored, as frequent as they are.
-        seeds: Trainings of each set and fold.
-        folds: Parts of the slides; fewer where there are fewer slides.
+        rate: Adam's initial learning rate.
+        train_px: Class-balanced training pixels per crop.
+        held_out_px: Scoring pixels per crop at natural frequencies.
+        seeds: Trainings per set and fold.
+        folds: Number of folds; fewer with fewer slides.
     """
 
     members: int = 3
@@ -38,20 +38,20 @@ class Effort:
 
 @dataclass(frozen=True)
 class Question:
-    """What features are chosen for.
+    """The question of a feature selection.
 
     Attributes:
-        crops: The train crops; test crops are never looked at.
+        crops: The train crops; test crops are never used.
         classes: The K class names.
-        taps: Those of the network, deepest first.
-        timesteps: Candidates, rising; those of the recipe are among them.
-        extractors: Candidates, in the order of ``EXTRACTORS``; ddpm and those of the recipe are among them.
-        present: What the recipe says now.
-        rule: How the interpreters vote.
-        seed: Decides folds and pixels.
-        noise_seed: Of the features.
-        device: Where interpreters are trained.
-        details: What decides all results beside these: hashes of crops, labels and network, versions; for JSON.
+        taps: Taps of the network, deepest first.
+        timesteps: Candidates, ascending, including those of the recipe.
+        extractors: Candidates in the order of ``EXTRACTORS``, including ddpm and those of the recipe.
+        present: The recipe's current features.
+        rule: Voting rule.
+        seed: Seed of folds and pixels.
+        noise_seed: Noise seed of the features.
+        device: Training device.
+        details: Everything else that determines the results, as JSON: hashes of crops, labels and network, versions.
         effort: How thoroughly each set is measured.
     """
 

@@ -1,4 +1,4 @@
-"""What a selection of features has found, as CSV and as Markdown, and the choice in one sentence."""
+"""Results of a feature selection as CSV, Markdown and one sentence."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ _COLUMNS = ("stage", "taken", "taps", "timesteps", "snr_db", "scale", "extractor
 
 
 def sentence(selection: Selection) -> str:
-    """Say what was chosen and what it gains over the recipe's present features."""
+    """Return the sentence on the choice and its gain over the recipe's features."""
     present, best, chosen = selection.present, selection.best, selection.chosen
     if chosen.features == present.features:
         more, spread = gain(best, present)
@@ -39,17 +39,17 @@ def sentence(selection: Selection) -> str:
 
 
 def small_classes(selection: Selection, *, small: bool) -> list[int]:
-    """List the ids of the small classes, or of the large ones."""
+    """Return the ids of the small classes, or of the large ones."""
     return [k for k, d in enumerate(selection.diameters) if d is not None and (d < SMALL_PX) == small]
 
 
 def table_of(selection: Selection, names: Sequence[str], alpha_bars: torch.Tensor) -> Iterator[list[Any]]:
-    """Return the head and every measured set in a row; what does not apply is an empty cell.
+    """Yield the header and one row per measured set; undefined values are empty.
 
     Args:
-        selection: Of ``select_features``.
+        selection: From ``select_features``.
         names: The K class names.
-        alpha_bars: (T,) of the network's schedule.
+        alpha_bars: (T,) from the network's schedule.
 
     Yields:
         The rows of a CSV table.
@@ -70,7 +70,7 @@ def _first(stage: str, taken: bool, measured: Measured, alpha_bars: torch.Tensor
 
 
 def _cells(f: FeatureSet, alpha_bars: torch.Tensor) -> list[Any]:
-    """Say what is in a set; of taps nothing where it has none."""
+    """Return the cells that describe a set."""
     of_taps = [" ".join(f.taps), _joined(f.timesteps), _snr(f.timesteps, alpha_bars), f.scale]
     return [*(of_taps if f.has_taps else [""] * 4), " ".join(f.extractors), f.noises, f.flips]
 
@@ -88,12 +88,12 @@ def _number(value: float | None) -> str:
 
 
 def as_markdown(selection: Selection, names: Sequence[str], alpha_bars: torch.Tensor) -> str:
-    """Write the sentence, the sets that were compared, and the best single taps.
+    """Format the sentence, the compared sets, and the best single taps in Markdown.
 
     Args:
-        selection: Of ``select_features``.
+        selection: From ``select_features``.
         names: The K class names.
-        alpha_bars: (T,) of the network's schedule.
+        alpha_bars: (T,) from the network's schedule.
     """
     head = ["", "features", "t", "SNR, dB", *(f"IoU {name}" for name in names), "mean IoU", "gain", "spread"]
     head += ["per pixel", "s per crop"]
