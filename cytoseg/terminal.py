@@ -83,7 +83,7 @@ class _Left(ProgressColumn):
 def _left_of(task: Task) -> float | None:
     """Estimate by the pace up to the last move: a unit in work does not slow it. None once the unit is overdue."""
     elapsed_s = task.elapsed or 0.0
-    moved_s = min(elapsed_s, task.fields["moved_s"])
+    moved_s: float = min(elapsed_s, task.fields["moved_s"])
     ahead: float | None = task.fields.get("ahead")
     before = task.fields["before"]
     if ahead is not None:  # a fraction of the work if units differ

@@ -206,7 +206,7 @@ def _spoil(name: str) -> str:
             return "it was predicted with other classes (background, debris)"
         case "slide":
             Path("slides/dark_a.png").unlink()
-            return "its file dark_a.png is gone"
+            return "its file dark_a.png is missing"
         case "other slide":
             Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save("slides/dark_a.png")
             return "its file dark_a.png is not the file that was predicted"
