@@ -18,7 +18,7 @@ from cytoseg.objects.simplify import Points, exactly, simplified
 _NAMESPACE = uuid.UUID("5d1c3a52-6d0b-5b7e-9f0e-2f4c8d1b7a60")
 """UUID namespace of the ids, which must never change."""
 
-_DIGITS = 6
+_DIGITS = 4
 """Significant digits of a measurement; cells.csv has all of them."""
 
 _DECIMALS = 2
@@ -101,7 +101,7 @@ class ObjectFile:
                 "objectType": "detection",
                 "name": str(found.number),
                 "classification": {"name": name, "color": list(self._classes.colours[found.class_id])},
-                "measurements": {key: float(f"{value:.{_DIGITS}g}") for key, value in found.measurements.items()},
+                "measurements": {key: _short(value) for key, value in found.measurements.items()},
             },
         }
 
@@ -115,5 +115,13 @@ class ObjectFile:
 
     def _closed(self, ring: Points, found: Outlined) -> list[list[float]]:
         corners = (np.concatenate([ring, ring[:1]]) + np.array([found.x, found.y])) * self._downsample
-        # Integers are written without a decimal point.
-        return [[int(v) if v.is_integer() else v for v in corner] for corner in corners.round(_DECIMALS).tolist()]
+        return [[_whole(v) for v in corner] for corner in corners.round(_DECIMALS).tolist()]
+
+
+def _short(value: float) -> float:
+    return _whole(float(f"{value:.{_DIGITS}g}"))
+
+
+def _whole(value: float) -> float:
+    """Return an integral float as an int, written without a decimal point."""
+    return int(value) if value.is_integer() else value

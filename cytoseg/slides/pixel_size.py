@@ -27,7 +27,8 @@ _INCH = 2
 _OF_TAG = {_INCH: 25400.0, 3: 10000.0}  # of the ResolutionUnit values; 1 means no unit
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|&#(\d{1,6});")
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
-_APERIO = re.compile(r"(?:^|\|)\s*MPP\s*=([^|\r\n]{1,64})", re.MULTILINE)
+_APERIO = re.compile(r"(?:^|\|)\s*MPP\s*[=:]([^|\r\n]{1,64})", re.MULTILINE | re.IGNORECASE)
+_WITH_UNIT = re.compile(r"([^a-zµμ\u00c2\u00c5]*[0-9.](?:e[+-]?\d+)?)\s*(\D*)", re.IGNORECASE)
 
 
 def micrometres_in(unit: str) -> float | None:
@@ -77,8 +78,11 @@ def _of_ome(pixels: Mapping[str, str]) -> float | None:
 
 def _of_aperio(page: Any) -> float | None:
     found = _APERIO.search(page.description or "")
-    size = number_in(found[1]) if found else None
-    return None if size is None else plausible_mpp(size)
+    parts = _WITH_UNIT.fullmatch(found[1].strip().strip("'\"")) if found else None
+    if not parts:
+        return None
+    size, unit = number_in(parts[1]), micrometres_in(parts[2]) if parts[2] else 1.0
+    return None if size is None or unit is None else plausible_mpp(size * unit)
 
 
 def _of_tags(page: Any) -> float | None:

@@ -24,6 +24,7 @@ COARSEST_PX = 512
 BLOCK_PX = 4096
 """Columns of a tile row in memory at once; a multiple of the tile width."""
 JPEG_QUALITY = 90
+ZLIB_LEVEL = 9
 BIGTIFF_BYTES = 2**31
 """Raw size from which BigTIFF is used: a classic TIFF cannot exceed 4 GB."""
 
@@ -200,8 +201,6 @@ def _write_levels(
                 subifds=len(sizes) - 1 if index == 0 else None,
                 subfiletype=0 if index == 0 else 1,
                 metadata={"axes": "YXS" if first.ndim == 3 else "YX"} | ome if index == 0 else None,
-                # Differences of similar neighbours compress a sixth better.
-                predictor=first.ndim == 2 and first.dtype == np.uint8 and not categorical,
                 **_tags(first, None if mpp is None else mpp * 2**index, about.palette),
             )
             deque(tiles, maxlen=0)
@@ -269,8 +268,8 @@ def _tags(like: Pixels, mpp: float | None, palette: NDArray[np.uint8] | None) ->
         "tile": (TILE_PX, TILE_PX),
         "compression": "jpeg" if is_rgb else "zlib",
     }
-    if is_rgb:
-        tags["compressionargs"] = {"level": JPEG_QUALITY}
+    # Without a predictor: differences of neighbours compress worse where most pixels have the same few values.
+    tags["compressionargs"] = {"level": JPEG_QUALITY if is_rgb else ZLIB_LEVEL}
     if palette is not None:
         # 16 bits per colour; 255 maps to the maximum.
         tags |= {"photometric": "palette", "colormap": palette.T.astype(np.uint16) * 257}

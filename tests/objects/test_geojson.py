@@ -40,6 +40,11 @@ def test_an_object_is_what_qupath_calls_a_detection(path: Path, two_classes: Cla
     }
 
 
+def test_measurements_have_four_digits_and_whole_numbers_no_point(path: Path, two_classes: ClassList) -> None:
+    write(path, two_classes, Outlined(1, 1, 0, 0, RING, {"area_px": 178.0, "area_um2": 44.4567, "x": 0.00396545}))
+    assert '"measurements":{"area_px":178,"area_um2":44.46,"x":0.003965}' in path.read_text()
+
+
 @pytest.mark.parametrize("downsample", [1.0, 2.0, 1.37])
 def test_the_outline_lies_in_level_0_pixels_and_is_closed(
     path: Path, two_classes: ClassList, downsample: float

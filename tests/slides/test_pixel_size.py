@@ -62,9 +62,12 @@ def test_ome(
 
 
 @KINDS
-@pytest.mark.parametrize("size", ["0.4990", "0,4990", "4.99e-1", "4,99E-1"])
-def test_aperio(write_tiff: Write, speckles: Pixels, tile: Any, size: str) -> None:
-    text = f"Aperio Image Library v11\r\n53x37|AppMag = 20|MPP = {size}|Left = 25.7"
+@pytest.mark.parametrize(
+    "stated",
+    ["MPP = 0.4990", "MPP = 0,4990", "MPP=4.99e-1", "mpp = 4,99E-1", "MPP: .499 um", "Mpp = 499nm", "MPP = '0.499'"],
+)
+def test_aperio(write_tiff: Write, speckles: Pixels, tile: Any, stated: str) -> None:
+    text = f"Aperio Image Library v11\r\n53x37|AppMag = 20|{stated}|Left = 25.7"
     # The tags say something else, and are no scanner's.
     path = write_tiff(speckles, tile=tile, description=text, metadata=None, resolution=(5000, 5000), resolutionunit=3)
     assert mpp_of(path) == pytest.approx(0.499)

@@ -104,6 +104,18 @@ def test_mpp_tiles_and_compression_are_written(tmp_path: Path) -> None:
         assert not tif.is_bigtiff
 
 
+def test_maps_are_compressed_as_far_as_zlib_can(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:256, :256]
+    ids = (np.hypot(rows % 50 - 20, columns % 40 - 18) + np.random.default_rng(0).random(rows.shape) < 15).astype(
+        np.uint8
+    )
+    tifffile.imwrite(tmp_path / "b.tif", ids, tile=(256, 256), compression="zlib", compressionargs={"level": 6})
+    write_pyramid(tmp_path / "a.ome.tif", [ids], size=Size(256, 256), mpp=None, categorical=True)
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as ours, tifffile.TiffFile(tmp_path / "b.tif") as usual:
+        assert ours.pages.first.predictor == 1
+        assert sum(ours.pages.first.databytecounts) < 0.95 * sum(usual.pages.first.databytecounts)
+
+
 def test_without_mpp_no_size_is_claimed(tmp_path: Path) -> None:
     write_pyramid(tmp_path / "a.ome.tif", [np.zeros((4, 4), np.uint8)], size=Size(4, 4), mpp=None)
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
