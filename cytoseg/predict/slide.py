@@ -257,7 +257,6 @@ class _Stitching:
         if is_new:
             self._spool.write(_finished(patch, fill_id=self._fill_id), x=patch.x, y=patch.y)
         if place.right == self._width:
-            self._stitcher.end_row()
             if is_new:
                 self._spool.finish(place.below)
 

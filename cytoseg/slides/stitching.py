@@ -68,7 +68,6 @@ class Stitcher:
         self._waiting = waiting
         waiting.write_bytes(b"")
         self._y = self._below = self._x = 0
-        self._is_first = True
 
     def begin_row(self, y: int, *, below: int) -> None:
         """Begin a row of tiles.
@@ -118,10 +117,6 @@ class Stitcher:
         self._load(x + self._tile_px, beyond, at=self._tile_px - columns)
         return patch
 
-    def end_row(self) -> None:
-        """End a row of tiles; its unfinished rows become the start of the next row."""
-        self._is_first = False
-
     def _finished(self, columns: int) -> Patch:
         part = self._sums[:, : self._below - self._y, :columns]
         covered = part[-1] > 0
@@ -139,8 +134,11 @@ class Stitcher:
             file.write(moved.data)
 
     def _load(self, first: int, beyond: int, *, at: int) -> None:
-        """Load unfinished columns ``first`` to ``beyond`` of the previous row into the sums at column ``at``."""
-        if self._is_first or first >= beyond:
+        """Load unfinished columns ``first`` to ``beyond`` of the previous row into the sums at column ``at``.
+
+        In the first row of tiles the file ends before these columns, so nothing is added.
+        """
+        if first >= beyond:
             return
         with self._waiting.open("rb") as file:
             file.seek(first * self._column_bytes)

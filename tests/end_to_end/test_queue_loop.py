@@ -30,6 +30,10 @@ def test_the_crops_that_the_queue_chooses_make_the_model_better(
     scores = close_loop(ground, 0, draws=1)
     assert tuple(scores) == ARMS
     assert (START, MORE) == (5, 5)
-    nucleus = {arm: float(np.mean([found[-1] for found in scores[arm]])) for arm in ARMS}
-    assert nucleus["queue"] > nucleus["start"] + 0.01
-    assert nucleus["queue"] > nucleus["random"] - 0.1  # one draw at random spreads by half of this
+    mean = {arm: np.mean(scores[arm], axis=0) for arm in ARMS}  # IoU of background, cytoplasm and nucleus
+    np.testing.assert_allclose(mean["start"], [0.903, 0.913, 0.505], rtol=0, atol=0.02)
+    np.testing.assert_allclose(mean["queue"], [0.939, 0.939, 0.544], rtol=0, atol=0.02)
+    # Measured: 0.036, 0.025 and 0.039. A random draw gives 0.021, 0.017 and 0.046; of nuclei, draws differ by 0.02.
+    assert (mean["queue"] - mean["start"] > [0.02, 0.015, 0.02]).all()
+    assert (mean["queue"][:2] > mean["random"][:2]).all()
+    assert mean["queue"][2] > mean["random"][2] - 0.03

@@ -43,7 +43,6 @@ def test_tiles_are_blended_to_the_bits_of_the_stitcher(width: int, height: int, 
             patch = stitcher.add(joined, right=right)
             rows_of, columns_of = slice(patch.y, patch.y + patch.maps.shape[1]), slice(patch.x, right)
             whole[:, rows_of, columns_of] = patch.maps
-        stitcher.end_row()
     np.testing.assert_array_equal(found[0], whole[:2])
     np.testing.assert_array_equal(found[1], whole[2])
 

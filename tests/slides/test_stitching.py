@@ -30,7 +30,6 @@ def stitch(
             place = np.s_[patch.y : patch.y + patch.maps.shape[1], patch.x : patch.x + patch.maps.shape[2]]
             assert np.isnan(joined[:, *place]).all()  # no pixel is given twice
             joined[:, *place], covered[place] = patch.maps, patch.covered
-        stitcher.end_row()
     return joined, covered
 
 
@@ -40,6 +39,7 @@ def test_the_window_rises_over_the_overlap_and_two_add_up_to_one() -> None:
     np.testing.assert_allclose(window, [low, high, 1, 1, high, low], rtol=1e-6)
     np.testing.assert_allclose(window[4:] + window[:2], 1, rtol=1e-6)
     np.testing.assert_array_equal(blend_window(3, 0), [1, 1, 1])
+    np.testing.assert_allclose(blend_window(3, 1), [0.5, 1, 0.5], rtol=1e-6)
 
 
 @settings(deadline=None)
@@ -64,7 +64,6 @@ def test_a_row_adds_to_what_the_row_above_left(tmp_path: Path) -> None:
     stitcher = Stitcher(Size(4, 6), channels=1, tile_px=4, overlap_px=2, waiting=tmp_path / "waiting")
     stitcher.begin_row(0, below=2)
     assert stitcher.add(np.zeros((1, 4, 4), np.float32), right=4).maps.tolist() == [[[0] * 4] * 2]
-    stitcher.end_row()
     stitcher.begin_row(2, below=6)
     patch = stitcher.add(np.full((1, 4, 4), 8, np.float32), right=4)
     low, high = 8 * np.sin(np.pi / 8) ** 2, 8 * np.cos(np.pi / 8) ** 2
