@@ -47,7 +47,7 @@ def scanned(
     """
     path = folder / f"{source.name}.json"
     summary = hashlib.sha256((source.folder / SUMMARY).read_bytes()).hexdigest()
-    key = [FORMAT, summary, frame.size_px, frame.mpp, frame.assumed_mpp(source.slide), classes]
+    key = [FORMAT, summary, frame.size_px, frame.slides.mpp, frame.slides.assumed_mpp(source.slide), classes]
     known = _FILE.read_or_none(path)
     if known is not None and known.key == key:
         return list(known.candidates)

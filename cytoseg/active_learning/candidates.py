@@ -23,6 +23,7 @@ from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
 from cytoseg.slides.content import near_empty
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.resolution import downsample_to
+from cytoseg.slides.settings import SlidesSection
 from cytoseg.slides.slide import Slide
 
 MOST = 300
@@ -58,13 +59,11 @@ class Frame:
 
     Attributes:
         size_px: Side of a crop.
-        mpp: Micrometres per pixel of a crop, or None for level 0.
-        assumed_mpp: Returns the micrometres per level-0 pixel of a slide that does not state it; None if unknown.
+        slides: Determines the resolution.
     """
 
     size_px: int
-    mpp: float | None
-    assumed_mpp: Callable[[Path], float | None]
+    slides: SlidesSection
 
     def side(self, slide: Slide) -> int:
         """Return the side of a region in level-0 pixels.
@@ -72,7 +71,8 @@ class Frame:
         Raises:
             SlideError: If the slide does not state its mpp and one is required.
         """
-        return max(1, round(self.size_px * downsample_to(self.mpp, slide, assume_mpp=self.assumed_mpp(slide.path))))
+        assumed = self.slides.assumed_mpp(slide.path)
+        return max(1, round(self.size_px * downsample_to(self.slides.mpp, slide, assume_mpp=assumed)))
 
 
 def map_scale(slide: Slide, size: Size) -> float:

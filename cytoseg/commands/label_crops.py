@@ -69,7 +69,7 @@ def run(
 
 def _cut_chosen(chosen: CropPlaces, recipe: Recipe, folder: Path) -> str:
     """Cut crops at chosen places; return a sentence for the user."""
-    frame = Frame(recipe.labels.crop_px, recipe.slides.mpp, recipe.slides.assumed_mpp)
+    frame = Frame(recipe.labels.crop_px, recipe.slides)
     new, shapes = cut_chosen(chosen, Cutting(frame, recipe.class_list()), folder)
     return f"{new} new crops, {len(chosen.places) - new} were there; {shapes} with the prediction."
 

@@ -67,8 +67,7 @@ def run(
     together and nothing is half-imported; importing a crop again replaces it.
     """
     with start_run(recipe, overrides, command="label-import") as current:
-        recipe_slides = current.recipe.slides
-        cutting = SlideRules(slides, (REGION, *(regions or ())), recipe_slides.mpp, recipe_slides.assumed_mpp)
+        cutting = SlideRules(slides, (REGION, *(regions or ())), current.recipe.slides)
         class_map = _pairs(renames or [], current.recipe.class_list().names)
         rules = ImportRules(class_map, tuple(ignore or ()), slide_regex, area, cutting, instances)
         _import(source, rules, current)

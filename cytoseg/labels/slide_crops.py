@@ -4,8 +4,8 @@ An annotation of the class ``Region*`` is exhaustively annotated. Its bounding b
 the annotation. A file without one belongs to a small picture, which becomes a single crop.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from math import floor
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from cytoseg.labels.index import is_file_name
 from cytoseg.patterns import plain_name
 from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
 from cytoseg.slides.resolution import downsample_to
+from cytoseg.slides.settings import SlidesSection
 from cytoseg.slides.slide import Slide
 
 MAX_SIDE_PX = 4096
@@ -36,14 +37,12 @@ class SlideRules:
     Attributes:
         folder: Folder tree with the slides; None looks only beside the annotations.
         regions: Classes of annotations that delimit a crop.
-        mpp: Micrometres per pixel of the crops; None takes level 0.
-        assumed_mpp: Returns the micrometres per level-0 pixel of a slide that does not state it; None if unknown.
+        settings: Determines the resolution of the crops.
     """
 
     folder: Path | None = None
     regions: Sequence[str] = (REGION,)
-    mpp: float | None = None
-    assumed_mpp: Callable[[Path], float | None] = lambda path: None
+    settings: SlidesSection = field(default_factory=SlidesSection)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,11 +205,12 @@ def _plan(file: GeoFile, slide: Slide, frame: Feature | None, marks: Sequence[Fe
     if frame is None:
         source, region, crop, origin = file.name, _whole(slide), slide_id(slide.path), read_sidecar(slide.path)
         # A picture without an mpp is assumed to have been cut at the right one.
-        downsample = downsample_to(rules.mpp, slide) if origin is None and slide.mpp is not None else 1.0
+        downsample = downsample_to(rules.settings.mpp, slide) if origin is None and slide.mpp is not None else 1.0
     else:
         source, region = frame.where, _region(frame, slide)
         crop, origin = _crop_id(frame, region, slide_id(slide.path)), Origin(slide_id(slide.path), region)
-        downsample = downsample_to(rules.mpp, slide, assume_mpp=rules.assumed_mpp(slide.path))
+        assumed = rules.settings.assumed_mpp(slide.path)
+        downsample = downsample_to(rules.settings.mpp, slide, assume_mpp=assumed)
     size = Size(max(1, round(region.width / downsample)), max(1, round(region.height / downsample)))
     if max(size.width, size.height) > MAX_SIDE_PX:
         what = f"{slide.path.name}, which has no annotation of the class {REGION}," if frame is None else "the region"

@@ -10,7 +10,7 @@ def queue_rules(recipe: Recipe) -> QueueRules:
     """Return the queue settings of a recipe."""
     slides, labels = recipe.slides, recipe.labels
     return QueueRules(
-        cutting=Cutting(Frame(labels.crop_px, slides.mpp, slides.assumed_mpp), recipe.class_list()),
+        cutting=Cutting(Frame(labels.crop_px, slides), recipe.class_list()),
         labels=labels,
         seed=recipe.training.seed,
         kind=recipe.interpreter.kind,

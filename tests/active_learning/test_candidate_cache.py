@@ -7,9 +7,10 @@ import pytest
 from cytoseg.active_learning import candidate_cache
 from cytoseg.active_learning.candidate_cache import scanned
 from cytoseg.active_learning.candidates import Frame, Predicted, find_candidates
+from cytoseg.slides.settings import SlidesSection
 from tests.predict.made import predicted
 
-FRAME = Frame(8, None, lambda path: None)
+FRAME = Frame(8, SlidesSection())
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_what_was_found_before_is_read_back(source: Predicted) -> None:
 
 def test_another_prediction_or_size_is_looked_through_anew(source: Predicted) -> None:
     _scan(source)
-    assert _scan(source, Frame(4, None, lambda path: None))[1] == 1
+    assert _scan(source, Frame(4, SlidesSection()))[1] == 1
     (source.folder / "summary.json").write_text("{}")
     assert _scan(source)[1] == 1
 

@@ -10,10 +10,11 @@ from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Region
 from cytoseg.maps.map_file import MapFile
 from cytoseg.predict.disagreement import appearance_of, highest_tenth
+from cytoseg.slides.settings import SlidesSection
 from tests.predict.made import predicted
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
-FRAME = Frame(8, None, lambda path: None)
+FRAME = Frame(8, SlidesSection())
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_regions_lie_on_the_slide_at_its_own_resolution(tmp_path: Path, maps: Ar
     nats = nats * 0
     nats[12:16, 40:44] = 0.5
     source = _source(tmp_path, (picture, ids, nats))
-    frame = Frame(8, 0.5, lambda path: 0.25)
+    frame = Frame(8, SlidesSection(mpp=0.5, assume_mpp=0.25))
     found = find_candidates(source, frame, classes=3)
     assert [c.region for c in found] == [Region(72, 16, 16, 16), Region(72, 24, 16, 16)]
 
@@ -129,4 +130,4 @@ def test_maps_that_do_not_belong_together_are_refused(tmp_path: Path, maps: Arra
 
 def test_a_slide_that_does_not_say_its_mpp_is_refused(tmp_path: Path, maps: Arrays) -> None:
     with pytest.raises(SlideError, match="does not state its micrometres per pixel"):
-        find_candidates(_source(tmp_path, maps), Frame(8, 0.5, lambda path: None), classes=3)
+        find_candidates(_source(tmp_path, maps), Frame(8, SlidesSection(mpp=0.5)), classes=3)

@@ -17,6 +17,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
 from cytoseg.labels.export import ExportReport, Format, export_labels
 from cytoseg.labels.import_labels import ImportRules, LabelIndex, SlideRules, import_labels, load_index
+from cytoseg.slides.settings import SlidesSection
 from tests.labels.features import box, feature
 
 Write = Callable[..., Path]
@@ -169,7 +170,7 @@ def test_features_of_a_slide_come_back_once_wherever_they_lie(
     """Also those that lie in several crops or in none, and one that appears twice in the file."""
     frames = [box("Region*", 2, 2, 8, 8), box("Region*", 6, 4, 12, 10), feature("Region*", (18, 0), (24, 0), (24, 9))]
     features = [*frames, *features, *features[:1]]
-    rules: dict[str, Any] = {"mpp": mpp, "assumed_mpp": lambda slide: 0.5}
+    rules: dict[str, Any] = {"settings": SlidesSection(mpp=mpp, assume_mpp=0.5)}
     source = write_slide(place(), *features)
     index = imported(source, place() / "labels", **rules)
     folder = place()
@@ -193,7 +194,7 @@ def test_what_was_drawn_in_qupath_paints_the_same_from_labelme(
     ]
     holed = feature("cell", geometry={"type": "Polygon", "coordinates": rings})
     frames = [box("Region*", 2.25, 2, 8, 8), feature("Region*", (8, 1), (24, 1), (24, 14))]
-    rules: dict[str, Any] = {"mpp": mpp, "assumed_mpp": lambda slide: 0.5}
+    rules: dict[str, Any] = {"settings": SlidesSection(mpp=mpp, assume_mpp=0.5)}
     index = imported(write_slide(place(), *frames, holed, *features), place() / "labels", **rules)
     folder = place()
     exported(index, folder, "labelme")
@@ -256,7 +257,7 @@ def test_labelme_shapes_lie_on_their_slide_where_that_is_known(
     assert load(folder / "c.geojson")["features"][0]["geometry"]["coordinates"][0][0] == [1, 1]
 
     Image.fromarray(SLIDE).save(slides / "s.png")
-    again = imported(folder, place() / "labels", folder=slides, mpp=1.0, assumed_mpp=lambda slide: 0.5)
+    again = imported(folder, place() / "labels", folder=slides, settings=SlidesSection(mpp=1.0, assume_mpp=0.5))
     assert again.crops[0].label_map().tolist() == index.crops[0].label_map().tolist()
     assert [crop.crop for crop in again.crops] == ["a", "b", "c"]
 

@@ -15,6 +15,7 @@ from cytoseg.labels import slide_crops
 from cytoseg.labels.import_labels import ImportReport, ImportRules, SlideRules, import_labels
 from cytoseg.labels.original_annotation import read_original
 from cytoseg.quoting import printable
+from cytoseg.slides.settings import SlidesSection
 from tests.labels.features import box, feature
 
 Write = Callable[..., Path]
@@ -121,7 +122,7 @@ def test_crops_are_cut_at_the_resolution_asked_for(
     slide: Path, write_geojson: Write, take_in: Callable[..., ImportReport]
 ) -> None:
     path = write_geojson(slide.with_suffix(".geojson"), box("Region*", 10, 4, 12, 8), box("cell", 14, 6, 4, 2))
-    (crop,) = take_in(path, mpp=1.0).crops
+    (crop,) = take_in(path, settings=SlidesSection(mpp=1.0)).crops
     halved: NDArray[np.uint8] = np.asarray(Image.fromarray(PIXELS[4:12, 10:22]).resize((6, 4), Image.Resampling.BOX))
     np.testing.assert_array_equal(crop.picture(), halved)
     expected = np.zeros((4, 6), np.uint8)
@@ -134,9 +135,9 @@ def test_a_slide_that_does_not_say_its_mpp_takes_the_assumed_one(
 ) -> None:
     save(tmp_path / "src" / "s.png", mpp=None)
     path = write_geojson(tmp_path / "src" / "s.geojson", box("Region*", 0, 0, 8, 8), box("Region*", 9, 0, 8, 8))
-    (crop, _) = take_in(path, mpp=1.0, assumed_mpp=lambda slide: 0.25 if slide.name == "s.png" else None).crops
+    (crop, _) = take_in(path, settings=SlidesSection(mpp=1.0, assume_mpp=0.25)).crops
     assert (crop.width, crop.height) == (2, 2)
-    message = refusal(take_in, path, mpp=1.0)
+    message = refusal(take_in, path, settings=SlidesSection(mpp=1.0))
     assert message.startswith("s.png: does not state its micrometres per pixel, but the recipe requires 1.0.")
 
 
@@ -156,14 +157,14 @@ def test_a_whole_picture_is_scaled_if_it_says_its_mpp_and_is_not_a_crop_already(
     tmp_path: Path, slide: Path, write_geojson: Write, take_in: Callable[..., ImportReport]
 ) -> None:
     path = write_geojson(slide.with_suffix(".geojson"), box("cell", 4, 6, 4, 2))
-    (crop,) = take_in(path, mpp=1.0).crops
+    (crop,) = take_in(path, settings=SlidesSection(mpp=1.0)).crops
     assert (crop.width, crop.height, int(crop.label_map().sum())) == (20, 15, 2)
     slide.with_name(slide.stem + ".crop.json").write_text('{"slide": "s7", "region": [100, 50, 80, 60]}')
     (cut,) = import_labels(
         path,
         tmp_path / "more",
         classes=ClassList(("a", "cell"), ((0, 0, 0), (1, 1, 1)), "a"),
-        rules=ImportRules(slides=SlideRules(mpp=1.0)),
+        rules=ImportRules(slides=SlideRules(settings=SlidesSection(mpp=1.0))),
     ).crops
     assert (cut.slide, cut.width, cut.height) == ("s7", 40, 30)
     assert read_original(cut.folder, cut.crop).origin == Origin("s7", Region(100, 50, 80, 60))
@@ -293,7 +294,7 @@ def test_crops_that_are_too_large_are_refused(
     write_geojson(path, box("cell", 0, 0, 20, 4))
     message = refusal(take_in, path)
     assert "мазок.png, which has no annotation of the class Region*, is 40x30 px, more than 16 a side." in message
-    assert [crop.width for crop in take_in(path, mpp=2.0).crops] == [10]
+    assert [crop.width for crop in take_in(path, settings=SlidesSection(mpp=2.0)).crops] == [10]
 
 
 def test_all_problems_of_all_files_are_told_together(

@@ -22,9 +22,9 @@ def test_the_rules_say_what_the_recipe_says(assumed: str, mpp: tuple[float | Non
     recipe = load_recipe("quickstart", [*OVERRIDES, f"slides.assume_mpp={assumed}"])
     rules = queue_rules(recipe)
     frame = rules.cutting.frame
-    assert (frame.size_px, frame.mpp) == (192, 0.5)
+    assert (frame.size_px, frame.slides.mpp) == (192, 0.5)
     paths = (Path("slides/a.svs"), Path("slides/old/a.svs"), Path("elsewhere/a.svs"))
-    assert tuple(frame.assumed_mpp(path) for path in paths) == mpp
+    assert tuple(frame.slides.assumed_mpp(path) for path in paths) == mpp
     assert rules.cutting.classes == recipe.class_list()
     assert rules.labels.test_slides == ("*_a",)
     assert (rules.labels.test_fraction, rules.seed, rules.kind) == (recipe.labels.test_fraction, 3, "decoder")
