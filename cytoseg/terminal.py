@@ -84,10 +84,10 @@ def _left_of(task: Task) -> float | None:
     """Estimate by the pace up to the last move: a unit in work does not slow it. None once the unit is overdue."""
     elapsed_s = task.elapsed or 0.0
     moved_s: float = min(elapsed_s, task.fields["moved_s"])
-    ahead: float | None = task.fields.get("ahead")
+    fraction_left: float | None = task.fields.get("fraction_left")
     before = task.fields["before"]
-    if ahead is not None:  # a fraction of the work if units differ
-        left_s = seconds_left(1 - ahead, 1.0, moved_s)
+    if fraction_left is not None:  # a fraction of the work if units differ
+        left_s = seconds_left(1 - fraction_left, 1.0, moved_s)
     else:
         left_s = seconds_left(task.completed - before, (task.total or 0) - before, moved_s)
     if left_s is None or 0 < left_s <= elapsed_s - moved_s:
@@ -190,7 +190,7 @@ class Bar:
 
     def remaining(self, share: float) -> None:
         """Set the fraction of work that remains, for a remaining time where units differ."""
-        self._bars.update(self._task, ahead=share, moved_s=self._elapsed_s())
+        self._bars.update(self._task, fraction_left=share, moved_s=self._elapsed_s())
 
     def _move(self, **fields: Any) -> None:
         self._bars.update(self._task, moved_s=self._elapsed_s(), **fields)

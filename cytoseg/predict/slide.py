@@ -256,9 +256,8 @@ class _Stitching:
         is_new = place.below > self._top
         if is_new:
             self._spool.write(_finished(patch, fill_id=self._fill_id), x=patch.x, y=patch.y)
-        if place.right == self._width:
-            if is_new:
-                self._spool.finish(place.below)
+        if place.right == self._width and is_new:
+            self._spool.finish(place.below)
 
 
 def _finished(patch: Patch, *, fill_id: int) -> MapBand:
