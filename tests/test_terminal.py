@@ -56,7 +56,7 @@ def test_the_rest_takes_as_long_as_the_pace_so_far_says(
 
 
 @pytest.mark.parametrize(
-    ("done", "ahead", "moved_s", "elapsed_s", "left"),
+    ("done", "fraction_left", "moved_s", "elapsed_s", "left"),
     [
         (1, None, 60, 60, 120),
         (1, None, 60, 100, 80),  # a second unit that is as long as the first is in work
@@ -68,9 +68,9 @@ def test_the_rest_takes_as_long_as_the_pace_so_far_says(
     ],
 )
 def test_the_remaining_time_does_not_grow_while_one_unit_is_in_work(
-    done: int, ahead: float | None, moved_s: float, elapsed_s: float, left: float | None
+    done: int, fraction_left: float | None, moved_s: float, elapsed_s: float, left: float | None
 ) -> None:
-    fields = {"before": 0, "moved_s": moved_s, "ahead": ahead}
+    fields = {"before": 0, "moved_s": moved_s, "fraction_left": fraction_left}
     task = SimpleNamespace(completed=done, total=3, elapsed=elapsed_s, fields=fields)
     assert terminal._left_of(cast(Task, task)) == left
 
