@@ -1,4 +1,4 @@
-"""Images of made cells with label maps, so that the examples run without data."""
+"""Synthetic images of cells with label maps, so that the examples run without data."""
 
 import numpy as np
 from numpy.typing import NDArray

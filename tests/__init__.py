@@ -1,1 +1,1 @@
-"""Tests; a regular package, since a library installs one of this name, too."""
+"""Tests; a regular package, because a library also installs a package of this name."""

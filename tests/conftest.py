@@ -1,4 +1,4 @@
-"""What all tests share: the real data, one thread, no display, and no state left over by accelerate."""
+"""Shared by all tests: real data, one thread, no display, and no leftover state of accelerate."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""Coroutines run to their end in tests, also beside the event loop that Playwright leaves in a process."""
+"""Running coroutines in tests, even with Playwright's event loop in the process."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -1,4 +1,4 @@
-"""Files and folders that may not be read: whom the system takes for root, as in a container, it lets read anything."""
+"""Unreadable files and folders; skipped for root, who can read anything."""
 
 import builtins
 import io

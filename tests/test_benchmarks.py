@@ -1,4 +1,4 @@
-"""The benchmarks are run by hand and seldom: at least each of them can be begun, and those of the interpreter run."""
+"""Benchmarks start, and those of the interpreter run."""
 
 import importlib
 from pathlib import Path

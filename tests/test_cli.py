@@ -1,4 +1,4 @@
-"""The program as a whole: fast help, one line for a user's error, a trace for a bug."""
+"""The program as a whole: fast help, one line for a user's error, a traceback for a bug."""
 
 import errno
 import importlib

@@ -1,4 +1,4 @@
-"""Tables as spreadsheets, pandas and Python's own reader see them."""
+"""CSV tables read by spreadsheets, pandas and Python."""
 
 import csv
 from io import StringIO

@@ -1,4 +1,4 @@
-"""What the site says a user can type, and that its generated pages say what the program does."""
+"""Commands on the documentation site are valid, and generated pages are complete."""
 
 import re
 from pathlib import Path

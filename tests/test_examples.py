@@ -1,4 +1,4 @@
-"""Each script of ``examples/`` runs as its first lines say; napari's with a viewer that only remembers."""
+"""Each script in ``examples/`` runs; napari's with a recording viewer."""
 
 import re
 import runpy

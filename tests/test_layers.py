@@ -1,4 +1,4 @@
-"""Who may import whom: the order of the rooms, held by reading every file's imports."""
+"""Import order of the rooms, checked in every file."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""A run folder that version 0.1.0 wrote is still read; ``tests/old_run/README.md`` says how it was made."""
+"""A run folder of version 0.1.0 is still readable; see ``tests/old_run/README.md``."""
 
 from collections.abc import Callable
 from pathlib import Path

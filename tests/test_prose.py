@@ -1,4 +1,4 @@
-"""The prose of README, site, recipes, messages and docstrings: no turns that a native writer would not use."""
+"""Prose of README, site, recipes, messages and docstrings: no unidiomatic turns."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the README says a user can type: every command is known, every key and file exists, and marked blocks run."""
+"""The README: commands are known, keys and files exist, and marked blocks run."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Every recipe that comes with the program."""
+"""All shipped recipes."""
 
 import re
 from pathlib import Path

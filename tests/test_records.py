@@ -1,4 +1,4 @@
-"""Our own JSON files: what is read and written, and what is said of content that is not as it should be."""
+"""Records: reading, writing and refusing invalid JSON files."""
 
 import json
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ from typing import Any
 
 from cytoseg.active_learning.candidates import Frame, Predicted, find_candidates
 from cytoseg.errors import PredictionError
-from cytoseg.predict.disagreement import Candidate
+from cytoseg.predict.candidate_regions import Candidate
 from cytoseg.predict.summary import SUMMARY
 from cytoseg.records import RecordFile
 from cytoseg.writing import write_atomically

@@ -12,7 +12,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import PredictionError
 from cytoseg.geometry import Region, Size
 from cytoseg.maps.map_file import MapFile
-from cytoseg.predict.disagreement import (
+from cytoseg.predict.candidate_regions import (
     Candidate,
     appearance_of,
     highest_tenth,
@@ -20,7 +20,7 @@ from cytoseg.predict.disagreement import (
     without_ignored,
 )
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
-from cytoseg.slides.content import near_empty
+from cytoseg.slides.contrast import near_empty
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.settings import SlidesSection

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.geometry import Region
-from cytoseg.predict.disagreement import Appearance, Candidate
+from cytoseg.predict.candidate_regions import Appearance, Candidate
 
 UNLIKE, ALIKE = 1.0, 0.5
 """Distances above which a region is described as different, and below which as similar."""

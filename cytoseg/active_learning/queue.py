@@ -30,7 +30,7 @@ from cytoseg.labels.queue_file import (
     update_queue,
 )
 from cytoseg.metrics.results import ensemble_of
-from cytoseg.predict.disagreement import Candidate
+from cytoseg.predict.candidate_regions import Candidate
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.writing import write_atomically
 

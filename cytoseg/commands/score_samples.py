@@ -19,7 +19,7 @@ from cytoseg.evaluation.generative import check_counts, count_copies, score
 from cytoseg.evaluation.generative_features import FeatureNetwork, feature_network, standardised
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
-from cytoseg.slides.tissue import SlideSource
+from cytoseg.slides.tissue_sources import SlideSource
 from cytoseg.workflows.recipe_slides import tissue_sources
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
 from cytoseg.writing import atomic_path, write_atomically

@@ -8,11 +8,11 @@ from rich.table import Table
 
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Size
-from cytoseg.slides.background import tissue_mask
 from cytoseg.slides.convert import convert_slide
 from cytoseg.slides.ngff import is_slide_folder
 from cytoseg.slides.open import check_whole, find_slides, open_slide
 from cytoseg.slides.settings import BackgroundSection
+from cytoseg.slides.tissue_mask import tissue_mask
 from cytoseg.synthetic.crops import generate_labelled_crops
 from cytoseg.synthetic.generate import generate_slide
 from cytoseg.synthetic.stains import STAINS

@@ -23,7 +23,7 @@ from cytoseg.metrics.results import Score
 from cytoseg.metrics.risk import risk, risk_counts, risk_curve
 from cytoseg.metrics.segmentation import iou, mean_iou, or_none, pooled_scores, slide_scores
 from cytoseg.objects.settings import ObjectSettings
-from cytoseg.predict.disagreement import highest_tenth
+from cytoseg.predict.candidate_regions import highest_tenth
 from cytoseg.writing import replaced
 
 FORMAT = 1

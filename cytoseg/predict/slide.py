@@ -17,13 +17,13 @@ from cytoseg.predict.outputs import Destination, SlideFacts, is_whole, write_out
 from cytoseg.predict.settings import SlideSettings
 from cytoseg.predict.tile_batches import TilePlace, count_tiles_left, tile_batches
 from cytoseg.runs import Interrupt, finish_step_on_interrupt
-from cytoseg.slides.background import TissueMask
 from cytoseg.slides.open import read_at
 from cytoseg.slides.prefetch import map_in_thread
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.stitching import Patch, Stitcher
 from cytoseg.slides.tiling import Tile, TileGrid
+from cytoseg.slides.tissue_mask import TissueMask
 from cytoseg.writing import resumable
 
 Predictor = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]

@@ -15,10 +15,10 @@ from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
 from cytoseg.predict.settings import SlideSettings
 from cytoseg.predict.slide import OnProgress, predict_slide
-from cytoseg.slides.background import MASK_PX, TissueMask, tissue_mask
 from cytoseg.slides.open import open_slide
 from cytoseg.slides.settings import BackgroundSection
 from cytoseg.slides.slide import Slide
+from cytoseg.slides.tissue_mask import MASK_PX, TissueMask, tissue_mask
 from cytoseg.writing import clear_leftovers
 
 

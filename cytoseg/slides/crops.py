@@ -22,7 +22,7 @@ from cytoseg.slides.augment import Chain, QuickFlipd, QuickRotate90d, ToUnitd
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.settings import CropsSection
 from cytoseg.slides.slide import Slide
-from cytoseg.slides.tissue import SlideSource
+from cytoseg.slides.tissue_sources import SlideSource
 
 _MAX_OPEN = 64
 

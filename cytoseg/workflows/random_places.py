@@ -16,7 +16,7 @@ from cytoseg.geometry import Region
 from cytoseg.interpreter.first_guess import FirstGuess
 from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.recipe import Recipe
-from cytoseg.slides.content import contrast, density, near_empty
+from cytoseg.slides.contrast import contrast, density, near_empty
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.open import slide_id
 from cytoseg.writing import atomic_path, write_atomically

@@ -9,7 +9,7 @@ from cytoseg.active_learning.candidates import Frame, Predicted, find_candidates
 from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Region
 from cytoseg.maps.map_file import MapFile
-from cytoseg.predict.disagreement import appearance_of, highest_tenth
+from cytoseg.predict.candidate_regions import appearance_of, highest_tenth
 from cytoseg.slides.settings import SlidesSection
 from tests.predict.made import predicted
 

@@ -6,7 +6,7 @@ import pytest
 
 from cytoseg.active_learning.diverse_selection import Earlier, SelectedCandidate, choose, overlapping, reason
 from cytoseg.geometry import Region
-from cytoseg.predict.disagreement import Candidate
+from cytoseg.predict.candidate_regions import Candidate
 
 
 def _candidate(slide: str, x: int, score: float, *appearance: float) -> Candidate:

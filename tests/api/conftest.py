@@ -1,4 +1,4 @@
-"""Small made images of cells, and a classifier trained on them once."""
+"""Small synthetic images of cells, and a classifier trained on them once."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Bundles by the API, against the command line on the same pixels."""
+"""API bundles compared with the command line on the same pixels."""
 
 import json
 from pathlib import Path

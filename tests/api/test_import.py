@@ -1,4 +1,4 @@
-"""What ``import cytoseg`` costs and offers."""
+"""Import time and public names of ``import cytoseg``."""
 
 import subprocess
 import sys

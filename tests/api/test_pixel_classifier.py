@@ -1,4 +1,4 @@
-"""The classifier by scikit-learn's conventions."""
+"""The pixel classifier and scikit-learn's conventions."""
 
 import pickle
 from typing import Any

@@ -1,4 +1,4 @@
-"""A made run whose numbers are known, and the review app over it."""
+"""A synthetic run with known numbers, and the review app on it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A made run with one slide to look at: a chessboard of which the class map knows every second square."""
+"""A synthetic run with one slide: a chessboard whose class map has every second square."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Annotate: crops are cut, strokes saved, imported and looked at, and what is wrong is said."""
+"""Annotate: cutting crops, saving and importing strokes, live view, errors."""
 
 import importlib
 import json

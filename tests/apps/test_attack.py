@@ -1,4 +1,4 @@
-"""The whole review, as ``cytoseg review`` starts it, under hostile requests; and a watch on whom it talks to itself."""
+"""The served review under hostile requests, and its own outgoing connections."""
 
 import http.client
 import os

@@ -1,4 +1,4 @@
-"""Correct: what is judged, saved and logged, and what the page says when that cannot be done."""
+"""Correct: reviewing, saving and logging, and the messages on failure."""
 
 import importlib
 import json

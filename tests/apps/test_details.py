@@ -1,4 +1,4 @@
-"""What stands below the scores: stains, objects and calibration, where there are any."""
+"""Details below the scores: stains, objects and calibration."""
 
 import json
 from collections.abc import Callable

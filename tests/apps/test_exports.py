@@ -1,4 +1,4 @@
-"""Files of predictions over HTTP: what is sent, and all that is refused."""
+"""Downloads of prediction files: served and refused requests."""
 
 import asyncio
 import importlib

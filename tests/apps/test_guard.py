@@ -1,4 +1,4 @@
-"""The layer before Streamlit: whom it lets in, and what it tells the others."""
+"""Access control before Streamlit: admitted and refused requests."""
 
 import importlib
 from collections.abc import Callable, Iterable

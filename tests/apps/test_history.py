@@ -1,4 +1,4 @@
-"""What changed: the earlier evaluations to choose from, and what is said of the difference."""
+"""History: choice of earlier evaluations, and the comparison."""
 
 import json
 from collections.abc import Callable

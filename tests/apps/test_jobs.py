@@ -1,4 +1,4 @@
-"""Jobs and Predict: what is offered, started, shown and refused."""
+"""Jobs and Predict: offered, started, shown and refused jobs."""
 
 import json
 import os

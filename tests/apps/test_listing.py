@@ -1,4 +1,4 @@
-"""What lists say of runs and evaluations, and that nothing is read twice or loaded in vain."""
+"""List entries of runs and evaluations, and their caching."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""Names that a file system allows, on every page: of runs, slides, crops and classes."""
+"""Unusual names of runs, slides, crops and classes on every page."""
 
 import json
 import shutil

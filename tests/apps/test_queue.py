@@ -1,4 +1,4 @@
-"""Annotate next: its list, its buttons, and what it says when something is missing or damaged."""
+"""Annotate next: list, buttons, and messages on missing or damaged files."""
 
 import json
 import shutil

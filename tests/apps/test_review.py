@@ -1,4 +1,4 @@
-"""Every page of the review: its numbers, its choices, and what it says when something is missing."""
+"""Every page of the review: numbers, choices, and messages on missing files."""
 
 import base64
 import importlib

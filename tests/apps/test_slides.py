@@ -1,4 +1,4 @@
-"""The page Slides: what can be chosen, what the viewer is told, and what is said where there is nothing to see."""
+"""The page Slides: choices, viewer arguments, and messages."""
 
 import importlib
 import json

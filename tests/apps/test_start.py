@@ -1,4 +1,4 @@
-"""New project: what is offered where there is no run yet, and what is made of it."""
+"""New project: the form without any run, and the created project."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The tiles of the review over HTTP: what is in them, and all that is refused."""
+"""Slide tiles over HTTP: content and refused requests."""
 
 import http.client
 import importlib

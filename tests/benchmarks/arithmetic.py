@@ -1,4 +1,4 @@
-"""How fast the machine multiplies matrices, and how much arithmetic a forward pass is; started by train_step.py."""
+"""Matrix product speed and arithmetic of a forward pass; started by train_step.py."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
-"""The training step of the backbone ``pretrained`` beside that of ``lucidrains``: arithmetic, weights, seconds.
+"""Training step of the backbone ``pretrained`` compared with ``lucidrains``: arithmetic, weights, seconds.
 
 Writes results/train_step_backbones.md and .json.
 Run: python tests/benchmarks/backbone_step.py [--turns 3]

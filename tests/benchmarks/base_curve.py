@@ -1,4 +1,4 @@
-"""How the IoU grows with the crops that the diffusion model has seen, everything else the same.
+"""IoU against crops seen by the diffusion model, everything else equal.
 
     python tests/benchmarks/base_curve.py RECIPE CHECKPOINTS_FOLDER [section.key=value ...] [--out NAME]
 

@@ -1,4 +1,4 @@
-"""What votes, dropout, the ETF regulariser, early stopping and calibration are worth, everything else the same.
+"""Ablation of votes, dropout, ETF regulariser, early stopping and calibration.
 
     python tests/benchmarks/interpreter_ablation.py RECIPE [section.key=value ...] [--seeds 5]
 

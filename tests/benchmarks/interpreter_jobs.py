@@ -1,4 +1,4 @@
-"""Gathering features and training interpreters in a process of its own; started by interpreter_memory.py.
+"""Gathering features and training interpreters in a separate process; started by interpreter_memory.py.
 
 The weights of the network are random: neither time nor memory depends on them.
 """

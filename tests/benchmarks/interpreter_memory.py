@@ -1,4 +1,4 @@
-"""Memory and time of gathering features and training interpreters under a ceiling, beside full-size feature stacks.
+"""Memory and time of gathering features and training under a limit, against full-size feature stacks.
 
 Writes results/interpreter_memory.md and .json, after each case.
 Run: python tests/benchmarks/interpreter_memory.py [--crops 10 30 50 200] [--memory 4]

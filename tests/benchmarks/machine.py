@@ -1,4 +1,4 @@
-"""What the benchmarks share: memory of a process, a description of the machine, and writing the results."""
+"""Shared by the benchmarks: process memory, machine description, writing results."""
 
 import datetime
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""What the base model's proposals are worth on crops whose truth is known, before anything is labelled.
+"""Scores of the base model's proposals without labels.
 
     python -m tests.benchmarks.proposals RECIPE [section.key=value ...] [--class nucleus]
 

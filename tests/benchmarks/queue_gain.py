@@ -1,4 +1,4 @@
-"""Whether the crops that the queue chooses are worth more than crops drawn at random, on crops whose truth is known.
+"""Gain from crops chosen by the queue compared with random crops.
 
     python -m tests.benchmarks.queue_gain RECIPE [section.key=value ...] [--seeds 8]
 
@@ -31,7 +31,7 @@ from cytoseg.interpreter.vote import jensen_shannon, vote
 from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
-from cytoseg.predict.disagreement import Candidate, appearance_of, highest_tenth, most_uncertain_classes
+from cytoseg.predict.candidate_regions import Candidate, appearance_of, highest_tenth, most_uncertain_classes
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.labelled_pixels import LabelledCrops, ensemble_settings, pixel_draw
 from cytoseg.workflows.run_paths import split_of

@@ -1,4 +1,4 @@
-"""One reader in a process of its own: how many crops of 256 px it reads in a while, and in how much memory.
+"""Crop rate and memory of one reader in a separate process.
 
 Started by crops.py with a job as JSON. Each reader imports its libraries itself, so that only they count.
 """
@@ -84,7 +84,7 @@ def _slide_crops(job: Job, jitter: float | None) -> Read:
     import torch
 
     from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
-    from cytoseg.slides.tissue import find_tissue
+    from cytoseg.slides.tissue_sources import find_tissue
 
     torch.set_num_threads(1)
     job.imported()

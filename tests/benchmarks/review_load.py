@@ -1,4 +1,4 @@
-"""How fast the review opens beside 200 runs and 5,000 test crops, and whether many visitors cost it memory.
+"""Load times of the review with 200 runs and 5,000 test crops, and memory of many visitors.
 
     python -m tests.benchmarks.review_load [--minutes 10] [--browsers 5]
 

@@ -1,4 +1,4 @@
-"""The review in a headless Chromium: serve it, open its pages, and know when one is there to be read."""
+"""The review in a headless Chromium: serving it, opening pages, waiting for them."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A folder of many made runs for the load on the review: one of them has thousands of test crops and a slide."""
+"""A folder of many synthetic runs, one with thousands of test crops and a slide."""
 
 import copy
 import json

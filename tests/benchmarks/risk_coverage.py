@@ -1,4 +1,4 @@
-"""Whether the uncertainty of bundles says where they are wrong, on the test crops of a recipe.
+"""Risk-coverage scores of bundles on a recipe's test crops.
 
     python -m tests.benchmarks.risk_coverage RECIPE BUNDLE [BUNDLE ...]
 

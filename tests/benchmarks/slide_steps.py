@@ -1,4 +1,4 @@
-"""Segmenting one slide in a process of its own; started by predict_slide.py. Job and answer are JSON."""
+"""Segmenting one slide in a separate process; started by predict_slide.py. Input and output are JSON."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""How well touching nuclei are cut apart, and single ones left whole, on made discs and wavy ellipses.
+"""Splitting of touching nuclei on synthetic discs and wavy ellipses.
 
 python -m tests.benchmarks.splitting > tests/benchmarks/results/splitting.md
 """

@@ -1,4 +1,4 @@
-"""How much a map depends on where the tiles fall: a network with attention sees the whole of its tile.
+"""Dependence of a map on tile placement, for a network with attention.
 
     python -m tests.benchmarks.tile_placement BUNDLE SLIDE [BUNDLE SLIDE ...]
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.settings import BackgroundSection, CropsSection, SlidesSection
-from cytoseg.slides.tissue import find_tissue
+from cytoseg.slides.tissue_sources import find_tissue
 
 CROP_PX, BATCH = 256, 16
 

@@ -1,4 +1,4 @@
-"""The review over a made run, served by Streamlit, and a headless Chromium to look at it."""
+"""The review on a synthetic run, served by Streamlit, and a headless Chromium."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A small run of which regions can be queued, and that was evaluated twice: for the pages that need both."""
+"""A small run with regions to queue and two evaluations."""
 
 import json
 import shutil

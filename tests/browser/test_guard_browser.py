@@ -1,4 +1,4 @@
-"""The link that opens the review, in a real browser; and what a page at another port of the machine can do."""
+"""The review's link in a real browser, and attacks from a page on another port."""
 
 import http.server
 import threading

@@ -1,4 +1,4 @@
-"""The whole loop in a real browser, on a run that the real commands have made: look, correct, queue, learn, compare."""
+"""The whole loop in a real browser: view, correct, queue, train, compare."""
 
 import base64
 import json

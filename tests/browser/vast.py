@@ -1,4 +1,4 @@
-"""A slide as large as scanners make them, made in seconds: a chessboard, of whose tiles each is compressed once."""
+"""A chessboard slide of scanner size, generated in seconds by reusing compressed tiles."""
 
 import zlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What ImageNet features and the backbone on them make of input that is missing, odd or gone, by the real commands."""
+"""ImageNet features and backbone with missing or unusual input, by the real commands."""
 
 from collections.abc import Callable
 from pathlib import Path

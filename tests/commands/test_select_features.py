@@ -1,4 +1,4 @@
-"""What ``cytoseg select-features`` refuses; its results are in tests/end_to_end/test_select_features.py."""
+"""Input refused by ``cytoseg select-features``; its results are in tests/end_to_end/test_select_features.py."""
 
 from collections.abc import Callable
 from pathlib import Path

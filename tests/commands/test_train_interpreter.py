@@ -1,4 +1,4 @@
-"""What ``cytoseg train-interpreter`` says and keeps of held-out slides."""
+"""Held-out results reported and stored by ``cytoseg train-interpreter``."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run so small that the whole main job takes seconds, and the real command to make it with."""
+"""A run small enough for the whole job in seconds, and the real command."""
 
 import hashlib
 import os

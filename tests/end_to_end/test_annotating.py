@@ -1,4 +1,4 @@
-"""Annotating a run that the real commands have made: crops, marks, their import, and the live view."""
+"""Annotating a run made by the real commands: crops, marks, import, live view."""
 
 import shutil
 from pathlib import Path

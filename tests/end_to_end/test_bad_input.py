@@ -1,4 +1,4 @@
-"""What a user gets wrong: exit status 2, one line that says what to do, and every file as it was."""
+"""User errors: exit status 2, one line that says what to do, and unchanged files."""
 
 import errno
 import importlib.util

@@ -1,4 +1,4 @@
-"""``cytoseg compare`` beside what ``evaluate`` found by its own way."""
+"""``cytoseg compare`` against the scores of ``evaluate``."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""Slides that end too early or are damaged in a late tile: what comes before is predicted and kept, the tile named."""
+"""Truncated slides and damaged tiles: earlier rows are predicted and kept, the tile is named."""
 
 import errno
 import json

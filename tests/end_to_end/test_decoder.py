@@ -1,4 +1,4 @@
-"""``interpreter.kind decoder`` through every command that meets it."""
+"""``interpreter.kind decoder`` in all relevant commands."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""Ctrl-C in every long command: exit status 130, no half file, and the same command goes on."""
+"""Ctrl-C in every long command: exit status 130, no partial file, and resuming."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Kills at random moments: the next command works, nothing is lost, nothing half-written stays.
+"""Kills at random moments: the next command works, nothing is lost or half-written.
 
 A command is killed before the n-th time that it opens a file for writing, renames, makes or removes something: that
 is every state in which a kill can leave the disk. The moments are drawn from a seed.

@@ -1,4 +1,4 @@
-"""The whole way from slides to report, by the real commands; numbers are counted again from what they wrote."""
+"""The whole job from slides to report by the real commands, with recounted numbers."""
 
 import csv
 import hashlib

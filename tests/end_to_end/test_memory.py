@@ -1,4 +1,4 @@
-"""``train-interpreter --memory``: too little is refused, what is asked for is enough, the ensemble is the same."""
+"""``train-interpreter --memory``: too little is refused, the requested amount suffices, the result is equal."""
 
 import json
 import re

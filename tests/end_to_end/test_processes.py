@@ -1,4 +1,4 @@
-"""One training by two processes, and one that is killed."""
+"""A training with two processes, one of which is killed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The queue's loop closed on real crops whose truth is known: learn, choose, learn more, measure."""
+"""The queue's loop on real crops with known truth: train, choose, retrain, measure."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``interpreter.kind student`` through the commands that meet it."""
+"""``interpreter.kind student`` in all relevant commands."""
 
 import json
 from collections.abc import Callable

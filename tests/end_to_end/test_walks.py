@@ -1,4 +1,4 @@
-"""How many of our files a pixel passes on its way: a newcomer follows them one after another.
+"""Number of our files that a pixel passes through on each walk.
 
 A walk is counted by the files whose functions hold the picture itself, known by its uneven size. That of a queued
 region is counted by those that hold the region: its place, its pixels, or the shapes in it.

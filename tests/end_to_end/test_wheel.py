@@ -1,4 +1,4 @@
-"""Wheel and sdist, as a user installs them: into a new environment, run from an empty folder."""
+"""Wheel and sdist installed into a new environment and run from an empty folder."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Fixtures of other rooms that these tests use too."""
+"""Fixtures shared with other rooms."""
 
 from tests.predict.conftest import dark_is_cell, destination, make_slide, two_classes
 

@@ -1,4 +1,4 @@
-"""Runs, provenance and predictions as they stand in a folder."""
+"""Runs, provenance and predictions read from a folder."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Fixtures of other rooms that these tests use too."""
+"""Fixtures shared with other rooms."""
 
 from tests.labels.conftest import classes, square, write_geojson, write_labelme, write_masks, write_picture
 

@@ -1,4 +1,4 @@
-"""An ensemble with nothing left at its default, and the same interpreters as plain torch modules."""
+"""An ensemble with non-default values, and the same interpreters as plain torch modules."""
 
 from collections.abc import Callable
 

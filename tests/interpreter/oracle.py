@@ -1,4 +1,4 @@
-"""The published method, dense, slow and obvious: what the batched, folded and gathered one is compared with.
+"""Dense reference implementation of the published method.
 
 Every tap is upsampled to full size, the timesteps are joined, and each interpreter is torch's own layers, trained
 alone. Only the random numbers are given to it: noise, first weights, the order of pixels.

@@ -1,4 +1,4 @@
-"""The MLPs refitted on strokes: what is learnt, what is kept, and what is refused."""
+"""Live refits of the MLPs: training, caching and refused input."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Ours beside the dense and obvious way, from the picture to the vote."""
+"""Our implementation against the dense reference, from picture to vote."""
 
 from collections.abc import Callable
 from io import BytesIO

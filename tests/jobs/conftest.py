@@ -1,4 +1,4 @@
-"""A run folder, and a program in place of ``python -m cytoseg`` that real runners run."""
+"""A run folder, and a substitute for ``python -m cytoseg`` run by real runners."""
 
 import os
 import time

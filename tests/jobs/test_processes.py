@@ -1,4 +1,4 @@
-"""Knowing a process again."""
+"""Identifying processes by pid and start time."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Reading how far a command is."""
+"""Parsing progress lines."""
 
 import pytest
 

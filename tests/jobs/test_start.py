@@ -1,4 +1,4 @@
-"""Real jobs: in turn, cancelled, failed, repeated, found again, and not mistaken for others."""
+"""Real jobs: order, cancelling, failure, repetition and identification."""
 
 import os
 import signal

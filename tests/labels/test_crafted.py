@@ -1,4 +1,4 @@
-"""Damaged and crafted label files: each is read, or refused in printable lines, and never ends in a trace."""
+"""Damaged and crafted label files: each is read, or refused in printable lines without a traceback."""
 
 import copy
 import gzip

@@ -1,4 +1,4 @@
-"""The values of an evaluation and how they are said and ordered."""
+"""Values of an evaluation, their text and order."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A recipe, and a predicted slide whose maps are made by hand: nothing is trained or computed."""
+"""A recipe and a predicted slide with hand-made maps, without training."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Predictors, settings and readers that the tests of predicting a slide share."""
+"""Predictors, settings and readers shared by the tests of slide prediction."""
 
 import json
 from collections.abc import Callable, Mapping

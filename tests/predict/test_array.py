@@ -1,4 +1,4 @@
-"""A picture in memory against the slide loop on the same pixels."""
+"""Array prediction against the slide loop on the same pixels."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Slides over processes: the work here is not a prediction but leaves traces of who did it."""
+"""Slides distributed over processes, with a traceable substitute for prediction."""
 
 import os
 import re

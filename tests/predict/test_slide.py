@@ -17,9 +17,9 @@ from cytoseg.geometry import Size
 from cytoseg.predict.outputs import Destination, is_done
 from cytoseg.predict.settings import SlideSettings
 from cytoseg.predict.slide import Predictor, predict_slide
-from cytoseg.slides.background import TissueMask
 from cytoseg.slides.open import open_slide
 from cytoseg.slides.tiling import TileGrid
+from cytoseg.slides.tissue_mask import TissueMask
 from tests.predict.slide_parts import SETTINGS, MakeSlide, cells, constant, results, unwatched
 
 

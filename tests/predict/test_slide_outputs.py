@@ -1,4 +1,4 @@
-"""The files that the prediction of a slide leaves."""
+"""Output files of a slide prediction."""
 
 import csv
 import errno

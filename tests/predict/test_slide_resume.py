@@ -1,4 +1,4 @@
-"""A slide's prediction stopped by errors, kills and Ctrl-C, and gone on with."""
+"""Resuming a slide prediction after errors, kills and Ctrl-C."""
 
 import errno
 import signal

@@ -1,4 +1,4 @@
-"""summary.json of a predicted slide: what programs read in it, and what of a damaged one."""
+"""summary.json of a predicted slide: reading intact and damaged ones."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the glossary says of the two words that nobody guesses: uncertainty and calibration."""
+"""Glossary entries of uncertainty and calibration."""
 
 from cytoseg.reporting.glossary import CALIBRATION, GLOSSARY, UNCERTAINTY
 

@@ -1,4 +1,4 @@
-"""The report: numbers in it, nothing from outside it, and a sentence for what is missing."""
+"""The report: numbers, no external content, and notes on missing parts."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The table of scores: its lines, read back by another reader, beside the evaluation's file."""
+"""The CSV of scores compared with the evaluation's file."""
 
 import csv
 import json

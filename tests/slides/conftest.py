@@ -12,7 +12,7 @@ from PIL import Image
 
 from cytoseg.geometry import Region
 from cytoseg.slides.settings import BackgroundSection, SlidesSection
-from cytoseg.slides.tissue import SlideSource, find_tissue
+from cytoseg.slides.tissue_sources import SlideSource, find_tissue
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""JPEG 2000 codestreams whose colour channels are of half width or height, which the library does not write."""
+"""JPEG 2000 codestreams with chroma subsampling, which the library cannot write."""
 
 import struct
 from collections.abc import Sequence

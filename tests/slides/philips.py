@@ -1,4 +1,4 @@
-"""TIFF files as Philips' scanners write them: levels padded to whole tiles, pixel sizes in XML."""
+"""TIFF files in Philips' layout: levels padded to whole tiles, pixel sizes in XML."""
 
 from pathlib import Path
 from typing import Any

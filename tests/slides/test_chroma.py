@@ -1,4 +1,4 @@
-"""Colours of TIFF tiles over compressions, colour spaces and chroma, beside OpenSlide and what was drawn."""
+"""Colours of TIFF tiles by compression, colour space and chroma, against OpenSlide and the drawn image."""
 
 from collections.abc import Callable
 from pathlib import Path

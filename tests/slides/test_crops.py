@@ -15,7 +15,7 @@ from cytoseg.geometry import Region
 from cytoseg.slides import crops
 from cytoseg.slides.crops import OpenSlides, RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.settings import CropsSection
-from cytoseg.slides.tissue import SlideSource
+from cytoseg.slides.tissue_sources import SlideSource
 
 Write = Callable[..., Path]
 Find = Callable[..., list[SlideSource]]

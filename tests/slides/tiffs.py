@@ -1,4 +1,4 @@
-"""TIFF files with tags of any type, count and value: what no library writes."""
+"""TIFF files with arbitrary tags, which no library writes."""
 
 import struct
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Labelled crops on disk, features made so that what they tell is known, and a question of which to take."""
+"""Labelled crops on disk, synthetic features with known content, and a selection question."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Fixtures of other rooms that these tests use too."""
+"""Fixtures shared with other rooms."""
 
 from tests.slides.conftest import find, four_colours, speckles, write_glass, write_map, write_pyramid, write_tiff
 

@@ -1,4 +1,4 @@
-"""New projects: folders of slides, what is listed of them, the recipe that is written, and all that is refused."""
+"""New projects: slide folders, listing, written recipe, refused input."""
 
 from pathlib import Path
 

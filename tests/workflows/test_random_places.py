@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from cytoseg.active_learning.diverse_selection import overlapping
-from cytoseg.slides.content import contrast
+from cytoseg.slides.contrast import contrast
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.settings import BackgroundSection, SlidesSection
-from cytoseg.slides.tissue import find_tissue
+from cytoseg.slides.tissue_sources import find_tissue
 from cytoseg.workflows.random_places import Place, choose_places
 
 Draws = Callable[..., RandSlideCropd]

@@ -1,4 +1,4 @@
-"""What a recipe says about starting its commands."""
+"""Starting commands from the app on a run's recipe."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The store against features computed at once, by the real network and by one made up."""
+"""The column store against directly computed features, with real and synthetic networks."""
 
 from collections.abc import Callable
 from typing import Any

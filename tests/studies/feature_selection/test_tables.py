@@ -1,4 +1,4 @@
-"""The table, the sentence and the figure of a made-up selection."""
+"""Table, sentence and figure of a synthetic selection."""
 
 import csv
 import io

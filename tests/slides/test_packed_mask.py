@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cytoseg.slides.place_bits import Places
+from cytoseg.slides.packed_mask import Places
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 8), (5, 13), (40, 257)])

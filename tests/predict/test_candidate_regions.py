@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from cytoseg.predict.disagreement import appearance_of, highest_tenth, most_uncertain_classes, without_ignored
+from cytoseg.predict.candidate_regions import appearance_of, highest_tenth, most_uncertain_classes, without_ignored
 
 
 def test_the_most_disputed_tenth_is_averaged() -> None:

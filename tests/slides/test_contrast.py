@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cytoseg.slides.content import contrast, density, near_empty
+from cytoseg.slides.contrast import contrast, density, near_empty
 
 
 def _empty(picture: object) -> bool:

@@ -10,7 +10,7 @@ import tifffile
 from cytoseg.errors import SlideError
 from cytoseg.slides.open import open_slide
 from cytoseg.slides.resolution import downsample_to
-from cytoseg.slides.tissue import SlideSource
+from cytoseg.slides.tissue_sources import SlideSource
 
 Write = Callable[..., Path]
 Find = Callable[..., list[SlideSource]]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
 from cytoseg.records import RegionAsList
-from cytoseg.slides.content import density
+from cytoseg.slides.contrast import density
 
 Appearance = tuple[float, ...]
 """Mean and standard deviation of each channel's optical density, then the fraction of each class."""

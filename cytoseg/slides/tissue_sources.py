@@ -6,11 +6,11 @@ from pathlib import Path
 
 from cytoseg.errors import SlideError, report, together
 from cytoseg.geometry import Size
-from cytoseg.slides.background import tissue_mask
 from cytoseg.slides.open import check_whole, open_slide
-from cytoseg.slides.place_bits import Places
+from cytoseg.slides.packed_mask import Places
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.settings import SlidesSection
+from cytoseg.slides.tissue_mask import tissue_mask
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from cytoseg.geometry import Region
-from cytoseg.slides.background import TissueMask, tissue_mask
 from cytoseg.slides.open import open_slide
 from cytoseg.slides.settings import BackgroundSection
+from cytoseg.slides.tissue_mask import TissueMask, tissue_mask
 
 Write = Callable[..., Path]
 Pixels = NDArray[Any]
