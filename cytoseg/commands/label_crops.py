@@ -2,7 +2,6 @@
 
 import contextlib
 from pathlib import Path
-from shlex import quote
 from typing import Annotated
 
 import typer
@@ -17,7 +16,7 @@ from cytoseg.interpreter.first_guess import FirstGuess
 from cytoseg.recipe import Recipe
 from cytoseg.workflows.backbone import backbone_folder
 from cytoseg.workflows.random_places import choose_places, write_place
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, progress, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, progress, say, say_next, start_run
 from cytoseg.workflows.training_crops import tissue_crops
 from cytoseg.writing import write_atomically
 
@@ -64,7 +63,7 @@ def run(
             told = _cut_random(n, current.recipe, folder, guess=_guess(current) if propose else None)
         write_atomically(folder / "labels.txt", "\n".join([UNSCORED, *current.recipe.class_list().names]) + "\n")
         say(f"{told} Annotate them: labelme {folder} --labels {folder / 'labels.txt'}")
-        say(f"Next: cytoseg label-import {quote(str(folder))} --recipe {quote(recipe)}")
+        say_next("label-import", str(folder), "--recipe", recipe)
 
 
 def _cut_chosen(chosen: CropPlaces, recipe: Recipe, folder: Path) -> str:
@@ -95,6 +94,10 @@ def _cut_random(n: int, recipe: Recipe, folder: Path, *, guess: FirstGuess | Non
             say(f"No slide holds a crop of {recipe.labels.crop_px} px (labels.crop_px): these have {crop.size_px} px.")
         with progress("crops", n) as bar:
             places = list(choose_places(crop, n, seed=recipe.training.seed, on_place=bar.at))
-        new = sum(write_place(place, recipe, folder, guess=guess) for place in places)
+        new = 0
+        with progress("proposals" if guess else "files", len(places)) as bar:
+            for done, place in enumerate(places, start=1):
+                new += write_place(place, recipe, folder, guess=guess)
+                bar.at(done)
     told = f"{new} new crops, {len(places) - new} were there."
     return told if len(places) == n else f"{told} {n - len(places)} places held next to nothing but glass."

@@ -1,7 +1,6 @@
 """``cytoseg queue``: what to annotate next."""
 
 from pathlib import Path
-from shlex import quote
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from cytoseg.active_learning.queue_picture import Shown, draw_queue
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
 from cytoseg.errors import PredictionError, report
 from cytoseg.workflows.queue_rules import queue_rules
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, say_next, start_run
 from cytoseg.writing import atomic_path
 
 
@@ -37,7 +36,7 @@ def run(
         place = QueuePlace(rules, current.folder, current.recipe.labels_folder(), folder)
         for sentence in gains(place):
             say(sentence)
-        with progress("slides", 1) as bar:
+        with progress("looking for disagreement", 1) as bar:
             ranking = rank(place, n, on_part=bar.phase)
         if not ranking.slides:
             raise PredictionError(report(ranking.notes, what="queue"))
@@ -54,8 +53,7 @@ def run(
         with atomic_path(sheet) as path:
             draw_queue(pictures, current.recipe.class_list()).save(path)
         say(f"{len(pictures)} regions queued; look at {sheet}. Correct them: labelme {folder}")
-        words = f"{quote(str(folder))} --recipe {quote(recipe)}"
-        say(f"Next: cytoseg label-import {words}, then train-interpreter, evaluate.")
+        say_next("label-import", str(folder), "--recipe", recipe)
 
 
 def _accept_all(place: QueuePlace, ranking: Ranking) -> list[Shown]:

@@ -92,6 +92,7 @@ def streamlit_command(recipe: Recipe, slides: Sequence[Path] = ()) -> list[str]:
         # Otherwise Streamlit would query a remote server for this machine's address, and print links without the token.
         "browser.serverAddress": recipe.review.host,
         "logger.hideWelcomeMessage": "true",
+        "logger.level": "error",  # below that it warns of its own start
         "global.developmentMode": "false",
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", value)]

@@ -77,6 +77,7 @@ def test_streamlit_asks_nobody_outside_and_prints_no_link_of_its_own(cytoseg: Cy
     flags = dict(zip(command[5::2], command[6::2], strict=False))
     assert flags["--browser.serverAddress"] == "0.0.0.0"  # else Streamlit looks up the outer address
     assert flags["--logger.hideWelcomeMessage"] == "true"
+    assert flags["--logger.level"] == "error"
     assert flags["--browser.gatherUsageStats"] == "false"
     assert flags["--server.enableXsrfProtection"] == flags["--server.enableCORS"] == "true"
 
