@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from annotated_types import MaxLen, MinLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 from numpy.typing import NDArray
 
 from cytoseg.settings import RULES, matching
@@ -57,3 +57,28 @@ class ClassList:
         table = np.zeros((256, 3), np.uint8)
         table[: len(self.names)] = np.array(self.colours, np.uint8)
         return table
+
+
+_Byte = Annotated[int, Ge(0), Le(255)]
+
+
+@dataclass(frozen=True)
+class SavedClasses:
+    """A class list as files hold it: nothing is left out, and the parts fit."""
+
+    names: Annotated[tuple[str, ...], MinLen(1), MaxLen(IGNORE - 1)]
+    colours: tuple[tuple[_Byte, _Byte, _Byte], ...]
+    fill: str | None
+
+    def __post_init__(self) -> None:
+        """Compare the parts.
+
+        Raises:
+            ValueError: If there is not one colour per name, or the fill is no class.
+        """
+        if len(self.names) != len(self.colours) or not (self.fill is None or self.fill in self.names):
+            raise ValueError("the parts of the class list do not fit")
+
+    def class_list(self) -> ClassList:
+        """Return the class list."""
+        return ClassList(self.names, self.colours, self.fill)

@@ -89,6 +89,17 @@ class RecordFile(Generic[Record]):
         except (OSError, CytosegError):
             return None
 
+    def record_of(self, content: object) -> Record:
+        """Check what JSON gave; the number of the format is not looked at.
+
+        Raises:
+            ValueError: Names the first field that is wrong.
+        """
+        try:  # as text: from JSON pydantic takes lists for tuples, and yet no text for a number
+            return self._adapter.validate_json(json.dumps(content), strict=True)
+        except ValidationError as error:
+            raise ValueError(_why(error)) from error
+
     def content_of(self, record: Record, *, without_defaults: bool = False) -> dict[str, Any]:
         """Return what JSON is to hold, the number of the format first.
 
@@ -105,13 +116,10 @@ class RecordFile(Generic[Record]):
         found = content.get("format")
         if found != self.format and not (self.unnumbered and "format" not in content):
             raise self._error(path, name, self.other_format.format(found=shown(found), format=self.format))
-        # As text: from JSON pydantic takes lists for tuples, and yet no text for a number. Half a character, as in a
-        # file name that is not UTF-8, becomes a question mark.
-        text = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
         try:
-            return self._adapter.validate_json(text, strict=True)
-        except ValidationError as error:
-            raise self._error(path, name, self.damaged.format(why=_why(error))) from error
+            return self.record_of(content)
+        except ValueError as error:
+            raise self._error(path, name, self.damaged.format(why=error)) from error
 
     def _error(self, path: Path, name: str, what: str) -> CytosegError:
         return self.error(f"{name}: {what}. {self.again.format(folder=path.parent)}")
@@ -125,15 +133,16 @@ def _why(error: ValidationError) -> str:
     """Say of the first field that is wrong where it stands and what was found: ``crop 3 has no usable 'iou' (...)``."""
     first = error.errors(include_url=False)[0]
     place = first["loc"]
-    listed = len(place) > 1 and isinstance(place[1], int)
+    of_record = first["type"] in ("dataclass_type", "value_error")  # the latter is a check of the dataclass's own
+    listed = len(place) > 2 - of_record and isinstance(place[1], int)
     where = f"{_singular(str(place[0]))} {int(place[1]) + 1}" if listed else "the file"
-    if first["type"] == "value_error":  # a check of the dataclass's own says what is wrong
+    if first["type"] == "value_error":
         text = str(first["ctx"]["error"])
         return f"{where}: {text}" if listed else text
-    field = next((part for part in reversed(place) if isinstance(part, str)), "")
-    found = None if first["type"] == "missing" else first["input"]
     if listed and len(place) == 2:
         return f"'{place[0]}' is not a list of records"
+    field = next((part for part in reversed(place) if isinstance(part, str)), "")
+    found = None if first["type"] == "missing" else first["input"]
     return f"{where} has no usable '{field}' (found {str(found)[:40]!r})"
 
 

@@ -28,6 +28,7 @@ class Marks:
     slide: str
     marks: tuple[Mark, ...] = ()
     counts: dict[str, int] | None = None
+    tags: tuple[str, ...] = ()
 
 
 FILE = RecordFile(Marks, LabelError, "Delete {folder}.", format=2, not_json="is not JSON, {kind}: {why}")
@@ -42,7 +43,7 @@ def _write(folder: Path, content: object) -> Path:
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     content = FILE.content_of(MARKS)
-    assert list(content) == ["format", "slide", "marks", "counts"]
+    assert list(content) == ["format", "slide", "marks", "counts", "tags"]
     assert (content["format"], content["marks"][0]["region"], content["counts"]) == (2, [1, 2, 3, 4], {"x": 3})
     assert FILE.read(_write(tmp_path, content)) == MARKS
 
@@ -67,6 +68,7 @@ def test_a_key_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
         ({"format": 2, "slide": 3}, "the file has no usable 'slide' (found '3')"),
         ({"format": 2, "slide": "s", "marks": 3}, "the file has no usable 'marks' (found '3')"),
         ({"format": 2, "slide": "s", "marks": [3]}, "'marks' is not a list of records"),
+        ({"format": 2, "slide": "s", "tags": [3]}, "the file has no usable 'tags' (found '3')"),
         ({"format": 2, "slide": "s", "counts": {"x": "3"}}, "the file has no usable 'x' (found '3')"),
         ({"format": 2, "slide": "s", "counts": {"x": True}}, "the file has no usable 'x' (found 'True')"),
         ({"format": 2, "slide": "s", "counts": {"x": 3.0}}, "the file has no usable 'x' (found '3.0')"),
@@ -106,10 +108,6 @@ def test_files_without_a_number_may_be_those_of_before(tmp_path: Path) -> None:
     assert old.read(_write(tmp_path, {"slide": "s"})) == Marks("s")
     assert old.read_or_none(_write(tmp_path, {"format": None, "slide": "s"})) is None
     assert old.read_or_none(tmp_path / "missing.json") is None
-
-
-def test_half_a_character_becomes_a_question_mark(tmp_path: Path) -> None:
-    assert FILE.read(_write(tmp_path, '{"format": 2, "slide": "s\\udcff"}')) == Marks("s?")
 
 
 def test_a_file_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

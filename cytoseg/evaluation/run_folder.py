@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from cytoseg.classes import ClassList
+from cytoseg.classes import ClassList, SavedClasses
 from cytoseg.errors import CytosegError
 from cytoseg.json_text import load_json
 from cytoseg.predict.summary import SUMMARY_FILE, ClassArea
@@ -61,19 +61,8 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class _Classes:
-    names: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
-    fill: str | None
-
-    def __post_init__(self) -> None:
-        if len(self.names) != len(self.colours) or not (self.fill is None or self.fill in self.names):
-            raise ValueError("its parts do not match")
-
-
-@dataclass(frozen=True)
 class _BundleState:
-    classes: _Classes
+    classes: SavedClasses
 
 
 _NOT_JSON = "the file is not complete JSON"
@@ -188,8 +177,7 @@ def read_classes(run: Path) -> ClassList | None:
     path = run / "interpreter" / "bundle" / "state.json"
     if not _is_there(path):
         return None
-    found = _STATE.read(path, name=_name(path)).classes
-    return ClassList(found.names, found.colours, found.fill)
+    return _STATE.read(path, name=_name(path)).classes.class_list()
 
 
 def predictions(run: Path) -> list[Path]:

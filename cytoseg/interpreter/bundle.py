@@ -4,15 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoseg.checkpoints import MISFIT, STATE, Checkpoint, load_checkpoint, load_state, network_with, save_checkpoint
-from cytoseg.classes import IGNORE, ClassList
+from cytoseg.classes import ClassList, SavedClasses
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.unet import build_unet
@@ -25,6 +26,7 @@ from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.student import Student, student_maps
 from cytoseg.interpreter.vote import RULES, jensen_shannon, vote
 from cytoseg.quoting import shown
+from cytoseg.records import RecordFile
 
 _MOST_SCALE = 64  # factor by which a tile is enlarged before the network
 _TRAIN_AGAIN = "Run `cytoseg train-interpreter` again."
@@ -61,6 +63,36 @@ class Bundle:
     origin: dict[str, Any]
     recipe: dict[str, Any] = field(default_factory=dict)
     encoder: LiteEncoder | None = None
+
+
+@dataclass(frozen=True)
+class _Features:
+    taps: tuple[str, ...]
+    timesteps: tuple[Annotated[int, Ge(0)], ...]
+    scale: Annotated[int, Ge(1), Le(_MOST_SCALE)]
+    noise_seed: Annotated[int, Ge(0)]
+    extractors: tuple[str, ...] | None = None
+    filters: bool = False
+
+
+@dataclass(frozen=True)
+class _State:
+    """What state.json of a bundle holds, apart from what describes its networks."""
+
+    vote: str
+    precision: str
+    origin: dict[str, Any]
+    mpp: Annotated[float, Gt(0), Lt(1000)] | None
+    features: _Features
+    classes: SavedClasses
+    recipe: dict[str, Any] = field(default_factory=dict)  # older bundles have none
+
+    def __post_init__(self) -> None:
+        if self.vote not in RULES:
+            raise ValueError(f"vote {self.vote!r}")
+
+
+_STATE = RecordFile(_State, DamagedError, _TRAIN_AGAIN)
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
@@ -109,9 +141,9 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def _bundle_of(checkpoint: Checkpoint) -> Bundle:
-    state = checkpoint.state
-    architecture = Architecture.from_json(state["architecture"])
-    classes, features = _classes_of(state["classes"]), _features_of(state["features"], architecture)
+    state = _STATE.record_of(checkpoint.state)
+    architecture = Architecture.from_json(checkpoint.state["architecture"])
+    classes, features = state.classes.class_list(), _features_of(state.features, architecture)
     unet, interpreter = _networks_of(checkpoint, architecture, features, len(classes))
     encoder = None
     if isinstance(interpreter, Ensemble) and "pretrained" in features.extractors:
@@ -122,11 +154,11 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
         interpreter.eval(),
         features,
         classes,
-        state["mpp"],
-        state["vote"],
-        state["precision"],
-        state["origin"],
-        state.get("recipe", {}),  # older bundles have none
+        state.mpp,
+        state.vote,
+        state.precision,
+        state.origin,
+        state.recipe,
         encoder,
     )
 
@@ -155,51 +187,21 @@ def _decoder(architecture: Architecture, classes: int) -> Decoder:
     return Decoder(build_unet(architecture), architecture, classes, seed=0)
 
 
-def _classes_of(found: Mapping[str, Any]) -> ClassList:
-    names, fill = tuple(found["names"]), found["fill"]
-    colours = tuple((red, green, blue) for red, green, blue in found["colours"])
-    if not 0 < len(names) == len(colours) < IGNORE or not all(isinstance(name, str) for name in names):
-        raise ValueError("the class list")
-    if not all(type(part) is int and 0 <= part <= 255 for colour in colours for part in colour):
-        raise ValueError("the colours of the class list")
-    if fill is not None and fill not in names:
-        raise ValueError("the fill of the class list")
-    return ClassList(names, colours, fill)
-
-
-def _features_of(found: Mapping[str, Any], architecture: Architecture) -> FeatureSettings:
-    taps, timesteps = tuple(found["taps"]), tuple(found["timesteps"])
-    extractors: Any = found.get("extractors")
+def _features_of(found: _Features, architecture: Architecture) -> FeatureSettings:
+    extractors: Any = found.extractors
     if extractors is None:  # older bundles only state whether filters are included
-        extractors = ("ddpm", "filters") if found.get("filters", False) else ("ddpm",)
-    numbers = (*timesteps, found["scale"], found["noise_seed"])
-    if not all(type(number) is int and number >= 0 for number in numbers) or not 0 < found["scale"] <= _MOST_SCALE:
-        raise ValueError("the numbers of the features")
-    if not all(timestep < architecture.timesteps for timestep in timesteps):
+        extractors = ("ddpm", "filters") if found.filters else ("ddpm",)
+    if not all(timestep < architecture.timesteps for timestep in found.timesteps):
         raise ValueError("the timesteps of the features")
-    if not set(taps) <= set(tap_names(architecture)):
+    if not set(found.taps) <= set(tap_names(architecture)):
         raise ValueError("the taps of the features")
-    return FeatureSettings(taps, timesteps, found["scale"], found["noise_seed"], tuple(extractors))
+    scale: Any = found.scale
+    return FeatureSettings(found.taps, found.timesteps, scale, found.noise_seed, extractors)
 
 
 def _nonsense(folder: Path, error: Exception) -> DamagedError:
     found = " ".join(f"{type(error).__name__}: {error}".split())[:120]
     return DamagedError(f"{folder / STATE}: damaged, or of a different version ({found}). {_TRAIN_AGAIN}")
-
-
-def _check_state(state: Mapping[str, Any]) -> None:
-    """Validate the state values that commands use; an invalid one raises one of ``MISFIT``."""
-    if state["vote"] not in RULES:
-        raise ValueError(f"vote {state['vote']!r}")
-    if not isinstance(state["origin"], dict) or not isinstance(state["precision"], str) or not _is_mpp(state["mpp"]):
-        raise ValueError("origin, precision or mpp")
-    if not isinstance(state["features"], dict) or not isinstance(state.get("recipe", {}), dict):
-        raise ValueError("features or recipe")
-    _classes_of(state["classes"])
-
-
-def _is_mpp(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and 0 < value < 1000)
 
 
 def bundle_state(folder: Path) -> dict[str, Any]:
@@ -218,7 +220,7 @@ def bundle_state(folder: Path) -> dict[str, Any]:
             "give the recipe, or the folder interpreter/bundle of its run."
         )
     try:
-        _check_state(state)
+        _STATE.record_of(state)
     except MISFIT as error:
         raise _nonsense(folder, error) from error
     return state
