@@ -12,8 +12,9 @@ from rich.table import Table
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CheckpointError
-from cytoseg.evaluation.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
+from cytoseg.evaluation.evaluate import Method, Prediction, Scoring, evaluate
 from cytoseg.evaluation.history import earlier_kept
+from cytoseg.evaluation.tables import evaluation_table
 from cytoseg.features.extract import text_of
 from cytoseg.features.settings import EXTRACTORS
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle

@@ -12,9 +12,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError
 from cytoseg.limits import limit
+from cytoseg.slides.damage import DAMAGE
 from cytoseg.slides.image import TIFF_STARTS
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
-from cytoseg.slides.tiff import DAMAGE
 
 _FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "GIF", "JPEG2000")  # all but the first two are only refused by name
 _LOSSY = (6, 7, 34892)  # TIFF compressions: old and new JPEG, and DNG's

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Size, downsample_of
+from cytoseg.slides.damage import DAMAGE
 from cytoseg.slides.reader import Reader
-from cytoseg.slides.tiff import DAMAGE, TileTable
 from cytoseg.slides.tiff_check import open_pages
+from cytoseg.slides.tile_table import TileTable
 
 SCALE = "nats_per_grey_level"
 """Annotation key for the nats per grey level of an 8-bit uncertainty map."""

@@ -17,12 +17,13 @@ from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, overlap
 from cytoseg.limits import limit
 from cytoseg.slides.chroma import stores_ycbcr
+from cytoseg.slides.damage import DAMAGE
 from cytoseg.slides.declared_size import refuse_bombs
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.pixel_size import plausible_mpp, tiff_mpp
 from cytoseg.slides.reader import Reader
 from cytoseg.slides.regular_file import no_file
-from cytoseg.slides.tiff import DAMAGE, WHITE, on_white, open_tiff, page_rgb, to_8bit
+from cytoseg.slides.tiff import WHITE, on_white, open_tiff, page_rgb, to_8bit
 
 CACHE_BYTES = 96_000_000
 """Cache of decoded images per process; the newest is kept even if it exceeds the limit."""

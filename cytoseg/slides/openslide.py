@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
+from cytoseg.slides.damage import DAMAGE
 from cytoseg.slides.pixel_size import number_in, plausible_mpp
 from cytoseg.slides.reader import Reader
-from cytoseg.slides.tiff import DAMAGE, on_white
+from cytoseg.slides.tiff import on_white
 from cytoseg.slides.tiff_check import open_pages
 
 _FOCUS_TAG = 65424  # NDPI: z offset of a page from the plane in focus

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.slides.chroma import odd_chroma
-from cytoseg.slides.tiff import DAMAGE, opened
+from cytoseg.slides.damage import DAMAGE
+from cytoseg.slides.tiff import opened
 
 _TRESTLE = "MedScan"
 

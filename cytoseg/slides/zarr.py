@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
 from cytoseg.limits import limit
+from cytoseg.slides.damage import DAMAGE
 from cytoseg.slides.ngff import ATTRIBUTES, metadata, read_multiscale
 from cytoseg.slides.planes import middle_plane
 from cytoseg.slides.pyramid import Pixels, checked, halve, level_sizes, peek
 from cytoseg.slides.reader import Reader
-from cytoseg.slides.tiff import DAMAGE, WHITE
+from cytoseg.slides.tiff import WHITE
 from cytoseg.writing import replaced, write_atomically
 
 _CHUNK = "CYTOSEG_MAX_TILE_PX"

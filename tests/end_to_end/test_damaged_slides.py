@@ -192,7 +192,7 @@ def test_a_disk_that_fails_for_a_while_leaves_no_mark_on_the_result(
         (0, "Check its disk, or copy the file again."),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr("cytoseg.slides.tiff.os.pread", failing(after))
+            patched.setattr("cytoseg.slides.tile_table.os.pread", failing(after))
             result = cytoseg(*line, "bad")
         assert result.exit_code == 2
         assert "tile 12 at x 0, y 192 cannot be read ([Errno 5] Input/output error)" in result.stderr

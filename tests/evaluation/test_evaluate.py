@@ -16,8 +16,9 @@ from PIL import Image
 from cytoseg.classes import ClassList
 from cytoseg.errors import PredictionError
 from cytoseg.evaluation.crop_pictures import CropMaps, write_crop_pictures
-from cytoseg.evaluation.evaluate import Method, Prediction, Scoring, evaluate, evaluation_table
+from cytoseg.evaluation.evaluate import Method, Prediction, Scoring, evaluate
 from cytoseg.evaluation.results_file import read_evaluation
+from cytoseg.evaluation.tables import evaluation_table
 from cytoseg.metrics.results import ObjectScores, Score, corrected_text, score_rows
 from cytoseg.objects.settings import ObjectSettings
 

@@ -282,7 +282,7 @@ def test_a_disk_that_fails_is_the_slides_own(
         raise OSError(errno.EIO, "Input/output error")
 
     with TiffSlide(write_tiff(speckles)) as slide:
-        monkeypatch.setattr("cytoseg.slides.tiff.os.pread", failing)
+        monkeypatch.setattr("cytoseg.slides.tile_table.os.pread", failing)
         wanted = r"slide.tif: tile 5 at x 16, y 16 cannot be read \(.*Input/output error\). Check its disk"
         with pytest.raises(SlideError, match=wanted):
             slide.read_region(Region(20, 20, 4, 4))

@@ -1,0 +1,91 @@
+"""Where the tiles of a TIFF page lie in its file, and their decoding one by one."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.errors import SlideError
+from cytoseg.slides.damage import DAMAGE
+from cytoseg.slides.declared_size import refuse_bomb, refuse_large_tiles
+
+_TILE_TAGS = (273, 279, 324, 325)  # offsets and lengths of tiles or strips
+
+
+class TileTable:
+    """Offsets of the tiles of one page, and how to decode them.
+
+    Args:
+        page: A tiled tifffile.TiffPage of any sample type; its own tile offsets are dropped.
+        path: Its file.
+
+    Attributes:
+        missing: Describes the tiles beyond the end of the file; empty if there are none.
+
+    Raises:
+        SlideError: If the page lists too few tiles.
+        ValueError: If its tiles are too large.
+    """
+
+    def __init__(self, page: Any, path: Path) -> None:
+        self._path = path
+        refuse_large_tiles(page)
+        self.width, self.height = int(page.tilewidth), int(page.tilelength)
+        self._columns = math.ceil(page.imagewidth / self.width)
+        self._planes = int(page.samplesperpixel) if page.planarconfig != 1 else 1
+        self._per_plane = self._columns * math.ceil(page.imagelength / self.height)
+        self._offsets = np.asarray(page.dataoffsets, np.int64)
+        self._counts = np.asarray(page.databytecounts, np.int64)
+        _forget_tiles(page)
+        self._decode, self._tables = page.decode, {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+        expected = self._per_plane * self._planes
+        if len(self._offsets) != expected or len(self._counts) != expected:
+            raise SlideError(
+                f"{path.name}: lists {len(self._offsets)} tiles where {expected} are needed. Copy it again."
+            )
+        beyond = np.flatnonzero(self._offsets + self._counts > path.stat().st_size)
+        self.missing = ""
+        if len(beyond):
+            are = f"{len(beyond)} of {expected} tiles"
+            self.missing = f"{are} lie beyond the end of the file; the first is tile {beyond[0]}"
+
+    def read(self, descriptor: int, x: int, y: int) -> NDArray[Any] | None:
+        """Decode the tile with corner (x, y) to (H, W, S); None for a sparse tile.
+
+        Raises:
+            SlideError: If it is damaged, lies beyond the end of the file, or cannot be read from disk.
+        """
+        first = y // self.height * self._columns + x // self.width
+        planes = []
+        for index in range(first, first + self._planes * self._per_plane, self._per_plane):
+            count, offset = int(self._counts[index]), int(self._offsets[index])
+            if not count:
+                return None
+            tile = f"tile {index} at x {x}, y {y}"
+            try:
+                data = os.pread(descriptor, count, offset)
+            except DAMAGE as error:
+                # An OSError would be mistaken for one of the output disk.
+                raise SlideError(
+                    f"{self._path.name}: {tile} cannot be read ({error}). Check its disk, or copy the file again."
+                ) from error
+            if len(data) < count:
+                raise SlideError(f"{self._path.name}: truncated, {tile} is cut off. Copy the file again.")
+            try:
+                refuse_bomb(data)
+                planes.append(self._decode(data, index, **self._tables)[0][0])
+            except DAMAGE as error:
+                message = f"{self._path.name}: {tile} is damaged ({error}). Copy the file again."
+                raise SlideError(message) from error
+        return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+
+
+def _forget_tiles(page: Any) -> None:
+    """Drop tifffile's own tile lists: as Python integers they take 25 MB for a slide of 100,000 px a side."""
+    page.dataoffsets = page.databytecounts = ()
+    for tag in _TILE_TAGS:
+        if tag in page.tags:
+            del page.tags[tag]
