@@ -15,8 +15,12 @@ from cytoseg.evaluation.run_folder import predictions
 from cytoseg.predict.summary import SlideSummary, summary_of
 from cytoseg.slides.fingerprint import slide_sha256, slide_stamp
 from cytoseg.slides.open import SLIDE_SUFFIXES, find_slides, slide_id
+from cytoseg.viewer.reading_threads import Lanes
 
 Stamp = tuple[int, int]
+
+_DISKS = Lanes(threads=1, limit_s=5.0)
+"""On a dead network share even asking whether a file exists may block for ever; other slides are listed anyway."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class Catalogue:
 
     Attributes:
         slides: By key, sorted.
-        gone: Prediction folders whose slide is missing, has been replaced, or was not identified well enough when it
-            was predicted.
+        gone: Prediction folders whose slide is missing, has been replaced, was not identified well enough when it was
+            predicted, or lies on a disk that does not answer.
         outside: Number of symlinks that lead out of the recipe's folders; they are not shown.
     """
 
@@ -61,12 +65,13 @@ def list_slides(run: Path, *, folders: Sequence[Path], include: Sequence[str], e
 
     Args:
         run: The run folder.
-        folders: Folders of the recipe's slides; missing ones are skipped.
+        folders: Folders of the recipe's slides; missing ones, and those on a disk that does not answer, are skipped.
         include: Globs in these folders.
         exclude: Globs to exclude.
     """
-    roots = [folder.resolve() for folder in folders if folder.is_dir()]
-    real = {path.resolve(): path for folder in roots for path in _in_folder(folder, include, exclude)}
+    listings = [_of_folder(folder, include, exclude) for folder in folders]
+    roots = [root for root, _ in listings if root is not None]
+    real = {path: name for _, found in listings for path, name in found.items()}
     inside = {path: name for path, name in real.items() if any(path.is_relative_to(root) for root in roots)}
     slides: dict[str, Found] = {}
     for path, name in inside.items():
@@ -94,6 +99,20 @@ def check_still_there(found: Found) -> None:
         raise SlideError(f"{found.path.name}: is now a link to another place and is not shown.")
     if not _is_file_or_folder(found.path):
         raise SlideError(f"{found.path.name}: is now a pipe or device and is not read.")
+
+
+def _of_folder(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> tuple[Path | None, dict[Path, Path]]:
+    """Return a folder and its slides, resolved; no folder if it is missing or its disk does not answer."""
+
+    def look() -> tuple[Path | None, dict[Path, Path]]:
+        root = folder.resolve() if folder.is_dir() else None
+        found = [] if root is None else _in_folder(root, include, exclude)
+        return root, {path.resolve(): path for path in found}
+
+    try:
+        return _DISKS.wait(folder, look)
+    except SlideError:
+        return None, {}
 
 
 def _in_folder(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> list[Path]:
@@ -153,8 +172,8 @@ def _sha256(path: Path, stamp: Stamp) -> str:
 
 def _stamp(path: Path) -> Stamp | None:
     try:
-        return slide_stamp(path) if _is_file_or_folder(path) else None
-    except (OSError, ValueError):  # a null byte in a path raises a ValueError
+        return _DISKS.wait(path.parent, lambda: slide_stamp(path) if _is_file_or_folder(path) else None)
+    except (OSError, ValueError, SlideError):  # a null byte in a path raises a ValueError, a silent disk a SlideError
         return None
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from PIL import Image
 
 from cytoseg.errors import SlideError
 from cytoseg.slides.fingerprint import slide_sha256, slide_stamp
+from cytoseg.viewer import slide_catalogue
+from cytoseg.viewer.reading_threads import Lanes
 from cytoseg.viewer.slide_catalogue import Catalogue, Found, check_still_there, list_slides
 
 
@@ -173,3 +176,26 @@ def test_a_pipe_put_in_the_place_of_a_slide_is_refused(tmp_path: Path) -> None:
 def _rewrite(tmp_path: Path, **changed: Any) -> None:
     path = tmp_path / "run" / "predictions" / "a" / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+def test_a_dead_share_hides_only_its_own_slides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stat of what lies below dead/ never answers; of two predicted slides and two folders, half are on it."""
+    alive, dead = _slide(tmp_path / "slides" / "a.png"), _slide(tmp_path / "dead" / "b.png")
+    _slide(tmp_path / "far" / "dead" / "c.png")
+    _predicted(tmp_path / "run", alive)
+    _predicted(tmp_path / "run", dead)
+    over, really = threading.Event(), os.stat
+
+    def stat(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and "dead" in Path(path).parts:
+            over.wait(20)
+        return really(path, *args, **options)
+
+    monkeypatch.setattr(slide_catalogue, "_DISKS", Lanes(threads=1, limit_s=0.1))
+    monkeypatch.setattr(os, "stat", stat)
+    try:
+        listed = _listed(tmp_path, "slides", "far/dead")
+    finally:
+        over.set()
+    assert list(listed.slides) == ["a"]
+    assert listed.gone == ("b",)
