@@ -7,6 +7,7 @@ of them. Draw i takes the first crops of ``numpy.random.default_rng(100 + i).per
 Methods are those of ``cytoseg compare``, by key; ``decoder-mt`` is the decoder with ``decoder.unlabelled=1``. With
 ``--part green='^[01]'`` the slides with such names are a part: ``joined@green`` learns from its train crops, and its
 test crops get a column. With ``--instances FOLDER`` the objects of the last class are matched with instance maps.
+``--cross`` scores on the train crops of the slides that were not learnt from, and leaves the test crops alone.
 
 The recipe's labels must be imported. A line is added as soon as it is there, and what FILE.csv has is not trained
 again. At the end the tables of FILE.csv are printed: mean and range over the draws.
@@ -17,7 +18,7 @@ import csv
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.classes import IGNORE
-from cytoseg.labels.import_labels import Split
+from cytoseg.labels.import_labels import LabelledCrop, Split
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.objects import ObjectCounts, object_counts, object_scores
 from cytoseg.metrics.segmentation import iou
@@ -64,17 +65,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is scored: the classes' names, the test crops' parts by name, and the folder of instance maps or None."""
+    """What is scored: the classes' names, the crops, their parts by name, and the folder of instance maps or None."""
 
     names: tuple[str, ...]
-    split: Split
+    crops: tuple[LabelledCrop, ...]
     parts: Mapping[str, re.Pattern[str]]
     instances: Path | None
 
     def score(self, predict: Predict) -> Row:
-        """Predict every test crop; gives the columns of a row, and the seconds a crop."""
+        """Predict every crop; gives the columns of a row, and the seconds a crop."""
         counts, objects, seconds = [], ObjectCounts(), 0.0
-        for crop in self.split.test:
+        for crop in self.crops:
             picture, truth = crop.picture(), crop.label_map()
             begin = time.perf_counter()
             found = predict(picture)
@@ -84,7 +85,7 @@ class Truth:
                 objects += _objects(self.instances / f"{crop.crop}.png", truth, found == len(self.names) - 1)
         row = dict(zip(self.names, _texts(sum(counts)), strict=True))
         for part, pattern in self.parts.items():
-            inside = [c for c, crop in zip(counts, self.split.test, strict=True) if pattern.search(crop.slide)]
+            inside = [c for c, crop in zip(counts, self.crops, strict=True) if pattern.search(crop.slide)]
             row[f"{self.names[-1]}_{part}"] = _texts(sum(inside))[-1]
         if self.instances is not None:
             found_scores = object_scores(self.names[-1], objects)
@@ -138,16 +139,20 @@ def main() -> None:
     overrides = options.set or []
     recipe, taught = (load_recipe(options.recipe, [*overrides, *more]) for more in ([], ["decoder.unlabelled=1"]))
     parts = {name: re.compile(text) for name, _, text in (part.partition("=") for part in options.part or [])}
-    truth = Truth(tuple(recipe.class_list().names), split_of(recipe), parts, options.instances)
+    split = split_of(recipe)
+    truth = Truth(tuple(recipe.class_list().names), split.test, parts, options.instances)
     torch.set_num_threads(options.threads)
-    for job in jobs_of(options.jobs, truth.split, parts):
+    for job in jobs_of(options.jobs, split, parts):
         row = {"method": job.method, "learnt_from": job.name, "draw_or_seed": str(job.draw)}
         if any(row.items() <= done.items() for done in _read(options.file)):
             continue
         begin = time.perf_counter()
-        predict = method_of(job, recipe, taught, truth.split).fit(job.draw)
+        predict = method_of(job, recipe, taught, split).fit(job.draw)
         fit_s = f"{time.perf_counter() - begin:.1f}"
-        _add(options.file, {**row, **truth.score(predict), "fit_s": fit_s})
+        learnt = {split.train[i].slide for i in job.crops}
+        others = tuple(crop for crop in split.train if crop.slide not in learnt)
+        scored = replace(truth, crops=others) if options.cross else truth
+        _add(options.file, {**row, **scored.score(predict), "fit_s": fit_s})
     rows = _read(options.file)
     print(tables(rows, [name for name in rows[0] if name in (*truth.names, "f1", "aji")]))
 
@@ -160,6 +165,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--set", action="append", help="override a key of the recipe")
     parser.add_argument("--part", action="append", help="NAME=REGEX of slides")
     parser.add_argument("--instances", type=Path)
+    parser.add_argument("--cross", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
