@@ -19,6 +19,7 @@ from cytoseg.quoting import one_line
 COMMANDS = {
     "train-ddpm": "Train the diffusion model on random crops of unlabelled slides.",
     "export": "Export the model's weights with a model card, small enough to share.",
+    "import-model": "Read a published diffusion model (guided-diffusion) as a checkpoint to start from.",
     "sample": "Draw samples from the diffusion model.",
     "score-samples": "Score samples against real crops: FID, sFID, KID, precision, recall, copies.",
     "label-crops": "Cut random tissue crops to annotate in labelme.",

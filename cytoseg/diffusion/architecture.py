@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cytoseg.diffusion.adm_settings import AdmSettings, adm_from_json
 from cytoseg.diffusion.settings import DiffusionSection
 from cytoseg.errors import CheckpointError, RecipeError
 
 TAP_PARTS: Mapping[str, tuple[str, ...]] = {
     "lucidrains": ("block1", "block2", "attention", "upsample"),
     "pretrained": ("block1", "block2"),
+    "adm": ("output",),
 }
 """Tappable tensors of a decoder block by backbone, in order of computation."""
 PRETRAINED_LEVELS = 3
@@ -20,6 +22,7 @@ STAGE_DOWNSAMPLE = (2, 4, 8, 16, 16)
 """Downsample of each stage."""
 _PRETRAINED_MULTIPLE_PX = 8
 _ALWAYS_WRITTEN = ("dim", "dim_mults", "timesteps", "schedule", "objective")
+_OF_ADM = ("adm", "learn_variance")
 _MOST = 100_000  # of channels, multipliers and timesteps
 
 
@@ -34,8 +37,10 @@ class Architecture(DiffusionSection):
     mask_classes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the values as JSON."""
-        return {**asdict(self), "dim_mults": list(self.dim_mults), "mask_classes": list(self.mask_classes)}
+        """Return the values as JSON; what only the backbone adm has is left out for the others."""
+        values = {**asdict(self), "dim_mults": list(self.dim_mults), "mask_classes": list(self.mask_classes)}
+        values["adm"]["attention"] = list(self.adm.attention)
+        return values if self.backbone == "adm" else {k: v for k, v in values.items() if k not in _OF_ADM}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Architecture":
@@ -48,11 +53,13 @@ class Architecture(DiffusionSection):
         if missing:  # and is not to be taken from the recipe's defaults
             raise LookupError(missing[0])
         mask_classes = tuple(values.get("mask_classes", ()))
-        found = cls(**{**values, "dim_mults": tuple(values["dim_mults"]), "mask_classes": mask_classes})
+        adm = adm_from_json(values["adm"]) if "adm" in values else AdmSettings()
+        found = cls(**{**values, "dim_mults": tuple(values["dim_mults"]), "mask_classes": mask_classes, "adm": adm})
         numbers = (found.dim, found.timesteps, *found.dim_mults)
         if not all(type(number) is int and 0 < number <= _MOST for number in numbers) or len(found.dim_mults) > 16:
             raise ValueError("not an architecture")
-        if not all(isinstance(text, str) for text in (found.schedule, found.objective, found.backbone, *mask_classes)):
+        texts = (found.schedule, found.objective, found.backbone, *mask_classes)
+        if not all(isinstance(text, str) for text in texts) or type(found.learn_variance) is not bool:
             raise ValueError("not an architecture")
         return found
 
@@ -71,7 +78,13 @@ class Architecture(DiffusionSection):
     @property
     def finest_channels(self) -> int:
         """Channels of the last features, at the input's own resolution."""
-        return self.widths[0] if self.backbone == "pretrained" else self.dim
+        return self.dim if self.backbone == "lucidrains" else self.widths[0]
+
+    @property
+    def decoder_blocks(self) -> int:
+        """Blocks of the decoder that can be tapped."""
+        levels = len(self.dim_mults)
+        return levels * (self.adm.blocks + 1) if self.backbone == "adm" else levels
 
 
 def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None:
@@ -81,7 +94,7 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
         CheckpointError: If they differ; names each differing value.
     """
     a, b = found.as_json(), wanted.as_json()
-    differ = [f"{k} {a[k]} there, {b[k]} in the recipe" for k in b if a[k] != b[k] and k != "mask_classes"]
+    differ = [f"{k} {a.get(k)} there, {b[k]} in the recipe" for k in b if a.get(k) != b[k] and k != "mask_classes"]
     if differ:
         raise CheckpointError(
             f"{where}: the checkpoint has a different architecture ({'; '.join(differ)}). "
@@ -92,7 +105,7 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
 def tap_names(architecture: Architecture) -> tuple[str, ...]:
     """Return the names of all taps, deepest block first: ``block0.block1``, ..., ``block3.upsample``."""
     parts = TAP_PARTS[architecture.backbone]
-    return tuple(f"block{i}.{part}" for i in range(len(architecture.dim_mults)) for part in parts)
+    return tuple(f"block{i}.{part}" for i in range(architecture.decoder_blocks) for part in parts)
 
 
 def tap_shapes(architecture: Architecture, names: Sequence[str]) -> list[tuple[int, int]]:
@@ -105,7 +118,7 @@ def tap_shapes(architecture: Architecture, names: Sequence[str]) -> list[tuple[i
     unknown = [n for n in names if n not in known]
     if unknown:
         raise RecipeError(f"features.taps: {', '.join(unknown)} not in this network. It has {', '.join(known)}.")
-    shape_of = _pretrained_shape if architecture.backbone == "pretrained" else _lucidrains_shape
+    shape_of = {"pretrained": _pretrained_shape, "adm": _adm_shape}.get(architecture.backbone, _lucidrains_shape)
     return [shape_of(architecture, *split_tap(name)) for name in names]
 
 
@@ -125,3 +138,11 @@ def _lucidrains_shape(architecture: Architecture, block: int, part: str) -> tupl
 def _pretrained_shape(architecture: Architecture, block: int, _part: str) -> tuple[int, int]:
     finer = PRETRAINED_LEVELS - 1 - block
     return architecture.widths[finer], 2**finer
+
+
+def _adm_shape(architecture: Architecture, block: int, _part: str) -> tuple[int, int]:
+    """Give the shape of a whole stage: the last of each resolution but the finest ends by doubling it."""
+    level, place = divmod(block, architecture.adm.blocks + 1)
+    finer = len(architecture.dim_mults) - 1 - level
+    doubles = finer > 0 and place == architecture.adm.blocks
+    return architecture.widths[finer], 2 ** (finer - doubles)

@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.mask_loss import MaskParts, mask_losses
 from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.variance import split_output, variance_losses
 from cytoseg.errors import CytosegError
 
 BUCKETS = 10
 """Number of timestep ranges in the log: a mean over all timesteps hides which noise levels are learnt."""
+
+VARIANCE_WEIGHT = 1e-3
+"""Weight of the variational bound, the sum over all timesteps, beside the denoising loss (Nichol and Dhariwal 2021)."""
 
 WATCHED_STEPS = 50
 EXPLODED = 3.0
@@ -91,9 +95,13 @@ def _denoising_losses(process: Any, predicted: Tensor, x0: Tensor, t: Tensor, ep
         "pred_x0": lambda: x0,
         "pred_v": lambda: process.predict_v(x0, t, eps),
     }
-    error = F.mse_loss(predicted.float(), targets[process.objective](), reduction="none")
+    mean, v = split_output(predicted.float(), channels=x0.shape[1])
+    error = F.mse_loss(mean, targets[process.objective](), reduction="none")
     per_crop: Tensor = error.flatten(1).mean(1) * process.loss_weight[t]
-    return per_crop
+    if v is None:
+        return per_crop
+    bound: Tensor = variance_losses(v, mean, x0, eps, t=t, alpha_bars=process.alpha_bars)
+    return per_crop + VARIANCE_WEIGHT * float(process.num_timesteps) * bound
 
 
 @dataclass(frozen=True)

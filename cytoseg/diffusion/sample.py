@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
+from cytoseg.diffusion.variance import log_variance, split_output
 
 
 def predict_x0_and_noise(output: Tensor, xt: Tensor, alpha_bar_t: Tensor, *, objective: str) -> tuple[Tensor, Tensor]:
@@ -83,7 +84,8 @@ def ddim(
     table = alpha_bars.to(noise)
     xt, x0 = noise, noise
     for done, (t, following) in enumerate(_path(len(table), steps), start=1):
-        x0, eps = predict_x0_and_noise(_output(unet, xt, t), xt, table[t], objective=objective)
+        output, _ = _output(unet, xt, t)
+        x0, eps = predict_x0_and_noise(output, xt, table[t], objective=objective)
         if following is not None:
             xt = table[following].sqrt() * x0 + (1.0 - table[following]).sqrt() * eps
         on_step(done)
@@ -100,7 +102,9 @@ def ddpm(
     steps: int,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
-    """Denoise by ancestral sampling along ``steps`` evenly spaced timesteps, with the smaller of the two variances.
+    """Denoise by ancestral sampling along ``steps`` evenly spaced timesteps.
+
+    The variance of a step is what the network has learned, or else the smaller of its two bounds.
 
     Use it with all T steps to sample as in training. Fewer steps skip timesteps, and each step then removes the noise
     of all skipped ones.
@@ -123,13 +127,18 @@ def ddpm(
     xt = next(noises)
     table, x0 = alpha_bars.double(), xt
     for done, (t, following) in enumerate(_path(len(table), steps), start=1):
-        x0, _ = predict_x0_and_noise(_output(unet, xt, t), xt, table[t].to(xt), objective=objective)
+        output, v = _output(unet, xt, t)
+        x0, _ = predict_x0_and_noise(output, xt, table[t].to(xt), objective=objective)
         if following is not None:
             alpha, alpha_bar_t, alpha_bar_next = table[t] / table[following], table[t], table[following]
             of_x0 = alpha_bar_next.sqrt() * (1.0 - alpha) / (1.0 - alpha_bar_t)
             of_xt = alpha.sqrt() * (1.0 - alpha_bar_next) / (1.0 - alpha_bar_t)
-            deviation = ((1.0 - alpha) * (1.0 - alpha_bar_next) / (1.0 - alpha_bar_t)).sqrt()
-            xt = float(of_x0) * x0 + float(of_xt) * xt + float(deviation) * next(noises)
+            deviation: float | Tensor
+            if v is None:
+                deviation = float(((1.0 - alpha) * (1.0 - alpha_bar_next) / (1.0 - alpha_bar_t)).sqrt())
+            else:
+                deviation = (0.5 * log_variance(v, alpha_bar_t, alpha_bar_next)).exp()
+            xt = float(of_x0) * x0 + float(of_xt) * xt + deviation * next(noises)
         on_step(done)
     return x0
 
@@ -140,7 +149,8 @@ def _path(timesteps: int, steps: int) -> Iterator[tuple[int, int | None]]:
     return zip(times, [*times[1:], None], strict=True)
 
 
-def _output(unet: nn.Module, xt: Tensor, t: int) -> Tensor:
+def _output(unet: nn.Module, xt: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
+    """Run the network; returns its prediction, and the part on the variance if it learns that."""
     output = cast(Tensor, unet(xt, torch.full((len(xt),), t, device=xt.device))).float()
-    # Clipping x0 would hide infinities; NaN propagates.
-    return torch.where(output.isfinite(), output, torch.nan)
+    # Clipping x0 would make pictures of infinities; NaN stays and spreads.
+    return split_output(torch.where(output.isfinite(), output, torch.nan), channels=xt.shape[1])

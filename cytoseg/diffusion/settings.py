@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen, MultipleOf
 
+from cytoseg.diffusion.adm_settings import AS_PUBLISHED, AdmSettings
 from cytoseg.settings import RULES
 
 
@@ -16,9 +17,10 @@ class DiffusionSection:
 
     __pydantic_config__ = RULES
 
-    backbone: Literal["lucidrains", "pretrained"] = "lucidrains"
+    backbone: Literal["lucidrains", "pretrained", "adm"] = "lucidrains"
     """lucidrains is the U-Net of denoising-diffusion-pytorch, as in the published method. pretrained is a smaller U-Net
-    whose encoder starts from ImageNet weights (extra pretrained); write dim 16 and dim_mults [3, 4, 6] with it."""
+    whose encoder starts from ImageNet weights (extra pretrained); write dim 16 and dim_mults [3, 4, 6] with it. adm is
+    the U-Net of guided-diffusion, whose files `import-model` reads; the section adm says what it is made of."""
     dim: Annotated[int, Ge(8), Le(512), MultipleOf(8)] = 64
     """Base of dim_mults; with lucidrains the channels at the finest resolution. 64 is the published size, 32 trains on
     a CPU."""
@@ -30,7 +32,11 @@ class DiffusionSection:
     """Noise schedule; feature timesteps depend on it."""
     objective: Literal["pred_noise", "pred_x0", "pred_v"] = "pred_noise"
     """What the network predicts; the loss is the squared (L2) error. pred_noise is the published method's, for
-    features; with it an error at the highest t causes false colours in DDIM samples, less so with pred_v."""
+    features; with it an error at the highest t becomes a false colour of a DDIM sample, less so with pred_v."""
+    learn_variance: bool = False
+    """Also predict the variance of each reverse step: DDPM samples in few steps. Only with adm and pred_noise."""
+    adm: AdmSettings = AS_PUBLISHED
+    """The blocks of the backbone adm."""
 
 
 @dataclass(frozen=True)

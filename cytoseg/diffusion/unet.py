@@ -3,17 +3,22 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from cytoseg.diffusion.adm import AdmUnet, adm_shape
 from cytoseg.diffusion.architecture import TAP_PARTS, Architecture, split_tap
 from cytoseg.diffusion.efficientnet import load_imagenet
 from cytoseg.diffusion.fast_layers import use_fast_layers
 from cytoseg.diffusion.loss import loss_weights
 from cytoseg.diffusion.lucidrains import GaussianDiffusion, Unet
 from cytoseg.diffusion.pretrained_unet import PretrainedUnet
+from cytoseg.diffusion.schedule import alpha_bar
+
+_ORDER = tuple(dict.fromkeys(part for parts in TAP_PARTS.values() for part in parts))
+"""The parts of a block of any backbone, in order of computation."""
 
 
 def build_unet(architecture: Architecture, *, seed: int = 0) -> nn.Module:
@@ -22,6 +27,8 @@ def build_unet(architecture: Architecture, *, seed: int = 0) -> nn.Module:
         torch.manual_seed(seed)
         if architecture.backbone == "pretrained":
             return PretrainedUnet(architecture.widths, mask_classes=architecture.mask_classes)
+        if architecture.backbone == "adm":
+            return AdmUnet(adm_shape(architecture))
         unet: nn.Module = Unet(architecture.dim, dim_mults=architecture.dim_mults)
     use_fast_layers(unet)
     return unet
@@ -48,6 +55,8 @@ def build_diffusion(unet: nn.Module, architecture: Architecture, *, size_px: int
         auto_normalize=False,
     )
     diffusion.loss_weight = loss_weights(architecture)
+    # The package's own table is of float32, in which the noise of the first timesteps is inexact.
+    diffusion.alpha_bars = alpha_bar(architecture.schedule, architecture.timesteps)
     return diffusion
 
 
@@ -84,8 +93,7 @@ def run_to_taps(unet: nn.Module, names: Sequence[str], xt: Tensor, times: Tensor
     Returns:
         Tap name to (N, C, h, w).
     """
-    parts = TAP_PARTS["pretrained" if isinstance(unet, PretrainedUnet) else "lucidrains"]
-    last = max(names, key=lambda name: (split_tap(name)[0], parts.index(split_tap(name)[1])))
+    last = max(names, key=lambda name: (split_tap(name)[0], _ORDER.index(split_tap(name)[1])))
     # Hooks of a module run in registration order: the tap is stored, then the pass ends.
     with tapped(unet, names) as seen, _heard(unet, last, _end_here), contextlib.suppress(_LastTapError):
         unet(xt, times)
@@ -104,12 +112,7 @@ def _end_here(_tap: Tensor) -> None:
 def _heard(unet: nn.Module, name: str, listener: Callable[[Tensor], None]) -> Iterator[None]:
     """Call the listener with a tap's tensor whenever a forward pass inside the block reaches it."""
     block, part = split_tap(name)
-    up: Any = unet.ups[block]  # type: ignore[index] # a module list, which nn.Module's attributes cannot say
-    if isinstance(unet, PretrainedUnet):
-        module = getattr(up, part)
-    else:
-        block1, block2, _attention, upsample = up
-        module = {"block1": block1, "block2": block2, "attention": upsample, "upsample": upsample}[part]
+    module = _tapped_module(unet, block, part)
     if part == "attention":
         handle = module.register_forward_pre_hook(lambda _module, inputs: listener(inputs[0]))
     else:
@@ -118,3 +121,23 @@ def _heard(unet: nn.Module, name: str, listener: Callable[[Tensor], None]) -> It
         yield
     finally:
         handle.remove()
+
+
+def _tapped_module(unet: nn.Module, block: int, part: str) -> nn.Module:
+    """Return the module whose output is the tap, or whose input if the tap is the attention."""
+    if isinstance(unet, AdmUnet):
+        return unet.output_blocks[block]
+    up: Any = unet.ups[block]  # type: ignore[index] # a module list, which nn.Module's attributes cannot say
+    if isinstance(unet, PretrainedUnet):
+        return cast(nn.Module, getattr(up, part))
+    block1, block2, _attention, upsample = up
+    modules: dict[str, nn.Module] = {"block1": block1, "block2": block2, "attention": upsample, "upsample": upsample}
+    return modules[part]
+
+
+def without_last_convolution(unet: nn.Module) -> None:
+    """Let a network return the features that its last convolution would read."""
+    if isinstance(unet, AdmUnet):
+        unet.out[-1] = nn.Identity()
+    else:
+        unet.final_conv = nn.Identity()

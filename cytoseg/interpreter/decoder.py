@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.unet import without_last_convolution
 from cytoseg.features.extract import pad_to_multiple
 
 _NEVER = -1e4
@@ -43,7 +44,7 @@ class Decoder(nn.Module):
             known: tuple[str, ...] = getattr(unet, "mask_classes", ())
             if names and set(names) <= set(known):
                 self._start_from(cast(nn.Conv2d, unet.mask_head), [known.index(name) for name in names])
-        self.unet.final_conv = nn.Identity()
+        without_last_convolution(self.unet)
 
     def _start_from(self, mask_head: nn.Conv2d, rows: Sequence[int]) -> None:
         self.head.weight.copy_(mask_head.weight[rows])

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cytoseg.classes import ClassItem, ClassList
+from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import PRETRAINED_LEVELS, Architecture, tap_names, tap_shapes
 from cytoseg.diffusion.noise_levels import signal_shares, timesteps_at_snr
 from cytoseg.diffusion.settings import DiffusionSection, TrainingSection
@@ -127,6 +128,21 @@ class Recipe(BaseModel):
             raise ValueError("labels.sources: only diffusion.backbone: pretrained learns from them")
         if not self.labels.sources and self.training.denoising_weight == 0:
             raise ValueError("training.denoising_weight: 0 leaves nothing to learn without labels.sources")
+        return self
+
+    @model_validator(mode="after")
+    def only_adm_has_its_blocks_and_learns_the_variance(self) -> "Recipe":
+        """Refuse settings of the backbone adm that would change nothing, and a variance that nothing could learn."""
+        d = self.diffusion
+        if d.backbone != "adm" and d.adm != AdmSettings():
+            raise ValueError(f"diffusion.adm: describes the backbone adm, found diffusion.backbone: {d.backbone}")
+        if d.learn_variance and (d.backbone, d.objective) != ("adm", "pred_noise"):
+            raise ValueError(
+                "diffusion.learn_variance: needs diffusion.backbone: adm and diffusion.objective: pred_noise, found "
+                f"{d.backbone} and {d.objective}"
+            )
+        if wrong := [number for number in d.adm.attention if number & (number - 1)]:
+            raise ValueError(f"diffusion.adm.attention: write 1, 2, 4, 8 and so on, found {wrong[0]}")
         return self
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.steps import StepReport
+from cytoseg.diffusion.variance import split_output
 from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe
@@ -102,7 +103,7 @@ def save_denoised(path: Path, unet: torch.nn.Module, crops: Tensor, recipe: Reci
     columns = []
     for t in recipe.feature_timesteps():
         xt = noise_to(x0, float(bars[t]), eps)
-        output = unet(xt, torch.full((len(xt),), t, device=device)).float()
+        output, _ = split_output(unet(xt, torch.full((len(xt),), t, device=device)).float(), channels=xt.shape[1])
         seen, _ = predict_x0_and_noise(output, xt, bars[t].to(xt), objective=recipe.diffusion.objective)
         columns += [xt, seen]
     grid = torch.stack([*columns, x0], dim=1)

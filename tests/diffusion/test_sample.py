@@ -237,3 +237,50 @@ def test_samples_do_not_depend_on_their_neighbours(tiny: Architecture) -> None:
     together = draw(noise)
     assert together.abs().max() <= 1
     torch.testing.assert_close(torch.cat([draw(one[None]) for one in noise]), together, rtol=0, atol=1e-5)
+
+
+class KnowsTheGauss(nn.Module):
+    """The best network for pictures whose every value is N(0.1, 0.2^2): mean and, if asked, variance in closed form."""
+
+    MEAN, DEVIATION = 0.1, 0.2
+
+    def __init__(self, alpha_bars: Tensor, steps: int, *, says_the_variance: bool) -> None:
+        super().__init__()
+        times = torch.linspace(len(alpha_bars) - 1, 0, steps).round().long().tolist()
+        self.bars, self.says_the_variance = alpha_bars, says_the_variance
+        self.following = dict(zip(times, [*times[1:], None], strict=True))
+
+    def forward(self, xt: Tensor, t: Tensor) -> Tensor:
+        here, following = self.bars[t[0]], self.following[int(t[0])]
+        total = here * self.DEVIATION**2 + 1 - here
+        eps = ((1 - here).sqrt() / total * (xt - here.sqrt() * self.MEAN)).float()
+        if not self.says_the_variance:
+            return eps
+        if following is None:
+            return torch.cat([eps, torch.zeros_like(eps)], dim=1)
+        upper = 1 - here / self.bars[following]
+        lower = upper * (1 - self.bars[following]) / (1 - here)
+        of_x0 = self.bars[following].sqrt() * upper / (1 - here)
+        true = lower + of_x0**2 * self.DEVIATION**2 * (1 - here) / total
+        v = 2 * (true / lower).log() / (upper / lower).log() - 1
+        return torch.cat([eps, torch.full_like(eps, float(v))], dim=1)
+
+
+@pytest.mark.parametrize(("says_the_variance", "deviation"), [(True, 0.2), (False, 0.053)])
+def test_a_learned_variance_draws_the_right_spread_in_few_steps(says_the_variance: bool, deviation: float) -> None:
+    bars = alpha_bar("linear", 1000)
+    network = KnowsTheGauss(bars, 6, says_the_variance=says_the_variance)
+    found = ddpm(network, noise_of(0, range(20), size_px=20), alpha_bars=bars, objective="pred_noise", steps=6)
+    assert found.shape == (20, 3, 20, 20)
+    assert float(found.mean()) == pytest.approx(0.1, abs=0.01)
+    assert float(found.std()) == pytest.approx(deviation, rel=0.05)
+
+
+def test_ddim_takes_the_prediction_and_leaves_the_variance() -> None:
+    bars = alpha_bar("linear", 1000)
+    noise = starting_noise(0, 2, size_px=4)
+    with_it, without = (
+        ddim(KnowsTheGauss(bars, 6, says_the_variance=says), noise, alpha_bars=bars, objective="pred_noise", steps=6)
+        for says in (True, False)
+    )
+    torch.testing.assert_close(with_it, without, rtol=0, atol=0)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import TAP_PARTS, Architecture, check_same, tap_names, tap_shapes
 from cytoseg.diffusion.unet import build_diffusion, build_unet, run_to_taps, tapped
 from cytoseg.errors import CheckpointError, RecipeError
@@ -76,6 +77,35 @@ def test_tap_shapes_of_the_published_network() -> None:
         (64, 1),
     ]
     assert sum(channels for channels, _ in shapes) == 3392
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture(backbone="adm", dim=8, dim_mults=(1, 2, 3), adm=AdmSettings(attention=(4,))),
+        Architecture(backbone="adm", dim=8, dim_mults=(2, 1), adm=AdmSettings(blocks=1, resample_in_blocks=False)),
+        Architecture(backbone="adm", dim=8, dim_mults=(1, 2), adm=AdmSettings(block="convnext")),
+    ],
+)
+def test_tap_shapes_of_adm_are_those_of_the_real_tensors(architecture: Architecture) -> None:
+    names = tap_names(architecture)
+    blocks = architecture.adm.blocks + 1
+    assert names == tuple(f"block{i}.output" for i in range(blocks * len(architecture.dim_mults)))
+    unet = build_unet(architecture).eval()
+    with tapped(unet, names) as seen, torch.inference_mode():
+        unet(*_input())
+    expected = [(2, c, 16 // down, 16 // down) for c, down in tap_shapes(architecture, names)]
+    assert [tuple(seen[name].shape) for name in names] == expected
+    with torch.inference_mode():
+        early = run_to_taps(unet, names[:2], *_input())
+    assert all(torch.equal(early[name], seen[name]) for name in names[:2])
+
+
+def test_the_blocks_of_the_paper_give_2816_channels_of_the_published_adm() -> None:
+    published = Architecture(backbone="adm", dim=256, dim_mults=(1, 1, 2, 2, 4, 4))
+    shapes = tap_shapes(published, [f"block{i}.output" for i in (5, 6, 7, 8, 12)])
+    assert shapes == [(1024, 8), (512, 8), (512, 8), (512, 4), (256, 2)]
+    assert sum(channels for channels, _ in shapes) == 2816
 
 
 @pytest.mark.parametrize("dim_mults", [(1, 2), (1, 2, 4), (2, 1, 3)])

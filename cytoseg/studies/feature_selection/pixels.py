@@ -64,8 +64,8 @@ class FeatureSet:
 
     def _taps_text(self) -> str:
         blocks = sorted({tap.split(".")[0].removeprefix("block") for tap in self.taps}, key=int)
-        parts = TAP_PARTS["lucidrains" if any(tap.endswith("attention") for tap in self.taps) else "pretrained"]
-        whole = len(self.taps) == len(blocks) * len(parts)
+        found = {tap.split(".")[1] for tap in self.taps}
+        whole = any(found == set(parts) and len(self.taps) == len(blocks) * len(parts) for parts in TAP_PARTS.values())
         taps = f"block{'s' * (len(blocks) > 1)} {', '.join(blocks)}" if whole else ", ".join(self.taps)
         return f"{taps} at t = {', '.join(map(str, self.timesteps))}"
 

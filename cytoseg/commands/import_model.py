@@ -1,0 +1,76 @@
+"""``cytoseg import-model``: read a published network as a checkpoint of ours."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from cytoseg.checkpoints import save_checkpoint
+from cytoseg.diffusion.adm import COLOURS
+from cytoseg.diffusion.architecture import Architecture, tap_names
+from cytoseg.diffusion.guided_diffusion import GuidedDiffusion, read_guided_diffusion
+from cytoseg.errors import CheckpointError
+from cytoseg.runs import versions
+from cytoseg.terminal import say
+
+TIMESTEPS = 1000
+"""Of all networks that guided-diffusion's authors have published for pictures of 256 px, with the linear schedule; the file does not say."""
+
+
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt file, such as lsun_bedroom.pt.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The new checkpoint.")],
+    layout: Annotated[
+        Literal["guided-diffusion"], typer.Option(help="Whose names the tensors have.")
+    ] = "guided-diffusion",
+    image_size: Annotated[
+        int, typer.Option(min=16, max=1024, help="Side of the pictures in px that it was trained on.")
+    ] = 256,
+) -> None:
+    """Write a published diffusion model as a checkpoint, for training.init in a recipe.
+
+    Nothing in the file is run, and nothing is downloaded. The network's widths, blocks and attention are read off its
+    tensors; a file that does not fit is refused, and names the tensor. A network that has learned its variance keeps
+    it.
+    """
+    if folder.exists():
+        raise CheckpointError(f"{folder}: already exists. Choose a new folder for the checkpoint.")
+    found = read_guided_diffusion(file)
+    architecture = _architecture(found, file)
+    save_checkpoint(folder, {"ema": found.weights}, _state(architecture, file, layout, image_size))
+    millions = sum(tensor.numel() for tensor in found.weights.values()) / 1e6
+    blocks = len(tap_names(architecture))
+    say(f"{folder}: {millions:,.1f} million weights, {blocks} blocks (block0.output to block{blocks - 1}.output).")
+    say(f"Set training.init: {folder} in a recipe; its features need no training: features.taps names the blocks.")
+
+
+def _architecture(found: GuidedDiffusion, file: Path) -> Architecture:
+    shape = found.shape
+    if shape.in_channels != COLOURS or shape.out_channels not in (COLOURS, 2 * COLOURS):
+        raise CheckpointError(
+            f"{file}: takes {shape.in_channels} channels and gives {shape.out_channels}; pictures here have {COLOURS}, "
+            "and a network that learns the variance gives twice as many. Take the model of another resolution."
+        )
+    return Architecture(
+        backbone="adm",
+        dim=shape.width,
+        dim_mults=shape.mults,
+        timesteps=TIMESTEPS,
+        schedule="linear",
+        objective="pred_noise",
+        learn_variance=shape.out_channels == 2 * COLOURS,
+        adm=shape.settings,
+    )
+
+
+def _state(architecture: Architecture, file: Path, layout: str, image_size: int) -> dict[str, Any]:
+    with file.open("rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    return {
+        "crops_seen": 0,
+        "architecture": architecture.as_json(),
+        "versions": versions(),
+        "recipe": {"crops": {"size_px": image_size}},
+        "started_from": {"file": file.name, "layout": layout, "sha256": sha256},
+    }

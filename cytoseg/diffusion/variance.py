@@ -1,0 +1,88 @@
+"""Learned variance: what a network predicts of the noise of each reverse step, and the loss that it learns it by."""
+
+import math
+
+import torch
+from torch import Tensor
+
+_HALF_BIN = 1 / 255
+"""Half of a grey level, of pictures in [-1, 1]."""
+_LEAST = 1e-12
+
+
+def split_output(output: Tensor, *, channels: int) -> tuple[Tensor, Tensor | None]:
+    """Part what a network predicts of the picture or its noise from what it predicts of the variance.
+
+    Args:
+        output: (N, C or 2 C, H, W).
+        channels: C, of the picture.
+
+    Returns:
+        (N, C, H, W), and v of the same shape; None for a network that does not learn the variance.
+    """
+    if output.shape[1] == channels:
+        return output, None
+    return output[:, :channels], output[:, channels:]
+
+
+def log_variance(v: Tensor, alpha_bar_t: Tensor, alpha_bar_next: Tensor) -> Tensor:
+    """Turn the network's output into the log variance of a reverse step: between the two bounds, in their logs.
+
+    Args:
+        v: (N, C, H, W); -1 is the lower bound (the true posterior's variance), 1 the upper (the noise that the step
+            takes back).
+        alpha_bar_t: abar at t, of a shape that fits v.
+        alpha_bar_next: abar at the timestep that follows towards the picture; 1 behind the last one, where the lower
+            bound would be 0 and both are taken to be the upper one.
+
+    Returns:
+        (N, C, H, W) in nats.
+
+    Source: Nichol and Dhariwal, Improved DDPM, ICML 2021, equation 15.
+    """
+    upper = 1.0 - alpha_bar_t / alpha_bar_next
+    lower = torch.where(alpha_bar_next < 1.0, upper * (1.0 - alpha_bar_next) / (1.0 - alpha_bar_t), upper)
+    share = (v + 1.0) / 2.0
+    return share * upper.log().to(v) + (1.0 - share) * lower.log().to(v)
+
+
+def variance_losses(v: Tensor, eps_output: Tensor, x0: Tensor, eps: Tensor, *, t: Tensor, alpha_bars: Tensor) -> Tensor:
+    """Compute the term of the variational bound at the timestep of each crop; it teaches the variance only.
+
+    Args:
+        v: (N, C, H, W), the variance part of the network's output at x_t.
+        eps_output: (N, C, H, W), the eps that the network predicts; no gradient reaches it.
+        x0: (N, C, H, W) in [-1, 1].
+        eps: (N, C, H, W), the noise in x_t.
+        t: (N,) int64 timesteps.
+        alpha_bars: (T,) float64 from ``schedule.alpha_bar``: the noise of the first steps is lost in float32.
+
+    Returns:
+        (N,) float32 in bits for each value of a crop: the divergence of the predicted step from the true one; at t = 0
+        how unlikely the crop's grey levels are.
+
+    Source: Nichol and Dhariwal, Improved DDPM, ICML 2021, equations 4 to 7 and 16.
+    """
+    table = alpha_bars.to(x0.device)
+    before = torch.cat([torch.ones_like(table[:1]), table[:-1]])
+    here, following = (values[t][:, None, None, None] for values in (table, before))
+    beta = 1.0 - here / following
+    predicted = log_variance(v, here, following)
+    # The means differ by what the errors of eps are worth: both are linear in it.
+    apart = (beta / ((1.0 - here) * (1.0 - beta)).sqrt()).to(x0) * (eps - eps_output.detach())
+    # At t = 0 the true step is not noisy at all; the likelihood takes its place.
+    true = (beta * (1.0 - following) / (1.0 - here)).clamp_min(_LEAST).log().to(x0)
+    divergence = 0.5 * (predicted - true - 1.0 + (true - predicted).exp() + apart.square() * (-predicted).exp())
+    unlikely = _surprise(x0, x0 + apart, predicted)
+    nats = torch.where(t[:, None, None, None] == 0, unlikely, divergence)
+    bits: Tensor = nats.flatten(1).mean(1) / math.log(2.0)
+    return bits
+
+
+def _surprise(x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    """Compute minus the log probability of each grey level under a Gaussian; the first and last reach to infinity."""
+    scale = (-0.5 * log_var).exp()
+    below = torch.where(x0 < -1 + _HALF_BIN, -torch.inf, (x0 - _HALF_BIN - mean) * scale)
+    above = torch.where(x0 > 1 - _HALF_BIN, torch.inf, (x0 + _HALF_BIN - mean) * scale)
+    inside: Tensor = torch.special.ndtr(above) - torch.special.ndtr(below)
+    return -inside.clamp_min(_LEAST).log()
