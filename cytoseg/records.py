@@ -33,17 +33,17 @@ def file_key(name: str) -> Any:
 
 @dataclass(frozen=True)
 class RecordFile(Generic[Record]):
-    """A kind of file: what it holds, and what is said of one that holds something else.
+    """A kind of JSON file: its dataclass, and the messages on invalid files.
 
     Attributes:
-        kind: The dataclass of its content; ``format`` stands beside the fields.
-        error: What is raised.
+        kind: The dataclass of its content, without ``format``.
+        error: Class of the errors raised.
         again: What to do about a damaged file, as a sentence; ``{folder}`` in it is the file's.
-        format: Number of the format.
-        unnumbered: Whether files without that number, as earlier versions wrote them, are of this format.
-        damaged: Continues the sentence that begins with the file's name; ``{why}`` says which field is wrong.
-        other_format: Likewise for another format: ``{found}`` and ``{format}``.
-        not_json: Likewise for what is not JSON: ``{why}`` and the ``{kind}`` of the underlying error.
+        format: Format number.
+        unnumbered: Whether files without a number, written by earlier versions, have this format.
+        damaged: Message after the file's name; ``{why}`` names the invalid field.
+        other_format: Message for another format, with ``{found}`` and ``{format}``.
+        not_json: Message for invalid JSON, with ``{why}`` and the ``{kind}`` of the underlying error.
         numbers: See ``load_json``.
     """
 
@@ -83,7 +83,7 @@ class RecordFile(Generic[Record]):
         return self._parsed(content, path, called)
 
     def read_or_none(self, path: Path) -> Record | None:
-        """Read a file that can be made again: None if it is missing, damaged or of another format."""
+        """Read a file that can be regenerated: None if it is missing, damaged or of another format."""
         try:
             return self.read(path)
         except (OSError, CytosegError):
@@ -101,11 +101,11 @@ class RecordFile(Generic[Record]):
             raise ValueError(_why(error)) from error
 
     def content_of(self, record: Record, *, without_defaults: bool = False) -> dict[str, Any]:
-        """Return what JSON is to hold, the number of the format first.
+        """Return the JSON content, starting with the format number.
 
         Args:
-            record: What the file holds.
-            without_defaults: Leave out what has its default value.
+            record: The content.
+            without_defaults: Omit default values.
         """
         found = self._adapter.dump_python(record, mode="json", by_alias=True, exclude_defaults=without_defaults)
         return {"format": self.format, **found}
@@ -130,7 +130,7 @@ class RecordFile(Generic[Record]):
 
 
 def _why(error: ValidationError) -> str:
-    """Say of the first field that is wrong where it stands and what was found: ``crop 3 has no usable 'iou' (...)``."""
+    """Describe the first invalid field and its value: ``crop 3 has no usable 'iou' (...)``."""
     first = error.errors(include_url=False)[0]
     place = first["loc"]
     of_record = first["type"] in ("dataclass_type", "value_error")  # the latter is a check of the dataclass's own

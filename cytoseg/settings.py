@@ -1,6 +1,6 @@
-"""How recipe sections are checked: each is a frozen dataclass in the room that uses it.
+"""Validation of recipe sections, the only use of pydantic below the recipe.
 
-The one file below the recipe that knows pydantic, so that the rooms do not.
+A section is a frozen dataclass in the room that uses it.
 """
 
 from collections.abc import Callable

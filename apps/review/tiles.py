@@ -22,7 +22,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.recipe import Recipe, labels_of_run, recipe_of_run
 from cytoseg.viewer.reading_threads import Lanes
 from cytoseg.viewer.slide_catalogue import Catalogue, list_slides
-from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight, Sights, Subject
+from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, SlideView, Subject, TileService
 
 PREFIX = "/tiles"
 LIBRARY = "/vendor/openseadragon.min.js"
@@ -32,7 +32,7 @@ LISTED_S = 30.0
 
 _LOG = logging.getLogger(__name__)
 _PLACE = re.compile(r"([0-9]{1,6})_([0-9]{1,6})\.(jpg|png)")
-_SIGHTS = Sights()
+_SERVICE = TileService()
 LANES = Lanes()
 """Unresponsive slides time out, and do not block other slides."""
 
@@ -75,13 +75,13 @@ def _subject(run: Path, key: str) -> Subject:
     return Subject(found, _recipe_of(run).class_list(), labels_of_run(run, state.base_folder()))
 
 
-def look(seen: Subject) -> Sight:
-    """Say what there is to see of a slide; see ``Sights.look``.
+def look(seen: Subject) -> SlideView:
+    """Describe a slide and its layers; see ``TileService.look``.
 
     Raises:
         CytosegError: If it cannot be read, or its disk does not answer.
     """
-    return LANES.wait(seen.found.path, partial(_SIGHTS.look, seen))
+    return LANES.wait(seen.found.path, partial(_SERVICE.look, seen))
 
 
 def address(run: Path, key: str, layer: str) -> str:
@@ -141,7 +141,7 @@ async def _tile(rest: str, shown: str) -> tuple[bytes, str]:
     where = int(step), int(place[1]), int(place[2])
 
     def made() -> bytes:
-        return _SIGHTS.tile(_subject(run_named(name), key), layer, where, shown=ids)
+        return _SERVICE.tile(_subject(run_named(name), key), layer, where, shown=ids)
 
     return await LANES.ask((name, key), made), "image/jpeg" if layer == SLIDE else "image/png"
 

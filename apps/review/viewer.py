@@ -16,7 +16,7 @@ import tiles
 from cytoseg.classes import ClassList
 from cytoseg.reporting.glossary import UNCERTAINTY
 from cytoseg.viewer.deep_zoom import TILE_PX, TilePyramid
-from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sight
+from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, SlideView
 
 TITLES = {CLASSES: "Class map", DISAGREEMENT: "Uncertainty", TRUTH: "Truth"}
 _HERE = Path(__file__).parent
@@ -75,18 +75,18 @@ def follow_link() -> None:
         st.query_params.clear()
 
 
-def choose_layers(sight: Sight) -> dict[str, float]:
+def choose_layers(slide_view: SlideView) -> dict[str, float]:
     """Show controls of the layers; return the opacity of each, 0 if off."""
     opacities = {}
-    for layer in sight.layers:
+    for layer in slide_view.layers:
         means = state.plain(UNCERTAINTY) if layer == DISAGREEMENT else None
         on = st.toggle(TITLES[layer], value=layer == CLASSES, key=f"layer {layer}", help=means)
         label = f"Opacity of {TITLES[layer]}"
         choice = {"key": f"opacity {layer}", "disabled": not on, "label_visibility": "collapsed"}
         percent = st.slider(label, 0, 100, 50, 5, "%d %%", **choice)
         opacities[layer] = percent / 100 if on else 0.0
-    if DISAGREEMENT in sight.layers:
-        state.ramp("certain", f"{sight.brightest:.2f} nats or more")
+    if DISAGREEMENT in slide_view.layers:
+        state.ramp("certain", f"{slide_view.brightest:.2f} nats or more")
     return opacities
 
 
@@ -103,14 +103,14 @@ def choose_classes(classes: ClassList) -> list[int]:
 
 
 def show(
-    run: Path, key: str, sight: Sight, *, opacities: Mapping[str, float], shown: Collection[int]
+    run: Path, key: str, slide_view: SlideView, *, opacities: Mapping[str, float], shown: Collection[int]
 ) -> Mapping[str, int] | None:
     """Show a slide.
 
     Args:
         run: The run folder.
         key: Key of the slide.
-        sight: What there is to see of it.
+        slide_view: Its description.
         opacities: 0 to 1 per layer; other layers are hidden.
         shown: Ids of the classes to paint.
 
@@ -122,12 +122,12 @@ def show(
     data: dict[str, Any] = {
         "library": tiles.LIBRARY,
         "slide": tiles.address(run, key, SLIDE),
-        "version": sight.version,
-        "width": sight.size.width,
-        "height": sight.size.height,
-        "mpp": sight.mpp,
+        "version": slide_view.version,
+        "width": slide_view.size.width,
+        "height": slide_view.size.height,
+        "mpp": slide_view.mpp,
         "tile": TILE_PX,
-        "finest": TilePyramid(sight.size).finest,
+        "finest": TilePyramid(slide_view.size).finest,
         "layers": [_layer(run, key, layer, opacity, shown) for layer, opacity in opacities.items()],
         "jump": asdict(jump) if there else None,
     }

@@ -74,7 +74,7 @@ def label_efficiency_command(
 
 
 def _wanted(methods: Sequence[ComparedMethod], recipe: Recipe, *, quick: bool) -> list[ComparedMethod]:
-    """Choose what is compared with the recipe's own method, which is called ``mlps`` here."""
+    """Select the methods compared with the recipe's own, which is called ``mlps`` here."""
     kind, own = recipe.interpreter.kind, own_key(recipe)
     wanted = [key for key in METHODS[kind] if not (quick and key in NETWORKS)]
     found = {method.key: method for method in methods}

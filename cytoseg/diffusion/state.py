@@ -198,7 +198,7 @@ def _check_details(found: Mapping[str, Any]) -> None:
         raise ValueError("it does not say what it started from")
     recipe = found.get("recipe", {})
     if not isinstance(recipe, dict) or not all(isinstance(recipe.get(section, {}), dict) for section in DECISIVE):
-        raise ValueError("its recipe is none")
+        raise ValueError("it has no recipe")
 
 
 def _restore(checkpoint: Checkpoint, state: TrainState) -> None:

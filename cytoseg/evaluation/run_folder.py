@@ -208,7 +208,7 @@ def read_summary(folder: Path) -> Summary | None:
     if not _is_there(path):
         return None
     found, record = SUMMARY_FILE.read(path, name=_name(path)), load_json(path)
-    # Where a slide lies is nobody's business who looks at a page over the network.
+    # The path of a slide must not be shown on a page served over the network.
     apart = {"slide_path", "format", "classes", "provenance", "objects", "versions", "bundle"}
     facts = {key: value for key, value in record.items() if key not in apart}
     counts = {f"objects: {name}": totals.objects for name, totals in found.objects.items()}

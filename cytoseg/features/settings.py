@@ -64,7 +64,7 @@ class FeaturesSection(FeatureInput, _AskedTaps):  # the fields of the last base 
     decoders, not to the forest and the U-Net."""
 
     def of_network(self, taps: tuple[str, ...], timesteps: tuple[int, ...]) -> "FeatureSettings":
-        """Say which features are taken, with the taps and timesteps as a network has them."""
+        """Return the feature settings with the taps and timesteps of a network."""
         return FeatureSettings(taps, timesteps, *(getattr(self, field.name) for field in fields(FeatureInput)))
 
 

@@ -237,7 +237,7 @@ def _read_picture(content: Mapping[str, Any], where: Path | None, name: str) -> 
 
 
 def _of_base64(text: object) -> bytes:
-    """Decode base64, which may be broken into lines or stand behind ``data:image/png;base64,``.
+    """Decode base64, possibly with line breaks or the prefix ``data:image/png;base64,``.
 
     Raises:
         ValueError: If it is something else.

@@ -170,7 +170,7 @@ def _is_folder(path: Path, wanted: str) -> bool:
 
 
 def _pair_by_capitals(pictures: dict[str, Path], labels: dict[str, Path]) -> None:
-    """Give a mask without a picture the stem of the one picture without a mask that differs in capitals only."""
+    """Match masks and pictures that differ only in case."""
     for stem in sorted(labels.keys() - pictures.keys()):
         alike = [other for other in pictures.keys() - labels.keys() if plain_name(other) == plain_name(stem)]
         if len(alike) == 1:

@@ -48,7 +48,7 @@ def write_sidecar(picture: Path, cut: Cut) -> None:
 
 
 def has_sidecar(picture: Path, cut: Cut) -> bool:
-    """Return whether exactly this stands in the sidecar of a picture."""
+    """Return whether the sidecar of a picture has exactly this content."""
     return _FILE.read_or_none(_beside(picture)) == cut
 
 

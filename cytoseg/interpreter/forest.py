@@ -79,7 +79,7 @@ def fit_forest(
 def _grown(
     rows: NDArray[np.float32], ids: NDArray[np.uint8], *, seed: int, on_trees: Callable[[int], None]
 ) -> RandomForestClassifier:
-    """Grow the trees some at a time, so that somebody can be told; they are the same as grown at once."""
+    """Grow the trees in portions with progress; equal to growing all at once."""
     trees = RandomForestClassifier(max_features="sqrt", n_jobs=-1, random_state=seed, warm_start=True)
     step = max(TREES // 10, os.cpu_count() or 1)
     for grown in (*range(step, TREES, step), TREES):

@@ -40,7 +40,7 @@ def start_job(
     """
     run = run.resolve()
     if not author:
-        raise CytosegError("jobs: nobody is named. Type your name first.")
+        raise CytosegError("jobs: the name is empty. Type your name first.")
     words = command_of(command, run, given)
 
     def start(number: int) -> Process:

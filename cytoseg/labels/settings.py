@@ -1,4 +1,4 @@
-"""Which annotated crops there are, and labels from elsewhere: the recipe's section labels."""
+"""Recipe section labels, with the labelled sources."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

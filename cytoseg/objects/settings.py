@@ -1,4 +1,4 @@
-"""Object settings and totals."""
+"""Recipe section objects, and totals of objects."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,7 +32,7 @@ class ObjectsSection:
     is at least 0.98, and holes are kept."""
 
     def of_classes(self, names: Sequence[str]) -> "ObjectSettings":
-        """Say which classes have objects where the section leaves it open: all these, with the nuclei cut apart.
+        """Return the object settings; by default all given classes, with nuclei split.
 
         Args:
             names: The classes without the fill class.
@@ -44,11 +44,11 @@ class ObjectsSection:
 
 @dataclass(frozen=True)
 class ObjectSettings(ObjectsSection):
-    """The section with the classes known.
+    """The section with resolved classes.
 
     Attributes:
         classes: Names of the classes that have objects.
-        split: Names of those whose touching objects are cut apart.
+        split: Names of classes whose touching objects are split.
     """
 
     classes: tuple[str, ...] = field()

@@ -1,4 +1,4 @@
-"""How slides are segmented: the recipe's section predict."""
+"""Recipe section predict."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -32,12 +32,12 @@ class PredictSection:
 
 @dataclass(frozen=True, kw_only=True)
 class SlideSettings(PredictSection):
-    """How one slide is cut into tiles: the section with what it leaves open.
+    """Tiling of one slide: the section with resolved values.
 
     Attributes:
         tile_px: Side of a tile.
-        mpp: Micrometres per pixel of the tiles and of the class map, or None for level 0 as it is.
-        assume_mpp: Micrometres per level-0 pixel of a slide that does not say.
+        mpp: Micrometres per pixel of the tiles and of the class map, or None for level 0.
+        assume_mpp: Micrometres per level-0 pixel of a slide that does not state it.
     """
 
     tile_px: int = field()

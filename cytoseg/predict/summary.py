@@ -1,4 +1,4 @@
-"""summary.json of a predicted slide, as far as programs use it; all of it is shown to people."""
+"""The fields of summary.json that programs use."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ _AGAIN = "Run `cytoseg predict RECIPE SLIDE` on it again."
 
 @dataclass(frozen=True)
 class ClassArea:
-    """How much of a slide is of one class; ``area_um2`` is in square micrometres, None without mpp."""
+    """Area of one class on a slide; ``area_um2`` is in square micrometres, None without mpp."""
 
     pixels: int | None = None
     share: float | None = None
@@ -23,18 +23,18 @@ class ClassArea:
 
 @dataclass(frozen=True)
 class SlideSummary:
-    """What is known of a predicted slide.
+    """Summary of a predicted slide.
 
     Attributes:
-        slide_path: Where the slide lay.
-        slide_sha256: Of its file.
-        note: What is to be known of how it was read, see ``SlideFacts``.
+        slide_path: Path of the slide.
+        slide_sha256: SHA-256 of its file.
+        note: Note on how it was read, see ``SlideFacts``.
         mpp: Micrometres per pixel of the maps, or None if unknown.
-        files: Names of what was written beside the summary.
+        files: Names of the files beside the summary.
         classes: By name, in the order of their ids.
         objects: By class name.
-        provenance: All that decided the result.
-        versions: Of the program and its libraries.
+        provenance: Everything that determined the result.
+        versions: Versions of the program and its libraries.
     """
 
     slide_path: str = ""
@@ -54,12 +54,12 @@ SUMMARY_FILE = RecordFile(
 
 
 def summary_of(folder: Path) -> SlideSummary:
-    """Read the summary of a prediction; one that is missing or damaged says nothing."""
+    """Read the summary of a prediction; empty if it is missing or damaged."""
     return SUMMARY_FILE.read_or_none(folder / SUMMARY) or SlideSummary()
 
 
 def classes_of(folder: Path) -> list[str]:
-    """Give the names of the classes that a slide was predicted with, in the order of their ids.
+    """Return the class names of a prediction in the order of their ids.
 
     Raises:
         PredictionError: If the summary is missing or damaged.

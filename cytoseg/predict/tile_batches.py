@@ -1,4 +1,4 @@
-"""The tiles that a slide still lacks, row by row and in batches for the predictor."""
+"""Batches of the tiles of a slide that are still to be predicted."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from cytoseg.slides.tiling import Tile, TileGrid
 
 @dataclass(frozen=True)
 class TilePlace:
-    """A tile, and how far the maps are finished once it is added to them.
+    """A tile, and the part of the maps that it finishes.
 
     Attributes:
         tile: The tile.
-        has_tissue: Whether it is computed; glass is not.
+        has_tissue: Whether it is computed; glass is skipped.
         right: Left edge of the next tile of the row, or the width of the maps after the last.
         below: Upper edge of the next row of tiles, or the height of the maps after the last.
     """
@@ -24,24 +24,24 @@ class TilePlace:
 
     @property
     def is_first_of_row(self) -> bool:
-        """Whether a row of tiles begins with it."""
+        """Whether it is the first of a row of tiles."""
         return self.tile.x == 0
 
 
 def count_tiles_left(grid: TileGrid, *, top: int) -> int:
-    """Count the tiles of ``tile_batches``, glass included."""
+    """Count the tiles of ``tile_batches``, including glass."""
     return sum(len(row) for row, _ in _rows_left(grid, top))
 
 
 def tile_batches(
     grid: TileGrid, *, top: int, batch: int, shows_tissue: Callable[[Tile], bool]
 ) -> Iterator[Sequence[TilePlace]]:
-    """Put the tiles of each row together until a batch is full; glass takes no room in it.
+    """Group the tiles of each row into batches; glass does not count towards the batch size.
 
     Args:
-        grid: Of the slide.
-        top: Rows of pixels that are finished. The rows of tiles that show anything below them are given, among them
-            those that begin above, for what they add to the rows below.
+        grid: Grid of the slide.
+        top: Number of finished pixel rows. Rows of tiles that reach below are included, also if they start above,
+            because they contribute to the rows below.
         batch: Tiles with tissue that are computed together.
         shows_tissue: Whether a tile is to be computed.
 
@@ -61,7 +61,7 @@ def tile_batches(
 
 
 def _rows_left(grid: TileGrid, top: int) -> Iterator[tuple[list[Tile], int]]:
-    """Return the rows of tiles that show anything from row ``top`` of pixels on, each with where the next begins."""
+    """Yield the rows of tiles that reach below pixel row ``top``, each with the start of the next."""
     if top >= grid.size.height:
         return
     rows = grid.rows()

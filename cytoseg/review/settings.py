@@ -1,4 +1,4 @@
-"""Where the review app is reached and where its log is kept: the recipe's section review."""
+"""Recipe section review."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -30,11 +30,9 @@ class ReviewSection:
     printed at startup, at any address."""
     names: tuple[Annotated[str, matching(r"^([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$")], ...] = ()
     """Other host names of the app, such as that of a proxy, with the port unless it is the app's or the default:
-    lab.example.org, lab.example.org:8443. Its own address and the machine's
-    name need not be listed."""
+    lab.example.org, lab.example.org:8443. Its own address and the machine's name need not be listed."""
     port: Annotated[int, Ge(1024), Le(65_535)] = 8501
     """Port it listens on."""
     log: Annotated[str, checked_by(_address_without_a_password)] | None = None
-    """SQLAlchemy URL of a shared database for the reviewers' log:
-    postgresql+psycopg://user@host/name.
-    null keeps a log in each run folder. The password belongs in ~/.pgpass or PGPASSWORD."""
+    """SQLAlchemy URL of a shared database for the reviewers' log: postgresql+psycopg://user@host/name. null keeps
+    a log in each run folder. The password belongs in ~/.pgpass or PGPASSWORD."""

@@ -1,4 +1,4 @@
-"""Which slides are read, at which resolution, and how crops are drawn: the recipe's sections slides and crops."""
+"""Recipe sections slides and crops."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -43,13 +43,13 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What a viewer must know of a slide.
+class SlideView:
+    """Facts about a slide for the viewer.
 
     Attributes:
         size: Size of level 0.
         mpp: Micrometres per level-0 pixel, or None if the slide does not state it.
-        layers: Which of "classes", "uncertainty" and "truth" it has.
+        layers: Its layers among "classes", "uncertainty" and "truth".
         brightest: Upper end of the uncertainty colours in nats; None without uncertainty.
         version: Changes whenever a source file of the tiles changes.
         notes: Sentences about unreadable, omitted layers.
@@ -63,15 +63,15 @@ class Sight:
     notes: tuple[str, ...]
 
 
-class Sights:
-    """The slides and maps that are being looked at; may be asked by many threads at once."""
+class TileService:
+    """Serves the layers and tiles of open slides and maps; thread-safe."""
 
     def __init__(self) -> None:
         self._slides: HandlePool[Slide] = HandlePool(open_slide)
         self._maps: HandlePool[Raster] = HandlePool(Raster)
 
-    def look(self, subject: Subject) -> Sight:
-        """Say what there is to see.
+    def look(self, subject: Subject) -> SlideView:
+        """Describe a slide and its layers.
 
         Raises:
             SlideError: If the slide is missing or unreadable; in one sentence without the path.
@@ -89,7 +89,7 @@ class Sights:
             truth, notes = (), (*notes, _without_folder(error, subject.labels))
         if damage:
             notes = (f"{found.path.name}: {damage}. The missing part cannot be shown.", *notes)
-        return Sight(size, mpp, (*layers, *truth), brightest, _version(subject), notes)
+        return SlideView(size, mpp, (*layers, *truth), brightest, _version(subject), notes)
 
     def tile(self, subject: Subject, layer: str, place: tuple[int, int, int], *, shown: Collection[int]) -> bytes:
         """Return a tile: a JPEG of the slide, or a PNG of another layer.

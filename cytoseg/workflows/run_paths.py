@@ -1,4 +1,4 @@
-"""What several commands make of a recipe: the place of its bundle, its train and test crops."""
+"""A run's bundle path and its split of crops."""
 
 from pathlib import Path
 

@@ -159,13 +159,13 @@ def test_a_slide_that_never_answers_is_given_up(
 ) -> None:
     shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "slides" / "cat.ome.tif")
     app = page()
-    tiles, sights, back = (
+    tiles, service, back = (
         importlib.import_module("tiles"),
         importlib.import_module("cytoseg.viewer.tile_service"),
         Event(),
     )
     monkeypatch.setattr(tiles.LANES, "limit_s", 0.5)
-    monkeypatch.setattr(sights, "open_slide", lambda path: back.wait(30))
+    monkeypatch.setattr(service, "open_slide", lambda path: back.wait(30))
     app.selectbox[0].select("cat").run()
     assert app.warning[0].value.replace("\\", "").startswith("The disk has not answered for 0.5 s.")
     app.selectbox[0].select("board").run()  # known from before

@@ -61,7 +61,7 @@ def served(tiles: ModuleType) -> Iterator[tuple[uvicorn.Server, int]]:
         finally:
             server.should_exit = True
             thread.join()
-            tiles._SIGHTS.close()
+            tiles._SERVICE.close()
 
 
 @pytest.fixture
@@ -229,8 +229,8 @@ def test_a_slide_that_never_answers_holds_up_no_other(
 ) -> None:
     """Its readers took all threads that the server has, forty of them, and nobody else got a tile or a page."""
     shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "slides" / "dead.ome.tif")
-    back, opener = threading.Event(), tiles._SIGHTS._slides._opener
-    monkeypatch.setattr(tiles._SIGHTS._slides, "_opener", lambda path: back.wait(20) and opener(path))
+    back, opener = threading.Event(), tiles._SERVICE._slides._opener
+    monkeypatch.setattr(tiles._SERVICE._slides, "_opener", lambda path: back.wait(20) and opener(path))
     monkeypatch.setattr(tiles.LANES, "limit_s", 1.0)
     answers: list[Answer] = []
     threads = [

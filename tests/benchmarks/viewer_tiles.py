@@ -23,7 +23,7 @@ from cytoseg.maps.raster import Raster
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.viewer.deep_zoom import TilePyramid
 from cytoseg.viewer.slide_catalogue import Found
-from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Sights, Subject
+from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Subject, TileService
 
 NAMES = ("background", "cytoplasm", "nucleus")
 LIST = ClassList(NAMES, ((240, 240, 240), (86, 180, 233), (213, 94, 0)), "background")
@@ -92,28 +92,28 @@ def main() -> None:
     parser.add_argument("class_map", type=Path)
     parser.add_argument("--tiles", type=int, default=2000, help="how many for the memory")
     given = parser.parse_args()
-    machine, sights = describe(), Sights()
+    machine, service = describe(), TileService()
     with tempfile.TemporaryDirectory() as folder:
         subject = _subject(given.slide, given.class_map, Path(folder))
-        size = sights.look(subject).size
+        size = service.look(subject).size
         places = _places(size, TIMED, 0)
         rows, memory = [], [[0, f"{memory_mb('VmRSS'):.0f}"]]
         for layer in (SLIDE, CLASSES, DISAGREEMENT, TRUTH):
 
             def make(place: Place, layer: str = layer) -> bytes:
-                return sights.tile(subject, layer, place, shown={1, 2})
+                return service.tile(subject, layer, place, shown={1, 2})
 
             make((0, 0, 0))
             taken = _timed(make, places)
             rows.append(_row(layer, taken, float(np.mean([len(make(place)) for place in places[:50]]))))
 
         def both(place: Place) -> bytes:
-            return sights.tile(subject, SLIDE, place, shown=()) + sights.tile(subject, CLASSES, place, shown={1, 2})
+            return service.tile(subject, SLIDE, place, shown=()) + service.tile(subject, CLASSES, place, shown={1, 2})
 
         for quarter in range(4):
             seconds = _many(both, _places(size, given.tiles // 8, 10 + quarter), 4)
             memory.append([(quarter + 1) * given.tiles // 4, f"{memory_mb('VmRSS'):.0f}"])
-        sights.close()
+        service.close()
     tables = [
         Table(
             "Milliseconds a tile",

@@ -15,7 +15,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import SUMMARY_HEAD, Summary, predictions, read_summary
 from cytoseg.viewer.slide_catalogue import Catalogue, Found
-from cytoseg.viewer.tile_service import CLASSES, TRUTH, Sight
+from cytoseg.viewer.tile_service import CLASSES, TRUTH, SlideView
 
 CAPTION = "The slide, its predicted classes and its uncertainty"
 COMMAND = "cytoseg predict RECIPE SLIDE"
@@ -48,30 +48,30 @@ def _previews(folder: Path) -> None:
     state.picture(folder / "preview.png", CAPTION, COMMAND)
 
 
-def _jump(key: str, sight: Sight) -> None:
+def _jump(key: str, view: SlideView) -> None:
     with st.form("jump", border=False):
         st.markdown("**Go to** (pixels of the slide)")
         with st.container(horizontal=True, gap="xsmall"):
-            x = st.number_input("x", 0, sight.size.width - 1, 0)
-            y = st.number_input("y", 0, sight.size.height - 1, 0)
-            width = st.number_input("Width", 1, sight.size.width, min(1000, sight.size.width))
+            x = st.number_input("x", 0, view.size.width - 1, 0)
+            y = st.number_input("y", 0, view.size.height - 1, 0)
+            width = st.number_input("Width", 1, view.size.width, min(1000, view.size.width))
         if st.form_submit_button("Go", icon=":material/near_me:"):
             viewer.ask_jump(key, int(x), int(y), int(width))
 
 
 @st.fragment
-def _look(run: Path, key: str, sight: Sight, classes: ClassList) -> None:
+def _look(run: Path, key: str, view: SlideView, classes: ClassList) -> None:
     large, side = st.columns([3.6, 1], gap="medium")
     with side:
-        opacities = viewer.choose_layers(sight)
+        opacities = viewer.choose_layers(view)
         shown = viewer.choose_classes(classes) if {CLASSES, TRUTH} & opacities.keys() else []
-        _jump(key, sight)
+        _jump(key, view)
     with large:
-        clicked = viewer.show(run, key, sight, opacities=opacities, shown=shown)
+        clicked = viewer.show(run, key, view, opacities=opacities, shown=shown)
         if clicked is not None:
             st.caption(f"Clicked at x {clicked['x']}, y {clicked['y']}. A link to this place:")
             st.code(viewer.link(run, key, clicked), language=None)
-    for note in sight.notes:
+    for note in view.notes:
         st.warning(state.told(note), icon=":material/warning:")
 
 
@@ -104,13 +104,13 @@ def _catalogue(run: Path) -> tuple[Catalogue, str]:
 def _show(run: Path, found: Found) -> None:
     try:
         seen = tiles.subject(run, found.key)
-        sight = tiles.look(seen)
+        view = tiles.look(seen)
     except CytosegError as error:
         st.warning(state.told(error), icon=":material/warning:")
         if found.prediction is not None:
             _previews(found.prediction)
         return
-    _look(run, found.key, sight, seen.classes)
+    _look(run, found.key, view, seen.classes)
 
 
 def main() -> None:
