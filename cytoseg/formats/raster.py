@@ -70,8 +70,8 @@ def ring_centres(points: NDArray[np.float64], size: Size) -> Stamp:
     x0, y0, x1, y1 = np.where(up, [x1, y1, x0, y0], [x0, y0, x1, y1])
     # Row j is crossed by edges with one end at or above its centre line y = j + 0.5 and the other below.
     top, bottom = window.y, window.y + window.height
-    first = np.clip(np.ceil(np.minimum(y0, y1) - 0.5), top, bottom).astype(np.int64)
-    count = np.clip(np.ceil(np.maximum(y0, y1) - 0.5), top, bottom).astype(np.int64) - first
+    first = np.clip(np.ceil(y0 - 0.5), top, bottom).astype(np.int64)
+    count = np.clip(np.ceil(y1 - 0.5), top, bottom).astype(np.int64) - first
     edge = np.repeat(np.arange(len(points)), count)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     crossing = x0[edge] + (row + 0.5 - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
