@@ -101,6 +101,11 @@ def test_one_slide_has_no_interval() -> None:
     assert intervals.miou is None
 
 
+def test_no_slide_has_no_interval() -> None:
+    intervals = bootstrap_interval(np.zeros((0, 2, 2), np.int64), seed=0)
+    assert (intervals.iou, intervals.miou) == ((None, None), None)
+
+
 def test_class_on_one_slide_has_no_interval() -> None:
     without = np.array([[4, 0, 0], [0, 4, 0], [0, 0, 0]])
     having = np.array([[4, 0, 0], [0, 4, 0], [0, 1, 3]])
