@@ -15,7 +15,8 @@ from cytoseg.runs import versions
 from cytoseg.terminal import say
 
 TIMESTEPS = 1000
-"""Of all networks that guided-diffusion's authors have published for pictures of 256 px, with the linear schedule; the file does not say."""
+"""Timesteps of all published guided-diffusion networks for pictures of 256 px, with the linear schedule; not in the
+file."""
 
 
 def run(
