@@ -109,17 +109,17 @@ def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENC
         place.parent.mkdir(parents=True, exist_ok=True)
         with locked(place, wait_s=wait_s, error=error):
             _clear(place)
-            with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as temporary:
-                new, old = Path(temporary) / "new", Path(temporary) / "old"
-                new.mkdir()
-                yield new
-                _swap(place, new=new, old=old)
+            try:
+                with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as temporary:
+                    new, old = Path(temporary) / "new", Path(temporary) / "old"
+                    new.mkdir()
+                    yield new
+                    _swap(place, new=new, old=old)
+            except KeyboardInterrupt:
+                _clear(place)  # a signal may have come when the temporary folder was made but not yet ours to remove
+                raise
     except OSError as problem:
-        why = problem.strerror or problem
-        raise error(
-            f"{folder}: cannot be written ({why}); the previous content is unchanged. Free some space or choose "
-            "another folder."
-        ) from problem
+        raise error(_unwritten(folder, problem, kept="the previous content is unchanged.")) from problem
 
 
 @contextlib.contextmanager
@@ -157,11 +157,15 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
                 if [path.name for path in part.glob("*")] == [_KEY]:
                     shutil.rmtree(part)
     except OSError as problem:
-        why = problem.strerror or problem
-        raise error(
-            f"{folder}: cannot be written ({why}); finished work is kept, and the same command continues from there. "
-            "Free some space or choose another folder."
-        ) from problem
+        kept = "finished work is kept, and the same command continues from there."
+        raise error(_unwritten(folder, problem, kept=kept)) from problem
+
+
+def _unwritten(folder: Path, problem: OSError, *, kept: str) -> str:
+    if isinstance(problem, FileNotFoundError) and not _followed(folder).parent.exists():
+        return f"{folder}: its folder was removed while this command was writing there. Run the command again."
+    why = problem.strerror or problem
+    return f"{folder}: cannot be written ({why}); {kept} Free some space or choose another folder."
 
 
 def put_back(folder: Path) -> None:

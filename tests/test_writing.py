@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cytoseg import writing
 from cytoseg.errors import PredictionError
 from cytoseg.locks import is_claimed
 from cytoseg.writing import (
@@ -101,6 +102,29 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path
     with pytest.raises(PredictionError, match="No such file"), replaced(folder, error=PredictionError) as part:
         part.rmdir()
     assert [p.name for p in tmp_path.rglob("*")] == ["slide", "old"]
+
+
+def test_a_signal_while_the_temporary_folder_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slide").mkdir()
+
+    def interrupted(prefix: str, dir: Path) -> None:
+        (dir / f"{prefix}abcd1234").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing.tempfile, "TemporaryDirectory", interrupted)
+    with pytest.raises(KeyboardInterrupt), replaced(tmp_path / "slide", error=PredictionError):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["slide"]
+
+
+@pytest.mark.parametrize("write", [replaced, lambda folder, *, error: resumable(folder, {}, error=error)])
+def test_a_folder_whose_run_is_taken_away_meanwhile_is_no_matter_of_space(write: Any, tmp_path: Path) -> None:
+    wanted = r"slide: its folder was removed while this command was writing there\. Run the command again\.$"
+    with pytest.raises(PredictionError, match=wanted), write(tmp_path / "run" / "slide", error=PredictionError):
+        shutil.rmtree(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_a_prediction_error(tmp_path: Path) -> None:
