@@ -13,7 +13,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
-from cytoseg.drawing.pictures import class_veil, disagreement_veil
+from cytoseg.drawing.overlay import class_veil, disagreement_veil
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.interpreter.live import LiveView
 from cytoseg.labels.drawn import Drawn, drawn_of

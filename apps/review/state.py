@@ -16,18 +16,10 @@ from typing import TypeVar
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from cytoseg.csv_table import ENCODING
 from cytoseg.drawing.colours import confusable
-from cytoseg.drawing.pictures import (
-    RAMP,
-    Picture,
-    enlarge,
-    enlarge_smoothly,
-    paint_classes,
-    paint_disagreement,
-    read_map,
-    read_rgb,
-    stretched,
-)
+from cytoseg.drawing.overlay import RAMP, enlarge, enlarge_smoothly, paint_classes, paint_disagreement, stretched
+from cytoseg.drawing.pictures import Picture, read_map, read_rgb
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.history import Snapshot, read_snapshot
 from cytoseg.evaluation.results_file import read_evaluation
@@ -229,6 +221,30 @@ def evaluation() -> Evaluation:
         missing("The evaluation of this run holds no method.", "cytoseg evaluate RECIPE")
         st.stop()
     return found
+
+
+def evaluation_of_crops() -> Evaluation:
+    """Return the evaluation of the chosen run, or say that it holds no crop and end the page."""
+    found = evaluation()
+    if not found.crops:
+        missing("The evaluation of this run holds no crop.", "cytoseg evaluate RECIPE")
+        st.stop()
+    return found
+
+
+def offer_csv(place: DeltaGenerator, label: str, text: str, *, what: str, about: str | None = None) -> None:
+    """Offer a table of the chosen run as a file for a spreadsheet.
+
+    Args:
+        place: Container of the button.
+        label: Text on it.
+        text: The table as CSV.
+        what: End of the file's name, after the run's.
+        about: Text shown when the mouse rests on the button.
+    """
+    name = f"{run_folder().resolve().name}-{what}.csv"
+    data, icon = text.encode(ENCODING), ":material/download:"
+    place.download_button(label, data, file_name=name, mime="text/csv", icon=icon, help=about)
 
 
 def guarded(read: Callable[[], Value]) -> Value:

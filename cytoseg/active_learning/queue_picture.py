@@ -1,21 +1,20 @@
 """Pictures of queued regions: image, prediction, disagreement, reason."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from cytoseg.classes import ClassList
-from cytoseg.drawing.pictures import enlarge, enlarge_smoothly, paint_disagreement, stretched
-from cytoseg.labels.contact_sheet import overlay
+from cytoseg.drawing.overlay import enlarge, enlarge_smoothly, overlay, paint_disagreement, stretched
+from cytoseg.drawing.sheet import PAPER, Spacing, class_entries, legend, put_text, put_titled, wrapped
 
 PANEL_PX = 256
 """Smaller regions are enlarged by an integer factor up to this side."""
 TEXT_PX, GAP_PX, LINE_PX = 420, 12, 22
-INK, PAPER = (30, 30, 30), (255, 255, 255)
+_SPACING = Spacing(GAP_PX, LINE_PX)
 
 Picture = NDArray[np.uint8]
 
@@ -76,9 +75,10 @@ def draw_queue(shown: Sequence[Shown], classes: ClassList) -> Image.Image:
     sides = [max(PANEL_PX, part.shape[1]) for part in (picture for _, picture in shown[0].panels)]
     heights = [_row_height(entry) for entry in shown]
     width = GAP_PX + sum(side + GAP_PX for side in sides) + TEXT_PX + GAP_PX
-    sheet = Image.new("RGB", (width, GAP_PX + LINE_PX + GAP_PX + sum(heights)), PAPER)
-    _draw_legend(sheet, classes)
-    y = GAP_PX + LINE_PX + GAP_PX
+    strip = legend(class_entries(classes, fill_note="(left clear)"), width, _SPACING)
+    y = GAP_PX + strip.height + GAP_PX
+    sheet = Image.new("RGB", (width, y + sum(heights)), PAPER)
+    sheet.paste(strip, (0, GAP_PX - 1))
     for entry, height in zip(shown, heights, strict=True):
         _draw_row(sheet, entry, y, sides)
         y += height
@@ -86,13 +86,12 @@ def draw_queue(shown: Sequence[Shown], classes: ClassList) -> Image.Image:
 
 
 def _draw_row(sheet: Image.Image, entry: Shown, y: int, sides: Sequence[int]) -> None:
-    draw, x = ImageDraw.Draw(sheet), GAP_PX
+    x = GAP_PX
     for (title, picture), side in zip(entry.panels, sides, strict=True):
-        draw.text((x, y), title, fill=INK, font=_font())
-        sheet.paste(Image.fromarray(picture), (x, y + LINE_PX))
+        put_titled(sheet, picture, title, (x, y), _SPACING)
         x += side + GAP_PX
     for number, line in enumerate(_lines(entry)):
-        draw.text((x, y + number * LINE_PX), line, fill=INK, font=_font())
+        put_text(sheet, (x, y + number * LINE_PX), line)
 
 
 def _row_height(entry: Shown) -> int:
@@ -101,29 +100,4 @@ def _row_height(entry: Shown) -> int:
 
 
 def _lines(entry: Shown) -> list[str]:
-    return [*_wrapped(entry.title), "", *_wrapped(entry.reason)]
-
-
-def _wrapped(text: str) -> list[str]:
-    """Wrap a text to the column width."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and _font().getlength(longer) > TEXT_PX:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
-
-
-def _draw_legend(sheet: Image.Image, classes: ClassList) -> None:
-    draw, x = ImageDraw.Draw(sheet), GAP_PX
-    for name, colour in zip(classes.names, classes.colours, strict=True):
-        text = f"{name} (left clear)" if name == classes.fill else name
-        draw.rectangle((x, GAP_PX, x + 15, GAP_PX + 15), fill=colour, outline=INK)
-        draw.text((x + LINE_PX, GAP_PX - 1), text, fill=INK, font=_font())
-        x += LINE_PX + math.ceil(_font().getlength(text)) + 2 * GAP_PX
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=15)
+    return [*wrapped(entry.title, TEXT_PX), "", *wrapped(entry.reason, TEXT_PX)]

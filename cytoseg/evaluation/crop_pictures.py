@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
-from cytoseg.drawing.pictures import RAMP, enlarge, enlarge_smoothly, paint_classes, paint_disagreement, stretched
+from cytoseg.drawing.overlay import enlarge, enlarge_smoothly, paint_classes, paint_disagreement, ramp_swatch, stretched
+from cytoseg.drawing.sheet import PAPER, SWATCH_PX, Spacing, Swatch, legend, put_titled
 
 PANEL_PX = 384
 """Crops smaller than this are enlarged in the overlay, so that nuclei are visible."""
 
-GAP_PX, LINE_PX = 8, 22
-PAPER, INK, HATCH = (255, 255, 255), (40, 40, 40), (150, 150, 150)
+GAP_PX, LINE_PX, HATCH = 8, 22, (150, 150, 150)
+_SPACING = Spacing(GAP_PX, LINE_PX)
 Map = NDArray[np.uint8]
 
 
@@ -81,39 +82,18 @@ def _overlay(panels: Mapping[str, NDArray[np.uint8]], classes: ClassList) -> Ima
     height, width = next(iter(panels.values())).shape[:2]
     factor = max(1, math.ceil(PANEL_PX / max(height, width)))
     step = width * factor + GAP_PX
-    legend = _legend(classes, max(600, len(panels) * step + GAP_PX))
-    size = (legend.width, LINE_PX + height * factor + GAP_PX + legend.height)
-    sheet = Image.new("RGB", size, PAPER)
-    for i, (caption, panel) in enumerate(panels.items()):
-        large = enlarge_smoothly(panel, factor) if caption == "picture" else enlarge(panel, factor)
-        sheet.paste(Image.fromarray(large), (GAP_PX + i * step, LINE_PX))
-        ImageDraw.Draw(sheet).text((GAP_PX + i * step, 2), caption, fill=INK, font=ImageFont.load_default(size=14))
-    sheet.paste(legend, (0, size[1] - legend.height))
+    strip = legend(_entries(classes), max(600, len(panels) * step + GAP_PX), _SPACING)
+    top = LINE_PX + height * factor + GAP_PX
+    sheet = Image.new("RGB", (strip.width, top + strip.height), PAPER)
+    for i, (title, panel) in enumerate(panels.items()):
+        large = enlarge_smoothly(panel, factor) if title == "picture" else enlarge(panel, factor)
+        put_titled(sheet, large, title, (GAP_PX + i * step, 0), _SPACING)
+    sheet.paste(strip, (0, top))
     return sheet
 
 
-def _legend(classes: ClassList, width: int) -> Image.Image:
-    """Draw a swatch and name for each class, ignore and the colour ramp, on as many lines as needed."""
-    font = ImageFont.load_default(size=14)
-    plain = [np.full((14, 14, 3), colour, np.uint8) for colour in classes.colours]
-    ramp = np.array(RAMP, np.uint8)[None].repeat(14, axis=0).repeat(14, axis=1)
-    swatches = [
-        *zip(classes.names, plain, strict=True),
-        ("ignore", _painted(np.full((14, 14), IGNORE, np.uint8), classes)),
-        ("disagreement, least to most of this crop", ramp),
-    ]
-    places, x, y = [], GAP_PX, 0
-    for text, swatch in swatches:
-        length = swatch.shape[1] + math.ceil(font.getlength(text)) + 4 * GAP_PX
-        if x > GAP_PX and x + length > width:
-            x, y = GAP_PX, y + LINE_PX
-        places.append((x, y))
-        x += length
-    legend = Image.new("RGB", (width, y + LINE_PX), PAPER)
-    draw = ImageDraw.Draw(legend)
-    for (text, swatch), (left, top) in zip(swatches, places, strict=True):
-        side = swatch.shape[1]
-        legend.paste(Image.fromarray(swatch), (left, top))
-        draw.rectangle((left, top, left + side - 1, top + 13), outline=INK)
-        draw.text((left + side + 6, top - 2), text, fill=INK, font=font)
-    return legend
+def _entries(classes: ClassList) -> list[tuple[str, Swatch]]:
+    """Return a legend entry for each class, for ignore and for the ramp."""
+    ignored = _painted(np.full((SWATCH_PX, SWATCH_PX), IGNORE, np.uint8), classes)
+    ramp = ("disagreement, least to most of this crop", ramp_swatch(SWATCH_PX))
+    return [*zip(classes.names, classes.colours, strict=True), ("ignore", ignored), ramp]

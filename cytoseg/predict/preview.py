@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
-from cytoseg.drawing.pictures import paint_disagreement, stretched
+from cytoseg.drawing.overlay import HATCH, overlay, paint_disagreement, stretched
+from cytoseg.drawing.sheet import PAPER, Spacing, Swatch, class_entries, legend, put_titled
 from cytoseg.geometry import Size
-from cytoseg.labels.contact_sheet import HATCH, overlay
 from cytoseg.maps.raster import Raster
 from cytoseg.slides.open import read_at
 from cytoseg.slides.slide import Slide
@@ -22,13 +22,12 @@ from cytoseg.slides.tiling import TileGrid
 MOST_PX = 1600
 """Longest side of the preview in pixels."""
 
-_GAP_PX, _LINE_PX, _SWATCH_PX = 12, 24, 15
+_GAP_PX, _LINE_PX = 12, 24
+_SPACING = Spacing(_GAP_PX, _LINE_PX)
 _NARROWEST_PX = 240  # minimum width for a title above a panel
-_INK, _PAPER = (30, 30, 30), (255, 255, 255)
-_FAINTEST_NATS = 0.01  # the area needs less space for a whole slide
+_FAINTEST_NATS = 0.01  # a whole slide has less uncertainty than a region
 _LEGEND_LINES = 2
 
-_Colour = tuple[int, int, int]
 _Panel = tuple[str, NDArray[np.uint8]]
 
 
@@ -67,7 +66,10 @@ def draw_preview(
         ("classes", overlay(picture, ids, classes)),
         (f"uncertainty, 0 to {brightest:.2f} nats", paint_disagreement(picture, grey, opacity=1)),
     ]
-    sheet = _sheet(panels, _legend(classes, ignored=bool((ids == IGNORE).any())), layout)
+    entries = class_entries(classes, fill_note="(left clear)")
+    if (ids == IGNORE).any():
+        entries.append(("not predicted (hatched)", HATCH))
+    sheet = _sheet(panels, entries, layout)
     sheet.thumbnail((MOST_PX, MOST_PX))  # only an unusually long legend makes it larger
     return sheet
 
@@ -99,36 +101,14 @@ def _resized(pixels: NDArray[Any], size: Size) -> NDArray[Any]:
     return np.array(Image.fromarray(pixels).resize((size.width, size.height), Image.Resampling.NEAREST))
 
 
-def _legend(classes: ClassList, *, ignored: bool) -> list[tuple[str, _Colour]]:
-    names = [f"{name} (left clear)" if name == classes.fill else name for name in classes.names]
-    entries = list(zip(names, classes.colours, strict=True))
-    return [*entries, ("not predicted (hatched)", HATCH)] if ignored else entries
-
-
-def _sheet(panels: Sequence[_Panel], legend: Sequence[tuple[str, _Colour]], layout: _Layout) -> Image.Image:
+def _sheet(panels: Sequence[_Panel], entries: Sequence[tuple[str, Swatch]], layout: _Layout) -> Image.Image:
     across, down = max(_NARROWEST_PX, layout.panel.width) + _GAP_PX, layout.panel.height + _LINE_PX + _GAP_PX
     columns, rows = (1, len(panels)) if layout.stacked else (len(panels), 1)
     width, top = columns * across + _GAP_PX, _GAP_PX + rows * down
-    places = _legend_places([text for text, _ in legend], width)
-    sheet = Image.new("RGB", (width, top + places[-1][1] + _LINE_PX + _GAP_PX), _PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    strip = legend(entries, width, _SPACING)
+    sheet = Image.new("RGB", (width, top + strip.height + _GAP_PX), PAPER)
     for i, (title, pixels) in enumerate(panels):
-        x, y = _GAP_PX + i % columns * across, _GAP_PX + i // columns * down
-        draw.text((x, y), title, fill=_INK, font=font)
-        sheet.paste(Image.fromarray(pixels), (x, y + _LINE_PX))
-    for (text, colour), (x, y) in zip(legend, places, strict=True):
-        draw.rectangle((x, top + y, x + _SWATCH_PX, top + y + _SWATCH_PX), fill=colour, outline=_INK)
-        draw.text((x + _LINE_PX, top + y - 1), text, fill=_INK, font=font)
+        place = (_GAP_PX + i % columns * across, _GAP_PX + i // columns * down)
+        put_titled(sheet, pixels, title, place, _SPACING)
+    sheet.paste(strip, (0, top - 1))
     return sheet
-
-
-def _legend_places(texts: Sequence[str], width: int) -> list[tuple[int, int]]:
-    """Place the entries from left to right with line breaks."""
-    font, places, x, y = ImageFont.load_default(size=15), [], _GAP_PX, 0
-    for text in texts:
-        length = _LINE_PX + math.ceil(font.getlength(text)) + 2 * _GAP_PX
-        if x > _GAP_PX and x + length > width:
-            x, y = _GAP_PX, y + _LINE_PX
-        places.append((x, y))
-        x += length
-    return places

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.classes import ClassList
-from cytoseg.drawing.pictures import ramp_table
+from cytoseg.drawing.overlay import ramp_table
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region, Size
 

@@ -3,7 +3,7 @@ import pytest
 
 from cytoseg.active_learning.queue_picture import GAP_PX, LINE_PX, PANEL_PX, Shown, draw_queue, panels_of
 from cytoseg.classes import ClassList
-from cytoseg.drawing.pictures import RAMP
+from cytoseg.drawing.overlay import RAMP
 
 CLASSES = ClassList(("glass", "cell"), ((240, 240, 240), (200, 0, 0)), "glass")
 

@@ -10,73 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytoseg.drawing.pictures import (
-    RAMP,
-    class_veil,
-    data_uri,
-    disagreement_veil,
-    enlarge,
-    enlarge_smoothly,
-    is_noise,
-    is_noise_file,
-    paint_classes,
-    paint_disagreement,
-    read_map,
-    read_rgb,
-    reduced,
-    stretched,
-)
+from cytoseg.drawing.pictures import data_uri, is_noise, is_noise_file, read_map, read_rgb, reduced
 from cytoseg.errors import CytosegError
 
 GREY = np.full((2, 2, 3), 100, np.uint8)
 IDS = np.array([[0, 1], [2, 255]], np.uint8)
-COLOURS = ((200, 0, 0), (0, 200, 0), (0, 0, 200))
-
-
-def test_classes_are_blended_and_ignore_stays_unpainted() -> None:
-    painted = paint_classes(GREY, IDS, colours=COLOURS, shown=[0, 1, 2], opacity=0.5)
-    expected = [[[150, 50, 50], [50, 150, 50]], [[50, 50, 150], [100, 100, 100]]]
-    np.testing.assert_array_equal(painted, expected)
-
-
-def test_only_shown_classes_are_painted() -> None:
-    painted = paint_classes(GREY, IDS, colours=COLOURS, shown=[1], opacity=1)
-    np.testing.assert_array_equal(painted, [[[100] * 3, [0, 200, 0]], [[100] * 3, [100] * 3]])
-
-
-def test_opacity_zero_leaves_the_picture() -> None:
-    np.testing.assert_array_equal(paint_classes(GREY, IDS, colours=COLOURS, shown=[0, 1, 2], opacity=0), GREY)
-    np.testing.assert_array_equal(paint_disagreement(GREY, IDS, opacity=0), GREY)
-
-
-def test_disagreement_runs_along_the_ramp() -> None:
-    painted = paint_disagreement(GREY, np.array([[0, 255], [0, 255]], np.uint8), opacity=1)
-    np.testing.assert_array_equal(painted, [[RAMP[0], RAMP[-1]]] * 2)
-    brightness = [sum(colour) for colour in RAMP]
-    assert brightness == sorted(brightness)
-
-
-def test_little_disagreement_is_stretched_to_the_whole_ramp() -> None:
-    nats = np.array([[0.0, 0.1], [0.2, 0.2]])
-    grey, brightest = stretched(nats)
-    assert brightest == pytest.approx(0.2)
-    assert grey.tolist() == [[0, 128], [255, 255]]
-    assert grey.dtype == np.uint8
-
-
-def test_what_hardly_differs_is_not_stretched() -> None:
-    grey, brightest = stretched(np.array([[0.0, 0.01]]))
-    assert brightest == 0.05
-    assert grey.tolist() == [[0, 51]]
-    assert stretched(np.array([[0.0, 0.01]]), faintest_nats=0.001)[0].tolist() == [[0, 255]]
-
-
-def test_a_single_bright_pixel_does_not_darken_the_rest() -> None:
-    nats = np.full(1000, 0.1)
-    nats[7] = 0.69
-    grey, brightest = stretched(nats[None])
-    assert brightest == pytest.approx(0.1)
-    assert grey.min() == 255
 
 
 def _disc(side: int) -> NDArray[np.uint8]:
@@ -106,11 +44,6 @@ def test_a_missing_or_damaged_picture_is_no_noise(tmp_path: Path) -> None:
     assert not is_noise_file(tmp_path / "text.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "n.png")
     assert is_noise_file(tmp_path / "n.png")
-
-
-def test_enlarging() -> None:
-    np.testing.assert_array_equal(enlarge(np.array([[1, 2]], np.uint8), 2), [[1, 1, 2, 2], [1, 1, 2, 2]])
-    np.testing.assert_array_equal(enlarge_smoothly(GREY, 3), np.full((6, 6, 3), 100))
 
 
 def test_reducing_keeps_the_shape_and_leaves_small_pictures() -> None:
@@ -173,13 +106,3 @@ def test_a_picture_that_claims_more_than_the_limit_is_refused(tmp_path: Path, mo
         CytosegError, match=r"claims 2000x1000 pixels\. .* set CYTOSEG_MAX_PICTURE_PX to more than 1000000"
     ):
         read_rgb(tmp_path / "a.png")
-
-
-def test_veils_are_clear_where_nothing_is_to_be_seen() -> None:
-    ids = np.array([[0, 1], [2, 255]], np.uint8)
-    veil = class_veil(ids, [(1, 2, 3), (4, 5, 6), (7, 8, 9)], clear=0)
-    assert veil.tolist() == [[[0, 0, 0, 0], [4, 5, 6, 255]], [[7, 8, 9, 255], [0, 0, 0, 0]]]
-    nats = np.array([[0.0, 0.1], [0.2, 0.7]], np.float32)
-    doubt = disagreement_veil(nats, most=0.4)
-    assert doubt[..., 3].tolist() == [[0, 126], [254, 255]]
-    assert doubt[1, 1].tolist() == [*RAMP[-1], 255]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from cytoseg.classes import ClassList
-from cytoseg.labels import contact_sheet
-from cytoseg.labels.contact_sheet import HATCH, draw_sheet, overlay
+from cytoseg.labels.contact_sheet import draw_sheet
 from cytoseg.labels.index import CropName, LabelledCrop, write_crop
 
 
@@ -13,20 +12,6 @@ def write(folder: Path, crop: str, classes: ClassList, *, width: int = 30, heigh
     picture, label_map = np.full((height, width, 3), 100, np.uint8), np.zeros((height, width), np.uint8)
     label_map[5:15, 5:15] = 2
     return write_crop(folder, CropName(crop, "s", "x.json"), picture=picture, label_map=label_map, classes=classes)
-
-
-def test_the_fill_class_stays_clear_and_others_are_veiled_and_outlined(classes: ClassList) -> None:
-    picture, label_map = np.full((5, 5, 3), 100, np.uint8), np.zeros((5, 5), np.uint8)
-    label_map[1:4, 1:4] = 2
-    shown = overlay(picture, label_map, classes)
-    assert shown[0, 0].tolist() == [100, 100, 100]
-    assert shown[1, 1].tolist() == [200, 0, 40]
-    assert shown[2, 2].tolist() == [130, 70, 82]  # 0.7 of 100 and 0.3 of the colour
-
-
-def test_ignored_pixels_are_hatched(classes: ClassList) -> None:
-    shown = overlay(np.full((4, 16, 3), 100, np.uint8), np.full((4, 16), 255, np.uint8), classes)
-    assert shown[0].tolist() == [list(HATCH) if column % 8 < 2 else [100] * 3 for column in range(16)]
 
 
 @pytest.mark.parametrize("count", [1, 3, 14])
@@ -44,8 +29,3 @@ def test_a_long_name_does_not_run_into_the_next_crop(tmp_path: Path, classes: Cl
     sheet = np.array(draw_sheet(crops, classes))
     gap = sheet[-30:, 10 + 384 : 10 + 384 + 10]
     assert np.all(gap == 255)
-
-
-def test_a_name_of_thousands_of_characters_is_shortened_at_once() -> None:
-    text = contact_sheet._fitted("a" * 100_000 + "b", 200)
-    assert text == "aaaaaaaaaaa…aaaaaaaaaab"

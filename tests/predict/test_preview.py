@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
-from cytoseg.drawing.pictures import RAMP
+from cytoseg.drawing.overlay import RAMP
 from cytoseg.geometry import Size
 from cytoseg.predict.preview import draw_preview
 from cytoseg.slides.pyramid import write_pyramid

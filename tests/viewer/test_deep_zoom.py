@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cytoseg.classes import ClassList
-from cytoseg.drawing.pictures import RAMP
+from cytoseg.drawing.overlay import RAMP
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region, Size
 from cytoseg.viewer.deep_zoom import TilePyramid, class_palette, jpeg, painted, ramp_palette
