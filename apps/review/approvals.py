@@ -7,11 +7,10 @@ import reviews
 import state
 import streamlit as st
 
-from cytoseg.csv_table import ENCODING
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import time_text
 from cytoseg.labels.reviewer_names import clean_comment
-from cytoseg.review.review_log import log_of
+from cytoseg.review.append_only import log_of
 from cytoseg.review.slide_approvals import (
     VERDICTS,
     Entry,
@@ -102,10 +101,4 @@ def download(run: Path, bundles: Mapping[str, str]) -> None:
     except CytosegError:
         return  # reported where the verdicts are shown
     if entries:
-        st.download_button(
-            "Sign-offs (CSV)",
-            sign_off_csv(entries, bundles).encode(ENCODING),
-            file_name=f"{run.resolve().name}-sign-offs.csv",
-            mime="text/csv",
-            icon=":material/download:",
-        )
+        state.offer_csv("Sign-offs (CSV)", sign_off_csv(entries, bundles), what="sign-offs")

@@ -10,7 +10,6 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
-from cytoseg.csv_table import ENCODING
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import read_classes, read_provenance, time_text
 from cytoseg.formats.sidecar import Origin
@@ -19,8 +18,9 @@ from cytoseg.labels.original_annotation import read_original
 from cytoseg.labels.reviewer_names import clean_comment, clean_name
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
 from cytoseg.recipe import labels_of_run
+from cytoseg.review.append_only import log_of
 from cytoseg.review.inter_rater import Pair, compare_people
-from cytoseg.review.review_log import Action, Entry, Judgement, add_entry, log_csv, log_of, read_entries
+from cytoseg.review.review_log import Action, Entry, Judgement, add_entry, log_csv, read_entries
 
 KAPPA = (
     "Cohen's kappa counts only agreement beyond chance: two people who both call nearly everything background agree "
@@ -134,13 +134,8 @@ def show_log(crop: CropScores) -> None:
     mine, whole = st.tabs([f"This crop ({len(here)})", f"All crops ({len(entries)})"])
     mine.dataframe(_table(here), hide_index=True)
     whole.dataframe(_table(entries), hide_index=True)
-    whole.download_button(
-        "Download the log (CSV)",
-        log_csv(entries).encode(ENCODING),
-        file_name=f"{run.resolve().name}-review-log.csv",
-        mime="text/csv",
-        icon=":material/download:",
-    )
+    with whole:
+        state.offer_csv("Download the log (CSV)", log_csv(entries), what="review-log")
 
 
 def _table(entries: Sequence[Entry]) -> pd.DataFrame:

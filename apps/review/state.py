@@ -232,11 +232,10 @@ def evaluation_of_crops() -> Evaluation:
     return found
 
 
-def offer_csv(place: DeltaGenerator, label: str, text: str, *, what: str, about: str | None = None) -> None:
+def offer_csv(label: str, text: str, *, what: str, about: str | None = None) -> None:
     """Offer a table of the chosen run as a file for a spreadsheet.
 
     Args:
-        place: Container of the button.
         label: Text on it.
         text: The table as CSV.
         what: End of the file's name, after the run's.
@@ -244,7 +243,7 @@ def offer_csv(place: DeltaGenerator, label: str, text: str, *, what: str, about:
     """
     name = f"{run_folder().resolve().name}-{what}.csv"
     data, icon = text.encode(ENCODING), ":material/download:"
-    place.download_button(label, data, file_name=name, mime="text/csv", icon=icon, help=about)
+    st.download_button(label, data, file_name=name, mime="text/csv", icon=icon, help=about)
 
 
 def guarded(read: Callable[[], Value]) -> Value:

@@ -7,16 +7,15 @@ the bundle of its prediction.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import URL, CheckConstraint, Column, Integer, MetaData, String, Table, Text, insert
+from sqlalchemy import URL, CheckConstraint, Column, Integer, MetaData, String, Table, Text
 
 from cytoseg.csv_table import csv_text
-from cytoseg.labels.corrections import now
 from cytoseg.predict.summary import summary_of
-from cytoseg.review.review_log import connected, make_table, read_table
+from cytoseg.review.append_only import add_row, read_rows, text_rows
 
 Verdict = Literal["approved", "rejected", "needs labels"]
 VERDICTS: tuple[Verdict, ...] = ("approved", "rejected", "needs labels")
@@ -70,15 +69,13 @@ def sign_off(log: URL, said: SignOff) -> None:
     """Add a sign-off with the current time.
 
     Args:
-        log: From ``review_log.log_of``.
+        log: From ``append_only.log_of``.
         said: The sign-off.
 
     Raises:
         LabelError: If the database is damaged, or cannot be reached or written.
     """
-    with connected(log, writing=True) as connection:
-        make_table(connection, _TABLE)
-        connection.execute(insert(_TABLE).values(**asdict(said), time=now()))
+    add_row(log, _TABLE, said)
 
 
 def read_sign_offs(log: URL, **wanted: str) -> list[Entry]:
@@ -87,7 +84,7 @@ def read_sign_offs(log: URL, **wanted: str) -> list[Entry]:
     Raises:
         LabelError: If the database is damaged or cannot be reached.
     """
-    return [Entry(**{str(name): value for name, value in row.items()}) for row in read_table(log, _TABLE, wanted)]
+    return read_rows(log, _TABLE, Entry, wanted)
 
 
 def latest(entries: Iterable[Entry]) -> dict[str, Entry]:
@@ -124,12 +121,7 @@ def sign_off_csv(entries: Sequence[Entry], bundles: Mapping[str, str]) -> str:
         entries: Entries in row order.
         bundles: Hash of the current bundle of each slide's prediction, by slide key.
     """
-    head = [column.name for column in _TABLE.columns]
-    lines: list[Sequence[Any]] = [
-        [
-            *(str(asdict(entry)[name]) for name in head),
-            "no" if is_outdated(entry, bundles.get(entry.slide, "")) else "yes",
-        ]
-        for entry in entries
-    ]
-    return csv_text([[*head, "of this prediction"], *lines])
+    head, *lines = text_rows(_TABLE, entries)
+    outdated = (is_outdated(entry, bundles.get(entry.slide, "")) for entry in entries)
+    marked = [[*line, "no" if is_old else "yes"] for line, is_old in zip(lines, outdated, strict=True)]
+    return csv_text([[*head, "of this prediction"], *marked])

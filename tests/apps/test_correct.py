@@ -27,7 +27,8 @@ from cytoseg.labels.corrections import (
 from cytoseg.labels.import_labels import ImportRules, import_labels
 from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
 from cytoseg.recipe import dump_recipe, load_recipe
-from cytoseg.review.review_log import Entry, log_of, read_entries
+from cytoseg.review.append_only import log_of
+from cytoseg.review.review_log import Entry, read_entries
 
 Review = Callable[..., AppTest]
 FIRST = "smear_A_0_512"

@@ -21,7 +21,8 @@ from cytoseg.labels.index import CropName, LabelIndex, write_crop, write_index
 from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
 from cytoseg.labels.queue_file import SKIPPED, Queue, QueueItem, update_queue
 from cytoseg.recipe import dump_recipe, load_recipe
-from cytoseg.review.review_log import Judgement, add_entry, log_of
+from cytoseg.review.append_only import log_of
+from cytoseg.review.review_log import Judgement, add_entry
 from cytoseg.slides.fingerprint import slide_stamp
 from tests.predict.made import four_classes, predicted
 from tests.shut import shut

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from cytoseg.jobs.job_table import FILE, LOGS, add_job, update_job
 from cytoseg.jobs.processes import Process, birth_of
 from cytoseg.recipe import dump_recipe, load_recipe
-from cytoseg.review.review_log import log_of
+from cytoseg.review.append_only import log_of
 from cytoseg.review.slide_approvals import read_sign_offs
 from tests.apps.test_queue import RECIPE
 

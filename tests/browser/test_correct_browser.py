@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from cytoseg.classes import ClassList
 from cytoseg.labels.corrections import SavedCorrection, corrections_folder, find_corrections, read_correction
-from cytoseg.review.review_log import log_of, read_entries
+from cytoseg.review.append_only import log_of
+from cytoseg.review.review_log import read_entries
 from tests.browser.conftest import open_page
 
 pytestmark = pytest.mark.browser

@@ -25,7 +25,8 @@ from cytoseg.formats.labelme import read_labelme
 from cytoseg.labels.corrections import corrections_folder, find_corrections, read_correction
 from cytoseg.labels.proposal import proposal
 from cytoseg.recipe import load_recipe
-from cytoseg.review.review_log import log_of, read_entries
+from cytoseg.review.append_only import log_of
+from cytoseg.review.review_log import read_entries
 from cytoseg.shipped import shipped_review
 from tests.browser.conftest import free_port, open_page, serve
 from tests.browser.test_review_browser import DRAWN_MS

@@ -22,7 +22,7 @@ from cytoseg.jobs.job_table import FINISHED, RUNNING, jobs_of
 from cytoseg.labels.drawn import drawn_of, read_marks
 from cytoseg.labels.index import load_index
 from cytoseg.recipe import dump_recipe, load_recipe
-from cytoseg.review.review_log import log_of
+from cytoseg.review.append_only import log_of
 from cytoseg.review.slide_approvals import read_sign_offs
 from cytoseg.shipped import shipped_review
 from cytoseg.synthetic.generate import generate_slide

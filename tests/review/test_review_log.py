@@ -13,7 +13,8 @@ import sqlalchemy
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from cytoseg.errors import LabelError
-from cytoseg.review.review_log import Entry, Judgement, add_entry, log_csv, log_of, read_entries
+from cytoseg.review.append_only import log_of
+from cytoseg.review.review_log import Entry, Judgement, add_entry, log_csv, read_entries
 
 ANNA = Judgement("Anna Øster", "lbc", "036_0_62", "036", "corrected", "edge of\nthe cell", "a.json", "ab" * 32)
 BEN = Judgement("Ben", "lbc", "051_0_0", "051", "accepted")
@@ -92,7 +93,8 @@ def test_an_odd_folder_name_is_no_part_of_the_address(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from cytoseg.review.review_log import Judgement, add_entry, log_of
+from cytoseg.review.append_only import log_of
+from cytoseg.review.review_log import Judgement, add_entry
 for number in range(15):
     add_entry(log_of(Path(sys.argv[1]), None), Judgement(sys.argv[2], "lbc", str(number), "036", "accepted"))
 """

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from cytoseg.errors import LabelError
-from cytoseg.review.review_log import Judgement, add_entry, log_of, read_entries
+from cytoseg.review.append_only import log_of
+from cytoseg.review.review_log import Judgement, add_entry, read_entries
 from cytoseg.review.slide_approvals import (
     SignOff,
     bundle_of,

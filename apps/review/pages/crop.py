@@ -64,10 +64,7 @@ def _view(crop: CropScores, found: Evaluation) -> None:
 def main() -> None:
     state.begin()
     st.title("Crop view")
-    found = state.evaluation()
-    if not found.crops:
-        state.missing("The evaluation of this run holds no crop.", "cytoseg evaluate RECIPE")
-        st.stop()
+    found = state.evaluation_of_crops()
     crop = state.choose_crop(state.ordered_crops(found))
     state.guarded(lambda: _view(crop, found))
 

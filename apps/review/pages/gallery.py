@@ -47,10 +47,7 @@ def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
 def main() -> None:
     state.begin()
     st.title("Test crops, worst first")
-    found = state.evaluation()
-    if not found.crops:
-        state.missing("The evaluation of this run holds no crop.", "cytoseg evaluate RECIPE")
-        st.stop()
+    found = state.evaluation_of_crops()
     order, layers = st.columns([1, 2], gap="medium")
     state.select(order, "Worst first by IoU", [state.MEAN, *found.class_names], key="order")
     options = [*state.LAYERS, "Picture alone"]

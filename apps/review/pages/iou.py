@@ -7,7 +7,6 @@ import state
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from cytoseg.csv_table import ENCODING
 from cytoseg.durations import duration_text
 from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, MethodScores, Score, ensemble_of, score_rows, share_text
 from cytoseg.reporting.glossary import GLOSSARY
@@ -51,14 +50,8 @@ def _table(found: Evaluation) -> None:
     # A plain table, not a grid: few rows, and the numbers stay readable at any width.
     st.table(table.map(state.plain).rename(columns=state.plain), border="horizontal", hide_index=True)
     st.caption("IoU with its 95 % interval over test slides; n/a where a class does not occur.")
-    st.download_button(
-        "Download as CSV",
-        scores_csv(found).encode(ENCODING),
-        file_name=f"{state.run_folder().resolve().name}-scores.csv",
-        mime="text/csv",
-        icon=":material/download:",
-        help="All scores of all methods as numbers: of all test crops, by slide and by stain; one line for each.",
-    )
+    about = "All scores of all methods as numbers: of all test crops, by slide and by stain; one line for each."
+    state.offer_csv("Download as CSV", scores_csv(found), what="scores", about=about)
 
 
 def _bar(method: MethodScores, names: list[str], colour: str) -> go.Bar:
