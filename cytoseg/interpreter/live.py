@@ -1,15 +1,14 @@
 """Live refit of the MLPs while annotating, on cached features."""
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cytoseg.caches import memory_cache
 from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, to_input
@@ -24,9 +23,6 @@ MEMBERS, STEPS, PIXELS_PER_CROP = 5, 150, 500
 """Measured by tests/benchmarks/live.py: a third of a second of training for any number of crops."""
 MAPS_BYTES, ROWS_BYTES = 1_500_000_000, 1_000_000_000
 """Memory limits of the feature maps of crops and of the features of chosen pixels."""
-
-Key = TypeVar("Key", bound=Hashable)
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +77,8 @@ class LiveInterpreter:
             early_stopping=False,
             calibrate=False,
         )
-        self._maps: OrderedDict[str, NativeFeatures] = OrderedDict()
-        self._rows: OrderedDict[tuple[str, str], _Rows] = OrderedDict()
+        self._maps = memory_cache(MAPS_BYTES, _maps_bytes)
+        self._rows = memory_cache(ROWS_BYTES, _rows_bytes)
 
     def view(
         self, picture: NDArray[np.uint8], label_map: NDArray[np.uint8] | None, others: Sequence[LabelledCrop]
@@ -122,8 +118,6 @@ class LiveInterpreter:
         key = pixel_hash(picture)
         if key not in self._maps:
             self._maps[key] = self._extractor(to_input(picture[None]))
-        self._maps.move_to_end(key)
-        _forget(self._maps, MAPS_BYTES, lambda features: sum(native.nbytes for native in features.maps))
         return self._maps[key]
 
     def _kept_rows(self, crop: LabelledCrop) -> _Rows:
@@ -131,10 +125,7 @@ class LiveInterpreter:
         if key not in self._rows:
             seed = seed_for(self._settings.seed, int(crop.image_sha256[:8], 16), what="live")
             self._rows[key] = self._chosen(self._features(crop.picture()), crop.label_map(), seed)
-        self._rows.move_to_end(key)
-        rows = self._rows[key]
-        _forget(self._rows, ROWS_BYTES, lambda kept: kept.features.nbytes)
-        return rows
+        return self._rows[key]
 
     def _chosen(self, features: NativeFeatures, label_map: NDArray[np.uint8], seed: int) -> _Rows:
         pixels, ids = choose_pixels(label_map, PIXELS_PER_CROP, balance="classes", seed=seed)
@@ -144,10 +135,12 @@ class LiveInterpreter:
         return _Rows(rows, torch.from_numpy(ids), dict(zip(labelled.tolist(), counts.tolist(), strict=True)))
 
 
-def _forget(kept: OrderedDict[Key, Value], most_bytes: int, size: Callable[[Value], int]) -> None:
-    """Drop the least recently used entries, except those used just now."""
-    while len(kept) > 1 and sum(map(size, kept.values())) > most_bytes:
-        kept.popitem(last=False)
+def _maps_bytes(features: NativeFeatures) -> int:
+    return sum(native.nbytes for native in features.maps)
+
+
+def _rows_bytes(rows: "_Rows") -> int:
+    return rows.features.nbytes
 
 
 def _table(found: Sequence[_Rows]) -> PixelTable:

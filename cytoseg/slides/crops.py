@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from monai.transforms import MapTransform, Randomizable, RandScaleIntensityd, RandShiftIntensityd
 from numpy.typing import NDArray
 from torch import Tensor
@@ -27,31 +27,38 @@ from cytoseg.slides.tissue_sources import SlideSource
 _MAX_OPEN = 64
 
 
+class _ClosingCache(LRUCache[Path, Slide]):
+    """Closes the slides that it drops."""
+
+    def popitem(self) -> tuple[Path, Slide]:
+        """Drop and close the least recently used slide."""
+        path, slide = super().popitem()
+        slide.close()
+        return path, slide
+
+
 class OpenSlides:
     """Cache of recently used open slides, one per process: handles do not survive a fork or a pickle."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[Path, Slide] = OrderedDict()
+        self._open = _ClosingCache(_MAX_OPEN)
         self._process = os.getpid()
 
     def get(self, path: Path) -> Slide:
         """Return the open slide, opening it if necessary."""
         if self._process != os.getpid():
-            self._open, self._process = OrderedDict(), os.getpid()
+            self._open, self._process = _ClosingCache(_MAX_OPEN), os.getpid()
         if path not in self._open:
             self._open[path] = open_slide(path)
-        self._open.move_to_end(path)
-        while len(self._open) > _MAX_OPEN:
-            self._open.popitem(last=False)[1].close()
         return self._open[path]
 
     def close(self) -> None:
         """Close all slides."""
         while self._open:
-            self._open.popitem()[1].close()
+            self._open.popitem()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict()}
+        return {**self.__dict__, "_open": _ClosingCache(_MAX_OPEN)}
 
 
 class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI's classes are untyped

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +41,7 @@ class HandlePool(Generic[Opened]):
     def __init__(self, opener: Callable[[Path], Opened], *, most: int = MOST) -> None:
         self._opener, self._most = opener, most
         self._lock = threading.Lock()
-        self._held: OrderedDict[Path, _Held[Opened]] = OrderedDict()
+        self._held: dict[Path, _Held[Opened]] = {}  # the least recently lent first
         self._stale: list[_Held[Opened]] = []
 
     @contextlib.contextmanager

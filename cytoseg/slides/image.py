@@ -1,7 +1,6 @@
 """Images read whole (PNG, JPEG, BMP, WebP, small TIFF) as one-level slides."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -10,9 +9,11 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, ImageChops, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from cytoseg.caches import memory_cache
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, overlap
 from cytoseg.limits import limit
@@ -87,7 +88,7 @@ class ImageSlide(Reader):
         out = np.full((region.height, region.width, 3), WHITE, np.uint8)
         part = overlap(region, size)
         if part.width and part.height:
-            pixels = _cache.get(self.path)
+            pixels = _decoded(self.path)
             if pixels.shape != (size.height, size.width, 3):
                 raise SlideError(f"{self.path.name}: has changed size since it was opened. Start again.")
             x, y = part.x - region.x, part.y - region.y
@@ -97,34 +98,28 @@ class ImageSlide(Reader):
         return out
 
 
-class _Cache:
-    """LRU cache of decoded images; the lock is held for bookkeeping only, never while decoding."""
+_cache: LRUCache[Any, NDArray[np.uint8]] = memory_cache(CACHE_BYTES, lambda pixels: int(pixels.nbytes))
+_cache_lock = threading.Lock()
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: OrderedDict[tuple[Path, int, int], NDArray[np.uint8]] = OrderedDict()
 
-    def get(self, path: Path) -> NDArray[np.uint8]:
-        """Return the pixels of an image, decoding it if it is not cached or the file has changed."""
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise SlideError(f"{path.name}: can no longer be read ({error}). Was it moved?") from error
-        key = (path.absolute(), status.st_mtime_ns, status.st_size)
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key]
+def _decoded(path: Path) -> NDArray[np.uint8]:
+    """Return the pixels of an image, decoding it if it is not cached or the file has changed.
+
+    The lock is held for bookkeeping only, never while decoding.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise SlideError(f"{path.name}: can no longer be read ({error}). Was it moved?") from error
+    key = (path.absolute(), status.st_mtime_ns, status.st_size)
+    with _cache_lock:
+        pixels = _cache.get(key)
+    if pixels is None:
         pixels, _ = _read(path, path.name)
         pixels.flags.writeable = False
-        with self._lock:
-            self._held[key] = pixels
-            while len(self._held) > 1 and sum(held.nbytes for held in self._held.values()) > CACHE_BYTES:
-                self._held.popitem(last=False)
-        return pixels
-
-
-_cache = _Cache()
+        with _cache_lock:
+            _cache[key] = pixels
+    return pixels
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """Viewer layers: class map, uncertainty map and annotated crops."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
+from cytoseg.caches import memory_cache
 from cytoseg.classes import IGNORE
 from cytoseg.geometry import Region, Size, best_level
 from cytoseg.labels.index import LabelIndex, LabelledCrop
@@ -86,7 +87,9 @@ class TruthLayer:
     """
 
     places: Sequence[tuple[LabelledCrop, Region]]
-    _held: OrderedDict[str, NDArray[np.uint8]] = field(default_factory=OrderedDict, compare=False)
+    _held: LRUCache[str, NDArray[np.uint8]] = field(
+        default_factory=lambda: memory_cache(_CACHE_BYTES, lambda ids: int(ids.nbytes)), compare=False
+    )
     _turn: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     def values(self, region: Region, size: Size) -> NDArray[np.uint8]:
@@ -107,12 +110,9 @@ class TruthLayer:
         return out
 
     def _label_map(self, crop: LabelledCrop) -> NDArray[np.uint8]:
-        ids = self._held.pop(crop.crop, None)
-        ids = crop.label_map() if ids is None else ids
-        self._held[crop.crop] = ids
-        while len(self._held) > 1 and sum(held.nbytes for held in self._held.values()) > _CACHE_BYTES:
-            self._held.popitem(last=False)
-        return ids
+        if crop.crop not in self._held:
+            self._held[crop.crop] = crop.label_map()
+        return self._held[crop.crop]
 
 
 def brightest_nats(raster: Raster) -> float:

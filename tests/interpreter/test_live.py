@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cytoseg.caches import memory_cache
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.errors import LabelError
@@ -118,7 +119,7 @@ def test_a_crop_that_is_for_testing_changes_nothing(interpreter: LiveInterpreter
 def test_what_was_not_used_for_long_is_let_go(
     interpreter: LiveInterpreter, counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "MAPS_BYTES", 1)
+    monkeypatch.setattr(interpreter, "_maps", memory_cache(1, live._maps_bytes))
     for columns in (10, 12, 10):
         interpreter.view(_picture(slice(16, 16 + columns)), _strokes(), [])
     assert counting.computed == 3

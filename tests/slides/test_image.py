@@ -12,10 +12,12 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from cachetools import LRUCache
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
+from cytoseg.caches import memory_cache
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
 from cytoseg.slides import image
@@ -25,9 +27,13 @@ Write = Callable[..., Path]
 Pixels = NDArray[Any]
 
 
+def _cache_of(most_bytes: int) -> LRUCache[Any, Pixels]:
+    return memory_cache(most_bytes, lambda pixels: int(pixels.nbytes))
+
+
 @pytest.fixture(autouse=True)
 def _empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image, "_cache", image._Cache())
+    monkeypatch.setattr(image, "_cache", _cache_of(image.CACHE_BYTES))
 
 
 def encoded(pixels: Pixels, kind: str, mode: str | None = None, **options: Any) -> bytes:
@@ -354,7 +360,7 @@ def test_cache_holds_as_many_as_fit_and_the_newest_always(
         return read(source, name)
 
     monkeypatch.setattr(image, "_read", counting)
-    monkeypatch.setattr(image, "CACHE_BYTES", 2 * speckles.nbytes)
+    monkeypatch.setattr(image, "_cache", _cache_of(2 * speckles.nbytes))
     slides = {}
     for name in "abc":
         (tmp_path / name).write_bytes(encoded(speckles, "PNG"))
@@ -362,7 +368,7 @@ def test_cache_holds_as_many_as_fit_and_the_newest_always(
     for name in "abacab":  # c pushes out b, the one not used for longest; then b pushes out c
         slides[name].read_region(Region(0, 0, 1, 1))
     assert decoded == ["a", "b", "c", "b"]
-    monkeypatch.setattr(image, "CACHE_BYTES", 1)
+    monkeypatch.setattr(image, "_cache", _cache_of(1))
     for name in "ccc":
         slides[name].read_region(Region(0, 0, 1, 1))
     assert decoded == ["a", "b", "c", "b", "c"]

@@ -1,0 +1,18 @@
+"""Least recently used caches with a memory limit."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from cachetools import LRUCache
+
+Value = TypeVar("Value")
+
+
+def memory_cache(most_bytes: int, size_bytes: Callable[[Value], int]) -> LRUCache[Any, Value]:
+    """Create a cache that drops the values not used for longest.
+
+    Args:
+        most_bytes: What all values may take; the newest stays even if it alone takes more.
+        size_bytes: Measures a value when it is stored.
+    """
+    return LRUCache(most_bytes, getsizeof=lambda value: min(most_bytes, size_bytes(value)))
