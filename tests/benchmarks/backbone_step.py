@@ -39,14 +39,7 @@ COLUMNS = (
 def counted(network: Network) -> tuple[float, float]:
     """Count a network's weights in millions and the GFLOP of one crop's forward pass."""
     unet = build_unet(
-        Architecture(
-            dim=network.dim,
-            dim_mults=DIM_MULTS[network.backbone],
-            timesteps=1000,
-            schedule="linear",
-            objective="pred_noise",
-            backbone=network.backbone,
-        )
+        Architecture(dim=network.dim, dim_mults=DIM_MULTS[network.backbone], backbone=network.backbone)
     ).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         unet(torch.zeros(1, 3, network.size_px, network.size_px), torch.zeros(1, dtype=torch.long))

@@ -53,9 +53,7 @@ class Job:
 
     def extractor(self) -> "Reusing":
         """Give the method's features: all taps, three timesteps."""
-        architecture = Architecture(
-            dim=self.dim, dim_mults=(1, 2, 4, 8), timesteps=1000, schedule="linear", objective="pred_noise"
-        )
+        architecture = Architecture(dim=self.dim, dim_mults=(1, 2, 4, 8))
         settings = FeatureSettings(tap_names(architecture), TIMESTEPS, scale=1, noise_seed=0)
         unet = build_unet(architecture).eval()
         extractor = Reusing(unet, architecture, settings, device=CPU, precision=self.precision)

@@ -41,9 +41,7 @@ class Job:
 
     def bundle(self) -> Bundle:
         """Make a bundle of random weights."""
-        architecture = Architecture(
-            dim=self.dim, dim_mults=(1, 2, 4, 8), timesteps=1000, schedule="linear", objective="pred_noise"
-        )
+        architecture = Architecture(dim=self.dim, dim_mults=(1, 2, 4, 8))
         features = FeatureSettings(tap_names(architecture), TIMESTEPS, scale=1, noise_seed=0)
         channels = len(TIMESTEPS) * sum(count for count, _ in tap_shapes(architecture, features.taps))
         ensemble = Ensemble(MEMBERS, channels, CLASSES, seed=0).eval()

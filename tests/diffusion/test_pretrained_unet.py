@@ -7,13 +7,7 @@ from cytoseg.diffusion.pretrained_unet import PixelNorm, PretrainedUnet
 from cytoseg.diffusion.unet import build_unet, run_to_taps, start_from_imagenet, tapped
 
 SMALL = Architecture(
-    dim=8,
-    dim_mults=(1, 2, 3),
-    timesteps=10,
-    schedule="cosine",
-    objective="pred_noise",
-    backbone="pretrained",
-    mask_classes=("glass", "cell"),
+    dim=8, dim_mults=(1, 2, 3), timesteps=10, schedule="cosine", backbone="pretrained", mask_classes=("glass", "cell")
 )
 
 

@@ -87,13 +87,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, train_tiny
 
 
 HYBRID = Architecture(
-    dim=8,
-    dim_mults=(1, 1, 1),
-    timesteps=10,
-    schedule="cosine",
-    objective="pred_noise",
-    backbone="pretrained",
-    mask_classes=("glass", "cell"),
+    dim=8, dim_mults=(1, 1, 1), timesteps=10, schedule="cosine", backbone="pretrained", mask_classes=("glass", "cell")
 )
 
 

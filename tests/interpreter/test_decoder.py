@@ -49,7 +49,6 @@ def test_the_head_starts_from_a_mask_head_that_knows_the_classes() -> None:
         dim_mults=(1, 1, 1),
         timesteps=10,
         schedule="cosine",
-        objective="pred_noise",
         backbone="pretrained",
         mask_classes=("glass", "cell", "dirt"),
     )

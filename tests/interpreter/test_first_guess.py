@@ -19,7 +19,6 @@ def _unet(*mask_classes: str) -> torch.nn.Module:
             dim_mults=(1, 1, 1),
             timesteps=10,
             schedule="cosine",
-            objective="pred_noise",
             backbone="pretrained",
             mask_classes=mask_classes,
         ),
