@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from cytoseg.recipe.file import load_recipe
 from cytoseg.recipe.keys import key_names
+from cytoseg.workflows.run_paths import split_of
 from tests.test_readme import SOURCES, blocks, check_command, run_block, typed
 
 DOCS = SOURCES / "docs"
@@ -41,6 +43,8 @@ def test_the_first_tutorial_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
     run_block(first)
     assert (tmp_path / "runs" / "quickstart" / "labels" / "contact_sheet.png").is_file()
+    split = split_of(load_recipe("quickstart"))  # else training, the next step, refuses the slides
+    assert (len(split.train), len(split.test)) == (8, 8)
 
 
 @pytest.mark.slow
