@@ -92,6 +92,12 @@ def test_a_diagonal_through_corners_leaves_out_what_it_only_touches() -> None:
     np.testing.assert_array_equal(pressed(path_pixels(points((4, 4), (0, 0)), SIZE), SIZE)[:, :4], np.eye(4))
 
 
+def test_rounding_at_a_corner_adds_no_pixel() -> None:
+    """The line meets the corner (1, 3), where its cuts with both grid lines differ by a rounding error."""
+    covered = pressed(path_pixels(points((0, 0), (1.2, 3.6)), SIZE), SIZE)
+    assert covered[:, :2].tolist() == [[1, 0], [1, 0], [1, 0], [0, 1]]
+
+
 def test_a_line_that_starts_on_a_grid_line_covers_only_its_own_side() -> None:
     assert pressed(path_pixels(points((3, 1.5), (1, 1.5)), SIZE), SIZE)[1].tolist() == [0, 1, 1, 0, 0, 0]
 
