@@ -24,6 +24,12 @@ def test_gaps_of_an_interval_cancel_and_of_two_do_not() -> None:
     assert calibration_error(apart) == pytest.approx((1 + 0.5) / 2)
 
 
+def test_the_last_interval_holds_certainty() -> None:
+    bins = confidence_bins(np.array([[1.0, 0.0], [0.05, 0.95], [0.07, 0.93]]), np.array([1, 1, 1]))
+    assert bins.shape == (15, 3)
+    np.testing.assert_allclose(bins[13:], [[1, 0.93, 1], [2, 1.95, 1]])
+
+
 def test_crops_add_up_and_weights_repeat() -> None:
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([1, 1, 1], 40)
