@@ -1,7 +1,9 @@
 """Baseline: a random forest on generic image filters."""
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +37,8 @@ class Forest:
             (H, W) uint8 class map; only classes in the training pixels occur.
         """
         responses = filter_responses(picture)
-        ids: NDArray[np.uint8] = self.trees.predict(responses.reshape(-1, responses.shape[2]))
+        with _quiet():
+            ids: NDArray[np.uint8] = self.trees.predict(responses.reshape(-1, responses.shape[2]))
         return ids.reshape(picture.shape[:2])
 
 
@@ -83,9 +86,20 @@ def _grown(
     trees = RandomForestClassifier(max_features="sqrt", n_jobs=-1, random_state=seed, warm_start=True)
     step = max(TREES // 10, os.cpu_count() or 1)
     for grown in (*range(step, TREES, step), TREES):
-        trees.set_params(n_estimators=grown).fit(rows, ids)
+        with _quiet():
+            trees.set_params(n_estimators=grown).fit(rows, ids)
         on_trees(grown)
     return trees
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep scikit-learn's threads from printing a warning for each tree.
+
+    They empty the list of warning filters under each other, and then warn that they were given none (version 1.9).
+    """
+    with warnings.catch_warnings(record=True):
+        yield
 
 
 def commonest_class(label_maps: Sequence[NDArray[np.uint8]]) -> int:

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,24 @@ def test_trees_that_grow_some_at_a_time_are_those_grown_at_once(label_map: NDArr
     drawn = np.random.default_rng((3, 0)).permutation(np.arange(576))
     whole.fit(rows[drawn], label_map.ravel()[drawn])
     np.testing.assert_array_equal(found.predict_proba(rows), whole.predict_proba(rows))
+
+
+def test_threads_that_lose_the_warning_filters_print_nothing(
+    label_map: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    grow = RandomForestClassifier.fit
+
+    def warned(self: RandomForestClassifier, *given: NDArray[np.float32]) -> RandomForestClassifier:
+        warnings.resetwarnings()  # as one thread of scikit-learn does to the other
+        warnings.warn("delayed should be used with Parallel", UserWarning, stacklevel=1)
+        return grow(self, *given)
+
+    monkeypatch.setattr(RandomForestClassifier, "fit", warned)
+    before = list(warnings.filters)
+    forest = fit_forest([COLOURS[label_map]], [label_map], seed=0)
+    forest.predict(COLOURS[label_map])
+    assert len(recwarn) == 0
+    assert list(warnings.filters) == before
 
 
 def test_same_seed_same_forest(label_map: NDArray[np.uint8]) -> None:
