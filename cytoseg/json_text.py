@@ -24,7 +24,7 @@ MAX_WHOLE = 2**63 - 1
 _SIZE = "CYTOSEG_MAX_JSON_MB"
 _SURELY_SMALL = 10_000  # bytes: a log line is parsed in microseconds
 # Bytes that Python needs for a list or dict, and for an element with its slot.
-_CONTAINER_BYTES, _VALUE_BYTES, _TEXT_BYTES = 88, 32, 100
+_CONTAINER_BYTES, _VALUE_BYTES, _TEXT_BYTES = 88, 34, 150
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _HALF = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")

@@ -1,10 +1,13 @@
 """Files that were mutated at random are read, or refused in one printable line; CYTOSEG_FUZZ sets how many of each."""
 
+import contextlib
 import json
 import os
 import platform
 import random
-from collections.abc import Callable
+import resource
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +187,23 @@ def test_what_is_mutated_is_read_whole(tmp_path: Path, name: str) -> None:
 
 def refusal(read: Callable[[Path], object], folder: Path) -> str:
     """Give the message of a refusal, or nothing."""
-    try:
-        read(folder)
-    except CytosegError as error:
-        return str(error)
+    with within_limits():
+        try:
+            read(folder)
+        except CytosegError as error:
+            return str(error)
     return ""
+
+
+@contextlib.contextmanager
+def within_limits() -> Iterator[None]:
+    """Check that what is done takes at most 5 s of the processor and 1 GB of memory."""
+    begin, before = time.process_time(), _peak_mb()
+    yield
+    assert time.process_time() - begin < 5
+    assert _peak_mb() - before < 1000
+
+
+def _peak_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1024 if platform.system() == "Linux" else peak / 1024**2

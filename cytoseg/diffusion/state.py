@@ -192,13 +192,20 @@ def changed_values(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
 
 def _check_details(found: Mapping[str, Any]) -> None:
     """Validate the state values that a resumed training uses."""
-    if not all(type(found[key]) is int and 0 <= found[key] < _MOST_CROPS for key in ("ema_step", "crops_seen")):
-        raise ValueError("its counts are no whole numbers")
+    _count(found, "ema_step")
+    _count(found, "crops_seen")
     if not isinstance(found.get("started_from"), dict | None):
         raise ValueError("it does not say what it started from")
     recipe = found.get("recipe", {})
     if not isinstance(recipe, dict) or not all(isinstance(recipe.get(section, {}), dict) for section in DECISIVE):
         raise ValueError("it has no recipe")
+
+
+def _count(found: Mapping[str, Any], key: str) -> int:
+    value = found[key]
+    if type(value) is not int or not 0 <= value < _MOST_CROPS:
+        raise ValueError("its counts are no whole numbers")
+    return value
 
 
 def _restore(checkpoint: Checkpoint, state: TrainState) -> None:
@@ -287,7 +294,7 @@ def load_backbone(
         if wanted is not None:
             check_same(architecture, wanted, where=str(found[0]))
         unet = network_with(lambda: build_unet(architecture), checkpoint.tensors["ema"])
-        origin = {"crops_seen": checkpoint.state["crops_seen"], "sha256": checkpoint.state["sha256"]["ema"]}
+        origin = {"crops_seen": _count(checkpoint.state, "crops_seen"), "sha256": checkpoint.state["sha256"]["ema"]}
     except MISFIT as error:
         raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}).") from error
     return unet.eval(), architecture, origin

@@ -215,3 +215,13 @@ def test_no_backbone_yet(tmp_path: Path) -> None:
 def test_what_a_checkpoint_says_of_its_training_is_looked_at(found: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"its counts|what it started from|its recipe"):
         _check_details(found)
+
+
+@pytest.mark.parametrize("count", ["64", -1, None, 1.5, 10**16])
+def test_a_backbone_whose_count_is_not_one_is_refused(
+    tmp_path: Path, state: TrainState, tiny: Architecture, count: object
+) -> None:
+    tensors = state.ema.ema_model.state_dict()
+    save_checkpoint(tmp_path / "a", {"ema": tensors}, {"crops_seen": count, "architecture": dataclasses.asdict(tiny)})
+    with pytest.raises(CheckpointError, match=r"state\.json: damaged.* \(its counts are no whole numbers\)"):
+        load_backbone(tmp_path / "a")
