@@ -213,7 +213,7 @@ def test_no_backbone_yet(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_checkpoint_says_of_its_training_is_looked_at(found: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"its counts|what it started from|its recipe"):
+    with pytest.raises(ValueError, match=r"its counts|what it started from|it has no recipe"):
         _check_details(found)
 
 
