@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from cytoseg.classes import IGNORE, ClassList
+from cytoseg.classes import IGNORE, ClassList, SavedClasses
 
 CELLS = ClassList(("background", "cell", "nucleus"), ((240, 240, 240), (0, 114, 178), (213, 94, 0)), "cell")
 
@@ -24,3 +25,15 @@ def test_colour_table_colours_the_classes_and_blackens_the_rest() -> None:
     label_map = np.array([[0, 1], [2, IGNORE]])
     np.testing.assert_array_equal(table[label_map], [[[240] * 3, [0, 114, 178]], [[213, 94, 0], [0, 0, 0]]])
     assert not table[3:].any()
+
+
+@pytest.mark.parametrize(("colours", "fill"), [(((1, 2, 3),), None), (((1, 2, 3), (4, 5, 6)), "c")])
+def test_a_saved_class_list_whose_parts_do_not_fit_is_refused(
+    colours: tuple[tuple[int, int, int], ...], fill: str | None
+) -> None:
+    with pytest.raises(ValueError, match="the parts of the class list do not fit"):
+        SavedClasses(("a", "b"), colours, fill)
+
+
+def test_a_saved_class_list_is_one() -> None:
+    assert SavedClasses(("a",), ((1, 2, 3),), "a").class_list() == ClassList(("a",), ((1, 2, 3),), "a")
