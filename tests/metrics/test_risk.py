@@ -30,6 +30,19 @@ def test_the_area_is_the_mean_of_the_risks_of_the_most_certain_pixels(wrong: lis
     assert found.aurc_best == pytest.approx(_by_hand(list(range(16 - len(wrong), 16))), abs=1e-12)
 
 
+def test_a_bin_spans_less_than_a_hundredth_of_its_value() -> None:
+    """1 is bin 0x3F80, the upper half of its bits as float32; the next bin begins at 1 + 1 / 128."""
+    uncertainty = np.array([0, 1, 1 + 1 / 129, 1 + 1 / 128], np.float32)
+    zeros = np.zeros(4, np.int64)
+    counts = risk_counts(uncertainty, predicted=zeros, truth=zeros, classes=1)
+    assert counts.shape == (1, BINS, 2)
+    assert {int(place): int(counts[0, place, 0]) for place in np.flatnonzero(counts[0, :, 0])} == {
+        0: 1,
+        0x3F80: 2,
+        0x3F81: 1,
+    }
+
+
 def test_two_errors_of_16_pixels_written_out() -> None:
     """Errors in places 15 and 16 of 16: risks of 1/15 and 2/16. The best order there is."""
     found = risk(_counts(UNCERTAINTY, [14, 15]).sum(axis=0))
