@@ -1,11 +1,15 @@
 """Glob patterns in which square brackets are first tried as literal characters."""
 
 import glob
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import TypeVar
+
+NOT_UNICODE = "the name is not UTF-8. Rename the file, for example with: convmv -f latin1 -t utf-8 --notest FOLDER -r"
+"""Message for a file for which ``is_unicode`` is false."""
 
 _Found = TypeVar("_Found", str, Path)
 
@@ -13,6 +17,11 @@ _Found = TypeVar("_Found", str, Path)
 def plain_name(name: str) -> str:
     """Return a name for comparison: lower case, accents in composed form."""
     return _composed(name).lower()
+
+
+def is_unicode(name: str) -> bool:
+    """Return whether a file name is UTF-8; Linux allows any bytes, which no JSON, YAML or table can hold."""
+    return name.isascii() or not re.search("[\ud800-\udfff]", name)
 
 
 def literal(pattern: str) -> str:

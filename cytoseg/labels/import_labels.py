@@ -29,6 +29,7 @@ from cytoseg.labels.read_sources import Reading, find_items, read_item
 from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.labels.split import Split, split_by_slide
 from cytoseg.labels.staging import staged
+from cytoseg.patterns import NOT_UNICODE, is_unicode
 
 # Re-exported for users of this module.
 __all__ = [
@@ -132,7 +133,8 @@ def _take_in(
     """Write a crop, unless its id is taken, it has no slide, or a newer correction of it has been written."""
     slide = _slide_of(reading, state)
     twin, old = written.get(reading.crop), before.get(reading.crop)
-    problem = _clash(reading, state, twin=twin, old=old, slide=slide) or _same_picture(reading, state)
+    problem = None if is_unicode(f"{reading.source}/{reading.stem}") else NOT_UNICODE
+    problem = problem or _clash(reading, state, twin=twin, old=old, slide=slide) or _same_picture(reading, state)
     if problem is not None:
         state.problems.append(f"{reading.source}: {problem}")
     elif slide is not None and _is_newest(reading, state):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Region, Size, best_level
-from cytoseg.patterns import excluded, globbed
+from cytoseg.patterns import NOT_UNICODE, excluded, globbed, is_unicode
 from cytoseg.quoting import shown
 from cytoseg.slides.image import TIFF_STARTS, ImageSlide
 from cytoseg.slides.ngff import ZARR_SUFFIX, is_slide_folder
@@ -49,6 +49,8 @@ def open_slide(path: Path) -> Slide:
         SlideError: If the file is missing, empty, damaged or not supported.
     """
     path = Path(path)
+    if not is_unicode(path.name):
+        raise SlideError(f"{path.name}: {NOT_UNICODE}")
     if is_slide_folder(path):
         return _open_zarr(path)
     start = _first_bytes(path)

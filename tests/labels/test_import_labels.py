@@ -378,3 +378,11 @@ def test_the_real_test_crops_are_imported_and_split(cytoseg_data: Path, folder: 
         np.testing.assert_array_equal(crop.label_map(), np.asarray(Image.open(source / "masks" / f"{crop.crop}.png")))
     split = split_by_slide(report.crops, test_slides=(), test_fraction=0.2, seed=0)
     assert (len(split.train), len(split.test)) == (24, 6)
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path, write_labelme: Write, classes: ClassList) -> None:
+    name = os.fsdecode(b"gr\xf6sse.json")
+    write_labelme(tmp_path / "in", "a").rename(tmp_path / "in" / name)
+    with pytest.raises(LabelError, match=r"gr\\udcf6sse\.json: the name is not UTF-8\. Rename the file"):
+        import_labels(tmp_path / "in", tmp_path / "labels", classes=classes, rules=ImportRules())
+    assert not (tmp_path / "labels").exists()

@@ -1,3 +1,4 @@
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -265,3 +266,11 @@ def test_read_at_takes_large_regions_in_pieces(monkeypatch: pytest.MonkeyPatch, 
     found = read_at(pieces, Region(0, 0, 400, 200), size)
     assert pieces.largest <= 3000
     assert_array_equal(found, expected)
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"gr\xf6sse.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(path)
+    with pytest.raises(SlideError, match=r"gr\\udcf6sse\.png: the name is not UTF-8\. Rename the file"):
+        open_slide(path)
