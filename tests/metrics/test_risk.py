@@ -32,12 +32,12 @@ def test_the_area_is_the_mean_of_the_risks_of_the_most_certain_pixels(wrong: lis
 
 def test_a_bin_spans_less_than_a_hundredth_of_its_value() -> None:
     """1 is bin 0x3F80, the upper half of its bits as float32; the next bin begins at 1 + 1 / 128."""
-    uncertainty = np.array([0, 1, 1 + 1 / 129, 1 + 1 / 128], np.float32)
-    zeros = np.zeros(4, np.int64)
+    uncertainty = np.array([0, -0.0, 1, 1 + 1 / 129, 1 + 1 / 128], np.float32)
+    zeros = np.zeros(5, np.int64)
     counts = risk_counts(uncertainty, predicted=zeros, truth=zeros, classes=1)
-    assert counts.shape == (1, BINS, 2)
+    assert counts.shape == (1, 32768, 2)
     assert {int(place): int(counts[0, place, 0]) for place in np.flatnonzero(counts[0, :, 0])} == {
-        0: 1,
+        0: 2,
         0x3F80: 2,
         0x3F81: 1,
     }
