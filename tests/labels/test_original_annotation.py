@@ -16,7 +16,7 @@ WHOLE = {"origin": None, "labelme": None, "features": None, "area": None, "frame
     [
         OriginalAnnotation(Origin("slide é", Region(1, 2, 3, 4))),
         OriginalAnnotation(
-            Origin("s", None), labelme={"flags": {"\ud800": 0.1 + 0.2}, "shapes": [], "more": [1e300, 2**70]}
+            Origin("s", None), labelme={"flags": {"\U0001f600 \n": 0.1 + 0.2}, "shapes": [], "more": [1e300, 2**70]}
         ),
         OriginalAnnotation(None, features=({"type": "Feature"}, {"id": "б"}), area=Region(-5, 0, 7, 8), frame=1),
         OriginalAnnotation(None, features=()),
