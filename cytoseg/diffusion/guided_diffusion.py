@@ -1,4 +1,4 @@
-"""Reading the weight files of guided-diffusion, such as those of LSUN and FFHQ, as data."""
+"""Reading weight files of guided-diffusion, such as LSUN and FFHQ."""
 
 import re
 import warnings

@@ -1,4 +1,4 @@
-"""Learned variance: what a network predicts of the noise of each reverse step, and the loss that it learns it by."""
+"""Learned variance of the reverse steps, and its loss."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Marks drawn on a crop in the app, saved as a labelme file after each stroke.
+"""Marks drawn in the app, saved as labelme files after each stroke.
 
 The key ``cytoseg`` holds slide and region as a sidecar does, and under ``annotation`` who drew it and when. Unmarked
 pixels are saved as ignore, whatever the recipe's fill class.

@@ -1,4 +1,4 @@
-"""Random crops of slides for training: crop i is a function of (seed, i) only."""
+"""Random training crops of slides, as a function of (seed, i)."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Where the tiles of a TIFF page lie in its file, and their decoding one by one."""
+"""Offsets of the tiles of a TIFF page, and decoding them."""
 
 import math
 import os

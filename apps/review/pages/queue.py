@@ -1,4 +1,4 @@
-"""Annotate next: regions where the ensemble disagrees, to accept into the queue or to skip."""
+"""Annotate next: accept or skip regions where the ensemble disagrees."""
 
 from collections.abc import Callable
 from functools import partial
