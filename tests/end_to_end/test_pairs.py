@@ -1,0 +1,80 @@
+"""Two commands at once on one run: nothing is lost, and who is refused is told by whom."""
+
+import itertools
+import json
+import os
+import random
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from cytoseg.evaluation.run_folder import read_provenance
+from cytoseg.interpreter.bundle import bundle_hashes
+from cytoseg.labels.index import load_index
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are run in forks")
+RUN = Path("runs", "tiny")
+LINES = {
+    "import": "label-import made/labelled --recipe tiny.yaml",
+    "train": "train-interpreter tiny.yaml interpreter.steps=30",
+    "evaluate": "evaluate tiny.yaml --no-baseline features.scale=1",
+    "predict": "predict tiny.yaml made/slides/made_2_02.ome.tif",
+    "queue": "queue tiny.yaml --n 1 labels.test_slides=[nothing]",
+    "label-crops": "label-crops tiny.yaml --n 3",
+}
+
+
+def _begin(cytoseg: Callable[..., Result], line: str, said: Path) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forks beside threads
+        process = os.fork()
+    if process == 0:
+        try:
+            result = cytoseg(*line.split())
+            said.write_text(json.dumps([result.exit_code, result.output]))
+        except BaseException:
+            said.write_text(json.dumps([1, traceback.format_exc()]))
+        finally:
+            os._exit(0)
+    return process
+
+
+def _at_once(cytoseg: Callable[..., Result], home: Path, first: str, second: str) -> None:
+    crops = {crop.crop for crop in load_index(RUN / "labels").crops}
+    recorded = len(_commands())
+    said = [home.with_name(f"said_{number}") for number in range(2)]
+    one = _begin(cytoseg, LINES[first], said[0])
+    time.sleep(random.Random(f"{first} {second}").uniform(0, 1))
+    for process in (one, _begin(cytoseg, LINES[second], said[1])):
+        os.waitpid(process, 0)
+    for path in said:
+        status, text = json.loads(path.read_text())
+        assert status == 0 or (status == 2 and "(process " in text and "is writing it" in text), text
+    assert {crop.crop for crop in load_index(RUN / "labels").crops} >= crops
+    assert len(_commands()) == recorded + 2
+    assert bundle_hashes(RUN / "interpreter" / "bundle")
+    assert json.loads((RUN / "evaluation" / "evaluation.json").read_text())["methods"]
+    assert [path for path in home.rglob(".*") if path.suffix != ".part"] == []
+
+
+def _commands() -> tuple[object, ...]:
+    provenance = read_provenance(RUN)
+    assert provenance is not None
+    return tuple(provenance.commands)
+
+
+def test_of_an_import_and_a_queue_at_once_nothing_is_lost(home: Path, cytoseg: Callable[..., Result]) -> None:
+    _at_once(cytoseg, home, "import", "queue")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations_with_replacement(LINES, 2)))
+def test_of_two_commands_at_once_nothing_is_lost(
+    first: str, second: str, home: Path, cytoseg: Callable[..., Result]
+) -> None:
+    _at_once(cytoseg, home, first, second)
