@@ -8,9 +8,6 @@ from numpy.typing import NDArray
 
 from cytoseg.metrics.results import ObjectScores
 
-LEAST_IOU = 0.5
-"""Minimum IoU of a match: an object then has one partner, or two that are each exactly half of it."""
-
 
 @dataclass(frozen=True)
 class ObjectCounts:
@@ -126,6 +123,7 @@ def _overlaps(truth: NDArray[np.integer[Any]], prediction: NDArray[np.integer[An
 
 def _matches(pairs: _Pairs) -> tuple[int, float]:
     """Match each object at most once, best pairs first; ties do not change the number of pairs."""
+    # IoU of at least 0.5: an object then has one partner, or two that are each exactly half of it.
     close = 2 * pairs.shared >= pairs.joined
     kept = np.intersect1d(_first_of_each(pairs.true[close]), _first_of_each(pairs.predicted[close]))
     iou = pairs.shared[close][kept] / pairs.joined[close][kept]
