@@ -1,16 +1,19 @@
 """Detached processes, identified by pid and start time."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _STAT, _STARTED = 0, 19
 """Fields of state and start time in /proc/PID/stat, counted after the name in brackets."""
 _ENDED = ("Z", "X")
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+_CAN_BLOCK = hasattr(signal, "pthread_sigmask")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Process:
 def start_apart(command: Sequence[str], *, folder: Path, surroundings: Mapping[str, str]) -> Process:
     """Start a process in its own session, so that it survives the end of the terminal, server or browser.
 
+    An interrupt that reaches it before it can handle one waits until it calls ``receive_interrupts``.
+
     Args:
         command: Program and arguments.
         folder: Working directory.
@@ -47,12 +52,30 @@ def start_apart(command: Sequence[str], *, folder: Path, surroundings: Mapping[s
         OSError: If it cannot be started.
     """
     nothing = subprocess.DEVNULL
-    started = subprocess.Popen(
-        command, cwd=folder, env=surroundings, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
-    )
+    with _interrupts_blocked():
+        started = subprocess.Popen(
+            command, cwd=folder, env=surroundings, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+        )
     # The parent must wait for it, or it remains a zombie as long as the parent lives.
     threading.Thread(target=started.wait, name=f"end of {started.pid}", daemon=True).start()
     return Process(started.pid, birth_of(started.pid) or "")
+
+
+def receive_interrupts() -> None:
+    """Deliver the interrupts that came since ``start_apart``; called once they can be handled."""
+    if _CAN_BLOCK:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block interrupts in this thread; a process started meanwhile begins with them blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS) if _CAN_BLOCK else set()
+    try:
+        yield
+    finally:
+        if _CAN_BLOCK:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def birth_of(pid: int) -> str | None:

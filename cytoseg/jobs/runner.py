@@ -17,6 +17,7 @@ from typing import TextIO
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import INTERRUPTED
 from cytoseg.jobs.job_table import CANCELLED, FAILED, FINISHED, RUNNING, job_of, jobs_of, log_path, now, update_job
+from cytoseg.jobs.processes import receive_interrupts
 from cytoseg.jobs.progress_lines import Progress, last_word, read_line
 from cytoseg.locks import locked
 
@@ -41,6 +42,7 @@ class _Cancel:
         """
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGTERM, self._on_signal)
+        receive_interrupts()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.wanted = True
