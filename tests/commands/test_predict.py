@@ -24,7 +24,8 @@ def bundle(cytoseg: CytosegCommand) -> Path:
         "mpp": 0.5,
         "sha256": {"ensemble": "abc"},
     }
-    others = {"features": {}, "vote": "soft", "precision": "float32", "origin": {}}
+    features = {"taps": [], "timesteps": [], "scale": 1, "noise_seed": 0}
+    others = {"features": features, "vote": "soft", "precision": "float32", "origin": {}}
     (folder / "state.json").write_text(json.dumps({"format": 1, "kind": "bundle", **state, **others}))
     return folder
 

@@ -320,7 +320,7 @@ def test_a_training_starts_from_the_averaged_weights_of_another(
         fresh = train_tiny(tmp_path / str(number), crops=4, rate=1e-9, init=init, watch=Watch(on_note=notes.append))
         torch.testing.assert_close(dict(fresh.unet.state_dict()), average, rtol=0, atol=1e-6)
         torch.testing.assert_close(dict(fresh.ema.ema_model.state_dict()), average, rtol=0, atol=1e-6)
-        assert notes.pop().startswith("This run uses its architecture: dim 8, dim_mults [1, 2]")
+        assert notes.pop().startswith("This run uses its architecture: backbone lucidrains, dim 8, dim_mults [1, 2]")
         assert notes.pop() == f"Starting from {init}, trained on 8 crops."
     resumed = train_tiny(tmp_path / "0", crops=8, rate=1e-9, go_on=True, init=tmp_path / "missing")
     assert resumed.crops_seen == 8
