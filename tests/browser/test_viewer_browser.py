@@ -106,7 +106,8 @@ def test_the_whole_slide_fits_and_can_be_zoomed_to_its_pixels(page: Page, addres
     expect(page.locator(".sight .zoom")).to_have_text("160 %")
 
 
-@pytest.mark.parametrize("window_px", [1280, pytest.param(1920, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("window_px", [1280, 1920])
 def test_a_slide_of_30_000_px_is_zoomed_from_the_whole_to_its_pixels(
     page: Page, address: str, window_px: int, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def until(there: Callable[[], bool], *, wait_s: float = 120) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow  # three trainings
 def test_killed_and_resumed_is_bit_by_bit_as_if_nothing_had_happened(
     home: Path, start: Start, cytoseg: Callable[..., Result]
 ) -> None:

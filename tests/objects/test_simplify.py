@@ -127,7 +127,7 @@ def test_the_file_holds_simplified_outlines_where_they_are_not_to_be_exact(tmp_p
         texts[exact] = path.read_text()
     one, other = (json.loads(text)["features"][0] for text in texts.values())
     assert one["properties"] == other["properties"]
-    assert one["properties"]["measurements"] == {"area_px": 0.333333}
+    assert one["properties"]["measurements"] == {"area_px": 0.3333}
     first, second = shape(one["geometry"]), shape(other["geometry"])
     assert second.is_valid
     assert len(second.interiors) == 1

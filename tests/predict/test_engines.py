@@ -92,6 +92,7 @@ def test_a_slide_whose_process_dies_is_begun_again(make_tasks: Callable[..., lis
     assert len(list(tasks[1].folder.iterdir())) == 2
 
 
+@pytest.mark.slow  # four processes, each of which loads torch
 def test_a_slide_that_kills_every_process_is_given_up(make_tasks: Callable[..., list[SlideTask]]) -> None:
     tasks = make_tasks("fatal", "a")
     outcomes = told(list(in_processes(tasks, workers=1, work=leave_a_trace)))
