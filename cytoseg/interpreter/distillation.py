@@ -18,6 +18,7 @@ from cytoseg.interpreter.student import Student
 BATCH, SIZE_PX, RATE = 16, 96, 2e-3
 BLURRED = 0.25
 UNCERTAINTY_WEIGHT = 1.0
+_LEAST_SHARE = 1e-4
 TRUTH_SHARE = 0.5
 """Weight of the label in the target of a labelled pixel; the rest is the teacher's."""
 
@@ -79,18 +80,31 @@ def distil(
     optimiser = torch.optim.AdamW(student.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
     change = changes(SIZE_PX, BLURRED)
+    weights = _class_weights(lessons).to(device)
     for step in range(steps):
         x, target = (part.to(device) for part in _parts(lessons, change, seed, step))
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             found = student(x)
-        loss = _loss(found, target)
+        loss = _loss(found, target, weights)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         on_step(step + 1, loss.item())
+    student.undo_weights(weights)
     return student.eval()
+
+
+def _class_weights(lessons: Sequence[Lesson]) -> Tensor:
+    """Weight each class by one over the square root of the fraction that the teacher gives it, so that rare ones count.
+
+    Returns:
+        (K,) float32; 1 on average over all pixels, so that the disagreement keeps its part of the loss.
+    """
+    shares = torch.from_numpy(np.mean([lesson.probabilities.mean((1, 2), np.float64) for lesson in lessons], axis=0))
+    weights = shares.clamp_min(_LEAST_SHARE).rsqrt()
+    return (weights / (shares * weights).sum()).float()
 
 
 def _parts(lessons: Sequence[Lesson], change: Callable[..., dict[str, Tensor]], seed: int, step: int) -> list[Tensor]:
@@ -102,10 +116,10 @@ def _parts(lessons: Sequence[Lesson], change: Callable[..., dict[str, Tensor]], 
     return [torch.stack([torch.as_tensor(part[key]).float() for part in parts]) for key in ("picture", "labels")]
 
 
-def _loss(found: Tensor, target: Tensor) -> Tensor:
+def _loss(found: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Cross entropy with soft targets plus squared error of the disagreement; padded pixels are ignored."""
     inside = (target[:, 0] <= 1.0).float()
-    errors = -(target[:, :-1] * found[:, :-1].log_softmax(1)).sum(1)
+    errors = -(weights[:, None, None] * target[:, :-1] * found[:, :-1].log_softmax(1)).sum(1)
     errors = errors + UNCERTAINTY_WEIGHT * (found[:, -1] - target[:, -1]).square()
     loss: Tensor = (errors * inside).sum() / inside.sum().clamp_min(1.0)
     return loss

@@ -1,5 +1,7 @@
 """A small, fast network that imitates an ensemble or a tuned decoder."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +11,8 @@ from cytoseg.features.extract import pad_to_multiple
 WIDTHS = (32, 64, 128)
 """Channels at 1/2, 1/4 and 1/8 of the picture's resolution."""
 MULTIPLE_PX = 8
+_SURE = -3.0
+"""A disagreement of .05 nats before the softplus."""
 
 
 class _Convs(nn.Sequential):
@@ -40,6 +44,8 @@ class Student(nn.Module):
             self.down = nn.ModuleList([_Convs(12, fine), _Convs(fine, middle), _Convs(middle, coarse)])
             self.up = nn.ModuleList([_Convs(coarse + middle, middle), _Convs(middle + fine, fine)])
             self.head = nn.Conv2d(fine, 4 * (classes + 1), 1)
+        with torch.no_grad():  # begins as sure as most pixels are: pushed down from further up it would never come back
+            cast(Tensor, self.head.bias)[-4:] = _SURE
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Compute class logits and, as the last channel, the predicted disagreement of the teacher.
@@ -59,6 +65,18 @@ class Student(nn.Module):
         found = self.up[1](torch.cat([F.interpolate(found, scale_factor=2.0), fine], dim=1))
         scores = F.pixel_shuffle(self.head(found), 2)[:, :, :height, :width].float()
         return torch.cat([scores[:, :-1], F.softplus(scores[:, -1:])], dim=1)
+
+    @torch.no_grad()
+    def undo_weights(self, weights: Tensor) -> None:
+        """Take back what weighting classes in the loss did to their probabilities.
+
+        Args:
+            weights: (K,) positive.
+
+        Source: Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, 2002.
+        """
+        # Pixel shuffle makes one class of four channels in a row.
+        cast(Tensor, self.head.bias)[:-4].sub_(weights.log().repeat_interleave(4))
 
 
 @torch.inference_mode()

@@ -48,3 +48,15 @@ def test_on_labelled_pixels_half_is_said_by_the_label() -> None:
     assert torch.equal(plain[:, :, 4:], labelled[:, :, 4:])
     assert labelled[:, 0, 0].tolist() == [0.5, 0.5, 0.0]  # the teacher says glass, the label cell
     assert plain[:, 0, 0].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_rare_classes_weigh_more_by_the_root_of_their_share() -> None:
+    shares = np.array([0.81, 0.09, 0.0, 0.1], np.float16)
+    lesson = Lesson(
+        np.zeros((4, 4, 3), np.uint8), np.tile(shares[:, None, None], (1, 4, 4)), np.zeros((4, 4), np.float16)
+    )
+    weights = distillation._class_weights([lesson, lesson])
+    assert weights.dtype == torch.float32
+    # What the teacher never sees weighs as a class of one pixel in 10,000.
+    torch.testing.assert_close(weights / weights[2], torch.tensor([1 / 90, 1 / 30, 1.0, 0.0316228]), rtol=1e-3, atol=0)
+    assert float(weights @ torch.from_numpy(shares).float()) == pytest.approx(1)

@@ -37,3 +37,14 @@ def test_a_bundle_of_a_student_comes_back_and_predicts_the_same(tmp_path: Path) 
     before, after = (EnsemblePredictor(b, device=CPU)(tiles) for b in (bundle, again))
     for name in ("probabilities", "disagreement"):
         np.testing.assert_array_equal(before[name], after[name])
+
+
+def test_undone_weights_divide_the_odds_and_leave_the_disagreement() -> None:
+    student, weights = Student(3, seed=2).eval(), torch.tensor([0.25, 1.0, 0.5])
+    pictures = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before, disagreement = student_maps(student, pictures, precision="no")
+    student.undo_weights(weights)
+    after, same = student_maps(student, pictures, precision="no")
+    expected = before / weights[:, None, None]
+    torch.testing.assert_close(after, expected / expected.sum(1, keepdim=True))
+    assert torch.equal(same, disagreement)
