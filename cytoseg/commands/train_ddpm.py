@@ -13,6 +13,7 @@ import typer
 from torch import Tensor
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.diffusion.loss import LossReading
 from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.steps import StepReport
@@ -133,6 +134,13 @@ def _shown(recipe: Recipe, folder: Path) -> Iterator[tuple[Callable[[StepReport]
             track(report)
             if report.reading is not None:
                 rate = (report.crops_seen - first[0]) / (time.perf_counter() - begin)
-                bar.at(report.crops_seen, f"loss {report.reading.mean:.4f}  {rate:.1f} crops/s")
+                bar.at(report.crops_seen, f"{_losses(report.reading, recipe)}  {rate:.1f} crops/s")
 
         yield on_step, first
+
+
+def _losses(reading: LossReading, recipe: Recipe) -> str:
+    """Name the losses that have a weight."""
+    denoising = [f"loss {reading.mean:.4f}"] if recipe.training.denoising_weight else []
+    masks = [] if reading.mean_masks is None else [f"mask loss {reading.mean_masks:.4f}"]
+    return ", ".join(denoising + masks)

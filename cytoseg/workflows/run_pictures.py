@@ -1,11 +1,12 @@
 """Pictures of a training: sample grid and loss curve."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -31,33 +32,50 @@ def save_grid(path: Path, images: Tensor, *, columns: int | None = None) -> None
 
 
 def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Plot the loss with its running mean, and running means per timestep range, against crops seen.
+    """Plot the losses with their running means, and running means per timestep range, against crops seen.
 
     Args:
         path: PNG to write.
-        rows: Rows of ``metrics.jsonl`` with ``crops_seen``, ``loss`` and ``by_t``; no plot if empty.
+        rows: Rows of ``metrics.jsonl`` with ``crops_seen``, ``loss``, ``by_t`` and, where labelled sources were used,
+            ``mask_loss``; no plot if empty. A denoising loss that is 0 throughout, having no weight, is left out.
     """
     if not rows:  # the log was removed
         return
-    crops = np.array([r["crops_seen"] for r in rows], float)
-    loss = np.array([r["loss"] for r in rows], float)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4), layout="constrained", sharey=True)
-    left.plot(crops, loss, color="#bbbbbb", linewidth=0.6, label="each reading")
-    smooth_crops, smooth = _running_mean(crops, loss)
-    left.plot(smooth_crops, smooth, color="#0072b2", label="running mean")
-    left.set(xlabel="crops seen", ylabel="loss (mean squared error)", yscale="log")
-    left.legend(frameon=False)
+    panels: list[Callable[[Axes], None]] = []
+    if any(row["loss"] > 0 for row in rows):
+        panels += [
+            lambda axes: _draw_loss(axes, rows, "loss", "loss (mean squared error)"),
+            lambda axes: _draw_by_timestep(axes, rows),
+        ]
+    if any("mask_loss" in row for row in rows):
+        panels.append(lambda axes: _draw_loss(axes, rows, "mask_loss", "mask loss (cross entropy)"))
+    if not panels:
+        return
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 4), layout="constrained", squeeze=False)
+    for draw, axes in zip(panels, all_axes[0], strict=True):
+        draw(axes)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    plt.close(figure)
+
+
+def _draw_loss(axes: Axes, rows: Sequence[dict[str, Any]], key: str, label: str) -> None:
+    found = np.array([(row["crops_seen"], row[key]) for row in rows if key in row], float).T
+    axes.plot(*found, color="#bbbbbb", linewidth=0.6, label="each reading")
+    axes.plot(*_running_mean(*found), color="#0072b2", label="running mean")
+    axes.set(xlabel="crops seen", ylabel=label, yscale="log")
+    axes.legend(frameon=False)
+
+
+def _draw_by_timestep(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     ranges = sorted({name for r in rows for name in r.get("by_t", {})}, key=lambda name: int(name.split("-")[0]))
     for number, name in enumerate(ranges):
         seen = [(r["crops_seen"], r["by_t"][name]) for r in rows if name in r.get("by_t", {})]
         at, mean = _running_mean(*np.array(seen, float).T)
-        right.plot(at, mean, color=plt.get_cmap("viridis")(number / max(1, len(ranges) - 1)), label=f"t {name}")
-    right.set(xlabel="crops seen", title="by timestep")
+        axes.plot(at, mean, color=plt.get_cmap("viridis")(number / max(1, len(ranges) - 1)), label=f"t {name}")
+    axes.set(xlabel="crops seen", title="by timestep", yscale="log")
     if ranges:
-        right.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
+        axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _running_mean(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -132,6 +132,8 @@ def tracked(folder: Path, recipe: Recipe) -> Iterator[Callable[[StepReport], Non
         if report.reading is None:
             return
         writer.add_scalar("loss", report.reading.mean, report.crops_seen)
+        if report.reading.mean_masks is not None:
+            writer.add_scalar("mask loss", report.reading.mean_masks, report.crops_seen)
         writer.add_scalar("rate", report.rate, report.crops_seen)
         for name, loss in report.reading.by_timestep(recipe.diffusion.timesteps).items():
             writer.add_scalar(f"loss by t/{name}", loss, report.crops_seen)

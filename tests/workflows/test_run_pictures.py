@@ -39,3 +39,17 @@ def test_a_loss_curve_is_drawn_and_nothing_else_is_left(tmp_path: Path) -> None:
     columns = np.flatnonzero(blue.any(axis=0))
     rows = [np.flatnonzero(blue[:, column]).mean() for column in (columns[20], columns[-150])]
     assert rows[0] < rows[1]  # a falling loss falls
+
+
+def _width_of_curve(path: Path, rows: list[dict[str, float]]) -> int:
+    save_loss_curve(path, rows)
+    with Image.open(path) as picture:
+        return picture.width
+
+
+def test_each_loss_with_a_weight_has_its_panels(tmp_path: Path) -> None:
+    rows = [{"crops_seen": 8.0 * i, "loss": 1 / i} for i in range(1, 20)]
+    masks = [{**row, "mask_loss": row["loss"]} for row in rows]
+    without_denoising = [{**row, "loss": 0.0} for row in masks]
+    widths = [_width_of_curve(tmp_path / f"{i}.png", some) for i, some in enumerate((rows, masks, without_denoising))]
+    assert widths == [1440, 2160, 720]  # loss and loss by timestep; these and the mask loss; the mask loss
