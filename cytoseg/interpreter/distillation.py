@@ -76,6 +76,7 @@ def distil(
 
     Source: Hinton et al., Distilling the knowledge in a neural network, 2015.
     """
+    student.add_norms()
     student.to(device).train()
     optimiser = torch.optim.AdamW(student.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
@@ -92,6 +93,7 @@ def distil(
         optimiser.step()
         schedule.step()
         on_step(step + 1, loss.item())
+    student.fold_norms()
     student.undo_weights(weights)
     return student.eval()
 

@@ -5,6 +5,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cytoseg.features.extract import pad_to_multiple
 
@@ -28,7 +29,9 @@ class _Convs(nn.Sequential):
 
 
 class Student(nn.Module):
-    """A U-Net without normalisation, with pixel unshuffle (2 x 2) at the input and shuffle at the output.
+    """A U-Net with pixel unshuffle (2 x 2) at the input and shuffle at the output.
+
+    It has batch norms only between ``add_norms`` and ``fold_norms``, while it is trained.
 
     Args:
         classes: K.
@@ -65,6 +68,24 @@ class Student(nn.Module):
         found = self.up[1](torch.cat([F.interpolate(found, scale_factor=2.0), fine], dim=1))
         scores = F.pixel_shuffle(self.head(found), 2)[:, :, :height, :width].float()
         return torch.cat([scores[:, :-1], F.softplus(scores[:, -1:])], dim=1)
+
+    def add_norms(self) -> None:
+        """Put a batch norm after each 3 x 3 convolution, for training: without them it learns more slowly."""
+        for block in self._blocks():
+            for index in (2, 0):
+                convolution = cast(nn.Conv2d, block[index])
+                block.insert(index + 1, nn.BatchNorm2d(convolution.out_channels).to(convolution.weight.device))
+
+    def fold_norms(self) -> None:
+        """Merge the batch norms into the convolutions: the same function in evaluation mode, without their cost."""
+        self.eval()
+        for block in self._blocks():
+            for index in (4, 1):
+                norm = cast(nn.BatchNorm2d, block.pop(index))
+                block[index - 1] = fuse_conv_bn_eval(cast(nn.Conv2d, block[index - 1]), norm)
+
+    def _blocks(self) -> list[_Convs]:
+        return [cast(_Convs, block) for block in (*self.down, *self.up)]
 
     @torch.no_grad()
     def undo_weights(self, weights: Tensor) -> None:

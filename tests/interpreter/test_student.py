@@ -48,3 +48,22 @@ def test_undone_weights_divide_the_odds_and_leave_the_disagreement() -> None:
     expected = before / weights[:, None, None]
     torch.testing.assert_close(after, expected / expected.sum(1, keepdim=True))
     assert torch.equal(same, disagreement)
+
+
+def test_batch_norms_are_folded_without_changing_what_it_computes() -> None:
+    student = Student(3, seed=5)
+    layers = list(student.state_dict())
+    student.add_norms()
+    assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in student.modules()) == 10
+    pictures = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for _ in range(20):  # statistics that differ from those a norm begins with
+        student.train()(pictures)
+    with torch.no_grad():
+        for module in student.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.mul_(1.5)
+                module.bias.add_(0.1)
+    before = student.eval()(pictures)
+    student.fold_norms()
+    assert list(student.state_dict()) == layers  # stored as a student without norms
+    torch.testing.assert_close(student(pictures), before, rtol=1e-4, atol=1e-4)
