@@ -37,6 +37,7 @@ from cytoseg.workflows.labelled_pixels import (
     room_of,
     used_sentence,
 )
+from cytoseg.workflows.made_pairs import made_crops
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
 from cytoseg.workflows.run_paths import BUNDLE, TEACHER, split_of
 from cytoseg.workflows.source_overlap import refuse_sources_of_own
@@ -68,7 +69,7 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
         train = split_of(current.recipe).train
         check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
         refuse_sources_of_own(current.recipe)
-        origin = _origin(current.recipe, train, backbone)
+        origin = {**_origin(current.recipe, train, backbone), **_made(current)}
         found = _found_before(current.folder / BUNDLE, origin)
         if found is not None:
             _renew(found, current)
@@ -226,6 +227,15 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
         "student": recipe.section("student") if recipe.interpreter.kind == "student" else None,
         "unlabelled": recipe.section("slides") if recipe.decoder.unlabelled else None,
     }
+
+
+def _made(current: Run) -> dict[str, Any]:
+    """Return the made pairs that a student learns from, as a part of what determines it; empty without any."""
+    recipe = current.recipe
+    if recipe.interpreter.kind != "student" or not recipe.student.made:
+        return {}
+    crops = made_crops(current.folder, recipe.student.made, recipe.class_list())
+    return {"made": {crop.crop: [crop.image_sha256, crop.label_sha256] for crop in crops}}
 
 
 def _found_before(folder: Path, origin: dict[str, Any]) -> Bundle | None:

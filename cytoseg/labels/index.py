@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError
@@ -157,7 +158,13 @@ class CropName:
 
 
 def write_crop(
-    folder: Path, name: CropName, *, picture: NDArray[np.uint8], label_map: NDArray[np.uint8], classes: ClassList
+    folder: Path,
+    name: CropName,
+    *,
+    picture: NDArray[np.uint8],
+    label_map: NDArray[np.uint8],
+    classes: ClassList,
+    note: str = "",
 ) -> LabelledCrop:
     """Write a crop and its label map as PNG.
 
@@ -167,13 +174,17 @@ def write_crop(
         picture: (H, W, 3) uint8 RGB.
         label_map: (H, W) uint8 ids.
         classes: Names of the ids.
+        note: A comment to store in the picture's file.
 
     Returns:
         The entry for the index.
     """
     (folder / CROPS).mkdir(parents=True, exist_ok=True)
     (folder / MAPS).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(folder / CROPS / f"{name.crop}.png")
+    text = PngInfo()
+    if note:
+        text.add_text("Comment", note)
+    Image.fromarray(picture).save(folder / CROPS / f"{name.crop}.png", pnginfo=text)
     map_path = folder / MAPS / f"{name.crop}.png"
     Image.fromarray(label_map).save(map_path)
     counts = np.bincount(label_map.ravel(), minlength=256)

@@ -12,6 +12,7 @@ from cytoseg.interpreter.distillation import Lesson, distil
 from cytoseg.interpreter.student import Student
 from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.runs import MetricsLog
+from cytoseg.workflows.made_pairs import made_crops
 from cytoseg.workflows.recorded_command import Run, progress, say
 from cytoseg.workflows.unlabelled_crops import unlabelled_crops
 
@@ -19,7 +20,7 @@ _T = TypeVar("_T")
 
 
 def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, device: torch.device) -> Student:
-    """Segment labelled and unlabelled crops with the teacher, and train a student.
+    """Segment labelled, made and unlabelled crops with the teacher, and train a student.
 
     Args:
         teacher: The teacher bundle.
@@ -29,11 +30,14 @@ def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, devi
 
     Raises:
         RecipeError: If no slides are left for the unlabelled crops.
+        LabelError: If there are fewer made pairs than student.made.
         SlideError: If one cannot be read.
     """
     recipe = current.recipe
     predictor = EnsemblePredictor(teacher, device=device)
-    lessons = [_lesson(predictor, crop.picture(), crop.label_map()) for crop in _watched(train, "labelled crops")]
+    made = made_crops(current.folder, recipe.student.made, recipe.class_list())
+    crops = (*train, *made)
+    lessons = [_lesson(predictor, crop.picture(), crop.label_map()) for crop in _watched(crops, "labelled crops")]
     with unlabelled_crops(recipe, size_px=recipe.tile_px()) as crop:
         numbers = range(recipe.student.crops if crop is not None else 0)
         for number in _watched(numbers, "unlabelled crops"):
@@ -59,7 +63,9 @@ def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, devi
             )
         finally:
             log.close()
-    say(f"Student trained on {len(train)} labelled and {len(lessons) - len(train)} unlabelled crops.")
+    unlabelled = len(lessons) - len(crops)
+    told = f" and {len(made)} made pairs" if made else ""
+    say(f"Student trained on {len(train)} labelled and {unlabelled} unlabelled crops{told}.")
     return student
 
 

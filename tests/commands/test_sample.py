@@ -16,6 +16,7 @@ from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
+from cytoseg.workflows import drawn_samples
 
 CytosegCommand = Callable[..., Result]
 FOLDER = Path("runs/tiny/samples")
@@ -151,7 +152,7 @@ def test_ctrl_c_leaves_whole_samples_and_the_same_command_goes_on(
 
     asked = ("sample", "tiny.yaml", *SMALL, "training.batch=1", "--n", "3", "--steps", "2")
     with monkeypatch.context() as patch:
-        patch.setattr(sample, "fault_of", pressed)
+        patch.setattr(drawn_samples, "fault_of", pressed)
         stopped = cytoseg(*asked)
     assert stopped.exit_code == 130
     assert names() == ["sample_00000.png", "samples.json"]
@@ -184,7 +185,7 @@ def test_white_glass_is_a_picture(cytoseg: CytosegCommand) -> None:
 def test_good_samples_are_saved_beside_bad_ones(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_checkpoint()
     faults = iter(["saturated", None, "not finite", "saturated", "saturated"])
-    monkeypatch.setattr(sample, "fault_of", lambda _: next(faults))
+    monkeypatch.setattr(drawn_samples, "fault_of", lambda _: next(faults))
     result = cytoseg("sample", "tiny.yaml", *SMALL, "training.batch=2", "--n", "5", "--steps", "2")
     assert result.exit_code == 2
     assert "4 of 5 samples are not valid images and were not saved (not finite: 2; saturated: 0, 3-4)." in result.stderr

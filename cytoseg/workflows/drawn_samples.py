@@ -1,0 +1,123 @@
+"""Drawing the samples of a diffusion model that are not there yet."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from torch import Tensor, nn
+
+from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.diffusion.sample import ddim, ddpm, noise_of
+from cytoseg.diffusion.sample_check import fault_of
+from cytoseg.diffusion.sample_folder import Origin, open_folder, sample_path
+from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.state import load_backbone
+from cytoseg.errors import RecipeError
+from cytoseg.recipe import Recipe
+from cytoseg.workflows.recorded_command import Bar, Run, progress
+from cytoseg.workflows.run_pictures import save_grid
+
+DDIM_STEPS = 50
+
+Sampler = Literal["ddim", "ddpm"]
+Draw = Callable[[Sequence[int], Callable[[int], None]], Tensor]
+"""From sample numbers and a step callback to (N, 3, H, W) on the CPU."""
+
+
+@dataclass(frozen=True)
+class DrawnSamples:
+    """Samples in a folder.
+
+    Attributes:
+        folder: Where they are.
+        origin: Everything that determines them.
+        numbers: The valid ones, ascending.
+        faults: Why each of the others was not saved.
+    """
+
+    folder: Path
+    origin: Origin
+    numbers: tuple[int, ...]
+    faults: dict[int, str]
+
+
+def draw_samples(current: Run, n: int, *, sampler: Sampler, steps: int | None, seed: int) -> DrawnSamples:
+    """Draw samples 0 to n - 1 of the newest checkpoint, unless they are in the run folder's samples/ already.
+
+    Args:
+        current: The run.
+        n: How many.
+        sampler: Which sampler.
+        steps: Network evaluations; by default 50 for ddim, all timesteps for ddpm.
+        seed: Sample i is a function of (seed, i).
+
+    Raises:
+        RecipeError: If there are more steps than timesteps.
+        CheckpointError: If no diffusion model was trained.
+        CytosegError: If the folder has other samples.
+    """
+    recipe = current.recipe
+    steps = _steps(recipe, sampler, steps)
+    unet, _, backbone = load_backbone(current.folder / "ddpm", recipe.architecture())
+    crops_seen, sha256 = cast(int, backbone["crops_seen"]), str(backbone["sha256"])
+    origin = Origin(sampler, steps, seed, recipe.crops.size_px, crops_seen, sha256)
+    folder = open_folder(current.folder / "samples", origin)
+    batch = recipe.training.micro_batch or recipe.training.batch
+    faults = _draw_missing(_drawer(unet, origin, recipe), folder, n=n, batch=batch, steps=steps)
+    return DrawnSamples(folder, origin, tuple(i for i in range(n) if i not in faults), faults)
+
+
+def _steps(recipe: Recipe, sampler: Sampler, asked: int | None) -> int:
+    timesteps = recipe.diffusion.timesteps
+    if asked is None:
+        return min(DDIM_STEPS, timesteps) if sampler == "ddim" else timesteps
+    if asked > timesteps:
+        raise RecipeError(f"--steps {asked}: the model has {timesteps} timesteps. Give at most that many.")
+    return asked
+
+
+def _drawer(unet: nn.Module, origin: Origin, recipe: Recipe) -> Draw:
+    device = pick_device(recipe.training.device)
+    if device.type == "cpu":
+        tune_cpu_allocator()
+    unet.to(device)
+    bars, objective = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps), recipe.diffusion.objective
+
+    def draw(numbers: Sequence[int], on_step: Callable[[int], None]) -> Tensor:
+        noises = (noise.to(device) for noise in noise_of(origin.seed, numbers, size_px=origin.size_px))
+        if origin.sampler == "ddpm":
+            drawn = ddpm(unet, noises, alpha_bars=bars, objective=objective, steps=origin.steps, on_step=on_step)
+        else:
+            drawn = ddim(unet, next(noises), alpha_bars=bars, objective=objective, steps=origin.steps, on_step=on_step)
+        return drawn.cpu()
+
+    return draw
+
+
+def _draw_missing(draw: Draw, folder: Path, *, n: int, batch: int, steps: int) -> dict[int, str]:
+    """Draw missing samples, ``batch`` at a time, which fits in memory because the training batch did.
+
+    Returns:
+        The numbers of failed samples, which were not saved, with the fault of each.
+    """
+    faults: dict[int, str] = {}
+    missing = [number for number in range(n) if not sample_path(folder, number).exists()]
+    there = n - len(missing)
+    with progress("samples", n, done=there) as bar:
+        for first in range(0, len(missing), batch):
+            numbers = missing[first : first + batch]
+            samples = draw(numbers, functools.partial(_note, bar, there + first, steps))
+            for number, sample in zip(numbers, samples, strict=True):
+                fault = fault_of(sample)
+                if fault is None:
+                    save_grid(sample_path(folder, number), sample[None])
+                else:
+                    faults[number] = fault
+            bar.at(there + first + len(numbers))
+    return faults
+
+
+def _note(bar: Bar, done: int, steps: int, step: int) -> None:
+    bar.at(done, f"step {step} of {steps}")

@@ -1,0 +1,200 @@
+"""Made pairs: samples of the diffusion model, labelled by the ensemble."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytoseg.classes import ClassList
+from cytoseg.diffusion.sample_folder import Origin, sample_path
+from cytoseg.errors import CytosegError, LabelError
+from cytoseg.interpreter.bundle import EnsemblePredictor
+from cytoseg.labels.contact_sheet import draw_sheet
+from cytoseg.labels.index import INDEX, SHEET, CropName, LabelIndex, LabelledCrop, load_index, write_crop, write_index
+from cytoseg.records import RecordFile
+from cytoseg.runs import MetricsLog, read_metrics
+from cytoseg.slides.optical_density import optical_density
+from cytoseg.synthetic.pair_selection import MadePair, picture_uncertainty
+from cytoseg.terminal import progress
+from cytoseg.workflows.drawn_samples import DrawnSamples
+from cytoseg.writing import atomic_path, replaced, write_atomically
+
+MADE = Path("made")
+"""Folder of made pairs within a run folder; its labels/ has the index of the pairs kept."""
+SLIDE = "made"
+"""Slide name of all made crops."""
+_ABOUT, _LOG, _MAPS = "made.json", "pairs.jsonl", "maps"
+_TOGETHER, _ON_SHEET = 16, 200
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _About:
+    """What determines the labels: the samples' origin, the hashes of the bundle's weights, the threshold of tissue."""
+
+    samples: Origin
+    bundle: dict[str, str]
+    tissue_threshold: float
+
+
+_AGAIN = "Remove the folder and give the command again."
+_FILE = RecordFile(_About, CytosegError, _AGAIN)
+_ROW = RecordFile(MadePair, CytosegError, _AGAIN)
+
+
+@dataclass(frozen=True)
+class SampleLabels:
+    """Labels of samples in a folder, which are kept between commands.
+
+    Attributes:
+        folder: The folder made/ of a run.
+        drawn: The samples.
+        bundle: Hashes of the weights that label them.
+        tissue_threshold: Mean optical density above which a pixel counts as cells.
+    """
+
+    folder: Path
+    drawn: DrawnSamples
+    bundle: dict[str, str]
+    tissue_threshold: float
+
+    def label(self, predictor: EnsemblePredictor) -> list[MadePair]:
+        """Label the samples that have no labels yet, by the same bundle.
+
+        Returns:
+            One pair per valid sample.
+        """
+        self._start_anew_if_other()
+        there = self._read()
+        missing = [number for number in self.drawn.numbers if number not in there]
+        log = MetricsLog(self.folder / _LOG, keep_until=np.iinfo(np.int64).max)
+        try:
+            with progress("labels", len(self.drawn.numbers), done=len(there)) as bar:
+                for pair in self._labelled(missing, predictor):
+                    log.write(asdict(pair))
+                    there[pair.number] = pair
+                    bar.at(len(there))
+        finally:
+            log.close()
+        return [there[number] for number in self.drawn.numbers]
+
+    def label_map(self, number: int) -> Picture:
+        """Read the label map of a sample, (H, W) uint8."""
+        with Image.open(self._map_path(number)) as image:
+            return np.array(image)
+
+    def picture(self, number: int) -> Picture:
+        """Read a sample, (H, W, 3) uint8 RGB.
+
+        Raises:
+            CytosegError: If its file is damaged.
+        """
+        path = sample_path(self.drawn.folder, number)
+        try:
+            with Image.open(path) as image:
+                return np.array(image.convert("RGB"))
+        except OSError as error:
+            raise CytosegError(f"{path}: damaged ({error}). Remove it and give the command again.") from error
+
+    def _start_anew_if_other(self) -> None:
+        about = _About(self.drawn.origin, self.bundle, self.tissue_threshold)
+        if _FILE.read_or_none(self.folder / _ABOUT) != about:
+            shutil.rmtree(self.folder / _MAPS, ignore_errors=True)
+            (self.folder / _LOG).unlink(missing_ok=True)
+            (self.folder / _MAPS).mkdir(parents=True)
+            write_atomically(self.folder / _ABOUT, json.dumps(_FILE.content_of(about), indent=1))
+
+    def _read(self) -> dict[int, MadePair]:
+        """Read the pairs labelled before; damaged rows and rows without a label map are labelled again."""
+        found: dict[int, MadePair] = {}
+        for row in read_metrics(self.folder / _LOG):
+            with contextlib.suppress(ValueError):
+                pair = _ROW.record_of(row)
+                found[pair.number] = pair
+        return {number: found[number] for number in self.drawn.numbers if number in found and self._has_map(number)}
+
+    def _has_map(self, number: int) -> bool:
+        return self._map_path(number).exists()
+
+    def _map_path(self, number: int) -> Path:
+        return self.folder / _MAPS / f"{number:05d}.png"
+
+    def _labelled(self, numbers: Sequence[int], predictor: EnsemblePredictor) -> Iterator[MadePair]:
+        for first in range(0, len(numbers), _TOGETHER):
+            some = numbers[first : first + _TOGETHER]
+            pictures = np.stack([self.picture(number) for number in some])
+            maps = predictor(pictures)
+            for i, number in enumerate(some):
+                with atomic_path(self._map_path(number)) as path:
+                    Image.fromarray(maps["probabilities"][i].argmax(0).astype(np.uint8)).save(path)
+                tissue = float((optical_density(pictures[i]).mean(2) > self.tissue_threshold).mean())
+                yield MadePair(number, picture_uncertainty(maps["disagreement"][i]), tissue)
+
+
+def write_pairs(kept: Sequence[MadePair], labels: SampleLabels, classes: ClassList) -> Path:
+    """Write pairs as labelled crops of the slide ``made``, in place of those written before.
+
+    Each picture says in its PNG text that it is made. Made pairs are no part of the run's labels, so none is ever
+    scored.
+
+    Args:
+        kept: One or more pairs.
+        labels: Where their pictures and label maps are.
+        classes: Names of the ids.
+
+    Returns:
+        The contact sheet.
+    """
+    origin, target = labels.drawn.origin, labels.folder / "labels"
+    source = f"{origin.sampler} sample, seed {origin.seed}, model {origin.sha256[:8]}"
+    note = f"Made by a diffusion model, not a patient's: {source}. Labels by an ensemble."
+    with replaced(target, error=LabelError) as new:
+        crops = [
+            write_crop(
+                new,
+                CropName(f"made_{pair.number:05d}", SLIDE, f"{source}, number {pair.number}"),
+                picture=labels.picture(pair.number),
+                label_map=labels.label_map(pair.number),
+                classes=classes,
+                note=note,
+            )
+            for pair in kept
+        ]
+        write_index(LabelIndex(new, classes.names, tuple(crops)))
+        draw_sheet(crops[:_ON_SHEET], classes).save(new / SHEET)
+    return target / SHEET
+
+
+def made_crops(run_folder: Path, count: int, classes: ClassList) -> tuple[LabelledCrop, ...]:
+    """Read the first made pairs of a run.
+
+    Args:
+        run_folder: The run folder.
+        count: How many; none if 0.
+        classes: The recipe's classes.
+
+    Raises:
+        LabelError: If there are fewer, or they have other classes.
+    """
+    if not count:
+        return ()
+    folder = run_folder / MADE / "labels"
+    index = load_index(folder) if (folder / INDEX).exists() else LabelIndex(folder, classes.names, ())
+    if index.classes != classes.names:
+        raise LabelError(
+            f"{folder}: the pairs were made with the classes ({', '.join(index.classes)}), the recipe has "
+            f"({', '.join(classes.names)}). Run `cytoseg make-pairs` again."
+        )
+    if len(index.crops) < count:
+        raise LabelError(
+            f"student.made={count}: {folder} holds {len(index.crops)} made pairs. Run `cytoseg make-pairs` with a "
+            "larger --n, or lower student.made."
+        )
+    return index.crops[:count]
