@@ -173,8 +173,7 @@ class TiffSlide(Reader):
         kept = [i for i, table in enumerate(tables) if table in self._tiles]
         self._pages, self._ycbcr = [pages[i] for i in kept], [ycbcr[i] for i in kept]
         _refuse_empty(self._pages, self.path)
-        full = Size(int(self._pages[0].imagewidth), int(self._pages[0].imagelength))
-        self.levels: Sequence[Level] = tuple(_level(page, full) for page in self._pages)
+        self.levels: Sequence[Level] = _levels(self._pages)
         # Read with pread only: no shared file position, so threads and forked workers do not disturb each other.
         self._file = self.path.open("rb", buffering=0)
 
@@ -252,21 +251,51 @@ def _refuse_empty(pages: Sequence[Any], path: Path) -> None:
         raise SlideError(f"{path.name}: the TIFF is damaged (a picture or tiles of no pixels). Copy the file again.")
 
 
-def _level(page: Any, full: Size) -> Level:
-    """Compute the level of a page, which may be padded to whole tiles.
+def _levels(pages: Sequence[Any]) -> tuple[Level, ...]:
+    """Compute the levels of pages, which may be padded to whole tiles.
 
     Some scanners and converters pad: 1008 px in tiles of 256 px give a level of 512 px, 504 px of which are image.
     """
-    size = Size(int(page.imagewidth), int(page.imagelength))
-    tile = Size(int(page.tilewidth), int(page.tilelength))
-    factor = math.ceil(max(full.width / size.width, full.height / size.height))
-    exact = Size(math.ceil(full.width / factor), math.ceil(full.height / factor))
-    padded = Size(_whole(exact.width, tile.width), _whole(exact.height, tile.height))
-    # An unpadded level is at most a pixel off, by rounding.
-    is_off = max(abs(size.width - exact.width), abs(size.height - exact.height)) > 1
-    if size == padded and is_off:
-        return Level(exact, float(factor))
-    return Level(size, downsample_of(full, size))
+    sizes = [Size(int(page.imagewidth), int(page.imagelength)) for page in pages]
+    tiles = [Size(int(page.tilewidth), int(page.tilelength)) for page in pages]
+    full = sizes[0]
+    factors = [_padded_factor(full, *pair) for pair in zip(sizes, tiles, strict=True)]
+    # Where one level is padded all are, also one whose size could be that of an unpadded level.
+    is_padded = any(factor and _is_off(full, size) for factor, size in zip(factors, sizes, strict=True))
+    return tuple(
+        Level(_divided(full, factor), float(factor)) if factor and is_padded else Level(size, downsample_of(full, size))
+        for factor, size in zip(factors, sizes, strict=True)
+    )
+
+
+def _is_off(full: Size, size: Size) -> bool:
+    """Return whether a level is larger than its downsample gives; an unpadded one is at most a pixel off, by rounding."""
+    exact = _divided(full, _least_factor(full, size))
+    return max(abs(size.width - exact.width), abs(size.height - exact.height)) > 1
+
+
+def _padded_factor(full: Size, size: Size, tile: Size) -> int | None:
+    """Find the downsample at which a level of ``size`` is padded to whole tiles; None if there is none.
+
+    Several fit where the padding is large: 768 px in tiles of 256 px can be 10,100 px divided by 14 to 19. It is the
+    power of two among them, as pyramids go, and otherwise the least.
+    """
+    least = _least_factor(full, size)
+    exact = ((factor, _divided(full, factor)) for factor in range(least, 2 * least))
+    fitting = [
+        factor
+        for factor, part in exact
+        if size == Size(_whole(part.width, tile.width), _whole(part.height, tile.height))
+    ]
+    return next((factor for factor in fitting if factor.bit_count() == 1), fitting[0] if fitting else None)
+
+
+def _least_factor(full: Size, size: Size) -> int:
+    return math.ceil(max(full.width / size.width, full.height / size.height))
+
+
+def _divided(full: Size, factor: int) -> Size:
+    return Size(math.ceil(full.width / factor), math.ceil(full.height / factor))
 
 
 def _whole(length: int, tile: int) -> int:

@@ -1,7 +1,7 @@
 import struct
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,26 @@ def test_levels_padded_to_whole_tiles_are_known_without_a_vendor(tmp_path: Path,
         found = slide.read_region(Region(0, 0, SIDE + 16, SIDE + 16), 1)
     assert_array_equal(found[504:], np.full((8, 512, 3), 255))  # the padding is no part of the picture
     assert_array_equal(found[400:440, 420:468], np.full((40, 48, 3), 30))
+
+
+@pytest.mark.parametrize(
+    ("sides", "exact"),
+    [
+        ((276, 144, 80, 48), (276, 138, 69, 35)),  # 48 is 35 padded, but could also be 276 divided by 6 and padded
+        ((326, 176, 96, 48), (326, 163, 82, 41)),  # or 326 divided by 7, rounded up and not padded
+    ],
+)
+def test_a_padded_level_s_downsample_is_a_power_of_two(
+    tmp_path: Path, sides: Sequence[int], exact: Sequence[int]
+) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for level, length in enumerate(sides):
+            pixels = np.zeros((length, length, 3), np.uint8)
+            tif.write(pixels, tile=(16, 16), photometric="rgb", subfiletype=int(level > 0))
+    with open_slide(path) as slide:
+        found = [(level.size.width, level.downsample) for level in slide.levels]
+    assert found == list(zip(exact, [1.0, 2.0, 4.0, 8.0], strict=True))
 
 
 @pytest.mark.parametrize("side", [504, 505, 300, 336])
