@@ -12,8 +12,11 @@ from cytoseg.writing import atomic_path
 ENCODING = "utf-8-sig"
 """UTF-8 with the byte order mark that Excel needs; pandas, and Python with this codec, skip the mark."""
 
-FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")  # Excel also accepts the full-width signs
-"""Characters with which a formula can begin."""
+# Blanks that programs trim; Excel also accepts the full-width signs.
+_BLANK = "[\0-\x20\xa0\u1680\u2000-\u200f\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]"
+FORMULA = f"(^|[;\t\n])({_BLANK}*[=+\\-@＝＋－＠]|[\t\r\n])"
+"""Pattern of what can begin a formula, and of what comes before it: where the decimal sign is a comma, Excel splits a
+table at semicolons, and takes quotes for such only at the start of a cell."""
 
 Row = Iterable[Any]
 
@@ -23,8 +26,8 @@ class Numeral(str):
 
 
 def inert(text: str) -> str:
-    """Prevent formula injection: prefix an apostrophe to text that a spreadsheet would read as a formula."""
-    return f"'{text}" if FORMULA.match(text) else text
+    """Prevent formula injection: put an apostrophe before what a spreadsheet would read as a formula."""
+    return re.sub(FORMULA, r"\1'\2", text)
 
 
 def csv_text(rows: Iterable[Row]) -> str:

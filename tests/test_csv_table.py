@@ -9,15 +9,27 @@ import pytest
 
 from cytoseg.csv_table import ENCODING, Numeral, csv_text, inert, write_csv
 
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0b1"]
+BLANKS = [" =1", "\N{NO-BREAK SPACE}=1", "\ufeff=1", "\u200b\u3000@A1", "\0-1"]
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0b1"])
+
+@pytest.mark.parametrize("text", [*FORMULAS, *BLANKS])
 def test_what_a_spreadsheet_would_take_for_a_formula_begins_with_an_apostrophe(text: str) -> None:
     assert inert(text) == f"'{text}"
 
 
-@pytest.mark.parametrize("text", ["", "nucleus", "1-2", "'=1"])
+@pytest.mark.parametrize("text", ["", "nucleus", "1-2", "'=1", " a", "a; b", "a=b\tc"])
 def test_other_texts_stay_as_they_are(text: str) -> None:
     assert inert(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a;=1", "a;'=1"), ("=1;+2", "'=1;'+2"), ("a; @b", "a;' @b"), ("a\n-1", "a\n'-1")],
+)
+def test_a_formula_after_what_excel_takes_for_the_end_of_a_cell(text: str, expected: str) -> None:
+    """Excel in German, French, ... splits at semicolons, and knows quotes only at the start of a cell."""
+    assert inert(text) == expected
 
 
 def test_texts_become_inert_and_numbers_stay() -> None:

@@ -11,7 +11,7 @@ PARQUET = "cells.parquet"
 _WHOLE = ("id", "cytoplasm_id", "nuclei", "area_px", SHARE)
 _NAME = "class"
 _TEXT = (_NAME, SHARED, NO_RATIO)
-_INERT = f"^'({FORMULA.pattern})"
+_INERT = FORMULA.replace(")", ")'", 1)
 
 
 def check_parquet() -> None:
@@ -53,5 +53,5 @@ def write_parquet(table: Path, path: Path, *, columns: tuple[str, ...]) -> None:
     ):
         for batch in rows:
             # The apostrophe against formulas is for spreadsheets only.
-            names = compute.replace_substring_regex(batch[_NAME], pattern=_INERT, replacement=r"\1")
+            names = compute.replace_substring_regex(batch[_NAME], pattern=_INERT, replacement=r"\1\2")
             writer.write_batch(batch.set_column(batch.schema.names.index(_NAME), _NAME, names))

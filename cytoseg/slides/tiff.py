@@ -269,7 +269,7 @@ def _levels(pages: Sequence[Any]) -> tuple[Level, ...]:
 
 
 def _is_off(full: Size, size: Size) -> bool:
-    """Return whether a level is larger than its downsample gives; an unpadded one is at most a pixel off, by rounding."""
+    """Return whether a level does not fit any downsample; an unpadded one is at most a pixel off, by rounding."""
     exact = _divided(full, _least_factor(full, size))
     return max(abs(size.width - exact.width), abs(size.height - exact.height)) > 1
 

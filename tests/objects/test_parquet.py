@@ -19,13 +19,13 @@ def write(tmp_path: Path, rows: str) -> Path:
 
 
 def test_columns_keep_their_kinds_and_empty_cells_are_null(tmp_path: Path) -> None:
-    table = parquet.read_table(write(tmp_path, "1,nucleus,12.5,2\n2,Zell-Rand ü,300,\n3,,,\n4,'=a'=b,,\n"))
+    table = parquet.read_table(write(tmp_path, "1,nucleus,12.5,2\n2,Zell-Rand ü,300,\n3,,,\n4,'=a'=b,,\n5,a;' @b,,\n"))
     assert [str(kind) for kind in table.schema.types] == ["int64", "string", "double", "int64"]
     assert table.to_pydict() == {
-        "id": [1, 2, 3, 4],
-        "class": ["nucleus", "Zell-Rand ü", "", "=a'=b"],
-        "area_um2": [12.5, 300.0, None, None],
-        "cytoplasm_id": [2, None, None, None],
+        "id": [1, 2, 3, 4, 5],
+        "class": ["nucleus", "Zell-Rand ü", "", "=a'=b", "a; @b"],
+        "area_um2": [12.5, 300.0, None, None, None],
+        "cytoplasm_id": [2, None, None, None, None],
     }
 
 
