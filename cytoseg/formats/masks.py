@@ -27,17 +27,19 @@ class MaskPair:
         picture: File of the picture.
         mask: File of the label map.
         name: Name of the label map in messages.
+        place: Folder of ``images/`` and ``masks/``, and below it the folder within both.
         white: Id for the value 255, see `white_id`.
     """
 
     picture: Path
     mask: Path
     name: str
+    place: Path
     white: int | None = IGNORE
 
 
 def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> list[MaskPair]:
-    """Find ``images/`` beside ``masks/`` in a folder tree.
+    """Find ``images/`` beside ``masks/`` in a folder tree; folders within both are paired by name.
 
     Args:
         folder: Where to look; hidden folders are skipped.
@@ -49,21 +51,39 @@ def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> li
     """
     pairs = []
     for masks in _folders(folder, named):
-        name = masks.relative_to(folder).as_posix()
+        name = _name(masks, folder)
         images = next((child for child in masks.parent.iterdir() if _is_folder(child, "images")), None)
         if images is None:
             problems.append(f"{name}: has no folder 'images' next to it. Put the images there.")
             continue
-        pictures = _by_stem(images, PICTURES, folder, problems)
-        labels = _by_stem(masks, MASKS, folder, problems)
-        _pair_by_capitals(pictures, labels)
-        for stem in sorted(pictures.keys() | labels.keys()):
-            if stem not in labels:
-                problems.append(_without_mask(pictures[stem], masks, folder))
-            elif stem not in pictures:
-                problems.append(f"{_name(labels[stem], folder)}: has no image in images/. Add it or remove the mask.")
+        for below in _parts(masks):
+            if (images / below).is_dir():
+                pairs += _pairs_of(images / below, masks / below, masks.parent / below, folder, problems)
             else:
-                pairs.append(MaskPair(pictures[stem], labels[stem], _name(labels[stem], folder)))
+                problems.append(f"{_name(images, folder)}: has no folder {below} as {name} does. Put the images there.")
+    return pairs
+
+
+def _parts(masks: Path) -> list[Path]:
+    """Find the folders within a mask folder that hold masks, relative to it; always itself."""
+    found = {path.parent.relative_to(masks) for path in masks.rglob("*") if path.suffix.lower() in MASKS}
+    apart = (any(part.startswith(".") or part.lower() == masks.name.lower() for part in below.parts) for below in found)
+    return sorted({Path(), *(below for below, is_apart in zip(found, apart, strict=True) if not is_apart)})
+
+
+def _pairs_of(images: Path, masks: Path, place: Path, root: Path, problems: list[str]) -> list[MaskPair]:
+    pairs = []
+    pictures = _by_stem(images, PICTURES, root, problems)
+    labels = _by_stem(masks, MASKS, root, problems)
+    _pair_by_capitals(pictures, labels)
+    for stem in sorted(pictures.keys() | labels.keys()):
+        if stem not in labels:
+            problems.append(_without_mask(pictures[stem], masks, root))
+        elif stem not in pictures:
+            where = _name(images, root)
+            problems.append(f"{_name(labels[stem], root)}: has no image in {where}/. Add it or remove the mask.")
+        else:
+            pairs.append(MaskPair(pictures[stem], labels[stem], _name(labels[stem], root), place))
     return pairs
 
 

@@ -48,7 +48,7 @@ def _place(item: Item, root: Path) -> tuple[str, str] | None:
         case Path():
             name, folder = item.stem, item.parent
         case MaskPair():
-            name, folder = item.picture.stem, item.mask.parent.parent
+            name, folder = item.picture.stem, item.place
         case SlideCrop():
             if item.frame is not None:
                 return None

@@ -69,6 +69,29 @@ def test_two_files_of_one_stem_are_told(tmp_path: Path, write_masks: Write, writ
     assert problems == ["images/a.png: has the same stem as a.jpg. Rename one."]
 
 
+def test_folders_within_images_and_masks_are_paired(tmp_path: Path, write_picture: Write) -> None:
+    for name in ("P1/001", "P2/001", "P2/HE/001", ".old/001", "002"):
+        write_picture(tmp_path / "images" / f"{name}.png")
+        write_picture(tmp_path / "masks" / f"{name}.png")
+    problems: list[str] = []
+    pairs = find_pairs(tmp_path, problems)
+    assert problems == []
+    assert [(p.name, p.picture, p.place) for p in pairs] == [
+        (f"masks/{name}.png", tmp_path / "images" / f"{name}.png", (tmp_path / name).parent)
+        for name in ("002", "P1/001", "P2/001", "P2/HE/001")
+    ]
+
+
+def test_a_folder_of_masks_without_one_of_images_is_told(
+    tmp_path: Path, write_masks: Write, write_picture: Write
+) -> None:
+    write_masks(tmp_path / "set", "a", [[0]])
+    write_picture(tmp_path / "set" / "masks" / "P1" / "b.png")
+    problems: list[str] = []
+    assert [pair.name for pair in find_pairs(tmp_path, problems)] == ["set/masks/a.png"]
+    assert problems == ["set/images: has no folder P1 as set/masks does. Put the images there."]
+
+
 def test_masks_without_images_are_told(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     problems: list[str] = []

@@ -65,7 +65,7 @@ def write_masks(write_picture: Callable[..., Path]) -> Callable[..., Path]:
         values = np.array(ids, np.uint8)
         write_picture(folder / "images" / f"{stem}.png", width=values.shape[1], height=values.shape[0])
         mask = folder / "masks" / f"{stem}.png"
-        mask.parent.mkdir(exist_ok=True)
+        mask.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(values).save(mask)
         return mask
 

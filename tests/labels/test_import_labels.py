@@ -261,11 +261,13 @@ def test_equal_names_in_several_folders_are_kept_by_folder(
     )
 
 
+@pytest.mark.parametrize("within", [False, True])
 def test_masks_of_equal_names_are_kept_by_folder(
-    tmp_path: Path, folder: Path, write_masks: Write, classes: ClassList
+    tmp_path: Path, folder: Path, write_masks: Write, classes: ClassList, within: bool
 ) -> None:
-    write_masks(tmp_path / "src" / "A", "1", [[0, 1]])
-    write_masks(tmp_path / "src" / "B", "1", [[0, 1, 2]])
+    """Folders of ``images/`` and ``masks/``, or folders within these."""
+    for name, ids in (("A", [[0, 1]]), ("B", [[0, 1, 2]])):
+        write_masks(tmp_path / "src" if within else tmp_path / "src" / name, f"{name}/1" if within else "1", ids)
     import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
     found = load_index(folder).crops
     assert [(crop.crop, crop.slide, crop.label_map().tolist()) for crop in found] == [
