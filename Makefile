@@ -67,6 +67,7 @@ check: $(INSTALLED) docs
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict cytoseg
 	$(BIN)/typos
+	$(BIN)/oxlint --deny-warnings --ignore-pattern 'vendor/**' apps/review
 
 browser:
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }

@@ -1,8 +1,10 @@
 """The label map editor (editor.js): arguments and validated answers."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -13,17 +15,30 @@ from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import CytosegError
+from cytoseg.labels.superpixels import superpixels
 
 _HERE = Path(__file__).parent
 _DRAWING = "drawing"
 """Streamlit key of the browser's answers."""
 
 
-def _text(*names: str) -> str:
-    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
+MODULES = ("pixels", "runs", "regions", "view", "tools", "keys")
+"""Modules of the editor (editor_NAME.js), each after those that it imports."""
+_IMPORT = re.compile(r"^import [^;]*;\n|^export (?!default)", re.MULTILINE)
 
 
-_PARTS = {"html": _text("editor.html"), "css": _text("editor.css"), "js": _text("editor.js", "editor_pixels.js")}
+def _text(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def script() -> str:
+    """Join the editor's JavaScript modules into one: Streamlit loads a component from a single one."""
+    return "\n".join(_IMPORT.sub("", _text(f"editor_{name}.js")) for name in MODULES) + _IMPORT.sub(
+        "", _text("editor.js")
+    )
+
+
+_PARTS = {"html": _text("editor.html"), "css": _text("editor.css"), "js": script()}
 _canvas = st.components.v2.component("label_map_editor", **_PARTS)
 
 
@@ -78,6 +93,7 @@ def edit(
             "saved": saved,
             "may_save": may_save,
             "picture": data_uri(picture),
+            "superpixels": _superpixels(picture.tobytes(), *picture.shape[:2]),
             "width": width,
             "height": height,
             "ids": packed(ids),
@@ -127,6 +143,7 @@ def draw(
             "may_save": may_save,
             "saved_stroke": saved_stroke,
             "picture": data_uri(picture),
+            "superpixels": _superpixels(picture.tobytes(), *picture.shape[:2]),
             "width": width,
             "height": height,
             "ids": packed(ids),
@@ -181,6 +198,15 @@ def unpacked(runs: object, height: int, width: int) -> NDArray[np.uint8]:
     if not all(0 <= number <= 255 for number in ids):
         raise CytosegError("The browser has sent a class that does not exist. Load the page again.")
     return np.repeat(np.array(ids, np.uint8), lengths).reshape(height, width)
+
+
+# Both are read and shown again after each stroke.
+@lru_cache(maxsize=16)
+def _superpixels(pixels: bytes, height: int, width: int) -> dict[str, object]:
+    """Return the superpixels of an RGB picture for smart select: ids as red and green of a PNG, and CIELAB colours."""
+    found = superpixels(np.frombuffer(pixels, np.uint8).reshape(height, width, 3))
+    numbers = np.dstack([found.ids % 256, found.ids // 256, np.zeros_like(found.ids)]).astype(np.uint8)
+    return {"uri": data_uri(numbers), "colours": found.colours.round(1).ravel().tolist()}
 
 
 def _count_answer() -> None:

@@ -1,6 +1,8 @@
-// Label maps as arrays of ids: strokes, polygons, areas, runs; and drafts that the browser keeps. Joined behind editor.js.
+// Label maps as arrays of ids: strokes, polygons, rectangles, areas.
 
-function stroke(ids, width, height, from, to, size, id) {
+export const IGNORE = 255;
+
+export function stroke(ids, width, height, from, to, size, id) {
   const radius = size / 2;
   const [x, y] = [to.x - from.x, to.y - from.y];
   const length = x * x + y * y;
@@ -17,7 +19,7 @@ function stroke(ids, width, height, from, to, size, id) {
   if (column >= 0 && column < width && row >= 0 && row < height) ids[row * width + column] = id;
 }
 
-function flood(ids, width, height, point, id) {
+export function flood(ids, width, height, point, id) {
   const [x, y] = [Math.floor(point.x), Math.floor(point.y)];
   if (x < 0 || y < 0 || x >= width || y >= height) return;
   const from = ids[y * width + x];
@@ -35,7 +37,7 @@ function flood(ids, width, height, point, id) {
   }
 }
 
-function fillPolygon(ids, width, height, corners, id) {
+export function fillPolygon(ids, width, height, corners, id) {
   for (let row = 0; row < height; row++) {
     const y = row + 0.5;
     const crossings = [];
@@ -51,57 +53,11 @@ function fillPolygon(ids, width, height, corners, id) {
   }
 }
 
-function same(a, b) {
+export function same(a, b) {
   return a.every((id, i) => id === b[i]);
 }
 
-// Ids as runs: id, how often, id, how often ...
-
-function packed(ids) {
-  const runs = [];
-  for (let i = 0; i < ids.length; ) {
-    let end = i + 1;
-    while (end < ids.length && ids[end] === ids[i]) end++;
-    runs.push(ids[i], end - i);
-    i = end;
-  }
-  return runs;
-}
-
-function unpacked(runs, length) {
-  const ids = new Uint8Array(length);
-  let at = 0;
-  for (let i = 0; i < runs.length; i += 2) {
-    ids.fill(runs[i], at, at + runs[i + 1]);
-    at += runs[i + 1];
-  }
-  return ids;
-}
-
-// Drafts. A browser may refuse to store them; the work then goes on without.
-
-function keep(token, runs) {
-  try {
-    sessionStorage.setItem(DRAFT + token, JSON.stringify(runs));
-  } catch {}
-}
-
-function forget(token) {
-  try {
-    sessionStorage.removeItem(DRAFT + token);
-  } catch {}
-}
-
-function remembered(token, length) {
-  try {
-    const runs = JSON.parse(sessionStorage.getItem(DRAFT + token));
-    return runs && unpacked(runs, length);
-  } catch {
-    return null;
-  }
-}
-
-function fillRectangle(ids, width, height, from, to, id) {
+export function fillRectangle(ids, width, height, from, to, id) {
   const [left, right] = [Math.min(from.x, to.x), Math.max(from.x, to.x)];
   const [top, bottom] = [Math.min(from.y, to.y), Math.max(from.y, to.y)];
   const first = Math.max(0, Math.ceil(left - 0.5));
@@ -111,7 +67,7 @@ function fillRectangle(ids, width, height, from, to, id) {
 }
 
 // Takes over into ids the connected part of a proposal under a point; the rest of ids stays.
-function takePart(ids, proposed, width, height, point) {
+export function takePart(ids, proposed, width, height, point) {
   const [x, y] = [Math.floor(point.x), Math.floor(point.y)];
   if (x < 0 || y < 0 || x >= width || y >= height || proposed[y * width + x] === IGNORE) return;
   const part = proposed.slice();
@@ -121,7 +77,7 @@ function takePart(ids, proposed, width, height, point) {
 }
 
 // The pixels of a proposal that touch something else, with their ids; IGNORE elsewhere.
-function edges(proposed, width, height) {
+export function edges(proposed, width) {
   const found = new Uint8Array(proposed.length).fill(IGNORE);
   for (let i = 0; i < proposed.length; i++) {
     if (proposed[i] === IGNORE) continue;

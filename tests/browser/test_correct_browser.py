@@ -220,3 +220,45 @@ def test_two_people_who_save_the_same_crop_both_keep_their_work(
     assert values == {1, 2}
     expect(other.get_by_role("heading", name="Agreement")).to_be_visible(timeout=DRAWN_MS)
     other.context.close()
+
+
+def test_smart_select_takes_a_nucleus_and_the_keyboard_alone_paints(
+    page: Page, served_run: Path, tmp_path: Path
+) -> None:
+    crop = "smear_B_768_512"
+    _choose(page, crop)
+    _name(page, "Cleo")
+    page.keyboard.press("4")
+    page.keyboard.press("s")
+    expect(page.locator(".editor[data-smart=ready]")).to_be_visible(timeout=DRAWN_MS)
+    with Image.open(served_run / "evaluation" / "crops" / crop / "image.png") as picture:
+        dark = np.asarray(picture.convert("L")) < 80
+    y, x = (float(place) + 0.5 for place in np.argwhere(dark)[len(np.argwhere(dark)) // 2])
+    page.locator("[data-part=above]").scroll_into_view_if_needed()
+    page.mouse.move(*_at(page, x, y))
+    parts = page.locator("[data-part=parts]")
+    for _ in range(2):
+        page.mouse.wheel(0, -100)
+    expect(parts).to_have_value("3")
+    page.screenshot(path=tmp_path / "smart.png")
+    page.mouse.click(*_at(page, x, y))
+    page.mouse.move(*_at(page, 3, 3))
+    page.mouse.wheel(0, 100)
+    expect(parts).to_have_value("2")
+    page.keyboard.press("]")
+    expect(parts).to_have_value("3")
+    page.mouse.click(*_at(page, 3, 3))
+    page.keyboard.press("Control+z")
+    page.mouse.move(0, 0)
+    page.keyboard.press("b")
+    _size(page, 3)
+    page.locator("[data-part=save]").focus()
+    page.keyboard.press("Tab")
+    expect(page.locator("[data-part=above].steered")).to_be_visible()
+    for key in ("Shift+ArrowLeft", "ArrowUp", "Space"):
+        page.keyboard.press(key)
+    _save(page)
+    found = read_correction(_saved(served_run, crop)[0].path, CLASSES)
+    painted = found == 3
+    assert painted[63, 54]  # by the keyboard, from the middle
+    assert painted[int(y), int(x)]

@@ -15,8 +15,9 @@ HELP = (
     "and imported into the run's labels; crops of test slides are used for testing only, never for training."
 )
 KEYS = (
-    "1 to 9 choose the class, B brush, E eraser, P polygon, R rectangle, F fill, T take a proposal over; [ and ] "
-    "change the brush, + and - the zoom, V the result; Ctrl-Z takes a step back, Ctrl-Y forth."
+    "1 to 9 choose the class, B brush, E eraser, P polygon, R rectangle, F fill, S smart select, T take a "
+    "proposal over; [ and ] change the brush or the region, + and - the zoom, V the result; Ctrl-Z takes a step back, "
+    "Ctrl-Y forth. Tab to the crop, and arrows move the pointer and Space presses."
 )
 
 

@@ -1,0 +1,49 @@
+// Label maps as runs, and drafts of them that the browser keeps.
+
+const DRAFT = "cytoseg draft ";
+
+// Ids as runs: id, how often, id, how often ...
+
+export function packed(ids) {
+  const runs = [];
+  for (let i = 0; i < ids.length; ) {
+    let end = i + 1;
+    while (end < ids.length && ids[end] === ids[i]) end++;
+    runs.push(ids[i], end - i);
+    i = end;
+  }
+  return runs;
+}
+
+export function unpacked(runs, length) {
+  const ids = new Uint8Array(length);
+  let at = 0;
+  for (let i = 0; i < runs.length; i += 2) {
+    ids.fill(runs[i], at, at + runs[i + 1]);
+    at += runs[i + 1];
+  }
+  return ids;
+}
+
+// Drafts. A browser may refuse to store them; the work then goes on without.
+
+export function keep(token, runs) {
+  try {
+    sessionStorage.setItem(DRAFT + token, JSON.stringify(runs));
+  } catch {}
+}
+
+export function forget(token) {
+  try {
+    sessionStorage.removeItem(DRAFT + token);
+  } catch {}
+}
+
+export function remembered(token, length) {
+  try {
+    const runs = JSON.parse(sessionStorage.getItem(DRAFT + token));
+    return runs && unpacked(runs, length);
+  } catch {
+    return null;
+  }
+}

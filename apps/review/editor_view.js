@@ -1,0 +1,169 @@
+// What the editor holds and shows: picture, result, marks, outlines, zoom.
+
+import { edges, IGNORE } from "./editor_pixels.js";
+
+const MOST_ZOOM = 16;
+export const NEAR_PX = 8; // of the screen, to close a polygon
+
+export class EditorView {
+  constructor(root) {
+    this.root = root;
+    this.find = (name) => root.querySelector(`[data-part=${name}]`);
+    this.canvas = this.find("canvas");
+    this.above = this.find("above");
+    this.data = null; // what Python said last
+    this.ids = new Uint8Array(); // as painted so far
+    this.tool = "brush";
+    this.classId = null;
+    this.pointer = null; // place on the crop
+    this.isPressed = false;
+    this.isSteered = false; // whether arrows move the pointer
+    this.polygon = [];
+    this.stroke = null; // last place of the stroke that is being painted
+    this.corner = null; // where a rectangle begins
+    this.zoom = null; // null fits the page
+    this.picture = null;
+    this.mask = document.createElement("canvas");
+    this.hints = document.createElement("canvas");
+    this.proposed = null;
+    this.layer = null; // name of the result that lies over the picture
+    this.layers = new Map(); // by name: its picture, and from where
+    this.regions = null; // superpixels, once they have been read
+    this.region = null; // what smart select would take now
+    this.regionHint = document.createElement("canvas");
+  }
+
+  factor() {
+    const room = Math.floor(this.find("scroll").clientWidth / this.data.width);
+    return Math.max(1, Math.min(MOST_ZOOM, this.zoom ?? room));
+  }
+
+  scale(zoom) {
+    this.zoom = zoom === null ? null : Math.max(1, Math.min(MOST_ZOOM, zoom));
+    this.resize();
+  }
+
+  resize() {
+    if (!this.data) return;
+    const factor = this.factor();
+    const scroll = this.find("scroll");
+    const share = (scroll.scrollTop + scroll.clientHeight / 2) / Math.max(1, scroll.scrollHeight);
+    const across = (scroll.scrollLeft + scroll.clientWidth / 2) / Math.max(1, scroll.scrollWidth);
+    for (const canvas of [this.canvas, this.above]) {
+      canvas.width = this.data.width * factor;
+      canvas.height = this.data.height * factor;
+    }
+    scroll.scrollTop = share * scroll.scrollHeight - scroll.clientHeight / 2;
+    scroll.scrollLeft = across * scroll.scrollWidth - scroll.clientWidth / 2;
+    this.find("factor").textContent = `×${factor}`;
+    this.draw();
+  }
+
+  relight() {
+    for (const name of ["brightness", "contrast"]) this.find(name).value = 100;
+    this.draw();
+  }
+
+  draw() {
+    if (!this.picture) return;
+    const { width, height } = this.canvas;
+    const pen = this.canvas.getContext("2d");
+    const percent = (name) => Number(this.find(name).value);
+    pen.globalAlpha = 1;
+    pen.imageSmoothingEnabled = true;
+    pen.filter = `brightness(${percent("brightness")}%) contrast(${percent("contrast")}%)`;
+    pen.drawImage(this.picture, 0, 0, width, height);
+    pen.filter = "none";
+    pen.imageSmoothingEnabled = false;
+    const result = this.layers.get(this.layer);
+    pen.globalAlpha = percent("veil") / 100;
+    if (result) pen.drawImage(result.picture, 0, 0, width, height);
+    this.colour(this.mask, this.ids, this.data.fill);
+    pen.globalAlpha = percent("opacity") / 100;
+    pen.drawImage(this.mask, 0, 0, width, height);
+    pen.globalAlpha = 1;
+    if (this.proposed) pen.drawImage(this.hints, 0, 0, width, height);
+    this.drawAbove();
+  }
+
+  colour(canvas, ids, fill) {
+    const { width, height } = canvas;
+    const pen = canvas.getContext("2d");
+    const pixels = pen.createImageData(width, height);
+    const words = new Uint32Array(pixels.data.buffer); // a pixel each, its bytes red, green, blue and opacity
+    const word = (bytes) => new Uint32Array(new Uint8Array([...bytes, 255]).buffer)[0];
+    const table = new Uint32Array(256).fill(word([0, 0, 0]));
+    for (const one of this.data.classes) table[one.id] = word(one.colour);
+    table[fill] = 0; // unmarked pixels show the picture
+    for (let i = 0; i < words.length; i++) words[i] = table[ids[i]];
+    if (fill !== IGNORE) {
+      const light = word([90, 90, 90]);
+      for (let i = ids.indexOf(IGNORE); i >= 0; i = ids.indexOf(IGNORE, i + 1))
+        if (((i % width) + Math.floor(i / width)) % 2) words[i] = light;
+    }
+    pen.putImageData(pixels, 0, 0);
+  }
+
+  drawAbove() {
+    if (!this.data) return;
+    const pen = this.above.getContext("2d");
+    pen.clearRect(0, 0, this.above.width, this.above.height);
+    if (this.tool === "smart" && this.pointer) this.drawRegion(pen);
+    for (const path of this.paths())
+      for (const [colour, width] of [["#000", 3], ["#fff", 1.2]]) {
+        pen.strokeStyle = String(colour);
+        pen.lineWidth = Number(width);
+        pen.stroke(path);
+      }
+  }
+
+  // The outlines of what a press would do now.
+  paths() {
+    const factor = this.factor();
+    const paths = [];
+    const ring = (point, radius) => {
+      const path = new Path2D();
+      path.arc(point.x * factor, point.y * factor, radius, 0, 2 * Math.PI);
+      paths.push(path);
+    };
+    if (this.pointer && (this.tool === "brush" || this.tool === "eraser"))
+      ring(this.pointer, (Math.max(1, Number(this.find("size").value)) / 2) * factor);
+    else if (this.pointer && this.isSteered) ring(this.pointer, NEAR_PX / 2);
+    if (this.corner && this.pointer) {
+      const box = new Path2D();
+      const [x, y] = [this.corner.x * factor, this.corner.y * factor];
+      box.rect(x, y, this.pointer.x * factor - x, this.pointer.y * factor - y);
+      paths.push(box);
+    }
+    if (this.polygon.length) {
+      const path = new Path2D();
+      for (const point of [...this.polygon, this.pointer ?? this.polygon[0]]) path.lineTo(point.x * factor, point.y * factor);
+      paths.push(path);
+      ring(this.polygon[0], NEAR_PX / 2);
+    }
+    return paths;
+  }
+
+  drawRegion(pen) {
+    const region = this.regions?.at(this.pointer, Number(this.find("parts").value));
+    if (!region) return;
+    const { width, height } = this.data;
+    if (region !== this.region) {
+      this.region = region;
+      Object.assign(this.regionHint, { width, height });
+      const marked = new Uint8Array(width * height).fill(IGNORE);
+      for (const i of region) marked[i] = this.classId;
+      this.colour(this.regionHint, edges(marked, width), IGNORE);
+    }
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(this.regionHint, 0, 0, this.above.width, this.above.height);
+  }
+
+  at(event) {
+    const box = this.above.getBoundingClientRect();
+    return {
+      x: ((event.clientX - box.left) * this.data.width) / box.width,
+      y: ((event.clientY - box.top) * this.data.height) / box.height,
+    };
+  }
+}

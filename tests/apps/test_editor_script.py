@@ -1,0 +1,92 @@
+"""The editor's JavaScript: what its functions compute, and that it is sound as a whole."""
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright._impl._driver import compute_driver_executable
+
+APP = Path(__file__).parents[2] / "apps" / "review"
+SCRIPTS = sorted(APP.glob("*.js"))
+
+
+@pytest.fixture
+def editor(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(APP))
+    return importlib.import_module("editor")
+
+
+def _computed(module: str, code: str, folder: Path) -> Any:
+    """Run code with all that a module of the editor exports as ``it``; gives what it returns."""
+    for path in APP.glob("editor_*.js"):
+        shutil.copy(path, folder / f"{path.stem}.mjs")
+    for path in folder.glob("*.mjs"):
+        path.write_text(path.read_text().replace('.js";', '.mjs";'))
+    main = folder / "main.mjs"
+    main.write_text(f'import * as it from "./{module}.mjs";\nconsole.log(JSON.stringify((() => {{{code}}})()));\n')
+    node = str(compute_driver_executable()[0])
+    return json.loads(subprocess.run([node, str(main)], capture_output=True, text=True, check=True).stdout)
+
+
+def test_smart_select_takes_what_is_most_alike_first(tmp_path: Path) -> None:
+    # Five superpixels in a row of 10 x 2 pixels; 3 is like 2 where 1 is not, and 0 lies behind 1.
+    found = _computed(
+        "editor_regions",
+        """
+        const parts = Uint16Array.from({ length: 20 }, (_, i) => Math.floor((i % 10) / 2));
+        const colours = [50, 0, 0, 80, 0, 0, 50, 0, 0, 52, 0, 0, 60, 0, 0];
+        const regions = new it.Regions(parts, colours, 10);
+        const at = (x, y, count) => regions.at({ x, y }, count);
+        const wide = [1, 2, 3, 4, 9].map((count) => regions.grown(2, count));
+        return [at(4.9, 1.2, 1), at(4, 0, 2), wide, at(-1, 0, 1), at(3, 2, 1), at(10, 0, 1)];
+        """,
+        tmp_path,
+    )
+    wide = [[2], [2, 3], [2, 3, 4], [2, 3, 4, 1], [2, 3, 4, 1, 0]]
+    assert found == [[4, 5, 14, 15], [4, 5, 14, 15, 6, 7, 16, 17], wide, None, None, None]
+
+
+def test_marks_are_packed_and_read_again(tmp_path: Path, editor: ModuleType) -> None:
+    ids = np.random.default_rng(1).integers(0, 3, (9, 7)).astype(np.uint8)
+    runs = editor.packed(ids)
+    code = f"const ids = it.unpacked({runs}, 63); return [Array.from(ids), it.packed(ids)];"
+    assert _computed("editor_runs", code, tmp_path) == [ids.ravel().tolist(), runs]
+
+
+def test_what_the_browser_gets_is_one_module(tmp_path: Path, editor: ModuleType) -> None:
+    script = editor.script()
+    assert "import " not in script
+    assert script.count("export ") == 1
+    whole = tmp_path / "whole.mjs"
+    whole.write_text(script)
+    node = str(compute_driver_executable()[0])
+    subprocess.run([node, "--check", str(whole)], check=True)
+    assert sum(path.read_text().count("export ") for path in APP.glob("editor*.js")) > 10
+
+
+def test_superpixels_travel_as_a_picture(editor: ModuleType) -> None:
+    picture = np.tile(np.mgrid[:200, :200][0, ..., None], 3).astype(np.uint8)
+    said = editor._superpixels(picture.tobytes(), 200, 200)
+    numbers = editor.superpixels(picture).ids
+    assert numbers.max() > 255
+    assert said["uri"] == editor.data_uri(np.dstack([numbers % 256, numbers // 256, 0 * numbers]).astype(np.uint8))
+    assert len(said["colours"]) == 3 * (int(numbers.max()) + 1)
+
+
+@pytest.mark.slow  # the compiler takes many seconds
+@pytest.mark.skipif(shutil.which("tsc") is None, reason="no TypeScript on this machine")
+def test_the_scripts_are_typed() -> None:
+    flags = ["--noEmit", "--allowJs", "--checkJs", "--target", "es2022", "--module", "es2022"]
+    subprocess.run(["tsc", *flags, "--lib", "es2022,dom,dom.iterable", str(APP / "editor.js")], check=True)
+
+
+def test_the_scripts_are_linted() -> None:
+    linter = Path(sys.executable).with_name("oxlint")
+    subprocess.run([str(linter), "--deny-warnings", *map(str, SCRIPTS)], check=True)
