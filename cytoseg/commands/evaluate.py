@@ -20,6 +20,7 @@ from cytoseg.features.settings import EXTRACTORS
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
+from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
 from cytoseg.json_text import load_json
 from cytoseg.labels.import_labels import LabelledCrop, Split
@@ -133,6 +134,8 @@ def _title(bundle: Bundle) -> str:
         return "Student of the decoder or the MLPs"
     if isinstance(bundle.interpreter, Decoder):
         return "DDPM's decoder, tuned"
+    if isinstance(bundle.interpreter, SegDiff):
+        return f"SegDiff, {bundle.interpreter.votes} draws"
     features = text_of(bundle.features.extractors)
     return f"{features[0].upper()}{features[1:]}, {bundle.interpreter.members} MLPs"
 

@@ -1,4 +1,4 @@
-"""``cytoseg train-interpreter``: MLPs, decoder or student."""
+"""``cytoseg train-interpreter``: MLPs, decoder, student or SegDiff."""
 
 import time
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pixels import PixelTable, gather_pixels
 from cytoseg.features.settings import FeatureSettings
-from cytoseg.interpreter.bundle import Bundle, load_bundle, save_bundle
+from cytoseg.interpreter.bundle import Bundle, Interpreter, load_bundle, save_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.holdout import LEAST_SLIDES
-from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
 from cytoseg.interpreter.train import Trained, check_two_classes, train_ensemble
 from cytoseg.labels.import_labels import LabelledCrop
@@ -41,6 +41,7 @@ from cytoseg.workflows.made_pairs import made_crops
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
 from cytoseg.workflows.run_paths import BUNDLE, TEACHER, split_of
 from cytoseg.workflows.source_overlap import refuse_sources_of_own
+from cytoseg.workflows.train_segdiff import trained_segdiff
 from cytoseg.workflows.train_student import taught
 from cytoseg.workflows.tune_decoder import tuned
 
@@ -98,6 +99,8 @@ def _train(
     if recipe.interpreter.kind == "student":
         teacher = _teacher(extractor, train, current, backbone=origin["backbone"])
         found = _Found(taught(teacher, train, current, device=extractor.device))
+    elif recipe.interpreter.kind == "segdiff":
+        found = _Found(trained_segdiff(train, current, origin=origin, device=extractor.device))
     elif recipe.interpreter.kind == "decoder":
         found = _Found(tuned(extractor.unet, train, current, origin=origin, device=extractor.device))
     else:
@@ -113,9 +116,7 @@ def _train(
     return bundle
 
 
-def _bundle(
-    interpreter: Ensemble | Decoder | Student, extractor: FeatureExtractor, recipe: Recipe, origin: dict[str, Any]
-) -> Bundle:
+def _bundle(interpreter: Interpreter, extractor: FeatureExtractor, recipe: Recipe, origin: dict[str, Any]) -> Bundle:
     return Bundle(
         unet=_network(interpreter, extractor),
         architecture=extractor.architecture,
@@ -131,9 +132,9 @@ def _bundle(
     )
 
 
-def _network(interpreter: Ensemble | Decoder | Student, extractor: FeatureExtractor) -> nn.Module:
+def _network(interpreter: Interpreter, extractor: FeatureExtractor) -> nn.Module:
     """Return the network stored in a bundle beside its interpreter."""
-    if isinstance(interpreter, Student):
+    if isinstance(interpreter, Student | SegDiff):
         return nn.Identity()
     return interpreter.unet if isinstance(interpreter, Decoder) else extractor.unet
 
@@ -157,7 +158,7 @@ def _teacher(
 class _Found:
     """Result of a training: the interpreter, details to store, and sentences for the user."""
 
-    interpreter: Ensemble | Decoder | Student
+    interpreter: Interpreter
     details: dict[str, Any] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
 
@@ -200,9 +201,9 @@ def _sentences(trained: Trained, recipe: Recipe) -> list[str]:
 
 
 def _features(recipe: Recipe) -> FeatureSettings:
-    """Return the feature settings, which a decoder does not need."""
+    """Return the feature settings, which a decoder or SegDiff does not need."""
     settings = recipe.feature_settings()
-    return replace(settings, extractors=("ddpm",)) if recipe.interpreter.kind == "decoder" else settings
+    return replace(settings, extractors=("ddpm",)) if recipe.interpreter.kind in ("decoder", "segdiff") else settings
 
 
 def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str, object]) -> dict[str, Any]:
@@ -225,6 +226,7 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
         "interpreter": recipe.section("interpreter"),
         "decoder": recipe.section("decoder") if recipe.interpreter.kind == "decoder" else None,
         "student": recipe.section("student") if recipe.interpreter.kind == "student" else None,
+        "segdiff": recipe.section("segdiff") if recipe.interpreter.kind == "segdiff" else None,
         "unlabelled": recipe.section("slides") if recipe.decoder.unlabelled else None,
     }
 

@@ -23,6 +23,7 @@ from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.decoder import Decoder, view_probabilities
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities
+from cytoseg.interpreter.segdiff import TIMESTEPS, SegDiff, drawn_probabilities
 from cytoseg.interpreter.student import Student, student_maps
 from cytoseg.interpreter.vote import RULES, jensen_shannon, vote
 from cytoseg.quoting import shown
@@ -32,15 +33,18 @@ _MOST_SCALE = 64  # factor by which a tile is enlarged before the network
 _TRAIN_AGAIN = "Run `cytoseg train-interpreter` again."
 
 
+Interpreter = Ensemble | Decoder | Student | SegDiff
+
+
 @dataclass(frozen=True)
 class Bundle:
     """Everything prediction needs.
 
     Attributes:
-        unet: The noise predictor with averaged weights, in evaluation mode, or that of the decoder; None for a student
-            and for MLPs without its features.
+        unet: The noise predictor with averaged weights, in evaluation mode, or that of the decoder; without weights for
+            a student, SegDiff, and MLPs without its features.
         architecture: Architecture of the network.
-        interpreter: The MLPs, which include mean and scale of their features, or the tuned decoder; in evaluation mode.
+        interpreter: The MLPs, which include mean and scale of their features, or a network; in evaluation mode.
         features: Taps, timesteps, scale, noise seed, extractors; unused by the decoder.
         classes: Names and colours.
         mpp: Micrometres per pixel in training, or None for level 0.
@@ -54,7 +58,7 @@ class Bundle:
 
     unet: nn.Module
     architecture: Architecture
-    interpreter: Ensemble | Decoder | Student
+    interpreter: Interpreter
     features: FeatureSettings
     classes: ClassList
     mpp: float | None
@@ -76,6 +80,12 @@ class _Features:
 
 
 @dataclass(frozen=True)
+class _Draws:
+    votes: Annotated[int, Ge(1), Le(1000)]
+    draw_steps: Annotated[int, Ge(1), Le(TIMESTEPS)]
+
+
+@dataclass(frozen=True)
 class _State:
     """What state.json of a bundle holds, apart from what describes its networks."""
 
@@ -86,6 +96,7 @@ class _State:
     features: _Features
     classes: SavedClasses
     recipe: dict[str, Any] = field(default_factory=dict)  # older bundles have none
+    segdiff: _Draws | None = None
 
     def __post_init__(self) -> None:
         if self.vote not in RULES:
@@ -112,7 +123,10 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         "origin": bundle.origin,
         "recipe": bundle.recipe,
     }
-    if isinstance(bundle.interpreter, Student):
+    if isinstance(bundle.interpreter, SegDiff):
+        details["segdiff"] = {"votes": bundle.interpreter.votes, "draw_steps": bundle.interpreter.draw_steps}
+        tensors = {"segdiff": bundle.interpreter.state_dict()}
+    elif isinstance(bundle.interpreter, Student):
         tensors = {"student": bundle.interpreter.state_dict()}
     elif isinstance(bundle.interpreter, Decoder):
         tensors = {"decoder": bundle.interpreter.state_dict()}
@@ -144,7 +158,11 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
     state = _STATE.record_of(checkpoint.state)
     architecture = Architecture.from_json(checkpoint.state["architecture"])
     classes, features = state.classes.class_list(), _features_of(state.features, architecture)
-    unet, interpreter = _networks_of(checkpoint, architecture, features, len(classes))
+    if state.segdiff is not None:
+        unet: nn.Module = nn.Identity()
+        interpreter: Interpreter = _segdiff_of(checkpoint, state.segdiff, len(classes))
+    else:
+        unet, interpreter = _networks_of(checkpoint, architecture, features, len(classes))
     encoder = None
     if isinstance(interpreter, Ensemble) and "pretrained" in features.extractors:
         encoder = cast(LiteEncoder, network_with(LiteEncoder, checkpoint.tensors["encoder"])).eval()
@@ -161,6 +179,11 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
         state.recipe,
         encoder,
     )
+
+
+def _segdiff_of(checkpoint: Checkpoint, draws: _Draws, classes: int) -> SegDiff:
+    build = partial(SegDiff, classes, seed=0, votes=draws.votes, draw_steps=draws.draw_steps)
+    return cast(SegDiff, network_with(build, checkpoint.tensors["segdiff"]))
 
 
 def _networks_of(
@@ -276,9 +299,14 @@ def _maps_of(bundle: Bundle, device: torch.device) -> Callable[[Tensor], tuple[T
     return voted
 
 
-def _members_of(bundle: Bundle, interpreter: Ensemble | Decoder, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _members_of(
+    bundle: Bundle, interpreter: Ensemble | Decoder | SegDiff, device: torch.device
+) -> Callable[[Tensor], Tensor]:
     """Return the function from (N, 3, H, W) images in [-1, 1] to (M, N, K, H, W) probabilities of all voters."""
     interpreter, precision = interpreter.to(device), bundle.precision
+    if isinstance(interpreter, SegDiff):
+        segdiff = interpreter
+        return lambda pictures: drawn_probabilities(segdiff, pictures.to(device), precision=precision)
     if isinstance(interpreter, Decoder):
         decoder = interpreter
         return lambda pictures: view_probabilities(decoder, pictures.to(device), precision=precision)

@@ -14,9 +14,10 @@ class InterpreterSection:
 
     __pydantic_config__ = RULES
 
-    kind: Literal["mlps", "decoder", "student"] = "mlps"
+    kind: Literal["mlps", "decoder", "student", "segdiff"] = "mlps"
     """mlps trains an ensemble of per-pixel MLPs on the features; decoder tunes the whole network instead; student
-    distils one of these into a small, fast network. See the sections of those names."""
+    distils one of these into a small, fast network; segdiff trains a diffusion model of class maps, for comparison. See
+    the sections of those names."""
     mode: Literal["tuned", "reference"] = "tuned"
     """reference trains the MLPs by the published rules, for comparison: on all labelled pixels; of the keys below only
     members and vote apply."""
@@ -118,6 +119,39 @@ class StudentSection:
     """Made pairs to learn from as well, see make-pairs; 0 for none."""
     steps: Annotated[int, Ge(1), Le(100_000)] = 2000
     """Optimiser updates."""
+
+
+@dataclass(frozen=True)
+class SegdiffSection:
+    """The diffusion model of class maps of interpreter.kind segdiff: several draws vote. Slow, and 30 crops are few."""
+
+    __pydantic_config__ = RULES
+
+    steps: Annotated[int, Ge(1), Le(100_000)] = 3000
+    """Optimiser updates."""
+    batch: Annotated[int, Ge(1), Le(256)] = 8
+    """Parts of crops per update."""
+    size_px: Annotated[int, Ge(16), Le(512)] = 64
+    """Side of a part."""
+    rate: Annotated[float, Gt(0), Le(0.1)] = 1e-3
+    """Highest learning rate; falls to zero along a cosine."""
+    votes: Annotated[int, Ge(2), Le(100)] = 9
+    """Draws per picture, which vote; their disagreement is the uncertainty."""
+    draw_steps: Annotated[int, Ge(1), Le(100)] = 25
+    """Network evaluations per draw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegdiffSettings(SegdiffSection):
+    """Settings of SegDiff's training: the recipe section with values of other sections.
+
+    Attributes:
+        seed: Seed of weights, parts and noise.
+        precision: ``no`` (fp32) or ``bf16`` for the network.
+    """
+
+    seed: int
+    precision: str
 
 
 def hidden_sizes(classes: int) -> tuple[int, int]:

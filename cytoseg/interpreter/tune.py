@@ -137,14 +137,14 @@ class _Taught:
     parts: UnlabelledParts
     weight: float
 
-    def backward(self, state: TuneState, settings: TuneSettings, device: torch.device) -> None:
+    def backward(self, state: TuneState[Decoder], settings: TuneSettings, device: torch.device) -> None:
         """Accumulate the gradient of the unlabelled parts of the current step."""
         weight = self.weight * ramp_at(state.step, settings.steps)
         if weight == 0:
             return
         weak, strong, inside = (part.to(device) for part in self.parts(state.step))
         loss = weight * teacher_loss(
-            state.decoder, state.averaged, (weak, strong, inside), precision=settings.precision
+            state.network, state.averaged, (weak, strong, inside), precision=settings.precision
         )
         loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
 
@@ -165,7 +165,7 @@ def _is_look(step: int, settings: TuneSettings) -> bool:
     return step % max(1, settings.steps // CHECKS) == 0
 
 
-def _new_state(decoder: Decoder, settings: TuneSettings, device: torch.device) -> TuneState:
+def _new_state(decoder: Decoder, settings: TuneSettings, device: torch.device) -> TuneState[Decoder]:
     decoder = decoder.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
     averaging: dict[str, Any] = {"update_after_step": 0, "update_every": 1, "include_online_model": False}
     return TuneState(
@@ -188,7 +188,7 @@ def _optimiser(decoder: Decoder, settings: TuneSettings) -> torch.optim.Optimize
 
 
 def _steps(
-    state: TuneState,
+    state: TuneState[Decoder],
     learnt: LabelledPictures,
     weights: Tensor,
     *,
@@ -218,7 +218,7 @@ def _steps(
 
 
 def _update(
-    state: TuneState,
+    state: TuneState[Decoder],
     batch: tuple[Tensor, Tensor],
     weights: Tensor,
     settings: TuneSettings,
@@ -233,13 +233,13 @@ def _update(
     for group in state.optimiser.param_groups:
         group["lr"] = settings.rate * group["share"] * warm * falling
     with torch.autocast(weights.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        scores = state.decoder.train()(x)
+        scores = state.network.train()(x)
     loss = F.cross_entropy(scores, target, weight=weights, ignore_index=IGNORE)
     state.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
     if taught is not None:
         taught.backward(state, settings, weights.device)
-    length = nn.utils.clip_grad_norm_(state.decoder.parameters(), 1.0)
+    length = nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
     if not torch.stack((loss.detach(), length)).isfinite().all():
         raise _not_finite(state.step)
     state.optimiser.step()

@@ -1,4 +1,4 @@
-"""State of decoder tuning, saved and resumed."""
+"""State of a training on labelled crops, saved and resumed."""
 
 import copy
 import math
@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from ema_pytorch import EMA
-from torch import Tensor
+from torch import Tensor, nn
 
 from cytoseg.checkpoints import (
     MISFIT,
@@ -21,7 +21,6 @@ from cytoseg.checkpoints import (
     save_checkpoint,
 )
 from cytoseg.errors import CheckpointError
-from cytoseg.interpreter.decoder import Decoder
 
 
 @dataclass
@@ -32,35 +31,38 @@ class Best:
     step: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def offer(self, step: int, loss: float, decoder: Decoder) -> None:
+    def offer(self, step: int, loss: float, network: nn.Module) -> None:
         """Keep the weights if their loss is lower."""
         if loss < self.loss:
             self.loss, self.step = loss, step
-            self.weights = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+            self.weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass
-class TuneState:
-    """State of decoder tuning.
+class TuneState(Generic[Network]):
+    """State of a training on labelled crops.
 
     Attributes:
-        decoder: The network.
+        network: The decoder or SegDiff.
         average: Its averaged copy.
         optimiser: AdamW.
         best: Weights with the lowest held-out loss so far.
         step: Steps done.
     """
 
-    decoder: Decoder
+    network: Network
     average: EMA
     optimiser: torch.optim.Optimizer
     best: Best = field(default_factory=Best)
     step: int = 0
 
     @property
-    def averaged(self) -> Decoder:
+    def averaged(self) -> Network:
         """The averaged copy itself."""
-        return cast(Decoder, self.average.ema_model)
+        return cast(Network, self.average.ema_model)
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,14 @@ class Resume:
     folder: Path
     origin: Mapping[str, Any]
 
-    def save(self, state: TuneState) -> None:
+    def save(self, state: TuneState[Network]) -> None:
         """Write the state atomically.
 
         Raises:
             CheckpointError: If it cannot be written.
         """
         tensors = {
-            "model": state.decoder.state_dict(),
+            "model": state.network.state_dict(),
             "average": state.averaged.state_dict(),
             "optimiser": optimiser_tensors(state.optimiser),
             "best": state.best.weights,
@@ -96,7 +98,7 @@ class Resume:
         }
         save_checkpoint(self.folder, tensors, details)
 
-    def restore(self, state: TuneState) -> None:
+    def restore(self, state: TuneState[Network]) -> None:
         """Restore the saved state; unchanged if there is no intact state of this origin."""
         try:
             found = load_checkpoint(self.folder)
@@ -104,7 +106,7 @@ class Resume:
             return
         if found.state.get("origin") != dict(self.origin):
             return
-        parts: tuple[torch.nn.Module | torch.optim.Optimizer, ...] = (state.decoder, state.averaged, state.optimiser)
+        parts: tuple[nn.Module | torch.optim.Optimizer, ...] = (state.network, state.averaged, state.optimiser)
         before = [copy.deepcopy(part.state_dict()) for part in parts]
         try:
             _take(state, found)
@@ -117,7 +119,7 @@ class Resume:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _take(state: TuneState, found: Checkpoint) -> None:
+def _take(state: TuneState[Network], found: Checkpoint) -> None:
     """Load a saved state; a mismatch raises one of ``MISFIT`` before step and best are changed."""
     loss, best_step, average_step, step = (
         found.state[key] for key in ("best_loss", "best_step", "average_step", "step")
@@ -125,13 +127,13 @@ def _take(state: TuneState, found: Checkpoint) -> None:
     numbers_fit = all(type(count) is int and count >= 0 for count in (best_step, average_step, step))
     if not numbers_fit or not (loss is None or isinstance(loss, int | float)):
         raise ValueError("its numbers")
-    own, device = state.decoder.state_dict(), next(state.decoder.parameters()).device
+    own, device = state.network.state_dict(), next(state.network.parameters()).device
     best = {name: tensor.to(device) for name, tensor in found.tensors["best"].items()}
     if best and {name: t.shape for name, t in best.items()} != {name: t.shape for name, t in own.items()}:
         raise ValueError("the best weights")
     if (loss is None) != (not best):
         raise ValueError("a best loss without weights, or weights without a loss")
-    state.decoder.load_state_dict(found.tensors["model"])
+    state.network.load_state_dict(found.tensors["model"])
     state.averaged.load_state_dict(found.tensors["average"])
     load_optimiser(found.tensors["optimiser"], state.optimiser)
     state.average.step.fill_(average_step)

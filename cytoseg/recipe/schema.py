@@ -15,7 +15,13 @@ from cytoseg.diffusion.noise_levels import signal_shares, timesteps_at_snr
 from cytoseg.diffusion.settings import DiffusionSection, TrainingSection
 from cytoseg.errors import RecipeError
 from cytoseg.features.settings import FeatureSettings, FeaturesSection
-from cytoseg.interpreter.settings import DecoderSection, InterpreterSection, StudentSection, hidden_sizes
+from cytoseg.interpreter.settings import (
+    DecoderSection,
+    InterpreterSection,
+    SegdiffSection,
+    StudentSection,
+    hidden_sizes,
+)
 from cytoseg.labels.settings import LabelsSection
 from cytoseg.objects.settings import ObjectSettings, ObjectsSection
 from cytoseg.predict.settings import PredictSection
@@ -58,6 +64,8 @@ class Recipe(BaseModel):
     """The interpreter of kind decoder."""
     student: StudentSection = StudentSection()
     """The interpreter of kind student."""
+    segdiff: SegdiffSection = SegdiffSection()
+    """The interpreter of kind segdiff."""
     predict: PredictSection = PredictSection()
     """Segmenting slides."""
     objects: ObjectsSection = ObjectsSection()

@@ -78,9 +78,9 @@ def run_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture,
 
 
 def needs_backbone(recipe: Recipe) -> bool:
-    """Return whether a recipe's interpreter uses the diffusion model; filters and ImageNet features do not."""
+    """Return whether a recipe's interpreter uses the diffusion model; filters, ImageNet features and SegDiff do not."""
     kind = recipe.student.teacher if recipe.interpreter.kind == "student" else recipe.interpreter.kind
-    return kind == "decoder" or "ddpm" in recipe.features.extractors
+    return kind == "decoder" or (kind == "mlps" and "ddpm" in recipe.features.extractors)
 
 
 def interpreter_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture, dict[str, object]]:

@@ -47,8 +47,7 @@ def tuned(
         RecipeError: If it exceeds the recipe's memory limit, or the system does not report memory.
     """
     recipe, folder = current.recipe, current.folder / "interpreter"
-    if recipe.features.memory_gb is not None and highest_bytes() is None:
-        raise memory_unknown()
+    refuse_unmeasured_memory(recipe)
     names = recipe.class_list().names
     decoder = Decoder(unet, recipe.architecture(), len(names), seed=recipe.training.seed, names=names)
     labelled, settings = read_labelled(train), tune_settings(recipe, recipe.training.seed)
@@ -57,7 +56,7 @@ def tuned(
         unlabelled_slides(recipe) as unlabelled,
         peak_memory() as peak,
         progress("decoder", steps) as bar,
-        contextlib.closing(_StepLog(recipe, folder / "metrics.jsonl", bar)) as log,
+        contextlib.closing(StepLog(recipe, folder / "metrics.jsonl", bar)) as log,
     ):
         found = tune_decoder(
             decoder,
@@ -74,17 +73,28 @@ def tuned(
     return found.decoder
 
 
-class _StepLog:
-    """Shows and logs each step of a tuning, and stops one that takes too much memory.
+def refuse_unmeasured_memory(recipe: Recipe) -> None:
+    """Refuse a memory limit that cannot be kept.
+
+    Raises:
+        RecipeError: If the recipe has one, and the system does not report memory.
+    """
+    if recipe.features.memory_gb is not None and highest_bytes() is None:
+        raise memory_unknown()
+
+
+class StepLog:
+    """Shows and logs each step of a training on labelled crops, and stops one that takes too much memory.
 
     Args:
         recipe: Says the memory ceiling.
         path: Of the log.
         bar: Of the command.
+        section: The recipe section of the training.
     """
 
-    def __init__(self, recipe: Recipe, path: Path, bar: Bar) -> None:
-        self._recipe, self._path, self._bar = recipe, path, bar
+    def __init__(self, recipe: Recipe, path: Path, bar: Bar, *, section: str = "decoder") -> None:
+        self._recipe, self._path, self._bar, self._section = recipe, path, bar, section
         self._log: MetricsLog | None = None
 
     def add(self, step: int, loss: float) -> None:
@@ -93,7 +103,7 @@ class _StepLog:
         Raises:
             RecipeError: If more memory is in use than the recipe allows.
         """
-        check_ceiling(self._recipe, step=step)
+        check_ceiling(self._recipe, step=step, section=self._section)
         if self._log is None:  # the first step tells where an interrupted tuning resumes; its earlier log is kept
             if step > 1:
                 self._bar.goes_on(step - 1)
@@ -107,12 +117,13 @@ class _StepLog:
             self._log.close()
 
 
-def check_ceiling(recipe: Recipe, *, step: int) -> None:
+def check_ceiling(recipe: Recipe, *, step: int, section: str = "decoder") -> None:
     """Compare this process's peak memory with the recipe's limit.
 
     Args:
         recipe: The recipe, with an optional limit.
-        step: Step of the tuning, for the message.
+        step: Step of the training, for the message.
+        section: The recipe section of the training, for the message.
 
     Raises:
         RecipeError: If it is exceeded.
@@ -121,8 +132,8 @@ def check_ceiling(recipe: Recipe, *, step: int) -> None:
     if ceiling is not None and taken is not None and taken > ceiling * 1e9:
         least = math.ceil(SPARE * taken / 1e8) / 10
         raise RecipeError(
-            f"features.memory_gb: {ceiling:g} is too little: by step {step} tuning the decoder has taken "
-            f"{taken / 1e9:.1f}. Use features.memory_gb={least:g}, or lower decoder.batch or decoder.size_px."
+            f"features.memory_gb: {ceiling:g} is too little: by step {step} the training has taken "
+            f"{taken / 1e9:.1f}. Use features.memory_gb={least:g}, or lower {section}.batch or {section}.size_px."
         )
 
 

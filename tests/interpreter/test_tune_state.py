@@ -17,17 +17,17 @@ from cytoseg.interpreter.tune_state import Best, Resume, TuneState
 TINY = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_noise")
 
 
-def _state(seed: int) -> TuneState:
+def _state(seed: int) -> TuneState[Decoder]:
     settings = TuneSettings(steps=4, passes=100, batch=2, size_px=16, rate=5e-3, early=0.5, seed=0, precision="no")
     return _new_state(Decoder(build_unet(TINY, seed=seed), TINY, 3, seed=seed), settings, torch.device("cpu"))
 
 
 @pytest.fixture
-def worked() -> TuneState:
+def worked() -> TuneState[Decoder]:
     """After two steps of something."""
     state = _state(1)
     for step in (1, 2):
-        loss = state.decoder(torch.ones(1, 3, 8, 8)).square().mean()
+        loss = state.network(torch.ones(1, 3, 8, 8)).square().mean()
         loss.backward()
         state.optimiser.step()
         state.average.update()
@@ -36,13 +36,13 @@ def worked() -> TuneState:
     return state
 
 
-def test_all_of_a_state_comes_back(worked: TuneState, tmp_path: Path) -> None:
+def test_all_of_a_state_comes_back(worked: TuneState[Decoder], tmp_path: Path) -> None:
     resume, other = Resume(tmp_path / "unfinished", {"seed": 1}), _state(2)
     resume.save(worked)
     resume.restore(other)
     assert (other.step, other.best.step, other.best.loss) == (2, 2, 0.5)
     for mine, found in (
-        (worked.decoder.state_dict(), other.decoder.state_dict()),
+        (worked.network.state_dict(), other.network.state_dict()),
         (worked.averaged.state_dict(), other.averaged.state_dict()),
         (worked.best.weights, other.best.weights),
     ):
@@ -52,7 +52,7 @@ def test_all_of_a_state_comes_back(worked: TuneState, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("found", ["nothing", "another origin", "damaged"])
-def test_what_does_not_fit_is_not_gone_on_with(worked: TuneState, tmp_path: Path, found: str) -> None:
+def test_what_does_not_fit_is_not_gone_on_with(worked: TuneState[Decoder], tmp_path: Path, found: str) -> None:
     resume, other = Resume(tmp_path / "unfinished", {"seed": 1}), _state(2)
     if found != "nothing":
         Resume(resume.folder, {"seed": 2 if found == "another origin" else 1}).save(worked)
@@ -85,7 +85,7 @@ def test_a_folder_that_is_no_state_of_a_tuning_is_passed_over(tmp_path: Path) ->
     "wrong", [{"step": "x"}, {"best_loss": [1]}, {"average_step": -1}, {"best_step": None}, {"best_loss": None}]
 )
 def test_a_state_that_says_nonsense_changes_nothing(
-    worked: TuneState, tmp_path: Path, wrong: dict[str, object]
+    worked: TuneState[Decoder], tmp_path: Path, wrong: dict[str, object]
 ) -> None:
     resume, other = Resume(tmp_path / "unfinished", {"seed": 1}), _state(2)
     resume.save(worked)
@@ -96,7 +96,7 @@ def test_a_state_that_says_nonsense_changes_nothing(
 
 
 @pytest.mark.parametrize("group", ["model", "average", "optimiser", "best"])
-def test_tensors_of_another_network_change_nothing(worked: TuneState, tmp_path: Path, group: str) -> None:
+def test_tensors_of_another_network_change_nothing(worked: TuneState[Decoder], tmp_path: Path, group: str) -> None:
     resume, other = Resume(tmp_path / "unfinished", {"seed": 1}), _state(2)
     resume.save(worked)
     state = json.loads((resume.folder / "state.json").read_text())
@@ -106,5 +106,5 @@ def test_tensors_of_another_network_change_nothing(worked: TuneState, tmp_path: 
     state["sha256"][group] = hashlib.sha256(data).hexdigest()
     (resume.folder / "state.json").write_text(json.dumps(state))
     resume.restore(other)
-    torch.testing.assert_close(dict(other.decoder.state_dict()), dict(_state(2).decoder.state_dict()), atol=0, rtol=0)
+    torch.testing.assert_close(dict(other.network.state_dict()), dict(_state(2).network.state_dict()), atol=0, rtol=0)
     assert (other.step, other.optimiser.state_dict()["state"]) == (0, {})

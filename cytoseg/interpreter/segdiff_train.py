@@ -1,0 +1,123 @@
+"""Training SegDiff on the labelled crops."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from ema_pytorch import EMA
+from torch import Tensor, nn
+
+from cytoseg.classes import IGNORE
+from cytoseg.devices import generator_for
+from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.errors import CheckpointError
+from cytoseg.interpreter.augment import PartDraw, class_weights
+from cytoseg.interpreter.segdiff import SCHEDULE, TIMESTEPS, SegDiff
+from cytoseg.interpreter.settings import SegdiffSettings
+from cytoseg.interpreter.tune import BLURRED, CHECKS, EMA_DECAY, LabelledPictures
+from cytoseg.interpreter.tune_state import Resume, TuneState
+from cytoseg.runs import finish_step_on_interrupt
+
+
+def train_segdiff(
+    model: SegDiff,
+    labelled: LabelledPictures,
+    *,
+    settings: SegdiffSettings,
+    device: torch.device,
+    resume: Resume | None = None,
+    on_step: Callable[[int, float], None] = lambda _step, _loss: None,
+) -> SegDiff:
+    """Train on augmented parts of the labelled crops by the squared error of the predicted noise.
+
+    Ignored pixels have the value 0 in the clean map, between "is" and "is not", and do not count in the loss.
+
+    Args:
+        model: The initial model; trained in place.
+        labelled: The crops.
+        settings: How to train.
+        device: Training device.
+        resume: Where to store the state for resuming after an interruption; None stores nothing.
+        on_step: Called with the step and its loss.
+
+    Returns:
+        The model with averaged weights, in evaluation mode.
+
+    Raises:
+        LabelError: If no pixel is labelled.
+        CheckpointError: If the loss is not finite, or the state cannot be written.
+        KeyboardInterrupt: After the current step, when Ctrl-C was pressed.
+    """
+    shares = class_weights(labelled.label_maps, model.classes)
+    model.rule_out(torch.nonzero(shares == 0)[:, 0].tolist())
+    state = _new_state(model, settings, device)
+    if resume is not None:
+        resume.restore(state)
+    draw = PartDraw(
+        labelled.pictures,
+        labelled.label_maps,
+        size_px=settings.size_px,
+        batch=settings.batch,
+        blurred=BLURRED,
+        seed=settings.seed,
+    )
+    with finish_step_on_interrupt() as interrupt:
+        while state.step < settings.steps:
+            loss = _update(state, draw(state.step), settings)
+            state.average.update()
+            state.step += 1
+            on_step(state.step, loss)
+            if resume is not None and (interrupt.requested or state.step % max(1, settings.steps // CHECKS) == 0):
+                resume.save(state)
+            if interrupt.requested:
+                raise KeyboardInterrupt
+    if resume is not None:
+        resume.forget()
+    return state.averaged.eval()
+
+
+def _new_state(model: SegDiff, settings: SegdiffSettings, device: torch.device) -> TuneState[SegDiff]:
+    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
+    averaging: dict[str, Any] = {"update_after_step": 0, "update_every": 1, "include_online_model": False}
+    average = EMA(model, beta=EMA_DECAY, **averaging)
+    return TuneState(model, average, torch.optim.AdamW(model.parameters(), lr=settings.rate))
+
+
+def _update(state: TuneState[SegDiff], batch: tuple[Tensor, Tensor], settings: SegdiffSettings) -> float:
+    """Update from (B, 3, H, W) and (B, H, W); return the loss."""
+    model = state.network
+    device = next(model.parameters()).device
+    x, target = (part.to(device) for part in batch)
+    labelled = target != IGNORE
+    clean = _clean_maps(target, labelled, model.classes)
+    times, noise = (part.to(device) for part in _noise_of(settings.seed, state.step, clean.shape))
+    bars = alpha_bar(SCHEDULE, TIMESTEPS).to(device)[times][:, None, None, None].float()
+    noisy = bars.sqrt() * clean + (1.0 - bars).sqrt() * noise
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        found = model.train()(noisy, times, model.encode(x.contiguous(memory_format=torch.channels_last)))
+    errors = (found.float() - noise).square().mean(1) * labelled
+    loss: Tensor = errors.sum() / labelled.sum().clamp_min(1)
+    warm = min(1.0, (state.step + 1) / max(1, settings.steps // CHECKS))
+    for group in state.optimiser.param_groups:
+        group["lr"] = settings.rate * warm * 0.5 * (1.0 + math.cos(math.pi * state.step / settings.steps))
+    state.optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
+    length = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    if not torch.stack((loss.detach(), length)).isfinite().all():
+        raise CheckpointError(f"segdiff: the loss of step {state.step + 1} is not finite. Lower segdiff.rate.")
+    state.optimiser.step()
+    return loss.item()
+
+
+def _clean_maps(target: Tensor, labelled: Tensor, classes: int) -> Tensor:
+    """Convert (B, H, W) ids to (B, K, H, W) maps: 1 for the class, -1 for the others, 0 where ignored."""
+    one_hot = F.one_hot(torch.where(labelled, target, 0), classes).permute(0, 3, 1, 2).float()
+    return torch.where(labelled[:, None], 2.0 * one_hot - 1.0, 0.0)
+
+
+def _noise_of(seed: int, step: int, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Draw a step's (B,) timesteps and (B, K, H, W) noise, on the CPU."""
+    generator = generator_for(seed, step, what="segdiff")
+    return torch.randint(TIMESTEPS, shape[:1], generator=generator), torch.randn(shape, generator=generator)

@@ -1,0 +1,51 @@
+"""Training a run's SegDiff, with resuming."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from cytoseg.interpreter.segdiff import SegDiff
+from cytoseg.interpreter.segdiff_train import train_segdiff
+from cytoseg.interpreter.settings import SegdiffSettings
+from cytoseg.interpreter.tune_state import Resume
+from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.workflows.recorded_command import Run, progress, say
+from cytoseg.workflows.tune_decoder import StepLog, read_labelled, refuse_unmeasured_memory
+
+
+def trained_segdiff(
+    train: Sequence[LabelledCrop], current: Run, *, origin: Mapping[str, Any], device: torch.device
+) -> SegDiff:
+    """Train SegDiff on the train crops, resuming an interrupted training.
+
+    Args:
+        train: The crops.
+        current: The run; losses and the state for resuming go into its interpreter/.
+        origin: Everything that determines the result.
+        device: Where to compute.
+
+    Raises:
+        LabelError: If no pixel is labelled.
+        CheckpointError: If the loss is not finite, or the state cannot be written.
+        RecipeError: If it exceeds the recipe's memory limit, or the system does not report memory.
+    """
+    recipe, folder = current.recipe, current.folder / "interpreter"
+    refuse_unmeasured_memory(recipe)
+    settings = SegdiffSettings(**vars(recipe.segdiff), seed=recipe.training.seed, precision=recipe.training.precision)
+    model = SegDiff(len(recipe.class_list()), seed=settings.seed, votes=settings.votes, draw_steps=settings.draw_steps)
+    with (
+        progress("segdiff", settings.steps) as bar,
+        contextlib.closing(StepLog(recipe, folder / "metrics.jsonl", bar, section="segdiff")) as log,
+    ):
+        found = train_segdiff(
+            model,
+            read_labelled(train),
+            settings=settings,
+            device=device,
+            resume=Resume(folder / "unfinished", origin),
+            on_step=log.add,
+        )
+    say(f"SegDiff trained; {settings.votes} draws of {settings.draw_steps} steps vote on each tile.")
+    return found

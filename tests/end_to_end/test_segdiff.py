@@ -1,0 +1,50 @@
+"""``interpreter.kind segdiff`` in all relevant commands."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import Result
+
+from cytoseg.errors import CheckpointError
+from cytoseg.interpreter.bundle import load_bundle
+from cytoseg.interpreter.segdiff import SegDiff
+
+SMALL = ("interpreter.kind=segdiff", "segdiff.steps=2", "segdiff.size_px=32", "segdiff.votes=2", "segdiff.draw_steps=2")
+BUNDLE = Path("runs/tiny/interpreter/bundle")
+
+
+def test_segdiff_is_trained_evaluated_and_segments_slides(home: Path, cytoseg: Callable[..., Result]) -> None:
+    trained = cytoseg("train-interpreter", "tiny.yaml", *SMALL)
+    assert trained.exit_code == 0, trained.output
+    assert "SegDiff trained; 2 draws of 2 steps vote on each tile." in trained.stdout
+    model = load_bundle(BUNDLE).interpreter
+    assert isinstance(model, SegDiff)
+    assert (model.votes, model.draw_steps) == (2, 2)
+    assert "The bundle is up to date" in cytoseg("train-interpreter", "tiny.yaml", *SMALL).stdout
+    assert cytoseg("evaluate", "tiny.yaml", *SMALL, "--no-baseline").exit_code == 0
+    evaluation = json.loads(Path("runs/tiny/evaluation/evaluation.json").read_text())
+    assert evaluation["methods"][0]["title"] == "SegDiff, 2 draws"
+    predicted = cytoseg("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", *SMALL)
+    assert predicted.exit_code == 0, predicted.output
+    class_map = tifffile.imread(next(Path("runs/tiny/predictions").glob("*/class_map.ome.tif")))
+    assert set(np.unique(class_map)) <= {0, 1, 2}
+
+
+def test_no_diffusion_model_is_needed(home: Path, cytoseg: Callable[..., Result]) -> None:
+    Path("runs/tiny/ddpm").rename("elsewhere")
+    assert cytoseg("train-interpreter", "tiny.yaml", *SMALL).exit_code == 0
+
+
+@pytest.mark.parametrize("draws", [{"votes": 0, "draw_steps": 2}, {"votes": 2, "draw_steps": 101}, None])
+def test_a_bundle_that_does_not_say_its_draws_is_refused(
+    draws: dict[str, int] | None, home: Path, cytoseg: Callable[..., Result]
+) -> None:
+    assert cytoseg("train-interpreter", "tiny.yaml", *SMALL).exit_code == 0
+    state = json.loads((BUNDLE / "state.json").read_text())
+    (BUNDLE / "state.json").write_text(json.dumps({**state, "segdiff": draws}))
+    with pytest.raises(CheckpointError, match="Run `cytoseg train-interpreter` again"):
+        load_bundle(BUNDLE)
