@@ -16,11 +16,11 @@ from cytoseg.features.extract import FeatureExtractor, text_of
 from cytoseg.features.pixels import gather_pixels
 from cytoseg.features.pretrained import imagenet_installed
 from cytoseg.features.settings import ExtractorName, FeatureSettings
-from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
+from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, Interpreter
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
 from cytoseg.interpreter.mean_teacher import Unlabelled
-from cytoseg.interpreter.mlp import Ensemble
+from cytoseg.interpreter.segdiff_train import train_segdiff
 from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.thresholds import LEVELS, fit_thresholds
 from cytoseg.interpreter.train import train_ensemble
@@ -32,6 +32,7 @@ from cytoseg.runs import versions
 from cytoseg.studies.compare import ComparedMethod, Predict, Task
 from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, pixel_draw, room_of
 from cytoseg.workflows.recorded_command import say
+from cytoseg.workflows.train_segdiff import new_segdiff, segdiff_settings
 from cytoseg.workflows.tune_decoder import check_ceiling, read_labelled, tune_settings
 from cytoseg.workflows.unlabelled_crops import unlabelled_slides
 
@@ -232,6 +233,24 @@ def imagenet_unet(learning: Learning) -> list[ComparedMethod]:
     )
 
 
+def segdiff(learning: Learning) -> list[ComparedMethod]:
+    """List the diffusion model of class maps, which learns from the labelled crops only.
+
+    Args:
+        learning: Training data.
+    """
+    recipe = learning.recipe
+
+    def fit(seed: int) -> Predict:
+        settings = segdiff_settings(recipe, seed)
+        model = new_segdiff(len(recipe.class_list()), settings)
+        trained = train_segdiff(model, learning.labelled, settings=settings, device=learning.device)
+        return _predictor(_bundle(recipe, nn.Identity(), recipe.architecture(), trained), learning.device)
+
+    settings = {"segdiff": recipe.section("segdiff"), "precision": recipe.training.precision}
+    return [ComparedMethod("segdiff", f"SegDiff, {recipe.segdiff.votes} draws", fit, settings)]
+
+
 def say_missing_rivals() -> None:
     """Report the methods skipped because the ImageNet weights are not installed."""
     if not imagenet_installed():
@@ -283,7 +302,7 @@ def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *,
     return _predictor(replace(bundle, features=features, encoder=extractor.encoder), device)
 
 
-def _bundle(recipe: Recipe, unet: nn.Module, architecture: Architecture, interpreter: Ensemble | Decoder) -> Bundle:
+def _bundle(recipe: Recipe, unet: nn.Module, architecture: Architecture, interpreter: Interpreter) -> Bundle:
     return Bundle(
         unet,
         architecture,

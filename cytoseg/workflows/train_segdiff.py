@@ -11,6 +11,7 @@ from cytoseg.interpreter.segdiff_train import train_segdiff
 from cytoseg.interpreter.settings import SegdiffSettings
 from cytoseg.interpreter.tune_state import Resume
 from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.recipe import Recipe
 from cytoseg.workflows.recorded_command import Run, progress, say
 from cytoseg.workflows.tune_decoder import StepLog, read_labelled, refuse_unmeasured_memory
 
@@ -33,14 +34,13 @@ def trained_segdiff(
     """
     recipe, folder = current.recipe, current.folder / "interpreter"
     refuse_unmeasured_memory(recipe)
-    settings = SegdiffSettings(**vars(recipe.segdiff), seed=recipe.training.seed, precision=recipe.training.precision)
-    model = SegDiff(len(recipe.class_list()), seed=settings.seed, votes=settings.votes, draw_steps=settings.draw_steps)
+    settings = segdiff_settings(recipe, recipe.training.seed)
     with (
         progress("segdiff", settings.steps) as bar,
         contextlib.closing(StepLog(recipe, folder / "metrics.jsonl", bar, section="segdiff")) as log,
     ):
         found = train_segdiff(
-            model,
+            new_segdiff(len(recipe.class_list()), settings),
             read_labelled(train),
             settings=settings,
             device=device,
@@ -49,3 +49,13 @@ def trained_segdiff(
         )
     say(f"SegDiff trained; {settings.votes} draws of {settings.draw_steps} steps vote on each tile.")
     return found
+
+
+def segdiff_settings(recipe: Recipe, seed: int) -> SegdiffSettings:
+    """Return the settings of a recipe."""
+    return SegdiffSettings(**vars(recipe.segdiff), seed=seed, precision=recipe.training.precision)
+
+
+def new_segdiff(classes: int, settings: SegdiffSettings) -> SegDiff:
+    """Make an untrained model of a recipe's settings."""
+    return SegDiff(classes, seed=settings.seed, votes=settings.votes, draw_steps=settings.draw_steps)

@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from typer.testing import Result
 
 from cytoseg.errors import CheckpointError
-from cytoseg.interpreter.bundle import load_bundle
+from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.interpreter.segdiff import SegDiff
+from cytoseg.recipe import load_recipe
+from cytoseg.workflows.methods import Learning, segdiff
+from cytoseg.workflows.run_paths import split_of
 
 SMALL = ("interpreter.kind=segdiff", "segdiff.steps=2", "segdiff.size_px=32", "segdiff.votes=2", "segdiff.draw_steps=2")
 BUNDLE = Path("runs/tiny/interpreter/bundle")
@@ -48,3 +52,14 @@ def test_a_bundle_that_does_not_say_its_draws_is_refused(
     (BUNDLE / "state.json").write_text(json.dumps({**state, "segdiff": draws}))
     with pytest.raises(CheckpointError, match="Run `cytoseg train-interpreter` again"):
         load_bundle(BUNDLE)
+
+
+def test_compare_trains_the_same_model(home: Path, cytoseg: Callable[..., Result]) -> None:
+    assert cytoseg("train-interpreter", "tiny.yaml", *SMALL).exit_code == 0
+    recipe = load_recipe(Path("tiny.yaml"), SMALL)
+    learning = Learning.of(recipe, split_of(recipe))
+    (method,) = segdiff(learning)
+    assert method.title == "SegDiff, 2 draws"
+    picture = learning.labelled.pictures[0]
+    maps = EnsemblePredictor(load_bundle(BUNDLE), device=torch.device("cpu"))(picture[None])
+    np.testing.assert_array_equal(method.fit(0)(picture), maps["probabilities"][0].argmax(0))
