@@ -6,22 +6,15 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.errors import CheckpointError
 from cytoseg.evaluation.evaluate import Method, Prediction, Scoring, evaluate
 from cytoseg.evaluation.history import earlier_kept
 from cytoseg.evaluation.tables import evaluation_table
-from cytoseg.features.extract import text_of
 from cytoseg.features.settings import EXTRACTORS
-from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
-from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.bundle import Bundle, load_bundle
 from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
-from cytoseg.interpreter.segdiff import SegDiff
-from cytoseg.interpreter.student import Student
 from cytoseg.json_text import load_json
 from cytoseg.labels.import_labels import LabelledCrop, Split
 from cytoseg.labels.stains import stains_of
@@ -40,6 +33,7 @@ from cytoseg.workflows.recorded_command import (
     start_run,
 )
 from cytoseg.workflows.run_paths import BUNDLE, split_of
+from cytoseg.workflows.trained_bundle import ensemble_method, refuse_trained_on
 
 ENOUGH_CROPS = 30
 """With this many annotated crops, more crops are not the first advice."""
@@ -63,7 +57,7 @@ def run(
         split = split_of(current.recipe)
         bundle = load_bundle(current.folder / BUNDLE)
         refuse_other_classes(bundle.classes.names, current.recipe, command="evaluate")
-        _refuse_trained_on(bundle, split, current)
+        refuse_trained_on(bundle, split, recipe=current.recipe.name, command="evaluate")
         details = {
             "recipe": current.recipe.name,
             "train_crops": len(split.train),
@@ -112,42 +106,6 @@ def _done_before(path: Path, details: dict[str, Any]) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return saved if isinstance(saved, dict) and all(saved.get(key) == value for key, value in details.items()) else None
-
-
-def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:
-    """Wrap a bundle as a method that ``evaluate`` can score."""
-    device = pick_device(device_name)
-    if device.type == "cpu":
-        tune_cpu_allocator()
-    predictor = EnsemblePredictor(bundle, device=device)
-
-    def predict(picture: NDArray[np.uint8]) -> Prediction:
-        maps = predictor(picture[None])
-        probabilities = maps["probabilities"][0]
-        return Prediction(probabilities.argmax(0).astype(np.uint8), maps["disagreement"][0], probabilities)
-
-    return Method("ensemble", _title(bundle), predict, bundle.origin["train_seconds"])
-
-
-def _title(bundle: Bundle) -> str:
-    if isinstance(bundle.interpreter, Student):
-        return "Student of the decoder or the MLPs"
-    if isinstance(bundle.interpreter, Decoder):
-        return "DDPM's decoder, tuned"
-    if isinstance(bundle.interpreter, SegDiff):
-        return f"SegDiff, {bundle.interpreter.votes} draws"
-    features = text_of(bundle.features.extractors)
-    return f"{features[0].upper()}{features[1:]}, {bundle.interpreter.members} MLPs"
-
-
-def _refuse_trained_on(bundle: Bundle, split: Split, current: Run) -> None:
-    trained = bundle.origin["labels"]
-    both = [crop.crop for crop in split.test if crop.crop in trained]
-    if both:
-        raise CheckpointError(
-            f"evaluate: the bundle was trained on {len(both)} of the test crops ({', '.join(both[:3])}, ...). "
-            f"Run `cytoseg train-interpreter` again with the split of recipe {current.recipe.name}."
-        )
 
 
 def _forest(train: tuple[LabelledCrop, ...], *, seed: int) -> Method:

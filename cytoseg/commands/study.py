@@ -9,8 +9,12 @@ import typer
 
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe
+from cytoseg.shipped import did_you_mean
+from cytoseg.slides.corrupt import CORRUPTIONS, SEVERITIES
 from cytoseg.studies.compare import ComparedMethod
 from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
+from cytoseg.studies.robustness import Strengths, robustness
+from cytoseg.studies.robustness_text import safe_sentences
 from cytoseg.workflows.backbone import run_backbone
 from cytoseg.workflows.methods import (
     Learning,
@@ -23,6 +27,7 @@ from cytoseg.workflows.methods import (
     task_of,
 )
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.workflows.robustness import contenders, scale_of
 from cytoseg.workflows.run_paths import split_of
 
 COUNTS = "1,2,4,8,16,30,60,120"
@@ -89,4 +94,58 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-VERBS = {"label-efficiency": label_efficiency_command}
+def robustness_command(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    severities: Annotated[
+        str, typer.Option("--severities", help="Severities from 1 to 5; clean crops, severity 0, are always scored.")
+    ] = "1,3,5",
+    corruptions: Annotated[
+        str, typer.Option("--corruptions", help=f"Some of: {','.join(CORRUPTIONS)}. All by default.")
+    ] = ",".join(CORRUPTIONS),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only the run's bundle, the simple baselines and a U-Net from scratch.")
+    ] = False,
+) -> None:
+    """Show on which pictures a bundle may be used: how much of its IoU is left on corrupted test crops.
+
+    Scores the run's bundle and the other methods of compare on the test crops, clean and corrupted: defocus, noise,
+    JPEG, brightness, contrast, saturation, stain, larger pixels, uneven light. Severity 0 is what evaluate says. Writes
+    the share of the IoU that is kept, with intervals over slides, a figure, the corrupted pictures and the strengths
+    that are safe into robustness/ in the run folder. Finished scores are not repeated.
+    """
+    wanted = _severities(severities), _corruptions(corruptions)
+    with start_run(recipe, overrides, command="study robustness") as current:
+        split = split_of(current.recipe)
+        scale, object_class = scale_of(current.recipe, split)
+        methods, learning = contenders(current.recipe, split, current.folder, quick=quick)
+        say(
+            f"Smallest objects: {object_class}, median diameter {scale.object_um:.1f} µm at {scale.mpp:g} µm per pixel."
+        )
+        task = task_of(current.recipe, split, learning.device, seeds=1)
+        folder = current.folder / "robustness"
+        strengths = Strengths(wanted[1], wanted[0], scale, object_class)
+        with progress("scores", len(methods) * (1 + len(wanted[0]) * len(wanted[1]))) as bar:
+            found = robustness(methods, task, strengths, folder=folder, on_run=lambda what, done, _: bar.at(done, what))
+        for sentence in safe_sentences(found[0], task.classes):
+            say(sentence)
+        say(f"See {folder / 'robustness.md'}, {folder / 'robustness.png'} and {folder / 'corruptions.png'}.")
+
+
+def _severities(text: str) -> list[int]:
+    if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text) or max(map(int, text.split(","))) > SEVERITIES:
+        raise RecipeError(
+            f"--severities {text!r}: write whole numbers from 0 to {SEVERITIES} separated by commas, such as 1,3,5."
+        )
+    return sorted({int(number) for number in text.split(",")} - {0})
+
+
+def _corruptions(text: str) -> list[str]:
+    wanted = [name.strip() for name in text.split(",")]
+    unknown = [f"{name!r}{did_you_mean(name, CORRUPTIONS)}" for name in wanted if name not in CORRUPTIONS]
+    if unknown:
+        raise RecipeError(f"--corruptions: unknown {', '.join(unknown)}. Known are {', '.join(CORRUPTIONS)}.")
+    return list(dict.fromkeys(wanted))
+
+
+VERBS = {"label-efficiency": label_efficiency_command, "robustness": robustness_command}

@@ -98,9 +98,7 @@ def bootstrap_interval(slides: Counts, *, seed: int) -> Intervals:
     number, classes = slides.shape[:2]
     if number < 2:
         return Intervals((None,) * classes, None)
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(number, np.full(number, 1 / number), size=DRAWS)
-    drawn = np.tensordot(times, slides, axes=1)
+    drawn = _resampled(slides, seed=seed)
     standing = (~np.isnan(iou(slides))).sum(axis=0)
     per_class = [_percentiles(draws) for draws in iou(drawn).T]
     kept = tuple(interval if n >= 2 else None for interval, n in zip(per_class, standing, strict=True))
@@ -130,6 +128,29 @@ def pooled_scores(slides: Counts, names: Sequence[str], *, seed: int) -> tuple[t
     return scores, _score(or_none(mean_iou(counts))[0], intervals.miou)
 
 
+def iou_kept(changed: Counts, clean: Counts, *, seed: int) -> tuple[Score, ...]:
+    """Compute the share of the pooled IoU that is left where the pictures were changed, with intervals over slides.
+
+    Both IoUs of a resample are of the same slides, so that easy and hard slides do not widen the interval.
+
+    Args:
+        changed: (S, K, K) int64 counts on the changed pictures, one table per slide.
+        clean: (S, K, K) int64 counts on the unchanged pictures of the same slides.
+        seed: Seed of the intervals.
+
+    Returns:
+        Per class IoU(changed) / IoU(clean), which exceeds 1 where the change helps; None if the clean IoU is undefined
+        or 0. No interval for a class on fewer than two slides.
+    """
+    kept = or_none(_divide(iou(changed.sum(axis=0)), iou(clean.sum(axis=0))))
+    if len(clean) < 2:
+        return tuple(map(Score, kept))
+    draws = _divide(iou(_resampled(changed, seed=seed)), iou(_resampled(clean, seed=seed)))
+    standing = (~np.isnan(iou(clean))).sum(axis=0)
+    intervals = [_percentiles(of_class) if n >= 2 else None for of_class, n in zip(draws.T, standing, strict=True)]
+    return tuple(_score(value, interval) for value, interval in zip(kept, intervals, strict=True))
+
+
 def slide_scores(slides: Mapping[str, Sequence[Counts]]) -> tuple[SlideScores, ...]:
     """Score one method on each slide, pooled over the slide's crops.
 
@@ -154,6 +175,13 @@ def _totals(counts: Counts) -> tuple[Counts, Counts, Counts]:
 def _divide(part: NDArray[Any], whole: NDArray[Any]) -> Shares:
     shares: Shares = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
     return shares
+
+
+def _resampled(slides: Counts, *, seed: int) -> Counts:
+    """Sum the counts of slides drawn with replacement, (DRAWS, K, K)."""
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(len(slides), np.full(len(slides), 1 / len(slides)), size=DRAWS)
+    return np.tensordot(times, slides, axes=1)
 
 
 def _percentiles(draws: Shares) -> tuple[float, float] | None:

@@ -21,3 +21,16 @@ def optical_density(pixels: NDArray[Any], ground: NDArray[Any] | int = _WHITE) -
     """
     values = pixels if pixels.dtype == np.float32 else pixels.astype(np.float64)
     return np.asarray(np.log10((ground + 1) / (values + 1)))
+
+
+def from_optical_density(density: NDArray[np.floating[Any]], ground: int = _WHITE) -> NDArray[np.float64]:
+    """Compute the pixel values of an optical density: the inverse of ``optical_density``.
+
+    Args:
+        density: Optical density, of any shape.
+        ground: Value of bare glass.
+
+    Returns:
+        Values that may lie outside 0 to 255: a density below 0 is brighter than glass.
+    """
+    return np.asarray((ground + 1) * 10.0 ** -density.astype(np.float64) - 1)

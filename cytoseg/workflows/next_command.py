@@ -22,6 +22,7 @@ FOLLOWING: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
     "evaluate": lambda given: ("predict", given["recipe"], "SLIDE"),
     "compare": lambda given: ("study", "label-efficiency", given["recipe"]),
     "study label-efficiency": lambda given: ("queue", given["recipe"]),
+    "study robustness": lambda given: ("predict", given["recipe"], "SLIDE"),
     "predict": lambda given: ("review", "RECIPE") if Path(given["target"]).is_dir() else ("review", given["target"]),
     "report": lambda given: ("review", given["recipe"]),
     "slides info": lambda given: ("recipe", "new", "mylab.yaml"),

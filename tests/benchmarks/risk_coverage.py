@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cytoseg.commands.evaluate import ensemble_method
 from cytoseg.evaluation.evaluate import Method, Scoring, evaluate
 from cytoseg.interpreter.bundle import load_bundle
 from cytoseg.labels.import_labels import LabelledCrop
@@ -20,6 +19,7 @@ from cytoseg.metrics.results import MEASURES, Risk, fine_text, share_text
 from cytoseg.metrics.risk import COVERAGES
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.trained_bundle import ensemble_method
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 
 COLUMNS = (

@@ -11,6 +11,7 @@ from cytoseg.metrics.segmentation import (
     bootstrap_interval,
     dice,
     iou,
+    iou_kept,
     mean_iou,
     or_none,
     pooled_scores,
@@ -161,3 +162,22 @@ def test_an_interval_is_that_of_a_thousand_draws_sorted_by_hand() -> None:
     low = ious[24] + 0.975 * (ious[25] - ious[24])  # 0.025 * 999 = 24.975
     high = ious[974] + 0.025 * (ious[975] - ious[974])
     assert bootstrap_interval(slides, seed=7).iou[1] == pytest.approx((low, high), abs=1e-12)
+
+
+def test_the_share_kept_is_that_of_the_pooled_iou_and_may_exceed_one() -> None:
+    clean = np.stack([np.array([[4, 0], [0, 4]]), np.array([[2, 2], [2, 2]])])
+    changed = np.stack([np.array([[2, 2], [2, 2]]), np.array([[4, 0], [0, 4]])])
+    same = iou_kept(clean, clean, seed=0)
+    assert [(score.value, score.low, score.high) for score in same] == [(1, 1, 1)] * 2
+    score = iou_kept(changed, clean, seed=0)[0]
+    assert score.value == 1.0
+    assert score.low == pytest.approx(1 / 3)  # the first slide twice: 1 / 3 of what was whole
+    assert score.high == pytest.approx(3.0)
+
+
+def test_the_share_kept_is_undefined_without_a_clean_iou_and_has_no_interval_on_one_slide() -> None:
+    clean = np.array([[[4, 0, 0], [1, 3, 0], [0, 0, 0]]])
+    changed = np.array([[[4, 0, 0], [4, 0, 0], [0, 0, 0]]])
+    found = iou_kept(changed, clean, seed=0)
+    assert [score.value for score in found] == [pytest.approx(0.5 / 0.8), 0.0, None]
+    assert [score.low for score in found] == [None] * 3

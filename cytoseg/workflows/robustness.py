@@ -1,0 +1,90 @@
+"""What ``study robustness`` compares, and the scale of its corruptions."""
+
+from pathlib import Path
+
+from cytoseg.errors import LabelError, RecipeError
+from cytoseg.interpreter.bundle import load_bundle
+from cytoseg.labels.import_labels import Split
+from cytoseg.recipe import Recipe
+from cytoseg.slides.corrupt import Scale
+from cytoseg.studies.class_sizes import class_diameters
+from cytoseg.studies.compare import ComparedMethod, Predict
+from cytoseg.workflows.backbone import run_backbone
+from cytoseg.workflows.methods import Learning, baselines, decoders, imagenet_unet, mlps, own_key, say_missing_rivals
+from cytoseg.workflows.recorded_command import refuse_other_classes
+from cytoseg.workflows.run_paths import BUNDLE
+from cytoseg.workflows.trained_bundle import ensemble_method, refuse_trained_on
+
+COMMAND = "study robustness"
+QUICK = ("commonest", "thresholds", "forest", "scratch")
+"""Methods of --quick besides the run's bundle."""
+
+
+def scale_of(recipe: Recipe, split: Split) -> tuple[Scale, str]:
+    """Measure the smallest objects of the train crops.
+
+    Args:
+        recipe: The recipe, with mpp and the classes that have objects.
+        split: Split of the labelled crops.
+
+    Returns:
+        The scale, and the name of the class with the smallest objects.
+
+    Raises:
+        RecipeError: If the recipe states no mpp.
+        LabelError: If no train crop shows an object.
+    """
+    assumed = recipe.slides.assume_mpp
+    mpp = recipe.slides.mpp or (assumed if isinstance(assumed, float | int) else None)
+    if mpp is None:
+        raise RecipeError(
+            f"{COMMAND}: recipe {recipe.name} states no pixel size, so blur in micrometres has no size in pixels. "
+            "Set slides.mpp, or slides.assume_mpp to one value if the slides do not state theirs."
+        )
+    names, wanted = recipe.class_list().names, recipe.object_settings().classes
+    diameters = class_diameters([crop.label_map() for crop in split.train], len(names))
+    found = [(px, name) for px, name in zip(diameters, names, strict=True) if px is not None and name in wanted]
+    if not found:
+        raise LabelError(
+            f"{COMMAND}: no train crop shows an object ({', '.join(wanted)}), so the strength of blur cannot be scaled "
+            "to one. Annotate some."
+        )
+    least_px, name = min(found)
+    return Scale(mpp, least_px * mpp), name
+
+
+def contenders(recipe: Recipe, split: Split, folder: Path, *, quick: bool) -> tuple[list[ComparedMethod], Learning]:
+    """List the run's bundle and the other methods of ``compare``.
+
+    Args:
+        recipe: The recipe.
+        split: Split of the labelled crops.
+        folder: The run folder.
+        quick: Only the bundle and the methods that take a few minutes.
+
+    Returns:
+        The methods, the bundle first, and what the others learn from.
+
+    Raises:
+        CheckpointError: If there is no bundle, it has other classes, or it has learned from a test crop.
+    """
+    bundle = load_bundle(folder / BUNDLE)
+    refuse_other_classes(bundle.classes.names, recipe, command=COMMAND)
+    refuse_trained_on(bundle, split, recipe=recipe.name, command=COMMAND)
+    own = ensemble_method(bundle, device_name=recipe.training.device)
+
+    def trained(_seed: int) -> Predict:
+        return lambda picture: own.predict(picture).class_map
+
+    methods = [ComparedMethod("ensemble", own.title, trained, {"bundle": bundle.origin}, seeded=False)]
+    learning = Learning.of(recipe, split)
+    if quick:
+        return [*methods, *(method for method in baselines(learning) if method.key in QUICK)], learning
+    say_missing_rivals()
+    unet, _, backbone = run_backbone(recipe, folder)
+    others = [*baselines(learning), *imagenet_unet(learning), *mlps(learning, unet, backbone)]
+    kind = recipe.interpreter.kind
+    if kind == "decoder":
+        others += decoders(learning, unet, backbone)
+    same = {"mlps": own_key(recipe), "decoder": "decoder"}.get(kind)  # the bundle is already the first
+    return [*methods, *(method for method in others if method.key != same)], learning

@@ -1,0 +1,61 @@
+"""The run's bundle as a method to score, and the checks before it is scored."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.errors import CheckpointError
+from cytoseg.evaluation.evaluate import Method, Prediction
+from cytoseg.features.extract import text_of
+from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
+from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.segdiff import SegDiff
+from cytoseg.interpreter.student import Student
+from cytoseg.labels.import_labels import Split
+
+
+def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:
+    """Wrap a bundle as a method that ``evaluate`` can score."""
+    device = pick_device(device_name)
+    if device.type == "cpu":
+        tune_cpu_allocator()
+    predictor = EnsemblePredictor(bundle, device=device)
+
+    def predict(picture: NDArray[np.uint8]) -> Prediction:
+        maps = predictor(picture[None])
+        probabilities = maps["probabilities"][0]
+        return Prediction(probabilities.argmax(0).astype(np.uint8), maps["disagreement"][0], probabilities)
+
+    return Method("ensemble", _title(bundle), predict, bundle.origin["train_seconds"])
+
+
+def _title(bundle: Bundle) -> str:
+    if isinstance(bundle.interpreter, Student):
+        return "Student of the decoder or the MLPs"
+    if isinstance(bundle.interpreter, Decoder):
+        return "DDPM's decoder, tuned"
+    if isinstance(bundle.interpreter, SegDiff):
+        return f"SegDiff, {bundle.interpreter.votes} draws"
+    features = text_of(bundle.features.extractors)
+    return f"{features[0].upper()}{features[1:]}, {bundle.interpreter.members} MLPs"
+
+
+def refuse_trained_on(bundle: Bundle, split: Split, *, recipe: str, command: str) -> None:
+    """Check that the bundle has not learned from a test crop.
+
+    Args:
+        bundle: The bundle.
+        split: Split of the labelled crops.
+        recipe: Name of the recipe, for the message.
+        command: The command, for the message.
+
+    Raises:
+        CheckpointError: If it was trained on a test crop.
+    """
+    trained = bundle.origin["labels"]
+    both = [crop.crop for crop in split.test if crop.crop in trained]
+    if both:
+        raise CheckpointError(
+            f"{command}: the bundle was trained on {len(both)} of the test crops ({', '.join(both[:3])}, ...). "
+            f"Run `cytoseg train-interpreter` again with the split of recipe {recipe}."
+        )
