@@ -14,7 +14,7 @@ from cytoseg.slides.open import check_whole, find_slides, open_slide
 from cytoseg.slides.settings import BackgroundSection
 from cytoseg.slides.tissue_mask import tissue_mask
 from cytoseg.synthetic.crops import generate_labelled_crops
-from cytoseg.synthetic.generate import generate_slide
+from cytoseg.synthetic.generate import slide_scene, write_scene
 from cytoseg.synthetic.stains import STAINS
 from cytoseg.terminal import cells
 from cytoseg.workflows.recorded_command import console, progress, say
@@ -61,11 +61,21 @@ def generate(
             "--stain", help=f"One of {', '.join(STAINS)}; if repeated, slides alternate. Default: by the seed."
         ),
     ] = None,
+    dyskaryotic: Annotated[
+        float | None,
+        typer.Option(
+            "--dyskaryotic",
+            min=0.0,
+            max=1.0,
+            help="Share of dyskaryotic cells, usually 0.05; also writes a map of each cell's kind.",
+        ),
+    ] = None,
 ) -> None:
     """Generate cytology-like slides with exact label maps and labelme annotations of some crops.
 
     Writes FOLDER/slides/*.ome.tif with their label maps, and FOLDER/labelled/*.png with labelme JSON, ready for
-    train-ddpm and label-import. Existing slides are kept.
+    train-ddpm and label-import. Existing slides are kept. With --dyskaryotic also *.kinds.ome.tif: 1 intermediate,
+    2 superficial, 3 parabasal, 4 dyskaryotic, 5 squame, 0 elsewhere, exact truth for finding abnormal cells.
     """
     for number in range(n):
         path = out / "slides" / f"made_{seed}_{number:02d}.ome.tif"
@@ -73,7 +83,8 @@ def generate(
             with progress(path.name, height) as bar:
                 chosen = stain[number % len(stain)] if stain else None
                 size, own_seed = Size(width, height), seed * 10_007 + number
-                generate_slide(path, size=size, seed=own_seed, mpp=mpp, stain=chosen, progress=bar.at)
+                scene = slide_scene(own_seed, mpp=mpp, stain=chosen, dyskaryotic=dyskaryotic)
+                write_scene(path, scene, size, kinds=dyskaryotic is not None, progress=bar.at)
                 bar.at(height)
         if crops and len(list((out / "labelled").glob(f"made_{seed}_{number:02d}_*.json"))) < crops:
             generate_labelled_crops(path, out / "labelled", n=crops, side_px=crop_px, seed=seed)

@@ -25,8 +25,8 @@ VENDOR_SUFFIXES = (".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide",
 SLIDE_SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES, *VENDOR_SUFFIXES, ZARR_SUFFIX)
 """Lower-case suffixes of slides: files, and OME-Zarr folders."""
 
-LABEL_MAP_SUFFIX = ".labels.ome.tif"
-"""Suffix of the label maps beside synthetic slides; such a file is never a slide."""
+MAP_SUFFIXES = (".labels.ome.tif", ".kinds.ome.tif")
+"""Suffixes of the label and kind maps beside synthetic slides; such a file is never a slide."""
 
 _NO_ZARR = "OME-Zarr is read and written by the library zarr, which is not installed"
 _GET_ZARR = "Install it with: pip install 'cytoseg[zarr]'"
@@ -96,7 +96,7 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
         exclude: Globs to exclude, matched against the end of the path: ``thumb_*`` or ``old/*.svs``.
 
     Returns:
-        Unique sorted paths, without hidden files and label maps of synthetic slides.
+        Unique sorted paths, without hidden files and maps of synthetic slides.
 
     Raises:
         SlideError: If a folder is missing or is a file, a glob is empty or absolute, or nothing is found at all.
@@ -138,9 +138,9 @@ def _no_glob(glob: str) -> SlideError:
 
 
 def can_be_slide(path: Path) -> bool:
-    """Return whether a path has a slide suffix; hidden files and label maps do not count."""
+    """Return whether a path has a slide suffix; hidden files and maps of synthetic slides do not count."""
     name = path.name.lower()
-    suits = name.endswith(SLIDE_SUFFIXES) and not name.endswith(LABEL_MAP_SUFFIX)
+    suits = name.endswith(SLIDE_SUFFIXES) and not name.endswith(MAP_SUFFIXES)
     there = is_slide_folder(path) if name.endswith(ZARR_SUFFIX) else path.is_file()
     return suits and not name.startswith(".") and there
 

@@ -1,6 +1,6 @@
 """Rendering regions of a synthetic slide."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cytoseg.geometry import Region
 from cytoseg.synthetic.cells import CELL_STYLES, Paint, draw_cell
 from cytoseg.synthetic.debris import draw_debris
-from cytoseg.synthetic.plan import BLOCK_UM, Plan, items_in, make_plan
+from cytoseg.synthetic.plan import BLOCK_UM, CELL_KINDS, Plan, items_in, make_plan, shares_with
 from cytoseg.synthetic.shapes import Stamp
 from cytoseg.synthetic.stains import STAINS
 from cytoseg.synthetic.textures import ATLAS_PX, Field, FloatMap, make_field, make_textures
@@ -61,6 +61,37 @@ def make_scene(seed: int, *, mpp: float, stain: str) -> Scene:
     )
 
 
+def with_dyskaryotic(scene: Scene, share: float) -> Scene:
+    """Change the share of dyskaryotic cells, 0 to 1; places, sizes and all else of a slide depend on it."""
+    return replace(scene, plan=replace(scene.plan, shares=shares_with(share)))
+
+
+def draw_kinds(scene: Scene, region: Region) -> NDArray[np.uint8]:
+    """Draw the kind map of a region: which kind of cell each labelled pixel belongs to.
+
+    As in the label map a nucleus lies above all cytoplasm; among nuclei, and among sheets of cytoplasm, the last drawn
+    is on top.
+
+    Args:
+        scene: The slide.
+        region: In level-0 pixels.
+
+    Returns:
+        (H, W) uint8, the place in ``CELL_KINDS`` plus 1; 0 where the label map has background.
+    """
+    kinds = np.zeros((region.height, region.width), np.uint8)
+    labels = np.zeros_like(kinds)
+    for item in items_in(scene.plan, region):
+        for stamp in draw_cell(item, scene.paint) if item.kind in CELL_STYLES else ():
+            overlap = _overlap(stamp, region)
+            if overlap is not None and stamp.inside is not None:
+                there, part = overlap
+                on_top = stamp.inside[part] & (labels[there] <= stamp.class_id)
+                labels[there][on_top] = stamp.class_id
+                kinds[there][on_top] = CELL_KINDS.index(item.kind) + 1
+    return kinds
+
+
 def draw_region(scene: Scene, region: Region) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw a region; a pixel does not depend on the region it is drawn with.
 
@@ -88,19 +119,26 @@ def draw_region(scene: Scene, region: Region) -> tuple[NDArray[np.uint8], NDArra
 
 def _press(stamp: Stamp, region: Region, density: FloatMap, labels: NDArray[np.uint8]) -> None:
     """Add the part of a stamp inside the region: densities add up (Beer-Lambert); the larger class id wins."""
-    height, width = stamp.layers[0][0].shape
-    x, y = stamp.x - region.x, stamp.y - region.y
-    left, top = max(0, x), max(0, y)
-    right, bottom = min(region.width, x + width), min(region.height, y + height)
-    if left >= right or top >= bottom:
+    overlap = _overlap(stamp, region)
+    if overlap is None:
         return
-    there = slice(top, bottom), slice(left, right)
-    part = slice(top - y, bottom - y), slice(left - x, right - x)
+    there, part = overlap
     for thickness, colour in stamp.layers:
         for channel, value in enumerate(colour):
             density[(*there, channel)] += thickness[part] * np.float32(value)
     if stamp.inside is not None:
         np.maximum(labels[there], stamp.inside[part] * np.uint8(stamp.class_id), out=labels[there])
+
+
+def _overlap(stamp: Stamp, region: Region) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
+    """Return where a stamp and a region overlap, as slices of the region and of the stamp; None if they do not."""
+    height, width = stamp.layers[0][0].shape
+    x, y = stamp.x - region.x, stamp.y - region.y
+    left, top = max(0, x), max(0, y)
+    right, bottom = min(region.width, x + width), min(region.height, y + height)
+    if left >= right or top >= bottom:
+        return None
+    return (slice(top, bottom), slice(left, right)), (slice(top - y, bottom - y), slice(left - x, right - x))
 
 
 def _photograph(scene: Scene, region: Region, density: FloatMap) -> NDArray[np.uint8]:

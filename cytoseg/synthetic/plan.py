@@ -24,6 +24,9 @@ RADIUS_UM = {
 """Minimum and maximum mean radius of each kind; a cell's corners may extend 1.9 times as far."""
 
 CELL_SHARES = {"intermediate": 0.49, "superficial": 0.32, "parabasal": 0.10, "dyskaryotic": 0.05, "squame": 0.04}
+"""Usual share of each kind among the cells."""
+CELL_KINDS = tuple(CELL_SHARES)
+"""Kinds of cells; a kind map has their places from 1, and 0 where there is no cell."""
 REACH = 1.9
 
 
@@ -58,6 +61,7 @@ class Plan:
         crowding: Field of the cells: clusters where high, glass where low.
         inflammation: Field of the neutrophils.
         leucocytes: Mean neutrophils per block.
+        shares: Share of each of ``CELL_KINDS`` among the cells.
     """
 
     seed: int
@@ -65,6 +69,7 @@ class Plan:
     crowding: Field
     inflammation: Field
     leucocytes: float
+    shares: tuple[float, ...] = tuple(CELL_SHARES.values())
 
     @property
     def block_px(self) -> int:
@@ -78,6 +83,17 @@ def make_plan(seed: int, *, mpp: float, leucocytes: float) -> Plan:
     crowding = make_field(rng, shortest_px=180 / mpp, longest_px=1400 / mpp)
     inflammation = make_field(rng, shortest_px=100 / mpp, longest_px=900 / mpp)
     return Plan(seed, mpp, crowding, inflammation, leucocytes)
+
+
+def shares_with(dyskaryotic: float) -> tuple[float, ...]:
+    """Return the shares of ``CELL_KINDS`` with another one of dyskaryotic cells; the others keep their proportions.
+
+    Args:
+        dyskaryotic: Share of dyskaryotic cells, 0 to 1.
+    """
+    others = 1 - CELL_SHARES["dyskaryotic"]
+    rest = {kind: (1 - dyskaryotic) * share / others for kind, share in CELL_SHARES.items()}
+    return tuple((rest | {"dyskaryotic": dyskaryotic}).values())
 
 
 def items_in(plan: Plan, region: Region) -> Iterator[Item]:
@@ -121,7 +137,7 @@ def _items_of_block(plan: Plan, row: int, column: int) -> Iterator[Item]:
     number = 0
     for group, count in counts.items():
         for _ in range(count):
-            kind = str(rng.choice(list(CELL_SHARES), p=list(CELL_SHARES.values()))) if group == "cell" else group
+            kind = str(rng.choice(CELL_KINDS, p=plan.shares)) if group == "cell" else group
             radius = rng.uniform(*RADIUS_UM[kind]) / plan.mpp
             x, y = column * block + rng.uniform(0, block), row * block + rng.uniform(0, block)
             reach = min(block, int(np.ceil(radius * REACH + 3.0 / plan.mpp)) + 2)

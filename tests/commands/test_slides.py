@@ -96,6 +96,21 @@ def test_stains_of_made_slides_are_chosen_by_name_and_take_turns(cytoseg: Cytose
     assert "unknown stain 'purple'. Choose one of teal-rose, " in result.stderr
 
 
+def test_made_slides_with_a_share_of_dyskaryotic_cells_have_a_kind_map(cytoseg: CytosegCommand) -> None:
+    line = ["slides", "generate", "made", "--width", "256", "--height", "256", "--crops", "0", "--n", "1"]
+    result = cytoseg(*line, "--dyskaryotic", "1")
+    assert result.exit_code == 0, result.output
+    assert "256/256" in result.stdout
+    names = sorted(path.name for path in Path("made/slides").iterdir())
+    assert names == ["made_0_00.kinds.ome.tif", "made_0_00.labels.ome.tif", "made_0_00.ome.tif"]
+    labels, kinds = (tifffile.imread(f"made/slides/made_0_00.{what}.ome.tif") for what in ("labels", "kinds"))
+    np.testing.assert_array_equal(kinds, np.where(labels > 0, 4, 0))
+
+    refused = cytoseg(*line, "--dyskaryotic", "1.5")
+    assert refused.exit_code == 2
+    assert "--dyskaryotic" in refused.stderr
+
+
 def test_generate_refuses_a_slide_too_small_by_the_options_bound(cytoseg: CytosegCommand) -> None:
     result = cytoseg("slides", "generate", "made", "--width", "100")
     assert result.exit_code == 2

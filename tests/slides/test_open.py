@@ -123,6 +123,7 @@ def folders(tmp_path: Path) -> Path:
         "a/ONE.PNG",
         "a/made.ome.tif",
         "a/made.labels.ome.tif",
+        "a/made.kinds.ome.tif",
         "a/._one.tif",
         "a/notes.txt",
         "a/deep/three.jpg",

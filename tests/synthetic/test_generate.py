@@ -9,8 +9,9 @@ from scipy import ndimage
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region, Size
 from cytoseg.synthetic import generate
-from cytoseg.synthetic.draw import Scene, draw_region, make_scene
-from cytoseg.synthetic.generate import draw_bands, generate_slide, labels_path
+from cytoseg.synthetic.draw import Scene, draw_kinds, draw_region, make_scene, with_dyskaryotic
+from cytoseg.synthetic.generate import draw_bands, generate_slide, kinds_path, labels_path, slide_scene, write_scene
+from cytoseg.synthetic.plan import CELL_KINDS, CELL_SHARES, shares_with
 from cytoseg.synthetic.stains import STAINS
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -155,3 +156,63 @@ def test_impossible_slides_are_refused(tmp_path: Path, change: dict[str, object]
     path = tmp_path / str(given.pop("path"))
     with pytest.raises(SlideError, match=message):
         generate_slide(path, **given)  # type: ignore[arg-type]  # one argument is wrong on purpose
+
+
+def _share_of_dyskaryotic_nuclei(scene: Scene) -> float:
+    region = Region(0, 0, 400, 400)
+    kinds, labels = draw_kinds(scene, region), draw_region(scene, region)[1]
+    counts = [ndimage.label((kinds == k + 1) & (labels == 2))[1] for k in range(len(CELL_KINDS))]
+    return counts[CELL_KINDS.index("dyskaryotic")] / sum(counts)
+
+
+def test_shares_sum_to_one_and_keep_the_proportions_of_the_others() -> None:
+    assert shares_with(0.05) == pytest.approx(tuple(CELL_SHARES.values()))
+    some = dict(zip(CELL_KINDS, shares_with(0.4), strict=True))
+    assert sum(some.values()) == pytest.approx(1)
+    assert some["dyskaryotic"] == 0.4
+    assert some["intermediate"] / some["superficial"] == pytest.approx(0.49 / 0.32)
+
+
+def test_the_share_of_dyskaryotic_cells_is_as_chosen(scene: Scene) -> None:
+    assert _share_of_dyskaryotic_nuclei(with_dyskaryotic(scene, 0.0)) == 0
+    assert _share_of_dyskaryotic_nuclei(with_dyskaryotic(scene, 1.0)) == 1
+    assert 0.25 < _share_of_dyskaryotic_nuclei(with_dyskaryotic(scene, 0.5)) < 0.75
+
+
+def test_every_labelled_pixel_has_a_kind_whatever_the_region(scene: Scene, drawn: Drawn) -> None:
+    kinds = draw_kinds(scene, Region(0, 0, 500, 600))
+    np.testing.assert_array_equal(kinds > 0, drawn[1] > 0)
+    squame = CELL_KINDS.index("squame") + 1
+    assert not (kinds[drawn[1] == 2] == squame).any()  # it has no nucleus
+    part = draw_kinds(scene, Region(133, 201, 90, 77))
+    np.testing.assert_array_equal(part, kinds[201:278, 133:223])
+
+
+def test_the_kind_map_lies_beside_the_slide_and_is_written_only_if_asked(tmp_path: Path) -> None:
+    scene = slide_scene(3, mpp=1.0, stain="teal-rose", dyskaryotic=0.3)
+    path, size = tmp_path / "made.ome.tif", Size(300, 600)
+    write_scene(path, scene, size, kinds=True)
+    names = ["made.kinds.ome.tif", "made.labels.ome.tif", "made.ome.tif"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    np.testing.assert_array_equal(tifffile.imread(kinds_path(path)), draw_kinds(scene, Region(0, 0, 300, 600)))
+    assert kinds_path(Path("x/a.tif")) == Path("x/a.kinds.ome.tif")
+
+
+def test_a_label_map_that_cannot_be_written_leaves_no_kind_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = generate.write_pyramid
+
+    def fails_for_labels(path: Path, *args: object, **options: object) -> None:
+        if ".labels." in path.name:
+            raise SlideError("disk full")
+        write(path, *args, **options)  # type: ignore[arg-type]  # handed on as they came
+
+    monkeypatch.setattr(generate, "write_pyramid", fails_for_labels)
+    with pytest.raises(SlideError, match="disk full"):
+        write_scene(tmp_path / "a.ome.tif", make_scene(1, mpp=2.0, stain="teal-rose"), Size(64, 64), kinds=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
+    with pytest.raises(SlideError, match=f"the share of dyskaryotic cells is {share}. Use 0 to 1"):
+        slide_scene(0, mpp=1.0, stain=None, dyskaryotic=share)
