@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,24 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["COLUMNS"] = "200"  # of the terminal that rich writes tables for; it looks once
+
+
+ON_ONE_WORKER = ("tests/browser/", "tests/end_to_end/")
+"""Folders whose files share a server or a trained run that takes ten seconds to make: one worker makes it once."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out files, and the folders above whole, where pytest-xdist is to hand out files."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    scheduler = importlib.import_module("xdist.scheduler").LoadFileScheduling(config, log)
+    scheduler._split_scope = _handed_out_together
+    return scheduler
+
+
+def _handed_out_together(node_id: str) -> str:
+    return next((folder for folder in ON_ONE_WORKER if node_id.startswith(folder)), node_id.split("::")[0])
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +50,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_accelerate() -> Iterator[None]:
-    """Forget accelerate's process-wide settings: it refuses a second precision or device in one process."""
     yield
+    forget_accelerate()
+
+
+def forget_accelerate() -> None:
+    """Forget accelerate's process-wide settings: it refuses a second precision or device in one process."""
     if "accelerate" in sys.modules:
         state = sys.modules["accelerate.state"]
         state.AcceleratorState._reset_state(reset_partial_state=True)

@@ -5,17 +5,26 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from tests.apps.sighted import make_run
 
 TESTS = Path(__file__).parents[1]
 APP = TESTS.parent / "apps" / "review" / "app.py"
+_components_of_packages = cache(manifest_scanner.scan_component_manifests)
+
+
+@pytest.fixture(autouse=True)
+def _packages_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what Streamlit finds in the installed packages: an AppTest reads the metadata of them all, a server once."""
+    monkeypatch.setattr(manifest_scanner, "scan_component_manifests", _components_of_packages)
 
 
 @pytest.fixture
