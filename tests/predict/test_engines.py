@@ -1,5 +1,6 @@
 """Slides distributed over processes, with a traceable substitute for prediction."""
 
+import multiprocessing
 import os
 import re
 import signal
@@ -22,9 +23,13 @@ SETTINGS = SlideSettings(tile_px=8, overlap_px=2, batch=1, mpp=None, assume_mpp=
 
 
 @pytest.fixture(autouse=True)
-def nothing_to_start_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A spawned process runs the main module again, which in a suite may be a page that another test has run."""
+def quickly_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork where that is safe: a spawned process, as in test_many_slides.py, loads torch for seconds."""
+    # A spawned process runs the main module again, which in a suite may be a page that another test has run.
     monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+    if sys.platform == "linux":
+        context = multiprocessing.get_context("fork")
+        monkeypatch.setattr(multiprocessing, "get_context", lambda _: context)
 
 
 @pytest.fixture
