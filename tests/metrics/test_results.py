@@ -1,5 +1,7 @@
 """Values of an evaluation, their text and order."""
 
+from dataclasses import replace
+
 import pytest
 
 from cytoseg.metrics.results import (
@@ -8,9 +10,14 @@ from cytoseg.metrics.results import (
     Evaluation,
     MethodScores,
     ObjectScores,
+    Risk,
     Score,
+    UncertaintyScores,
     column_shares,
+    corrected_text,
     ensemble_of,
+    fine_text,
+    risk_table,
     row_shares,
     score_rows,
     share_text,
@@ -83,3 +90,43 @@ def test_score_rows_hold_title_mean_and_classes() -> None:
 def test_objects_are_told_in_one_line() -> None:
     scores = ObjectScores("nucleus", 40, 42, 37, 37 / 42, 37 / 40, 37 / 41, 0.712, None, 0.86, 37 / 41)
     assert scores.text() == "nucleus: 37 of 40 found, 5 false; F1 0.90, AJI 0.71, PQ n/a"
+
+
+def test_corrected_crops_are_counted_and_their_scores_called_optimistic() -> None:
+    crops = tuple(_crop(name, miou=0.9, nucleus=0.9) for name in "abc")
+    crops = (replace(crops[0], from_prediction=True), crops[1], replace(crops[2], from_prediction=True))
+    assert (replace(_evaluation(), crops=crops).corrected, _evaluation().corrected) == (2, 0)
+    assert corrected_text(2, 3).startswith("2 of 3 test crops were corrected from a prediction: ")
+    assert corrected_text(0, 3) == ""
+
+
+RISK = Risk(12_000, 0.05, 0.01234, 0.00126, 0.416)
+
+
+def test_a_risk_is_told_in_one_line() -> None:
+    text = "the 5 % least certain pixels hold 42 % of the errors; AURC 0.0123 (best 0.0013, by chance 0.0500)"
+    assert RISK.text() == text
+    nothing_wrong = "the 5 % least certain pixels hold n/a of the errors; AURC n/a (best n/a, by chance 0.0000)"
+    assert Risk(9, 0.0, None, None, None).text() == nothing_wrong
+    assert (fine_text(0.0), fine_text(None)) == ("0.0000", "n/a")
+
+
+def test_the_table_of_risks_has_a_row_per_class_and_two_columns_per_measure() -> None:
+    of_nucleus, of_glass = RISK, Risk(7, None, None, None, None)
+    measured = (
+        UncertaintyScores("disagreement", RISK, (of_glass, of_nucleus), ()),
+        UncertaintyScores("probability", RISK, (of_glass, replace(of_nucleus, aurc=0.5, found=1.0)), ()),
+    )
+    method = replace(_method("ensemble"), uncertainty=measured, class_ece=(None, 0.0321))
+    head, rows = risk_table(method, ("glass", "nucleus"))
+    assert head == [
+        *("Predicted as", "Pixels", "Wrong", "ECE"),
+        *("AURC, by disagreement", "Errors in the least certain 5 %, by disagreement"),
+        *("AURC, by stated probability", "Errors in the least certain 5 %, by stated probability"),
+    ]
+    assert rows == [
+        ["glass", "7", "n/a", "n/a", "n/a", "n/a", "n/a", "n/a"],
+        ["nucleus", "12,000", "0.0500", "0.0321", "0.0123", "0.42", "0.5000", "1.00"],
+    ]
+    _, without_ece = risk_table(replace(method, class_ece=()), ("glass", "nucleus"))
+    assert [row[3] for row in without_ece] == ["n/a", "n/a"]

@@ -53,6 +53,7 @@ def test_one_pixel_and_a_line_are_measured_too() -> None:
     pixel, line = shape_of(np.ones((1, 1), np.bool_)), shape_of(np.ones((1, 9), np.bool_))
     assert (pixel.x, pixel.y, pixel.pixels, pixel.eccentricity, pixel.circularity) == (0.5, 0.5, 1, 0, 1)
     assert (line.x, line.y, line.eccentricity) == (4.5, 0.5, 1)
+    assert shape_of(np.ones((2, 1), np.bool_)).eccentricity == 1
 
 
 def test_content_is_that_of_the_pixels_inside(monkeypatch: pytest.MonkeyPatch) -> None:

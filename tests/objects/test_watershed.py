@@ -39,6 +39,18 @@ def test_the_cut_goes_through_the_neck() -> None:
     assert abs(int((parts == 1).sum()) - int((parts == 2).sum())) <= 20
 
 
+@pytest.mark.parametrize("apart_px", [7, 8])
+def test_a_shallow_neck_between_two_peaks_is_not_cut(apart_px: int) -> None:
+    """At the neck the radius is less than half a pixel below that at the peaks."""
+    assert split_touching(discs((15, 20, 10), (15 + apart_px, 20, 10)), least_px=10).max() == 1
+
+
+def test_a_part_of_just_the_least_size_is_kept() -> None:
+    area = discs((15, 20, 10), (30, 20, 8))
+    assert np.bincount(split_touching(area, least_px=192).ravel()).tolist()[1:] == [310, 192]
+    assert split_touching(area, least_px=193).max() == 1
+
+
 def test_an_ellipse_stays_whole() -> None:
     row, column = np.indices((40, 60)) + 0.5
     assert split_touching(((column - 30) / 24) ** 2 + ((row - 20) / 10) ** 2 <= 1, least_px=10).max() == 1
