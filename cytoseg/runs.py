@@ -10,6 +10,7 @@ import platform
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -19,14 +20,50 @@ from cytoseg.errors import CytosegError
 from cytoseg.interrupts import ENDING, TORCHRUN, handled, hear_no_more, leave_dead_terminal
 from cytoseg.json_text import load_json, parse_json
 from cytoseg.locks import locked
+from cytoseg.records import RecordFile
 from cytoseg.running import marked_running
 from cytoseg.writing import write_atomically
 
-FORMAT = 1
 _MOST_MESSAGE = 400
 _WAIT_S = 30.0
 """Seconds to wait for other commands that are writing run.json."""
 _VERSIONED = ("torch", "monai", "denoising-diffusion-pytorch", "numpy", "tifffile", "scikit-image", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class CommandRecord:
+    """One recorded command of a run; missing texts are empty, missing numbers None."""
+
+    command: str = ""
+    started: str = ""
+    finished: str = ""
+    seconds: float | None = None
+    seed: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    outcome: str = ""
+    message: str = ""
+
+    @property
+    def outcome_text(self) -> str:
+        """Its outcome with the error: ``failed: no slide in smears``."""
+        return f"{self.outcome}: {self.message}" if self.message else self.outcome
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The recipe's name and all commands of a run, oldest first."""
+
+    recipe: str = ""
+    commands: tuple[CommandRecord, ...] = ()
+
+
+RUN_FILE = RecordFile(
+    Provenance,
+    CytosegError,
+    "Run the command that writes it again.",
+    other_format="format {found} was found, this version reads format {format}",
+    not_json="the file is not complete JSON",
+)
 
 
 def versions() -> dict[str, str]:
@@ -56,30 +93,31 @@ def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[
         seed: The recipe's seed.
 
     Yields:
-        The entry; what the block adds to it is saved.
+        Details of the command; what the block adds is saved beside the ``CommandRecord``.
     """
-    entry: dict[str, Any] = {"command": command, "started": _now(), "seed": seed, "versions": versions()}
-    begin, entry["outcome"] = time.perf_counter(), "failed"
+    details: dict[str, Any] = {}
+    record = CommandRecord(command, _now(), seed=seed, versions=versions(), outcome="failed")
+    begin = time.perf_counter()
     try:
-        with _told_running(folder, entry, recipe=recipe):
-            yield entry
-        entry["outcome"] = "finished"
+        with _told_running(folder, record, recipe=recipe):
+            yield details
+        record = replace(record, outcome="finished")
     except KeyboardInterrupt:
-        entry["outcome"] = "interrupted"
+        record = replace(record, outcome="interrupted")
         raise
     except Exception as error:
-        entry["message"] = _one_line(error)
+        record = replace(record, message=_one_line(error))
         raise
     finally:
-        entry |= {"finished": _now(), "seconds": round(time.perf_counter() - begin, 2)}
+        record = replace(record, finished=_now(), seconds=round(time.perf_counter() - begin, 2))
         if process_rank() == 0:
-            _append(folder / "run.json", entry, recipe=recipe)
+            _append(folder / "run.json", record, details, recipe=recipe)
 
 
-def _told_running(folder: Path, entry: Mapping[str, Any], *, recipe: str) -> contextlib.AbstractContextManager[None]:
+def _told_running(folder: Path, record: CommandRecord, *, recipe: str) -> contextlib.AbstractContextManager[None]:
     if process_rank() > 0:
         return contextlib.nullcontext()
-    return marked_running(folder, str(entry["command"]), recipe=recipe, started=str(entry["started"]))
+    return marked_running(folder, record.command, recipe=recipe, started=record.started)
 
 
 def _one_line(error: Exception) -> str:
@@ -89,12 +127,13 @@ def _one_line(error: Exception) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:_MOST_MESSAGE]
 
 
-def _append(path: Path, entry: Mapping[str, Any], *, recipe: str) -> None:
-    new: dict[str, Any] = {"format": FORMAT, "recipe": recipe, "commands": []}
+def _append(path: Path, record: CommandRecord, details: Mapping[str, Any], *, recipe: str) -> None:
+    new = {**RUN_FILE.content_of(Provenance(recipe)), "commands": []}
+    entry = {key: value for key, value in asdict(record).items() if key != "message" or value}
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path, wait_s=_WAIT_S, error=CytosegError):
         run = _readable(path) or new
-        run["commands"].append(dict(entry))
+        run["commands"].append({**entry, **details})
         write_atomically(path, json.dumps(run, indent=1))
 
 

@@ -17,9 +17,10 @@ import streamlit as st
 from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.durations import duration_text
 from cytoseg.errors import CytosegError
-from cytoseg.evaluation.run_folder import CommandRecord, Provenance, read_provenance, time_text
+from cytoseg.evaluation.run_folder import read_provenance, time_text
 from cytoseg.reporting import markup
 from cytoseg.reporting.report import report_page
+from cytoseg.runs import CommandRecord, Provenance
 
 SHOWN_CHARACTERS = 100_000
 """Most characters of a recipe shown; longer than any hand-written one."""

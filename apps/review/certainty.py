@@ -29,7 +29,8 @@ def show(found: Evaluation, method: MethodScores) -> None:
 
 
 def _calibration(method: MethodScores) -> None:
-    used = [entry for entry in method.bins if entry.pixels]
+    bins = method.calibration.bins if method.calibration else ()
+    used = [entry for entry in bins if entry.pixels]
     if not used:
         return
     st.subheader("Is it calibrated?")

@@ -144,7 +144,10 @@ def _objects(method: MethodScores) -> None:
     if not method.objects:
         return
     st.subheader("Objects")
-    rows = [(s.name, s.truth, s.predicted, s.matched, s.precision, s.recall, s.f1, s.aji, s.pq) for s in method.objects]
+    rows = [
+        (name, s.truth, s.predicted, s.matched, s.precision, s.recall, s.f1, s.aji, s.pq)
+        for name, s in method.objects.items()
+    ]
     _scores(rows, ["Class", "True", "Predicted", "Matched", "Precision", "Recall", "F1", "AJI", "PQ"])
     st.caption("Counted as found where a predicted object and a true one share half of the area of both, or more.")
 

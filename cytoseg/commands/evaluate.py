@@ -1,7 +1,6 @@
 """``cytoseg evaluate``: scores on the test slides, with baselines."""
 
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,11 +10,11 @@ from rich.table import Table
 
 from cytoseg.evaluation.evaluate import Method, Prediction, Scoring, evaluate
 from cytoseg.evaluation.history import earlier_kept
+from cytoseg.evaluation.results_file import EvaluationInputs, saved_evaluation
 from cytoseg.evaluation.tables import evaluation_table
 from cytoseg.features.settings import EXTRACTORS
 from cytoseg.interpreter.bundle import Bundle, load_bundle
 from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
-from cytoseg.json_text import load_json
 from cytoseg.labels.import_labels import LabelledCrop, Split
 from cytoseg.labels.stains import stains_of
 from cytoseg.metrics.results import MEASURES, ObjectScores, Risk, corrected_text
@@ -58,21 +57,21 @@ def run(
         bundle = load_bundle(current.folder / BUNDLE)
         refuse_other_classes(bundle.classes.names, current.recipe, command="evaluate")
         refuse_trained_on(bundle, split, recipe=current.recipe.name, command="evaluate")
-        details = {
-            "recipe": current.recipe.name,
-            "train_crops": len(split.train),
-            "bundle": bundle.origin,
-            "test_labels": {crop.crop: crop.label_sha256 for crop in split.test},
-            "corrected_tests": [crop.crop for crop in split.test if crop.from_prediction],
-            "test_pictures": {crop.crop: [crop.slide, crop.image_sha256] for crop in split.test},
-            "baseline": baseline,
-            "object_settings": current.recipe.section("objects"),
-            "uncertainty_measures": list(MEASURES),
-            "stain_patterns": {stain: list(texts) for stain, texts in current.recipe.labels.stains.items()},
-        }
-        evaluation = _done_before(current.folder / "evaluation" / "evaluation.json", details)
+        inputs = EvaluationInputs(
+            recipe=current.recipe.name,
+            train_crops=len(split.train),
+            bundle=bundle.origin,
+            test_labels={crop.crop: crop.label_sha256 for crop in split.test},
+            corrected_tests=tuple(crop.crop for crop in split.test if crop.from_prediction),
+            test_pictures={crop.crop: (crop.slide, crop.image_sha256) for crop in split.test},
+            baseline=baseline,
+            object_settings=current.recipe.section("objects"),
+            uncertainty_measures=tuple(MEASURES),
+            stain_patterns={stain: tuple(texts) for stain, texts in current.recipe.labels.stains.items()},
+        )
+        evaluation = saved_evaluation(current.folder / "evaluation" / "evaluation.json", inputs)
         if evaluation is None:
-            evaluation = _evaluate(bundle, split, current=current, details=details)
+            evaluation = _evaluate(bundle, split, current=current, inputs=inputs)
         else:
             say("The evaluation is up to date: same bundle and labels.")
         _show(evaluation)
@@ -81,9 +80,9 @@ def run(
         say(f"Pictures of each test crop: {current.folder / 'evaluation' / 'crops'}")
 
 
-def _evaluate(bundle: Bundle, split: Split, *, current: Run, details: dict[str, Any]) -> dict[str, Any]:
+def _evaluate(bundle: Bundle, split: Split, *, current: Run, inputs: EvaluationInputs) -> dict[str, Any]:
     methods = [ensemble_method(bundle, device_name=current.recipe.training.device)]
-    if details["baseline"]:
+    if inputs.baseline:
         methods.append(_forest(split.train, seed=current.recipe.training.seed))
     methods.append(_commonest(split.train))
     r = current.recipe
@@ -94,18 +93,9 @@ def _evaluate(bundle: Bundle, split: Split, *, current: Run, details: dict[str, 
             split.test,
             folder=current.folder / "evaluation",
             scoring=Scoring(bundle.classes, r.training.seed, r.object_settings(), stains),
-            details=details,
+            inputs=inputs,
             on_crop=bar.of,
         )
-
-
-def _done_before(path: Path, details: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the saved evaluation if its inputs are unchanged."""
-    try:
-        saved: dict[str, Any] = load_json(path, numbers="nan as null")
-    except (OSError, ValueError):
-        return None
-    return saved if isinstance(saved, dict) and all(saved.get(key) == value for key, value in details.items()) else None
 
 
 def _forest(train: tuple[LabelledCrop, ...], *, seed: int) -> Method:
@@ -173,4 +163,4 @@ def _show(evaluation: dict[str, Any]) -> None:
                 f"Uncertainty of {method['title']} by {MEASURES[measure['measure']]}: {Risk(**measure['whole']).text()}"
             )
         for name, scores in method.get("objects", {}).items():
-            say(f"Objects of {method['title']}, {ObjectScores(name, **scores).text()}")
+            say(f"Objects of {method['title']}, {ObjectScores(**scores).text(name)}")

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ from cytoseg.checkpoints import save_checkpoint
 from cytoseg.diffusion.adm import COLOURS
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.guided_diffusion import GuidedDiffusion, read_guided_diffusion
+from cytoseg.diffusion.state import TrainingRecord
 from cytoseg.errors import CheckpointError
 from cytoseg.runs import versions
 from cytoseg.terminal import say
@@ -39,7 +40,7 @@ def run(
         raise CheckpointError(f"{folder}: already exists. Choose a new folder for the checkpoint.")
     found = read_guided_diffusion(file)
     architecture = _architecture(found, file)
-    save_checkpoint(folder, {"ema": found.weights}, _state(architecture, file, layout, image_size))
+    save_checkpoint(folder, {"ema": found.weights}, _state(architecture, file, layout, image_size).as_json())
     millions = sum(tensor.numel() for tensor in found.weights.values()) / 1e6
     blocks = len(tap_names(architecture))
     say(f"{folder}: {millions:,.1f} million weights, {blocks} blocks (block0.output to block{blocks - 1}.output).")
@@ -65,13 +66,13 @@ def _architecture(found: GuidedDiffusion, file: Path) -> Architecture:
     )
 
 
-def _state(architecture: Architecture, file: Path, layout: str, image_size: int) -> dict[str, Any]:
+def _state(architecture: Architecture, file: Path, layout: str, image_size: int) -> TrainingRecord:
     with file.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-    return {
-        "crops_seen": 0,
-        "architecture": architecture.as_json(),
-        "versions": versions(),
-        "recipe": {"crops": {"size_px": image_size}},
-        "started_from": {"file": file.name, "layout": layout, "sha256": sha256},
-    }
+    return TrainingRecord(
+        crops_seen=0,
+        architecture=architecture.as_json(),
+        versions=versions(),
+        recipe={"crops": {"size_px": image_size}},
+        started_from={"file": file.name, "layout": layout, "sha256": sha256},
+    )

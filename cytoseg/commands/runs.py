@@ -13,10 +13,11 @@ from rich.table import Table
 
 from cytoseg.durations import duration_text
 from cytoseg.errors import CytosegError, RecipeError
-from cytoseg.evaluation.run_folder import CommandRecord, Provenance, find_runs, read_provenance
+from cytoseg.evaluation.run_folder import find_runs, read_provenance
 from cytoseg.json_text import parse_json
 from cytoseg.recipe import recipe_of_run
 from cytoseg.running import KILLED, RUNNING
+from cytoseg.runs import CommandRecord, Provenance
 from cytoseg.terminal import cells, console, say, say_next
 
 SILENT_S = 600.0

@@ -1,11 +1,12 @@
 """Training state: checkpoints, resuming, export and loading."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Lt
 from ema_pytorch import EMA
 from torch import Tensor, nn
 
@@ -26,10 +27,11 @@ from cytoseg.checkpoints import (
 from cytoseg.diffusion.architecture import Architecture, check_same
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
+from cytoseg.records import RecordFile
 from cytoseg.runs import versions
 from cytoseg.writing import remove_folder
 
-_MOST_CROPS = 2**53
+_Count = Annotated[int, Ge(0), Lt(2**53)]
 DECISIVE = ("slides", "crops", "diffusion", "training")
 """Recipe sections that determine the weights."""
 
@@ -51,6 +53,45 @@ FREE = (
 
 MASK_HEAD = "mask_head."
 """Name prefix of the mask head's weights, which features do not need."""
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What state.json of a training's checkpoint holds; models that were exported or imported cannot be resumed.
+
+    Attributes:
+        crops_seen: Crops seen by the network.
+        architecture: From ``Architecture.as_json``.
+        ema_step: Steps of the moving average; None in a model that cannot be resumed.
+        versions: From ``cytoseg.runs.versions``.
+        recipe: The recipe as JSON; empty in older checkpoints.
+        slides: Digest of the slides that the crops come from, or None if it was not stored.
+        started_from: See ``TrainState``.
+    """
+
+    crops_seen: _Count
+    architecture: dict[str, Any]
+    ema_step: _Count | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    slides: str | None = None
+    started_from: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a recipe without the sections that are compared on resuming.
+
+        Raises:
+            ValueError: If one of its sections is not a mapping.
+        """
+        if not all(isinstance(self.recipe.get(section, {}), dict) for section in DECISIVE):
+            raise ValueError("it has no recipe")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of state.json without what ``save_checkpoint`` adds."""
+        return _FILE.content_of(self, without_defaults=True)
+
+
+_FILE = RecordFile(TrainingRecord, DamagedError, "Use an older checkpoint.")
 
 
 @dataclass
@@ -101,17 +142,17 @@ def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any], slides: 
         "ema": state.ema.ema_model.state_dict(),
         "optimiser": optimiser_tensors(state.optimiser),
     }
-    details = {
-        "crops_seen": state.crops_seen,
-        "architecture": state.architecture.as_json(),
-        "ema_step": int(state.ema.step),
-        "versions": versions(),
-        "recipe": dict(recipe),
-        "slides": slides,
-        "started_from": state.started_from,
-    }
+    details = TrainingRecord(
+        crops_seen=state.crops_seen,
+        architecture=state.architecture.as_json(),
+        ema_step=int(state.ema.step),
+        versions=versions(),
+        recipe=dict(recipe),
+        slides=slides,
+        started_from=state.started_from,
+    )
     path = folder / f"checkpoint-{state.crops_seen:09d}"
-    save_checkpoint(path, tensors, details)
+    save_checkpoint(path, tensors, details.as_json())
     return path
 
 
@@ -137,7 +178,7 @@ def prune(folder: Path, *, keep: int, newest: int, keep_every_crops: int = 0) ->
             remove_folder(path)
 
 
-def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]) -> Checkpoint | None:
+def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]) -> TrainingRecord | None:
     """Load the newest intact checkpoint of a folder into the state.
 
     Args:
@@ -146,7 +187,7 @@ def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]
         on_damaged: Called for each damaged checkpoint that is skipped.
 
     Returns:
-        The checkpoint, or None if there is none (the state is then unchanged).
+        What the checkpoint records, or None if there is none (the state is then unchanged).
 
     Raises:
         CheckpointError: If the newest intact one has a different architecture, or all are damaged.
@@ -159,13 +200,14 @@ def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]
             on_damaged(f"Skipped {path.name}: {error}")
             continue
         try:
-            architecture = Architecture.from_json(checkpoint.state["architecture"])
+            record = _FILE.record_of(checkpoint.state)
+            architecture = Architecture.from_json(record.architecture)
             check_same(architecture, state.architecture, where=str(path))
             _check_masks(architecture, state.architecture, where=path)
-            _restore(checkpoint, state)
+            _restore(checkpoint, record, state)
         except MISFIT as error:
             raise DamagedError(f"{path}: damaged, or of a different version ({error}). Move it away.") from error
-        return checkpoint
+        return record
     if found:
         raise CheckpointError(f"{folder}: all {len(found)} checkpoints are damaged. Move them away to start over.")
     return None
@@ -190,33 +232,16 @@ def changed_values(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
     ]
 
 
-def _check_details(found: Mapping[str, Any]) -> None:
-    """Validate the state values that a resumed training uses."""
-    _count(found, "ema_step")
-    _count(found, "crops_seen")
-    if not isinstance(found.get("started_from"), dict | None):
-        raise ValueError("it does not say what it started from")
-    recipe = found.get("recipe", {})
-    if not isinstance(recipe, dict) or not all(isinstance(recipe.get(section, {}), dict) for section in DECISIVE):
-        raise ValueError("it has no recipe")
-
-
-def _count(found: Mapping[str, Any], key: str) -> int:
-    value = found[key]
-    if type(value) is not int or not 0 <= value < _MOST_CROPS:
-        raise ValueError("its counts are no whole numbers")
-    return value
-
-
-def _restore(checkpoint: Checkpoint, state: TrainState) -> None:
-    _check_details(checkpoint.state)
+def _restore(checkpoint: Checkpoint, record: TrainingRecord, state: TrainState) -> None:
+    if record.ema_step is None:
+        raise ValueError("it has no usable 'ema_step'")
     state.unet.load_state_dict(checkpoint.tensors["model"])
     state.ema.ema_model.load_state_dict(checkpoint.tensors["ema"])
-    state.ema.step.fill_(checkpoint.state["ema_step"])
+    state.ema.step.fill_(record.ema_step)
     state.ema.initted.fill_(True)
     load_optimiser(checkpoint.tensors["optimiser"], state.optimiser)
-    state.crops_seen = checkpoint.state["crops_seen"]
-    state.started_from = checkpoint.state.get("started_from")
+    state.crops_seen = record.crops_seen
+    state.started_from = record.started_from
 
 
 def export_averaged(checkpoint: Path, folder: Path) -> dict[str, Any]:
@@ -290,11 +315,12 @@ def load_backbone(
     if "ema" not in checkpoint.tensors or "architecture" not in checkpoint.state:
         raise CheckpointError(f"{found[0]}: not a checkpoint of a diffusion model. Name the ddpm folder of a run.")
     try:
-        architecture = Architecture.from_json(checkpoint.state["architecture"])
+        record = _FILE.record_of(checkpoint.state)
+        architecture = Architecture.from_json(record.architecture)
         if wanted is not None:
             check_same(architecture, wanted, where=str(found[0]))
         unet = network_with(lambda: build_unet(architecture), checkpoint.tensors["ema"])
-        origin = {"crops_seen": _count(checkpoint.state, "crops_seen"), "sha256": checkpoint.state["sha256"]["ema"]}
+        origin = {"crops_seen": record.crops_seen, "sha256": checkpoint.state["sha256"]["ema"]}
     except MISFIT as error:
         raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}).") from error
     return unet.eval(), architecture, origin

@@ -11,10 +11,19 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cytoseg.checkpoints import Checkpoint, find_checkpoints
+from cytoseg.checkpoints import find_checkpoints
 from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.settings import passed
-from cytoseg.diffusion.state import TrainState, changed_values, load_backbone, load_weights, prune, resume, save
+from cytoseg.diffusion.state import (
+    TrainingRecord,
+    TrainState,
+    changed_values,
+    load_backbone,
+    load_weights,
+    prune,
+    resume,
+    save,
+)
 from cytoseg.diffusion.steps import StepReport, new_accelerator, new_state, train_steps
 from cytoseg.diffusion.unet import start_from_imagenet
 from cytoseg.errors import CheckpointError, CytosegError, SlideError
@@ -119,13 +128,13 @@ def _start(folder: Path, plan: TrainPlan, *, go_on: bool, on_note: Callable[[str
     return state
 
 
-def _note_changes(resumed: Checkpoint, plan: TrainPlan, on_note: Callable[[str], None]) -> None:
+def _note_changes(resumed: TrainingRecord, plan: TrainPlan, on_note: Callable[[str], None]) -> None:
     """Report differences from the recipe and slides of the checkpoint."""
-    seen, started_from = resumed.state["crops_seen"], resumed.state.get("started_from") or {}
-    changes = changed_values(resumed.state.get("recipe", {}), plan.recipe)
+    seen, started_from = resumed.crops_seen, resumed.started_from or {}
+    changes = changed_values(resumed.recipe, plan.recipe)
     if changes:
         on_note(f"The recipe has changed since crop {seen}: {'; '.join(changes)}. Continuing with it.")
-    if resumed.state.get("slides", plan.slides) != plan.slides:
+    if resumed.slides not in (None, plan.slides):
         on_note(
             f"The slides have changed since crop {seen}: from here on the crops differ from those of the "
             "original slides."

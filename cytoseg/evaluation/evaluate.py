@@ -1,9 +1,8 @@
 """Evaluating methods on the test crops: predictions, scores, tables."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,19 +13,28 @@ from numpy.typing import NDArray
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import PredictionError
 from cytoseg.evaluation.crop_pictures import CropMaps, write_crop_pictures
-from cytoseg.evaluation.match_objects import crop_objects, objects_record
+from cytoseg.evaluation.match_objects import crop_objects
+from cytoseg.evaluation.results_file import (
+    ClassRecord,
+    EvaluationInputs,
+    EvaluationRecord,
+    MethodRecord,
+    NamedColour,
+    Seconds,
+    StainRecord,
+    write_evaluation,
+)
 from cytoseg.evaluation.tables import write_tables
 from cytoseg.metrics.calibration import calibration_error, confidence_bins
 from cytoseg.metrics.counts import confusion_counts
-from cytoseg.metrics.objects import ObjectCounts
-from cytoseg.metrics.results import Score
+from cytoseg.metrics.objects import ObjectCounts, object_scores
+from cytoseg.metrics.results import Calibration, ConfidenceBin, CropScores, UncertaintyScores
 from cytoseg.metrics.risk import risk, risk_counts, risk_curve
 from cytoseg.metrics.segmentation import iou, mean_iou, or_none, pooled_scores, slide_scores
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.candidate_regions import highest_tenth
 from cytoseg.writing import replaced
 
-FORMAT = 1
 Map = NDArray[np.uint8]
 
 
@@ -118,7 +126,7 @@ def evaluate(
     *,
     folder: Path,
     scoring: Scoring,
-    details: Mapping[str, Any],
+    inputs: EvaluationInputs,
     on_crop: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Predict every crop with every method, and write scores, tables and pictures.
@@ -128,7 +136,7 @@ def evaluate(
         crops: The test crops.
         folder: The evaluation folder, replaced atomically at the end.
         scoring: How predictions are scored.
-        details: ``recipe`` (its name), ``train_crops`` (their number), and other keys for the file.
+        inputs: What decides whether the evaluation is up to date.
         on_crop: Called after each crop with the number done and the total.
 
     Returns:
@@ -145,9 +153,7 @@ def evaluate(
             _predict_crop(methods, crop, tallies=tallies, folder=new, scoring=scoring)
             if on_crop is not None:
                 on_crop(done, len(crops))
-        evaluation = _record(methods, tallies, crops, scoring=scoring, details=details)
-        text = json.dumps(evaluation, indent=1, ensure_ascii=False, allow_nan=False)
-        (new / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+        evaluation = write_evaluation(new, _record(methods, tallies, crops, scoring=scoring, inputs=inputs))
         write_tables(new, evaluation)
     return evaluation
 
@@ -163,22 +169,21 @@ def _record(
     crops: Sequence[ScoredCrop],
     *,
     scoring: Scoring,
-    details: Mapping[str, Any],
-) -> dict[str, Any]:
+    inputs: EvaluationInputs,
+) -> EvaluationRecord:
     classes = scoring.classes
-    return {
-        "format": FORMAT,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **details,
-        "classes": [{"name": n, "colour": list(c)} for n, c in zip(classes.names, classes.colours, strict=True)],
-        "test_crops": len(crops),
-        "test_slides": len({crop.slide for crop in crops}),
-        "methods": [
+    return EvaluationRecord(
+        **vars(inputs),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        classes=tuple(map(NamedColour, classes.names, classes.colours)),
+        test_crops=len(crops),
+        test_slides=len({crop.slide for crop in crops}),
+        methods=tuple(
             _method_record(method, tally, crops, scoring=scoring)
             for method, tally in zip(methods, tallies, strict=True)
-        ],
-        "crops": _crop_records(tallies[0], crops),
-    }
+        ),
+        crops=_crop_records(tallies[0], crops),
+    )
 
 
 def _predict_crop(
@@ -235,96 +240,74 @@ def _check_finite(found: Prediction, crop: str) -> None:
             )
 
 
-def _method_record(method: Method, tally: _Tally, crops: Sequence[ScoredCrop], *, scoring: Scoring) -> dict[str, Any]:
+def _method_record(method: Method, tally: _Tally, crops: Sequence[ScoredCrop], *, scoring: Scoring) -> MethodRecord:
     by_slide: dict[str, list[NDArray[np.int64]]] = {}
     for crop, counts in zip(crops, tally.counts, strict=True):
         by_slide.setdefault(crop.slide, []).append(counts)
     slides = {slide: np.sum(by_slide[slide], axis=0) for slide in sorted(by_slide)}
-    return {
-        "key": method.key,
-        "title": method.title,
-        "seconds": {"train": method.train_seconds, "predict": round(tally.seconds, 3)},
-        **_pooled_record(list(slides.values()), scoring),
-        "confusion": np.sum(list(slides.values()), axis=0).tolist(),
-        "calibration": _calibration_record(tally.bins),
-        "uncertainty": [_uncertainty_record(measure, counts) for measure, counts in tally.risks.items()],
-        "objects": objects_record(tally.objects),
-        "slides": [
-            {"slide": entry.slide, "crops": entry.crops, "miou": entry.miou, "iou": list(entry.iou)}
-            for entry in slide_scores(by_slide)
-        ],
-        "stains": _stain_records(slides, scoring),
-    }
+    return MethodRecord(
+        key=method.key,
+        title=method.title,
+        seconds=Seconds(method.train_seconds, round(tally.seconds, 3)),
+        **_pooled(list(slides.values()), scoring),
+        confusion=tuple(tuple(row) for row in np.sum(list(slides.values()), axis=0).tolist()),
+        calibration=_calibration(tally.bins),
+        uncertainty=tuple(_uncertainty(measure, counts) for measure, counts in tally.risks.items()),
+        objects={name: object_scores(counts) for name, counts in tally.objects.items()},
+        slides=slide_scores(by_slide),
+        stains=_stain_records(slides, scoring),
+    )
 
 
-def _pooled_record(slides: Sequence[NDArray[np.int64]], scoring: Scoring) -> dict[str, Any]:
-    """Compute scores from the pooled counts of slides, (K, K) each."""
+def _pooled(slides: Sequence[NDArray[np.int64]], scoring: Scoring) -> dict[str, Any]:
+    """Compute the fields of a ``PooledRecord`` from the counts of slides, (K, K) each."""
     scores, miou = pooled_scores(np.stack(slides), scoring.classes.names, seed=scoring.seed)
-    classes = [
-        {
-            "name": entry.name,
-            **_with_interval("iou", entry.iou),
-            "dice": entry.dice,
-            "precision": entry.precision,
-            "recall": entry.recall,
-            "pixels": entry.pixels,
-        }
-        for entry in scores
-    ]
-    return {"classes": classes, **_with_interval("miou", miou)}
+    classes = tuple(ClassRecord.of(entry) for entry in scores)
+    return {"classes": classes, "miou": miou.value, "miou_low": miou.low, "miou_high": miou.high}
 
 
-def _stain_records(slides: Mapping[str, NDArray[np.int64]], scoring: Scoring) -> list[dict[str, Any]]:
+def _stain_records(slides: Mapping[str, NDArray[np.int64]], scoring: Scoring) -> tuple[StainRecord, ...]:
     by_stain: dict[str, list[NDArray[np.int64]]] = {}
     for slide, counts in slides.items():
         if slide in scoring.stains:
             by_stain.setdefault(scoring.stains[slide], []).append(counts)
-    return [
-        {"stain": stain, "slides": len(counts), **_pooled_record(counts, scoring)}
+    return tuple(
+        StainRecord(stain=stain, slides=len(counts), **_pooled(counts, scoring))
         for stain, counts in sorted(by_stain.items())
-    ]
+    )
 
 
-def _calibration_record(bins: NDArray[np.float64] | None) -> dict[str, Any] | None:
+def _calibration(bins: NDArray[np.float64] | None) -> Calibration | None:
     """Return the calibration error, overall and by class, with the pixels, confidence and accuracy behind it."""
     if bins is None:
         return None
     total = bins.sum(axis=0)
     shares = total[:, 1:] / np.where(total[:, :1] > 0, total[:, :1], np.nan)
-    return {
-        "ece": or_none(np.array([calibration_error(total)]))[0],
-        "classes": or_none(np.array([calibration_error(entry) for entry in bins])),
-        "bins": [
-            {"pixels": int(pixels), "confidence": confidence, "right": right}
+    return Calibration(
+        ece=or_none(np.array([calibration_error(total)]))[0],
+        classes=tuple(or_none(np.array([calibration_error(entry) for entry in bins]))),
+        bins=tuple(
+            ConfidenceBin(int(pixels), confidence, right)
             for (pixels, _, _), (confidence, right) in zip(total, map(or_none, shares), strict=True)
-        ],
-    }
+        ),
+    )
 
 
-def _uncertainty_record(measure: str, counts: NDArray[np.int64]) -> dict[str, Any]:
+def _uncertainty(measure: str, counts: NDArray[np.int64]) -> UncertaintyScores:
     total = counts.sum(axis=0)
-    return {
-        "measure": measure,
-        "whole": asdict(risk(total)),
-        "classes": [asdict(risk(entry)) for entry in counts],
-        "curve": list(risk_curve(total)),
-    }
+    return UncertaintyScores(measure, risk(total), tuple(risk(entry) for entry in counts), tuple(risk_curve(total)))
 
 
-def _with_interval(key: str, score: Score) -> dict[str, float | None]:
-    return {key: score.value, f"{key}_low": score.low, f"{key}_high": score.high}
-
-
-def _crop_records(tally: _Tally, crops: Sequence[ScoredCrop]) -> list[dict[str, Any]]:
-    return [
-        {
-            "crop": crop.crop,
-            "slide": crop.slide,
-            "miou": or_none(mean_iou(counts))[0],
-            "iou": or_none(iou(counts)),
-            "disagreement": disagreement,
-            "folder": f"crops/{crop.crop}",
-            **({"from_prediction": True} if is_corrected(crop) else {}),
-        }
+def _crop_records(tally: _Tally, crops: Sequence[ScoredCrop]) -> tuple[CropScores, ...]:
+    return tuple(
+        CropScores(
+            crop=crop.crop,
+            slide=crop.slide,
+            miou=or_none(mean_iou(counts))[0],
+            iou=tuple(or_none(iou(counts))),
+            disagreement=disagreement,
+            folder=f"crops/{crop.crop}",
+            from_prediction=is_corrected(crop),
+        )
         for crop, counts, disagreement in zip(crops, tally.counts, tally.disagreement, strict=True)
-    ]
+    )

@@ -1,19 +1,12 @@
 """Matching predicted objects with true objects on test crops."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE, ClassList
-from cytoseg.metrics.objects import ObjectCounts, object_counts, object_scores
-from cytoseg.metrics.results import ObjectScores
+from cytoseg.metrics.objects import ObjectCounts, object_counts
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.objects.watershed import label_objects
-
-OBJECT_COLUMNS = tuple(field.name for field in fields(ObjectScores) if field.name != "name")
 
 
 def crop_objects(
@@ -41,9 +34,3 @@ def crop_objects(
         found = label_objects(class_map == class_id, split=name in settings.split, least_px=settings.least_px)
         counts[name] = object_counts(true, found, ignored=ignored)
     return counts
-
-
-def objects_record(counts: Mapping[str, ObjectCounts]) -> dict[str, dict[str, Any]]:
-    """Return the scores of each class as JSON."""
-    scores = {name: asdict(object_scores(name, entry)) for name, entry in counts.items()}
-    return {name: {column: entry[column] for column in OBJECT_COLUMNS} for name, entry in scores.items()}

@@ -1,7 +1,8 @@
-"""Reading and validating evaluation.json."""
+"""evaluation.json: its content, reading and validating it."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import readable
 from cytoseg.metrics.results import (
     MEASURES,
+    Calibration,
     ClassScores,
-    ConfidenceBin,
     CropScores,
     Evaluation,
     MethodScores,
@@ -29,19 +30,25 @@ _NAME = "evaluation.json"
 
 
 @dataclass(frozen=True)
-class _Class:
+class NamedColour:
+    """A class of the class list."""
+
     name: str
     colour: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class _Seconds:
+class Seconds:
+    """Seconds of training, None if nothing is trained, and of predicting all test crops."""
+
     train: float | None
     predict: float | None
 
 
 @dataclass(frozen=True)
-class _ClassScores:
+class ClassRecord:
+    """``ClassScores`` as the file holds them."""
+
     name: str
     iou: float | None
     iou_low: float | None
@@ -51,81 +58,99 @@ class _ClassScores:
     recall: float | None
     pixels: int
 
+    @classmethod
+    def of(cls, scores: ClassScores) -> "ClassRecord":
+        """Flatten scores."""
+        iou = scores.iou
+        shares = (iou.value, iou.low, iou.high, scores.dice, scores.precision, scores.recall)
+        return cls(scores.name, *shares, scores.pixels)
+
     def scores(self) -> ClassScores:
+        """Return the scores."""
         score = Score(self.iou, self.iou_low, self.iou_high)
         return ClassScores(self.name, score, self.dice, self.precision, self.recall, self.pixels)
 
 
 @dataclass(frozen=True)
-class _Calibration:
-    ece: float | None
-    bins: tuple[ConfidenceBin, ...]
-    classes: tuple[float | None, ...] = ()
+class PooledRecord:
+    """Scores over several crops."""
 
-
-@dataclass(frozen=True)
-class _Objects:
-    truth: int
-    predicted: int
-    matched: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    aji: float | None
-    pq: float | None
-    sq: float | None
-    rq: float | None
-
-
-@dataclass(frozen=True)
-class _Pooled:
-    classes: tuple[_ClassScores, ...]
+    classes: tuple[ClassRecord, ...]
     miou: float | None
     miou_low: float | None
     miou_high: float | None
 
     def score(self) -> Score:
+        """Return the mean IoU."""
         return Score(self.miou, self.miou_low, self.miou_high)
 
     def class_scores(self) -> tuple[ClassScores, ...]:
+        """Return the scores of the classes."""
         return tuple(entry.scores() for entry in self.classes)
 
 
 @dataclass(frozen=True)
-class _Stain(_Pooled):
+class StainRecord(PooledRecord):
+    """``StainScores`` as the file holds them."""
+
     stain: str
     slides: int
 
 
 @dataclass(frozen=True)
-class _Method(_Pooled):
+class MethodRecord(PooledRecord):
     """One method; evaluations from before something was measured lack it."""
 
     key: str
     title: str
-    seconds: _Seconds
+    seconds: Seconds
     confusion: tuple[tuple[int, ...], ...]
     slides: tuple[SlideScores, ...]
-    stains: tuple[_Stain, ...] = ()
-    calibration: _Calibration | None = None
+    stains: tuple[StainRecord, ...] = ()
+    calibration: Calibration | None = None
     uncertainty: tuple[UncertaintyScores, ...] = ()
-    objects: dict[str, _Objects] | None = None
+    objects: dict[str, ObjectScores] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class EvaluationRecord:
-    """What evaluation.json holds, apart from what only decides whether it is up to date."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluationInputs:
+    """What decides whether an evaluation is up to date; older evaluations lack some of it.
 
-    created: str
+    Attributes:
+        recipe: Name of the recipe.
+        train_crops: Number of training crops.
+        bundle: Origin of the bundle.
+        test_labels: Hash of each test crop's label map.
+        corrected_tests: Test crops that were corrected from a prediction.
+        test_pictures: Slide and hash of each test crop.
+        baseline: Whether the random forest is among the methods.
+        object_settings: Section ``objects`` of the recipe.
+        uncertainty_measures: Keys of ``MEASURES``.
+        stain_patterns: Patterns of slide names by stain.
+    """
+
     recipe: str
-    classes: tuple[_Class, ...]
     train_crops: int
-    test_crops: int
-    test_slides: int
-    methods: tuple[_Method, ...]
-    crops: tuple[CropScores, ...]
     bundle: dict[str, Any] = field(default_factory=dict)
     test_labels: dict[str, str] = field(default_factory=dict)
+    corrected_tests: tuple[str, ...] = ()
+    test_pictures: dict[str, tuple[str, str]] = field(default_factory=dict)
+    baseline: bool | None = None
+    object_settings: dict[str, Any] | None = None
+    uncertainty_measures: tuple[str, ...] = ()
+    stain_patterns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecord(EvaluationInputs):
+    """What evaluation.json holds."""
+
+    created: str
+    classes: tuple[NamedColour, ...]
+    test_crops: int
+    test_slides: int
+    methods: tuple[MethodRecord, ...]
+    crops: tuple[CropScores, ...]
 
 
 _FILE = RecordFile(
@@ -175,6 +200,27 @@ def read_evaluation_record(path: Path) -> EvaluationRecord:
         return _FILE.read(path, name=_NAME)
 
 
+def saved_evaluation(path: Path, inputs: EvaluationInputs) -> dict[str, Any] | None:
+    """Return the content of an evaluation with these inputs; None if it has others, is damaged or missing.
+
+    Args:
+        path: evaluation.json.
+        inputs: What would be evaluated.
+    """
+    found = _FILE.read_or_none(path)
+    if found is None or any(getattr(found, f.name) != getattr(inputs, f.name) for f in fields(inputs)):
+        return None
+    return _FILE.content_of(found)
+
+
+def write_evaluation(folder: Path, record: EvaluationRecord) -> dict[str, Any]:
+    """Write evaluation.json into a (staged) folder and return its content."""
+    content = _FILE.content_of(record)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / _NAME).write_text(text + "\n", encoding="utf-8")
+    return content
+
+
 def evaluation_of(record: EvaluationRecord) -> Evaluation:
     """Check that the parts of an evaluation belong together.
 
@@ -197,9 +243,8 @@ def evaluation_of(record: EvaluationRecord) -> Evaluation:
     )
 
 
-def _method(record: _Method, size: int, where: str) -> MethodScores:
+def _method(record: MethodRecord, size: int, where: str) -> MethodScores:
     _check_method(record, size, where)
-    calibration = record.calibration
     return MethodScores(
         key=record.key,
         title=record.title,
@@ -209,16 +254,14 @@ def _method(record: _Method, size: int, where: str) -> MethodScores:
         miou=record.score(),
         confusion=record.confusion,
         slides=record.slides,
-        ece=calibration.ece if calibration else None,
-        objects=tuple(ObjectScores(name, *astuple(entry)) for name, entry in (record.objects or {}).items()),
+        calibration=record.calibration,
+        objects=record.objects,
         stains=tuple(StainScores(s.stain, s.slides, s.score(), s.class_scores()) for s in record.stains),
-        bins=calibration.bins if calibration else (),
-        class_ece=calibration.classes if calibration else (),
         uncertainty=record.uncertainty,
     )
 
 
-def _check_method(record: _Method, size: int, where: str) -> None:
+def _check_method(record: MethodRecord, size: int, where: str) -> None:
     if any(len(row) != size for row in record.confusion):
         raise _damaged(where, f"has a confusion row that is not {size} whole numbers")
     if not len(record.classes) == len(record.confusion) == size:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,35 +14,9 @@ from cytoseg.json_text import load_json
 from cytoseg.predict.summary import SUMMARY_FILE, ClassArea
 from cytoseg.records import RecordFile
 from cytoseg.running import Running, running_in
+from cytoseg.runs import RUN_FILE, CommandRecord, Provenance
 
 Row = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class CommandRecord:
-    """One recorded command of a run; missing texts are empty, missing numbers None."""
-
-    command: str = ""
-    started: str = ""
-    finished: str = ""
-    seconds: float | None = None
-    seed: int | None = None
-    versions: dict[str, str] = field(default_factory=dict)
-    outcome: str = ""
-    message: str = ""
-
-    @property
-    def outcome_text(self) -> str:
-        """Its outcome with the error: ``failed: no slide in smears``."""
-        return f"{self.outcome}: {self.message}" if self.message else self.outcome
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """The recipe's name and all commands of a run, oldest first."""
-
-    recipe: str = ""
-    commands: tuple[CommandRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,13 +40,6 @@ class _BundleState:
 
 
 _NOT_JSON = "the file is not complete JSON"
-_RUN = RecordFile(
-    Provenance,
-    CytosegError,
-    "Run the command that writes it again.",
-    other_format="format {found} was found, this version reads format {format}",
-    not_json=_NOT_JSON,
-)
 _STATE = RecordFile(
     _BundleState,
     CytosegError,
@@ -154,7 +121,7 @@ def read_provenance(run: Path) -> Provenance | None:
     path, now = run / "run.json", tuple(_unfinished(entry) for entry in running_in(run))
     if not _is_there(path):
         return Provenance(running_in(run)[-1].recipe, now) if now else None
-    found = _RUN.read(path, name=_name(path))
+    found = RUN_FILE.read(path, name=_name(path))
     return replace(found, commands=(*found.commands, *now))
 
 

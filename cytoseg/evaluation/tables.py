@@ -1,12 +1,12 @@
 """An evaluation as tables: printed, and as CSV files."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from cytoseg.csv_table import write_csv
-from cytoseg.evaluation.match_objects import OBJECT_COLUMNS
-from cytoseg.metrics.results import Score
+from cytoseg.metrics.results import ObjectScores, Score
 
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> list[list[str]]:
@@ -38,7 +38,7 @@ def write_tables(folder: Path, evaluation: Mapping[str, Any]) -> None:
     ]
     per_slide: list[list[Any]] = [["method", "slide", "crops", "miou", *(f"iou {name}" for name in names)]]
     confusion: list[list[Any]] = [["method", "truth", *(f"predicted {name}" for name in names)]]
-    objects: list[list[Any]] = [["method", "class", *OBJECT_COLUMNS]]
+    objects: list[list[Any]] = [["method", "class", *(column.name for column in fields(ObjectScores))]]
     per_stain: list[list[Any]] = [["method", "stain", "slides", *per_class[0][1:]]]
     for method in evaluation["methods"]:
         key = method["key"]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -87,8 +87,10 @@ class _Draws:
 
 @dataclass(frozen=True)
 class _State:
-    """What state.json of a bundle holds, apart from what describes its networks."""
+    """What state.json of a bundle holds; ``members`` is the number of MLPs, None for a decoder or student."""
 
+    kind: Literal["bundle"]
+    architecture: dict[str, Any]
     vote: str
     precision: str
     origin: dict[str, Any]
@@ -97,6 +99,7 @@ class _State:
     classes: SavedClasses
     recipe: dict[str, Any] = field(default_factory=dict)  # older bundles have none
     segdiff: _Draws | None = None
+    members: int | None = None
 
     def __post_init__(self) -> None:
         if self.vote not in RULES:
@@ -112,32 +115,36 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     Raises:
         CheckpointError: If it cannot be written.
     """
-    details = {
-        "kind": "bundle",
-        "architecture": bundle.architecture.as_json(),
-        "features": asdict(bundle.features),
-        "classes": asdict(bundle.classes),
-        "mpp": bundle.mpp,
-        "vote": bundle.vote,
-        "precision": bundle.precision,
-        "origin": bundle.origin,
-        "recipe": bundle.recipe,
-    }
     if isinstance(bundle.interpreter, SegDiff):
-        details["segdiff"] = {"votes": bundle.interpreter.votes, "draw_steps": bundle.interpreter.draw_steps}
         tensors = {"segdiff": bundle.interpreter.state_dict()}
     elif isinstance(bundle.interpreter, Student):
         tensors = {"student": bundle.interpreter.state_dict()}
     elif isinstance(bundle.interpreter, Decoder):
         tensors = {"decoder": bundle.interpreter.state_dict()}
     else:
-        details["members"] = bundle.interpreter.members
         tensors = {"ensemble": bundle.interpreter.state_dict()}
         if "ddpm" in bundle.features.extractors:
             tensors["backbone"] = bundle.unet.state_dict()
         if bundle.encoder is not None:
             tensors["encoder"] = bundle.encoder.state_dict()
-    save_checkpoint(folder, tensors, details)
+    save_checkpoint(folder, tensors, _STATE.content_of(_state_of(bundle), without_defaults=True))
+
+
+def _state_of(bundle: Bundle) -> _State:
+    trained = bundle.interpreter
+    return _State(
+        kind="bundle",
+        architecture=bundle.architecture.as_json(),
+        features=_Features(**asdict(bundle.features)),
+        classes=SavedClasses(**asdict(bundle.classes)),
+        mpp=bundle.mpp,
+        vote=bundle.vote,
+        precision=bundle.precision,
+        origin=bundle.origin,
+        recipe=bundle.recipe,
+        segdiff=_Draws(trained.votes, trained.draw_steps) if isinstance(trained, SegDiff) else None,
+        members=trained.members if isinstance(trained, Ensemble) else None,
+    )
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -156,13 +163,13 @@ def load_bundle(folder: Path) -> Bundle:
 
 def _bundle_of(checkpoint: Checkpoint) -> Bundle:
     state = _STATE.record_of(checkpoint.state)
-    architecture = Architecture.from_json(checkpoint.state["architecture"])
+    architecture = Architecture.from_json(state.architecture)
     classes, features = state.classes.class_list(), _features_of(state.features, architecture)
     if state.segdiff is not None:
         unet: nn.Module = nn.Identity()
         interpreter: Interpreter = _segdiff_of(checkpoint, state.segdiff, len(classes))
     else:
-        unet, interpreter = _networks_of(checkpoint, architecture, features, len(classes))
+        unet, interpreter = _networks_of(checkpoint, state.members, architecture, features, len(classes))
     encoder = None
     if isinstance(interpreter, Ensemble) and "pretrained" in features.extractors:
         encoder = cast(LiteEncoder, network_with(LiteEncoder, checkpoint.tensors["encoder"])).eval()
@@ -187,7 +194,7 @@ def _segdiff_of(checkpoint: Checkpoint, draws: _Draws, classes: int) -> SegDiff:
 
 
 def _networks_of(
-    checkpoint: Checkpoint, architecture: Architecture, features: FeatureSettings, classes: int
+    checkpoint: Checkpoint, members: int | None, architecture: Architecture, features: FeatureSettings, classes: int
 ) -> tuple[nn.Module, Ensemble | Decoder | Student]:
     if "student" in checkpoint.tensors:
         student = cast(Student, network_with(partial(Student, classes, seed=0), checkpoint.tensors["student"]))
@@ -199,8 +206,8 @@ def _networks_of(
     unet: nn.Module = nn.Identity()
     if "ddpm" in features.extractors:
         unet = network_with(partial(build_unet, architecture), checkpoint.tensors["backbone"])
-    named, members = checkpoint.tensors["ensemble"], checkpoint.state["members"]
-    if members != len(named["weight1"]):  # each member is initialised before its weights are loaded
+    named = checkpoint.tensors["ensemble"]
+    if members is None or members != len(named["weight1"]):  # each member is initialised before its weights are loaded
         raise ValueError(f"{shown(members)} members, weights of {len(named['weight1'])}")
     build_ensemble = partial(Ensemble, members, len(named["mean"]), classes, seed=0)
     return unet, cast(Ensemble, network_with(build_ensemble, named))

@@ -4,11 +4,12 @@ import copy
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 import torch
+from annotated_types import Ge
 from ema_pytorch import EMA
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from cytoseg.checkpoints import (
     save_checkpoint,
 )
 from cytoseg.errors import CheckpointError
+from cytoseg.records import RecordFile
 
 
 @dataclass
@@ -65,6 +67,23 @@ class TuneState(Generic[Network]):
         return cast(Network, self.average.ema_model)
 
 
+_Count = Annotated[int, Ge(0)]
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What state.json of a saved state holds; ``best_loss`` is None before the first measurement."""
+
+    origin: dict[str, Any]
+    step: _Count
+    average_step: _Count
+    best_loss: float | None
+    best_step: _Count
+
+
+_FILE = RecordFile(_Saved, CheckpointError, "Run `cytoseg train-interpreter` again.")
+
+
 @dataclass(frozen=True)
 class Resume:
     """Where the state of an interrupted tuning is stored.
@@ -89,14 +108,9 @@ class Resume:
             "optimiser": optimiser_tensors(state.optimiser),
             "best": state.best.weights,
         }
-        details = {
-            "origin": dict(self.origin),
-            "step": state.step,
-            "average_step": int(state.average.step),
-            "best_loss": None if math.isinf(state.best.loss) else state.best.loss,
-            "best_step": state.best.step,
-        }
-        save_checkpoint(self.folder, tensors, details)
+        loss = None if math.isinf(state.best.loss) else state.best.loss
+        saved = _Saved(dict(self.origin), state.step, int(state.average.step), loss, state.best.step)
+        save_checkpoint(self.folder, tensors, asdict(saved))
 
     def restore(self, state: TuneState[Network]) -> None:
         """Restore the saved state; unchanged if there is no intact state of this origin."""
@@ -121,12 +135,8 @@ class Resume:
 
 def _take(state: TuneState[Network], found: Checkpoint) -> None:
     """Load a saved state; a mismatch raises one of ``MISFIT`` before step and best are changed."""
-    loss, best_step, average_step, step = (
-        found.state[key] for key in ("best_loss", "best_step", "average_step", "step")
-    )
-    numbers_fit = all(type(count) is int and count >= 0 for count in (best_step, average_step, step))
-    if not numbers_fit or not (loss is None or isinstance(loss, int | float)):
-        raise ValueError("its numbers")
+    saved = _FILE.record_of(found.state)
+    loss = saved.best_loss
     own, device = state.network.state_dict(), next(state.network.parameters()).device
     best = {name: tensor.to(device) for name, tensor in found.tensors["best"].items()}
     if best and {name: t.shape for name, t in best.items()} != {name: t.shape for name, t in own.items()}:
@@ -136,7 +146,7 @@ def _take(state: TuneState[Network], found: Checkpoint) -> None:
     state.network.load_state_dict(found.tensors["model"])
     state.averaged.load_state_dict(found.tensors["average"])
     load_optimiser(found.tensors["optimiser"], state.optimiser)
-    state.average.step.fill_(average_step)
+    state.average.step.fill_(saved.average_step)
     state.average.initted.fill_(True)
-    state.best = Best(math.inf if loss is None else loss, best_step, best)
-    state.step = step
+    state.best = Best(math.inf if loss is None else loss, saved.best_step, best)
+    state.step = saved.step

@@ -86,7 +86,7 @@ def object_counts(
     )
 
 
-def object_scores(name: str, counts: ObjectCounts) -> ObjectScores:
+def object_scores(counts: ObjectCounts) -> ObjectScores:
     """Compute the scores of a class from its counts; None if the denominator is 0.
 
     Source: aggregated Jaccard index: Kumar et al., A dataset and a technique for generalized nuclear segmentation, IEEE
@@ -95,7 +95,6 @@ def object_scores(name: str, counts: ObjectCounts) -> ObjectScores:
     """
     mean = (counts.truth + counts.predicted) / 2
     return ObjectScores(
-        name=name,
         truth=counts.truth,
         predicted=counts.predicted,
         matched=counts.matched,

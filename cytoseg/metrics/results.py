@@ -1,7 +1,7 @@
 """Data classes of evaluation results, and their text and tables."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 NOT_APPLICABLE = "n/a"
 MEASURES = {"disagreement": "disagreement", "probability": "stated probability"}
@@ -48,7 +48,6 @@ class ObjectScores:
     Label maps have no instances: true objects are connected components, so touching cells are one object.
 
     Attributes:
-        name: Name of the class.
         truth: True objects.
         predicted: Predicted objects.
         matched: Pairs with an IoU of at least .5.
@@ -61,7 +60,6 @@ class ObjectScores:
         rq: The same as ``f1``.
     """
 
-    name: str
     truth: int
     predicted: int
     matched: int
@@ -73,10 +71,10 @@ class ObjectScores:
     sq: float | None
     rq: float | None
 
-    def text(self) -> str:
-        """Format the scores as one line, such as ``nucleus: 37 of 40 found, 5 false; F1 0.89, AJI 0.71, PQ 0.68``."""
+    def text(self, name: str) -> str:
+        """Format the scores of a class, such as ``nucleus: 37 of 40 found, 5 false; F1 0.89, AJI 0.71, PQ 0.68``."""
         shares = ", ".join(f"{n} {share_text(v)}" for n, v in (("F1", self.f1), ("AJI", self.aji), ("PQ", self.pq)))
-        return f"{self.name}: {self.matched} of {self.truth} found, {self.predicted - self.matched} false; {shares}"
+        return f"{name}: {self.matched} of {self.truth} found, {self.predicted - self.matched} false; {shares}"
 
 
 @dataclass(frozen=True)
@@ -112,6 +110,21 @@ class ConfidenceBin:
     pixels: int
     confidence: float | None
     right: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How well the probabilities of one method agree with its accuracy.
+
+    Attributes:
+        ece: Calibration error, 0 to 1, or None without labelled pixels.
+        bins: Confidence bins, from low to high.
+        classes: Calibration error of the pixels predicted as each class; empty in older evaluations.
+    """
+
+    ece: float | None
+    bins: tuple[ConfidenceBin, ...] = ()
+    classes: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,11 +183,9 @@ class MethodScores:
         miou: Mean IoU over the classes with a defined IoU.
         confusion: (K, K) pixel counts, rows truth, columns prediction.
         slides: One entry per test slide.
-        ece: Calibration error, 0 to 1, or None for a method without probabilities.
-        objects: One entry per class with objects; empty in older evaluations.
+        calibration: None for a method without probabilities.
+        objects: By class with objects; empty in older evaluations.
         stains: One entry per stain that the recipe names.
-        bins: Confidence bins, from low to high; empty for a method without probabilities.
-        class_ece: Calibration error of the pixels predicted as each class; empty if not measured.
         uncertainty: One entry per measure; empty in older evaluations.
     """
 
@@ -186,12 +197,15 @@ class MethodScores:
     miou: Score
     confusion: tuple[tuple[int, ...], ...]
     slides: tuple[SlideScores, ...]
-    ece: float | None = None
-    objects: tuple[ObjectScores, ...] = ()
+    calibration: Calibration | None = None
+    objects: Mapping[str, ObjectScores] = field(default_factory=dict)
     stains: tuple[StainScores, ...] = ()
-    bins: tuple[ConfidenceBin, ...] = ()
-    class_ece: tuple[float | None, ...] = ()
     uncertainty: tuple[UncertaintyScores, ...] = ()
+
+    @property
+    def ece(self) -> float | None:
+        """Calibration error, 0 to 1, or None for a method without probabilities."""
+        return None if self.calibration is None else self.calibration.ece
 
 
 @dataclass(frozen=True)
@@ -326,9 +340,10 @@ def risk_table(method: MethodScores, names: Sequence[str]) -> tuple[list[str], l
     head = ["Predicted as", "Pixels", "Wrong", "ECE"]
     head += [f"{what}, by {title}" for title in titles for what in ("AURC", "Errors in the least certain 5 %")]
     rows = []
+    of_classes = method.calibration.classes if method.calibration else ()
     for place, name in enumerate(names):
         risks = [scores.classes[place] for scores in method.uncertainty]
-        ece = method.class_ece[place] if method.class_ece else None
+        ece = of_classes[place] if of_classes else None
         cells = [text for risk in risks for text in (fine_text(risk.aurc), share_text(risk.found))]
         rows.append([name, f"{risks[0].pixels:,}", fine_text(risks[0].error), fine_text(ece), *cells])
     return head, rows

@@ -10,8 +10,6 @@ from cytoseg.errors import CytosegError
 from cytoseg.evaluation.results_file import read_evaluation
 from cytoseg.evaluation.run_folder import (
     SUMMARY_HEAD,
-    CommandRecord,
-    Provenance,
     Summary,
     is_run,
     predictions,
@@ -35,6 +33,7 @@ from cytoseg.metrics.results import (
 from cytoseg.reporting import markup
 from cytoseg.reporting.diagram import calibration_diagram, risk_diagram
 from cytoseg.reporting.glossary import GLOSSARY
+from cytoseg.runs import CommandRecord, Provenance
 from cytoseg.writing import write_atomically
 
 SHOWN_CROPS = 3
@@ -147,10 +146,10 @@ def _scores(evaluation: Evaluation | None) -> list[str]:
 
 
 def _calibration(method: MethodScores) -> list[str]:
-    if method.ece is None:
+    if method.calibration is None or method.ece is None:
         return []
     body = [f"<p>Calibration error (ECE) of {escape(method.title)}: {method.ece:.3f}.</p>"]
-    if drawn := calibration_diagram(method.bins):
+    if drawn := calibration_diagram(method.calibration.bins):
         caption = "Larger points represent more pixels. On the dashed line the model is perfectly calibrated."
         body.append(f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>")
     return body
@@ -186,11 +185,11 @@ def _objects(method: MethodScores) -> list[str]:
         return []
     rows = [
         [
-            scores.name,
+            name,
             *(f"{count:,}" for count in (scores.truth, scores.predicted, scores.matched)),
             *map(share_text, (scores.precision, scores.recall, scores.f1, scores.aji, scores.pq)),
         ]
-        for scores in method.objects
+        for name, scores in method.objects.items()
     ]
     head = ["Class", "True", "Predicted", "Matched", "Precision", "Recall", "F1", "AJI", "PQ"]
     return [

@@ -59,7 +59,7 @@ def _parts(evaluation: Evaluation, method: MethodScores) -> Iterator[tuple[_Part
     once.append(("prediction (s)", method.predict_s))
     once += [value for scores in method.uncertainty for value in _of_uncertainty(scores)]
     mean = ("", "mean IoU", method.miou)
-    of_objects = [value for objects in method.objects for value in _of_objects(objects)]
+    of_objects = [value for name, objects in method.objects.items() for value in _of_objects(name, objects)]
     of_method = (("", measure, Score(value)) for measure, value in once)
     yield whole, [mean, *_of_classes(method.classes), *of_objects, *of_method]
     for slide in method.slides:
@@ -94,9 +94,9 @@ def _of_uncertainty(scores: UncertaintyScores) -> list[tuple[str, float | None]]
     ]
 
 
-def _of_objects(objects: ObjectScores) -> list[Value]:
+def _of_objects(name: str, objects: ObjectScores) -> list[Value]:
     return [
-        (objects.name, f"objects: {measure}", Score(value))
+        (name, f"objects: {measure}", Score(value))
         for measure, value in (
             ("true", objects.truth),
             ("predicted", objects.predicted),

@@ -19,7 +19,7 @@ from cytoseg.memory import peak_memory
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.results import Score, corrected_text
 from cytoseg.metrics.segmentation import iou, pooled_scores
-from cytoseg.studies.result_cache import digest_of, read_result, write_result
+from cytoseg.studies.result_cache import StoredResult, digest_of, read_result, result_file, write_result
 from cytoseg.writing import atomic_path, write_atomically
 
 _PANELS_ACROSS = 6
@@ -84,6 +84,30 @@ class Task:
 
 
 @dataclass(frozen=True)
+class StoredRun(StoredResult):
+    """Result of one training.
+
+    Attributes:
+        title: Title of the method.
+        seed: Seed of the training.
+        fit_s: Time to train on the labelled crops, in seconds.
+        predict_s: Mean time per test crop, in seconds.
+        memory_mb: Peak host memory of the process, or None if not measured.
+        counts: (K, K) confusion counts of each test crop.
+    """
+
+    title: str
+    seed: int
+    fit_s: float
+    predict_s: float
+    memory_mb: float | None
+    counts: tuple[tuple[tuple[int, ...], ...], ...]
+
+
+_RUN = result_file(StoredRun)
+
+
+@dataclass(frozen=True)
 class Row:
     """Results of one method.
 
@@ -127,7 +151,7 @@ def compare(
         One row per method, in their order.
     """
     wanted = runs_of(methods, task)
-    runs: dict[str, list[dict[str, Any]]] = {method.key: [] for method in methods}
+    runs: dict[str, list[StoredRun]] = {method.key: [] for method in methods}
     for done, (method, seed) in enumerate(wanted):
         on_run(method.title, done, len(wanted))
         path = result_path(folder, method, seed)
@@ -166,7 +190,7 @@ def seconds_left_from(methods: Sequence[ComparedMethod], task: Task, folder: Pat
     return [sum(each[done:]) for done in range(len(each) + 1)]
 
 
-def run_or_reuse(method: ComparedMethod, seed: int, task: Task, *, path: Path) -> dict[str, Any]:
+def run_or_reuse(method: ComparedMethod, seed: int, task: Task, *, path: Path) -> StoredRun:
     """Train and score once, or return the stored result for the same inputs.
 
     Args:
@@ -174,20 +198,14 @@ def run_or_reuse(method: ComparedMethod, seed: int, task: Task, *, path: Path) -
         seed: Seed of the training.
         task: The common task.
         path: The JSON result file.
-
-    Returns:
-        ``counts``, the (K, K) confusion of each crop; ``fit_s``, ``predict_s``, ``memory_mb``; ``title``, ``seed``.
     """
     decides = {"task": dict(task.details), "settings": dict(method.settings), "seed": seed}
     decides |= {"test": [crop.crop for crop in task.crops], "classes": list(task.classes)}
     digest = digest_of(decides)
-    found = read_result(path, digest)
-    if found is None:
-        found = write_result(path, digest, {"title": method.title, "seed": seed, **_run(method, seed, task)})
-    return found
+    return read_result(path, digest, _RUN) or write_result(path, _run(method, seed, task, digest=digest), _RUN)
 
 
-def _run(method: ComparedMethod, seed: int, task: Task) -> dict[str, Any]:
+def _run(method: ComparedMethod, seed: int, task: Task, *, digest: str) -> StoredRun:
     counts, predict_s = [], 0.0
     with peak_memory() as peak:
         begin = time.perf_counter()
@@ -199,24 +217,25 @@ def _run(method: ComparedMethod, seed: int, task: Task) -> dict[str, Any]:
             class_map = predict(picture)
             predict_s += time.perf_counter() - begin
             counts.append(confusion_counts(crop.label_map(), class_map, len(task.classes)).tolist())
-    return {"fit_s": fit_s, "predict_s": predict_s / len(task.crops), "memory_mb": peak.mb, "counts": counts}
+    each_s, kept = predict_s / len(task.crops), tuple(tuple(tuple(row) for row in crop) for crop in counts)
+    return StoredRun(digest, method.title, seed, fit_s, each_s, peak.mb, kept)
 
 
-def _row(method: ComparedMethod, runs: Sequence[Mapping[str, Any]], task: Task) -> Row:
-    counts = np.array([run["counts"] for run in runs], np.int64)  # (seeds, crops, K, K)
+def _row(method: ComparedMethod, runs: Sequence[StoredRun], task: Task) -> Row:
+    counts = np.array([run.counts for run in runs], np.int64)  # (seeds, crops, K, K)
     slides = [crop.slide for crop in task.crops]
     by_slide = [counts[:, [s == slide for s in slides]].sum(axis=(0, 1)) for slide in sorted(set(slides))]
     scores, _ = pooled_scores(np.stack(by_slide), task.classes, seed=task.seeds[0])
     each = iou(counts.sum(axis=1))
-    memory = [run["memory_mb"] for run in runs if run["memory_mb"] is not None]
+    memory = [run.memory_mb for run in runs if run.memory_mb is not None]
     return Row(
         method.key,
         method.title,
         len(runs),
         tuple(score.iou for score in scores),
         tuple(None if np.isnan(k).any() else (float(k.min()), float(k.max())) for k in each.T),
-        float(np.mean([run["fit_s"] for run in runs])),
-        float(np.mean([run["predict_s"] for run in runs])),
+        float(np.mean([run.fit_s for run in runs])),
+        float(np.mean([run.predict_s for run in runs])),
         max(memory) if memory else None,
     )
 

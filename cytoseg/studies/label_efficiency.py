@@ -89,7 +89,7 @@ def label_efficiency(
         for method in methods_of(draw):
             path = folder / "runs" / f"{method.key}-{len(draw.crops)}-{draw.number}.json"
             run = run_or_reuse(method, task.seeds[0] + draw.number, on_draw, path=path)
-            pooled = iou(np.sum(run["counts"], axis=0, dtype=np.int64))
+            pooled = iou(np.sum(run.counts, axis=0, dtype=np.int64))
             scores.setdefault(method.key, {})[len(draw.crops), draw.number] = pooled.tolist()
             titles[method.key] = method.title
     on_run("done", len(draws), len(draws))

@@ -3,11 +3,32 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from cytoseg.json_text import load_json
+from cytoseg.errors import CytosegError
+from cytoseg.records import RecordFile
 from cytoseg.writing import write_atomically
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """A result; its subclasses add what was found.
+
+    Attributes:
+        digest: From ``digest_of``.
+    """
+
+    digest: str
+
+
+Found = TypeVar("Found", bound=StoredResult)
+
+
+def result_file(kind: type[Found]) -> RecordFile[Found]:
+    """Return the kind of JSON file that stores a result; earlier versions wrote no format number."""
+    return RecordFile(kind, CytosegError, "Run the study again.", unnumbered=True)
 
 
 def digest_of(decides: Mapping[str, Any]) -> str:
@@ -19,22 +40,19 @@ def digest_of(decides: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
-def read_result(path: Path, digest: str) -> dict[str, Any] | None:
+def read_result(path: Path, digest: str, file: RecordFile[Found]) -> Found | None:
     """Return a stored result, or None if it is missing, damaged or has another digest.
 
     Args:
         path: Its JSON file.
         digest: From ``digest_of``.
+        file: From ``result_file``.
     """
-    try:
-        found = load_json(path)
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("digest") == digest else None
+    found = file.read_or_none(path)
+    return found if found is not None and found.digest == digest else None
 
 
-def write_result(path: Path, digest: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a result with its digest as JSON, and return it."""
-    found = {"digest": digest, **result}
-    write_atomically(path, json.dumps(found) + "\n")
-    return found
+def write_result(path: Path, result: Found, file: RecordFile[Found]) -> Found:
+    """Write a result as JSON, and return it; parameters as in ``read_result``."""
+    write_atomically(path, json.dumps(file.content_of(result)) + "\n")
+    return result

@@ -125,7 +125,7 @@ def _by_slide(
         path = path.with_name(f"{method.key}-{cell[0]}-{cell[1]}.json")
         task = _corrupted(task, *cell, scale=strengths.scale)
     run = run_or_reuse(method, task.seeds[0], task, path=path)
-    counts, slides = np.array(run["counts"], np.int64), [crop.slide for crop in task.crops]
+    counts, slides = np.array(run.counts, np.int64), [crop.slide for crop in task.crops]
     return np.stack([counts[[s == slide for s in slides]].sum(axis=0) for slide in sorted(set(slides))])
 
 

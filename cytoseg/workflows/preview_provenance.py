@@ -2,15 +2,28 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cytoseg.checkpoints import find_checkpoints, load_state
 from cytoseg.errors import CheckpointError
-from cytoseg.json_text import load_json
+from cytoseg.records import RecordFile
 from cytoseg.writing import write_atomically
 
 SHOWN = "shown.json"
+Completed = Literal["pictures", "check"]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The weights, as ``weights_of`` gives them, for which each was completed."""
+
+    pictures: dict[str, Any] = field(default_factory=dict)
+    check: dict[str, Any] = field(default_factory=dict)
+
+
+_FILE = RecordFile(_Shown, CheckpointError, "Train on with --resume.", unnumbered=True)
 
 
 def weights_of(folder: Path) -> dict[str, Any]:
@@ -26,7 +39,7 @@ def weights_of(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def is_shown(folder: Path, what: str, weights: Mapping[str, Any]) -> bool:
+def is_shown(folder: Path, what: Completed, weights: Mapping[str, Any]) -> bool:
     """Return whether something was completed for these weights.
 
     Args:
@@ -34,17 +47,14 @@ def is_shown(folder: Path, what: str, weights: Mapping[str, Any]) -> bool:
         what: ``pictures`` or ``check``.
         weights: From ``weights_of``.
     """
-    return bool(weights) and _read(folder).get(what) == dict(weights)
+    return bool(weights) and getattr(_read(folder), what) == dict(weights)
 
 
-def note_shown(folder: Path, what: str, weights: Mapping[str, Any]) -> None:
+def note_shown(folder: Path, what: Completed, weights: Mapping[str, Any]) -> None:
     """Record that something was completed for these weights; parameters as in ``is_shown``."""
-    write_atomically(folder / SHOWN, json.dumps({**_read(folder), what: dict(weights)}, indent=1) + "\n")
+    shown = replace(_read(folder), **{what: dict(weights)})
+    write_atomically(folder / SHOWN, json.dumps(_FILE.content_of(shown, without_defaults=True), indent=1) + "\n")
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    try:
-        found = load_json(folder / SHOWN)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _read(folder: Path) -> _Shown:
+    return _FILE.read_or_none(folder / SHOWN) or _Shown()

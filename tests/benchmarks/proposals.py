@@ -98,7 +98,7 @@ def _row(name: str, found: list[dict[str, Any]]) -> list[Any]:
     total: ObjectCounts = found[0]["objects"]
     for one in found[1:]:
         total = total + one["objects"]
-    scores, distances = object_scores(name, total), np.concatenate([one["distances"] for one in found])
+    scores, distances = object_scores(total), np.concatenate([one["distances"] for one in found])
     iou = sum(one["both"] for one in found) / max(1, sum(one["either"] for one in found))
     kept = [f"{np.mean(distances <= near):.0%}" if len(distances) else "n/a" for near in NEAR_PX]
     f1 = "n/a" if scores.f1 is None else f"{scores.f1:.3f}"

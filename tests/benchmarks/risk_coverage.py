@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.evaluation.evaluate import Method, Scoring, evaluate
+from cytoseg.evaluation.results_file import EvaluationInputs
 from cytoseg.interpreter.bundle import load_bundle
 from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.metrics.results import MEASURES, Risk, fine_text, share_text
@@ -85,7 +86,13 @@ def main() -> None:
     methods = methods_of(options.bundles, crops, device=recipe.training.device)
     scoring = Scoring(recipe.class_list(), recipe.training.seed)
     with tempfile.TemporaryDirectory() as folder:
-        found = evaluate(methods, crops, folder=Path(folder) / "evaluation", scoring=scoring, details={})["methods"]
+        found = evaluate(
+            methods,
+            crops,
+            folder=Path(folder) / "evaluation",
+            scoring=scoring,
+            inputs=EvaluationInputs(recipe="benchmark", train_crops=0),
+        )["methods"]
     ious = [[m["title"], *(share_text(c["iou"]) for c in m["classes"]), share_text(m["miou"])] for m in found]
     heads = ("bundle", *(f"IoU {name}" for name in recipe.class_list().names), "mean IoU")
     tables = [

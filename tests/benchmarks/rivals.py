@@ -88,7 +88,7 @@ class Truth:
             inside = [c for c, crop in zip(counts, self.crops, strict=True) if pattern.search(crop.slide)]
             row[f"{self.names[-1]}_{part}"] = _texts(sum(inside))[-1]
         if self.instances is not None:
-            found_scores = object_scores(self.names[-1], objects)
+            found_scores = object_scores(objects)
             row |= {"f1": f"{found_scores.f1 or 0:.4f}", "aji": f"{found_scores.aji or 0:.4f}"}
         return {**row, "predict_s": f"{seconds / len(counts):.2f}"}
 

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.state import (
     TrainState,
-    _check_details,
     changed_values,
     export_averaged,
     load_backbone,
@@ -19,7 +19,7 @@ from cytoseg.diffusion.state import (
     save,
 )
 from cytoseg.diffusion.steps import new_state
-from cytoseg.errors import CheckpointError
+from cytoseg.errors import CheckpointError, DamagedError
 
 RECIPE = {"training": {"rate": 0.1, "crops": 40}, "crops": {"size_px": 16}}
 
@@ -44,7 +44,7 @@ def test_what_is_saved_is_resumed_bit_by_bit(
     fresh = new_state(tiny, make_settings(seed=9))
     resumed = resume(tmp_path, fresh, on_damaged=pytest.fail)
     assert resumed is not None
-    assert resumed.state["recipe"] == RECIPE
+    assert resumed.recipe == RECIPE
     assert fresh.crops_seen == 8
     assert int(fresh.ema.step) == 2
     for a, b in ((fresh.unet, state.unet), (fresh.ema.ema_model, state.ema.ema_model)):
@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, state: TrainState, 
     notes = list[str]()
     resumed = resume(tmp_path, state, on_damaged=notes.append)
     assert resumed is not None
-    assert state.crops_seen == resumed.state["crops_seen"] == 8
+    assert state.crops_seen == resumed.crops_seen == 8
     assert len(notes) == 1
     assert notes[0].startswith("Skipped checkpoint-000000012: ")
 
@@ -202,19 +202,25 @@ def test_no_backbone_yet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "found",
+    ("wrong", "said"),
     [
-        {"ema_step": 1, "crops_seen": "8"},
-        {"ema_step": 1.5, "crops_seen": 8},
-        {"ema_step": 1, "crops_seen": -1},
-        {"ema_step": 1, "crops_seen": 8, "started_from": "x"},
-        {"ema_step": 1, "crops_seen": 8, "recipe": []},
-        {"ema_step": 1, "crops_seen": 8, "recipe": {"training": 3}},
+        ({"crops_seen": "8"}, r"no usable 'crops_seen' \(found '8'\)"),
+        ({"crops_seen": -1}, r"no usable 'crops_seen' \(found '-1'\)"),
+        ({"ema_step": 1.5}, r"no usable 'ema_step' \(found '1.5'\)"),
+        ({"ema_step": None}, "no usable 'ema_step'"),
+        ({"started_from": "x"}, r"no usable 'started_from' \(found 'x'\)"),
+        ({"recipe": []}, r"no usable 'recipe' \(found '\[\]'\)"),
+        ({"recipe": {"training": 3}}, "it has no recipe"),
     ],
 )
-def test_what_a_checkpoint_says_of_its_training_is_looked_at(found: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"its counts|what it started from|it has no recipe"):
-        _check_details(found)
+def test_what_a_checkpoint_says_of_its_training_is_looked_at(
+    wrong: dict[str, object], said: str, tmp_path: Path, state: TrainState
+) -> None:
+    path = save(tmp_path, state, recipe=RECIPE)
+    content = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**content, **wrong}))
+    with pytest.raises(DamagedError, match=rf"damaged, or of a different version \(.*{said}"):
+        resume(tmp_path, state, on_damaged=pytest.fail)
 
 
 @pytest.mark.parametrize("count", ["64", -1, None, 1.5, 10**16])
@@ -223,5 +229,5 @@ def test_a_backbone_whose_count_is_not_one_is_refused(
 ) -> None:
     tensors = state.ema.ema_model.state_dict()
     save_checkpoint(tmp_path / "a", {"ema": tensors}, {"crops_seen": count, "architecture": dataclasses.asdict(tiny)})
-    with pytest.raises(CheckpointError, match=r"state\.json: damaged.* \(its counts are no whole numbers\)"):
+    with pytest.raises(CheckpointError, match=r"state\.json: damaged.* no usable 'crops_seen'"):
         load_backbone(tmp_path / "a")

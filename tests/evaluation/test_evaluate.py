@@ -17,14 +17,14 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import PredictionError
 from cytoseg.evaluation.crop_pictures import CropMaps, write_crop_pictures
 from cytoseg.evaluation.evaluate import Method, Prediction, Scoring, evaluate
-from cytoseg.evaluation.results_file import read_evaluation
+from cytoseg.evaluation.results_file import EvaluationInputs, read_evaluation
 from cytoseg.evaluation.tables import evaluation_table
 from cytoseg.metrics.results import ObjectScores, Score, corrected_text, score_rows
 from cytoseg.objects.settings import ObjectSettings
 
 CLASSES = ClassList(("glass", "cell", "nucleus"), ((240, 240, 240), (80, 180, 230), (210, 90, 0)), "glass")
 LEFT_HALF = np.repeat([[1, 1, 0, 0]], 4, axis=0).astype(np.uint8)
-DETAILS = {"recipe": "tiny", "train_crops": 5}
+INPUTS = EvaluationInputs(recipe="tiny", train_crops=5)
 SCORING = Scoring(CLASSES, seed=0)
 
 
@@ -69,7 +69,7 @@ def crops() -> list[Crop]:
 
 @pytest.fixture
 def evaluated(tmp_path: Path, crops: list[Crop]) -> dict[str, Any]:
-    return evaluate(METHODS, crops, folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
+    return evaluate(METHODS, crops, folder=tmp_path / "evaluation", scoring=SCORING, inputs=INPUTS)
 
 
 def test_scores_in_the_file_and_returned_are_the_same(tmp_path: Path, evaluated: dict[str, Any]) -> None:
@@ -155,7 +155,7 @@ def test_uncertainty_is_scored_on_the_labelled_pixels_of_all_crops(evaluated: di
 def test_objects_are_matched_over_all_crops(tmp_path: Path, crops: list[Crop]) -> None:
     settings = ObjectSettings(("cell",), (), 1, "nucleus", "cytoplasm")
     evaluated = evaluate(
-        METHODS, crops, folder=tmp_path / "evaluation", scoring=replace(SCORING, objects=settings), details=DETAILS
+        METHODS, crops, folder=tmp_path / "evaluation", scoring=replace(SCORING, objects=settings), inputs=INPUTS
     )
     # The left half is the whole truth, what is labelled of it, and half of the truth: 8 + 4 + 8 of 8 + 4 + 16 pixels.
     ensemble, glass = (method["objects"]["cell"] for method in evaluated["methods"])
@@ -165,7 +165,7 @@ def test_objects_are_matched_over_all_crops(tmp_path: Path, crops: list[Crop]) -
     assert (glass["truth"], glass["predicted"], glass["recall"], glass["precision"]) == (3, 0, 0, None)
     found = read_evaluation(tmp_path)
     assert found is not None
-    assert found.methods[0].objects == (ObjectScores("cell", **ensemble),)
+    assert found.methods[0].objects == {"cell": ObjectScores(**ensemble)}
     rows = list(csv.reader((tmp_path / "evaluation" / "objects.csv").read_text(encoding="utf-8-sig").splitlines()))
     assert rows[0][:5] == ["method", "class", "truth", "predicted", "matched"]
     assert rows[2] == ["commonest", "cell", "3", "0", "0", "", "0.0", "0.0", "0.0", "0.0", "", "0.0"]
@@ -203,7 +203,7 @@ def _rows(path: Path) -> list[list[str]]:
 def test_names_in_tables_begin_no_formula(tmp_path: Path, crops: list[Crop]) -> None:
     classes = replace(CLASSES, names=("glass", "=1+1", "@x"))
     named = [replace(crop, slide=f"-{crop.slide}") for crop in crops]
-    evaluate(METHODS, named, folder=tmp_path / "e", scoring=replace(SCORING, classes=classes), details=DETAILS)
+    evaluate(METHODS, named, folder=tmp_path / "e", scoring=replace(SCORING, classes=classes), inputs=INPUTS)
     tables = sorted((tmp_path / "e").glob("*.csv"))
     assert [path.stem for path in tables] == ["confusion", "objects", "per_class", "per_slide"]
     assert {row[1] for row in _rows(tmp_path / "e" / "per_class.csv")} == {"class", "glass", "'=1+1", "'@x"}
@@ -273,7 +273,7 @@ def test_ignore_is_hatched_in_the_overlay(tmp_path: Path, evaluated: dict[str, A
 
 
 def test_first_method_without_disagreement(tmp_path: Path, crops: list[Crop]) -> None:
-    found = evaluate(METHODS[1:], crops, folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
+    found = evaluate(METHODS[1:], crops, folder=tmp_path / "evaluation", scoring=SCORING, inputs=INPUTS)
     assert [crop["disagreement"] for crop in found["crops"]] == [None] * 3
     folder = tmp_path / "evaluation" / "crops" / "a1"
     assert not np.array(Image.open(folder / "disagreement.png")).any()
@@ -288,7 +288,7 @@ def test_tells_how_many_crops_are_done(tmp_path: Path, crops: list[Crop]) -> Non
         crops,
         folder=tmp_path / "evaluation",
         scoring=SCORING,
-        details=DETAILS,
+        inputs=INPUTS,
         on_crop=lambda done, total: told.append((done, total)),
     )
     assert told == [(1, 3), (2, 3), (3, 3)]
@@ -297,7 +297,7 @@ def test_tells_how_many_crops_are_done(tmp_path: Path, crops: list[Crop]) -> Non
 def test_a_second_evaluation_takes_the_place_of_the_first(
     tmp_path: Path, crops: list[Crop], evaluated: dict[str, Any]
 ) -> None:
-    evaluate(METHODS, crops[:1], folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
+    evaluate(METHODS, crops[:1], folder=tmp_path / "evaluation", scoring=SCORING, inputs=INPUTS)
     assert [path.name for path in (tmp_path / "evaluation" / "crops").iterdir()] == ["b1"]
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation"]
 
@@ -324,7 +324,7 @@ def test_old_results_stay_when_it_is_cut_short(
             crops[:2],
             folder=tmp_path / "evaluation",
             scoring=SCORING,
-            details=DETAILS,
+            inputs=INPUTS,
             on_crop=_fail_at_second_crop(error),
         )
     assert json.loads((tmp_path / "evaluation" / "evaluation.json").read_text()) == evaluated
@@ -336,7 +336,7 @@ def test_full_disk(tmp_path: Path, crops: list[Crop], monkeypatch: pytest.Monkey
     with pytest.raises(
         PredictionError, match=r"evaluation: cannot be written \(No space left on device\); the previous content"
     ):
-        evaluate(METHODS, crops, folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
+        evaluate(METHODS, crops, folder=tmp_path / "evaluation", scoring=SCORING, inputs=INPUTS)
     assert not list(tmp_path.iterdir())
 
 
@@ -352,13 +352,13 @@ def test_old_results_come_back_when_the_new_ones_cannot_be_moved(
 
     monkeypatch.setattr(os, "replace", refuse_new)
     with pytest.raises(PredictionError, match="cannot be written"):
-        evaluate(METHODS, crops[:1], folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
+        evaluate(METHODS, crops[:1], folder=tmp_path / "evaluation", scoring=SCORING, inputs=INPUTS)
     assert json.loads((tmp_path / "evaluation" / "evaluation.json").read_text()) == evaluated
 
 
 def test_refuses_an_evaluation_without_crops(tmp_path: Path) -> None:
     with pytest.raises(PredictionError, match="no test crops"):
-        evaluate(METHODS, [], folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
+        evaluate(METHODS, [], folder=tmp_path / "evaluation", scoring=SCORING, inputs=INPUTS)
     assert not list(tmp_path.iterdir())
 
 
@@ -367,17 +367,17 @@ def test_a_prediction_that_is_not_finite_is_refused_and_old_results_stay(tmp_pat
         return Prediction(LEFT_HALF, np.full((4, 4), np.nan, np.float32))
 
     folder = tmp_path / "evaluation"
-    evaluate(METHODS, crops, folder=folder, scoring=SCORING, details=DETAILS)
+    evaluate(METHODS, crops, folder=folder, scoring=SCORING, inputs=INPUTS)
     before = (folder / "evaluation.json").read_bytes()
     method = Method("ensemble", "Ensemble", damaged, 1.0)
     with pytest.raises(PredictionError, match="b1: the prediction contains NaN or infinite values"):
-        evaluate([method], crops, folder=folder, scoring=SCORING, details=DETAILS)
+        evaluate([method], crops, folder=folder, scoring=SCORING, inputs=INPUTS)
     assert (folder / "evaluation.json").read_bytes() == before
 
 
 def test_crops_corrected_from_a_prediction_are_marked_in_every_table(tmp_path: Path, crops: list[Crop]) -> None:
     flattering = [replace(crop, from_prediction=number == 0) for number, crop in enumerate(crops)]
-    evaluate(METHODS, flattering, folder=tmp_path / "evaluation", scoring=SCORING, details=DETAILS)
+    evaluate(METHODS, flattering, folder=tmp_path / "evaluation", scoring=SCORING, inputs=INPUTS)
     found = read_evaluation(tmp_path)
     assert found is not None
     assert [crop.from_prediction for crop in found.crops] == [True, *[False] * (len(crops) - 1)]

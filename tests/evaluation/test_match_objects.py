@@ -1,7 +1,7 @@
 import numpy as np
 
 from cytoseg.classes import ClassList
-from cytoseg.evaluation.match_objects import OBJECT_COLUMNS, crop_objects, objects_record
+from cytoseg.evaluation.match_objects import crop_objects
 from cytoseg.metrics.objects import ObjectCounts
 from cytoseg.objects.settings import ObjectSettings
 
@@ -33,20 +33,3 @@ def test_small_areas_count_on_neither_side_and_ignored_ones_not_at_all() -> None
     found = np.array([[1, 0, 1, 1, 0, 1, 1]], np.uint8)
     settings = ObjectSettings(("cell",), (), 2, "nucleus", "cytoplasm")
     assert crop_objects(truth, found, classes=CLASSES, settings=settings)["cell"] == ObjectCounts(1, 1, 1, 1.0, 2, 2)
-
-
-def test_the_record_holds_every_score_in_order() -> None:
-    record = objects_record({"cell": ObjectCounts(2, 2, 1, 0.5, 3, 6)})
-    assert tuple(record["cell"]) == OBJECT_COLUMNS
-    assert record["cell"] == {
-        "truth": 2,
-        "predicted": 2,
-        "matched": 1,
-        "precision": 0.5,
-        "recall": 0.5,
-        "f1": 0.5,
-        "aji": 0.5,
-        "pq": 0.25,
-        "sq": 0.5,
-        "rq": 0.5,
-    }

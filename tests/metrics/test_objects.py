@@ -19,7 +19,7 @@ def counts_of(truth: Row, prediction: Row, ignored: Row | None = None) -> Object
 def test_equal_objects_match_whatever_their_numbers() -> None:
     counts = counts_of([1, 1, 0, 2, 2, 2], [7, 7, 0, 3, 3, 3])
     assert counts == ObjectCounts(truth=2, predicted=2, matched=2, iou=2.0, shared_px=5, joined_px=5)
-    scores = object_scores("cell", counts)
+    scores = object_scores(counts)
     assert (scores.precision, scores.recall, scores.f1, scores.aji, scores.pq) == (1, 1, 1, 1, 1)
 
 
@@ -29,7 +29,7 @@ def test_an_example_by_hand() -> None:
     found = [1, 1, 1, 0, 0, 0, 0, 5, 5, 5, 0, 0, 0, 6, 6]
     counts = counts_of(truth, found)
     assert counts == ObjectCounts(truth=3, predicted=3, matched=1, iou=0.75, shared_px=4, joined_px=4 + 5 + 2 + 2)
-    scores = object_scores("cell", counts)
+    scores = object_scores(counts)
     assert (scores.precision, scores.recall, scores.f1) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
     assert scores.aji == pytest.approx(4 / 13)
     assert (scores.sq, scores.rq, scores.pq) == pytest.approx((0.75, 1 / 3, 0.25))
@@ -60,13 +60,13 @@ def test_what_lies_mostly_on_ignore_does_not_count() -> None:
 
 
 def test_without_objects_nothing_applies() -> None:
-    scores = object_scores("cell", counts_of([0, 0], [0, 0]))
+    scores = object_scores(counts_of([0, 0], [0, 0]))
     assert (scores.truth, scores.predicted, scores.matched) == (0, 0, 0)
     assert {scores.precision, scores.recall, scores.f1, scores.aji, scores.pq, scores.sq, scores.rq} == {None}
 
 
 def test_without_true_objects_there_is_no_recall_but_an_f1() -> None:
-    scores = object_scores("cell", counts_of([0, 0], [1, 0]))
+    scores = object_scores(counts_of([0, 0], [1, 0]))
     assert (scores.precision, scores.recall, scores.f1, scores.aji, scores.pq, scores.sq) == (0, None, 0, 0, 0, None)
 
 
@@ -96,7 +96,7 @@ def scattered(seed: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 @pytest.mark.parametrize("seed", [0, 1, 3, 5, 6])
 def test_panoptic_quality_agrees_with_monai(seed: int) -> None:
     truth, found = scattered(seed)
-    scores = object_scores("cell", object_counts(truth, found, ignored=np.zeros((64, 64), np.bool_)))
+    scores = object_scores(object_counts(truth, found, ignored=np.zeros((64, 64), np.bool_)))
     tensors = {"pred": torch.from_numpy(found), "gt": torch.from_numpy(truth)}
     for name, value in (("pq", scores.pq), ("sq", scores.sq), ("rq", scores.rq)):
         # Seeds without a pair of exactly .5: MONAI wants more, as the paper does.

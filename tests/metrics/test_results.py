@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cytoseg.metrics.results import (
+    Calibration,
     ClassScores,
     CropScores,
     Evaluation,
@@ -88,8 +89,8 @@ def test_score_rows_hold_title_mean_and_classes() -> None:
 
 
 def test_objects_are_told_in_one_line() -> None:
-    scores = ObjectScores("nucleus", 40, 42, 37, 37 / 42, 37 / 40, 37 / 41, 0.712, None, 0.86, 37 / 41)
-    assert scores.text() == "nucleus: 37 of 40 found, 5 false; F1 0.90, AJI 0.71, PQ n/a"
+    scores = ObjectScores(40, 42, 37, 37 / 42, 37 / 40, 37 / 41, 0.712, None, 0.86, 37 / 41)
+    assert scores.text("nucleus") == "nucleus: 37 of 40 found, 5 false; F1 0.90, AJI 0.71, PQ n/a"
 
 
 def test_corrected_crops_are_counted_and_their_scores_called_optimistic() -> None:
@@ -117,7 +118,7 @@ def test_the_table_of_risks_has_a_row_per_class_and_two_columns_per_measure() ->
         UncertaintyScores("disagreement", RISK, (of_glass, of_nucleus), ()),
         UncertaintyScores("probability", RISK, (of_glass, replace(of_nucleus, aurc=0.5, found=1.0)), ()),
     )
-    method = replace(_method("ensemble"), uncertainty=measured, class_ece=(None, 0.0321))
+    method = replace(_method("ensemble"), uncertainty=measured, calibration=Calibration(None, classes=(None, 0.0321)))
     head, rows = risk_table(method, ("glass", "nucleus"))
     assert head == [
         *("Predicted as", "Pixels", "Wrong", "ECE"),
@@ -128,5 +129,5 @@ def test_the_table_of_risks_has_a_row_per_class_and_two_columns_per_measure() ->
         ["glass", "7", "n/a", "n/a", "n/a", "n/a", "n/a", "n/a"],
         ["nucleus", "12,000", "0.0500", "0.0321", "0.0123", "0.42", "0.5000", "1.00"],
     ]
-    _, without_ece = risk_table(replace(method, class_ece=()), ("glass", "nucleus"))
+    _, without_ece = risk_table(replace(method, calibration=None), ("glass", "nucleus"))
     assert [row[3] for row in without_ece] == ["n/a", "n/a"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cytoseg.evaluation.results_file import read_evaluation
-from cytoseg.metrics.results import Evaluation, ObjectScores, Risk, Score, StainScores, UncertaintyScores
+from cytoseg.metrics.results import Calibration, Evaluation, ObjectScores, Risk, Score, StainScores, UncertaintyScores
 from cytoseg.reporting.scores_csv import HEAD, scores_csv
 
 MADE = Path(__file__).parents[1] / "apps" / "made_run"
@@ -25,7 +25,7 @@ def evaluation() -> Evaluation:
     assert found is not None
     first, *others = found.methods
     stain = StainScores("Pap", 2, Score(0.5, 0.4, 0.6), first.classes)
-    return replace(found, methods=(replace(first, ece=0.0551, stains=(stain,)), *others))
+    return replace(found, methods=(replace(first, calibration=Calibration(0.0551), stains=(stain,)), *others))
 
 
 def _lines(text: str) -> dict[Place, list[str]]:
@@ -76,8 +76,8 @@ def test_calibration_times_and_stains(evaluation: Evaluation) -> None:
 def test_objects_have_lines_of_their_own(evaluation: Evaluation) -> None:
     first, *others = evaluation.methods
     shares = {"precision": 0.8, "recall": 0.5, "f1": 0.615, "aji": 0.44, "pq": 0.41, "sq": 0.67, "rq": 0.615}
-    objects = ObjectScores("nucleus", truth=8, predicted=5, matched=4, **shares)
-    lines = _lines(scores_csv(replace(evaluation, methods=(replace(first, objects=(objects,)), *others))))
+    objects = ObjectScores(truth=8, predicted=5, matched=4, **shares)
+    lines = _lines(scores_csv(replace(evaluation, methods=(replace(first, objects={"nucleus": objects}), *others))))
     found = {place[4]: row[0] for place, row in lines.items() if place[4].startswith("objects: ")}
     counts = {"objects: true": "8", "objects: predicted": "5", "objects: matched": "4"}
     named = {"objects: precision": "0.8", "objects: recall": "0.5", "objects: F1": "0.615"}

@@ -39,7 +39,13 @@ def test_a_damaged_note_says_nothing(content: str, tmp_path: Path) -> None:
     (tmp_path / SHOWN).write_text(content)
     assert not is_shown(tmp_path, "pictures", {"crops_seen": 8, "sha256": "a"})
     note_shown(tmp_path, "pictures", {"crops_seen": 8})
-    assert json.loads((tmp_path / SHOWN).read_text()) == {"pictures": {"crops_seen": 8}}
+    assert json.loads((tmp_path / SHOWN).read_text()) == {"format": 1, "pictures": {"crops_seen": 8}}
+
+
+def test_a_note_without_a_format_number_was_written_by_an_earlier_version(tmp_path: Path) -> None:
+    (tmp_path / SHOWN).write_text(json.dumps({"check": {"crops_seen": 8, "sha256": "a"}}))
+    assert is_shown(tmp_path, "check", {"crops_seen": 8, "sha256": "a"})
+    assert not is_shown(tmp_path, "pictures", {"crops_seen": 8, "sha256": "a"})
 
 
 def _pictures() -> list[bytes]:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +23,23 @@ from cytoseg.metrics.segmentation import iou, mean_iou
 from cytoseg.studies.feature_selection.columns import ColumnStore
 from cytoseg.studies.feature_selection.pixels import FeatureSet
 from cytoseg.studies.feature_selection.settings import Question
-from cytoseg.studies.result_cache import digest_of, read_result, write_result
+from cytoseg.studies.result_cache import StoredResult, digest_of, read_result, result_file, write_result
 
 _CHUNK = 2048
 _PASSES = 1000.0  # steps alone decide
+
+
+@dataclass(frozen=True)
+class _Measurement(StoredResult):
+    """What is stored of a set: its text, and the rest as in ``Measured``."""
+
+    set: str
+    counts: tuple[tuple[tuple[int, ...], ...], ...]
+    width: int
+    seconds: float
+
+
+_MEASUREMENT = result_file(_Measurement)
 
 
 @dataclass(frozen=True)
@@ -141,14 +153,14 @@ class Bench:
         wanted = seeds or self._effort.seeds
         digest = digest_of({**self._decides, "set": asdict(features), "trainings": wanted})
         path = self._folder / f"{digest[:16]}.json"
-        found = read_result(path, digest)
+        found = read_result(path, digest, _MEASUREMENT)
         if found is None:
             reason = None if required else self._obstacle(features)
             if reason is not None:
                 self.left_out.append((features, reason))
                 return None
-            found = write_result(path, digest, {"set": features.text(), **self._cross_validate(features, wanted)})
-        return Measured(features, np.array(found["counts"], np.int64), found["width"], found["seconds"])
+            found = write_result(path, self._cross_validate(features, wanted, digest=digest), _MEASUREMENT)
+        return Measured(features, np.array(found.counts, np.int64), found.width, found.seconds)
 
     def _obstacle(self, features: FeatureSet) -> str | None:
         if not self._store.fits(features):
@@ -156,7 +168,7 @@ class Bench:
         expected = self._longest_s + self._store.seconds_to_compute(features)
         return "more time" if time.monotonic() + expected > self._until else None
 
-    def _cross_validate(self, features: FeatureSet, seeds: int) -> dict[str, Any]:
+    def _cross_validate(self, features: FeatureSet, seeds: int, *, digest: str) -> _Measurement:
         views = self._store.views(features)
         begin, counts, pixels = time.monotonic(), [], self._store.pixels
         fold_of_pixel = self._fold_of_crop[pixels.crops]
@@ -172,11 +184,11 @@ class Bench:
             for seed in range(seeds):
                 ensemble = self._train(table, seed)
                 found = self._predict(ensemble, views, held_out)
-                counts.append(
-                    confusion_counts(pixels.classes[held_out].numpy(), found, len(self._question.classes)).tolist()
-                )
+                of_classes = confusion_counts(pixels.classes[held_out].numpy(), found, len(self._question.classes))
+                counts.append(tuple(tuple(row) for row in of_classes.tolist()))
         self._longest_s = max(self._longest_s, time.monotonic() - begin)
-        return {"counts": counts, "width": table.features.shape[1], "seconds": self._store.seconds_per_crop(features)}
+        width, seconds = table.features.shape[1], self._store.seconds_per_crop(features)
+        return _Measurement(digest, features.text(), tuple(counts), width, seconds)
 
     def _check_two_classes(self, fold: int, crops: Sequence[ScoredCrop]) -> None:
         """Refuse a fold whose training slides have fewer than two classes."""

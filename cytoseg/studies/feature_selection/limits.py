@@ -15,7 +15,7 @@ from cytoseg.features.settings import FeatureSettings
 from cytoseg.studies.feature_selection.columns import ExtractorOf
 from cytoseg.studies.feature_selection.cross_validation import by_turns
 from cytoseg.studies.feature_selection.settings import Question
-from cytoseg.studies.result_cache import digest_of, read_result, write_result
+from cytoseg.studies.result_cache import StoredResult, digest_of, read_result, result_file, write_result
 
 LEAST_PX = 16
 """Minimum number of pixels per crop."""
@@ -33,6 +33,17 @@ class Limits:
 
     seconds: float
     memory_bytes: int
+
+
+@dataclass(frozen=True)
+class _Affordable(StoredResult):
+    """How many crops were used within how many seconds."""
+
+    crops: int
+    seconds: float
+
+
+_AFFORDABLE = result_file(_Affordable)
 
 
 def affordable_crops(
@@ -55,14 +66,14 @@ def affordable_crops(
     ordered = by_turns(question.crops, seed=question.seed)
     settings = _everything(question)
     digest = digest_of({"details": dict(question.details), "timesteps": list(settings.timesteps)})
-    found = read_result(path, digest)
-    used_all = found is not None and found["crops"] == len(ordered) and found["seconds"] <= seconds
-    if found is None or (found["seconds"] != seconds and not used_all):
+    found = read_result(path, digest, _AFFORDABLE)
+    used_all = found is not None and found.crops == len(ordered) and found.seconds <= seconds
+    if found is None or (found.seconds != seconds and not used_all):
         needed_s = np.cumsum(_seconds_of(ordered, extractor_of(settings)))
         affordable = int((needed_s <= _SHARE_FOR_FEATURES * seconds).sum())
         crops = min(len(ordered), max(question.effort.folds, affordable))
-        found = write_result(path, digest, {"crops": crops, "seconds": seconds})
-    return tuple(ordered[: found["crops"]])
+        found = write_result(path, _Affordable(digest, crops, seconds), _AFFORDABLE)
+    return tuple(ordered[: found.crops])
 
 
 def _seconds_of(crops: Sequence[ScoredCrop], extractor: FeatureExtractor) -> NDArray[np.float64]:
