@@ -13,6 +13,7 @@ import listing
 import pandas as pd
 import state
 import streamlit as st
+import widgets
 
 from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.durations import duration_text
@@ -91,12 +92,12 @@ def _pictures() -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         name, caption = ("denoised.png", "Crops without their noise") if noise else ("samples.png", "Samples")
-        state.picture(run / "ddpm" / name, caption, "cytoseg train-ddpm RECIPE")
+        widgets.picture(run / "ddpm" / name, caption, "cytoseg train-ddpm RECIPE")
     with right:
-        state.picture(run / "ddpm" / "loss.png", "Training loss", "cytoseg train-ddpm RECIPE")
+        widgets.picture(run / "ddpm" / "loss.png", "Training loss", "cytoseg train-ddpm RECIPE")
     st.subheader("Annotated crops")
     command = "cytoseg label-import SRC --recipe RECIPE"
-    state.picture(run / "labels" / "contact_sheet.png", "The annotations as they were imported", command)
+    widgets.picture(run / "labels" / "contact_sheet.png", "The annotations as they were imported", command)
 
 
 def main() -> None:

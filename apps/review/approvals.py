@@ -6,6 +6,7 @@ from pathlib import Path
 import reviews
 import state
 import streamlit as st
+import widgets
 
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import time_text
@@ -66,7 +67,7 @@ def offer(run: Path, key: str, prediction: Path) -> None:
         (st.success if said[0] else st.error)(said[1])
     st.markdown(state.plain(text_of(verdicts(run).get(key), prediction)))
     author = reviews.reviewer()
-    state.type_in("Comment", "Added to your next action", key=f"sign-off {run.resolve().name} {key}", max_chars=500)
+    widgets.type_in("Comment", "Added to your next action", key=f"sign-off {run.resolve().name} {key}", max_chars=500)
     with st.container(horizontal=True):
         for verdict in VERDICTS:
             title, icon = TITLES[verdict]
@@ -101,4 +102,4 @@ def download(run: Path, bundles: Mapping[str, str]) -> None:
     except CytosegError:
         return  # reported where the verdicts are shown
     if entries:
-        state.offer_csv("Sign-offs (CSV)", sign_off_csv(entries, bundles), what="sign-offs")
+        widgets.offer_csv("Sign-offs (CSV)", sign_off_csv(entries, bundles), what="sign-offs")

@@ -4,6 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import state
 import streamlit as st
+import widgets
 from streamlit.delta_generator import DeltaGenerator
 
 from cytoseg.metrics.results import (
@@ -49,7 +50,7 @@ def _diagram(bins: list[ConfidenceBin]) -> go.Figure:
                 y=[entry.right for entry in bins],
                 mode="lines+markers",
                 marker={"size": [6 + 16 * (entry.pixels / most) ** 0.5 for entry in bins]},
-                line={"color": state.METHOD_COLOURS[0]},
+                line={"color": widgets.METHOD_COLOURS[0]},
                 name="found",
                 hovertext=[
                     f"said {entry.confidence:.0%}, right {entry.right:.0%}, {entry.pixels:,} pixels" for entry in bins
@@ -117,7 +118,7 @@ def _risks(method: MethodScores) -> go.Figure:
                 name=MEASURES[scores.measure],
                 hovertemplate="of %{x:.0%} of the pixels %{y:.2%} are wrong",
             )
-            for scores, colour in zip(method.uncertainty, state.METHOD_COLOURS, strict=False)
+            for scores, colour in zip(method.uncertainty, widgets.METHOD_COLOURS, strict=False)
         ]
     )
     chart.update_layout(

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import state
 import streamlit as st
+import widgets
 from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
@@ -135,7 +136,7 @@ def show_log(crop: CropScores) -> None:
     mine.dataframe(_table(here), hide_index=True)
     whole.dataframe(_table(entries), hide_index=True)
     with whole:
-        state.offer_csv("Download the log (CSV)", log_csv(entries), what="review-log")
+        widgets.offer_csv("Download the log (CSV)", log_csv(entries), what="review-log")
 
 
 def _table(entries: Sequence[Entry]) -> pd.DataFrame:

@@ -1,34 +1,22 @@
 """Shared state of the pages: chosen run, cached files, messages."""
 
 import argparse
-import base64
-import math
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from html import escape
 from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from cytoseg.csv_table import ENCODING
-from cytoseg.drawing.colours import confusable
-from cytoseg.drawing.overlay import RAMP, enlarge, enlarge_smoothly, paint_classes, paint_disagreement, stretched
-from cytoseg.drawing.pictures import Picture, read_map, read_rgb
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.history import Snapshot, read_snapshot
 from cytoseg.evaluation.results_file import read_evaluation
 from cytoseg.evaluation.run_folder import find_runs, is_run, readable
-from cytoseg.metrics.results import CropScores, Evaluation, corrected_text, worst_first
-from cytoseg.viewer.deep_zoom import jpeg
-
-METHOD_COLOURS = ("#0072b2", "#e69f00", "#8a8f98", "#009e73", "#cc79a7")
-"""Colour-blind safe colours (Okabe and Ito), in the order of the methods."""
+from cytoseg.metrics.results import Evaluation
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><circle cx="12" cy="12" r="11" fill="#0072b2"/>'
@@ -36,8 +24,6 @@ ICON = (
 )
 """Page icon of a cell. Streamlit's own icons would be fetched from a remote server."""
 
-LAYERS = ("Prediction", "Truth", "Disagreement")
-MEAN = "Mean over classes"
 Value = TypeVar("Value")
 
 
@@ -162,19 +148,6 @@ def select(where: DeltaGenerator, label: str, options: Sequence[str], *, key: st
     return str(chosen)
 
 
-def type_in(label: str, placeholder: str, *, key: str, max_chars: int) -> None:
-    """Show a text field whose value persists across pages as in ``select``; other code may clear it."""
-    box = f"{key} box"
-    kept = st.session_state.get(key, "")
-    if st.session_state.get(box) != kept:  # setting the field on each run would lose text being typed
-        st.session_state[box] = kept
-
-    def keep() -> None:
-        st.session_state[key] = st.session_state[box]
-
-    st.text_area(label, key=box, on_change=keep, max_chars=max_chars, height=90, placeholder=placeholder)
-
-
 def run_folder() -> Path:
     """Return the folder of the chosen run."""
     folder = st.session_state["folder"]
@@ -232,20 +205,6 @@ def evaluation_of_crops() -> Evaluation:
     return found
 
 
-def offer_csv(label: str, text: str, *, what: str, about: str | None = None) -> None:
-    """Offer a table of the chosen run as a file for a spreadsheet.
-
-    Args:
-        label: Text on it.
-        text: The table as CSV.
-        what: End of the file's name, after the run's.
-        about: Text shown when the mouse rests on the button.
-    """
-    name = f"{run_folder().resolve().name}-{what}.csv"
-    data, icon = text.encode(ENCODING), ":material/download:"
-    st.download_button(label, data, file_name=name, mime="text/csv", icon=icon, help=about)
-
-
 def guarded(read: Callable[[], Value]) -> Value:
     """Read something; if its file is damaged or unreadable, show a message and end the page."""
     try:
@@ -269,118 +228,6 @@ def missing(sentence: str, command: str) -> None:
     st.info(f"{sentence} Run `{command}`, where RECIPE is the recipe file of this run.", icon=":material/info:")
 
 
-def picture(path: Path, caption: str, command: str) -> None:
-    """Show a picture file, or which command makes it."""
-    if not os.path.isfile(path):  # unlike Path.is_file, this treats inaccessible files as missing
-        missing(f"{caption}: there is no picture yet.", command)
-        return
-    try:
-        show(st, jpeg(read_rgb(path)), caption=caption)
-    except CytosegError as error:
-        st.warning(told(error))
-
-
-def show(where: ModuleType | DeltaGenerator, packed: bytes, *, caption: str | None = None) -> None:
-    """Show a JPEG file embedded in the page.
-
-    Streamlit would serve it from a temporary URL that is dropped on the next run of the page, often before a busy
-    browser has fetched it.
-    """
-    address = f"data:image/jpeg;base64,{base64.b64encode(packed).decode()}"
-    where.image(address, caption=caption, width="stretch")
-
-
 def plain(text: str) -> str:
     """Escape Markdown in external text, such as a class name."""
     return re.sub(r"([\\`*_{}\[\]()#+.!$:~<>|-])", r"\\\1", text)
-
-
-def swatch(colour: Sequence[int]) -> str:
-    """Return a small square of a colour, as HTML."""
-    return f'<span class="swatch" style="background:rgb({colour[0]},{colour[1]},{colour[2]})"></span>'
-
-
-def warn_of_corrected(found: Evaluation) -> None:
-    """Warn about test crops corrected from a prediction, if there are any."""
-    if told := corrected_text(found.corrected, found.test_crops):
-        st.warning(told)
-
-
-def ramp(least: str, most: str) -> None:
-    """Show the colour ramp from agreement to disagreement, labelled at both ends."""
-    colours = ",".join(f"rgb({red},{green},{blue})" for red, green, blue in RAMP)
-    st.html(
-        f'<div style="height:14px;border-radius:4px;background:linear-gradient(90deg,{colours})"></div>'
-        f'<div class="soft" style="display:flex;justify-content:space-between"><span>{escape(least)}</span>'
-        f"<span>{escape(most)}</span></div>"
-    )
-
-
-def legend(names: Sequence[str], colours: Sequence[Sequence[int]]) -> None:
-    """Show a legend of the classes, with a warning about colours that colour-blind people confuse."""
-    pairs = zip(names, colours, strict=True)
-    st.html("&emsp;".join(f"<span>{swatch(colour)}{escape(name)}</span>" for name, colour in pairs))
-    if alike := [f"{plain(names[i])} and {plain(names[j])}" for i, j in confusable(colours)]:
-        st.caption(f"Colour-blind people cannot tell {', '.join(alike)} apart. Give them other colours in the recipe.")
-
-
-def ordered_crops(found: Evaluation) -> list[CropScores]:
-    """Return the test crops in the order chosen in the gallery, worst first."""
-    order = st.session_state.get("order", MEAN)
-    return worst_first(found.crops, found.class_names.index(order) if order in found.class_names else None)
-
-
-def choose_crop(crops: Sequence[CropScores]) -> CropScores:
-    """Show a choice of crops with buttons and arrow keys; the choice persists across pages."""
-    names = [crop.crop for crop in crops]
-    kept = st.session_state.get("crop")
-    place = names.index(kept) if kept in names else 0
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        _step("Previous", names[max(place - 1, 0)], disabled=place == 0)
-        _step("Next", names[min(place + 1, len(names) - 1)], disabled=place == len(names) - 1)
-        chosen = select(st.container(width=420), "Crop, worst first", names, key="crop")
-        st.markdown(f":gray[{place + 1} of {len(names)}]")
-    return crops[names.index(chosen)]
-
-
-def _step(label: str, crop: str, *, disabled: bool) -> None:
-    icon, key = {"Previous": ("arrow_back", "Left"), "Next": ("arrow_forward", "Right")}[label]
-
-    def go() -> None:
-        st.session_state["crop"] = crop
-
-    st.button(label, icon=f":material/{icon}:", shortcut=key, disabled=disabled, on_click=go)
-
-
-def painted(
-    folder: Path, found: Evaluation, *, layer: str, shown: Sequence[int], opacity: float, enlarged_to_px: int = 0
-) -> Picture:
-    """Overlay one of ``LAYERS`` on a test crop.
-
-    Args:
-        folder: evaluation/crops/<crop>.
-        found: The evaluation, for the colours.
-        layer: The overlay.
-        shown: Ids of the classes to paint; not used for the disagreement.
-        opacity: 0 to 1.
-        enlarged_to_px: Crops are enlarged by an integer factor up to this width: the picture smoothly, ids as squares.
-
-    Returns:
-        (H, W, 3) uint8.
-
-    Raises:
-        CytosegError: If a picture is missing or damaged.
-    """
-    image = read_rgb(folder / "image.png")
-    above = read_map(folder / f"{layer.lower()}.png")
-    if above.shape != image.shape[:2]:
-        raise CytosegError(
-            f"{folder.name}/{layer.lower()}.png has another size than image.png; evaluate the run again."
-        )
-    if layer == "Disagreement":
-        above = stretched(above * (math.log(2) / 255))[0]
-    factor = max(1, enlarged_to_px // image.shape[1])
-    image, above = enlarge_smoothly(image, factor), enlarge(above, factor)
-    if layer == "Disagreement":
-        return paint_disagreement(image, above, opacity=opacity)
-    return paint_classes(image, above, colours=found.colours, shown=shown, opacity=opacity)

@@ -12,6 +12,7 @@ from zlib import crc32
 import state
 import streamlit as st
 import tiles
+import widgets
 
 from cytoseg.classes import ClassList
 from cytoseg.reporting.glossary import UNCERTAINTY
@@ -86,7 +87,7 @@ def choose_layers(slide_view: SlideView) -> dict[str, float]:
         percent = st.slider(label, 0, 100, 50, 5, "%d %%", **choice)
         opacities[layer] = percent / 100 if on else 0.0
     if DISAGREEMENT in slide_view.layers:
-        state.ramp("certain", f"{slide_view.brightest:.2f} nats or more")
+        widgets.ramp("certain", f"{slide_view.brightest:.2f} nats or more")
     return opacities
 
 
@@ -96,7 +97,7 @@ def choose_classes(classes: ClassList) -> list[int]:
     st.markdown("**Classes**")
     for class_id, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-            st.html(state.swatch(colour), width="content")
+            st.html(widgets.swatch(colour), width="content")
             if st.checkbox(state.plain(name), value=name != classes.fill, key=f"paint {name}", width="stretch"):
                 shown.append(class_id)
     return shown

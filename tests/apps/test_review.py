@@ -265,12 +265,12 @@ def test_crop_view_toggles_classes_and_layers(review: Review) -> None:
 
 @pytest.mark.usefixtures("review")
 def test_painted_layers_hold_the_colours_of_the_classes(made_run: Path) -> None:
-    state = importlib.import_module("state")
+    crop_choice = importlib.import_module("crop_choice")
     found = read_evaluation(made_run)
     folder = made_run / "evaluation" / "crops" / "smear_A_0_512"
-    truth = state.painted(folder, found, layer="Truth", shown=[0, 1, 2, 3], opacity=1)
+    truth = crop_choice.painted(folder, found, layer="Truth", shown=[0, 1, 2, 3], opacity=1)
     assert truth[0, 0].tolist() == [86, 180, 233]
-    half = state.painted(folder, found, layer="Prediction", shown=[2], opacity=0.5, enlarged_to_px=8)
+    half = crop_choice.painted(folder, found, layer="Prediction", shown=[2], opacity=0.5, enlarged_to_px=8)
     assert half.shape == (8, 8, 3)
     assert half[0, 0].tolist() == [100, 100, 100]
     assert half[7, 0].tolist() == [156, 97, 50]

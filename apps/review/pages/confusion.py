@@ -3,6 +3,7 @@
 import plotly.graph_objects as go
 import state
 import streamlit as st
+import widgets
 
 from cytoseg.metrics.results import NOT_APPLICABLE, column_shares, row_shares
 
@@ -53,7 +54,7 @@ def main() -> None:
     state.begin()
     st.title("Confusion matrix")
     found = state.evaluation()
-    state.warn_of_corrected(found)
+    widgets.warn_of_corrected(found)
     titles = [method.title for method in found.methods]
     left, right = st.columns([1, 2], gap="medium")
     title = left.selectbox("Method", titles)

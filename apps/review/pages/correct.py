@@ -2,11 +2,13 @@
 
 from zlib import crc32
 
+import crop_choice
 import editor
 import numpy as np
 import reviews
 import state
 import streamlit as st
+import widgets
 from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
@@ -84,7 +86,7 @@ def _comment(crop: CropScores) -> str:
 
 def _say(crop: CropScores, author: str) -> None:
     """Offer to accept, reject and comment; a typed comment stays with its crop."""
-    state.type_in("Comment", "Added to your next action", key=_key("comment", crop), max_chars=2000)
+    widgets.type_in("Comment", "Added to your next action", key=_key("comment", crop), max_chars=2000)
     comment = _comment(crop)
     first = None if author else "Type your name first."
     right, wrong = (
@@ -148,7 +150,7 @@ def main() -> None:
         state.missing("The evaluation of this run holds no crop.", "cytoseg evaluate RECIPE")
         st.stop()
     classes = reviews.classes_of(found)
-    crop = state.choose_crop(state.ordered_crops(found))
+    crop = crop_choice.choose_crop(crop_choice.ordered_crops(found))
     state.guarded(lambda: _work(crop, classes))
     reviews.show_log(crop)
     reviews.show_agreement(crop, classes)

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import crop_choice
 import state
 import streamlit as st
+import widgets
 
 from cytoseg.drawing.pictures import read_rgb
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
@@ -15,15 +17,15 @@ SHOWN_PX = 900
 
 
 def _controls(crop: CropScores, found: Evaluation) -> tuple[str, float, list[int]]:
-    layer = st.segmented_control("Overlay", state.LAYERS, default=state.LAYERS[0], required=True)
+    layer = st.segmented_control("Overlay", crop_choice.LAYERS, default=crop_choice.LAYERS[0], required=True)
     opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help="0 % shows the picture alone.")
     if layer == "Disagreement":
-        state.ramp("all agree", "most in this crop")
+        widgets.ramp("all agree", "most in this crop")
         return layer, opacity / 100, []
     shown = []
     for class_id, (name, colour) in enumerate(zip(found.class_names, found.colours, strict=True)):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-            st.html(state.swatch(colour), width="content")
+            st.html(widgets.swatch(colour), width="content")
             if st.checkbox(state.plain(name), value=True, key=f"show {class_id}", width="stretch"):
                 shown.append(class_id)
             st.markdown(f"IoU **{share_text(crop.iou[class_id])}**", width="content")
@@ -44,10 +46,10 @@ def _side_by_side(folder: Path, found: Evaluation) -> None:
     st.subheader("Side by side")
     shown = range(len(found.class_names))
     columns = st.columns(4)
-    state.show(columns[0], jpeg(read_rgb(folder / "image.png")), caption="Picture")
+    widgets.show(columns[0], jpeg(read_rgb(folder / "image.png")), caption="Picture")
     for column, layer in zip(columns[1:], ("Truth", "Prediction", "Disagreement"), strict=True):
-        painted = state.painted(folder, found, layer=layer, shown=shown, opacity=1, enlarged_to_px=512)
-        state.show(column, jpeg(painted), caption=layer)
+        painted = crop_choice.painted(folder, found, layer=layer, shown=shown, opacity=1, enlarged_to_px=512)
+        widgets.show(column, jpeg(painted), caption=layer)
 
 
 def _view(crop: CropScores, found: Evaluation) -> None:
@@ -56,8 +58,8 @@ def _view(crop: CropScores, found: Evaluation) -> None:
     with side:
         layer, opacity, shown = _controls(crop, found)
         _numbers(crop)
-    picture = state.painted(folder, found, layer=layer, shown=shown, opacity=opacity, enlarged_to_px=SHOWN_PX)
-    state.show(large, jpeg(picture))
+    picture = crop_choice.painted(folder, found, layer=layer, shown=shown, opacity=opacity, enlarged_to_px=SHOWN_PX)
+    widgets.show(large, jpeg(picture))
     _side_by_side(folder, found)
 
 
@@ -65,7 +67,7 @@ def main() -> None:
     state.begin()
     st.title("Crop view")
     found = state.evaluation_of_crops()
-    crop = state.choose_crop(state.ordered_crops(found))
+    crop = crop_choice.choose_crop(crop_choice.ordered_crops(found))
     state.guarded(lambda: _view(crop, found))
 
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import crop_choice
 import state
 import streamlit as st
+import widgets
 
 from cytoseg.drawing.pictures import reduced
 from cytoseg.errors import CytosegError
@@ -21,15 +23,15 @@ SHARP_PX = 2 * CARD_PX
 def _thumbnail(folder: Path, created: str, _found: Evaluation, layer: str, opacity: float) -> bytes:
     """Make the picture of a card as JPEG: 512 uncompressed ones would take hundreds of megabytes."""
     shown = range(len(_found.class_names))
-    return jpeg(reduced(state.painted(folder, _found, layer=layer, shown=shown, opacity=opacity), SHARP_PX))
+    return jpeg(reduced(crop_choice.painted(folder, _found, layer=layer, shown=shown, opacity=opacity), SHARP_PX))
 
 
 def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
     folder = state.run_folder() / "evaluation" / crop.folder
-    layer, opacity = (layer, 0.45) if layer in state.LAYERS else (state.LAYERS[0], 0.0)
+    layer, opacity = (layer, 0.45) if layer in crop_choice.LAYERS else (crop_choice.LAYERS[0], 0.0)
     with st.container(border=True, width=CARD_PX, gap="xsmall"):
         try:
-            state.show(st, _thumbnail(folder, found.created, found, layer, opacity))
+            widgets.show(st, _thumbnail(folder, found.created, found, layer, opacity))
         except CytosegError:
             st.warning("The picture of this crop is missing or damaged. Evaluate the run again.")
         st.markdown(
@@ -49,12 +51,12 @@ def main() -> None:
     st.title("Test crops, worst first")
     found = state.evaluation_of_crops()
     order, layers = st.columns([1, 2], gap="medium")
-    state.select(order, "Worst first by IoU", [state.MEAN, *found.class_names], key="order")
-    options = [*state.LAYERS, "Picture alone"]
+    state.select(order, "Worst first by IoU", [crop_choice.MEAN, *found.class_names], key="order")
+    options = [*crop_choice.LAYERS, "Picture alone"]
     layer = layers.segmented_control("Overlay", options, default=options[0], required=True)
-    state.warn_of_corrected(found)
-    state.legend(found.class_names, found.colours)
-    crops = state.ordered_crops(found)
+    widgets.warn_of_corrected(found)
+    widgets.legend(found.class_names, found.colours)
+    crops = crop_choice.ordered_crops(found)
     pages = -(-len(crops) // PER_PAGE)
     page = st.pagination(pages) if pages > 1 else 1
     with st.container(horizontal=True, gap="small"):

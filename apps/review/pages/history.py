@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import state
 import streamlit as st
+import widgets
 
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.history import Comparison, LabelChange, ScoreChange, compare_snapshots, snapshot_files
@@ -120,7 +121,7 @@ def main() -> None:
     state.begin()
     st.title("What changed")
     found = state.evaluation()
-    state.warn_of_corrected(found)
+    widgets.warn_of_corrected(found)
     earlier = _earlier(found.created)
     if not earlier:
         st.info(

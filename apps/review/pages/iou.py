@@ -5,6 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import state
 import streamlit as st
+import widgets
 from streamlit.delta_generator import DeltaGenerator
 
 from cytoseg.durations import duration_text
@@ -23,7 +24,7 @@ def _headline(found: Evaluation) -> None:
         f"**{state.plain(best.title)}**, trained with {found.train_crops} annotated crops, tested on "
         f"{found.test_crops} crops of {found.test_slides} other slides."
     )
-    state.warn_of_corrected(found)
+    widgets.warn_of_corrected(found)
     entries = [("Mean IoU", best.miou), *((f"IoU {scores.name}", scores.iou) for scores in best.classes)]
     rows = -(-len(entries) // PER_ROW)
     per_row = -(-len(entries) // rows)
@@ -51,7 +52,7 @@ def _table(found: Evaluation) -> None:
     st.table(table.map(state.plain).rename(columns=state.plain), border="horizontal", hide_index=True)
     st.caption("IoU with its 95 % interval over test slides; n/a where a class does not occur.")
     about = "All scores of all methods as numbers: of all test crops, by slide and by stain; one line for each."
-    state.offer_csv("Download as CSV", scores_csv(found), what="scores", about=about)
+    widgets.offer_csv("Download as CSV", scores_csv(found), what="scores", about=about)
 
 
 def _bar(method: MethodScores, names: list[str], colour: str) -> go.Bar:
@@ -69,7 +70,7 @@ def _bar(method: MethodScores, names: list[str], colour: str) -> go.Bar:
 
 def _chart(found: Evaluation) -> None:
     names = ["Mean", *found.class_names]
-    colours = state.METHOD_COLOURS * len(found.methods)
+    colours = widgets.METHOD_COLOURS * len(found.methods)
     chart = go.Figure([_bar(method, names, colour) for method, colour in zip(found.methods, colours, strict=False)])
     chart.update_layout(
         barmode="group",

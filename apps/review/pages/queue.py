@@ -8,6 +8,7 @@ import state
 import streamlit as st
 import tiles
 import viewer
+import widgets
 
 from cytoseg.active_learning.diverse_selection import SelectedCandidate
 from cytoseg.active_learning.queue import Ranking, accept, gains, rank, shown, skip
@@ -100,7 +101,7 @@ def _card(number: int, chosen: SelectedCandidate, place: QueuePlace, ranking: Ra
             side.warning(state.told(error))
             return
         for column, (caption, packed) in zip(columns, panels, strict=True):
-            state.show(column, packed, caption=caption)
+            widgets.show(column, packed, caption=caption)
         with side:
             st.markdown(f"**{number}. {state.plain(title)}**")
             st.markdown(state.plain(reason))
@@ -154,7 +155,7 @@ def main() -> None:
         state.missing("No uncertain region is left to annotate. Predict more slides.", "cytoseg predict RECIPE SLIDE")
         st.stop()
     classes = place.rules.cutting.classes
-    state.legend(classes.names, classes.colours)
+    widgets.legend(classes.names, classes.colours)
     pages = -(-len(ranking.chosen) // PER_PAGE)
     page = st.pagination(pages) if pages > 1 else 1
     first = (page - 1) * PER_PAGE

@@ -10,6 +10,7 @@ import state
 import streamlit as st
 import tiles
 import viewer
+import widgets
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
@@ -45,7 +46,7 @@ def _summary(summary: Summary) -> None:
 
 
 def _previews(folder: Path) -> None:
-    state.picture(folder / "preview.png", CAPTION, COMMAND)
+    widgets.picture(folder / "preview.png", CAPTION, COMMAND)
 
 
 def _jump(key: str, view: SlideView) -> None:

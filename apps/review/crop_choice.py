@@ -1,0 +1,78 @@
+"""Choosing a test crop, and painting it."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import state
+import streamlit as st
+
+from cytoseg.drawing.overlay import enlarge, enlarge_smoothly, paint_classes, paint_disagreement, stretched
+from cytoseg.drawing.pictures import Picture, read_map, read_rgb
+from cytoseg.errors import CytosegError
+from cytoseg.metrics.results import CropScores, Evaluation, worst_first
+
+LAYERS = ("Prediction", "Truth", "Disagreement")
+MEAN = "Mean over classes"
+
+
+def ordered_crops(found: Evaluation) -> list[CropScores]:
+    """Return the test crops in the order chosen in the gallery, worst first."""
+    order = st.session_state.get("order", MEAN)
+    return worst_first(found.crops, found.class_names.index(order) if order in found.class_names else None)
+
+
+def choose_crop(crops: Sequence[CropScores]) -> CropScores:
+    """Show a choice of crops with buttons and arrow keys; the choice persists across pages."""
+    names = [crop.crop for crop in crops]
+    kept = st.session_state.get("crop")
+    place = names.index(kept) if kept in names else 0
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        _step("Previous", names[max(place - 1, 0)], disabled=place == 0)
+        _step("Next", names[min(place + 1, len(names) - 1)], disabled=place == len(names) - 1)
+        chosen = state.select(st.container(width=420), "Crop, worst first", names, key="crop")
+        st.markdown(f":gray[{place + 1} of {len(names)}]")
+    return crops[names.index(chosen)]
+
+
+def _step(label: str, crop: str, *, disabled: bool) -> None:
+    icon, key = {"Previous": ("arrow_back", "Left"), "Next": ("arrow_forward", "Right")}[label]
+
+    def go() -> None:
+        st.session_state["crop"] = crop
+
+    st.button(label, icon=f":material/{icon}:", shortcut=key, disabled=disabled, on_click=go)
+
+
+def painted(
+    folder: Path, found: Evaluation, *, layer: str, shown: Sequence[int], opacity: float, enlarged_to_px: int = 0
+) -> Picture:
+    """Overlay one of ``LAYERS`` on a test crop.
+
+    Args:
+        folder: evaluation/crops/<crop>.
+        found: The evaluation, for the colours.
+        layer: The overlay.
+        shown: Ids of the classes to paint; not used for the disagreement.
+        opacity: 0 to 1.
+        enlarged_to_px: Crops are enlarged by an integer factor up to this width: the picture smoothly, ids as squares.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        CytosegError: If a picture is missing or damaged.
+    """
+    image = read_rgb(folder / "image.png")
+    above = read_map(folder / f"{layer.lower()}.png")
+    if above.shape != image.shape[:2]:
+        raise CytosegError(
+            f"{folder.name}/{layer.lower()}.png has another size than image.png; evaluate the run again."
+        )
+    if layer == "Disagreement":
+        above = stretched(above * (math.log(2) / 255))[0]
+    factor = max(1, enlarged_to_px // image.shape[1])
+    image, above = enlarge_smoothly(image, factor), enlarge(above, factor)
+    if layer == "Disagreement":
+        return paint_disagreement(image, above, opacity=opacity)
+    return paint_classes(image, above, colours=found.colours, shown=shown, opacity=opacity)
