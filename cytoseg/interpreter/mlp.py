@@ -102,10 +102,6 @@ class Ensemble(nn.Module):
         """Apply the last layer to (M, B, narrow); return (M, B, K) logits."""
         return torch.baddbmm(self.bias3[:, None], hidden, self.weight3)
 
-    def after_first(self, first: Tensor) -> Tensor:
-        """Compute (M, B, K) logits from the (M, B, wide) output of the first linear layer."""
-        return self.scores(self._second(first))
-
     def _second(self, first: Tensor) -> Tensor:
         second = torch.baddbmm(self.bias2[:, None], self.norm1(F.relu(first)), self.weight2)
         normalised: Tensor = self.norm2(F.relu(second))

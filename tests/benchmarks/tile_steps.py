@@ -87,8 +87,9 @@ def dense(job: Job) -> Segment:
         found = []
         for block in torch.split(pixels, BLOCK_PX):
             standard = ((block - ensemble.mean) / ensemble.scale).contiguous()
-            hidden = (standard @ ensemble.weight1[m] + ensemble.bias1[m] for m in range(MEMBERS))
-            found.append(ensemble.after_first(torch.stack(list(hidden))).softmax(2).mean(0).argmax(1))
+            first = (standard @ ensemble.weight1[m] + ensemble.bias1[m] for m in range(MEMBERS))
+            logits = ensemble.scores(ensemble._second(torch.stack(list(first))))
+            found.append(logits.softmax(2).mean(0).argmax(1))
         return torch.cat(found)
 
     return segment

@@ -68,8 +68,10 @@ def test_the_folded_first_layer_takes_features_as_they_are(make_ensemble: MakeEn
     ensemble, features = make_ensemble(2, 5, 3), _features(2, 6, 5)
     weight, bias = ensemble.folded_first()
     assert (weight.shape, bias.shape) == ((2, 5, 128), (2, 128))
-    folded = ensemble.after_first(torch.stack([features[m] @ weight[m] + bias[m] for m in range(2)]))
-    torch.testing.assert_close(folded, ensemble(features), atol=1e-4, rtol=1e-4)
+    folded = torch.stack([features[m] @ weight[m] + bias[m] for m in range(2)])
+    standard = (features - ensemble.mean) / ensemble.scale
+    first = torch.stack([standard[m] @ ensemble.weight1[m] + ensemble.bias1[m] for m in range(2)])
+    torch.testing.assert_close(folded, first, atol=1e-4, rtol=1e-4)
 
 
 def test_first_weights_depend_on_the_seed_and_the_member_only() -> None:
