@@ -23,7 +23,7 @@ from cytoseg.slides.declared_size import refuse_bombs
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.pixel_size import plausible_mpp, tiff_mpp
 from cytoseg.slides.reader import Reader
-from cytoseg.slides.regular_file import no_file
+from cytoseg.slides.regular_file import in_time, no_file
 from cytoseg.slides.tiff import WHITE, on_white, open_tiff, page_rgb, to_8bit
 
 CACHE_BYTES = 96_000_000
@@ -152,14 +152,18 @@ def _start(source: Path | bytes, name: str) -> bytes:
     if isinstance(source, bytes):
         return source[:_START]
     try:
-        if kind := no_file(source):
-            raise SlideError(f"{name}: cannot be read, it is {kind} and not a file ({source}). Name an image.")
-        with source.open("rb") as file:
-            return file.read(_START)
+        return in_time(source, lambda: _first_bytes(source, name))
     except FileNotFoundError as error:
         raise SlideError(f"{name}: no such file ({source}). Check the path.") from error
     except OSError as error:
         raise SlideError(f"{name}: cannot be read ({error}).") from error
+
+
+def _first_bytes(source: Path, name: str) -> bytes:
+    if kind := no_file(source):
+        raise SlideError(f"{name}: cannot be read, it is {kind} and not a file ({source}). Name an image.")
+    with source.open("rb") as file:
+        return file.read(_START)
 
 
 def _is_tiff(source: Path | bytes, name: str) -> bool:

@@ -1,6 +1,7 @@
 """Finding and opening slides of any format, and reading regions at any size."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -13,7 +14,7 @@ from cytoseg.patterns import NOT_UNICODE, excluded, globbed, is_unicode
 from cytoseg.quoting import shown
 from cytoseg.slides.image import TIFF_STARTS, ImageSlide
 from cytoseg.slides.ngff import ZARR_SUFFIX, is_slide_folder
-from cytoseg.slides.regular_file import no_file
+from cytoseg.slides.regular_file import in_time, no_file
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiff import TiffSlide, open_tiff
 from cytoseg.slides.vendors import has_odd_chroma, is_vendors
@@ -51,9 +52,9 @@ def open_slide(path: Path) -> Slide:
     path = Path(path)
     if not is_unicode(path.name):
         raise SlideError(f"{path.name}: {NOT_UNICODE}")
-    if is_slide_folder(path):
+    if in_time(path, lambda: is_slide_folder(path)):
         return _open_zarr(path)
-    start = _first_bytes(path)
+    start = in_time(path, lambda: _first_bytes(path))
     if path.suffix.lower() in VENDOR_SUFFIXES:
         return _open_vendor(path)
     if start.startswith(TIFF_STARTS):
@@ -101,10 +102,15 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
     Raises:
         SlideError: If a folder is missing or is a file, a glob is empty or absolute, or nothing is found at all.
     """
-    problems = [problem for folder in folders if (problem := _folder_problem(Path(folder)))]
+    problems = [problem for folder in folders if (problem := in_time(folder, partial(_folder_problem, Path(folder))))]
     if problems:
         raise SlideError(report(problems, what="slides"))
-    hits = {hit for folder in folders for glob in include or ("*",) for hit in _hits(Path(folder), glob)}
+    hits = {
+        hit
+        for folder in folders
+        for glob in include or ("*",)
+        for hit in in_time(folder, partial(_hits, Path(folder), glob))
+    }
     found = sorted(hits - {hit for glob in exclude for hit in _left_out(hits, glob)})
     if not found:
         raise SlideError(

@@ -1,7 +1,18 @@
-"""Telling regular files from pipes and devices, on which a read may block."""
+"""Telling regular files from pipes and devices, and disks that answer from those that do not."""
 
 import stat
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TypeVar
+
+from cytoseg.errors import SlideError
+
+Value = TypeVar("Value")
+
+LIMIT_S = 30.0
+"""Time for a disk or network share to answer; one that sleeps needs some 10 s."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -26,3 +37,30 @@ def no_file(path: Path) -> str:
     if stat.S_ISREG(mode):
         return ""
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "no file")
+
+
+def in_time(path: Path, look: Callable[[], Value]) -> Value:
+    """Look at a path, but do not wait for ever: on a dead network share even its status never comes.
+
+    Args:
+        path: The file or folder, named in the message.
+        look: Runs in a thread that does not keep the program from exiting.
+
+    Raises:
+        SlideError: If there is no answer within ``LIMIT_S``.
+    """
+    answer: Future[Value] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(look())
+        except BaseException as error:  # handed on to the caller
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="look", daemon=True).start()
+    try:
+        return answer.result(LIMIT_S)
+    except TimeoutError as error:
+        if answer.done():  # an error of ``look``
+            raise
+        raise SlideError(f"{path}: did not answer within {LIMIT_S:.0f} s. Mount its disk or share again.") from error

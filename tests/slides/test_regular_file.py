@@ -1,5 +1,6 @@
 import os
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import pytest
 
 from cytoseg.errors import SlideError
 from cytoseg.slides.image import read_picture
-from cytoseg.slides.open import open_slide
-from cytoseg.slides.regular_file import no_file
+from cytoseg.slides.open import find_slides, open_slide
+from cytoseg.slides.regular_file import in_time, no_file
 
 
 def _socket(path: Path) -> None:
@@ -48,3 +49,34 @@ def test_a_slide_that_never_answers_is_refused_by_name(tmp_path: Path, suffix: s
         open_slide(path)
     with pytest.raises(SlideError, match=rf"a: cannot be read, it is {kind} and not a file"):
         read_picture(path, name="a")
+
+
+@pytest.mark.parametrize(
+    "look", [open_slide, lambda path: read_picture(path, name="a"), lambda path: find_slides([path])]
+)
+def test_a_share_that_never_answers_is_told_in_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, look: Callable[[Path], object]
+) -> None:
+    forever = threading.Event()
+    path = tmp_path / "a.png"
+    stat = Path.stat
+
+    def blocked(self: Path, **options: bool) -> os.stat_result:
+        if self == path:
+            forever.wait()
+        return stat(self, **options)
+
+    monkeypatch.setattr("cytoseg.slides.regular_file.LIMIT_S", 0.05)
+    monkeypatch.setattr(Path, "stat", blocked)
+    with pytest.raises(SlideError, match=r"a\.png: did not answer within 0 s\. Mount its disk or share again\.$"):
+        look(path)
+    forever.set()
+
+
+def test_an_error_of_what_is_done_in_time_is_its_own(tmp_path: Path) -> None:
+    def late() -> None:
+        raise TimeoutError("of the disk itself")
+
+    with pytest.raises(TimeoutError, match="of the disk itself"):
+        in_time(tmp_path, late)
+    assert in_time(tmp_path, lambda: 7) == 7
