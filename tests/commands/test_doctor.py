@@ -51,7 +51,17 @@ def test_doctor_says_how_to_get_what_is_missing(cytoseg: CytosegCommand, monkeyp
 
 
 SHORT = ("training.crops=4", "training.batch=2", "training.samples=0", "training.workers=0")
+SMALL = "predict: {tile_px: 32, overlap_px: 8}\n"
+"""Features are looked at in crops of a tile's size: a quarter of the slide's 64 px."""
 CHECK = Path("runs", "tiny", "check")
+
+
+@pytest.fixture
+def small(cytoseg: CytosegCommand) -> CytosegCommand:
+    """The commands on a recipe of small tiles."""
+    with open("tiny.yaml", "a", encoding="utf-8") as recipe:
+        recipe.write(SMALL)
+    return cytoseg
 
 
 def label(slides: str = "abcd") -> None:
@@ -78,8 +88,8 @@ def test_without_a_checkpoint_there_is_nothing_to_check(cytoseg: CytosegCommand)
     assert not CHECK.exists()
 
 
-def test_a_training_ends_with_pictures_and_labels_bring_a_verdict(cytoseg: CytosegCommand) -> None:
-    trained = cytoseg("train-ddpm", "tiny.yaml", *SHORT)
+def test_a_training_ends_with_pictures_and_labels_bring_a_verdict(small: CytosegCommand) -> None:
+    trained = small("train-ddpm", "tiny.yaml", *SHORT)
     assert trained.exit_code == 0, trained.output
     assert "Trained on 4 crops" in trained.stdout
     assert "No verdict: there are no labels yet" in trained.stdout
@@ -92,8 +102,8 @@ def test_a_training_ends_with_pictures_and_labels_bring_a_verdict(cytoseg: Cytos
     with Image.open(CHECK / "check.png") as picture:
         assert picture.size == (4 * 312, 4 * 312 + 72)  # four crops
     label()
-    import_labels(cytoseg)
-    asked = cytoseg("doctor", "tiny.yaml")
+    import_labels(small)
+    asked = small("doctor", "tiny.yaml")
     assert asked.exit_code == 0, asked.output
     text = (CHECK / "check.md").read_text()
     assert text in asked.stdout
@@ -105,48 +115,48 @@ def test_a_training_ends_with_pictures_and_labels_bring_a_verdict(cytoseg: Cytos
     assert f"The trained features reach mean IoU {mean:.3f}" in text
     # Filters see intensity: dark squares on glass are no riddle to them.
     assert min(float(row["mean_iou"]) for row in rows[9:]) > 0.95
-    again = cytoseg("doctor", "tiny.yaml")
+    again = small("doctor", "tiny.yaml")
     assert (CHECK / "check.md").read_text() == text
     assert text in again.stdout
     record = json.loads(Path("runs/tiny/run.json").read_text())["commands"]
     assert [entry["command"] for entry in record] == ["train-ddpm", "label-import", "doctor", "doctor"]
 
 
-def test_labels_that_cannot_be_split_leave_only_the_pictures(cytoseg: CytosegCommand) -> None:
-    assert cytoseg("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+def test_labels_that_cannot_be_split_leave_only_the_pictures(small: CytosegCommand) -> None:
+    assert small("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
     label("a")
-    import_labels(cytoseg)
-    result = cytoseg("doctor", "tiny.yaml")
+    import_labels(small)
+    result = small("doctor", "tiny.yaml")
     assert result.exit_code == 0, result.output
     assert "No verdict: the test side of the split is empty: 0 of 1 slides are test slides." in result.stdout
 
 
-def test_one_slide_is_probed_over_its_crops(cytoseg: CytosegCommand) -> None:
-    assert cytoseg("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+def test_one_slide_is_probed_over_its_crops(small: CytosegCommand) -> None:
+    assert small("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
     label("ab")
-    import_labels(cytoseg)
-    result = cytoseg("doctor", "tiny.yaml")
+    import_labels(small)
+    result = small("doctor", "tiny.yaml")
     assert "of 2 train crops, 2 folds over crops" in result.stdout, result.output
 
 
-def test_a_training_that_is_over_is_not_checked_again(cytoseg: CytosegCommand) -> None:
-    assert cytoseg("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
-    over = cytoseg("train-ddpm", "tiny.yaml", *SHORT, "--resume")
+def test_a_training_that_is_over_is_not_checked_again(small: CytosegCommand) -> None:
+    assert small("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+    over = small("train-ddpm", "tiny.yaml", *SHORT, "--resume")
     assert over.exit_code == 0, over.output
     assert "No verdict" not in over.stdout
     (CHECK / "check.md").unlink()
-    assert "No verdict" in cytoseg("train-ddpm", "tiny.yaml", *SHORT, "--resume").stdout
+    assert "No verdict" in small("train-ddpm", "tiny.yaml", *SHORT, "--resume").stdout
 
 
-def test_of_several_processes_only_the_first_checks(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_processes_only_the_first_checks(small: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cytoseg.commands.train_ddpm.process_rank", lambda: 1)
-    assert cytoseg("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+    assert small("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
     assert not CHECK.exists()
 
 
-def test_a_check_that_takes_too_long_is_given_up(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_takes_too_long_is_given_up(small: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_check, "PATIENCE_S", 0.0)
-    result = cytoseg("train-ddpm", "tiny.yaml", *SHORT)
+    result = small("train-ddpm", "tiny.yaml", *SHORT)
     assert result.exit_code == 0, result.output
     assert "Feature check stopped after" in result.stdout
     assert "Ask for it: cytoseg doctor RECIPE." in result.stdout
@@ -154,15 +164,15 @@ def test_a_check_that_takes_too_long_is_given_up(cytoseg: CytosegCommand, monkey
 
 
 def test_weights_that_are_no_numbers_are_said_after_a_training_and_refused_by_doctor(
-    cytoseg: CytosegCommand, capsys: pytest.CaptureFixture[str]
+    small: CytosegCommand, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cytoseg("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+    assert small("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
     shutil.rmtree(CHECK)
     (path,) = Path("runs/tiny/ddpm").glob("checkpoint-*")
     found = load_checkpoint(path)
     found.tensors["ema"]["init_conv.weight"].fill_(torch.nan)
     save_checkpoint(path, found.tensors, {k: v for k, v in found.state.items() if k not in ("format", "sha256")})
-    result = cytoseg("doctor", "tiny.yaml")
+    result = small("doctor", "tiny.yaml")
     assert result.exit_code == 2
     assert "picture 1: the diffusion model produces NaN or infinite features" in result.stderr
     assert not CHECK.exists()

@@ -54,6 +54,7 @@ def test_a_recipe_takes_its_architecture(cytoseg: Cytoseg, published: dict[str, 
     assert "48 channels at each of t = 50, 100, 150" in result.stdout
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_training_goes_on_from_it(cytoseg: Cytoseg, published: dict[str, Tensor]) -> None:
     assert cytoseg("import-model", "lsun.pt", "lsun").exit_code == 0
     short = ("training.crops=4", "training.batch=2", "training.samples=0", "training.init=lsun")

@@ -115,6 +115,7 @@ def test_a_run_of_test_slides_alone_has_nothing_to_learn_from(labelled: Command)
     assert "the train side of the split is empty: 2 of 2 slides are test slides." in said
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_unlabelled_slides_that_are_all_test_slides_teach_nobody(labelled: Command) -> None:
     assert labelled("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
     Path("slides/dark_a.png").unlink()
@@ -149,6 +150,7 @@ def test_slides_deleted_while_a_backbone_is_trained(
     assert ".png: " in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_slides_deleted_while_a_decoder_is_tuned_leave_the_bundle_as_it_was(
     labelled: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

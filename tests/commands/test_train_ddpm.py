@@ -28,11 +28,15 @@ def test_crops_go_on_from_any_number(cytoseg: object) -> None:
     crop.close()
 
 
+SHORT = ("training.crops=2", "training.batch=2", "training.samples=0")
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("written", [("--init", "base"), ("training.init=base",)])
 def test_a_training_starts_from_a_model_that_was_passed_on(
     cytoseg: Callable[..., Result], written: tuple[str, ...]
 ) -> None:
-    short = ("training.crops=2", "training.batch=2", "training.samples=0", "training.rate=1e-9")
+    short = (*SHORT, "training.rate=1e-9")
     assert cytoseg("train-ddpm", "tiny.yaml", *short, "folder=runs/first").exit_code == 0
     assert cytoseg("export", "tiny.yaml", "base", "folder=runs/first").exit_code == 0
     result = cytoseg("train-ddpm", "tiny.yaml", *short, *written)
@@ -44,12 +48,12 @@ def test_a_training_starts_from_a_model_that_was_passed_on(
     torch.testing.assert_close(found.tensors["model"], passed_on, rtol=0, atol=1e-6)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_follows_takes_the_architecture_that_the_init_brought(cytoseg: Callable[..., Result]) -> None:
     text = Path("tiny.yaml").read_text().replace("diffusion: {dim: 8, dim_mults: [1, 2]}\n", "")
     Path("mine.yaml").write_text(text.replace("tiny", "mine"), encoding="utf-8")
-    short = ("training.crops=2", "training.batch=2", "training.samples=0")
-    assert cytoseg("train-ddpm", "tiny.yaml", *short).exit_code == 0
-    result = cytoseg("train-ddpm", "mine.yaml", *short, "--init", "runs/tiny/ddpm")
+    assert cytoseg("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+    result = cytoseg("train-ddpm", "mine.yaml", *SHORT, "--init", "runs/tiny/ddpm")
     assert result.exit_code == 0, result.output
     assert "This run uses its architecture: backbone lucidrains, dim 8, dim_mults [1, 2], time" in result.stdout
     assert "of a different architecture" not in cytoseg("sample", "mine.yaml", "--n", "1", "--steps", "2").stderr

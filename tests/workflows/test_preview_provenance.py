@@ -12,7 +12,7 @@ from cytoseg.checkpoints import save_checkpoint
 from cytoseg.errors import LabelError
 from cytoseg.workflows.preview_provenance import SHOWN, is_shown, note_shown, weights_of
 
-SHORT = ("training.batch=2", "training.samples=0", "training.workers=0")
+SHORT = ("training.batch=2", "training.samples=0", "training.workers=0", "predict.tile_px=32", "predict.overlap_px=8")
 DDPM, CHECK = Path("runs", "tiny", "ddpm"), Path("runs", "tiny", "check")
 
 
