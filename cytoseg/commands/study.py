@@ -133,7 +133,7 @@ def robustness_command(
 
 
 def _severities(text: str) -> list[int]:
-    if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text) or max(map(int, text.split(","))) > SEVERITIES:
+    if not re.fullmatch(rf"[0-{SEVERITIES}](,[0-{SEVERITIES}])*", text):
         raise RecipeError(
             f"--severities {text!r}: write whole numbers from 0 to {SEVERITIES} separated by commas, such as 1,3,5."
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import convolve
+from scipy.signal import fftconvolve
 from skimage.color import hed_from_rgb, rgb_from_hed
 
 from cytoseg.slides.optical_density import from_optical_density, optical_density
@@ -88,8 +88,9 @@ def strength(name: str, severity: int, scale: Scale) -> str:
 def _defocus(picture: Picture, radius_um: float, scale: Scale, _rng: np.random.Generator) -> Values:
     """Blur by the disc as which a lens out of focus shows a point."""
     disc = _disc(radius_um / scale.mpp)
-    blurred: Values = convolve(picture.astype(np.float64), disc[:, :, None], mode="reflect")
-    return blurred
+    reach = len(disc) // 2
+    padded = np.pad(picture.astype(np.float64), ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")
+    return np.asarray(fftconvolve(padded, disc[:, :, None], mode="valid", axes=(0, 1)))
 
 
 def _disc(radius_px: float) -> Values:

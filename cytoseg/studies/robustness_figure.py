@@ -37,7 +37,7 @@ def draw_curves(found: Sequence[Robust], corruptions: Sequence[str], k: int, *, 
             _draw_method(panel, method, corruption, k, number=number)
         panel.axhline(SAFE, color="0.6", linewidth=0.8)
         panel.set_title(CORRUPTIONS[corruption].title, fontsize="medium")
-        panel.set(xticks=range(SEVERITIES + 1), xlim=(0, SEVERITIES), ylim=(0, 1.1))
+        panel.set(xticks=range(SEVERITIES + 1), xlim=(0, SEVERITIES), ylim=(0, _highest(found, k) + 0.1))
         panel.grid(alpha=0.3)
     for panel in panels.ravel()[max(1, len(corruptions)) :]:
         panel.remove()
@@ -81,6 +81,12 @@ def _draw_method(panel: Axes, method: Robust, corruption: str, k: int, *, number
     if number == 0 and len(ends) == len(kept):
         lows, highs = [1.0, *(low for low, _ in ends)], [1.0, *(high for _, high in ends)]
         panel.fill_between(severities, lows, highs, color=colour, alpha=0.2)
+
+
+def _highest(found: Sequence[Robust], k: int) -> float:
+    """Return the largest share kept, at least 1."""
+    kept = [cell.kept[k].value for method in found for cell in method.cells]
+    return max([1.0, *(value for value in kept if value is not None)])
 
 
 def _middle(picture: Picture) -> Picture:

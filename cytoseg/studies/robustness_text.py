@@ -103,7 +103,7 @@ def as_markdown(found: Sequence[Robust], names: Sequence[str], *, of_class: str,
         "Share of the clean IoU that is kept (95 % interval over slides); severities in parentheses. All methods were "
         "trained on clean crops and scored on the same corrupted ones."
     )
-    return "\n".join([*told, "", *lines, "", note, ""])
+    return "\n\n".join([*told, "\n".join(lines), f"{note}\n"])
 
 
 def _line(head: str, scores: Sequence[Score]) -> str:

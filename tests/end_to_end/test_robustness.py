@@ -43,6 +43,13 @@ def test_severities_outside_0_to_5_are_refused(home: Path, cytoseg: Callable[...
     assert not (home / "runs" / "tiny" / "robustness").exists()
 
 
+def test_a_severity_of_many_digits_is_refused_in_one_line(home: Path, cytoseg: Callable[..., Result]) -> None:
+    result = cytoseg(*COMMAND, "--severities", "9" * 5000)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.endswith("write whole numbers from 0 to 5 separated by commas, such as 1,3,5.\n")
+
+
 def test_an_unknown_corruption_is_refused_with_the_nearest_name(home: Path, cytoseg: Callable[..., Result]) -> None:
     result = cytoseg(*COMMAND, "--corruptions", "defocuss,rain")
     assert result.exit_code == 2

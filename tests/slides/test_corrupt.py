@@ -43,6 +43,13 @@ def test_an_even_grey_picture_stays_as_it_is(name: str) -> None:
     np.testing.assert_array_equal(corrupt(GREY, name, 5, scale=SCALE, seed=0), GREY)
 
 
+@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 9, 3)])
+def test_pictures_smaller_than_the_blur_keep_their_shape(name: str, shape: tuple[int, int, int]) -> None:
+    picture = np.full(shape, 90, np.uint8)
+    assert corrupt(picture, name, 5, scale=Scale(0.1, 20.0), seed=0).shape == shape
+
+
 def test_the_disc_of_defocus_grows_with_the_objects_and_the_pixels_per_micrometre() -> None:
     point = np.zeros((61, 61, 3), np.uint8)
     point[30, 30] = 255

@@ -20,6 +20,9 @@ def test_each_corruption_has_a_panel_with_a_curve_per_method_from_one() -> None:
     assert (list(first.get_xdata()), list(first.get_ydata())) == ([0, 3], [1.0, 0.7])
     assert math.isnan(list(second.get_ydata())[1])
     assert len(figure.axes[0].collections) == 1  # the first method's interval
+    assert figure.axes[0].get_ylim() == (0, 1.1)
+    above = draw_curves([_method("MLPs", Score(1.4))], ("stain",), 0, name="nucleus")
+    assert above.axes[0].get_ylim() == (0, 1.5)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["MLPs", "Forest"]
 
 
