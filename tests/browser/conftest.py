@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from cytoseg.workflows.review_links import TOKEN
 from tests.apps.sighted import make_run
@@ -133,10 +133,23 @@ def _wait_for(health: str, server: subprocess.Popen[bytes], *, wait_s: float = 4
 
 def open_page(browser: Browser, address: str, *, width: int = 1280) -> Page:
     """Open an empty page in a browser of its own that has been let in to the review; to be closed with its context."""
+    return let_in(browser, address, width=width).new_page()
+
+
+def let_in(browser: Browser, address: str, *, width: int = 1280) -> BrowserContext:
+    """Begin a browser of its own, without any page yet, that has been let in to the review; to be closed."""
     context = browser.new_context(viewport={"width": width, "height": 1000})
     name = f"cytoseg_review_{urlsplit(address).port}"
     context.add_cookies([{"name": name, "value": SECRET, "url": address, "httpOnly": True, "sameSite": "Strict"}])
-    return context.new_page()
+    return context
+
+
+@pytest.fixture(scope="module")
+def visitor(chromium: Browser, address: str) -> Iterator[BrowserContext]:
+    """One browser for the pages of a file that leave nothing in it: it keeps Streamlit's own files, megabytes."""
+    context = let_in(chromium, address)
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="session")

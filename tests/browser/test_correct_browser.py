@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from cytoseg.classes import ClassList
 from cytoseg.labels.corrections import SavedCorrection, corrections_folder, find_corrections, read_correction
@@ -25,14 +25,14 @@ CLASSES = ClassList(("background", "cytoplasm", "nucleus", "debris"), ((0, 0, 0)
 
 
 @pytest.fixture
-def page(chromium: Browser, address: str) -> Iterator[Page]:
-    page = open_page(chromium, address)
+def page(visitor: BrowserContext, address: str) -> Iterator[Page]:
+    page = visitor.new_page()
     page.goto(f"{address}/correct")
     expect(page.locator("h1").first).to_contain_text("Correct", timeout=DRAWN_MS)
     _settled(page)
     yield page
     assert page.get_by_test_id("stException").count() == 0
-    page.context.close()
+    page.close()
 
 
 def _settled(page: Page, showing: str = "/") -> None:

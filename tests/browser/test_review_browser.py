@@ -1,11 +1,11 @@
 """Every page of the review in a real browser: no exception box, known numbers, nothing wider than the screen."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.conftest import open_page
 from tests.browser.queued import NAME
 
 pytestmark = pytest.mark.browser
@@ -45,62 +45,46 @@ def _open(page: Page, address: str, path: str) -> None:
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=DRAWN_MS)
 
 
+@pytest.fixture
+def page(visitor: BrowserContext) -> Iterator[Page]:
+    opened = visitor.new_page()
+    yield opened
+    opened.close()
+
+
 @pytest.mark.parametrize("path", PAGES)
-def test_page_shows_known_numbers(chromium: Browser, address: str, tmp_path: Path, path: str) -> None:
-    page = open_page(chromium, address)
-    try:
-        _open(page, address, path)
-        for width in (1280, 1920):
-            page.set_viewport_size({"width": width, "height": 1000})
-            for text in PAGES[path]:
-                expect(page.get_by_test_id("stMain").get_by_text(text).first).to_be_visible(timeout=DRAWN_MS)
-            expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=DRAWN_MS)
-            page.screenshot(path=tmp_path / f"{path or 'runs'}_{width}.png")
-            assert page.get_by_test_id("stException").count() == 0
-            assert page.get_by_test_id("stAlertContentError").count() == 0
-            assert page.evaluate(OVERHANG) == 0
-    finally:
-        page.context.close()
-
-
-def test_what_hangs_over_is_noticed(chromium: Browser, address: str) -> None:
-    page = open_page(chromium, address)
-    try:
-        _open(page, address, "iou")
-        page.get_by_test_id("stMainBlockContainer").evaluate(
-            "(main) => main.insertAdjacentHTML('beforeend', '<div style=\"width:3000px;height:9px\"></div>')"
-        )
-        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
-        assert page.evaluate(OVERHANG) > 1000
-    finally:
-        page.context.close()
-
-
-def test_no_page_asks_another_server(chromium: Browser, address: str) -> None:
-    page = open_page(chromium, address)
+def test_page_shows_known_numbers_and_asks_no_other_server(page: Page, address: str, tmp_path: Path, path: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    try:
-        for path in PAGES:
-            _open(page, address, path)
-        assert len(asked) > 100
-        assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
-    finally:
-        page.context.close()
-
-
-def test_gallery_opens_the_chosen_crop(chromium: Browser, address: str) -> None:
-    page = open_page(chromium, address)
-    try:
-        _open(page, address, "gallery")
-        # By the card's own key: while the page is still being drawn, the second button need not be the second card's.
-        page.locator(".st-key-open-smear_A_256_512 button").click()
-        expect(page.get_by_text("2 of 6")).to_be_visible(timeout=DRAWN_MS)
-        expect(page.get_by_role("combobox", name="Crop, worst first")).to_have_value(
-            "smear_A_256_512", timeout=DRAWN_MS
-        )
-        page.get_by_role("button", name="Next").click()
-        expect(page.get_by_text("3 of 6")).to_be_visible(timeout=DRAWN_MS)
+    _open(page, address, path)
+    for width in (1280, 1920):
+        page.set_viewport_size({"width": width, "height": 1000})
+        for text in PAGES[path]:
+            expect(page.get_by_test_id("stMain").get_by_text(text).first).to_be_visible(timeout=DRAWN_MS)
+        expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=DRAWN_MS)
+        page.screenshot(path=tmp_path / f"{path or 'runs'}_{width}.png")
         assert page.get_by_test_id("stException").count() == 0
-    finally:
-        page.context.close()
+        assert page.get_by_test_id("stAlertContentError").count() == 0
+        assert page.evaluate(OVERHANG) == 0
+    assert len(asked) > 10
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+
+
+def test_what_hangs_over_is_noticed(page: Page, address: str) -> None:
+    _open(page, address, "iou")
+    page.get_by_test_id("stMainBlockContainer").evaluate(
+        "(main) => main.insertAdjacentHTML('beforeend', '<div style=\"width:3000px;height:9px\"></div>')"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert page.evaluate(OVERHANG) > 1000
+
+
+def test_gallery_opens_the_chosen_crop(page: Page, address: str) -> None:
+    _open(page, address, "gallery")
+    # By the card's own key: while the page is still being drawn, the second button need not be the second card's.
+    page.locator(".st-key-open-smear_A_256_512 button").click()
+    expect(page.get_by_text("2 of 6")).to_be_visible(timeout=DRAWN_MS)
+    expect(page.get_by_role("combobox", name="Crop, worst first")).to_have_value("smear_A_256_512", timeout=DRAWN_MS)
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_text("3 of 6")).to_be_visible(timeout=DRAWN_MS)
+    assert page.get_by_test_id("stException").count() == 0

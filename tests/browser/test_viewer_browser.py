@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.apps.sighted import CELL, CLASSES, GLASS
-from tests.browser.conftest import SECRET, open_page
+from tests.browser.conftest import SECRET
 from tests.browser.test_review_browser import DRAWN_MS
 
 pytestmark = pytest.mark.browser
@@ -44,12 +44,12 @@ ADDRESSES = "[1, 2, 3].map((number) => sight.world.getItemAt(number)?.source.get
 
 
 @pytest.fixture
-def page(chromium: Browser, address: str) -> Iterator[Page]:
-    opened = open_page(chromium, address)
+def page(visitor: BrowserContext) -> Iterator[Page]:
+    opened = visitor.new_page()
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened
-    opened.context.close()
+    opened.close()
     assert errors == []
 
 
