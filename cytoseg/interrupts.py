@@ -52,6 +52,38 @@ def handled(handler: Handler, numbers: tuple[signal.Signals, ...]) -> Iterator[N
             signal.signal(number, signal.SIG_IGN if ends else old[number])
 
 
+class Interrupt:
+    """Whether a signal has asked the process to stop; long loops check it between steps."""
+
+    requested = False
+
+
+@contextlib.contextmanager
+def finish_step_on_interrupt() -> Iterator[Interrupt]:
+    """On Ctrl-C, SIGTERM or SIGHUP finish the current step; a second Ctrl-C stops at once.
+
+    The other signals often arrive twice: a closed terminal is signalled by the system and by the shell.
+
+    Yields:
+        An object whose ``requested`` becomes True.
+    """
+    interrupt = Interrupt()
+
+    # torchrun forwards a Ctrl-C that its processes have already received: a second one means nothing there.
+    may_hurry = TORCHRUN not in os.environ
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and interrupt.requested and may_hurry:
+            raise KeyboardInterrupt
+        interrupt.requested = True
+        if number in ENDING:
+            hear_no_more()
+            leave_dead_terminal()
+
+    with handled(handle, (signal.SIGINT, *ENDING)):
+        yield interrupt
+
+
 def hear_no_more() -> None:
     """Ignore SIGTERM and SIGHUP from now on because the process is ending."""
     for number in ENDING:

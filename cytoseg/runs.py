@@ -7,17 +7,14 @@ import itertools
 import json
 import os
 import platform
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 import cytoseg
 from cytoseg.errors import CytosegError
-from cytoseg.interrupts import ENDING, TORCHRUN, handled, hear_no_more, leave_dead_terminal
 from cytoseg.json_text import load_json, parse_json
 from cytoseg.locks import locked
 from cytoseg.records import RecordFile
@@ -197,35 +194,3 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError):
             rows.append(parse_json(line, name=path.name))
     return [row for row in rows if isinstance(row, dict)]
-
-
-class Interrupt:
-    """Whether a signal has asked the process to stop; long loops check it between steps."""
-
-    requested = False
-
-
-@contextlib.contextmanager
-def finish_step_on_interrupt() -> Iterator[Interrupt]:
-    """On Ctrl-C, SIGTERM or SIGHUP finish the current step; a second Ctrl-C stops at once.
-
-    The other signals often arrive twice: a closed terminal is signalled by the system and by the shell.
-
-    Yields:
-        An object whose ``requested`` becomes True.
-    """
-    interrupt = Interrupt()
-
-    # torchrun forwards a Ctrl-C that its processes have already received: a second one means nothing there.
-    may_hurry = TORCHRUN not in os.environ
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and interrupt.requested and may_hurry:
-            raise KeyboardInterrupt
-        interrupt.requested = True
-        if number in ENDING:
-            hear_no_more()
-            leave_dead_terminal()
-
-    with handled(handle, (signal.SIGINT, *ENDING)):
-        yield interrupt

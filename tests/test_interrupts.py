@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cytoseg.interrupts import ENDING, end_with, ending_as_on_ctrl_c
+from cytoseg.interrupts import ENDING, end_with, ending_as_on_ctrl_c, finish_step_on_interrupt
 
 COMMAND = """
 import sys, time
@@ -147,3 +147,41 @@ time.sleep(60)
 def test_a_process_whose_parent_lives_goes_on() -> None:
     end_with(os.getppid())
     time.sleep(0.6)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_noted_and_the_handler_put_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with finish_step_on_interrupt() as interrupt:
+        assert not interrupt.requested
+        os.kill(os.getpid(), number)
+        assert interrupt.requested
+    assert signal.getsignal(number) is before
+
+
+def _interrupt_twice() -> None:
+    with finish_step_on_interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_interrupt_stops_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt_twice()
+    with finish_step_on_interrupt() as interrupt:
+        assert not interrupt.requested
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    seen: list[bool] = []
+
+    def work() -> None:
+        with finish_step_on_interrupt() as interrupt:
+            seen.append(interrupt.requested)
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]
+    assert signal.getsignal(signal.SIGINT) is before

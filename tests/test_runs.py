@@ -1,7 +1,5 @@
 import json
-import os
 import shutil
-import signal
 import threading
 from pathlib import Path
 
@@ -10,7 +8,6 @@ import pytest
 import cytoseg
 from cytoseg.runs import (
     MetricsLog,
-    finish_step_on_interrupt,
     read_metrics,
     recorded,
     versions,
@@ -109,44 +106,6 @@ def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
     path.write_text('{"loss": 1.0}\n{"loss": 0.')
     assert read_metrics(path) == [{"loss": 1.0}]
     assert read_metrics(tmp_path / "missing.jsonl") == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_is_noted_and_the_handler_put_back(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with finish_step_on_interrupt() as interrupt:
-        assert not interrupt.requested
-        os.kill(os.getpid(), number)
-        assert interrupt.requested
-    assert signal.getsignal(number) is before
-
-
-def _interrupt_twice() -> None:
-    with finish_step_on_interrupt():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_a_second_interrupt_stops_at_once() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        _interrupt_twice()
-    with finish_step_on_interrupt() as interrupt:
-        assert not interrupt.requested
-
-
-def test_outside_the_main_thread_signals_are_left_alone() -> None:
-    seen: list[bool] = []
-
-    def work() -> None:
-        with finish_step_on_interrupt() as interrupt:
-            seen.append(interrupt.requested)
-
-    before = signal.getsignal(signal.SIGINT)
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [False]
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(

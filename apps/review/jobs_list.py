@@ -10,8 +10,8 @@ import tiles
 
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import time_text
+from cytoseg.jobs.job_commands import ORDERS
 from cytoseg.jobs.job_table import FAILED, FINISHED, LOST, RUNNING, WAITING, Job, jobs_of
-from cytoseg.jobs.orders import ORDERS
 from cytoseg.jobs.start import cancel_job, log_tail
 from cytoseg.workflows.start_from_app import start_on_run
 

@@ -27,8 +27,9 @@ from cytoseg.diffusion.state import (
 from cytoseg.diffusion.steps import StepReport, new_accelerator, new_state, train_steps
 from cytoseg.diffusion.unet import start_from_imagenet
 from cytoseg.errors import CheckpointError, CytosegError, SlideError
+from cytoseg.interrupts import Interrupt, finish_step_on_interrupt
 from cytoseg.leftovers import sweep
-from cytoseg.runs import Interrupt, MetricsLog, finish_step_on_interrupt
+from cytoseg.runs import MetricsLog
 from cytoseg.shipped import find_base_model
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cytoseg.errors import FileContentError, LabelError
+from cytoseg.formats.compressed_text import read_unpacked
 from cytoseg.formats.encodings import encoding_of
-from cytoseg.formats.packed import read_unpacked
 from cytoseg.json_text import Numbers, parse_json
 from cytoseg.quoting import shown
 

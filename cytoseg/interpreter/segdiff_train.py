@@ -18,7 +18,7 @@ from cytoseg.interpreter.segdiff import SCHEDULE, TIMESTEPS, SegDiff
 from cytoseg.interpreter.settings import SegdiffSettings
 from cytoseg.interpreter.tune import BLURRED, CHECKS, EMA_DECAY, LabelledPictures
 from cytoseg.interpreter.tune_state import Resume, TuneState
-from cytoseg.runs import finish_step_on_interrupt
+from cytoseg.interrupts import finish_step_on_interrupt
 
 
 def train_segdiff(

@@ -21,7 +21,7 @@ from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.mean_teacher import Unlabelled, UnlabelledParts, ramp_at, teacher_loss
 from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.tune_state import Resume, TuneState
-from cytoseg.runs import finish_step_on_interrupt
+from cytoseg.interrupts import finish_step_on_interrupt
 
 EMA_DECAY = 0.99
 BLURRED = 0.25

@@ -8,8 +8,8 @@ from pathlib import Path
 from cytoseg.durations import EVERY
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import PARENT
+from cytoseg.jobs.job_commands import command_of
 from cytoseg.jobs.job_table import add_job, job_of, log_path
-from cytoseg.jobs.orders import command_of
 from cytoseg.jobs.processes import Process, start_apart
 
 RUNNER = "cytoseg.jobs.runner"

@@ -11,12 +11,12 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats import sidecar
 from cytoseg.formats.annotation import HOLE, UNSCORED, Annotation, AreaRule, Shape, paint_collecting
+from cytoseg.formats.compressed_text import GEOJSON, is_geojson_name, is_packed
 from cytoseg.formats.encodings import is_unicode
 from cytoseg.formats.instance_maps import find_instance_maps, read_instance_map
 from cytoseg.formats.json_files import load_json
 from cytoseg.formats.labelme import find_labelme, read_labelme
 from cytoseg.formats.masks import MaskPair, find_pairs, has_folder, read_pair, white_id
-from cytoseg.formats.packed import GEOJSON, is_geojson_name, is_packed
 from cytoseg.formats.qupath import is_geojson, read_geojson
 from cytoseg.labels.corrections import Correction, correction_of
 from cytoseg.labels.import_settings import NOTHING, ImportState, resolve

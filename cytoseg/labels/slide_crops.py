@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats.annotation import Annotation, AreaRule, Shape, covered, ring_of
+from cytoseg.formats.compressed_text import plain_stems
 from cytoseg.formats.json_files import Points
-from cytoseg.formats.packed import plain_stems
 from cytoseg.formats.qupath import CROP_NAME, REGION, Feature, GeoFile
 from cytoseg.formats.sidecar import Origin, read_sidecar
 from cytoseg.geometry import Region, Size, overlap

@@ -14,9 +14,9 @@ from cytoseg.maps.map_spool import IDS
 from cytoseg.maps.metadata import about_instances
 from cytoseg.objects.connected_components import FoundAreas, connected_areas
 from cytoseg.objects.map_blocks import LINE_PX
+from cytoseg.objects.nearest_nucleus import territories
 from cytoseg.objects.object_writer import CELLS, ObjectWriter, SlideMaps
 from cytoseg.objects.settings import ClassTotals, ObjectSettings, ObjectTotals
-from cytoseg.objects.territory import territories
 from cytoseg.slides.pyramid import write_pyramid
 
 INSTANCES = "instances.ome.tif"

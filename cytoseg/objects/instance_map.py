@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cytoseg.geometry import Size
 from cytoseg.maps.map_spool import strip_rows
-from cytoseg.objects.fenced_mask import fenced
+from cytoseg.objects.padded_mask import padded
 
 LINE_ROWS = 256
 """Rows per file of runs."""
@@ -50,7 +50,7 @@ class Painter:
         Raises:
             OSError: If the disk is full.
         """
-        inside = fenced(mask)[1:-1]
+        inside = padded(mask)[1:-1]
         # Starts and ends alternate in each row.
         rows, columns = np.nonzero(inside[:, 1:] != inside[:, :-1])
         rows, starts, ends = rows[::2], columns[::2], columns[1::2]

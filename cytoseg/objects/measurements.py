@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoseg.objects.fenced_mask import fenced
+from cytoseg.objects.padded_mask import padded
 from cytoseg.slides.optical_density import optical_density
 
 _DENSITY = optical_density(np.arange(256))
@@ -123,7 +123,7 @@ def _perimeter(mask: NDArray[np.bool_]) -> float:
 
     Source: Serra, Image Analysis and Mathematical Morphology (1982), chapter 5.
     """
-    inside = fenced(mask)
+    inside = padded(mask)
     outside = ~inside
     straight = np.count_nonzero(inside[:, 1:] & outside[:, :-1]) + np.count_nonzero(inside[1:] & outside[:-1])
     slanted = np.count_nonzero(inside[1:, 1:] & outside[:-1, :-1]) + np.count_nonzero(

@@ -6,7 +6,7 @@ from scipy import ndimage
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
-from cytoseg.objects.fenced_mask import fenced
+from cytoseg.objects.padded_mask import padded
 
 CORNERS = np.ones((3, 3), np.bool_)
 """8-connectivity, as in ``connected_components``."""
@@ -61,7 +61,7 @@ def split_touching(area: Mask, *, least_px: int) -> Labels:
 
     Source: Soille, Morphological Image Analysis, 2nd ed. (2003), chapters 6 and 9.
     """
-    inside = fenced(area)
+    inside = padded(area)
     distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside), SMOOTHING_PX)
     distance[~inside] = 0
     seeds = _seeds(distance, inside)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from cytoseg.classes import ClassList
 from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Size
+from cytoseg.interrupts import Interrupt, finish_step_on_interrupt
 from cytoseg.maps.map_spool import MapBand, MapSpool
 from cytoseg.predict.outputs import Destination, SlideFacts, is_whole, write_outputs
 from cytoseg.predict.settings import SlideSettings
 from cytoseg.predict.tile_batches import TilePlace, count_tiles_left, tile_batches
-from cytoseg.runs import Interrupt, finish_step_on_interrupt
 from cytoseg.slides.open import read_at
 from cytoseg.slides.prefetch import map_in_thread
 from cytoseg.slides.resolution import downsample_to

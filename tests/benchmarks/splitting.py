@@ -14,7 +14,7 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 
 from cytoseg.objects import watershed
-from cytoseg.objects.fenced_mask import fenced
+from cytoseg.objects.padded_mask import padded
 from cytoseg.objects.watershed import split_touching
 
 SIDE_PX = 110
@@ -77,7 +77,7 @@ def by_distance(least_px: int, smoothing_px: float) -> Count:
     """Count peaks of the smoothed distance that are so far from each other."""
 
     def count(mask: Mask) -> int:
-        inside = fenced(mask)
+        inside = padded(mask)
         distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside), smoothing_px)
         peaks: NDArray[Any] = peak_local_max(distance, min_distance=least_px, labels=inside.astype(np.int32))
         return len(peaks)

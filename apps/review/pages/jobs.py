@@ -5,7 +5,7 @@ import reviews
 import state
 import streamlit as st
 
-from cytoseg.jobs.orders import IMPORTED, ORDERS
+from cytoseg.jobs.job_commands import IMPORTED, ORDERS
 
 HELP = (
     "A job is a command on this run's recipe in a separate process: it continues when the browser is  "

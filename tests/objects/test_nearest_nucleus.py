@@ -8,7 +8,7 @@ from cytoseg.errors import PredictionError
 from cytoseg.geometry import Size
 from cytoseg.maps.map_file import MapFile
 from cytoseg.objects.cell_table import Partners
-from cytoseg.objects.territory import territories
+from cytoseg.objects.nearest_nucleus import territories
 from cytoseg.slides.pyramid import write_pyramid
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cytoseg.errors import CytosegError, LabelError
-from cytoseg.formats.packed import is_geojson_name, is_packed, plain_stems, read_unpacked
+from cytoseg.formats.compressed_text import is_geojson_name, is_packed, plain_stems, read_unpacked
 
 
 def make_zip(path: Path, *names: str, text: str = "[]") -> Path:
