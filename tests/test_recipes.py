@@ -5,13 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from cytoseg.diffusion.architecture import tap_shapes
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.shipped import find_base_model, shipped_recipes
 from cytoseg.synthetic.stains import STAINS, USUAL
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("cervical", "cytology-base", "dsb16", "lbc", "lbc-base", "lbc-cric-base", "quickstart")
+CELLS = ("cervical", "cytology-base", "dsb16", "lbc", "lbc-base", "lbc-cric-base", "quickstart")
+PUBLISHED = {
+    "bedroom_28": ("lsun_bedroom", 29, "49.4 +- 1.9"),
+    "ffhq_34": ("ffhq", 34, "59.1 +- 1.4"),
+    "cat_15": ("lsun_cat", 15, "53.7 +- 3.3"),
+    "horse_21": ("lsun_horse", 21, "65.0 +- 0.8"),
+    "celeba_19": ("ffhq", 19, "59.9 +- 1.0"),
+    "ade_bedroom_30": ("lsun_bedroom", 30, "34.6 +- 1.7"),
+}
+"""Base model, class ids, and published mean IoU of the sets of the paper on diffusion features."""
+NAMES = (*CELLS, *PUBLISHED, "digits")
 
 
 def test_there_are_as_many_recipes_as_are_tested() -> None:
@@ -36,7 +47,7 @@ def test_a_recipe_begins_with_what_it_is_for_and_its_command(name: str) -> None:
     assert any(line.startswith(f"#   cytoseg {first} recipes/{name}.yaml") for line in comment)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*CELLS, "digits"])
 def test_unmarked_glass_is_background(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.fill == recipe.classes[0].name == "background"
@@ -64,7 +75,7 @@ def test_cervical_has_the_published_values() -> None:
 
 
 def test_what_a_recipe_starts_from_is_there_and_fits() -> None:
-    started = {name: start for name in NAMES if (start := load_recipe(name).training.init) is not None}
+    started = {name: start for name in CELLS if (start := load_recipe(name).training.init) is not None}
     assert set(started) == {"dsb16", "lbc", "quickstart"}
     for name, start in started.items():
         _, architecture, origin = load_backbone(find_base_model(start), load_recipe(name).architecture())
@@ -99,3 +110,24 @@ def test_the_demo_s_slides_are_none_that_the_base_model_may_have_seen() -> None:
     base = (ROOT / "recipes" / "cytology-base.yaml").read_text(encoding="utf-8")
     assert "--stain" not in base
     assert "--seed 77 " in base  # and the demo's is 0
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_set_has_the_published_settings(name: str) -> None:
+    model, ids, figure = PUBLISHED[name]
+    recipe, text = load_recipe(name), (shipped_recipes() / f"{name}.yaml").read_text(encoding="utf-8")
+    comment = text.split("\n\n")[0]
+    assert f"{model}.pt" in comment
+    assert f"Published mean IoU to meet, trained and voted as here: {figure} %" in comment
+    assert f"label-import datasets/{name}/real --recipe recipes/{name}.yaml --resize 256" in comment
+    assert ("--ignore background" in comment) == (name == "bedroom_28")
+    assert len(recipe.classes) == ids
+    assert len({c.colour for c in recipe.classes}) == ids
+    assert recipe.training.init == Path("data") / model
+    assert recipe.fill is None
+    shapes = tap_shapes(recipe.architecture(), recipe.taps())
+    assert [channels for channels, _ in shapes] == [1024, 512, 512, 512, 256]
+    assert sum(channels for channels, _ in shapes) * len(recipe.feature_timesteps()) == 8448
+    assert recipe.feature_timesteps() == (50, 150, 250)
+    assert (recipe.interpreter.mode, recipe.interpreter.members, recipe.interpreter.vote) == ("reference", 10, "hard")
+    assert (recipe.architecture().schedule, recipe.architecture().timesteps) == ("linear", 1000)

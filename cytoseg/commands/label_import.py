@@ -13,7 +13,7 @@ from cytoseg.labels.index import total_pixels
 from cytoseg.workflows.recorded_command import Overrides, Run, progress, say, start_run
 
 Source = Annotated[
-    Path, typer.Argument(metavar="SRC", help="labelme or GeoJSON file, a folder of them, or images/ and masks/.")
+    Path, typer.Argument(metavar="SRC", help="labelme or GeoJSON file, a folder of them, or of pictures with masks.")
 ]
 Renames = Annotated[list[str] | None, typer.Option("--map", help="Rename a class: found=wanted. Repeatable.")]
 SlideRegex = Annotated[
@@ -54,11 +54,18 @@ def run(
     slides: Slides = None,
     regions: Regions = None,
     instances: Instances = None,
+    resize: Annotated[
+        int | None,
+        typer.Option("--resize", min=16, max=4096, help="Resize square pictures and their masks to this side in px."),
+    ] = None,
 ) -> None:
     """Import annotations (labelme JSON, QuPath GeoJSON or mask images) as label maps.
 
     In QuPath, draw rectangles of the class Region* around exhaustively annotated areas: each is cut from its slide at
     slides.mpp as one crop. A GeoJSON file without one belongs to a small picture, which becomes a single crop.
+
+    Masks are PNG, TIFF or BMP in masks/ beside images/, or .npy files of ids beside the pictures, as in the published
+    sets of diffusion features: a crop is then named by its folder and file, such as train_7, and is a slide of its own.
 
     Instance maps (--instances nucleus) are PNG or TIFF, up to 32 bits. Pixels of value 0 get the fill class, unless
     --map 0=CLASS or --ignore 0 is given. Touching objects become one area, without a border between them.
@@ -69,7 +76,7 @@ def run(
     with start_run(recipe, overrides, command="label-import") as current:
         cutting = SlideRules(slides, (REGION, *(regions or ())), current.recipe.slides)
         class_map = _pairs(renames or [], current.recipe.class_list().names)
-        rules = ImportRules(class_map, tuple(ignore or ()), slide_regex, area, cutting, instances)
+        rules = ImportRules(class_map, tuple(ignore or ()), slide_regex, area, cutting, instances, resize)
         _import(source, rules, current)
 
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError
+from cytoseg.formats.id_arrays import ARRAY, MAGIC, read_id_array
 from cytoseg.limits import limit
 from cytoseg.slides.damage import DAMAGE
 from cytoseg.slides.image import TIFF_STARTS
@@ -30,7 +31,7 @@ def read_mask(path: Path, *, name: str) -> NDArray[np.integer]:
     """Read an image of class ids; a palette image gives its indices, grey of fewer than 8 bits its stored values.
 
     Args:
-        path: PNG, TIFF or BMP, detected by the first bytes.
+        path: PNG, TIFF, BMP or numpy file, detected by the first bytes.
         name: Its name in messages.
 
     Returns:
@@ -43,6 +44,8 @@ def read_mask(path: Path, *, name: str) -> NDArray[np.integer]:
     try:
         with path.open("rb") as file:
             start = file.read(_START)
+        if start.startswith(MAGIC) or path.suffix.lower() == ARRAY:
+            return read_id_array(path, name=name)
         values = _tiff_values(path, name) if start.startswith(TIFF_STARTS) else _picture_values(path, start, name)
     except UnidentifiedImageError as error:
         raise LabelError(f"{name}: the mask is damaged or not an image. Export it again as PNG or TIFF.") from error

@@ -7,9 +7,11 @@ from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, SlideError
+from cytoseg.formats.id_arrays import find_arrays
 from cytoseg.formats.mask_files import read_mask
 from cytoseg.formats.picture_path import PICTURES
 from cytoseg.patterns import plain_name
@@ -29,6 +31,7 @@ class MaskPair:
         name: Name of the label map in messages.
         place: Folder of ``images/`` and ``masks/``, and below it the folder within both.
         white: Id for the value 255, see `white_id`.
+        crop: Id of the crop; empty for the picture's stem.
     """
 
     picture: Path
@@ -36,6 +39,12 @@ class MaskPair:
     name: str
     place: Path
     white: int | None = IGNORE
+    crop: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Id of the crop."""
+        return self.crop or self.picture.stem
 
 
 def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> list[MaskPair]:
@@ -87,6 +96,14 @@ def _pairs_of(images: Path, masks: Path, place: Path, root: Path, problems: list
     return pairs
 
 
+def find_array_pairs(folder: Path, problems: list[str], notes: list[str]) -> list[MaskPair]:
+    """Find pictures with a numpy file of ids beside them, see `find_arrays`."""
+    found = find_arrays(folder, problems, notes)
+    return [
+        MaskPair(picture, array, _name(array, folder), picture.parent, IGNORE, crop) for picture, array, crop in found
+    ]
+
+
 def has_folder(folder: Path, named: str = "masks") -> bool:
     """Return whether a folder tree contains a folder of this name."""
     return bool(_folders(folder, named))
@@ -120,7 +137,7 @@ def white_id(pairs: Sequence[MaskPair], classes: ClassList) -> int | None:
 
 
 def read_pair(
-    pair: MaskPair, classes: ClassList, problems: list[str]
+    pair: MaskPair, classes: ClassList, problems: list[str], *, side_px: int | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
     """Read a picture and its label map.
 
@@ -128,6 +145,7 @@ def read_pair(
         pair: The two files.
         classes: Class list of the ids.
         problems: One sentence is added per problem.
+        side_px: Side that both are resized to; None leaves them as they are.
 
     Returns:
         (H, W, 3) uint8 RGB and (H, W) uint8 label map, or None if a problem was added.
@@ -135,6 +153,8 @@ def read_pair(
     try:
         picture = read_picture(pair.picture, name=f"{pair.name}, picture {pair.picture.name}")
         label_map = read_mask(pair.mask, name=pair.name)
+        if side_px is not None:
+            picture, label_map = _resized(picture, label_map, side_px, name=pair.name)
         _check_values(label_map, classes, pair)
         if label_map.shape != picture.shape[:2]:
             found = f"the mask is {_size(label_map)}, but the picture {_size(picture)}"
@@ -143,6 +163,22 @@ def read_pair(
         problems.append(str(error))
         return None
     return picture, label_map.astype(np.uint8)
+
+
+def _resized(
+    picture: NDArray[np.uint8], label_map: NDArray[np.integer], side_px: int, *, name: str
+) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+    """Resize a square picture bilinearly and its label map by nearest neighbours, each from its own size."""
+    for what, shape in (("picture", picture.shape), ("mask", label_map.shape)):
+        if shape[0] != shape[1]:
+            raise LabelError(f"{name}: the {what} is {shape[1]}x{shape[0]}, not square. Crop it, or omit --resize.")
+    wanted = (side_px, side_px)
+    small = picture
+    if picture.shape[0] != side_px:
+        small = np.asarray(Image.fromarray(picture).resize(wanted, Image.Resampling.BILINEAR))
+    # The centre of each pixel decides, as in Pillow's nearest.
+    nearest = ((np.arange(side_px) + 0.5) * len(label_map) / side_px).astype(np.int64)
+    return small, label_map[nearest[:, None], nearest]
 
 
 def _check_values(label_map: NDArray[np.integer], classes: ClassList, pair: MaskPair) -> None:

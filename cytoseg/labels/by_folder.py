@@ -43,11 +43,13 @@ def named_by_folder(reading: Reading, item: Item, state: ImportState) -> Reading
 
 
 def _place(item: Item, root: Path) -> tuple[str, str] | None:
-    """Return a crop's name and its folder below the root (empty for the root); None for a crop cut from a slide."""
+    """Return a crop's name and its folder below the root (empty for the root); None if it has a name of its own."""
     match item:
         case Path():
             name, folder = item.stem, item.parent
         case MaskPair():
+            if item.crop:
+                return None
             name, folder = item.picture.stem, item.place
         case SlideCrop():
             if item.frame is not None:

@@ -36,6 +36,7 @@ class ImportRules:
         slides: How crops are cut from slides annotated in GeoJSON files.
         instances: Class of the objects in instance maps, or ``UNSCORED``; None if masks hold class ids. The rest is the
             fill class, unless class_map or ignore assign ``NOTHING``.
+        resize_px: Side that square pictures and their masks are resized to; None imports them as they are.
     """
 
     class_map: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class ImportRules:
     area: AreaRule = "centre"
     slides: SlideRules = field(default_factory=SlideRules)
     instances: str | None = None
+    resize_px: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

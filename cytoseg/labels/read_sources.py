@@ -16,7 +16,7 @@ from cytoseg.formats.encodings import is_unicode
 from cytoseg.formats.instance_maps import find_instance_maps, read_instance_map
 from cytoseg.formats.json_files import load_json
 from cytoseg.formats.labelme import find_labelme, read_labelme
-from cytoseg.formats.masks import MaskPair, find_pairs, has_folder, read_pair, white_id
+from cytoseg.formats.masks import MaskPair, find_array_pairs, find_pairs, has_folder, read_pair, white_id
 from cytoseg.formats.qupath import is_geojson, read_geojson
 from cytoseg.labels.corrections import Correction, correction_of
 from cytoseg.labels.import_settings import NOTHING, ImportState, resolve
@@ -72,7 +72,8 @@ def _nothing_in(source: Path) -> LabelError:
     packed = _packed_files(source)
     found = f" It holds packed files ({_names(packed, source)}): unpack them." if packed else ""
     return LabelError(
-        f"{source}: contains neither labelme JSON nor GeoJSON nor images/ and masks/.{found} Name a folder that does."
+        f"{source}: contains neither labelme JSON nor GeoJSON nor images/ and masks/ nor pictures beside .npy files."
+        f"{found} Name a folder that does."
     )
 
 
@@ -92,6 +93,7 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
     if not source.exists():
         raise LabelError(f"{source}: does not exist. Name a labelme or GeoJSON file, or a folder.")
     if state.rules.instances is not None:
+        _refuse_resizing(state)
         return find_instance_maps(source, state.problems)
     if source.is_file():
         return _of_file(source, state)
@@ -104,17 +106,24 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
             f"JSON files skipped (neither labelme nor GeoJSON): {len(others)} ({_names(others, source)})."
         )
     if files or slides:
+        _refuse_resizing(state)
         _note_skipped(source, slides, state)
         return [*files, *(item for path in sorted(slides) for item in _planned(path, state))]
     if proposed and not state.problems:
         raise LabelError(f"{source}: {state.notes[0]}")
     pairs = find_pairs(source, state.problems)
-    if not pairs and not state.problems:
+    arrays = [] if pairs or state.problems else find_array_pairs(source, state.problems, state.notes)
+    if not pairs and not arrays and not state.problems:
         raise _nothing_in(source)
     white = _ids(state).get(resolve(str(IGNORE), state.rules))
     if white is None:
-        white = white_id(pairs, state.classes)
-    return [replace(pair, white=white) for pair in pairs]
+        white = IGNORE if arrays else white_id(pairs, state.classes)
+    return [replace(pair, white=white) for pair in pairs or arrays]
+
+
+def _refuse_resizing(state: ImportState) -> None:
+    if state.rules.resize_px is not None:
+        raise LabelError("--resize: only resizes pictures with masks or .npy files beside them. Omit it.")
 
 
 def _of_file(source: Path, state: ImportState) -> Sequence[Item]:
@@ -122,6 +131,7 @@ def _of_file(source: Path, state: ImportState) -> Sequence[Item]:
         if is_packed(source):
             raise LabelError(f"{source}: is packed in a way that is not read. Unpack it, and name the folder.")
         raise LabelError(f"{source}: is not a labelme JSON or GeoJSON file. Name one, or a folder of them or of masks.")
+    _refuse_resizing(state)
     if _marks_slide(source):
         return _planned(source, state)
     if not _saved([source], state):
@@ -300,7 +310,8 @@ def _read_instance_item(pair: MaskPair, state: ImportState) -> Reading | None:
 
 
 def _read_mask_item(pair: MaskPair, state: ImportState) -> Reading | None:
-    both, original = read_pair(pair, state.classes, state.problems), _original_of(pair.picture, state)
+    both = read_pair(pair, state.classes, state.problems, side_px=state.rules.resize_px)
+    original = _original_of(pair.picture, state)
     if both is None or original is None:
         return None
     table = np.full(256, IGNORE, np.uint8)
@@ -312,7 +323,7 @@ def _read_mask_item(pair: MaskPair, state: ImportState) -> Reading | None:
         table[IGNORE] = IGNORE if pair.white == IGNORE else table[pair.white]
         state.names[str(IGNORE)] += white
         state.white[int(table[IGNORE])] += white
-    return Reading(pair.picture.stem, pair.picture.stem, pair.name, both[0], table[both[1]], original)
+    return Reading(pair.stem, pair.stem, pair.name, both[0], table[both[1]], original)
 
 
 def _ids(state: ImportState) -> dict[str, int]:

@@ -1,0 +1,99 @@
+"""Label maps as numpy files: ``x.npy`` of class ids beside ``x.jpg`` or ``x.png``."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from cytoseg.errors import LabelError
+from cytoseg.formats.picture_path import PICTURES
+from cytoseg.limits import limit, raise_it
+
+ARRAY = ".npy"
+MAGIC = b"\x93NUMPY"
+"""The first bytes of a numpy file."""
+MADE = "ddpm"
+"""Folder of annotated samples in the published sets, which are no pictures of anything."""
+_MOST = "CYTOSEG_MAX_PICTURE_PX"
+_HEADER_BYTES = 10_000
+_EXPORT = "Save it with np.save as whole numbers of shape (height, width)."
+
+
+def read_id_array(path: Path, *, name: str) -> NDArray[np.integer]:
+    """Read class ids from a numpy file; pickled objects are never loaded.
+
+    Args:
+        path: The file.
+        name: Its name in messages.
+
+    Returns:
+        (H, W) integers as stored.
+
+    Raises:
+        LabelError: If it is damaged, too large, pickled, or anything but one channel of whole numbers. Shape and type
+            are checked before the values are read.
+    """
+    try:
+        with path.open("rb") as file:
+            shape, dtype = _header(file)
+            _check(shape, dtype, name)
+            wanted = file.tell() + shape[0] * shape[1] * dtype.itemsize
+            if (size := path.stat().st_size) < wanted:
+                raise ValueError(f"{size} of {wanted} bytes")
+            file.seek(0)
+            values: NDArray[np.integer] = npy.read_array(file, allow_pickle=False, max_header_size=_HEADER_BYTES)
+    except (OSError, ValueError, EOFError) as error:
+        raise LabelError(f"{name}: is damaged or not a numpy file ({error}). {_EXPORT}") from error
+    return values
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = npy.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version[0]}.{version[1]}")
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read(file, max_header_size=_HEADER_BYTES)
+    return shape, dtype
+
+
+def _check(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
+    if not np.issubdtype(dtype, np.integer):
+        kind = "pickled objects" if dtype.hasobject else f"values of type {dtype}"
+        raise LabelError(f"{name}: holds {kind}, not class ids. {_EXPORT}")
+    if len(shape) != 2:
+        raise LabelError(f"{name}: has the shape {shape}, not one of height and width. {_EXPORT}")
+    if not 0 < shape[0] * shape[1] <= limit(_MOST):
+        raise LabelError(f"{name}: claims {shape[1]}x{shape[0]} pixels. {raise_it(_MOST)}")
+
+
+def find_arrays(folder: Path, problems: list[str], notes: list[str]) -> list[tuple[Path, Path, str]]:
+    """Find numpy files beside pictures of the same stem in a folder tree.
+
+    Args:
+        folder: Where to look; hidden folders are skipped, and samples (``ddpm/``) with a note.
+        problems: One sentence is added per numpy file without a picture, or with several.
+        notes: Receives what was skipped.
+
+    Returns:
+        Picture, array, and the crop's id of each, sorted by path: the stem behind the name of its folder, which
+        is ``train`` or ``test`` in the published sets.
+    """
+    found, made = [], 0
+    for path in sorted(folder.rglob(f"*{ARRAY}")):
+        below = path.relative_to(folder)
+        if any(part.startswith(".") for part in below.parts):
+            continue
+        if MADE in below.parts[:-1]:
+            made += 1
+            continue
+        beside = [p for p in sorted(path.parent.glob("*")) if p.stem == path.stem and p.suffix.lower() in PICTURES]
+        if len(beside) == 1:
+            found.append((beside[0], path, f"{path.resolve().parent.name}_{path.stem}"))
+        else:
+            names = ", ".join(picture.name for picture in beside) or "no picture"
+            problems.append(f"{below.as_posix()}: has {names} beside it. Put one picture of the same name there.")
+    if made:
+        notes.append(f"Samples skipped ({MADE}/): {made}. They are no pictures of slides.")
+    return found

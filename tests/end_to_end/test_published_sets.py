@@ -1,0 +1,88 @@
+"""The published sets of diffusion features, in their own layout, with a small network in guided-diffusion's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import Result
+
+from cytoseg.diffusion.adm import AdmShape, AdmUnet
+from cytoseg.diffusion.adm_settings import AdmSettings
+from cytoseg.labels.index import load_index
+
+SMALL = (
+    "diffusion.dim=8",
+    "diffusion.dim_mults=[1, 2]",
+    "diffusion.adm.blocks=6",
+    "diffusion.adm.attention=[]",
+    "interpreter.members=2",
+    "crops.size_px=32",
+)
+
+
+def _write_set(folder: Path, ids: tuple[int, ...]) -> None:
+    """Write two pictures to train on and one to test on, 20 px wide, with as many pixels of each id."""
+    rng = np.random.default_rng(0)
+    for place, suffix, dtype in (("train/a", "jpg", "i8"), ("train/b", "png", "u1"), ("test/a", "png", "<u2")):
+        path = folder / f"{place}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(path)
+        np.save(path.with_suffix(".npy"), np.resize(np.array(ids), (20, 20)).astype(dtype))
+
+
+def test_a_set_is_imported_trained_on_and_scored(
+    cytoseg: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shape = AdmShape(8, (1, 2), 6, AdmSettings(blocks=6, attention=()))
+    torch.save(AdmUnet(shape).state_dict(), "lsun_bedroom.pt")
+    _write_set(Path("datasets/bedroom_28/real"), (0, 1, 17, 28))
+    for line in (
+        ("import-model", "lsun_bedroom.pt", "data/lsun_bedroom"),
+        ("label-import", "datasets/bedroom_28", "-r", "bedroom_28", "--resize", "16", "--ignore", "background", *SMALL),
+        ("train-interpreter", "bedroom_28", *SMALL),
+        ("evaluate", "bedroom_28", *SMALL),
+    ):
+        result = cytoseg(*line)
+        assert result.exit_code == 0, result.output
+    index = load_index(Path("runs/bedroom_28/labels"))
+    assert [crop.crop for crop in index.crops] == ["test_a", "train_a", "train_b"]
+    assert all(crop.slide == crop.crop for crop in index.crops)
+    for crop in index.crops:
+        assert crop.label_map().shape == (16, 16)
+        assert np.unique(crop.label_map()).tolist() == [1, 17, 28, 255]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--resize", "16"), "train/wide.npy: the picture is 20x16, not square. Crop it, or omit --resize."),
+        ((), "train/wide.npy: ids 99 (320 px) are not in the class list"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    cytoseg: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _write_set(Path("real"), (0, 1, 14))
+    Image.new("RGB", (20, 16)).save("real/train/wide.png")
+    np.save("real/train/wide.npy", np.full((16, 20), 99))
+    result = cytoseg("label-import", "real", "--recipe", "cat_15", *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not Path("runs/cat_15/labels/index.json").exists()
+
+
+def test_resizing_is_for_masks(cytoseg: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("one.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    result = cytoseg("label-import", "one.geojson", "--recipe", "cat_15", "--resize", "32")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "--resize: only resizes pictures with masks or .npy files beside them. Omit it." in result.stderr
