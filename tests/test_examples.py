@@ -37,13 +37,34 @@ class Viewer:
     add_labels = add_image
 
 
+FOLDERS = ("pictures", "labelled/images", "labelled/masks")
+
+
 def run(name: str) -> None:
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
 def test_every_example_is_run_here() -> None:
     scripts = {path.name for path in EXAMPLES.glob("*.py")} - {"made_cells.py"}
-    assert scripts == {"notebook_on_an_array.py", "scikit_learn_cross_validation.py", "napari_layers.py"}
+    assert scripts == {
+        "notebook_on_an_array.py",
+        "scikit_learn_cross_validation.py",
+        "napari_layers.py",
+        "write_digits.py",
+    }
+
+
+def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["write_digits.py", "digits", "2"])
+    run("write_digits.py")
+    written = {str(path.relative_to(tmp_path / "digits")) for path in (tmp_path / "digits").rglob("*.png")}
+    names = ("a000.png", "a001.png", "b000.png", "b001.png")
+    assert written == {f"{folder}/{name}" for folder in FOLDERS for name in names}
+    with Image.open("digits/pictures/a000.png") as picture, Image.open("digits/labelled/masks/a000.png") as mask:
+        assert (picture.mode, picture.size, mask.mode) == ("L", (32, 32), "L")
+        ink = np.array(mask)
+        assert np.unique(ink).tolist() == [0, 1]  # the first digit is a zero
+        assert np.array(picture)[ink == 1].max() < 128 <= np.array(picture)[ink == 0].min()
 
 
 def test_the_notebook(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import typer
 
 from cytoseg.checkpoints import save_checkpoint
-from cytoseg.diffusion.adm import COLOURS
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.guided_diffusion import GuidedDiffusion, read_guided_diffusion
 from cytoseg.diffusion.state import TrainingRecord
@@ -49,9 +48,10 @@ def run(
 
 def _architecture(found: GuidedDiffusion, file: Path) -> Architecture:
     shape = found.shape
-    if shape.in_channels != COLOURS or shape.out_channels not in (COLOURS, 2 * COLOURS):
+    channels = shape.in_channels
+    if channels not in (1, 3) or shape.out_channels not in (channels, 2 * channels):
         raise CheckpointError(
-            f"{file}: takes {shape.in_channels} channels and gives {shape.out_channels}; pictures here have {COLOURS}, "
+            f"{file}: takes {channels} channels and gives {shape.out_channels}; pictures here have 3, or 1 if grey, "
             "and a network that learns the variance gives twice as many. Take the model of another resolution."
         )
     return Architecture(
@@ -61,7 +61,8 @@ def _architecture(found: GuidedDiffusion, file: Path) -> Architecture:
         timesteps=TIMESTEPS,
         schedule="linear",
         objective="pred_noise",
-        learn_variance=shape.out_channels == 2 * COLOURS,
+        learn_variance=shape.out_channels == 2 * channels,
+        channels=1 if channels == 1 else 3,
         adm=shape.settings,
     )
 

@@ -10,7 +10,7 @@ from cytoseg.classes import ClassItem
 from cytoseg.commands.recipe_list import list_shipped
 from cytoseg.commands.recipe_new import new
 from cytoseg.diffusion.architecture import STAGE_CHANNELS, tap_shapes
-from cytoseg.features.settings import FILTERS
+from cytoseg.features.settings import FILTERS_A_CHANNEL
 from cytoseg.quoting import printable
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.recipe.keys import keys_of
@@ -29,9 +29,10 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     timesteps = loaded.feature_timesteps()
     say(f"{loaded.name}: the values are in order. Run folder: {loaded.run_folder()}")
     levels = ", ".join(map(str, timesteps))
+    filters = loaded.diffusion.channels * FILTERS_A_CHANNEL
     counted = {
         "ddpm": (channels * len(timesteps), f"{channels} channels at each of t = {levels}"),
-        "filters": (FILTERS, f"{FILTERS} filters"),
+        "filters": (filters, f"{filters} filters"),
         "pretrained": (sum(STAGE_CHANNELS), f"{sum(STAGE_CHANNELS)} channels of the frozen ImageNet network"),
     }
     parts = [counted[name] for name in loaded.features.extractors]

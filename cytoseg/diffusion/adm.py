@@ -11,7 +11,6 @@ from torch.nn import functional
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import Architecture
 
-COLOURS = 3
 _HEAD_CHANNELS = 64
 _TIME_BASE = 10_000
 
@@ -33,7 +32,7 @@ class AdmShape:
     mults: tuple[int, ...]
     out_channels: int
     settings: AdmSettings
-    in_channels: int = COLOURS
+    in_channels: int = 3
     classes: int = 0
 
 
@@ -101,8 +100,9 @@ class AdmUnet(nn.Module):
 
 def adm_shape(architecture: Architecture) -> AdmShape:
     """Return the shape of the network that an architecture describes."""
-    channels = 2 * COLOURS if architecture.learn_variance else COLOURS
-    return AdmShape(architecture.dim, architecture.dim_mults, channels, architecture.adm)
+    channels = architecture.channels
+    out = 2 * channels if architecture.learn_variance else channels
+    return AdmShape(architecture.dim, architecture.dim_mults, out, architecture.adm, in_channels=channels)
 
 
 def sinusoids(times: Tensor, width: int) -> Tensor:

@@ -37,10 +37,15 @@ class Architecture(DiffusionSection):
     mask_classes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the values as JSON; what only the backbone adm has is left out for the others."""
+        """Return the values as JSON, without those of adm for other backbones, and without the channels if RGB."""
+        left_out = (*(() if self.backbone == "adm" else _OF_ADM), *(("channels",) if self.channels == 3 else ()))
+        return {key: value for key, value in self.values().items() if key not in left_out}
+
+    def values(self) -> dict[str, Any]:
+        """Return all values as JSON."""
         values = {**asdict(self), "dim_mults": list(self.dim_mults), "mask_classes": list(self.mask_classes)}
         values["adm"]["attention"] = list(self.adm.attention)
-        return values if self.backbone == "adm" else {k: v for k, v in values.items() if k not in _OF_ADM}
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Architecture":
@@ -55,8 +60,10 @@ class Architecture(DiffusionSection):
         mask_classes = tuple(values.get("mask_classes", ()))
         adm = adm_from_json(values["adm"]) if "adm" in values else AdmSettings()
         found = cls(**{**values, "dim_mults": tuple(values["dim_mults"]), "mask_classes": mask_classes, "adm": adm})
-        numbers = (found.dim, found.timesteps, *found.dim_mults)
+        numbers = (found.dim, found.timesteps, found.channels, *found.dim_mults)
         if not all(type(number) is int and 0 < number <= _MOST for number in numbers) or len(found.dim_mults) > 16:
+            raise ValueError("not an architecture")
+        if found.channels not in (1, 3):
             raise ValueError("not an architecture")
         texts = (found.schedule, found.objective, found.backbone, *mask_classes)
         if not all(isinstance(text, str) for text in texts) or type(found.learn_variance) is not bool:
@@ -93,8 +100,8 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
     Raises:
         CheckpointError: If they differ; names each differing value.
     """
-    a, b = found.as_json(), wanted.as_json()
-    differ = [f"{k} {a.get(k)} there, {b[k]} in the recipe" for k in b if a.get(k) != b[k] and k != "mask_classes"]
+    a, b = found.values(), wanted.values()
+    differ = [f"{k} {a[k]} there, {b[k]} in the recipe" for k in b if a[k] != b[k] and k != "mask_classes"]
     if differ:
         raise CheckpointError(
             f"{where}: the checkpoint has a different architecture ({'; '.join(differ)}). "

@@ -9,13 +9,16 @@ from torch import Tensor, nn
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.variance import log_variance, split_output
 
+Guide = Callable[[Tensor, int], Tensor]
+"""From x_t (N, C, H, W) and t to the gradient of what is wanted with respect to x_t, times its scale, (N, C, H, W)."""
+
 
 def predict_x0_and_noise(output: Tensor, xt: Tensor, alpha_bar_t: Tensor, *, objective: str) -> tuple[Tensor, Tensor]:
     """Convert the network's output to x0 and eps.
 
     Args:
-        output: (N, 3, H, W), the network's output at x_t.
-        xt: (N, 3, H, W).
+        output: (N, C, H, W), the network's output at x_t.
+        xt: (N, C, H, W).
         alpha_bar_t: Scalar tensor, abar at t.
         objective: ``pred_noise``, ``pred_x0`` or ``pred_v``.
 
@@ -33,25 +36,26 @@ def predict_x0_and_noise(output: Tensor, xt: Tensor, alpha_bar_t: Tensor, *, obj
     return x0, (xt - signal * x0) / noise
 
 
-def noise_of(seed: int, numbers: Sequence[int], *, size_px: int) -> Iterator[Tensor]:
+def noise_of(seed: int, numbers: Sequence[int], *, size_px: int, channels: int = 3) -> Iterator[Tensor]:
     """Yield standard normal noise for samples: first the starting noise, then one tensor per step.
 
     Args:
         seed: With its number it determines a sample's noise, independent of the batch.
         numbers: N sample numbers.
         size_px: Side of a sample.
+        channels: C of a sample.
 
     Yields:
-        (N, 3, size, size) float32 on the CPU.
+        (N, C, size, size) float32 on the CPU.
     """
     streams = [generator_for(seed, number, what="sample") for number in numbers]
     while True:
-        yield torch.stack([torch.randn(3, size_px, size_px, generator=stream) for stream in streams])
+        yield torch.stack([torch.randn(channels, size_px, size_px, generator=stream) for stream in streams])
 
 
-def starting_noise(seed: int, count: int, *, size_px: int) -> Tensor:
-    """Draw (count, 3, size, size) standard normal noise; sample i is a function of (seed, i) only."""
-    return next(noise_of(seed, range(count), size_px=size_px))
+def starting_noise(seed: int, count: int, *, size_px: int, channels: int = 3) -> Tensor:
+    """Draw (count, C, size, size) standard normal noise; sample i is a function of (seed, i) only."""
+    return next(noise_of(seed, range(count), size_px=size_px, channels=channels))
 
 
 @torch.inference_mode()
@@ -63,6 +67,7 @@ def ddim(
     objective: str,
     steps: int,
     on_step: Callable[[int], None] = lambda _: None,
+    guide: Guide | None = None,
 ) -> Tensor:
     """Denoise along ``steps`` evenly spaced timesteps without adding noise (eta = 0).
 
@@ -70,16 +75,18 @@ def ddim(
 
     Args:
         unet: The noise predictor, in evaluation mode, on the device of ``noise``.
-        noise: (N, 3, H, W), x at the last timestep.
+        noise: (N, C, H, W), x at the last timestep.
         alpha_bars: (T,) from ``schedule.alpha_bar``.
         objective: What the network predicts.
         steps: Network evaluations, 1 to T.
         on_step: Called with the number of steps done.
+        guide: Steers every step but the last towards what it wants; None draws from the model alone.
 
     Returns:
-        (N, 3, H, W) in [-1, 1]; NaN where the network's output was not finite.
+        (N, C, H, W) in [-1, 1]; NaN where the network's output was not finite.
 
-    Source: Song et al., Denoising Diffusion Implicit Models, ICLR 2021, equation 12.
+    Source: Song et al., Denoising Diffusion Implicit Models, ICLR 2021, equation 12; for the guide Dhariwal and Nichol,
+    Diffusion Models Beat GANs on Image Synthesis, NeurIPS 2021, algorithm 2.
     """
     table = alpha_bars.to(noise)
     xt, x0 = noise, noise
@@ -87,6 +94,9 @@ def ddim(
         output, _ = _output(unet, xt, t)
         x0, eps = predict_x0_and_noise(output, xt, table[t], objective=objective)
         if following is not None:
+            if guide is not None:
+                eps = eps - (1.0 - table[t]).sqrt() * guide(xt, t)
+                x0, eps = predict_x0_and_noise(eps, xt, table[t], objective="pred_noise")
             xt = table[following].sqrt() * x0 + (1.0 - table[following]).sqrt() * eps
         on_step(done)
     return x0
@@ -101,6 +111,7 @@ def ddpm(
     objective: str,
     steps: int,
     on_step: Callable[[int], None] = lambda _: None,
+    guide: Guide | None = None,
 ) -> Tensor:
     """Denoise by ancestral sampling along ``steps`` evenly spaced timesteps.
 
@@ -111,18 +122,20 @@ def ddpm(
 
     Args:
         unet: The noise predictor, in evaluation mode, on the device of the noise.
-        noises: Yields (N, 3, H, W) standard normal: first x at the last timestep, then the noise of each step but the
+        noises: Yields (N, C, H, W) standard normal: first x at the last timestep, then the noise of each step but the
             last.
         alpha_bars: (T,) from ``schedule.alpha_bar``.
         objective: What the network predicts.
         steps: Network evaluations, 1 to T.
         on_step: Called with the number of steps done.
+        guide: Shifts the mean of every step but the last towards what it wants; None draws from the model alone.
 
     Returns:
-        (N, 3, H, W) in [-1, 1]; NaN where the network's output was not finite.
+        (N, C, H, W) in [-1, 1]; NaN where the network's output was not finite.
 
     Source: Ho et al., Denoising Diffusion Probabilistic Models, NeurIPS 2020, equations 6 and 7; for fewer steps Nichol
-    and Dhariwal, Improved DDPM, ICML 2021, equation 19.
+    and Dhariwal, Improved DDPM, ICML 2021, equation 19; for the guide Dhariwal and Nichol, Diffusion Models Beat GANs
+    on Image Synthesis, NeurIPS 2021, algorithm 1.
     """
     xt = next(noises)
     table, x0 = alpha_bars.double(), xt
@@ -138,7 +151,10 @@ def ddpm(
                 deviation = float(((1.0 - alpha) * (1.0 - alpha_bar_next) / (1.0 - alpha_bar_t)).sqrt())
             else:
                 deviation = (0.5 * log_variance(v, alpha_bar_t, alpha_bar_next)).exp()
-            xt = float(of_x0) * x0 + float(of_xt) * xt + deviation * next(noises)
+            mean = float(of_x0) * x0 + float(of_xt) * xt
+            if guide is not None:
+                mean = mean + deviation**2 * guide(xt, t)
+            xt = mean + deviation * next(noises)
         on_step(done)
     return x0
 

@@ -17,11 +17,14 @@ def saturated_share(sample: Tensor) -> float:
 
     A pixel counts if its darkest channel is at -1 or below while its brightest is at +1 or above (all light of one
     colour, none of another), or if all its channels are at -1 or below (no light at all). Clipped glass is +1 in all
-    channels and does not count; neither does a stain that takes all light of one colour and part of another.
+    channels and does not count; neither does a stain that takes all light of one colour and part of another. A grey
+    sample has no colours, and may be black as pictures of fluorescence are: none of its pixels counts.
 
     Args:
-        sample: (3, H, W), the range of pictures is [-1, 1].
+        sample: (C, H, W), the range of pictures is [-1, 1].
     """
+    if len(sample) == 1:
+        return 0.0
     darkest, brightest = sample.amin(0), sample.amax(0)
     saturated = (darkest <= -1.0) & ((brightest >= 1.0) | (brightest <= -1.0))
     return float(saturated.double().mean())
@@ -31,7 +34,7 @@ def fault_of(sample: Tensor) -> str | None:
     """Return why a sample has failed.
 
     Args:
-        sample: (3, H, W) from a sampler.
+        sample: (C, H, W) from a sampler.
 
     Returns:
         ``not finite`` or ``saturated``, or None for a valid sample.

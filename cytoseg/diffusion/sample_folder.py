@@ -23,6 +23,9 @@ class Origin:
         size_px: Side of a sample.
         crops_seen: Crops seen by the checkpoint.
         sha256: Hash of the checkpoint's averaged weights.
+        guide: Id of the class that the samples were guided to; None without a guide.
+        scale: Scale of the guide.
+        interpreter: Hash of the interpreter that guided.
     """
 
     sampler: str
@@ -31,11 +34,15 @@ class Origin:
     size_px: int
     crops_seen: int
     sha256: str
+    guide: int | None = None
+    scale: float = 0.0
+    interpreter: str = ""
 
     def folder_name(self) -> str:
         """Return a unique folder name for these samples, such as ``ddim50_seed0_64px_000024000_5f1c09ab``."""
         drawn = f"{self.sampler}{self.steps}_seed{self.seed}_{self.size_px}px"
-        return f"{drawn}_{self.crops_seen:09d}_{self.sha256[:8]}"
+        guided = "" if self.guide is None else f"_class{self.guide}x{self.scale:g}_{self.interpreter[:8]}"
+        return f"{drawn}_{self.crops_seen:09d}_{self.sha256[:8]}{guided}"
 
 
 _FILE = RecordFile(Origin, CytosegError, "Remove the folder and try again.")
@@ -57,7 +64,7 @@ def open_folder(samples: Path, origin: Origin) -> Path:
     own = samples / origin.folder_name()
     for folder in (samples, own):
         if _belongs(folder, origin):
-            write_atomically(folder / ABOUT, json.dumps(_FILE.content_of(origin), indent=1))
+            write_atomically(folder / ABOUT, json.dumps(_FILE.content_of(origin, without_defaults=True), indent=1))
             return folder
     raise CytosegError(f"{own}: holds samples that its {ABOUT} does not describe. Remove the folder and try again.")
 

@@ -35,6 +35,9 @@ class DiffusionSection:
     features; with it an error at the highest t becomes a false colour of a DDIM sample, less so with pred_v."""
     learn_variance: bool = False
     """Also predict the variance of each reverse step: DDPM samples in few steps. Only with adm and pred_noise."""
+    channels: Literal[1, 3] = 3
+    """Channels of the pictures: 3 is RGB; 1 is grey, for slides and samples without colour. A colour slide is then read
+    as the mean of its channels. Not with pretrained."""
     adm: AdmSettings = AS_PUBLISHED
     """The blocks of the backbone adm."""
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.grey import as_channels
 from cytoseg.diffusion.loss import LossGuard, LossReading, LossWindow, crop_losses, hybrid_losses
 from cytoseg.diffusion.mask_loss import DrawMasks, MaskParts
 from cytoseg.diffusion.settings import TrainSettings, passed, rate_at
@@ -64,23 +65,24 @@ def _groups(unet: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
     return [{"params": rest, "share": 1.0}, {"params": encoder, "share": settings.encoder_rate}]
 
 
-def draw_noise(numbers: Tensor, *, settings: TrainSettings, timesteps: int) -> tuple[Tensor, Tensor]:
+def draw_noise(numbers: Tensor, *, settings: TrainSettings, timesteps: int, channels: int = 3) -> tuple[Tensor, Tensor]:
     """Draw timestep and noise of crops, each as a function of (seed, number) only.
 
     Args:
         numbers: (N,) int64 crop numbers.
         settings: Training settings with seed and size.
         timesteps: T.
+        channels: C of the pictures.
 
     Returns:
-        t (N,) int64 and eps (N, 3, size, size) float32, on the CPU.
+        t (N,) int64 and eps (N, C, size, size) float32, on the CPU.
     """
     ts, noises = [], []
     timesteps = min(timesteps, settings.highest_t or timesteps)
     for number in numbers.tolist():
         generator = generator_for(settings.seed, number, what="noise")
         ts.append(torch.randint(timesteps, (1,), generator=generator))
-        noises.append(torch.randn(3, settings.size_px, settings.size_px, generator=generator))
+        noises.append(torch.randn(channels, settings.size_px, settings.size_px, generator=generator))
     return torch.cat(ts), torch.stack(noises)
 
 
@@ -204,7 +206,9 @@ def _backward(
 
     Returns the (N,) timesteps, denoising losses and mask losses of its crops; the last is None without sources.
     """
-    t, eps = draw_noise(numbers, settings=settings, timesteps=cast(Any, diffusion).num_timesteps)
+    process = cast(Any, diffusion)
+    x0 = as_channels(x0, process.channels)
+    t, eps = draw_noise(numbers, settings=settings, timesteps=process.num_timesteps, channels=process.channels)
     found: list[tuple[Tensor, Tensor | None]] = []
     crops = list(zip(*(torch.split(tensor, settings.together) for tensor in (x0, t, eps)), strict=True))
     labelled = [None] * len(crops) if masks is None else masks.split(settings.together)

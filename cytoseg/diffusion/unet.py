@@ -29,7 +29,7 @@ def build_unet(architecture: Architecture, *, seed: int = 0) -> nn.Module:
             return PretrainedUnet(architecture.widths, mask_classes=architecture.mask_classes)
         if architecture.backbone == "adm":
             return AdmUnet(adm_shape(architecture))
-        unet: nn.Module = Unet(architecture.dim, dim_mults=architecture.dim_mults)
+        unet: nn.Module = Unet(architecture.dim, dim_mults=architecture.dim_mults, channels=architecture.channels)
     use_fast_layers(unet)
     return unet
 
@@ -87,7 +87,7 @@ def run_to_taps(unet: nn.Module, names: Sequence[str], xt: Tensor, times: Tensor
     Args:
         unet: From ``build_unet``.
         names: Names from ``tap_names``, at least one.
-        xt: (N, 3, H, W) noisy pictures.
+        xt: (N, C, H, W) noisy pictures.
         times: (N,) int64 timesteps.
 
     Returns:

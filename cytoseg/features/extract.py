@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture, tap_shapes
 from cytoseg.diffusion.efficientnet import LiteEncoder
+from cytoseg.diffusion.grey import as_channels
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.unet import run_to_taps
 from cytoseg.errors import CheckpointError
 from cytoseg.features.filters import filter_maps
 from cytoseg.features.pretrained import PretrainedStages, imagenet_encoder
-from cytoseg.features.settings import FILTERS, FeatureSettings
+from cytoseg.features.settings import FILTERS_A_CHANNEL, FeatureSettings
 
 TOGETHER_PX = 2**16
 """Pixels per network pass on a CPU: batching saves a third of the time for 64 px pictures but nothing for 256 px, where
@@ -28,9 +29,10 @@ PASSING_BYTES = 200
 """Bytes of activations per pixel and finest channel, measured in fp32."""
 
 
-def text_of(extractors: Sequence[str]) -> str:
-    """Describe the features: ``DDPM features and 72 filters``."""
-    named = {"ddpm": "DDPM features", "pretrained": "frozen ImageNet features", "filters": f"{FILTERS} filters"}
+def text_of(extractors: Sequence[str], *, channels: int = 3) -> str:
+    """Describe the features: ``DDPM features and 72 filters``; of grey pictures 24."""
+    filters = f"{channels * FILTERS_A_CHANNEL} filters"
+    named = {"ddpm": "DDPM features", "pretrained": "frozen ImageNet features", "filters": filters}
     *first, last = (text for name, text in named.items() if name in extractors)
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -105,7 +107,7 @@ class FeatureExtractor:
         if "ddpm" in settings.extractors:
             self._extractors.append(DdpmTaps(unet, architecture, settings, device=device, precision=precision))
         if "filters" in settings.extractors:
-            self._extractors.append(ImageFilters())
+            self._extractors.append(ImageFilters(architecture.channels))
         if "pretrained" in settings.extractors:
             self.encoder = imagenet_encoder() if encoder is None else encoder
             self._extractors.append(PretrainedStages(self.encoder, device=device, precision=precision))
@@ -123,6 +125,10 @@ class FeatureExtractor:
         Args:
             pictures: (N, 3, H, W) float32 in [-1, 1], any size.
         """
+        return self.differentiable(pictures)
+
+    def differentiable(self, pictures: Tensor) -> NativeFeatures:
+        """Compute the same features with their gradient, which filters do not pass on."""
         height, width = pictures.shape[-2:]
         x0 = pad_to_multiple(pictures.to(self.device), self._multiple_px)
         maps = [native for extractor in self._extractors for native in extractor(x0)]
@@ -130,14 +136,21 @@ class FeatureExtractor:
 
 
 class ImageFilters:
-    """The extractor ``filters``."""
+    """The extractor ``filters``.
+
+    Args:
+        channels: Of the pictures: 3, or 1 for grey ones.
+    """
 
     multiple_px = 1
-    channels = [FILTERS]  # noqa: RUF012 - a constant
+
+    def __init__(self, channels: int) -> None:
+        self._channels = channels
+        self.channels = [channels * FILTERS_A_CHANNEL]
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
         """Filter the pictures; returns one map of their size."""
-        return [filter_maps(pictures)]
+        return [filter_maps(as_channels(pictures.detach(), self._channels))]
 
 
 class DdpmTaps:
@@ -174,10 +187,10 @@ class DdpmTaps:
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
         """Compute the taps, timestep-major."""
-        x0 = pictures
+        x0 = as_channels(pictures, self.architecture.channels)
         if self.settings.scale > 1:
             x0 = F.interpolate(x0, scale_factor=self.settings.scale, mode="bilinear", align_corners=False)
-        eps = shared_noise(self.settings.noise_seed, x0.shape[-2], x0.shape[-1]).to(self.device)
+        eps = shared_noise(self.settings.noise_seed, *x0.shape[-2:], channels=x0.shape[1]).to(self.device)
         return [tap for times in self._passes(x0) for tap in self._taps_at(times, x0, eps)]
 
     def _passes(self, x0: Tensor) -> list[tuple[int, ...]]:
@@ -187,7 +200,7 @@ class DdpmTaps:
         return [times[start : start + together] for start in range(0, len(times), together)]
 
     def _taps_at(self, times: Sequence[int], x0: Tensor, eps: Tensor) -> list[Tensor]:
-        """Compute the taps of (N, 3, H, W) pictures at some timesteps in one pass: each (N, C, h, w), times first."""
+        """Compute the taps of (N, C, H, W) pictures at some timesteps in one pass: each (N, C, h, w), times first."""
         noisy = torch.cat([noise_to(x0, float(self._alpha_bars[t]), eps) for t in times])
         xt = noisy.contiguous(memory_format=torch.channels_last)
         at = torch.tensor(times, device=self.device).repeat_interleave(len(x0))
@@ -211,12 +224,13 @@ def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:
     return F.pad(pictures, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
-def shared_noise(seed: int, height: int, width: int) -> Tensor:
-    """Draw the (3, H, W) standard normal noise shared by all pictures of one size and all timesteps.
+def shared_noise(seed: int, height: int, width: int, *, channels: int = 3) -> Tensor:
+    """Draw the (C, H, W) standard normal noise shared by all pictures of one size and all timesteps.
 
     It is drawn on the CPU, so that features are the same on every device.
     """
-    return torch.randn(3, height, width, generator=generator_for(seed, height * 100_003 + width, what="features"))
+    generator = generator_for(seed, height * 100_003 + width, what="features")
+    return torch.randn(channels, height, width, generator=generator)
 
 
 def gather(

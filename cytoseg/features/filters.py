@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cytoseg.features.settings import CHANNELS, PER_SCALE, SIGMAS_PX
+from cytoseg.features.settings import PER_SCALE, SIGMAS_PX
 
 _TRUNCATE = 4.0
 """Truncation of the blur in standard deviations."""
@@ -41,21 +41,21 @@ def filter_maps(pictures: Tensor) -> Tensor:
     """Filter several pictures for the feature stack.
 
     Args:
-        pictures: (N, 3, H, W) in [-1, 1], on any device; rounded to the original 256 grey levels.
+        pictures: (N, C, H, W) in [-1, 1], on any device; rounded to the original 256 grey levels.
 
     Returns:
-        (N, 72, H, W) float32 on the same device.
+        (N, 24 C, H, W) float32 on the same device.
     """
     scaled = ((pictures.float() + 1.0) * 127.5).round_().clamp_(0, 255).div_(255)
     return _responses(scaled)
 
 
 def _responses(pictures: Tensor) -> Tensor:
-    """Filter (N, 3, H, W) in [0, 1]; return (N, 72, H, W)."""
-    count, _, height, width = pictures.shape
+    """Filter (N, C, H, W) in [0, 1]; return (N, 24 C, H, W)."""
+    count, channels, height, width = pictures.shape
     # A gradient needs two pixels: a picture of one row or column is repeated.
     wide = F.pad(pictures, (0, int(width == 1), 0, int(height == 1)), mode="replicate")
-    maps = wide.new_empty(count, CHANNELS, len(SIGMAS_PX), PER_SCALE, *wide.shape[-2:])
+    maps = wide.new_empty(count, channels, len(SIGMAS_PX), PER_SCALE, *wide.shape[-2:])
     # One by one: a result must not depend on the batch, and products of other sizes round differently.
     for picture, found in zip(wide, maps, strict=True):
         for scale, sigma_px in enumerate(SIGMAS_PX):

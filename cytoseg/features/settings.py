@@ -15,9 +15,8 @@ SIGMAS_PX = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Standard deviations of the blurs in pixels."""
 PER_SCALE = 4
 """Blurred intensity, edge strength, and both eigenvalues of the Hessian."""
-CHANNELS = 3
-FILTERS = CHANNELS * len(SIGMAS_PX) * PER_SCALE
-"""Responses per pixel: by channel, then from the finest to the coarsest scale."""
+FILTERS_A_CHANNEL = len(SIGMAS_PX) * PER_SCALE
+"""Responses per pixel and channel, from the finest to the coarsest scale."""
 
 
 def _each_once(names: tuple[ExtractorName, ...]) -> tuple[ExtractorName, ...]:
@@ -39,7 +38,8 @@ class FeatureInput:
     """Seed of the one noise tensor shared by all crops and timesteps."""
     extractors: Annotated[tuple[ExtractorName, ...], checked_by(_each_once)] = ("ddpm",)
     """Concatenated feature extractors: ddpm for taps of the diffusion model, filters for the 72 image filters of the
-    random forest, pretrained for the five stages of a frozen ImageNet network (training needs the extra pretrained)."""
+    random forest (24 of grey pictures), pretrained for the five stages of a frozen ImageNet network (training needs
+    the extra pretrained)."""
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,16 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def the_pretrained_backbone_takes_colours(self) -> "Recipe":
+        """Refuse grey pictures for a network whose ImageNet weights take three channels."""
+        if self.diffusion.backbone == "pretrained" and self.diffusion.channels != 3:
+            raise ValueError(
+                f"diffusion.channels: the pretrained backbone takes 3, found {self.diffusion.channels}; use adm or "
+                "lucidrains for grey pictures"
+            )
+        return self
+
+    @model_validator(mode="after")
     def only_adm_has_its_blocks_and_learns_the_variance(self) -> "Recipe":
         """Refuse settings of the backbone adm that would change nothing, and a variance that nothing could learn."""
         d = self.diffusion

@@ -18,17 +18,17 @@ import matplotlib.pyplot as plt
 
 
 def save_grid(path: Path, images: Tensor, *, columns: int | None = None) -> None:
-    """Save (N, 3, H, W) images in [-1, 1] as one PNG, 2 px apart; square by default."""
-    count, _, height, width = images.shape
+    """Save (N, C, H, W) images in [-1, 1] as one PNG, RGB or grey, 2 px apart; square by default."""
+    count, channels, height, width = images.shape
     columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
-    grid = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, 3), 255, np.uint8)
+    grid = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, channels), 255, np.uint8)
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     for i, picture in enumerate(pixels):
         y, x = i // columns * (height + 2), i % columns * (width + 2)
         grid[y : y + height, x : x + width] = picture
     with atomic_path(path) as temporary:
-        Image.fromarray(grid).save(temporary)
+        Image.fromarray(grid[..., 0] if channels == 1 else grid).save(temporary)
 
 
 def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:

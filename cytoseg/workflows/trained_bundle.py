@@ -36,7 +36,7 @@ def _title(bundle: Bundle) -> str:
         return "DDPM's decoder, tuned"
     if isinstance(bundle.interpreter, SegDiff):
         return f"SegDiff, {bundle.interpreter.votes} draws"
-    features = text_of(bundle.features.extractors)
+    features = text_of(bundle.features.extractors, channels=bundle.architecture.channels)
     return f"{features[0].upper()}{features[1:]}, {bundle.interpreter.members} MLPs"
 
 

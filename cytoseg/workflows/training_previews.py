@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cytoseg.devices import generator_for, pick_device
+from cytoseg.diffusion.grey import as_channels
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.state import TrainState
@@ -63,7 +64,12 @@ def pictures_of(folder: Path, recipe: Recipe) -> list[Path]:
 def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_s: float | None) -> None:
     """Save a grid of the recipe's number of samples, unless it takes too long."""
     end = time.monotonic() + patience_s if patience_s is not None else math.inf
-    noise = starting_noise(recipe.training.seed, recipe.training.samples, size_px=recipe.crops.size_px)
+    noise = starting_noise(
+        recipe.training.seed,
+        recipe.training.samples,
+        size_px=recipe.crops.size_px,
+        channels=recipe.diffusion.channels,
+    )
     steps = min(SAMPLE_STEPS, recipe.diffusion.timesteps)
     with progress("samples", steps) as bar:
 
@@ -97,8 +103,8 @@ def save_denoised(path: Path, unet: torch.nn.Module, crops: Tensor, recipe: Reci
     The timesteps are those of the features: a network that cannot see a cell there has no features of it.
     """
     device = pick_device(recipe.training.device)
-    x0 = crops.to(device)
-    eps = torch.randn(crops.shape, generator=generator_for(recipe.training.seed, 0, what="denoised")).to(device)
+    x0 = as_channels(crops, recipe.diffusion.channels).to(device)
+    eps = torch.randn(x0.shape, generator=generator_for(recipe.training.seed, 0, what="denoised")).to(device)
     bars = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)
     columns = []
     for t in recipe.feature_timesteps():

@@ -284,3 +284,43 @@ def test_ddim_takes_the_prediction_and_leaves_the_variance() -> None:
         for says in (True, False)
     )
     torch.testing.assert_close(with_it, without, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("scale", [0.0, 2.0])
+def test_a_guide_draws_from_the_gauss_that_it_tilts(sampler: str, scale: float) -> None:
+    """Wanting exp(5 x0) moves the mean by 5 times the variance, .2, for each unit of the scale; the spread stays."""
+    bars = alpha_bar("linear", 1000)
+    network = KnowsTheGauss(bars, 1000, says_the_variance=sampler == "ddpm")
+    variance = network.DEVIATION**2
+
+    def guide(xt: Tensor, t: int) -> Tensor:
+        here = float(bars[t])
+        return torch.full_like(xt, scale * 5.0 * variance * here**0.5 / (here * variance + 1 - here))
+
+    how: dict[str, Any] = {"alpha_bars": bars, "objective": "pred_noise", "steps": 1000, "guide": guide}
+    noises = noise_of(0, range(2), size_px=24)
+    drawn = ddim(network, next(noises), **how) if sampler == "ddim" else ddpm(network, noises, **how)
+    assert float(drawn.mean()) == pytest.approx(0.1 + 0.2 * scale, abs=0.02)
+    assert float(drawn.std()) == pytest.approx(0.2, rel=0.05)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_a_guide_is_asked_at_every_step_but_the_last(sampler: str) -> None:
+    bars, asked = alpha_bar("linear", 100), list[int]()
+
+    def guide(xt: Tensor, t: int) -> Tensor:
+        asked.append(t)
+        return torch.zeros_like(xt)
+
+    noises = noise_of(0, range(1), size_px=4)
+    how: dict[str, Any] = {"alpha_bars": bars, "objective": "pred_x0", "steps": 3}
+    network = Painter(bars, "pred_x0")
+    if sampler == "ddim":
+        noise = next(noises)
+        drawn, plain = ddim(network, noise, **how, guide=guide), ddim(network, noise, **how)
+    else:
+        drawn = ddpm(network, noises, **how, guide=guide)
+        plain = ddpm(network, noise_of(0, range(1), size_px=4), **how)
+    assert asked == [99, 50]
+    torch.testing.assert_close(drawn, plain)
