@@ -27,6 +27,11 @@ def member_probabilities(ensemble: Ensemble, features: NativeFeatures, *, precis
     Returns:
         (M, N, K, H, W) float32.
     """
+    return differentiable_probabilities(ensemble, features, precision=precision)
+
+
+def differentiable_probabilities(ensemble: Ensemble, features: NativeFeatures, *, precision: str = "no") -> Tensor:
+    """Compute what ``member_probabilities`` computes, with the gradient with respect to the features."""
     maps, (weights, biases) = features.maps, ensemble.folded_first()
     if precision == "bf16":
         maps, weights, biases = _standardised(ensemble, maps), ensemble.weight1.bfloat16(), ensemble.bias1

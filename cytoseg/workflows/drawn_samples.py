@@ -2,9 +2,9 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
@@ -15,7 +15,9 @@ from cytoseg.diffusion.sample_folder import Origin, open_folder, sample_path
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import RecipeError
+from cytoseg.interpreter.guide import guide_by_interpreter
 from cytoseg.recipe import Recipe
+from cytoseg.workflows.guidance import Guidance
 from cytoseg.workflows.recorded_command import Bar, Run, progress
 from cytoseg.workflows.run_pictures import save_grid
 
@@ -23,7 +25,7 @@ DDIM_STEPS = 50
 
 Sampler = Literal["ddim", "ddpm"]
 Draw = Callable[[Sequence[int], Callable[[int], None]], Tensor]
-"""From sample numbers and a step callback to (N, 3, H, W) on the CPU."""
+"""From sample numbers and a step callback to (N, C, H, W) on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class DrawnSamples:
     faults: dict[int, str]
 
 
-def draw_samples(current: Run, n: int, *, sampler: Sampler, steps: int | None, seed: int) -> DrawnSamples:
+def draw_samples(
+    current: Run, n: int, *, sampler: Sampler, steps: int | None, seed: int, guided: Guidance | None = None
+) -> DrawnSamples:
     """Draw samples 0 to n - 1 of the newest checkpoint, unless they are in the run folder's samples/ already.
 
     Args:
@@ -52,6 +56,7 @@ def draw_samples(current: Run, n: int, *, sampler: Sampler, steps: int | None, s
         sampler: Which sampler.
         steps: Network evaluations; by default 50 for ddim, all timesteps for ddpm.
         seed: Sample i is a function of (seed, i).
+        guided: Steers the samples to a class; None draws from the model alone.
 
     Raises:
         RecipeError: If there are more steps than timesteps.
@@ -63,9 +68,11 @@ def draw_samples(current: Run, n: int, *, sampler: Sampler, steps: int | None, s
     unet, _, backbone = load_backbone(current.folder / "ddpm", recipe.architecture())
     crops_seen, sha256 = cast(int, backbone["crops_seen"]), str(backbone["sha256"])
     origin = Origin(sampler, steps, seed, recipe.crops.size_px, crops_seen, sha256)
+    if guided is not None:
+        origin = replace(origin, guide=guided.class_id, scale=guided.scale, interpreter=guided.sha256)
     folder = open_folder(current.folder / "samples", origin)
     batch = recipe.training.micro_batch or recipe.training.batch
-    faults = _draw_missing(_drawer(unet, origin, recipe), folder, n=n, batch=batch, steps=steps)
+    faults = _draw_missing(_drawer(unet, origin, recipe, guided), folder, n=n, batch=batch, steps=steps)
     return DrawnSamples(folder, origin, tuple(i for i in range(n) if i not in faults), faults)
 
 
@@ -78,20 +85,24 @@ def _steps(recipe: Recipe, sampler: Sampler, asked: int | None) -> int:
     return asked
 
 
-def _drawer(unet: nn.Module, origin: Origin, recipe: Recipe) -> Draw:
+def _drawer(unet: nn.Module, origin: Origin, recipe: Recipe, guided: Guidance | None) -> Draw:
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()
     unet.to(device)
     bars, objective = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps), recipe.diffusion.objective
+    how: dict[str, Any] = {"alpha_bars": bars, "objective": objective}
+    guide = None
+    if guided is not None:
+        guide = guide_by_interpreter(guided.bundle, guided.class_id, unet, scale=guided.scale, **how)
+    how |= {"steps": origin.steps, "guide": guide}
 
     def draw(numbers: Sequence[int], on_step: Callable[[int], None]) -> Tensor:
-        noises = (noise.to(device) for noise in noise_of(origin.seed, numbers, size_px=origin.size_px))
+        on_cpu = noise_of(origin.seed, numbers, size_px=origin.size_px, channels=recipe.diffusion.channels)
+        noises = (noise.to(device) for noise in on_cpu)
         if origin.sampler == "ddpm":
-            drawn = ddpm(unet, noises, alpha_bars=bars, objective=objective, steps=origin.steps, on_step=on_step)
-        else:
-            drawn = ddim(unet, next(noises), alpha_bars=bars, objective=objective, steps=origin.steps, on_step=on_step)
-        return drawn.cpu()
+            return ddpm(unet, noises, **how, on_step=on_step).cpu()
+        return ddim(unet, next(noises), **how, on_step=on_step).cpu()
 
     return draw
 

@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from typer.testing import Result
 
 from cytoseg.checkpoints import save_checkpoint
+from cytoseg.classes import ClassList
 from cytoseg.commands import sample
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
+from cytoseg.features.settings import FeatureSettings
+from cytoseg.interpreter.bundle import Bundle, save_bundle
+from cytoseg.interpreter.student import Student
 from cytoseg.workflows import drawn_samples
 
 CytosegCommand = Callable[..., Result]
@@ -239,3 +243,54 @@ def test_a_full_disk_leaves_no_half_sample(cytoseg: CytosegCommand, monkeypatch:
     assert result.exit_code == 2
     assert "No space left on device." in result.stderr
     assert names() == ["samples.json"]
+
+
+def leave_interpreter(*, mpp: float | None = None) -> None:
+    """Leave an interpreter in the run folder that calls dark pixels cells."""
+    student = Student(2, seed=0)
+    classes = ClassList(("background", "cell"), ((240, 240, 240), (0, 114, 178)), "background")
+    features = FeatureSettings(("block0.block1",), (1,), extractors=("filters",))
+    bundle = Bundle(nn.Identity(), ARCHITECTURE, student.eval(), features, classes, mpp, "soft", "no", {"labels": {}})
+    save_bundle(Path("runs/tiny/interpreter/bundle"), bundle)
+
+
+def test_guided_samples_have_a_folder_of_their_own(cytoseg: CytosegCommand) -> None:
+    leave_checkpoint()
+    leave_interpreter()
+    draw = ("sample", "tiny.yaml", *SMALL, "--n", "1", "--steps", "3")
+    assert cytoseg(*draw).exit_code == 0
+    result = cytoseg(*draw, "--guide", "cell", "--scale", "500")
+    assert result.exit_code == 0, result.output
+    (folder,) = (path for path in FOLDER.iterdir() if path.is_dir())
+    assert "_class1x500_" in folder.name
+    origin = json.loads((folder / "samples.json").read_text())
+    assert (origin["guide"], origin["scale"], len(origin["interpreter"])) == (1, 500.0, 64)
+    assert "guide" not in json.loads((FOLDER / "samples.json").read_text())
+    assert (pixels(folder / "sample_00000.png") != pixels(FOLDER / "sample_00000.png")).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--guide", "nucleus"), "--guide nucleus: the interpreter does not know this class, only background, cell."),
+        (("--scale", "2"), "--scale: says how strongly to guide, so name a class with --guide too."),
+        (("--guide", "cell", "--scale", "0"), "--scale 0: give a number above 0 and at most 10,000."),
+        (("--guide", "cell", "--scale", "nan"), "--scale nan: give a number above 0 and at most 10,000."),
+        (("--guide", "cell", "--scale", "inf"), "--scale inf: give a number above 0 and at most 10,000."),
+        (("--guide", "cell", "slides.mpp=0.5"), "the interpreter was trained at slides.mpp None, the recipe has 0.5."),
+    ],
+)
+def test_a_guide_that_cannot_be_is_refused(cytoseg: CytosegCommand, arguments: tuple[str, ...], said: str) -> None:
+    leave_checkpoint()
+    leave_interpreter()
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "1", "--steps", "2", *arguments)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert said in result.stderr
+    assert not FOLDER.exists() or not list(FOLDER.iterdir())
+
+
+def test_a_guide_needs_an_interpreter(cytoseg: CytosegCommand) -> None:
+    leave_checkpoint()
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "1", "--steps", "2", "--guide", "cell")
+    assert result.exit_code == 2
+    assert "no bundle yet. Run `cytoseg train-interpreter`" in result.stderr

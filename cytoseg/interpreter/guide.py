@@ -1,0 +1,91 @@
+"""Guidance of a sampler by an interpreter: which way a sample has more of a class."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from cytoseg.diffusion.grey import as_channels
+from cytoseg.diffusion.sample import Guide, predict_x0_and_noise
+from cytoseg.diffusion.variance import split_output
+from cytoseg.errors import RecipeError
+from cytoseg.features.extract import FeatureExtractor
+from cytoseg.interpreter.bundle import Bundle
+from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.native_inference import differentiable_probabilities
+from cytoseg.interpreter.segdiff import SegDiff
+from cytoseg.interpreter.student import Student
+
+_LEAST = 1e-12
+
+
+def class_to_guide(bundle: Bundle, name: str) -> int:
+    """Find the id of a class by its name.
+
+    Raises:
+        RecipeError: If the interpreter does not know it, or is of the kind segdiff, which draws class maps.
+    """
+    if isinstance(bundle.interpreter, SegDiff):
+        raise RecipeError(
+            f"--guide {name}: an interpreter of the kind segdiff draws class maps and has no gradient. Train one of "
+            "the kind mlps, decoder or student."
+        )
+    if name not in bundle.classes.names:
+        raise RecipeError(
+            f"--guide {name}: the interpreter does not know this class, only {', '.join(bundle.classes.names)}. "
+            "Name one of these."
+        )
+    return bundle.classes.names.index(name)
+
+
+def guide_by_interpreter(
+    bundle: Bundle, class_id: int, unet: nn.Module, *, scale: float, alpha_bars: Tensor, objective: str
+) -> Guide:
+    """Make a guide towards samples with more pixels of a class.
+
+    An interpreter knows pictures without noise, so it judges the x0 that the network predicts from x_t, and the
+    gradient goes through both: of the log probability that a pixel drawn at random is of the class.
+
+    Args:
+        bundle: The interpreter, with its features; filters are taken as constants.
+        class_id: Id of the class.
+        unet: The network that draws the sample, in evaluation mode.
+        scale: Multiplies the gradient: 0 does not guide; 1 draws from the product of both models as far as x0 is known.
+        alpha_bars: (T,) from ``schedule.alpha_bar``.
+        objective: What the network predicts.
+
+    Source: Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, NeurIPS 2021; for judging x0 Bansal et
+    al., Universal Guidance for Diffusion Models, 2023.
+    """
+    device = next(unet.parameters()).device
+    probabilities = _probabilities(bundle, device)
+
+    def guide(xt: Tensor, t: int) -> Tensor:
+        # The samplers run in inference mode, whose tensors have no gradient: copies of them may.
+        with torch.inference_mode(False), torch.enable_grad():
+            x = xt.clone().requires_grad_()
+            times = torch.full((len(x),), t, device=x.device)
+            output, _ = split_output(unet(x, times).float(), channels=x.shape[1])
+            x0, _ = predict_x0_and_noise(output, x, alpha_bars[t].to(x), objective=objective)
+            share = probabilities(as_channels(x0, 3))[:, class_id].flatten(1).mean(1)
+            (gradient,) = torch.autograd.grad(share.clamp_min(_LEAST).log().sum(), x)
+        return scale * gradient
+
+    return guide
+
+
+def _probabilities(bundle: Bundle, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return the function from (N, 3, H, W) pictures to (N, K, H, W) class probabilities, with a gradient."""
+    assert not isinstance(bundle.interpreter, SegDiff), "refused by class_to_guide"
+    interpreter = bundle.interpreter.to(device)
+    if isinstance(interpreter, Decoder):
+        decoder = interpreter
+        return lambda pictures: decoder(pictures).softmax(1)
+    if isinstance(interpreter, Student):
+        student = interpreter
+        return lambda pictures: student(pictures)[:, : student.classes].softmax(1)
+    mlps = interpreter
+    extractor = FeatureExtractor(
+        bundle.unet, bundle.architecture, bundle.features, device=device, encoder=bundle.encoder
+    )
+    return lambda pictures: differentiable_probabilities(mlps, extractor.differentiable(pictures)).mean(0)
