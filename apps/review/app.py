@@ -19,6 +19,7 @@ from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.durations import duration_text
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import read_provenance, time_text
+from cytoseg.evaluation.sample_scores import read_sample_scores
 from cytoseg.reporting import markup
 from cytoseg.reporting.report import report_page
 from cytoseg.runs import CommandRecord, Provenance
@@ -95,6 +96,9 @@ def _pictures() -> None:
         widgets.picture(run / "ddpm" / name, caption, "cytoseg train-ddpm RECIPE")
     with right:
         widgets.picture(run / "ddpm" / "loss.png", "Training loss", "cytoseg train-ddpm RECIPE")
+    if (scores := state.guarded(lambda: read_sample_scores(run))) is not None:
+        st.table(pd.DataFrame(scores.rows(), columns=["Score", "Samples", "Floor"]), hide_index=True)
+        st.caption(f"{scores.count} samples. {state.plain(scores.sentence())}")
     st.subheader("Annotated crops")
     command = "cytoseg label-import SRC --recipe RECIPE"
     widgets.picture(run / "labels" / "contact_sheet.png", "The annotations as they were imported", command)

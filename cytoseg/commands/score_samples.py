@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import matplotlib
 import numpy as np
@@ -14,9 +14,11 @@ import typer
 from PIL import Image
 from torch import Tensor
 
+from cytoseg.diffusion.grey import as_channels
 from cytoseg.errors import CytosegError
-from cytoseg.evaluation.generative import check_counts, count_copies, score
-from cytoseg.evaluation.generative_features import FeatureNetwork, feature_network, standardised
+from cytoseg.evaluation.generative import check_counts, count_copies, inception_score, score
+from cytoseg.evaluation.generative_features import FeatureNetwork, feature_network
+from cytoseg.evaluation.sample_scores import HEAD, SCORES, SCORES_FILE, TITLES, NamedNetwork, SampleScores
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.tissue_sources import SlideSource
@@ -26,9 +28,6 @@ from cytoseg.writing import atomic_path, write_atomically
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-METRICS = ("fid", "sfid", "kid", "precision", "recall", "copies")
-_TITLES = ("FID", "sFID", "KID", "precision", "recall", "copies")
 
 
 def run(
@@ -42,23 +41,37 @@ def run(
         typer.Option("--held-out", help="Folder of slides not used for training; default the recipe's slides."),
     ] = None,
     features: Annotated[
-        Literal["filters", "lite0"],
-        typer.Option("--features", help="filters needs no weights; lite0 needs the extra pretrained."),
+        Literal["filters", "lite0", "inception"],
+        typer.Option(
+            "--features",
+            help="filters needs no weights; lite0 the extra pretrained; inception, of published scores, --weights.",
+        ),
     ] = "filters",
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Weights of inception: pt_inception-2015-12-05-6726825d.pth. Never fetched."),
+    ] = None,
     draws: Annotated[int, typer.Option("--draws", min=1, max=100, help="Number of sets of real crops.")] = 3,
 ) -> None:
     """Score samples against real crops: FID, sFID, KID, precision, recall, and copies of training crops.
 
     Each score comes with its floor, the score of equally many real crops of other slides. Scores of different feature
-    networks are not comparable. Writes scores.json, scores.md and scores.png beside the samples.
+    networks are not comparable; the Inception score (IS) is given with inception alone. Writes scores.json, scores.md
+    and scores.png beside the samples.
     """
     with start_run(recipe, overrides, command="score-samples") as current:
         folder = samples or current.folder / "samples"
-        made = read_samples(folder, size_px=current.recipe.crops.size_px)
+        channels = current.recipe.diffusion.channels
+        made = as_channels(read_samples(folder, size_px=current.recipe.crops.size_px), channels)
         check_counts(len(made), len(made))
-        found = _compare(made, current.recipe, held_out, feature_network(features), draws=draws)
+        if (features == "inception") != (weights is not None):
+            raise CytosegError(
+                "score-samples: --features inception and --weights FILE.pth belong together. Give both or neither."
+            )
+        network = feature_network(features, channels=channels, weights=weights)
+        found = _compare(made, current.recipe, held_out, network, draws=draws)
         _write(folder, found)
-        current.entry.update(folder=str(folder), fid=found["samples"]["fid"][0], kid=found["samples"]["kid"][0])
+        current.entry.update(folder=str(folder), fid=found.samples["fid"][0], kid=found.samples["kid"][0])
         say(f"{_sentence(found)} See {folder / 'scores.md'}.")
 
 
@@ -97,7 +110,7 @@ def _read(path: Path, size_px: int) -> Tensor:
 
 def _compare(
     made: Tensor, recipe: Recipe, held_out: Path | None, network: FeatureNetwork, *, draws: int
-) -> dict[str, Any]:
+) -> SampleScores:
     """Score the samples, and real crops of other slides as the floor, against several sets of real crops."""
     trained_on = tissue_sources(recipe).sources
     real_slides = trained_on if held_out is None else tissue_sources(_with_slides(recipe, held_out)).sources
@@ -107,21 +120,22 @@ def _compare(
             "Name a folder of at least two with --held-out."
         )
     count = len(made)
-    made_features, trained = network.features(made), network.features(_crops(recipe, trained_on, 0, count))
+    described, trained = network.describe(made), network.features(_crops(recipe, trained_on, 0, count))
     rows: dict[str, list[dict[str, float]]] = {"samples": [], "floor": []}
     for draw in range(draws):
         first = (draw + 1) * count
         real = network.features(_crops(recipe, real_slides[::2], first, count))
-        other = network.features(_crops(recipe, real_slides[1::2], first, count))
-        known = standardised(trained, real)[0]
-        for name, features in (("samples", made_features), ("floor", other)):
-            scaled = standardised(features, real)
-            scores = asdict(score(scaled, standardised(real, real), seed=draw))
+        other = network.describe(_crops(recipe, real_slides[1::2], first, count))
+        known = network.scaled(trained, real)[0]
+        for name, (features, classes) in (("samples", described), ("floor", other)):
+            scaled = network.scaled(features, real)
+            scores = asdict(score(scaled, network.scaled(real, real), seed=draw))
+            if classes is not None:
+                scores["inception"] = inception_score(classes)
             rows[name].append({**scores, "copies": count_copies(scaled[0], known)})
-    summaries = {name: _summary(several) for name, several in rows.items()}
-    named = {"name": network.name, "hash": network.hash}
     seen = "held-out slides" if held_out else "slides that the model was trained on"
-    return {"format": 1, "count": count, "draws": draws, "network": named, "real": seen, **summaries}
+    named = NamedNetwork(network.name, network.hash)
+    return SampleScores(count, draws, named, seen, _summary(rows["samples"]), _summary(rows["floor"]))
 
 
 def _with_slides(recipe: Recipe, folder: Path) -> Recipe:
@@ -134,7 +148,7 @@ def _crops(recipe: Recipe, sources: Sequence[SlideSource], first: int, count: in
     steps = augmentation(recipe.crops)
     with _opened(recipe, sources) as crop:
         crops = SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=first + count)
-        return torch.stack([crops[i] for i in range(count)])
+        return as_channels(torch.stack([crops[i] for i in range(count)]), recipe.diffusion.channels)
 
 
 @contextlib.contextmanager
@@ -144,53 +158,35 @@ def _opened(recipe: Recipe, sources: Sequence[SlideSource]) -> Iterator[RandSlid
 
 
 def _summary(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Return mean and standard deviation of each metric over the draws."""
-    columns = {name: np.array([row[name] for row in rows], float) for name in METRICS}
+    """Return mean and standard deviation of each score over the draws."""
+    columns = {name: np.array([row[name] for row in rows], float) for name in TITLES if name in rows[0]}
     return {name: (float(values.mean()), float(values.std())) for name, values in columns.items()}
 
 
-def _sentence(found: Mapping[str, Any]) -> str:
-    made, floor = found["samples"], found["floor"]
+def _sentence(found: SampleScores) -> str:
+    made, floor = found.samples, found.floor
     return (
-        f"{found['count']} samples: FID {made['fid'][0]:.1f} (real crops {floor['fid'][0]:.1f}), "
+        f"{found.count} samples: FID {made['fid'][0]:.1f} (real crops {floor['fid'][0]:.1f}), "
         f"KID {made['kid'][0]:.2f} ({floor['kid'][0]:.2f}), {made['copies'][0]:.0f} copies of training crops."
     )
 
 
-def _write(folder: Path, found: Mapping[str, Any]) -> None:
-    write_atomically(folder / "scores.json", json.dumps(found, indent=1))
+def _write(folder: Path, found: SampleScores) -> None:
+    write_atomically(folder / SCORES_FILE, json.dumps(SCORES.content_of(found), indent=1))
     write_atomically(folder / "scores.md", markdown(found))
-    figure, panels = plt.subplots(1, len(METRICS), figsize=(12, 3), layout="constrained")
-    for panel, metric, title in zip(panels, METRICS, _TITLES, strict=True):
-        pairs = [found[name][metric] for name in ("samples", "floor")]
+    figure, panels = plt.subplots(1, len(found.samples), figsize=(12, 3), layout="constrained")
+    for panel, metric in zip(panels, found.samples, strict=True):
+        pairs = [scores[metric] for scores in (found.samples, found.floor)]
         panel.bar(("samples", "real"), [p[0] for p in pairs], yerr=[p[1] for p in pairs], color=("#d55e00", "#999999"))
-        panel.set_title(title)
+        panel.set_title(TITLES[metric])
     with atomic_path(folder / "scores.png") as temporary:
         figure.savefig(temporary, dpi=100)
     plt.close(figure)
 
 
-def markdown(found: Mapping[str, Any]) -> str:
-    """Write the scores as a table.
-
-    Args:
-        found: Content of scores.json.
-    """
-    network = found["network"]
-    rows = [
-        f"| {title} | {_cell(found['samples'][metric])} | {_cell(found['floor'][metric])} |"
-        for metric, title in zip(METRICS, _TITLES, strict=True)
-    ]
-    lines = [
-        f"# Scores of {found['count']} samples\n",
-        f"Against as many crops of {found['real']}, {found['draws']} draws (mean +- standard deviation). Features: "
-        f"{network['name']} ({network['hash']}), standardised by the real crops. The floor is what as many real crops "
-        "of other slides score.\n",
-        "| | samples | floor |\n|---|---|---|",
-        *rows,
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(pair: Sequence[float]) -> str:
-    return f"{pair[0]:.3f} +- {pair[1]:.3f}"
+def markdown(found: SampleScores) -> str:
+    """Write the scores as a table."""
+    rows = [f"| {' | '.join(row)} |" for row in found.rows()]
+    head = [f"| {' | '.join(HEAD)} |".replace("|  |", "| |"), "|---" * len(HEAD) + "|"]
+    title = f"# Scores of {found.count} samples"
+    return "\n".join([title, "", found.sentence(), "", *head, *rows, ""])

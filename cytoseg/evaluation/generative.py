@@ -14,6 +14,8 @@ from cytoseg.errors import CytosegError
 
 NEIGHBOURS = 3
 """The ball around a picture reaches its third neighbour, as in the paper on precision and recall."""
+MOST_SPLITS, LEAST_OF_A_SPLIT = 10, 500
+_TINY = 1e-30
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
 FEWEST = 2 * (NEIGHBOURS + 1)
@@ -161,3 +163,23 @@ def count_copies(made: Features, trained: Features) -> int:
     apart = cdist(trained, trained)
     np.fill_diagonal(apart, np.inf)
     return int((cdist(made, trained).min(1) < apart.min()).sum())
+
+
+def inception_score(probabilities: Features) -> float:
+    """Compute the Inception score: how sure a classifier is of each sample, and how different its answers are.
+
+    Args:
+        probabilities: (N, K) of a classifier; each row sums to 1.
+
+    Returns:
+        1 to K, the mean over up to ten parts of at least 500 samples.
+
+    Source: Salimans et al., Improved Techniques for Training GANs, NeurIPS 2016.
+    """
+    splits = min(MOST_SPLITS, max(1, len(probabilities) // LEAST_OF_A_SPLIT))
+    scores = []
+    for part in np.array_split(probabilities.astype(np.float64), splits):
+        mean = part.mean(0, keepdims=True)
+        divergence = part * (np.log(np.maximum(part, _TINY)) - np.log(np.maximum(mean, _TINY)))
+        scores.append(np.exp(divergence.sum(1).mean()))
+    return float(np.mean(scores))

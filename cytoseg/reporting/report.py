@@ -17,6 +17,8 @@ from cytoseg.evaluation.run_folder import (
     read_summary,
     time_text,
 )
+from cytoseg.evaluation.sample_scores import HEAD as SCORES_HEAD
+from cytoseg.evaluation.sample_scores import read_sample_scores
 from cytoseg.metrics.results import (
     MEASURES,
     CropScores,
@@ -272,7 +274,16 @@ def _training(run: Path) -> list[str]:
             _model(run),
             _picture(run, run / "ddpm/loss.png", loss, command="train-ddpm RECIPE"),
         ),
+        *_sample_scores(run),
     ]
+
+
+def _sample_scores(run: Path) -> list[str]:
+    scores = read_sample_scores(run)
+    if scores is None:
+        return []
+    sentence = f"<p>{escape(scores.sentence())}</p>"
+    return [f"<h3>{scores.count} samples in numbers</h3>", sentence, markup.table(SCORES_HEAD, scores.rows())]
 
 
 def _model(run: Path) -> str:

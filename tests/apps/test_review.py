@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from cytoseg.evaluation.results_file import read_evaluation
 from cytoseg.reporting.scores_csv import scores_csv
+from tests.evaluation.test_sample_scores import leave_scores
 
 Review = Callable[..., AppTest]
 SCORED = ("iou", "confusion", "gallery", "crop", "correct")
@@ -388,3 +389,10 @@ def test_one_run_that_cannot_be_read_leaves_the_others_usable(
         assert runs.loc["only a recipe", "Outcome"] == "a file of this run is damaged"
     for page in ("iou", "history", "slides", "queue"):
         app.switch_page(f"pages/{page}.py").run()
+
+
+def test_runs_shows_the_scores_of_samples(review: Review, made_run: Path) -> None:
+    leave_scores(made_run)
+    app = review("app")
+    assert app.table[0].value.to_numpy().tolist()[1] == ["KID", "1.250 +- 0.500", "0.010 +- 0.020"]
+    assert "64 samples. Against as many crops of held-out slides" in _texts(app)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cytoseg.errors import CytosegError
 from cytoseg.reporting.report import report_page, write_report
+from tests.evaluation.test_sample_scores import leave_scores
 
 MADE = Path(__file__).parents[1] / "apps" / "made_run"
 
@@ -238,3 +239,11 @@ def test_a_prediction_to_which_a_link_leads_out_is_not_shown(run: Path, tmp_path
     page = report_page(run)
     assert "A link points outside the run and is not shown." in page
     assert "secret" not in page
+
+
+def test_scores_of_the_samples_stand_in_the_report(run: Path) -> None:
+    assert "in numbers" not in report_page(run)
+    leave_scores(run)
+    text = report_page(run)
+    assert "<h3>64 samples in numbers</h3>" in text
+    assert "<td>KID</td><td>1.250 +- 0.500</td><td>0.010 +- 0.020</td>" in text
