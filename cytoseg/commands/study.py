@@ -15,6 +15,7 @@ from cytoseg.studies.compare import ComparedMethod
 from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
 from cytoseg.studies.robustness import Strengths, robustness
 from cytoseg.studies.robustness_text import safe_sentences
+from cytoseg.workflows.architectures import VARIANTS, compare_architectures, variants_of
 from cytoseg.workflows.backbone import run_backbone
 from cytoseg.workflows.methods import (
     Learning,
@@ -29,6 +30,7 @@ from cytoseg.workflows.methods import (
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
 from cytoseg.workflows.robustness import contenders, scale_of
 from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.variant_outcome import Asking
 
 COUNTS = "1,2,4,8,16,30,60,120"
 RIVALS = ("forest", "scratch", "imagenet-unet", "imagenet", "imagenet-joined")
@@ -148,4 +150,39 @@ def _corruptions(text: str) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-VERBS = {"label-efficiency": label_efficiency_command, "robustness": robustness_command}
+def architectures_command(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    variants: Annotated[
+        str, typer.Option("--variants", help="Names, separated by commas, or NAME=SECTION.KEY=VALUE for one of yours.")
+    ] = ",".join(VARIANTS),
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=20, help="Trainings of each variant.")] = 2,
+    samples: Annotated[int, typer.Option("--samples", min=8, max=1000, help="Samples scored of each training.")] = 64,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", min=0.01, help="Train each for this time instead of the recipe's number of crops."),
+    ] = None,
+) -> None:
+    """Compare variants of the diffusion model: loss, samples, and the IoU of MLPs on its features.
+
+    The base is ADM with the recipe's sizes, without what the variants add: adagn, convnext, cosine, no-attention, or
+    any value of the recipe. Each sees the same crops and is measured on crops that none has seen. The base is trained
+    once more with other seeds: differences as large as between these two are noise. Table and figure go into
+    architectures/ in the run folder. Finished trainings are not repeated.
+    """
+    with start_run(recipe, overrides, command="study architectures") as current:
+        recipes = variants_of(current.recipe, variants)
+        asking = Asking(seeds, samples, None if minutes is None else 60.0 * minutes)
+        with progress("crops", 1) as bar:
+            text, folder = compare_architectures(
+                current.recipe, recipes, asking, current.folder / "architectures", on_crops=bar.of
+            )
+        say(text)
+        say(f"See {folder / 'architectures.png'}.")
+
+
+VERBS = {
+    "label-efficiency": label_efficiency_command,
+    "robustness": robustness_command,
+    "architectures": architectures_command,
+}

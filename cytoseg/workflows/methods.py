@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,14 +140,16 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
         features = replace(recipe.feature_settings(), extractors=extractors)
         if "ddpm" not in extractors:
             features = replace(features, taps=(), timesteps=(), scale=1)
-        settings = {
+        settings: dict[str, Any] = {
             "features": asdict(features),
             "network": (random if title else backbone) if "ddpm" in extractors else None,
             "encoder": WEIGHTS_SHA256 if "pretrained" in extractors else None,
             "interpreter": {key: value for key, value in recipe.section("interpreter").items() if key != "kind"},
             "precision": recipe.training.precision,
         }
-        title = title or f"MLPs on {text_of(extractors)}"
+        if recipe.diffusion.channels != 3:
+            settings["channels"] = recipe.diffusion.channels
+        title = title or f"MLPs on {text_of(extractors, channels=recipe.diffusion.channels)}"
         return ComparedMethod(
             key, title, lambda seed: _fit_mlps(learning, network(seed), features, seed=seed), settings
         )
@@ -282,6 +285,18 @@ def _tuned(
         on_step=lambda step, _loss: check_ceiling(recipe, step=step),
     )
     return _predictor(_bundle(recipe, found.decoder.unet, architecture, found.decoder), learning.device)
+
+
+def mlps_on(learning: Learning, unet: nn.Module, *, seed: int) -> Predict:
+    """Train the recipe's MLPs on the taps of a network alone.
+
+    Args:
+        learning: What they learn from, with the network's recipe.
+        unet: The network, in evaluation mode.
+        seed: Of pixels and weights.
+    """
+    features = replace(learning.recipe.feature_settings(), extractors=("ddpm",))
+    return _fit_mlps(learning, unet, features, seed=seed)
 
 
 def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *, seed: int) -> Predict:

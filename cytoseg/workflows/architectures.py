@@ -1,0 +1,149 @@
+"""Comparing variants of the diffusion model: their recipes, and all their trainings."""
+
+import contextlib
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cytoseg.devices import pick_device
+from cytoseg.diffusion.state import FREE
+from cytoseg.errors import RecipeError
+from cytoseg.labels.index import INDEX
+from cytoseg.recipe import Recipe
+from cytoseg.recipe.file import recipe_of
+from cytoseg.runs import versions
+from cytoseg.slides.crops import RandSlideCropd
+from cytoseg.studies.architectures import CONTROL, VariantRow, outcome_or_stored, write_study
+from cytoseg.workflows.methods import Learning
+from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.training_crops import tissue_crops
+from cytoseg.workflows.variant_outcome import SAMPLE_STEPS, Asking, Question, floor_of, measure
+
+BASE = "base"
+PLAIN = ("diffusion.backbone=adm", "diffusion.adm.conditioning=add", "diffusion.adm.block=resnet")
+"""The base: ADM without what the variants add."""
+VARIANTS = {
+    BASE: "",
+    "adagn": "diffusion.adm.conditioning=adagn",
+    "convnext": "diffusion.adm.block=convnext",
+    "cosine": "diffusion.schedule=cosine",
+    "no-attention": "diffusion.adm.attention=[]",
+}
+"""Variants known by name, each one change of the base."""
+
+
+def variants_of(recipe: Recipe, asked: str) -> dict[str, Recipe]:
+    """Make the recipes of the variants; the base comes first, asked for or not.
+
+    Args:
+        recipe: The recipe of the study.
+        asked: Names separated by commas, each known or ``name=section.key=value``.
+
+    Raises:
+        RecipeError: If a name is unknown or appears twice, or a value is invalid.
+    """
+    changes = {BASE: ""}
+    for text in re.split(r",(?![^\[{]*[\]}])", asked):
+        name, _, own = text.strip().partition("=")
+        if name in changes and (name != BASE or own):
+            raise RecipeError(f"--variants {asked}: {name} appears twice. Name each once.")
+        if not own and name not in VARIANTS:
+            known = ", ".join(VARIANTS)
+            raise RecipeError(
+                f"--variants {asked}: {name!r} is not one of {known}. Name one, or write wide=diffusion.dim=64."
+            )
+        if own and not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+            raise RecipeError(f"--variants {asked}: name a variant with small letters, digits and hyphens.")
+        if own and not own.startswith(("diffusion.", "training.")):
+            raise RecipeError(f"--variants {asked}: {name} changes {own}, but only diffusion and training may differ.")
+        changes[name] = own or VARIANTS[name]
+    values = recipe.model_dump(mode="json")
+    taps = () if recipe.diffusion.backbone == "adm" else ("features.taps=all",)
+    plain = ("training.init=null", *PLAIN, *taps)
+    return {
+        name: recipe_of(values, [*plain, *([change] if change else [])], where=Path(f"variant {name}"))
+        for name, change in changes.items()
+    }
+
+
+def compare_architectures(
+    recipe: Recipe,
+    variants: Mapping[str, Recipe],
+    asking: Asking,
+    folder: Path,
+    *,
+    on_crops: Callable[[int, int], None],
+) -> tuple[str, Path]:
+    """Train and measure all variants with all seeds, reusing finished trainings.
+
+    Args:
+        recipe: The recipe of the study, with slides and labels.
+        variants: From ``variants_of``.
+        asking: How much they are asked.
+        folder: Takes runs/, architectures.csv, .md and .png.
+        on_crops: Told the crops seen by all trainings, and their total.
+
+    Returns:
+        The table in Markdown, and the folder.
+
+    Raises:
+        SlideError: If slides are missing, damaged or too small.
+        LabelError: If a labelled crop was changed after the import.
+        CytosegError: If a training diverges.
+    """
+    each, total = recipe.training.crops, (len(variants) + 1) * asking.seeds * recipe.training.crops
+    named = [*((name, name, 0) for name in variants), (CONTROL, BASE, asking.seeds)]
+    with contextlib.closing(tissue_crops(recipe)) as crop:
+        question = _question(recipe, asking, crop)
+        rows = []
+        for number, (title, name, offset) in enumerate(named):
+            outcomes = []
+            for i in range(asking.seeds):
+                done = (number * asking.seeds + i) * each
+                seed = recipe.training.seed + offset + i
+                path = folder / "runs" / f"{name}-{seed}.json"
+                train = partial(
+                    measure, variants[name], question, seed=seed, on_crops=partial(_add, on_crops, done, total)
+                )
+                outcomes.append(outcome_or_stored(path, _decides(variants[name], question, seed), train))
+            rows.append(VariantRow(title, tuple(outcomes)))
+        floor = floor_of(recipe, question)
+    length = f"{each:,} crops" if asking.seconds is None else f"{asking.seconds / 60:g} min"
+    note = (
+        f"Each trained for {length} of {recipe.crops.size_px} px; {asking.samples} samples by DDIM of at most "
+        f"{SAMPLE_STEPS} steps; features of KID and FID: the image filters. Losses are errors of the noise; another "
+        "schedule has other noise at the same t."
+    )
+    return write_study(folder, rows, recipe.class_list().names, floor=floor, note=note), folder
+
+
+def _add(on_crops: Callable[[int, int], None], done: int, total: int, crops_seen: int) -> None:
+    on_crops(min(done + crops_seen, total), total)
+
+
+def _question(recipe: Recipe, asking: Asking, crop: RandSlideCropd) -> Question:
+    if not (recipe.labels_folder() / INDEX).exists():
+        return Question(asking, crop, None, ())
+    split = split_of(recipe)
+    return Question(asking, crop, Learning.of(recipe, split), split.test)
+
+
+def _decides(recipe: Recipe, question: Question, seed: int) -> dict[str, Any]:
+    """List what determines an outcome: the variant without what changes nothing, the slides, and the labels."""
+    sections = ("slides", "crops", "diffusion", "training", "classes", "features", "interpreter")
+    values = {name: recipe.section(name) for name in sections}
+    values["training"] = {k: v for k, v in values["training"].items() if k == "crops" or k not in FREE}
+    crops = [*(question.learning.crops if question.learning else ()), *question.test]
+    labels = [(crop.crop, crop.image_sha256, crop.label_sha256) for crop in crops]
+    return {
+        **values,
+        "seed": seed,
+        "samples": question.asking.samples,
+        "seconds": question.asking.seconds,
+        "slides": question.crop.digest(),
+        "labels": labels,
+        "device": pick_device(recipe.training.device).type,
+        "versions": versions(),
+    }

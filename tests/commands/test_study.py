@@ -1,0 +1,101 @@
+"""``cytoseg study architectures`` on tiny slides."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from cytoseg.recipe import load_recipe
+from cytoseg.workflows.architectures import PLAIN, variants_of
+
+SMALL = (
+    "crops.size_px=16",
+    "training.crops=4",
+    "training.batch=2",
+    "training.workers=0",
+    "diffusion.timesteps=30",
+    "features.timesteps=[3]",
+    "interpreter.members=2",
+    "interpreter.steps=2",
+)
+STUDY = ("study", "architectures", "tiny.yaml", *SMALL, "--seeds", "1", "--samples", "8")
+
+
+@pytest.fixture
+def labelled(cytoseg: Callable[..., Result]) -> Callable[..., Result]:
+    """Two pictures with masks are imported as the train and the test crop."""
+    for folder in ("labelled/images", "labelled/masks"):
+        Path(folder).mkdir(parents=True)
+    for name in "ab":
+        mask = np.zeros((16, 16), np.uint8)
+        mask[4:12, 4:12] = 1
+        Image.fromarray(mask).save(f"labelled/masks/{name}.png")
+        Image.fromarray(245 - 150 * mask).save(f"labelled/images/{name}.png")
+    result = cytoseg("label-import", "labelled", "--recipe", "tiny.yaml")
+    assert result.exit_code == 0, result.output
+    return cytoseg
+
+
+def test_variants_are_trained_measured_and_kept(labelled: Callable[..., Result]) -> None:
+    result = labelled(*STUDY, "--variants", "base,wide=diffusion.dim=16")
+    assert result.exit_code == 0, result.output
+    folder = Path("runs/tiny/architectures")
+    rows = [line.split(",") for line in (folder / "architectures.csv").read_text(encoding="utf-8-sig").splitlines()]
+    assert [row[0] for row in rows] == ["variant", "base", "wide", "base again"]
+    assert rows[0][-4:] == ["kid", "fid", "iou 0", "iou 1"]
+    weights = [float(row[2]) for row in rows[1:]]
+    assert weights[0] == weights[2] < weights[1]
+    stored = {path.name: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}
+    assert set(stored) == {"base-0.json", "wide-0.json", "base-1.json"}
+    outcome = json.loads((folder / "runs" / "base-0.json").read_text())["outcome"]
+    assert outcome["crops"] == 4
+    assert list(outcome["losses"]) == ["0-5", "6-11", "12-17", "18-23", "24-29"]
+    assert len(outcome["iou"]) == 2
+    again = labelled(*STUDY, "--variants", "base,wide=diffusion.dim=16")
+    assert again.exit_code == 0, again.output
+    assert {path.name: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()} == stored
+
+
+def test_trainings_may_end_by_time(cytoseg: Callable[..., Result]) -> None:
+    result = cytoseg(*STUDY, "--variants", "base", "--minutes", "0.01", "training.crops=100000")
+    assert result.exit_code == 0, result.output
+    assert "Each trained for 0.01 min" in result.stdout
+    outcome = json.loads(Path("runs/tiny/architectures/runs/base-0.json").read_text())["outcome"]
+    assert 2 <= outcome["crops"] < 100_000
+    assert outcome["iou"] == []  # nothing is labelled
+
+
+@pytest.mark.usefixtures("cytoseg")
+def test_each_variant_is_one_change_of_the_base() -> None:
+    recipes = variants_of(load_recipe("tiny.yaml"), "cosine,no-attention,deep=diffusion.dim_mults=[1,2,2],convnext")
+    assert list(recipes) == ["base", "cosine", "no-attention", "deep", "convnext"]
+    base = recipes["base"]
+    assert PLAIN[0] == "diffusion.backbone=adm"
+    assert (base.diffusion.backbone, base.diffusion.adm.conditioning, base.features.taps) == ("adm", "add", "all")
+    assert recipes["no-attention"].diffusion.adm.attention == ()
+    assert recipes["deep"].diffusion.dim_mults == (1, 2, 2)
+    assert recipes["convnext"].diffusion.adm.block == "convnext"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("adagm", "'adagm' is not one of base, adagn, convnext, cosine, no-attention"),
+        ("", "'' is not one of base"),
+        ("adagn,adagn", "adagn appears twice. Name each once."),
+        ("base=diffusion.dim=16", "base appears twice"),
+        ("Wide=diffusion.dim=16", "name a variant with small letters, digits and hyphens"),
+        ("../x=diffusion.dim=16", "name a variant with small letters, digits and hyphens"),
+        ("big=crops.size_px=64", "big changes crops.size_px=64, but only diffusion and training may differ"),
+        ("odd=diffusion.dim=9", "variant odd"),
+        ("odd=diffusion.dim", "diffusion.dim"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_refused(cytoseg: Callable[..., Result], asked: str, said: str) -> None:
+    result = cytoseg("study", "architectures", "tiny.yaml", "--variants", asked)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert said in result.stderr
