@@ -13,7 +13,7 @@ import typer
 
 from cytoseg import __version__
 from cytoseg.errors import CytosegError
-from cytoseg.interrupts import INTERRUPTED, ending_as_on_ctrl_c
+from cytoseg.interrupts import INTERRUPTED, ending_as_on_ctrl_c, hear_no_more
 from cytoseg.quoting import one_line
 
 COMMANDS = {
@@ -58,12 +58,17 @@ def main() -> None:
     """Run the command named by the arguments."""
     # Busy-waiting threads cost 2.5 to 5 times on shared cores; OpenMP reads this when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with ending_as_on_ctrl_c():
-        try:
+    try:
+        with ending_as_on_ctrl_c():
             words = [a for a in sys.argv[1:] if not a.startswith("-")]
             build_app(next(iter(words), None), "".join(words[1:2]))()
-        except KeyboardInterrupt:  # loading the libraries takes seconds: long enough for a Ctrl-C
-            raise SystemExit(INTERRUPTED) from None
+    except KeyboardInterrupt:  # loading the libraries takes seconds: long enough for a Ctrl-C
+        hear_no_more()
+        raise SystemExit(INTERRUPTED) from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            hear_no_more()  # the end of the interpreter takes up to seconds, in which signals come again
+        raise
 
 
 def build_app(chosen: str | None, verb: str = "") -> typer.Typer:

@@ -5,9 +5,10 @@ import importlib
 import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -154,12 +155,36 @@ def test_ctrl_c_is_status_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no file is half-written" in capsys.readouterr().err
 
 
-def test_ctrl_c_while_the_libraries_load(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _own_signals() -> Iterator[None]:
+    """Take back what a command that ends does to the signals of this process."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_own_signals")
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(130)])
+def test_an_interrupt_is_the_last_signal_that_is_heard(end: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the libraries load, and later; the interpreter takes a second to end, and is not to be cut off in it."""
+
     def pressed(_name: str) -> NoReturn:
-        raise KeyboardInterrupt
+        raise end
 
     monkeypatch.setattr(sys, "argv", ["cytoseg", "doctor"])
     monkeypatch.setattr(importlib, "import_module", pressed)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as found:
         cli.main()
-    assert end.value.code == 130
+    assert found.value.code == 130
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == [signal.SIG_IGN] * 2
+
+
+@pytest.mark.usefixtures("_own_signals")
+def test_other_ends_leave_signals_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["cytoseg", "--version"])
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as found:
+        cli.main()
+    assert (found.value.code, signal.getsignal(signal.SIGTERM)) == (0, before)
