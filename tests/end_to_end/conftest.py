@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cytoseg.cli import build_app
+from tests.end_to_end.forked import Forked
 
 SOURCES = Path(__file__).parents[2]
 RECIPE = """\
@@ -30,7 +31,9 @@ fill: background
 labels: {test_slides: ["*_00", "*_01"], crop_px: 32}
 features: {timesteps: [1, 5]}
 interpreter: {members: 2, steps: 40, pixels_per_crop: 200}
+decoder: {size_px: 32, batch: 2}
 predict: {tile_px: 32, overlap_px: 8, batch: 4}
+objects: {exact_outlines: true}  # simpler ones of the specks that so small a model sees take longer than its prediction
 """
 GENERATE = "slides generate made --n 3 --width 256 --height 256 --crops 2 --crop-px 64 --seed 2"
 STEPS = (
@@ -54,6 +57,10 @@ def run_command(*arguments: str) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         # The allocator of this process is left alone: tuned, it gives nothing back and grows from test to test.
         patch.setattr("cytoseg.devices.ctypes", types.SimpleNamespace(CDLL=_refuse))
+        # Baselines as small as the run.
+        patch.setattr("cytoseg.interpreter.forest.TREES", 10)
+        patch.setattr("cytoseg.interpreter.unet_baseline.CHANNELS", (8, 16, 16, 16))
+        patch.setattr("cytoseg.interpreter.unet_baseline.CROP_PX", 32)
         result = CliRunner().invoke(build_app(arguments[0]), list(arguments))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception  # a bug, which the command line shows as such
@@ -128,3 +135,19 @@ def start(home: Path, hears_ctrl_c: None) -> Iterator[Callable[..., "subprocess.
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def fork(home: Path) -> Iterator[Callable[..., Forked]]:
+    """Start a command in a fork of this process, in the working folder."""
+    if not hasattr(os, "fork"):
+        pytest.skip("commands are run in forks")
+    started: list[Forked] = []
+
+    def begin(*arguments: str, **environment: str) -> Forked:
+        started.append(Forked(*arguments, **environment))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.close()

@@ -12,8 +12,10 @@ import pytest
 from typer.testing import Result
 
 from cytoseg.workflows.recorded_command import Bar
+from tests.end_to_end.forked import Forked
 
 Start = Callable[..., "subprocess.Popen[str]"]
+Process = Forked | subprocess.Popen[str]
 NEW_SLIDE = "made/slides/made_2_01.ome.tif"
 
 
@@ -92,7 +94,7 @@ def test_results_are_as_before_and_the_same_command_goes_on(
     assert results() != before or line.startswith("label-crops")
 
 
-def wait_until(there: Callable[[], bool], process: "subprocess.Popen[str]", *, wait_s: float = 120) -> None:
+def wait_until(there: Callable[[], bool], process: Process, *, wait_s: float = 120) -> None:
     end = time.monotonic() + wait_s
     while not there():
         assert process.poll() is None, process.communicate()
@@ -107,7 +109,7 @@ SIGNALS = [
 ]
 
 
-def interrupted(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> str:
+def interrupted(process: Process, number: int = signal.SIGINT) -> str:
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
@@ -117,11 +119,11 @@ def interrupted(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_training_stopped_from_outside_resumes(
-    number: int, home: Path, start: Start, cytoseg: Callable[..., Result]
+    number: int, home: Path, fork: Callable[..., Forked], cytoseg: Callable[..., Result]
 ) -> None:
     folder = home / "runs" / "tiny" / "ddpm"
     shutil.rmtree(folder)
-    process = start("train-ddpm", "tiny.yaml", "training.crops=80000", "training.checkpoint_crops=80000")
+    process = fork("train-ddpm", "tiny.yaml", "training.crops=80000", "training.checkpoint_crops=80000")
     log = folder / "metrics.jsonl"
     wait_until(lambda: log.exists() and log.read_text().count("\n") >= 2, process)
     assert "no file is half-written" in interrupted(process, number)
