@@ -23,6 +23,7 @@ COMMANDS = {
     "sample": "Draw samples from the diffusion model.",
     "score-samples": "Score samples against real crops: FID, sFID, KID, precision, recall, copies.",
     "make-pairs": "Draw pictures from the diffusion model and label them with the ensemble, to train a student.",
+    "edit": "Redraw a part of a picture so that it shows an edited class map.",
     "label-crops": "Cut random tissue crops to annotate in labelme.",
     "label-import": "Import annotations (labelme JSON, QuPath GeoJSON or mask images) as label maps.",
     "label-export": "Write the imported labels back as labelme JSON or QuPath GeoJSON.",

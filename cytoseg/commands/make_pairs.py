@@ -18,6 +18,7 @@ from cytoseg.workflows.recorded_command import (
     alone_in,
     refuse_other_classes,
     say,
+    say_next,
     start_run,
 )
 from cytoseg.workflows.run_paths import BUNDLE
@@ -63,7 +64,7 @@ def run(
         sheet = write_pairs(kept, labels, bundle.classes)
         current.entry.update(pairs=len(kept), dropped=len(pairs) - len(kept), invalid=len(drawn.faults))
         say(f"{_sentence(pairs, kept, invalid=len(drawn.faults))} See {sheet}.")
-        say(f"Next: cytoseg train-interpreter {recipe} interpreter.kind=student student.made={len(kept)}")
+        say_next("train-interpreter", recipe, "interpreter.kind=student", f"student.made={len(kept)}")
 
 
 def _labels_of(drawn: DrawnSamples, current: Run) -> SampleLabels:

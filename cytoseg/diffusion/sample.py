@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.variance import log_variance, split_output
 
+Keep = Callable[[Tensor, int], Tensor]
+"""From x_t (N, C, H, W) and t to what x_t shall be."""
 Guide = Callable[[Tensor, int], Tensor]
 """From x_t (N, C, H, W) and t to the gradient of what is wanted with respect to x_t, times its scale, (N, C, H, W)."""
 
@@ -112,6 +114,8 @@ def ddpm(
     steps: int,
     on_step: Callable[[int], None] = lambda _: None,
     guide: Guide | None = None,
+    begin: int | None = None,
+    keep: Keep | None = None,
 ) -> Tensor:
     """Denoise by ancestral sampling along ``steps`` evenly spaced timesteps.
 
@@ -129,6 +133,8 @@ def ddpm(
         steps: Network evaluations, 1 to T.
         on_step: Called with the number of steps done.
         guide: Shifts the mean of every step but the last towards what it wants; None draws from the model alone.
+        begin: Timestep of the first x; the last by default.
+        keep: Replaces parts of x after every step but the last, such as what must not change; None changes nothing.
 
     Returns:
         (N, C, H, W) in [-1, 1]; NaN where the network's output was not finite.
@@ -139,7 +145,7 @@ def ddpm(
     """
     xt = next(noises)
     table, x0 = alpha_bars.double(), xt
-    for done, (t, following) in enumerate(_path(len(table), steps), start=1):
+    for done, (t, following) in enumerate(_path(len(table) if begin is None else begin + 1, steps), start=1):
         output, v = _output(unet, xt, t)
         x0, _ = predict_x0_and_noise(output, xt, table[t].to(xt), objective=objective)
         if following is not None:
@@ -155,6 +161,7 @@ def ddpm(
             if guide is not None:
                 mean = mean + deviation**2 * guide(xt, t)
             xt = mean + deviation * next(noises)
+            xt = xt if keep is None else keep(xt, following)
         on_step(done)
     return x0
 

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from cytoseg.classes import IGNORE
 from cytoseg.diffusion.grey import as_channels
 from cytoseg.diffusion.sample import Guide, predict_x0_and_noise
 from cytoseg.diffusion.variance import split_output
@@ -25,17 +27,30 @@ def class_to_guide(bundle: Bundle, name: str) -> int:
     Raises:
         RecipeError: If the interpreter does not know it, or is of the kind segdiff, which draws class maps.
     """
-    if isinstance(bundle.interpreter, SegDiff):
-        raise RecipeError(
-            f"--guide {name}: an interpreter of the kind segdiff draws class maps and has no gradient. Train one of "
-            "the kind mlps, decoder or student."
-        )
+    refuse_without_gradient(bundle, command=f"--guide {name}")
     if name not in bundle.classes.names:
         raise RecipeError(
             f"--guide {name}: the interpreter does not know this class, only {', '.join(bundle.classes.names)}. "
             "Name one of these."
         )
     return bundle.classes.names.index(name)
+
+
+def refuse_without_gradient(bundle: Bundle, *, command: str) -> None:
+    """Refuse an interpreter that cannot guide.
+
+    Args:
+        bundle: The bundle.
+        command: What asked, for the message.
+
+    Raises:
+        RecipeError: If it is a SegDiff.
+    """
+    if isinstance(bundle.interpreter, SegDiff):
+        raise RecipeError(
+            f"{command}: an interpreter of the kind segdiff draws class maps and has no gradient. Train one of the "
+            "kind mlps, decoder or student."
+        )
 
 
 def guide_by_interpreter(
@@ -57,6 +72,53 @@ def guide_by_interpreter(
     Source: Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, NeurIPS 2021; for judging x0 Bansal et
     al., Universal Guidance for Diffusion Models, 2023.
     """
+
+    def share(probabilities: Tensor) -> Tensor:
+        return probabilities[:, class_id].flatten(1).mean(1).clamp_min(_LEAST).log().sum()
+
+    return _guide(bundle, share, unet, scale=scale, alpha_bars=alpha_bars, objective=objective)
+
+
+def guide_to_map(
+    bundle: Bundle, wanted: Tensor, unet: nn.Module, *, scale: float, alpha_bars: Tensor, objective: str
+) -> Guide:
+    """Make a guide towards pictures that show a class map.
+
+    Args:
+        bundle: The interpreter, with its features; filters are taken as constants.
+        wanted: (H, W) int64 ids, 255 where anything may be shown.
+        unet: The network that draws the sample, in evaluation mode.
+        scale: Size of the gradient where something is asked for, in units of the noise's own score: a sure interpreter
+            has none or a huge one, so its direction alone is used.
+        alpha_bars: (T,) from ``schedule.alpha_bar``.
+        objective: What the network predicts.
+    """
+    asked = wanted != IGNORE
+
+    def agreement(probabilities: Tensor) -> Tensor:
+        logs = probabilities.clamp_min(_LEAST).log()
+        return -functional.nll_loss(logs, wanted.expand(len(logs), -1, -1), ignore_index=IGNORE, reduction="sum")
+
+    towards = _guide(bundle, agreement, unet, scale=1.0, alpha_bars=alpha_bars, objective=objective)
+
+    def guide(xt: Tensor, t: int) -> Tensor:
+        gradient = towards(xt, t)
+        size = gradient[:, :, asked].square().mean((1, 2)).sqrt().clamp_min(_LEAST)[:, None, None, None]
+        return scale * gradient / size / (1.0 - alpha_bars[t].to(xt)).sqrt()
+
+    return guide
+
+
+def _guide(
+    bundle: Bundle,
+    score: Callable[[Tensor], Tensor],
+    unet: nn.Module,
+    *,
+    scale: float,
+    alpha_bars: Tensor,
+    objective: str,
+) -> Guide:
+    """Make a guide that raises a score of the (N, K, H, W) class probabilities of the x0 predicted from x_t."""
     device = next(unet.parameters()).device
     probabilities = _probabilities(bundle, device)
 
@@ -67,8 +129,8 @@ def guide_by_interpreter(
             times = torch.full((len(x),), t, device=x.device)
             output, _ = split_output(unet(x, times).float(), channels=x.shape[1])
             x0, _ = predict_x0_and_noise(output, x, alpha_bars[t].to(x), objective=objective)
-            share = probabilities(as_channels(x0, 3))[:, class_id].flatten(1).mean(1)
-            (gradient,) = torch.autograd.grad(share.clamp_min(_LEAST).log().sum(), x)
+            wanted = score(probabilities(as_channels(x0, 3)))
+            (gradient,) = torch.autograd.grad(wanted, x)
         return scale * gradient
 
     return guide

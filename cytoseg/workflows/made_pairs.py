@@ -71,7 +71,7 @@ class SampleLabels:
         Returns:
             One pair per valid sample.
         """
-        self._start_anew_if_other()
+        self._clear_if_other()
         there = self._read()
         missing = [number for number in self.drawn.numbers if number not in there]
         log = MetricsLog(self.folder / _LOG, keep_until=np.iinfo(np.int64).max)
@@ -103,7 +103,7 @@ class SampleLabels:
         except OSError as error:
             raise CytosegError(f"{path}: damaged ({error}). Remove it and give the command again.") from error
 
-    def _start_anew_if_other(self) -> None:
+    def _clear_if_other(self) -> None:
         about = _About(self.drawn.origin, self.bundle, self.tissue_threshold)
         if _FILE.read_or_none(self.folder / _ABOUT) != about:
             shutil.rmtree(self.folder / _MAPS, ignore_errors=True)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cytoseg.classes import ClassList
+from cytoseg.classes import IGNORE, ClassList
 from cytoseg.diffusion.architecture import Architecture, tap_names, tap_shapes
 from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
@@ -13,7 +13,7 @@ from cytoseg.errors import RecipeError
 from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.bundle import Bundle
 from cytoseg.interpreter.decoder import Decoder
-from cytoseg.interpreter.guide import class_to_guide, guide_by_interpreter
+from cytoseg.interpreter.guide import class_to_guide, guide_by_interpreter, guide_to_map
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
@@ -82,3 +82,19 @@ def test_an_interpreter_without_a_gradient_is_refused() -> None:
     drawing = replace(bundle, interpreter=SegDiff(2, seed=0, votes=1, draw_steps=1))
     with pytest.raises(RecipeError, match=r"^--guide nucleus: an interpreter of the kind segdiff draws class maps"):
         class_to_guide(drawing, "nucleus")
+
+
+@pytest.mark.parametrize("kind", ["mlps", "decoder", "student"])
+def test_a_guide_to_a_map_makes_it_likelier_where_it_asks_for_something(kind: str) -> None:
+    bundle, unet = _bundle(kind, 3)
+    wanted = torch.full((8, 8), IGNORE)
+    wanted[:, 4:] = 1
+    guide = guide_to_map(bundle, wanted, unet, scale=0.5, alpha_bars=BARS, objective="pred_x0")
+    xt = 0.3 * torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        gradient = guide(xt.clone(), 5)
+    # Its size is half that of the noise's score, 1 / sqrt(1 - abar), whatever the interpreter's certainty.
+    sizes = gradient[..., 4:].square().mean((1, 2, 3)).sqrt() * (1 - float(BARS[5])) ** 0.5
+    torch.testing.assert_close(sizes, torch.full((2,), 0.5))
+    towards = guide_by_interpreter(bundle, 1, unet, scale=1.0, alpha_bars=BARS, objective="pred_x0")(xt, 5)
+    assert float((gradient * towards)[..., 4:].sum()) > 0  # more of the class there

@@ -17,6 +17,7 @@ BY_THEMSELVES = {
     "runs",
     "recipe list",
     "recipe new",
+    "make-pairs",
     "recipe check",
     "recipe explain",
 }

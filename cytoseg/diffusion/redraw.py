@@ -1,0 +1,65 @@
+"""Redrawing a region of a picture, and leaving the rest as it is."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from cytoseg.diffusion.sample import Guide, ddpm
+from cytoseg.diffusion.schedule import noise_to
+
+
+def redraw(
+    unet: nn.Module,
+    picture: Tensor,
+    region: Tensor,
+    *,
+    noises: Iterator[Tensor],
+    alpha_bars: Tensor,
+    objective: str,
+    strength: float,
+    steps: int,
+    guide: Guide | None = None,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> Tensor:
+    """Redraw a region: from the picture with noise, its surroundings held at every step.
+
+    Args:
+        unet: The noise predictor, in evaluation mode.
+        picture: (N, C, H, W) in [-1, 1].
+        region: (H, W) bool, True where to draw.
+        noises: Yields (N, C, H, W) standard normal.
+        alpha_bars: (T,) from ``schedule.alpha_bar``.
+        objective: What the network predicts.
+        strength: How far to go back into noise, over 0 to 1 (all the way): little keeps more of the picture.
+        steps: Network evaluations.
+        guide: Steers what is drawn; None draws from the model alone.
+        on_step: Called with the number of steps done.
+
+    Returns:
+        (N, C, H, W), equal to the picture outside the region.
+
+    Source: Meng et al., SDEdit, ICLR 2022, for the start; Lugmayr et al., RePaint, CVPR 2022, for the surroundings,
+    without its repeated steps.
+    """
+    begin = max(1, round(strength * (len(alpha_bars) - 1)))
+
+    def noisy(t: int) -> Tensor:
+        return noise_to(picture, float(alpha_bars[t]), next(noises).to(picture))
+
+    def keep(xt: Tensor, t: int) -> Tensor:
+        return torch.where(region, xt, noisy(t))
+
+    drawn = ddpm(
+        unet,
+        itertools.chain([noisy(begin)], (noise.to(picture) for noise in noises)),
+        alpha_bars=alpha_bars,
+        objective=objective,
+        steps=min(steps, begin + 1),
+        on_step=on_step,
+        begin=begin,
+        keep=keep,
+        guide=guide,
+    )
+    return torch.where(region, drawn, picture)

@@ -1,0 +1,77 @@
+"""Reading the class map that an edited picture shall show."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cytoseg.classes import IGNORE, ClassList
+from cytoseg.errors import LabelError, report
+from cytoseg.formats.mask_files import read_mask
+from cytoseg.labels.import_settings import ImportRules, ImportState
+from cytoseg.labels.read_sources import find_items, read_item
+
+MARGIN_PX = 4
+"""How far the region to draw reaches beyond what was changed, so that an outline can be drawn."""
+
+
+def read_map(path: Path, classes: ClassList, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Read a labelme file or an image of class ids.
+
+    Args:
+        path: A labelme JSON file, or PNG, TIFF or BMP.
+        classes: The class list.
+        size: Height and width of the picture.
+
+    Returns:
+        (H, W) uint8 ids, 255 where the map says nothing.
+
+    Raises:
+        LabelError: If it cannot be read, has another size, or other classes.
+    """
+    ids = _read_labelme(path, classes) if path.suffix.lower() == ".json" else _read_ids(path, classes)
+    if ids.shape != size:
+        raise LabelError(
+            f"{path.name}: the map has {ids.shape[1]}x{ids.shape[0]} px, the picture {size[1]}x{size[0]} px. "
+            "Give a map of the picture's size."
+        )
+    return ids
+
+
+def changed_region(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Find where a map was changed, with a margin; pixels of 255 in the new map are unchanged.
+
+    Args:
+        before: (H, W) ids.
+        after: (H, W) ids.
+    """
+    changed: NDArray[np.bool_] = (before != after) & (after != IGNORE)
+    if not changed.any():
+        return changed
+    found: NDArray[np.bool_] = ndimage.binary_dilation(changed, iterations=MARGIN_PX)
+    return found
+
+
+def _read_labelme(path: Path, classes: ClassList) -> NDArray[np.uint8]:
+    if not path.is_file():
+        raise LabelError(f"{path}: there is no such file. Correct the name.")
+    state = ImportState(path.parent, classes, ImportRules())
+    readings = [read_item(item, state) for item in find_items(path, state)]
+    unknown = [f"{path.name}: class '{name}' is not in the class list" for name in state.unknown]
+    if state.problems or unknown:
+        raise LabelError(report([*state.problems, *unknown], what="edit"))
+    (reading,) = readings
+    assert reading is not None  # else there were problems
+    return reading.label_map
+
+
+def _read_ids(path: Path, classes: ClassList) -> NDArray[np.uint8]:
+    values = read_mask(path, name=path.name)
+    strange = values[(values != IGNORE) & ((values < 0) | (values >= len(classes)))]
+    if strange.size:
+        raise LabelError(
+            f"{path.name}: holds id {strange[0]}, but there are {len(classes)} classes "
+            f"({', '.join(classes.names)}), numbered from 0. Correct the map."
+        )
+    return values.astype(np.uint8)
