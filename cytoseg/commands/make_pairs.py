@@ -40,7 +40,7 @@ def run(
 ) -> None:
     """Draw pictures from the diffusion model and label them with the run's interpreter.
 
-    The least certain pairs are dropped, among pictures with like amounts of tissue, so that bare glass is not all that
+    The least certain pairs are dropped, among pictures with similar amounts of tissue, so that bare glass is not all that
     remains. The rest is written into made/labels/ of the run folder, with contact_sheet.png, as labelled crops of the
     slide "made". They are used by interpreter.kind=student with student.made, and are never test crops.
 
