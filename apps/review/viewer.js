@@ -7,7 +7,7 @@ let library = null;
 export default function ({ data, parentElement, setStateValue }) {
   let state = held.get(parentElement);
   if (!state) {
-    state = { wanted: data, viewer: null, shown: null, layers: {}, jumped: null };
+    state = { wanted: data, viewer: null, draws: false, shown: null, layers: {}, jumped: null };
     held.set(parentElement, state);
     load(data.library)
       .then(() => start(state, parentElement, setStateValue))
@@ -38,6 +38,7 @@ function load(address) {
 }
 
 function start(state, parent, setStateValue) {
+  const { OpenSeadragon } = /** @type {any} */ (window);
   const root = parent.querySelector(".sight");
   const viewer = OpenSeadragon({
     element: root.querySelector(".canvas"),
@@ -71,6 +72,7 @@ function start(state, parent, setStateValue) {
     const width = slide().viewportToImageRectangle(viewer.viewport.getBounds(true)).width;
     setStateValue("clicked", { x: Math.floor(place.x), y: Math.floor(place.y), width: Math.round(width) });
   });
+  drawCrops(state, setStateValue, at);
   new OpenSeadragon.MouseTracker({
     element: root.querySelector(".canvas"),
     moveHandler: (event) => slide() && point(state, at(event.position)),
@@ -82,10 +84,48 @@ function start(state, parent, setStateValue) {
     farther: () => zoom(1 / 1.6),
     whole: () => viewer.viewport.goHome(),
     native: () => viewer.viewport.zoomTo(slide().imageToViewportZoom(1)),
+    crop: () => toggleCrop(state),
     full: () => (document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen()),
   };
   for (const button of root.querySelectorAll("button")) button.onclick = acts[button.name];
   update(state);
+}
+
+// Drags draw a rectangle instead of moving the slide, as long as the button is pressed in.
+function toggleCrop(state) {
+  const button = state.root.querySelector("[name=crop]");
+  state.draws = !state.draws;
+  button.setAttribute("aria-pressed", state.draws);
+  state.root.classList.toggle("draws", state.draws);
+}
+
+function drawCrops(state, setStateValue, at) {
+  const { OpenSeadragon } = /** @type {any} */ (window);
+  const { viewer } = state;
+  const mark = document.createElement("div");
+  mark.className = "crop";
+  let from = null;
+  const between = (place) => {
+    const [x, y] = [Math.min(from.x, place.x), Math.min(from.y, place.y)].map(Math.floor);
+    const [right, bottom] = [Math.max(from.x, place.x), Math.max(from.y, place.y)].map(Math.ceil);
+    return { x, y, width: right - x, height: bottom - y };
+  };
+  viewer.addHandler("canvas-press", (event) => (from = state.draws ? at(event.position) : null));
+  viewer.addHandler("canvas-drag", (event) => {
+    if (!from) return;
+    event.preventDefaultAction = true;
+    const { x, y, width, height } = between(at(event.position));
+    const place = viewer.world.getItemAt(0).imageToViewportRectangle(new OpenSeadragon.Rect(x, y, width, height));
+    viewer.removeOverlay(mark);
+    viewer.addOverlay({ element: mark, location: place });
+  });
+  viewer.addHandler("canvas-drag-end", (event) => {
+    if (!from) return;
+    event.preventDefaultAction = true;
+    setStateValue("drawn", between(at(event.position)));
+    from = null;
+    toggleCrop(state);
+  });
 }
 
 function source(data, address, suffix, query) {

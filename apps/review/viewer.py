@@ -15,6 +15,7 @@ import tiles
 import widgets
 
 from cytoseg.classes import ClassList
+from cytoseg.geometry import Region
 from cytoseg.reporting.glossary import UNCERTAINTY
 from cytoseg.viewer.deep_zoom import TILE_PX, TilePyramid
 from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, SlideView
@@ -32,6 +33,19 @@ class Jump:
     y: int
     width: int
     number: int
+
+
+@dataclass(frozen=True)
+class Pointed:
+    """Where somebody pointed on a slide, in level-0 pixels.
+
+    Attributes:
+        clicked: Last click: ``x``, ``y``, and the ``width`` of the view; None before the first one.
+        drawn: Last rectangle; None before the first one.
+    """
+
+    clicked: Mapping[str, int] | None
+    drawn: Region | None
 
 
 def go_to(slide: str, *, x: int, y: int, width: int) -> None:
@@ -105,7 +119,7 @@ def choose_classes(classes: ClassList) -> list[int]:
 
 def show(
     run: Path, key: str, slide_view: SlideView, *, opacities: Mapping[str, float], shown: Collection[int]
-) -> Mapping[str, int] | None:
+) -> Pointed:
     """Show a slide.
 
     Args:
@@ -116,7 +130,7 @@ def show(
         shown: Ids of the classes to paint.
 
     Returns:
-        The last clicked position, ``x`` and ``y`` in level-0 pixels and the ``width`` of the view; or None.
+        Where somebody pointed last.
     """
     jump = st.session_state.get("place")
     there = isinstance(jump, Jump) and jump.slide == key
@@ -135,9 +149,20 @@ def show(
     # Keyed by slide, so that a click is not applied to the next slide; as a number, because Streamlit refuses keys with
     # two consecutive underscores.
     number = crc32(f"{run.name}/{key}".encode(errors="surrogateescape"))
-    result = _component()(key=f"viewer {number}", data=data, on_clicked_change=lambda: None)
+    result = _component()(key=f"viewer {number}", data=data, on_clicked_change=_noted, on_drawn_change=_noted)
     clicked = result.clicked
-    return clicked if isinstance(clicked, Mapping) else None
+    return Pointed(clicked if isinstance(clicked, Mapping) else None, _region(result.drawn))
+
+
+def _noted() -> None:
+    """Answers are read when the page runs; Streamlit needs a function to keep them."""
+
+
+def _region(drawn: object) -> Region | None:
+    try:
+        return Region.from_json([drawn[name] for name in ("x", "y", "width", "height")])  # type: ignore[index]
+    except (TypeError, KeyError, ValueError):  # nothing yet, or no rectangle
+        return None
 
 
 def _layer(run: Path, key: str, layer: str, opacity: float, shown: Collection[int]) -> dict[str, Any]:

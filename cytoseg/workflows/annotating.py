@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
+from cytoseg.active_learning.candidates import Frame
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace, tells_test_slides
 from cytoseg.classes import IGNORE
 from cytoseg.devices import pick_device
@@ -19,8 +21,8 @@ from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.features.extract import FeatureExtractor
-from cytoseg.formats.sidecar import SUFFIX
-from cytoseg.geometry import Region
+from cytoseg.formats.sidecar import SUFFIX, Cut, write_sidecar
+from cytoseg.geometry import Region, Size, overlap
 from cytoseg.interpreter.first_guess import FirstGuess
 from cytoseg.interpreter.live import LiveInterpreter, LiveView
 from cytoseg.labels.annotated import annotated_regions, waiting_regions
@@ -31,16 +33,19 @@ from cytoseg.labels.index import INDEX
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.image import read_picture
-from cytoseg.slides.open import find_slides, slide_id
+from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
 from cytoseg.workflows.backbone import backbone_folder, needs_backbone
 from cytoseg.workflows.labelled_pixels import ensemble_settings
 from cytoseg.workflows.queue_rules import queue_rules
 from cytoseg.workflows.random_places import choose_place, write_place
 from cytoseg.workflows.training_crops import tissue_crops
+from cytoseg.writing import atomic_path
 
 RANDOM = "to_label"
 FOLDERS = (RANDOM, FOLDER)
 """Folders of a run with crops to annotate: random or chosen ones, and the queue."""
+LEAST_PX, MOST_PX = 32, 1024
+"""Shortest and longest side of a chosen crop: more is slow to paint and to refit on."""
 _TRIES = 40
 """Random places tried before giving up."""
 
@@ -133,6 +138,34 @@ class Annotating:
                         return folder / name
         raise SlideError(f"{RANDOM}: {_TRIES} random places held glass, or lay on test slides or on other crops.")
 
+    def cut(self, slide: Path, name: str, region: Region) -> Path:
+        """Cut a chosen region of a slide.
+
+        Args:
+            slide: File of the slide.
+            name: Its id.
+            region: The region; what lies beyond the slide is left out.
+
+        Returns:
+            Its PNG file; the one that exists if this very region was cut before.
+
+        Raises:
+            CytosegError: If it is too small or too large, or the slide cannot be read.
+        """
+        with open_slide(slide) as opened:
+            within = overlap(region, opened.levels[0].size)
+            frame = Frame(self.recipe.labels.crop_px, self.recipe.slides)
+            at = within.at(frame.side(opened) / frame.size_px)
+            path = self.run / RANDOM / f"{name}_{within.x}_{within.y}.png"
+            if path.exists() and origin_of(path).region == within:
+                return path
+            _check_chosen(at, path)
+            picture = read_at(opened, within, Size(at.width, at.height))
+        write_sidecar(path, Cut(name, within, self.recipe.slides.mpp))
+        with atomic_path(path) as temporary:
+            Image.fromarray(picture).save(temporary)
+        return path
+
     def save(self, crop: CropFile, author: str, label_map: NDArray[np.uint8]) -> Path:
         """Save the marks of a crop; see ``save_marks``.
 
@@ -218,3 +251,14 @@ class Annotating:
         extractor = FeatureExtractor(unet, architecture, settings, device=self._device, precision=precision)
         wanted, rule = ensemble_settings(recipe, recipe.training.seed), recipe.interpreter.vote
         return LiveInterpreter(extractor, len(self.classes), wanted, rule=rule, precision=precision)
+
+
+def _check_chosen(at: Region, path: Path) -> None:
+    """Refuse a chosen region by its size in the crop's pixels, or where another crop begins."""
+    if min(at.width, at.height) < LEAST_PX or max(at.width, at.height) > MOST_PX:
+        raise LabelError(
+            f"{path.stem}: {at.width} x {at.height} pixels cannot be annotated. Draw a rectangle with sides of "
+            f"{LEAST_PX} to {MOST_PX} pixels."
+        )
+    if path.exists():
+        raise LabelError(f"{path.stem}: another crop begins at the same pixel. Draw the rectangle a little beside it.")

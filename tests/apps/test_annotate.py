@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from streamlit.testing.v1 import AppTest
 
 from cytoseg.classes import IGNORE
+from cytoseg.geometry import Region
 from cytoseg.interpreter.live import LiveView
-from cytoseg.labels.drawn import Drawn, drawn_of, save_marks
+from cytoseg.labels.drawn import Drawn, drawn_of, origin_of, save_marks
 from cytoseg.labels.index import load_index
 from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.workflows.annotating import Annotating
+from tests.apps import sighted as chessboard
 
 Review = Callable[..., AppTest]
 RECIPE = """\
@@ -219,3 +221,26 @@ def test_damage_is_a_sentence_that_names_no_folder(review: Review, run: Path, tm
     app = app.switch_page("pages/predict.py").run()
     assert not app.exception, app.exception
     assert str(tmp_path) not in _texts(app)
+
+
+@pytest.mark.usefixtures("seen")
+def test_a_place_on_a_slide_is_cut_and_opened(review: Review, run: Path, tmp_path: Path, browser: Browser) -> None:
+    app = review("slides", "--run", str(run), "--base", str(tmp_path))
+    for field, value in zip(app.number_input, (100, 200, 50), strict=True):
+        field.set_value(value)
+    app = _press(app, "Annotate")
+    assert app.title[0].value == "Annotate"
+    assert app.main.selectbox[0].value == "board_100_200"
+    assert origin_of(run / "to_label" / "board_100_200.png").region == Region(100, 200, 50, 50)
+    assert browser.given["picture"].shape == (50, 50, 3)
+    np.testing.assert_allclose(browser.given["picture"][10, 10], chessboard.CELL, atol=3)  # the slide is a JPEG
+
+
+@pytest.mark.usefixtures("browser")
+def test_a_place_that_is_too_small_is_refused_on_the_slide(review: Review, run: Path, tmp_path: Path) -> None:
+    app = review("slides", "--run", str(run), "--base", str(tmp_path))
+    app.number_input[2].set_value(20)
+    app = _press(app, "Annotate")
+    assert app.title[0].value == "Slides"
+    assert "20 x 20 pixels cannot be annotated" in _texts(app)
+    assert not (run / "to_label").exists()

@@ -120,7 +120,7 @@ def start_server(command: list[str], *, port: int, folder: Path) -> subprocess.P
     return server
 
 
-def _wait_for(health: str, server: subprocess.Popen[bytes], *, wait_s: float = 40) -> None:
+def _wait_for(health: str, server: subprocess.Popen[bytes], *, wait_s: float = 120) -> None:
     end = time.monotonic() + wait_s
     while time.monotonic() < end and server.poll() is None:
         try:

@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import re
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -188,6 +189,26 @@ def test_a_click_gives_the_place_and_its_link(page: Page, address: str) -> None:
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     expect(page.get_by_text("Clicked at x 1100, y 1100")).to_be_visible(timeout=DRAWN_MS)
     expect(page.get_by_text("/slides?run=sighted&slide=board")).to_be_visible()
+
+
+def test_a_crop_is_drawn_on_the_slide(page: Page, address: str, tmp_path: Path) -> None:
+    _open(page, address, "&x=1000&y=1000&width=200")
+    _settled(page)
+    page.get_by_role("button", name="Draw a crop").click()
+    box = page.locator(".sight .canvas").bounding_box()
+    assert box is not None
+    scale = min(box["width"], box["height"]) / 200
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(middle[0] - 30 * scale, middle[1] - 20 * scale)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 30 * scale, middle[1] + 20 * scale, steps=6)
+    page.screenshot(path=tmp_path / "drawn.png")
+    page.mouse.up()
+    offered = page.get_by_role("button", name="Annotate the drawn crop")
+    expect(offered).to_contain_text(re.compile(r"\(6[0-2] x 4[0-2]\)"), timeout=DRAWN_MS)  # edges lie on whole pixels
+    expect(page.get_by_role("button", name="Draw a crop")).to_have_attribute("aria-pressed", "false")
+    page.mouse.move(*middle)
+    expect(page.locator(".sight .place")).to_contain_text("x 1100, y 1100")  # the slide has not moved
 
 
 def test_a_form_leads_to_a_place(page: Page, address: str) -> None:

@@ -9,7 +9,10 @@ from typer.testing import Result
 
 from cytoseg.classes import IGNORE
 from cytoseg.errors import CheckpointError, LabelError
+from cytoseg.geometry import Region
+from cytoseg.labels.drawn import origin_of
 from cytoseg.labels.import_labels import load_index
+from cytoseg.slides.open import find_slides, open_slide, slide_id
 from cytoseg.workflows.annotating import Annotating
 
 Made = tuple[Path, dict[str, Result]]
@@ -79,3 +82,26 @@ def test_what_is_missing_is_told(annotating: Annotating) -> None:
     shutil.rmtree(annotating.labels)
     with pytest.raises(LabelError, match="at least two classes are needed"):
         annotating.view(crop, picture, np.zeros((32, 32), np.uint8))
+
+
+def test_a_chosen_region_is_cut_to_the_pixel(annotating: Annotating) -> None:
+    slide = next(path for path in find_slides(annotating.recipe.slides.folders) if slide_id(path) == "made_2_02")
+    with open_slide(slide) as opened:
+        whole = opened.levels[0].size
+        expected = opened.read_region(Region(5, 7, 40, 33), 0)
+    path = annotating.cut(slide, "made_2_02", Region(5, 7, 40, 33))
+    (crop,) = (crop for crop in annotating.crops()[0] if crop.path == path)
+    picture, marks = annotating.open(crop)
+    np.testing.assert_array_equal(picture, expected)
+    assert (marks.ids == IGNORE).all()
+    assert origin_of(path).region == Region(5, 7, 40, 33)
+    written = path.stat().st_mtime_ns
+    assert annotating.cut(slide, "made_2_02", Region(5, 7, 40, 33)) == path
+    assert path.stat().st_mtime_ns == written
+    corner = annotating.cut(slide, "made_2_02", Region(whole.width - 40, whole.height - 35, 99, 99))
+    assert origin_of(corner).region == Region(whole.width - 40, whole.height - 35, 40, 35)
+    with pytest.raises(LabelError, match="made_2_02_5_7: another crop begins at the same pixel"):
+        annotating.cut(slide, "made_2_02", Region(5, 7, 50, 50))
+    for region in (Region(5, 5, 31, 90), Region(whole.width, 0, 64, 64), Region(-300, -300, 100, 100)):
+        with pytest.raises(LabelError, match="Draw a rectangle with sides of 32 to 1024 pixels"):
+            annotating.cut(slide, "made_2_02", region)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import approvals
+import cells
+import drawing
 import exports
 import pandas as pd
 import state
@@ -15,6 +17,7 @@ import widgets
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import SUMMARY_HEAD, Summary, predictions, read_summary
+from cytoseg.geometry import Region
 from cytoseg.viewer.slide_catalogue import Catalogue, Found
 from cytoseg.viewer.tile_service import CLASSES, TRUTH, SlideView
 
@@ -49,29 +52,54 @@ def _previews(folder: Path) -> None:
     widgets.picture(folder / "preview.png", CAPTION, COMMAND)
 
 
-def _jump(key: str, view: SlideView) -> None:
+def _jump(key: str, view: SlideView) -> Region | None:
     with st.form("jump", border=False):
         st.markdown("**Go to** (pixels of the slide)")
         with st.container(horizontal=True, gap="xsmall"):
             x = st.number_input("x", 0, view.size.width - 1, 0)
             y = st.number_input("y", 0, view.size.height - 1, 0)
             width = st.number_input("Width", 1, view.size.width, min(1000, view.size.width))
-        if st.form_submit_button("Go", icon=":material/near_me:"):
+        with st.container(horizontal=True, gap="xsmall"):
+            go = st.form_submit_button("Go", icon=":material/near_me:")
+            cut = st.form_submit_button("Annotate", icon=":material/brush:", help="This square, as a new crop.")
+        if go:
             viewer.ask_jump(key, int(x), int(y), int(width))
+    return Region(int(x), int(y), int(width), int(width)) if cut else None
+
+
+def _annotate(run: Path, found: Found, region: Region) -> None:
+    """Cut a region as a crop and open it on the page Annotate."""
+    try:
+        path = drawing.of_run(run).cut(found.path, found.slide, region)
+    except CytosegError as error:
+        st.error(state.told(error), icon=":material/error:")
+        return
+    st.session_state["crop to annotate"] = path.stem
+    st.switch_page("pages/annotate.py")
 
 
 @st.fragment
-def _look(run: Path, key: str, view: SlideView, classes: ClassList) -> None:
+def _look(run: Path, found: Found, view: SlideView, classes: ClassList) -> None:
+    key = found.key
     large, side = st.columns([3.6, 1], gap="medium")
     with side:
         opacities = viewer.choose_layers(view)
         shown = viewer.choose_classes(classes) if {CLASSES, TRUTH} & opacities.keys() else []
-        _jump(key, view)
+        typed = _jump(key, view)
     with large:
-        clicked = viewer.show(run, key, view, opacities=opacities, shown=shown)
+        pointed = viewer.show(run, key, view, opacities=opacities, shown=shown)
+        drawn, clicked = pointed.drawn, pointed.clicked
+        if drawn is not None and st.button(
+            f"Annotate the drawn crop ({drawn.width} x {drawn.height})", type="primary", icon=":material/brush:"
+        ):
+            _annotate(run, found, drawn)
+        if typed is not None:
+            _annotate(run, found, typed)
         if clicked is not None:
             st.caption(f"Clicked at x {clicked['x']}, y {clicked['y']}. A link to this place:")
             st.code(viewer.link(run, key, clicked), language=None)
+    if found.prediction is not None:
+        cells.show(found, view, classes, clicked)
     for note in view.notes:
         st.warning(state.told(note), icon=":material/warning:")
 
@@ -111,7 +139,7 @@ def _show(run: Path, found: Found) -> None:
         if found.prediction is not None:
             _previews(found.prediction)
         return
-    _look(run, found.key, view, seen.classes)
+    _look(run, found, view, seen.classes)
 
 
 def main() -> None:

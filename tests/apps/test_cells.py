@@ -1,0 +1,153 @@
+"""Objects on the page Slides: counts, chart, the clicked one, damage."""
+
+import importlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cytoseg.geometry import Region, Size
+from cytoseg.slides.pyramid import write_pyramid
+
+Review = Callable[..., AppTest]
+
+
+@pytest.fixture
+def prediction(sighted: Path) -> Path:
+    """The chessboard's prediction with three cells; the second is the square at (100, 0)."""
+    folder = sighted / "predictions" / "board"
+    ids = np.zeros((600, 600), np.uint32)
+    ids[:100, 100:200], ids[100:200, :100], ids[300:310, 300:310] = 2, 1, 3
+    write_pyramid(folder / "instances.ome.tif", [ids], size=Size(600, 600), mpp=0.5, categorical=True)
+    rows = {
+        "id": [1, 2, 3],
+        "class": ["cell", "cell", "background"],
+        "centroid_x_level0_px": [50.0, 150.0, 305.0],
+        "centroid_y_level0_px": [150.0, 50.0, 305.0],
+        "area_px": [10_000, 10_000, 100],
+        "area_um2": [2500.0, 2500.0, 25.0],
+        "optical_density_mean": [0.4, 0.6, 0.1],
+        "no_ratio_because": [None, "two nuclei", None],
+    }
+    pd.DataFrame(rows).to_csv(folder / "cells.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def cells(monkeypatch: pytest.MonkeyPatch, review: Review) -> ModuleType:
+    return importlib.import_module("cells")
+
+
+def _clicking(monkeypatch: pytest.MonkeyPatch, x: int, y: int) -> None:
+    viewer = importlib.import_module("viewer")
+    pointed = viewer.Pointed({"x": x, "y": y, "width": 100}, None)
+    monkeypatch.setattr(viewer, "show", lambda *_args, **_more: pointed)
+
+
+def _texts(app: AppTest) -> str:
+    parts = [*app.main.markdown, *app.caption, *app.warning, *app.subheader]
+    return "\n".join(str(part.value) for part in parts).replace("\\", "")
+
+
+def test_objects_are_counted_by_class_and_drawn(
+    review: Review, prediction: Path, tmp_path: Path, cells: ModuleType
+) -> None:
+    app = review("slides", "--base", str(tmp_path))
+    assert not app.exception, app.exception
+    assert "Objects (3)" in _texts(app)
+    assert app.table[0].value.to_numpy().tolist() == [["background", 1, 25.0, 0.1], ["cell", 2, 2500.0, 0.5]]
+    table = cells.table_of(prediction)
+    assert list(cells.counts(table.drop(columns="area_um2"))["Area (px)"]) == [100, 10_000]
+    classes = importlib.import_module("tests.apps.sighted").CLASSES
+    traces = cells._chart(table, classes).data
+    assert [(trace.name, list(trace.x), list(trace.y)) for trace in traces] == [
+        ("background", [25.0], [0.1]),
+        ("cell", [2500.0, 2500.0], [0.4, 0.6]),
+    ]
+    assert traces[1].customdata.tolist() == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("event", "ids"),
+    [
+        ({"selection": {"points": [{"customdata": [2]}, {"customdata": 3}, {"x": 1}]}}, [2, 3]),
+        ({"selection": {"points": []}}, []),
+        ({}, []),
+        (None, []),
+    ],
+)
+def test_what_is_chosen_in_the_chart_is_known_by_id(cells: ModuleType, event: Any, ids: list[int]) -> None:
+    assert cells.chosen_ids(event) == ids
+
+
+@pytest.mark.usefixtures("cells")
+def test_a_chosen_object_is_gone_to(
+    review: Review, prediction: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import streamlit as st
+
+    assert prediction.is_dir()
+    event = {"selection": {"points": [{"customdata": [2]}, {"customdata": [3]}]}}
+    monkeypatch.setattr(st, "plotly_chart", lambda *_args, **_more: event)
+    frames = []
+
+    class Picked:
+        class selection:  # noqa: N801 # as Streamlit names it
+            rows = (0,)
+
+    shown = st.dataframe
+
+    def dataframe(table: Any, **more: Any) -> Any:
+        if "on_select" not in more:
+            return shown(table, **more)
+        frames.append(table)
+        return Picked
+
+    monkeypatch.setattr(st, "dataframe", dataframe)
+    viewer = importlib.import_module("viewer")
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(viewer, "ask_jump", lambda *place: asked.append(place))
+    app = review("slides", "--base", str(tmp_path))
+    assert not app.exception, app.exception
+    assert "**2 chosen**" in _texts(app)
+    assert frames[0]["id"].tolist() == [2, 3]
+    side = round(3 * 2 * math.sqrt(10_000 / math.pi))
+    assert asked == [("board", 0, 0, side)]  # once, though the page has run again since
+
+
+@pytest.mark.usefixtures("cells")
+def test_a_clicked_object_shows_its_measurements(
+    review: Review, prediction: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prediction.is_dir()
+    app = review("app", "--base", str(tmp_path))
+    _clicking(monkeypatch, 120, 30)
+    app = app.switch_page("pages/slides.py").run()
+    assert not app.exception, app.exception
+    assert "Object 2: cell" in _texts(app)
+    measured = dict(app.dataframe[0].value.to_numpy().tolist())
+    assert measured["area_um2"] == "2500.0"
+    assert measured["no_ratio_because"] == "two nuclei"
+    _clicking(monkeypatch, 500, 500)
+    assert "No object lies where you clicked." in _texts(app.run())
+
+
+@pytest.mark.parametrize("text", ["", "id,class\n1,cell\n", "id,class\nx,cell\n", '"'])
+@pytest.mark.usefixtures("cells")
+def test_a_damaged_table_is_a_sentence(review: Review, prediction: Path, tmp_path: Path, text: str) -> None:
+    (prediction / "cells.csv").write_text(text)
+    app = review("slides", "--base", str(tmp_path))
+    assert not app.exception, app.exception
+    assert "cells.csv: is damaged" in _texts(app)
+
+
+def test_an_object_is_shown_with_what_lies_around_it(cells: ModuleType) -> None:
+    row = pd.Series({"area_px": 100.0, "area_um2": 100 * math.pi, cells.X: 300.0, cells.Y: 200.0})
+    assert cells._around(row, 0.5) == Region(240, 140, 120, 120)
+    assert cells._around(row.drop("area_um2"), None) == Region(280, 180, 40, 40)
