@@ -207,7 +207,8 @@ def _backward(
     Returns the (N,) timesteps, denoising losses and mask losses of its crops; the last is None without sources.
     """
     process = cast(Any, diffusion)
-    x0 = as_channels(x0, process.channels)
+    if process.channels == 1:
+        x0 = as_channels(x0, 1)
     t, eps = draw_noise(numbers, settings=settings, timesteps=process.num_timesteps, channels=process.channels)
     found: list[tuple[Tensor, Tensor | None]] = []
     crops = list(zip(*(torch.split(tensor, settings.together) for tensor in (x0, t, eps)), strict=True))

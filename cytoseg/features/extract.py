@@ -187,7 +187,7 @@ class DdpmTaps:
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
         """Compute the taps, timestep-major."""
-        x0 = as_channels(pictures, self.architecture.channels)
+        x0 = as_channels(pictures, 1) if self.architecture.channels == 1 else pictures
         if self.settings.scale > 1:
             x0 = F.interpolate(x0, scale_factor=self.settings.scale, mode="bilinear", align_corners=False)
         eps = shared_noise(self.settings.noise_seed, *x0.shape[-2:], channels=x0.shape[1]).to(self.device)
