@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from typer.testing import Result
+
+from tests.end_to_end.forked import Forked
 
 Start = Callable[..., "subprocess.Popen[str]"]
 SOURCES = Path(__file__).parents[2]
@@ -54,17 +57,22 @@ def rows(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "ddpm" / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_come_to_the_same_weights_as_one(
-    home: Path, start_two: Start, cytoseg: Callable[..., Result]
-) -> None:
+def as_two(fork: Callable[..., Forked], *arguments: str) -> str:
+    """Run a command as the two processes that a launcher would start; gives all that they say."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    shared |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "two"}
+    both = [fork(*arguments, **shared, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
+    said = "".join("".join(process.communicate()) for process in both)
+    assert [process.returncode for process in both] == [0, 0], said
+    return said
+
+
+def same_as_alone(home: Path, cytoseg: Callable[..., Result]) -> None:
+    """Compare the folder two, 16 crops by two processes and then 8, with a training by one process."""
     alone = cytoseg("train-ddpm", "tiny.yaml", "folder=alone", "training.micro_batch=3")
     assert alone.exit_code == 0, alone.output
-    first, _ = start_two("train-ddpm", "tiny.yaml", "folder=two", "training.crops=16").communicate(timeout=300)
-    assert "Trained on 16 crops" in first, first
-    assert first.count("Trained on") == 1
-    resumed = start_two("train-ddpm", "tiny.yaml", "folder=two", "--resume", launcher=ACCELERATE)
-    output, _ = resumed.communicate(timeout=300)
-    assert "Trained on 24 crops" in output, output
     assert [row["crops_seen"] for row in rows(home / "two")] == [8, 16, 24]
     for one, two in zip(rows(home / "alone"), rows(home / "two"), strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
@@ -74,6 +82,30 @@ def test_two_processes_come_to_the_same_weights_as_one(
             weights(home / "two", 24, group), weights(home / "alone", 24, group), rtol=0, atol=1e-4
         )
     assert len(json.loads((home / "two" / "run.json").read_text())["commands"]) == 2
+
+
+def test_two_processes_come_to_the_same_weights_as_one(
+    home: Path, fork: Callable[..., Forked], cytoseg: Callable[..., Result]
+) -> None:
+    first = as_two(fork, "train-ddpm", "tiny.yaml", "folder=two", "training.crops=16")
+    assert "Trained on 16 crops" in first, first
+    assert first.count("Trained on") == 1
+    output = as_two(fork, "train-ddpm", "tiny.yaml", "folder=two", "--resume")
+    assert "Trained on 24 crops" in output, output
+    same_as_alone(home, cytoseg)
+
+
+@pytest.mark.slow  # six starts of the program
+def test_launchers_start_two_processes_that_come_to_the_same_weights_as_one(
+    home: Path, start_two: Start, cytoseg: Callable[..., Result]
+) -> None:
+    first, _ = start_two("train-ddpm", "tiny.yaml", "folder=two", "training.crops=16").communicate(timeout=300)
+    assert "Trained on 16 crops" in first, first
+    assert first.count("Trained on") == 1
+    resumed = start_two("train-ddpm", "tiny.yaml", "folder=two", "--resume", launcher=ACCELERATE)
+    output, _ = resumed.communicate(timeout=300)
+    assert "Trained on 24 crops" in output, output
+    same_as_alone(home, cytoseg)
 
 
 @pytest.mark.slow
