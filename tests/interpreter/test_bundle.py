@@ -16,7 +16,7 @@ from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, to_input
-from cytoseg.features.settings import FILTERS, FeatureSettings
+from cytoseg.features.settings import FILTERS_A_CHANNEL, FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, bundle_hashes, bundle_state, load_bundle, save_bundle
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities
@@ -58,7 +58,7 @@ def test_joined_filters_are_remembered(bundle: Bundle, tmp_path: Path, make_ense
     joined = replace(
         bundle,
         features=replace(bundle.features, extractors=("ddpm", "filters")),
-        interpreter=make_ensemble(3, 2 * (16 + 8) + FILTERS, 3),
+        interpreter=make_ensemble(3, 2 * (16 + 8) + 3 * FILTERS_A_CHANNEL, 3),
     )
     save_bundle(tmp_path / "bundle", joined)
     after = EnsemblePredictor(load_bundle(tmp_path / "bundle"), device=CPU)(TILES)
@@ -84,7 +84,9 @@ def test_the_frozen_network_comes_with_the_bundle(
 ) -> None:
     torch.manual_seed(0)
     features = replace(bundle.features, extractors=("filters", "pretrained"))
-    joined = replace(bundle, features=features, interpreter=make_ensemble(3, FILTERS + 272, 3), encoder=LiteEncoder())
+    joined = replace(
+        bundle, features=features, interpreter=make_ensemble(3, 3 * FILTERS_A_CHANNEL + 272, 3), encoder=LiteEncoder()
+    )
     save_bundle(tmp_path / "bundle", joined)
     monkeypatch.setattr("cytoseg.diffusion.efficientnet.WEIGHTS_PACKAGE", "no_such_package_of_weights")
     after = EnsemblePredictor(load_bundle(tmp_path / "bundle"), device=CPU)(TILES)
