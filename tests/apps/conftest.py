@@ -65,7 +65,7 @@ def review(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., App
 
     def open_page(page: str, *arguments: str) -> AppTest:
         monkeypatch.setattr(sys, "argv", ["app.py", *arguments])
-        app = AppTest.from_file(str(APP), default_timeout=30).run()
+        app = AppTest.from_file(str(APP), default_timeout=90).run()
         return app if page == "app" else app.switch_page(f"pages/{page}.py").run()
 
     return open_page
