@@ -150,7 +150,8 @@ class ImageFilters:
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
         """Filter the pictures; returns one map of their size."""
-        return [filter_maps(as_channels(pictures.detach(), self._channels))]
+        constant = pictures.detach()
+        return [filter_maps(as_channels(constant, 1) if self._channels == 1 else constant)]
 
 
 class DdpmTaps:

@@ -103,7 +103,7 @@ def save_denoised(path: Path, unet: torch.nn.Module, crops: Tensor, recipe: Reci
     The timesteps are those of the features: a network that cannot see a cell there has no features of it.
     """
     device = pick_device(recipe.training.device)
-    x0 = as_channels(crops, recipe.diffusion.channels).to(device)
+    x0 = (as_channels(crops, 1) if recipe.diffusion.channels == 1 else crops).to(device)
     eps = torch.randn(x0.shape, generator=generator_for(recipe.training.seed, 0, what="denoised")).to(device)
     bars = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)
     columns = []
