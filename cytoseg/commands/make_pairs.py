@@ -40,9 +40,9 @@ def run(
 ) -> None:
     """Draw pictures from the diffusion model and label them with the run's interpreter.
 
-    The least certain pairs are dropped, among pictures with similar amounts of tissue, so that bare glass is not all that
-    remains. The rest is written into made/labels/ of the run folder, with contact_sheet.png, as labelled crops of the
-    slide "made". They are used by interpreter.kind=student with student.made, and are never test crops.
+    The least certain pairs are dropped, among pictures with similar amounts of tissue, so that bare glass is not all
+    that remains. The rest is written into made/labels/ of the run folder, with contact_sheet.png, as labelled crops of
+    the slide "made". They are used by interpreter.kind=student with student.made, and are never test crops.
 
     Pictures are those of `cytoseg sample` with the same options. The same command again continues an interrupted one,
     and --n may grow.
