@@ -7,15 +7,17 @@ from typer.testing import Result
 
 CytosegCommand = Callable[..., Result]
 
-NAMES = ["cervical", "cytology-base", "dsb16", "lbc", "lbc-base", "lbc-cric-base", "quickstart"]
+PUBLISHED = ["ade_bedroom_30", "bedroom_28", "cat_15", "celeba_19", "ffhq_34", "horse_21"]
+OURS = ["cervical", "cytology-base", "digits", "dsb16", "lbc", "lbc-base", "lbc-cric-base", "quickstart"]
+NAMES = sorted([*PUBLISHED, *OURS])
 
 
 def test_list_gives_each_recipes_purpose(cytoseg: CytosegCommand) -> None:
     *lines, following = cytoseg("recipe", "list").stdout.splitlines()
     assert following == "Next: cytoseg recipe new mylab.yaml"
     assert [line.split()[0] for line in lines] == NAMES
-    assert lines[0].startswith("cervical       The configuration of the replicated cervical cytology report")
-    assert {line[:15].rstrip() for line in lines} == set(NAMES)  # the texts stand below each other
+    assert lines[4].startswith("cervical        The configuration of the replicated cervical cytology report")
+    assert {line[:16].rstrip() for line in lines} == set(NAMES)  # the texts stand below each other
 
 
 def test_check_counts_slides_and_features_and_writes_nothing(cytoseg: CytosegCommand) -> None:
