@@ -106,9 +106,7 @@ def test_a_recipe_is_found_by_path_and_by_name(tmp_path: Path, smallest: str) ->
 
 @pytest.mark.parametrize("name", ["cervcal", "other/cervical", "."])
 def test_an_unknown_recipe_lists_those_there_are(name: str) -> None:
-    with pytest.raises(
-        RecipeError, match=r": no such recipe\. Give a YAML file, or one of .*, cervical, cytology-"
-    ):
+    with pytest.raises(RecipeError, match=r": no such recipe\. Give a YAML file, or one of .*, cervical, cytology-"):
         find_recipe(name)
 
 
