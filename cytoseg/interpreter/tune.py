@@ -31,7 +31,7 @@ CHECKS = 20
 HELD_SHARE = 5
 """One in this many slides is held out."""
 LEAST_SLIDES = 10
-"""With fewer labelled slides none is held out: every crop is needed for training."""
+"""With fewer labelled slides early stopping holds none out."""
 LEAST_STEPS = 400
 """Minimum number of steps for any number of crops."""
 _LATE = ("unet.ups", "unet.final_res_block", "head")
@@ -86,10 +86,11 @@ def tune_decoder(
     resume: Resume | None = None,
     on_step: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Tuned:
-    """Fine-tune on augmented parts of the labelled crops, and keep the weights with the lowest held-out loss.
+    """Fine-tune on augmented parts of the labelled crops.
 
     AdamW with cross entropy, classes weighted by one over the square root of their fraction, without ignored pixels. An
-    average of the weights is evaluated and kept, and its probabilities are corrected for the class weights.
+    average of the weights is kept, and its probabilities are corrected for the class weights. With early stopping it is
+    that of the step with the lowest loss on held-out slides.
 
     Args:
         decoder: The initial decoder; trained in place.
@@ -107,7 +108,7 @@ def tune_decoder(
     """
     settings = replace(settings, steps=steps_of(labelled, settings))
     weights = class_weights(labelled.label_maps, decoder.classes).to(device)
-    held = held_out_slides(labelled, seed=settings.seed)
+    held = held_out_slides(labelled, seed=settings.seed) if settings.early_stopping else ()
     learnt = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
     judged = labelled.only([i for i, slide in enumerate(labelled.slides) if slide in held])
     state = _new_state(decoder, settings, device)

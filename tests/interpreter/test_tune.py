@@ -157,7 +157,7 @@ def test_slides_without_a_label_are_not_held_out(label_map: NDArray[np.uint8]) -
         assert len(held) == 2
         assert set(held) < set(TWENTY[:10])
     nine = LabelledPictures([COLOURS[label_map]] * 10, [label_map] * 9 + [nothing], list(TWENTY[:10]))
-    tuned = tune_decoder(_decoder(), nine, settings=SETTINGS, device=CPU)
+    tuned = tune_decoder(_decoder(), nine, settings=replace(SETTINGS, early_stopping=True), device=CPU)
     assert (tuned.step, tuned.held_out) == (SETTINGS.steps, ())
 
 
@@ -214,11 +214,28 @@ def test_held_out_slides_decide_which_weights_are_kept(
         return next(losses)
 
     monkeypatch.setattr(tune, "_loss_of", loss_of)
-    tuned = tune_decoder(_decoder(), _labelled(label_map, *TWENTY[:10]), settings=SETTINGS, device=CPU)
+    labelled = _labelled(label_map, *TWENTY[:10])
+    tuned = tune_decoder(_decoder(), labelled, settings=replace(SETTINGS, early_stopping=True), device=CPU)
     assert judged == [set(tuned.held_out)] * 4
     assert tuned.step == 2
     kept[1]["head.bias"] -= class_weights([label_map], 3).log()  # which was taken back
     torch.testing.assert_close(_weights(tuned.decoder), kept[1], atol=0, rtol=0)
+
+
+def test_without_early_stopping_no_slide_is_held_out(
+    label_map: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    draw = tune.PartDraw
+
+    def counted(pictures: list[NDArray[np.uint8]], *args: object, **settings: object) -> object:
+        drawn.append(len(pictures))
+        return draw(pictures, *args, **settings)  # type: ignore[arg-type] # passed on as they are
+
+    monkeypatch.setattr(tune, "PartDraw", counted)
+    tuned = tune_decoder(_decoder(), _labelled(label_map, *TWENTY), settings=SETTINGS, device=CPU)
+    assert (tuned.step, tuned.held_out) == (SETTINGS.steps, ())
+    assert drawn == [20]
 
 
 def test_the_loss_of_crops_is_the_weighted_mean_over_their_labelled_pixels(label_map: NDArray[np.uint8]) -> None:
@@ -247,7 +264,8 @@ def test_a_class_that_was_never_shown_is_never_predicted(label_map: NDArray[np.u
 
 def test_a_tuning_that_was_interrupted_ends_as_if_it_had_not_been(label_map: NDArray[np.uint8], tmp_path: Path) -> None:
     labelled, resume = _labelled(label_map, *TWENTY[:10]), Resume(tmp_path / "unfinished", {"labels": "12ab"})
-    whole = tune_decoder(_decoder(), labelled, settings=SETTINGS, device=CPU)
+    stopped = replace(SETTINGS, early_stopping=True)
+    whole = tune_decoder(_decoder(), labelled, settings=stopped, device=CPU)
     steps: list[int] = []
 
     def interrupt(step: int, _loss: float) -> None:
@@ -256,8 +274,8 @@ def test_a_tuning_that_was_interrupted_ends_as_if_it_had_not_been(label_map: NDA
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        tune_decoder(_decoder(), labelled, settings=SETTINGS, device=CPU, resume=resume, on_step=interrupt)
-    again = tune_decoder(_decoder(), labelled, settings=SETTINGS, device=CPU, resume=resume, on_step=interrupt)
+        tune_decoder(_decoder(), labelled, settings=stopped, device=CPU, resume=resume, on_step=interrupt)
+    again = tune_decoder(_decoder(), labelled, settings=stopped, device=CPU, resume=resume, on_step=interrupt)
     assert steps == [1, 2, 3, 4]
     assert again.step == whole.step
     torch.testing.assert_close(_weights(again.decoder), _weights(whole.decoder), atol=0, rtol=0)
