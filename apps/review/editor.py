@@ -1,44 +1,35 @@
 """The label map editor (editor.js): arguments and validated answers."""
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image
+from scripts import joined, text_of
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.labels.superpixels import superpixels
 
-_HERE = Path(__file__).parent
 _DRAWING = "drawing"
 """Streamlit key of the browser's answers."""
 
 
 MODULES = ("pixels", "runs", "regions", "view", "tools", "keys")
 """Modules of the editor (editor_NAME.js), each after those that it imports."""
-_IMPORT = re.compile(r"^import [^;]*;\n|^export (?!default)", re.MULTILINE)
-
-
-def _text(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
 
 
 def script() -> str:
-    """Join the editor's JavaScript modules into one: Streamlit loads a component from a single one."""
-    return "\n".join(_IMPORT.sub("", _text(f"editor_{name}.js")) for name in MODULES) + _IMPORT.sub(
-        "", _text("editor.js")
-    )
+    """Return the editor's JavaScript."""
+    return joined("editor", MODULES)
 
 
-_PARTS = {"html": _text("editor.html"), "css": _text("editor.css"), "js": script()}
+_PARTS = {"html": text_of("editor.html"), "css": text_of("editor.css"), "js": script()}
 _canvas = st.components.v2.component("label_map_editor", **_PARTS)
 
 

@@ -13,6 +13,8 @@ import state
 import streamlit as st
 import tiles
 import widgets
+from compare import Other
+from scripts import joined, text_of
 
 from cytoseg.classes import ClassList
 from cytoseg.geometry import Region
@@ -21,7 +23,9 @@ from cytoseg.viewer.deep_zoom import TILE_PX, TilePyramid
 from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, SlideView
 
 TITLES = {CLASSES: "Class map", DISAGREEMENT: "Uncertainty", TRUTH: "Truth"}
-_HERE = Path(__file__).parent
+MODULES = ("layers", "crops", "compare")
+"""Modules of the viewer (viewer_NAME.js), each after those that it imports."""
+_COMPARED = {CLASSES, DISAGREEMENT}
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,22 @@ def choose_classes(classes: ClassList) -> list[int]:
     return shown
 
 
+@dataclass(frozen=True)
+class Paint:
+    """How layers are painted: opacity (0 to 1) of each, others being hidden, and ids of the classes to paint."""
+
+    opacities: Mapping[str, float]
+    shown: Collection[int]
+
+
 def show(
-    run: Path, key: str, slide_view: SlideView, *, opacities: Mapping[str, float], shown: Collection[int]
+    run: Path,
+    key: str,
+    slide_view: SlideView,
+    paint: Paint,
+    *,
+    other: Other | None = None,
+    shown_there: Collection[int] = (),
 ) -> Pointed:
     """Show a slide.
 
@@ -126,8 +144,9 @@ def show(
         run: The run folder.
         key: Key of the slide.
         slide_view: Its description.
-        opacities: 0 to 1 per layer; other layers are hidden.
-        shown: Ids of the classes to paint.
+        paint: How its layers are painted.
+        other: The same slide in another run, to compare.
+        shown_there: Ids of the classes of that run to paint.
 
     Returns:
         Where somebody pointed last.
@@ -143,9 +162,17 @@ def show(
         "mpp": slide_view.mpp,
         "tile": TILE_PX,
         "finest": TilePyramid(slide_view.size).finest,
-        "layers": [_layer(run, key, layer, opacity, shown) for layer, opacity in opacities.items()],
+        "layers": _layers(run, key, slide_view, paint),
+        "compare": "",
+        "titles": [],
         "jump": asdict(jump) if there else None,
     }
+    if other is not None:
+        there_too = {
+            name: opacity for name, opacity in paint.opacities.items() if name in _COMPARED & {*other.view.layers}
+        }
+        data["layers"] += _layers(other.run, other.key, other.view, Paint(there_too, shown_there), side=1)
+        data |= {"compare": other.way, "titles": [run.resolve().name, other.run.resolve().name]}
     # Keyed by slide, so that a click is not applied to the next slide; as a number, because Streamlit refuses keys with
     # two consecutive underscores.
     number = crc32(f"{run.name}/{key}".encode(errors="surrogateescape"))
@@ -165,12 +192,23 @@ def _region(drawn: object) -> Region | None:
         return None
 
 
-def _layer(run: Path, key: str, layer: str, opacity: float, shown: Collection[int]) -> dict[str, Any]:
-    query = "" if layer == DISAGREEMENT else "&classes=" + ",".join(map(str, sorted(shown)))
-    return {"name": layer, "address": tiles.address(run, key, layer), "query": query, "opacity": opacity}
+def _layers(run: Path, key: str, slide_view: SlideView, paint: Paint, *, side: int = 0) -> list[dict[str, Any]]:
+    """Describe the layers of one side: 0 is left and 1 is right."""
+    classes = "&classes=" + ",".join(map(str, sorted(paint.shown)))
+    return [
+        {
+            "name": layer,
+            "side": side,
+            "address": tiles.address(run, key, layer),
+            "version": slide_view.version,
+            "query": "" if layer == DISAGREEMENT else classes,
+            "opacity": opacity,
+        }
+        for layer, opacity in paint.opacities.items()
+    ]
 
 
 @cache
 def _component() -> Any:
-    parts = {kind: (_HERE / f"viewer.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
+    parts = {"html": text_of("viewer.html"), "css": text_of("viewer.css"), "js": joined("viewer", MODULES)}
     return st.components.v2.component("cytoseg_viewer", **parts)

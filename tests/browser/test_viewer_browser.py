@@ -60,9 +60,9 @@ def _open(page: Page, address: str, place: str = "", *, slide: str = "board") ->
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=DRAWN_MS)
 
 
-def _settled(page: Page, *, slide: str = "board") -> NDArray[np.int64]:
+def _settled(page: Page, *, slide: str = "board", layers: int | None = None) -> NDArray[np.int64]:
     """Wait for movements and tiles to end, and read what the viewer has drawn, (H, W, 3)."""
-    page.wait_for_function(LOADED, arg=LAYERS[slide], timeout=DRAWN_MS)
+    page.wait_for_function(LOADED, arg=LAYERS[slide] if layers is None else layers, timeout=DRAWN_MS)
     page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     text = page.evaluate("window.sight.drawer.canvas.toDataURL('image/png')")
     with Image.open(BytesIO(base64.b64decode(text.partition(",")[2]))) as picture:
@@ -74,10 +74,10 @@ def _share_like(seen: NDArray[np.int64], *colours: tuple[float, ...]) -> float:
     return float(np.any(near, axis=0).mean())
 
 
-def _wait_for(page: Page, holds: Callable[[NDArray[np.int64]], bool]) -> None:
+def _wait_for(page: Page, holds: Callable[[NDArray[np.int64]], bool], *, layers: int | None = None) -> None:
     """Wait until what is drawn is so: what was clicked takes its way through the server."""
     deadline = time.monotonic() + DRAWN_MS / 1000
-    while not holds(_settled(page)):
+    while not holds(_settled(page, layers=layers)):
         assert time.monotonic() < deadline, "the viewer never showed it"
 
 

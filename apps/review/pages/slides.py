@@ -5,6 +5,7 @@ from pathlib import Path
 
 import approvals
 import cells
+import compare
 import drawing
 import exports
 import pandas as pd
@@ -85,9 +86,12 @@ def _look(run: Path, found: Found, view: SlideView, classes: ClassList) -> None:
     with side:
         opacities = viewer.choose_layers(view)
         shown = viewer.choose_classes(classes) if {CLASSES, TRUTH} & opacities.keys() else []
+        other = compare.choose(run, found)
         typed = _jump(key, view)
     with large:
-        pointed = viewer.show(run, key, view, opacities=opacities, shown=shown)
+        there = [] if other is None else compare.painted(classes, shown, other.classes)
+        paint = viewer.Paint(opacities, shown)
+        pointed = viewer.show(run, key, view, paint, other=other, shown_there=there)
         drawn, clicked = pointed.drawn, pointed.clicked
         if drawn is not None and st.button(
             f"Annotate the drawn crop ({drawn.width} x {drawn.height})", type="primary", icon=":material/brush:"

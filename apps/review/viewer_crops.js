@@ -1,0 +1,36 @@
+// Crops drawn on the slide: drags draw a rectangle instead of moving the slide, as long as the button is pressed in.
+
+export function toggleCrop(state) {
+  const button = state.root.querySelector("[name=crop]");
+  state.draws = !state.draws;
+  button.setAttribute("aria-pressed", state.draws);
+  state.root.classList.toggle("draws", state.draws);
+}
+
+export function drawCrops(state, viewer, setStateValue, at) {
+  const { OpenSeadragon } = /** @type {any} */ (window);
+  const mark = document.createElement("div");
+  mark.className = "crop";
+  let from = null;
+  const between = (place) => {
+    const [x, y] = [Math.min(from.x, place.x), Math.min(from.y, place.y)].map(Math.floor);
+    const [right, bottom] = [Math.max(from.x, place.x), Math.max(from.y, place.y)].map(Math.ceil);
+    return { x, y, width: right - x, height: bottom - y };
+  };
+  viewer.addHandler("canvas-press", (event) => (from = state.draws ? at(event.position) : null));
+  viewer.addHandler("canvas-drag", (event) => {
+    if (!from) return;
+    event.preventDefaultAction = true;
+    const { x, y, width, height } = between(at(event.position));
+    const place = viewer.world.getItemAt(0).imageToViewportRectangle(new OpenSeadragon.Rect(x, y, width, height));
+    viewer.removeOverlay(mark);
+    viewer.addOverlay({ element: mark, location: place });
+  });
+  viewer.addHandler("canvas-drag-end", (event) => {
+    if (!from) return;
+    event.preventDefaultAction = true;
+    setStateValue("drawn", between(at(event.position)));
+    from = null;
+    toggleCrop(state);
+  });
+}
