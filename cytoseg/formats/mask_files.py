@@ -18,7 +18,10 @@ from cytoseg.slides.image import TIFF_STARTS
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 
 _FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "GIF", "JPEG2000")  # all but the first two are only refused by name
-_LOSSY = (6, 7, 34892)  # TIFF compressions: old and new JPEG, and DNG's
+_JPEGS = (6, 7, 33007, 34892)  # TIFF compressions: old and new JPEG, Alternative JPEG and DNG's
+_LOSSY = (22610, 33003, 33004, 33005, 34712, 34887, 34934, 50001, 50002, 52546)
+"""TIFF compressions that are lossy or not, which few headers say: JPEG XR, JPEG 2000, LERC, WebP and JPEG XL."""
+
 _SMALLER = "Split the image and its mask into smaller ones."
 _MASK_CHANNELS = (1, 2, 3, 4)
 _MOST = "CYTOSEG_MAX_PICTURE_PX"
@@ -35,7 +38,7 @@ def read_mask(path: Path, *, name: str) -> NDArray[np.integer]:
         name: Its name in messages.
 
     Returns:
-        (H, W) integers as stored; one channel of colours that are all grey.
+        (H, W) integers as stored, also where stored as floating point; one channel of colours that are all grey.
 
     Raises:
         LabelError: If it is missing, damaged, too large, contains colours or fractions, or is stored in a way that
@@ -53,7 +56,7 @@ def read_mask(path: Path, *, name: str) -> NDArray[np.integer]:
         raise LabelError(f"{name}: claims too many pixels ({error}). {_SMALLER}") from error
     except DAMAGE as error:
         raise LabelError(f"{name}: the mask is damaged or not an image ({error}). Export it again.") from error
-    values = _one_channel(values)
+    values = _one_channel(_whole_numbers(values, name))
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
         shape = "x".join(map(str, values.shape))
         raise LabelError(f"{name}: holds {shape} {values.dtype}, not one channel of class ids. {_EXPORT}")
@@ -102,8 +105,7 @@ def _tiff_values(path: Path, name: str) -> NDArray[Any]:
             raise LabelError(f"{name}: has {channels} channels of {bits} bits, not one of class ids. {_EXPORT}")
         if page.is_tiled:  # a tile is decoded at its declared size
             _refuse_size(int(page.tilewidth), int(page.tilelength), name=name)
-        if page.compression in _LOSSY:
-            raise LabelError(f"{name}: is compressed as JPEG, which blurs ids. Export the mask as PNG or TIFF.")
+        _refuse_lossy(page.compression, name)
         if page.photometric == 0 and not file.is_imagej:
             # ImageJ stores foreground as 255 shown black; other programs use white, which is 0 here.
             raise LabelError(f"{name}: stores white as 0 (MinIsWhite), so the ids are ambiguous. Export it as PNG.")
@@ -115,12 +117,32 @@ def _tiff_values(path: Path, name: str) -> NDArray[Any]:
         return turned(values, tiff_turn(page))
 
 
+def _refuse_lossy(compression: int, name: str) -> None:
+    export = "Export the mask as PNG, or as TIFF with LZW or none."
+    if compression in _JPEGS:
+        raise LabelError(f"{name}: is compressed as JPEG, which blurs ids. {export}")
+    if compression in _LOSSY:
+        found = getattr(compression, "name", str(compression)).replace("_", " ")
+        raise LabelError(f"{name}: is compressed as {found}, which can blur ids. {export}")
+
+
 def _has_another(file: tifffile.TiffFile) -> bool:
     """Return whether there is a second page that is not a reduced copy of the first."""
     try:
         return not file.pages[1].is_reduced
     except IndexError:
         return False
+
+
+def _whole_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """Convert ids stored as floating point, such as ImageJ's 32-bit label images, to integers."""
+    if not np.issubdtype(values.dtype, np.inexact):
+        return values
+    # Beyond 2**53 even doubles skip whole numbers; not <= also refuses NaN.
+    largest = min(float(np.finfo(values.dtype).max), 2.0**53)
+    if np.iscomplexobj(values) or not np.all((np.abs(values) <= largest) & (values == np.rint(values))):
+        raise LabelError(f"{name}: holds {values.dtype} values with fractions, not class ids. Export whole numbers.")
+    return values.astype(np.int64)
 
 
 def _one_channel(values: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Size
 from cytoseg.json_text import load_json
-from cytoseg.slides.pixel_size import micrometres_in, plausible_mpp
+from cytoseg.slides.pixel_size import are_alike, micrometres_in, plausible_mpp
 from cytoseg.slides.planes import largest_scene
 
 ZARR_SUFFIX = ".zarr"
@@ -127,7 +127,7 @@ def _multiscale(folder: Path, attributes: Mapping[str, Any]) -> Multiscale:
     if len(shape) != len(axes):
         raise ValueError(f"{len(axes)} axes for an array of {len(shape)}")
     size = Size(shape[letters.index("x")], shape[letters.index("y")])
-    return Multiscale(letters, arrays, size, _mpp(found, letters.index("x")))
+    return Multiscale(letters, arrays, size, _mpp(found, letters))
 
 
 def _inside(path: str) -> PurePosixPath:
@@ -143,16 +143,21 @@ def _shape(array: Path) -> list[int]:
     return [int(side) for side in values["shape"]]
 
 
-def _mpp(multiscale: Mapping[str, Any], x: int) -> float | None:
-    axis = multiscale["axes"][x]
-    unit = micrometres_in(axis.get("unit", "")) if isinstance(axis, dict) else None
-    if unit is None:  # without a unit, a scale of 1 carries no information
+def _mpp(multiscale: Mapping[str, Any], letters: str) -> float | None:
+    wide, high = (_step(multiscale, letters.index(axis)) for axis in "xy")
+    return None if wide is None or (high is not None and not are_alike(wide, high)) else plausible_mpp(wide)
+
+
+def _step(multiscale: Mapping[str, Any], axis: int) -> float | None:
+    """Return the micrometres from one pixel to the next along an axis."""
+    found = multiscale["axes"][axis]
+    step = micrometres_in(found.get("unit", "")) if isinstance(found, dict) else None
+    if step is None:  # without a unit, a scale of 1 carries no information
         return None
-    mpp = unit
     for holder in (multiscale["datasets"][0], multiscale):
         for transformation in holder.get("coordinateTransformations", ()):
-            mpp *= float(transformation["scale"][x]) if transformation["type"] == "scale" else 1.0
-    return plausible_mpp(mpp)
+            step *= float(transformation["scale"][axis]) if transformation["type"] == "scale" else 1.0
+    return step
 
 
 def _told(error: Exception) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
 from cytoseg.slides.damage import DAMAGE
-from cytoseg.slides.pixel_size import number_in, plausible_mpp
+from cytoseg.slides.pixel_size import are_alike, number_in, plausible_mpp
 from cytoseg.slides.reader import Reader
 from cytoseg.slides.tiff import on_white
 from cytoseg.slides.tiff_check import open_pages
@@ -51,7 +51,7 @@ class OpenSlideSlide(Reader):
         sizes = [Size(*size) for size in self._slide.level_dimensions]
         downsamples = [float(value) for value in self._slide.level_downsamples]
         self.levels: Sequence[Level] = tuple(Level(*pair) for pair in zip(sizes, downsamples, strict=True))
-        self.mpp = _mpp(self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X))
+        self.mpp = _mpp(self._slide.properties)
         self.note, self.damage = _note(self.path, self._slide.properties), ""
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
@@ -68,9 +68,10 @@ class OpenSlideSlide(Reader):
         self._slide.close()
 
 
-def _mpp(text: str | None) -> float | None:
-    size = number_in(text) if text else None
-    return None if size is None else plausible_mpp(size)
+def _mpp(properties: Mapping[str, str]) -> float | None:
+    keys = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+    wide, high = (number_in(properties.get(key, "")) for key in keys)
+    return None if wide is None or (high is not None and not are_alike(wide, high)) else plausible_mpp(wide)
 
 
 def _note(path: Path, properties: Mapping[str, str]) -> str:

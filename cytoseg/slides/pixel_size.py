@@ -11,6 +11,7 @@ COARSEST_MPP = 20.0
 """A coarser resolution in a file's tags is meant for print or screen: 72 dpi is 353 µm per pixel."""
 
 _FINEST_MPP = 0.01
+_SQUARE = 0.05  # scanners measure both sides and state them apart, by up to a few per cent
 _MICROMETRES = {
     "pm": 1e-6, "\u00c5": 1e-4, "nm": 1e-3, "\u00b5m": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
     "thou": 25.4, "li": 2116.67, "in": 25400.0,
@@ -50,6 +51,11 @@ def number_in(text: str) -> float | None:
     return float(found[0].replace(",", ".")) if found else None
 
 
+def are_alike(width: float, height: float) -> bool:
+    """Return whether two resolutions, of columns and of rows, are those of square pixels."""
+    return abs(width - height) <= _SQUARE * abs(width)
+
+
 def plausible_mpp(mpp: float) -> float | None:
     """Return a resolution if it is plausible for a microscope, otherwise None."""
     return mpp if _FINEST_MPP < mpp < COARSEST_MPP else None
@@ -59,7 +65,7 @@ def tiff_mpp(plane: Plane) -> float | None:
     """Read the micrometres per pixel of a tiled or striped TIFF.
 
     In this order: OME-XML, Aperio's description, ImageJ's unit, the resolution tags. Unreadable or implausible values
-    count as missing.
+    count as missing, and so do those of pixels that are not square, which one number cannot state.
 
     Args:
         plane: The image to read; its file must be open.
@@ -72,8 +78,13 @@ def tiff_mpp(plane: Plane) -> float | None:
 
 
 def _of_ome(pixels: Mapping[str, str]) -> float | None:
-    unit, size = micrometres_in(pixels.get("PhysicalSizeXUnit", "µm")), number_in(pixels.get("PhysicalSizeX", ""))
-    return None if unit is None or size is None else plausible_mpp(size * unit)
+    wide, high = (_size_of_ome(pixels, f"PhysicalSize{axis}") for axis in "XY")
+    return None if wide is None or (high is not None and not are_alike(wide, high)) else plausible_mpp(wide)
+
+
+def _size_of_ome(pixels: Mapping[str, str], key: str) -> float | None:
+    unit, size = micrometres_in(pixels.get(f"{key}Unit", "µm")), number_in(pixels.get(key, ""))
+    return None if unit is None or size is None else size * unit
 
 
 def _of_aperio(page: Any) -> float | None:
@@ -86,9 +97,12 @@ def _of_aperio(page: Any) -> float | None:
 
 
 def _of_tags(page: Any) -> float | None:
-    pixels, unit = _ratio(page.tags.valueof("XResolution")), page.tags.valueof("ResolutionUnit", _INCH)
+    pixels, rows = (_ratio(page.tags.valueof(f"{axis}Resolution")) for axis in "XY")
+    unit = page.tags.valueof("ResolutionUnit", _INCH)
     micrometres = _imagej_unit(page) or (_OF_TAG.get(int(unit)) if isinstance(unit, int) else None)
-    return plausible_mpp(micrometres / pixels) if micrometres and pixels else None
+    if not micrometres or not pixels or (rows and not are_alike(pixels, rows)):
+        return None
+    return plausible_mpp(micrometres / pixels)
 
 
 def _imagej_unit(page: Any) -> float | None:

@@ -118,6 +118,9 @@ def test_a_16_bit_colour_mask_is_refused(tmp_path: Path) -> None:
     [
         ({"photometric": "miniswhite"}, r"stores white as 0 \(MinIsWhite\)"),
         ({"photometric": "minisblack", "compression": "jpeg"}, "is compressed as JPEG, which blurs ids"),
+        ({"photometric": "minisblack", "compression": "jpeg2000"}, "is compressed as JPEG2000, which can blur ids"),
+        ({"photometric": "minisblack", "compression": "jpegxl"}, "is compressed as JPEGXL, which can blur ids"),
+        ({"photometric": "minisblack", "compression": "lerc"}, "is compressed as LERC, which can blur ids"),
     ],
 )
 def test_tiffs_that_change_ids_are_refused(tmp_path: Path, options: dict[str, str], says: str) -> None:
@@ -181,8 +184,28 @@ def test_a_truncated_mask_is_refused(tmp_path: Path) -> None:
         read_mask(tmp_path / "a.png", name="m")
 
 
-@pytest.mark.parametrize("values", [np.eye(3, dtype=np.uint8)[:, :, None] * [1, 2, 3], np.zeros((2, 2), np.float32)])
-def test_colours_and_fractions_are_refused(tmp_path: Path, values: np.ndarray) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", values.astype(np.uint8) if values.ndim == 3 else values)
+def test_colours_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.eye(3, dtype=np.uint8)[:, :, None] * np.array([1, 2, 3], np.uint8))
     with pytest.raises(LabelError, match=r"not one channel of class ids\. Export ids, not colours"):
+        read_mask(tmp_path / "a.tif", name="m")
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_whole_numbers_in_floating_point_are_read(tmp_path: Path, kind: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", IDS.astype(kind))
+    found = read_mask(tmp_path / "a.tif", name="m")
+    assert (found.tolist(), found.dtype) == (IDS.tolist(), np.int64)
+
+
+@pytest.mark.parametrize("odd", [0.5, np.nan, np.inf, 1e30, 1j])
+def test_other_floating_point_is_refused(tmp_path: Path, odd: complex) -> None:
+    values = np.full((2, 2), odd, np.complex64 if isinstance(odd, complex) else np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    with pytest.raises(LabelError, match=r"values with fractions, not class ids\. Export whole numbers\."):
+        read_mask(tmp_path / "a.tif", name="m")
+
+
+def test_fractions_in_several_channels_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.full((4, 4, 4), 0.5, np.float32), photometric="rgb")
+    with pytest.raises(LabelError, match="float32 values with fractions"):
         read_mask(tmp_path / "a.tif", name="m")

@@ -106,6 +106,18 @@ def test_tags(write_tiff: Write, speckles: Pixels, tile: Any, pixels: float, uni
 
 
 @KINDS
+@pytest.mark.parametrize(("rows", "expected"), [(20400, 0.5), (10000, None), (40000, None)])
+def test_pixels_that_are_not_square_have_no_size(
+    write_tiff: Write, speckles: Pixels, tile: Any, rows: float, expected: float | None
+) -> None:
+    tags: dict[str, Any] = {"metadata": None, "resolution": (20000, rows), "resolutionunit": "CENTIMETER"}
+    assert mpp_of(write_tiff(speckles, tile=tile, **tags)) == (expected and pytest.approx(expected))
+    sizes = {"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 1e4 / rows, "PhysicalSizeYUnit": "µm"}
+    path = write_tiff(speckles, name="a.ome.tif", tile=tile, ome=True, metadata=sizes)
+    assert mpp_of(path) == (expected and pytest.approx(expected))
+
+
+@KINDS
 def test_without_a_unit_it_is_inches_as_the_standard_and_openslide_have_it(
     write_tiff: Write, speckles: Pixels, tile: Any
 ) -> None:
