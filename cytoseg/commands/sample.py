@@ -7,11 +7,14 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cytoseg.diffusion.grey import as_channels
 from cytoseg.diffusion.sample_folder import ranges, sample_path
-from cytoseg.errors import CytosegError
+from cytoseg.errors import CytosegError, RecipeError
+from cytoseg.workflows.asked_maps import AskedMaps, asked_maps
 from cytoseg.workflows.drawn_samples import Sampler, draw_samples
 from cytoseg.workflows.guidance import guidance_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
@@ -19,12 +22,15 @@ from cytoseg.workflows.run_pictures import save_grid
 
 GRID = 64
 """Most samples in grid.png."""
+DEFAULT_N = 64
 
 
 def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of samples.")] = 64,
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="Number of samples; default 64, or one for each map.")
+    ] = None,
     sampler: Annotated[
         Sampler, typer.Option("--sampler", help="ddim needs few steps; ddpm samples as in training.")
     ] = "ddim",
@@ -38,7 +44,12 @@ def run(
         typer.Option("--guide", metavar="CLASS", help="Steer samples to have more of this class of the interpreter."),
     ] = None,
     scale: Annotated[
-        float | None, typer.Option("--scale", help="How strongly to guide, above 0 and at most 10,000; default 1.")
+        float | None,
+        typer.Option("--scale", help="How strongly to guide to a class (0 to 10,000; default 1) or obey maps."),
+    ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option("--maps", help="Folder of class maps to draw: images of class ids, or labelme files."),
     ] = None,
 ) -> None:
     """Draw samples from the diffusion model.
@@ -49,15 +60,25 @@ def run(
 
     With --guide the run's own interpreter judges each step: samples get more pixels of the class, and differ less from
     one another.
+
+    With --maps sample i shows map i of the folder: by the map itself if the model was trained with
+    diffusion.condition=map, else steered by the run's interpreter. maps.png shows each map beside its sample.
     """
     with start_run(recipe, overrides, command="sample") as current:
-        guided = guidance_of(current.recipe, current.folder, guide, scale)
+        if guide is not None and maps is not None:
+            raise RecipeError("--guide and --maps: a map says already what is shown where. Give one of them.")
+        asked = asked_maps(current.recipe, current.folder, maps, scale)
+        guided = asked or guidance_of(current.recipe, current.folder, guide, scale)
+        n = n or (DEFAULT_N if asked is None else len(asked))
         drawn = draw_samples(current, n, sampler=sampler, steps=steps, seed=seed, guided=guided)
         _save_grid(drawn.folder, n)
+        if asked is not None:
+            _save_beside_maps(drawn.folder, n, asked, current.recipe.class_list().colour_table())
         current.entry.update(samples=len(drawn.numbers), folder=drawn.folder.name)
         if drawn.faults:
             raise CytosegError(_complaint(drawn.faults, n, drawn.folder))
-        say(f"{n} samples after {drawn.origin.crops_seen} crops. See {drawn.folder / 'grid.png'}.")
+        picture = drawn.folder / ("grid.png" if asked is None else "maps.png")
+        say(f"{n} samples after {drawn.origin.crops_seen} crops. See {picture}.")
 
 
 def _save_grid(folder: Path, n: int) -> None:
@@ -65,6 +86,16 @@ def _save_grid(folder: Path, n: int) -> None:
     there = [path for path in (sample_path(folder, number) for number in range(n)) if path.exists()]
     if there:
         save_grid(folder / "grid.png", torch.stack([_read(path) for path in there[:GRID]]))
+
+
+def _save_beside_maps(folder: Path, n: int, asked: AskedMaps, colours: NDArray[np.uint8]) -> None:
+    """Save the first existing samples, each beside its map."""
+    there = [number for number in range(n) if sample_path(folder, number).exists()][:GRID]
+    if there:
+        maps = torch.from_numpy(colours[asked.of(there).numpy()]).permute(0, 3, 1, 2) / 127.5 - 1.0
+        samples = as_channels(torch.stack([_read(sample_path(folder, number)) for number in there]), 3)
+        pairs = torch.stack([maps, samples], dim=1).flatten(0, 1)
+        save_grid(folder / "maps.png", pairs, columns=2 * int(np.ceil(np.sqrt(len(there) / 2))))
 
 
 def _read(path: Path) -> Tensor:

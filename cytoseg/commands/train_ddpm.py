@@ -24,6 +24,7 @@ from cytoseg.runs import process_rank
 from cytoseg.workflows.feature_check import CHECK_FILES, Picture, check_after_training, tissue_pictures
 from cytoseg.workflows.labelled_sources import source_parts
 from cytoseg.workflows.launch import launch
+from cytoseg.workflows.map_source import crop_maps
 from cytoseg.workflows.preview_provenance import is_shown, note_shown, weights_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
 from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
@@ -88,6 +89,7 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int,
         crops_from = training_crops(recipe, crop)
         shown = torch.stack([crops_from(0)[number] for number in range(DENOISED_CROPS)])
         pictures = tissue_pictures(recipe, crop)
+        maps = crop_maps(recipe, current.folder, device=device)
         plan = TrainPlan(
             recipe.architecture(),
             settings_of(recipe),
@@ -95,6 +97,8 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int,
             recipe.training.init,
             crop.digest(),
             source_parts(recipe),
+            maps,
+            maps.sha256 if maps else "",
         )
         with _shown(recipe, folder) as (on_step, first_step):
             state = train(

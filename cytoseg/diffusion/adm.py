@@ -1,7 +1,7 @@
 """ADM, the U-Net of Dhariwal and Nichol, with the module names of guided-diffusion's files."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from cytoseg.diffusion.architecture import Architecture
 
 _HEAD_CHANNELS = 64
 _TIME_BASE = 10_000
+_FIRST = "input_blocks.0.0.weight"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class AdmShape:
         settings: The blocks that it is made of.
         in_channels: Channels of the picture, and of what is given beside it.
         classes: Number of classes that the network can be conditioned on; 0 for none.
+        map_channels: Channels of a class map that the network is conditioned on, the last for unknown; 0 for none.
     """
 
     width: int
@@ -34,6 +36,7 @@ class AdmShape:
     settings: AdmSettings
     in_channels: int = 3
     classes: int = 0
+    map_channels: int = 0
 
 
 class AdmUnet(nn.Module):
@@ -52,7 +55,7 @@ class AdmUnet(nn.Module):
     def __init__(self, shape: AdmShape) -> None:
         """Make the network with weights drawn from torch's random state; the last layer of each block is zero."""
         super().__init__()
-        self.width = shape.width
+        self.width, self.map_channels = shape.width, shape.map_channels
         self.channels = self.out_dim = shape.in_channels
         embedding = 4 * shape.width
         self.time_embed = nn.Sequential(nn.Linear(shape.width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
@@ -68,13 +71,17 @@ class AdmUnet(nn.Module):
             GroupNorm(finest), nn.SiLU(), _zeroed(nn.Conv2d(finest, shape.out_channels, 3, padding=1))
         )
 
-    def forward(self, x: Tensor, times: Tensor, classes: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, times: Tensor, classes: Tensor | None = None, class_map: Tensor | None = None
+    ) -> Tensor:
         """Predict the noise.
 
         Args:
             x: (N, C, H, W) in [-1, 1]; sides are multiples of 2 ** (levels - 1).
             times: (N,) timesteps.
             classes: (N,) int64 classes, for a network with class conditioning.
+            class_map: (N, map_channels, H, W) from ``class_map.one_hot_map``, for a network conditioned on it; None
+                for a map that is unknown everywhere.
 
         Returns:
             (N, out_channels, H, W).
@@ -87,6 +94,8 @@ class AdmUnet(nn.Module):
         embedding = self.time_embed(sinusoids(times, self.width).to(x.dtype))
         if self.label_emb is not None:
             embedding = embedding + self.label_emb(classes)
+        if self.map_channels:
+            x = torch.cat([x, self._unknown(x) if class_map is None else class_map.to(x.dtype)], dim=1)
         skips: list[Tensor] = []
         for stage in self.input_blocks:
             x = stage(x, embedding)
@@ -97,12 +106,36 @@ class AdmUnet(nn.Module):
         output: Tensor = self.out(x)
         return output
 
+    def _unknown(self, x: Tensor) -> Tensor:
+        unknown = x.new_zeros(len(x), self.map_channels, *x.shape[2:])
+        unknown[:, -1] = 1.0
+        return unknown
+
 
 def adm_shape(architecture: Architecture) -> AdmShape:
     """Return the shape of the network that an architecture describes."""
     channels = architecture.channels
-    out = 2 * channels if architecture.learn_variance else channels
-    return AdmShape(architecture.dim, architecture.dim_mults, out, architecture.adm, in_channels=channels)
+    return AdmShape(
+        architecture.dim,
+        architecture.dim_mults,
+        2 * channels if architecture.learn_variance else channels,
+        architecture.adm,
+        in_channels=channels,
+        map_channels=len(architecture.map_classes) + 1 if architecture.map_classes else 0,
+    )
+
+
+def with_map_channels(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Widen the first convolution of a network without class maps by channels of weight 0, which change nothing yet.
+
+    Args:
+        weights: Of the network to start from.
+        own: Of the network that takes them.
+    """
+    found = dict(weights)
+    if _FIRST in weights and _FIRST in own and (missing := own[_FIRST].shape[1] - weights[_FIRST].shape[1]) > 0:
+        found[_FIRST] = functional.pad(weights[_FIRST], (0, 0, 0, 0, 0, missing))
+    return found
 
 
 def sinusoids(times: Tensor, width: int) -> Tensor:
@@ -274,7 +307,7 @@ class _BlockMaker:
 def _encoder(shape: AdmShape, maker: _BlockMaker) -> tuple[nn.ModuleList, list[int]]:
     """Make the stages down to the coarsest resolution; also returns the channels that each gives."""
     channels = shape.width * shape.mults[0]
-    stages = [_Stage(nn.Conv2d(shape.in_channels, channels, 3, padding=1))]
+    stages = [_Stage(nn.Conv2d(shape.in_channels + shape.map_channels, channels, 3, padding=1))]
     skips = [channels]
     for level, mult in enumerate(shape.mults):
         for _ in range(shape.settings.blocks):

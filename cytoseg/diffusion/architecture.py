@@ -1,7 +1,7 @@
 """Architecture of a backbone, and the names and shapes of its taps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cytoseg.diffusion.adm_settings import AdmSettings, adm_from_json
@@ -23,6 +23,7 @@ STAGE_DOWNSAMPLE = (2, 4, 8, 16, 16)
 _PRETRAINED_MULTIPLE_PX = 8
 _ALWAYS_WRITTEN = ("dim", "dim_mults", "timesteps", "schedule", "objective")
 _OF_ADM = ("adm", "learn_variance")
+_OF_MAP = ("condition", "map_classes")
 _MOST = 100_000  # of channels, multipliers and timesteps
 
 
@@ -32,18 +33,22 @@ class Architecture(DiffusionSection):
 
     Attributes:
         mask_classes: Class names of the mask head of ``pretrained``; empty without a head.
+        map_classes: Class names of the map that the network is conditioned on; empty without.
     """
 
     mask_classes: tuple[str, ...] = ()
+    map_classes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the values as JSON, without those of adm for other backbones, and without the channels if RGB."""
-        left_out = (*(() if self.backbone == "adm" else _OF_ADM), *(("channels",) if self.channels == 3 else ()))
+        """Return the values as JSON, without those of adm for other backbones, RGB's channels, and a map's if none."""
+        left_out = [*(() if self.backbone == "adm" else _OF_ADM), *(() if self.map_classes else _OF_MAP)]
+        left_out += ["channels"] if self.channels == 3 else []
         return {key: value for key, value in self.values().items() if key not in left_out}
 
     def values(self) -> dict[str, Any]:
         """Return all values as JSON."""
-        values = {**asdict(self), "dim_mults": list(self.dim_mults), "mask_classes": list(self.mask_classes)}
+        lists = {key: list(getattr(self, key)) for key in ("dim_mults", "mask_classes", "map_classes")}
+        values = {**asdict(self), **lists}
         values["adm"]["attention"] = list(self.adm.attention)
         return values
 
@@ -57,15 +62,17 @@ class Architecture(DiffusionSection):
         missing = [key for key in _ALWAYS_WRITTEN if key not in values]
         if missing:  # and is not to be taken from the recipe's defaults
             raise LookupError(missing[0])
-        mask_classes = tuple(values.get("mask_classes", ()))
+        names = {key: tuple(values.get(key, ())) for key in ("mask_classes", "map_classes")}
         adm = adm_from_json(values["adm"]) if "adm" in values else AdmSettings()
-        found = cls(**{**values, "dim_mults": tuple(values["dim_mults"]), "mask_classes": mask_classes, "adm": adm})
+        found = cls(**{**values, "dim_mults": tuple(values["dim_mults"]), **names, "adm": adm})
         numbers = (found.dim, found.timesteps, found.channels, *found.dim_mults)
         if not all(type(number) is int and 0 < number <= _MOST for number in numbers) or len(found.dim_mults) > 16:
             raise ValueError("not an architecture")
         if found.channels not in (1, 3):
             raise ValueError("not an architecture")
-        texts = (found.schedule, found.objective, found.backbone, *mask_classes)
+        if (found.condition, bool(found.map_classes)) not in (("none", False), ("map", True)):
+            raise ValueError("not an architecture")
+        texts = (found.schedule, found.objective, found.backbone, *found.mask_classes, *found.map_classes)
         if not all(isinstance(text, str) for text in texts) or type(found.learn_variance) is not bool:
             raise ValueError("not an architecture")
         return found
@@ -107,6 +114,11 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
             f"{where}: the checkpoint has a different architecture ({'; '.join(differ)}). "
             "Use its recipe or another run folder."
         )
+
+
+def as_start(wanted: Architecture, found: Architecture) -> Architecture:
+    """Return what a model to start from must be: without class maps, if it is not conditioned on them itself."""
+    return wanted if found.condition == "map" else replace(wanted, condition="none", map_classes=())
 
 
 def tap_names(architecture: Architecture) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def loss_weights(architecture: Architecture) -> Tensor:
     return (bars / (1.0 - bars)).clamp_min(1.0).float()
 
 
-def crop_losses(diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+def crop_losses(diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, *, class_map: Tensor | None = None) -> Tensor:
     """Compute the training loss of each crop.
 
     The package's ``p_losses`` gives only the mean over the batch.
@@ -59,6 +59,7 @@ def crop_losses(diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor) -> Ten
         x0: (N, 3, H, W) float32 in [-1, 1].
         t: (N,) int64 timesteps.
         eps: (N, 3, H, W) standard normal.
+        class_map: (N, K + 1, H, W) from ``class_map.one_hot_map``, for a network conditioned on it.
 
     Returns:
         (N,) float32: mean squared error of the network's target, weighted by ``loss_weights``.
@@ -66,7 +67,8 @@ def crop_losses(diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor) -> Ten
     Source: Ho et al., Denoising Diffusion Probabilistic Models, NeurIPS 2020, equation 14.
     """
     process = cast(Any, diffusion)
-    return _denoising_losses(process, process.model(process.q_sample(x0, t, noise=eps), t, None), x0, t, eps)
+    beside = () if class_map is None else (class_map,)
+    return _denoising_losses(process, process.model(process.q_sample(x0, t, noise=eps), t, None, *beside), x0, t, eps)
 
 
 def hybrid_losses(

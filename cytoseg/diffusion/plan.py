@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.class_map import DrawMaps
 from cytoseg.diffusion.mask_loss import DrawMasks
 from cytoseg.diffusion.settings import TrainSettings
 
@@ -21,6 +22,8 @@ class TrainPlan:
         init: The ``ddpm`` folder or checkpoint whose averaged weights are the start; None for random weights.
         slides: Digest of the slides that the crops come from.
         masks: Draws the parts of labelled sources; None without sources.
+        maps: Gives crops their class maps; None for a network that is not conditioned on them.
+        maps_from: Digest of what the class maps come from.
     """
 
     architecture: Architecture
@@ -29,3 +32,5 @@ class TrainPlan:
     init: Path | None = None
     slides: str = ""
     masks: DrawMasks | None = None
+    maps: DrawMaps | None = None
+    maps_from: str = ""

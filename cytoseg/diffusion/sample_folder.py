@@ -26,6 +26,7 @@ class Origin:
         guide: Id of the class that the samples were guided to; None without a guide.
         scale: Scale of the guide.
         interpreter: Hash of the interpreter that guided.
+        maps: Hash of the class maps that the samples were to show.
     """
 
     sampler: str
@@ -37,11 +38,15 @@ class Origin:
     guide: int | None = None
     scale: float = 0.0
     interpreter: str = ""
+    maps: str = ""
 
     def folder_name(self) -> str:
         """Return a unique folder name for these samples, such as ``ddim50_seed0_64px_000024000_5f1c09ab``."""
         drawn = f"{self.sampler}{self.steps}_seed{self.seed}_{self.size_px}px"
         guided = "" if self.guide is None else f"_class{self.guide}x{self.scale:g}_{self.interpreter[:8]}"
+        if self.maps:
+            by = f"_{self.interpreter[:8]}" if self.interpreter else ""
+            guided = f"_maps{self.maps[:8]}x{self.scale:g}{by}"
         return f"{drawn}_{self.crops_seen:09d}_{self.sha256[:8]}{guided}"
 
 

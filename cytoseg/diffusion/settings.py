@@ -38,6 +38,9 @@ class DiffusionSection:
     channels: Literal[1, 3] = 3
     """Channels of the pictures: 3 is RGB; 1 is grey, for slides and samples without colour. A colour slide is then read
     as the mean of its channels. Not with pretrained."""
+    condition: Literal["none", "map"] = "none"
+    """map also gives the network the class map that a crop shows, of the run's labels and interpreter, so that it can
+    draw pictures of a given map (`sample --maps`, `edit`). Train the interpreter first; only with adm."""
     adm: AdmSettings = AS_PUBLISHED
     """The blocks of the backbone adm."""
 

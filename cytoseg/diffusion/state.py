@@ -67,6 +67,7 @@ class TrainingRecord:
         recipe: The recipe as JSON; empty in older checkpoints.
         slides: Digest of the slides that the crops come from, or None if it was not stored.
         started_from: See ``TrainState``.
+        maps_from: Digest of what the class maps come from; None without, or if it was not stored.
     """
 
     crops_seen: _Count
@@ -76,6 +77,7 @@ class TrainingRecord:
     recipe: dict[str, Any] = field(default_factory=dict)
     slides: str | None = None
     started_from: dict[str, Any] | None = None
+    maps_from: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a recipe without the sections that are compared on resuming.
@@ -117,7 +119,7 @@ class TrainState:
     whole: bool = True
 
 
-def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any], slides: str = "") -> Path:
+def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any], slides: str = "", maps_from: str = "") -> Path:
     """Write ``checkpoint-<crops seen>`` into the folder.
 
     Args:
@@ -125,6 +127,7 @@ def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any], slides: 
         state: What to save.
         recipe: The recipe as JSON; stored in the checkpoint.
         slides: Digest of the slides that the crops come from; stored in the checkpoint.
+        maps_from: Digest of what the class maps come from; stored if there is one.
 
     Returns:
         The checkpoint.
@@ -150,6 +153,7 @@ def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any], slides: 
         recipe=dict(recipe),
         slides=slides,
         started_from=state.started_from,
+        maps_from=maps_from or None,
     )
     path = folder / f"checkpoint-{state.crops_seen:09d}"
     save_checkpoint(path, tensors, details.as_json())

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.class_map import DrawMaps
 from cytoseg.diffusion.grey import as_channels
 from cytoseg.diffusion.loss import LossGuard, LossReading, LossWindow, crop_losses, hybrid_losses
 from cytoseg.diffusion.mask_loss import DrawMasks, MaskParts
@@ -106,6 +107,7 @@ def train_steps(
     settings: TrainSettings,
     accelerator: Accelerator,
     masks: DrawMasks | None = None,
+    maps: DrawMaps | None = None,
 ) -> Iterator[StepReport]:
     """Train on the crops in order, yielding after every step; the state is consistent at each yield.
 
@@ -118,6 +120,7 @@ def train_steps(
         settings: Training settings.
         accelerator: From ``new_accelerator``.
         masks: Draws a part of a labelled source for each crop; None without sources.
+        maps: Gives each crop its class map; None for a network that is not conditioned on one.
 
     Raises:
         RecipeError: If the crops of a step cannot be divided evenly among the processes.
@@ -133,8 +136,10 @@ def train_steps(
     model.train()
     for numbers, x0 in _share(crops, state.crops_seen, settings=settings, accelerator=accelerator):
         rate = _set_rate(optimiser, rate_at(state.crops_seen, settings))
-        parts = None if masks is None else masks(numbers)
-        t, losses, mask_losses = _backward(diffusion, numbers, x0, parts, settings=settings, accelerator=accelerator)
+        beside: MaskParts | Tensor | None = None if masks is None else masks(numbers)
+        if maps is not None:
+            x0, beside = maps(numbers, x0)
+        t, losses, mask_losses = _backward(diffusion, numbers, x0, beside, settings=settings, accelerator=accelerator)
         window.add(numbers.to(t), t, losses, mask_losses)
         seen = state.crops_seen + len(numbers) * accelerator.num_processes
         # Also before a checkpoint, so that its losses have been checked.
@@ -197,7 +202,7 @@ def _backward(
     diffusion: nn.Module,
     numbers: Tensor,
     x0: Tensor,
-    masks: MaskParts | None,
+    beside: MaskParts | Tensor | None,
     *,
     settings: TrainSettings,
     accelerator: Accelerator,
@@ -212,13 +217,13 @@ def _backward(
     t, eps = draw_noise(numbers, settings=settings, timesteps=process.num_timesteps, channels=process.channels)
     found: list[tuple[Tensor, Tensor | None]] = []
     crops = list(zip(*(torch.split(tensor, settings.together) for tensor in (x0, t, eps)), strict=True))
-    labelled = [None] * len(crops) if masks is None else masks.split(settings.together)
-    for number, (part, mask_part) in enumerate(zip(crops, labelled, strict=True), start=1):
+    given = [None] * len(crops) if beside is None else beside.split(settings.together)
+    for number, (part, given_part) in enumerate(zip(crops, given, strict=True), start=1):
         last = number == len(crops)
         # Gradients are synchronised once per step, with the last part.
         with contextlib.nullcontext() if last else accelerator.no_sync(cast(nn.Module, diffusion.model)):
             moved = tuple(tensor.to(accelerator.device, non_blocking=True) for tensor in part)
-            losses, mask_losses = _losses(diffusion, moved, mask_part, settings, accelerator.device)
+            losses, mask_losses = _losses(diffusion, moved, given_part, settings, accelerator.device)
             total = settings.denoising_weight * losses.sum()
             if mask_losses is not None:
                 total = total + settings.mask_weight * mask_losses.sum()
@@ -231,16 +236,16 @@ def _backward(
 def _losses(
     diffusion: nn.Module,
     part: tuple[Tensor, ...],
-    masks: MaskParts | None,
+    beside: MaskParts | Tensor | None,
     settings: TrainSettings,
     device: torch.device,
 ) -> tuple[Tensor, Tensor | None]:
     """Compute the (N,) losses of crops and their source parts; denoising losses are 0 if their weight is 0."""
     x0, t, eps = part
     x0 = x0.contiguous(memory_format=torch.channels_last)
-    if masks is None:
-        return crop_losses(diffusion, x0, t, eps), None
-    masks = masks.to(device)
+    if not isinstance(beside, MaskParts):
+        return crop_losses(diffusion, x0, t, eps, class_map=None if beside is None else beside.to(device)), None
+    masks = beside.to(device)
     if settings.denoising_weight:
         return hybrid_losses(diffusion, x0, t, eps, parts=masks)
     none, mask_losses = hybrid_losses(diffusion, x0[:0], t[:0], eps[:0], parts=masks)

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cytoseg.checkpoints import find_checkpoints
+from cytoseg.diffusion.adm import with_map_channels
+from cytoseg.diffusion.architecture import as_start, check_same
 from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.settings import passed
 from cytoseg.diffusion.state import (
@@ -89,7 +91,7 @@ def train(
     if state.crops_seen >= settings.crops:
         return state
     crops = crops_from(state.crops_seen)
-    steps = train_steps(state, crops, settings=settings, accelerator=accelerator, masks=plan.masks)
+    steps = train_steps(state, crops, settings=settings, accelerator=accelerator, masks=plan.masks, maps=plan.maps)
     with (
         contextlib.closing(steps),  # type: ignore[type-var] # a generator; its annotation says Iterator for its readers
         _named_loss_of_a_process(accelerator, folder),
@@ -116,9 +118,10 @@ def _start(folder: Path, plan: TrainPlan, *, go_on: bool, on_note: Callable[[str
     if resumed is not None:
         _note_changes(resumed, plan, on_note)
     elif plan.init is not None:
-        unet, _, origin = load_backbone(find_base_model(plan.init), plan.architecture)
+        unet, theirs, origin = load_backbone(find_base_model(plan.init))
+        check_same(theirs, as_start(plan.architecture, theirs), where=str(plan.init))
         for network in (state.unet, state.ema.ema_model):
-            load_weights(network, unet.state_dict(), plan.init)
+            load_weights(network, with_map_channels(unet.state_dict(), network.state_dict()), plan.init)
         state.started_from = {"path": str(plan.init), **origin}
         on_note(f"Starting from {plan.init}, trained on {origin['crops_seen']} crops.")
         values = (f"{key} {value}" for key, value in plan.architecture.as_json().items())
@@ -139,6 +142,11 @@ def _note_changes(resumed: TrainingRecord, plan: TrainPlan, on_note: Callable[[s
         on_note(
             f"The slides have changed since crop {seen}: from here on the crops differ from those of the "
             "original slides."
+        )
+    if resumed.maps_from not in (None, plan.maps_from):
+        on_note(
+            f"The interpreter or the labels that class maps come from have changed since crop {seen}: from here on "
+            "the maps differ from those of the original ones."
         )
     if plan.init is not None and str(plan.init) != started_from.get("path"):
         on_note(f"training.init={plan.init} is ignored: continuing from crop {seen} of this training.")
@@ -194,7 +202,8 @@ class _Keeper:
         """Write a checkpoint unless this state is already saved; prune old ones."""
         settings, seen = self._plan.settings, self._state.crops_seen
         if self._saved_at != seen:
-            save(self._folder, self._state, recipe=self._plan.recipe, slides=self._plan.slides)
+            plan = self._plan
+            save(self._folder, self._state, recipe=plan.recipe, slides=plan.slides, maps_from=plan.maps_from)
             self._saved_at = seen
         every = settings.keep_every * settings.checkpoint_crops
         prune(self._folder, keep=settings.keep_checkpoints, newest=seen, keep_every_crops=every)

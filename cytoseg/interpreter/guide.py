@@ -86,7 +86,7 @@ def guide_to_map(
 
     Args:
         bundle: The interpreter, with its features; filters are taken as constants.
-        wanted: (H, W) int64 ids, 255 where anything may be shown.
+        wanted: (H, W) int64 ids for all pictures or (N, H, W), 255 where anything may be shown.
         unet: The network that draws the sample, in evaluation mode.
         scale: Size of the gradient where something is asked for, in units of the noise's own score: a sure interpreter
             has none or a huge one, so its direction alone is used.
@@ -103,7 +103,9 @@ def guide_to_map(
 
     def guide(xt: Tensor, t: int) -> Tensor:
         gradient = towards(xt, t)
-        size = gradient[:, :, asked].square().mean((1, 2)).sqrt().clamp_min(_LEAST)[:, None, None, None]
+        inside = asked.expand(len(xt), -1, -1)[:, None]
+        pixels = (inside.sum((1, 2, 3)) * gradient.shape[1]).clamp_min(1)
+        size = ((gradient * inside).square().sum((1, 2, 3)) / pixels).sqrt().clamp_min(_LEAST)[:, None, None, None]
         return scale * gradient / size / (1.0 - alpha_bars[t].to(xt)).sqrt()
 
     return guide

@@ -159,6 +159,8 @@ class Recipe(BaseModel):
                 "diffusion.learn_variance: needs diffusion.backbone: adm and diffusion.objective: pred_noise, found "
                 f"{d.backbone} and {d.objective}"
             )
+        if d.condition != "none" and d.backbone != "adm":
+            raise ValueError(f"diffusion.condition: {d.condition} needs diffusion.backbone: adm, found {d.backbone}")
         if wrong := [number for number in d.adm.attention if number & (number - 1)]:
             raise ValueError(f"diffusion.adm.attention: write 1, 2, 4, 8 and so on, found {wrong[0]}")
         return self
@@ -212,8 +214,12 @@ class Recipe(BaseModel):
 
     def architecture(self) -> Architecture:
         """Return the network's architecture."""
-        masks = tuple(c.name for c in self.classes) if self.labels.sources else ()
-        return Architecture(**vars(self.diffusion), mask_classes=masks)
+        names = tuple(c.name for c in self.classes)
+        return Architecture(
+            **vars(self.diffusion),
+            mask_classes=names if self.labels.sources else (),
+            map_classes=names if self.diffusion.condition == "map" else (),
+        )
 
     def class_list(self) -> ClassList:
         """Return the class list."""

@@ -17,6 +17,7 @@ from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import RecipeError
 from cytoseg.interpreter.guide import guide_by_interpreter
 from cytoseg.recipe import Recipe
+from cytoseg.workflows.asked_maps import AskedMaps
 from cytoseg.workflows.guidance import Guidance
 from cytoseg.workflows.recorded_command import Bar, Run, progress
 from cytoseg.workflows.run_pictures import save_grid
@@ -46,7 +47,13 @@ class DrawnSamples:
 
 
 def draw_samples(
-    current: Run, n: int, *, sampler: Sampler, steps: int | None, seed: int, guided: Guidance | None = None
+    current: Run,
+    n: int,
+    *,
+    sampler: Sampler,
+    steps: int | None,
+    seed: int,
+    guided: Guidance | AskedMaps | None = None,
 ) -> DrawnSamples:
     """Draw samples 0 to n - 1 of the newest checkpoint, unless they are in the run folder's samples/ already.
 
@@ -56,7 +63,7 @@ def draw_samples(
         sampler: Which sampler.
         steps: Network evaluations; by default 50 for ddim, all timesteps for ddpm.
         seed: Sample i is a function of (seed, i).
-        guided: Steers the samples to a class; None draws from the model alone.
+        guided: Steers the samples to a class or to class maps; None draws from the model alone.
 
     Raises:
         RecipeError: If there are more steps than timesteps.
@@ -68,8 +75,10 @@ def draw_samples(
     unet, _, backbone = load_backbone(current.folder / "ddpm", recipe.architecture())
     crops_seen, sha256 = cast(int, backbone["crops_seen"]), str(backbone["sha256"])
     origin = Origin(sampler, steps, seed, recipe.crops.size_px, crops_seen, sha256)
-    if guided is not None:
+    if isinstance(guided, Guidance):
         origin = replace(origin, guide=guided.class_id, scale=guided.scale, interpreter=guided.sha256)
+    elif guided is not None:
+        origin = replace(origin, maps=guided.sha256, scale=guided.scale, interpreter=guided.interpreter)
     folder = open_folder(current.folder / "samples", origin)
     batch = recipe.training.micro_batch or recipe.training.batch
     faults = _draw_missing(_drawer(unet, origin, recipe, guided), folder, n=n, batch=batch, steps=steps)
@@ -85,7 +94,7 @@ def _steps(recipe: Recipe, sampler: Sampler, asked: int | None) -> int:
     return asked
 
 
-def _drawer(unet: nn.Module, origin: Origin, recipe: Recipe, guided: Guidance | None) -> Draw:
+def _drawer(unet: nn.Module, origin: Origin, recipe: Recipe, guided: Guidance | AskedMaps | None) -> Draw:
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()
@@ -93,16 +102,17 @@ def _drawer(unet: nn.Module, origin: Origin, recipe: Recipe, guided: Guidance | 
     bars, objective = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps), recipe.diffusion.objective
     how: dict[str, Any] = {"alpha_bars": bars, "objective": objective}
     guide = None
-    if guided is not None:
+    if isinstance(guided, Guidance):
         guide = guide_by_interpreter(guided.bundle, guided.class_id, unet, scale=guided.scale, **how)
-    how |= {"steps": origin.steps, "guide": guide}
 
     def draw(numbers: Sequence[int], on_step: Callable[[int], None]) -> Tensor:
         on_cpu = noise_of(origin.seed, numbers, size_px=origin.size_px, channels=recipe.diffusion.channels)
         noises = (noise.to(device) for noise in on_cpu)
+        network, steering = guided.steer(unet, numbers, **how) if isinstance(guided, AskedMaps) else (unet, guide)
+        further: dict[str, Any] = {"steps": origin.steps, "guide": steering, "on_step": on_step}
         if origin.sampler == "ddpm":
-            return ddpm(unet, noises, **how, on_step=on_step).cpu()
-        return ddim(unet, next(noises), **how, on_step=on_step).cpu()
+            return ddpm(network, noises, **how, **further).cpu()
+        return ddim(network, next(noises), **how, **further).cpu()
 
     return draw
 

@@ -16,13 +16,14 @@ MARGIN_PX = 4
 """How far the region to draw reaches beyond what was changed, so that an outline can be drawn."""
 
 
-def read_map(path: Path, classes: ClassList, size: tuple[int, int]) -> NDArray[np.uint8]:
+def read_map(path: Path, classes: ClassList, size: tuple[int, int], *, of: str = "the picture") -> NDArray[np.uint8]:
     """Read a labelme file or an image of class ids.
 
     Args:
         path: A labelme JSON file, or PNG, TIFF or BMP.
         classes: The class list.
         size: Height and width of the picture.
+        of: What has this size, for messages.
 
     Returns:
         (H, W) uint8 ids, 255 where the map says nothing.
@@ -33,8 +34,8 @@ def read_map(path: Path, classes: ClassList, size: tuple[int, int]) -> NDArray[n
     ids = _read_labelme(path, classes) if path.suffix.lower() == ".json" else _read_ids(path, classes)
     if ids.shape != size:
         raise LabelError(
-            f"{path.name}: the map has {ids.shape[1]}x{ids.shape[0]} px, the picture {size[1]}x{size[0]} px. "
-            "Give a map of the picture's size."
+            f"{path.name}: the map has {ids.shape[1]}x{ids.shape[0]} px, {of} {size[1]}x{size[0]} px. "
+            f"Give a map of {of}'s size."
         )
     return ids
 

@@ -87,6 +87,7 @@ def test_a_network_for_other_pictures_is_refused(cytoseg: Cytoseg) -> None:
     [
         ("diffusion.adm.blocks=3", "diffusion.adm: describes the backbone adm, found diffusion.backbone: lucidrains"),
         ("diffusion.learn_variance=true", "diffusion.learn_variance: needs diffusion.backbone: adm"),
+        ("diffusion.condition=map", "diffusion.condition: map needs diffusion.backbone: adm, found lucidrains"),
         ("diffusion.adm.attention=[3]", "diffusion.adm.attention: write 1, 2, 4, 8 and so on, found 3"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.diffusion import lucidrains  # noqa: F401 # mends torchvision, which diffusers imports
-from cytoseg.diffusion.adm import AdmShape, AdmUnet, sinusoids
+from cytoseg.diffusion.adm import AdmShape, AdmUnet, sinusoids, with_map_channels
 from cytoseg.diffusion.adm_settings import AdmSettings
 
 PUBLISHED = AdmShape(256, (1, 1, 2, 2, 4, 4), 6, AdmSettings())
@@ -189,3 +189,24 @@ def test_classes_change_the_prediction_and_are_asked_for() -> None:
     plain = AdmUnet(AdmShape(8, (1, 2), 3, AdmSettings()))
     with pytest.raises(ValueError, match="exactly to a network"):
         plain(picture, time, torch.tensor([0]))
+
+
+def test_a_map_changes_the_prediction_and_none_is_one_that_is_unknown_everywhere() -> None:
+    unet = _filled(AdmUnet(AdmShape(8, (1, 2), 3, AdmSettings(attention=()), map_channels=3)))
+    picture, time = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(3)), torch.tensor([5])
+    unknown, nucleus = (torch.eye(3)[k].reshape(1, 3, 1, 1).expand(1, 3, 8, 8) for k in (2, 1))
+    with torch.no_grad():
+        free = unet(picture, time)
+        assert torch.equal(unet(picture, time, None, unknown), free)
+        assert (unet(picture, time, None, nucleus) - free).abs().max() > 1e-2
+    assert (unet.channels, unet.out_dim, free.shape[1]) == (3, 3, 3)
+
+
+def test_channels_for_a_map_change_nothing_before_they_have_learned() -> None:
+    plain = _filled(AdmUnet(AdmShape(8, (1, 2), 3, AdmSettings(attention=()))))
+    unet = AdmUnet(AdmShape(8, (1, 2), 3, AdmSettings(attention=()), map_channels=3)).eval()
+    unet.load_state_dict(with_map_channels(plain.state_dict(), unet.state_dict()), strict=True)
+    picture, time = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(4)), torch.tensor([5])
+    with torch.no_grad():
+        torch.testing.assert_close(unet(picture, time, None, torch.ones(1, 3, 8, 8)), plain(picture, time))
+    assert with_map_channels(unet.state_dict(), unet.state_dict()).keys() == unet.state_dict().keys()

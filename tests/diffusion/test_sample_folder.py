@@ -34,6 +34,11 @@ def test_a_free_folder_is_taken_and_says_what_it_holds(tmp_path: Path) -> None:
     ("change", "name"),
     [
         ({"sampler": "ddpm"}, "ddpm50_seed0_64px_000012000_5f1c09ab"),
+        ({"maps": "ab" * 32, "scale": 2.0}, "ddim50_seed0_64px_000012000_5f1c09ab_mapsababababx2"),
+        (
+            {"maps": "ab" * 32, "scale": 0.3, "interpreter": "cd" * 32},
+            "ddim50_seed0_64px_000012000_5f1c09ab_mapsababababx0.3_cdcdcdcd",
+        ),
         ({"steps": 20}, "ddim20_seed0_64px_000012000_5f1c09ab"),
         ({"seed": 3}, "ddim50_seed3_64px_000012000_5f1c09ab"),
         ({"size_px": 128}, "ddim50_seed0_128px_000012000_5f1c09ab"),

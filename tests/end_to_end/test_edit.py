@@ -53,6 +53,7 @@ def test_only_the_changed_region_is_drawn(crop: np.ndarray, cytoseg: Command) ->
 
 
 def test_what_cannot_be_edited_is_refused(crop: np.ndarray, cytoseg: Command) -> None:
+    assert "--scale 101: give a number from 0 to 100." in _edit(cytoseg, "--scale", "101").stderr
     Path("map.png").write_bytes(Path("before.png").read_bytes())
     same = _edit(cytoseg)
     assert same.exit_code == 2
@@ -65,7 +66,7 @@ def test_what_cannot_be_edited_is_refused(crop: np.ndarray, cytoseg: Command) ->
 def test_a_model_that_draws_nothing_valid_leaves_no_file(
     crop: np.ndarray, cytoseg: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cytoseg.commands.edit.redraw", lambda *_, **__: torch.full((1, 3, 64, 64), torch.nan))
+    monkeypatch.setattr("cytoseg.workflows.redrawing.redraw", lambda *_, **__: torch.full((1, 3, 64, 64), torch.nan))
     result = _edit(cytoseg)
     assert result.exit_code == 2
     assert "drew no valid picture. Train it longer, or lower --scale." in result.stderr

@@ -1,0 +1,151 @@
+"""Redrawing a part of a picture so that it shows an edited class map."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor, nn
+
+from cytoseg.classes import IGNORE
+from cytoseg.devices import generator_for
+from cytoseg.diffusion.class_map import OfMap, one_hot_map
+from cytoseg.diffusion.grey import as_channels
+from cytoseg.diffusion.redraw import redraw
+from cytoseg.diffusion.sample import Guide
+from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.state import load_backbone
+from cytoseg.errors import CytosegError
+from cytoseg.features.extract import pad_to_multiple, to_input
+from cytoseg.interpreter.guide import guide_to_map
+from cytoseg.recipe import Recipe
+from cytoseg.workflows.asked_maps import guiding_bundle, scale_of
+from cytoseg.writing import atomic_path
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is drawn where.
+
+    Attributes:
+        picture: (H, W, 3) uint8 RGB.
+        shown: (H, W) uint8 ids, what it shows now.
+        wanted: (H, W) uint8 ids, what it shall show; 255 where the map says nothing.
+        region: (H, W) bool, where it is redrawn.
+    """
+
+    picture: Picture
+    shown: Picture
+    wanted: Picture
+    region: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """How it is drawn.
+
+    Attributes:
+        strength: How much may change, over 0 to 1; small keeps more of the picture.
+        scale: How strongly the map is obeyed; None for the default.
+        steps: Network evaluations.
+        seed: Another seed draws other cells.
+    """
+
+    strength: float = 0.8
+    scale: float | None = None
+    steps: int = 50
+    seed: int = 0
+
+
+class Editor:
+    """Redraws pictures by a run's diffusion model: one conditioned on class maps, or guided by the interpreter.
+
+    Args:
+        recipe: The recipe of the run.
+        folder: The run folder.
+        device: Where to draw.
+
+    Raises:
+        RecipeError: If the model is not conditioned on class maps and the interpreter cannot guide it.
+        CheckpointError: If the model or the interpreter is missing or damaged.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, *, device: torch.device) -> None:
+        self._recipe, self._device = recipe, device
+        self._bundle, _ = guiding_bundle(recipe, folder, command="edit")
+        unet, self._architecture, _ = load_backbone(folder / "ddpm", recipe.architecture())
+        self._unet = unet.to(device)
+        self._bars = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)
+
+    def __call__(self, edit: Edit, options: EditOptions, *, on_step: Callable[[int], None] = lambda _: None) -> Picture:
+        """Redraw the region of a picture.
+
+        Returns:
+            (H, W, 3) uint8; bytes outside the region are the picture's.
+
+        Raises:
+            CytosegError: If the model draws NaN or infinity.
+        """
+        whole = as_channels(to_input(edit.picture[None]), self._recipe.diffusion.channels)
+        padded = pad_to_multiple(whole, self._architecture.multiple_px).to(self._device)
+        inside = self._padded(edit.region, padded, fill=False)
+        unet, guide = self._steered(edit, padded, inside, scale_of(options.scale, self._bundle))
+        generator = generator_for(options.seed, 0, what="edit")
+        found = redraw(
+            unet,
+            padded,
+            inside,
+            noises=iter(lambda: torch.randn(padded.shape, generator=generator), None),
+            alpha_bars=self._bars,
+            objective=self._recipe.diffusion.objective,
+            strength=options.strength,
+            steps=options.steps,
+            guide=guide,
+            on_step=on_step,
+        )
+        if not bool(found.isfinite().all()):
+            raise CytosegError("edit: the diffusion model drew no valid picture. Train it longer, or lower --scale.")
+        bytes_of = ((as_channels(found, 3)[0] + 1.0) * 127.5).round().clamp(0, 255).byte()
+        height, width = edit.region.shape
+        pixels = bytes_of.permute(1, 2, 0).cpu().numpy()[:height, :width]
+        drawn: Picture = np.where(edit.region[..., None], pixels, edit.picture)
+        return drawn
+
+    def _steered(self, edit: Edit, padded: Tensor, inside: Tensor, scale: float) -> tuple[nn.Module, Guide | None]:
+        """Return the network that draws, and the guide if it is not conditioned on class maps."""
+        if self._bundle is None:
+            whole = np.where(edit.wanted == IGNORE, edit.shown, edit.wanted)
+            ids = self._padded(whole, padded, fill=IGNORE).long()
+            return OfMap(self._unet, one_hot_map(ids[None], len(self._recipe.classes)), scale=scale), None
+        wanted = torch.where(inside, self._padded(edit.wanted, padded, fill=0).long(), IGNORE)
+        objective = self._recipe.diffusion.objective
+        guide = guide_to_map(self._bundle, wanted, self._unet, scale=scale, alpha_bars=self._bars, objective=objective)
+        return self._unet, guide
+
+    def _padded(self, values: NDArray[Any], like: Tensor, *, fill: int) -> Tensor:
+        below, right = like.shape[-2] - values.shape[0], like.shape[-1] - values.shape[1]
+        padded = np.pad(values, ((0, below), (0, right)), constant_values=fill)
+        return torch.from_numpy(padded).to(self._device)
+
+
+def save_edited(path: Path, picture: Picture, *, name: str, seed: int) -> None:
+    """Write an edited picture as PNG, which says in its text that it is made.
+
+    Args:
+        path: PNG to write.
+        picture: (H, W, 3) uint8 RGB.
+        name: Name of the picture that was edited.
+        seed: Seed of the edit.
+    """
+    text = PngInfo()
+    text.add_text("Comment", f"Edited by a diffusion model, not a patient's: {name}, seed {seed}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=text)
