@@ -1,10 +1,11 @@
-"""Server of the app: the pages of app.py, slide tiles and downloads."""
+"""Server of the app: the pages of app.py, slide tiles, outlines and downloads."""
 
 import os
 import secrets
 
 import details  # noqa: F401 - with what it imports: the first visitor need not wait for it
 import exports
+import outlines
 import reviews  # noqa: F401 - likewise
 import state
 import streamlit as st
@@ -30,4 +31,4 @@ hosts = os.environ.get(HOSTS, f"127.0.0.1:{port},localhost:{port},[::1]:{port}")
 # Without a token from `cytoseg review` nobody gets in.
 token = os.environ.get(TOKEN) or secrets.token_urlsafe(24)
 guard = Middleware(Guard, token=token, hosts=hosts, port=port)
-app = st.App("app.py", routes=[*tiles.ROUTES, *exports.ROUTES], middleware=[guard])
+app = st.App("app.py", routes=[*tiles.ROUTES, *exports.ROUTES, *outlines.ROUTES], middleware=[guard])

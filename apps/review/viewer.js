@@ -5,6 +5,7 @@
 import { cut, follow, holdSeam, link, place } from "./viewer_compare.js";
 import { drawCrops, toggleCrop } from "./viewer_crops.js";
 import { lay, source } from "./viewer_layers.js";
+import { holdOutlines, move, paint, pick } from "./viewer_outlines.js";
 
 const held = new WeakMap();
 let library = null;
@@ -12,7 +13,7 @@ let library = null;
 export default function ({ data, parentElement, setStateValue }) {
   let state = held.get(parentElement);
   if (!state) {
-    state = { wanted: data, panes: [], leads: null, seam: 50, draws: false, jumped: null };
+    state = { wanted: data, panes: [], leads: null, seam: 50, outlines: {}, draws: false, jumped: null };
     held.set(parentElement, state);
     load(data.library)
       .then(() => start(state, parentElement, setStateValue))
@@ -52,7 +53,12 @@ function start(state, parent, setStateValue) {
   root.viewer = viewer;
   const slide = () => viewer.world.getItemAt(0);
   viewer.addHandler("open", () => jump(state));
-  viewer.addHandler("update-viewport", () => slide() && draw(state));
+  viewer.addHandler("update-viewport", () => {
+    if (!slide()) return;
+    draw(state);
+    move(state);
+  });
+  holdOutlines(state, viewer);
   viewer.addHandler("viewport-change", () => state.wanted.compare === "swipe" && cut(state));
   drawCrops(state, viewer, setStateValue, pane.at);
   holdSeam(state);
@@ -103,6 +109,7 @@ function openPane(state, side, parent, setStateValue) {
     if (!event.quick || !slide()) return;
     const spot = at(event.position);
     const width = slide().viewportToImageRectangle(viewer.viewport.getBounds(true)).width;
+    if (side === 0) pick(state, spot);
     setStateValue("clicked", { x: Math.floor(spot.x), y: Math.floor(spot.y), width: Math.round(width) });
   });
   new OpenSeadragon.MouseTracker({
@@ -122,6 +129,7 @@ function update(state) {
   }
   if (wanted.compare !== "side" && panes.length === 2) panes.pop().viewer.destroy();
   place(state);
+  paint(state);
   for (const pane of panes) show(state, pane);
 }
 

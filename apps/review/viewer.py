@@ -23,7 +23,7 @@ from cytoseg.viewer.deep_zoom import TILE_PX, TilePyramid
 from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, SlideView
 
 TITLES = {CLASSES: "Class map", DISAGREEMENT: "Uncertainty", TRUTH: "Truth"}
-MODULES = ("layers", "crops", "compare")
+MODULES = ("layers", "crops", "compare", "outlines")
 """Modules of the viewer (viewer_NAME.js), each after those that it imports."""
 _COMPARED = {CLASSES, DISAGREEMENT}
 
@@ -123,10 +123,17 @@ def choose_classes(classes: ClassList) -> list[int]:
 
 @dataclass(frozen=True)
 class Paint:
-    """How layers are painted: opacity (0 to 1) of each, others being hidden, and ids of the classes to paint."""
+    """How a slide is painted.
+
+    Attributes:
+        opacities: 0 to 1 per layer; other layers are hidden.
+        shown: Ids of the classes to paint.
+        outlines: Where the outlines of objects come from, see ``outlines.told``; None for none.
+    """
 
     opacities: Mapping[str, float]
     shown: Collection[int]
+    outlines: Mapping[str, Any] | None = None
 
 
 def show(
@@ -165,6 +172,7 @@ def show(
         "layers": _layers(run, key, slide_view, paint),
         "compare": "",
         "titles": [],
+        "outlines": paint.outlines,
         "jump": asdict(jump) if there else None,
     }
     if other is not None:

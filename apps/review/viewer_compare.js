@@ -62,6 +62,7 @@ export function place(state) {
   seam.tabIndex = wanted.compare === "swipe" ? 0 : -1;
   root.classList.toggle("side", wanted.compare === "side");
   ["one", "two"].forEach((name, side) => (seam.querySelector(`.${name}`).textContent = wanted.titles[side] || ""));
+  root.querySelector(".outlines").style.clipPath = wanted.compare === "swipe" ? `inset(0 ${100 - at}% 0 0)` : "";
   cut(state);
 }
 

@@ -127,7 +127,7 @@ class TileService:
             raise SlideError(f"{found.path.name}: has no layer '{layer}'. Predict the slide first.")
         if unfit := _unfit(subject):
             raise SlideError(f"{found.path.name}: has no layer '{layer}'. {unfit}")
-        path = _map_file(found.prediction, _MAPS[layer])
+        path = map_file(found.prediction, _MAPS[layer])
         downsample = _downsample(found.path, found.prediction, path)
         if layer == CLASSES:
             with self._maps.lend(path) as raster:
@@ -148,8 +148,8 @@ def _maps_of(subject: Subject) -> tuple[tuple[str, ...], float | None, tuple[str
         return (), None, (unfit,)
     try:
         for name in _MAPS.values():
-            _downsample(found.path, found.prediction, _map_file(found.prediction, name))
-        return tuple(_MAPS), _brightest(*_stamped(_map_file(found.prediction, UNCERTAINTY))), ()
+            _downsample(found.path, found.prediction, map_file(found.prediction, name))
+        return tuple(_MAPS), _brightest(*_stamped(map_file(found.prediction, UNCERTAINTY))), ()
     except CytosegError as error:
         return (), None, (_without_folder(error, found.prediction),)
 
@@ -208,7 +208,12 @@ def _stamped(path: Path) -> tuple[Path, int]:
     return path, path.stat().st_mtime_ns
 
 
-def _map_file(prediction: Path, name: str) -> Path:
+def map_file(prediction: Path, name: str) -> Path:
+    """Return the path of a file of a prediction.
+
+    Raises:
+        SlideError: If it is missing, a link, or outside the run folder.
+    """
     path = prediction / name
     # A symlink here would show another file than the predicted one.
     if path.is_symlink() or not path.is_file():

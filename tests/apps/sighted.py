@@ -11,6 +11,7 @@ from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.index import CropName, LabelIndex, write_crop, write_index
 from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
+from cytoseg.objects.geojson import ObjectFile, Outlined
 from cytoseg.slides.fingerprint import slide_stamp
 from cytoseg.slides.pyramid import write_pyramid
 
@@ -35,6 +36,9 @@ fill: background
 TRUTH = Region(100, 100, 100, 100)
 """Where the one marked crop lies; it shows glass, and all of it was marked as cell."""
 
+OBJECTS = ((1, Region(100, 0, 100, 100)), (1, Region(0, 100, 100, 100)), (0, Region(300, 310, 20, 10)))
+"""Class id and place of each object that ``add_objects`` writes."""
+
 
 def squares(size_px: int) -> NDArray[np.uint8]:
     """Give the ids of the chessboard, (size, size): 0 in the upper left square, then 1."""
@@ -58,6 +62,26 @@ def make_run(base: Path, *, size_px: int) -> Path:
     write_original(run / "labels", "crop", OriginalAnnotation(Origin("board", TRUTH)))
     write_index(LabelIndex(run / "labels", CLASSES.names, (crop,)))
     return run
+
+
+def add_objects(folder: Path, size_px: int) -> None:
+    """Write the map, the outlines and the table of three objects of the chessboard; see ``OBJECTS``."""
+    ids = np.zeros((size_px, size_px), np.uint32)
+    rows = [
+        "id,class,centroid_x_level0_px,centroid_y_level0_px,centroid_x_um,centroid_y_um,area_px,area_um2,perimeter_um"
+    ]
+    with ObjectFile(folder / "objects.geojson", slide="board.ome.tif", classes=CLASSES, downsample=1) as outlines:
+        for number, (class_id, place) in enumerate(OBJECTS, start=1):
+            x, y, width, height = place.as_json()
+            ids[y : y + height, x : x + width] = number
+            outlines.add(Outlined(number, class_id, x, y, np.ones((height, width), np.bool_), {}))
+            middle, area = (x + width / 2, y + height / 2), width * height
+            measured = (*middle, *(MPP * at for at in middle), area, area * MPP**2, MPP * 2 * (width + height))
+            rows.append(f"{number},{CLASSES.names[class_id]}," + ",".join(map(str, measured)))
+    size = Size(size_px, size_px)
+    write_pyramid(folder / "instances.ome.tif", [ids], size=size, mpp=MPP, categorical=True)
+    table = [f"{rows[0]},optical_density_mean", *(f"{row},0.5" for row in rows[1:])]
+    (folder / "cells.csv").write_text("\n".join(table) + "\n")
 
 
 def write_prediction(folder: Path, slide: Path, size_px: int) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import approvals
 import cells
 import compare
 import drawing
 import exports
+import outlines
 import pandas as pd
 import state
 import streamlit as st
@@ -79,6 +81,17 @@ def _annotate(run: Path, found: Found, region: Region) -> None:
     st.switch_page("pages/annotate.py")
 
 
+def _outlines(
+    run: Path, found: Found, view: SlideView, classes: ClassList, shown: Sequence[int]
+) -> dict[str, Any] | None:
+    """Offer the outlines of the objects, if there are any."""
+    if found.prediction is None or CLASSES not in view.layers:
+        return None
+    told = outlines.told(run, found.key, found.prediction, classes, shown)
+    on = told is not None and st.toggle("Outlines of objects", value=True, key="outlines")
+    return told if on else None
+
+
 @st.fragment
 def _look(run: Path, found: Found, view: SlideView, classes: ClassList) -> None:
     key = found.key
@@ -86,11 +99,12 @@ def _look(run: Path, found: Found, view: SlideView, classes: ClassList) -> None:
     with side:
         opacities = viewer.choose_layers(view)
         shown = viewer.choose_classes(classes) if {CLASSES, TRUTH} & opacities.keys() else []
+        traced = _outlines(run, found, view, classes, shown)
         other = compare.choose(run, found)
         typed = _jump(key, view)
     with large:
         there = [] if other is None else compare.painted(classes, shown, other.classes)
-        paint = viewer.Paint(opacities, shown)
+        paint = viewer.Paint(opacities, shown, traced)
         pointed = viewer.show(run, key, view, paint, other=other, shown_there=there)
         drawn, clicked = pointed.drawn, pointed.clicked
         if drawn is not None and st.button(
