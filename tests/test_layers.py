@@ -27,6 +27,7 @@ ORDER = (
     {"evaluation"},
     {"reporting", "review", "viewer"},
     {"active_learning"},
+    {"anomaly"},
     {"studies"},
     {"jobs"},
     {"recipe"},

@@ -93,7 +93,7 @@ def ddim(
     table = alpha_bars.to(noise)
     xt, x0 = noise, noise
     for done, (t, following) in enumerate(_path(len(table), steps), start=1):
-        output, _ = _output(unet, xt, t)
+        output, _ = network_output(unet, xt, t)
         x0, eps = predict_x0_and_noise(output, xt, table[t], objective=objective)
         if following is not None:
             if guide is not None:
@@ -146,7 +146,7 @@ def ddpm(
     xt = next(noises)
     table, x0 = alpha_bars.double(), xt
     for done, (t, following) in enumerate(_path(len(table) if begin is None else begin + 1, steps), start=1):
-        output, v = _output(unet, xt, t)
+        output, v = network_output(unet, xt, t)
         x0, _ = predict_x0_and_noise(output, xt, table[t].to(xt), objective=objective)
         if following is not None:
             alpha, alpha_bar_t, alpha_bar_next = table[t] / table[following], table[t], table[following]
@@ -172,8 +172,8 @@ def _path(timesteps: int, steps: int) -> Iterator[tuple[int, int | None]]:
     return zip(times, [*times[1:], None], strict=True)
 
 
-def _output(unet: nn.Module, xt: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-    """Run the network; returns its prediction, and the part on the variance if it learns that."""
+def network_output(unet: nn.Module, xt: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
+    """Run the network; returns its prediction, NaN if not finite, and the part on the variance if it learns that."""
     output = cast(Tensor, unet(xt, torch.full((len(xt),), t, device=xt.device))).float()
     # Clipping x0 would make pictures of infinities; NaN stays and spreads.
     return split_output(torch.where(output.isfinite(), output, torch.nan), channels=xt.shape[1])

@@ -1,7 +1,7 @@
 """Maps of a slide on disk while a prediction is in progress."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ class MapBand:
         ids: (h, w) uint8 class ids, 255 for ignore.
         uncertainty: (h, w) float32 in nats, 0 where nothing was computed.
         confidence: (h, w) uint8, the probability of the pixel's class in 255ths; 0 only where nothing was computed.
+        scores: (h, w) float32 of each further map, by name.
     """
 
     ids: NDArray[np.uint8]
     uncertainty: NDArray[np.float32]
     confidence: NDArray[np.uint8]
+    scores: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class MapSpool:
@@ -44,13 +46,14 @@ class MapSpool:
     Args:
         folder: Folder of the files.
         size: Size of the maps.
+        scores: Names of further float32 maps.
     """
 
-    def __init__(self, folder: Path, *, size: Size) -> None:
-        self.folder, self.size = folder, size
+    def __init__(self, folder: Path, *, size: Size, scores: Sequence[str] = ()) -> None:
+        self.folder, self.size, self._scores = folder, size, tuple(scores)
         self._maps = {
             name: RawMap(folder / f"{name}.raw", width=size.width, like=np.empty((1, 1), dtype))
-            for name, dtype in DTYPES.items()
+            for name, dtype in {**DTYPES, **dict.fromkeys(scores, DTYPES[UNCERTAINTY])}.items()
         }
         self._rows = folder / "rows.txt"
 
@@ -72,6 +75,8 @@ class MapSpool:
         """
         for name, values in ((IDS, band.ids), (UNCERTAINTY, band.uncertainty), (CONFIDENCE, band.confidence)):
             self._maps[name].write(values, x=x, y=y)
+        for name in self._scores:
+            self._maps[name].write(band.scores[name], x=x, y=y)
 
     def finish(self, rows: int) -> None:
         """Record that the first ``rows`` rows are finished; they are on disk when this returns.
@@ -94,7 +99,7 @@ class MapSpool:
         """Read a part of a map, which must lie inside it.
 
         Args:
-            name: ``IDS``, ``UNCERTAINTY`` or ``CONFIDENCE``.
+            name: ``IDS``, ``UNCERTAINTY``, ``CONFIDENCE`` or the name of a score.
             x: Left edge.
             y: Upper edge.
             width: In pixels.

@@ -19,13 +19,16 @@ from cytoseg.slides.tile_table import TileTable
 SCALE = "nats_per_grey_level"
 """Annotation key for the nats per grey level of an 8-bit uncertainty map."""
 
-_NOTE = re.compile(rf'<M K="{SCALE}">([^<]{{1,40}})</M>')
+VALUE_SCALE = "value_per_grey_level"
+"""The same for an 8-bit map of something else."""
+
+_NOTE = re.compile(rf'<M K="(?:{SCALE}|{VALUE_SCALE})">([^<]{{1,40}})</M>')
 
 
 class Raster(Reader):
     """A tiled single-channel OME-TIFF from ``write_pyramid``, readable from several threads at once.
 
-    Grey levels with a ``SCALE`` annotation are converted to nats.
+    Grey levels with a scale annotation are converted to nats, or what else they stand for.
 
     Args:
         path: The file.
@@ -61,7 +64,7 @@ class Raster(Reader):
             level: Index into ``levels``.
 
         Returns:
-            (H, W) of the file's dtype, or float32 in nats if the file has a scale; 0 for sparse tiles.
+            (H, W) of the file's dtype, or float32 if the file has a scale; 0 for sparse tiles.
 
         Raises:
             SlideError: If the file is damaged there.

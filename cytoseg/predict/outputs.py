@@ -164,12 +164,12 @@ def write_outputs(
         OSError: If the disk is full.
         SlideError: If the slide is damaged.
     """
-    for leftover in folder.glob(".*"):  # left by a killed process
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    remove_hidden(folder)
     _write_classes(folder / CLASS_MAP, spool, destination=destination, facts=facts)
     _write_uncertainty(folder / UNCERTAINTY, spool, destination=destination, facts=facts)
-    pictures = {"class_map": folder / CLASS_MAP, "uncertainty": folder / UNCERTAINTY}
-    draw_preview(facts.slide, facts.grid, **pictures, classes=destination.classes).save(folder / PREVIEW)
+    maps, classes = (folder / CLASS_MAP, folder / UNCERTAINTY), destination.classes
+    preview = draw_preview(facts.slide, facts.grid, class_map=maps[0], uncertainty=maps[1], classes=classes)
+    preview.save(folder / PREVIEW)
     summary = _summary(destination, facts, add_up(spool))
     if destination.objects is not None:
         grid = facts.grid
@@ -179,6 +179,12 @@ def write_outputs(
         if destination.objects.parquet:
             write_parquet(folder / CELLS, folder / PARQUET, columns=columns_of(Scale(grid.downsample, facts.mpp)))
     write_atomically(folder / SUMMARY, json.dumps(summary, indent=1, allow_nan=False))
+
+
+def remove_hidden(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in an output folder."""
+    for leftover in folder.glob(".*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def add_up(spool: MapSpool) -> Totals:
@@ -203,7 +209,7 @@ def _files(objects: ObjectSettings | None) -> list[str]:
 
 def _write_classes(path: Path, spool: MapSpool, *, destination: Destination, facts: SlideFacts) -> None:
     about = about_classes(facts.slide.path.name, destination.classes, destination.provenance, file=path.name)
-    _write_map(path, spool.strips(map_spool.IDS), about, facts=facts, categorical=True)
+    write_map(path, spool.strips(map_spool.IDS), about, facts=facts, categorical=True)
 
 
 def _write_uncertainty(path: Path, spool: MapSpool, *, destination: Destination, facts: SlideFacts) -> None:
@@ -213,7 +219,7 @@ def _write_uncertainty(path: Path, spool: MapSpool, *, destination: Destination,
         scale = (largest or 1.0) / _WHITE
         strips = _greys(strips, scale)
     about = about_uncertainty(facts.slide.path.name, scale, destination.provenance, file=path.name)
-    _write_map(path, strips, about, facts=facts, categorical=False)
+    write_map(path, strips, about, facts=facts, categorical=False)
 
 
 def _greys(strips: Iterator[NDArray[Any]], scale: float) -> Iterator[NDArray[np.uint8]]:
@@ -224,7 +230,12 @@ def _greys(strips: Iterator[NDArray[Any]], scale: float) -> Iterator[NDArray[np.
         del strip
 
 
-def _write_map(path: Path, strips: Iterable[Pixels], about: About, *, facts: SlideFacts, categorical: bool) -> None:
+def write_map(path: Path, strips: Iterable[Pixels], about: About, *, facts: SlideFacts, categorical: bool) -> None:
+    """Write a map of a slide as a pyramid.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     try:
         write_pyramid(path, strips, size=facts.grid.size, mpp=facts.mpp, categorical=categorical, about=about)
     except SlideError as error:

@@ -38,7 +38,13 @@ class _Layout:
 
 
 def draw_preview(
-    slide: Slide, grid: TileGrid, *, class_map: Path, uncertainty: Path, classes: ClassList
+    slide: Slide,
+    grid: TileGrid,
+    *,
+    class_map: Path,
+    uncertainty: Path,
+    classes: ClassList,
+    measure: tuple[str, str] = ("uncertainty", "nats"),
 ) -> Image.Image:
     """Draw the slide, its classes and its uncertainty, with a legend; stacked if the slide is wide, else side by side.
 
@@ -50,6 +56,7 @@ def draw_preview(
         class_map: OME-TIFF pyramid of ids.
         uncertainty: OME-TIFF pyramid in nats.
         classes: Names and colours; the fill class is transparent.
+        measure: What ``uncertainty`` holds, and its unit.
 
     Returns:
         An RGB picture of at most 1600 pixels a side.
@@ -64,7 +71,7 @@ def draw_preview(
     panels = [
         ("slide", picture),
         ("classes", overlay(picture, ids, classes)),
-        (f"uncertainty, 0 to {brightest:.2f} nats", paint_disagreement(picture, grey, opacity=1)),
+        (f"{measure[0]}, 0 to {brightest:.2f} {measure[1]}", paint_disagreement(picture, grey, opacity=1)),
     ]
     entries = class_entries(classes, fill_note="(left clear)")
     if (ids == IGNORE).any():

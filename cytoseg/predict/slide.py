@@ -5,6 +5,8 @@ import functools
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +30,33 @@ from cytoseg.writing import resumable
 
 Predictor = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]
 """From (N, tile_px, tile_px, 3) uint8 RGB to ``probabilities``, (N, K, tile_px, tile_px) float32 of K classes, and
-``disagreement``, (N, tile_px, tile_px) float32 in nats."""
+``disagreement``, (N, tile_px, tile_px) float32 in nats; other maps of that shape by the names of ``MapJob.scores``."""
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is counted, how many are done, and the total."""
+
+WriteMaps = Callable[[Path, SlideFacts, MapSpool, Callable[[int, int], None]], None]
+"""Writes what is made of the finished maps into a folder, the summary last; called with the folder, the facts, the maps
+and a callback for the rows done and their total."""
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """What is computed of a slide, and what becomes of it.
+
+    Attributes:
+        folder: Output folder, replaced atomically at the end.
+        classes: Names of the ids.
+        provenance: Everything that determines the result, as JSON.
+        write: Writes the results.
+        scores: Names of further maps that the predictor returns.
+    """
+
+    folder: Path
+    classes: ClassList
+    provenance: Mapping[str, Any]
+    write: WriteMaps
+    scores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +69,7 @@ class _Inputs:
     grid: TileGrid
     batch: int
     tissue: TissueMask | None
+    scores: tuple[str, ...]
 
     def shows_tissue(self, tile: Tile) -> bool:
         return self.tissue is None or self.tissue.covers(tile.region) > 0
@@ -59,7 +85,7 @@ class _ReadBatch:
 
 @dataclass(frozen=True)
 class _PredictedTile:
-    """A tile with its maps, (K + 1, tile_px, tile_px): probabilities, then disagreement; None for glass."""
+    """A tile with its maps, (K + 1 + S, tile_px, tile_px): probabilities, disagreement, scores; None for glass."""
 
     place: TilePlace
     maps: NDArray[np.float32] | None
@@ -118,20 +144,51 @@ def predict_slide(
             non-finite values.
         KeyboardInterrupt: After the current batch, when Ctrl-C was pressed.
     """
+
+    def write(part: Path, facts: SlideFacts, spool: MapSpool, on_row: Callable[[int, int], None]) -> None:
+        write_outputs(part, destination, facts=facts, spool=spool, on_row=on_row)
+
+    job = MapJob(destination.folder, destination.classes, destination.provenance, write)
+    compute_maps(slide, predictor, job, settings=settings, tissue=tissue, on_progress=on_progress)
+
+
+def compute_maps(
+    slide: Slide,
+    predictor: Predictor,
+    job: MapJob,
+    *,
+    settings: SlideSettings,
+    tissue: TissueMask | None,
+    on_progress: OnProgress,
+) -> None:
+    """Compute maps of a whole slide and hand them to ``job.write``, as ``predict_slide`` does for a segmentation.
+
+    Args:
+        slide: As for ``predict_slide``, like the arguments below.
+        predictor: Computes the maps of a batch of tiles.
+        job: What to compute, and what becomes of it.
+        settings: Tiles and resolution.
+        tissue: Tiles without tissue are skipped, with 0 for all scores.
+        on_progress: As for ``predict_slide``.
+
+    Raises:
+        SlideError: As for ``predict_slide``.
+        PredictionError: Likewise.
+        KeyboardInterrupt: Likewise.
+    """
     begin = time.perf_counter()
     downsample = downsample_to(settings.mpp, slide, assume_mpp=settings.assume_mpp)
     grid = TileGrid(slide.levels[0].size, settings.tile_px, settings.overlap_px, downsample)
-    inputs = _Inputs(slide, predictor, destination.classes, grid, settings.batch or 1, tissue)
+    inputs = _Inputs(slide, predictor, job.classes, grid, settings.batch or 1, tissue, job.scores)
     mpp = settings.mpp or slide.mpp or settings.assume_mpp
-    with resumable(destination.folder, destination.provenance, error=PredictionError) as part:
-        spool = MapSpool(part, size=grid.size)
+    with resumable(job.folder, job.provenance, error=PredictionError) as part:
+        spool = MapSpool(part, size=grid.size, scores=job.scores)
         if not is_whole(part):  # the case if a kill came after the last file
             computing_s = _fill(spool, inputs, functools.partial(on_progress, "tiles"))
             glass = sum(not inputs.shows_tissue(tile) for row in grid.rows() for tile in row)
             note = ", ".join(filter(None, (slide.note, slide.damage, _unscaled(settings, slide))))
             facts = SlideFacts(slide, grid, mpp, note, glass_tiles=glass, computing_s=computing_s, begin=begin)
-            found = functools.partial(on_progress, "objects")
-            write_outputs(part, destination, facts=facts, spool=spool, on_row=found)
+            job.write(part, facts, spool, functools.partial(on_progress, "objects"))
         spool.remove()
 
 
@@ -167,7 +224,7 @@ def _compute_rows(spool: MapSpool, inputs: _Inputs, progress: _Progress) -> None
     """
     batches = tile_batches(inputs.grid, top=spool.rows, batch=inputs.batch, shows_tissue=inputs.shows_tissue)
     with (
-        contextlib.closing(_Stitching(spool, inputs.grid, inputs.classes)) as stitching,
+        contextlib.closing(_Stitching(spool, inputs.grid, inputs.classes, inputs.scores)) as stitching,
         contextlib.closing(map_in_thread(functools.partial(_read, inputs), batches)) as read,
         contextlib.closing(_predict(inputs, read, progress)) as predicted,
         contextlib.closing(map_in_thread(stitching.add, predicted)) as written,
@@ -203,17 +260,18 @@ def _predict(
 
 
 def _predict_batch(inputs: _Inputs, places: Sequence[TilePlace], pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Compute the probabilities and, as the last channel, the disagreement of some tiles, (N, K + 1, H, W)."""
+    """Compute probabilities, disagreement and scores of some tiles, (N, K + 1 + S, H, W)."""
     side, count = inputs.grid.tile_px, len(pictures)
     maps = inputs.predictor(pictures)
     probabilities, disagreement = maps["probabilities"], maps["disagreement"]
+    scores = [maps[name] for name in inputs.scores]
     wanted = (count, len(inputs.classes), side, side)
-    if probabilities.shape != wanted or disagreement.shape != (count, side, side):
+    if probabilities.shape != wanted or any(part.shape != (count, side, side) for part in (disagreement, *scores)):
         raise ValueError(
             f"the predictor gave probabilities {probabilities.shape} and disagreement {disagreement.shape} "
             f"for {count} tiles of {side} px and {len(inputs.classes)} classes."
         )
-    joined = np.concatenate([probabilities, disagreement[:, None]], axis=1)
+    joined = np.concatenate([probabilities, *(part[:, None] for part in (disagreement, *scores))], axis=1)
     if not np.isfinite(joined).all():
         first = next(place.tile for place in places if place.has_tissue)
         raise PredictionError(
@@ -230,14 +288,15 @@ class _Stitching:
         spool: The maps of the slide.
         grid: Its tiles.
         classes: The class list.
+        scores: Names of the further maps.
     """
 
-    def __init__(self, spool: MapSpool, grid: TileGrid, classes: ClassList) -> None:
-        self._spool, self._width, self._fill_id = spool, grid.size.width, classes.fill_id
+    def __init__(self, spool: MapSpool, grid: TileGrid, classes: ClassList, scores: tuple[str, ...]) -> None:
+        self._spool, self._width, self._classes, self._scores = spool, grid.size.width, classes, scores
         self._top = spool.rows
         self._waiting = spool.folder / "waiting.raw"
         sides = {"tile_px": grid.tile_px, "overlap_px": grid.overlap_px}
-        self._stitcher = Stitcher(grid.size, channels=len(classes) + 1, **sides, waiting=self._waiting)
+        self._stitcher = Stitcher(grid.size, channels=len(classes) + 1 + len(scores), **sides, waiting=self._waiting)
 
     def add(self, tiles: Sequence[_PredictedTile]) -> int:
         """Add the next tiles in the order of ``tile_batches``; return their number."""
@@ -255,14 +314,15 @@ class _Stitching:
         patch = self._stitcher.add(maps, right=place.right)
         is_new = place.below > self._top
         if is_new:
-            self._spool.write(_finished(patch, fill_id=self._fill_id), x=patch.x, y=patch.y)
+            self._spool.write(_finished(patch, self._classes, self._scores), x=patch.x, y=patch.y)
         if place.right == self._width and is_new:
             self._spool.finish(place.below)
 
 
-def _finished(patch: Patch, *, fill_id: int) -> MapBand:
-    probabilities, glass = patch.maps[:-1], ~patch.covered
+def _finished(patch: Patch, classes: ClassList, scores: tuple[str, ...]) -> MapBand:
+    count, glass = len(classes), ~patch.covered
+    probabilities = patch.maps[:count]
     ids = probabilities.argmax(axis=0).astype(np.uint8)
     confidence = np.clip(np.rint(255 * probabilities.max(axis=0)), 1, 255).astype(np.uint8)
-    ids[glass], confidence[glass] = fill_id, 0
-    return MapBand(ids, patch.maps[-1], confidence)
+    ids[glass], confidence[glass] = classes.fill_id, 0
+    return MapBand(ids, patch.maps[count], confidence, dict(zip(scores, patch.maps[count + 1 :], strict=True)))

@@ -96,7 +96,7 @@ def _predict(task: SlideTask, on_progress: OnProgress) -> None:
     if settings.batch is None:
         settings = replace(settings, batch=predictor.tiles_at_once(settings.tile_px))
     with open_slide(task.path) as slide:
-        tissue = _readable_tissue(task.path, task.background) if settings.skip_glass else None
+        tissue = readable_tissue(task.path, task.background) if settings.skip_glass else None
         destination = Destination(
             task.folder,
             predictor.classes,
@@ -108,7 +108,7 @@ def _predict(task: SlideTask, on_progress: OnProgress) -> None:
         predict_slide(slide, predictor, destination, settings=settings, tissue=tissue, on_progress=on_progress)
 
 
-def _readable_tissue(path: Path, background: BackgroundSection) -> TissueMask | None:
+def readable_tissue(path: Path, background: BackgroundSection) -> TissueMask | None:
     """Compute the tissue mask; None, so that every tile is computed, if level 0 of the slide is damaged.
 
     So the rows above the damage are finished and kept, and the damage is reported where it is. A failing disk or too

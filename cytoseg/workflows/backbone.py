@@ -53,6 +53,29 @@ def sources_sentence(folder: Path) -> str:
     return f"{taught}: scores on their slides are optimistic."
 
 
+def refuse_without_denoising(folder: Path) -> None:
+    """Refuse a network that learned only masks of labelled sources.
+
+    Args:
+        folder: Checkpoint folder, or one checkpoint.
+
+    Raises:
+        CheckpointError: If it was trained with ``training.denoising_weight`` 0.
+    """
+    checkpoints = [folder] if is_checkpoint(folder) else find_checkpoints(folder)
+    if not checkpoints:
+        return  # loading it says what is missing
+    try:
+        weight = load_state(checkpoints[0])["recipe"]["training"]["denoising_weight"]
+    except (KeyError, TypeError):
+        return  # of an older version, which always denoised
+    if weight == 0:
+        raise CheckpointError(
+            f"{checkpoints[0]}: this network was trained with training.denoising_weight 0 and cannot denoise. Train a "
+            "diffusion model of normal slides with `cytoseg train-ddpm`."
+        )
+
+
 def run_backbone(recipe: Recipe, folder: Path) -> tuple[nn.Module, Architecture, dict[str, object]]:
     """Load the run's network; print a note if it is the base model.
 

@@ -25,6 +25,7 @@ FOLLOWING: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
     "study label-efficiency": lambda given: ("queue", given["recipe"]),
     "study robustness": lambda given: ("predict", given["recipe"], "SLIDE"),
     "study architectures": lambda given: ("train-ddpm", given["recipe"]),
+    "anomaly": lambda given: ("review", given["recipe"]),
     "predict": lambda given: ("review", "RECIPE") if Path(given["target"]).is_dir() else ("review", given["target"]),
     "report": lambda given: ("review", given["recipe"]),
     "slides info": lambda given: ("recipe", "new", "mylab.yaml"),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +56,11 @@ def test_removed_files_are_gone(spool: MapSpool, tmp_path: Path) -> None:
     spool.remove()
     assert list(tmp_path.iterdir()) == []
     assert spool.rows == 0
+
+
+def test_further_maps_are_kept_by_name(tmp_path: Path) -> None:
+    spool, whole = MapSpool(tmp_path, size=SIZE, scores=("texture",)), part(slice(None))
+    spool.write(replace(whole, scores={"texture": whole.uncertainty * 2}), x=0, y=0)
+    np.testing.assert_array_equal(spool.window("texture", x=1, y=2, width=3, height=4), whole.uncertainty[2:6, 1:4] * 2)
+    spool.remove()
+    assert list(tmp_path.iterdir()) == []

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from cytoseg.checkpoints import STATE
+from cytoseg.errors import CheckpointError
 from cytoseg.recipe import load_recipe
 from cytoseg.shipped import shipped_models
-from cytoseg.workflows.backbone import needs_backbone, sources_sentence
+from cytoseg.workflows.backbone import needs_backbone, refuse_without_denoising, sources_sentence
 
 
 def test_labelled_sources_of_a_base_model_are_named() -> None:
@@ -47,3 +48,23 @@ def test_the_newest_checkpoint_of_a_run_decides(recipe: object, said: str, tmp_p
 )
 def test_only_an_interpreter_that_looks_at_the_diffusion_model_needs_one(overrides: list[str], needed: bool) -> None:
     assert needs_backbone(load_recipe("lbc", overrides)) is needed
+
+
+@pytest.mark.parametrize("recipe", [None, {}, {"training": {}}, {"training": {"denoising_weight": 0.5}}])
+def test_a_network_that_denoises_or_does_not_say_so_is_accepted(recipe: object, tmp_path: Path) -> None:
+    refuse_without_denoising(tmp_path)  # without a checkpoint, loading says so
+    _checkpoint(tmp_path / "checkpoint-1", recipe)
+    refuse_without_denoising(tmp_path)
+
+
+def test_a_network_that_learned_only_masks_is_refused(tmp_path: Path) -> None:
+    _checkpoint(tmp_path / "checkpoint-1", {"training": {"denoising_weight": 1}})
+    _checkpoint(tmp_path / "checkpoint-2", {"training": {"denoising_weight": 0}})
+    for folder in (tmp_path, tmp_path / "checkpoint-2"):
+        with pytest.raises(CheckpointError, match=r"trained with training\.denoising_weight 0 and cannot denoise"):
+            refuse_without_denoising(folder)
+
+
+def _checkpoint(folder: Path, recipe: object) -> None:
+    folder.mkdir()
+    (folder / STATE).write_text(json.dumps({"format": 1, "sha256": {}, "recipe": recipe}))

@@ -1,0 +1,1 @@
+"""Anomaly maps: what a diffusion model of normal slides cannot explain."""
