@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytoseg.errors import CytosegError
+from cytoseg.labels.index import is_file_name
 
 IMPORTED = ("to_label", "queue", "review/corrections")
 """Folders of a run that hold annotations to import."""
+ANNOTATED = IMPORTED[:2]
+"""Folders of a run with crops to annotate."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +20,9 @@ class Order:
     Attributes:
         title: Title shown to users.
         told: One-sentence description.
-        words: Returns the arguments from the recipe's path, the run folder and the inputs: paths of slides, or a folder
-            of
-            ``IMPORTED``.
-        takes: Required inputs: ``slides``, ``folder`` or nothing.
+        words: Returns the arguments from the recipe's path, the run folder and the inputs: paths of slides, a folder of
+            ``IMPORTED``, or a crop to annotate as ``folder/stem``.
+        takes: Required inputs: ``slides``, ``folder``, ``crop`` or nothing.
     """
 
     title: str
@@ -60,6 +62,12 @@ ORDERS: Mapping[str, Order] = {
     "queue": Order(
         "Fill the queue", "Chooses regions of predicted slides that are worth annotating next.", _plain("queue")
     ),
+    "edit": Order(
+        "Show me this",
+        "Redraws a crop so that it shows its marks; for looking only.",
+        lambda recipe, run, given: ("edit", recipe, f"{run / given[0]}.png", "--map", f"{run / given[0]}.json"),
+        takes="crop",
+    ),
     "study": Order(
         "Study label efficiency",
         "Shows how the scores grow with the labelled crops: many trainings, hours.",
@@ -75,7 +83,7 @@ def command_of(name: str, run: Path, given: Sequence[str]) -> list[str]:
     Args:
         name: Name of the command.
         run: The run folder, absolute.
-        given: Absolute paths of slides, or one of ``IMPORTED``.
+        given: Absolute paths of slides, one of ``IMPORTED``, or a crop in one of ``ANNOTATED``.
 
     Raises:
         CytosegError: If the command may not be started, or its inputs are invalid.
@@ -87,8 +95,15 @@ def command_of(name: str, run: Path, given: Sequence[str]) -> list[str]:
         "": not given,
         "slides": bool(given) and all(Path(path).is_absolute() for path in given),
         "folder": len(given) == 1 and given[0] in IMPORTED,
+        "crop": len(given) == 1 and _is_crop(given[0]),
     }
     if not fits[order.takes]:
-        wanted = {"": "nothing", "slides": "slides", "folder": f"one of {', '.join(IMPORTED)}"}[order.takes]
-        raise CytosegError(f"jobs: {name} takes {wanted}. Choose again.")
+        wanted = {"": "nothing", "slides": "slides", "crop": "a crop", "folder": f"one of {', '.join(IMPORTED)}"}
+        raise CytosegError(f"jobs: {name} takes {wanted[order.takes]}. Choose again.")
     return list(order.words(str(run / "recipe.yaml"), run, given))
+
+
+def _is_crop(given: str) -> bool:
+    """Return whether this is a crop as ``folder/stem``, and no way out of the folder."""
+    folder, _, stem = given.partition("/")
+    return folder in ANNOTATED and is_file_name(stem) and not stem.startswith(".")

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 from cytoseg.classes import IGNORE
 from cytoseg.geometry import Region
 from cytoseg.interpreter.live import LiveView
+from cytoseg.jobs.processes import Process, birth_of
 from cytoseg.labels.drawn import Drawn, drawn_of, origin_of, save_marks
 from cytoseg.labels.index import load_index
 from cytoseg.labels.proposal import proposal, sealed
@@ -244,3 +246,39 @@ def test_a_place_that_is_too_small_is_refused_on_the_slide(review: Review, run: 
     assert app.title[0].value == "Slides"
     assert "20 x 20 pixels cannot be annotated" in _texts(app)
     assert not (run / "to_label").exists()
+
+
+@pytest.mark.usefixtures("seen")
+def test_marks_are_shown_as_a_picture(
+    review: Review, run: Path, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+
+    def start(command: list[str], **_: Any) -> Process:
+        started.append(command)
+        return Process(os.getpid(), birth_of(os.getpid()) or "")
+
+    monkeypatch.setattr("cytoseg.jobs.start.start_apart", start)
+    app = _opened(review, run, tmp_path)
+    (button,) = [button for button in app.main.button if button.label == "Show me this"]
+    assert button.disabled  # nothing is marked yet
+    browser.strokes = _strokes(7)
+    app = _press(app.run(), "Show me this")
+    path = _crop(run).resolve()
+    assert started[0][-5:] == [
+        "edit",
+        str(run.resolve() / "recipe.yaml"),
+        str(path),
+        "--map",
+        f"{path.with_suffix('')}.json",
+    ]
+    assert not app.get("image")
+    (run / "edited").mkdir()
+    shutil.copy(path, run / "edited" / f"{path.stem}_0.png")
+    app = app.run()
+    assert not app.exception, app.exception
+    assert len(app.get("image")) == 1
+    (run / "edited" / f"{path.stem}_0.png").write_bytes(b"")  # not written whole by another program
+    app = app.run()
+    assert not app.exception
+    assert not app.get("image")

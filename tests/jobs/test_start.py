@@ -101,6 +101,11 @@ def test_a_table_from_elsewhere_names_no_process_that_is_no_job(run: Path, begin
         ("label-import", "Anna", {"given": "../../elsewhere"}, "label-import takes one of to_label"),
         ("predict", "Anna", {}, "predict takes slides"),
         ("predict", "Anna", {"given": "--out=/tmp/x"}, "predict takes slides"),
+        ("edit", "Anna", {}, "edit takes a crop"),
+        ("edit", "Anna", {"given": "to_label/../../a"}, "edit takes a crop"),
+        ("edit", "Anna", {"given": "elsewhere/a"}, "edit takes a crop"),
+        ("edit", "Anna", {"given": "to_label"}, "edit takes a crop"),
+        ("edit", "Anna", {"given": "queue/.hidden"}, "edit takes a crop"),
     ],
 )
 def test_what_may_not_be_started_is_not(

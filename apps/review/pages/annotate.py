@@ -4,6 +4,7 @@ import drawing
 import editor
 import jobs_list
 import reviews
+import show_me
 import state
 import streamlit as st
 
@@ -111,8 +112,10 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
             disabled=not author,
             help=told,
         )
+        show_me.button(crop, author)
+    show_me.picture(annotating, crop)
     st.caption(KEYS)
-    jobs_list.show(("train-interpreter", "train-ddpm", "evaluate"))
+    jobs_list.show(("train-interpreter", "train-ddpm", "evaluate", "edit"))
     return crop, author, live
 
 

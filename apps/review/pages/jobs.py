@@ -11,18 +11,20 @@ HELP = (
     "A job is a command on this run's recipe in a separate process: it continues when the browser is  "
     "closed or the review ends. One at a time uses the machine; the others wait."
 )
+ELSEWHERE = {"slides": "pages/predict.py", "crop": "pages/annotate.py"}
+"""Pages on which what a command needs is chosen."""
 
 
 def _offer(author: str) -> None:
-    """Show a button per command; slides to predict are chosen on a separate page."""
+    """Show a button per command; slides to predict and crops to redraw are chosen on separate pages."""
     for command, order in ORDERS.items():
         with st.container(horizontal=True, vertical_alignment="center"):
             keys: tuple[str, ...] = ()
             if order.takes == "folder":
                 keys = _folder()
-            if order.takes == "slides":
+            if order.takes in ELSEWHERE:
                 if st.button(order.title, key=f"start {command}"):
-                    st.switch_page("pages/predict.py")
+                    st.switch_page(ELSEWHERE[order.takes])
             else:
                 st.button(
                     order.title,
