@@ -39,3 +39,33 @@ def test_ways_of_segmenting_a_tile_agree(monkeypatch: pytest.MonkeyPatch) -> Non
         getattr(steps, way)(steps.Job(way, dim=8, size_px=32, precision="no"))(tile) for way in ("ours", "dense")
     )
     assert np.mean(ours.ravel() == dense.numpy()) > 0.99
+
+
+def test_edits_remove_and_add_a_nucleus_and_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    edits = _benchmark("edits", monkeypatch)
+    truth, donor = np.ones((24, 24), np.uint8), np.ones((24, 24), np.uint8)
+    truth[4:9, 4:9], donor[12:17, 12:18] = 2, 2
+    picture = np.zeros((24, 24, 3), np.uint8)
+    removed, added, drawn, *_ = edits.tasks_of([(picture, truth), (picture, donor)], 2)
+    assert (removed.kind, int(removed.nucleus.sum()), set(removed.edit.wanted.ravel())) == ("removed", 25, {1})
+    assert (added.kind, int((added.edit.wanted == 2).sum())) == ("added", 25 + 30)
+    assert drawn.edit.region.all()
+    changed = picture.copy()
+    changed[0, 0], changed[5, 5] = 1, 1  # outside the region, and in it
+    assert not removed.edit.region[0, 0]
+    found = np.where(removed.nucleus, 1, truth).astype(np.uint8)
+    found[4, 4] = 2
+    counts = edits.judged(removed, changed, found, truth, donor)
+    assert counts["outside"] == 1
+    assert (counts["asked"], counts["other"]) == ([0, 1], [0, 1])
+    assert (counts["there"], counts["before"]) == (0.04, 1.0)
+
+
+def test_pieces_of_the_study_of_made_pairs_share_their_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    worth = _benchmark("made_worth", monkeypatch)
+    pieces = list(worth.pieces_of([1, 5], 2))
+    assert len(pieces) == 2 * 2 * 3 * 2
+    assert {piece.name() for piece in pieces if piece.count == 1} == {"1c0", "1c0_made", "1c1", "1c1_made"}
+    assert worth.Piece(5, 0, "student", True).name() == "5c0"  # its pairs are no labels of its run
+    rows = [{"count": 1, "draw": d, "method": "mlps", "made": False, "iou": 0.5 + d / 10} for d in range(2)]
+    assert worth.table_of(rows, [1]).rows[0] == ["mlps", "without", "0.550 (0.500-0.600)"]
