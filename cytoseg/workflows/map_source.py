@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cytoseg.checkpoints import is_checkpoint
 from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.diffusion.class_map import one_hot_map
@@ -128,8 +129,9 @@ def crop_maps(recipe: Recipe, folder: Path, *, device: torch.device) -> CropMaps
 
 def _bundle_folder(recipe: Recipe, folder: Path) -> Path | None:
     """Find the run's interpreter, or else that of the run whose network this one starts from."""
-    init = recipe.training.init
-    folders = [folder, *([init.parent] if init is not None else [])]
+    folders, init = [folder], recipe.training.init
+    if init is not None and init.is_dir():  # and not the name of a base model
+        folders.append((init.parent if is_checkpoint(init) else init).parent)
     return next((run / BUNDLE for run in folders if (run / BUNDLE).is_dir()), None)
 
 

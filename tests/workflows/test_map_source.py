@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
-from cytoseg.errors import RecipeError
+from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.recipe import Recipe
 from cytoseg.slides.settings import CropsSection
 from cytoseg.workflows.map_source import CropMaps, crop_maps
@@ -70,7 +70,7 @@ def test_some_crops_are_parts_of_labelled_ones_with_their_labels() -> None:
     assert torch.equal(again, crops[200:203])
 
 
-def _recipe(folder: Path, condition: str) -> Recipe:
+def _recipe(folder: Path, condition: str, init: Path | None = None) -> Recipe:
     return Recipe.model_validate(
         {
             "name": "a",
@@ -78,6 +78,7 @@ def _recipe(folder: Path, condition: str) -> Recipe:
             "classes": [{"name": "glass", "colour": "#ffffff"}, {"name": "cell", "colour": "#000000"}],
             "diffusion": {"backbone": "adm", "condition": condition, "dim_mults": [1, 2]},
             "features": {"taps": "all"},
+            "training": {"init": init},
         }
     )
 
@@ -86,3 +87,17 @@ def test_without_labels_and_interpreter_there_is_nothing_to_learn_from(tmp_path:
     assert crop_maps(_recipe(tmp_path, "none"), tmp_path, device=torch.device("cpu")) is None
     with pytest.raises(RecipeError, match=r"^diffusion.condition=map: there is nothing that class maps could come fr"):
         crop_maps(_recipe(tmp_path, "map"), tmp_path, device=torch.device("cpu"))
+
+
+def test_the_interpreter_of_the_run_to_start_from_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tmp_path / "base"
+    (base / "interpreter" / "bundle").mkdir(parents=True)
+    newest = base / "ddpm" / "checkpoint-000000004"
+    newest.mkdir(parents=True)
+    (newest / "state.json").write_text("{}")
+    for init in (base / "ddpm", newest):
+        with pytest.raises(CheckpointError, match=r"base/interpreter/bundle"):  # which is empty
+            crop_maps(_recipe(tmp_path, "map", init), tmp_path, device=torch.device("cpu"))
+    monkeypatch.chdir(base)
+    with pytest.raises(RecipeError, match="neither labels nor an interpreter"):  # a name is no folder here
+        crop_maps(_recipe(tmp_path, "map", Path("cytology-base")), tmp_path, device=torch.device("cpu"))
