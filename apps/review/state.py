@@ -38,6 +38,7 @@ PAGES = {
         ("pages/gallery.py", "Gallery", "photo_library"),
         ("pages/crop.py", "Crop view", "center_focus_strong"),
         ("pages/slides.py", "Slides", "splitscreen_landscape"),
+        ("pages/anomalies.py", "Anomalies", "warning"),
     ],
     "Work": [
         ("pages/annotate.py", "Annotate", "brush"),

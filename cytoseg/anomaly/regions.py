@@ -1,6 +1,7 @@
 """The most anomalous regions of a slide: a ranked list."""
 
 import heapq
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,15 @@ from cytoseg.errors import PredictionError
 from cytoseg.geometry import Region
 from cytoseg.maps.map_spool import IDS, MapSpool
 from cytoseg.predict.candidate_regions import highest_tenth
+from cytoseg.quoting import shown
 from cytoseg.records import RecordFile, RegionAsList
 
 MOST = 50
 """Most regions in the list."""
+FOLDER = "anomaly"
+"""Folder of the scored slides in a run folder."""
 REGIONS_JSON, REGIONS_CSV = "regions.json", "regions.csv"
+_PICTURE = re.compile(r"(\d{2}\.png)?")
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,10 @@ class AnomalousRegion:
     shape: float
     label: str
     picture: str = ""
+
+    def __post_init__(self) -> None:
+        if not _PICTURE.fullmatch(self.picture):
+            raise ValueError(f"{shown(self.picture)} is no picture of a region")
 
     @property
     def score(self) -> float:
@@ -74,6 +83,25 @@ class RegionList:
 REGIONS_FILE = RecordFile(RegionList, PredictionError, "Run `cytoseg anomaly RECIPE SLIDE` on it again.")
 
 
+def scored_slides(run: Path) -> list[Path]:
+    """Return the folders of the slides of a run that were scored, by name."""
+    return sorted(path.parent for path in (run / FOLDER).glob(f"*/{REGIONS_JSON}"))
+
+
+def read_list(folder: Path) -> RegionList:
+    """Read the list of a scored slide.
+
+    Raises:
+        PredictionError: If it is missing or damaged.
+    """
+    try:
+        return REGIONS_FILE.read(folder / REGIONS_JSON, name=f"{folder.name}/{REGIONS_JSON}")
+    except FileNotFoundError as error:
+        raise PredictionError(
+            f"{folder.name}/{REGIONS_JSON}: is missing. Run `cytoseg anomaly RECIPE SLIDE` on it again."
+        ) from error
+
+
 def find_regions(spool: MapSpool, thresholds: Thresholds, *, side_px: int, downsample: float) -> list[AnomalousRegion]:
     """Rank the squares of a grid by their scores; those below the threshold are left out.
 
@@ -101,8 +129,8 @@ def _squares(spool: MapSpool, thresholds: Thresholds, *, side_px: int, downsampl
             texture, shape = (round(highest_tenth(part), 3) for part in parts)
             if max(texture, shape) > 1:
                 label = _commonest(ids[columns][np.maximum(*parts) > 1], thresholds.classes)
-                shown = (x, y, parts[0].shape[1], rows)
-                region = Region(*(round(value * downsample) for value in shown))
+                square = (x, y, parts[0].shape[1], rows)
+                region = Region(*(round(value * downsample) for value in square))
                 yield AnomalousRegion(region, texture, shape, label)
 
 

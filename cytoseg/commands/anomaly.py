@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cytoseg.anomaly.outputs import ANOMALY
-from cytoseg.anomaly.regions import REGIONS_CSV, REGIONS_FILE, REGIONS_JSON
+from cytoseg.anomaly.regions import REGIONS_CSV, read_list
 from cytoseg.anomaly.thresholds import Thresholds
 from cytoseg.errors import PredictionError, RecipeError
 from cytoseg.predict.slide import OnProgress
@@ -85,7 +85,7 @@ def _tell_thresholds(thresholds: Thresholds) -> None:
 
 
 def _tell_slide(task: SlideTask) -> None:
-    found = REGIONS_FILE.read(task.folder / REGIONS_JSON)
+    found = read_list(task.folder)
     if not found.tissue:
         say(f"{task.path.name}: no tissue was found, so nothing was scored.")
         return

@@ -10,6 +10,7 @@ from typing import Any
 
 from cytoseg.anomaly.outputs import AnomalyDestination, write_anomalies, write_counts
 from cytoseg.anomaly.predictor import AnomalyPredictor
+from cytoseg.anomaly.regions import FOLDER
 from cytoseg.anomaly.scores import RANGES, TEXTURE, add_counts
 from cytoseg.anomaly.thresholds import (
     AGAIN,
@@ -38,8 +39,6 @@ from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.slide_tasks import slide_task
 from cytoseg.writing import clear_leftovers, write_atomically
 
-FOLDER = "anomaly"
-"""Folder of the results in the run folder."""
 NORMAL = "normal"
 """Folder of the counts of normal slides in it; no slide of this name is scored."""
 _SCORING = 1  # changes when the same model would give other scores

@@ -1,11 +1,14 @@
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from cytoseg.anomaly import regions
-from cytoseg.anomaly.regions import AnomalousRegion, find_regions, write_regions_csv
+from cytoseg.anomaly.regions import AnomalousRegion, find_regions, read_list, scored_slides, write_regions_csv
 from cytoseg.csv_table import ENCODING
+from cytoseg.errors import PredictionError
 from cytoseg.geometry import Region
 from tests.anomaly.maps import spool_of, thresholds
 
@@ -50,3 +53,17 @@ def test_the_table_has_a_row_for_each_region(tmp_path: Path) -> None:
         "height": "4",
         "picture": "01.png",
     }
+
+
+def test_a_list_that_is_missing_or_names_other_files_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "anomaly" / "smear"
+    with pytest.raises(PredictionError, match=r"smear/regions\.json: is missing\. Run `cytoseg anomaly"):
+        read_list(folder)
+    folder.mkdir(parents=True)
+    assert scored_slides(tmp_path) == []
+    one = {"region": [0, 0, 4, 4], "texture": 2.0, "shape": 1.0, "label": "cell", "picture": "../../secret.png"}
+    content = {"format": 1, "slide_path": "", "regions": [one], "areas": {}}
+    (folder / "regions.json").write_text(json.dumps(content))
+    assert scored_slides(tmp_path) == [folder]
+    with pytest.raises(PredictionError, match="is no picture of a region"):
+        read_list(folder)

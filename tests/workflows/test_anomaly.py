@@ -3,14 +3,14 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cytoseg.anomaly.outputs import ANOMALY
-from cytoseg.anomaly.regions import REGIONS_FILE, REGIONS_JSON
+from cytoseg.anomaly.regions import RegionList, read_list
 from cytoseg.anomaly.scores import SHAPE, TEXTURE
 from cytoseg.anomaly.thresholds import THRESHOLDS
 from cytoseg.errors import PredictionError, SlideError
@@ -95,8 +95,8 @@ def slide(tmp_path: Path) -> MakeSlide:
     return make
 
 
-def regions(scorer: Scorer, name: str) -> Any:
-    return REGIONS_FILE.read(scorer.folder / name / REGIONS_JSON)
+def regions(scorer: Scorer, name: str) -> RegionList:
+    return read_list(scorer.folder / name)
 
 
 def test_an_ink_dot_is_marked_and_a_normal_slide_is_not(scorer: Scorer, slide: MakeSlide) -> None:
