@@ -242,7 +242,9 @@ def main() -> None:
         sheet(options.folder, rows, tasks, recipe).save(RESULTS / f"edits_{recipe.name}.png")
         machine = describe()
         notes = f"{_notes(recipe, options)} {shared_note(machine)}"
-        write_results(f"edits_{recipe.name}", "Edits judged by another network", tables, machine=machine, notes=notes)
+        write_results(
+            f"edits_{recipe.name}", "Edits seen by an independent judge", tables, machine=machine, notes=notes
+        )
     print("\n".join(table.markdown() for table in tables))
 
 
