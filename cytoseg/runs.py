@@ -190,7 +190,7 @@ class MetricsLog:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read ``metrics.jsonl``; an incomplete last line is dropped, a missing file gives an empty list."""
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         with contextlib.suppress(ValueError):
             rows.append(parse_json(line, name=path.name))
     return [row for row in rows if isinstance(row, dict)]

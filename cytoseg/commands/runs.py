@@ -18,6 +18,7 @@ from cytoseg.json_text import parse_json
 from cytoseg.recipe import recipe_of_run
 from cytoseg.running import KILLED, RUNNING
 from cytoseg.runs import CommandRecord, Provenance
+from cytoseg.slides.regular_file import check_answers
 from cytoseg.terminal import cells, console, say, say_next
 
 SILENT_S = 600.0
@@ -32,6 +33,7 @@ def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder 
     The latest run is first. The state is the outcome of the last command, running, or silent since the last write of a
     command without a recorded end, which is slow or was killed. Damaged runs are listed below the table.
     """
+    check_answers(folder, refuse=CytosegError)
     if not folder.is_dir():
         raise CytosegError(f"{folder}: no such folder. Give the folder of your runs, or make one with train-ddpm.")
     table, problems = Table("run", "recipe", "state", "crops seen", "last loss", "size"), []

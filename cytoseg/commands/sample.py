@@ -100,9 +100,11 @@ def _save_beside_maps(folder: Path, n: int, asked: AskedMaps, colours: NDArray[n
 
 def _read(path: Path) -> Tensor:
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise OSError("no file")
         with Image.open(path) as picture:
             pixels = np.atleast_3d(np.array(picture if picture.mode == "L" else picture.convert("RGB")))
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CytosegError(f"{path}: damaged ({error}). Remove it and give the command again.") from error
     return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1.0
 

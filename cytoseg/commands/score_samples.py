@@ -96,14 +96,17 @@ def read_samples(folder: Path, *, size_px: int) -> Tensor:
 
 def _read(path: Path, size_px: int) -> Tensor:
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise OSError("no file")
         with Image.open(path) as picture:
-            pixels = np.array(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+            width, height = picture.size
+            # Another size is refused before it is decoded.
+            pixels = np.array(picture.convert("RGB")) if width == height == size_px else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CytosegError(f"{path}: damaged ({error}). Remove it and draw it again.") from error
-    if pixels.shape[:2] != (size_px, size_px):
+    if pixels is None:
         raise CytosegError(
-            f"{path}: is {pixels.shape[1]}x{pixels.shape[0]} px, but crops.size_px is {size_px}. "
-            "Score samples of this recipe."
+            f"{path}: is {width}x{height} px, but crops.size_px is {size_px}. Score samples of this recipe."
         )
     return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1.0
 

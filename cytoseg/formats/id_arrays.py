@@ -1,5 +1,6 @@
 """Label maps as numpy files: ``x.npy`` of class ids beside ``x.jpg`` or ``x.png``."""
 
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import LabelError
 from cytoseg.formats.picture_path import PICTURES
 from cytoseg.limits import limit, raise_it
+from cytoseg.slides.regular_file import no_file
 
 ARRAY = ".npy"
 MAGIC = b"\x93NUMPY"
@@ -18,6 +20,8 @@ MADE = "ddpm"
 """Folder of annotated samples in the published sets, which are no pictures of anything."""
 _MOST = "CYTOSEG_MAX_PICTURE_PX"
 _HEADER_BYTES = 10_000
+_DAMAGE = (OSError, ValueError, TypeError, EOFError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError)
+"""Raised on damaged files; the last four because numpy parses the header as Python."""
 _EXPORT = "Save it with np.save as whole numbers of shape (height, width)."
 
 
@@ -36,6 +40,8 @@ def read_id_array(path: Path, *, name: str) -> NDArray[np.integer]:
             are checked before the values are read.
     """
     try:
+        if kind := no_file(path):
+            raise ValueError(f"it is {kind}")
         with path.open("rb") as file:
             shape, dtype = _header(file)
             _check(shape, dtype, name)
@@ -44,7 +50,7 @@ def read_id_array(path: Path, *, name: str) -> NDArray[np.integer]:
                 raise ValueError(f"{size} of {wanted} bytes")
             file.seek(0)
             values: NDArray[np.integer] = npy.read_array(file, allow_pickle=False, max_header_size=_HEADER_BYTES)
-    except (OSError, ValueError, EOFError) as error:
+    except _DAMAGE as error:
         raise LabelError(f"{name}: is damaged or not a numpy file ({error}). {_EXPORT}") from error
     return values
 

@@ -30,6 +30,7 @@ from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.labels.split import Split, split_by_slide
 from cytoseg.labels.staging import staged
 from cytoseg.patterns import NOT_UNICODE, is_unicode
+from cytoseg.slides.regular_file import check_answers
 
 # Re-exported for users of this module.
 __all__ = [
@@ -85,8 +86,10 @@ def import_labels(
         Summary of the import.
 
     Raises:
-        LabelError: Lists all problems of the files, the rules or the folder.
+        LabelError: Lists all problems of the files, the rules or the folder; or if the disk of the source does not
+            answer.
     """
+    check_answers(source, refuse=LabelError)
     state = ImportState(source if source.is_dir() else source.parent, classes, rules)
     check_rules(rules, classes)
     items = find_items(source, state)

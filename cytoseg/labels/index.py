@@ -112,6 +112,16 @@ class _Content:
     classes: tuple[str, ...]
     crops: tuple[LabelledCrop, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse two crops or classes of one name.
+
+        Raises:
+            ValueError: If there are any.
+        """
+        for names in (self.classes, tuple(crop.crop for crop in self.crops)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"it lists {shown(next(n for n in names if names.count(n) > 1))} twice")
+
 
 _FILE = RecordFile(
     _Content,
@@ -229,6 +239,8 @@ def is_file_name(name: str) -> bool:
 
 
 def _read_png(path: Path, crop: LabelledCrop) -> NDArray[np.uint8]:
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise _changed(path)
     try:
         with Image.open(path) as image:
             if image.size != (crop.width, crop.height):  # checked before the pixels are decoded

@@ -17,6 +17,7 @@ from cytoseg.recipe.base_model import with_architecture
 from cytoseg.recipe.keys import meant
 from cytoseg.recipe.schema import Recipe
 from cytoseg.shipped import did_you_mean, shipped_recipes
+from cytoseg.slides.regular_file import check_answers
 from cytoseg.writing import PATIENCE_S, write_atomically
 from cytoseg.yaml_text import load_yaml, parse_yaml
 
@@ -31,9 +32,10 @@ def find_recipe(name: str) -> Path:
     """Find a recipe by path, or a shipped one by name.
 
     Raises:
-        RecipeError: If there is none.
+        RecipeError: If there is none, or its disk does not answer.
     """
     path = Path(name)
+    check_answers(path, refuse=RecipeError)
     if path.is_file():
         return path
     shipped = {p.stem: p for p in sorted(shipped_recipes().glob("*.yaml"), key=lambda path: path.stem)}

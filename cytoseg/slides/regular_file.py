@@ -1,5 +1,6 @@
 """Telling regular files from pipes and devices, and disks that answer from those that do not."""
 
+import os
 import stat
 import threading
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
-from cytoseg.errors import SlideError
+from cytoseg.errors import CytosegError, SlideError
 
 Value = TypeVar("Value")
 
@@ -39,15 +40,16 @@ def no_file(path: Path) -> str:
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "no file")
 
 
-def in_time(path: Path, look: Callable[[], Value]) -> Value:
+def in_time(path: Path, look: Callable[[], Value], *, refuse: type[CytosegError] = SlideError) -> Value:
     """Look at a path, but do not wait for ever: on a dead network share even its status never comes.
 
     Args:
         path: The file or folder, named in the message.
         look: Runs in a thread that does not keep the program from exiting.
+        refuse: What is raised.
 
     Raises:
-        SlideError: If there is no answer within ``LIMIT_S``.
+        CytosegError: Of the class ``refuse``, if there is no answer within ``LIMIT_S``.
     """
     answer: Future[Value] = Future()
 
@@ -63,4 +65,13 @@ def in_time(path: Path, look: Callable[[], Value]) -> Value:
     except TimeoutError as error:
         if answer.done():  # an error of ``look``
             raise
-        raise SlideError(f"{path}: did not answer within {LIMIT_S:.0f} s. Mount its disk or share again.") from error
+        raise refuse(f"{path}: did not answer within {LIMIT_S:.0f} s. Mount its disk or share again.") from error
+
+
+def check_answers(path: Path, *, refuse: type[CytosegError]) -> None:
+    """Check, before any work, that the disk of a file or folder answers; it need not exist.
+
+    Raises:
+        CytosegError: Of the class ``refuse``, if there is no answer within ``LIMIT_S``.
+    """
+    in_time(path, lambda: os.path.exists(path), refuse=refuse)

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from cytoseg.errors import CheckpointError
+from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.leftovers import sweep
 from cytoseg.locks import locked
 from cytoseg.recipe import Recipe, dump_recipe, load_recipe
 from cytoseg.runs import process_rank, recorded
+from cytoseg.slides.regular_file import check_answers
 from cytoseg.terminal import Bar, console, progress, say, say_estimate, say_next
 from cytoseg.writing import PATIENCE_S, write_atomically
 
@@ -53,10 +54,13 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
     """Load the recipe, copy it to the run folder, and record the command there.
 
     Raises:
-        RecipeError: If the recipe or an override is invalid; nothing is written then.
+        RecipeError: If the recipe or an override is invalid, or the disk of the run or of its labels does not
+            answer; nothing is written then.
     """
     recipe = load_recipe(recipe_name, overrides or ())
     folder = recipe.run_folder()
+    for place in (folder, recipe.labels_folder()):
+        check_answers(place, refuse=RecipeError)
     if process_rank() == 0:
         sweep(folder)
         write_atomically(folder / "recipe.yaml", dump_recipe(recipe))

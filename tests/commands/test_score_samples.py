@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from cytoseg.commands.score_samples import _read as read_sample
+from cytoseg.errors import CytosegError
 from cytoseg.evaluation.generative_features import feature_network
+from tests.formats.test_mask_files import grey_png
 
 CytosegCommand = Callable[..., Result]
 FOLDER = Path("runs/tiny/samples")
@@ -88,3 +92,17 @@ def test_one_slide_has_no_floor(cytoseg: CytosegCommand, tmp_path: Path) -> None
 @pytest.mark.parametrize("draws", ["0", "101"])
 def test_draws_are_bounded(cytoseg: CytosegCommand, draws: str) -> None:
     assert "--draws" in refused(cytoseg("score-samples", "tiny.yaml", "--draws", draws))
+
+
+@pytest.mark.parametrize(("side_px", "says"), [(16, "is 16x16 px, but"), (60_000, r"png: damaged .*exceeds limit")])
+def test_a_sample_of_another_size_is_not_decoded(tmp_path: Path, side_px: int, says: str) -> None:
+    path = tmp_path / "sample_00000.png"
+    path.write_bytes(grey_png(np.zeros((1, 1), np.uint8), 1, claims=(side_px, side_px)))
+    with pytest.raises(CytosegError, match=says):
+        read_sample(path, 32)
+
+
+def test_a_pipe_in_place_of_a_sample_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "sample_00000.png")
+    with pytest.raises(CytosegError, match="damaged"):
+        read_sample(tmp_path / "sample_00000.png", 32)

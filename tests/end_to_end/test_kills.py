@@ -1,9 +1,11 @@
-"""Kills at random moments: the next command works, nothing is lost or half-written.
+"""Kills and signals at random moments: the next command works, nothing is lost or half-written.
 
-A command is killed before the n-th time that it opens a file for writing, renames, makes or removes something: that
-is every state in which a kill can leave the disk. The moments are drawn from a seed.
+A command is killed or asked to end before the n-th time that it opens a file for writing, renames, makes or removes
+something: that is every state in which a kill can leave the disk. The moments are drawn from a seed. CYTOSEG_KILLS sets
+how many there are for each command.
 """
 
+import functools
 import json
 import os
 import random
@@ -13,20 +15,26 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import Result
 
 from cytoseg.checkpoints import find_checkpoints, load_state
 from cytoseg.interpreter.bundle import bundle_hashes
+from cytoseg.interpreter.unet_baseline import fit_scratch
+from cytoseg.interrupts import INTERRUPTED, ending_as_on_ctrl_c
 from cytoseg.labels.index import load_index
+from cytoseg.workflows import drawn_samples
 from cytoseg.workflows.preview_provenance import SHOWN
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are run in forks")
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.copytree", "shutil.copyfile")
+KILLS = int(os.environ.get("CYTOSEG_KILLS", "30"))
+SIGNALS = tuple(getattr(signal, name, None) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"))
 WRITES = os.O_WRONLY | os.O_RDWR
 RUN = Path("runs", "tiny")
 Found = Any
@@ -34,10 +42,11 @@ Found = Any
 
 @dataclass(frozen=True)
 class Case:
-    """A command to kill, and what it has made when it has ended well, to be compared."""
+    """A command to kill, what it has made when it has ended well, to be compared, and what goes before it."""
 
     line: str
     made: Callable[[], Found]
+    before: tuple[str, ...] = field(default=())
 
 
 def _labels() -> Found:
@@ -69,6 +78,44 @@ def _tuning() -> Found:
     return bundle_hashes(RUN / "interpreter" / "bundle"), _rows("interpreter", "step")
 
 
+def _bundle() -> Found:
+    return bundle_hashes(RUN / "interpreter" / "bundle")
+
+
+def _queue() -> Found:
+    items = json.loads((RUN / "queue" / "queue.json").read_text())["items"]
+    pictures = [(RUN / "queue" / f"{item['crop']}.png").read_bytes() for item in items]
+    return [(item["slide"], item["region"], item["score"]) for item in items], pictures
+
+
+def _counts_of(folder: str) -> Found:
+    return {path.name: json.loads(path.read_text())["counts"] for path in sorted((RUN / folder / "runs").iterdir())}
+
+
+def _pairs() -> Found:
+    crops = load_index(RUN / "made" / "labels").crops
+    return [(crop.crop, crop.image_sha256, crop.label_sha256) for crop in crops]
+
+
+def _edited() -> Found:
+    return (RUN / "edited" / "crop_0.png").read_bytes()
+
+
+def _scores() -> Found:
+    found = json.loads((RUN / "samples" / "scores.json").read_text())
+    return found["samples"], found["floor"]
+
+
+def _samples() -> Found:
+    return [path.read_bytes() for path in sorted((RUN / "samples").glob("sample_*.png"))]
+
+
+def _report() -> Found:
+    return (RUN / "report.html").read_text().count("<img")
+
+
+STUDENT = "interpreter.kind=student student.teacher=mlps student.steps=4 student.crops=2"
+DRAWN = "sample tiny.yaml --n 8 --steps 2"
 CASES = {
     "label-import": Case("label-import more --recipe tiny.yaml", _labels),
     "evaluate": Case("evaluate tiny.yaml --no-baseline features.scale=1", _evaluation),
@@ -78,6 +125,19 @@ CASES = {
         "train-interpreter tiny.yaml interpreter.kind=decoder decoder.steps=20 decoder.size_px=32 decoder.batch=2",
         _tuning,
     ),
+    "mlps": Case("train-interpreter tiny.yaml interpreter.steps=5", _bundle),
+    "student": Case(f"train-interpreter tiny.yaml {STUDENT}", _bundle),
+    "queue": Case("queue tiny.yaml --n 2", _queue, ("predict tiny.yaml made/slides/made_2_02.ome.tif",)),
+    "compare": Case("compare tiny.yaml --quick interpreter.steps=5", lambda: _counts_of("compare")),
+    "study": Case(
+        "study label-efficiency tiny.yaml --quick --draws 1 --counts 1 interpreter.steps=5",
+        lambda: _counts_of("label_efficiency"),
+    ),
+    "sample": Case(DRAWN, _samples),
+    "make-pairs": Case("make-pairs tiny.yaml --n 4 --drop 0.5 --steps 2", _pairs),
+    "edit": Case("edit tiny.yaml crop.png --map map.png --steps 2", _edited),
+    "score-samples": Case("score-samples tiny.yaml --draws 1", _scores, (DRAWN,)),
+    "report": Case("report tiny.yaml", _report),
 }
 
 
@@ -88,52 +148,75 @@ def _is_change(event: str, arguments: tuple[Any, ...]) -> bool:
     return event in CHANGES
 
 
-def _run_and_kill(command: Callable[[], Result], at: int) -> int:
-    """Run a command in a fork and kill it before its change number ``at``; gives how many changes it came to."""
+def _run_and_kill(command: Callable[[], Result], at: int, by: int = signal.SIGKILL) -> tuple[int, int]:
+    """Run a command in a fork and send it a signal before its change number ``at``.
+
+    Gives its exit status, negative after a kill, and how many changes it came to.
+    """
     ours, theirs = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of forks beside threads
         process = os.fork()
     if process == 0:
-        count = 0
+        count, status = 0, 1
 
         def watch(event: str, arguments: tuple[Any, ...]) -> None:
             nonlocal count
             if _is_change(event, arguments):
                 count += 1
                 if count == at:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    os.kill(os.getpid(), by)
 
         sys.addaudithook(watch)
         try:
-            if command().exit_code == 0:
-                os.write(theirs, str(count).encode())
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            with ending_as_on_ctrl_c():
+                status = command().exit_code
+            os.write(theirs, str(count).encode())
+        except KeyboardInterrupt:
+            status = INTERRUPTED
         finally:
-            os._exit(0)
+            os._exit(status)
     os.close(theirs)
-    os.waitpid(process, 0)
+    _, ended = os.waitpid(process, 0)
     with os.fdopen(ours) as file:
-        return int(file.read() or 0)
+        return os.waitstatus_to_exitcode(ended), int(file.read() or 0)
 
 
 def _kill_at_random_moments(case: Case, cytoseg: Callable[..., Result], home: Path, *, kills: int, seed: int) -> None:
     command = lambda: cytoseg(*case.line.split())  # noqa: E731 - an argument with a name
+    for line in case.before:
+        assert cytoseg(*line.split()).exit_code == 0, line
     before = home.with_name("before")
     shutil.copytree(home, before)
-    changes = _run_and_kill(command, at=0)
-    assert changes > 10
+    status, changes = _run_and_kill(command, at=0)
+    assert status == 0
+    assert changes > 3
     wanted = case.made()
     draw = random.Random(seed)
-    for at in (draw.randint(1, changes) for _ in range(kills)):
+    for _ in range(kills):
+        at, by = draw.randint(1, changes), draw.choice(SIGNALS)
         for path in home.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         shutil.copytree(before, home, dirs_exist_ok=True)
-        assert _run_and_kill(command, at=at) == 0
+        status, _ = _run_and_kill(command, at=at, by=by)
+        # What ends in the last moments may have ended well before a signal is heard.
+        assert status == -by if by == signal.SIGKILL else status in (0, INTERRUPTED), (at, by, status)
+        if by != signal.SIGKILL:
+            assert [path for path in home.rglob(".*") if path.suffix != ".part"] == [], (at, by)
         time.sleep(0.25)  # as long as a command takes to start
         again = command()
-        assert again.exit_code == 0, (at, again.output)
-        assert case.made() == wanted, at
-        assert list(home.rglob(".*")) == [], at
+        assert again.exit_code == 0, (at, by, again.output)
+        assert case.made() == wanted, (at, by)
+        assert list(home.rglob(".*")) == [], (at, by)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every sample, and train the networks that are compared for two steps."""
+    monkeypatch.setattr(drawn_samples, "fault_of", lambda _: None)
+    monkeypatch.setattr("cytoseg.workflows.methods.IMAGENET_STEPS", 2)
+    monkeypatch.setattr("cytoseg.workflows.methods.fit_scratch", functools.partial(fit_scratch, steps=2))
 
 
 @pytest.fixture
@@ -151,10 +234,18 @@ def test_labels_survive_kills_at_random_moments(home: Path, cytoseg: Callable[..
     _kill_at_random_moments(CASES["label-import"], cytoseg, home, kills=6, seed=1)
 
 
+@pytest.fixture
+def changed_map(home: Path) -> None:
+    """A labelled crop, and its label map with a square changed, to edit."""
+    crop = load_index(home / RUN / "labels").crops[0]
+    Image.fromarray(crop.picture()).save(home / "crop.png")
+    ids = crop.label_map().copy()
+    ids[20:30, 20:30] = (ids[20:30, 20:30] + 1) % 3
+    Image.fromarray(ids).save(home / "map.png")
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("more")
-@pytest.mark.parametrize(("name", "kills"), [(name, 60 if name == "label-import" else 30) for name in CASES])
-def test_every_command_survives_kills_at_random_moments(
-    name: str, kills: int, home: Path, cytoseg: Callable[..., Result]
-) -> None:
-    _kill_at_random_moments(CASES[name], cytoseg, home, kills=kills, seed=2)
+@pytest.mark.usefixtures("more", "changed_map")
+@pytest.mark.parametrize("name", CASES)
+def test_every_command_survives_kills_at_random_moments(name: str, home: Path, cytoseg: Callable[..., Result]) -> None:
+    _kill_at_random_moments(CASES[name], cytoseg, home, kills=KILLS, seed=2)

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,6 +95,14 @@ def test_the_smallest_shape_paints_the_pixel_under_it(shape: Shape) -> None:
 
 def test_a_thin_shape_between_centres_paints_the_pixels_under_it() -> None:
     assert painted(rectangle("nucleus", (1.2, 1.6), (3.8, 1.9)))[1] == [0, 2, 2, 2, 0, 0]
+
+
+def test_an_area_of_very_many_corners_between_centres_is_painted_at_once() -> None:
+    corners = tuple((1.1 + 0.3 * (i % 2), 1.1 + 0.1 * (i % 3)) for i in range(60_000))
+    begin = time.process_time()
+    label_map = np.array(painted(Shape("cell", "polygon", corners)))
+    assert time.process_time() - begin < 1
+    assert np.argwhere(label_map == 1).tolist() == [[1, 1]]
 
 
 def test_the_holes_of_a_polygon_are_not_covered() -> None:

@@ -1,3 +1,4 @@
+import struct
 from io import BytesIO
 from pathlib import Path
 
@@ -112,3 +113,13 @@ def test_arrays_are_found_beside_their_pictures(tmp_path: Path) -> None:
         "real/train/e.npy: has no picture beside it. Put one picture of the same name there.",
     ]
     assert notes == ["Samples skipped (ddpm/): 1. They are no pictures of slides."]
+
+
+@pytest.mark.parametrize(
+    "header", ["(" * 5000, "{'descr': ", "9" * 9000, "{'descr': 5, 'fortran_order': 1, 'shape': 'x'}"]
+)
+def test_a_header_that_is_no_description_is_refused(tmp_path: Path, header: str) -> None:
+    content = header.encode().ljust(9990)
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(content)) + content)
+    with pytest.raises(LabelError, match="a: is damaged or not a numpy file"):
+        read_id_array(tmp_path / "a.npy", name="a")

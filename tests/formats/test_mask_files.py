@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.errors import LabelError
+from cytoseg.formats.id_arrays import read_id_array
 from cytoseg.formats.mask_files import read_mask
 
 IDS = np.array([[0, 1, 2], [3, 1, 0]], np.uint8)
@@ -209,3 +211,10 @@ def test_fractions_in_several_channels_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.full((4, 4, 4), 0.5, np.float32), photometric="rgb")
     with pytest.raises(LabelError, match="float32 values with fractions"):
         read_mask(tmp_path / "a.tif", name="m")
+
+
+@pytest.mark.parametrize(("name", "says"), [("a.png", "m: is a named pipe,"), ("a.npy", "it is a named pipe")])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str, says: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(LabelError, match=says):
+        (read_mask if name == "a.png" else read_id_array)(tmp_path / name, name="m")

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,22 @@ def test_a_damaged_index_is_refused(tmp_path: Path, crop: LabelledCrop, keys: di
     change_index(tmp_path, **keys)
     with pytest.raises(LabelError, match=r"index\.json: is damaged"):
         load_index(tmp_path)
+
+
+def test_an_index_of_two_crops_or_classes_of_one_name_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:
+    content = json.loads((tmp_path / "index.json").read_bytes())
+    for keys in ({"crops": content["crops"] * 2}, {"classes": ["c1", "c1"]}):
+        change_index(tmp_path, **(content | keys))
+        with pytest.raises(LabelError, match=r"index\.json: is damaged .*it lists 'c1' twice"):
+            load_index(tmp_path)
+
+
+def test_a_pipe_in_place_of_a_picture_or_map_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:
+    for folder, read in (("crops", crop.picture), ("maps", crop.label_map)):
+        (tmp_path / folder / "c1.png").unlink()
+        os.mkfifo(tmp_path / folder / "c1.png")
+        with pytest.raises(LabelError, match=r"c1\.png: was changed or damaged"):
+            read()
 
 
 def test_an_index_that_is_cut_off_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:

@@ -1,11 +1,14 @@
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cytoseg.cli import build_app
 from cytoseg.errors import SlideError
 from cytoseg.slides.image import read_picture
 from cytoseg.slides.open import find_slides, open_slide
@@ -70,6 +73,38 @@ def test_a_share_that_never_answers_is_told_in_time(
     monkeypatch.setattr(Path, "stat", blocked)
     with pytest.raises(SlideError, match=r"a\.png: did not answer within 0 s\. Mount its disk or share again\.$"):
         look(path)
+    forever.set()
+
+
+@pytest.mark.parametrize(
+    ("dead", "line"),
+    [
+        ("recipes", "label-crops recipes/tiny.yaml"),
+        ("runs", "label-crops tiny.yaml"),
+        ("labels", "label-crops tiny.yaml labels.folder=labels/here"),
+        ("annotated", "label-import annotated --recipe tiny.yaml"),
+        ("runs", "runs runs"),
+        ("runs", "review tiny.yaml"),
+    ],
+)
+def test_a_folder_of_a_run_that_never_answers_is_told_in_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dead: str, line: str
+) -> None:
+    forever, exists = threading.Event(), os.path.exists
+
+    def blocked(path: str | os.PathLike[str]) -> bool:
+        if Path(path).parts[:1] == (dead,):
+            forever.wait()
+        return exists(path)
+
+    monkeypatch.chdir(tmp_path)
+    classes = "classes: [{name: a, colour: '#ffffff'}, {name: b, colour: '#000000'}]"
+    Path("tiny.yaml").write_text(f"name: tiny\nslides: {{mpp: 0.5}}\n{classes}\n")
+    monkeypatch.setattr("cytoseg.slides.regular_file.LIMIT_S", 0.05)
+    monkeypatch.setattr("os.path.exists", blocked)
+    result = CliRunner().invoke(build_app(line.split()[0]), line.split())
+    assert result.exit_code == 2
+    assert re.search(rf"{dead}\S*: did not answer within 0 s\. Mount its disk or share again\.$", result.stderr)
     forever.set()
 
 
