@@ -39,7 +39,7 @@ def run(
     """Mark what normal slides do not show: anomaly maps and a ranked list of regions.
 
     The run's diffusion model, trained on normal slides, denoises each tile; where it fails, something is unusual.
-    Errors at little noise (texture) show dirt, ink, blur and grain, those at much noise (shape) unusual shapes. Of each
+    Errors at little noise (texture) show ink and dirt, those at much noise (shape) unusual shapes. Of each
     class of the run's interpreter, 2.5 % of the pixels of the normal slides lie above its threshold.
 
     Writes into anomaly/ of the run folder, for each slide: anomaly.ome.tif (the larger of texture.ome.tif and

@@ -12,7 +12,7 @@ from cytoseg.csv_table import csv_text
 
 COMMAND = "cytoseg anomaly RECIPE SLIDE... --normal SLIDE"
 HELP = (
-    "Texture is what stays unexplained with little noise: dirt, ink, blur, grain. Shape is what stays unexplained with "
+    "Texture is what stays unexplained with little noise, such as ink and dirt. Shape is what stays unexplained with "
     "much noise. Both are in thresholds, above which 2.5 % of the pixels of normal slides lie. What is unusual "
     "need not be abnormal."
 )
