@@ -1,6 +1,7 @@
 """``make-pairs``, and a student that learns from what it made."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,11 +61,15 @@ def test_pairs_are_samples_with_the_labels_of_the_bundle(home: Path, cytoseg: Co
 def test_more_pairs_leave_those_that_are_there(cytoseg: Command, home: Path) -> None:
     assert _make(cytoseg, "--n", "2", "--drop", "0").exit_code == 0
     first = (MADE / "maps" / "00000.png").stat().st_mtime_ns
+    leftover = MADE / "maps" / ".999999999.00000.png"
+    leftover.touch()  # as a kill leaves it
+    os.utime(leftover, (0, 0))
     labels = _labels()
     assert _make(cytoseg, "--n", "4", "--drop", "0").exit_code == 0
     assert (MADE / "maps" / "00000.png").stat().st_mtime_ns == first
     assert labels.items() < _labels().items()
     assert len(_labels()) == 4
+    assert not leftover.exists()
 
 
 def test_an_interrupted_labelling_goes_on_to_the_same_pairs(
