@@ -1,24 +1,25 @@
 """Training SegDiff on the labelled crops."""
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from ema_pytorch import EMA
-from torch import Tensor, nn
+from torch import Tensor
 
 from cytoseg.classes import IGNORE
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.schedule import alpha_bar
-from cytoseg.errors import CheckpointError
-from cytoseg.interpreter.augment import PartDraw, class_weights
+from cytoseg.interpreter.augment import class_weights
+from cytoseg.interpreter.labelled_training import (
+    LabelledPictures,
+    apply_gradients,
+    new_state,
+    set_rates,
+    training_steps,
+)
 from cytoseg.interpreter.segdiff import SCHEDULE, TIMESTEPS, SegDiff
 from cytoseg.interpreter.settings import SegdiffSettings
-from cytoseg.interpreter.tune import BLURRED, CHECKS, EMA_DECAY, LabelledPictures
 from cytoseg.interpreter.tune_state import Resume, TuneState
-from cytoseg.interrupts import finish_step_on_interrupt
 
 
 def train_segdiff(
@@ -52,37 +53,18 @@ def train_segdiff(
     """
     shares = class_weights(labelled.label_maps, model.classes)
     model.rule_out(torch.nonzero(shares == 0)[:, 0].tolist())
-    state = _new_state(model, settings, device)
+    state = new_state(model, lambda moved: torch.optim.AdamW(moved.parameters(), lr=settings.rate), device)
     if resume is not None:
         resume.restore(state)
-    draw = PartDraw(
-        labelled.pictures,
-        labelled.label_maps,
-        size_px=settings.size_px,
-        batch=settings.batch,
-        blurred=BLURRED,
-        seed=settings.seed,
-    )
-    with finish_step_on_interrupt() as interrupt:
-        while state.step < settings.steps:
-            loss = _update(state, draw(state.step), settings)
-            state.average.update()
-            state.step += 1
-            on_step(state.step, loss)
-            if resume is not None and (interrupt.requested or state.step % max(1, settings.steps // CHECKS) == 0):
-                resume.save(state)
-            if interrupt.requested:
-                raise KeyboardInterrupt
+
+    def update(state: TuneState[SegDiff], batch: tuple[Tensor, Tensor]) -> float:
+        return _update(state, batch, settings)
+
+    for step, loss in training_steps(state, labelled, update, settings=settings, resume=resume):
+        on_step(step, loss)
     if resume is not None:
         resume.forget()
     return state.averaged.eval()
-
-
-def _new_state(model: SegDiff, settings: SegdiffSettings, device: torch.device) -> TuneState[SegDiff]:
-    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
-    averaging: dict[str, Any] = {"update_after_step": 0, "update_every": 1, "include_online_model": False}
-    average = EMA(model, beta=EMA_DECAY, **averaging)
-    return TuneState(model, average, torch.optim.AdamW(model.parameters(), lr=settings.rate))
 
 
 def _update(state: TuneState[SegDiff], batch: tuple[Tensor, Tensor], settings: SegdiffSettings) -> float:
@@ -99,16 +81,10 @@ def _update(state: TuneState[SegDiff], batch: tuple[Tensor, Tensor], settings: S
         found = model.train()(noisy, times, model.encode(x.contiguous(memory_format=torch.channels_last)))
     errors = (found.float() - noise).square().mean(1) * labelled
     loss: Tensor = errors.sum() / labelled.sum().clamp_min(1)
-    warm = min(1.0, (state.step + 1) / max(1, settings.steps // CHECKS))
-    for group in state.optimiser.param_groups:
-        group["lr"] = settings.rate * warm * 0.5 * (1.0 + math.cos(math.pi * state.step / settings.steps))
+    set_rates(state, settings)
     state.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
-    length = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    if not torch.stack((loss.detach(), length)).isfinite().all():
-        raise CheckpointError(f"segdiff: the loss of step {state.step + 1} is not finite. Lower segdiff.rate.")
-    state.optimiser.step()
-    return loss.item()
+    return apply_gradients(state, loss, what="segdiff", advice="Lower segdiff.rate.")
 
 
 def _clean_maps(target: Tensor, labelled: Tensor, classes: int) -> Tensor:

@@ -1,33 +1,32 @@
 """Fine-tuning the decoder on the labelled crops."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ema_pytorch import EMA
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
 from cytoseg.devices import generator_for
-from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import to_input
-from cytoseg.interpreter.augment import PartDraw, class_weights
+from cytoseg.interpreter.augment import class_weights
 from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.labelled_training import (
+    LabelledPictures,
+    apply_gradients,
+    is_check,
+    new_state,
+    set_rates,
+    training_steps,
+)
 from cytoseg.interpreter.mean_teacher import Unlabelled, UnlabelledParts, ramp_at, teacher_loss
 from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.tune_state import Resume, TuneState
-from cytoseg.interrupts import finish_step_on_interrupt
 
-EMA_DECAY = 0.99
-BLURRED = 0.25
-"""Fraction of blurred parts: focus differs between slides."""
-CHECKS = 20
-"""Number of evaluations on held-out crops, and saved states, per training."""
 HELD_SHARE = 5
 """One in this many slides is held out."""
 LEAST_SLIDES = 10
@@ -35,30 +34,10 @@ LEAST_SLIDES = 10
 LEAST_STEPS = 400
 """Minimum number of steps for any number of crops."""
 _LATE = ("unet.ups", "unet.final_res_block", "head")
-
-
-@dataclass(frozen=True)
-class LabelledPictures:
-    """Training data.
-
-    Attributes:
-        pictures: Crops, each (H, W, 3) uint8 RGB.
-        label_maps: One per crop, (H, W) uint8 ids, 255 for ignore.
-        slides: The slide of each crop.
-    """
-
-    pictures: Sequence[NDArray[np.uint8]]
-    label_maps: Sequence[NDArray[np.uint8]]
-    slides: Sequence[str]
-
-    def only(self, numbers: Sequence[int]) -> "LabelledPictures":
-        """Select some of the crops."""
-        return replace(
-            self,
-            pictures=[self.pictures[i] for i in numbers],
-            label_maps=[self.label_maps[i] for i in numbers],
-            slides=[self.slides[i] for i in numbers],
-        )
+_NOT_FINITE = (
+    "The diffusion model's weights are damaged (move its newest checkpoint away to use an older one), or decoder.rate "
+    "is too high."
+)
 
 
 @dataclass(frozen=True)
@@ -117,9 +96,13 @@ def tune_decoder(
     taught = None
     if unlabelled is not None:
         taught = _Taught(UnlabelledParts(unlabelled, batch=settings.batch, seed=settings.seed), unlabelled.weight)
-    for step, loss in _steps(state, learnt, weights, settings=settings, resume=resume, taught=taught):
+
+    def update(state: TuneState[Decoder], batch: tuple[Tensor, Tensor]) -> float:
+        return _update(state, batch, weights, settings, taught)
+
+    for step, loss in training_steps(state, learnt, update, settings=settings, resume=resume):
         on_step(step, loss)
-        if held and _is_look(step, settings):
+        if held and is_check(step, settings):
             state.best.offer(step, _loss_of(state.averaged, judged, weights, settings.precision), state.averaged)
     averaged = state.averaged
     if state.best.weights:
@@ -162,16 +145,8 @@ def steps_of(labelled: LabelledPictures, settings: TuneSettings) -> int:
     return min(settings.steps, max(passes, LEAST_STEPS))
 
 
-def _is_look(step: int, settings: TuneSettings) -> bool:
-    return step % max(1, settings.steps // CHECKS) == 0
-
-
 def _new_state(decoder: Decoder, settings: TuneSettings, device: torch.device) -> TuneState[Decoder]:
-    decoder = decoder.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
-    averaging: dict[str, Any] = {"update_after_step": 0, "update_every": 1, "include_online_model": False}
-    return TuneState(
-        decoder, EMA(decoder, beta=EMA_DECAY, use_foreach=True, **averaging), _optimiser(decoder, settings)
-    )
+    return new_state(decoder, lambda moved: _optimiser(moved, settings), device)
 
 
 def _optimiser(decoder: Decoder, settings: TuneSettings) -> torch.optim.Optimizer:
@@ -188,36 +163,6 @@ def _optimiser(decoder: Decoder, settings: TuneSettings) -> torch.optim.Optimize
     return torch.optim.AdamW(groups, lr=settings.rate)
 
 
-def _steps(
-    state: TuneState[Decoder],
-    learnt: LabelledPictures,
-    weights: Tensor,
-    *,
-    settings: TuneSettings,
-    resume: Resume | None,
-    taught: _Taught | None,
-) -> Iterator[tuple[int, float]]:
-    """Run the optimiser from the current state; yield the number and loss of each step."""
-    draw = PartDraw(
-        learnt.pictures,
-        learnt.label_maps,
-        size_px=settings.size_px,
-        batch=settings.batch,
-        blurred=BLURRED,
-        seed=settings.seed,
-    )
-    with finish_step_on_interrupt() as interrupt:
-        while state.step < settings.steps:
-            loss = _update(state, draw(state.step), weights, settings, taught)
-            state.average.update()
-            state.step += 1
-            yield state.step, loss
-            if resume is not None and (interrupt.requested or _is_look(state.step, settings)):
-                resume.save(state)
-            if interrupt.requested:
-                raise KeyboardInterrupt
-
-
 def _update(
     state: TuneState[Decoder],
     batch: tuple[Tensor, Tensor],
@@ -229,10 +174,7 @@ def _update(
     x, target = (part.to(weights.device) for part in batch)
     if not (target != IGNORE).any():
         return 0.0
-    warm = min(1.0, (state.step + 1) / max(1, settings.steps // CHECKS))
-    falling = 0.5 * (1.0 + math.cos(math.pi * state.step / settings.steps))
-    for group in state.optimiser.param_groups:
-        group["lr"] = settings.rate * group["share"] * warm * falling
+    set_rates(state, settings)
     with torch.autocast(weights.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         scores = state.network.train()(x)
     loss = F.cross_entropy(scores, target, weight=weights, ignore_index=IGNORE)
@@ -240,18 +182,7 @@ def _update(
     loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
     if taught is not None:
         taught.backward(state, settings, weights.device)
-    length = nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
-    if not torch.stack((loss.detach(), length)).isfinite().all():
-        raise _not_finite(state.step)
-    state.optimiser.step()
-    return loss.item()
-
-
-def _not_finite(step: int) -> CheckpointError:
-    return CheckpointError(
-        f"decoder: the loss of step {step + 1} is not finite. The diffusion model's weights are "
-        "damaged (move its newest checkpoint away to use an older one), or decoder.rate is too high."
-    )
+    return apply_gradients(state, loss, what="decoder", advice=_NOT_FINITE)
 
 
 def held_out_slides(labelled: LabelledPictures, *, seed: int) -> tuple[str, ...]:

@@ -20,12 +20,13 @@ from cytoseg.features.settings import ExtractorName, FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, Interpreter
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
+from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.interpreter.mean_teacher import Unlabelled
 from cytoseg.interpreter.segdiff_train import train_segdiff
 from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.thresholds import LEVELS, fit_thresholds
 from cytoseg.interpreter.train import train_ensemble
-from cytoseg.interpreter.tune import LabelledPictures, tune_decoder
+from cytoseg.interpreter.tune import tune_decoder
 from cytoseg.interpreter.unet_baseline import BATCH, CHANNELS, CROP_PX, RATE, STEPS, fit_scratch
 from cytoseg.labels.import_labels import LabelledCrop, Split
 from cytoseg.recipe import Recipe

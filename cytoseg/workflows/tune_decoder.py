@@ -12,8 +12,9 @@ from torch import nn
 from cytoseg.errors import RecipeError
 from cytoseg.features.rows import SPARE, memory_unknown
 from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.interpreter.settings import TuneSettings
-from cytoseg.interpreter.tune import LabelledPictures, steps_of, tune_decoder
+from cytoseg.interpreter.tune import steps_of, tune_decoder
 from cytoseg.interpreter.tune_state import Resume
 from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.memory import highest_bytes, peak_memory

@@ -8,10 +8,10 @@ import torch
 from cytoseg.classes import IGNORE
 from cytoseg.errors import CheckpointError, LabelError
 from cytoseg.interpreter import segdiff_train
+from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.segdiff_train import train_segdiff
 from cytoseg.interpreter.settings import SegdiffSettings
-from cytoseg.interpreter.tune import LabelledPictures
 from cytoseg.interpreter.tune_state import Resume
 
 CPU = torch.device("cpu")

@@ -16,9 +16,10 @@ from cytoseg.features.extract import to_input
 from cytoseg.interpreter import tune
 from cytoseg.interpreter.augment import class_weights
 from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.interpreter.mean_teacher import Unlabelled
 from cytoseg.interpreter.settings import TuneSettings
-from cytoseg.interpreter.tune import LabelledPictures, held_out_slides, steps_of, tune_decoder
+from cytoseg.interpreter.tune import held_out_slides, steps_of, tune_decoder
 from cytoseg.interpreter.tune_state import Resume
 
 CPU = torch.device("cpu")
