@@ -45,6 +45,7 @@ def import_torchvision() -> None:
 import_torchvision()
 
 from denoising_diffusion_pytorch.denoising_diffusion_pytorch import (  # noqa: E402 - needs the patch above
+    Attention,
     GaussianDiffusion,
     LinearAttention,
     RMSNorm,
@@ -55,6 +56,7 @@ from denoising_diffusion_pytorch.denoising_diffusion_pytorch import (  # noqa: E
 )
 
 __all__ = [
+    "Attention",
     "GaussianDiffusion",
     "LinearAttention",
     "RMSNorm",

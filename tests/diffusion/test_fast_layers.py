@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cytoseg.diffusion.fast_layers import FastLinearAttention, FastRMSNorm, use_fast_layers
-from cytoseg.diffusion.lucidrains import LinearAttention, RMSNorm, Unet
+from cytoseg.diffusion.fast_layers import FastAttention, FastLinearAttention, FastRMSNorm, use_fast_layers
+from cytoseg.diffusion.lucidrains import Attention, LinearAttention, RMSNorm, Unet
 
 
 def _pair() -> tuple[nn.Module, nn.Module]:
@@ -21,9 +21,10 @@ def _input(height: int = 12, width: int = 20) -> tuple[Tensor, Tensor]:
     return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 700])
 
 
-def test_both_parts_are_replaced_everywhere() -> None:
+def test_all_three_parts_are_replaced_everywhere() -> None:
     theirs, ours = _pair()
-    for old, new, count in ((RMSNorm, FastRMSNorm, 29), (LinearAttention, FastLinearAttention, 2)):
+    parts = ((RMSNorm, FastRMSNorm, 29), (LinearAttention, FastLinearAttention, 2), (Attention, FastAttention, 3))
+    for old, new, count in parts:
         assert sum(isinstance(part, new) for part in ours.modules()) == count
         assert not any(isinstance(part, old) for part in ours.modules())
         assert any(isinstance(part, old) for part in theirs.modules())
@@ -75,6 +76,18 @@ def test_large_keys_do_not_overflow() -> None:
     expected = theirs(x)
     assert expected.isfinite().all()
     torch.testing.assert_close(FastLinearAttention(theirs)(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_attention_counts_the_learnt_memory_and_stores_no_weight_for_each_pair_of_pixels() -> None:
+    torch.manual_seed(0)
+    theirs, x = Attention(8), torch.randn(1, 8, 32, 32)
+    with torch.no_grad(), torch.profiler.profile(profile_memory=True, acc_events=True) as seen:
+        found = FastAttention(theirs)(x)
+    torch.testing.assert_close(found, theirs(x), rtol=1e-4, atol=1e-4)
+    assert max(event.self_cpu_memory_usage for event in seen.events()) < 4 * 1024 * 1024 * 4  # of the four heads
+    with torch.no_grad():
+        theirs.mem_kv[1] += 1
+        assert (FastAttention(theirs)(x) - found).abs().max() > 1e-4
 
 
 def test_a_pixel_of_zeros_stays_zero() -> None:
