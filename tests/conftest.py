@@ -42,6 +42,12 @@ def cytoseg_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings end without the feature check, which takes longer than they do; see commands/test_doctor.py."""
+    monkeypatch.setattr("cytoseg.commands.train_ddpm.check_after_training", lambda *_given, **_named: None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none: accelerate would take the CPU and say nothing."""
     if item.get_closest_marker("gpu") and not importlib.import_module("torch").cuda.is_available():

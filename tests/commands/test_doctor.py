@@ -64,6 +64,24 @@ def small(cytoseg: CytosegCommand) -> CytosegCommand:
     return cytoseg
 
 
+@pytest.fixture(scope="module")
+def runs_once() -> dict[str, Path]:
+    """The runs/ of a training that ended with its check, once one was made."""
+    return {}
+
+
+@pytest.fixture
+def trained(small: CytosegCommand, runs_once: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a training that ended with its check; trained once for all tests, and copied."""
+    if "runs" not in runs_once:
+        assert small("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
+        runs_once["runs"] = tmp_path_factory.mktemp("trained") / "runs"
+        shutil.copytree("runs", runs_once["runs"])
+    else:
+        shutil.copytree(runs_once["runs"], "runs")
+    return Path("runs", "tiny")
+
+
 def label(slides: str = "abcd") -> None:
     """Write two labelled crops of 32x32 pixels of each slide: a dark square of cell on glass."""
     rng = np.random.default_rng(0)
@@ -122,8 +140,8 @@ def test_a_training_ends_with_pictures_and_labels_bring_a_verdict(small: Cytoseg
     assert [entry["command"] for entry in record] == ["train-ddpm", "label-import", "doctor", "doctor"]
 
 
+@pytest.mark.usefixtures("trained")
 def test_labels_that_cannot_be_split_leave_only_the_pictures(small: CytosegCommand) -> None:
-    assert small("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
     label("a")
     import_labels(small)
     result = small("doctor", "tiny.yaml")
@@ -131,16 +149,16 @@ def test_labels_that_cannot_be_split_leave_only_the_pictures(small: CytosegComma
     assert "No verdict: the test side of the split is empty: 0 of 1 slides are test slides." in result.stdout
 
 
+@pytest.mark.usefixtures("trained")
 def test_one_slide_is_probed_over_its_crops(small: CytosegCommand) -> None:
-    assert small("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
     label("ab")
     import_labels(small)
     result = small("doctor", "tiny.yaml")
     assert "of 2 train crops, 2 folds over crops" in result.stdout, result.output
 
 
+@pytest.mark.usefixtures("trained")
 def test_a_training_that_is_over_is_not_checked_again(small: CytosegCommand) -> None:
-    assert small("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
     over = small("train-ddpm", "tiny.yaml", *SHORT, "--resume")
     assert over.exit_code == 0, over.output
     assert "No verdict" not in over.stdout
@@ -164,11 +182,10 @@ def test_a_check_that_takes_too_long_is_given_up(small: CytosegCommand, monkeypa
 
 
 def test_weights_that_are_no_numbers_are_said_after_a_training_and_refused_by_doctor(
-    small: CytosegCommand, capsys: pytest.CaptureFixture[str]
+    small: CytosegCommand, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert small("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
     shutil.rmtree(CHECK)
-    (path,) = Path("runs/tiny/ddpm").glob("checkpoint-*")
+    (path,) = (trained / "ddpm").glob("checkpoint-*")
     found = load_checkpoint(path)
     found.tensors["ema"]["init_conv.weight"].fill_(torch.nan)
     save_checkpoint(path, found.tensors, {k: v for k, v in found.state.items() if k not in ("format", "sha256")})

@@ -400,6 +400,7 @@ class TestOrder:
         assert "two slides of this name" in refused("predict", "tiny.yaml", SLIDE, "made/made_2_01.ome.tif")
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("place", "kept"),
     [("pathlib.Path.write_bytes", (16, 24)), ("cytoseg.runs.MetricsLog.write", (24, 32))],  # no log: the weights are

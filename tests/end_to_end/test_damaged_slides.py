@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from typer.testing import Result
 from cytoseg.geometry import Region, Size
 from cytoseg.maps.map_spool import IDS, UNCERTAINTY, MapSpool
 from cytoseg.slides.open import open_slide
+from tests.end_to_end.conftest import run_command
 
 Command = Callable[..., Result]
 MAPS = ("class_map.ome.tif", "uncertainty.ome.tif")
@@ -45,6 +47,20 @@ def write(home: Path, pixels: NDArray[np.uint8]) -> Callable[..., int]:
     return levels
 
 
+@pytest.fixture(scope="module")
+def whole(made_run: tuple[Path, object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The prediction of the undamaged slide; the pixels of its finest level are those of all files that are written."""
+    folder = tmp_path_factory.mktemp("whole")
+    shutil.copytree(made_run[0] / "runs", folder / "runs")
+    for name in ("tiny.yaml", "made/slides/made_2_00.ome.tif"):
+        shutil.copy(made_run[0] / name, folder)
+    line = ("predict", "tiny.yaml", "made_2_00.ome.tif", "slides.folders=[.]", "predict.skip_glass=false", BITS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run_command(*line, "--out", "good").exit_code == 0
+    return folder / "good" / "made_2_00"
+
+
 def cut(at: int) -> None:
     Path("slide.tif").write_bytes(Path("slide.tif").read_bytes()[:at])
 
@@ -64,13 +80,10 @@ def spoil(at: int) -> None:
     ids=["one level, cut", "pyramid, cut", "one level, damaged"],
 )
 def test_what_comes_before_a_bad_tile_is_predicted_and_kept(
-    cytoseg: Command, write: Callable[..., int], count: int, damage: Callable[[int], None], why: str
+    cytoseg: Command, write: Callable[..., int], whole: Path, count: int, damage: Callable[[int], None], why: str
 ) -> None:
     """Tiles of prediction begin every 24 rows and are 32 high: that from row 168 on is the first to need row 192."""
     at = write(count, level=0, tile=14)
-    assert (
-        cytoseg("predict", "tiny.yaml", "slide.tif", "predict.skip_glass=false", BITS, "--out", "good").exit_code == 0
-    )
     damage(at + 10)
     for _ in range(2):  # again from what is kept, with the same end
         result = cytoseg("predict", "tiny.yaml", "slide.tif", "--out", "bad")
@@ -83,8 +96,8 @@ def test_what_comes_before_a_bad_tile_is_predicted_and_kept(
         assert spool.rows == 168
     assert [path.name for path in Path("bad").iterdir()] == [".slide.part"]
     for name, kept in zip(MAPS, (IDS, UNCERTAINTY), strict=True):
-        whole = tifffile.imread(Path("good/slide") / name)
-        np.testing.assert_array_equal(spool.window(kept, x=0, y=0, width=256, height=168), whole[:168])
+        good = tifffile.imread(whole / name)
+        np.testing.assert_array_equal(spool.window(kept, x=0, y=0, width=256, height=168), good[:168])
 
 
 def test_another_slide_is_done_all_the_same(cytoseg: Command, write: Callable[..., int]) -> None:
@@ -95,17 +108,17 @@ def test_another_slide_is_done_all_the_same(cytoseg: Command, write: Callable[..
     assert "tile 14 at x 128, y 192 is cut off" in result.stderr
 
 
-def test_a_pyramid_without_its_coarsest_level_is_predicted_whole(cytoseg: Command, write: Callable[..., int]) -> None:
-    at = write(3, level=2, tile=0)
-    assert cytoseg("predict", "tiny.yaml", "slide.tif", "predict.skip_glass=false", "--out", "good").exit_code == 0
-    cut(at + 10)
+def test_a_pyramid_without_its_coarsest_level_is_predicted_whole(
+    cytoseg: Command, write: Callable[..., int], whole: Path
+) -> None:
+    cut(write(3, level=2, tile=0) + 10)
     result = cytoseg("predict", "tiny.yaml", "slide.tif", "predict.skip_glass=false", "--out", "bad")
     assert result.exit_code == 0, result.output
     note = json.loads(Path("bad/slide/summary.json").read_text())["note"]
     assert note == "truncated at level 2: 1 of 1 tiles lie beyond the end of the file; the first is tile 0"
     assert f"slide.tif: {note}; see bad/slide/preview.png" in result.stdout
     np.testing.assert_array_equal(
-        tifffile.imread("bad/slide/class_map.ome.tif"), tifffile.imread("good/slide/class_map.ome.tif")
+        tifffile.imread("bad/slide/class_map.ome.tif"), tifffile.imread(whole / "class_map.ome.tif")
     )
 
 

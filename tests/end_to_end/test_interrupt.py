@@ -117,6 +117,7 @@ def interrupted(process: Process, number: int = signal.SIGINT) -> str:
     return errors
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_training_stopped_from_outside_resumes(
     number: int, home: Path, fork: Callable[..., Forked], cytoseg: Callable[..., Result]

@@ -61,6 +61,7 @@ def test_of_a_stack_the_middle_plane_is_predicted_and_named(cytoseg: Command, ho
     assert json.loads((folder / "summary.json").read_text())["note"] == "plane 2 of 3 (the middle one)"
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_model_trains_on_ome_zarr_in_other_processes(cytoseg: Command, home: Path) -> None:
     pytest.importorskip("zarr")
     for number in range(2):
