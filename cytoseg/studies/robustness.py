@@ -2,27 +2,27 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.csv_table import write_csv
 from cytoseg.devices import seed_for
+from cytoseg.errors import CytosegError
 from cytoseg.evaluation.evaluate import ScoredCrop
 from cytoseg.evaluation.learning_curve import TESTED
 from cytoseg.metrics.results import Score
 from cytoseg.metrics.segmentation import iou_kept, pooled_scores
+from cytoseg.records import RecordFile, file_key
 from cytoseg.slides.corrupt import CORRUPTIONS, Scale, corrupt, strength
 from cytoseg.studies.compare import ComparedMethod, Task, run_or_reuse
 from cytoseg.studies.robustness_figure import draw_curves, draw_pictures
 from cytoseg.studies.robustness_text import Kept, Robust, as_markdown, safe_sentences
 from cytoseg.writing import atomic_path, write_atomically
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,40 @@ class CorruptedCrop:
     def label_map(self) -> NDArray[np.uint8]:
         """Read the truth, (H, W) uint8 ids, 255 for ignore."""
         return self.clean.label_map()
+
+
+@dataclass(frozen=True)
+class MeasuredObjects:
+    """The class whose objects ``Scale`` measures, and their diameter in micrometres."""
+
+    class_name: Annotated[str, file_key("class")]
+    diameter_um: float
+
+
+@dataclass(frozen=True)
+class RobustnessRecord:
+    """What robustness.json holds.
+
+    Attributes:
+        classes: Class names, in the order of every ``iou``.
+        mpp: Micrometres per pixel of the crops.
+        object: What the strengths are scaled by.
+        test_crops: Number of test crops.
+        test_slides: Number of their slides.
+        sentences: The answers for the first method.
+        methods: Scores of each method.
+    """
+
+    classes: tuple[str, ...]
+    mpp: float
+    object: MeasuredObjects
+    test_crops: int
+    test_slides: int
+    sentences: tuple[str, ...]
+    methods: tuple[Robust, ...]
+
+
+ROBUSTNESS = RecordFile(RobustnessRecord, CytosegError, "Run `cytoseg study robustness RECIPE` to write it again.")
 
 
 def robustness(
@@ -157,7 +191,8 @@ def _robust(
 
 
 def _write(found: Sequence[Robust], task: Task, strengths: Strengths, *, folder: Path) -> None:
-    write_atomically(folder / "robustness.json", json.dumps(_record(found, task, strengths), indent=1) + "\n")
+    content = ROBUSTNESS.content_of(_record(found, task, strengths))
+    write_atomically(folder / "robustness.json", json.dumps(content, indent=1) + "\n")
     write_csv(folder / "robustness.csv", _table(found, task))
     told = [*safe_sentences(found[0], task.classes), *([task.note] if task.note else [])]
     text = as_markdown(found, task.classes, of_class=strengths.object_class, told=told)
@@ -179,17 +214,16 @@ def _pictures_of(task: Task, strengths: Strengths) -> Any:
     return draw_pictures(task.crops[shown].picture(), rows, strengths.severities)
 
 
-def _record(found: Sequence[Robust], task: Task, strengths: Strengths) -> Mapping[str, Any]:
-    return {
-        "format": FORMAT,
-        "classes": list(task.classes),
-        "mpp": strengths.scale.mpp,
-        "object": {"class": strengths.object_class, "diameter_um": strengths.scale.object_um},
-        "test_crops": len(task.crops),
-        "test_slides": len({crop.slide for crop in task.crops}),
-        "sentences": safe_sentences(found[0], task.classes),
-        "methods": [asdict(method) for method in found],
-    }
+def _record(found: Sequence[Robust], task: Task, strengths: Strengths) -> RobustnessRecord:
+    return RobustnessRecord(
+        tuple(task.classes),
+        strengths.scale.mpp,
+        MeasuredObjects(strengths.object_class, strengths.scale.object_um),
+        test_crops=len(task.crops),
+        test_slides=len({crop.slide for crop in task.crops}),
+        sentences=tuple(safe_sentences(found[0], task.classes)),
+        methods=tuple(found),
+    )
 
 
 def _table(found: Sequence[Robust], task: Task) -> Iterator[list[Any]]:

@@ -8,9 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cytoseg.errors import CytosegError
 from cytoseg.slides.corrupt import Scale, corrupt
 from cytoseg.studies.compare import ComparedMethod, Predict, Task
-from cytoseg.studies.robustness import CorruptedCrop, Strengths, robustness
+from cytoseg.studies.robustness import ROBUSTNESS, CorruptedCrop, Strengths, robustness
 from cytoseg.studies.robustness_text import Robust
 
 pytestmark = pytest.mark.usefixtures("small_figures")
@@ -155,6 +156,16 @@ def test_the_sentences_name_safe_and_unsafe_strengths_with_their_rule(tmp_path: 
     assert (record["mpp"], record["object"]) == (1.0, {"class": "cell", "diameter_um": 4.0})
 
 
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    found = _run(tmp_path, Methods())
+    path = tmp_path / "robustness.json"
+    assert ROBUSTNESS.read(path).methods == tuple(found)
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    told = r"^robustness\.json: has format 2, this version reads 1\. Run `cytoseg study robustness"
+    with pytest.raises(CytosegError, match=told):
+        ROBUSTNESS.read(path)
+
+
 def test_the_tables_hold_every_class_severity_and_method(tmp_path: Path) -> None:
     _run(tmp_path, Methods())
     with (tmp_path / "robustness.csv").open(encoding="utf-8-sig", newline="") as file:
@@ -175,6 +186,7 @@ def test_the_tables_hold_every_class_severity_and_method(tmp_path: Path) -> None
 
 def test_without_severities_only_the_clean_crops_are_scored(tmp_path: Path) -> None:
     found = _run(tmp_path, Methods(), severities=())
+    assert ROBUSTNESS.read(tmp_path / "robustness.json").methods == tuple(found)
     assert [method.cells for method in found] == [(), ()]
     assert json.loads((tmp_path / "robustness.json").read_text())["sentences"] == []
     assert (tmp_path / "robustness.png").exists()
