@@ -107,18 +107,18 @@ def test_a_bundle_of_other_classes_is_refused(cytoseg: CytosegCommand, attempted
 def test_an_unfinished_prediction_with_other_settings_is_named(
     cytoseg: CytosegCommand, attempted: list[SlideTask]
 ) -> None:
-    assert "begins anew" not in cytoseg("predict", "tiny.yaml", "slides/dark_b.png").stdout
+    assert "starts over" not in cytoseg("predict", "tiny.yaml", "slides/dark_b.png").stdout
     (task,) = attempted
     part = task.folder.with_name(".dark_b.part")
     part.mkdir(parents=True)
     (part / "key.json").write_text(json.dumps(task.provenance))
-    assert "begins anew" not in cytoseg("predict", "tiny.yaml", "slides/dark_b.png").stdout
+    assert "starts over" not in cytoseg("predict", "tiny.yaml", "slides/dark_b.png").stdout
     line = ("predict", "tiny.yaml", "slides/dark_b.png", "predict.tile_px=128")
     told = "dark_b.png: starts over because its unfinished prediction used a different predict.tile_px.\n"
     assert told in cytoseg(*line).stdout
     task.folder.mkdir()
     (task.folder / "summary.json").write_text(json.dumps({"provenance": attempted[-1].provenance, "files": []}))
-    assert "begins anew" not in cytoseg(*line).stdout  # it is finished with these settings
+    assert "starts over" not in cytoseg(*line).stdout  # it is finished with these settings
 
 
 def test_areas_that_are_no_objects_are_told(cytoseg: CytosegCommand, attempted: list[SlideTask]) -> None:
