@@ -76,7 +76,7 @@ def read_unpacked(path: Path, *, name: str) -> bytes:
 
 
 def _start(path: Path) -> bytes:
-    if not path.is_file():  # a pipe may block for ever
+    if not path.is_file():  # a pipe may block forever
         return b""
     with path.open("rb") as file:
         return file.read(2)

@@ -41,7 +41,7 @@ def no_file(path: Path) -> str:
 
 
 def in_time(path: Path, look: Callable[[], Value], *, refuse: type[CytosegError] = SlideError) -> Value:
-    """Look at a path, but do not wait for ever: on a dead network share even its status never comes.
+    """Look at a path, but do not wait forever: on a dead network share even its status never comes.
 
     Args:
         path: The file or folder, named in the message.

@@ -20,7 +20,7 @@ from cytoseg.viewer.reading_threads import Lanes
 Stamp = tuple[int, int]
 
 _DISKS = Lanes(threads=1, limit_s=5.0)
-"""On a dead network share even asking whether a file exists may block for ever; other slides are listed anyway."""
+"""On a dead network share even asking whether a file exists may block forever; other slides are listed anyway."""
 
 
 @dataclass(frozen=True)

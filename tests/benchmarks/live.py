@@ -57,7 +57,7 @@ def main() -> None:
     columns = ("features", "labelled crops", "first stroke", "later strokes, median", "slowest", "saved", "imported")
     note = (
         f"Seconds. Crops of {SIDE_PX} px with strokes on a tenth of them. The first stroke computes the features of "
-        "all crops; a later one is saved, the MLPs are refitted and the crop is segmented anew (all in 'later "
+        "all crops; a later one is saved, the MLPs are refitted and the crop is segmented again (all in 'later "
         "strokes'), and then it is imported, which the view does not wait for."
     )
     table = Table("From a stroke to its result", note, columns, rows)

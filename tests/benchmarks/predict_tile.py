@@ -84,7 +84,7 @@ def rows_of(about: list[Any], found: dict[str, Found], *, dense_gb: float) -> li
 
 
 def main() -> None:
-    """Measure, print and write the tables, anew after each network and size."""
+    """Measure, print and write the tables, again after each network and size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=3, help="measured turns of each way")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="sides of tiles in pixels")

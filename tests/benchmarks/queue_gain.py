@@ -5,8 +5,8 @@
 The recipe's diffusion model must be trained and its labels imported. For each seed 5 train crops are drawn and learnt
 from; of the other train crops the ensemble's disagreement is computed, and 5 are added: those that ``choose`` takes, as
 ``cytoseg queue`` does; the 5 of the highest disagreement, without the rules that spread the list; and 5 drawn at
-random, several times. Each ten are learnt from anew and scored on the test crops. Writes results/queue_gain.md and
-.json after each seed.
+random, several times. After each ten the model is retrained and scored on the test crops. Writes
+results/queue_gain.md and .json after each seed.
 """
 
 import argparse

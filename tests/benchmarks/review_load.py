@@ -204,7 +204,7 @@ def _load_tables(load: Load, minutes: float, browsers: int) -> list[Table]:
         memory.append([f"{at / 60:.1f}", pages, f"{rss:.0f}"])
     taken = [seconds for seconds, _ in load.opened]
     middle, slow = np.percentile(taken, [50, 95])
-    # Caches fill and then stay as they are; what grows for ever grows in the second half, too.
+    # Caches fill and then stay as they are; what grows forever grows in the second half, too.
     late = [sample for sample in load.memory if sample[0] > 30 * minutes]
     slope = float(np.polyfit([s[1] for s in late], [s[2] for s in late], 1)[0]) if len(late) > 2 else float("nan")
     note = (

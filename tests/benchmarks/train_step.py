@@ -167,7 +167,7 @@ def write_pictures(folder: Path, size_px: int, picture: NDArray[np.uint8]) -> No
 
 
 def main() -> None:
-    """Make pictures, measure, print and write the tables, anew after each network: the last ones take longest."""
+    """Make pictures, measure, print and write the tables, again after each network: the last ones take longest."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--turns", type=int, default=5, help="measured turns of each kind of step")

@@ -95,7 +95,7 @@ def test_features_are_not_standardised_and_probabilities_not_shifted(table: Pixe
 
 @pytest.mark.parametrize("best", [0, 7, 30])
 def test_the_rule_stops_each_member_where_the_separate_rule_does(best: int) -> None:
-    """The second member finds its best loss later than the first, the third one finds new ones for ever."""
+    """The second member finds its best loss later than the first, the third one finds new ones forever."""
     losses = torch.ones(200, 3)
     losses[12 + best, 0] = losses[12 + best + 9, 1] = 0.5
     losses[:, 2] = torch.linspace(1, 0, 200)

@@ -153,7 +153,7 @@ class Done:
 @pytest.mark.parametrize(
     ("device", "cluster", "wanted"),
     [
-        ("auto", {"CPU": 2.0}, 0),  # one that is asked for would be waited for, for ever
+        ("auto", {"CPU": 2.0}, 0),  # one that is asked for would be waited for, forever
         ("auto", {"CPU": 2.0, "GPU": 4.0}, 1),
         ("cpu", {"CPU": 2.0, "GPU": 4.0}, 0),
         ("cuda", {"CPU": 2.0, "GPU": 1.0}, 1),
