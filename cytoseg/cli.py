@@ -18,6 +18,7 @@ from cytoseg.quoting import one_line
 
 COMMANDS = {
     "train-ddpm": "Train the diffusion model on random crops of unlabelled slides.",
+    "train-autoencoder": "Train the autoencoder of a latent space, in which train-ddpm then works.",
     "export": "Export the model's weights with a model card, small enough to share.",
     "import-model": "Read a published diffusion model (guided-diffusion) as a checkpoint to start from.",
     "sample": "Draw samples from the diffusion model.",

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,22 +12,22 @@ import typer
 from torch import Tensor
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.diffusion.loss import LossReading
 from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.state import TrainState
-from cytoseg.diffusion.steps import StepReport
 from cytoseg.diffusion.train import Watch, train
 from cytoseg.interrupts import PARENT, TORCHRUN, asked_to_end_with
 from cytoseg.recipe import Recipe
 from cytoseg.runs import process_rank
+from cytoseg.workflows.autoencoder import starting_autoencoder
 from cytoseg.workflows.feature_check import CHECK_FILES, Picture, check_after_training, tissue_pictures
 from cytoseg.workflows.labelled_sources import source_parts
 from cytoseg.workflows.launch import launch
 from cytoseg.workflows.map_source import crop_maps
 from cytoseg.workflows.preview_provenance import is_shown, note_shown, weights_of
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, say, start_run
 from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
-from cytoseg.workflows.training_previews import DENOISED_CROPS, look, pictures_of, tracked
+from cytoseg.workflows.training_previews import DENOISED_CROPS, look, pictures_of
+from cytoseg.workflows.training_progress import shown_steps
 
 
 def run(
@@ -99,8 +98,9 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int,
             source_parts(recipe),
             maps,
             maps.sha256 if maps else "",
+            starting_autoencoder(recipe),
         )
-        with _shown(recipe, folder) as (on_step, first_step):
+        with shown_steps(folder, plan, recipe) as (on_step, first_step):
             state = train(
                 folder,
                 plan,
@@ -122,29 +122,3 @@ def _look(folder: Path, state: TrainState, recipe: Recipe, crops: Tensor) -> Non
     if not (there and is_shown(folder, "pictures", weights)):
         look(folder, state, recipe, crops, patience_s=None)
         note_shown(folder, "pictures", weights)
-
-
-@contextlib.contextmanager
-def _shown(recipe: Recipe, folder: Path) -> Iterator[tuple[Callable[[StepReport], None], list[int]]]:
-    """Show the steps in a progress bar; after the first step the list has the crops seen before it."""
-    first: list[int] = []
-    begin = time.perf_counter()
-    with progress("crops", recipe.training.crops) as bar, tracked(folder, recipe) as track:
-
-        def on_step(report: StepReport) -> None:
-            if not first:
-                first.append(report.crops_seen - report.crops)
-                bar.goes_on(first[0])
-            track(report)
-            if report.reading is not None:
-                rate = (report.crops_seen - first[0]) / (time.perf_counter() - begin)
-                bar.at(report.crops_seen, f"{_losses(report.reading, recipe)}  {rate:.1f} crops/s")
-
-        yield on_step, first
-
-
-def _losses(reading: LossReading, recipe: Recipe) -> str:
-    """Name the losses that have a weight."""
-    denoising = [f"loss {reading.mean:.4f}"] if recipe.training.denoising_weight else []
-    masks = [] if reading.mean_masks is None else [f"mask loss {reading.mean_masks:.4f}"]
-    return ", ".join(denoising + masks)

@@ -114,7 +114,7 @@ class AdmUnet(nn.Module):
 
 def adm_shape(architecture: Architecture) -> AdmShape:
     """Return the shape of the network that an architecture describes."""
-    channels = architecture.channels
+    channels = architecture.diffused_channels
     return AdmShape(
         architecture.dim,
         architecture.dim_mults,

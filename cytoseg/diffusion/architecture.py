@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from cytoseg.diffusion.adm_settings import AdmSettings, adm_from_json
 from cytoseg.diffusion.settings import DiffusionSection
+from cytoseg.diffusion.space_settings import LATENT_CHANNELS, PIXELS, SpaceShape, space_from_json
 from cytoseg.errors import CheckpointError, RecipeError
 
 TAP_PARTS: Mapping[str, tuple[str, ...]] = {
@@ -34,16 +35,21 @@ class Architecture(DiffusionSection):
     Attributes:
         mask_classes: Class names of the mask head of ``pretrained``; empty without a head.
         map_classes: Class names of the map that the network is conditioned on; empty without.
+        space: The space that it works in.
+        part: The noise predictor, or the autoencoder of its space; of that only channels and space count.
     """
 
     mask_classes: tuple[str, ...] = ()
     map_classes: tuple[str, ...] = ()
+    space: SpaceShape = PIXELS
+    part: Literal["unet", "autoencoder"] = "unet"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the values as JSON, without those of adm for other backbones, RGB's channels, and a map's if none."""
-        left_out = [*(() if self.backbone == "adm" else _OF_ADM), *(() if self.map_classes else _OF_MAP)]
-        left_out += ["channels"] if self.channels == 3 else []
-        return {key: value for key, value in self.values().items() if key not in left_out}
+        """Return the values as JSON, without those of adm for other backbones, a map's if none, and the usual ones."""
+        left_out = (*(() if self.backbone == "adm" else _OF_ADM), *(() if self.map_classes else _OF_MAP))
+        usual = {"channels": 3, "space": asdict(PIXELS), "part": "unet"}
+        values = self.values().items()
+        return {k: v for k, v in values if k not in left_out and not (k in usual and usual[k] == v)}
 
     def values(self) -> dict[str, Any]:
         """Return all values as JSON."""
@@ -63,12 +69,16 @@ class Architecture(DiffusionSection):
         if missing:  # and is not to be taken from the recipe's defaults
             raise LookupError(missing[0])
         names = {key: tuple(values.get(key, ())) for key in ("mask_classes", "map_classes")}
-        adm = adm_from_json(values["adm"]) if "adm" in values else AdmSettings()
-        found = cls(**{**values, "dim_mults": tuple(values["dim_mults"]), **names, "adm": adm})
+        parts = {
+            "dim_mults": tuple(values["dim_mults"]),
+            "adm": adm_from_json(values["adm"]) if "adm" in values else AdmSettings(),
+            "space": space_from_json(values["space"]) if "space" in values else PIXELS,
+        }
+        found = cls(**{**values, **names, **parts})
         numbers = (found.dim, found.timesteps, found.channels, *found.dim_mults)
         if not all(type(number) is int and 0 < number <= _MOST for number in numbers) or len(found.dim_mults) > 16:
             raise ValueError("not an architecture")
-        if found.channels not in (1, 3):
+        if found.channels not in (1, 3) or found.part not in ("unet", "autoencoder"):
             raise ValueError("not an architecture")
         if (found.condition, bool(found.map_classes)) not in (("none", False), ("map", True)):
             raise ValueError("not an architecture")
@@ -80,9 +90,30 @@ class Architecture(DiffusionSection):
     @property
     def multiple_px(self) -> int:
         """Height and width of the input must be multiples of this many pixels."""
+        if self.part == "autoencoder":
+            return self.space.downsample
         if self.backbone == "pretrained":
             return _PRETRAINED_MULTIPLE_PX
-        return int(2 ** (len(self.dim_mults) - 1))
+        return int(2 ** (len(self.dim_mults) - 1)) * self.space.downsample
+
+    @property
+    def diffused_channels(self) -> int:
+        """Channels of what the network denoises."""
+        return LATENT_CHANNELS if self.space.is_latent else self.channels
+
+    @property
+    def command(self) -> str:
+        """The command that trains it."""
+        return "train-ddpm" if self.part == "unet" else "train-autoencoder"
+
+    @property
+    def other_loss(self) -> str:
+        """What the second loss of its training is called."""
+        return "mask loss" if self.part == "unet" else "discriminator loss"
+
+    def of_autoencoder(self) -> "Architecture":
+        """Return the architecture of the autoencoder of its space."""
+        return Architecture(channels=self.channels, space=self.space, part="autoencoder")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -108,7 +139,9 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
         CheckpointError: If they differ; names each differing value.
     """
     a, b = found.values(), wanted.values()
-    differ = [f"{k} {a[k]} there, {b[k]} in the recipe" for k in b if a[k] != b[k] and k != "mask_classes"]
+    of_autoencoder = {"channels", "space", "part"}
+    compared = of_autoencoder if found.part == wanted.part == "autoencoder" else {*b} - {"mask_classes"}
+    differ = [f"{k} {a[k]} there, {b[k]} in the recipe" for k in b if a[k] != b[k] and k in compared]
     if differ:
         raise CheckpointError(
             f"{where}: the checkpoint has a different architecture ({'; '.join(differ)}). "
@@ -138,7 +171,8 @@ def tap_shapes(architecture: Architecture, names: Sequence[str]) -> list[tuple[i
     if unknown:
         raise RecipeError(f"features.taps: {', '.join(unknown)} not in this network. It has {', '.join(known)}.")
     shape_of = {"pretrained": _pretrained_shape, "adm": _adm_shape}.get(architecture.backbone, _lucidrains_shape)
-    return [shape_of(architecture, *split_tap(name)) for name in names]
+    shapes = (shape_of(architecture, *split_tap(name)) for name in names)
+    return [(channels, downsample * architecture.space.downsample) for channels, downsample in shapes]
 
 
 def split_tap(name: str) -> tuple[int, str]:

@@ -23,6 +23,9 @@ BUCKETS = 10
 VARIANCE_WEIGHT = 1e-3
 """Weight of the variational bound, the sum over all timesteps, beside the denoising loss (Nichol and Dhariwal 2021)."""
 
+RATES = {"train-ddpm": "training.rate", "train-autoencoder": "space.rate"}
+"""The learning rate of each command that trains."""
+
 WATCHED_STEPS = 50
 EXPLODED = 3.0
 """An untrained network has a loss of about 1; a mean of 3 over the window is divergence, not noise."""
@@ -179,10 +182,12 @@ class LossGuard:
 
     Args:
         weights: (T,) loss weights of the timesteps, divided out before the check.
+        command: The command that trains, for messages.
+        other: What the second loss is called.
     """
 
-    def __init__(self, weights: Tensor) -> None:
-        self._weights = weights.detach().float().cpu()
+    def __init__(self, weights: Tensor, *, command: str = "train-ddpm", other: str = "mask loss") -> None:
+        self._weights, self._command, self._other = weights.detach().float().cpu(), command, other
         self._recent: deque[float] = deque(maxlen=WATCHED_STEPS)
 
     def check(self, reading: LossReading) -> None:
@@ -193,24 +198,25 @@ class LossGuard:
         """
         if reading.masks is not None and not bool(reading.masks.isfinite().all()):
             first = int((~reading.masks.isfinite()).nonzero()[0])
-            raise _gone_wrong(f"the mask loss is {float(reading.masks[first])} at crop {int(reading.numbers[first])}")
+            found, number = float(reading.masks[first]), int(reading.numbers[first])
+            raise self._gone_wrong(f"the {self._other} is {found} at crop {number}")
         broken = (~reading.losses.isfinite()).nonzero().flatten()
         if len(broken):
             first = int(broken[0])
-            raise _gone_wrong(
+            raise self._gone_wrong(
                 f"the loss is {float(reading.losses[first])} at crop {int(reading.numbers[first])}, "
                 f"t = {int(reading.t[first])}"
             )
         self._recent.append(float((reading.losses / self._weights[reading.t]).mean()))
         mean = math.fsum(self._recent) / len(self._recent)
         if len(self._recent) == WATCHED_STEPS and mean > EXPLODED:
-            raise _gone_wrong(
+            raise self._gone_wrong(
                 f"the loss diverged: {mean:.1f} on average up to crop {int(reading.numbers[-1])}, "
                 "where an untrained network has about 1"
             )
 
-
-def _gone_wrong(what: str) -> CytosegError:
-    return CytosegError(
-        f"train-ddpm: {what}. Lower training.rate or set training.precision=no, then --resume from the last checkpoint."
-    )
+    def _gone_wrong(self, what: str) -> CytosegError:
+        return CytosegError(
+            f"{self._command}: {what}. Lower {RATES[self._command]} or set training.precision=no, then --resume from "
+            "the last checkpoint."
+        )

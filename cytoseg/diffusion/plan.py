@@ -24,6 +24,7 @@ class TrainPlan:
         masks: Draws the parts of labelled sources; None without sources.
         maps: Gives crops their class maps; None for a network that is not conditioned on them.
         maps_from: Digest of what the class maps come from.
+        autoencoder: Folder of the trained autoencoder of a latent space; None in pixel space.
     """
 
     architecture: Architecture
@@ -34,3 +35,4 @@ class TrainPlan:
     masks: DrawMasks | None = None
     maps: DrawMaps | None = None
     maps_from: str = ""
+    autoencoder: Path | None = None

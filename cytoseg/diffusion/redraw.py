@@ -20,6 +20,7 @@ def redraw(
     objective: str,
     strength: float,
     steps: int,
+    limit: float = 1.0,
     guide: Guide | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
@@ -34,6 +35,7 @@ def redraw(
         objective: What the network predicts.
         strength: How far to go back into noise, over 0 to 1 (all the way): little keeps more of the picture.
         steps: Network evaluations.
+        limit: Largest absolute value of a picture in the network's space.
         guide: Steers what is drawn; None draws from the model alone.
         on_step: Called with the number of steps done.
 
@@ -57,6 +59,7 @@ def redraw(
         alpha_bars=alpha_bars,
         objective=objective,
         steps=min(steps, begin + 1),
+        limit=limit,
         on_step=on_step,
         begin=begin,
         keep=keep,

@@ -15,7 +15,9 @@ Guide = Callable[[Tensor, int], Tensor]
 """From x_t (N, C, H, W) and t to the gradient of what is wanted with respect to x_t, times its scale, (N, C, H, W)."""
 
 
-def predict_x0_and_noise(output: Tensor, xt: Tensor, alpha_bar_t: Tensor, *, objective: str) -> tuple[Tensor, Tensor]:
+def predict_x0_and_noise(
+    output: Tensor, xt: Tensor, alpha_bar_t: Tensor, *, objective: str, limit: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Convert the network's output to x0 and eps.
 
     Args:
@@ -23,9 +25,10 @@ def predict_x0_and_noise(output: Tensor, xt: Tensor, alpha_bar_t: Tensor, *, obj
         xt: (N, C, H, W).
         alpha_bar_t: Scalar tensor, abar at t.
         objective: ``pred_noise``, ``pred_x0`` or ``pred_v``.
+        limit: Largest absolute value of x0, from ``Space.limit``.
 
     Returns:
-        x0 clipped to [-1, 1], and the matching eps.
+        x0 clipped to [-limit, limit], and the matching eps.
     """
     signal, noise = alpha_bar_t.sqrt(), (1.0 - alpha_bar_t).sqrt()
     if objective == "pred_noise":
@@ -34,7 +37,7 @@ def predict_x0_and_noise(output: Tensor, xt: Tensor, alpha_bar_t: Tensor, *, obj
         x0 = signal * xt - noise * output
     else:
         x0 = output
-    x0 = x0.clamp(-1.0, 1.0)
+    x0 = x0.clamp(-limit, limit)
     return x0, (xt - signal * x0) / noise
 
 
@@ -68,6 +71,7 @@ def ddim(
     alpha_bars: Tensor,
     objective: str,
     steps: int,
+    limit: float = 1.0,
     on_step: Callable[[int], None] = lambda _: None,
     guide: Guide | None = None,
 ) -> Tensor:
@@ -81,11 +85,12 @@ def ddim(
         alpha_bars: (T,) from ``schedule.alpha_bar``.
         objective: What the network predicts.
         steps: Network evaluations, 1 to T.
+        limit: Largest absolute value of x0, from ``Space.limit``.
         on_step: Called with the number of steps done.
         guide: Steers every step but the last towards what it wants; None draws from the model alone.
 
     Returns:
-        (N, C, H, W) in [-1, 1]; NaN where the network's output was not finite.
+        (N, C, H, W) in [-limit, limit]; NaN where the network's output was not finite.
 
     Source: Song et al., Denoising Diffusion Implicit Models, ICLR 2021, equation 12; for the guide Dhariwal and Nichol,
     Diffusion Models Beat GANs on Image Synthesis, NeurIPS 2021, algorithm 2.
@@ -94,11 +99,11 @@ def ddim(
     xt, x0 = noise, noise
     for done, (t, following) in enumerate(_path(len(table), steps), start=1):
         output, _ = network_output(unet, xt, t)
-        x0, eps = predict_x0_and_noise(output, xt, table[t], objective=objective)
+        x0, eps = predict_x0_and_noise(output, xt, table[t], objective=objective, limit=limit)
         if following is not None:
             if guide is not None:
                 eps = eps - (1.0 - table[t]).sqrt() * guide(xt, t)
-                x0, eps = predict_x0_and_noise(eps, xt, table[t], objective="pred_noise")
+                x0, eps = predict_x0_and_noise(eps, xt, table[t], objective="pred_noise", limit=limit)
             xt = table[following].sqrt() * x0 + (1.0 - table[following]).sqrt() * eps
         on_step(done)
     return x0
@@ -112,6 +117,7 @@ def ddpm(
     alpha_bars: Tensor,
     objective: str,
     steps: int,
+    limit: float = 1.0,
     on_step: Callable[[int], None] = lambda _: None,
     guide: Guide | None = None,
     begin: int | None = None,
@@ -131,13 +137,14 @@ def ddpm(
         alpha_bars: (T,) from ``schedule.alpha_bar``.
         objective: What the network predicts.
         steps: Network evaluations, 1 to T.
+        limit: Largest absolute value of x0, from ``Space.limit``.
         on_step: Called with the number of steps done.
         guide: Shifts the mean of every step but the last towards what it wants; None draws from the model alone.
         begin: Timestep of the first x; the last by default.
         keep: Replaces parts of x after every step but the last, such as what must not change; None changes nothing.
 
     Returns:
-        (N, C, H, W) in [-1, 1]; NaN where the network's output was not finite.
+        (N, C, H, W) in [-limit, limit]; NaN where the network's output was not finite.
 
     Source: Ho et al., Denoising Diffusion Probabilistic Models, NeurIPS 2020, equations 6 and 7; for fewer steps Nichol
     and Dhariwal, Improved DDPM, ICML 2021, equation 19; for the guide Dhariwal and Nichol, Diffusion Models Beat GANs
@@ -147,7 +154,7 @@ def ddpm(
     table, x0 = alpha_bars.double(), xt
     for done, (t, following) in enumerate(_path(len(table) if begin is None else begin + 1, steps), start=1):
         output, v = network_output(unet, xt, t)
-        x0, _ = predict_x0_and_noise(output, xt, table[t].to(xt), objective=objective)
+        x0, _ = predict_x0_and_noise(output, xt, table[t].to(xt), objective=objective, limit=limit)
         if following is not None:
             alpha, alpha_bar_t, alpha_bar_next = table[t] / table[following], table[t], table[following]
             of_x0 = alpha_bar_next.sqrt() * (1.0 - alpha) / (1.0 - alpha_bar_t)

@@ -109,9 +109,11 @@ class TrainSettings(TrainingSection):
 
     Attributes:
         size_px: Side of a crop.
+        adversarial_from: Crops after which the discriminator of an autoencoder takes part; None for never.
     """
 
     size_px: int
+    adversarial_from: int | None = None
 
     @property
     def together(self) -> int:

@@ -25,14 +25,14 @@ from cytoseg.checkpoints import (
     save_checkpoint,
 )
 from cytoseg.diffusion.architecture import Architecture, check_same
-from cytoseg.diffusion.unet import build_unet
+from cytoseg.diffusion.unet import build_network, build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.records import RecordFile
 from cytoseg.runs import versions
 from cytoseg.writing import remove_folder
 
 _Count = Annotated[int, Ge(0), Lt(2**53)]
-DECISIVE = ("slides", "crops", "diffusion", "training")
+DECISIVE = ("slides", "crops", "space", "diffusion", "training")
 """Recipe sections that determine the weights."""
 
 FREE = (
@@ -295,6 +295,37 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: Path)
     network.load_state_dict(fits, strict=False)
 
 
+def load_autoencoder(folder: Path, wanted: Architecture) -> dict[str, Tensor]:
+    """Load the averaged weights of the newest checkpoint of an autoencoder.
+
+    Args:
+        folder: The run's ``autoencoder`` folder.
+        wanted: The architecture of the diffusion model that works in its space.
+
+    Returns:
+        Its weights by name.
+
+    Raises:
+        CheckpointError: If it is missing, damaged or of another space.
+    """
+    found = find_checkpoints(folder)
+    if not found:
+        raise CheckpointError(f"{folder}: no checkpoint of an autoencoder. Run `cytoseg train-autoencoder` first.")
+    checkpoint, own = load_checkpoint(found[0]), wanted.of_autoencoder()
+    try:
+        check_same(Architecture.from_json(_FILE.record_of(checkpoint.state).architecture), own, where=str(found[0]))
+        return network_with(lambda: build_network(own), checkpoint.tensors["ema"]).state_dict()
+    except MISFIT as error:
+        raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}).") from error
+
+
+def recipe_of_newest(folder: Path) -> dict[str, Any]:
+    """Return the recipe of a checkpoint, or of the newest one of a folder; empty if there is none."""
+    found = [folder] if is_checkpoint(folder) else find_checkpoints(folder)
+    recipe = load_state(found[0]).get("recipe", {}) if found else {}
+    return recipe if isinstance(recipe, dict) else {}
+
+
 def load_backbone(
     folder: Path, wanted: Architecture | None = None
 ) -> tuple[nn.Module, Architecture, dict[str, object]]:
@@ -321,6 +352,8 @@ def load_backbone(
     try:
         record = _FILE.record_of(checkpoint.state)
         architecture = Architecture.from_json(record.architecture)
+        if architecture.part != "unet":
+            raise CheckpointError(f"{found[0]}: an autoencoder, not a diffusion model. Name the ddpm folder of a run.")
         if wanted is not None:
             check_same(architecture, wanted, where=str(found[0]))
         unet = network_with(lambda: build_unet(architecture), checkpoint.tensors["ema"])

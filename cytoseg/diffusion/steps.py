@@ -1,6 +1,5 @@
 """Training steps: distributed crops, noise, gradients, averaged weights."""
 
-import contextlib
 import datetime
 import warnings
 from collections.abc import Iterator
@@ -15,13 +14,14 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.autoencoder_steps import autoencoder_learning
 from cytoseg.diffusion.class_map import DrawMaps
-from cytoseg.diffusion.grey import as_channels
+from cytoseg.diffusion.learning import Learning, PartLosses, StepLosses, accumulate
 from cytoseg.diffusion.loss import LossGuard, LossReading, LossWindow, crop_losses, hybrid_losses
 from cytoseg.diffusion.mask_loss import DrawMasks, MaskParts
 from cytoseg.diffusion.settings import TrainSettings, passed, rate_at
 from cytoseg.diffusion.state import TrainState
-from cytoseg.diffusion.unet import build_diffusion, build_unet
+from cytoseg.diffusion.unet import build_diffusion, build_network
 from cytoseg.errors import CytosegError, RecipeError
 
 GPU_STEPS_A_READING = 20
@@ -50,7 +50,7 @@ class StepReport:
 
 def new_state(architecture: Architecture, settings: TrainSettings) -> TrainState:
     """Build network, averaged copy and optimiser from the seed."""
-    unet = build_unet(architecture, seed=settings.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
+    unet = build_network(architecture, seed=settings.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
     averaging: dict[str, Any] = {"update_after_step": 0, "update_every": 1, "include_online_model": False}
     ema = EMA(unet, beta=settings.ema_decay, use_foreach=True, **averaging)
     optimiser = torch.optim.Adam(_groups(unet, settings), lr=settings.rate, betas=(0.9, 0.99))
@@ -59,31 +59,35 @@ def new_state(architecture: Architecture, settings: TrainSettings) -> TrainState
 
 def _groups(unet: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
     """Group the weights by learning rate: a pretrained encoder has a lower one."""
-    encoder = [weights for name, weights in unet.named_parameters() if name.startswith("encoder.")]
-    rest = [weights for name, weights in unet.named_parameters() if not name.startswith("encoder.")]
+    learning = [(name, weights) for name, weights in unet.named_parameters() if weights.requires_grad]
+    encoder = [weights for name, weights in learning if name.startswith("encoder.")]
+    rest = [weights for name, weights in learning if not name.startswith("encoder.")]
     if not encoder:
         return [{"params": rest, "share": 1.0}]
     return [{"params": rest, "share": 1.0}, {"params": encoder, "share": settings.encoder_rate}]
 
 
-def draw_noise(numbers: Tensor, *, settings: TrainSettings, timesteps: int, channels: int = 3) -> tuple[Tensor, Tensor]:
+def draw_noise(
+    numbers: Tensor, *, settings: TrainSettings, timesteps: int, channels: int = 3, factor: int = 1
+) -> tuple[Tensor, Tensor]:
     """Draw timestep and noise of crops, each as a function of (seed, number) only.
 
     Args:
         numbers: (N,) int64 crop numbers.
         settings: Training settings with seed and size.
         timesteps: T.
-        channels: C of the pictures.
+        channels: C of what is diffused.
+        factor: Pixels that one of its values stands for in each direction.
 
     Returns:
-        t (N,) int64 and eps (N, C, size, size) float32, on the CPU.
+        t (N,) int64 and eps (N, C, size / factor, size / factor) float32, on the CPU.
     """
-    ts, noises = [], []
+    ts, noises, side = [], [], settings.size_px // factor
     timesteps = min(timesteps, settings.highest_t or timesteps)
     for number in numbers.tolist():
         generator = generator_for(settings.seed, number, what="noise")
         ts.append(torch.randint(timesteps, (1,), generator=generator))
-        noises.append(torch.randn(channels, settings.size_px, settings.size_px, generator=generator))
+        noises.append(torch.randn(channels, side, side, generator=generator))
     return torch.cat(ts), torch.stack(noises)
 
 
@@ -126,21 +130,21 @@ def train_steps(
         RecipeError: If the crops of a step cannot be divided evenly among the processes.
         CytosegError: If the loss is NaN or diverges.
     """
-    diffusion = build_diffusion(state.unet, state.architecture, size_px=settings.size_px).to(accelerator.device)
-    model, optimiser = accelerator.prepare(state.unet, state.optimiser)
-    diffusion.model = cast(nn.Module, torch.compile(model)) if settings.compile else model
+    if state.architecture.part == "autoencoder":
+        learning = autoencoder_learning(state, settings, accelerator)
+    else:
+        learning = _diffusion_learning(state, settings, accelerator, masks, maps)
+    model, optimiser = learning.model, learning.optimiser
     _move_average(state.ema, accelerator.device)
     on_cpu = accelerator.device.type == "cpu"
     window = LossWindow(accelerator, every=1 if on_cpu else GPU_STEPS_A_READING)
-    guard = LossGuard(cast(Any, diffusion).loss_weight)
+    guard = LossGuard(learning.weights, command=state.architecture.command, other=state.architecture.other_loss)
     model.train()
     for numbers, x0 in _share(crops, state.crops_seen, settings=settings, accelerator=accelerator):
         rate = _set_rate(optimiser, rate_at(state.crops_seen, settings))
-        beside: MaskParts | Tensor | None = None if masks is None else masks(numbers)
-        if maps is not None:
-            x0, beside = maps(numbers, x0)
-        t, losses, mask_losses = _backward(diffusion, numbers, x0, beside, settings=settings, accelerator=accelerator)
-        window.add(numbers.to(t), t, losses, mask_losses)
+        state.whole = not learning.in_passing
+        t, losses, others = learning.backward(numbers, x0)
+        window.add(numbers.to(t), t, losses, others)
         seen = state.crops_seen + len(numbers) * accelerator.num_processes
         # Also before a checkpoint, so that its losses have been checked.
         saved_then = passed(settings.checkpoint_crops, state.crops_seen, seen) or seen >= settings.crops
@@ -198,6 +202,27 @@ def _in_one_line(loader: DataLoader[Tensor]) -> Iterator[Tensor]:
         raise type(error)(str(error).strip().rpartition(name)[2]) from error
 
 
+def _diffusion_learning(
+    state: TrainState,
+    settings: TrainSettings,
+    accelerator: Accelerator,
+    masks: DrawMasks | None,
+    maps: DrawMaps | None,
+) -> Learning:
+    """Prepare the training of a diffusion model."""
+    diffusion = build_diffusion(state.unet, state.architecture, size_px=settings.size_px).to(accelerator.device)
+    model, optimiser = accelerator.prepare(state.unet, state.optimiser)
+    diffusion.model = cast(nn.Module, torch.compile(model)) if settings.compile else model
+
+    def backward(numbers: Tensor, x0: Tensor) -> StepLosses:
+        beside: MaskParts | Tensor | None = None if masks is None else masks(numbers)
+        if maps is not None:
+            x0, beside = maps(numbers, x0)
+        return _backward(diffusion, numbers, x0, beside, settings=settings, accelerator=accelerator)
+
+    return Learning(model, optimiser, cast(Any, diffusion).loss_weight, backward)
+
+
 def _backward(
     diffusion: nn.Module,
     numbers: Tensor,
@@ -206,31 +231,30 @@ def _backward(
     *,
     settings: TrainSettings,
     accelerator: Accelerator,
-) -> tuple[Tensor, Tensor, Tensor | None]:
+) -> StepLosses:
     """Accumulate the gradients of one step.
 
     Returns the (N,) timesteps, denoising losses and mask losses of its crops; the last is None without sources.
     """
     process = cast(Any, diffusion)
-    if process.channels == 1:
-        x0 = as_channels(x0, 1)
-    t, eps = draw_noise(numbers, settings=settings, timesteps=process.num_timesteps, channels=process.channels)
-    found: list[tuple[Tensor, Tensor | None]] = []
+    size: dict[str, int] = {"channels": process.channels, "factor": process.space.factor}
+    t, eps = draw_noise(numbers, settings=settings, timesteps=process.num_timesteps, **size)
     crops = list(zip(*(torch.split(tensor, settings.together) for tensor in (x0, t, eps)), strict=True))
     given = [None] * len(crops) if beside is None else beside.split(settings.together)
-    for number, (part, given_part) in enumerate(zip(crops, given, strict=True), start=1):
-        last = number == len(crops)
-        # Gradients are synchronised once per step, with the last part.
-        with contextlib.nullcontext() if last else accelerator.no_sync(cast(nn.Module, diffusion.model)):
-            moved = tuple(tensor.to(accelerator.device, non_blocking=True) for tensor in part)
-            losses, mask_losses = _losses(diffusion, moved, given_part, settings, accelerator.device)
-            total = settings.denoising_weight * losses.sum()
-            if mask_losses is not None:
-                total = total + settings.mask_weight * mask_losses.sum()
-            accelerator.backward(total / len(x0))
-        found.append((losses.detach(), None if mask_losses is None else mask_losses.detach()))
-    mask_rows = [rows for _, rows in found if rows is not None]
-    return t.to(accelerator.device), torch.cat([rows for rows, _ in found]), torch.cat(mask_rows) if mask_rows else None
+
+    def losses_of(part: tuple[tuple[Tensor, ...], MaskParts | Tensor | None]) -> PartLosses:
+        crops, given_part = part
+        moved = tuple(tensor.to(accelerator.device, non_blocking=True) for tensor in crops)
+        losses, mask_losses = _losses(diffusion, moved, given_part, settings, accelerator.device)
+        total = settings.denoising_weight * losses.sum()
+        if mask_losses is not None:
+            total = total + settings.mask_weight * mask_losses.sum()
+        return total, losses, mask_losses
+
+    parts = list(zip(crops, given, strict=True))
+    model = cast(nn.Module, diffusion.model)
+    losses, others = accumulate(model, parts, losses_of, count=len(x0), accelerator=accelerator)
+    return t.to(accelerator.device), losses, others
 
 
 def _losses(
@@ -241,8 +265,9 @@ def _losses(
     device: torch.device,
 ) -> tuple[Tensor, Tensor | None]:
     """Compute the (N,) losses of crops and their source parts; denoising losses are 0 if their weight is 0."""
-    x0, t, eps = part
-    x0 = x0.contiguous(memory_format=torch.channels_last)
+    pictures, t, eps = part
+    with torch.no_grad():
+        x0 = cast(Any, diffusion).space.encode(pictures).contiguous(memory_format=torch.channels_last)
     if not isinstance(beside, MaskParts):
         return crop_losses(diffusion, x0, t, eps, class_map=None if beside is None else beside.to(device)), None
     masks = beside.to(device)

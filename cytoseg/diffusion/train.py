@@ -13,13 +13,15 @@ from torch.utils.data import Dataset
 
 from cytoseg.checkpoints import find_checkpoints
 from cytoseg.diffusion.adm import with_map_channels
-from cytoseg.diffusion.architecture import as_start, check_same
+from cytoseg.diffusion.architecture import Architecture, as_start, check_same
 from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.settings import passed
+from cytoseg.diffusion.space import load_space, measure_scale
 from cytoseg.diffusion.state import (
     TrainingRecord,
     TrainState,
     changed_values,
+    load_autoencoder,
     load_backbone,
     load_weights,
     prune,
@@ -33,6 +35,9 @@ from cytoseg.interrupts import Interrupt, finish_step_on_interrupt
 from cytoseg.leftovers import sweep
 from cytoseg.runs import MetricsLog
 from cytoseg.shipped import find_base_model
+
+SCALE_CROPS = 64
+"""Crops on which the scale of latents is measured; a first batch may be all glass."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def train(
     accelerator = new_accelerator(settings, device)
     if accelerator.is_main_process:
         sweep(folder)
-    state = _start(folder, plan, go_on=go_on, on_note=watch.on_note)
+    state = _start(folder, plan, crops_from, go_on=go_on, on_note=watch.on_note)
     _refuse_different_starts(state, accelerator, folder)
     if state.crops_seen >= settings.crops:
         return state
@@ -94,7 +99,7 @@ def train(
     steps = train_steps(state, crops, settings=settings, accelerator=accelerator, masks=plan.masks, maps=plan.maps)
     with (
         contextlib.closing(steps),  # type: ignore[type-var] # a generator; its annotation says Iterator for its readers
-        _named_loss_of_a_process(accelerator, folder),
+        _named_loss_of_a_process(accelerator, folder, plan.architecture.command),
         finish_step_on_interrupt() as interrupt,
         _asked_to_end(interrupt),
         _keeper(folder, plan, state, watch) if accelerator.is_main_process else contextlib.nullcontext() as keeper,
@@ -107,7 +112,14 @@ def train(
     return state
 
 
-def _start(folder: Path, plan: TrainPlan, *, go_on: bool, on_note: Callable[[str], None]) -> TrainState:
+def _start(
+    folder: Path,
+    plan: TrainPlan,
+    crops_from: Callable[[int], Dataset[Tensor]],
+    *,
+    go_on: bool,
+    on_note: Callable[[str], None],
+) -> TrainState:
     state = new_state(plan.architecture, plan.settings)
     if not go_on and (found := find_checkpoints(folder)):
         raise CheckpointError(
@@ -129,7 +141,28 @@ def _start(folder: Path, plan: TrainPlan, *, go_on: bool, on_note: Callable[[str
     else:
         for network in (state.unet, state.ema.ema_model):
             start_from_imagenet(network)
+        if plan.autoencoder is not None:
+            start_in_space(state, plan.autoencoder, crops_from(0))
     return state
+
+
+def start_in_space(state: TrainState, autoencoder: Path, crops: Dataset[Tensor]) -> None:
+    """Load the autoencoder of a new training, and measure the scale of its latents on the first crops.
+
+    Args:
+        state: From ``new_state``, in a latent space; changed in place.
+        autoencoder: Folder of its checkpoints.
+        crops: The crops of the training from the first on.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or of another space.
+    """
+    weights = load_autoencoder(autoencoder, state.architecture)
+    count = min(SCALE_CROPS, len(crops))  # type: ignore[arg-type] # Dataset has no length for mypy
+    first = torch.stack([crops[number] for number in range(count)])
+    load_space(state.unet, weights)
+    measure_scale(state.unet, first)
+    load_space(state.ema.ema_model, state.unet.state_dict())
 
 
 def _note_changes(resumed: TrainingRecord, plan: TrainPlan, on_note: Callable[[str], None]) -> None:
@@ -184,7 +217,7 @@ class _Keeper:
         """Log a step; save and draw samples when due."""
         settings, watch = self._plan.settings, self._watch
         if report.reading is not None:
-            self._log.write(_row(report, timesteps=self._plan.architecture.timesteps))
+            self._log.write(_row(report, self._plan.architecture))
         watch.on_step(report)
         if passed(settings.checkpoint_crops, self._saved_at, report.crops_seen):
             self.save()
@@ -251,7 +284,7 @@ def _agreed(wanted: bool, report: StepReport, accelerator: Accelerator) -> bool:
 
 
 @contextlib.contextmanager
-def _named_loss_of_a_process(accelerator: Accelerator, folder: Path) -> Iterator[None]:
+def _named_loss_of_a_process(accelerator: Accelerator, folder: Path, command: str) -> Iterator[None]:
     """Report in one sentence that another process has ended, instead of a connection error."""
     try:
         yield
@@ -260,7 +293,7 @@ def _named_loss_of_a_process(accelerator: Accelerator, folder: Path) -> Iterator
             raise
         newest = next((path.name for path in find_checkpoints(folder)), "no checkpoint yet")
         raise CytosegError(
-            "train-ddpm: another process of this training has ended; see its message above. "
+            f"{command}: another process of this training has ended; see its message above. "
             f"{folder} holds {newest}. Start again with --resume."
         ) from error
 
@@ -269,12 +302,11 @@ def _is_connection(error: RuntimeError) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
 
 
-def _row(report: StepReport, *, timesteps: int) -> dict[str, Any]:
-    assert report.reading is not None, "only readings are logged"
-    return {
-        "crops_seen": report.crops_seen,
-        "loss": round(report.reading.mean, 6),
-        "rate": report.rate,
-        "by_t": report.reading.by_timestep(timesteps),
-        **({} if report.reading.mean_masks is None else {"mask_loss": round(report.reading.mean_masks, 6)}),
-    }
+def _row(report: StepReport, architecture: Architecture) -> dict[str, Any]:
+    reading = report.reading
+    assert reading is not None, "only readings are logged"
+    row: dict[str, Any] = {"crops_seen": report.crops_seen, "loss": round(reading.mean, 6), "rate": report.rate}
+    if architecture.part == "autoencoder":
+        return row | ({} if reading.mean_masks is None else {"discriminator_loss": round(reading.mean_masks, 6)})
+    row["by_t"] = reading.by_timestep(architecture.timesteps)
+    return row | ({} if reading.mean_masks is None else {"mask_loss": round(reading.mean_masks, 6)})

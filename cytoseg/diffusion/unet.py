@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from cytoseg.diffusion.adm import AdmUnet, adm_shape
 from cytoseg.diffusion.architecture import TAP_PARTS, Architecture, split_tap
+from cytoseg.diffusion.autoencoder_training import AutoencoderTraining
 from cytoseg.diffusion.efficientnet import load_imagenet
 from cytoseg.diffusion.fast_layers import use_fast_layers
 from cytoseg.diffusion.loss import loss_weights
 from cytoseg.diffusion.lucidrains import GaussianDiffusion, Unet
 from cytoseg.diffusion.pretrained_unet import PretrainedUnet
 from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.space import build_space, space_of
 
 _ORDER = tuple(dict.fromkeys(part for parts in TAP_PARTS.values() for part in parts))
 """The parts of a block of any backbone, in order of computation."""
@@ -25,11 +27,26 @@ def build_unet(architecture: Architecture, *, seed: int = 0) -> nn.Module:
     """Build the noise predictor with seeded weights; the global random state is unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if architecture.backbone == "pretrained":
-            return PretrainedUnet(architecture.widths, mask_classes=architecture.mask_classes)
-        if architecture.backbone == "adm":
-            return AdmUnet(adm_shape(architecture))
-        unet: nn.Module = Unet(architecture.dim, dim_mults=architecture.dim_mults, channels=architecture.channels)
+        unet = _backbone(architecture)
+        unet.space = build_space(architecture.space, architecture.channels)
+    return unet
+
+
+def build_network(architecture: Architecture, *, seed: int = 0) -> nn.Module:
+    """Build what is trained: the noise predictor, or the autoencoder of its space."""
+    if architecture.part == "unet":
+        return build_unet(architecture, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoencoderTraining(architecture.space, architecture.channels)
+
+
+def _backbone(architecture: Architecture) -> nn.Module:
+    if architecture.backbone == "pretrained":
+        return PretrainedUnet(architecture.widths, mask_classes=architecture.mask_classes)
+    if architecture.backbone == "adm":
+        return AdmUnet(adm_shape(architecture))
+    unet: nn.Module = Unet(architecture.dim, dim_mults=architecture.dim_mults, channels=architecture.diffused_channels)
     use_fast_layers(unet)
     return unet
 
@@ -48,12 +65,13 @@ def build_diffusion(unet: nn.Module, architecture: Architecture, *, size_px: int
     """Wrap the network in the diffusion process; crops must already be in [-1, 1]."""
     diffusion: nn.Module = GaussianDiffusion(
         unet,
-        image_size=size_px,
+        image_size=size_px // architecture.space.downsample,
         timesteps=architecture.timesteps,
         beta_schedule=architecture.schedule,
         objective=architecture.objective,
         auto_normalize=False,
     )
+    diffusion.space = cast(nn.Module, space_of(unet))
     diffusion.loss_weight = loss_weights(architecture)
     # The package's own table is of float32, in which the noise of the first timesteps is inexact.
     diffusion.alpha_bars = alpha_bar(architecture.schedule, architecture.timesteps)

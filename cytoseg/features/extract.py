@@ -16,6 +16,7 @@ from cytoseg.diffusion.architecture import Architecture, tap_shapes
 from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.grey import as_channels
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
+from cytoseg.diffusion.space import space_of
 from cytoseg.diffusion.unet import run_to_taps
 from cytoseg.errors import CheckpointError
 from cytoseg.features.filters import filter_maps
@@ -191,6 +192,7 @@ class DdpmTaps:
         x0 = as_channels(pictures, 1) if self.architecture.channels == 1 else pictures
         if self.settings.scale > 1:
             x0 = F.interpolate(x0, scale_factor=self.settings.scale, mode="bilinear", align_corners=False)
+        x0 = space_of(self.unet).encode(x0)
         eps = shared_noise(self.settings.noise_seed, *x0.shape[-2:], channels=x0.shape[1]).to(self.device)
         return [tap for times in self._passes(x0) for tap in self._taps_at(times, x0, eps)]
 

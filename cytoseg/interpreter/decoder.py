@@ -7,10 +7,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.grey import as_channels
+from cytoseg.diffusion.space import space_of
 from cytoseg.diffusion.unet import without_last_convolution
 from cytoseg.features.extract import pad_to_multiple
 
@@ -35,7 +36,7 @@ class Decoder(nn.Module):
         self, unet: nn.Module, architecture: Architecture, classes: int, *, seed: int, names: Sequence[str] = ()
     ) -> None:
         super().__init__()
-        self.classes, self.multiple_px, self.channels = classes, architecture.multiple_px, architecture.channels
+        self.classes, self.multiple_px = classes, architecture.multiple_px
         self.unet = copy.deepcopy(unet)
         self.head = nn.Conv2d(architecture.finest_channels, classes, 1)
         with torch.no_grad():
@@ -61,9 +62,11 @@ class Decoder(nn.Module):
             (N, K, H, W) float32.
         """
         height, width = pictures.shape[-2:]
-        x = pad_to_multiple(as_channels(pictures, self.channels), self.multiple_px)
-        x = x.contiguous(memory_format=torch.channels_last)
+        space = space_of(self.unet)
+        x = space.encode(pad_to_multiple(pictures, self.multiple_px)).contiguous(memory_format=torch.channels_last)
         scores: Tensor = self.head(self.unet(x, torch.zeros(len(x), dtype=torch.int64, device=x.device)))
+        if space.factor > 1:
+            scores = functional.interpolate(scores, scale_factor=space.factor, mode="bilinear", align_corners=False)
         return scores[:, :, :height, :width].float()
 
     @torch.no_grad()

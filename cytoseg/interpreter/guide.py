@@ -9,6 +9,7 @@ from torch.nn import functional
 from cytoseg.classes import IGNORE
 from cytoseg.diffusion.grey import as_channels
 from cytoseg.diffusion.sample import Guide, predict_x0_and_noise
+from cytoseg.diffusion.space import space_of
 from cytoseg.diffusion.variance import split_output
 from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor
@@ -122,7 +123,7 @@ def _guide(
 ) -> Guide:
     """Make a guide that raises a score of the (N, K, H, W) class probabilities of the x0 predicted from x_t."""
     device = next(unet.parameters()).device
-    probabilities = _probabilities(bundle, device)
+    probabilities, space = _probabilities(bundle, device), space_of(unet)
 
     def guide(xt: Tensor, t: int) -> Tensor:
         # The samplers run in inference mode, whose tensors have no gradient: copies of them may.
@@ -130,8 +131,8 @@ def _guide(
             x = xt.clone().requires_grad_()
             times = torch.full((len(x),), t, device=x.device)
             output, _ = split_output(unet(x, times).float(), channels=x.shape[1])
-            x0, _ = predict_x0_and_noise(output, x, alpha_bars[t].to(x), objective=objective)
-            wanted = score(probabilities(as_channels(x0, 3)))
+            x0, _ = predict_x0_and_noise(output, x, alpha_bars[t].to(x), objective=objective, limit=space.limit)
+            wanted = score(probabilities(as_channels(space.decode(x0), 3)))
             (gradient,) = torch.autograd.grad(wanted, x)
         return scale * gradient
 

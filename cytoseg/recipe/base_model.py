@@ -8,15 +8,18 @@ from typing import Any
 import pydantic
 
 from cytoseg.diffusion.settings import DiffusionSection
+from cytoseg.diffusion.space_settings import SpaceShape
 from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.json_text import load_json
 from cytoseg.shipped import find_base_model
 
-_KEYS = {field.name for field in dataclasses.fields(DiffusionSection)}
+_SECTIONS: Mapping[str, Any] = {"diffusion": DiffusionSection, "space": SpaceShape}
+"""Sections that an architecture decides; of the space only what decides the weights."""
+_Sections = dict[str, dict[str, Any]]
 
 
 def with_architecture(values: Mapping[str, Any], *, where: Path) -> Mapping[str, Any]:
-    """Fill the section ``diffusion`` from the run's own weights, otherwise from the model that the run starts from.
+    """Fill the sections ``diffusion`` and ``space`` from the run's own weights, or those of the model to start from.
 
     Explicit values are kept. Missing or damaged weights are ignored here: the command that needs them reports it.
 
@@ -30,25 +33,29 @@ def with_architecture(values: Mapping[str, Any], *, where: Path) -> Mapping[str,
     Raises:
         RecipeError: If an explicit value differs from that of the model to start from.
     """
-    given, training = values.get("diffusion", {}), values.get("training", {})
-    if not isinstance(given, Mapping) or not isinstance(training, Mapping):
+    training = values.get("training", {})
+    if not all(isinstance(values.get(name, {}), Mapping) for name in (*_SECTIONS, "training")):
         return values
     own = _newest(_run_folder(values) / "ddpm")
     init = training.get("init")
     if own:
-        return {**values, "diffusion": {**own, **given}}
+        return _filled(values, own)
     if not isinstance(init, str):
         return values
     found = _of_model(Path(init))
-    _refuse_others(found, given, init=init, where=where)
-    return {**values, "diffusion": {**found, **given}}
+    _refuse_others(found, values, init=init, where=where)
+    return _filled(values, found)
+
+
+def _filled(values: Mapping[str, Any], found: _Sections) -> Mapping[str, Any]:
+    return {**values, **{name: {**keys, **values.get(name, {})} for name, keys in found.items() if keys}}
 
 
 def _run_folder(values: Mapping[str, Any]) -> Path:
     return Path(str(values.get("folder") or Path("runs") / str(values.get("name"))))
 
 
-def _of_model(named: Path) -> dict[str, Any]:
+def _of_model(named: Path) -> _Sections:
     try:
         folder = find_base_model(named)
     except CheckpointError:
@@ -56,7 +63,7 @@ def _of_model(named: Path) -> dict[str, Any]:
     return _read(folder / "state.json") or _newest(folder)
 
 
-def _newest(folder: Path) -> dict[str, Any]:
+def _newest(folder: Path) -> _Sections:
     """Read the architecture of the newest checkpoint in a ``ddpm`` folder; empty if there is none."""
     try:
         found = list(folder.glob("checkpoint-*/state.json"))
@@ -66,30 +73,37 @@ def _newest(folder: Path) -> dict[str, Any]:
     return _read(states[-1]) if states else {}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> _Sections:
     """Read the recipe keys of a checkpoint's architecture; empty if it is missing or damaged."""
     try:
         found = load_json(path)["architecture"]
-        known = {key: value for key, value in found.items() if key in _KEYS}
-        section = pydantic.TypeAdapter(DiffusionSection)
-        return dict(section.dump_python(section.validate_python(known), mode="json", include=set(known)))
+        if found.get("part", "unet") != "unet":  # an autoencoder, which the command refuses
+            return {}
+        return {name: _known_keys(name, found if name == "diffusion" else found.get(name, {})) for name in _SECTIONS}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _refuse_others(found: Mapping[str, Any], given: Mapping[str, Any], *, init: str, where: Path) -> None:
-    try:
-        section = pydantic.TypeAdapter(DiffusionSection)
-        wanted = section.dump_python(section.validate_python(given), mode="json")
-    except pydantic.ValidationError:
-        return
-    differ = [
-        f"diffusion.{key} {value} there, {wanted[key]} here"
-        for key, value in found.items()
-        if key in given and wanted[key] != value
-    ]
+def _known_keys(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    known = {key: found[key] for key in found if key in {field.name for field in dataclasses.fields(_SECTIONS[name])}}
+    section = pydantic.TypeAdapter(_SECTIONS[name])
+    return dict(section.dump_python(section.validate_python(known), mode="json", include=set(known)))
+
+
+def _refuse_others(found: _Sections, values: Mapping[str, Any], *, init: str, where: Path) -> None:
+    differ = [text for name, keys in found.items() for text in _differing(name, keys, values.get(name, {}))]
     if differ:
         raise RecipeError(
             f"{where}: training.init={init} is of a different architecture "
             f"({'; '.join(differ)}). Remove these keys to use the model's own, or start from another model."
         )
+
+
+def _differing(name: str, found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    given = {key: value for key, value in given.items() if key in found}
+    try:
+        section = pydantic.TypeAdapter(_SECTIONS[name])
+        wanted = section.dump_python(section.validate_python(given), mode="json")
+    except pydantic.ValidationError:  # for the schema to refuse
+        return []
+    return [f"{name}.{key} {found[key]} there, {wanted[key]} here" for key in given if wanted[key] != found[key]]

@@ -13,6 +13,7 @@ from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import PRETRAINED_LEVELS, Architecture, tap_names, tap_shapes
 from cytoseg.diffusion.noise_levels import signal_shares, timesteps_at_snr
 from cytoseg.diffusion.settings import DiffusionSection, TrainingSection
+from cytoseg.diffusion.space_settings import SpaceSection
 from cytoseg.errors import RecipeError
 from cytoseg.features.settings import FeatureSettings, FeaturesSection
 from cytoseg.interpreter.settings import (
@@ -46,6 +47,8 @@ class Recipe(BaseModel):
     """The slides."""
     crops: CropsSection = CropsSection()
     """Random crops."""
+    space: SpaceSection = SpaceSection()
+    """Pixels, or latents of an autoencoder."""
     diffusion: DiffusionSection = DiffusionSection()
     """Network and process."""
     training: TrainingSection = TrainingSection()
@@ -166,6 +169,22 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def a_latent_space_has_a_network_that_takes_latents(self) -> "Recipe":
+        """Refuse what is made for pixels: an encoder with ImageNet weights, and likelihoods of grey levels."""
+        d = self.diffusion
+        of_pixels = {
+            "diffusion.backbone: pretrained": d.backbone == "pretrained",
+            "diffusion.learn_variance": d.learn_variance,
+            "diffusion.condition: map": d.condition == "map",
+        }
+        found = [key for key, asked in of_pixels.items() if asked]
+        if self.space.is_latent and found:
+            raise ValueError(
+                f"space.kind: {found[0]} works with pixels only, found {self.space.kind}; remove one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def features_exist_in_this_network(self) -> "Recipe":
         """Refuse taps and timesteps that the network does not have."""
         if self.features.timesteps is not None and self.features.snr_db is not None:
@@ -203,7 +222,8 @@ class Recipe(BaseModel):
             ("predict.tile_px", self.tile_px()),
         ):
             if size % multiple:
-                raise ValueError(f"{name}: {size} is not a multiple of {multiple}, as diffusion.dim_mults needs")
+                space = " and space.factor need" if self.space.is_latent else " needs"
+                raise ValueError(f"{name}: {size} is not a multiple of {multiple}, as diffusion.dim_mults{space}")
         if 2 * self.predict.overlap_px > self.tile_px():
             raise ValueError(f"predict.overlap_px: {self.predict.overlap_px} is more than half of tile_px")
         return self
@@ -219,6 +239,7 @@ class Recipe(BaseModel):
             **vars(self.diffusion),
             mask_classes=names if self.labels.sources else (),
             map_classes=names if self.diffusion.condition == "map" else (),
+            space=self.space.shape,
         )
 
     def class_list(self) -> ClassList:

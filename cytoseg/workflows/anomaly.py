@@ -25,7 +25,7 @@ from cytoseg.anomaly.thresholds import (
 from cytoseg.classes import ClassList
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.denoising_error import Denoiser
-from cytoseg.errors import CytosegError, PredictionError, SlideError
+from cytoseg.errors import CytosegError, PredictionError, RecipeError, SlideError
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.maps.map_spool import MapSpool
 from cytoseg.predict.outputs import SlideFacts, is_done, other_slide
@@ -83,9 +83,15 @@ def load_scorer(current: Run, watch: Watch) -> Scorer:
     """Load the bundle and the diffusion model of a run.
 
     Raises:
+        RecipeError: If the model works in a latent space, whose errors are not a picture's.
         CheckpointError: If one is missing or damaged, or the diffusion model cannot denoise.
     """
     recipe = current.recipe
+    if recipe.space.is_latent:
+        raise RecipeError(
+            f"anomaly: takes a diffusion model of pixels, and the recipe has space.kind: {recipe.space.kind}. Use a "
+            "recipe without the section space, in a run folder of its own."
+        )
     bundle = load_bundle(current.folder / BUNDLE)
     refuse_without_denoising(backbone_folder(recipe, current.folder))
     unet, architecture, origin = run_backbone(recipe, current.folder)

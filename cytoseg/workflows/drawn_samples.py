@@ -13,6 +13,7 @@ from cytoseg.diffusion.sample import ddim, ddpm, noise_of
 from cytoseg.diffusion.sample_check import fault_of
 from cytoseg.diffusion.sample_folder import Origin, open_folder, sample_path
 from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.space import decoded, space_of
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import RecipeError
 from cytoseg.interpreter.guide import guide_by_interpreter
@@ -101,18 +102,19 @@ def _drawer(unet: nn.Module, origin: Origin, recipe: Recipe, guided: Guidance | 
     unet.to(device)
     bars, objective = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps), recipe.diffusion.objective
     how: dict[str, Any] = {"alpha_bars": bars, "objective": objective}
+    space = space_of(unet)
     guide = None
     if isinstance(guided, Guidance):
         guide = guide_by_interpreter(guided.bundle, guided.class_id, unet, scale=guided.scale, **how)
 
     def draw(numbers: Sequence[int], on_step: Callable[[int], None]) -> Tensor:
-        on_cpu = noise_of(origin.seed, numbers, size_px=origin.size_px, channels=recipe.diffusion.channels)
+        on_cpu = noise_of(origin.seed, numbers, size_px=origin.size_px // space.factor, channels=space.channels)
         noises = (noise.to(device) for noise in on_cpu)
         network, steering = guided.steer(unet, numbers, **how) if isinstance(guided, AskedMaps) else (unet, guide)
-        further: dict[str, Any] = {"steps": origin.steps, "guide": steering, "on_step": on_step}
+        further: dict[str, Any] = {"steps": origin.steps, "guide": steering, "on_step": on_step, "limit": space.limit}
         if origin.sampler == "ddpm":
-            return ddpm(network, noises, **how, **further).cpu()
-        return ddim(network, next(noises), **how, **further).cpu()
+            return decoded(space, ddpm(network, noises, **how, **further))
+        return decoded(space, ddim(network, next(noises), **how, **further))
 
     return draw
 

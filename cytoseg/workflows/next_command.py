@@ -11,6 +11,7 @@ Given = Mapping[str, Any]
 
 FOLLOWING: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
     "train-ddpm": lambda given: None if given["gpus"] else ("label-crops", given["recipe"]),
+    "train-autoencoder": lambda given: None if given["gpus"] else ("train-ddpm", given["recipe"]),
     "import-model": lambda given: ("recipe", "check", "RECIPE", f"training.init={given['folder']}"),
     "sample": lambda given: ("label-crops", given["recipe"]),
     "edit": lambda given: ("review", given["recipe"]),

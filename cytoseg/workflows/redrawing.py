@@ -19,6 +19,7 @@ from cytoseg.diffusion.grey import as_channels
 from cytoseg.diffusion.redraw import redraw
 from cytoseg.diffusion.sample import Guide
 from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.space import decoded, shrink_region, space_of
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CytosegError
 from cytoseg.features.extract import pad_to_multiple, to_input
@@ -97,24 +98,28 @@ class Editor:
         padded = pad_to_multiple(whole, self._architecture.multiple_px).to(self._device)
         inside = self._padded(edit.region, padded, fill=False)
         unet, guide = self._steered(edit, padded, inside, scale_of(options.scale, self._bundle))
-        generator = generator_for(options.seed, 0, what="edit")
+        generator, space = generator_for(options.seed, 0, what="edit"), space_of(self._unet)
+        with torch.no_grad():
+            values = space.encode(padded)
         found = redraw(
             unet,
-            padded,
-            inside,
-            noises=iter(lambda: torch.randn(padded.shape, generator=generator), None),
+            values,
+            shrink_region(inside, space.factor),
+            noises=iter(lambda: torch.randn(values.shape, generator=generator), None),
             alpha_bars=self._bars,
             objective=self._recipe.diffusion.objective,
             strength=options.strength,
             steps=options.steps,
             guide=guide,
+            limit=space.limit,
             on_step=on_step,
         )
+        found = decoded(space, found)
         if not bool(found.isfinite().all()):
             raise CytosegError("edit: the diffusion model drew no valid picture. Train it longer, or lower --scale.")
         bytes_of = ((as_channels(found, 3)[0] + 1.0) * 127.5).round().clamp(0, 255).byte()
         height, width = edit.region.shape
-        pixels = bytes_of.permute(1, 2, 0).cpu().numpy()[:height, :width]
+        pixels = bytes_of.permute(1, 2, 0).numpy()[:height, :width]
         drawn: Picture = np.where(edit.region[..., None], pixels, edit.picture)
         return drawn
 

@@ -36,19 +36,21 @@ def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
     Args:
         path: PNG to write.
-        rows: Rows of ``metrics.jsonl`` with ``crops_seen``, ``loss``, ``by_t`` and, where labelled sources were used,
-            ``mask_loss``; no plot if empty. A denoising loss that is 0 throughout, having no weight, is left out.
+        rows: Rows of ``metrics.jsonl`` with ``crops_seen``, ``loss``, ``by_t`` unless of an autoencoder, and further
+            losses; no plot if empty. A denoising loss that is 0 throughout, having no weight, is left out.
     """
     if not rows:  # the log was removed
         return
     panels: list[Callable[[Axes], None]] = []
     if any(row["loss"] > 0 for row in rows):
-        panels += [
-            lambda axes: _draw_loss(axes, rows, "loss", "loss (mean squared error)"),
-            lambda axes: _draw_by_timestep(axes, rows),
-        ]
+        denoises = any("by_t" in row for row in rows)
+        label = "loss (mean squared error)" if denoises else "loss (mean difference)"
+        panels.append(lambda axes: _draw_loss(axes, rows, "loss", label))
+        panels += [lambda axes: _draw_by_timestep(axes, rows)] if denoises else []
     if any("mask_loss" in row for row in rows):
         panels.append(lambda axes: _draw_loss(axes, rows, "mask_loss", "mask loss (cross entropy)"))
+    if any("discriminator_loss" in row for row in rows):
+        panels.append(lambda axes: _draw_loss(axes, rows, "discriminator_loss", "discriminator loss (squared error)"))
     if not panels:
         return
     figure, all_axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 4), layout="constrained", squeeze=False)

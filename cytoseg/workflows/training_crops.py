@@ -24,15 +24,18 @@ def tissue_crops(recipe: Recipe) -> RandSlideCropd:
     return RandSlideCropd(["image"], sources=found.sources, size_px=recipe.crops.size_px, on_lost=skip)
 
 
-def training_crops(recipe: Recipe, crop: RandSlideCropd) -> Callable[[int], Dataset[Tensor]]:
+def training_crops(
+    recipe: Recipe, crop: RandSlideCropd, *, last: int | None = None
+) -> Callable[[int], Dataset[Tensor]]:
     """Return a function from a first number to the recipe's augmented crops.
 
     Args:
         recipe: The recipe, with augmentation, length and seed.
         crop: From ``tissue_crops``; to be closed by the caller.
+        last: Number after the last crop; None for the length of the diffusion training.
     """
-    steps = augmentation(recipe.crops)
-    return lambda first: SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=recipe.training.crops)
+    steps, end = augmentation(recipe.crops), recipe.training.crops if last is None else last
+    return lambda first: SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=end)
 
 
 def settings_of(recipe: Recipe) -> TrainSettings:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from cytoseg.devices import generator_for, pick_device
-from cytoseg.diffusion.grey import as_channels
+from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
+from cytoseg.diffusion.space import decoded, space_of
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.steps import StepReport
 from cytoseg.diffusion.variance import split_output
@@ -64,12 +65,9 @@ def pictures_of(folder: Path, recipe: Recipe) -> list[Path]:
 def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_s: float | None) -> None:
     """Save a grid of the recipe's number of samples, unless it takes too long."""
     end = time.monotonic() + patience_s if patience_s is not None else math.inf
-    noise = starting_noise(
-        recipe.training.seed,
-        recipe.training.samples,
-        size_px=recipe.crops.size_px,
-        channels=recipe.diffusion.channels,
-    )
+    space = space_of(unet)
+    side = recipe.crops.size_px // space.factor
+    noise = starting_noise(recipe.training.seed, recipe.training.samples, size_px=side, channels=space.channels)
     steps = min(SAMPLE_STEPS, recipe.diffusion.timesteps)
     with progress("samples", steps) as bar:
 
@@ -85,6 +83,7 @@ def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_
                 alpha_bars=alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps),
                 objective=recipe.diffusion.objective,
                 steps=steps,
+                limit=space.limit,
                 on_step=on_step,
             )
         except TimeoutError:
@@ -93,7 +92,7 @@ def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_
                 "training.samples."
             )
             return
-    save_grid(path, samples.cpu())
+    save_grid(path, decoded(space, samples))
 
 
 @torch.inference_mode()
@@ -102,22 +101,24 @@ def save_denoised(path: Path, unet: torch.nn.Module, crops: Tensor, recipe: Reci
 
     The timesteps are those of the features: a network that cannot see a cell there has no features of it.
     """
-    device = pick_device(recipe.training.device)
-    x0 = (as_channels(crops, 1) if recipe.diffusion.channels == 1 else crops).to(device)
+    device, space = pick_device(recipe.training.device), space_of(unet)
+    x0 = space.encode(crops.to(device))
     eps = torch.randn(x0.shape, generator=generator_for(recipe.training.seed, 0, what="denoised")).to(device)
     bars = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)
     columns = []
     for t in recipe.feature_timesteps():
         xt = noise_to(x0, float(bars[t]), eps)
         output, _ = split_output(unet(xt, torch.full((len(xt),), t, device=device)).float(), channels=xt.shape[1])
-        seen, _ = predict_x0_and_noise(output, xt, bars[t].to(xt), objective=recipe.diffusion.objective)
+        seen, _ = predict_x0_and_noise(
+            output, xt, bars[t].to(xt), objective=recipe.diffusion.objective, limit=space.limit
+        )
         columns += [xt, seen]
     grid = torch.stack([*columns, x0], dim=1)
-    save_grid(path, grid.flatten(0, 1).cpu(), columns=grid.shape[1])
+    save_grid(path, decoded(space, grid.flatten(0, 1)), columns=grid.shape[1])
 
 
 @contextlib.contextmanager
-def tracked(folder: Path, recipe: Recipe) -> Iterator[Callable[[StepReport], None]]:
+def tracked(folder: Path, recipe: Recipe, architecture: Architecture) -> Iterator[Callable[[StepReport], None]]:
     """Return a function that logs a step to TensorBoard, if the recipe enables it.
 
     Raises:
@@ -139,9 +140,11 @@ def tracked(folder: Path, recipe: Recipe) -> Iterator[Callable[[StepReport], Non
             return
         writer.add_scalar("loss", report.reading.mean, report.crops_seen)
         if report.reading.mean_masks is not None:
-            writer.add_scalar("mask loss", report.reading.mean_masks, report.crops_seen)
+            writer.add_scalar(architecture.other_loss, report.reading.mean_masks, report.crops_seen)
         writer.add_scalar("rate", report.rate, report.crops_seen)
-        for name, loss in report.reading.by_timestep(recipe.diffusion.timesteps).items():
+        if architecture.part == "autoencoder":
+            return
+        for name, loss in report.reading.by_timestep(architecture.timesteps).items():
             writer.add_scalar(f"loss by t/{name}", loss, report.crops_seen)
 
     with contextlib.closing(writer):

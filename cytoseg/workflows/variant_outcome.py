@@ -13,7 +13,9 @@ from cytoseg.devices import generator_for, pick_device
 from cytoseg.diffusion.grey import as_channels
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.schedule import alpha_bar, noise_to
+from cytoseg.diffusion.space import decoded, space_of
 from cytoseg.diffusion.steps import new_accelerator, new_state, train_steps
+from cytoseg.diffusion.train import start_in_space
 from cytoseg.diffusion.variance import split_output
 from cytoseg.evaluation.generative import frechet_distance, kernel_distance
 from cytoseg.evaluation.generative_features import feature_network, standardised
@@ -23,6 +25,7 @@ from cytoseg.metrics.segmentation import iou
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.studies.architectures import Outcome
+from cytoseg.workflows.autoencoder import trained_autoencoder
 from cytoseg.workflows.methods import Learning, mlps_on
 from cytoseg.workflows.training_crops import settings_of, training_crops
 
@@ -111,6 +114,8 @@ def _train(recipe: Recipe, question: Question, on_crops: Callable[[int], None]) 
     settings, device = settings_of(recipe), pick_device(recipe.training.device)
     state = new_state(recipe.architecture(), settings)
     crops = training_crops(recipe, question.crop)(0)
+    if recipe.space.is_latent:
+        start_in_space(state, trained_autoencoder(recipe), crops)
     begin = last = time.perf_counter()
     took = []
     for report in train_steps(state, crops, settings=settings, accelerator=new_accelerator(settings, device)):
@@ -124,17 +129,18 @@ def _train(recipe: Recipe, question: Question, on_crops: Callable[[int], None]) 
 
 def _samples(unet: nn.Module, recipe: Recipe, count: int) -> Tensor:
     network = recipe.diffusion
-    noise = starting_noise(
-        recipe.training.seed, count, size_px=recipe.crops.size_px, channels=recipe.diffusion.channels
-    )
+    space = space_of(unet)
+    side = recipe.crops.size_px // space.factor
+    noise = starting_noise(recipe.training.seed, count, size_px=side, channels=space.channels)
     drawn = ddim(
         unet,
         noise.to(pick_device(recipe.training.device)),
         alpha_bars=alpha_bar(network.schedule, network.timesteps),
         objective=network.objective,
         steps=min(SAMPLE_STEPS, network.timesteps),
+        limit=space.limit,
     )
-    return drawn.cpu()
+    return decoded(space, drawn)
 
 
 def _scores(made: Tensor, real: Tensor, channels: int) -> tuple[float, float]:
@@ -150,13 +156,14 @@ def _losses(unet: nn.Module, recipe: Recipe, x0: Tensor) -> dict[str, float]:
     """Measure the error of the noise that the network predicts, in the middle of each range of timesteps."""
     device, network = pick_device(recipe.training.device), recipe.diffusion
     bars, width = alpha_bar(network.schedule, network.timesteps), network.timesteps // RANGES
+    space, found = space_of(unet), {}
+    x0 = space.encode(x0.to(device))
     eps = torch.randn(x0.shape, generator=generator_for(0, 0, what="study")).to(device)
-    x0, found = x0.to(device), {}
     for number in range(RANGES):
         t = number * width + width // 2
         xt = noise_to(x0, float(bars[t]), eps)
         output, _ = split_output(unet(xt, torch.full((len(xt),), t, device=device)).float(), channels=xt.shape[1])
-        _, seen = predict_x0_and_noise(output, xt, bars[t].to(xt), objective=network.objective)
+        _, seen = predict_x0_and_noise(output, xt, bars[t].to(xt), objective=network.objective, limit=space.limit)
         found[f"{number * width}-{(number + 1) * width - 1}"] = float((seen - eps).square().mean())
     return found
 

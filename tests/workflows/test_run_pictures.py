@@ -48,8 +48,12 @@ def _width_of_curve(path: Path, rows: list[dict[str, float]]) -> int:
 
 
 def test_each_loss_with_a_weight_has_its_panels(tmp_path: Path) -> None:
-    rows = [{"crops_seen": 8.0 * i, "loss": 1 / i} for i in range(1, 20)]
+    of_autoencoder = [{"crops_seen": 8.0 * i, "loss": 1 / i} for i in range(1, 20)]
+    rows = [{**row, "by_t": {"0-99": row["loss"]}} for row in of_autoencoder]
     masks = [{**row, "mask_loss": row["loss"]} for row in rows]
     without_denoising = [{**row, "loss": 0.0} for row in masks]
-    widths = [_width_of_curve(tmp_path / f"{i}.png", some) for i, some in enumerate((rows, masks, without_denoising))]
-    assert widths == [1440, 2160, 720]  # loss and loss by timestep; these and the mask loss; the mask loss
+    judged = [{**row, "discriminator_loss": 0.25} for row in of_autoencoder]
+    logs = (rows, masks, without_denoising, of_autoencoder, judged)
+    widths = [_width_of_curve(tmp_path / f"{i}.png", some) for i, some in enumerate(logs)]
+    # Loss and loss by timestep; these and the mask loss; the mask loss; of an autoencoder the loss, and both losses.
+    assert widths == [1440, 2160, 720, 720, 1440]

@@ -1,0 +1,87 @@
+"""``cytoseg train-autoencoder``: train the autoencoder of a latent space."""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.diffusion.plan import TrainPlan
+from cytoseg.diffusion.state import TrainState
+from cytoseg.diffusion.train import Watch, train
+from cytoseg.errors import RecipeError
+from cytoseg.interrupts import PARENT, TORCHRUN, asked_to_end_with
+from cytoseg.runs import process_rank
+from cytoseg.workflows.autoencoder import FOLDER, autoencoder_settings, look_at_reconstructions
+from cytoseg.workflows.launch import launch
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, say, start_run
+from cytoseg.workflows.training_crops import tissue_crops, training_crops
+from cytoseg.workflows.training_progress import shown_steps
+
+SHOWN_CROPS = 8
+
+
+def run(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Number of GPUs of this machine.")] = None,
+) -> None:
+    """Train the autoencoder in whose latents train-ddpm then works, for a recipe with space.kind kl or vq.
+
+    Writes checkpoints, metrics.jsonl, loss.png and reconstructed.png into the run folder's autoencoder/. Ctrl-C saves
+    a checkpoint; --resume continues from it exactly as without the interruption.
+    """
+    if gpus is not None:
+        launch(["train-autoencoder", recipe, *(overrides or []), *(["--resume"] if resume else [])], gpus=gpus)
+        return
+    if TORCHRUN in os.environ:
+        asked_to_end_with(int(os.environ.get(PARENT, os.getppid())))
+    with (
+        start_run(recipe, overrides, command="train-autoencoder") as current,
+        alone_in(current.folder / FOLDER),
+    ):
+        if not current.recipe.space.is_latent:
+            raise RecipeError(
+                "train-autoencoder: the recipe has no latent space. Write space: {kind: kl, factor: 2}, or go on with "
+                "`cytoseg train-ddpm`."
+            )
+        begin = time.perf_counter()
+        state, seen_before, ratio_db = _train(current, current.folder / FOLDER, go_on=resume)
+        current.entry["crops_seen"] = state.crops_seen
+        current.entry["crops_trained"] = state.crops_seen - seen_before
+        if ratio_db is not None:
+            minutes = (time.perf_counter() - begin) / 60
+            say(
+                f"Trained on {state.crops_seen} crops ({minutes:.1f} min now). {SHOWN_CROPS} crops come back with "
+                f"{ratio_db:.1f} dB. See {current.folder / FOLDER / 'reconstructed.png'}."
+            )
+
+
+def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int, float | None]:
+    """Train; return the final state, the crops seen before, and the PSNR of the shown crops, only in rank 0."""
+    recipe = current.recipe
+    device = pick_device(recipe.training.device)
+    if device.type == "cpu":
+        tune_cpu_allocator()
+    settings = autoencoder_settings(recipe)
+    with contextlib.closing(tissue_crops(recipe)) as crop:
+        crops_from = training_crops(recipe, crop, last=settings.crops)
+        # Crops that the training does not see.
+        unseen = training_crops(recipe, crop, last=settings.crops + SHOWN_CROPS)(settings.crops)
+        shown = torch.stack([unseen[number] for number in range(SHOWN_CROPS)])
+        architecture = recipe.architecture().of_autoencoder()
+        plan = TrainPlan(architecture, settings, recipe.model_dump(mode="json"), slides=crop.digest())
+        with shown_steps(folder, plan, recipe) as (on_step, first_step):
+
+            def look(state: TrainState) -> None:
+                look_at_reconstructions(folder, state, recipe, shown)
+
+            watch = Watch(on_step, say, look, recipe.training.look_crops)
+            state = train(folder, plan, crops_from, device=device, go_on=go_on, watch=watch)
+    ratio_db = look_at_reconstructions(folder, state, recipe, shown) if process_rank() == 0 else None
+    return state, first_step[0] if first_step else state.crops_seen, ratio_db
