@@ -22,9 +22,9 @@ from cytoseg.labels.corrections import find_corrections
 from cytoseg.labels.index import load_index
 from cytoseg.labels.original_annotation import read_original
 from cytoseg.labels.queue_file import read_queue
+from cytoseg.predict.sign_off_file import bundle_of
 from cytoseg.predict.summary import summary_of
 from cytoseg.recipe.file import load_recipe
-from cytoseg.review.slide_approvals import bundle_of
 from cytoseg.running import running_in
 from cytoseg.runs import read_metrics
 

@@ -17,9 +17,9 @@ from cytoseg.labels.original_annotation import read_original
 from cytoseg.labels.proposal import is_saved
 from cytoseg.labels.queue_file import read_queue
 from cytoseg.predict.outputs import is_done, left_out_of
+from cytoseg.predict.sign_off_file import bundle_of
 from cytoseg.predict.summary import classes_of, summary_of
 from cytoseg.recipe import recipe_of_run
-from cytoseg.review.slide_approvals import bundle_of
 from cytoseg.runs import read_metrics
 
 RUN = Path(__file__).parent / "old_run" / "run"

@@ -11,14 +11,13 @@ import widgets
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import time_text
 from cytoseg.labels.reviewer_names import clean_comment
+from cytoseg.predict.sign_off_file import SignedOff, bundle_of, is_outdated, write_signed_off
 from cytoseg.review.append_only import log_of
 from cytoseg.review.slide_approvals import (
     VERDICTS,
     Entry,
     SignOff,
     Verdict,
-    bundle_of,
-    is_outdated,
     latest,
     read_sign_offs,
     sign_off,
@@ -55,7 +54,7 @@ def text_of(entry: Entry | None, prediction: Path) -> str:
     """Describe the latest sign-off of a slide, and whether it has been predicted again since."""
     if entry is None:
         return "not signed off"
-    outdated = "; predicted again since" if is_outdated(entry, bundle_of(prediction)) else ""
+    outdated = "; predicted again since" if is_outdated(entry.bundle, bundle_of(prediction)) else ""
     comment = f" ({entry.comment})" if entry.comment else ""
     return f"{entry.verdict} by {entry.author}, {time_text(entry.time)}{comment}{outdated}"
 
@@ -88,11 +87,28 @@ def _say(run: Path, key: str, prediction: Path, author: str, verdict: Verdict) -
     try:
         said = SignOff(author, reviews.name_of(run), key, verdict, comment, bundle_of(prediction))
         sign_off(log_of(run, state.log_url()), said)
+        write_beside({key: prediction}, latest(said_of_run(run)))
     except CytosegError as error:
         st.session_state["signed off"] = (False, state.told(error))
         return
     st.session_state.pop(typed, None)
     st.session_state["signed off"] = (True, state.plain(f"{key}: {verdict}, said by {author}."))
+
+
+def write_beside(predictions: Mapping[str, Path], said: Mapping[str, Entry]) -> None:
+    """Write the latest sign-offs beside the results of their slides, where they are not yet.
+
+    Args:
+        predictions: Folder of the results by slide key.
+        said: The latest sign-off by slide key.
+
+    Raises:
+        CytosegError: If a folder cannot be written.
+    """
+    for key, prediction in predictions.items():
+        if (entry := said.get(key)) is not None:
+            found = SignedOff(key, entry.verdict, entry.author, entry.time, entry.comment, entry.bundle)
+            write_signed_off(prediction, found)
 
 
 def download(run: Path, bundles: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Downloads of prediction files: /files/RUN/SLIDE/NAME.
+"""Downloads of prediction files, /files/RUN/SLIDE/NAME, and of reports, /report/RUN.
 
 A request names a run and a slide by their keys in ``catalogue``, and one of a few file names.
 """
@@ -6,18 +6,25 @@ A request names a run and a slide by their keys in ``catalogue``, and one of a f
 import functools
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+import approvals
+import state
 import streamlit as st
 import tiles
+import widgets
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from cytoseg.errors import CytosegError
+from cytoseg.reporting.report import report_page
+from cytoseg.reporting.slides_csv import slides_csv
+from cytoseg.review.slide_approvals import Entry
 
-PREFIX = "/files"
+PREFIX, REPORT = "/files", "/report"
 FILES = {
     "class_map.ome.tif": ("Class map", "image/tiff"),
     "uncertainty.ome.tif": ("Uncertainty", "image/tiff"),
@@ -26,6 +33,7 @@ FILES = {
     "cells.csv": ("CSV", "text/csv"),
     "cells.parquet": ("Parquet", "application/octet-stream"),
     "summary.json": ("Summary", "application/json"),
+    "sign_off.json": ("Sign-off", "application/json"),
 }
 """Downloadable files with titles and media types."""
 
@@ -47,6 +55,39 @@ def offer(run: Path, key: str, prediction: Path) -> None:
     for name, (title, _) in FILES.items():
         if os.path.isfile(prediction / name):
             st.link_button(title, address(run, key, name), icon=":material/download:", help=name)
+
+
+def offer_whole(run: Path, predictions: Mapping[str, Path], said: Mapping[str, Entry]) -> None:
+    """Offer all results of a run: its report, and a table of its predicted slides with their sign-offs.
+
+    Args:
+        run: The run folder.
+        predictions: Folder of the results by slide key.
+        said: The latest sign-off by slide key.
+    """
+    told = "Scores, pictures and sign-offs of the whole run on one page."
+    st.link_button("Report", f"{REPORT}/{quote(run.resolve().name, safe='')}", icon=":material/description:", help=told)
+    try:
+        approvals.write_beside(predictions, said)  # also those from before the results held them
+        table = slides_csv(list(predictions.values()))
+    except CytosegError as error:
+        st.warning(state.told(error), icon=":material/warning:")
+        return
+    widgets.offer_csv("Slides (CSV)", table, what="slides", about="Areas, objects and sign-off of each slide.")
+
+
+async def report(request: Request) -> Response:
+    """Respond with the report of a run, or one plain line."""
+    name = request.path_params["run"]
+    try:
+        folder = tiles.run_named(name)
+        page = await tiles.LANES.ask(("report", name), functools.partial(report_page, folder))
+    except LookupError:
+        return PlainTextResponse("There is no such run.", 404, _HEADERS)
+    except (CytosegError, OSError) as error:
+        return PlainTextResponse(f"The report cannot be made. {state.short(error)}", 409, _HEADERS)
+    kept = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}-report.html"}
+    return Response(page.encode(), media_type="text/html; charset=utf-8", headers=_HEADERS | kept)
 
 
 async def file(request: Request) -> Response:
@@ -81,4 +122,7 @@ def _path(run: str, key: str, name: str) -> Path:
     return path
 
 
-ROUTES = [Route(f"{PREFIX}/{{rest:path}}", file, methods=["GET"])]
+ROUTES = [
+    Route(f"{REPORT}/{{run}}", report, methods=["GET"]),
+    Route(f"{PREFIX}/{{rest:path}}", file, methods=["GET"]),
+]

@@ -221,7 +221,12 @@ def guarded(read: Callable[[], Value]) -> Value:
 
 def told(error: CytosegError | str) -> str:
     """Format an error for a page, with absolute paths reduced to their last name for privacy."""
-    return plain(re.sub(r"(?<![\w.])/(?:[^/\n:]+/)+", "", str(error)))
+    return plain(short(error))
+
+
+def short(error: BaseException | str) -> str:
+    """Reduce the absolute paths in a message to their last name."""
+    return re.sub(r"(?<![\w.])/(?:[^/\n:]+/)+", "", str(error))
 
 
 def missing(sentence: str, command: str) -> None:

@@ -73,6 +73,16 @@ ORDERS: Mapping[str, Order] = {
         "Shows how the scores grow with the labelled crops: many trainings, hours.",
         lambda recipe, _run, _given: ("study", "label-efficiency", recipe),
     ),
+    "robustness": Order(
+        "Study robustness",
+        "Shows up to which blur, noise, stain and other changes of the picture the model is safe: hours.",
+        lambda recipe, _run, _given: ("study", "robustness", recipe),
+    ),
+    "make-pairs": Order(
+        "Make labelled samples",
+        "Draws 2,000 samples of the diffusion model and labels them, to train a student: hours on a CPU.",
+        _plain("make-pairs"),
+    ),
 }
 """Orders by command name."""
 

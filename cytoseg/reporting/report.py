@@ -32,6 +32,7 @@ from cytoseg.metrics.results import (
     share_text,
     worst_first,
 )
+from cytoseg.predict.sign_off_file import SIGN_OFF, bundle_of, is_outdated, read_signed_off
 from cytoseg.reporting import markup
 from cytoseg.reporting.diagram import calibration_diagram, risk_diagram
 from cytoseg.reporting.glossary import GLOSSARY
@@ -248,9 +249,23 @@ def _slides(run: Path) -> list[str]:
         if not (folder / "summary.json").resolve().is_relative_to(run.resolve()):
             body.append(markup.missing("A link points outside the run and is not shown."))
             continue
+        body.append(_signed_off(run, folder))
         body.append(_picture(run, folder / "preview.png", PREVIEW_CAPTION, command="predict RECIPE SLIDE"))
         body.extend(_summary(read_summary(folder)))
     return body
+
+
+def _signed_off(run: Path, folder: Path) -> str:
+    if not (folder / SIGN_OFF).resolve().is_relative_to(run.resolve()):
+        return markup.missing("The sign-off is a link that points outside the run and is not shown.")
+    said = read_signed_off(folder)
+    if said is None:
+        return '<p class="soft">Nobody has signed this prediction off.</p>'
+    what = f"Signed off: {said.verdict} by {said.author}, {time_text(said.time)}"
+    comment = f" ({said.comment})" if said.comment else ""
+    bundle = f"; bundle {said.bundle}" if said.bundle else ""
+    again = "; predicted with another bundle since" if is_outdated(said.bundle, bundle_of(folder)) else ""
+    return f"<p>{escape(what + comment + bundle + again)}.</p>"
 
 
 def _summary(summary: Summary | None) -> list[str]:

@@ -4,17 +4,14 @@ A verdict is approved, rejected or needs labels. Sign-offs are append-only; the 
 the bundle of its prediction.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import URL, CheckConstraint, Column, Integer, MetaData, String, Table, Text
 
 from cytoseg.csv_table import csv_text
-from cytoseg.predict.summary import summary_of
+from cytoseg.predict.sign_off_file import is_outdated
 from cytoseg.review.append_only import add_row, read_rows, text_rows
 
 Verdict = Literal["approved", "rejected", "needs labels"]
@@ -92,28 +89,6 @@ def latest(entries: Iterable[Entry]) -> dict[str, Entry]:
     return {entry.slide: entry for entry in entries}
 
 
-def bundle_of(prediction: Path) -> str:
-    """Return one hash for the bundle of a prediction; empty if its summary does not state it.
-
-    Args:
-        prediction: Prediction folder of the slide.
-
-    Returns:
-        64 hexadecimal digits: SHA-256 over the names and hashes of the bundle's weights.
-    """
-    try:
-        hashes = summary_of(prediction).provenance["bundle"]["sha256"]
-        named = sorted((str(name), str(found)) for name, found in hashes.items())
-    except (LookupError, TypeError, AttributeError):
-        return ""
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
-
-
-def is_outdated(entry: Entry, bundle: str) -> bool:
-    """Return whether the slide has since been predicted with another bundle than the one signed off."""
-    return bool(bundle) and entry.bundle != bundle
-
-
 def sign_off_csv(entries: Sequence[Entry], bundles: Mapping[str, str]) -> str:
     """Write sign-offs as CSV for a spreadsheet.
 
@@ -122,6 +97,6 @@ def sign_off_csv(entries: Sequence[Entry], bundles: Mapping[str, str]) -> str:
         bundles: Hash of the current bundle of each slide's prediction, by slide key.
     """
     head, *lines = text_rows(_TABLE, entries)
-    outdated = (is_outdated(entry, bundles.get(entry.slide, "")) for entry in entries)
+    outdated = (is_outdated(entry.bundle, bundles.get(entry.slide, "")) for entry in entries)
     marked = [[*line, "no" if is_old else "yes"] for line, is_old in zip(lines, outdated, strict=True)]
     return csv_text([[*head, "of this prediction"], *marked])

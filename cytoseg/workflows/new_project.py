@@ -13,6 +13,8 @@ from cytoseg.errors import CytosegError, RecipeError, SlideError
 from cytoseg.geometry import Region, Size
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.slides.open import SLIDE_SUFFIXES, find_slides, open_slide, read_at
+from cytoseg.slides.optical_density import optical_density
+from cytoseg.slides.settings import BackgroundSection
 from cytoseg.synthetic.generate import generate_slide
 from cytoseg.workflows.recipe_text import Wanted, base_model, look_at, recipe_text
 from cytoseg.writing import write_atomically
@@ -20,6 +22,7 @@ from cytoseg.writing import write_atomically
 THUMBNAIL_PX = 160
 MOST_FOLDERS, DEEPEST = 200, 3
 """Most folders offered, and their depth below the app's slide folders."""
+_DENSEST = 0.95
 EXAMPLE = "example"
 EXAMPLE_SLIDES, EXAMPLE_PX = 4, 1024
 
@@ -33,6 +36,7 @@ class ListedSlide:
         size: Size in level-0 pixels; None if it cannot be opened.
         mpp: Micrometres per pixel; None if not stated.
         thumbnail: (H, W, 3) uint8; None if it cannot be read.
+        stain: Colours of its stain as `stain_colours` finds them; empty if there is none.
         problem: Error on opening; empty if none.
     """
 
@@ -40,6 +44,7 @@ class ListedSlide:
     size: Size | None
     mpp: float | None
     thumbnail: NDArray[np.uint8] | None
+    stain: tuple[tuple[int, int, int], ...] = ()
     problem: str = ""
 
 
@@ -169,9 +174,29 @@ def _listed(path: Path) -> ListedSlide:
             scale = THUMBNAIL_PX / max(size.width, size.height)
             small = Size(max(1, round(size.width * scale)), max(1, round(size.height * scale)))
             picture = read_at(slide, Region(0, 0, size.width, size.height), small)
-            return ListedSlide(path.name, size, slide.mpp, picture)
+            return ListedSlide(path.name, size, slide.mpp, picture, stain_colours(picture))
     except SlideError as error:
-        return ListedSlide(path.name, None, None, None, str(error))
+        return ListedSlide(path.name, None, None, None, problem=str(error))
+
+
+def stain_colours(picture: NDArray[np.uint8]) -> tuple[tuple[int, int, int], ...]:
+    """Find the colours that tell slides of different stains apart.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB, a small picture of the slide.
+
+    Returns:
+        The median colour of the stained pixels, and that of their densest twentieth, which are mostly nuclei; empty if
+        less than a thousandth of the picture is stained.
+    """
+    pixels = picture.reshape(-1, 3)
+    density = optical_density(pixels).mean(axis=1)
+    stained = density > BackgroundSection().threshold
+    if np.count_nonzero(stained) < max(1, len(pixels) // 1000):
+        return ()
+    dense = stained & (density >= np.quantile(density[stained], _DENSEST))
+    medians = (np.median(pixels[chosen], axis=0) for chosen in (stained, dense))
+    return tuple((int(red), int(green), int(blue)) for red, green, blue in medians)
 
 
 def _check_inside(folder: Path, roots: Sequence[Path]) -> None:

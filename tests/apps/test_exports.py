@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from cytoseg.predict.sign_off_file import SignedOff, write_signed_off
 from tests.apps.conftest import APP
 
 Get = Callable[[str], tuple[int, dict[str, str], bytes]]
@@ -25,14 +26,17 @@ def get(sighted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Get:
     monkeypatch.setattr(module.tiles, "LISTED_S", 1e-3)
 
     def ask(rest: str) -> tuple[int, dict[str, str], bytes]:
-        scope = {"type": "http", "method": "GET", "headers": [], "path_params": {"rest": rest}}
+        is_report = rest.startswith("report/")
+        answering = module.report if is_report else module.file
+        given = {"run": rest.partition("/")[2]} if is_report else {"rest": rest}
+        scope = {"type": "http", "method": "GET", "headers": [], "path_params": given}
         sent: list[Any] = []
 
         async def send(message: Any) -> None:
             sent.append(message)
 
         async def answer() -> None:
-            response = await module.file(Request(scope))
+            response = await answering(Request(scope))
             await response(scope, _nothing, send)
 
         asyncio.run(answer())
@@ -77,3 +81,22 @@ def test_a_link_that_leads_out_of_the_run_is_not_followed(get: Get, sighted: Pat
     (tmp_path / "secret.csv").write_text("secret")
     (sighted / "predictions" / "board" / "cells.csv").symlink_to(tmp_path / "secret.csv")
     assert get("sighted/board/cells.csv")[0] == 404
+
+
+def test_the_report_is_made_and_names_who_signed_off(get: Get, sighted: Path) -> None:
+    said = SignedOff("board", "approved", "Anna <Øster>", "2026-11-29T10:00:00+00:00", "fine", "ab" * 32)
+    write_signed_off(sighted / "predictions" / "board", said)
+    status, headers, body = get("report/sighted")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert headers["content-disposition"] == "attachment; filename*=UTF-8''sighted-report.html"
+    assert "Signed off: approved by Anna &lt;Øster&gt;, 2026-11-29" in body.decode()
+    assert f"bundle {'ab' * 32}" in body.decode()
+
+
+def test_a_report_that_cannot_be_made_is_one_line(get: Get, sighted: Path, tmp_path: Path) -> None:
+    assert get("report/nowhere")[::2] == (404, b"There is no such run.")
+    (sighted / "run.json").write_text("{")
+    status, _, body = get("report/sighted")
+    assert status == 409
+    assert body.decode().startswith("The report cannot be made. sighted/run.json: ")
+    assert str(tmp_path) not in body.decode()

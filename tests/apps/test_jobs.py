@@ -12,9 +12,10 @@ from streamlit.testing.v1 import AppTest
 
 from cytoseg.jobs.job_table import FILE, LOGS, add_job, update_job
 from cytoseg.jobs.processes import Process, birth_of
+from cytoseg.predict.sign_off_file import SignedOff, read_signed_off
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.review.append_only import log_of
-from cytoseg.review.slide_approvals import read_sign_offs
+from cytoseg.review.slide_approvals import SignOff, read_sign_offs, sign_off
 from tests.apps.test_queue import RECIPE
 
 Review = Callable[..., AppTest]
@@ -131,10 +132,14 @@ def test_chosen_slides_are_predicted_by_their_paths(
     assert json.loads(given) == ["board"]
 
 
+def _links(app: AppTest) -> dict[str, str]:
+    return {found.proto.label: found.proto.url for found in app.get("link_button")}
+
+
 def test_predicted_slides_offer_their_files(review: Review, run: Path, tmp_path: Path) -> None:
     app = _opened(review, "predict", run, tmp_path)
-    links = {found.proto.label: found.proto.url for found in app.get("link_button")}
-    assert links == {
+    assert _links(app) == {
+        "Report": "/report/sighted",
         "Class map": "/files/sighted/board/class_map.ome.tif",
         "Uncertainty": "/files/sighted/board/uncertainty.ome.tif",
         "Summary": "/files/sighted/board/summary.json",
@@ -158,7 +163,24 @@ def test_a_slide_is_signed_off_and_the_list_says_so(review: Review, run: Path, t
     app = app.switch_page("pages/predict.py").run()
     assert "approved by Anna, " in _texts(app)
     assert "(nuclei are right)" in _texts(app)
-    assert [found.proto.label for found in app.get("download_button")] == ["Sign-offs (CSV)"]
+    assert [found.proto.label for found in app.get("download_button")] == ["Slides (CSV)", "Sign-offs (CSV)"]
+    said = read_signed_off(run / "predictions" / "board")
+    assert said == SignedOff("board", "approved", "Anna", entry.time, "nuclei are right", entry.bundle)
+    assert "/files/sighted/board/sign_off.json" in _links(app).values()
+
+
+def test_an_earlier_sign_off_is_written_beside_the_results(review: Review, run: Path, tmp_path: Path) -> None:
+    sign_off(log_of(run, None), SignOff("Ben", "sighted", "board", "rejected"))
+    assert _links(_opened(review, "predict", run, tmp_path))["Report"] == "/report/sighted"
+    said = read_signed_off(run / "predictions" / "board")
+    assert said is not None
+    assert (said.verdict, said.author) == ("rejected", "Ben")
+
+
+def test_results_that_cannot_be_written_are_a_sentence(review: Review, run: Path, tmp_path: Path) -> None:
+    sign_off(log_of(run, None), SignOff("Ben", "sighted", "board", "rejected"))
+    (run / "predictions" / "board" / "sign_off.json").mkdir()
+    assert "sign_off.json: cannot be written" in _texts(_opened(review, "predict", run, tmp_path))
 
 
 def test_nobody_without_a_name_signs_off(review: Review, run: Path, tmp_path: Path) -> None:

@@ -40,22 +40,43 @@ AUTHOR = "Anna Øster"
 class Bench:
     """The app over a folder with slides and nothing else, and the page that works in it."""
 
-    page: Page
+    browser: Browser
     home: Path
     port: int
     server: subprocess.Popen[bytes]
+    page: Page = field(init=False)
     errors: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.open()
+
+    def open(self, path: str = "") -> None:
+        """Open the app in a new browser window that knows nothing of an earlier one."""
+        address = f"http://127.0.0.1:{self.port}"
+        self.page = open_page(self.browser, address, width=1440)
+        self.page.set_default_timeout(DRAWN_MS)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(f"{address}/{path}")
 
     @property
     def run(self) -> Path:
         return self.home / "runs" / "story"
 
     def kill_and_start_again(self) -> None:
-        """Kill the server without a word, start another, and load the page anew."""
+        """Kill the server without a word, start another, and load the page again."""
+        self._restart()
+        self.page.reload()
+
+    def lose_everything(self, path: str) -> None:
+        """Close the browser and kill the server without a word, and come back later in a new window."""
+        self.page.context.close()
+        self._restart()
+        self.open(path)
+
+    def _restart(self) -> None:
         self.server.kill()
         self.server.wait()
         self.server = _served(self.home, self.port)
-        self.page.reload()
 
 
 def _served(home: Path, port: int) -> subprocess.Popen[bytes]:
@@ -69,13 +90,9 @@ def bench(chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for number in range(SLIDES):
         generate_slide(tmp_path / "smears" / f"smear_{number}.ome.tif", size=Size(SLIDE_PX, SLIDE_PX), seed=number)
     port = free_port()
-    page = open_page(chromium, f"http://127.0.0.1:{port}", width=1440)
-    page.set_default_timeout(DRAWN_MS)
-    found = Bench(page, tmp_path, port, _served(tmp_path, port))
-    page.on("pageerror", lambda error: found.errors.append(str(error)))
-    page.goto(f"http://127.0.0.1:{port}")
+    found = Bench(chromium, tmp_path, port, _served(tmp_path, port))
     yield found
-    page.context.close()
+    found.page.context.close()
     found.server.kill()
     found.server.wait()
 
@@ -87,6 +104,7 @@ def test_from_slides_to_a_signed_off_result(bench: Bench) -> None:
     _train_through_a_kill(bench)
     _predict(bench)
     _approve(bench)
+    _export(bench)
     assert bench.errors == []
 
 
@@ -115,9 +133,25 @@ def _annotate(bench: Bench) -> None:
             page.get_by_role("button", name="New random crop").click()
         crops.append(_opened_crop(page, crops))
         _mark(bench, crops[-1])
+        if len(crops) == 1:
+            page = _come_back(bench, crops[0])
     _shot(bench, "annotate")
     index = load_index(bench.run / "labels")
     assert sorted(crop.crop for crop in index.crops) == sorted(crops)
+
+
+def _come_back(bench: Bench, crop: str) -> Page:
+    """Lose browser and server in the middle of a drawing; all that was said to be saved is there again."""
+    bench.page.keyboard.press("b")
+    bench.page.mouse.move(*_at(bench.page, 20, 230))
+    bench.page.mouse.down()
+    bench.lose_everything("annotate")
+    page = bench.page
+    expect(page.locator(f".editor[data-token*='/{crop}/'][aria-busy=false]")).to_be_visible(timeout=DRAWN_MS)
+    _rested(page)
+    _type(page, "Your name", AUTHOR)
+    _are_the_marks(_marked(bench.run / "to_label" / f"{crop}.png"))
+    return page
 
 
 def _opened_crop(page: Page, before: list[str]) -> str:
@@ -153,11 +187,15 @@ def _mark(bench: Bench, crop: str) -> None:
     expect(page.locator(".editor[data-drawnclasses]")).to_be_visible(timeout=DRAWN_MS)
     _rested(page)
     picture = bench.run / "to_label" / f"{crop}.png"
-    ids = read_marks(picture, (CROP_PX, CROP_PX), load_recipe("story.yaml").class_list()).ids
+    ids = _marked(picture)
     drawn = drawn_of(picture)
     assert drawn is not None
     assert drawn.author == AUTHOR
     _are_the_marks(ids)
+
+
+def _marked(picture: Path) -> NDArray[np.uint8]:
+    return read_marks(picture, (CROP_PX, CROP_PX), load_recipe("story.yaml").class_list()).ids
 
 
 def _are_the_marks(ids: NDArray[np.uint8]) -> None:
@@ -196,6 +234,9 @@ def _predict(bench: Bench) -> None:
     box.press("Enter")
     page.locator("h1").first.click()
     page.get_by_role("button", name="Predict", exact=True).click()
+    _until(lambda: jobs_of(bench.run)[0].command == "predict" and jobs_of(bench.run)[0].state in (RUNNING, FINISHED))
+    bench.lose_everything("predict")
+    page = bench.page
     _until(lambda: jobs_of(bench.run)[0].command == "predict" and jobs_of(bench.run)[0].state == FINISHED)
     expect(page.get_by_role("button", name="Look")).to_be_visible(timeout=DRAWN_MS)
     _rested(page)
@@ -215,12 +256,33 @@ def _approve(bench: Bench) -> None:
     page = bench.page
     page.get_by_role("button", name="Look").click()
     expect(page.locator("h1").first).to_contain_text("Slides", timeout=DRAWN_MS)
+    _type(page, "Your name", AUTHOR)
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_text(f"smear_0: approved, said by {AUTHOR}.")).to_be_visible(timeout=DRAWN_MS)
     _rested(page)
     _shot(bench, "approve")
     (entry,) = read_sign_offs(log_of(bench.run, None))
     assert (entry.slide, entry.verdict, entry.author, len(entry.bundle)) == ("smear_0", "approved", AUTHOR, 64)
+
+
+def _export(bench: Bench) -> None:
+    """Take the table of the slides and the report, which both name who signed off."""
+    page = bench.page
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Predict").click()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Slides (CSV)").click()
+    (row,) = pd.read_csv(saved.value.path()).to_dict("records")
+    assert (row["slide"], row["verdict"], row["author"], row["of this prediction"]) == (
+        "smear_0",
+        "approved",
+        AUTHOR,
+        "yes",
+    )
+    _rested(page)
+    _shot(bench, "export")
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Report").click()
+    assert f"Signed off: approved by {AUTHOR}" in Path(saved.value.path()).read_text(encoding="utf-8")
 
 
 def _until(happened: Callable[[], bool], wait_s: float = 150) -> None:

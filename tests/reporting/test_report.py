@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from cytoseg.errors import CytosegError
+from cytoseg.predict.sign_off_file import SignedOff, write_signed_off
 from cytoseg.reporting.report import report_page, write_report
 from tests.evaluation.test_sample_scores import leave_scores
 
@@ -247,3 +248,18 @@ def test_scores_of_the_samples_stand_in_the_report(run: Path) -> None:
     text = report_page(run)
     assert "<h3>64 samples in numbers</h3>" in text
     assert "<td>KID</td><td>1.250 +- 0.500</td><td>0.010 +- 0.020</td>" in text
+
+
+def test_sign_offs_stand_beside_their_slides(run: Path, tmp_path: Path) -> None:
+    folder = run / "predictions" / "smear_D"
+    assert "Nobody has signed this prediction off." in report_page(run)
+    said = SignedOff("smear_D", "needs labels", "Ben", "2026-11-29T10:00:00+00:00", "few", "ab" * 32)
+    write_signed_off(folder, said)
+    assert "Signed off: needs labels by Ben, 2026-11-29" in report_page(run)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["provenance"] = {**summary.get("provenance", {}), "bundle": {"sha256": {"a": "1"}}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert "; predicted with another bundle since." in report_page(run)
+    shutil.move(folder / "sign_off.json", tmp_path / "elsewhere.json")
+    (folder / "sign_off.json").symlink_to(tmp_path / "elsewhere.json")
+    assert "The sign-off is a link that points outside the run" in report_page(run)

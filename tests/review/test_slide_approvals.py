@@ -1,7 +1,6 @@
 """Sign-offs of slides: added, read, the latest, and never changed."""
 
 import csv
-import json
 import sqlite3
 from io import StringIO
 from pathlib import Path
@@ -10,12 +9,11 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from cytoseg.errors import LabelError
+from cytoseg.predict.sign_off_file import is_outdated
 from cytoseg.review.append_only import log_of
 from cytoseg.review.review_log import Judgement, add_entry, read_entries
 from cytoseg.review.slide_approvals import (
     SignOff,
-    bundle_of,
-    is_outdated,
     latest,
     read_sign_offs,
     sign_off,
@@ -66,26 +64,12 @@ def test_other_verdicts_and_damage_are_refused(tmp_path: Path) -> None:
         read_sign_offs(log_of(tmp_path, None))
 
 
-def test_a_bundle_has_one_hash_whatever_the_order(tmp_path: Path) -> None:
-    def told(**hashes: str) -> str:
-        (tmp_path / "summary.json").write_text(json.dumps({"provenance": {"bundle": {"sha256": hashes}}}))
-        return bundle_of(tmp_path)
-
-    assert told(a="1", b="2") == told(b="2", a="1") != told(a="2", b="1")
-    assert len(told(a="1")) == 64
-    for odd in ("{}", "[", '{"provenance": {"bundle": "3f2a"}}'):
-        (tmp_path / "summary.json").write_text(odd)
-        assert bundle_of(tmp_path) == ""
-    (tmp_path / "summary.json").unlink()
-    assert bundle_of(tmp_path) == ""
-
-
 def test_a_table_says_whether_the_prediction_is_still_the_same(tmp_path: Path) -> None:
     log = log_of(tmp_path, None)
     for said in (ANNA, BEN):
         sign_off(log, said)
     entries = read_sign_offs(log)
-    assert [is_outdated(entry, "ab" * 32) for entry in entries] == [False, True]
+    assert [is_outdated(entry.bundle, "ab" * 32) for entry in entries] == [False, True]
     rows = list(csv.DictReader(StringIO(sign_off_csv(entries, {"036": "ab" * 32}))))
     assert [(row["author"], row["verdict"], row["of this prediction"]) for row in rows] == [
         ("Anna Øster", "approved", "yes"),

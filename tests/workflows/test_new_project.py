@@ -110,3 +110,14 @@ def test_the_example_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (run / "recipe.yaml").unlink()
     with pytest.raises(CytosegError, match="a recipe or run of this name"):
         make_example(tmp_path)
+
+
+def test_a_stain_is_the_colours_of_cells_and_of_their_densest_parts() -> None:
+    picture = np.full((40, 40, 3), 245, np.uint8)
+    assert new_project.stain_colours(picture) == ()
+    picture[10:30, 10:30] = (200, 120, 160)
+    picture[18:22, 18:22] = (60, 40, 120)  # 16 of 400: less than a twentieth
+    picture[24:28, 18:22] = (60, 40, 120)
+    assert new_project.stain_colours(picture) == ((200, 120, 160), (60, 40, 120))
+    picture[0, 0] = (0, 0, 0)
+    assert new_project.stain_colours(picture[:9]) == ((0, 0, 0), (0, 0, 0))

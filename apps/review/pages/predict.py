@@ -8,7 +8,7 @@ import state
 import streamlit as st
 import tiles
 
-from cytoseg.review.slide_approvals import bundle_of
+from cytoseg.predict.sign_off_file import bundle_of
 from cytoseg.viewer.slide_catalogue import Found
 
 HELP = (
@@ -47,7 +47,10 @@ def _results(slides: dict[str, Found]) -> None:
         return
     run = state.run_folder()
     said = approvals.verdicts(run)
-    approvals.download(run, {name: bundle_of(found.prediction) for name, found in done.items() if found.prediction})
+    folders = {name: found.prediction for name, found in done.items() if found.prediction}
+    with st.container(horizontal=True):
+        exports.offer_whole(run, folders, said)
+        approvals.download(run, {name: bundle_of(folder) for name, folder in folders.items()})
     pages = -(-len(done) // _ROWS)
     page = st.pagination(pages) if pages > 1 else 1
     for name, found in list(done.items())[(page - 1) * _ROWS : page * _ROWS]:

@@ -75,6 +75,8 @@ def _show(slides: list[ListedSlide], total: int) -> None:
             size = "cannot be opened" if slide.size is None else f"{slide.size.width} x {slide.size.height}"
             mpp = f", {slide.mpp:.3g} µm a pixel" if slide.mpp is not None else ""
             column.caption(f"{state.plain(slide.name)}: {size}{mpp}")
+            if slide.stain:
+                column.html(f'<span class="soft">Stain: {"".join(map(widgets.swatch, slide.stain))}</span>')
             if slide.problem:
                 column.warning(state.told(slide.problem))
 
