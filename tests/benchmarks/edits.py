@@ -27,7 +27,7 @@ from cytoseg.devices import pick_device
 from cytoseg.evaluation.generative import kernel_distance
 from cytoseg.evaluation.generative_features import filter_features, standardised
 from cytoseg.features.extract import to_input
-from cytoseg.interpreter.tune import LabelledPictures
+from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.patterns import fits
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.studies.compare import Predict

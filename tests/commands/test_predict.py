@@ -117,7 +117,8 @@ def test_an_unfinished_prediction_with_other_settings_is_named(
     told = "dark_b.png: starts over because its unfinished prediction used a different predict.tile_px.\n"
     assert told in cytoseg(*line).stdout
     task.folder.mkdir()
-    (task.folder / "summary.json").write_text(json.dumps({"provenance": attempted[-1].provenance, "files": []}))
+    summary = {"provenance": attempted[-1].provenance, "files": ["summary.json"]}
+    (task.folder / "summary.json").write_text(json.dumps(summary))
     assert "starts over" not in cytoseg(*line).stdout  # it is finished with these settings
 
 

@@ -13,7 +13,7 @@ from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, LabelError
 from cytoseg.features.extract import to_input
-from cytoseg.interpreter import tune
+from cytoseg.interpreter import labelled_training, tune
 from cytoseg.interpreter.augment import class_weights
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.labelled_training import LabelledPictures
@@ -227,13 +227,13 @@ def test_without_early_stopping_no_slide_is_held_out(
     label_map: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[int] = []
-    draw = tune.PartDraw
+    draw = labelled_training.PartDraw
 
     def counted(pictures: list[NDArray[np.uint8]], *args: object, **settings: object) -> object:
         drawn.append(len(pictures))
         return draw(pictures, *args, **settings)  # type: ignore[arg-type] # passed on as they are
 
-    monkeypatch.setattr(tune, "PartDraw", counted)
+    monkeypatch.setattr(labelled_training, "PartDraw", counted)
     tuned = tune_decoder(_decoder(), _labelled(label_map, *TWENTY), settings=SETTINGS, device=CPU)
     assert (tuned.step, tuned.held_out) == (SETTINGS.steps, ())
     assert drawn == [20]
