@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from cytoseg.durations import EVERY, duration_text
+from cytoseg.duration_text import EVERY, duration_text
 from cytoseg.quoting import one_line, printable
 from cytoseg.runs import process_rank
 

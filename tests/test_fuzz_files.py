@@ -21,8 +21,8 @@ from PIL import Image
 from cytoseg.checkpoints import load_checkpoint
 from cytoseg.errors import CytosegError
 from cytoseg.formats.labelme import read_labelme
-from cytoseg.formats.mask_files import read_mask
 from cytoseg.formats.qupath import read_geojson
+from cytoseg.formats.read_mask import read_mask
 from cytoseg.geometry import Region, Size
 from cytoseg.maps.map_file import MapFile
 from cytoseg.recipe.file import load_recipe

@@ -16,7 +16,7 @@ import streamlit as st
 import widgets
 
 from cytoseg.drawing.pictures import is_noise_file
-from cytoseg.durations import duration_text
+from cytoseg.duration_text import duration_text
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import read_provenance, time_text
 from cytoseg.evaluation.sample_scores import read_sample_scores

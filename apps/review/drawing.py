@@ -16,7 +16,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.drawing.overlay import class_veil, disagreement_veil
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.interpreter.live import LiveView
-from cytoseg.labels.drawn import Drawn, drawn_of
+from cytoseg.labels.drawn_marks import Drawn, drawn_of
 from cytoseg.workflows.annotating import Annotating, CropFile
 
 MOST_NATS = 0.7

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from cytoseg.anomaly.scores import RANGES, RESIDUAL
 from cytoseg.anomaly.thresholds import Thresholds
+from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.denoising_error import Denoiser
-from cytoseg.diffusion.grey import as_channels
 from cytoseg.features.extract import to_input
 from cytoseg.predict.slide import Predictor
 

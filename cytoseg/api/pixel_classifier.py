@@ -20,7 +20,7 @@ from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import ArrayError, CytosegError
 from cytoseg.features.extract import FeatureExtractor
-from cytoseg.features.pixels import gather_pixels
+from cytoseg.features.pixel_table import gather_pixels
 from cytoseg.interpreter import bundle as saved
 from cytoseg.interpreter.train import train_ensemble
 from cytoseg.recipe import Recipe, recipe_of

@@ -10,7 +10,7 @@ import typer
 from cytoseg.interpreter.train import check_two_classes
 from cytoseg.studies.compare import ComparedMethod, Row, Task, as_markdown, compare, seconds_left_from
 from cytoseg.workflows.backbone import backbone_folder, run_backbone, sources_sentence
-from cytoseg.workflows.methods import (
+from cytoseg.workflows.compared_methods import (
     Learning,
     baselines,
     decoders,

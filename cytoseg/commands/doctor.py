@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from cytoseg.devices import tune_cpu_allocator
-from cytoseg.diffusion.lucidrains import mended_torchvision
+from cytoseg.diffusion.import_lucidrains import mended_torchvision
 from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
 from cytoseg.workflows.feature_check import Picture, check_model, tissue_pictures

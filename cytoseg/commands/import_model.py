@@ -8,7 +8,7 @@ import typer
 
 from cytoseg.checkpoints import save_checkpoint
 from cytoseg.diffusion.architecture import Architecture, tap_names
-from cytoseg.diffusion.guided_diffusion import GuidedDiffusion, read_guided_diffusion
+from cytoseg.diffusion.guided_diffusion_files import GuidedDiffusion, read_guided_diffusion
 from cytoseg.diffusion.state import TrainingRecord
 from cytoseg.errors import CheckpointError
 from cytoseg.runs import versions

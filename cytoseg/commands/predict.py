@@ -13,7 +13,7 @@ from cytoseg.devices import pick_device
 from cytoseg.errors import CheckpointError, PredictionError, SlideError, report
 from cytoseg.interpreter.bundle import bundle_state
 from cytoseg.objects.parquet import check_parquet
-from cytoseg.predict.engines import in_processes, on_ray
+from cytoseg.predict.many_slides import in_processes, on_ray
 from cytoseg.predict.outputs import PREVIEW, is_done, left_out_of, other_slide
 from cytoseg.predict.slide_task import Outcome, SlideTask, attempt
 from cytoseg.predict.summary import summary_of

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cytoseg.durations import duration_text
+from cytoseg.duration_text import duration_text
 from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.evaluation.run_folder import find_runs, read_provenance
 from cytoseg.json_text import parse_json

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cytoseg.diffusion.grey import as_channels
+from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.sample_folder import ranges, sample_path
 from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.workflows.asked_maps import AskedMaps, asked_maps

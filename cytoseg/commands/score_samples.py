@@ -14,10 +14,10 @@ import typer
 from PIL import Image
 from torch import Tensor
 
-from cytoseg.diffusion.grey import as_channels
+from cytoseg.diffusion.channels import as_channels
 from cytoseg.errors import CytosegError
-from cytoseg.evaluation.generative import check_counts, count_copies, inception_score, score
 from cytoseg.evaluation.generative_features import FeatureNetwork, feature_network
+from cytoseg.evaluation.generative_scores import check_counts, count_copies, inception_score, score
 from cytoseg.evaluation.sample_scores import HEAD, SCORES, SCORES_FILE, TITLES, NamedNetwork, SampleScores
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation

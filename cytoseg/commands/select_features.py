@@ -8,9 +8,9 @@ import typer
 
 from cytoseg.csv_table import write_csv
 from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import tap_names
-from cytoseg.diffusion.schedule import alpha_bar
-from cytoseg.durations import duration_text
+from cytoseg.duration_text import duration_text
 from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pretrained import imagenet_encoder, imagenet_installed

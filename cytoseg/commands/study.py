@@ -17,7 +17,7 @@ from cytoseg.studies.robustness import Strengths, robustness
 from cytoseg.studies.robustness_text import safe_sentences
 from cytoseg.workflows.architectures import VARIANTS, compare_architectures, variants_of
 from cytoseg.workflows.backbone import run_backbone
-from cytoseg.workflows.methods import (
+from cytoseg.workflows.compared_methods import (
     Learning,
     baselines,
     decoders,

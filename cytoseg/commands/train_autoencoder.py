@@ -10,9 +10,9 @@ import torch
 import typer
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.train import Watch, train
+from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.errors import RecipeError
 from cytoseg.interrupts import PARENT, TORCHRUN, asked_to_end_with
 from cytoseg.runs import process_rank

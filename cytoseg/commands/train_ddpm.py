@@ -12,9 +12,9 @@ import typer
 from torch import Tensor
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
-from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.train import Watch, train
+from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.interrupts import PARENT, TORCHRUN, asked_to_end_with
 from cytoseg.recipe import Recipe
 from cytoseg.runs import process_rank

@@ -14,7 +14,7 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import FeatureExtractor
-from cytoseg.features.pixels import PixelTable, gather_pixels
+from cytoseg.features.pixel_table import PixelTable, gather_pixels
 from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, Interpreter, load_bundle, save_bundle
 from cytoseg.interpreter.decoder import Decoder
@@ -23,7 +23,7 @@ from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
 from cytoseg.interpreter.train import Trained, check_two_classes, train_ensemble
 from cytoseg.labels.import_labels import LabelledCrop
-from cytoseg.memory import peak_memory
+from cytoseg.memory_use import peak_memory
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog, versions
 from cytoseg.workflows.backbone import interpreter_backbone

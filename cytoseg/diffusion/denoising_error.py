@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
+from cytoseg.diffusion.add_noise import alpha_bar, noise_to
 from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.noise_levels import signal_shares, timesteps_at_snr
+from cytoseg.diffusion.noise_schedules import signal_shares, timesteps_at_snr
 from cytoseg.diffusion.redraw import redraw
 from cytoseg.diffusion.sample import network_output, predict_x0_and_noise
-from cytoseg.diffusion.schedule import alpha_bar, noise_to
 
 SEED = 0
 """Seed of the noise: the same for every tile, so that equal tiles have equal errors."""

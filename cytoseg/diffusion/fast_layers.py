@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytoseg.diffusion.lucidrains import Attention, LinearAttention, RMSNorm
+from cytoseg.diffusion.import_lucidrains import Attention, LinearAttention, RMSNorm
 
 
 def use_fast_layers(unet: nn.Module) -> None:

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.mask_loss import MaskParts, mask_losses
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.variance import split_output, variance_losses
 from cytoseg.errors import CytosegError
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from cytoseg.diffusion.add_noise import noise_to
 from cytoseg.diffusion.sample import Guide, ddpm
-from cytoseg.diffusion.schedule import noise_to
 
 
 def redraw(

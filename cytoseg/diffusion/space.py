@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cytoseg.diffusion.autoencoder import build_autoencoder
-from cytoseg.diffusion.grey import as_channels
+from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.space_settings import LATENT_CHANNELS, SpaceShape
 from cytoseg.errors import CheckpointError
 

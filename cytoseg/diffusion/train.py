@@ -14,7 +14,6 @@ from torch.utils.data import Dataset
 from cytoseg.checkpoints import find_checkpoints
 from cytoseg.diffusion.adm import with_map_channels
 from cytoseg.diffusion.architecture import Architecture, as_start, check_same
-from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.settings import passed
 from cytoseg.diffusion.space import load_space, measure_scale
 from cytoseg.diffusion.state import (
@@ -28,7 +27,8 @@ from cytoseg.diffusion.state import (
     resume,
     save,
 )
-from cytoseg.diffusion.steps import StepReport, new_accelerator, new_state, train_steps
+from cytoseg.diffusion.train_plan import TrainPlan
+from cytoseg.diffusion.train_steps import StepReport, new_accelerator, new_state, train_steps
 from cytoseg.diffusion.unet import start_from_imagenet
 from cytoseg.errors import CheckpointError, CytosegError, SlideError
 from cytoseg.interrupts import Interrupt, finish_step_on_interrupt

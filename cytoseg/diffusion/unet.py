@@ -8,15 +8,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.adm import AdmUnet, adm_shape
 from cytoseg.diffusion.architecture import TAP_PARTS, Architecture, split_tap
 from cytoseg.diffusion.autoencoder_training import AutoencoderTraining
 from cytoseg.diffusion.efficientnet import load_imagenet
 from cytoseg.diffusion.fast_layers import use_fast_layers
+from cytoseg.diffusion.import_lucidrains import GaussianDiffusion, Unet
 from cytoseg.diffusion.loss import loss_weights
-from cytoseg.diffusion.lucidrains import GaussianDiffusion, Unet
 from cytoseg.diffusion.pretrained_unet import PretrainedUnet
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.space import build_space, space_of
 
 _ORDER = tuple(dict.fromkeys(part for parts in TAP_PARTS.values() for part in parts))

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256, LiteEncoder, load_imagenet
-from cytoseg.diffusion.grey import as_channels
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.inception import Inception
 from cytoseg.features.filters import filter_maps

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytoseg.diffusion.lucidrains import import_torchvision
+from cytoseg.diffusion.import_lucidrains import import_torchvision
 from cytoseg.errors import CheckpointError
 from cytoseg.limits import limit, raise_it
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
+from cytoseg.diffusion.add_noise import alpha_bar, noise_to
 from cytoseg.diffusion.architecture import Architecture, tap_shapes
+from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.efficientnet import LiteEncoder
-from cytoseg.diffusion.grey import as_channels
-from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.space import space_of
 from cytoseg.diffusion.unet import run_to_taps
 from cytoseg.errors import CheckpointError

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError, SlideError
-from cytoseg.formats.mask_files import read_mask
-from cytoseg.formats.masks import MaskPair, find_pairs, has_folder
+from cytoseg.formats.mask_pairs import MaskPair, find_pairs, has_folder
+from cytoseg.formats.read_mask import read_mask
 from cytoseg.slides.image import read_picture
 
 FOLDERS = ("instances", "masks")

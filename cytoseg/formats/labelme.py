@@ -20,8 +20,8 @@ from cytoseg.formats.json_files import Points, check_line, checked_points, kind_
 from cytoseg.formats.picture_path import find_picture, is_renamed
 from cytoseg.geometry import Size
 from cytoseg.quoting import shown
-from cytoseg.slides.damage import DAMAGE
 from cytoseg.slides.image import read_picture
+from cytoseg.slides.parser_errors import DAMAGE
 
 AGAIN = "Save it again in labelme."
 

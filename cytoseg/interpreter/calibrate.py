@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from cytoseg.devices import generator_for
-from cytoseg.features.pixels import PixelTable
+from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.holdout import Folds
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.metrics.calibration import calibration_error, confidence_bins

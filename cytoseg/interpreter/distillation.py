@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.features.extract import to_input
-from cytoseg.interpreter.augment import changes
+from cytoseg.interpreter.part_draw import changes
 from cytoseg.interpreter.student import Student
 
 BATCH, SIZE_PX, RATE = 16, 96, 2e-3

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cytoseg.classes import IGNORE
-from cytoseg.diffusion.grey import as_channels
+from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.sample import Guide, predict_x0_and_noise
 from cytoseg.diffusion.space import space_of
 from cytoseg.diffusion.variance import split_output

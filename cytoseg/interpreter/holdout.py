@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cytoseg.devices import generator_for, seed_for
-from cytoseg.features.pixels import PixelTable
+from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.mlp import Ensemble, MemberCopies, member_losses
 
 MOST_FOLDS, LEAST_SLIDES = 5, 5

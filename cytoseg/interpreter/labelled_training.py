@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoseg.errors import CheckpointError
-from cytoseg.interpreter.augment import PartDraw
+from cytoseg.interpreter.part_draw import PartDraw
 from cytoseg.interpreter.tune_state import Network, Resume, TuneState
 from cytoseg.interrupts import finish_step_on_interrupt
 

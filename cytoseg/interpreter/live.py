@@ -12,7 +12,7 @@ from cytoseg.caches import memory_cache
 from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, to_input
-from cytoseg.features.pixels import GATHERED_PX, PixelTable, choose_pixels
+from cytoseg.features.pixel_table import GATHERED_PX, PixelTable, choose_pixels
 from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.interpreter.train import train_ensemble

@@ -2,10 +2,10 @@
 
 import torch
 
-from cytoseg.features.rows import BLOCK_ROWS, BLOCK_VALUES
+from cytoseg.features.pixel_rows import BLOCK_ROWS, BLOCK_VALUES
 from cytoseg.interpreter.holdout import LOOK_PX
-from cytoseg.interpreter.reference import BATCH_PX
 from cytoseg.interpreter.settings import EnsembleSettings, hidden_sizes
+from cytoseg.interpreter.train_reference import BATCH_PX
 
 _LIBRARIES = 80_000_000
 """Modules that torch loads with its first optimiser, and matrix product buffers."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
-from cytoseg.features.rows import BLOCK_VALUES
+from cytoseg.features.pixel_rows import BLOCK_VALUES
 from cytoseg.interpreter.settings import hidden_sizes
 
 _NEVER = -1e6  # finite, so that non-finite weights still indicate damage

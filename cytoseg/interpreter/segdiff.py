@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.adm import AdmShape, AdmUnet
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.sample import ddim
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.features.extract import pad_to_multiple
 
 TIMESTEPS, SCHEDULE, OBJECTIVE = 100, "linear", "pred_noise"

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from cytoseg.classes import IGNORE
 from cytoseg.devices import generator_for
-from cytoseg.diffusion.schedule import alpha_bar
-from cytoseg.interpreter.augment import class_weights
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.interpreter.labelled_training import (
     LabelledPictures,
     apply_gradients,
@@ -17,6 +16,7 @@ from cytoseg.interpreter.labelled_training import (
     set_rates,
     training_steps,
 )
+from cytoseg.interpreter.part_draw import class_weights
 from cytoseg.interpreter.segdiff import SCHEDULE, TIMESTEPS, SegDiff
 from cytoseg.interpreter.settings import SegdiffSettings
 from cytoseg.interpreter.tune_state import Resume, TuneState

@@ -14,7 +14,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.diffusion.mask_loss import OTHER, MaskParts
 from cytoseg.features.extract import to_input
-from cytoseg.interpreter.augment import changes
+from cytoseg.interpreter.part_draw import changes
 from cytoseg.interpreter.random_stain import paint_random_stain
 from cytoseg.labels.settings import SourceSection
 

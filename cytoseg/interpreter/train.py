@@ -9,14 +9,14 @@ from torch import Tensor
 
 from cytoseg.devices import generator_for, seed_for
 from cytoseg.errors import LabelError
-from cytoseg.features.pixels import PixelTable
-from cytoseg.features.rows import row_blocks
+from cytoseg.features.pixel_rows import row_blocks
+from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.calibrate import Calibration, calibrate
 from cytoseg.interpreter.etf import simplex
 from cytoseg.interpreter.holdout import LOOK_STEPS, BestWeights, Folds, fold_by_slide
 from cytoseg.interpreter.mlp import Ensemble, member_losses
-from cytoseg.interpreter.reference import OnStep, train_by_reference
 from cytoseg.interpreter.settings import EnsembleSettings
+from cytoseg.interpreter.train_reference import OnStep, train_by_reference
 
 LEAST_STEPS = 400
 """Minimum number of steps for any table. In cross-validation fewer cost IoU of nuclei, and many more overfit."""

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from cytoseg.classes import IGNORE
 from cytoseg.devices import generator_for
 from cytoseg.features.extract import to_input
-from cytoseg.interpreter.augment import class_weights
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.labelled_training import (
     LabelledPictures,
@@ -24,6 +23,7 @@ from cytoseg.interpreter.labelled_training import (
     training_steps,
 )
 from cytoseg.interpreter.mean_teacher import Unlabelled, UnlabelledParts, ramp_at, teacher_loss
+from cytoseg.interpreter.part_draw import class_weights
 from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.tune_state import Resume, TuneState
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.features.extract import to_input
-from cytoseg.interpreter.augment import PartDraw, class_weights
+from cytoseg.interpreter.part_draw import PartDraw, class_weights
 
 CHANNELS = (24, 48, 96, 192)
 CROP_PX = 128

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cytoseg.durations import EVERY
+from cytoseg.duration_text import EVERY
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import PARENT
 from cytoseg.jobs.job_commands import command_of

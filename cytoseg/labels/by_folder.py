@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from cytoseg.formats.masks import MaskPair
+from cytoseg.formats.mask_pairs import MaskPair
 from cytoseg.labels.import_settings import ImportState
 from cytoseg.labels.read_sources import Item, Reading
 from cytoseg.labels.slide_crops import SlideCrop

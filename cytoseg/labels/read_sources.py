@@ -16,7 +16,7 @@ from cytoseg.formats.encodings import is_unicode
 from cytoseg.formats.instance_maps import find_instance_maps, read_instance_map
 from cytoseg.formats.json_files import load_json
 from cytoseg.formats.labelme import find_labelme, read_labelme
-from cytoseg.formats.masks import MaskPair, find_array_pairs, find_pairs, has_folder, read_pair, white_id
+from cytoseg.formats.mask_pairs import MaskPair, find_array_pairs, find_pairs, has_folder, read_pair, white_id
 from cytoseg.formats.qupath import is_geojson, read_geojson
 from cytoseg.labels.corrections import Correction, correction_of
 from cytoseg.labels.import_settings import NOTHING, ImportState, resolve

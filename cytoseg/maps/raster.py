@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Size, downsample_of
-from cytoseg.slides.damage import DAMAGE
+from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.reader import Reader
 from cytoseg.slides.tiff_check import open_pages
 from cytoseg.slides.tile_table import TileTable

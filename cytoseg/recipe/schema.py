@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from cytoseg.classes import ClassItem, ClassList
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import PRETRAINED_LEVELS, Architecture, tap_names, tap_shapes
-from cytoseg.diffusion.noise_levels import signal_shares, timesteps_at_snr
+from cytoseg.diffusion.noise_schedules import signal_shares, timesteps_at_snr
 from cytoseg.diffusion.settings import DiffusionSection, TrainingSection
 from cytoseg.diffusion.space_settings import SpaceSection
 from cytoseg.errors import RecipeError

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from cytoseg.drawing.pictures import data_uri, is_noise_file
-from cytoseg.durations import duration_text
+from cytoseg.duration_text import duration_text
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.results_file import read_evaluation
 from cytoseg.evaluation.run_folder import (

@@ -18,9 +18,9 @@ from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, overlap
 from cytoseg.limits import limit
 from cytoseg.slides.chroma import stores_ycbcr
-from cytoseg.slides.damage import DAMAGE
 from cytoseg.slides.declared_size import refuse_bombs
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
+from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.pixel_size import plausible_mpp, tiff_mpp
 from cytoseg.slides.reader import Reader
 from cytoseg.slides.regular_file import in_time, no_file

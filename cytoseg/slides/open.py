@@ -13,11 +13,11 @@ from cytoseg.geometry import Region, Size, best_level
 from cytoseg.patterns import NOT_UNICODE, excluded, globbed, is_unicode
 from cytoseg.quoting import shown
 from cytoseg.slides.image import TIFF_STARTS, ImageSlide
+from cytoseg.slides.needs_openslide import has_odd_chroma, is_vendors
 from cytoseg.slides.ngff import ZARR_SUFFIX, is_slide_folder
 from cytoseg.slides.regular_file import in_time, no_file
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiff import TiffSlide, open_tiff
-from cytoseg.slides.vendors import has_odd_chroma, is_vendors
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 TIFF_SUFFIXES = (".tif", ".tiff", ".svs", ".btf", ".tf8")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
-from cytoseg.slides.damage import DAMAGE
+from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.pixel_size import are_alike, number_in, plausible_mpp
 from cytoseg.slides.reader import Reader
 from cytoseg.slides.tiff import on_white

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
-from cytoseg.slides.damage import DAMAGE
 from cytoseg.slides.declared_size import refuse_bomb, refuse_large_tiles
+from cytoseg.slides.parser_errors import DAMAGE
 
 _TILE_TAGS = (273, 279, 324, 325)  # offsets and lengths of tiles or strips
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
 from cytoseg.limits import limit
-from cytoseg.slides.damage import DAMAGE
 from cytoseg.slides.ngff import ATTRIBUTES, metadata, read_multiscale
+from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.planes import middle_plane
 from cytoseg.slides.pyramid import Pixels, checked, halve, level_sizes, peek
 from cytoseg.slides.reader import Reader

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cytoseg.csv_table import write_csv
 from cytoseg.evaluation.evaluate import ScoredCrop, is_corrected
 from cytoseg.evaluation.learning_curve import TESTED
-from cytoseg.memory import peak_memory
+from cytoseg.memory_use import peak_memory
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.results import Score, corrected_text
 from cytoseg.metrics.segmentation import iou, pooled_scores

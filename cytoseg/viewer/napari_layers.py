@@ -15,7 +15,7 @@ from cytoseg.errors import SlideError
 from cytoseg.maps.metadata import CLASSES, COLOURS
 from cytoseg.maps.raster import Raster
 from cytoseg.quoting import shown
-from cytoseg.slides.damage import DAMAGE
+from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.pixel_size import number_in, plausible_mpp
 from cytoseg.slides.tiff_check import open_pages
 

@@ -27,7 +27,7 @@ from cytoseg.interpreter.first_guess import FirstGuess
 from cytoseg.interpreter.live import LiveInterpreter, LiveView
 from cytoseg.labels.annotated import annotated_regions, waiting_regions
 from cytoseg.labels.corrections import now
-from cytoseg.labels.drawn import CropMarks, Drawn, drawn_of, origin_of, read_marks, save_marks
+from cytoseg.labels.drawn_marks import CropMarks, Drawn, drawn_of, origin_of, read_marks, save_marks
 from cytoseg.labels.import_labels import ImportRules, import_labels, load_index
 from cytoseg.labels.index import INDEX
 from cytoseg.recipe import load_recipe

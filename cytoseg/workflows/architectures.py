@@ -16,7 +16,7 @@ from cytoseg.recipe.file import recipe_of
 from cytoseg.runs import versions
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.studies.architectures import CONTROL, VariantRow, outcome_or_stored, write_study
-from cytoseg.workflows.methods import Learning
+from cytoseg.workflows.compared_methods import Learning
 from cytoseg.workflows.run_paths import split_of
 from cytoseg.workflows.training_crops import tissue_crops
 from cytoseg.workflows.variant_outcome import SAMPLE_STEPS, Asking, Question, floor_of, measure

@@ -9,10 +9,10 @@ from typing import Any, Literal, cast
 from torch import Tensor, nn
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.diffusion.add_noise import alpha_bar
+from cytoseg.diffusion.failed_samples import fault_of
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
-from cytoseg.diffusion.sample_check import fault_of
 from cytoseg.diffusion.sample_folder import Origin, open_folder, sample_path
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.space import decoded, space_of
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import RecipeError

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, report
-from cytoseg.formats.mask_files import read_mask
+from cytoseg.formats.read_mask import read_mask
 from cytoseg.labels.import_settings import ImportRules, ImportState
 from cytoseg.labels.read_sources import find_items, read_item
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import RecipeError
 from cytoseg.features.extract import check_finite
-from cytoseg.features.pixels import PixelDraw, PixelTable
-from cytoseg.features.rows import Room, row_blocks
+from cytoseg.features.pixel_rows import Room, row_blocks
+from cytoseg.features.pixel_table import PixelDraw, PixelTable
 from cytoseg.interpreter.memory import training_bytes
 from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.labels.import_labels import LabelledCrop

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
 from cytoseg.devices import generator_for
+from cytoseg.diffusion.add_noise import alpha_bar
+from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.class_map import OfMap, one_hot_map
-from cytoseg.diffusion.grey import as_channels
 from cytoseg.diffusion.redraw import redraw
 from cytoseg.diffusion.sample import Guide
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.space import decoded, shrink_region, space_of
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CytosegError

@@ -10,7 +10,15 @@ from cytoseg.slides.corrupt import Scale
 from cytoseg.studies.class_sizes import class_diameters
 from cytoseg.studies.compare import ComparedMethod, Predict
 from cytoseg.workflows.backbone import run_backbone
-from cytoseg.workflows.methods import Learning, baselines, decoders, imagenet_unet, mlps, own_key, say_missing_rivals
+from cytoseg.workflows.compared_methods import (
+    Learning,
+    baselines,
+    decoders,
+    imagenet_unet,
+    mlps,
+    own_key,
+    say_missing_rivals,
+)
 from cytoseg.workflows.recorded_command import refuse_other_classes
 from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.trained_bundle import ensemble_method, refuse_trained_on

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from cytoseg.devices import generator_for, pick_device
+from cytoseg.diffusion.add_noise import alpha_bar, noise_to
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
-from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.space import decoded, space_of
 from cytoseg.diffusion.state import TrainState
-from cytoseg.diffusion.steps import StepReport
+from cytoseg.diffusion.train_steps import StepReport
 from cytoseg.diffusion.variance import split_output
 from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.errors import RecipeError

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cytoseg.diffusion.loss import LossReading
-from cytoseg.diffusion.plan import TrainPlan
-from cytoseg.diffusion.steps import StepReport
+from cytoseg.diffusion.train_plan import TrainPlan
+from cytoseg.diffusion.train_steps import StepReport
 from cytoseg.recipe import Recipe
 from cytoseg.workflows.recorded_command import progress
 from cytoseg.workflows.training_previews import tracked

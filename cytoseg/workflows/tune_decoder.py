@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from cytoseg.errors import RecipeError
-from cytoseg.features.rows import SPARE, memory_unknown
+from cytoseg.features.pixel_rows import SPARE, memory_unknown
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.tune import steps_of, tune_decoder
 from cytoseg.interpreter.tune_state import Resume
 from cytoseg.labels.import_labels import LabelledCrop
-from cytoseg.memory import highest_bytes, peak_memory
+from cytoseg.memory_use import highest_bytes, peak_memory
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog
 from cytoseg.terminal import Bar

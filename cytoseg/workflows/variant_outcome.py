@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for, pick_device
-from cytoseg.diffusion.grey import as_channels
+from cytoseg.diffusion.add_noise import alpha_bar, noise_to
+from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
-from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.space import decoded, space_of
-from cytoseg.diffusion.steps import new_accelerator, new_state, train_steps
 from cytoseg.diffusion.train import start_in_space
+from cytoseg.diffusion.train_steps import new_accelerator, new_state, train_steps
 from cytoseg.diffusion.variance import split_output
-from cytoseg.evaluation.generative import frechet_distance, kernel_distance
 from cytoseg.evaluation.generative_features import feature_network, standardised
+from cytoseg.evaluation.generative_scores import frechet_distance, kernel_distance
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
@@ -26,7 +26,7 @@ from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.studies.architectures import Outcome
 from cytoseg.workflows.autoencoder import trained_autoencoder
-from cytoseg.workflows.methods import Learning, mlps_on
+from cytoseg.workflows.compared_methods import Learning, mlps_on
 from cytoseg.workflows.training_crops import settings_of, training_crops
 
 SAMPLE_STEPS, RANGES, HELD_OUT = 50, 5, 32

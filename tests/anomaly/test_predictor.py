@@ -4,7 +4,7 @@ import torch
 
 from cytoseg.anomaly.predictor import AnomalyPredictor
 from cytoseg.anomaly.scores import RESIDUAL, SHAPE, TEXTURE
-from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.add_noise import alpha_bar
 from tests.anomaly.maps import thresholds
 from tests.anomaly.networks import NORMAL_GREY, DarkIsCell, denoiser
 

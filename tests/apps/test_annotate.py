@@ -17,7 +17,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.geometry import Region
 from cytoseg.interpreter.live import LiveView
 from cytoseg.jobs.processes import Process, birth_of
-from cytoseg.labels.drawn import Drawn, drawn_of, origin_of, save_marks
+from cytoseg.labels.drawn_marks import Drawn, drawn_of, origin_of, save_marks
 from cytoseg.labels.index import load_index
 from cytoseg.labels.proposal import proposal, sealed
 from cytoseg.recipe import dump_recipe, load_recipe

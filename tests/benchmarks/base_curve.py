@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from cytoseg.checkpoints import crops_seen_of, find_checkpoints
 from cytoseg.cli import build_app
 from cytoseg.diffusion.state import save
-from cytoseg.diffusion.steps import new_state
+from cytoseg.diffusion.train_steps import new_state
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.runs import versions
 from cytoseg.workflows.training_crops import settings_of

@@ -24,15 +24,15 @@ from PIL import Image
 from scipy import ndimage
 
 from cytoseg.devices import pick_device
-from cytoseg.evaluation.generative import kernel_distance
 from cytoseg.evaluation.generative_features import filter_features, standardised
+from cytoseg.evaluation.generative_scores import kernel_distance
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.patterns import fits
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.studies.compare import Predict
+from cytoseg.workflows.compared_methods import Learning, baselines
 from cytoseg.workflows.edited_map import changed_region
-from cytoseg.workflows.methods import Learning, baselines
 from cytoseg.workflows.redrawing import Edit, EditOptions, Editor
 from cytoseg.workflows.run_paths import split_of
 from tests.benchmarks.machine import RESULTS, Table, describe, shared_note, write_results

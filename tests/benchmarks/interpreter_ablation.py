@@ -22,7 +22,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.features.extract import FeatureExtractor, gather, to_input
-from cytoseg.features.pixels import PixelTable, gather_pixels
+from cytoseg.features.pixel_table import PixelTable, gather_pixels
 from cytoseg.interpreter.train import Trained, train_ensemble
 from cytoseg.interpreter.vote import vote
 from cytoseg.metrics.calibration import calibration_error, confidence_bins

@@ -23,8 +23,8 @@ from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, to_input
-from cytoseg.features.pixels import PixelDraw, PixelTable, gather_pixels
-from cytoseg.features.rows import Room
+from cytoseg.features.pixel_rows import Room
+from cytoseg.features.pixel_table import PixelDraw, PixelTable, gather_pixels
 from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.memory import training_bytes
 from cytoseg.interpreter.settings import EnsembleSettings

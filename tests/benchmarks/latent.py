@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import cytoseg as cs
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.sample import ddim, starting_noise
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.space import LatentSpace, decoded, load_space, space_of
 from cytoseg.diffusion.space_settings import SpaceShape
 from cytoseg.diffusion.state import load_autoencoder

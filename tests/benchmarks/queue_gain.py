@@ -22,7 +22,7 @@ from cytoseg.active_learning.diverse_selection import choose
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, to_input
-from cytoseg.features.pixels import PixelTable, gather_pixels
+from cytoseg.features.pixel_table import PixelTable, gather_pixels
 from cytoseg.geometry import Region
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities

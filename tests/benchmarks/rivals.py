@@ -35,7 +35,7 @@ from cytoseg.objects.watershed import label_objects
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.studies.compare import ComparedMethod, Predict
 from cytoseg.workflows.backbone import run_backbone
-from cytoseg.workflows.methods import Learning, baselines, decoders, imagenet_unet, mlps
+from cytoseg.workflows.compared_methods import Learning, baselines, decoders, imagenet_unet, mlps
 from cytoseg.workflows.run_paths import split_of
 
 TITLES = {

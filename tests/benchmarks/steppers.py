@@ -18,8 +18,8 @@ import torch
 from machine import memory_mb
 
 from cytoseg.devices import tune_cpu_allocator
-from cytoseg.diffusion.lucidrains import GaussianDiffusion
-from cytoseg.diffusion.steps import new_accelerator, new_state, train_steps
+from cytoseg.diffusion.import_lucidrains import GaussianDiffusion
+from cytoseg.diffusion.train_steps import new_accelerator, new_state, train_steps
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops

@@ -19,7 +19,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.commands.review import streamlit_command
 from cytoseg.geometry import Size
 from cytoseg.jobs.job_table import FINISHED, RUNNING, jobs_of
-from cytoseg.labels.drawn import drawn_of, read_marks
+from cytoseg.labels.drawn_marks import drawn_of, read_marks
 from cytoseg.labels.index import load_index
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.review.append_only import log_of

@@ -10,7 +10,7 @@ from typer.testing import Result
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.state import save
-from cytoseg.diffusion.steps import new_state
+from cytoseg.diffusion.train_steps import new_state
 
 CytosegCommand = Callable[..., Result]
 

@@ -13,9 +13,9 @@ from typer.testing import Result
 from cytoseg.checkpoints import save_checkpoint
 from cytoseg.classes import ClassList
 from cytoseg.commands import sample
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, save_bundle

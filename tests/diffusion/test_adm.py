@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cytoseg.diffusion import lucidrains  # noqa: F401 # mends torchvision, which diffusers imports
+from cytoseg.diffusion import import_lucidrains  # noqa: F401 # mends torchvision, which diffusers imports
 from cytoseg.diffusion.adm import AdmShape, AdmUnet, sinusoids, with_map_channels
 from cytoseg.diffusion.adm_settings import AdmSettings
 

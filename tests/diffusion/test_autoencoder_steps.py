@@ -12,13 +12,13 @@ from torch.utils.data import Dataset
 from cytoseg.checkpoints import find_checkpoints
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.autoencoder_steps import draw_latent_noise
-from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.space import space_of
 from cytoseg.diffusion.space_settings import SpaceShape
 from cytoseg.diffusion.state import TrainState, load_autoencoder, load_backbone
-from cytoseg.diffusion.steps import StepReport
 from cytoseg.diffusion.train import Watch, train
+from cytoseg.diffusion.train_plan import TrainPlan
+from cytoseg.diffusion.train_steps import StepReport
 from cytoseg.errors import CheckpointError, CytosegError
 from cytoseg.runs import read_metrics
 

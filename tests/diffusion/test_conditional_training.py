@@ -16,11 +16,11 @@ from cytoseg.checkpoints import load_state
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.class_map import one_hot_map
-from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.state import TrainState, load_backbone
-from cytoseg.diffusion.steps import StepReport, new_state
 from cytoseg.diffusion.train import Watch, train
+from cytoseg.diffusion.train_plan import TrainPlan
+from cytoseg.diffusion.train_steps import StepReport, new_state
 from cytoseg.errors import CheckpointError
 
 PLAIN = Architecture(

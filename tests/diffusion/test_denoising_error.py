@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cytoseg.diffusion.add_noise import alpha_bar, snr_db
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.denoising_error import Denoiser
-from cytoseg.diffusion.schedule import alpha_bar, snr_db
 
 LINEAR = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_x0")
 EXPECTED = 0.25

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.diffusion.fast_layers import FastAttention, FastLinearAttention, FastRMSNorm, use_fast_layers
-from cytoseg.diffusion.lucidrains import Attention, LinearAttention, RMSNorm, Unet
+from cytoseg.diffusion.import_lucidrains import Attention, LinearAttention, RMSNorm, Unet
 
 
 def _pair() -> tuple[nn.Module, nn.Module]:

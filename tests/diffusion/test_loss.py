@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.loss import WATCHED_STEPS, LossGuard, LossReading, LossWindow, crop_losses, loss_weights
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_diffusion, build_unet
 from cytoseg.errors import CytosegError
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.redraw import redraw
 from cytoseg.diffusion.sample import noise_of
-from cytoseg.diffusion.schedule import alpha_bar
 
 BARS = alpha_bar("linear", 200)
 MEAN, SPREAD = 0.2, 0.1

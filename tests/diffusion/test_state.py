@@ -18,7 +18,7 @@ from cytoseg.diffusion.state import (
     resume,
     save,
 )
-from cytoseg.diffusion.steps import new_state
+from cytoseg.diffusion.train_steps import new_state
 from cytoseg.errors import CheckpointError, DamagedError
 
 RECIPE = {"training": {"rate": 0.1, "crops": 40}, "crops": {"size_px": 16}}

@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state
-from cytoseg.diffusion import steps
+from cytoseg.diffusion import train_steps
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.loss import LossReading, LossWindow
 from cytoseg.diffusion.mask_loss import MaskParts
-from cytoseg.diffusion.plan import TrainPlan
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.state import TrainState
-from cytoseg.diffusion.steps import StepReport, new_state
 from cytoseg.diffusion.train import Watch, _refuse_different_starts, train
+from cytoseg.diffusion.train_plan import TrainPlan
+from cytoseg.diffusion.train_steps import StepReport, new_state
 from cytoseg.errors import CheckpointError, SlideError
 from cytoseg.runs import MetricsLog, read_metrics
 
@@ -205,7 +205,7 @@ def test_the_last_step_takes_the_crops_that_are_left(tmp_path: Path, train_tiny:
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path, train_tiny: Train) -> None:
     done, steps = train_tiny(tmp_path, crops=8), list[StepReport]()
-    _assert_same(train_tiny(tmp_path, crops=8, go_on=True, on_step=steps.append), done)
+    _assert_same(train_tiny(tmp_path, crops=8, go_on=True, on_step=train_steps.append), done)
     assert steps == []
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
 
@@ -392,7 +392,7 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path, train_tiny: Tr
 def test_losses_that_are_read_now_and_then_are_read_before_each_checkpoint_and_at_the_end(
     tmp_path: Path, train_tiny: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "LossWindow", lambda accelerator, every: LossWindow(accelerator, every=4))
+    monkeypatch.setattr(train_steps, "LossWindow", lambda accelerator, every: LossWindow(accelerator, every=4))
     readings = list[LossReading]()
 
     def on_step(report: StepReport) -> None:

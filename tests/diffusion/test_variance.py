@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.variance import log_variance, variance_losses
 
 BARS = alpha_bar("linear", 100)

@@ -17,8 +17,8 @@ METHODS += ("imagenet", "imagenet-joined")
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cytoseg.workflows.methods.IMAGENET_STEPS", 2)
-    monkeypatch.setattr("cytoseg.workflows.methods.fit_scratch", functools.partial(fit_scratch, steps=2))
+    monkeypatch.setattr("cytoseg.workflows.compared_methods.IMAGENET_STEPS", 2)
+    monkeypatch.setattr("cytoseg.workflows.compared_methods.fit_scratch", functools.partial(fit_scratch, steps=2))
 
 
 def test_the_same_trainings_give_the_scores_of_evaluate(
@@ -48,7 +48,7 @@ def test_the_same_trainings_give_the_scores_of_evaluate(
         raise AssertionError("trained again")
 
     for name in ("commonest_class", "fit_thresholds", "fit_forest", "fit_scratch", "train_ensemble"):
-        monkeypatch.setattr(f"cytoseg.workflows.methods.{name}", never)
+        monkeypatch.setattr(f"cytoseg.workflows.compared_methods.{name}", never)
     again = cytoseg("compare", "tiny.yaml", "--seeds", "1")
     assert again.exit_code == 0, again.output
     assert (folder / "compare.md").read_text() == table

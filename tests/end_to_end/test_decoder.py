@@ -47,7 +47,7 @@ def test_a_tuned_decoder_is_evaluated_and_segments_slides(home: Path, cytoseg: C
 def test_compare_gives_a_decoder_the_scores_of_evaluate(
     home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cytoseg.workflows.methods.fit_scratch", functools.partial(fit_scratch, steps=2))
+    monkeypatch.setattr("cytoseg.workflows.compared_methods.fit_scratch", functools.partial(fit_scratch, steps=2))
     for command in ("train-interpreter", "evaluate"):
         assert cytoseg(command, "tiny.yaml", *TUNED).exit_code == 0
     folder = home / "runs" / "tiny"

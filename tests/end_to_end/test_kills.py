@@ -213,8 +213,8 @@ def _kill_at_random_moments(case: Case, cytoseg: Callable[..., Result], home: Pa
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every sample, and train the networks that are compared for two steps."""
     monkeypatch.setattr(drawn_samples, "fault_of", lambda _: None)
-    monkeypatch.setattr("cytoseg.workflows.methods.IMAGENET_STEPS", 2)
-    monkeypatch.setattr("cytoseg.workflows.methods.fit_scratch", functools.partial(fit_scratch, steps=2))
+    monkeypatch.setattr("cytoseg.workflows.compared_methods.IMAGENET_STEPS", 2)
+    monkeypatch.setattr("cytoseg.workflows.compared_methods.fit_scratch", functools.partial(fit_scratch, steps=2))
 
 
 @pytest.fixture

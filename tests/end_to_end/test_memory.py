@@ -63,7 +63,7 @@ def test_too_little_is_refused_and_what_is_asked_for_suffices(
 def test_rows_on_disk_give_the_same_ensemble_and_leave_no_file(
     run: Path, made_run: tuple[Path, Any], cytoseg: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cytoseg.features.rows.available_bytes", lambda: 0)
+    monkeypatch.setattr("cytoseg.features.pixel_rows.available_bytes", lambda: 0)
     done = cytoseg(*COMMAND)
     assert done.exit_code == 0, done.output
     assert "Features on disk" in done.stdout

@@ -23,8 +23,8 @@ def test_each_number_of_crops_is_trained_on_and_kept(
         pictures.append(len(crops))
         return fit_scratch(crops, *arguments, **keywords, steps=2)  # type: ignore[arg-type] # passed on as they come
 
-    monkeypatch.setattr("cytoseg.workflows.methods.IMAGENET_STEPS", 2)
-    monkeypatch.setattr("cytoseg.workflows.methods.fit_scratch", counted)
+    monkeypatch.setattr("cytoseg.workflows.compared_methods.IMAGENET_STEPS", 2)
+    monkeypatch.setattr("cytoseg.workflows.compared_methods.fit_scratch", counted)
     result = cytoseg("study", "label-efficiency", "tiny.yaml", "--draws", "1")
     assert result.exit_code == 0, result.output
     assert pictures == [1, 2]

@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from cytoseg.errors import CytosegError
-from cytoseg.evaluation.generative import kernel_distance
 from cytoseg.evaluation.generative_features import feature_network, filter_features, standardised
+from cytoseg.evaluation.generative_scores import kernel_distance
 from cytoseg.features.pretrained import PretrainedStages, imagenet_encoder
 
 Array = np.ndarray[Any, Any]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cytoseg.errors import CheckpointError
-from cytoseg.evaluation.generative import inception_score
 from cytoseg.evaluation.generative_features import feature_network
+from cytoseg.evaluation.generative_scores import inception_score
 from cytoseg.evaluation.inception import Inception, _network
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cytoseg.classes import ClassList
-from cytoseg.durations import duration_text
+from cytoseg.duration_text import duration_text
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import (
     find_runs,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import Architecture, tap_names, tap_shapes
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import (

@@ -7,7 +7,7 @@ import pytest
 
 from cytoseg.errors import LabelError
 from cytoseg.formats.id_arrays import find_arrays, read_id_array
-from cytoseg.formats.mask_files import read_mask
+from cytoseg.formats.read_mask import read_mask
 
 IDS = np.array([[0, 1, 255], [2, 1, 0]])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cytoseg.features.pixels import PixelTable
+from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.calibrate import calibrate
 from cytoseg.interpreter.holdout import Folds
 from cytoseg.interpreter.mlp import Ensemble

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE, ClassList
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import Architecture, tap_names, tap_shapes
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import RecipeError
 from cytoseg.features.settings import FeatureSettings

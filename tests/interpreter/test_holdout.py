@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cytoseg.features.pixels import PixelTable
+from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.holdout import BestWeights, fold_by_slide
 from cytoseg.interpreter.mlp import Ensemble, member_losses
 

@@ -10,11 +10,11 @@ from cytoseg.interpreter.settings import EnsembleSettings
 MEASURED = """if True:
     import torch
     from cytoseg.devices import release_memory, tune_cpu_allocator
-    from cytoseg.features.pixels import PixelTable
+    from cytoseg.features.pixel_table import PixelTable
     from cytoseg.interpreter.memory import training_bytes
     from cytoseg.interpreter.settings import EnsembleSettings
     from cytoseg.interpreter.train import train_ensemble
-    from cytoseg.memory import peak_memory, resident_bytes
+    from cytoseg.memory_use import peak_memory, resident_bytes
     tune_cpu_allocator()
     classes = torch.arange(500) % 3
     features = torch.randn(500, 4000).half()

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import Architecture, tap_names
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, gather, pad_to_multiple, shared_noise, to_input
 from cytoseg.features.settings import FeatureSettings

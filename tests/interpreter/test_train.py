@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from cytoseg.errors import LabelError
-from cytoseg.features.pixels import PixelTable
-from cytoseg.features.rows import DiskRows
+from cytoseg.features.pixel_rows import DiskRows
+from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter import train
 from cytoseg.interpreter.etf import simplex
 from cytoseg.interpreter.mlp import Ensemble
-from cytoseg.interpreter.reference import train_by_reference
 from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.interpreter.train import Trained, train_ensemble
+from cytoseg.interpreter.train_reference import train_by_reference
 
 CPU = torch.device("cpu")
 OnStep = Callable[[int, int, float], None]

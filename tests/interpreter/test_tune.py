@@ -14,10 +14,10 @@ from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, LabelError
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter import labelled_training, tune
-from cytoseg.interpreter.augment import class_weights
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.interpreter.mean_teacher import Unlabelled
+from cytoseg.interpreter.part_draw import class_weights
 from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.tune import held_out_slides, steps_of, tune_decoder
 from cytoseg.interpreter.tune_state import Resume

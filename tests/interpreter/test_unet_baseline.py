@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError
 from cytoseg.interpreter import unet_baseline
-from cytoseg.interpreter.augment import PartDraw
+from cytoseg.interpreter.part_draw import PartDraw
 from cytoseg.interpreter.unet_baseline import ScratchUnet, fit_scratch
 
 CPU = torch.device("cpu")

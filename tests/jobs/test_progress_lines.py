@@ -2,7 +2,7 @@
 
 import pytest
 
-from cytoseg.durations import EVERY
+from cytoseg.duration_text import EVERY
 from cytoseg.jobs.progress_lines import Progress, last_word, read_line
 from cytoseg.terminal import progress
 

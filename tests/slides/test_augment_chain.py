@@ -16,8 +16,8 @@ from monai.transforms import (
 )
 from torch import Tensor
 
-from cytoseg.slides.augment import Chain
 from cytoseg.slides.crops import augmentation
+from cytoseg.slides.fast_transforms import Chain
 from cytoseg.slides.settings import CropsSection
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cytoseg.errors import CheckpointError, RecipeError
-from cytoseg.features.pixels import PixelDraw, PixelTable, choose_pixels
+from cytoseg.features.pixel_table import PixelDraw, PixelTable, choose_pixels
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.labelled_pixels import (
     check_rows,
@@ -89,7 +89,7 @@ def test_the_published_rules_take_every_labelled_pixel(load: Load) -> None:
 
 
 def test_the_crop_whose_features_are_no_numbers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cytoseg.features.rows.BLOCK_VALUES", 6)  # two rows a block: none ends where a crop does
+    monkeypatch.setattr("cytoseg.features.pixel_rows.BLOCK_VALUES", 6)  # two rows a block: none ends where a crop does
     crops = torch.tensor([0, 0, 0, 1, 1])
     features = torch.ones(5, 3).half()
     check_rows(PixelTable(features, crops, crops, {}), ["a_0", "b_0"])

@@ -8,7 +8,7 @@ import streamlit as st
 import widgets
 from streamlit.delta_generator import DeltaGenerator
 
-from cytoseg.durations import duration_text
+from cytoseg.duration_text import duration_text
 from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, MethodScores, Score, ensemble_of, score_rows, share_text
 from cytoseg.reporting.glossary import GLOSSARY
 from cytoseg.reporting.scores_csv import scores_csv

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cytoseg.errors import LabelError
 from cytoseg.evaluation.evaluate import ScoredCrop
-from cytoseg.features.pixels import PixelTable
+from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.interpreter.train import train_ensemble

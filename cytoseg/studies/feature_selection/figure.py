@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cytoseg.diffusion.schedule import snr_db
+from cytoseg.diffusion.add_noise import snr_db
 from cytoseg.studies.class_sizes import SMALL_PX
 from cytoseg.studies.feature_selection.select import Selection
 from cytoseg.studies.feature_selection.settings import Question

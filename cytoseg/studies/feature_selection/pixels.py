@@ -11,7 +11,7 @@ from torch import Tensor
 from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.diffusion.architecture import TAP_PARTS
-from cytoseg.features.pixels import choose_pixels
+from cytoseg.features.pixel_table import choose_pixels
 from cytoseg.features.settings import ExtractorName, Scale
 
 Flip = tuple[bool, bool]

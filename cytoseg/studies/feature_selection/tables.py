@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from cytoseg.csv_table import Numeral
-from cytoseg.diffusion.schedule import snr_db
+from cytoseg.diffusion.add_noise import snr_db
 from cytoseg.studies.class_sizes import SMALL_PX
 from cytoseg.studies.feature_selection.cross_validation import Measured, gain
 from cytoseg.studies.feature_selection.pixels import FeatureSet

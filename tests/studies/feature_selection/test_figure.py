@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.studies.feature_selection.cross_validation import Measured
 from cytoseg.studies.feature_selection.figure import draw
 from cytoseg.studies.feature_selection.pixels import FeatureSet

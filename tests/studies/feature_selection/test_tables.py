@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cytoseg.csv_table import csv_text
-from cytoseg.diffusion.schedule import alpha_bar
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.studies.feature_selection.cross_validation import Measured
 from cytoseg.studies.feature_selection.pixels import FeatureSet
 from cytoseg.studies.feature_selection.select import Selection, Trial

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cytoseg.errors import LabelError
 from cytoseg.formats.id_arrays import read_id_array
-from cytoseg.formats.mask_files import read_mask
+from cytoseg.formats.read_mask import read_mask
 
 IDS = np.array([[0, 1, 2], [3, 1, 0]], np.uint8)
 

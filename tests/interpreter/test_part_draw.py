@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError
-from cytoseg.interpreter.augment import PartDraw, class_weights
+from cytoseg.interpreter.part_draw import PartDraw, class_weights
 
 GREYS = np.array([10, 90, 200], np.uint8)
 

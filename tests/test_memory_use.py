@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cytoseg import memory
-from cytoseg.memory import Peak, available_bytes, highest_bytes, peak_memory, resident_bytes
+from cytoseg import memory_use
+from cytoseg.memory_use import Peak, available_bytes, highest_bytes, peak_memory, resident_bytes
 
 
 @pytest.fixture(params=[False, True])
@@ -14,7 +14,7 @@ def measured(request: pytest.FixtureRequest) -> list[float]:
     code = f"""if True:
         import numpy as np
         from cytoseg.devices import tune_cpu_allocator
-        from cytoseg.memory import peak_memory
+        from cytoseg.memory_use import peak_memory
         if {request.param}:
             assert tune_cpu_allocator()
         for size in (1, 40_000_000, 1):
@@ -40,7 +40,7 @@ def test_none_where_the_system_does_not_tell(
     if status is not None:
         (tmp_path / "clear_refs").touch()
         (tmp_path / "status").write_text(status)
-    monkeypatch.setattr(memory, "_SELF", tmp_path if status else tmp_path / "nowhere")
+    monkeypatch.setattr(memory_use, "_SELF", tmp_path if status else tmp_path / "nowhere")
     with peak_memory() as peak:
         pass
     assert peak == Peak(None)
@@ -62,14 +62,14 @@ def test_free_memory_is_that_of_the_machine_within_the_container(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str | None, container: str | None, free: int | None
 ) -> None:
     (tmp_path / "status").write_text("VmHWM: 7 kB\nVmRSS: 3 kB\n")
-    (tmp_path / "memory.current").write_text("5000\n")
-    (tmp_path / "memory.stat").write_text("anon 3000\ninactive_anon 7\ninactive_file 1000\n")
-    for name, content in (("meminfo", machine), ("memory.max", container)):
+    (tmp_path / "memory_use.current").write_text("5000\n")
+    (tmp_path / "memory_use.stat").write_text("anon 3000\ninactive_anon 7\ninactive_file 1000\n")
+    for name, content in (("meminfo", machine), ("memory_use.max", container)):
         if content is not None:
             (tmp_path / name).write_text(content)
-    monkeypatch.setattr(memory, "_MACHINE", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
-    monkeypatch.setattr(memory, "_SELF", tmp_path)
+    monkeypatch.setattr(memory_use, "_MACHINE", tmp_path / "meminfo")
+    monkeypatch.setattr(memory_use, "_CONTAINER", tmp_path)
+    monkeypatch.setattr(memory_use, "_SELF", tmp_path)
     assert available_bytes() == free
     assert (resident_bytes(), highest_bytes()) == (3 * 1024, 7 * 1024)
 
@@ -78,7 +78,7 @@ def test_a_container_that_tells_only_its_limit_holds_what_this_process_does(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "status").write_text("VmRSS: 3 kB\n")
-    (tmp_path / "memory.max").write_text("8192\n")
+    (tmp_path / "memory_use.max").write_text("8192\n")
     for name in ("_MACHINE", "_CONTAINER", "_SELF"):
-        monkeypatch.setattr(memory, name, tmp_path)
+        monkeypatch.setattr(memory_use, name, tmp_path)
     assert available_bytes() == 8192 - 3 * 1024

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
-from cytoseg.features.pixels import PixelTable
+from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.mlp import Ensemble
-from cytoseg.interpreter.reference import StopRule, train_by_reference
+from cytoseg.interpreter.train_reference import StopRule, train_by_reference
 from tests.interpreter import oracle
 
 CPU = torch.device("cpu")

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from cytoseg.diffusion.add_noise import alpha_bar, noise_to, snr_db
 from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.schedule import alpha_bar, noise_to, snr_db
 from cytoseg.diffusion.unet import build_diffusion, build_unet
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cytoseg.errors import LabelError
-from cytoseg.interpreter.thresholds import fit_thresholds
+from cytoseg.interpreter.threshold_baseline import fit_thresholds
 
 
 def _grey(values: list[list[int]]) -> np.ndarray:

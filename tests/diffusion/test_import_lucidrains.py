@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from cytoseg.diffusion import lucidrains
+from cytoseg.diffusion import import_lucidrains
 
 MISMATCH = "operator torchvision::nms does not exist"
 
@@ -25,17 +25,17 @@ def _importer(errors: list[str], seen: list[str]) -> Callable[[str], ModuleType]
 
 def test_the_package_is_there() -> None:
     package = "denoising_diffusion_pytorch.denoising_diffusion_pytorch"
-    assert (lucidrains.Unet.__module__, lucidrains.GaussianDiffusion.__module__) == (package, package)
+    assert (import_lucidrains.Unet.__module__, import_lucidrains.GaussianDiffusion.__module__) == (package, package)
 
 
 def test_a_healthy_torchvision_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(importlib, "import_module", _importer([], seen))
     monkeypatch.setattr(torch.library, "Library", pytest.fail)
-    monkeypatch.setattr(lucidrains, "_kept_alive", [])
-    lucidrains.import_torchvision()
+    monkeypatch.setattr(import_lucidrains, "_kept_alive", [])
+    import_lucidrains.import_torchvision()
     assert seen == ["torchvision"]
-    assert not lucidrains.mended_torchvision()
+    assert not import_lucidrains.mended_torchvision()
 
 
 def test_a_mismatched_torchvision_is_mended_and_imported_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,16 +52,16 @@ def test_a_mismatched_torchvision_is_mended_and_imported_again(monkeypatch: pyte
     monkeypatch.setattr(importlib, "import_module", _importer([MISMATCH], seen))
     monkeypatch.setattr(torch.library, "Library", Library)
     kept: list[Library] = []
-    monkeypatch.setattr(lucidrains, "_kept_alive", kept)
-    lucidrains.import_torchvision()
+    monkeypatch.setattr(import_lucidrains, "_kept_alive", kept)
+    import_lucidrains.import_torchvision()
     assert seen == ["torchvision", "torchvision"]
     assert defined == ["nms", "qnms"]
     assert len(kept) == 1
-    assert lucidrains.mended_torchvision()
+    assert import_lucidrains.mended_torchvision()
     assert not any(name.partition(".")[0] == "torchvision" for name in sys.modules)
 
 
 def test_any_other_failure_of_torchvision_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", _importer(["CUDA is broken"], []))
     with pytest.raises(RuntimeError, match="CUDA is broken"):
-        lucidrains.import_torchvision()
+        import_lucidrains.import_torchvision()

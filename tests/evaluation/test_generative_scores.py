@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from cytoseg.diffusion.lucidrains import import_torchvision
+from cytoseg.diffusion.import_lucidrains import import_torchvision
 from cytoseg.errors import CytosegError
-from cytoseg.evaluation import generative
-from cytoseg.evaluation.generative import (
+from cytoseg.evaluation import generative_scores
+from cytoseg.evaluation.generative_scores import (
     check_counts,
     count_copies,
     frechet_distance,
@@ -73,7 +73,7 @@ def test_kernel_distance_by_hand() -> None:
 
 
 def test_kernel_distance_of_subsets_is_near_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generative, "KID_SUBSETS", 5)
+    monkeypatch.setattr(generative_scores, "KID_SUBSETS", 5)
     made, real = _two(made=300, real=400)
     assert kernel_distance(made, real, seed=1) == kernel_distance(made, real, seed=1)
     assert kernel_distance(made, real, seed=1) == pytest.approx(kernel_distance(made, real[:300], seed=1), rel=0.5)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cytoseg.diffusion.adm import AdmShape, AdmUnet
 from cytoseg.diffusion.adm_settings import AdmSettings
-from cytoseg.diffusion.guided_diffusion import read_guided_diffusion
+from cytoseg.diffusion.guided_diffusion_files import read_guided_diffusion
 from cytoseg.errors import CheckpointError
 
 SHAPES = [

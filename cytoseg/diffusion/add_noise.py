@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from cytoseg.diffusion.noise_levels import signal_shares
+from cytoseg.diffusion.noise_schedules import signal_shares
 
 
 def alpha_bar(schedule: str, timesteps: int) -> Tensor:

@@ -8,10 +8,10 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cytoseg.diffusion.add_noise import alpha_bar, noise_to
 from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.schedule import alpha_bar, noise_to
 from cytoseg.diffusion.settings import TrainSettings, rate_at
-from cytoseg.diffusion.steps import _share, draw_noise, new_state, train_steps
+from cytoseg.diffusion.train_steps import _share, draw_noise, new_state, train_steps
 from cytoseg.errors import CytosegError, RecipeError, SlideError
 
 Crops = Callable[..., Dataset[Tensor]]

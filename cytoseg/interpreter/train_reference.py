@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cytoseg.devices import generator_for
-from cytoseg.features.pixels import PixelTable
+from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.mlp import Ensemble, MemberCopies, member_losses
 
 OnStep = Callable[[int, int, float], None]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cytoseg.errors import PredictionError
-from cytoseg.predict.engines import in_processes, on_ray
+from cytoseg.predict.many_slides import in_processes, on_ray
 from cytoseg.predict.settings import SlideSettings
 from cytoseg.predict.slide_task import Outcome, SlideTask
 from cytoseg.slides.settings import BackgroundSection

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError
-from cytoseg.labels.drawn import Drawn, drawn_of, origin_of, read_marks, save_marks
+from cytoseg.labels.drawn_marks import Drawn, drawn_of, origin_of, read_marks, save_marks
 from cytoseg.labels.import_labels import ImportRules, import_labels
 from cytoseg.labels.proposal import proposal, sealed
 
@@ -116,7 +116,7 @@ def test_a_full_disk_leaves_what_was_saved(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cytoseg.labels.drawn.write_atomically", full)
+    monkeypatch.setattr("cytoseg.labels.drawn_marks.write_atomically", full)
     with pytest.raises(LabelError, match=r"cannot be written \(No space left"):
         save_marks(crop, ANNA, strokes, CLASSES)
     assert saved.read_bytes() == before

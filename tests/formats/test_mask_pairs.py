@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cytoseg.classes import ClassList
-from cytoseg.formats.masks import find_pairs, has_folder, read_pair, white_id
+from cytoseg.formats.mask_pairs import find_pairs, has_folder, read_pair, white_id
 
 Write = Callable[..., Path]
 

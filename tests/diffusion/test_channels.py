@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from cytoseg.diffusion.architecture import Architecture, check_same
-from cytoseg.diffusion.grey import as_channels
+from cytoseg.diffusion.channels import as_channels
+from cytoseg.diffusion.failed_samples import fault_of
 from cytoseg.diffusion.sample import noise_of
-from cytoseg.diffusion.sample_check import fault_of
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import DdpmTaps, FeatureExtractor

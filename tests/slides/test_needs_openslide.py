@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of
+from cytoseg.slides.needs_openslide import has_odd_chroma, is_vendors
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.tiff import TiffSlide
-from cytoseg.slides.vendors import has_odd_chroma, is_vendors
 from tests.slides.jpeg2000s import ycbcr
 from tests.slides.philips import write_philips
 from tests.slides.tiffs import retag, tile

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from cytoseg.diffusion.lucidrains import cosine_beta_schedule, linear_beta_schedule, sigmoid_beta_schedule
-from cytoseg.diffusion.noise_levels import signal_shares, timesteps_at_snr
+from cytoseg.diffusion.import_lucidrains import cosine_beta_schedule, linear_beta_schedule, sigmoid_beta_schedule
+from cytoseg.diffusion.noise_schedules import signal_shares, timesteps_at_snr
 
 SCHEDULES = ["linear", "cosine", "sigmoid"]
 

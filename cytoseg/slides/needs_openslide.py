@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.slides.chroma import odd_chroma
-from cytoseg.slides.damage import DAMAGE
+from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.tiff import opened
 
 _TRESTLE = "MedScan"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cytoseg.errors import RecipeError
-from cytoseg.features import rows
-from cytoseg.features.rows import DiskRows, Room, make_rows, row_blocks
+from cytoseg.features import pixel_rows
+from cytoseg.features.pixel_rows import DiskRows, Room, make_rows, row_blocks
 
 GB = 1_000_000_000
 
@@ -58,12 +58,12 @@ def test_no_rows_take_no_room(tmp_path: Path) -> None:
 
 
 def test_blocks_are_the_same_wherever_the_rows_lie(on_disk: DiskRows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(pixel_rows, "BLOCK_ROWS", 3)
     blocks = list(row_blocks(on_disk))
     assert [len(block) for block in blocks] == [3, 3, 1]
     assert torch.equal(torch.cat(blocks), _numbered(7, 3))
     assert all(map(torch.equal, blocks, row_blocks(_numbered(7, 3))))
-    monkeypatch.setattr(rows, "BLOCK_VALUES", 6)
+    monkeypatch.setattr(pixel_rows, "BLOCK_VALUES", 6)
     assert [len(block) for block in row_blocks(on_disk)] == [2, 2, 2, 1]
 
 
@@ -107,11 +107,11 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ceiling_gb: float | None, *, training: int = 0, free: int | None = None, passing: int = 0, spare: float = 1.0
     ) -> bool:
         """Say whether the rows are in memory; they are empty, so that neither memory nor disk is touched."""
-        monkeypatch.setattr(rows, "highest_bytes", lambda: 3 * GB)
-        monkeypatch.setattr(rows, "resident_bytes", lambda: 2 * GB)
-        monkeypatch.setattr(rows, "available_bytes", lambda: free)
-        monkeypatch.setattr(rows, "SPARE", spare)
-        monkeypatch.setattr(rows, "DiskRows", lambda *_arguments: "disk")
+        monkeypatch.setattr(pixel_rows, "highest_bytes", lambda: 3 * GB)
+        monkeypatch.setattr(pixel_rows, "resident_bytes", lambda: 2 * GB)
+        monkeypatch.setattr(pixel_rows, "available_bytes", lambda: free)
+        monkeypatch.setattr(pixel_rows, "SPARE", spare)
+        monkeypatch.setattr(pixel_rows, "DiskRows", lambda *_arguments: "disk")
         room = Room(tmp_path, ceiling_gb, lambda count, columns: training * (count == 1000 and columns == 500_000))
         found = make_rows(1000, 500_000, room, largest="30 x 20 px", passing=passing)
         return found != "disk"
@@ -161,7 +161,7 @@ def test_what_is_asked_for_has_room_for_a_little_more(made: Any) -> None:
 
 
 def test_a_system_that_does_not_tell_its_memory_has_no_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "resident_bytes", lambda: None)
+    monkeypatch.setattr(pixel_rows, "resident_bytes", lambda: None)
     with pytest.raises(
         RecipeError, match=r"^features\.memory_gb: this system does not report .* Remove the setting\.$"
     ):

@@ -14,7 +14,7 @@ from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
 from cytoseg.diffusion.unet import build_unet, start_from_imagenet
 from cytoseg.features.extract import FeatureExtractor, text_of
-from cytoseg.features.pixels import gather_pixels
+from cytoseg.features.pixel_table import gather_pixels
 from cytoseg.features.pretrained import imagenet_installed
 from cytoseg.features.settings import ExtractorName, FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, Interpreter
@@ -24,7 +24,7 @@ from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.interpreter.mean_teacher import Unlabelled
 from cytoseg.interpreter.segdiff_train import train_segdiff
 from cytoseg.interpreter.settings import TuneSettings
-from cytoseg.interpreter.thresholds import LEVELS, fit_thresholds
+from cytoseg.interpreter.threshold_baseline import LEVELS, fit_thresholds
 from cytoseg.interpreter.train import train_ensemble
 from cytoseg.interpreter.tune import tune_decoder
 from cytoseg.interpreter.unet_baseline import BATCH, CHANNELS, CROP_PX, RATE, STEPS, fit_scratch

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cytoseg.devices import release_memory
 from cytoseg.errors import RecipeError
-from cytoseg.memory import available_bytes, highest_bytes, resident_bytes
+from cytoseg.memory_use import available_bytes, highest_bytes, resident_bytes
 
 BLOCK_ROWS = 4096
 BLOCK_VALUES = 2**23

@@ -11,8 +11,8 @@ from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, to_input
-from cytoseg.features.pixels import PixelDraw, PixelTable, choose_pixels, gather_pixels
-from cytoseg.features.rows import DiskRows, Room
+from cytoseg.features.pixel_rows import DiskRows, Room
+from cytoseg.features.pixel_table import PixelDraw, PixelTable, choose_pixels, gather_pixels
 from cytoseg.features.settings import FeatureSettings
 
 
@@ -104,8 +104,8 @@ def test_rows_are_the_same_on_disk(
     extractor: FeatureExtractor, label_map: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_memory = _gathered(extractor, [label_map, label_map])
-    monkeypatch.setattr("cytoseg.features.pixels.GATHERED_PX", 4)  # nine rows a crop in three parts
-    monkeypatch.setattr("cytoseg.features.rows.available_bytes", lambda: 0)
+    monkeypatch.setattr("cytoseg.features.pixel_table.GATHERED_PX", 4)  # nine rows a crop in three parts
+    monkeypatch.setattr("cytoseg.features.pixel_rows.available_bytes", lambda: 0)
     crops = [(_picture(0), label_map)] * 2
     on_disk = gather_pixels(extractor, crops, PixelDraw(9, "classes", seed=5), room=Room(tmp_path))
     assert isinstance(in_memory.features, Tensor)

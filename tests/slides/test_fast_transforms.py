@@ -5,7 +5,7 @@ import torch
 from monai.transforms import RandFlipd, RandRotate90d, ScaleIntensityRanged
 from torch import Tensor
 
-from cytoseg.slides.augment import QuickFlipd, QuickRotate90d, ToUnitd
+from cytoseg.slides.fast_transforms import QuickFlipd, QuickRotate90d, ToUnitd
 
 
 @pytest.fixture

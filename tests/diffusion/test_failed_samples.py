@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.failed_samples import fault_of, saturated_share
 from cytoseg.diffusion.sample import ddim, starting_noise
-from cytoseg.diffusion.sample_check import fault_of, saturated_share
-from cytoseg.diffusion.schedule import alpha_bar
 from cytoseg.diffusion.unet import build_unet
 
 

@@ -13,9 +13,9 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError
 from cytoseg.formats.id_arrays import ARRAY, MAGIC, read_id_array
 from cytoseg.limits import limit
-from cytoseg.slides.damage import DAMAGE
 from cytoseg.slides.image import TIFF_STARTS
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
+from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.regular_file import no_file
 
 _FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "GIF", "JPEG2000")  # all but the first two are only refused by name

@@ -12,8 +12,8 @@ from PIL import Image
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats.id_arrays import find_arrays
-from cytoseg.formats.mask_files import read_mask
 from cytoseg.formats.picture_path import PICTURES
+from cytoseg.formats.read_mask import read_mask
 from cytoseg.patterns import plain_name
 from cytoseg.slides.image import read_picture
 from cytoseg.slides.open import slide_id
