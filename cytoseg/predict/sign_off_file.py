@@ -40,7 +40,7 @@ _FILE = RecordFile(SignedOff, PredictionError, "Sign the slide off again.")
 
 
 def write_signed_off(prediction: Path, said: SignedOff) -> None:
-    """Write the latest sign-off beside the results, unless it is there already.
+    """Write the latest sign-off beside the results, unless it already exists.
 
     Args:
         prediction: Folder of the slide's results.
