@@ -29,6 +29,11 @@ cli.main()
 """A command of the real command line that takes a minute and saves at its end."""
 
 
+def _end_on_hup() -> None:
+    """Undo what nohup may have set for the tests themselves."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def _start(folder: Path, **options: object) -> "subprocess.Popen[str]":
     process = subprocess.Popen(  # type: ignore[call-overload] # the options are a test's own
         [sys.executable, "-c", COMMAND],
@@ -36,7 +41,7 @@ def _start(folder: Path, **options: object) -> "subprocess.Popen[str]":
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         stderr=subprocess.PIPE,
         text=True,
-        **{"stdout": subprocess.PIPE, **options},
+        **{"stdout": subprocess.PIPE, "preexec_fn": _end_on_hup, **options},
     )
     return process  # type: ignore[no-any-return] # likewise
 
@@ -75,6 +80,7 @@ def test_a_command_whose_terminal_is_closed_saves_all_the_same(tmp_path: Path) -
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
+        preexec_fn=_end_on_hup,
     )
     os.close(theirs)
     assert b"begun" in os.read(ours, 100)

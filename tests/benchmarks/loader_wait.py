@@ -21,7 +21,7 @@ from steppers import Job
 from torch.utils.data import DataLoader
 
 from cytoseg.devices import tune_cpu_allocator
-from cytoseg.diffusion import steps as loop
+from cytoseg.diffusion import train_steps as loop
 from cytoseg.diffusion.train_steps import new_accelerator, new_state, train_steps
 from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
 

@@ -72,7 +72,7 @@ def test_what_objects_and_the_rest_become_is_told(
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (np.array([[0.0, 1.5]], np.float32), "instances/a.tif: holds 1x2 float32, not one channel"),
+        (np.array([[0.0, 1.5]], np.float32), "instances/a.tif: holds float32 values with fractions, not class ids"),
         (np.array([[[0, 1, 2], [3, 4, 5]]], np.uint8), "instances/a.tif: holds 1x2x3 uint8, not one channel"),
         (np.array([[0, -1]], np.int32), "instances/a.tif: holds the negative id -1. Objects have ids from 1"),
     ],
