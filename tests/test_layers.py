@@ -10,7 +10,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-WORDS = {"cytoseg", "errors", "geometry", "classes", "devices", "runs", "running", "checkpoints", "memory_use", "shipped"}
+WORDS = {
+    "cytoseg",
+    "errors",
+    "geometry",
+    "classes",
+    "devices",
+    "runs",
+    "running",
+    "checkpoints",
+    "memory_use",
+    "shipped",
+}
 WORDS |= {"writing", "locks", "leftovers", "interrupts"}
 WORDS |= {"csv_table", "patterns", "records", "caches"}
 WORDS |= {"quoting", "limits", "json_text", "yaml_text", "terminal", "duration_text", "settings"}
