@@ -106,7 +106,7 @@ def find_candidates(
     """
     with (
         open_slide(source.slide) as slide,
-        MapFile(source.folder / CLASS_MAP) as ids,
+        MapFile(source.folder / CLASS_MAP, ids=True) as ids,
         MapFile(source.folder / UNCERTAINTY) as nats,
     ):
         if ids.size != nats.size:

@@ -143,7 +143,7 @@ def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cut
     if found != list(cutting.classes.names):
         names = listed(found, most=9, between=", ")
         raise LabelError(f"{done.name}: predicted with the classes {names}. Predict it again.")
-    with MapFile(done / CLASS_MAP) as ids, MapFile(done / UNCERTAINTY) as nats:
+    with MapFile(done / CLASS_MAP, ids=True) as ids, MapFile(done / UNCERTAINTY) as nats:
         at, size = region.at(map_scale(slide, ids.size)), cutting.frame.size_px
         # Nearest map pixel of each crop pixel, because ids cannot be averaged.
         rows, columns = (np.arange(size) * n // size for n in (at.height, at.width))

@@ -15,15 +15,16 @@ class MapFile:
 
     Args:
         path: A file from ``write_pyramid``.
+        ids: Whether it must hold ids.
 
     Raises:
         PredictionError: If it is missing, damaged or not such a map.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, ids: bool = False) -> None:
         self._name = f"{path.parent.name}/{path.name}"
         try:
-            self._raster = Raster(path)
+            self._raster = Raster(path, ids=ids)
         except SlideError as error:
             raise self._damaged(error) from error
         self.size = self._raster.levels[0].size

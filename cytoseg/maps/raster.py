@@ -32,12 +32,13 @@ class Raster(Reader):
 
     Args:
         path: The file.
+        ids: Whether it must hold ids: unsigned integers without a scale.
 
     Raises:
-        SlideError: If it is missing, damaged, truncated, without tiles, or has several channels.
+        SlideError: If it is missing, damaged, truncated, without tiles, has several channels, or holds no ids.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, ids: bool = False) -> None:
         self.path = Path(path)
         try:
             with open_pages(self.path) as tif:
@@ -52,6 +53,8 @@ class Raster(Reader):
             raise SlideError(f"{self.path.name}: truncated, {missing}. Predict the slide again.")
         sizes = [Size(int(page.imagewidth), int(page.imagelength)) for page in pages]
         self.dtype: np.dtype[Any] = pages[0].dtype if self._scale is None else np.dtype(np.float32)
+        if ids and self.dtype.kind != "u":
+            raise SlideError(f"{self.path.name}: holds {self.dtype} values, not ids. Predict the slide again.")
         self.levels: Sequence[Level] = tuple(Level(size, downsample_of(sizes[0], size)) for size in sizes)
         self._file = self.path.open("rb", buffering=0)
 

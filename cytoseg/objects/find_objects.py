@@ -71,7 +71,7 @@ def write_objects(
     contacts = writer.contacts()
     _write_instances(folder, contacts.watch(progress.watch(writer.painter.strips())), maps)
     partners = writer.partners(contacts)
-    with MapFile(folder / INSTANCES) as instances:
+    with MapFile(folder / INSTANCES, ids=True) as instances:
         shares = territories(instances, partners, writer.boxes())
     writer.table.write(folder / CELLS, names=maps.classes.names, partners=partners, shares=shares)
     return ObjectTotals(totals)

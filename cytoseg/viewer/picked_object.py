@@ -63,7 +63,7 @@ def _ids(prediction: Path, slide: Size, region: Region, side: int) -> NDArray[np
     path = prediction / INSTANCES
     if not path.is_file():
         return None
-    raster = Raster(path)
+    raster = Raster(path, ids=True)
     try:
         size = raster.levels[0].size
         steps = (np.arange(side) + 0.5) * region.width / side

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def values() -> NDArray[np.float32]:
     return np.random.default_rng(0).random((300, 700), np.float32)
 
 
-def _write(path: Path, values: NDArray[np.float32]) -> Path:
+def _write(path: Path, values: NDArray[Any]) -> Path:
     write_pyramid(path, [values], size=Size(values.shape[1], values.shape[0]), mpp=None)
     return path
 
@@ -72,6 +73,15 @@ def test_what_cannot_be_read_is_told_with_its_slide(tmp_path: Path, values: NDAr
     tifffile.imwrite(tmp_path / "smear" / "c.tif", np.zeros((4, 4), np.uint8))
     with pytest.raises(PredictionError, match="not a tiled single-channel TIFF"):
         MapFile(tmp_path / "smear" / "c.tif")
+
+
+def test_a_map_of_ids_holds_unsigned_integers(tmp_path: Path, values: NDArray[np.float32]) -> None:
+    path = _write(tmp_path / "slide" / "class_map.ome.tif", values)
+    with pytest.raises(PredictionError, match=r"^slide/class_map\.ome\.tif: .* float32 values, not ids"):
+        MapFile(path, ids=True)
+    ids = _write(tmp_path / "slide" / "ids.ome.tif", (values * 3).astype(np.uint8))
+    with MapFile(ids, ids=True) as found:
+        assert found.read(0, 0, width=1, height=1).dtype == np.uint8
 
 
 def test_a_damaged_tile_is_told_when_it_is_read(tmp_path: Path, values: NDArray[np.float32]) -> None:
