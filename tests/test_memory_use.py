@@ -62,9 +62,9 @@ def test_free_memory_is_that_of_the_machine_within_the_container(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str | None, container: str | None, free: int | None
 ) -> None:
     (tmp_path / "status").write_text("VmHWM: 7 kB\nVmRSS: 3 kB\n")
-    (tmp_path / "memory_use.current").write_text("5000\n")
-    (tmp_path / "memory_use.stat").write_text("anon 3000\ninactive_anon 7\ninactive_file 1000\n")
-    for name, content in (("meminfo", machine), ("memory_use.max", container)):
+    (tmp_path / "memory.current").write_text("5000\n")
+    (tmp_path / "memory.stat").write_text("anon 3000\ninactive_anon 7\ninactive_file 1000\n")
+    for name, content in (("meminfo", machine), ("memory.max", container)):
         if content is not None:
             (tmp_path / name).write_text(content)
     monkeypatch.setattr(memory_use, "_MACHINE", tmp_path / "meminfo")
@@ -78,7 +78,7 @@ def test_a_container_that_tells_only_its_limit_holds_what_this_process_does(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "status").write_text("VmRSS: 3 kB\n")
-    (tmp_path / "memory_use.max").write_text("8192\n")
+    (tmp_path / "memory.max").write_text("8192\n")
     for name in ("_MACHINE", "_CONTAINER", "_SELF"):
         monkeypatch.setattr(memory_use, name, tmp_path)
     assert available_bytes() == 8192 - 3 * 1024

@@ -11,7 +11,7 @@ from typer.testing import Result
 from cytoseg.commands.score_samples import _read as read_sample
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.generative_features import feature_network
-from tests.formats.test_mask_files import grey_png
+from tests.formats.test_read_mask import grey_png
 
 CytosegCommand = Callable[..., Result]
 FOLDER = Path("runs/tiny/samples")

@@ -205,7 +205,7 @@ def test_the_last_step_takes_the_crops_that_are_left(tmp_path: Path, train_tiny:
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path, train_tiny: Train) -> None:
     done, steps = train_tiny(tmp_path, crops=8), list[StepReport]()
-    _assert_same(train_tiny(tmp_path, crops=8, go_on=True, on_step=train_steps.append), done)
+    _assert_same(train_tiny(tmp_path, crops=8, go_on=True, on_step=steps.append), done)
     assert steps == []
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
 

@@ -63,8 +63,8 @@ def _holds(value: Any, side: int) -> bool:
         return any(_holds(item, side) for item in value[:4])
     if isinstance(value, dict):
         return any(_holds(item, side) for item in list(value.values())[:4])
-    shape = value.size if isinstance(value, Image.Image) else tuple(getattr(value, "shape", ()))
-    return any(pair == (side, side) for pair in pairwise(shape))
+    shape = value.size if isinstance(value, Image.Image) else getattr(value, "shape", ())
+    return isinstance(shape, tuple) and any(pair == (side, side) for pair in pairwise(shape))
 
 
 def _holds_region(value: Any, side: int) -> bool:
@@ -104,7 +104,7 @@ def _walk(command: str, side: int, holds: Callable[[Any, int], bool] = _holds) -
     return {path.removeprefix(SOURCE) for path in files}
 
 
-CHECKED_LATER = ("workflows/", "studies/", "features/", "diffusion/sample", "diffusion/schedule", "diffusion/unet")
+CHECKED_LATER = ("workflows/", "studies/", "features/", "diffusion/sample", "diffusion/add_noise", "diffusion/unet")
 """What train-ddpm looks at crops with when the training is over: previews and the check of the features."""
 
 
@@ -112,12 +112,13 @@ CHECKED_LATER = ("workflows/", "studies/", "features/", "diffusion/sample", "dif
 def test_walks_stay_short() -> None:
     crop = sorted(name for name in _walk("train-ddpm tiny.yaml", CROP_PX) if not name.startswith(CHECKED_LATER))
     assert {"slides/tiff.py", "slides/crops.py", "diffusion/loss.py"} <= set(crop)
-    assert len(crop) <= 9, crop
+    # Of these, space, learning and fast_layers came with latent spaces and attention without stored weights.
+    assert len(crop) <= 11, crop
     annotation = sorted(_walk("label-import made/labelled --recipe tiny.yaml", LABELLED_PX))
     assert {"formats/labelme.py", "formats/raster.py", "labels/index.py"} <= set(annotation)
     assert len(annotation) <= 8, annotation
     pixel = sorted(_walk("train-interpreter tiny.yaml", LABELLED_PX))
-    assert {"labels/index.py", "features/extract.py", "features/pixels.py"} <= set(pixel)
+    assert {"labels/index.py", "features/extract.py", "features/pixel_table.py"} <= set(pixel)
     assert len(pixel) <= 8, pixel
     tile = sorted(_walk("predict tiny.yaml made/slides/made_2_02.ome.tif", CROP_PX))
     assert {"slides/tiff.py", "interpreter/bundle.py", "slides/stitching.py"} <= set(tile)
