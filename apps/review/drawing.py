@@ -33,7 +33,7 @@ class Work:
         begun: (H, W) uint8, ids when it was opened.
         ids: Ids after the last saved stroke.
         proposed: Ids of a proposal, or None.
-        known: Who saved it last, as known in this session.
+        known: Who saved it last, as this page knows.
         token: Identifies this work in the browser.
         saved: Number of the last saved stroke.
         imported: Number of the last imported stroke.

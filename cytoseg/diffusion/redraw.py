@@ -31,7 +31,7 @@ def redraw(
         picture: (N, C, H, W) in [-1, 1].
         region: (H, W) bool, True where to draw.
         noises: Yields (N, C, H, W) standard normal.
-        alpha_bars: (T,) from ``schedule.alpha_bar``.
+        alpha_bars: (T,) from ``add_noise.alpha_bar``.
         objective: What the network predicts.
         strength: How far to go back into noise, over 0 to 1 (all the way): little keeps more of the picture.
         steps: Network evaluations.

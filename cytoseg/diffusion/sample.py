@@ -82,7 +82,7 @@ def ddim(
     Args:
         unet: The noise predictor, in evaluation mode, on the device of ``noise``.
         noise: (N, C, H, W), x at the last timestep.
-        alpha_bars: (T,) from ``schedule.alpha_bar``.
+        alpha_bars: (T,) from ``add_noise.alpha_bar``.
         objective: What the network predicts.
         steps: Network evaluations, 1 to T.
         limit: Largest absolute value of x0, from ``Space.limit``.
@@ -125,16 +125,14 @@ def ddpm(
 ) -> Tensor:
     """Denoise by ancestral sampling along ``steps`` evenly spaced timesteps.
 
-    The variance of a step is what the network has learned, or else the smaller of its two bounds.
-
-    Use it with all T steps to sample as in training. Fewer steps skip timesteps, and each step then removes the noise
-    of all skipped ones.
+    The variance of a step is what the network has learned, or else the smaller of its two bounds. All T steps sample as
+    in training; with fewer each step removes the noise of the timesteps it skips.
 
     Args:
         unet: The noise predictor, in evaluation mode, on the device of the noise.
         noises: Yields (N, C, H, W) standard normal: first x at the last timestep, then the noise of each step but the
             last.
-        alpha_bars: (T,) from ``schedule.alpha_bar``.
+        alpha_bars: (T,) from ``add_noise.alpha_bar``.
         objective: What the network predicts.
         steps: Network evaluations, 1 to T.
         limit: Largest absolute value of x0, from ``Space.limit``.

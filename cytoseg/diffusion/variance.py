@@ -55,7 +55,7 @@ def variance_losses(v: Tensor, eps_output: Tensor, x0: Tensor, eps: Tensor, *, t
         x0: (N, C, H, W) in [-1, 1].
         eps: (N, C, H, W), the noise in x_t.
         t: (N,) int64 timesteps.
-        alpha_bars: (T,) float64 from ``schedule.alpha_bar``: the noise of the first steps is lost in float32.
+        alpha_bars: (T,) float64 from ``add_noise.alpha_bar``: the noise of the first steps is lost in float32.
 
     Returns:
         (N,) float32 in bits for each value of a crop: the divergence of the predicted step from the true one; at t = 0

@@ -67,7 +67,7 @@ def guide_by_interpreter(
         class_id: Id of the class.
         unet: The network that draws the sample, in evaluation mode.
         scale: Multiplies the gradient: 0 does not guide; 1 draws from the product of both models as far as x0 is known.
-        alpha_bars: (T,) from ``schedule.alpha_bar``.
+        alpha_bars: (T,) from ``add_noise.alpha_bar``.
         objective: What the network predicts.
 
     Source: Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, NeurIPS 2021; for judging x0 Bansal et
@@ -91,7 +91,7 @@ def guide_to_map(
         unet: The network that draws the sample, in evaluation mode.
         scale: Size of the gradient where something is asked for, in units of the noise's own score: a sure interpreter
             has none or a huge one, so its direction alone is used.
-        alpha_bars: (T,) from ``schedule.alpha_bar``.
+        alpha_bars: (T,) from ``add_noise.alpha_bar``.
         objective: What the network predicts.
     """
     asked = wanted != IGNORE
