@@ -69,3 +69,15 @@ def test_pieces_of_the_study_of_made_pairs_share_their_runs(monkeypatch: pytest.
     assert worth.Piece(5, 0, "student", True).name() == "5c0"  # its pairs are no labels of its run
     rows = [{"count": 1, "draw": d, "method": "mlps", "made": False, "iou": 0.5 + d / 10} for d in range(2)]
     assert worth.table_of(rows, [1]).rows[0] == ["mlps", "without", "0.550 (0.500-0.600)"]
+
+
+def test_dropped_pairs_are_compared_with_kept_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = _benchmark("made_pairs", monkeypatch)
+    right, wrong = np.diag([6, 4]), np.array([[5, 1], [2, 2]])  # mean IoU 1, and (5/8 + 2/5) / 2
+    judged = [
+        pairs.JudgedPair(pairs.MadePair(i, float(i >= 8), 0.5), *[np.zeros((1, 1))] * 3, wrong if i >= 8 else right)
+        for i in range(10)
+    ]
+    row = pairs.table_of(judged, [0.2], ["cytoplasm", "nucleus"]).rows[0]
+    assert row[:7] == ["0.2", 8, 2, "1.000", "0.400", "1.000", "0.512"]
+    assert row[7] == "+0.488 (+0.488 to +0.488)"

@@ -3,17 +3,17 @@
     python -m tests.benchmarks.edits RECIPE FOLDER [--n 16] [--scales 1,2] [--steps 25] [--seconds 300] [--write]
 
 The run of RECIPE has a diffusion model, an interpreter and exact labels (tests.benchmarks.true_crops). On each test
-crop a nucleus is removed, one of another crop is added, and the whole crop is drawn anew from its own map. The judge is
-a random forest or a U-Net from scratch (--judge), trained on other crops of the train slides with exact labels; it has
-no part in drawing. FOLDER keeps what was done, so that the command goes on where it stopped after --seconds. With
---write results/edits_NAME.md, .json and .png are written from it.
+crop a nucleus is removed, one of another crop is added, and the whole crop is drawn anew from its own map. The judge
+(--judge, see tests.benchmarks.judge) learns from other crops of the train slides with exact labels; it has no part in
+drawing. FOLDER keeps what was done, so that the command goes on where it stopped after --seconds. With --write
+results/edits_NAME.md, .json and .png are written from it.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,13 @@ from cytoseg.devices import pick_device
 from cytoseg.evaluation.generative_features import filter_features, standardised
 from cytoseg.evaluation.generative_scores import kernel_distance
 from cytoseg.features.extract import to_input
-from cytoseg.interpreter.labelled_training import LabelledPictures
-from cytoseg.patterns import fits
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.studies.compare import Predict
-from cytoseg.workflows.compared_methods import Learning, baselines
 from cytoseg.workflows.edited_map import changed_region
 from cytoseg.workflows.redrawing import Edit, EditOptions, Editor
 from cytoseg.workflows.run_paths import split_of
+from tests.benchmarks.judge import JUDGES, train_judge
 from tests.benchmarks.machine import RESULTS, Table, describe, shared_note, write_results
-from tests.benchmarks.true_crops import true_crops
 
 Map = NDArray[np.uint8]
 KINDS = ("removed", "added", "drawn")
@@ -129,15 +126,6 @@ def judged(task: Task, drawn: Map, found: Map, before: Map, other: Map) -> dict[
         "before": float((before == nucleus)[task.nucleus].mean()),
         "agrees": float((found == task.edit.wanted)[inside].mean()),
     }
-
-
-def train_judge(recipe: Recipe, name: str, *, per_slide: int) -> Predict:
-    """Train a baseline on exact crops of the train slides that the run has not seen."""
-    train = {crop.slide for crop in split_of(recipe).train}
-    crops = [crop for crop in true_crops(recipe, per_slide=per_slide, size_px=64, seed=1) if fits(crop[1], train)]
-    labelled = LabelledPictures([c[2] for c in crops], [c[3] for c in crops], [c[1] for c in crops])
-    learning = replace(Learning.of(recipe, split_of(recipe)), labelled=labelled)
-    return next(method for method in baselines(learning) if method.key == name).fit(100)
 
 
 def table_of(rows: Sequence[dict[str, Any]], own: float) -> Table:
@@ -303,7 +291,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--strength", type=float, default=0.8)
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--judge", choices=["forest", "scratch"], default="forest")
+    parser.add_argument("--judge", choices=JUDGES, default="forest")
     parser.add_argument("--per-slide", type=int, default=8)
     parser.add_argument("--write", action="store_true")
     return parser.parse_args()
