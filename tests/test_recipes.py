@@ -22,7 +22,7 @@ PUBLISHED = {
     "ade_bedroom_30": ("lsun_bedroom", 30, "34.6 +- 1.7"),
 }
 """Base model, class ids, and published mean IoU of the sets of the paper on diffusion features."""
-NAMES = (*CELLS, *PUBLISHED, "digits")
+NAMES = (*CELLS, *PUBLISHED, "digits", "tiny_imagenet", "voc")
 
 
 def test_there_are_as_many_recipes_as_are_tested() -> None:

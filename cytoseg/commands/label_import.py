@@ -64,8 +64,9 @@ def run(
     In QuPath, draw rectangles of the class Region* around exhaustively annotated areas: each is cut from its slide at
     slides.mpp as one crop. A GeoJSON file without one belongs to a small picture, which becomes a single crop.
 
-    Masks are PNG, TIFF or BMP in masks/ beside images/, or .npy files of ids beside the pictures, as in the published
-    sets of diffusion features: a crop is then named by its folder and file, such as train_7, and is a slide of its own.
+    Masks are PNG, TIFF or BMP in masks/ beside images/; or .npy files of ids beside the pictures, as in the published
+    sets of diffusion features; or SegmentationClass/ beside JPEGImages/, as in Pascal VOC. In the latter two a crop is
+    named by its folder or list and its file, such as train_7, and is a slide of its own.
 
     Instance maps (--instances nucleus) are PNG or TIFF, up to 32 bits. Pixels of value 0 get the fill class, unless
     --map 0=CLASS or --ignore 0 is given. Touching objects become one area, without a border between them.

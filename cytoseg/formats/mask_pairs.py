@@ -14,6 +14,7 @@ from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats.id_arrays import find_arrays
 from cytoseg.formats.picture_path import PICTURES
 from cytoseg.formats.read_mask import read_mask
+from cytoseg.formats.voc import find_voc
 from cytoseg.patterns import plain_name
 from cytoseg.slides.image import read_picture
 from cytoseg.slides.open import slide_id
@@ -101,6 +102,14 @@ def find_array_pairs(folder: Path, problems: list[str], notes: list[str]) -> lis
     found = find_arrays(folder, problems, notes)
     return [
         MaskPair(picture, array, _name(array, folder), picture.parent, IGNORE, crop) for picture, array, crop in found
+    ]
+
+
+def find_voc_pairs(folder: Path, problems: list[str]) -> list[MaskPair]:
+    """Find pictures and masks in the layout of Pascal VOC, see `find_voc`."""
+    return [
+        MaskPair(picture, mask, _name(mask, folder), mask.parent.parent, IGNORE, crop)
+        for picture, mask, crop in find_voc(folder, problems)
     ]
 
 

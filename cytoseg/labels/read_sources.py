@@ -16,7 +16,15 @@ from cytoseg.formats.encodings import is_unicode
 from cytoseg.formats.instance_maps import find_instance_maps, read_instance_map
 from cytoseg.formats.json_files import load_json
 from cytoseg.formats.labelme import find_labelme, read_labelme
-from cytoseg.formats.mask_pairs import MaskPair, find_array_pairs, find_pairs, has_folder, read_pair, white_id
+from cytoseg.formats.mask_pairs import (
+    MaskPair,
+    find_array_pairs,
+    find_pairs,
+    find_voc_pairs,
+    has_folder,
+    read_pair,
+    white_id,
+)
 from cytoseg.formats.qupath import is_geojson, read_geojson
 from cytoseg.labels.corrections import Correction, correction_of
 from cytoseg.labels.import_settings import NOTHING, ImportState, resolve
@@ -111,14 +119,21 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
         return [*files, *(item for path in sorted(slides) for item in _planned(path, state))]
     if proposed and not state.problems:
         raise LabelError(f"{source}: {state.notes[0]}")
+    return _pairs_in(source, state)
+
+
+def _pairs_in(source: Path, state: ImportState) -> list[MaskPair]:
+    """Find masks in the first layout that a folder has, and decide what 255 means in them."""
     pairs = find_pairs(source, state.problems)
-    arrays = [] if pairs or state.problems else find_array_pairs(source, state.problems, state.notes)
-    if not pairs and not arrays and not state.problems:
+    published = [] if pairs or state.problems else find_voc_pairs(source, state.problems)
+    if not (pairs or published or state.problems):
+        published = find_array_pairs(source, state.problems, state.notes)
+    if not (pairs or published or state.problems):
         raise _nothing_in(source)
     white = _ids(state).get(resolve(str(IGNORE), state.rules))
     if white is None:
-        white = IGNORE if arrays else white_id(pairs, state.classes)
-    return [replace(pair, white=white) for pair in pairs or arrays]
+        white = IGNORE if published else white_id(pairs, state.classes)
+    return [replace(pair, white=white) for pair in pairs or published]
 
 
 def _refuse_resizing(state: ImportState) -> None:

@@ -7,7 +7,7 @@ from typer.testing import Result
 
 CytosegCommand = Callable[..., Result]
 
-PUBLISHED = ["ade_bedroom_30", "bedroom_28", "cat_15", "celeba_19", "ffhq_34", "horse_21"]
+PUBLISHED = ["ade_bedroom_30", "bedroom_28", "cat_15", "celeba_19", "ffhq_34", "horse_21", "tiny_imagenet", "voc"]
 OURS = ["cervical", "cytology-base", "digits", "dsb16", "lbc", "lbc-base", "lbc-cric-base", "quickstart"]
 NAMES = sorted([*PUBLISHED, *OURS])
 

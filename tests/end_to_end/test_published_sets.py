@@ -1,5 +1,6 @@
 """The published sets of diffusion features, in their own layout, with a small network in guided-diffusion's."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,18 @@ SMALL = (
     "diffusion.adm.attention=[]",
     "interpreter.members=2",
     "crops.size_px=32",
+)
+TRAINED = (
+    "training.crops=4",
+    "training.batch=2",
+    "training.samples=0",
+    "training.workers=0",
+    "diffusion.dim=8",
+    "diffusion.dim_mults=[1, 2]",
+    "diffusion.timesteps=30",
+    "diffusion.adm.attention=[]",
+    "crops.size_px=16",
+    "features.timesteps=[1, 5]",
 )
 
 
@@ -54,6 +67,51 @@ def test_a_set_is_imported_trained_on_and_scored(
     for crop in index.crops:
         assert crop.label_map().shape == (16, 16)
         assert np.unique(crop.label_map()).tolist() == [1, 17, 28, 255]
+
+
+def test_voc_is_trained_on_in_its_own_layout(
+    cytoseg: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root, rng = Path("data/VOCdevkit/VOC2012"), np.random.default_rng(0)
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    for stem, size in (("a", (40, 30)), ("b", (30, 40)), ("unmarked", (36, 36))):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(root / "JPEGImages" / f"{stem}.jpg")
+        if stem != "unmarked":
+            Image.fromarray(np.resize(np.array([0, 1, 20, 255], np.uint8), size)).save(
+                root / "SegmentationClass" / f"{stem}.png"
+            )
+    (root / "ImageSets/Segmentation/train.txt").write_text("a\n")
+    (root / "ImageSets/Segmentation/val.txt").write_text("b\n")
+    small = (*TRAINED, "interpreter.members=2")
+    for line in (
+        ("train-ddpm", "voc", *small),
+        ("label-import", str(root), "-r", "voc", *small),
+        ("train-interpreter", "voc", *small),
+        ("evaluate", "voc", "--no-baseline", *small),
+    ):
+        result = cytoseg(*line)
+        assert result.exit_code == 0, result.output
+    index = load_index(Path("runs/voc/labels"))
+    assert [(crop.crop, crop.label_map().shape) for crop in index.crops] == [("train_a", (40, 30)), ("val_b", (30, 40))]
+    assert json.loads(Path("runs/voc/evaluation/evaluation.json").read_text())["crops"][0]["crop"] == "val_b"
+
+
+def test_tiny_imagenet_is_trained_on_in_its_own_layout(
+    cytoseg: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, shape in (("n01443537", (64, 64, 3)), ("n01629819", (64, 64))):  # some are grey
+        folder = Path("data/tiny-imagenet-200/train") / name / "images"
+        folder.mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(folder / f"{name}_{i}.JPEG")
+    assert "Slides: 4 found" in cytoseg("recipe", "check", "tiny_imagenet", *TRAINED).stdout
+    result = cytoseg("train-ddpm", "tiny_imagenet", *TRAINED)
+    assert result.exit_code == 0, result.output
+    assert "Trained on 4 crops" in result.stdout
 
 
 @pytest.mark.parametrize(
