@@ -1,5 +1,8 @@
 """``make-pairs``, and a student that learns from what it made."""
 
+import builtins
+import errno
+import io
 import json
 import os
 from collections.abc import Callable
@@ -143,3 +146,26 @@ def test_invalid_samples_are_counted(cytoseg: Command, home: Path, monkeypatch: 
     assert "2 made pairs" in result.stdout
     assert "1 invalid." in result.stdout
     assert list(_labels()) == ["made_00000", "made_00002"]
+
+
+@pytest.mark.parametrize("full_at", ["sample_00002", "pairs.jsonl", "made_00001.png"])
+def test_a_full_disk_loses_nothing(full_at: str, cytoseg: Command, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _make(cytoseg, "--n", "2", "--drop", "0").exit_code == 0
+    before, real = _labels(), builtins.open
+
+    def full(file: object, mode: str = "r", *args: object, **options: object) -> object:
+        if "r" not in mode and full_at in str(file):
+            raise OSError(errno.ENOSPC, "No space left on device", str(file))
+        return real(file, mode, *args, **options)  # type: ignore[call-overload] # passed on as given
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", full)
+        patch.setattr(io, "open", full)
+        result = _make(cytoseg, "--n", "3", "--drop", "0")
+        assert result.exit_code == 2, result.output
+        assert "No space left on device" in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert _labels() == before
+    assert _make(cytoseg, "--n", "3", "--drop", "0").exit_code == 0
+    assert before.items() < _labels().items()
+    assert len(_labels()) == 3
