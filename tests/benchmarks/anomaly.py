@@ -34,7 +34,7 @@ from cytoseg.workflows.recorded_command import start_run
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 
 SIDE_PX, MPP = 1024, 0.5
-NORMAL, HELD_OUT, ABNORMAL = (9001, 9002), (9011, 9012), (9021, 9022)
+NORMAL, HELD_OUT, ABNORMAL = range(9001, 9007), range(9011, 9015), range(9021, 9025)
 """Seeds of slides for the thresholds, for the false area, and with dyskaryotic cells."""
 SHARE = 0.3
 """Share of dyskaryotic cells of the latter, so that a small slide has some dozens."""
@@ -63,11 +63,11 @@ def main() -> None:
     machine = describe()
     made = {seed: _make(given.folder, seed, share=0.0) for seed in (*NORMAL, *HELD_OUT)}
     made |= {seed: _make(given.folder, seed, share=SHARE) for seed in ABNORMAL}
-    planted = _plant(given.folder)
+    planted = {seed: _plant(given.folder, seed) for seed in HELD_OUT}
     with start_run(given.recipe, given.overrides, command="anomaly") as current:
         scorer = load_scorer(current, _silent)
         thresholds = learn_thresholds(scorer, [made[seed] for seed in NORMAL])
-        paths = [made[seed] for seed in (*HELD_OUT, *ABNORMAL)] + [planted]
+        paths = [made[seed] for seed in (*HELD_OUT, *ABNORMAL)] + [*planted.values()]
         failed = [error for _, error in score_slides(scorer, paths, thresholds) if error]
     if failed:
         raise SystemExit("\n".join(failed))
@@ -97,11 +97,11 @@ def _save(path: Path, picture: NDArray[np.uint8]) -> None:
     Image.fromarray(picture).save(path, dpi=(25_400 / MPP, 25_400 / MPP))
 
 
-def _plant(folder: Path) -> Path:
+def _plant(folder: Path, seed: int) -> Path:
     """Put spots of ink, grain and blur where there are cells of a held-out normal slide."""
-    path = folder / f"planted_{HELD_OUT[0]}.png"
+    path = folder / f"planted_{seed}.png"
     if not path.exists():
-        picture, labels = _truth(HELD_OUT[0], share=0.0)
+        picture, labels = _truth(seed, share=0.0)
         wide = picture.astype(np.float32)
         changed = {
             "ink": wide * 0.15 + 0.85 * np.array((25, 30, 120), np.float32),
@@ -141,7 +141,7 @@ def _read(folder: Path, slide: Path, name: str) -> NDArray[np.float32]:
     return np.asarray(values.repeat(factor, axis=0).repeat(factor, axis=1), np.float32)
 
 
-def _tables(folder: Path, made: dict[int, Path], planted: Path) -> list[Table]:
+def _tables(folder: Path, made: dict[int, Path], planted: dict[int, Path]) -> list[Table]:
     areas = [read_list(folder / made[seed].stem).areas for seed in HELD_OUT]
     rows: list[list[Any]] = [
         [made[seed].stem, *(f"{own[name]:.2%}" for name in ("texture", "shape"))]
@@ -161,12 +161,19 @@ def _tables(folder: Path, made: dict[int, Path], planted: Path) -> list[Table]:
     return tables
 
 
-def _planted_table(folder: Path, planted: Path) -> Table:
-    _, labels = _truth(HELD_OUT[0], share=0.0)
-    spots, maps = _spots(labels), [_read(folder, planted, name) for name in SCORES]
-    clean = ~np.logical_or.reduce(list(spots.values()))
-    rows = [[what, *(_auroc(own[own | clean], one[own | clean]) for one in maps)] for what, own in spots.items()]
-    note = f"Pixel AUROC of {SPOTS} spots of radius {RADIUS_UM:g} µm each against all pixels without a spot."
+def _planted_table(folder: Path, planted: dict[int, Path]) -> Table:
+    """Compare the spots of each kind with the pixels without any, pooled over slides."""
+    spots = [_spots(_truth(seed, share=0.0)[1]) for seed in planted]
+    clean = np.stack([~np.logical_or.reduce(list(own.values())) for own in spots])
+    maps = [np.stack([_read(folder, path, name) for path in planted.values()]) for name in SCORES]
+    rows = []
+    for what in PLANTED:
+        own = np.stack([of_slide[what] for of_slide in spots])
+        rows.append([what, *(_auroc(own[own | clean], one[own | clean]) for one in maps)])
+    note = (
+        f"Pixel AUROC of {SPOTS} spots of radius {RADIUS_UM:g} µm each on {len(planted)} slides against all their "
+        "pixels without a spot."
+    )
     return Table("Planted", note, ("planted", *SCORES), rows)
 
 
