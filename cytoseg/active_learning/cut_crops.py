@@ -99,6 +99,11 @@ def cut_chosen(chosen: CropPlaces, cutting: Cutting, folder: Path) -> tuple[int,
     return new, shapes
 
 
+def crop_path(folder: Path, slide: Path, region: Region) -> Path:
+    """Return the file of a region's crop in a folder."""
+    return folder / f"{slide_id(slide)}_{region.x}_{region.y}.png"
+
+
 def cut_region(slide: Slide, region: Region, predictions: Path, *, cutting: Cutting, folder: Path) -> Path | None:
     """Write the crop of a region as PNG with its sidecar, and with a labelme file if the slide was predicted.
 
@@ -117,7 +122,7 @@ def cut_region(slide: Slide, region: Region, predictions: Path, *, cutting: Cutt
         LabelError: If the slide was predicted with other classes.
         PredictionError: If its summary or maps are damaged.
     """
-    path = folder / f"{slide_id(slide.path)}_{region.x}_{region.y}.png"
+    path = crop_path(folder, slide.path, region)
     if is_taken(path):
         return None
     size = cutting.frame.size_px

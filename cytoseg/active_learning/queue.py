@@ -8,24 +8,26 @@ from pathlib import Path
 
 from cytoseg.active_learning.candidate_cache import scanned
 from cytoseg.active_learning.candidates import Predicted
-from cytoseg.active_learning.cut_crops import cut_region, predicted_maps
+from cytoseg.active_learning.cut_crops import crop_path, cut_region, predicted_maps
 from cytoseg.active_learning.diverse_selection import Earlier, SelectedCandidate, choose, overlapping, reason
 from cytoseg.active_learning.gain import gain_sentences
 from cytoseg.active_learning.queue_picture import Shown, panels_of
 from cytoseg.active_learning.queue_slides import AGAIN, QueuePlace, predicted_slides
-from cytoseg.errors import PredictionError, SlideError
+from cytoseg.errors import CytosegError, LabelError, PredictionError, SlideError
 from cytoseg.evaluation.learning_curve import read_curves
 from cytoseg.evaluation.results_file import read_evaluation_file
 from cytoseg.formats.annotation import UNSCORED
 from cytoseg.geometry import Region, Size
-from cytoseg.labels.annotated import annotated_regions, waiting_regions
+from cytoseg.labels.annotated import annotated_regions, is_taken, remove_partial, waiting_regions
 from cytoseg.labels.queue_file import (
+    BEGUN,
     QUEUED,
     SKIPPED,
     Queue,
     QueueItem,
     Round,
     Scored,
+    open_queue,
     read_queue,
     update_queue,
 )
@@ -45,7 +47,7 @@ class Ranking:
     Attributes:
         chosen: Selected regions, best first.
         slides: The predicted slides searched, by name.
-        notes: Sentences about skipped slides.
+        notes: Sentences about skipped slides, and about regions that a killed queue had begun.
         waiting: Number of queued regions that are not annotated yet.
     """
 
@@ -68,6 +70,8 @@ def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None])
         LabelError: If queue.json or the labels' index is damaged.
     """
     slides, notes = predicted_slides(place)
+    if finished := _finish_begun(place, slides):
+        notes.append(f"{finished} region{'s' * (finished != 1)} of an interrupted queue finished.")
     candidates: list[Candidate] = []
     used: dict[str, Predicted] = {}
     classes, frame = len(place.rules.cutting.classes), place.rules.cutting.frame
@@ -107,22 +111,60 @@ def accept(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predi
         PredictionError: If its maps are damaged.
         LabelError: If it was predicted with other classes since, or queue.json is damaged.
     """
-    made: list[Path] = []
+    candidate, slide = chosen.candidate, slides[chosen.candidate.slide].slide
+    path = crop_path(place.queue, slide, candidate.region)
+    with open_queue(place.queue) as queue:
+        if _is_decided(chosen, queue.content) or is_taken(path):
+            return None
+        # Recorded before its files are written: after a kill the next queue finishes it.
+        item = _item(chosen, place, BEGUN, crop=path.stem)
+        queue.write(replace(queue.content, items=(*queue.content.items, item)))
+        try:
+            _cut(item, place, slide)
+        except CytosegError:
+            queue.write(_without(item, queue.content))
+            raise
+        queue.write(_in_this_round(_queued(item, queue.content), place))
+    return path
 
-    def added(queue: Queue) -> Queue:
-        if _is_decided(chosen, queue):
-            return queue
-        region, cutting = chosen.candidate.region, place.rules.cutting
-        with open_slide(slides[chosen.candidate.slide].slide) as slide:
-            path = cut_region(slide, region, place.run / "predictions", cutting=cutting, folder=place.queue)
-        if path is None:
-            return queue
-        made.append(path)
-        write_atomically(place.queue / "labels.txt", "\n".join([UNSCORED, *cutting.classes.names]) + "\n")
-        return _in_this_round(Queue((*queue.items, _item(chosen, place, QUEUED, crop=path.stem)), queue.rounds), place)
 
-    update_queue(place.queue, added)
-    return made[0] if made else None
+def _cut(item: QueueItem, place: QueuePlace, path: Path) -> None:
+    """Write the files of a begun region from its slide."""
+    cutting = place.rules.cutting
+    with open_slide(path) as slide:
+        if {item.region.width, item.region.height} != {cutting.frame.side(slide)}:
+            raise LabelError(f"{item.crop}: was begun at another size than labels.crop_px.")
+        cut_region(slide, item.region, place.run / "predictions", cutting=cutting, folder=place.queue)
+    write_atomically(place.queue / "labels.txt", "\n".join([UNSCORED, *cutting.classes.names]) + "\n")
+
+
+def _finish_begun(place: QueuePlace, slides: Sequence[Predicted]) -> int:
+    """Finish the regions that a killed queue had begun, or drop those that can no longer be cut; return how many."""
+    if all(item.state != BEGUN for item in read_queue(place.queue).items):
+        return 0
+    files, finished = {source.name: source.slide for source in slides}, 0
+    with open_queue(place.queue) as queue:
+        for item in [item for item in queue.content.items if item.state == BEGUN]:
+            path = place.queue / f"{item.crop}.png"
+            try:
+                if not is_taken(path):
+                    _cut(item, place, files[item.slide])
+            except (KeyError, CytosegError):
+                remove_partial(path)
+                queue.write(_without(item, queue.content))
+            else:
+                queue.write(_in_this_round(_queued(item, queue.content), place))
+                finished += 1
+    return finished
+
+
+def _queued(item: QueueItem, queue: Queue) -> Queue:
+    done = replace(item, state=QUEUED)
+    return replace(queue, items=tuple(done if one == item else one for one in queue.items))
+
+
+def _without(item: QueueItem, queue: Queue) -> Queue:
+    return replace(queue, items=tuple(one for one in queue.items if one != item))
 
 
 def skip(place: QueuePlace, chosen: SelectedCandidate) -> None:

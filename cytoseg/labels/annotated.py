@@ -35,6 +35,13 @@ def is_taken(crop: Path) -> bool:
     return crop.exists() or (marks.exists() and is_saved(marks) is not False)
 
 
+def remove_partial(crop: Path) -> None:
+    """Remove what is there of a crop whose picture was not written, unless somebody has saved marks for it."""
+    if not is_taken(crop):
+        for path in (crop.with_suffix(".json"), crop.with_name(crop.stem + SUFFIX)):
+            path.unlink(missing_ok=True)
+
+
 def waiting_regions(folder: Path) -> dict[str, list[Region]]:
     """List the regions of the crops in a folder to be annotated.
 

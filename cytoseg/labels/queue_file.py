@@ -3,13 +3,15 @@
 A queue folder holds crops with sidecars and proposals, and ``queue.json``, which records why each was chosen.
 """
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cytoseg.errors import LabelError
+from cytoseg.labels.index import is_file_name
 from cytoseg.locks import locked
 from cytoseg.quoting import shown
 from cytoseg.records import RecordFile, RegionAsList, file_key
@@ -17,17 +19,19 @@ from cytoseg.writing import write_atomically
 
 QUEUE = "queue.json"
 QUEUED, SKIPPED = "queued", "skipped"
+BEGUN = "begun"
+"""State of a region while its files are written; a region in it without a process was left by a kill."""
 _WAIT_S = 20.0
 
 
 @dataclass(frozen=True)
 class QueueItem:
-    """A region that was queued or skipped.
+    """A region that was queued or skipped, or is being queued.
 
     Attributes:
         slide: Its slide's id.
         region: Its position.
-        state: ``queued``, or ``skipped`` and never proposed again.
+        state: ``queued``, ``begun`` while its files are written, or ``skipped`` and never proposed again.
         crop: Stem of its files; empty if skipped.
         reason: Reason for its selection.
         score: In nats.
@@ -46,10 +50,12 @@ class QueueItem:
         """Refuse another state.
 
         Raises:
-            ValueError: If it is neither.
+            ValueError: If it is none of them, or a begun region has no usable crop.
         """
-        if self.state not in (QUEUED, SKIPPED):
+        if self.state not in (QUEUED, BEGUN, SKIPPED):
             raise ValueError(f"state {shown(self.state)}, not {QUEUED} or {SKIPPED}")
+        if self.state == BEGUN and not is_file_name(self.crop):
+            raise ValueError(f"crop {shown(self.crop)}, not a file's name")
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,40 @@ def read_queue(folder: Path) -> Queue:
     return _FILE.read(path, name=f"{folder.name}/{QUEUE}") if path.exists() else Queue()
 
 
+@dataclass
+class OpenQueue:
+    """A queue under its lock.
+
+    Attributes:
+        folder: The queue folder.
+        content: What queue.json holds.
+    """
+
+    folder: Path
+    content: Queue
+
+    def write(self, content: Queue) -> None:
+        """Replace the content of queue.json."""
+        text = json.dumps(_FILE.content_of(content), indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.folder / QUEUE, text + "\n")
+        self.content = content
+
+
+@contextlib.contextmanager
+def open_queue(folder: Path) -> Iterator[OpenQueue]:
+    """Hold the lock of a queue while it is read and changed.
+
+    Args:
+        folder: The queue folder; created if missing.
+
+    Raises:
+        LabelError: If the existing queue.json is damaged, or another process keeps it locked.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / QUEUE, wait_s=_WAIT_S, error=LabelError):
+        yield OpenQueue(folder, read_queue(folder))
+
+
 def update_queue(folder: Path, change: Callable[[Queue], Queue]) -> Queue:
     """Read, change and write the queue under its lock.
 
@@ -124,9 +164,6 @@ def update_queue(folder: Path, change: Callable[[Queue], Queue]) -> Queue:
     Raises:
         LabelError: If the existing queue.json is damaged, or another process keeps it locked.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / QUEUE, wait_s=_WAIT_S, error=LabelError):
-        queue = change(read_queue(folder))
-        text = json.dumps(_FILE.content_of(queue), indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(folder / QUEUE, text + "\n")
-    return queue
+    with open_queue(folder) as queue:
+        queue.write(change(queue.content))
+    return queue.content

@@ -3,14 +3,19 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import Result
 
-from cytoseg.active_learning import candidates
+from cytoseg.active_learning import candidates, cut_crops, queue
+from cytoseg.errors import SlideError
+from cytoseg.formats.sidecar import Cut, write_sidecar
+from cytoseg.geometry import Region
 from cytoseg.labels.queue_file import read_queue
+from cytoseg.slides.slide import Slide
 from tests.predict.made import predicted
 
 CytosegCommand = Callable[..., Result]
@@ -117,6 +122,67 @@ def test_a_region_that_was_written_in_part_is_offered_again(cytoseg: CytosegComm
     assert len(_crops()) == 1  # another one, where somebody has saved marks
     if not saved:
         assert crop.read_bytes() == before
+
+
+def _kill(cytoseg: CytosegCommand, where: str) -> None:
+    """Let a queue end before it has written the picture of its first region, or when all files are there."""
+    cut = cut_crops.cut_region
+
+    def end(slide: Slide, region: Region, *arguments: Any, **named: Any) -> None:
+        if where == "after":
+            cut(slide, region, *arguments, **named)
+        else:
+            write_sidecar(FOLDER / f"dark_a_{region.x}_{region.y}.png", Cut("dark_a", region, None))
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queue, "cut_region", end)
+        assert cytoseg("queue", "tiny.yaml", "--n", "2").exit_code == 130
+    assert [item.state for item in read_queue(FOLDER).items] == ["begun"]
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.usefixtures("slides")
+def test_the_next_queue_finishes_the_region_that_a_killed_one_had_begun(cytoseg: CytosegCommand, where: str) -> None:
+    _kill(cytoseg, where)
+    assert _crops() == ([] if where == "before" else ["dark_a_0_0"])
+    result = cytoseg("queue", "tiny.yaml", "--n", "2")
+    assert result.exit_code == 0, result.output
+    assert "note: 1 region of an interrupted queue finished." in result.stdout
+    found = read_queue(FOLDER)
+    assert [item.state for item in found.items] == ["queued"] * 3
+    assert sorted(item.crop for item in found.items) == _crops()
+    assert found.items[0].reason != ""
+    assert found.rounds[0].regions == 3
+    with Image.open("slides/dark_a.png") as slide, Image.open(FOLDER / "dark_a_0_0.png") as crop:
+        np.testing.assert_array_equal(np.array(crop), np.array(slide)[:32, :32])
+
+
+@pytest.mark.parametrize("change", ["size", "slide"])
+@pytest.mark.usefixtures("slides")
+def test_a_begun_region_that_can_no_longer_be_cut_is_given_up(cytoseg: CytosegCommand, change: str) -> None:
+    _kill(cytoseg, "before")
+    assert [path.name for path in FOLDER.glob("dark_a*")] == ["dark_a_0_0.crop.json"]
+    if change == "slide":
+        shutil.rmtree("runs/tiny/predictions/dark_a")
+    result = cytoseg("queue", "tiny.yaml", "--n", "1", *(["--size", "16"] if change == "size" else []))
+    assert result.exit_code == 0, result.output
+    assert "interrupted" not in result.stdout
+    (item,) = read_queue(FOLDER).items
+    assert (item.state, item.region.width) == ("queued", 16 if change == "size" else 32)
+    assert {path.name.partition(".")[0] for path in FOLDER.glob("dark*")} == {item.crop}
+
+
+@pytest.mark.usefixtures("slides")
+def test_a_region_whose_slide_cannot_be_read_is_not_left_begun(
+    cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_named: object) -> None:
+        raise SlideError("dark_a.png: is damaged.")
+
+    monkeypatch.setattr(queue, "cut_region", refuse)
+    assert cytoseg("queue", "tiny.yaml", "--n", "1").exit_code == 2
+    assert read_queue(FOLDER).items == ()
 
 
 @pytest.mark.usefixtures("slides")

@@ -85,7 +85,8 @@ def _bundle() -> Found:
 def _queue() -> Found:
     # What was written before a kill stays, and the same command queues more beside it: another choice may come of it.
     items = json.loads((RUN / "queue" / "queue.json").read_text())["items"]
-    return len(items) >= 2, all((RUN / "queue" / f"{item['crop']}.png").is_file() for item in items)
+    states, crops = {item["state"] for item in items}, sorted(item["crop"] for item in items)
+    return len(items) >= 2, states, crops == sorted(path.stem for path in (RUN / "queue").glob("*.png"))
 
 
 def _counts_of(folder: str) -> Found:

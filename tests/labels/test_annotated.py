@@ -8,8 +8,9 @@ from PIL import Image
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
 from cytoseg.geometry import Region
-from cytoseg.labels.annotated import annotated_regions, waiting_regions
+from cytoseg.labels.annotated import annotated_regions, remove_partial, waiting_regions
 from cytoseg.labels.import_labels import ImportRules, import_labels
+from cytoseg.labels.proposal import sealed
 
 CLASSES = ClassList(("glass", "cell"), ((240, 240, 240), (200, 0, 0)), "glass")
 
@@ -45,6 +46,22 @@ def test_a_crop_written_in_part_holds_no_region_and_saved_marks_do(tmp_path: Pat
     for name in ("a.png", "a.json", "bb.png"):
         (tmp_path / name).unlink()
     assert waiting_regions(tmp_path) == {"smear_1": [Region(50, 20, 8, 8)]}
+
+
+@pytest.mark.parametrize("there", [("a.crop.json",), ("a.crop.json", "a.json"), ("a.json",), ()])
+def test_what_a_kill_left_of_a_crop_without_a_picture_goes(there: tuple[str, ...], tmp_path: Path) -> None:
+    for name in there:
+        (tmp_path / name).write_text(sealed({"shapes": []}))
+    remove_partial(tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", ["a.png", "a.json"])
+def test_a_picture_and_saved_marks_stay_with_their_sidecar(kept: str, tmp_path: Path) -> None:
+    _crop(tmp_path, "a", {"slide": "smear_1", "region": [10, 20, 8, 8]})
+    (tmp_path / ("a.json" if kept == "a.png" else "a.png")).unlink()
+    remove_partial(tmp_path / "a.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([kept, "a.crop.json"])
 
 
 def test_nothing_waits_where_there_is_no_folder(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from cytoseg.errors import LabelError
 from cytoseg.geometry import Region
 from cytoseg.labels import queue_file
 from cytoseg.labels.queue_file import (
+    BEGUN,
     QUEUED,
     SKIPPED,
     Queue,
@@ -82,6 +83,15 @@ def test_an_unknown_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "queue.json"
     path.write_text(path.read_text().replace('"skipped"', '"lost"'))
     with pytest.raises(LabelError, match="state 'lost', not queued or skipped"):
+        read_queue(tmp_path)
+
+
+@pytest.mark.parametrize("crop", ["", "../labels/smear", "a\\u0000b"])
+def test_a_begun_region_names_a_crop_of_its_own_folder(tmp_path: Path, crop: str) -> None:
+    update_queue(tmp_path, lambda queue: Queue((replace(ITEM, state=BEGUN),)))
+    path = tmp_path / "queue.json"
+    path.write_text(path.read_text().replace('"smear_1_2"', f'"{crop}"'))
+    with pytest.raises(LabelError, match=r"crop '.*', not a file's name"):
         read_queue(tmp_path)
 
 
