@@ -1,6 +1,6 @@
 """State of the crop being annotated: strokes, saves and live results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
 from cytoseg.drawing.overlay import class_veil, disagreement_veil
-from cytoseg.errors import CytosegError, LabelError
+from cytoseg.errors import CytosegError
 from cytoseg.interpreter.live import LiveView
 from cytoseg.labels.drawn_marks import Drawn, drawn_of
+from cytoseg.labels.readings import place_of
+from cytoseg.labels.reviewer_names import same_person
 from cytoseg.workflows.annotating import Annotating, CropFile
 
 MOST_NATS = 0.7
@@ -33,10 +35,11 @@ class Work:
         begun: (H, W) uint8, ids when it was opened.
         ids: Ids after the last saved stroke.
         proposed: Ids of a proposal, or None.
-        known: Who saved it last, as this page knows.
+        known: Who saved these marks last, as this page knows.
         token: Identifies this work in the browser.
         saved: Number of the last saved stroke.
         imported: Number of the last imported stroke.
+        is_label: Whether the marks are those that training uses.
         view: Live result with the ids it was computed from; None before the first one.
     """
 
@@ -49,6 +52,7 @@ class Work:
     token: str
     saved: int = 0
     imported: int = 0
+    is_label: bool = True
     view: tuple[int, LiveView] | None = None
 
 
@@ -71,18 +75,20 @@ def _loaded(run: Path, recipe_ns: int, network_ns: int) -> Annotating:
     return Annotating(run)
 
 
-def work_on(annotating: Annotating, crop: CropFile) -> Work:
-    """Return the work on a crop, opening it on first use.
+def work_on(annotating: Annotating, crop: CropFile, person: str = "") -> Work:
+    """Return a person's work on a crop, opening it on first use; without a name, the marks that training uses.
 
     Raises:
         CytosegError: If the crop or its marks are damaged.
     """
-    key = f"work {crop.path}"
+    key = _key(crop, person)
     kept = st.session_state.get(key)
     if not isinstance(kept, Work):
-        picture, marks = annotating.open(crop)
-        token = f"{annotating.run.name}/{crop.folder}/{crop.path.stem}/{crc32(marks.ids.tobytes())}"
-        kept = Work(crop, picture, marks.ids, marks.ids, marks.proposed, marks.drawn, token)
+        is_label = place_of(crop.path, person) == crop.path
+        picture, marks = annotating.open(crop, person)
+        whose = "" if is_label else f"/{person}"
+        token = f"{annotating.run.name}/{crop.folder}/{crop.path.stem}/{crc32(marks.ids.tobytes())}{whose}"
+        kept = Work(crop, picture, marks.ids, marks.ids, marks.proposed, marks.drawn, token, is_label=is_label)
         st.session_state[key] = kept
     kept.crop = crop  # its slide may have become a test slide
     return kept
@@ -90,26 +96,26 @@ def work_on(annotating: Annotating, crop: CropFile) -> Work:
 
 def forget(crop: CropFile) -> None:
     """Reload a crop when it is drawn next."""
-    st.session_state.pop(f"work {crop.path}", None)
+    for key in [key for key in st.session_state if str(key).startswith(_key(crop, ""))]:
+        st.session_state.pop(key)
+
+
+def _key(crop: CropFile, person: str) -> str:
+    return f"work {crop.path}/{person}"
 
 
 def keep(annotating: Annotating, work: Work, author: str) -> None:
     """Save new strokes, if any.
 
     Raises:
-        LabelError: If it cannot be saved, or another person has saved the crop meanwhile: nothing is written then.
+        LabelError: If they cannot be saved, or another window has saved marks of this person: nothing is written then.
     """
     strokes = editor.strokes_of(work.token, work.begun.shape)
     if strokes is None or strokes.stroke <= work.saved or not author:
         return
-    now = drawn_of(work.crop.path)
-    if now is not None and now != work.known:
-        raise LabelError(
-            f"{work.crop.path.stem}: {now.author or 'somebody'} has saved other marks since you opened it, and yours "
-            "are not saved. Press Reload to see theirs."
-        )
-    annotating.save(work.crop, author, strokes.ids)
-    work.ids, work.saved, work.known = strokes.ids, strokes.stroke, drawn_of(work.crop.path)
+    saved = annotating.save(work.crop, author, strokes.ids, work.known)
+    work.ids, work.saved, work.known = strokes.ids, strokes.stroke, drawn_of(saved)
+    work.is_label = saved == work.crop.path.with_suffix(".json")
 
 
 def take_in(annotating: Annotating, work: Work) -> None:
@@ -120,7 +126,8 @@ def take_in(annotating: Annotating, work: Work) -> None:
     """
     if work.imported < work.saved:
         stroke = work.saved
-        annotating.take_in(work.crop.path.with_suffix(".json"))
+        if work.is_label:
+            annotating.take_in(work.crop.path.with_suffix(".json"))
         work.imported = stroke
 
 
@@ -146,13 +153,19 @@ def layers(annotating: Annotating, seen: LiveView) -> Sequence[editor.Layer]:
     )
 
 
-def titles(crops: Sequence[CropFile]) -> list[str]:
-    """Return list titles of crops: folder, test or not, and annotator."""
-    return [_title(crop) for crop in crops]
+def titles(crops: Sequence[CropFile], assigned: Mapping[str, Sequence[str]], person: str) -> list[str]:
+    """Return list titles of crops: name, queue or not, test or not, to whom it is assigned, and annotators."""
+    return [_title(crop, assigned.get(crop.path.stem, ()), person) for crop in crops]
 
 
-def _title(crop: CropFile) -> str:
+def _title(crop: CropFile, people: Sequence[str], person: str) -> str:
     said = [crop.path.stem, *(["queue"] if crop.folder == "queue" else []), *(["test"] if crop.is_test else [])]
-    if crop.drawn is not None:
-        said.append(f"marked by {crop.drawn.author}" if crop.drawn.author else "marked")
+    if people:
+        said.append(f"assigned to {', '.join('you' if same_person(name, person) else name for name in people)}")
+    if crop.readers:
+        said.append(f"marked by {', '.join(crop.readers)}")
+    if crop.drawn is not None and crop.drawn.resolves:
+        said.append(f"resolved by {crop.drawn.author}")
+    elif crop.drawn is not None and not crop.readers:
+        said.append("marked")
     return state.plain(", ".join(said)).replace("\\", "")

@@ -161,10 +161,10 @@ def show_agreement(crop: CropScores, classes: ClassList) -> None:
         return
     mine, whole = st.tabs(["This crop", f"All crops ({len({name for pair in pairs for name in pair.crops})})"])
     if here:
-        mine.dataframe(_agreement_table(here, classes), hide_index=True)
+        mine.dataframe(agreement_table(here, classes), hide_index=True)
     else:
         mine.caption("No two people have corrected this crop yet.")
-    whole.dataframe(_agreement_table(pairs, classes), hide_index=True)
+    whole.dataframe(agreement_table(pairs, classes), hide_index=True)
     st.caption(KAPPA)
 
 
@@ -178,7 +178,8 @@ def _compared(folder: Path, classes: ClassList, stamp: int) -> tuple[list[Pair],
     return compare_people(folder, classes)
 
 
-def _agreement_table(pairs: Sequence[Pair], classes: ClassList) -> pd.DataFrame:
+def agreement_table(pairs: Sequence[Pair], classes: ClassList) -> pd.DataFrame:
+    """Return a table of the agreement of pairs of people."""
     rows = [
         {
             "People": f"{pair.first}, {pair.second}",

@@ -45,7 +45,11 @@ PAGES = {
         ("pages/predict.py", "Predict", "play_circle"),
         ("pages/jobs.py", "Jobs", "list_alt"),
     ],
-    "Next": [("pages/correct.py", "Correct", "edit"), ("pages/queue.py", "Annotate next", "add_task")],
+    "Next": [
+        ("pages/correct.py", "Correct", "edit"),
+        ("pages/queue.py", "Annotate next", "add_task"),
+        ("pages/two_people.py", "Two people", "group"),
+    ],
 }
 """Our own list of pages, because Streamlit names pages after files; .streamlit/config.toml hides its list."""
 

@@ -45,6 +45,22 @@ def overlay(picture: NDArray[np.uint8], label_map: NDArray[np.uint8], classes: C
     return np.rint(out).astype(np.uint8)
 
 
+def outline(picture: Picture, mask: NDArray[np.bool_]) -> Picture:
+    """Outline an area so that it stands out on any colour: white inside its edge, black outside.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        mask: (H, W) bool, True in the area.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    out = picture.copy()
+    edge = _edges(mask.astype(np.uint8))
+    out[edge & mask], out[edge & ~mask] = 255, 0
+    return out
+
+
 def _edges(label_map: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Mark the pixels with a different id beside, above or below them, (H, W) bool."""
     edges = np.zeros(label_map.shape, np.bool_)

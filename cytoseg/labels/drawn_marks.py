@@ -30,10 +30,17 @@ KEY = "annotation"
 
 @dataclass(frozen=True)
 class Drawn:
-    """Who drew on a crop last, and when (UTC, ISO 8601); empty if unknown."""
+    """Who drew on a crop last, and when (UTC, ISO 8601); empty if unknown.
+
+    Attributes:
+        author: Name of the annotator.
+        time: Time of the last stroke.
+        resolves: The annotators whose conflict these marks resolve; none for a person's own marks.
+    """
 
     author: str
     time: str
+    resolves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +127,7 @@ def save_marks(picture: Path, drawn: Drawn, label_map: NDArray[np.uint8], classe
         "imageData": None,
         "imageHeight": label_map.shape[0],
         "imageWidth": label_map.shape[1],
-        "cytoseg": {**origin_entry(origin_of(picture)), KEY: asdict(drawn)},
+        "cytoseg": {**origin_entry(origin_of(picture)), KEY: _entry(drawn)},
     }
     try:
         if path.exists() and is_saved(path) is not None:  # keep the origin of marks that began as a prediction
@@ -146,8 +153,15 @@ def drawn_of(picture: Path) -> Drawn | None:
     return _drawn(content)
 
 
+def _entry(drawn: Drawn) -> dict[str, Any]:
+    return {key: value for key, value in asdict(drawn).items() if key != "resolves" or value}
+
+
 def _drawn(content: Any) -> Drawn:
     ours = content.get("cytoseg") if isinstance(content, dict) else None
     entry = ours.get(KEY) if isinstance(ours, dict) else None
     found = entry if isinstance(entry, dict) else {}
-    return Drawn(*(clean_name(str(found.get(name) or "")) for name in ("author", "time")))
+    author, time = (clean_name(str(found.get(name) or "")) for name in ("author", "time"))
+    resolved = found.get("resolves")
+    people = [clean_name(str(name)) for name in resolved] if isinstance(resolved, list) else []
+    return Drawn(author, time, tuple(name for name in people if name))

@@ -19,6 +19,15 @@ def clean_name(text: str) -> str:
     return " ".join(_printable(text).split())[:NAME_LENGTH].strip()
 
 
+def same_person(first: str, second: str) -> bool:
+    """Return whether two names are one person's; case and the way that accents are encoded do not matter."""
+    return _folded(first) == _folded(second)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
 def clean_comment(text: str) -> str:
     """Return a comment without control characters, its line breaks kept; at most 2000 characters."""
     lines = [" ".join(_printable(line).split()) for line in text.splitlines()]

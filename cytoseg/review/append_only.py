@@ -82,9 +82,29 @@ def add_row(log: URL, table: Table, record: Any) -> None:
     Raises:
         LabelError: If the database is damaged, or cannot be reached or written.
     """
+    with writing(log, table) as connection:
+        insert_row(connection, table, record)
+
+
+@contextmanager
+def writing(log: URL, table: Table) -> Iterator[Connection]:
+    """Yield a transaction that no other writer interrupts: what is read in it still holds when it is written.
+
+    Args:
+        log: From `log_of`; the table is created if missing.
+        table: The table.
+
+    Raises:
+        LabelError: If the database is damaged, or cannot be reached or written.
+    """
     with _connected(log, writing=True) as connection:
         _make_table(connection, table)
-        connection.execute(insert(table).values(**asdict(record), time=now()))
+        yield connection
+
+
+def insert_row(connection: Connection, table: Table, record: Any) -> None:
+    """Add a record within a transaction; see ``add_row``."""
+    connection.execute(insert(table).values(**asdict(record), time=now()))
 
 
 def read_rows(log: URL, table: Table, kind: type[Entry], wanted: Mapping[str, str]) -> list[Entry]:
@@ -104,9 +124,14 @@ def read_rows(log: URL, table: Table, kind: type[Entry], wanted: Mapping[str, st
     with _connected(log, writing=False) as connection:
         if not inspect(connection).has_table(table.name):
             return []
-        conditions = [table.c[column] == value for column, value in wanted.items()]
-        rows = connection.execute(select(table).where(*conditions).order_by(table.c.id)).mappings()
-        return [kind(**{str(name): value for name, value in row.items()}) for row in rows]
+        return select_rows(connection, table, kind, wanted)
+
+
+def select_rows(connection: Connection, table: Table, kind: type[Entry], wanted: Mapping[str, str]) -> list[Entry]:
+    """Read rows within a transaction; see ``read_rows``."""
+    conditions = [table.c[column] == value for column, value in wanted.items()]
+    rows = connection.execute(select(table).where(*conditions).order_by(table.c.id)).mappings()
+    return [kind(**{str(name): value for name, value in row.items()}) for row in rows]
 
 
 def text_rows(table: Table, entries: Sequence[Any]) -> list[list[str]]:

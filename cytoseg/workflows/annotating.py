@@ -27,9 +27,10 @@ from cytoseg.interpreter.first_guess import FirstGuess
 from cytoseg.interpreter.live import LiveInterpreter, LiveView
 from cytoseg.labels.annotated import annotated_regions, waiting_regions
 from cytoseg.labels.corrections import now
-from cytoseg.labels.drawn_marks import CropMarks, Drawn, drawn_of, origin_of, read_marks, save_marks
+from cytoseg.labels.drawn_marks import CropMarks, Drawn, drawn_of, origin_of, read_marks
 from cytoseg.labels.import_labels import ImportRules, import_labels, load_index
 from cytoseg.labels.index import INDEX
+from cytoseg.labels.readings import place_of, readings_of, save_reading
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.image import read_picture
@@ -59,7 +60,8 @@ class CropFile:
         folder: Name of its folder, one of ``FOLDERS``.
         slide: Id of its slide.
         is_test: Whether it is a test crop, never used for training.
-        drawn: Who saved its marks; None if unsaved.
+        drawn: Who saved the marks that training uses; None if unsaved.
+        readers: Everybody whose own marks are kept.
     """
 
     path: Path
@@ -67,6 +69,7 @@ class CropFile:
     slide: str
     is_test: bool
     drawn: Drawn | None
+    readers: tuple[str, ...] = ()
 
 
 class Annotating:
@@ -105,17 +108,19 @@ class Annotating:
                 except LabelError as error:
                     problems.append(str(error))
                     continue
-                found.append(CropFile(path, folder, slide, is_test(slide), drawn_of(path)))
+                readers = tuple(reading.drawn.author for reading in readings_of(path))
+                found.append(CropFile(path, folder, slide, is_test(slide), drawn_of(path), readers))
         return found, problems
 
-    def open(self, crop: CropFile) -> tuple[NDArray[np.uint8], CropMarks]:
-        """Read a crop and its marks.
+    def open(self, crop: CropFile, person: str = "") -> tuple[NDArray[np.uint8], CropMarks]:
+        """Read a crop and a person's marks of it; without a name, those that training uses.
 
         Raises:
             CytosegError: If its picture or its marks are damaged.
         """
         picture = read_picture(crop.path, name=crop.path.name)
-        return picture, read_marks(crop.path, (picture.shape[0], picture.shape[1]), self.classes)
+        place = place_of(crop.path, person)
+        return picture, read_marks(place, (picture.shape[0], picture.shape[1]), self.classes)
 
     def cut_random(self) -> Path:
         """Cut the next random crop of a training slide.
@@ -166,13 +171,17 @@ class Annotating:
             Image.fromarray(picture).save(temporary)
         return path
 
-    def save(self, crop: CropFile, author: str, label_map: NDArray[np.uint8]) -> Path:
-        """Save the marks of a crop; see ``save_marks``.
+    def save(self, crop: CropFile, author: str, label_map: NDArray[np.uint8], known: Drawn | None = None) -> Path:
+        """Save a person's marks of a crop; see ``save_reading``.
+
+        Returns:
+            The labelme file; that beside the crop if training uses these marks.
 
         Raises:
-            LabelError: If it cannot be saved.
+            LabelError: If it cannot be saved, or another window has saved other marks of this person.
         """
-        return save_marks(crop.path, Drawn(author, now()), label_map, self.classes)
+        place = save_reading(crop.path, author, now(), label_map=label_map, classes=self.classes, known=known)
+        return place.with_suffix(".json")
 
     def take_in(self, saved: Path) -> None:
         """Import the saved marks into the run's labels, like ``cytoseg label-import``.

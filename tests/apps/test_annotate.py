@@ -164,7 +164,7 @@ def test_without_a_network_it_is_said_and_strokes_are_saved(
     assert len(load_index(run / "labels").crops) == 1
 
 
-def test_what_another_person_has_saved_meanwhile_is_not_written_over(
+def test_what_another_person_has_saved_meanwhile_is_kept_and_so_are_ones_own_strokes(
     review: Review, run: Path, tmp_path: Path, browser: Browser
 ) -> None:
     app = _opened(review, run, tmp_path)
@@ -172,11 +172,26 @@ def test_what_another_person_has_saved_meanwhile_is_not_written_over(
     save_marks(path, Drawn("Bo", "2026-01-01"), theirs, browser.given["classes"])
     browser.strokes = _strokes(1)
     app = app.run()
-    assert "Bo has saved other marks since you opened it" in _texts(app)
+    assert "Training uses the marks of Bo. Yours are kept beside them" in _texts(app)
     assert drawn_of(path) == Drawn("Bo", "2026-01-01")
     browser.strokes = None
     _press(app, "Reload")
-    np.testing.assert_array_equal(browser.given["ids"], theirs)
+    np.testing.assert_array_equal(browser.given["ids"], _strokes(1).ids)
+
+
+def test_another_window_of_the_same_person_is_not_written_over(
+    review: Review, run: Path, tmp_path: Path, browser: Browser
+) -> None:
+    app = _opened(review, run, tmp_path)
+    path, earlier = _crop(run), np.ones((48, 48), np.uint8)
+    save_marks(path, Drawn("Anna", "2026-01-01"), earlier, browser.given["classes"])
+    browser.strokes = _strokes(1)
+    app = app.run()
+    assert "Anna has saved other marks since you opened it" in _texts(app)
+    assert drawn_of(path) == Drawn("Anna", "2026-01-01")
+    browser.strokes = None
+    _press(app, "Reload")
+    np.testing.assert_array_equal(browser.given["ids"], earlier)
 
 
 @pytest.mark.usefixtures("seen")

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.classes import IGNORE
+from cytoseg.labels.drawn_marks import drawn_of
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.workflows.annotating import Annotating, CropFile
 
@@ -93,7 +94,7 @@ def _stroke(
 ) -> tuple[float, float, float]:
     """Give the seconds until a stroke is seen, of saving it before, and of importing it after."""
     moments = [time.perf_counter()]
-    path = annotating.save(crop, "Anna", ids)
+    path = annotating.save(crop, "Bo", ids, drawn_of(crop.path))
     moments.append(time.perf_counter())
     annotating.view(crop, picture, ids)
     moments.append(time.perf_counter())

@@ -11,6 +11,7 @@ from cytoseg.drawing.overlay import (
     disagreement_veil,
     enlarge,
     enlarge_smoothly,
+    outline,
     overlay,
     paint_classes,
     paint_disagreement,
@@ -74,6 +75,14 @@ def test_the_fill_class_stays_clear_and_others_are_veiled_and_outlined(classes: 
 def test_ignored_pixels_are_hatched(classes: ClassList) -> None:
     shown = overlay(np.full((4, 16, 3), 100, np.uint8), np.full((4, 16), 255, np.uint8), classes)
     assert shown[0].tolist() == [list(HATCH) if column % 8 < 2 else [100] * 3 for column in range(16)]
+
+
+def test_an_area_is_outlined_in_white_inside_and_black_outside() -> None:
+    picture, mask = np.full((3, 5, 3), 100, np.uint8), np.zeros((3, 5), np.bool_)
+    mask[:, 2:] = True
+    found = outline(picture, mask)
+    assert found[1, :, 0].tolist() == [100, 0, 255, 100, 100]
+    assert (picture == 100).all()
 
 
 def test_the_table_runs_along_the_ramp_and_the_swatch_shows_its_colours() -> None:

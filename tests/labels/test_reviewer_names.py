@@ -1,6 +1,6 @@
 import pytest
 
-from cytoseg.labels.reviewer_names import clean_comment, clean_name, file_part
+from cytoseg.labels.reviewer_names import clean_comment, clean_name, file_part, same_person
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,14 @@ from cytoseg.labels.reviewer_names import clean_comment, clean_name, file_part
 )
 def test_a_name_is_kept_in_its_script_on_one_line(typed: str, name: str) -> None:
     assert clean_name(typed) == name
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [("Anna", "anna", True), ("\u00c5sa", "a\u030asa", True), ("Groß", "GROSS", True), ("Anna", "Ann", False)],
+)
+def test_case_and_encoding_make_no_other_person(first: str, second: str, same: bool) -> None:
+    assert same_person(first, second) == same
 
 
 def test_a_comment_keeps_its_lines() -> None:

@@ -3,12 +3,14 @@
 import drawing
 import editor
 import jobs_list
+import people
 import reviews
 import show_me
 import state
 import streamlit as st
 
 from cytoseg.errors import CytosegError
+from cytoseg.review.assignments import in_order
 from cytoseg.workflows.annotating import Annotating, CropFile
 
 HELP = (
@@ -30,27 +32,27 @@ def _new_crop(annotating: Annotating) -> None:
         st.session_state["job said"] = ("error", state.told(error))
 
 
-def _choose(annotating: Annotating, crops: list[CropFile]) -> CropFile:
-    names = [crop.path.stem for crop in crops]
-    titles = dict(zip(names, drawing.titles(crops), strict=True))
+def _choose(annotating: Annotating, found: list[CropFile], author: str) -> CropFile:
+    given = people.assigned(annotating.run)
+    by_name = {crop.path.stem: crop for crop in found}
+    names = in_order(list(by_name), given, author)
+    titles = dict(zip(names, drawing.titles([by_name[name] for name in names], given, author), strict=True))
     key = "crop to annotate"
     if st.session_state.get(key) not in names:
-        st.session_state[key] = next((crop.path.stem for crop in crops if crop.drawn is None), names[0])
-    open_ones = [crop.path.stem for crop in crops if crop.drawn is None]
+        st.session_state[key] = next((name for name in names if by_name[name].drawn is None), names[0])
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox("Crop", names, key=key, format_func=titles.__getitem__)
+        chosen = by_name[st.selectbox("Crop", names, key=key, format_func=titles.__getitem__)]
+        people.offer_taking(annotating.run, chosen, author, given.get(chosen.path.stem, ()))
         st.button("New random crop", icon=":material/casino:", on_click=_new_crop, args=(annotating,))
-    left = len(open_ones)
-    st.caption(
-        f"{len(names) - left} of {len(names)} crops are marked; {sum(crop.is_test for crop in crops)} for testing."
-    )
-    return crops[names.index(chosen)]
+    marked = sum(crop.drawn is not None for crop in found)
+    st.caption(f"{marked} of {len(names)} crops are marked; {sum(crop.is_test for crop in found)} for testing.")
+    return chosen
 
 
-def _propose(annotating: Annotating, crop: CropFile) -> None:
+def _propose(annotating: Annotating, crop: CropFile, author: str) -> None:
     """Show the base model's proposal."""
     try:
-        work = drawing.work_on(annotating, crop)
+        work = drawing.work_on(annotating, crop, author)
         work.proposed = annotating.propose(work.picture)
     except CytosegError as error:
         st.session_state["job said"] = ("error", state.told(error))
@@ -59,7 +61,7 @@ def _propose(annotating: Annotating, crop: CropFile) -> None:
 @st.fragment
 def _draw(annotating: Annotating, crop: CropFile, author: str, *, live: bool) -> None:
     """Draw the editor; save, predict and import after each stroke."""
-    work = state.guarded(lambda: drawing.work_on(annotating, crop))
+    work = state.guarded(lambda: drawing.work_on(annotating, crop, author))
     problem, shown, told = "", (), ""
     try:
         drawing.keep(annotating, work, author)
@@ -88,18 +90,19 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, *, live: bool) ->
     except CytosegError as error:
         st.error(state.told(error), icon=":material/error:")
         return
-    if crop.drawn is None and work.saved:  # update the annotator in the list
+    if work.saved and author not in (*crop.readers, crop.drawn.author if crop.drawn else ""):  # update the list
         st.rerun()
 
 
 def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str, bool]:
     author = reviews.reviewer()
-    crop = _choose(annotating, crops)
+    crop = _choose(annotating, crops, author)
+    people.say_whose(annotating, crop, author)
     if crop.is_test:
         st.warning(f"A crop of the test slide {state.plain(crop.slide)}: used for testing, never for training.")
     live = st.toggle("Live result", value=True, help="Refits the MLPs after each stroke, on all marked crops.")
     with st.container(horizontal=True):
-        propose = {"on_click": _propose, "args": (annotating, crop)}
+        propose = {"on_click": _propose, "args": (annotating, crop, author)}
         st.button("Propose", icon=":material/auto_fix_high:", help="The base model's prediction, to accept.", **propose)
         st.button("Reload", icon=":material/refresh:", on_click=drawing.forget, args=(crop,))
         told = "Trains the run's model on all train crops." if author else "Type your name first."

@@ -1,0 +1,138 @@
+"""Two people: crops that two people annotated differently, and who annotates which crop."""
+
+from collections.abc import Sequence
+
+import conflict_view
+import drawing
+import jobs_list
+import pandas as pd
+import people
+import reviews
+import state
+import streamlit as st
+import widgets
+
+from cytoseg.errors import CytosegError
+from cytoseg.evaluation.run_folder import time_text
+from cytoseg.labels.reviewer_names import clean_name
+from cytoseg.metrics.results import share_text
+from cytoseg.review.append_only import log_of
+from cytoseg.review.assignments import Entry as Assigned
+from cytoseg.review.assignments import assignees
+from cytoseg.review.conflicts import Conflict, find_conflicts
+from cytoseg.review.resolutions import Entry, read_resolutions, resolution_csv, resolved_pairs
+from cytoseg.workflows.annotating import Annotating, CropFile
+
+HELP = (
+    "Each person's marks of a crop are kept apart; training uses those that were saved first until a third person "
+    "decides. Assign a crop to two people to learn how far they agree."
+)
+
+
+def _resolutions(annotating: Annotating) -> list[Entry]:
+    run = annotating.run
+    shared = {} if state.log_url() is None else {"run": reviews.name_of(run)}
+    return read_resolutions(log_of(run, state.log_url()), **shared)
+
+
+def _table(conflicts: Sequence[Conflict]) -> pd.DataFrame:
+    rows = [
+        (
+            one.crop,
+            one.slide,
+            ", ".join(side.person for side in one.sides),
+            f"{one.disagreement:.1%}",
+            one.agreement.pixels,
+            share_text(one.agreement.kappa),
+        )
+        for one in conflicts
+    ]
+    return pd.DataFrame(rows, columns=["Crop", "Slide", "People", "Differ", "Pixels marked by both", "Cohen's kappa"])
+
+
+def _conflicts(annotating: Annotating, crops: Sequence[CropFile], author: str, done: Sequence[Entry]) -> None:
+    found, problems = find_conflicts([crop.path for crop in crops], annotating.classes, resolved_pairs(done))
+    for problem in problems[:3]:
+        st.warning(state.told(problem), icon=":material/warning:")
+    st.subheader(f"Conflicts ({len(found)})")
+    if not found:
+        st.info(
+            "No two people have marked the same pixels of a crop differently. Assign a crop to two people below; each "
+            "marks it on the page Annotate.",
+            icon=":material/info:",
+        )
+        st.page_link("pages/annotate.py", label="Annotate", icon=":material/brush:")
+        return
+    st.dataframe(_table(found), hide_index=True)
+    titles = [f"{one.crop}: {' and '.join(side.person for side in one.sides)}" for one in found]
+    one = found[titles.index(state.select(st.container(), "Conflict, the largest first", titles, key="conflict"))]
+    conflict_view.show(annotating, one)
+    conflict_view.offer(annotating, next(crop for crop in crops if crop.path == one.picture), one, author)
+
+
+def _resolved(done: Sequence[Entry]) -> None:
+    st.subheader(f"Resolved ({len(done)})")
+    if not done:
+        st.caption("No conflict has been resolved yet.")
+        return
+    rows = [
+        (time_text(one.time), one.author, one.crop, _words(one), f"{one.first}, {one.second}", one.comment)
+        for one in reversed(done)
+    ]
+    columns = ["When", "Who", "Crop", "Decision", "Between", "Comment"]
+    st.dataframe(pd.DataFrame(rows, columns=columns), hide_index=True)
+    widgets.offer_csv("Resolutions (CSV)", resolution_csv(done), what="resolutions")
+
+
+def _words(one: Entry) -> str:
+    person = one.first if one.choice.endswith("first") else one.second
+    return f"{'drawn from' if one.choice.startswith('drawn') else 'took'} {person}'s"
+
+
+def _assign(annotating: Annotating, crops: Sequence[CropFile], author: str) -> None:
+    given: list[Assigned] = people.assignments(annotating.run)
+    now = assignees(given)
+    st.subheader("Who annotates what")
+    names = [crop.path.stem for crop in crops]
+    left, right = st.columns([2, 1], gap="medium", vertical_alignment="bottom")
+    chosen = left.multiselect("Crops", names, placeholder="Choose crops")
+    person = clean_name(right.text_input("Person", max_chars=80, placeholder="As the person types it"))
+    ready = bool(author and person and chosen)
+    told = None if ready else "Type your name and the person's, and choose crops."
+    with st.container(horizontal=True):
+        for title, word, icon in (("Assign", "assigned", "person_add"), ("Withdraw", "withdrawn", "person_remove")):
+            args = (annotating.run, chosen, author, person, word)
+            st.button(title, icon=f":material/{icon}:", on_click=people.say, args=args, disabled=not ready, help=told)
+    if now:
+        rows = [(crop, ", ".join(names)) for crop, names in now.items()]
+        st.dataframe(pd.DataFrame(rows, columns=["Crop", "Assigned to"]), hide_index=True)
+    else:
+        st.caption("No crop is assigned: all are free to take.")
+
+
+def main() -> None:
+    state.begin()
+    if st.session_state.pop(conflict_view.OPEN, None):
+        st.switch_page("pages/annotate.py")
+    st.title("Two people", help=HELP)
+    jobs_list.said()
+    annotating = state.guarded(lambda: drawing.of_run(state.run_folder()))
+    crops, problems = state.guarded(annotating.crops)
+    for problem in problems[:3]:
+        st.warning(state.told(problem))
+    if not crops:
+        st.info("There is no crop to annotate yet.", icon=":material/info:")
+        st.page_link("pages/annotate.py", label="Annotate", icon=":material/brush:")
+        return
+    author = reviews.reviewer()
+    try:
+        done = _resolutions(annotating)
+    except CytosegError as error:
+        st.error(reviews.sentence(state.told(error)), icon=":material/error:")
+        return
+    _conflicts(annotating, crops, author, done)
+    _resolved(done)
+    _assign(annotating, crops, author)
+
+
+main()

@@ -1,0 +1,131 @@
+"""Crops that two people annotated differently, and their agreement."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoseg.classes import IGNORE, ClassList
+from cytoseg.errors import CytosegError
+from cytoseg.labels.drawn_marks import origin_of
+from cytoseg.labels.readings import Reading, map_sha256, marks_at, readings_folder, readings_of
+from cytoseg.labels.reviewer_names import same_person
+from cytoseg.metrics.agreement import Agreement, agreement
+from cytoseg.metrics.counts import confusion_counts
+from cytoseg.slides.image import read_picture
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One person's marks: the name, when saved (UTC, ISO 8601), and (H, W) uint8 ids, 255 where unmarked."""
+
+    person: str
+    time: str
+    ids: NDArray[np.uint8]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the ids, 64 hexadecimal digits."""
+        return map_sha256(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Conflict:
+    """Two people who marked pixels of a crop with different classes.
+
+    Attributes:
+        picture: The crop's PNG file.
+        slide: Id of its slide.
+        sides: The two people's marks, by name.
+        agreement: Their agreement on the pixels that both marked.
+        readers: Everybody who has marked the crop.
+    """
+
+    picture: Path
+    slide: str
+    sides: tuple[Side, Side]
+    agreement: Agreement
+    readers: tuple[str, ...]
+
+    @property
+    def crop(self) -> str:
+        """Id of the crop."""
+        return self.picture.stem
+
+    @property
+    def pair(self) -> frozenset[str]:
+        """The hashes of both maps, by which a resolution knows what it resolves."""
+        return frozenset(side.sha256 for side in self.sides)
+
+    @property
+    def disagreement(self) -> float:
+        """Share of the pixels marked by both that they gave different classes, 0 to 1."""
+        return 1 - (1.0 if self.agreement.same is None else self.agreement.same)
+
+
+def find_conflicts(
+    pictures: Sequence[Path], classes: ClassList, resolved: Collection[tuple[str, frozenset[str]]]
+) -> tuple[list[Conflict], list[str]]:
+    """Compare each pair of people on each crop that both marked.
+
+    Args:
+        pictures: PNG files of the crops.
+        classes: Names of the ids.
+        resolved: Crop and hashes of both maps of each resolved conflict.
+
+    Returns:
+        The open conflicts, the largest disagreement first; and a sentence for each unreadable reading, which is
+        left out.
+    """
+    found: list[Conflict] = []
+    problems: list[str] = []
+    for picture in pictures:
+        found += [one for one in _of_crop(picture, classes, problems) if (one.crop, one.pair) not in resolved]
+    return sorted(found, key=lambda one: (-one.disagreement, -one.agreement.pixels, one.crop)), problems
+
+
+def differing(conflict: Conflict) -> NDArray[np.bool_]:
+    """Mark the pixels that both people marked with different classes, (H, W) bool."""
+    first, second = (side.ids for side in conflict.sides)
+    differs: NDArray[np.bool_] = (first != second) & (first != IGNORE) & (second != IGNORE)
+    return differs
+
+
+def may_resolve(conflict: Conflict, person: str) -> bool:
+    """Return whether a person is a third one, who has not marked the crop."""
+    return bool(person) and not any(same_person(name, person) for name in conflict.readers)
+
+
+def _of_crop(picture: Path, classes: ClassList, problems: list[str]) -> list[Conflict]:
+    if not readings_folder(picture).is_dir():  # most crops: nothing need be read
+        return []
+    readings = readings_of(picture, problems)
+    try:
+        height, width = read_picture(picture, name=picture.name).shape[:2]
+        slide = origin_of(picture).slide
+    except CytosegError as error:
+        problems.append(str(error))
+        return []
+    sides = _sides(readings, (height, width), classes, problems)
+    readers = tuple(sorted({reading.drawn.author for reading in readings}))
+    found = []
+    for first, second in combinations(sides, 2):
+        counts = confusion_counts(first.ids, second.ids, len(classes))
+        if not same_person(first.person, second.person) and counts.sum() > np.trace(counts):
+            found.append(Conflict(picture, slide, (first, second), agreement(counts), readers))
+    return found
+
+
+def _sides(readings: Sequence[Reading], shape: tuple[int, int], classes: ClassList, problems: list[str]) -> list[Side]:
+    found = []
+    for reading in readings:
+        try:
+            ids = marks_at(reading, shape, classes)
+        except CytosegError as error:
+            problems.append(str(error))
+            continue
+        found.append(Side(reading.drawn.author, reading.drawn.time, ids))
+    return sorted(found, key=lambda side: side.person)

@@ -1,0 +1,151 @@
+"""Resolving conflicts of two people by a third, recorded beside the reviewers' log."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import URL, CheckConstraint, Column, Integer, MetaData, String, Table, Text
+
+from cytoseg.classes import ClassList
+from cytoseg.csv_table import csv_text
+from cytoseg.errors import LabelError
+from cytoseg.labels.corrections import now
+from cytoseg.labels.drawn_marks import Drawn, save_marks
+from cytoseg.labels.readings import crop_locked, keep_marks
+from cytoseg.labels.reviewer_names import clean_name
+from cytoseg.review.append_only import insert_row, read_rows, select_rows, text_rows, writing
+from cytoseg.review.conflicts import Conflict, find_conflicts, may_resolve
+
+Choice = Literal["first", "second", "drawn from first", "drawn from second"]
+
+_TABLE = Table(
+    "conflict_resolutions",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("time", String(32), nullable=False),
+    Column("author", Text, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("crop", Text, nullable=False),
+    Column("slide", Text, nullable=False),
+    Column("choice", String(24), nullable=False),
+    Column("first", Text, nullable=False),
+    Column("second", Text, nullable=False),
+    Column("first_sha256", String(64), nullable=False),
+    Column("second_sha256", String(64), nullable=False),
+    Column("comment", Text, nullable=False),
+    CheckConstraint("choice IN ('first', 'second', 'drawn from first', 'drawn from second')", name="known_choice"),
+    sqlite_autoincrement=True,
+)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A third person's decision between two people's marks of a crop.
+
+    Attributes:
+        author: Name of the third person.
+        run: Name of the run, as in the log.
+        crop: Id of the crop.
+        slide: Id of its slide.
+        choice: Whose marks count, or from whose the third person goes on drawing.
+        first: Name of the first person.
+        second: Name of the second person.
+        first_sha256: Hash of the first person's label map.
+        second_sha256: Hash of the second person's label map.
+        comment: Free text; may be empty.
+    """
+
+    author: str
+    run: str
+    crop: str
+    slide: str
+    choice: Choice
+    first: str
+    second: str
+    first_sha256: str
+    second_sha256: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Resolution):
+    """A resolution with its number and time (UTC, ISO 8601)."""
+
+    id: int
+    time: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Who decides, what, and why."""
+
+    author: str
+    choice: Choice
+    comment: str = ""
+
+
+def resolve(log: URL, run: str, conflict: Conflict, decision: Decision, classes: ClassList) -> None:
+    """Make one person's marks those that training uses, and record it; all earlier marks are kept.
+
+    Args:
+        log: From ``append_only.log_of``.
+        run: Name of the run, as in the log.
+        conflict: The conflict as the third person has seen it.
+        decision: The decision. Anyone who goes on drawing does so on the crop's own marks, which are his then.
+        classes: Names of the ids.
+
+    Raises:
+        LabelError: If the person may not resolve it, the conflict has changed or was resolved meanwhile, or something
+            cannot be written: the marks that training uses are unchanged then.
+    """
+    author = decision.author
+    if not author or clean_name(author) != author:
+        raise LabelError(f"{conflict.crop}: {author!r} is not a valid name. Enter your name before you decide.")
+    first, second = conflict.sides
+    hashes = first.sha256, second.sha256
+    people = first.person, second.person
+    said = Resolution(
+        author, run, conflict.crop, conflict.slide, decision.choice, *people, *hashes, comment=decision.comment
+    )
+    with crop_locked(conflict.picture), writing(log, _TABLE) as connection:
+        done = resolved_pairs(select_rows(connection, _TABLE, Entry, {"run": run, "crop": conflict.crop}))
+        _check_open(conflict, author, done, classes)
+        keep_marks(conflict.picture)
+        insert_row(connection, _TABLE, said)
+        # Within the transaction: if the marks cannot be written, nothing is recorded.
+        ids = (first if decision.choice.endswith("first") else second).ids
+        save_marks(conflict.picture, Drawn(author, now(), people), ids, classes)
+
+
+def read_resolutions(log: URL, **wanted: str) -> list[Entry]:
+    """Read the resolutions with the wanted column values, such as ``run="lbc"``, oldest first.
+
+    Raises:
+        LabelError: If the database is damaged or cannot be reached.
+    """
+    return read_rows(log, _TABLE, Entry, wanted)
+
+
+def resolved_pairs(entries: Iterable[Entry]) -> set[tuple[str, frozenset[str]]]:
+    """Return crop and hashes of both maps of each resolution, for ``find_conflicts``."""
+    return {(entry.crop, frozenset((entry.first_sha256, entry.second_sha256))) for entry in entries}
+
+
+def resolution_csv(entries: Sequence[Entry]) -> str:
+    """Write resolutions as CSV for a spreadsheet."""
+    return csv_text(text_rows(_TABLE, entries))
+
+
+def _check_open(conflict: Conflict, author: str, done: set[tuple[str, frozenset[str]]], classes: ClassList) -> None:
+    """Refuse a conflict that is not as it was shown, or that this person may not resolve."""
+    if (conflict.crop, conflict.pair) in done:
+        raise LabelError(f"{conflict.crop}: somebody has resolved this conflict meanwhile. Reload the page.")
+    present, _ = find_conflicts([conflict.picture], classes, done)
+    same = [one for one in present if one.pair == conflict.pair]
+    if not same:
+        raise LabelError(f"{conflict.crop}: the marks have changed since you opened it. Look at them again.")
+    if not may_resolve(same[0], author):
+        raise LabelError(
+            f"{conflict.crop}: {author} has marked this crop, and nobody resolves a conflict of their own. Ask "
+            "somebody who has not marked it."
+        )
