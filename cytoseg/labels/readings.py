@@ -1,8 +1,8 @@
 """Annotations of one crop by several people.
 
-The marks beside a crop belong to the person who saved them first, and training uses them. Marks of other people are kept in
-``review/readings/FOLDER/CROP``, each beside a copy of the picture. A third person's resolution replaces the marks
-beside the crop, and what stood there is kept as a reading too.
+The marks beside a crop belong to the person who saved them first, and training uses them. Marks of other people are
+kept in ``review/readings/FOLDER/CROP``, each beside a copy of the picture. A third person's resolution replaces the
+marks beside the crop, and what stood there is kept as a reading too.
 """
 
 import hashlib
