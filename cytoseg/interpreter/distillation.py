@@ -115,7 +115,7 @@ def _parts(lessons: Sequence[Lesson], change: Callable[..., dict[str, Tensor]], 
     change.set_random_state(seed_for(seed, step, what="changes"))  # type: ignore[attr-defined] # MONAI's Compose
     drawn = [lessons[int(i)] for i in rng.integers(0, len(lessons), BATCH)]
     parts = [change({"picture": to_input(d.picture[None])[0], "labels": d.target()}) for d in drawn]
-    return [torch.stack([torch.as_tensor(part[key]).float() for part in parts]) for key in ("picture", "labels")]
+    return [torch.stack([part[key].float() for part in parts]) for key in ("picture", "labels")]
 
 
 def _loss(found: Tensor, target: Tensor, weights: Tensor) -> Tensor:

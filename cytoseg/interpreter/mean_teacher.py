@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.transforms import (
-    Compose,
     RandAdjustContrastd,
     RandGaussianSmoothd,
     RandScaleIntensityFixedMeand,
@@ -16,6 +15,7 @@ from monai.transforms import (
 from torch import Tensor, nn
 
 from cytoseg.devices import seed_for
+from cytoseg.slides.fast_transforms import PlainCompose
 
 CONFIDENT = 0.8
 """Confidence threshold: only pixels whose top class is more probable contribute."""
@@ -48,7 +48,7 @@ class UnlabelledParts:
 
     def __init__(self, unlabelled: Unlabelled, *, batch: int, seed: int) -> None:
         self._crop, self._batch, self._seed = unlabelled.crop, batch, seed
-        self._strong = Compose(
+        self._strong = PlainCompose(
             [
                 RandAdjustContrastd("picture", prob=0.8, gamma=(0.6, 1.6)),
                 RandScaleIntensityFixedMeand("picture", prob=0.8, factors=0.3),
@@ -66,7 +66,7 @@ class UnlabelledParts:
         """
         weak = torch.stack([self._crop(step * self._batch + i) for i in range(self._batch)])
         self._strong.set_random_state(seed_for(self._seed, step, what="strong changes"))
-        changed = [torch.as_tensor(self._strong({"picture": part.clone()})["picture"]) for part in weak]
+        changed = [self._strong({"picture": part.clone()})["picture"] for part in weak]
         return weak, torch.stack(changed).float(), self._rectangles(step, weak.shape[-2:])
 
     def _rectangles(self, step: int, size: torch.Size) -> Tensor:

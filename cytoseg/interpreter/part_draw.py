@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from monai.transforms import (
-    Compose,
     RandAdjustContrastd,
     RandFlipd,
     RandGaussianSmoothd,
@@ -22,6 +21,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.errors import LabelError
 from cytoseg.features.extract import to_input
+from cytoseg.slides.fast_transforms import PlainCompose
 
 _BOTH = ("picture", "labels")
 
@@ -55,8 +55,8 @@ class PartDraw:
         """Return a step's (B, 3, size, size) float32, about [-1, 1], and (B, size, size) int64."""
         self._change.set_random_state(seed_for(self._seed, step, what="changes"))
         parts = [self._change(self._crop(number)) for number in self._numbers(step)]
-        x = torch.stack([torch.as_tensor(part["picture"]) for part in parts])
-        return x.float(), torch.stack([torch.as_tensor(part["labels"])[0] for part in parts]).long()
+        x = torch.stack([part["picture"] for part in parts])
+        return x.float(), torch.stack([part["labels"][0] for part in parts]).long()
 
     def _crop(self, number: int) -> dict[str, Tensor]:
         """Return a crop as input of the transform, converted each time because it is five times as large."""
@@ -69,7 +69,7 @@ class PartDraw:
         return drawn
 
 
-def changes(size_px: int, blurred: float) -> Compose:
+def changes(size_px: int, blurred: float) -> PlainCompose:
     """Return the random transform of a part: position, flips, rotations, colours, sharpness.
 
     Args:
@@ -80,7 +80,7 @@ def changes(size_px: int, blurred: float) -> Compose:
         A transform of ``picture`` (3, H, W) float and ``labels`` (1, H, W) int64.
     """
     side = (size_px, size_px)
-    return Compose(
+    return PlainCompose(
         [
             SpatialPadd("picture", side, mode="replicate"),
             SpatialPadd("labels", side, mode="constant", value=IGNORE),

@@ -76,7 +76,7 @@ class SourceParts:
             picture = paint_random_stain(picture, rng)
         self._change.set_random_state(seed_for(self._seed, number, what="source changes"))
         changed = self._change({"picture": picture, "labels": labels[None]})
-        return torch.as_tensor(changed["picture"]).float(), torch.as_tensor(changed["labels"])[0].long(), which
+        return changed["picture"].float(), changed["labels"][0].long(), which
 
 
 def _resized_part(source: LabelledSource, size_px: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -25,14 +25,14 @@ BITS = "predict.uncertainty_bits=32"
 
 @pytest.fixture
 def pixels(home: Path) -> NDArray[np.uint8]:
-    """(256, 256, 3) of a synthetic slide."""
+    """(256, 128, 3), the left half of a synthetic slide."""
     with open_slide(home / "made" / "slides" / "made_2_00.ome.tif") as slide:
-        return slide.read_region(Region(0, 0, 256, 256))
+        return slide.read_region(Region(0, 0, 128, 256))
 
 
 @pytest.fixture
 def write(home: Path, pixels: NDArray[np.uint8]) -> Callable[..., int]:
-    """Write slide.tif in 4 x 4 tiles of 64 px and coarser levels; gives where a tile of a level begins in the file."""
+    """Write slide.tif in 4 x 2 tiles of 64 px and coarser levels; gives where a tile of a level begins in the file."""
 
     def levels(count: int, *, level: int, tile: int) -> int:
         tags = {"tile": (64, 64), "photometric": "rgb", "compression": "zlib"}
@@ -49,16 +49,19 @@ def write(home: Path, pixels: NDArray[np.uint8]) -> Callable[..., int]:
 
 @pytest.fixture(scope="module")
 def whole(made_run: tuple[Path, object], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The prediction of the undamaged slide; the pixels of its finest level are those of all files that are written."""
+    """The prediction of the undamaged half; its pixels are those of the finest level of all files that are written."""
     folder = tmp_path_factory.mktemp("whole")
     shutil.copytree(made_run[0] / "runs", folder / "runs")
-    for name in ("tiny.yaml", "made/slides/made_2_00.ome.tif"):
-        shutil.copy(made_run[0] / name, folder)
-    line = ("predict", "tiny.yaml", "made_2_00.ome.tif", "slides.folders=[.]", "predict.skip_glass=false", BITS)
+    shutil.copy(made_run[0] / "tiny.yaml", folder)
+    with open_slide(made_run[0] / "made" / "slides" / "made_2_00.ome.tif") as slide:
+        half = slide.read_region(Region(0, 0, 128, 256))
+    scale = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(folder / "whole.tif", half, tile=(64, 64), photometric="rgb", **scale)
+    line = ("predict", "tiny.yaml", "whole.tif", "slides.folders=[.]", "predict.skip_glass=false", BITS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert run_command(*line, "--out", "good").exit_code == 0
-    return folder / "good" / "made_2_00"
+    return folder / "good" / "whole"
 
 
 def cut(at: int) -> None:
@@ -73,9 +76,9 @@ def spoil(at: int) -> None:
 @pytest.mark.parametrize(
     ("count", "damage", "why"),
     [
-        (1, cut, "truncated, tile 14 at x 128, y 192 is cut off"),
-        (3, cut, "truncated, tile 14 at x 128, y 192 is cut off"),
-        (1, spoil, "tile 14 at x 128, y 192 is damaged"),
+        (1, cut, "truncated, tile 7 at x 64, y 192 is cut off"),
+        (3, cut, "truncated, tile 7 at x 64, y 192 is cut off"),
+        (1, spoil, "tile 7 at x 64, y 192 is damaged"),
     ],
     ids=["one level, cut", "pyramid, cut", "one level, damaged"],
 )
@@ -83,7 +86,7 @@ def test_what_comes_before_a_bad_tile_is_predicted_and_kept(
     cytoseg: Command, write: Callable[..., int], whole: Path, count: int, damage: Callable[[int], None], why: str
 ) -> None:
     """Tiles of prediction begin every 24 rows and are 32 high: that from row 168 on is the first to need row 192."""
-    at = write(count, level=0, tile=14)
+    at = write(count, level=0, tile=7)
     damage(at + 10)
     for _ in range(2):  # again from what is kept, with the same end
         result = cytoseg("predict", "tiny.yaml", "slide.tif", "--out", "bad")
@@ -92,20 +95,20 @@ def test_what_comes_before_a_bad_tile_is_predicted_and_kept(
         assert line.startswith("cytoseg: slide.tif, tile at x ")
         assert why in line
         assert line.endswith("168 of 256 rows are finished and were kept.")
-        spool = MapSpool(Path("bad/.slide.part"), size=Size(256, 256))
+        spool = MapSpool(Path("bad/.slide.part"), size=Size(128, 256))
         assert spool.rows == 168
     assert [path.name for path in Path("bad").iterdir()] == [".slide.part"]
     for name, kept in zip(MAPS, (IDS, UNCERTAINTY), strict=True):
         good = tifffile.imread(whole / name)
-        np.testing.assert_array_equal(spool.window(kept, x=0, y=0, width=256, height=168), good[:168])
+        np.testing.assert_array_equal(spool.window(kept, x=0, y=0, width=128, height=168), good[:168])
 
 
 def test_another_slide_is_done_all_the_same(cytoseg: Command, write: Callable[..., int]) -> None:
-    cut(write(1, level=0, tile=14) + 10)
+    cut(write(1, level=0, tile=7) + 10)
     result = cytoseg("predict", "tiny.yaml", "slide.tif", "made/slides/made_2_01.ome.tif", "--out", "results")
     assert result.exit_code == 1
     assert "made_2_01.ome.tif: see results/made_2_01/preview.png" in result.stdout
-    assert "tile 14 at x 128, y 192 is cut off" in result.stderr
+    assert "tile 7 at x 64, y 192 is cut off" in result.stderr
 
 
 def test_a_pyramid_without_its_coarsest_level_is_predicted_whole(
@@ -126,7 +129,7 @@ def test_damage_in_a_coarser_level_is_told_before_anything_is_computed(
     cytoseg: Command, pixels: NDArray[np.uint8]
 ) -> None:
     """The mask of a wide slide is made from level 2; no tile would ever meet what is damaged there."""
-    wide = np.tile(pixels[:64], (1, 16, 1))
+    wide = np.tile(pixels[:64], (1, 32, 1))
     tags = {"tile": (64, 64), "photometric": "rgb", "compression": "zlib"}
     with tifffile.TiffWriter("slide.tif") as tif:
         tif.write(wide, subifds=2, resolution=(20_000, 20_000), resolutionunit="CENTIMETER", **tags)
@@ -160,10 +163,10 @@ def test_damage_in_a_coarser_level_is_told_before_anything_is_computed(
 def test_who_needs_the_whole_slide_refuses_it_at_once(
     cytoseg: Command, write: Callable[..., int], command: tuple[str, ...]
 ) -> None:
-    cut(write(1, level=0, tile=14) + 10)
+    cut(write(1, level=0, tile=7) + 10)
     result = cytoseg(*command)
     assert result.exit_code == 2
-    told = "truncated at level 0: 2 of 16 tiles lie beyond the end of the file; the first is tile 14"
+    told = "truncated at level 0: 1 of 8 tiles lie beyond the end of the file; the first is tile 7"
     assert result.stderr == f"cytoseg: slide.tif: {told}. Copy the file again.\n"
     assert not Path("new.ome.tif").exists()
 
@@ -172,7 +175,7 @@ def test_openslide_predicts_and_keeps_what_comes_before_a_bad_tile_too(
     cytoseg: Command, write: Callable[..., int]
 ) -> None:
     pytest.importorskip("openslide")
-    spoil(write(1, level=0, tile=12) + 10)
+    spoil(write(1, level=0, tile=6) + 10)
     Path("slide.tif").rename("slide.svslide")
     result = cytoseg("predict", "tiny.yaml", "slide.svslide", "--out", "bad")
     assert result.exit_code == 2
@@ -184,9 +187,9 @@ def test_a_disk_that_fails_for_a_while_leaves_no_mark_on_the_result(
     cytoseg: Command, write: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fails while tissue is sought: what was finished before stays, and nothing is computed without the mask."""
-    at, line, pread = write(1, level=0, tile=12), ("predict", "tiny.yaml", "slide.tif", "--out"), os.pread
+    at, line, pread = write(1, level=0, tile=6), ("predict", "tiny.yaml", "slide.tif", "--out"), os.pread
     assert cytoseg(*line, "good").exit_code == 0
-    assert json.loads(Path("good/slide/summary.json").read_text())["glass_tiles"] == 23
+    assert json.loads(Path("good/slide/summary.json").read_text())["glass_tiles"] == 8
 
     def failing(after: int) -> Callable[[int, int, int], bytes]:
         asked: list[int] = []
@@ -199,18 +202,18 @@ def test_a_disk_that_fails_for_a_while_leaves_no_mark_on_the_result(
 
         return give
 
-    # The mask takes each of the 16 tiles once; the second run fails before it has one.
+    # The mask takes each of the 8 tiles once; the second run fails before it has one.
     for after, kept in (
-        (16, "168 of 256 rows are finished and were kept."),
+        (8, "168 of 256 rows are finished and were kept."),
         (0, "Check its disk, or copy the file again."),
     ):
         with monkeypatch.context() as patched:
             patched.setattr("cytoseg.slides.tile_table.os.pread", failing(after))
             result = cytoseg(*line, "bad")
         assert result.exit_code == 2
-        assert "tile 12 at x 0, y 192 cannot be read ([Errno 5] Input/output error)" in result.stderr
+        assert "tile 6 at x 0, y 192 cannot be read ([Errno 5] Input/output error)" in result.stderr
         assert result.stderr.endswith(f"{kept}\n")
-        assert MapSpool(Path("bad/.slide.part"), size=Size(256, 256)).rows == 168
+        assert MapSpool(Path("bad/.slide.part"), size=Size(128, 256)).rows == 168
     assert cytoseg(*line, "bad").exit_code == 0
     for name in MAPS:
         assert (Path("bad/slide") / name).read_bytes() == (Path("good/slide") / name).read_bytes()

@@ -2,10 +2,11 @@ from typing import Any
 
 import pytest
 import torch
-from monai.transforms import RandFlipd, RandRotate90d, ScaleIntensityRanged
+from monai.data import get_track_meta
+from monai.transforms import Compose, RandFlipd, RandRotate90d, RandStdShiftIntensityd, ScaleIntensityRanged
 from torch import Tensor
 
-from cytoseg.slides.fast_transforms import QuickFlipd, QuickRotate90d, ToUnitd
+from cytoseg.slides.fast_transforms import PlainCompose, QuickFlipd, QuickRotate90d, ToUnitd
 
 
 @pytest.fixture
@@ -47,3 +48,21 @@ def test_scaling_spares_its_input_and_lays_out_channel_by_channel(pixels: Tensor
     before = turned.clone()
     assert ToUnitd(["image"])({"image": turned})["image"].is_contiguous()
     assert torch.equal(turned, before)
+
+
+def test_a_plain_compose_gives_the_values_of_monais_as_plain_tensors(pixels: Tensor) -> None:
+    steps = [RandFlipd("image", prob=0.5, spatial_axis=0), RandStdShiftIntensityd("image", prob=0.5, factors=0.3)]
+    ours, monais = PlainCompose(steps), Compose(steps)
+    for seed in range(8):
+        ours.set_random_state(seed=seed)
+        mine = ours({"image": pixels.float()})["image"]
+        monais.set_random_state(seed=seed)
+        assert type(mine) is Tensor
+        assert torch.equal(mine, monais({"image": pixels.float()})["image"].as_tensor())
+    assert get_track_meta()
+
+
+def test_a_plain_compose_that_fails_leaves_monais_setting_as_it_was() -> None:
+    with pytest.raises(RuntimeError):
+        PlainCompose([RandFlipd("image", prob=1.0)])({})
+    assert get_track_meta()
