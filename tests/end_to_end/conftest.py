@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tifffile
 from typer.testing import CliRunner, Result
 
 from cytoseg.cli import build_app
+from cytoseg.geometry import Region
+from cytoseg.slides.open import open_slide
 from tests.end_to_end.forked import Forked
 
 SOURCES = Path(__file__).parents[2]
@@ -93,6 +96,20 @@ def home(made_run: tuple[Path, dict[str, Result]], tmp_path: Path, monkeypatch: 
     shutil.copytree(made_run[0], copy)
     monkeypatch.chdir(copy)
     return copy
+
+
+@pytest.fixture
+def part(home: Path) -> str:
+    """part.tif of 80 x 80 px, cut out of a made slide, for tests that need no whole slide."""
+    return cut_part("made_2_00", "part.tif")
+
+
+def cut_part(slide: str, name: str) -> str:
+    """Write the upper left 80 x 80 px of a made slide to a file; gives the file."""
+    with open_slide(f"made/slides/{slide}.ome.tif") as opened:
+        pixels = opened.read_region(Region(0, 0, 80, 80))
+    tifffile.imwrite(name, pixels, tile=(32, 32), resolution=(20_000, 20_000), resolutionunit="CENTIMETER")
+    return name
 
 
 @pytest.fixture

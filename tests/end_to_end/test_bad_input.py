@@ -426,20 +426,21 @@ def test_disk_full_in_train_ddpm(
 @pytest.mark.parametrize("place", ["cytoseg.predict.outputs.write_pyramid", "cytoseg.predict.slide.MapSpool.write"])
 def test_disk_full_in_predict(
     home: Path,
+    part: str,
     cytoseg: Callable[..., Result],
     contents: Callable[[], dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
     place: str,
 ) -> None:
-    line = ("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", "predict.batch=1")
+    line = ("predict", "tiny.yaml", part)
     before = contents()
     with monkeypatch.context() as full:
         full.setattr(place, no_space)
         result = cytoseg(*line)
     assert result.exit_code == 2, result.output
     (message,) = result.stderr.splitlines()
-    assert "runs/tiny/predictions/made_2_00: cannot be written (No space left on device)" in message
-    assert {path: text for path, text in contents().items() if ".made_2_00.part" not in path} == before
+    assert "runs/tiny/predictions/part: cannot be written (No space left on device)" in message
+    assert {path: text for path, text in contents().items() if ".part.part" not in path} == before
     again = cytoseg(*line)  # with room again
     assert again.exit_code == 0, again.output
     assert list((home / "runs" / "tiny" / "predictions").glob(".*")) == []

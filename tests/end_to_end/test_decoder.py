@@ -13,17 +13,17 @@ import pytest
 import tifffile
 from typer.testing import Result
 
-from cytoseg.geometry import Region
 from cytoseg.interpreter import tune
 from cytoseg.interpreter.bundle import bundle_hashes, load_bundle
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.unet_baseline import fit_scratch
-from cytoseg.slides.open import open_slide
 
 TUNED = ("interpreter.kind=decoder", "decoder.steps=6", "decoder.rate=2e-2", "decoder.size_px=32", "decoder.batch=2")
 
 
-def test_a_tuned_decoder_is_evaluated_and_segments_slides(home: Path, cytoseg: Callable[..., Result]) -> None:
+def test_a_tuned_decoder_is_evaluated_and_segments_slides(
+    home: Path, part: str, cytoseg: Callable[..., Result]
+) -> None:
     trained = cytoseg("train-interpreter", "tiny.yaml", *TUNED)
     assert trained.exit_code == 0, trained.output
     assert "Decoder tuned; weights of step 6 of 6 (no slide was held out)." in trained.stdout
@@ -38,10 +38,7 @@ def test_a_tuned_decoder_is_evaluated_and_segments_slides(home: Path, cytoseg: C
     evaluation = json.loads((folder / "evaluation" / "evaluation.json").read_text())
     assert evaluation["methods"][0]["title"] == "DDPM's decoder, tuned"
 
-    with open_slide(home / "made" / "slides" / "made_2_00.ome.tif") as slide:
-        part = slide.read_region(Region(0, 0, 80, 80))
-    tifffile.imwrite("part.tif", part, resolution=(20_000, 20_000), resolutionunit="CENTIMETER")
-    predicted = cytoseg("predict", "tiny.yaml", "part.tif", "--out", "found", *TUNED)
+    predicted = cytoseg("predict", "tiny.yaml", part, "--out", "found", *TUNED)
     assert predicted.exit_code == 0, predicted.output
     uncertainty = tifffile.imread("found/part/uncertainty.ome.tif")
     assert np.isfinite(uncertainty).all()

@@ -10,12 +10,7 @@ import tifffile
 from numpy.testing import assert_array_equal
 from typer.testing import Result
 
-from cytoseg.geometry import Region
-from cytoseg.slides.open import open_slide
-
 Command = Callable[..., Result]
-SLIDE = Path("made/slides/made_2_00.ome.tif")
-BEFORE = Path("runs/tiny/predictions/made_2_00")
 
 
 def predicted(cytoseg: Command, slide: str) -> tuple[Path, str]:
@@ -26,18 +21,19 @@ def predicted(cytoseg: Command, slide: str) -> tuple[Path, str]:
     return Path("runs/tiny/predictions", Path(slide).name.split(".")[0]), said[-1]
 
 
-def assert_same_maps(folder: Path) -> None:
+def assert_same_maps(folder: Path, before: Path) -> None:
     for name in ("class_map.ome.tif", "uncertainty.ome.tif"):
-        assert_array_equal(tifffile.imread(folder / name), tifffile.imread(BEFORE / name))
+        assert_array_equal(tifffile.imread(folder / name), tifffile.imread(before / name))
 
 
-def test_an_ome_zarr_is_predicted_like_the_tiff_it_was_made_of(cytoseg: Command, home: Path) -> None:
+def test_an_ome_zarr_is_predicted_like_the_tiff_it_was_made_of(cytoseg: Command, part: str) -> None:
     pytest.importorskip("zarr")
-    result = cytoseg("slides", "convert", str(SLIDE), "same.ome.zarr")
+    before, _ = predicted(cytoseg, part)
+    result = cytoseg("slides", "convert", part, "same.ome.zarr")
     assert result.exit_code == 0, result.output
     folder, said = predicted(cytoseg, "same.ome.zarr")
     assert said == f"same.ome.zarr: see {folder / 'preview.png'}"
-    assert_same_maps(folder)
+    assert_same_maps(folder, before)
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["slide"], summary["note"]) == ("same.ome.zarr", "")
     sizes = [file.stat().st_size for file in Path("same.ome.zarr").rglob("*") if file.is_file()]
@@ -49,15 +45,15 @@ def test_an_ome_zarr_is_predicted_like_the_tiff_it_was_made_of(cytoseg: Command,
     assert "same.ome.zarr: damaged at Region" in again.stderr
 
 
-def test_of_a_stack_the_middle_plane_is_predicted_and_named(cytoseg: Command, home: Path) -> None:
-    with open_slide(SLIDE) as slide:
-        pixels = slide.read_region(Region(0, 0, 256, 256))
+def test_of_a_stack_the_middle_plane_is_predicted_and_named(cytoseg: Command, part: str) -> None:
+    before, _ = predicted(cytoseg, part)
+    pixels = tifffile.imread(part)
     metadata = {"axes": "ZYXS", "PhysicalSizeX": 0.5}
     stack = np.stack([255 - pixels, pixels, pixels // 2])
     tifffile.imwrite("stack.ome.tif", stack, ome=True, photometric="rgb", tile=(64, 64), metadata=metadata)
     folder, said = predicted(cytoseg, "stack.ome.tif")
     assert said == f"stack.ome.tif: plane 2 of 3 (the middle one); see {folder / 'preview.png'}"
-    assert_same_maps(folder)
+    assert_same_maps(folder, before)
     assert json.loads((folder / "summary.json").read_text())["note"] == "plane 2 of 3 (the middle one)"
 
 
