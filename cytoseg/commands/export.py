@@ -76,7 +76,7 @@ def model_card(name: str, state: Mapping[str, Any], rows: Sequence[Mapping[str, 
     network, recipe, versions = state["architecture"], state["recipe"], state["versions"]
     began = state.get("started_from")
     facts = {
-        "network": f"{network['backbone']}, dim {network['dim']}, multipliers {network['dim_mults']}",
+        "network": f"{network['backbone']}, dim {network['dim']}, multipliers {network['dim_mults']}" + _task(network),
         "process": f"T = {network['timesteps']}, {network['schedule']} schedule, {network['objective']}",
         "trained on": f"{state['crops_seen']:,} crops of {recipe['crops']['size_px']} px, "
         f"{recipe['training']['batch']} a step, rate {recipe['training']['rate']}",
@@ -98,6 +98,10 @@ def model_card(name: str, state: Mapping[str, Any], rows: Sequence[Mapping[str, 
         *(f"![{picture.removesuffix('.png')}]({picture})" for picture in pictures),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _task(network: Mapping[str, Any]) -> str:
+    return f"; enlarges small pictures {network['upsample']} times" if network.get("upsample", 1) > 1 else ""
 
 
 def _late_loss(rows: Sequence[Mapping[str, Any]], timesteps: int) -> str:

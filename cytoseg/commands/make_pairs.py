@@ -10,7 +10,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.interpreter.bundle import EnsemblePredictor, bundle_hashes, load_bundle
 from cytoseg.leftovers import sweep
 from cytoseg.synthetic.pair_selection import MadePair, most_certain
-from cytoseg.workflows.drawn_samples import DrawnSamples, Sampler, draw_samples
+from cytoseg.workflows.drawn_samples import Drawing, DrawnSamples, Sampler, draw_samples
 from cytoseg.workflows.made_pairs import MADE, SampleLabels, write_pairs
 from cytoseg.workflows.recorded_command import (
     Overrides,
@@ -55,7 +55,7 @@ def run(
         device = pick_device(current.recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()
-        drawn = draw_samples(current, n, sampler=sampler, steps=steps, seed=seed)
+        drawn = draw_samples(current, n, Drawing(sampler, steps, seed))
         if not drawn.numbers:
             raise CytosegError(
                 f"{drawn.folder}: none of {n} samples is a valid image. Train the diffusion model longer."

@@ -8,17 +8,17 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
+from torch.nn import functional
 
 from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.sample_folder import ranges, sample_path
 from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.workflows.asked_maps import AskedMaps, asked_maps
-from cytoseg.workflows.drawn_samples import Sampler, draw_samples
+from cytoseg.workflows.drawn_samples import Drawing, Sampler, draw_samples, read_sample
 from cytoseg.workflows.guidance import guidance_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
 from cytoseg.workflows.run_pictures import save_grid
+from cytoseg.workflows.small_pictures import SmallKind
 
 GRID = 64
 """Most samples in grid.png."""
@@ -51,6 +51,10 @@ def run(
         Path | None,
         typer.Option("--maps", help="Folder of class maps to draw: images of class ids, or labelme files."),
     ] = None,
+    small: Annotated[
+        SmallKind | None,
+        typer.Option("--small", help="Of a model that enlarges: pictures of diffusion.upsample_from, or real crops."),
+    ] = None,
 ) -> None:
     """Draw samples from the diffusion model.
 
@@ -63,6 +67,9 @@ def run(
 
     With --maps sample i shows map i of the folder: by the map itself if the model was trained with
     diffusion.condition=map, else steered by the run's interpreter. maps.png shows each map beside its sample.
+
+    A model with diffusion.upsample_from enlarges pictures that the run of that name draws first, with the same sampler
+    and seed, or with --small crops real crops made smaller. small.png shows each small picture beside its sample.
     """
     with start_run(recipe, overrides, command="sample") as current:
         if guide is not None and maps is not None:
@@ -70,14 +77,16 @@ def run(
         asked = asked_maps(current.recipe, current.folder, maps, scale)
         guided = asked or guidance_of(current.recipe, current.folder, guide, scale)
         n = n or (DEFAULT_N if asked is None else len(asked))
-        drawn = draw_samples(current, n, sampler=sampler, steps=steps, seed=seed, guided=guided)
+        drawn = draw_samples(current, n, Drawing(sampler, steps, seed, guided, small))
         _save_grid(drawn.folder, n)
         if asked is not None:
             _save_beside_maps(drawn.folder, n, asked, current.recipe.class_list().colour_table())
+        if drawn.small is not None:
+            _save_beside_small(drawn.folder, drawn.small, n)
         current.entry.update(samples=len(drawn.numbers), folder=drawn.folder.name)
         if drawn.faults:
             raise CytosegError(_complaint(drawn.faults, n, drawn.folder))
-        picture = drawn.folder / ("grid.png" if asked is None else "maps.png")
+        picture = drawn.folder / ("maps.png" if asked else "small.png" if drawn.small else "grid.png")
         say(f"{n} samples after {drawn.origin.crops_seen} crops. See {picture}.")
 
 
@@ -85,7 +94,7 @@ def _save_grid(folder: Path, n: int) -> None:
     """Save the first existing samples as one grid."""
     there = [path for path in (sample_path(folder, number) for number in range(n)) if path.exists()]
     if there:
-        save_grid(folder / "grid.png", torch.stack([_read(path) for path in there[:GRID]]))
+        save_grid(folder / "grid.png", torch.stack([read_sample(path) for path in there[:GRID]]))
 
 
 def _save_beside_maps(folder: Path, n: int, asked: AskedMaps, colours: NDArray[np.uint8]) -> None:
@@ -93,20 +102,20 @@ def _save_beside_maps(folder: Path, n: int, asked: AskedMaps, colours: NDArray[n
     there = [number for number in range(n) if sample_path(folder, number).exists()][:GRID]
     if there:
         maps = torch.from_numpy(colours[asked.of(there).numpy()]).permute(0, 3, 1, 2) / 127.5 - 1.0
-        samples = as_channels(torch.stack([_read(sample_path(folder, number)) for number in there]), 3)
+        samples = as_channels(torch.stack([read_sample(sample_path(folder, number)) for number in there]), 3)
         pairs = torch.stack([maps, samples], dim=1).flatten(0, 1)
         save_grid(folder / "maps.png", pairs, columns=2 * int(np.ceil(np.sqrt(len(there) / 2))))
 
 
-def _read(path: Path) -> Tensor:
-    try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise OSError("no file")
-        with Image.open(path) as picture:
-            pixels = np.atleast_3d(np.array(picture if picture.mode == "L" else picture.convert("RGB")))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise CytosegError(f"{path}: damaged ({error}). Remove it and give the command again.") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1.0
+def _save_beside_small(folder: Path, small: Path, n: int) -> None:
+    """Save the first existing samples, each beside the small picture that it was made from."""
+    there = [number for number in range(n) if sample_path(folder, number).exists()][:GRID]
+    if there:
+        samples = torch.stack([read_sample(sample_path(folder, number)) for number in there])
+        before = torch.stack([read_sample(sample_path(small, number)) for number in there])
+        large = functional.interpolate(before, size=samples.shape[2:], mode="nearest")
+        pairs = torch.stack([large, samples], dim=1).flatten(0, 1)
+        save_grid(folder / "small.png", pairs, columns=2 * int(np.ceil(np.sqrt(len(there) / 2))))
 
 
 def _complaint(faults: Mapping[int, str], n: int, folder: Path) -> str:

@@ -25,6 +25,7 @@ from cytoseg.workflows.launch import launch
 from cytoseg.workflows.map_source import crop_maps
 from cytoseg.workflows.preview_provenance import is_shown, note_shown, weights_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, say, start_run
+from cytoseg.workflows.small_pictures import small_pictures
 from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
 from cytoseg.workflows.training_previews import DENOISED_CROPS, look, pictures_of
 from cytoseg.workflows.training_progress import shown_steps
@@ -84,6 +85,7 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int,
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()
+    small = small_pictures(recipe)
     with contextlib.closing(tissue_crops(recipe)) as crop:
         crops_from = training_crops(recipe, crop)
         shown = torch.stack([crops_from(0)[number] for number in range(DENOISED_CROPS)])
@@ -96,7 +98,7 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int,
             recipe.training.init,
             crop.digest(),
             source_parts(recipe),
-            maps,
+            small or maps,
             maps.sha256 if maps else "",
             starting_autoencoder(recipe),
         )

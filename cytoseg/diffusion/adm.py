@@ -27,7 +27,8 @@ class AdmShape:
         settings: The blocks that it is made of.
         in_channels: Channels of the picture, and of what is given beside it.
         classes: Number of classes that the network can be conditioned on; 0 for none.
-        map_channels: Channels of a class map that the network is conditioned on, the last for unknown; 0 for none.
+        map_channels: Channels of a class map or small picture that the network is given, the last for unknown; 0 for
+            none.
     """
 
     width: int
@@ -80,8 +81,8 @@ class AdmUnet(nn.Module):
             x: (N, C, H, W) in [-1, 1]; sides are multiples of 2 ** (levels - 1).
             times: (N,) timesteps.
             classes: (N,) int64 classes, for a network with class conditioning.
-            class_map: (N, map_channels, H, W) from ``class_map.one_hot_map``, for a network conditioned on it; None
-                for a map that is unknown everywhere.
+            class_map: (N, map_channels, H, W) from ``class_map.one_hot_map`` or ``small_picture.given_picture``, for a
+                network conditioned on it; None for what is unknown everywhere.
 
         Returns:
             (N, out_channels, H, W).
@@ -121,12 +122,12 @@ def adm_shape(architecture: Architecture) -> AdmShape:
         2 * channels if architecture.learn_variance else channels,
         architecture.adm,
         in_channels=channels,
-        map_channels=len(architecture.map_classes) + 1 if architecture.map_classes else 0,
+        map_channels=architecture.given_channels,
     )
 
 
 def with_map_channels(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Widen the first convolution of a network without class maps by channels of weight 0, which change nothing yet.
+    """Widen the first convolution of a network that is given nothing by channels of weight 0, which change nothing yet.
 
     Args:
         weights: Of the network to start from.

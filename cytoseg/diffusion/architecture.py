@@ -26,6 +26,7 @@ _ALWAYS_WRITTEN = ("dim", "dim_mults", "timesteps", "schedule", "objective")
 _OF_ADM = ("adm", "learn_variance")
 _OF_MAP = ("condition", "map_classes")
 _MOST = 100_000  # of channels, multipliers and timesteps
+_MOST_ENLARGED = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +48,16 @@ class Architecture(DiffusionSection):
     def as_json(self) -> dict[str, Any]:
         """Return the values as JSON, without those of adm for other backbones, a map's if none, and the usual ones."""
         left_out = (*(() if self.backbone == "adm" else _OF_ADM), *(() if self.map_classes else _OF_MAP))
-        usual = {"channels": 3, "space": asdict(PIXELS), "part": "unet"}
+        usual = {"channels": 3, "upsample": 1, "space": asdict(PIXELS), "part": "unet"}
         values = self.values().items()
         return {k: v for k, v in values if k not in left_out and not (k in usual and usual[k] == v)}
 
     def values(self) -> dict[str, Any]:
-        """Return all values as JSON."""
+        """Return all values as JSON; the run that small pictures come from decides no weights."""
         lists = {key: list(getattr(self, key)) for key in ("dim_mults", "mask_classes", "map_classes")}
         values = {**asdict(self), **lists}
         values["adm"]["attention"] = list(self.adm.attention)
+        del values["upsample_from"]
         return values
 
     @classmethod
@@ -80,6 +82,8 @@ class Architecture(DiffusionSection):
             raise ValueError("not an architecture")
         if found.channels not in (1, 3) or found.part not in ("unet", "autoencoder"):
             raise ValueError("not an architecture")
+        if type(found.upsample) is not int or not 1 <= found.upsample <= _MOST_ENLARGED:
+            raise ValueError("not an architecture")
         if (found.condition, bool(found.map_classes)) not in (("none", False), ("map", True)):
             raise ValueError("not an architecture")
         texts = (found.schedule, found.objective, found.backbone, *found.mask_classes, *found.map_classes)
@@ -100,6 +104,13 @@ class Architecture(DiffusionSection):
     def diffused_channels(self) -> int:
         """Channels of what the network denoises."""
         return LATENT_CHANNELS if self.space.is_latent else self.channels
+
+    @property
+    def given_channels(self) -> int:
+        """Channels that the network is given beside what it denoises, the last for unknown: a map, a small picture."""
+        if self.map_classes:
+            return len(self.map_classes) + 1
+        return self.channels + 1 if self.upsample > 1 else 0
 
     @property
     def command(self) -> str:
@@ -150,8 +161,10 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
 
 
 def as_start(wanted: Architecture, found: Architecture) -> Architecture:
-    """Return what a model to start from must be: without class maps, if it is not conditioned on them itself."""
-    return wanted if found.condition == "map" else replace(wanted, condition="none", map_classes=())
+    """Return what a model to start from must be: without class maps or small pictures, if it takes none itself."""
+    if found.condition == "none":
+        wanted = replace(wanted, condition="none", map_classes=())
+    return wanted if found.upsample > 1 else replace(wanted, upsample=1)
 
 
 def tap_names(architecture: Architecture) -> tuple[str, ...]:

@@ -32,11 +32,11 @@ def one_hot_map(ids: Tensor, classes: int) -> Tensor:
 
 
 class OfMap(nn.Module):
-    """A conditional noise predictor for pictures of given class maps, as samplers take it.
+    """A conditional noise predictor for pictures of given class maps, or small pictures, as samplers take it.
 
     Args:
         unet: The noise predictor, conditioned on class maps.
-        class_map: (N, K + 1, H, W) from ``one_hot_map``.
+        class_map: (N, K + 1, H, W) from ``one_hot_map`` or ``small_picture.given_picture``.
         scale: How strongly the map is obeyed: 1 draws from the model; more extrapolates from a prediction without map
             to that with it (Ho and Salimans, Classifier-Free Diffusion Guidance, 2021), at twice the cost.
     """
@@ -44,6 +44,7 @@ class OfMap(nn.Module):
     def __init__(self, unet: nn.Module, class_map: Tensor, *, scale: float) -> None:
         super().__init__()
         self._unet, self._class_map, self._scale = unet, class_map, scale
+        self.space = getattr(unet, "space", None)
 
     def forward(self, x: Tensor, times: Tensor) -> Tensor:
         """Predict from (N, C, H, W) and (N,) timesteps."""

@@ -27,6 +27,7 @@ class Origin:
         scale: Scale of the guide.
         interpreter: Hash of the interpreter that guided.
         maps: Hash of the class maps that the samples were to show.
+        small: Hash of the model or slides that the enlarged small pictures are from.
     """
 
     sampler: str
@@ -39,6 +40,7 @@ class Origin:
     scale: float = 0.0
     interpreter: str = ""
     maps: str = ""
+    small: str = ""
 
     def folder_name(self) -> str:
         """Return a unique folder name for these samples, such as ``ddim50_seed0_64px_000024000_5f1c09ab``."""
@@ -47,7 +49,8 @@ class Origin:
         if self.maps:
             by = f"_{self.interpreter[:8]}" if self.interpreter else ""
             guided = f"_maps{self.maps[:8]}x{self.scale:g}{by}"
-        return f"{drawn}_{self.crops_seen:09d}_{self.sha256[:8]}{guided}"
+        enlarged = f"_of{self.small[:8]}" if self.small else ""
+        return f"{drawn}_{self.crops_seen:09d}_{self.sha256[:8]}{guided}{enlarged}"
 
 
 _FILE = RecordFile(Origin, CytosegError, "Remove the folder and try again.")

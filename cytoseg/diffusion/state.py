@@ -48,6 +48,7 @@ FREE = (
     "device",
     "samples",
     "track",
+    "upsample_from",
 )
 """Keys of these sections that do not: length, memory, saving and previews."""
 

@@ -36,7 +36,7 @@ def with_architecture(values: Mapping[str, Any], *, where: Path) -> Mapping[str,
     training = values.get("training", {})
     if not all(isinstance(values.get(name, {}), Mapping) for name in (*_SECTIONS, "training")):
         return values
-    own = _newest(_run_folder(values) / "ddpm")
+    own = _newest(run_folder_of(values) / "ddpm")
     init = training.get("init")
     if own:
         return _filled(values, own)
@@ -51,7 +51,8 @@ def _filled(values: Mapping[str, Any], found: _Sections) -> Mapping[str, Any]:
     return {**values, **{name: {**keys, **values.get(name, {})} for name, keys in found.items() if keys}}
 
 
-def _run_folder(values: Mapping[str, Any]) -> Path:
+def run_folder_of(values: Mapping[str, Any]) -> Path:
+    """Return the run folder of a recipe that has not been checked."""
     return Path(str(values.get("folder") or Path("runs") / str(values.get("name"))))
 
 
@@ -65,12 +66,17 @@ def _of_model(named: Path) -> _Sections:
 
 def _newest(folder: Path) -> _Sections:
     """Read the architecture of the newest checkpoint in a ``ddpm`` folder; empty if there is none."""
+    newest = newest_state(folder)
+    return _read(newest) if newest else {}
+
+
+def newest_state(folder: Path) -> Path | None:
+    """Return state.json of the newest checkpoint in a ``ddpm`` folder, if there is one."""
     try:
         found = list(folder.glob("checkpoint-*/state.json"))
     except OSError:  # name too long
-        return {}
-    states = sorted(found, key=lambda path: (len(path.parent.name), path.parent.name))
-    return _read(states[-1]) if states else {}
+        return None
+    return max(found, key=lambda path: (len(path.parent.name), path.parent.name), default=None)
 
 
 def _read(path: Path) -> _Sections:

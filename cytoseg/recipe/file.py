@@ -16,6 +16,7 @@ from cytoseg.quoting import listed, shown
 from cytoseg.recipe.base_model import with_architecture
 from cytoseg.recipe.keys import meant
 from cytoseg.recipe.schema import Recipe
+from cytoseg.recipe.small_run import with_upsampling
 from cytoseg.shipped import did_you_mean, shipped_recipes
 from cytoseg.slides.regular_file import check_answers
 from cytoseg.writing import PATIENCE_S, write_atomically
@@ -154,7 +155,7 @@ def _read(path: Path, yaml: YAML | None = None) -> Any:
 
 
 def _checked(values: Any, path: Path) -> Recipe:
-    return _validated(with_architecture(values, where=path), path)
+    return _validated(with_upsampling(with_architecture(values, where=path)), path)
 
 
 def _validated(values: Any, path: Path) -> Recipe:

@@ -169,6 +169,25 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def only_adm_enlarges_small_pictures(self) -> "Recipe":
+        """Refuse small pictures for a network that cannot take one, and crops that cannot be made so much smaller."""
+        d = self.diffusion
+        if d.upsample == 1 and d.upsample_from is None:
+            return self
+        key = "upsample" if d.upsample_from is None else "upsample_from"
+        if d.backbone != "adm":
+            raise ValueError(f"diffusion.{key}: needs diffusion.backbone: adm, found {d.backbone}")
+        if d.condition != "none":
+            raise ValueError(
+                f"diffusion.{key}: a network takes a small picture or a map, found condition {d.condition}"
+            )
+        if self.crops.size_px % d.upsample:
+            raise ValueError(
+                f"crops.size_px: {self.crops.size_px} is not a multiple of diffusion.upsample, {d.upsample}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def a_latent_space_has_a_network_that_takes_latents(self) -> "Recipe":
         """Refuse what is made for pixels: an encoder with ImageNet weights, and likelihoods of grey levels."""
         d = self.diffusion
@@ -176,6 +195,7 @@ class Recipe(BaseModel):
             "diffusion.backbone: pretrained": d.backbone == "pretrained",
             "diffusion.learn_variance": d.learn_variance,
             "diffusion.condition: map": d.condition == "map",
+            "diffusion.upsample_from": d.upsample > 1 or d.upsample_from is not None,
         }
         found = [key for key, asked in of_pixels.items() if asked]
         if self.space.is_latent and found:
@@ -236,7 +256,7 @@ class Recipe(BaseModel):
         """Return the network's architecture."""
         names = tuple(c.name for c in self.classes)
         return Architecture(
-            **vars(self.diffusion),
+            **{**vars(self.diffusion), "upsample_from": None},
             mask_classes=names if self.labels.sources else (),
             map_classes=names if self.diffusion.condition == "map" else (),
             space=self.space.shape,

@@ -13,7 +13,10 @@ from torch import Tensor
 from cytoseg.devices import generator_for, pick_device
 from cytoseg.diffusion.add_noise import alpha_bar, noise_to
 from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.channels import as_channels
+from cytoseg.diffusion.class_map import OfMap
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
+from cytoseg.diffusion.small_picture import exact_picture, shrink
 from cytoseg.diffusion.space import decoded, space_of
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.train_steps import StepReport
@@ -44,10 +47,14 @@ def look(
         patience_s: Timeout of the samples in seconds, reported in a sentence; None for no limit.
     """
     save_loss_curve(folder / "loss.png", read_metrics(folder / "metrics.jsonl"))
-    unet = state.ema.ema_model.to(pick_device(recipe.training.device)).eval()
+    device, factor, count = pick_device(recipe.training.device), recipe.diffusion.upsample, recipe.training.samples
+    unet = state.ema.ema_model.to(device).eval()
+    if factor > 1:  # a sample for each crop, of its small picture
+        small = shrink(as_channels(crops, recipe.diffusion.channels), factor)
+        unet, count = OfMap(unet, exact_picture(small, factor).to(device), scale=1.0), min(count, 1) * len(crops)
     save_denoised(folder / "denoised.png", unet, crops, recipe)
-    if recipe.training.samples:
-        save_samples(folder / "samples.png", unet, recipe, patience_s=patience_s)
+    if count:
+        save_samples(folder / "samples.png", unet, recipe, count=count, patience_s=patience_s)
 
 
 def pictures_of(folder: Path, recipe: Recipe) -> list[Path]:
@@ -62,12 +69,12 @@ def pictures_of(folder: Path, recipe: Recipe) -> list[Path]:
     return [path for path in there if path.name != "samples.png" or not is_noise_file(path)]
 
 
-def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, patience_s: float | None) -> None:
-    """Save a grid of the recipe's number of samples, unless it takes too long."""
+def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, count: int, patience_s: float | None) -> None:
+    """Save a grid of ``count`` samples, unless it takes too long."""
     end = time.monotonic() + patience_s if patience_s is not None else math.inf
     space = space_of(unet)
     side = recipe.crops.size_px // space.factor
-    noise = starting_noise(recipe.training.seed, recipe.training.samples, size_px=side, channels=space.channels)
+    noise = starting_noise(recipe.training.seed, count, size_px=side, channels=space.channels)
     steps = min(SAMPLE_STEPS, recipe.diffusion.timesteps)
     with progress("samples", steps) as bar:
 

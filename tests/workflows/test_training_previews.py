@@ -60,10 +60,10 @@ def test_samples_that_take_too_long_are_given_up(
 ) -> None:
     unet = KnowsTheNoise(torch.zeros(2, 3, 16, 16), 1.0)
     wanted = recipe("training.samples=2")
-    save_samples(tmp_path / "samples.png", unet, wanted, patience_s=0.0)
+    save_samples(tmp_path / "samples.png", unet, wanted, count=2, patience_s=0.0)
     assert "Drawing samples was stopped after 0 s" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
-    save_samples(tmp_path / "samples.png", unet, wanted, patience_s=60.0)
+    save_samples(tmp_path / "samples.png", unet, wanted, count=2, patience_s=60.0)
     with Image.open(tmp_path / "samples.png") as grid:
         assert grid.size == (34, 16)
 

@@ -1,0 +1,76 @@
+"""Small pictures that a diffusion model enlarges."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cytoseg.devices import generator_for
+from cytoseg.diffusion.channels import as_channels
+
+MOST_NOISE = 0.3
+"""Largest standard deviation of the noise on small pictures in training."""
+UNKNOWN_SHARE = 0.1
+"""Share of crops without their small picture, so that the network also works without one."""
+
+
+def shrink(pictures: Tensor, factor: int) -> Tensor:
+    """Average squares of pixels, as a scanner of a larger pixel size does: (N, C, H, W) to (N, C, H / f, W / f)."""
+    return functional.avg_pool2d(pictures, factor)
+
+
+def given_picture(small: Tensor, factor: int, *, noise: Tensor, deviations: Tensor) -> Tensor:
+    """Prepare small pictures as the network takes them: enlarged, and beside them how much noise they have.
+
+    Drawn pictures are not quite like real ones. A network that has learned from small pictures with noise, and is told
+    how much, trusts their details less.
+
+    Args:
+        small: (N, C, h, w) in [-1, 1].
+        factor: How many times they are enlarged, bilinearly.
+        noise: (N, C, h, w) standard normal.
+        deviations: (N,) standard deviation of each picture's noise, 0 to ``MOST_NOISE``.
+
+    Returns:
+        (N, C + 1, H, W): the pictures, and a channel for their noise, 0.5 at the most; 1 would say unknown.
+
+    Source: Ho et al., Cascaded Diffusion Models for High Fidelity Image Generation, 2021, section 4.2.
+    """
+    spread = deviations.to(small)[:, None, None, None]
+    large = functional.interpolate(small + spread * noise.to(small), scale_factor=factor, mode="bilinear")
+    return torch.cat([large, (spread / (2 * MOST_NOISE)).expand(-1, 1, *large.shape[2:])], dim=1)
+
+
+@dataclass(frozen=True)
+class SmallPictures:
+    """Gives each training crop a small picture of itself, as a function of the seed, its number and the crop.
+
+    Attributes:
+        factor: How many times smaller.
+        channels: C of the network's pictures.
+        seed: Random seed.
+    """
+
+    factor: int
+    channels: int
+    seed: int
+
+    def __call__(self, numbers: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the (N, 3, H, W) crops and (N, C + 1, H, W) of ``given_picture``."""
+        small = shrink(as_channels(x0, self.channels), self.factor)
+        noises, deviations, known = [], [], []
+        for number in numbers.tolist():
+            generator = generator_for(self.seed, number, what="small picture")
+            dropped, share = torch.rand(2, generator=generator).tolist()
+            noises.append(torch.randn(small.shape[1:], generator=generator))
+            deviations.append(MOST_NOISE * share)
+            known.append(dropped >= UNKNOWN_SHARE)
+        given = given_picture(small, self.factor, noise=torch.stack(noises), deviations=torch.tensor(deviations))
+        given[~torch.tensor(known)] = torch.cat([torch.zeros(self.channels), torch.ones(1)])[:, None, None]
+        return x0, given
+
+
+def exact_picture(small: Tensor, factor: int) -> Tensor:
+    """Prepare small pictures without noise, (N, C, h, w) to (N, C + 1, H, W)."""
+    return given_picture(small, factor, noise=torch.zeros_like(small), deviations=torch.zeros(len(small)))

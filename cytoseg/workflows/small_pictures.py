@@ -1,0 +1,176 @@
+"""The small pictures that an up-sampling model enlarges: drawn by another run, or real crops made smaller."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cytoseg.checkpoints import find_checkpoints, is_checkpoint
+from cytoseg.devices import generator_for
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.channels import as_channels
+from cytoseg.diffusion.small_picture import SmallPictures, given_picture, shrink
+from cytoseg.diffusion.state import load_backbone, recipe_of_newest
+from cytoseg.errors import CheckpointError, RecipeError
+from cytoseg.recipe import Recipe
+from cytoseg.recipe.small_run import small_run_folder
+from cytoseg.slides.crops import SlideCrops, augmentation
+from cytoseg.workflows.backbone import refuse_without_denoising
+from cytoseg.workflows.training_crops import tissue_crops
+
+SmallKind = Literal["run", "crops"]
+DRAWN_NOISE = 0.1
+"""Standard deviation of the noise on drawn small pictures; real ones have none."""
+_FAR = 2**30
+"""Number of the first crop that no training has seen."""
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """The model that draws small pictures.
+
+    Attributes:
+        unet: Its network.
+        architecture: Its architecture.
+        size_px: Side of its pictures.
+        sha256: Hash of its averaged weights.
+    """
+
+    unet: nn.Module
+    architecture: Architecture
+    size_px: int
+    sha256: str
+
+
+def small_pictures(recipe: Recipe) -> SmallPictures | None:
+    """Return what gives training crops their small pictures; None for a model that enlarges nothing.
+
+    Raises:
+        CheckpointError: If the run that ``diffusion.upsample_from`` names is missing or damaged.
+        RecipeError: If it draws other pictures than those that this one enlarges.
+    """
+    network = recipe.diffusion
+    if network.upsample_from is not None:
+        small_run(recipe, network.upsample_from)
+    if network.upsample == 1:
+        return None
+    return SmallPictures(network.upsample, network.channels, recipe.training.seed)
+
+
+def small_run(recipe: Recipe, named: Path) -> SmallRun:
+    """Load the model that draws small pictures.
+
+    Args:
+        recipe: The recipe of the model that enlarges them.
+        named: Its ``diffusion.upsample_from``.
+
+    Raises:
+        CheckpointError: If it is missing or damaged.
+        RecipeError: If its pictures are not those that this one enlarges: of other channels, size or pixel size.
+    """
+    folder, where = small_run_folder(named), f"diffusion.upsample_from: {named}"
+    if not is_checkpoint(folder) and not find_checkpoints(folder):
+        raise CheckpointError(
+            f"{where}: there is no diffusion model. Train the one of small pictures first (`cytoseg train-ddpm`), and "
+            "name its ddpm folder."
+        )
+    if folder.resolve() == (recipe.run_folder() / "ddpm").resolve():
+        raise RecipeError(f"{where}: is this run itself. Name the run that draws the small pictures.")
+    refuse_without_denoising(folder)
+    unet, architecture, origin = load_backbone(folder)
+    size = _fitting_size(recipe, architecture, recipe_of_newest(folder), where)
+    return SmallRun(unet, architecture, size, str(origin["sha256"]))
+
+
+def _fitting_size(recipe: Recipe, found: Architecture, theirs: dict[str, Any], where: str) -> int:
+    """Return the side of the small pictures.
+
+    Raises:
+        RecipeError: If they are not those that the recipe's model enlarges.
+    """
+    try:
+        side, mpp = theirs["crops"]["size_px"], theirs["slides"]["mpp"]
+    except (KeyError, TypeError):
+        raise RecipeError(f"{where}: does not say of what size its pictures are. Train it with train-ddpm.") from None
+    if found.upsample > 1:
+        raise RecipeError(f"{where}: itself enlarges small pictures. Name a run that draws from noise alone.")
+    network, size = recipe.diffusion, recipe.crops.size_px
+    if found.channels != network.channels:
+        raise RecipeError(
+            f"{where}: draws pictures of {found.channels} channels, and diffusion.channels is {network.channels}. Use "
+            "the same."
+        )
+    if type(side) is not int or side < 1 or size % side or size == side:
+        raise RecipeError(
+            f"{where}: draws pictures of {side} px, and crops.size_px {size} is not 2 or more times that. Change "
+            "crops.size_px of one of them."
+        )
+    if side * network.upsample != size:
+        raise RecipeError(
+            f"{where}: draws pictures of {side} px, and diffusion.upsample {network.upsample} makes "
+            f"{side * network.upsample} px of them, not the {size} of crops.size_px. Name a run of "
+            f"{size // network.upsample} px."
+        )
+    _refuse_other_mpp(mpp, recipe, where)
+    return side
+
+
+def _refuse_other_mpp(mpp: Any, recipe: Recipe, where: str) -> None:
+    own, factor = recipe.slides.mpp, recipe.diffusion.upsample
+    if mpp is None and own is None:
+        return
+    wanted = None if own is None else factor * own
+    if wanted is None or not isinstance(mpp, int | float) or not math.isclose(mpp, wanted, rel_tol=1e-3):
+        sizes = ["null" if value is None else f"{value:g}" for value in (mpp, own, wanted)]
+        raise RecipeError(
+            "{}: was trained at slides.mpp {}, and this recipe has {}, so that pictures {} times smaller have {}. "
+            "Train it at that pixel size.".format(where, *sizes[:2], factor, sizes[2])
+        )
+
+
+@contextlib.contextmanager
+def real_small_pictures(recipe: Recipe, seed: int) -> Iterator[tuple[str, Callable[[Sequence[int]], Tensor]]]:
+    """Open the slides, and yield a hash of them and a function from sample numbers to real crops made smaller.
+
+    Args:
+        recipe: The recipe of the model that enlarges them.
+        seed: Crop i is a function of (seed, i); the training has not seen it.
+
+    Raises:
+        SlideError: If slides are missing or damaged.
+    """
+    network = recipe.diffusion
+    with contextlib.closing(tissue_crops(recipe)) as crop:
+        steps: list[Callable[..., Any]] = [crop, *augmentation(recipe.crops)]
+
+        def cut(numbers: Sequence[int]) -> Tensor:
+            crops = SlideCrops(steps, seed=seed, first=_FAR, last=_FAR + max(numbers) + 1)
+            whole = torch.stack([crops[number] for number in numbers])
+            return shrink(as_channels(whole, network.channels), network.upsample)
+
+        yield crop.digest(), cut
+
+
+def given_to(numbers: Sequence[int], small: Tensor, recipe: Recipe, *, seed: int, drawn: bool) -> Tensor:
+    """Prepare small pictures for the model that enlarges them.
+
+    Args:
+        numbers: N sample numbers.
+        small: (N, C, h, w) in [-1, 1].
+        recipe: The recipe of the model.
+        seed: With its number it determines the noise on a picture.
+        drawn: Whether another model drew them; real ones get no noise.
+
+    Returns:
+        (N, C + 1, H, W), see ``given_picture``.
+    """
+    noise = torch.stack(
+        [torch.randn(small.shape[1:], generator=generator_for(seed, i, what="small sample")) for i in numbers]
+    )
+    deviations = torch.full((len(numbers),), DRAWN_NOISE if drawn else 0.0)
+    return given_picture(small, recipe.diffusion.upsample, noise=noise, deviations=deviations)
