@@ -13,7 +13,7 @@ from cytoseg.labels.index import INDEX, load_index
 from cytoseg.labels.settings import LabelsSection
 from cytoseg.labels.split import split_by_slide
 from cytoseg.patterns import fits
-from cytoseg.predict.summary import SUMMARY, classes_of, summary_of
+from cytoseg.predict.summary import SUMMARY, finished_summary
 from cytoseg.quoting import listed
 from cytoseg.quoting import shown as quoted
 from cytoseg.slides.open import SLIDE_SUFFIXES
@@ -93,7 +93,8 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     path = folder / SUMMARY
     if not path.is_file():
         raise PredictionError(f"its prediction is not finished ({SUMMARY} is missing). {AGAIN}")
-    classes, summary = classes_of(folder), summary_of(folder)
+    summary = finished_summary(folder)
+    classes = list(summary.classes)
     if classes != list(wanted.names):
         raise PredictionError(f"it was predicted with other classes ({listed(classes, most=9, between=', ')}). {AGAIN}")
     named = summary.slide_path

@@ -58,13 +58,22 @@ def summary_of(folder: Path) -> SlideSummary:
     return SUMMARY_FILE.read_or_none(folder / SUMMARY) or SlideSummary()
 
 
+def finished_summary(folder: Path) -> SlideSummary:
+    """Read the summary of a prediction that names its classes.
+
+    Raises:
+        PredictionError: If it is missing, damaged or without classes.
+    """
+    found = summary_of(folder)
+    if not found.classes:
+        raise PredictionError(f"{SUMMARY} is damaged or of an older version. {_AGAIN}")
+    return found
+
+
 def classes_of(folder: Path) -> list[str]:
     """Return the class names of a prediction in the order of their ids.
 
     Raises:
         PredictionError: If the summary is missing or damaged.
     """
-    found = summary_of(folder).classes
-    if not found:
-        raise PredictionError(f"{SUMMARY} is damaged or of an older version. {_AGAIN}")
-    return list(found)
+    return list(finished_summary(folder).classes)

@@ -15,6 +15,8 @@ from cytoseg.errors import SlideError
 from cytoseg.formats.sidecar import Cut, write_sidecar
 from cytoseg.geometry import Region
 from cytoseg.labels.queue_file import read_queue
+from cytoseg.predict import summary
+from cytoseg.predict.summary import SlideSummary, summary_of
 from cytoseg.slides.slide import Slide
 from tests.predict.made import predicted
 
@@ -70,6 +72,21 @@ def test_disputed_regions_of_all_slides_come_with_the_prediction(cytoseg: Cytose
         assert picture.size[1] > 4 * 256
     record = json.loads(Path("runs/tiny/run.json").read_text())["commands"][-1]
     assert (record["command"], record["regions"]) == ("queue", 4)
+
+
+@pytest.mark.usefixtures("slides")
+def test_a_summary_is_parsed_once_to_find_a_slide_and_once_for_each_look_at_its_maps(
+    cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(folder: Path) -> SlideSummary:
+        read.append(folder.name)
+        return summary_of(folder)
+
+    monkeypatch.setattr(summary, "summary_of", counted)
+    assert cytoseg("queue", "tiny.yaml", "--n", "1").exit_code == 0
+    assert sorted(read) == ["dark_a", "dark_a", "dark_a", "dark_b"]  # its maps are cut and drawn
 
 
 @pytest.mark.usefixtures("slides")
