@@ -30,6 +30,7 @@ FILES = {
     "uncertainty.ome.tif": ("Uncertainty", "image/tiff"),
     "instances.ome.tif": ("Objects", "image/tiff"),
     "objects.geojson": ("GeoJSON", "application/geo+json"),
+    "objects.geojson.zip": ("GeoJSON", "application/zip"),
     "cells.csv": ("CSV", "text/csv"),
     "cells.parquet": ("Parquet", "application/octet-stream"),
     "summary.json": ("Summary", "application/json"),

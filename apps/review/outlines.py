@@ -23,7 +23,7 @@ from starlette.routing import Route
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError, SlideError
 from cytoseg.geometry import Region
-from cytoseg.objects.object_writer import CELLS, OUTLINES
+from cytoseg.objects.object_writer import CELLS, OUTLINES, ZIPPED_OUTLINES
 from cytoseg.viewer.object_outlines import Places, outlines_in
 from cytoseg.viewer.tile_service import CLASSES, map_file
 
@@ -49,7 +49,7 @@ def told(run: Path, key: str, prediction: Path, classes: ClassList, shown: Colle
         shown: Ids of the classes to draw.
     """
     try:
-        path = map_file(prediction, OUTLINES)
+        path = _file_of(prediction)
         map_file(prediction, CELLS)
     except SlideError:
         return None
@@ -101,9 +101,19 @@ def _made(run: str, key: str, region: Region, pixel: float) -> bytes:
         raise LookupError(key)
     if CLASSES not in tiles.look(tiles.subject(folder, key)).layers:
         raise SlideError(f"{key}: the prediction is not of this slide, or is damaged.")
-    path, table = map_file(found.prediction, OUTLINES), map_file(found.prediction, CELLS)
+    path, table = _file_of(found.prediction), map_file(found.prediction, CELLS)
     said = outlines_in(path, _places(table, table.stat().st_mtime_ns), region, pixel=pixel)
     return json.dumps(said, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _file_of(prediction: Path) -> Path:
+    """Return the file of outlines, zipped or not.
+
+    Raises:
+        SlideError: If there is none.
+    """
+    zipped = (prediction / ZIPPED_OUTLINES).is_file()
+    return map_file(prediction, ZIPPED_OUTLINES if zipped else OUTLINES)
 
 
 @lru_cache(maxsize=2)

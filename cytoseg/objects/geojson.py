@@ -2,9 +2,11 @@
 
 import json
 import uuid
+import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from io import TextIOBase
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,7 +49,7 @@ class Outlined:
 
 
 class ObjectFile:
-    """A FeatureCollection of detections in level-0 pixels, written incrementally.
+    """A FeatureCollection of detections in level-0 pixels, written incrementally; zipped if ``path`` ends in .zip.
 
     Each object is a Polygon or, if connected only at corners, a MultiPolygon. Its id is a UUID derived from the slide's
     name and the instance id, so that the same maps give the same file.
@@ -65,19 +67,20 @@ class ObjectFile:
     def __init__(self, path: Path, *, slide: str, classes: ClassList, downsample: float, exact: bool = True) -> None:
         self._exact = exact
         self._path, self._slide, self._classes, self._downsample = path, slide, classes, downsample
-        self._file: TextIOBase | None = None
+        self._file: TextIOWrapper | None = None
+        self._open = ExitStack()
         self._separator = "\n"
 
     def __enter__(self) -> Self:
         """Open the file and write its header."""
-        self._file = self._path.open("w", encoding="utf-8", newline="\n")
+        self._file = self._opened()
         self._file.write('{"type":"FeatureCollection","features":[')
         return self
 
     def __exit__(self, *exc: object) -> None:
         """Write the end and close."""
         assert self._file is not None
-        with self._file:
+        with self._open:
             self._file.write("\n]}\n")
 
     def add(self, found: Outlined) -> None:
@@ -90,6 +93,15 @@ class ObjectFile:
         text = json.dumps(self._feature(found), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         self._file.write(f"{self._separator}{text}")
         self._separator = ",\n"
+
+    def _opened(self) -> TextIOWrapper:
+        if self._path.suffix != ".zip":
+            return self._open.enter_context(self._path.open("w", encoding="utf-8", newline="\n"))
+        archive = self._open.enter_context(zipfile.ZipFile(self._path, "w", zipfile.ZIP_DEFLATED))
+        member = zipfile.ZipInfo(self._path.stem)  # its fixed date gives the same bytes for the same maps
+        member.compress_type = zipfile.ZIP_DEFLATED
+        stream = archive.open(member, "w", force_zip64=True)
+        return self._open.enter_context(TextIOWrapper(stream, encoding="utf-8", newline="\n"))
 
     def _feature(self, found: Outlined) -> dict[str, Any]:
         name = self._classes.names[found.class_id]

@@ -21,6 +21,7 @@ from cytoseg.objects.watershed import CORNERS, split_touching
 from cytoseg.slides.slide import Slide
 
 OUTLINES = "objects.geojson"
+ZIPPED_OUTLINES = f"{OUTLINES}.zip"
 CELLS = "cells.csv"
 
 _SHOWN = {
@@ -78,7 +79,7 @@ class ObjectWriter:
         self._windows = WindowReader(maps.spool, maps.slide, size=maps.size, downsample=maps.downsample)
         self._scale = Scale(maps.downsample, maps.mpp)
         self.outlines = ObjectFile(
-            folder / OUTLINES,
+            folder / (ZIPPED_OUTLINES if settings.zip_outlines else OUTLINES),
             slide=maps.slide.path.name,
             classes=maps.classes,
             downsample=maps.downsample,

@@ -1,18 +1,22 @@
-"""Simplifying outlines to few corners within half a pixel."""
+"""Simplifying outlines to few of their corners within a limit of area and distance."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage import measure
 
 from cytoseg.labels.outlines import Polygon
 
-TOLERANCES_PX = (0.5, 0.35, 0.25, 0.1)
-"""Tolerances in pixels, tried in order until the area changes little enough."""
-
 LEAST_IOU = 0.98
-"""Largest change of area, as a fraction of the object. The smallest objects exceed it and keep their exact outline."""
+"""The area between an outline and its simplification is at most 1 minus this, as a fraction of the object."""
+
+REACH_PX = 1.5
+"""No part of an outline is further from the line that replaces it, so that thin tails stay."""
+
+_LEAST_CORNERS = 4
+_SHARE = 4
+"""At most one corner in so many is dropped before all others are measured again."""
 
 _CHUNK = 256
 
@@ -23,28 +27,29 @@ Points = NDArray[np.float64]
 def simplified(polygons: Sequence[Polygon]) -> list[list[Points]]:
     """Return the outlines of one object with fewer corners, or unchanged if that is not possible.
 
-    Corners are first cut from the middle of one edge to the middle of the next, which straightens pixel staircases;
-    then corners are dropped within a tolerance (Douglas-Peucker). The result is used if no two of its segments meet and
-    the area between it and the exact outline is small.
+    Corners are dropped, those that change the area least first, until more would exceed ``LEAST_IOU`` or ``REACH_PX``.
+    The result is used if no two of its segments meet.
 
     Args:
         polygons: Polygons of one object, from ``outline``.
 
     Returns:
-        For each polygon its exterior and then its holes, with unchanged orientation; coordinates are multiples of 0.5.
+        For each polygon its exterior and then its holes, with unchanged orientation; each corner is one of the exact
+        outline's, so that coordinates stay whole numbers.
+
+    Source: Visvalingam and Whyatt, Line generalisation by repeated elimination of points, 1993; the area is measured
+    against the exact outline, not against the last simplification.
     """
     exact = exactly(polygons)
-    most = (1 - LEAST_IOU) * sum(_area(ring) for polygon in exact for ring in polygon)
-    lines = [[_with_middles(ring) for ring in polygon] for polygon in exact]
-    if sum(_between(line, _middles(line)) for polygon in lines for line in polygon) > most:
-        return exact
-    for tolerance in TOLERANCES_PX:
-        kept = [[_kept(line, tolerance) for line in polygon] for polygon in lines]
-        pairs = [pair for polygon in zip(lines, kept, strict=True) for pair in zip(*polygon, strict=True)]
-        if sum(_between(line, at) for line, at in pairs) <= most:
-            rings = [[line[at] for line, at in zip(*polygon, strict=True)] for polygon in zip(lines, kept, strict=True)]
-            return exact if _meet([ring for polygon in rings for ring in polygon]) else rings
-    return exact
+    areas = [[_area(ring) for ring in polygon] for polygon in exact]
+    # Each ring may use its share of the area; a small hole cannot vanish.
+    share = (1 - LEAST_IOU) * sum(map(sum, areas)) / sum(abs(area) for polygon in areas for area in polygon)
+    touching = _touching(exact)
+    rings = [
+        [_reduced(ring, share * abs(area), touching) for ring, area in zip(*pair, strict=True)]
+        for pair in zip(exact, areas, strict=True)
+    ]
+    return exact if _meet([ring for polygon in rings for ring in polygon]) else rings
 
 
 def exactly(polygons: Sequence[Polygon]) -> list[list[Points]]:
@@ -52,44 +57,77 @@ def exactly(polygons: Sequence[Polygon]) -> list[list[Points]]:
     return [[ring.astype(np.float64) for ring in (polygon.exterior, *polygon.holes)] for polygon in polygons]
 
 
-def _with_middles(ring: Points) -> Points:
-    """Insert a point half a pixel before and after each corner: (3 N, 2), corners at 1, 4, 7, ..."""
-    step = np.sign(np.roll(ring, -1, axis=0) - ring) * 0.5
-    return np.stack([ring - np.roll(step, 1, axis=0), ring, ring + step], axis=1).reshape(-1, 2)
+def _touching(polygons: Sequence[Sequence[Points]]) -> set[tuple[float, float]]:
+    """Return the corners that several rings share."""
+    count = Counter(tuple(corner) for polygon in polygons for ring in polygon for corner in ring.tolist())
+    return {corner for corner, rings in count.items() if rings > 1}
 
 
-def _middles(line: Points) -> NDArray[np.intp]:
-    """Return the indices of all points except corners, without duplicates on edges of one pixel."""
-    middles = np.flatnonzero(np.arange(len(line)) % 3 != 1)
-    points = line[middles]
-    return middles[np.any(points != np.roll(points, 1, axis=0), axis=1)]
+def _reduced(ring: Points, most: float, touching: Container[tuple[float, float]]) -> Points:
+    """Drop corners of a ring while the area between it and the rest is at most ``most`` pixels.
+
+    Corners that it shares with other rings go first, so that rings which touch come apart.
+    """
+    at = np.arange(len(ring))
+    apart = np.array([corner for corner in at if tuple(ring[corner].tolist()) not in touching], np.intp)
+    if len(apart) >= _LEAST_CORNERS and _between(ring, apart).sum() <= most:
+        at = apart
+    area = _between(ring, at)
+    while len(at) > _LEAST_CORNERS and most >= 0.5:  # dropping a corner between edges of one pixel costs 0.5
+        drop = _cheapest(_without(ring, at) - area - np.roll(area, 1), most - float(area.sum()))
+        if not drop:
+            break
+        at = np.delete(at, drop[: len(at) - _LEAST_CORNERS])
+        area = _between(ring, at)
+    return ring[at]
 
 
-def _kept(line: Points, tolerance: float) -> NDArray[np.intp]:
-    """Choose points of a ring by index, never corners, such that the others stay within a tolerance."""
-    middles = _middles(line)
-    points = line[middles]
-    few = measure.approximate_polygon(np.concatenate([points, points[:1]]), tolerance)[:-1]
-    if len(few) < 3:
-        return middles
-    places = {tuple(point) for point in few.tolist()}
-    return middles[[tuple(point) in places for point in points.tolist()]]
+def _without(ring: Points, at: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Measure for each kept corner the area by the segment that replaces it and its two neighbours."""
+    area = np.full(len(at), np.inf)
+    for parity in (0, 1):
+        dropped = np.arange(parity, len(at) - len(at) % 2, 2)
+        kept = np.delete(np.arange(len(at)), dropped)
+        # In a ring of odd length two kept corners are neighbours once.
+        after = np.flatnonzero(np.isin((kept + 1) % len(at), dropped))
+        area[(kept[after] + 1) % len(at)] = _between(ring, at[kept])[after]
+    return area
 
 
-def _between(line: Points, kept: NDArray[np.intp]) -> float:
-    """Measure the area between a ring and its simplification; counted twice where the ring turns back."""
-    line, at = np.roll(line, -kept[0], axis=0), kept - kept[0]
-    owner = np.searchsorted(at, np.arange(len(line)), side="right") - 1
-    start = line[at]
+def _cheapest(cost: NDArray[np.float64], room: float) -> list[int]:
+    """Choose corners to drop, cheapest first and no two neighbours, while their cost fits into ``room``."""
+    chosen: list[int] = []
+    blocked = np.zeros(len(cost), np.bool_)
+    for corner in np.argsort(cost, kind="stable")[: np.count_nonzero(cost <= room)].tolist():
+        if cost[corner] > room or len(chosen) >= max(1, len(cost) // _SHARE):
+            break
+        if not blocked[corner]:
+            chosen.append(corner)
+            blocked[[corner - 1, corner, (corner + 1) % len(cost)]] = True
+            room -= max(float(cost[corner]), 0.0)
+    return chosen
+
+
+def _between(ring: Points, at: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Measure the area between a ring and each segment from one kept corner to the next.
+
+    It is counted twice where the ring turns back, and infinite where the ring is further away than ``REACH_PX``.
+    """
+    ring, at = np.roll(ring, -at[0], axis=0), at - at[0]
+    owner = np.repeat(np.arange(len(at)), np.diff(at, append=len(ring)))
+    start = ring[at]
     chord = np.roll(start, -1, axis=0) - start
-    along = chord / np.maximum(np.hypot(*chord.T), 1e-12)[:, None]
+    length = np.maximum(np.hypot(*chord.T), 1e-12)
+    along = chord / length[:, None]
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)
-    offset, following = line - start[owner], np.roll(line, -1, axis=0) - start[owner]
+    offset, following = ring - start[owner], np.roll(ring, -1, axis=0) - start[owner]
     t0, d0 = (offset * along[owner]).sum(1), (offset * across[owner]).sum(1)
     t1, d1 = (following * along[owner]).sum(1), (following * across[owner]).sum(1)
     total = np.abs(d0) + np.abs(d1)
     crossing = (d0**2 + d1**2) / np.maximum(2 * total, 1e-12)
-    return float((np.abs(t1 - t0) * np.where(d0 * d1 >= 0, total / 2, crossing)).sum())
+    area = np.abs(t1 - t0) * np.where(d0 * d1 >= 0, total / 2, crossing)
+    area[(np.abs(d0) > REACH_PX) | (t0 < -REACH_PX) | (t0 > length[owner] + REACH_PX)] = np.inf
+    return np.asarray(np.add.reduceat(area, at), np.float64)
 
 
 def _area(ring: Points) -> float:
@@ -125,7 +163,7 @@ def _near(start: Points, end: Points) -> Iterator[tuple[NDArray[np.intp], NDArra
 def _cross(
     start: Points, end: Points, i: NDArray[np.intp], j: NDArray[np.intp], after: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
-    """Return which pairs of segments meet. Coordinates are multiples of 0.5, so the result is exact."""
+    """Return which pairs of segments meet. Coordinates are whole numbers, so the result is exact."""
     one, other = _side(start[i], end[i], start[j]), _side(start[i], end[i], end[j])
     third, fourth = _side(start[j], end[j], start[i]), _side(start[j], end[j], end[i])
     meets = (one * other <= 0) & (third * fourth <= 0)

@@ -20,7 +20,7 @@ from cytoseg.maps.map_spool import MapSpool
 from cytoseg.maps.metadata import about_classes, about_uncertainty
 from cytoseg.objects.cell_table import Scale, columns_of
 from cytoseg.objects.find_objects import INSTANCES, LARGEST_PX, write_objects
-from cytoseg.objects.object_writer import CELLS, OUTLINES, SlideMaps
+from cytoseg.objects.object_writer import CELLS, OUTLINES, ZIPPED_OUTLINES, SlideMaps
 from cytoseg.objects.parquet import PARQUET, write_parquet
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.preview import draw_preview
@@ -203,7 +203,8 @@ def _files(objects: ObjectSettings | None) -> list[str]:
     """Return the files written beside the summary."""
     files = [CLASS_MAP, UNCERTAINTY, PREVIEW]
     if objects is not None:
-        files += [CELLS, OUTLINES, INSTANCES, *([PARQUET] if objects.parquet else [])]
+        outlines = ZIPPED_OUTLINES if objects.zip_outlines else OUTLINES
+        files += [CELLS, outlines, INSTANCES, *([PARQUET] if objects.parquet else [])]
     return files
 
 

@@ -1,11 +1,15 @@
 """Outlines of the objects in a part of a predicted slide, read from objects.geojson."""
 
 import mmap
+import shutil
+import tempfile
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +24,7 @@ LEAST_PX = 6.0
 """An object whose reach is fewer screen pixels is returned as a dot; a disc then has a radius of 2."""
 _MOST_BYTES = 8_000_000  # of one object
 _PIECE = 2**24
+_MOST_UNPACKED = 50  # times the bytes of the zip file; outlines take five to seven times
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +50,8 @@ def outlines_in(path: Path, places: Places, region: Region, *, pixel: float) -> 
     """Return the objects in a region.
 
     Args:
-        path: objects.geojson, as written by ``ObjectFile``: one object per line, in the order of ``places``.
+        path: objects.geojson, zipped or not, as written by ``ObjectFile``: one object per line, in the order of
+            ``places``.
         places: All objects of the slide.
         region: What is in view, in level-0 pixels.
         pixel: Level-0 pixels per screen pixel; outlines are thinned to about this.
@@ -86,7 +92,7 @@ def _objects(
     found: list[dict[str, Any]] = []
     if not len(rows):
         return found
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with _plain(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for row in rows.tolist():
             start, end = int(ends[row]) + 1, int(ends[row + 1])
             if end - start > _MOST_BYTES:
@@ -133,8 +139,36 @@ def _not_of_this_table(path: Path) -> SlideError:
 def _line_ends(path: Path, written_ns: int) -> NDArray[np.int64]:
     """Find the newlines of a file, (L,) int64 offsets."""
     ends, before = [np.zeros(0, np.int64)], 0
-    with path.open("rb") as file:
+    with _plain(path) as file:
         while piece := file.read(_PIECE):
             ends.append(np.flatnonzero(np.frombuffer(piece, np.uint8) == ord("\n")) + before)
             before += len(piece)
     return np.concatenate(ends)
+
+
+def _plain(path: Path) -> IO[bytes]:
+    """Open the text at its start; a zipped one is unpacked once.
+
+    Raises:
+        SlideError: If the zip file is damaged.
+    """
+    if path.suffix != ".zip":
+        return path.open("rb")
+    unpacked = _unpacked(path, path.stat().st_mtime_ns)  # held until it is open, as it removes its file when it goes
+    return Path(unpacked.name).open("rb")
+
+
+@lru_cache(maxsize=2)
+def _unpacked(path: Path, written_ns: int) -> IO[bytes]:
+    file = tempfile.NamedTemporaryFile()  # noqa: SIM115 - stays open while it is cached
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (member,) = archive.infolist()
+            if member.file_size > _MOST_UNPACKED * path.stat().st_size:
+                raise ValueError("it would take too much space")
+            with archive.open(member) as stream:
+                shutil.copyfileobj(stream, file, _PIECE)
+        file.flush()
+    except (zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, EOFError) as error:
+        raise SlideError(f"{path.name}: is damaged ({error}). Predict the slide again.") from error
+    return file

@@ -5,6 +5,7 @@ import importlib
 import json
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +56,14 @@ def test_the_objects_in_view_are_served(get: Get) -> None:
     assert (min(ring[::2]), max(ring[::2]), min(ring[1::2]), max(ring[1::2])) == (100, 200, 0, 100)
     few = json.loads(get("sighted/board?x=290&y=300&width=50&height=50&pixel=0.25")[1])
     assert [one["id"] for one in few["objects"]] == [3]
+
+
+def test_zipped_outlines_are_served(get: Get, prediction: Path) -> None:
+    _, before = get(f"sighted/board?{VIEW}")
+    with zipfile.ZipFile(prediction / "objects.geojson.zip", "w") as archive:
+        archive.write(prediction / "objects.geojson", "objects.geojson")
+    (prediction / "objects.geojson").unlink()
+    assert get(f"sighted/board?{VIEW}") == (200, before)
 
 
 @pytest.mark.parametrize(

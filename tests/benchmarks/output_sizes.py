@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from scipy import ndimage
 from cytoseg.classes import ClassList
 from cytoseg.geometry import Size
 from cytoseg.maps.map_spool import MapBand, MapSpool
-from cytoseg.objects.object_writer import OUTLINES
+from cytoseg.objects.object_writer import OUTLINES, ZIPPED_OUTLINES
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, SlideFacts, write_outputs
 from cytoseg.slides.open import open_slide
@@ -105,6 +106,34 @@ def outline_ious(folder: Path, exact: Path) -> list[float]:
     return ious
 
 
+def step_bytes(exact: Path) -> int:
+    """Return the bytes of exact outlines with a corner at every pixel step."""
+    total = total_of(exact)
+    for line in (exact / OUTLINES).read_text(encoding="utf-8").splitlines():
+        if line.startswith('{"type":"Feature",'):
+            for ring in shapely.get_parts(shapely.get_rings(_polygon(line))):
+                points = shapely.get_coordinates(ring)
+                lengths = np.abs(np.diff(points, axis=0)).sum(axis=1)
+                each = [len(f"[{int(x)},{int(y)}],") for x, y in points[1:]]
+                total += int(((lengths - 1) * each).sum())
+    return total
+
+
+def total_of(folder: Path) -> int:
+    """Return the bytes of the outlines."""
+    return (folder / OUTLINES).stat().st_size
+
+
+def zipped_bytes(folder: Path) -> int:
+    """Return the bytes of the outlines as ``zip_outlines`` writes them."""
+    path = folder / ZIPPED_OUTLINES
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / OUTLINES, OUTLINES)
+    size = path.stat().st_size
+    path.unlink()
+    return size
+
+
 def _polygon(line: str) -> shapely.Geometry:
     return shapely.geometry.shape(json.loads(line.rstrip().rstrip(","))["geometry"])
 
@@ -123,6 +152,9 @@ def main(side: int) -> None:
             total = [total[0] + sizes[0], total[1] + sizes[1]]
             print(f"| {path.name} | {sizes[0]:,} | {sizes[1]:,} | {sizes[1] / sizes[0]:.3f} |")
         print(f"| together | {total[0]:,} | {total[1]:,} | {total[1] / total[0]:.3f} |")
+        steps, zipped = step_bytes(all_kept), zipped_bytes(now)
+        print(f"| outlines, share of a corner at every pixel step | | {total_of(now) / steps:.3f} | |")
+        print(f"| the same zipped | | {zipped / steps:.3f} | {zipped / total_of(all_kept):.3f} |")
         ious = outline_ious(now, all_kept)
         print(f"| processor s | {seconds[1]:.1f} | {seconds[0]:.1f} | |")
         print(f"outline IoU of {len(ious)} objects: mean {np.mean(ious):.4f}, least {min(ious):.4f}")

@@ -121,7 +121,7 @@ def test_rows_outlines_and_instances_tell_the_same(tmp_path: Path) -> None:
         assert float(row["uncertainty_mean_nats"]) == pytest.approx(class_id / 8)
         shape = shapely.geometry.shape(feature["geometry"])
         assert shape.is_valid
-        assert shape.area == region.area
+        assert shape.area == pytest.approx(region.area, rel=0.02)
         assert (shape.centroid.y - 0.5, shape.centroid.x - 0.5) == pytest.approx(region.centroid)
 
 

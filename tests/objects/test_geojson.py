@@ -1,5 +1,6 @@
 import json
 import uuid
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import shapely
 import shapely.geometry
 
 from cytoseg.classes import ClassList
+from cytoseg.formats.qupath import read_geojson
 from cytoseg.objects.geojson import ObjectFile, Outlined
 
 RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.bool_)
@@ -85,3 +87,25 @@ def test_ids_differ_between_objects_but_not_between_writings(path: Path, two_cla
 
 def test_without_objects_the_collection_is_empty(path: Path, two_classes: ClassList) -> None:
     assert write(path, two_classes) == []
+
+
+def test_a_zip_holds_the_same_text_and_is_read_as_an_export(path: Path, two_classes: ClassList) -> None:
+    objects = [Outlined(number, 1, 10 * number, 0, RING, {"area_px": 8}) for number in (1, 2)]
+    write(path, two_classes, *objects)
+    zipped = path.with_name("objects.geojson.zip")
+    for _ in range(2):
+        with ObjectFile(zipped, slide="a.svs", classes=two_classes, downsample=1.0) as file:
+            for found in objects:
+                file.add(found)
+        with zipfile.ZipFile(zipped) as archive:
+            assert archive.namelist() == ["objects.geojson"]
+            assert archive.read("objects.geojson") == path.read_bytes()
+    problems: list[str] = []
+    for one in (path, zipped):
+        read = read_geojson(one, name=one.name, problems=problems)
+        assert read is not None
+        assert [(feature.name, feature.label, feature.bounds) for feature in read.features] == [
+            ("1", "cell", (10, 0, 13, 3)),
+            ("2", "cell", (20, 0, 23, 3)),
+        ]
+    assert problems == []

@@ -14,7 +14,7 @@ from shapely.geometry import shape
 from cytoseg.classes import ClassList
 from cytoseg.labels.outlines import outline
 from cytoseg.objects.geojson import ObjectFile, Outlined
-from cytoseg.objects.simplify import LEAST_IOU, TOLERANCES_PX, Points, _meet, exactly, simplified
+from cytoseg.objects.simplify import LEAST_IOU, REACH_PX, Points, _meet, exactly, simplified
 
 Mask = NDArray[np.bool_]
 
@@ -54,14 +54,14 @@ def test_outlines_keep_area_place_and_holes(mask: Mask) -> None:
     exact, found = exactly(polygons), simplified(polygons)
     assert [len(polygon) for polygon in found] == [len(polygon) for polygon in exact]
     assert iou(mask) >= LEAST_IOU
-    # A corner lies 0.36 px from the line through the middles of its edges.
-    assert joined(found).hausdorff_distance(joined(exact)) <= TOLERANCES_PX[0] + 0.36
+    # Across a segment and beyond its end an outline may be that far away.
+    assert joined(found).hausdorff_distance(joined(exact)) <= REACH_PX * 2**0.5
 
 
-def test_large_objects_have_a_third_of_the_corners() -> None:
+def test_large_objects_have_a_tenth_of_the_corners() -> None:
     y, x = np.mgrid[:140, :140] - 69.5
     polygons = outline(np.hypot(x, y) < 60)
-    assert (corners(simplified(polygons)), corners(exactly(polygons))) == (68, 284)
+    assert (corners(simplified(polygons)), corners(exactly(polygons))) == (21, 284)
 
 
 def test_a_slanting_edge_becomes_a_line_and_a_straight_one_stays() -> None:
@@ -134,4 +134,41 @@ def test_the_file_holds_simplified_outlines_where_they_are_not_to_be_exact(tmp_p
     assert first.intersection(second).area / first.union(second).area >= LEAST_IOU
     assert first.area == mask.sum() * 4
     sizes = [[len(ring.coords) for ring in (found.exterior, *found.interiors)] for found in (first, second)]
-    assert sizes == [[189, 37], [49, 13]]
+    assert sizes == [[189, 37], [18, 26]]
+
+
+def test_a_slide_of_cells_takes_a_third_of_an_outline_at_every_pixel_and_zipped_a_tenth(tmp_path: Path) -> None:
+    """Both classes, small nuclei and larger cells, keep an IoU of .98 on average and each."""
+    rng = np.random.default_rng(0)
+    sizes, ious = {"steps": 0, "simple": 0}, []
+    classes = ClassList(("background", "cell"), ((0, 0, 0), (9, 9, 9)), "background")
+    path = tmp_path / "objects.geojson.zip"
+    with ObjectFile(path, slide="s", classes=classes, downsample=1.0, exact=False) as file:
+        for number in range(1, 81):
+            mask = _wobbly(8.0 if number % 2 else 28.0, rng)
+            ious.append(iou(mask))
+            found = Outlined(number, 1, 90 * number, 500, mask, {"area_px": float(mask.sum()), "probability": 0.9})
+            sizes["simple"] += len(json.dumps(file._feature(found), separators=(",", ":")))
+            corners = [ring for polygon in exactly(outline(mask)) for ring in polygon]
+            steps = sum(int(np.abs(ring - np.roll(ring, 1, axis=0)).sum()) for ring in corners)
+            sizes["steps"] += len("[12345,12345],") * steps + 250
+            file.add(found)
+    assert sizes["simple"] < 0.35 * sizes["steps"]
+    assert path.stat().st_size < 0.1 * sizes["steps"]
+    assert min(ious) >= LEAST_IOU
+
+
+def _wobbly(radius: float, rng: np.random.Generator) -> Mask:
+    y, x = np.mgrid[:90, :90] - 44.5
+    angle = np.arctan2(y, x)
+    wobble = sum(0.08 / k * np.cos(k * angle + rng.uniform(0, 6.28)) for k in (2, 3, 5))
+    mask = np.hypot(x, y) <= radius * (1 + wobble)
+    return np.asarray(mask[np.ix_(mask.any(1), mask.any(0))], np.bool_)
+
+
+def test_thin_tails_stay() -> None:
+    mask = np.zeros((60, 120), np.bool_)
+    mask[:, :60] = True
+    mask[30, 60:] = True  # 60 px, 1.6 % of the area
+    (rings,) = simplified(outline(mask))
+    assert rings[0].max(axis=0).tolist() == [120, 60]

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -175,4 +176,19 @@ def test_the_table_is_written_as_parquet_too(
     (row,) = parquet.read_table(destination.folder / "cells.parquet").to_pylist()
     assert (row["id"], row["class"], row["area_px"], row["area_um2"]) == (1, "cell", 64, 16.0)
     (destination.folder / "cells.parquet").unlink()
+    assert not is_done(destination.folder, destination.provenance)
+
+
+def test_outlines_can_be_zipped(make_slide: MakeSlide, destination: Destination, dark_is_cell: Predictor) -> None:
+    pixels = np.full((20, 30), 255)
+    pixels[5:9, 4:20] = 40
+    wanted = replace(destination, objects=ObjectSettings(("cell",), (), 4, "nucleus", "cytoplasm", zip_outlines=True))
+    slide = make_slide(pixels, mpp=0.5)
+    predict_slide(slide, dark_is_cell, wanted, settings=SETTINGS, tissue=None, on_progress=unwatched)
+    with zipfile.ZipFile(destination.folder / "objects.geojson.zip") as archive:
+        (feature,) = json.loads(archive.read("objects.geojson"))["features"]
+    assert feature["geometry"]["coordinates"] == [[[4, 5], [20, 5], [20, 9], [4, 9], [4, 5]]]
+    assert not (destination.folder / "objects.geojson").exists()
+    assert is_done(destination.folder, destination.provenance)
+    (destination.folder / "objects.geojson.zip").unlink()
     assert not is_done(destination.folder, destination.provenance)

@@ -1,6 +1,7 @@
 """Outlines of the objects in view: which they are, how fine, and damage."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,29 @@ def test_a_slide_without_objects_has_no_outlines(tmp_path: Path) -> None:
     places = Places(none.astype(np.int64), [], none, none, none)
     found = outlines_in(tmp_path / "objects.geojson", places, WHOLE, pixel=1.0)
     assert json.dumps(found) == '{"objects": [], "dots": [], "total": 0}'
+
+
+def _zipped(path: Path, *texts: bytes) -> Path:
+    found = path.with_name("objects.geojson.zip")
+    with zipfile.ZipFile(found, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, text in enumerate(texts):
+            archive.writestr(f"{number}.geojson", text)
+    return found
+
+
+def test_a_zip_gives_the_same_objects(path: Path) -> None:
+    zipped = _zipped(path, path.read_bytes())
+    for _ in range(2):
+        assert outlines_in(zipped, PLACES, WHOLE, pixel=0.5) == outlines_in(path, PLACES, WHOLE, pixel=0.5)
+
+
+def test_a_damaged_zip_is_refused(path: Path) -> None:
+    text = path.read_bytes()
+    for found in (_zipped(path), _zipped(path, text, text), _zipped(path, bytes(10**7))):
+        with pytest.raises(SlideError, match=r"objects.geojson.zip: is damaged \(.*\). Predict the slide again\."):
+            outlines_in(found, PLACES, WHOLE, pixel=0.5)
+    whole = _zipped(path, text).read_bytes()
+    for damaged in (whole[:100], b"", whole[:60] + b"\xff" * 20 + whole[80:]):
+        found.write_bytes(damaged)
+        with pytest.raises(SlideError, match=r"objects.geojson.zip: is damaged \(.*\). Predict the slide again\."):
+            outlines_in(found, PLACES, WHOLE, pixel=0.5)
