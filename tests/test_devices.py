@@ -48,7 +48,7 @@ def test_generators_repeat_and_leave_the_global_one_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_allocator_is_told_to_keep_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_allocator_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, int]] = []
 
     class Library:

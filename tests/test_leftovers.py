@@ -109,7 +109,7 @@ def test_a_half_removed_folder_and_a_half_written_slide_go(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", ["", "cytoseg label-import (process 4194305 on here, since long ago UTC)\n"])
-def test_a_lock_that_nobody_holds_goes_and_one_that_is_held_stays(content: str, tmp_path: Path) -> None:
+def test_a_released_lock_is_removed_and_a_held_one_stays(content: str, tmp_path: Path) -> None:
     (tmp_path / ".labels.lock").write_text(content)
     with locked(tmp_path / "run.json", wait_s=0, error=LabelError):
         sweep(tmp_path)

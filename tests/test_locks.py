@@ -16,7 +16,7 @@ def _take(path: Path) -> None:
         pass
 
 
-def test_who_holds_a_lock_is_named_to_whoever_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_holder_of_a_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["/usr/bin/cytoseg", "label-import", "folder"])
     labels = tmp_path / "labels"
     who = rf"`?cytoseg label-import \(process {os.getpid()} on .+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)"
@@ -73,7 +73,7 @@ def test_a_lock_file_that_says_nothing_readable_names_another_process(content: b
             _take(tmp_path / "a")
 
 
-def test_a_lock_that_nobody_holds_any_more_is_taken(tmp_path: Path) -> None:
+def test_a_released_lock_is_taken(tmp_path: Path) -> None:
     (tmp_path / ".a.lock").write_text("cytoseg predict (process 1 on here, since long ago)")
     _take(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []

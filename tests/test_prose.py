@@ -81,6 +81,22 @@ def test_the_prose_avoids(banned: str) -> None:
     assert found == [], f"write {BANNED[banned]!r} instead of {banned!r}"
 
 
+BANNED_IN_NAMES = ("anew", "anybody", "learnt", "no_number", "nobody", "promise", "somebody", "told_apart", "is_told")
+BANNED_IN_NAMES += ("are_told", "whoever")
+
+
+@cache
+def names_of_tests() -> tuple[str, ...]:
+    files = (SOURCES / "tests").rglob("test_*.py")
+    return tuple(name for path in files for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("banned", BANNED_IN_NAMES)
+def test_names_of_tests_avoid(banned: str) -> None:
+    found = [name for name in names_of_tests() if re.search(rf"_{banned}(s|_|$)", name)]
+    assert found == []
+
+
 def test_there_is_prose_to_check() -> None:
     assert len(list(texts())) > 100
 

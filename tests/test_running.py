@@ -46,7 +46,7 @@ def test_a_failed_command_says_why(tmp_path: Path) -> None:
     assert len(second.message) == 400
 
 
-def test_a_killed_command_is_told_from_a_running_one_and_forgotten_by_the_next(tmp_path: Path) -> None:
+def test_a_killed_command_is_distinguished_from_a_running_one_and_forgotten_by_the_next(tmp_path: Path) -> None:
     path = _left_by(tmp_path, 2**22 + 1)  # beyond what a process is numbered
     assert [entry.outcome for entry in running_in(tmp_path)] == ["killed"]
     elsewhere = _left_by(tmp_path, 2**22 + 2, host="another machine")

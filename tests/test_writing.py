@@ -250,7 +250,7 @@ def test_after_a_kill_between_the_renames_who_replaces_finds_the_folder(killed: 
     assert [path.name for path in killed.parent.rglob("*")] == ["labels", "eight"]
 
 
-def test_while_a_folder_is_replaced_nobody_else_puts_back_or_clears(killed: Path) -> None:
+def test_while_a_folder_is_replaced_no_other_process_restores_or_clears_it(killed: Path) -> None:
     with replaced(killed, error=PredictionError):
         swaps = list(killed.parent.glob(".labels-*"))
         clear_leftovers(killed)

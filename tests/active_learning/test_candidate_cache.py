@@ -42,7 +42,7 @@ def test_what_was_found_before_is_read_back(source: Predicted) -> None:
     assert _scan(source) == (wanted, 0)
 
 
-def test_another_prediction_or_size_is_looked_through_anew(source: Predicted) -> None:
+def test_another_prediction_or_size_is_searched_again(source: Predicted) -> None:
     _scan(source)
     assert _scan(source, Frame(4, SlidesSection()))[1] == 1
     (source.folder / "summary.json").write_text("{}")
@@ -50,7 +50,7 @@ def test_another_prediction_or_size_is_looked_through_anew(source: Predicted) ->
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"key": 1}'])
-def test_a_damaged_file_is_written_anew(source: Predicted, content: str) -> None:
+def test_a_damaged_file_is_rewritten(source: Predicted, content: str) -> None:
     wanted, _ = _scan(source)
     path = source.folder.parents[1] / "scans" / "smear.json"
     path.write_text(content)
@@ -59,7 +59,7 @@ def test_a_damaged_file_is_written_anew(source: Predicted, content: str) -> None
     assert _scan(source) == (wanted, 1)
 
 
-def test_a_file_of_another_format_is_written_anew(source: Predicted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_format_is_rewritten(source: Predicted, monkeypatch: pytest.MonkeyPatch) -> None:
     _scan(source)
     monkeypatch.setattr(candidate_cache, "FORMAT", candidate_cache.FORMAT + 1)
     assert _scan(source)[1] == 1

@@ -110,7 +110,7 @@ def test_what_is_no_bundle_or_slide_is_refused(fitted: cs.PixelClassifier, folde
         fitted.bundle_.predict_slide("slide.png")
 
 
-def test_what_goes_wrong_with_a_slide_is_told(folder: Path, slide: Path, tmp_path: Path) -> None:
+def test_what_goes_wrong_with_a_slide_is_reported(folder: Path, slide: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(PredictionError, match="taken"):
         cs.load_bundle(folder, device="cpu").predict_slide(slide, tmp_path / "taken")

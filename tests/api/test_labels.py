@@ -55,7 +55,7 @@ def test_names_are_mapped_and_ignored(folder: Path) -> None:
     assert ignored.label_maps[0].tolist() == [[0, cs.IGNORE, cs.IGNORE, 0]] * 4
 
 
-def test_what_is_wrong_is_told(folder: Path) -> None:
+def test_what_is_wrong_is_reported(folder: Path) -> None:
     with pytest.raises(LabelError, match=r"labels not in the class list \(glass, nucleus\): 'cell' \(1 shape"):
         cs.read_labels(folder, ["glass", "nucleus"])
     with pytest.raises(LabelError, match="fill: 'empty' is not in the class list"):

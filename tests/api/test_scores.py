@@ -18,7 +18,7 @@ def test_scores_are_those_counted_by_hand() -> None:
     assert scores.mean_iou.low is None  # one group says nothing about others
 
 
-def test_images_of_a_group_are_pooled_and_groups_are_told_apart() -> None:
+def test_images_of_a_group_are_pooled_and_groups_are_distinguished() -> None:
     found, truth = [FOUND, TRUTH, np.zeros((2, 2), int)], [TRUTH, TRUTH, np.zeros((2, 2), int)]
     scores = cs.evaluate(found, truth, ["glass", "cell"], groups=["b", "b", "a"])
     assert [(group.slide, group.crops) for group in scores.groups] == [("a", 1), ("b", 2)]

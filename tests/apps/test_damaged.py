@@ -270,7 +270,7 @@ def test_an_earlier_evaluation_that_is_no_file_is_passed_over(review: Review, wh
     assert len(app.main.selectbox[0].options) == 1
 
 
-def test_a_correction_that_was_mended_is_compared_anew(review: Review, whole_run: Path) -> None:
+def test_a_changed_correction_is_compared_again(review: Review, whole_run: Path) -> None:
     path = whole_run / CORRECTION
     whole = path.read_text()
     path.write_text(whole[:100])

@@ -231,7 +231,7 @@ def test_health_says_something_to_everybody_by_a_known_name(ask: Ask) -> None:
     assert ask([("host", "evil.example")], "/_stcore/health")[0] == 400
 
 
-def test_people_are_told_in_a_page(ask: Ask) -> None:
+def test_people_get_the_message_as_a_page(ask: Ask) -> None:
     status, headers, text = ask([HOME, ("accept", "text/html")])
     assert (status, headers["content-type"]) == (403, "text/html; charset=utf-8")
     assert "Open the link that `cytoseg review` has printed" in text

@@ -73,7 +73,7 @@ def test_a_button_starts_the_command_on_the_runs_own_recipe(
     assert "Started by Anna, " in _texts(app)
 
 
-def test_nobody_without_a_name_starts_anything(review: Review, run: Path, tmp_path: Path) -> None:
+def test_a_start_needs_a_name(review: Review, run: Path, tmp_path: Path) -> None:
     app = _opened(review, "jobs", run, tmp_path, name="")
     assert {button.disabled for button in app.main.button if button.label in ("Evaluate", "Train")} == {True}
 
@@ -183,7 +183,7 @@ def test_results_that_cannot_be_written_are_a_sentence(review: Review, run: Path
     assert "sign_off.json: cannot be written" in _texts(_opened(review, "predict", run, tmp_path))
 
 
-def test_nobody_without_a_name_signs_off(review: Review, run: Path, tmp_path: Path) -> None:
+def test_a_sign_off_needs_a_name(review: Review, run: Path, tmp_path: Path) -> None:
     app = _opened(review, "slides", run, tmp_path, name="")
     assert [button.disabled for button in app.main.button if button.label in ("Approve", "Reject")] == [True, True]
 

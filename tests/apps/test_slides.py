@@ -39,7 +39,7 @@ def _told(app: AppTest) -> dict[str, Any]:
     return told
 
 
-def test_the_viewer_is_told_of_the_slide_and_its_layers(page: Callable[[], AppTest]) -> None:
+def test_the_viewer_gets_the_slide_and_its_layers(page: Callable[[], AppTest]) -> None:
     told = _told(page())
     assert told["slide"] == "/tiles/sighted/slide/board"
     assert (told["width"], told["height"], told["finest"], told["mpp"]) == (600, 600, 2, 0.5)

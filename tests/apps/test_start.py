@@ -48,7 +48,7 @@ def test_slides_are_shown_and_a_project_begins_with_its_crops(review: Review, la
     assert "There is no crop to annotate yet." in _texts(app)
 
 
-def test_a_name_that_is_taken_is_told(review: Review, lab: Path, tmp_path: Path) -> None:
+def test_a_name_that_is_taken_is_reported(review: Review, lab: Path, tmp_path: Path) -> None:
     (tmp_path / "mylab.yaml").touch()
     app = _press(review("start", "--base", str(tmp_path), "--slides", str(lab / "slides")), "Begin")
     assert "a recipe or run of this name already exists" in _texts(app)

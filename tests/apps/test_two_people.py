@@ -78,7 +78,7 @@ def test_conflicts_are_listed_by_disagreement_and_shown_side_by_side(
 
 @pytest.mark.parametrize(("name", "why"), [("", ""), ("anna", "You have marked this crop"), ("Bo", "You have marked")])
 @pytest.mark.usefixtures("disputed")
-def test_nobody_resolves_a_conflict_of_their_own(
+def test_a_conflict_is_not_resolved_by_a_party_to_it(
     review: Review, run: Path, tmp_path: Path, name: str, why: str
 ) -> None:
     app = _opened(review, run, tmp_path, name)

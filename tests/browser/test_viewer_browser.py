@@ -169,7 +169,7 @@ def test_layers_and_classes_can_be_switched(page: Page, address: str) -> None:
     _wait_for(page, lambda seen: _share_like(seen, GLASS) < 0.01)
 
 
-def test_layers_keep_their_order_when_one_is_made_anew(page: Page, address: str) -> None:
+def test_layers_keep_their_order_when_one_is_remade(page: Page, address: str) -> None:
     _open(page, address, "&x=0&y=0&width=400")
     before = page.evaluate(ADDRESSES)
     assert sum("classes=1" in address for address in before) == 2

@@ -26,7 +26,7 @@ def test_a_run_without_a_bundle_says_what_to_do(cytoseg: CytosegCommand) -> None
     assert "no bundle yet. Run `cytoseg train-interpreter`" in result.stderr
 
 
-def test_a_wrong_slide_is_told_before_a_network_is_loaded(cytoseg: CytosegCommand) -> None:
+def test_a_wrong_slide_is_reported_before_a_network_is_loaded(cytoseg: CytosegCommand) -> None:
     result = cytoseg("anomaly", "tiny.yaml", "--normal", "lost.tif")
     assert result.exit_code == 2
     assert "lost.tif: no such file" in result.stderr

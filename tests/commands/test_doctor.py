@@ -181,7 +181,7 @@ def test_a_check_that_takes_too_long_is_given_up(small: CytosegCommand, monkeypa
     assert not CHECK.exists()
 
 
-def test_weights_that_are_no_numbers_are_said_after_a_training_and_refused_by_doctor(
+def test_weights_that_are_not_finite_are_said_after_a_training_and_refused_by_doctor(
     small: CytosegCommand, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(CHECK)

@@ -40,7 +40,7 @@ def test_a_terminal_of_80_columns_shows_whole_intervals(monkeypatch: pytest.Monk
     assert written.getvalue().count("(0.90-0.92)") == 2
 
 
-def test_objects_are_told_where_they_were_matched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_are_reported_where_they_were_matched(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(evaluate, "say", said.append)
     found = _evaluation()
@@ -52,7 +52,7 @@ def test_objects_are_told_where_they_were_matched(monkeypatch: pytest.MonkeyPatc
     ]
 
 
-def test_what_uncertainty_is_worth_is_told_where_it_was_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_uncertainty_is_worth_is_reported_where_it_was_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(evaluate, "say", said.append)
     found = _evaluation()

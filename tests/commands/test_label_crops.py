@@ -106,7 +106,7 @@ def test_crops_to_annotate_have_a_size_of_their_own(cytoseg: CytosegCommand) -> 
         assert crop.size == (20, 20)
 
 
-def test_the_base_model_proposes_shapes_that_are_left_out_until_somebody_saves_them(cytoseg: CytosegCommand) -> None:
+def test_the_base_model_proposes_shapes_that_are_left_out_until_they_are_saved(cytoseg: CytosegCommand) -> None:
     architecture = Architecture(dim=8, dim_mults=(1, 1, 1), backbone="pretrained", mask_classes=("background", "cell"))
     state = new_state(
         architecture,

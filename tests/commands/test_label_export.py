@@ -76,7 +76,7 @@ def test_files_in_the_way_are_left_alone(cytoseg: CytosegCommand, labels: list[d
     assert "runs/tiny/to_label: already exists and is not empty. Name a new folder." in result.stderr
 
 
-def test_nothing_imported_is_told(cytoseg: CytosegCommand) -> None:
+def test_nothing_imported_is_reported(cytoseg: CytosegCommand) -> None:
     result = cytoseg("label-export", "tiny.yaml", "out")
     assert result.exit_code == 2
     assert "there are no imported labels. Run `cytoseg label-import` first." in result.stderr

@@ -50,7 +50,7 @@ def test_a_slide_may_have_an_equals_sign_in_its_name(cytoseg: CytosegCommand) ->
     assert "runs/tiny/interpreter/bundle" in result.stderr  # the slide was accepted; only the bundle is missing
 
 
-def test_all_wrong_slides_are_told_before_any_is_predicted(cytoseg: CytosegCommand) -> None:
+def test_all_wrong_slides_are_reported_before_any_is_predicted(cytoseg: CytosegCommand) -> None:
     result = cytoseg("predict", "tiny.yaml", "slides/dark_a.png", "lost.tif", "slides/*.svs")
     assert result.exit_code == 2
     head, *lines = result.stderr.splitlines()
@@ -122,7 +122,7 @@ def test_an_unfinished_prediction_with_other_settings_is_named(
     assert "starts over" not in cytoseg(*line).stdout  # it is finished with these settings
 
 
-def test_areas_that_are_no_objects_are_told(cytoseg: CytosegCommand, attempted: list[SlideTask]) -> None:
+def test_areas_that_are_not_objects_are_reported(cytoseg: CytosegCommand, attempted: list[SlideTask]) -> None:
     folder = Path("runs/tiny/predictions/dark_b")
     folder.mkdir(parents=True)
     for totals, told in (

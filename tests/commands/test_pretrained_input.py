@@ -116,7 +116,7 @@ def test_a_run_of_test_slides_alone_has_nothing_to_learn_from(labelled: Command)
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_unlabelled_slides_that_are_all_test_slides_teach_nobody(labelled: Command) -> None:
+def test_unlabelled_slides_that_are_all_test_slides_are_refused(labelled: Command) -> None:
     assert labelled("train-ddpm", "tiny.yaml", *SHORT).exit_code == 0
     Path("slides/dark_a.png").unlink()
     said = _one_line(labelled("train-interpreter", "tiny.yaml", *TUNED, PRETRAINED[1]))

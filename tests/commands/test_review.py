@@ -18,7 +18,7 @@ from cytoseg.workflows.review_links import TOKEN
 CytosegCommand = Callable[..., Result]
 
 
-def test_the_app_is_told_its_address_and_the_run(cytoseg: CytosegCommand, tmp_path: Path) -> None:
+def test_the_app_gets_its_address_and_the_run(cytoseg: CytosegCommand, tmp_path: Path) -> None:
     command = streamlit_command(load_recipe("tiny.yaml", ["review.port=9000"]))
     assert command[:4] == [sys.executable, "-m", "streamlit", "run"]
     assert Path(command[4]).is_file()
@@ -28,7 +28,7 @@ def test_the_app_is_told_its_address_and_the_run(cytoseg: CytosegCommand, tmp_pa
     assert command[-7:] == ["--", *told]
 
 
-def test_the_app_is_told_where_the_log_lies_if_the_recipe_says(cytoseg: CytosegCommand) -> None:
+def test_the_app_gets_the_path_of_the_log_from_the_recipe(cytoseg: CytosegCommand) -> None:
     command = streamlit_command(load_recipe("tiny.yaml", ["review.log=postgresql+psycopg://host/review"]))
     assert command[-2:] == ["--log", "postgresql+psycopg://host/review"]
 
@@ -72,7 +72,7 @@ def test_each_start_makes_a_token_that_only_the_link_and_the_app_know(
     assert all(options["env"]["PATH"] for _, options in started)
 
 
-def test_streamlit_asks_nobody_outside_and_prints_no_link_of_its_own(cytoseg: CytosegCommand) -> None:
+def test_streamlit_contacts_no_other_machine_and_prints_no_link_of_its_own(cytoseg: CytosegCommand) -> None:
     command = streamlit_command(load_recipe("tiny.yaml", ["review.host=0.0.0.0"]))
     flags = dict(zip(command[5::2], command[6::2], strict=False))
     assert flags["--browser.serverAddress"] == "0.0.0.0"  # else Streamlit looks up the outer address
@@ -117,7 +117,9 @@ def test_what_ends_the_command_ends_the_server(
     assert done == ["terminate", "kill"][: 1 + stubborn]
 
 
-def test_the_server_is_told_whom_it_must_not_outlive(cytoseg: CytosegCommand, ends_with: Callable[..., Any]) -> None:
+def test_the_server_gets_the_process_that_it_must_not_outlive(
+    cytoseg: CytosegCommand, ends_with: Callable[..., Any]
+) -> None:
     ((_, options),) = (ends_with(0), cytoseg("review", "tiny.yaml"))[0]
     assert options["env"][PARENT] == str(os.getpid())
 

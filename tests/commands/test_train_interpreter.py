@@ -89,7 +89,7 @@ def test_features_of_others_need_no_diffusion_model(extractors: str, cytoseg: Ca
     assert (class_map[48:, :32] == 0).all()
 
 
-def test_a_bundle_of_before_carries_a_network_that_nobody_needs(load: Load, cytoseg: Callable[..., Any]) -> None:
+def test_an_older_bundle_carries_an_unused_network(load: Load, cytoseg: Callable[..., Any]) -> None:
     _label(Path("crops"))
     given = ("tiny.yaml", *SMALL, "features.extractors=[filters]", "labels.test_slides=[dark_b]")
     cytoseg("label-import", "crops", "--recipe", "tiny.yaml")

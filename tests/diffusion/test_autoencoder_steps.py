@@ -126,7 +126,7 @@ def test_a_missing_or_damaged_autoencoder_is_named(tmp_path: Path, run: Run) -> 
         load_autoencoder(tmp_path, KL)
 
 
-def test_a_loss_that_is_no_number_names_the_command(tmp_path: Path, run: Run) -> None:
+def test_a_nan_loss_names_the_command(tmp_path: Path, run: Run) -> None:
     with pytest.raises(CytosegError, match=r"^train-autoencoder: the loss .*Lower space\.rate or"):
         run(tmp_path, KL.of_autoencoder(), crops=80, rate=1e30, warmup_crops=0)
 

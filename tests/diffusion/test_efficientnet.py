@@ -20,7 +20,7 @@ def _pictures() -> torch.Tensor:
     return torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_stages_have_the_channels_and_sizes_they_promise(encoder: LiteEncoder) -> None:
+def test_stages_have_the_documented_channels_and_sizes(encoder: LiteEncoder) -> None:
     with torch.no_grad():
         stages = encoder(_pictures())
     for stage, channels, downsample in zip(stages, STAGE_CHANNELS, STAGE_DOWNSAMPLE, strict=True):

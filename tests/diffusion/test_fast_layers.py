@@ -78,7 +78,7 @@ def test_large_keys_do_not_overflow() -> None:
     torch.testing.assert_close(FastLinearAttention(theirs)(x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_attention_counts_the_learnt_memory_and_stores_no_weight_for_each_pair_of_pixels() -> None:
+def test_attention_counts_the_learned_memory_and_stores_no_weight_for_each_pair_of_pixels() -> None:
     torch.manual_seed(0)
     theirs, x = Attention(8), torch.randn(1, 8, 32, 32)
     with torch.no_grad(), torch.profiler.profile(profile_memory=True, acc_events=True) as seen:

@@ -38,7 +38,7 @@ def test_a_healthy_torchvision_is_left_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert not import_lucidrains.mended_torchvision()
 
 
-def test_a_mismatched_torchvision_is_mended_and_imported_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mismatched_torchvision_is_fixed_and_imported_again(monkeypatch: pytest.MonkeyPatch) -> None:
     defined: list[str] = []
 
     class Library:

@@ -31,7 +31,7 @@ def test_architecture_round_trip_and_widths() -> None:
     assert Architecture.from_json(before).mask_classes == ()
 
 
-def test_taps_have_the_shapes_they_promise(unet: PretrainedUnet) -> None:
+def test_taps_have_the_documented_shapes(unet: PretrainedUnet) -> None:
     names = tap_names(SMALL)
     assert names == tuple(f"block{i}.{part}" for i in range(3) for part in ("block1", "block2"))
     with torch.inference_mode(), tapped(unet, names) as seen:
@@ -66,7 +66,7 @@ def test_one_pass_for_both_heads_equals_two(unet: PretrainedUnet) -> None:
     torch.testing.assert_close(alone, scores, rtol=1e-4, atol=1e-5)
 
 
-def test_the_time_matters_once_it_is_learnt(unet: PretrainedUnet) -> None:
+def test_the_timestep_matters_after_training(unet: PretrainedUnet) -> None:
     fresh = build_unet(SMALL, seed=1)
     assert isinstance(fresh, PretrainedUnet)
     torch.nn.init.ones_(fresh.ups[2].get_submodule("block2").time.bias)  # type: ignore[arg-type, union-attr] # a tensor

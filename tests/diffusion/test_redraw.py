@@ -46,7 +46,7 @@ def test_the_region_is_drawn_as_far_from_the_picture_as_the_noise_allows(strengt
     assert torch.equal(drawn[..., :16], picture[..., :16])
 
 
-def test_drawn_anew_altogether_it_has_the_spread_of_the_data() -> None:
+def test_redrawn_completely_it_has_the_spread_of_the_data() -> None:
     everywhere = torch.ones(32, 32, dtype=torch.bool)
     drawn = _redrawn(torch.full((4, 3, 32, 32), -0.6), everywhere, strength=1.0)
     # The smaller of the two bounds of a step's variance costs some of it in 200 steps.

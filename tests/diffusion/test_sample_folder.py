@@ -57,7 +57,7 @@ def test_samples_of_another_origin_have_a_folder_of_their_own(
 
 
 @pytest.mark.parametrize("about", [None, '{"format": 1, "sam', "[]", b"\xff\xfe"])
-def test_samples_that_nobody_explains_are_left_alone(tmp_path: Path, about: str | bytes | None) -> None:
+def test_unexplained_samples_are_left_alone(tmp_path: Path, about: str | bytes | None) -> None:
     sample_path(tmp_path, 0).touch()
     if about is not None:
         (tmp_path / "samples.json").write_bytes(about.encode() if isinstance(about, str) else about)

@@ -32,7 +32,7 @@ def test_pixels_are_averaged() -> None:
     assert shrink(picture, 2).tolist() == [[[[1.0, 4.0]]]]
 
 
-def test_the_network_is_told_how_much_noise_a_picture_has() -> None:
+def test_the_network_gets_the_noise_level_of_a_picture() -> None:
     small, noise = torch.tensor([[[[0.5]]], [[[0.5]]]]), torch.ones(2, 1, 1, 1)
     given = given_picture(small, 2, noise=noise, deviations=torch.tensor([0.0, MOST_NOISE]))
     assert given.shape == (2, 2, 2, 2)

@@ -123,7 +123,7 @@ def test_another_kind_of_checkpoint_is_no_backbone(tmp_path: Path) -> None:
         load_backbone(tmp_path / "bundle")
 
 
-def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path, state: TrainState) -> None:
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, state: TrainState) -> None:
     next(state.unet.parameters()).data[0] = float("nan")
     with pytest.raises(CheckpointError, match=r"not saved after 8 crops, the weights contain NaN"):
         save(tmp_path, state, recipe=RECIPE)
@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, state: TrainState, 
     assert notes[0].startswith("Skipped checkpoint-000000012: ")
 
 
-def test_when_all_are_damaged_nothing_begins_anew_unasked(tmp_path: Path, state: TrainState) -> None:
+def test_when_all_are_damaged_nothing_starts_over_unasked(tmp_path: Path, state: TrainState) -> None:
     (save(tmp_path, state, recipe=RECIPE) / "ema.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"all 1 checkpoints are damaged\. Move them away"):
         resume(tmp_path, state, on_damaged=lambda _: None)

@@ -59,7 +59,7 @@ def test_the_loss_falls_where_there_is_something_to_learn(tiny: Architecture, ma
 
 
 @pytest.mark.parametrize("grey", [float("nan"), 3e38])
-def test_a_loss_that_is_no_number_stops_before_the_weights_are_spoilt(
+def test_a_nan_loss_stops_before_the_weights_are_changed(
     tiny: Architecture, make_settings: Settings, grey: float
 ) -> None:
     settings = make_settings()

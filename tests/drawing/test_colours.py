@@ -16,7 +16,7 @@ def test_red_and_green_are_one_to_eyes_without_green_cones() -> None:
     assert confusable([RED, (0, 0, 255), GREEN]) == [(0, 2)]
 
 
-def test_a_palette_made_for_colour_blind_eyes_is_told_apart() -> None:
+def test_a_palette_for_colour_blind_people_is_distinguishable() -> None:
     assert confusable([_rgb(text) for text in OKABE_ITO]) == []
 
 
@@ -31,5 +31,5 @@ def test_nothing_is_confused_with_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["cervical", "lbc", "quickstart"])
-def test_the_classes_of_our_recipes_are_told_apart(name: str) -> None:
+def test_the_classes_of_our_recipes_are_distinguishable(name: str) -> None:
     assert confusable(load_recipe(name).class_list().colours) == []

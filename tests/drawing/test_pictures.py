@@ -23,7 +23,7 @@ def _disc(side: int) -> NDArray[np.uint8]:
     return np.where(inside[..., None], np.uint8(60), np.uint8(220)).repeat(3, axis=2)
 
 
-def test_noise_is_told_from_pictures() -> None:
+def test_noise_is_distinguished_from_pictures() -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (32, 66, 3), dtype=np.uint8)
     noise[:, 32:34] = 255  # the gap between two samples

@@ -53,7 +53,7 @@ def test_crops_are_cut_marked_imported_and_seen(annotating: Annotating) -> None:
     assert seen.crops == len(train)  # this one is among them
 
 
-def test_crops_of_test_slides_are_marked_and_never_learnt_from(annotating: Annotating) -> None:
+def test_crops_of_test_slides_are_marked_and_never_used_for_training(annotating: Annotating) -> None:
     crops, _ = annotating.crops()
     tested = [crop for crop in crops if crop.slide != "made_2_02"]
     assert all(crop.is_test for crop in tested)
@@ -67,7 +67,7 @@ def test_crops_of_test_slides_are_marked_and_never_learnt_from(annotating: Annot
     np.testing.assert_array_equal(*views)
 
 
-def test_what_is_missing_is_told(annotating: Annotating) -> None:
+def test_what_is_missing_is_reported(annotating: Annotating) -> None:
     picture = np.zeros((32, 32, 3), np.uint8)
     with pytest.raises(CheckpointError, match="cannot propose"):
         annotating.propose(picture)

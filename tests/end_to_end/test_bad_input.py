@@ -112,7 +112,7 @@ class TestAnnotations:
     def test_size_mismatch(self, annotation: Path, spoil: Callable[..., str]) -> None:
         assert f"{annotation.name}: the file says 63x64 pixels, but the image has 64x64" in spoil(imageWidth=63)
 
-    def test_all_problems_are_told_at_once(
+    def test_all_problems_are_reported_at_once(
         self, home: Path, cytoseg: Callable[..., Result], contents: Callable[[], dict[str, str]]
     ) -> None:
         for path in (home / "made" / "labelled").glob("*.json"):
@@ -172,7 +172,7 @@ class TestLabels:
         [(), ("interpreter.kind=decoder", "decoder.steps=2", "decoder.size_px=32", "decoder.batch=2")],
         ids=["mlps", "decoder"],
     )
-    def test_a_class_nobody_marked(
+    def test_a_class_without_marked_pixels(
         self, mark: Callable[..., None], cytoseg: Callable[..., Result], home: Path, tuning: tuple[str, ...]
     ) -> None:
         mark(made_2_00_a=self.halves(), made_2_01_a=2 * self.halves(), made_2_02_a=self.halves())
@@ -229,7 +229,7 @@ class TestWeights:
         save_checkpoint(path, found.tensors, {k: v for k, v in found.state.items() if k not in ("format", "sha256")})
 
     @pytest.mark.usefixtures("no_numbers")
-    def test_a_diffusion_model_whose_features_are_no_numbers(self, refused: Refused) -> None:
+    def test_a_diffusion_model_whose_features_are_not_finite(self, refused: Refused) -> None:
         line = refused("train-interpreter", "tiny.yaml")
         assert re.search(r"cytoseg: made_2_02_\S+: the diffusion model produces NaN or infinite features", line)
 
@@ -245,7 +245,7 @@ class TestWeights:
         assert bundle_hashes(home / "runs" / "tiny" / "interpreter" / "bundle") == before
 
     @pytest.mark.usefixtures("no_numbers")
-    def test_a_choice_of_features_that_are_no_numbers(self, home: Path, cytoseg: Callable[..., Result]) -> None:
+    def test_a_choice_of_features_that_are_not_finite(self, home: Path, cytoseg: Callable[..., Result]) -> None:
         recipe = (home / "tiny.yaml").read_text()
         result = cytoseg("select-features", "tiny.yaml", 'labels.test_slides=["*_00"]', "--timesteps", "1,5")
         assert result.exit_code == 2, result.output
@@ -276,9 +276,7 @@ class TestWeights:
         line = refused(command[0], "tiny.yaml", *command[1:])
         assert "bundle/backbone.safetensors: damaged (its content does not match its hash)" in line
 
-    def test_a_damaged_bundle_is_trained_anew(
-        self, home: Path, refused: Refused, cytoseg: Callable[..., Result]
-    ) -> None:
+    def test_a_damaged_bundle_is_retrained(self, home: Path, refused: Refused, cytoseg: Callable[..., Result]) -> None:
         path = home / "runs" / "tiny" / "interpreter" / "bundle" / "ensemble.safetensors"
         whole = path.read_bytes()
         path.write_bytes(whole[:-4])

@@ -125,7 +125,7 @@ def test_a_pyramid_without_its_coarsest_level_is_predicted_whole(
     )
 
 
-def test_damage_in_a_coarser_level_is_told_before_anything_is_computed(
+def test_damage_in_a_coarser_level_is_reported_before_anything_is_computed(
     cytoseg: Command, pixels: NDArray[np.uint8]
 ) -> None:
     """The mask of a wide slide is made from level 2; no tile would ever meet what is damaged there."""

@@ -100,7 +100,7 @@ def test_an_interrupted_labelling_goes_on_to_the_same_pairs(
     assert _labels() == whole
 
 
-def test_damaged_notes_and_another_bundle_label_anew(cytoseg: Command, home: Path) -> None:
+def test_damaged_notes_and_another_bundle_label_again(cytoseg: Command, home: Path) -> None:
     assert _make(cytoseg, "--n", "3", "--drop", "0").exit_code == 0
     before = _labels()
     (MADE / "pairs.jsonl").write_text(

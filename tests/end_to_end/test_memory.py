@@ -72,7 +72,7 @@ def test_rows_on_disk_give_the_same_ensemble_and_leave_no_file(
     assert sorted(p.name for p in (run / "interpreter").iterdir()) == ["bundle", "metrics.jsonl"]
 
 
-def test_the_pixels_of_each_class_are_told_and_kept(made_run: tuple[Path, dict[str, Result]]) -> None:
+def test_the_pixels_of_each_class_are_reported_and_kept(made_run: tuple[Path, dict[str, Result]]) -> None:
     home, results = made_run
     state = json.loads((home / "runs" / "tiny" / "interpreter" / "bundle" / "state.json").read_text())["origin"]
     index = json.loads((home / "runs" / "tiny" / "labels" / "index.json").read_text())["crops"]

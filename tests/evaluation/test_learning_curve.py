@@ -62,7 +62,7 @@ def test_the_next_crops_are_worth_what_the_growth_with_the_logarithm_says() -> N
     "late",
     [(0.5, 0.8, 0.978), (0.978, 0.978, 0.978), (1.0, 1.0, 1.0), (0.0, 0.5, 0.999), (0.9, 0.7, 0.4), (0.2, 0.1, 0.0)],
 )
-def test_no_more_than_everything_and_no_less_than_nothing_is_promised(late: tuple[float, ...]) -> None:
+def test_an_estimate_stays_between_nothing_and_everything(late: tuple[float, ...]) -> None:
     curve = _curve([0.0, 0.0], *([iou, iou] for iou in late))
     gain = worth(curve, 0)
     assert gain is not None

@@ -238,7 +238,7 @@ def test_gather_equals_upsampling_everything(
 
 
 @pytest.mark.parametrize("damage", [torch.nan, torch.inf, -torch.inf])
-def test_features_that_are_no_numbers_are_refused_by_name(damage: float) -> None:
+def test_features_that_are_not_finite_are_refused_by_name(damage: float) -> None:
     features = torch.zeros(3, 4, dtype=torch.float16)
     check_finite(features, crop="a_0")
     features[2, 1] = damage

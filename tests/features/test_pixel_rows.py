@@ -67,7 +67,7 @@ def test_blocks_are_the_same_wherever_the_rows_lie(on_disk: DiskRows, monkeypatc
     assert [len(block) for block in row_blocks(on_disk)] == [2, 2, 2, 1]
 
 
-def test_a_full_disk_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_file: int, _offset: int, length: int) -> None:
         assert length == 2 * 1_000_000 * 700
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -81,7 +81,7 @@ def test_a_full_disk_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fills_up_later_is_told_as_well(on_disk: DiskRows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_later_is_reported_as_well(on_disk: DiskRows, monkeypatch: pytest.MonkeyPatch) -> None:
     class Short:
         def seek(self, _place: int) -> None: ...
 
@@ -93,7 +93,7 @@ def test_a_disk_that_fills_up_later_is_told_as_well(on_disk: DiskRows, monkeypat
         on_disk[0:7] = _numbered(7, 3)
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RecipeError, match=r"file/in: the features of 3 pixels need .* \(Not a directory\)"):
         DiskRows(tmp_path / "file" / "in", 3, 3)

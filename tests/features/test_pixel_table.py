@@ -135,7 +135,9 @@ def test_the_largest_crop_is_computed_first_and_rows_keep_their_order(extractor:
         assert (of_crop == found).all(1).any()
 
 
-def test_too_little_memory_is_told_after_one_crop(extractor: FeatureExtractor, label_map: NDArray[np.uint8]) -> None:
+def test_too_little_memory_is_reported_after_one_crop(
+    extractor: FeatureExtractor, label_map: NDArray[np.uint8]
+) -> None:
     done: list[int] = []
     room = Room(Path("nowhere"), ceiling_gb=0.001, trained="3 interpreters")
     crops = [(_picture(i), label_map) for i in range(3)]
@@ -173,7 +175,7 @@ def test_each_pixel_stands_for_those_of_its_crop_and_class(
         assert of_both.tolist() == pytest.approx([labelled / chosen] * chosen)
 
 
-def test_progress_is_told_after_each_crop(extractor: FeatureExtractor, label_map: NDArray[np.uint8]) -> None:
+def test_progress_is_reported_after_each_crop(extractor: FeatureExtractor, label_map: NDArray[np.uint8]) -> None:
     done: list[int] = []
     crops = [(_picture(i), label_map) for i in range(3)]
     gather_pixels(extractor, crops, PixelDraw(4, "none", seed=0), on_crop=done.append)

@@ -132,7 +132,7 @@ def test_a_shape_outside_is_refused() -> None:
         painted(Shape("cell", "point", ((7, 1),)))
 
 
-def test_all_problems_are_told_together() -> None:
+def test_all_problems_are_reported_together() -> None:
     with pytest.raises(LabelError) as caught:
         painted(Shape("cells", "point", ((1, 1),)), rectangle("cell", (9, 9), (12, 12)))
     message = str(caught.value)

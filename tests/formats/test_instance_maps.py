@@ -60,7 +60,7 @@ def test_id_255_of_8_bits_is_an_object_too(tmp_path: Path, write_picture: Write,
         ({"instances": "__ignore__"}, [[0, 255]]),
     ],
 )
-def test_what_objects_and_the_rest_become_is_told(
+def test_what_objects_and_the_rest_become_is_reported(
     rules: dict[str, Any], expected: list[list[int]], tmp_path: Path, write_picture: Write, classes: ClassList
 ) -> None:
     _write(tmp_path / "set", write_picture, np.array([[0, 9]], np.uint8))
@@ -93,7 +93,7 @@ def test_another_size_is_refused(tmp_path: Path, write_picture: Write, classes: 
         _imported(tmp_path / "set", classes)
 
 
-def test_a_missing_picture_or_map_is_told(tmp_path: Path, write_picture: Write, classes: ClassList) -> None:
+def test_a_missing_picture_or_map_is_reported(tmp_path: Path, write_picture: Write, classes: ClassList) -> None:
     _write(tmp_path / "set", write_picture, np.array([[0, 1]], np.uint8))
     write_picture(tmp_path / "set" / "images" / "b.png")
     with pytest.raises(LabelError, match=r"images/b.png: has no mask in instances\."):
@@ -103,7 +103,7 @@ def test_a_missing_picture_or_map_is_told(tmp_path: Path, write_picture: Write, 
         _imported(tmp_path / "set", classes)
 
 
-def test_nothing_to_read_is_told(tmp_path: Path, write_picture: Write, classes: ClassList) -> None:
+def test_nothing_to_read_is_reported(tmp_path: Path, write_picture: Write, classes: ClassList) -> None:
     write_picture(tmp_path / "set" / "images" / "a.png")
     for source in (tmp_path / "set", tmp_path / "set" / "images" / "a.png"):
         with pytest.raises(LabelError, match=r"holds no images/ beside instances/ \(or masks/\)"):

@@ -20,7 +20,7 @@ def test_json_is_loaded_after_a_byte_order_mark(tmp_path: Path) -> None:
         (None, r"^a: cannot be read \(No such file"),
     ],
 )
-def test_what_cannot_be_loaded_is_told(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_what_cannot_be_loaded_is_reported(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(LabelError, match=message):
@@ -32,7 +32,7 @@ def test_points_are_the_first_two_numbers() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["1", None, True, float("nan"), float("inf"), 10_000_001, -(10**400), [1]])
-def test_what_is_no_number_of_pixels_is_refused(wrong: object) -> None:
+def test_an_invalid_number_of_pixels_is_refused(wrong: object) -> None:
     with pytest.raises(LabelError, match=r"^x: coordinate .* is not a number of pixels\. Draw the shape again\.$"):
         checked_points([[1, wrong]], "x")
 

@@ -404,7 +404,7 @@ def test_shapes_must_be_a_list(tmp_path: Path, write_labelme: Write) -> None:
         ({"shape_type": "mask", "points": [[0, 0], [0, 0]], "mask": base64_png([[0]])}, "the mask is empty"),
     ],
 )
-def test_a_wrong_shape_is_told_with_file_and_number(
+def test_a_wrong_shape_is_reported_with_file_and_number(
     tmp_path: Path, write_labelme: Write, square: dict[str, Any], change: dict[str, Any], message: str
 ) -> None:
     (problem,) = problems_of(write_labelme(tmp_path, "a", [square, square | change]))
@@ -412,7 +412,7 @@ def test_a_wrong_shape_is_told_with_file_and_number(
     assert message in problem
 
 
-def test_all_problems_of_a_file_are_told(tmp_path: Path, write_labelme: Write) -> None:
+def test_all_problems_of_a_file_are_reported(tmp_path: Path, write_labelme: Write) -> None:
     problems = problems_of(write_labelme(tmp_path, "a", [5, {"label": ""}], imagePath="missing.jpg"))
     assert len(problems) == 3
     assert "shape 1: is a number, but must be an object" in problems[0]
@@ -438,7 +438,7 @@ def test_a_wrong_origin_is_refused(tmp_path: Path, write_labelme: Write) -> None
     assert "a.json, key 'cytoseg': 'slide' is 3" in problem
 
 
-def test_labelme_files_are_told_from_other_json(tmp_path: Path, write_labelme: Write) -> None:
+def test_labelme_files_are_distinguished_from_other_json(tmp_path: Path, write_labelme: Write) -> None:
     first, second = write_labelme(tmp_path, "b"), write_labelme(tmp_path / "deep", "a")
     write_labelme(tmp_path / ".hidden", "c")
     (tmp_path / "split.json").write_text("{}")

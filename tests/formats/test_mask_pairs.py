@@ -49,7 +49,7 @@ def test_of_masks_that_differ_in_capitals_each_has_its_picture(tmp_path: Path, w
     assert [(pair.picture.stem, pair.mask.stem) for pair in find_pairs(tmp_path, [])] == [("A", "A"), ("a", "a")]
 
 
-def test_what_has_no_partner_is_told(tmp_path: Path, write_masks: Write, write_picture: Write) -> None:
+def test_what_has_no_partner_is_reported(tmp_path: Path, write_masks: Write, write_picture: Write) -> None:
     write_masks(tmp_path, "a", [[0]])
     write_picture(tmp_path / "images" / "b.jpg")
     write_picture(tmp_path / "masks" / "c.png")
@@ -61,7 +61,7 @@ def test_what_has_no_partner_is_told(tmp_path: Path, write_masks: Write, write_p
     ]
 
 
-def test_two_files_of_one_stem_are_told(tmp_path: Path, write_masks: Write, write_picture: Write) -> None:
+def test_two_files_of_one_stem_are_reported(tmp_path: Path, write_masks: Write, write_picture: Write) -> None:
     write_masks(tmp_path, "a", [[0]])
     write_picture(tmp_path / "images" / "a.jpg")
     problems: list[str] = []
@@ -82,7 +82,7 @@ def test_folders_within_images_and_masks_are_paired(tmp_path: Path, write_pictur
     ]
 
 
-def test_a_folder_of_masks_without_one_of_images_is_told(
+def test_a_folder_of_masks_without_one_of_images_is_reported(
     tmp_path: Path, write_masks: Write, write_picture: Write
 ) -> None:
     write_masks(tmp_path / "set", "a", [[0]])
@@ -92,7 +92,7 @@ def test_a_folder_of_masks_without_one_of_images_is_told(
     assert problems == ["set/images: has no folder P1 as set/masks does. Put the images there."]
 
 
-def test_masks_without_images_are_told(tmp_path: Path) -> None:
+def test_masks_without_images_are_reported(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     problems: list[str] = []
     assert find_pairs(tmp_path, problems) == []
@@ -109,7 +109,7 @@ def test_a_pair_is_read(tmp_path: Path, write_masks: Write, classes: ClassList) 
     assert both[1].tolist() == [[0, 2, 255]]
 
 
-def test_unknown_ids_are_told(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
+def test_unknown_ids_are_reported(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
     write_masks(tmp_path, "a", [[0, 3, 3, 9]])
     problems: list[str] = []
     assert read_pair(find_pairs(tmp_path, problems)[0], classes, problems) is None
@@ -117,7 +117,7 @@ def test_unknown_ids_are_told(tmp_path: Path, write_masks: Write, classes: Class
     assert problem.startswith("masks/a.png: ids 3 (2 px), 9 (1 px) are not in the class list (0 background, 1 cell, ")
 
 
-def test_another_size_is_told(tmp_path: Path, write_masks: Write, write_picture: Write, classes: ClassList) -> None:
+def test_another_size_is_reported(tmp_path: Path, write_masks: Write, write_picture: Write, classes: ClassList) -> None:
     write_masks(tmp_path, "a", [[0, 1]])
     write_picture(tmp_path / "images" / "a.png", width=3, height=4)
     problems: list[str] = []
@@ -126,7 +126,7 @@ def test_another_size_is_told(tmp_path: Path, write_masks: Write, write_picture:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "gif", "npy"])
-def test_a_mask_of_another_format_is_told_by_name(
+def test_a_mask_of_another_format_is_reported_by_name(
     tmp_path: Path, write_masks: Write, write_picture: Write, suffix: str
 ) -> None:
     write_masks(tmp_path, "a", [[0]])

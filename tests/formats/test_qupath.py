@@ -178,7 +178,7 @@ def test_a_file_that_is_no_geojson_is_refused(tmp_path: Path, text: str, message
         ({"properties": {"classification": {"name": ["a"]}}}, "the class is ['a'], but must have a name"),
     ],
 )
-def test_a_wrong_feature_is_told_with_file_and_number(
+def test_a_wrong_feature_is_reported_with_file_and_number(
     tmp_path: Path, write_geojson: Write, keys: dict[str, Any], message: str
 ) -> None:
     path = write_geojson(tmp_path / "s.geojson", box("cell", 0, 0, 2, 2), feature("cell", **keys))
@@ -187,7 +187,7 @@ def test_a_wrong_feature_is_told_with_file_and_number(
     assert message in problem
 
 
-def test_all_wrong_features_are_told(tmp_path: Path, write_geojson: Write) -> None:
+def test_all_wrong_features_are_reported(tmp_path: Path, write_geojson: Write) -> None:
     wrong = feature("cell", geometry="here")
     assert len(problems_of(write_geojson(tmp_path / "s.geojson", wrong, box("cell", 0, 0, 1, 1), wrong))) == 2
 

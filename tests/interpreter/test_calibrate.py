@@ -79,7 +79,7 @@ def test_classes_count_as_often_as_they_are_not_as_they_were_drawn(table: PixelT
     assert found.nll_after == pytest.approx(entropy, abs=0.01)
 
 
-def test_the_errors_told_are_of_temperatures_fitted_elsewhere(table: PixelTable) -> None:
+def test_the_reported_errors_are_of_temperatures_fitted_elsewhere(table: PixelTable) -> None:
     """In the first fold the classes are turned round: what suits the others makes it worse, and that is told."""
     turned = torch.where(table.crops == 0, 1 - table.classes, table.classes)
     told = calibrate(

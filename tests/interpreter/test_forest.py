@@ -33,7 +33,7 @@ def test_learns_what_colour_tells(label_map: NDArray[np.uint8]) -> None:
     np.testing.assert_array_equal(found, turned)
 
 
-def test_ignored_pixels_are_never_learnt_from(label_map: NDArray[np.uint8]) -> None:
+def test_ignored_pixels_are_never_used_for_training(label_map: NDArray[np.uint8]) -> None:
     without = np.where(label_map == 2, 255, label_map).astype(np.uint8)
     found = fit_forest([COLOURS[label_map]], [without], seed=0).predict(COLOURS[label_map])
     assert set(np.unique(found)) == {0, 1}

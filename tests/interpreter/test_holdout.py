@@ -60,7 +60,7 @@ def test_slides_without_a_chosen_pixel_do_not_count() -> None:
     assert fold_by_slide(_two_of_each(4), ["a", "b", "c", "d", "e", "f"], seed=0) is None
 
 
-def test_a_class_of_one_fold_only_must_be_learnt_by_all() -> None:
+def test_a_class_of_one_fold_only_must_be_learned_by_all() -> None:
     table = _two_of_each(5)
     rare = replace(table, classes=torch.where(torch.arange(10) == 3, 2, table.classes))
     names = ["a", "b", "c", "d", "e"]

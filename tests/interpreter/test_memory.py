@@ -43,7 +43,7 @@ MEASURED = """if True:
         pytest.param(64, False, True, marks=pytest.mark.slow),
     ],
 )
-def test_training_takes_what_was_told_and_not_much_less(batch: int, early: bool, calibrate: bool) -> None:
+def test_training_takes_the_stated_amount_and_not_much_less(batch: int, early: bool, calibrate: bool) -> None:
     values = {"{batch}": batch, "{early}": early, "{calibrate}": calibrate}
     code = MEASURED
     for name, value in values.items():

@@ -62,7 +62,7 @@ def _probabilities(ensemble: Ensemble, features: Tensor) -> Tensor:
     return logits.softmax(2)
 
 
-def test_learns_what_can_be_told_apart(separable: PixelTable) -> None:
+def test_learns_what_can_be_distinguished(separable: PixelTable) -> None:
     losses: dict[int, float] = {}
     ensemble = _train(separable, on_step=lambda step, _of, loss: losses.update({step: loss})).ensemble
     assert not ensemble.training
@@ -85,9 +85,7 @@ def test_the_published_rules_can_be_asked_for(separable: PixelTable) -> None:
     ("steps", "passes", "made"),
     [(500, 21.5, 404), (500, 1.5, 400), (60, 1.5, 60)],  # 21.5 * 300 pixels / 16 = 403.1
 )
-def test_a_small_table_is_not_learnt_for_longer_than_so_many_passes(
-    separable: PixelTable, steps: int, passes: float, made: int
-) -> None:
+def test_a_small_table_is_limited_in_passes(separable: PixelTable, steps: int, passes: float, made: int) -> None:
     told: list[tuple[int, int]] = []
     found = _train(separable, steps=steps, passes=passes, on_step=lambda step, of, _loss: told.append((step, of)))
     assert told == [(step, made) for step in range(1, made + 1)]
@@ -197,7 +195,7 @@ def five_slides() -> PixelTable:
     return replace(table, crops=torch.arange(600) // 120)
 
 
-def test_all_slides_are_learnt_from_but_by_each_member_those_it_does_not_hold_out(
+def test_each_member_trains_on_the_slides_it_does_not_hold_out(
     five_slides: PixelTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[Tensor] = []
@@ -237,7 +235,7 @@ def _loss_of_new_pixels(ensemble: Ensemble, table: PixelTable) -> float:
     return float(torch.nn.functional.nll_loss(_probabilities(ensemble, noise).mean(0).log(), table.classes))
 
 
-def test_the_temperature_makes_probabilities_that_are_too_sure_keep_their_promise(five_slides: PixelTable) -> None:
+def test_the_temperature_calibrates_overconfident_probabilities(five_slides: PixelTable) -> None:
     changes: dict[str, Any] = {"members": 5, "steps": 400, "batch_px": 64}
     trained = _train(five_slides, calibrate=True, **changes)
     assert trained.calibration is not None
@@ -330,7 +328,7 @@ def test_a_class_without_a_pixel_is_never_predicted(separable: PixelTable) -> No
     assert {0, 1} == set(found.argmax(2).unique().tolist())
 
 
-def test_a_class_of_one_pixel_is_learnt_without_upset(separable: PixelTable) -> None:
+def test_a_class_of_one_pixel_is_learned_without_upset(separable: PixelTable) -> None:
     keep = torch.cat([torch.nonzero(separable.classes != 2)[:, 0], torch.nonzero(separable.classes == 2)[:1, 0]])
     table = _table(separable.features[keep], separable.classes[keep])
     assert table.counts == {0: 100, 1: 100, 2: 1}

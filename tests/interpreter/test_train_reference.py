@@ -128,7 +128,7 @@ def test_a_pixel_left_over_alone_is_left_out() -> None:
     assert 4 + 51 < len(losses) <= 100  # one batch an epoch, not two
 
 
-def test_the_length_is_told_as_four_epochs_and_the_patience_until_it_is_longer(table: PixelTable) -> None:
+def test_the_length_is_stated_as_four_epochs_and_the_patience_until_it_is_longer(table: PixelTable) -> None:
     told: list[tuple[int, int]] = []
     train_by_reference(
         table, 3, members=2, seed=SEED, device=CPU, on_step=lambda step, of, _loss: told.append((step, of))

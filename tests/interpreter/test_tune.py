@@ -131,7 +131,7 @@ def test_parts_without_a_label_change_nothing(label_map: NDArray[np.uint8]) -> N
     torch.testing.assert_close(_weights(decoder), before, atol=0, rtol=0)
 
 
-def test_a_loss_that_is_no_number_ends_the_tuning_before_the_weights_are_changed(label_map: NDArray[np.uint8]) -> None:
+def test_a_nan_loss_ends_the_tuning_before_the_weights_are_changed(label_map: NDArray[np.uint8]) -> None:
     decoder = _decoder()
     state, weights = tune._new_state(decoder, SETTINGS, CPU), torch.tensor([1.0, np.inf, 1.0])
     before, part = _weights(decoder), (torch.zeros(1, 3, 8, 8), torch.ones((1, 8, 8), dtype=torch.int64))
@@ -162,7 +162,7 @@ def test_slides_without_a_label_are_not_held_out(label_map: NDArray[np.uint8]) -
     assert (tuned.step, tuned.held_out) == (SETTINGS.steps, ())
 
 
-def test_a_slide_that_alone_shows_a_class_is_learnt_from(label_map: NDArray[np.uint8]) -> None:
+def test_the_only_slide_of_a_class_is_used_for_training(label_map: NDArray[np.uint8]) -> None:
     without = np.where(label_map == 2, 1, label_map).astype(np.uint8)
     slides, pictures, seed = list(TWENTY[:10]), [COLOURS[label_map]] * 10, 3
     rare, other = held_out_slides(_labelled(label_map, *slides), seed=seed)

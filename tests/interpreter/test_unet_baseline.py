@@ -51,7 +51,7 @@ def test_the_seed_decides_and_the_global_state_does_not(label_map: NDArray[np.ui
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_ignored_pixels_are_never_learnt_from(label_map: NDArray[np.uint8]) -> None:
+def test_ignored_pixels_are_never_used_for_training(label_map: NDArray[np.uint8]) -> None:
     without = label_map.copy()
     without[:, :14] = 255
     taught = [np.where(without == 255, wrong, label_map).astype(np.uint8) for wrong in (0, 1, 255)]

@@ -17,7 +17,7 @@ from cytoseg.terminal import progress
         ("", None),
     ],
 )
-def test_lines_of_progress_are_told_from_others(line: str, expected: Progress | None) -> None:
+def test_progress_lines_are_distinguished_from_others(line: str, expected: Progress | None) -> None:
     assert read_line(line) == expected
 
 

@@ -144,7 +144,7 @@ def test_the_job_knows_no_secret_of_the_app(run: Path, begin: Begin, monkeypatch
     assert not {"CYTOSEG_REVIEW_TOKEN", "CYTOSEG_PARENT"} & given[0].keys()
 
 
-def test_a_damaged_table_is_told_in_one_line(run: Path) -> None:
+def test_a_damaged_table_is_reported_in_one_line(run: Path) -> None:
     assert jobs_of(run) == []
     (run / FILE).write_bytes(b"no table" * 100)
     with pytest.raises(CytosegError, match=r"jobs.sqlite: is damaged \(.*\)\. Move it away"):

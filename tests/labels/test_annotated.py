@@ -68,7 +68,7 @@ def test_nothing_waits_where_there_is_no_folder(tmp_path: Path) -> None:
     assert waiting_regions(tmp_path / "none") == {}
 
 
-def test_a_damaged_sidecar_is_told(tmp_path: Path) -> None:
+def test_a_damaged_sidecar_is_reported(tmp_path: Path) -> None:
     _crop(tmp_path, "a", None)
     (tmp_path / "a.crop.json").write_text("{")
     with pytest.raises(LabelError, match=r"a\.crop\.json: is not complete JSON"):

@@ -105,7 +105,7 @@ def test_whatever_is_painted_comes_back(
     np.testing.assert_array_equal(imported(saved.path, run, classes)["036_0"], label_map)
 
 
-def test_nobody_overwrites_what_was_saved_at_the_same_second(save: Save) -> None:
+def test_files_saved_in_the_same_second_are_not_overwritten(save: Save) -> None:
     first, second = save(), save(np.zeros_like(RING))
     assert second.path.name == "Anna-Øster_20260301T140506Z_2.json"
     assert first.sha256 == hashlib.sha256(first.path.read_bytes()).hexdigest() != second.sha256

@@ -88,7 +88,7 @@ def test_a_file_of_labelme_opens_with_the_fill_where_nothing_is_marked(crop: Pat
     assert marks.drawn == Drawn("", "")
 
 
-def test_what_is_damaged_or_nobodys_is_refused(crop: Path, strokes: NDArray[np.uint8]) -> None:
+def test_damaged_or_unowned_content_is_refused(crop: Path, strokes: NDArray[np.uint8]) -> None:
     with pytest.raises(LabelError, match="'' is not a valid name"):
         save_marks(crop, Drawn("", ANNA.time), strokes, CLASSES)
     strange = strokes.copy()

@@ -362,7 +362,7 @@ def test_other_classes_than_the_recipes_are_refused(place: Callable[[], Path]) -
     ("key", "value", "form"),
     [("labelme", {"shapes": [5]}, "geojson"), ("features", [5], "labelme"), ("features", [{}], "labelme")],
 )
-def test_damage_to_what_was_kept_is_told(place: Callable[[], Path], key: str, value: Any, form: Format) -> None:
+def test_damage_to_what_was_kept_is_reported(place: Callable[[], Path], key: str, value: Any, form: Format) -> None:
     index = imported(write_slide(place(), box("cell", 1, 1, 3, 3)), place() / "labels")
     path = index.folder / "shapes" / "s 1.json"
     path.write_text(json.dumps(load(path) | {"features": None} | {key: value}))

@@ -201,7 +201,7 @@ def test_a_pattern_that_finds_no_slide_is_refused(source: Path, folder: Path, cl
     assert "a.json: --slide-regex '^(\\d*)' finds no slide in 'a'. Fix the expression." in str(caught.value)
 
 
-def test_all_problems_are_told_together_and_nothing_changes(
+def test_all_problems_are_reported_together_and_nothing_changes(
     source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
 ) -> None:
     import_labels(source, folder, classes=classes, rules=RULES)

@@ -30,7 +30,7 @@ def test_rules_that_cannot_work_are_refused(classes: ClassList, rules: ImportRul
         check_rules(rules, classes)
 
 
-def test_all_wrong_rules_are_told_together(classes: ClassList) -> None:
+def test_all_wrong_rules_are_reported_together(classes: ClassList) -> None:
     with pytest.raises(LabelError, match="2 problems"):
         check_rules(ImportRules(class_map={"a": "b"}, slide_regex="("), classes)
 

@@ -47,7 +47,7 @@ def test_what_was_written_is_read_back(tmp_path: Path, classes: ClassList, crop:
     np.testing.assert_array_equal(index.crops[0].label_map(), LABELS)
 
 
-def test_the_index_holds_what_it_promises(tmp_path: Path, crop: LabelledCrop) -> None:
+def test_the_index_has_the_documented_fields(tmp_path: Path, crop: LabelledCrop) -> None:
     assert json.loads((tmp_path / "index.json").read_bytes()) == {
         "format": 1,
         "classes": ["background", "cell", "nucleus"],

@@ -52,7 +52,7 @@ def test_nothing_predicted_is_an_empty_file() -> None:
     assert (content["shapes"], content["imageHeight"], content["imageWidth"]) == ([], 8, 9)
 
 
-def test_a_proposal_is_untouched_until_somebody_saves_it(tmp_path: Path, class_map: NDArray[np.uint8]) -> None:
+def test_a_proposal_is_untouched_until_it_is_saved(tmp_path: Path, class_map: NDArray[np.uint8]) -> None:
     path, content = tmp_path / "smear_1_2.json", proposal(class_map, CLASSES, picture=64 * "0" + ".png")
     path.write_text(sealed(content), encoding="utf-8")
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ def test_a_proposal_is_untouched_until_somebody_saves_it(tmp_path: Path, class_m
     assert is_saved(path) is True
 
 
-def test_what_somebody_has_drawn_is_no_proposal(tmp_path: Path, class_map: NDArray[np.uint8]) -> None:
+def test_drawn_marks_are_not_a_proposal(tmp_path: Path, class_map: NDArray[np.uint8]) -> None:
     path = tmp_path / "drawn.json"
     path.write_text(json.dumps(proposal(class_map, CLASSES, picture="drawn.png")))
     assert is_saved(path) is None

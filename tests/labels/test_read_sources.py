@@ -36,7 +36,7 @@ def test_nothing_to_import_is_refused(tmp_path: Path, write_picture: Write, clas
         find_items(write_picture(tmp_path / "a.png"), state)
 
 
-def test_packed_files_that_are_not_read_are_told(tmp_path: Path, write_labelme: Write, classes: ClassList) -> None:
+def test_packed_files_that_are_not_read_are_reported(tmp_path: Path, write_labelme: Write, classes: ClassList) -> None:
     packed = tmp_path / "a.json.GZ"
     packed.write_bytes(b"")
     with pytest.raises(LabelError, match=r"It holds packed files \(a\.json\.GZ\): unpack them\."):
@@ -71,7 +71,7 @@ def test_names_are_mapped_and_ignored_in_masks(tmp_path: Path, write_masks: Writ
     assert reading.label_map.tolist() == [[0, 0, 255, 255]]
 
 
-def test_a_wrong_sidecar_beside_a_masked_picture_is_told(
+def test_a_wrong_sidecar_beside_a_masked_picture_is_reported(
     tmp_path: Path, write_masks: Write, classes: ClassList
 ) -> None:
     write_masks(tmp_path, "a", [[0]])
@@ -97,7 +97,7 @@ def test_polygons_of_pixel_indices_are_noticed(
     assert state.polygons == {expected: 1}
 
 
-def test_crops_that_nobody_has_annotated_are_said_to_wait(tmp_path: Path, classes: ClassList) -> None:
+def test_crops_without_annotation_are_reported_as_waiting(tmp_path: Path, classes: ClassList) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.png").write_bytes(b"")
         (tmp_path / f"{name}.crop.json").write_text('{"slide": "s", "region": [0, 0, 8, 8]}')

@@ -276,7 +276,7 @@ def test_a_slide_that_is_found_damaged_when_it_is_read_is_named(
         ),
     ],
 )
-def test_what_is_wrong_is_told(
+def test_what_is_wrong_is_reported(
     tmp_path: Path, write_geojson: Write, take_in: Callable[..., ImportReport], wrong: dict[str, Any], message: str
 ) -> None:
     save(tmp_path / "s.png")
@@ -297,7 +297,7 @@ def test_crops_that_are_too_large_are_refused(
     assert [crop.width for crop in take_in(path, settings=SlidesSection(mpp=2.0)).crops] == [10]
 
 
-def test_all_problems_of_all_files_are_told_together(
+def test_all_problems_of_all_files_are_reported_together(
     tmp_path: Path, write_geojson: Write, write_labelme: Write, take_in: Callable[..., ImportReport]
 ) -> None:
     save(tmp_path / "src" / "s.png")

@@ -50,7 +50,7 @@ def test_after_any_error_the_folder_is_as_before(folder: Path, error: type[BaseE
     assert_as_before(folder)
 
 
-def test_a_full_disk_is_told_and_leaves_the_folder(folder: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_folder(folder: Path) -> None:
     with (
         pytest.raises(LabelError, match=r"labels: cannot be written \(No space left on device\); the previous content"),
         staged(folder),

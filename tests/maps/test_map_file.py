@@ -61,7 +61,7 @@ def test_only_the_tiles_in_reach_are_decoded(
     assert decoded == [(0, 0), (256, 0)]
 
 
-def test_what_cannot_be_read_is_told_with_its_slide(tmp_path: Path, values: NDArray[np.float32]) -> None:
+def test_what_cannot_be_read_is_reported_with_its_slide(tmp_path: Path, values: NDArray[np.float32]) -> None:
     again = r"cannot be read \(.*\). Predict the slide again."
     with pytest.raises(PredictionError, match=f"smear/a.tif: {again}"):
         MapFile(tmp_path / "smear" / "a.tif")
@@ -84,7 +84,7 @@ def test_a_map_of_ids_holds_unsigned_integers(tmp_path: Path, values: NDArray[np
         assert found.read(0, 0, width=1, height=1).dtype == np.uint8
 
 
-def test_a_damaged_tile_is_told_when_it_is_read(tmp_path: Path, values: NDArray[np.float32]) -> None:
+def test_a_damaged_tile_is_reported_when_it_is_read(tmp_path: Path, values: NDArray[np.float32]) -> None:
     path = _write(tmp_path / "smear" / "a.tif", values)
     with tifffile.TiffFile(path) as tif:
         offset, count = tif.pages[0].dataoffsets[1], tif.pages[0].databytecounts[1]

@@ -44,7 +44,7 @@ def test_crops_add_up_and_weights_repeat() -> None:
     assert calibration_error(whole) == pytest.approx(0.2728363)
 
 
-def test_probabilities_that_keep_their_promise_have_no_error() -> None:
+def test_calibrated_probabilities_have_no_error() -> None:
     rng = np.random.default_rng(1)
     sure = rng.uniform(0.5, 1, 200_000)
     classes = (rng.uniform(size=sure.size) > sure).astype(int)  # class 0 with the probability that is claimed

@@ -88,7 +88,7 @@ def test_score_rows_hold_title_mean_and_classes() -> None:
     assert score_rows(_evaluation("forest")) == [["Forest", "n/a", "0.62 (0.55-0.68)"]]
 
 
-def test_objects_are_told_in_one_line() -> None:
+def test_objects_are_reported_in_one_line() -> None:
     scores = ObjectScores(40, 42, 37, 37 / 42, 37 / 40, 37 / 41, 0.712, None, 0.86, 37 / 41)
     assert scores.text("nucleus") == "nucleus: 37 of 40 found, 5 false; F1 0.90, AJI 0.71, PQ n/a"
 
@@ -104,7 +104,7 @@ def test_corrected_crops_are_counted_and_their_scores_called_optimistic() -> Non
 RISK = Risk(12_000, 0.05, 0.01234, 0.00126, 0.416)
 
 
-def test_a_risk_is_told_in_one_line() -> None:
+def test_a_risk_is_reported_in_one_line() -> None:
     text = "the 5 % least certain pixels hold 42 % of the errors; AURC 0.0123 (best 0.0013, by chance 0.0500)"
     assert RISK.text() == text
     nothing_wrong = "the 5 % least certain pixels hold n/a of the errors; AURC n/a (best n/a, by chance 0.0000)"

@@ -51,7 +51,7 @@ def test_nuclei_of_another_cytoplasm_take_nothing(tmp_path: Path) -> None:
     assert _of(tmp_path, ids, "-cnncnn", [0, 0, 1, 1, 0, 4, 4]) == [0, 0, 1, 1, 0, 2, 1]
 
 
-def test_a_single_nucleus_shares_with_nobody(tmp_path: Path) -> None:
+def test_a_single_nucleus_has_no_share(tmp_path: Path) -> None:
     assert _of(tmp_path, np.array([[2, 1, 1]], np.uint32), "-cn", [0, 0, 1]) == [0, 0, 0]
 
 

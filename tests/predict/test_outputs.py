@@ -59,7 +59,7 @@ def test_areas_that_are_no_objects_are_counted_over_all_classes(
 
 
 @pytest.mark.parametrize("summary", [None, '{"obj', "[]", "{}", '{"objects": {"cell": {}}}'])
-def test_areas_of_a_summary_without_them_are_not_told(tmp_path: Path, summary: str | None) -> None:
+def test_areas_of_a_summary_without_them_are_not_reported(tmp_path: Path, summary: str | None) -> None:
     if summary is not None:
         (tmp_path / "summary.json").write_text(summary)
     assert left_out_of(tmp_path, least_px=16) == ""

@@ -32,7 +32,7 @@ def test_a_sign_off_comes_back_and_is_written_once(tmp_path: Path) -> None:
     ("text", "said"),
     [("{", "sign_off.json: .*Sign the slide off again"), ('{"format": 1, "slide": 3}', "sign_off.json: .*slide")],
 )
-def test_damage_is_told(tmp_path: Path, text: str, said: str) -> None:
+def test_damage_is_reported(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / SIGN_OFF).write_text(text)
     with pytest.raises(PredictionError, match=said):
         read_signed_off(tmp_path)
@@ -40,7 +40,7 @@ def test_damage_is_told(tmp_path: Path, text: str, said: str) -> None:
     assert read_signed_off(tmp_path) == ANNA
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PredictionError, match=r"sign_off.json: cannot be written .* is in the log all the same"):
         write_signed_off(tmp_path / "file", ANNA)

@@ -160,7 +160,7 @@ def test_a_kill_before_the_renaming_costs_nothing(
     assert len(list(destination.folder.iterdir())) == 4
 
 
-def test_other_settings_begin_anew(make_slide: MakeSlide, destination: Destination) -> None:
+def test_other_settings_start_over(make_slide: MakeSlide, destination: Destination) -> None:
     slide = make_slide(cells(29, 27))
 
     def press(_what: str, done: int, _total: int) -> None:

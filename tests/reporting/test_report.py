@@ -67,7 +67,7 @@ def test_numbers_intervals_and_baselines(run: Path) -> None:
     assert 'class="missing"' not in text
 
 
-def test_the_calibration_error_is_told_where_it_was_measured(run: Path) -> None:
+def test_the_calibration_error_is_reported_where_it_was_measured(run: Path) -> None:
     assert "<p>Calibration error" not in write_report(run).read_text()
     path = run / "evaluation" / "evaluation.json"
     record = json.loads(path.read_text())
@@ -81,7 +81,7 @@ def test_the_calibration_error_is_told_where_it_was_measured(run: Path) -> None:
     assert write_report(run).read_text().count("<circle") == 1
 
 
-def test_what_uncertainty_is_worth_is_told_where_it_was_scored(run: Path) -> None:
+def test_what_uncertainty_is_worth_is_reported_where_it_was_scored(run: Path) -> None:
     assert "does it find the errors" not in write_report(run).read_text()
     path = run / "evaluation" / "evaluation.json"
     record = json.loads(path.read_text())
@@ -100,7 +100,7 @@ def test_what_uncertainty_is_worth_is_told_where_it_was_scored(run: Path) -> Non
     assert "<td>debris</td><td>0</td><td>n/a</td><td>n/a</td><td>n/a</td><td>n/a</td>" in text
 
 
-def test_scores_by_stain_are_told_where_stains_are_named(run: Path) -> None:
+def test_scores_by_stain_are_reported_where_stains_are_named(run: Path) -> None:
     assert "by stain</h3>" not in write_report(run).read_text()
     path = run / "evaluation" / "evaluation.json"
     record = json.loads(path.read_text())
@@ -113,7 +113,7 @@ def test_scores_by_stain_are_told_where_stains_are_named(run: Path) -> None:
     assert "<td>Pap &amp; co</td><td>2</td><td>0.81 (0.76-0.85)</td>" in text
 
 
-def test_objects_are_told_where_they_were_matched(run: Path) -> None:
+def test_objects_are_reported_where_they_were_matched(run: Path) -> None:
     assert "<h3>Objects of" not in write_report(run).read_text()
     path = run / "evaluation" / "evaluation.json"
     record = json.loads(path.read_text())

@@ -162,7 +162,7 @@ def test_what_cannot_be_written_is_not_recorded(
 @pytest.mark.parametrize(
     "change", ["UPDATE conflict_resolutions SET author = 'Bo'", "DELETE FROM conflict_resolutions"]
 )
-def test_nobody_changes_a_resolution(tmp_path: Path, disputed: Path, change: str) -> None:
+def test_a_resolution_cannot_be_changed(tmp_path: Path, disputed: Path, change: str) -> None:
     _decide(tmp_path, _open(tmp_path, disputed)[0], "Cem", "first")
     connection = sqlite3.connect(tmp_path / "review" / "log.sqlite")
     with pytest.raises(sqlite3.IntegrityError, match="cannot be changed"):

@@ -55,7 +55,7 @@ def test_a_log_that_is_not_there_is_empty_and_stays_away(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_database_of_somebody_else_holds_no_entries_until_one_is_added(tmp_path: Path) -> None:
+def test_a_foreign_database_has_no_entries_until_one_is_added(tmp_path: Path) -> None:
     path = tmp_path / "mine.sqlite"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE other (id INTEGER)")

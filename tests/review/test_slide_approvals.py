@@ -48,7 +48,7 @@ def test_the_reviewers_log_lies_in_the_same_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["UPDATE slide_approvals SET verdict = 'approved'", "DELETE FROM slide_approvals"])
-def test_nobody_changes_a_sign_off(tmp_path: Path, change: str) -> None:
+def test_a_sign_off_cannot_be_changed(tmp_path: Path, change: str) -> None:
     sign_off(log_of(tmp_path, None), BEN)
     connection = sqlite3.connect(tmp_path / "review" / "log.sqlite")
     with pytest.raises(sqlite3.IntegrityError, match="cannot be changed"):
@@ -77,7 +77,7 @@ def test_a_table_says_whether_the_prediction_is_still_the_same(tmp_path: Path) -
     ]
 
 
-def test_a_folder_that_may_not_be_entered_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_entered_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(_: Path) -> bool:
         raise PermissionError(13, "Permission denied")
 

@@ -200,7 +200,7 @@ def test_closed_slides_are_opened_again_when_needed(write_map: Write, find: Find
     transform.close()
 
 
-def test_another_process_opens_slides_anew(write_map: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_opens_slides_again(write_map: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path, slides = write_map(), OpenSlides()
     parents = slides.get(path)
     monkeypatch.setattr(os, "getpid", lambda: -1)

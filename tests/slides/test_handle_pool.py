@@ -48,7 +48,7 @@ def test_a_file_in_use_is_not_closed(paths: list[Path]) -> None:
     assert first.closed
 
 
-def test_a_changed_file_is_opened_anew(paths: list[Path]) -> None:
+def test_a_changed_file_is_reopened(paths: list[Path]) -> None:
     pool = HandlePool(_File)
     with pool.lend(paths[0]) as before:
         pass

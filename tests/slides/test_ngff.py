@@ -70,7 +70,7 @@ def test_scenes_are_taken_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         ({"well": {}}, "contains a plate of wells"),
     ],
 )
-def test_what_is_no_ome_zarr_is_told_in_one_line(tmp_path: Path, attributes: Any, message: str) -> None:
+def test_what_is_no_ome_zarr_is_reported_in_one_line(tmp_path: Path, attributes: Any, message: str) -> None:
     with pytest.raises(SlideError, match=rf"^a.zarr: .*{message}.*\.$"):
         read_multiscale(write(tmp_path / "a.zarr", attributes))
 

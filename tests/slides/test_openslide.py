@@ -49,9 +49,7 @@ def test_mpp(write_tiff: Write, speckles: Pixels, options: dict[str, Any], expec
         assert slide.mpp == (None if expected is None else pytest.approx(expected))
 
 
-def test_mpp_that_is_no_number_is_not_said(
-    monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels
-) -> None:
+def test_a_non_numeric_mpp_is_omitted(monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels) -> None:
     monkeypatch.setattr(openslide.OpenSlide, "properties", {"openslide.mpp-x": "half"})
     with OpenSlideSlide(write_tiff(speckles)) as slide:
         assert slide.mpp is None
@@ -85,7 +83,7 @@ def test_damaged_tile(monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckl
 @pytest.mark.parametrize(
     ("regions", "note"), [(0, ""), (1, ""), (3, "3 regions on one canvas"), (12, "12 regions on one canvas")]
 )
-def test_regions_on_one_canvas_are_told(
+def test_regions_on_one_canvas_are_reported(
     monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels, regions: int, note: str
 ) -> None:
     names = {f"openslide.region[{i}].{what}": "9" for i in range(regions) for what in ("x", "y", "width", "height")}
@@ -94,7 +92,7 @@ def test_regions_on_one_canvas_are_told(
         assert slide.note == note
 
 
-def test_planes_of_an_ndpi_that_are_not_read_are_told(
+def test_planes_of_an_ndpi_that_are_not_read_are_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speckles: Pixels
 ) -> None:
     # By its name tifffile would read it with the 64-bit offsets of a real NDPI, which nobody can write.
@@ -108,7 +106,7 @@ def test_planes_of_an_ndpi_that_are_not_read_are_told(
         assert slide.note == "plane z = 0 of 3 (OpenSlide reads no other)"
 
 
-def test_planes_of_an_scn_that_are_not_read_are_told(
+def test_planes_of_an_scn_that_are_not_read_are_reported(
     monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels
 ) -> None:
     xml = '<scn><image><pixels sizeX="9" sizeY="9"/></image><image><pixels sizeX="53" sizeZ="5"/></image></scn>'
@@ -129,7 +127,7 @@ def test_planes_of_an_scn_that_are_not_read_are_told(
         (["ExtFocusLevel"], ""),
     ],
 )
-def test_planes_of_an_mrxs_that_are_not_read_are_told(
+def test_planes_of_an_mrxs_that_are_not_read_are_reported(
     monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels, names: list[str], note: str
 ) -> None:
     """Slidedat.ini as OpenSlide hands it on, with the hierarchies of a file of bioformats2raw's tests."""
@@ -144,7 +142,7 @@ def test_planes_of_an_mrxs_that_are_not_read_are_told(
         assert slide.note == note
 
 
-def test_planes_that_cannot_be_counted_are_not_told(
+def test_planes_that_cannot_be_counted_are_not_reported(
     monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels
 ) -> None:
     path = write_tiff(speckles, name="made.ndpi")

@@ -22,7 +22,7 @@ def test_a_block_closes_what_it_opened_even_when_it_fails() -> None:
         assert reader.closed == 1
 
 
-def test_it_is_opened_anew_from_its_path_on_the_other_side() -> None:
+def test_it_is_reopened_from_its_path_on_the_other_side() -> None:
     reader = Counting(Path("a.tif"))
     reader.close()
     other = pickle.loads(pickle.dumps(reader))

@@ -57,7 +57,7 @@ def test_a_slide_that_never_answers_is_refused_by_name(tmp_path: Path, suffix: s
 @pytest.mark.parametrize(
     "look", [open_slide, lambda path: read_picture(path, name="a"), lambda path: find_slides([path])]
 )
-def test_a_share_that_never_answers_is_told_in_time(
+def test_a_share_that_never_answers_is_reported_in_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, look: Callable[[Path], object]
 ) -> None:
     forever = threading.Event()
@@ -87,7 +87,7 @@ def test_a_share_that_never_answers_is_told_in_time(
         ("runs", "review tiny.yaml"),
     ],
 )
-def test_a_folder_of_a_run_that_never_answers_is_told_in_time(
+def test_a_folder_of_a_run_that_never_answers_is_reported_in_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dead: str, line: str
 ) -> None:
     forever, exists = threading.Event(), os.path.exists

@@ -69,7 +69,7 @@ def test_a_tag_with_more_values_than_the_file_has_bytes_is_refused(plain: Path, 
         open_slide(plain)
 
 
-def test_more_pages_below_a_page_than_anybody_writes(plain: Path) -> None:
+def test_far_too_many_pages_below_a_page(plain: Path) -> None:
     with tifffile.TiffFile(plain) as tif:
         tag, is_big = tif.pages[0].tags[325], tif.is_bigtiff
     content = bytearray(plain.read_bytes()) + bytes(200_000)

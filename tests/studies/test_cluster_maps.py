@@ -76,13 +76,13 @@ def test_large_pictures_are_read_at_every_third_pixel() -> None:
     assert found[0, 0] > found[0, 99]
 
 
-def test_pictures_are_read_twice_and_each_reading_is_told() -> None:
+def test_pictures_are_read_twice_and_each_reading_is_reported() -> None:
     told = list[int]()
     cluster_maps(_greys, [_stripes((0, 250))] * 3, seed=0, on_crop=lambda: told.append(1))
     assert len(told) == 6
 
 
-def test_features_that_are_no_numbers_are_refused() -> None:
+def test_features_that_are_not_finite_are_refused() -> None:
     def damaged(picture: Picture) -> NativeFeatures:
         return replace(_greys(picture), maps=[torch.full((1, 1, 20, 20), torch.inf)])
 

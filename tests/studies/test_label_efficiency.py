@@ -55,7 +55,7 @@ def test_a_count_of_all_crops_stands_once() -> None:
     assert [len(draw.crops) for draw in draw_crops([True] * 4, counts=(1, 4, 8), draws=1, seed=0)] == [1, 4]
 
 
-def test_without_a_crop_of_two_classes_nothing_can_be_learnt() -> None:
+def test_without_a_crop_of_two_classes_nothing_can_be_learned() -> None:
     with pytest.raises(LabelError, match="no train crop shows two classes"):
         draw_crops([False, False], counts=(1,), draws=1, seed=0)
 

@@ -107,7 +107,7 @@ def test_one_class_cannot_be_probed(write: Write, label_map: Picture) -> None:
         draw_probe_pixels([write("a_0", "a", np.full_like(label_map, 255))], seed=0)
 
 
-def test_every_crop_is_told_and_features_that_are_no_numbers_are_refused(
+def test_every_crop_is_reported_and_features_that_are_not_finite_are_refused(
     write: Write, label_map: Picture, telling: Extract
 ) -> None:
     pixels = draw_probe_pixels([write("a_0", "a", label_map), write("b_0", "b", label_map)], seed=0)

@@ -75,7 +75,7 @@ def test_only_our_maps_are_taken(tmp_path: Path) -> None:
     assert reader_of(write(tmp_path / "s" / "other.ome.tif", np.zeros((2, 2), np.uint8), About())) is None
 
 
-def test_damaged_maps_are_told(tmp_path: Path) -> None:
+def test_damaged_maps_are_reported(tmp_path: Path) -> None:
     wrong = About(notes={"cytoseg/colours": {"0": "#12345g"}})
     path = write(tmp_path / "s" / NAMES[0], np.zeros((2, 2), np.uint8), wrong)
     with pytest.raises(SlideError, match=r"^class_map\.ome\.tif: '#12345g' is not a colour\. Predict"):

@@ -68,7 +68,7 @@ def test_once_all_its_threads_are_stuck_a_file_is_refused_at_once(dead: threadin
     assert lanes.wait("dead", lambda: 7) == 7
 
 
-def test_what_nobody_waits_for_any_more_is_not_begun(dead: threading.Event) -> None:
+def test_abandoned_work_is_not_started(dead: threading.Event) -> None:
     lanes, begun = Lanes(threads=1, limit_s=0.2), []
 
     async def both() -> list[object]:

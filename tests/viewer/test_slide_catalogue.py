@@ -95,7 +95,7 @@ def test_a_copy_of_another_time_is_known_by_its_content(tmp_path: Path) -> None:
     assert _listed(tmp_path).slides["a"].path == slide
 
 
-def test_a_file_that_nobody_predicted_is_not_shown(tmp_path: Path) -> None:
+def test_an_unpredicted_file_is_not_shown(tmp_path: Path) -> None:
     # A summary from elsewhere may name any file of this machine: it must prove that it has seen it.
     slide = _slide(tmp_path / "elsewhere" / "a.png")
     size, moment = slide_stamp(slide)

@@ -43,7 +43,7 @@ def test_anything_else_is_refused_by_name(text: str) -> None:
         gigabytes(text)
 
 
-def test_pixels_and_memory_are_told_by_class() -> None:
+def test_pixels_and_memory_are_reported_by_class() -> None:
     classes = torch.tensor([0] * 3 + [2] * 5)
     table = PixelTable(torch.zeros(8, 500_000).half(), classes, classes, {0: 1_234_567, 2: 5})
     used = pixels_used(table, ("background", "cytoplasm", "nucleus"), peak_mb=2345.0)
@@ -88,7 +88,7 @@ def test_the_published_rules_take_every_labelled_pixel(load: Load) -> None:
     assert choose_pixels(np.zeros((9, 5), np.uint8), drawn.per_crop, balance=drawn.balance, seed=0)[1].size == 45
 
 
-def test_the_crop_whose_features_are_no_numbers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_crop_whose_features_are_not_finite_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cytoseg.features.pixel_rows.BLOCK_VALUES", 6)  # two rows a block: none ends where a crop does
     crops = torch.tensor([0, 0, 0, 1, 1])
     features = torch.ones(5, 3).half()

@@ -16,7 +16,7 @@ SHORT = ("training.batch=2", "training.samples=0", "training.workers=0", "predic
 DDPM, CHECK = Path("runs", "tiny", "ddpm"), Path("runs", "tiny", "check")
 
 
-def test_weights_are_told_apart_by_crops_and_hash(tmp_path: Path) -> None:
+def test_weights_are_distinguished_by_crops_and_hash(tmp_path: Path) -> None:
     assert weights_of(tmp_path) == {}
     for seen in (8, 16):
         tensors = {"ema": {"w": torch.full((2,), float(seen))}}

@@ -56,5 +56,5 @@ def test_at_another_address_the_start_says_who_is_let_in_and_by_which_names() ->
     assert len(opening_lines(ReviewSection(host="192.168.1.5"), "s")) == 2
 
 
-def test_the_app_is_told_by_variables_that_other_accounts_cannot_read() -> None:
+def test_the_app_gets_its_settings_by_variables_that_other_accounts_cannot_read() -> None:
     assert surroundings(ReviewSection(), "secret") == {TOKEN: "secret", HOSTS: ",".join(LOCAL)}

@@ -66,7 +66,7 @@ def test_a_zarr_folder_is_a_slide_and_not_a_folder_of_slides(folder: Path) -> No
     assert names(["list.txt"]) == ["slides/z.ome.zarr"]
 
 
-def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
+def test_all_that_is_wrong_is_reported_at_once(folder: Path) -> None:
     Path("empty").mkdir()
     Path("bad.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SlideError) as raised:

@@ -79,7 +79,7 @@ def test_a_whole_slide_in_another_format_is_refused(imported: Import) -> None:
         _refuse()
 
 
-def test_slides_of_one_name_and_other_content_are_told_and_taken(
+def test_slides_of_one_name_and_other_content_are_reported_and_taken(
     imported: Import, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _write_slide("field", FIELD)

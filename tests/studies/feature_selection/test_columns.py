@@ -91,7 +91,7 @@ def test_noises_and_flips_are_runs_of_their_own(
         torch.testing.assert_close(view[0][0], first, atol=0, rtol=0)
 
 
-def test_time_and_memory_are_told_before_they_are_spent(
+def test_time_and_memory_are_reported_before_they_are_spent(
     made_question: Ask, pixels: ChosenPixels, extractor_of: Any
 ) -> None:
     question = made_question()
