@@ -1,11 +1,11 @@
-"""Terminal output: messages, progress bars and time estimates."""
+"""Terminal output: messages and progress bars."""
 
 import contextlib
 import os
 import shlex
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.text import Text
 from cytoseg.duration_text import EVERY, duration_text
 from cytoseg.quoting import one_line, printable
 from cytoseg.runs import process_rank
+from cytoseg.time_left import seconds_left, whole_time
 
 # No markup: "cytoseg[app]" and slides named "a[1].tif" must come out as they are.
 # Only rank 0 prints.
@@ -23,12 +24,6 @@ console = Console(stderr=False, soft_wrap=True, markup=False, quiet=process_rank
 LOG_LINE_S = 30.0
 """Seconds between progress lines in a pipe or log file, which replace the bar; the app asks for a shorter interval."""
 _LONGEST_CELL = 200
-_TOLD_FROM = 0.1
-"""Fraction of the work after which the remaining time is shown."""
-_MEASURED_S = 3.0
-"""Seconds for which the pace is measured before an estimate. The first unit is a warm-up and does not count."""
-_LONG_S, _FEW = 10.0, 100
-"""If the first of a few units takes this long, the estimate is made from it instead of waiting for a second."""
 
 
 def say(text: str) -> None:
@@ -56,22 +51,6 @@ def say_estimate(seconds: float, *, what: str = "this") -> None:
         say(f"About {duration_text(seconds)} for {what} on this machine.")
 
 
-def seconds_left(done: float, total: float, elapsed_s: float) -> float | None:
-    """Estimate the remaining time from the mean pace so far.
-
-    Args:
-        done: Units done since the start of this call.
-        total: Units there were to do at the start.
-        elapsed_s: Seconds since the start.
-
-    Returns:
-        Seconds; None before a tenth is done.
-    """
-    if total <= 0 or done < _TOLD_FROM * total or done <= 0:
-        return None
-    return elapsed_s * max(0.0, total - done) / done
-
-
 class _Left(ProgressColumn):
     """Column with the remaining time, also if a single step takes minutes."""
 
@@ -93,24 +72,6 @@ def _left_of(task: Task) -> float | None:
     if left_s is None or 0 < left_s <= elapsed_s - moved_s:
         return None
     return max(0.0, left_s - (elapsed_s - moved_s))
-
-
-def whole_time(seen: Sequence[tuple[float, float]], total: float) -> float | None:
-    """Estimate the total time from the first units.
-
-    Args:
-        seen: Units done and seconds elapsed, at the first unit and now.
-        total: Units to do.
-
-    Returns:
-        Seconds; None before an estimate is possible.
-    """
-    (first, first_s), (now, now_s) = seen[0], seen[-1]
-    if now > first and now_s - first_s >= _MEASURED_S:
-        return first_s + (total - first) * (now_s - first_s) / (now - first)
-    if first > 0 and first_s >= _LONG_S and total <= _FEW * first:
-        return first_s * total / first
-    return None
 
 
 @contextlib.contextmanager

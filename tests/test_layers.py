@@ -24,7 +24,7 @@ WORDS = {
 }
 WORDS |= {"writing", "locks", "leftovers", "interrupts"}
 WORDS |= {"csv_table", "patterns", "records", "caches"}
-WORDS |= {"quoting", "limits", "json_text", "yaml_text", "terminal", "duration_text", "settings"}
+WORDS |= {"quoting", "limits", "json_text", "yaml_text", "terminal", "duration_text", "time_left", "settings"}
 ORDER = (
     {"words"},
     {"drawing", "metrics"},
