@@ -34,6 +34,8 @@ PLACES = (
     Region(9, 7, 3, 3),
     Region(17, 27, 3, 3),
     Region(1, 1, 18, 25),
+    Region(0, 0, 3, 12),  # taller than a small block
+    Region(0, 0, 12, 3),  # wider than one
     Region(0, 0, 20, 30),
 )
 
@@ -44,9 +46,7 @@ def test_a_window_shows_the_same_place_of_maps_and_slide(
     spool: MapSpool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: bool, enlarge: int
 ) -> None:
     if small_blocks:
-        monkeypatch.setattr(map_blocks, "LINE_PX", 8)
-        monkeypatch.setattr(map_blocks, "_BLOCK_PX", 8)
-        monkeypatch.setattr(map_blocks, "_MARGIN_PX", 2)
+        _make_blocks_small(monkeypatch)
     found = reader(spool, tmp_path, enlarge=enlarge)
     for place in PLACES:
         window = found.read(place)
@@ -55,6 +55,30 @@ def test_a_window_shows_the_same_place_of_maps_and_slide(
         np.testing.assert_array_equal(window.uncertainty, wanted / np.float32(4))
         np.testing.assert_array_equal(window.confidence, 255 - wanted)
         np.testing.assert_array_equal(window.picture, np.stack([wanted] * 3, axis=2))
+
+
+def _make_blocks_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, pixels in (("LINE_PX", 8), ("_BLOCK_PX", 8), ("_MARGIN_PX", 2)):
+        monkeypatch.setattr(map_blocks, name, pixels)
+
+
+@pytest.mark.parametrize(
+    ("place", "block"),
+    [
+        (Region(0, 0, 10, 10), Region(0, 0, 10, 10)),  # up to the margin, and all of it
+        (Region(0, 0, 10, 11), Region(0, 0, 10, 11)),  # beyond it: read by itself
+        (Region(9, 9, 1, 1), Region(8, 8, 10, 10)),
+        (Region(17, 26, 2, 2), Region(16, 24, 4, 6)),  # a block ends with the maps
+    ],
+)
+def test_a_block_is_read_with_its_margin(
+    spool: MapSpool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Region, block: Region
+) -> None:
+    _make_blocks_small(monkeypatch)
+    read: list[Region] = []
+    monkeypatch.setattr(MapSpool, "window", lambda _self, _kept, **box: read.append(Region(**box)) or IDS)
+    reader(spool, tmp_path).read(place)
+    assert read == [block] * 3
 
 
 def test_neighbours_share_what_was_read(spool: MapSpool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

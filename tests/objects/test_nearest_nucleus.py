@@ -34,6 +34,11 @@ def test_each_pixel_belongs_to_the_nearest_nucleus(tmp_path: Path) -> None:
     assert _of(tmp_path, ids, "-cnn", [0, 0, 1, 1]) == [0, 0, 2, 4]
 
 
+def test_nuclei_just_above_and_below_a_cytoplasm_share_it(tmp_path: Path) -> None:
+    ids = np.array([[0, 2, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0], [0, 3, 0]], np.uint32)
+    assert _of(tmp_path, ids, "-cnn", [0, 0, 1, 1]) == [0, 0, 2, 2]
+
+
 def test_the_shares_add_up_to_the_cytoplasm_whatever_lies_between(tmp_path: Path) -> None:
     ids = np.zeros((20, 30), np.uint32)
     ids[2:18, 3:27] = 1
