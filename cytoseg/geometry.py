@@ -35,7 +35,7 @@ class Region:
             ValueError: If it is not four integers, or the region is empty.
         """
         if not isinstance(value, list) or len(value) != 4 or not all(type(number) is int for number in value):
-            raise ValueError(f"{shown(value)} is no region [x, y, width, height] in whole pixels")
+            raise ValueError(f"{shown(value)} is not a region [x, y, width, height] in whole pixels")
         if min(value[2:]) < 1:
             raise ValueError(f"the region {shown(value)} is empty")
         return cls(*value)

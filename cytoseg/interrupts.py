@@ -112,7 +112,7 @@ def end_with(parent: int) -> None:
 def asked_to_end_with(parent: int) -> None:
     """Send this process SIGTERM within a second of the end of its parent, so that it saves and ends.
 
-    For the processes of one training: nobody could stop them any more.
+    For the processes of one training, which could not be stopped any more.
 
     Args:
         parent: Pid of the process that started this one.

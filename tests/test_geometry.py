@@ -64,7 +64,7 @@ def test_a_region_is_written_and_read_as_four_numbers() -> None:
 
 @pytest.mark.parametrize("value", [None, [1, 2, 3], [1, 2, 3, 4, 5], [1, 2, 3.0, 4], [1, 2, True, 4], "1234", {"x": 1}])
 def test_anything_else_is_no_region(value: object) -> None:
-    with pytest.raises(ValueError, match=r"is no region \[x, y, width, height\] in whole pixels"):
+    with pytest.raises(ValueError, match=r"is not a region \[x, y, width, height\] in whole pixels"):
         Region.from_json(value)
 
 

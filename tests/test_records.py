@@ -84,7 +84,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: object, why: str) -> No
     ("mark", "why"),
     [
         ({"name": "a"}, "mark 2 has no usable 'region' (found 'None')"),
-        ({"name": "a", "region": [1]}, "mark 2: [1] is no region [x, y, width, height] in whole pixels"),
+        ({"name": "a", "region": [1]}, "mark 2: [1] is not a region [x, y, width, height] in whole pixels"),
         ({"name": "", "region": [0, 0, 1, 1]}, "mark 2: has no name"),
         ({"name": "a", "region": [0, 0, 1, 1], "share": "1"}, "mark 2 has no usable 'share' (found '1')"),
     ],

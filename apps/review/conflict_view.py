@@ -61,8 +61,7 @@ def offer(annotating: Annotating, crop: CropFile, conflict: Conflict, author: st
     may = may_resolve(conflict, author)
     if author and not may:
         st.info(
-            "You have marked this crop, and nobody resolves a conflict of their own. Ask somebody who has not marked "
-            "it.",
+            "You have marked this crop, and no one resolves their own conflict. Ask a person who has not marked it.",
             icon=":material/info:",
         )
     widgets.type_in("Comment", "Added to your decision", key=COMMENT, max_chars=500)

@@ -28,7 +28,7 @@ if PARENT in os.environ:
 
 port = int(st.get_option("server.port"))
 hosts = os.environ.get(HOSTS, f"127.0.0.1:{port},localhost:{port},[::1]:{port}").split(",")
-# Without a token from `cytoseg review` nobody gets in.
+# Without a token from `cytoseg review` no request is answered.
 token = os.environ.get(TOKEN) or secrets.token_urlsafe(24)
 guard = Middleware(Guard, token=token, hosts=hosts, port=port)
 app = st.App("app.py", routes=[*tiles.ROUTES, *exports.ROUTES, *outlines.ROUTES], middleware=[guard])

@@ -41,7 +41,7 @@ class Jump:
 
 @dataclass(frozen=True)
 class Pointed:
-    """Where somebody pointed on a slide, in level-0 pixels.
+    """Where the user pointed on a slide, in level-0 pixels.
 
     Attributes:
         clicked: Last click: ``x``, ``y``, and the ``width`` of the view; None before the first one.
@@ -156,7 +156,7 @@ def show(
         shown_there: Ids of the classes of that run to paint.
 
     Returns:
-        Where somebody pointed last.
+        Where the user pointed last.
     """
     jump = st.session_state.get("place")
     there = isinstance(jump, Jump) and jump.slide == key

@@ -103,7 +103,7 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     slide = Path(named)
     if not os.path.exists(slide):  # unlike Path.exists, it treats a name that is too long as missing
         raise PredictionError(f"its file {slide.name} is missing. Restore it, or predict it at its new path.")
-    if not is_predicted(slide, summary):  # the run folder may come from somebody else
+    if not is_predicted(slide, summary):  # the run folder may come from another person
         raise PredictionError(f"its file {slide.name} is not the file that was predicted. {AGAIN}")
     return slide
 

@@ -48,7 +48,7 @@ class AnomalousRegion:
 
     def __post_init__(self) -> None:
         if not _PICTURE.fullmatch(self.picture):
-            raise ValueError(f"{shown(self.picture)} is no picture of a region")
+            raise ValueError(f"{shown(self.picture)} is not a picture of a region")
 
     @property
     def score(self) -> float:

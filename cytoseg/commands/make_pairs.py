@@ -1,4 +1,4 @@
-"""``cytoseg make-pairs``: made pictures with labels, for training a student."""
+"""``cytoseg make-pairs``: generated pictures with labels, for training a student."""
 
 from typing import Annotated
 

@@ -24,7 +24,7 @@ def use_fast_layers(unet: nn.Module) -> None:
 
 
 class FastRMSNorm(nn.Module):
-    """Scale each pixel's channels to length sqrt(channels), then multiply by a learnt factor per channel.
+    """Scale each pixel's channels to length sqrt(channels), then multiply by a learned factor per channel.
 
     Args:
         norm: The package's, whose weights are taken over.
@@ -45,7 +45,7 @@ class FastRMSNorm(nn.Module):
 class FastLinearAttention(nn.Module):
     """Linear attention without layout changes of the preceding convolution's output.
 
-    The softmax over pixels is normalised in the small channels x channels product, the learnt memory pixels are summed
+    The softmax over pixels is normalised in the small channels x channels product, the learned memory pixels are summed
     separately instead of concatenated, and the last convolution is folded into that product.
 
     Args:
@@ -118,7 +118,7 @@ class FastAttention(nn.Module):
         pixels = pixels.reshape(count, height * width, 3, self.heads, -1)
         q, k, v = pixels.permute(2, 0, 3, 1, 4)  # each (N, heads, pixels, channels of a head)
         memory = self.mem_kv.to(k.dtype)[:, None].expand(-1, count, -1, -1, -1)
-        k, v = (torch.cat((learnt, part), dim=-2) for learnt, part in zip(memory, (k, v), strict=True))
+        k, v = (torch.cat((learned, part), dim=-2) for learned, part in zip(memory, (k, v), strict=True))
         out = self.attend(q, k, v) if x.is_cuda else F.scaled_dot_product_attention(q, k, v)
         attended: Tensor = self.to_out(out.transpose(1, 2).reshape(count, height, width, -1).permute(0, 3, 1, 2))
         return attended

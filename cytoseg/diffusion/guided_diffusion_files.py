@@ -67,7 +67,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: {path.stat().st_size / 1e6:,.0f} MB of weights. {raise_it(_SIZE)}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of another pickle protocol, which is read or refused all the same
+            warnings.simplefilter("ignore")  # of another pickle protocol, which is read or refused anyway
             found = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch's reader ends in any error on a file in another format
         raise CheckpointError(
@@ -78,7 +78,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: holds {shown(type(found).__name__)} instead of named tensors. {_NO_ADM}")
     strange = [key for key, value in found.items() if not isinstance(key, str) or not _is_weight(value)]
     if strange:
-        raise CheckpointError(f"{path}: {shown(strange[0])} is no tensor of floating-point numbers. {_NO_ADM}")
+        raise CheckpointError(f"{path}: {shown(strange[0])} is not a tensor of floating-point numbers. {_NO_ADM}")
     return dict(found)
 
 
@@ -107,7 +107,7 @@ def _shape(weights: Mapping[str, Tensor]) -> AdmShape:
     )
     mults = tuple(channels // width for channels in reversed(deepest_first))
     if min(mults) < 1:
-        raise ValueError(f"its channels {deepest_first} are no multiples of {width}")
+        raise ValueError(f"its channels {deepest_first} are not multiples of {width}")
     return AdmShape(width, mults, weights["out.2.weight"].shape[0], settings, in_channels=first[1])
 
 

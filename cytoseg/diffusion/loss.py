@@ -18,7 +18,7 @@ from cytoseg.diffusion.variance import split_output, variance_losses
 from cytoseg.errors import CytosegError
 
 BUCKETS = 10
-"""Number of timestep ranges in the log: a mean over all timesteps hides which noise levels are learnt."""
+"""Number of timestep ranges in the log: a mean over all timesteps hides which noise levels are learned."""
 
 VARIANCE_WEIGHT = 1e-3
 """Weight of the variational bound, the sum over all timesteps, beside the denoising loss (Nichol and Dhariwal 2021)."""

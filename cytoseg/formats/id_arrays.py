@@ -17,7 +17,7 @@ ARRAY = ".npy"
 MAGIC = b"\x93NUMPY"
 """The first bytes of a numpy file."""
 MADE = "ddpm"
-"""Folder of annotated samples in the published sets, which are no pictures of anything."""
+"""Folder of annotated samples in the published sets, which show no real objects."""
 _MOST = "CYTOSEG_MAX_PICTURE_PX"
 _HEADER_BYTES = 10_000
 _DAMAGE = (OSError, ValueError, TypeError, EOFError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError)
@@ -101,5 +101,5 @@ def find_arrays(folder: Path, problems: list[str], notes: list[str]) -> list[tup
             names = ", ".join(picture.name for picture in beside) or "no picture"
             problems.append(f"{below.as_posix()}: has {names} beside it. Put one picture of the same name there.")
     if made:
-        notes.append(f"Samples skipped ({MADE}/): {made}. They are no pictures of slides.")
+        notes.append(f"Samples skipped ({MADE}/): {made}. They are not pictures of slides.")
     return found

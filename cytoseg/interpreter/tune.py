@@ -88,7 +88,7 @@ def tune_decoder(
     settings = replace(settings, steps=steps_of(labelled, settings))
     weights = class_weights(labelled.label_maps, decoder.classes).to(device)
     held = held_out_slides(labelled, seed=settings.seed) if settings.early_stopping else ()
-    learnt = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
+    trained_on = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
     judged = labelled.only([i for i, slide in enumerate(labelled.slides) if slide in held])
     state = _new_state(decoder, settings, device)
     if resume is not None:
@@ -100,7 +100,7 @@ def tune_decoder(
     def update(state: TuneState[Decoder], batch: tuple[Tensor, Tensor]) -> float:
         return _update(state, batch, weights, settings, taught)
 
-    for step, loss in training_steps(state, learnt, update, settings=settings, resume=resume):
+    for step, loss in training_steps(state, trained_on, update, settings=settings, resume=resume):
         on_step(step, loss)
         if held and is_check(step, settings):
             state.best.offer(step, _loss_of(state.averaged, judged, weights, settings.precision), state.averaged)
@@ -204,8 +204,8 @@ def held_out_slides(labelled: LabelledPictures, *, seed: int) -> tuple[str, ...]
     most = len(different) // HELD_SHARE if len(different) >= LEAST_SLIDES else 0
     held: set[str] = set()
     for slide in (different[i] for i in order):
-        learnt = set().union(*(shown[other] for other in different if other not in {*held, slide}))
-        if len(held) < most and shown[slide] <= learnt:
+        trained_on = set().union(*(shown[other] for other in different if other not in {*held, slide}))
+        if len(held) < most and shown[slide] <= trained_on:
             held.add(slide)
     return tuple(sorted(held))
 

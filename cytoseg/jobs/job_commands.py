@@ -100,7 +100,9 @@ def command_of(name: str, run: Path, given: Sequence[str]) -> list[str]:
     """
     order = ORDERS.get(name)
     if order is None:
-        raise CytosegError(f"jobs: {name[:40]!r} is no command that can be started. Choose one of {', '.join(ORDERS)}.")
+        raise CytosegError(
+            f"jobs: {name[:40]!r} is not a command that can be started. Choose one of {', '.join(ORDERS)}."
+        )
     fits = {
         "": not given,
         "slides": bool(given) and all(Path(path).is_absolute() for path in given),

@@ -162,7 +162,7 @@ def now() -> str:
 def _job(number: int, command: str, given: str, *rest: object) -> Job:
     found = json.loads(given)
     if not isinstance(found, list):
-        raise ValueError("what a job was given is no list")
+        raise ValueError("what a job was given is not a list")
     job = Job(int(number), str(command), tuple(map(str, found)), *rest)  # type: ignore[arg-type] # in order of columns
     if not job.is_over and not job.process.is_alive():
         return Job(**{**job.__dict__, "state": LOST, "said": "Its process or the machine ended without a message."})

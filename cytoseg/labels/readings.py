@@ -115,8 +115,8 @@ def save_reading(
         now = drawn_of(place)
         if now is not None and now != known:
             raise LabelError(
-                f"{picture.stem}: {now.author or 'somebody'} has saved other marks since you opened it, and yours are "
-                "not saved. Press Reload to see those."
+                f"{picture.stem}: {now.author or 'another person'} has saved other marks since you opened it, and "
+                "yours are not saved. Press Reload to see those."
             )
         if place != picture:
             _copy_picture(picture, place)

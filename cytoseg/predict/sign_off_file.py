@@ -56,7 +56,7 @@ def write_signed_off(prediction: Path, said: SignedOff) -> None:
         write_atomically(path, json.dumps(_FILE.content_of(said), indent=1, ensure_ascii=False))
     except OSError as error:
         raise PredictionError(
-            f"{SIGN_OFF}: cannot be written ({error.strerror or error}). The sign-off is in the log all the same."
+            f"{SIGN_OFF}: cannot be written ({error.strerror or error}). The sign-off is in the log, however."
         ) from error
 
 

@@ -43,7 +43,7 @@ SHOWN_CROPS = 3
 """Number of worst and of best test crops shown."""
 
 SAMPLES_CAPTION = (
-    "Samples drawn from the diffusion model. The more they resemble your slides, the better the model has learnt them."
+    "Samples drawn from the diffusion model. The more they resemble your slides, the better the model has learned them."
 )
 DENOISED_CAPTION = "Noisy crops and their denoised versions; the original crop is at the end of each row."
 PREVIEW_CAPTION = "The slide, its predicted classes and its uncertainty"
@@ -260,7 +260,7 @@ def _signed_off(run: Path, folder: Path) -> str:
         return markup.missing("The sign-off is a link that points outside the run and is not shown.")
     said = read_signed_off(folder)
     if said is None:
-        return '<p class="soft">Nobody has signed this prediction off.</p>'
+        return '<p class="soft">This prediction has not been signed off.</p>'
     what = f"Signed off: {said.verdict} by {said.author}, {time_text(said.time)}"
     comment = f" ({said.comment})" if said.comment else ""
     bundle = f"; bundle {said.bundle}" if said.bundle else ""

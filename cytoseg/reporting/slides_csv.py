@@ -17,7 +17,7 @@ def slides_csv(folders: Sequence[Path]) -> str:
     Returns:
         CSV: the slide; of each class its share of the predicted pixels, its area in square micrometres and its number
         of objects, empty where unknown; and the sign-off: verdict, author, time, comment, hash of the bundle, and
-        whether that is still the bundle of the prediction; empty if nobody has signed off.
+        whether that is still the bundle of the prediction; empty without a sign-off.
 
     Raises:
         PredictionError: If a sign-off is damaged or may not be read.

@@ -1,7 +1,7 @@
 """Crops assigned to people, stored beside the reviewers' log.
 
 Assignments are append-only: a later row of the same crop and person counts. A crop may be assigned to several people;
-one that is assigned to nobody is free to take.
+an unassigned one is free to take.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,7 +80,7 @@ def take(log: URL, said: Assignment) -> None:
         said: The assignment; the person is its author.
 
     Raises:
-        LabelError: If the crop is assigned to somebody else, a name is empty, or the database cannot be written.
+        LabelError: If the crop is assigned to another person, a name is empty, or the database cannot be written.
     """
     _check(said)
     with writing(log, _TABLE) as connection:
@@ -103,7 +103,7 @@ def read_assignments(log: URL, **wanted: str) -> list[Entry]:
 
 
 def assignees(entries: Iterable[Entry]) -> dict[str, tuple[str, ...]]:
-    """Return the people to whom each crop is assigned now; crops assigned to nobody are left out."""
+    """Return the people to whom each crop is assigned now; unassigned crops are left out."""
     found: dict[str, tuple[str, ...]] = {}
     for entry in entries:
         others = tuple(name for name in found.get(entry.crop, ()) if not same_person(name, entry.person))

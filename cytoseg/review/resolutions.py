@@ -139,13 +139,13 @@ def resolution_csv(entries: Sequence[Entry]) -> str:
 def _check_open(conflict: Conflict, author: str, done: set[tuple[str, frozenset[str]]], classes: ClassList) -> None:
     """Refuse a conflict that is not as it was shown, or that this person may not resolve."""
     if (conflict.crop, conflict.pair) in done:
-        raise LabelError(f"{conflict.crop}: somebody has resolved this conflict meanwhile. Reload the page.")
+        raise LabelError(f"{conflict.crop}: this conflict has been resolved meanwhile. Reload the page.")
     present, _ = find_conflicts([conflict.picture], classes, done)
     same = [one for one in present if one.pair == conflict.pair]
     if not same:
         raise LabelError(f"{conflict.crop}: the marks have changed since you opened it. Look at them again.")
     if not may_resolve(same[0], author):
         raise LabelError(
-            f"{conflict.crop}: {author} has marked this crop, and nobody resolves a conflict of their own. Ask "
-            "somebody who has not marked it."
+            f"{conflict.crop}: {author} has marked this crop, and no one resolves their own conflict. Ask "
+            "a person who has not marked it."
         )

@@ -15,7 +15,7 @@ _TOP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class MadePair:
-    """A made picture that the ensemble has labelled.
+    """A generated picture that the ensemble has labelled.
 
     Attributes:
         number: Number of the sample.

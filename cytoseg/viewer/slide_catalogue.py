@@ -1,6 +1,6 @@
 """The slides of a run that the viewer may show, by key.
 
-They are the slides of its recipe and those it predicted. A run folder may come from somebody else, and a web server
+They are the slides of its recipe and those it predicted. A run folder may come from another person, and a web server
 serves the tiles. So no path is ever taken from a request, and a path in a run folder is trusted only if that run must
 have read the file.
 """
@@ -61,7 +61,7 @@ def list_slides(run: Path, *, folders: Sequence[Path], include: Sequence[str], e
 
     A slide of the recipe must lie in one of its folders with symlinks resolved, and is matched to a prediction by name
     and size; to show both together, check ``is_predicted``. A slide predicted from elsewhere must be the predicted
-    file, by size and modification time or by SHA-256, which are unknown to anybody who has not read the file.
+    file, by size and modification time or by SHA-256, which only a reader of the file can know.
 
     Args:
         run: The run folder.

@@ -141,7 +141,7 @@ class SampleLabels:
 def write_pairs(kept: Sequence[MadePair], labels: SampleLabels, classes: ClassList) -> Path:
     """Write pairs as labelled crops of the slide ``made``, in place of those written before.
 
-    Each picture says in its PNG text that it is made. Made pairs are no part of the run's labels, so none is ever
+    Each picture says in its PNG text that it is generated. Made pairs are not part of the run's labels, so none is ever
     scored.
 
     Args:

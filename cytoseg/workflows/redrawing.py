@@ -38,7 +38,7 @@ class Edit:
     Attributes:
         picture: (H, W, 3) uint8 RGB.
         shown: (H, W) uint8 ids, what it shows now.
-        wanted: (H, W) uint8 ids, what it shall show; 255 where the map says nothing.
+        wanted: (H, W) uint8 ids, what it should show; 255 where the map says nothing.
         region: (H, W) bool, where it is redrawn.
     """
 

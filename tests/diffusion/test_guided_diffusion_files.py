@@ -73,7 +73,7 @@ def _not_finite(weights: dict[str, Tensor]) -> str:
 
 def _of_whole_numbers(weights: dict[str, Tensor]) -> str:
     weights["out.2.bias"] = torch.zeros(6, dtype=torch.int64)
-    return r"'out\.2\.bias' is no tensor of floating-point numbers"
+    return r"'out\.2\.bias' is not a tensor of floating-point numbers"
 
 
 def _far_too_deep(weights: dict[str, Tensor]) -> str:

@@ -112,7 +112,7 @@ def test_arrays_are_found_beside_their_pictures(tmp_path: Path) -> None:
         "real/test/f.npy: has f.jpg, f.png beside it. Put one picture of the same name there.",
         "real/train/e.npy: has no picture beside it. Put one picture of the same name there.",
     ]
-    assert notes == ["Samples skipped (ddpm/): 1. They are no pictures of slides."]
+    assert notes == ["Samples skipped (ddpm/): 1. They are not pictures of slides."]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_a_table_from_elsewhere_names_no_process_that_is_no_job(run: Path, begin
     ("command", "author", "given", "message"),
     [
         ("train-interpreter", "", {}, "the name is empty"),
-        ("rm -rf", "Anna", {}, "is no command that can be started"),
+        ("rm -rf", "Anna", {}, "is not a command that can be started"),
         ("evaluate", "Anna", {"given": "/etc"}, "evaluate takes nothing"),
         ("label-import", "Anna", {"given": "../../elsewhere"}, "label-import takes one of to_label"),
         ("predict", "Anna", {}, "predict takes slides"),

@@ -81,6 +81,15 @@ def test_a_block_is_read_with_its_margin(
     assert read == [block] * 3
 
 
+def test_a_map_pixel_smaller_than_a_slide_pixel_shows_that_one_pixel(tmp_path: Path) -> None:
+    maps = MapSpool(tmp_path, size=Size(1, 1))
+    maps.write(MapBand(IDS[:1, :1], IDS[:1, :1].astype(np.float32), IDS[:1, :1]), x=0, y=0)
+    Image.fromarray(np.array([[10, 250], [130, 70]], np.uint8)).save(tmp_path / "slide.png")
+    with open_slide(tmp_path / "slide.png") as slide:
+        window = WindowReader(maps, slide, size=Size(1, 1), downsample=0.25).read(Region(0, 0, 1, 1))
+    assert window.picture.tolist() == [[[10, 10, 10]]]
+
+
 def test_neighbours_share_what_was_read(spool: MapSpool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = reader(spool, tmp_path)
     found.read(Region(0, 0, 3, 3))

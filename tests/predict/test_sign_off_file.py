@@ -42,7 +42,7 @@ def test_damage_is_reported(tmp_path: Path, text: str, said: str) -> None:
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PredictionError, match=r"sign_off.json: cannot be written .* is in the log all the same"):
+    with pytest.raises(PredictionError, match=r"sign_off.json: cannot be written .* is in the log, however"):
         write_signed_off(tmp_path / "file", ANNA)
 
 

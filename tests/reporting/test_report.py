@@ -252,7 +252,7 @@ def test_scores_of_the_samples_stand_in_the_report(run: Path) -> None:
 
 def test_sign_offs_stand_beside_their_slides(run: Path, tmp_path: Path) -> None:
     folder = run / "predictions" / "smear_D"
-    assert "Nobody has signed this prediction off." in report_page(run)
+    assert "This prediction has not been signed off." in report_page(run)
     said = SignedOff("smear_D", "needs labels", "Ben", "2026-11-29T10:00:00+00:00", "few", "ab" * 32)
     write_signed_off(folder, said)
     assert "Signed off: needs labels by Ben, 2026-11-29" in report_page(run)

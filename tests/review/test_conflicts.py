@@ -79,7 +79,7 @@ def test_only_a_third_person_may_resolve(tmp_path: Path, disputed: Path) -> None
     (one,) = _open(tmp_path, disputed)
     assert [may_resolve(one, name) for name in ("Anna", "bo", "", "Cem")] == [False, False, False, True]
     for name in ("Anna", "BO"):
-        with pytest.raises(LabelError, match=f"{name} has marked this crop, and nobody resolves a conflict of their"):
+        with pytest.raises(LabelError, match=f"{name} has marked this crop, and no one resolves their own"):
             _decide(tmp_path, one, name, "first")
     with pytest.raises(LabelError, match="'' is not a valid name"):
         _decide(tmp_path, one, "", "first")
@@ -135,7 +135,7 @@ def test_what_was_seen_is_what_is_resolved(tmp_path: Path, disputed: Path) -> No
         _decide(tmp_path, one, "Cem", "first")
     (one,) = _open(tmp_path, disputed)
     _decide(tmp_path, one, "Cem", "first")
-    with pytest.raises(LabelError, match="somebody has resolved this conflict meanwhile"):
+    with pytest.raises(LabelError, match="this conflict has been resolved meanwhile"):
         _decide(tmp_path, one, "Dora", "second")
     assert _ids(disputed) == [0, 0, IGNORE, 1]
 
