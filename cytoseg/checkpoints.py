@@ -40,7 +40,13 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    folder: Path,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    *,
+    add: Callable[[Path], None] = lambda _new: None,
+) -> None:
     """Write a checkpoint folder: one safetensors file per group and ``state.json`` with a hash of each.
 
     It is written to a temporary folder and then renamed, so a kill never leaves a partial checkpoint.
@@ -49,12 +55,14 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], s
         folder: The checkpoint; replaced if it exists.
         tensors: Group name to named tensors.
         state: JSON-serialisable values.
+        add: Called with the written folder before it takes its place, to add files to it.
 
     Raises:
         CheckpointError: If it cannot be written, for example because the disk is full; no partial file is left.
     """
     with replaced(folder, error=CheckpointError) as new:
         _write_folder(new, tensors, state)
+        add(new)
 
 
 def _write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:

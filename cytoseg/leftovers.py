@@ -1,9 +1,11 @@
 """Removing half-written files that killed commands left in a run folder."""
 
 import contextlib
+import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from cytoseg.errors import CytosegError
@@ -13,6 +15,8 @@ from cytoseg.writing import REMOVED, clear_leftovers, is_swap, put_back
 
 _SETTLED_S = 0.2
 """A file younger than this may belong to a process that has not claimed it yet."""
+_DEEPEST = 3
+"""Levels of folders below a run in which commands write files, such as ``review/corrections/<crop>``."""
 _FOLDER = re.compile(r"\.(.+)-[a-z0-9_]{8}")
 _FILE = re.compile(r"\.(.+\.\w+)\.[a-z0-9_]{8}|\.(?P<process>\d+)\.(.+\.\w+)")
 
@@ -26,9 +30,38 @@ def sweep(run: Path) -> None:
         run: The run folder; need not exist.
     """
     with contextlib.suppress(OSError):  # failing to remove a leftover must not fail the command
-        for folder in [run, *(path for path in run.iterdir() if path.is_dir() and not path.name.startswith("."))]:
+        for folder in list(_folders(run, _DEEPEST)):
             for path in list(folder.glob(".*")):
                 _sweep(path)
+
+
+def sweep_files(folder: Path, *, of: str | None = None) -> None:
+    """Remove half-written files of a folder that a user chose, and locks that nobody holds; folders are left alone.
+
+    Args:
+        folder: The folder; need not exist.
+        of: Name of the file whose leftovers are removed; default all.
+    """
+    with contextlib.suppress(OSError):
+        for path in list(folder.glob(".*")):
+            found = _FILE.fullmatch(path.name)
+            target = found[1] or found[3] if found else path.name[1:].removesuffix(".lock")
+            if not path.is_dir() and of in (None, target):
+                _sweep(path)
+
+
+def _folders(folder: Path, depth: int) -> Iterator[Path]:
+    """List a folder and those below it, without hidden ones and, except at the top, without links."""
+    yield folder
+    if depth:
+        with os.scandir(folder) as entries:
+            below = [entry.path for entry in entries if _is_folder(entry, follow=depth == _DEEPEST)]
+        for path in below:
+            yield from _folders(Path(path), depth - 1)
+
+
+def _is_folder(entry: os.DirEntry[str], *, follow: bool) -> bool:
+    return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=follow)
 
 
 def _sweep(path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cytoseg import running
 from cytoseg.errors import LabelError
-from cytoseg.leftovers import sweep
+from cytoseg.leftovers import sweep, sweep_files
 from cytoseg.locks import claim, locked
 from cytoseg.writing import replaced
 
@@ -18,6 +18,11 @@ LEFT = (
     "ddpm/.metrics.jsonl.0a0a0a0a",
     f"ddpm/.{DEAD}.loss.png",
     "labels/.index.json.abcdefgh",
+    "compare/runs/.forest-0.json.abcdefgh",
+    "samples/ddpm-3/.sample_00001.png.abcdefgh",
+    f"made/maps/.{DEAD}.00001.png",
+    "predictions/slide/.sign_off.json.abcdefgh",
+    "review/corrections/crop/.anna.json.abcdefgh",
 )
 KEPT = (
     "recipe.yaml",
@@ -28,6 +33,7 @@ KEPT = (
     ".recipe.yaml.ABCDEFGH",
     "predictions/.slide.part/ids.raw",
     "ddpm/.cache-settings/file",  # not what a swap makes
+    "a/b/c/d/.deep.json.abcdefgh",  # no command writes as deep
     "ddpm/.other.lock",  # another program's
 )
 
@@ -89,6 +95,21 @@ def test_half_a_folder_goes_and_the_whole_one_stays(name: str, tmp_path: Path) -
     sweep(tmp_path)
     assert _files(tmp_path) == {f"interpreter/{whole.name}/state.json"}
     assert list(folder.iterdir()) == [whole]
+
+
+def test_of_a_folder_that_a_user_chose_only_half_written_files_go(run: Path) -> None:
+    (run / ".old.removed").mkdir()
+    sweep_files(run)
+    assert _files(run) == {*KEPT, *(name for name in LEFT if "/" in name)}
+    assert (run / ".old.removed").exists()
+
+
+def test_only_what_is_left_of_one_file_goes(run: Path) -> None:
+    for name in (f".{DEAD}.recipe.yaml", ".recipe.yaml.lock"):
+        (run / name).touch()
+    _age(run / f".{DEAD}.recipe.yaml")
+    sweep_files(run, of="recipe.yaml")
+    assert _files(run) == {*KEPT, *LEFT} - {".recipe.yaml.ab12cd_9"}
 
 
 def test_a_folder_that_is_being_replaced_stays(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.errors import CheckpointError
 from cytoseg.runs import read_metrics
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
-from cytoseg.writing import write_atomically
 
 LOSS_CROPS = 10_000
 """The card's losses are means over this many crops: those of a single step are noisy."""
@@ -41,12 +40,15 @@ def run(
         if folder.exists():
             raise CheckpointError(f"{folder}: already exists, perhaps with a hand-written model card. Remove it first.")
         _card(current.recipe.name, load_state(found[0]), found[0], ())  # check before anything is written
-        state = export_averaged(found[0], folder)
         pictures = [name for name in _PICTURES if (ddpm / name).exists() and not is_noise_file(ddpm / name)]
-        for name in pictures:
-            shutil.copyfile(ddpm / name, folder / name)
-        card = _card(current.recipe.name, state, found[0], pictures)
-        write_atomically(folder / "README.md", card)
+
+        def add(new: Path) -> None:
+            for name in pictures:
+                shutil.copyfile(ddpm / name, new / name)
+            card = _card(current.recipe.name, load_state(new), found[0], pictures)
+            (new / "README.md").write_text(card, encoding="utf-8")
+
+        state = export_averaged(found[0], folder, add=add)
         size_mb = (folder / "ema.safetensors").stat().st_size / 1e6
         current.entry.update(checkpoint=found[0].name, size_mb=round(size_mb, 1))
         say(f"{folder}: {size_mb:.1f} MB, after {state['crops_seen']} crops. Describe the slides in its README.md.")

@@ -13,6 +13,7 @@ from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import RecipeError
 from cytoseg.formats.annotation import UNSCORED
 from cytoseg.interpreter.first_guess import FirstGuess
+from cytoseg.leftovers import sweep_files
 from cytoseg.recipe import Recipe
 from cytoseg.workflows.backbone import backbone_folder
 from cytoseg.workflows.random_places import choose_places, write_place
@@ -56,6 +57,7 @@ def run(
     given = [f"labels.crop_px={size}"] if size is not None else []
     with start_run(recipe, [*(overrides or []), *given], command="label-crops") as current:
         folder = out or current.folder / "to_label"
+        sweep_files(folder)
         if slide is not None:
             chosen = CropPlaces(slide, [parse_place(text) for text in at or ()], current.folder / "predictions")
             told = _cut_chosen(chosen, current.recipe, folder)

@@ -8,7 +8,6 @@ import typer
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CytosegError
 from cytoseg.interpreter.bundle import EnsemblePredictor, bundle_hashes, load_bundle
-from cytoseg.leftovers import sweep
 from cytoseg.synthetic.pair_selection import MadePair, most_certain
 from cytoseg.workflows.drawn_samples import Drawing, DrawnSamples, Sampler, draw_samples
 from cytoseg.workflows.made_pairs import MADE, SampleLabels, write_pairs
@@ -49,7 +48,6 @@ def run(
     and --n may grow.
     """
     with start_run(recipe, overrides, command="make-pairs") as current, alone_in(current.folder / MADE):
-        sweep(current.folder / MADE)  # its folders lie deeper than those that every command sweeps
         bundle = load_bundle(current.folder / BUNDLE)
         refuse_other_classes(bundle.classes.names, current.recipe, command="make-pairs")
         device = pick_device(current.recipe.training.device)

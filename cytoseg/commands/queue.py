@@ -9,6 +9,7 @@ from cytoseg.active_learning.queue import Ranking, accept, gains, rank, shown
 from cytoseg.active_learning.queue_picture import Shown, draw_queue
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
 from cytoseg.errors import PredictionError, report
+from cytoseg.leftovers import sweep_files
 from cytoseg.workflows.queue_rules import queue_rules
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, say_next, start_run
 from cytoseg.writing import atomic_path
@@ -32,6 +33,9 @@ def run(
     given = [f"labels.crop_px={size}"] if size is not None else []
     with start_run(recipe, [*(overrides or []), *given], command="queue") as current:
         folder = out or current.folder / FOLDER
+        sheet = folder.with_name(f"{folder.name}.png")
+        sweep_files(folder)
+        sweep_files(sheet.parent, of=sheet.name)
         rules = queue_rules(current.recipe)
         place = QueuePlace(rules, current.folder, current.recipe.labels_folder(), folder)
         for sentence in gains(place):
@@ -49,7 +53,6 @@ def run(
             return
         if len(pictures) < n:
             say(f"note: there are only {len(pictures)} such regions, not {n}.")
-        sheet = folder.with_name(f"{folder.name}.png")
         with atomic_path(sheet) as path:
             draw_queue(pictures, current.recipe.class_list()).save(path)
         say(f"{len(pictures)} regions queued; look at {sheet}. Correct them: labelme {folder}")

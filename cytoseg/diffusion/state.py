@@ -249,7 +249,9 @@ def _restore(checkpoint: Checkpoint, record: TrainingRecord, state: TrainState) 
     state.started_from = record.started_from
 
 
-def export_averaged(checkpoint: Path, folder: Path) -> dict[str, Any]:
+def export_averaged(
+    checkpoint: Path, folder: Path, *, add: Callable[[Path], None] = lambda _new: None
+) -> dict[str, Any]:
     """Write only the averaged weights of a checkpoint in half precision: at most a thirteenth of its size.
 
     ``load_backbone`` reads the result; a training can be started from it (``init``) but not resumed.
@@ -257,6 +259,7 @@ def export_averaged(checkpoint: Path, folder: Path) -> dict[str, Any]:
     Args:
         checkpoint: A checkpoint of a training.
         folder: The new checkpoint; replaced if it exists.
+        add: Called with the written folder before it takes its place, to add files to it.
 
     Returns:
         The JSON state that was written.
@@ -270,7 +273,8 @@ def export_averaged(checkpoint: Path, folder: Path) -> dict[str, Any]:
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise CheckpointError(f"{checkpoint}: a weight is too large for half precision. Export another checkpoint.")
     kept = ("crops_seen", "architecture", "versions", "recipe", "started_from")
-    save_checkpoint(folder, {"ema": weights}, {key: found.state[key] for key in kept if key in found.state})
+    state = {key: found.state[key] for key in kept if key in found.state}
+    save_checkpoint(folder, {"ema": weights}, state, add=add)
     return load_state(folder)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cytoseg.errors import CheckpointError, RecipeError
-from cytoseg.leftovers import sweep
+from cytoseg.leftovers import sweep, sweep_files
 from cytoseg.locks import locked
 from cytoseg.recipe import Recipe, dump_recipe, load_recipe
 from cytoseg.runs import process_rank, recorded
@@ -63,6 +63,7 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
         check_answers(place, refuse=RecipeError)
     if process_rank() == 0:
         sweep(folder)
+        sweep_files(Path(recipe_name).parent, of=Path(recipe_name).name)
         write_atomically(folder / "recipe.yaml", dump_recipe(recipe))
     with recorded(folder, command, recipe=recipe.name, seed=recipe.training.seed) as entry:
         yield Run(recipe, folder, entry)

@@ -65,6 +65,19 @@ def test_the_newest_weights_are_exported_with_a_card(cytoseg: CytosegCommand, ch
     torch.testing.assert_close(unet.state_dict()["init_conv.weight"], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_after_an_interruption_there_is_no_half_export_in_the_way_of_the_next(
+    cytoseg: CytosegCommand, checkpoint: Path
+) -> None:
+    def interrupt(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cytoseg.commands.export.shutil.copyfile", interrupt)
+        assert cytoseg("export", "tiny.yaml", "base", *SMALL).exit_code == 130
+    assert list(Path.cwd().glob("*base*")) == []
+    assert cytoseg("export", "tiny.yaml", "base", *SMALL).exit_code == 0
+
+
 def test_the_card_says_what_was_done(cytoseg: CytosegCommand, checkpoint: Path) -> None:
     cytoseg("export", "tiny.yaml", "base", *SMALL)
     card = (Path("base") / "README.md").read_text()

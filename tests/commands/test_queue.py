@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -188,6 +189,21 @@ def test_a_begun_region_that_can_no_longer_be_cut_is_given_up(cytoseg: CytosegCo
     (item,) = read_queue(FOLDER).items
     assert (item.state, item.region.width) == ("queued", 16 if change == "size" else 32)
     assert {path.name.partition(".")[0] for path in FOLDER.glob("dark*")} == {item.crop}
+
+
+@pytest.mark.parametrize("line", ["queue tiny.yaml --n 1 --out marks", "label-crops tiny.yaml --n 1 --out marks"])
+@pytest.mark.usefixtures("slides")
+def test_what_a_kill_left_in_a_folder_of_ones_own_and_beside_the_recipe_goes(
+    cytoseg: CytosegCommand, line: str
+) -> None:
+    left = [Path(name) for name in ("marks/.a.crop.json.abcd1234", f"marks/.{2**22 + 1}.a.png", ".tiny.yaml.abcd1234")]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (0, 0))
+    result = cytoseg(*line.split())
+    assert result.exit_code == 0, result.output
+    assert [path for path in left if path.exists()] == []
 
 
 @pytest.mark.usefixtures("slides")
