@@ -63,7 +63,7 @@ def press_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]
         ("evaluate tiny.yaml --no-baseline", 2),
         ("doctor tiny.yaml", 3),  # while pixels are clustered
         ("doctor tiny.yaml", 15),  # while they are probed
-        (f"predict tiny.yaml {NEW_SLIDE}", 2),
+        ("predict tiny.yaml part.tif", 2),
         ("predict tiny.yaml made/slides/made_2_00.ome.tif predict.overlap_px=4", 1),
     ],
 )
@@ -71,6 +71,7 @@ def test_results_are_as_before_and_the_same_command_goes_on(
     line: str,
     at: int,
     home: Path,
+    part: str,
     cytoseg: Callable[..., Result],
     contents: Callable[[], dict[str, str]],
     press_at: Callable[[int], None],

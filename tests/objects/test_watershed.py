@@ -51,6 +51,12 @@ def test_a_part_of_just_the_least_size_is_kept() -> None:
     assert split_touching(area, least_px=193).max() == 1
 
 
+def test_glass_beside_an_object_is_not_a_part_that_is_too_small() -> None:
+    area = np.zeros((9, 20), np.bool_)
+    area[:, :9] = area[:, 11:] = area[4] = True
+    assert np.bincount(split_touching(area, least_px=82).ravel()).tolist()[1:] == [82, 82]
+
+
 def test_an_ellipse_stays_whole() -> None:
     row, column = np.indices((40, 60)) + 0.5
     assert split_touching(((column - 30) / 24) ** 2 + ((row - 20) / 10) ** 2 <= 1, least_px=10).max() == 1
