@@ -113,7 +113,7 @@ def test_the_python_block_runs(
     result = CliRunner().invoke(build_app("slides"), ["slides", *made.split(" ")], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     capsys.readouterr()
-    for name, few in (("steps", 20), ("members", 2)):  # the lines are tested, not what is learnt
+    for name, few in (("steps", 20), ("members", 2)):  # the lines are tested, not the result
         monkeypatch.setitem(PixelClassifier.__init__.__kwdefaults__, name, few)
     exec("\n".join(lines), {})
     printed = capsys.readouterr().out

@@ -33,7 +33,7 @@ def watch(event, given):
     if not (text in ("None", "", "localhost", "::1", "0.0.0.0", "::") or text.startswith("127.")):
         with open(os.environ["WATCHED"], "a") as file:
             print(event, text, file=file)
-        raise OSError("this test lets nobody out")
+        raise OSError("this test allows no connection")
 
 sys.addaudithook(watch)
 """
@@ -188,7 +188,7 @@ def test_without_the_token_every_route_is_shut(served: Served, path: str) -> Non
 
 
 def test_foreign_pages_are_turned_away_at_once_however_many(served: Served) -> None:
-    """Each of them took Streamlit two seconds, in which it answered nobody."""
+    """Each of them took Streamlit two seconds, in which it answered no request."""
     statuses: list[int] = []
     origins = [f"http://{name}" for name in ("evil.example", "localhost:9999", "127.0.0.1", "203.0.113.7:80")]
     threads = [

@@ -1,4 +1,4 @@
-"""Two runs' predictions of a slide on the page Slides: what is offered, and what the viewer is told."""
+"""Two runs' predictions of a slide on the page Slides: what is offered, and what the viewer receives."""
 
 import importlib
 import json

@@ -203,7 +203,7 @@ def _deep(_: bytes) -> bytes:
 def test_a_run_of_which_nothing_can_be_read_ends_no_page_in_an_exception(
     review: Review, whole_run: Path, tmp_path: Path, pipes: bool
 ) -> None:
-    """Each file alone is a sentence; nested without end, or a pipe that nobody writes into, it is none the less."""
+    """Each file alone is a sentence; nested without end, or a pipe without a writer, it is still one."""
     for file in {file for file, _, _ in BAD if file.endswith((".json", ".yaml"))}:
         if not pipes:
             (whole_run / file).write_bytes(_deep(b""))

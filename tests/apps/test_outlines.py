@@ -1,4 +1,4 @@
-"""Outlines of objects: what the viewer is told, what is served, and what is refused."""
+"""Outlines of objects: what the viewer receives, what is served, and what is refused."""
 
 import asyncio
 import importlib

@@ -33,7 +33,7 @@ def _texts(app: AppTest) -> str:
 
 
 def _told(app: AppTest) -> dict[str, Any]:
-    """What the viewer in the browser is told."""
+    """What the viewer in the browser receives."""
     (component,) = app.get("bidi_component")
     told: dict[str, Any] = json.loads(component.proto.json)
     return told

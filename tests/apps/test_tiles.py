@@ -227,7 +227,7 @@ def test_many_threads_get_the_same_tiles(get: Get) -> None:
 def test_a_slide_that_never_answers_holds_up_no_other(
     get: Get, run: Path, tmp_path: Path, tiles: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its readers took all threads that the server has, forty of them, and nobody else got a tile or a page."""
+    """Its readers took all threads that the server has, forty of them, and no other request got a tile or a page."""
     shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "slides" / "dead.ome.tif")
     back, opener = threading.Event(), tiles._SERVICE._slides._opener
     monkeypatch.setattr(tiles._SERVICE._slides, "_opener", lambda path: back.wait(20) and opener(path))
@@ -245,7 +245,7 @@ def test_a_slide_that_never_answers_holds_up_no_other(
         assert {(status, body) for status, _, body in answers} == {(404, b"This tile cannot be shown.")}
         begin = time.monotonic()
         assert get("/tiles/sighted/slide/dead/0/0_0.jpg")[0] == 404
-        assert time.monotonic() - begin < 0.5  # nobody waits for it any more
+        assert time.monotonic() - begin < 0.5  # its request was abandoned
     finally:
         back.set()
     end = time.monotonic() + 10

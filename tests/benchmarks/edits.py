@@ -3,7 +3,7 @@
     python -m tests.benchmarks.edits RECIPE FOLDER [--n 16] [--scales 1,2] [--steps 25] [--seconds 300] [--write]
 
 The run of RECIPE has a diffusion model, an interpreter and exact labels (tests.benchmarks.true_crops). On each test
-crop a nucleus is removed, one of another crop is added, and the whole crop is drawn anew from its own map. The judge
+crop a nucleus is removed, one of another crop is added, and the whole crop is redrawn from its own map. The judge
 (--judge, see tests.benchmarks.judge) learns from other crops of the train slides with exact labels; it has no part in
 drawing. FOLDER keeps what was done, so that the command goes on where it stopped after --seconds. With --write
 results/edits_NAME.md, .json and .png are written from it.

@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def features_of(recipe: Recipe) -> tuple[PixelTable, list[str], Truth]:
-    """Compute what is learnt from, its slides, and what is scored."""
+    """Compute the training data, its slides, and what is scored."""
     split, device = split_of(recipe), torch.device("cpu")
     unet, architecture, _ = load_backbone(recipe.run_folder() / "ddpm", recipe.architecture())
     precision = recipe.training.precision

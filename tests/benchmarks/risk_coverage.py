@@ -42,7 +42,7 @@ NOTE = (
 
 
 def methods_of(folders: list[Path], crops: tuple[LabelledCrop, ...], *, device: str) -> list[Method]:
-    """Load bundles under the names of their folders; stops at one that has learnt from a test crop."""
+    """Load bundles under the names of their folders; stops at one that was trained on a test crop."""
     methods = []
     for folder in folders:
         bundle = load_bundle(folder)

@@ -7,7 +7,7 @@ of them. Draw i takes the first crops of ``numpy.random.default_rng(100 + i).per
 Methods are those of ``cytoseg compare``, by key; ``decoder-mt`` is the decoder with ``decoder.unlabelled=1``. With
 ``--part green='^[01]'`` the slides with such names are a part: ``joined@green`` learns from its train crops, and its
 test crops get a column. With ``--instances FOLDER`` the objects of the last class are matched with instance maps.
-``--cross`` scores on the train crops of the slides that were not learnt from, and leaves the test crops alone.
+``--cross`` scores on the train crops of the slides that were not trained on, and leaves the test crops alone.
 
 The recipe's labels must be imported. A line is added as soon as it is there, and what FILE.csv has is not trained
 again. At the end the tables of FILE.csv are printed: mean and range over the draws.

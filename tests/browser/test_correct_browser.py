@@ -44,7 +44,7 @@ def _settled(page: Page, showing: str = "/") -> None:
 def _name(page: Page, name: str) -> None:
     page.get_by_role("textbox", name="Your name").fill(name)
     page.get_by_role("textbox", name="Your name").press("Enter")
-    page.locator("h1").first.click()  # keys are letters as long as somebody types
+    page.locator("h1").first.click()  # while a field has focus, keys are letters
     expect(page.locator("[data-part=save]")).to_be_enabled(timeout=DRAWN_MS)
 
 
@@ -138,7 +138,7 @@ def test_what_is_painted_and_filled_is_what_is_saved_and_logged(page: Page, serv
     assert set(before[(away > 5.4) & (found == 3)]) <= {2}
     (entry,) = read_entries(log_of(served_run, None), crop=crop)
     assert (entry.author, entry.action, entry.sha256) == ("Anna Øster", "corrected", saved.sha256)
-    # Work begun anew from where the saved one began is kept like any other.
+    # Work restarted from the same state as the saved one is kept like any other.
     _begin_from(page, "Prediction")
     expect(_said(page)).to_have_text("No changes.")
     page.keyboard.press("b")

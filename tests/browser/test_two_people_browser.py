@@ -28,7 +28,7 @@ SIDE_PX, CROP = 64, "board_0_0"
 
 @pytest.fixture
 def crop(tmp_path: Path) -> Path:
-    """A crop that nobody has marked, of a run."""
+    """A crop of a run, without marks."""
     run = tmp_path / "runs" / "shared"
     path = run / "to_label" / f"{CROP}.png"
     path.parent.mkdir(parents=True)
@@ -82,7 +82,7 @@ def _rested(page: Page) -> None:
 def _begin(page: Page) -> None:
     expect(page.locator(f".editor[data-token*='/{CROP}/'][aria-busy=false]")).to_be_visible(timeout=DRAWN_MS)
     expect(page.locator("[data-part=said]")).to_have_text("Each stroke is saved.", timeout=DRAWN_MS)
-    page.locator("h1").first.click()  # keys are letters as long as somebody types
+    page.locator("h1").first.click()  # while a field has focus, keys are letters
 
 
 def _rectangle(page: Page, class_key: str, start: tuple[int, int], end: tuple[int, int]) -> None:

@@ -168,7 +168,7 @@ def _opened_crop(page: Page, before: list[str]) -> str:
 def _mark(bench: Bench, crop: str) -> None:
     page, said = bench.page, bench.page.locator("[data-part=said]")
     expect(said).to_have_text("Each stroke is saved.", timeout=DRAWN_MS)
-    page.locator("h1").first.click()  # keys are letters as long as somebody types
+    page.locator("h1").first.click()  # while a field has focus, keys are letters
     page.keyboard.press("b")
     page.keyboard.press("1")
     _drag(page, (10, 10), (200, 10))

@@ -83,9 +83,9 @@ def test_a_slide_that_was_not_predicted_gives_crops_without_shapes(cytoseg: Cyto
     with Image.open("slides/dark_a.png") as slide, Image.open(folder / "dark_a_24_14.png") as crop:
         np.testing.assert_array_equal(np.array(crop), np.array(slide)[14:46, 24:56])
     assert list(folder.glob("*[0-9].json")) == []
-    (folder / "dark_a_24_14.png").write_bytes(b"somebody works on it")
+    (folder / "dark_a_24_14.png").write_bytes(b"work in progress")
     assert "0 new crops, 2 were there" in cytoseg(*line).stdout
-    assert (folder / "dark_a_24_14.png").read_bytes() == b"somebody works on it"
+    assert (folder / "dark_a_24_14.png").read_bytes() == b"work in progress"
 
 
 def test_crops_to_annotate_have_a_size_of_their_own(cytoseg: CytosegCommand) -> None:

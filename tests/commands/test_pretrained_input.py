@@ -124,7 +124,7 @@ def test_unlabelled_slides_that_are_all_test_slides_are_refused(labelled: Comman
 
 
 def _emptied_at_crop(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Delete all slides before a crop is read, as somebody who tidies up may do."""
+    """Delete all slides before a crop is read, as a user who tidies up may do."""
     drawn, randomize = [0], RandSlideCropd.randomize
 
     def before(self: RandSlideCropd, data: object = None) -> None:

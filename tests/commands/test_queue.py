@@ -124,7 +124,7 @@ def test_a_lost_queue_file_queues_nothing_twice(cytoseg: CytosegCommand) -> None
 @pytest.mark.parametrize("saved", [False, True])
 @pytest.mark.usefixtures("slides")
 def test_a_region_that_was_written_in_part_is_offered_again(cytoseg: CytosegCommand, saved: bool) -> None:
-    """The disk was full, or a kill came, before the picture was there; what somebody has saved since stays."""
+    """The disk was full, or a kill came, before the picture was there; what was saved since stays."""
     cytoseg("queue", "tiny.yaml", "--n", "1")
     (crop,) = FOLDER.glob("*.png")
     before, marks = crop.read_bytes(), crop.with_suffix(".json")
@@ -137,7 +137,7 @@ def test_a_region_that_was_written_in_part_is_offered_again(cytoseg: CytosegComm
     assert result.exit_code == 0, result.output
     assert marks.read_bytes() == kept
     assert crop.exists() != saved
-    assert len(_crops()) == 1  # another one, where somebody has saved marks
+    assert len(_crops()) == 1  # another one, with saved marks
     if not saved:
         assert crop.read_bytes() == before
 

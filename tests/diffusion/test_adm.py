@@ -16,7 +16,7 @@ SMALL = AdmShape(64, (1, 1, 2), 6, AdmSettings(attention=(2, 4)))
 
 
 def _filled(network: nn.Module) -> nn.Module:
-    """Draw every weight anew: zeroed layers would hide what lies behind them."""
+    """Redraw every weight: zeroed layers would hide what lies behind them."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in network.named_parameters():

@@ -42,7 +42,7 @@ def test_the_mean_is_the_loss_of_the_package(tiny: Architecture, objective: str)
 
 @pytest.mark.parametrize("objective", ["pred_noise", "pred_v"])
 def test_every_timestep_counts_alike(tiny: Architecture, objective: str) -> None:
-    # The package's weight of pred_v is abar: at the last timestep, where a sample begins, nothing would be learnt.
+    # The package's weight of pred_v is abar: at the last timestep, where a sample begins, nothing would be learned.
     architecture = dataclasses.replace(tiny, objective=objective)
     assert loss_weights(architecture).tolist() == [1.0] * 10
     diffusion = build_diffusion(build_unet(architecture), architecture, size_px=16)

@@ -91,7 +91,7 @@ def test_several_processes_give_the_same_maps(
 
 
 def test_a_bundle_that_says_no_mpp_takes_slides_as_they_are_and_tells(home: Path, part: str, cytoseg: Cytoseg) -> None:
-    """Trained on pixels whose size nobody knows, it cannot be matched: a slide that says its own gets a note."""
+    """Trained on pixels of unknown size, it cannot be matched: a slide that states its own gets a note."""
     path = home / "runs" / "tiny" / "interpreter" / "bundle" / "state.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "mpp": None}))
     Image.fromarray(np.full((40, 50, 3), 120, np.uint8)).save("silent.png")

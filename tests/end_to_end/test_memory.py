@@ -57,7 +57,7 @@ def test_too_little_is_refused_and_what_is_asked_for_suffices(
     assert f"memory_gb: {float(found[1])}" in (run / "recipe.yaml").read_text()
     before = made_run[0] / "runs" / "tiny" / "interpreter" / "bundle"
     assert bundle_hashes(run / "interpreter" / "bundle") == bundle_hashes(before)
-    assert "up to date" in cytoseg(*COMMAND).stdout  # the ceiling decides no number
+    assert "up to date" in cytoseg(*COMMAND).stdout  # the ceiling does not change any number
 
 
 def test_rows_on_disk_give_the_same_ensemble_and_leave_no_file(

@@ -1,4 +1,4 @@
-"""Two commands at once on one run: nothing is lost, and who is refused is told by whom."""
+"""Two commands at once on one run: nothing is lost, and the refused one names the other."""
 
 import itertools
 import json

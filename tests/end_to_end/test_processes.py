@@ -145,7 +145,7 @@ def test_processes_save_and_end_when_what_started_them_is_killed(killed: str, ho
     ranks = children_of(torchrun)
     assert len(ranks) == 2
     os.kill(process.pid if killed == "launcher" else torchrun, signal.SIGKILL)
-    process.communicate(timeout=120)  # until nobody holds the pipe any more: all have ended
+    process.communicate(timeout=120)  # until the pipe is closed: all processes have ended
     assert weights(home / "two", int(rows(home / "two")[-1]["crops_seen"]), "optimiser")
     assert [path for path in (home / "two").rglob(".*") if path.suffix != ".lock"] == []
 

@@ -131,7 +131,7 @@ def test_walks_stay_short() -> None:
 
 
 def _correct_the_proposal(queue: Path) -> None:
-    """Draw a nucleus, as somebody does in labelme."""
+    """Draw a nucleus, as in labelme."""
     (path,) = (picture.with_suffix(".json") for picture in queue.glob("*.png"))
     content = json.loads(path.read_text())
     content["shapes"].append({"label": "nucleus", "shape_type": "polygon", "points": [[5, 5], [20, 5], [20, 20]]})

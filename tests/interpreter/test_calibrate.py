@@ -80,12 +80,12 @@ def test_classes_count_as_often_as_they_are_not_as_they_were_drawn(table: PixelT
 
 
 def test_the_reported_errors_are_of_temperatures_fitted_elsewhere(table: PixelTable) -> None:
-    """In the first fold the classes are turned round: what suits the others makes it worse, and that is told."""
+    """In the first fold the classes are turned round: what suits the others makes it worse, and that is reported."""
     turned = torch.where(table.crops == 0, 1 - table.classes, table.classes)
     told = calibrate(
         _ensemble(3, 1.0), PixelTable(table.features, turned, table.crops, table.counts), _folds(table), seed=0
     )
-    assert told.nll_after > math.log(2) + 0.02  # whoever had seen the fold would not do worse than knowing nothing
+    assert told.nll_after > math.log(2) + 0.02  # a fit that had seen the fold would not do worse than a uniform guess
 
 
 def test_it_is_said_in_a_sentence_and_kept_as_numbers(table: PixelTable) -> None:

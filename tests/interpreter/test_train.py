@@ -160,7 +160,7 @@ def test_features_that_tell_nothing_give_the_natural_shares() -> None:
     features = torch.tensor([[-1.0], [0], [1]]).repeat(3, 1)
     classes = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
     table = _table(features, classes, {0: 700, 1: 250, 2: 50})
-    # A fourth class that nobody labelled stays out of it.
+    # A fourth class without labels stays out of it.
     ensemble = _train(table, 4, steps=150, batch_px=9).ensemble
     found = _probabilities(ensemble, features).mean(1)
     torch.testing.assert_close(found, torch.tensor([[0.7, 0.25, 0.05, 0.0]]).expand(2, -1), atol=0.01, rtol=0)
@@ -185,7 +185,7 @@ def test_fewer_than_two_classes_are_refused(pixels: int, found: str) -> None:
 
 @pytest.fixture(scope="module")
 def five_slides() -> PixelTable:
-    """600 pixels of five slides: three classes that overlap, and 20 features that can only be learnt by heart."""
+    """600 pixels of five slides: three classes that overlap, and 20 features that can only be overfitted."""
     generator = torch.Generator().manual_seed(2)
     classes = torch.arange(600) % 3
     means = torch.tensor([[0.0, 0], [2, 0], [0, 2]])

@@ -70,7 +70,7 @@ def test_a_class_that_was_never_shown_is_never_predicted(label_map: NDArray[np.u
 
 def test_batches_without_a_label_are_passed_over(label_map: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = np.full_like(label_map, 255)
-    # Crop 1 has no label: the mean over no pixel would be no number.
+    # Crop 1 has no label: the mean over no pixel would be NaN.
     draws = iter([0, 1, 0, 1])
     monkeypatch.setattr(PartDraw, "_numbers", lambda _self, _step: [next(draws)])
     weights = _fit([label_map, nothing], label_map, steps=4).network.state_dict()

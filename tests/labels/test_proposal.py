@@ -17,7 +17,7 @@ CLASSES = ClassList(("glass", "cell", "nucleus"), ((240,) * 3, (80, 180, 230), (
 
 @pytest.fixture
 def class_map() -> NDArray[np.uint8]:
-    """A round cell with a nucleus of 9 px and a hole in it, a speck, and a corner that nobody has looked at."""
+    """A round cell with a nucleus of 9 px and a hole in it, a speck, and an unlabelled corner."""
     y, x = np.mgrid[:80, :100]
     ids = np.zeros((80, 100), np.uint8)
     ids[(x - 40) ** 2 + (y - 40) ** 2 <= 30**2] = 1

@@ -95,7 +95,7 @@ def test_regions_on_one_canvas_are_reported(
 def test_planes_of_an_ndpi_that_are_not_read_are_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speckles: Pixels
 ) -> None:
-    # By its name tifffile would read it with the 64-bit offsets of a real NDPI, which nobody can write.
+    # By its name tifffile would read it with the 64-bit offsets of a real NDPI, which no library writes.
     monkeypatch.setattr(tifffile.TIFF, "NDPI_LE", tifffile.TIFF.CLASSIC_LE)
     path = tmp_path / "made.ndpi"
     with tifffile.TiffWriter(path) as tif:

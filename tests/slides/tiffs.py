@@ -17,7 +17,7 @@ _ENTRY = struct.Struct("<HHI")
 
 
 def retag(path: Path, code: int, kind: int, count: int, value: bytes, *, page: int = 0, new_code: int = 0) -> Path:
-    """Write a tag of a page anew, whatever it was; of a little-endian classic TIFF.
+    """Overwrite a tag of a page; of a little-endian classic TIFF.
 
     Args:
         path: The file.

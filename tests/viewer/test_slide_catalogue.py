@@ -153,7 +153,7 @@ def test_a_link_put_in_the_place_of_a_slide_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_no_slide_wherever_it_stands(tmp_path: Path) -> None:
-    """Reading one waits until somebody writes into it."""
+    """Reading one waits until another process writes into it."""
     (tmp_path / "slides").mkdir()
     os.mkfifo(tmp_path / "slides" / "pipe.png")
     os.mkfifo(tmp_path / "elsewhere.png")
