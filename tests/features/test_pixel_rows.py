@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Make 1000 rows of 500,000, 1 GB, where a process holds 2 GB after a peak of 3; training takes the stated amount."""
+    """Make 1000 rows of 500,000, 1 GB, where a process holds 2 GB after a peak of 3; training takes the rest."""
 
     def make(
         ceiling_gb: float | None, *, training: int = 0, free: int | None = None, passing: int = 0, spare: float = 1.0

@@ -63,6 +63,17 @@ def test_the_direction_of_a_ring_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("fill", [ring_centres, ring_outline])
+def test_a_stamp_is_the_ring_with_one_pixel_around_it(fill: Callable[..., Stamp]) -> None:
+    stamp = fill(points((3.5, 2.5), (5.5, 2.5), (5.5, 7.5), (3.5, 7.5)), Size(20, 20))
+    assert (stamp.x, stamp.y, stamp.mask.shape) == (2, 1, (8, 5))
+
+
+def test_no_point_in_the_picture_gives_an_empty_stamp_in_its_corner() -> None:
+    stamp = point_pixels(points((-1, 2), (9, 9)), SIZE)
+    assert (stamp.x, stamp.y, stamp.mask.shape) == (0, 0, (0, 0))
+
+
+@pytest.mark.parametrize("fill", [ring_centres, ring_outline])
 def test_rings_are_cut_to_the_picture_without_costing_memory(fill: object) -> None:
     huge = points((-9e6, -9e6), (9e6, -9e6), (9e6, 9e6), (-9e6, 9e6))
     assert callable(fill)
