@@ -57,6 +57,14 @@ def test_the_first_tutorial_goes_to_its_end(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "runs" / "quickstart" / "report.html").is_file()
 
 
+def test_the_files_of_the_walks_exist() -> None:
+    text = (SOURCES / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walks = text[text.index("## Walks") :].split("\n## ")[0]
+    named = re.findall(r"`([a-z]\w*/\w+)`", walks)
+    assert len(named) > 30
+    assert [name for name in named if not (SOURCES / "cytoseg" / f"{name}.py").exists()] == []
+
+
 def test_every_key_and_command_has_a_place_in_the_reference() -> None:
     pages = pytest.importorskip("docs.build_pages", reason="the extra 'docs' is not installed")
     recipe = pages.recipe_page()
