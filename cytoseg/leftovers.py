@@ -36,7 +36,7 @@ def sweep(run: Path) -> None:
 
 
 def sweep_files(folder: Path, *, of: str | None = None) -> None:
-    """Remove half-written files of a folder that a user chose, and locks that nobody holds; folders are left alone.
+    """Remove half-written files of a folder that a user chose, and locks that no process holds; folders are left alone.
 
     Args:
         folder: The folder; need not exist.
