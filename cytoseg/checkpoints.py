@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from cytoseg.errors import CheckpointError, DamagedError, FileContentError
 from cytoseg.json_text import load_json, read_regular
 from cytoseg.limits import limit
-from cytoseg.quoting import shown
+from cytoseg.quoting import printable, shown
 from cytoseg.writing import put_back, replaced
 
 FORMAT = 1
 STATE = "state.json"
 _SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
+_GROUP = re.compile(r"\w[\w.-]{0,99}")  # a path of more than some 200 characters, or with a NUL, is an OSError
 
 MISFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 """Exceptions raised by a state or tensors whose hash is right but whose content is not ours."""
@@ -127,7 +128,7 @@ def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) 
         The network with these weights.
 
     Raises:
-        ValueError: If they do not match the network.
+        ValueError: If they do not match the network, or one is NaN or infinite.
     """
     with torch.device("meta"):
         wanted = {name: tensor.shape for name, tensor in build().state_dict().items()}
@@ -135,6 +136,8 @@ def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) 
     differ = [name for name in wanted | found if wanted.get(name) != found.get(name)]
     if differ:
         raise ValueError(f"its weights {shown(differ[0])} are missing, unexpected or have the wrong shape")
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise ValueError("a weight is NaN or infinite")
     network = build()
     network.load_state_dict(dict(tensors))
     return network
@@ -143,7 +146,7 @@ def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) 
 def _load_group(folder: Path, group: str, sha256: str, instead: str) -> dict[str, Tensor]:
     path = folder / f"{group}.safetensors"
     # A foreign state must not point outside its folder, by name or by symlink.
-    if path.name != f"{group}.safetensors" or path.resolve().parent != folder.resolve():
+    if not _GROUP.fullmatch(group) or path.resolve().parent != folder.resolve():
         raise DamagedError(f"{folder / STATE}: damaged (names weights outside its folder, {shown(group)}). {instead}")
     try:
         data = read_regular(path, name=str(path), most_bytes=limit(_SIZE) * 1_000_000, variable=_SIZE)
@@ -156,7 +159,7 @@ def _load_group(folder: Path, group: str, sha256: str, instead: str) -> dict[str
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
     except (SafetensorError, *MISFIT) as error:
-        raise DamagedError(f"{path}: damaged ({error}). {instead}") from error
+        raise DamagedError(f"{path}: damaged ({printable(str(error))[:120]}). {instead}") from error
     return tensors
 
 

@@ -19,6 +19,7 @@ WORDS = {
     "runs",
     "running",
     "checkpoints",
+    "torch_files",
     "memory_use",
     "shipped",
 }

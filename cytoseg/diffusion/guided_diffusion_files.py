@@ -1,7 +1,6 @@
 """Reading weight files of guided-diffusion, such as LSUN and FFHQ."""
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ from torch import Tensor
 from cytoseg.diffusion.adm import AdmShape, AdmUnet
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.errors import CheckpointError
-from cytoseg.limits import limit, raise_it
 from cytoseg.quoting import listed, shown
+from cytoseg.torch_files import read_torch_file
 
-_SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
 _MOST_STAGES = 100
 _NO_ADM = "It is not a network in guided-diffusion's layout, with residual blocks."
 
@@ -61,19 +59,7 @@ def read_guided_diffusion(path: Path) -> GuidedDiffusion:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file. Name a .pt file of guided-diffusion.")
-    if path.stat().st_size > limit(_SIZE) * 1_000_000:
-        raise CheckpointError(f"{path}: {path.stat().st_size / 1e6:,.0f} MB of weights. {raise_it(_SIZE)}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of another pickle protocol, which is read or refused anyway
-            found = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch's reader ends in any error on a file in another format
-        raise CheckpointError(
-            f"{path}: not a plain file of tensors; nothing in it was run ({type(error).__name__}). "
-            "Download it again, from its authors' page."
-        ) from error
+    found = read_torch_file(path, again="Download it again, from its authors' page.")
     if not isinstance(found, Mapping) or not found:
         raise CheckpointError(f"{path}: holds {shown(type(found).__name__)} instead of named tensors. {_NO_ADM}")
     strange = [key for key, value in found.items() if not isinstance(key, str) or not _is_weight(value)]

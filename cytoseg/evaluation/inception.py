@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cytoseg.diffusion.import_lucidrains import import_torchvision
 from cytoseg.errors import CheckpointError
-from cytoseg.limits import limit, raise_it
+from cytoseg.torch_files import read_torch_file
 
 PUBLISHED = "6726825d"
 """First digits of the SHA-256 of pt_inception-2015-12-05, which published FIDs come from."""
@@ -21,7 +21,6 @@ _SPATIAL_CHANNELS = 7
 _TOGETHER = 8
 _COUNTED = "num_batches_tracked"
 """Suffix of what only training needs, and older files lack."""
-_SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
 _WANTED = "Name pt_inception-2015-12-05-6726825d.pth, which pytorch-fid and torch-fidelity use."
 
 
@@ -109,16 +108,7 @@ def _network() -> nn.Module:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}). {_WANTED}") from error
-    if not path.is_file() or size > limit(_SIZE) * 1_000_000:
-        raise CheckpointError(f"{path}: is no file of at most {limit(_SIZE)} MB. {raise_it(_SIZE)}")
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(f"{path}: is not a file of weights alone ({type(error).__name__}). {_WANTED}") from error
+    found = read_torch_file(path, again=_WANTED)
     if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise CheckpointError(f"{path}: is not a dictionary of tensors. {_WANTED}")
     return found

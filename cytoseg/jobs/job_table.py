@@ -10,12 +10,13 @@ from pathlib import Path
 
 from cytoseg.errors import CytosegError
 from cytoseg.jobs.processes import Process
+from cytoseg.json_text import parse_json
 
 FILE, LOGS = "jobs.sqlite", "jobs"
 WAITING, RUNNING, FINISHED, FAILED, CANCELLED, LOST = "waiting", "running", "finished", "failed", "cancelled", "lost"
 ENDED = (FINISHED, FAILED, CANCELLED, LOST)
-WAIT_S = 30.0
-"""Seconds to wait for other writers."""
+WAIT_S, READ_WAIT_S = 30.0, 3.0
+"""Seconds to wait for other writers: to write, and to read for a page."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -79,6 +80,9 @@ class Job:
         return self.state in ENDED
 
 
+_KINDS = {field.name: int if field.type is int else str for field in fields(Job) if field.name != "given"}
+
+
 def add_job(
     run: Path, command: str, given: tuple[str, ...], *, author: str, device: str, start: Callable[[int], Process]
 ) -> int:
@@ -131,7 +135,7 @@ def jobs_of(run: Path) -> list[Job]:
         return []
     columns = ", ".join(field.name for field in fields(Job))
     with _opened(run, writing=False) as table:
-        if not table.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs'").fetchone():
+        if not table.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs' AND type = 'table'").fetchone():
             return []  # a failed start leaves an empty file
         rows = table.execute(f"SELECT {columns} FROM jobs ORDER BY id DESC").fetchall()
         return [_job(*row) for row in rows]
@@ -160,10 +164,14 @@ def now() -> str:
 
 
 def _job(number: int, command: str, given: str, *rest: object) -> Job:
-    found = json.loads(given)
+    found = parse_json(given, name="what a job was given")
     if not isinstance(found, list):
         raise ValueError("what a job was given is not a list")
-    job = Job(int(number), str(command), tuple(map(str, found)), *rest)  # type: ignore[arg-type] # in order of columns
+    job = Job(number, command, tuple(map(str, found)), *rest)  # type: ignore[arg-type] # in order of columns
+    # SQLite keeps text in a column of numbers, and bytes in one of text.
+    strange = [name for name, kind in _KINDS.items() if not isinstance(getattr(job, name), kind)]
+    if strange:
+        raise ValueError(f"{strange[0]} of job {number} is {type(getattr(job, strange[0])).__name__}")
     if not job.is_over and not job.process.is_alive():
         return Job(**{**job.__dict__, "state": LOST, "said": "Its process or the machine ended without a message."})
     return job
@@ -172,10 +180,14 @@ def _job(number: int, command: str, given: str, *rest: object) -> Job:
 @contextmanager
 def _opened(run: Path, *, writing: bool) -> Iterator[sqlite3.Connection]:
     """Yield the table in a transaction, and convert errors to one-line errors."""
-    path = (run / FILE).resolve()
-    mode = "rwc" if writing else "ro"
+    path = (run / FILE).absolute()
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise CytosegError(
+            f"{FILE}: cannot be read (a link, or not a file). Move it away; what the jobs have made stays."
+        )
+    mode, wait_s = ("rwc", WAIT_S) if writing else ("ro", READ_WAIT_S)
     try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=WAIT_S, isolation_level=None)
+        connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=wait_s, isolation_level=None)
         try:
             # A read followed by a write could conflict with another writer, so take the write lock before reading.
             connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")

@@ -36,12 +36,14 @@ from sqlalchemy.exc import (
 
 from cytoseg.errors import LabelError
 from cytoseg.labels.corrections import now
+from cytoseg.quoting import shown
 
-WAIT_S = 30.0
-"""Seconds to wait for other writers."""
+WAIT_S, READ_WAIT_S = 30.0, 3.0
+"""Seconds to wait for other writers: to write, and to read for a page."""
 
 _LOCK = 20260301
 """PostgreSQL advisory lock for creating the table."""
+_RESTORE = "Restore a copy, or move it away."
 _REFUSAL = "log entries cannot be changed or deleted"
 
 Entry = TypeVar("Entry")
@@ -122,7 +124,7 @@ def read_rows(log: URL, table: Table, kind: type[Entry], wanted: Mapping[str, st
     if _is_file(log) and not _exists(Path(str(log.database))):
         return []
     with _connected(log, writing=False) as connection:
-        if not inspect(connection).has_table(table.name):
+        if table.name not in inspect(connection).get_table_names():  # a view could be endless
             return []
         return select_rows(connection, table, kind, wanted)
 
@@ -131,7 +133,18 @@ def select_rows(connection: Connection, table: Table, kind: type[Entry], wanted:
     """Read rows within a transaction; see ``read_rows``."""
     conditions = [table.c[column] == value for column, value in wanted.items()]
     rows = connection.execute(select(table).where(*conditions).order_by(table.c.id)).mappings()
-    return [kind(**{str(name): value for name, value in row.items()}) for row in rows]
+    return [kind(**_checked(row, table, connection.engine.url)) for row in rows]
+
+
+def _checked(row: Mapping[Any, Any], table: Table, log: URL) -> dict[str, Any]:
+    """Return a row by column; SQLite keeps bytes or null in a column of text."""
+    for column in table.columns:
+        if not isinstance(row[column.name], column.type.python_type):
+            found = type(row[column.name]).__name__
+            raise LabelError(
+                f"{_name(log)} is damaged ({column.name} of row {shown(row['id'])} is {found}). {_RESTORE}"
+            )
+    return {str(name): value for name, value in row.items()}
 
 
 def text_rows(table: Table, entries: Sequence[Any]) -> list[list[str]]:
@@ -147,7 +160,7 @@ def _connected(log: URL, *, writing: bool) -> Iterator[Connection]:
     Raises:
         LabelError: If the database is damaged, or cannot be reached, read or written.
     """
-    name = "the review log" if not _is_file(log) else f"the review log {Path(str(log.database)).name}"
+    name = _name(log)
     try:
         engine = _engine(log, writing=writing)
         with engine.begin() as connection:
@@ -165,7 +178,11 @@ def _connected(log: URL, *, writing: bool) -> Iterator[Connection]:
     except IntegrityError:  # a bug
         raise
     except DatabaseError as error:
-        raise LabelError(f"{name} is damaged ({_why(error)}). Restore a copy, or move it away.") from error
+        raise LabelError(f"{name} is damaged ({_why(error)}). {_RESTORE}") from error
+
+
+def _name(log: URL) -> str:
+    return "the review log" if not _is_file(log) else f"the review log {Path(str(log.database)).name}"
 
 
 def _engine(log: URL, *, writing: bool) -> Engine:
@@ -177,7 +194,7 @@ def _engine(log: URL, *, writing: bool) -> Engine:
     # Reading must not require write access, even in a read-only folder.
     query = {"mode": "rwc" if writing else "ro", "uri": "true"}
     place = URL.create("sqlite", database=path.resolve().as_uri(), query=query)
-    engine = create_engine(place, poolclass=NullPool, connect_args={"timeout": WAIT_S})
+    engine = create_engine(place, poolclass=NullPool, connect_args={"timeout": WAIT_S if writing else READ_WAIT_S})
     if writing:
         event.listen(engine, "connect", _leave_transactions_to_us)
         event.listen(engine, "begin", _begin_writing)
@@ -205,6 +222,8 @@ def _make_table(connection: Connection, table: Table) -> None:
 
 def _exists(path: Path) -> bool:
     try:
+        if path.exists() and not path.is_file():  # a pipe never answers
+            raise LabelError(f"the review log {path.name} cannot be read (not a file). Check its place.")
         return path.exists()
     except OSError as error:  # its folder may be inaccessible
         raise LabelError(f"the review log {path.name} cannot be read ({_why(error)}). Check the rights.") from error

@@ -261,3 +261,22 @@ def test_what_is_read_without_the_weights_is_looked_at_too(
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(DamagedError, match=r"state\.json: damaged, or of a different version"):
         bundle_state(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_infinite_weights_are_refused(bundle: Bundle, tmp_path: Path, value: float) -> None:
+    next(iter(bundle.interpreter.state_dict().values())).view(-1)[0] = value
+    save_bundle(tmp_path / "bundle", bundle)
+    with pytest.raises(DamagedError, match=r"damaged, or of a different version \(ValueError: a weight is NaN or inf"):
+        load_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("group", ["a\0b", "x" * 5000, "../ensemble", "", "."])
+def test_a_state_that_names_no_file_of_its_folder_is_refused(bundle: Bundle, tmp_path: Path, group: str) -> None:
+    save_bundle(tmp_path / "bundle", bundle)
+    path = tmp_path / "bundle" / "state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, "sha256": {group: "00"}}))
+    with pytest.raises(DamagedError, match=r"damaged \(names weights outside its folder") as caught:
+        load_bundle(tmp_path / "bundle")
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))

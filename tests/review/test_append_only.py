@@ -1,10 +1,14 @@
 """A table of its own; what the database refuses and how it fails is tested with the log in test_review_log.py."""
 
+import os
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
+from cytoseg.errors import LabelError
 from cytoseg.review.append_only import add_row, log_of, read_rows, text_rows
 
 TABLE = Table(
@@ -39,3 +43,31 @@ def test_two_tables_lie_side_by_side(tmp_path: Path) -> None:
     other = Table("other", MetaData(), Column("id", Integer, primary_key=True))
     add_row(log, TABLE, Seen("Anna"))
     assert read_rows(log, other, Row, {}) == []
+
+
+@pytest.mark.parametrize(("time", "who"), [(5, "Anna"), ("now", b"\xff"), (None, "Anna")])
+def test_a_row_of_other_types_is_damage(tmp_path: Path, time: object, who: object) -> None:
+    log = log_of(tmp_path, None)
+    (tmp_path / "review").mkdir()
+    with sqlite3.connect(tmp_path / "review" / "log.sqlite") as table:
+        table.execute("CREATE TABLE seen (id INTEGER PRIMARY KEY, time, who)")
+        table.execute("INSERT INTO seen (time, who) VALUES (?, ?)", (time, who))
+    with pytest.raises(LabelError, match=r"^the review log log\.sqlite is damaged \(\w+ of row 1 is \w+\)\. Restore"):
+        read_rows(log, TABLE, Row, {})
+
+
+def test_an_endless_view_is_no_table(tmp_path: Path) -> None:
+    log = log_of(tmp_path, None)
+    (tmp_path / "review").mkdir()
+    with sqlite3.connect(tmp_path / "review" / "log.sqlite") as table:
+        endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+        table.execute(f"CREATE VIEW seen AS {endless} SELECT x AS id, '' AS time, 'Anna' AS who FROM c")
+    assert read_rows(log, TABLE, Row, {}) == []
+
+
+def test_a_pipe_is_no_log(tmp_path: Path) -> None:
+    log = log_of(tmp_path, None)
+    (tmp_path / "review").mkdir()
+    os.mkfifo(tmp_path / "review" / "log.sqlite")
+    with pytest.raises(LabelError, match=r"^the review log log\.sqlite cannot be read \(not a file\)\. Check"):
+        read_rows(log, TABLE, Row, {})

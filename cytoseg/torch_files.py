@@ -1,0 +1,57 @@
+"""Reading .pt and .pth files of other programs: tensors only, within a size limit."""
+
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cytoseg.errors import CheckpointError
+from cytoseg.limits import limit, raise_it
+
+_SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
+
+
+def read_torch_file(path: Path, *, again: str) -> object:
+    """Read what a file holds; code in it is never run.
+
+    Args:
+        path: A file written by ``torch.save``.
+        again: What to do about one that cannot be read, as a sentence.
+
+    Raises:
+        CheckpointError: If it is missing, no regular file, holds anything but plain values and tensors, or takes more
+            than CYTOSEG_MAX_WEIGHTS_MB: packed, unpacked, or by its shapes, as a tensor may repeat one value.
+    """
+    try:
+        if not path.is_file():
+            raise CheckpointError(f"{path}: there is no such file. {again}")
+        _check_size(path, max(path.stat().st_size, _unpacked_bytes(path)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of another pickle protocol, which is read or refused anyway
+            found = torch.load(path, weights_only=True, map_location="cpu")
+    except CheckpointError:
+        raise
+    except Exception as error:  # torch's reader ends in any error on a file in another format
+        raise CheckpointError(
+            f"{path}: not a plain file of tensors; nothing in it was run ({type(error).__name__}). {again}"
+        ) from error
+    if isinstance(found, Mapping):
+        tensors = [value for value in found.values() if isinstance(value, Tensor)]
+        _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+    return found
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > limit(_SIZE) * 1_000_000:
+        raise CheckpointError(f"{path}: {size / 1e6:,.0f} MB of weights. {raise_it(_SIZE)}")
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """Add up what a zip archive says that its members take; torch would unpack compressed ones."""
+    if not zipfile.is_zipfile(path):
+        return 0
+    with zipfile.ZipFile(path) as archive:
+        return sum(member.file_size for member in archive.infolist())

@@ -1,0 +1,85 @@
+"""Tables of jobs that another program, a crash or an attacker has changed: read, or refused in one line."""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cytoseg.errors import CytosegError
+from cytoseg.jobs import job_table
+from cytoseg.jobs.job_table import FILE, jobs_of
+
+
+def _add(run: Path, **values: Any) -> None:
+    row = {"command": "predict", "given": "[]", "author": "Anna", "device": "cpu", "created": "", "state": "finished"}
+    row |= values
+    with sqlite3.connect(run / FILE) as table:
+        table.execute(job_table._TABLE)
+        columns = ", ".join(row)
+        table.execute(f"INSERT INTO jobs ({columns}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+
+
+def _refusal(run: Path) -> str:
+    with pytest.raises(CytosegError) as caught:
+        jobs_of(run)
+    told = str(caught.value)
+    assert told.isprintable()
+    assert len(told) < 500
+    return told
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"given": "[" * 100_000 + "]" * 100_000}, "what a job was given"),
+        ({"given": "{}"}, "what a job was given is not a list"),
+        ({"given": "9" * 10_000}, "what a job was given"),
+        ({"given": b"\xff\xfe"}, "what a job was given"),
+        ({"pid": "abc"}, "pid of job 1 is str"),
+        ({"done": "abc"}, "done of job 1 is str"),
+        ({"total": b"\0"}, "total of job 1 is bytes"),
+        ({"total": 1.5}, "total of job 1 is float"),
+        ({"said": b"\xff"}, "said of job 1 is bytes"),
+        ({"state": b"\xff"}, "state of job 1 is bytes"),
+    ],
+)
+def test_a_hostile_row_is_refused(run: Path, values: dict[str, Any], said: str) -> None:
+    _add(run, **values)
+    assert f"jobs.sqlite: is damaged ({said}" in _refusal(run)
+
+
+def test_an_endless_view_is_no_table(run: Path) -> None:
+    columns = [name for name in job_table.Job.__dataclass_fields__ if name not in ("id", "given")]
+    shown = ", ".join(["x AS id", "'[]' AS given", *(f"'' AS {name}" for name in columns)])
+    with sqlite3.connect(run / FILE) as table:
+        endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+        table.execute(f"CREATE VIEW jobs AS {endless} SELECT {shown} FROM c")
+    assert jobs_of(run) == []
+
+
+def test_a_pipe_a_folder_or_a_link_is_refused(run: Path, tmp_path: Path) -> None:
+    os.mkfifo(run / FILE)
+    assert "jobs.sqlite: cannot be read (a link, or not a file)" in _refusal(run)
+    (run / FILE).unlink()
+    (run / FILE).mkdir()
+    assert "jobs.sqlite: cannot be read (a link, or not a file)" in _refusal(run)
+    (run / FILE).rmdir()
+    _add(run)
+    (run / FILE).rename(tmp_path / "elsewhere")
+    (run / FILE).symlink_to(tmp_path / "elsewhere")
+    assert "jobs.sqlite: cannot be read (a link, or not a file)" in _refusal(run)
+
+
+def test_a_page_does_not_wait_for_a_locked_table(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_table, "READ_WAIT_S", 0.1)
+    _add(run)
+    holder = sqlite3.connect(run / FILE, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    begin = time.monotonic()
+    assert "jobs.sqlite: cannot be read (database is locked)" in _refusal(run)
+    assert time.monotonic() - begin < 5
+    holder.close()
+    assert len(jobs_of(run)) == 1
