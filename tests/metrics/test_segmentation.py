@@ -181,3 +181,10 @@ def test_the_share_kept_is_undefined_without_a_clean_iou_and_has_no_interval_on_
     found = iou_kept(changed, clean, seed=0)
     assert [score.value for score in found] == [pytest.approx(0.5 / 0.8), 0.0, None]
     assert [score.low for score in found] == [None] * 3
+
+
+def test_the_share_kept_has_no_interval_for_a_class_on_one_of_three_slides() -> None:
+    clean = np.array([[[8, 2], [1, 9]], [[10, 0], [0, 0]], [[6, 0], [0, 0]]], np.int64)
+    first, second = iou_kept(clean, clean, seed=0)
+    assert (first.value, first.low, first.high) == (1.0, 1.0, 1.0)
+    assert (second.value, second.low, second.high) == (1.0, None, None)
