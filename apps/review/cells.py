@@ -171,7 +171,7 @@ def _clicked(found: Found, view: SlideView, table: pd.DataFrame, clicked: Mappin
     st.subheader(f"Object {number}: {state.plain(str(row['class']))}")
     picture, numbers = st.columns([1, 3], gap="medium")
     take = partial(object_picture, found.path, found.prediction, number, _around(row, view.mpp))
-    widgets.show(picture, jpeg(tiles.LANES.wait(("object", found.path), take)))
+    widgets.show(picture, jpeg(tiles.LANES.wait(("object", found.path), take)), alt="The chosen object")
     measured = row.drop(["id", "class"]).dropna()
     numbers.dataframe(
         pd.DataFrame({"Measurement": measured.index, "Value": [str(value) for value in measured]}),

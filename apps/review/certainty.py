@@ -20,7 +20,7 @@ from cytoseg.metrics.results import (
 from cytoseg.metrics.risk import COVERAGES
 from cytoseg.reporting.glossary import AURC, CALIBRATION, LEAST_CERTAIN
 
-INK, PERFECT = "#1c2430", "#8a8f98"
+PERFECT = "#8a8f98"
 
 
 def show(found: Evaluation, method: MethodScores) -> None:
@@ -65,7 +65,7 @@ def _diagram(bins: list[ConfidenceBin]) -> go.Figure:
         xaxis={"title": "Stated probability", "range": [0, 1.02], "tickformat": ".0%"},
         yaxis={"title": "Fraction correct", "range": [0, 1.02], "tickformat": ".0%"},
         showlegend=False,
-        font={"size": 14, "color": INK},
+        font={"size": 14, "color": widgets.ink()},
     )
     return chart
 
@@ -127,6 +127,6 @@ def _risks(method: MethodScores) -> go.Figure:
         xaxis={"title": "Pixels kept (most certain first)", "range": [0, 1.02], "tickformat": ".0%"},
         yaxis={"title": "Fraction wrong", "rangemode": "tozero", "tickformat": ".1%"},
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
-        font={"size": 14, "color": INK},
+        font={"size": 14, "color": widgets.ink()},
     )
     return chart

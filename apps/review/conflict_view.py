@@ -35,7 +35,8 @@ def show(annotating: Annotating, conflict: Conflict) -> None:
     differs = differing(conflict)
     for column, side in zip(st.columns(2, gap="medium"), conflict.sides, strict=True):
         caption = f"{side.person}, {time_text(side.time)}"
-        widgets.show(column, jpeg(_painted(annotating, picture, side, differs)), caption=state.plain(caption))
+        painted = _painted(annotating, picture, side, differs)
+        widgets.show(column, jpeg(painted), caption=state.plain(caption), alt=f"Marks of {side.person}")
     widgets.legend(annotating.classes.names, annotating.classes.colours)
     said = conflict.agreement
     st.caption(

@@ -5,16 +5,16 @@ import pandas as pd
 import plotly.graph_objects as go
 import state
 import streamlit as st
+import widgets
 
 from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, MethodScores, Score
 
-INK, GRID = "#1c2430", "#dfe4ea"
+GRID = "rgba(138,143,152,.35)"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "x")
 """Marker shapes, to distinguish classes without colour."""
 MOST_SLIDES = 30
 """Most slides in the chart; the table lists all."""
 _ROW_PX, _NAME_LENGTH = 26, 24
-_TICKS = {"size": 13, "color": INK}
 
 
 def unique(names: list[str]) -> list[str]:
@@ -81,20 +81,21 @@ def _dots(rows: list[tuple[str, list[Score]]], found: Evaluation) -> go.Figure:
     spread = any(score.low is not None for _, scores in rows for score in scores)
     height_px = _ROW_PX * max(1, len(found.class_names) * 2 // 3) if spread else _ROW_PX
     chart = go.Figure([_marks(rows, found, class_id, spread=spread) for class_id in range(len(found.class_names))])
+    ticks = {"size": 13, "color": widgets.ink()}
     chart.update_layout(
         height=110 + height_px * len(rows),
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "IoU", "range": [-0.02, 1.02], "dtick": 0.2, "gridcolor": GRID, "tickfont": _TICKS},
+        xaxis={"title": "IoU", "range": [-0.02, 1.02], "dtick": 0.2, "gridcolor": GRID, "tickfont": ticks},
         yaxis={
             "tickvals": list(range(len(rows))),
             "ticktext": [_shortened(name) for name, _ in rows],
             "range": [len(rows) - 0.4, -0.6],  # the first on top
             "gridcolor": GRID,
             "zeroline": False,
-            "tickfont": _TICKS,
+            "tickfont": ticks,
         },
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0, "itemclick": False, "itemdoubleclick": False},
-        font={"size": 14, "color": INK},
+        font={"size": 14, "color": widgets.ink()},
     )
     return chart
 
@@ -115,7 +116,7 @@ def _marks(rows: list[tuple[str, list[Score]]], found: Evaluation, class_id: int
             "symbol": SYMBOLS[class_id % len(SYMBOLS)],
             "size": 11,
             "color": f"rgb({red},{green},{blue})",
-            "line": {"width": 1.5, "color": INK},
+            "line": {"width": 1.5, "color": widgets.ink()},
         },
         error_x=error_bars([score for _, _, score in kept], width=4),
         hovertext=[f"{row}, {name}: {score.text()}" for _, row, score in kept],
@@ -130,7 +131,7 @@ def error_bars(scores: list[Score], *, width: int) -> dict[str, object]:
         "symmetric": False,
         "array": [_reach(score, score.high) for score in scores],
         "arrayminus": [_reach(score, score.low) for score in scores],
-        "color": INK,
+        "color": widgets.ink(),
         "thickness": 1.3,
         "width": width,
     }

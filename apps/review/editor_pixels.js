@@ -26,8 +26,7 @@ export function flood(ids, width, height, point, id) {
   if (from === id) return;
   const open = [y * width + x];
   ids[open[0]] = id;
-  while (open.length) {
-    const i = open.pop();
+  for (let i = open.pop(); i !== undefined; i = open.pop()) {
     const column = i % width;
     for (const next of [column > 0 ? i - 1 : -1, column < width - 1 ? i + 1 : -1, i - width, i + width])
       if (next >= 0 && next < ids.length && ids[next] === from) {

@@ -10,7 +10,7 @@ export class Regions {
     this.parts = parts;
     this.colours = colours;
     this.width = width;
-    this.pixels = Array.from({ length: colours.length / 3 }, () => []);
+    this.pixels = Array.from({ length: colours.length / 3 }, () => /** @type {number[]} */ ([]));
     this.beside = this.pixels.map(() => new Set());
     parts.forEach((part, i) => {
       this.pixels[part].push(i);
@@ -74,7 +74,7 @@ export function readRegions(said, done) {
   picture.onload = () => {
     const canvas = document.createElement("canvas");
     Object.assign(canvas, { width: picture.width, height: picture.height });
-    const pen = canvas.getContext("2d");
+    const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     pen.drawImage(picture, 0, 0);
     const bytes = pen.getImageData(0, 0, picture.width, picture.height).data;
     const parts = Uint16Array.from({ length: bytes.length / 4 }, (_, i) => bytes[4 * i] + 256 * bytes[4 * i + 1]);

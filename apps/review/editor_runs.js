@@ -41,7 +41,7 @@ export function forget(token) {
 
 export function remembered(token, length) {
   try {
-    const runs = JSON.parse(sessionStorage.getItem(DRAFT + token));
+    const runs = JSON.parse(sessionStorage.getItem(DRAFT + token) ?? "null");
     return runs && unpacked(runs, length);
   } catch {
     return null;

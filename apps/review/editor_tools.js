@@ -152,7 +152,7 @@ export class EditorTools extends EditorView {
     if (this.polygon.length) this.polygon.pop();
     else if (this.past.length && !this.stroke) {
       this.future.push(packed(this.ids));
-      this.ids = unpacked(this.past.pop(), this.ids.length);
+      this.put(unpacked(this.past.pop(), this.ids.length));
       this.changed();
     }
     this.draw();
@@ -161,7 +161,7 @@ export class EditorTools extends EditorView {
   redo() {
     if (!this.future.length || this.stroke) return;
     this.past.push(packed(this.ids));
-    this.ids = unpacked(this.future.pop(), this.ids.length);
+    this.put(unpacked(this.future.pop(), this.ids.length));
     this.changed();
     this.draw();
   }

@@ -33,6 +33,10 @@ export class EditorView {
     this.regionHint = document.createElement("canvas");
   }
 
+  put(ids) {
+    this.ids = ids;
+  }
+
   factor() {
     const room = Math.floor(this.find("scroll").clientWidth / this.data.width);
     return Math.max(1, Math.min(MOST_ZOOM, this.zoom ?? room));

@@ -36,4 +36,5 @@ def picture(annotating: Annotating, crop: CropFile) -> None:
         old = marks.is_file() and marks.stat().st_mtime > edited.stat().st_mtime
     except (CytosegError, OSError):  # removed or damaged meanwhile
         return
-    st.image(redrawn, caption=f"Made by the diffusion model{' from earlier marks' if old else ''}, not a patient's.")
+    caption = f"Made by the diffusion model{' from earlier marks' if old else ''}, not a patient's."
+    st.image(redrawn, caption=caption, alt=caption)

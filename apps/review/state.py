@@ -71,13 +71,17 @@ def begin(*, needs_run: bool = True) -> None:
 
 def _style() -> None:
     st.html(
-        "<style>[data-testid='stMainBlockContainer']{padding:3.2rem 2.5rem 4rem;max-width:1720px}"
+        "<style>[data-testid='stMainBlockContainer']{padding:3.2rem 2.5rem 4rem;max-width:max(1720px,80vw)}"
         "h1{font-size:1.9rem!important;padding-top:0!important}"
         "h2{font-size:1.5rem!important}h3{font-size:1.2rem!important;padding-top:.6rem!important}"
         ".swatch{display:inline-block;width:.9em;height:.9em;border-radius:3px;margin:0 .45em -1px 0;"
         "border:1px solid rgba(0,0,0,.35)}"
-        # Streamlit's grey has too little contrast with white: 4.2 to 1.
-        ".soft,[data-testid='stCaptionContainer'],[data-testid='stImageCaption']{color:#5a6675}</style>"
+        # Streamlit's grey has too little contrast, 2.5 to 1, and so has white on the blue of the dark theme.
+        ".soft,[data-testid='stCaptionContainer'],[data-testid='stCaptionContainer'] *,[data-testid='stImageCaption'],"
+        "[data-testid='stImageCaption'] *{color:light-dark(#5a6675,#a9b4c2)!important;opacity:1!important}"
+        "[data-testid='stWidgetLabel'],[data-testid='stWidgetLabel'] *{color:light-dark(#1c2430,#e8ecf1)!important}"
+        "[data-testid='stBaseButton-primary']:enabled,[data-testid='stBaseButton-primary']:enabled *"
+        "{color:light-dark(#fff,#0b1016)!important}</style>"
     )
 
 

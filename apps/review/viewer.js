@@ -8,6 +8,7 @@ import { lay, source } from "./viewer_layers.js";
 import { holdOutlines, move, paint, pick } from "./viewer_outlines.js";
 
 const held = new WeakMap();
+/** @type {Promise<unknown> | null} */
 let library = null;
 
 export default function ({ data, parentElement, setStateValue }) {
@@ -28,18 +29,16 @@ export default function ({ data, parentElement, setStateValue }) {
 }
 
 function load(address) {
-  if (!library) {
-    library = new Promise((resolve, reject) => {
-      const script = document.createElement("script");
-      script.src = address;
-      script.onload = resolve;
-      script.onerror = () => {
-        library = null;
-        reject();
-      };
-      document.head.appendChild(script);
-    });
-  }
+  library ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = address;
+    script.onload = resolve;
+    script.onerror = () => {
+      library = null;
+      reject();
+    };
+    document.head.appendChild(script);
+  });
   return library;
 }
 
@@ -174,7 +173,7 @@ function draw(state) {
   const unit = wanted.mpp || 1;
   const most = (160 / zoom) * unit;
   const power = 10 ** Math.floor(Math.log10(most));
-  const length = [5, 2, 1].map((n) => n * power).find((n) => n <= most);
+  const length = [5, 2, 1].map((n) => n * power).find((n) => n <= most) ?? power;
   root.querySelector(".bar").style.width = `${(length / unit) * zoom}px`;
   const text = !wanted.mpp ? `${tidy(length)} px` : length >= 1000 ? `${tidy(length / 1000)} mm` : `${tidy(length)} µm`;
   root.querySelector(".length").textContent = text;

@@ -11,8 +11,9 @@ export function drawCrops(state, viewer, setStateValue, at) {
   const { OpenSeadragon } = /** @type {any} */ (window);
   const mark = document.createElement("div");
   mark.className = "crop";
+  /** @type {{x: number, y: number} | null} */
   let from = null;
-  const between = (place) => {
+  const between = (from, place) => {
     const [x, y] = [Math.min(from.x, place.x), Math.min(from.y, place.y)].map(Math.floor);
     const [right, bottom] = [Math.max(from.x, place.x), Math.max(from.y, place.y)].map(Math.ceil);
     return { x, y, width: right - x, height: bottom - y };
@@ -21,7 +22,7 @@ export function drawCrops(state, viewer, setStateValue, at) {
   viewer.addHandler("canvas-drag", (event) => {
     if (!from) return;
     event.preventDefaultAction = true;
-    const { x, y, width, height } = between(at(event.position));
+    const { x, y, width, height } = between(from, at(event.position));
     const place = viewer.world.getItemAt(0).imageToViewportRectangle(new OpenSeadragon.Rect(x, y, width, height));
     viewer.removeOverlay(mark);
     viewer.addOverlay({ element: mark, location: place });
@@ -29,7 +30,7 @@ export function drawCrops(state, viewer, setStateValue, at) {
   viewer.addHandler("canvas-drag-end", (event) => {
     if (!from) return;
     event.preventDefaultAction = true;
-    setStateValue("drawn", between(at(event.position)));
+    setStateValue("drawn", between(from, at(event.position)));
     from = null;
     toggleCrop(state);
   });

@@ -61,14 +61,25 @@ def picture(path: Path, caption: str, command: str) -> None:
         st.warning(state.told(error))
 
 
-def show(where: ModuleType | DeltaGenerator, packed: bytes, *, caption: str | None = None) -> None:
+def show(where: ModuleType | DeltaGenerator, packed: bytes, *, caption: str | None = None, alt: str = "") -> None:
     """Show a JPEG file embedded in the page.
 
     Streamlit would serve it from a temporary URL that is dropped on the next run of the page, often before a busy
     browser has fetched it.
+
+    Args:
+        where: The part of the page.
+        packed: The file.
+        caption: Shown below it, as Markdown.
+        alt: What a screen reader says; the caption, unless there is none.
     """
     address = f"data:image/jpeg;base64,{base64.b64encode(packed).decode()}"
-    where.image(address, caption=caption, width="stretch")
+    where.image(address, caption=caption, width="stretch", alt=alt or caption)
+
+
+def ink() -> str:
+    """Return the colour of text and lines in charts, by the theme that the browser shows."""
+    return "#e8ecf1" if st.context.theme.type == "dark" else "#1c2430"
 
 
 def swatch(colour: Sequence[int]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from cytoseg.classes import IGNORE, ClassList
 
@@ -45,19 +46,20 @@ def overlay(picture: NDArray[np.uint8], label_map: NDArray[np.uint8], classes: C
     return np.rint(out).astype(np.uint8)
 
 
-def outline(picture: Picture, mask: NDArray[np.bool_]) -> Picture:
+def outline(picture: Picture, mask: NDArray[np.bool_], *, width_px: int = 2) -> Picture:
     """Outline an area so that it stands out on any colour: white inside its edge, black outside.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
         mask: (H, W) bool, True in the area.
+        width_px: Width of each of the two lines.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
     out = picture.copy()
-    edge = _edges(mask.astype(np.uint8))
-    out[edge & mask], out[edge & ~mask] = 255, 0
+    out[binary_dilation(mask, iterations=width_px) & ~mask] = 0
+    out[mask & ~binary_erosion(mask, iterations=width_px, border_value=1)] = 255
     return out
 
 

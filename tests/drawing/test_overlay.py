@@ -80,7 +80,7 @@ def test_ignored_pixels_are_hatched(classes: ClassList) -> None:
 def test_an_area_is_outlined_in_white_inside_and_black_outside() -> None:
     picture, mask = np.full((3, 5, 3), 100, np.uint8), np.zeros((3, 5), np.bool_)
     mask[:, 2:] = True
-    found = outline(picture, mask)
+    found = outline(picture, mask, width_px=1)
     assert found[1, :, 0].tolist() == [100, 0, 255, 100, 100]
     assert (picture == 100).all()
 

@@ -12,7 +12,6 @@ VIEWS = {
     "Share of the prediction": "Each column adds up to 100 %: what a predicted class truly is. Diagonal: precision.",
     "Pixels": "Numbers of pixels, tinted by their share of the true class.",
 }
-TICKS = {"size": 14, "color": "#1c2430"}
 Cells = list[list[float | None]]
 
 
@@ -39,12 +38,13 @@ def _figure(names: list[str], tint: Cells, texts: list[list[str]]) -> go.Figure:
             hovertemplate="truly %{y}, predicted %{x}: %{text}<extra></extra>",
         )
     )
+    ticks = {"size": 14, "color": widgets.ink()}
     chart.update_layout(
         height=110 + 90 * len(names),
         width=190 + 180 * len(names),
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "Predicted", "side": "top", "type": "category", "showgrid": False, "tickfont": TICKS},
-        yaxis={"title": "Truth", "autorange": "reversed", "type": "category", "showgrid": False, "tickfont": TICKS},
+        xaxis={"title": "Predicted", "side": "top", "type": "category", "showgrid": False, "tickfont": ticks},
+        yaxis={"title": "Truth", "autorange": "reversed", "type": "category", "showgrid": False, "tickfont": ticks},
         font_size=15,
     )
     return chart

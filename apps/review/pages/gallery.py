@@ -31,7 +31,7 @@ def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
     layer, opacity = (layer, 0.45) if layer in crop_choice.LAYERS else (crop_choice.LAYERS[0], 0.0)
     with st.container(border=True, width=CARD_PX, gap="xsmall"):
         try:
-            widgets.show(st, _thumbnail(folder, found.created, found, layer, opacity))
+            widgets.show(st, _thumbnail(folder, found.created, found, layer, opacity), alt=f"{crop.crop}: {layer}")
         except CytosegError:
             st.warning("The picture of this crop is missing or damaged. Evaluate the run again.")
         st.markdown(

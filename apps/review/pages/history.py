@@ -58,11 +58,12 @@ def _chart(comparison: Comparison) -> None:
         )
     )
     reach = max(0.05, *(1.35 * abs(value) for value in values))
+    line = {"zeroline": True, "zerolinecolor": widgets.ink()}
     chart.update_layout(
         height=90 + 42 * len(changes),
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "Change of the IoU", "range": [-reach, reach], "zeroline": True, "zerolinecolor": "#1c2430"},
-        yaxis={"autorange": "reversed", "type": "category", "tickfont": {"size": 14, "color": "#1c2430"}},
+        xaxis={"title": "Change of the IoU", "range": [-reach, reach], **line},
+        yaxis={"autorange": "reversed", "type": "category", "tickfont": {"size": 14, "color": widgets.ink()}},
         font_size=14,
     )
     st.plotly_chart(chart, config={"displayModeBar": False})

@@ -76,7 +76,7 @@ def _chart(found: Evaluation) -> None:
         barmode="group",
         height=380,
         margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        xaxis={"tickfont": {"size": 14, "color": "#1c2430"}, "type": "category"},
+        xaxis={"tickfont": {"size": 14, "color": widgets.ink()}, "type": "category"},
         yaxis={"range": [0, 1.02], "title": "IoU", "tickfont": {"size": 13}},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         font_size=14,
@@ -85,7 +85,7 @@ def _chart(found: Evaluation) -> None:
     for class_id, name in enumerate(found.class_names):
         if all(classes[class_id].iou.value is None for classes in scores):
             chart.add_annotation(
-                x=name, y=0.04, text=NOT_APPLICABLE, showarrow=False, font={"size": 14, "color": "#5a6675"}
+                x=name, y=0.04, text=NOT_APPLICABLE, showarrow=False, font={"size": 14, "color": widgets.ink()}
             )
     st.plotly_chart(chart, config={"displayModeBar": False})
 

@@ -71,7 +71,7 @@ def _show(slides: list[ListedSlide], total: int) -> None:
     for first in range(0, len(slides), PER_ROW):
         for column, slide in zip(st.columns(PER_ROW), slides[first : first + PER_ROW], strict=False):
             if slide.thumbnail is not None:
-                widgets.show(column, jpeg(slide.thumbnail))
+                widgets.show(column, jpeg(slide.thumbnail), alt=slide.name)
             size = "cannot be opened" if slide.size is None else f"{slide.size.width} x {slide.size.height}"
             mpp = f", {slide.mpp:.3g} µm a pixel" if slide.mpp is not None else ""
             column.caption(f"{state.plain(slide.name)}: {size}{mpp}")
