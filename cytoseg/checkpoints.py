@@ -94,7 +94,7 @@ def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> di
     except FileContentError as error:
         raise DamagedError(f"{path}: damaged ({error.why}). {instead}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        found = shown(state.get("format")) if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path}: format {found}; this version reads format {FORMAT}. Update cytoseg.")
     if not isinstance(state.get("sha256"), dict):
         raise DamagedError(f"{path}: damaged (it lists no weights). {instead}")
@@ -131,16 +131,22 @@ def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) 
         ValueError: If they do not match the network, or one is NaN or infinite.
     """
     with torch.device("meta"):
-        wanted = {name: tensor.shape for name, tensor in build().state_dict().items()}
-    found = {name: tensor.shape for name, tensor in tensors.items()}
+        empty = build().state_dict()
+    wanted, found = ({name: tensor.shape for name, tensor in named.items()} for named in (empty, tensors))
     differ = [name for name in wanted | found if wanted.get(name) != found.get(name)]
+    # Whole numbers as weights are nonsense; averaging, however, makes floats of a batch norm's counter.
+    differ += [name for name in empty if _is_whole(tensors.get(name)) and not _is_whole(empty[name])]
     if differ:
-        raise ValueError(f"its weights {shown(differ[0])} are missing, unexpected or have the wrong shape")
+        raise ValueError(f"its weights {shown(differ[0])} are missing, unexpected or have the wrong shape or type")
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise ValueError("a weight is NaN or infinite")
     network = build()
     network.load_state_dict(dict(tensors))
     return network
+
+
+def _is_whole(tensor: Tensor | None) -> bool:
+    return tensor is not None and not tensor.is_floating_point()
 
 
 def _load_group(folder: Path, group: str, sha256: str, instead: str) -> dict[str, Tensor]:

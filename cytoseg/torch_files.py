@@ -40,6 +40,8 @@ def read_torch_file(path: Path, *, again: str) -> object:
         ) from error
     if isinstance(found, Mapping):
         tensors = [value for value in found.values() if isinstance(value, Tensor)]
+        if any(tensor.is_meta for tensor in tensors):
+            raise CheckpointError(f"{path}: holds tensors without values. {again}")
         _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
     return found
 

@@ -28,6 +28,12 @@ def test_a_tensor_that_repeats_one_value_counts_by_its_shape(path: Path) -> None
         read_torch_file(path, again="")
 
 
+def test_a_tensor_without_values_is_refused(path: Path) -> None:
+    torch.save({"a": torch.empty(3, device="meta")}, path)
+    with pytest.raises(CheckpointError, match=r"model\.pt: holds tensors without values\. Again\."):
+        read_torch_file(path, again="Again.")
+
+
 @pytest.mark.parametrize("member", ["data.pkl", "data/0"])
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(
     path: Path, monkeypatch: pytest.MonkeyPatch, member: str

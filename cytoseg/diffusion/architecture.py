@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cytoseg.diffusion.adm_settings import AdmSettings, adm_from_json
 from cytoseg.diffusion.settings import DiffusionSection
@@ -22,6 +22,9 @@ STAGE_CHANNELS = (16, 24, 40, 80, 112)
 STAGE_DOWNSAMPLE = (2, 4, 8, 16, 16)
 """Downsample of each stage."""
 _PRETRAINED_MULTIPLE_PX = 8
+_CHOICES: Mapping[str, tuple[Any, ...]] = {
+    name: get_args(DiffusionSection.__annotations__[name]) for name in ("backbone", "schedule", "objective")
+}
 _ALWAYS_WRITTEN = ("dim", "dim_mults", "timesteps", "schedule", "objective")
 _OF_ADM = ("adm", "learn_variance")
 _OF_MAP = ("condition", "map_classes")
@@ -86,8 +89,10 @@ class Architecture(DiffusionSection):
             raise ValueError("not an architecture")
         if (found.condition, bool(found.map_classes)) not in (("none", False), ("map", True)):
             raise ValueError("not an architecture")
-        texts = (found.schedule, found.objective, found.backbone, *found.mask_classes, *found.map_classes)
+        texts = (*found.mask_classes, *found.map_classes)
         if not all(isinstance(text, str) for text in texts) or type(found.learn_variance) is not bool:
+            raise ValueError("not an architecture")
+        if not all(getattr(found, name) in choices for name, choices in _CHOICES.items()):
             raise ValueError("not an architecture")
         return found
 

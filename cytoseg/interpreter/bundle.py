@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from cytoseg.checkpoints import MISFIT, STATE, Checkpoint, load_checkpoint, load
 from cytoseg.classes import ClassList, SavedClasses
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.efficientnet import LiteEncoder
+from cytoseg.diffusion.settings import TrainingSection
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, room_px, to_input
@@ -104,6 +105,8 @@ class _State:
     def __post_init__(self) -> None:
         if self.vote not in RULES:
             raise ValueError(f"vote {self.vote!r}")
+        if self.precision not in get_args(TrainingSection.__annotations__["precision"]):
+            raise ValueError(f"precision {self.precision!r}")
 
 
 _STATE = RecordFile(_State, DamagedError, _TRAIN_AGAIN)
@@ -190,7 +193,10 @@ def _bundle_of(checkpoint: Checkpoint) -> Bundle:
 
 def _segdiff_of(checkpoint: Checkpoint, draws: _Draws, classes: int) -> SegDiff:
     build = partial(SegDiff, classes, seed=0, votes=draws.votes, draw_steps=draws.draw_steps)
-    return cast(SegDiff, network_with(build, checkpoint.tensors["segdiff"]))
+    found = cast(SegDiff, network_with(build, checkpoint.tensors["segdiff"]))
+    if not bool(found.seen.any()):
+        raise ValueError("every class is ruled out")
+    return found
 
 
 def _networks_of(
@@ -209,6 +215,8 @@ def _networks_of(
     named = checkpoint.tensors["ensemble"]
     if members is None or members != len(named["weight1"]):  # each member is initialised before its weights are loaded
         raise ValueError(f"{shown(members)} members, weights of {len(named['weight1'])}")
+    if not bool((named["scale"] > 0).all()):  # features are divided by it
+        raise ValueError("the scale of a feature is 0")
     build_ensemble = partial(Ensemble, members, len(named["mean"]), classes, seed=0)
     return unet, cast(Ensemble, network_with(build_ensemble, named))
 
@@ -221,9 +229,10 @@ def _features_of(found: _Features, architecture: Architecture) -> FeatureSetting
     extractors: Any = found.extractors
     if extractors is None:  # older bundles only state whether filters are included
         extractors = ("ddpm", "filters") if found.filters else ("ddpm",)
-    if not all(timestep < architecture.timesteps for timestep in found.timesteps):
+    distinct = set(found.timesteps)
+    if not all(timestep < architecture.timesteps for timestep in distinct) or len(distinct) < len(found.timesteps):
         raise ValueError("the timesteps of the features")
-    if not set(found.taps) <= set(tap_names(architecture)):
+    if not set(found.taps) <= set(tap_names(architecture)) or len(set(found.taps)) < len(found.taps):
         raise ValueError("the taps of the features")
     scale: Any = found.scale
     return FeatureSettings(found.taps, found.timesteps, scale, found.noise_seed, extractors)

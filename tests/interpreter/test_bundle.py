@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cytoseg.checkpoints import save_checkpoint
+from cytoseg.checkpoints import network_with, save_checkpoint
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.efficientnet import LiteEncoder
@@ -20,6 +20,7 @@ from cytoseg.features.settings import FILTERS_A_CHANNEL, FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, bundle_hashes, bundle_state, load_bundle, save_bundle
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities
+from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.vote import jensen_shannon, vote
 
 CPU = torch.device("cpu")
@@ -280,3 +281,53 @@ def test_a_state_that_names_no_file_of_its_folder_is_refused(bundle: Bundle, tmp
     with pytest.raises(DamagedError, match=r"damaged \(names weights outside its folder") as caught:
         load_bundle(tmp_path / "bundle")
     assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("architecture", "schedule", "\x1b[2J"),
+        ("architecture", "objective", "pred_all"),
+        ("architecture", "backbone", "x" * 5000),
+        ("features", "taps", ["block0.block2"] * 100_000),
+        ("features", "timesteps", [50] * 100_000),
+        ("", "precision", "fp8"),
+        ("", "format", "x" * 5000),
+    ],
+)
+def test_a_state_of_unknown_words_or_endless_lists_is_refused(
+    bundle: Bundle, tmp_path: Path, section: str, key: str, value: object
+) -> None:
+    save_bundle(tmp_path / "bundle", bundle)
+    path = tmp_path / "bundle" / "state.json"
+    state = json.loads(path.read_text())
+    (state[section] if section else state)[key] = value
+    path.write_text(json.dumps(state))
+    begin = time.monotonic()
+    with pytest.raises(CheckpointError) as caught:
+        load_bundle(tmp_path / "bundle")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+    assert time.monotonic() - begin < 5
+
+
+def test_whole_numbers_as_weights_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    weights = bundle.interpreter.state_dict()
+    whole = {name: torch.zeros(found.shape, dtype=torch.int8) for name, found in weights.items()}
+    with pytest.raises(ValueError, match="have the wrong shape or type"):
+        network_with(lambda: Ensemble(3, 48, 3, seed=0), whole)
+
+
+def test_a_feature_that_is_divided_by_0_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.interpreter.state_dict()["scale"][5] = 0
+    save_bundle(tmp_path / "bundle", bundle)
+    with pytest.raises(DamagedError, match="the scale of a feature is 0"):
+        load_bundle(tmp_path / "bundle")
+
+
+def test_a_segdiff_that_rules_out_every_class_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    drawer = SegDiff(3, seed=0, votes=2, draw_steps=2)
+    drawer.rule_out([0, 1, 2])
+    save_bundle(tmp_path / "bundle", replace(bundle, interpreter=drawer.eval()))
+    with pytest.raises(DamagedError, match="every class is ruled out"):
+        load_bundle(tmp_path / "bundle")
