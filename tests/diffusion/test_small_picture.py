@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.class_map import OfMap
+from cytoseg.diffusion.loss import crop_losses
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.small_picture import MOST_NOISE, SmallPictures, exact_picture, given_picture, shrink
@@ -18,7 +18,9 @@ from cytoseg.diffusion.state import load_backbone
 from cytoseg.diffusion.train import Watch, train
 from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.diffusion.train_steps import new_state
+from cytoseg.diffusion.unet import build_diffusion
 from cytoseg.errors import CheckpointError
+from tests.diffusion.conftest import RandomCrops
 
 BARS = alpha_bar("linear", 1000)
 PLAIN = Architecture(
@@ -69,6 +71,9 @@ class _OfGaussian(nn.Module):
     """The exact noise predictor of pictures whose pixels are N(.8 s, .1^2), s the small picture enlarged; N(0, .4^2)
     without one."""
 
+    channels = out_dim = 1
+    self_condition = random_or_learned_sinusoidal_cond = False
+
     def forward(self, x: Tensor, times: Tensor, _classes: Tensor | None = None, given: Tensor | None = None) -> Tensor:
         bar = BARS.float()[times][:, None, None, None]
         mean, variance = (0.0 * x, 0.16) if given is None else (0.8 * given[:, :-1], 0.01)
@@ -88,45 +93,33 @@ def test_samples_have_the_mean_that_the_small_picture_gives_them(sampler: str) -
     torch.testing.assert_close(drawn.flatten(1).std(1), torch.full((3,), 0.1), rtol=0.2, atol=0)
 
 
-class _Flat(Dataset[Tensor]):
-    """Crops of one grey each."""
-
-    def __init__(self, first: int, last: int) -> None:
-        self._first, self._last = first, last
-
-    def __len__(self) -> int:
-        return self._last - self._first
-
-    def __getitem__(self, index: int) -> Tensor:
-        grey = torch.rand(1, generator=torch.Generator().manual_seed(self._first + index)) * 1.6 - 0.8
-        return grey[:, None, None].expand(3, 16, 16).clone()
-
-
 def _train(
     folder: Path, architecture: Architecture, settings: TrainSettings, *, go_on: bool = False, **further: Any
 ) -> nn.Module:
     maps = SmallPictures(architecture.upsample, architecture.channels, settings.seed)
     plan = TrainPlan(architecture, settings, {}, maps=maps if architecture.upsample > 1 else None, **further)
     state = train(
-        folder, plan, lambda first: _Flat(first, settings.crops), device=torch.device("cpu"), go_on=go_on, watch=Watch()
+        folder,
+        plan,
+        lambda first: RandomCrops(first, settings.crops),
+        device=torch.device("cpu"),
+        go_on=go_on,
+        watch=Watch(),
     )
     return state.ema.ema_model
 
 
-@pytest.mark.slow
-def test_a_trained_network_obeys_its_small_picture(tmp_path: Path, make_settings: Callable[..., TrainSettings]) -> None:
-    """x0 is the small picture itself, so at the last timestep, where x_t is noise, its mean is known."""
-    architecture = Architecture(**{**vars(TWICE), "channels": 1, "objective": "pred_x0"})
-    settings = make_settings(crops=3600, batch=12, micro_batch=12, rate=5e-3, ema_decay=0.9)
-    network = _train(tmp_path, architecture, settings).eval()
-    small = torch.tensor([-0.6, 0.3, 0.6])[:, None, None, None].expand(3, 1, 8, 8)
-    noise = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        found = OfMap(network, exact_picture(small, 2), scale=1.0)(noise, torch.full((3,), 9))
-        unknown = network(noise, torch.full((3,), 9))
-    ratios = found.mean((1, 2, 3)) / small[:, 0, 0, 0]
-    torch.testing.assert_close(ratios, torch.ones(3), rtol=0, atol=0.2)
-    assert float(unknown.mean((1, 2, 3)).abs().max()) < 0.25
+def test_the_loss_of_the_exact_network_is_the_variance_that_the_small_picture_leaves() -> None:
+    architecture = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", channels=1)
+    diffusion = build_diffusion(_OfGaussian(), architecture, size_px=16)
+    generator = torch.Generator().manual_seed(0)
+    small, t = torch.linspace(-0.8, 0.8, 64)[:, None, None, None].expand(64, 1, 8, 8), torch.full((64,), 150)
+    drawn = torch.randn(2, 64, 1, 16, 16, generator=generator)
+    x0 = 0.8 * small[:, :, :1, :1] + 0.1 * drawn[0]
+    found = crop_losses(diffusion, x0, t, drawn[1], class_map=exact_picture(small, 2)).mean()
+    left = float(BARS[150]) * 0.01
+    assert float(found) == pytest.approx(left / (left + 1.0 - float(BARS[150])), rel=0.05)
+    assert float(crop_losses(diffusion, x0, t, drawn[1]).mean()) > 3 * float(found)
 
 
 def test_it_resumes_exactly(tmp_path: Path, make_settings: Callable[..., TrainSettings]) -> None:
