@@ -17,6 +17,8 @@ WAITING, RUNNING, FINISHED, FAILED, CANCELLED, LOST = "waiting", "running", "fin
 ENDED = (FINISHED, FAILED, CANCELLED, LOST)
 WAIT_S, READ_WAIT_S = 30.0, 3.0
 """Seconds to wait for other writers: to write, and to read for a page."""
+_MOST = 10_000
+"""Rows read, the latest; more would keep a page waiting."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -126,7 +128,7 @@ def update_job(run: Path, number: int, **values: str | int) -> None:
 
 
 def jobs_of(run: Path) -> list[Job]:
-    """List the jobs of a run, latest first.
+    """List the latest 10,000 jobs of a run, latest first.
 
     Raises:
         CytosegError: If the table is damaged or cannot be read.
@@ -137,7 +139,7 @@ def jobs_of(run: Path) -> list[Job]:
     with _opened(run, writing=False) as table:
         if not table.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs' AND type = 'table'").fetchone():
             return []  # a failed start leaves an empty file
-        rows = table.execute(f"SELECT {columns} FROM jobs ORDER BY id DESC").fetchall()
+        rows = table.execute(f"SELECT {columns} FROM jobs ORDER BY id DESC LIMIT {_MOST}").fetchall()
         return [_job(*row) for row in rows]
 
 

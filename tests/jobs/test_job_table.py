@@ -83,3 +83,10 @@ def test_a_page_does_not_wait_for_a_locked_table(run: Path, monkeypatch: pytest.
     assert time.monotonic() - begin < 5
     holder.close()
     assert len(jobs_of(run)) == 1
+
+
+def test_of_too_many_rows_the_latest_are_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_table, "_MOST", 5)
+    for _ in range(7):
+        _add(run)
+    assert [job.id for job in jobs_of(run)] == [7, 6, 5, 4, 3]
