@@ -65,6 +65,13 @@ def test_the_files_of_the_walks_exist() -> None:
     assert [name for name in named if not (SOURCES / "cytoseg" / f"{name}.py").exists()] == []
 
 
+def test_the_files_to_begin_reading_with_exist() -> None:
+    text = (SOURCES / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([a-z]\w*/\w+\.py)`", text[text.index("## Where to start reading") :])
+    assert len(named) > 20
+    assert [name for name in named if not (SOURCES / "cytoseg" / name).exists()] == []
+
+
 def test_every_key_and_command_has_a_place_in_the_reference() -> None:
     pages = pytest.importorskip("docs.build_pages", reason="the extra 'docs' is not installed")
     recipe = pages.recipe_page()

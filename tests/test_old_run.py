@@ -14,7 +14,7 @@ from cytoseg.geometry import Region
 from cytoseg.interpreter.bundle import bundle_state
 from cytoseg.labels.index import load_index
 from cytoseg.labels.original_annotation import read_original
-from cytoseg.labels.proposal import is_saved
+from cytoseg.labels.proposal_file import is_saved
 from cytoseg.labels.queue_file import read_queue
 from cytoseg.predict.outputs import is_done, left_out_of
 from cytoseg.predict.sign_off_file import bundle_of

@@ -106,7 +106,7 @@ def _pictures() -> None:
 
 def main() -> None:
     if not state.guarded(state.known_runs):
-        st.switch_page("pages/start.py")
+        st.switch_page("pages/new_project.py")
     state.begin()
     st.title("Runs")
     st.dataframe(pd.DataFrame([listing.row(run) for run in state.all_runs()]), hide_index=True, placeholder="-")

@@ -1,6 +1,6 @@
 """One conflict: both people's marks side by side, their agreement, and the third person's decision."""
 
-import drawing
+import annotate_state
 import numpy as np
 import people
 import reviews
@@ -94,7 +94,7 @@ def _decide(annotating: Annotating, crop: CropFile, conflict: Conflict, decision
     except CytosegError as error:
         st.session_state[people.SAID] = ("error", state.told(error))
         return
-    drawing.forget(crop)
+    annotate_state.forget(crop)
     st.session_state.pop(COMMENT, None)
     if said.choice.startswith("drawn"):
         st.session_state["crop to annotate"] = st.session_state[OPEN] = conflict.crop

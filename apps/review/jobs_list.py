@@ -12,7 +12,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import time_text
 from cytoseg.jobs.job_commands import ORDERS
 from cytoseg.jobs.job_table import FAILED, FINISHED, LOST, RUNNING, WAITING, Job, jobs_of
-from cytoseg.jobs.start import cancel_job, log_tail
+from cytoseg.jobs.start_and_cancel import cancel_job, log_tail
 from cytoseg.workflows.start_from_app import start_on_run
 
 LOOK_S = 2.0

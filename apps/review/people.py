@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import drawing
+import annotate_state
 import reviews
 import state
 import streamlit as st
@@ -93,4 +93,4 @@ def _copy(annotating: Annotating, crop: CropFile, author: str) -> None:
     except CytosegError as error:
         st.session_state[SAID] = ("error", state.told(error))
         return
-    drawing.forget(crop)
+    annotate_state.forget(crop)

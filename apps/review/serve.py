@@ -10,7 +10,7 @@ import reviews  # noqa: F401 - likewise
 import state
 import streamlit as st
 import tiles
-from guard import Guard
+from access_check import Guard
 from starlette.middleware import Middleware
 
 import cytoseg.active_learning.queue  # noqa: F401 - likewise

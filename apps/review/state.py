@@ -28,7 +28,7 @@ Value = TypeVar("Value")
 
 
 PAGES = {
-    "": [("app.py", "Runs", "folder_open"), ("pages/start.py", "New project", "add_circle")],
+    "": [("app.py", "Runs", "folder_open"), ("pages/new_project.py", "New project", "add_circle")],
     "Scores": [
         ("pages/iou.py", "Per-class IoU", "bar_chart"),
         ("pages/confusion.py", "Confusion matrix", "grid_on"),
@@ -135,7 +135,7 @@ def _choose_run(where: DeltaGenerator, *, needs_run: bool) -> None:
             "`cytoseg train-ddpm RECIPE`, where RECIPE is your recipe file.",
             icon=":material/info:",
         )
-        st.page_link("pages/start.py", label="New project", icon=":material/add_circle:")
+        st.page_link("pages/new_project.py", label="New project", icon=":material/add_circle:")
         st.stop()
     names = [run.resolve().name for run in runs]
     chosen = select(where, "Run", names, key="run")

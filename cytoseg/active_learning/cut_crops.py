@@ -14,7 +14,7 @@ from cytoseg.errors import LabelError, PredictionError, RecipeError
 from cytoseg.formats.sidecar import Cut, write_sidecar
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.annotated import is_taken
-from cytoseg.labels.proposal import proposal, sealed
+from cytoseg.labels.proposal_file import proposal, sealed
 from cytoseg.maps.map_file import MapFile
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
 from cytoseg.predict.summary import SUMMARY, classes_of

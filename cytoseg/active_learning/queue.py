@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cytoseg.active_learning.candidate_cache import scanned
 from cytoseg.active_learning.candidates import Predicted
+from cytoseg.active_learning.choose_regions import Earlier, SelectedCandidate, choose, overlapping, reason
 from cytoseg.active_learning.cut_crops import crop_path, cut_region, predicted_maps
-from cytoseg.active_learning.diverse_selection import Earlier, SelectedCandidate, choose, overlapping, reason
 from cytoseg.active_learning.gain import gain_sentences
 from cytoseg.active_learning.queue_picture import Shown, panels_of
 from cytoseg.active_learning.queue_slides import AGAIN, QueuePlace, predicted_slides

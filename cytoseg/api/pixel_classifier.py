@@ -22,7 +22,7 @@ from cytoseg.errors import ArrayError, CytosegError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pixel_table import gather_pixels
 from cytoseg.interpreter import bundle as saved
-from cytoseg.interpreter.train import train_ensemble
+from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.runs import versions
 from cytoseg.shipped import find_base_model

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cytoseg.interpreter.train import check_two_classes
+from cytoseg.interpreter.train_mlps import check_two_classes
 from cytoseg.studies.compare import ComparedMethod, Row, Task, as_markdown, compare, seconds_left_from
 from cytoseg.workflows.backbone import backbone_folder, run_backbone, sources_sentence
 from cytoseg.workflows.compared_methods import (

@@ -12,7 +12,7 @@ from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import RecipeError
 from cytoseg.formats.annotation import UNSCORED
-from cytoseg.interpreter.first_guess import FirstGuess
+from cytoseg.interpreter.proposals_without_labels import FirstGuess
 from cytoseg.leftovers import sweep_files
 from cytoseg.recipe import Recipe
 from cytoseg.workflows.backbone import backbone_folder

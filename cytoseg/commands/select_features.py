@@ -15,7 +15,7 @@ from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pretrained import imagenet_encoder, imagenet_installed
 from cytoseg.features.settings import EXTRACTORS, ExtractorName, FeatureSettings
-from cytoseg.interpreter.train import check_two_classes
+from cytoseg.interpreter.train_mlps import check_two_classes
 from cytoseg.recipe import Recipe, find_recipe, load_recipe, update_recipe
 from cytoseg.runs import versions
 from cytoseg.studies.feature_selection.columns import ExtractorOf

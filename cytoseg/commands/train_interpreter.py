@@ -21,7 +21,7 @@ from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.holdout import LEAST_SLIDES
 from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
-from cytoseg.interpreter.train import Trained, check_two_classes, train_ensemble
+from cytoseg.interpreter.train_mlps import Trained, check_two_classes, train_ensemble
 from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.memory_use import peak_memory
 from cytoseg.recipe import Recipe

@@ -15,7 +15,7 @@ from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, t
 from cytoseg.features.pixel_table import GATHERED_PX, PixelTable, choose_pixels
 from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.settings import EnsembleSettings
-from cytoseg.interpreter.train import train_ensemble
+from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.interpreter.vote import jensen_shannon, vote
 from cytoseg.labels.index import LabelledCrop, pixel_hash
 

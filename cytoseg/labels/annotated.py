@@ -6,7 +6,7 @@ from cytoseg.formats.sidecar import SUFFIX, read_sidecar
 from cytoseg.geometry import Region
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.labels.original_annotation import read_original
-from cytoseg.labels.proposal import is_saved
+from cytoseg.labels.proposal_file import is_saved
 
 
 def annotated_regions(folder: Path) -> dict[str, list[Region]]:

@@ -21,7 +21,7 @@ from cytoseg.formats.sidecar import Origin, read_sidecar
 from cytoseg.labels.corrections import MEND
 from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
 from cytoseg.labels.original_annotation import origin_entry
-from cytoseg.labels.proposal import SEAL, is_saved
+from cytoseg.labels.proposal_file import SEAL, is_saved
 from cytoseg.labels.reviewer_names import clean_name
 from cytoseg.writing import write_atomically
 

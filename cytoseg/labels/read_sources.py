@@ -29,7 +29,7 @@ from cytoseg.formats.qupath import is_geojson, read_geojson
 from cytoseg.labels.corrections import Correction, correction_of
 from cytoseg.labels.import_settings import NOTHING, ImportState, resolve
 from cytoseg.labels.original_annotation import OriginalAnnotation
-from cytoseg.labels.proposal import is_saved
+from cytoseg.labels.proposal_file import is_saved
 from cytoseg.labels.queue_file import QUEUE
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
 

@@ -17,7 +17,6 @@ from cytoseg.caches import memory_cache
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, overlap
 from cytoseg.limits import limit
-from cytoseg.slides.chroma import stores_ycbcr
 from cytoseg.slides.declared_size import refuse_bombs
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.parser_errors import DAMAGE
@@ -25,6 +24,7 @@ from cytoseg.slides.pixel_size import plausible_mpp, tiff_mpp
 from cytoseg.slides.reader import Reader
 from cytoseg.slides.regular_file import in_time, no_file
 from cytoseg.slides.tiff import WHITE, on_white, open_tiff, page_rgb, to_8bit
+from cytoseg.slides.tiff_colour import stores_ycbcr
 
 CACHE_BYTES = 96_000_000
 """Cache of decoded images per process; the newest is kept even if it exceeds the limit."""

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from cytoseg.slides.chroma import odd_chroma
 from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.tiff import opened
+from cytoseg.slides.tiff_colour import odd_chroma
 
 _TRESTLE = "MedScan"
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
-from cytoseg.slides.chroma import allow_chroma, odd_chroma, stores_ycbcr
 from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.pixel_size import tiff_mpp
 from cytoseg.slides.planes import Plane, find_plane
 from cytoseg.slides.reader import Reader
 from cytoseg.slides.tiff_check import open_pages
+from cytoseg.slides.tiff_colour import allow_chroma, odd_chroma, stores_ycbcr
 from cytoseg.slides.tile_table import TileTable
 
 # Without a handler, tifffile's log of damaged files would be printed beside our own error line.

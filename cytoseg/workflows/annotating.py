@@ -23,8 +23,8 @@ from cytoseg.errors import LabelError, SlideError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.formats.sidecar import SUFFIX, Cut, write_sidecar
 from cytoseg.geometry import Region, Size, overlap
-from cytoseg.interpreter.first_guess import FirstGuess
 from cytoseg.interpreter.live import LiveInterpreter, LiveView
+from cytoseg.interpreter.proposals_without_labels import FirstGuess
 from cytoseg.labels.annotated import annotated_regions, waiting_regions
 from cytoseg.labels.corrections import now
 from cytoseg.labels.drawn_marks import CropMarks, Drawn, drawn_of, origin_of, read_marks

@@ -25,7 +25,7 @@ from cytoseg.interpreter.mean_teacher import Unlabelled
 from cytoseg.interpreter.segdiff_train import train_segdiff
 from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.threshold_baseline import LEVELS, fit_thresholds
-from cytoseg.interpreter.train import train_ensemble
+from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.interpreter.tune import tune_decoder
 from cytoseg.interpreter.unet_baseline import BATCH, CHANNELS, CROP_PX, RATE, STEPS, fit_scratch
 from cytoseg.labels.import_labels import LabelledCrop, Split

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytoseg.active_learning.diverse_selection import overlapping
+from cytoseg.active_learning.choose_regions import overlapping
 from cytoseg.devices import seed_for
 from cytoseg.errors import LabelError
 from cytoseg.formats.sidecar import Cut, has_sidecar, write_sidecar
 from cytoseg.geometry import Region
-from cytoseg.interpreter.first_guess import FirstGuess
-from cytoseg.labels.proposal import proposal, sealed
+from cytoseg.interpreter.proposals_without_labels import FirstGuess
+from cytoseg.labels.proposal_file import proposal, sealed
 from cytoseg.recipe import Recipe
 from cytoseg.slides.contrast import contrast, density, near_empty
 from cytoseg.slides.crops import RandSlideCropd

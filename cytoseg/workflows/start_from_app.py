@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cytoseg.errors import RecipeError
-from cytoseg.jobs.start import start_job
+from cytoseg.jobs.start_and_cancel import start_job
 from cytoseg.recipe import recipe_of_run
 
 _OTHER_GPU = re.compile(r"cuda:([1-9][0-9]?)")

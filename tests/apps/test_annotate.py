@@ -19,7 +19,7 @@ from cytoseg.interpreter.live import LiveView
 from cytoseg.jobs.processes import Process, birth_of
 from cytoseg.labels.drawn_marks import Drawn, drawn_of, origin_of, save_marks
 from cytoseg.labels.index import load_index
-from cytoseg.labels.proposal import proposal, sealed
+from cytoseg.labels.proposal_file import proposal, sealed
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.workflows.annotating import Annotating
 from tests.apps import sighted as chessboard
@@ -273,7 +273,7 @@ def test_marks_are_shown_as_a_picture(
         started.append(command)
         return Process(os.getpid(), birth_of(os.getpid()) or "")
 
-    monkeypatch.setattr("cytoseg.jobs.start.start_apart", start)
+    monkeypatch.setattr("cytoseg.jobs.start_and_cancel.start_apart", start)
     app = _opened(review, run, tmp_path)
     (button,) = [button for button in app.main.button if button.label == "Show me this"]
     assert button.disabled  # nothing is marked yet

@@ -38,7 +38,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         commands.append(command)
         return Process(os.getpid(), birth_of(os.getpid()) or "")
 
-    monkeypatch.setattr("cytoseg.jobs.start.start_apart", start)
+    monkeypatch.setattr("cytoseg.jobs.start_and_cancel.start_apart", start)
     return commands
 
 

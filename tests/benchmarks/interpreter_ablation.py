@@ -23,7 +23,7 @@ from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.features.extract import FeatureExtractor, gather, to_input
 from cytoseg.features.pixel_table import PixelTable, gather_pixels
-from cytoseg.interpreter.train import Trained, train_ensemble
+from cytoseg.interpreter.train_mlps import Trained, train_ensemble
 from cytoseg.interpreter.vote import vote
 from cytoseg.metrics.calibration import calibration_error, confidence_bins
 from cytoseg.metrics.counts import confusion_counts

@@ -28,7 +28,7 @@ from cytoseg.features.pixel_table import PixelDraw, PixelTable, gather_pixels
 from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.memory import training_bytes
 from cytoseg.interpreter.settings import EnsembleSettings
-from cytoseg.interpreter.train import train_ensemble
+from cytoseg.interpreter.train_mlps import train_ensemble
 
 CPU, TIMESTEPS, PIXELS, CLASSES = torch.device("cpu"), (50, 100, 150), 2000, 3
 PLACES = 16  # distinct crops of the picture along each side

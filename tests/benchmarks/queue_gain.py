@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytoseg.active_learning.diverse_selection import choose
+from cytoseg.active_learning.choose_regions import choose
 from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, to_input
@@ -26,7 +26,7 @@ from cytoseg.features.pixel_table import PixelTable, gather_pixels
 from cytoseg.geometry import Region
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities
-from cytoseg.interpreter.train import train_ensemble
+from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.interpreter.vote import jensen_shannon, vote
 from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.metrics.counts import confusion_counts

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.browser
 SIDE_PX = 96
 RUNS = {
     "": "quickstart",
-    "start": "quickstart",
+    "new_project": "quickstart",
     "iou": "quickstart",
     "confusion": "quickstart",
     "history": QUEUED,

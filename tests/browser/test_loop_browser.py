@@ -23,7 +23,7 @@ from cytoseg.commands.review import streamlit_command
 from cytoseg.formats.annotation import paint
 from cytoseg.formats.labelme import read_labelme
 from cytoseg.labels.corrections import corrections_folder, find_corrections, read_correction
-from cytoseg.labels.proposal import proposal
+from cytoseg.labels.proposal_file import proposal
 from cytoseg.recipe import load_recipe
 from cytoseg.review.append_only import log_of
 from cytoseg.review.review_log import read_entries

@@ -15,7 +15,7 @@ from cytoseg.diffusion.unet import build_unet
 from cytoseg.interpreter.bundle import load_bundle
 from cytoseg.interpreter.calibrate import Calibration
 from cytoseg.interpreter.mlp import Ensemble
-from cytoseg.interpreter.train import Trained
+from cytoseg.interpreter.train_mlps import Trained
 from cytoseg.recipe import Recipe, load_recipe
 
 CALIBRATION = Calibration(1.25, 900, ece_before=0.0414, ece_after=0.0121, nll_before=0.3, nll_after=0.2)

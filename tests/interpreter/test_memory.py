@@ -13,7 +13,7 @@ MEASURED = """if True:
     from cytoseg.features.pixel_table import PixelTable
     from cytoseg.interpreter.memory import training_bytes
     from cytoseg.interpreter.settings import EnsembleSettings
-    from cytoseg.interpreter.train import train_ensemble
+    from cytoseg.interpreter.train_mlps import train_ensemble
     from cytoseg.memory_use import peak_memory, resident_bytes
     tune_cpu_allocator()
     classes = torch.arange(500) % 3

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cytoseg.jobs import start
+from cytoseg.jobs import start_and_cancel
 from cytoseg.jobs.job_table import Job, job_of
 
 WORDS = """\
@@ -43,13 +43,15 @@ def begin(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     (tmp_path / "cytoseg_made.py").write_text(WORDS)
     code = f"import sys; from cytoseg.jobs import runner; runner.PROGRAM = {str(tmp_path / 'cytoseg_made.py')!r}, ;"
     (tmp_path / "made_runner.py").write_text(f"{code} sys.exit(runner.main(sys.argv[1:]))\n")
-    monkeypatch.setattr(start, "RUNNER", "made_runner")
+    monkeypatch.setattr(start_and_cancel, "RUNNER", "made_runner")
     root = Path(__file__).parents[2]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (root, tmp_path))))
 
     def started(command: str = "train-interpreter", author: str = "Anna", device: str = "first", **more: str) -> int:
         given = list(more.values())
-        return start.start_job(run, command, keys=given, given=given, author=author, device=device, base=tmp_path)
+        return start_and_cancel.start_job(
+            run, command, keys=given, given=given, author=author, device=device, base=tmp_path
+        )
 
     return started
 

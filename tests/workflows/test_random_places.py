@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cytoseg.active_learning.diverse_selection import overlapping
+from cytoseg.active_learning.choose_regions import overlapping
 from cytoseg.slides.contrast import contrast
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.settings import BackgroundSection, SlidesSection

@@ -1,6 +1,6 @@
 """Annotate: mark crops with live predictions."""
 
-import drawing
+import annotate_state
 import editor
 import jobs_list
 import people
@@ -36,7 +36,7 @@ def _choose(annotating: Annotating, found: list[CropFile], author: str) -> CropF
     given = people.assigned(annotating.run)
     by_name = {crop.path.stem: crop for crop in found}
     names = in_order(list(by_name), given, author)
-    titles = dict(zip(names, drawing.titles([by_name[name] for name in names], given, author), strict=True))
+    titles = dict(zip(names, annotate_state.titles([by_name[name] for name in names], given, author), strict=True))
     key = "crop to annotate"
     if st.session_state.get(key) not in names:
         st.session_state[key] = next((name for name in names if by_name[name].drawn is None), names[0])
@@ -52,7 +52,7 @@ def _choose(annotating: Annotating, found: list[CropFile], author: str) -> CropF
 def _propose(annotating: Annotating, crop: CropFile, author: str) -> None:
     """Show the base model's proposal."""
     try:
-        work = drawing.work_on(annotating, crop, author)
+        work = annotate_state.work_on(annotating, crop, author)
         work.proposed = annotating.propose(work.picture)
     except CytosegError as error:
         st.session_state["job said"] = ("error", state.told(error))
@@ -61,13 +61,13 @@ def _propose(annotating: Annotating, crop: CropFile, author: str) -> None:
 @st.fragment
 def _draw(annotating: Annotating, crop: CropFile, author: str, *, live: bool) -> None:
     """Draw the editor; save, predict and import after each stroke."""
-    work = state.guarded(lambda: drawing.work_on(annotating, crop, author))
+    work = state.guarded(lambda: annotate_state.work_on(annotating, crop, author))
     problem, shown, told = "", (), ""
     try:
-        drawing.keep(annotating, work, author)
+        annotate_state.keep(annotating, work, author)
         if live:
-            seen = drawing.look(annotating, work)
-            shown = tuple(drawing.layers(annotating, seen))
+            seen = annotate_state.look(annotating, work)
+            shown = tuple(annotate_state.layers(annotating, seen))
             told = f"Trained on {seen.crops} crop{'' if seen.crops == 1 else 's'} in {seen.seconds:.1f} s."
     except CytosegError as error:
         problem = state.told(error)
@@ -86,7 +86,7 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, *, live: bool) ->
     if problem:
         st.warning(problem, icon=":material/info:")
     try:
-        drawing.take_in(annotating, work)
+        annotate_state.take_in(annotating, work)
     except CytosegError as error:
         st.error(state.told(error), icon=":material/error:")
         return
@@ -104,7 +104,7 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
     with st.container(horizontal=True):
         propose = {"on_click": _propose, "args": (annotating, crop, author)}
         st.button("Propose", icon=":material/auto_fix_high:", help="The base model's prediction, to accept.", **propose)
-        st.button("Reload", icon=":material/refresh:", on_click=drawing.forget, args=(crop,))
+        st.button("Reload", icon=":material/refresh:", on_click=annotate_state.forget, args=(crop,))
         told = "Trains the run's model on all train crops." if author else "Type your name first."
         st.button(
             "Train",
@@ -126,7 +126,7 @@ def main() -> None:
     state.begin()
     st.title("Annotate", help=HELP)
     jobs_list.said()
-    annotating = state.guarded(lambda: drawing.of_run(state.run_folder()))
+    annotating = state.guarded(lambda: annotate_state.of_run(state.run_folder()))
     crops, problems = state.guarded(annotating.crops)
     for problem in problems[:3]:
         st.warning(state.told(problem))

@@ -10,7 +10,7 @@ import tiles
 import viewer
 import widgets
 
-from cytoseg.active_learning.diverse_selection import SelectedCandidate
+from cytoseg.active_learning.choose_regions import SelectedCandidate
 from cytoseg.active_learning.queue import Ranking, accept, gains, rank, shown, skip
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
 from cytoseg.errors import CytosegError

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import annotate_state
 import approvals
 import cells
 import compare
-import drawing
 import exports
 import outlines
 import pandas as pd
@@ -73,7 +73,7 @@ def _jump(key: str, view: SlideView) -> Region | None:
 def _annotate(run: Path, found: Found, region: Region) -> None:
     """Cut a region as a crop and open it on the page Annotate."""
     try:
-        path = drawing.of_run(run).cut(found.path, found.slide, region)
+        path = annotate_state.of_run(run).cut(found.path, found.slide, region)
     except CytosegError as error:
         st.error(state.told(error), icon=":material/error:")
         return

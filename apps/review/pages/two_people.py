@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+import annotate_state
 import conflict_view
-import drawing
 import jobs_list
 import pandas as pd
 import people
@@ -116,7 +116,7 @@ def main() -> None:
         st.switch_page("pages/annotate.py")
     st.title("Two people", help=HELP)
     jobs_list.said()
-    annotating = state.guarded(lambda: drawing.of_run(state.run_folder()))
+    annotating = state.guarded(lambda: annotate_state.of_run(state.run_folder()))
     crops, problems = state.guarded(annotating.crops)
     for problem in problems[:3]:
         st.warning(state.told(problem))

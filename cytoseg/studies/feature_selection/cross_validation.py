@@ -16,7 +16,7 @@ from cytoseg.evaluation.evaluate import ScoredCrop
 from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.settings import EnsembleSettings
-from cytoseg.interpreter.train import train_ensemble
+from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.interpreter.vote import vote
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou, mean_iou

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError
 from cytoseg.features.pixel_table import PixelTable
-from cytoseg.interpreter.train import train_ensemble
+from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.studies.feature_selection.columns import ColumnStore
 from cytoseg.studies.feature_selection.cross_validation import Bench, Measured, by_turns, fold_of_crops, gain
 from cytoseg.studies.feature_selection.pixels import FeatureSet, choose_both

@@ -4,7 +4,7 @@ import random
 import numpy as np
 import pytest
 
-from cytoseg.active_learning.diverse_selection import Earlier, SelectedCandidate, choose, overlapping, reason
+from cytoseg.active_learning.choose_regions import Earlier, SelectedCandidate, choose, overlapping, reason
 from cytoseg.geometry import Region
 from cytoseg.predict.candidate_regions import Candidate
 

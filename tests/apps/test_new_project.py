@@ -33,7 +33,7 @@ def lab(tmp_path: Path) -> Path:
 
 
 def test_slides_are_shown_and_a_project_begins_with_its_crops(review: Review, lab: Path, tmp_path: Path) -> None:
-    app = review("start", "--base", str(tmp_path), "--slides", str(lab / "slides"))
+    app = review("new_project", "--base", str(tmp_path), "--slides", str(lab / "slides"))
     assert app.title[0].value == "New project"
     assert "1 slide." in _texts(app)
     assert "board.ome.tif: 600 x 600, 0.5 µm a pixel" in _texts(app)
@@ -50,7 +50,7 @@ def test_slides_are_shown_and_a_project_begins_with_its_crops(review: Review, la
 
 def test_a_name_that_is_taken_is_reported(review: Review, lab: Path, tmp_path: Path) -> None:
     (tmp_path / "mylab.yaml").touch()
-    app = _press(review("start", "--base", str(tmp_path), "--slides", str(lab / "slides")), "Begin")
+    app = _press(review("new_project", "--base", str(tmp_path), "--slides", str(lab / "slides")), "Begin")
     assert "a recipe or run of this name already exists" in _texts(app)
 
 
@@ -59,7 +59,7 @@ def test_without_slides_the_example_is_one_click_away(
 ) -> None:
     monkeypatch.setattr(new_project, "EXAMPLE_PX", 256)
     monkeypatch.setattr(new_project, "EXAMPLE_SLIDES", 1)
-    app = review("start", "--base", str(tmp_path))
+    app = review("new_project", "--base", str(tmp_path))
     assert "No slides in" in _texts(app)
     assert str(tmp_path.parent) not in _texts(app)
     assert [button.label for button in app.main.button] == ["Try an example"]

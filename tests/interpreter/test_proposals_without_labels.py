@@ -6,7 +6,7 @@ from cytoseg.classes import ClassList
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError
-from cytoseg.interpreter.first_guess import FirstGuess
+from cytoseg.interpreter.proposals_without_labels import FirstGuess
 
 CPU = torch.device("cpu")
 CLASSES = ClassList(("nucleus", "dirt", "glass"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)), "glass")

@@ -24,7 +24,7 @@ Ask = Callable[..., tuple[int, Headers, str]]
 @pytest.fixture
 def guard(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(APP.parent))
-    return importlib.import_module("guard")
+    return importlib.import_module("access_check")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from cytoseg.errors import CytosegError
 from cytoseg.jobs.job_commands import command_of
 from cytoseg.jobs.job_table import CANCELLED, FAILED, FILE, FINISHED, LOST, RUNNING, WAITING, job_of, jobs_of
-from cytoseg.jobs.start import cancel_job, log_tail
+from cytoseg.jobs.start_and_cancel import cancel_job, log_tail
 from tests.jobs.conftest import wait_for
 
 Begin = Callable[..., int]
@@ -123,7 +123,7 @@ def test_nothing_is_recorded_of_what_cannot_be_started(
     def refused(*_: object, **__: object) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("cytoseg.jobs.start.start_apart", refused)
+    monkeypatch.setattr("cytoseg.jobs.start_and_cancel.start_apart", refused)
     with pytest.raises(CytosegError, match=r"queue cannot be started \(Resource"):
         begin("queue")
     assert jobs_of(run) == []
@@ -138,7 +138,7 @@ def test_the_job_knows_no_secret_of_the_app(run: Path, begin: Begin, monkeypatch
         given.append(surroundings)
         raise OSError
 
-    monkeypatch.setattr("cytoseg.jobs.start.start_apart", start)
+    monkeypatch.setattr("cytoseg.jobs.start_and_cancel.start_apart", start)
     with pytest.raises(CytosegError):
         begin("queue")
     assert not {"CYTOSEG_REVIEW_TOKEN", "CYTOSEG_PARENT"} & given[0].keys()

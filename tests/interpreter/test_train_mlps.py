@@ -10,11 +10,11 @@ from torch import Tensor
 from cytoseg.errors import LabelError
 from cytoseg.features.pixel_rows import DiskRows
 from cytoseg.features.pixel_table import PixelTable
-from cytoseg.interpreter import train
+from cytoseg.interpreter import train_mlps
 from cytoseg.interpreter.etf import simplex
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.settings import EnsembleSettings
-from cytoseg.interpreter.train import Trained, train_ensemble
+from cytoseg.interpreter.train_mlps import Trained, train_ensemble
 from cytoseg.interpreter.train_reference import train_by_reference
 
 CPU = torch.device("cpu")
@@ -124,7 +124,7 @@ def test_each_member_goes_through_its_own_shuffles(monkeypatch: pytest.MonkeyPat
             shown.append(features[..., 0].int())
             return super().hidden(features)
 
-    monkeypatch.setattr(train, "Ensemble", Recorder)
+    monkeypatch.setattr(train_mlps, "Ensemble", Recorder)
     table = _table(torch.arange(6.0)[:, None], torch.arange(6) % 2)
     _train(table, 2, steps=3, batch_px=4)
     assert [tuple(batch.shape) for batch in shown] == [(2, 4)] * 3
@@ -205,7 +205,7 @@ def test_each_member_trains_on_the_slides_it_does_not_hold_out(
             shown.append(features[..., 0].half())
             return super().hidden(features)
 
-    monkeypatch.setattr(train, "Ensemble", Recorder)
+    monkeypatch.setattr(train_mlps, "Ensemble", Recorder)
     numbered = replace(five_slides, features=torch.arange(600.0)[:, None].half())
     _train(numbered, members=6, steps=40, batch_px=60, early_stopping=True)
     slides_of = torch.cat([x for x in shown if x.shape[1] == 60], dim=1).long() // 120
@@ -271,7 +271,7 @@ def test_hidden_features_look_like_the_mean_and_shown_ones_keep_the_sum(
             shown.append((features - self.mean) / self.scale)
             return super().hidden(features)
 
-    monkeypatch.setattr(train, "Ensemble", Recorder)
+    monkeypatch.setattr(train_mlps, "Ensemble", Recorder)
     _train(five_slides, steps=10, batch_px=300)
     _train(five_slides, steps=10, batch_px=300, dropout=0.4)
     before, after = torch.cat(shown[:10]), torch.cat(shown[10:])
@@ -313,7 +313,7 @@ def test_the_regulariser_draws_classes_to_the_corners(separable: PixelTable) -> 
 
 def test_the_regulariser_at_weight_0_is_off_bit_for_bit(separable: PixelTable, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _train(separable, steps=5).ensemble.state_dict()
-    monkeypatch.delattr(train, "simplex")  # it is not even made
+    monkeypatch.delattr(train_mlps, "simplex")  # it is not even made
     second = _train(separable, steps=5, etf_weight=0.0).ensemble.state_dict()
     torch.testing.assert_close(first, second, atol=0, rtol=0)
 
