@@ -126,7 +126,12 @@ def test_walks_stay_short() -> None:
     region = _walk(f"queue tiny.yaml --n 1 labels.crop_px={QUEUED_PX}", QUEUED_PX, _holds_region)
     _correct_the_proposal(Path("runs/tiny/queue"))
     region |= _walk("label-import runs/tiny/queue --recipe tiny.yaml", QUEUED_PX, _holds_region)
-    assert {"active_learning/candidates.py", "labels/proposal_file.py", "formats/raster.py", "labels/index.py"} <= region
+    assert {
+        "active_learning/candidates.py",
+        "labels/proposal_file.py",
+        "formats/raster.py",
+        "labels/index.py",
+    } <= region
     assert len(region) <= 33, sorted(region)
 
 
