@@ -94,7 +94,8 @@ class TrainingRecord:
         return _FILE.content_of(self, without_defaults=True)
 
 
-_FILE = RecordFile(TrainingRecord, DamagedError, "Use an older checkpoint.")
+_OLDER = "Use an older checkpoint."
+_FILE = RecordFile(TrainingRecord, DamagedError, _OLDER)
 
 
 @dataclass
@@ -321,7 +322,7 @@ def load_autoencoder(folder: Path, wanted: Architecture) -> dict[str, Tensor]:
         check_same(Architecture.from_json(_FILE.record_of(checkpoint.state).architecture), own, where=str(found[0]))
         return network_with(lambda: build_network(own), checkpoint.tensors["ema"]).state_dict()
     except MISFIT as error:
-        raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}).") from error
+        raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}). {_OLDER}") from error
 
 
 def recipe_of_newest(folder: Path) -> dict[str, Any]:
@@ -364,5 +365,5 @@ def load_backbone(
         unet = network_with(lambda: build_unet(architecture), checkpoint.tensors["ema"])
         origin = {"crops_seen": record.crops_seen, "sha256": checkpoint.state["sha256"]["ema"]}
     except MISFIT as error:
-        raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}).") from error
+        raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}). {_OLDER}") from error
     return unet.eval(), architecture, origin

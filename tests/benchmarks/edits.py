@@ -168,14 +168,22 @@ def distances(folder: Path, rows: Sequence[dict[str, Any]], real: Sequence[Map],
     def kid(pictures: Sequence[Map]) -> str:
         return f"{kernel_distance(standardised(filter_features(_tensor(pictures)), by)[0], reference, seed=0):.3f}"
 
-    lines = [["real test crops (floor)", len(real), kid(real)]]
+    lines = [["real test crops (floor)", len(real), kid(real), kid(real)]]
     for arm in dict.fromkeys(row["arm"] for row in rows):
         for kind in KINDS:
             some = [row for row in rows if (row["arm"], row["kind"]) == (arm, kind)]
             if len(some) > 1:
-                lines.append([f"{arm}, {kind}", len(some), kid([_read(folder, row) for row in some])])
-    note = "KID of filter features against crops of the train slides; few pictures, so it may be negative."
-    return Table("Distance from real crops", note, ("pictures", "n", "KID"), lines)
+                before = kid([real[_number(row["name"])] for row in some])
+                lines.append([f"{arm}, {kind}", len(some), kid([_read(folder, row) for row in some]), before])
+    note = (
+        "KID of filter features against crops of the train slides, and of the same crops before they were edited: few "
+        "pictures, and the crops that a nucleus can be added to are no random ones."
+    )
+    return Table("Distance from real crops", note, ("pictures", "n", "KID", "before"), lines)
+
+
+def _number(name: str) -> int:
+    return int(name.split("_")[1])
 
 
 def _tensor(pictures: Sequence[Map]) -> torch.Tensor:
@@ -250,7 +258,7 @@ def edited(
     how = "conditional" if recipe.diffusion.condition == "map" else "guided"
     for task in tasks:
         for scale in options.scales:
-            arm, number = f"{how} x{scale:g}", int(task.name.split("_")[1])
+            arm, number = f"{how} x{scale:g}", _number(task.name)
             if (arm, task.name) in done:
                 continue
             strength = 1.0 if task.kind == "drawn" else options.strength

@@ -25,7 +25,7 @@ def bundle(cytoseg: CytosegCommand) -> Path:
         "sha256": {"ensemble": "abc"},
     }
     features = {"taps": [], "timesteps": [], "scale": 1, "noise_seed": 0}
-    others = {"architecture": {}, "features": features, "vote": "soft", "precision": "float32", "origin": {}}
+    others = {"architecture": {}, "features": features, "vote": "soft", "precision": "no", "origin": {}}
     (folder / "state.json").write_text(json.dumps({"format": 1, "kind": "bundle", **state, **others}))
     return folder
 

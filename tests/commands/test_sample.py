@@ -168,16 +168,25 @@ def test_ctrl_c_leaves_whole_samples_and_the_same_command_goes_on(
     assert outcomes == ["interrupted", "finished"]
 
 
-@pytest.mark.parametrize(("bias", "fault"), [([float("nan"), 0.0, 0.0], "not finite"), ([5.0, -5.0, 0.0], "saturated")])
-def test_what_is_no_picture_is_named_and_not_saved(cytoseg: CytosegCommand, bias: list[float], fault: str) -> None:
-    leave_checkpoint(bias=bias)
+def test_what_is_no_picture_is_named_and_not_saved(cytoseg: CytosegCommand) -> None:
+    leave_checkpoint(bias=[5.0, -5.0, 0.0])
     result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "3", "--steps", "2")
     assert result.exit_code == 2
     assert result.stderr == (
         "cytoseg: runs/tiny/samples: 3 of 3 samples are not valid images and were not saved "
-        f"({fault}: 0-2). Train longer, or lower training.rate.\n"
+        "(saturated: 0-2). Train longer, or lower training.rate.\n"
     )
     assert names() == ["samples.json"]
+
+
+def test_weights_that_are_not_finite_are_refused(cytoseg: CytosegCommand) -> None:
+    leave_checkpoint(bias=[float("nan"), 0.0, 0.0])
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "3", "--steps", "2")
+    assert result.exit_code == 2
+    assert result.stderr.endswith(
+        "state.json: damaged, or of a different version (a weight is NaN or infinite). Use an older checkpoint.\n"
+    )
+    assert not FOLDER.exists()
 
 
 def test_white_glass_is_a_picture(cytoseg: CytosegCommand) -> None:

@@ -122,7 +122,9 @@ def test_rows_outlines_and_instances_tell_the_same(tmp_path: Path) -> None:
         shape = shapely.geometry.shape(feature["geometry"])
         assert shape.is_valid
         assert shape.area == pytest.approx(region.area, rel=0.02)
-        assert (shape.centroid.y - 0.5, shape.centroid.x - 0.5) == pytest.approx(region.centroid)
+        assert (shape.centroid.y - 0.5, shape.centroid.x - 0.5) == pytest.approx(
+            region.centroid, abs=0.2
+        )  # simplified within 2 % of the area
 
 
 def test_objects_are_numbered_in_lines(tmp_path: Path) -> None:
