@@ -27,6 +27,7 @@ from cytoseg.devices import pick_device
 from cytoseg.evaluation.generative_features import filter_features, standardised
 from cytoseg.evaluation.generative_scores import kernel_distance
 from cytoseg.features.extract import to_input
+from cytoseg.patterns import fits
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.studies.compare import Predict
 from cytoseg.workflows.edited_map import changed_region
@@ -34,6 +35,7 @@ from cytoseg.workflows.redrawing import Edit, EditOptions, Editor
 from cytoseg.workflows.run_paths import split_of
 from tests.benchmarks.judge import JUDGES, train_judge
 from tests.benchmarks.machine import RESULTS, Table, describe, shared_note, write_results
+from tests.benchmarks.true_crops import true_crops
 
 Map = NDArray[np.uint8]
 KINDS = ("removed", "added", "drawn")
@@ -42,6 +44,7 @@ GONE = 0.1
 LEAST_PX = 20
 _ROWS = "edits.jsonl"
 _SHOWN = 4
+_FRESH, _SETS = 24, 20
 
 
 @dataclass(frozen=True)
@@ -160,26 +163,38 @@ def _cells(kind: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     return [str(outside), iou("asked"), iou("other"), agrees, gone, before]
 
 
-def distances(folder: Path, rows: Sequence[dict[str, Any]], real: Sequence[Map], others: Sequence[Map]) -> Table:
-    """Compare the distribution of edited pictures with real test crops; the floor is real against real."""
-    by = filter_features(_tensor(others))
-    reference = standardised(filter_features(_tensor(others)), by)[0]
+def distances(folder: Path, rows: Sequence[dict[str, Any]], recipe: Recipe, n: int) -> Table:
+    """Compare the distribution of edited pictures with crops of the train slides, and real test crops likewise."""
+    split = split_of(recipe)
+    train, test = ({crop.slide for crop in crops} for crops in (split.train, split.test))
+    real = [crop.picture() for crop in split.test[:n]]
+    fresh = list(true_crops(recipe, per_slide=_FRESH, size_px=real[0].shape[0], seed=5))
+    by = filter_features(_tensor([crop.picture() for crop in split.train]))
+    reference = standardised(filter_features(_tensor([crop[2] for crop in fresh if fits(crop[1], train)])), by)[0]
+    others = standardised(filter_features(_tensor([crop[2] for crop in fresh if fits(crop[1], test)])), by)[0]
 
     def kid(pictures: Sequence[Map]) -> str:
         return f"{kernel_distance(standardised(filter_features(_tensor(pictures)), by)[0], reference, seed=0):.3f}"
 
-    lines = [["real test crops (floor)", len(real), kid(real), kid(real)]]
+    def floor(count: int) -> str:
+        rng = np.random.default_rng(count)
+        sets = [rng.choice(len(others), count, replace=False) for _ in range(_SETS)]
+        found = [float(kernel_distance(others[chosen], reference, seed=0)) for chosen in sets]
+        return f"{np.mean(found):.2f} (sd {np.std(found):.2f})"
+
+    lines = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         for kind in KINDS:
             some = [row for row in rows if (row["arm"], row["kind"]) == (arm, kind)]
             if len(some) > 1:
                 before = kid([real[_number(row["name"])] for row in some])
-                lines.append([f"{arm}, {kind}", len(some), kid([_read(folder, row) for row in some]), before])
+                edited_kid = kid([_read(folder, row) for row in some])
+                lines.append([f"{arm}, {kind}", len(some), edited_kid, before, floor(len(some))])
     note = (
-        "KID of filter features against crops of the train slides, and of the same crops before they were edited: few "
-        "pictures, and the crops that a nucleus can be added to are no random ones."
+        f"KID of filter features against {len(reference)} other crops of the train slides; of the same crops before "
+        f"the edit; and of as many other real crops of the test slides, {_SETS} sets. These slides have other stains."
     )
-    return Table("Distance from real crops", note, ("pictures", "n", "KID", "before"), lines)
+    return Table("Distance from real crops", note, ("pictures", "n", "KID", "before", "real crops"), lines)
 
 
 def _number(name: str) -> int:
@@ -229,10 +244,9 @@ def main() -> None:
         if time.monotonic() > end:
             break
     print(f"{len(rows)} of {len(tasks) * len(options.scales)} edits")
-    others = [crop.picture() for crop in split.train]
     tables = [
         table_of(rows, _own_iou(before, [truth for _, truth in crops], nucleus)),
-        distances(options.folder, rows, [picture for picture, _ in crops], others),
+        distances(options.folder, rows, recipe, options.n),
     ]
     if options.write:
         sheet(options.folder, rows, tasks, recipe).save(RESULTS / f"edits_{recipe.name}.png")
