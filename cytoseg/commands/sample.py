@@ -14,7 +14,7 @@ from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.sample_folder import ranges, sample_path
 from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.workflows.asked_maps import AskedMaps, asked_maps
-from cytoseg.workflows.drawn_samples import Drawing, Sampler, draw_samples, read_sample
+from cytoseg.workflows.drawn_samples import Drawing, DrawnSamples, Sampler, draw_samples, read_sample
 from cytoseg.workflows.guidance import guidance_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
 from cytoseg.workflows.run_pictures import save_grid
@@ -78,16 +78,21 @@ def run(
         guided = asked or guidance_of(current.recipe, current.folder, guide, scale)
         n = n or (DEFAULT_N if asked is None else len(asked))
         drawn = draw_samples(current, n, Drawing(sampler, steps, seed, guided, small))
-        _save_grid(drawn.folder, n)
-        if asked is not None:
-            _save_beside_maps(drawn.folder, n, asked, current.recipe.class_list().colour_table())
-        if drawn.small is not None:
-            _save_beside_small(drawn.folder, drawn.small, n)
+        picture = _save_grids(drawn, n, asked, current.recipe.class_list().colour_table())
         current.entry.update(samples=len(drawn.numbers), folder=drawn.folder.name)
         if drawn.faults:
             raise CytosegError(_complaint(drawn.faults, n, drawn.folder))
-        picture = drawn.folder / ("maps.png" if asked else "small.png" if drawn.small else "grid.png")
         say(f"{n} samples after {drawn.origin.crops_seen} crops. See {picture}.")
+
+
+def _save_grids(drawn: DrawnSamples, n: int, asked: AskedMaps | None, colours: NDArray[np.uint8]) -> Path:
+    """Save the grids that apply; gives the one that says most."""
+    _save_grid(drawn.folder, n)
+    if asked is not None:
+        _save_beside_maps(drawn.folder, n, asked, colours)
+    if drawn.small is not None:
+        _save_beside_small(drawn.folder, drawn.small, n)
+    return drawn.folder / ("maps.png" if asked else "small.png" if drawn.small else "grid.png")
 
 
 def _save_grid(folder: Path, n: int) -> None:

@@ -101,7 +101,8 @@ def test_the_slide_has_the_objects_of_its_whole_map(
 
 def test_rows_outlines_and_instances_tell_the_same(tmp_path: Path) -> None:
     ids = cells()
-    write_objects(tmp_path, maps_of(tmp_path, ids), settings=SETTINGS, on_row=quiet)
+    exact = replace(SETTINGS, exact_outlines=True)
+    write_objects(tmp_path, maps_of(tmp_path, ids), settings=exact, on_row=quiet)
     instances = tifffile.imread(tmp_path / "instances.ome.tif")
     regions = regionprops(instances.astype(np.int32))
     rows, features = rows_of(tmp_path), features_of(tmp_path)
@@ -121,10 +122,19 @@ def test_rows_outlines_and_instances_tell_the_same(tmp_path: Path) -> None:
         assert float(row["uncertainty_mean_nats"]) == pytest.approx(class_id / 8)
         shape = shapely.geometry.shape(feature["geometry"])
         assert shape.is_valid
+        assert shape.area == region.area
+        assert (shape.centroid.y - 0.5, shape.centroid.x - 0.5) == pytest.approx(region.centroid)
+
+
+def test_simplified_outlines_stay_close_to_the_instances(tmp_path: Path) -> None:
+    write_objects(tmp_path, maps_of(tmp_path, cells()), settings=SETTINGS, on_row=quiet)
+    regions = regionprops(tifffile.imread(tmp_path / "instances.ome.tif").astype(np.int32))
+    shapes = [shapely.geometry.shape(feature["geometry"]) for feature in features_of(tmp_path)]
+    for region, shape in zip(regions, shapes, strict=True):
+        assert shape.is_valid
         assert shape.area == pytest.approx(region.area, rel=0.02)
-        assert (shape.centroid.y - 0.5, shape.centroid.x - 0.5) == pytest.approx(
-            region.centroid, abs=0.2
-        )  # simplified within 2 % of the area
+        centre = (shape.centroid.y - 0.5, shape.centroid.x - 0.5)
+        assert centre == pytest.approx(region.centroid, abs=0.2)
 
 
 def test_objects_are_numbered_in_lines(tmp_path: Path) -> None:
