@@ -1,5 +1,22 @@
 """The command-line program, runnable as ``python -m cytoseg``."""
 
-from cytoseg.cli import main
+import importlib
+import signal
 
-main()
+from cytoseg.interrupts import ending_at_once
+
+
+def main() -> None:
+    """Load the command line and run the command; while it loads, a signal ends the program in silence."""
+    with ending_at_once():
+        command_line = importlib.import_module("cytoseg.cli")
+    try:
+        command_line.main()
+    finally:
+        # From here on the work is done and the interpreter ends, which would answer Ctrl-C with a traceback.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ import typer
 
 from cytoseg import __version__
 from cytoseg.errors import CytosegError
-from cytoseg.interrupts import INTERRUPTED, ending_as_on_ctrl_c, hear_no_more
+from cytoseg.interrupts import INTERRUPTED, ending_as_on_ctrl_c, ending_at_once, errors_of_ending, hear_no_more
 from cytoseg.quoting import one_line
 
 COMMANDS = {
@@ -64,8 +64,10 @@ def main() -> None:
     try:
         with ending_as_on_ctrl_c():
             words = [a for a in sys.argv[1:] if not a.startswith("-")]
-            build_app(next(iter(words), None), "".join(words[1:2]))()
-    except KeyboardInterrupt:  # loading the libraries takes seconds: long enough for a Ctrl-C
+            with ending_at_once():
+                app = build_app(next(iter(words), None), "".join(words[1:2]))
+            app()
+    except KeyboardInterrupt:
         hear_no_more()
         raise SystemExit(INTERRUPTED) from None
     except SystemExit as end:
@@ -109,7 +111,8 @@ def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
-            result = function(*args, **kwargs)
+            with errors_of_ending():
+                result = function(*args, **kwargs)
             importlib.import_module("cytoseg.workflows.next_command").name_next(command, kwargs)
             return result
         except CytosegError as error:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from cytoseg.errors import CytosegError
+
 ENDING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
 """Signals sent by systemd, Docker, Slurm and a closed terminal."""
 INTERRUPTED = 130
@@ -23,14 +25,57 @@ _LOOK_S = 0.5
 Handler = Callable[[int, FrameType | None], Any]
 
 
+class Interrupt:
+    """Whether a signal has asked the process to stop; long loops check it between steps."""
+
+    requested = False
+
+
+_ASKED = Interrupt()
+"""Of the whole process, while a command runs."""
+
+
 @contextlib.contextmanager
 def ending_as_on_ctrl_c() -> Iterator[None]:
     """Make SIGTERM and SIGHUP raise KeyboardInterrupt; repeated signals during cleanup are ignored.
 
     A signal that is already ignored stays ignored, for ``nohup``. Does nothing outside the main thread.
     """
-    with handled(_interrupt, ENDING):
+    ctrl_c = (signal.SIGINT,) if signal.getsignal(signal.SIGINT) is signal.default_int_handler else ()
+    with handled(_interrupt, (*ctrl_c, *ENDING)):
+        _ASKED.requested = False
+        try:
+            yield
+        finally:
+            _ASKED.requested = False
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """End the process with status 130 at a Ctrl-C, SIGTERM or SIGHUP, without a word and without cleaning up.
+
+    For the seconds in which libraries load and nothing is to be saved: a KeyboardInterrupt there can become an
+    ImportError, or be lost. A signal that is ignored stays ignored.
+    """
+    numbers = (signal.SIGINT, *ENDING)
+    with handled(_end_at_once, tuple(number for number in numbers if signal.getsignal(number) != signal.SIG_IGN)):
         yield
+
+
+@contextlib.contextmanager
+def errors_of_ending() -> Iterator[None]:
+    """Raise KeyboardInterrupt in place of what a library makes of one, such as an ImportError or a RuntimeError.
+
+    Errors of the disk, and those written for the user, stay what they are: something could not be saved.
+    """
+    try:
+        yield
+    except (CytosegError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if not _ASKED.requested:
+            raise
+        raise KeyboardInterrupt from error
 
 
 @contextlib.contextmanager
@@ -50,12 +95,6 @@ def handled(handler: Handler, numbers: tuple[signal.Signals, ...]) -> Iterator[N
             # A command that is ending must not be interrupted again: its results are being saved.
             ends = signal.getsignal(number) == signal.SIG_IGN and old[number] is _interrupt
             signal.signal(number, signal.SIG_IGN if ends else old[number])
-
-
-class Interrupt:
-    """Whether a signal has asked the process to stop; long loops check it between steps."""
-
-    requested = False
 
 
 @contextlib.contextmanager
@@ -129,7 +168,13 @@ def _at_end_of(parent: int, do: Callable[[], None]) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    hear_no_more()
-    leave_dead_terminal()
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _ASKED.requested = True
+    if number in ENDING:
+        hear_no_more()
+        leave_dead_terminal()
     raise KeyboardInterrupt
+
+
+def _end_at_once(_number: int, _frame: FrameType | None) -> None:
+    os._exit(INTERRUPTED)

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import os
 import pty
 import signal
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cytoseg.interrupts import ENDING, end_with, ending_as_on_ctrl_c, finish_step_on_interrupt
+from cytoseg.cli import one_line_errors
+from cytoseg.errors import SlideError
+from cytoseg.interrupts import ENDING, end_with, ending_as_on_ctrl_c, errors_of_ending, finish_step_on_interrupt
 
 COMMAND = """
 import sys, time
@@ -32,6 +35,12 @@ cli.main()
 def _end_on_hup() -> None:
     """Undo what nohup may have set for the tests themselves."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _hear_all() -> None:
+    """Likewise for Ctrl-C, which a shell's background jobs do not hear."""
+    _end_on_hup()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _start(folder: Path, **options: object) -> "subprocess.Popen[str]":
@@ -191,3 +200,99 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     thread.join()
     assert seen == [False]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def _interrupted_then(error: Exception) -> None:
+    """Be a library that meets a signal and makes an error of its own of it."""
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unexpected pos"), ImportError("multiarray"), SystemError("result")])
+def test_what_a_library_makes_of_a_signal_is_an_interrupt(error: Exception) -> None:
+    with pytest.raises(KeyboardInterrupt), ending_as_on_ctrl_c(), errors_of_ending():
+        _interrupted_then(error)
+
+
+@pytest.mark.parametrize("error", [SlideError("a.tif: cannot be read."), OSError(errno.ENOSPC, "full"), MemoryError()])
+def test_what_could_not_be_saved_is_still_said_after_a_signal(error: Exception) -> None:
+    with pytest.raises(type(error)), ending_as_on_ctrl_c(), errors_of_ending():
+        _interrupted_then(error)
+
+
+def test_a_bug_before_or_without_a_signal_stays_a_bug() -> None:
+    with contextlib.suppress(KeyboardInterrupt), ending_as_on_ctrl_c():
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(ValueError, match="a bug"), ending_as_on_ctrl_c(), errors_of_ending():
+        raise ValueError("a bug")
+
+
+def test_a_command_that_meets_an_error_after_a_signal_ends_as_on_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    command = one_line_errors(lambda: _interrupted_then(RuntimeError("unexpected pos")))
+    with pytest.raises(SystemExit) as end, ending_as_on_ctrl_c():
+        command()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "cytoseg: interrupted; finished work is kept and no file is half-written.\n"
+
+
+LOADING = """
+import sys, time, importlib.util
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            print("begun", flush=True)
+            try:
+                time.sleep(60)
+            except BaseException:  # as some libraries do
+                raise ImportError(name)
+sys.meta_path.insert(0, Slow())
+sys.argv = ["cytoseg", "doctor"]
+from cytoseg.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("typer", signal.SIGINT),
+        ("typer", signal.SIGTERM),
+        ("cytoseg.commands.doctor", signal.SIGHUP),
+        ("cytoseg.commands.doctor", signal.SIGINT),
+    ],
+)
+def test_a_signal_while_libraries_load_ends_in_silence(name: str, number: signal.Signals) -> None:
+    with _program(LOADING.format(name=name)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 130
+
+
+def test_ctrl_c_at_the_end_of_the_interpreter_shows_no_trace() -> None:
+    program = """
+import atexit, sys, time
+atexit.register(lambda: (print("ending", flush=True), time.sleep(60)))
+sys.argv = ["cytoseg", "--version"]
+from cytoseg.__main__ import main
+main()
+"""
+    with _program(program) as process:
+        assert process.stdout is not None
+        assert "ending" in (process.stdout.readline(), process.stdout.readline())[1]
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == -signal.SIGINT
+
+
+def _program(text: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", text],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_all,
+    )

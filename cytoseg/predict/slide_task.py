@@ -11,6 +11,7 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CytosegError, SlideError
 from cytoseg.geometry import best_level
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
+from cytoseg.interrupts import errors_of_ending
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
 from cytoseg.predict.settings import SlideSettings
@@ -82,7 +83,8 @@ def attempt(task: SlideTask, on_progress: OnProgress = unwatched) -> Outcome:
         clear_leftovers(task.folder)
         if is_done(task.folder, task.provenance):
             return Outcome(task, before=True)
-        _predict(task, on_progress)
+        with errors_of_ending():
+            _predict(task, on_progress)
     except CytosegError as error:
         return Outcome(task, str(error))
     except Exception as error:  # a bug with one slide of a thousand
