@@ -1,4 +1,4 @@
-"""A second prediction of a slide, from another run, to be shown beside the first."""
+"""A second prediction of a slide, from another run or an earlier one of this run, to be shown beside the first."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ import tiles
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
+from cytoseg.evaluation.run_folder import time_text
+from cytoseg.predict.kept_versions import Version, keep_version, version_at, version_of, versions_of
 from cytoseg.viewer.slide_catalogue import Found
 from cytoseg.viewer.tile_service import SlideView
 
@@ -18,47 +20,83 @@ SWIPE, SIDE = "Swipe", "Side by side"
 WAYS = {SWIPE: "swipe", SIDE: "side"}
 """Ways to compare, as the viewer calls them."""
 _HELP = (
-    "Another run that predicted this slide. Drag the line to swipe, or use the arrow keys on it, [ and ] elsewhere; "
-    "side by side both move together."
+    "Another run that predicted this slide, or a version that this run has kept. Drag the line to swipe, or use the "
+    "arrow keys on it, [ and ] elsewhere; side by side both move together."
 )
-_ALONE = "No other run has predicted this slide. Predict it with another run to compare the two."
+_ALONE = (
+    "No other run has predicted this slide, and no version is kept. Predict it with another run, or keep this version "
+    "before you predict it again."
+)
+_KEEP = "Keeps this prediction when the slide is predicted again, so that the two can be compared."
 
 
 @dataclass(frozen=True)
 class Other:
-    """The same slide as another run predicted it, and how it is compared: "swipe" or "side"."""
+    """The same slide as predicted otherwise: by whom, how it is called, and how compared, "swipe" or "side"."""
 
     run: Path
     key: str
+    title: str
     view: SlideView
     classes: ClassList
     way: str
 
 
 def choose(run: Path, found: Found) -> Other | None:
-    """Offer the other runs that predicted a slide; return the chosen one, None for nothing.
+    """Offer the other predictions of a slide; return the chosen one, None for nothing.
 
     Args:
         run: The chosen run.
         found: The slide in it.
     """
+    present = _present(found)
+    kept = _kept(run, found, present)
     others = {other.resolve().name: other for other in state.all_runs() if other.resolve() != run.resolve()}
     names = [name for name, other in others.items() if (other / "predictions" / found.slide).is_dir()]
     chosen = st.selectbox(
         "Compare with",
-        [NOTHING, *names],
+        [NOTHING, *kept, *names],
         key=f"beside {found.key}",
-        disabled=not names,
-        help=_HELP if names else _ALONE,
+        disabled=not names and not kept,
+        help=_HELP if names or kept else _ALONE,
     )
-    if chosen not in names:
+    if found.prediction is not None and present is not None:
+        _offer_keeping(found.prediction, present)
+    if chosen not in names and chosen not in kept:
         return None
     way = st.segmented_control("How", list(WAYS), default=SWIPE, key="way", label_visibility="collapsed", required=True)
     try:
+        if chosen in kept:
+            return _viewed(run, kept[chosen], chosen, WAYS.get(str(way), "swipe"))
         return _looked(others[chosen], found, WAYS.get(str(way), "swipe"))
     except CytosegError as error:
         st.warning(state.told(error), icon=":material/warning:")
         return None
+
+
+def _kept(run: Path, found: Found, present: Version | None) -> dict[str, str]:
+    """List the keys of the kept versions of a slide by title, without the present one."""
+    keys = {}
+    for key, one in tiles.catalogue(run).versions.items():
+        version = None if one.path != found.path or one.prediction is None else version_at(one.prediction)
+        if version is not None and version != present:
+            keys[f"{time_text(version.made)}, bundle {version.bundle}"] = key
+    return keys
+
+
+def _present(found: Found) -> Version | None:
+    try:
+        return None if found.prediction is None else version_of(found.prediction)
+    except CytosegError:  # an older summary
+        return None
+
+
+def _offer_keeping(prediction: Path, present: Version) -> None:
+    if present in versions_of(prediction.parents[1], prediction.name):
+        st.caption("This version is kept.")
+    elif st.button("Keep this version", icon=":material/bookmark_add:", help=_KEEP):
+        state.guarded(lambda: keep_version(prediction))
+        st.rerun()
 
 
 def _looked(run: Path, found: Found, way: str) -> Other:
@@ -69,16 +107,26 @@ def _looked(run: Path, found: Found, way: str) -> Other:
     """
     slides = tiles.catalogue(run).slides.values()
     same = next((one for one in slides if one.path == found.path and one.prediction is not None), None)
+    name = run.resolve().name
     if same is None:
         raise CytosegError(
-            f"{run.resolve().name}: predicted another file named {found.slide}, or an earlier version of it. "
+            f"{name}: predicted another file named {found.slide}, or an earlier version of it. "
             "Predict the slide again with that run."
         )
-    seen = tiles.subject(run, same.key)
+    return _viewed(run, same.key, name, way)
+
+
+def _viewed(run: Path, key: str, title: str, way: str) -> Other:
+    """Describe a prediction by its key in a run.
+
+    Raises:
+        CytosegError: If it is of another file, or cannot be read.
+    """
+    seen = tiles.subject(run, key)
     view = tiles.look(seen)
     if view.notes:
-        raise CytosegError(f"{run.resolve().name}: {view.notes[0]}")
-    return Other(run, same.key, view, seen.classes, way)
+        raise CytosegError(f"{title}: {view.notes[0]}")
+    return Other(run, key, title, view, seen.classes, way)
 
 
 def painted(classes: ClassList, shown: Collection[int], other: ClassList) -> list[int]:

@@ -19,6 +19,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from cytoseg.errors import CytosegError
+from cytoseg.predict.kept_versions import FOLDER
 from cytoseg.recipe import Recipe, labels_of_run, recipe_of_run
 from cytoseg.viewer.reading_threads import Lanes
 from cytoseg.viewer.slide_catalogue import Catalogue, list_slides
@@ -65,11 +66,12 @@ def listed(run: Path) -> Catalogue:
     """List the slides of a run in this thread; see ``catalogue``."""
     # Tiles are requested by the dozen: one request lists the slides, the others wait.
     with _LISTING.setdefault(run, threading.Lock()):
-        return _catalogue(run, _written_ns(run / "predictions"), round(time.monotonic() / LISTED_S))
+        written = _written_ns(run / "predictions"), _written_ns(run / FOLDER)
+        return _catalogue(run, written, round(time.monotonic() / LISTED_S))
 
 
 def _subject(run: Path, key: str) -> Subject:
-    found = listed(run).slides.get(key)
+    found = listed(run).named(key)
     if found is None:
         raise CytosegError("There is no such slide in this run.")
     return Subject(found, _recipe_of(run).class_list(), labels_of_run(run, state.base_folder()))
@@ -172,7 +174,7 @@ def _recipe_of(run: Path) -> Recipe:
 
 
 @lru_cache(maxsize=16)
-def _catalogue(run: Path, predicted_ns: int, moment: int) -> Catalogue:
+def _catalogue(run: Path, written_ns: tuple[int, int], moment: int) -> Catalogue:
     slides = _recipe_of(run).slides
     folders = [state.base_folder() / folder for folder in slides.folders]
     return list_slides(run, folders=folders, include=slides.include, exclude=slides.exclude)

@@ -152,8 +152,8 @@ def show(
         key: Key of the slide.
         slide_view: Its description.
         paint: How its layers are painted.
-        other: The same slide in another run, to compare.
-        shown_there: Ids of the classes of that run to paint.
+        other: Another prediction of the slide, to compare.
+        shown_there: Ids of its classes to paint.
 
     Returns:
         Where the user pointed last.
@@ -180,7 +180,8 @@ def show(
             name: opacity for name, opacity in paint.opacities.items() if name in _COMPARED & {*other.view.layers}
         }
         data["layers"] += _layers(other.run, other.key, other.view, Paint(there_too, shown_there), side=1)
-        data |= {"compare": other.way, "titles": [run.resolve().name, other.run.resolve().name]}
+        here = run.resolve().name if other.run != run else "this version"
+        data |= {"compare": other.way, "titles": [here, other.title]}
     # Keyed by slide, so that a click is not applied to the next slide; as a number, because Streamlit refuses keys with
     # two consecutive underscores.
     number = crc32(f"{run.name}/{key}".encode(errors="surrogateescape"))

@@ -34,6 +34,7 @@ class SlideSummary:
         classes: By name, in the order of their ids.
         objects: By class name.
         provenance: Everything that determined the result.
+        made: When it was finished, UTC in ISO 8601.
         versions: Versions of the program and its libraries.
     """
 
@@ -45,6 +46,7 @@ class SlideSummary:
     classes: dict[str, ClassArea] = field(default_factory=dict)
     objects: dict[str, ClassTotals] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    made: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
 

@@ -5,13 +5,14 @@ serves the tiles. So no path is ever taken from a request, and a path in a run f
 have read the file.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from cytoseg.errors import SlideError
 from cytoseg.evaluation.run_folder import predictions
+from cytoseg.predict.kept_versions import versions_of
 from cytoseg.predict.summary import SlideSummary, summary_of
 from cytoseg.slides.fingerprint import slide_sha256, slide_stamp
 from cytoseg.slides.open import SLIDE_SUFFIXES, find_slides, slide_id
@@ -46,6 +47,7 @@ class Catalogue:
 
     Attributes:
         slides: By key, sorted.
+        versions: Kept versions of predictions, by keys of their own.
         gone: Prediction folders whose slide is missing, has been replaced, was not identified well enough when it was
             predicted, or lies on a disk that does not answer.
         outside: Number of symlinks that lead out of the recipe's folders; they are not shown.
@@ -54,6 +56,11 @@ class Catalogue:
     slides: dict[str, Found]
     gone: tuple[str, ...]
     outside: int
+    versions: dict[str, Found] = field(default_factory=dict)
+
+    def named(self, key: str) -> Found | None:
+        """Return the slide or version of a key, if there is one."""
+        return self.slides.get(key) or self.versions.get(key)
 
 
 def list_slides(run: Path, *, folders: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> Catalogue:
@@ -84,7 +91,20 @@ def list_slides(run: Path, *, folders: Sequence[Path], include: Sequence[str], e
         known = next((found for found in slides.values() if found.path == predicted), None)
         known = known or _add(slides, folder.name, predicted)
         slides[known.key] = replace(known, prediction=folder)
-    return Catalogue(dict(sorted(slides.items())), tuple(gone), len(real) - len(inside))
+    listed = dict(sorted(slides.items()))
+    return Catalogue(listed, tuple(gone), len(real) - len(inside), _versions(run, listed))
+
+
+def _versions(run: Path, slides: Mapping[str, Found]) -> dict[str, Found]:
+    """List the kept versions of the slides' predictions that were made of these very files."""
+    versions: dict[str, Found] = {}
+    for key, found in slides.items():
+        folder = found.slide if found.prediction is None else found.prediction.name
+        for kept in versions_of(run, folder):
+            name = f"{key}@{kept.folder.name}"  # in a URL a slash would begin another part
+            if name not in slides and is_predicted(found.path, summary_of(kept.folder)):
+                versions[name] = replace(found, key=name, prediction=kept.folder)
+    return versions
 
 
 def check_still_there(found: Found) -> None:

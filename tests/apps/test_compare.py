@@ -1,4 +1,4 @@
-"""Two runs' predictions of a slide on the page Slides: what is offered, and what the viewer receives."""
+"""Two predictions of a slide, of two runs or versions, on the page Slides: what is offered and shown."""
 
 import importlib
 import json
@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cytoseg.classes import ClassList
+from cytoseg.predict.kept_versions import keep_version
 
 GREY = (128, 128, 128)
 
@@ -82,7 +83,7 @@ def test_without_another_run_it_is_said_what_to_do(page: Callable[[], AppTest], 
     shutil.rmtree(sighted.with_name("another") / "predictions")
     box = _offered(page())
     assert box.disabled
-    assert "Predict it with another run" in box.help
+    assert "Predict it with another run, or keep this version" in box.help
 
 
 @pytest.mark.usefixtures("review")
@@ -93,3 +94,48 @@ def test_classes_of_another_run_are_painted_by_name() -> None:
     assert compare.painted(here, [2], there) == [0, 3]
     assert compare.painted(here, [0, 1], there) == [1, 2, 3]
     assert compare.painted(here, [], ClassList(("glass", "other"), (GREY,) * 2, "other")) == []
+
+
+def _identify(prediction: Path, made: str, weights: str) -> None:
+    """Write into a summary when and by what the slide was predicted."""
+    record = json.loads((prediction / "summary.json").read_text())
+    record["made"] = made
+    record["provenance"]["bundle"] = {"sha256": {"weights": weights}}
+    (prediction / "summary.json").unlink()  # a prediction replaces all files
+    (prediction / "summary.json").write_text(json.dumps(record))
+
+
+def test_a_kept_version_is_laid_beside_a_later_prediction(page: Callable[[], AppTest], sighted: Path) -> None:
+    prediction = sighted / "predictions" / "board"
+    _identify(prediction, "2026-03-01T14:05:09+00:00", "a")
+    app = page()
+    assert _offered(app).options == ["Nothing", "another"]
+    (keep,) = [button for button in app.main.button if button.label == "Keep this version"]
+    app = keep.click().run()
+    assert "This version is kept." in [caption.value for caption in app.caption]
+    assert _offered(app).options == ["Nothing", "another"]  # it is what is looked at
+    (kept,) = (sighted / "versions" / "board").iterdir()
+    _identify(prediction, "2026-03-02T14:05:09+00:00", "b")
+    app = app.run()
+    title = f"2026-03-01 14:05, bundle {kept.name[-8:]}"
+    assert _offered(app).options == ["Nothing", title, "another"]
+    assert "Keep this version" in [button.label for button in app.main.button]
+    told = _told(_offered(app).select(title).run())
+    assert (told["compare"], told["titles"]) == ("swipe", ["this version", title])
+    sides = [(one["side"], one["address"]) for one in told["layers"]]
+    assert (1, f"/tiles/sighted/classes/board%40{kept.name}") in sides
+    assert (0, "/tiles/sighted/classes/board") in sides
+
+
+def test_a_damaged_version_is_said_in_a_sentence(page: Callable[[], AppTest], sighted: Path) -> None:
+    prediction = sighted / "predictions" / "board"
+    _identify(prediction, "2026-03-01T14:05:09+00:00", "a")
+    version = keep_version(prediction)
+    _identify(prediction, "2026-03-02T14:05:09+00:00", "b")
+    (version.folder / "class_map.ome.tif").unlink()
+    (version.folder / "class_map.ome.tif").write_bytes(b"II*\0nonsense")
+    app = page()
+    title = f"2026-03-01 14:05, bundle {version.bundle}"
+    app = _offered(app).select(title).run()
+    assert app.warning[0].value.replace("\\", "").startswith(f"{title}: class_map.ome.tif: ")
+    assert _told(app)["compare"] == ""

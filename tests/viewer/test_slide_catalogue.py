@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,20 @@ def test_a_dead_share_hides_only_its_own_slides(tmp_path: Path, monkeypatch: pyt
         over.set()
     assert list(listed.slides) == ["a"]
     assert listed.gone == ("b",)
+
+
+def test_kept_versions_of_this_very_file_have_keys_of_their_own(tmp_path: Path) -> None:
+    slide = _slide(tmp_path / "slides" / "a.png")
+    folder = _predicted(tmp_path / "run", slide, classes={"cell": {}})
+    kept, other = (tmp_path / "run" / "versions" / "a" / f"20260301T14050{n}Z-1234" for n in (1, 2))
+    shutil.copytree(folder, kept)
+    shutil.copytree(folder, other)
+    (other / "summary.json").write_text(json.dumps({"provenance": {"slide_bytes": 1}}))  # of another file
+    listed = _listed(tmp_path, "slides")
+    assert list(listed.slides) == ["a"]
+    assert listed.versions == {f"a@{kept.name}": Found(f"a@{kept.name}", "a", slide, kept)}
+    assert [listed.named(key) for key in ("a", f"a@{kept.name}", "b")] == [
+        listed.slides["a"],
+        *listed.versions.values(),
+        None,
+    ]
