@@ -28,20 +28,29 @@ def choose_crop(crops: Sequence[CropScores]) -> CropScores:
     kept = st.session_state.get("crop")
     place = names.index(kept) if kept in names else 0
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        _step("Previous", names[max(place - 1, 0)], disabled=place == 0)
-        _step("Next", names[min(place + 1, len(names) - 1)], disabled=place == len(names) - 1)
+        offer_beside(names, names[place], key="crop", shortcuts=("Left", "Right"))
         chosen = state.select(st.container(width=420), "Crop, worst first", names, key="crop")
         st.markdown(f":gray[{place + 1} of {len(names)}]")
     return crops[names.index(chosen)]
 
 
-def _step(label: str, crop: str, *, disabled: bool) -> None:
-    icon, key = {"Previous": ("arrow_back", "Left"), "Next": ("arrow_forward", "Right")}[label]
+def offer_beside(names: Sequence[str], chosen: str, *, key: str, shortcuts: tuple[str, str]) -> None:
+    """Offer the crops before and after the chosen one.
 
-    def go() -> None:
-        st.session_state["crop"] = crop
-
-    st.button(label, icon=f":material/{icon}:", shortcut=key, disabled=disabled, on_click=go)
+    Args:
+        names: All crops in their order.
+        chosen: The chosen crop, one of them.
+        key: Streamlit key of the choice.
+        shortcuts: Keys of "Previous" and "Next".
+    """
+    place = names.index(chosen)
+    for label, step, icon, shortcut in zip(
+        ("Previous", "Next"), (-1, 1), ("arrow_back", "arrow_forward"), shortcuts, strict=True
+    ):
+        there = place + step
+        to = names[there] if 0 <= there < len(names) else None
+        go = {"on_click": st.session_state.__setitem__, "args": (key, to)}
+        st.button(label, icon=f":material/{icon}:", shortcut=shortcut, disabled=to is None, **go)
 
 
 def painted(

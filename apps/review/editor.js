@@ -49,6 +49,7 @@ class Editor extends EditorKeys {
       save: () => this.save(),
       takeall: () => this.takeAll(),
       relight: () => this.relight(),
+      keys: () => this.find("help").showModal(),
     };
     for (const [name, act] of Object.entries(clicks)) this.find(name).onclick = act;
     for (const name of ["opacity", "veil", "brightness", "contrast"]) this.find(name).oninput = () => this.draw();
@@ -57,6 +58,7 @@ class Editor extends EditorKeys {
     this.root.addEventListener("keydown", (event) => {
       if (event.target.type === "range" && event.key.startsWith("Arrow")) event.stopPropagation();
     });
+    this.find("help").addEventListener("keydown", (event) => event.stopPropagation()); // its keys are not the crop's
     this.listenToPointer();
     const onKey = (event) => {
       if (this.root.isConnected) this.key(event);
@@ -83,7 +85,7 @@ class Editor extends EditorKeys {
     this.above.onblur = () => this.steers(false);
     this.above.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.above.onpointerleave = () => {
-      this.pointer = null;
+      if (!this.isSteered) this.pointer = null;
       this.drawAbove();
     };
   }
@@ -96,8 +98,22 @@ class Editor extends EditorKeys {
     this.showResults(data.layers ?? []);
     this.propose(data.proposal);
     this.readRegions(data.superpixels);
+    this.listKeys(data.keys);
     if (data.autosave && data.may_save && !before?.may_save && this.isChanged()) this.handOver(); // a name was typed
     this.report();
+  }
+
+  // Keys of the page, after those of the editor.
+  listKeys(keys) {
+    this.find("pagekeys").replaceChildren(
+      ...keys.map((words) => {
+        const row = document.createElement("tr");
+        row.append(
+          ...words.map((text, i) => Object.assign(document.createElement(i ? "td" : "th"), { textContent: text })),
+        );
+        return row;
+      }),
+    );
   }
 
   showResults(layers) {
@@ -162,6 +178,7 @@ class Editor extends EditorKeys {
     this.stroke = null;
     this.corner = null;
     this.region = null;
+    this.pointer = null;
     this.mask.width = data.width;
     this.mask.height = data.height;
     this.classButtons(data.classes);
@@ -174,6 +191,7 @@ class Editor extends EditorKeys {
       this.picture = picture;
       this.root.setAttribute("aria-busy", "false");
       this.draw();
+      if (this.isSteered) this.steers(true); // the keyboard stays on the crop, and begins in its middle
     };
     picture.src = data.picture;
     this.resize();

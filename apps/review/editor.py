@@ -18,6 +18,14 @@ from cytoseg.labels.superpixels import superpixels
 
 _DRAWING = "drawing"
 """Streamlit key of the browser's answers."""
+_ANNOTATE_KEYS = (("N, Shift+N", "next, previous crop"),)
+_CORRECT_KEYS = (
+    ("0", "do not score"),
+    ("Left, Right", "previous, next crop, while the keyboard is not on the crop"),
+    ("A", "accept"),
+    ("Ctrl+S", "save"),
+)
+"""Keys of the pages, for the list of keys."""
 
 
 MODULES = ("pixels", "runs", "regions", "view", "tools", "keys")
@@ -88,6 +96,7 @@ def edit(
             "width": width,
             "height": height,
             "ids": packed(ids),
+            "keys": _CORRECT_KEYS,
             "fill": classes.fill_id,
             "classes": _buttons(classes),
             # Acknowledge every answer, even one without changes.
@@ -138,6 +147,7 @@ def draw(
             "width": width,
             "height": height,
             "ids": packed(ids),
+            "keys": _ANNOTATE_KEYS,
             "fill": IGNORE,
             "classes": _buttons(classes)[:-1],
             "layers": [{"name": one.name, "title": one.title, "uri": data_uri(one.pixels)} for one in layers],

@@ -1,10 +1,12 @@
-// Keys for each tool, class and step; and a pointer that arrows move, for work without a mouse.
+// Keys for each tool, class and step; a pointer that arrows move, and words that say where it is, for work without a
+// mouse or without sight.
 
 import { EditorTools } from "./editor_tools.js";
 
 const TOOLS = { b: "brush", e: "eraser", p: "polygon", r: "rectangle", f: "fill", s: "smart", t: "take" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const FAR = 10; // pixels that an arrow goes with Shift
+const MARGIN_PX = 24; // of the screen, that stays visible around the pointer
 
 export class EditorKeys extends EditorTools {
   save() {}
@@ -16,7 +18,10 @@ export class EditorKeys extends EditorTools {
     const action = this.actionOf(event, event.key.toLowerCase());
     if (!action) return;
     event.preventDefault();
+    const before = this.words();
     action();
+    if (this.isSteered) this.showPointer();
+    this.tell(this.words().filter((word, i) => word !== before[i]));
   }
 
   actionOf(event, key) {
@@ -33,6 +38,8 @@ export class EditorKeys extends EditorTools {
       "]": () => this.grow(1),
       "+": () => this.scale(this.factor() + 1),
       "-": () => this.scale(this.factor() - 1),
+      "?": () => this.find("help").showModal(),
+      g: () => this.above.focus(),
       enter: this.polygon.length ? () => this.closePolygon() : undefined,
       escape: () => this.choose(this.tool),
       v: this.data.layers?.length ? () => this.nextLayer() : undefined,
@@ -44,31 +51,99 @@ export class EditorKeys extends EditorTools {
     this.chooseLayer(names[(names.indexOf(this.layer) + 1) % names.length]);
   }
 
+  // What keys change: tool with its size, class, zoom, result, and where the pointer is.
+  words() {
+    const pressed = (name) => this.root.querySelector(`[data-${name}][aria-pressed=true]`)?.firstChild.textContent ?? "";
+    const size = ["brush", "eraser", "smart"].includes(this.tool) ? this.sizeSlider().value : "";
+    const id = ["eraser", "take"].includes(this.tool) ? "" : this.nameOf(this.classId);
+    return [`${pressed("tool")} ${size}`.trim(), id, `zoom ${this.factor()}`, pressed("layer"), this.place()];
+  }
+
+  // Place of the pointer, and what is marked there.
+  place() {
+    if (!this.pointer || !this.isSteered) return "";
+    const [x, y] = [Math.floor(this.pointer.x), Math.floor(this.pointer.y)];
+    const i = y * this.data.width + x;
+    const offered = this.proposed && this.proposed[i] !== this.data.fill ? `, proposed ${this.nameOf(this.proposed[i])}` : "";
+    return `x ${x}, y ${y}: ${this.nameOf(this.ids[i])}${offered}`;
+  }
+
+  nameOf(id) {
+    return this.data.classes.find((one) => one.id === id)?.name ?? "unmarked";
+  }
+
+  // Shown, and read out by a screen reader.
+  tell(words) {
+    const text = words.filter(Boolean).join("; ");
+    if (text) this.find("told").textContent = text;
+  }
+
   // The crop has the keyboard, and was not merely clicked: then arrows lead to other crops.
   steers(does) {
+    if (!does) this.lift();
     this.isSteered = does;
     this.above.classList.toggle("steered", does);
+    if (does && this.picture) {
+      this.pointer ??= { x: Math.floor(this.data.width / 2) + 0.5, y: Math.floor(this.data.height / 2) + 0.5 };
+      this.find("scroll").scrollIntoView({ block: "nearest" });
+      this.showPointer();
+      this.tell(this.words());
+    }
     this.drawAbove();
   }
 
-  // Arrows move the pointer, Space presses, and a second Space ends a rectangle.
+  // Ends what keys have begun to paint.
+  lift() {
+    if (this.isSteered && this.stroke) this.release();
+  }
+
+  // Arrows move the pointer; Space and Enter press, and Enter leaves the brush down until it is pressed again.
   steer(event) {
     if (!this.picture || !this.isSteered || event.ctrlKey || event.metaKey || event.altKey) return;
     const step = ARROWS[event.key];
-    if (!step && event.key !== " ") return;
+    const isDown = Boolean(this.stroke);
+    if (isDown && !step && event.key !== "Shift") this.release();
+    if (event.key === "Escape" && !isDown && !this.corner && !this.polygon.length) return this.leave(event);
+    const presses = event.key === " " || (event.key === "Enter" && !this.polygon.length);
+    if (!step && !presses && !(isDown && event.key === "Escape")) return;
     event.preventDefault();
     event.stopPropagation(); // an arrow would lead to another crop
+    if (step) this.moveBy(step, event.shiftKey ? FAR : 1);
+    else if (isDown) return this.tell(["lifted", this.place()]);
+    else this.pressHere(event.key === "Enter");
+    this.showPointer();
+    this.tell([this.stroke || this.corner ? "drawing" : "", this.place()]);
+  }
+
+  moveBy([x, y], far) {
     const { width, height } = this.data;
-    const from = this.pointer ?? { x: width / 2, y: height / 2 };
-    const far = event.shiftKey ? FAR : 1;
     const within = (place, size) => Math.max(0.5, Math.min(size - 0.5, Math.floor(place) + 0.5));
-    const [x, y] = step ?? [0, 0];
-    this.pointer = { x: within(from.x + x * far, width), y: within(from.y + y * far, height) };
-    if (!step && this.corner) this.release();
-    else if (!step) {
-      this.begin(this.pointer);
-      if (this.stroke) this.release();
-    }
+    this.pointer = { x: within(this.pointer.x + x * far, width), y: within(this.pointer.y + y * far, height) };
+    if (!this.stroke) return;
+    this.brush(this.stroke, this.pointer);
+    this.stroke = this.pointer;
+  }
+
+  pressHere(stays) {
+    if (this.corner) return this.release();
+    this.begin(this.pointer);
+    if (this.stroke && !stays) this.release();
+  }
+
+  // Back to the tools: a crop must not hold the keyboard.
+  leave(event) {
+    event.preventDefault();
+    event.stopPropagation();
+    this.root.querySelector(`[data-tool=${this.tool}]`).focus();
+  }
+
+  // Scrolls an enlarged crop until the pointer is seen.
+  showPointer() {
+    if (!this.pointer) return;
+    const [scroll, factor] = [this.find("scroll"), this.factor()];
+    const seen = (from, room, place) => Math.max(place + MARGIN_PX - room, Math.min(from, place - MARGIN_PX));
+    scroll.scrollLeft = seen(scroll.scrollLeft, scroll.clientWidth, this.pointer.x * factor);
+    scroll.scrollTop = seen(scroll.scrollTop, scroll.clientHeight, this.pointer.y * factor);
     this.drawAbove();
   }
 

@@ -104,9 +104,13 @@ export class EditorTools extends EditorView {
     this.draw();
   }
 
+  sizeSlider() {
+    return this.find(this.tool === "smart" ? "parts" : "size");
+  }
+
   // Larger or smaller: the brush, or what smart select takes.
   grow(by) {
-    const slider = this.find(this.tool === "smart" ? "parts" : "size");
+    const slider = this.sizeSlider();
     slider.value = Number(slider.value) + by;
     this.drawAbove();
   }

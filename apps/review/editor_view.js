@@ -3,7 +3,17 @@
 import { edges, IGNORE } from "./editor_pixels.js";
 
 const MOST_ZOOM = 16;
+const CROSS_PX = [4, 14]; // of the screen: where the arms of the pointer that keys move begin and end
 export const NEAR_PX = 8; // of the screen, to close a polygon
+
+function cross(x, y) {
+  const path = new Path2D();
+  for (const [across, down] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+    path.moveTo(x + across * CROSS_PX[0], y + down * CROSS_PX[0]);
+    path.lineTo(x + across * CROSS_PX[1], y + down * CROSS_PX[1]);
+  }
+  return path;
+}
 
 export class EditorView {
   constructor(root) {
@@ -132,7 +142,7 @@ export class EditorView {
     };
     if (this.pointer && (this.tool === "brush" || this.tool === "eraser"))
       ring(this.pointer, (Math.max(1, Number(this.find("size").value)) / 2) * factor);
-    else if (this.pointer && this.isSteered) ring(this.pointer, NEAR_PX / 2);
+    if (this.pointer && this.isSteered) paths.push(cross(this.pointer.x * factor, this.pointer.y * factor));
     if (this.corner && this.pointer) {
       const box = new Path2D();
       const [x, y] = [this.corner.x * factor, this.corner.y * factor];

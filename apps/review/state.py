@@ -79,6 +79,7 @@ def _style() -> None:
         # Streamlit's grey has too little contrast, 2.5 to 1, and so has white on the blue of the dark theme.
         ".soft,[data-testid='stCaptionContainer'],[data-testid='stCaptionContainer'] *,[data-testid='stImageCaption'],"
         "[data-testid='stImageCaption'] *{color:light-dark(#5a6675,#a9b4c2)!important;opacity:1!important}"
+        "[data-testid='stMain'] button kbd{color:inherit!important;opacity:1!important}"
         "[data-testid='stWidgetLabel'],[data-testid='stWidgetLabel'] *{color:light-dark(#1c2430,#e8ecf1)!important}"
         "[data-testid='stBaseButton-primary']:enabled,[data-testid='stBaseButton-primary']:enabled *"
         "{color:light-dark(#fff,#0b1016)!important}</style>"

@@ -1,4 +1,4 @@
-"""Every page by axe-core in both themes: nothing serious or critical; nothing wider than the screen at 200 %."""
+"""Every page by axe-core in both themes, nothing wider than the screen at 200 %, and a crop annotated by keys alone."""
 
 import json
 import shutil
@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from cytoseg.classes import IGNORE
-from cytoseg.labels.readings import save_reading
+from cytoseg.labels.drawn_marks import read_marks
+from cytoseg.labels.readings import place_of, save_reading
 from cytoseg.recipe import dump_recipe, load_recipe
 from tests.apps.sighted import CLASSES, make_run
 from tests.apps.test_annotate import RECIPE
@@ -46,12 +48,14 @@ RUNS = {
 
 
 def _add_shared_run(base: Path) -> None:
-    """Make base/runs/shared with one crop that two people have marked differently."""
+    """Make base/runs/shared with a crop that two people have marked differently, and one that nobody has marked."""
     run = base / "runs" / "shared"
     path = run / "to_label" / "board_0_0.png"
     path.parent.mkdir(parents=True)
-    Image.fromarray(np.full((SIDE_PX, SIDE_PX, 3), 200, np.uint8)).save(path)
-    path.with_name("board_0_0.crop.json").write_text(json.dumps({"slide": "board", "region": [0, 0, 96, 96]}))
+    for x in (0, SIDE_PX):
+        name = f"board_{x}_0"
+        Image.fromarray(np.full((SIDE_PX, SIDE_PX, 3), 200, np.uint8)).save(path.with_name(f"{name}.png"))
+        path.with_name(f"{name}.crop.json").write_text(json.dumps({"slide": "board", "region": [x, 0, 96, 96]}))
     (base / "shared.yaml").write_text(RECIPE.replace("name: sighted", "name: shared"))
     (run / "recipe.yaml").write_text(dump_recipe(load_recipe(str(base / "shared.yaml"))))
     for person, right in (("Anna", 40), ("Bo", 60)):
@@ -61,9 +65,14 @@ def _add_shared_run(base: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def page(chromium: Browser, served_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("seen")
+
+
+@pytest.fixture(scope="module")
+def page(chromium: Browser, served_run: Path, base: Path) -> Iterator[Page]:
     """A browser window on the review of four small runs."""
-    base, port = tmp_path_factory.mktemp("seen"), free_port()
+    port = free_port()
     shutil.copytree(served_run, base / "runs" / "quickstart")
     make_run(base, size_px=600)
     add_queued_run(base, base / "runs" / "quickstart")
@@ -125,3 +134,54 @@ def test_axe_finds_nothing_serious_in_either_theme_and_200_percent_fits(page: Pa
     assert page.evaluate(OVERHANG) <= 0
     page.set_viewport_size({"width": 1280, "height": 1000})
     page.emulate_media(color_scheme="light")
+
+
+def _press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def _marks(base: Path, crop: str, person: str) -> NDArray[np.uint8]:
+    picture = place_of(base / "runs" / "shared" / "to_label" / f"{crop}.png", person)
+    return read_marks(picture, (SIDE_PX, SIDE_PX), CLASSES).ids
+
+
+def test_a_crop_is_annotated_by_keys_alone(page: Page, base: Path, tmp_path: Path) -> None:
+    _open(page, "annotate")
+    ready, told = "[aria-busy=false]", page.locator("[data-part=told]")
+    expect(page.locator(f".editor[data-token*='/board_96_0/']{ready}")).to_be_visible(timeout=DRAWN_MS)
+    page.locator("[data-tool=smart]").focus()
+    while not page.locator("[data-part=above].steered").count():
+        _press(page, "Tab")
+    expect(told).to_contain_text("background; zoom")
+    expect(told).to_contain_text("x 48, y 48: unmarked")
+    _press(page, "2", *"[[[[[[[")
+    expect(told).to_have_text("Brush 1")
+    _press(page, "Shift+ArrowLeft", "Space")  # a dot
+    expect(told).to_have_text("x 38, y 48: cell")
+    _press(page, "ArrowUp", "ArrowUp", "Enter", "Shift+ArrowUp", "Enter")  # a line
+    expect(told).to_have_text("lifted; x 38, y 36: cell")
+    _press(page, "1", "r", "Shift+ArrowRight", "Enter", "Shift+ArrowRight", "Shift+ArrowDown")
+    expect(told).to_have_text("drawing; x 58, y 46: unmarked")
+    _press(page, "Enter", "p", "Shift+ArrowRight", "Space", "Shift+ArrowRight", "Space", "Shift+ArrowDown", "Space")
+    page.screenshot(path=tmp_path / "polygon.png")
+    _press(page, "Enter", "Control+z", "Control+y", "+", "f", "2", "ArrowUp", "ArrowLeft", "Space")
+    page.screenshot(path=tmp_path / "filled.png")
+    expect(page.locator("[data-part=said]")).to_have_text("Saved.", timeout=DRAWN_MS)
+    ids = _marks(base, "board_96_0", "Cem")
+    assert (ids[48, 38], ids[47, 38], set(ids[36:47, 38].tolist())) == (1, IGNORE, {1})
+    assert (ids == 0).sum() == 10 * 10
+    assert set(ids[36:46, 48:58].ravel().tolist()) == {0}
+    assert ids[47, 70] == ids[54, 77] == 1  # the triangle, first background and then filled
+    assert ids[54, 70] == IGNORE
+    _press(page, "?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.screenshot(path=tmp_path / "keys.png")
+    assert _findings(page) == []
+    _press(page, "b", "Escape", "Escape")  # its keys are not the crop's; then the crop lets the keyboard go
+    expect(page.locator("[data-tool=fill]:focus")).to_be_visible()
+    _press(page, "Shift+N")
+    expect(page.locator(f".editor[data-token*='/board_0_0/']{ready}")).to_be_visible(timeout=DRAWN_MS)
+    _rested(page)
+    _press(page, "g", "Space")
+    expect(told).to_have_text("x 48, y 48: cell")

@@ -1,6 +1,7 @@
 """Annotate: mark crops with live predictions."""
 
 import annotate_state
+import crop_choice
 import editor
 import jobs_list
 import people
@@ -17,11 +18,7 @@ HELP = (
     "A few strokes in each class are enough: unmarked pixels stay unknown. Each stroke is saved under your name  "
     "and imported into the run's labels; crops of test slides are used for testing only, never for training."
 )
-KEYS = (
-    "1 to 9 choose the class, B brush, E eraser, P polygon, R rectangle, F fill, S smart select, T take a "
-    "proposal over; [ and ] change the brush or the region, + and - the zoom, V the result; Ctrl-Z takes a step back, "
-    "Ctrl-Y forth. Tab to the crop, and arrows move the pointer and Space presses."
-)
+KEYS = "Every tool and class has a key, and the whole page works without a mouse: ? lists the keys."
 
 
 def _new_crop(annotating: Annotating) -> None:
@@ -42,6 +39,7 @@ def _choose(annotating: Annotating, found: list[CropFile], author: str) -> CropF
         st.session_state[key] = next((name for name in names if by_name[name].drawn is None), names[0])
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = by_name[st.selectbox("Crop", names, key=key, format_func=titles.__getitem__)]
+        crop_choice.offer_beside(names, chosen.path.stem, key=key, shortcuts=("Shift+N", "N"))
         people.offer_taking(annotating.run, chosen, author, given.get(chosen.path.stem, ()))
         st.button("New random crop", icon=":material/casino:", on_click=_new_crop, args=(annotating,))
     marked = sum(crop.drawn is not None for crop in found)
