@@ -22,7 +22,15 @@ from cytoseg.workflows.compared_methods import (
     task_of,
     timed,
 )
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, say_estimate, start_run
+from cytoseg.workflows.recorded_command import (
+    Overrides,
+    RecipeArgument,
+    alone_in,
+    progress,
+    say,
+    say_estimate,
+    start_run,
+)
 from cytoseg.workflows.run_paths import split_of
 
 QUICK = ("commonest", "thresholds", "forest", "scratch")
@@ -64,7 +72,7 @@ def run(
     folder as CSV, Markdown and a figure. Finished trainings are not repeated. With --quick it takes minutes: the U-Net
     on an ImageNet encoder, tuned decoders and MLPs on other features than the recipe's are left out.
     """
-    with start_run(recipe, overrides, command="compare") as current:
+    with start_run(recipe, overrides, command="compare") as current, alone_in(current.folder / "compare"):
         split = split_of(current.recipe)
         check_two_classes(name for crop in split.train for name, pixels in crop.pixels.items() if pixels)
         unet, _, backbone = run_backbone(current.recipe, current.folder)

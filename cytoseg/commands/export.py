@@ -37,12 +37,12 @@ def run(
             raise CheckpointError(f"{ddpm}: no checkpoint yet. Run `cytoseg train-ddpm` with this recipe first.")
         if not load_state(found[0]).get("recipe"):
             raise CheckpointError(f"{found[0]}: of an older version, without its recipe. Train on with --resume first.")
-        if folder.exists():
-            raise CheckpointError(f"{folder}: already exists, perhaps with a hand-written model card. Remove it first.")
+        _refuse_existing(folder)
         _card(current.recipe.name, load_state(found[0]), found[0], ())  # check before anything is written
         pictures = [name for name in _PICTURES if (ddpm / name).exists() and not is_noise_file(ddpm / name)]
 
         def add(new: Path) -> None:
+            _refuse_existing(folder)  # again: another export may have been quicker
             for name in pictures:
                 shutil.copyfile(ddpm / name, new / name)
             card = _card(current.recipe.name, load_state(new), found[0], pictures)
@@ -52,6 +52,11 @@ def run(
         size_mb = (folder / "ema.safetensors").stat().st_size / 1e6
         current.entry.update(checkpoint=found[0].name, size_mb=round(size_mb, 1))
         say(f"{folder}: {size_mb:.1f} MB, after {state['crops_seen']} crops. Describe the slides in its README.md.")
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise CheckpointError(f"{folder}: already exists, perhaps with a hand-written model card. Remove it first.")
 
 
 def _card(name: str, state: Mapping[str, Any], checkpoint: Path, pictures: Sequence[str]) -> str:

@@ -35,15 +35,21 @@ def run(
     tensors; a file that does not fit is refused, and names the tensor. A network that has learned its variance keeps
     it.
     """
-    if folder.exists():
-        raise CheckpointError(f"{folder}: already exists. Choose a new folder for the checkpoint.")
+    _refuse_existing(folder)
     found = read_guided_diffusion(file)
     architecture = _architecture(found, file)
-    save_checkpoint(folder, {"ema": found.weights}, _state(architecture, file, layout, image_size).as_json())
+    state = _state(architecture, file, layout, image_size).as_json()
+    # Asked again once it may be written: another import may have been quicker.
+    save_checkpoint(folder, {"ema": found.weights}, state, add=lambda _: _refuse_existing(folder))
     millions = sum(tensor.numel() for tensor in found.weights.values()) / 1e6
     blocks = len(tap_names(architecture))
     say(f"{folder}: {millions:,.1f} million weights, {blocks} blocks (block0.output to block{blocks - 1}.output).")
     say(f"Set training.init: {folder} in a recipe; its features need no training: features.taps names the blocks.")
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise CheckpointError(f"{folder}: already exists. Choose a new folder for the checkpoint.")
 
 
 def _architecture(found: GuidedDiffusion, file: Path) -> Architecture:

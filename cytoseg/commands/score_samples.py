@@ -19,6 +19,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.evaluation.generative_features import FeatureNetwork, feature_network
 from cytoseg.evaluation.generative_scores import check_counts, count_copies, inception_score, score
 from cytoseg.evaluation.sample_scores import HEAD, SCORES, SCORES_FILE, TITLES, NamedNetwork, SampleScores
+from cytoseg.locks import locked
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.tissue_sources import SlideSource
@@ -28,6 +29,9 @@ from cytoseg.writing import atomic_path, write_atomically
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
+_WAIT_S = 30.0
+"""Seconds to wait for another command that writes the scores of the same samples."""
 
 
 def run(
@@ -175,15 +179,17 @@ def _sentence(found: SampleScores) -> str:
 
 
 def _write(folder: Path, found: SampleScores) -> None:
-    write_atomically(folder / SCORES_FILE, json.dumps(SCORES.content_of(found), indent=1))
-    write_atomically(folder / "scores.md", markdown(found))
     figure, panels = plt.subplots(1, len(found.samples), figsize=(12, 3), layout="constrained")
     for panel, metric in zip(panels, found.samples, strict=True):
         pairs = [scores[metric] for scores in (found.samples, found.floor)]
         panel.bar(("samples", "real"), [p[0] for p in pairs], yerr=[p[1] for p in pairs], color=("#d55e00", "#999999"))
         panel.set_title(TITLES[metric])
-    with atomic_path(folder / "scores.png") as temporary:
-        figure.savefig(temporary, dpi=100)
+    # Of two commands the three files are of one.
+    with locked(folder / SCORES_FILE, wait_s=_WAIT_S, error=CytosegError):
+        write_atomically(folder / SCORES_FILE, json.dumps(SCORES.content_of(found), indent=1))
+        write_atomically(folder / "scores.md", markdown(found))
+        with atomic_path(folder / "scores.png") as temporary:
+            figure.savefig(temporary, dpi=100)
     plt.close(figure)
 
 

@@ -26,7 +26,15 @@ from cytoseg.studies.feature_selection.select import Selection, select_features
 from cytoseg.studies.feature_selection.settings import Effort, Question
 from cytoseg.studies.feature_selection.tables import as_markdown, sentence, table_of
 from cytoseg.workflows.backbone import run_backbone
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, progress, say, start_run
+from cytoseg.workflows.recorded_command import (
+    Overrides,
+    RecipeArgument,
+    Run,
+    alone_in,
+    progress,
+    say,
+    start_run,
+)
 from cytoseg.workflows.run_paths import split_of
 from cytoseg.writing import atomic_path, write_atomically
 
@@ -53,7 +61,10 @@ def run(
     keeping its comments; for a shipped recipe, into a copy in that folder.
     """
     limits = Limits(60 * minutes, memory_bytes(memory))
-    with start_run(recipe, overrides, command="select-features") as current:
+    with (
+        start_run(recipe, overrides, command="select-features") as current,
+        alone_in(current.folder / "select_features"),
+    ):
         folder = current.folder / "select_features"
         question, extractor_of = _question(current, parse_timesteps(timesteps, current.recipe))
         say(f"This takes at most about {duration_text(60 * minutes)} (--minutes).")

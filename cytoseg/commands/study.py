@@ -27,7 +27,7 @@ from cytoseg.workflows.compared_methods import (
     say_missing_rivals,
     task_of,
 )
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, alone_in, progress, say, start_run
 from cytoseg.workflows.robustness import contenders, scale_of
 from cytoseg.workflows.run_paths import split_of
 from cytoseg.workflows.variant_outcome import Asking
@@ -57,7 +57,10 @@ def label_efficiency_command(
     random weights, to show the gain from unlabelled slides. Table, figure and summary go into label_efficiency/ in the
     run folder. Finished trainings are not repeated.
     """
-    with start_run(recipe, overrides, command="study label-efficiency") as current:
+    with (
+        start_run(recipe, overrides, command="study label-efficiency") as current,
+        alone_in(current.folder / "label_efficiency"),
+    ):
         split = split_of(current.recipe)
         unet, _, backbone = run_backbone(current.recipe, current.folder)
         learning = Learning.of(current.recipe, split)
@@ -117,7 +120,7 @@ def robustness_command(
     that are safe into robustness/ in the run folder. Finished scores are not repeated.
     """
     wanted = _severities(severities), _corruptions(corruptions)
-    with start_run(recipe, overrides, command="study robustness") as current:
+    with start_run(recipe, overrides, command="study robustness") as current, alone_in(current.folder / "robustness"):
         split = split_of(current.recipe)
         scale, object_class = scale_of(current.recipe, split)
         methods, learning = contenders(current.recipe, split, current.folder, quick=quick)
@@ -170,7 +173,10 @@ def architectures_command(
     once more with other seeds: differences as large as between these two are noise. Table and figure go into
     architectures/ in the run folder. Finished trainings are not repeated.
     """
-    with start_run(recipe, overrides, command="study architectures") as current:
+    with (
+        start_run(recipe, overrides, command="study architectures") as current,
+        alone_in(current.folder / "architectures"),
+    ):
         recipes = variants_of(current.recipe, variants)
         asking = Asking(seeds, samples, None if minutes is None else 60.0 * minutes)
         with progress("crops", 1) as bar:

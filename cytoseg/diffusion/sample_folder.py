@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytoseg.errors import CytosegError
+from cytoseg.locks import locked
 from cytoseg.records import RecordFile
 from cytoseg.writing import write_atomically
 
 ABOUT = "samples.json"
+_WAIT_S = 30.0
+"""Seconds to wait for another command that finds its folder."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,13 @@ def open_folder(samples: Path, origin: Origin) -> Path:
         CytosegError: If the subfolder of that name has other samples.
     """
     own = samples / origin.folder_name()
-    for folder in (samples, own):
-        if _belongs(folder, origin):
-            write_atomically(folder / ABOUT, json.dumps(_FILE.content_of(origin, without_defaults=True), indent=1))
-            return folder
+    samples.mkdir(parents=True, exist_ok=True)
+    # Two commands of other origins would both find it empty.
+    with locked(samples / ABOUT, wait_s=_WAIT_S, error=CytosegError):
+        for folder in (samples, own):
+            if _belongs(folder, origin):
+                write_atomically(folder / ABOUT, json.dumps(_FILE.content_of(origin, without_defaults=True), indent=1))
+                return folder
     raise CytosegError(f"{own}: holds samples that its {ABOUT} does not describe. Remove the folder and try again.")
 
 

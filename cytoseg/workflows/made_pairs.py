@@ -106,7 +106,7 @@ class SampleLabels:
     def _clear_if_other(self) -> None:
         about = _About(self.drawn.origin, self.bundle, self.tissue_threshold)
         if _FILE.read_or_none(self.folder / _ABOUT) != about:
-            shutil.rmtree(self.folder / _MAPS, ignore_errors=True)
+            _remove(self.folder / _MAPS)
             (self.folder / _LOG).unlink(missing_ok=True)
             (self.folder / _MAPS).mkdir(parents=True)
             write_atomically(self.folder / _ABOUT, json.dumps(_FILE.content_of(about), indent=1))
@@ -136,6 +136,13 @@ class SampleLabels:
                     Image.fromarray(maps["probabilities"][i].argmax(0).astype(np.uint8)).save(path)
                 tissue = float((optical_density(pictures[i]).mean(2) > self.tissue_threshold).mean())
                 yield MadePair(number, picture_uncertainty(maps["disagreement"][i]), tissue)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, or a file or link of its name."""
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_pairs(kept: Sequence[MadePair], labels: SampleLabels, classes: ClassList) -> Path:

@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import Result
 
 from cytoseg.checkpoints import load_state, save_checkpoint
+from cytoseg.commands import export
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.diffusion.unet import build_unet
@@ -159,3 +160,20 @@ def test_a_log_that_makes_no_sense_is_refused_before_anything_is_written(
     assert result.exit_code == 2
     assert "what it or metrics.jsonl says of its training is damaged" in result.stderr
     assert not Path("base").exists()
+
+
+def test_of_two_exports_into_one_folder_the_quicker_stays(
+    cytoseg: CytosegCommand, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = export.export_averaged
+
+    def overtaken(*given: object, **named: object) -> object:
+        Path("base").mkdir()
+        (Path("base") / "README.md").write_text("of another run")
+        return real(*given, **named)  # type: ignore[arg-type] # as they were given
+
+    monkeypatch.setattr(export, "export_averaged", overtaken)
+    result = cytoseg("export", "tiny.yaml", "base", *SMALL)
+    assert result.exit_code == 2
+    assert "base: already exists" in result.stderr
+    assert [path.read_text() for path in Path("base").iterdir()] == ["of another run"]

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from typer.testing import Result
 
+from cytoseg.commands import import_model
 from cytoseg.diffusion.adm import AdmShape, AdmUnet
 from cytoseg.diffusion.adm_settings import AdmSettings
+from cytoseg.diffusion.guided_diffusion_files import GuidedDiffusion
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.recipe import load_recipe
 
@@ -72,6 +74,26 @@ def test_a_folder_that_exists_is_kept(cytoseg: Cytoseg, published: dict[str, Ten
     result = cytoseg("import-model", "lsun.pt", "lsun")
     assert result.exit_code == 2
     assert "lsun: already exists. Choose a new folder" in result.stderr
+
+
+def test_of_two_imports_into_one_folder_the_quicker_stays(
+    cytoseg: Cytoseg, published: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = import_model.read_guided_diffusion
+
+    def overtaken(file: Path) -> GuidedDiffusion:
+        found = real(file)
+        if file.name == "lsun.pt":
+            assert cytoseg("import-model", "other.pt", "lsun").exit_code == 0
+        return found
+
+    torch.save({name: 2 * tensor for name, tensor in published.items()}, "other.pt")
+    monkeypatch.setattr(import_model, "read_guided_diffusion", overtaken)
+    result = cytoseg("import-model", "lsun.pt", "lsun")
+    assert result.exit_code == 2
+    assert "lsun: already exists. Choose a new folder" in result.stderr
+    assert json.loads(Path("lsun/state.json").read_text())["started_from"]["file"] == "other.pt"
+    assert list(Path().glob(".*")) == []
 
 
 def test_a_network_for_other_pictures_is_refused(cytoseg: Cytoseg) -> None:

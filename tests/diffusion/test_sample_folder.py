@@ -1,9 +1,13 @@
 import dataclasses
+import functools
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from cytoseg.diffusion import sample_folder
 from cytoseg.diffusion.sample_folder import Origin, open_folder, ranges, sample_path
 from cytoseg.errors import CytosegError
 
@@ -72,3 +76,20 @@ def test_ranges() -> None:
     assert ranges([0, 1, 2, 3, 7]) == "0-3, 7"
     assert ranges([5]) == "5"
     assert ranges([1, 3, 4]) == "1, 3-4"
+
+
+def test_two_commands_at_once_do_not_mix_their_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sample_folder._belongs
+
+    def slow(folder: Path, origin: Origin) -> bool:
+        found = real(folder, origin)
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(sample_folder, "_belongs", slow)
+    other = dataclasses.replace(ORIGIN, seed=1)
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(functools.partial(open_folder, tmp_path / "samples"), (ORIGIN, other))
+    assert {one.name, two.name} in ({"samples", name} for name in (OWN, OWN.replace("seed0", "seed1")))
+    assert json.loads((one / "samples.json").read_text())["seed"] == 0
+    assert json.loads((two / "samples.json").read_text())["seed"] == 1

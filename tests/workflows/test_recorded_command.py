@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,27 @@ def test_one_command_at_a_time_trains_in_a_folder(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv("RANK", "1")
         with alone_in(tmp_path / "ddpm"):  # it trains with the first one
             pass
+
+
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        ("compare tiny.yaml --quick", "compare"),
+        ("study label-efficiency tiny.yaml --quick", "label_efficiency"),
+        ("study robustness tiny.yaml --quick", "robustness"),
+        ("study architectures tiny.yaml", "architectures"),
+        ("select-features tiny.yaml", "select_features"),
+        ("make-pairs tiny.yaml", "made"),
+    ],
+)
+def test_a_second_command_in_the_same_folder_names_the_first(
+    line: str, folder: str, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded_command, "PATIENCE_S", 0.0)
+    with alone_in(Path("runs", "tiny", folder)):
+        result = cytoseg(*line.split())
+    assert result.exit_code == 2
+    assert re.search(rf"runs/tiny/{folder}: .+ \(process \d+ on .+\) is writing it\. Wait until it ends", result.stderr)
 
 
 def test_a_command_sweeps_what_killed_ones_left(cytoseg: Callable[..., Result]) -> None:
