@@ -74,7 +74,7 @@ class SavedClasses:
         """Compare the parts.
 
         Raises:
-            ValueError: If there is not one colour per name, or the fill is no class.
+            ValueError: If there is not one colour per name, or the fill is not a class.
         """
         if len(self.names) != len(self.colours) or not (self.fill is None or self.fill in self.names):
             raise ValueError("the parts of the class list do not fit")

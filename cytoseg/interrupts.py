@@ -64,7 +64,7 @@ def ending_at_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def errors_of_ending() -> Iterator[None]:
-    """Raise KeyboardInterrupt in place of what a library makes of one, such as an ImportError or a RuntimeError.
+    """Raise KeyboardInterrupt instead of what a library makes of one, such as an ImportError or a RuntimeError.
 
     Errors of the disk, and those written for the user, stay what they are: something could not be saved.
     """

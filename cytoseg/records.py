@@ -90,7 +90,7 @@ class RecordFile(Generic[Record]):
             return None
 
     def record_of(self, content: object) -> Record:
-        """Check what JSON gave; the number of the format is not looked at.
+        """Check what JSON gave; the format number is not checked.
 
         Raises:
             ValueError: Names the first field that is wrong.

@@ -94,7 +94,7 @@ def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENC
 
     Args:
         folder: What to replace; need not exist yet.
-        error: Raised in place of an OSError, so that the user reads one line.
+        error: Raised instead of an OSError, so the user reads one line.
         wait_s: How long to wait for another process that is replacing it.
 
     Yields:
@@ -133,7 +133,7 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
     Args:
         folder: What to replace; need not exist yet.
         key: Everything that determines the content, JSON-serialisable.
-        error: Raised in place of an OSError, so that the user reads one line.
+        error: Raised instead of an OSError, so the user reads one line.
 
     Yields:
         The folder, on the same disk.

@@ -87,7 +87,7 @@ def _check(value: Any, name: str) -> None:
         if depth > MAX_DEPTH:
             raise damaged(name, f"not YAML (lists or tables within each other more than {MAX_DEPTH} deep)")
         if seen > MAX_VALUES:
-            raise damaged(name, f"not YAML (more than {MAX_VALUES:,} values, those that aliases repeat included)")
+            raise damaged(name, f"not YAML (more than {MAX_VALUES:,} values, counting those repeated by aliases)")
         if isinstance(part, dict):
             waiting += [(inner, depth + 1) for pair in part.items() for inner in pair]
         elif isinstance(part, list | tuple | set):

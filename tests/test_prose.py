@@ -68,12 +68,50 @@ BANNED = {
     "where nobody": "if nobody",
     "whoever": "anyone who",
     "written anew": "rewritten",
+    "a machine of one's own": "an idle machine",
+    "by eye": "on visual inspection",
+    "crops to go": "remaining crops",
+    "for ever": "forever, or block",
+    "give the command again": "run the command again",
+    "go on with": "continue with",
+    "goes on": "continues",
+    "held against": "compared with",
+    "in place of": "instead of",
+    "is no class": "is not a class",
+    "are no crops": "are not crops",
+    "is no detector": "does not detect",
+    "is no finding": "is not conclusive",
+    "is no longer there": "no longer exists",
+    "is not here any more": "no longer exists",
+    "is obeyed": "is followed",
+    "looked at": "inspected, scored or checked",
+    "made pictures": "generated images",
+    "made slides": "synthetic slides",
+    "mend or": "fix or",
+    "nothing says": "it is unknown",
+    "nothing tells": "it is unknown",
+    "of its own accord": "automatically",
+    "once more": "again",
+    "or the like": "for example",
+    "says nothing": "is uninformative",
+    "says of": "states about",
+    "seconds of the processor": "CPU seconds",
+    "set aside": "disabled or excluded",
+    "shall": "should",
+    "steps a turn": "steps per turn",
+    "takes a step back": "undoes",
+    "takes nothing away": "does no harm",
+    "the rivals": "the other methods",
+    "train on with": "continue training with",
+    "what falls short": "limitations",
+    "what it says": "results",
 }
 
 
 def texts() -> Iterator[Path]:
     yield SOURCES / "README.md"
-    for folder, pattern in (("docs", "*.md"), ("recipes", "*.yaml"), ("cytoseg", "*.py"), ("apps", "*.py")):
+    folders = (("docs", "*.md"), ("recipes", "*.yaml"), ("cytoseg", "*.py"), ("apps", "*.py"))
+    for folder, pattern in (*folders, ("tests/benchmarks/results", "*.md")):
         yield from sorted((SOURCES / folder).rglob(pattern))
 
 

@@ -110,7 +110,7 @@ def main() -> None:
     state.begin()
     st.title("Runs")
     st.dataframe(pd.DataFrame([listing.row(run) for run in state.all_runs()]), hide_index=True, placeholder="-")
-    st.caption("In brackets the 95 % interval over test slides. A run whose classes differ has columns of its own.")
+    st.caption("In brackets the 95 % interval over test slides. Runs with other classes have their own columns.")
     run = state.run_folder()
     st.header(state.plain(run.resolve().name))
     provenance = state.guarded(lambda: read_provenance(run))

@@ -92,7 +92,7 @@ def _say(run: Path, key: str, prediction: Path, author: str, verdict: Verdict) -
         st.session_state["signed off"] = (False, state.told(error))
         return
     st.session_state.pop(typed, None)
-    st.session_state["signed off"] = (True, state.plain(f"{key}: {verdict}, said by {author}."))
+    st.session_state["signed off"] = (True, state.plain(f"{key}: {verdict} by {author}."))
 
 
 def write_beside(predictions: Mapping[str, Path], said: Mapping[str, Entry]) -> None:

@@ -137,7 +137,7 @@ def _chart(table: pd.DataFrame, classes: ClassList) -> go.Figure:
 def _chosen(key: str, rows: pd.DataFrame, mpp: float | None) -> None:
     """List the chosen objects; a click on one leads to it on the slide."""
     if rows.empty:
-        st.caption("Draw a box or a lasso in the chart to choose objects; a row then leads to its place on the slide.")
+        st.caption("Draw a box or a lasso in the chart to choose objects; click a row to go to its object.")
         return
     st.markdown(f"**{len(rows):,} chosen**")
     listed = rows.head(MOST_ROWS)[["id", "class", area_column(rows), DENSITY]].reset_index(drop=True)
@@ -165,7 +165,7 @@ def _clicked(found: Found, view: SlideView, table: pd.DataFrame, clicked: Mappin
     number = tiles.LANES.wait(("object", found.path), look)
     rows = table[table["id"] == number]
     if rows.empty:
-        st.caption("No object lies where you clicked.")
+        st.caption("There is no object where you clicked.")
         return
     row = rows.iloc[0]
     st.subheader(f"Object {number}: {state.plain(str(row['class']))}")

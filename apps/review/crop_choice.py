@@ -75,9 +75,7 @@ def painted(
     image = read_rgb(folder / "image.png")
     above = read_map(folder / f"{layer.lower()}.png")
     if above.shape != image.shape[:2]:
-        raise CytosegError(
-            f"{folder.name}/{layer.lower()}.png has another size than image.png; evaluate the run again."
-        )
+        raise CytosegError(f"{folder.name}/{layer.lower()}.png differs in size from image.png; evaluate the run again.")
     if layer == "Disagreement":
         above = stretched(above * (math.log(2) / 255))[0]
     factor = max(1, enlarged_to_px // image.shape[1])

@@ -52,7 +52,7 @@ def _slides(found: Evaluation, method: MethodScores) -> None:
     lines = f"The {shown} worst of {count} slides" if shown < count else "All slides"
     with right:
         st.plotly_chart(_dots(rows, found), config={"displayModeBar": False})
-        st.caption(f"{lines}, the lowest mean IoU first; a mark for the IoU of each class that occurs.")
+        st.caption(f"{lines}, the lowest mean IoU first; one mark for the IoU of each class present.")
 
 
 def _stains(found: Evaluation, method: MethodScores) -> None:

@@ -86,7 +86,7 @@ async def report(request: Request) -> Response:
     except LookupError:
         return PlainTextResponse("There is no such run.", 404, _HEADERS)
     except (CytosegError, OSError) as error:
-        return PlainTextResponse(f"The report cannot be made. {state.short(error)}", 409, _HEADERS)
+        return PlainTextResponse(f"The report cannot be created. {state.short(error)}", 409, _HEADERS)
     kept = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}-report.html"}
     return Response(page.encode(), media_type="text/html; charset=utf-8", headers=_HEADERS | kept)
 

@@ -84,7 +84,7 @@ def say_whose(annotating: Annotating, crop: CropFile, author: str) -> None:
     )
     if not place.exists():
         args = (annotating, crop, author)
-        st.button(f"Begin from the marks of {owner}", icon=":material/content_copy:", on_click=_copy, args=args)
+        st.button(f"Start from the marks of {owner}", icon=":material/content_copy:", on_click=_copy, args=args)
 
 
 def _copy(annotating: Annotating, crop: CropFile, author: str) -> None:

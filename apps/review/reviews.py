@@ -53,10 +53,10 @@ def classes_of(found: Evaluation) -> ClassList:
     """Return the class list of the run, or show what to do and end the page."""
     classes = state.guarded(lambda: read_classes(state.run_folder()))
     if classes is None:
-        state.missing("The model of this run is not here any more.", "cytoseg train-interpreter RECIPE")
+        state.missing("The model of this run no longer exists.", "cytoseg train-interpreter RECIPE")
         st.stop()
     if classes.names != found.class_names:
-        state.missing("The model has other classes than the evaluation.", "cytoseg evaluate RECIPE")
+        state.missing("The model's classes differ from those of the evaluation.", "cytoseg evaluate RECIPE")
         st.stop()
     return classes
 

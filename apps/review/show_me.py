@@ -8,7 +8,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.workflows.annotating import Annotating, CropFile
 
 HELP = (
-    "The diffusion model redraws the crop where your marks differ from what the model sees there. For looking only: "
+    "The diffusion model redraws the crop where your marks differ from what the model sees there. For viewing only: "
     "a generated picture, not a patient's."
 )
 

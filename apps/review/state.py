@@ -132,7 +132,7 @@ def _choose_run(where: DeltaGenerator, *, needs_run: bool) -> None:
     if not runs:
         st.title("No runs yet")
         st.info(
-            "There is no run to look at. Begin a new project here, or train a model in a terminal: "
+            "There is no run yet. Start a new project here, or train a model in a terminal: "
             "`cytoseg train-ddpm RECIPE`, where RECIPE is your recipe file.",
             icon=":material/info:",
         )

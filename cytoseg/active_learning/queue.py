@@ -133,7 +133,7 @@ def _cut(item: QueueItem, place: QueuePlace, path: Path) -> None:
     cutting = place.rules.cutting
     with open_slide(path) as slide:
         if {item.region.width, item.region.height} != {cutting.frame.side(slide)}:
-            raise LabelError(f"{item.crop}: was begun at another size than labels.crop_px.")
+            raise LabelError(f"{item.crop}: was started with a size other than labels.crop_px.")
         cut_region(slide, item.region, place.run / "predictions", cutting=cutting, folder=place.queue)
     write_atomically(place.queue / "labels.txt", "\n".join([UNSCORED, *cutting.classes.names]) + "\n")
 

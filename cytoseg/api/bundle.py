@@ -115,7 +115,9 @@ class Bundle:
                 "predict_slide: this bundle is in memory only. Save it, and use cs.load_bundle(folder)."
             )
         if self._recipe is None:
-            raise CheckpointError(f"{self._folder}: a bundle of an older version, without its recipe. Train it again.")
+            raise CheckpointError(
+                f"{self._folder}: a bundle written by an older version, without its recipe. Train it again."
+            )
         open_slide(Path(path)).close()  # report a bad file before starting
         recipe = recipe_of(self._content.recipe, [f"training.device={self._device}", *overrides], where=self._folder)
         task = slide_task(Path(path), recipe=recipe, bundle=self._folder, out=Path(out))

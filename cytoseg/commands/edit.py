@@ -26,21 +26,21 @@ from cytoseg.workflows.run_paths import BUNDLE
 
 def run(
     recipe: RecipeArgument,
-    crop: Annotated[Path, typer.Argument(help="The picture to edit.")],
-    wanted: Annotated[
-        Path, typer.Option("--map", help="What it shall show: a labelme file, or an image of class ids.")
-    ],
+    crop: Annotated[Path, typer.Argument(help="The image to edit.")],
+    wanted: Annotated[Path, typer.Option("--map", help="Class map to draw: a labelme file, or an image of class ids.")],
     overrides: Overrides = None,
     before: Annotated[
-        Path | None, typer.Option("--before", help="The map before editing; default the interpreter's prediction.")
+        Path | None, typer.Option("--before", help="The map before editing; default: the interpreter's prediction.")
     ] = None,
     strength: Annotated[
         float,
-        typer.Option("--strength", min=0.05, max=1.0, help="How much may change: small keeps more of the picture."),
+        typer.Option(
+            "--strength", min=0.05, max=1.0, help="How much may change: smaller values keep more of the image."
+        ),
     ] = 0.8,
     scale: Annotated[
         float | None,
-        typer.Option("--scale", min=0.0, help="How strongly the map is obeyed; default 0.3, conditional models 2."),
+        typer.Option("--scale", min=0.0, help="How closely the map is followed; default 0.3, conditional models 2."),
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Network evaluations.")] = 50,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed draws other cells.")] = 0,
@@ -66,7 +66,9 @@ def run(
         shown = now if before is None else read_map(before, bundle.classes, picture.shape[:2])
         region = changed_region(shown, after)
         if not region.any():
-            raise LabelError(f"{wanted.name}: the map shows what {crop.name} shows already. Change it somewhere.")
+            raise LabelError(
+                f"{wanted.name}: the map equals the current map of {crop.name}. Change at least one pixel."
+            )
         with progress("edit", steps) as bar:
             edit, options = Edit(picture, shown, after, region), EditOptions(strength, scale, steps, seed)
             drawn = editor(edit, options, on_step=bar.at)

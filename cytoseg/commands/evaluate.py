@@ -138,7 +138,7 @@ def advice(evaluation: dict[str, Any], recipe: Recipe, name: str) -> list[str]:
         models = " or ".join(shipped_models())
         tries.append(f"start from a model that knows cells (cytoseg train-ddpm {name} --init {models})")
     tries += [f"let the features be chosen (cytoseg select-features {name})", "train the diffusion model longer"]
-    head = f"{best['title']} is ahead: mean IoU {best['miou']:.3f}, against {ours['miou']:.3f}. What to try:"
+    head = f"{best['title']} scores higher: mean IoU {best['miou']:.3f}, against {ours['miou']:.3f}. What to try:"
     return [head, *(f"- {text}" for text in tries[:4])]
 
 

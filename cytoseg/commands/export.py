@@ -36,7 +36,9 @@ def run(
         if not found:
             raise CheckpointError(f"{ddpm}: no checkpoint yet. Run `cytoseg train-ddpm` with this recipe first.")
         if not load_state(found[0]).get("recipe"):
-            raise CheckpointError(f"{found[0]}: of an older version, without its recipe. Train on with --resume first.")
+            raise CheckpointError(
+                f"{found[0]}: written by an older version, without its recipe. Continue its training with --resume."
+            )
         _refuse_existing(folder)
         _card(current.recipe.name, load_state(found[0]), found[0], ())  # check before anything is written
         pictures = [name for name in _PICTURES if (ddpm / name).exists() and not is_noise_file(ddpm / name)]
@@ -67,7 +69,7 @@ def _card(name: str, state: Mapping[str, Any], checkpoint: Path, pictures: Seque
     except MISFIT as error:
         found = f"{type(error).__name__}: {error}"
         raise CheckpointError(
-            f"{checkpoint}: what it or metrics.jsonl says of its training is damaged ({found}). Train on with --resume."
+            f"{checkpoint}: its training record or metrics.jsonl is damaged ({found}). Continue with --resume."
         ) from error
 
 

@@ -23,10 +23,10 @@ def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt file, such as lsun_bedroom.pt.")],
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The new checkpoint.")],
     layout: Annotated[
-        Literal["guided-diffusion"], typer.Option(help="Whose names the tensors have.")
+        Literal["guided-diffusion"], typer.Option(help="Whose tensor names the file uses.")
     ] = "guided-diffusion",
     image_size: Annotated[
-        int, typer.Option(min=16, max=1024, help="Side of the pictures in px that it was trained on.")
+        int, typer.Option(min=16, max=1024, help="Side in px of the images it was trained on.")
     ] = 256,
 ) -> None:
     """Write a published diffusion model as a checkpoint, for training.init in a recipe.

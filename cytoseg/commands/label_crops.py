@@ -53,7 +53,9 @@ def run(
     if (slide is None) != (not at):
         raise RecipeError("--slide and --at belong together: the slide, and the centre of each crop on it.")
     if slide is not None and propose:
-        raise RecipeError("--propose is for random crops: chosen ones come with the prediction. Leave one of them out.")
+        raise RecipeError(
+            "--propose is for random crops; crops chosen with --at get the prediction anyway. Omit one of them."
+        )
     given = [f"labels.crop_px={size}"] if size is not None else []
     with start_run(recipe, [*(overrides or []), *given], command="label-crops") as current:
         folder = out or current.folder / "to_label"
@@ -72,7 +74,7 @@ def _cut_chosen(chosen: CropPlaces, recipe: Recipe, folder: Path) -> str:
     """Cut crops at chosen places; return a sentence for the user."""
     frame = Frame(recipe.labels.crop_px, recipe.slides)
     new, shapes = cut_chosen(chosen, Cutting(frame, recipe.class_list()), folder)
-    return f"{new} new crops, {len(chosen.places) - new} were there; {shapes} with the prediction."
+    return f"{new} new crops, {len(chosen.places) - new} already existed; {shapes} with the prediction."
 
 
 def _guess(current: Run) -> FirstGuess:
@@ -101,5 +103,5 @@ def _cut_random(n: int, recipe: Recipe, folder: Path, *, guess: FirstGuess | Non
             for done, place in enumerate(places, start=1):
                 new += write_place(place, recipe, folder, guess=guess)
                 bar.at(done)
-    told = f"{new} new crops, {len(places) - new} were there."
-    return told if len(places) == n else f"{told} {n - len(places)} places held next to nothing but glass."
+    told = f"{new} new crops, {len(places) - new} already existed."
+    return told if len(places) == n else f"{told} {n - len(places)} places were almost all glass."

@@ -18,7 +18,9 @@ Source = Annotated[
 Renames = Annotated[list[str] | None, typer.Option("--map", help="Rename a class: found=wanted. Repeatable.")]
 SlideRegex = Annotated[
     str | None,
-    typer.Option("--slide-regex", help="Pattern of the slide id in a picture's name: one group, or the whole match."),
+    typer.Option(
+        "--slide-regex", help="Regular expression for the slide id in an image's name: its group, or the whole match."
+    ),
 ]
 Area = Annotated[
     Literal["centre", "outline"],
@@ -38,7 +40,8 @@ Instances = Annotated[
     typer.Option(
         "--instances",
         metavar="CLASS",
-        help="SRC holds images/ beside instances/ (or masks/) with one id per object, 0 for none: all are CLASS.",
+        help="SRC holds images/ beside instances/ (or masks/) with one id per object, 0 for none. All "
+        "objects get CLASS.",
     ),
 ]
 

@@ -55,7 +55,7 @@ def run(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder of the results; predictions/ of the run folder, or the current folder, by default."
+            "--out", help="Folder of the results; default: predictions/ in the run folder, or in the current folder."
         ),
     ] = None,
     workers: Workers = None,
@@ -105,7 +105,9 @@ def _targeted(target: str, overrides: Sequence[str], *, out: Path | None) -> Ite
         return
     values = bundle_state(bundle).get("recipe")
     if not values:
-        raise CheckpointError(f"{bundle}: a bundle of an older version, without its recipe. Name the recipe instead.")
+        raise CheckpointError(
+            f"{bundle}: a bundle written by an older version, without its recipe. Name the recipe instead."
+        )
     recipe = recipe_of(values, overrides, where=bundle / STATE)
     yield _Target(recipe, bundle, out or Path("predictions")), {}
 

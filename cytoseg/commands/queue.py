@@ -49,7 +49,7 @@ def run(
         pictures = _accept_all(place, ranking)
         current.entry["regions"] = len(pictures)
         if not pictures:
-            say("No uncertain region is left that is not annotated, queued or skipped. Predict more slides.")
+            say("No uncertain region is left to annotate. Predict more slides.")
             return
         if len(pictures) < n:
             say(f"note: there are only {len(pictures)} such regions, not {n}.")

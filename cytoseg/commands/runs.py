@@ -64,7 +64,7 @@ def _recipe_name(folder: Path) -> str:
     try:
         return recipe_of_run(folder).name
     except RecipeError as error:
-        raise RecipeError(f"{folder / 'recipe.yaml'}: not YAML, or no recipe of this version.") from error
+        raise RecipeError(f"{folder / 'recipe.yaml'}: not YAML, or not a recipe of this version.") from error
 
 
 def state_text(folder: Path, provenance: Provenance | None, *, now: float) -> str:

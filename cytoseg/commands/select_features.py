@@ -185,7 +185,7 @@ def _write_choice(name: str, selection: Selection, present: FeatureSet, folder: 
         say(f"{path} already has these features.")
         return
     if chosen == present:
-        say(f"Nothing was written: the features of the command line stay, and {path} keeps its own.")
+        say(f"Nothing was written: the features set on the command line are kept, and {path} is unchanged.")
         return
     changes = _changes(old, chosen)
     if not write:

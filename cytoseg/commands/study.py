@@ -157,7 +157,7 @@ def architectures_command(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     variants: Annotated[
-        str, typer.Option("--variants", help="Names, separated by commas, or NAME=SECTION.KEY=VALUE for one of yours.")
+        str, typer.Option("--variants", help="Names, separated by commas, or NAME=SECTION.KEY=VALUE for your own.")
     ] = ",".join(VARIANTS),
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=20, help="Trainings of each variant.")] = 2,
     samples: Annotated[int, typer.Option("--samples", min=8, max=1000, help="Samples scored of each training.")] = 64,
@@ -170,7 +170,7 @@ def architectures_command(
 
     The base is ADM with the recipe's sizes, without what the variants add: adagn, convnext, cosine, no-attention, or
     any value of the recipe. Each sees the same crops and is measured on crops that none has seen. The base is trained
-    once more with other seeds: differences as large as between these two are noise. Table and figure go into
+    again with other seeds: differences as large as between these two are noise. Table and figure go into
     architectures/ in the run folder. Finished trainings are not repeated.
     """
     with (

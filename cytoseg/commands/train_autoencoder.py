@@ -47,8 +47,8 @@ def run(
     ):
         if not current.recipe.space.is_latent:
             raise RecipeError(
-                "train-autoencoder: the recipe has no latent space. Write space: {kind: kl, factor: 2}, or go on with "
-                "`cytoseg train-ddpm`."
+                "train-autoencoder: the recipe has no latent space. Write space: {kind: kl, factor: 2}, or continue "
+                "with `cytoseg train-ddpm`."
             )
         begin = time.perf_counter()
         state, seen_before, ratio_db = _train(current, current.folder / FOLDER, go_on=resume)
@@ -57,8 +57,8 @@ def run(
         if ratio_db is not None:
             minutes = (time.perf_counter() - begin) / 60
             say(
-                f"Trained on {state.crops_seen} crops ({minutes:.1f} min now). {SHOWN_CROPS} crops come back with "
-                f"{ratio_db:.1f} dB. See {current.folder / FOLDER / 'reconstructed.png'}."
+                f"Trained on {state.crops_seen} crops ({minutes:.1f} min now). Reconstruction of "
+                f"{SHOWN_CROPS} crops: PSNR {ratio_db:.1f} dB. See {current.folder / FOLDER / 'reconstructed.png'}."
             )
 
 

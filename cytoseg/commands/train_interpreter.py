@@ -188,14 +188,14 @@ def _sentences(trained: Trained, recipe: Recipe) -> list[str]:
     i, found = recipe.interpreter, []
     if trained.kept_steps is not None:
         steps = sorted(trained.kept_steps)
-        found.append(f"By the slides they held out, the MLPs kept the weights of step {steps[0]} to {steps[-1]}.")
+        found.append(f"Early stopping on held-out slides kept the weights of steps {steps[0]} to {steps[-1]}.")
     if trained.calibration is not None:
         found.append(trained.calibration.sentence())
     wanted = i.mode == "tuned" and (i.early_stopping or i.calibrate)
     if wanted and trained.kept_steps is None and trained.calibration is None:
         found.append(
-            f"No slide was held out, so nothing was stopped early or calibrated: that takes crops of {LEAST_SLIDES} "
-            "slides, with each class on several."
+            "No slide was held out, so there was no early stopping and no calibration: both need crops of "
+            f"{LEAST_SLIDES} slides, with each class on several."
         )
     return found
 
@@ -279,7 +279,7 @@ def _say_missing(train: Sequence[LabelledCrop], recipe: Recipe) -> None:
     shown = {name for crop in train for name, pixels in crop.pixels.items() if pixels}
     for name in recipe.class_list().names:
         if name not in shown:
-            say(f"No train pixel shows '{name}': it will not be predicted. Annotate some, or remove the class.")
+            say(f"No train pixel has the class '{name}': it will not be predicted. Annotate some, or remove the class.")
 
 
 def _ensemble(table: PixelTable, train: tuple[LabelledCrop, ...], current: Run, *, device: torch.device) -> Trained:

@@ -35,7 +35,7 @@ AS_PUBLISHED = AdmSettings()
 
 
 def adm_from_json(values: Mapping[str, Any]) -> AdmSettings:
-    """Parse what a checkpoint says of its blocks.
+    """Parse the blocks of a checkpoint.
 
     Raises:
         LookupError, TypeError, ValueError: If it says something else.

@@ -37,7 +37,7 @@ def build_autoencoder(shape: SpaceShape, channels: int) -> nn.Module:
             embedding_dim=LATENT_CHANNELS,
             decay=_CODE_DECAY,
         )
-        # MONAI counts no use of a code at first, which throws unused ones out of reach for ever.
+        # MONAI counts no use of a code at first, which throws unused ones out of reach permanently.
         cast(Any, network).quantizer.quantizer.ema_cluster_size.fill_(1.0)
         return cast(nn.Module, network)
     widths = tuple(shape.dim * 2**i for i in range(halvings + 1))

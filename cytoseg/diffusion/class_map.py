@@ -37,7 +37,7 @@ class OfMap(nn.Module):
     Args:
         unet: The noise predictor, conditioned on class maps.
         class_map: (N, K + 1, H, W) from ``one_hot_map`` or ``small_picture.given_picture``.
-        scale: How strongly the map is obeyed: 1 draws from the model; more extrapolates from a prediction without map
+        scale: How closely the map is followed: 1 draws from the model; more extrapolates from a prediction without map
             to that with it (Ho and Salimans, Classifier-Free Diffusion Guidance, 2021), at twice the cost.
     """
 

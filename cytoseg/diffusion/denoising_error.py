@@ -55,7 +55,7 @@ class Denoiser:
             (N, H, W) float32, the mean over the channels; NaN where the network's output was not finite.
 
         Source: Pinaya et al., Fast Unsupervised Brain Anomaly Detection and Segmentation with Diffusion Models, MICCAI
-        2022, in pixels in place of latents.
+        2022, in pixels instead of latents.
         """
         bars = self._bars().to(pictures)
         total = torch.zeros_like(pictures[:, 0])

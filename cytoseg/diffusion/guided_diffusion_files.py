@@ -132,7 +132,7 @@ def _compare(weights: Mapping[str, Tensor], shape: AdmShape, path: Path) -> None
         wanted = {name: tuple(tensor.shape) for name, tensor in AdmUnet(shape).state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wrong = [f"{name} is missing" for name in wanted if name not in found]
-    wrong += [f"{shown(name)} is too many" for name in found if name not in wanted]
+    wrong += [f"{shown(name)} is unexpected" for name in found if name not in wanted]
     wrong += [f"{k} is {found[k]} instead of {wanted[k]}" for k in wanted if k in found and found[k] != wanted[k]]
     if wrong:
         raise CheckpointError(f"{path}: {listed(wrong, most=3)}. {_NO_ADM}")

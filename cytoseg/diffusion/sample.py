@@ -10,7 +10,7 @@ from cytoseg.devices import generator_for
 from cytoseg.diffusion.variance import log_variance, split_output
 
 Keep = Callable[[Tensor, int], Tensor]
-"""From x_t (N, C, H, W) and t to what x_t shall be."""
+"""From x_t (N, C, H, W) and t to what x_t should become."""
 Guide = Callable[[Tensor, int], Tensor]
 """From x_t (N, C, H, W) and t to the gradient of what is wanted with respect to x_t, times its scale, (N, C, H, W)."""
 

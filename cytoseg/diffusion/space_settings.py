@@ -62,7 +62,7 @@ PIXELS = SpaceShape()
 
 
 def space_from_json(values: Mapping[str, Any]) -> SpaceShape:
-    """Parse what a checkpoint says of its space.
+    """Parse the space of a checkpoint.
 
     Raises:
         TypeError, ValueError: If it says something else.

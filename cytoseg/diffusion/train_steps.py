@@ -181,7 +181,7 @@ def _share(
     count = len(crops)  # type: ignore[arg-type] # Dataset has no length for mypy
     if settings.batch % processes or count % processes:
         raise RecipeError(
-            f"training.batch={settings.batch} and the {count} crops to go must be multiples of the number of "
+            f"training.batch={settings.batch} and the {count} remaining crops must be multiples of the number of "
             f"processes, {processes}. Change training.batch or training.crops, or start fewer processes."
         )
     mine = Subset(crops, range(rank, count, processes))

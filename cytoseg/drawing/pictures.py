@@ -100,7 +100,7 @@ def data_uri(path: Path, *, max_px: int, kind: str) -> str:
 def _open(path: Path) -> Image.Image:
     where = f"{path.parent.name}/{path.name}"
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if path.exists() and not path.is_file():  # opening a pipe would block
             raise OSError("no file")
         with Image.open(path) as picture:
             if picture.width * picture.height > limit(_SIZE):

@@ -155,7 +155,7 @@ def predictions(run: Path) -> list[Path]:
     folders: list[Path] = []
     with contextlib.suppress(OSError):
         folders = [path for path in (run / "predictions").iterdir() if not path.name.startswith(".")]
-    # Unlike Path.is_file, this takes what may not be looked at for missing.
+    # Unlike Path.is_file, this treats an inaccessible file as missing.
     return sorted(path for path in folders if any(os.path.isfile(path / name) for name in _SHOWN))
 
 

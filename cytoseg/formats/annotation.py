@@ -189,7 +189,7 @@ def _area(
         stamp = stamp.without(raster.ring_centres(hole, size))
     if not stamp.empty:
         return stamp
-    # Between pixel centres: too small for the rule, but drawn on purpose. So many corners are close to each other.
+    # Between pixel centres: too small for the rule, but drawn on purpose. Many corners are also close together.
     if len(ring) > _MOST_EDGES:
         return raster.point_pixels(ring, size)
     return raster.path_pixels(np.concatenate([ring, ring[:1]]), size)

@@ -69,7 +69,7 @@ def _check(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
         kind = "pickled objects" if dtype.hasobject else f"values of type {dtype}"
         raise LabelError(f"{name}: holds {kind}, not class ids. {_EXPORT}")
     if len(shape) != 2:
-        raise LabelError(f"{name}: has the shape {shape}, not one of height and width. {_EXPORT}")
+        raise LabelError(f"{name}: has shape {shape}, but must be (height, width). {_EXPORT}")
     if not 0 < shape[0] * shape[1] <= limit(_MOST):
         raise LabelError(f"{name}: claims {shape[1]}x{shape[0]} pixels. {raise_it(_MOST)}")
 

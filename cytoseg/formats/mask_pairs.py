@@ -201,9 +201,9 @@ def _check_values(label_map: NDArray[np.integer], classes: ClassList, pair: Mask
         )
     if pair.white is None and IGNORE in counts:
         raise LabelError(
-            f"{pair.name}: holds only 0 and 255 ({counts[IGNORE]} px), and nothing tells which of the "
-            f"{len(classes)} classes ({known}) is 255. Specify it with --map {quote(f'255={classes.names[1]}')} "
-            "or the like, or --ignore 255."
+            f"{pair.name}: holds only 0 and 255 ({counts[IGNORE]} px), but which of the {len(classes)} "
+            f"classes ({known}) 255 means is unknown. Specify it with --map {quote(f'255={classes.names[1]}')} "
+            "(for example), or --ignore 255."
         )
 
 

@@ -12,7 +12,7 @@ _MOST_BYTES = 10_000_000
 
 
 def find_voc(folder: Path, problems: list[str]) -> list[tuple[Path, Path, str]]:
-    """Find masks and their pictures; pictures without a mask are no crops.
+    """Find masks and their pictures; pictures without a mask are not crops.
 
     Args:
         folder: Where to look; hidden folders are skipped.
@@ -56,9 +56,9 @@ def _lines(path: Path, root: Path, problems: list[str]) -> Iterator[str]:
         return
     try:
         if (size := path.stat().st_size) > _MOST_BYTES:
-            raise OSError(f"{size:,} bytes, more than any list of names")
+            raise OSError(f"{size:,} bytes, too large for a list of names")
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        problems.append(f"{path.relative_to(root).as_posix()}: cannot be read ({error}). Mend or remove it.")
+        problems.append(f"{path.relative_to(root).as_posix()}: cannot be read ({error}). Fix or remove it.")
         return
     yield from filter(None, map(str.strip, text.splitlines()))

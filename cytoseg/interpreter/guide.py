@@ -49,7 +49,7 @@ def refuse_without_gradient(bundle: Bundle, *, command: str) -> None:
     """
     if isinstance(bundle.interpreter, SegDiff):
         raise RecipeError(
-            f"{command}: an interpreter of the kind segdiff draws class maps and has no gradient. Train one of the "
+            f"{command}: an interpreter of kind segdiff has no gradient to guide by. Train one of "
             "kind mlps, decoder or student."
         )
 

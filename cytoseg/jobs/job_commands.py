@@ -64,7 +64,7 @@ ORDERS: Mapping[str, Order] = {
     ),
     "edit": Order(
         "Show me this",
-        "Redraws a crop so that it shows its marks; for looking only.",
+        "Redraws a crop so that it shows its marks; for viewing only.",
         lambda recipe, run, given: ("edit", recipe, f"{run / given[0]}.png", "--map", f"{run / given[0]}.json"),
         takes="crop",
     ),

@@ -185,7 +185,7 @@ def _opened(run: Path, *, writing: bool) -> Iterator[sqlite3.Connection]:
     path = (run / FILE).absolute()
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise CytosegError(
-            f"{FILE}: cannot be read (a link, or not a file). Move it away; what the jobs have made stays."
+            f"{FILE}: cannot be read (a link, or not a file). Move it away; the results of the jobs are kept."
         )
     mode, wait_s = ("rwc", WAIT_S) if writing else ("ro", READ_WAIT_S)
     try:
@@ -202,7 +202,7 @@ def _opened(run: Path, *, writing: bool) -> Iterator[sqlite3.Connection]:
     except sqlite3.OperationalError as error:
         doing = "written" if writing else "read"
         raise CytosegError(
-            f"{FILE}: cannot be {doing} ({error}). Check the rights and the room on the disk."
+            f"{FILE}: cannot be {doing} ({error}). Check the permissions and the free disk space."
         ) from error
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-        raise CytosegError(f"{FILE}: is damaged ({error}). Move it away; what the jobs have made stays.") from error
+        raise CytosegError(f"{FILE}: is damaged ({error}). Move it away; the results of the jobs are kept.") from error

@@ -66,7 +66,7 @@ def origin_of(picture: Path) -> Origin:
     """
     origin = read_sidecar(picture)
     if origin is None:
-        raise LabelError(f"{picture.name}: nothing says which slide it is from. Cut crops with `cytoseg label-crops`.")
+        raise LabelError(f"{picture.name}: its slide is unknown. Cut crops with `cytoseg label-crops`.")
     return origin
 
 

@@ -239,8 +239,8 @@ def _file_notes(state: ImportState) -> list[str]:
         notes.append(guesses(state).strip())
     if state.renamed:
         notes.append(
-            f"Files whose imagePath names a picture that is not there: {len(state.renamed)}, first {state.renamed[0]}; "
-            "the picture of the same name beside each was taken."
+            f"Files with an imagePath that does not exist: {len(state.renamed)}, first {state.renamed[0]}; the picture "
+            "of the same name beside each was used."
         )
     if state.unmarked:
         filled = "ignore" if state.classes.fill is None else f"'{state.classes.fill}'"
@@ -261,19 +261,19 @@ def _final_notes(state: ImportState, crops: Sequence[LabelledCrop]) -> tuple[str
         )
     if state.instances:
         notes.append(
-            f"Objects in instance maps: {sum(state.instances):,}. Those that touch are one area in a label map; "
-            "objects.split of the recipe cuts areas of a prediction apart."
+            f"Objects in instance maps: {sum(state.instances):,}. Touching objects form one area in a label map; "
+            "the recipe's objects.split separates them in predictions."
         )
     notes += _file_notes(state)
     traced, drawn = state.polygons["traced"], state.polygons["drawn"]
     if state.rules.area == "centre" and traced > 9 * drawn:
         notes.append(
             f"{traced} of {traced + drawn} polygons have whole-number corners, as if traced from pixel indices. If a "
-            "program made them, import with the area rule 'outline'; by 'centre' they come out half a pixel too small."
+            "program wrote them, import with --area outline; with --area centre they are half a pixel too small."
         )
     for name in (*state.rules.class_map, *state.rules.ignore):
         if not state.names[name]:
-            notes.append(f"No label is called '{name}', which --map or --ignore names.")
+            notes.append(f"--map or --ignore names '{name}', but no label has this name.")
     several = {crop: found for crop, found in sorted(state.corrections.items()) if len(found) > 1}
     if several:
         named = [f"{crop} by {', '.join(sorted({c.author for c in found}))}" for crop, found in several.items()]

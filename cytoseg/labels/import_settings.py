@@ -121,7 +121,8 @@ def check_rules(rules: ImportRules, classes: ClassList) -> None:
     else:
         if groups > 1:
             problems.append(
-                f"--slide-regex '{rules.slide_regex}' has {groups} groups. Keep one, the slide; use (?:...)."
+                f"--slide-regex '{rules.slide_regex}' has {groups} groups. Keep one, for the slide; "
+                "write the others as (?:...)."
             )
     if problems:
         raise LabelError(report(problems, what="label-import"))

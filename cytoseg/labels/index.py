@@ -239,7 +239,7 @@ def is_file_name(name: str) -> bool:
 
 
 def _read_png(path: Path, crop: LabelledCrop) -> NDArray[np.uint8]:
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+    if path.exists() and not path.is_file():  # opening a pipe would block
         raise _changed(path)
     try:
         with Image.open(path) as image:

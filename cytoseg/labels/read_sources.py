@@ -144,7 +144,7 @@ def _refuse_resizing(state: ImportState) -> None:
 def _of_file(source: Path, state: ImportState) -> Sequence[Item]:
     if not source.name.lower().endswith(_READ):
         if is_packed(source):
-            raise LabelError(f"{source}: is packed in a way that is not read. Unpack it, and name the folder.")
+            raise LabelError(f"{source}: this archive format is not supported. Unpack it, and name the folder.")
         raise LabelError(f"{source}: is not a labelme JSON or GeoJSON file. Name one, or a folder of them or of masks.")
     _refuse_resizing(state)
     if _marks_slide(source):

@@ -16,7 +16,7 @@ REACH_PX = 1.5
 
 _LEAST_CORNERS = 4
 _SHARE = 4
-"""At most one corner in so many is dropped before all others are measured again."""
+"""At most one corner in this many is dropped before all others are measured again."""
 
 _CHUNK = 256
 

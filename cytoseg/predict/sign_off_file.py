@@ -25,7 +25,7 @@ class SignedOff:
         author: Who said it.
         time: UTC, ISO 8601.
         comment: Free text; may be empty.
-        bundle: Hash of the bundle of the prediction that was looked at; empty if unknown.
+        bundle: Hash of the bundle of the prediction that was signed off; empty if unknown.
     """
 
     slide: str

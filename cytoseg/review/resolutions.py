@@ -47,7 +47,7 @@ class Resolution:
         run: Name of the run, as in the log.
         crop: Id of the crop.
         slide: Id of its slide.
-        choice: Whose marks count, or from whose the third person goes on drawing.
+        choice: Whose marks count, or from whose the third person continues drawing.
         first: Name of the first person.
         second: Name of the second person.
         first_sha256: Hash of the first person's label map.
@@ -91,7 +91,7 @@ def resolve(log: URL, run: str, conflict: Conflict, decision: Decision, classes:
         log: From ``append_only.log_of``.
         run: Name of the run, as in the log.
         conflict: The conflict as the third person has seen it.
-        decision: The decision. Anyone who goes on drawing does so on the crop's own marks, which are his then.
+        decision: The decision. Drawing continues on the crop's own marks, which then belong to the person who decides.
         classes: Names of the ids.
 
     Raises:

@@ -74,7 +74,7 @@ class HandlePool(Generic[Opened]):
         try:
             status = path.stat()
         except OSError as error:
-            raise SlideError(f"{path.name}: is no longer there. Restore it.") from error
+            raise SlideError(f"{path.name}: no longer exists. Restore it.") from error
         stamp = (status.st_mtime_ns, status.st_size)
         with self._lock:
             held = self._held.pop(path, None)

@@ -115,7 +115,7 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
     if not found:
         raise SlideError(
             f"no slide in {', '.join(map(str, folders)) or 'no folder'} (include: {', '.join(include) or '*'}; "
-            f"{len(hits)} left out by exclude). Write **/*.svs to look in the folders below; "
+            f"{len(hits)} left out by exclude). Write **/*.svs to search subfolders; "
             f"slides end in {' '.join(SLIDE_SUFFIXES)}."
         )
     return found

@@ -58,7 +58,7 @@ def find_plane(tif: Any, *, name: str) -> Plane:
     if _imagej(tif, "slices") != count:
         raise _refused(name, _kind(count, frames=_imagej(tif, "frames"), channels=_imagej(tif, "channels")))
     if alike < count:
-        raise _refused(name, f"{count} z-planes of which {alike} can be found")
+        raise _refused(name, f"{count} z-planes, of which only {alike} were found")
     index, note = middle_plane(count)
     return Plane(tif.pages[index], (), {}, note)
 

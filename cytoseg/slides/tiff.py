@@ -248,7 +248,7 @@ def _pyramid(plane: Plane) -> list[Any]:
 def _refuse_empty(pages: Sequence[Any], path: Path) -> None:
     sides = (side for page in pages for side in (page.imagewidth, page.imagelength, page.tilewidth, page.tilelength))
     if min(sides) < 1:
-        raise SlideError(f"{path.name}: the TIFF is damaged (a picture or tiles of no pixels). Copy the file again.")
+        raise SlideError(f"{path.name}: the TIFF is damaged (an image or tile without pixels). Copy the file again.")
 
 
 def _levels(pages: Sequence[Any]) -> tuple[Level, ...]:

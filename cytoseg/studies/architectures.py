@@ -13,7 +13,7 @@ from cytoseg.studies.result_cache import StoredResult, digest_of, read_result, r
 from cytoseg.writing import atomic_path, write_atomically
 
 CONTROL = "base again"
-"""The base once more with other seeds: what differs between the two is noise."""
+"""The base again with other seeds: what differs between the two is noise."""
 _BLUE = "#0072b2"
 _GREY = "#999999"
 
@@ -135,7 +135,7 @@ def verdict(rows: Sequence[VariantRow], classes: Sequence[str]) -> str:
     """Say which variants differ from the base by more than two rows of the base do from each other."""
     base, control = rows[0], next((row for row in rows if row.name == CONTROL), None)
     if control is None:
-        return "Without a control nothing says which differences are noise."
+        return "Without a control, noise cannot be distinguished from real differences."
     told = []
     for title, what in _columns(rows, classes):
         if what in ("parameters", "crops", "step_s"):
@@ -147,8 +147,8 @@ def verdict(rows: Sequence[VariantRow], classes: Sequence[str]) -> str:
                 continue
             told.append(f"{row.name} {title} {np.mean(found):.3f} (base {min(usual):.3f} to {max(usual):.3f})")
     if not told:
-        return "No variant lies outside what the base gives with different seeds."
-    return f"Outside what the base gives with different seeds: {'; '.join(told)}. All others lie within it."
+        return "No variant lies outside the range of the base over seeds."
+    return f"Outside the range of the base over seeds: {'; '.join(told)}. All others lie within it."
 
 
 def _columns(rows: Sequence[VariantRow], classes: Sequence[str]) -> list[tuple[str, str]]:

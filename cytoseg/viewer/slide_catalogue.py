@@ -114,7 +114,7 @@ def check_still_there(found: Found) -> None:
         SlideError: In one sentence without the path.
     """
     if not found.path.exists():
-        raise SlideError(f"{found.path.name}: is no longer there. Restore it, or remove it from the recipe.")
+        raise SlideError(f"{found.path.name}: no longer exists. Restore it, or remove it from the recipe.")
     if found.path.resolve() != found.path:
         raise SlideError(f"{found.path.name}: is now a link to another place and is not shown.")
     if not _is_file_or_folder(found.path):

@@ -29,7 +29,7 @@ _SLACK_PX = 1.01
 
 @dataclass(frozen=True)
 class Subject:
-    """What is looked at.
+    """What is shown.
 
     Attributes:
         found: The slide.
@@ -95,7 +95,7 @@ class TileService:
         """Return a tile: a JPEG of the slide, or a PNG of another layer.
 
         Args:
-            subject: What is looked at.
+            subject: What is shown.
             layer: "slide", "classes", "uncertainty" or "truth".
             place: Step, column and row; see `TilePyramid`.
             shown: Ids of the classes to paint; not used for the slide and its uncertainty.

@@ -113,8 +113,8 @@ def compare_architectures(
     length = f"{each:,} crops" if asking.seconds is None else f"{asking.seconds / 60:g} min"
     note = (
         f"Each trained for {length} of {recipe.crops.size_px} px; {asking.samples} samples by DDIM of at most "
-        f"{SAMPLE_STEPS} steps; features of KID and FID: the image filters. Losses are errors of the noise; another "
-        "schedule has other noise at the same t."
+        f"{SAMPLE_STEPS} steps; features of KID and FID: the image filters. Losses are errors of the predicted noise; "
+        "schedules differ in the noise at the same t."
     )
     return write_study(folder, rows, recipe.class_list().names, floor=floor, note=note), folder
 

@@ -1,4 +1,4 @@
-"""Class maps that samples shall show."""
+"""Class maps that samples should show."""
 
 import hashlib
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _KINDS = (".json", ".png", ".tif", ".tiff", ".bmp")
 
 @dataclass(frozen=True)
 class AskedMaps:
-    """What samples shall show: sample i shows map i, and after the last map the first again.
+    """What samples should show: sample i shows map i, and after the last map the first again.
 
     Attributes:
         ids: (M, size, size) int64 ids, 255 where anything may be shown.
@@ -65,7 +65,7 @@ class AskedMaps:
 
 
 def asked_maps(recipe: Recipe, folder: Path, maps: Path | None, scale: float | None) -> AskedMaps | None:
-    """Read the class maps that samples shall show; None if none are asked for.
+    """Read the class maps that samples should show; None if none are asked for.
 
     Args:
         recipe: The recipe of the samples.

@@ -57,7 +57,7 @@ def trained_autoencoder(recipe: Recipe) -> Path:
     folder = recipe.run_folder() / FOLDER
     if not find_checkpoints(folder):
         raise CheckpointError(
-            f"{folder}: space.kind={recipe.space.kind} needs an autoencoder, and none is here. Run "
+            f"{folder}: space.kind={recipe.space.kind} needs an autoencoder, but there is none. Run "
             "`cytoseg train-autoencoder` with this recipe first."
         )
     _refuse_other_mpp(folder, recipe)

@@ -122,12 +122,12 @@ def read_sample(path: Path) -> Tensor:
         CytosegError: If it is missing or damaged.
     """
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
+        if not path.is_file():  # opening a pipe would block
             raise OSError("no file")
         with Image.open(path) as picture:
             pixels = np.atleast_3d(np.array(picture if picture.mode == "L" else picture.convert("RGB")))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise CytosegError(f"{path}: damaged ({error}). Remove it and give the command again.") from error
+        raise CytosegError(f"{path}: damaged ({error}). Remove it and run the command again.") from error
     return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1.0
 
 
@@ -143,7 +143,7 @@ def _small_pictures(recipe: Recipe, drawing: Drawing) -> Iterator[_Small | None]
     network = recipe.diffusion
     if network.upsample_from is None and network.upsample == 1:
         if drawing.small is not None:
-            raise RecipeError(f"--small {drawing.small}: the model of this run enlarges nothing. Leave it out.")
+            raise RecipeError(f"--small {drawing.small}: the model of this run does not enlarge images. Omit --small.")
         yield None
         return
     if _are_drawn(recipe, drawing):

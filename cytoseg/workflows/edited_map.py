@@ -1,4 +1,4 @@
-"""Reading the class map that an edited picture shall show."""
+"""Reading the class map that an edited picture should show."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def read_map(path: Path, classes: ClassList, size: tuple[int, int], *, of: str =
         of: What has this size, for messages.
 
     Returns:
-        (H, W) uint8 ids, 255 where the map says nothing.
+        (H, W) uint8 ids, 255 where the map is unlabelled.
 
     Raises:
         LabelError: If it cannot be read, has another size, or other classes.

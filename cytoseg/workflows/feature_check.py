@@ -118,7 +118,7 @@ def tissue_pictures(recipe: Recipe, crop: RandSlideCropd) -> list[Picture]:
 def _labelled(recipe: Recipe) -> tuple[ProbePixels | None, str]:
     """Draw the pixels to probe, or return the reason for none."""
     if not (recipe.labels_folder() / INDEX).exists():
-        return None, "there are no labels yet, and without labels no score tells trained features from random ones."
+        return None, "there are no labels yet, and only with labels can trained features be compared with random ones."
     try:
         return draw_probe_pixels(split_of(recipe).train, seed=recipe.training.seed), ""
     except LabelError as error:

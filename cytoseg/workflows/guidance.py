@@ -46,7 +46,7 @@ def guidance_of(recipe: Recipe, folder: Path, name: str | None, scale: float | N
     """
     if name is None:
         if scale is not None:
-            raise RecipeError("--scale: says how strongly to guide, so name a class with --guide too.")
+            raise RecipeError("--scale: sets how strongly to guide, so name a class with --guide too.")
         return None
     strength = 1.0 if scale is None else scale
     if not 0.0 < strength <= LARGEST_SCALE:

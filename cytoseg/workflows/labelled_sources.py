@@ -57,8 +57,9 @@ def _meaning(classes: Sequence[str], source: SourceSection, recipe: Recipe, wher
     strange = [name for name in source.classes if name not in classes]
     if unknown or strange:
         raise LabelError(
-            f"{where}: {source.folder} has the classes {', '.join(classes)}; of {', '.join(unknown or strange)} the "
-            f"recipe does not say what it is here. Write classes: {{{(unknown or list(classes))[0]}: other}} there, or "
+            f"{where}: {source.folder} has the classes {', '.join(classes)}; the recipe "
+            f"does not say what {', '.join(unknown or strange)} means here. Write classes: "
+            f"{{{(unknown or list(classes))[0]}: other}} there, or "
             f"one of {', '.join(ids)}."
         )
     meaning = [ids[name] for name in wanted]
@@ -74,13 +75,13 @@ def _scale(source: SourceSection, recipe: Recipe, label_maps: Sequence[NDArray[n
         return source.mpp / recipe.slides.mpp
     if source.mpp is None and recipe.slides.mpp is None:
         say(
-            f"{where}: mpp is known neither of the source nor of the slides, so its pictures keep their size. "
+            f"{where}: neither the source nor the slides state mpp, so its pictures are not rescaled. "
             "If its cells are larger or smaller than those of the slides, give object_px."
         )
         return 1.0
     raise LabelError(
-        f"{where}: mpp is known of {'the source' if source.mpp else 'the slides'} only, so the size of its cells "
-        "here is unknown. Give mpp in both places, or object_px."
+        f"{where}: only {'the source states' if source.mpp else 'the slides state'} mpp, so the size of its cells "
+        "is unknown. Give mpp in both places, or object_px."
     )
 
 
@@ -93,5 +94,5 @@ def _median_diameter_px(label_maps: Sequence[NDArray[np.uint8]], where: str) -> 
         parts, _ = ndimage.label(label_map == rarest)
         areas += [int(area) for area in np.bincount(parts.ravel())[1:] if area >= _LEAST_OBJECT_PX]
     if not areas:
-        raise LabelError(f"{where}: shows no object to scale by. Give mpp instead of object_px.")
+        raise LabelError(f"{where}: contains no object to scale by. Give mpp instead of object_px.")
     return 2.0 * math.sqrt(float(np.median(areas)) / math.pi)

@@ -44,7 +44,7 @@ class _About:
     tissue_threshold: float
 
 
-_AGAIN = "Remove the folder and give the command again."
+_AGAIN = "Remove the folder and run the command again."
 _FILE = RecordFile(_About, CytosegError, _AGAIN)
 _ROW = RecordFile(MadePair, CytosegError, _AGAIN)
 
@@ -101,7 +101,7 @@ class SampleLabels:
             with Image.open(path) as image:
                 return np.array(image.convert("RGB"))
         except OSError as error:
-            raise CytosegError(f"{path}: damaged ({error}). Remove it and give the command again.") from error
+            raise CytosegError(f"{path}: damaged ({error}). Remove it and run the command again.") from error
 
     def _clear_if_other(self) -> None:
         about = _About(self.drawn.origin, self.bundle, self.tissue_threshold)
@@ -146,7 +146,7 @@ def _remove(folder: Path) -> None:
 
 
 def write_pairs(kept: Sequence[MadePair], labels: SampleLabels, classes: ClassList) -> Path:
-    """Write pairs as labelled crops of the slide ``made``, in place of those written before.
+    """Write pairs as labelled crops of the slide ``made``, and replace those written before.
 
     Each picture says in its PNG text that it is generated. Made pairs are not part of the run's labels, so none is ever
     scored.

@@ -110,8 +110,8 @@ def crop_maps(recipe: Recipe, folder: Path, *, device: torch.device) -> CropMaps
     bundle, crops = _bundle_folder(recipe, folder), _labelled(recipe)
     if bundle is None and not crops:
         raise RecipeError(
-            "diffusion.condition=map: there is nothing that class maps could come from, neither labels nor an "
-            "interpreter. Run `cytoseg label-import` and `cytoseg train-interpreter` first, with features that need no "
+            "diffusion.condition=map: class maps come from labels or an interpreter, and this run has "
+            "neither. Run `cytoseg label-import` and `cytoseg train-interpreter` first, with features that need no "
             "diffusion model (features.extractors=[filters]) or with those of training.init."
         )
     hashes = [crop.image_sha256 + crop.label_sha256 for crop in crops]

@@ -23,7 +23,7 @@ class _Shown:
     check: dict[str, Any] = field(default_factory=dict)
 
 
-_FILE = RecordFile(_Shown, CheckpointError, "Train on with --resume.", unnumbered=True)
+_FILE = RecordFile(_Shown, CheckpointError, "Continue its training with --resume.", unnumbered=True)
 
 
 def weights_of(folder: Path) -> dict[str, Any]:

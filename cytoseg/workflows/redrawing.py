@@ -38,7 +38,7 @@ class Edit:
     Attributes:
         picture: (H, W, 3) uint8 RGB.
         shown: (H, W) uint8 ids, what it shows now.
-        wanted: (H, W) uint8 ids, what it should show; 255 where the map says nothing.
+        wanted: (H, W) uint8 ids, what it should show; 255 where the map is unlabelled.
         region: (H, W) bool, where it is redrawn.
     """
 
@@ -54,7 +54,7 @@ class EditOptions:
 
     Attributes:
         strength: How much may change, over 0 to 1; small keeps more of the picture.
-        scale: How strongly the map is obeyed; None for the default.
+        scale: How closely the map is followed; None for the default.
         steps: Network evaluations.
         seed: Another seed draws other cells.
     """

@@ -76,8 +76,8 @@ def small_run(recipe: Recipe, named: Path) -> SmallRun:
     folder, where = small_run_folder(named), f"diffusion.upsample_from: {named}"
     if not is_checkpoint(folder) and not find_checkpoints(folder):
         raise CheckpointError(
-            f"{where}: there is no diffusion model. Train the one of small pictures first (`cytoseg train-ddpm`), and "
-            "name its ddpm folder."
+            f"{where}: there is no diffusion model. Train the model of small pictures first (`cytoseg "
+            "train-ddpm`), and name its ddpm folder."
         )
     if folder.resolve() == (recipe.run_folder() / "ddpm").resolve():
         raise RecipeError(f"{where}: is this run itself. Name the run that draws the small pictures.")
@@ -96,7 +96,7 @@ def _fitting_size(recipe: Recipe, found: Architecture, theirs: dict[str, Any], w
     try:
         side, mpp = theirs["crops"]["size_px"], theirs["slides"]["mpp"]
     except (KeyError, TypeError):
-        raise RecipeError(f"{where}: does not say of what size its pictures are. Train it with train-ddpm.") from None
+        raise RecipeError(f"{where}: does not state the size of its pictures. Train it with train-ddpm.") from None
     if found.upsample > 1:
         raise RecipeError(f"{where}: itself enlarges small pictures. Name a run that draws from noise alone.")
     network, size = recipe.diffusion, recipe.crops.size_px
@@ -128,7 +128,7 @@ def _refuse_other_mpp(mpp: Any, recipe: Recipe, where: str) -> None:
     if wanted is None or not isinstance(mpp, int | float) or not math.isclose(mpp, wanted, rel_tol=1e-3):
         sizes = ["null" if value is None else f"{value:g}" for value in (mpp, own, wanted)]
         raise RecipeError(
-            "{}: was trained at slides.mpp {}, and this recipe has {}, so that pictures {} times smaller have {}. "
+            "{}: was trained at slides.mpp {}, and this recipe has {}, so pictures {} times smaller need {}. "
             "Train it at that pixel size.".format(where, *sizes[:2], factor, sizes[2])
         )
 

@@ -62,7 +62,7 @@ def refuse_own_crops(source: LabelIndex, recipe: Recipe, where: str) -> None:
         if crop.slide in {one.slide for one in own}:
             if _is_of(crop, slides):
                 raise LabelError(
-                    f"{where}: {crop.crop} is of slide '{crop.slide}', of which this run has labelled crops. "
+                    f"{where}: {crop.crop} is from slide '{crop.slide}', which has labelled crops in this run. "
                     "Remove it from the source."
                 )
             unsure.add(crop.slide)

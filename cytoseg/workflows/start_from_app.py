@@ -35,7 +35,7 @@ def start_on_run(
     folder = recipe.run_folder()
     if (base / folder).resolve() != run.resolve():
         raise RecipeError(
-            f"{run.resolve().name}: recipe.yaml says that its run folder is {folder}, so that the command would "
+            f"{run.resolve().name}: its recipe.yaml has the run folder {folder}, so the command would "
             "write there. Start the review where the run was made, or correct folder in recipe.yaml."
         )
     return start_job(

@@ -133,7 +133,7 @@ def check_ceiling(recipe: Recipe, *, step: int, section: str = "decoder") -> Non
     if ceiling is not None and taken is not None and taken > ceiling * 1e9:
         least = math.ceil(SPARE * taken / 1e8) / 10
         raise RecipeError(
-            f"features.memory_gb: {ceiling:g} is too little: by step {step} the training has taken "
+            f"features.memory_gb: {ceiling:g} is too little: by step {step} the training had used "
             f"{taken / 1e9:.1f}. Use features.memory_gb={least:g}, or lower {section}.batch or {section}.size_px."
         )
 

@@ -135,7 +135,7 @@ def test_a_clicked_object_shows_its_measurements(
     assert measured["area_um2"] == "2500.0"
     assert measured["no_ratio_because"] == "two nuclei"
     _clicking(monkeypatch, 500, 500)
-    assert "No object lies where you clicked." in _texts(app.run())
+    assert "There is no object where you clicked." in _texts(app.run())
 
 
 @pytest.mark.parametrize("text", ["", "id,class\n1,cell\n", "id,class\nx,cell\n", '"'])

@@ -326,7 +326,7 @@ def test_a_picture_that_cannot_be_decoded_is_one_sentence(review: Review, run: P
 
 def test_maps_of_another_size_are_said(review: Review, run: Path, browser: Browser) -> None:
     Image.new("L", (5, 4)).save(run / "evaluation" / "crops" / FIRST / "truth.png")
-    assert "truth.png has another size than the picture" in _texts(review("correct"))
+    assert "truth.png differs in size from the picture" in _texts(review("correct"))
 
 
 def test_a_place_that_cannot_be_written_is_said_and_nothing_is_lost(

@@ -139,8 +139,8 @@ BAD: list[tuple[str, Damage, dict[str, str]]] = [
     (EVALUATION, _of_version_99, _everywhere("evaluation.json: the file has format 99", *SCORED, "queue")),
     ("history/2020.json", _cut, {"history": "There is no earlier evaluation to compare with."}),
     ("history/2020.json", _of_version_99, {"history": "There is no earlier evaluation to compare with."}),
-    (SUMMARY, _cut, {"slides": "is not where it was", "queue": "smear_E: left out: summary.json is damaged"}),
-    (SUMMARY, _list, {"slides": "is not where it was", "queue": "smear_E: left out: summary.json is damaged"}),
+    (SUMMARY, _cut, {"slides": "was moved or replaced", "queue": "smear_E: left out: summary.json is damaged"}),
+    (SUMMARY, _list, {"slides": "was moved or replaced", "queue": "smear_E: left out: summary.json is damaged"}),
     (
         "predictions/smear_E/class_map.ome.tif",
         _garbage,
@@ -170,7 +170,7 @@ BAD: list[tuple[str, Damage, dict[str, str]]] = [
     (
         "../../slides/smear_E.png",
         _garbage,
-        {"slides": "is another file now", "queue": "its file smear_E.png is not the file that was predicted"},
+        {"slides": "was moved or replaced", "queue": "its file smear_E.png is not the file that was predicted"},
     ),
 ]
 

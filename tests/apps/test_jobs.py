@@ -107,7 +107,7 @@ def test_a_recipe_of_another_run_folder_is_refused(
     path = run / "recipe.yaml"
     path.write_text(path.read_text().replace("name: sighted", "name: other"))
     app = _press(_opened(review, "jobs", run, tmp_path), "Train")
-    assert "recipe.yaml says that its run folder is runs/other" in _texts(app)
+    assert "its recipe.yaml has the run folder runs/other" in _texts(app)
     assert started == []
 
 
@@ -151,7 +151,7 @@ def test_a_slide_is_signed_off_and_the_list_says_so(review: Review, run: Path, t
     assert "not signed off" in _texts(app)
     app.text_area[0].input("nuclei are right").run()
     app = _press(app, "Approve")
-    assert "board: approved, said by Anna." in _texts(app)
+    assert "board: approved by Anna." in _texts(app)
     assert "approved by Anna, " in _texts(app)
     (entry,) = read_sign_offs(log_of(run, None))
     assert (entry.slide, entry.verdict, entry.comment, entry.author) == (

@@ -341,7 +341,7 @@ def test_missing_pictures_of_a_crop_are_said(review: Review, made_run: Path) -> 
 def test_pictures_of_different_sizes_are_said(review: Review, made_run: Path) -> None:
     Image.new("L", (5, 4)).save(made_run / "evaluation" / "crops" / "smear_A_0_512" / "prediction.png")
     message = review("crop").error[0].value.replace("\\", "")
-    assert message.startswith("smear_A_0_512/prediction.png has another size than image.png")
+    assert message.startswith("smear_A_0_512/prediction.png differs in size from image.png")
 
 
 def test_markdown_in_names_is_shown_as_it_is(review: Review, made_run: Path) -> None:

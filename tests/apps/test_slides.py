@@ -123,7 +123,7 @@ def test_a_deleted_slide_is_said_in_a_sentence(page: Callable[[], AppTest], tmp_
     app = page()
     texts = _texts(app)
     assert not app.get("bidi_component")
-    assert "is not where it was, or is another file now" in texts
+    assert "The predicted slide was moved or replaced" in texts
     assert str(tmp_path) not in texts
     assert len(app.dataframe) >= 2  # the summary is still there
 
@@ -133,7 +133,7 @@ def test_a_changed_slide_is_shown_without_its_old_maps(page: Callable[[], AppTes
         file.write(b"more")
     app = page()
     assert app.main.selectbox[0].options == ["board"]
-    assert "is another file now" in _texts(app)
+    assert "was moved or replaced" in _texts(app)
     assert [layer["name"] for layer in _told(app)["layers"]] == ["truth"]
 
 
@@ -178,7 +178,7 @@ def test_a_link_out_of_the_folders_is_counted(page: Callable[[], AppTest], tmp_p
     (tmp_path / "slides" / "link.ome.tif").symlink_to(tmp_path / "secret.ome.tif")
     app = page()
     assert app.main.selectbox[0].options == ["board"]
-    assert "lead out of the recipe's folders: 1 links" in _texts(app)
+    assert "Links that point outside the recipe's folders and are not shown: 1." in _texts(app)
 
 
 def test_a_damaged_map_is_said_and_the_slide_shown(page: Callable[[], AppTest], sighted: Path, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_second_person_draws_apart_and_may_begin_from_the_first(
     app = _opened(review, run, tmp_path, "Bo", page="annotate")
     assert set(browser.given["ids"].ravel()) == {IGNORE}
     assert "Training uses the marks of Anna. Yours are kept beside them" in _texts(app)
-    app = _press(app, "Begin from the marks of Anna")
+    app = _press(app, "Start from the marks of Anna")
     assert int((browser.given["ids"] == 1).sum()) == 6 * SIDE
     browser.strokes = _strokes(1)
     app = app.run()

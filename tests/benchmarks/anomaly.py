@@ -73,7 +73,7 @@ def main() -> None:
         raise SystemExit("\n".join(failed))
     tables = _tables(scorer.folder, made, planted)
     notes = _notes(machine, thresholds.slides, crops=str(current.recipe.name))
-    print(write_results("anomaly_made", "Anomaly scores of made slides", tables, machine=machine, notes=notes))
+    print(write_results("anomaly_made", "Anomaly scores of synthetic slides", tables, machine=machine, notes=notes))
 
 
 @contextlib.contextmanager
@@ -148,7 +148,7 @@ def _tables(folder: Path, made: dict[int, Path], planted: dict[int, Path]) -> li
         for seed, own in zip(HELD_OUT, areas, strict=True)
     ]
     rows.append(["mean", *(f"{np.mean([own[name] for own in areas]):.2%}" for name in ("texture", "shape"))])
-    tables = [Table("False area", "Held-out normal slides; 2.5 % is wanted.", ("slide", "texture", "shape"), rows)]
+    tables = [Table("False area", "Held-out normal slides; the target is 2.5 %.", ("slide", "texture", "shape"), rows)]
     objects = [one for seed in ABNORMAL for one in _objects(folder, made[seed], seed)]
     counts = {kind: sum(one.kind == kind for one in objects) for kind in CELL_KINDS}
     note = "AUROC of dyskaryotic nuclei by their mean score. Nuclei: " + ", ".join(

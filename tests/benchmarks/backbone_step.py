@@ -78,8 +78,8 @@ def main() -> None:
             write_pictures(folder, size_px, draw_picture(1024))
             rows += measure([n for n in NETWORKS if n.size_px == size_px], folder, turns=turns)
     note = (
-        "A denoising step of train-ddpm, in seconds of the processor (one core's worth), median and range. The pass on "
-        "parts of labelled sources, which teaches masks, is not in it."
+        "A denoising step of train-ddpm, in CPU seconds (one core), median and range. The pass on labelled sources, "
+        "which trains masks, is not included."
     )
     print(
         write_results(
@@ -87,7 +87,7 @@ def main() -> None:
             "Training steps of the backbones",
             [Table("Step by step", note, COLUMNS, rows)],
             machine=machine,
-            notes=f"{WARM_TURNS} steps to warm up and {turns} measured, in turns. {shared_note(machine)}",
+            notes=f"{WARM_TURNS} warm-up steps and {turns} measured steps, in turns. {shared_note(machine)}",
         )
     )
 

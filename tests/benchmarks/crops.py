@@ -111,7 +111,7 @@ def pyramid_table(path: Path, *, tile_kb: float, rounds: int, seconds: float) ->
     return Table(
         f"JPEG pyramid of {COMPARED_PX:,} x {COMPARED_PX:,} px",
         f"Tiles of {TILE_PX} px, JPEG quality 75 with halved colour, {tile_kb:.1f} kB each on average; random places: "
-        "nearly every crop touches four tiles. The file lies in the page cache.",
+        "nearly every crop touches four tiles. The file is in the page cache.",
         COLUMNS,
         compare(OURS | PEERS, path, (COMPARED_PX, COMPARED_PX), rounds=rounds, seconds=seconds),
     )
@@ -121,7 +121,8 @@ def fields_table(folder: Path, *, rounds: int, seconds: float) -> Table:
     """Compare readers on the folder of fields."""
     return Table(
         f"{FIELDS:,} PNG fields of {FIELD.width} x {FIELD.height} px",
-        "Every crop is from another field, which must be decoded whole. Each process keeps up to 96 MB of decoded "
+        "Every crop is from a different field, which must be decoded completely. Each process keeps up "
+        "to 96 MB of decoded "
         "fields: a folder of up to 26 such fields is decoded once.",
         COLUMNS,
         compare(OURS | PICTURE_PEERS, folder, (FIELD.width, FIELD.height), rounds=rounds, seconds=seconds),
@@ -138,8 +139,8 @@ def sizes_table(pyramids: dict[int, Path], fields: Path, *, rounds: int, seconds
     rows.append([f"{FIELDS:,} fields", "", "", "", "", *_worker(sorted(fields.iterdir()), 2 * seconds)])
     return Table(
         "cytoseg by size of the slide, and a DataLoader worker",
-        "A worker is forked: of its RSS, what it shares with the training process (torch, MONAI) costs nothing. Own "
-        "memory is what it alone holds (private pages), in the middle and at the end of its time.",
+        "A worker is forked, so the part of its RSS shared with the training process (torch, MONAI) costs nothing. "
+        "Own memory is its private pages, in the middle and at the end of its run.",
         SIZE_COLUMNS,
         rows,
     )
@@ -181,9 +182,9 @@ def main() -> None:
             sizes_table(pyramids, folder / "fields", **measured),
         ]
     notes = (
-        f"Random crops of 256 px at level 0, one process with one thread, each reader in a process of its own, "
+        f"Random crops of 256 px at level 0, one process with one thread, each reader in its own process, "
         f"{options.rounds} rounds of {options.seconds:.0f} s in turns: the median of the rounds. Crops/s of one core "
-        f"is crops per second of the process's processor time. {shared_note(machine)}"
+        f"is crops per CPU second of the process. {shared_note(machine)}"
     )
     print(write_results("crops", "Reading crops", tables, machine=machine, notes=notes))
 

@@ -140,13 +140,14 @@ def table_of(rows: Sequence[dict[str, Any]], own: float) -> Table:
             if some:
                 lines.append([arm, kind, len(some), *_cells(kind, some)])
     note = (
-        "Nucleus IoU of what the judge sees in the redrawn regions with the map asked for, and with the map of another "
-        "crop, pooled over edits. On the unedited test crops the judge's nucleus IoU with the truth is "
-        f"{own:.2f}. Gone: removed nuclei of which the judge sees less than {GONE:.0%}; seen before: those of which it "
-        "saw half or more in the original. Bytes outside: edits with any other byte outside their region."
+        "Nucleus IoU of the judge's segmentation of the redrawn regions with the requested map, and with the map of "
+        "another crop, pooled over edits. On the unedited test crops the judge's nucleus IoU with the truth is "
+        f"{own:.2f}. Gone: removed nuclei of which the judge finds less than {GONE:.0%}; seen before: "
+        "those of which it "
+        "found half or more in the original. Bytes outside: edits that changed any byte outside their region."
     )
     columns = ("arm", "edit", "n", "bytes outside", "IoU asked", "IoU other map", "agreement", "gone", "seen before")
-    return Table("Edits by the judge's eyes", note, columns, lines)
+    return Table("Edits, as the judge segments them", note, columns, lines)
 
 
 def _cells(kind: str, rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -191,8 +192,10 @@ def distances(folder: Path, rows: Sequence[dict[str, Any]], recipe: Recipe, n: i
                 edited_kid = kid([_read(folder, row) for row in some])
                 lines.append([f"{arm}, {kind}", len(some), edited_kid, before, floor(len(some))])
     note = (
-        f"KID of filter features against {len(reference)} other crops of the train slides; of the same crops before "
-        f"the edit; and of as many other real crops of the test slides, {_SETS} sets. These slides have other stains."
+        f"KID of filter features against {len(reference)} other crops of the train slides: of the edited crops, of the "
+        f"same crops before the edit, and of as many other real crops of the test slides ({_SETS} "
+        "sets). The test slides "
+        "have other stains."
     )
     return Table("Distance from real crops", note, ("pictures", "n", "KID", "before", "real crops"), lines)
 
@@ -253,7 +256,7 @@ def main() -> None:
         machine = describe()
         notes = f"{_notes(recipe, options)} {shared_note(machine)}"
         write_results(
-            f"edits_{recipe.name}", "Edits seen by an independent judge", tables, machine=machine, notes=notes
+            f"edits_{recipe.name}", "Edits assessed by an independent network", tables, machine=machine, notes=notes
         )
     print("\n".join(table.markdown() for table in tables))
 
@@ -292,9 +295,10 @@ def _own_iou(found: Sequence[Map], truth: Sequence[Map], nucleus: int) -> float:
 def _notes(recipe: Recipe, options: argparse.Namespace) -> str:
     d, c = recipe.diffusion, recipe.crops
     return (
-        f"Made slides at mpp {recipe.slides.mpp}; model {d.backbone}, dim {d.dim}, dim_mults {list(d.dim_mults)}, "
+        f"Synthetic slides at mpp {recipe.slides.mpp}; model {d.backbone}, dim {d.dim}, dim_mults {list(d.dim_mults)}, "
         f"condition {d.condition}, crops of {c.size_px} px; edits of crops of test slides, {options.steps} steps, "
-        f"strength {options.strength:g}. Judge: {options.judge}, of {options.per_slide} crops of each train slide."
+        f"strength {options.strength:g}. Judge: {options.judge}, trained on {options.per_slide} crops "
+        "of each train slide."
     )
 
 

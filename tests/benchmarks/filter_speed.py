@@ -71,13 +71,15 @@ def main() -> None:
     torch.set_num_threads(1)
     tune_cpu_allocator()
     rows = [row(size_px, turns=options.turns) for size_px in options.sizes]
-    note = "Seconds of the processor, one thread each; the median of the turns and their range. Values are 0 to 1."
+    note = "CPU seconds, one thread each; the median of the turns and their range. Values are 0 to 1."
     notes = (
-        f"Random pictures, {options.turns} turns of each way, one after the other, memory kept as `cytoseg predict` "
-        f"keeps it. {shared_note(machine)}"
+        f"Random images, {options.turns} turns of each implementation, alternating, with the allocator settings of "
+        f"`cytoseg predict`. {shared_note(machine)}"
     )
     table = Table("72 filters", note, COLUMNS, rows)
-    print(write_results("filter_speed", "Image filters beside skimage's", [table], machine=machine, notes=notes))
+    print(
+        write_results("filter_speed", "Image filters compared with scikit-image", [table], machine=machine, notes=notes)
+    )
 
 
 if __name__ == "__main__":

@@ -136,10 +136,10 @@ def write(
         values = np.array(found)
         spread = zip(values.mean(0), values.min(0), values.max(0), strict=True)
         rows.append([way, rule, len(found), *(f"{mean:.3f} [{low:.3f}-{high:.3f}]" for mean, low, high in spread)])
-    alike = "The same features and pixels for all; first weights, batches and folds by the seed."
+    alike = "The same features and pixels for all; initial weights, batches and folds depend on the seed."
     table = Table(
         f"Recipe {recipe.name}",
-        "Mean over the seeds [least and greatest]; IoU pooled over the test crops, NLL in nats, ECE of 15 intervals.",
+        "Mean over the seeds [minimum and maximum]; IoU pooled over the test crops, NLL in nats, ECE of 15 intervals.",
         ("training", "vote", "seeds", *(f"IoU {name}" for name in names), *MEASURES),
         rows,
     )

@@ -93,14 +93,14 @@ def main() -> None:
         tables = [
             Table(
                 f"Measured, ceiling of {options.memory:g} GB",
-                "Seconds of the processor (one core). Dense takes every pixel, cytoseg up to 2,000 a crop.",
+                "CPU seconds (one core). Dense uses every pixel, cytoseg up to 2,000 per crop.",
                 COLUMNS,
                 [row(case) for case in found],
             ),
             Table(
-                "Dense by formula",
-                "N x D x H x W x 4 bytes, twice while the stacks are joined; time: that of the measured crop of "
-                f"{DENSE_PX} px, times {(SIZE_PX // DENSE_PX) ** 2} and times N, and its training.",
+                "Dense, computed by formula",
+                "N x D x H x W x 4 bytes, twice while the stacks are concatenated. Time: that of the measured crop of "
+                f"{DENSE_PX} px, times {(SIZE_PX // DENSE_PX) ** 2} and times N, plus its training.",
                 FORMULA_COLUMNS,
                 [formula_row(crops, dense) for crops in options.crops],
             ),
@@ -113,12 +113,15 @@ def main() -> None:
 
 def _notes(machine: dict[str, Any], found: list[dict[str, Any]]) -> str:
     return (
-        f"Each case in a process of its own: made pictures of 256 x 256 px, all taps at t = 50, 100, 150 of a network "
+        f"Each case runs in its own process: synthetic images of 256 x 256 px, all taps at t = 50, 100, "
+        "150 of a network "
         f"of dim {DIM} with random weights, {CHANNELS:,} channels; {MEMBERS} interpreters, batches of 64 pixels. The "
-        f"features of {COMPUTED} crops are computed, spread over the run, and serve for all; their time is multiplied, "
-        f"and so is that of {MEASURED_STEPS} training steps, with that of the standardisation before them, so that "
-        "much data looks slower than it is. Peak RSS is the kernel's VmHWM of the whole process, "
-        "libraries and network included. The dense path keeps (H x W, D) float32 of each crop and joins them, as the "
+        f"features of {COMPUTED} crops are computed, spread over the run, and reused for all. Their "
+        "time is multiplied, "
+        f"and so is that of {MEASURED_STEPS} training steps including standardisation, so large data sets look slower "
+        "than they are. Peak RSS is the kernel's VmHWM of the whole process, "
+        "libraries and network included. The dense path keeps (H x W, D) float32 of each crop and "
+        "concatenates them, as the "
         "reference code does. Threads: "
         f"{found[0]['threads']}. {shared_note(machine)}"
     )

@@ -60,8 +60,8 @@ def main() -> None:
     recipe = folder / "latent.yaml"
     recipe.write_text(RECIPE.format(folder=folder), encoding="utf-8")
     _cytoseg("train-autoencoder", str(recipe), "--resume")
-    print("# A latent space on made slides\n")
-    print("`python -m tests.benchmarks.latent FOLDER`; 2 micrometres a pixel, kl, factor 2, dim 16.\n")
+    print("# A latent space on synthetic slides\n")
+    print("`python -m tests.benchmarks.latent FOLDER`; 2 micrometres per pixel, kl, factor 2, dim 16.\n")
     _print_pictures(folder)
     _print_seconds(folder)
 

@@ -28,7 +28,7 @@ from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.workflows.annotating import Annotating, CropFile
 
 SIDE_PX, STROKES = 256, 6
-NOTES = "Wanted: at most 3 s with 5 labelled crops and 10 s with 30, on two cores."
+NOTES = "Target: at most 3 s with 5 labelled crops and 10 s with 30, on two cores."
 RECIPE = """\
 name: live
 slides: {{folders: [slides], mpp: 0.5}}
@@ -58,8 +58,8 @@ def main() -> None:
     columns = ("features", "labelled crops", "first stroke", "later strokes, median", "slowest", "saved", "imported")
     note = (
         f"Seconds. Crops of {SIDE_PX} px with strokes on a tenth of them. The first stroke computes the features of "
-        "all crops; a later one is saved, the MLPs are refitted and the crop is segmented again (all in 'later "
-        "strokes'), and then it is imported, which the view does not wait for."
+        "all crops. A later stroke is saved, the MLPs are refitted and the crop is segmented again (all in 'later "
+        "strokes'). It is then imported, but the view does not wait for that."
     )
     table = Table("From a stroke to its result", note, columns, rows)
     print(write_results("live", "The live view of the page Annotate", [table], machine=machine, notes=NOTES))

@@ -98,7 +98,7 @@ def main() -> None:
         ("workers", "s a step", "wait at the median step, ms", "crops/s", "share of the time that is waited"),
         rows,
     )
-    notes = f"By the clock; threads: {torch.get_num_threads()}. {shared_note(machine)}"
+    notes = f"Wall-clock time; threads: {torch.get_num_threads()}. {shared_note(machine)}"
     name = f"loader_wait_{options.device}"
     print(write_results(name, "Waiting for crops", [table], machine=machine, notes=notes), file=sys.stdout)
 

@@ -127,8 +127,8 @@ def shared_note(machine: dict[str, Any]) -> str:
     if machine["load_before"] < 0.5:
         return "Nothing else was running when it started."
     return (
-        "The machine was shared: other jobs ran all the time, so that wall-clock times are longer and spread more than "
-        "on a machine of one's own; times of one process in seconds of the processor suffer less, through its caches."
+        "The machine was shared with other jobs, so wall-clock times are longer and vary more than on an idle machine. "
+        "CPU times of one process are affected less, through the caches."
     )
 
 

@@ -75,8 +75,9 @@ def table_of(judged: Sequence[JudgedPair], drops: Sequence[float], names: Sequen
         rows.append([f"{drop:g}", len(kept), len(dropped), *_compared(kept, dropped)])
     columns = ("drop", "kept", "dropped", f"{names[-1]}, kept", "dropped", "mean IoU, kept", "dropped", "difference")
     note = (
-        "IoU of the ensemble's labels with what the judge sees, pooled over pairs. Difference of the mean IoU: kept "
-        "less dropped, with its 95 % interval over pairs drawn again."
+        "IoU of the ensemble's labels with the judge's segmentation, pooled over pairs. Difference of "
+        "the mean IoU: kept "
+        "minus dropped, with its 95 % interval over resampled pairs."
     )
     return Table("Kept and dropped pairs", note, columns, rows)
 

@@ -148,7 +148,7 @@ def table_of(rows: Sequence[dict[str, Any]], counts: Sequence[int]) -> Table:
             lines.append([method, "with" if made else "without", *cells])
     columns = ("method", "made pairs", *(f"{count} real" for count in counts))
     note = "IoU of the last class on the test crops: mean and range over the draws of train crops."
-    return Table("Worth of made pairs", note, columns, lines)
+    return Table("With and without generated pairs", note, columns, lines)
 
 
 def main() -> None:
@@ -170,10 +170,10 @@ def main() -> None:
     if options.write:
         machine = describe()
         notes = (
-            f"{options.made} pictures drawn in 25 steps, a tenth dropped; changes of the recipe: "
+            f"{options.made} images drawn in 25 steps, a tenth dropped; changes to the recipe: "
             f"{', '.join(options.changes) or 'none'}. {shared_note(machine)}"
         )
-        write_results(f"made_worth_{recipe.name}", "What made pairs are worth", [table], machine=machine, notes=notes)
+        write_results(f"made_worth_{recipe.name}", "Gain from generated pairs", [table], machine=machine, notes=notes)
     print(table.markdown())
 
 

@@ -31,11 +31,12 @@ RATE_COLUMNS = (
 )
 
 RATE_NOTES = (
-    "Tiles of 256 px that share 64. Whole: reading, computing, stitching and writing the maps, by the clock, without "
-    "the pyramids and objects that are made at the end. Alone: the same predictor on the same tiles in memory. "
+    "Tiles of 256 px that share 64. Whole: reading, computing, stitching and writing the maps, in wall-clock time, "
+    "without the pyramids and objects that are computed at the end. Alone: the same predictor on the "
+    "same tiles in memory. "
     "Waiting for tiles: the share of the time in which the computing thread had none."
 )
-MEMORY_NOTES = "Tiles of 256 px that share 64; no glass is skipped. The pyramids at the end are written, too."
+MEMORY_NOTES = "Tiles of 256 px that share 64; no glass is skipped. The pyramids at the end are also written."
 
 
 def memory_rows(sides: list[int], folder: Path, tiles: list[list[bytes]]) -> list[list[Any]]:
@@ -104,7 +105,7 @@ def main() -> None:
             _write("rate", table, machine=machine, notes=f"{RATE_NOTES} {shared_note(machine)}")
         if options.sides:
             rows = memory_rows(options.sides, folder, tiles)
-            table = Table("A predictor that costs nothing, three classes", "", MEMORY_COLUMNS, rows)
+            table = Table("A predictor without computing cost, three classes", "", MEMORY_COLUMNS, rows)
             _write("memory", table, machine=machine, notes=MEMORY_NOTES)
 
 
@@ -118,7 +119,8 @@ def _rate_table(rows: list[list[Any]], options: argparse.Namespace) -> Table:
     note = f"Median of whole / alone: {statistics.median(shares):.2f}. " if shares else ""
     return Table(
         f"Dim {options.dim}, bf16, {options.device}",
-        f"{note}A slide of {options.rate_side:,}² px; all taps at t = 50, 100, 150, ten interpreters of chance.",
+        f"{note}A slide of {options.rate_side:,}² px; all taps at t = 50, 100, 150, ten interpreters "
+        "with random weights.",
         RATE_COLUMNS,
         rows,
     )

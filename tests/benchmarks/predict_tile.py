@@ -99,7 +99,7 @@ def main() -> None:
             rows += rows_of(about, found, dense_gb=stack_gb(dim, size_px))
             tables = [
                 Table("Ratios", "Turn by turn: the median and the range.", RATIO_COLUMNS, ratios),
-                Table("Times and memory", "Seconds of the processor (one core).", COLUMNS, rows),
+                Table("Times and memory", "CPU seconds (one core).", COLUMNS, rows),
             ]
             notes = _notes(options.turns, found["ours"][0]["threads"], shared_note(machine))
             title = f"Segmenting a tile of {size_px} px"
@@ -110,10 +110,10 @@ def main() -> None:
 def _notes(turns: int, threads: int, shared: str) -> str:
     return (
         "All taps at t = 50, 100, 150, ten interpreters, random weights. Bare: three forward passes of the whole "
-        "network. cytoseg: what `cytoseg predict` does, from bytes to votes. Dense: all taps upsampled to full size "
-        "and joined in place, all interpreters applied to every pixel in blocks of 4,096; left out where the stack is "
-        f"larger than {DENSE_MOST_GB:.0f} GB. The ways take turns, {turns} each, every turn a process of "
-        f"its own: two tiles to warm up (dense: one), one measured. Threads: {threads}, "
+        "network. cytoseg: the same work as `cytoseg predict`, from bytes to votes. Dense: all taps upsampled to full "
+        "size and concatenated in place, all interpreters applied to every pixel in blocks of 4,096; skipped if the "
+        f"stack is larger than {DENSE_MOST_GB:.0f} GB. The three take turns, {turns} each, every turn in its own "
+        f"process: two warm-up tiles (dense: one), one measured. Threads: {threads}, "
         f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}. {shared}"
     )
 

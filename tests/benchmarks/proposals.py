@@ -54,13 +54,15 @@ def main() -> None:
         write_results(
             "proposals",
             f"Proposals of {recipe.training.init} without any label: {given.name}",
-            [Table(f"{len(crops)} train crops of {recipe.name}", "Pooled, and crop by crop.", head, rows)],
+            [Table(f"{len(crops)} train crops of {recipe.name}", "Pooled, and per crop.", head, rows)],
             machine=machine,
-            notes=f"{shared_note(machine)} The model has seen {origin['crops_seen']:,} crops of sources. Proposed is "
-            f"what has a probability over {PROBABLE}, chosen on train crops of lbc. IoU is pooled over pixels; "
-            "an object is found where its IoU with a true one is at least .5; a corner of a proposed polygon is kept "
-            "where a true outline lies so near. Test crops were not looked at. "
-            f"{seconds:.2f} s of the processor a crop, comparison included.",
+            notes=f"{shared_note(machine)} The model has seen {origin['crops_seen']:,} crops of sources. Pixels "
+            f"with a probability over {PROBABLE} are proposed; this value was chosen on train crops of "
+            "lbc. IoU is pooled "
+            "over pixels. An object is found if its IoU with a true one is at least .5. A corner of a "
+            "proposed polygon is "
+            "kept if a true outline is within the given distance. Test crops were not used. "
+            f"{seconds:.2f} s of CPU time per crop, including the comparison.",
         )
     )
 

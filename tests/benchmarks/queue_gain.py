@@ -173,17 +173,17 @@ def write(found: Sequence[Scores], recipe: Recipe, machine: dict[str, Any]) -> s
     by_seed = [[s, arm, *(f"{v:.3f}" for v in values[s, a])] for s in range(len(found)) for a, arm in enumerate(ARMS)]
     between = _between_draws(found)
     tables = [
-        Table("Reached", "Mean over the seeds [least and greatest].", ("crops", "number", *heads), reached),
+        Table("Reached", "Mean over the seeds [minimum and maximum].", ("crops", "number", *heads), reached),
         Table("Gained over the first crops", "Paired by seed.", ("added", *heads), gains),
         Table("More than random crops", "Paired by seed.", ("added", *heads), paired),
         Table("By seed", "Random: the mean of its draws.", ("seed", "crops", *heads), by_seed),
     ]
     notes = (
-        f"Recipe {recipe.name}: {START} train crops, then {MORE} more; {len(found)} seeds, {DRAWS} draws at random "
-        f"each. Standard deviation between draws at random of one seed: {between}. {shared_note(machine)}"
+        f"Recipe {recipe.name}: {START} train crops, then {MORE} more; {len(found)} seeds, {DRAWS} random draws "
+        f"each. Standard deviation between random draws of one seed: {between}. {shared_note(machine)}"
     )
     return write_results(
-        "queue_gain", "What the queue's crops are worth beside random ones", tables, machine=machine, notes=notes
+        "queue_gain", "Gain of the queue's crops compared with random ones", tables, machine=machine, notes=notes
     )
 
 

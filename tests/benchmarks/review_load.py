@@ -32,7 +32,7 @@ RUNS, CROPS, TURNS, SAMPLE_S = 200, 5000, 3, 5.0
 WAYS = ("first visit", "second visit", "by the side bar")
 SIZE = {"width": 1280, "height": 1000}
 Times = dict[tuple[str, str], list[tuple[float, float]]]
-"""Of each page and way: seconds until it could be read, and seconds of the server's processor."""
+"""Of each page and way: seconds until it could be read, and CPU seconds of the server."""
 
 
 @dataclass
@@ -182,8 +182,8 @@ async def _use(page: Page, sheet: Sheet, turn: int) -> None:
 
 
 def _times_tables(times: Times) -> list[Table]:
-    note = f"{RUNS} runs, {CROPS} test crops with pictures; median and range of {TURNS} turns."
-    titles = ("Seconds until a page can be read", "Seconds of the server's processor")
+    note = f"{RUNS} runs, {CROPS} test crops with images; median and range of {TURNS} turns."
+    titles = ("Seconds until a page can be read", "CPU seconds of the server")
     return [Table(title, note, ("page", *WAYS), _times_rows(times, part)) for part, title in enumerate(titles)]
 
 
@@ -208,13 +208,13 @@ def _load_tables(load: Load, minutes: float, browsers: int) -> list[Table]:
     late = [sample for sample in load.memory if sample[0] > 30 * minutes]
     slope = float(np.polyfit([s[1] for s in late], [s[2] for s in late], 1)[0]) if len(late) > 2 else float("nan")
     note = (
-        f"{browsers} browsers, {minutes:g} minutes, {len(taken)} pages, {len(taken) / minutes:.1f} a minute; a page "
-        f"took {middle:.1f} s (95 %: {slow:.1f} s). Growth in the second half: {1000 * slope:.0f} kB a page."
+        f"{browsers} browsers, {minutes:g} minutes, {len(taken)} pages, {len(taken) / minutes:.1f} per minute; a page "
+        f"took {middle:.1f} s (95 %: {slow:.1f} s). Growth in the second half: {1000 * slope:.0f} kB per page."
     )
     wrong = [[what, count] for what, count in load.wrong.most_common()] or [["nothing", 0]]
     return [
         Table("Memory of the server", note, ("minute", "pages", "RSS (MB)"), memory),
-        Table("What went wrong", "Of pages, consoles and answers.", ("what", "times"), wrong),
+        Table("Errors", "In pages, consoles and responses.", ("what", "times"), wrong),
     ]
 
 

@@ -36,8 +36,8 @@ COLUMNS = (
 )
 COVERED = (0.5, 0.8, 0.9, 0.95, 1.0)
 NOTE = (
-    "AURC: mean share of errors among the most certain pixels, over all numbers of them; as high as `wrong` where the "
-    "order says nothing. Errors in the 5 %: share of them in the 5 % least certain pixels."
+    "AURC: mean error rate among the most certain pixels, over all coverages; equal to `wrong` if the order is "
+    "uninformative. Errors in the 5 %: share of the errors that are in the 5 % least certain pixels."
 )
 
 
@@ -100,14 +100,14 @@ def main() -> None:
         Table("Uncertainty", NOTE, COLUMNS, [row for method in found for row in rows_of(method)]),
         Table(
             "Share of errors among the most certain pixels",
-            "Of so many of all labelled pixels.",
+            "By the share of all labelled pixels that is kept.",
             ("bundle", "ordered by", *(f"{c:.0%}" for c in COVERED)),
             [row for method in found for row in curves_of(method)],
         ),
     ]
     slides = len({crop.slide for crop in crops})
     notes = f"Recipe {recipe.name}: {len(crops)} test crops of {slides} slides. {shared_note(machine)}"
-    title = "Whether uncertainty says where a prediction is wrong"
+    title = "Does uncertainty locate the errors of a prediction?"
     print(write_results("risk_coverage", title, tables, machine=machine, notes=notes))
 
 

@@ -93,10 +93,10 @@ def main() -> None:
     cases = {f"two, {apart} radii apart": (2, list(pairs(apart, rng))) for apart in APART}
     cases |= {f"one, wavy by {wave} radii": (1, list(singles(wave, rng))) for wave in WAVES}
     print(
-        "# Cutting touching nuclei apart\n\n"
-        "Share of the made shapes with the right number of parts; radius 4.5 to 20 px."
+        "# Splitting touching nuclei\n\n"
+        "Share of the generated shapes split into the right number of parts; radius 4.5 to 20 px."
     )
-    print("`python -m tests.benchmarks.splitting`; cytoseg takes h-maxima of 0.5 px, smoothed by 1 px.\n")
+    print("`python -m tests.benchmarks.splitting`; cytoseg uses h-maxima of 0.5 px, smoothed by 1 px.\n")
     print(f"| seeds | {' | '.join(cases)} |\n|{' --- |' * (len(cases) + 1)}")
     for name, count in methods.items():
         shares = [np.mean([count(mask) == wanted for mask in masks]) for wanted, masks in cases.values()]

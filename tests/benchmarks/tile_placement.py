@@ -41,7 +41,7 @@ COLUMNS = (
 NOTE = (
     f"Tiles of {TILE_PX} px that share {OVERLAP_PX}. Moved: tiles lie {MOVED_PX} px further right and down. Level: "
     f"mean uncertainty (nats) of {LEVEL_PX} x {LEVEL_PX} px. The IoU compares both maps, not one with the truth. "
-    f"A margin of {EDGE_PX} px is left out."
+    f"A margin of {EDGE_PX} px is excluded."
 )
 Maps = NDArray[np.float32]
 
@@ -105,7 +105,13 @@ def main() -> None:
             print(*row, sep="  ", flush=True)
             rows.append(row)
     table = Table("Maps", NOTE, COLUMNS, rows)
-    write_results("tile_placement", "Where the tiles fall", [table], machine=describe(), notes="No times are measured.")
+    write_results(
+        "tile_placement",
+        "Effect of the placement of tiles",
+        [table],
+        machine=describe(),
+        notes="No times are measured.",
+    )
 
 
 if __name__ == "__main__":

@@ -194,17 +194,17 @@ def main() -> None:
 def _ratio_table(rows: list[list[str]]) -> Table:
     columns = ("network", "both fp32", "both bf16", "each at its better precision")
     note = "Trainer's time over cytoseg's, turn by turn: the median and the range; above 1 cytoseg is faster."
-    return Table("How many times faster", note, columns, rows)
+    return Table("Speed-up", note, columns, rows)
 
 
 def _notes(options: argparse.Namespace, arithmetic: dict[str, Any], threads: int, shared: str) -> str:
     device = options.device
     unit = "" if device == "cuda" else " of one core"
     return (
-        "Same network, batch, precision and pictures, which each side reads in its own way: the Trainer with a process "
-        f"for every core, cytoseg with {WORKERS[device]}. The Trainer's least effective batch of 16 is set aside; it "
-        "updates its averaged weights at every tenth step, cytoseg at every step. Both take turns in processes of "
-        f"their own, {WARM_TURNS} turns to warm up and {options.turns} measured, steps a turn: {STEPS_A_TURN[device]}; "
+        "Same network, batch, precision and images, which each side reads in its own way: the Trainer with a process "
+        f"for every core, cytoseg with {WORKERS[device]}. The Trainer's minimum effective batch of 16 is disabled; it "
+        "updates its averaged weights at every tenth step, cytoseg at every step. Both take turns in separate "
+        f"processes, {WARM_TURNS} warm-up turns and {options.turns} measured, steps per turn: {STEPS_A_TURN[device]}; "
         f"threads: {threads}, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}. Ceiling of the matrix "
         f"product: {arithmetic['no']:.0f} GFLOP/s in fp32, {arithmetic['bf16']:.0f} in bf16{unit}. {shared}"
     )

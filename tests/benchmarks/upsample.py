@@ -67,7 +67,8 @@ def main() -> None:
     small = _pictures(folder / f"run{seeds[0]}" / "samples" / "small")
     references = [_real(recipe, held, (i + 1) * 1000) for i in range(REFERENCES)]
     print(
-        f"# Enlarging made slides two times\n\n`python -m tests.benchmarks.upsample FOLDER {' '.join(sys.argv[2:])}`:"
+        f"# Enlarging synthetic slides by a factor of two\n\n`python -m tests.benchmarks.upsample "
+        f"FOLDER {' '.join(sys.argv[2:])}`:"
     )
     rows = _rows(small, sets, _real(recipe, held, 0))
     _report(rows, references, crops)

@@ -116,14 +116,14 @@ def main() -> None:
         service.close()
     tables = [
         Table(
-            "Milliseconds a tile",
+            "Milliseconds per tile",
             f"{TIMED} tiles of {size.width} x {size.height} px, at all steps, one thread.",
             ("layer", "median", "95 %", "slowest", "kB"),
             rows,
         ),
         Table(
             "Memory",
-            f"Slide and class map from four threads; {given.tiles / 4 / seconds:.0f} tiles a second at the end.",
+            f"Slide and class map from four threads; {given.tiles / 4 / seconds:.0f} tiles per second at the end.",
             ("tiles", "RSS (MB)"),
             memory,
         ),

@@ -258,7 +258,7 @@ def _approve(bench: Bench) -> None:
     expect(page.locator("h1").first).to_contain_text("Slides", timeout=DRAWN_MS)
     _type(page, "Your name", AUTHOR)
     page.get_by_role("button", name="Approve").click()
-    expect(page.get_by_text(f"smear_0: approved, said by {AUTHOR}.")).to_be_visible(timeout=DRAWN_MS)
+    expect(page.get_by_text(f"smear_0: approved by {AUTHOR}.")).to_be_visible(timeout=DRAWN_MS)
     _rested(page)
     _shot(bench, "approve")
     (entry,) = read_sign_offs(log_of(bench.run, None))

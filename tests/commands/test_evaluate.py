@@ -69,7 +69,7 @@ def test_where_a_baseline_is_ahead_it_is_said_what_to_try() -> None:
     recipe = load_recipe("quickstart", ["features.extractors=[ddpm]", "training.init=null"])
     ours, forest = ({"title": title, "miou": miou} for title, miou in (("MLPs", 0.5), ("Forest", 0.6)))
     head, *tries = evaluate.advice({"train_crops": 16, "methods": [ours, forest]}, recipe, "q.yaml")
-    assert head == "Forest is ahead: mean IoU 0.600, against 0.500. What to try:"
+    assert head == "Forest scores higher: mean IoU 0.600, against 0.500. What to try:"
     assert tries[0] == "- join its filters to the features (features.extractors=[ddpm, filters])"
     assert any("cytoseg queue q.yaml" in text for text in tries)
     assert any("--init cytology-base" in text for text in tries)

@@ -148,7 +148,9 @@ def test_a_checkpoint_that_does_not_say_how_it_was_trained_is_refused(cytoseg: C
     save_checkpoint(DDPM / "checkpoint-000000008", {"ema": build_unet(ARCHITECTURE).state_dict()}, state)
     result = cytoseg("export", "tiny.yaml", "base", *SMALL)
     assert result.exit_code == 2
-    assert "checkpoint-000000008: of an older version, without its recipe. Train on with --resume" in result.stderr
+    assert (
+        "checkpoint-000000008: written by an older version, without its recipe. Continue its training" in result.stderr
+    )
 
 
 @pytest.mark.parametrize("row", ['{"loss": 0.5}', '{"crops_seen": "x"}', '{"crops_seen": 9, "loss": []}'])
@@ -158,7 +160,7 @@ def test_a_log_that_makes_no_sense_is_refused_before_anything_is_written(
     (DDPM / "metrics.jsonl").write_text(row + "\n")
     result = cytoseg("export", "tiny.yaml", "base", *SMALL)
     assert result.exit_code == 2
-    assert "what it or metrics.jsonl says of its training is damaged" in result.stderr
+    assert "its training record or metrics.jsonl is damaged" in result.stderr
     assert not Path("base").exists()
 
 

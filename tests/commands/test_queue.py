@@ -109,7 +109,7 @@ def test_more_than_there_are_gives_all_and_says_so(cytoseg: CytosegCommand) -> N
     assert len(_crops()) == 12
     again = cytoseg("queue", "tiny.yaml")
     assert again.exit_code == 0
-    assert "No uncertain region is left that is not annotated, queued or skipped." in again.stdout
+    assert "No uncertain region is left to annotate." in again.stdout
 
 
 @pytest.mark.usefixtures("slides")

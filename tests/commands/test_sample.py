@@ -237,7 +237,7 @@ def test_a_sample_damaged_since(cytoseg: CytosegCommand) -> None:
     result = cytoseg(*asked)
     assert result.exit_code == 2
     assert "runs/tiny/samples/sample_00001.png: damaged (cannot identify image file" in result.stderr
-    assert "Remove it and give the command again." in result.stderr
+    assert "Remove it and run the command again." in result.stderr
 
 
 def test_a_full_disk_leaves_no_half_sample(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +282,7 @@ def test_guided_samples_have_a_folder_of_their_own(cytoseg: CytosegCommand) -> N
     ("arguments", "said"),
     [
         (("--guide", "nucleus"), "--guide nucleus: the interpreter does not know this class, only background, cell."),
-        (("--scale", "2"), "--scale: says how strongly to guide, so name a class with --guide too."),
+        (("--scale", "2"), "--scale: sets how strongly to guide, so name a class with --guide too."),
         (("--guide", "cell", "--scale", "0"), "--scale 0: give a number above 0 and at most 10,000."),
         (("--guide", "cell", "--scale", "nan"), "--scale nan: give a number above 0 and at most 10,000."),
         (("--guide", "cell", "--scale", "inf"), "--scale inf: give a number above 0 and at most 10,000."),

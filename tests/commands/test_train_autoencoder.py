@@ -78,7 +78,7 @@ def test_anomaly_takes_pixels_only(cytoseg: Cytoseg) -> None:
 def test_a_latent_space_without_its_autoencoder_is_refused(cytoseg: Cytoseg) -> None:
     found = cytoseg("train-ddpm", "tiny.yaml", *SPACE, *FEW)
     assert found.exit_code == 2
-    assert "space.kind=kl needs an autoencoder, and none is here. Run `cytoseg train-autoencoder`" in found.output
+    assert "space.kind=kl needs an autoencoder, but there is none. Run `cytoseg train-autoencoder`" in found.output
 
 
 def test_a_crop_that_the_factor_does_not_divide_is_refused(cytoseg: Cytoseg) -> None:

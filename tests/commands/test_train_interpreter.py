@@ -34,7 +34,7 @@ def _trained(**findings: Any) -> Trained:
 def test_what_held_out_slides_say_is_said_and_kept(load: Load) -> None:
     trained = _trained(kept_steps=(400, 50, 900), calibration=CALIBRATION)
     assert _sentences(trained, load()) == [
-        "By the slides they held out, the MLPs kept the weights of step 50 to 900.",
+        "Early stopping on held-out slides kept the weights of steps 50 to 900.",
         "Calibration error (ECE) on held-out slides: 0.041 before, 0.012 after temperature scaling (T = 1.25).",
     ]
     kept = _findings(trained)
@@ -45,7 +45,9 @@ def test_what_held_out_slides_say_is_said_and_kept(load: Load) -> None:
 
 def test_that_nothing_was_held_out_is_said_to_those_who_asked(load: Load) -> None:
     (said,) = _sentences(_trained(), load("interpreter.calibrate=true"))
-    assert said.startswith("No slide was held out, so nothing was stopped early or calibrated: that takes crops of 5 ")
+    assert said.startswith(
+        "No slide was held out, so there was no early stopping and no calibration: both need crops of 5 "
+    )
     assert _sentences(_trained(), load("interpreter.calibrate=false", "interpreter.early_stopping=false")) == []
     assert _sentences(_trained(), load("interpreter.calibrate=true", "interpreter.mode=reference")) == []
     assert _findings(_trained()) == {"kept_steps": None, "calibration": None}

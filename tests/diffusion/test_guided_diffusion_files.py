@@ -48,7 +48,7 @@ def _without(weights: dict[str, Tensor]) -> str:
 
 def _renamed(weights: dict[str, Tensor]) -> str:
     weights["middle_block.1.norms.weight"] = weights.pop("middle_block.1.norm.weight")
-    return r"middle_block\.1\.norm\.weight is missing; 'middle_block\.1\.norms\.weight' is too many\."
+    return r"middle_block\.1\.norm\.weight is missing; 'middle_block\.1\.norms\.weight' is unexpected\."
 
 
 def _reshaped(weights: dict[str, Tensor]) -> str:

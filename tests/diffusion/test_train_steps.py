@@ -109,7 +109,9 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(
     make_settings: Settings, random_crops: Crops, batch: int, first: int
 ) -> None:
     shares = _share(random_crops(first), first, settings=make_settings(batch=batch), accelerator=_process(0, 3))
-    with pytest.raises(RecipeError, match=rf"training\.batch={batch} and the {40 - first} crops .* processes, 3"):
+    with pytest.raises(
+        RecipeError, match=rf"training\.batch={batch} and the {40 - first} remaining " rf"crops .* processes, 3"
+    ):
         next(iter(shares))
 
 

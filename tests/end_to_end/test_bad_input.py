@@ -178,7 +178,7 @@ class TestLabels:
         mark(made_2_00_a=self.halves(), made_2_01_a=2 * self.halves(), made_2_02_a=self.halves())
         trained = cytoseg("train-interpreter", "tiny.yaml", *tuning)
         assert trained.exit_code == 0, trained.output
-        assert "No train pixel shows 'nucleus': it will not be predicted." in trained.stdout
+        assert "No train pixel has the class 'nucleus': it will not be predicted." in trained.stdout
         assert "'cytoplasm'" not in trained.stdout
         assert cytoseg("evaluate", "tiny.yaml", *tuning).exit_code == 0
         evaluation = json.loads((home / "runs" / "tiny" / "evaluation" / "evaluation.json").read_text())

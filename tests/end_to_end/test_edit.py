@@ -57,7 +57,7 @@ def test_what_cannot_be_edited_is_refused(crop: np.ndarray, cytoseg: Command) ->
     Path("map.png").write_bytes(Path("before.png").read_bytes())
     same = _edit(cytoseg)
     assert same.exit_code == 2
-    assert "map.png: the map shows what crop.png shows already. Change it somewhere." in same.stderr
+    assert "map.png: the map equals the current map of crop.png. Change at least one pixel." in same.stderr
     Image.fromarray(crop[:32]).save("crop.png")
     assert "map.png: the map has 64x64 px, the picture 64x32 px." in _edit(cytoseg).stderr
     assert not Path("runs/tiny/edited").exists()

@@ -78,4 +78,4 @@ def test_an_interpreter_guides_a_model_without_condition(home: Path, cytoseg: Co
     assert (origin["scale"], len(origin["interpreter"]), len(origin["maps"])) == (0.3, 64, 64)
     refused = cytoseg("sample", "tiny.yaml", "--maps", "maps", "--guide", "nucleus")
     assert refused.exit_code == 2
-    assert "--guide and --maps: a map says already what is shown where." in refused.stderr
+    assert "--guide and --maps: a map already sets the class of every pixel." in refused.stderr

@@ -92,7 +92,7 @@ def test_a_decoder_that_takes_more_is_refused_and_what_is_asked_for_suffices(run
     found = _refused(
         cytoseg(*COMMAND, *tuning, "--memory", "1M"),
         run,
-        r"by step 1 the training has taken ([\d.]+)\. Use features\.memory_gb=([\d.]+), or lower "
+        r"by step 1 the training had used ([\d.]+)\. Use features\.memory_gb=([\d.]+), or lower "
         r"decoder\.batch or decoder\.size_px\.",
     )
     done = cytoseg(*COMMAND, *tuning, "--memory", f"{found[2]}G")

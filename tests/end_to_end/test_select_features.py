@@ -164,7 +164,10 @@ def test_a_set_of_the_command_line_that_stays_is_not_written(home: Path, cytoseg
     result = cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "features.timesteps=[5]", "--minutes", "0")
     assert result.exit_code == 0, result.output
     assert "The recipe's features stay: blocks 0, 1 at t = 5" in result.stdout
-    assert "Nothing was written: the features of the command line stay, and tiny.yaml keeps its own." in result.stdout
+    assert (
+        "Nothing was written: the features set on the command line are kept, and tiny.yaml is unchanged."
+        in result.stdout
+    )
     assert (home / "tiny.yaml").read_text() == before
 
 

@@ -40,8 +40,8 @@ def test_a_mask_is_known_by_its_first_bytes_or_its_suffix(tmp_path: Path) -> Non
         (np.array([["a"]]), r"holds values of type <U1"),
         (np.zeros((2, 2), [("a", "i4")]), r"holds values of type"),
         (np.array([[{}, None]]), r"holds pickled objects, not class ids"),
-        (np.zeros(4, int), r"has the shape \(4,\), not one of height and width"),
-        (np.zeros((2, 2, 1), int), r"has the shape \(2, 2, 1\)"),
+        (np.zeros(4, int), r"has shape \(4,\), but must be \(height, width\)"),
+        (np.zeros((2, 2, 1), int), r"has shape \(2, 2, 1\)"),
         (np.zeros((0, 5), int), r"claims 5x0 pixels"),
     ],
 )

@@ -66,7 +66,7 @@ def test_what_objects_and_the_rest_become_is_reported(
     _write(tmp_path / "set", write_picture, np.array([[0, 9]], np.uint8))
     report, label_map = _imported(tmp_path / "set", classes, **rules)
     assert label_map == expected
-    assert not any("No label is called" in note for note in report.notes)
+    assert not any("no label has this name" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,7 @@ def test_binary_masks_of_three_classes_are_refused(tmp_path: Path, write_masks: 
     (pair,) = find_pairs(tmp_path, problems)
     assert read_pair(replace(pair, white=None), classes, problems) is None
     assert problems == [
-        "masks/a.png: holds only 0 and 255 (2 px), and nothing tells which of the 3 classes "
-        "(0 background, 1 cell, 2 nucleus) is 255. Specify it with --map 255=cell or the like, or --ignore 255."
+        "masks/a.png: holds only 0 and 255 (2 px), but which of the 3 classes "
+        "(0 background, 1 cell, 2 nucleus) 255 means is unknown. Specify it with --map 255=cell "
+        "(for example), or --ignore 255."
     ]

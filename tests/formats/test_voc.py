@@ -59,7 +59,7 @@ def test_a_list_that_is_none_is_not_read(tmp_path: Path, monkeypatch: pytest.Mon
     problems: list[str] = []
     assert [crop for _, _, crop in find_voc(tmp_path, problems)] == ["a"]
     assert problems == [
-        "ImageSets/Segmentation/train.txt: cannot be read (20 bytes, more than any list of names). Mend or remove it."
+        "ImageSets/Segmentation/train.txt: cannot be read (20 bytes, too large for a list of names). Fix or remove it."
     ]
 
 

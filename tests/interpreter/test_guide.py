@@ -80,7 +80,7 @@ def test_an_unknown_class_is_refused() -> None:
 def test_an_interpreter_without_a_gradient_is_refused() -> None:
     bundle, _ = _bundle("student", 3)
     drawing = replace(bundle, interpreter=SegDiff(2, seed=0, votes=1, draw_steps=1))
-    with pytest.raises(RecipeError, match=r"^--guide nucleus: an interpreter of the kind segdiff draws class maps"):
+    with pytest.raises(RecipeError, match=r"^--guide nucleus: an interpreter of kind segdiff has no gradient"):
         class_to_guide(drawing, "nucleus")
 
 

@@ -103,7 +103,7 @@ def test_damaged_or_unowned_content_is_refused(crop: Path, strokes: NDArray[np.u
     with pytest.raises(LabelError, match="is cut off or damaged"):
         read_marks(crop, (8, 12), CLASSES)
     crop.with_name("smear_A_10_20.crop.json").unlink()
-    with pytest.raises(LabelError, match="nothing says which slide it is from"):
+    with pytest.raises(LabelError, match="its slide is unknown"):
         origin_of(crop)
 
 

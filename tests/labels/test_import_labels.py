@@ -77,8 +77,8 @@ def test_pairs_that_were_renamed_together_are_counted(
     report = import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
     assert [(crop.crop, crop.slide) for crop in report.crops] == [("a", "a"), ("b", "b")]
     assert report.notes[0] == (
-        "Files whose imagePath names a picture that is not there: 2, first a.json; the picture of the same name beside "
-        "each was taken."
+        "Files with an imagePath that does not exist: 2, first a.json; the picture of the same name beside each "
+        "was used."
     )
 
 
@@ -315,9 +315,9 @@ def test_what_looks_odd_is_noted(
     report = import_labels(source, folder, classes=classes, rules=ImportRules(ignore=("artefact",)))
     assert report.notes == (
         "Files without a shape: 1, first b.json; all their pixels became 'background'.",
-        "1 of 1 polygons have whole-number corners, as if traced from pixel indices. If a program made them, import "
-        "with the area rule 'outline'; by 'centre' they come out half a pixel too small.",
-        "No label is called 'artefact', which --map or --ignore names.",
+        "1 of 1 polygons have whole-number corners, as if traced from pixel indices. If a program wrote them, import "
+        "with --area outline; with --area centre they are half a pixel too small.",
+        "--map or --ignore names 'artefact', but no label has this name.",
         "Classes without a pixel in this import: nucleus.",
     )
 

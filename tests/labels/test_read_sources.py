@@ -41,7 +41,7 @@ def test_packed_files_that_are_not_read_are_reported(tmp_path: Path, write_label
     packed.write_bytes(b"")
     with pytest.raises(LabelError, match=r"It holds packed files \(a\.json\.GZ\): unpack them\."):
         find_items(tmp_path, ImportState(tmp_path, classes, ImportRules()))
-    with pytest.raises(LabelError, match=r"a\.tar\.gz: is packed in a way that is not read\. Unpack it"):
+    with pytest.raises(LabelError, match=r"a\.tar\.gz: this archive format is not supported\. Unpack it"):
         find_items(packed.rename(tmp_path / "a.tar.gz"), ImportState(tmp_path, classes, ImportRules()))
     path, state = write_labelme(tmp_path, "a"), ImportState(tmp_path, classes, ImportRules())
     assert find_items(tmp_path, state) == [path]

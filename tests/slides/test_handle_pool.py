@@ -61,7 +61,7 @@ def test_a_changed_file_is_reopened(paths: list[Path]) -> None:
 
 def test_a_file_that_is_gone_is_refused_without_its_path(paths: list[Path]) -> None:
     paths[0].unlink()
-    with pytest.raises(SlideError, match=r"^a: is no longer there"), HandlePool(_File).lend(paths[0]):
+    with pytest.raises(SlideError, match=r"^a: no longer exists"), HandlePool(_File).lend(paths[0]):
         pass
 
 

@@ -166,5 +166,5 @@ def test_pages_that_the_ome_does_not_tell_of_are_refused(write_tiff: Write) -> N
 def test_imagej_planes_without_headers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "virtual.tif"
     tifffile.imwrite(path, stack(4), imagej=True, photometric="rgb", metadata={"axes": "ZYXS"}, truncate=True)
-    with pytest.raises(SlideError, match=r"contains 4 z-planes of which 1 can be found"):
+    with pytest.raises(SlideError, match=r"contains 4 z-planes, of which only 1 were found"):
         open_slide(path)

@@ -27,14 +27,14 @@ ROWS = (
 
 def test_only_what_lies_outside_the_control_counts() -> None:
     assert verdict(ROWS, ("paper", "ink")) == (
-        "Outside what the base gives with different seeds: cosine KID 0.600 (base 0.900 to 1.400); "
+        "Outside the range of the base over seeds: cosine KID 0.600 (base 0.900 to 1.400); "
         "cosine FID 4.800 (base 7.200 to 11.200); cosine IoU paper 0.800 (base 0.500 to 0.500). "
         "All others lie within it."
     )
     assert verdict([ROWS[0], ROWS[1], ROWS[3]], ("paper", "ink")) == (
-        "No variant lies outside what the base gives with different seeds."
+        "No variant lies outside the range of the base over seeds."
     )
-    assert verdict(ROWS[:3], ()) == "Without a control nothing says which differences are noise."
+    assert verdict(ROWS[:3], ()) == "Without a control, noise cannot be distinguished from real differences."
 
 
 def test_the_table_has_means_and_spreads() -> None:

@@ -140,7 +140,7 @@ def test_a_slide_that_has_gone_since_is_refused_without_its_path(tmp_path: Path)
     found = _listed(tmp_path, "slides").slides["a"]
     check_still_there(found)
     slide.unlink()
-    with pytest.raises(SlideError, match=r"^a\.png: is no longer there"):
+    with pytest.raises(SlideError, match=r"^a\.png: no longer exists"):
         check_still_there(found)
 
 

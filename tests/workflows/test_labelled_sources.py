@@ -61,7 +61,7 @@ def test_objects_are_scaled_to_the_size_asked_for() -> None:
 @pytest.mark.usefixtures("run")
 def test_without_any_mpp_pictures_keep_their_size_and_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     _parts("classes: {glass: other, nucleus: cell}")
-    assert "labels.sources[0]: mpp is known neither of the source nor of the slides" in capsys.readouterr().out
+    assert "labels.sources[0]: neither the source nor the slides state mpp" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("run")
@@ -71,7 +71,7 @@ def test_pictures_are_scaled_by_their_mpp() -> None:
     parts = source_parts(recipe)
     assert parts is not None
     assert parts._sources[0].scale == 0.5
-    with pytest.raises(LabelError, match=r"labels.sources\[0\]: mpp is known of the source only"):
+    with pytest.raises(LabelError, match=r"labels.sources\[0\]: only the source states mpp"):
         _parts(more)
 
 
@@ -79,8 +79,8 @@ def test_pictures_are_scaled_by_their_mpp() -> None:
 @pytest.mark.parametrize(
     ("more", "found"),
     [
-        ("classes: {glass: other}", r"has the classes glass, nucleus; of nucleus the recipe does not say"),
-        ("classes: {glass: other, nucleus: cell, mud: cell}", r"of mud the recipe does not say"),
+        ("classes: {glass: other}", r"has the classes glass, nucleus; the recipe does not say what nucleus means here"),
+        ("classes: {glass: other, nucleus: cell, mud: cell}", r"the recipe does not say what mud means here"),
         ("classes: {glass: other, nucleus: ignore}", r"shows none of the recipe's classes"),
     ],
 )

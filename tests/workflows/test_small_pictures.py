@@ -147,11 +147,11 @@ def test_it_is_trained_like_any_other(cytoseg: Command) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"run": "other"}, "upsample_from: runs/small: there is no diffusion model. Train the one of small pictures"),
+        ({"run": "other"}, "upsample_from: runs/small: there is no diffusion model. Train the model of small pictures"),
         ({"channels": 1}, "draws pictures of 1 channels, and diffusion.channels is 3. Use the same."),
         ({"size_px": 24}, "draws pictures of 24 px, and crops.size_px 32 is not 2 or more times that."),
         ({"size_px": 32}, "draws pictures of 32 px, and crops.size_px 32 is not 2 or more times that."),
-        ({"mpp": 0.5}, "was trained at slides.mpp 0.5, and this recipe has 0.5, so that pictures 2 times smaller have"),
+        ({"mpp": 0.5}, "was trained at slides.mpp 0.5, and this recipe has 0.5, so pictures 2 times smaller need"),
         ({"mpp": None}, "was trained at slides.mpp null, and this recipe has 0.5"),
         ({"upsample": 2}, "itself enlarges small pictures. Name a run that draws from noise alone."),
         ({"size_px": None}, "draws pictures of None px"),
@@ -184,7 +184,7 @@ def test_a_model_without_recipe_a_damaged_one_and_the_run_itself_are_refused(cyt
     state = Path("runs/small/ddpm/checkpoint-000000008/state.json")
     values = json.loads(state.read_text())
     state.write_text(json.dumps({key: value for key, value in values.items() if key != "recipe"}))
-    assert "does not say of what size its pictures are" in _sample(cytoseg).stderr
+    assert "does not state the size of its pictures" in _sample(cytoseg).stderr
     state.with_name("ema.safetensors").write_bytes(b"damaged")
     refused = _sample(cytoseg)
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
@@ -195,7 +195,7 @@ def test_a_model_that_enlarges_nothing_takes_no_small_pictures(cytoseg: Command)
         RECIPE.replace("name: large", "name: small").replace(", upsample_from: runs/small", "")
     )
     refused = cytoseg("sample", "small.yaml", "--small", "crops")
-    assert "--small crops: the model of this run enlarges nothing." in refused.stderr
+    assert "--small crops: the model of this run does not enlarge images." in refused.stderr
 
 
 def test_grey_pictures_are_enlarged(cytoseg: Command) -> None:

@@ -66,7 +66,7 @@ def test_another_region_of_a_labelled_slide_is_refused(imported: Import) -> None
     _write_slide("field", FIELD)
     imported("own", "a", FIELD[:32, :32], {"slide": "field", "region": [0, 0, 32, 32]})
     imported("source", "b", FIELD[32:, 64:], {"slide": "field", "region": [64, 32, 32, 32]})
-    with pytest.raises(LabelError, match=r"^here: b is of slide 'field', of which this run has labelled crops\."):
+    with pytest.raises(LabelError, match=r"^here: b is from slide 'field', which has labelled crops in this run\."):
         _refuse()
 
 
@@ -75,7 +75,7 @@ def test_a_whole_slide_in_another_format_is_refused(imported: Import) -> None:
     _write_slide("field", smooth)
     imported("own", "a", FIELD[:32, :32], {"slide": "field", "region": [0, 0, 32, 32]})
     imported("source", "field", np.clip(smooth.astype(int) + 1, 0, 255).astype(np.uint8))  # as a JPEG would
-    with pytest.raises(LabelError, match="is of slide 'field'"):
+    with pytest.raises(LabelError, match="is from slide 'field'"):
         _refuse()
 
 

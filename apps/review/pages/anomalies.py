@@ -12,9 +12,9 @@ from cytoseg.csv_table import csv_text
 
 COMMAND = "cytoseg anomaly RECIPE SLIDE... --normal SLIDE"
 HELP = (
-    "Texture is what stays unexplained with little noise, such as ink and dirt. Shape is what stays unexplained with "
-    "much noise. Both are in thresholds, above which 2.5 % of the pixels of normal slides lie. What is unusual "
-    "need not be abnormal."
+    "Texture remains unexplained with little noise, such as ink and dirt. Shape remains unexplained with "
+    "much noise. Both are in units of the threshold that 2.5 % of the pixels of normal slides exceed. Unusual does "
+    "not mean abnormal."
 )
 
 

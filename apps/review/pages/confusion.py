@@ -9,7 +9,7 @@ from cytoseg.metrics.results import NOT_APPLICABLE, column_shares, row_shares
 
 VIEWS = {
     "Share of the true class": "Each row adds up to 100 %: where the pixels of a true class went. Diagonal: recall.",
-    "Share of the prediction": "Each column adds up to 100 %: what a predicted class truly is. Diagonal: precision.",
+    "Share of the prediction": "Each column adds up to 100 %: the true class of its pixels. Diagonal: precision.",
     "Pixels": "Numbers of pixels, tinted by their share of the true class.",
 }
 Cells = list[list[float | None]]

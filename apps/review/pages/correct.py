@@ -38,7 +38,7 @@ several corrections of a crop the newest is used.
 These are **test crops**, and corrected ones stay test crops: a slide is used either for training or for testing. So a
 correction changes the test set, never the training. You start from the annotation. If you choose to start from the
 prediction, untouched pixels agree with the model, and the scores are optimistic: such crops are counted and marked
-wherever scores are shown; `labels.score_corrected=false` excludes them.
+where scores are shown; `labels.score_corrected=false` excludes them.
 """
 
 
@@ -126,7 +126,7 @@ def _work(crop: CropScores, classes: ClassList) -> None:
         picture = read_rgb(state.run_folder() / "evaluation" / crop.folder / "image.png")
         name, ids = _ids(kind, crop, pinned, classes)
         if ids.shape != picture.shape[:2]:
-            raise CytosegError(f"{crop.crop}: {name} has another size than the picture. Evaluate the run again.")
+            raise CytosegError(f"{crop.crop}: {name} differs in size from the picture. Evaluate the run again.")
         token = f"{state.run_folder().resolve().name}/{crop.crop}/{name}/{crc32(ids.tobytes())}"
         done = st.session_state.pop("saved token", "")
         answer = editor.edit(picture, ids, classes, token=token, saved=done, may_save=bool(author))

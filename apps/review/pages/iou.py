@@ -13,7 +13,7 @@ from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, MethodScores, Sc
 from cytoseg.reporting.glossary import GLOSSARY
 from cytoseg.reporting.scores_csv import scores_csv
 
-# So many numbers stand in one line at the top, at most.
+# At most this many numbers are on one line at the top.
 PER_ROW = 5
 
 

@@ -24,7 +24,7 @@ from cytoseg.workflows.recipe_text import COLOURS, GLASS, Wanted, base_model
 LISTED, PER_ROW = 12, 6
 CLASSES = (("background", GLASS), ("cytoplasm", COLOURS[0]), ("nucleus", COLOURS[1]))
 HELP = (
-    "A project is a recipe (a text file that every command reads) and a run folder with all that is made. The class "
+    "A project is a recipe (a text file that every command reads) and a run folder with all results. The class "
     "background, if there is one, is empty glass."
 )
 
@@ -109,7 +109,7 @@ def main() -> None:
         if st.button("Try an example", icon=":material/science:"):
             with st.spinner("Making slides"):
                 _begin(functools.partial(make_example, state.base_folder()))
-        st.caption("Makes four slides with cells and a project on them, to try everything on: half a minute.")
+        st.caption("Generates four slides and a project to try everything: half a minute.")
     folder = _folder()
     if folder is not None:
         slides, total = state.guarded(lambda: _slides(folder, folder.stat().st_mtime_ns))

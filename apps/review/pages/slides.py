@@ -26,10 +26,7 @@ from cytoseg.viewer.tile_service import CLASSES, TRUTH, SlideView
 
 CAPTION = "The slide, its predicted classes and its uncertainty"
 COMMAND = "cytoseg predict RECIPE SLIDE"
-GONE = (
-    "The slide that was predicted is not where it was, or is another file now, so its maps cannot be laid on it. "
-    "Restore it, or predict it again."
-)
+GONE = "The predicted slide was moved or replaced, so its maps cannot be overlaid. Restore it, or predict it again."
 UNKNOWN = "The recipe of this run cannot be read, so only previews of its slides are shown."
 
 
@@ -135,7 +132,7 @@ def _choose(listed: Catalogue) -> str:
             f":gray[{len(keys) - len(others)} of {len(keys)} predicted{'; these come first' if others else ''}]"
         )
     if listed.outside:
-        st.caption(f"Left out, because they lead out of the recipe's folders: {listed.outside} links.")
+        st.caption(f"Links that point outside the recipe's folders and are not shown: {listed.outside}.")
     return chosen
 
 

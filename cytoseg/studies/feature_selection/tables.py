@@ -157,18 +157,18 @@ def _notes(selection: Selection, names: Sequence[str]) -> list[str]:
         f"per crop to train on and {held_out_px:,} to score; few interpreters, trained briefly: compare these IoU with "
         "each other, not with those of evaluate.",
         "A set replaces the one before if its mean IoU gains more than the spread: the standard deviation of the gains "
-        "of single folds and seeds. start is held against the recipe's present set, others against the set chosen "
-        "before. At last (settled) the grown set, or else the best of all, replaces the recipe's if it gains more than "
-        "the spread, the grown one also if it is as good with fewer features.",
-        f"Half of each class's pixels lie in objects at least so wide: {sizes}. Small means below {SMALL_PX} px.",
-        f"noises (mean of {NOISES}) and flips are measured only: no key of the recipe says them.",
+        "of single folds and seeds. start is compared with the recipe's present set, others with the set chosen "
+        "before. Finally (settled) the grown set, or else the best of all, replaces the recipe's if it gains more than "
+        "the spread. The grown set also replaces it if it is as good with fewer features.",
+        f"Half of each class's pixels lie in objects at least this wide: {sizes}. Small means below {SMALL_PX} px.",
+        f"noises (mean of {NOISES}) and flips are only measured: no recipe key sets them.",
     ]
     if selection.left_out:
         named = [f"{features.text()} ({reason})" for features, reason in selection.left_out[:_NAMED]]
         more = len(selection.left_out) - len(named)
         named += [f"and {more} more, which the CSV names"] * (more > 0)
         notes.append(
-            f"Left out, with what they need: {'; '.join(named)}. Run it again with more: what is measured is kept, as "
-            "long as the crops and the pixels of each are as many."
+            f"Left out, with what they need: {'; '.join(named)}. Run it again with more: measured sets are kept, as "
+            "long as the numbers of crops and of pixels per crop stay the same."
         )
     return notes

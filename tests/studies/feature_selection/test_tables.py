@@ -110,5 +110,5 @@ def test_the_markdown_is_a_table_of_sets_and_one_of_single_taps(selection: Selec
     assert "Left out, with what they need: block0.block1, block1.block1 at t = 0, mean over flips (more time)." in text
     many = as_markdown(replace(selection, left_out=selection.left_out * 10), NAMES, ALPHA_BARS)
     assert many.count("mean over flips (more time)") == 8
-    assert "; and 2 more, which the CSV names. Run it again with more: what is measured is kept" in many
+    assert "; and 2 more, which the CSV names. Run it again with more: measured sets are kept" in many
     assert "Left out" not in as_markdown(replace(selection, left_out=()), NAMES, ALPHA_BARS)
