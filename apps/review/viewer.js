@@ -4,7 +4,7 @@
 
 import { cut, follow, holdSeam, link, place } from "./viewer_compare.js";
 import { drawCrops, toggleCrop } from "./viewer_crops.js";
-import { lay, source } from "./viewer_layers.js";
+import { end, lay, source } from "./viewer_layers.js";
 import { holdOutlines, move, paint, pick } from "./viewer_outlines.js";
 
 const held = new WeakMap();
@@ -17,13 +17,15 @@ export default function ({ data, parentElement, setStateValue }) {
     state = { wanted: data, panes: [], leads: null, seam: 50, outlines: {}, draws: false, jumped: null };
     held.set(parentElement, state);
     load(data.library)
-      .then(() => start(state, parentElement, setStateValue))
+      .then(() => state.ended || start(state, parentElement, setStateValue))
       .catch(() => say(parentElement, "The viewer could not be loaded. Reload the page."));
   }
   state.wanted = data;
   if (state.panes.length) update(state);
   return () => {
-    for (const pane of state.panes) pane.viewer.destroy();
+    state.ended = true;
+    clearTimeout(state.outlines.timer);
+    state.panes.forEach(end);
     held.delete(parentElement);
   };
 }
@@ -116,7 +118,8 @@ function openPane(state, side, parent, setStateValue) {
     moveHandler: (event) => slide() && point(state, at(event.position)),
     leaveHandler: () => (state.root.querySelector(".place").textContent = ""),
   });
-  return { viewer, side, at, shown: null, layers: {}, wanted: () => state.wanted, laid: () => cut(state) };
+  const begun = { shown: null, layers: {}, coming: 0, ended: false };
+  return { viewer, side, at, ...begun, laid: () => cut(state) };
 }
 
 function update(state) {
@@ -126,7 +129,7 @@ function update(state) {
     link(state, panes[0], panes[1]);
     state.leads = panes[0];
   }
-  if (wanted.compare !== "side" && panes.length === 2) panes.pop().viewer.destroy();
+  if (wanted.compare !== "side" && panes.length === 2) end(panes.pop());
   place(state);
   paint(state);
   for (const pane of panes) show(state, pane);
@@ -143,6 +146,7 @@ function show(state, pane) {
     say(state.root.parentNode, "");
     viewer.open(source(wanted, wanted.slide, "jpg", wanted.version, ""));
     viewer.addOnceHandler("open", () => {
+      if (pane.ended) return;
       lay(pane, state.wanted);
       if (pane.side === 1) follow(state.panes[0], pane);
     });

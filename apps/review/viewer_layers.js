@@ -29,10 +29,10 @@ export function lay(pane, wanted) {
     if (held.item) viewer.world.removeItem(held.item);
     delete pane.layers[name];
   }
-  for (const layer of layers) put(pane, wanted, layer);
+  layers.forEach((layer, above) => put(pane, wanted, layer, above + 1));
 }
 
-function put(pane, wanted, layer) {
+function put(pane, wanted, layer, index) {
   const { viewer } = pane;
   const name = nameOf(layer);
   const held = pane.layers[name];
@@ -42,28 +42,39 @@ function put(pane, wanted, layer) {
     if (held.item) held.item.setOpacity(layer.opacity);
     return;
   }
-  // What it replaces stays until it is there, so that nothing flickers.
-  const next = { from, side: layer.side, opacity: layer.opacity, item: held ? held.item : null };
+  // What it replaces stays until it is there, so that nothing flickers. Items are put in their place as they are added:
+  // the navigator repeats a later move with items of its own, which may not have come yet, and fails.
+  const old = held ? held.item : null;
+  const replaced = old ? viewer.world.getIndexOfItem(old) : -1;
+  const next = { from, side: layer.side, opacity: layer.opacity, item: old };
   pane.layers[name] = next;
+  pane.coming += 1;
   viewer.addTiledImage({
     tileSource: source(wanted, layer.address, "png", layer.version, layer.query),
     x: 0,
     y: 0,
     width: 1,
     opacity: layer.opacity,
+    index: replaced < 0 ? index : replaced,
+    replace: replaced >= 0,
+    error: () => came(pane),
     success: ({ item }) => {
-      if (pane.layers[name] !== next) return viewer.world.removeItem(item);
-      if (next.item) viewer.world.removeItem(next.item);
+      came(pane);
+      if (pane.ended || pane.layers[name] !== next) return viewer.world.removeItem(item);
       next.item = item;
       item.setOpacity(next.opacity);
-      stack(pane);
       pane.laid();
     },
   });
 }
 
-// Layers come in any order, and lie in the one that was asked for.
-function stack(pane) {
-  const items = layersOf(pane.wanted(), pane.side).map((layer) => pane.layers[nameOf(layer)]?.item);
-  items.filter(Boolean).forEach((item, above) => pane.viewer.world.setItemIndex(item, above + 1));
+// OpenSeadragon goes on adding the layers that were on their way when it was destroyed, and fails over them: so wait.
+export function end(pane) {
+  pane.ended = true;
+  if (!pane.coming) pane.viewer.destroy();
+}
+
+function came(pane) {
+  pane.coming -= 1;
+  if (pane.ended) setTimeout(() => end(pane));
 }
