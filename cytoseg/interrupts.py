@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from cytoseg.errors import CytosegError
-
 ENDING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
 """Signals sent by systemd, Docker, Slurm and a closed terminal."""
 INTERRUPTED = 130
@@ -62,20 +60,36 @@ def ending_at_once() -> Iterator[None]:
         yield
 
 
+def end_if_asked() -> None:
+    """Raise the KeyboardInterrupt again that a library has swallowed, as some do while they load.
+
+    Long work calls this now and then: later signals are ignored, so that it could not be stopped any more.
+    """
+    if _ASKED.requested and threading.current_thread() is threading.main_thread():
+        raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
 def errors_of_ending() -> Iterator[None]:
     """Raise KeyboardInterrupt instead of what a library makes of one, such as an ImportError or a RuntimeError.
 
-    Errors of the disk, and those written for the user, stay what they are: something could not be saved.
+    So too for what was made of that in turn, such as a bundle called damaged. Errors of disk and memory stay what they
+    are: something could not be saved.
     """
     try:
         yield
-    except (CytosegError, OSError, MemoryError):
-        raise
     except Exception as error:
-        if not _ASKED.requested:
+        if not _ASKED.requested or _is_of_disk(error):
             raise
         raise KeyboardInterrupt from error
+
+
+def _is_of_disk(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError | MemoryError):
+            return True
+        error = error.__cause__
+    return False
 
 
 @contextlib.contextmanager
@@ -107,6 +121,7 @@ def finish_step_on_interrupt() -> Iterator[Interrupt]:
         An object whose ``requested`` becomes True.
     """
     interrupt = Interrupt()
+    interrupt.requested = _ASKED.requested  # a library may have swallowed the KeyboardInterrupt
 
     # torchrun forwards a Ctrl-C that its processes have already received: a second one means nothing there.
     may_hurry = TORCHRUN not in os.environ

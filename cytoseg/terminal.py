@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from cytoseg.duration_text import EVERY, duration_text
+from cytoseg.interrupts import end_if_asked
 from cytoseg.quoting import one_line, printable
 from cytoseg.runs import process_rank
 from cytoseg.time_left import seconds_left, whole_time
@@ -154,6 +155,7 @@ class Bar:
         self._bars.update(self._task, fraction_left=share, moved_s=self._elapsed_s())
 
     def _move(self, **fields: Any) -> None:
+        end_if_asked()
         self._bars.update(self._task, moved_s=self._elapsed_s(), **fields)
         task = self._bars.tasks[self._task]
         done = task.completed - task.fields["before"]

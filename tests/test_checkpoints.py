@@ -1,15 +1,18 @@
 import errno
 import hashlib
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state, save_checkpoint
 from cytoseg.errors import CheckpointError
+from cytoseg.interrupts import ending_as_on_ctrl_c
 
 TENSORS: dict[str, dict[str, Tensor]] = {
     "model": {"weight": torch.arange(6.0).reshape(2, 3), "half": torch.tensor([0.5, -2.0], dtype=torch.bfloat16)},
@@ -136,3 +139,20 @@ def test_weights_larger_than_the_limit_are_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("CYTOSEG_MAX_WEIGHTS_MB", "1")
     with pytest.raises(CheckpointError, match=r"is 2\.0 MB long\. .* CYTOSEG_MAX_WEIGHTS_MB to more than 1"):
         load_checkpoint(folder)
+
+
+def test_a_signal_while_weights_are_read_does_not_call_them_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever skips damaged checkpoints would go on with an older one."""
+
+    def interrupted(_data: bytes) -> dict[str, Tensor]:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise RuntimeError("trying to pop from empty mode stack")
+
+    save_checkpoint(tmp_path / "saved", {"ema": {"a": torch.ones(2)}}, {})
+    monkeypatch.setattr(safetensors.torch, "load", interrupted)
+    with pytest.raises(KeyboardInterrupt), ending_as_on_ctrl_c():
+        load_checkpoint(tmp_path / "saved")

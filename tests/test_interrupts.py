@@ -14,6 +14,7 @@ import pytest
 from cytoseg.cli import one_line_errors
 from cytoseg.errors import SlideError
 from cytoseg.interrupts import ENDING, end_with, ending_as_on_ctrl_c, errors_of_ending, finish_step_on_interrupt
+from cytoseg.terminal import progress
 
 COMMAND = """
 import sys, time
@@ -209,16 +210,46 @@ def _interrupted_then(error: Exception) -> None:
     raise error
 
 
-@pytest.mark.parametrize("error", [RuntimeError("unexpected pos"), ImportError("multiarray"), SystemError("result")])
-def test_what_a_library_makes_of_a_signal_is_an_interrupt(error: Exception) -> None:
+def _damaged(reason: Exception) -> SlideError:
+    """Return the error that a reader raises from another."""
+    found = SlideError("a.tif: damaged.")
+    found.__cause__ = reason
+    return found
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("unexpected pos"),
+        ImportError("multiarray"),
+        SystemError("result"),
+        SlideError("a.tif: damaged."),
+        _damaged(RuntimeError("empty mode stack")),
+    ],
+)
+def test_what_is_made_of_a_signal_is_an_interrupt(error: Exception) -> None:
     with pytest.raises(KeyboardInterrupt), ending_as_on_ctrl_c(), errors_of_ending():
         _interrupted_then(error)
 
 
-@pytest.mark.parametrize("error", [SlideError("a.tif: cannot be read."), OSError(errno.ENOSPC, "full"), MemoryError()])
+@pytest.mark.parametrize("error", [_damaged(OSError(errno.ENOSPC, "full")), OSError(errno.ENOSPC, "x"), MemoryError()])
 def test_what_could_not_be_saved_is_still_said_after_a_signal(error: Exception) -> None:
     with pytest.raises(type(error)), ending_as_on_ctrl_c(), errors_of_ending():
         _interrupted_then(error)
+
+
+def test_a_swallowed_interrupt_ends_the_next_long_work() -> None:
+    with ending_as_on_ctrl_c():
+        with progress("before", 2) as bar:
+            bar.at(1)
+        with contextlib.suppress(KeyboardInterrupt):  # as some libraries do
+            signal.raise_signal(signal.SIGTERM)
+        with finish_step_on_interrupt() as interrupt:
+            assert interrupt.requested
+        with pytest.raises(KeyboardInterrupt), progress("after", 2) as bar:
+            bar.at(1)
+    with finish_step_on_interrupt() as interrupt:
+        assert not interrupt.requested
 
 
 def test_a_bug_before_or_without_a_signal_stays_a_bug() -> None:
