@@ -4,7 +4,7 @@
 
 The recipe's run must have a diffusion model and a bundle of made slides. Slides are made in FOLDER, with seeds that no
 other benchmark uses, and kept there; scored slides go to anomaly/ of the run folder and are not scored again. Writes
-results/anomaly_made.md and .json.
+results/anomaly_made.md and .json, and docs/anomaly.jpg.
 """
 
 import argparse
@@ -31,7 +31,8 @@ from cytoseg.synthetic.generate import CLASS_NAMES, slide_scene
 from cytoseg.synthetic.plan import CELL_KINDS
 from cytoseg.workflows.anomaly import learn_thresholds, load_scorer, score_slides
 from cytoseg.workflows.recorded_command import start_run
-from tests.benchmarks.machine import Table, describe, shared_note, write_results
+from tests.benchmarks.anomaly_picture import ScoredSlide, save_figure
+from tests.benchmarks.machine import RESULTS, Table, describe, shared_note, write_results
 
 SIDE_PX, MPP = 1024, 0.5
 NORMAL, HELD_OUT, ABNORMAL = range(9001, 9007), range(9011, 9015), range(9021, 9025)
@@ -40,6 +41,7 @@ SHARE = 0.3
 """Share of dyskaryotic cells of the latter, so that a small slide has some dozens."""
 PLANTED = ("ink", "grain", "blur")
 SPOTS, RADIUS_UM = 8, 20.0
+DOCS = RESULTS.parents[2] / "docs"
 SCORES = ("texture", "shape", "anomaly", "residual")
 FEWEST_NUCLEUS_PX = 60
 
@@ -72,6 +74,7 @@ def main() -> None:
     if failed:
         raise SystemExit("\n".join(failed))
     tables = _tables(scorer.folder, made, planted)
+    save_figure(DOCS / "anomaly.jpg", _shown(scorer.folder, made[ABNORMAL[0]], planted[HELD_OUT[0]]))
     notes = _notes(machine, thresholds.slides, crops=str(current.recipe.name))
     print(write_results("anomaly_made", "Anomaly scores of synthetic slides", tables, machine=machine, notes=notes))
 
@@ -175,6 +178,22 @@ def _planted_table(folder: Path, planted: dict[int, Path]) -> Table:
         "pixels without a spot."
     )
     return Table("Planted", note, ("planted", *SCORES), rows)
+
+
+def _shown(folder: Path, abnormal: Path, planted: Path) -> list[ScoredSlide]:
+    """Read the slides of the figure: the first with spots, and the first with dyskaryotic cells."""
+    kinds = draw_kinds(slide_scene(ABNORMAL[0], mpp=MPP, stain=None, dyskaryotic=SHARE), Region(0, 0, SIDE_PX, SIDE_PX))
+    _, labels = _truth(ABNORMAL[0], share=SHARE)
+    nuclei = (labels == CLASS_NAMES.index("nucleus")) & (kinds == 1 + CELL_KINDS.index("dyskaryotic"))
+    spots = _spots(_truth(HELD_OUT[0], share=0.0)[1])
+    found = []
+    for title, path, truth in (
+        ("planted spots", planted, spots),
+        ("dyskaryotic cells", abnormal, {"dyskaryotic nucleus": nuclei}),
+    ):
+        texture, shape = (_read(folder, path, name) for name in ("texture", "shape"))
+        found.append(ScoredSlide(title, np.asarray(Image.open(path)), truth, texture, shape))
+    return found
 
 
 def _objects(folder: Path, slide: Path, seed: int) -> list[Object]:
