@@ -1,9 +1,13 @@
-"""Finding the regions of highest disagreement on a predicted slide."""
+"""Finding the regions of highest disagreement on a predicted slide, once per prediction."""
 
+import contextlib
+import hashlib
 import heapq
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +24,14 @@ from cytoseg.predict.candidate_regions import (
     without_ignored,
 )
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
+from cytoseg.predict.summary import SUMMARY
+from cytoseg.records import RecordFile
 from cytoseg.slides.contrast import near_empty
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.settings import SlidesSection
 from cytoseg.slides.slide import Slide
+from cytoseg.writing import write_atomically
 
 MOST = 300
 """Most candidates per slide: more are never annotated before the next training."""
@@ -36,6 +43,8 @@ STEP_NATS = 0.001
 """Resolution of a slide's usual score."""
 MOST_NATS = 6.0
 """Upper limit of the disagreement: the logarithm of 255 classes is 5.5."""
+SCAN_FORMAT = 2
+"""Format of a cache file."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +84,49 @@ class Frame:
         return max(1, round(self.size_px * downsample_to(self.slides.mpp, slide, assume_mpp=assumed)))
 
 
+@dataclass(frozen=True)
+class _Scan:
+    """The candidates of a slide, and all that decided them."""
+
+    key: list[Any]
+    candidates: tuple[Candidate, ...]
+
+
+_FILE = RecordFile(_Scan, PredictionError, "Delete it.")
+
+
 def map_scale(slide: Slide, size: Size) -> float:
     """Compute how many level-0 pixels a pixel of a map of this size spans."""
     return slide.levels[0].size.width / size.width
+
+
+def cached_candidates(
+    source: Predicted, frame: Frame, *, classes: int, folder: Path, on_part: Callable[[int, int], None]
+) -> list[Candidate]:
+    """Return the candidates of a slide, cached per prediction.
+
+    Args:
+        source: The slide and its maps.
+        frame: Size of a region.
+        classes: Number of predicted classes.
+        folder: Cache folder, one file per slide, if writable; a damaged or outdated file is rewritten.
+        on_part: See ``find_candidates``.
+
+    Raises:
+        PredictionError: See ``find_candidates``.
+        SlideError: See ``find_candidates``.
+    """
+    path = folder / f"{source.name}.json"
+    summary = hashlib.sha256((source.folder / SUMMARY).read_bytes()).hexdigest()
+    key = [SCAN_FORMAT, summary, frame.size_px, frame.slides.mpp, frame.slides.assumed_mpp(source.slide), classes]
+    known = _FILE.read_or_none(path)
+    if known is not None and known.key == key:
+        return list(known.candidates)
+    found = find_candidates(source, frame, classes=classes, on_part=on_part)
+    # Without write access, as in another user's run, they are recomputed next time.
+    with contextlib.suppress(OSError):
+        write_atomically(path, json.dumps(_FILE.content_of(_Scan(key, tuple(found)))))
+    return found
 
 
 def find_candidates(

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from cytoseg.active_learning.candidate_cache import scanned
-from cytoseg.active_learning.candidates import Predicted
+from cytoseg.active_learning.candidates import Predicted, cached_candidates
 from cytoseg.active_learning.choose_regions import Earlier, SelectedCandidate, choose, overlapping, reason
 from cytoseg.active_learning.cut_crops import crop_path, cut_region, predicted_maps
 from cytoseg.active_learning.gain import gain_sentences
@@ -82,7 +81,7 @@ def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None])
 
         try:
             folder = place.run / SCANS
-            candidates += scanned(source, frame, classes=classes, folder=folder, on_part=told)
+            candidates += cached_candidates(source, frame, classes=classes, folder=folder, on_part=told)
             used[source.name] = source
             told(1, 1)  # also for a cached slide
         except (PredictionError, SlideError) as error:
