@@ -61,7 +61,7 @@ def classes_of(found: Evaluation) -> ClassList:
     return classes
 
 
-def _origin_of(crop: CropScores) -> Origin:
+def origin_of(crop: CropScores) -> Origin:
     """Return the slide of a crop, and its region if the run's labels have it."""
     try:
         kept = read_original(labels_of_run(state.run_folder(), state.base_folder()), crop.crop).origin
@@ -85,7 +85,7 @@ def save(
         CytosegError: If it cannot be saved.
     """
     correction = Correction(crop.crop, author, now(), started_from)
-    folder, origin = corrections_folder(state.run_folder()), _origin_of(crop)
+    folder, origin = corrections_folder(state.run_folder()), origin_of(crop)
     return save_correction(folder, correction, origin=origin, picture=picture, label_map=label_map, classes=classes)
 
 

@@ -27,13 +27,15 @@ from cytoseg.formats.sidecar import Origin
 from cytoseg.labels.index import is_file_name
 from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
 from cytoseg.labels.original_annotation import origin_entry
-from cytoseg.labels.reviewer_names import clean_name, file_part
+from cytoseg.labels.reviewer_names import clean_name, file_part, same_person
 from cytoseg.quoting import shown
 from cytoseg.writing import write_atomically
 
 KEY = "correction"
 FROM_PREDICTION, OF_PREDICTION = "prediction", "correction of a prediction"
-"""Value of ``started_from`` where untouched pixels agree with the model."""
+RESOLUTION, RESOLUTION_OF_PREDICTION = "resolution", "resolution of a prediction"
+"""Values of ``started_from``: of a prediction, untouched pixels agree with the model; a resolution is a third person's
+choice between the corrections of others, not a reading of one's own."""
 MEND = "Fix the file or remove it."
 
 
@@ -45,8 +47,8 @@ class Correction:
         crop: Id of the crop.
         author: Name of the annotator.
         time: UTC in ISO 8601, which sorts chronologically.
-        started_from: ``annotation``, ``correction``, ``prediction``, or
-            ``correction of a prediction``.
+        started_from: ``annotation``, ``correction``, ``prediction``, ``correction of a prediction``, ``resolution``, or
+            ``resolution of a prediction``.
     """
 
     crop: str
@@ -66,7 +68,17 @@ class SavedCorrection:
 
 def is_from_prediction(correction: Correction) -> bool:
     """Return whether untouched pixels are a model's prediction."""
-    return correction.started_from in (FROM_PREDICTION, OF_PREDICTION)
+    return correction.started_from in (FROM_PREDICTION, OF_PREDICTION, RESOLUTION_OF_PREDICTION)
+
+
+def is_resolution(correction: Correction) -> bool:
+    """Return whether it is a third person's choice between the corrections of others."""
+    return correction.started_from in (RESOLUTION, RESOLUTION_OF_PREDICTION)
+
+
+def resolution_of(taken: Correction) -> str:
+    """Return what the resolution that takes a correction started from."""
+    return RESOLUTION_OF_PREDICTION if is_from_prediction(taken) else RESOLUTION
 
 
 def corrections_folder(run: Path) -> Path:
@@ -150,6 +162,17 @@ def find_corrections(folder: Path, crop: str) -> tuple[list[SavedCorrection], li
             continue
         found.append(SavedCorrection(correction, path, hashlib.sha256(data).hexdigest()))
     return sorted(found, key=lambda saved: (saved.correction.time, saved.path.name)), problems
+
+
+def latest_corrections(folder: Path, crop: str) -> tuple[dict[str, SavedCorrection], list[str]]:
+    """Return each person's own latest correction of a crop by name, without resolutions; see `find_corrections`."""
+    found, problems = find_corrections(folder, crop)
+    latest: dict[str, SavedCorrection] = {}
+    for saved in found:
+        author = saved.correction.author
+        if not is_resolution(saved.correction):
+            latest = {name: one for name, one in latest.items() if not same_person(name, author)} | {author: saved}
+    return latest, problems
 
 
 def read_correction(path: Path, classes: ClassList) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, report
 from cytoseg.labels.by_folder import named_by_folder, note_folders
 from cytoseg.labels.contact_sheet import draw_sheet
-from cytoseg.labels.corrections import is_from_prediction
+from cytoseg.labels.corrections import RESOLUTION, is_from_prediction
 from cytoseg.labels.import_settings import ImportRules, ImportState, check_rules, guesses, unknown_message
 from cytoseg.labels.index import (
     INDEX,
@@ -196,7 +196,7 @@ def _is_from_prediction(reading: Reading, state: ImportState, old: LabelledCrop 
         return True
     # Older versions did not record the origin of the corrected correction.
     others = state.corrections.get(reading.crop, ())
-    return reading.correction.started_from == "correction" and any(map(is_from_prediction, others))
+    return reading.correction.started_from in ("correction", RESOLUTION) and any(map(is_from_prediction, others))
 
 
 def _is_newest(reading: Reading, state: ImportState) -> bool:

@@ -1,6 +1,6 @@
 """Crops that two people annotated differently, and their agreement."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -15,6 +15,7 @@ from cytoseg.labels.readings import Reading, map_sha256, marks_at, readings_fold
 from cytoseg.labels.reviewer_names import same_person
 from cytoseg.metrics.agreement import Agreement, agreement
 from cytoseg.metrics.counts import confusion_counts
+from cytoseg.review.inter_rater import Pair, pairs_of
 from cytoseg.slides.image import read_picture
 
 
@@ -37,6 +38,7 @@ class Conflict:
     """Two people who marked pixels of a crop with different classes.
 
     Attributes:
+        crop: Id of the crop.
         picture: The crop's PNG file.
         slide: Id of its slide.
         sides: The two people's marks, by name.
@@ -44,16 +46,12 @@ class Conflict:
         readers: Everybody who has marked the crop.
     """
 
+    crop: str
     picture: Path
     slide: str
     sides: tuple[Side, Side]
     agreement: Agreement
     readers: tuple[str, ...]
-
-    @property
-    def crop(self) -> str:
-        """Id of the crop."""
-        return self.picture.stem
 
     @property
     def pair(self) -> frozenset[str]:
@@ -84,7 +82,50 @@ def find_conflicts(
     problems: list[str] = []
     for picture in pictures:
         found += [one for one in _of_crop(picture, classes, problems) if (one.crop, one.pair) not in resolved]
-    return sorted(found, key=lambda one: (-one.disagreement, -one.agreement.pixels, one.crop)), problems
+    return worst_first(found), problems
+
+
+def worst_first(found: Iterable[Conflict]) -> list[Conflict]:
+    """Order conflicts by disagreement, the largest first."""
+    return sorted(found, key=lambda one: (-one.disagreement, -one.agreement.pixels, one.crop))
+
+
+def compared(
+    sides: Sequence[Side], classes: ClassList, *, crop: str, slide: str, picture: Path, readers: Sequence[str] = ()
+) -> list[Conflict]:
+    """Compare each pair of people's marks of a crop.
+
+    Args:
+        sides: The marks of each person.
+        classes: Names of the ids.
+        crop: Id of the crop.
+        slide: Id of its slide.
+        picture: Its PNG file.
+        readers: Everyone who has marked the crop; by default, the people of the sides.
+
+    Returns:
+        A conflict for each pair that gave a pixel different classes.
+    """
+    everyone = tuple(readers) or tuple(side.person for side in sides)
+    found = []
+    for first, second in combinations(sides, 2):
+        if same_person(first.person, second.person) or first.ids.shape != second.ids.shape:
+            continue
+        counts = confusion_counts(first.ids, second.ids, len(classes))
+        if counts.sum() > np.trace(counts):
+            found.append(Conflict(crop, picture, slide, (first, second), agreement(counts), everyone))
+    return found
+
+
+def compare_readers(pictures: Sequence[Path], classes: ClassList) -> list[Pair]:
+    """Compare each pair of people on all crops that both marked, pooled; unreadable marks are left out.
+
+    Args:
+        pictures: PNG files of the crops.
+        classes: Names of the ids.
+    """
+    maps = ((picture.stem, {side.person: side.ids for side in _read(picture, classes, [])[0]}) for picture in pictures)
+    return pairs_of(maps, classes)
 
 
 def differing(conflict: Conflict) -> NDArray[np.bool_]:
@@ -100,23 +141,23 @@ def may_resolve(conflict: Conflict, person: str) -> bool:
 
 
 def _of_crop(picture: Path, classes: ClassList, problems: list[str]) -> list[Conflict]:
+    sides, slide, readers = _read(picture, classes, problems)
+    return compared(sides, classes, crop=picture.stem, slide=slide, picture=picture, readers=readers)
+
+
+def _read(picture: Path, classes: ClassList, problems: list[str]) -> tuple[list[Side], str, tuple[str, ...]]:
+    """Return everyone's marks of a crop, its slide, and the names of those who marked it."""
     if not readings_folder(picture).is_dir():  # most crops: nothing need be read
-        return []
+        return [], "", ()
     readings = readings_of(picture, problems)
     try:
         height, width = read_picture(picture, name=picture.name).shape[:2]
         slide = origin_of(picture).slide
     except CytosegError as error:
         problems.append(str(error))
-        return []
-    sides = _sides(readings, (height, width), classes, problems)
+        return [], "", ()
     readers = tuple(sorted({reading.drawn.author for reading in readings}))
-    found = []
-    for first, second in combinations(sides, 2):
-        counts = confusion_counts(first.ids, second.ids, len(classes))
-        if not same_person(first.person, second.person) and counts.sum() > np.trace(counts):
-            found.append(Conflict(picture, slide, (first, second), agreement(counts), readers))
-    return found
+    return _sides(readings, (height, width), classes, problems), slide, readers
 
 
 def _sides(readings: Sequence[Reading], shape: tuple[int, int], classes: ClassList, problems: list[str]) -> list[Side]:

@@ -1,6 +1,7 @@
 """Resolving conflicts of two people by a third, recorded beside the reviewers' log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from cytoseg.labels.drawn_marks import Drawn, save_marks
 from cytoseg.labels.readings import crop_locked, keep_marks
 from cytoseg.labels.reviewer_names import clean_name
 from cytoseg.review.append_only import insert_row, read_rows, select_rows, text_rows, writing
-from cytoseg.review.conflicts import Conflict, find_conflicts, may_resolve
+from cytoseg.review.conflicts import Conflict, Side, find_conflicts, may_resolve
 
 Choice = Literal["first", "second", "drawn from first", "drawn from second"]
 
@@ -98,6 +99,36 @@ def resolve(log: URL, run: str, conflict: Conflict, decision: Decision, classes:
         LabelError: If the person may not resolve it, the conflict has changed or was resolved meanwhile, or something
             cannot be written: the marks that training uses are unchanged then.
     """
+
+    def present() -> list[Conflict]:
+        return find_conflicts([conflict.picture], classes, ())[0]
+
+    with crop_locked(conflict.picture), recorded(log, run, conflict, decision, present) as side:
+        keep_marks(conflict.picture)
+        people = conflict.sides[0].person, conflict.sides[1].person
+        save_marks(conflict.picture, Drawn(decision.author, now(), people), side.ids, classes)
+
+
+@contextmanager
+def recorded(
+    log: URL, run: str, conflict: Conflict, decision: Decision, present: Callable[[], list[Conflict]]
+) -> Iterator[Side]:
+    """Record a decision if the block succeeds, in which the marks that were taken are written.
+
+    Args:
+        log: From ``append_only.log_of``.
+        run: Name of the run, as in the log.
+        conflict: The conflict as the third person has seen it.
+        decision: The decision.
+        present: Finds the conflicts of the crop as they are now.
+
+    Yields:
+        The marks that were taken.
+
+    Raises:
+        LabelError: If the person may not resolve it, the conflict has changed or was resolved meanwhile, or the
+            database cannot be written.
+    """
     author = decision.author
     if not author or clean_name(author) != author:
         raise LabelError(f"{conflict.crop}: {author!r} is not a valid name. Enter your name before you decide.")
@@ -107,14 +138,14 @@ def resolve(log: URL, run: str, conflict: Conflict, decision: Decision, classes:
     said = Resolution(
         author, run, conflict.crop, conflict.slide, decision.choice, *people, *hashes, comment=decision.comment
     )
-    with crop_locked(conflict.picture), writing(log, _TABLE) as connection:
+    with writing(log, _TABLE) as connection:
         done = resolved_pairs(select_rows(connection, _TABLE, Entry, {"run": run, "crop": conflict.crop}))
-        _check_open(conflict, author, done, classes)
-        keep_marks(conflict.picture)
+        if (conflict.crop, conflict.pair) in done:
+            raise LabelError(f"{conflict.crop}: this conflict has been resolved meanwhile. Reload the page.")
+        _check_unchanged(conflict, author, present())
         insert_row(connection, _TABLE, said)
         # Within the transaction: if the marks cannot be written, nothing is recorded.
-        ids = (first if decision.choice.endswith("first") else second).ids
-        save_marks(conflict.picture, Drawn(author, now(), people), ids, classes)
+        yield first if decision.choice.endswith("first") else second
 
 
 def read_resolutions(log: URL, **wanted: str) -> list[Entry]:
@@ -136,11 +167,8 @@ def resolution_csv(entries: Sequence[Entry]) -> str:
     return csv_text(text_rows(_TABLE, entries))
 
 
-def _check_open(conflict: Conflict, author: str, done: set[tuple[str, frozenset[str]]], classes: ClassList) -> None:
+def _check_unchanged(conflict: Conflict, author: str, present: Iterable[Conflict]) -> None:
     """Refuse a conflict that is not as it was shown, or that this person may not resolve."""
-    if (conflict.crop, conflict.pair) in done:
-        raise LabelError(f"{conflict.crop}: this conflict has been resolved meanwhile. Reload the page.")
-    present, _ = find_conflicts([conflict.picture], classes, done)
     same = [one for one in present if one.pair == conflict.pair]
     if not same:
         raise LabelError(f"{conflict.crop}: the marks have changed since you opened it. Look at them again.")

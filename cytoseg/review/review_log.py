@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import URL, CheckConstraint, Column, Integer, MetaData, String, Table, Text
+from sqlalchemy import URL, CheckConstraint, Column, Connection, Integer, MetaData, String, Table, Text
 
 from cytoseg.csv_table import csv_text
-from cytoseg.review.append_only import add_row, read_rows, text_rows
+from cytoseg.review.append_only import add_row, read_rows, select_rows, text_rows
 
 Action = Literal["accepted", "rejected", "corrected", "commented"]
 
@@ -93,6 +93,11 @@ def read_entries(log: URL, **wanted: str) -> list[Entry]:
         LabelError: If the database is damaged or cannot be reached.
     """
     return read_rows(log, _TABLE, Entry, wanted)
+
+
+def entries_within(connection: Connection, **wanted: str) -> list[Entry]:
+    """Read entries within a transaction; see ``read_entries``."""
+    return select_rows(connection, _TABLE, Entry, wanted)
 
 
 def log_csv(entries: Sequence[Entry]) -> str:

@@ -93,7 +93,7 @@ def test_a_choice_becomes_the_label_at_once(review: Review, run: Path, tmp_path:
     assert (entry.crop, int((entry.label_map() == 1).sum())) == ("worst", 12 * SIDE)
     (said,) = read_resolutions(log_of(run, None))
     assert (said.author, said.choice, said.first, said.second) == ("Cem", "second", "Anna", "Bo")
-    assert [app.dataframe[0].value["Crop"].tolist(), app.dataframe[2].value["Decision"].tolist()] == [
+    assert [app.dataframe[0].value["Crop"].tolist(), app.dataframe[3].value["Decision"].tolist()] == [
         ["mild"],
         ["took Bo's"],
     ]

@@ -280,6 +280,9 @@ def test_of_several_corrections_the_newest_is_imported_and_the_people_are_named(
         (["prediction"], True),
         (["correction of a prediction"], True),
         (["prediction", "correction"], True),  # as older versions wrote it
+        (["annotation", "resolution"], False),
+        (["annotation", "resolution of a prediction"], True),
+        (["prediction", "correction", "resolution"], True),
         (["prediction", "annotation"], False),  # begun from what people had drawn
     ],
 )

@@ -4,12 +4,16 @@ import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 from cytoseg.errors import LabelError
-from cytoseg.review.append_only import add_row, log_of, read_rows, text_rows
+from cytoseg.review import assignments, judgement_conflicts, resolutions, review_log, slide_approvals
+from cytoseg.review.append_only import _guards, add_row, log_of, read_rows, text_rows
 
 TABLE = Table(
     "seen", MetaData(), Column("id", Integer, primary_key=True), Column("time", String), Column("who", String)
@@ -71,3 +75,15 @@ def test_a_pipe_is_no_log(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "review" / "log.sqlite")
     with pytest.raises(LabelError, match=r"^the review log log\.sqlite cannot be read \(not a file\)\. Check"):
         read_rows(log, TABLE, Row, {})
+
+
+@pytest.mark.parametrize("room", [assignments, judgement_conflicts, resolutions, review_log, slide_approvals])
+def test_each_table_can_be_made_by_postgresql_and_refuses_changes_there(room: ModuleType) -> None:
+    table = room._TABLE
+    made = str(CreateTable(table).compile(dialect=postgresql.dialect()))
+    assert "id SERIAL NOT NULL" in made
+    assert "CONSTRAINT known_" in made
+    assert made.count("NOT NULL") == len(table.columns)
+    function, trigger = _guards(table.name)["postgresql"]
+    assert f"FUNCTION {table.name}_refuse()" in function
+    assert f"BEFORE UPDATE OR DELETE OR TRUNCATE ON {table.name} FOR EACH STATEMENT" in trigger

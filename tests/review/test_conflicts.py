@@ -15,7 +15,7 @@ from cytoseg.errors import LabelError
 from cytoseg.labels.drawn_marks import Drawn, drawn_of, read_marks
 from cytoseg.labels.readings import place_of, save_reading
 from cytoseg.review.append_only import log_of
-from cytoseg.review.conflicts import Conflict, differing, find_conflicts, may_resolve
+from cytoseg.review.conflicts import Conflict, compare_readers, differing, find_conflicts, may_resolve
 from cytoseg.review.resolutions import Decision, read_resolutions, resolution_csv, resolve, resolved_pairs
 
 CLASSES = ClassList(("glass", "cell"), ((9, 9, 9), (0, 0, 200)), "glass")
@@ -73,6 +73,25 @@ def test_conflicts_are_pairs_that_differ_where_both_marked(tmp_path: Path, dispu
         _mark(crop, "Bo", second)
     _mark(alone, "Anna", [0, 0, 0, 0])
     assert [one.crop for one in _open(tmp_path, disputed, same, apart, alone, worse)] == ["worse", "a"]
+
+
+def test_each_two_of_three_readers_are_compared(tmp_path: Path, disputed: Path) -> None:
+    _mark(disputed, "Dora", [0, 1, 0, 1])
+    other = _crop(tmp_path, "b")
+    _mark(other, "Anna", [1, 1, 1, 1])
+    _mark(other, "Dora", [1, 1, 1, 0])
+    pairs = compare_readers([disputed, other], CLASSES)
+    assert [(one.first, one.second, one.crops, one.agreement.pixels, one.agreement.same) for one in pairs] == [
+        ("Anna", "Bo", ("a",), 2, 1 / 2),
+        ("Anna", "Dora", ("a", "b"), 7, 5 / 7),
+        ("Bo", "Dora", ("a",), 3, 2 / 3),
+    ]
+    assert [(one.crop, *(side.person for side in one.sides)) for one in _open(tmp_path, disputed, other)] == [
+        ("a", "Anna", "Bo"),
+        ("a", "Anna", "Dora"),
+        ("a", "Bo", "Dora"),
+        ("b", "Anna", "Dora"),
+    ]
 
 
 def test_only_a_third_person_may_resolve(tmp_path: Path, disputed: Path) -> None:

@@ -37,8 +37,8 @@ def _choose(annotating: Annotating, found: list[CropFile], author: str) -> CropF
     key = "crop to annotate"
     if st.session_state.get(key) not in names:
         st.session_state[key] = next((name for name in names if by_name[name].drawn is None), names[0])
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = by_name[st.selectbox("Crop", names, key=key, format_func=titles.__getitem__)]
+    chosen = by_name[st.selectbox("Crop", names, key=key, format_func=titles.__getitem__)]
+    with st.container(horizontal=True):
         crop_choice.offer_beside(names, chosen.path.stem, key=key, shortcuts=("Shift+N", "N"))
         people.offer_taking(annotating.run, chosen, author, given.get(chosen.path.stem, ()))
         st.button("New random crop", icon=":material/casino:", on_click=_new_crop, args=(annotating,))

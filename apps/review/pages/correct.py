@@ -22,8 +22,10 @@ from cytoseg.labels.corrections import (
     corrections_folder,
     find_corrections,
     is_from_prediction,
+    is_resolution,
     read_correction,
 )
+from cytoseg.labels.reviewer_names import same_person
 from cytoseg.metrics.results import CropScores, share_text
 from cytoseg.review.review_log import Action
 
@@ -75,8 +77,10 @@ def _ids(kind: str, crop: CropScores, pinned: SavedCorrection | None, classes: C
     return name, read_map(state.run_folder() / "evaluation" / crop.folder / name)
 
 
-def _started_from(kind: str, pinned: SavedCorrection | None) -> str:
-    """Return the starting point; an origin in a prediction is kept through all later corrections."""
+def _started_from(kind: str, pinned: SavedCorrection | None, author: str) -> str:
+    """Return the starting point; an origin in a prediction is kept, and who draws on their own resolution resolves."""
+    if pinned is not None and is_resolution(pinned.correction) and same_person(pinned.correction.author, author):
+        return pinned.correction.started_from
     return OF_PREDICTION if pinned is not None and is_from_prediction(pinned.correction) else STARTED[kind]
 
 
@@ -132,7 +136,7 @@ def _work(crop: CropScores, classes: ClassList) -> None:
         answer = editor.edit(picture, ids, classes, token=token, saved=done, may_save=bool(author))
         if answer is not None and author:
             saved = reviews.save(
-                crop, author, _started_from(kind, pinned), picture=picture, label_map=answer, classes=classes
+                crop, author, _started_from(kind, pinned, author), picture=picture, label_map=answer, classes=classes
             )
             # The browser may now drop the work, even if the log cannot be written.
             st.session_state.update({"saved token": token, _key("begin", crop): LATEST, _key("pinned", crop): saved})

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import annotate_state
 import conflict_view
+import disputed_tests
 import jobs_list
 import pandas as pd
 import people
@@ -15,39 +16,19 @@ import widgets
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import time_text
 from cytoseg.labels.reviewer_names import clean_name
-from cytoseg.metrics.results import share_text
 from cytoseg.review.append_only import log_of
 from cytoseg.review.assignments import Entry as Assigned
 from cytoseg.review.assignments import assignees
-from cytoseg.review.conflicts import Conflict, find_conflicts
-from cytoseg.review.resolutions import Entry, read_resolutions, resolution_csv, resolved_pairs
+from cytoseg.review.conflicts import Conflict, compare_readers, find_conflicts
+from cytoseg.review.judgement_conflicts import compare_judgements, read_judgement_resolutions
+from cytoseg.review.resolutions import Decision, Entry, read_resolutions, resolution_csv, resolve, resolved_pairs
+from cytoseg.review.review_log import read_entries
 from cytoseg.workflows.annotating import Annotating, CropFile
 
 HELP = (
     "Each person's marks of a crop are kept apart; training uses those that were saved first until a third person "
     "decides. Assign a crop to two people to learn how far they agree."
 )
-
-
-def _resolutions(annotating: Annotating) -> list[Entry]:
-    run = annotating.run
-    shared = {} if state.log_url() is None else {"run": reviews.name_of(run)}
-    return read_resolutions(log_of(run, state.log_url()), **shared)
-
-
-def _table(conflicts: Sequence[Conflict]) -> pd.DataFrame:
-    rows = [
-        (
-            one.crop,
-            one.slide,
-            ", ".join(side.person for side in one.sides),
-            f"{one.disagreement:.1%}",
-            one.agreement.pixels,
-            share_text(one.agreement.kappa),
-        )
-        for one in conflicts
-    ]
-    return pd.DataFrame(rows, columns=["Crop", "Slide", "People", "Differ", "Pixels marked by both", "Cohen's kappa"])
 
 
 def _conflicts(annotating: Annotating, crops: Sequence[CropFile], author: str, done: Sequence[Entry]) -> None:
@@ -63,11 +44,29 @@ def _conflicts(annotating: Annotating, crops: Sequence[CropFile], author: str, d
         )
         st.page_link("pages/annotate.py", label="Annotate", icon=":material/brush:")
         return
-    st.dataframe(_table(found), hide_index=True)
-    titles = [f"{one.crop}: {' and '.join(side.person for side in one.sides)}" for one in found]
-    one = found[titles.index(state.select(st.container(), "Conflict, the largest first", titles, key="conflict"))]
-    conflict_view.show(annotating, one)
-    conflict_view.offer(annotating, next(crop for crop in crops if crop.path == one.picture), one, author)
+    one = conflict_view.choose(found, key="conflict")
+    conflict_view.show(annotating.classes, one)
+    crop = next(crop for crop in crops if crop.path == one.picture)
+    conflict_view.offer(one, author, lambda conflict, said: _decide(annotating, crop, conflict, said))
+
+
+def _decide(annotating: Annotating, crop: CropFile, conflict: Conflict, said: Decision) -> str:
+    """Make one person's marks the label.
+
+    Raises:
+        CytosegError: If the decision cannot be recorded: nothing is changed then.
+    """
+    run = annotating.run
+    resolve(log_of(run, state.log_url()), reviews.name_of(run), conflict, said, annotating.classes)
+    annotate_state.forget(crop)
+    if said.choice.startswith("drawn"):
+        st.session_state.update({"crop to annotate": conflict.crop, conflict_view.OPEN: "pages/annotate.py"})
+    told = state.plain(f"{conflict.crop}: resolved by {said.author}.")
+    try:
+        annotating.take_in(conflict.picture.with_suffix(".json"))
+    except CytosegError as error:
+        return f"{told} Not imported: {state.told(error)}"
+    return f"{told} Training uses these marks now\\."
 
 
 def _resolved(done: Sequence[Entry]) -> None:
@@ -82,6 +81,21 @@ def _resolved(done: Sequence[Entry]) -> None:
     columns = ["When", "Who", "Crop", "Decision", "Between", "Comment"]
     st.dataframe(pd.DataFrame(rows, columns=columns), hide_index=True)
     widgets.offer_csv("Resolutions (CSV)", resolution_csv(done), what="resolutions")
+
+
+def _agreement(annotating: Annotating, crops: Sequence[CropFile], judged: disputed_tests.Judged) -> None:
+    """Show how far each two people agree, of any number of people."""
+    pairs = compare_readers([crop.path for crop in crops], annotating.classes)
+    verdicts = compare_judgements(judged.entries)
+    if not pairs and not verdicts:
+        return
+    st.subheader("Agreement")
+    if pairs:
+        st.caption("Marks of crops to annotate, of each two people; those of corrected test crops are on Correct.")
+        st.dataframe(reviews.agreement_table(pairs, annotating.classes), hide_index=True)
+    if verdicts:
+        st.caption("Test crops accepted or rejected by both.")
+        st.dataframe(disputed_tests.agreement_table(verdicts), hide_index=True)
 
 
 def _words(one: Entry) -> str:
@@ -112,8 +126,8 @@ def _assign(annotating: Annotating, crops: Sequence[CropFile], author: str) -> N
 
 def main() -> None:
     state.begin()
-    if st.session_state.pop(conflict_view.OPEN, None):
-        st.switch_page("pages/annotate.py")
+    if page := st.session_state.pop(conflict_view.OPEN, None):
+        st.switch_page(page)
     st.title("Two people", help=HELP)
     jobs_list.said()
     annotating = state.guarded(lambda: annotate_state.of_run(state.run_folder()))
@@ -123,16 +137,23 @@ def main() -> None:
     if not crops:
         st.info("There is no crop to annotate yet.", icon=":material/info:")
         st.page_link("pages/annotate.py", label="Annotate", icon=":material/brush:")
-        return
     author = reviews.reviewer()
+    run = annotating.run
+    log, shared = log_of(run, state.log_url()), {} if state.log_url() is None else {"run": reviews.name_of(run)}
     try:
-        done = _resolutions(annotating)
+        done = read_resolutions(log, **shared)
+        judged = disputed_tests.Judged(read_entries(log, **shared), read_judgement_resolutions(log, **shared))
     except CytosegError as error:
         st.error(reviews.sentence(state.told(error)), icon=":material/error:")
         return
-    _conflicts(annotating, crops, author, done)
+    if crops:
+        _conflicts(annotating, crops, author, done)
+    disputed_tests.show(annotating.classes, author, done, judged)
+    _agreement(annotating, crops, judged)
     _resolved(done)
-    _assign(annotating, crops, author)
+    disputed_tests.show_resolved(judged.resolved)
+    if crops:
+        _assign(annotating, crops, author)
 
 
 main()
