@@ -1,5 +1,6 @@
 """Reading .pt and .pth files of other programs: tensors only, within a size limit."""
 
+import io
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -13,6 +14,12 @@ from cytoseg.interrupts import errors_of_ending
 from cytoseg.limits import limit, raise_it
 
 _SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
+_MOST_NAMES_BYTES = 1_000_000
+"""Most bytes of a pickle of names and shapes, some 8,000 tensors: torch reads one by one in Python, 2 s for these."""
+_MOST_READS = 500_000
+"""The same for a file of torch before 1.6, where a reader asks once or more for each mark of the pickle."""
+
+_TOO_MANY = "lists more values than are read, some 8,000 tensors. Save only the weights of the network."
 
 
 def read_torch_file(path: Path, *, again: str) -> object:
@@ -32,7 +39,7 @@ def read_torch_file(path: Path, *, again: str) -> object:
         _check_size(path, max(path.stat().st_size, _unpacked_bytes(path)))
         with errors_of_ending(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of another pickle protocol, which is read or refused anyway
-            found = torch.load(path, weights_only=True, map_location="cpu")
+            found = _loaded(path)
     except CheckpointError:
         raise
     except Exception as error:  # torch's reader ends in any error on a file in another format
@@ -45,6 +52,34 @@ def read_torch_file(path: Path, *, again: str) -> object:
             raise CheckpointError(f"{path}: holds tensors without values. {again}")
         _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
     return found
+
+
+def _loaded(path: Path) -> object:
+    if not zipfile.is_zipfile(path):
+        with _FewReads(io.FileIO(path)) as file:
+            return torch.load(file, weights_only=True, map_location="cpu")
+    with zipfile.ZipFile(path) as archive:
+        names = max((m.file_size for m in archive.infolist() if m.filename.endswith("data.pkl")), default=0)
+    if names > _MOST_NAMES_BYTES:
+        raise CheckpointError(f"{path}: {_TOO_MANY}")
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+class _FewReads(io.BufferedReader):
+    """A file that gives up when it is asked for more than its share."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as any file does.
+
+        Raises:
+            CheckpointError: At the read after the last one allowed.
+        """
+        self._reads += 1
+        if self._reads > _MOST_READS:
+            raise CheckpointError(f"{self.name}: {_TOO_MANY}")
+        return super().read(size)
 
 
 def _check_size(path: Path, size: int) -> None:

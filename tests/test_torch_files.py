@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cytoseg import torch_files
 from cytoseg.errors import CheckpointError
 from cytoseg.torch_files import read_torch_file
 
@@ -58,3 +59,27 @@ def test_what_is_no_file_or_no_weights_is_refused(path: Path) -> None:
     path.write_text("nonsense")
     with pytest.raises(CheckpointError, match=r"not a plain file of tensors; nothing in it was run \(\w+\)\. Again\."):
         read_torch_file(path, again="Again.")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_of_many_marks_is_refused_at_once(path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each opens a list in a list; torch would follow all of them in Python."""
+    torch.save({"a": torch.ones(3)}, path.with_name("small.pt"), _use_new_zipfile_serialization=zipped)
+    marks = b"\x80\x02" + b"(" * 1_100_000 + b"."
+    if zipped:
+        with zipfile.ZipFile(path.with_name("small.pt")) as small, zipfile.ZipFile(path, "w") as many:
+            for name in small.namelist():
+                many.writestr(name, marks if name.endswith("data.pkl") else small.read(name))
+    else:
+        path.write_bytes(marks)
+    monkeypatch.setattr(torch_files, "_MOST_READS", 20_000)
+    with pytest.raises(CheckpointError, match=r"model\.pt: lists more values than are read, some 8,000 tensors\. Save"):
+        read_torch_file(path, again="")
+
+
+def test_a_file_of_an_early_torch_is_read(path: Path) -> None:
+    wanted = {f"layer{i}.weight": torch.full((3, 2), float(i)) for i in range(200)}
+    torch.save(wanted, path, _use_new_zipfile_serialization=False)
+    found = read_torch_file(path, again="")
+    assert isinstance(found, dict)
+    torch.testing.assert_close(found, wanted)

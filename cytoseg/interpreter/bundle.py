@@ -20,7 +20,7 @@ from cytoseg.diffusion.settings import TrainingSection
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
 from cytoseg.features.extract import FeatureExtractor, room_px, to_input
-from cytoseg.features.settings import FeatureSettings
+from cytoseg.features.settings import FeatureSettings, Scale
 from cytoseg.interpreter.decoder import Decoder, view_probabilities
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities
@@ -30,7 +30,6 @@ from cytoseg.interpreter.vote import RULES, jensen_shannon, vote
 from cytoseg.quoting import shown
 from cytoseg.records import RecordFile
 
-_MOST_SCALE = 64  # factor by which a tile is enlarged before the network
 _TRAIN_AGAIN = "Run `cytoseg train-interpreter` again."
 
 
@@ -74,7 +73,7 @@ class Bundle:
 class _Features:
     taps: tuple[str, ...]
     timesteps: tuple[Annotated[int, Ge(0)], ...]
-    scale: Annotated[int, Ge(1), Le(_MOST_SCALE)]
+    scale: Scale
     noise_seed: Annotated[int, Ge(0)]
     extractors: tuple[str, ...] | None = None
     filters: bool = False
@@ -234,8 +233,7 @@ def _features_of(found: _Features, architecture: Architecture) -> FeatureSetting
         raise ValueError("the timesteps of the features")
     if not set(found.taps) <= set(tap_names(architecture)) or len(set(found.taps)) < len(found.taps):
         raise ValueError("the taps of the features")
-    scale: Any = found.scale
-    return FeatureSettings(found.taps, found.timesteps, scale, found.noise_seed, extractors)
+    return FeatureSettings(found.taps, found.timesteps, found.scale, found.noise_seed, extractors)
 
 
 def _nonsense(folder: Path, error: Exception) -> DamagedError:

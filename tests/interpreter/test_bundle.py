@@ -219,6 +219,7 @@ def test_one_changed_weight_is_refused(bundle: Bundle, tmp_path: Path) -> None:
         {"classes": {"fill": "other"}},
         {"classes": None},
         {"features": {"scale": 10**9}},
+        {"features": {"scale": 64}},  # a recipe allows 1, 2 and 4
         {"features": {"timesteps": ["a"]}},
         {"features": {"timesteps": [10**6]}},
         {"features": {"taps": ["block9.block1"]}},
