@@ -11,6 +11,7 @@ from pathlib import Path
 from cytoseg.errors import CytosegError
 from cytoseg.jobs.processes import Process
 from cytoseg.json_text import parse_json
+from cytoseg.slides.regular_file import strange_beside
 
 FILE, LOGS = "jobs.sqlite", "jobs"
 WAITING, RUNNING, FINISHED, FAILED, CANCELLED, LOST = "waiting", "running", "finished", "failed", "cancelled", "lost"
@@ -187,6 +188,8 @@ def _opened(run: Path, *, writing: bool) -> Iterator[sqlite3.Connection]:
         raise CytosegError(
             f"{FILE}: cannot be read (a link, or not a file). Move it away; the results of the jobs are kept."
         )
+    if strange := strange_beside(path):
+        raise CytosegError(f"{FILE}: cannot be read ({strange} beside it is a link, or not a file). Remove that.")
     mode, wait_s = ("rwc", WAIT_S) if writing else ("ro", READ_WAIT_S)
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=wait_s, isolation_level=None)

@@ -37,6 +37,7 @@ from sqlalchemy.exc import (
 from cytoseg.errors import LabelError
 from cytoseg.labels.corrections import now
 from cytoseg.quoting import shown
+from cytoseg.slides.regular_file import strange_beside
 
 WAIT_S, READ_WAIT_S = 30.0, 3.0
 """Seconds to wait for other writers: to write, and to read for a page."""
@@ -189,6 +190,8 @@ def _engine(log: URL, *, writing: bool) -> Engine:
     if not _is_file(log):
         return create_engine(log, poolclass=NullPool)
     path = Path(str(log.database))
+    if _exists(path) and (strange := strange_beside(path)):
+        raise LabelError(f"{_name(log)} cannot be read ({strange} beside it is a link, or not a file). Remove that.")
     if writing:
         path.parent.mkdir(parents=True, exist_ok=True)
     # Reading must not require write access, even in a read-only folder.

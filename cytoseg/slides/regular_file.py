@@ -40,6 +40,21 @@ def no_file(path: Path) -> str:
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "no file")
 
 
+def strange_beside(database: Path) -> str:
+    """Name the first of the files that SQLite opens with a database which is a link or no file; empty if there is none.
+
+    SQLite itself would block on a pipe.
+
+    Args:
+        database: The database; only the files beside it are checked.
+
+    Raises:
+        OSError: If access is denied.
+    """
+    parts = (database.with_name(f"{database.name}-{part}") for part in ("journal", "wal", "shm"))
+    return next((path.name for path in parts if path.is_symlink() or (path.exists() and not path.is_file())), "")
+
+
 def in_time(path: Path, look: Callable[[], Value], *, refuse: type[CytosegError] = SlideError) -> Value:
     """Look at a path, but do not wait forever: on a dead network share even its status never comes.
 

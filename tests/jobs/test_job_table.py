@@ -73,6 +73,18 @@ def test_a_pipe_a_folder_or_a_link_is_refused(run: Path, tmp_path: Path) -> None
     assert "jobs.sqlite: cannot be read (a link, or not a file)" in _refusal(run)
 
 
+@pytest.mark.parametrize("part", ["journal", "wal", "shm"])
+def test_a_pipe_that_sqlite_would_open_is_refused(run: Path, part: str) -> None:
+    _add(run)
+    pipe = run / f"{FILE}-{part}"
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    wanted = f"jobs.sqlite: cannot be read (jobs.sqlite-{part} beside it is a link, or not a file). Remove that."
+    assert _refusal(run) == wanted
+    with pytest.raises(CytosegError, match=f"jobs.sqlite-{part} beside it"), job_table._opened(run, writing=True):
+        pass
+
+
 def test_a_page_does_not_wait_for_a_locked_table(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_table, "READ_WAIT_S", 0.1)
     _add(run)

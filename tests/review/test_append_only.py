@@ -77,6 +77,17 @@ def test_a_pipe_is_no_log(tmp_path: Path) -> None:
         read_rows(log, TABLE, Row, {})
 
 
+def test_a_pipe_that_sqlite_would_open_with_the_log_is_refused(tmp_path: Path) -> None:
+    log = log_of(tmp_path, None)
+    add_row(log, TABLE, Seen("Anna"))
+    os.mkfifo(tmp_path / "review" / "log.sqlite-journal")
+    for use in (lambda: read_rows(log, TABLE, Row, {}), lambda: add_row(log, TABLE, Seen("Ben"))):
+        with pytest.raises(
+            LabelError, match=r"^the review log log\.sqlite cannot be read \(log\.sqlite-journal beside"
+        ):
+            use()
+
+
 @pytest.mark.parametrize("room", [assignments, judgement_conflicts, resolutions, review_log, slide_approvals])
 def test_each_table_can_be_made_by_postgresql_and_refuses_changes_there(room: ModuleType) -> None:
     table = room._TABLE
