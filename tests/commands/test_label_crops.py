@@ -18,7 +18,7 @@ CytosegCommand = Callable[..., Result]
 def test_crops_lie_where_their_sidecars_say(cytoseg: CytosegCommand) -> None:
     result = cytoseg("label-crops", "tiny.yaml", "--n", "3", "--out", "marks")
     assert result.exit_code == 0, result.output
-    assert "3 new crops, 0 were there. Annotate them: labelme marks --labels marks/labels.txt" in result.stdout
+    assert "3 new crops, 0 already existed. Annotate them: labelme marks --labels marks/labels.txt" in result.stdout
     assert Path("marks/labels.txt").read_text() == "__ignore__\nbackground\ncell\n"
     sidecars = sorted(Path("marks").glob("*.crop.json"))
     assert len(sidecars) == 3
@@ -34,7 +34,7 @@ def test_crops_lie_where_their_sidecars_say(cytoseg: CytosegCommand) -> None:
 def test_asking_for_more_adds_to_those_that_are_there(cytoseg: CytosegCommand) -> None:
     cytoseg("label-crops", "tiny.yaml", "--n", "2")
     before = {path: path.stat().st_mtime_ns for path in Path("runs/tiny/to_label").glob("*.png")}
-    assert "2 new crops, 2 were there" in cytoseg("label-crops", "tiny.yaml", "--n", "4").stdout
+    assert "2 new crops, 2 already existed" in cytoseg("label-crops", "tiny.yaml", "--n", "4").stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -77,14 +77,14 @@ def test_a_slide_that_was_not_predicted_gives_crops_without_shapes(cytoseg: Cyto
     line = ("label-crops", "tiny.yaml", "--slide", "slides/dark_a.png", "--at", "40,30", "--at", "90,60")
     result = cytoseg(*line)
     assert result.exit_code == 0, result.output
-    assert "2 new crops, 0 were there; 0 with the prediction" in result.stdout
+    assert "2 new crops, 0 already existed; 0 with the prediction" in result.stdout
     folder = Path("runs/tiny/to_label")
     assert sorted(path.name for path in folder.glob("*.png")) == ["dark_a_24_14.png", "dark_a_74_44.png"]
     with Image.open("slides/dark_a.png") as slide, Image.open(folder / "dark_a_24_14.png") as crop:
         np.testing.assert_array_equal(np.array(crop), np.array(slide)[14:46, 24:56])
     assert list(folder.glob("*[0-9].json")) == []
     (folder / "dark_a_24_14.png").write_bytes(b"work in progress")
-    assert "0 new crops, 2 were there" in cytoseg(*line).stdout
+    assert "0 new crops, 2 already existed" in cytoseg(*line).stdout
     assert (folder / "dark_a_24_14.png").read_bytes() == b"work in progress"
 
 

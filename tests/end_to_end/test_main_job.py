@@ -235,7 +235,7 @@ def test_the_same_commands_again_reuse_everything(home: Path, cytoseg: Callable[
         "predict": cytoseg("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif"),
     }
     assert {name: result.exit_code for name, result in said.items()} == dict.fromkeys(said, 0)
-    assert "0 new crops, 2 were there" in said["label-crops"].stdout
+    assert "0 new crops, 2 already existed" in said["label-crops"].stdout
     assert "The bundle is up to date" in said["train-interpreter"].stdout
     assert "The evaluation is up to date" in said["evaluate"].stdout
     assert "done before" in said["predict"].stdout

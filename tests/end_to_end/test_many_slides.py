@@ -208,7 +208,7 @@ def test_a_predicted_crop_is_corrected_and_comes_back_as_a_label(home: Path, cyt
     result = cytoseg(
         "label-crops", "tiny.yaml", "--slide", slide, "--at", "120,100", "--at", "250,250", "--out", "mend"
     )
-    assert "2 new crops, 0 were there; 2 with the prediction" in result.stdout, result.output
+    assert "2 new crops, 0 already existed; 2 with the prediction" in result.stdout, result.output
     for path in (home / "mend").glob("made*[0-9].json"):
         path.write_text(json.dumps(json.loads(path.read_text()), indent=2))  # as labelme saves it
     imported = cytoseg("label-import", "mend", "--recipe", "tiny.yaml", "labels.folder=mended")
