@@ -8,7 +8,7 @@ import pytest
 from cytoseg.recipe.file import load_recipe
 from cytoseg.recipe.keys import key_names
 from cytoseg.workflows.run_paths import split_of
-from tests.test_readme import SOURCES, blocks, check_command, run_block, typed
+from tests.test_readme import README, SOURCES, blocks, check_command, made_first, run_block, typed
 
 DOCS = SOURCES / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.glob("**/*.md"))
@@ -34,6 +34,12 @@ def test_links_between_pages_lead_somewhere() -> None:
         for link in re.findall(r"\]\(([^)#\s]+)", text):
             target = (DOCS / page).parent / link
             assert target.is_file() or target.resolve().relative_to(DOCS).as_posix() in made, f"{page}: {link}"
+
+
+def test_the_notebook_on_an_array_is_that_of_the_readme() -> None:
+    page = TEXTS["tutorials/arrays.md"]
+    assert made_first(page) == made_first(README)  # run by test_readme
+    assert next(blocks("python", page))[1] == next(blocks("python"))[1]
 
 
 def test_the_first_tutorial_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

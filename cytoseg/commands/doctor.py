@@ -72,17 +72,21 @@ def _devices() -> list[tuple[str, str, str]]:
     else:
         rows.append(("GPU", "none", "fine for small recipes; train cervical.yaml on a machine with one"))
     free = shutil.disk_usage(".").free / 1e9
-    rows.append(("disk", f"{free:.0f} GB free here", "" if free > 10 else "free some: checkpoints and maps need room"))
+    rows.append(("disk", f"{free:.0f} GB free here", "" if free > 10 else "free some space for checkpoints and maps"))
     return rows
 
 
 def _optional() -> list[tuple[str, str, str]]:
     rows = []
     for module, (use, advice) in OPTIONAL.items():
-        there = importlib.util.find_spec(module) is not None
-        rows.append((f"{module}: {use}", "there" if there else "missing", "" if there else advice))
+        installed = importlib.util.find_spec(module) is not None
+        rows.append((f"{module}: {use}", "installed" if installed else "missing", "" if installed else advice))
     labelme = shutil.which("labelme")
     rows.append(
-        ("labelme: annotating", "there" if labelme else "missing", "" if labelme else "pip install 'cytoseg[label]'")
+        (
+            "labelme: annotating",
+            "installed" if labelme else "missing",
+            "" if labelme else "pip install 'cytoseg[label]'",
+        )
     )
     return rows

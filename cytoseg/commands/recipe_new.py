@@ -73,7 +73,7 @@ def _mpp(given: str | None, sizes: Sizes, *, slides: int) -> float | None:
 
 
 def _said_of(sizes: Sizes) -> str:
-    counts = Counter("not said" if mpp is None else f"{mpp:.4g}" for mpp in sizes.mpp)
+    counts = Counter("not stated" if mpp is None else f"{mpp:.4g}" for mpp in sizes.mpp)
     return f"Micrometres per pixel: {', '.join(f'{text} ({count})' for text, count in counts.most_common(5))}."
 
 

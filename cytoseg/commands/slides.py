@@ -31,7 +31,7 @@ def info(
                 check_whole(slide)
                 size = slide.levels[0].size
                 levels = ", ".join(f"1/{level.downsample:g}" for level in slide.levels)
-                mpp = "not said" if slide.mpp is None else f"{slide.mpp:.4g}"
+                mpp = "not stated" if slide.mpp is None else f"{slide.mpp:.4g}"
                 share = tissue_mask(slide, BackgroundSection()).share()
                 table.add_row(*cells(path.name, f"{size.width} x {size.height}", levels, mpp, f"{share:.0%}"))
                 if slide.note:

@@ -1,6 +1,6 @@
 """The suggested next command after each command."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,11 @@ from cytoseg.terminal import say_next
 
 Given = Mapping[str, Any]
 """Parameters of a command, by name."""
+
+
+def _folders(slides: Sequence[Path]) -> list[str]:
+    return [word for path in slides if path.is_dir() and path.suffix != ".zarr" for word in ("--folder", str(path))]
+
 
 FOLLOWING: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
     "train-ddpm": lambda given: None if given["gpus"] else ("label-crops", given["recipe"]),
@@ -29,7 +34,7 @@ FOLLOWING: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
     "anomaly": lambda given: ("review", given["recipe"]),
     "predict": lambda given: ("review", "RECIPE") if Path(given["target"]).is_dir() else ("review", given["target"]),
     "report": lambda given: ("review", given["recipe"]),
-    "slides info": lambda given: ("recipe", "new", "mylab.yaml"),
+    "slides info": lambda given: ("recipe", "new", "mylab.yaml", *_folders(given["slides"])),
     "slides convert": lambda given: ("slides", "info", str(given["out"])),
     "slides generate": lambda given: ("recipe", "new", "mylab.yaml", "--folder", str(given["out"] / "slides")),
     "doctor": lambda given: ("label-crops", given["recipe"]) if given["recipe"] else ("recipe", "new", "mylab.yaml"),

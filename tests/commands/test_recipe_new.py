@@ -53,7 +53,7 @@ def test_slides_that_do_not_say_their_pixel_size(cytoseg: CytosegCommand) -> Non
     for name in "ab":
         Image.fromarray(dark).save(f"plain/{name}.png")
     result = _answer("\n", "plain.yaml", "--folder", "plain", "--classes", "a,b")
-    assert "not said (2)" in result.stdout
+    assert "not stated (2)" in result.stdout
     assert "[none]" in result.stdout
     recipe = load_recipe("plain.yaml")
     assert (recipe.slides.mpp, recipe.fill, recipe.crops.size_px) == (None, None, 256)

@@ -9,6 +9,7 @@ from cytoseg.terminal import console
 from cytoseg.workflows.next_command import FOLLOWING, name_next
 
 GIVEN = {"recipe": "my lab.yaml", "folder": Path("out"), "out": Path("out"), "target": "my lab.yaml", "gpus": None}
+GIVEN |= {"slides": [Path("a.svs")]}
 BY_THEMSELVES = {
     "label-crops",
     "queue",
@@ -52,3 +53,13 @@ def test_each_of_several_processes_says_it_once_and_doctor_knows_what_there_is()
     with console.capture() as shown:
         name_next("doctor", {"recipe": None})
     assert shown.get() == "Next: cytoseg recipe new mylab.yaml\n"
+
+
+def test_a_recipe_for_folders_of_slides_is_named_with_them(tmp_path: Path) -> None:
+    for name in ("monday", "tuesday", "a.zarr"):  # a slide in OME-Zarr is a folder, too
+        (tmp_path / name).mkdir()
+    with console.capture() as shown:
+        name_next("slides info", {"slides": [tmp_path / name for name in ("monday", "a.svs", "a.zarr", "tuesday")]})
+    words = shlex.split(shown.get())
+    assert words[:5] == ["Next:", "cytoseg", "recipe", "new", "mylab.yaml"]
+    assert words[5:] == ["--folder", str(tmp_path / "monday"), "--folder", str(tmp_path / "tuesday")]
