@@ -71,6 +71,8 @@ def run(
     sets of diffusion features; or SegmentationClass/ beside JPEGImages/, as in Pascal VOC. In the latter two a crop is
     named by its folder or list and its file, such as train_7, and is a slide of its own.
 
+    --map and --ignore take names of classes, and for masks numbers as well: --map 128=cytoplasm --map 255=nucleus.
+
     Instance maps (--instances nucleus) are PNG or TIFF, up to 32 bits. Pixels of value 0 get the fill class, unless
     --map 0=CLASS or --ignore 0 is given. Touching objects become one area, without a border between them.
 

@@ -33,6 +33,8 @@ class MaskPair:
         place: Folder of ``images/`` and ``masks/``, and below it the folder within both.
         white: Id for the value 255, see `white_id`.
         crop: Id of the crop; empty for the picture's stem.
+        values: Values that the user maps or ignores by number; the first is read as the first id after the classes',
+            and so on.
     """
 
     picture: Path
@@ -41,6 +43,7 @@ class MaskPair:
     place: Path
     white: int | None = IGNORE
     crop: str = ""
+    values: tuple[int, ...] = ()
 
     @property
     def stem(self) -> str:
@@ -157,7 +160,7 @@ def read_pair(
         side_px: Side that both are resized to; None leaves them as they are.
 
     Returns:
-        (H, W, 3) uint8 RGB and (H, W) uint8 label map, or None if a problem was added.
+        (H, W, 3) uint8 RGB and (H, W) uint8 label map with the ids of ``pair.values``, or None if a problem was added.
     """
     try:
         picture = read_picture(pair.picture, name=f"{pair.name}, picture {pair.picture.name}")
@@ -171,7 +174,10 @@ def read_pair(
     except (LabelError, SlideError) as error:
         problems.append(str(error))
         return None
-    return picture, label_map.astype(np.uint8)
+    ids = label_map.astype(np.uint8)
+    for number, value in enumerate(pair.values, start=len(classes)):
+        ids[label_map == value] = number
+    return picture, ids
 
 
 def _resized(
@@ -193,11 +199,13 @@ def _resized(
 def _check_values(label_map: NDArray[np.integer], classes: ClassList, pair: MaskPair) -> None:
     counts = _counts(label_map)
     known = ", ".join(f"{i} {n}" for i, n in enumerate(classes.names))
-    wrong = [(v, n) for v, n in counts.items() if v != IGNORE and not 0 <= v < len(classes)]
+    wrong = [(v, n) for v, n in counts.items() if v not in (IGNORE, *pair.values) and not 0 <= v < len(classes)]
     if wrong:
-        shown = ", ".join(f"{value} ({count} px)" for value, count in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
+        value = wrong[0][0]
+        shown = ", ".join(f"{v} ({n} px)" for v, n in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
         raise LabelError(
-            f"{pair.name}: ids {shown} are not in the class list ({known}; 255 ignore). Renumber the mask."
+            f"{pair.name}: ids {shown} are not in the class list ({known}; 255 ignore). Specify each with --map "
+            f"{quote(f'{value}={classes.names[-1]}')} (for example) or --ignore {value}, or renumber the mask."
         )
     if pair.white is None and IGNORE in counts:
         raise LabelError(

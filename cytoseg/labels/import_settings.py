@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
 
-from cytoseg.classes import ClassList
+from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, report
 from cytoseg.formats.annotation import HOLE, UNSCORED, AreaRule
 from cytoseg.formats.qupath import NOT_SCORED
@@ -18,6 +18,8 @@ from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.quoting import listed, one_line
 
 _MOST_NAMES = 6  # listed one by one, so that the message keeps its end
+
+_VALUE = r"-?(0|[1-9][0-9]{0,9})"
 
 NOTHING = "0"
 """Name for --map and --ignore of the pixels of an instance map outside all objects."""
@@ -140,6 +142,13 @@ def resolve(name: str, rules: ImportRules) -> str:
         if typed in wanted:
             return wanted[typed]
     return name
+
+
+def values_named(rules: ImportRules, classes: ClassList) -> tuple[int, ...]:
+    """List the values of masks that --map and --ignore give by number, but for 255 and classes named like numbers."""
+    others = (name for name in (*rules.class_map, *rules.ignore) if name not in (*classes.names, str(IGNORE)))
+    values = dict.fromkeys(int(name) for name in others if re.fullmatch(_VALUE, name))
+    return tuple(values)[: IGNORE - len(classes)]
 
 
 def unknown_message(state: ImportState) -> str:

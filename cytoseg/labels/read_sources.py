@@ -27,7 +27,7 @@ from cytoseg.formats.mask_pairs import (
 )
 from cytoseg.formats.qupath import is_geojson, read_geojson
 from cytoseg.labels.corrections import Correction, correction_of
-from cytoseg.labels.import_settings import NOTHING, ImportState, resolve
+from cytoseg.labels.import_settings import NOTHING, ImportState, resolve, values_named
 from cytoseg.labels.original_annotation import OriginalAnnotation
 from cytoseg.labels.proposal_file import is_saved
 from cytoseg.labels.queue_file import QUEUE
@@ -133,7 +133,8 @@ def _pairs_in(source: Path, state: ImportState) -> list[MaskPair]:
     white = _ids(state).get(resolve(str(IGNORE), state.rules))
     if white is None:
         white = IGNORE if published else white_id(pairs, state.classes)
-    return [replace(pair, white=white) for pair in pairs or published]
+    values = values_named(state.rules, state.classes)
+    return [replace(pair, white=white, values=values) for pair in pairs or published]
 
 
 def _refuse_resizing(state: ImportState) -> None:
@@ -333,6 +334,9 @@ def _read_mask_item(pair: MaskPair, state: ImportState) -> Reading | None:
     for i, name in enumerate(state.classes.names):
         table[i] = _ids(state)[resolve(name, state.rules)]
         state.names[name] += int(np.count_nonzero(both[1] == i))
+    for i, value in enumerate(pair.values, start=len(state.classes)):
+        table[i] = _ids(state)[resolve(str(value), state.rules)]
+        state.names[str(value)] += int(np.count_nonzero(both[1] == i))
     if white := int(np.count_nonzero(both[1] == IGNORE)):
         assert pair.white is not None  # refused by read_pair
         table[IGNORE] = IGNORE if pair.white == IGNORE else table[pair.white]

@@ -188,12 +188,17 @@ def made_crops(run_folder: Path, count: int, classes: ClassList) -> tuple[Labell
         classes: The recipe's classes.
 
     Raises:
-        LabelError: If there are fewer, or they have other classes.
+        LabelError: If there are fewer, they are damaged, or they have other classes.
     """
     if not count:
         return ()
     folder = run_folder / MADE / "labels"
-    index = load_index(folder) if (folder / INDEX).exists() else LabelIndex(folder, classes.names, ())
+    try:
+        index = load_index(folder) if (folder / INDEX).exists() else LabelIndex(folder, classes.names, ())
+    except LabelError as error:
+        raise LabelError(
+            f"{folder / INDEX}: the made pairs cannot be read. Delete {folder} and run `cytoseg make-pairs` again."
+        ) from error
     if index.classes != classes.names:
         raise LabelError(
             f"{folder}: the pairs were made with the classes ({', '.join(index.classes)}), the recipe has "

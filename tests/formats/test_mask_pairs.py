@@ -114,7 +114,10 @@ def test_unknown_ids_are_reported(tmp_path: Path, write_masks: Write, classes: C
     problems: list[str] = []
     assert read_pair(find_pairs(tmp_path, problems)[0], classes, problems) is None
     (problem,) = problems
-    assert problem.startswith("masks/a.png: ids 3 (2 px), 9 (1 px) are not in the class list (0 background, 1 cell, ")
+    assert problem == (
+        "masks/a.png: ids 3 (2 px), 9 (1 px) are not in the class list (0 background, 1 cell, 2 nucleus; 255 ignore). "
+        "Specify each with --map 3=nucleus (for example) or --ignore 3, or renumber the mask."
+    )
 
 
 def test_another_size_is_reported(tmp_path: Path, write_masks: Write, write_picture: Write, classes: ClassList) -> None:

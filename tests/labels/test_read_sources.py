@@ -2,7 +2,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
@@ -69,6 +71,43 @@ def test_names_are_mapped_and_ignored_in_masks(tmp_path: Path, write_masks: Writ
     reading = read_item(item, state)
     assert reading is not None
     assert reading.label_map.tolist() == [[0, 0, 255, 255]]
+
+
+@pytest.mark.parametrize(
+    ("values", "rules", "expected"),
+    [
+        ([0, 128, 255], {"class_map": {"128": "cell", "255": "nucleus"}}, [0, 1, 2]),
+        ([0, 128, 255], {"class_map": {"128": "cell"}}, [0, 1, 255]),
+        ([0, 1, 128], {"ignore": ("128",)}, [0, 1, 255]),
+        ([0, 2, 2], {"class_map": {"2": "cell"}}, [0, 1, 1]),
+        ([0, 64, 192], {"class_map": {"64": "cell", "192": "nucleus", "7": "cell"}}, [0, 1, 2]),
+    ],
+)
+def test_values_are_mapped_and_ignored_by_number(
+    tmp_path: Path,
+    write_masks: Write,
+    classes: ClassList,
+    values: list[int],
+    rules: dict[str, Any],
+    expected: list[int],
+) -> None:
+    write_masks(tmp_path, "a", [values])
+    state = ImportState(tmp_path, classes, ImportRules(**rules))
+    (item,) = find_items(tmp_path, state)
+    reading = read_item(item, state)
+    assert reading is not None, state.problems
+    assert reading.label_map.tolist() == [expected]
+    assert state.names["128"] == values.count(128) or "128" not in (*state.rules.class_map, *state.rules.ignore)
+
+
+def test_white_of_16_bits_is_mapped(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
+    write_masks(tmp_path, "a", [[0, 0]])
+    Image.fromarray(np.array([[0, 65535]], np.uint16)).save(tmp_path / "masks" / "a.png")
+    state = ImportState(tmp_path, classes, ImportRules(class_map={"65535": "cell"}))
+    (item,) = find_items(tmp_path, state)
+    reading = read_item(item, state)
+    assert reading is not None, state.problems
+    assert reading.label_map.tolist() == [[0, 1]]
 
 
 def test_a_wrong_sidecar_beside_a_masked_picture_is_reported(
