@@ -2,18 +2,23 @@
 
 import os
 import sqlite3
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table
+from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.schema import CreateTable
 
 from cytoseg.errors import LabelError
 from cytoseg.review import assignments, judgement_conflicts, resolutions, review_log, slide_approvals
 from cytoseg.review.append_only import _guards, add_row, log_of, read_rows, text_rows
+
+DATABASE = os.environ.get("CYTOSEG_TEST_DATABASE")
 
 TABLE = Table(
     "seen", MetaData(), Column("id", Integer, primary_key=True), Column("time", String), Column("who", String)
@@ -98,3 +103,26 @@ def test_each_table_can_be_made_by_postgresql_and_refuses_changes_there(room: Mo
     function, trigger = _guards(table.name)["postgresql"]
     assert f"FUNCTION {table.name}_refuse()" in function
     assert f"BEFORE UPDATE OR DELETE OR TRUNCATE ON {table.name} FOR EACH STATEMENT" in trigger
+
+
+RECORDS = [
+    (assignments, assignments.Entry, assignments.Assignment("Anna", "r", "c", "Bo")),
+    (judgement_conflicts, judgement_conflicts.Entry, judgement_conflicts.Resolution(*"arcs", "accepted", *"ABh")),
+    (resolutions, resolutions.Entry, resolutions.Resolution(*"arcs", "drawn from second", *"ABhi")),
+    (review_log, review_log.Entry, review_log.Judgement(*"arcs", "corrected")),
+    (slide_approvals, slide_approvals.Entry, slide_approvals.SignOff(*"ars", "needs labels")),
+]
+
+
+@pytest.mark.parametrize(("room", "kind", "record"), RECORDS)
+@pytest.mark.skipif(DATABASE is None, reason="CYTOSEG_TEST_DATABASE names no database")
+def test_another_database_keeps_each_table(tmp_path: Path, room: ModuleType, kind: Any, record: Any) -> None:
+    log, record = log_of(tmp_path, DATABASE), replace(record, run=f"test {uuid.uuid4()}")
+    add_row(log, room._TABLE, record)
+    (row,) = read_rows(log, room._TABLE, kind, {"run": record.run})
+    assert {name: getattr(row, name) for name in vars(record)} == vars(record)
+    engine = create_engine(log)
+    for change in ("UPDATE {} SET author = 'x'", "DELETE FROM {}", "TRUNCATE {}"):
+        with pytest.raises(DatabaseError, match="cannot be changed"), engine.begin() as connection:
+            connection.execute(text(change.format(room._TABLE.name)))
+    engine.dispose()
