@@ -25,9 +25,10 @@ export class EditorKeys extends EditorTools {
   }
 
   actionOf(event, key) {
-    if (event.ctrlKey || event.metaKey)
+    const typed = event.getModifierState("AltGraph"); // many keyboards have [ and ] there
+    if ((event.ctrlKey || event.metaKey) && !typed)
       return { z: () => (event.shiftKey ? this.redo() : this.undo()), y: () => this.redo(), s: () => this.save() }[key];
-    if (event.altKey) return undefined;
+    if (event.altKey && !typed) return undefined;
     const tool = TOOLS[key];
     if (tool === "take" && !this.proposed) return undefined;
     if (tool) return () => this.choose(tool);
@@ -39,11 +40,16 @@ export class EditorKeys extends EditorTools {
       "+": () => this.scale(this.factor() + 1),
       "-": () => this.scale(this.factor() - 1),
       "?": () => this.find("help").showModal(),
-      g: () => this.above.focus(),
+      g: () => this.goToCrop(),
       enter: this.polygon.length ? () => this.closePolygon() : undefined,
       escape: () => this.choose(this.tool),
       v: this.data.layers?.length ? () => this.nextLayer() : undefined,
     }[key];
+  }
+
+  goToCrop() {
+    this.above.focus();
+    this.steers(true); // it may have the focus already, by a click
   }
 
   nextLayer() {
