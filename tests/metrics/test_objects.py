@@ -59,6 +59,18 @@ def test_what_lies_mostly_on_ignore_does_not_count() -> None:
     assert counts_of([0] * 8, [0, 0, 0, 1, 1, 1, 0, 0], ignored) == ObjectCounts()
 
 
+def test_pixels_of_true_objects_on_ignore_do_not_count() -> None:
+    # Of 1 only the first pixel counts, which is found; 2 lies on ignore alone.
+    counts = counts_of([1, 1, 1, 0, 2, 2], [4, 0, 0, 0, 0, 0], [0, 1, 1, 0, 1, 1])
+    assert counts == ObjectCounts(truth=1, predicted=1, matched=1, iou=1.0, shared_px=1, joined_px=1)
+
+
+def test_ids_whose_pairs_exceed_32_bits_are_matched() -> None:
+    # 70,000 * 70,001 + 69,999 is beyond 2**32.
+    counts = counts_of([70_000, 70_000, 69_000, 0], [69_999, 69_999, 70_000, 0])
+    assert counts == ObjectCounts(truth=2, predicted=2, matched=2, iou=2.0, shared_px=3, joined_px=3)
+
+
 def test_without_objects_nothing_applies() -> None:
     scores = object_scores(counts_of([0, 0], [0, 0]))
     assert (scores.truth, scores.predicted, scores.matched) == (0, 0, 0)
