@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import Result
 
 from cytoseg.checkpoints import find_checkpoints, load_state
+from cytoseg.diffusion.adm import AdmShape, AdmUnet
+from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.interpreter.bundle import bundle_hashes
 from cytoseg.interpreter.unet_baseline import fit_scratch
 from cytoseg.interrupts import INTERRUPTED, ending_as_on_ctrl_c
@@ -32,6 +35,7 @@ from cytoseg.recipe import load_recipe
 from cytoseg.studies.feature_selection.settings import Effort
 from cytoseg.workflows import drawn_samples
 from cytoseg.workflows.preview_provenance import SHOWN
+from tests.end_to_end.conftest import cut_part
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are run in forks")
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.copytree", "shutil.copyfile")
@@ -146,6 +150,15 @@ def _selection() -> Found:
     ).features.timesteps != ()
 
 
+def _anomalies() -> Found:
+    folder = RUN / "anomaly" / "part"
+    return [(folder / name).read_bytes() for name in ("anomaly.ome.tif", "residual.ome.tif", "regions.csv")]
+
+
+def _imported() -> Found:
+    return load_state(Path("published"))["sha256"]
+
+
 STUDENT = "interpreter.kind=student student.teacher=mlps student.steps=4 student.crops=2"
 EFFORT = Effort(members=2, steps=2, batch_px=16, train_px=40, held_out_px=60, seeds=1)
 SEGDIFF = "interpreter.kind=segdiff segdiff.steps=4 segdiff.size_px=32 segdiff.votes=2 segdiff.draw_steps=2"
@@ -184,6 +197,8 @@ CASES = {
         "train-autoencoder tiny.yaml space.kind=kl space.dim=8 space.crops=24 training.samples=0 --resume", _autoencoder
     ),
     "select-features": Case('select-features tiny.yaml labels.test_slides=["*_00"]', _selection),
+    "anomaly": Case("anomaly tiny.yaml part.tif --normal other.tif", _anomalies),
+    "import-model": Case("import-model published.pt published", _imported, whole="published: already exists"),
     "export": Case("export tiny.yaml exported", _export, whole="exported: already exists"),
 }
 
@@ -292,8 +307,23 @@ def changed_map(home: Path) -> None:
     Image.fromarray(ids).save(home / "map.png")
 
 
+@pytest.fixture
+def published(home: Path) -> None:
+    """A small network as guided-diffusion saves it."""
+    shape = AdmShape(8, (1, 2), 6, AdmSettings(blocks=1, attention=(2,)))
+    torch.manual_seed(3)
+    torch.save({name: 0.1 * torch.randn(t.shape) for name, t in AdmUnet(shape).state_dict().items()}, "published.pt")
+
+
+@pytest.fixture
+def parts(home: Path) -> None:
+    """Parts of two slides, the second to be normal."""
+    cut_part("made_2_00", "part.tif")
+    cut_part("made_2_02", "other.tif")
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("more", "changed_map")
+@pytest.mark.usefixtures("more", "changed_map", "published", "parts")
 @pytest.mark.parametrize("name", CASES)
 def test_every_command_survives_kills_at_random_moments(name: str, home: Path, cytoseg: Callable[..., Result]) -> None:
     _kill_at_random_moments(CASES[name], cytoseg, home, kills=KILLS, seed=2)
