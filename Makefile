@@ -54,9 +54,9 @@ review: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# What takes more than a minute each, and what reads real cells in CYTOSEG_DATA.
+# Whole runs whose parts have faster tests, and what reads real cells in CYTOSEG_DATA.
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m 'slow and not gpu and not network'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'slow and not gpu and not network'
 
 # The site; every page and link is checked.
 docs: $(INSTALLED)

@@ -106,6 +106,7 @@ def test_without_a_checkpoint_there_is_nothing_to_check(cytoseg: CytosegCommand)
     assert not CHECK.exists()
 
 
+@pytest.mark.slow
 def test_a_training_ends_with_pictures_and_labels_bring_a_verdict(small: CytosegCommand) -> None:
     trained = small("train-ddpm", "tiny.yaml", *SHORT)
     assert trained.exit_code == 0, trained.output
@@ -149,6 +150,7 @@ def test_labels_that_cannot_be_split_leave_only_the_pictures(small: CytosegComma
     assert "No verdict: the test side of the split is empty: 0 of 1 slides are test slides." in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_one_slide_is_probed_over_its_crops(small: CytosegCommand) -> None:
     label("ab")

@@ -150,6 +150,7 @@ def test_slides_deleted_while_a_backbone_is_trained(
     assert ".png: " in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 def test_slides_deleted_while_a_decoder_is_tuned_leave_the_bundle_as_it_was(
     labelled: Command, monkeypatch: pytest.MonkeyPatch

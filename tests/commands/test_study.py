@@ -40,6 +40,7 @@ def labelled(cytoseg: Callable[..., Result]) -> Callable[..., Result]:
     return cytoseg
 
 
+@pytest.mark.slow
 def test_variants_are_trained_measured_and_kept(labelled: Callable[..., Result]) -> None:
     result = labelled(*STUDY, "--variants", "base,wide=diffusion.dim=16")
     assert result.exit_code == 0, result.output

@@ -21,6 +21,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cytoseg.workflows.compared_methods.fit_scratch", functools.partial(fit_scratch, steps=2))
 
 
+@pytest.mark.slow
 def test_the_same_trainings_give_the_scores_of_evaluate(
     home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

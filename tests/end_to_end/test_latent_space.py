@@ -32,7 +32,13 @@ def latent(home: Path, cytoseg: Command, monkeypatch: pytest.MonkeyPatch) -> Pat
     return Path("runs/latent")
 
 
-@pytest.mark.parametrize("overrides", [(), ("interpreter.kind=decoder", "decoder.steps=2")], ids=["mlps", "decoder"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param((), id="mlps"),
+        pytest.param(("interpreter.kind=decoder", "decoder.steps=2"), id="decoder", marks=pytest.mark.slow),
+    ],
+)
 def test_a_slide_is_segmented_in_latents(latent: Path, cytoseg: Command, overrides: tuple[str, ...]) -> None:
     for line in (
         ("train-interpreter", "latent.yaml"),

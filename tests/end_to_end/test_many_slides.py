@@ -75,6 +75,7 @@ def test_another_vote_with_the_same_weights_is_not_taken_for_done(home: Path, cy
     assert "done before" not in again.stdout
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_maps(
     home: Path, cytoseg: Cytoseg, start: Callable[..., "subprocess.Popen[str]"]
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_set_is_imported_trained_on_and_scored(
         assert np.unique(crop.label_map()).tolist() == [1, 17, 28, 255]
 
 
+@pytest.mark.slow
 def test_voc_is_trained_on_in_its_own_layout(
     cytoseg: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

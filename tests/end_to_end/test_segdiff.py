@@ -56,6 +56,7 @@ def test_a_bundle_that_does_not_say_its_draws_is_refused(
         load_bundle(BUNDLE)
 
 
+@pytest.mark.slow
 def test_compare_trains_the_same_model(home: Path, cytoseg: Callable[..., Result]) -> None:
     assert cytoseg("train-interpreter", "tiny.yaml", *SMALL).exit_code == 0
     recipe = load_recipe(Path("tiny.yaml"), SMALL)

@@ -90,6 +90,7 @@ def test_the_choice_is_measured_drawn_and_written_and_trains(home: Path, cytoseg
     assert trained.exit_code == 0, trained.output
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_kept_and_only_train_crops_are_read(
     home: Path, cytoseg: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +119,7 @@ def test_what_is_measured_is_kept_and_only_train_crops_are_read(
         cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "--timesteps", "1,5", "features.noise_seed=3")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_better")
 def test_a_shipped_recipe_is_copied_with_the_choice(
     home: Path, cytoseg: Command, monkeypatch: pytest.MonkeyPatch
@@ -136,6 +138,7 @@ def test_a_shipped_recipe_is_copied_with_the_choice(
     assert load_recipe(str(target)).features.scale == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_better")
 def test_noise_levels_in_decibels_become_timesteps(home: Path, cytoseg: Command) -> None:
     recipe = home / "tiny.yaml"

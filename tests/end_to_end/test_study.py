@@ -14,6 +14,7 @@ from cytoseg.interpreter.unet_baseline import fit_scratch
 KEYS = ("forest", "imagenet", "imagenet-joined", "imagenet-unet", "mlps", "scratch")
 
 
+@pytest.mark.slow
 def test_each_number_of_crops_is_trained_on_and_kept(
     home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +72,7 @@ def test_crops_of_one_class_are_refused(home: Path, cytoseg: Callable[..., Resul
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-@pytest.mark.parametrize("kind", ["mlps", "decoder"])
+@pytest.mark.parametrize("kind", ["mlps", pytest.param("decoder", marks=pytest.mark.slow)])
 def test_a_ceiling_too_low_is_refused_and_says_what_can_be_typed(
     home: Path, cytoseg: Callable[..., Result], kind: str
 ) -> None:

@@ -38,7 +38,7 @@ MEASURED = """if True:
     ("batch", "early", "calibrate"),
     [
         pytest.param(8, False, False, marks=pytest.mark.slow),  # each starts a program of its own
-        (256, False, False),
+        pytest.param(256, False, False, marks=pytest.mark.slow),
         (64, True, False),
         pytest.param(64, False, True, marks=pytest.mark.slow),
     ],
