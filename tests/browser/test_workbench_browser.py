@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from cytoseg.classes import IGNORE
@@ -29,6 +31,7 @@ from cytoseg.synthetic.generate import generate_slide
 from cytoseg.writing import write_atomically
 from tests.browser.conftest import free_port, open_page, start_server
 from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.test_viewer_browser import LOADED
 
 pytestmark = pytest.mark.browser
 
@@ -133,9 +136,13 @@ def _annotate(bench: Bench) -> None:
             page.get_by_role("button", name="New random crop").click()
         crops.append(_opened_crop(page, crops))
         _mark(bench, crops[-1])
+        if not page.get_by_text("A crop of the test slide").count():
+            _shot(bench, "annotate")
+            page.locator("[data-layer=doubt]").click()
+            _shot(bench, "uncertainty")
+            page.locator("[data-layer=classes]").click()
         if len(crops) == 1:
             page = _come_back(bench, crops[0])
-    _shot(bench, "annotate")
     index = load_index(bench.run / "labels")
     assert sorted(crop.crop for crop in index.crops) == sorted(crops)
 
@@ -220,6 +227,10 @@ def _train_through_a_kill(bench: Bench) -> None:
     _until(lambda: jobs_of(bench.run)[0].state == FINISHED)
     expect(page.get_by_text("1. Train: finished")).to_be_visible(timeout=DRAWN_MS)
     expect(page.get_by_text(f"Started by {AUTHOR}")).to_be_visible(timeout=DRAWN_MS)
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Jobs").click()
+    expect(page.locator("h1").first).to_contain_text("Jobs", timeout=DRAWN_MS)
+    _rested(page)
+    _shot(bench, "train")
     assert (bench.run / "interpreter" / "bundle").is_dir()
 
 
@@ -257,6 +268,13 @@ def _approve(bench: Bench) -> None:
     page.get_by_role("button", name="Look").click()
     expect(page.locator("h1").first).to_contain_text("Slides", timeout=DRAWN_MS)
     _type(page, "Your name", AUTHOR)
+    page.locator("h1").first.scroll_into_view_if_needed()
+    page.wait_for_function(LOADED, arg=3, timeout=DRAWN_MS)
+    page.wait_for_timeout(500)  # the outlines
+    _shot(bench, "look")
+    page.get_by_role("heading", name="Objects").scroll_into_view_if_needed()
+    _rested(page)
+    _shot(bench, "objects")
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_text(f"smear_0: approved by {AUTHOR}.")).to_be_visible(timeout=DRAWN_MS)
     _rested(page)
@@ -323,4 +341,8 @@ def _drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> N
 
 
 def _shot(bench: Bench, name: str) -> None:
-    bench.page.screenshot(path=bench.home / f"{name}.png", full_page=True)
+    """Take a picture; those of docs/workbench are made here."""
+    bench.page.mouse.move(0, 0)
+    bench.page.wait_for_timeout(300)  # a tooltip closes
+    with Image.open(BytesIO(bench.page.screenshot())) as picture:
+        picture.convert("RGB").save(bench.home / f"{name}.jpg", quality=72, subsampling=0, optimize=True)
