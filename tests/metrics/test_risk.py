@@ -78,6 +78,14 @@ def test_classes_are_those_predicted() -> None:
     assert zero.aurc == pytest.approx(sum(1 / i for i in range(2, 9)) / 8)
 
 
+def test_maps_of_bytes_and_of_doubles_count_alike() -> None:
+    truth = PREDICTED.astype(np.uint8)
+    truth[[3, 9]] = 1 - truth[[3, 9]]
+    doubles, ids = UNCERTAINTY.astype(np.float64), PREDICTED.astype(np.uint8)
+    found = risk_counts(doubles, predicted=ids, truth=truth, classes=2)
+    np.testing.assert_array_equal(found, _counts(UNCERTAINTY, [3, 9]))
+
+
 def test_the_curve_begins_with_the_most_certain_pixels_and_ends_with_all() -> None:
     curve = risk_curve(_counts(UNCERTAINTY, [8, 15]).sum(axis=0))
     assert len(curve) == len(COVERAGES)
