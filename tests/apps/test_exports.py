@@ -98,5 +98,5 @@ def test_a_report_that_cannot_be_made_is_one_line(get: Get, sighted: Path, tmp_p
     (sighted / "run.json").write_text("{")
     status, _, body = get("report/sighted")
     assert status == 409
-    assert body.decode().startswith("The report cannot be made. sighted/run.json: ")
+    assert body.decode().startswith("The report cannot be created. sighted/run.json: ")
     assert str(tmp_path) not in body.decode()
