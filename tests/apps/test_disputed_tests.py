@@ -151,4 +151,4 @@ def test_a_damaged_picture_of_a_judged_crop_is_a_sentence(review: Review, run: P
     Image.new("L", (3, 3)).save(run / "evaluation" / "crops" / CROP / "prediction.png")
     app = _opened(review, run, tmp_path, "Cem")
     assert not app.exception
-    assert "has another size than image.png" in _texts(app)
+    assert "prediction.png differs in size from image.png" in _texts(app)
