@@ -4,7 +4,7 @@
 
 import { cut, follow, holdSeam, link, place } from "./viewer_compare.js";
 import { drawCrops, toggleCrop } from "./viewer_crops.js";
-import { end, lay, source } from "./viewer_layers.js";
+import { closePane, source, updateLayers } from "./viewer_layers.js";
 import { holdOutlines, move, paint, pick } from "./viewer_outlines.js";
 
 const held = new WeakMap();
@@ -17,15 +17,15 @@ export default function ({ data, parentElement, setStateValue }) {
     state = { wanted: data, panes: [], leads: null, seam: 50, outlines: {}, draws: false, jumped: null };
     held.set(parentElement, state);
     load(data.library)
-      .then(() => state.ended || start(state, parentElement, setStateValue))
+      .then(() => state.closed || start(state, parentElement, setStateValue))
       .catch(() => say(parentElement, "The viewer could not be loaded. Reload the page."));
   }
   state.wanted = data;
   if (state.panes.length) update(state);
   return () => {
-    state.ended = true;
+    state.closed = true;
     clearTimeout(state.outlines.timer);
-    state.panes.forEach(end);
+    state.panes.forEach(closePane);
     held.delete(parentElement);
   };
 }
@@ -118,8 +118,8 @@ function openPane(state, side, parent, setStateValue) {
     moveHandler: (event) => slide() && point(state, at(event.position)),
     leaveHandler: () => (state.root.querySelector(".place").textContent = ""),
   });
-  const begun = { shown: null, layers: {}, coming: 0, ended: false };
-  return { viewer, side, at, ...begun, laid: () => cut(state) };
+  const empty = { shown: null, layers: {}, loading: 0, closed: false };
+  return { viewer, side, at, ...empty, layersChanged: () => cut(state) };
 }
 
 function update(state) {
@@ -129,7 +129,7 @@ function update(state) {
     link(state, panes[0], panes[1]);
     state.leads = panes[0];
   }
-  if (wanted.compare !== "side" && panes.length === 2) end(panes.pop());
+  if (wanted.compare !== "side" && panes.length === 2) closePane(panes.pop());
   place(state);
   paint(state);
   for (const pane of panes) show(state, pane);
@@ -146,12 +146,12 @@ function show(state, pane) {
     say(state.root.parentNode, "");
     viewer.open(source(wanted, wanted.slide, "jpg", wanted.version, ""));
     viewer.addOnceHandler("open", () => {
-      if (pane.ended) return;
-      lay(pane, state.wanted);
+      if (pane.closed) return;
+      updateLayers(pane, state.wanted);
       if (pane.side === 1) follow(state.panes[0], pane);
     });
   } else if (viewer.world.getItemCount()) {
-    lay(pane, wanted);
+    updateLayers(pane, wanted);
     if (pane.side === 0) jump(state);
   }
 }

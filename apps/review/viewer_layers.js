@@ -1,4 +1,4 @@
-// What lies in a pane of the slide viewer: the slide, and above it the layers that are wanted there.
+// The layers drawn above the slide in one pane of the viewer.
 
 export function source(data, address, suffix, version, query) {
   return {
@@ -19,8 +19,8 @@ export function layersOf(wanted, side) {
 
 const nameOf = (layer) => `${layer.side} ${layer.name}`;
 
-// Put the layers on the slide as they are wanted now.
-export function lay(pane, wanted) {
+// Add, replace and remove layers until the pane shows those wanted.
+export function updateLayers(pane, wanted) {
   const { viewer } = pane;
   const layers = layersOf(wanted, pane.side);
   const names = new Set(layers.map(nameOf));
@@ -29,10 +29,10 @@ export function lay(pane, wanted) {
     if (held.item) viewer.world.removeItem(held.item);
     delete pane.layers[name];
   }
-  layers.forEach((layer, above) => put(pane, wanted, layer, above + 1));
+  layers.forEach((layer, above) => updateLayer(pane, wanted, layer, above + 1));
 }
 
-function put(pane, wanted, layer, index) {
+function updateLayer(pane, wanted, layer, index) {
   const { viewer } = pane;
   const name = nameOf(layer);
   const held = pane.layers[name];
@@ -42,13 +42,13 @@ function put(pane, wanted, layer, index) {
     if (held.item) held.item.setOpacity(layer.opacity);
     return;
   }
-  // What it replaces stays until it is there, so that nothing flickers. Items are put in their place as they are added:
-  // the navigator repeats a later move with items of its own, which may not have come yet, and fails.
+  // The replaced item stays until the new one has loaded, to avoid flicker. Items get their index when they are added:
+  // the navigator repeats a later move on its own items, which may not have loaded yet, and fails.
   const old = held ? held.item : null;
   const replaced = old ? viewer.world.getIndexOfItem(old) : -1;
   const next = { from, side: layer.side, opacity: layer.opacity, item: old };
   pane.layers[name] = next;
-  pane.coming += 1;
+  pane.loading += 1;
   viewer.addTiledImage({
     tileSource: source(wanted, layer.address, "png", layer.version, layer.query),
     x: 0,
@@ -57,24 +57,24 @@ function put(pane, wanted, layer, index) {
     opacity: layer.opacity,
     index: replaced < 0 ? index : replaced,
     replace: replaced >= 0,
-    error: () => came(pane),
+    error: () => settled(pane),
     success: ({ item }) => {
-      came(pane);
-      if (pane.ended || pane.layers[name] !== next) return viewer.world.removeItem(item);
+      settled(pane);
+      if (pane.closed || pane.layers[name] !== next) return viewer.world.removeItem(item);
       next.item = item;
       item.setOpacity(next.opacity);
-      pane.laid();
+      pane.layersChanged();
     },
   });
 }
 
-// OpenSeadragon goes on adding the layers that were on their way when it was destroyed, and fails over them: so wait.
-export function end(pane) {
-  pane.ended = true;
-  if (!pane.coming) pane.viewer.destroy();
+// A destroyed OpenSeadragon viewer still adds layers that were loading, and fails: so destroy it after the last one.
+export function closePane(pane) {
+  pane.closed = true;
+  if (!pane.loading) pane.viewer.destroy();
 }
 
-function came(pane) {
-  pane.coming -= 1;
-  if (pane.ended) setTimeout(() => end(pane));
+function settled(pane) {
+  pane.loading -= 1;
+  if (pane.closed) setTimeout(() => closePane(pane));
 }

@@ -24,7 +24,7 @@ export function move(state) {
   state.root.querySelector(".outlines g").setAttribute("transform", place);
 }
 
-// Show what is wanted of what has come, and ask for what has not.
+// Show the wanted outlines that have loaded, and request the others.
 export function paint(state) {
   const { wanted, root, outlines } = state;
   const said = wanted.outlines;

@@ -10,22 +10,22 @@ from playwright._impl._driver import compute_driver_executable
 
 SCRIPT = Path(__file__).parents[2] / "apps" / "review" / "viewer_layers.js"
 NOTING = """
-import { end, lay } from "SCRIPT";
+import { closePane, updateLayers } from "SCRIPT";
 const said = [];
-const coming = [];
+const loading = [];
 const world = {
   items: ["slide"],
   getIndexOfItem: (item) => world.items.indexOf(item),
   removeItem: (item) => (said.push(`remove ${item.name}`), world.items.splice(world.items.indexOf(item), 1)),
 };
-const viewer = { world, addTiledImage: (options) => coming.push(options), destroy: () => said.push("destroy") };
+const viewer = { world, addTiledImage: (options) => loading.push(options), destroy: () => said.push("destroy") };
 const layer = (name, version = 1) => ({ name, side: 0, address: name, version, query: "", opacity: 1 });
-const pane = { viewer, side: 0, layers: {}, coming: 0, ended: false, laid: () => said.push(lying()) };
-const want = (...layers) => lay(pane, { layers, compare: "", width: 8, height: 8, tile: 4, finest: 1 });
+const pane = { viewer, side: 0, layers: {}, loading: 0, closed: false, layersChanged: () => said.push(lying()) };
+const want = (...layers) => updateLayers(pane, { layers, compare: "", width: 8, height: 8, tile: 4, finest: 1 });
 const lying = () => world.items.slice(1).map((item) => item.name).join(" ");
-// As OpenSeadragon does: in the order asked for, and what is replaced goes.
-const come = (name) => {
-  const { index, replace, success } = coming.shift();
+// As OpenSeadragon does: loaded in the order requested, and a replaced item is removed.
+const load = (name) => {
+  const { index, replace, success } = loading.shift();
   const item = { name, setOpacity() {} };
   world.items.splice(index, replace ? 1 : 0, item);
   success({ item });
@@ -49,32 +49,32 @@ def _run(steps: str, folder: Path) -> Any:
 
 def test_each_layer_is_added_in_its_place(tmp_path: Path) -> None:
     said = _run(
-        'want(layer("map"), layer("doubt")); come("map"); come("doubt");'
-        'want(layer("first"), layer("map"), layer("doubt")); come("first");',
+        'want(layer("map"), layer("doubt")); load("map"); load("doubt");'
+        'want(layer("first"), layer("map"), layer("doubt")); load("first");',
         tmp_path,
     )
     assert said == ["map", "map doubt", "first map doubt"]
 
 
-def test_a_layer_stays_until_what_replaces_it_has_come(tmp_path: Path) -> None:
+def test_a_layer_stays_until_its_replacement_has_loaded(tmp_path: Path) -> None:
     said = _run(
-        'want(layer("map"), layer("doubt")); come("old"); come("doubt");'
-        'want(layer("map", 2), layer("doubt")); said.push(lying()); come("new");',
+        'want(layer("map"), layer("doubt")); load("old"); load("doubt");'
+        'want(layer("map", 2), layer("doubt")); said.push(lying()); load("new");',
         tmp_path,
     )
     assert said == ["old", "old doubt", "old doubt", "new doubt"]
 
 
-def test_a_layer_that_is_no_longer_wanted_goes_even_when_it_comes_late(tmp_path: Path) -> None:
-    said = _run('want(layer("map")); want(); come("map"); said.push(lying());', tmp_path)
+def test_an_unwanted_layer_is_removed_even_if_it_loads_late(tmp_path: Path) -> None:
+    said = _run('want(layer("map")); want(); load("map"); said.push(lying());', tmp_path)
     assert said == ["remove map", ""]
 
 
-@pytest.mark.parametrize("way", ['come("map")', "coming.shift().error()"])
-def test_a_viewer_ends_when_no_layer_is_coming_any_more(way: str, tmp_path: Path) -> None:
-    said = _run(f'want(layer("map")); end(pane); said.push("asked"); {way}; await later();', tmp_path)
-    assert said == ["asked", *(["remove map"] if "come(" in way else []), "destroy"]
+@pytest.mark.parametrize("way", ['load("map")', "loading.shift().error()"])
+def test_a_viewer_is_destroyed_when_its_last_layer_has_loaded(way: str, tmp_path: Path) -> None:
+    said = _run(f'want(layer("map")); closePane(pane); said.push("asked"); {way}; await later();', tmp_path)
+    assert said == ["asked", *(["remove map"] if "load(" in way else []), "destroy"]
 
 
-def test_a_viewer_with_all_its_layers_ends_at_once(tmp_path: Path) -> None:
-    assert _run('want(layer("map")); come("map"); end(pane);', tmp_path)[-1] == "destroy"
+def test_a_viewer_with_all_its_layers_is_destroyed_at_once(tmp_path: Path) -> None:
+    assert _run('want(layer("map")); load("map"); closePane(pane);', tmp_path)[-1] == "destroy"
