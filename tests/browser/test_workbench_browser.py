@@ -16,6 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from scipy import ndimage
 
 from cytoseg.classes import IGNORE
 from cytoseg.commands.review import streamlit_command
@@ -36,6 +37,8 @@ from tests.browser.test_viewer_browser import LOADED
 pytestmark = pytest.mark.browser
 
 CROP_PX, SLIDE_PX, SLIDES = 256, 384, 3
+MOST_PX, LEAST_PX = (60, 20, 8), 5
+"""Half the length of a mark of each class, where there is room, and the least: a stroke, a square, half a square."""
 AUTHOR = "Anna Øster"
 
 
@@ -157,7 +160,7 @@ def _come_back(bench: Bench, crop: str) -> Page:
     expect(page.locator(f".editor[data-token*='/{crop}/'][aria-busy=false]")).to_be_visible(timeout=DRAWN_MS)
     _rested(page)
     _type(page, "Your name", AUTHOR)
-    _are_the_marks(_marked(bench.run / "to_label" / f"{crop}.png"))
+    _are_the_marks(_marked(bench.run / "to_label" / f"{crop}.png"), _places(crop))
     return page
 
 
@@ -178,16 +181,19 @@ def _mark(bench: Bench, crop: str) -> None:
     page.locator("h1").first.click()  # while a field has focus, keys are letters
     page.keyboard.press("b")
     page.keyboard.press("1")
-    _drag(page, (10, 10), (200, 10))
+    (x, y, half), square, corner = _places(crop)
+    _drag(page, (x - half, y), (x + half, y))
     expect(said).to_have_text("Saved.", timeout=DRAWN_MS)
     page.keyboard.press("r")
     page.keyboard.press("2")
-    _drag(page, (40, 60), (80, 100))
+    x, y, half = square
+    _drag(page, (x - half, y - half), (x + half, y + half))
     expect(said).to_have_text("Saved.", timeout=DRAWN_MS)
     page.keyboard.press("p")
     page.keyboard.press("3")
-    for corner in ((150, 150), (190, 150), (190, 200)):
-        page.mouse.click(*_at(page, *corner))
+    x, y, half = corner
+    for place in ((x - half, y - half), (x + half, y - half), (x + half, y + half)):
+        page.mouse.click(*_at(page, *place))
     page.keyboard.press("Enter")
     expect(said).to_have_text("Saved.", timeout=DRAWN_MS)
     expect(page.get_by_text(re.compile(r"Trained on \d+ crops? in [\d.]+ s\."))).to_be_visible(timeout=DRAWN_MS)
@@ -198,21 +204,37 @@ def _mark(bench: Bench, crop: str) -> None:
     drawn = drawn_of(picture)
     assert drawn is not None
     assert drawn.author == AUTHOR
-    _are_the_marks(ids)
+    _are_the_marks(ids, _places(crop))
+
+
+def _places(crop: str) -> list[tuple[int, int, int]]:
+    """Give for each class the place in a crop with the most room for a mark, x, y and half its length."""
+    slide, left, upper = crop.rsplit("_", 2)
+    truth = tifffile.imread(Path("smears") / f"{slide}.labels.ome.tif")
+    truth = truth[int(upper) :, int(left) :][:CROP_PX, :CROP_PX]
+    found = []
+    for class_id, most in enumerate(MOST_PX):
+        room = ndimage.distance_transform_edt(np.pad(truth == class_id, 1))[1:-1, 1:-1]
+        y, x = np.unravel_index(room.argmax(), room.shape)
+        found.append((int(x), int(y), int(np.clip(room.max() / 2**0.5, LEAST_PX, most))))
+    return found
 
 
 def _marked(picture: Path) -> NDArray[np.uint8]:
     return read_marks(picture, (CROP_PX, CROP_PX), load_recipe("story.yaml").class_list()).ids
 
 
-def _are_the_marks(ids: NDArray[np.uint8]) -> None:
-    """The brush of 8 px, the rectangle and the triangle; nothing is said of the rest."""
-    assert set(ids[7:13, 20:190].ravel().tolist()) == {0}
-    rectangle = ids == 1
-    assert abs(int(rectangle.sum()) - 40 * 40) < 100
-    assert rectangle[62:98, 42:78].all()
-    assert (ids[160, 170:188] == 2).all()
-    assert abs(int((ids == 2).sum()) - 40 * 50 // 2) < 100
+def _are_the_marks(ids: NDArray[np.uint8], places: list[tuple[int, int, int]]) -> None:
+    """The brush of 8 px, the square and the triangle; nothing is said of the rest."""
+    (x, y, half), square, corner = places
+    assert set(ids[y - 3 : y + 3, x - half : x + half].ravel().tolist()) == {0}
+    x, y, half = square
+    assert abs(int((ids == 1).sum()) - 4 * half**2) <= 6 * half
+    assert (ids[y - half + 2 : y + half - 2, x - half + 2 : x + half - 2] == 1).all()
+    x, y, half = corner
+    assert abs(int((ids == 2).sum()) - 2 * half**2) <= 5 * half
+    assert ids[y - half + 2, x + half - 2] == 2
+    assert ids[y + half - 2, x - half + 2] != 2
     assert (ids == IGNORE).mean() > 0.9
 
 
