@@ -18,6 +18,8 @@ _MOST_NAMES_BYTES = 1_000_000
 """Most bytes of a pickle of names and shapes, some 8,000 tensors: torch reads one by one in Python, 2 s for these."""
 _MOST_READS = 500_000
 """The same for a file of torch before 1.6, where a reader asks once or more for each mark of the pickle."""
+_ZIP = b"PK\x03\x04"
+"""What torch tells a zip archive by; zipfile also takes a file that only ends as one."""
 
 _TOO_MANY = "lists more values than are read, some 8,000 tensors. Save only the weights of the network."
 
@@ -55,11 +57,11 @@ def read_torch_file(path: Path, *, again: str) -> object:
 
 
 def _loaded(path: Path) -> object:
-    if not zipfile.is_zipfile(path):
-        with _FewReads(io.FileIO(path)) as file:
+    with _FewReads(io.FileIO(path)) as file:
+        if file.peek(len(_ZIP))[: len(_ZIP)] != _ZIP:
             return torch.load(file, weights_only=True, map_location="cpu")
-    with zipfile.ZipFile(path) as archive:
-        names = max((m.file_size for m in archive.infolist() if m.filename.endswith("data.pkl")), default=0)
+    with zipfile.ZipFile(path) as archive:  # torch's reader takes names in any case
+        names = max((m.file_size for m in archive.infolist() if m.filename.lower().endswith("data.pkl")), default=0)
     if names > _MOST_NAMES_BYTES:
         raise CheckpointError(f"{path}: {_TOO_MANY}")
     return torch.load(path, weights_only=True, map_location="cpu")

@@ -61,17 +61,19 @@ def test_what_is_no_file_or_no_weights_is_refused(path: Path) -> None:
         read_torch_file(path, again="Again.")
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_file_of_many_marks_is_refused_at_once(path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["zip", "zip with a name in capitals", "pickle", "pickle before a zip"])
+def test_a_file_of_many_marks_is_refused_at_once(path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each opens a list in a list; torch would follow all of them in Python."""
-    torch.save({"a": torch.ones(3)}, path.with_name("small.pt"), _use_new_zipfile_serialization=zipped)
+    small = path.with_name("small.pt")
+    torch.save({"a": torch.ones(3)}, small)
     marks = b"\x80\x02" + b"(" * 1_100_000 + b"."
-    if zipped:
-        with zipfile.ZipFile(path.with_name("small.pt")) as small, zipfile.ZipFile(path, "w") as many:
-            for name in small.namelist():
-                many.writestr(name, marks if name.endswith("data.pkl") else small.read(name))
+    if kind.startswith("zip"):
+        with zipfile.ZipFile(small) as archive, zipfile.ZipFile(path, "w") as many:
+            for name in archive.namelist():
+                found = marks if name.endswith("data.pkl") else archive.read(name)
+                many.writestr(name.replace("data.pkl", "DATA.PKL") if "capitals" in kind else name, found)
     else:
-        path.write_bytes(marks)
+        path.write_bytes(marks + small.read_bytes() * kind.endswith("zip"))
     monkeypatch.setattr(torch_files, "_MOST_READS", 20_000)
     with pytest.raises(CheckpointError, match=r"model\.pt: lists more values than are read, some 8,000 tensors\. Save"):
         read_torch_file(path, again="")

@@ -95,7 +95,9 @@ def offer(conflict: Conflict, author: str, decide: Callable[[Conflict, Decision]
             "You have marked this crop, and no one resolves their own conflict. Ask a person who has not marked it.",
             icon=":material/info:",
         )
-    comment = f"comment on {conflict.picture} {first} {second}"
+    # Keys are part of the page: no path of this machine.
+    place = f"{conflict.picture.parent.name} {conflict.picture.stem} {first} {second}"
+    comment = f"comment on {place}"
     widgets.type_in("Comment", "Added to your decision", key=comment, max_chars=500)
     choices: dict[Choice, tuple[str, str]] = {
         "first": (f"Take {first}'s", "check"),
@@ -107,7 +109,7 @@ def offer(conflict: Conflict, author: str, decide: Callable[[Conflict, Decision]
         for choice, (title, icon) in choices.items():
             st.button(
                 state.plain(title),
-                key=f"{choice} {conflict.picture} {first} {second}",
+                key=f"{choice} {place}",
                 icon=f":material/{icon}:",
                 on_click=_decide,
                 args=(conflict, Decision(author, choice), comment, decide),

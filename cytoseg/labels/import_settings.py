@@ -19,7 +19,7 @@ from cytoseg.quoting import listed, one_line
 
 _MOST_NAMES = 6  # listed one by one, so that the message keeps its end
 
-_VALUE = r"-?(0|[1-9][0-9]{0,9})"
+_VALUE = r"0|-?[1-9][0-9]{0,9}"
 
 NOTHING = "0"
 """Name for --map and --ignore of the pixels of an instance map outside all objects."""

@@ -1,5 +1,6 @@
 """Versions of a slide's prediction, kept when the slide is predicted again."""
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -76,7 +77,9 @@ def keep_version(prediction: Path) -> Version:
                 _link(file, place / file.name)
         if {_name(place), _name(prediction)} != {version.folder.name}:
             raise PredictionError(f"{prediction.name}: has been predicted again meanwhile. Look at it again.")
-    os.utime(version.folder.parents[1])  # by which readers of many slides see that there is a new one
+    # By its time readers of many slides see that there is a new one; in another user's run, they see it a little later.
+    with contextlib.suppress(OSError):
+        os.utime(version.folder.parents[1])
     return version
 
 

@@ -17,6 +17,7 @@ from cytoseg.labels.corrections import (
     resolution_of,
     save_correction,
 )
+from cytoseg.labels.reviewer_names import same_person
 from cytoseg.review.conflicts import Conflict, Side, compared, worst_first
 from cytoseg.review.resolutions import Decision, recorded
 from cytoseg.slides.image import read_picture
@@ -74,7 +75,8 @@ def resolve_correction(
         return _of_crop(folder, crop, slide=conflict.slide, classes=classes, problems=[])
 
     with recorded(log, run, conflict, decision, present) as side:
-        taken = latest_corrections(folder, crop)[0][side.person]
+        latest = latest_corrections(folder, crop)[0]  # by names that may be spelled otherwise than when it was seen
+        taken = next(one for name, one in latest.items() if same_person(name, side.person))
         return save_correction(
             folder,
             Correction(crop, decision.author, now(), resolution_of(taken.correction)),

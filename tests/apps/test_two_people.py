@@ -101,6 +101,20 @@ def test_a_choice_becomes_the_label_at_once(review: Review, run: Path, tmp_path:
     assert "No two people have marked the same pixels" in _texts(app)
 
 
+@pytest.mark.usefixtures("disputed")
+def test_marks_that_cannot_be_imported_are_an_error_and_no_key_shows_a_path(
+    review: Review, run: Path, tmp_path: Path
+) -> None:
+    (run / "labels").mkdir(exist_ok=True)
+    (run / "labels" / "index.json").write_text("{")
+    app = _opened(review, run, tmp_path)
+    assert [one.key for one in (*app.main.button, *app.main.text_input) if str(tmp_path) in str(one.key)] == []
+    app = _press(app, "Take Bo's")
+    (error,) = [one.value.replace("\\", "") for one in app.error]
+    assert error.startswith("worst: resolved by Cem. Not imported: ")
+    assert "index.json" in error
+
+
 def test_what_has_changed_meanwhile_is_not_resolved(review: Review, run: Path, tmp_path: Path, disputed: Path) -> None:
     app = _opened(review, run, tmp_path)
     _mark(disputed, "Bo", 24)

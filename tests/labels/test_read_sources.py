@@ -80,6 +80,7 @@ def test_names_are_mapped_and_ignored_in_masks(tmp_path: Path, write_masks: Writ
         ([0, 128, 255], {"class_map": {"128": "cell"}}, [0, 1, 255]),
         ([0, 1, 128], {"ignore": ("128",)}, [0, 1, 255]),
         ([0, 2, 2], {"class_map": {"2": "cell"}}, [0, 1, 1]),
+        ([0, 1, 1], {"class_map": {"-0": "cell", "01": "nucleus"}}, [0, 1, 1]),  # no numbers
         ([0, 64, 192], {"class_map": {"64": "cell", "192": "nucleus", "7": "cell"}}, [0, 1, 2]),
     ],
 )

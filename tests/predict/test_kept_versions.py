@@ -56,6 +56,15 @@ def test_files_are_copied_where_a_disk_has_no_hard_links(tmp_path: Path, monkeyp
     assert (kept.read_bytes(), kept.stat().st_nlink) == (b"one", 1)
 
 
+def test_a_version_is_kept_in_a_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(kept_versions.os, "utime", refuse)
+    kept = keep_version(_predict(tmp_path))
+    assert versions_of(tmp_path, "board") == [kept]
+
+
 def test_links_of_a_foreign_run_are_not_kept(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     prediction = _predict(tmp_path)

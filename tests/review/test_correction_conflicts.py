@@ -95,6 +95,13 @@ def test_only_a_third_person_resolves_what_was_seen(disputed: Path, classes: Cla
     assert len(read_resolutions(log_of(disputed, None))) == 1
 
 
+def test_a_name_spelled_otherwise_meanwhile_is_the_same_person(disputed: Path, classes: ClassList) -> None:
+    first = _open(disputed, classes)[0]
+    correct(corrections_folder(disputed), classes, "a", "ANNA", [0, 0, 0, 0], day=4)
+    saved = _resolve(disputed, first, "Dora", "first", classes)
+    np.testing.assert_array_equal(read_correction(saved.path, classes), [[0, 0, 0, 0]])
+
+
 def test_what_cannot_be_saved_is_not_recorded(
     disputed: Path, classes: ClassList, monkeypatch: pytest.MonkeyPatch
 ) -> None:

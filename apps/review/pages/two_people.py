@@ -54,19 +54,20 @@ def _decide(annotating: Annotating, crop: CropFile, conflict: Conflict, said: De
     """Make one person's marks the label.
 
     Raises:
-        CytosegError: If the decision cannot be recorded: nothing is changed then.
+        CytosegError: If the decision cannot be recorded: nothing is changed then. Or if the marks that it made the
+            label cannot be imported.
     """
     run = annotating.run
     resolve(log_of(run, state.log_url()), reviews.name_of(run), conflict, said, annotating.classes)
     annotate_state.forget(crop)
     if said.choice.startswith("drawn"):
         st.session_state.update({"crop to annotate": conflict.crop, conflict_view.OPEN: "pages/annotate.py"})
-    told = state.plain(f"{conflict.crop}: resolved by {said.author}.")
+    told = f"{conflict.crop}: resolved by {said.author}."
     try:
         annotating.take_in(conflict.picture.with_suffix(".json"))
     except CytosegError as error:
-        return f"{told} Not imported: {state.told(error)}"
-    return f"{told} Training uses these marks now\\."
+        raise CytosegError(f"{told} Not imported: {error}") from error
+    return state.plain(f"{told} Training uses these marks now.")
 
 
 def _resolved(done: Sequence[Entry]) -> None:
