@@ -253,5 +253,5 @@ def test_a_slide_that_is_gone_or_damaged_is_said_without_a_path(service: TileSer
         with pytest.raises(CytosegError, match=r"^s1\.ome\.tif: "):
             attempt()
     path.unlink()
-    with pytest.raises(SlideError, match=r"^s1\.ome\.tif: is no longer"):
+    with pytest.raises(SlideError, match=r"^s1\.ome\.tif: no longer exists"):
         service.look(subject)
