@@ -145,10 +145,20 @@ def resolve(name: str, rules: ImportRules) -> str:
 
 
 def values_named(rules: ImportRules, classes: ClassList) -> tuple[int, ...]:
-    """List the values of masks that --map and --ignore give by number, but for 255 and classes named like numbers."""
+    """List the values of masks that --map and --ignore give by number, but for 255 and classes named like numbers.
+
+    Raises:
+        LabelError: If there are more than a byte can number beside the classes.
+    """
     others = (name for name in (*rules.class_map, *rules.ignore) if name not in (*classes.names, str(IGNORE)))
-    values = dict.fromkeys(int(name) for name in others if re.fullmatch(_VALUE, name))
-    return tuple(values)[: IGNORE - len(classes)]
+    values = tuple(dict.fromkeys(int(name) for name in others if re.fullmatch(_VALUE, name)))
+    most = IGNORE - len(classes)
+    if len(values) > most:
+        raise LabelError(
+            f"--map and --ignore give {len(values)} values of masks by number; with {len(classes)} classes at most "
+            f"{most} are read. Import the masks in parts, or merge values first."
+        )
+    return values
 
 
 def unknown_message(state: ImportState) -> str:

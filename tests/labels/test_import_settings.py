@@ -1,6 +1,7 @@
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,14 @@ import pytest
 from cytoseg.classes import ClassList
 from cytoseg.commands.label_import import _pairs
 from cytoseg.errors import LabelError
-from cytoseg.labels.import_settings import ImportRules, ImportState, check_rules, resolve, unknown_message
+from cytoseg.labels.import_settings import (
+    ImportRules,
+    ImportState,
+    check_rules,
+    resolve,
+    unknown_message,
+    values_named,
+)
 from cytoseg.labels.read_sources import read_item
 
 Write = Callable[..., Path]
@@ -88,3 +96,10 @@ def test_of_many_unknown_names_the_message_keeps_the_way_out(
     message = str(LabelError(unknown_message(state)))
     assert "and 14 more. Rename" in unknown_message(state)
     assert "leave them unscored with --ignore 'kind 0 of cells', or add them to the recipe." in message
+
+
+def test_more_values_than_a_byte_holds_are_refused(classes: ClassList) -> None:
+    rules = ImportRules(ignore=tuple(str(value) for value in range(1000, 1252)))
+    assert values_named(rules, classes) == tuple(range(1000, 1252))
+    with pytest.raises(LabelError, match=r"give 253 values of masks by number; with 3 classes at most 252 are read"):
+        values_named(replace(rules, class_map={"7": "cell"}), classes)
