@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from cytoseg.workflows.review_links import TOKEN
 from tests.apps.sighted import make_run
@@ -26,6 +26,7 @@ from tests.browser.vast import add_vast_slide
 TESTS = Path(__file__).parents[1]
 APP = TESTS.parent / "apps" / "review" / "serve.py"
 SIDE_PX = 128
+expect.set_options(timeout=60_000)  # a busy machine takes longer than the five seconds of Playwright
 SECRET = "known-to-these-tests"
 """The token of every review that is served here."""
 

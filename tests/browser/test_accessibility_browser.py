@@ -178,7 +178,9 @@ def test_a_crop_is_annotated_by_keys_alone(page: Page, base: Path, tmp_path: Pat
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     page.screenshot(path=tmp_path / "keys.png")
     assert _findings(page) == []
-    _press(page, "b", "Escape", "Escape")  # its keys are not the crop's; then the crop lets the keyboard go
+    _press(page, "b", "Escape")  # its keys are not the crop's
+    expect(page.locator("[data-part=above]:focus")).to_be_visible()
+    _press(page, "Escape")  # the crop lets the keyboard go
     expect(page.locator("[data-tool=fill]:focus")).to_be_visible()
     _press(page, "Shift+N")
     expect(page.locator(f".editor[data-token*='/board_0_0/']{ready}")).to_be_visible(timeout=DRAWN_MS)
