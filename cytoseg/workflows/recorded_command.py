@@ -70,10 +70,10 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
 
 
 def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Allow one training at a time in a folder of the run; only rank 0 of a distributed training takes the lock.
+    """Allow one command at a time in a folder of the run; only rank 0 of a distributed training takes the lock.
 
     Raises:
-        CheckpointError: If another command is training there.
+        CheckpointError: If another command works there.
     """
     if process_rank() > 0:
         return contextlib.nullcontext()
