@@ -12,10 +12,16 @@ from typing import Any, TypeVar
 
 from sqlalchemy import (
     URL,
+    CheckConstraint,
+    Column,
     Connection,
     Engine,
+    Integer,
+    MetaData,
     NullPool,
+    String,
     Table,
+    Text,
     create_engine,
     event,
     insert,
@@ -33,6 +39,7 @@ from sqlalchemy.exc import (
     OperationalError,
     ProgrammingError,
 )
+from sqlalchemy.types import TypeEngine
 
 from cytoseg.errors import LabelError
 from cytoseg.labels.corrections import now
@@ -72,6 +79,25 @@ def log_of(run: Path, url: str | None) -> URL:
     if found.get_backend_name() == "sqlite" and not found.database:
         raise LabelError("review.log: the address names no file, so the log would be lost. Add a path.")
     return found
+
+
+def growing_table(name: str, columns: Mapping[str, TypeEngine[Any]], check: CheckConstraint) -> Table:
+    """Declare a table of entries with a number, a time (UTC, ISO 8601), an author and a run; no column may be null.
+
+    Args:
+        name: Name of the table.
+        columns: Types of the further columns, by name.
+        check: What the database refuses.
+    """
+    every = {"time": String(32), "author": Text(), "run": Text()}
+    return Table(
+        name,
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        *(Column(column, kind, nullable=False) for column, kind in {**every, **columns}.items()),
+        check,
+        sqlite_autoincrement=True,
+    )
 
 
 def add_row(log: URL, table: Table, record: Any) -> None:

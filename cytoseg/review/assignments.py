@@ -8,26 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import URL, CheckConstraint, Column, Integer, MetaData, String, Table, Text
+from sqlalchemy import URL, CheckConstraint, String, Text
 
 from cytoseg.errors import LabelError
 from cytoseg.labels.reviewer_names import clean_name, same_person
-from cytoseg.review.append_only import add_row, insert_row, read_rows, select_rows, writing
+from cytoseg.review.append_only import add_row, growing_table, insert_row, read_rows, select_rows, writing
 
 State = Literal["assigned", "withdrawn"]
 
-_TABLE = Table(
+_TABLE = growing_table(
     "crop_assignments",
-    MetaData(),
-    Column("id", Integer, primary_key=True),
-    Column("time", String(32), nullable=False),
-    Column("author", Text, nullable=False),
-    Column("run", Text, nullable=False),
-    Column("crop", Text, nullable=False),
-    Column("person", Text, nullable=False),
-    Column("state", String(16), nullable=False),
+    {"crop": Text(), "person": Text(), "state": String(16)},
     CheckConstraint("state IN ('assigned', 'withdrawn')", name="known_state"),
-    sqlite_autoincrement=True,
 )
 
 

@@ -8,35 +8,31 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from sqlalchemy import URL, CheckConstraint, Column, Integer, MetaData, String, Table, Text
+from sqlalchemy import URL, CheckConstraint, String, Text
 
 from cytoseg.csv_table import csv_text
 from cytoseg.errors import LabelError
 from cytoseg.labels.reviewer_names import clean_name, same_person
 from cytoseg.metrics.agreement import agreement
 from cytoseg.review import review_log
-from cytoseg.review.append_only import insert_row, read_rows, select_rows, text_rows, writing
+from cytoseg.review.append_only import growing_table, insert_row, read_rows, select_rows, text_rows, writing
 from cytoseg.review.inter_rater import Pair
 
 Verdict = Literal["accepted", "rejected"]
 VERDICTS: tuple[Verdict, ...] = ("accepted", "rejected")
 
-_TABLE = Table(
+_TABLE = growing_table(
     "judgement_resolutions",
-    MetaData(),
-    Column("id", Integer, primary_key=True),
-    Column("time", String(32), nullable=False),
-    Column("author", Text, nullable=False),
-    Column("run", Text, nullable=False),
-    Column("crop", Text, nullable=False),
-    Column("slide", Text, nullable=False),
-    Column("verdict", String(16), nullable=False),
-    Column("accepted_by", Text, nullable=False),
-    Column("rejected_by", Text, nullable=False),
-    Column("judgements", String(64), nullable=False),
-    Column("comment", Text, nullable=False),
+    {
+        "crop": Text(),
+        "slide": Text(),
+        "verdict": String(16),
+        "accepted_by": Text(),
+        "rejected_by": Text(),
+        "judgements": String(64),
+        "comment": Text(),
+    },
     CheckConstraint("verdict IN ('accepted', 'rejected')", name="known_verdict"),
-    sqlite_autoincrement=True,
 )
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import URL, CheckConstraint, Column, Integer, MetaData, String, Table, Text
+from sqlalchemy import URL, CheckConstraint, String, Text
 
 from cytoseg.classes import ClassList
 from cytoseg.csv_table import csv_text
@@ -14,28 +14,24 @@ from cytoseg.labels.corrections import now
 from cytoseg.labels.drawn_marks import Drawn, save_marks
 from cytoseg.labels.readings import crop_locked, keep_marks
 from cytoseg.labels.reviewer_names import clean_name
-from cytoseg.review.append_only import insert_row, read_rows, select_rows, text_rows, writing
+from cytoseg.review.append_only import growing_table, insert_row, read_rows, select_rows, text_rows, writing
 from cytoseg.review.conflicts import Conflict, Side, find_conflicts, may_resolve
 
 Choice = Literal["first", "second", "drawn from first", "drawn from second"]
 
-_TABLE = Table(
+_TABLE = growing_table(
     "conflict_resolutions",
-    MetaData(),
-    Column("id", Integer, primary_key=True),
-    Column("time", String(32), nullable=False),
-    Column("author", Text, nullable=False),
-    Column("run", Text, nullable=False),
-    Column("crop", Text, nullable=False),
-    Column("slide", Text, nullable=False),
-    Column("choice", String(24), nullable=False),
-    Column("first", Text, nullable=False),
-    Column("second", Text, nullable=False),
-    Column("first_sha256", String(64), nullable=False),
-    Column("second_sha256", String(64), nullable=False),
-    Column("comment", Text, nullable=False),
+    {
+        "crop": Text(),
+        "slide": Text(),
+        "choice": String(24),
+        "first": Text(),
+        "second": Text(),
+        "first_sha256": String(64),
+        "second_sha256": String(64),
+        "comment": Text(),
+    },
     CheckConstraint("choice IN ('first', 'second', 'drawn from first', 'drawn from second')", name="known_choice"),
-    sqlite_autoincrement=True,
 )
 
 

@@ -8,28 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import URL, CheckConstraint, Column, Connection, Integer, MetaData, String, Table, Text
+from sqlalchemy import URL, CheckConstraint, Connection, String, Text
 
 from cytoseg.csv_table import csv_text
-from cytoseg.review.append_only import add_row, read_rows, select_rows, text_rows
+from cytoseg.review.append_only import add_row, growing_table, read_rows, select_rows, text_rows
 
 Action = Literal["accepted", "rejected", "corrected", "commented"]
 
-_TABLE = Table(
+_TABLE = growing_table(
     "review_log",
-    MetaData(),
-    Column("id", Integer, primary_key=True),
-    Column("time", String(32), nullable=False),
-    Column("author", Text, nullable=False),
-    Column("run", Text, nullable=False),
-    Column("crop", Text, nullable=False),
-    Column("slide", Text, nullable=False),
-    Column("action", String(16), nullable=False),
-    Column("comment", Text, nullable=False),
-    Column("file", Text, nullable=False),
-    Column("sha256", String(64), nullable=False),
+    {"crop": Text(), "slide": Text(), "action": String(16), "comment": Text(), "file": Text(), "sha256": String(64)},
     CheckConstraint("action IN ('accepted', 'rejected', 'corrected', 'commented')", name="known_action"),
-    sqlite_autoincrement=True,
 )
 
 

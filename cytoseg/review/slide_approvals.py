@@ -8,28 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import URL, CheckConstraint, Column, Integer, MetaData, String, Table, Text
+from sqlalchemy import URL, CheckConstraint, String, Text
 
 from cytoseg.csv_table import csv_text
 from cytoseg.predict.sign_off_file import is_outdated
-from cytoseg.review.append_only import add_row, read_rows, text_rows
+from cytoseg.review.append_only import add_row, growing_table, read_rows, text_rows
 
 Verdict = Literal["approved", "rejected", "needs labels"]
 VERDICTS: tuple[Verdict, ...] = ("approved", "rejected", "needs labels")
 
-_TABLE = Table(
+_TABLE = growing_table(
     "slide_approvals",
-    MetaData(),
-    Column("id", Integer, primary_key=True),
-    Column("time", String(32), nullable=False),
-    Column("author", Text, nullable=False),
-    Column("run", Text, nullable=False),
-    Column("slide", Text, nullable=False),
-    Column("verdict", String(16), nullable=False),
-    Column("comment", Text, nullable=False),
-    Column("bundle", String(64), nullable=False),
+    {"slide": Text(), "verdict": String(16), "comment": Text(), "bundle": String(64)},
     CheckConstraint("verdict IN ('approved', 'rejected', 'needs labels')", name="known_verdict"),
-    sqlite_autoincrement=True,
 )
 
 
