@@ -76,8 +76,10 @@ check: $(INSTALLED) docs $(TSC)
 	$(BIN)/oxlint --deny-warnings --ignore-pattern 'vendor/**' apps/review
 	$(TSC) --project apps/review/jsconfig.json
 
+# The tests take any Chromium; the headless shell is twice as fast.
 browser:
-	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
+	command -v chromium-headless-shell >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium-headless-shell; } \
+		|| command -v chromium >/dev/null || apt-get install -y -qq chromium
 
 clean:
 	rm -rf .venv runs data/made

@@ -21,7 +21,7 @@ from tests.apps.test_annotate import RECIPE
 from tests.browser.conftest import APP, free_port, open_page, serve
 from tests.browser.test_review_browser import DRAWN_MS
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]  # three browsers and a server of their own
 
 SIDE_PX, CROP = 64, "board_0_0"
 

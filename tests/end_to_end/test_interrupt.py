@@ -143,12 +143,12 @@ def test_a_training_stopped_from_outside_resumes(
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_prediction_stopped_from_outside_goes_on(
-    number: int, home: Path, start: Start, cytoseg: Callable[..., Result]
+    number: int, home: Path, fork: Callable[..., Forked], cytoseg: Callable[..., Result]
 ) -> None:
     done, new = home / "runs" / "tiny" / "predictions" / "made_2_00", "made_2_01"
     written = (done / "summary.json").stat().st_mtime_ns
     line = ("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", NEW_SLIDE)
-    process = start(*line)
+    process = fork(*line)
     wait_until(lambda: any(done.parent.glob(f".{new}.part/ids.raw")), process)
     interrupted(process, number)
     assert sorted(path.name for path in done.parent.iterdir()) == [".made_2_01.part", "made_2_00"]
