@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from typer.testing import CliRunner, Result
 
 from cytoseg.checkpoints import save_checkpoint
+from cytoseg.classes import ClassList
 from cytoseg.cli import build_app
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.unet import build_unet
+from cytoseg.features.settings import FeatureSettings
+from cytoseg.interpreter.bundle import Bundle, save_bundle
+from cytoseg.interpreter.student import Student
 from cytoseg.workflows import drawn_samples
 
 RECIPE = """\
@@ -206,3 +211,29 @@ def test_grey_pictures_are_enlarged(cytoseg: Command) -> None:
         drawn = _sample(cytoseg, "--n", "2", "--small", kind, "diffusion.upsample_from=grey", "diffusion.channels=1")
         assert drawn.exit_code == 0, drawn.output
     assert _pixels(SAMPLES / "sample_00001.png").shape == (32, 32)
+
+
+def _leave_interpreter() -> Bundle:
+    """Leave an interpreter of the large pictures in their run, which judges by colours alone."""
+    classes = ClassList(("background", "cell"), ((240, 240, 240), (0, 114, 178)), "background")
+    features = FeatureSettings(("block0.block1",), (1,), extractors=("filters",))
+    given = (features, classes, 0.5, "soft", "no", {"labels": {}})
+    bundle = Bundle(nn.Identity(), SMALL, Student(2, seed=0).eval(), *given)
+    save_bundle(Path("runs/large/interpreter/bundle"), bundle)
+    return bundle
+
+
+def test_enlarged_pictures_are_guided_to_a_class_and_to_maps(cytoseg: Command) -> None:
+    _leave("large", LARGE, size_px=32, mpp=0.5)
+    student = _leave_interpreter().interpreter
+    Path("maps").mkdir()
+    Image.fromarray(np.ones((32, 32), np.uint8)).save("maps/all_cell.png")
+    shares = []
+    for arguments in ((), ("--guide", "cell", "--scale", "10000"), ("--maps", "maps", "--scale", "2")):
+        before = set(SAMPLES.rglob("sample_00000.png"))
+        drawn = _sample(cytoseg, "--n", "1", "--small", "crops", *arguments)
+        assert drawn.exit_code == 0, drawn.output
+        (path,) = {path for path in SAMPLES.rglob("sample_00000.png") if path.parent.name != "small"} - before
+        picture = torch.from_numpy(_pixels(path)).permute(2, 0, 1)[None] / 127.5 - 1.0
+        shares.append(float(student(picture)[:, :2].softmax(1)[:, 1].detach().mean()))
+    assert min(shares[1:]) > shares[0]
