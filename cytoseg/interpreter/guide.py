@@ -15,6 +15,7 @@ from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.interpreter.bundle import Bundle
 from cytoseg.interpreter.decoder import Decoder
+from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import differentiable_probabilities
 from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
@@ -26,7 +27,7 @@ def class_to_guide(bundle: Bundle, name: str) -> int:
     """Find the id of a class by its name.
 
     Raises:
-        RecipeError: If the interpreter does not know it, or is of the kind segdiff, which draws class maps.
+        RecipeError: If the interpreter does not know it, or has no gradient.
     """
     refuse_without_gradient(bundle, command=f"--guide {name}")
     if name not in bundle.classes.names:
@@ -45,12 +46,17 @@ def refuse_without_gradient(bundle: Bundle, *, command: str) -> None:
         command: What asked, for the message.
 
     Raises:
-        RecipeError: If it is a SegDiff.
+        RecipeError: If it is a SegDiff, or MLPs on filters alone.
     """
     if isinstance(bundle.interpreter, SegDiff):
         raise RecipeError(
             f"{command}: an interpreter of kind segdiff has no gradient to guide by. Train one of "
             "kind mlps, decoder or student."
+        )
+    if isinstance(bundle.interpreter, Ensemble) and set(bundle.features.extractors) == {"filters"}:
+        raise RecipeError(
+            f"{command}: MLPs on filters alone have no gradient to guide by. Add ddpm or pretrained to "
+            "features.extractors and train the interpreter again, or train a decoder or student."
         )
 
 

@@ -82,6 +82,10 @@ def test_an_interpreter_without_a_gradient_is_refused() -> None:
     drawing = replace(bundle, interpreter=SegDiff(2, seed=0, votes=1, draw_steps=1))
     with pytest.raises(RecipeError, match=r"^--guide nucleus: an interpreter of kind segdiff has no gradient"):
         class_to_guide(drawing, "nucleus")
+    mlps, _ = _bundle("mlps", 3)
+    on_filters = replace(mlps, features=replace(mlps.features, extractors=("filters",)))
+    with pytest.raises(RecipeError, match=r"^--guide nucleus: MLPs on filters alone have no gradient to guide by. Add"):
+        class_to_guide(on_filters, "nucleus")
 
 
 @pytest.mark.parametrize("kind", ["mlps", "decoder", "student"])
