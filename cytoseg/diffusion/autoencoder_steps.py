@@ -5,7 +5,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from cytoseg.devices import generator_for
-from cytoseg.diffusion.learning import Learning, PartLosses, StepLosses, accumulate
+from cytoseg.diffusion.learning import CropLosses, Learning
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.space_settings import LATENT_CHANNELS
 from cytoseg.diffusion.state import TrainState
@@ -28,19 +28,13 @@ def autoencoder_learning(state: TrainState, settings: TrainSettings, accelerator
     model, optimiser = accelerator.prepare(state.unet, state.optimiser)
     space, begin = state.architecture.space, settings.adversarial_from
 
-    def backward(numbers: Tensor, x0: Tensor) -> StepLosses:
+    def losses_of(numbers: Tensor, x0: Tensor) -> CropLosses:
         judged = begin is not None and state.crops_seen >= begin
         height, width = (side // space.factor for side in x0.shape[-2:])
         eps = draw_latent_noise(numbers, seed=settings.seed, size=(height, width))
+        pictures, noise = (tensor.to(accelerator.device, non_blocking=True) for tensor in (x0, eps))
+        total, losses, telling = model(pictures.contiguous(memory_format=torch.channels_last), noise, judged=judged)
+        t = torch.zeros(len(x0), dtype=torch.int64, device=accelerator.device)
+        return CropLosses(t, losses, None if begin is None else telling, total.sum())
 
-        def losses_of(part: tuple[Tensor, ...]) -> PartLosses:
-            pictures, noise = (tensor.to(accelerator.device, non_blocking=True) for tensor in part)
-            pictures = pictures.contiguous(memory_format=torch.channels_last)
-            total, losses, telling = model(pictures, noise, judged=judged)
-            return total.sum(), losses, None if begin is None else telling
-
-        parts = list(zip(*(torch.split(tensor, settings.together) for tensor in (x0, eps)), strict=True))
-        losses, others = accumulate(model, parts, losses_of, count=len(x0), accelerator=accelerator)
-        return torch.zeros(len(x0), dtype=torch.int64, device=accelerator.device), losses, others
-
-    return Learning(model, optimiser, torch.ones(1), backward, in_passing=space.kind == "vq")
+    return Learning(model, optimiser, torch.ones(1), losses_of, in_passing=space.kind == "vq")

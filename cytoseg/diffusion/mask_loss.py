@@ -28,11 +28,6 @@ class MaskParts:
     known: Tensor
     weights: Tensor
 
-    def split(self, size: int) -> "list[MaskParts]":
-        """Split into parts of at most ``size``."""
-        columns = (torch.split(getattr(self, field.name), size) for field in fields(self))
-        return [MaskParts(*part) for part in zip(*columns, strict=True)]
-
     def to(self, device: torch.device) -> "MaskParts":
         """Move to a device."""
         return MaskParts(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))

@@ -1,5 +1,6 @@
 """Training steps: distributed crops, noise, gradients, averaged weights."""
 
+import contextlib
 import datetime
 import warnings
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.autoencoder_steps import autoencoder_learning
 from cytoseg.diffusion.class_map import DrawMaps
-from cytoseg.diffusion.learning import Learning, PartLosses, StepLosses, accumulate
-from cytoseg.diffusion.loss import LossGuard, LossReading, LossWindow, crop_losses, hybrid_losses
+from cytoseg.diffusion.learning import CropLosses, Learning
+from cytoseg.diffusion.loss_log import LossGuard, LossReading, LossWindow
 from cytoseg.diffusion.mask_loss import DrawMasks, MaskParts
+from cytoseg.diffusion.process import crop_losses, hybrid_losses
 from cytoseg.diffusion.settings import TrainSettings, passed, rate_at
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.unet import build_diffusion, build_network
@@ -143,7 +145,7 @@ def train_steps(
     for numbers, x0 in _share(crops, state.crops_seen, settings=settings, accelerator=accelerator):
         rate = _set_rate(optimiser, rate_at(state.crops_seen, settings))
         state.whole = not learning.in_passing
-        t, losses, others = learning.backward(numbers, x0)
+        t, losses, others = _accumulate(learning, numbers, x0, together=settings.together, accelerator=accelerator)
         window.add(numbers.to(t), t, losses, others)
         seen = state.crops_seen + len(numbers) * accelerator.num_processes
         # Also before a checkpoint, so that its losses have been checked.
@@ -158,6 +160,27 @@ def train_steps(
         state.ema.update()
         taken, state.crops_seen, state.whole = seen - state.crops_seen, seen, True
         yield StepReport(taken, seen, rate, reading)
+
+
+def _accumulate(
+    learning: Learning, numbers: Tensor, x0: Tensor, *, together: int, accelerator: Accelerator
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Accumulate the gradients of a step, a few crops at a time, synchronised once per step, with the last of them.
+
+    Returns:
+        The (N,) timesteps, losses and other losses of the crops; the last is None if the training has one loss.
+    """
+    found: list[tuple[Tensor, Tensor]] = []
+    others: list[Tensor] = []
+    parts = list(zip(torch.split(numbers, together), torch.split(x0, together), strict=True))
+    for position, part in enumerate(parts, start=1):
+        with contextlib.nullcontext() if position == len(parts) else accelerator.no_sync(learning.model):
+            losses = learning.losses_of(*part)
+            accelerator.backward(losses.total / len(x0))
+        found.append((losses.t, losses.losses.detach()))
+        others += [] if losses.others is None else [losses.others.detach()]
+    t, losses_found = (torch.cat(column) for column in zip(*found, strict=True))
+    return t, losses_found, torch.cat(others) if others else None
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> float:
@@ -214,64 +237,39 @@ def _diffusion_learning(
     model, optimiser = accelerator.prepare(state.unet, state.optimiser)
     diffusion.model = cast(nn.Module, torch.compile(model)) if settings.compile else model
 
-    def backward(numbers: Tensor, x0: Tensor) -> StepLosses:
+    process, device = cast(Any, diffusion), accelerator.device
+
+    def losses_of(numbers: Tensor, x0: Tensor) -> CropLosses:
         beside: MaskParts | Tensor | None = None if masks is None else masks(numbers)
         if maps is not None:
             x0, beside = maps(numbers, x0)
-        return _backward(diffusion, numbers, x0, beside, settings=settings, accelerator=accelerator)
-
-    return Learning(model, optimiser, cast(Any, diffusion).loss_weight, backward)
-
-
-def _backward(
-    diffusion: nn.Module,
-    numbers: Tensor,
-    x0: Tensor,
-    beside: MaskParts | Tensor | None,
-    *,
-    settings: TrainSettings,
-    accelerator: Accelerator,
-) -> StepLosses:
-    """Accumulate the gradients of one step.
-
-    Returns the (N,) timesteps, denoising losses and mask losses of its crops; the last is None without sources.
-    """
-    process = cast(Any, diffusion)
-    size: dict[str, int] = {"channels": process.channels, "factor": process.space.factor}
-    t, eps = draw_noise(numbers, settings=settings, timesteps=process.num_timesteps, **size)
-    crops = list(zip(*(torch.split(tensor, settings.together) for tensor in (x0, t, eps)), strict=True))
-    given = [None] * len(crops) if beside is None else beside.split(settings.together)
-
-    def losses_of(part: tuple[tuple[Tensor, ...], MaskParts | Tensor | None]) -> PartLosses:
-        crops, given_part = part
-        moved = tuple(tensor.to(accelerator.device, non_blocking=True) for tensor in crops)
-        losses, mask_losses = _losses(diffusion, moved, given_part, settings, accelerator.device)
+        size: dict[str, int] = {"channels": process.channels, "factor": process.space.factor}
+        t, eps = draw_noise(numbers, settings=settings, timesteps=process.num_timesteps, **size)
+        x0, t, eps = (tensor.to(device, non_blocking=True) for tensor in (x0, t, eps))
+        if beside is not None:
+            beside = beside.to(device)
+        losses, mask_losses = _losses(diffusion, (x0, t, eps), beside, settings)
         total = settings.denoising_weight * losses.sum()
         if mask_losses is not None:
             total = total + settings.mask_weight * mask_losses.sum()
-        return total, losses, mask_losses
+        return CropLosses(t, losses, mask_losses, total)
 
-    parts = list(zip(crops, given, strict=True))
-    model = cast(nn.Module, diffusion.model)
-    losses, others = accumulate(model, parts, losses_of, count=len(x0), accelerator=accelerator)
-    return t.to(accelerator.device), losses, others
+    return Learning(model, optimiser, process.loss_weight, losses_of)
 
 
 def _losses(
     diffusion: nn.Module,
-    part: tuple[Tensor, ...],
+    crops: tuple[Tensor, Tensor, Tensor],
     beside: MaskParts | Tensor | None,
     settings: TrainSettings,
-    device: torch.device,
 ) -> tuple[Tensor, Tensor | None]:
     """Compute the (N,) losses of crops and their source parts; denoising losses are 0 if their weight is 0."""
-    pictures, t, eps = part
+    pictures, t, eps = crops
     with torch.no_grad():
         x0 = cast(Any, diffusion).space.encode(pictures).contiguous(memory_format=torch.channels_last)
     if not isinstance(beside, MaskParts):
-        return crop_losses(diffusion, x0, t, eps, class_map=None if beside is None else beside.to(device)), None
-    masks = beside.to(device)
+        return crop_losses(diffusion, x0, t, eps, class_map=beside), None
     if settings.denoising_weight:
-        return hybrid_losses(diffusion, x0, t, eps, parts=masks)
-    none, mask_losses = hybrid_losses(diffusion, x0[:0], t[:0], eps[:0], parts=masks)
-    return none.sum() + torch.zeros(len(x0), device=device), mask_losses
+        return hybrid_losses(diffusion, x0, t, eps, parts=beside)
+    none, mask_losses = hybrid_losses(diffusion, x0[:0], t[:0], eps[:0], parts=beside)
+    return none.sum() + torch.zeros(len(x0), device=x0.device), mask_losses

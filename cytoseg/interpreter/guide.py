@@ -8,9 +8,9 @@ from torch.nn import functional
 
 from cytoseg.classes import IGNORE
 from cytoseg.diffusion.channels import as_channels
+from cytoseg.diffusion.process import split_output
 from cytoseg.diffusion.sample import Guide, predict_x0_and_noise
 from cytoseg.diffusion.space import space_of
-from cytoseg.diffusion.variance import split_output
 from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.interpreter.bundle import Bundle

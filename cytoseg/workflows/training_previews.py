@@ -15,12 +15,12 @@ from cytoseg.diffusion.add_noise import alpha_bar, noise_to
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.class_map import OfMap
+from cytoseg.diffusion.process import split_output
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.small_picture import exact_picture, shrink
 from cytoseg.diffusion.space import decoded, space_of
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.train_steps import StepReport
-from cytoseg.diffusion.variance import split_output
 from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cytoseg.diffusion.loss import LossReading
+from cytoseg.diffusion.loss_log import LossReading
 from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.diffusion.train_steps import StepReport
 from cytoseg.recipe import Recipe

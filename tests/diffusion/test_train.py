@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state
 from cytoseg.diffusion import train_steps
 from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.loss import LossReading, LossWindow
+from cytoseg.diffusion.loss_log import LossReading, LossWindow
 from cytoseg.diffusion.mask_loss import MaskParts
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.state import TrainState

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.loss import LossReading
+from cytoseg.diffusion.loss_log import LossReading
 from cytoseg.diffusion.train_steps import StepReport
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe, load_recipe

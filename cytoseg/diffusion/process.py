@@ -1,13 +1,101 @@
-"""Learned variance of the reverse steps, and its loss."""
+"""What the network learns to predict: the noise or picture, and the variance of the reverse steps."""
 
 import math
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cytoseg.diffusion.add_noise import alpha_bar
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.mask_loss import MaskParts, mask_losses
+
+VARIANCE_WEIGHT = 1e-3
+"""Weight of the variational bound, the sum over all timesteps, beside the denoising loss (Nichol and Dhariwal 2021)."""
 
 _HALF_BIN = 1 / 255
 """Half of a grey level, of pictures in [-1, 1]."""
 _LEAST = 1e-12
+
+
+def loss_weights(architecture: Architecture) -> Tensor:
+    """Return the loss weight of each timestep.
+
+    The package weights pred_v and pred_x0 to match the loss of eps. Near T that weight is almost 0, but there a sample
+    gets its colours, so such a network samples false colours. Here pred_v weights all timesteps equally, and pred_x0
+    weights none less than 1.
+
+    Args:
+        architecture: Names objective, schedule and T.
+
+    Returns:
+        (T,) float32.
+
+    Source: Salimans and Ho, Progressive Distillation, ICLR 2022, section 4 ("truncated SNR" for x0).
+    """
+    if architecture.objective != "pred_x0":
+        return torch.ones(architecture.timesteps)
+    bars = alpha_bar(architecture.schedule, architecture.timesteps)
+    return (bars / (1.0 - bars)).clamp_min(1.0).float()
+
+
+def crop_losses(diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, *, class_map: Tensor | None = None) -> Tensor:
+    """Compute the training loss of each crop.
+
+    The package's ``p_losses`` gives only the mean over the batch.
+
+    Args:
+        diffusion: From ``build_diffusion``.
+        x0: (N, 3, H, W) float32 in [-1, 1].
+        t: (N,) int64 timesteps.
+        eps: (N, 3, H, W) standard normal.
+        class_map: (N, K + 1, H, W) from ``class_map.one_hot_map``, for a network conditioned on it.
+
+    Returns:
+        (N,) float32: mean squared error of the network's target, weighted by ``loss_weights``.
+
+    Source: Ho et al., Denoising Diffusion Probabilistic Models, NeurIPS 2020, equation 14.
+    """
+    process = cast(Any, diffusion)
+    beside = () if class_map is None else (class_map,)
+    return _denoising_losses(process, process.model(process.q_sample(x0, t, noise=eps), t, None, *beside), x0, t, eps)
+
+
+def hybrid_losses(
+    diffusion: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, *, parts: MaskParts
+) -> tuple[Tensor, Tensor]:
+    """Compute the denoising loss of each crop and the mask loss of each part, in one pass.
+
+    Args:
+        diffusion: From ``build_diffusion``, around a network with a mask head.
+        x0: (N, 3, H, W) float32 in [-1, 1]; N is 0 if the denoising weight is 0.
+        t: (N,) int64 timesteps.
+        eps: (N, 3, H, W) standard normal.
+        parts: M parts of labelled sources.
+
+    Returns:
+        (N,) and (M,) float32.
+    """
+    process = cast(Any, diffusion)
+    predicted, scores = process.model(process.q_sample(x0, t, noise=eps), t, None, parts.pictures)
+    return _denoising_losses(process, predicted, x0, t, eps), mask_losses(scores, parts)
+
+
+def _denoising_losses(process: Any, predicted: Tensor, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    targets: dict[str, Callable[[], Tensor]] = {
+        "pred_noise": lambda: eps,
+        "pred_x0": lambda: x0,
+        "pred_v": lambda: process.predict_v(x0, t, eps),
+    }
+    mean, v = split_output(predicted.float(), channels=x0.shape[1])
+    error = F.mse_loss(mean, targets[process.objective](), reduction="none")
+    per_crop: Tensor = error.flatten(1).mean(1) * process.loss_weight[t]
+    if v is None:
+        return per_crop
+    bound: Tensor = variance_losses(v, mean, x0, eps, t=t, alpha_bars=process.alpha_bars)
+    return per_crop + VARIANCE_WEIGHT * float(process.num_timesteps) * bound
 
 
 def split_output(output: Tensor, *, channels: int) -> tuple[Tensor, Tensor | None]:

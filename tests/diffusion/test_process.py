@@ -1,11 +1,14 @@
+import dataclasses
 import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cytoseg.diffusion.add_noise import alpha_bar
-from cytoseg.diffusion.variance import log_variance, variance_losses
+from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.process import crop_losses, log_variance, loss_weights, variance_losses
+from cytoseg.diffusion.unet import build_diffusion, build_unet
 
 BARS = alpha_bar("linear", 100)
 BETAS = 1 - BARS / torch.cat([torch.ones(1, dtype=torch.float64), BARS[:-1]])
@@ -81,3 +84,52 @@ def test_a_variance_that_fits_costs_less() -> None:
     ]
     assert losses[0] == pytest.approx(0, abs=1e-9)
     assert losses[0] < losses[1] < losses[2]
+
+
+class Silent(nn.Module):
+    """A network that predicts 0."""
+
+    channels = out_dim = 3
+    self_condition = random_or_learned_sinusoidal_cond = False
+
+    def forward(self, xt: Tensor, _t: Tensor, _self_cond: None = None) -> Tensor:
+        return torch.zeros_like(xt)
+
+
+@pytest.mark.parametrize("objective", ["pred_noise", "pred_x0", "pred_v"])
+def test_the_mean_is_the_loss_of_the_package(tiny: Architecture, objective: str) -> None:
+    architecture = dataclasses.replace(tiny, objective=objective)
+    diffusion = build_diffusion(build_unet(architecture), architecture, size_px=16)
+    generator = torch.Generator().manual_seed(1)
+    x0, eps = (torch.randn(3, 3, 16, 16, generator=generator) for _ in range(2))
+    t = torch.tensor([0, 4, 9])
+    losses = crop_losses(diffusion, x0, t, eps)
+    assert losses.shape == (3,)
+    torch.testing.assert_close(losses.mean(), diffusion.p_losses(x0, t, noise=eps))  # type: ignore[operator] # a method
+    alone = crop_losses(diffusion, x0[1:2], t[1:2], eps[1:2])
+    torch.testing.assert_close(losses[1:2], alone)
+
+
+@pytest.mark.parametrize("objective", ["pred_noise", "pred_v"])
+def test_every_timestep_counts_alike(tiny: Architecture, objective: str) -> None:
+    # The package's weight of pred_v is abar: at the last timestep, where a sample begins, nothing would be learned.
+    architecture = dataclasses.replace(tiny, objective=objective)
+    assert loss_weights(architecture).tolist() == [1.0] * 10
+    diffusion = build_diffusion(build_unet(architecture), architecture, size_px=16)
+    assert dict(diffusion.named_buffers())["loss_weight"].tolist() == [1.0] * 10
+
+
+def test_x0_counts_as_the_noise_does_where_there_is_little_and_as_itself_where_there_is_much() -> None:
+    architecture = Architecture(dim=8, dim_mults=(1, 2), timesteps=1000, schedule="linear", objective="pred_x0")
+    weights, bars = loss_weights(architecture).double(), alpha_bar("linear", 1000)
+    assert weights[-1] == 1.0
+    torch.testing.assert_close(weights[0], bars[0] / (1 - bars[0]), rtol=1e-6, atol=0)
+    assert bool((weights.diff() <= 0).all())
+
+
+def test_the_loss_of_v_is_by_hand(tiny: Architecture) -> None:
+    architecture = dataclasses.replace(tiny, objective="pred_v")
+    diffusion = build_diffusion(Silent(), architecture, size_px=4)
+    bar = float(alpha_bar("cosine", 10)[9])
+    losses = crop_losses(diffusion, torch.full((1, 3, 4, 4), 0.5), torch.tensor([9]), torch.full((1, 3, 4, 4), 2.0))
+    assert losses.item() == pytest.approx((bar**0.5 * 2.0 - (1 - bar) ** 0.5 * 0.5) ** 2, rel=1e-5)
