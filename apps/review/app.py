@@ -1,4 +1,4 @@
-"""The review app and its first page: a run's commands, pictures and files.
+"""The review app and its first page: a run's commands, images and files.
 
 Started by ``cytoseg review``. The other pages are in pages/, where Streamlit finds them.
 """

@@ -28,7 +28,7 @@ MOST_POINTS = 5000
 """Most objects in the chart; of more, a random sample with a fixed seed."""
 MOST_ROWS = 200
 _AROUND = 3.0
-"""Width of an object's picture in diameters."""
+"""Width of an object's image in diameters."""
 
 
 def table_of(prediction: Path) -> pd.DataFrame | None:
@@ -159,7 +159,7 @@ def _around(row: "pd.Series[Any]", mpp: float | None) -> Region:
 
 
 def _clicked(found: Found, view: SlideView, table: pd.DataFrame, clicked: Mapping[str, int]) -> None:
-    """Show the measurements and the picture of the clicked object."""
+    """Show the measurements and the image of the clicked object."""
     assert found.prediction is not None
     look = partial(object_at, found.prediction, view.size, clicked["x"], clicked["y"])
     number = tiles.LANES.wait(("object", found.path), look)

@@ -54,7 +54,7 @@ def choose(found: Sequence[Conflict], *, key: str) -> Conflict:
 
 
 def show(classes: ClassList, conflict: Conflict) -> None:
-    """Show both maps over the picture, the differences outlined, and the numbers."""
+    """Show both maps over the image, the differences outlined, and the numbers."""
     picture = state.guarded(lambda: read_rgb(conflict.picture))
     differs = differing(conflict)
     for column, side in zip(st.columns(2, gap="medium"), conflict.sides, strict=True):

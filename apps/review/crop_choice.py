@@ -64,13 +64,13 @@ def painted(
         layer: The overlay.
         shown: Ids of the classes to paint; not used for the disagreement.
         opacity: 0 to 1.
-        enlarged_to_px: Crops are enlarged by an integer factor up to this width: the picture smoothly, ids as squares.
+        enlarged_to_px: Crops are enlarged by an integer factor up to this width: the image smoothly, ids as squares.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        CytosegError: If a picture is missing or damaged.
+        CytosegError: If an image is missing or damaged.
     """
     image = read_rgb(folder / "image.png")
     above = read_map(folder / f"{layer.lower()}.png")

@@ -72,7 +72,7 @@ def edit(
     Args:
         picture: (H, W, 3) uint8 RGB.
         ids: (H, W) uint8, initial ids; 255 for ignore.
-        classes: Names and colours; unmarked pixels are the fill class and show the picture.
+        classes: Names and colours; unmarked pixels are the fill class and show the image.
         token: Identifies the work. A new token restarts the editor; unsaved painting is restored when its token
             returns.
         saved: Token of the work that was just saved, which the browser then drops.
@@ -122,11 +122,11 @@ def draw(
     layers: Sequence[Layer] = (),
     proposed: NDArray[np.uint8] | None = None,
 ) -> None:
-    """Show the editor for marking a picture; each stroke is sent immediately, see ``strokes_of``.
+    """Show the editor for marking an image; each stroke is sent immediately, see ``strokes_of``.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
-        ids: (H, W) uint8, initial ids; 255 where unmarked, which shows the picture.
+        ids: (H, W) uint8, initial ids; 255 where unmarked, which shows the image.
         classes: Names and colours; the fill class is marked like any other.
         token: Identifies the work, see ``edit``.
         may_save: Whether strokes are sent; if not, they stay in the browser and a name is requested.
@@ -163,13 +163,13 @@ def strokes_of(token: str, shape: tuple[int, ...]) -> Strokes | None:
 
     Args:
         token: Token of the work.
-        shape: (H, W) of the picture.
+        shape: (H, W) of the image.
 
     Returns:
         The latest drawing; None if there is none for this token.
 
     Raises:
-        CytosegError: If it is not a valid label map of this picture.
+        CytosegError: If it is not a valid label map of this image.
     """
     found = st.session_state.get(_DRAWING)
     answer = found.get("drawn") if isinstance(found, Mapping) else None
@@ -204,7 +204,7 @@ def unpacked(runs: object, height: int, width: int) -> NDArray[np.uint8]:
 # Both are read and shown again after each stroke.
 @lru_cache(maxsize=16)
 def _superpixels(pixels: bytes, height: int, width: int) -> dict[str, object]:
-    """Return the superpixels of an RGB picture for smart select: ids as red and green of a PNG, and CIELAB colours."""
+    """Return the superpixels of an RGB image for smart select: ids as red and green of a PNG, and CIELAB colours."""
     found = superpixels(np.frombuffer(pixels, np.uint8).reshape(height, width, 3))
     numbers = np.dstack([found.ids % 256, found.ids // 256, np.zeros_like(found.ids)]).astype(np.uint8)
     return {"uri": data_uri(numbers), "colours": found.colours.round(1).ravel().tolist()}

@@ -66,7 +66,7 @@ def offer_whole(run: Path, predictions: Mapping[str, Path], said: Mapping[str, E
         predictions: Folder of the results by slide key.
         said: The latest sign-off by slide key.
     """
-    told = "Scores, pictures and sign-offs of the whole run on one page."
+    told = "Scores, images and sign-offs of the whole run on one page."
     st.link_button("Report", f"{REPORT}/{quote(run.resolve().name, safe='')}", icon=":material/description:", help=told)
     try:
         approvals.write_beside(predictions, said)  # also those from before the results held them

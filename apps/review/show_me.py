@@ -9,7 +9,7 @@ from cytoseg.workflows.annotating import Annotating, CropFile
 
 HELP = (
     "The diffusion model redraws the crop where your marks differ from what the model sees there. For viewing only: "
-    "a generated picture, not a patient's."
+    "a generated image, not a patient's."
 )
 
 

@@ -1,6 +1,6 @@
 """Slide tiles over HTTP: /tiles/RUN/LAYER/SLIDE/STEP/X_Y.EXT.
 
-A request names a run and a slide by their keys in ``catalogue``, never by a path. A response is a picture or one plain
+A request names a run and a slide by their keys in ``catalogue``, never by a path. A response is an image or one plain
 line.
 """
 

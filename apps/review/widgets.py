@@ -1,4 +1,4 @@
-"""Small elements of pages: pictures, legends, downloads."""
+"""Small elements of pages: images, legends, downloads."""
 
 import base64
 import os
@@ -51,9 +51,9 @@ def offer_csv(label: str, text: str, *, what: str, about: str | None = None) -> 
 
 
 def picture(path: Path, caption: str, command: str) -> None:
-    """Show a picture file, or which command makes it."""
+    """Show an image file, or which command makes it."""
     if not os.path.isfile(path):  # unlike Path.is_file, this treats inaccessible files as missing
-        state.missing(f"{caption}: there is no picture yet.", command)
+        state.missing(f"{caption}: there is no image yet.", command)
         return
     try:
         show(st, jpeg(read_rgb(path)), caption=caption)

@@ -38,7 +38,7 @@ MOST = 300
 BLOCK_PX = 2048
 """Side of a block read from the maps at once: 21 MB."""
 LOOK_PX = 64
-"""Side of the picture for the appearance: enough to show stain and content."""
+"""Side of the image for the appearance: enough to show stain and content."""
 STEP_NATS = 0.001
 """Resolution of a slide's usual score."""
 MOST_NATS = 6.0

@@ -167,7 +167,7 @@ def _write(
     cutting: Cutting,
     slide: Path,
 ) -> None:
-    # The picture is written last: files without one are leftovers of a kill or full disk, and are rewritten.
+    # The image is written last: files without one are leftovers of a kill or full disk, and are rewritten.
     write_sidecar(path, Cut(slide_id(slide), region, cutting.frame.slides.mpp))
     if predicted is not None:
         content = proposal(predicted.ids, cutting.classes, picture=path.name)

@@ -26,7 +26,7 @@ class Shown:
     Attributes:
         title: Slide and position.
         reason: Reason for its selection.
-        panels: (title, picture) pairs of one size.
+        panels: (title, image) pairs of one size.
     """
 
     title: str
@@ -46,7 +46,7 @@ def panels_of(
         classes: Colours; the fill class is transparent.
 
     Returns:
-        Titles and (h, w, 3) uint8 pictures: the region, its prediction with outlines, and its disagreement with its
+        Titles and (h, w, 3) uint8 images: the region, its prediction with outlines, and its disagreement with its
         colour range in the title.
     """
     grey, brightest = stretched(nats)
@@ -70,7 +70,7 @@ def draw_queue(shown: Sequence[Shown], classes: ClassList) -> Image.Image:
         classes: Names and colours.
 
     Returns:
-        An RGB picture.
+        An RGB image.
     """
     sides = [max(PANEL_PX, part.shape[1]) for part in (picture for _, picture in shown[0].panels)]
     heights = [_row_height(entry) for entry in shown]

@@ -37,7 +37,7 @@ from cytoseg.writing import write_atomically
 
 ANOMALY = "anomaly.ome.tif"
 PICTURES = "regions"
-"""Folder of the pictures of the highest regions."""
+"""Folder of the images of the highest regions."""
 MOST_PICTURES = 12
 GREYS_PER_THRESHOLD = 32
 """Grey levels of a map from 0 to the threshold; it ends at 8 thresholds."""
@@ -81,7 +81,7 @@ def write_counts(
 
 
 def write_anomalies(folder: Path, destination: AnomalyDestination, *, facts: SlideFacts, spool: MapSpool) -> None:
-    """Write maps, list, pictures, preview and summary of a slide.
+    """Write maps, list, images, preview and summary of a slide.
 
     Args:
         folder: Output folder.
@@ -164,7 +164,7 @@ def _with_pictures(
     facts: SlideFacts,
     spool: MapSpool,
 ) -> list[AnomalousRegion]:
-    """Draw the highest regions, and note the names of their pictures."""
+    """Draw the highest regions, and note the names of their images."""
     (folder / PICTURES).mkdir(exist_ok=True)
     named = []
     for rank, region in enumerate(regions, start=1):

@@ -37,7 +37,7 @@ class AnomalousRegion:
         texture: Mean of the highest tenth of its texture score, in thresholds.
         shape: The same of its shape score.
         label: Class of most of its pixels that are above the threshold.
-        picture: Name of its picture's file; empty for none.
+        picture: Name of its image's file; empty for none.
     """
 
     region: RegionAsList
@@ -48,7 +48,7 @@ class AnomalousRegion:
 
     def __post_init__(self) -> None:
         if not _PICTURE.fullmatch(self.picture):
-            raise ValueError(f"{shown(self.picture)} is not a picture of a region")
+            raise ValueError(f"{shown(self.picture)} is not an image of a region")
 
     @property
     def score(self) -> float:

@@ -100,10 +100,10 @@ def as_list(arrays: object, *, name: str) -> list[object]:
 
 
 def as_label_maps(label_maps: object, pictures: Sequence[NDArray[np.uint8]], classes: int) -> list[NDArray[np.uint8]]:
-    """Validate the label maps of pictures, see ``as_label_map``; a stack (N, H, W) is accepted.
+    """Validate the label maps of images, see ``as_label_map``; a stack (N, H, W) is accepted.
 
     Raises:
-        ArrayError: If one is invalid, or their number or a size differs from the pictures'.
+        ArrayError: If one is invalid, or their number or a size differs from the images'.
     """
     if isinstance(label_maps, np.ndarray) and label_maps.ndim == 3:
         label_maps = list(label_maps)

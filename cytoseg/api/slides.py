@@ -79,7 +79,7 @@ class Slide:
 
 
 def open_slide(path: str | PathLike[str]) -> Slide:
-    """Open a slide or picture; the reader is chosen by its content.
+    """Open a slide or image; the reader is chosen by its content.
 
     Args:
         path: A tiled TIFF, SVS, OME-TIFF, PNG, JPEG, or a format that needs an extra (``openslide``, ``zarr``).

@@ -44,7 +44,7 @@ def run(
 
     Writes into anomaly/ of the run folder, for each slide: anomaly.ome.tif (the larger of texture.ome.tif and
     shape.ome.tif, in thresholds), residual.ome.tif (how much anomalous parts change when redrawn), class_map.ome.tif,
-    regions.csv and regions.json, pictures of the highest regions, and preview.png. An interrupted slide continues from
+    regions.csv and regions.json, images of the highest regions, and preview.png. An interrupted slide continues from
     its last finished row.
     """
     given = slides or []

@@ -38,7 +38,7 @@ def run(
 
     The check compares the features of the run's newest checkpoint with those of random weights and with image filters:
     by a linear probe on the labelled train crops, cross-validated over their slides, with the verdict go or no go; and
-    by pictures of k-means clusters, the only evidence without labels. Results go into check/ in the run folder.
+    by images of k-means clusters, the only evidence without labels. Results go into check/ in the run folder.
     """
     _show_machine()
     if recipe is None:

@@ -46,7 +46,7 @@ def run(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed draws other cells.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="PNG to write; default edited/ in the run folder.")] = None,
 ) -> None:
-    """Redraw a part of a picture so that it shows an edited class map.
+    """Redraw a part of an image so that it shows an edited class map.
 
     Where the map was changed, and 4 px around it, the run's diffusion model redraws: by the map itself if it was
     trained with diffusion.condition=map, else steered by the run's interpreter. Every byte outside stays as it was.

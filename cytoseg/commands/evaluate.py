@@ -48,7 +48,7 @@ def run(
     """Score the ensemble on the test slides, alongside the baselines.
 
     Per-class IoU, Dice, precision and recall, pooled and per slide, with 95 % intervals over slides, the calibration
-    error, uncertainty scores and object scores, as JSON and CSV; a picture of every test
+    error, uncertainty scores and object scores, as JSON and CSV; an image of every test
     crop (image, truth, prediction, disagreement).
     Baselines: a random forest on 72 multi-scale filters from the same crops, and the most frequent class.
     """

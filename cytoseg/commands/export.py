@@ -25,7 +25,7 @@ def run(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The new folder.")],
     overrides: Overrides = None,
 ) -> None:
-    """Write the averaged weights of the newest checkpoint in half precision, with a model card and its pictures.
+    """Write the averaged weights of the newest checkpoint in half precision, with a model card and its images.
 
     Others start from it with: cytoseg train-ddpm THEIRS --init FOLDER. Add the slides and their licence to the card by
     hand: the program does not know them.
@@ -110,7 +110,7 @@ def model_card(name: str, state: Mapping[str, Any], rows: Sequence[Mapping[str, 
 
 
 def _task(network: Mapping[str, Any]) -> str:
-    return f"; enlarges small pictures {network['upsample']} times" if network.get("upsample", 1) > 1 else ""
+    return f"; enlarges small images {network['upsample']} times" if network.get("upsample", 1) > 1 else ""
 
 
 def _late_loss(rows: Sequence[Mapping[str, Any]], timesteps: int) -> str:

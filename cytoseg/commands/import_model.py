@@ -15,7 +15,7 @@ from cytoseg.runs import versions
 from cytoseg.terminal import say
 
 TIMESTEPS = 1000
-"""Timesteps of all published guided-diffusion networks for pictures of 256 px, with the linear schedule; not in the
+"""Timesteps of all published guided-diffusion networks for images of 256 px, with the linear schedule; not in the
 file."""
 
 
@@ -57,7 +57,7 @@ def _architecture(found: GuidedDiffusion, file: Path) -> Architecture:
     channels = shape.in_channels
     if channels not in (1, 3) or shape.out_channels not in (channels, 2 * channels):
         raise CheckpointError(
-            f"{file}: takes {channels} channels and gives {shape.out_channels}; pictures here have 3, or 1 if grey, "
+            f"{file}: takes {channels} channels and gives {shape.out_channels}; images here have 3, or 1 if grey, "
             "and a network that learns the variance gives twice as many. Take the model of another resolution."
         )
     return Architecture(

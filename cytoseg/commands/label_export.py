@@ -17,7 +17,7 @@ def run(
     form: Annotated[
         Literal["labelme", "geojson"],
         typer.Option(
-            "--format", help="labelme: JSON and picture of each crop; geojson: QuPath annotations of each slide."
+            "--format", help="labelme: JSON and image of each crop; geojson: QuPath annotations of each slide."
         ),
     ] = "labelme",
 ) -> None:
@@ -25,7 +25,7 @@ def run(
 
     Shapes are exported as drawn, under their original names: import them with the same --map and --ignore. Labels
     imported as mask images are traced along pixel edges. In GeoJSON, crops with a known position are placed on their
-    slide, each as a Region*; others get a file with their picture beside it.
+    slide, each as a Region*; others get a file with their image beside it.
     """
     with start_run(recipe, overrides, command="label-export") as current:
         with progress("crops", 1) as bar:

@@ -13,7 +13,7 @@ from cytoseg.labels.index import total_pixels
 from cytoseg.workflows.recorded_command import Overrides, Run, progress, say, start_run
 
 Source = Annotated[
-    Path, typer.Argument(metavar="SRC", help="labelme or GeoJSON file, a folder of them, or of pictures with masks.")
+    Path, typer.Argument(metavar="SRC", help="labelme or GeoJSON file, a folder of them, or of images with masks.")
 ]
 Renames = Annotated[list[str] | None, typer.Option("--map", help="Rename a class: found=wanted. Repeatable.")]
 SlideRegex = Annotated[
@@ -59,15 +59,15 @@ def run(
     instances: Instances = None,
     resize: Annotated[
         int | None,
-        typer.Option("--resize", min=16, max=4096, help="Resize square pictures and their masks to this side in px."),
+        typer.Option("--resize", min=16, max=4096, help="Resize square images and their masks to this side in px."),
     ] = None,
 ) -> None:
     """Import annotations (labelme JSON, QuPath GeoJSON or mask images) as label maps.
 
     In QuPath, draw rectangles of the class Region* around exhaustively annotated areas: each is cut from its slide at
-    slides.mpp as one crop. A GeoJSON file without one belongs to a small picture, which becomes a single crop.
+    slides.mpp as one crop. A GeoJSON file without one belongs to a small image, which becomes a single crop.
 
-    Masks are PNG, TIFF or BMP in masks/ beside images/; or .npy files of ids beside the pictures, as in the published
+    Masks are PNG, TIFF or BMP in masks/ beside images/; or .npy files of ids beside the images, as in the published
     sets of diffusion features; or SegmentationClass/ beside JPEGImages/, as in Pascal VOC. In the latter two a crop is
     named by its folder or list and its file, such as train_7, and is a slide of its own.
 

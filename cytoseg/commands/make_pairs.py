@@ -1,4 +1,4 @@
-"""``cytoseg make-pairs``: generated pictures with labels, for training a student."""
+"""``cytoseg make-pairs``: generated images with labels, for training a student."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ from cytoseg.workflows.run_paths import BUNDLE
 def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of pictures to draw.")] = 2000,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of images to draw.")] = 2000,
     drop: Annotated[
         float, typer.Option("--drop", min=0.0, max=0.99, help="Fraction to drop: the least certain.")
     ] = 0.1,
@@ -38,13 +38,13 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Picture i is a function of (seed, i).")] = 0,
 ) -> None:
-    """Draw pictures from the diffusion model and label them with the run's interpreter.
+    """Draw images from the diffusion model and label them with the run's interpreter.
 
-    The least certain pairs are dropped, among pictures with similar amounts of tissue, so that bare glass is not all
+    The least certain pairs are dropped, among images with similar amounts of tissue, so that bare glass is not all
     that remains. The rest is written into made/labels/ of the run folder, with contact_sheet.png, as labelled crops of
     the slide "made". They are used by interpreter.kind=student with student.made, and are never test crops.
 
-    Pictures are those of `cytoseg sample` with the same options. The same command again continues an interrupted one,
+    Images are those of `cytoseg sample` with the same options. The same command again continues an interrupted one,
     and --n may grow.
     """
     with start_run(recipe, overrides, command="make-pairs") as current, alone_in(current.folder / MADE):

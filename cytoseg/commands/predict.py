@@ -31,8 +31,7 @@ Slides = Annotated[
     list[str],
     typer.Argument(
         metavar="SLIDE... [SECTION.KEY=VALUE]...",
-        help="Slides or pictures, folders of them, globs in quotes, or .txt files with one path per "
-        "line; and overrides.",
+        help="Slides or images, folders of them, globs in quotes, or .txt files with one path per line; and overrides.",
     ),
 ]
 Workers = Annotated[

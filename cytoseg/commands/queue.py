@@ -26,7 +26,7 @@ def run(
 
     Searches the predicted slides, except test slides, and selects uncertain regions from many slides and of varied
     appearance. Writes each as a crop with its sidecar and with the prediction as polygons to correct in labelme, and a
-    picture of all with the reasons beside the folder. Regions that are annotated, queued or skipped are not proposed
+    image of all with the reasons beside the folder. Regions that are annotated, queued or skipped are not proposed
     again, and existing files are not replaced. Import corrected files with `cytoseg label-import`; unsaved ones are
     skipped. After the next evaluation, reports the gain of the last round.
     """
@@ -60,7 +60,7 @@ def run(
 
 
 def _accept_all(place: QueuePlace, ranking: Ranking) -> list[Shown]:
-    """Write the regions; return the pictures of the new ones."""
+    """Write the regions; return the images of the new ones."""
     pictures = []
     with progress("regions", len(ranking.chosen)) as bar:
         for done, chosen in enumerate(ranking.chosen, start=1):

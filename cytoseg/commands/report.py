@@ -8,6 +8,6 @@ from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say
 def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Write all results of a run into one HTML page.
 
-    report.html in the run folder is a self-contained page with scores, pictures and provenance.
+    report.html in the run folder is a self-contained page with scores, images and provenance.
     """
     say(f"Report: {write_report(load_recipe(recipe, overrides or ()).run_folder())}")

@@ -68,8 +68,8 @@ def run(
     With --maps sample i shows map i of the folder: by the map itself if the model was trained with
     diffusion.condition=map, else steered by the run's interpreter. maps.png shows each map beside its sample.
 
-    A model with diffusion.upsample_from enlarges pictures that the run of that name draws first, with the same sampler
-    and seed, or with --small crops real crops made smaller. small.png shows each small picture beside its sample.
+    A model with diffusion.upsample_from enlarges images that the run of that name draws first, with the same sampler
+    and seed, or with --small crops real crops made smaller. small.png shows each small image beside its sample.
     """
     with start_run(recipe, overrides, command="sample") as current:
         if guide is not None and maps is not None:
@@ -113,7 +113,7 @@ def _save_beside_maps(folder: Path, n: int, asked: AskedMaps, colours: NDArray[n
 
 
 def _save_beside_small(folder: Path, small: Path, n: int) -> None:
-    """Save the first existing samples, each beside the small picture that it was made from."""
+    """Save the first existing samples, each beside the small image that it was made from."""
     there = [number for number in range(n) if sample_path(folder, number).exists()][:GRID]
     if there:
         samples = torch.stack([read_sample(sample_path(folder, number)) for number in there])

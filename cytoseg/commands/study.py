@@ -112,11 +112,11 @@ def robustness_command(
         bool, typer.Option("--quick", help="Only the run's bundle, the simple baselines and a U-Net from scratch.")
     ] = False,
 ) -> None:
-    """Show on which pictures a bundle may be used: how much of its IoU is left on corrupted test crops.
+    """Show on which images a bundle may be used: how much of its IoU is left on corrupted test crops.
 
     Scores the run's bundle and the other methods of compare on the test crops, clean and corrupted: defocus, noise,
     JPEG, brightness, contrast, saturation, stain, larger pixels, uneven light. Severity 0 is what evaluate says. Writes
-    the share of the IoU that is kept, with intervals over slides, a figure, the corrupted pictures and the strengths
+    the share of the IoU that is kept, with intervals over slides, a figure, the corrupted images and the strengths
     that are safe into robustness/ in the run folder. Finished scores are not repeated.
     """
     wanted = _severities(severities), _corruptions(corruptions)

@@ -118,7 +118,7 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int,
 
 
 def _look(folder: Path, state: TrainState, recipe: Recipe, crops: Tensor) -> None:
-    """Draw the pictures, unless they exist for these weights: a kill may have come before drawing."""
+    """Draw the images, unless they exist for these weights: a kill may have come before drawing."""
     weights = weights_of(folder)
     there = all(path.exists() for path in (folder / "loss.png", folder / "denoised.png"))
     if not (there and is_shown(folder, "pictures", weights)):

@@ -23,11 +23,11 @@ class AdmShape:
     Attributes:
         width: Channels that ``mults`` multiply.
         mults: Channel multiplier of each resolution, finest first.
-        out_channels: Channels of the output; twice those of the picture where the variance is learned.
+        out_channels: Channels of the output; twice those of the image where the variance is learned.
         settings: The blocks that it is made of.
-        in_channels: Channels of the picture, and of what is given beside it.
+        in_channels: Channels of the image, and of what is given beside it.
         classes: Number of classes that the network can be conditioned on; 0 for none.
-        map_channels: Channels of a class map or small picture that the network is given, the last for unknown; 0 for
+        map_channels: Channels of a class map or small image that the network is given, the last for unknown; 0 for
             none.
     """
 
@@ -322,7 +322,7 @@ def _encoder(shape: AdmShape, maker: _BlockMaker) -> tuple[nn.ModuleList, list[i
 
 
 def _decoder(shape: AdmShape, maker: _BlockMaker, skips: Sequence[int]) -> nn.ModuleList:
-    """Make the stages up to the picture's resolution; each takes the output of one of the encoder's, last first."""
+    """Make the stages up to the image's resolution; each takes the output of one of the encoder's, last first."""
     left, channels = list(skips), skips[-1]
     stages = []
     for level, mult in reversed(list(enumerate(shape.mults))):

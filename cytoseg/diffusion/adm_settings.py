@@ -20,7 +20,7 @@ class AdmSettings:
     blocks: Annotated[int, Ge(1), Le(8)] = 2
     """Residual blocks of each resolution of the encoder; the decoder has one more."""
     attention: tuple[Annotated[int, Ge(1), Le(64)], ...] = (8, 16, 32)
-    """Resolutions with self-attention, as the number of the picture's pixels each way that one value stands for; []
+    """Resolutions with self-attention, as the number of the image's pixels each way that one value stands for; []
     for none, also not between encoder and decoder."""
     conditioning: Literal["add", "adagn"] = "adagn"
     """How a block learns the timestep: adagn scales and shifts after the norm, add adds it before."""

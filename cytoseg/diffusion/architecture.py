@@ -56,7 +56,7 @@ class Architecture(DiffusionSection):
         return {k: v for k, v in values if k not in left_out and not (k in usual and usual[k] == v)}
 
     def values(self) -> dict[str, Any]:
-        """Return all values as JSON; the run that small pictures come from decides no weights."""
+        """Return all values as JSON; the run that small images come from decides no weights."""
         lists = {key: list(getattr(self, key)) for key in ("dim_mults", "mask_classes", "map_classes")}
         values = {**asdict(self), **lists}
         values["adm"]["attention"] = list(self.adm.attention)
@@ -112,7 +112,7 @@ class Architecture(DiffusionSection):
 
     @property
     def given_channels(self) -> int:
-        """Channels that the network is given beside what it denoises, the last for unknown: a map, a small picture."""
+        """Channels that the network is given beside what it denoises, the last for unknown: a map, a small image."""
         if self.map_classes:
             return len(self.map_classes) + 1
         return self.channels + 1 if self.upsample > 1 else 0
@@ -166,7 +166,7 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
 
 
 def as_start(wanted: Architecture, found: Architecture) -> Architecture:
-    """Return what a model to start from must be: without class maps or small pictures, if it takes none itself."""
+    """Return what a model to start from must be: without class maps or small images, if it takes none itself."""
     if found.condition == "none":
         wanted = replace(wanted, condition="none", map_classes=())
     return wanted if found.upsample > 1 else replace(wanted, upsample=1)

@@ -9,7 +9,7 @@ from torch.nn import functional
 from cytoseg.diffusion.space_settings import LATENT_CHANNELS, SpaceShape
 
 KL_WEIGHT = 1e-6
-"""Of the divergence from a standard normal, both summed over a picture (Rombach et al. 2022)."""
+"""Of the divergence from a standard normal, both summed over an image (Rombach et al. 2022)."""
 DETAIL_WEIGHT = 1.0
 DETAIL_SCALES = 3
 ADVERSARIAL_WEIGHT = 0.01
@@ -66,7 +66,7 @@ def build_discriminator(shape: SpaceShape, channels: int) -> nn.Module:
 
 
 def detail_losses(pictures: Tensor, others: Tensor) -> Tensor:
-    """Compare two sets of pictures at several scales: their values and their differences of neighbours.
+    """Compare two sets of images at several scales: their values and their differences of neighbours.
 
     It stands in for a perceptual loss, whose network would have to be downloaded.
 

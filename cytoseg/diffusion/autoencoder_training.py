@@ -19,7 +19,7 @@ from cytoseg.diffusion.space_settings import SpaceShape
 
 
 class AutoencoderTraining(nn.Module):
-    """A latent space with the discriminator that its pictures are to deceive.
+    """A latent space with the discriminator that its images are to deceive.
 
     Args:
         shape: Kind, factor and width.
@@ -56,7 +56,7 @@ class AutoencoderTraining(nn.Module):
         return own + ADVERSARIAL_WEIGHT * fooling + telling, own, telling
 
     def _reconstructed(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode and decode; return the pictures, and what keeps the latents in bounds, (N,) or a scalar."""
+        """Encode and decode; return the images, and what keeps the latents in bounds, (N,) or a scalar."""
         if self.space.shape.kind == "vq":
             return cast(tuple[Tensor, Tensor], self.space.network(x))
         mean, deviation = self.space.distribution(x)

@@ -4,14 +4,14 @@ from torch import Tensor
 
 
 def as_channels(pictures: Tensor, channels: int) -> Tensor:
-    """Give pictures the channels of a network: slides, crops and tiles are RGB until they reach it.
+    """Give images the channels of a network: slides, crops and tiles are RGB until they reach it.
 
     Args:
         pictures: (N, 3, H, W) RGB, or (N, 1, H, W) grey.
         channels: ``diffusion.channels``: 3 for RGB, 1 for grey.
 
     Returns:
-        (N, channels, H, W); grey is the mean of red, green and blue, which a grey picture's own values pass unchanged.
+        (N, channels, H, W); grey is the mean of red, green and blue, which a grey image's own values pass unchanged.
     """
     if pictures.shape[1] == channels:
         return pictures

@@ -32,7 +32,7 @@ def one_hot_map(ids: Tensor, classes: int) -> Tensor:
 
 
 class OfMap(nn.Module):
-    """A conditional noise predictor for pictures of given class maps, or small pictures, as samplers take it.
+    """A conditional noise predictor for images of given class maps, or small images, as samplers take it.
 
     Args:
         unet: The noise predictor, conditioned on class maps.

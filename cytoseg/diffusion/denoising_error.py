@@ -1,4 +1,4 @@
-"""How badly a diffusion model denoises each pixel of a picture."""
+"""How badly a diffusion model denoises each pixel of an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from cytoseg.diffusion.sample import network_output, predict_x0_and_noise
 SEED = 0
 """Seed of the noise: the same for every tile, so that equal tiles have equal errors."""
 REDRAW_STEPS = 10
-"""Network evaluations to redraw a part of a picture."""
+"""Network evaluations to redraw a part of an image."""
 
 _REFERENCE = ("linear", 1000)
 """Schedule and number of timesteps that ranges of t refer to."""
@@ -69,7 +69,7 @@ class Denoiser:
         return total / len(timesteps)
 
     def residual(self, pictures: Tensor, region: Tensor, begin: int) -> Tensor:
-        """Redraw a region of pictures from noise, and measure how different it was.
+        """Redraw a region of images from noise, and measure how different it was.
 
         Args:
             pictures: (N, C, H, W) in [-1, 1], on the model's device.

@@ -18,10 +18,10 @@ def saturated_share(sample: Tensor) -> float:
     A pixel counts if its darkest channel is at -1 or below while its brightest is at +1 or above (all light of one
     colour, none of another), or if all its channels are at -1 or below (no light at all). Clipped glass is +1 in all
     channels and does not count; neither does a stain that takes all light of one colour and part of another. A grey
-    sample has no colours, and may be black as pictures of fluorescence are: none of its pixels counts.
+    sample has no colours, and may be black as images of fluorescence are: none of its pixels counts.
 
     Args:
-        sample: (C, H, W), the range of pictures is [-1, 1].
+        sample: (C, H, W), the range of images is [-1, 1].
     """
     if len(sample) == 1:
         return 0.0

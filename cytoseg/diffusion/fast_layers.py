@@ -65,7 +65,7 @@ class FastLinearAttention(nn.Module):
         self.to_out: nn.Sequential = part.to_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend from every pixel of (N, C, H, W) to all pixels of its picture; return the same shape."""
+        """Attend from every pixel of (N, C, H, W) to all pixels of its image; return the same shape."""
         count, _, height, width = x.shape
         pixels = self.to_qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(count, height * width, -1)
         projection, norm = cast(nn.Conv2d, self.to_out[0]), self.to_out[1]
@@ -111,7 +111,7 @@ class FastAttention(nn.Module):
         self.to_out: nn.Conv2d = part.to_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend from every pixel of (N, C, H, W) to all pixels of its picture; return the same shape."""
+        """Attend from every pixel of (N, C, H, W) to all pixels of its image; return the same shape."""
         count, _, height, width = x.shape
         # Contiguous, or torch falls back to an implementation that stores the weights.
         pixels = self.to_qkv(self.norm(x)).permute(0, 2, 3, 1).contiguous()

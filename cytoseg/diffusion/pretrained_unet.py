@@ -13,7 +13,7 @@ from cytoseg.diffusion.efficientnet import LiteEncoder
 LEVELS = 3
 """Up blocks: to 1/4, 1/2 and full resolution."""
 ENLARGED = 2
-"""Factor of input enlargement, so that the encoder's first stage has the picture's resolution."""
+"""Factor of input enlargement, so that the encoder's first stage has the image's resolution."""
 MULTIPLE_PX = 8
 _TIME_CHANNELS = 128
 
@@ -94,13 +94,13 @@ class PretrainedUnet(nn.Module):
     def forward(
         self, x: Tensor, t: Tensor, x_self_cond: None = None, labelled: Tensor | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Predict the noise; in a hybrid training also the masks of labelled pictures, in the same pass.
+        """Predict the noise; in a hybrid training also the masks of labelled images, in the same pass.
 
         Args:
-            x: (N, 3, H, W) noisy pictures; sides are multiples of 8.
+            x: (N, 3, H, W) noisy images; sides are multiples of 8.
             t: (N,) int64 timesteps.
             x_self_cond: Not used; GaussianDiffusion passes it.
-            labelled: (M, 3, H, W) pictures without noise, or None. One pass for both heads is needed for
+            labelled: (M, 3, H, W) images without noise, or None. One pass for both heads is needed for
                 averaging gradients across processes.
 
         Returns:
@@ -118,7 +118,7 @@ class PretrainedUnet(nn.Module):
         return out
 
     def masks(self, pictures: Tensor) -> Tensor:
-        """Compute the (N, K, H, W) scores of the mask head for (N, 3, H, W) pictures without noise."""
+        """Compute the (N, K, H, W) scores of the mask head for (N, 3, H, W) images without noise."""
         assert self.mask_head is not None, "there is no mask head"
         t = torch.zeros(len(pictures), dtype=torch.int64, device=pictures.device)
         out: Tensor = self.mask_head(self.finest(pictures, t))

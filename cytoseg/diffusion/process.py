@@ -1,4 +1,4 @@
-"""What the network learns to predict: the noise or picture, and the variance of the reverse steps."""
+"""What the network learns to predict: the noise or image, and the variance of the reverse steps."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ VARIANCE_WEIGHT = 1e-3
 """Weight of the variational bound, the sum over all timesteps, beside the denoising loss (Nichol and Dhariwal 2021)."""
 
 _HALF_BIN = 1 / 255
-"""Half of a grey level, of pictures in [-1, 1]."""
+"""Half of a grey level, of images in [-1, 1]."""
 _LEAST = 1e-12
 
 
@@ -99,11 +99,11 @@ def _denoising_losses(process: Any, predicted: Tensor, x0: Tensor, t: Tensor, ep
 
 
 def split_output(output: Tensor, *, channels: int) -> tuple[Tensor, Tensor | None]:
-    """Part what a network predicts of the picture or its noise from what it predicts of the variance.
+    """Part what a network predicts of the image or its noise from what it predicts of the variance.
 
     Args:
         output: (N, C or 2 C, H, W).
-        channels: C, of the picture.
+        channels: C, of the image.
 
     Returns:
         (N, C, H, W), and v of the same shape; None for a network that does not learn the variance.
@@ -120,7 +120,7 @@ def log_variance(v: Tensor, alpha_bar_t: Tensor, alpha_bar_next: Tensor) -> Tens
         v: (N, C, H, W); -1 is the lower bound (the true posterior's variance), 1 the upper (the noise that the step
             takes back).
         alpha_bar_t: abar at t, of a shape that fits v.
-        alpha_bar_next: abar at the timestep that follows towards the picture; 1 behind the last one, where the lower
+        alpha_bar_next: abar at the timestep that follows towards the image; 1 behind the last one, where the lower
             bound would be 0 and both are taken to be the upper one.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Redrawing a region of a picture, and leaving the rest as it is."""
+"""Redrawing a region of an image, and leaving the rest as it is."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def redraw(
     guide: Guide | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
-    """Redraw a region: from the picture with noise, its surroundings held at every step.
+    """Redraw a region: from the image with noise, its surroundings held at every step.
 
     Args:
         unet: The noise predictor, in evaluation mode.
@@ -33,14 +33,14 @@ def redraw(
         noises: Yields (N, C, H, W) standard normal.
         alpha_bars: (T,) from ``add_noise.alpha_bar``.
         objective: What the network predicts.
-        strength: How far to go back into noise, over 0 to 1 (all the way): little keeps more of the picture.
+        strength: How far to go back into noise, over 0 to 1 (all the way): little keeps more of the image.
         steps: Network evaluations.
-        limit: Largest absolute value of a picture in the network's space.
+        limit: Largest absolute value of an image in the network's space.
         guide: Steers what is drawn; None draws from the model alone.
         on_step: Called with the number of steps done.
 
     Returns:
-        (N, C, H, W), equal to the picture outside the region.
+        (N, C, H, W), equal to the image outside the region.
 
     Source: Meng et al., SDEdit, ICLR 2022, for the start; Lugmayr et al., RePaint, CVPR 2022, for the surroundings,
     without its repeated steps.

@@ -172,7 +172,7 @@ def ddpm(
 
 
 def _path(timesteps: int, steps: int) -> Iterator[tuple[int, int | None]]:
-    """Return consecutive pairs of timesteps from noise to picture."""
+    """Return consecutive pairs of timesteps from noise to image."""
     times: list[int] = torch.linspace(timesteps - 1, 0, steps).round().long().tolist()
     return zip(times, [*times[1:], None], strict=True)
 
@@ -180,5 +180,5 @@ def _path(timesteps: int, steps: int) -> Iterator[tuple[int, int | None]]:
 def network_output(unet: nn.Module, xt: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
     """Run the network; returns its prediction, NaN if not finite, and the part on the variance if it learns that."""
     output = cast(Tensor, unet(xt, torch.full((len(xt),), t, device=xt.device))).float()
-    # Clipping x0 would make pictures of infinities; NaN stays and spreads.
+    # Clipping x0 would make images of infinities; NaN stays and spreads.
     return split_output(torch.where(output.isfinite(), output, torch.nan), channels=xt.shape[1])

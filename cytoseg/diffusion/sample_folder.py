@@ -30,7 +30,7 @@ class Origin:
         scale: Scale of the guide.
         interpreter: Hash of the interpreter that guided.
         maps: Hash of the class maps that the samples were to show.
-        small: Hash of the model or slides that the enlarged small pictures are from.
+        small: Hash of the model or slides that the enlarged small images are from.
     """
 
     sampler: str

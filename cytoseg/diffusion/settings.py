@@ -36,16 +36,16 @@ class DiffusionSection:
     learn_variance: bool = False
     """Also predict the variance of each reverse step: DDPM samples in few steps. Only with adm and pred_noise."""
     channels: Literal[1, 3] = 3
-    """Channels of the pictures: 3 is RGB; 1 is grey, for slides and samples without colour. A colour slide is then read
+    """Channels of the images: 3 is RGB; 1 is grey, for slides and samples without colour. A colour slide is then read
     as the mean of its channels. Not with pretrained."""
     condition: Literal["none", "map"] = "none"
     """map also gives the network the class map that a crop shows, of the run's labels and interpreter, so that it can
-    draw pictures of a given map (`sample --maps`, `edit`). Train the interpreter first; only with adm."""
+    draw images of a given map (`sample --maps`, `edit`). Train the interpreter first; only with adm."""
     upsample_from: Path | None = None
-    """Enlarge small pictures instead of drawing from noise alone: the ddpm folder, name or recipe of the run that draws
+    """Enlarge small images instead of drawing from noise alone: the ddpm folder, name or recipe of the run that draws
     them, of the same channels and a pixel size that is larger by as much as its crops are smaller. Only with adm."""
     upsample: Annotated[int, Ge(1), Le(16)] = 1
-    """How many times crops are larger than the small pictures; follows from upsample_from. Without that run 2 trains a
+    """How many times crops are larger than the small images; follows from upsample_from. Without that run 2 trains a
     network that enlarges real crops alone (`sample --small crops`); 1 enlarges nothing."""
     adm: AdmSettings = AS_PUBLISHED
     """The blocks of the backbone adm."""

@@ -1,4 +1,4 @@
-"""Small pictures that a diffusion model enlarges."""
+"""Small images that a diffusion model enlarges."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from cytoseg.devices import generator_for
 from cytoseg.diffusion.channels import as_channels
 
 MOST_NOISE = 0.3
-"""Largest standard deviation of the noise on small pictures in training."""
+"""Largest standard deviation of the noise on small images in training."""
 UNKNOWN_SHARE = 0.1
-"""Share of crops without their small picture, so that the network also works without one."""
+"""Share of crops without their small image, so that the network also works without one."""
 
 
 def shrink(pictures: Tensor, factor: int) -> Tensor:
@@ -21,19 +21,19 @@ def shrink(pictures: Tensor, factor: int) -> Tensor:
 
 
 def given_picture(small: Tensor, factor: int, *, noise: Tensor, deviations: Tensor) -> Tensor:
-    """Prepare small pictures as the network takes them: enlarged, and beside them how much noise they have.
+    """Prepare small images as the network takes them: enlarged, and beside them how much noise they have.
 
-    Drawn pictures are not quite like real ones. A network that has learned from small pictures with noise, and is told
+    Drawn images are not quite like real ones. A network that has learned from small images with noise, and is told
     how much, trusts their details less.
 
     Args:
         small: (N, C, h, w) in [-1, 1].
         factor: How many times they are enlarged, bilinearly.
         noise: (N, C, h, w) standard normal.
-        deviations: (N,) standard deviation of each picture's noise, 0 to ``MOST_NOISE``.
+        deviations: (N,) standard deviation of each image's noise, 0 to ``MOST_NOISE``.
 
     Returns:
-        (N, C + 1, H, W): the pictures, and a channel for their noise, 0.5 at the most; 1 would say unknown.
+        (N, C + 1, H, W): the images, and a channel for their noise, 0.5 at the most; 1 would say unknown.
 
     Source: Ho et al., Cascaded Diffusion Models for High Fidelity Image Generation, 2021, section 4.2.
     """
@@ -44,11 +44,11 @@ def given_picture(small: Tensor, factor: int, *, noise: Tensor, deviations: Tens
 
 @dataclass(frozen=True)
 class SmallPictures:
-    """Gives each training crop a small picture of itself, as a function of the seed, its number and the crop.
+    """Gives each training crop a small image of itself, as a function of the seed, its number and the crop.
 
     Attributes:
         factor: How many times smaller.
-        channels: C of the network's pictures.
+        channels: C of the network's images.
         seed: Random seed.
     """
 
@@ -72,5 +72,5 @@ class SmallPictures:
 
 
 def exact_picture(small: Tensor, factor: int) -> Tensor:
-    """Prepare small pictures without noise, (N, C, h, w) to (N, C + 1, H, W)."""
+    """Prepare small images without noise, (N, C, h, w) to (N, C + 1, H, W)."""
     return given_picture(small, factor, noise=torch.zeros_like(small), deviations=torch.zeros(len(small)))

@@ -35,15 +35,15 @@ class Space(Protocol):
 
     @property
     def limit(self) -> float:
-        """Largest absolute value of a picture in this space, to which samplers clip x0."""
+        """Largest absolute value of an image in this space, to which samplers clip x0."""
         ...
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Map (N, 1 or 3, H, W) pictures in [-1, 1] to (N, channels, H / factor, W / factor), with its gradient."""
+        """Map (N, 1 or 3, H, W) images in [-1, 1] to (N, channels, H / factor, W / factor), with its gradient."""
         ...
 
     def decode(self, values: Tensor) -> Tensor:
-        """Map (N, channels, h, w) back to pictures in [-1, 1], (N, C, h factor, w factor), with its gradient."""
+        """Map (N, channels, h, w) back to images in [-1, 1], (N, C, h factor, w factor), with its gradient."""
         ...
 
 
@@ -61,11 +61,11 @@ class PixelSpace(nn.Module):
         self.channels = channels
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Return the pictures, grey where the network takes one channel."""
+        """Return the images, grey where the network takes one channel."""
         return as_channels(pictures, 1) if self.channels == 1 else pictures
 
     def decode(self, values: Tensor) -> Tensor:
-        """Return the pictures."""
+        """Return the images."""
         return values
 
 
@@ -97,13 +97,13 @@ class LatentSpace(nn.Module):
         return float(cast(Tensor, self.largest))
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Encode pictures, of a distribution its mean."""
+        """Encode images, of a distribution its mean."""
         shift = cast(Tensor, self.shift)[:, None, None]
         latents: Tensor = (self.distribution(pictures)[0] - shift) * cast(Tensor, self.scale)
         return latents
 
     def decode(self, values: Tensor) -> Tensor:
-        """Decode latents, and clip the pictures."""
+        """Decode latents, and clip the images."""
         latents = values / cast(Tensor, self.scale) + cast(Tensor, self.shift)[:, None, None]
         if self.shape.kind == "vq":
             quantiser = cast(Any, self.network).quantizer.quantizer  # itself would learn from each call in training
@@ -112,7 +112,7 @@ class LatentSpace(nn.Module):
         return cast(Tensor, cast(Any, self.network).decode(latents)).clamp(-1.0, 1.0)
 
     def of_space(self, pictures: Tensor) -> Tensor:
-        """Return pictures with the channels that the autoencoder takes."""
+        """Return images with the channels that the autoencoder takes."""
         return as_channels(pictures, self.picture_channels)
 
     def distribution(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -123,7 +123,7 @@ class LatentSpace(nn.Module):
 
 @torch.no_grad()
 def measure_scale(unet: nn.Module, pictures: Tensor) -> None:
-    """Set the scale so that latents of pictures have mean 0 in each channel and a standard deviation of 1.
+    """Set the scale so that latents of images have mean 0 in each channel and a standard deviation of 1.
 
     Args:
         unet: From ``build_unet``, in a latent space; its space is changed in place.
@@ -159,7 +159,7 @@ def space_of(unet: nn.Module) -> Space:
 
 @torch.inference_mode()
 def decoded(space: Space, values: Tensor) -> Tensor:
-    """Decode what a sampler drew: (N, C, H, W) pictures on the CPU, NaN where a value is not a number."""
+    """Decode what a sampler drew: (N, C, H, W) images on the CPU, NaN where a value is not a number."""
     pictures = [space.decode(part) for part in torch.split(values, _TOGETHER)]
     return torch.cat(pictures).cpu()
 

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, MultipleOf
 from cytoseg.settings import RULES
 
 LATENT_CHANNELS = 4
-"""Values of a latent: at factor 2 a picture shrinks to a third, at factor 4 to a twelfth."""
+"""Values of a latent: at factor 2 an image shrinks to a third, at factor 4 to a twelfth."""
 _MOST = 512
 
 
@@ -21,7 +21,7 @@ class SpaceShape:
 
     kind: Literal["pixel", "kl", "vq"] = "pixel"
     """What the diffusion model denoises: pixels, or latents of an autoencoder that train-autoencoder trains first. kl
-    has continuous latents; vq rounds each to one of 1,024 codes when it draws a picture."""
+    has continuous latents; vq rounds each to one of 1,024 codes when it draws an image."""
     factor: Literal[2, 4] = 2
     """Pixels that one latent stands for in each direction. 4 suits large crops; small nuclei need 2."""
     dim: Annotated[int, Ge(8), Le(_MOST), MultipleOf(8)] = 64
@@ -47,7 +47,7 @@ class SpaceSection(SpaceShape):
     rate: Annotated[float, Gt(0), Le(0.1)] = 2e-4
     """Highest learning rate of the autoencoder."""
     adversarial_from: Annotated[int, Ge(0)] | None = None
-    """Crops after which a discriminator joins, for sharper pictures; null never."""
+    """Crops after which a discriminator joins, for sharper images; null never."""
 
     @property
     def shape(self) -> SpaceShape:

@@ -22,7 +22,7 @@ class TrainPlan:
         init: The ``ddpm`` folder or checkpoint whose averaged weights are the start; None for random weights.
         slides: Digest of the slides that the crops come from.
         masks: Draws the parts of labelled sources; None without sources.
-        maps: Gives crops their class maps or small pictures; None for a network that is not conditioned on them.
+        maps: Gives crops their class maps or small images; None for a network that is not conditioned on them.
         maps_from: Digest of what the class maps come from.
         autoencoder: Folder of the trained autoencoder of a latent space; None in pixel space.
     """

@@ -105,7 +105,7 @@ def run_to_taps(unet: nn.Module, names: Sequence[str], xt: Tensor, times: Tensor
     Args:
         unet: From ``build_unet``.
         names: Names from ``tap_names``, at least one.
-        xt: (N, C, H, W) noisy pictures.
+        xt: (N, C, H, W) noisy images.
         times: (N,) int64 timesteps.
 
     Returns:

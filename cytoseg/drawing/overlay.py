@@ -77,14 +77,14 @@ def _edges(label_map: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def paint_classes(
     picture: Picture, label_map: Picture, *, colours: Colours, shown: Collection[int], opacity: float
 ) -> Picture:
-    """Overlay class colours on a picture.
+    """Overlay class colours on an image.
 
     Args:
         picture: (H, W, 3) uint8.
         label_map: (H, W) uint8 ids; ids beyond the class list, such as ignore, are not painted.
         colours: One colour per class, in the order of the ids.
         shown: Ids of the classes to paint.
-        opacity: 0 shows only the picture, 1 only the colours.
+        opacity: 0 shows only the image, 1 only the colours.
 
     Returns:
         (H, W, 3) uint8.
@@ -96,12 +96,12 @@ def paint_classes(
 
 
 def paint_disagreement(picture: Picture, disagreement: Picture, *, opacity: float) -> Picture:
-    """Overlay the disagreement colours on a picture.
+    """Overlay the disagreement colours on an image.
 
     Args:
         picture: (H, W, 3) uint8.
         disagreement: (H, W) uint8, 0 where all interpreters agree.
-        opacity: 0 shows only the picture, 1 only the disagreement.
+        opacity: 0 shows only the image, 1 only the disagreement.
 
     Returns:
         (H, W, 3) uint8.
@@ -170,7 +170,7 @@ def enlarge(picture: Picture, factor: int) -> Picture:
 
 
 def enlarge_smoothly(picture: Picture, factor: int) -> Picture:
-    """Enlarge a colour picture (H, W, 3) uint8 with smooth edges; never for ids."""
+    """Enlarge a colour image (H, W, 3) uint8 with smooth edges; never for ids."""
     height, width = picture.shape[:2]
     return np.asarray(Image.fromarray(picture).resize((width * factor, height * factor), Image.Resampling.BICUBIC))
 

@@ -13,7 +13,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.limits import limit, raise_it
 
 _NOISE = 0.5
-"""Correlation of neighbouring pixels below which a picture is noise: grids of samples have .04 for noise, .91 for
+"""Correlation of neighbouring pixels below which an image is noise: grids of samples have .04 for noise, .91 for
 cells."""
 
 _DAMAGE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
@@ -25,10 +25,10 @@ Picture = NDArray[np.uint8]
 
 
 def read_rgb(path: Path) -> Picture:
-    """Read a picture file as (H, W, 3) uint8.
+    """Read an image file as (H, W, 3) uint8.
 
     Raises:
-        CytosegError: If the file is missing, damaged or not a picture.
+        CytosegError: If the file is missing, damaged or not an image.
     """
     return np.asarray(_open(path).convert("RGB"))
 
@@ -37,7 +37,7 @@ def read_map(path: Path) -> Picture:
     """Read a one-channel PNG, ids or grey values, as (H, W) uint8.
 
     Raises:
-        CytosegError: If the file is missing, damaged, not a picture or has colours.
+        CytosegError: If the file is missing, damaged, not an image or has colours.
     """
     picture = _open(path)
     if picture.mode not in ("L", "P"):
@@ -46,13 +46,13 @@ def read_map(path: Path) -> Picture:
 
 
 def is_noise(picture: Picture) -> bool:
-    """Return whether a picture is only noise: neighbouring pixels are hardly correlated.
+    """Return whether an image is only noise: neighbouring pixels are hardly correlated.
 
     Args:
         picture: (H, W, 3) uint8, or a grid of several.
 
     Returns:
-        True for noise; False also for a picture of a single colour.
+        True for noise; False also for an image of a single colour.
     """
     grey = picture.astype(np.float64).mean(axis=2)
     left, right = grey[:, :-1].ravel(), grey[:, 1:].ravel()
@@ -62,7 +62,7 @@ def is_noise(picture: Picture) -> bool:
 
 
 def is_noise_file(path: Path) -> bool:
-    """Return whether a picture file shows only noise; False if it is missing or damaged."""
+    """Return whether an image file shows only noise; False if it is missing or damaged."""
     try:
         return is_noise(read_rgb(path))
     except CytosegError:
@@ -70,25 +70,25 @@ def is_noise_file(path: Path) -> bool:
 
 
 def reduced(picture: Picture, max_px: int) -> Picture:
-    """Reduce a colour picture (H, W, 3) uint8 to a longest side of ``max_px``; a smaller one is unchanged."""
+    """Reduce a colour image (H, W, 3) uint8 to a longest side of ``max_px``; a smaller one is unchanged."""
     small = Image.fromarray(picture)
     small.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
     return np.asarray(small)
 
 
 def data_uri(path: Path, *, max_px: int, kind: str) -> str:
-    """Encode a picture as a data URI for an HTML page.
+    """Encode an image as a data URI for an HTML page.
 
     Args:
-        path: The picture file.
-        max_px: Longest side in pixels; larger pictures are reduced.
+        path: The image file.
+        max_px: Longest side in pixels; larger images are reduced.
         kind: ``jpeg`` for photographs, ``png`` for curves and flat colours.
 
     Returns:
         A data URI.
 
     Raises:
-        CytosegError: If the file is missing, damaged or not a picture.
+        CytosegError: If the file is missing, damaged or not an image.
     """
     picture = _open(path).convert("RGB")
     picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)

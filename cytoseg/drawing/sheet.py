@@ -1,4 +1,4 @@
-"""The layout and style of sheets of pictures: titles, captions and legends."""
+"""The layout and style of sheets of images: titles, captions and legends."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _MOST_CHARACTERS = 200
 
 Picture = NDArray[np.uint8]
 Swatch = tuple[int, int, int] | Picture | None
-"""A colour, a picture of 16 px height, or nothing for a heading."""
+"""A colour, an image of 16 px height, or nothing for a heading."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Spacing:
     """Distances on a sheet.
 
     Attributes:
-        gap_px: Between pictures.
+        gap_px: Between images.
         line_px: Height of a line of text.
     """
 
@@ -66,7 +66,7 @@ def class_entries(classes: ClassList, *, fill_note: str) -> list[tuple[str, Swat
 
 
 def put_titled(sheet: Image.Image, picture: Picture, title: str, place: tuple[int, int], spacing: Spacing) -> None:
-    """Paste a picture (H, W, 3) uint8 with its title above it; ``place`` is the corner (x, y) of the title."""
+    """Paste an image (H, W, 3) uint8 with its title above it; ``place`` is the corner (x, y) of the title."""
     put_text(sheet, place, title)
     sheet.paste(Image.fromarray(picture), (place[0], place[1] + spacing.line_px))
 

@@ -129,7 +129,7 @@ def evaluate(
     inputs: EvaluationInputs,
     on_crop: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Predict every crop with every method, and write scores, tables and pictures.
+    """Predict every crop with every method, and write scores, tables and images.
 
     Args:
         methods: The first one is the main method: crops are scored and drawn with its prediction.

@@ -23,7 +23,7 @@ GRID = 4
 _TOGETHER = 32
 
 Both = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Global features and spatial features of pictures."""
+"""Global features and spatial features of images."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class FeatureNetwork:
     Attributes:
         name: ``filters``, ``lite0`` or ``inception``.
         hash: First 12 digits of a SHA-256 over everything that determines its features.
-        describe: Computes features of (N, C, H, W) pictures in [-1, 1], C as chosen, and the (N, K) probabilities of
+        describe: Computes features of (N, C, H, W) images in [-1, 1], C as chosen, and the (N, K) probabilities of
             its classes; None if it has no classes.
         standardises: Whether features are divided by their deviation over real crops; published FIDs are not.
     """
@@ -59,7 +59,7 @@ def feature_network(name: str, *, channels: int = 3, weights: Path | None = None
         name: ``filters`` needs no weights, and ranks blur, noise, JPEG and stain shifts as perceived. ``lite0`` is
             EfficientNet-Lite0 with its ImageNet weights (extra pretrained), as a second opinion; it ranks strong noise
             better than weak noise. ``inception`` is the network of published FIDs and Inception scores, from a file.
-        channels: Of the pictures: 3, or 1 for grey ones, which have a third of the filters.
+        channels: Of the images: 3, or 1 for grey ones, which have a third of the filters.
         weights: Weight file of ``inception``.
 
     Raises:
@@ -93,11 +93,11 @@ def _hash(decided: str) -> str:
 
 @torch.inference_mode()
 def _lite0(stages: PretrainedStages, pictures: Tensor) -> Both:
-    """Return the means of the last stage over the picture, and of the third stage over the grid."""
+    """Return the means of the last stage over the image, and of the third stage over the grid."""
     height, width = pictures.shape[2:]
     if height % stages.multiple_px or width % stages.multiple_px:
         raise CytosegError(
-            f"lite0: pictures of {width}x{height} px, but it takes multiples of {stages.multiple_px}. Take filters."
+            f"lite0: images of {width}x{height} px, but it takes multiples of {stages.multiple_px}. Take filters."
         )
     whole, spatial = [], []
     for part in torch.split(as_channels(pictures, 3), _TOGETHER):
@@ -109,13 +109,13 @@ def _lite0(stages: PretrainedStages, pictures: Tensor) -> Both:
 
 @torch.inference_mode()
 def filter_features(pictures: Tensor) -> Both:
-    """Compute features of each picture from the 24 filters of each channel.
+    """Compute features of each image from the 24 filters of each channel.
 
     Args:
         pictures: (N, C, H, W) in [-1, 1]; each side at least 4.
 
     Returns:
-        (N, 48 C), mean and standard deviation of each filter over the picture; and (N, 384 C), its means over a 4x4
+        (N, 48 C), mean and standard deviation of each filter over the image; and (N, 384 C), its means over a 4x4
         grid.
     """
     whole, spatial = [], []

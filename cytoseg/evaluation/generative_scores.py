@@ -1,7 +1,7 @@
 """Scores of generated samples: FID, sFID, KID, precision, recall, copies.
 
 The features are chosen separately (``generative_features``): a score is meaningful only together with the name of the
-feature network, and compared with the score of other real pictures.
+feature network, and compared with the score of other real images.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from scipy.spatial.distance import cdist
 from cytoseg.errors import CytosegError
 
 NEIGHBOURS = 3
-"""The ball around a picture reaches its third neighbour, as in the paper on precision and recall."""
+"""The ball around an image reaches its third neighbour, as in the paper on precision and recall."""
 MOST_SPLITS, LEAST_OF_A_SPLIT = 10, 500
 _TINY = 1e-30
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
 FEWEST = 2 * (NEIGHBOURS + 1)
-"""With fewer pictures the third neighbour is far away, and covariances are meaningless."""
+"""With fewer images the third neighbour is far away, and covariances are meaningless."""
 
 Features = NDArray[np.floating]
 
@@ -29,9 +29,9 @@ class Scores:
     """Scores of samples against real crops.
 
     Attributes:
-        fid: Frechet distance of the features, 0 for equal distributions; biased upwards for few pictures.
+        fid: Frechet distance of the features, 0 for equal distributions; biased upwards for few images.
         sfid: The same for spatial features.
-        kid: Unbiased kernel distance: around 0 for equal distributions with any number of pictures.
+        kid: Unbiased kernel distance: around 0 for equal distributions with any number of images.
         precision: Fraction of samples within the manifold of real crops.
         recall: Fraction of real crops within the manifold of samples.
     """
@@ -52,7 +52,7 @@ def score(made: tuple[Features, Features], real: tuple[Features, Features], *, s
         seed: Of the subsets of ``kid``.
 
     Raises:
-        CytosegError: If there are too few pictures, or fewer real ones than made ones.
+        CytosegError: If there are too few images, or fewer real ones than made ones.
     """
     check_counts(len(made[0]), len(real[0]))
     precision, recall = precision_recall(made[0], real[0])
@@ -66,10 +66,10 @@ def score(made: tuple[Features, Features], real: tuple[Features, Features], *, s
 
 
 def check_counts(made: int, real: int) -> None:
-    """Check that there are enough pictures.
+    """Check that there are enough images.
 
     Raises:
-        CytosegError: If there are too few pictures, or fewer real ones than made ones.
+        CytosegError: If there are too few images, or fewer real ones than made ones.
     """
     if made < FEWEST:
         raise CytosegError(f"{made} samples are too few to be scored: at least {FEWEST} are needed. Draw more.")
@@ -84,7 +84,7 @@ def frechet_distance(made: Features, real: Features) -> float:
     """Compute the Frechet distance between two normal distributions fitted to features (FID).
 
     The trace of the square root of the product of both covariances is the nuclear norm of the product of the centred
-    rows, which needs no matrix square root and is exact even with fewer pictures than features.
+    rows, which needs no matrix square root and is exact even with fewer images than features.
 
     Args:
         made: (N, D), N at least 2.
@@ -106,7 +106,7 @@ def kernel_distance(made: Features, real: Features, *, seed: int) -> float:
     Args:
         made: (N, D), N at least 2.
         real: (M, D), M at least 2.
-        seed: Seed of the subsets of 1,000 that are averaged; fewer pictures are used whole.
+        seed: Seed of the subsets of 1,000 that are averaged; fewer images are used whole.
 
     Source: Binkowski et al., Demystifying MMD GANs, ICLR 2018.
     """
@@ -133,7 +133,7 @@ def _unbiased_mmd(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 def precision_recall(made: Features, real: Features) -> tuple[float, float]:
     """Compute the fraction of samples within the manifold of real crops, and vice versa.
 
-    A picture is within a manifold if it lies in the ball around one of its pictures that reaches the third neighbour.
+    An image is within a manifold if it lies in the ball around one of its images that reaches the third neighbour.
 
     Args:
         made: (N, D), N at least 4.
@@ -148,7 +148,7 @@ def precision_recall(made: Features, real: Features) -> tuple[float, float]:
 
 
 def _radii(features: Features) -> NDArray[np.float64]:
-    """Compute the distance to the third neighbour of each picture, not counting itself."""
+    """Compute the distance to the third neighbour of each image, not counting itself."""
     radii: NDArray[np.float64] = np.partition(cdist(features, features), NEIGHBOURS, axis=1)[:, NEIGHBOURS]
     return radii
 

@@ -24,14 +24,14 @@ from cytoseg.features.pretrained import PretrainedStages, imagenet_encoder
 from cytoseg.features.settings import FILTERS_A_CHANNEL, FeatureSettings
 
 TOGETHER_PX = 2**16
-"""Pixels per network pass on a CPU: batching saves a third of the time for 64 px pictures but nothing for 256 px, where
+"""Pixels per network pass on a CPU: batching saves a third of the time for 64 px images but nothing for 256 px, where
 activations would take six times the memory."""
 PASSING_BYTES = 200
 """Bytes of activations per pixel and finest channel, measured in fp32."""
 
 
 def text_of(extractors: Sequence[str], *, channels: int = 3) -> str:
-    """Describe the features: ``DDPM features and 72 filters``; of grey pictures 24."""
+    """Describe the features: ``DDPM features and 72 filters``; of grey images 24."""
     filters = f"{channels * FILTERS_A_CHANNEL} filters"
     named = {"ddpm": "DDPM features", "pretrained": "frozen ImageNet features", "filters": filters}
     *first, last = (text for name, text in named.items() if name in extractors)
@@ -40,12 +40,12 @@ def text_of(extractors: Sequence[str], *, channels: int = 3) -> str:
 
 @dataclass(frozen=True)
 class NativeFeatures:
-    """Features of pictures of one size, one tensor per timestep and tap (timestep-major), at native resolution.
+    """Features of images of one size, one tensor per timestep and tap (timestep-major), at native resolution.
 
     Attributes:
         maps: Each (N, C, h, w) float32; h and w are those of the padded input divided by the tap's downsample. Filters
             follow at the padded size, then the five stages of the frozen network.
-        size: (H, W) of the pictures.
+        size: (H, W) of the images.
         padded: (H, W) after padding right and bottom to a multiple of the downsample; before enlarging.
     """
 
@@ -60,7 +60,7 @@ def to_input(pictures: NDArray[np.uint8]) -> Tensor:
 
 
 class Extractor(Protocol):
-    """One kind of features, for pictures with sides that are multiples of ``multiple_px``."""
+    """One kind of features, for images with sides that are multiples of ``multiple_px``."""
 
     @property
     def multiple_px(self) -> int:
@@ -73,12 +73,12 @@ class Extractor(Protocol):
         ...
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
-        """Compute the maps of (N, 3, H, W) pictures in [-1, 1]: each (N, C, h, w) float32."""
+        """Compute the maps of (N, 3, H, W) images in [-1, 1]: each (N, C, h, w) float32."""
         ...
 
 
 class FeatureExtractor:
-    """Computes the features of pictures, concatenated over extractors.
+    """Computes the features of images, concatenated over extractors.
 
     Args:
         unet: The noise predictor, in evaluation mode; not used without ddpm.
@@ -121,7 +121,7 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def __call__(self, pictures: Tensor) -> NativeFeatures:
-        """Compute the features of pictures.
+        """Compute the features of images.
 
         Args:
             pictures: (N, 3, H, W) float32 in [-1, 1], any size.
@@ -140,7 +140,7 @@ class ImageFilters:
     """The extractor ``filters``.
 
     Args:
-        channels: Of the pictures: 3, or 1 for grey ones.
+        channels: Of the images: 3, or 1 for grey ones.
     """
 
     multiple_px = 1
@@ -150,7 +150,7 @@ class ImageFilters:
         self.channels = [channels * FILTERS_A_CHANNEL]
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
-        """Filter the pictures; returns one map of their size."""
+        """Filter the images; returns one map of their size."""
         constant = pictures.detach()
         return [filter_maps(as_channels(constant, 1) if self._channels == 1 else constant)]
 
@@ -203,7 +203,7 @@ class DdpmTaps:
         return [times[start : start + together] for start in range(0, len(times), together)]
 
     def _taps_at(self, times: Sequence[int], x0: Tensor, eps: Tensor) -> list[Tensor]:
-        """Compute the taps of (N, C, H, W) pictures at some timesteps in one pass: each (N, C, h, w), times first."""
+        """Compute the taps of (N, C, H, W) images at some timesteps in one pass: each (N, C, h, w), times first."""
         noisy = torch.cat([noise_to(x0, float(self._alpha_bars[t]), eps) for t in times])
         xt = noisy.contiguous(memory_format=torch.channels_last)
         at = torch.tensor(times, device=self.device).repeat_interleave(len(x0))
@@ -228,7 +228,7 @@ def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:
 
 
 def shared_noise(seed: int, height: int, width: int, *, channels: int = 3) -> Tensor:
-    """Draw the (C, H, W) standard normal noise shared by all pictures of one size and all timesteps.
+    """Draw the (C, H, W) standard normal noise shared by all images of one size and all timesteps.
 
     It is drawn on the CPU, so that features are the same on every device.
     """
@@ -239,14 +239,14 @@ def shared_noise(seed: int, height: int, width: int, *, channels: int = 3) -> Te
 def gather(
     features: NativeFeatures, pixels: Sequence[tuple[int, int]] | NDArray[np.int64], *, picture: int = 0
 ) -> Tensor:
-    """Sample the feature stack at chosen pixels of one picture without building it at full size.
+    """Sample the feature stack at chosen pixels of one image without building it at full size.
 
     Equivalent to bilinear upsampling (``align_corners=False``) of every map to the padded size and indexing.
 
     Args:
         features: From ``FeatureExtractor``.
-        pixels: (P, 2) of (x, y) in the picture.
-        picture: Index of the picture.
+        pixels: (P, 2) of (x, y) in the image.
+        picture: Index of the image.
 
     Returns:
         (P, D) float32, where D is the total number of channels.

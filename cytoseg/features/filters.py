@@ -1,7 +1,7 @@
 """Generic image filters: intensity, edges and texture at six scales.
 
 Equal to ``skimage.feature.multiscale_basic_features`` within 1e-6 in a third of its time: blurs are products with
-banded matrices, and derivatives are differences of a picture extrapolated beyond its border.
+banded matrices, and derivatives are differences of an image extrapolated beyond its border.
 """
 
 from functools import lru_cache
@@ -38,7 +38,7 @@ def filter_responses(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def filter_maps(pictures: Tensor) -> Tensor:
-    """Filter several pictures for the feature stack.
+    """Filter several images for the feature stack.
 
     Args:
         pictures: (N, C, H, W) in [-1, 1], on any device; rounded to the original 256 grey levels.
@@ -53,7 +53,7 @@ def filter_maps(pictures: Tensor) -> Tensor:
 def _responses(pictures: Tensor) -> Tensor:
     """Filter (N, C, H, W) in [0, 1]; return (N, 24 C, H, W)."""
     count, channels, height, width = pictures.shape
-    # A gradient needs two pixels: a picture of one row or column is repeated.
+    # A gradient needs two pixels: an image of one row or column is repeated.
     wide = F.pad(pictures, (0, int(width == 1), 0, int(height == 1)), mode="replicate")
     maps = wide.new_empty(count, channels, len(SIGMAS_PX), PER_SCALE, *wide.shape[-2:])
     # One by one: a result must not depend on the batch, and products of other sizes round differently.

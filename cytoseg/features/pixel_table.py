@@ -27,7 +27,7 @@ class Crops(Protocol):
         ...
 
     def __getitem__(self, number: int, /) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return picture (H, W, 3) uint8 and label map (H, W) uint8."""
+        """Return image (H, W, 3) uint8 and label map (H, W) uint8."""
         ...
 
 

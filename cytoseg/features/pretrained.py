@@ -12,7 +12,7 @@ from cytoseg.diffusion.efficientnet import LiteEncoder, load_imagenet
 from cytoseg.errors import CheckpointError
 
 ENLARGED = 2
-"""Factor of input enlargement, so that the first stage has the picture's resolution."""
+"""Factor of input enlargement, so that the first stage has the image's resolution."""
 
 
 def imagenet_installed() -> bool:
@@ -59,7 +59,7 @@ class PretrainedStages:
             pictures: (N, 3, H, W) float32 in [-1, 1] on the device, sides multiples of ``multiple_px``.
 
         Returns:
-            Five tensors (N, C, h, w) float32, the first as large as the pictures, the last an eighth.
+            Five tensors (N, C, h, w) float32, the first as large as the images, the last an eighth.
         """
         large = F.interpolate(pictures, scale_factor=ENLARGED, mode="bilinear", align_corners=False)
         large = large.contiguous(memory_format=torch.channels_last)

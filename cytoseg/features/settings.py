@@ -38,7 +38,7 @@ class FeatureInput:
     """Seed of the one noise tensor shared by all crops and timesteps."""
     extractors: Annotated[tuple[ExtractorName, ...], checked_by(_each_once)] = ("ddpm",)
     """Concatenated feature extractors: ddpm for taps of the diffusion model, filters for the 72 image filters of the
-    random forest (24 of grey pictures), pretrained for the five stages of a frozen ImageNet network (training needs
+    random forest (24 of grey images), pretrained for the five stages of a frozen ImageNet network (training needs
     the extra pretrained)."""
 
 

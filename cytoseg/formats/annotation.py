@@ -5,7 +5,7 @@ Rules, all in continuous coordinates with (0, 0) at the top left corner of the t
 - An area (polygon, rectangle, circle, oriented rectangle) covers the pixels whose centre is inside. One too small or
   thin to contain a pixel centre covers the pixels it touches. The holes of a polygon are not covered.
 - A line covers the pixels it passes through, a point the pixel it lies in, a mask its own pixels.
-- Shapes are painted in the order of the file: later ones cover earlier ones. Shapes are clipped to the picture.
+- Shapes are painted in the order of the file: later ones cover earlier ones. Shapes are clipped to the image.
 - ``_background_`` paints the fill class (or ignore, if there is none) and so makes a hole; ``__ignore__`` paints
   ignore.
 """
@@ -79,11 +79,11 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """All marks of one picture, in paint order.
+    """All marks of one image, in paint order.
 
     Attributes:
         name: Its name in messages, such as ``cell_07.json``.
-        size: Size of the picture.
+        size: Size of the image.
         shapes: First painted first.
     """
 
@@ -108,7 +108,7 @@ def paint(annotation: Annotation, classes: ClassList, *, area: AreaRule = "centr
         (H, W) uint8 label map, 255 where unlabelled.
 
     Raises:
-        LabelError: Lists all labels that are not in the class list and all shapes outside the picture.
+        LabelError: Lists all labels that are not in the class list and all shapes outside the image.
     """
     problems: list[str] = []
     label_map = paint_collecting(annotation, classes, area=area, problems=problems)
@@ -154,11 +154,11 @@ def covered(shape: Shape, size: Size, *, area: AreaRule) -> raster.Stamp:
 
     Args:
         shape: Any kind.
-        size: Size of the picture.
+        size: Size of the image.
         area: How areas are filled.
 
     Returns:
-        The pixels; empty only if the shape lies outside the picture or is an empty mask.
+        The pixels; empty only if the shape lies outside the image or is an empty mask.
     """
     points = np.array(shape.points, np.float64)
     match shape.kind:
@@ -176,7 +176,7 @@ def covered(shape: Shape, size: Size, *, area: AreaRule) -> raster.Stamp:
 
 
 def mask_place(shape: Shape) -> tuple[int, int]:
-    """Return column and row of the pixel nearest to a mask's first pixel, possibly outside the picture."""
+    """Return column and row of the pixel nearest to a mask's first pixel, possibly outside the image."""
     (x, y), *_ = shape.points
     return ceil(x - 0.5), ceil(y - 0.5)
 

@@ -75,15 +75,15 @@ def _check(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
 
 
 def find_arrays(folder: Path, problems: list[str], notes: list[str]) -> list[tuple[Path, Path, str]]:
-    """Find numpy files beside pictures of the same stem in a folder tree.
+    """Find numpy files beside images of the same stem in a folder tree.
 
     Args:
         folder: Where to look; hidden folders are skipped, and samples (``ddpm/``) with a note.
-        problems: One sentence is added per numpy file without a picture, or with several.
+        problems: One sentence is added per numpy file without an image, or with several.
         notes: Receives what was skipped.
 
     Returns:
-        Picture, array, and the crop's id of each, sorted by path: the stem behind the name of its folder, which
+        Image, array, and the crop's id of each, sorted by path: the stem behind the name of its folder, which
         is ``train`` or ``test`` in the published sets.
     """
     found, made = [], 0
@@ -98,8 +98,8 @@ def find_arrays(folder: Path, problems: list[str], notes: list[str]) -> list[tup
         if len(beside) == 1:
             found.append((beside[0], path, f"{path.resolve().parent.name}_{path.stem}"))
         else:
-            names = ", ".join(picture.name for picture in beside) or "no picture"
-            problems.append(f"{below.as_posix()}: has {names} beside it. Put one picture of the same name there.")
+            names = ", ".join(picture.name for picture in beside) or "no image"
+            problems.append(f"{below.as_posix()}: has {names} beside it. Put one image of the same name there.")
     if made:
-        notes.append(f"Samples skipped ({MADE}/): {made}. They are not pictures of slides.")
+        notes.append(f"Samples skipped ({MADE}/): {made}. They are not images of slides.")
     return found

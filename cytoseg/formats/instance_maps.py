@@ -19,7 +19,7 @@ def find_instance_maps(folder: Path, problems: list[str]) -> list[MaskPair]:
 
     Args:
         folder: Where to look; hidden folders are skipped.
-        problems: One sentence is added per picture or map without its partner.
+        problems: One sentence is added per image or map without its partner.
 
     Returns:
         The pairs, sorted by path.
@@ -37,7 +37,7 @@ def find_instance_maps(folder: Path, problems: list[str]) -> list[MaskPair]:
 
 
 def read_instance_map(pair: MaskPair, problems: list[str]) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int] | None:
-    """Read a picture and the mask of its objects.
+    """Read an image and the mask of its objects.
 
     Touching objects become one area: no border is drawn between them, because border pixels belong to the class as
     well. The recipe's ``objects.split`` separates touching objects in predictions.
@@ -50,13 +50,11 @@ def read_instance_map(pair: MaskPair, problems: list[str]) -> tuple[NDArray[np.u
         (H, W, 3) uint8 RGB, (H, W) bool object mask, and the number of ids; None if a problem was added.
     """
     try:
-        picture = read_picture(pair.picture, name=f"{pair.name}, picture {pair.picture.name}")
+        picture = read_picture(pair.picture, name=f"{pair.name}, image {pair.picture.name}")
         ids = read_mask(pair.mask, name=pair.name)
         if ids.shape != picture.shape[:2]:
             sizes = [f"{shape[1]}x{shape[0]}" for shape in (ids.shape, picture.shape)]
-            raise LabelError(
-                f"{pair.name}: the map is {sizes[0]}, but the picture {sizes[1]}. Make them the same size."
-            )
+            raise LabelError(f"{pair.name}: the map is {sizes[0]}, but the image {sizes[1]}. Make them the same size.")
         found = np.unique(ids)
         if found[0] < 0:
             raise LabelError(f"{pair.name}: holds the negative id {found[0]}. Objects have ids from 1, the rest is 0.")

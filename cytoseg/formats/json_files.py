@@ -10,7 +10,7 @@ from cytoseg.json_text import Numbers, parse_json
 from cytoseg.quoting import shown
 
 MAX_COORDINATE = 10_000_000
-"""No picture is this wide; a larger coordinate is a mistake."""
+"""No image is this wide; a larger coordinate is a mistake."""
 
 MAX_LINE_POINTS = 100_000
 """Longer lines are refused: each segment is rasterised separately, which would take seconds."""

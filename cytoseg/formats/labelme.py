@@ -47,11 +47,11 @@ class LabelmeFile:
     Attributes:
         annotation: The shapes.
         picture: (H, W, 3) uint8 RGB, of the annotation's size.
-        stem: The picture's file name without suffix.
+        stem: The image's file name without suffix.
         origin: Slide and region, if the file or a sidecar states them.
         content: All keys of the file except the image data.
         encoding: Encoding of the file's text.
-        renamed: Whether the picture with the file's own stem was used instead of ``imagePath``.
+        renamed: Whether the image with the file's own stem was used instead of ``imagePath``.
     """
 
     annotation: Annotation
@@ -90,11 +90,11 @@ def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Pa
 
 
 def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile | None:
-    """Read one labelme file and its picture.
+    """Read one labelme file and its image.
 
     Args:
         path: The JSON file.
-        root: Folder that must contain the picture; the file's name in messages is relative to it.
+        root: Folder that must contain the image; the file's name in messages is relative to it.
         problems: One sentence is added per problem.
 
     Returns:
@@ -228,7 +228,7 @@ def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
 
 def _read_picture(content: Mapping[str, Any], where: Path | None, name: str) -> NDArray[np.uint8]:
     if where is not None:
-        return read_picture(where, name=f"{name}, picture {where.name}")
+        return read_picture(where, name=f"{name}, image {where.name}")
     try:
         data = _of_base64(content["imageData"])
     except ValueError as error:

@@ -24,15 +24,15 @@ MASKS = (".png", ".tif", ".tiff", ".bmp")
 
 @dataclass(frozen=True)
 class MaskPair:
-    """A picture and the label map with the same stem.
+    """An image and the label map with the same stem.
 
     Attributes:
-        picture: File of the picture.
+        picture: File of the image.
         mask: File of the label map.
         name: Name of the label map in messages.
         place: Folder of ``images/`` and ``masks/``, and below it the folder within both.
         white: Id for the value 255, see `white_id`.
-        crop: Id of the crop; empty for the picture's stem.
+        crop: Id of the crop; empty for the image's stem.
         values: Values that the user maps or ignores by number; the first is read as the first id after the classes',
             and so on.
     """
@@ -56,7 +56,7 @@ def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> li
 
     Args:
         folder: Where to look; hidden folders are skipped.
-        problems: One sentence is added per picture or mask without its partner.
+        problems: One sentence is added per image or mask without its partner.
         named: Other name of the mask folders.
 
     Returns:
@@ -101,7 +101,7 @@ def _pairs_of(images: Path, masks: Path, place: Path, root: Path, problems: list
 
 
 def find_array_pairs(folder: Path, problems: list[str], notes: list[str]) -> list[MaskPair]:
-    """Find pictures with a numpy file of ids beside them, see `find_arrays`."""
+    """Find images with a numpy file of ids beside them, see `find_arrays`."""
     found = find_arrays(folder, problems, notes)
     return [
         MaskPair(picture, array, _name(array, folder), picture.parent, IGNORE, crop) for picture, array, crop in found
@@ -109,7 +109,7 @@ def find_array_pairs(folder: Path, problems: list[str], notes: list[str]) -> lis
 
 
 def find_voc_pairs(folder: Path, problems: list[str]) -> list[MaskPair]:
-    """Find pictures and masks in the layout of Pascal VOC, see `find_voc`."""
+    """Find images and masks in the layout of Pascal VOC, see `find_voc`."""
     return [
         MaskPair(picture, mask, _name(mask, folder), mask.parent.parent, IGNORE, crop)
         for picture, mask, crop in find_voc(folder, problems)
@@ -151,7 +151,7 @@ def white_id(pairs: Sequence[MaskPair], classes: ClassList) -> int | None:
 def read_pair(
     pair: MaskPair, classes: ClassList, problems: list[str], *, side_px: int | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Read a picture and its label map.
+    """Read an image and its label map.
 
     Args:
         pair: The two files.
@@ -163,13 +163,13 @@ def read_pair(
         (H, W, 3) uint8 RGB and (H, W) uint8 label map with the ids of ``pair.values``, or None if a problem was added.
     """
     try:
-        picture = read_picture(pair.picture, name=f"{pair.name}, picture {pair.picture.name}")
+        picture = read_picture(pair.picture, name=f"{pair.name}, image {pair.picture.name}")
         label_map = read_mask(pair.mask, name=pair.name)
         if side_px is not None:
             picture, label_map = _resized(picture, label_map, side_px, name=pair.name)
         _check_values(label_map, classes, pair)
         if label_map.shape != picture.shape[:2]:
-            found = f"the mask is {_size(label_map)}, but the picture {_size(picture)}"
+            found = f"the mask is {_size(label_map)}, but the image {_size(picture)}"
             raise LabelError(f"{pair.name}: {found}. Make them the same size.")
     except (LabelError, SlideError) as error:
         problems.append(str(error))
@@ -183,7 +183,7 @@ def read_pair(
 def _resized(
     picture: NDArray[np.uint8], label_map: NDArray[np.integer], side_px: int, *, name: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
-    """Resize a square picture bilinearly and its label map by nearest neighbours, each from its own size."""
+    """Resize a square image bilinearly and its label map by nearest neighbours, each from its own size."""
     for what, shape in (("picture", picture.shape), ("mask", label_map.shape)):
         if shape[0] != shape[1]:
             raise LabelError(f"{name}: the {what} is {shape[1]}x{shape[0]}, not square. Crop it, or omit --resize.")
@@ -243,7 +243,7 @@ def _is_folder(path: Path, wanted: str) -> bool:
 
 
 def _pair_by_capitals(pictures: dict[str, Path], labels: dict[str, Path]) -> None:
-    """Match masks and pictures that differ only in case."""
+    """Match masks and images that differ only in case."""
     for stem in sorted(labels.keys() - pictures.keys()):
         alike = [other for other in pictures.keys() - labels.keys() if plain_name(other) == plain_name(stem)]
         if len(alike) == 1:

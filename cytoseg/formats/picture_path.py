@@ -1,4 +1,4 @@
-"""Finding the picture of a labelme file, even if moved or renamed."""
+"""Finding the image of a labelme file, even if moved or renamed."""
 
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
@@ -8,25 +8,25 @@ from cytoseg.patterns import plain_name
 from cytoseg.quoting import shown
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-"""Lower-case suffixes of pictures."""
+"""Lower-case suffixes of images."""
 
 _FORMATS = {suffix: suffix.replace("jpeg", "jpg").replace("tiff", "tif") for suffix in PICTURES}
 
 
 def find_picture(text: object, path: Path, *, root: Path) -> Path:
-    """Find the picture of a labelme file, never outside the root folder.
+    """Find the image of a labelme file, never outside the root folder.
 
     In this order: ``imagePath`` (the file name only, if it is absolute), the same in another case or with the missing
-    suffix, and the picture beside the file with its stem (both were renamed together). A picture of another format may
+    suffix, and the image beside the file with its stem (both were renamed together). An image of another format may
     be a different one: it is mentioned in the error, not used.
 
     Args:
         text: ``imagePath``, with forward or backward slashes.
         path: The labelme file.
-        root: Folder that must contain the picture; names in messages are relative to it.
+        root: Folder that must contain the image; names in messages are relative to it.
 
     Returns:
-        The picture's file.
+        The image's file.
 
     Raises:
         LabelError: If there is none, or it is ambiguous.
@@ -36,7 +36,7 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
         raise LabelError(f"{name}: 'imagePath' is {text!r} and there is no 'imageData'. Save it again in labelme.")
     written = PureWindowsPath(text)  # understands both kinds of slash
     if not written.name:
-        raise LabelError(f"{name}: imagePath {shown(text)} names no file. Write the picture's name there.")
+        raise LabelError(f"{name}: imagePath {shown(text)} names no file. Write the image's name there.")
     absolute = bool(written.drive or written.root)
     # An absolute path belongs to the annotator's machine; only the file name is useful here.
     parts = written.parts[-1:] if absolute else written.parts
@@ -57,17 +57,17 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
         return (fitting or beside)[0]
     place = f"is an absolute path and '{written.name}' is not next to the file" if absolute else "does not exist"
     if others := " or ".join(sorted({candidate.name for candidate in (*near, *own)})):
-        raise LabelError(f"{name}: the picture '{text}' {place}. If it is {others}, write that as imagePath.")
-    raise LabelError(f"{name}: the picture '{text}' {place}. Put it there, or save the file with its image data.")
+        raise LabelError(f"{name}: the image '{text}' {place}. If it is {others}, write that as imagePath.")
+    raise LabelError(f"{name}: the image '{text}' {place}. Put it there, or save the file with its image data.")
 
 
 def is_renamed(text: object, picture: Path) -> bool:
-    """Return whether the picture found for a labelme file has a different stem than ``imagePath``."""
+    """Return whether the image found for a labelme file has a different stem than ``imagePath``."""
     return not plain_name(PureWindowsPath(str(text)).name).startswith(plain_name(picture.stem))
 
 
 def _named_alike(folder: Path, parts: tuple[str, ...], root: Path) -> list[Path]:
-    """Follow a path case-insensitively and return the pictures with its stem."""
+    """Follow a path case-insensitively and return the images with its stem."""
     *folders, last = parts
     for part in folders:
         below = folder / part
@@ -86,7 +86,7 @@ def _named_alike(folder: Path, parts: tuple[str, ...], root: Path) -> list[Path]
 
 
 def _of_stem(folder: Path, stem: str, root: Path) -> list[Path]:
-    """Return the pictures with a stem, case-insensitively only if none matches exactly."""
+    """Return the images with a stem, case-insensitively only if none matches exactly."""
     found = [
         child
         for child in _children(folder, root)
@@ -96,7 +96,7 @@ def _of_stem(folder: Path, stem: str, root: Path) -> list[Path]:
 
 
 def _same_format(suffix: str, wanted: str | None) -> bool:
-    """Return whether a picture has the named format: another format may be a mask or an overlay."""
+    """Return whether an image has the named format: another format may be a mask or an overlay."""
     return wanted is None or _FORMATS[suffix.lower()] == _FORMATS[wanted.lower()]
 
 

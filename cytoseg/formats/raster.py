@@ -16,11 +16,11 @@ from cytoseg.geometry import Region, Size, overlap
 
 @dataclass(frozen=True, eq=False)
 class Stamp:
-    """Pixels of one shape, clipped to the picture.
+    """Pixels of one shape, clipped to the image.
 
     Attributes:
-        x: Column of the mask's left edge in the picture.
-        y: Row of the mask's top edge in the picture.
+        x: Column of the mask's left edge in the image.
+        y: Row of the mask's top edge in the image.
         mask: (h, w) bool, possibly empty.
     """
 
@@ -30,11 +30,11 @@ class Stamp:
 
     @property
     def empty(self) -> bool:
-        """Whether no pixel of the picture is covered."""
+        """Whether no pixel of the image is covered."""
         return not self.mask.any()
 
     def without(self, other: "Stamp") -> "Stamp":
-        """Subtract the pixels of another stamp of the same picture."""
+        """Subtract the pixels of another stamp of the same image."""
         mask = self.mask.copy()
         height, width = other.mask.shape
         top, left = max(0, other.y - self.y), max(0, other.x - self.x)
@@ -57,13 +57,13 @@ def ring_centres(points: NDArray[np.float64], size: Size) -> Stamp:
 
     Args:
         points: (N, 2) float64, x and y in pixels; the last point is joined to the first.
-        size: Size of the picture.
+        size: Size of the image.
 
     Returns:
         The covered pixels.
     """
     window = _window(points, size)
-    # In picture coordinates with all edges directed down, so that two rings round a shared edge equally.
+    # In image coordinates with all edges directed down, so that two rings round a shared edge equally.
     x0, y0 = points.T
     x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
     up = y0 > y1
@@ -89,7 +89,7 @@ def ring_outline(points: NDArray[np.float64], size: Size) -> Stamp:
 
     Args:
         points: (N, 2) float64, x and y in pixels.
-        size: Size of the picture.
+        size: Size of the image.
 
     Returns:
         The covered pixels.
@@ -108,7 +108,7 @@ def path_pixels(points: NDArray[np.float64], size: Size) -> Stamp:
 
     Args:
         points: (N, 2) float64, x and y in pixels; two or more points, which may coincide.
-        size: Size of the picture.
+        size: Size of the image.
 
     Returns:
         The covered pixels. Points exactly on the right or lower border belong to the last column or row.
@@ -130,7 +130,7 @@ def point_pixels(points: NDArray[np.float64], size: Size) -> Stamp:
 
 
 def placed_mask(mask: NDArray[np.bool_], *, x: int, y: int, size: Size) -> Stamp:
-    """Place an (h, w) bool mask with its top left pixel at column x, row y of the picture, clipped to it."""
+    """Place an (h, w) bool mask with its top left pixel at column x, row y of the image, clipped to it."""
     height, width = mask.shape
     seen = overlap(Region(x, y, width, height), size)
     return Stamp(seen.x, seen.y, mask[max(0, -y) :, max(0, -x) :][: seen.height, : seen.width])
@@ -142,7 +142,7 @@ def _cell_points(a: NDArray[np.float64], b: NDArray[np.float64], size: Size) -> 
     cuts = [np.array([0.0, 1.0])]
     for axis, length in ((0, size.width), (1, size.height)):
         if step[axis] != 0:
-            # Only grid lines of the picture: a line far outside must not cost memory.
+            # Only grid lines of the image: a line far outside must not cost memory.
             low, high = np.clip(sorted((a[axis], b[axis])), 0, length)
             cuts.append((np.arange(np.ceil(low), np.floor(high) + 1) - a[axis]) / step[axis])
     at = np.unique(np.clip(np.concatenate(cuts), 0, 1))
@@ -153,7 +153,7 @@ def _cell_points(a: NDArray[np.float64], b: NDArray[np.float64], size: Size) -> 
 
 
 def _window(points: NDArray[np.float64], size: Size) -> Region:
-    """Find the part of the picture that a ring can touch, with a margin of one pixel for rounding."""
+    """Find the part of the image that a ring can touch, with a margin of one pixel for rounding."""
     x0, y0 = (int(v) - 1 for v in np.floor(points.min(axis=0)))
     x1, y1 = (int(v) + 2 for v in np.floor(points.max(axis=0)))
     return overlap(Region(x0, y0, x1 - x0, y1 - y0), size)

@@ -73,7 +73,7 @@ def _picture_values(path: Path, start: bytes, name: str) -> NDArray[Any]:
     with opened as image:
         if image.format not in ("PNG", "BMP"):
             blurs = " JPEG blurs ids." if image.format == "JPEG" else ""
-            raise LabelError(f"{name}: is a {image.format} picture.{blurs} Export the mask as PNG or TIFF.")
+            raise LabelError(f"{name}: is a {image.format} image.{blurs} Export the mask as PNG or TIFF.")
         _refuse_size(*image.size, name=name)
         assert isinstance(image, ImageFile.ImageFile)
         depth, kind = (start[_PNG_DEPTH], start[_PNG_KIND]) if image.format == "PNG" else (8, 0)

@@ -1,6 +1,6 @@
 """Origin of a crop (slide and region), stored beside it.
 
-A picture ``x.png`` has the sidecar ``x.crop.json``; a labelme file has the key ``cytoseg``. Both contain
+An image ``x.png`` has the sidecar ``x.crop.json``; a labelme file has the key ``cytoseg``. Both contain
 ``{"slide": "slide_03", "region": [x, y, width, height]}``, the region in level-0 pixels; or ``"region": null`` if only
 the slide is known. Ours also hold the number of their format and ``mpp``.
 """
@@ -39,7 +39,7 @@ _FILE = RecordFile(Cut, LabelError, "Recreate or delete it.", unnumbered=True)
 
 
 def write_sidecar(picture: Path, cut: Cut) -> None:
-    """Write the sidecar of a picture.
+    """Write the sidecar of an image.
 
     Raises:
         OSError: If the disk is full.
@@ -48,7 +48,7 @@ def write_sidecar(picture: Path, cut: Cut) -> None:
 
 
 def has_sidecar(picture: Path, cut: Cut) -> bool:
-    """Return whether the sidecar of a picture has exactly this content."""
+    """Return whether the sidecar of an image has exactly this content."""
     return _FILE.read_or_none(_beside(picture)) == cut
 
 
@@ -82,10 +82,10 @@ def parse_origin(value: object, *, name: str) -> Origin:
 
 
 def read_sidecar(picture: Path) -> Origin | None:
-    """Read the sidecar beside a picture.
+    """Read the sidecar beside an image.
 
     Args:
-        picture: The picture, or the labelme file of the same stem.
+        picture: The image, or the labelme file of the same stem.
 
     Returns:
         Slide and region, or None if there is no sidecar.

@@ -12,15 +12,15 @@ _MOST_BYTES = 10_000_000
 
 
 def find_voc(folder: Path, problems: list[str]) -> list[tuple[Path, Path, str]]:
-    """Find masks and their pictures; pictures without a mask are not crops.
+    """Find masks and their images; images without a mask are not crops.
 
     Args:
         folder: Where to look; hidden folders are skipped.
-        problems: One sentence is added per mask without a picture, and per list that is unreadable or names a crop
+        problems: One sentence is added per mask without an image, and per list that is unreadable or names a crop
             twice.
 
     Returns:
-        Picture, mask, and the crop's id of each, sorted by path: the stem, behind ``train``, ``val`` or ``test`` if a
+        Image, mask, and the crop's id of each, sorted by path: the stem, behind ``train``, ``val`` or ``test`` if a
         list in ``ImageSets/Segmentation`` names it, so that a recipe can tell the sets apart.
     """
     found = []
@@ -35,7 +35,7 @@ def find_voc(folder: Path, problems: list[str]) -> list[tuple[Path, Path, str]]:
                 found.append((picture, mask, f"{sets.get(mask.stem, '')}{mask.stem}"))
             else:
                 named = mask.relative_to(folder).as_posix()
-                problems.append(f"{named}: has no picture {PICTURES}/{picture.name}. Add it or remove the mask.")
+                problems.append(f"{named}: has no image {PICTURES}/{picture.name}. Add it or remove the mask.")
     return found
 
 

@@ -22,7 +22,7 @@ FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
 
 
 class Decoder(nn.Module):
-    """A noise predictor that outputs class logits; its timestep is 0, for pictures without noise.
+    """A noise predictor that outputs class logits; its timestep is 0, for images without noise.
 
     Args:
         unet: From ``build_unet``, with initial weights; it is copied.
@@ -89,12 +89,12 @@ class Decoder(nn.Module):
 
 @torch.inference_mode()
 def view_probabilities(decoder: Decoder, pictures: Tensor, *, precision: str) -> Tensor:
-    """Compute class probabilities of a picture and its three mirror images, each flipped back.
+    """Compute class probabilities of an image and its three mirror images, each flipped back.
 
     The views vote like ensemble members, and their disagreement measures uncertainty.
 
     Args:
-        decoder: In evaluation mode, on the device of the pictures.
+        decoder: In evaluation mode, on the device of the images.
         pictures: (N, 3, H, W) float32 in [-1, 1], any size.
         precision: ``no`` (fp32) or ``bf16`` for the network.
 

@@ -25,13 +25,13 @@ TRUTH_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Lesson:
-    """One picture with the teacher's prediction.
+    """One image with the teacher's prediction.
 
     Attributes:
         picture: (H, W, 3) uint8 RGB.
         probabilities: (K, H, W) float16.
         disagreement: (H, W) float16 in nats.
-        label_map: (H, W) uint8 ids, 255 for ignore; None for an unlabelled picture.
+        label_map: (H, W) uint8 ids, 255 for ignore; None for an unlabelled image.
     """
 
     picture: NDArray[np.uint8]
@@ -110,7 +110,7 @@ def _class_weights(lessons: Sequence[Lesson]) -> Tensor:
 
 
 def _parts(lessons: Sequence[Lesson], change: Callable[..., dict[str, Tensor]], seed: int, step: int) -> list[Tensor]:
-    """Draw a step's (B, 3, size, size) pictures and (B, K + 1, size, size) targets."""
+    """Draw a step's (B, 3, size, size) images and (B, K + 1, size, size) targets."""
     rng = np.random.default_rng(seed_for(seed, step, what="lessons"))
     change.set_random_state(seed_for(seed, step, what="changes"))  # type: ignore[attr-defined] # MONAI's Compose
     drawn = [lessons[int(i)] for i in rng.integers(0, len(lessons), BATCH)]

@@ -65,7 +65,7 @@ def guide_by_interpreter(
 ) -> Guide:
     """Make a guide towards samples with more pixels of a class.
 
-    An interpreter knows pictures without noise, so it judges the x0 that the network predicts from x_t, and the
+    An interpreter knows images without noise, so it judges the x0 that the network predicts from x_t, and the
     gradient goes through both: of the log probability that a pixel drawn at random is of the class.
 
     Args:
@@ -89,11 +89,11 @@ def guide_by_interpreter(
 def guide_to_map(
     bundle: Bundle, wanted: Tensor, unet: nn.Module, *, scale: float, alpha_bars: Tensor, objective: str
 ) -> Guide:
-    """Make a guide towards pictures that show a class map.
+    """Make a guide towards images that show a class map.
 
     Args:
         bundle: The interpreter, with its features; filters are taken as constants.
-        wanted: (H, W) int64 ids for all pictures or (N, H, W), 255 where anything may be shown.
+        wanted: (H, W) int64 ids for all images or (N, H, W), 255 where anything may be shown.
         unet: The network that draws the sample, in evaluation mode.
         scale: Size of the gradient where something is asked for, in units of the noise's own score: a sure interpreter
             has none or a huge one, so its direction alone is used.
@@ -146,7 +146,7 @@ def _guide(
 
 
 def _probabilities(bundle: Bundle, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return the function from (N, 3, H, W) pictures to (N, K, H, W) class probabilities, with a gradient."""
+    """Return the function from (N, 3, H, W) images to (N, K, H, W) class probabilities, with a gradient."""
     assert not isinstance(bundle.interpreter, SegDiff), "refused by class_to_guide"
     interpreter = bundle.interpreter.to(device)
     if isinstance(interpreter, Decoder):

@@ -77,7 +77,7 @@ class StepSettings(Protocol):
 
 
 Update = Callable[[TuneState[Network], tuple[Tensor, Tensor]], float]
-"""One update from (B, 3, H, W) pictures and (B, H, W) ids; returns the loss."""
+"""One update from (B, 3, H, W) images and (B, H, W) ids; returns the loss."""
 
 
 def new_state(

@@ -1,4 +1,4 @@
-"""Ensemble inference on whole pictures with the first layer at native resolution.
+"""Ensemble inference on whole images with the first layer at native resolution.
 
 Its outputs are upsampled and summed. Bilinear upsampling and a linear layer commute, so this equals applying the layer
 to the full-size feature stack, which is never built.
@@ -20,7 +20,7 @@ def member_probabilities(ensemble: Ensemble, features: NativeFeatures, *, precis
 
     Args:
         ensemble: In evaluation mode, on the device of the features.
-        features: Features of N pictures.
+        features: Features of N images.
         precision: Precision of the first layer: ``no`` is fp32; ``bf16`` for features of a bf16 network, whose own
             error is larger than the loss here.
 
@@ -103,7 +103,7 @@ def _rest(ensemble: Ensemble, hidden: Tensor, m: int) -> Tensor:
 def _at_each_pixel(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply a linear layer, (inputs, outputs), to the channels of (N, inputs, h, w).
 
-    Rows are treated as separate pictures: from a batch of 16 torch uses oneDNN for a 1 x 1 convolution with any number
+    Rows are treated as separate images: from a batch of 16 torch uses oneDNN for a 1 x 1 convolution with any number
     of threads; its single-threaded fallback for fewer is half as fast on non-Intel processors.
     """
     count, _, height, width = maps.shape

@@ -73,7 +73,7 @@ def changes(size_px: int, blurred: float) -> PlainCompose:
     """Return the random transform of a part: position, flips, rotations, colours, sharpness.
 
     Args:
-        size_px: Side of a part; smaller pictures are padded with ignored pixels.
+        size_px: Side of a part; smaller images are padded with ignored pixels.
         blurred: Fraction of blurred parts, 0 to 1.
 
     Returns:

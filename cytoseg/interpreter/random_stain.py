@@ -8,9 +8,9 @@ _DARKEST = 1.0 / 255.0
 
 
 def paint_random_stain(picture: Tensor, rng: np.random.Generator) -> Tensor:
-    """Recolour a picture with a synthetic stain: one hue each for glass, thin and dense material.
+    """Recolour an image with a synthetic stain: one hue each for glass, thin and dense material.
 
-    The optical density of the grey picture is kept up to a factor; by the Beer-Lambert law it darkens the colour of the
+    The optical density of the grey image is kept up to a factor; by the Beer-Lambert law it darkens the colour of the
     glass, with different absorption at low and high density, like cytoplasm and nuclei.
 
     Args:

@@ -1,4 +1,4 @@
-"""SegDiff: a diffusion model that draws class maps of a given picture."""
+"""SegDiff: a diffusion model that draws class maps of a given image."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -37,15 +37,15 @@ class _DenseBlock(nn.Module):
 
 
 class SegDiff(nn.Module):
-    """A noise predictor for class maps in [-1, 1], one channel for each class, conditioned on the picture.
+    """A noise predictor for class maps in [-1, 1], one channel for each class, conditioned on the image.
 
-    The paper adds an encoding of the picture to the first convolution of the noisy map. Here the map and the encoding
+    The paper adds an encoding of the image to the first convolution of the noisy map. Here the map and the encoding
     are concatenated before that convolution, which is the same sum with a further convolution of the encoding.
 
     Args:
         classes: K.
         seed: Seed of the initial weights.
-        votes: V, draws per picture.
+        votes: V, draws per image.
         draw_steps: Network evaluations per draw.
 
     Source: Amit et al., SegDiff: Image Segmentation with Diffusion Probabilistic Models, 2021. The encoder's dense
@@ -66,7 +66,7 @@ class SegDiff(nn.Module):
         self.register_buffer("seen", torch.ones(classes, dtype=torch.bool))
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Encode pictures, once for all timesteps.
+        """Encode images, once for all timesteps.
 
         Args:
             pictures: (N, 3, H, W) in [-1, 1]; sides are multiples of ``multiple_px``.
@@ -97,7 +97,7 @@ class SegDiff(nn.Module):
 
 
 class _Conditioned(nn.Module):
-    """The noise predictor of one batch of pictures, as samplers take it."""
+    """The noise predictor of one batch of images, as samplers take it."""
 
     def __init__(self, model: SegDiff, encoding: Tensor, precision: str) -> None:
         super().__init__()
@@ -112,10 +112,10 @@ class _Conditioned(nn.Module):
 def drawn_probabilities(model: SegDiff, pictures: Tensor, *, precision: str) -> Tensor:
     """Draw class maps, which vote like ensemble members; their disagreement measures uncertainty.
 
-    Draw i begins with the same noise for every picture of a size.
+    Draw i begins with the same noise for every image of a size.
 
     Args:
-        model: In evaluation mode, on the device of the pictures.
+        model: In evaluation mode, on the device of the images.
         pictures: (N, 3, H, W) float32 in [-1, 1], any size.
         precision: ``no`` (fp32) or ``bf16`` for the network.
 

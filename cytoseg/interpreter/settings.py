@@ -139,7 +139,7 @@ class SegdiffSection:
     rate: Annotated[float, Gt(0), Le(0.1)] = 1e-3
     """Highest learning rate; falls to zero along a cosine."""
     votes: Annotated[int, Ge(2), Le(100)] = 9
-    """Draws per picture, which vote; their disagreement is the uncertainty."""
+    """Draws per image, which vote; their disagreement is the uncertainty."""
     draw_steps: Annotated[int, Ge(1), Le(100)] = 25
     """Network evaluations per draw."""
 

@@ -23,13 +23,13 @@ BLURRED = 0.25
 
 @dataclass(frozen=True)
 class LabelledSource:
-    """Labelled pictures of another data set, in the recipe's class list.
+    """Labelled images of another data set, in the recipe's class list.
 
     Attributes:
         pictures: Each (H, W, 3) uint8 RGB.
-        label_maps: One per picture, (H, W) uint8: ids of the recipe, ``OTHER`` or 255 for ignore.
+        label_maps: One per image, (H, W) uint8: ids of the recipe, ``OTHER`` or 255 for ignore.
         known: (K,) bool: the classes annotated in this source.
-        scale: Resize factor of its pictures.
+        scale: Resize factor of its images.
         settings: How its parts are drawn.
     """
 
@@ -82,7 +82,7 @@ class SourceParts:
 def _resized_part(source: LabelledSource, size_px: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Cut a square at random and resize it: (3, size, size) float32 in [-1, 1] and (size, size) int64.
 
-    A picture that is too small gives what it has; the rest is padded later, unlabelled.
+    An image that is too small gives what it has; the rest is padded later, unlabelled.
     """
     number = int(rng.integers(len(source.pictures)))
     picture, label_map = source.pictures[number], source.label_maps[number]

@@ -10,7 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cytoseg.features.extract import pad_to_multiple
 
 WIDTHS = (32, 64, 128)
-"""Channels at 1/2, 1/4 and 1/8 of the picture's resolution."""
+"""Channels at 1/2, 1/4 and 1/8 of the image's resolution."""
 MULTIPLE_PX = 8
 _SURE = -3.0
 """A disagreement of .05 nats before the softplus."""
@@ -102,10 +102,10 @@ class Student(nn.Module):
 
 @torch.inference_mode()
 def student_maps(student: Student, pictures: Tensor, *, precision: str) -> tuple[Tensor, Tensor]:
-    """Segment pictures in one pass.
+    """Segment images in one pass.
 
     Args:
-        student: In evaluation mode, on the device of the pictures.
+        student: In evaluation mode, on the device of the images.
         pictures: (N, 3, H, W) float32 in [-1, 1].
         precision: ``no`` (fp32) or ``bf16`` for the network.
 

@@ -75,7 +75,7 @@ ORDERS: Mapping[str, Order] = {
     ),
     "robustness": Order(
         "Study robustness",
-        "Shows up to which blur, noise, stain and other changes of the picture the model is safe: hours.",
+        "Shows up to which blur, noise, stain and other changes of the image the model is safe: hours.",
         lambda recipe, _run, _given: ("study", "robustness", recipe),
     ),
     "make-pairs": Order(

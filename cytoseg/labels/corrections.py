@@ -1,6 +1,6 @@
 """Corrections of a run's crops, saved as labelme files and never overwritten.
 
-``review/corrections/<crop>/<author>_<time>.json`` with its picture beside it. The key ``cytoseg`` holds slide and
+``review/corrections/<crop>/<author>_<time>.json`` with its image beside it. The key ``cytoseg`` holds slide and
 region as a sidecar does, and under ``correction`` who corrected which crop, when, and what they started from.
 ``label-import`` reads the folder: the newest correction replaces its crop.
 """
@@ -100,7 +100,7 @@ def save_correction(
     label_map: NDArray[np.uint8],
     classes: ClassList,
 ) -> SavedCorrection:
-    """Write a corrected label map as a labelme file with its picture; existing files are not touched.
+    """Write a corrected label map as a labelme file with its image; existing files are not touched.
 
     Args:
         folder: From `corrections_folder`.
@@ -115,7 +115,7 @@ def save_correction(
 
     Raises:
         LabelError: If the author is empty, the crop's id is not a valid folder name, the label map does not match the
-            picture or the class list, or the folder cannot be written.
+            image or the class list, or the folder cannot be written.
     """
     _check(correction, picture, label_map, classes)
     png = BytesIO()
@@ -245,7 +245,7 @@ def _check(
     if picture.shape[:2] != label_map.shape:
         (height, width), (wanted_height, wanted_width) = label_map.shape, picture.shape[:2]
         raise LabelError(
-            f"{crop}: the corrected map has {width}x{height} pixels, the picture {wanted_width}x{wanted_height}. "
+            f"{crop}: the corrected map has {width}x{height} pixels, the image {wanted_width}x{wanted_height}. "
             "Open the crop again."
         )
     strange: Any = label_map[(label_map != IGNORE) & (label_map >= len(classes))]
@@ -254,7 +254,7 @@ def _check(
 
 
 def _reserved(folder: Path, correction: Correction) -> Path:
-    """Create the picture's file under the first free name, even if two are saved within the same second."""
+    """Create the image's file under the first free name, even if two are saved within the same second."""
     moment = datetime.fromisoformat(correction.time).strftime("%Y%m%dT%H%M%SZ")
     stem, number = f"{file_part(correction.author)}_{moment}", 1
     while True:
@@ -266,7 +266,7 @@ def _reserved(folder: Path, correction: Correction) -> Path:
             continue
         if not path.with_suffix(".json").exists():
             return path
-        path.unlink()  # the picture was deleted but the labelme file was not
+        path.unlink()  # the image was deleted but the labelme file was not
 
 
 def _text(

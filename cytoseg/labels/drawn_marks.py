@@ -91,7 +91,7 @@ def read_marks(picture: Path, shape: tuple[int, int], classes: ClassList) -> Cro
         raise LabelError(report(problems, what=path.name).replace(str(path.parent), "its folder"))
     ids = paint(file.annotation, classes)
     if ids.shape != shape:
-        raise LabelError(f"{path.name}: does not have the size of its picture. {MEND}")
+        raise LabelError(f"{path.name}: does not have the size of its image. {MEND}")
     if is_saved(path) is False:
         ids[ids == classes.fill_id] = IGNORE
         return CropMarks(nothing, ids, None)

@@ -31,8 +31,8 @@ from cytoseg.labels.slide_crops import moved, placed
 from cytoseg.writing import replaced
 
 Format = Literal["labelme", "geojson"]
-"""labelme: one file beside each crop's picture. geojson: one file per slide with known crop positions, in level-0
-pixels, with the crops as regions; other crops get a file beside their picture, in its pixels."""
+"""labelme: one file beside each crop's image. geojson: one file per slide with known crop positions, in level-0
+pixels, with the crops as regions; other crops get a file beside their image, in its pixels."""
 
 
 _SUFFIXES: Mapping[Format, str] = {"labelme": ".json", "geojson": ".geojson"}
@@ -119,7 +119,7 @@ def _plan(
 def _write(
     path: Path, crops: Sequence[LabelledCrop], original: Mapping[str, OriginalAnnotation], classes: ClassList
 ) -> None:
-    """Write one file, and the pictures of its crops without a slide position."""
+    """Write one file, and the images of its crops without a slide position."""
     if path.suffix == _SUFFIXES["labelme"]:
         (crop,) = crops
         _write_picture(crop, original[crop.crop], path.parent)
@@ -146,7 +146,7 @@ def _is_drawn(original: OriginalAnnotation) -> bool:
 
 
 def _write_picture(crop: LabelledCrop, original: OriginalAnnotation, folder: Path) -> None:
-    """Write the crop's picture and, unless its name implies the slide, a sidecar."""
+    """Write the crop's image and, unless its name implies the slide, a sidecar."""
     Image.fromarray(crop.picture()).save(folder / f"{crop.crop}.png")
     if original.origin is not None or crop.slide != crop.crop:
         origin = original.origin or Origin(crop.slide, None)
@@ -188,7 +188,7 @@ def _marks_of_features(crop: LabelledCrop, original: OriginalAnnotation) -> list
 
 
 def _features(crop: LabelledCrop, original: OriginalAnnotation, classes: ClassList) -> list[dict[str, Any]]:
-    """Convert the shapes of a crop to QuPath features, on its slide if known, otherwise in its picture."""
+    """Convert the shapes of a crop to QuPath features, on its slide if known, otherwise in its image."""
     whole = Region(0, 0, crop.width, crop.height)
     if original.features is not None:
         features = [dict(feature) for feature in original.features]

@@ -149,13 +149,13 @@ def _take_in(
 
 
 def _same_picture(reading: Reading, state: ImportState) -> str | None:
-    """Return whether two folders hold the same picture under the same name: a duplicate, not two crops."""
+    """Return whether two folders hold the same image under the same name: a duplicate, not two crops."""
     if not reading.plain:
         return None
     first = state.pictures.setdefault((reading.plain, pixel_hash(reading.picture)), reading.source)
     if first == reading.source:
         return None
-    return f"has the same crop id '{reading.plain}' and the same picture as {first}. Remove one."
+    return f"has the same crop id '{reading.plain}' and the same image as {first}. Remove one."
 
 
 def _drop_plain(
@@ -179,7 +179,7 @@ def _clash(
         if other is None:
             continue
         if other.image_sha256 != pixel_hash(reading.picture):
-            return f"another picture was imported as crop '{reading.crop}' {when} ({other.source}). Rename one."
+            return f"another image was imported as crop '{reading.crop}' {when} ({other.source}). Rename one."
         # The slide decides between training and test side, and a correction must not move a crop.
         if reading.correction is not None and other.slide != slide:
             return (
@@ -239,7 +239,7 @@ def _file_notes(state: ImportState) -> list[str]:
         notes.append(guesses(state).strip())
     if state.renamed:
         notes.append(
-            f"Files with an imagePath that does not exist: {len(state.renamed)}, first {state.renamed[0]}; the picture "
+            f"Files with an imagePath that does not exist: {len(state.renamed)}, first {state.renamed[0]}; the image "
             "of the same name beside each was used."
         )
     if state.unmarked:

@@ -32,13 +32,13 @@ class ImportRules:
     Attributes:
         class_map: Class name in the files -> name in the class list.
         ignore: Class names in the files that become ignore.
-        slide_regex: Extracts the slide from a picture's stem if no sidecar names it: its one group, or the whole match.
+        slide_regex: Extracts the slide from an image's stem if no sidecar names it: its one group, or the whole match.
             None takes the stem itself.
         area: How polygons and other areas are filled, see `annotation.AreaRule`.
         slides: How crops are cut from slides annotated in GeoJSON files.
         instances: Class of the objects in instance maps, or ``UNSCORED``; None if masks hold class ids. The rest is the
             fill class, unless class_map or ignore assign ``NOTHING``.
-        resize_px: Side that square pictures and their masks are resized to; None imports them as they are.
+        resize_px: Side that square images and their masks are resized to; None imports them as they are.
     """
 
     class_map: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class ImportState:
     """State of an import.
 
     Attributes:
-        root: Folder that contains all pictures; names in messages are relative to it.
+        root: Folder that contains all images; names in messages are relative to it.
         classes: The class list.
         rules: The user's.
         problems: A single one stops the import.
@@ -65,9 +65,9 @@ class ImportState:
         first: First occurrence of each unknown name.
         white: Count of mask pixels of value 255, by the id they became.
         guessed: Files with a guessed encoding, and its name.
-        renamed: Files whose picture was renamed with them.
+        renamed: Files whose image was renamed with them.
         by_folder: Folders below the root (empty for the root) whose crops are named by folder.
-        pictures: Files of those crops, by plain name and picture hash.
+        pictures: Files of those crops, by plain name and image hash.
         unmarked: Files without a shape.
         polygons: Number that look ``traced`` from pixel indices and number ``drawn``, without proposals.
         corrections: Corrections read, by crop.

@@ -139,7 +139,7 @@ def load_index(folder: Path) -> LabelIndex:
         folder: The ``labels`` folder of a run.
 
     Returns:
-        The index; pictures and label maps are loaded lazily.
+        The index; images and label maps are loaded lazily.
 
     Raises:
         LabelError: If it is missing, damaged or of another format version.
@@ -184,7 +184,7 @@ def write_crop(
         picture: (H, W, 3) uint8 RGB.
         label_map: (H, W) uint8 ids.
         classes: Names of the ids.
-        note: A comment to store in the picture's file.
+        note: A comment to store in the image's file.
 
     Returns:
         The entry for the index.
@@ -228,7 +228,7 @@ def total_pixels(crops: Sequence[LabelledCrop]) -> dict[str, int]:
 
 
 def pixel_hash(picture: NDArray[np.uint8]) -> str:
-    """Hash size and pixels of an (H, W, 3) uint8 picture, independent of its file format; 64 hexadecimal digits."""
+    """Hash size and pixels of an (H, W, 3) uint8 image, independent of its file format; 64 hexadecimal digits."""
     head = f"{picture.shape[1]}x{picture.shape[0]}:".encode()
     return hashlib.sha256(head + picture.tobytes()).hexdigest()
 

@@ -40,7 +40,7 @@ def labelme_shape(shape: Shape, *, group_id: int | None = None, description: str
     """Convert a shape to a labelme entry; labelme has no holes, so slits connect them to the outline.
 
     Args:
-        shape: In the picture's pixels; not a mask.
+        shape: In the image's pixels; not a mask.
         group_id: Shared by the parts of one object.
         description: Text shown by labelme.
 

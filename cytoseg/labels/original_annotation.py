@@ -25,7 +25,7 @@ class OriginalAnnotation:
         labelme: The keys of the crop's labelme file without the image data.
         features: The GeoJSON features inside the crop, unmodified.
         area: The part of the features' coordinate space shown by the crop.
-        frame: Index of the feature that delimits the crop; None for a whole picture.
+        frame: Index of the feature that delimits the crop; None for a whole image.
     """
 
     origin: Origin | None = None

@@ -36,7 +36,7 @@ from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
 _READ = (".json", GEOJSON, ".json.gz", f"{GEOJSON}.gz", ".zip")
 
 Item = Path | MaskPair | SlideCrop
-"""A labelme file, a picture with its mask, or a crop to be cut from a slide."""
+"""A labelme file, an image with its mask, or a crop to be cut from a slide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Reading:
     Attributes:
         crop: Its id: the stem of the labelme file or mask, or slide and position; for a correction, the crop it
             corrects.
-        stem: The picture's stem.
+        stem: The image's stem.
         source: Name of the file in messages.
         picture: (H, W, 3) uint8 RGB.
         label_map: (H, W) uint8 ids, 255 for ignore.
@@ -80,7 +80,7 @@ def _nothing_in(source: Path) -> LabelError:
     packed = _packed_files(source)
     found = f" It holds packed files ({_names(packed, source)}): unpack them." if packed else ""
     return LabelError(
-        f"{source}: contains neither labelme JSON nor GeoJSON nor images/ and masks/ nor pictures beside .npy files."
+        f"{source}: contains neither labelme JSON nor GeoJSON nor images/ and masks/ nor images beside .npy files."
         f"{found} Name a folder that does."
     )
 
@@ -139,7 +139,7 @@ def _pairs_in(source: Path, state: ImportState) -> list[MaskPair]:
 
 def _refuse_resizing(state: ImportState) -> None:
     if state.rules.resize_px is not None:
-        raise LabelError("--resize: only resizes pictures with masks or .npy files beside them. Omit it.")
+        raise LabelError("--resize: only resizes images with masks or .npy files beside them. Omit it.")
 
 
 def _of_file(source: Path, state: ImportState) -> Sequence[Item]:
@@ -303,7 +303,7 @@ def _looks_traced(shape: Shape) -> bool:
 
 
 def _original_of(picture: Path, state: ImportState) -> OriginalAnnotation | None:
-    """Read the sidecar of a picture; return None if a problem was added."""
+    """Read the sidecar of an image; return None if a problem was added."""
     try:
         return OriginalAnnotation(sidecar.read_sidecar(picture))
     except LabelError as error:

@@ -1,7 +1,7 @@
 """Annotations of one crop by several people.
 
 The marks beside a crop belong to the person who saved them first, and training uses them. Marks of other people are
-kept in ``review/readings/FOLDER/CROP``, each beside a copy of the picture. A third person's resolution replaces the
+kept in ``review/readings/FOLDER/CROP``, each beside a copy of the image. A third person's resolution replaces the
 marks beside the crop, and what stood there is kept as a reading too.
 """
 
@@ -32,7 +32,7 @@ WAIT_S = 30.0
 
 @dataclass(frozen=True)
 class Reading:
-    """One person's marks of a crop: who saved them when, and the picture that they lie beside."""
+    """One person's marks of a crop: who saved them when, and the image that they lie beside."""
 
     drawn: Drawn
     picture: Path
@@ -73,7 +73,7 @@ def _one_each(readings: list[Reading], picture: Path) -> list[Reading]:
 
 
 def place_of(picture: Path, person: str) -> Path:
-    """Return the picture beside which a person's marks of a crop are saved.
+    """Return the image beside which a person's marks of a crop are saved.
 
     Args:
         picture: The crop's PNG file in a folder of the run.
@@ -105,7 +105,7 @@ def save_reading(
         known: The marks of this person that the window knows; None if it knows none.
 
     Returns:
-        The picture that the marks lie beside, see ``place_of``.
+        The image that the marks lie beside, see ``place_of``.
 
     Raises:
         LabelError: If another window has saved marks of this person meanwhile, or they cannot be saved.

@@ -22,13 +22,13 @@ class SourceSection:
     """Class in this recipe for each class of the source: a class name; other, for a pixel of none of the source's
     mapped classes; or ignore. Classes of the same name need no entry."""
     mpp: Mpp | None = None
-    """Micrometres per pixel of its pictures; they are resized to slides.mpp."""
+    """Micrometres per pixel of its images; they are resized to slides.mpp."""
     object_px: Annotated[float, Gt(0), Le(1000)] | None = None
     """Instead of mpp: target median diameter in pixels of the objects of its rarest class."""
     spread: Annotated[float, Ge(1), Le(4)] = 1.35
     """Random resize by up to this factor, up and down."""
     stain: Literal["random", "as_is"] = "random"
-    """random recolours each part with a synthetic stain, so that grey pictures help on coloured ones; as_is keeps its
+    """random recolours each part with a synthetic stain, so that grey images help on coloured ones; as_is keeps its
     own colours."""
     share: Annotated[float, Gt(0), Le(1000)] = 1.0
     """Sampling weight relative to the other sources."""

@@ -1,7 +1,7 @@
 """Cutting labelled crops from slides annotated in GeoJSON.
 
 An annotation of the class ``Region*`` is exhaustively annotated. Its bounding box becomes one crop, with ignore outside
-the annotation. A file without one belongs to a small picture, which becomes a single crop.
+the annotation. A file without one belongs to a small image, which becomes a single crop.
 """
 
 from collections.abc import Sequence
@@ -56,9 +56,9 @@ class SlideCrop:
         region: Its region on the slide.
         size: Size of the crop in pixels.
         features: Features inside it, in file order; a file's first crop also gets those outside all crops.
-        frame: The feature that delimits it, unless it is a whole picture.
+        frame: The feature that delimits it, unless it is a whole image.
         marks: The features to paint.
-        origin: Slide and region, unless it is a whole picture of unknown origin.
+        origin: Slide and region, unless it is a whole image of unknown origin.
     """
 
     source: str
@@ -204,7 +204,7 @@ def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
 def _plan(file: GeoFile, slide: Slide, frame: Feature | None, marks: Sequence[Feature], rules: SlideRules) -> SlideCrop:
     if frame is None:
         source, region, crop, origin = file.name, _whole(slide), slide_id(slide.path), read_sidecar(slide.path)
-        # A picture without an mpp is assumed to have been cut at the right one.
+        # An image without an mpp is assumed to have been cut at the right one.
         downsample = downsample_to(rules.settings.mpp, slide) if origin is None and slide.mpp is not None else 1.0
     else:
         source, region = frame.where, _region(frame, slide)

@@ -15,7 +15,7 @@ _MOST = 65_535
 
 @dataclass(frozen=True, eq=False)
 class Superpixels:
-    """Small connected parts of a picture that are alike inside.
+    """Small connected parts of an image that are alike inside.
 
     Attributes:
         ids: (H, W) uint16, numbered from 0 without gaps.
@@ -27,7 +27,7 @@ class Superpixels:
 
 
 def superpixels(picture: NDArray[np.uint8]) -> Superpixels:
-    """Divide a picture into superpixels (SLIC).
+    """Divide an image into superpixels (SLIC).
 
     Args:
         picture: (H, W, 3) uint8 RGB.

@@ -129,13 +129,13 @@ def pooled_scores(slides: Counts, names: Sequence[str], *, seed: int) -> tuple[t
 
 
 def iou_kept(changed: Counts, clean: Counts, *, seed: int) -> tuple[Score, ...]:
-    """Compute the share of the pooled IoU that is left where the pictures were changed, with intervals over slides.
+    """Compute the share of the pooled IoU that is left where the images were changed, with intervals over slides.
 
     Both IoUs of a resample are of the same slides, so that easy and hard slides do not widen the interval.
 
     Args:
-        changed: (S, K, K) int64 counts on the changed pictures, one table per slide.
-        clean: (S, K, K) int64 counts on the unchanged pictures of the same slides.
+        changed: (S, K, K) int64 counts on the changed images, one table per slide.
+        clean: (S, K, K) int64 counts on the unchanged images of the same slides.
         seed: Seed of the intervals.
 
     Returns:

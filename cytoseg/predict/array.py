@@ -68,7 +68,7 @@ def _by_tiles(picture: NDArray[np.uint8], predictor: Predictor, grid: TileGrid, 
 
 
 def _cut(picture: NDArray[np.uint8], tile: Tile, side: int) -> NDArray[np.uint8]:
-    """Cut out a tile; beyond the edge of a picture narrower than a tile it is white, as on a slide."""
+    """Cut out a tile; beyond the edge of an image narrower than a tile it is white, as on a slide."""
     part = picture[tile.y : tile.y + side, tile.x : tile.x + side]
     right, below = side - part.shape[1], side - part.shape[0]
     return np.pad(part, ((0, below), (0, right), (0, 0)), constant_values=255) if right or below else part

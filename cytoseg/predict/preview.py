@@ -59,7 +59,7 @@ def draw_preview(
         measure: What ``uncertainty`` holds, and its unit.
 
     Returns:
-        An RGB picture of at most 1600 pixels a side.
+        An RGB image of at most 1600 pixels a side.
     """
     layout = _layout(grid.size)
     panel = layout.panel

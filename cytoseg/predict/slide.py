@@ -77,7 +77,7 @@ class _Inputs:
 
 @dataclass(frozen=True)
 class _ReadBatch:
-    """Neighbouring tiles of a row, and the pictures of those with tissue, (N, tile_px, tile_px, 3); None if none."""
+    """Neighbouring tiles of a row, and the images of those with tissue, (N, tile_px, tile_px, 3); None if none."""
 
     places: Sequence[TilePlace]
     pictures: NDArray[np.uint8] | None

@@ -143,11 +143,11 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def the_pretrained_backbone_takes_colours(self) -> "Recipe":
-        """Refuse grey pictures for a network whose ImageNet weights take three channels."""
+        """Refuse grey images for a network whose ImageNet weights take three channels."""
         if self.diffusion.backbone == "pretrained" and self.diffusion.channels != 3:
             raise ValueError(
                 f"diffusion.channels: the pretrained backbone takes 3, found {self.diffusion.channels}; use adm or "
-                "lucidrains for grey pictures"
+                "lucidrains for grey images"
             )
         return self
 
@@ -170,7 +170,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def only_adm_enlarges_small_pictures(self) -> "Recipe":
-        """Refuse small pictures for a network that cannot take one, and crops that cannot be made so much smaller."""
+        """Refuse small images for a network that cannot take one, and crops that cannot be made so much smaller."""
         d = self.diffusion
         if d.upsample == 1 and d.upsample_from is None:
             return self
@@ -178,9 +178,7 @@ class Recipe(BaseModel):
         if d.backbone != "adm":
             raise ValueError(f"diffusion.{key}: needs diffusion.backbone: adm, found {d.backbone}")
         if d.condition != "none":
-            raise ValueError(
-                f"diffusion.{key}: a network takes a small picture or a map, found condition {d.condition}"
-            )
+            raise ValueError(f"diffusion.{key}: a network takes a small image or a map, found condition {d.condition}")
         if self.crops.size_px % d.upsample:
             raise ValueError(
                 f"crops.size_px: {self.crops.size_px} is not a multiple of diffusion.upsample, {d.upsample}"

@@ -1,4 +1,4 @@
-"""The run that draws the small pictures of an up-sampling model."""
+"""The run that draws the small images of an up-sampling model."""
 
 from collections.abc import Mapping
 from pathlib import Path

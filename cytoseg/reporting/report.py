@@ -337,7 +337,7 @@ def _glossary() -> list[str]:
 
 def _picture(run: Path, path: Path, caption: str, *, command: str, strip: bool = False) -> str:
     if not path.is_file():
-        return markup.missing(f"{caption.split(':')[0]}: there is no picture yet.", f"cytoseg {command}")
+        return markup.missing(f"{caption.split(':')[0]}: there is no image yet.", f"cytoseg {command}")
     if not path.resolve().is_relative_to(run.resolve()):  # the report must not include files from outside the run
         return markup.missing(f"{caption.split(':')[0]}: a link points outside the run and is not shown.")
     kind = "png" if path.name == "loss.png" else "jpeg"

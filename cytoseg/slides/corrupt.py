@@ -1,6 +1,6 @@
-"""Corruptions of pictures by microscopes, scanners, files and stains, in five severities.
+"""Corruptions of images by microscopes, scanners, files and stains, in five severities.
 
-Each is a pure function of picture, severity and seed. A severity is a multiple of a step, so severity 3 is three times
+Each is a pure function of image, severity and seed. A severity is a multiple of a step, so severity 3 is three times
 as strong as severity 1. Blur scales with the size of the objects: what hardly changes a cell erases a nucleus.
 """
 
@@ -18,7 +18,7 @@ from skimage.color import hed_from_rgb, rgb_from_hed
 from cytoseg.slides.optical_density import from_optical_density, optical_density
 
 SEVERITIES = 5
-"""The strongest severity; 0 leaves a picture as it is."""
+"""The strongest severity; 0 leaves an image as it is."""
 _FINE = 8
 """Points per pixel and axis at which the edge of a blur disc is sampled."""
 
@@ -28,7 +28,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scale:
-    """Size of what pictures show.
+    """Size of what images show.
 
     Attributes:
         mpp: Micrometres per pixel.
@@ -47,7 +47,7 @@ class Corruption:
         title: Displayed name.
         amount: Strength at a severity of 1 to 5.
         text: The strength in words that continue the title, such as ``of 1.5 µm``.
-        apply: From picture (H, W, 3) uint8 RGB, amount, scale and random generator to values 0 to 255.
+        apply: From image (H, W, 3) uint8 RGB, amount, scale and random generator to values 0 to 255.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Corruption:
 
 
 def corrupt(picture: Picture, name: str, severity: int, *, scale: Scale, seed: int) -> Picture:
-    """Corrupt a picture.
+    """Corrupt an image.
 
     Directions (brighter or darker, which stain gains, where light comes from) and noise are drawn from the seed, the
     same at every severity.
@@ -65,7 +65,7 @@ def corrupt(picture: Picture, name: str, severity: int, *, scale: Scale, seed: i
     Args:
         picture: (H, W, 3) uint8 RGB.
         name: A key of ``CORRUPTIONS``.
-        severity: 0 to 5; 0 returns the picture itself.
+        severity: 0 to 5; 0 returns the image itself.
         scale: Size of what it shows.
         seed: Random seed.
 
@@ -126,7 +126,7 @@ def _brightness(picture: Picture, share: float, _scale: Scale, rng: np.random.Ge
 
 
 def _contrast(picture: Picture, share: float, _scale: Scale, _rng: np.random.Generator) -> Values:
-    """Wash out: pull all values towards the picture's mean."""
+    """Wash out: pull all values towards the image's mean."""
     return np.asarray(picture + share * (picture.mean() - picture))
 
 

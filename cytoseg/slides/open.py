@@ -40,7 +40,7 @@ def open_slide(path: Path) -> Slide:
     A vendor's TIFF with an unusual page layout is read by OpenSlide, whatever its suffix.
 
     Args:
-        path: A tiled TIFF or SVS, a picture (PNG, JPEG, BMP, WebP, plain TIFF), a vendor format, which needs the extra
+        path: A tiled TIFF or SVS, an image (PNG, JPEG, BMP, WebP, plain TIFF), a vendor format, which needs the extra
             ``openslide``, or an OME-Zarr folder, which needs the extra ``zarr``.
 
     Returns:

@@ -41,7 +41,7 @@ def picture_turn(image: ImageFile.ImageFile, source: Path | bytes) -> int:
     """Read the orientation of an open Pillow image, 1 to 8; may decode a PNG.
 
     Args:
-        image: The open picture.
+        image: The open image.
         source: The file, or its bytes.
     """
     if image.format == "PNG" and not _metadata_follows_pixels(source):

@@ -17,7 +17,7 @@ from cytoseg.studies.probe import Extract
 
 CLUSTERS = 5
 SIDE = 128
-"""Longest side of a map; larger pictures are subsampled."""
+"""Longest side of a map; larger images are subsampled."""
 _SAMPLE = 500
 _AT_ONCE = 4096
 # Viridis from light to dark: distinguishable for colour-blind people and in grey.
@@ -29,19 +29,19 @@ Picture = NDArray[np.uint8]
 def cluster_maps(
     extract: Extract, pictures: Sequence[Picture], *, seed: int, on_crop: Callable[[], None] = lambda: None
 ) -> list[Picture]:
-    """Cluster the pixels of pictures by k-means on standardised features.
+    """Cluster the pixels of images by k-means on standardised features.
 
     Clusters are fitted on pixels away from the edges, where an undertrained network sees only the edge. They are the
-    same in all pictures, numbered from light to dark, so that the maps of two feature sets are comparable.
+    same in all images, numbered from light to dark, so that the maps of two feature sets are comparable.
 
     Args:
-        extract: Returns the features of a picture; called twice for each, because all would not fit in memory.
+        extract: Returns the features of an image; called twice for each, because all would not fit in memory.
         pictures: Each (H, W, 3) uint8 RGB.
         seed: Seed of the fitted pixels and of the initial centres.
-        on_crop: Called after each reading of a picture.
+        on_crop: Called after each reading of an image.
 
     Returns:
-        One (h, w) uint8 map of clusters per picture, h and w the picture's divided by its ``stride_of``, rounded up.
+        One (h, w) uint8 map of clusters per image, h and w the image's divided by its ``stride_of``, rounded up.
 
     Raises:
         CheckpointError: If a feature is not finite.
@@ -57,7 +57,7 @@ def cluster_maps(
     mean, scale = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
     clusters = KMeans(min(CLUSTERS, len(rows)), n_init=3, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # pictures of only glass have fewer distinct pixels
+        warnings.simplefilter("ignore", ConvergenceWarning)  # images of only glass have fewer distinct pixels
         clusters.fit((rows - mean) / scale)
     maps = []
     for picture in pictures:
@@ -69,11 +69,11 @@ def cluster_maps(
 
 
 def draw_maps(pictures: Sequence[Picture], columns: Mapping[str, Sequence[Picture]]) -> Figure:
-    """Draw each picture with the cluster maps of several feature sets beside it.
+    """Draw each image with the cluster maps of several feature sets beside it.
 
     Args:
         pictures: Each (H, W, 3) uint8 RGB; a row each.
-        columns: Title to one map per picture.
+        columns: Title to one map per image.
     """
     across, down = 1 + len(columns), len(pictures)
     figure = Figure(figsize=(2.6 * across, 2.6 * down + 0.6), layout="constrained")

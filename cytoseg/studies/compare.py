@@ -57,7 +57,7 @@ class Task:
         crops: The test crops.
         classes: The K class names.
         seeds: One training each.
-        details: Everything that determines all results, as JSON: hashes of pictures and labels, device, versions.
+        details: Everything that determines all results, as JSON: hashes of images and labels, device, versions.
         remark: Remark for readers of the table; may be empty.
     """
 

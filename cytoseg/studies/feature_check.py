@@ -53,13 +53,13 @@ class Features:
 
 
 def draw_clusters(features: Features, pictures: Sequence[Picture], *, seed: int, on_crop: Callable[[], None]) -> Figure:
-    """Draw k-means maps (k = 5) of the feature sets beside the pictures.
+    """Draw k-means maps (k = 5) of the feature sets beside the images.
 
     Args:
         features: The feature sets; only the first random network is drawn.
         pictures: Each (H, W, 3) uint8 RGB.
         seed: Seed of the clusters.
-        on_crop: Called after each reading of a picture.
+        on_crop: Called after each reading of an image.
 
     Raises:
         CheckpointError: If a feature is not finite.
@@ -87,7 +87,7 @@ def probe_all(
 
     Raises:
         CheckpointError: If a feature is not finite.
-        LabelError: If a picture was changed after the import.
+        LabelError: If an image was changed after the import.
     """
     return {
         key: np.stack(

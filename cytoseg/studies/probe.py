@@ -24,7 +24,7 @@ CROPS, PIXELS_PER_CROP, FOLDS = 16, 200, 5
 _STRENGTH = 0.1  # inverse regularisation; at 0.01 one draw found 200 training crops better than none, at 1 none did
 
 Extract = Callable[[NDArray[np.uint8]], NativeFeatures]
-"""From a picture (H, W, 3) uint8 RGB to its features."""
+"""From an image (H, W, 3) uint8 RGB to its features."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def read_probe_pixels(
     """Compute the features of the drawn pixels.
 
     Args:
-        extract: Returns the features of a picture.
+        extract: Returns the features of an image.
         pixels: From ``draw_probe_pixels``.
         on_crop: Called after each crop.
 
@@ -94,7 +94,7 @@ def read_probe_pixels(
 
     Raises:
         CheckpointError: If a feature is not finite.
-        LabelError: If a picture was changed after the import.
+        LabelError: If an image was changed after the import.
     """
     rows = []
     for crop, places in zip(pixels.crops, pixels.places, strict=True):

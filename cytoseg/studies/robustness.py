@@ -44,7 +44,7 @@ class Strengths:
 
 @dataclass(frozen=True)
 class CorruptedCrop:
-    """A test crop whose picture is corrupted; its truth is as before.
+    """A test crop whose image is corrupted; its truth is as before.
 
     Attributes:
         clean: The crop.

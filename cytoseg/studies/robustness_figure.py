@@ -1,4 +1,4 @@
-"""Figures of a study of robustness: curves of the IoU kept, and the corrupted pictures."""
+"""Figures of a study of robustness: curves of the IoU kept, and the corrupted images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ def draw_pictures(clean: Picture, rows: Mapping[str, Sequence[Picture]], severit
 
     Args:
         clean: (H, W, 3) uint8 RGB.
-        rows: Title of each corruption to its pictures, one per severity.
+        rows: Title of each corruption to its images, one per severity.
         severities: The severities.
     """
     down, across = max(1, len(rows)), 1 + len(severities)

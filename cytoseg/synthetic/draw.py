@@ -14,7 +14,7 @@ from cytoseg.synthetic.stains import STAINS
 from cytoseg.synthetic.textures import ATLAS_PX, Field, FloatMap, make_field, make_textures
 
 CHUNK_PX = 1024
-"""Width of the chunks in which pictures are finished, to limit memory to the optical densities."""
+"""Width of the chunks in which images are finished, to limit memory to the optical densities."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cytoseg.synthetic.stains import STAINS, USUAL
 from cytoseg.writing import temporary_beside
 
 BAND_PX = 512
-"""Rows drawn at a time; does not affect the picture."""
+"""Rows drawn at a time; does not affect the image."""
 CLASS_NAMES = ("background", "cytoplasm", "nucleus")
 """Names of the ids in the label maps of synthetic slides."""
 
@@ -153,7 +153,7 @@ def _check_file(path: Path, size: Size) -> None:
 def _pictures(
     scene: Scene, size: Size, *, spool: Path, progress: Callable[[int], None] | None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the bands' pictures and spool their label maps, so that the slide is drawn only once."""
+    """Yield the bands' images and spool their label maps, so that the slide is drawn only once."""
     done = 0
     with gzip.open(spool, "wb", compresslevel=1) as sink:
         for picture, labels in draw_bands(scene, size):

@@ -1,4 +1,4 @@
-"""Which made pairs to keep: of pictures with like amounts of tissue, the least certain are dropped."""
+"""Which made pairs to keep: of images with like amounts of tissue, the least certain are dropped."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ _TOP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class MadePair:
-    """A generated picture that the ensemble has labelled.
+    """A generated image that the ensemble has labelled.
 
     Attributes:
         number: Number of the sample.
@@ -29,7 +29,7 @@ class MadePair:
 
 
 def picture_uncertainty(disagreement: NDArray[np.floating]) -> float:
-    """Average the disagreement of a picture's least certain tenth.
+    """Average the disagreement of an image's least certain tenth.
 
     Args:
         disagreement: (H, W) in nats.

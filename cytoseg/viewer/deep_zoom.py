@@ -59,7 +59,7 @@ class TilePyramid:
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:
-    """Encode an (H, W, 3) uint8 picture as JPEG."""
+    """Encode an (H, W, 3) uint8 image as JPEG."""
     packed = BytesIO()
     Image.fromarray(picture).save(packed, "jpeg", quality=JPEG_QUALITY)
     return packed.getvalue()

@@ -124,7 +124,7 @@ def brightest_nats(raster: Raster) -> float:
 
 
 def placed_crops(index: LabelIndex, slide: str, size: Size) -> list[tuple[LabelledCrop, Region]]:
-    """Find the crops of a slide with a known position, from their origin or because the crop is the whole picture.
+    """Find the crops of a slide with a known position, from their origin or because the crop is the whole image.
 
     Args:
         index: The imported labels.

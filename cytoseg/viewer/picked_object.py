@@ -1,4 +1,4 @@
-"""The object under a place of a predicted slide, and its picture."""
+"""The object under a place of a predicted slide, and its image."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def object_at(prediction: Path, slide: Size, x: int, y: int) -> int:
 
 
 def object_picture(path: Path, prediction: Path, number: int, region: Region) -> NDArray[np.uint8]:
-    """Read the picture of an object, with its edge drawn.
+    """Read the image of an object, with its edge drawn.
 
     Args:
         path: The slide.

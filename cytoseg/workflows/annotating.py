@@ -116,7 +116,7 @@ class Annotating:
         """Read a crop and a person's marks of it; without a name, those that training uses.
 
         Raises:
-            CytosegError: If its picture or its marks are damaged.
+            CytosegError: If its image or its marks are damaged.
         """
         picture = read_picture(crop.path, name=crop.path.name)
         place = place_of(crop.path, person)

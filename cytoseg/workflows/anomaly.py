@@ -83,7 +83,7 @@ def load_scorer(current: Run, watch: Watch) -> Scorer:
     """Load the bundle and the diffusion model of a run.
 
     Raises:
-        RecipeError: If the model works in a latent space, whose errors are not a picture's.
+        RecipeError: If the model works in a latent space, whose errors are not an image's.
         CheckpointError: If one is missing or damaged, or the diffusion model cannot denoise.
     """
     recipe = current.recipe

@@ -102,5 +102,5 @@ def reconstructed(space: LatentSpace, crops: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def peak_ratio_db(pictures: Tensor, others: Tensor) -> float:
-    """Compute the peak signal-to-noise ratio of pictures in [-1, 1], over all pixels, in decibels."""
+    """Compute the peak signal-to-noise ratio of images in [-1, 1], over all pixels, in decibels."""
     return float(10.0 * np.log10(4.0 / float((pictures - others).square().mean())))

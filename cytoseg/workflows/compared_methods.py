@@ -66,7 +66,7 @@ class Learning:
     Attributes:
         recipe: The recipe, with MLPs, features and precision.
         crops: The train crops.
-        labelled: Their pictures and label maps.
+        labelled: Their images and label maps.
         device: Where to compute.
     """
 

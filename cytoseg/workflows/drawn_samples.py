@@ -32,7 +32,7 @@ from cytoseg.workflows.small_pictures import SmallKind, given_to, real_small_pic
 
 DDIM_STEPS = 50
 SMALL = "small"
-"""Folder of small pictures, beside the samples made from them."""
+"""Folder of small images, beside the samples made from them."""
 
 Sampler = Literal["ddim", "ddpm"]
 Draw = Callable[[Sequence[int], Callable[[int], None]], Tensor]
@@ -48,7 +48,7 @@ class Drawing:
         steps: Network evaluations; None for 50 with ddim, all timesteps with ddpm.
         seed: Sample i is a function of (seed, i).
         guided: Steers the samples to a class or to class maps; None draws from the model alone.
-        small: Where a model that enlarges takes small pictures from; None for its ``upsample_from`` if there is one.
+        small: Where a model that enlarges takes small images from; None for its ``upsample_from`` if there is one.
     """
 
     sampler: Sampler
@@ -67,7 +67,7 @@ class DrawnSamples:
         origin: Everything that determines them.
         numbers: The valid ones, ascending.
         faults: Why each of the others was not saved.
-        small: Folder of the small pictures that they were made from; None if from noise alone.
+        small: Folder of the small images that they were made from; None if from noise alone.
     """
 
     folder: Path
@@ -86,8 +86,8 @@ def draw_samples(current: Run, n: int, drawing: Drawing) -> DrawnSamples:
         drawing: How.
 
     Raises:
-        RecipeError: If there are more steps than timesteps, or the small pictures do not fit the model.
-        CheckpointError: If no diffusion model was trained, or that of the small pictures is missing.
+        RecipeError: If there are more steps than timesteps, or the small images do not fit the model.
+        CheckpointError: If no diffusion model was trained, or that of the small images is missing.
         CytosegError: If the folder has other samples.
     """
     recipe, guided = current.recipe, drawing.guided
@@ -106,7 +106,7 @@ def draw_samples(current: Run, n: int, drawing: Drawing) -> DrawnSamples:
         batch = recipe.training.micro_batch or recipe.training.batch
         failed, given = {}, None
         if small is not None:
-            failed = _draw_missing(small.draw, folder / SMALL, range(n), batch=batch, title="small pictures")
+            failed = _draw_missing(small.draw, folder / SMALL, range(n), batch=batch, title="small images")
             given = functools.partial(_given, folder / SMALL, recipe, drawing)
     draw = _drawer(unet, origin, recipe, guided, given)
     wanted = [number for number in range(n) if number not in failed]
@@ -139,7 +139,7 @@ class _Small:
 
 @contextlib.contextmanager
 def _small_pictures(recipe: Recipe, drawing: Drawing) -> Iterator[_Small | None]:
-    """Open where the small pictures of a model that enlarges come from; None for a model that does not."""
+    """Open where the small images of a model that enlarges come from; None for a model that does not."""
     network = recipe.diffusion
     if network.upsample_from is None and network.upsample == 1:
         if drawing.small is not None:
@@ -167,7 +167,7 @@ def _are_drawn(recipe: Recipe, drawing: Drawing) -> bool:
 
 
 def _given(folder: Path, recipe: Recipe, drawing: Drawing, numbers: Sequence[int]) -> Tensor:
-    """Read the small pictures of samples as the network takes them."""
+    """Read the small images of samples as the network takes them."""
     small = torch.stack([read_sample(sample_path(folder, number)) for number in numbers])
     return given_to(numbers, small, recipe, seed=drawing.seed, drawn=_are_drawn(recipe, drawing))
 
@@ -188,7 +188,7 @@ def _drawer(
     guided: Guidance | AskedMaps | None,
     given: Callable[[Sequence[int]], Tensor] | None,
 ) -> Draw:
-    """Return what draws samples of the run's model, of their small pictures if it enlarges them."""
+    """Return what draws samples of the run's model, of their small images if it enlarges them."""
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()

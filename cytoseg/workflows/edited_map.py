@@ -1,4 +1,4 @@
-"""Reading the class map that an edited picture should show."""
+"""Reading the class map that an edited image should show."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ MARGIN_PX = 4
 """How far the region to draw reaches beyond what was changed, so that an outline can be drawn."""
 
 
-def read_map(path: Path, classes: ClassList, size: tuple[int, int], *, of: str = "the picture") -> NDArray[np.uint8]:
+def read_map(path: Path, classes: ClassList, size: tuple[int, int], *, of: str = "the image") -> NDArray[np.uint8]:
     """Read a labelme file or an image of class ids.
 
     Args:
         path: A labelme JSON file, or PNG, TIFF or BMP.
         classes: The class list.
-        size: Height and width of the picture.
+        size: Height and width of the image.
         of: What has this size, for messages.
 
     Returns:

@@ -75,7 +75,7 @@ def _scale(source: SourceSection, recipe: Recipe, label_maps: Sequence[NDArray[n
         return source.mpp / recipe.slides.mpp
     if source.mpp is None and recipe.slides.mpp is None:
         say(
-            f"{where}: neither the source nor the slides state mpp, so its pictures are not rescaled. "
+            f"{where}: neither the source nor the slides state mpp, so its images are not rescaled. "
             "If its cells are larger or smaller than those of the slides, give object_px."
         )
         return 1.0

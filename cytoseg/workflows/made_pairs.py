@@ -148,12 +148,12 @@ def _remove(folder: Path) -> None:
 def write_pairs(kept: Sequence[MadePair], labels: SampleLabels, classes: ClassList) -> Path:
     """Write pairs as labelled crops of the slide ``made``, and replace those written before.
 
-    Each picture says in its PNG text that it is generated. Made pairs are not part of the run's labels, so none is ever
+    Each image says in its PNG text that it is generated. Made pairs are not part of the run's labels, so none is ever
     scored.
 
     Args:
         kept: One or more pairs.
-        labels: Where their pictures and label maps are.
+        labels: Where their images and label maps are.
         classes: Names of the ids.
 
     Returns:

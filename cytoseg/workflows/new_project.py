@@ -183,11 +183,11 @@ def stain_colours(picture: NDArray[np.uint8]) -> tuple[tuple[int, int, int], ...
     """Find the colours that tell slides of different stains apart.
 
     Args:
-        picture: (H, W, 3) uint8 RGB, a small picture of the slide.
+        picture: (H, W, 3) uint8 RGB, a small image of the slide.
 
     Returns:
         The median colour of the stained pixels, and that of their densest twentieth, which are mostly nuclei; empty if
-        less than a thousandth of the picture is stained.
+        less than a thousandth of the image is stained.
     """
     pixels = picture.reshape(-1, 3)
     density = optical_density(pixels).mean(axis=1)

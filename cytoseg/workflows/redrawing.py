@@ -1,4 +1,4 @@
-"""Redrawing a part of a picture so that it shows an edited class map."""
+"""Redrawing a part of an image so that it shows an edited class map."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class EditOptions:
     """How it is drawn.
 
     Attributes:
-        strength: How much may change, over 0 to 1; small keeps more of the picture.
+        strength: How much may change, over 0 to 1; small keeps more of the image.
         scale: How closely the map is followed; None for the default.
         steps: Network evaluations.
         seed: Another seed draws other cells.
@@ -66,7 +66,7 @@ class EditOptions:
 
 
 class Editor:
-    """Redraws pictures by a run's diffusion model: one conditioned on class maps, or guided by the interpreter.
+    """Redraws images by a run's diffusion model: one conditioned on class maps, or guided by the interpreter.
 
     Args:
         recipe: The recipe of the run.
@@ -86,10 +86,10 @@ class Editor:
         self._bars = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)
 
     def __call__(self, edit: Edit, options: EditOptions, *, on_step: Callable[[int], None] = lambda _: None) -> Picture:
-        """Redraw the region of a picture.
+        """Redraw the region of an image.
 
         Returns:
-            (H, W, 3) uint8; bytes outside the region are the picture's.
+            (H, W, 3) uint8; bytes outside the region are the image's.
 
         Raises:
             CytosegError: If the model draws NaN or infinity.
@@ -116,7 +116,7 @@ class Editor:
         )
         found = decoded(space, found)
         if not bool(found.isfinite().all()):
-            raise CytosegError("edit: the diffusion model drew no valid picture. Train it longer, or lower --scale.")
+            raise CytosegError("edit: the diffusion model drew no valid image. Train it longer, or lower --scale.")
         bytes_of = ((as_channels(found, 3)[0] + 1.0) * 127.5).round().clamp(0, 255).byte()
         height, width = edit.region.shape
         pixels = bytes_of.permute(1, 2, 0).numpy()[:height, :width]
@@ -141,12 +141,12 @@ class Editor:
 
 
 def save_edited(path: Path, picture: Picture, *, name: str, seed: int) -> None:
-    """Write an edited picture as PNG, which says in its text that it is made.
+    """Write an edited image as PNG, which says in its text that it is made.
 
     Args:
         path: PNG to write.
         picture: (H, W, 3) uint8 RGB.
-        name: Name of the picture that was edited.
+        name: Name of the image that was edited.
         seed: Seed of the edit.
     """
     text = PngInfo()

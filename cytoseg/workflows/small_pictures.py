@@ -1,4 +1,4 @@
-"""The small pictures that an up-sampling model enlarges: drawn by another run, or real crops made smaller."""
+"""The small images that an up-sampling model enlarges: drawn by another run, or real crops made smaller."""
 
 import contextlib
 import math
@@ -25,19 +25,19 @@ from cytoseg.workflows.training_crops import tissue_crops
 
 SmallKind = Literal["run", "crops"]
 DRAWN_NOISE = 0.1
-"""Standard deviation of the noise on drawn small pictures; real ones have none."""
+"""Standard deviation of the noise on drawn small images; real ones have none."""
 _FAR = 2**30
 """Number of the first crop that no training has seen."""
 
 
 @dataclass(frozen=True)
 class SmallRun:
-    """The model that draws small pictures.
+    """The model that draws small images.
 
     Attributes:
         unet: Its network.
         architecture: Its architecture.
-        size_px: Side of its pictures.
+        size_px: Side of its images.
         sha256: Hash of its averaged weights.
     """
 
@@ -48,11 +48,11 @@ class SmallRun:
 
 
 def small_pictures(recipe: Recipe) -> SmallPictures | None:
-    """Return what gives training crops their small pictures; None for a model that enlarges nothing.
+    """Return what gives training crops their small images; None for a model that enlarges nothing.
 
     Raises:
         CheckpointError: If the run that ``diffusion.upsample_from`` names is missing or damaged.
-        RecipeError: If it draws other pictures than those that this one enlarges.
+        RecipeError: If it draws other images than those that this one enlarges.
     """
     network = recipe.diffusion
     if network.upsample_from is not None:
@@ -63,7 +63,7 @@ def small_pictures(recipe: Recipe) -> SmallPictures | None:
 
 
 def small_run(recipe: Recipe, named: Path) -> SmallRun:
-    """Load the model that draws small pictures.
+    """Load the model that draws small images.
 
     Args:
         recipe: The recipe of the model that enlarges them.
@@ -71,16 +71,16 @@ def small_run(recipe: Recipe, named: Path) -> SmallRun:
 
     Raises:
         CheckpointError: If it is missing or damaged.
-        RecipeError: If its pictures are not those that this one enlarges: of other channels, size or pixel size.
+        RecipeError: If its images are not those that this one enlarges: of other channels, size or pixel size.
     """
     folder, where = small_run_folder(named), f"diffusion.upsample_from: {named}"
     if not is_checkpoint(folder) and not find_checkpoints(folder):
         raise CheckpointError(
-            f"{where}: there is no diffusion model. Train the model of small pictures first (`cytoseg "
+            f"{where}: there is no diffusion model. Train the model of small images first (`cytoseg "
             "train-ddpm`), and name its ddpm folder."
         )
     if folder.resolve() == (recipe.run_folder() / "ddpm").resolve():
-        raise RecipeError(f"{where}: is this run itself. Name the run that draws the small pictures.")
+        raise RecipeError(f"{where}: is this run itself. Name the run that draws the small images.")
     refuse_without_denoising(folder)
     unet, architecture, origin = load_backbone(folder)
     size = _fitting_size(recipe, architecture, recipe_of_newest(folder), where)
@@ -88,7 +88,7 @@ def small_run(recipe: Recipe, named: Path) -> SmallRun:
 
 
 def _fitting_size(recipe: Recipe, found: Architecture, theirs: dict[str, Any], where: str) -> int:
-    """Return the side of the small pictures.
+    """Return the side of the small images.
 
     Raises:
         RecipeError: If they are not those that the recipe's model enlarges.
@@ -96,23 +96,23 @@ def _fitting_size(recipe: Recipe, found: Architecture, theirs: dict[str, Any], w
     try:
         side, mpp = theirs["crops"]["size_px"], theirs["slides"]["mpp"]
     except (KeyError, TypeError):
-        raise RecipeError(f"{where}: does not state the size of its pictures. Train it with train-ddpm.") from None
+        raise RecipeError(f"{where}: does not state the size of its images. Train it with train-ddpm.") from None
     if found.upsample > 1:
-        raise RecipeError(f"{where}: itself enlarges small pictures. Name a run that draws from noise alone.")
+        raise RecipeError(f"{where}: itself enlarges small images. Name a run that draws from noise alone.")
     network, size = recipe.diffusion, recipe.crops.size_px
     if found.channels != network.channels:
         raise RecipeError(
-            f"{where}: draws pictures of {found.channels} channels, and diffusion.channels is {network.channels}. Use "
+            f"{where}: draws images of {found.channels} channels, and diffusion.channels is {network.channels}. Use "
             "the same."
         )
     if type(side) is not int or side < 1 or size % side or size == side:
         raise RecipeError(
-            f"{where}: draws pictures of {side} px, and crops.size_px {size} is not 2 or more times that. Change "
+            f"{where}: draws images of {side} px, and crops.size_px {size} is not 2 or more times that. Change "
             "crops.size_px of one of them."
         )
     if side * network.upsample != size:
         raise RecipeError(
-            f"{where}: draws pictures of {side} px, and diffusion.upsample {network.upsample} makes "
+            f"{where}: draws images of {side} px, and diffusion.upsample {network.upsample} makes "
             f"{side * network.upsample} px of them, not the {size} of crops.size_px. Name a run of "
             f"{size // network.upsample} px."
         )
@@ -128,7 +128,7 @@ def _refuse_other_mpp(mpp: Any, recipe: Recipe, where: str) -> None:
     if wanted is None or not isinstance(mpp, int | float) or not math.isclose(mpp, wanted, rel_tol=1e-3):
         sizes = ["null" if value is None else f"{value:g}" for value in (mpp, own, wanted)]
         raise RecipeError(
-            "{}: was trained at slides.mpp {}, and this recipe has {}, so pictures {} times smaller need {}. "
+            "{}: was trained at slides.mpp {}, and this recipe has {}, so images {} times smaller need {}. "
             "Train it at that pixel size.".format(where, *sizes[:2], factor, sizes[2])
         )
 
@@ -157,13 +157,13 @@ def real_small_pictures(recipe: Recipe, seed: int) -> Iterator[tuple[str, Callab
 
 
 def given_to(numbers: Sequence[int], small: Tensor, recipe: Recipe, *, seed: int, drawn: bool) -> Tensor:
-    """Prepare small pictures for the model that enlarges them.
+    """Prepare small images for the model that enlarges them.
 
     Args:
         numbers: N sample numbers.
         small: (N, C, h, w) in [-1, 1].
         recipe: The recipe of the model.
-        seed: With its number it determines the noise on a picture.
+        seed: With its number it determines the noise on an image.
         drawn: Whether another model drew them; real ones get no noise.
 
     Returns:

@@ -16,7 +16,7 @@ from cytoseg.terminal import say
 
 _ANCHOR_PX = 16
 _ALIKE = 4.0
-"""Mean grey-level difference up to which two pictures are the same: above JPEG artefacts, below different slides."""
+"""Mean grey-level difference up to which two images are the same: above JPEG artefacts, below different slides."""
 
 Picture = NDArray[np.uint8]
 
@@ -72,12 +72,12 @@ def refuse_own_crops(source: LabelIndex, recipe: Recipe, where: str) -> None:
 
 
 def _overlapping(picture: Picture, others: Mapping[str, Picture]) -> str | None:
-    """Return the name of the picture that contains this one or is contained in it."""
+    """Return the name of the image that contains this one or is contained in it."""
     return next((name for name, other in others.items() if lies_in(picture, other) or lies_in(other, picture)), None)
 
 
 def lies_in(part: Picture, whole: Picture) -> bool:
-    """Return whether a picture is an exact part of a larger one.
+    """Return whether an image is an exact part of a larger one.
 
     Args:
         part: (h, w, 3) uint8.

@@ -52,6 +52,6 @@ def test_each_region_has_a_row_of_its_own(side: int) -> None:
     second = first + height + 2 * GAP_PX + LINE_PX
     np.testing.assert_array_equal(sheet[second : second + height, GAP_PX : GAP_PX + height], region)
     assert sheet.shape[1] > 3 * max(height, PANEL_PX)
-    # The long story is longer than the pictures are high, and nothing of it is cut off.
+    # The long story is longer than the images are high, and nothing of it is cut off.
     assert (sheet[-GAP_PX:] == 255).all()
     assert (sheet[-5 * LINE_PX :, -420:] < 100).any()

@@ -16,7 +16,7 @@ NORMAL_GREY = 180
 
 
 class OfOneColour(nn.Module):
-    """Predicts the picture of one grey, whatever the noise."""
+    """Predicts the image of one grey, whatever the noise."""
 
     def forward(self, xt: Tensor, t: Tensor) -> Tensor:
         return torch.full_like(xt, NORMAL_GREY / 127.5 - 1)

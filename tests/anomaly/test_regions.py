@@ -65,5 +65,5 @@ def test_a_list_that_is_missing_or_names_other_files_is_refused(tmp_path: Path) 
     content = {"format": 1, "slide_path": "", "regions": [one], "areas": {}}
     (folder / "regions.json").write_text(json.dumps(content))
     assert scored_slides(tmp_path) == [folder]
-    with pytest.raises(PredictionError, match="is not a picture of a region"):
+    with pytest.raises(PredictionError, match="is not an image of a region"):
         read_list(folder)

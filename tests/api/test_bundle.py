@@ -27,7 +27,7 @@ def folder(fitted: cs.PixelClassifier, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def slide(folder: Path) -> Path:
-    """A picture of 160x140 px: two by two tiles of 128."""
+    """An image of 160x140 px: two by two tiles of 128."""
     image, _ = made_cell(9, 160, 140)
     Image.fromarray(image).save(folder.parent / "slide.png")
     return folder.parent / "slide.png"

@@ -13,7 +13,7 @@ PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """One picture of 4x4 px with a rectangle over its two middle columns, annotated in labelme."""
+    """One image of 4x4 px with a rectangle over its two middle columns, annotated in labelme."""
     Image.fromarray(PIXELS).save(tmp_path / "12_a.png")
     shape = {"label": "cell", "shape_type": "rectangle", "points": [[1, 0], [3, 4]]}
     content = {"version": "5.5.0", "shapes": [shape], "imagePath": "12_a.png", "imageData": None}

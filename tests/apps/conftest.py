@@ -29,7 +29,7 @@ def _packages_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def made_run(tmp_path: Path) -> Path:
-    """runs/quickstart with every part; each crop is 4x4: a grey picture, truth all 1, prediction half 1, half 2."""
+    """runs/quickstart with every part; each crop is 4x4: a grey image, truth all 1, prediction half 1, half 2."""
     run = tmp_path / "runs" / "quickstart"
     shutil.copytree(TESTS / "apps" / "made_run", run)
     grey = Image.new("RGB", (4, 4), (100, 100, 100))

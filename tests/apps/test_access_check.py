@@ -151,7 +151,7 @@ def test_its_own_pages_may_post(ask: Ask, origin: str) -> None:
 
 @pytest.mark.parametrize("site", ["same-site", "cross-site"])
 def test_other_pages_cannot_embed_but_link(ask: Ask, site: str) -> None:
-    """A page at another port of this machine is the same site: the browser sends the cookie with its pictures."""
+    """A page at another port of this machine is the same site: the browser sends the cookie with its images."""
     said = [HOME, COOKIE, ("sec-fetch-site", site)]
     assert ask([*said, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")])[0] == 403
     assert ask([*said, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")])[0] == 403

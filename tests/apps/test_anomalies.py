@@ -1,4 +1,4 @@
-"""Anomalies: the list, its pictures, and messages where there are none."""
+"""Anomalies: the list, its images, and messages where there are none."""
 
 import json
 from collections.abc import Callable
@@ -64,5 +64,5 @@ def test_without_scored_slides_tissue_or_regions_the_page_says_so(review: Review
 def test_a_missing_picture_does_not_hide_the_list(review: Review, run: Path) -> None:
     (run / "anomaly" / "smear_A" / "regions" / "01.png").unlink()
     app, said = opened(review, run)
-    assert "there is no picture yet" in said
+    assert "there is no image yet" in said
     assert len(app.dataframe) == 1

@@ -319,14 +319,14 @@ def test_shapes_edited_into_nonsense_are_one_sentence_without_a_path(
 
 
 def test_a_picture_that_cannot_be_decoded_is_one_sentence(review: Review, run: Path, browser: Browser) -> None:
-    (run / "evaluation" / "crops" / FIRST / "image.png").write_bytes(b"no picture")
+    (run / "evaluation" / "crops" / FIRST / "image.png").write_bytes(b"no image")
     message = review("correct").error[0].value.replace("\\", "")
     assert message == f"{FIRST}/image.png cannot be read as an image. Run the command that writes it again."
 
 
 def test_maps_of_another_size_are_said(review: Review, run: Path, browser: Browser) -> None:
     Image.new("L", (5, 4)).save(run / "evaluation" / "crops" / FIRST / "truth.png")
-    assert "truth.png differs in size from the picture" in _texts(review("correct"))
+    assert "truth.png differs in size from the image" in _texts(review("correct"))
 
 
 def test_a_place_that_cannot_be_written_is_said_and_nothing_is_lost(

@@ -162,7 +162,7 @@ BAD: list[tuple[str, Damage, dict[str, str]]] = [
         PICTURE,
         _garbage,
         {
-            "gallery": "The picture of this crop is missing or damaged.",
+            "gallery": "The image of this crop is missing or damaged.",
             **_everywhere("smear_A_0_512/image.png cannot be read as an image.", "crop", "correct"),
         },
     ),

@@ -198,7 +198,7 @@ def test_weights_too_large_for_features_are_said_after_a_training_and_refused_by
     check_after_training(
         load_recipe("tiny.yaml", []), Path("runs/tiny"), [np.zeros((32, 32, 3), np.uint8)], trained_s=1
     )
-    assert "The features were not checked: picture 1: the diffusion model produces" in capsys.readouterr().out
+    assert "The features were not checked: image 1: the diffusion model produces" in capsys.readouterr().out
 
 
 def test_the_pictures_are_always_the_same_and_as_large_as_a_tile(cytoseg: CytosegCommand) -> None:

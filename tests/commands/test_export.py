@@ -44,7 +44,7 @@ def checkpoint(cytoseg: CytosegCommand) -> Path:
         {"crops_seen": 20_008, "loss": 7.0, "by_t": {"0-19": 9.0}},
     ]
     (DDPM / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (DDPM / "samples.png").write_bytes(b"a picture")
+    (DDPM / "samples.png").write_bytes(b"an image")
     return DDPM / "checkpoint-000020000"
 
 
@@ -58,7 +58,7 @@ def test_the_newest_weights_are_exported_with_a_card(cytoseg: CytosegCommand, ch
         "samples.png",
         "state.json",
     ]
-    assert (Path("base") / "samples.png").read_bytes() == b"a picture"
+    assert (Path("base") / "samples.png").read_bytes() == b"an image"
     unet, _, origin = load_backbone(Path("base"))
     assert origin["crops_seen"] == 20_000
     expected = build_unet(ARCHITECTURE, seed=20_000).init_conv.weight

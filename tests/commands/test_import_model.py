@@ -100,7 +100,7 @@ def test_a_network_for_other_pictures_is_refused(cytoseg: Cytoseg) -> None:
     torch.save(AdmUnet(AdmShape(8, (1, 2), 3, AdmSettings(), in_channels=6)).state_dict(), "upsampler.pt")
     result = cytoseg("import-model", "upsampler.pt", "model")
     assert result.exit_code == 2
-    assert "upsampler.pt: takes 6 channels and gives 3; pictures here have 3" in result.stderr
+    assert "upsampler.pt: takes 6 channels and gives 3; images here have 3" in result.stderr
     assert not Path("model").exists()
 
 

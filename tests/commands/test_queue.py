@@ -124,7 +124,7 @@ def test_a_lost_queue_file_queues_nothing_twice(cytoseg: CytosegCommand) -> None
 @pytest.mark.parametrize("saved", [False, True])
 @pytest.mark.usefixtures("slides")
 def test_a_region_that_was_written_in_part_is_offered_again(cytoseg: CytosegCommand, saved: bool) -> None:
-    """The disk was full, or a kill came, before the picture was there; what was saved since stays."""
+    """The disk was full, or a kill came, before the image was there; what was saved since stays."""
     cytoseg("queue", "tiny.yaml", "--n", "1")
     (crop,) = FOLDER.glob("*.png")
     before, marks = crop.read_bytes(), crop.with_suffix(".json")
@@ -143,7 +143,7 @@ def test_a_region_that_was_written_in_part_is_offered_again(cytoseg: CytosegComm
 
 
 def _kill(cytoseg: CytosegCommand, where: str) -> None:
-    """Let a queue end before it has written the picture of its first region, or when all files are there."""
+    """Let a queue end before it has written the image of its first region, or when all files are there."""
     cut = cut_crops.cut_region
 
     def end(slide: Slide, region: Region, *arguments: Any, **named: Any) -> None:

@@ -73,7 +73,7 @@ def test_too_few_samples_are_refused(cytoseg: CytosegCommand) -> None:
 
 def test_a_damaged_sample_is_named(cytoseg: CytosegCommand) -> None:
     leave_samples()
-    (FOLDER / "sample_00003.png").write_bytes(b"no picture")
+    (FOLDER / "sample_00003.png").write_bytes(b"no image")
     assert "sample_00003.png: damaged" in refused(cytoseg("score-samples", "tiny.yaml"))
 
 

@@ -27,7 +27,7 @@ STUDY = ("study", "architectures", "tiny.yaml", *SMALL, "--seeds", "1", "--sampl
 
 @pytest.fixture
 def labelled(cytoseg: Callable[..., Result]) -> Callable[..., Result]:
-    """Two pictures with masks are imported as the train and the test crop."""
+    """Two images with masks are imported as the train and the test crop."""
     for folder in ("labelled/images", "labelled/masks"):
         Path(folder).mkdir(parents=True)
     for name in "ab":

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class OfOneColour(nn.Module):
-    """Knows only pictures of one grey, whatever the noise."""
+    """Knows only images of one grey, whatever the noise."""
 
     def __init__(self, grey: float = EXPECTED) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ def test_the_region_is_drawn_as_far_from_the_picture_as_the_noise_allows(strengt
     region[:, 16:] = True
     drawn = _redrawn(picture, region, strength=strength)
     bar = float(BARS[round(strength * 199)])
-    kept = SPREAD**2 * bar / (SPREAD**2 * bar + 1 - bar)  # share of the picture's distance that the noise leaves
+    kept = SPREAD**2 * bar / (SPREAD**2 * bar + 1 - bar)  # share of the image's distance that the noise leaves
     inside = drawn[..., 16:]
     assert float(inside.mean()) == pytest.approx(MEAN + kept * (-0.6 - MEAN), abs=0.02)
     assert torch.equal(drawn[..., :16], picture[..., :16])

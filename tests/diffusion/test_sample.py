@@ -240,7 +240,7 @@ def test_samples_do_not_depend_on_their_neighbours(tiny: Architecture) -> None:
 
 
 class KnowsTheGauss(nn.Module):
-    """The best network for pictures whose every value is N(0.1, 0.2^2): mean and, if asked, variance in closed form."""
+    """The best network for images whose every value is N(0.1, 0.2^2): mean and, if asked, variance in closed form."""
 
     MEAN, DEVIATION = 0.1, 0.2
 

@@ -68,7 +68,7 @@ def test_each_crop_has_its_own_small_picture_by_its_number_alone() -> None:
 
 
 class _OfGaussian(nn.Module):
-    """The exact noise predictor of pictures whose pixels are N(.8 s, .1^2), s the small picture enlarged; N(0, .4^2)
+    """The exact noise predictor of images whose pixels are N(.8 s, .1^2), s the small image enlarged; N(0, .4^2)
     without one."""
 
     channels = out_dim = 1

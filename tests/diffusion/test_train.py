@@ -360,7 +360,7 @@ def test_pictures_that_cannot_be_written_do_not_end_a_training(tmp_path: Path, t
     state = train_tiny(tmp_path, crops=8, watch=Watch(on_note=notes.append, on_look=full, look_crops=4))
     assert state.crops_seen == 8
     assert len(notes) == 2
-    assert notes[0].startswith("No pictures at crop 4 (")
+    assert notes[0].startswith("No images at crop 4 (")
 
 
 def test_a_log_that_cannot_be_written_ends_with_a_checkpoint(

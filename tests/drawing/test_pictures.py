@@ -1,4 +1,4 @@
-"""Painted and packed pictures, at sizes that can be checked by hand."""
+"""Painted and packed images, at sizes that can be checked by hand."""
 
 import base64
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def test_a_picture_of_one_colour_is_no_noise(shape: tuple[int, ...]) -> None:
 
 def test_a_missing_or_damaged_picture_is_no_noise(tmp_path: Path) -> None:
     assert not is_noise_file(tmp_path / "none.png")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     assert not is_noise_file(tmp_path / "text.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "n.png")
     assert is_noise_file(tmp_path / "n.png")
@@ -67,7 +67,7 @@ def test_reading(tmp_path: Path) -> None:
 def test_a_missing_and_a_damaged_picture_are_named(tmp_path: Path) -> None:
     with pytest.raises(CytosegError, match=r"none.png is missing"):
         read_rgb(tmp_path / "none.png")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     with pytest.raises(CytosegError, match=r"text.png cannot be read as an image"):
         read_rgb(tmp_path / "text.png")
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "half.png")

@@ -103,7 +103,7 @@ class TestAnnotations:
 
     def test_picture_missing(self, annotation: Path, spoil: Callable[..., str]) -> None:
         annotation.with_suffix(".png").unlink()
-        assert f"{annotation.name}: the picture 'lost.png' does not exist" in spoil(imagePath="lost.png")
+        assert f"{annotation.name}: the image 'lost.png' does not exist" in spoil(imagePath="lost.png")
 
     def test_path_that_leaves_the_folder(self, annotation: Path, spoil: Callable[..., str]) -> None:
         line = spoil(imagePath=r"..\..\tiny.yaml")

@@ -1,4 +1,4 @@
-"""The recipe digits: grey pictures of one channel through the whole job, in this process."""
+"""The recipe digits: grey images of one channel through the whole job, in this process."""
 
 import json
 import runpy

@@ -59,7 +59,7 @@ def test_what_cannot_be_edited_is_refused(crop: np.ndarray, cytoseg: Command) ->
     assert same.exit_code == 2
     assert "map.png: the map equals the current map of crop.png. Change at least one pixel." in same.stderr
     Image.fromarray(crop[:32]).save("crop.png")
-    assert "map.png: the map has 64x64 px, the picture 64x32 px." in _edit(cytoseg).stderr
+    assert "map.png: the map has 64x64 px, the image 64x32 px." in _edit(cytoseg).stderr
     assert not Path("runs/tiny/edited").exists()
 
 
@@ -69,5 +69,5 @@ def test_a_model_that_draws_nothing_valid_leaves_no_file(
     monkeypatch.setattr("cytoseg.workflows.redrawing.redraw", lambda *_, **__: torch.full((1, 3, 64, 64), torch.nan))
     result = _edit(cytoseg)
     assert result.exit_code == 2
-    assert "drew no valid picture. Train it longer, or lower --scale." in result.stderr
+    assert "drew no valid image. Train it longer, or lower --scale." in result.stderr
     assert not Path("runs/tiny/edited").exists()

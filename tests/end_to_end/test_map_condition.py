@@ -72,7 +72,7 @@ def test_an_interpreter_guides_a_model_without_condition(home: Path, cytoseg: Co
     Path("maps").mkdir()
     Image.fromarray(np.full((32, 32), 2, np.uint8)).save("maps/nucleus.png")
     drawn = cytoseg("sample", "tiny.yaml", "--maps", "maps", "--steps", "2")
-    assert drawn.exit_code in (0, 2)  # after 24 crops the sample may not be a valid picture
+    assert drawn.exit_code in (0, 2)  # after 24 crops the sample may not be a valid image
     (about,) = Path("runs/tiny/samples").glob("**/samples.json")
     origin = json.loads(about.read_text())
     assert (origin["scale"], len(origin["interpreter"]), len(origin["maps"])) == (0.3, 64, 64)

@@ -37,7 +37,7 @@ TRAINED = (
 
 
 def _write_set(folder: Path, ids: tuple[int, ...]) -> None:
-    """Write two pictures to train on and one to test on, 20 px wide, with as many pixels of each id."""
+    """Write two images to train on and one to test on, 20 px wide, with as many pixels of each id."""
     rng = np.random.default_rng(0)
     for place, suffix, dtype in (("train/a", "jpg", "i8"), ("train/b", "png", "u1"), ("test/a", "png", "<u2")):
         path = folder / f"{place}.{suffix}"
@@ -118,7 +118,7 @@ def test_tiny_imagenet_is_trained_on_in_its_own_layout(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--resize", "16"), "train/wide.npy: the picture is 20x16, not square. Crop it, or omit --resize."),
+        (("--resize", "16"), "train/wide.npy: the image is 20x16, not square. Crop it, or omit --resize."),
         ((), "train/wide.npy: ids 99 (320 px) are not in the class list"),
     ],
 )
@@ -144,4 +144,4 @@ def test_resizing_is_for_masks(cytoseg: Callable[..., Result], tmp_path: Path, m
     Path("one.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     result = cytoseg("label-import", "one.geojson", "--recipe", "cat_15", "--resize", "32")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "--resize: only resizes pictures with masks or .npy files beside them. Omit it." in result.stderr
+    assert "--resize: only resizes images with masks or .npy files beside them. Omit it." in result.stderr

@@ -1,6 +1,6 @@
 """Number of our files that a pixel passes through on each walk.
 
-A walk is counted by the files whose functions hold the picture itself, known by its uneven size. That of a queued
+A walk is counted by the files whose functions hold the image itself, known by its uneven size. That of a queued
 region is counted by those that hold the region: its place, its pixels, or the shapes in it.
 """
 
@@ -58,7 +58,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def _holds(value: Any, side: int) -> bool:
-    """Tell whether a value is a square picture or map of this side, or a short list of such."""
+    """Tell whether a value is a square image or map of this side, or a short list of such."""
     if isinstance(value, tuple | list):
         return any(_holds(item, side) for item in value[:4])
     if isinstance(value, dict):
@@ -68,7 +68,7 @@ def _holds(value: Any, side: int) -> bool:
 
 
 def _holds_region(value: Any, side: int) -> bool:
-    """Tell whether a value is a region of this side, its picture or maps, shapes drawn in it, or holds one of these."""
+    """Tell whether a value is a region of this side, its image or maps, shapes drawn in it, or holds one of these."""
     if isinstance(value, Region):
         return value.width == value.height == side
     if isinstance(value, Shape):
@@ -83,7 +83,7 @@ def _holds_region(value: Any, side: int) -> bool:
 
 
 def _walk(command: str, side: int, holds: Callable[[Any, int], bool] = _holds) -> set[str]:
-    """Run a command, and name the files whose functions hold the picture when they are called or when they end."""
+    """Run a command, and name the files whose functions hold the image when they are called or when they end."""
     files = set[str]()
 
     def look(frame: FrameType, event: str, value: Any) -> None:

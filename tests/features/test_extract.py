@@ -115,7 +115,7 @@ def test_a_gpu_gives_timesteps_a_pass_each_when_its_memory_is_short(
     extractor = make_extractor(timesteps=(0, 50, 150))._extractors[0]
     assert isinstance(extractor, DdpmTaps)
     monkeypatch.setattr(extractor, "device", torch.device("cuda"))
-    needed = 2 * PASSING_BYTES * TINY.dim * 64  # for one picture of 8 x 8 px, and as much again left free
+    needed = 2 * PASSING_BYTES * TINY.dim * 64  # for one image of 8 x 8 px, and as much again left free
 
     def passes(free: int) -> list[tuple[int, ...]]:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, free))

@@ -12,7 +12,7 @@ def test_72_filters_of_which_some_are_the_blurred_picture() -> None:
     responses = filter_responses(np.full((5, 7, 3), 51, np.uint8))
     assert responses.shape == (5, 7, 72)
     assert responses.dtype == np.float32
-    # Of a flat picture six intensities in each of three channels remain; edges and texture are nothing.
+    # Of a flat image six intensities in each of three channels remain; edges and texture are nothing.
     means = responses.mean(axis=(0, 1))
     assert np.isclose(means, 0.2, atol=1e-6).sum() == 18
     assert np.isclose(means, 0, atol=1e-6).sum() == 54

@@ -34,7 +34,7 @@ def _extractor(encoder: LiteEncoder | None, *extractors: str, unet: nn.Module | 
 
 
 def _dense(encoder: LiteEncoder, padded: np.ndarray) -> Tensor:
-    """The stages of the padded picture enlarged twice, each brought to its size: (272, H, W)."""
+    """The stages of the padded image enlarged twice, each brought to its size: (272, H, W)."""
     x = torch.from_numpy(padded).permute(2, 0, 1)[None] / 127.5 - 1
     large = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     with torch.no_grad():

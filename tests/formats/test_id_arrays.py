@@ -109,10 +109,10 @@ def test_arrays_are_found_beside_their_pictures(tmp_path: Path) -> None:
         ("a.jpg", "train", "train_a"),
     ]
     assert problems == [
-        "real/test/f.npy: has f.jpg, f.png beside it. Put one picture of the same name there.",
-        "real/train/e.npy: has no picture beside it. Put one picture of the same name there.",
+        "real/test/f.npy: has f.jpg, f.png beside it. Put one image of the same name there.",
+        "real/train/e.npy: has no image beside it. Put one image of the same name there.",
     ]
-    assert notes == ["Samples skipped (ddpm/): 1. They are not pictures of slides."]
+    assert notes == ["Samples skipped (ddpm/): 1. They are not images of slides."]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_maps_that_hold_no_ids_are_refused(
 def test_another_size_is_refused(tmp_path: Path, write_picture: Write, classes: ClassList) -> None:
     _write(tmp_path / "set", write_picture, np.array([[0, 1]], np.uint8))
     write_picture(tmp_path / "set" / "images" / "a.png", width=3, height=4)
-    with pytest.raises(LabelError, match=r"instances/a.png: the map is 2x1, but the picture 3x4\."):
+    with pytest.raises(LabelError, match=r"instances/a.png: the map is 2x1, but the image 3x4\."):
         _imported(tmp_path / "set", classes)
 
 

@@ -143,7 +143,7 @@ def test_the_picture_that_does_lie_there_is_named(
     if "b" in written:
         write_picture(tmp_path / "b.png")
     (problem,) = problems_of(path)
-    assert f"a.json: the picture '{written}' " in problem
+    assert f"a.json: the image '{written}' " in problem
     assert f"{named}, write that as imagePath." in problem
 
 
@@ -244,7 +244,7 @@ def test_empty_image_data_is_none(tmp_path: Path, write_labelme: Write) -> None:
 
 def test_a_path_that_names_no_file_is_refused(tmp_path: Path, write_labelme: Write) -> None:
     assert problems_of(write_labelme(tmp_path, "a", imagePath=".")) == [
-        "a.json: imagePath '.' names no file. Write the picture's name there."
+        "a.json: imagePath '.' names no file. Write the image's name there."
     ]
 
 
@@ -302,7 +302,7 @@ def test_a_missing_picture_is_named(tmp_path: Path, write_labelme: Write, writte
     path = write_labelme(tmp_path, "a", imagePath=written)
     path.with_suffix(".png").unlink()
     (problem,) = problems_of(path)
-    assert f"a.json: the picture '{written}' does not exist" in problem
+    assert f"a.json: the image '{written}' does not exist" in problem
 
 
 @pytest.mark.parametrize("written", [None, 7, "", "a\0.png"])
@@ -320,8 +320,8 @@ def test_damaged_image_data_is_refused(tmp_path: Path, write_labelme: Write) -> 
 
 def test_a_damaged_picture_is_named(tmp_path: Path, write_labelme: Write) -> None:
     path = write_labelme(tmp_path, "a")
-    (tmp_path / "a.png").write_text("no picture")
-    assert "a.json, picture a.png" in problems_of(path)[0]
+    (tmp_path / "a.png").write_text("no image")
+    assert "a.json, image a.png" in problems_of(path)[0]
 
 
 def test_another_size_is_refused(tmp_path: Path, write_labelme: Write) -> None:

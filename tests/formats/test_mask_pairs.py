@@ -125,7 +125,7 @@ def test_another_size_is_reported(tmp_path: Path, write_masks: Write, write_pict
     write_picture(tmp_path / "images" / "a.png", width=3, height=4)
     problems: list[str] = []
     assert read_pair(find_pairs(tmp_path, problems)[0], classes, problems) is None
-    assert problems == ["masks/a.png: the mask is 2x1, but the picture 3x4. Make them the same size."]
+    assert problems == ["masks/a.png: the mask is 2x1, but the image 3x4. Make them the same size."]
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "gif", "npy"])

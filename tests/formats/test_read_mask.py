@@ -89,7 +89,7 @@ def test_transparent_masks_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "says"), [("JPEG", " JPEG blurs ids."), ("GIF", ""), ("WEBP", "")])
 def test_other_formats_are_refused_whatever_they_are_called(tmp_path: Path, kind: str, says: str) -> None:
     Image.fromarray(IDS).save(tmp_path / "a.png", kind)
-    with pytest.raises(LabelError, match=rf"^m: is a {kind} picture\.{says} Export the mask as PNG or TIFF\.$"):
+    with pytest.raises(LabelError, match=rf"^m: is a {kind} image\.{says} Export the mask as PNG or TIFF\.$"):
         read_mask(tmp_path / "a.png", name="m")
 
 

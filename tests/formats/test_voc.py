@@ -48,7 +48,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     assert [crop for _, _, crop in find_voc(tmp_path, problems)] == ["train_a", "train_b"]
     assert problems == [
         "ImageSets/Segmentation/val.txt: names 'b' again. Keep it in one list.",
-        "SegmentationClass/c.png: has no picture JPEGImages/c.jpg. Add it or remove the mask.",
+        "SegmentationClass/c.png: has no image JPEGImages/c.jpg. Add it or remove the mask.",
     ]
 
 

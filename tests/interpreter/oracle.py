@@ -41,7 +41,7 @@ def tapped_maps(unet: nn.Module, taps: Sequence[str], xt: Tensor, t: int) -> lis
 def dense_features(
     unet: nn.Module, x0: Tensor, taps: Sequence[str], timesteps: Sequence[int], *, alpha_bars: Tensor, eps: Tensor
 ) -> Tensor:
-    """The whole feature stack of pictures whose sides the network can halve: (N, D, H, W)."""
+    """The whole feature stack of images whose sides the network can halve: (N, D, H, W)."""
     stack = []
     for t in timesteps:
         xt = (alpha_bars[t].sqrt() * x0 + (1 - alpha_bars[t]).sqrt() * eps).float()
@@ -55,7 +55,7 @@ def upsampled(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
 
 
 def pixels_of(stack: Tensor) -> Tensor:
-    """(N, D, H, W) to one row for each pixel, rows of a picture first: (N * H * W, D)."""
+    """(N, D, H, W) to one row for each pixel, rows of an image first: (N * H * W, D)."""
     return stack.permute(0, 2, 3, 1).reshape(-1, stack.shape[1])
 
 

@@ -99,7 +99,7 @@ def test_views_are_mirrored_back(decoder: Decoder) -> None:
         for view, axes in enumerate([(), (3,), (2,), (2, 3)]):
             alone = decoder(pictures.flip(axes)).softmax(1).flip(axes)
             torch.testing.assert_close(views[view], alone)
-    # A network that is not symmetric sees another picture in the mirror.
+    # A network that is not symmetric sees another image in the mirror.
     assert not torch.allclose(views[0], views[1])
     torch.testing.assert_close(views.sum(2), torch.ones(4, 2, 8, 12))
 

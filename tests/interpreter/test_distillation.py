@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 def _lesson(*, labelled: bool = False) -> Lesson:
-    """A bright picture with a dark square that the teacher calls a cell, and it is unsure along its right half."""
+    """A bright image with a dark square that the teacher calls a cell, and it is unsure along its right half."""
     picture = np.full((96, 96, 3), 220, np.uint8)
     picture[30:66, 30:66] = 70
     cell = (picture[..., 0] < 100).astype(np.float16)

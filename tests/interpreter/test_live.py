@@ -62,7 +62,7 @@ def interpreter(counting: Counting) -> LiveInterpreter:
 
 
 def _picture(dark: slice) -> NDArray[np.uint8]:
-    """A bright picture, dark between some columns."""
+    """A bright image, dark between some columns."""
     picture = np.full((24, 32, 3), 230, np.uint8)
     picture[:, dark] = 60
     return picture

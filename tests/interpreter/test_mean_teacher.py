@@ -10,7 +10,7 @@ def _crop(number: int) -> Tensor:
 
 
 class Fixed(nn.Module):
-    """Gives the first K channels of a picture as scores, times a factor."""
+    """Gives the first K channels of an image as scores, times a factor."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()

@@ -63,13 +63,13 @@ def test_equals_the_whole_feature_stack_read_pixel_by_pixel(
         expected = _dense_probabilities(features, ensemble, plain_member)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(found.sum(2), torch.ones(3, 2, height, width), atol=1e-5, rtol=0)
-    # Else the comparison would hold of anything: the probabilities differ between pixels, members and pictures.
+    # Else the comparison would hold of anything: the probabilities differ between pixels, members and images.
     assert float(found.std(dim=(3, 4)).mean()) > 0.01
     assert float((found[0] - found[1]).abs().max()) > 0.05
 
 
 def test_maps_may_lie_in_memory_in_any_order(make_ensemble: MakeEnsemble) -> None:
-    """Channels first and channels last, pictures joined or not: 16 rows and more take another way through torch."""
+    """Channels first and channels last, images joined or not: 16 rows and more take another way through torch."""
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(2, 5, 12, 10, generator=generator), torch.randn(2, 3, 24, 20, generator=generator)]
     ensemble = make_ensemble(2, 8, 3)

@@ -1,4 +1,4 @@
-"""Our implementation against the dense reference, from picture to vote."""
+"""Our implementation against the dense reference, from image to vote."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -47,7 +47,7 @@ def _extractor(unet: nn.Module, taps: tuple[str, ...], timesteps: tuple[int, ...
 
 
 def _dense(unet: nn.Module, picture: np.ndarray, taps: tuple[str, ...], timesteps: tuple[int, ...]) -> Tensor:
-    """One row of features for each pixel of the picture, in reading order."""
+    """One row of features for each pixel of the image, in reading order."""
     height, width = picture.shape[:2]
     x0 = pad_to_multiple(torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1, TINY.multiple_px)
     eps = shared_noise(NOISE_SEED, *x0.shape[-2:])

@@ -12,7 +12,7 @@ from cytoseg.labels.settings import SourceSection
 
 
 def _source(*, scale: float = 1.0, spread: float = 1.0, repaint: bool = False, share: float = 1.0) -> LabelledSource:
-    """A bright picture of 64 px with a dark square of class 1; what is not the square is other."""
+    """A bright image of 64 px with a dark square of class 1; what is not the square is other."""
     picture = np.full((64, 64, 3), 230, np.uint8)
     labels = np.full((64, 64), OTHER, np.uint8)
     picture[16:48, 16:48], labels[16:48, 16:48] = 60, 1

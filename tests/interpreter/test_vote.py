@@ -8,7 +8,7 @@ from cytoseg.interpreter.vote import jensen_shannon, vote
 
 
 def _members(*rows: list[float]) -> Tensor:
-    """One picture of one pixel: (M, 1, K, 1, 1)."""
+    """One image of one pixel: (M, 1, K, 1, 1)."""
     return torch.tensor(rows)[:, None, :, None, None]
 
 
@@ -75,7 +75,7 @@ def test_an_unknown_rule_is_a_mistake_of_ours() -> None:
 
 
 def test_each_pixel_votes_for_itself() -> None:
-    """Two pictures of 1x2 pixels, three classes, all members sure: the vote is what they say."""
+    """Two images of 1x2 pixels, three classes, all members sure: the vote is what they say."""
     ids = torch.tensor([[[0, 1]], [[2, 0]]])
     sure = torch.nn.functional.one_hot(ids, 3).float().movedim(-1, 1).expand(4, -1, -1, -1, -1)
     for rule in ("soft", "hard", "geometric", "entropy"):

@@ -25,7 +25,7 @@ def square() -> dict[str, Any]:
 
 @pytest.fixture
 def write_picture() -> Callable[..., Path]:
-    """Write a picture of one grey (with a width and height) and give its path."""
+    """Write an image of one grey (with a width and height) and give its path."""
 
     def write(path: Path, *, width: int = 6, height: int = 4, grey: int = 100) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def write_picture() -> Callable[..., Path]:
 
 @pytest.fixture
 def write_labelme(write_picture: Callable[..., Path]) -> WriteLabelme:
-    """Write ``folder/stem.json`` and, beside it, a picture of 6x4 pixels; more keys replace these."""
+    """Write ``folder/stem.json`` and, beside it, an image of 6x4 pixels; more keys replace these."""
 
     def write(folder: Path, stem: str, shapes: Sequence[Any] = (), grey: int = 100, **keys: Any) -> Path:
         write_picture(folder / f"{stem}.png", grey=grey)

@@ -152,7 +152,7 @@ def test_the_time_is_written_so_that_it_sorts() -> None:
         ({"crop": ".hidden"}, r"'\.hidden': this crop"),
         ({"author": ""}, r"036_0: '' is not a valid reviewer name\. Enter your name"),
         ({"author": "a\nb"}, r"036_0: 'a\\nb' is not a valid reviewer name"),
-        ({"label_map": np.zeros((5, 6), np.uint8)}, r"036_0: the corrected map has 6x5 pixels, the picture 5x6"),
+        ({"label_map": np.zeros((5, 6), np.uint8)}, r"036_0: the corrected map has 6x5 pixels, the image 5x6"),
         ({"label_map": np.full((6, 5), 3, np.uint8)}, r"036_0: the corrected map holds id 3, but there are 3 classes"),
     ],
 )
@@ -315,7 +315,7 @@ def test_a_correction_of_another_picture_is_refused(save: Save, tmp_path: Path, 
     save()
     other = save(author="Ben").path
     Image.fromarray(255 - PICTURE).save(other.with_suffix(".png"))
-    with pytest.raises(LabelError, match=r"another picture was imported as crop '036_0' now"):
+    with pytest.raises(LabelError, match=r"another image was imported as crop '036_0' now"):
         imported(corrections_folder(tmp_path), tmp_path, classes)
 
 

@@ -45,7 +45,7 @@ def png(mask: NDArray[np.bool_]) -> str:
 
 @st.composite
 def labelme_shapes(draw: st.DrawFn) -> dict[str, Any]:
-    """A shape of any kind that lies in the picture, with keys that cytoseg knows nothing of."""
+    """A shape of any kind that lies in the image, with keys that cytoseg knows nothing of."""
     counts = {"polygon": 5, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 4, "point": 1, "points": 3}
     kind = draw(st.sampled_from([*counts, "oriented_rectangle", "mask"]))
     count = counts.get(kind, 4)
@@ -113,7 +113,7 @@ def exported(index: LabelIndex, folder: Path, form: Format, classes: ClassList =
 
 
 def maps(index: LabelIndex) -> dict[tuple[str, str], Any]:
-    """Label map and picture of each crop, by slide and id."""
+    """Label map and image of each crop, by slide and id."""
     return {(crop.slide, crop.crop): (crop.label_map().tolist(), crop.picture().tolist()) for crop in index.crops}
 
 
@@ -211,7 +211,7 @@ def test_what_was_drawn_in_qupath_paints_the_same_from_labelme(
 def test_masks_come_back_exactly(
     place: Callable[[], Path], seed: int, classes: ClassList, form: Format, region: list[int] | None
 ) -> None:
-    """On the slide if their place is known, else in their picture."""
+    """On the slide if their place is known, else in their image."""
     rng = np.random.default_rng(seed)
     x, y, width, height = region or [3, 3, 7, 5]
     source, slides = place(), place()

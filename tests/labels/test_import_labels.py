@@ -77,8 +77,7 @@ def test_pairs_that_were_renamed_together_are_counted(
     report = import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
     assert [(crop.crop, crop.slide) for crop in report.crops] == [("a", "a"), ("b", "b")]
     assert report.notes[0] == (
-        "Files with an imagePath that does not exist: 2, first a.json; the picture of the same name beside each "
-        "was used."
+        "Files with an imagePath that does not exist: 2, first a.json; the image of the same name beside each was used."
     )
 
 
@@ -218,7 +217,7 @@ def test_all_problems_are_reported_together_and_nothing_changes(
     for start in (
         "g.json: is cut off",
         "c.json, shape 2: the polygon 'cell' lies outside",
-        "d.json: the picture 'missing.png' does not exist",
+        "d.json: the image 'missing.png' does not exist",
         "e.json: the file says 7x4",
         "f.json: imagePath '../../x.png' points outside",
         "labels not in the class list (background, cell, nucleus): 'nuclei' (1 shape, first c.json, shape 1)",
@@ -231,7 +230,7 @@ def test_two_crops_of_one_id_are_refused(
     source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
 ) -> None:
     write_labelme(source / "deep", "a", [square])
-    with pytest.raises(LabelError, match=r"^deep/a\.json: has the same crop id 'a' and the same picture as a\.json\."):
+    with pytest.raises(LabelError, match=r"^deep/a\.json: has the same crop id 'a' and the same image as a\.json\."):
         import_labels(source, folder, classes=classes, rules=RULES)
 
 
@@ -294,7 +293,7 @@ def test_another_picture_of_an_imported_id_is_refused(
 ) -> None:
     import_labels(source, folder, classes=classes, rules=RULES)
     path = write_labelme(tmp_path / "more", "a", [square], grey=1)
-    with pytest.raises(LabelError, match=r"another picture was imported as crop 'a' before \(a\.json\)\. Rename one"):
+    with pytest.raises(LabelError, match=r"another image was imported as crop 'a' before \(a\.json\)\. Rename one"):
         import_labels(path, folder, classes=classes, rules=RULES)
 
 

@@ -98,7 +98,7 @@ def test_a_changed_picture_is_refused(tmp_path: Path, crop: LabelledCrop) -> Non
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:
-    (tmp_path / "maps" / "c1.png").write_text("no picture")
+    (tmp_path / "maps" / "c1.png").write_text("no image")
     with pytest.raises(LabelError, match="was changed or damaged"):
         crop.label_map()
 

@@ -243,7 +243,7 @@ def test_a_missing_slide_is_named(tmp_path: Path, write_geojson: Write, take_in:
 
 def test_a_damaged_slide_is_named(slide: Path, write_geojson: Write, take_in: Callable[..., ImportReport]) -> None:
     path = write_geojson(slide.with_suffix(".geojson"), box("Region*", 0, 0, 4, 4))
-    slide.write_text("no picture")
+    slide.write_text("no image")
     assert "Pap 07.2 мазок.png: is not an image format that cytoseg reads" in refusal(take_in, path)
 
 

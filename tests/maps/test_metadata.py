@@ -46,7 +46,7 @@ def notes_of(path: Path) -> dict[str, dict[str, str]]:
     told = {reference.get("ID") for reference in image.findall("o:AnnotationRef", space)}
     found = {}
     for note in root.findall("o:StructuredAnnotations/o:MapAnnotation", space):
-        assert note.get("ID") in told  # they belong to the picture
+        assert note.get("ID") in told  # they belong to the image
         pairs = note.iterfind("o:Value/o:M", space)
         found[note.get("Namespace") or ""] = {pair.get("K") or "": pair.text or "" for pair in pairs}
     return found

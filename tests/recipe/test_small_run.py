@@ -20,7 +20,7 @@ classes: [{{name: glass, colour: "#ffffff"}}, {{name: cell, colour: "#000000"}}]
 
 @pytest.fixture(autouse=True)
 def small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be in a folder with a run of pictures of 32 px, and its recipe."""
+    """Be in a folder with a run of images of 32 px, and its recipe."""
     monkeypatch.chdir(tmp_path)
     _leave(Path("runs/small/ddpm/checkpoint-000000008"), 32)
     Path("small.yaml").write_text("name: small\n", encoding="utf-8")
@@ -92,7 +92,7 @@ def test_the_run_s_own_checkpoint_keeps_its_factor_without_the_small_run() -> No
     ("override", "said"),
     [
         ("diffusion.backbone=lucidrains", "diffusion.upsample_from: needs diffusion.backbone: adm, found lucidrains"),
-        ("diffusion.condition=map", "takes a small picture or a map, found condition map"),
+        ("diffusion.condition=map", "takes a small image or a map, found condition map"),
         ("diffusion.upsample=3", "crops.size_px: 64 is not a multiple of diffusion.upsample, 3"),
         ("diffusion.upsample=0", "diffusion.upsample"),
         ("space.kind=kl", "space.kind: diffusion.upsample_from works with pixels only"),

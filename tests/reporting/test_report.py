@@ -197,7 +197,7 @@ def test_samples_that_are_noise_give_way_to_denoised_crops(run: Path) -> None:
 
 
 def test_a_damaged_picture_is_named_and_the_rest_is_shown(run: Path) -> None:
-    (run / "ddpm" / "samples.png").write_text("no picture")
+    (run / "ddpm" / "samples.png").write_text("no image")
     text = write_report(run).read_text(encoding="utf-8")
     assert "ddpm/samples.png cannot be read as an image" in text
     assert text.count("<img") == 9

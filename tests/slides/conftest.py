@@ -1,4 +1,4 @@
-"""Small pictures and slides for the readers' tests."""
+"""Small images and slides for the readers' tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +61,7 @@ def write_pyramid(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def write_map(tmp_path: Path) -> Callable[..., Path]:
-    """Write a picture whose pixel (x, y) is the colour (x, y, 100): a crop then tells where it was taken."""
+    """Write an image whose pixel (x, y) is the colour (x, y, 100): a crop then tells where it was taken."""
 
     def write(name: str = "map.png", *, width: int = 64, height: int = 48) -> Path:
         y, x = np.mgrid[:height, :width]

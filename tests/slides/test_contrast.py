@@ -27,6 +27,6 @@ def test_glass_is_near_empty_and_cells_are_not() -> None:
     for glass in (245, 200, 160):  # cameras are set dark, too
         assert _empty(glass + noise)
     one_cell = 240 + noise
-    one_cell[20:33, 20:33] = (120, 60, 150)  # a 25th of the picture
+    one_cell[20:33, 20:33] = (120, 60, 150)  # a 25th of the image
     assert not _empty(one_cell)
     assert not _empty(np.full((8, 8, 3), 90))  # a thick, even clump

@@ -107,7 +107,7 @@ def test_levels_padded_to_whole_tiles_are_known_without_a_vendor(tmp_path: Path,
         sizes = [Level(Size(SIDE >> n, SIDE >> n), float(2**n)) for n in range(4)]
         assert list(slide.levels) == sizes
         found = slide.read_region(Region(0, 0, SIDE + 16, SIDE + 16), 1)
-    assert_array_equal(found[504:], np.full((8, 512, 3), 255))  # the padding is no part of the picture
+    assert_array_equal(found[504:], np.full((8, 512, 3), 255))  # the padding is no part of the image
     assert_array_equal(found[400:440, 420:468], np.full((40, 48, 3), 30))
 
 

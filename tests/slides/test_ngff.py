@@ -45,7 +45,7 @@ def test_what_zarr_3_says_in_one_file(tmp_path: Path) -> None:
 
 def test_scenes_are_taken_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     root = write(tmp_path / "a.zarr", {"bioformats2raw.layout": 3})
-    (root / "0" / ".zattrs").write_text("{}")  # no picture: it is no scene
+    (root / "0" / ".zattrs").write_text("{}")  # no image: it is no scene
     for number, width in ((10, 70), (9, 60), (1, 70)):
         write(root / str(number), {"multiscales": [PLAIN]}, (3, 40, width))
     found = read_multiscale(root)

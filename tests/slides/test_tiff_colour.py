@@ -73,7 +73,7 @@ def test_ycbcr_of_others_says_so_in_the_tag(tmp_path: Path, drawn: Pixels, step:
     data = encode(ycbcr(drawn, step), [(1, 1), step, step])
     path = tile(tmp_path / "a.tif", data, 34712, photometric="ycbcr")
     assert abs(read(path) - drawn).mean() < 1
-    # Read whole, as pictures of labels are.
+    # Read whole, as images of labels are.
     assert abs(read_picture(path, name="a").astype(int) - drawn).mean() < 1
 
 

@@ -64,7 +64,7 @@ def telling() -> Extract:
 
 @pytest.fixture
 def noise() -> Callable[[int], Extract]:
-    """Features that tell nothing: ``noise(seed)`` gives five channels of chance, other ones for each picture."""
+    """Features that tell nothing: ``noise(seed)`` gives five channels of chance, other ones for each image."""
 
     def of(seed: int) -> Extract:
         def extract(picture: Picture) -> NativeFeatures:

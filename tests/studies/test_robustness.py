@@ -49,7 +49,7 @@ def small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Methods:
-    """A threshold that noise and light mislead, and one that always says glass; trainings and pictures are counted."""
+    """A threshold that noise and light mislead, and one that always says glass; trainings and images are counted."""
 
     def __init__(self, *, stop_after: int | None = None) -> None:
         self.fits: list[str] = []

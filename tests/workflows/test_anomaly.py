@@ -55,7 +55,7 @@ class Watched:
 
 @pytest.fixture
 def scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
-    """A run whose networks know pictures of one grey, and the classes background and cell (dark)."""
+    """A run whose networks know images of one grey, and the classes background and cell (dark)."""
     monkeypatch.chdir(tmp_path)
     bundle = tmp_path / "run" / "interpreter" / "bundle"
     bundle.mkdir(parents=True)

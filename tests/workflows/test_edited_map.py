@@ -38,7 +38,7 @@ def test_maps_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 2]], np.uint8)).save(tmp_path / "map.png")
     with pytest.raises(LabelError, match=r"map.png: holds id 2, but there are 2 classes \(glass, nucleus\)"):
         read_map(tmp_path / "map.png", CLASSES, (1, 2))
-    with pytest.raises(LabelError, match=r"crop.json: the map has 16x12 px, the picture 16x20 px"):
+    with pytest.raises(LabelError, match=r"crop.json: the map has 16x12 px, the image 16x20 px"):
         read_map(_labelme(tmp_path, "nucleus"), CLASSES, (20, 16))
     with pytest.raises(LabelError, match=r"class 'cell' is not in the class list"):
         read_map(_labelme(tmp_path, "cell"), CLASSES, (12, 16))

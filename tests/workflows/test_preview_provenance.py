@@ -66,7 +66,7 @@ def test_after_a_kill_behind_the_last_checkpoint_nothing_earlier_passes_for_new(
         patch.setattr(f"cytoseg.commands.train_ddpm.{cut}", killed)
         assert cytoseg("train-ddpm", "tiny.yaml", "training.crops=8", *SHORT, "--resume").exit_code == 130
     assert (DDPM / "checkpoint-000000008").is_dir()
-    (DDPM / ".4194305.loss.png").touch()  # no picture to look at
+    (DDPM / ".4194305.loss.png").touch()  # no image to look at
     resumed = cytoseg("train-ddpm", "tiny.yaml", "training.crops=8", *SHORT, "--resume")
     assert resumed.exit_code == 0, resumed.output
     assert "Trained on 8 crops (" in resumed.stdout

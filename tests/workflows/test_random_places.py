@@ -18,9 +18,9 @@ Draws = Callable[..., RandSlideCropd]
 
 @pytest.fixture
 def draws(tmp_path: Path) -> Draws:
-    """Random crops of 16 px of a picture that is taken to be all tissue."""
+    """Random crops of 16 px of an image that is taken to be all tissue."""
 
-    def draws(pixels: np.ndarray) -> RandSlideCropd:  # type: ignore[type-arg] # any picture
+    def draws(pixels: np.ndarray) -> RandSlideCropd:  # type: ignore[type-arg] # any image
         path = tmp_path / "smear.png"
         Image.fromarray(pixels.astype(np.uint8)).save(path)
         sources = find_tissue([path], size_px=16, settings=SlidesSection(background=BackgroundSection("none")))

@@ -46,7 +46,7 @@ def _leave(run: str, architecture: Architecture, *, size_px: int = 16, mpp: floa
     recipe = {"crops": {"size_px": size_px}, "slides": {"mpp": mpp}}
     state = {"crops_seen": 8, "architecture": architecture.as_json(), "recipe": recipe}
     unet = build_unet(architecture, seed=1)
-    with torch.no_grad():  # ADM begins with zeros, and would draw the same of all small pictures
+    with torch.no_grad():  # ADM begins with zeros, and would draw the same of all small images
         for i, weights in enumerate(unet.parameters()):
             weights += 0.05 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(i))
     save_checkpoint(Path("runs", run, "ddpm/checkpoint-000000008"), {"ema": unet.state_dict()}, state)
@@ -54,7 +54,7 @@ def _leave(run: str, architecture: Architecture, *, size_px: int = 16, mpp: floa
 
 @pytest.fixture
 def cytoseg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run a command beside a slide, the run of small pictures, and the recipe of the large ones."""
+    """Run a command beside a slide, the run of small images, and the recipe of the large ones."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(drawn_samples, "fault_of", lambda _: None)
     Path("slides").mkdir()
@@ -145,21 +145,21 @@ def test_it_is_trained_like_any_other(cytoseg: Command) -> None:
     assert _pixels(Path("runs/large/ddpm/samples.png")).shape[1] == 3 * 34 - 2  # of six crops
     exported = cytoseg("export", "large.yaml", "card")
     assert exported.exit_code == 0, exported.output
-    assert "enlarges small pictures 2 times" in Path("card/README.md").read_text()
+    assert "enlarges small images 2 times" in Path("card/README.md").read_text()
 
 
 @pytest.mark.parametrize("command", ["train-ddpm", "sample"])
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"run": "other"}, "upsample_from: runs/small: there is no diffusion model. Train the model of small pictures"),
-        ({"channels": 1}, "draws pictures of 1 channels, and diffusion.channels is 3. Use the same."),
-        ({"size_px": 24}, "draws pictures of 24 px, and crops.size_px 32 is not 2 or more times that."),
-        ({"size_px": 32}, "draws pictures of 32 px, and crops.size_px 32 is not 2 or more times that."),
-        ({"mpp": 0.5}, "was trained at slides.mpp 0.5, and this recipe has 0.5, so pictures 2 times smaller need"),
+        ({"run": "other"}, "upsample_from: runs/small: there is no diffusion model. Train the model of small images"),
+        ({"channels": 1}, "draws images of 1 channels, and diffusion.channels is 3. Use the same."),
+        ({"size_px": 24}, "draws images of 24 px, and crops.size_px 32 is not 2 or more times that."),
+        ({"size_px": 32}, "draws images of 32 px, and crops.size_px 32 is not 2 or more times that."),
+        ({"mpp": 0.5}, "was trained at slides.mpp 0.5, and this recipe has 0.5, so images 2 times smaller need"),
         ({"mpp": None}, "was trained at slides.mpp null, and this recipe has 0.5"),
-        ({"upsample": 2}, "itself enlarges small pictures. Name a run that draws from noise alone."),
-        ({"size_px": None}, "draws pictures of None px"),
+        ({"upsample": 2}, "itself enlarges small images. Name a run that draws from noise alone."),
+        ({"size_px": None}, "draws images of None px"),
     ],
 )
 def test_a_run_that_does_not_fit_is_refused_in_a_line(
@@ -180,7 +180,7 @@ def test_a_run_that_does_not_fit_is_refused_in_a_line(
 def test_a_run_of_another_factor_is_refused(cytoseg: Command) -> None:
     _leave("large", LARGE, size_px=64, mpp=0.5)
     refused = _sample(cytoseg, "crops.size_px=64", "predict.tile_px=64")
-    assert "draws pictures of 16 px, and diffusion.upsample 2 makes 32 px of them, not the 64" in refused.stderr
+    assert "draws images of 16 px, and diffusion.upsample 2 makes 32 px of them, not the 64" in refused.stderr
 
 
 def test_a_model_without_recipe_a_damaged_one_and_the_run_itself_are_refused(cytoseg: Command) -> None:
@@ -189,7 +189,7 @@ def test_a_model_without_recipe_a_damaged_one_and_the_run_itself_are_refused(cyt
     state = Path("runs/small/ddpm/checkpoint-000000008/state.json")
     values = json.loads(state.read_text())
     state.write_text(json.dumps({key: value for key, value in values.items() if key != "recipe"}))
-    assert "does not state the size of its pictures" in _sample(cytoseg).stderr
+    assert "does not state the size of its images" in _sample(cytoseg).stderr
     state.with_name("ema.safetensors").write_bytes(b"damaged")
     refused = _sample(cytoseg)
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)

@@ -20,7 +20,7 @@ FIELD = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 
 @pytest.fixture
 def imported(cytoseg: Callable[..., Result]) -> Import:
-    """Import a picture as a crop of a run; beside it may stand its slide and region."""
+    """Import an image as a crop of a run; beside it may stand its slide and region."""
 
     def write(run: str, name: str, picture: Picture, origin: object = None) -> None:
         for folder, pixels in (("images", picture), ("masks", np.eye(*picture.shape[:2], dtype=np.uint8))):

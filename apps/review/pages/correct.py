@@ -130,7 +130,7 @@ def _work(crop: CropScores, classes: ClassList) -> None:
         picture = read_rgb(state.run_folder() / "evaluation" / crop.folder / "image.png")
         name, ids = _ids(kind, crop, pinned, classes)
         if ids.shape != picture.shape[:2]:
-            raise CytosegError(f"{crop.crop}: {name} differs in size from the picture. Evaluate the run again.")
+            raise CytosegError(f"{crop.crop}: {name} differs in size from the image. Evaluate the run again.")
         token = f"{state.run_folder().resolve().name}/{crop.crop}/{name}/{crc32(ids.tobytes())}"
         done = st.session_state.pop("saved token", "")
         answer = editor.edit(picture, ids, classes, token=token, saved=done, may_save=bool(author))

@@ -12,13 +12,13 @@ from cytoseg.metrics.results import CropScores, Evaluation, share_text
 from cytoseg.reporting.glossary import UNCERTAINTY
 from cytoseg.viewer.deep_zoom import jpeg
 
-# Width of the large picture, at most; smaller crops are enlarged.
+# Width of the large image, at most; smaller crops are enlarged.
 SHOWN_PX = 900
 
 
 def _controls(crop: CropScores, found: Evaluation) -> tuple[str, float, list[int]]:
     layer = st.segmented_control("Overlay", crop_choice.LAYERS, default=crop_choice.LAYERS[0], required=True)
-    opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help="0 % shows the picture alone.")
+    opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help="0 % shows the image alone.")
     if layer == "Disagreement":
         widgets.ramp("all agree", "most in this crop")
         return layer, opacity / 100, []

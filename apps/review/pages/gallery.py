@@ -21,7 +21,7 @@ SHARP_PX = 2 * CARD_PX
 
 @st.cache_data(show_spinner=False, max_entries=512)
 def _thumbnail(folder: Path, created: str, _found: Evaluation, layer: str, opacity: float) -> bytes:
-    """Make the picture of a card as JPEG: 512 uncompressed ones would take hundreds of megabytes."""
+    """Make the image of a card as JPEG: 512 uncompressed ones would take hundreds of megabytes."""
     shown = range(len(_found.class_names))
     return jpeg(reduced(crop_choice.painted(folder, _found, layer=layer, shown=shown, opacity=opacity), SHARP_PX))
 
@@ -33,7 +33,7 @@ def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
         try:
             widgets.show(st, _thumbnail(folder, found.created, found, layer, opacity), alt=f"{crop.crop}: {layer}")
         except CytosegError:
-            st.warning("The picture of this crop is missing or damaged. Evaluate the run again.")
+            st.warning("The image of this crop is missing or damaged. Evaluate the run again.")
         st.markdown(
             f"**{state.plain(crop.crop)}**  \nmean IoU **{share_text(crop.miou)}**, slide {state.plain(crop.slide)}"
         )

@@ -31,7 +31,7 @@ class FeatureSet:
         scale: Factor of input enlargement.
         extractors: Feature extractors; without ddpm, taps, timesteps and scale are unused.
         noises: Number of noise tensors to average over.
-        flips: Whether probabilities are averaged over the picture and its three mirror images.
+        flips: Whether probabilities are averaged over the image and its three mirror images.
     """
 
     taps: tuple[str, ...]
@@ -117,7 +117,7 @@ def choose_both(label_maps: Iterable[NDArray[np.uint8]], *, train_px: int, held_
 def flipped(
     picture: NDArray[np.uint8], xy: NDArray[np.int64], flip: Flip
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Flip a picture and its pixel coordinates.
+    """Flip an image and its pixel coordinates.
 
     Args:
         picture: (H, W, 3) uint8.
