@@ -1,4 +1,4 @@
-"""Pictures of queued regions: image, prediction, disagreement, reason."""
+"""Images of queued regions: image, prediction, disagreement, reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Pictures of anomalous regions: the region, its classes, both scores and what the model redrew."""
+"""Images of anomalous regions: the region, its classes, both scores and what the model redrew."""
 
 from dataclasses import replace
 

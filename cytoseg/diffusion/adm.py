@@ -18,17 +18,16 @@ _FIRST = "input_blocks.0.0.weight"
 
 @dataclass(frozen=True)
 class AdmShape:
-    """What decides the shapes of the network's weights.
+    """Everything that determines the shapes of the network's weights.
 
     Attributes:
         width: Channels that ``mults`` multiply.
         mults: Channel multiplier of each resolution, finest first.
         out_channels: Channels of the output; twice those of the image where the variance is learned.
-        settings: The blocks that it is made of.
-        in_channels: Channels of the image, and of what is given beside it.
+        settings: Its blocks.
+        in_channels: Channels of the image and of its conditioning.
         classes: Number of classes that the network can be conditioned on; 0 for none.
-        map_channels: Channels of a class map or small image that the network is given, the last for unknown; 0 for
-            none.
+        map_channels: Channels of a class map or small image as conditioning, the last for unknown; 0 for none.
     """
 
     width: int
@@ -49,7 +48,7 @@ class AdmUnet(nn.Module):
     al., A ConvNet for the 2020s, CVPR 2022.
     """
 
-    # What the diffusion process asks of a network.
+    # Required by lucidrains' GaussianDiffusion.
     self_condition = False
     random_or_learned_sinusoidal_cond = False
 
@@ -82,7 +81,7 @@ class AdmUnet(nn.Module):
             times: (N,) timesteps.
             classes: (N,) int64 classes, for a network with class conditioning.
             class_map: (N, map_channels, H, W) from ``class_map.one_hot_map`` or ``small_picture.given_picture``, for a
-                network conditioned on it; None for what is unknown everywhere.
+                network conditioned on it; None if it is unknown everywhere.
 
         Returns:
             (N, out_channels, H, W).
@@ -91,7 +90,7 @@ class AdmUnet(nn.Module):
             ValueError: If classes are given to a network without them, or not given to one with them.
         """
         if (classes is None) != (self.label_emb is None):
-            raise ValueError("classes are given exactly to a network that is conditioned on them")
+            raise ValueError("classes must be given if and only if the network is conditioned on them")
         embedding = self.time_embed(sinusoids(times, self.width).to(x.dtype))
         if self.label_emb is not None:
             embedding = embedding + self.label_emb(classes)
@@ -127,11 +126,11 @@ def adm_shape(architecture: Architecture) -> AdmShape:
 
 
 def with_map_channels(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Widen the first convolution of a network that is given nothing by channels of weight 0, which change nothing yet.
+    """Widen the first convolution of an unconditional network by channels of weight 0, which do not change its output.
 
     Args:
-        weights: Of the network to start from.
-        own: Of the network that takes them.
+        weights: Weights of the network to start from.
+        own: Weights of the network that takes them.
     """
     found = dict(weights)
     if _FIRST in weights and _FIRST in own and (missing := own[_FIRST].shape[1] - weights[_FIRST].shape[1]) > 0:
@@ -151,7 +150,7 @@ class GroupNorm(nn.GroupNorm):
     """Group norm of up to 32 groups, computed in float32 whatever the precision of its input."""
 
     def __init__(self, channels: int) -> None:
-        """Take 32 groups as the published networks do; fewer in a network too narrow for them.
+        """Use 32 groups as the published networks do; fewer in a network too narrow for them.
 
         A group of a single channel would remove what ``conditioning: add`` adds to that channel.
         """
@@ -167,7 +166,7 @@ class Attention(nn.Module):
     """Self-attention over all positions, with heads of 64 channels, added to its input."""
 
     def __init__(self, channels: int) -> None:
-        """Make it; channels that heads of 64 do not share out evenly are one head."""
+        """Make the layers; a number of channels that is not a multiple of 64 gets a single head."""
         super().__init__()
         self.heads = channels // _HEAD_CHANNELS if channels % _HEAD_CHANNELS == 0 else 1
         self.norm = GroupNorm(channels)
@@ -276,7 +275,7 @@ class _Upsample(nn.Module):
 
 
 class _Stage(nn.Sequential):
-    """Layers in a row; those that take the timestep are given its embedding."""
+    """A sequence of layers; those that take the timestep get its embedding."""
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override] # takes two where its base takes one
         for layer in self:
@@ -306,7 +305,7 @@ class _BlockMaker:
 
 
 def _encoder(shape: AdmShape, maker: _BlockMaker) -> tuple[nn.ModuleList, list[int]]:
-    """Make the stages down to the coarsest resolution; also returns the channels that each gives."""
+    """Make the stages down to the coarsest resolution; also return the output channels of each."""
     channels = shape.width * shape.mults[0]
     stages = [_Stage(nn.Conv2d(shape.in_channels + shape.map_channels, channels, 3, padding=1))]
     skips = [channels]
@@ -322,7 +321,7 @@ def _encoder(shape: AdmShape, maker: _BlockMaker) -> tuple[nn.ModuleList, list[i
 
 
 def _decoder(shape: AdmShape, maker: _BlockMaker, skips: Sequence[int]) -> nn.ModuleList:
-    """Make the stages up to the image's resolution; each takes the output of one of the encoder's, last first."""
+    """Make the stages up to the image's resolution; each takes the output of one encoder stage, last first."""
     left, channels = list(skips), skips[-1]
     stages = []
     for level, mult in reversed(list(enumerate(shape.mults))):
@@ -336,7 +335,7 @@ def _decoder(shape: AdmShape, maker: _BlockMaker, skips: Sequence[int]) -> nn.Mo
 
 
 def _zeroed(layer: nn.Module) -> nn.Module:
-    """Set a layer's weights to zero, so that a block begins as its skip connection."""
+    """Set a layer's weights to zero, so that a block is initially its skip connection."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

@@ -1,4 +1,4 @@
-"""The blocks that the backbone adm is made of: the recipe's section diffusion.adm."""
+"""Blocks of the backbone adm: the recipe section diffusion.adm."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ _MOST = 64
 
 @dataclass(frozen=True)
 class AdmSettings:
-    """The blocks that the backbone adm is made of; the values are those of the published 256 px networks."""
+    """Blocks of the backbone adm; the defaults are those of the published 256 px networks."""
 
     __pydantic_config__ = RULES
 
     blocks: Annotated[int, Ge(1), Le(8)] = 2
     """Residual blocks of each resolution of the encoder; the decoder has one more."""
     attention: tuple[Annotated[int, Ge(1), Le(64)], ...] = (8, 16, 32)
-    """Resolutions with self-attention, as the number of the image's pixels each way that one value stands for; []
-    for none, also not between encoder and decoder."""
+    """Resolutions with self-attention, as the number of image pixels per value in each direction; [] for none, not even
+    between encoder and decoder."""
     conditioning: Literal["add", "adagn"] = "adagn"
-    """How a block learns the timestep: adagn scales and shifts after the norm, add adds it before."""
+    """How a block receives the timestep: adagn scales and shifts after the norm, add adds it before."""
     block: Literal["resnet", "convnext"] = "resnet"
     """resnet has two 3x3 convolutions; convnext a depthwise 7x7 and two 1x1 convolutions, with fewer weights."""
     resample_in_blocks: bool = True
-    """Halve and double the resolution inside residual blocks; false uses convolutions of their own."""
+    """Halve and double the resolution inside residual blocks; false uses separate convolutions."""
 
 
 AS_PUBLISHED = AdmSettings()
@@ -38,7 +38,7 @@ def adm_from_json(values: Mapping[str, Any]) -> AdmSettings:
     """Parse the blocks of a checkpoint.
 
     Raises:
-        LookupError, TypeError, ValueError: If it says something else.
+        LookupError, TypeError, ValueError: If it is malformed.
     """
     found = AdmSettings(**{**values, "attention": tuple(values["attention"])})
     numbers = (found.blocks, *found.attention)

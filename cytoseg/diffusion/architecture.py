@@ -40,7 +40,7 @@ class Architecture(DiffusionSection):
         mask_classes: Class names of the mask head of ``pretrained``; empty without a head.
         map_classes: Class names of the map that the network is conditioned on; empty without.
         space: The space that it works in.
-        part: The noise predictor, or the autoencoder of its space; of that only channels and space count.
+        part: The noise predictor, or the autoencoder of its space; of the latter only channels and space matter.
     """
 
     mask_classes: tuple[str, ...] = ()
@@ -49,14 +49,14 @@ class Architecture(DiffusionSection):
     part: Literal["unet", "autoencoder"] = "unet"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the values as JSON, without those of adm for other backbones, a map's if none, and the usual ones."""
+        """Return the values as JSON, without usual ones and those that the backbone or a missing map does not use."""
         left_out = (*(() if self.backbone == "adm" else _OF_ADM), *(() if self.map_classes else _OF_MAP))
         usual = {"channels": 3, "upsample": 1, "space": asdict(PIXELS), "part": "unet"}
         values = self.values().items()
         return {k: v for k, v in values if k not in left_out and not (k in usual and usual[k] == v)}
 
     def values(self) -> dict[str, Any]:
-        """Return all values as JSON; the run that small images come from decides no weights."""
+        """Return all values as JSON, except the source of small images, which does not affect the weights."""
         lists = {key: list(getattr(self, key)) for key in ("dim_mults", "mask_classes", "map_classes")}
         values = {**asdict(self), **lists}
         values["adm"]["attention"] = list(self.adm.attention)
@@ -71,7 +71,7 @@ class Architecture(DiffusionSection):
             LookupError, TypeError, ValueError, AttributeError: If it is not an architecture.
         """
         missing = [key for key in _ALWAYS_WRITTEN if key not in values]
-        if missing:  # and is not to be taken from the recipe's defaults
+        if missing:  # the recipe's defaults must not replace it
             raise LookupError(missing[0])
         names = {key: tuple(values.get(key, ())) for key in ("mask_classes", "map_classes")}
         parts = {
@@ -112,7 +112,7 @@ class Architecture(DiffusionSection):
 
     @property
     def given_channels(self) -> int:
-        """Channels that the network is given beside what it denoises, the last for unknown: a map, a small image."""
+        """Channels of the conditioning (a class map, a small image), the last for unknown."""
         if self.map_classes:
             return len(self.map_classes) + 1
         return self.channels + 1 if self.upsample > 1 else 0
@@ -124,7 +124,7 @@ class Architecture(DiffusionSection):
 
     @property
     def other_loss(self) -> str:
-        """What the second loss of its training is called."""
+        """Name of the second loss of its training."""
         return "mask loss" if self.part == "unet" else "discriminator loss"
 
     def of_autoencoder(self) -> "Architecture":
@@ -166,7 +166,7 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
 
 
 def as_start(wanted: Architecture, found: Architecture) -> Architecture:
-    """Return what a model to start from must be: without class maps or small images, if it takes none itself."""
+    """Return the architecture required of a model to start from; it may lack class maps and small images."""
     if found.condition == "none":
         wanted = replace(wanted, condition="none", map_classes=())
     return wanted if found.upsample > 1 else replace(wanted, upsample=1)
@@ -212,7 +212,7 @@ def _pretrained_shape(architecture: Architecture, block: int, _part: str) -> tup
 
 
 def _adm_shape(architecture: Architecture, block: int, _part: str) -> tuple[int, int]:
-    """Give the shape of a whole stage: the last of each resolution but the finest ends by doubling it."""
+    """Return the shape of a whole stage; the last stage of each resolution, except the finest, ends by doubling it."""
     level, place = divmod(block, architecture.adm.blocks + 1)
     finer = len(architecture.dim_mults) - 1 - level
     doubles = finer > 0 and place == architecture.adm.blocks

@@ -9,7 +9,7 @@ from torch.nn import functional
 from cytoseg.diffusion.space_settings import LATENT_CHANNELS, SpaceShape
 
 KL_WEIGHT = 1e-6
-"""Of the divergence from a standard normal, both summed over an image (Rombach et al. 2022)."""
+"""Weight of the divergence from a standard normal; both losses are summed over an image (Rombach et al. 2022)."""
 DETAIL_WEIGHT = 1.0
 DETAIL_SCALES = 3
 ADVERSARIAL_WEIGHT = 0.01
@@ -18,7 +18,7 @@ _CODE_DECAY = 0.99
 
 
 def build_autoencoder(shape: SpaceShape, channels: int) -> nn.Module:
-    """Build MONAI's AutoencoderKL or VQVAE, without attention, so that tiles of a slide agree where they meet."""
+    """Build MONAI's AutoencoderKL or VQVAE, without attention, so that adjacent tiles of a slide agree."""
     from monai.networks.nets import VQVAE, AutoencoderKL  # a second to load, and only a latent space needs it
 
     halvings = shape.factor.bit_length() - 1
@@ -37,7 +37,7 @@ def build_autoencoder(shape: SpaceShape, channels: int) -> nn.Module:
             embedding_dim=LATENT_CHANNELS,
             decay=_CODE_DECAY,
         )
-        # MONAI counts no use of a code at first, which throws unused ones out of reach permanently.
+        # MONAI starts the use counts of codes at 0, which puts unused codes out of reach permanently.
         cast(Any, network).quantizer.quantizer.ema_cluster_size.fill_(1.0)
         return cast(nn.Module, network)
     widths = tuple(shape.dim * 2**i for i in range(halvings + 1))
@@ -59,7 +59,7 @@ def build_autoencoder(shape: SpaceShape, channels: int) -> nn.Module:
 
 
 def build_discriminator(shape: SpaceShape, channels: int) -> nn.Module:
-    """Build MONAI's PatchDiscriminator; its norm is of each crop, because batches are small."""
+    """Build MONAI's PatchDiscriminator; it normalises each crop separately, because batches are small."""
     from monai.networks.nets import PatchDiscriminator  # as above
 
     return cast(nn.Module, PatchDiscriminator(2, shape.dim, channels, num_layers_d=2, norm="INSTANCE"))
@@ -68,7 +68,7 @@ def build_discriminator(shape: SpaceShape, channels: int) -> nn.Module:
 def detail_losses(pictures: Tensor, others: Tensor) -> Tensor:
     """Compare two sets of images at several scales: their values and their differences of neighbours.
 
-    It stands in for a perceptual loss, whose network would have to be downloaded.
+    It replaces a perceptual loss, whose network would have to be downloaded.
 
     Args:
         pictures: (N, C, H, W).
@@ -91,12 +91,12 @@ def kl_losses(mean: Tensor, deviation: Tensor) -> Tensor:
 
 
 def judge(discriminator: nn.Module, pictures: Tensor, *, wanted: float, learns: bool) -> Tensor:
-    """Compute how far a discriminator is from an answer.
+    """Compute the error of a discriminator's answer.
 
     Args:
         discriminator: From ``build_discriminator``.
         pictures: (N, C, H, W) in [-1, 1].
-        wanted: 1 for real, 0 for not.
+        wanted: The right answer: 1 for real, 0 for generated.
         learns: Whether the gradient reaches its weights.
 
     Returns:

@@ -22,7 +22,7 @@ def autoencoder_learning(state: TrainState, settings: TrainSettings, accelerator
 
     Args:
         state: From ``new_state``, of an autoencoder.
-        settings: Training settings; ``adversarial_from`` says from when the discriminator takes part.
+        settings: Training settings; the discriminator takes part after ``adversarial_from`` crops.
         accelerator: From ``new_accelerator``.
     """
     model, optimiser = accelerator.prepare(state.unet, state.optimiser)

@@ -19,7 +19,7 @@ from cytoseg.diffusion.space_settings import SpaceShape
 
 
 class AutoencoderTraining(nn.Module):
-    """A latent space with the discriminator that its images are to deceive.
+    """A latent space with the discriminator that its images should deceive.
 
     Args:
         shape: Kind, factor and width.
@@ -40,13 +40,13 @@ class AutoencoderTraining(nn.Module):
             judged: Whether the discriminator takes part.
 
         Returns:
-            What is to be minimised, what the reconstruction has of it, and the discriminator's share, each (N,).
+            The loss to be minimised, the reconstruction's part of it, and the discriminator's, each (N,).
         """
         x = self.space.of_space(pictures)
         seen, restrained = self._reconstructed(x, eps)
         own = detail_losses(seen, x) * DETAIL_WEIGHT + restrained
         if not judged:
-            # Zero, but a gradient for each weight: several processes wait for all.
+            # Zero, but gives every weight a gradient: distributed processes wait for all.
             idle = torch.stack([weights.sum() for weights in self.discriminator.parameters()]).sum() * 0.0
             return own + idle, own, torch.zeros_like(own)
         fooling = judge(self.discriminator, seen, wanted=1.0, learns=False)
@@ -56,7 +56,7 @@ class AutoencoderTraining(nn.Module):
         return own + ADVERSARIAL_WEIGHT * fooling + telling, own, telling
 
     def _reconstructed(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode and decode; return the images, and what keeps the latents in bounds, (N,) or a scalar."""
+        """Encode and decode; return the images, and the loss that bounds the latents, (N,) or a scalar."""
         if self.space.shape.kind == "vq":
             return cast(tuple[Tensor, Tensor], self.space.network(x))
         mean, deviation = self.space.distribution(x)

@@ -1,4 +1,4 @@
-"""Pictures with the number of channels that a network takes."""
+"""Images with the number of channels that a network takes."""
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ def as_channels(pictures: Tensor, channels: int) -> Tensor:
         channels: ``diffusion.channels``: 3 for RGB, 1 for grey.
 
     Returns:
-        (N, channels, H, W); grey is the mean of red, green and blue, which a grey image's own values pass unchanged.
+        (N, channels, H, W); grey is the mean of red, green and blue, and values of a grey image are unchanged.
     """
     if pictures.shape[1] == channels:
         return pictures

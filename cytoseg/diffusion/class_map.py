@@ -18,7 +18,7 @@ Both are functions of the number and the crop alone.
 
 
 def one_hot_map(ids: Tensor, classes: int) -> Tensor:
-    """Write class maps as the network takes them: one channel for each class, and a last one for unknown.
+    """Convert class maps to input of the network: one channel for each class, and a last one for unknown.
 
     Args:
         ids: (N, H, W) int64 ids, 255 for unknown.
@@ -32,13 +32,13 @@ def one_hot_map(ids: Tensor, classes: int) -> Tensor:
 
 
 class OfMap(nn.Module):
-    """A conditional noise predictor for images of given class maps, or small images, as samplers take it.
+    """A conditional noise predictor for given class maps or small images, in the form that samplers take.
 
     Args:
         unet: The noise predictor, conditioned on class maps.
         class_map: (N, K + 1, H, W) from ``one_hot_map`` or ``small_picture.given_picture``.
-        scale: How closely the map is followed: 1 draws from the model; more extrapolates from a prediction without map
-            to that with it (Ho and Salimans, Classifier-Free Diffusion Guidance, 2021), at twice the cost.
+        scale: How closely the map is followed: 1 draws from the model; more extrapolates from a prediction without a
+            map to one with it (Ho and Salimans, Classifier-Free Diffusion Guidance, 2021), at twice the cost.
     """
 
     def __init__(self, unet: nn.Module, class_map: Tensor, *, scale: float) -> None:

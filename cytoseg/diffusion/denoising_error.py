@@ -45,7 +45,7 @@ class Denoiser:
 
     @torch.inference_mode()
     def error(self, pictures: Tensor, timesteps: Sequence[int]) -> Tensor:
-        """Measure the squared error of the predicted noise, the pixel's term of the variational bound but for a factor.
+        """Measure the squared error of the predicted noise: the pixel's term of the variational bound, up to a factor.
 
         Args:
             pictures: (N, C, H, W) in [-1, 1], on the model's device.
@@ -73,7 +73,7 @@ class Denoiser:
 
         Args:
             pictures: (N, C, H, W) in [-1, 1], on the model's device.
-            region: (N, H, W) bool, what to redraw; the rest is held, so that it says what belongs there.
+            region: (N, H, W) bool, what to redraw; the rest is kept, so that it determines what belongs there.
             begin: Timestep of the noise.
 
         Returns:

@@ -27,7 +27,7 @@ class FastRMSNorm(nn.Module):
     """Scale each pixel's channels to length sqrt(channels), then multiply by a learned factor per channel.
 
     Args:
-        norm: The package's, whose weights are taken over.
+        norm: The package's layer, whose weights are reused.
     """
 
     def __init__(self, norm: nn.Module) -> None:
@@ -49,7 +49,7 @@ class FastLinearAttention(nn.Module):
     separately instead of concatenated, and the last convolution is folded into that product.
 
     Args:
-        attention: The package's, whose weights are taken over.
+        attention: The package's layer, whose weights are reused.
 
     Source: Shen et al., Efficient Attention: Attention with Linear Complexities, WACV 2021.
     """
@@ -97,7 +97,7 @@ class FastAttention(nn.Module):
     On a GPU the package's arithmetic is kept: the gradients of the fused kernels there vary from run to run.
 
     Args:
-        attention: The package's, whose weights are taken over.
+        attention: The package's layer, whose weights are reused.
     """
 
     def __init__(self, attention: nn.Module) -> None:

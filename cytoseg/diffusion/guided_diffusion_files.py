@@ -20,10 +20,10 @@ _NO_ADM = "It is not a network in guided-diffusion's layout, with residual block
 
 @dataclass(frozen=True)
 class GuidedDiffusion:
-    """A network that was read.
+    """A network as read.
 
     Attributes:
-        shape: Read off the tensors.
+        shape: Inferred from the tensors.
         weights: Name to float32 tensor, those of ``AdmUnet(shape)`` exactly.
     """
 
@@ -32,7 +32,7 @@ class GuidedDiffusion:
 
 
 def read_guided_diffusion(path: Path) -> GuidedDiffusion:
-    """Read a network and find out what it is made of; code in the file is never run.
+    """Read a network and infer its architecture; code in the file is never executed.
 
     Args:
         path: A ``.pt`` file: a dictionary of tensors as guided-diffusion saves it, of single or half precision.
@@ -44,8 +44,8 @@ def read_guided_diffusion(path: Path) -> GuidedDiffusion:
     weights = _tensors(path)
     if "label_emb.weight" in weights:
         raise CheckpointError(
-            f"{path}: a class-conditional network (label_emb.weight), which features and samples here cannot use. "
-            "Take the unconditional file, such as lsun_bedroom.pt."
+            f"{path}: a class-conditional network (label_emb.weight), which cannot be used for features or "
+            "samples here. Take the unconditional file, such as lsun_bedroom.pt."
         )
     try:
         shape = _shape(weights)
@@ -73,7 +73,7 @@ def _is_weight(value: object) -> bool:
 
 
 def _shape(weights: Mapping[str, Tensor]) -> AdmShape:
-    """Read the numbers off names and shapes; what is inconsistent shows when the names are compared."""
+    """Infer the numbers from names and shapes; inconsistencies show when the names are compared."""
     width = weights["time_embed.0.weight"].shape[1]
     first = weights["input_blocks.0.0.weight"].shape
     stages = _count(weights, "output_blocks")
@@ -98,7 +98,7 @@ def _shape(weights: Mapping[str, Tensor]) -> AdmShape:
 
 
 def _attention(weights: Mapping[str, Tensor], levels: int, blocks: int) -> tuple[int, ...]:
-    """Find the resolutions with attention; a resolution below the coarsest stands for none but in the middle."""
+    """Find the resolutions with attention; one below the coarsest means attention only in the middle."""
     of_levels = [f"output_blocks.{level * (blocks + 1)}.1.qkv.weight" for level in reversed(range(levels))]
     found = tuple(2**finer for finer, name in enumerate(of_levels) if name in weights)
     return found or ((2**levels,) if "middle_block.1.qkv.weight" in weights else ())
@@ -127,7 +127,7 @@ def _scales(weights: Mapping[str, Tensor]) -> bool:
 
 
 def _compare(weights: Mapping[str, Tensor], shape: AdmShape, path: Path) -> None:
-    """Compare the names and shapes with those of the network that they seem to be of."""
+    """Compare the names and shapes with those of the inferred network."""
     with torch.device("meta"):
         wanted = {name: tuple(tensor.shape) for name, tensor in AdmUnet(shape).state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}

@@ -99,7 +99,7 @@ def _denoising_losses(process: Any, predicted: Tensor, x0: Tensor, t: Tensor, ep
 
 
 def split_output(output: Tensor, *, channels: int) -> tuple[Tensor, Tensor | None]:
-    """Part what a network predicts of the image or its noise from what it predicts of the variance.
+    """Separate a network's prediction of the image or its noise from that of the variance.
 
     Args:
         output: (N, C or 2 C, H, W).
@@ -114,14 +114,14 @@ def split_output(output: Tensor, *, channels: int) -> tuple[Tensor, Tensor | Non
 
 
 def log_variance(v: Tensor, alpha_bar_t: Tensor, alpha_bar_next: Tensor) -> Tensor:
-    """Turn the network's output into the log variance of a reverse step: between the two bounds, in their logs.
+    """Convert the network's output to the log variance of a reverse step, between the logs of the two bounds.
 
     Args:
         v: (N, C, H, W); -1 is the lower bound (the true posterior's variance), 1 the upper (the noise that the step
-            takes back).
-        alpha_bar_t: abar at t, of a shape that fits v.
-        alpha_bar_next: abar at the timestep that follows towards the image; 1 behind the last one, where the lower
-            bound would be 0 and both are taken to be the upper one.
+        removes).
+        alpha_bar_t: abar at t, broadcastable to v.
+        alpha_bar_next: abar at the next timestep towards the image; 1 after the last one, where the lower bound would
+            be 0 and the upper one is used for both.
 
     Returns:
         (N, C, H, W) in nats.
@@ -135,7 +135,7 @@ def log_variance(v: Tensor, alpha_bar_t: Tensor, alpha_bar_next: Tensor) -> Tens
 
 
 def variance_losses(v: Tensor, eps_output: Tensor, x0: Tensor, eps: Tensor, *, t: Tensor, alpha_bars: Tensor) -> Tensor:
-    """Compute the term of the variational bound at the timestep of each crop; it teaches the variance only.
+    """Compute the term of the variational bound at the timestep of each crop; it trains the variance only.
 
     Args:
         v: (N, C, H, W), the variance part of the network's output at x_t.
@@ -146,8 +146,8 @@ def variance_losses(v: Tensor, eps_output: Tensor, x0: Tensor, eps: Tensor, *, t
         alpha_bars: (T,) float64 from ``add_noise.alpha_bar``: the noise of the first steps is lost in float32.
 
     Returns:
-        (N,) float32 in bits for each value of a crop: the divergence of the predicted step from the true one; at t = 0
-        how unlikely the crop's grey levels are.
+        (N,) float32 in bits per value: the divergence of the predicted step from the true one; at t = 0 the negative
+        log likelihood of the crop's grey levels.
 
     Source: Nichol and Dhariwal, Improved DDPM, ICML 2021, equations 4 to 7 and 16.
     """
@@ -156,9 +156,9 @@ def variance_losses(v: Tensor, eps_output: Tensor, x0: Tensor, eps: Tensor, *, t
     here, following = (values[t][:, None, None, None] for values in (table, before))
     beta = 1.0 - here / following
     predicted = log_variance(v, here, following)
-    # The means differ by what the errors of eps are worth: both are linear in it.
+    # The means are linear in eps, so they differ by its error times a factor.
     apart = (beta / ((1.0 - here) * (1.0 - beta)).sqrt()).to(x0) * (eps - eps_output.detach())
-    # At t = 0 the true step is not noisy at all; the likelihood takes its place.
+    # At t = 0 the true step has no noise; the likelihood replaces the divergence.
     true = (beta * (1.0 - following) / (1.0 - here)).clamp_min(_LEAST).log().to(x0)
     divergence = 0.5 * (predicted - true - 1.0 + (true - predicted).exp() + apart.square() * (-predicted).exp())
     unlikely = _surprise(x0, x0 + apart, predicted)
@@ -168,7 +168,7 @@ def variance_losses(v: Tensor, eps_output: Tensor, x0: Tensor, eps: Tensor, *, t
 
 
 def _surprise(x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    """Compute minus the log probability of each grey level under a Gaussian; the first and last reach to infinity."""
+    """Compute minus the log probability of each grey level under a Gaussian; the first and last extend to infinity."""
     scale = (-0.5 * log_var).exp()
     below = torch.where(x0 < -1 + _HALF_BIN, -torch.inf, (x0 - _HALF_BIN - mean) * scale)
     above = torch.where(x0 > 1 - _HALF_BIN, torch.inf, (x0 + _HALF_BIN - mean) * scale)

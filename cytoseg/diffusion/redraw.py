@@ -1,4 +1,4 @@
-"""Redrawing a region of an image, and leaving the rest as it is."""
+"""Redrawing a region of an image and keeping the rest."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def redraw(
     guide: Guide | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
-    """Redraw a region: from the image with noise, its surroundings held at every step.
+    """Redraw a region, starting from the image with noise and restoring its surroundings at every step.
 
     Args:
         unet: The noise predictor, in evaluation mode.
@@ -33,10 +33,10 @@ def redraw(
         noises: Yields (N, C, H, W) standard normal.
         alpha_bars: (T,) from ``add_noise.alpha_bar``.
         objective: What the network predicts.
-        strength: How far to go back into noise, over 0 to 1 (all the way): little keeps more of the image.
+        strength: Share of the noise schedule to start from, above 0 to 1 (pure noise): less keeps more of the image.
         steps: Network evaluations.
         limit: Largest absolute value of an image in the network's space.
-        guide: Steers what is drawn; None draws from the model alone.
+        guide: Steers the drawing; None draws from the model alone.
         on_step: Called with the number of steps done.
 
     Returns:

@@ -10,9 +10,9 @@ from cytoseg.devices import generator_for
 from cytoseg.diffusion.process import log_variance, split_output
 
 Keep = Callable[[Tensor, int], Tensor]
-"""From x_t (N, C, H, W) and t to what x_t should become."""
+"""From x_t (N, C, H, W) and t to its replacement."""
 Guide = Callable[[Tensor, int], Tensor]
-"""From x_t (N, C, H, W) and t to the gradient of what is wanted with respect to x_t, times its scale, (N, C, H, W)."""
+"""From x_t (N, C, H, W) and t to the scaled gradient of the desired property with respect to x_t, (N, C, H, W)."""
 
 
 def predict_x0_and_noise(
@@ -87,7 +87,7 @@ def ddim(
         steps: Network evaluations, 1 to T.
         limit: Largest absolute value of x0, from ``Space.limit``.
         on_step: Called with the number of steps done.
-        guide: Steers every step but the last towards what it wants; None draws from the model alone.
+        guide: Steers every step but the last; None draws from the model alone.
 
     Returns:
         (N, C, H, W) in [-limit, limit]; NaN where the network's output was not finite.
@@ -125,8 +125,8 @@ def ddpm(
 ) -> Tensor:
     """Denoise by ancestral sampling along ``steps`` evenly spaced timesteps.
 
-    The variance of a step is what the network has learned, or else the smaller of its two bounds. All T steps sample as
-    in training; with fewer each step removes the noise of the timesteps it skips.
+    The variance of a step is the learned one, otherwise the smaller of its two bounds. All T steps sample as in
+    training; with fewer each step removes the noise of the timesteps it skips.
 
     Args:
         unet: The noise predictor, in evaluation mode, on the device of the noise.
@@ -137,9 +137,10 @@ def ddpm(
         steps: Network evaluations, 1 to T.
         limit: Largest absolute value of x0, from ``Space.limit``.
         on_step: Called with the number of steps done.
-        guide: Shifts the mean of every step but the last towards what it wants; None draws from the model alone.
+        guide: Shifts the mean of every step but the last; None draws from the model alone.
         begin: Timestep of the first x; the last by default.
-        keep: Replaces parts of x after every step but the last, such as what must not change; None changes nothing.
+        keep: Replaces parts of x after every step but the last, such as those that must not change; None changes
+            nothing.
 
     Returns:
         (N, C, H, W) in [-limit, limit]; NaN where the network's output was not finite.
@@ -178,7 +179,7 @@ def _path(timesteps: int, steps: int) -> Iterator[tuple[int, int | None]]:
 
 
 def network_output(unet: nn.Module, xt: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-    """Run the network; returns its prediction, NaN if not finite, and the part on the variance if it learns that."""
+    """Run the network; return its prediction, NaN where not finite, and its part for the variance, if any."""
     output = cast(Tensor, unet(xt, torch.full((len(xt),), t, device=xt.device))).float()
     # Clipping x0 would make images of infinities; NaN stays and spreads.
     return split_output(torch.where(output.isfinite(), output, torch.nan), channels=xt.shape[1])

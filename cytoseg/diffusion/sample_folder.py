@@ -12,7 +12,7 @@ from cytoseg.writing import write_atomically
 
 ABOUT = "samples.json"
 _WAIT_S = 30.0
-"""Seconds to wait for another command that finds its folder."""
+"""Seconds to wait for another command that is choosing its folder."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Origin:
         guide: Id of the class that the samples were guided to; None without a guide.
         scale: Scale of the guide.
         interpreter: Hash of the interpreter that guided.
-        maps: Hash of the class maps that the samples were to show.
-        small: Hash of the model or slides that the enlarged small images are from.
+        maps: Hash of the class maps that the samples should show.
+        small: Hash of the model or slides that the enlarged small images come from.
     """
 
     sampler: str
@@ -74,7 +74,7 @@ def open_folder(samples: Path, origin: Origin) -> Path:
     """
     own = samples / origin.folder_name()
     samples.mkdir(parents=True, exist_ok=True)
-    # Two commands of other origins would both find it empty.
+    # Two commands of different origins would both find it empty.
     with locked(samples / ABOUT, wait_s=_WAIT_S, error=CytosegError):
         for folder in (samples, own):
             if _belongs(folder, origin):

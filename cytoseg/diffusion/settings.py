@@ -20,7 +20,7 @@ class DiffusionSection:
     backbone: Literal["lucidrains", "pretrained", "adm"] = "lucidrains"
     """lucidrains is the U-Net of denoising-diffusion-pytorch, as in the published method. pretrained is a smaller U-Net
     whose encoder starts from ImageNet weights (extra pretrained); write dim 16 and dim_mults [3, 4, 6] with it. adm is
-    the U-Net of guided-diffusion, whose files `import-model` reads; the section adm says what it is made of."""
+    the U-Net of guided-diffusion, whose files `import-model` reads; the section adm sets its blocks."""
     dim: Annotated[int, Ge(8), Le(512), MultipleOf(8)] = 64
     """Base of dim_mults; with lucidrains the channels at the finest resolution. 64 is the published size, 32 trains on
     a CPU."""
@@ -31,19 +31,20 @@ class DiffusionSection:
     schedule: Literal["linear", "cosine", "sigmoid"] = "linear"
     """Noise schedule; feature timesteps depend on it."""
     objective: Literal["pred_noise", "pred_x0", "pred_v"] = "pred_noise"
-    """What the network predicts; the loss is the squared (L2) error. pred_noise is the published method's, for
-    features; with it an error at the highest t becomes a false colour of a DDIM sample, less so with pred_v."""
+    """What the network predicts; the loss is the squared (L2) error. pred_noise is the published choice for features;
+    with it an error at the highest t gives DDIM samples a false colour, less so with pred_v."""
     learn_variance: bool = False
     """Also predict the variance of each reverse step: DDPM samples in few steps. Only with adm and pred_noise."""
     channels: Literal[1, 3] = 3
     """Channels of the images: 3 is RGB; 1 is grey, for slides and samples without colour. A colour slide is then read
     as the mean of its channels. Not with pretrained."""
     condition: Literal["none", "map"] = "none"
-    """map also gives the network the class map that a crop shows, of the run's labels and interpreter, so that it can
-    draw images of a given map (`sample --maps`, `edit`). Train the interpreter first; only with adm."""
+    """map also gives the network the class map of each crop, from the run's labels and interpreter, so that it can draw
+    images of a given map (`sample --maps`, `edit`). Train the interpreter first; only with adm."""
     upsample_from: Path | None = None
     """Enlarge small images instead of drawing from noise alone: the ddpm folder, name or recipe of the run that draws
-    them, of the same channels and a pixel size that is larger by as much as its crops are smaller. Only with adm."""
+    them, with the same channels and its slides.mpp larger by the same factor as its crops are smaller. Only with
+    adm."""
     upsample: Annotated[int, Ge(1), Le(16)] = 1
     """How many times crops are larger than the small images; follows from upsample_from. Without that run 2 trains a
     network that enlarges real crops alone (`sample --small crops`); 1 enlarges nothing."""

@@ -16,15 +16,15 @@ UNKNOWN_SHARE = 0.1
 
 
 def shrink(pictures: Tensor, factor: int) -> Tensor:
-    """Average squares of pixels, as a scanner of a larger pixel size does: (N, C, H, W) to (N, C, H / f, W / f)."""
+    """Average squares of pixels, as a scanner with larger pixels does: (N, C, H, W) to (N, C, H / f, W / f)."""
     return functional.avg_pool2d(pictures, factor)
 
 
 def given_picture(small: Tensor, factor: int, *, noise: Tensor, deviations: Tensor) -> Tensor:
-    """Prepare small images as the network takes them: enlarged, and beside them how much noise they have.
+    """Convert small images to input of the network: enlarged, with a channel for their noise level.
 
-    Drawn images are not quite like real ones. A network that has learned from small images with noise, and is told
-    how much, trusts their details less.
+    Generated images differ slightly from real ones. A network trained on noisy small images, and given their noise
+    level, relies less on their details.
 
     Args:
         small: (N, C, h, w) in [-1, 1].
@@ -33,7 +33,7 @@ def given_picture(small: Tensor, factor: int, *, noise: Tensor, deviations: Tens
         deviations: (N,) standard deviation of each image's noise, 0 to ``MOST_NOISE``.
 
     Returns:
-        (N, C + 1, H, W): the images, and a channel for their noise, 0.5 at the most; 1 would say unknown.
+        (N, C + 1, H, W): the images, and a channel for their noise, at most 0.5; 1 means unknown.
 
     Source: Ho et al., Cascaded Diffusion Models for High Fidelity Image Generation, 2021, section 4.2.
     """

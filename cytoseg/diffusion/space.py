@@ -48,7 +48,7 @@ class Space(Protocol):
 
 
 class PixelSpace(nn.Module):
-    """The identity, but for the channels of colour and grey.
+    """The identity, except that colours become grey for a network of one channel.
 
     Args:
         channels: ``diffusion.channels``.
@@ -97,7 +97,7 @@ class LatentSpace(nn.Module):
         return float(cast(Tensor, self.largest))
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Encode images, of a distribution its mean."""
+        """Encode images; for kl, to the mean of the distribution."""
         shift = cast(Tensor, self.shift)[:, None, None]
         latents: Tensor = (self.distribution(pictures)[0] - shift) * cast(Tensor, self.scale)
         return latents
@@ -106,7 +106,7 @@ class LatentSpace(nn.Module):
         """Decode latents, and clip the images."""
         latents = values / cast(Tensor, self.scale) + cast(Tensor, self.shift)[:, None, None]
         if self.shape.kind == "vq":
-            quantiser = cast(Any, self.network).quantizer.quantizer  # itself would learn from each call in training
+            quantiser = cast(Any, self.network).quantizer.quantizer  # its forward would also train it
             nearest = quantiser.embed(quantiser.quantize(latents)[2])
             latents = latents + (nearest - latents).detach()
         return cast(Tensor, cast(Any, self.network).decode(latents)).clamp(-1.0, 1.0)
@@ -130,7 +130,7 @@ def measure_scale(unet: nn.Module, pictures: Tensor) -> None:
         pictures: (N, 1 or 3, H, W) in [-1, 1].
 
     Raises:
-        CheckpointError: If all latents are equal, or one is not a number.
+        CheckpointError: If all latents are equal, or one is NaN.
     """
     space = cast(LatentSpace, unet.space)
     latents = torch.cat([space.distribution(part)[0] for part in torch.split(pictures, _TOGETHER)])
@@ -159,7 +159,7 @@ def space_of(unet: nn.Module) -> Space:
 
 @torch.inference_mode()
 def decoded(space: Space, values: Tensor) -> Tensor:
-    """Decode what a sampler drew: (N, C, H, W) images on the CPU, NaN where a value is not a number."""
+    """Decode samples: (N, C, H, W) images on the CPU, NaN where a value is NaN."""
     pictures = [space.decode(part) for part in torch.split(values, _TOGETHER)]
     return torch.cat(pictures).cpu()
 

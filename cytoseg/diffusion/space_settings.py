@@ -15,7 +15,7 @@ _MOST = 512
 
 @dataclass(frozen=True)
 class SpaceShape:
-    """The part of the section that decides the shapes and meaning of the weights."""
+    """The part of the section that determines the shapes and meaning of the weights."""
 
     __pydantic_config__ = RULES
 
@@ -40,7 +40,7 @@ class SpaceShape:
 
 @dataclass(frozen=True)
 class SpaceSection(SpaceShape):
-    """The space in which the diffusion model works; batch, seed, checkpoints and the like are those of training."""
+    """The space in which the diffusion model works; other settings, such as batch and seed, are those of training."""
 
     crops: Annotated[int, Ge(1)] = 500_000
     """Length of the autoencoder's training in crops seen."""
@@ -51,7 +51,7 @@ class SpaceSection(SpaceShape):
 
     @property
     def shape(self) -> SpaceShape:
-        """The part that decides the weights; that of pixels is always the same."""
+        """The part that determines the weights; that of pixels is always the same."""
         if not self.is_latent:
             return PIXELS
         return SpaceShape(*(getattr(self, field.name) for field in fields(SpaceShape)))
@@ -65,7 +65,7 @@ def space_from_json(values: Mapping[str, Any]) -> SpaceShape:
     """Parse the space of a checkpoint.
 
     Raises:
-        TypeError, ValueError: If it says something else.
+        TypeError, ValueError: If it is malformed.
     """
     found = SpaceShape(**values)
     whole = type(found.dim) is int and 0 < found.dim <= _MOST and found.dim % 8 == 0

@@ -68,7 +68,7 @@ class TrainingRecord:
         recipe: The recipe as JSON; empty in older checkpoints.
         slides: Digest of the slides that the crops come from, or None if it was not stored.
         started_from: See ``TrainState``.
-        maps_from: Digest of what the class maps come from; None without, or if it was not stored.
+        maps_from: Digest of the source of class maps; None if there is none, or it was not stored.
     """
 
     crops_seen: _Count
@@ -129,7 +129,7 @@ def save(folder: Path, state: TrainState, *, recipe: Mapping[str, Any], slides: 
         state: What to save.
         recipe: The recipe as JSON; stored in the checkpoint.
         slides: Digest of the slides that the crops come from; stored in the checkpoint.
-        maps_from: Digest of what the class maps come from; stored if there is one.
+        maps_from: Digest of the source of class maps; stored if there is one.
 
     Returns:
         The checkpoint.

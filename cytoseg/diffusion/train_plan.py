@@ -23,7 +23,7 @@ class TrainPlan:
         slides: Digest of the slides that the crops come from.
         masks: Draws the parts of labelled sources; None without sources.
         maps: Gives crops their class maps or small images; None for a network that is not conditioned on them.
-        maps_from: Digest of what the class maps come from.
+        maps_from: Digest of the source of class maps.
         autoencoder: Folder of the trained autoencoder of a latent space; None in pixel space.
     """
 

@@ -1,4 +1,4 @@
-"""Picture files: reading, reducing, data URIs, and detection of noise."""
+"""Image files: reading, reducing, data URIs, and detection of noise."""
 
 import base64
 import struct

@@ -1,4 +1,4 @@
-"""Pictures of an evaluated crop: image, truth, prediction, disagreement."""
+"""Images of an evaluated crop: image, truth, prediction, disagreement."""
 
 import math
 from collections.abc import Mapping

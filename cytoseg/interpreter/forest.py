@@ -57,7 +57,7 @@ def fit_forest(
         label_maps: One per crop, (H, W) uint8 ids, 255 for ignore, which is never drawn.
         pixels_per_crop: Pixels drawn per crop without replacement; all if there are fewer.
         seed: Seed of the trees and, with i, of the pixels of crop i.
-        on_trees: Told how many of the TREES have grown.
+        on_trees: Called with the number of trees grown so far, of ``TREES``.
 
     Returns:
         The fitted forest, the same for the same seed.
@@ -96,7 +96,7 @@ def _grown(
 def _quiet() -> Iterator[None]:
     """Keep scikit-learn's threads from printing a warning for each tree.
 
-    They empty the list of warning filters under each other, and then warn that they were given none (version 1.9).
+    The threads clear each other's warning filters, then warn that there are none (version 1.9).
     """
     with warnings.catch_warnings(record=True):
         yield

@@ -1,4 +1,4 @@
-"""Guidance of a sampler by an interpreter: which way a sample has more of a class."""
+"""Guidance of a sampler by an interpreter, towards more pixels of a class or a class map."""
 
 from collections.abc import Callable
 
@@ -43,7 +43,7 @@ def refuse_without_gradient(bundle: Bundle, *, command: str) -> None:
 
     Args:
         bundle: The bundle.
-        command: What asked, for the message.
+        command: The command, for the message.
 
     Raises:
         RecipeError: If it is a SegDiff, or MLPs on filters alone.
@@ -65,19 +65,20 @@ def guide_by_interpreter(
 ) -> Guide:
     """Make a guide towards samples with more pixels of a class.
 
-    An interpreter knows images without noise, so it judges the x0 that the network predicts from x_t, and the
-    gradient goes through both: of the log probability that a pixel drawn at random is of the class.
+    An interpreter is trained on images without noise, so it is applied to the x0 that the network predicts from x_t.
+    The gradient of the log probability that a random pixel is of the class goes through both.
 
     Args:
         bundle: The interpreter, with its features; filters are taken as constants.
         class_id: Id of the class.
         unet: The network that draws the sample, in evaluation mode.
-        scale: Multiplies the gradient: 0 does not guide; 1 draws from the product of both models as far as x0 is known.
+        scale: Multiplies the gradient: 0 does not guide; 1 samples from the product of both models, as far as x0 is
+            known.
         alpha_bars: (T,) from ``add_noise.alpha_bar``.
         objective: What the network predicts.
 
-    Source: Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, NeurIPS 2021; for judging x0 Bansal et
-    al., Universal Guidance for Diffusion Models, 2023.
+    Source: Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, NeurIPS 2021; for applying it to x0
+    Bansal et al., Universal Guidance for Diffusion Models, 2023.
     """
 
     def share(probabilities: Tensor) -> Tensor:
@@ -93,10 +94,10 @@ def guide_to_map(
 
     Args:
         bundle: The interpreter, with its features; filters are taken as constants.
-        wanted: (H, W) int64 ids for all images or (N, H, W), 255 where anything may be shown.
+        wanted: (H, W) int64 ids for all images or (N, H, W), 255 where any class may be shown.
         unet: The network that draws the sample, in evaluation mode.
-        scale: Size of the gradient where something is asked for, in units of the noise's own score: a sure interpreter
-            has none or a huge one, so its direction alone is used.
+        scale: Size of the gradient where a class is given, in units of the noise's own score. The gradient of a
+            confident interpreter is almost 0 or huge, so only its direction is used.
         alpha_bars: (T,) from ``add_noise.alpha_bar``.
         objective: What the network predicts.
     """
@@ -132,7 +133,7 @@ def _guide(
     probabilities, space = _probabilities(bundle, device), space_of(unet)
 
     def guide(xt: Tensor, t: int) -> Tensor:
-        # The samplers run in inference mode, whose tensors have no gradient: copies of them may.
+        # The samplers run in inference mode, whose tensors cannot have a gradient; copies can.
         with torch.inference_mode(False), torch.enable_grad():
             x = xt.clone().requires_grad_()
             times = torch.full((len(x),), t, device=x.device)

@@ -1,4 +1,4 @@
-"""What trainings on labelled crops share: the crops, the step loop, the learning rate, the checked update."""
+"""Shared parts of trainings on labelled crops: data, step loop, learning rate, checked update."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -105,7 +105,7 @@ def class_weights(label_maps: Sequence[NDArray[np.uint8]], classes: int) -> Tens
         classes: K.
 
     Returns:
-        (K,) float32, the greatest is 1; 0 for a class without a pixel.
+        (K,) float32, the largest is 1; 0 for a class without a pixel.
 
     Raises:
         LabelError: If no pixel is labelled.

@@ -119,7 +119,7 @@ class StudentSection:
     crops: Annotated[int, Ge(0), Le(10_000)] = 64
     """Unlabelled tile-sized crops that the teacher segments, in addition to the labelled ones."""
     made: Annotated[int, Ge(0), Le(1_000_000)] = 0
-    """Made pairs to learn from as well, see make-pairs; 0 for none."""
+    """Number of generated pairs to train on as well, see make-pairs; 0 for none."""
     steps: Annotated[int, Ge(1), Le(100_000)] = 2000
     """Optimiser updates."""
 

@@ -82,7 +82,7 @@ class SourceParts:
 def _resized_part(source: LabelledSource, size_px: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Cut a square at random and resize it: (3, size, size) float32 in [-1, 1] and (size, size) int64.
 
-    An image that is too small gives what it has; the rest is padded later, unlabelled.
+    An image that is too small is used whole; the rest is padded later with ignored pixels.
     """
     number = int(rng.integers(len(source.pictures)))
     picture, label_map = source.pictures[number], source.label_maps[number]

@@ -47,7 +47,7 @@ class Student(nn.Module):
             self.down = nn.ModuleList([_Convs(12, fine), _Convs(fine, middle), _Convs(middle, coarse)])
             self.up = nn.ModuleList([_Convs(coarse + middle, middle), _Convs(middle + fine, fine)])
             self.head = nn.Conv2d(fine, 4 * (classes + 1), 1)
-        with torch.no_grad():  # begins as sure as most pixels are: pushed down from further up it would never come back
+        with torch.no_grad():  # initially as confident as for most pixels: from a higher value it would not recover
             cast(Tensor, self.head.bias)[-4:] = _SURE
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -89,14 +89,14 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def undo_weights(self, weights: Tensor) -> None:
-        """Take back what weighting classes in the loss did to their probabilities.
+        """Correct the probabilities for the class weights of the loss.
 
         Args:
             weights: (K,) positive.
 
         Source: Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, 2002.
         """
-        # Pixel shuffle makes one class of four channels in a row.
+        # Pixel shuffle makes one class from four consecutive channels.
         cast(Tensor, self.head.bias)[:-4].sub_(weights.log().repeat_interleave(4))
 
 

@@ -36,7 +36,7 @@ def is_taken(crop: Path) -> bool:
 
 
 def remove_partial(crop: Path) -> None:
-    """Remove what is there of a crop whose image was not written, unless it has saved marks."""
+    """Remove the files of a crop whose image was not written, unless it has saved marks."""
     if not is_taken(crop):
         for path in (crop.with_suffix(".json"), crop.with_name(crop.stem + SUFFIX)):
             path.unlink(missing_ok=True)

@@ -145,7 +145,7 @@ def resolve(name: str, rules: ImportRules) -> str:
 
 
 def values_named(rules: ImportRules, classes: ClassList) -> tuple[int, ...]:
-    """List the values of masks that --map and --ignore give by number, but for 255 and classes named like numbers.
+    """List the values of masks that --map and --ignore give by number, except 255 and classes named like numbers.
 
     Raises:
         LabelError: If there are more than a byte can number beside the classes.

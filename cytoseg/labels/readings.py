@@ -2,7 +2,7 @@
 
 The marks beside a crop belong to the person who saved them first, and training uses them. Marks of other people are
 kept in ``review/readings/FOLDER/CROP``, each beside a copy of the image. A third person's resolution replaces the
-marks beside the crop, and what stood there is kept as a reading too.
+marks beside the crop, and those are kept as a reading too.
 """
 
 import hashlib

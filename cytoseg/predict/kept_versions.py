@@ -49,7 +49,7 @@ def version_of(prediction: Path) -> Version:
         prediction: RUN/predictions/SLIDE.
 
     Raises:
-        PredictionError: If its summary is missing or damaged, or says not when and by which bundle it was made.
+        PredictionError: If its summary is missing or damaged, or does not say when and by which bundle it was made.
     """
     found = version_at(prediction.parents[1] / FOLDER / prediction.name / _name(prediction))
     assert found is not None
@@ -57,9 +57,9 @@ def version_of(prediction: Path) -> Version:
 
 
 def keep_version(prediction: Path) -> Version:
-    """Keep a prediction, so that it can be compared with a later one; nothing if it is kept already.
+    """Keep a prediction, so that it can be compared with a later one; do nothing if it is already kept.
 
-    Files are hard links where the disk has them: they take room only once the slide has been predicted again.
+    Files are hard links if the disk supports them: they take up space only once the slide has been predicted again.
 
     Args:
         prediction: RUN/predictions/SLIDE.
@@ -76,8 +76,8 @@ def keep_version(prediction: Path) -> Version:
             if file.is_file() and not file.is_symlink() and not file.name.startswith("."):
                 _link(file, place / file.name)
         if {_name(place), _name(prediction)} != {version.folder.name}:
-            raise PredictionError(f"{prediction.name}: has been predicted again meanwhile. Look at it again.")
-    # By its time readers of many slides see that there is a new one; in another user's run, they see it a little later.
+            raise PredictionError(f"{prediction.name}: was predicted again in the meantime. Open it again.")
+    # Readers of many slides notice a new version by this time; in another user's run they notice it a little later.
     with contextlib.suppress(OSError):
         os.utime(version.folder.parents[1])
     return version
@@ -91,7 +91,7 @@ def _name(folder: Path) -> str:
     except ValueError:
         moment = None
     if moment is None or not bundle:
-        raise PredictionError(f"{SUMMARY} says not when or by which bundle it was made. Predict the slide again.")
+        raise PredictionError(f"{SUMMARY} does not say when or by which bundle it was made. Predict the slide again.")
     return f"{moment.strftime(_MADE)}-{bundle[:_BUNDLE_DIGITS]}"
 
 
@@ -103,7 +103,7 @@ def _link(file: Path, place: Path) -> None:
 
 
 def version_at(folder: Path) -> Version | None:
-    """Read when and by what a version was made from its folder's name; None for other folders."""
+    """Parse a folder's name: when and by which bundle the version was made; None for other folders."""
     moment, _, bundle = folder.name.partition("-")
     try:
         made = datetime.strptime(moment, _MADE).replace(tzinfo=UTC)

@@ -46,7 +46,7 @@ def in_processes(
         work: Function applied to a task.
 
     Yields:
-        What became of each slide, as they end.
+        The outcome of each slide, in order of completion.
     """
     left, suspects = deque(tasks), []
     while left:
@@ -147,7 +147,7 @@ def on_ray(
         work: Function applied to a task.
 
     Yields:
-        What became of each slide, as they end.
+        The outcome of each slide, in order of completion.
 
     Raises:
         PredictionError: If Ray is not installed, the cluster does not answer, or it lacks the requested GPU.

@@ -22,7 +22,7 @@ class SignedOff:
     Attributes:
         slide: Key of the slide.
         verdict: Such as "approved".
-        author: Who said it.
+        author: Who signed the slide off.
         time: UTC, ISO 8601.
         comment: Free text; may be empty.
         bundle: Hash of the bundle of the prediction that was signed off; empty if unknown.
@@ -44,7 +44,7 @@ def write_signed_off(prediction: Path, said: SignedOff) -> None:
 
     Args:
         prediction: Folder of the slide's results.
-        said: The sign-off.
+        said: The sign-off to store.
 
     Raises:
         PredictionError: If the folder cannot be written.

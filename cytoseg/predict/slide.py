@@ -166,7 +166,7 @@ def compute_maps(
     Args:
         slide: As for ``predict_slide``, like the arguments below.
         predictor: Computes the maps of a batch of tiles.
-        job: What to compute, and what becomes of it.
+        job: What to compute, and how the maps are written.
         settings: Tiles and resolution.
         tissue: Tiles without tissue are skipped, with 0 for all scores.
         on_progress: As for ``predict_slide``.

@@ -58,7 +58,7 @@ def sign_off(log: URL, said: SignOff) -> None:
 
     Args:
         log: From ``append_only.log_of``.
-        said: The sign-off.
+        said: The sign-off to store.
 
     Raises:
         LabelError: If the database is damaged, or cannot be reached or written.

@@ -1,4 +1,4 @@
-"""Contrast of an image, to tell cells from nearly empty glass."""
+"""Contrast of an image, to distinguish cells from nearly empty glass."""
 
 from collections.abc import Sequence
 

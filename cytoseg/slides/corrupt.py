@@ -86,7 +86,7 @@ def strength(name: str, severity: int, scale: Scale) -> str:
 
 
 def _defocus(picture: Picture, radius_um: float, scale: Scale, _rng: np.random.Generator) -> Values:
-    """Blur by the disc as which a lens out of focus shows a point."""
+    """Blur by the disc that a point becomes in a lens out of focus."""
     disc = _disc(radius_um / scale.mpp)
     reach = len(disc) // 2
     padded = np.pad(picture.astype(np.float64), ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")

@@ -41,7 +41,7 @@ class HandlePool(Generic[Opened]):
     def __init__(self, opener: Callable[[Path], Opened], *, most: int = MOST) -> None:
         self._opener, self._most = opener, most
         self._lock = threading.Lock()
-        self._held: dict[Path, _Held[Opened]] = {}  # the least recently lent first
+        self._held: dict[Path, _Held[Opened]] = {}  # least recently lent first
         self._stale: list[_Held[Opened]] = []
 
     @contextlib.contextmanager

@@ -11,7 +11,7 @@ COARSEST_MPP = 20.0
 """A coarser resolution in a file's tags is meant for print or screen: 72 dpi is 353 µm per pixel."""
 
 _FINEST_MPP = 0.01
-_SQUARE = 0.05  # scanners measure both sides and state them apart, by up to a few per cent
+_SQUARE = 0.05  # scanners measure both sides, which differ by up to a few per cent
 _MICROMETRES = {
     "pm": 1e-6, "\u00c5": 1e-4, "nm": 1e-3, "\u00b5m": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6,
     "thou": 25.4, "li": 2116.67, "in": 25400.0,

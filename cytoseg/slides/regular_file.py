@@ -1,4 +1,4 @@
-"""Telling regular files from pipes and devices, and disks that answer from those that do not."""
+"""Distinguishing regular files from pipes and devices, and responding disks from dead ones."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ from cytoseg.errors import CytosegError, SlideError
 Value = TypeVar("Value")
 
 LIMIT_S = 30.0
-"""Time for a disk or network share to answer; one that sleeps needs some 10 s."""
+"""Time for a disk or network share to answer; a sleeping one needs about 10 s."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -41,7 +41,7 @@ def no_file(path: Path) -> str:
 
 
 def strange_beside(database: Path) -> str:
-    """Name the first of the files that SQLite opens with a database which is a link or no file; empty if there is none.
+    """Name the first file that SQLite opens with a database and that is a link or not a regular file; empty if none is.
 
     SQLite itself would block on a pipe.
 
@@ -56,12 +56,12 @@ def strange_beside(database: Path) -> str:
 
 
 def in_time(path: Path, look: Callable[[], Value], *, refuse: type[CytosegError] = SlideError) -> Value:
-    """Look at a path, but do not wait forever: on a dead network share even its status never comes.
+    """Access a path with a time limit: on a dead network share even its status never arrives.
 
     Args:
         path: The file or folder, named in the message.
         look: Runs in a thread that does not keep the program from exiting.
-        refuse: What is raised.
+        refuse: Class of the error.
 
     Raises:
         CytosegError: Of the class ``refuse``, if there is no answer within ``LIMIT_S``.

@@ -260,7 +260,7 @@ def _levels(pages: Sequence[Any]) -> tuple[Level, ...]:
     tiles = [Size(int(page.tilewidth), int(page.tilelength)) for page in pages]
     full = sizes[0]
     factors = [_padded_factor(full, *pair) for pair in zip(sizes, tiles, strict=True)]
-    # Where one level is padded all are, also one whose size could be that of an unpadded level.
+    # Where one level is padded all are, including one whose size could be that of an unpadded level.
     is_padded = any(factor and _is_off(full, size) for factor, size in zip(factors, sizes, strict=True))
     return tuple(
         Level(_divided(full, factor), float(factor)) if factor and is_padded else Level(size, downsample_of(full, size))
@@ -277,8 +277,8 @@ def _is_off(full: Size, size: Size) -> bool:
 def _padded_factor(full: Size, size: Size, tile: Size) -> int | None:
     """Find the downsample at which a level of ``size`` is padded to whole tiles; None if there is none.
 
-    Several fit where the padding is large: 768 px in tiles of 256 px can be 10,100 px divided by 14 to 19. It is the
-    power of two among them, as pyramids go, and otherwise the least.
+    Several fit where the padding is large: 768 px in tiles of 256 px can be 10,100 px divided by 14 to 19. The power of
+        two among them is returned, as is usual in pyramids, otherwise the smallest.
     """
     least = _least_factor(full, size)
     exact = ((factor, _divided(full, factor)) for factor in range(least, 2 * least))

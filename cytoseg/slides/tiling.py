@@ -81,5 +81,5 @@ class TileGrid:
 
 
 def _whole(pixels: float) -> int:
-    # Tolerance of a millionth: 300 / 0.1 * 0.3 and the like fall just short of an integer.
+    # Tolerance of a millionth: results such as 300 / 0.1 * 0.3 fall just short of an integer.
     return max(1, math.floor(pixels + 1e-6))

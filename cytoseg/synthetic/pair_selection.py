@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EMPTY_SHARE = 0.01
-"""Pictures with less tissue than this are judged among themselves: bare glass is always certain."""
+"""Images with less tissue than this are judged among themselves: bare glass is always certain."""
 STRATA, LEAST_IN_STRATUM = 4, 20
 _TOP_SHARE = 0.1
 

@@ -31,7 +31,7 @@ class AskedMaps:
     """What samples should show: sample i shows map i, and after the last map the first again.
 
     Attributes:
-        ids: (M, size, size) int64 ids, 255 where anything may be shown.
+        ids: (M, size, size) int64 ids, 255 where any class may be shown.
         classes: K.
         scale: How strongly the maps are obeyed.
         sha256: Hash of the maps.

@@ -1,4 +1,4 @@
-"""Pictures of a training: sample grid and loss curve."""
+"""Images of a training: sample grid and loss curve."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

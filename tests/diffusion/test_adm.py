@@ -184,10 +184,10 @@ def test_classes_change_the_prediction_and_are_asked_for() -> None:
     with torch.no_grad():
         first, second = (unet(picture, time, torch.tensor([k])) for k in range(2))
     assert (first - second).abs().max() > 1e-3
-    with pytest.raises(ValueError, match="exactly to a network"):
+    with pytest.raises(ValueError, match="if and only if the network"):
         unet(picture, time)
     plain = AdmUnet(AdmShape(8, (1, 2), 3, AdmSettings()))
-    with pytest.raises(ValueError, match="exactly to a network"):
+    with pytest.raises(ValueError, match="if and only if the network"):
         plain(picture, time, torch.tensor([0]))
 
 

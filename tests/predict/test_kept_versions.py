@@ -74,7 +74,7 @@ def test_links_of_a_foreign_run_are_not_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("changed", [{"made": ""}, {"made": "yesterday"}, {"provenance": {}}])
 def test_a_summary_that_identifies_no_version_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
-    with pytest.raises(PredictionError, match="says not when or by which bundle it was made"):
+    with pytest.raises(PredictionError, match="does not say when or by which bundle it was made"):
         keep_version(_predict(tmp_path, **changed))
     assert not (tmp_path / "versions").exists()
 
