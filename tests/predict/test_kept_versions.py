@@ -87,7 +87,7 @@ def test_a_prediction_that_is_replaced_meanwhile_is_not_kept(tmp_path: Path, mon
         _predict(tmp_path, b"two", made="2026-03-02T00:00:00+00:00")
 
     monkeypatch.setattr(kept_versions, "_link", predicted_again)
-    with pytest.raises(PredictionError, match=r"^board: has been predicted again meanwhile\. Look at it again\.$"):
+    with pytest.raises(PredictionError, match=r"^board: was predicted again in the meantime\. Open it again\.$"):
         keep_version(prediction)
     assert versions_of(tmp_path, "board") == []
 
