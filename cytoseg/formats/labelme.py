@@ -28,13 +28,20 @@ AGAIN = "Save it again in labelme."
 _X_ANYLABELING: Mapping[str, Kind] = {"rotation": "oriented_rectangle", "quadrilateral": "polygon"}
 """Shapes specific to X-AnyLabeling, whose files are otherwise labelme files."""
 
+_OF_X_ANYLABELING = ("score", "difficult", "kie_linking", "attributes")
+"""Keys of a shape that only X-AnyLabeling writes."""
+
 _CORNERS = 4
 """X-AnyLabeling writes four corners of a rectangle, labelme two opposite ones."""
+
+_STANDARD = str.maketrans("-_", "+/")
+"""Letters of the URL-safe alphabet of base64 to those of the usual one."""
 
 _CLOSABLE = ("rectangle", "oriented_rectangle")
 """Shapes with a fixed number of corners, after which some programs write the first one again."""
 
-_DATA_URL = re.compile(r"data:[\w/+.-]*;base64,")
+_DATA_URL = re.compile(r"data:[^,]{0,100};base64,", re.IGNORECASE)
+_OF_PYTHON = re.compile(r"b(['\"])(.*)\1")  # bytes that were written with str()
 
 MAX_MASKS_PX = 500_000_000
 """Most mask pixels per file, one byte each; more are refused before decoding."""
@@ -167,7 +174,7 @@ def _read_shape(entry: object, where: str, left_px: int) -> Shape:
     kind = _read_kind(entry, where)
     points = _read_points(entry.get("points"), kind, where)
     if kind == "rectangle" and len(points) == _CORNERS:
-        kind = "oriented_rectangle"
+        points, kind = _in_order(points), "oriented_rectangle"
     mask = _read_mask(entry.get("mask"), where, left_px) if kind == "mask" else None
     return Shape(label, kind, points, group_id, mask)
 
@@ -181,7 +188,13 @@ def _read_kind(entry: Mapping[str, Any], where: str) -> Kind:
             return kind
     if plain in _X_ANYLABELING:
         return _X_ANYLABELING[plain]
-    raise LabelError(f"{where}: shape_type {found!r} is unknown. Draw it again as one of {', '.join(POINT_COUNTS)}.")
+    known = ", ".join(POINT_COUNTS)
+    if not entry.keys().isdisjoint(_OF_X_ANYLABELING):
+        raise LabelError(
+            f"{where}: shape_type {shown(found)} of X-AnyLabeling is not supported. Convert it to a polygon there; "
+            f"supported are {known}, {', '.join(_X_ANYLABELING)}."
+        )
+    raise LabelError(f"{where}: shape_type {shown(found)} is unknown. Draw it again as one of {known}.")
 
 
 def _read_points(value: object, kind: Kind, where: str) -> Points:
@@ -201,6 +214,13 @@ def _read_points(value: object, kind: Kind, where: str) -> Points:
     return points
 
 
+def _in_order(corners: Points) -> Points:
+    """Put the corners of an upright rectangle in order around it; any others stay as they are."""
+    (left, right), (top, bottom) = ((min(side), max(side)) for side in zip(*corners, strict=True))
+    around = ((left, top), (right, top), (right, bottom), (left, bottom))
+    return around if set(around) == set(corners) else corners
+
+
 def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
     """Decode a mask; its own size is used, because its points may be off by a fraction or a corner."""
     again = "Draw the shape again."
@@ -216,7 +236,7 @@ def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
                     f"{where}: the mask claims {image.width}x{image.height} px; the masks of one file may total "
                     f"{MAX_MASKS_PX / 1e6:.0f} million. {again}"
                 )
-            mask = np.asarray(image.convert("L")) > 0
+            mask = _foreground(image)
     except UnidentifiedImageError as error:
         raise LabelError(f"{where}: 'mask' is not a PNG. {again}") from error
     except (*DAMAGE, Image.DecompressionBombError) as error:
@@ -224,6 +244,22 @@ def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
     if not mask.any():
         raise LabelError(f"{where}: the mask is empty. Delete the shape or draw it again.")
     return mask
+
+
+def _foreground(image: Image.Image) -> NDArray[np.bool_]:
+    """Find the marked pixels of a mask: neither transparent nor black, or where that tells nothing, not the lowest."""
+    pixels = np.asarray(image)
+    if image.mode == "P":
+        colours = np.zeros(256, np.bool_)
+        palette = np.reshape(image.getpalette("RGB") or [], (-1, 3)).any(axis=1)
+        colours[: len(palette)] = palette
+        bright = colours[pixels]
+        return bright if bright.any() and not bright.all() else pixels != 0
+    if image.mode not in ("LA", "RGB", "RGBA"):
+        return pixels != 0
+    opaque = pixels[..., -1] > 0 if image.mode != "RGB" else np.ones(pixels.shape[:2], np.bool_)
+    bright = opaque & pixels[..., : 1 if image.mode == "LA" else 3].any(axis=-1)
+    return opaque if not bright.any() and not opaque.all() else bright
 
 
 def _read_picture(content: Mapping[str, Any], where: Path | None, name: str) -> NDArray[np.uint8]:
@@ -237,28 +273,37 @@ def _read_picture(content: Mapping[str, Any], where: Path | None, name: str) -> 
 
 
 def _of_base64(text: object) -> bytes:
-    """Decode base64, possibly with line breaks or the prefix ``data:image/png;base64,``.
+    """Decode base64 in either alphabet, possibly with line breaks, without padding, or as a data URL.
 
     Raises:
         ValueError: If it is something else.
     """
     if not isinstance(text, str):
         raise ValueError(f"it is {kind_of(text)}")
-    found = _DATA_URL.match(text)
-    return base64.b64decode("".join(text[found.end() if found else 0 :].split()), validate=True)
+    text = "".join(text.split())
+    if found := _OF_PYTHON.fullmatch(text):
+        text = found[2]
+    text = _DATA_URL.sub("", text, count=1).rstrip("=").translate(_STANDARD)
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 def _check_size(content: Mapping[str, Any], picture: NDArray[np.uint8], name: str) -> None:
     height, width = picture.shape[:2]
-    stated = (content.get("imageWidth"), content.get("imageHeight"))
-    # Versions before 4 wrote no size.
-    if stated in ((None, None), (width, height)):
+    stated = (_side(content.get("imageWidth")), _side(content.get("imageHeight")))
+    if all(side in (None, real) for side, real in zip(stated, (width, height), strict=True)):
         return
     hint = " It was rotated after annotation." if stated == (height, width) else ""
     raise LabelError(
         f"{name}: the file says {stated[0]}x{stated[1]} pixels, but the image has {width}x{height}.{hint} "
         "Restore the image that was annotated."
     )
+
+
+def _side(value: object) -> object:
+    """Return a stated side; None if there is none: labelme 3 wrote none, X-AnyLabeling writes -1 for an unknown one."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < len(str(MAX_MASKS_PX)):
+        value = int(value)
+    return None if value in (None, 0, -1) else value
 
 
 def _read_origin(content: Mapping[str, Any], beside: Path, name: str) -> sidecar.Origin | None:

@@ -16,9 +16,9 @@ _FORMATS = {suffix: suffix.replace("jpeg", "jpg").replace("tiff", "tif") for suf
 def find_picture(text: object, path: Path, *, root: Path) -> Path:
     """Find the image of a labelme file, never outside the root folder.
 
-    In this order: ``imagePath`` (the file name only, if it is absolute), the same in another case or with the missing
-    suffix, and the image beside the file with its stem (both were renamed together). An image of another format may
-    be a different one: it is mentioned in the error, not used.
+    In this order: ``imagePath`` (the file name only, if it is absolute or leads out of the root), the same in another
+    case or with the missing suffix, and the image beside the file with its stem (both were renamed together, or
+    ``imagePath`` is empty). An image of another format may be a different one: it is mentioned in the error, not used.
 
     Args:
         text: ``imagePath``, with forward or backward slashes.
@@ -32,24 +32,14 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
         LabelError: If there is none, or it is ambiguous.
     """
     name = path.relative_to(root).as_posix()
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise LabelError(f"{name}: 'imagePath' is {text!r} and there is no 'imageData'. Save it again in labelme.")
-    written = PureWindowsPath(text)  # understands both kinds of slash
+    written = PureWindowsPath(text) if isinstance(text, str) and "\0" not in text else PureWindowsPath()
+    own = _of_stem(path.parent, path.stem, root)
     if not written.name:
-        raise LabelError(f"{name}: imagePath {shown(text)} names no file. Write the image's name there.")
-    absolute = bool(written.drive or written.root)
-    # An absolute path belongs to the annotator's machine; only the file name is useful here.
-    parts = written.parts[-1:] if absolute else written.parts
-    target = path.parent.joinpath(*parts)
-    if not _within(target, root):
-        raise LabelError(
-            f"{name}: imagePath '{text}' points outside {root}. Name a folder that holds both, or move the "
-            "image into it."
-        )
+        return _only_one(own, text, name)
+    target, absolute = _target(str(text), path, root=root)
     if _is_file(target):
         return target
-    near = _named_alike(path.parent, parts, root)
-    own = _of_stem(path.parent, path.stem, root)
+    near = _named_alike(path.parent, target.relative_to(path.parent).parts, root)
     suffix = target.suffix if target.suffix.lower() in PICTURES else None
     fitting = [picture for picture in near if _same_format(picture.suffix, suffix)]
     beside = [picture for picture in own if not near and suffix and _same_format(picture.suffix, suffix)]
@@ -59,6 +49,43 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
     if others := " or ".join(sorted({candidate.name for candidate in (*near, *own)})):
         raise LabelError(f"{name}: the image '{text}' {place}. If it is {others}, write that as imagePath.")
     raise LabelError(f"{name}: the image '{text}' {place}. Put it there, or save the file with its image data.")
+
+
+def _target(text: str, path: Path, *, root: Path) -> tuple[Path, bool]:
+    """Return where ``imagePath`` points, and whether it is absolute.
+
+    A path of the annotator's machine, absolute or out of the root, counts only by its file name.
+
+    Raises:
+        LabelError: If it points out of the root and there is no file of that name beside the labelme file.
+    """
+    written = PureWindowsPath(text)  # understands both kinds of slash
+    absolute = bool(written.drive or written.root)
+    target = path.parent.joinpath(*(written.parts[-1:] if absolute else written.parts))
+    if _within(target, root):
+        return target, absolute
+    beside = path.parent / written.name
+    if ".." in written.parts and _is_file(beside) and _within(beside, root):
+        return beside, absolute
+    raise LabelError(
+        f"{path.relative_to(root).as_posix()}: imagePath '{text}' points outside {root}. Name a folder that holds "
+        "both, or move the image into it."
+    )
+
+
+def _only_one(own: list[Path], text: object, name: str) -> Path:
+    """Return the image with the stem of a file whose ``imagePath`` names none.
+
+    Raises:
+        LabelError: If there is none, or several.
+    """
+    if len(own) == 1:
+        return own[0]
+    found = f"{' and '.join(sorted(picture.name for picture in own))} beside it" if own else "no 'imageData'"
+    raise LabelError(
+        f"{name}: 'imagePath' is {shown(text)} and there is {found}. Save it again in labelme, or write the image's "
+        "name there."
+    )
 
 
 def is_renamed(text: object, picture: Path) -> bool:

@@ -238,14 +238,96 @@ def test_base64_is_read_in_lines_and_as_a_data_url(tmp_path: Path, write_labelme
     assert file.annotation.shapes[0].mask.tolist() == [[True, True], [False, True]]
 
 
+@pytest.mark.parametrize(
+    "form",
+    ["data:image/png;charset=utf-8;base64,{}", "DATA:image/PNG;BASE64,{}", " \n data:;base64, {}", "b'{}'", 'b"{}"'],
+)
+@pytest.mark.parametrize("alphabet", ["usual", "of URLs", "without padding"])
+def test_base64_is_read_as_other_programs_write_it(
+    tmp_path: Path, write_labelme: Write, form: str, alphabet: str
+) -> None:
+    data = png([[1, 1], [0, 1]]) + b"\xfb\xef\xbe"  # what follows the picture is ignored, and needs both odd letters
+    text = (base64.urlsafe_b64encode if alphabet == "of URLs" else base64.b64encode)(data).decode()
+    text = text.rstrip("=") if alphabet == "without padding" else text
+    mask = {"label": "cell", "shape_type": "mask", "points": [[0, 0], [1, 1]], "mask": form.format(text)}
+    shape = read_well(write_labelme(tmp_path, "a", [mask])).annotation.shapes[0]
+    assert shape.mask is not None
+    assert shape.mask.tolist() == [[True, True], [False, True]]
+
+
+def _palette(colours: list[int], ids: list[list[int]]) -> Image.Image:
+    image = Image.fromarray(np.array(ids, np.uint8))
+    image.putpalette(colours)
+    return image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray(np.array([[1, 0]], np.uint16) * 256),
+        Image.fromarray(np.array([[True, False]])),
+        Image.fromarray(np.array([[[0, 0, 1], [0, 0, 0]]], np.uint8)),
+        Image.fromarray(np.array([[[255, 255], [255, 0]]], np.uint8), "LA"),
+        Image.fromarray(np.array([[[9, 9, 9, 1], [255, 255, 255, 0]]], np.uint8)),
+        Image.fromarray(np.array([[[0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)),
+        Image.fromarray(np.array([[[255, 0, 0, 255], [0, 0, 0, 255]]], np.uint8)),
+        _palette([0, 0, 0, 0, 0, 1], [[1, 0]]),
+        _palette([255, 255, 255, 0, 0, 0], [[0, 1]]),
+        _palette([0, 0, 0, 0, 0, 0], [[1, 0]]),
+        _palette([240, 240, 240, 200, 0, 0], [[1, 0]]),
+        _palette([0, 0, 0], [[3, 0]]),
+    ],
+    ids=["16-bit", "1-bit", "blue", "LA", "white", "black", "red", "P", "reversed", "all black", "all bright", "short"],
+)
+def test_the_marked_pixels_of_a_mask_are_found_however_it_is_stored(
+    tmp_path: Path, write_labelme: Write, image: Image.Image
+) -> None:
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    text = base64.b64encode(buffer.getvalue()).decode()
+    mask = {"label": "cell", "shape_type": "mask", "points": [[0, 0], [1, 0]], "mask": text}
+    shape = read_well(write_labelme(tmp_path, "a", [mask])).annotation.shapes[0]
+    assert shape.mask is not None
+    assert shape.mask.tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("sides", [(-1, -1), (0, 0), (6, None), (None, 4), ("6", "4"), (6.0, 4.0), (-1, 4)])
+def test_an_unknown_side_is_not_compared(tmp_path: Path, write_labelme: Write, sides: tuple[Any, Any]) -> None:
+    path = write_labelme(tmp_path, "a", imageWidth=sides[0], imageHeight=sides[1])
+    assert read_well(path).annotation.size == Size(6, 4)
+
+
+@pytest.mark.parametrize("sides", [(7, None), (-1, 5), ("60", "4"), (-2, 4), ("", 4), (True, 4)])
+def test_a_known_side_is_compared(tmp_path: Path, write_labelme: Write, sides: tuple[Any, Any]) -> None:
+    (problem,) = problems_of(write_labelme(tmp_path, "a", imageWidth=sides[0], imageHeight=sides[1]))
+    assert "a.json: the file says " in problem
+
+
+def test_the_corners_of_an_upright_rectangle_may_come_in_any_order(
+    tmp_path: Path, write_labelme: Write, square: dict[str, Any], classes: ClassList
+) -> None:
+    change = {"shape_type": "rectangle", "points": [[1, 1], [3, 3], [3, 1], [1, 3]]}
+    file = read_well(write_labelme(tmp_path, "a", [square | change]))
+    assert paint(file.annotation, classes).tolist() == [[0] * 6, [0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0] * 6]
+
+
+def test_a_shape_that_only_x_anylabeling_has_is_refused_as_its_own(
+    tmp_path: Path, write_labelme: Write, square: dict[str, Any]
+) -> None:
+    (problem,) = problems_of(write_labelme(tmp_path, "a", [square | {"shape_type": "cuboid", "score": None}]))
+    assert problem.startswith("a.json, shape 1: shape_type 'cuboid' of X-AnyLabeling is not supported. Convert it to a")
+
+
 def test_empty_image_data_is_none(tmp_path: Path, write_labelme: Write) -> None:
     assert np.all(read_well(write_labelme(tmp_path, "a", grey=9, imageData="")).picture == 9)
 
 
-def test_a_path_that_names_no_file_is_refused(tmp_path: Path, write_labelme: Write) -> None:
-    assert problems_of(write_labelme(tmp_path, "a", imagePath=".")) == [
-        "a.json: imagePath '.' names no file. Write the image's name there."
-    ]
+@pytest.mark.parametrize("written", ["", ".", None, 7, "a\0.png"])
+def test_without_an_image_path_the_picture_of_the_same_name_is_read(
+    tmp_path: Path, write_labelme: Write, written: object
+) -> None:
+    file = read_well(write_labelme(tmp_path, "a", imagePath=written, grey=9))
+    assert (np.unique(file.picture).tolist(), file.stem) == ([9], "a")
 
 
 @pytest.mark.parametrize(
@@ -290,6 +372,15 @@ def test_a_path_that_leads_out_is_refused(
     assert f"a.json: imagePath '{written}' points outside {tmp_path / 'in'}. Name a folder that holds both" in problem
 
 
+@pytest.mark.parametrize("written", ["../scans/p.png", "..\\scans\\p.png", "x/../../p.png"])
+def test_of_a_path_that_leads_out_the_name_is_looked_for_beside_the_file(
+    tmp_path: Path, write_labelme: Write, write_picture: Write, written: str
+) -> None:
+    path = write_labelme(tmp_path / "in", "a", imagePath=written)
+    write_picture(tmp_path / "in" / "p.png", grey=5)
+    assert np.all(read_well(path).picture == 5)
+
+
 def test_a_link_that_leads_out_is_refused(tmp_path: Path, write_labelme: Write, write_picture: Write) -> None:
     write_picture(tmp_path / "secret.png")
     path = write_labelme(tmp_path / "in", "a", imagePath="link.png")
@@ -305,9 +396,17 @@ def test_a_missing_picture_is_named(tmp_path: Path, write_labelme: Write, writte
     assert f"a.json: the image '{written}' does not exist" in problem
 
 
-@pytest.mark.parametrize("written", [None, 7, "", "a\0.png"])
-def test_an_unusable_image_path_is_refused(tmp_path: Path, write_labelme: Write, written: object) -> None:
-    (problem,) = problems_of(write_labelme(tmp_path, "a", imagePath=written))
+@pytest.mark.parametrize("written", [None, 7, "", ".", "a\0.png"])
+def test_an_unusable_image_path_is_refused(
+    tmp_path: Path, write_labelme: Write, write_picture: Write, written: object
+) -> None:
+    path = write_labelme(tmp_path, "a", imagePath=written)
+    write_picture(tmp_path / "a.bmp")
+    (problem,) = problems_of(path)
+    assert f"'imagePath' is {written!r} and there is a.bmp and a.png beside it. Save it again" in problem
+    for picture in (tmp_path / "a.bmp", tmp_path / "a.png"):
+        picture.unlink()
+    (problem,) = problems_of(path)
     assert f"'imagePath' is {written!r} and there is no 'imageData'" in problem
 
 
