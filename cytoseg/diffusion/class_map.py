@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cytoseg.classes import IGNORE
-from cytoseg.diffusion.process import split_output
+from cytoseg.diffusion.network_output import split_output
 
 DrawMaps = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From (N,) crop numbers and the (N, 3, H, W) crops to the crops to train on and their maps' channels (N, K + 1, H, W).

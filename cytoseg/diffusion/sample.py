@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
-from cytoseg.diffusion.process import log_variance, split_output
+from cytoseg.diffusion.network_output import log_variance, split_output
 
 Keep = Callable[[Tensor, int], Tensor]
 """From x_t (N, C, H, W) and t to its replacement."""

@@ -20,7 +20,7 @@ from cytoseg.diffusion.class_map import DrawMaps
 from cytoseg.diffusion.learning import CropLosses, Learning
 from cytoseg.diffusion.loss_log import LossGuard, LossReading, LossWindow
 from cytoseg.diffusion.mask_loss import DrawMasks, MaskParts
-from cytoseg.diffusion.process import crop_losses, hybrid_losses
+from cytoseg.diffusion.network_output import crop_losses, hybrid_losses
 from cytoseg.diffusion.settings import TrainSettings, passed, rate_at
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.unet import build_diffusion, build_network

@@ -15,8 +15,8 @@ from cytoseg.diffusion.autoencoder_training import AutoencoderTraining
 from cytoseg.diffusion.efficientnet import load_imagenet
 from cytoseg.diffusion.fast_layers import use_fast_layers
 from cytoseg.diffusion.import_lucidrains import GaussianDiffusion, Unet
+from cytoseg.diffusion.network_output import loss_weights
 from cytoseg.diffusion.pretrained_unet import PretrainedUnet
-from cytoseg.diffusion.process import loss_weights
 from cytoseg.diffusion.space import build_space, space_of
 
 _ORDER = tuple(dict.fromkeys(part for parts in TAP_PARTS.values() for part in parts))

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from cytoseg.classes import IGNORE
 from cytoseg.diffusion.channels import as_channels
-from cytoseg.diffusion.process import split_output
+from cytoseg.diffusion.network_output import split_output
 from cytoseg.diffusion.sample import Guide, predict_x0_and_noise
 from cytoseg.diffusion.space import space_of
 from cytoseg.errors import RecipeError

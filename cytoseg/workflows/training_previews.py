@@ -15,7 +15,7 @@ from cytoseg.diffusion.add_noise import alpha_bar, noise_to
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.class_map import OfMap
-from cytoseg.diffusion.process import split_output
+from cytoseg.diffusion.network_output import split_output
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.small_picture import exact_picture, shrink
 from cytoseg.diffusion.space import decoded, space_of

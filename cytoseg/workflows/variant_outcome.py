@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cytoseg.devices import generator_for, pick_device
 from cytoseg.diffusion.add_noise import alpha_bar, noise_to
 from cytoseg.diffusion.channels import as_channels
-from cytoseg.diffusion.process import split_output
+from cytoseg.diffusion.network_output import split_output
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.space import decoded, space_of
 from cytoseg.diffusion.train import start_in_space

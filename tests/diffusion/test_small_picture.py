@@ -10,7 +10,7 @@ from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.class_map import OfMap
-from cytoseg.diffusion.process import crop_losses
+from cytoseg.diffusion.network_output import crop_losses
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.small_picture import MOST_NOISE, SmallPictures, exact_picture, given_picture, shrink

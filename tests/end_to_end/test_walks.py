@@ -111,7 +111,7 @@ CHECKED_LATER = ("workflows/", "studies/", "features/", "diffusion/sample", "dif
 @pytest.mark.usefixtures("home")
 def test_walks_stay_short() -> None:
     crop = sorted(name for name in _walk("train-ddpm tiny.yaml", CROP_PX) if not name.startswith(CHECKED_LATER))
-    assert {"slides/tiff.py", "slides/crops.py", "diffusion/process.py"} <= set(crop)
+    assert {"slides/tiff.py", "slides/crops.py", "diffusion/network_output.py"} <= set(crop)
     assert len(crop) <= 9, crop
     annotation = sorted(_walk("label-import made/labelled --recipe tiny.yaml", LABELLED_PX))
     assert {"formats/labelme.py", "formats/raster.py", "labels/index.py"} <= set(annotation)

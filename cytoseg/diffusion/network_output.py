@@ -1,4 +1,4 @@
-"""What the network learns to predict: the noise or image, and the variance of the reverse steps."""
+"""What the output of a network means: its loss against the noise or image, and the variance of the reverse steps."""
 
 import math
 from collections.abc import Callable

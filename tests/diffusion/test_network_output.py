@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.process import crop_losses, log_variance, loss_weights, variance_losses
+from cytoseg.diffusion.network_output import crop_losses, log_variance, loss_weights, variance_losses
 from cytoseg.diffusion.unet import build_diffusion, build_unet
 
 BARS = alpha_bar("linear", 100)
