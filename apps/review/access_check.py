@@ -14,6 +14,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 QUERY = "token"
+UPLOADS = "/_stcore/upload_file"
+"""Where Streamlit keeps uploaded files in memory, from any page and without asking the app."""
 HEALTH = "/_stcore/health"
 """Health check that returns only "ok", open without a token."""
 
@@ -23,6 +25,7 @@ OTHER_NAME = (
     "review.names of the recipe."
 )
 OTHER_PAGE = "The app answers to its own pages only."
+NO_UPLOADS = "The app accepts no uploads: slides are read from the folders it was started with."
 _ALWAYS = {
     # Headers against framing, window references and referrer leaks.
     "X-Frame-Options": "DENY",
@@ -80,6 +83,8 @@ class Guard:
         linked = any(name == QUERY and self._is_token(value) for name, value in fields)
         if not linked and not self._has_cookie(headers):
             return _refusal(headers, 403, NO_TOKEN, NO_TOKEN, again=_came_from_elsewhere(headers, scope))
+        if scope["path"].startswith(UPLOADS):
+            return _refusal(headers, 403, NO_UPLOADS, NO_UPLOADS)
         if scope["type"] == "http" and any(name == QUERY for name, _ in fields):
             return self._without_token(scope, fields)
         return None

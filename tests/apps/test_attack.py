@@ -154,6 +154,13 @@ def test_with_the_cookie_everything_is_there(served: Served) -> None:
     assert served.ask("/_stcore/health", cookie=False) == (200, b"ok")
 
 
+def test_uploads_are_not_accepted(served: Served) -> None:
+    """Streamlit itself would answer 204 or 400 to the first, and say in its headers what it accepts to the last."""
+    for method in ("PUT", "POST", "DELETE", "OPTIONS"):
+        status, said = served.ask("/_stcore/upload_file/a/b", method=method)
+        assert (status, b"accepts no uploads" in said) == (403, True)
+
+
 @pytest.mark.parametrize(
     "path",
     [
