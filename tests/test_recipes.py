@@ -1,6 +1,7 @@
 """All shipped recipes."""
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,13 @@ def test_the_demo_s_slides_are_none_that_the_base_model_may_have_seen() -> None:
     base = (ROOT / "recipes" / "cytology-base.yaml").read_text(encoding="utf-8")
     assert "--stain" not in base
     assert "--seed 77 " in base  # and the demo's is 0
+
+
+def test_the_demo_segments_a_train_slide_and_a_test_slide() -> None:
+    (line,) = re.findall(r"predict \$\(RECIPE\) (data/made/slides/.*)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    names = [Path(path).name.partition(".")[0] for path in line.split()]
+    tests = load_recipe("quickstart").labels.test_slides
+    assert [any(fnmatch(name, pattern) for pattern in tests) for name in names] == [False, True]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

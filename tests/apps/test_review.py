@@ -67,6 +67,20 @@ def test_runs_shows_all_runs_and_the_provenance_of_one(review: Review) -> None:
     assert not app.info
 
 
+@pytest.mark.parametrize("name", ["iou", "confusion", "gallery", "history"])
+def test_pages_of_scores_warn_of_test_crops_corrected_from_a_prediction(
+    review: Review, made_run: Path, name: str
+) -> None:
+    told = "1 of 6 test crops were corrected from a prediction"
+    assert not [one for one in review(name).warning if told in one.value]
+
+    def correct(record: dict[str, object]) -> None:
+        record["crops"][0]["from_prediction"] = True  # type: ignore[index] # a list of crops
+
+    _change(made_run, correct)
+    assert [one.value.partition(":")[0] for one in review(name).warning] == [told]
+
+
 @pytest.mark.usefixtures("made_run")
 def test_runs_offers_the_report(review: Review, made_run: Path) -> None:
     assert [button.label for button in review("app").download_button] == ["Download the report (HTML)"]

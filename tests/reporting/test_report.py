@@ -67,6 +67,15 @@ def test_numbers_intervals_and_baselines(run: Path) -> None:
     assert 'class="missing"' not in text
 
 
+def test_test_crops_corrected_from_a_prediction_are_counted(run: Path) -> None:
+    assert "corrected from a prediction" not in report_page(run)
+    path = run / "evaluation" / "evaluation.json"
+    content = json.loads(path.read_text())
+    content["crops"][0]["from_prediction"] = True
+    path.write_text(json.dumps(content))
+    assert "<p><strong>1 of 6 test crops were corrected from a prediction: " in report_page(run)
+
+
 def test_the_calibration_error_is_reported_where_it_was_measured(run: Path) -> None:
     assert "<p>Calibration error" not in write_report(run).read_text()
     path = run / "evaluation" / "evaluation.json"

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytoseg.studies.compare import ComparedMethod, Predict, Row, Task, as_markdown, compare, seconds_left_from
+from cytoseg.studies.compare import ComparedMethod, Predict, Row, Task, _draw, as_markdown, compare, seconds_left_from
 
 NAMES = ("glass", "cell", "never")
 TRUTH = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], np.uint8)
@@ -189,6 +189,11 @@ def test_corrected_test_crops_are_counted_in_every_table(fits: Fits, tmp_path: P
     text = (tmp_path / "compare.md").read_text()
     assert "1 of 3 test crops were corrected from a prediction" in text
     assert "labels.score_corrected=false" in text
+
+
+def test_corrected_test_crops_are_counted_in_the_figure() -> None:
+    shown = [str(text.get_text()) for text in _draw([], NAMES, note="1 of 3 test crops were corrected: so.").texts]
+    assert shown == ["1 of 3 test crops were corrected"]
 
 
 def test_a_remark_stands_below_the_table(fits: Fits, tmp_path: Path) -> None:
