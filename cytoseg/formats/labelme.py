@@ -249,17 +249,20 @@ def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
 def _foreground(image: Image.Image) -> NDArray[np.bool_]:
     """Find the marked pixels of a mask: neither transparent nor black, or where that tells nothing, not the lowest."""
     pixels = np.asarray(image)
+    marked: NDArray[np.bool_] = pixels != 0
+    bright: NDArray[np.bool_]
     if image.mode == "P":
-        colours = np.zeros(256, np.bool_)
-        palette = np.reshape(image.getpalette("RGB") or [], (-1, 3)).any(axis=1)
-        colours[: len(palette)] = palette
-        bright = colours[pixels]
-        return bright if bright.any() and not bright.all() else pixels != 0
+        colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+        table = np.zeros(256, np.bool_)
+        table[: len(colours)] = np.any(colours, axis=1)
+        bright = table[pixels]
+        return bright if bright.any() and not bright.all() else marked
     if image.mode not in ("LA", "RGB", "RGBA"):
-        return pixels != 0
-    opaque = pixels[..., -1] > 0 if image.mode != "RGB" else np.ones(pixels.shape[:2], np.bool_)
-    bright = opaque & pixels[..., : 1 if image.mode == "LA" else 3].any(axis=-1)
-    return opaque if not bright.any() and not opaque.all() else bright
+        return marked
+    opaque: NDArray[np.bool_] = pixels[..., -1] > 0 if image.mode != "RGB" else np.ones(pixels.shape[:2], np.bool_)
+    bright = opaque & np.any(pixels[..., : 1 if image.mode == "LA" else 3], axis=-1)
+    by_alpha = not bright.any() and not opaque.all()
+    return opaque if by_alpha else bright
 
 
 def _read_picture(content: Mapping[str, Any], where: Path | None, name: str) -> NDArray[np.uint8]:
