@@ -1,14 +1,18 @@
 """Naming crops by folder where several folders hold equal names."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cytoseg.formats.mask_pairs import MaskPair
 from cytoseg.labels.import_settings import ImportState
+from cytoseg.labels.index import LabelledCrop, pixel_hash
 from cytoseg.labels.read_sources import Item, Reading
 from cytoseg.labels.slide_crops import SlideCrop
+
+_JOINTS = ("_", "__", "___")
+"""What stands for the slashes of a crop's path in its id: the first that keeps all ids apart."""
 
 
 def note_folders(items: Iterable[Item], state: ImportState) -> None:
@@ -18,11 +22,12 @@ def note_folders(items: Iterable[Item], state: ImportState) -> None:
         items: All items of an import.
         state: Receives the folders, and a note that explains this.
     """
+    places = [place for item in items if (place := _place(item, state.root)) is not None]
     folders: dict[str, set[str]] = defaultdict(set)
-    for item in items:
-        if (place := _place(item, state.root)) is not None:
-            folders[place[0]].add(place[1])
-    state.by_folder.update(folder for shared in folders.values() if len(shared) > 1 for folder in shared)
+    for name, folder in places:
+        folders[name].add(folder)
+    shared = {folder for sharing in folders.values() if len(sharing) > 1 for folder in sharing}
+    state.by_folder.update(_short_names(shared, places))
     if state.by_folder:
         named = sorted(folder or "the folder itself" for folder in state.by_folder)
         shown = ", ".join(named[:5]) + (", ..." if len(named) > 5 else "")
@@ -37,9 +42,39 @@ def named_by_folder(reading: Reading, item: Item, state: ImportState) -> Reading
     place = _place(item, state.root)
     if reading.correction is not None or place is None or place[1] not in state.by_folder:
         return reading
-    folder = place[1].replace("/", "_")
-    crop = f"{folder}_{reading.crop}" if folder else reading.crop
-    return replace(reading, crop=crop, plain=reading.crop, folder=folder)
+    folder, start = state.by_folder[place[1]]
+    return replace(reading, crop=start + reading.crop, plain=reading.crop, folder=folder)
+
+
+def named_as_before(reading: Reading, before: Mapping[str, LabelledCrop], *, taken: Collection[str]) -> Reading:
+    """Give a crop the name by folder under which an earlier import holds the same image, if there is one.
+
+    Such a folder may be imported again on its own; a second entry of its crops could end up in training and test.
+
+    Args:
+        reading: The crop.
+        before: Crops of earlier imports, by id.
+        taken: Ids that crops of this import have.
+    """
+    if reading.correction is not None or reading.crop in before:
+        return reading
+    picture, end = pixel_hash(reading.picture), f"_{reading.plain or reading.crop}"
+    for crop, old in before.items():
+        if crop.endswith(end) and old.image_sha256 == picture and crop not in taken:
+            return replace(reading, crop=crop, folder=old.slide)
+    return reading
+
+
+def _short_names(folders: Collection[str], places: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Name folders without slashes, and give the beginnings of their crops' ids, so that all stay different."""
+    names: dict[str, tuple[str, str]] = {}
+    for joint in _JOINTS:
+        slides = {folder: folder.replace("/", joint) for folder in folders}
+        names = {folder: (slide, slide and slide + joint) for folder, slide in slides.items()}
+        crops = [names.get(folder, ("", ""))[1] + name for name, folder in places]
+        if len(set(crops)) == len(crops) and len(set(slides.values())) == len(slides):
+            break
+    return names
 
 
 def _place(item: Item, root: Path) -> tuple[str, str] | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, report
-from cytoseg.labels.by_folder import named_by_folder, note_folders
+from cytoseg.labels.by_folder import named_as_before, named_by_folder, note_folders
 from cytoseg.labels.contact_sheet import draw_sheet
 from cytoseg.labels.corrections import RESOLUTION, is_from_prediction
 from cytoseg.labels.import_settings import ImportRules, ImportState, check_rules, guesses, unknown_message
@@ -100,7 +100,8 @@ def import_labels(
         for done, item in enumerate(items, start=1):
             reading = read_item(item, state)
             if reading is not None:
-                _take_in(named_by_folder(reading, item, state), new, state, before=before, written=written)
+                named = named_as_before(named_by_folder(reading, item, state), before, taken=written)
+                _take_in(named, new, state, before=before, written=written)
             if progress is not None:
                 progress(done, len(items))
         _raise_problems(state)
@@ -175,11 +176,12 @@ def _clash(
     """Describe a conflict of a crop with one of this import or of an earlier import."""
     if twin is not None and (reading.correction is None or reading.crop not in state.corrections):
         return f"has the same crop id '{reading.crop}' as {twin.source}. Rename one."
+    advice = "Rename one." if twin is not None else "Rename one, or import the folder that holds both."
     for other, when in ((twin, "now"), (old, "before")):
         if other is None:
             continue
         if other.image_sha256 != pixel_hash(reading.picture):
-            return f"another image was imported as crop '{reading.crop}' {when} ({other.source}). Rename one."
+            return f"another image was imported as crop '{reading.crop}' {when} ({other.source}). {advice}"
         # The slide decides between training and test side, and a correction must not move a crop.
         if reading.correction is not None and other.slide != slide:
             return (

@@ -66,7 +66,8 @@ class ImportState:
         white: Count of mask pixels of value 255, by the id they became.
         guessed: Files with a guessed encoding, and its name.
         renamed: Files whose image was renamed with them.
-        by_folder: Folders below the root (empty for the root) whose crops are named by folder.
+        by_folder: Folders below the root (empty for the root) whose crops are named by folder: name of the slide, and
+            beginning of the crops' ids.
         pictures: Files of those crops, by plain name and image hash.
         unmarked: Files without a shape.
         polygons: Number that look ``traced`` from pixel indices and number ``drawn``, without proposals.
@@ -86,7 +87,7 @@ class ImportState:
     white: Counter[int] = field(default_factory=Counter)
     guessed: dict[str, str] = field(default_factory=dict)
     renamed: list[str] = field(default_factory=list)
-    by_folder: set[str] = field(default_factory=set)
+    by_folder: dict[str, tuple[str, str]] = field(default_factory=dict)
     pictures: dict[tuple[str, str], str] = field(default_factory=dict)
     unmarked: list[str] = field(default_factory=list)
     polygons: Counter[str] = field(default_factory=Counter)

@@ -288,12 +288,62 @@ def test_a_crop_whose_name_is_shared_later_is_not_kept_twice(
     )
 
 
+def test_a_folder_that_is_imported_again_alone_adds_no_crop(
+    tmp_path: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    for number, place in enumerate("AB"):
+        write_labelme(tmp_path / "src" / place, "1", [square], grey=number)
+    import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+    write_labelme(tmp_path / "src" / "B", "1", [square | {"label": "nucleus"}], grey=1)
+    report = import_labels(tmp_path / "src" / "B", folder, classes=classes, rules=RULES)
+    assert (report.replaced, report.total) == (1, 2)
+    found = load_index(folder).crops
+    assert [(crop.crop, crop.slide, crop.pixels["nucleus"]) for crop in found] == [("A_1", "A", 0), ("B_1", "B", 4)]
+
+
+def test_another_image_under_a_name_by_folder_is_a_new_crop(
+    tmp_path: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+) -> None:
+    for number, place in enumerate("AB"):
+        write_labelme(tmp_path / "src" / place, "1", [square], grey=number)
+    import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+    write_labelme(tmp_path / "new", "1", [square], grey=9)
+    import_labels(tmp_path / "new", folder, classes=classes, rules=RULES)
+    assert [crop.crop for crop in load_index(folder).crops] == ["1", "A_1", "B_1"]
+
+
+@pytest.mark.parametrize(
+    ("files", "crops"),
+    [
+        (["a/b/1", "a_b/1"], ["a__b__1", "a_b__1"]),
+        (["1", "a/1", "a_1"], ["1", "a_1", "a__1"]),
+        (["a/b/1", "c/1", "a_b_1"], ["a__b__1", "a_b_1", "c__1"]),
+        (["A/1", "a/1"], ["A_1", "a_1"]),
+        (["P1 [HE]/1", "P2 [HE]/1", "-/1", "~/1"], ["-_1", "P1 [HE]_1", "P2 [HE]_1", "~_1"]),
+    ],
+)
+def test_folders_whose_short_names_are_equal_are_kept_apart(
+    tmp_path: Path,
+    folder: Path,
+    write_labelme: Write,
+    classes: ClassList,
+    square: dict[str, Any],
+    files: list[str],
+    crops: list[str],
+) -> None:
+    for number, file in enumerate(files):
+        place = tmp_path / "src" / file
+        write_labelme(place.parent, place.name, [square], grey=number)
+    import_labels(tmp_path / "src", folder, classes=classes, rules=RULES)
+    assert [crop.crop for crop in load_index(folder).crops] == sorted(crops)
+
+
 def test_another_picture_of_an_imported_id_is_refused(
     tmp_path: Path, source: Path, folder: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
 ) -> None:
     import_labels(source, folder, classes=classes, rules=RULES)
     path = write_labelme(tmp_path / "more", "a", [square], grey=1)
-    with pytest.raises(LabelError, match=r"another image was imported as crop 'a' before \(a\.json\)\. Rename one"):
+    with pytest.raises(LabelError, match=r"another image was imported as crop 'a' before \(a\.json\)\. Rename one, or"):
         import_labels(path, folder, classes=classes, rules=RULES)
 
 
