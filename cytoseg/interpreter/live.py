@@ -1,7 +1,7 @@
 """Live refit of the MLPs while annotating, on cached features."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, to_input
 from cytoseg.features.pixel_table import GATHERED_PX, PixelTable, choose_pixels
+from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.interpreter.train_mlps import train_ensemble
@@ -79,6 +80,8 @@ class LiveInterpreter:
         )
         self._maps = memory_cache(MAPS_BYTES, _maps_bytes)
         self._rows = memory_cache(ROWS_BYTES, _rows_bytes)
+        self._samples: dict[str, torch.Tensor] = {}
+        self._ensemble: Ensemble | None = None
 
     def view(
         self, picture: NDArray[np.uint8], label_map: NDArray[np.uint8] | None, others: Sequence[LabelledCrop]
@@ -105,6 +108,7 @@ class LiveInterpreter:
             settings=self._settings,
             device=self._extractor.device,
         )
+        self._ensemble = trained.ensemble.eval()
         members = member_probabilities(trained.ensemble, features, precision=self._precision)
         probabilities = vote(members, rule=self._rule)[0]
         return LiveView(
@@ -113,6 +117,33 @@ class LiveInterpreter:
             len(found),
             time.perf_counter() - begin,
         )
+
+    @torch.inference_mode()
+    def doubts(self, waiting: Mapping[str, Callable[[], NDArray[np.uint8]]], *, new: int) -> dict[str, float]:
+        """Rate crops by the mean disagreement of the MLPs that the last view has trained, at pixels drawn at random.
+
+        Args:
+            waiting: What reads the (H, W, 3) image of each crop, by a name that stands for its content.
+            new: Most crops of which features are computed now. The others are left out until a later call, so that
+                no stroke waits for all of them.
+
+        Returns:
+            Mean disagreement in nats by name; empty before the first view.
+
+        Raises:
+            CytosegError: If an image is damaged.
+        """
+        if self._ensemble is None:
+            return {}
+        for name in [name for name in waiting if name not in self._samples][:new]:
+            self._samples[name] = self._sample(waiting[name]())
+        return {name: _doubt(self._ensemble, self._samples[name]) for name in waiting if name in self._samples}
+
+    def _sample(self, picture: NDArray[np.uint8]) -> torch.Tensor:
+        """Return (P, D) float16 features of pixels drawn at random; full maps would displace those of marked crops."""
+        everywhere = np.zeros(picture.shape[:2], np.uint8)
+        pixels, _ = choose_pixels(everywhere, PIXELS_PER_CROP, balance="none", seed=self._settings.seed)
+        return gather(self._extractor(to_input(picture[None])), pixels).half()
 
     def _features(self, picture: NDArray[np.uint8]) -> NativeFeatures:
         key = pixel_hash(picture)
@@ -133,6 +164,11 @@ class LiveInterpreter:
         rows = torch.cat(parts) if parts else torch.empty(0, sum(self._extractor.channels), dtype=torch.float16)
         labelled, counts = np.unique(label_map[label_map != IGNORE], return_counts=True)
         return _Rows(rows, torch.from_numpy(ids), dict(zip(labelled.tolist(), counts.tolist(), strict=True)))
+
+
+def _doubt(ensemble: Ensemble, features: torch.Tensor) -> float:
+    probabilities = ensemble(features.float().expand(ensemble.members, -1, -1)).softmax(-1)
+    return float(jensen_shannon(probabilities[..., None, None]).mean())
 
 
 def _maps_bytes(features: NativeFeatures) -> int:

@@ -2,9 +2,9 @@
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,8 @@ FOLDERS = (RANDOM, FOLDER)
 """Folders of a run with crops to annotate: random or chosen ones, and the queue."""
 LEAST_PX, MOST_PX = 32, 1024
 """Shortest and longest side of a chosen crop: more is slow to paint and to refit on."""
+_QUICK_S = 3.0
+"""After a slower view no further crop is rated, which takes a third of a second."""
 _TRIES = 40
 """Random places tried before giving up."""
 
@@ -203,6 +205,26 @@ class Annotating:
         others = [entry for entry in index if entry.crop != crop.path.stem and not is_test(entry.slide)]
         with self._computing:
             return self._live.view(picture, None if crop.is_test else label_map, others)
+
+    def most_uncertain(self, crops: Sequence[CropFile], seen: LiveView) -> list[CropFile]:
+        """Order the unmarked train crops by the disagreement of the MLPs of a view, most uncertain first.
+
+        At most one crop that was not rated before is rated at a time, so the list grows with the strokes.
+
+        Args:
+            crops: All crops.
+            seen: The last view.
+
+        Raises:
+            LabelError: If an image is damaged.
+        """
+        waiting = {
+            str(crop.path): crop for crop in crops if crop.drawn is None and not crop.readers and not crop.is_test
+        }
+        reading = {name: partial(read_picture, crop.path, name=crop.path.name) for name, crop in waiting.items()}
+        with self._computing:
+            doubts = self._live.doubts(reading, new=1 if seen.seconds < _QUICK_S else 0)
+        return [waiting[name] for name in sorted(doubts, key=doubts.__getitem__, reverse=True)]
 
     def propose(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Predict a proposal with the base model; (H, W) uint8 ids, 255 where unknown.

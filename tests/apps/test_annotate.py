@@ -21,7 +21,7 @@ from cytoseg.labels.drawn_marks import Drawn, drawn_of, origin_of, save_marks
 from cytoseg.labels.index import load_index
 from cytoseg.labels.proposal_file import proposal, sealed
 from cytoseg.recipe import dump_recipe, load_recipe
-from cytoseg.workflows.annotating import Annotating
+from cytoseg.workflows.annotating import Annotating, CropFile
 from tests.apps import sighted as chessboard
 
 Review = Callable[..., AppTest]
@@ -80,7 +80,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, set[int]]]:
         looked.append((crop.path.stem, set(ids.ravel().tolist())))
         return LiveView(np.ones(picture.shape[:2], np.uint8), np.zeros(picture.shape[:2], np.float32), 3, 0.25)
 
+    def most_uncertain(_: Annotating, crops: list[CropFile], seen: LiveView) -> list[CropFile]:
+        assert seen.seconds == 0.25
+        return [crop for crop in crops if crop.drawn is None]
+
     monkeypatch.setattr(Annotating, "view", view)
+    monkeypatch.setattr(Annotating, "most_uncertain", most_uncertain)
     return looked
 
 
@@ -142,6 +147,20 @@ def test_a_stroke_is_saved_imported_and_seen(
     looks, written = len(seen), path.with_suffix(".json").stat().st_mtime_ns
     app.run()
     assert (len(seen), path.with_suffix(".json").stat().st_mtime_ns) == (looks, written)  # nothing is done twice
+
+
+@pytest.mark.usefixtures("seen")
+def test_the_most_uncertain_crop_is_opened(review: Review, run: Path, tmp_path: Path, browser: Browser) -> None:
+    app = _press(_opened(review, run, tmp_path), "New random crop")
+    first = app.selectbox(key="crop to annotate").value
+    (other,) = (path.stem for path in (run / "to_label").glob("*.png") if path.stem != first)
+    browser.strokes = _strokes(1)
+    app = app.run()
+    (offered,) = (button for button in app.main.button if button.label == "Most uncertain crop")
+    assert offered.help.replace("\\", "").startswith(f"{other}: the least certain of 1 unmarked crops;")
+    app = _press(app, "Most uncertain crop")
+    assert app.selectbox(key="crop to annotate").value == other
+    assert not [button for button in app.main.button if button.label == "Most uncertain crop"]  # the other is marked
 
 
 def test_without_a_name_nothing_is_saved(review: Review, run: Path, tmp_path: Path, browser: Browser) -> None:

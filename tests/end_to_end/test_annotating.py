@@ -1,6 +1,7 @@
 """Annotating a run made by the real commands: crops, marks, import, live view."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,10 @@ def test_crops_are_cut_marked_imported_and_seen(annotating: Annotating) -> None:
     assert seen.class_map.shape == (32, 32)
     train = [entry for entry in load_index(annotating.labels).crops if entry.slide == "made_2_02"]
     assert seen.crops == len(train)  # this one is among them
+    crops = annotating.crops()[0]
+    assert [crop.path for crop in annotating.most_uncertain(crops, seen)] == [other]  # the only one without marks
+    assert annotating.most_uncertain([replace(found[other], is_test=True), found[path]], seen) == [found[path]]
+    assert annotating.most_uncertain(crops, replace(seen, seconds=9.0))  # rated before
 
 
 def test_crops_of_test_slides_are_marked_and_never_used_for_training(annotating: Annotating) -> None:

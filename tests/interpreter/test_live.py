@@ -116,6 +116,21 @@ def test_a_crop_that_is_for_testing_changes_nothing(interpreter: LiveInterpreter
     np.testing.assert_array_equal(*views)
 
 
+def test_waiting_crops_are_rated_by_the_disagreement_of_the_last_view(
+    interpreter: LiveInterpreter, counting: Counting
+) -> None:
+    known, strange = _picture(slice(16, None)), np.full((24, 32, 3), (150, 40, 200), np.uint8)
+    waiting = {"known": lambda: known, "strange": lambda: strange}
+    assert interpreter.doubts(waiting, new=9) == {}  # nothing has been learned yet
+    seen = interpreter.view(known, _strokes(), [])
+    assert interpreter.doubts(waiting, new=1) == {"known": pytest.approx(float(seen.disagreement.mean()), rel=0.3)}
+    rated = interpreter.doubts(waiting, new=1)
+    assert 0 < rated["strange"] < rated["known"]  # one colour throughout
+    assert counting.computed == 3
+    assert interpreter.doubts(waiting, new=1) == rated
+    assert counting.computed == 3
+
+
 def test_what_was_not_used_for_long_is_let_go(
     interpreter: LiveInterpreter, counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

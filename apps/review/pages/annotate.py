@@ -56,17 +56,35 @@ def _propose(annotating: Annotating, crop: CropFile, author: str) -> None:
         st.session_state["job said"] = ("error", state.told(error))
 
 
+def _offer_uncertain(crops: list[CropFile]) -> None:
+    """Offer the unmarked crop about which the MLPs of the last stroke disagree most."""
+    if not crops:
+        return
+    name = crops[0].path.stem
+    st.button(
+        "Most uncertain crop",
+        icon=":material/help:",
+        key="most uncertain",
+        on_click=st.session_state.__setitem__,
+        args=("crop to annotate", name),
+        help=f"{state.plain(name)}: the least certain of {len(crops)} unmarked crops; each stroke rates one more.",
+    )
+    if st.session_state.get("most uncertain"):
+        st.rerun()  # the choice of the crop is outside this fragment
+
+
 @st.fragment
-def _draw(annotating: Annotating, crop: CropFile, author: str, *, live: bool) -> None:
+def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropFile], *, live: bool) -> None:
     """Draw the editor; save, predict and import after each stroke."""
     work = state.guarded(lambda: annotate_state.work_on(annotating, crop, author))
-    problem, shown, told = "", (), ""
+    problem, shown, told, uncertain = "", (), "", []
     try:
         annotate_state.keep(annotating, work, author)
         if live:
             seen = annotate_state.look(annotating, work)
             shown = tuple(annotate_state.layers(annotating, seen))
             told = f"Trained on {seen.crops} crop{'' if seen.crops == 1 else 's'} in {seen.seconds:.1f} s."
+            uncertain = annotating.most_uncertain([one for one in crops if one.path != crop.path], seen)
     except CytosegError as error:
         problem = state.told(error)
     editor.draw(
@@ -81,6 +99,7 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, *, live: bool) ->
     )
     if told:
         st.caption(told)
+    _offer_uncertain(uncertain)
     if problem:
         st.warning(problem, icon=":material/info:")
     try:
@@ -136,7 +155,7 @@ def main() -> None:
     with side:
         crop, author, live = _side(annotating, crops)
     with large:
-        _draw(annotating, crop, author, live=live)
+        _draw(annotating, crop, author, crops, live=live)
 
 
 main()
