@@ -102,7 +102,7 @@ def test_an_unknown_command_is_refused() -> None:
     result = CliRunner().invoke(cli.build_app("train"), ["train"])
     assert result.exit_code == 2
     assert "No such command 'train'" in result.stderr
-    close = CliRunner().invoke(cli.build_app("evalute"), ["evalute"])
+    close = CliRunner().invoke(cli.build_app("evaluat"), ["evaluat"])
     assert (close.exit_code, "Did you mean 'evaluate'?" in close.stderr) == (2, True)
 
 
