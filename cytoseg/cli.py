@@ -33,7 +33,7 @@ COMMANDS = {
     "evaluate": "Score the ensemble on the test slides, alongside the baselines.",
     "compare": "Compare the method with baselines on the same crops: IoU, time, memory.",
     "predict": "Segment slides: class map, uncertainty map, objects with measurements, preview.",
-    "anomaly": "Mark what normal slides do not show: anomaly maps and a ranked list of regions.",
+    "anomaly": "Find anomalies: maps of what normal slides do not show, and a ranked list of regions.",
     "queue": "Choose what to annotate next: regions where the ensemble disagrees, with its prediction.",
     "report": "Write all results of a run into one HTML page.",
     "review": "Open the app: annotate, train, predict, look at results; start a new project if there is no run yet.",

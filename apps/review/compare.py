@@ -18,7 +18,7 @@ from cytoseg.viewer.tile_service import SlideView
 NOTHING = "Nothing"
 SWIPE, SIDE = "Swipe", "Side by side"
 WAYS = {SWIPE: "swipe", SIDE: "side"}
-"""Ways to compare, as the viewer calls them."""
+"""Ways to compare, by their names in the viewer."""
 _HELP = (
     "Another run that predicted this slide, or a version that this run has kept. Drag the line to swipe, or use the "
     "arrow keys on it, [ and ] elsewhere; side by side both move together."
@@ -32,7 +32,7 @@ _KEEP = "Keeps this prediction when the slide is predicted again, so that the tw
 
 @dataclass(frozen=True)
 class Other:
-    """The same slide as predicted otherwise: by whom, how it is called, and how compared, "swipe" or "side"."""
+    """Another prediction of the same slide: its run, its title, and how to compare, "swipe" or "side"."""
 
     run: Path
     key: str

@@ -86,7 +86,7 @@ def offer(conflict: Conflict, author: str, decide: Callable[[Conflict, Decision]
     Args:
         conflict: The conflict that is shown.
         author: The person at the page.
-        decide: Carries a decision out, and returns what became of it as Markdown; may raise a CytosegError.
+        decide: Carries out a decision, and returns the outcome as Markdown; may raise a CytosegError.
     """
     first, second = (side.person for side in conflict.sides)
     may = may_resolve(conflict, author)

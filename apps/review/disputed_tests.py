@@ -78,7 +78,7 @@ def _decide(crop: CropScores, classes: ClassList, conflict: Conflict, said: Deci
     """Make one person's correction the newest.
 
     Raises:
-        CytosegError: If the decision cannot be recorded: no other correction counts then than before.
+        CytosegError: If the decision cannot be recorded: the newest correction is unchanged then.
     """
     run = state.run_folder()
     log, name = log_of(run, state.log_url()), reviews.name_of(run)

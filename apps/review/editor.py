@@ -25,7 +25,7 @@ _CORRECT_KEYS = (
     ("A", "accept"),
     ("Ctrl+S", "save"),
 )
-"""Keys of the pages, for the list of keys."""
+"""Keyboard shortcuts of the pages, for the list of keys."""
 
 
 MODULES = ("pixels", "runs", "regions", "view", "tools", "keys")

@@ -126,7 +126,7 @@ def _places(table: Path, written_ns: int) -> Places:
     found = cells.table_of(table.parent)
     assert found is not None
     try:
-        reach = _perimeter(found) / 2  # half a ring's length: nothing on it is further away
+        reach = _perimeter(found) / 2  # half a ring's length: no point of it is further away
         return Places(
             found["id"].to_numpy(np.int64),
             found["class"].astype(str).tolist(),
@@ -139,7 +139,7 @@ def _places(table: Path, written_ns: int) -> Places:
 
 
 def _perimeter(table: pd.DataFrame) -> "pd.Series[float]":
-    """Return the perimeters in level-0 pixels; the centroids, in both units, tell how large such a pixel is."""
+    """Return the perimeters in level-0 pixels; their size follows from the centroids, which are in both units."""
     if table.empty:
         return pd.Series(dtype=float)
     if "perimeter_um" not in table.columns:

@@ -72,7 +72,7 @@ def _take(run: Path, crop: str, author: str) -> None:
 
 
 def say_whose(annotating: Annotating, crop: CropFile, author: str) -> None:
-    """Say whose marks are drawn on, and offer those of the other person where the person has none yet."""
+    """Say whose marks are being edited, and offer those of the other person if the person has none yet."""
     place = place_of(crop.path, author)
     if crop.drawn is None or place == crop.path:
         return

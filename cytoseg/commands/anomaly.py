@@ -36,11 +36,11 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Mark what normal slides do not show: anomaly maps and a ranked list of regions.
+    """Find anomalies: maps of what normal slides do not show, and a ranked list of regions.
 
-    The run's diffusion model, trained on normal slides, denoises each tile; where it fails, something is unusual.
-    Errors at little noise (texture) show ink and dirt, those at much noise (shape) unusual shapes. Of each
-    class of the run's interpreter, 2.5 % of the pixels of the normal slides lie above its threshold.
+    The run's diffusion model, trained on normal slides, denoises each tile; a large error marks something unusual.
+    Errors at low noise (texture) show ink and dirt, those at high noise (shape) show unusual shapes. Each class of the
+    run's interpreter has its own threshold, which 2.5 % of its pixels on normal slides exceed.
 
     Writes into anomaly/ of the run folder, for each slide: anomaly.ome.tif (the larger of texture.ome.tif and
     shape.ome.tif, in thresholds), residual.ome.tif (how much anomalous parts change when redrawn), class_map.ome.tif,

@@ -68,9 +68,9 @@ def run(
     The most frequent class, thresholds, a random forest on filters, a U-Net trained from scratch and one on an ImageNet
     encoder, and MLPs on filters, on the features of random weights, of the diffusion model and of a frozen ImageNet
     network, alone and joined with filters; with interpreter.kind decoder also the tuned decoder and the same network
-    tuned from random weights, with segdiff that model. Writes IoU, time and memory of each into compare/ in the run
-    folder as CSV, Markdown and a figure. Finished trainings are not repeated. With --quick it takes minutes: the U-Net
-    on an ImageNet encoder, tuned decoders and MLPs on other features than the recipe's are left out.
+    tuned from random weights, with segdiff that model as well. Writes IoU, time and memory of each into compare/ in the
+    run folder as CSV, Markdown and a figure. Finished trainings are not repeated. With --quick it takes minutes: the
+    U-Net on an ImageNet encoder, tuned decoders and MLPs on other features than the recipe's are left out.
     """
     with start_run(recipe, overrides, command="compare") as current, alone_in(current.folder / "compare"):
         split = split_of(current.recipe)

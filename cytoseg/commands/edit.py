@@ -48,9 +48,9 @@ def run(
 ) -> None:
     """Redraw a part of an image so that it shows an edited class map.
 
-    Where the map was changed, and 4 px around it, the run's diffusion model redraws: by the map itself if it was
-    trained with diffusion.condition=map, else steered by the run's interpreter. Every byte outside stays as it was.
-    The file says in its PNG text that it is made.
+    The run's diffusion model redraws where the map was changed, and 4 px around it: from the map itself if it was
+    trained with diffusion.condition=map, otherwise guided by the run's interpreter. Everything outside stays unchanged.
+    The PNG text of the file states that it is generated.
     """
     with start_run(recipe, overrides, command="edit") as current:
         device = pick_device(current.recipe.training.device)

@@ -77,7 +77,7 @@ def run(
         _show(evaluation)
         for sentence in advice(evaluation, current.recipe, recipe):
             say(sentence)
-        say(f"Pictures of each test crop: {current.folder / 'evaluation' / 'crops'}")
+        say(f"Images of each test crop: {current.folder / 'evaluation' / 'crops'}")
 
 
 def _evaluate(bundle: Bundle, split: Split, *, current: Run, inputs: EvaluationInputs) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def run(
         pictures = [name for name in _PICTURES if (ddpm / name).exists() and not is_noise_file(ddpm / name)]
 
         def add(new: Path) -> None:
-            _refuse_existing(folder)  # again: another export may have been quicker
+            _refuse_existing(folder)  # checked again: another export may have been quicker
             for name in pictures:
                 shutil.copyfile(ddpm / name, new / name)
             card = _card(current.recipe.name, load_state(new), found[0], pictures)

@@ -23,7 +23,7 @@ def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt file, such as lsun_bedroom.pt.")],
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The new checkpoint.")],
     layout: Annotated[
-        Literal["guided-diffusion"], typer.Option(help="Whose tensor names the file uses.")
+        Literal["guided-diffusion"], typer.Option(help="Project whose tensor names the file uses.")
     ] = "guided-diffusion",
     image_size: Annotated[
         int, typer.Option(min=16, max=1024, help="Side in px of the images it was trained on.")
@@ -31,15 +31,14 @@ def run(
 ) -> None:
     """Write a published diffusion model as a checkpoint, for training.init in a recipe.
 
-    Nothing in the file is run, and nothing is downloaded. The network's widths, blocks and attention are read off its
-    tensors; a file that does not fit is refused, and names the tensor. A network that has learned its variance keeps
-    it.
+    No code in the file is executed, and nothing is downloaded. Widths, blocks and attention are inferred from the
+    tensors; a file that does not fit is refused with the name of the tensor. A learned variance is kept.
     """
     _refuse_existing(folder)
     found = read_guided_diffusion(file)
     architecture = _architecture(found, file)
     state = _state(architecture, file, layout, image_size).as_json()
-    # Asked again once it may be written: another import may have been quicker.
+    # Checked again before writing: another import may have been quicker.
     save_checkpoint(folder, {"ema": found.weights}, state, add=lambda _: _refuse_existing(folder))
     millions = sum(tensor.numel() for tensor in found.weights.values()) / 1e6
     blocks = len(tap_names(architecture))

@@ -31,18 +31,18 @@ def run(
     drop: Annotated[
         float, typer.Option("--drop", min=0.0, max=0.99, help="Fraction to drop: the least certain.")
     ] = 0.1,
-    sampler: Annotated[Sampler, typer.Option("--sampler", help="As of `cytoseg sample`.")] = "ddim",
+    sampler: Annotated[Sampler, typer.Option("--sampler", help="As for `cytoseg sample`.")] = "ddim",
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, help="Network evaluations; default 50 for ddim, all timesteps for ddpm."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Picture i is a function of (seed, i).")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Image i is a function of (seed, i).")] = 0,
 ) -> None:
     """Draw images from the diffusion model and label them with the run's interpreter.
 
-    The least certain pairs are dropped, among images with similar amounts of tissue, so that bare glass is not all
-    that remains. The rest is written into made/labels/ of the run folder, with contact_sheet.png, as labelled crops of
-    the slide "made". They are used by interpreter.kind=student with student.made, and are never test crops.
+    The least certain pairs are dropped, among images with similar amounts of tissue, so that not only bare glass
+    remains. The rest is written into made/labels/ of the run folder, with contact_sheet.png, as labelled crops of the
+    slide "made". They are used by interpreter.kind=student with student.made, and are never test crops.
 
     Images are those of `cytoseg sample` with the same options. The same command again continues an interrupted one,
     and --n may grow.
@@ -73,7 +73,7 @@ def _labels_of(drawn: DrawnSamples, current: Run) -> SampleLabels:
 
 
 def _sentence(pairs: list[MadePair], kept: list[MadePair], *, invalid: int) -> str:
-    """Say how many pairs were kept, and how certain they are."""
+    """Describe how many pairs were kept, and how certain they are."""
     numbers = {pair.number for pair in kept}
     dropped = [pair for pair in pairs if pair.number not in numbers]
     text = f"{len(kept)} made pairs, uncertainty {_mean(kept):.3f} nats"

@@ -25,7 +25,7 @@ def run(
     """Choose what to annotate next: regions where the ensemble disagrees, with its prediction.
 
     Searches the predicted slides, except test slides, and selects uncertain regions from many slides and of varied
-    appearance. Writes each as a crop with its sidecar and with the prediction as polygons to correct in labelme, and a
+    appearance. Writes each as a crop with its sidecar and with the prediction as polygons to correct in labelme, and an
     image of all with the reasons beside the folder. Regions that are annotated, queued or skipped are not proposed
     again, and existing files are not replaced. Import corrected files with `cytoseg label-import`; unsaved ones are
     skipped. After the next evaluation, reports the gain of the last round.

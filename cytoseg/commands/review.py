@@ -67,7 +67,7 @@ def run(recipe: OptionalRecipe = ANY, overrides: Overrides = None, slides: Slide
 
 
 def _served(command: Sequence[str], surroundings: Mapping[str, str]) -> int:
-    """Run the server and return its exit status; it ends with this process, however that ends."""
+    """Run the server and return its exit status; it ends when this process does, however that ends."""
     told = {**surroundings, PARENT: str(os.getpid())}
     with subprocess.Popen(command, cwd=shipped_review(), env=told) as server:
         try:
@@ -94,7 +94,7 @@ def streamlit_command(recipe: Recipe, slides: Sequence[Path] = ()) -> list[str]:
         # Otherwise Streamlit would query a remote server for this machine's address, and print links without the token.
         "browser.serverAddress": recipe.review.host,
         "logger.hideWelcomeMessage": "true",
-        "logger.level": "error",  # below that it warns of its own start
+        "logger.level": "error",  # at lower levels it warns about its own start
         "global.developmentMode": "false",
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", value)]

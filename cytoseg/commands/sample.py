@@ -62,14 +62,13 @@ def run(
     samples/. The same command again draws only missing samples, so --n may grow; with another sampler, seed, number
     of steps or checkpoint the samples go into a separate folder in samples/. Invalid images are not saved.
 
-    With --guide the run's own interpreter judges each step: samples get more pixels of the class, and differ less from
-    one another.
+    With --guide the run's interpreter steers each step: samples have more pixels of the class, and vary less.
 
-    With --maps sample i shows map i of the folder: by the map itself if the model was trained with
-    diffusion.condition=map, else steered by the run's interpreter. maps.png shows each map beside its sample.
+    With --maps sample i shows map i of the folder: from the map itself if the model was trained with
+    diffusion.condition=map, otherwise guided by the run's interpreter. maps.png shows each map beside its sample.
 
-    A model with diffusion.upsample_from enlarges images that the run of that name draws first, with the same sampler
-    and seed, or with --small crops real crops made smaller. small.png shows each small image beside its sample.
+    A model with diffusion.upsample_from enlarges images that the run of that name draws first with the same sampler and
+    seed, or, with --small crops, reduced real crops. small.png shows each small image beside its sample.
     """
     with start_run(recipe, overrides, command="sample") as current:
         if guide is not None and maps is not None:
@@ -86,7 +85,7 @@ def run(
 
 
 def _save_grids(drawn: DrawnSamples, n: int, asked: AskedMaps | None, colours: NDArray[np.uint8]) -> Path:
-    """Save the grids that apply; gives the one that says most."""
+    """Save the grids that apply; return the most informative one."""
     _save_grid(drawn.folder, n)
     if asked is not None:
         _save_beside_maps(drawn.folder, n, asked, colours)

@@ -31,7 +31,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 _WAIT_S = 30.0
-"""Seconds to wait for another command that writes the scores of the same samples."""
+"""Seconds to wait for another command that is writing the scores of the same samples."""
 
 
 def run(
@@ -184,7 +184,7 @@ def _write(folder: Path, found: SampleScores) -> None:
         pairs = [scores[metric] for scores in (found.samples, found.floor)]
         panel.bar(("samples", "real"), [p[0] for p in pairs], yerr=[p[1] for p in pairs], color=("#d55e00", "#999999"))
         panel.set_title(TITLES[metric])
-    # Of two commands the three files are of one.
+    # Of two concurrent commands, all three files come from one.
     with locked(folder / SCORES_FILE, wait_s=_WAIT_S, error=CytosegError):
         write_atomically(folder / SCORES_FILE, json.dumps(SCORES.content_of(found), indent=1))
         write_atomically(folder / "scores.md", markdown(found))

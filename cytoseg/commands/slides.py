@@ -75,7 +75,7 @@ def generate(
 
     Writes FOLDER/slides/*.ome.tif with their label maps, and FOLDER/labelled/*.png with labelme JSON, ready for
     train-ddpm and label-import. Existing slides are kept. With --dyskaryotic also *.kinds.ome.tif: 1 intermediate,
-    2 superficial, 3 parabasal, 4 dyskaryotic, 5 squame, 0 elsewhere, exact truth for finding abnormal cells.
+    2 superficial, 3 parabasal, 4 dyskaryotic, 5 squame, 0 elsewhere, exact ground truth for finding abnormal cells.
     """
     for number in range(n):
         path = out / "slides" / f"made_{seed}_{number:02d}.ome.tif"

@@ -112,12 +112,12 @@ def robustness_command(
         bool, typer.Option("--quick", help="Only the run's bundle, the simple baselines and a U-Net from scratch.")
     ] = False,
 ) -> None:
-    """Show on which images a bundle may be used: how much of its IoU is left on corrupted test crops.
+    """Show which images a bundle can be used on: how much of its IoU is left on corrupted test crops.
 
     Scores the run's bundle and the other methods of compare on the test crops, clean and corrupted: defocus, noise,
-    JPEG, brightness, contrast, saturation, stain, larger pixels, uneven light. Severity 0 is what evaluate says. Writes
-    the share of the IoU that is kept, with intervals over slides, a figure, the corrupted images and the strengths
-    that are safe into robustness/ in the run folder. Finished scores are not repeated.
+    JPEG, brightness, contrast, saturation, stain, larger pixels, uneven light. Severity 0 equals evaluate. Writes the
+    share of the IoU that is kept, with intervals over slides, a figure, the corrupted images and the strengths that are
+    safe into robustness/ in the run folder. Finished scores are not repeated.
     """
     wanted = _severities(severities), _corruptions(corruptions)
     with start_run(recipe, overrides, command="study robustness") as current, alone_in(current.folder / "robustness"):
@@ -168,9 +168,9 @@ def architectures_command(
 ) -> None:
     """Compare variants of the diffusion model: loss, samples, and the IoU of MLPs on its features.
 
-    The base is ADM with the recipe's sizes, without what the variants add: adagn, convnext, cosine, no-attention, or
+    The base is ADM with the recipe's sizes; the variants add one change each: adagn, convnext, cosine, no-attention, or
     any value of the recipe. Each sees the same crops and is measured on crops that none has seen. The base is trained
-    again with other seeds: differences as large as between these two are noise. Table and figure go into
+    again with other seeds: differences no larger than between these two are noise. Table and figure go into
     architectures/ in the run folder. Finished trainings are not repeated.
     """
     with (

@@ -31,7 +31,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
     gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Number of GPUs of this machine.")] = None,
 ) -> None:
-    """Train the autoencoder in whose latents train-ddpm then works, for a recipe with space.kind kl or vq.
+    """Train the autoencoder of a latent space, in which train-ddpm then works (space.kind kl or vq).
 
     Writes checkpoints, metrics.jsonl, loss.png and reconstructed.png into the run folder's autoencoder/. Ctrl-C saves
     a checkpoint; --resume continues from it exactly as without the interruption.

@@ -232,7 +232,7 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
 
 
 def _made(current: Run) -> dict[str, Any]:
-    """Return the made pairs that a student learns from, as a part of what determines it; empty without any."""
+    """Return the generated pairs that a student is trained on, as part of its inputs; empty without any."""
     recipe = current.recipe
     if recipe.interpreter.kind != "student" or not recipe.student.made:
         return {}

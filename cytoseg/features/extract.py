@@ -263,7 +263,7 @@ def gather(
 
 
 def check_finite(features: Tensor, *, crop: str) -> None:
-    """Refuse NaN or infinite features before anything is trained on them.
+    """Refuse NaN or infinite features before training on them.
 
     Args:
         features: (P, D) of one crop.

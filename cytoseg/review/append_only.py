@@ -87,7 +87,7 @@ def growing_table(name: str, columns: Mapping[str, TypeEngine[Any]], check: Chec
     Args:
         name: Name of the table.
         columns: Types of the further columns, by name.
-        check: What the database refuses.
+        check: Condition that every row must meet.
     """
     every = {"time": String(32), "author": Text(), "run": Text()}
     return Table(
@@ -106,7 +106,7 @@ def add_row(log: URL, table: Table, record: Any) -> None:
     Args:
         log: From `log_of`; the table is created if missing.
         table: The table.
-        record: Dataclass with the table's columns but its number and time, which is now.
+        record: Dataclass with the table's columns except its number and time.
 
     Raises:
         LabelError: If the database is damaged, or cannot be reached or written.
@@ -252,10 +252,12 @@ def _make_table(connection: Connection, table: Table) -> None:
 def _exists(path: Path) -> bool:
     try:
         if path.exists() and not path.is_file():  # a pipe never answers
-            raise LabelError(f"the review log {path.name} cannot be read (not a file). Check its place.")
+            raise LabelError(f"the review log {path.name} cannot be read (not a file). Check its path.")
         return path.exists()
     except OSError as error:  # its folder may be inaccessible
-        raise LabelError(f"the review log {path.name} cannot be read ({_why(error)}). Check the rights.") from error
+        raise LabelError(
+            f"the review log {path.name} cannot be read ({_why(error)}). Check its permissions."
+        ) from error
 
 
 def _guards(table: str) -> dict[str, tuple[str, ...]]:

@@ -28,7 +28,7 @@ class Assignment:
     """A crop given to a person, or withdrawn.
 
     Attributes:
-        author: Who said so.
+        author: Who assigned or withdrew it.
         run: Name of the run, as in the log.
         crop: Id of the crop.
         person: The annotator.

@@ -43,7 +43,7 @@ class Conflict:
         slide: Id of its slide.
         sides: The two people's marks, by name.
         agreement: Their agreement on the pixels that both marked.
-        readers: Everybody who has marked the crop.
+        readers: Everyone who has marked the crop.
     """
 
     crop: str
@@ -147,7 +147,7 @@ def _of_crop(picture: Path, classes: ClassList, problems: list[str]) -> list[Con
 
 def _read(picture: Path, classes: ClassList, problems: list[str]) -> tuple[list[Side], str, tuple[str, ...]]:
     """Return everyone's marks of a crop, its slide, and the names of those who marked it."""
-    if not readings_folder(picture).is_dir():  # most crops: nothing need be read
+    if not readings_folder(picture).is_dir():  # most crops: nothing has to be read
         return [], "", ()
     readings = readings_of(picture, problems)
     try:

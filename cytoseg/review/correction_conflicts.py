@@ -26,7 +26,7 @@ from cytoseg.slides.image import read_picture
 def find_correction_conflicts(
     folder: Path, slides: Mapping[str, str], classes: ClassList, resolved: Collection[tuple[str, frozenset[str]]]
 ) -> tuple[list[Conflict], list[str]]:
-    """Compare the latest corrections of each pair of people on each test crop; resolutions are no one's own.
+    """Compare the latest corrections of each pair of people on each test crop, leaving out resolutions.
 
     Args:
         folder: From `corrections.corrections_folder`; need not exist.
@@ -67,7 +67,7 @@ def resolve_correction(
 
     Raises:
         LabelError: If the person may not resolve it, the conflict has changed or was resolved meanwhile, or something
-            cannot be written: then no correction counts that did not before.
+            cannot be written: the newest correction is unchanged then.
     """
     folder, crop = conflict.picture.parents[1], conflict.crop
 
@@ -75,7 +75,7 @@ def resolve_correction(
         return _of_crop(folder, crop, slide=conflict.slide, classes=classes, problems=[])
 
     with recorded(log, run, conflict, decision, present) as side:
-        latest = latest_corrections(folder, crop)[0]  # by names that may be spelled otherwise than when it was seen
+        latest = latest_corrections(folder, crop)[0]  # by names, whose spelling may have changed since it was seen
         taken = next(one for name, one in latest.items() if same_person(name, side.person))
         return save_correction(
             folder,

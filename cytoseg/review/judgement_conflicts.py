@@ -47,7 +47,7 @@ class JudgementConflict:
 
     @property
     def people(self) -> tuple[str, ...]:
-        """Everybody who has judged the crop."""
+        """Everyone who has judged the crop."""
         return tuple(entry.author for entry in (*self.accepted, *self.rejected))
 
     @property
@@ -66,7 +66,7 @@ class Resolution:
         run: Name of the run, as in the log.
         crop: Id of the crop.
         slide: Name of the slide.
-        verdict: What holds.
+        verdict: The verdict.
         accepted_by: Names of those who accepted it.
         rejected_by: Names of those who rejected it.
         judgements: Hash of their judgements.
@@ -128,7 +128,7 @@ def resolve_judgements(
         run: Name of the run, as in the log.
         conflict: The conflict as the third person has seen it.
         author: Name of the third person.
-        verdict: What holds.
+        verdict: The verdict.
         comment: Free text; may be empty.
 
     Raises:
@@ -151,7 +151,7 @@ def resolve_judgements(
             raise LabelError(f"{conflict.crop}: this conflict has been resolved meanwhile. Reload the page.")
         judged = [one for one in review_log.entries_within(connection, crop=conflict.crop) if one.run in runs]
         if [one.sha256 for one in find_judgement_conflicts(judged)] != [conflict.sha256]:
-            raise LabelError(f"{conflict.crop}: the judgements have changed since you looked. Look at them again.")
+            raise LabelError(f"{conflict.crop}: the judgements have changed since you opened it. Check them again.")
         insert_row(connection, _TABLE, said)
 
 

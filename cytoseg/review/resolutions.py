@@ -167,7 +167,7 @@ def _check_unchanged(conflict: Conflict, author: str, present: Iterable[Conflict
     """Refuse a conflict that is not as it was shown, or that this person may not resolve."""
     same = [one for one in present if one.pair == conflict.pair]
     if not same:
-        raise LabelError(f"{conflict.crop}: the marks have changed since you opened it. Look at them again.")
+        raise LabelError(f"{conflict.crop}: the marks have changed since you opened it. Check them again.")
     if not may_resolve(same[0], author):
         raise LabelError(
             f"{conflict.crop}: {author} has marked this crop, and no one resolves their own conflict. Ask "

@@ -15,7 +15,7 @@ def _address_without_a_password(log: str) -> str:
     if not parts.scheme or "://" not in log:
         raise ValueError("write it as dialect+driver://user@host/database")
     if parts.password is not None or "password" in parse_qs(parts.query):
-        raise ValueError("leave the password out and put it in ~/.pgpass or PGPASSWORD")
+        raise ValueError("omit the password and put it in ~/.pgpass or PGPASSWORD")
     return log
 
 

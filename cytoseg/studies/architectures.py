@@ -1,4 +1,4 @@
-"""Comparing variants of the diffusion model: table and figure of what several seeds of each gave."""
+"""Comparing variants of the diffusion model: table and figure over several seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from cytoseg.studies.result_cache import StoredResult, digest_of, read_result, r
 from cytoseg.writing import atomic_path, write_atomically
 
 CONTROL = "base again"
-"""The base again with other seeds: what differs between the two is noise."""
+"""The base again with other seeds: the difference between the two is noise."""
 _BLUE = "#0072b2"
 _GREY = "#999999"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one training of one variant gave.
+    """Result of one training of one variant.
 
     Attributes:
         parameters: Number of weights.
@@ -62,7 +62,7 @@ class VariantRow:
     outcomes: tuple[Outcome, ...]
 
     def of(self, what: str) -> list[float]:
-        """Return one number of each seed: a field of ``Outcome``, ``loss RANGE`` or ``iou NUMBER``; no gaps."""
+        """Return one number per seed: a field of ``Outcome``, ``loss RANGE`` or ``iou NUMBER``; missing ones omitted."""
         kind, _, which = what.partition(" ")
         found: list[Any] = []
         for outcome in self.outcomes:
@@ -96,7 +96,7 @@ def write_study(
     """Write architectures.csv, .md and .png; return the Markdown.
 
     Args:
-        folder: Where.
+        folder: Where to write them.
         rows: The variants, the control last.
         classes: Class names of the IoUs.
         floor: KID and FID of real crops against others.
@@ -112,7 +112,7 @@ def write_study(
 
 
 def as_markdown(rows: Sequence[VariantRow], classes: Sequence[str], *, floor: tuple[float, float], note: str) -> str:
-    """Format the table in Markdown: mean [minimum-maximum over seeds], and what lies outside the control's spread."""
+    """Format the table in Markdown: mean [minimum-maximum over seeds], and the values outside the control's spread."""
     columns = _columns(rows, classes)
     lines = [
         f"| variant | seeds | {' | '.join(title for title, _ in columns)} |".replace("\n", " "),
@@ -132,7 +132,7 @@ def as_markdown(rows: Sequence[VariantRow], classes: Sequence[str], *, floor: tu
 
 
 def verdict(rows: Sequence[VariantRow], classes: Sequence[str]) -> str:
-    """Say which variants differ from the base by more than two rows of the base do from each other."""
+    """Describe which variants differ from the base by more than the two rows of the base differ from each other."""
     base, control = rows[0], next((row for row in rows if row.name == CONTROL), None)
     if control is None:
         return "Without a control, noise cannot be distinguished from real differences."

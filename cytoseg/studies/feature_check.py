@@ -22,7 +22,7 @@ from cytoseg.writing import atomic_path, write_atomically
 TRAINED, RANDOM, FILTERS = "trained", "random", "filters"
 TITLES = {TRAINED: "trained", RANDOM: "random weights", FILTERS: "72 image filters"}
 _LOOK = (
-    "Look at check.png: the structures you will label should form clusters of their own under 'trained', and "
+    "Look at check.png: the structures you will label should form separate clusters under 'trained', and "
     "more cleanly than under 'random weights'."
 )
 
@@ -31,7 +31,7 @@ Shares = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Features:
-    """What is compared.
+    """The compared feature sets.
 
     Attributes:
         trained: Features of the diffusion model.
@@ -77,7 +77,7 @@ def probe_all(
     """Probe every feature set on the same pixels and folds.
 
     Args:
-        features: What is compared.
+        features: The compared feature sets.
         pixels: From ``draw_probe_pixels``.
         classes: K.
         on_crop: Called after each reading of a crop.

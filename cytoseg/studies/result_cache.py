@@ -14,7 +14,7 @@ from cytoseg.writing import write_atomically
 
 @dataclass(frozen=True)
 class StoredResult:
-    """A result; its subclasses add what was found.
+    """A result; its subclasses add the values.
 
     Attributes:
         digest: From ``digest_of``.

@@ -27,7 +27,7 @@ from cytoseg.writing import atomic_path, write_atomically
 
 @dataclass(frozen=True)
 class Strengths:
-    """What is done to the test crops.
+    """How the test crops are corrupted.
 
     Attributes:
         corruptions: Keys of ``CORRUPTIONS``.
@@ -51,7 +51,7 @@ class CorruptedCrop:
         corruption: Key of ``CORRUPTIONS``.
         severity: 1 to 5.
         scale: Size of what it shows.
-        seed: Random seed, another one for each crop and corruption, the same at every severity.
+        seed: Random seed, different for each crop and corruption, the same at every severity.
     """
 
     clean: ScoredCrop
@@ -94,7 +94,7 @@ class RobustnessRecord:
     Attributes:
         classes: Class names, in the order of every ``iou``.
         mpp: Micrometres per pixel of the crops.
-        object: What the strengths are scaled by.
+        object: The class and size that scale the strengths.
         test_crops: Number of test crops.
         test_slides: Number of their slides.
         sentences: The answers for the first method.

@@ -1,4 +1,4 @@
-"""What a study of robustness says: sentences on safe strengths, and the table in Markdown."""
+"""Results of a study of robustness: sentences on safe strengths, and the table in Markdown."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Kept:
     Attributes:
         corruption: Key of the corruption.
         severity: 1 to 5.
-        strength: In words, such as ``defocus of 1.50 µm``.
+        strength: As text, such as ``defocus of 1.50 µm``.
         iou: Pooled IoU on the corrupted crops.
         kept: That IoU divided by the one on the clean crops.
     """
@@ -45,7 +45,7 @@ class Robust:
 
 
 def safe_sentences(method: Robust, names: Sequence[str]) -> list[str]:
-    """Say up to which strength of each corruption a method may be used.
+    """Describe up to which strength of each corruption a method may be used.
 
     A strength counts as safe if it and every milder one tested are.
 

@@ -46,7 +46,7 @@ RANDOM = "to_label"
 FOLDERS = (RANDOM, FOLDER)
 """Folders of a run with crops to annotate: random or chosen ones, and the queue."""
 LEAST_PX, MOST_PX = 32, 1024
-"""Shortest and longest side of a chosen crop: more is slow to paint and to refit on."""
+"""Shortest and longest side of a chosen crop: larger ones are slow to paint and to refit on."""
 _QUICK_S = 3.0
 """After a slower view no further crop is rated, which takes a third of a second."""
 _TRIES = 40
@@ -63,7 +63,7 @@ class CropFile:
         slide: Id of its slide.
         is_test: Whether it is a test crop, never used for training.
         drawn: Who saved the marks that training uses; None if unsaved.
-        readers: Everybody whose own marks are kept.
+        readers: Everyone whose own marks are kept.
     """
 
     path: Path
@@ -151,7 +151,7 @@ class Annotating:
         Args:
             slide: File of the slide.
             name: Its id.
-            region: The region; what lies beyond the slide is left out.
+            region: The region; parts beyond the slide are left out.
 
         Returns:
             Its PNG file; the one that exists if this very region was cut before.
@@ -230,7 +230,7 @@ class Annotating:
         """Predict a proposal with the base model; (H, W) uint8 ids, 255 where unknown.
 
         Raises:
-            CheckpointError: If the network cannot propose anything.
+            CheckpointError: If the network cannot make proposals.
         """
         with self._computing:
             ids = self._guess(picture)
@@ -285,11 +285,11 @@ class Annotating:
 
 
 def _check_chosen(at: Region, path: Path) -> None:
-    """Refuse a chosen region by its size in the crop's pixels, or where another crop begins."""
+    """Refuse a chosen region that is too small or large in the crop's pixels, or begins where another crop does."""
     if min(at.width, at.height) < LEAST_PX or max(at.width, at.height) > MOST_PX:
         raise LabelError(
             f"{path.stem}: {at.width} x {at.height} pixels cannot be annotated. Draw a rectangle with sides of "
             f"{LEAST_PX} to {MOST_PX} pixels."
         )
     if path.exists():
-        raise LabelError(f"{path.stem}: another crop begins at the same pixel. Draw the rectangle a little beside it.")
+        raise LabelError(f"{path.stem}: another crop begins at the same pixel. Move the rectangle slightly.")

@@ -41,7 +41,7 @@ from cytoseg.writing import clear_leftovers, write_atomically
 
 NORMAL = "normal"
 """Folder of the counts of normal slides in it; no slide of this name is scored."""
-_SCORING = 1  # changes when the same model would give other scores
+_SCORING = 1  # to be changed whenever the same model would give other scores
 OnRow = Callable[[int, int], None]
 Watch = Callable[[str], contextlib.AbstractContextManager[OnProgress]]
 """From the name of a slide to a context that gives its progress callback."""
@@ -73,7 +73,7 @@ class Scorer:
         return self.run / FOLDER
 
     def task(self, path: Path, out: Path) -> SlideTask:
-        """Return the task of a slide; its provenance names the model, without what thresholds add."""
+        """Return the task of a slide; its provenance identifies the model, without the thresholds."""
         task = slide_task(path, recipe=self.recipe, bundle=self.run / BUNDLE, out=out)
         kept = {key: value for key, value in task.provenance.items() if key != "objects"}
         return replace(task, provenance={**kept, "backbone": self.backbone, "scoring": _SCORING})
@@ -89,8 +89,8 @@ def load_scorer(current: Run, watch: Watch) -> Scorer:
     recipe = current.recipe
     if recipe.space.is_latent:
         raise RecipeError(
-            f"anomaly: takes a diffusion model of pixels, and the recipe has space.kind: {recipe.space.kind}. Use a "
-            "recipe without the section space, in a run folder of its own."
+            f"anomaly: takes a diffusion model of pixels, but the recipe has space.kind: {recipe.space.kind}. Use a "
+            "recipe without the section space, in a separate run folder."
         )
     bundle = load_bundle(current.folder / BUNDLE)
     refuse_without_denoising(backbone_folder(recipe, current.folder))
@@ -139,7 +139,7 @@ def known_thresholds(scorer: Scorer, slide: Path) -> Thresholds:
     found = read_thresholds(scorer.folder)
     if found is None:
         raise PredictionError(
-            f"{slide.name}: cannot be scored, because no normal slide is known to this run. Name held-out normal "
+            f"{slide.name}: cannot be scored, because this run has no normal slides yet. Name held-out normal "
             "slides with --normal SLIDE."
         )
     model = json.loads(json.dumps(_model_of(scorer.task(slide, scorer.folder))))
@@ -219,7 +219,7 @@ def _with_thresholds(task: SlideTask, thresholds: Thresholds) -> SlideTask:
 
 
 def _model_of(task: SlideTask) -> dict[str, Any]:
-    """Return the part of a provenance that is not of the slide."""
+    """Return the part of a provenance that does not depend on the slide."""
     of_slide = ("slide_bytes", "slide_changed", "assume_mpp")
     return {key: value for key, value in task.provenance.items() if key not in of_slide}
 

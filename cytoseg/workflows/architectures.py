@@ -23,7 +23,7 @@ from cytoseg.workflows.variant_outcome import SAMPLE_STEPS, Asking, Question, fl
 
 BASE = "base"
 PLAIN = ("diffusion.backbone=adm", "diffusion.adm.conditioning=add", "diffusion.adm.block=resnet")
-"""The base: ADM without what the variants add."""
+"""The base: ADM without the changes of the variants."""
 VARIANTS = {
     BASE: "",
     "adagn": "diffusion.adm.conditioning=adagn",
@@ -31,15 +31,15 @@ VARIANTS = {
     "cosine": "diffusion.schedule=cosine",
     "no-attention": "diffusion.adm.attention=[]",
 }
-"""Variants known by name, each one change of the base."""
+"""Variants known by name, each with one change to the base."""
 
 
 def variants_of(recipe: Recipe, asked: str) -> dict[str, Recipe]:
-    """Make the recipes of the variants; the base comes first, asked for or not.
+    """Make the recipes of the variants; the base is always included, as the first.
 
     Args:
         recipe: The recipe of the study.
-        asked: Names separated by commas, each known or ``name=section.key=value``.
+        asked: Names separated by commas, each a known one or ``name=section.key=value``.
 
     Raises:
         RecipeError: If a name is unknown or appears twice, or a value is invalid.
@@ -81,9 +81,9 @@ def compare_architectures(
     Args:
         recipe: The recipe of the study, with slides and labels.
         variants: From ``variants_of``.
-        asking: How much they are asked.
+        asking: Length of each training, and number of seeds and samples.
         folder: Takes runs/, architectures.csv, .md and .png.
-        on_crops: Told the crops seen by all trainings, and their total.
+        on_crops: Called with the crops seen by all trainings, and their total.
 
     Returns:
         The table in Markdown, and the folder.
@@ -131,7 +131,7 @@ def _question(recipe: Recipe, asking: Asking, crop: RandSlideCropd) -> Question:
 
 
 def _decides(recipe: Recipe, question: Question, seed: int) -> dict[str, Any]:
-    """List what determines an outcome: the variant without what changes nothing, the slides, and the labels."""
+    """List everything that determines an outcome: the relevant settings of the variant, the slides, and the labels."""
     sections = ("slides", "crops", "diffusion", "training", "classes", "features", "interpreter")
     values = {name: recipe.section(name) for name in sections}
     values["training"] = {k: v for k, v in values["training"].items() if k == "crops" or k not in FREE}

@@ -19,7 +19,7 @@ from cytoseg.workflows.recorded_command import refuse_other_classes
 from cytoseg.workflows.run_paths import BUNDLE
 
 OBEY = 2.0
-"""How strongly a conditional model obeys a map by default."""
+"""How strongly a conditional model follows a map by default."""
 GUIDE = 0.3
 """How strongly an interpreter guides to a map by default."""
 LARGEST_SCALE = 100.0
@@ -28,15 +28,15 @@ _KINDS = (".json", ".png", ".tif", ".tiff", ".bmp")
 
 @dataclass(frozen=True)
 class AskedMaps:
-    """What samples should show: sample i shows map i, and after the last map the first again.
+    """The maps that samples should show: sample i shows map i; after the last map they start over.
 
     Attributes:
         ids: (M, size, size) int64 ids, 255 where any class may be shown.
         classes: K.
-        scale: How strongly the maps are obeyed.
+        scale: How strongly the maps are followed.
         sha256: Hash of the maps.
         bundle: The interpreter that guides; None for a model that is conditioned on class maps.
-        interpreter: Hash of its weights, or nothing.
+        interpreter: Hash of its weights; empty without one.
     """
 
     ids: Tensor
@@ -71,7 +71,7 @@ def asked_maps(recipe: Recipe, folder: Path, maps: Path | None, scale: float | N
         recipe: The recipe of the samples.
         folder: The run folder.
         maps: Folder of labelme files and images of class ids, of the size of a sample.
-        scale: How strongly they are obeyed; None for the default.
+        scale: How strongly they are followed; None for the default.
 
     Raises:
         LabelError: If there is no map in the folder, or one of another size or class; names each.
@@ -87,7 +87,7 @@ def asked_maps(recipe: Recipe, folder: Path, maps: Path | None, scale: float | N
 
 
 def guiding_bundle(recipe: Recipe, folder: Path, *, command: str) -> tuple[Bundle | None, str]:
-    """Load the interpreter for a model that is not conditioned on class maps, and the hash of its weights.
+    """Load the interpreter that guides a model not conditioned on class maps, and the hash of its weights.
 
     Raises:
         RecipeError: If there is none, or it has no gradient.
@@ -108,7 +108,7 @@ def guiding_bundle(recipe: Recipe, folder: Path, *, command: str) -> tuple[Bundl
 
 
 def scale_of(asked: float | None, bundle: Bundle | None) -> float:
-    """Return how strongly maps are obeyed.
+    """Return how strongly maps are followed.
 
     Raises:
         RecipeError: If it is out of range.

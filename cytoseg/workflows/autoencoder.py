@@ -24,7 +24,7 @@ FOLDER = "autoencoder"
 
 
 def autoencoder_settings(recipe: Recipe) -> TrainSettings:
-    """Return the settings of an autoencoder's training: those of the section training, but for those in space."""
+    """Return the settings of an autoencoder's training: those of the section training, except for those in space."""
     space = recipe.space
     return replace(
         settings_of(recipe), crops=space.crops, rate=space.rate, adversarial_from=space.adversarial_from, compile=False
@@ -35,7 +35,7 @@ def starting_autoencoder(recipe: Recipe) -> Path | None:
     """Return the autoencoder that a new training of the diffusion model starts with.
 
     Returns:
-        Its folder; None in pixels, and where the space comes with the run's own checkpoint or the base model.
+        Its folder; None in pixel space, or if the space comes with the run's own checkpoint or the base model.
 
     Raises:
         CheckpointError: If there is none, or the space was trained at another pixel size.
@@ -70,13 +70,13 @@ def _refuse_other_mpp(folder: Path, recipe: Recipe) -> None:
     if there != here:
         sizes = ("null" if mpp is None else mpp for mpp in (there, here))
         raise CheckpointError(
-            "{}: its autoencoder was trained at slides.mpp {}, and the recipe has {}. Use its pixel size, or train "
-            "another in a folder of its own (folder=runs/NAME).".format(folder, *sizes)
+            "{}: its autoencoder was trained at slides.mpp {}, but the recipe has {}. Use its pixel size, or train "
+            "another in a separate folder (folder=runs/NAME).".format(folder, *sizes)
         )
 
 
 def look_at_reconstructions(folder: Path, state: TrainState, recipe: Recipe, crops: Tensor) -> float:
-    """Draw loss.png and reconstructed.png: a row of crops above a row of what the autoencoder keeps of them.
+    """Draw loss.png and reconstructed.png: rows of crops above rows of their reconstructions.
 
     Args:
         folder: The run's ``autoencoder`` folder.

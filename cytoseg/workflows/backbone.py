@@ -17,7 +17,7 @@ def backbone_folder(recipe: Recipe, folder: Path) -> Path:
     """Find the newest network of a run.
 
     Args:
-        recipe: Its ``training.init`` is used if the run has not trained a network of its own.
+        recipe: Its ``training.init`` is used if the run has not trained its own network.
         folder: The run folder.
 
     Returns:

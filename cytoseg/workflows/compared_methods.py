@@ -121,9 +121,9 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
     """List the MLPs, trained equally on different features.
 
     Args:
-        learning: What they learn from.
+        learning: Their training data.
         unet: The trained noise predictor.
-        backbone: Where it comes from, as ``load_backbone`` says.
+        backbone: Its origin, from ``load_backbone``.
     """
     recipe = learning.recipe
     random = recipe.architecture().as_json()
@@ -169,7 +169,7 @@ def timed(methods: Sequence[ComparedMethod], learning: Learning) -> list[Compare
 
     Args:
         methods: The methods.
-        learning: What they learn from.
+        learning: Their training data.
     """
     if learning.device.type != "cpu":
         return list(methods)
@@ -186,9 +186,9 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
     """List the network tuned from the diffusion model and from random weights, to show the gain from pretraining.
 
     Args:
-        learning: What they learn from.
+        learning: Their training data.
         unet: The trained noise predictor.
-        backbone: Where it comes from, as ``load_backbone`` says.
+        backbone: Its origin, from ``load_backbone``.
     """
     recipe = learning.recipe
     architecture, tuning = recipe.architecture(), recipe.section("decoder")
@@ -238,7 +238,7 @@ def imagenet_unet(learning: Learning) -> list[ComparedMethod]:
 
 
 def segdiff(learning: Learning) -> list[ComparedMethod]:
-    """List the diffusion model of class maps, which learns from the labelled crops only.
+    """List the diffusion model of class maps, which is trained on the labelled crops only.
 
     Args:
         learning: Training data.
@@ -292,7 +292,7 @@ def mlps_on(learning: Learning, unet: nn.Module, *, seed: int) -> Predict:
     """Train the recipe's MLPs on the taps of a network alone.
 
     Args:
-        learning: What they learn from, with the network's recipe.
+        learning: Their training data, with the network's recipe.
         unet: The network, in evaluation mode.
         seed: Of pixels and weights.
     """

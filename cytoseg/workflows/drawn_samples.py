@@ -1,4 +1,4 @@
-"""Drawing the samples of a diffusion model that are not there yet."""
+"""Drawing the missing samples of a diffusion model."""
 
 import contextlib
 import functools
@@ -48,7 +48,7 @@ class Drawing:
         steps: Network evaluations; None for 50 with ddim, all timesteps with ddpm.
         seed: Sample i is a function of (seed, i).
         guided: Steers the samples to a class or to class maps; None draws from the model alone.
-        small: Where a model that enlarges takes small images from; None for its ``upsample_from`` if there is one.
+        small: Source of small images for a model that enlarges them; None for its ``upsample_from``, if there is one.
     """
 
     sampler: Sampler
@@ -63,10 +63,10 @@ class DrawnSamples:
     """Samples in a folder.
 
     Attributes:
-        folder: Where they are.
+        folder: Their folder.
         origin: Everything that determines them.
         numbers: The valid ones, ascending.
-        faults: Why each of the others was not saved.
+        faults: Why the others were not saved, one reason each.
         small: Folder of the small images that they were made from; None if from noise alone.
     """
 
@@ -83,7 +83,7 @@ def draw_samples(current: Run, n: int, drawing: Drawing) -> DrawnSamples:
     Args:
         current: The run.
         n: How many.
-        drawing: How.
+        drawing: How to draw them.
 
     Raises:
         RecipeError: If there are more steps than timesteps, or the small images do not fit the model.
@@ -139,7 +139,7 @@ class _Small:
 
 @contextlib.contextmanager
 def _small_pictures(recipe: Recipe, drawing: Drawing) -> Iterator[_Small | None]:
-    """Open where the small images of a model that enlarges come from; None for a model that does not."""
+    """Open the source of small images of a model that enlarges them; None for any other model."""
     network = recipe.diffusion
     if network.upsample_from is None and network.upsample == 1:
         if drawing.small is not None:
@@ -167,7 +167,7 @@ def _are_drawn(recipe: Recipe, drawing: Drawing) -> bool:
 
 
 def _given(folder: Path, recipe: Recipe, drawing: Drawing, numbers: Sequence[int]) -> Tensor:
-    """Read the small images of samples as the network takes them."""
+    """Read the small images of samples as input of the network."""
     small = torch.stack([read_sample(sample_path(folder, number)) for number in numbers])
     return given_to(numbers, small, recipe, seed=drawing.seed, drawn=_are_drawn(recipe, drawing))
 
@@ -188,7 +188,7 @@ def _drawer(
     guided: Guidance | AskedMaps | None,
     given: Callable[[Sequence[int]], Tensor] | None,
 ) -> Draw:
-    """Return what draws samples of the run's model, of their small images if it enlarges them."""
+    """Return the function that draws samples of the run's model, from their small images if it enlarges them."""
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()

@@ -13,7 +13,7 @@ from cytoseg.labels.import_settings import ImportRules, ImportState
 from cytoseg.labels.read_sources import find_items, read_item
 
 MARGIN_PX = 4
-"""How far the region to draw reaches beyond what was changed, so that an outline can be drawn."""
+"""How far the region to draw extends beyond the change, so that an outline can be drawn."""
 
 
 def read_map(path: Path, classes: ClassList, size: tuple[int, int], *, of: str = "the image") -> NDArray[np.uint8]:
@@ -63,7 +63,7 @@ def _read_labelme(path: Path, classes: ClassList) -> NDArray[np.uint8]:
     if state.problems or unknown:
         raise LabelError(report([*state.problems, *unknown], what="edit"))
     (reading,) = readings
-    assert reading is not None  # else there were problems
+    assert reading is not None  # otherwise there were problems
     return reading.label_map
 
 

@@ -1,4 +1,4 @@
-"""The interpreter that samples are guided by."""
+"""The interpreter that guides samples."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ LARGEST_SCALE = 10_000.0
 
 @dataclass(frozen=True)
 class Guidance:
-    """What samples are steered to.
+    """The class that samples are guided to.
 
     Attributes:
         bundle: The interpreter.
@@ -31,7 +31,7 @@ class Guidance:
 
 
 def guidance_of(recipe: Recipe, folder: Path, name: str | None, scale: float | None) -> Guidance | None:
-    """Load the run's interpreter, if samples are to be guided.
+    """Load the run's interpreter, if samples should be guided.
 
     Args:
         recipe: The recipe of the samples.

@@ -75,7 +75,7 @@ class LabelledCrops:
 
 
 def check_rows(table: PixelTable, names: Sequence[str]) -> None:
-    """Refuse NaN or infinite features before anything is trained on them.
+    """Refuse NaN or infinite features before training on them.
 
     Args:
         table: The chosen pixels.

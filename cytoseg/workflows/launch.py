@@ -20,7 +20,7 @@ os.environ[{PARENT!r}] = str(os.getpid())
 from torch.distributed.run import main
 main()
 """
-"""Torchrun that ends with the process that started it, also if that is killed, and tells its own its number."""
+"""Torchrun that ends when its parent does, even if that is killed, and passes its own process id to its workers."""
 
 
 def launch(arguments: Sequence[str], *, gpus: int) -> None:

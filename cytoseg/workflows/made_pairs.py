@@ -1,4 +1,4 @@
-"""Made pairs: samples of the diffusion model, labelled by the ensemble."""
+"""Generated pairs: samples of the diffusion model, labelled by the ensemble."""
 
 import contextlib
 import json
@@ -26,9 +26,9 @@ from cytoseg.workflows.drawn_samples import DrawnSamples
 from cytoseg.writing import atomic_path, replaced, write_atomically
 
 MADE = Path("made")
-"""Folder of made pairs within a run folder; its labels/ has the index of the pairs kept."""
+"""Folder of generated pairs within a run folder; its labels/ has the index of the pairs kept."""
 SLIDE = "made"
-"""Slide name of all made crops."""
+"""Slide name of all generated crops."""
 _ABOUT, _LOG, _MAPS = "made.json", "pairs.jsonl", "maps"
 _TOGETHER, _ON_SHEET = 16, 200
 
@@ -56,7 +56,7 @@ class SampleLabels:
     Attributes:
         folder: The folder made/ of a run.
         drawn: The samples.
-        bundle: Hashes of the weights that label them.
+        bundle: Hashes of the weights of the bundle that labels them.
         tissue_threshold: Mean optical density above which a pixel counts as cells.
     """
 
@@ -148,8 +148,8 @@ def _remove(folder: Path) -> None:
 def write_pairs(kept: Sequence[MadePair], labels: SampleLabels, classes: ClassList) -> Path:
     """Write pairs as labelled crops of the slide ``made``, and replace those written before.
 
-    Each image says in its PNG text that it is generated. Made pairs are not part of the run's labels, so none is ever
-    scored.
+    Each image says in its PNG text that it is generated. Generated pairs are not part of the run's labels, so none is
+    ever scored.
 
     Args:
         kept: One or more pairs.
@@ -180,7 +180,7 @@ def write_pairs(kept: Sequence[MadePair], labels: SampleLabels, classes: ClassLi
 
 
 def made_crops(run_folder: Path, count: int, classes: ClassList) -> tuple[LabelledCrop, ...]:
-    """Read the first made pairs of a run.
+    """Read the first generated pairs of a run.
 
     Args:
         run_folder: The run folder.

@@ -27,7 +27,7 @@ from cytoseg.workflows.run_paths import BUNDLE, split_of
 UNKNOWN_SHARE = 0.1
 """Share of crops whose map is dropped, so that the model also draws without one."""
 LABELLED_SHARE = 0.25
-"""Share of crops that are parts of labelled crops, if there are any: of random crops hardly one shows a label."""
+"""Share of crops that are parts of labelled crops, if there are any: hardly any random crop shows a label."""
 SURE = 0.7
 """Least probability of a predicted class; below it the pixel is unknown."""
 
@@ -92,7 +92,7 @@ class CropMaps:
 
 
 def crop_maps(recipe: Recipe, folder: Path, *, device: torch.device) -> CropMaps | None:
-    """Open what class maps of training crops come from; None for a model that is not conditioned on them.
+    """Open the source of class maps for training crops; None for a model that is not conditioned on them.
 
     Args:
         recipe: The recipe.
@@ -130,7 +130,7 @@ def crop_maps(recipe: Recipe, folder: Path, *, device: torch.device) -> CropMaps
 def _bundle_folder(recipe: Recipe, folder: Path) -> Path | None:
     """Find the run's interpreter, or else that of the run whose network this one starts from."""
     folders, init = [folder], recipe.training.init
-    if init is not None and init.is_dir():  # and not the name of a base model
+    if init is not None and init.is_dir():  # not the name of a base model
         folders.append((init.parent if is_checkpoint(init) else init).parent)
     return next((run / BUNDLE for run in folders if (run / BUNDLE).is_dir()), None)
 

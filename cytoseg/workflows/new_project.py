@@ -88,7 +88,7 @@ def list_slides(folder: Path, roots: Sequence[Path], *, most: int) -> tuple[list
 
     Args:
         folder: Folder to search at any depth.
-        roots: What the app was started with.
+        roots: Slide folders that the app was started with.
         most: Most slides to open.
 
     Returns:
@@ -108,7 +108,7 @@ def make_project(project: Project, base: Path, roots: Sequence[Path]) -> Path:
     Args:
         project: The user's choices.
         base: Folder in which the app was started, for recipe and run folder.
-        roots: What the app was started with.
+        roots: Slide folders that the app was started with.
 
     Returns:
         The run folder.
@@ -180,7 +180,7 @@ def _listed(path: Path) -> ListedSlide:
 
 
 def stain_colours(picture: NDArray[np.uint8]) -> tuple[tuple[int, int, int], ...]:
-    """Find the colours that tell slides of different stains apart.
+    """Find the colours that distinguish slides of different stains.
 
     Args:
         picture: (H, W, 3) uint8 RGB, a small image of the slide.

@@ -22,7 +22,7 @@ from cytoseg.slides.open import slide_id
 from cytoseg.writing import atomic_path, write_atomically
 
 DRAWS = 4
-"""Number of random places to choose from: enough to skip dull ones, too few to always pick the same kind."""
+"""Number of random places to choose from: enough to skip uninformative ones, too few to always pick the same kind."""
 MOST_DRAWS = 24
 """Most places tried if all are near-empty or overlap others."""
 

@@ -141,7 +141,7 @@ features:
 def _init(named: str | None) -> str:
     models = ", ".join(shipped_models())
     if named is not None:
-        told = f"features of this model ({models}) are taken as they are; without this line train-ddpm trains one first"
+        told = f"features of this model ({models}) are used unchanged; without this line train-ddpm trains one first"
         return f"  init: {named}         # {told}"
     model = base_model() or "runs/other/ddpm"
     told = f"start from a model pretrained on cells ({models}): far fewer crops are needed"

@@ -33,12 +33,12 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Edit:
-    """What is drawn where.
+    """What to draw, and where.
 
     Attributes:
         picture: (H, W, 3) uint8 RGB.
-        shown: (H, W) uint8 ids, what it shows now.
-        wanted: (H, W) uint8 ids, what it should show; 255 where the map is unlabelled.
+        shown: (H, W) uint8 ids that it shows now.
+        wanted: (H, W) uint8 ids that it should show; 255 where the map is unlabelled.
         region: (H, W) bool, where it is redrawn.
     """
 
@@ -50,10 +50,10 @@ class Edit:
 
 @dataclass(frozen=True)
 class EditOptions:
-    """How it is drawn.
+    """How to draw it.
 
     Attributes:
-        strength: How much may change, over 0 to 1; small keeps more of the image.
+        strength: How much may change, above 0 to 1; small values keep more of the image.
         scale: How closely the map is followed; None for the default.
         steps: Network evaluations.
         seed: Another seed draws other cells.
@@ -89,7 +89,7 @@ class Editor:
         """Redraw the region of an image.
 
         Returns:
-            (H, W, 3) uint8; bytes outside the region are the image's.
+            (H, W, 3) uint8; unchanged outside the region.
 
         Raises:
             CytosegError: If the model draws NaN or infinity.
@@ -141,7 +141,7 @@ class Editor:
 
 
 def save_edited(path: Path, picture: Picture, *, name: str, seed: int) -> None:
-    """Write an edited image as PNG, which says in its text that it is made.
+    """Write an edited image as PNG; its text states that it is generated.
 
     Args:
         path: PNG to write.

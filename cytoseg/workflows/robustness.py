@@ -1,4 +1,4 @@
-"""What ``study robustness`` compares, and the scale of its corruptions."""
+"""The methods that ``study robustness`` compares, and the scale of its corruptions."""
 
 from pathlib import Path
 
@@ -71,10 +71,10 @@ def contenders(recipe: Recipe, split: Split, folder: Path, *, quick: bool) -> tu
         quick: Only the bundle and the methods that take a few minutes.
 
     Returns:
-        The methods, the bundle first, and what the others learn from.
+        The methods, the bundle first, and the training data of the others.
 
     Raises:
-        CheckpointError: If there is no bundle, it has other classes, or it has learned from a test crop.
+        CheckpointError: If there is no bundle, it has other classes, or it was trained on a test crop.
     """
     bundle = load_bundle(folder / BUNDLE)
     refuse_other_classes(bundle.classes.names, recipe, command=COMMAND)
@@ -94,5 +94,5 @@ def contenders(recipe: Recipe, split: Split, folder: Path, *, quick: bool) -> tu
     kind = recipe.interpreter.kind
     if kind == "decoder":
         others += decoders(learning, unet, backbone)
-    same = {"mlps": own_key(recipe), "decoder": "decoder"}.get(kind)  # the bundle is already the first
+    same = {"mlps": own_key(recipe), "decoder": "decoder"}.get(kind)  # the bundle is already first
     return [*methods, *(method for method in others if method.key != same)], learning

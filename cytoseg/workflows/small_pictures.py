@@ -48,11 +48,11 @@ class SmallRun:
 
 
 def small_pictures(recipe: Recipe) -> SmallPictures | None:
-    """Return what gives training crops their small images; None for a model that enlarges nothing.
+    """Return the source of small images for training crops; None for a model that does not enlarge.
 
     Raises:
         CheckpointError: If the run that ``diffusion.upsample_from`` names is missing or damaged.
-        RecipeError: If it draws other images than those that this one enlarges.
+        RecipeError: If its images do not fit the model that enlarges them.
     """
     network = recipe.diffusion
     if network.upsample_from is not None:
@@ -71,7 +71,7 @@ def small_run(recipe: Recipe, named: Path) -> SmallRun:
 
     Raises:
         CheckpointError: If it is missing or damaged.
-        RecipeError: If its images are not those that this one enlarges: of other channels, size or pixel size.
+        RecipeError: If its images have other channels, size or pixel size than those that this model enlarges.
     """
     folder, where = small_run_folder(named), f"diffusion.upsample_from: {named}"
     if not is_checkpoint(folder) and not find_checkpoints(folder):
@@ -80,7 +80,7 @@ def small_run(recipe: Recipe, named: Path) -> SmallRun:
             "train-ddpm`), and name its ddpm folder."
         )
     if folder.resolve() == (recipe.run_folder() / "ddpm").resolve():
-        raise RecipeError(f"{where}: is this run itself. Name the run that draws the small images.")
+        raise RecipeError(f"{where}: this is the run itself. Name the run that draws the small images.")
     refuse_without_denoising(folder)
     unet, architecture, origin = load_backbone(folder)
     size = _fitting_size(recipe, architecture, recipe_of_newest(folder), where)
@@ -91,7 +91,7 @@ def _fitting_size(recipe: Recipe, found: Architecture, theirs: dict[str, Any], w
     """Return the side of the small images.
 
     Raises:
-        RecipeError: If they are not those that the recipe's model enlarges.
+        RecipeError: If they do not fit the recipe's model.
     """
     try:
         side, mpp = theirs["crops"]["size_px"], theirs["slides"]["mpp"]
@@ -102,7 +102,7 @@ def _fitting_size(recipe: Recipe, found: Architecture, theirs: dict[str, Any], w
     network, size = recipe.diffusion, recipe.crops.size_px
     if found.channels != network.channels:
         raise RecipeError(
-            f"{where}: draws images of {found.channels} channels, and diffusion.channels is {network.channels}. Use "
+            f"{where}: draws images of {found.channels} channels, but diffusion.channels is {network.channels}. Use "
             "the same."
         )
     if type(side) is not int or side < 1 or size % side or size == side:

@@ -127,7 +127,7 @@ def _slide_files(recipe: Recipe) -> dict[str, Path]:
 
 
 def _is_of(crop: LabelledCrop, slides: Mapping[str, Path]) -> bool:
-    """Return whether the slide of that name shows the same as the crop at its region."""
+    """Return whether the slide of that name shows the same content as the crop at its region."""
     origin, path = read_original(crop.folder, crop.crop).origin, slides.get(crop.slide)
     if path is None:
         return False

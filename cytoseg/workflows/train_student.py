@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, device: torch.device) -> Student:
-    """Segment labelled, made and unlabelled crops with the teacher, and train a student.
+    """Segment labelled, generated and unlabelled crops with the teacher, and train a student.
 
     Args:
         teacher: The teacher bundle.
@@ -30,7 +30,7 @@ def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, devi
 
     Raises:
         RecipeError: If no slides are left for the unlabelled crops.
-        LabelError: If there are fewer made pairs than student.made.
+        LabelError: If there are fewer generated pairs than student.made.
         SlideError: If one cannot be read.
     """
     recipe = current.recipe

@@ -41,7 +41,7 @@ def _title(bundle: Bundle) -> str:
 
 
 def refuse_trained_on(bundle: Bundle, split: Split, *, recipe: str, command: str) -> None:
-    """Check that the bundle has not learned from a test crop.
+    """Check that the bundle was not trained on a test crop.
 
     Args:
         bundle: The bundle.

@@ -49,7 +49,7 @@ def look(
     save_loss_curve(folder / "loss.png", read_metrics(folder / "metrics.jsonl"))
     device, factor, count = pick_device(recipe.training.device), recipe.diffusion.upsample, recipe.training.samples
     unet = state.ema.ema_model.to(device).eval()
-    if factor > 1:  # a sample for each crop, of its small image
+    if factor > 1:  # a sample for each crop, from its small image
         small = shrink(as_channels(crops, recipe.diffusion.channels), factor)
         unet, count = OfMap(unet, exact_picture(small, factor).to(device), scale=1.0), min(count, 1) * len(crops)
     save_denoised(folder / "denoised.png", unet, crops, recipe)

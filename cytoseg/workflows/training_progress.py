@@ -20,7 +20,7 @@ def shown_steps(
     """Show the steps in a progress bar; after the first step the list has the crops seen before it.
 
     Args:
-        folder: Folder of the training, which takes TensorBoard's log.
+        folder: Folder of the training, also for TensorBoard's log.
         plan: What is trained.
         recipe: The recipe.
     """

@@ -88,9 +88,9 @@ class StepLog:
     """Shows and logs each step of a training on labelled crops, and stops one that takes too much memory.
 
     Args:
-        recipe: Says the memory ceiling.
-        path: Of the log.
-        bar: Of the command.
+        recipe: Sets the memory limit.
+        path: File of the log.
+        bar: The command's progress bar.
         section: The recipe section of the training.
     """
 
@@ -105,7 +105,7 @@ class StepLog:
             RecipeError: If more memory is in use than the recipe allows.
         """
         check_ceiling(self._recipe, step=step, section=self._section)
-        if self._log is None:  # the first step tells where an interrupted tuning resumes; its earlier log is kept
+        if self._log is None:  # the first step shows where an interrupted tuning resumes; its earlier log is kept
             if step > 1:
                 self._bar.goes_on(step - 1)
             self._log = MetricsLog(self._path, keep_until=step - 1, count="step")

@@ -36,7 +36,7 @@ _FAR = 2**30
 
 @dataclass(frozen=True)
 class Asking:
-    """How much all variants are asked.
+    """Effort of the measurement, the same for all variants.
 
     Attributes:
         seeds: Trainings of each.
@@ -51,10 +51,10 @@ class Asking:
 
 @dataclass(frozen=True)
 class Question:
-    """What all variants are asked.
+    """Data of the measurement, the same for all variants.
 
     Attributes:
-        asking: How much.
+        asking: Number of seeds and samples, and length of a training.
         crop: Draws tissue crops; from ``tissue_crops``.
         learning: Labelled crops for the MLPs; None without labels.
         test: Crops to score the MLPs on.
@@ -71,9 +71,9 @@ def measure(recipe: Recipe, question: Question, *, seed: int, on_crops: Callable
 
     Args:
         recipe: The variant.
-        question: What it is asked.
+        question: Data of the measurement.
         seed: Of weights, crops, noise, samples and MLPs.
-        on_crops: Told the number of crops seen.
+        on_crops: Called with the number of crops seen.
 
     Raises:
         CytosegError: If the training diverges.

@@ -44,7 +44,7 @@ def test_from_the_autoencoder_to_samples_and_features(cytoseg: Cytoseg) -> None:
     assert other.exit_code == 0, other.output
     assert load_recipe("other/recipe.yaml").architecture() == architecture
     coarse = cytoseg("train-ddpm", "tiny.yaml", *plain, "slides.mpp=1.0", "folder=third", "--init", "run/ddpm")
-    assert "run/ddpm: its autoencoder was trained at slides.mpp null, and the recipe has 1.0" in coarse.output
+    assert "run/ddpm: its autoencoder was trained at slides.mpp null, but the recipe has 1.0" in coarse.output
     wrong = cytoseg("train-ddpm", "tiny.yaml", *SPACE, *plain, "folder=third", "--init", "run/autoencoder")
     assert wrong.exit_code == 2
     assert "an autoencoder, not a diffusion model" in wrong.output
@@ -60,7 +60,7 @@ def test_an_autoencoder_goes_on_and_is_refused_at_another_pixel_size(cytoseg: Cy
     assert find_checkpoints(Path("run/autoencoder"))[0].name == "checkpoint-000000012"
     other = cytoseg("train-ddpm", "tiny.yaml", *SPACE, *FEW, "slides.mpp=1.0")
     assert other.exit_code == 2
-    assert "run/autoencoder: its autoencoder was trained at slides.mpp null, and the recipe has 1.0" in other.output
+    assert "run/autoencoder: its autoencoder was trained at slides.mpp null, but the recipe has 1.0" in other.output
 
 
 def test_pixels_have_no_autoencoder(cytoseg: Cytoseg) -> None:
@@ -72,7 +72,7 @@ def test_pixels_have_no_autoencoder(cytoseg: Cytoseg) -> None:
 def test_anomaly_takes_pixels_only(cytoseg: Cytoseg) -> None:
     found = cytoseg("anomaly", "tiny.yaml", "slides", *SPACE)
     assert found.exit_code == 2
-    assert "anomaly: takes a diffusion model of pixels, and the recipe has space.kind: kl" in found.output
+    assert "anomaly: takes a diffusion model of pixels, but the recipe has space.kind: kl" in found.output
 
 
 def test_a_latent_space_without_its_autoencoder_is_refused(cytoseg: Cytoseg) -> None:

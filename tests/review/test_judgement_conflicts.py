@@ -74,7 +74,7 @@ def test_no_one_resolves_their_own_conflict(tmp_path: Path, judged: JudgementCon
 def test_what_was_seen_is_what_is_resolved(tmp_path: Path, judged: JudgementConflict) -> None:
     log = log_of(tmp_path, None)
     _judge(tmp_path, "a", "Bo", "accepted")
-    with pytest.raises(LabelError, match=r"^a: the judgements have changed since you looked\."):
+    with pytest.raises(LabelError, match=r"^a: the judgements have changed since you opened it\."):
         resolve_judgements(log, "lbc", judged, author="Cem", verdict="accepted")
     _judge(tmp_path, "a", "Bo", "rejected")
     (again,) = _open(tmp_path)

@@ -153,7 +153,7 @@ def test_it_is_trained_like_any_other(cytoseg: Command) -> None:
     ("changes", "said"),
     [
         ({"run": "other"}, "upsample_from: runs/small: there is no diffusion model. Train the model of small images"),
-        ({"channels": 1}, "draws images of 1 channels, and diffusion.channels is 3. Use the same."),
+        ({"channels": 1}, "draws images of 1 channels, but diffusion.channels is 3. Use the same."),
         ({"size_px": 24}, "draws images of 24 px, and crops.size_px 32 is not 2 or more times that."),
         ({"size_px": 32}, "draws images of 32 px, and crops.size_px 32 is not 2 or more times that."),
         ({"mpp": 0.5}, "was trained at slides.mpp 0.5, and this recipe has 0.5, so images 2 times smaller need"),
@@ -185,7 +185,7 @@ def test_a_run_of_another_factor_is_refused(cytoseg: Command) -> None:
 
 def test_a_model_without_recipe_a_damaged_one_and_the_run_itself_are_refused(cytoseg: Command) -> None:
     _leave("large", LARGE, size_px=32, mpp=0.5)
-    assert "is this run itself" in _sample(cytoseg, "diffusion.upsample_from=large").stderr
+    assert "this is the run itself" in _sample(cytoseg, "diffusion.upsample_from=large").stderr
     state = Path("runs/small/ddpm/checkpoint-000000008/state.json")
     values = json.loads(state.read_text())
     state.write_text(json.dumps({key: value for key, value in values.items() if key != "recipe"}))

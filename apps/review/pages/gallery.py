@@ -52,7 +52,7 @@ def main() -> None:
     found = state.evaluation_of_crops()
     order, layers = st.columns([1, 2], gap="medium")
     state.select(order, "Worst first by IoU", [crop_choice.MEAN, *found.class_names], key="order")
-    options = [*crop_choice.LAYERS, "Picture alone"]
+    options = [*crop_choice.LAYERS, "Image alone"]
     layer = layers.segmented_control("Overlay", options, default=options[0], required=True)
     widgets.warn_of_corrected(found)
     widgets.legend(found.class_names, found.colours)

@@ -26,7 +26,7 @@ from cytoseg.studies.feature_selection.settings import Question
 from cytoseg.studies.result_cache import StoredResult, digest_of, read_result, result_file, write_result
 
 _CHUNK = 2048
-_PASSES = 1000.0  # steps alone decide
+_PASSES = 1000.0  # only steps limit the training
 
 
 @dataclass(frozen=True)
