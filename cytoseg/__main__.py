@@ -7,13 +7,13 @@ from cytoseg.interrupts import ending_at_once
 
 
 def main() -> None:
-    """Load the command line and run the command; while it loads, a signal ends the program in silence."""
+    """Load the command line and run the command; a signal during loading ends the program silently."""
     with ending_at_once():
         command_line = importlib.import_module("cytoseg.cli")
     try:
         command_line.main()
     finally:
-        # From here on the work is done and the interpreter ends, which would answer Ctrl-C with a traceback.
+        # From here on the interpreter is ending, and would answer Ctrl-C with a traceback.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -12,7 +12,7 @@ def memory_cache(most_bytes: int, size_bytes: Callable[[Value], int]) -> LRUCach
     """Create a cache that drops the values not used for longest.
 
     Args:
-        most_bytes: What all values may take; the newest stays even if it alone takes more.
+        most_bytes: Limit for all values; the newest stays even if it alone takes more.
         size_bytes: Measures a value when it is stored.
     """
     return LRUCache(most_bytes, getsizeof=lambda value: min(most_bytes, size_bytes(value)))

@@ -26,12 +26,12 @@ _SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
 _GROUP = re.compile(r"\w[\w.-]{0,99}")  # a path of more than some 200 characters, or with a NUL, is an OSError
 
 MISFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
-"""Exceptions raised by a state or tensors whose hash is right but whose content is not ours."""
+"""Exceptions raised by a state or tensors with the right hash but foreign content."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was read back.
+    """Content of a checkpoint.
 
     Attributes:
         tensors: Group name (``model``, ``ema``, ``optimiser``, ...) to named tensors, on the CPU.

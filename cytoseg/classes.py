@@ -64,7 +64,7 @@ _Byte = Annotated[int, Ge(0), Le(255)]
 
 @dataclass(frozen=True)
 class SavedClasses:
-    """A class list as files hold it: nothing is left out, and the parts fit."""
+    """A class list as stored in files: complete, with consistent parts."""
 
     names: Annotated[tuple[str, ...], MinLen(1), MaxLen(IGNORE - 1)]
     colours: tuple[tuple[_Byte, _Byte, _Byte], ...]

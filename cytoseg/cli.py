@@ -72,7 +72,7 @@ def main() -> None:
         raise SystemExit(INTERRUPTED) from None
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            hear_no_more()  # the end of the interpreter takes up to seconds, in which signals come again
+            hear_no_more()  # the interpreter takes up to seconds to end, during which more signals may come
         raise
 
 

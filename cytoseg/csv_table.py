@@ -15,8 +15,8 @@ ENCODING = "utf-8-sig"
 # Blanks that programs trim; Excel also accepts the full-width signs.
 _BLANK = "[\0-\x20\xa0\u1680\u2000-\u200f\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]"
 FORMULA = f"(^|[;\t\n])({_BLANK}*[=+\\-@＝＋－＠]|[\t\r\n])"
-"""Pattern of what can begin a formula, and of what comes before it: where the decimal sign is a comma, Excel splits a
-table at semicolons, and takes quotes for such only at the start of a cell."""
+"""Pattern of the start of a formula and what may precede it: where the decimal sign is a comma, Excel splits a table at
+semicolons, and treats quotes as such only at the start of a cell."""
 
 Row = Iterable[Any]
 
@@ -26,7 +26,7 @@ class Numeral(str):
 
 
 def inert(text: str) -> str:
-    """Prevent formula injection: put an apostrophe before what a spreadsheet would read as a formula."""
+    """Prevent formula injection: put an apostrophe before text that a spreadsheet would read as a formula."""
     return re.sub(FORMULA, r"\1'\2", text)
 
 

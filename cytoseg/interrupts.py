@@ -50,10 +50,10 @@ def ending_as_on_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
-    """End the process with status 130 at a Ctrl-C, SIGTERM or SIGHUP, without a word and without cleaning up.
+    """End the process with status 130 at a Ctrl-C, SIGTERM or SIGHUP, silently and without cleaning up.
 
-    For the seconds in which libraries load and nothing is to be saved: a KeyboardInterrupt there can become an
-    ImportError, or be lost. A signal that is ignored stays ignored.
+    For the seconds in which libraries load and there is nothing to save: a KeyboardInterrupt then can become an
+        ImportError, or be lost. A signal that is ignored stays ignored.
     """
     numbers = (signal.SIGINT, *ENDING)
     with handled(_end_at_once, tuple(number for number in numbers if signal.getsignal(number) != signal.SIG_IGN)):
@@ -63,7 +63,7 @@ def ending_at_once() -> Iterator[None]:
 def end_if_asked() -> None:
     """Raise the KeyboardInterrupt again that a library has swallowed, as some do while they load.
 
-    Long work calls this now and then: later signals are ignored, so that it could not be stopped any more.
+    Long-running work calls this regularly: later signals are ignored, so it could not be stopped otherwise.
     """
     if _ASKED.requested and threading.current_thread() is threading.main_thread():
         raise KeyboardInterrupt
@@ -71,10 +71,10 @@ def end_if_asked() -> None:
 
 @contextlib.contextmanager
 def errors_of_ending() -> Iterator[None]:
-    """Raise KeyboardInterrupt instead of what a library makes of one, such as an ImportError or a RuntimeError.
+    """Raise KeyboardInterrupt instead of the error that a library turns it into, such as an ImportError.
 
-    So too for what was made of that in turn, such as a bundle called damaged. Errors of disk and memory stay what they
-    are: something could not be saved.
+    Likewise for errors derived from that, such as a bundle reported as damaged. Errors of disk and memory are kept:
+    something could not be saved.
     """
     try:
         yield
@@ -166,7 +166,7 @@ def end_with(parent: int) -> None:
 def asked_to_end_with(parent: int) -> None:
     """Send this process SIGTERM within a second of the end of its parent, so that it saves and ends.
 
-    For the processes of one training, which could not be stopped any more.
+    For the processes of one training, which could not be stopped otherwise.
 
     Args:
         parent: Pid of the process that started this one.

@@ -39,7 +39,7 @@ def load_json(path: Path, *, name: str | None = None, numbers: Numbers = "finite
 
     Args:
         path: The file.
-        name: What to call it in a message; its own name by default.
+        name: Its name in messages; the file's own by default.
         numbers: ``finite`` refuses ``NaN``, ``Infinity`` and integers beyond ``MAX_WHOLE``; ``nan as null`` is the
             same but reads ``NaN`` as null, which old evaluations wrote; ``any`` is for files of other programs, whose
             reader checks each number that it uses.

@@ -62,7 +62,7 @@ class RecordFile(Generic[Record]):
 
         Args:
             path: The file.
-            name: What to call it in a message; its own name by default.
+            name: Its name in messages; the file's own by default.
 
         Raises:
             CytosegError: Of the kind ``error``, if the file is damaged, of another format or may not be read: one line.
@@ -90,12 +90,12 @@ class RecordFile(Generic[Record]):
             return None
 
     def record_of(self, content: object) -> Record:
-        """Check what JSON gave; the format number is not checked.
+        """Check parsed JSON, without the format number.
 
         Raises:
             ValueError: Names the first field that is wrong.
         """
-        try:  # as text: from JSON pydantic takes lists for tuples, and yet no text for a number
+        try:  # as text: from JSON pydantic accepts lists for tuples, but no text for a number
             return self._adapter.validate_json(json.dumps(content), strict=True)
         except ValidationError as error:
             raise ValueError(_why(error)) from error
@@ -133,7 +133,7 @@ def _why(error: ValidationError) -> str:
     """Describe the first invalid field and its value: ``crop 3 has no usable 'iou' (...)``."""
     first = error.errors(include_url=False)[0]
     place = first["loc"]
-    of_record = first["type"] in ("dataclass_type", "value_error")  # the latter is a check of the dataclass's own
+    of_record = first["type"] in ("dataclass_type", "value_error")  # the latter is the dataclass's own check
     listed = len(place) > 2 - of_record and isinstance(place[1], int)
     where = f"{_singular(str(place[0]))} {int(place[1]) + 1}" if listed else "the file"
     if first["type"] == "value_error":

@@ -31,7 +31,7 @@ def load_yaml(path: Path, *, name: str | None = None, yaml: YAML | None = None) 
 
     Args:
         path: The file.
-        name: What to call it in a message; its own name by default.
+        name: Its name in messages; the file's own by default.
         yaml: A parser that keeps comments; by default one that returns plain values.
 
     Returns:

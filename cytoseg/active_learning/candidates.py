@@ -86,7 +86,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class _Scan:
-    """The candidates of a slide, and all that decided them."""
+    """The candidates of a slide, and everything that determined them."""
 
     key: list[Any]
     candidates: tuple[Candidate, ...]

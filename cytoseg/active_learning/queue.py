@@ -167,7 +167,7 @@ def _without(item: QueueItem, queue: Queue) -> Queue:
 
 
 def skip(place: QueuePlace, chosen: SelectedCandidate) -> None:
-    """Record that a region is not to be proposed again, unless it has been decided on meanwhile.
+    """Record that a region should not be proposed again, unless it has been decided on meanwhile.
 
     Raises:
         LabelError: If queue.json is damaged.
@@ -210,7 +210,7 @@ def shown(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predic
         picture = read_at(slide, candidate.region, Size(size, size))
         maps = predicted_maps(slide, candidate.region, place.run / "predictions", place.rules.cutting)
     if maps is None:
-        raise PredictionError(f"{candidate.slide}: its prediction is gone. {AGAIN}")
+        raise PredictionError(f"{candidate.slide}: its prediction no longer exists. {AGAIN}")
     classes, region = place.rules.cutting.classes, candidate.region
     title = f"{candidate.slide}, x {region.x}, y {region.y}"
     return Shown(title, reason(chosen, classes.names), panels_of(picture, maps.ids, maps.nats, classes))

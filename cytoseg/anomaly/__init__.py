@@ -1,1 +1,1 @@
-"""Anomaly maps: what a diffusion model of normal slides cannot explain."""
+"""Anomaly maps: parts of slides that a diffusion model of normal slides cannot reconstruct."""

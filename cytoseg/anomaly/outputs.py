@@ -46,7 +46,7 @@ _WHITE = 255
 
 @dataclass(frozen=True)
 class AnomalyDestination:
-    """What the results of a slide need.
+    """Everything that the results of a slide need.
 
     Attributes:
         classes: The class list.

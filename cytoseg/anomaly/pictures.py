@@ -1,4 +1,4 @@
-"""Images of anomalous regions: the region, its classes, both scores and what the model redrew."""
+"""Images of anomalous regions: the region, its classes, both scores and the change by redrawing."""
 
 from dataclasses import replace
 

@@ -27,7 +27,7 @@ class AnomalyPredictor:
     Args:
         segment: Gives ``probabilities`` and ``disagreement``.
         denoiser: The diffusion model.
-        thresholds: Says what is redrawn for the residual; None, for normal slides, leaves it out.
+        thresholds: Determine what is redrawn for the residual; None, for normal slides, omits the residual.
     """
 
     def __init__(self, segment: Predictor, denoiser: Denoiser, thresholds: Thresholds | None = None) -> None:
@@ -54,7 +54,7 @@ class AnomalyPredictor:
     def _residual(
         self, pictures: torch.Tensor, maps: Mapping[str, NDArray[np.float32]], thresholds: Thresholds
     ) -> NDArray[np.float32]:
-        """Redraw what is above a threshold, in the tiles that have such pixels."""
+        """Redraw the pixels above a threshold, in the tiles that have such pixels."""
         ids = maps["probabilities"].argmax(axis=1)
         region: NDArray[Any] = np.logical_or.reduce([thresholds.ratio(maps[name], ids, name) > 1 for name in RANGES])
         found = np.zeros(ids.shape, np.float32)

@@ -35,7 +35,7 @@ class AnomalousRegion:
     Attributes:
         region: Its position.
         texture: Mean of the highest tenth of its texture score, in thresholds.
-        shape: The same of its shape score.
+        shape: The same for its shape score.
         label: Class of most of its pixels that are above the threshold.
         picture: Name of its image's file; empty for none.
     """
@@ -57,7 +57,7 @@ class AnomalousRegion:
 
     @property
     def kind(self) -> str:
-        """Which of both is larger."""
+        """Name of the larger one."""
         return "texture" if self.texture >= self.shape else "shape"
 
 

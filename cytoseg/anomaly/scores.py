@@ -1,4 +1,4 @@
-"""Anomaly scores of a slide's pixels, and how a slide's are counted."""
+"""Anomaly scores of a slide's pixels, and their counts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,8 +9,8 @@ from cytoseg.maps.map_spool import CONFIDENCE, IDS, MapSpool
 
 TEXTURE, SHAPE = "texture", "shape"
 RANGES: Mapping[str, tuple[int, ...]] = {TEXTURE: (50, 83, 117, 150), SHAPE: (400, 467, 533, 600)}
-"""Timesteps of each score, of 1000 on the linear schedule: little noise hides nothing but fine texture, so dirt, ink,
-blur and grain stand out; much noise hides all but shapes."""
+"""Timesteps of each score, of 1000 on the linear schedule: low noise hides only fine texture, so dirt, ink, blur and
+grain stand out; high noise hides everything except shapes."""
 RESIDUAL = "residual"
 """How much anomalous parts change when the model redraws them, 0 to 1."""
 
@@ -22,7 +22,7 @@ Counts = Mapping[str, NDArray[np.int64]]
 
 
 def no_counts(classes: int) -> dict[str, NDArray[np.int64]]:
-    """Return counts of nothing."""
+    """Return counts of zero."""
     return {name: np.zeros((classes, len(EDGES) - 1), np.int64) for name in RANGES}
 
 

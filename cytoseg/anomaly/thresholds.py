@@ -14,7 +14,7 @@ from cytoseg.records import RecordFile
 SHARE = 0.025
 """Share of the normal pixels of a class that lies above its threshold."""
 FEWEST_PX = 2000
-"""A class with fewer normal pixels takes the threshold of all classes together: 50 pixels would decide on its own."""
+"""A class with fewer normal pixels uses the threshold of all classes together: its own would depend on 50 pixels."""
 THRESHOLDS = "thresholds.json"
 COUNTS = "counts.json"
 
@@ -55,7 +55,7 @@ class Thresholds:
         Args:
             scores: (..., H, W).
             ids: (..., H, W) class ids; others, such as ignore, give 0.
-            name: Which score.
+            name: Name of the score.
         """
         table = np.zeros(256, np.float32)
         table[: len(self.classes)] = 1 / np.array(self.thresholds[name], np.float32)
@@ -76,10 +76,10 @@ COUNTS_FILE = RecordFile(SavedCounts, PredictionError, AGAIN)
 
 
 def thresholds_of(counts: Counts) -> dict[str, tuple[float, ...]]:
-    """Find the 97.5 percentile of each score and class: the upper bound of its bin.
+    """Find the 97.5th percentile of each score and class: the upper bound of its bin.
 
     Args:
-        counts: Of all normal slides together, at least one pixel.
+        counts: Sum over all normal slides, at least one pixel.
     """
     found = {}
     for name, by_class in counts.items():

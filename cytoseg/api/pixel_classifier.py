@@ -120,7 +120,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
 
         Raises:
             NotFittedError: If ``fit`` has not been called.
-            ArrayError: If an image is none.
+            ArrayError: If an image is invalid.
         """
         return [found.class_map for found in self._predictions(images)]
 
@@ -129,7 +129,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
 
         Raises:
             NotFittedError: If ``fit`` has not been called.
-            ArrayError: If an image is none.
+            ArrayError: If an image is invalid.
         """
         return [np.moveaxis(found.probabilities, 0, -1) for found in self._predictions(images)]
 

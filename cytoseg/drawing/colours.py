@@ -1,4 +1,4 @@
-"""Checking that colours are distinguishable, also to colour-blind people."""
+"""Checking that colours are distinguishable, including for colour-blind people."""
 
 from collections.abc import Sequence
 from itertools import combinations

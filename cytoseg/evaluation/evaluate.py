@@ -136,7 +136,7 @@ def evaluate(
         crops: The test crops.
         folder: The evaluation folder, replaced atomically at the end.
         scoring: How predictions are scored.
-        inputs: What decides whether the evaluation is up to date.
+        inputs: Determine whether the evaluation is up to date.
         on_crop: Called after each crop with the number done and the total.
 
     Returns:

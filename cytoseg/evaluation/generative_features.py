@@ -48,7 +48,7 @@ class FeatureNetwork:
         return self.describe(pictures)[0]
 
     def scaled(self, features: Both, by: Both) -> Both:
-        """Give features the scale in which they are compared; ``by`` are those of real crops."""
+        """Scale features for comparison; ``by`` are those of real crops."""
         return standardised(features, by) if self.standardises else features
 
 

@@ -75,7 +75,7 @@ def check_counts(made: int, real: int) -> None:
         raise CytosegError(f"{made} samples are too few to be scored: at least {FEWEST} are needed. Draw more.")
     if real < made:
         raise CytosegError(
-            f"{real} real crops are fewer than the {made} samples they are to be compared with. "
+            f"{real} real crops are fewer than the {made} samples they should be compared with. "
             "Name more slides, or score fewer samples."
         )
 

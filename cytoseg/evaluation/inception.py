@@ -20,7 +20,7 @@ _CLASSES = 1008
 _SPATIAL_CHANNELS = 7
 _TOGETHER = 8
 _COUNTED = "num_batches_tracked"
-"""Suffix of what only training needs, and older files lack."""
+"""Suffix of tensors that only training needs, and older files lack."""
 _WANTED = "Name pt_inception-2015-12-05-6726825d.pth, which pytorch-fid and torch-fidelity use."
 
 
@@ -38,7 +38,7 @@ class Inception:
         weights = _read(path)
         with path.open("rb") as file:
             self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        with torch.device("meta"):  # only the shapes are wanted: all weights come from the file
+        with torch.device("meta"):  # only the shapes are needed: all weights come from the file
             self._network: Any = _network()
         own = {name: tensor for name, tensor in self._network.state_dict().items() if not name.endswith(_COUNTED)}
         weights = {name: tensor for name, tensor in weights.items() if not name.endswith(_COUNTED)}
@@ -50,7 +50,7 @@ class Inception:
 
     @property
     def name(self) -> str:
-        """``inception``, which says that it is the published one; else with what it is not."""
+        """``inception``, which identifies the published weights; otherwise with a remark."""
         return "inception" if self.sha256.startswith(PUBLISHED) else "inception with other weights than published"
 
     @torch.inference_mode()
@@ -92,7 +92,7 @@ def _network() -> nn.Module:
     import_torchvision()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of slow initial weights, which are replaced
-        from pytorch_fid import inception as fid  # type: ignore[import-untyped] # no stubs; needs the torchvision that the line above mends
+        from pytorch_fid import inception as fid  # type: ignore[import-untyped] # no stubs; needs the torchvision that the line above patches
 
         network: nn.Module = fid._inception_v3(num_classes=_CLASSES, aux_logits=False, weights=None)
     network.Mixed_5b = fid.FIDInceptionA(192, pool_features=32)

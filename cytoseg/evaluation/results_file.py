@@ -99,7 +99,7 @@ class StainRecord(PooledRecord):
 
 @dataclass(frozen=True)
 class MethodRecord(PooledRecord):
-    """One method; evaluations from before something was measured lack it."""
+    """One method; older evaluations lack the fields that were measured later."""
 
     key: str
     title: str
@@ -114,7 +114,7 @@ class MethodRecord(PooledRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationInputs:
-    """What decides whether an evaluation is up to date; older evaluations lack some of it.
+    """Inputs that determine whether an evaluation is up to date; older evaluations lack some of them.
 
     Attributes:
         recipe: Name of the recipe.
@@ -205,7 +205,7 @@ def saved_evaluation(path: Path, inputs: EvaluationInputs) -> dict[str, Any] | N
 
     Args:
         path: evaluation.json.
-        inputs: What would be evaluated.
+        inputs: Inputs of the evaluation.
     """
     found = _FILE.read_or_none(path)
     if found is None or any(getattr(found, f.name) != getattr(inputs, f.name) for f in fields(inputs)):

@@ -17,7 +17,7 @@ TITLES = {
     "recall": "recall",
     "copies": "copies",
 }
-"""Scores by their names in the file; inception only of a network that classifies."""
+"""Scores by their names in the file; inception only for a network that classifies."""
 HEAD = ("", "samples", "floor")
 
 MeanSd = tuple[float, float]
@@ -39,9 +39,9 @@ class SampleScores:
         count: Number of samples.
         draws: Number of sets of real crops.
         network: The feature network.
-        real: Where the real crops are from.
+        real: Origin of the real crops.
         samples: Mean and standard deviation over the draws, by score.
-        floor: The same of real crops of other slides.
+        floor: The same for real crops of other slides.
     """
 
     count: int
@@ -64,7 +64,7 @@ class SampleScores:
         ]
 
     def sentence(self) -> str:
-        """Say what was compared with what."""
+        """Describe the comparison."""
         scaled = "" if self.network.name.startswith("inception") else ", standardised by the real crops"
         return (
             f"Against as many crops of {self.real}, {self.draws} draws (mean +- standard deviation). Features: "

@@ -129,7 +129,7 @@ class FeatureExtractor:
         return self.differentiable(pictures)
 
     def differentiable(self, pictures: Tensor) -> NativeFeatures:
-        """Compute the same features with their gradient, which filters do not pass on."""
+        """Compute the same features with their gradient; filters have none."""
         height, width = pictures.shape[-2:]
         x0 = pad_to_multiple(pictures.to(self.device), self._multiple_px)
         maps = [native for extractor in self._extractors for native in extractor(x0)]

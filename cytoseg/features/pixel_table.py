@@ -115,8 +115,8 @@ def gather_pixels(
         extractor: The feature extractor.
         crops: The labelled crops.
         draw: How pixels are chosen; each crop has its own seed.
-        room: The memory there is.
-        on_crop: Told the number of crops done.
+        room: The available memory.
+        on_crop: Called with the number of crops done.
 
     Raises:
         RecipeError: If memory or disk space is insufficient; see ``make_rows``.

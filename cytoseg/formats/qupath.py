@@ -113,7 +113,7 @@ def read_features(entries: Sequence[object], *, name: str, problems: list[str]) 
 
     Args:
         entries: Parsed JSON.
-        name: What to call their file in messages.
+        name: Name of their file in messages.
         problems: One sentence is added per invalid feature.
 
     Returns:

@@ -40,7 +40,7 @@ class Job:
         command: Name in ``orders.ORDERS``.
         given: Its inputs, such as slide keys.
         author: Who started it.
-        device: Of which one job at a time works.
+        device: Its device, used by one job at a time.
         created: Submission time, UTC in ISO 8601; so are ``started`` and ``ended``, or empty.
         state: ``waiting``, ``running``, or how it ended: ``finished``, ``failed``, ``cancelled``; ``lost`` if its
             process no longer exists and its end was not recorded.
@@ -96,7 +96,7 @@ def add_job(
         command: Its name.
         given: Its inputs.
         author: Who starts it.
-        device: Of which one job at a time works.
+        device: Its device, used by one job at a time.
         start: Starts its process from the number of the job.
 
     Returns:

@@ -14,7 +14,7 @@ from cytoseg.json_text import load_json
 from cytoseg.shipped import find_base_model
 
 _SECTIONS: Mapping[str, Any] = {"diffusion": DiffusionSection, "space": SpaceShape}
-"""Sections that an architecture decides; of the space only what decides the weights."""
+"""Sections that an architecture determines; of the space only what determines the weights."""
 _Sections = dict[str, dict[str, Any]]
 
 

@@ -35,7 +35,7 @@ LARGEST_TILE_PX = 512
 
 
 class Recipe(BaseModel):
-    """Everything that decides a run: a table of sections; unknown ones are refused, values do not change."""
+    """Everything that determines a run: a table of sections; unknown ones are refused, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -136,7 +136,7 @@ class Recipe(BaseModel):
                 f"{PRETRAINED_LEVELS}; write dim 16 and dim_mults [3, 4, 6]"
             )
         if self.labels.sources and d.backbone != "pretrained":
-            raise ValueError("labels.sources: only diffusion.backbone: pretrained learns from them")
+            raise ValueError("labels.sources: only diffusion.backbone: pretrained is trained on them")
         if not self.labels.sources and self.training.denoising_weight == 0:
             raise ValueError("training.denoising_weight: 0 leaves nothing to learn without labels.sources")
         return self
@@ -153,7 +153,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def only_adm_has_its_blocks_and_learns_the_variance(self) -> "Recipe":
-        """Refuse settings of the backbone adm that would change nothing, and a variance that nothing could learn."""
+        """Refuse settings of the backbone adm that would have no effect, and a variance that cannot be learned."""
         d = self.diffusion
         if d.backbone != "adm" and d.adm != AdmSettings():
             raise ValueError(f"diffusion.adm: describes the backbone adm, found diffusion.backbone: {d.backbone}")
@@ -170,7 +170,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def only_adm_enlarges_small_pictures(self) -> "Recipe":
-        """Refuse small images for a network that cannot take one, and crops that cannot be made so much smaller."""
+        """Refuse small images for a network that cannot take one, and crops that cannot be reduced by that factor."""
         d = self.diffusion
         if d.upsample == 1 and d.upsample_from is None:
             return self
@@ -187,7 +187,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def a_latent_space_has_a_network_that_takes_latents(self) -> "Recipe":
-        """Refuse what is made for pixels: an encoder with ImageNet weights, and likelihoods of grey levels."""
+        """Refuse what works with pixels only: an encoder with ImageNet weights, and likelihoods of grey levels."""
         d = self.diffusion
         of_pixels = {
             "diffusion.backbone: pretrained": d.backbone == "pretrained",

@@ -55,7 +55,7 @@ def with_upsampling(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _side(folder: Path) -> int | None:
-    """Return the side of the crops that a model was trained on, if it says so."""
+    """Return the side of the crops that a model was trained on, if stated."""
     state = folder / "state.json" if (folder / "state.json").is_file() else newest_state(folder)
     try:
         side = load_json(state)["recipe"]["crops"]["size_px"] if state else None

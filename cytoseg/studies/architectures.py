@@ -62,7 +62,7 @@ class VariantRow:
     outcomes: tuple[Outcome, ...]
 
     def of(self, what: str) -> list[float]:
-        """Return one number per seed: a field of ``Outcome``, ``loss RANGE`` or ``iou NUMBER``; missing ones omitted."""
+        """Return one number per seed: a field of ``Outcome``, ``loss RANGE`` or ``iou NUMBER``, if defined."""
         kind, _, which = what.partition(" ")
         found: list[Any] = []
         for outcome in self.outcomes:

@@ -62,7 +62,7 @@ def make_scene(seed: int, *, mpp: float, stain: str) -> Scene:
 
 
 def with_dyskaryotic(scene: Scene, share: float) -> Scene:
-    """Change the share of dyskaryotic cells, 0 to 1; places, sizes and all else of a slide depend on it."""
+    """Change the share of dyskaryotic cells, 0 to 1; places, sizes and everything else of a slide depend on it."""
     return replace(scene, plan=replace(scene.plan, shares=shares_with(share)))
 
 

@@ -39,7 +39,7 @@ def generate_slide(
     Args:
         path: Output file ending in .tif or .tiff; replaced if it exists.
         size: Width and height in level-0 pixels.
-        seed: Which slide, 0 or more. The same seed, size, mpp and stain give the same pixels.
+        seed: Seed of the slide, 0 or more. The same seed, size, mpp and stain give the same pixels.
         mpp: Micrometres per pixel. Nuclei are 8 to 40 pixels across at 0.5.
         stain: A key of ``STAINS``; None lets the seed choose among ``USUAL``.
         progress: Called after each band with the number of finished rows.

@@ -1,4 +1,4 @@
-"""Which made pairs to keep: of images with like amounts of tissue, the least certain are dropped."""
+"""Selection of generated pairs: of images with similar amounts of tissue, the least certain are dropped."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EMPTY_SHARE = 0.01
-"""Images with less tissue than this are judged among themselves: bare glass is always certain."""
+"""Images with less tissue than this are compared with each other only: bare glass is always certain."""
 STRATA, LEAST_IN_STRATUM = 4, 20
 _TOP_SHARE = 0.1
 

@@ -68,7 +68,7 @@ def polygon(
     """Draw the outline of a squamous cell: a polygon with rounded corners and slightly uneven sides.
 
     Args:
-        rng: Says which.
+        rng: Random generator.
         radius_px: Mean radius.
         sharpness: 3 is nearly round, 15 has distinct corners.
         aspect: Length over width, above 1.
@@ -94,7 +94,7 @@ def ellipse(rng: np.random.Generator, radius_px: float, *, aspect: float, uneven
     """Draw the outline of a nucleus: an ellipse with dents.
 
     Args:
-        rng: Says which.
+        rng: Random generator.
         radius_px: Geometric mean of the half axes.
         aspect: Long axis over short axis.
         uneven: Relative standard deviation of the radius.

@@ -19,7 +19,7 @@ class Textures:
     """Textures of unit deviation (creases and granules: 0 to about 1), each (512 + margin)² float32 and periodic.
 
     Attributes:
-        cloud: Slow unevenness of cytoplasm, some 5 µm.
+        cloud: Slow unevenness of cytoplasm, about 5 µm.
         mottle: Grain of cytoplasm, about 1 µm.
         chromatin: Clumps inside a nucleus, about half a µm.
         crease: Thin winding lines where cytoplasm is wrinkled.
@@ -130,7 +130,7 @@ def make_field(rng: np.random.Generator, *, shortest_px: float, longest_px: floa
     """Draw a field.
 
     Args:
-        rng: Says which.
+        rng: Random generator.
         shortest_px: Shortest wavelength.
         longest_px: Longest wavelength.
         stretch: Anisotropy: length of features along a random direction relative to across.

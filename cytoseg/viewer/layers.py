@@ -132,7 +132,7 @@ def placed_crops(index: LabelIndex, slide: str, size: Size) -> list[tuple[Labell
         size: Size of its level 0.
 
     Raises:
-        LabelError: If what was kept of a crop is damaged.
+        LabelError: If the stored annotation of a crop is damaged.
     """
     found = []
     for crop in (crop for crop in index.crops if crop.slide == slide):

@@ -20,7 +20,7 @@ from cytoseg.slides.pixel_size import number_in, plausible_mpp
 from cytoseg.slides.tiff_check import open_pages
 
 LayerData = tuple[Any, dict[str, Any], str]
-"""Levels (or one array), arguments of the layer, and its kind, as napari takes them from a reader."""
+"""Levels (or one array), arguments of the layer, and its kind, in the form that napari takes from a reader."""
 
 _KINDS = {"class_map.ome.tif": "classes", "instances.ome.tif": "objects", "uncertainty.ome.tif": "uncertainty"}
 
@@ -108,7 +108,7 @@ def read_map(path: str | os.PathLike[str]) -> list[LayerData]:
     options["multiscale"] = len(levels) > 1
     if len(levels) > 1:
         data: Any = levels
-    else:  # napari takes a list of one level for a mistake
+    else:  # napari refuses a list of one level
         with raster:
             data = np.asarray(levels[0])
     return [(data, options, "image" if kind == "uncertainty" else "labels")]

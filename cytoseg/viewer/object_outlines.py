@@ -154,7 +154,7 @@ def _plain(path: Path) -> IO[bytes]:
     """
     if path.suffix != ".zip":
         return path.open("rb")
-    unpacked = _unpacked(path, path.stat().st_mtime_ns)  # held until it is open, as it removes its file when it goes
+    unpacked = _unpacked(path, path.stat().st_mtime_ns)  # when released, it removes its file
     return Path(unpacked.name).open("rb")
 
 

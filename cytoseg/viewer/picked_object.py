@@ -24,7 +24,7 @@ def object_at(prediction: Path, slide: Size, x: int, y: int) -> int:
         y: The same.
 
     Returns:
-        Its id as in cells.csv; 0 beside all objects, beyond the slide, and where no objects were searched for.
+        Its id as in cells.csv; 0 beside all objects, beyond the slide, and if objects were not searched for.
 
     Raises:
         SlideError: If the map of objects is damaged.

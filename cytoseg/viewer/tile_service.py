@@ -29,7 +29,7 @@ _SLACK_PX = 1.01
 
 @dataclass(frozen=True)
 class Subject:
-    """What is shown.
+    """The slide that is shown.
 
     Attributes:
         found: The slide.
@@ -95,7 +95,7 @@ class TileService:
         """Return a tile: a JPEG of the slide, or a PNG of another layer.
 
         Args:
-            subject: What is shown.
+            subject: The slide that is shown.
             layer: "slide", "classes", "uncertainty" or "truth".
             place: Step, column and row; see `TilePyramid`.
             shown: Ids of the classes to paint; not used for the slide and its uncertainty.
@@ -215,7 +215,7 @@ def map_file(prediction: Path, name: str) -> Path:
         SlideError: If it is missing, a link, or outside the run folder.
     """
     path = prediction / name
-    # A symlink here would show another file than the predicted one.
+    # A symlink here would show a file other than the predicted one.
     if path.is_symlink() or not path.is_file():
         raise SlideError(f"{path.name}: is missing. Predict the slide again.")
     run = prediction.parents[1]
