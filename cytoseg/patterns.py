@@ -1,6 +1,7 @@
 """Glob patterns in which square brackets are first tried as literal characters."""
 
 import glob
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +17,12 @@ _Found = TypeVar("_Found", str, Path)
 
 def plain_name(name: str) -> str:
     """Return a name for comparison: lower case, accents in composed form."""
-    return _composed(name).lower()
+    return composed(name).lower()
+
+
+def composed(name: str) -> str:
+    """Return a name with composed accents (NFC); a Mac may store them decomposed (NFD)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def is_unicode(name: str) -> bool:
@@ -31,10 +37,10 @@ def literal(pattern: str) -> str:
 
 def fits(name: str, patterns: Iterable[str]) -> bool:
     """Return whether a name equals or matches one of the patterns, with brackets literal or as a set."""
-    plain = _composed(name)
+    plain = composed(name)
     return any(
         plain == text or fnmatchcase(plain, literal(text)) or fnmatchcase(plain, text)
-        for text in map(_composed, patterns)
+        for text in map(composed, patterns)
     )
 
 
@@ -51,16 +57,16 @@ def fitting(names: Sequence[str], pattern: str) -> list[str]:
     """
     if pattern in names:
         return [pattern]
-    plain = _composed(pattern)
-    if exact := [name for name in names if _composed(name) == plain]:
+    plain = composed(pattern)
+    if exact := [name for name in names if composed(name) == plain]:
         return exact
-    return _either(lambda text: [name for name in names if fnmatchcase(_composed(name), text)], plain)
+    return _either(lambda text: [name for name in names if fnmatchcase(composed(name), text)], plain)
 
 
 def excluded(paths: Iterable[Path], pattern: str) -> set[Path]:
     """Find the paths whose end matches a pattern, as `fitting` does for names."""
     every = list(paths)
-    return set(_either(lambda text: [path for path in every if _composed_path(path).match(text)], _composed(pattern)))
+    return set(_either(lambda text: [path for path in every if _composed_path(path).match(text)], composed(pattern)))
 
 
 def globbed(folder: Path, pattern: str) -> list[Path]:
@@ -83,31 +89,59 @@ def globbed(folder: Path, pattern: str) -> list[Path]:
 
 
 def globbed_anywhere(pattern: str) -> list[Path]:
-    """Find the paths that match an absolute or relative pattern; sorted."""
+    """Find the paths that match an absolute or relative pattern, also below ``~``; sorted."""
     try:
         return _first(
             lambda text: _either(lambda other: [Path(hit) for hit in sorted(glob.glob(other, recursive=True))], text),
-            _spellings(pattern),
+            (*_spellings(pattern), os.path.expanduser(pattern)),
         )
     except (OSError, ValueError):  # for example a name that is too long or has a null character
         return []
 
 
-def _composed(name: str) -> str:
-    """Return a name with composed accents (NFC); a Mac may store them decomposed (NFD)."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
+def on_disk(path: Path) -> Path:
+    """Return where a path lies that does not exist as typed: below ``~``, or with accents in another form.
+
+    Args:
+        path: As typed, for example in a recipe, where no shell replaces ``~``.
+
+    Returns:
+        The path that exists; the path as typed if there is none, or several.
+    """
+    if _exists(path):
+        return path
+    try:
+        home = path.expanduser()
+        return _spelt(home) or (home if _exists(home) else path)
+    except (OSError, RuntimeError, ValueError):  # an unknown user, a folder that may not be read, or no path
+        return path
+
+
+def _spelt(path: Path) -> Path | None:
+    """Follow a path through names that are equal but for the form of their accents; None if there is not one."""
+    if str(path).isascii():
+        return None
+    place = Path(path.anchor)
+    for part in path.parts[len(place.parts) :]:
+        if not _exists(place / part):
+            alike = [child.name for child in place.iterdir() if composed(child.name) == composed(part)]
+            if len(alike) != 1:
+                return None
+            part = alike[0]
+        place = place / part
+    return place
 
 
 def _composed_path(path: Path) -> PurePath:
     text = str(path)
-    return path if text.isascii() else PurePath(_composed(text))
+    return path if text.isascii() else PurePath(composed(text))
 
 
 def _spellings(pattern: str) -> tuple[str, ...]:
     """Return a pattern as typed, and with its accents composed and decomposed."""
     if pattern.isascii():
         return (pattern,)
-    return tuple(dict.fromkeys((pattern, _composed(pattern), unicodedata.normalize("NFD", pattern))))
+    return tuple(dict.fromkeys((pattern, composed(pattern), unicodedata.normalize("NFD", pattern))))
 
 
 def _first(find: Callable[[str], list[_Found]], patterns: Iterable[str]) -> list[_Found]:

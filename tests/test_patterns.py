@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from cytoseg.patterns import excluded, fits, fitting, globbed, globbed_anywhere
+from cytoseg.patterns import excluded, fits, fitting, globbed, globbed_anywhere, on_disk
 
 NAMES = ["P1 H", "P1 [HE]", "P2 [HE]_a", "P2 [HE]_b", "made_0_1", "made_0_2"]
 
@@ -77,3 +77,46 @@ def test_accents_fit_however_a_system_writes_them(tmp_path: Path, form: Literal[
     assert globbed(tmp_path, typed) == globbed(tmp_path, f"{typed[:4]}*") == [tmp_path / name]
     assert globbed_anywhere(f"{tmp_path}/{typed}") == [tmp_path / name]
     assert excluded([tmp_path / name], typed) == {tmp_path / name}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_path_is_found_in_the_other_form_of_accents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Literal["NFC", "NFD"]
+) -> None:
+    other: Literal["NFC", "NFD"] = "NFD" if form == "NFC" else "NFC"
+    there = Path(unicodedata.normalize(form, "größe")) / f"{unicodedata.normalize(other, 'é')}.png"
+    (tmp_path / there).parent.mkdir()
+    (tmp_path / there).touch()
+    typed = Path(unicodedata.normalize(other, str(there)))
+    assert on_disk(tmp_path / typed) == tmp_path / there
+    assert on_disk(tmp_path / typed.parent) == (tmp_path / there).parent
+    assert on_disk(tmp_path / "größe" / "no.png") == tmp_path / "größe" / "no.png"
+    monkeypatch.chdir(tmp_path)
+    assert on_disk(typed) == there
+
+
+def test_of_two_names_that_differ_in_the_form_of_accents_each_is_itself(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "ḍ̇") for form in ("NFC", "NFD")]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [on_disk(tmp_path / name).name for name in names] == names
+    third = "d\u0307\u0323"  # equal to both, and neither
+    assert on_disk(tmp_path / third).name == third
+
+
+def test_a_path_below_home_is_found_unless_it_lies_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home" / "sl").mkdir(parents=True)
+    (tmp_path / "home" / "sl" / "a.png").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert on_disk(Path("~/sl")) == tmp_path / "home" / "sl"
+    assert globbed_anywhere("~/sl/*.png") == [tmp_path / "home" / "sl" / "a.png"]
+    (tmp_path / "~" / "sl").mkdir(parents=True)
+    assert on_disk(Path("~/sl")) == Path("~/sl")
+
+
+@pytest.mark.parametrize("typed", ["~nobody_of_this_name/x", "~/no", "é\0", "é" * 3000, "", "no"])
+def test_a_path_that_is_nowhere_stays_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert on_disk(Path(typed)) == Path(typed)

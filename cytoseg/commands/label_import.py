@@ -10,6 +10,7 @@ from cytoseg.errors import LabelError
 from cytoseg.formats.qupath import REGION
 from cytoseg.labels.import_labels import ImportRules, SlideRules, import_labels, load_index
 from cytoseg.labels.index import total_pixels
+from cytoseg.patterns import on_disk
 from cytoseg.workflows.recorded_command import Overrides, Run, progress, say, start_run
 
 Source = Annotated[
@@ -80,10 +81,10 @@ def run(
     together and nothing is half-imported; importing a crop again replaces it.
     """
     with start_run(recipe, overrides, command="label-import") as current:
-        cutting = SlideRules(slides, (REGION, *(regions or ())), current.recipe.slides)
+        cutting = SlideRules(slides and on_disk(slides), (REGION, *(regions or ())), current.recipe.slides)
         class_map = _pairs(renames or [], current.recipe.class_list().names)
         rules = ImportRules(class_map, tuple(ignore or ()), slide_regex, area, cutting, instances, resize)
-        _import(source, rules, current)
+        _import(on_disk(source), rules, current)
 
 
 def _import(source: Path, rules: ImportRules, current: Run) -> None:

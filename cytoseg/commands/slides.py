@@ -8,6 +8,7 @@ from rich.table import Table
 
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Size
+from cytoseg.patterns import on_disk
 from cytoseg.slides.convert import convert_slide
 from cytoseg.slides.ngff import is_slide_folder
 from cytoseg.slides.open import check_whole, find_slides, open_slide
@@ -25,7 +26,7 @@ def info(
 ) -> None:
     """Show size, levels, micrometres per pixel and tissue share of slides, and which of several images is read."""
     table, notes, problems = Table("slide", "size", "levels", "mpp (µm)", "tissue"), [], []
-    for path in [path for given in slides for path in _slides_in(given)]:
+    for path in [path for given in slides for path in _slides_in(on_disk(given))]:
         try:
             with open_slide(path) as slide:
                 check_whole(slide)

@@ -29,7 +29,7 @@ from cytoseg.labels.read_sources import Reading, find_items, read_item
 from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.labels.split import Split, split_by_slide
 from cytoseg.labels.staging import staged
-from cytoseg.patterns import NOT_UNICODE, is_unicode
+from cytoseg.patterns import NOT_UNICODE, composed, is_unicode
 from cytoseg.slides.regular_file import check_answers
 
 # Re-exported for users of this module.
@@ -274,7 +274,7 @@ def _final_notes(state: ImportState, crops: Sequence[LabelledCrop]) -> tuple[str
             "program wrote them, import with --area outline; with --area centre they are half a pixel too small."
         )
     for name in (*state.rules.class_map, *state.rules.ignore):
-        if not state.names[name]:
+        if not (state.names[name] or state.names[composed(name)]):
             notes.append(f"--map or --ignore names '{name}', but no label has this name.")
     several = {crop: found for crop, found in sorted(state.corrections.items()) if len(found) > 1}
     if several:

@@ -15,6 +15,7 @@ from cytoseg.formats.annotation import HOLE, UNSCORED, AreaRule
 from cytoseg.formats.qupath import NOT_SCORED
 from cytoseg.labels.corrections import Correction
 from cytoseg.labels.slide_crops import SlideRules
+from cytoseg.patterns import composed
 from cytoseg.quoting import listed, one_line
 
 _MOST_NAMES = 6  # listed one by one, so that the message keeps its end
@@ -134,15 +135,20 @@ def check_rules(rules: ImportRules, classes: ClassList) -> None:
 def resolve(name: str, rules: ImportRules) -> str:
     """Return the class name that a name in the files maps to, known or not.
 
-    A name that cannot be typed, for example one with a line break, can also be given as messages show it.
+    A name that cannot be typed, for example one with a line break, can also be given as messages show it; accents may
+    be in either form.
     """
-    wanted = {NOT_SCORED: UNSCORED, **rules.class_map}
-    for typed in (name, one_line(name)):
-        if typed in rules.ignore:
-            return UNSCORED
-        if typed in wanted:
-            return wanted[typed]
-    return name
+    wanted = {NOT_SCORED: UNSCORED, **rules.class_map, **dict.fromkeys(rules.ignore, UNSCORED)}
+    wanted |= {composed(typed): new for typed, new in wanted.items() if not typed.isascii()}
+    found = (wanted[typed] for typed in (name, composed(name), one_line(name)) if typed in wanted)
+    return next(found, name)
+
+
+def in_class_list(name: str, classes: ClassList) -> str:
+    """Return a name as the class list writes it: accents may be in either form; unchanged if it is not in the list."""
+    if name in classes.names or name.isascii():
+        return name
+    return next((known for known in classes.names if composed(known) == composed(name)), name)
 
 
 def values_named(rules: ImportRules, classes: ClassList) -> tuple[int, ...]:

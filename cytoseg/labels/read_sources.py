@@ -27,11 +27,12 @@ from cytoseg.formats.mask_pairs import (
 )
 from cytoseg.formats.qupath import is_geojson, read_geojson
 from cytoseg.labels.corrections import Correction, correction_of
-from cytoseg.labels.import_settings import NOTHING, ImportState, resolve, values_named
+from cytoseg.labels.import_settings import NOTHING, ImportState, in_class_list, resolve, values_named
 from cytoseg.labels.original_annotation import OriginalAnnotation
 from cytoseg.labels.proposal_file import is_saved
 from cytoseg.labels.queue_file import QUEUE
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
+from cytoseg.patterns import composed
 
 _READ = (".json", GEOJSON, ".json.gz", f"{GEOJSON}.gz", ".zip")
 
@@ -282,8 +283,8 @@ def _renamed(annotation: Annotation, state: ImportState) -> Annotation:
     """Apply the rules to all labels; unknown ones are counted and become ignore so that painting continues."""
     shapes = []
     for where, shape in annotation.placed():
-        state.names[shape.label] += 1
-        label = resolve(shape.label, state.rules)
+        state.names[composed(shape.label)] += 1
+        label = in_class_list(resolve(shape.label, state.rules), state.classes)
         if label not in (*state.classes.names, HOLE, UNSCORED):
             state.unknown[label] += 1
             state.first.setdefault(label, where)

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from cytoseg.patterns import on_disk
+
 
 def innermost(path: Path, by_folder: Mapping[Path, float]) -> float | None:
     """Return the value of the innermost folder that a slide lies in, or None if it lies in none.
@@ -14,7 +16,7 @@ def innermost(path: Path, by_folder: Mapping[Path, float]) -> float | None:
     """
     # Compare the paths as given first, then with symlinks resolved.
     for real in (os.path.abspath, os.path.realpath):
-        folders = {Path(real(folder)): value for folder, value in by_folder.items()}
+        folders = {Path(real(on_disk(folder))): value for folder, value in by_folder.items()}
         inside = [folder for folder in folders if Path(real(path)).is_relative_to(folder)]
         if inside:
             return folders[max(inside, key=lambda folder: len(folder.parts))]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Region, Size, best_level
-from cytoseg.patterns import NOT_UNICODE, excluded, globbed, is_unicode
+from cytoseg.patterns import NOT_UNICODE, excluded, globbed, is_unicode, on_disk
 from cytoseg.quoting import shown
 from cytoseg.slides.image import TIFF_STARTS, ImageSlide
 from cytoseg.slides.needs_openslide import has_odd_chroma, is_vendors
@@ -52,6 +52,7 @@ def open_slide(path: Path) -> Slide:
     path = Path(path)
     if not is_unicode(path.name):
         raise SlideError(f"{path.name}: {NOT_UNICODE}")
+    path = in_time(path, partial(on_disk, path))
     if in_time(path, lambda: is_slide_folder(path)):
         return _open_zarr(path)
     start = in_time(path, lambda: _first_bytes(path))
@@ -102,6 +103,7 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
     Raises:
         SlideError: If a folder is missing or is a file, a glob is empty or absolute, or nothing is found at all.
     """
+    folders = [in_time(folder, partial(on_disk, Path(folder))) for folder in folders]
     problems = [problem for folder in folders if (problem := in_time(folder, partial(_folder_problem, Path(folder))))]
     if problems:
         raise SlideError(report(problems, what="slides"))

@@ -25,7 +25,8 @@ _WORDS = {
 """Lower-case singular words as in ImageJ and NGFF."""
 
 _INCH = 2
-_OF_TAG = {_INCH: 25400.0, 3: 10000.0}  # of the ResolutionUnit values; 1 means no unit
+_OF_TAG = {_INCH: 25400.0, 3: 1e4, 4: 1e3, 5: 1.0}  # of the ResolutionUnit values, 4 and 5 as in libraries; 1 is none
+_PER_PIXEL = re.compile(r"(/| per )\s*(px|pixels?)\s*$", re.IGNORECASE)
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|&#(\d{1,6});")
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 _APERIO = re.compile(r"(?:^|\|)\s*MPP\s*[=:]([^|\r\n]{1,64})", re.MULTILINE | re.IGNORECASE)
@@ -89,7 +90,7 @@ def _size_of_ome(pixels: Mapping[str, str], key: str) -> float | None:
 
 def _of_aperio(page: Any) -> float | None:
     found = _APERIO.search(page.description or "")
-    parts = _WITH_UNIT.fullmatch(found[1].strip().strip("'\"")) if found else None
+    parts = _WITH_UNIT.fullmatch(_PER_PIXEL.sub("", found[1].strip().strip("'\";"))) if found else None
     if not parts:
         return None
     size, unit = number_in(parts[1]), micrometres_in(parts[2]) if parts[2] else 1.0
@@ -97,17 +98,21 @@ def _of_aperio(page: Any) -> float | None:
 
 
 def _of_tags(page: Any) -> float | None:
-    pixels, rows = (_ratio(page.tags.valueof(f"{axis}Resolution")) for axis in "XY")
     unit = page.tags.valueof("ResolutionUnit", _INCH)
-    micrometres = _imagej_unit(page) or (_OF_TAG.get(int(unit)) if isinstance(unit, int) else None)
-    if not micrometres or not pixels or (rows and not are_alike(pixels, rows)):
+    of_tag = _OF_TAG.get(int(unit)) if isinstance(unit, int) else None
+    across = _imagej_unit(page, "unit") or of_tag
+    pixels, rows = (_ratio(page.tags.valueof(f"{axis}Resolution")) for axis in "XY")
+    if not across or not pixels:
         return None
-    return plausible_mpp(micrometres / pixels)
+    down = _imagej_unit(page, "yunit") or across
+    if rows and not are_alike(across / pixels, down / rows):
+        return None
+    return plausible_mpp(across / pixels)
 
 
-def _imagej_unit(page: Any) -> float | None:
-    """Read the unit from ImageJ's description, which takes precedence over the tag, limited to inch and cm."""
-    found = re.search(r"^unit=(.{1,64})$", page.imagej_description or "", re.MULTILINE)
+def _imagej_unit(page: Any, key: str) -> float | None:
+    """Read a unit from ImageJ's description, which takes precedence over the tag; ``yunit`` if that of y differs."""
+    found = re.search(rf"^{key}=(.{{1,64}})$", page.imagej_description or "", re.MULTILINE)
     return micrometres_in(found[1]) if found else None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cytoseg.errors import SlideError, report
-from cytoseg.patterns import globbed_anywhere
+from cytoseg.patterns import globbed_anywhere, on_disk
 from cytoseg.slides.ngff import is_slide_folder
 from cytoseg.slides.open import can_be_slide, find_slides
 
@@ -38,7 +38,7 @@ def expand(texts: Sequence[str]) -> list[Path]:
 
 
 def _expand(text: str, problems: list[str]) -> list[Path]:
-    path = Path(text)
+    path = on_disk(Path(text))
     try:
         if path.is_dir() and not is_slide_folder(path):
             return find_slides([path])

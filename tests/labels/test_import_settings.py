@@ -1,9 +1,10 @@
 import re
 import shlex
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -103,3 +104,25 @@ def test_more_values_than_a_byte_holds_are_refused(classes: ClassList) -> None:
     assert values_named(rules, classes) == tuple(range(1000, 1252))
     with pytest.raises(LabelError, match=r"give 253 values of masks by number; with 3 classes at most 252 are read"):
         values_named(replace(rules, class_map={"7": "cell"}), classes)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_of_a_name_may_be_in_either_form(
+    tmp_path: Path,
+    write_labelme: Write,
+    square: dict[str, Any],
+    forms: tuple[Literal["NFC", "NFD"], Literal["NFC", "NFD"]],
+) -> None:
+    drawn, typed = (unicodedata.normalize(form, "Größe") for form in forms)
+    classes = ClassList(("background", typed), ((0, 0, 0), (9, 9, 9)), "background")
+    path = write_labelme(tmp_path, "a", [square | {"label": drawn}])
+    for rules, area in (
+        (ImportRules(), 1),
+        (ImportRules(class_map={typed: "background"}), 0),
+        (ImportRules(ignore=(typed,)), 255),
+    ):
+        state = ImportState(tmp_path, classes, rules)
+        reading = read_item(path, state)
+        assert reading is not None
+        assert (reading.label_map[1, 1], dict(state.unknown)) == (area, {})
+        assert state.names[unicodedata.normalize("NFC", "Größe")] == 1

@@ -64,7 +64,19 @@ def test_ome(
 @KINDS
 @pytest.mark.parametrize(
     "stated",
-    ["MPP = 0.4990", "MPP = 0,4990", "MPP=4.99e-1", "mpp = 4,99E-1", "MPP: .499 um", "Mpp = 499nm", "MPP = '0.499'"],
+    [
+        *[
+            "MPP = 0.4990",
+            "MPP = 0,4990",
+            "MPP=4.99e-1",
+            "mpp = 4,99E-1",
+            "MPP: .499 um",
+            "Mpp = 499nm",
+            "MPP = '0.499'",
+        ],
+        *["MPP = 0.499 um/px", "MPP = 0.499 um / Pixel", "MPP = 499 nm per pixel", "MPP = 0.499;", "MPP = 0.499/px"],
+        "MPP = '0.499'",
+    ],
 )
 def test_aperio(write_tiff: Write, speckles: Pixels, tile: Any, stated: str) -> None:
     text = f"Aperio Image Library v11\r\n53x37|AppMag = 20|{stated}|Left = 25.7"
@@ -97,8 +109,24 @@ def test_imagej(
 
 @KINDS
 @pytest.mark.parametrize(
+    ("unit", "rows", "expected"),
+    [("um", 2, 0.5), ("nm", 0.002, 0.5), ("nm", 2, None), ("pixel", 2, 0.5), ("pixel", 1, None)],
+)
+def test_imagej_states_the_unit_of_y_where_it_differs(
+    write_tiff: Write, speckles: Pixels, tile: Any, unit: str, rows: float, expected: float | None
+) -> None:
+    description = f"ImageJ=1.54f\nunit=um\nyunit={unit}\n"
+    options = {"description": description, "metadata": None, "resolution": (2, rows), "resolutionunit": "NONE"}
+    assert mpp_of(write_tiff(speckles, tile=tile, **options)) == (expected and pytest.approx(expected))
+
+
+@KINDS
+@pytest.mark.parametrize(
     ("pixels", "unit", "expected"),
-    [(20000, "CENTIMETER", 0.5), (50800, "INCH", 0.5), (50800, "NONE", None), (72, "INCH", None)],
+    [
+        *[(20000, "CENTIMETER", 0.5), (50800, "INCH", 0.5), (2000, "MILLIMETER", 0.5), (2, "MICROMETER", 0.5)],
+        *[(50800, "NONE", None), (72, "INCH", None)],
+    ],
 )
 def test_tags(write_tiff: Write, speckles: Pixels, tile: Any, pixels: float, unit: str, expected: float | None) -> None:
     options: dict[str, Any] = {"metadata": None, "resolution": (pixels, pixels), "resolutionunit": unit}
