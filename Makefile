@@ -4,7 +4,7 @@ BIN := .venv/bin
 CYTOSEG := $(BIN)/cytoseg
 INSTALLED := .venv/.installed
 
-.PHONY: docs fuzz demo demo-made demo-lbc test test-slow check review browser clean
+.PHONY: docs fuzz demo demo-made demo-lbc test test-slow test-story check review browser clean
 
 ifdef DATA
 demo: demo-lbc
@@ -57,6 +57,10 @@ test: $(INSTALLED)
 # Whole runs whose parts have faster tests, and what reads real cells in CYTOSEG_DATA.
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'slow and not gpu and not network'
+
+# The whole job in a browser, from slides to a signed-off result; on every push.
+test-story: $(INSTALLED)
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/browser/test_workbench_browser.py
 
 # The site; every page and link is checked.
 docs: $(INSTALLED)
