@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +14,7 @@ from cytoseg.predict.slide import OnProgress
 from cytoseg.predict.slide_task import SlideTask
 from cytoseg.workflows.anomaly import known_thresholds, learn_thresholds, load_scorer, score_slides, trained_on
 from cytoseg.workflows.recorded_command import RecipeArgument, progress, say, start_run
-from cytoseg.workflows.slide_paths import expand
+from cytoseg.workflows.slide_paths import expand, without_overrides
 
 
 def run(
@@ -48,8 +47,7 @@ def run(
     its last finished row.
     """
     given = slides or []
-    overrides = [text for text in given if "=" in text and not Path(text).exists()]
-    named = [text for text in given if text not in overrides]
+    named, overrides = without_overrides(given)
     if not named and not normal:
         raise RecipeError("anomaly: no slide was named. Name slides to score, or normal ones with --normal.")
     with start_run(recipe, overrides, command="anomaly") as current:

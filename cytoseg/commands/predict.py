@@ -20,7 +20,7 @@ from cytoseg.predict.summary import summary_of
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.workflows.recorded_command import progress, say, start_run
 from cytoseg.workflows.run_paths import BUNDLE
-from cytoseg.workflows.slide_paths import expand
+from cytoseg.workflows.slide_paths import expand, without_overrides
 from cytoseg.workflows.slide_tasks import slide_task
 from cytoseg.writing import begun_with_another
 
@@ -75,9 +75,7 @@ def run(
     its last finished row. A slide that fails does not stop the others: it is listed at the end, with exit status 1. If
     only one slide is given, its failure has exit status 2.
     """
-    # A slide's file name may contain "=", so an existing file is a slide.
-    overrides = [text for text in slides if "=" in text and not Path(text).exists()]
-    named = [text for text in slides if text not in overrides]
+    named, overrides = without_overrides(slides)
     with _targeted(target, overrides, out=out) as (found, entry):
         paths = expand(named)
         tasks = _tasks(paths, found)

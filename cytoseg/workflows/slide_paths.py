@@ -1,5 +1,6 @@
 """Expanding slide arguments: files, folders, globs and list files."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,26 @@ from cytoseg.slides.ngff import is_slide_folder
 from cytoseg.slides.open import can_be_slide, find_slides
 
 LIST_SUFFIX = ".txt"
+_NO_KEY = frozenset("/\\*?~")
+"""Characters that no key of a recipe holds."""
+
+
+def without_overrides(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell slides from overrides among the arguments of a command.
+
+    A slide's name may contain an equals sign: what exists is a slide, and so is what has a slash or a wildcard before
+    the sign, or nothing.
+
+    Returns:
+        Slides for `expand`, and overrides (``section.key=value``).
+    """
+    overrides = [text for text in texts if _is_override(text)]
+    return [text for text in texts if text not in overrides], overrides
+
+
+def _is_override(text: str) -> bool:
+    key, equals, _ = text.partition("=")
+    return bool(key and equals) and _NO_KEY.isdisjoint(key) and not os.path.exists(on_disk(Path(text)))
 
 
 def expand(texts: Sequence[str]) -> list[Path]:

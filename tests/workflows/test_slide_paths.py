@@ -1,9 +1,10 @@
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from cytoseg.errors import SlideError
-from cytoseg.workflows.slide_paths import expand
+from cytoseg.workflows.slide_paths import expand, without_overrides
 
 
 @pytest.fixture
@@ -80,3 +81,21 @@ def test_all_that_is_wrong_is_reported_at_once(folder: Path) -> None:
 def test_nothing_named(folder: Path) -> None:
     with pytest.raises(SlideError, match="no slide was named"):
         expand([])
+
+
+def test_a_slide_with_an_equals_sign_is_no_override(folder: Path) -> None:
+    Path("stain=pap.svs").touch()
+    Path("=1.svs").touch()
+    slides = ["stain=pap.svs", "=1.svs", "=*.svs", "slides/no=1.svs", "stain*=*.svs", "~/a=1.svs", "slides"]
+    overrides = ["slides.mpp=0.5", 'slides.include=["a/*.svs"]', "no.such.key=1", "x=" + "y" * 5000, "stain=no.svs"]
+    assert without_overrides([*slides, *overrides]) == (slides, overrides)
+    assert names(["=*.svs", "stain*=*.svs"]) == ["=1.svs", "stain=pap.svs"]
+
+
+def test_slides_below_home_or_with_accents_in_the_other_form_are_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    typed = unicodedata.normalize("NFD", "Präparat 12.3 细胞.svs")
+    assert names([f"slides/deep/{typed}"]) == ["slides/deep/Präparat 12.3 细胞.svs"]
+    assert names(["~/slides/a.svs", "~/slides/*.tif"]) == [str(folder / "slides/a.svs"), str(folder / "slides/b.tif")]
