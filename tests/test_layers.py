@@ -59,7 +59,7 @@ ONLY_IN = {
     "streamlit": ("apps/",),
     "starlette": ("apps/",),
     "plotly": ("apps/",),
-    "sqlalchemy": ("cytoseg/review/",),
+    "sqlalchemy": ("cytoseg/review/", "cytoseg/jobs/"),
     "openslide": ("cytoseg/slides/openslide.py",),
     "zarr": ("cytoseg/slides/zarr.py",),
     "numcodecs": ("cytoseg/slides/zarr.py",),

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import state
 import streamlit as st
@@ -11,6 +10,7 @@ import tiles
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import time_text
 from cytoseg.jobs.job_commands import ORDERS
+from cytoseg.jobs.job_database import JobPlace
 from cytoseg.jobs.job_table import FAILED, FINISHED, LOST, RUNNING, WAITING, Job, jobs_of
 from cytoseg.jobs.start_and_cancel import cancel_job, log_tail
 from cytoseg.workflows.start_from_app import start_on_run
@@ -36,7 +36,7 @@ def start(command: str, author: str, keys: Sequence[str] = ()) -> None:
         if ORDERS[command].takes == "slides":
             slides = tiles.catalogue(run).slides
             given = [str(slides[key].path) for key in keys if key in slides]
-        number = start_on_run(run, command, author=author, base=state.base_folder(), keys=keys, given=given)
+        number = start_on_run(_place(), command, author=author, base=state.base_folder(), keys=keys, given=given)
         return f"{ORDERS[command].title}: started as job {number}."
 
     _say(started)
@@ -58,23 +58,23 @@ def said() -> None:
 @st.fragment(run_every=LOOK_S)
 def show(commands: Sequence[str] = tuple(ORDERS)) -> None:
     """Show the latest jobs of some commands of the chosen run, refreshed automatically."""
-    run = state.run_folder()
+    place = _place()
     try:
-        found = [job for job in jobs_of(run) if job.command in commands]
+        found = [job for job in jobs_of(place) if job.command in commands]
     except CytosegError as error:
         st.error(state.told(error))
         return
     over = tuple(job.id for job in found if job.is_over)
-    before, st.session_state[f"jobs over {run}"] = st.session_state.get(f"jobs over {run}", over), over
+    before, st.session_state[f"jobs over {place}"] = st.session_state.get(f"jobs over {place}", over), over
     if before != over:  # the rest of the page may be outdated
         st.rerun()
     for job in found[:_SHOWN]:
-        _card(run, job)
+        _card(place, job)
     if not found:
         st.caption("Nothing has been started from here yet.")
 
 
-def _card(run: Path, job: Job) -> None:
+def _card(place: JobPlace, job: Job) -> None:
     with st.container(border=True):
         left, right = st.columns([4, 1], vertical_alignment="center")
         with left:
@@ -85,13 +85,22 @@ def _card(run: Path, job: Job) -> None:
             st.caption(state.plain(_when(job)))
             _how_far(job)
         with right:
-            _buttons(run, job)
+            _buttons(place, job)
         with st.expander("Log", expanded=False):
-            st.code(log_tail(run, job.id) or "Nothing was printed yet.", language=None, height=220)
+            st.code(log_tail(place, job.id) or _no_log(place, job), language=None, height=220)
+
+
+def _place() -> JobPlace:
+    return JobPlace(state.run_folder(), state.log_url())
+
+
+def _no_log(place: JobPlace, job: Job) -> str:
+    return "Nothing was printed yet." if job.machine == place.machine else f"Its log is on {job.machine}."
 
 
 def _when(job: Job) -> str:
     parts = [f"Started by {job.author}, {time_text(job.created)}"]
+    parts += [f"on {job.machine}"] if job.machine else []
     parts += [f"began {time_text(job.started)}"] if job.started else []
     parts += [f"ended {time_text(job.ended)}"] if job.ended else []
     return "; ".join(parts)
@@ -108,9 +117,9 @@ def _how_far(job: Job) -> None:
         st.caption("Waiting for earlier jobs: one at a time uses the machine.")
 
 
-def _buttons(run: Path, job: Job) -> None:
+def _buttons(place: JobPlace, job: Job) -> None:
     if not job.is_over:
-        cancel = partial(_cancel, run, job.id)
+        cancel = partial(_cancel, place, job.id)
         st.button("Cancel", key=f"cancel {job.id}", on_click=_say, args=(cancel,), help="Like Ctrl-C in a terminal.")
     elif job.command in ORDERS:
         again = "Again" if job.state == FINISHED else "Resume"
@@ -126,5 +135,5 @@ def _buttons(run: Path, job: Job) -> None:
         )
 
 
-def _cancel(run: Path, number: int) -> str:
-    return f"Job {number} is being cancelled." if cancel_job(run, number) else f"Job {number} has ended already."
+def _cancel(place: JobPlace, number: int) -> str:
+    return f"Job {number} is being cancelled." if cancel_job(place, number) else f"Job {number} has ended already."

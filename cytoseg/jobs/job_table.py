@@ -1,34 +1,23 @@
-"""The job table of a run, ``jobs.sqlite``."""
+"""The jobs of a run, with their states."""
 
 import json
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, insert, inspect, select, update
 
 from cytoseg.errors import CytosegError
+from cytoseg.jobs.job_database import FILE, LOGS, JobPlace, name_in_database, named_in_database, opened
 from cytoseg.jobs.processes import Process
 from cytoseg.json_text import parse_json
-from cytoseg.slides.regular_file import strange_beside
 
-FILE, LOGS = "jobs.sqlite", "jobs"
 WAITING, RUNNING, FINISHED, FAILED, CANCELLED, LOST = "waiting", "running", "finished", "failed", "cancelled", "lost"
 ENDED = (FINISHED, FAILED, CANCELLED, LOST)
-WAIT_S, READ_WAIT_S = 30.0, 3.0
-"""Seconds to wait for other writers: to write, and to read for a page."""
 _MOST = 10_000
 """Rows read, the latest; more would keep a page waiting."""
-
-_TABLE = """
-CREATE TABLE IF NOT EXISTS jobs (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, command TEXT NOT NULL, given TEXT NOT NULL, author TEXT NOT NULL,
-  device TEXT NOT NULL, created TEXT NOT NULL, state TEXT NOT NULL, pid INTEGER NOT NULL DEFAULT 0,
-  birth TEXT NOT NULL DEFAULT '', started TEXT NOT NULL DEFAULT '', ended TEXT NOT NULL DEFAULT '',
-  what TEXT NOT NULL DEFAULT '', done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0,
-  time_left TEXT NOT NULL DEFAULT '', said TEXT NOT NULL DEFAULT '')
-"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +42,7 @@ class Job:
         total: Total units; 0 if unknown.
         time_left: Estimated remaining time as text.
         said: Reason of a failure in one line.
+        machine: Whose process it is, in a shared database; empty in the run folder.
     """
 
     id: int
@@ -71,6 +61,7 @@ class Job:
     total: int
     time_left: str
     said: str
+    machine: str = ""
 
     @property
     def process(self) -> Process:
@@ -87,12 +78,12 @@ _KINDS = {field.name: int if field.type is int else str for field in fields(Job)
 
 
 def add_job(
-    run: Path, command: str, given: tuple[str, ...], *, author: str, device: str, start: Callable[[int], Process]
+    place: JobPlace, command: str, given: tuple[str, ...], *, author: str, device: str, start: Callable[[int], Process]
 ) -> int:
     """Add a job to the table and start its process, both or neither.
 
     Args:
-        run: The run folder.
+        place: Where the jobs of the run are recorded.
         command: Its name.
         given: Its inputs.
         author: Who starts it.
@@ -103,62 +94,81 @@ def add_job(
         The number of the job.
 
     Raises:
-        CytosegError: If the table is damaged or cannot be written.
-        OSError: If the process cannot be started.
+        CytosegError: If the table is damaged or cannot be reached or written.
     """
-    with _opened(run, writing=True) as table:
-        values = (command, json.dumps(given), author, device, now(), WAITING)
-        put = "INSERT INTO jobs (command, given, author, device, created, state) VALUES (?, ?, ?, ?, ?, ?)"
-        number = table.execute(put, values).lastrowid
-        assert number is not None
-        process = start(number)  # it first waits for this table
-        table.execute("UPDATE jobs SET pid = ?, birth = ? WHERE id = ?", (process.pid, process.birth, number))
+    values = {"command": command, "given": json.dumps(given), "author": author, "device": device, "created": now()}
+    with opened(place, writing=True) as connection:
+        shared = {} if place.server is None else {"machine": place.machine, "run": named_in_database(place.run)}
+        put = insert(place.table).values(**values, **shared, state=WAITING)
+        key = connection.execute(put).inserted_primary_key
+        assert key is not None
+        number = int(key[0])
+        process = start(number)  # it first waits for this table, see ``begun_job``
+        _change(connection, place, number, asdict(process))
     return number
 
 
-def update_job(run: Path, number: int, **values: str | int) -> None:
+def update_job(place: JobPlace, number: int, **values: str | int) -> None:
     """Change columns of a job.
 
     Raises:
-        CytosegError: If the table is damaged or cannot be written.
+        CytosegError: If the table is damaged or cannot be reached or written.
     """
     assert values.keys() <= {field.name for field in fields(Job)}
-    columns = ", ".join(f"{name} = ?" for name in values)
-    with _opened(run, writing=True) as table:
-        table.execute(f"UPDATE jobs SET {columns} WHERE id = ?", (*values.values(), number))
+    with opened(place, writing=True) as connection:
+        _change(connection, place, number, values)
 
 
-def jobs_of(run: Path) -> list[Job]:
+def jobs_of(place: JobPlace) -> list[Job]:
     """List the latest 10,000 jobs of a run, latest first.
 
     Raises:
-        CytosegError: If the table is damaged or cannot be read.
+        CytosegError: If the table is damaged or cannot be reached or read.
     """
-    if not (run / FILE).exists():
-        return []
-    columns = ", ".join(field.name for field in fields(Job))
-    with _opened(run, writing=False) as table:
-        if not table.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs' AND type = 'table'").fetchone():
-            return []  # a failed start leaves an empty file
-        rows = table.execute(f"SELECT {columns} FROM jobs ORDER BY id DESC LIMIT {_MOST}").fetchall()
-        return [_job(*row) for row in rows]
+    if place.server is None:
+        return _read(place) if (place.run / FILE).exists() else []
+    name = name_in_database(place.run)
+    return [] if name is None else _read(place, place.table.c.run == name)
 
 
-def job_of(run: Path, number: int) -> Job:
+def jobs_before(place: JobPlace, job: Job) -> list[Job]:
+    """List the earlier jobs on the device of a job which have not ended; a shared database knows those of all runs.
+
+    Raises:
+        CytosegError: If the table is damaged or cannot be reached or read.
+    """
+    columns = place.table.c
+    wanted = [columns.id < job.id, columns.device == job.device, columns.state.not_in(ENDED)]
+    shared = [] if place.server is None else [columns.machine == job.machine]
+    return [found for found in _read(place, *wanted, *shared) if not found.is_over]
+
+
+def job_of(place: JobPlace, number: int) -> Job:
     """Return a job by its number.
 
     Raises:
-        CytosegError: If it does not exist, or the table is damaged or cannot be read.
+        CytosegError: If it does not exist, or the table is damaged or cannot be reached or read.
     """
-    found = next((job for job in jobs_of(run) if job.id == number), None)
+    found = next((job for job in jobs_of(place) if job.id == number), None)
     if found is None:
-        raise CytosegError(f"{FILE}: this run has no job {number}. Load the page again.")
+        raise CytosegError(f"{place.name}: this run has no job {number}. Load the page again.")
     return found
 
 
-def log_path(run: Path, number: int) -> Path:
-    """Return the log file of a job."""
-    return run / LOGS / f"{number:04}.log"
+def begun_job(place: JobPlace, number: int) -> Job:
+    """Return the job of a process just started, once it has been written.
+
+    Raises:
+        CytosegError: If it does not exist, or the table is damaged or cannot be reached.
+    """
+    with opened(place, writing=True):
+        pass
+    return job_of(place, number)
+
+
+def log_path(place: JobPlace, number: int) -> Path:
+    """Return the log file of a job; a shared database numbers jobs on its own."""
+    return place.run / LOGS / f"{'' if place.server is None else 'shared_'}{number:04}.log"
 
 
 def now() -> str:
@@ -166,46 +176,30 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _job(number: int, command: str, given: str, *rest: object) -> Job:
+def _change(connection: Connection, place: JobPlace, number: int, values: Mapping[str, Any]) -> None:
+    connection.execute(update(place.table).where(place.table.c.id == number).values(**values))
+
+
+def _read(place: JobPlace, *wanted: ColumnElement[bool]) -> list[Job]:
+    table = place.table
+    columns = [table.c[field.name] for field in fields(Job) if field.name in table.c]
+    with opened(place, writing=False) as connection:
+        if table.name not in inspect(connection).get_table_names():  # a failed start leaves an empty file
+            return []
+        query = select(*columns).where(*wanted).order_by(table.c.id.desc()).limit(_MOST)
+        return [_job(row, place.machine) for row in connection.execute(query).all()]
+
+
+def _job(row: Sequence[Any], machine: str) -> Job:
+    number, command, given, *rest = row
     found = parse_json(given, name="what a job was given")
     if not isinstance(found, list):
         raise ValueError("what a job was given is not a list")
-    job = Job(number, command, tuple(map(str, found)), *rest)  # type: ignore[arg-type] # in order of columns
+    job = Job(number, command, tuple(map(str, found)), *rest)
     # SQLite keeps text in a column of numbers, and bytes in one of text.
     strange = [name for name, kind in _KINDS.items() if not isinstance(getattr(job, name), kind)]
     if strange:
         raise ValueError(f"{strange[0]} of job {number} is {type(getattr(job, strange[0])).__name__}")
-    if not job.is_over and not job.process.is_alive():
-        return Job(**{**job.__dict__, "state": LOST, "said": "Its process or the machine ended without a message."})
+    if job.machine == machine and not job.is_over and not job.process.is_alive():
+        return replace(job, state=LOST, said="Its process or the machine ended without a message.")
     return job
-
-
-@contextmanager
-def _opened(run: Path, *, writing: bool) -> Iterator[sqlite3.Connection]:
-    """Yield the table in a transaction, and convert errors to one-line errors."""
-    path = (run / FILE).absolute()
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise CytosegError(
-            f"{FILE}: cannot be read (a link, or not a file). Move it away; the results of the jobs are kept."
-        )
-    if strange := strange_beside(path):
-        raise CytosegError(f"{FILE}: cannot be read ({strange} beside it is a link, or not a file). Remove that.")
-    mode, wait_s = ("rwc", WAIT_S) if writing else ("ro", READ_WAIT_S)
-    try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=wait_s, isolation_level=None)
-        try:
-            # A read followed by a write could conflict with another writer, so take the write lock before reading.
-            connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
-            if writing:
-                connection.execute(_TABLE)
-            yield connection
-            connection.execute("COMMIT")
-        finally:
-            connection.close()
-    except sqlite3.OperationalError as error:
-        doing = "written" if writing else "read"
-        raise CytosegError(
-            f"{FILE}: cannot be {doing} ({error}). Check the permissions and the free disk space."
-        ) from error
-    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-        raise CytosegError(f"{FILE}: is damaged ({error}). Move it away; the results of the jobs are kept.") from error

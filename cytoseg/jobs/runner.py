@@ -1,6 +1,7 @@
 """Runs one job: waits for its turn, records progress and outcome.
 
-``python -m cytoseg.jobs.runner RUN NUMBER COMMAND...``, started by ``start.start_job`` in its own session.
+``python -m cytoseg.jobs.runner RUN NUMBER URL COMMAND...``, started by ``start_and_cancel.start_job`` in its own
+session; URL is that of a shared database or empty.
 """
 
 import contextlib
@@ -8,22 +9,41 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import INTERRUPTED
-from cytoseg.jobs.job_table import CANCELLED, FAILED, FINISHED, RUNNING, job_of, jobs_of, log_path, now, update_job
+from cytoseg.jobs.job_database import JobPlace
+from cytoseg.jobs.job_table import (
+    CANCELLED,
+    FAILED,
+    FINISHED,
+    RUNNING,
+    Job,
+    begun_job,
+    jobs_before,
+    log_path,
+    now,
+    update_job,
+)
 from cytoseg.jobs.processes import receive_interrupts
 from cytoseg.jobs.progress_lines import Progress, last_word, read_line
 from cytoseg.locks import locked
 
+Value = TypeVar("Value")
+
 PROGRAM = ("-m", "cytoseg")
 LOOK_S = 0.5
 """Polling interval of a waiting job in seconds."""
+SERVER_LOOK_S = 2.0
+"""The same in a database on a server, for which every look is a connection."""
+AGAIN_S = (1.0, 10.0, 60.0, 300.0, 900.0)
+"""Pauses after which an unreachable server is asked again: a training of days must not be lost to its restart."""
 _LOGGED_S = 30.0
 """Interval of progress lines in the log in seconds; the table is updated with every line."""
 
@@ -52,35 +72,35 @@ class _Cancel:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a job; return its exit status."""
-    run, number, words = Path(arguments[0]), int(arguments[1]), arguments[2:]
+    place, number, words = JobPlace(Path(arguments[0]), arguments[2] or None), int(arguments[1]), arguments[3:]
     cancel = _Cancel()
     cancel.listen()
-    job = job_of(run, number)
+    job = begun_job(place, number)
     try:
-        with _turn(run, number, job.device, cancel) as mine:
-            status, said = _run(run, number, words, cancel) if mine else (INTERRUPTED, "")
+        with _turn(place, job, cancel) as mine:
+            status, said = _run(place, number, words, cancel) if mine else (INTERRUPTED, "")
     except (CytosegError, OSError) as error:
         status, said = 2, str(error)
     if cancel.wanted and status != 0:
         state, said = CANCELLED, ""
     else:
         state = FINISHED if status == 0 else FAILED
-    update_job(run, number, state=state, ended=now(), said="" if state == FINISHED else said, time_left="")
+    end = partial(update_job, place, number, state=state, ended=now(), time_left="")
+    _patiently(place, partial(end, said="" if state == FINISHED else said))
     return status
 
 
 @contextlib.contextmanager
-def _turn(run: Path, number: int, device: str, cancel: _Cancel) -> Iterator[bool]:
-    """Wait until no other job uses the device, earlier ones of the run first; return False if cancelled."""
+def _turn(place: JobPlace, job: Job, cancel: _Cancel) -> Iterator[bool]:
+    """Wait until no other job uses the device, earlier ones first; return False if cancelled."""
     while not cancel.wanted:
-        earlier = (job for job in jobs_of(run) if job.id < number and job.device == device)
-        if any(not job.is_over for job in earlier):
-            time.sleep(LOOK_S)
+        if _patiently(place, partial(jobs_before, place, job)):
+            time.sleep(LOOK_S if place.server is None else SERVER_LOOK_S)
             continue
         # All runs in the same parent folder share the machine.
         with contextlib.ExitStack() as held:
             try:
-                held.enter_context(locked(run.parent / f"jobs-{device}", wait_s=LOOK_S, error=_BusyError))
+                held.enter_context(locked(place.run.parent / f"jobs-{job.device}", wait_s=LOOK_S, error=_BusyError))
             except _BusyError:
                 continue
             yield True
@@ -88,14 +108,24 @@ def _turn(run: Path, number: int, device: str, cancel: _Cancel) -> Iterator[bool
     yield False
 
 
+def _patiently(place: JobPlace, do: Callable[[], Value]) -> Value:
+    """Read or write the table; on a server, try again after pauses."""
+    for pause_s in () if place.server is None else AGAIN_S:
+        try:
+            return do()
+        except CytosegError:
+            time.sleep(pause_s)
+    return do()
+
+
 class _BusyError(CytosegError):
     """Another job is using the device."""
 
 
-def _run(run: Path, number: int, words: Sequence[str], cancel: _Cancel) -> tuple[int, str]:
+def _run(place: JobPlace, number: int, words: Sequence[str], cancel: _Cancel) -> tuple[int, str]:
     """Run the command; return its exit status and the line that explains a failure."""
-    update_job(run, number, state=RUNNING, started=now())
-    path = log_path(run, number)
+    _patiently(place, partial(update_job, place, number, state=RUNNING, started=now()))
+    path = log_path(place, number)
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, *PROGRAM, *words]
     with (
@@ -106,11 +136,11 @@ def _run(run: Path, number: int, words: Sequence[str], cancel: _Cancel) -> tuple
     ):
         cancel.command = started
         assert started.stdout is not None
-        said = _follow(started.stdout, log, run, number)
+        said = _follow(started.stdout, log, place, number)
     return started.returncode, said.removeprefix("cytoseg: ")
 
 
-def _follow(lines: Iterable[str], log: TextIO, run: Path, number: int) -> str:
+def _follow(lines: Iterable[str], log: TextIO, place: JobPlace, number: int) -> str:
     """Forward a command's output to table and log; return the line that would explain a failure."""
     said, before, logged = "", None, -_LOGGED_S
     for line in lines:
@@ -118,7 +148,7 @@ def _follow(lines: Iterable[str], log: TextIO, run: Path, number: int) -> str:
         if progress is None:
             said = last_word(said, line)
         elif progress != before:
-            _tell(run, number, progress)
+            _tell(place, number, progress)
             before = progress
         if progress is None or moment - logged >= _LOGGED_S:
             logged = logged if progress is None else moment
@@ -127,10 +157,10 @@ def _follow(lines: Iterable[str], log: TextIO, run: Path, number: int) -> str:
     return said
 
 
-def _tell(run: Path, number: int, progress: Progress) -> None:
+def _tell(place: JobPlace, number: int, progress: Progress) -> None:
     what = f"{progress.what}, {progress.note}" if progress.note else progress.what
     with contextlib.suppress(CytosegError):  # the table is locked: the next line will update it
-        update_job(run, number, what=what, done=progress.done, total=progress.total, time_left=progress.left)
+        update_job(place, number, what=what, done=progress.done, total=progress.total, time_left=progress.left)
 
 
 if __name__ == "__main__":

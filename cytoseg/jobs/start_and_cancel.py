@@ -9,6 +9,7 @@ from cytoseg.duration_text import EVERY
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import PARENT
 from cytoseg.jobs.job_commands import command_of
+from cytoseg.jobs.job_database import JobPlace
 from cytoseg.jobs.job_table import add_job, job_of, log_path
 from cytoseg.jobs.processes import Process, start_apart
 
@@ -19,12 +20,12 @@ _MOST_LOG = 200_000
 
 
 def start_job(
-    run: Path, command: str, *, keys: Sequence[str], given: Sequence[str], author: str, device: str, base: Path
+    place: JobPlace, command: str, *, keys: Sequence[str], given: Sequence[str], author: str, device: str, base: Path
 ) -> int:
     """Start a command on the run's own recipe in a detached process.
 
     Args:
-        run: The run folder.
+        place: Where the jobs of the run are recorded.
         command: Key of ``ORDERS``.
         keys: Its inputs as shown to users: slide keys, or a folder of the run.
         given: The same as arguments, see ``command_of``.
@@ -38,35 +39,37 @@ def start_job(
     Raises:
         CytosegError: If the command may not be started, the author is empty, or the table cannot be written.
     """
-    run = run.resolve()
+    run = place.run.resolve()
     if not author:
         raise CytosegError("jobs: the name is empty. Type your name first.")
     words = command_of(command, run, given)
 
     def start(number: int) -> Process:
-        runner = [sys.executable, "-m", RUNNER, str(run), str(number), *words]
-        return start_apart(runner, folder=base, surroundings=_surroundings(os.environ))
+        runner = [sys.executable, "-m", RUNNER, str(run), str(number), place.url or "", *words]
+        try:
+            return start_apart(runner, folder=base, surroundings=_surroundings(os.environ))
+        except OSError as error:
+            raise CytosegError(f"jobs: {command} cannot be started ({error.strerror or error}).") from error
 
-    try:
-        return add_job(run, command, tuple(keys), author=author, device=device, start=start)
-    except OSError as error:
-        raise CytosegError(f"jobs: {command} cannot be started ({error.strerror or error}).") from error
+    return add_job(place, command, tuple(keys), author=author, device=device, start=start)
 
 
-def cancel_job(run: Path, number: int) -> bool:
+def cancel_job(place: JobPlace, number: int) -> bool:
     """Cancel a job, like Ctrl-C; return whether it was still running.
 
     Raises:
-        CytosegError: If it does not exist, or the table is damaged.
+        CytosegError: If it does not exist or runs on another machine, or the table is damaged or cannot be read.
     """
-    job = job_of(run, number)
-    return not job.is_over and _is_runner(job.pid, run.resolve(), number) and job.process.interrupt()
+    job = job_of(place, number)
+    if not job.is_over and job.machine != place.machine:
+        raise CytosegError(f"job {number}: runs on {job.machine}. Cancel it in the app there.")
+    return not job.is_over and _is_runner(job.pid, place.run.resolve(), number) and job.process.interrupt()
 
 
-def log_tail(run: Path, number: int, *, characters: int = 20_000) -> str:
+def log_tail(place: JobPlace, number: int, *, characters: int = 20_000) -> str:
     """Return the end of a job's log; empty if there is no output."""
     try:
-        with log_path(run, number).open("rb") as file:
+        with log_path(place, number).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - min(4 * characters, _MOST_LOG)))
             return file.read(_MOST_LOG).decode("utf-8", "replace")[-characters:]
     except OSError:

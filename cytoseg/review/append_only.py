@@ -15,43 +15,25 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Connection,
-    Engine,
     Integer,
     MetaData,
-    NullPool,
     String,
     Table,
     Text,
-    create_engine,
-    event,
     insert,
     inspect,
-    make_url,
     select,
     text,
-)
-from sqlalchemy.exc import (
-    ArgumentError,
-    DatabaseError,
-    IntegrityError,
-    InterfaceError,
-    NoSuchModuleError,
-    OperationalError,
-    ProgrammingError,
 )
 from sqlalchemy.types import TypeEngine
 
 from cytoseg.errors import LabelError
 from cytoseg.labels.corrections import now
 from cytoseg.quoting import shown
-from cytoseg.slides.regular_file import strange_beside
-
-WAIT_S, READ_WAIT_S = 30.0, 3.0
-"""Seconds to wait for other writers: to write, and to read for a page."""
+from cytoseg.review.database import RESTORE, address_of, connected, is_file, is_there, name_of, take_turn
 
 _LOCK = 20260301
 """PostgreSQL advisory lock for creating the table."""
-_RESTORE = "Restore a copy, or move it away."
 _REFUSAL = "log entries cannot be changed or deleted"
 
 Entry = TypeVar("Entry")
@@ -72,13 +54,7 @@ def log_of(run: Path, url: str | None) -> URL:
     """
     if url is None:
         return URL.create("sqlite", database=str(run.resolve() / "review" / "log.sqlite"))
-    try:
-        found = make_url(url)
-    except ArgumentError as error:
-        raise LabelError(f"review.log: {_why(error)}. Write it as dialect+driver://user@host/database.") from error
-    if found.get_backend_name() == "sqlite" and not found.database:
-        raise LabelError("review.log: the address names no file, so the log would be lost. Add a path.")
-    return found
+    return address_of(url)
 
 
 def growing_table(name: str, columns: Mapping[str, TypeEngine[Any]], check: CheckConstraint) -> Table:
@@ -126,7 +102,7 @@ def writing(log: URL, table: Table) -> Iterator[Connection]:
     Raises:
         LabelError: If the database is damaged, or cannot be reached or written.
     """
-    with _connected(log, writing=True) as connection:
+    with connected(log, writing=True) as connection:
         _make_table(connection, table)
         yield connection
 
@@ -148,9 +124,9 @@ def read_rows(log: URL, table: Table, kind: type[Entry], wanted: Mapping[str, st
     Raises:
         LabelError: If the database is damaged or cannot be reached.
     """
-    if _is_file(log) and not _exists(Path(str(log.database))):
+    if is_file(log) and not is_there(Path(str(log.database))):
         return []
-    with _connected(log, writing=False) as connection:
+    with connected(log, writing=False) as connection:
         if table.name not in inspect(connection).get_table_names():  # a view could be endless
             return []
         return select_rows(connection, table, kind, wanted)
@@ -169,7 +145,7 @@ def _checked(row: Mapping[Any, Any], table: Table, log: URL) -> dict[str, Any]:
         if not isinstance(row[column.name], column.type.python_type):
             found = type(row[column.name]).__name__
             raise LabelError(
-                f"{_name(log)} is damaged ({column.name} of row {shown(row['id'])} is {found}). {_RESTORE}"
+                f"{name_of(log)} is damaged ({column.name} of row {shown(row['id'])} is {found}). {RESTORE}"
             )
     return {str(name): value for name, value in row.items()}
 
@@ -180,84 +156,13 @@ def text_rows(table: Table, entries: Sequence[Any]) -> list[list[str]]:
     return [head, *([str(getattr(entry, name)) for name in head] for entry in entries)]
 
 
-@contextmanager
-def _connected(log: URL, *, writing: bool) -> Iterator[Connection]:
-    """Yield a connection in a transaction, and convert database errors to one-line errors.
-
-    Raises:
-        LabelError: If the database is damaged, or cannot be reached, read or written.
-    """
-    name = _name(log)
-    try:
-        engine = _engine(log, writing=writing)
-        with engine.begin() as connection:
-            yield connection
-    except (NoSuchModuleError, ImportError) as error:
-        raise LabelError(
-            f"review.log: {_why(error)}. Fix the address, or install the driver: for PostgreSQL "
-            "`pip install 'cytoseg[postgres]'`."
-        ) from error
-    except (OperationalError, InterfaceError, ProgrammingError, OSError) as error:
-        raise LabelError(
-            f"{name} cannot be {'written' if writing else 'read'} ({_why(error)}). Check the permissions, the free "
-            "disk space and, for a server, that it is running."
-        ) from error
-    except IntegrityError:  # a bug
-        raise
-    except DatabaseError as error:
-        raise LabelError(f"{name} is damaged ({_why(error)}). {_RESTORE}") from error
-
-
-def _name(log: URL) -> str:
-    return "the review log" if not _is_file(log) else f"the review log {Path(str(log.database)).name}"
-
-
-def _engine(log: URL, *, writing: bool) -> Engine:
-    if not _is_file(log):
-        return create_engine(log, poolclass=NullPool)
-    path = Path(str(log.database))
-    if _exists(path) and (strange := strange_beside(path)):
-        raise LabelError(f"{_name(log)} cannot be read ({strange} beside it is a link, or not a file). Remove that.")
-    if writing:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    # Reading must not require write access, even in a read-only folder.
-    query = {"mode": "rwc" if writing else "ro", "uri": "true"}
-    place = URL.create("sqlite", database=path.resolve().as_uri(), query=query)
-    engine = create_engine(place, poolclass=NullPool, connect_args={"timeout": WAIT_S if writing else READ_WAIT_S})
-    if writing:
-        event.listen(engine, "connect", _leave_transactions_to_us)
-        event.listen(engine, "begin", _begin_writing)
-    return engine
-
-
-def _leave_transactions_to_us(connection: Any, _record: object) -> None:
-    connection.isolation_level = None
-
-
-def _begin_writing(connection: Connection) -> None:
-    # A read followed by a write could conflict with another writer, so take the write lock before reading.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
 def _make_table(connection: Connection, table: Table) -> None:
     """Create an append-only table if it does not exist."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+    take_turn(connection, _LOCK)
     if not inspect(connection).has_table(table.name):
         table.create(connection)
         for statement in _guards(table.name).get(connection.dialect.name, ()):
             connection.execute(text(statement))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        if path.exists() and not path.is_file():  # a pipe never answers
-            raise LabelError(f"the review log {path.name} cannot be read (not a file). Check its path.")
-        return path.exists()
-    except OSError as error:  # its folder may be inaccessible
-        raise LabelError(
-            f"the review log {path.name} cannot be read ({_why(error)}). Check its permissions."
-        ) from error
 
 
 def _guards(table: str) -> dict[str, tuple[str, ...]]:
@@ -273,13 +178,3 @@ def _guards(table: str) -> dict[str, tuple[str, ...]]:
         f"EXECUTE FUNCTION {table}_refuse()",
     )
     return {"sqlite": tuple(changes), "postgresql": refuse}
-
-
-def _is_file(log: URL) -> bool:
-    return log.get_backend_name() == "sqlite"
-
-
-def _why(error: Exception) -> str:
-    """Return the database's own reason on one line."""
-    reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
-    return " ".join(str(reason).split()).rstrip(".")

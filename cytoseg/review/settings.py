@@ -34,5 +34,6 @@ class ReviewSection:
     port: Annotated[int, Ge(1024), Le(65_535)] = 8501
     """Port it listens on."""
     log: Annotated[str, checked_by(_address_without_a_password)] | None = None
-    """SQLAlchemy URL of a shared database for the reviewers' log: postgresql+psycopg://user@host/name. null keeps
-    a log in each run folder. The password belongs in ~/.pgpass or PGPASSWORD."""
+    """SQLAlchemy URL of a shared database for the reviewers' log and, on a server, the jobs:
+    postgresql+psycopg://user@host/name. null keeps both in each run folder. The password belongs in ~/.pgpass or
+    PGPASSWORD."""

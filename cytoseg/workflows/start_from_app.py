@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cytoseg.errors import RecipeError
+from cytoseg.jobs.job_database import JobPlace
 from cytoseg.jobs.start_and_cancel import start_job
 from cytoseg.recipe import recipe_of_run
 
@@ -12,12 +13,12 @@ _OTHER_GPU = re.compile(r"cuda:([1-9][0-9]?)")
 
 
 def start_on_run(
-    run: Path, command: str, *, author: str, base: Path, keys: Sequence[str] = (), given: Sequence[str] = ()
+    place: JobPlace, command: str, *, author: str, base: Path, keys: Sequence[str] = (), given: Sequence[str] = ()
 ) -> int:
     """Start a command on the recipe in a run folder; see ``start_job``.
 
     Args:
-        run: The run folder.
+        place: The run folder, and where its jobs are recorded.
         command: Its name.
         author: Who starts it.
         base: Base folder of relative paths in the recipe.
@@ -31,6 +32,7 @@ def start_on_run(
         RecipeError: If the recipe cannot be read, or belongs to another run folder: the command would write there.
         CytosegError: If the command cannot be started.
     """
+    run = place.run
     recipe = recipe_of_run(run)
     folder = recipe.run_folder()
     if (base / folder).resolve() != run.resolve():
@@ -39,7 +41,7 @@ def start_on_run(
             "write there. Start the review where the run was made, or correct folder in recipe.yaml."
         )
     return start_job(
-        run,
+        place,
         command,
         keys=keys,
         given=given,

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
-from cytoseg.jobs.job_table import FILE, LOGS, add_job, update_job
+from cytoseg.jobs import job_database
+from cytoseg.jobs.job_database import FILE, LOGS, JobPlace, opened
+from cytoseg.jobs.job_table import add_job, update_job
 from cytoseg.jobs.processes import Process, birth_of
 from cytoseg.predict.sign_off_file import SignedOff, read_signed_off
 from cytoseg.recipe import dump_recipe, load_recipe
@@ -85,20 +88,40 @@ def test_progress_ends_and_failures_are_shown(
         return Process(os.getpid(), birth_of(os.getpid()) or "")
 
     for command in ("train-interpreter", "evaluate"):
-        add_job(run, command, (), author="Bo", device="first", start=here)
-    update_job(run, 1, state="running", what="features", done=3, total=10, time_left="2 min")
-    update_job(run, 2, state="failed", said="/secret/place/x: there is no *bundle*.")
+        add_job(JobPlace(run), command, (), author="Bo", device="first", start=here)
+    update_job(JobPlace(run), 1, state="running", what="features", done=3, total=10, time_left="2 min")
+    update_job(JobPlace(run), 2, state="failed", said="/secret/place/x: there is no *bundle*.")
     (run / LOGS).mkdir()
     (run / LOGS / "0001.log").write_text("a line\n")
     app = _opened(review, "jobs", run, tmp_path)
-    text = _texts(app)
-    assert "**2. Evaluate**: failed" in text
-    assert "x: there is no *bundle*." in text
-    assert "secret" not in text
-    assert "a line" in text
+    shown = _texts(app)
+    assert "**2. Evaluate**: failed" in shown
+    assert "x: there is no *bundle*." in shown
+    assert "secret" not in shown
+    assert "a line" in shown
     app = _press(app, "Resume")
     assert started[0][-2] == "evaluate"
     assert "Cancel" in [button.label for button in app.main.button]
+
+
+def test_a_job_of_another_machine_is_shown_with_its_name_and_cancelled_there(
+    review: Review, run: Path, tmp_path: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_database, "is_file", lambda _: False)  # a file stands for a server
+    place = JobPlace(run, f"sqlite:///{tmp_path / 'shared.sqlite'}")
+    add_job(place, "evaluate", (), author="Bo", device="first", start=lambda _: Process(1, "then"))
+    with opened(place, writing=True) as connection:
+        connection.execute(text("UPDATE review_jobs SET machine = 'slide-pc'"))
+    app = review("jobs", "--run", str(run), "--base", str(tmp_path), "--log", str(place.url))
+    app = app.text_input(key="reviewer box").input("Anna").run()
+    assert "**1. Evaluate**: waiting" in _texts(app)
+    assert "; on slide-pc" in _texts(app)
+    assert "Its log is on slide-pc." in _texts(app)
+    assert "job 1: runs on slide-pc. Cancel it in the app there." in _texts(_press(app, "Cancel"))
+    app = _press(app, "Evaluate")
+    assert "Evaluate: started as job 2." in _texts(app)
+    assert started[0][-3:] == [str(place.url), "evaluate", str(run / "recipe.yaml")]
+    assert not (run / FILE).exists()
 
 
 def test_a_recipe_of_another_run_folder_is_refused(

@@ -21,6 +21,7 @@ from scipy import ndimage
 from cytoseg.classes import IGNORE
 from cytoseg.commands.review import streamlit_command
 from cytoseg.geometry import Size
+from cytoseg.jobs.job_database import JobPlace
 from cytoseg.jobs.job_table import FINISHED, RUNNING, jobs_of
 from cytoseg.labels.drawn_marks import drawn_of, read_marks
 from cytoseg.labels.index import load_index
@@ -242,11 +243,11 @@ def _train_through_a_kill(bench: Bench) -> None:
     """Start the training, kill the server while it runs, and find marks and job again."""
     page = bench.page
     page.get_by_role("button", name="Train", exact=True).click()
-    _until(lambda: [job.state for job in jobs_of(bench.run)] in ([RUNNING], [FINISHED]))
+    _until(lambda: [job.state for job in jobs_of(JobPlace(bench.run))] in ([RUNNING], [FINISHED]))
     bench.kill_and_start_again()
     expect(page.locator("h1").first).to_contain_text("Annotate", timeout=DRAWN_MS)
     expect(page.locator(".editor[aria-busy=false]")).to_be_visible(timeout=DRAWN_MS)
-    _until(lambda: jobs_of(bench.run)[0].state == FINISHED)
+    _until(lambda: jobs_of(JobPlace(bench.run))[0].state == FINISHED)
     expect(page.get_by_text("1. Train: finished")).to_be_visible(timeout=DRAWN_MS)
     expect(page.get_by_text(f"Started by {AUTHOR}")).to_be_visible(timeout=DRAWN_MS)
     page.get_by_test_id("stSidebar").get_by_role("link", name="Jobs").click()
@@ -267,10 +268,19 @@ def _predict(bench: Bench) -> None:
     box.press("Enter")
     page.locator("h1").first.click()
     page.get_by_role("button", name="Predict", exact=True).click()
-    _until(lambda: jobs_of(bench.run)[0].command == "predict" and jobs_of(bench.run)[0].state in (RUNNING, FINISHED))
+    _until(
+        lambda: (
+            jobs_of(JobPlace(bench.run))[0].command == "predict"
+            and jobs_of(JobPlace(bench.run))[0].state in (RUNNING, FINISHED)
+        )
+    )
     bench.lose_everything("predict")
     page = bench.page
-    _until(lambda: jobs_of(bench.run)[0].command == "predict" and jobs_of(bench.run)[0].state == FINISHED)
+    _until(
+        lambda: (
+            jobs_of(JobPlace(bench.run))[0].command == "predict" and jobs_of(JobPlace(bench.run))[0].state == FINISHED
+        )
+    )
     expect(page.get_by_role("button", name="Look")).to_be_visible(timeout=DRAWN_MS)
     _rested(page)
     _shot(bench, "predict")

@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from cytoseg.jobs import start_and_cancel
+from cytoseg.jobs.job_database import JobPlace
 from cytoseg.jobs.job_table import Job, job_of
 
 WORDS = """\
@@ -42,24 +43,33 @@ def begin(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     """Start a job on the made program, with a real runner that loads little."""
     (tmp_path / "cytoseg_made.py").write_text(WORDS)
     code = f"import sys; from cytoseg.jobs import runner; runner.PROGRAM = {str(tmp_path / 'cytoseg_made.py')!r}, ;"
+    # Only test_shared_jobs.py gives an address, and may let a file stand for a server.
+    code += "from cytoseg.jobs import job_database; job_database.is_file = lambda _: False;"
     (tmp_path / "made_runner.py").write_text(f"{code} sys.exit(runner.main(sys.argv[1:]))\n")
     monkeypatch.setattr(start_and_cancel, "RUNNER", "made_runner")
     root = Path(__file__).parents[2]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (root, tmp_path))))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), str(tmp_path), os.environ.get("PYTHONPATH", "")]))
 
     def started(command: str = "train-interpreter", author: str = "Anna", device: str = "first", **more: str) -> int:
         given = list(more.values())
-        return start_and_cancel.start_job(
-            run, command, keys=given, given=given, author=author, device=device, base=tmp_path
-        )
+        return begin_at(JobPlace(run), command, author=author, device=device, given=given)
 
     return started
 
 
-def wait_for(run: Path, number: int, *states: str, wait_s: float = 20) -> Job:
+def begin_at(
+    place: JobPlace, command: str, *, author: str = "Anna", device: str = "first", given: Sequence[str] = ()
+) -> int:
+    """Start a job of a run whose jobs are recorded somewhere; needs the fixture ``begin``."""
+    return start_and_cancel.start_job(
+        place, command, keys=given, given=given, author=author, device=device, base=place.run.parent.parent
+    )
+
+
+def wait_for(place: Path | JobPlace, number: int, *states: str, wait_s: float = 20) -> Job:
     """Wait until a job is in one of some states."""
-    end = time.monotonic() + wait_s
-    while (job := job_of(run, number)).state not in states:
+    end, there = time.monotonic() + wait_s, JobPlace(place) if isinstance(place, Path) else place
+    while (job := job_of(there, number)).state not in states:
         assert time.monotonic() < end, job
         time.sleep(0.05)
     return job

@@ -9,22 +9,33 @@ from typing import Any
 import pytest
 
 from cytoseg.errors import CytosegError
-from cytoseg.jobs import job_table
-from cytoseg.jobs.job_table import FILE, jobs_of
+from cytoseg.jobs import job_database, job_table
+from cytoseg.jobs.job_database import FILE, JobPlace
+from cytoseg.jobs.job_table import jobs_of
+
+TABLE = """
+CREATE TABLE IF NOT EXISTS jobs (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, command TEXT NOT NULL, given TEXT NOT NULL, author TEXT NOT NULL,
+  device TEXT NOT NULL, created TEXT NOT NULL, state TEXT NOT NULL, pid INTEGER NOT NULL DEFAULT 0,
+  birth TEXT NOT NULL DEFAULT '', started TEXT NOT NULL DEFAULT '', ended TEXT NOT NULL DEFAULT '',
+  what TEXT NOT NULL DEFAULT '', done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0,
+  time_left TEXT NOT NULL DEFAULT '', said TEXT NOT NULL DEFAULT '')
+"""
+"""As existing files have it."""
 
 
 def _add(run: Path, **values: Any) -> None:
     row = {"command": "predict", "given": "[]", "author": "Anna", "device": "cpu", "created": "", "state": "finished"}
     row |= values
     with sqlite3.connect(run / FILE) as table:
-        table.execute(job_table._TABLE)
+        table.execute(TABLE)
         columns = ", ".join(row)
         table.execute(f"INSERT INTO jobs ({columns}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
 
 
 def _refusal(run: Path) -> str:
     with pytest.raises(CytosegError) as caught:
-        jobs_of(run)
+        jobs_of(JobPlace(run))
     told = str(caught.value)
     assert told.isprintable()
     assert len(told) < 500
@@ -57,7 +68,7 @@ def test_an_endless_view_is_no_table(run: Path) -> None:
     with sqlite3.connect(run / FILE) as table:
         endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
         table.execute(f"CREATE VIEW jobs AS {endless} SELECT {shown} FROM c")
-    assert jobs_of(run) == []
+    assert jobs_of(JobPlace(run)) == []
 
 
 def test_a_pipe_a_folder_or_a_link_is_refused(run: Path, tmp_path: Path) -> None:
@@ -81,12 +92,15 @@ def test_a_pipe_that_sqlite_would_open_is_refused(run: Path, part: str) -> None:
     os.mkfifo(pipe)
     wanted = f"jobs.sqlite: cannot be read (jobs.sqlite-{part} beside it is a link, or not a file). Remove that."
     assert _refusal(run) == wanted
-    with pytest.raises(CytosegError, match=f"jobs.sqlite-{part} beside it"), job_table._opened(run, writing=True):
+    with (
+        pytest.raises(CytosegError, match=f"jobs.sqlite-{part} beside it"),
+        job_database.opened(JobPlace(run), writing=True),
+    ):
         pass
 
 
 def test_a_page_does_not_wait_for_a_locked_table(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_table, "READ_WAIT_S", 0.1)
+    monkeypatch.setattr(job_database, "READ_WAIT_S", 0.1)
     _add(run)
     holder = sqlite3.connect(run / FILE, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
@@ -94,11 +108,11 @@ def test_a_page_does_not_wait_for_a_locked_table(run: Path, monkeypatch: pytest.
     assert "jobs.sqlite: cannot be read (database is locked)" in _refusal(run)
     assert time.monotonic() - begin < 5
     holder.close()
-    assert len(jobs_of(run)) == 1
+    assert len(jobs_of(JobPlace(run))) == 1
 
 
 def test_of_too_many_rows_the_latest_are_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_table, "_MOST", 5)
     for _ in range(7):
         _add(run)
-    assert [job.id for job in jobs_of(run)] == [7, 6, 5, 4, 3]
+    assert [job.id for job in jobs_of(JobPlace(run))] == [7, 6, 5, 4, 3]

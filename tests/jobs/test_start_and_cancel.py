@@ -11,7 +11,8 @@ import pytest
 
 from cytoseg.errors import CytosegError
 from cytoseg.jobs.job_commands import command_of
-from cytoseg.jobs.job_table import CANCELLED, FAILED, FILE, FINISHED, LOST, RUNNING, WAITING, job_of, jobs_of
+from cytoseg.jobs.job_database import FILE, JobPlace
+from cytoseg.jobs.job_table import CANCELLED, FAILED, FINISHED, LOST, RUNNING, WAITING, job_of, jobs_of
 from cytoseg.jobs.start_and_cancel import cancel_job, log_tail
 from tests.jobs.conftest import wait_for
 
@@ -26,7 +27,7 @@ def test_a_job_runs_its_command_on_the_runs_recipe_and_is_recorded(run: Path, be
     assert (job.command, job.given, job.author, job.said) == ("label-import", ("to_label",), "Anna", "")
     assert (job.what, job.done, job.total) == ("features", 1, 4)
     assert job.created <= job.started <= job.ended
-    assert log_tail(run, number).splitlines()[-1] == "all is well"
+    assert log_tail(JobPlace(run), number).splitlines()[-1] == "all is well"
 
 
 def test_a_failed_job_shows_its_one_line(run: Path, begin: Begin) -> None:
@@ -39,25 +40,25 @@ def test_jobs_of_a_device_run_one_at_a_time_and_are_cancelled_as_by_ctrl_c(run: 
     wait_for(run, first, RUNNING)
     second, other = begin("queue"), begin("train-ddpm", device="cuda-1")
     wait_for(run, other, FINISHED)  # another device has a turn of its own
-    assert job_of(run, second).state == WAITING
+    assert job_of(JobPlace(run), second).state == WAITING
     while not (run / "began").exists():
         time.sleep(0.05)
     time.sleep(0.3)
-    assert cancel_job(run, first)
+    assert cancel_job(JobPlace(run), first)
     assert wait_for(run, first, CANCELLED).said == ""
     assert (run / "interrupted").exists()
     wait_for(run, second, FINISHED)
-    assert not cancel_job(run, second)
-    assert [job.id for job in jobs_of(run)] == [other, second, first]
+    assert not cancel_job(JobPlace(run), second)
+    assert [job.id for job in jobs_of(JobPlace(run))] == [other, second, first]
 
 
 def test_a_waiting_job_is_cancelled_before_it_begins(run: Path, begin: Begin) -> None:
     first = begin("study")
     wait_for(run, first, RUNNING)
     second = begin("queue")
-    assert cancel_job(run, second)  # at once, when it cannot handle an interrupt yet
+    assert cancel_job(JobPlace(run), second)  # at once, when it cannot handle an interrupt yet
     wait_for(run, second, CANCELLED)
-    cancel_job(run, first)
+    cancel_job(JobPlace(run), first)
     wait_for(run, first, CANCELLED)
 
 
@@ -75,8 +76,8 @@ def test_another_process_of_that_number_is_neither_the_job_nor_interrupted(run: 
     with sqlite3.connect(run / FILE) as table:
         table.execute("UPDATE jobs SET state = 'running', pid = ?, birth = 'long ago'", (os.getpid(),))
     table.close()
-    assert job_of(run, number).state == LOST
-    assert not cancel_job(run, number)
+    assert job_of(JobPlace(run), number).state == LOST
+    assert not cancel_job(JobPlace(run), number)
 
 
 def test_a_table_from_elsewhere_names_no_process_that_is_no_job(run: Path, begin: Begin) -> None:
@@ -89,8 +90,8 @@ def test_a_table_from_elsewhere_names_no_process_that_is_no_job(run: Path, begin
     with sqlite3.connect(run / FILE) as table:
         table.execute("UPDATE jobs SET state = 'running', pid = ?, birth = ?", (os.getpid(), started))
     table.close()
-    assert job_of(run, from_table).state == RUNNING  # it lives
-    assert not cancel_job(run, from_table)
+    assert job_of(JobPlace(run), from_table).state == RUNNING  # it lives
+    assert not cancel_job(JobPlace(run), from_table)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_what_may_not_be_started_is_not(
 ) -> None:
     with pytest.raises(CytosegError, match=message):
         begin(command, author, **given)
-    assert jobs_of(run) == []
+    assert jobs_of(JobPlace(run)) == []
 
 
 def test_nothing_is_recorded_of_what_cannot_be_started(
@@ -126,7 +127,7 @@ def test_nothing_is_recorded_of_what_cannot_be_started(
     monkeypatch.setattr("cytoseg.jobs.start_and_cancel.start_apart", refused)
     with pytest.raises(CytosegError, match=r"queue cannot be started \(Resource"):
         begin("queue")
-    assert jobs_of(run) == []
+    assert jobs_of(JobPlace(run)) == []
 
 
 def test_the_job_knows_no_secret_of_the_app(run: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,17 +146,17 @@ def test_the_job_knows_no_secret_of_the_app(run: Path, begin: Begin, monkeypatch
 
 
 def test_a_damaged_table_is_reported_in_one_line(run: Path) -> None:
-    assert jobs_of(run) == []
+    assert jobs_of(JobPlace(run)) == []
     (run / FILE).write_bytes(b"no table" * 100)
     with pytest.raises(CytosegError, match=r"jobs.sqlite: is damaged \(.*\)\. Move it away"):
-        jobs_of(run)
+        jobs_of(JobPlace(run))
     (run / FILE).unlink()
     (run / FILE).mkdir()
     with pytest.raises(CytosegError, match=r"jobs.sqlite: cannot be read"):
-        jobs_of(run)
+        jobs_of(JobPlace(run))
     (run / FILE).rmdir()
     with pytest.raises(CytosegError, match="has no job 7"):
-        job_of(run, 7)
+        job_of(JobPlace(run), 7)
 
 
 @pytest.mark.parametrize(
