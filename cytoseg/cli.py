@@ -5,6 +5,7 @@ import errno
 import functools
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +56,15 @@ _OF_THE_SYSTEM = (
     *(errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV),
 )
 """Error numbers caused by disks, permissions and file names rather than by a bug."""
+
+
+_PERMIT = "Check the permissions of it and of its folder."
+_FREE = "Free some space."
+_ADVICE = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _PERMIT),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FREE),
+}
+_TEMPORARY = re.compile(r"(?<![^/\\])\.([^/\\]+)\.[a-z0-9_]{8}$")  # of tempfile, see writing.is_temporary
 
 
 def main() -> None:
@@ -121,8 +131,7 @@ def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable
         except OSError as error:
             if error.errno not in _OF_THE_SYSTEM:
                 raise
-            where = error.filename or "output folder"
-            typer.echo(f"cytoseg: {one_line(f'{where}: {error.strerror}.')}", err=True)
+            typer.echo(f"cytoseg: {one_line(_of_the_system(error))}", err=True)
             raise SystemExit(2) from error
         except MemoryError as error:
             typer.echo("cytoseg: out of memory. Close other programs, or use smaller images.", err=True)
@@ -133,6 +142,12 @@ def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable
             raise SystemExit(INTERRUPTED) from None
 
     return wrapper
+
+
+def _of_the_system(error: OSError) -> str:
+    """Describe an error of the disk: the file that was to be written, not its temporary name, and what to do."""
+    where = _TEMPORARY.sub(r"\1", str(error.filename or "output folder"))
+    return f"{where}: {error.strerror}. {_ADVICE.get(error.errno or 0, '')}".rstrip()
 
 
 def _show_version(wanted: bool) -> None:

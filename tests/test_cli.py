@@ -130,9 +130,17 @@ def test_a_users_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[st
     [
         (
             OSError(errno.ENOSPC, "No space left", "x/run.json"),
-            "cytoseg: x/run.json: No space left.",
+            "cytoseg: x/run.json: No space left. Free some space.",
         ),
-        (OSError(errno.EROFS, "Read-only"), "cytoseg: output folder: Read-only."),
+        (
+            OSError(errno.EROFS, "Read-only"),
+            "cytoseg: output folder: Read-only. Check the permissions of it and of its folder.",
+        ),
+        (
+            OSError(errno.EACCES, "Denied", "/runs/r/.recipe.yaml.olg_qq34"),
+            "cytoseg: /runs/r/recipe.yaml: Denied. Check the permissions of it and of its folder.",
+        ),
+        (OSError(errno.ENOTDIR, "No folder", "r/.x.toolong123"), "cytoseg: r/.x.toolong123: No folder."),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a\nb"), "cytoseg: a b: File name too long."),
         (MemoryError(), "cytoseg: out of memory. Close other programs, or use smaller images."),
     ],

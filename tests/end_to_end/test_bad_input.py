@@ -450,7 +450,7 @@ def test_a_folder_that_cannot_be_written(refused: Refused, monkeypatch: pytest.M
 
     monkeypatch.setattr("cytoseg.workflows.recorded_command.write_atomically", denied)
     line = refused("evaluate", "tiny.yaml")
-    assert line == "cytoseg: runs/tiny/recipe.yaml: Permission denied."
+    assert line == ("cytoseg: runs/tiny/recipe.yaml: Permission denied. Check the permissions of it and of its folder.")
 
 
 def test_review_without_streamlit(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
