@@ -1,6 +1,6 @@
-// Paints classes over a picture. Python gives the picture and the ids and gets ids back when Save is pressed, or after
-// each stroke where it asks for that; all else happens here. What is not saved yet is kept in the browser tab, crop by
-// crop, until Python says that it was saved.
+// Paints classes over an image. Python sends image and ids, and receives ids when Save is pressed or, if requested,
+// after each stroke; everything else happens here. Unsaved work is kept in the browser tab, by crop, until Python
+// confirms that it was saved.
 //
 // editor.py joins the modules of the editor into one, in the order of their imports.
 
@@ -30,10 +30,10 @@ class Editor extends EditorKeys {
     this.send = () => {};
     /** @type {(value: object) => void} */
     this.sendDrawn = () => {};
-    this.start = this.ids; // as Python gave them
+    this.start = this.ids; // as sent by Python
     this.proposalText = undefined;
     this.regionsUri = null;
-    this.sent = 0; // when the last stroke was handed to Python
+    this.sent = 0; // when the last stroke was sent to Python
     this.listen();
   }
 
@@ -54,11 +54,11 @@ class Editor extends EditorKeys {
     for (const [name, act] of Object.entries(clicks)) this.find(name).onclick = act;
     for (const name of ["opacity", "veil", "brightness", "contrast"]) this.find(name).oninput = () => this.draw();
     for (const name of ["size", "parts"]) this.find(name).oninput = () => this.drawAbove();
-    // An arrow on a slider moves the slider, and not the page to another crop.
+    // An arrow key on a slider moves the slider instead of opening another crop.
     this.root.addEventListener("keydown", (event) => {
       if (event.target.type === "range" && event.key.startsWith("Arrow")) event.stopPropagation();
     });
-    this.find("help").addEventListener("keydown", (event) => event.stopPropagation()); // its keys are not the crop's
+    this.find("help").addEventListener("keydown", (event) => event.stopPropagation()); // keys in the help do not act on the crop
     this.listenToPointer();
     const onKey = (event) => {
       if (this.root.isConnected) this.key(event);
@@ -184,18 +184,18 @@ class Editor extends EditorKeys {
     this.classButtons(data.classes);
     this.picture = null;
     this.root.dataset.token = data.token;
-    this.root.setAttribute("aria-busy", "true"); // nothing can be painted until the picture is there
+    this.root.setAttribute("aria-busy", "true"); // painting starts when the image has loaded
     const picture = new Image();
     picture.onload = () => {
       if (this.data.token !== data.token) return;
       this.picture = picture;
       this.root.setAttribute("aria-busy", "false");
       this.draw();
-      if (this.isSteered) this.steers(true); // the keyboard stays on the crop, and begins in its middle
+      if (this.isSteered) this.steers(true); // the focus stays on the crop; the cross starts at its centre
     };
     picture.src = data.picture;
     this.resize();
-    if (data.autosave && data.may_save && this.isChanged()) this.handOver(); // what a broken connection held back
+    if (data.autosave && data.may_save && this.isChanged()) this.handOver(); // strokes kept during a broken connection
   }
 
   classButtons(classes) {

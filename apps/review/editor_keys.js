@@ -1,12 +1,12 @@
-// Keys for each tool, class and step; a pointer that arrows move, and words that say where it is, for work without a
-// mouse or without sight.
+// Keys for each tool, class and step; a cross moved by arrow keys, and text that describes its position, for work
+// without a mouse or without sight.
 
 import { EditorTools } from "./editor_tools.js";
 
 const TOOLS = { b: "brush", e: "eraser", p: "polygon", r: "rectangle", f: "fill", s: "smart", t: "take" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const FAR = 10; // pixels that an arrow goes with Shift
-const MARGIN_PX = 24; // of the screen, that stays visible around the pointer
+const FAR = 10; // pixels per arrow key with Shift
+const MARGIN_PX = 24; // screen pixels that stay visible around the cross
 
 export class EditorKeys extends EditorTools {
   save() {}
@@ -25,7 +25,7 @@ export class EditorKeys extends EditorTools {
   }
 
   actionOf(event, key) {
-    const typed = event.getModifierState("AltGraph"); // many keyboards have [ and ] there
+    const typed = event.getModifierState("AltGraph"); // many keyboards type [ and ] with it
     if ((event.ctrlKey || event.metaKey) && !typed)
       return { z: () => (event.shiftKey ? this.redo() : this.undo()), y: () => this.redo(), s: () => this.save() }[key];
     if (event.altKey && !typed) return undefined;
@@ -49,7 +49,7 @@ export class EditorKeys extends EditorTools {
 
   goToCrop() {
     this.above.focus();
-    this.steers(true); // it may have the focus already, by a click
+    this.steers(true); // it may already have the focus after a click
   }
 
   nextLayer() {
@@ -57,7 +57,7 @@ export class EditorKeys extends EditorTools {
     this.chooseLayer(names[(names.indexOf(this.layer) + 1) % names.length]);
   }
 
-  // What keys change: tool with its size, class, zoom, result, and where the pointer is.
+  // The state that keys change: tool with its size, class, zoom, result, and position of the cross.
   words() {
     const pressed = (name) => this.root.querySelector(`[data-${name}][aria-pressed=true]`)?.firstChild.textContent ?? "";
     const size = ["brush", "eraser", "smart"].includes(this.tool) ? this.sizeSlider().value : "";
@@ -65,7 +65,7 @@ export class EditorKeys extends EditorTools {
     return [`${pressed("tool")} ${size}`.trim(), id, `zoom ${this.factor()}`, pressed("layer"), this.place()];
   }
 
-  // Place of the pointer, and what is marked there.
+  // Position of the cross, and the class marked there.
   place() {
     if (!this.pointer || !this.isSteered) return "";
     const [x, y] = [Math.floor(this.pointer.x), Math.floor(this.pointer.y)];
@@ -78,13 +78,13 @@ export class EditorKeys extends EditorTools {
     return this.data.classes.find((one) => one.id === id)?.name ?? "unmarked";
   }
 
-  // Shown, and read out by a screen reader.
+  // Shown, and read out by screen readers.
   tell(words) {
     const text = words.filter(Boolean).join("; ");
     if (text) this.find("told").textContent = text;
   }
 
-  // The crop has the keyboard, and was not merely clicked: then arrows lead to other crops.
+  // Whether the crop has the keyboard focus by key. After a mere click, arrow keys open other crops.
   steers(does) {
     if (!does) this.lift();
     this.isSteered = does;
@@ -98,12 +98,12 @@ export class EditorKeys extends EditorTools {
     this.drawAbove();
   }
 
-  // Ends what keys have begun to paint.
+  // Ends a stroke started by keys.
   lift() {
     if (this.isSteered && this.stroke) this.release();
   }
 
-  // Arrows move the pointer; Space and Enter press, and Enter leaves the brush down until it is pressed again.
+  // Arrow keys move the cross; Space and Enter press, and Enter holds the brush down until the next Enter.
   steer(event) {
     if (!this.picture || !this.isSteered || event.ctrlKey || event.metaKey || event.altKey) return;
     const step = ARROWS[event.key];
@@ -113,7 +113,7 @@ export class EditorKeys extends EditorTools {
     const presses = event.key === " " || (event.key === "Enter" && !this.polygon.length);
     if (!step && !presses && !(isDown && event.key === "Escape")) return;
     event.preventDefault();
-    event.stopPropagation(); // an arrow would lead to another crop
+    event.stopPropagation(); // an arrow key would open another crop
     if (step) this.moveBy(step, event.shiftKey ? FAR : 1);
     else if (isDown) return this.tell(["lifted", this.place()]);
     else this.pressHere(event.key === "Enter");
@@ -136,14 +136,14 @@ export class EditorKeys extends EditorTools {
     if (this.stroke && !stays) this.release();
   }
 
-  // Back to the tools: a crop must not hold the keyboard.
+  // Back to the tools: a crop must not trap the focus.
   leave(event) {
     event.preventDefault();
     event.stopPropagation();
     this.root.querySelector(`[data-tool=${this.tool}]`).focus();
   }
 
-  // Scrolls an enlarged crop until the pointer is seen.
+  // Scrolls an enlarged crop until the cross is visible.
   showPointer() {
     if (!this.pointer) return;
     const [scroll, factor] = [this.find("scroll"), this.factor()];

@@ -65,7 +65,7 @@ export function fillRectangle(ids, width, height, from, to, id) {
     if (first < last) ids.fill(id, row * width + first, row * width + last);
 }
 
-// Takes over into ids the connected part of a proposal under a point; the rest of ids stays.
+// Copies the connected part of a proposal under a point into ids; the other ids are unchanged.
 export function takePart(ids, proposed, width, height, point) {
   const [x, y] = [Math.floor(point.x), Math.floor(point.y)];
   if (x < 0 || y < 0 || x >= width || y >= height || proposed[y * width + x] === IGNORE) return;
@@ -75,7 +75,7 @@ export function takePart(ids, proposed, width, height, point) {
   for (let i = 0; i < ids.length; i++) if (part[i] !== proposed[i]) ids[i] = id;
 }
 
-// The pixels of a proposal that touch something else, with their ids; IGNORE elsewhere.
+// The border pixels of a proposal's areas, with their ids; IGNORE elsewhere.
 export function edges(proposed, width) {
   const found = new Uint8Array(proposed.length).fill(IGNORE);
   for (let i = 0; i < proposed.length; i++) {

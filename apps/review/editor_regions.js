@@ -1,4 +1,4 @@
-// Smart select: a superpixel and those around it, the most alike first.
+// Smart select: a superpixel and its neighbours, the most similar first.
 
 export class Regions {
   /**
@@ -26,7 +26,7 @@ export class Regions {
     this.beside[other].add(one);
   }
 
-  // The pixels of so many superpixels, the one under a point first; null beside the crop.
+  // The pixels of a number of superpixels, the one under a point first; null outside the crop.
   at(point, count) {
     const [x, y] = [Math.floor(point.x), Math.floor(point.y)];
     if (x < 0 || y < 0 || x >= this.width || (y + 1) * this.width > this.parts.length) return null;
@@ -36,7 +36,7 @@ export class Regions {
     return this.last.pixels;
   }
 
-  // Takes the neighbour whose colour is nearest to the mean of what is taken, again and again.
+  // Repeatedly adds the neighbour whose colour is nearest to the mean of the selection.
   grown(start, count) {
     const taken = [start];
     const border = new Set(this.beside[start]);

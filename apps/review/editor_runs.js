@@ -1,8 +1,8 @@
-// Label maps as runs, and drafts of them that the browser keeps.
+// Label maps as runs, and their drafts in the browser.
 
 const DRAFT = "cytoseg draft ";
 
-// Ids as runs: id, how often, id, how often ...
+// Ids as runs: id, count, id, count ...
 
 export function packed(ids) {
   const runs = [];
@@ -25,7 +25,7 @@ export function unpacked(runs, length) {
   return ids;
 }
 
-// Drafts. A browser may refuse to store them; the work then goes on without.
+// Drafts. A browser may refuse to store them; work then continues without them.
 
 export function keep(token, runs) {
   try {

@@ -7,7 +7,7 @@ import { EditorView, NEAR_PX } from "./editor_view.js";
 export class EditorTools extends EditorView {
   constructor(root) {
     super(root);
-    this.before = this.ids; // as they were when the step began
+    this.before = this.ids; // as at the start of the step
     this.past = [];
     this.future = [];
   }
@@ -108,7 +108,7 @@ export class EditorTools extends EditorView {
     return this.find(this.tool === "smart" ? "parts" : "size");
   }
 
-  // Larger or smaller: the brush, or what smart select takes.
+  // Enlarges or shrinks the brush, or the selection of smart select.
   grow(by) {
     const slider = this.sizeSlider();
     slider.value = Number(slider.value) + by;
@@ -145,7 +145,7 @@ export class EditorTools extends EditorView {
 
   settle() {
     if (!same(this.before, this.ids)) {
-      this.past.push(packed(this.before)); // as runs, so that there is room for all steps
+      this.past.push(packed(this.before)); // as runs, so that all steps fit in memory
       this.future = [];
       this.changed();
     }

@@ -1,10 +1,10 @@
-// What the editor holds and shows: picture, result, marks, outlines, zoom.
+// State and drawing of the editor: image, result, marks, outlines, zoom.
 
 import { edges, IGNORE } from "./editor_pixels.js";
 
 const MOST_ZOOM = 16;
-const CROSS_PX = [4, 14]; // of the screen: where the arms of the pointer that keys move begin and end
-export const NEAR_PX = 8; // of the screen, to close a polygon
+const CROSS_PX = [4, 14]; // screen pixels at which the arms of the cross begin and end
+export const NEAR_PX = 8; // screen pixels, to close a polygon
 
 function cross(x, y) {
   const path = new Path2D();
@@ -21,25 +21,25 @@ export class EditorView {
     this.find = (name) => root.querySelector(`[data-part=${name}]`);
     this.canvas = this.find("canvas");
     this.above = this.find("above");
-    this.data = null; // what Python said last
+    this.data = null; // latest data from Python
     this.ids = new Uint8Array(); // as painted so far
     this.tool = "brush";
     this.classId = null;
-    this.pointer = null; // place on the crop
+    this.pointer = null; // position on the crop
     this.isPressed = false;
-    this.isSteered = false; // whether arrows move the pointer
+    this.isSteered = false; // whether arrow keys move the cross
     this.polygon = [];
-    this.stroke = null; // last place of the stroke that is being painted
-    this.corner = null; // where a rectangle begins
+    this.stroke = null; // last position of the current stroke
+    this.corner = null; // first corner of a rectangle
     this.zoom = null; // null fits the page
     this.picture = null;
     this.mask = document.createElement("canvas");
     this.hints = document.createElement("canvas");
     this.proposed = null;
-    this.layer = null; // name of the result that lies over the picture
-    this.layers = new Map(); // by name: its picture, and from where
-    this.regions = null; // superpixels, once they have been read
-    this.region = null; // what smart select would take now
+    this.layer = null; // name of the result shown over the image
+    this.layers = new Map(); // by name: its image and URI
+    this.regions = null; // superpixels, once loaded
+    this.region = null; // the current selection of smart select
     this.regionHint = document.createElement("canvas");
   }
 
@@ -104,11 +104,11 @@ export class EditorView {
     const { width, height } = canvas;
     const pen = canvas.getContext("2d");
     const pixels = pen.createImageData(width, height);
-    const words = new Uint32Array(pixels.data.buffer); // a pixel each, its bytes red, green, blue and opacity
+    const words = new Uint32Array(pixels.data.buffer); // one per pixel: bytes red, green, blue and opacity
     const word = (bytes) => new Uint32Array(new Uint8Array([...bytes, 255]).buffer)[0];
     const table = new Uint32Array(256).fill(word([0, 0, 0]));
     for (const one of this.data.classes) table[one.id] = word(one.colour);
-    table[fill] = 0; // unmarked pixels show the picture
+    table[fill] = 0; // unmarked pixels show the image
     for (let i = 0; i < words.length; i++) words[i] = table[ids[i]];
     if (fill !== IGNORE) {
       const light = word([90, 90, 90]);
@@ -131,7 +131,7 @@ export class EditorView {
       }
   }
 
-  // The outlines of what a press would do now.
+  // Outlines of the effect of a press now.
   paths() {
     const factor = this.factor();
     const paths = [];

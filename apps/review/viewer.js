@@ -1,5 +1,5 @@
-// The slide viewer: OpenSeadragon in a Streamlit component. `data` says what to show, see viewer.py; Streamlit calls
-// this again with new data whenever the page runs, so what has not changed is left alone.
+// The slide viewer: OpenSeadragon in a Streamlit component. `data` describes what to show, see viewer.py; Streamlit
+// calls this again with new data whenever the page runs, so unchanged parts are left alone.
 // viewer.py joins the modules of the viewer into one, in the order of their imports.
 
 import { cut, follow, holdSeam, link, place } from "./viewer_compare.js";
@@ -81,7 +81,7 @@ function start(state, parent, setStateValue) {
   update(state);
 }
 
-// A pane is one OpenSeadragon viewer; the one on the right is there only beside the other.
+// A pane is one OpenSeadragon viewer; the right one exists only for side by side.
 function openPane(state, side, parent, setStateValue) {
   const { OpenSeadragon } = /** @type {any} */ (window);
   const element = parent.querySelectorAll(".canvas")[side];
@@ -172,7 +172,7 @@ function draw(state) {
   const { wanted, root, panes } = state;
   const { viewer } = panes[0];
   const zoom = viewer.world.getItemAt(0).viewportToImageZoom(viewer.viewport.getZoom(true));
-  // Beyond its own pixels the slide shows them as they are; a layer's edges stay where they were predicted.
+  // Zoomed in further, the slide's pixels are shown unsmoothed; a layer's edges stay where they were predicted.
   for (const pane of panes) pane.viewer.drawer.setImageSmoothingEnabled(zoom <= 1);
   const unit = wanted.mpp || 1;
   const most = (160 / zoom) * unit;

@@ -1,8 +1,8 @@
-// Two predictions of a slide: one viewer that shows one of them on each side of a seam, or two viewers that move together.
+// Two predictions of a slide: one viewer with a prediction on each side of a seam, or two viewers that move together.
 
 const KEYS = { ArrowLeft: -2, ArrowRight: 2, PageDown: -10, PageUp: 10, "[": -2, "]": 2 };
 
-// The pane that was touched last leads, and the other one follows at once.
+// The pane touched last leads, and the other follows at once.
 export function link(state, one, two) {
   for (const [from, to] of [
     [one, two],
@@ -42,7 +42,7 @@ export function holdSeam(state) {
   root.addEventListener("keydown", (event) => {
     if (state.wanted.compare !== "swipe" || event.ctrlKey || event.metaKey || event.altKey) return;
     const [step, ends] = [KEYS[event.key], { Home: 0, End: 100 }[event.key]];
-    // Arrows move the slide elsewhere in the viewer.
+    // Elsewhere in the viewer, arrow keys move the slide.
     const own = event.target === seam || event.key === "[" || event.key === "]";
     if (!own || (step === undefined && ends === undefined)) return;
     event.preventDefault();

@@ -1,4 +1,4 @@
-// Crops drawn on the slide: drags draw a rectangle instead of moving the slide, as long as the button is pressed in.
+// Crops drawn on the slide: while the button is pressed in, dragging draws a rectangle instead of moving the slide.
 
 export function toggleCrop(state) {
   const button = state.root.querySelector("[name=crop]");

@@ -12,14 +12,14 @@ export function source(data, address, suffix, version, query) {
   };
 }
 
-// With two panes each shows the layers of its side; one pane shows all.
+// With two panes, each shows the layers of its side; a single pane shows all.
 export function layersOf(wanted, side) {
   return wanted.layers.filter((layer) => wanted.compare !== "side" || layer.side === side);
 }
 
 const nameOf = (layer) => `${layer.side} ${layer.name}`;
 
-// Add, replace and remove layers until the pane shows those wanted.
+// Add, replace and remove layers until the pane shows the wanted ones.
 export function updateLayers(pane, wanted) {
   const { viewer } = pane;
   const layers = layersOf(wanted, pane.side);

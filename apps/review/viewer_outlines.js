@@ -1,7 +1,7 @@
-// Outlines of the objects in view, as vectors over the slide: fetched for where the viewer rests, and a little beyond.
+// Outlines of the objects in view, as vectors over the slide: fetched for the current view and a margin.
 
 const SVG = "http://www.w3.org/2000/svg";
-const BEYOND = 0.25; // of the view, on each side
+const BEYOND = 0.25; // fraction of the view, on each side
 const REST_MS = 150;
 
 export function holdOutlines(state, viewer) {
@@ -13,7 +13,7 @@ export function holdOutlines(state, viewer) {
   }
 }
 
-// Lay the outlines, which are in the slide's pixels, on the screen.
+// Transform the outlines from the slide's pixels to the screen.
 export function move(state) {
   const { OpenSeadragon } = /** @type {any} */ (window);
   const { viewport, world } = state.panes[0].viewer;
@@ -80,10 +80,10 @@ function fill(state, found) {
   const parts = [];
   for (const { id, class: name, rings } of found.objects) parts.push(...pathsOf(id, name, rings.map(closed).join(""), ""));
   for (const { id, class: name, x, y } of found.dots) parts.push(...pathsOf(id, name, `M${x} ${y}h0`, " dot"));
-  // Of two objects side by side the white edge of one would cover the other.
+  // The white edge of one object would cover a neighbouring object.
   group.replaceChildren(...parts.filter((one, i) => i % 2 === 0), ...parts.filter((one, i) => i % 2 === 1));
   const count = found.objects.length + found.dots.length;
-  const some = `The largest ${count} of ${found.total} objects here; go nearer for the others.`;
+  const some = `The largest ${count} of ${found.total} objects here; zoom in for the others.`;
   root.querySelector(".drawn").textContent = count < found.total ? some : "";
   choose(root, outlines.chosen);
   paint(state);
@@ -105,7 +105,7 @@ function closed(ring) {
   return `${line}Z`;
 }
 
-// Mark the object at a place that was clicked; the page shows its measurements.
+// Mark the object at the clicked position; the page shows its measurements.
 export function pick(state, spot) {
   const { root, outlines } = state;
   const lines = [...root.querySelectorAll(".outlines .line")];

@@ -76,7 +76,7 @@ def _sentence(pairs: list[MadePair], kept: list[MadePair], *, invalid: int) -> s
     """Describe how many pairs were kept, and how certain they are."""
     numbers = {pair.number for pair in kept}
     dropped = [pair for pair in pairs if pair.number not in numbers]
-    text = f"{len(kept)} made pairs, uncertainty {_mean(kept):.3f} nats"
+    text = f"{len(kept)} generated pairs, uncertainty {_mean(kept):.3f} nats"
     if dropped:
         text += f"; {len(dropped)} dropped, {_mean(dropped):.3f} nats"
     return text + (f"; {invalid} invalid." if invalid else ".")

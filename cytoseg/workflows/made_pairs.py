@@ -197,7 +197,7 @@ def made_crops(run_folder: Path, count: int, classes: ClassList) -> tuple[Labell
         index = load_index(folder) if (folder / INDEX).exists() else LabelIndex(folder, classes.names, ())
     except LabelError as error:
         raise LabelError(
-            f"{folder / INDEX}: the made pairs cannot be read. Delete {folder} and run `cytoseg make-pairs` again."
+            f"{folder / INDEX}: the generated pairs cannot be read. Delete {folder} and run `cytoseg make-pairs` again."
         ) from error
     if index.classes != classes.names:
         raise LabelError(
@@ -206,7 +206,7 @@ def made_crops(run_folder: Path, count: int, classes: ClassList) -> tuple[Labell
         )
     if len(index.crops) < count:
         raise LabelError(
-            f"student.made={count}: {folder} holds {len(index.crops)} made pairs. Run `cytoseg make-pairs` with a "
+            f"student.made={count}: {folder} holds {len(index.crops)} generated pairs. Run `cytoseg make-pairs` with a "
             "larger --n, or lower student.made."
         )
     return index.crops[:count]

@@ -64,7 +64,7 @@ def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, devi
         finally:
             log.close()
     unlabelled = len(lessons) - len(crops)
-    told = f" and {len(made)} made pairs" if made else ""
+    told = f" and {len(made)} generated pairs" if made else ""
     say(f"Student trained on {len(train)} labelled and {unlabelled} unlabelled crops{told}.")
     return student
 

@@ -40,7 +40,7 @@ def _labels() -> dict[str, str]:
 def test_pairs_are_samples_with_the_labels_of_the_bundle(home: Path, cytoseg: Command) -> None:
     result = _make(cytoseg, "--n", "5", "--drop", "0.4")
     assert result.exit_code == 0, result.output
-    assert "3 made pairs, uncertainty" in result.stdout
+    assert "3 generated pairs, uncertainty" in result.stdout
     assert "; 2 dropped," in result.stdout
     assert "student.made=3" in result.stdout
     index = load_index(MADE / "labels")
@@ -119,13 +119,13 @@ def test_a_student_learns_from_made_pairs(cytoseg: Command, home: Path) -> None:
     assert _make(cytoseg, "--n", "3", "--drop", "0").exit_code == 0
     trained = cytoseg("train-interpreter", "tiny.yaml", *TAUGHT, "student.made=3")
     assert trained.exit_code == 0, trained.output
-    assert "Student trained on 2 labelled and 0 unlabelled crops and 3 made pairs." in trained.stdout
+    assert "Student trained on 2 labelled and 0 unlabelled crops and 3 generated pairs." in trained.stdout
     same = cytoseg("train-interpreter", "tiny.yaml", *TAUGHT, "student.made=3")
     assert "The bundle is up to date" in same.stdout
     refused = cytoseg("train-interpreter", "tiny.yaml", *TAUGHT, "student.made=4")
     assert refused.exit_code == 2
     assert "student.made=4: " in refused.stderr
-    assert "holds 3 made pairs. Run `cytoseg make-pairs` with a larger --n, or lower student.made." in refused.stderr
+    assert "holds 3 generated pairs. Run `cytoseg make-pairs` with a larger --n, or lower student.made." in refused.stderr
 
 
 def test_where_no_sample_is_valid_nothing_is_made(
@@ -143,7 +143,7 @@ def test_invalid_samples_are_counted(cytoseg: Command, home: Path, monkeypatch: 
     monkeypatch.setattr(drawn_samples, "fault_of", lambda _: next(faults))
     result = _make(cytoseg, "--n", "3", "--drop", "0")
     assert result.exit_code == 0, result.output
-    assert "2 made pairs" in result.stdout
+    assert "2 generated pairs" in result.stdout
     assert "1 invalid." in result.stdout
     assert list(_labels()) == ["made_00000", "made_00002"]
 

@@ -1,4 +1,4 @@
-"""Reading made pairs; making them is tested in end_to_end/test_make_pairs.py."""
+"""Reading generated pairs; making them is tested in end_to_end/test_make_pairs.py."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ CLASSES = ClassList(("background", "cell"), ((0, 0, 0), (9, 9, 9)), fill="backgr
 
 def test_no_pairs_are_read_where_none_are_asked_for(tmp_path: Path) -> None:
     assert made_crops(tmp_path, 0, CLASSES) == ()
-    with pytest.raises(LabelError, match="holds 0 made pairs"):
+    with pytest.raises(LabelError, match="holds 0 generated pairs"):
         made_crops(tmp_path, 1, CLASSES)
 
 
@@ -26,5 +26,5 @@ def test_a_damaged_list_of_pairs_names_the_command_that_makes_them(tmp_path: Pat
         os.mkfifo(index)
     else:
         index.write_bytes(content)
-    with pytest.raises(LabelError, match=r"index\.json: the made pairs cannot be read\. .+ `cytoseg make-pairs`"):
+    with pytest.raises(LabelError, match=r"index\.json: the generated pairs cannot be read\. .+ `cytoseg make-pairs`"):
         made_crops(tmp_path, 1, CLASSES)
