@@ -105,6 +105,17 @@ BANNED = {
     "train on with": "continue training with",
     "what falls short": "limitations",
     "what it says": "results",
+    "and the like": "such as, or and so on",
+    "as the network takes": "as input of the network",
+    "asked for or not": "always",
+    "at the most": "at most",
+    "everybody": "everyone",
+    "go nearer": "zoom in",
+    "in silence": "silently",
+    "it is well to": "it is best to",
+    "made sample": "generated sample",
+    "told how many": "called with the number",
+    "what became of": "the outcome of",
 }
 
 

@@ -125,7 +125,9 @@ def test_a_student_learns_from_made_pairs(cytoseg: Command, home: Path) -> None:
     refused = cytoseg("train-interpreter", "tiny.yaml", *TAUGHT, "student.made=4")
     assert refused.exit_code == 2
     assert "student.made=4: " in refused.stderr
-    assert "holds 3 generated pairs. Run `cytoseg make-pairs` with a larger --n, or lower student.made." in refused.stderr
+    assert (
+        "holds 3 generated pairs. Run `cytoseg make-pairs` with a larger --n, or lower student.made." in refused.stderr
+    )
 
 
 def test_where_no_sample_is_valid_nothing_is_made(
