@@ -70,8 +70,8 @@ def find_pairs(folder: Path, problems: list[str], *, named: str = "masks") -> li
             problems.append(f"{name}: has no folder 'images' next to it. Put the images there.")
             continue
         for below in _parts(masks):
-            if (images / below).is_dir():
-                pairs += _pairs_of(images / below, masks / below, masks.parent / below, folder, problems)
+            if (beside := _folder_alike(images, below)) is not None:
+                pairs += _pairs_of(beside, masks / below, masks.parent / below, folder, problems)
             else:
                 problems.append(f"{_name(images, folder)}: has no folder {below} as {name} does. Put the images there.")
     return pairs
@@ -82,6 +82,17 @@ def _parts(masks: Path) -> list[Path]:
     found = {path.parent.relative_to(masks) for path in masks.rglob("*") if path.suffix.lower() in MASKS}
     apart = (any(part.startswith(".") or part.lower() == masks.name.lower() for part in below.parts) for below in found)
     return sorted({Path(), *(below for below, is_apart in zip(found, apart, strict=True) if not is_apart)})
+
+
+def _folder_alike(folder: Path, below: Path) -> Path | None:
+    """Follow a path down from a folder; a name that differs only in case or accents counts if it is the only one."""
+    for part in below.parts:
+        exact = folder / part
+        alike = [child for child in folder.iterdir() if plain_name(child.name) == plain_name(part) and child.is_dir()]
+        if not exact.is_dir() and len(alike) != 1:
+            return None
+        folder = exact if exact.is_dir() else alike[0]
+    return folder
 
 
 def _pairs_of(images: Path, masks: Path, place: Path, root: Path, problems: list[str]) -> list[MaskPair]:
@@ -98,6 +109,22 @@ def _pairs_of(images: Path, masks: Path, place: Path, root: Path, problems: list
         else:
             pairs.append(MaskPair(pictures[stem], labels[stem], _name(labels[stem], root), place))
     return pairs
+
+
+def without_masks(folder: Path, pairs: Sequence[MaskPair]) -> list[Path]:
+    """Find the images of whole folders that have no masks, such as ``B/images`` where only ``A`` has ``masks``.
+
+    Args:
+        folder: Where the pairs were looked for.
+        pairs: From `find_pairs`.
+
+    Returns:
+        The images in any folder ``images``, or below it, that are in no pair; sorted.
+    """
+    paired = {pair.picture for pair in pairs}
+    within = (path for images in _folders(folder, "images") for path in images.rglob("*"))
+    found = {path for path in within if path.suffix.lower() in PICTURES and not path.name.startswith(".")}
+    return sorted(path for path in found - paired if path.is_file())
 
 
 def find_array_pairs(folder: Path, problems: list[str], notes: list[str]) -> list[MaskPair]:

@@ -24,6 +24,7 @@ from cytoseg.formats.mask_pairs import (
     has_folder,
     read_pair,
     white_id,
+    without_masks,
 )
 from cytoseg.formats.qupath import is_geojson, read_geojson
 from cytoseg.labels.corrections import Correction, correction_of
@@ -103,7 +104,9 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
         raise LabelError(f"{source}: does not exist. Name a labelme or GeoJSON file, or a folder.")
     if state.rules.instances is not None:
         _refuse_resizing(state)
-        return find_instance_maps(source, state.problems)
+        maps = find_instance_maps(source, state.problems)
+        _note_without_masks(source, maps, state)
+        return maps
     if source.is_file():
         return _of_file(source, state)
     files, others = find_labelme(source, state.problems)
@@ -126,6 +129,7 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
 def _pairs_in(source: Path, state: ImportState) -> list[MaskPair]:
     """Find masks in the first layout that a folder has, and decide what 255 means in them."""
     pairs = find_pairs(source, state.problems)
+    _note_without_masks(source, pairs, state)
     published = [] if pairs or state.problems else find_voc_pairs(source, state.problems)
     if not (pairs or published or state.problems):
         published = find_array_pairs(source, state.problems, state.notes)
@@ -136,6 +140,12 @@ def _pairs_in(source: Path, state: ImportState) -> list[MaskPair]:
         white = IGNORE if published else white_id(pairs, state.classes)
     values = values_named(state.rules, state.classes)
     return [replace(pair, white=white, values=values) for pair in pairs or published]
+
+
+def _note_without_masks(source: Path, pairs: Sequence[MaskPair], state: ImportState) -> None:
+    left = without_masks(source, pairs) if pairs else []
+    if left:
+        state.notes.append(f"Images skipped because their folder has no masks: {len(left)} ({_names(left, source)}).")
 
 
 def _refuse_resizing(state: ImportState) -> None:

@@ -176,3 +176,14 @@ def test_binary_masks_of_three_classes_are_refused(tmp_path: Path, write_masks: 
         "(0 background, 1 cell, 2 nucleus) 255 means is unknown. Specify it with --map 255=cell "
         "(for example), or --ignore 255."
     ]
+
+
+def test_folders_that_differ_in_capitals_or_accents_are_paired(tmp_path: Path, write_masks: Write) -> None:
+    mask = write_masks(tmp_path, "P1 Ö/deep/1", [[0, 1]])
+    (tmp_path / "images" / "P1 Ö").rename(tmp_path / "images" / "p1 O\u0308")
+    problems: list[str] = []
+    (pair,) = find_pairs(tmp_path, problems)
+    assert (pair.mask, pair.picture.parent.parent.name, problems) == (mask, "p1 O\u0308", [])
+    (tmp_path / "images" / "P1 O\u0308").mkdir()  # now two are alike
+    assert find_pairs(tmp_path, problems) == []
+    assert problems == ["images: has no folder P1 Ö/deep as masks does. Put the images there."]

@@ -143,3 +143,20 @@ def test_crops_without_annotation_are_reported_as_waiting(tmp_path: Path, classe
         (tmp_path / f"{name}.crop.json").write_text('{"slide": "s", "region": [0, 0, 8, 8]}')
     with pytest.raises(LabelError, match=r"nothing is annotated yet, 2 crops wait\. Open them in labelme"):
         find_items(tmp_path, ImportState(tmp_path, classes, ImportRules()))
+
+
+@pytest.mark.parametrize("instances", [None, "nucleus"])
+@pytest.mark.parametrize("image", ["B/images/1.png", "A/images/B/1.png", "A/images/1.PNG"])
+def test_images_of_folders_without_masks_are_counted(
+    tmp_path: Path, write_masks: Write, write_picture: Write, classes: ClassList, instances: str | None, image: str
+) -> None:
+    write_masks(tmp_path / "A", "2", [[0, 1]])
+    write_picture(tmp_path / "A" / "images" / ".hidden.png")
+    state = ImportState(tmp_path, classes, ImportRules(instances=instances))
+    write_picture(tmp_path / image)
+    items = find_items(tmp_path, state)
+    assert len(items) == 1
+    if image == "A/images/1.PNG":  # its folder has masks, so this one is missing
+        assert len(state.problems) == 1
+    else:
+        assert state.notes == [f"Images skipped because their folder has no masks: 1 ({image})."]
