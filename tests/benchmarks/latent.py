@@ -36,9 +36,9 @@ name: latent
 folder: {folder}/run
 slides: {{folders: [{folder}/made/slides], mpp: 2.0}}
 crops: {{size_px: 32}}
-space: {{kind: kl, factor: 2, dim: 16, crops: 24000, rate: 1e-3}}
+space: {{kind: kl, factor: 2, dim: 16, crops: 160000, rate: 1e-3}}
 diffusion: {{dim: 16, dim_mults: [1, 2, 4]}}
-training: {{device: cpu, workers: 0, batch: 16, ema_decay: 0.995, rate_schedule: cosine, checkpoint_crops: 4000}}
+training: {{device: cpu, workers: 0, batch: 16, ema_decay: 0.995, rate_schedule: cosine, checkpoint_crops: 20000}}
 classes:
   - {{name: background, colour: "#f0f0f0"}}
   - {{name: cytoplasm, colour: "#0072b2"}}
