@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state
 from cytoseg.diffusion import train_steps
+from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.loss_log import LossReading, LossWindow
 from cytoseg.diffusion.mask_loss import MaskParts
@@ -111,6 +112,19 @@ def test_a_hybrid_training_resumes_exactly_and_learns_both(tmp_path: Path, train
     assert rows[-1]["mask_loss"] < rows[0]["mask_loss"]
     shared_out = train_tiny(tmp_path / "shared", micro_batch=1, **changes)
     torch.testing.assert_close(shared_out.unet.state_dict(), whole.unet.state_dict(), rtol=0, atol=2e-3)
+
+
+def test_a_training_of_the_variance_resumes_exactly(tmp_path: Path, train_tiny: Train) -> None:
+    adm = AdmSettings(blocks=1, attention=())
+    learning = Architecture(
+        backbone="adm", adm=adm, dim=8, dim_mults=(1, 2), timesteps=10, schedule="cosine", learn_variance=True
+    )
+    changes: dict[str, Any] = {"architecture": learning}
+    whole = train_tiny(tmp_path / "whole", **changes, crops=16)
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(tmp_path / "parts", on_step=_interrupt_at(8), **changes, crops=16)
+    _assert_same(train_tiny(tmp_path / "parts", go_on=True, **changes, crops=16), whole)
+    assert read_metrics(tmp_path / "whole" / "metrics.jsonl") == read_metrics(tmp_path / "parts" / "metrics.jsonl")
 
 
 def test_denoising_that_weighs_nothing_is_left_out(tmp_path: Path, train_tiny: Train) -> None:
