@@ -2,13 +2,17 @@
 
 import json
 import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 from typer.testing import Result
+
+from tests.apps.conftest import APP
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -58,6 +62,18 @@ def test_grey_pictures_go_through_the_whole_job(
     assert list(Path("runs/digits/predictions").glob("b003/*.ome.tif"))
     run("report")
     assert "digits" in Path("runs/digits/report.html").read_text()
+    _look(tmp_path, monkeypatch)
+
+
+def _look(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open the pages of the app that show the run's images."""
+    monkeypatch.setenv("CYTOSEG_RUNS", str(folder / "runs"))
+    monkeypatch.syspath_prepend(str(APP.parent))
+    monkeypatch.setattr(sys, "argv", ["app.py", "--base", str(folder)])
+    app = AppTest.from_file(str(APP), default_timeout=90).run()
+    for page in ("gallery", "crop", "slides", "annotate"):
+        shown = app.switch_page(f"pages/{page}.py").run()
+        assert ([*shown.exception], [*shown.error]) == ([], []), page
 
 
 @pytest.mark.slow
