@@ -5,9 +5,10 @@
 // editor.py joins the modules of the editor into one, in the order of their imports.
 
 import { EditorKeys } from "./editor_keys.js";
-import { edges, IGNORE, same } from "./editor_pixels.js";
+import { IGNORE, same } from "./editor_pixels.js";
 import { readRegions } from "./editor_regions.js";
 import { forget, keep, packed, remembered, unpacked } from "./editor_runs.js";
+import { ON_PROPOSAL } from "./editor_tools.js";
 
 const editors = new WeakMap();
 
@@ -148,12 +149,12 @@ class Editor extends EditorKeys {
     if (text === this.proposalText) return;
     this.proposalText = text;
     const { width, height } = this.data;
-    this.proposed = runs ? unpacked(runs, width * height) : null;
-    for (const part of this.root.querySelectorAll("[data-needs=proposal]")) part.hidden = !this.proposed;
-    if (this.tool === "take" && !this.proposed) this.choose("brush");
-    Object.assign(this.hints, { width, height });
-    if (this.proposed) this.colour(this.hints, edges(this.proposed, width), IGNORE);
-    this.draw();
+    const proposed = runs ? unpacked(runs, width * height) : null;
+    this.held = null;
+    for (const steps of [this.past, this.future]) steps.splice(0, steps.length, ...steps.filter((step) => step.ids));
+    for (const part of this.root.querySelectorAll("[data-needs=proposal]")) part.hidden = !proposed;
+    if (ON_PROPOSAL.includes(this.tool) && !proposed) this.choose("brush");
+    this.putProposed(proposed);
   }
 
   readRegions(said) {
@@ -177,6 +178,7 @@ class Editor extends EditorKeys {
     this.polygon = [];
     this.stroke = null;
     this.corner = null;
+    this.held = null;
     this.region = null;
     this.pointer = null;
     this.mask.width = data.width;

@@ -1,9 +1,19 @@
 // Keys for each tool, class and step; a cross moved by arrow keys, and text that describes its position, for work
 // without a mouse or without sight.
 
-import { EditorTools } from "./editor_tools.js";
+import { EditorTools, ON_PROPOSAL } from "./editor_tools.js";
 
-const TOOLS = { b: "brush", e: "eraser", p: "polygon", r: "rectangle", f: "fill", s: "smart", t: "take" };
+const TOOLS = {
+  b: "brush",
+  e: "eraser",
+  p: "polygon",
+  r: "rectangle",
+  f: "fill",
+  s: "smart",
+  t: "take",
+  m: "move",
+  d: "drop",
+};
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const FAR = 10; // pixels per arrow key with Shift
 const MARGIN_PX = 24; // screen pixels that stay visible around the cross
@@ -30,7 +40,7 @@ export class EditorKeys extends EditorTools {
       return { z: () => (event.shiftKey ? this.redo() : this.undo()), y: () => this.redo(), s: () => this.save() }[key];
     if (event.altKey && !typed) return undefined;
     const tool = TOOLS[key];
-    if (tool === "take" && !this.proposed) return undefined;
+    if (ON_PROPOSAL.includes(tool) && !this.proposed) return undefined;
     if (tool) return () => this.choose(tool);
     const found = this.data.classes.find((one) => one.key === key);
     if (found) return () => this.chooseClass(found.id);
@@ -61,7 +71,7 @@ export class EditorKeys extends EditorTools {
   words() {
     const pressed = (name) => this.root.querySelector(`[data-${name}][aria-pressed=true]`)?.firstChild.textContent ?? "";
     const size = ["brush", "eraser", "smart"].includes(this.tool) ? this.sizeSlider().value : "";
-    const id = ["eraser", "take"].includes(this.tool) ? "" : this.nameOf(this.classId);
+    const id = ["eraser", ...ON_PROPOSAL].includes(this.tool) ? "" : this.nameOf(this.classId);
     return [`${pressed("tool")} ${size}`.trim(), id, `zoom ${this.factor()}`, pressed("layer"), this.place()];
   }
 
@@ -74,8 +84,10 @@ export class EditorKeys extends EditorTools {
     return `x ${x}, y ${y}: ${this.nameOf(this.ids[i])}${offered}`;
   }
 
-  nameOf(id) {
-    return this.data.classes.find((one) => one.id === id)?.name ?? "unmarked";
+  // What a press has begun, or has done to the proposal.
+  doing() {
+    if (this.held) return `moving ${this.nameOf(this.held.before[this.held.part[0]])}`;
+    return this.stroke || this.corner ? "drawing" : this.deed;
   }
 
   // Shown, and read out by screen readers.
@@ -100,7 +112,7 @@ export class EditorKeys extends EditorTools {
 
   // Ends a stroke started by keys.
   lift() {
-    if (this.isSteered && this.stroke) this.release();
+    if (this.isSteered && (this.stroke || this.held)) this.release();
   }
 
   // Arrow keys move the cross; Space and Enter press, and Enter holds the brush down until the next Enter.
@@ -109,16 +121,22 @@ export class EditorKeys extends EditorTools {
     const step = ARROWS[event.key];
     const isDown = Boolean(this.stroke);
     if (isDown && !step && event.key !== "Shift") this.release();
-    if (event.key === "Escape" && !isDown && !this.corner && !this.polygon.length) return this.leave(event);
+    if (event.key === "Escape" && !isDown && !this.corner && !this.held && !this.polygon.length) return this.leave(event);
     const presses = event.key === " " || (event.key === "Enter" && !this.polygon.length);
     if (!step && !presses && !(isDown && event.key === "Escape")) return;
     event.preventDefault();
     event.stopPropagation(); // an arrow key would open another crop
-    if (step) this.moveBy(step, event.shiftKey ? FAR : 1);
+    if (step) this.steerBy(step, event.shiftKey ? FAR : 1);
     else if (isDown) return this.tell(["lifted", this.place()]);
     else this.pressHere(event.key === "Enter");
     this.showPointer();
-    this.tell([this.stroke || this.corner ? "drawing" : "", this.place()]);
+    this.tell([this.doing(), this.place()]);
+  }
+
+  steerBy(step, far) {
+    this.deed = "";
+    this.moveBy(step, far);
+    this.dragTo(this.pointer);
   }
 
   moveBy([x, y], far) {
@@ -131,7 +149,7 @@ export class EditorKeys extends EditorTools {
   }
 
   pressHere(stays) {
-    if (this.corner) return this.release();
+    if (this.corner || this.held) return this.release();
     this.begin(this.pointer);
     if (this.stroke && !stays) this.release();
   }

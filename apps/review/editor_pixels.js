@@ -65,16 +65,6 @@ export function fillRectangle(ids, width, height, from, to, id) {
     if (first < last) ids.fill(id, row * width + first, row * width + last);
 }
 
-// Copies the connected part of a proposal under a point into ids; the other ids are unchanged.
-export function takePart(ids, proposed, width, height, point) {
-  const [x, y] = [Math.floor(point.x), Math.floor(point.y)];
-  if (x < 0 || y < 0 || x >= width || y >= height || proposed[y * width + x] === IGNORE) return;
-  const part = proposed.slice();
-  const id = proposed[y * width + x];
-  flood(part, width, height, point, IGNORE);
-  for (let i = 0; i < ids.length; i++) if (part[i] !== proposed[i]) ids[i] = id;
-}
-
 // The border pixels of a proposal's areas, with their ids; IGNORE elsewhere.
 export function edges(proposed, width) {
   const found = new Uint8Array(proposed.length).fill(IGNORE);

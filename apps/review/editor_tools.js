@@ -1,21 +1,38 @@
 // The editor's tools, and the steps that can be undone. A pixel is painted if its centre lies in the shape.
 
-import { fillPolygon, fillRectangle, flood, IGNORE, same, stroke, takePart } from "./editor_pixels.js";
+import { fillPolygon, fillRectangle, flood, IGNORE, same, stroke } from "./editor_pixels.js";
+import { moved, partAt, without } from "./editor_proposal.js";
 import { packed, unpacked } from "./editor_runs.js";
 import { EditorView, NEAR_PX } from "./editor_view.js";
+
+export const ON_PROPOSAL = ["take", "move", "drop"]; // tools for what the base model proposes
 
 export class EditorTools extends EditorView {
   constructor(root) {
     super(root);
     this.before = this.ids; // as at the start of the step
+    /** @type {{ids?: number[], proposed?: number[]}[]} a step changes the marks or the proposal, as runs */
     this.past = [];
+    /** @type {{ids?: number[], proposed?: number[]}[]} */
     this.future = [];
+    /** @type {{part: number[], from: {x: number, y: number}, before: Uint8Array} | null} a proposed part that moves */
+    this.held = null;
+    this.deed = ""; // what the last press did to the proposal, in words
   }
 
   changed() {} // said to whoever keeps the marks
 
+  report() {}
+
+  /** @param {number} id */
+  nameOf(id) {
+    return this.data.classes.find((/** @type {{id: number}} */ one) => one.id === id)?.name ?? "unmarked";
+  }
+
   choose(tool) {
     this.tool = tool;
+    if (this.held) this.putProposed(this.held.before); // given up
+    this.held = null;
     this.polygon = [];
     this.corner = null;
     this.mark();
@@ -25,7 +42,7 @@ export class EditorTools extends EditorView {
   chooseClass(id) {
     this.classId = id;
     this.region = null;
-    if (this.tool === "eraser" || this.tool === "take") this.tool = "brush";
+    if (this.tool === "eraser" || ON_PROPOSAL.includes(this.tool)) this.tool = "brush";
     this.mark();
     this.drawAbove();
   }
@@ -55,12 +72,14 @@ export class EditorTools extends EditorView {
   press(event) {
     if (event.button !== 0 || !this.picture) return;
     this.pointer = this.at(event);
-    if (["brush", "eraser", "rectangle"].includes(this.tool)) this.above.setPointerCapture(event.pointerId);
+    if (["brush", "eraser", "rectangle", "move"].includes(this.tool)) this.above.setPointerCapture(event.pointerId);
     this.begin(this.pointer);
   }
 
   begin(point) {
+    this.deed = "";
     if (this.tool === "polygon") return this.addCorner(point);
+    if (ON_PROPOSAL.includes(this.tool)) return this.beginPart(point);
     this.remember();
     const { width, height } = this.data;
     if (this.tool === "rectangle") this.corner = point;
@@ -69,10 +88,36 @@ export class EditorTools extends EditorView {
       this.brush(point, point);
     } else {
       if (this.tool === "fill") flood(this.ids, width, height, point, this.classId);
-      if (this.tool === "take") takePart(this.ids, this.proposed, width, height, point);
       if (this.tool === "smart") this.takeRegion(point);
       this.settle();
     }
+  }
+
+  /** @param {{x: number, y: number}} point */
+  beginPart(point) {
+    const before = this.proposed;
+    const part = before ? partAt(before, this.data.width, this.data.height, point) : [];
+    if (!before || !part.length) {
+      this.deed = "nothing proposed here";
+    } else if (this.tool === "move") {
+      this.held = { part, from: point, before };
+    } else if (this.tool === "drop") {
+      this.deed = `deleted ${this.nameOf(before[part[0]])}`;
+      this.putProposed(without(before, part));
+      this.settleProposal(before);
+    } else {
+      this.remember();
+      for (const i of part) this.ids[i] = before[i];
+      this.settle();
+    }
+  }
+
+  /** @param {{x: number, y: number}} point */
+  dragTo(point) {
+    if (!this.held) return;
+    const { part, from, before } = this.held;
+    const [right, down] = [Math.floor(point.x) - Math.floor(from.x), Math.floor(point.y) - Math.floor(from.y)];
+    this.putProposed(moved(before, this.data.width, part, right, down));
   }
 
   takeRegion(point) {
@@ -85,10 +130,17 @@ export class EditorTools extends EditorView {
       this.brush(this.stroke, this.pointer);
       this.stroke = this.pointer;
     }
+    this.dragTo(this.pointer);
     this.drawAbove();
   }
 
   release() {
+    if (this.held) {
+      const { part, before } = this.held;
+      this.held = null;
+      this.deed = `moved ${this.nameOf(before[part[0]])}`;
+      return this.settleProposal(before);
+    }
     if (this.corner) {
       fillRectangle(this.ids, this.data.width, this.data.height, this.corner, this.pointer ?? this.corner, this.classId);
       this.corner = null;
@@ -134,8 +186,10 @@ export class EditorTools extends EditorView {
   }
 
   takeAll() {
+    const { proposed } = this;
+    if (!proposed) return;
     this.remember();
-    for (let i = 0; i < this.ids.length; i++) if (this.proposed[i] !== IGNORE) this.ids[i] = this.proposed[i];
+    for (let i = 0; i < this.ids.length; i++) if (proposed[i] !== IGNORE) this.ids[i] = proposed[i];
     this.settle();
   }
 
@@ -145,28 +199,48 @@ export class EditorTools extends EditorView {
 
   settle() {
     if (!same(this.before, this.ids)) {
-      this.past.push(packed(this.before)); // as runs, so that all steps fit in memory
+      this.past.push({ ids: packed(this.before) }); // as runs, so that all steps fit in memory
       this.future = [];
       this.changed();
     }
     this.draw();
   }
 
+  /** @param {Uint8Array} before */
+  settleProposal(before) {
+    if (!this.proposed || same(before, this.proposed)) return;
+    this.past.push({ proposed: packed(before) });
+    this.future = [];
+    this.report();
+  }
+
   undo() {
     if (this.polygon.length) this.polygon.pop();
-    else if (this.past.length && !this.stroke) {
-      this.future.push(packed(this.ids));
-      this.put(unpacked(this.past.pop(), this.ids.length));
-      this.changed();
-    }
+    else this.step(this.past, this.future);
     this.draw();
   }
 
   redo() {
-    if (!this.future.length || this.stroke) return;
-    this.past.push(packed(this.ids));
-    this.put(unpacked(this.future.pop(), this.ids.length));
-    this.changed();
+    this.step(this.future, this.past);
     this.draw();
+  }
+
+  /**
+   * Goes back to the last of some steps; the others then lead here again.
+   *
+   * @param {{ids?: number[], proposed?: number[]}[]} steps
+   * @param {{ids?: number[], proposed?: number[]}[]} others
+   */
+  step(steps, others) {
+    const step = this.stroke || this.held ? undefined : steps.pop();
+    if (step?.proposed && this.proposed) {
+      others.push({ proposed: packed(this.proposed) });
+      this.putProposed(unpacked(step.proposed, this.ids.length));
+      this.report();
+    } else if (step) {
+      others.push({ ids: packed(this.ids) });
+      this.put(unpacked(step.ids, this.ids.length));
+      this.changed();
+    }
   }
 }

@@ -35,6 +35,7 @@ export class EditorView {
     this.picture = null;
     this.mask = document.createElement("canvas");
     this.hints = document.createElement("canvas");
+    /** @type {Uint8Array | null} */
     this.proposed = null;
     this.layer = null; // name of the result shown over the image
     this.layers = new Map(); // by name: its image and URI
@@ -45,6 +46,15 @@ export class EditorView {
 
   put(ids) {
     this.ids = ids;
+  }
+
+  /** @param {Uint8Array | null} proposed */
+  putProposed(proposed) {
+    const { width, height } = this.data;
+    this.proposed = proposed;
+    Object.assign(this.hints, { width, height });
+    if (proposed) this.colour(this.hints, edges(proposed, width), IGNORE);
+    this.draw();
   }
 
   factor() {

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from playwright._impl._driver import compute_driver_executable
 
+from cytoseg.classes import IGNORE
+
 APP = Path(__file__).parents[2] / "apps" / "review"
 SCRIPTS = sorted(APP.glob("*.js"))
 
@@ -58,6 +60,77 @@ def test_marks_are_packed_and_read_again(tmp_path: Path, editor: ModuleType) -> 
     runs = editor.packed(ids)
     code = f"const ids = it.unpacked({runs}, 63); return [Array.from(ids), it.packed(ids)];"
     assert _computed("editor_runs", code, tmp_path) == [ids.ravel().tolist(), runs]
+
+
+PROPOSAL = """
+const [width, height, _] = [6, 3, 255];
+const proposed = Uint8Array.from([
+  1, 1, _, _, 2, 2,
+  1, 1, _, _, _, 2,
+  _, _, 1, _, _, _,
+]);
+"""
+"""Three parts: the one below touches another of its class only by a corner."""
+
+
+def test_a_part_of_a_proposal_is_found_moved_and_taken_away(tmp_path: Path) -> None:
+    found = _computed(
+        "editor_proposal",
+        PROPOSAL
+        + """
+        const at = (x, y) => it.partAt(proposed, width, height, { x, y });
+        const part = at(0.5, 1.9);
+        const moved = [[4, 1], [-1, 0]].map(([right, down]) => it.moved(proposed, width, part, right, down));
+        const changed = [it.without(proposed, part), ...moved].map((one) => Array.from(one));
+        return [part, at(5, 1), at(2, 2), at(2, 0), at(-1, 0), at(6, 0), at(0, 3), ...changed];
+        """,
+        tmp_path,
+    )
+    _ = IGNORE
+    assert found[:7] == [[0, 1, 6, 7], [4, 5, 11], [14], [], [], [], []]
+    assert found[7] == [_, _, _, _, 2, 2, _, _, _, _, _, 2, _, _, 1, _, _, _]
+    assert found[8] == [_, _, _, _, 2, 2, _, _, _, _, 1, 1, _, _, 1, _, 1, 1]  # over the other class
+    assert found[9] == [1, _, _, _, 2, 2, 1, _, _, _, _, 2, _, _, 1, _, _, _]  # half of it has left the crop
+
+
+def test_each_change_of_a_proposal_is_a_step_that_can_be_undone(tmp_path: Path) -> None:
+    found = _computed(
+        "editor_tools",
+        PROPOSAL
+        + """
+        const one = Object.create(it.EditorTools.prototype);
+        const classes = [{ id: 1, name: "cell" }, { id: 2, name: "nucleus" }];
+        Object.assign(one, { data: { width, height, classes }, ids: new Uint8Array(18).fill(_), proposed });
+        Object.assign(one, { past: [], future: [], polygon: [], stroke: null, corner: null, held: null, told: [] });
+        one.putProposed = (changed) => { one.proposed = changed; };
+        one.draw = one.drawAbove = one.mark = one.changed = one.report = () => {};
+        const seen = [];
+        const note = () => seen.push([one.deed, Array.from(one.ids), Array.from(one.proposed), one.past.length]);
+        const press = (tool, x, y) => { one.tool = tool; one.begin({ x, y }); };
+        press("drop", 2, 2); note();
+        press("move", 0, 0); one.dragTo({ x: 1, y: 0 }); one.dragTo({ x: 2, y: 1 }); one.release(); note();
+        press("take", 3, 2); note();
+        press("take", 0, 0); note();
+        press("move", 3, 2); one.dragTo({ x: 0, y: 0 }); one.undo(); one.choose("move"); note();
+        for (let i = 0; i < 4; i++) one.undo();
+        note();
+        for (let i = 0; i < 4; i++) one.redo();
+        note();
+        return seen;
+        """,
+        tmp_path,
+    )
+    _ = IGNORE
+    none, rest = [_] * 18, [1, 1, _, _, 2, 2, 1, 1, _, _, _, 2, _, _, _, _, _, _]
+    shifted = [_, _, _, _, 2, 2, _, _, 1, 1, _, 2, _, _, 1, 1, _, _]
+    taken = [_] * 8 + [1, 1, _, _, _, _, 1, 1, _, _]
+    assert found[0] == ["deleted cell", none, rest, 1]
+    assert found[1] == ["moved cell", none, shifted, 2]
+    assert found[2] == ["", taken, shifted, 3]
+    assert found[3] == ["nothing proposed here", taken, shifted, 3]
+    assert found[4] == ["", taken, shifted, 3]  # a move that was given up
+    assert found[5][1:] == [none, [1, 1, _, _, 2, 2, 1, 1, _, _, _, 2, _, _, 1, _, _, _], 0]
+    assert found[6][1:] == [taken, shifted, 3]
 
 
 def test_what_the_browser_gets_is_one_module(tmp_path: Path, editor: ModuleType) -> None:
