@@ -1,8 +1,7 @@
 """``cytoseg score-samples``: scores of samples against real crops."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,20 +10,21 @@ import matplotlib
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from cytoseg.diffusion.channels import as_channels
 from cytoseg.errors import CytosegError
-from cytoseg.evaluation.generative_features import FeatureNetwork, feature_network
-from cytoseg.evaluation.generative_scores import check_counts, count_copies, inception_score, score
+from cytoseg.evaluation.generative_features import Both, FeatureNetwork, feature_network
+from cytoseg.evaluation.generative_scores import check_counts, inception_score, score
 from cytoseg.evaluation.sample_scores import HEAD, SCORES, SCORES_FILE, TITLES, NamedNetwork, SampleScores
 from cytoseg.locks import locked
 from cytoseg.recipe import Recipe
-from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.tissue_sources import SlideSource
 from cytoseg.workflows.recipe_slides import tissue_sources
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
+from cytoseg.workflows.seen_crops import cut, opened, seen_crops
 from cytoseg.writing import atomic_path, write_atomically
 
 matplotlib.use("Agg")
@@ -60,8 +60,8 @@ def run(
     """Score samples against real crops: FID, sFID, KID, precision, recall, and copies of training crops.
 
     Each score comes with its floor, the score of equally many real crops of other slides. Scores of different feature
-    networks are not comparable; the Inception score (IS) is given with inception alone. Writes scores.json, scores.md
-    and scores.png beside the samples.
+    networks are not comparable; the Inception score (IS) is given with inception alone. Copies are searched among the
+    first 20,000 training crops. Writes scores.json, scores.md and scores.png beside the samples.
     """
     with start_run(recipe, overrides, command="score-samples") as current:
         folder = samples or current.folder / "samples"
@@ -73,7 +73,7 @@ def run(
                 "score-samples: --features inception and --weights FILE.pth belong together. Give both or neither."
             )
         network = feature_network(features, channels=channels, weights=weights)
-        found = _compare(made, current.recipe, held_out, network, draws=draws)
+        found = _compare(made, current.recipe, held_out, network, draws=draws, folder=current.folder)
         _write(folder, found)
         current.entry.update(folder=str(folder), fid=found.samples["fid"][0], kid=found.samples["kid"][0])
         say(f"{_sentence(found)} See {folder / 'scores.md'}.")
@@ -116,7 +116,7 @@ def _read(path: Path, size_px: int) -> Tensor:
 
 
 def _compare(
-    made: Tensor, recipe: Recipe, held_out: Path | None, network: FeatureNetwork, *, draws: int
+    made: Tensor, recipe: Recipe, held_out: Path | None, network: FeatureNetwork, *, draws: int, folder: Path
 ) -> SampleScores:
     """Score the samples, and real crops of other slides as the floor, against several sets of real crops."""
     trained_on = tissue_sources(recipe).sources
@@ -127,22 +127,34 @@ def _compare(
             "Name a folder of at least two with --held-out."
         )
     count = len(made)
-    described, trained = network.describe(made), network.features(_crops(recipe, trained_on, 0, count))
+    described, known = network.describe(made), seen_crops(recipe, trained_on, folder)
+    copies = known.copies(made)
     rows: dict[str, list[dict[str, float]]] = {"samples": [], "floor": []}
     for draw in range(draws):
-        first = (draw + 1) * count
+        first = known.seen + draw * count
         real = network.features(_crops(recipe, real_slides[::2], first, count))
-        other = network.describe(_crops(recipe, real_slides[1::2], first, count))
-        known = network.scaled(trained, real)[0]
-        for name, (features, classes) in (("samples", described), ("floor", other)):
-            scaled = network.scaled(features, real)
-            scores = asdict(score(scaled, network.scaled(real, real), seed=draw))
-            if classes is not None:
-                scores["inception"] = inception_score(classes)
-            rows[name].append({**scores, "copies": count_copies(scaled[0], known)})
-    seen = "held-out slides" if held_out else "slides that the model was trained on"
-    named = NamedNetwork(network.name, network.hash)
-    return SampleScores(count, draws, named, seen, _summary(rows["samples"]), _summary(rows["floor"]))
+        other = _crops(recipe, real_slides[1::2], first, count)
+        rows["samples"].append({**_scores(network, described, real, seed=draw), "copies": copies})
+        scores = _scores(network, network.describe(other), real, seed=draw)
+        rows["floor"].append({**scores, "copies": known.copies(other)})
+    return SampleScores(
+        count,
+        draws,
+        NamedNetwork(network.name, network.hash),
+        "held-out slides" if held_out else "slides that the model was trained on",
+        _summary(rows["samples"]),
+        _summary(rows["floor"]),
+        searched=known.searched,
+        seen=known.seen,
+    )
+
+
+def _scores(
+    network: FeatureNetwork, described: tuple[Both, NDArray[np.float64] | None], real: Both, *, seed: int
+) -> dict[str, float]:
+    features, classes = described
+    scores = asdict(score(network.scaled(features, real), network.scaled(real, real), seed=seed))
+    return scores if classes is None else {**scores, "inception": inception_score(classes)}
 
 
 def _with_slides(recipe: Recipe, folder: Path) -> Recipe:
@@ -151,17 +163,8 @@ def _with_slides(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _crops(recipe: Recipe, sources: Sequence[SlideSource], first: int, count: int) -> Tensor:
-    """Cut crops as in training: crop i is a function of (seed, i)."""
-    steps = augmentation(recipe.crops)
-    with _opened(recipe, sources) as crop:
-        crops = SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=first + count)
-        return as_channels(torch.stack([crops[i] for i in range(count)]), recipe.diffusion.channels)
-
-
-@contextlib.contextmanager
-def _opened(recipe: Recipe, sources: Sequence[SlideSource]) -> Iterator[RandSlideCropd]:
-    with contextlib.closing(RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px)) as crop:
-        yield crop
+    with opened(recipe, sources) as crop:
+        return cut(recipe, crop, first, count)
 
 
 def _summary(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
@@ -174,7 +177,8 @@ def _sentence(found: SampleScores) -> str:
     made, floor = found.samples, found.floor
     return (
         f"{found.count} samples: FID {made['fid'][0]:.1f} (real crops {floor['fid'][0]:.1f}), "
-        f"KID {made['kid'][0]:.2f} ({floor['kid'][0]:.2f}), {made['copies'][0]:.0f} copies of training crops."
+        f"KID {made['kid'][0]:.2f} ({floor['kid'][0]:.2f}), {made['copies'][0]:.0f} copies of training crops "
+        f"({found.searched:,} searched)."
     )
 
 

@@ -42,6 +42,8 @@ class SampleScores:
         real: Origin of the real crops.
         samples: Mean and standard deviation over the draws, by score.
         floor: The same for real crops of other slides.
+        searched: Training crops among which copies were searched; 0 in files of earlier versions.
+        seen: Training crops that the model has seen.
     """
 
     count: int
@@ -50,6 +52,8 @@ class SampleScores:
     real: str
     samples: dict[str, MeanSd]
     floor: dict[str, MeanSd]
+    searched: int = 0
+    seen: int = 0
 
     def __post_init__(self) -> None:
         if missing := [name for name in self.samples if name not in self.floor or name not in TITLES]:
@@ -66,10 +70,14 @@ class SampleScores:
     def sentence(self) -> str:
         """Describe the comparison."""
         scaled = "" if self.network.name.startswith("inception") else ", standardised by the real crops"
+        copies = (
+            f" Copies were searched among {self.searched:,} of {self.seen:,} training crops, flipped and turned ones "
+            "included."
+        )
         return (
             f"Against as many crops of {self.real}, {self.draws} draws (mean +- standard deviation). Features: "
             f"{self.network.name} ({self.network.hash}){scaled}. The floor is what as many real crops of other slides "
-            "score."
+            f"score.{copies if self.searched else ''}"
         )
 
 

@@ -11,6 +11,10 @@ from typer.testing import Result
 from cytoseg.commands.score_samples import _read as read_sample
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.generative_features import feature_network
+from cytoseg.recipe import load_recipe
+from cytoseg.workflows import seen_crops
+from cytoseg.workflows.recipe_slides import tissue_sources
+from cytoseg.workflows.seen_crops import cut, opened
 from tests.formats.test_read_mask import grey_png
 
 CytosegCommand = Callable[..., Result]
@@ -24,6 +28,21 @@ def leave_samples(count: int = 8, *, size_px: int = 32) -> None:
         Image.fromarray(noise).save(FOLDER / f"sample_{number:05d}.png")
 
 
+def leave_training_crops(*numbers: int, turns: int = 0) -> None:
+    """Leave the crops as the first samples, turned, on slides of which no two places are alike."""
+    random = np.random.default_rng(5)
+    for name in "ab":
+        coarse = random.integers(40, 170, (40, 40, 3), dtype=np.uint8)
+        pixels = np.asarray(Image.fromarray(coarse).resize((320, 320), Image.Resampling.BICUBIC)).copy()
+        pixels[:, 240:] = 245
+        Image.fromarray(pixels).save(f"slides/dark_{name}.png", dpi=(50_800, 50_800))
+    recipe = load_recipe("tiny.yaml")
+    with opened(recipe, tissue_sources(recipe).sources) as crop:
+        for place, number in enumerate(numbers):
+            pixels = ((cut(recipe, crop, number, 1)[0].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)
+            Image.fromarray(np.rot90(pixels, turns)).save(FOLDER / f"sample_{place:05d}.png")
+
+
 def refused(result: Result) -> str:
     assert result.exit_code == 2, result.output
     assert not (FOLDER / "scores.json").exists()
@@ -32,7 +51,7 @@ def refused(result: Result) -> str:
 
 def test_noise_is_far_from_real_crops_and_real_ones_are_not(cytoseg: CytosegCommand) -> None:
     leave_samples()
-    result = cytoseg("score-samples", "tiny.yaml", "--draws", "2")
+    result = cytoseg("score-samples", "tiny.yaml", "training.crops=40", "--draws", "2")
     assert result.exit_code == 0, result.output
     found = json.loads((FOLDER / "scores.json").read_text())
     assert (found["count"], found["draws"]) == (8, 2)
@@ -52,12 +71,39 @@ def test_noise_is_far_from_real_crops_and_real_ones_are_not(cytoseg: CytosegComm
     assert (entry["command"], entry["outcome"]) == ("score-samples", "finished")
 
 
+@pytest.mark.parametrize(("training", "turns", "copies"), [("100", 0, 3), ("100", 1, 3), ("90", 0, 2)])
+def test_a_copy_of_any_training_crop_is_found(cytoseg: CytosegCommand, training: str, turns: int, copies: int) -> None:
+    leave_samples()
+    leave_training_crops(0, 40, 90, turns=turns)
+    result = cytoseg("score-samples", "tiny.yaml", f"training.crops={training}", "--draws", "1")
+    assert result.exit_code == 0, result.output
+    found = json.loads((FOLDER / "scores.json").read_text())
+    assert (found["searched"], found["seen"]) == (int(training), int(training))
+    assert found["samples"]["copies"] == [copies, 0.0]
+    assert f"{copies} copies of training crops ({training} searched)" in result.stdout
+    said = f"Copies were searched among {training} of {training} training crops, flipped and turned ones included."
+    assert said in (FOLDER / "scores.md").read_text()
+
+
+def test_the_search_ends_at_a_limit_and_counts_what_the_model_has_seen(
+    cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_samples()
+    leave_training_crops(0, 40, 90)
+    Path("runs/tiny/ddpm/checkpoint-000000120").mkdir(parents=True)
+    monkeypatch.setattr(seen_crops, "MOST_SEARCHED", 64)
+    result = cytoseg("score-samples", "tiny.yaml", "training.crops=1000", "--draws", "1")
+    assert result.exit_code == 0, result.output
+    found = json.loads((FOLDER / "scores.json").read_text())
+    assert (found["searched"], found["seen"], found["samples"]["copies"]) == (64, 120, [2, 0.0])
+
+
 def test_slides_that_the_model_has_not_seen_may_be_named(cytoseg: CytosegCommand) -> None:
     leave_samples()
     Path("others").mkdir()
     for path in Path("slides").iterdir():
         (Path("others") / f"other_{path.name}").write_bytes(path.read_bytes())
-    result = cytoseg("score-samples", "tiny.yaml", "--held-out", "others", "--draws", "1")
+    result = cytoseg("score-samples", "tiny.yaml", "training.crops=40", "--held-out", "others", "--draws", "1")
     assert result.exit_code == 0, result.output
     assert json.loads((FOLDER / "scores.json").read_text())["real"] == "held-out slides"
 

@@ -12,6 +12,7 @@ from cytoseg.evaluation.generative_scores import (
     check_counts,
     count_copies,
     frechet_distance,
+    inception_score,
     kernel_distance,
     precision_recall,
     score,
@@ -62,8 +63,23 @@ def test_precision_and_recall_equal_torch_fidelity() -> None:
     theirs = prc.prc_features_to_metric(
         torch.from_numpy(made), torch.from_numpy(real), prc_neighborhood=3, prc_batch_size=50, verbose=False
     )
-    both = sorted([theirs["precision"], theirs["recall"]])
-    assert sorted(precision_recall(made, real)) == pytest.approx(both, rel=1e-3)
+    assert theirs["precision"] != theirs["recall"]
+    assert precision_recall(made, real) == pytest.approx((theirs["precision"], theirs["recall"]), rel=1e-3)
+
+
+@pytest.mark.parametrize(("count", "splits"), [(60, 1), (1000, 2)])
+def test_the_inception_score_equals_torch_fidelity(count: int, splits: int) -> None:
+    import_torchvision()
+    isc = pytest.importorskip("torch_fidelity.metric_isc")
+    logits = torch.from_numpy(np.random.default_rng(2).normal(0.0, 2.0, (count, 12)))
+    theirs = isc.isc_features_to_metric(logits, splits=splits, shuffle=False)["inception_score_mean"]
+    assert inception_score(torch.softmax(logits, dim=1).numpy()) == pytest.approx(theirs, rel=1e-3)
+
+
+def test_the_inception_score_by_hand() -> None:
+    # Sure of each of two classes, equally often: 2; never sure: 1.
+    assert inception_score(np.eye(2)) == pytest.approx(2.0)
+    assert inception_score(np.full((4, 5), 0.2)) == pytest.approx(1.0)
 
 
 def test_kernel_distance_by_hand() -> None:
@@ -95,6 +111,17 @@ def test_copies_are_counted() -> None:
     made, real = _two(made=20, real=50)
     made[3], made[7] = real[4] + 1e-6, real[9]
     assert count_copies(made, real) == 2
+
+
+def test_a_copy_is_far_nearer_to_one_crop_than_to_the_next_by_hand() -> None:
+    # Of two neighbours: .9 against a third of 5.5, 2 against a third of 5.
+    assert count_copies(np.array([[0.9], [2.0], [5.0]]), np.array([[0.0], [11.0], [30.0]])) == 1
+
+
+def test_one_of_many_alike_is_no_copy() -> None:
+    alike, near = np.zeros((500, 3)), np.full((1, 3), 1e-3)
+    assert count_copies(near, np.concatenate([alike, np.ones((20, 3))])) == 0
+    assert count_copies(near, np.concatenate([alike[:1], np.ones((519, 3))])) == 1
 
 
 def test_all_scores_at_once() -> None:
