@@ -1,5 +1,6 @@
-"""Two runs' predictions of a slide in a real browser: the swipe, its keys, and two viewers that move together."""
+"""Two predictions of a slide in a real browser: the swipe, its keys, and two viewers that move together."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import BrowserContext, Page, expect
 
+from cytoseg.evaluation.run_folder import time_text
 from cytoseg.geometry import Size
+from cytoseg.predict.kept_versions import versions_of
 from cytoseg.slides.pyramid import write_pyramid
 from tests.apps.sighted import CELL, GLASS, MPP, squares
 from tests.browser.test_review_browser import DRAWN_MS
@@ -35,12 +38,26 @@ def swapped(address: str, served_run: Path) -> Iterator[None]:
     """A copy of the run whose class map says cell where the other says background."""
     first = served_run.parent / "sighted"
     run = shutil.copytree(first, first.with_name("swapped"))
+    _swap(run)
+    yield
+    shutil.rmtree(run)
+
+
+def _swap(run: Path) -> None:
+    """Predict cell where the class map says background, and background where it says cell."""
     ids, size = 1 - squares(4096), Size(4096, 4096)
     path = run / "predictions" / "board" / "class_map.ome.tif"
     path.unlink()
     write_pyramid(path, [ids.astype(np.uint8)], size=size, mpp=MPP, categorical=True)
-    yield
-    shutil.rmtree(run)
+
+
+def _made(run: Path, made: str, bundle: str) -> None:
+    """Say when and by which bundle the prediction was made."""
+    path = run / "predictions" / "board" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["provenance"]["bundle"] = {"sha256": {"weights": bundle}}
+    path.unlink()  # a kept version has the same file
+    path.write_text(json.dumps({**summary, "made": made}))
 
 
 @pytest.fixture
@@ -126,3 +143,44 @@ def test_two_viewers_move_together(page: Page, tmp_path: Path) -> None:
     page.get_by_text("Swipe", exact=True).click()
     page.wait_for_function(LOADED, arg=SWIPED, timeout=DRAWN_MS)
     expect(page.locator(".sight .second")).to_be_hidden()
+
+
+@pytest.fixture
+def versioned(address: str, served_run: Path) -> Iterator[Path]:
+    """A copy of the run whose prediction says when and by which bundle it was made."""
+    first = served_run.parent / "sighted"
+    run = shutil.copytree(first, first.with_name("versioned"))
+    _made(run, "2026-03-01T10:00:00+00:00", "a")
+    yield run
+    shutil.rmtree(run)
+
+
+@pytest.mark.slow
+def test_two_kept_versions_of_a_prediction_are_compared(
+    visitor: BrowserContext, address: str, versioned: Path, tmp_path: Path
+) -> None:
+    page = visitor.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    where = f"{address}/slides?run=versioned&slide=board&x=1000&y=1000&width=400"
+    for again in (False, True):
+        if again:
+            _swap(versioned)
+            _made(versioned, "2026-04-01T10:00:00+00:00", "b")
+        page.goto(where)
+        page.get_by_role("button", name="Keep this version").click(timeout=DRAWN_MS)
+        expect(page.get_by_text("This version is kept.")).to_be_visible(timeout=DRAWN_MS)
+    later, earlier = versions_of(versioned, "board")
+    assert (later.made, earlier.made) == ("2026-04-01T10:00:00+00:00", "2026-03-01T10:00:00+00:00")
+    box = page.get_by_role("combobox", name="Compare with")
+    box.fill(f"{time_text(earlier.made)}, bundle {earlier.bundle}")
+    box.press("Enter")
+
+    def holds(seen: NDArray[np.int64]) -> bool:
+        middle = seen.shape[1] // 2
+        return _is_second(seen[:, : middle - 8]) and _is_first(seen[:, middle + 8 :])
+
+    _wait_for(page, holds, layers=SWIPED)
+    page.screenshot(path=tmp_path / "versions.png")
+    page.close()
+    assert errors == []
