@@ -66,7 +66,7 @@ test-story: $(INSTALLED)
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir .site
 
-# The types of the app's own JavaScript, as far as they are said or can be seen; node comes with the dev extra.
+# The types of the app's own JavaScript; node comes with the dev extra.
 TSC := .venv/tsc/node_modules/.bin/tsc
 $(TSC): $(INSTALLED)
 	$(BIN)/npm install --silent --no-audit --no-fund --prefix .venv/tsc typescript@7.0.2

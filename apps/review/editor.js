@@ -12,6 +12,7 @@ import { ON_PROPOSAL } from "./editor_tools.js";
 
 const editors = new WeakMap();
 
+/** @type {(component: any) => void} */
 export default function ({ data, parentElement, setTriggerValue, setStateValue }) {
   const root = parentElement.querySelector(".editor");
   let editor = editors.get(root);
@@ -19,12 +20,13 @@ export default function ({ data, parentElement, setTriggerValue, setStateValue }
     editor = new Editor(root);
     editors.set(root, editor);
   }
-  editor.send = (value) => setTriggerValue("saved", value);
-  editor.sendDrawn = (value) => setStateValue("drawn", value);
+  editor.send = (/** @type {object} */ value) => setTriggerValue("saved", value);
+  editor.sendDrawn = (/** @type {object} */ value) => setStateValue("drawn", value);
   editor.show(data);
 }
 
 class Editor extends EditorKeys {
+  /** @param {any} root the element of the component */
   constructor(root) {
     super(root);
     /** @type {(value: object) => void} */
@@ -32,7 +34,9 @@ class Editor extends EditorKeys {
     /** @type {(value: object) => void} */
     this.sendDrawn = () => {};
     this.start = this.ids; // as sent by Python
+    /** @type {string | undefined} */
     this.proposalText = undefined;
+    /** @type {string | null} */
     this.regionsUri = null;
     this.sent = 0; // when the last stroke was sent to Python
     this.listen();
@@ -56,11 +60,12 @@ class Editor extends EditorKeys {
     for (const name of ["opacity", "veil", "brightness", "contrast"]) this.find(name).oninput = () => this.draw();
     for (const name of ["size", "parts"]) this.find(name).oninput = () => this.drawAbove();
     // An arrow key on a slider moves the slider instead of opening another crop.
-    this.root.addEventListener("keydown", (event) => {
+    this.root.addEventListener("keydown", (/** @type {any} */ event) => {
       if (event.target.type === "range" && event.key.startsWith("Arrow")) event.stopPropagation();
     });
-    this.find("help").addEventListener("keydown", (event) => event.stopPropagation()); // keys in the help do not act on the crop
+    this.find("help").addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => event.stopPropagation()); // keys in the help do not act on the crop
     this.listenToPointer();
+    /** @type {(event: KeyboardEvent) => void} */
     const onKey = (event) => {
       if (this.root.isConnected) this.key(event);
       else document.removeEventListener("keydown", onKey);
@@ -70,27 +75,28 @@ class Editor extends EditorKeys {
   }
 
   listenToPointer() {
-    this.above.onpointerdown = (event) => {
+    this.above.onpointerdown = (/** @type {PointerEvent} */ event) => {
       this.isPressed = true;
       this.steers(false);
       this.press(event);
     };
-    this.above.onpointermove = (event) => this.move(event);
+    this.above.onpointermove = (/** @type {PointerEvent} */ event) => this.move(event);
     this.above.onpointerup = this.above.onpointercancel = () => {
       this.isPressed = false;
       this.release();
     };
     this.above.ondblclick = () => this.closePolygon();
-    this.above.onkeydown = (event) => this.steer(event);
+    this.above.onkeydown = (/** @type {KeyboardEvent} */ event) => this.steer(event);
     this.above.onfocus = () => this.steers(!this.isPressed);
     this.above.onblur = () => this.steers(false);
-    this.above.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    this.above.addEventListener("wheel", (/** @type {WheelEvent} */ event) => this.wheel(event), { passive: false });
     this.above.onpointerleave = () => {
       if (!this.isSteered) this.pointer = null;
       this.drawAbove();
     };
   }
 
+  /** @type {(data: any) => void} */
   show(data) {
     const before = this.data;
     this.data = data;
@@ -105,6 +111,7 @@ class Editor extends EditorKeys {
   }
 
   // Keys of the page, after those of the editor.
+  /** @type {(keys: string[][]) => void} */
   listKeys(keys) {
     this.find("pagekeys").replaceChildren(
       ...keys.map((words) => {
@@ -117,6 +124,7 @@ class Editor extends EditorKeys {
     );
   }
 
+  /** @type {(layers: any[]) => void} */
   showResults(layers) {
     this.find("results").hidden = !layers.length;
     for (const { name, uri } of layers) {
@@ -144,6 +152,7 @@ class Editor extends EditorKeys {
     this.draw();
   }
 
+  /** @type {(runs: number[] | undefined) => void} */
   propose(runs) {
     const text = JSON.stringify(runs ?? null);
     if (text === this.proposalText) return;
@@ -157,6 +166,7 @@ class Editor extends EditorKeys {
     this.putProposed(proposed);
   }
 
+  /** @type {(said: {uri: string, colours: number[]} | undefined) => void} */
   readRegions(said) {
     if (!said || said.uri === this.regionsUri) return;
     this.regionsUri = said.uri;
@@ -167,6 +177,7 @@ class Editor extends EditorKeys {
     });
   }
 
+  /** @type {(data: any) => void} */
   open(data) {
     this.start = unpacked(data.ids, data.width * data.height);
     this.ids = remembered(data.token, data.width * data.height) ?? this.start.slice();
@@ -200,6 +211,7 @@ class Editor extends EditorKeys {
     if (data.autosave && data.may_save && this.isChanged()) this.handOver(); // strokes kept during a broken connection
   }
 
+  /** @type {(classes: any[]) => void} */
   classButtons(classes) {
     const box = this.find("classes");
     if (classes.every((one) => one.id !== this.classId)) this.classId = classes.find((one) => one.id !== this.data.fill).id;

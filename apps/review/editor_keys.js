@@ -3,6 +3,7 @@
 
 import { EditorTools, ON_PROPOSAL } from "./editor_tools.js";
 
+/** @type {Record<string, string>} */
 const TOOLS = {
   b: "brush",
   e: "eraser",
@@ -14,6 +15,7 @@ const TOOLS = {
   m: "move",
   d: "drop",
 };
+/** @type {Record<string, number[]>} */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const FAR = 10; // pixels per arrow key with Shift
 const MARGIN_PX = 24; // screen pixels that stay visible around the cross
@@ -21,8 +23,9 @@ const MARGIN_PX = 24; // screen pixels that stay visible around the cross
 export class EditorKeys extends EditorTools {
   save() {}
 
+  /** @type {(event: KeyboardEvent) => void} */
   key(event) {
-    const target = event.composedPath()[0];
+    const target = /** @type {any} */ (event.composedPath()[0]);
     const typing = target.isContentEditable || target.tagName === "TEXTAREA" || target.tagName === "SELECT";
     if (typing || (target.tagName === "INPUT" && !["range", "radio", "checkbox"].includes(target.type))) return;
     const action = this.actionOf(event, event.key.toLowerCase());
@@ -34,6 +37,7 @@ export class EditorKeys extends EditorTools {
     this.tell(this.words().filter((word, i) => word !== before[i]));
   }
 
+  /** @type {(event: KeyboardEvent, key: string) => (() => void) | undefined} */
   actionOf(event, key) {
     const typed = event.getModifierState("AltGraph"); // many keyboards type [ and ] with it
     if ((event.ctrlKey || event.metaKey) && !typed)
@@ -42,7 +46,7 @@ export class EditorKeys extends EditorTools {
     const tool = TOOLS[key];
     if (ON_PROPOSAL.includes(tool) && !this.proposed) return undefined;
     if (tool) return () => this.choose(tool);
-    const found = this.data.classes.find((one) => one.key === key);
+    const found = this.data.classes.find((/** @type {any} */ one) => one.key === key);
     if (found) return () => this.chooseClass(found.id);
     return {
       "[": () => this.grow(-1),
@@ -69,6 +73,7 @@ export class EditorKeys extends EditorTools {
 
   // The state that keys change: tool with its size, class, zoom, result, and position of the cross.
   words() {
+    /** @type {(name: string) => string} */
     const pressed = (name) => this.root.querySelector(`[data-${name}][aria-pressed=true]`)?.firstChild.textContent ?? "";
     const size = ["brush", "eraser", "smart"].includes(this.tool) ? this.sizeSlider().value : "";
     const id = ["eraser", ...ON_PROPOSAL].includes(this.tool) ? "" : this.nameOf(this.classId);
@@ -91,12 +96,14 @@ export class EditorKeys extends EditorTools {
   }
 
   // Shown, and read out by screen readers.
+  /** @type {(words: string[]) => void} */
   tell(words) {
     const text = words.filter(Boolean).join("; ");
     if (text) this.find("told").textContent = text;
   }
 
   // Whether the crop has the keyboard focus by key. After a mere click, arrow keys open other crops.
+  /** @type {(does: boolean) => void} */
   steers(does) {
     if (!does) this.lift();
     this.isSteered = does;
@@ -116,6 +123,7 @@ export class EditorKeys extends EditorTools {
   }
 
   // Arrow keys move the cross; Space and Enter press, and Enter holds the brush down until the next Enter.
+  /** @type {(event: KeyboardEvent) => void} */
   steer(event) {
     if (!this.picture || !this.isSteered || event.ctrlKey || event.metaKey || event.altKey) return;
     const step = ARROWS[event.key];
@@ -133,21 +141,23 @@ export class EditorKeys extends EditorTools {
     this.tell([this.doing(), this.place()]);
   }
 
+  /** @type {(step: number[], far: number) => void} */
   steerBy(step, far) {
     this.deed = "";
     this.moveBy(step, far);
     this.dragTo(this.pointer);
   }
 
+  /** @type {(step: number[], far: number) => void} */
   moveBy([x, y], far) {
     const { width, height } = this.data;
+    /** @type {(place: number, size: number) => number} */
     const within = (place, size) => Math.max(0.5, Math.min(size - 0.5, Math.floor(place) + 0.5));
     this.pointer = { x: within(this.pointer.x + x * far, width), y: within(this.pointer.y + y * far, height) };
-    if (!this.stroke) return;
-    this.brush(this.stroke, this.pointer);
-    this.stroke = this.pointer;
+    this.paintTo(this.pointer);
   }
 
+  /** @type {(stays: boolean) => void} */
   pressHere(stays) {
     if (this.corner || this.held) return this.release();
     this.begin(this.pointer);
@@ -155,6 +165,7 @@ export class EditorKeys extends EditorTools {
   }
 
   // Back to the tools: a crop must not trap the focus.
+  /** @type {(event: KeyboardEvent) => void} */
   leave(event) {
     event.preventDefault();
     event.stopPropagation();
@@ -165,12 +176,14 @@ export class EditorKeys extends EditorTools {
   showPointer() {
     if (!this.pointer) return;
     const [scroll, factor] = [this.find("scroll"), this.factor()];
+    /** @type {(from: number, room: number, place: number) => number} */
     const seen = (from, room, place) => Math.max(place + MARGIN_PX - room, Math.min(from, place - MARGIN_PX));
     scroll.scrollLeft = seen(scroll.scrollLeft, scroll.clientWidth, this.pointer.x * factor);
     scroll.scrollTop = seen(scroll.scrollTop, scroll.clientHeight, this.pointer.y * factor);
     this.drawAbove();
   }
 
+  /** @type {(event: WheelEvent) => void} */
   wheel(event) {
     if (this.tool !== "smart" || event.ctrlKey || !event.deltaY) return;
     event.preventDefault();

@@ -1,7 +1,10 @@
 // Label maps as arrays of ids: strokes, polygons, rectangles, areas.
 
+/** @typedef {{x: number, y: number}} Point in pixels of the crop */
+
 export const IGNORE = 255;
 
+/** @type {(ids: Uint8Array, width: number, height: number, from: Point, to: Point, size: number, id: number) => void} */
 export function stroke(ids, width, height, from, to, size, id) {
   const radius = size / 2;
   const [x, y] = [to.x - from.x, to.y - from.y];
@@ -19,6 +22,7 @@ export function stroke(ids, width, height, from, to, size, id) {
   if (column >= 0 && column < width && row >= 0 && row < height) ids[row * width + column] = id;
 }
 
+/** @type {(ids: Uint8Array, width: number, height: number, point: Point, id: number) => void} */
 export function flood(ids, width, height, point, id) {
   const [x, y] = [Math.floor(point.x), Math.floor(point.y)];
   if (x < 0 || y < 0 || x >= width || y >= height) return;
@@ -36,9 +40,11 @@ export function flood(ids, width, height, point, id) {
   }
 }
 
+/** @type {(ids: Uint8Array, width: number, height: number, corners: Point[], id: number) => void} */
 export function fillPolygon(ids, width, height, corners, id) {
   for (let row = 0; row < height; row++) {
     const y = row + 0.5;
+    /** @type {number[]} */
     const crossings = [];
     corners.forEach((a, i) => {
       const b = corners[(i + 1) % corners.length];
@@ -52,10 +58,12 @@ export function fillPolygon(ids, width, height, corners, id) {
   }
 }
 
+/** @type {(a: Uint8Array, b: Uint8Array) => boolean} */
 export function same(a, b) {
   return a.every((id, i) => id === b[i]);
 }
 
+/** @type {(ids: Uint8Array, width: number, height: number, from: Point, to: Point, id: number) => void} */
 export function fillRectangle(ids, width, height, from, to, id) {
   const [left, right] = [Math.min(from.x, to.x), Math.max(from.x, to.x)];
   const [top, bottom] = [Math.min(from.y, to.y), Math.max(from.y, to.y)];
@@ -66,6 +74,7 @@ export function fillRectangle(ids, width, height, from, to, id) {
 }
 
 // The border pixels of a proposal's areas, with their ids; IGNORE elsewhere.
+/** @type {(proposed: Uint8Array, width: number) => Uint8Array} */
 export function edges(proposed, width) {
   const found = new Uint8Array(proposed.length).fill(IGNORE);
   for (let i = 0; i < proposed.length; i++) {

@@ -17,9 +17,11 @@ export class Regions {
       if ((i + 1) % width) this.touch(part, parts[i + 1]);
       if (i + width < parts.length) this.touch(part, parts[i + width]);
     });
+    /** @type {{start: number, count: number, pixels: number[]} | null} */
     this.last = null;
   }
 
+  /** @type {(one: number, other: number) => void} */
   touch(one, other) {
     if (one === other) return;
     this.beside[one].add(other);
@@ -27,6 +29,7 @@ export class Regions {
   }
 
   // The pixels of a number of superpixels, the one under a point first; null outside the crop.
+  /** @type {(point: {x: number, y: number}, count: number) => number[] | null} */
   at(point, count) {
     const [x, y] = [Math.floor(point.x), Math.floor(point.y)];
     if (x < 0 || y < 0 || x >= this.width || (y + 1) * this.width > this.parts.length) return null;
@@ -37,11 +40,13 @@ export class Regions {
   }
 
   // Repeatedly adds the neighbour whose colour is nearest to the mean of the selection.
+  /** @type {(start: number, count: number) => number[]} */
   grown(start, count) {
     const taken = [start];
     const border = new Set(this.beside[start]);
     const sum = [0, 0, 0];
     let size = 0;
+    /** @type {(part: number) => void} */
     const add = (part) => {
       const more = this.pixels[part].length;
       size += more;
@@ -49,6 +54,7 @@ export class Regions {
     };
     add(start);
     while (taken.length < count && border.size) {
+      /** @type {(part: number) => number} */
       const far = (part) => Math.hypot(...sum.map((total, k) => this.colours[3 * part + k] - total / size));
       const [next] = [...border].reduce((best, part) => {
         const distance = far(part);

@@ -4,6 +4,7 @@ const DRAFT = "cytoseg draft ";
 
 // Ids as runs: id, count, id, count ...
 
+/** @type {(ids: Uint8Array) => number[]} */
 export function packed(ids) {
   const runs = [];
   for (let i = 0; i < ids.length; ) {
@@ -15,6 +16,7 @@ export function packed(ids) {
   return runs;
 }
 
+/** @type {(runs: number[], length: number) => Uint8Array<ArrayBuffer>} */
 export function unpacked(runs, length) {
   const ids = new Uint8Array(length);
   let at = 0;
@@ -27,18 +29,21 @@ export function unpacked(runs, length) {
 
 // Drafts. A browser may refuse to store them; work then continues without them.
 
+/** @type {(token: string, runs: number[]) => void} */
 export function keep(token, runs) {
   try {
     sessionStorage.setItem(DRAFT + token, JSON.stringify(runs));
   } catch {}
 }
 
+/** @type {(token: string) => void} */
 export function forget(token) {
   try {
     sessionStorage.removeItem(DRAFT + token);
   } catch {}
 }
 
+/** @type {(token: string, length: number) => Uint8Array<ArrayBuffer> | null} */
 export function remembered(token, length) {
   try {
     const runs = JSON.parse(sessionStorage.getItem(DRAFT + token) ?? "null");

@@ -8,6 +8,7 @@ import { EditorView, NEAR_PX } from "./editor_view.js";
 export const ON_PROPOSAL = ["take", "move", "drop"]; // tools for what the base model proposes
 
 export class EditorTools extends EditorView {
+  /** @param {any} root the element of the component */
   constructor(root) {
     super(root);
     this.before = this.ids; // as at the start of the step
@@ -29,6 +30,7 @@ export class EditorTools extends EditorView {
     return this.data.classes.find((/** @type {{id: number}} */ one) => one.id === id)?.name ?? "unmarked";
   }
 
+  /** @type {(tool: string) => void} */
   choose(tool) {
     this.tool = tool;
     if (this.held) this.putProposed(this.held.before); // given up
@@ -39,6 +41,7 @@ export class EditorTools extends EditorView {
     this.drawAbove();
   }
 
+  /** @type {(id: number) => void} */
   chooseClass(id) {
     this.classId = id;
     this.region = null;
@@ -47,6 +50,7 @@ export class EditorTools extends EditorView {
     this.drawAbove();
   }
 
+  /** @type {(name: string | undefined) => void} */
   chooseLayer(name) {
     this.layer = name;
     this.mark();
@@ -54,6 +58,7 @@ export class EditorTools extends EditorView {
   }
 
   mark() {
+    /** @type {(name: string, isOn: (value: string) => boolean) => void} */
     const press = (name, isOn) => {
       for (const button of this.root.querySelectorAll(`[data-${name}]`))
         button.setAttribute("aria-pressed", isOn(button.getAttribute(`data-${name}`)));
@@ -69,6 +74,7 @@ export class EditorTools extends EditorView {
     return this.tool === "eraser" ? this.data.fill : this.classId;
   }
 
+  /** @type {(event: PointerEvent) => void} */
   press(event) {
     if (event.button !== 0 || !this.picture) return;
     this.pointer = this.at(event);
@@ -76,6 +82,7 @@ export class EditorTools extends EditorView {
     this.begin(this.pointer);
   }
 
+  /** @type {(point: import("./editor_pixels.js").Point) => void} */
   begin(point) {
     this.deed = "";
     if (this.tool === "polygon") return this.addCorner(point);
@@ -120,18 +127,24 @@ export class EditorTools extends EditorView {
     this.putProposed(moved(before, this.data.width, part, right, down));
   }
 
+  /** @type {(point: import("./editor_pixels.js").Point) => void} */
   takeRegion(point) {
     for (const i of this.regions?.at(point, Number(this.find("parts").value)) ?? []) this.ids[i] = this.classId;
   }
 
+  /** @type {(event: PointerEvent) => void} */
   move(event) {
     this.pointer = this.at(event);
-    if (this.stroke) {
-      this.brush(this.stroke, this.pointer);
-      this.stroke = this.pointer;
-    }
+    this.paintTo(this.pointer);
     this.dragTo(this.pointer);
     this.drawAbove();
+  }
+
+  /** @type {(point: import("./editor_pixels.js").Point) => void} */
+  paintTo(point) {
+    if (!this.stroke) return;
+    this.brush(this.stroke, point);
+    this.stroke = point;
   }
 
   release() {
@@ -151,6 +164,7 @@ export class EditorTools extends EditorView {
     this.settle();
   }
 
+  /** @type {(from: import("./editor_pixels.js").Point, to: import("./editor_pixels.js").Point) => void} */
   brush(from, to) {
     stroke(this.ids, this.data.width, this.data.height, from, to, Number(this.find("size").value), this.value());
     this.draw();
@@ -161,12 +175,14 @@ export class EditorTools extends EditorView {
   }
 
   // Enlarges or shrinks the brush, or the selection of smart select.
+  /** @type {(by: number) => void} */
   grow(by) {
     const slider = this.sizeSlider();
     slider.value = Number(slider.value) + by;
     this.drawAbove();
   }
 
+  /** @type {(point: import("./editor_pixels.js").Point) => void} */
   addCorner(point) {
     const [first] = this.polygon;
     const near = first && Math.hypot(first.x - point.x, first.y - point.y) * this.factor() < NEAR_PX;
@@ -239,7 +255,7 @@ export class EditorTools extends EditorView {
       this.report();
     } else if (step) {
       others.push({ ids: packed(this.ids) });
-      this.put(unpacked(step.ids, this.ids.length));
+      this.put(unpacked(/** @type {number[]} */ (step.ids), this.ids.length));
       this.changed();
     }
   }

@@ -6,6 +6,7 @@ const MOST_ZOOM = 16;
 const CROSS_PX = [4, 14]; // screen pixels at which the arms of the cross begin and end
 export const NEAR_PX = 8; // screen pixels, to close a polygon
 
+/** @type {(x: number, y: number) => Path2D} */
 function cross(x, y) {
   const path = new Path2D();
   for (const [across, down] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
@@ -16,34 +17,49 @@ function cross(x, y) {
 }
 
 export class EditorView {
+  /** @param {any} root the element of the component */
   constructor(root) {
     this.root = root;
+    /** @type {(name: string) => any} */
     this.find = (name) => root.querySelector(`[data-part=${name}]`);
     this.canvas = this.find("canvas");
     this.above = this.find("above");
+    /** @type {any} */
     this.data = null; // latest data from Python
     this.ids = new Uint8Array(); // as painted so far
     this.tool = "brush";
+    /** @type {any} */
     this.classId = null;
+    /** @type {any} */
     this.pointer = null; // position on the crop
     this.isPressed = false;
     this.isSteered = false; // whether arrow keys move the cross
+    /** @type {import("./editor_pixels.js").Point[]} */
     this.polygon = [];
+    /** @type {import("./editor_pixels.js").Point | null} */
     this.stroke = null; // last position of the current stroke
+    /** @type {any} */
     this.corner = null; // first corner of a rectangle
+    /** @type {number | null} */
     this.zoom = null; // null fits the page
+    /** @type {HTMLImageElement | null} */
     this.picture = null;
     this.mask = document.createElement("canvas");
     this.hints = document.createElement("canvas");
     /** @type {Uint8Array | null} */
+    /** @type {any} */
     this.proposed = null;
+    /** @type {string | null | undefined} */
     this.layer = null; // name of the result shown over the image
     this.layers = new Map(); // by name: its image and URI
+    /** @type {import("./editor_regions.js").Regions | null} */
     this.regions = null; // superpixels, once loaded
+    /** @type {number[] | null} */
     this.region = null; // the current selection of smart select
     this.regionHint = document.createElement("canvas");
   }
 
+  /** @type {(ids: Uint8Array<ArrayBuffer>) => void} */
   put(ids) {
     this.ids = ids;
   }
@@ -62,6 +78,7 @@ export class EditorView {
     return Math.max(1, Math.min(MOST_ZOOM, this.zoom ?? room));
   }
 
+  /** @type {(zoom: number | null) => void} */
   scale(zoom) {
     this.zoom = zoom === null ? null : Math.max(1, Math.min(MOST_ZOOM, zoom));
     this.resize();
@@ -92,6 +109,7 @@ export class EditorView {
     if (!this.picture) return;
     const { width, height } = this.canvas;
     const pen = this.canvas.getContext("2d");
+    /** @type {(name: string) => number} */
     const percent = (name) => Number(this.find(name).value);
     pen.globalAlpha = 1;
     pen.imageSmoothingEnabled = true;
@@ -110,11 +128,13 @@ export class EditorView {
     this.drawAbove();
   }
 
+  /** @type {(canvas: HTMLCanvasElement, ids: Uint8Array, fill: number) => void} */
   colour(canvas, ids, fill) {
     const { width, height } = canvas;
-    const pen = canvas.getContext("2d");
+    const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     const pixels = pen.createImageData(width, height);
     const words = new Uint32Array(pixels.data.buffer); // one per pixel: bytes red, green, blue and opacity
+    /** @type {(bytes: number[]) => number} */
     const word = (bytes) => new Uint32Array(new Uint8Array([...bytes, 255]).buffer)[0];
     const table = new Uint32Array(256).fill(word([0, 0, 0]));
     for (const one of this.data.classes) table[one.id] = word(one.colour);
@@ -145,6 +165,7 @@ export class EditorView {
   paths() {
     const factor = this.factor();
     const paths = [];
+    /** @type {(point: import("./editor_pixels.js").Point, radius: number) => void} */
     const ring = (point, radius) => {
       const path = new Path2D();
       path.arc(point.x * factor, point.y * factor, radius, 0, 2 * Math.PI);
@@ -168,6 +189,7 @@ export class EditorView {
     return paths;
   }
 
+  /** @type {(pen: CanvasRenderingContext2D) => void} */
   drawRegion(pen) {
     const region = this.regions?.at(this.pointer, Number(this.find("parts").value));
     if (!region) return;
@@ -183,6 +205,7 @@ export class EditorView {
     pen.drawImage(this.regionHint, 0, 0, this.above.width, this.above.height);
   }
 
+  /** @type {(event: PointerEvent) => import("./editor_pixels.js").Point} */
   at(event) {
     const box = this.above.getBoundingClientRect();
     return {

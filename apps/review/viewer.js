@@ -11,6 +11,7 @@ const held = new WeakMap();
 /** @type {Promise<unknown> | null} */
 let library = null;
 
+/** @type {(component: any) => () => void} */
 export default function ({ data, parentElement, setStateValue }) {
   let state = held.get(parentElement);
   if (!state) {
@@ -30,6 +31,7 @@ export default function ({ data, parentElement, setStateValue }) {
   };
 }
 
+/** @type {(address: string) => Promise<unknown>} */
 function load(address) {
   library ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
@@ -44,10 +46,11 @@ function load(address) {
   return library;
 }
 
+/** @type {(state: any, parent: any, setStateValue: (name: string, value: object) => void) => void} */
 function start(state, parent, setStateValue) {
   const root = parent.querySelector(".sight");
   state.root = root;
-  state.open = (side) => openPane(state, side, parent, setStateValue);
+  state.open = (/** @type {number} */ side) => openPane(state, side, parent, setStateValue);
   const pane = (state.leads = state.open(0));
   const { viewer } = pane;
   state.panes = [pane];
@@ -63,7 +66,9 @@ function start(state, parent, setStateValue) {
   viewer.addHandler("viewport-change", () => state.wanted.compare === "swipe" && cut(state));
   drawCrops(state, viewer, setStateValue, pane.at);
   holdSeam(state);
+  /** @type {(factor: number) => void} */
   const zoom = (factor) => viewer.viewport.zoomBy(factor).applyConstraints();
+  /** @type {Record<string, () => void>} */
   const acts = {
     nearer: () => zoom(1.6),
     farther: () => zoom(1 / 1.6),
@@ -82,6 +87,7 @@ function start(state, parent, setStateValue) {
 }
 
 // A pane is one OpenSeadragon viewer; the right one exists only for side by side.
+/** @type {(state: any, side: number, parent: any, setStateValue: (name: string, value: object) => void) => any} */
 function openPane(state, side, parent, setStateValue) {
   const { OpenSeadragon } = /** @type {any} */ (window);
   const element = parent.querySelectorAll(".canvas")[side];
@@ -102,11 +108,12 @@ function openPane(state, side, parent, setStateValue) {
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
   });
   const slide = () => viewer.world.getItemAt(0);
+  /** @type {(pixel: any) => {x: number, y: number}} */
   const at = (pixel) => slide().viewportToImageCoordinates(viewer.viewport.pointFromPixel(pixel, true));
   viewer.addHandler("tile-load-failed", () =>
     say(parent, "Some parts cannot be shown. The slide may have been moved, or the review has ended: reload the page."),
   );
-  viewer.addHandler("canvas-click", (event) => {
+  viewer.addHandler("canvas-click", (/** @type {any} */ event) => {
     if (!event.quick || !slide()) return;
     const spot = at(event.position);
     const width = slide().viewportToImageRectangle(viewer.viewport.getBounds(true)).width;
@@ -115,13 +122,14 @@ function openPane(state, side, parent, setStateValue) {
   });
   new OpenSeadragon.MouseTracker({
     element,
-    moveHandler: (event) => slide() && point(state, at(event.position)),
+    moveHandler: (/** @type {any} */ event) => slide() && point(state, at(event.position)),
     leaveHandler: () => (state.root.querySelector(".place").textContent = ""),
   });
   const empty = { shown: null, layers: {}, loading: 0, closed: false };
   return { viewer, side, at, ...empty, layersChanged: () => cut(state) };
 }
 
+/** @type {(state: any) => void} */
 function update(state) {
   const { wanted, panes } = state;
   if (wanted.compare === "side" && panes.length === 1) {
@@ -135,6 +143,7 @@ function update(state) {
   for (const pane of panes) show(state, pane);
 }
 
+/** @type {(state: any, pane: any) => void} */
 function show(state, pane) {
   const { wanted } = state;
   const { viewer } = pane;
@@ -156,6 +165,7 @@ function show(state, pane) {
   }
 }
 
+/** @type {(state: any) => void} */
 function jump(state) {
   const { wanted } = state;
   const { viewer } = state.panes[0];
@@ -168,6 +178,7 @@ function jump(state) {
 }
 
 // The scale bar, and how large the slide's pixels are now.
+/** @type {(state: any) => void} */
 function draw(state) {
   const { wanted, root, panes } = state;
   const { viewer } = panes[0];
@@ -184,6 +195,7 @@ function draw(state) {
   root.querySelector(".zoom").textContent = `${tidy(zoom * 100)} %`;
 }
 
+/** @type {(state: any, place: {x: number, y: number}) => void} */
 function point(state, place) {
   const { wanted, root } = state;
   const x = Math.floor(place.x);
@@ -193,10 +205,12 @@ function point(state, place) {
   root.querySelector(".place").textContent = inside ? `x ${x}, y ${y} px${um}` : "";
 }
 
+/** @type {(parent: any, text: string) => void} */
 function say(parent, text) {
   parent.querySelector(".said").textContent = text;
 }
 
+/** @type {(number: number) => string} */
 function tidy(number) {
   return String(Number(number.toPrecision(3)));
 }

@@ -1,8 +1,12 @@
 // Two predictions of a slide: one viewer with a prediction on each side of a seam, or two viewers that move together.
 
+/** @type {Record<string, number>} */
+const ENDS = { Home: 0, End: 100 };
+/** @type {Record<string, number>} */
 const KEYS = { ArrowLeft: -2, ArrowRight: 2, PageDown: -10, PageUp: 10, "[": -2, "]": 2 };
 
 // The pane touched last leads, and the other follows at once.
+/** @type {(state: any, one: any, two: any) => void} */
 export function link(state, one, two) {
   for (const [from, to] of [
     [one, two],
@@ -16,32 +20,35 @@ export function link(state, one, two) {
   }
 }
 
+/** @type {(from: any, to: any) => void} */
 export function follow(from, to) {
   to.viewer.viewport.zoomTo(from.viewer.viewport.getZoom(true), null, true);
   to.viewer.viewport.panTo(from.viewer.viewport.getCenter(true), true);
 }
 
+/** @type {(state: any) => void} */
 export function holdSeam(state) {
   const { root } = state;
   const seam = root.querySelector(".seam");
+  /** @type {(percent: number) => void} */
   const move = (percent) => {
     state.seam = Math.min(100, Math.max(0, percent));
     place(state);
   };
-  seam.onpointerdown = (event) => {
+  seam.onpointerdown = (/** @type {PointerEvent} */ event) => {
     if (state.wanted.compare !== "swipe") return;
     seam.setPointerCapture(event.pointerId);
     seam.focus();
     event.preventDefault();
   };
-  seam.onpointermove = (event) => {
+  seam.onpointermove = (/** @type {PointerEvent} */ event) => {
     if (!seam.hasPointerCapture(event.pointerId)) return;
     const box = root.getBoundingClientRect();
     move((100 * (event.clientX - box.left)) / box.width);
   };
-  root.addEventListener("keydown", (event) => {
+  root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (state.wanted.compare !== "swipe" || event.ctrlKey || event.metaKey || event.altKey) return;
-    const [step, ends] = [KEYS[event.key], { Home: 0, End: 100 }[event.key]];
+    const [step, ends] = [KEYS[event.key], ENDS[event.key]];
     // Elsewhere in the viewer, arrow keys move the slide.
     const own = event.target === seam || event.key === "[" || event.key === "]";
     if (!own || (step === undefined && ends === undefined)) return;
@@ -51,6 +58,7 @@ export function holdSeam(state) {
 }
 
 // Show or hide the seam, and cut the layers at it.
+/** @type {(state: any) => void} */
 export function place(state) {
   const { root, wanted } = state;
   const seam = root.querySelector(".seam");
@@ -66,6 +74,7 @@ export function place(state) {
   cut(state);
 }
 
+/** @type {(state: any) => void} */
 export function cut(state) {
   const { OpenSeadragon } = /** @type {any} */ (window);
   const { wanted } = state;

@@ -1,5 +1,6 @@
 // The layers drawn above the slide in one pane of the viewer.
 
+/** @type {(data: any, address: string, suffix: string, version: string, query: string) => object} */
 export function source(data, address, suffix, version, query) {
   return {
     width: data.width,
@@ -8,18 +9,21 @@ export function source(data, address, suffix, version, query) {
     tileOverlap: 0,
     minLevel: 0,
     maxLevel: data.finest,
-    getTileUrl: (step, x, y) => `${address}/${step}/${x}_${y}.${suffix}?v=${version}${query}`,
+    getTileUrl: (/** @type {number} */ step, /** @type {number} */ x, /** @type {number} */ y) => `${address}/${step}/${x}_${y}.${suffix}?v=${version}${query}`,
   };
 }
 
 // With two panes, each shows the layers of its side; a single pane shows all.
+/** @type {(wanted: any, side: number) => any[]} */
 export function layersOf(wanted, side) {
-  return wanted.layers.filter((layer) => wanted.compare !== "side" || layer.side === side);
+  return wanted.layers.filter((/** @type {any} */ layer) => wanted.compare !== "side" || layer.side === side);
 }
 
+/** @type {(layer: {side: number, name: string}) => string} */
 const nameOf = (layer) => `${layer.side} ${layer.name}`;
 
 // Add, replace and remove layers until the pane shows the wanted ones.
+/** @type {(pane: any, wanted: any) => void} */
 export function updateLayers(pane, wanted) {
   const { viewer } = pane;
   const layers = layersOf(wanted, pane.side);
@@ -32,6 +36,7 @@ export function updateLayers(pane, wanted) {
   layers.forEach((layer, above) => updateLayer(pane, wanted, layer, above + 1));
 }
 
+/** @type {(pane: any, wanted: any, layer: any, index: number) => void} */
 function updateLayer(pane, wanted, layer, index) {
   const { viewer } = pane;
   const name = nameOf(layer);
@@ -58,7 +63,7 @@ function updateLayer(pane, wanted, layer, index) {
     index: replaced < 0 ? index : replaced,
     replace: replaced >= 0,
     error: () => settled(pane),
-    success: ({ item }) => {
+    success: (/** @type {any} */ { item }) => {
       settled(pane);
       if (pane.closed || pane.layers[name] !== next) return viewer.world.removeItem(item);
       next.item = item;
@@ -69,11 +74,13 @@ function updateLayer(pane, wanted, layer, index) {
 }
 
 // A destroyed OpenSeadragon viewer still adds layers that were loading, and fails: so destroy it after the last one.
+/** @type {(pane: any) => void} */
 export function closePane(pane) {
   pane.closed = true;
   if (!pane.loading) pane.viewer.destroy();
 }
 
+/** @type {(pane: any) => void} */
 function settled(pane) {
   pane.loading -= 1;
   if (pane.closed) setTimeout(() => closePane(pane));

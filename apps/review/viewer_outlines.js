@@ -4,6 +4,9 @@ const SVG = "http://www.w3.org/2000/svg";
 const BEYOND = 0.25; // fraction of the view, on each side
 const REST_MS = 150;
 
+/** @typedef {{x: number, y: number, width: number, height: number}} Region in pixels of the slide */
+
+/** @type {(state: any, viewer: any) => void} */
 export function holdOutlines(state, viewer) {
   for (const name of ["open", "animation-finish", "resize"]) {
     viewer.addHandler(name, () => {
@@ -14,6 +17,7 @@ export function holdOutlines(state, viewer) {
 }
 
 // Transform the outlines from the slide's pixels to the screen.
+/** @type {(state: any) => void} */
 export function move(state) {
   const { OpenSeadragon } = /** @type {any} */ (window);
   const { viewport, world } = state.panes[0].viewer;
@@ -25,6 +29,7 @@ export function move(state) {
 }
 
 // Show the wanted outlines that have loaded, and request the others.
+/** @type {(state: any) => void} */
 export function paint(state) {
   const { wanted, root, outlines } = state;
   const said = wanted.outlines;
@@ -43,6 +48,7 @@ export function paint(state) {
   ask(state);
 }
 
+/** @type {(state: any) => void} */
 function ask(state) {
   const { wanted, outlines, panes } = state;
   const { viewport, world } = panes[0].viewer;
@@ -69,11 +75,13 @@ function ask(state) {
     });
 }
 
+/** @type {(region: Region, view: Region) => boolean} */
 function covers(region, view) {
   const [right, lower] = [region.x + region.width, region.y + region.height];
   return region.x <= view.x && region.y <= view.y && right >= view.x + view.width && lower >= view.y + view.height;
 }
 
+/** @type {(state: any, found: any) => void} */
 function fill(state, found) {
   const { root, outlines } = state;
   const group = root.querySelector(".outlines g");
@@ -89,6 +97,7 @@ function fill(state, found) {
   paint(state);
 }
 
+/** @type {(id: number, name: string, line: string, kind: string) => SVGElement[]} */
 function pathsOf(id, name, line, kind) {
   return ["casing", "line"].map((which) => {
     const path = document.createElementNS(SVG, "path");
@@ -99,6 +108,7 @@ function pathsOf(id, name, line, kind) {
   });
 }
 
+/** @type {(ring: number[]) => string} */
 function closed(ring) {
   let line = `M${ring[0]} ${ring[1]}`;
   for (let i = 2; i < ring.length; i += 2) line += `L${ring[i]} ${ring[i + 1]}`;
@@ -106,6 +116,7 @@ function closed(ring) {
 }
 
 // Mark the object at the clicked position; the page shows its measurements.
+/** @type {(state: any, spot: {x: number, y: number}) => void} */
 export function pick(state, spot) {
   const { root, outlines } = state;
   const lines = [...root.querySelectorAll(".outlines .line")];
@@ -115,6 +126,7 @@ export function pick(state, spot) {
   choose(root, outlines.chosen);
 }
 
+/** @type {(root: any, id: string | null) => void} */
 function choose(root, id) {
   for (const path of root.querySelectorAll(".outlines .line")) path.classList.toggle("chosen", path.dataset.id === id);
 }
