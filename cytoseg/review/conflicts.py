@@ -1,6 +1,6 @@
 """Crops that two people annotated differently, and their agreement."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -64,25 +64,44 @@ class Conflict:
         return 1 - (1.0 if self.agreement.same is None else self.agreement.same)
 
 
-def find_conflicts(
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What different people marked on the same crops.
+
+    Attributes:
+        conflicts: The open conflicts, the largest disagreement first.
+        pairs: The agreement of each pair of people, pooled over all crops that both marked.
+        problems: A sentence for each unreadable reading, which is left out.
+    """
+
+    conflicts: list[Conflict]
+    pairs: list[Pair]
+    problems: list[str]
+
+
+def compare_people(
     pictures: Sequence[Path], classes: ClassList, resolved: Collection[tuple[str, frozenset[str]]]
-) -> tuple[list[Conflict], list[str]]:
-    """Compare each pair of people on each crop that both marked.
+) -> Comparison:
+    """Compare each pair of people on each crop that both marked, reading all marks once.
 
     Args:
         pictures: PNG files of the crops.
         classes: Names of the ids.
         resolved: Crop and hashes of both maps of each resolved conflict.
-
-    Returns:
-        The open conflicts, the largest disagreement first; and a sentence for each unreadable reading, which is
-        left out.
     """
     found: list[Conflict] = []
     problems: list[str] = []
-    for picture in pictures:
-        found += [one for one in _of_crop(picture, classes, problems) if (one.crop, one.pair) not in resolved]
-    return worst_first(found), problems
+
+    def maps() -> Iterator[tuple[str, dict[str, NDArray[np.uint8]]]]:
+        for picture in pictures:
+            crop = picture.stem
+            sides, slide, readers = _read(picture, classes, problems)
+            conflicts = compared(sides, classes, crop=crop, slide=slide, picture=picture, readers=readers)
+            found.extend(one for one in conflicts if (crop, one.pair) not in resolved)
+            yield crop, {side.person: side.ids for side in sides}
+
+    pairs = pairs_of(maps(), classes)
+    return Comparison(worst_first(found), pairs, problems)
 
 
 def worst_first(found: Iterable[Conflict]) -> list[Conflict]:
@@ -117,17 +136,6 @@ def compared(
     return found
 
 
-def compare_readers(pictures: Sequence[Path], classes: ClassList) -> list[Pair]:
-    """Compare each pair of people on all crops that both marked, pooled; unreadable marks are left out.
-
-    Args:
-        pictures: PNG files of the crops.
-        classes: Names of the ids.
-    """
-    maps = ((picture.stem, {side.person: side.ids for side in _read(picture, classes, [])[0]}) for picture in pictures)
-    return pairs_of(maps, classes)
-
-
 def differing(conflict: Conflict) -> NDArray[np.bool_]:
     """Mark the pixels that both people marked with different classes, (H, W) bool."""
     first, second = (side.ids for side in conflict.sides)
@@ -138,11 +146,6 @@ def differing(conflict: Conflict) -> NDArray[np.bool_]:
 def may_resolve(conflict: Conflict, person: str) -> bool:
     """Return whether a person is a third one, who has not marked the crop."""
     return bool(person) and not any(same_person(name, person) for name in conflict.readers)
-
-
-def _of_crop(picture: Path, classes: ClassList, problems: list[str]) -> list[Conflict]:
-    sides, slide, readers = _read(picture, classes, problems)
-    return compared(sides, classes, crop=picture.stem, slide=slide, picture=picture, readers=readers)
 
 
 def _read(picture: Path, classes: ClassList, problems: list[str]) -> tuple[list[Side], str, tuple[str, ...]]:

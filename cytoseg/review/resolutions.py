@@ -15,7 +15,7 @@ from cytoseg.labels.drawn_marks import Drawn, save_marks
 from cytoseg.labels.readings import crop_locked, keep_marks
 from cytoseg.labels.reviewer_names import clean_name
 from cytoseg.review.append_only import growing_table, insert_row, read_rows, select_rows, text_rows, writing
-from cytoseg.review.conflicts import Conflict, Side, find_conflicts, may_resolve
+from cytoseg.review.conflicts import Conflict, Side, compare_people, may_resolve
 
 Choice = Literal["first", "second", "drawn from first", "drawn from second"]
 
@@ -97,7 +97,7 @@ def resolve(log: URL, run: str, conflict: Conflict, decision: Decision, classes:
     """
 
     def present() -> list[Conflict]:
-        return find_conflicts([conflict.picture], classes, ())[0]
+        return compare_people([conflict.picture], classes, ()).conflicts
 
     with crop_locked(conflict.picture), recorded(log, run, conflict, decision, present) as side:
         keep_marks(conflict.picture)
@@ -154,7 +154,7 @@ def read_resolutions(log: URL, **wanted: str) -> list[Entry]:
 
 
 def resolved_pairs(entries: Iterable[Entry]) -> set[tuple[str, frozenset[str]]]:
-    """Return crop and hashes of both maps of each resolution, for ``find_conflicts``."""
+    """Return crop and hashes of both maps of each resolution, for ``compare_people``."""
     return {(entry.crop, frozenset((entry.first_sha256, entry.second_sha256))) for entry in entries}
 
 

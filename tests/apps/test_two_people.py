@@ -3,16 +3,20 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from cytoseg.classes import IGNORE
+from cytoseg.labels import readings
 from cytoseg.labels.drawn_marks import Drawn, drawn_of, read_marks
 from cytoseg.labels.index import load_index
-from cytoseg.labels.readings import place_of, save_reading
+from cytoseg.labels.readings import Reading, place_of, save_reading
+from cytoseg.review import conflicts
 from cytoseg.review.append_only import log_of
 from cytoseg.review.assignments import Assignment, assign, assignees, read_assignments, take
 from cytoseg.review.resolutions import read_resolutions
@@ -74,6 +78,22 @@ def test_conflicts_are_listed_by_disagreement_and_shown_side_by_side(
     assert "576 of the 1,152 pixels that both marked have different classes (50.0%)" in _texts(app)
     offered = _buttons(app)
     assert [offered[f"{word} {name}'s"] for word in ("Take", "Draw from") for name in ("Anna", "Bo")] == [True] * 4
+
+
+@pytest.mark.usefixtures("disputed")
+def test_the_page_reads_each_persons_marks_once(
+    review: Review, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, read = _opened(review, run, tmp_path), []
+
+    def marks_at(reading: Reading, *given: Any) -> NDArray[np.uint8]:
+        read.append(reading.picture)
+        return readings.marks_at(reading, *given)
+
+    monkeypatch.setattr(conflicts, "marks_at", marks_at)
+    app = app.run()
+    assert "Agreement" in [title.value for title in app.subheader]
+    assert len(read) == len(set(read)) == 4
 
 
 @pytest.mark.parametrize(("name", "why"), [("", ""), ("anna", "You have marked this crop"), ("Bo", "You have marked")])

@@ -15,7 +15,7 @@ from cytoseg.errors import LabelError
 from cytoseg.labels.drawn_marks import Drawn, drawn_of, read_marks
 from cytoseg.labels.readings import place_of, save_reading
 from cytoseg.review.append_only import log_of
-from cytoseg.review.conflicts import Conflict, compare_readers, differing, find_conflicts, may_resolve
+from cytoseg.review.conflicts import Conflict, compare_people, differing, may_resolve
 from cytoseg.review.resolutions import Decision, read_resolutions, resolution_csv, resolve, resolved_pairs
 
 CLASSES = ClassList(("glass", "cell"), ((9, 9, 9), (0, 0, 200)), "glass")
@@ -45,9 +45,9 @@ def disputed(tmp_path: Path) -> Path:
 
 
 def _open(tmp_path: Path, *crops: Path) -> list[Conflict]:
-    found, problems = find_conflicts(crops, CLASSES, resolved_pairs(read_resolutions(log_of(tmp_path, None))))
-    assert problems == []
-    return found
+    found = compare_people(crops, CLASSES, resolved_pairs(read_resolutions(log_of(tmp_path, None))))
+    assert found.problems == []
+    return found.conflicts
 
 
 def _decide(tmp_path: Path, conflict: Conflict, author: str, choice: str) -> None:
@@ -80,7 +80,7 @@ def test_each_two_of_three_readers_are_compared(tmp_path: Path, disputed: Path) 
     other = _crop(tmp_path, "b")
     _mark(other, "Anna", [1, 1, 1, 1])
     _mark(other, "Dora", [1, 1, 1, 0])
-    pairs = compare_readers([disputed, other], CLASSES)
+    pairs = compare_people([disputed, other], CLASSES, ()).pairs
     assert [(one.first, one.second, one.crops, one.agreement.pixels, one.agreement.same) for one in pairs] == [
         ("Anna", "Bo", ("a",), 2, 1 / 2),
         ("Anna", "Dora", ("a", "b"), 7, 5 / 7),
@@ -193,11 +193,12 @@ def test_what_cannot_be_read_is_left_out_and_said(tmp_path: Path, disputed: Path
     _mark(disputed, "Cem", [1, 1, 1, 1])
     path = place_of(disputed, "Cem").with_suffix(".json")
     path.write_text(path.read_text().replace('"imageWidth": 4', '"imageWidth": 5'))
-    found, problems = find_conflicts([disputed], CLASSES, ())
-    assert [[side.person for side in one.sides] for one in found] == [["Anna", "Bo"]]
-    assert found[0].readers == ("Anna", "Bo", "Cem")
-    assert len(problems) == 1
+    found = compare_people([disputed], CLASSES, ())
+    assert [[side.person for side in one.sides] for one in found.conflicts] == [["Anna", "Bo"]]
+    assert [(one.first, one.second) for one in found.pairs] == [("Anna", "Bo")]
+    assert found.conflicts[0].readers == ("Anna", "Bo", "Cem")
+    assert len(found.problems) == 1
     disputed.write_bytes(b"")
-    found, problems = find_conflicts([disputed], CLASSES, ())
-    assert found == []
-    assert problems[-1].startswith("a.png")
+    found = compare_people([disputed], CLASSES, ())
+    assert (found.conflicts, found.pairs) == ([], [])
+    assert found.problems[-1].startswith("a.png")

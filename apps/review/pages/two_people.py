@@ -19,7 +19,8 @@ from cytoseg.labels.reviewer_names import clean_name
 from cytoseg.review.append_only import log_of
 from cytoseg.review.assignments import Entry as Assigned
 from cytoseg.review.assignments import assignees
-from cytoseg.review.conflicts import Conflict, compare_readers, find_conflicts
+from cytoseg.review.conflicts import Comparison, Conflict, compare_people
+from cytoseg.review.inter_rater import Pair
 from cytoseg.review.judgement_conflicts import compare_judgements, read_judgement_resolutions
 from cytoseg.review.resolutions import Decision, Entry, read_resolutions, resolution_csv, resolve, resolved_pairs
 from cytoseg.review.review_log import read_entries
@@ -31,9 +32,9 @@ HELP = (
 )
 
 
-def _conflicts(annotating: Annotating, crops: Sequence[CropFile], author: str, done: Sequence[Entry]) -> None:
-    found, problems = find_conflicts([crop.path for crop in crops], annotating.classes, resolved_pairs(done))
-    for problem in problems[:3]:
+def _conflicts(annotating: Annotating, crops: Sequence[CropFile], author: str, marked: Comparison) -> None:
+    found = marked.conflicts
+    for problem in marked.problems[:3]:
         st.warning(state.told(problem), icon=":material/warning:")
     st.subheader(f"Conflicts ({len(found)})")
     if not found:
@@ -84,9 +85,8 @@ def _resolved(done: Sequence[Entry]) -> None:
     widgets.offer_csv("Resolutions (CSV)", resolution_csv(done), what="resolutions")
 
 
-def _agreement(annotating: Annotating, crops: Sequence[CropFile], judged: disputed_tests.Judged) -> None:
+def _agreement(annotating: Annotating, pairs: Sequence[Pair], judged: disputed_tests.Judged) -> None:
     """Show how far each two people agree, of any number of people."""
-    pairs = compare_readers([crop.path for crop in crops], annotating.classes)
     verdicts = compare_judgements(judged.entries)
     if not pairs and not verdicts:
         return
@@ -147,10 +147,11 @@ def main() -> None:
     except CytosegError as error:
         st.error(reviews.sentence(state.told(error)), icon=":material/error:")
         return
+    marked = compare_people([crop.path for crop in crops], annotating.classes, resolved_pairs(done))
     if crops:
-        _conflicts(annotating, crops, author, done)
+        _conflicts(annotating, crops, author, marked)
     disputed_tests.show(annotating.classes, author, done, judged)
-    _agreement(annotating, crops, judged)
+    _agreement(annotating, marked.pairs, judged)
     _resolved(done)
     disputed_tests.show_resolved(judged.resolved)
     if crops:
