@@ -11,6 +11,19 @@ IMPORTED = ("to_label", "queue", "review/corrections")
 """Folders of a run that hold annotations to import."""
 ANNOTATED = IMPORTED[:2]
 """Folders of a run with crops to annotate."""
+KINDS: Mapping[str, tuple[str, str]] = {
+    "mlps": ("MLPs", "Small networks on the features of each pixel: seconds to a few minutes on one core of a CPU."),
+    "decoder": (
+        "Decoder",
+        "Tunes the whole network, slightly better nuclei with few crops: minutes to an hour and a half on one core.",
+    ),
+    "student": (
+        "Student",
+        "A small network for many slides: after its teacher's training, about ten minutes more on one core. It "
+        "predicts more than ten times as fast as its teacher, slightly worse.",
+    ),
+}
+"""Title and cost of each ``interpreter.kind`` that training can be started with instead of the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +34,8 @@ class Order:
         title: Title shown to users.
         told: One-sentence description.
         words: Returns the arguments from the recipe's path, the run folder and the inputs: paths of slides, a folder of
-            ``IMPORTED``, or a crop to annotate as ``folder/stem``.
-        takes: Required inputs: ``slides``, ``folder``, ``crop`` or nothing.
+            ``IMPORTED``, a crop to annotate as ``folder/stem``, or one of ``KINDS``.
+        takes: Required inputs: ``slides``, ``folder``, ``crop`` or nothing; or ``kind``, which may be left out.
     """
 
     title: str
@@ -31,8 +44,12 @@ class Order:
     takes: str = ""
 
 
-def _plain(*command: str) -> Callable[[str, Path, Sequence[str]], Sequence[str]]:
-    return lambda recipe, _run, _given: (*command, recipe)
+def _plain(*command: str, options: Sequence[str] = ()) -> Callable[[str, Path, Sequence[str]], Sequence[str]]:
+    return lambda recipe, _run, _given: (*command, recipe, *options)
+
+
+_GO_ON = ("--resume",)
+"""Continues a training that began before, and begins one that did not; without it the first is refused."""
 
 
 ORDERS: Mapping[str, Order] = {
@@ -45,12 +62,18 @@ ORDERS: Mapping[str, Order] = {
     "train-ddpm": Order(
         "Train the diffusion model",
         "Learns from random crops of slides without labels: hours on a GPU, days on a CPU.",
-        _plain("train-ddpm"),
+        _plain("train-ddpm", options=_GO_ON),
+    ),
+    "train-autoencoder": Order(
+        "Train the autoencoder",
+        "Learns the latent space in which the diffusion model then works: hours.",
+        _plain("train-autoencoder", options=_GO_ON),
     ),
     "train-interpreter": Order(
         "Train",
         "Learns the classes from the labelled crops that are not test crops.",
-        _plain("train-interpreter"),
+        lambda recipe, _run, given: ("train-interpreter", recipe, *(f"interpreter.kind={kind}" for kind in given)),
+        takes="kind",
     ),
     "evaluate": Order("Evaluate", "Scores the model on the test crops.", _plain("evaluate")),
     "predict": Order(
@@ -71,12 +94,12 @@ ORDERS: Mapping[str, Order] = {
     "study": Order(
         "Study label efficiency",
         "Shows how the scores grow with the labelled crops: many trainings, hours.",
-        lambda recipe, _run, _given: ("study", "label-efficiency", recipe),
+        _plain("study", "label-efficiency"),
     ),
     "robustness": Order(
         "Study robustness",
         "Shows up to which blur, noise, stain and other changes of the image the model is safe: hours.",
-        lambda recipe, _run, _given: ("study", "robustness", recipe),
+        _plain("study", "robustness"),
     ),
     "make-pairs": Order(
         "Make labelled samples",
@@ -93,7 +116,8 @@ def command_of(name: str, run: Path, given: Sequence[str]) -> list[str]:
     Args:
         name: Name of the command.
         run: The run folder, absolute.
-        given: Absolute paths of slides, one of ``IMPORTED``, or a crop in one of ``ANNOTATED``.
+        given: Absolute paths of slides, one of ``IMPORTED``, a crop in one of ``ANNOTATED``, or one of
+            ``KINDS``.
 
     Raises:
         CytosegError: If the command may not be started, or its inputs are invalid.
@@ -108,9 +132,16 @@ def command_of(name: str, run: Path, given: Sequence[str]) -> list[str]:
         "slides": bool(given) and all(Path(path).is_absolute() for path in given),
         "folder": len(given) == 1 and given[0] in IMPORTED,
         "crop": len(given) == 1 and _is_crop(given[0]),
+        "kind": not given or (len(given) == 1 and given[0] in KINDS),
     }
     if not fits[order.takes]:
-        wanted = {"": "nothing", "slides": "slides", "crop": "a crop", "folder": f"one of {', '.join(IMPORTED)}"}
+        wanted = {
+            "": "nothing",
+            "slides": "slides",
+            "crop": "a crop",
+            "folder": f"one of {', '.join(IMPORTED)}",
+            "kind": f"one of {', '.join(KINDS)}",
+        }
         raise CytosegError(f"jobs: {name} takes {wanted[order.takes]}. Choose again.")
     return list(order.words(str(run / "recipe.yaml"), run, given))
 

@@ -76,6 +76,37 @@ def test_a_button_starts_the_command_on_the_runs_own_recipe(
     assert "Started by Anna, " in _texts(app)
 
 
+def test_the_kind_of_model_is_chosen_with_its_cost(
+    review: Review, run: Path, tmp_path: Path, started: list[list[str]]
+) -> None:
+    app = _opened(review, "jobs", run, tmp_path)
+    (kind,) = [box for box in app.main.selectbox if box.label == "Kind of model"]
+    assert (kind.value, kind.options) == ("mlps", ["MLPs", "Decoder", "Student"])
+    assert "seconds to a few minutes on one core" in _texts(app)
+    app = kind.select("decoder").run()
+    assert "minutes to an hour and a half on one core" in _texts(app)
+    app = _press(app, "Train")
+    assert started[0][-3:] == ["train-interpreter", str(run / "recipe.yaml"), "interpreter.kind=decoder"]
+    assert "**1. Train: decoder**: waiting" in _texts(app)
+
+
+def test_a_kind_that_the_page_does_not_offer_stays_the_recipes(
+    review: Review, run: Path, tmp_path: Path, started: list[list[str]]
+) -> None:
+    recipe = load_recipe(str(run / "recipe.yaml"), ["interpreter.kind=segdiff"])
+    (run / "recipe.yaml").write_text(dump_recipe(recipe))
+    _press(_opened(review, "jobs", run, tmp_path), "Train")
+    assert started[0][-2:] == ["train-interpreter", str(run / "recipe.yaml")]
+
+
+def test_an_autoencoder_is_offered_in_a_latent_space_only(review: Review, run: Path, tmp_path: Path) -> None:
+    app = _opened(review, "jobs", run, tmp_path)
+    assert "Train the autoencoder" not in [button.label for button in app.main.button]
+    recipe = load_recipe(str(run / "recipe.yaml"), ["space.kind=kl"])
+    (run / "recipe.yaml").write_text(dump_recipe(recipe))
+    assert "Train the autoencoder" in [button.label for button in app.run(timeout=60).main.button]
+
+
 def test_a_start_needs_a_name(review: Review, run: Path, tmp_path: Path) -> None:
     app = _opened(review, "jobs", run, tmp_path, name="")
     assert {button.disabled for button in app.main.button if button.label in ("Evaluate", "Train")} == {True}

@@ -1,12 +1,16 @@
-from collections.abc import Callable
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from typer.testing import Result
 
-from cytoseg.checkpoints import load_checkpoint
-from cytoseg.recipe import load_recipe
+from cytoseg.checkpoints import find_checkpoints, load_checkpoint
+from cytoseg.jobs.job_commands import command_of
+from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
 
 
@@ -62,3 +66,27 @@ def test_what_follows_takes_the_architecture_that_the_init_brought(cytoseg: Call
     assert result.exit_code == 2
     assert "(diffusion.dim 8 there, 16 here)" in result.stderr
     assert not Path("runs/other").exists()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_job_that_was_cancelled_is_resumed_by_the_same_words(
+    cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path("runs/tiny")
+    run.mkdir(parents=True)
+    recipe = load_recipe("tiny.yaml", ["training.crops=6", "training.batch=2", "training.samples=0"])
+    (run / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    words = command_of("train-ddpm", run.resolve(), ())
+
+    @contextlib.contextmanager
+    def cancelled_at_once(*_: Any) -> Iterator[Any]:
+        yield (lambda _report: signal.raise_signal(signal.SIGINT)), []
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cytoseg.commands.train_ddpm.shown_steps", cancelled_at_once)
+        assert cytoseg(*words).exit_code != 0
+    assert [path.name for path in find_checkpoints(run / "ddpm")] == ["checkpoint-000000002"]
+    resumed = cytoseg(*words)
+    assert resumed.exit_code == 0, resumed.output
+    assert find_checkpoints(run / "ddpm")[0].name == "checkpoint-000000006"
+    assert "Trained on 6 crops" in resumed.stdout

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from cytoseg.errors import CytosegError
-from cytoseg.jobs.job_commands import command_of
 from cytoseg.jobs.job_database import FILE, JobPlace
 from cytoseg.jobs.job_table import CANCELLED, FAILED, FINISHED, LOST, RUNNING, WAITING, job_of, jobs_of
 from cytoseg.jobs.start_and_cancel import cancel_job, log_tail
@@ -157,17 +156,3 @@ def test_a_damaged_table_is_reported_in_one_line(run: Path) -> None:
     (run / FILE).rmdir()
     with pytest.raises(CytosegError, match="has no job 7"):
         job_of(JobPlace(run), 7)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("robustness", ["study", "robustness", "/runs/a/recipe.yaml"]),
-        ("make-pairs", ["make-pairs", "/runs/a/recipe.yaml"]),
-        ("study", ["study", "label-efficiency", "/runs/a/recipe.yaml"]),
-    ],
-)
-def test_studies_and_made_pairs_run_on_the_runs_recipe(name: str, words: list[str]) -> None:
-    assert command_of(name, Path("/runs/a"), ()) == words
-    with pytest.raises(CytosegError, match=f"{name} takes nothing"):
-        command_of(name, Path("/runs/a"), ("to_label",))

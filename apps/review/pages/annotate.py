@@ -9,6 +9,7 @@ import reviews
 import show_me
 import state
 import streamlit as st
+import training
 
 from cytoseg.errors import CytosegError
 from cytoseg.review.assignments import in_order
@@ -122,17 +123,8 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
         propose = {"on_click": _propose, "args": (annotating, crop, author)}
         st.button("Propose", icon=":material/auto_fix_high:", help="The base model's prediction, to accept.", **propose)
         st.button("Reload", icon=":material/refresh:", on_click=annotate_state.forget, args=(crop,))
-        told = "Trains the run's model on all train crops." if author else "Type your name first."
-        st.button(
-            "Train",
-            type="primary",
-            icon=":material/model_training:",
-            on_click=jobs_list.start,
-            args=("train-interpreter", author),
-            disabled=not author,
-            help=told,
-        )
         show_me.button(crop, author)
+    training.offer(author)
     show_me.picture(annotating, crop)
     st.caption(KEYS)
     jobs_list.show(("train-interpreter", "train-ddpm", "evaluate", "edit"))

@@ -4,8 +4,11 @@ import jobs_list
 import reviews
 import state
 import streamlit as st
+import training
 
+from cytoseg.errors import CytosegError
 from cytoseg.jobs.job_commands import IMPORTED, ORDERS
+from cytoseg.recipe import recipe_of_run
 
 HELP = (
     "A job is a command on this run's recipe in a separate process: it continues when the browser is  "
@@ -18,6 +21,11 @@ ELSEWHERE = {"slides": "pages/predict.py", "crop": "pages/annotate.py"}
 def _offer(author: str) -> None:
     """Show a button per command; slides to predict and crops to redraw are chosen on separate pages."""
     for command, order in ORDERS.items():
+        if command == "train-autoencoder" and not _is_latent():
+            continue
+        if order.takes == "kind":
+            training.offer(author)
+            continue
         with st.container(horizontal=True, vertical_alignment="center"):
             keys: tuple[str, ...] = ()
             if order.takes == "folder":
@@ -35,6 +43,14 @@ def _offer(author: str) -> None:
                     help=None if author else "Type your name first.",
                 )
             st.caption(order.told)
+
+
+def _is_latent() -> bool:
+    """Return whether the run works in a latent space, and so needs an autoencoder."""
+    try:
+        return recipe_of_run(state.run_folder()).space.is_latent
+    except CytosegError:  # a start says what is wrong with it
+        return False
 
 
 def _folder() -> tuple[str, ...]:
