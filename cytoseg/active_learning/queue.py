@@ -47,13 +47,13 @@ class Ranking:
         chosen: Selected regions, best first.
         slides: The predicted slides searched, by name.
         notes: Sentences about skipped slides, and about regions that a killed queue had begun.
-        waiting: Number of queued regions that are not annotated yet.
+        waiting: Names of the crops of queued regions that are not annotated yet, oldest first.
     """
 
     chosen: tuple[SelectedCandidate, ...]
     slides: dict[str, Predicted]
     notes: tuple[str, ...]
-    waiting: int
+    waiting: tuple[str, ...]
 
 
 def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None]) -> Ranking:
@@ -88,7 +88,7 @@ def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None])
             notes.append(f"{source.name}: left out: {error}")
     annotated = annotated_regions(place.labels)
     queued = [item for item in read_queue(place.queue).items if item.state == QUEUED]
-    waiting = sum(item.region not in annotated.get(item.slide, ()) for item in queued)
+    waiting = tuple(item.crop for item in queued if item.region not in annotated.get(item.slide, ()))
     free = _free(candidates, place, annotated)
     chosen = choose(free, n, earlier=[Earlier(item.slide, item.appearance) for item in queued])
     return Ranking(tuple(chosen), used, tuple(notes), waiting)

@@ -87,12 +87,30 @@ def test_the_list_has_pictures_reasons_and_numbers(opened: Callable[[], AppTest]
 def test_accepted_regions_lie_in_the_queue_folder_and_leave_the_list(opened: Callable[[], AppTest], run: Path) -> None:
     app = _button(opened(), "accept smear_A 0 0")
     assert "smear_A_0_0 waits in the queue to be corrected." in _texts(app)
-    assert "**1** queued regions wait to be annotated" in _texts(app)
+    assert "**1** queued region waits to be annotated." in _texts(app)
     assert "**1. smear_A, x 0, y 0**" not in _texts(app)
     stems = {path.name for path in (run / "queue").glob("smear*")}
     assert stems == {"smear_A_0_0.png", "smear_A_0_0.json", "smear_A_0_0.crop.json"}
     assert json.loads((run / "queue" / "smear_A_0_0.json").read_text())["shapes"][0]["label"] == "*cell*"
     assert "The run had not been evaluated then" in _texts(app)
+
+
+def test_queued_regions_are_opened_in_annotate(
+    opened: Callable[[], AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _button(opened(), "accept smear_A 0 0")
+    app = _button(opened(), "accept smear_A 32 0")
+    assert "**2** queued regions wait to be annotated." in _texts(app)
+    assert "Or correct and save them in labelme (folder `queue` of the run)" in _texts(app)
+    (label,) = [button.label for button in app.main.button if button.key == "annotate queued"]
+    assert label.replace("\\", "") == "Annotate smear_A_32_0"  # the one that was accepted here
+    app = _button(app, "annotate queued")
+    assert app.title[0].value == "Annotate"
+    assert app.selectbox(key="crop to annotate").value == "smear_A_32_0"
+    app = opened()  # another person
+    (label,) = [button.label for button in app.main.button if button.key == "annotate queued"]
+    assert label.replace("\\", "") == "Annotate smear_A_0_0"
 
 
 def test_colours_that_colour_blind_people_confuse_are_named(opened: Callable[[], AppTest], run: Path) -> None:
@@ -222,7 +240,7 @@ def test_the_reason_follows_what_was_accepted_before(opened: Callable[[], AppTes
     second = app.main.button[3].key.removeprefix("accept ")
     assert _texts(app).count("the first of its slide") == 1
     app = _button(app, "accept smear_A 0 0")
-    assert app.main.button[0].key == f"accept {second}"
+    assert next(button.key for button in app.main.button if button.key.startswith("accept")) == f"accept {second}"
     assert "the first of its slide" not in _texts(app)
     assert "1 is already chosen from its slide" in _texts(app)
 

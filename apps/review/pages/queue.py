@@ -75,11 +75,10 @@ def _decide(decide: Callable[[], str]) -> None:
 
 def _accepted(place: QueuePlace, chosen: SelectedCandidate, ranking: Ranking) -> str:
     path = accept(place, chosen, ranking.slides)
-    return (
-        "Someone else has already decided on this region."
-        if path is None
-        else f"{path.stem} waits in the queue to be corrected."
-    )
+    if path is None:
+        return "Someone else has already decided on this region."
+    st.session_state["crop accepted"] = path.stem
+    return f"{path.stem} waits in the queue to be corrected."
 
 
 def _skipped(place: QueuePlace, chosen: SelectedCandidate) -> str:
@@ -123,12 +122,17 @@ def _card(number: int, chosen: SelectedCandidate, place: QueuePlace, ranking: Ra
 
 
 def _waiting(place: QueuePlace, ranking: Ranking) -> None:
+    """Lead to the queued regions: the one that was accepted last, or the oldest."""
     if ranking.waiting:
-        st.markdown(
-            f"**{ranking.waiting}** queued regions wait to be annotated. Open the folder `{FOLDER}` of the run in "
-            "labelme, correct and save, then run `cytoseg label-import`, `cytoseg train-interpreter` and "
-            "`cytoseg evaluate`."
-        )
+        many = "region waits" if len(ranking.waiting) == 1 else "regions wait"
+        accepted = st.session_state.get("crop accepted")
+        crop = accepted if accepted in ranking.waiting else ranking.waiting[0]
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{len(ranking.waiting)}** queued {many} to be annotated.", width="content")
+            if st.button(f"Annotate {state.plain(crop)}", key="annotate queued", icon=":material/brush:"):
+                st.session_state["crop to annotate"] = crop
+                st.switch_page("pages/annotate.py")
+        st.caption(f"Or correct and save them in labelme (folder `{FOLDER}` of the run), then import them on Jobs.")
     if sentences := gains(place):
         with st.expander("Gain of the queued regions", expanded=True):
             st.markdown("  \n".join(state.plain(sentence) for sentence in sentences))
