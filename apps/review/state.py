@@ -54,6 +54,16 @@ PAGES = {
 """Our own list of pages, because Streamlit names pages after files; .streamlit/config.toml hides its list."""
 
 
+MADE_ON = {
+    "train-ddpm": "pages/jobs.py",
+    "evaluate": "pages/jobs.py",
+    "train-interpreter": "pages/annotate.py",
+    "label-import": "pages/annotate.py",
+    "predict": "pages/predict.py",
+}
+"""Pages that start the work of a command."""
+
+
 def begin(*, needs_run: bool = True) -> None:
     """Start a page: layout, list of pages and choice of the run; end it if a required run is missing."""
     st.set_page_config(page_title="cytoseg review", page_icon=ICON, layout="wide")
@@ -136,7 +146,7 @@ def _choose_run(where: DeltaGenerator, *, needs_run: bool) -> None:
             "`cytoseg train-ddpm RECIPE`, where RECIPE is your recipe file.",
             icon=":material/info:",
         )
-        st.page_link("pages/new_project.py", label="New project", icon=":material/add_circle:")
+        link_to("pages/new_project.py")
         st.stop()
     names = [run.resolve().name for run in runs]
     chosen = select(where, "Run", names, key="run")
@@ -239,8 +249,18 @@ def short(error: BaseException | str) -> str:
 
 
 def missing(sentence: str, command: str) -> None:
-    """Show that something is missing, and which command makes it."""
-    st.info(f"{sentence} Run `{command}`, where RECIPE is the recipe file of this run.", icon=":material/info:")
+    """Show that something is missing, a link to the page where it is made, and the command that makes it."""
+    page = MADE_ON.get(command.split()[1])
+    first = "In a terminal:" if page else "Run"
+    st.info(f"{sentence} {first} `{command}`, where RECIPE is the recipe file of this run.", icon=":material/info:")
+    if page:
+        link_to(page)
+
+
+def link_to(page: str) -> None:
+    """Show a link to a page, with its title and icon."""
+    title, icon = next((title, icon) for pages in PAGES.values() for path, title, icon in pages if path == page)
+    st.page_link(page, label=title, icon=f":material/{icon}:")
 
 
 def plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -184,6 +185,14 @@ def test_chosen_slides_are_predicted_by_their_paths(
         ((given,),) = table.execute("SELECT given FROM jobs").fetchall()
     table.close()
     assert json.loads(given) == ["board"]
+
+
+def test_a_run_without_slides_leads_to_others(review: Review, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "slides" / "board.ome.tif").unlink()
+    shutil.rmtree(run / "predictions")
+    app = _opened(review, "predict", run, tmp_path)
+    assert "The folders of the recipe hold no slides. Put slides there, or begin with others." in _texts(app)
+    assert [link.proto.label for link in app.main.get("page_link")] == ["Annotate", "New project"]
 
 
 def _links(app: AppTest) -> dict[str, str]:

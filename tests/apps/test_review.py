@@ -303,6 +303,10 @@ def test_slides_shows_preview_and_summary(review: Review) -> None:
     assert len(app.image) == 1
 
 
+def _links(app: AppTest) -> list[str]:
+    return [link.proto.label for link in app.main.get("page_link")]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_without_any_run_every_page_says_how_to_begin(review: Review, page: str) -> None:
     app = review(page)
@@ -310,6 +314,7 @@ def test_without_any_run_every_page_says_how_to_begin(review: Review, page: str)
         assert app.title[0].value == "New project"
         return
     assert app.title[0].value == "No runs yet"
+    assert _links(app) == ["New project"]
     assert "cytoseg train-ddpm RECIPE" in app.info[0].value
 
 
@@ -317,17 +322,23 @@ def test_without_any_run_every_page_says_how_to_begin(review: Review, page: str)
 def test_without_an_evaluation_the_next_command_is_named(review: Review, bare_run: Path, page: str) -> None:
     app = review(page, "--run", str(bare_run))
     assert len(app.info) == 1
-    assert "cytoseg evaluate RECIPE" in app.info[0].value
+    assert "In a terminal: `cytoseg evaluate RECIPE`" in app.info[0].value
+    assert _links(app) == ["Jobs"]
 
 
-def test_without_predictions_the_next_command_is_named(review: Review, bare_run: Path) -> None:
-    assert "cytoseg predict RECIPE SLIDE" in review("slides", "--run", str(bare_run)).info[0].value
+@pytest.mark.parametrize("page", ["slides", "queue"])
+def test_without_predictions_the_page_that_makes_them_is_a_link(review: Review, bare_run: Path, page: str) -> None:
+    app = review(page, "--run", str(bare_run))
+    assert "In a terminal: `cytoseg predict RECIPE SLIDE`" in app.info[0].value
+    assert _links(app) == ["Predict"]
 
 
 def test_a_run_with_only_a_recipe_names_each_next_command(review: Review, bare_run: Path) -> None:
-    texts = _texts(review("app", "--run", str(bare_run)))
+    app = review("app", "--run", str(bare_run))
+    texts = _texts(app)
     assert "cytoseg train-ddpm RECIPE" in texts
     assert "cytoseg label-import SRC --recipe RECIPE" in texts
+    assert _links(app) == ["Jobs", "Jobs", "Jobs", "Annotate"]
 
 
 @pytest.mark.parametrize("page", SCORED)

@@ -130,6 +130,7 @@ def main() -> None:
             "of today is kept.",
             icon=":material/info:",
         )
+        state.link_to("pages/annotate.py")
         st.stop()
     chosen = state.select(st.container(width=640), "Compare with", list(earlier), key="earlier")
     state.guarded(lambda: _compare(earlier[chosen]))

@@ -57,6 +57,7 @@ def _folder() -> tuple[str, ...]:
     there = [name for name in IMPORTED if (state.run_folder() / name).is_dir()]
     if not there:
         st.caption("No folder of this run holds annotations yet.")
+        state.link_to("pages/annotate.py")
         return ()
     chosen = st.selectbox("Folder of the run", there, label_visibility="collapsed", width=220)
     return (chosen,)

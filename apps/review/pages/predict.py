@@ -16,6 +16,7 @@ HELP = (
     "same model are not repeated."
 )
 _ROWS = 12
+ICON = ":material/info:"
 
 
 def _choose(slides: dict[str, Found], author: str) -> None:
@@ -78,7 +79,8 @@ def main() -> None:
         if listed.slides:
             _choose(listed.slides, author)
         else:
-            st.info("The folders of the recipe hold no slides.", icon=":material/info:")
+            st.info("The folders of the recipe hold no slides. Put slides there, or begin with others.", icon=ICON)
+            state.link_to("pages/new_project.py")
     with right:
         jobs_list.show(("predict",))
     _results(listed.slides)

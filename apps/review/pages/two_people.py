@@ -43,7 +43,7 @@ def _conflicts(annotating: Annotating, crops: Sequence[CropFile], author: str, m
             "marks it on the page Annotate.",
             icon=":material/info:",
         )
-        st.page_link("pages/annotate.py", label="Annotate", icon=":material/brush:")
+        state.link_to("pages/annotate.py")
         return
     one = conflict_view.choose(found, key="conflict")
     conflict_view.show(annotating.classes, one)
@@ -137,7 +137,7 @@ def main() -> None:
         st.warning(state.told(problem))
     if not crops:
         st.info("There is no crop to annotate yet.", icon=":material/info:")
-        st.page_link("pages/annotate.py", label="Annotate", icon=":material/brush:")
+        state.link_to("pages/annotate.py")
     author = reviews.reviewer()
     run = annotating.run
     log, shared = log_of(run, state.log_url()), {} if state.log_url() is None else {"run": reviews.name_of(run)}
