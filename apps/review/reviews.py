@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import name_cookie
 import numpy as np
 import pandas as pd
 import state
@@ -32,12 +33,14 @@ KAPPA = (
 
 
 def reviewer() -> str:
-    """Ask for the reviewer's name, shared by all pages; empty until typed."""
+    """Ask for the reviewer's name, shared by all pages and kept over a reload; empty until typed."""
+    if "reviewer" not in st.session_state:
+        st.session_state["reviewer"] = name_cookie.kept_name()
 
     def keep() -> None:
         st.session_state["reviewer"] = clean_name(st.session_state["reviewer box"])
 
-    st.session_state["reviewer box"] = st.session_state.get("reviewer", "")
+    st.session_state["reviewer box"] = st.session_state["reviewer"]
     st.text_input(
         "Your name",
         key="reviewer box",
@@ -46,7 +49,9 @@ def reviewer() -> str:
         placeholder="As shown in the log",
         help="Recorded with everything you save here. Nothing is saved without it.",
     )
-    return str(st.session_state.get("reviewer", ""))
+    name = str(st.session_state["reviewer"])
+    name_cookie.keep_name(name)
+    return name
 
 
 def classes_of(found: Evaluation) -> ClassList:

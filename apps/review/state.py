@@ -86,6 +86,7 @@ def _style() -> None:
         "h2{font-size:1.5rem!important}h3{font-size:1.2rem!important;padding-top:.6rem!important}"
         ".swatch{display:inline-block;width:.9em;height:.9em;border-radius:3px;margin:0 .45em -1px 0;"
         "border:1px solid rgba(0,0,0,.35)}"
+        "[class*='st-key-typed-name']{position:absolute}"  # it draws nothing, and takes no room
         # Streamlit's grey has too little contrast, 2.5 to 1, and so has white on the blue of the dark theme.
         ".soft,[data-testid='stCaptionContainer'],[data-testid='stCaptionContainer'] *,[data-testid='stImageCaption'],"
         "[data-testid='stImageCaption'] *{color:light-dark(#5a6675,#a9b4c2)!important;opacity:1!important}"
