@@ -12,13 +12,9 @@ from cytoseg.studies.compare import ComparedMethod, Row, Task, as_markdown, comp
 from cytoseg.workflows.backbone import backbone_folder, run_backbone, sources_sentence
 from cytoseg.workflows.compared_methods import (
     Learning,
-    baselines,
-    decoders,
-    imagenet_unet,
-    mlps,
+    all_methods,
     own_key,
     say_missing_rivals,
-    segdiff,
     task_of,
     timed,
 )
@@ -81,11 +77,7 @@ def run(
         learning = Learning.of(current.recipe, split)
         task = task_of(current.recipe, split, learning.device, seeds=1 if quick else seeds)
         task = replace(task, remark=sources_sentence(backbone_folder(current.recipe, current.folder)))
-        methods = [*baselines(learning), *imagenet_unet(learning), *mlps(learning, unet, backbone)]
-        if current.recipe.interpreter.kind == "decoder":
-            methods += decoders(learning, unet, backbone)
-        if current.recipe.interpreter.kind == "segdiff":
-            methods += segdiff(learning)
+        methods = all_methods(learning, unet, backbone)
         if quick:
             methods = [method for method in methods if method.key in (*QUICK, own_key(current.recipe))]
         rows = _compare(timed(methods, learning), task, current.folder / "compare")

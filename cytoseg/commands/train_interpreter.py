@@ -56,7 +56,7 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
 
     Uses the newest checkpoint of train-ddpm, unless features.extractors excludes ddpm, and the imported crops that are
     not test crops; writes the bundle for evaluate and predict into interpreter/ in the run folder. An interrupted
-    training keeps the old bundle; for a decoder, the same command resumes it.
+    training keeps the old bundle; the same command resumes a decoder or SegDiff, while a student starts again.
     """
     limit = [] if memory is None else [f"features.memory_gb={gigabytes(memory)}"]
     with (

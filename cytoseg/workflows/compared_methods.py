@@ -255,6 +255,23 @@ def segdiff(learning: Learning) -> list[ComparedMethod]:
     return [ComparedMethod("segdiff", f"SegDiff, {recipe.segdiff.votes} draws", fit, settings)]
 
 
+def all_methods(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
+    """List everything that ``compare`` trains for a recipe, in the order of its table.
+
+    Args:
+        learning: Training data.
+        unet: The trained noise predictor.
+        backbone: Its origin, from ``load_backbone``.
+    """
+    methods = [*baselines(learning), *imagenet_unet(learning), *mlps(learning, unet, backbone)]
+    kind = learning.recipe.interpreter.kind
+    if kind == "decoder":
+        methods += decoders(learning, unet, backbone)
+    if kind == "segdiff":
+        methods += segdiff(learning)
+    return methods
+
+
 def say_missing_rivals() -> None:
     """Report the methods skipped because the ImageNet weights are not installed."""
     if not imagenet_installed():

@@ -12,10 +12,8 @@ from cytoseg.studies.compare import ComparedMethod, Predict
 from cytoseg.workflows.backbone import run_backbone
 from cytoseg.workflows.compared_methods import (
     Learning,
+    all_methods,
     baselines,
-    decoders,
-    imagenet_unet,
-    mlps,
     own_key,
     say_missing_rivals,
 )
@@ -90,9 +88,7 @@ def contenders(recipe: Recipe, split: Split, folder: Path, *, quick: bool) -> tu
         return [*methods, *(method for method in baselines(learning) if method.key in QUICK)], learning
     say_missing_rivals()
     unet, _, backbone = run_backbone(recipe, folder)
-    others = [*baselines(learning), *imagenet_unet(learning), *mlps(learning, unet, backbone)]
-    kind = recipe.interpreter.kind
-    if kind == "decoder":
-        others += decoders(learning, unet, backbone)
-    same = {"mlps": own_key(recipe), "decoder": "decoder"}.get(kind)  # the bundle is already first
+    # The bundle is already the first.
+    same = {"mlps": own_key(recipe), "decoder": "decoder", "segdiff": "segdiff"}.get(recipe.interpreter.kind)
+    others = all_methods(learning, unet, backbone)
     return [*methods, *(method for method in others if method.key != same)], learning

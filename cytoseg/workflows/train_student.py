@@ -61,6 +61,9 @@ def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, devi
                 precision=recipe.training.precision,
                 on_step=on_step,
             )
+        except KeyboardInterrupt:
+            say("The student was interrupted. It starts again with the next call; a finished teacher is kept.")
+            raise
         finally:
             log.close()
     unlabelled = len(lessons) - len(crops)

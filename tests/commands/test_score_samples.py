@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import Result
 
 from cytoseg.commands.score_samples import _read as read_sample
 from cytoseg.errors import CytosegError
+from cytoseg.evaluation import generative_features
 from cytoseg.evaluation.generative_features import feature_network
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows import seen_crops
@@ -152,3 +154,62 @@ def test_a_pipe_in_place_of_a_sample_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "sample_00000.png")
     with pytest.raises(CytosegError, match="damaged"):
         read_sample(tmp_path / "sample_00000.png", 32)
+
+
+@pytest.mark.parametrize(
+    "options", [("--features", "inception"), ("--weights", "w.pth"), ("--features", "lite0", "--weights", "w.pth")]
+)
+def test_inception_and_its_file_belong_together(cytoseg: CytosegCommand, options: tuple[str, ...]) -> None:
+    leave_samples()
+    stderr = refused(cytoseg("score-samples", "tiny.yaml", *options))
+    assert "--features inception and --weights FILE.pth belong together. Give both or neither." in stderr
+
+
+@pytest.mark.parametrize(("content", "says"), [(None, "w.pth: there is no such file"), (b"no weights", "w.pth: ")])
+def test_a_missing_or_wrong_weight_file_is_refused_in_one_line(
+    cytoseg: CytosegCommand, content: bytes | None, says: str
+) -> None:
+    leave_samples()
+    if content is not None:
+        Path("w.pth").write_bytes(content)
+    stderr = refused(cytoseg("score-samples", "tiny.yaml", "--features", "inception", "--weights", "w.pth"))
+    assert says in stderr
+    assert stderr.count("\n") == 1
+
+
+class Halves:
+    """In place of Inception: the means of the channels, and two classes in turn of which it is sure."""
+
+    name, sha256 = "inception", "ab" * 32
+
+    def __init__(self, _weights: Path) -> None:
+        pass
+
+    def __call__(self, pictures: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        means = pictures.mean((2, 3))
+        return means, means, torch.eye(2)[torch.arange(len(pictures)) % 2]
+
+
+def test_the_inception_score_is_in_every_file_where_a_classifier_is_named(
+    cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_samples()
+    monkeypatch.setattr(generative_features, "Inception", Halves)
+    named = ("--features", "inception", "--weights", "w.pth", "--draws", "1")
+    result = cytoseg("score-samples", "tiny.yaml", "training.crops=8", *named)
+    assert result.exit_code == 0, result.output
+    found = json.loads((FOLDER / "scores.json").read_text())
+    assert found["network"] == {"name": "inception", "hash": "ab" * 6}
+    assert found["samples"]["inception"] == found["floor"]["inception"] == pytest.approx([2.0, 0.0])
+    assert "| IS | 2.000 +- 0.000 | 2.000 +- 0.000 |" in (FOLDER / "scores.md").read_text()
+
+
+def test_lite0_scores_without_a_classifier(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_samples()
+    monkeypatch.setattr(generative_features, "load_imagenet", lambda _encoder: None)
+    result = cytoseg("score-samples", "tiny.yaml", "training.crops=8", "--features", "lite0", "--draws", "1")
+    assert result.exit_code == 0, result.output
+    found = json.loads((FOLDER / "scores.json").read_text())
+    assert found["network"]["name"] == "lite0"
+    assert sorted(found["samples"]) == ["copies", "fid", "kid", "precision", "recall", "sfid"]
+    assert "| IS |" not in (FOLDER / "scores.md").read_text()

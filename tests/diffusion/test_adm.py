@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cytoseg.diffusion import import_lucidrains  # noqa: F401 # mends torchvision, which diffusers imports
 from cytoseg.diffusion.adm import AdmShape, AdmUnet, sinusoids, with_map_channels
 from cytoseg.diffusion.adm_settings import AdmSettings
+from cytoseg.diffusion.unet import tapped
 
 PUBLISHED = AdmShape(256, (1, 1, 2, 2, 4, 4), 6, AdmSettings())
 SMALL = AdmShape(64, (1, 1, 2), 6, AdmSettings(attention=(2, 4)))
@@ -122,21 +123,26 @@ def test_a_small_network_equals_diffusers(theirs: nn.Module) -> None:
     ours.load_state_dict(_ours_of(theirs.state_dict(), levels=3, blocks=2), strict=True)
     generator = torch.Generator().manual_seed(1)
     pictures, times = torch.randn(2, 3, 16, 16, generator=generator), torch.tensor([50, 900])
-    seen: dict[str, Tensor] = {}
-    for level in range(2):  # where there is an upsampler, the stage ends with it as diffusers' block does
-        theirs.get_submodule(f"up_blocks.{level}").register_forward_hook(
-            lambda _module, _inputs, output, level=level: seen.__setitem__(f"theirs{level}", output)
-        )
-        ours.output_blocks[3 * level + 2].register_forward_hook(
-            lambda _module, _inputs, output, level=level: seen.__setitem__(f"ours{level}", output)
-        )
-    with torch.no_grad():
+    places = [f"up_blocks.{block // 3}.{_last_of(theirs, *divmod(block, 3))}".rstrip(".") for block in range(9)]
+    seen: list[Tensor] = []
+    for place in places:
+        theirs.get_submodule(place).register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    names = [f"block{block}.output" for block in range(9)]
+    with torch.no_grad(), tapped(ours, names) as taps:
         expected = theirs(pictures, times).sample
         torch.testing.assert_close(ours(pictures, times), expected, atol=1e-5, rtol=1e-5)
     assert expected.std() > 0.1
-    for level in range(2):
-        wanted = seen[f"theirs{level}"]
-        torch.testing.assert_close(seen[f"ours{level}"] / wanted.std(), wanted / wanted.std(), atol=1e-5, rtol=1e-5)
+    assert len(seen) == len(taps) == 9
+    for name, wanted in zip(names, seen, strict=True):
+        torch.testing.assert_close(taps[name] / wanted.std(), wanted / wanted.std(), atol=1e-5, rtol=1e-5)
+
+
+def _last_of(theirs: nn.Module, level: int, block: int) -> str:
+    """Name diffusers' module whose output is that of our block: of the whole level, an attention or a residual."""
+    if block == 2:
+        return ""
+    has_attention = hasattr(theirs.get_submodule(f"up_blocks.{level}"), "attentions")
+    return f"{'attentions' if has_attention else 'resnets'}.{block}"
 
 
 def test_timesteps_are_embedded_as_cosines_then_sines() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
+from cytoseg.labels.index import LabelIndex, write_index
 from cytoseg.workflows.made_pairs import made_crops
 
 CLASSES = ClassList(("background", "cell"), ((0, 0, 0), (9, 9, 9)), fill="background")
@@ -27,4 +28,16 @@ def test_a_damaged_list_of_pairs_names_the_command_that_makes_them(tmp_path: Pat
     else:
         index.write_bytes(content)
     with pytest.raises(LabelError, match=r"index\.json: the generated pairs cannot be read\. .+ `cytoseg make-pairs`"):
+        made_crops(tmp_path, 1, CLASSES)
+
+
+def test_pairs_of_other_classes_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "labels"
+    folder.mkdir(parents=True)
+    write_index(LabelIndex(folder, ("background", "nucleus"), ()))
+    says = (
+        r"labels: the pairs were made with the classes \(background, nucleus\), the recipe has \(background, cell\)\. "
+        "Run `cytoseg make-pairs` again"
+    )
+    with pytest.raises(LabelError, match=says):
         made_crops(tmp_path, 1, CLASSES)
