@@ -48,8 +48,8 @@ class Editor extends EditorKeys {
     const clicks = {
       undo: () => this.undo(),
       redo: () => this.redo(),
-      closer: () => this.scale(this.factor() + 1),
-      farther: () => this.scale(this.factor() - 1),
+      closer: () => this.scale(Math.floor(this.factor()) + 1),
+      farther: () => this.scale(Math.ceil(this.factor()) - 1),
       fit: () => this.scale(null),
       save: () => this.save(),
       takeall: () => this.takeAll(),
@@ -71,6 +71,11 @@ class Editor extends EditorKeys {
       else document.removeEventListener("keydown", onKey);
     };
     document.addEventListener("keydown", onKey);
+    const onSize = () => {
+      if (this.root.isConnected) this.resize();
+      else window.removeEventListener("resize", onSize);
+    };
+    window.addEventListener("resize", onSize);
     new ResizeObserver(() => this.zoom === null && this.resize()).observe(this.root);
   }
 

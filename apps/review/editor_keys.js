@@ -51,8 +51,8 @@ export class EditorKeys extends EditorTools {
     return {
       "[": () => this.grow(-1),
       "]": () => this.grow(1),
-      "+": () => this.scale(this.factor() + 1),
-      "-": () => this.scale(this.factor() - 1),
+      "+": () => this.scale(Math.floor(this.factor()) + 1),
+      "-": () => this.scale(Math.ceil(this.factor()) - 1),
       "?": () => this.find("help").showModal(),
       g: () => this.goToCrop(),
       enter: this.polygon.length ? () => this.closePolygon() : undefined,

@@ -4,7 +4,38 @@ import { edges, IGNORE } from "./editor_pixels.js";
 
 const MOST_ZOOM = 16;
 const CROSS_PX = [4, 14]; // screen pixels at which the arms of the cross begin and end
+const BELOW_PX = 36; // of the screen, for the line below the crop
 export const NEAR_PX = 8; // screen pixels, to close a polygon
+
+/**
+ * The zoom, in quarters, at which a crop is as large as a room allows.
+ *
+ * @param {{width: number, height: number}} crop in pixels
+ * @param {number} across in screen pixels
+ * @param {number} down in screen pixels
+ */
+export function fitting({ width, height }, across, down) {
+  return Math.floor(4 * Math.min(across / width, down / height)) / 4;
+}
+
+/**
+ * The screen pixels between the top of the crop and the line below it at the bottom of the window. Where that is less
+ * than a third of the window, the page must be scrolled to the crop, which then gets most of the window.
+ *
+ * @param {number} top of the crop while the page is not scrolled
+ * @param {number} inner height of the window
+ */
+export function roomBelow(top, inner) {
+  const left = Math.floor(inner - top - BELOW_PX);
+  return left < inner / 3 ? Math.floor(0.82 * inner) : left;
+}
+
+/** @param {Element} part */
+function topInPage(part) {
+  let top = part.getBoundingClientRect().top;
+  for (let at = /** @type {any} */ (part).parentNode; at; at = at.parentNode ?? at.host) top += at.scrollTop ?? 0;
+  return top;
+}
 
 /** @type {(x: number, y: number) => Path2D} */
 function cross(x, y) {
@@ -42,11 +73,11 @@ export class EditorView {
     this.corner = null; // first corner of a rectangle
     /** @type {number | null} */
     this.zoom = null; // null fits the page
+    this.shown = 1; // screen pixels per pixel of the crop
     /** @type {HTMLImageElement | null} */
     this.picture = null;
     this.mask = document.createElement("canvas");
     this.hints = document.createElement("canvas");
-    /** @type {Uint8Array | null} */
     /** @type {any} */
     this.proposed = null;
     /** @type {string | null | undefined} */
@@ -74,8 +105,7 @@ export class EditorView {
   }
 
   factor() {
-    const room = Math.floor(this.find("scroll").clientWidth / this.data.width);
-    return Math.max(1, Math.min(MOST_ZOOM, this.zoom ?? room));
+    return this.shown;
   }
 
   /** @type {(zoom: number | null) => void} */
@@ -86,13 +116,16 @@ export class EditorView {
 
   resize() {
     if (!this.data) return;
-    const factor = this.factor();
     const scroll = this.find("scroll");
+    const room = roomBelow(topInPage(scroll), window.innerHeight);
+    const factor = Math.max(1, Math.min(MOST_ZOOM, this.zoom ?? fitting(this.data, scroll.clientWidth, room)));
+    this.shown = factor;
     const share = (scroll.scrollTop + scroll.clientHeight / 2) / Math.max(1, scroll.scrollHeight);
     const across = (scroll.scrollLeft + scroll.clientWidth / 2) / Math.max(1, scroll.scrollWidth);
+    scroll.style.maxHeight = `${room}px`;
     for (const canvas of [this.canvas, this.above]) {
-      canvas.width = this.data.width * factor;
-      canvas.height = this.data.height * factor;
+      canvas.width = Math.round(this.data.width * factor);
+      canvas.height = Math.round(this.data.height * factor);
     }
     scroll.scrollTop = share * scroll.scrollHeight - scroll.clientHeight / 2;
     scroll.scrollLeft = across * scroll.scrollWidth - scroll.clientWidth / 2;

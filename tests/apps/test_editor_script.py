@@ -93,6 +93,22 @@ def test_a_part_of_a_proposal_is_found_moved_and_taken_away(tmp_path: Path) -> N
     assert found[9] == [1, _, _, _, 2, 2, 1, _, _, _, _, 2, _, _, 1, _, _, _]  # half of it has left the crop
 
 
+def test_a_crop_is_fitted_to_the_width_and_to_the_height_that_is_left(tmp_path: Path) -> None:
+    found = _computed(
+        "editor_view",
+        """
+        const windows = [[620, 720], [1020, 1080], [2360, 2160]]; // width of the column, height of the window
+        const room = windows.map(([, inner]) => it.roomBelow(310.5, inner));
+        const square = (side, i) => it.fitting({ width: side, height: side }, windows[i][0], room[i]);
+        const fit = [256, 128].map((side) => [0, 1, 2].map((i) => square(side, i)));
+        const narrow = it.fitting({ width: 256, height: 64 }, 620, 371);
+        return [room, ...fit, narrow, it.roomBelow(700, 1000), it.roomBelow(1700, 1000)];
+        """,
+        tmp_path,
+    )
+    assert found == [[373, 733, 1813], [1.25, 2.75, 7], [2.75, 5.5, 14], 2.25, 820, 820]
+
+
 def test_each_change_of_a_proposal_is_a_step_that_can_be_undone(tmp_path: Path) -> None:
     found = _computed(
         "editor_tools",

@@ -1,4 +1,4 @@
-"""The editor in a real browser: what is proposed is taken, moved and deleted."""
+"""The editor in a real browser: what is proposed is moved and deleted, and Fit shows the whole crop."""
 
 import sys
 from collections.abc import Iterator
@@ -35,6 +35,16 @@ if drawn is not None:
     st.text(f"marked {{boxes}}")
 """
 """A page of nothing but the editor; it says the class, first row and column, last row and column of what is marked."""
+
+
+FITTED = """() => {
+  const parts = document.querySelectorAll('*');
+  const root = [...parts].map((one) => (one.shadowRoot ?? one).querySelector?.('.editor')).find(Boolean);
+  const box = (name) => root.querySelector(`[data-part=${name}]`).getBoundingClientRect();
+  const factor = Number(root.querySelector('[data-part=factor]').textContent.slice(1));
+  return [box('canvas').right, box('told').bottom, factor, box('scroll').right];
+}"""
+"""Right edge of the crop, where the line below it ends, its zoom, and where the room for it ends."""
 
 
 @pytest.fixture
@@ -92,3 +102,17 @@ def test_a_proposal_is_moved_deleted_and_taken_by_mouse_and_by_keys(page: Page, 
     expect(told).to_have_text("deleted cell; x 35, y 45: unmarked")
     page.locator("[data-part=takeall]").click()
     expect(page.get_by_text("marked [(1, 10, 10, 19, 59)]")).to_be_visible(timeout=DRAWN_MS)
+
+
+def test_the_whole_crop_fits_into_the_window_as_large_as_may_be(page: Page) -> None:
+    for width, height, least in ((1280, 720, 4), (1920, 1080, 8), (3840, 2160, 15)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.locator("[data-part=fit]").click()
+        page.wait_for_timeout(500)
+        right, bottom, factor, end = page.evaluate(FITTED)
+        assert right <= end
+        assert bottom <= height
+        assert factor > least
+        assert factor == 16 or bottom + 0.25 * 60 > height - 6 or right + 0.25 * 80 > end - 1  # no larger one would fit
+        page.locator("[data-part=closer]").click()
+        assert page.evaluate(FITTED)[1] <= height  # what is enlarged is scrolled in its own box
