@@ -11,16 +11,17 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import LabelError
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.slides.image import read_picture
-from cytoseg.workflows.edited_map import changed_region, read_map
+from cytoseg.workflows.edited_map import changed_region, is_glass, read_map
 from cytoseg.workflows.recorded_command import (
     Overrides,
     RecipeArgument,
     progress,
     refuse_other_classes,
+    refuse_other_mpp,
     say,
     start_run,
 )
-from cytoseg.workflows.redrawing import Edit, EditOptions, Editor, save_edited
+from cytoseg.workflows.redrawing import Edit, EditOptions, Editor, mark_of_edit, save_edited
 from cytoseg.workflows.run_paths import BUNDLE
 
 
@@ -50,7 +51,7 @@ def run(
 
     The run's diffusion model redraws where the map was changed, and 4 px around it: from the map itself if it was
     trained with diffusion.condition=map, otherwise guided by the run's interpreter. Everything outside stays unchanged.
-    The PNG text of the file states that it is generated.
+    The PNG text of the file states that it is generated, so that label-import never uses it as a test crop.
     """
     with start_run(recipe, overrides, command="edit") as current:
         device = pick_device(current.recipe.training.device)
@@ -58,6 +59,7 @@ def run(
             tune_cpu_allocator()
         bundle = load_bundle(current.folder / BUNDLE)
         refuse_other_classes(bundle.classes.names, current.recipe, command="edit")
+        refuse_other_mpp(bundle.mpp, current.recipe, command="edit")
         editor = Editor(current.recipe, current.folder, device=device)
         predict = EnsemblePredictor(bundle, device=device)
         picture = read_picture(crop, name=crop.name)
@@ -69,11 +71,16 @@ def run(
             raise LabelError(
                 f"{wanted.name}: the map equals the current map of {crop.name}. Change at least one pixel."
             )
+        if is_glass(picture, region, current.recipe.slides.background.threshold):
+            say(
+                f"note: {wanted.name} changes bare glass only, and the model has learned from tissue: check the result."
+            )
+        mark = mark_of_edit(crop, picture, current.recipe.labels_folder(), seed=seed)
         with progress("edit", steps) as bar:
             edit, options = Edit(picture, shown, after, region), EditOptions(strength, scale, steps, seed)
             drawn = editor(edit, options, on_step=bar.at)
         target = out or current.folder / "edited" / f"{crop.stem}_{seed}.png"
-        save_edited(target, drawn, name=crop.name, seed=seed)
+        save_edited(target, drawn, mark)
         shares = [float((found == after)[region].mean()) for found in (now, _class_map(predict, drawn))]
         current.entry.update(edited=str(target), agreement_before=shares[0], agreement=shares[1])
         say(

@@ -17,6 +17,7 @@ from cytoseg.workflows.recorded_command import (
     Run,
     alone_in,
     refuse_other_classes,
+    refuse_other_mpp,
     say,
     say_next,
     start_run,
@@ -50,6 +51,7 @@ def run(
     with start_run(recipe, overrides, command="make-pairs") as current, alone_in(current.folder / MADE):
         bundle = load_bundle(current.folder / BUNDLE)
         refuse_other_classes(bundle.classes.names, current.recipe, command="make-pairs")
+        refuse_other_mpp(bundle.mpp, current.recipe, command="make-pairs")
         device = pick_device(current.recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()

@@ -14,7 +14,7 @@ from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.sample_folder import ranges, sample_path
 from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.workflows.asked_maps import AskedMaps, asked_maps
-from cytoseg.workflows.drawn_samples import Drawing, DrawnSamples, Sampler, draw_samples, read_sample
+from cytoseg.workflows.drawn_samples import Drawing, DrawnSamples, Sampler, draw_samples, mark_of, read_sample
 from cytoseg.workflows.guidance import guidance_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
 from cytoseg.workflows.run_pictures import save_grid
@@ -86,40 +86,47 @@ def run(
 
 def _save_grids(drawn: DrawnSamples, n: int, asked: AskedMaps | None, colours: NDArray[np.uint8]) -> Path:
     """Save the grids that apply; return the most informative one."""
-    _save_grid(drawn.folder, n)
+    _save_grid(drawn, n)
     if asked is not None:
-        _save_beside_maps(drawn.folder, n, asked, colours)
+        _save_beside_maps(drawn, n, asked, colours)
     if drawn.small is not None:
-        _save_beside_small(drawn.folder, drawn.small, n)
+        _save_beside_small(drawn, drawn.small, n)
     return drawn.folder / ("maps.png" if asked else "small.png" if drawn.small else "grid.png")
 
 
-def _save_grid(folder: Path, n: int) -> None:
+def _save_grid(drawn: DrawnSamples, n: int) -> None:
     """Save the first existing samples as one grid."""
+    folder = drawn.folder
     there = [path for path in (sample_path(folder, number) for number in range(n)) if path.exists()]
     if there:
-        save_grid(folder / "grid.png", torch.stack([read_sample(path) for path in there[:GRID]]))
+        save_grid(
+            folder / "grid.png", torch.stack([read_sample(path) for path in there[:GRID]]), made=mark_of(drawn.origin)
+        )
 
 
-def _save_beside_maps(folder: Path, n: int, asked: AskedMaps, colours: NDArray[np.uint8]) -> None:
+def _save_beside_maps(drawn: DrawnSamples, n: int, asked: AskedMaps, colours: NDArray[np.uint8]) -> None:
     """Save the first existing samples, each beside its map."""
+    folder = drawn.folder
     there = [number for number in range(n) if sample_path(folder, number).exists()][:GRID]
     if there:
         maps = torch.from_numpy(colours[asked.of(there).numpy()]).permute(0, 3, 1, 2) / 127.5 - 1.0
         samples = as_channels(torch.stack([read_sample(sample_path(folder, number)) for number in there]), 3)
         pairs = torch.stack([maps, samples], dim=1).flatten(0, 1)
-        save_grid(folder / "maps.png", pairs, columns=2 * int(np.ceil(np.sqrt(len(there) / 2))))
+        columns = 2 * int(np.ceil(np.sqrt(len(there) / 2)))
+        save_grid(folder / "maps.png", pairs, columns=columns, made=mark_of(drawn.origin))
 
 
-def _save_beside_small(folder: Path, small: Path, n: int) -> None:
+def _save_beside_small(drawn: DrawnSamples, small: Path, n: int) -> None:
     """Save the first existing samples, each beside the small image that it was made from."""
+    folder = drawn.folder
     there = [number for number in range(n) if sample_path(folder, number).exists()][:GRID]
     if there:
         samples = torch.stack([read_sample(sample_path(folder, number)) for number in there])
         before = torch.stack([read_sample(sample_path(small, number)) for number in there])
         large = functional.interpolate(before, size=samples.shape[2:], mode="nearest")
         pairs = torch.stack([large, samples], dim=1).flatten(0, 1)
-        save_grid(folder / "small.png", pairs, columns=2 * int(np.ceil(np.sqrt(len(there) / 2))))
+        columns = 2 * int(np.ceil(np.sqrt(len(there) / 2)))
+        save_grid(folder / "small.png", pairs, columns=columns, made=mark_of(drawn.origin))
 
 
 def _complaint(faults: Mapping[int, str], n: int, folder: Path) -> str:

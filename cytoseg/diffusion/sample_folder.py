@@ -83,6 +83,11 @@ def open_folder(samples: Path, origin: Origin) -> Path:
     raise CytosegError(f"{own}: holds samples that its {ABOUT} does not describe. Remove the folder and try again.")
 
 
+def source_of(origin: Origin) -> str:
+    """Describe in a few words where samples come from."""
+    return f"{origin.sampler} sample, seed {origin.seed}, model {origin.sha256[:8]}"
+
+
 def sample_path(folder: Path, number: int) -> Path:
     """Return the path of sample ``number``."""
     return folder / f"sample_{number:05d}.png"

@@ -1,6 +1,7 @@
 """Reading labelme JSON of any version without the labelme package."""
 
 import base64
+import contextlib
 import re
 import warnings
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from cytoseg.formats.picture_path import find_picture, is_renamed
 from cytoseg.geometry import Size
 from cytoseg.quoting import shown
 from cytoseg.slides.image import read_picture
+from cytoseg.slides.made_mark import MadeMark, read_mark
 from cytoseg.slides.parser_errors import DAMAGE
 
 AGAIN = "Save it again in labelme."
@@ -59,6 +61,7 @@ class LabelmeFile:
         content: All keys of the file except the image data.
         encoding: Encoding of the file's text.
         renamed: Whether the image with the file's own stem was used instead of ``imagePath``.
+        made: The mark of an image that a diffusion model drew or edited.
     """
 
     annotation: Annotation
@@ -68,6 +71,7 @@ class LabelmeFile:
     content: Mapping[str, Any]
     encoding: str = "utf-8"
     renamed: bool = False
+    made: MadeMark | None = None
 
 
 def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
@@ -131,7 +135,8 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
     rest = {key: value for key, value in content.items() if key != "imageData"}
     stem = _written_stem(content, path) if where is None else where.stem
     renamed = where is not None and is_renamed(content.get("imagePath"), where)
-    return LabelmeFile(annotation, picture, stem, origin, rest, encoding, renamed)
+    made = _read_made(content, path, root=root) if where is None else read_mark(where)
+    return LabelmeFile(annotation, picture, stem, origin, rest, encoding, renamed, made)
 
 
 def read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> list[Shape]:
@@ -273,6 +278,15 @@ def _read_picture(content: Mapping[str, Any], where: Path | None, name: str) -> 
     except ValueError as error:
         raise LabelError(f"{name}: 'imageData' is not base64 ({error}). Save it again in labelme.") from error
     return read_picture(data, name=f"{name}, imageData")
+
+
+def _read_made(content: Mapping[str, Any], path: Path, *, root: Path) -> MadeMark | None:
+    """Read the mark of an embedded image, or of its file if it is there: labelme embeds an image without its text."""
+    made = read_mark(_of_base64(content["imageData"]))
+    if made is None:
+        with contextlib.suppress(LabelError):
+            made = read_mark(find_picture(content.get("imagePath"), path, root=root))
+    return made
 
 
 def _of_base64(text: object) -> bytes:

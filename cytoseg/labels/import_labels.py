@@ -143,7 +143,10 @@ def _take_in(
         state.problems.append(f"{reading.source}: {problem}")
     elif slide is not None and _is_newest(reading, state):
         name = CropName(reading.crop, slide, reading.source)
-        crop = write_crop(new, name, picture=reading.picture, label_map=reading.label_map, classes=state.classes)
+        made = reading.made or next((other.made for other in (twin, old) if other is not None and other.made), None)
+        crop = write_crop(
+            new, name, picture=reading.picture, label_map=reading.label_map, classes=state.classes, made=made
+        )
         written[reading.crop] = replace(crop, from_prediction=_is_from_prediction(reading, state, old))
         write_original(new, reading.crop, reading.original)
         _drop_plain(reading, new, before=before, written=written)
@@ -214,6 +217,8 @@ def _is_newest(reading: Reading, state: ImportState) -> bool:
 def _slide_of(reading: Reading, state: ImportState) -> str | None:
     if reading.original.origin is not None:
         return reading.original.origin.slide
+    if reading.made is not None and reading.made.slide:
+        return reading.made.slide
     if state.rules.slide_regex is None:
         return reading.folder or reading.stem
     match = re.search(state.rules.slide_regex, reading.stem)
@@ -253,6 +258,13 @@ def _file_notes(state: ImportState) -> list[str]:
     return notes
 
 
+def _made_note(sources: Sequence[str]) -> str:
+    return (
+        f"Images that a diffusion model drew or edited: {len(sources)} (first {sources[0]}). They are used for "
+        "training only, never as test crops; edits of test crops are not used at all."
+    )
+
+
 def _final_notes(state: ImportState, crops: Sequence[LabelledCrop]) -> tuple[str, ...]:
     notes = [*state.notes]
     for number, count in state.white.items():
@@ -281,6 +293,8 @@ def _final_notes(state: ImportState, crops: Sequence[LabelledCrop]) -> tuple[str
         named = [f"{crop} by {', '.join(sorted({c.author for c in found}))}" for crop, found in several.items()]
         more = ", ..." if len(named) > 5 else ""
         notes.append(f"Corrected several times (newest used): {len(named)} ({'; '.join(named[:5])}{more}).")
+    if made := [crop.source for crop in crops if crop.made is not None]:
+        notes.append(_made_note(made))
     absent = [name for name, count in total_pixels(crops).items() if not count]
     if absent:
         notes.append(f"Classes without a pixel in this import: {', '.join(absent)}.")

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError
 from cytoseg.quoting import shown
 from cytoseg.records import FolderOfFile, RecordFile
+from cytoseg.slides.made_mark import MadeMark, save_png
 from cytoseg.writing import put_back
 
 INDEX, MAPS, CROPS, SHEET = "index.json", "maps", "crops", "contact_sheet.png"
@@ -36,6 +36,7 @@ class LabelledCrop:
         pixels: Labelled pixels per class.
         ignored: Number of ignore pixels.
         from_prediction: Whether it is a corrected prediction, whose untouched pixels agree with the model.
+        made: The mark of an image that a diffusion model drew or edited, which is never a test crop.
     """
 
     folder: FolderOfFile
@@ -49,6 +50,7 @@ class LabelledCrop:
     pixels: Mapping[str, int]
     ignored: int
     from_prediction: bool = False
+    made: MadeMark | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a crop.
@@ -174,7 +176,7 @@ def write_crop(
     picture: NDArray[np.uint8],
     label_map: NDArray[np.uint8],
     classes: ClassList,
-    note: str = "",
+    made: MadeMark | None = None,
 ) -> LabelledCrop:
     """Write a crop and its label map as PNG.
 
@@ -184,17 +186,14 @@ def write_crop(
         picture: (H, W, 3) uint8 RGB.
         label_map: (H, W) uint8 ids.
         classes: Names of the ids.
-        note: A comment to store in the image's file.
+        made: The mark of an image that a diffusion model drew or edited; it is stored in its file too.
 
     Returns:
         The entry for the index.
     """
     (folder / CROPS).mkdir(parents=True, exist_ok=True)
     (folder / MAPS).mkdir(parents=True, exist_ok=True)
-    text = PngInfo()
-    if note:
-        text.add_text("Comment", note)
-    Image.fromarray(picture).save(folder / CROPS / f"{name.crop}.png", pnginfo=text)
+    save_png(folder / CROPS / f"{name.crop}.png", picture, made)
     map_path = folder / MAPS / f"{name.crop}.png"
     Image.fromarray(label_map).save(map_path)
     counts = np.bincount(label_map.ravel(), minlength=256)
@@ -209,6 +208,7 @@ def write_crop(
         label_sha256=hashlib.sha256(map_path.read_bytes()).hexdigest(),
         pixels={class_name: int(counts[i]) for i, class_name in enumerate(classes.names)},
         ignored=int(counts[IGNORE]),
+        made=made,
     )
 
 

@@ -34,6 +34,7 @@ from cytoseg.labels.proposal_file import is_saved
 from cytoseg.labels.queue_file import QUEUE
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
 from cytoseg.patterns import composed
+from cytoseg.slides.made_mark import MadeMark, read_mark
 
 _READ = (".json", GEOJSON, ".json.gz", f"{GEOJSON}.gz", ".zip")
 
@@ -57,6 +58,7 @@ class Reading:
         proposed: Whether the file began as a proposal.
         plain: Its id without the folder; empty unless it is named by folder.
         folder: Name of that folder.
+        made: The mark of an image that a diffusion model drew or edited.
     """
 
     crop: str
@@ -69,6 +71,7 @@ class Reading:
     proposed: bool = False
     plain: str = ""
     folder: str = ""
+    made: MadeMark | None = None
 
 
 def _nothing_in(source: Path) -> LabelError:
@@ -259,7 +262,15 @@ def _read_labelme_item(path: Path, state: ImportState) -> Reading | None:
     original = OriginalAnnotation(file.origin, labelme=file.content)
     crop = path.stem if correction is None else correction.crop
     return Reading(
-        crop, file.stem, file.annotation.name, file.picture, label_map, original, correction, path in state.proposals
+        crop,
+        file.stem,
+        file.annotation.name,
+        file.picture,
+        label_map,
+        original,
+        correction,
+        path in state.proposals,
+        made=file.made,
     )
 
 
@@ -277,7 +288,8 @@ def _read_slide_item(item: SlideCrop, state: ImportState) -> Reading | None:
     original = OriginalAnnotation(
         item.origin, features=tuple(feature.raw for feature in item.features), area=item.region, frame=frame
     )
-    return Reading(item.crop, item.slide.stem, item.source, picture, label_map, original)
+    made = read_mark(item.slide)
+    return Reading(item.crop, item.slide.stem, item.source, picture, label_map, original, made=made)
 
 
 def _painted(annotation: Annotation, state: ImportState, *, area: AreaRule) -> NDArray[np.uint8] | None:
@@ -333,7 +345,8 @@ def _read_instance_item(pair: MaskPair, state: ImportState) -> Reading | None:
     label_map = np.where(objects, ids[wanted], ids[HOLE if nothing == NOTHING else nothing]).astype(np.uint8)
     state.instances.append(count)
     state.names[NOTHING] += int(np.count_nonzero(~objects))
-    return Reading(pair.picture.stem, pair.picture.stem, pair.name, picture, label_map, original)
+    stem, made = pair.picture.stem, read_mark(pair.picture)
+    return Reading(stem, stem, pair.name, picture, label_map, original, made=made)
 
 
 def _read_mask_item(pair: MaskPair, state: ImportState) -> Reading | None:
@@ -353,7 +366,8 @@ def _read_mask_item(pair: MaskPair, state: ImportState) -> Reading | None:
         table[IGNORE] = IGNORE if pair.white == IGNORE else table[pair.white]
         state.names[str(IGNORE)] += white
         state.white[int(table[IGNORE])] += white
-    return Reading(pair.stem, pair.stem, pair.name, both[0], table[both[1]], original)
+    made = read_mark(pair.picture)
+    return Reading(pair.stem, pair.stem, pair.name, both[0], table[both[1]], original, made=made)
 
 
 def _ids(state: ImportState) -> dict[str, int]:

@@ -1,13 +1,14 @@
 """Splitting labelled crops into train and test by slide."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 
 from cytoseg.errors import LabelError
 from cytoseg.labels.index import LabelledCrop
-from cytoseg.patterns import fitting
+from cytoseg.patterns import fits, fitting
+from cytoseg.slides.made_mark import MadeMark
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ def split_by_slide(
 ) -> Split:
     """Split crops by slide.
 
+    Crops that a diffusion model drew or edited are never test crops and do not change the draw. They are train crops,
+    except those that show a test slide: these are on neither side.
+
     Args:
         crops: All labelled crops.
         test_slides: Names of the test slides, see `patterns.fitting`; if empty, they are drawn at random.
@@ -34,13 +38,16 @@ def split_by_slide(
         Both sides, in the given order.
 
     Raises:
-        LabelError: If a name matches no slide, or a side would be empty.
+        LabelError: If a name matches no slide or only made images, or a side would be empty.
     """
-    slides = sorted({crop.slide for crop in crops})
+    real = [crop for crop in crops if crop.made is None]
+    slides = sorted({crop.slide for crop in real})
+    if test_slides:
+        _refuse_made(crops, slides, test_slides)
     test = _named(slides, test_slides) if test_slides else _drawn(slides, test_fraction, seed)
-    split = Split(
-        tuple(crop for crop in crops if crop.slide not in test), tuple(crop for crop in crops if crop.slide in test)
-    )
+    tested = tuple(crop for crop in real if crop.slide in test)
+    shows_test = _test_shown(tested, test, test_slides)
+    split = Split(tuple(c for c in crops if c.slide not in test and not (c.made and shows_test(c, c.made))), tested)
     for side, found in (("train", split.train), ("test", split.test)):
         if not found:
             raise LabelError(
@@ -48,6 +55,34 @@ def split_by_slide(
                 "slides. Label crops of more slides, or change the test slides."
             )
     return split
+
+
+def _refuse_made(crops: Sequence[LabelledCrop], slides: Sequence[str], patterns: Sequence[str]) -> None:
+    """Refuse a name that only fits made images.
+
+    Raises:
+        LabelError: If there is one.
+    """
+    made = sorted({crop.slide for crop in crops if crop.made is not None})
+    for pattern in patterns:
+        if not fitting(slides, pattern) and (found := fitting(made, pattern)):
+            raise LabelError(
+                f"test slides {pattern}: {min(found)} was drawn or edited by a diffusion model, and such images are "
+                "never test crops. Name slides of real images."
+            )
+
+
+def _test_shown(
+    tested: Sequence[LabelledCrop], test: Set[str], patterns: Sequence[str]
+) -> Callable[[LabelledCrop, MadeMark], bool]:
+    """Return a test for made crops that show a test slide, or are an edit of a test crop."""
+    pictures = {crop.image_sha256 for crop in tested}
+
+    def shows(crop: LabelledCrop, made: MadeMark) -> bool:
+        named = any(fits(slide, patterns) for slide in (crop.slide, made.slide) if slide)
+        return named or made.slide in test or (made.of != "" and made.of in pictures)
+
+    return shows
 
 
 def _named(slides: Sequence[str], patterns: Sequence[str]) -> set[str]:

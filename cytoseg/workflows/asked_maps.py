@@ -15,7 +15,7 @@ from cytoseg.interpreter.bundle import Bundle, bundle_hashes, load_bundle
 from cytoseg.interpreter.guide import guide_to_map, refuse_without_gradient
 from cytoseg.recipe import Recipe
 from cytoseg.workflows.edited_map import read_map
-from cytoseg.workflows.recorded_command import refuse_other_classes
+from cytoseg.workflows.recorded_command import refuse_other_classes, refuse_other_mpp
 from cytoseg.workflows.run_paths import BUNDLE
 
 OBEY = 2.0
@@ -90,7 +90,7 @@ def guiding_bundle(recipe: Recipe, folder: Path, *, command: str) -> tuple[Bundl
     """Load the interpreter that guides a model not conditioned on class maps, and the hash of its weights.
 
     Raises:
-        RecipeError: If there is none, or it has no gradient.
+        RecipeError: If there is none, it has no gradient, or it was trained at another pixel size.
         CheckpointError: If it is damaged or has other classes.
     """
     if recipe.diffusion.condition == "map":
@@ -103,6 +103,7 @@ def guiding_bundle(recipe: Recipe, folder: Path, *, command: str) -> tuple[Bundl
     bundle = load_bundle(folder / BUNDLE)
     refuse_without_gradient(bundle, command=command)
     refuse_other_classes(bundle.classes.names, recipe, command=command)
+    refuse_other_mpp(bundle.mpp, recipe, command=command)
     weights = "".join(sorted(bundle_hashes(folder / BUNDLE).values()))
     return bundle, hashlib.sha256(weights.encode()).hexdigest()
 

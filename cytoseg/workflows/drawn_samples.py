@@ -17,13 +17,14 @@ from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.class_map import OfMap
 from cytoseg.diffusion.failed_samples import fault_of
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
-from cytoseg.diffusion.sample_folder import Origin, open_folder, sample_path
+from cytoseg.diffusion.sample_folder import Origin, open_folder, sample_path, source_of
 from cytoseg.diffusion.settings import DiffusionSection
 from cytoseg.diffusion.space import decoded, space_of
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.interpreter.guide import guide_by_interpreter
 from cytoseg.recipe import Recipe
+from cytoseg.slides.made_mark import MadeMark, drawn_mark
 from cytoseg.workflows.asked_maps import AskedMaps
 from cytoseg.workflows.guidance import Guidance
 from cytoseg.workflows.recorded_command import Bar, Run, progress
@@ -106,13 +107,18 @@ def draw_samples(current: Run, n: int, drawing: Drawing) -> DrawnSamples:
         batch = recipe.training.micro_batch or recipe.training.batch
         failed, given = {}, None
         if small is not None:
-            failed = _draw_missing(small.draw, folder / SMALL, range(n), batch=batch, title="small images")
+            failed = _draw_missing(small.draw, folder / SMALL, range(n), batch=batch, made=small.made)
             given = functools.partial(_given, folder / SMALL, recipe, drawing)
     draw = _drawer(unet, origin, recipe, guided, given)
     wanted = [number for number in range(n) if number not in failed]
-    faults = failed | _draw_missing(draw, folder, wanted, batch=batch, title="samples", steps=steps)
+    faults = failed | _draw_missing(draw, folder, wanted, batch=batch, made=mark_of(origin), steps=steps)
     valid = tuple(i for i in range(n) if i not in faults)
     return DrawnSamples(folder, origin, valid, faults, None if small is None else folder / SMALL)
+
+
+def mark_of(origin: Origin) -> MadeMark:
+    """Return the mark of samples in their files."""
+    return drawn_mark(source_of(origin))
 
 
 def read_sample(path: Path) -> Tensor:
@@ -135,6 +141,7 @@ def read_sample(path: Path) -> Tensor:
 class _Small:
     sha256: str
     draw: Draw
+    made: MadeMark | None = None
 
 
 @contextlib.contextmanager
@@ -154,7 +161,7 @@ def _small_pictures(recipe: Recipe, drawing: Drawing) -> Iterator[_Small | None]
         steps = _steps(found.architecture, replace(drawing, steps=asked))
         origin = Origin(drawing.sampler, steps, drawing.seed, found.size_px, 0, found.sha256)
         device = pick_device(recipe.training.device)
-        yield _Small(found.sha256, _draw_with(found.unet.to(device), origin, found.architecture))
+        yield _Small(found.sha256, _draw_with(found.unet.to(device), origin, found.architecture), mark_of(origin))
         return
     with real_small_pictures(recipe, drawing.seed) as (sha256, cut):
         yield _Small(sha256, lambda numbers, _on_step: cut(numbers))
@@ -227,7 +234,7 @@ def _draw_with(
 
 
 def _draw_missing(
-    draw: Draw, folder: Path, wanted: Sequence[int], *, batch: int, title: str, steps: int | None = None
+    draw: Draw, folder: Path, wanted: Sequence[int], *, batch: int, made: MadeMark | None, steps: int | None = None
 ) -> dict[int, str]:
     """Draw missing samples, ``batch`` at a time, which fits in memory because the training batch did.
 
@@ -238,6 +245,7 @@ def _draw_missing(
     folder.mkdir(exist_ok=True)
     missing = [number for number in wanted if not sample_path(folder, number).exists()]
     there = len(wanted) - len(missing)
+    title = "small images" if folder.name == SMALL else "samples"
     with progress(title, len(wanted), done=there) as bar:
         for first in range(0, len(missing), batch):
             numbers = missing[first : first + batch]
@@ -245,7 +253,7 @@ def _draw_missing(
             for number, sample in zip(numbers, samples, strict=True):
                 fault = fault_of(sample)
                 if fault is None:
-                    save_grid(sample_path(folder, number), sample[None])
+                    save_grid(sample_path(folder, number), sample[None], made=made)
                 else:
                     faults[number] = fault
             bar.at(there + first + len(numbers))

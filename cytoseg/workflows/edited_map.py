@@ -11,9 +11,14 @@ from cytoseg.errors import LabelError, report
 from cytoseg.formats.read_mask import read_mask
 from cytoseg.labels.import_settings import ImportRules, ImportState
 from cytoseg.labels.read_sources import find_items, read_item
+from cytoseg.slides.optical_density import optical_density
 
 MARGIN_PX = 4
 """How far the region to draw extends beyond the change, so that an outline can be drawn."""
+
+
+_SPECKS = 0.05
+"""Fraction of dark pixels up to which a region is glass: noise and dust."""
 
 
 def read_map(path: Path, classes: ClassList, size: tuple[int, int], *, of: str = "the image") -> NDArray[np.uint8]:
@@ -52,6 +57,18 @@ def changed_region(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArr
         return changed
     found: NDArray[np.bool_] = ndimage.binary_dilation(changed, iterations=MARGIN_PX)
     return found
+
+
+def is_glass(picture: NDArray[np.uint8], region: NDArray[np.bool_], threshold: float) -> bool:
+    """Return whether a region shows bare glass.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        region: (H, W), at least one pixel.
+        threshold: Mean optical density above which a pixel counts as cells.
+    """
+    cells = optical_density(picture[region]).mean(axis=1) > threshold
+    return bool(cells.mean() < _SPECKS)
 
 
 def _read_labelme(path: Path, classes: ClassList) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from cytoseg.errors import RecipeError
 from cytoseg.interpreter.bundle import Bundle, bundle_hashes, load_bundle
 from cytoseg.interpreter.guide import class_to_guide
 from cytoseg.recipe import Recipe
+from cytoseg.workflows.recorded_command import refuse_other_mpp
 from cytoseg.workflows.run_paths import BUNDLE
 
 LARGEST_SCALE = 10_000.0
@@ -52,11 +53,7 @@ def guidance_of(recipe: Recipe, folder: Path, name: str | None, scale: float | N
     if not 0.0 < strength <= LARGEST_SCALE:
         raise RecipeError(f"--scale {strength:g}: give a number above 0 and at most {LARGEST_SCALE:,.0f}.")
     bundle = load_bundle(folder / BUNDLE)
-    if bundle.mpp != (mpp := recipe.slides.mpp):
-        raise RecipeError(
-            f"--guide {name}: the interpreter was trained at slides.mpp {bundle.mpp}, the recipe has {mpp}. Train it "
-            "again."
-        )
+    refuse_other_mpp(bundle.mpp, recipe, command=f"--guide {name}")
     weights = "".join(sha256 for _, sha256 in sorted(bundle_hashes(folder / BUNDLE).items()))
     sha256 = hashlib.sha256(weights.encode()).hexdigest()
     return Guidance(bundle, class_to_guide(bundle, name), strength, sha256)

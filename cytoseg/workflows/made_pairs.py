@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.classes import ClassList
-from cytoseg.diffusion.sample_folder import Origin, sample_path
+from cytoseg.diffusion.sample_folder import Origin, sample_path, source_of
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.interpreter.bundle import EnsemblePredictor
 from cytoseg.labels.contact_sheet import draw_sheet
 from cytoseg.labels.index import INDEX, SHEET, CropName, LabelIndex, LabelledCrop, load_index, write_crop, write_index
 from cytoseg.records import RecordFile
 from cytoseg.runs import MetricsLog, read_metrics
+from cytoseg.slides.made_mark import drawn_mark
 from cytoseg.slides.optical_density import optical_density
 from cytoseg.synthetic.pair_selection import MadePair, picture_uncertainty
 from cytoseg.terminal import progress
@@ -160,8 +161,8 @@ def write_pairs(kept: Sequence[MadePair], labels: SampleLabels, classes: ClassLi
         The contact sheet.
     """
     origin, target = labels.drawn.origin, labels.folder / "labels"
-    source = f"{origin.sampler} sample, seed {origin.seed}, model {origin.sha256[:8]}"
-    note = f"Made by a diffusion model, not a patient's: {source}. Labels by an ensemble."
+    source = source_of(origin)
+    mark = drawn_mark(f"{source}; labels by an ensemble")
     with replaced(target, error=LabelError) as new:
         crops = [
             write_crop(
@@ -170,7 +171,7 @@ def write_pairs(kept: Sequence[MadePair], labels: SampleLabels, classes: ClassLi
                 picture=labels.picture(pair.number),
                 label_map=labels.label_map(pair.number),
                 classes=classes,
-                note=note,
+                made=mark,
             )
             for pair in kept
         ]

@@ -27,6 +27,7 @@ __all__ = [
     "console",
     "progress",
     "refuse_other_classes",
+    "refuse_other_mpp",
     "say",
     "say_estimate",
     "say_next",
@@ -96,4 +97,22 @@ def refuse_other_classes(trained: Sequence[str], recipe: Recipe, *, command: str
         raise CheckpointError(
             f"{command}: the bundle was trained on the classes ({', '.join(trained)}), the recipe has "
             f"({', '.join(wanted)}). Run `cytoseg train-interpreter` again."
+        )
+
+
+def refuse_other_mpp(trained: float | None, recipe: Recipe, *, command: str) -> None:
+    """Refuse a bundle that was trained at another pixel size: it would see cells of another size.
+
+    Args:
+        trained: The bundle's mpp; None if its slides stated none.
+        recipe: The command's recipe.
+        command: Name of the command or option for messages.
+
+    Raises:
+        RecipeError: If they differ.
+    """
+    wanted = recipe.slides.mpp
+    if trained != wanted:
+        raise RecipeError(
+            f"{command}: the interpreter was trained at slides.mpp {trained}, the recipe has {wanted}. Train it again."
         )

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
@@ -23,8 +21,11 @@ from cytoseg.diffusion.space import decoded, shrink_region, space_of
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CytosegError
 from cytoseg.features.extract import pad_to_multiple, to_input
+from cytoseg.formats.sidecar import read_sidecar
 from cytoseg.interpreter.guide import guide_to_map
+from cytoseg.labels.index import INDEX, load_index, pixel_hash
 from cytoseg.recipe import Recipe
+from cytoseg.slides.made_mark import MadeMark, edited_mark, read_mark, save_png
 from cytoseg.workflows.asked_maps import guiding_bundle, scale_of
 from cytoseg.writing import atomic_path
 
@@ -140,17 +141,35 @@ class Editor:
         return torch.from_numpy(padded).to(self._device)
 
 
-def save_edited(path: Path, picture: Picture, *, name: str, seed: int) -> None:
+def mark_of_edit(crop: Path, picture: Picture, labels: Path, *, seed: int) -> MadeMark:
+    """Return the mark of an edited image, with the slide of the original if it is known.
+
+    Args:
+        crop: File of the image that is edited; itself perhaps an edited one.
+        picture: Its pixels, (H, W, 3) uint8 RGB.
+        labels: The run's labels folder, whose crops have slides.
+        seed: Seed of the edit.
+
+    Raises:
+        LabelError: If the sidecar of the image or the index of the labels is damaged.
+    """
+    before, sha256, beside = read_mark(crop), pixel_hash(picture), read_sidecar(crop)
+    slide = "" if beside is None else beside.slide
+    if before is not None:
+        slide, sha256 = before.slide or slide, before.of or sha256
+    if not slide and (labels / INDEX).exists():
+        slide = next((known.slide for known in load_index(labels).crops if known.image_sha256 == sha256), "")
+    return edited_mark(f"{crop.name}, seed {seed}", slide=slide, of=sha256)
+
+
+def save_edited(path: Path, picture: Picture, mark: MadeMark) -> None:
     """Write an edited image as PNG; its text states that it is generated.
 
     Args:
         path: PNG to write.
         picture: (H, W, 3) uint8 RGB.
-        name: Name of the image that was edited.
-        seed: Seed of the edit.
+        mark: From `mark_of_edit`.
     """
-    text = PngInfo()
-    text.add_text("Comment", f"Edited by a diffusion model, not a patient's: {name}, seed {seed}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=text)
+        save_png(temporary, picture, mark)

@@ -17,7 +17,7 @@ from cytoseg.workflows.compared_methods import (
     own_key,
     say_missing_rivals,
 )
-from cytoseg.workflows.recorded_command import refuse_other_classes
+from cytoseg.workflows.recorded_command import refuse_other_classes, refuse_other_mpp
 from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.trained_bundle import ensemble_method, refuse_trained_on
 
@@ -73,9 +73,11 @@ def contenders(recipe: Recipe, split: Split, folder: Path, *, quick: bool) -> tu
 
     Raises:
         CheckpointError: If there is no bundle, it has other classes, or it was trained on a test crop.
+        RecipeError: If it was trained at another pixel size.
     """
     bundle = load_bundle(folder / BUNDLE)
     refuse_other_classes(bundle.classes.names, recipe, command=COMMAND)
+    refuse_other_mpp(bundle.mpp, recipe, command=COMMAND)
     refuse_trained_on(bundle, split, recipe=recipe.name, command=COMMAND)
     own = ensemble_method(bundle, device_name=recipe.training.device)
 

@@ -8,17 +8,24 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from cytoseg.slides.made_mark import MadeMark, save_png
 from cytoseg.writing import atomic_path
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 
-def save_grid(path: Path, images: Tensor, *, columns: int | None = None) -> None:
-    """Save (N, C, H, W) images in [-1, 1] as one PNG, RGB or grey, 2 px apart; square by default."""
+def save_grid(path: Path, images: Tensor, *, columns: int | None = None, made: MadeMark | None = None) -> None:
+    """Save images in a grid as one PNG, 2 px apart.
+
+    Args:
+        path: PNG to write.
+        images: (N, C, H, W) in [-1, 1], RGB or grey.
+        columns: Images per row; by default the grid is about square.
+        made: The mark of images that a diffusion model drew.
+    """
     count, channels, height, width = images.shape
     columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
@@ -28,7 +35,7 @@ def save_grid(path: Path, images: Tensor, *, columns: int | None = None) -> None
         y, x = i // columns * (height + 2), i % columns * (width + 2)
         grid[y : y + height, x : x + width] = picture
     with atomic_path(path) as temporary:
-        Image.fromarray(grid[..., 0] if channels == 1 else grid).save(temporary)
+        save_png(temporary, grid[..., 0] if channels == 1 else grid, made)
 
 
 def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:

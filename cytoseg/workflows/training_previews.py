@@ -25,6 +25,7 @@ from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe
 from cytoseg.runs import read_metrics
+from cytoseg.slides.made_mark import drawn_mark
 from cytoseg.workflows.recorded_command import progress, say
 from cytoseg.workflows.run_pictures import save_grid, save_loss_curve
 
@@ -99,7 +100,7 @@ def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, count: in
                 "training.samples."
             )
             return
-    save_grid(path, decoded(space, samples))
+    save_grid(path, decoded(space, samples), made=drawn_mark(f"samples during the training of {recipe.name}"))
 
 
 @torch.inference_mode()
@@ -121,7 +122,8 @@ def save_denoised(path: Path, unet: torch.nn.Module, crops: Tensor, recipe: Reci
         )
         columns += [xt, seen]
     grid = torch.stack([*columns, x0], dim=1)
-    save_grid(path, decoded(space, grid.flatten(0, 1)), columns=grid.shape[1])
+    made = drawn_mark(f"denoised crops, {recipe.name}")
+    save_grid(path, decoded(space, grid.flatten(0, 1)), columns=grid.shape[1], made=made)
 
 
 @contextlib.contextmanager

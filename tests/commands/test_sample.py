@@ -69,6 +69,11 @@ def test_ddim_samples_and_their_grid(cytoseg: CytosegCommand) -> None:
         np.testing.assert_allclose(one.astype(int), as_pixels(drawn[number]).astype(int), atol=1)
         np.testing.assert_array_equal(grid[y : y + 32, x : x + 32], one)
         assert one.std() > 5
+    for name in ("grid.png", "sample_00002.png"):
+        with Image.open(FOLDER / name) as image:
+            assert image.info["Comment"].startswith(
+                "Made by a diffusion model, not a patient's: ddim sample, seed 5, m"
+            )
     (entry,) = json.loads(Path("runs/tiny/run.json").read_text())["commands"]
     assert (entry["command"], entry["outcome"], entry["samples"]) == ("sample", "finished", 3)
 
@@ -243,7 +248,7 @@ def test_a_sample_damaged_since(cytoseg: CytosegCommand) -> None:
 def test_a_full_disk_leaves_no_half_sample(cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_checkpoint()
 
-    def full(_self: Image.Image, path: Path) -> NoReturn:
+    def full(_self: Image.Image, path: Path, **_options: object) -> NoReturn:
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device", str(path))
 

@@ -453,6 +453,25 @@ def test_a_folder_that_cannot_be_written(refused: Refused, monkeypatch: pytest.M
     assert line == ("cytoseg: runs/tiny/recipe.yaml: Permission denied. Check the permissions of it and of its folder.")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("make-pairs", "--n", "1"),
+        ("edit", "crop.png", "--map", "crop.png"),
+        ("sample", "--maps", "."),
+        ("sample", "--guide", "nucleus"),
+        ("study robustness", "--quick"),
+    ],
+)
+def test_an_interpreter_of_another_pixel_size(refused: Refused, arguments: tuple[str, ...]) -> None:
+    command, *options = arguments
+    said = {"sample": " ".join(options)}.get(command, command)
+    line = refused(*command.split(), "tiny.yaml", *options, "slides.mpp=1.0")
+    assert line == (
+        f"cytoseg: {said}: the interpreter was trained at slides.mpp 0.5, the recipe has 1.0. Train it again."
+    )
+
+
 def test_review_without_streamlit(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     line = refused("review", "tiny.yaml")

@@ -1,3 +1,4 @@
+import base64
 import errno
 import json
 import os
@@ -12,7 +13,12 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
+from cytoseg.labels.export import export_labels
 from cytoseg.labels.import_labels import ImportRules, import_labels, load_index, split_by_slide
+from cytoseg.labels.slide_crops import SlideRules
+from cytoseg.slides.made_mark import edited_mark, read_mark, save_png
+from cytoseg.slides.settings import SlidesSection
+from tests.labels.features import box
 
 Write = Callable[..., Path]
 RULES = ImportRules()
@@ -437,3 +443,63 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path, write_labelme: Writ
     with pytest.raises(LabelError, match=r"gr\\udcf6sse\.json: the name is not UTF-8\. Rename the file"):
         import_labels(tmp_path / "in", tmp_path / "labels", classes=classes, rules=ImportRules())
     assert not (tmp_path / "labels").exists()
+
+
+@pytest.mark.parametrize("layout", ["labelme", "embedded", "masks", "instances", "arrays", "voc", "geojson", "region"])
+def test_a_made_image_stays_marked(
+    tmp_path: Path,
+    folder: Path,
+    square: dict[str, Any],
+    write_labelme: Write,
+    write_geojson: Write,
+    classes: ClassList,
+    layout: str,
+) -> None:
+    source, rules, ids = tmp_path / "src", RULES, np.zeros((4, 6), np.uint8)
+    mark, pixels = edited_mark("crop.png, seed 0", slide="P1", of="0" * 64), np.full((4, 6, 3), 90, np.uint8)
+    place = {"masks": "images/a.png", "instances": "images/a.png", "voc": "JPEGImages/a.jpg"}.get(layout, "a.png")
+    (source / place).parent.mkdir(parents=True)
+    if layout == "labelme":
+        write_labelme(source, "a", [square])
+    elif layout == "embedded":  # labelme embeds the pixels without the text of the file
+        save_png(tmp_path / "plain.png", pixels, None)
+        data = base64.b64encode((tmp_path / "plain.png").read_bytes()).decode()
+        write_labelme(source, "a", [square], imageData=data)
+    elif layout == "arrays":
+        np.save(source / "a.npy", ids)
+    elif layout in ("geojson", "region"):
+        write_geojson(
+            source / "a.geojson", *[box("Region*", 0, 0, 4, 4)][: layout == "region"], box("cell", 1, 1, 2, 2)
+        )
+        rules = ImportRules(slides=SlideRules(settings=SlidesSection(assume_mpp=1.0)))
+    else:
+        masks = source / {"voc": "SegmentationClass"}.get(layout, "masks")
+        masks.mkdir()
+        Image.fromarray(ids).save(masks / "a.png")
+        rules = ImportRules(instances="cell" if layout == "instances" else None)
+    save_png(source / place, pixels, mark)
+    for _ in range(2):  # the second time it is replaced
+        report = import_labels(source, folder, classes=classes, rules=rules)
+    assert (
+        f"Images that a diffusion model drew or edited: 1 (first {report.crops[0].source}). They are used for training "
+        "only, never as test crops; edits of test crops are not used at all."
+    ) in report.notes
+    index = load_index(folder)
+    assert [crop.made for crop in index.crops] == [mark]
+    assert read_mark(folder / "crops" / f"{index.crops[0].crop}.png") == mark
+    out = tmp_path / "out"
+    export_labels(index, out, form="labelme", classes=classes)
+    assert read_mark(out / f"{index.crops[0].crop}.png") == mark
+
+
+def test_a_made_image_stays_marked_when_its_pixels_come_again_without(
+    tmp_path: Path, folder: Path, square: dict[str, Any], write_labelme: Write, classes: ClassList
+) -> None:
+    path = write_labelme(tmp_path / "src", "a", [square])
+    plain = path.with_suffix(".png").read_bytes()
+    mark = edited_mark("crop.png, seed 0", slide="", of="0" * 64)
+    save_png(path.with_suffix(".png"), np.full((4, 6, 3), 100, np.uint8), mark)
+    import_labels(path, folder, classes=classes, rules=RULES)
+    path.with_suffix(".png").write_bytes(plain)
+    import_labels(path, folder, classes=classes, rules=RULES)
+    assert [(crop.slide, crop.made) for crop in load_index(folder).crops] == [("a", mark)]

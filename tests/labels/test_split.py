@@ -5,6 +5,7 @@ import pytest
 from cytoseg.errors import LabelError
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.labels.split import split_by_slide
+from cytoseg.slides.made_mark import MadeMark
 
 
 def crops(*slides: str) -> list[LabelledCrop]:
@@ -57,3 +58,35 @@ def test_an_empty_side_is_refused() -> None:
         split_by_slide(crops("a", "b"), test_slides=["*"], test_fraction=0.5, seed=0)
     with pytest.raises(LabelError, match="the test side of the split is empty: 0 of 1 slides"):
         split_by_slide(crops("a"), test_slides=(), test_fraction=0.3, seed=0)
+
+
+def made(crop: str, slide: str, *, of: str = "", edited: str = "") -> LabelledCrop:
+    mark = MadeMark("Made by a diffusion model, not a patient's: x.", edited, of)
+    return LabelledCrop(Path("labels"), crop, slide, 4, 4, "x.json", "", "", {}, 0, made=mark)
+
+
+def test_made_crops_are_for_training_and_change_no_draw() -> None:
+    labelled = crops(*"abcdefghij")
+    alone = split_by_slide(labelled, test_slides=(), test_fraction=0.3, seed=1)
+    some = [made(f"m{i}", f"0{i}") for i in range(30)]
+    split = split_by_slide([*some, *labelled], test_slides=(), test_fraction=0.3, seed=1)
+    assert split.test == alone.test
+    assert split.train == (*some, *alone.train)
+
+
+def test_edits_of_test_slides_are_on_neither_side() -> None:
+    test = LabelledCrop(Path("labels"), "t", "b", 4, 4, "x.json", "sha", "", {}, 0)
+    leaks = [made("m0", "b"), made("m1", "own", edited="b"), made("m2", "other", of="sha"), made("m3", "c_edited")]
+    good = made("m4", "a", edited="a", of="another")
+    every = [*crops("a", "c"), test, *leaks, good]
+    split = split_by_slide(every, test_slides=["b", "c*"], test_fraction=0.5, seed=0)
+    assert [crop.crop for crop in split.train] == ["a_0", "a_1", "m4"]
+    assert [crop.crop for crop in split.test] == ["c_0", "c_1", "t"]
+
+
+def test_made_images_cannot_be_named_as_test_slides() -> None:
+    said = r"test slides m\*: m1 was drawn or edited by a diffusion model, and such images are never test crops\. Name"
+    with pytest.raises(LabelError, match=said):
+        split_by_slide([*crops("a", "b"), made("m1", "m1")], test_slides=["b", "m*"], test_fraction=0.5, seed=0)
+    with pytest.raises(LabelError, match="the test side of the split is empty: 0 of 0 slides"):
+        split_by_slide([made("m1", "m1"), made("m2", "m2")], test_slides=(), test_fraction=0.5, seed=0)

@@ -1,0 +1,86 @@
+"""The mark in the text of a PNG that says a diffusion model drew or edited the image."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import DecompressionBombError, fromarray
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+
+from cytoseg.slides.parser_errors import DAMAGE
+
+_SAYS = "by a diffusion model, not a patient's"
+_NOTE, _SLIDE, _OF = "Comment", "Edited slide", "Edited image"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MOST_PX = 2048**2
+"""Of larger images, text behind the pixels is not searched: it is found only by decoding them."""
+
+
+@dataclass(frozen=True)
+class MadeMark:
+    """What is known of a made image.
+
+    Attributes:
+        note: Sentence for people, in the file's Comment.
+        slide: The slide of the image that was edited, if known.
+        of: Pixel hash of the image that was edited; empty for one drawn from noise.
+    """
+
+    note: str
+    slide: str = ""
+    of: str = ""
+
+
+def drawn_mark(source: str) -> MadeMark:
+    """Return the mark of an image drawn from noise; ``source`` names its model."""
+    return MadeMark(f"Made {_SAYS}: {source}.")
+
+
+def edited_mark(source: str, *, slide: str, of: str) -> MadeMark:
+    """Return the mark of an edited image; ``source`` names the original."""
+    return MadeMark(f"Edited {_SAYS}: {source}.", slide, of)
+
+
+def save_png(path: Path, picture: NDArray[np.uint8], mark: MadeMark | None) -> None:
+    """Write (H, W, 3) or (H, W) uint8 pixels as PNG, with the mark if the image is made."""
+    text = PngInfo()
+    if mark is not None:
+        for key, value in ((_NOTE, mark.note), (_SLIDE, mark.slide), (_OF, mark.of)):
+            if value:
+                text.add_itxt(key, value) if not value.isascii() else text.add_text(key, value)
+    fromarray(picture).save(path, format="PNG", pnginfo=text)
+
+
+def read_mark(source: Path | bytes) -> MadeMark | None:
+    """Read the mark of an image.
+
+    Args:
+        source: A file, or the bytes of one.
+
+    Returns:
+        None if it has none, or is no PNG; a damaged file is left to the reader of its pixels.
+    """
+    try:
+        with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            if file.read(len(_PNG)) != _PNG:
+                return None
+            file.seek(0)
+            with PngImageFile(file) as image:
+                return next(_marks(image), None)
+    except (*DAMAGE, DecompressionBombError):
+        return None
+
+
+def _marks(image: PngImageFile) -> Iterator[MadeMark]:
+    """Yield the mark, from the text before the pixels or behind them."""
+    for behind in (False, True):
+        if behind and image.width * image.height > _MOST_PX:
+            return
+        found = image.text if behind else image.info
+        texts = {str(key): str(value) for key, value in found.items() if isinstance(value, str)}
+        for note in texts.values():
+            if _SAYS in note:
+                yield MadeMark(note, texts.get(_SLIDE, ""), texts.get(_OF, ""))
