@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from streamlit.testing.v1 import AppTest
 
 from cytoseg.classes import ClassList
 from cytoseg.formats.sidecar import Origin
@@ -96,3 +98,10 @@ def write_prediction(folder: Path, slide: Path, size_px: int) -> None:
         "provenance": {"slide_bytes": length, "slide_changed": changed},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def told_viewer(app: AppTest) -> dict[str, Any]:
+    """What the viewer of a page receives."""
+    (viewer,) = (part for part in app.get("bidi_component") if part.proto.component_name == "cytoseg_viewer")
+    told: dict[str, Any] = json.loads(viewer.proto.json)
+    return told

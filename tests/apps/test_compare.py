@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from cytoseg.classes import ClassList
 from cytoseg.predict.kept_versions import keep_version
+from tests.apps.sighted import told_viewer
 
 GREY = (128, 128, 128)
 
@@ -29,22 +30,16 @@ def page(review: Callable[..., AppTest], tmp_path: Path, sighted: Path) -> Calla
     return opened
 
 
-def _told(app: AppTest) -> dict[str, Any]:
-    (component,) = app.get("bidi_component")
-    told: dict[str, Any] = json.loads(component.proto.json)
-    return told
-
-
 def _offered(app: AppTest) -> Any:
     return next(box for box in app.main.selectbox if box.label == "Compare with")
 
 
 def test_another_run_is_laid_beside_this_one(page: Callable[[], AppTest]) -> None:
     app = page()
-    assert _told(app)["compare"] == ""
+    assert told_viewer(app)["compare"] == ""
     assert _offered(app).options == ["Nothing", "another"]
     _offered(app).select("another").run()
-    told = _told(app)
+    told = told_viewer(app)
     assert (told["compare"], told["titles"]) == ("swipe", ["sighted", "another"])
     assert [(one["side"], one["address"], one["opacity"]) for one in told["layers"]] == [
         (0, "/tiles/sighted/classes/board", 0.5),
@@ -54,9 +49,9 @@ def test_another_run_is_laid_beside_this_one(page: Callable[[], AppTest]) -> Non
         (1, "/tiles/another/uncertainty/board", 0.0),
     ]
     app.segmented_control[0].set_value("Side by side").run()
-    assert _told(app)["compare"] == "side"
+    assert told_viewer(app)["compare"] == "side"
     _offered(app).select("Nothing").run()
-    assert (_told(app)["compare"], len(_told(app)["layers"])) == ("", 3)
+    assert (told_viewer(app)["compare"], len(told_viewer(app)["layers"])) == ("", 3)
 
 
 def test_a_run_that_predicted_another_file_is_refused(page: Callable[[], AppTest], sighted: Path) -> None:
@@ -68,7 +63,7 @@ def test_a_run_that_predicted_another_file_is_refused(page: Callable[[], AppTest
     _offered(app).select("another").run()
     said = app.warning[0].value.replace("\\", "")
     assert said.startswith("another: predicted another file named board")
-    assert _told(app)["compare"] == ""
+    assert told_viewer(app)["compare"] == ""
 
 
 def test_a_damaged_map_of_the_other_run_is_said_in_a_sentence(page: Callable[[], AppTest], sighted: Path) -> None:
@@ -76,7 +71,7 @@ def test_a_damaged_map_of_the_other_run_is_said_in_a_sentence(page: Callable[[],
     app = page()
     _offered(app).select("another").run()
     assert app.warning[0].value.replace("\\", "").startswith("another: class_map.ome.tif: ")
-    assert _told(app)["compare"] == ""
+    assert told_viewer(app)["compare"] == ""
 
 
 def test_without_another_run_it_is_said_what_to_do(page: Callable[[], AppTest], sighted: Path) -> None:
@@ -120,7 +115,7 @@ def test_a_kept_version_is_laid_beside_a_later_prediction(page: Callable[[], App
     title = f"2026-03-01 14:05, bundle {kept.name[-8:]}"
     assert _offered(app).options == ["Nothing", title, "another"]
     assert "Keep this version" in [button.label for button in app.main.button]
-    told = _told(_offered(app).select(title).run())
+    told = told_viewer(_offered(app).select(title).run())
     assert (told["compare"], told["titles"]) == ("swipe", ["this version", title])
     sides = [(one["side"], one["address"]) for one in told["layers"]]
     assert (1, f"/tiles/sighted/classes/board%40{kept.name}") in sides
@@ -138,4 +133,4 @@ def test_a_damaged_version_is_said_in_a_sentence(page: Callable[[], AppTest], si
     title = f"2026-03-01 14:05, bundle {version.bundle}"
     app = _offered(app).select(title).run()
     assert app.warning[0].value.replace("\\", "").startswith(f"{title}: class_map.ome.tif: ")
-    assert _told(app)["compare"] == ""
+    assert told_viewer(app)["compare"] == ""

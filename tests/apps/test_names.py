@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.apps.sighted import told_viewer
+
 Review = Callable[..., AppTest]
 ODD = (
     "a__b",
@@ -37,8 +39,7 @@ def test_a_run_and_a_slide_may_have_any_name(review: Review, sighted: Path, tmp_
     app = review("slides", "--base", str(tmp_path))
     assert not app.exception, app.exception
     assert [box.value for box in app.selectbox if box.label != "Compare with"] == [name, name]
-    (viewer,) = app.get("bidi_component")
-    assert json.loads(viewer.proto.json)["width"] == 600
+    assert told_viewer(app)["width"] == 600
     assert not app.error
     assert not app.warning
 

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from streamlit.testing.v1 import AppTest
 
 from tests.apps.conftest import APP
-from tests.apps.sighted import add_objects
+from tests.apps.sighted import add_objects, told_viewer
 
 Get = Callable[[str], tuple[int, bytes]]
 VIEW = "x=0&y=0&width=600&height=600&pixel=1"
@@ -107,8 +107,7 @@ def test_the_page_offers_outlines_of_the_shown_classes(
     assert not app.exception
 
     def told() -> dict[str, Any]:
-        (component,) = app.get("bidi_component")
-        found: dict[str, Any] = json.loads(component.proto.json)["outlines"]
+        found: dict[str, Any] = told_viewer(app)["outlines"]
         return found
 
     assert told()["address"] == "/outlines/sighted/board"

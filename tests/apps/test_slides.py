@@ -1,16 +1,16 @@
 """The page Slides: choices, viewer arguments, and messages."""
 
 import importlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+
+from tests.apps.sighted import told_viewer
 
 Review = Callable[..., AppTest]
 
@@ -32,15 +32,8 @@ def _texts(app: AppTest) -> str:
     return "\n".join(str(part.value) for part in parts).replace("\\", "")
 
 
-def _told(app: AppTest) -> dict[str, Any]:
-    """What the viewer in the browser receives."""
-    (component,) = app.get("bidi_component")
-    told: dict[str, Any] = json.loads(component.proto.json)
-    return told
-
-
 def test_the_viewer_gets_the_slide_and_its_layers(page: Callable[[], AppTest]) -> None:
-    told = _told(page())
+    told = told_viewer(page())
     assert told["slide"] == "/tiles/sighted/slide/board"
     assert (told["width"], told["height"], told["finest"], told["mpp"]) == (600, 600, 2, 0.5)
     assert [(layer["name"], layer["query"], layer["opacity"]) for layer in told["layers"]] == [
@@ -61,7 +54,7 @@ def test_layers_opacity_and_classes_can_be_chosen(page: Callable[[], AppTest]) -
     app.slider[2].set_value(80).run()
     app.toggle[0].set_value(False).run()
     app.checkbox[0].check().run()
-    assert [(layer["query"], layer["opacity"]) for layer in _told(app)["layers"]] == [
+    assert [(layer["query"], layer["opacity"]) for layer in told_viewer(app)["layers"]] == [
         ("&classes=0,1", 0.0),
         ("", 0.0),
         ("&classes=0,1", 0.8),
@@ -74,7 +67,7 @@ def test_a_place_can_be_gone_to_twice(page: Callable[[], AppTest]) -> None:
         for field, value in zip(app.number_input, (100, 200, 50), strict=True):
             field.set_value(value)
         next(button for button in app.button if button.label == "Go").click().run()
-        assert _told(app)["jump"] == {"slide": "board", "x": 100, "y": 200, "width": 50, "number": number}
+        assert told_viewer(app)["jump"] == {"slide": "board", "x": 100, "y": 200, "width": 50, "number": number}
 
 
 def test_a_link_opens_a_run_a_slide_and_a_place(review: Review, sighted: Path, tmp_path: Path) -> None:
@@ -87,7 +80,7 @@ def test_a_link_opens_a_run_a_slide_and_a_place(review: Review, sighted: Path, t
     app.query_params.update(dict(pair.split("=") for pair in link.partition("?")[2].split("&")))
     app.switch_page("pages/slides.py").run()
     assert app.sidebar.selectbox[0].value == "sighted"
-    told = _told(app)
+    told = told_viewer(app)
     assert (told["slide"], told["jump"]["x"], told["jump"]["y"], told["jump"]["width"]) == (
         "/tiles/sighted/slide/second",
         250,
@@ -102,7 +95,7 @@ def test_a_link_of_nonsense_is_passed_over(review: Review, sighted: Path, tmp_pa
     app.query_params.update({"run": "../..", "slide": "/etc/passwd", "x": "-1", "y": "NaN", "width": "1e9"})
     app.switch_page("pages/slides.py").run()
     assert not app.exception
-    told = _told(app)
+    told = told_viewer(app)
     assert (told["slide"], told["jump"]) == ("/tiles/sighted/slide/board", None)
 
 
@@ -112,7 +105,7 @@ def test_a_slide_that_was_not_predicted_can_be_looked_at(page: Callable[[], AppT
     assert app.main.selectbox[0].options == ["board", "a new one"]
     assert "1 of 2 predicted; these come first" in _texts(app)
     app.main.selectbox[0].select("a new one").run()
-    told = _told(app)
+    told = told_viewer(app)
     assert (told["slide"], told["layers"]) == ("/tiles/sighted/slide/a%20new%20one", [])
     assert "cytoseg predict RECIPE SLIDE" in app.info[0].value
     assert not app.toggle
@@ -134,16 +127,16 @@ def test_a_changed_slide_is_shown_without_its_old_maps(page: Callable[[], AppTes
     app = page()
     assert app.main.selectbox[0].options == ["board"]
     assert "was moved or replaced" in _texts(app)
-    assert [layer["name"] for layer in _told(app)["layers"]] == ["truth"]
+    assert [layer["name"] for layer in told_viewer(app)["layers"]] == ["truth"]
 
 
 def test_a_place_is_forgotten_on_another_slide(page: Callable[[], AppTest], tmp_path: Path) -> None:
     shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "slides" / "second.ome.tif")
     app = page()
     next(button for button in app.button if button.label == "Go").click().run()
-    assert _told(app)["jump"] is not None
+    assert told_viewer(app)["jump"] is not None
     app.main.selectbox[0].select("second").run()
-    assert _told(app)["jump"] is None
+    assert told_viewer(app)["jump"] is None
 
 
 def test_a_damaged_slide_is_said_in_a_sentence(page: Callable[[], AppTest], tmp_path: Path, sighted: Path) -> None:
@@ -169,7 +162,7 @@ def test_a_slide_that_never_answers_is_given_up(
     app.selectbox[0].select("cat").run()
     assert app.warning[0].value.replace("\\", "").startswith("The disk has not answered for 0.5 s.")
     app.selectbox[0].select("board").run()  # known from before
-    assert _told(app)["width"] == 600
+    assert told_viewer(app)["width"] == 600
     back.set()
 
 
@@ -186,7 +179,7 @@ def test_a_damaged_map_is_said_and_the_slide_shown(page: Callable[[], AppTest], 
     app = page()
     assert "class_map.ome.tif: " in _texts(app)
     assert str(tmp_path) not in _texts(app)
-    assert [layer["name"] for layer in _told(app)["layers"]] == ["truth"]
+    assert [layer["name"] for layer in told_viewer(app)["layers"]] == ["truth"]
 
 
 @pytest.mark.usefixtures("review")
