@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cytoseg.active_learning.candidates import Frame, map_scale
 from cytoseg.classes import IGNORE, ClassList
@@ -18,7 +19,7 @@ from cytoseg.maps.map_file import MapFile
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
 from cytoseg.predict.summary import SUMMARY, classes_of
 from cytoseg.quoting import listed
-from cytoseg.slides.made_mark import read_mark, save_png
+from cytoseg.slides.made_mark import png_text, read_mark
 from cytoseg.slides.open import open_slide, read_at, slide_id
 from cytoseg.slides.slide import Slide
 from cytoseg.writing import atomic_path, write_atomically
@@ -173,4 +174,4 @@ def _write(
         content = proposal(predicted.ids, cutting.classes, picture=path.name)
         write_atomically(path.with_suffix(".json"), sealed(content))
     with atomic_path(path) as temporary:
-        save_png(temporary, picture, read_mark(slide))
+        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=png_text(read_mark(slide)))

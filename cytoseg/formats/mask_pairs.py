@@ -211,7 +211,7 @@ def _resized(
     picture: NDArray[np.uint8], label_map: NDArray[np.integer], side_px: int, *, name: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
     """Resize a square image bilinearly and its label map by nearest neighbours, each from its own size."""
-    for what, shape in (("picture", picture.shape), ("mask", label_map.shape)):
+    for what, shape in (("image", picture.shape), ("mask", label_map.shape)):
         if shape[0] != shape[1]:
             raise LabelError(f"{name}: the {what} is {shape[1]}x{shape[0]}, not square. Crop it, or omit --resize.")
     wanted = (side_px, side_px)

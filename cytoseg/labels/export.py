@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from PIL import Image
+
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError, report
 from cytoseg.formats.annotation import Shape
@@ -26,7 +28,7 @@ from cytoseg.labels.map_shapes import (
 )
 from cytoseg.labels.original_annotation import AGAIN, OriginalAnnotation, origin_entry, read_original
 from cytoseg.labels.slide_crops import moved, placed
-from cytoseg.slides.made_mark import save_png
+from cytoseg.slides.made_mark import png_text
 from cytoseg.writing import replaced
 
 Format = Literal["labelme", "geojson"]
@@ -146,7 +148,7 @@ def _is_drawn(original: OriginalAnnotation) -> bool:
 
 def _write_picture(crop: LabelledCrop, original: OriginalAnnotation, folder: Path) -> None:
     """Write the crop's image and, unless its name implies the slide, a sidecar."""
-    save_png(folder / f"{crop.crop}.png", crop.picture(), crop.made)
+    Image.fromarray(crop.picture()).save(folder / f"{crop.crop}.png", format="PNG", pnginfo=png_text(crop.made))
     if original.origin is not None or crop.slide != crop.crop:
         origin = original.origin or Origin(crop.slide, None)
         (folder / f"{crop.crop}{SUFFIX}").write_text(json.dumps(origin_entry(origin)), encoding="ascii")

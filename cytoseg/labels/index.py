@@ -14,7 +14,7 @@ from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError
 from cytoseg.quoting import shown
 from cytoseg.records import FolderOfFile, RecordFile
-from cytoseg.slides.made_mark import MadeMark, save_png
+from cytoseg.slides.made_mark import MadeMark, png_text
 from cytoseg.writing import put_back
 
 INDEX, MAPS, CROPS, SHEET = "index.json", "maps", "crops", "contact_sheet.png"
@@ -193,7 +193,7 @@ def write_crop(
     """
     (folder / CROPS).mkdir(parents=True, exist_ok=True)
     (folder / MAPS).mkdir(parents=True, exist_ok=True)
-    save_png(folder / CROPS / f"{name.crop}.png", picture, made)
+    Image.fromarray(picture).save(folder / CROPS / f"{name.crop}.png", format="PNG", pnginfo=png_text(made))
     map_path = folder / MAPS / f"{name.crop}.png"
     Image.fromarray(label_map).save(map_path)
     counts = np.bincount(label_map.ravel(), minlength=256)

@@ -1,13 +1,12 @@
 """The mark in the text of a PNG that says a diffusion model drew or edited the image."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL.Image import DecompressionBombError, fromarray
+from PIL.Image import DecompressionBombError
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from cytoseg.slides.parser_errors import DAMAGE
@@ -44,14 +43,14 @@ def edited_mark(source: str, *, slide: str, of: str) -> MadeMark:
     return MadeMark(f"Edited {_SAYS}: {source}.", slide, of)
 
 
-def save_png(path: Path, picture: NDArray[np.uint8], mark: MadeMark | None) -> None:
-    """Write (H, W, 3) or (H, W) uint8 pixels as PNG, with the mark if the image is made."""
+def png_text(mark: MadeMark | None) -> PngInfo:
+    """Return the text that an image is saved with as PNG (``pnginfo``), empty for one that is not made."""
     text = PngInfo()
     if mark is not None:
         for key, value in ((_NOTE, mark.note), (_SLIDE, mark.slide), (_OF, mark.of)):
             if value:
                 text.add_itxt(key, value) if not value.isascii() else text.add_text(key, value)
-    fromarray(picture).save(path, format="PNG", pnginfo=text)
+    return text
 
 
 def read_mark(source: Path | bytes) -> MadeMark | None:
@@ -69,18 +68,15 @@ def read_mark(source: Path | bytes) -> MadeMark | None:
                 return None
             file.seek(0)
             with PngImageFile(file) as image:
-                return next(_marks(image), None)
+                mark = _mark_of(image.info)
+                if mark is None and image.width * image.height <= _MOST_PX:
+                    mark = _mark_of(image.text)  # also what is behind the pixels
+                return mark
     except (*DAMAGE, DecompressionBombError):
         return None
 
 
-def _marks(image: PngImageFile) -> Iterator[MadeMark]:
-    """Yield the mark, from the text before the pixels or behind them."""
-    for behind in (False, True):
-        if behind and image.width * image.height > _MOST_PX:
-            return
-        found = image.text if behind else image.info
-        texts = {str(key): str(value) for key, value in found.items() if isinstance(value, str)}
-        for note in texts.values():
-            if _SAYS in note:
-                yield MadeMark(note, texts.get(_SLIDE, ""), texts.get(_OF, ""))
+def _mark_of(found: Mapping[Any, Any]) -> MadeMark | None:
+    texts = {str(key): str(value) for key, value in found.items() if isinstance(value, str)}
+    note = next((text for text in texts.values() if _SAYS in text), None)
+    return None if note is None else MadeMark(note, texts.get(_SLIDE, ""), texts.get(_OF, ""))

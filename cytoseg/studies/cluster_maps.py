@@ -51,7 +51,7 @@ def cluster_maps(
     for number, picture in enumerate(pictures):
         pixels = rng.permutation(_inner_pixels_of(picture))[:_SAMPLE]
         sample.append(gather(extract(picture), pixels).cpu())
-        check_finite(sample[-1], crop=f"picture {number + 1}")
+        check_finite(sample[-1], crop=f"image {number + 1}")
         on_crop()
     rows = np.concatenate([found.numpy() for found in sample])
     mean, scale = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)

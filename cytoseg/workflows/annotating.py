@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from cytoseg.active_learning.candidates import Frame
@@ -33,7 +34,7 @@ from cytoseg.labels.readings import place_of, readings_of, save_reading
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.image import read_picture
-from cytoseg.slides.made_mark import read_mark, save_png
+from cytoseg.slides.made_mark import png_text, read_mark
 from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
 from cytoseg.workflows.backbone import backbone_folder, needs_backbone
 from cytoseg.workflows.labelled_pixels import ensemble_settings
@@ -170,7 +171,7 @@ class Annotating:
             picture = read_at(opened, within, Size(at.width, at.height))
         write_sidecar(path, Cut(name, within, self.recipe.slides.mpp))
         with atomic_path(path) as temporary:
-            save_png(temporary, picture, read_mark(slide))
+            Image.fromarray(picture).save(temporary, format="PNG", pnginfo=png_text(read_mark(slide)))
         return path
 
     def save(self, crop: CropFile, author: str, label_map: NDArray[np.uint8], known: Drawn | None = None) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cytoseg.active_learning.choose_regions import overlapping
 from cytoseg.devices import seed_for
@@ -17,7 +18,7 @@ from cytoseg.labels.proposal_file import proposal, sealed
 from cytoseg.recipe import Recipe
 from cytoseg.slides.contrast import contrast, density, near_empty
 from cytoseg.slides.crops import RandSlideCropd
-from cytoseg.slides.made_mark import read_mark, save_png
+from cytoseg.slides.made_mark import png_text, read_mark
 from cytoseg.slides.open import slide_id
 from cytoseg.writing import atomic_path, write_atomically
 
@@ -112,5 +113,5 @@ def write_place(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess
         content = proposal(guess(place.picture), recipe.class_list(), picture=path.name)
         write_atomically(path.with_suffix(".json"), sealed(content))
     with atomic_path(path) as temporary:
-        save_png(temporary, place.picture, read_mark(place.slide))
+        Image.fromarray(place.picture).save(temporary, format="PNG", pnginfo=png_text(read_mark(place.slide)))
     return True

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
@@ -25,7 +26,7 @@ from cytoseg.formats.sidecar import read_sidecar
 from cytoseg.interpreter.guide import guide_to_map
 from cytoseg.labels.index import INDEX, load_index, pixel_hash
 from cytoseg.recipe import Recipe
-from cytoseg.slides.made_mark import MadeMark, edited_mark, read_mark, save_png
+from cytoseg.slides.made_mark import MadeMark, edited_mark, png_text, read_mark
 from cytoseg.workflows.asked_maps import guiding_bundle, scale_of
 from cytoseg.writing import atomic_path
 
@@ -172,4 +173,4 @@ def save_edited(path: Path, picture: Picture, mark: MadeMark) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        save_png(temporary, picture, mark)
+        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=png_text(mark))

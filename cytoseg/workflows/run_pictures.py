@@ -8,9 +8,10 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from cytoseg.slides.made_mark import MadeMark, save_png
+from cytoseg.slides.made_mark import MadeMark, png_text
 from cytoseg.writing import atomic_path
 
 matplotlib.use("Agg")
@@ -35,7 +36,8 @@ def save_grid(path: Path, images: Tensor, *, columns: int | None = None, made: M
         y, x = i // columns * (height + 2), i % columns * (width + 2)
         grid[y : y + height, x : x + width] = picture
     with atomic_path(path) as temporary:
-        save_png(temporary, grid[..., 0] if channels == 1 else grid, made)
+        pixels = grid[..., 0] if channels == 1 else grid
+        Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=png_text(made))
 
 
 def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -193,7 +193,7 @@ def test_weights_too_large_for_features_are_said_after_a_training_and_refused_by
     save_checkpoint(path, found.tensors, {k: v for k, v in found.state.items() if k not in ("format", "sha256")})
     result = small("doctor", "tiny.yaml")
     assert result.exit_code == 2
-    assert "picture 1: the diffusion model produces NaN or infinite features" in result.stderr
+    assert "image 1: the diffusion model produces NaN or infinite features" in result.stderr
     assert not CHECK.exists()
     check_after_training(
         load_recipe("tiny.yaml", []), Path("runs/tiny"), [np.zeros((32, 32, 3), np.uint8)], trained_s=1

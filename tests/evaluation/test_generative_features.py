@@ -135,5 +135,5 @@ def test_lite0_finds_shuffled_tiles_far_away() -> None:
 
 
 def test_lite0_takes_no_odd_sizes() -> None:
-    with pytest.raises(CytosegError, match=r"pictures of 20x20 px, but it takes multiples of 8\. Take filters"):
+    with pytest.raises(CytosegError, match=r"images of 20x20 px, but it takes multiples of 8\. Take filters"):
         feature_network("lite0").features(torch.zeros(1, 3, 20, 20))

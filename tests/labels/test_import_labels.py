@@ -16,7 +16,7 @@ from cytoseg.errors import LabelError
 from cytoseg.labels.export import export_labels
 from cytoseg.labels.import_labels import ImportRules, import_labels, load_index, split_by_slide
 from cytoseg.labels.slide_crops import SlideRules
-from cytoseg.slides.made_mark import edited_mark, read_mark, save_png
+from cytoseg.slides.made_mark import edited_mark, png_text, read_mark
 from cytoseg.slides.settings import SlidesSection
 from tests.labels.features import box
 
@@ -462,7 +462,7 @@ def test_a_made_image_stays_marked(
     if layout == "labelme":
         write_labelme(source, "a", [square])
     elif layout == "embedded":  # labelme embeds the pixels without the text of the file
-        save_png(tmp_path / "plain.png", pixels, None)
+        Image.fromarray(pixels).save(tmp_path / "plain.png", format="PNG", pnginfo=png_text(None))
         data = base64.b64encode((tmp_path / "plain.png").read_bytes()).decode()
         write_labelme(source, "a", [square], imageData=data)
     elif layout == "arrays":
@@ -477,7 +477,7 @@ def test_a_made_image_stays_marked(
         masks.mkdir()
         Image.fromarray(ids).save(masks / "a.png")
         rules = ImportRules(instances="cell" if layout == "instances" else None)
-    save_png(source / place, pixels, mark)
+    Image.fromarray(pixels).save(source / place, format="PNG", pnginfo=png_text(mark))
     for _ in range(2):  # the second time it is replaced
         report = import_labels(source, folder, classes=classes, rules=rules)
     assert (
@@ -498,7 +498,8 @@ def test_a_made_image_stays_marked_when_its_pixels_come_again_without(
     path = write_labelme(tmp_path / "src", "a", [square])
     plain = path.with_suffix(".png").read_bytes()
     mark = edited_mark("crop.png, seed 0", slide="", of="0" * 64)
-    save_png(path.with_suffix(".png"), np.full((4, 6, 3), 100, np.uint8), mark)
+    grey = Image.fromarray(np.full((4, 6, 3), 100, np.uint8))
+    grey.save(path.with_suffix(".png"), format="PNG", pnginfo=png_text(mark))
     import_labels(path, folder, classes=classes, rules=RULES)
     path.with_suffix(".png").write_bytes(plain)
     import_labels(path, folder, classes=classes, rules=RULES)

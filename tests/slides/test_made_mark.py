@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cytoseg.slides.made_mark import MadeMark, drawn_mark, edited_mark, read_mark, save_png
+from cytoseg.slides.made_mark import MadeMark, drawn_mark, edited_mark, png_text, read_mark
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
@@ -17,14 +17,15 @@ PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 )
 def test_a_mark_is_read_as_it_was_written(tmp_path: Path, mark: MadeMark | None) -> None:
     path = tmp_path / "a.png"
-    save_png(path, PIXELS, mark)
+    Image.fromarray(PIXELS).save(path, format="PNG", pnginfo=png_text(mark))
     assert read_mark(path) == read_mark(path.read_bytes()) == mark
     with Image.open(path) as image:
         np.testing.assert_array_equal(np.array(image), PIXELS)
 
 
 def test_the_comment_is_a_sentence_for_people(tmp_path: Path) -> None:
-    save_png(tmp_path / "a.png", PIXELS, edited_mark("crop.png, seed 0", slide="s", of=""))
+    text = png_text(edited_mark("crop.png, seed 0", slide="s", of=""))
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", format="PNG", pnginfo=text)
     with Image.open(tmp_path / "a.png") as image:
         assert image.info == {
             "Comment": "Edited by a diffusion model, not a patient's: crop.png, seed 0.",
@@ -44,7 +45,7 @@ def test_text_that_another_program_rewrote_is_found(tmp_path: Path, packed: bool
     Image.fromarray(PIXELS).save(tmp_path / "a.png", pnginfo=text)
     assert read_mark(tmp_path / "a.png") == MadeMark(note)
     # Some programs write the text behind the pixels.
-    save_png(tmp_path / "b.png", PIXELS, None)
+    Image.fromarray(PIXELS).save(tmp_path / "b.png", format="PNG", pnginfo=png_text(None))
     plain = (tmp_path / "b.png").read_bytes()
     behind = plain[:-12] + _chunk(b"tEXt", b"Comment\0" + note.encode()) + plain[-12:]
     assert read_mark(behind) == MadeMark(note)

@@ -21,7 +21,7 @@ IMAGENET_MLPS = ["imagenet", "imagenet-joined"]
 def _keys(monkeypatch: pytest.MonkeyPatch, *overrides: str, quick: bool = False, imagenet: bool = True) -> list[str]:
     recipe = load_recipe("quickstart", overrides)
     learning = Learning(recipe, (), LabelledPictures([], [], []), torch.device("cpu"))
-    bundle = SimpleNamespace(classes=recipe.class_list(), origin={})
+    bundle = SimpleNamespace(classes=recipe.class_list(), origin={}, mpp=recipe.slides.mpp)
     monkeypatch.setattr(robustness, "load_bundle", lambda _path: bundle)
     monkeypatch.setattr(robustness, "refuse_trained_on", lambda *_, **__: None)
     monkeypatch.setattr(robustness, "ensemble_method", lambda *_, **__: SimpleNamespace(title="own", predict=None))
