@@ -4,7 +4,7 @@ BIN := .venv/bin
 CYTOSEG := $(BIN)/cytoseg
 INSTALLED := .venv/.installed
 
-.PHONY: docs fuzz demo demo-made demo-lbc test test-slow test-story check review browser clean
+.PHONY: docs fuzz demo demo-made demo-lbc test test-browser test-slow test-story check review browser clean
 
 ifdef DATA
 demo: demo-lbc
@@ -54,6 +54,10 @@ review: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# The app in a headless Chromium.
+test-browser: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'browser and not slow' tests/browser
+
 # Whole runs whose parts have faster tests, and what reads real cells in CYTOSEG_DATA.
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'slow and not gpu and not network'
@@ -80,7 +84,7 @@ check: $(INSTALLED) docs $(TSC)
 	$(BIN)/oxlint --deny-warnings --ignore-pattern 'vendor/**' apps/review
 	$(TSC) --project apps/review/jsconfig.json
 
-# The tests take any Chromium; the headless shell is twice as fast.
+# The tests take any Chromium; on a busy machine the headless shell is twice as fast.
 browser:
 	command -v chromium-headless-shell >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium-headless-shell; } \
 		|| command -v chromium >/dev/null || apt-get install -y -qq chromium

@@ -15,8 +15,8 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["COLUMNS"] = "200"  # of the terminal that rich writes tables for; it looks once
 
 
-ON_ONE_WORKER = ("tests/browser/", "tests/end_to_end/")
-"""Folders whose files share a server or a trained run that takes ten seconds to make: one worker makes it once."""
+ON_ONE_WORKER = ("tests/end_to_end/",)
+"""Folders whose files share a trained run that takes ten seconds to make: one worker makes it once."""
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -21,7 +21,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from cytoseg.workflows.review_links import TOKEN
 from tests.apps.sighted import make_run
 from tests.browser.queued import add_queued_run
-from tests.browser.vast import add_vast_slide
 
 TESTS = Path(__file__).parents[1]
 APP = TESTS.parent / "apps" / "review" / "serve.py"
@@ -80,7 +79,6 @@ def address(served_run: Path) -> Iterator[str]:
     """Serve the review over the made run; its address without the last slash."""
     runs = served_run.parent
     make_run(runs.parent, size_px=4096)
-    add_vast_slide(runs.parent)
     add_queued_run(runs.parent, served_run)
     port = free_port()
     flags = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
@@ -154,7 +152,7 @@ def visitor(chromium: Browser, address: str) -> Iterator[BrowserContext]:
 
 
 def find_chromium() -> str:
-    """Find the system's Chromium, the headless shell first: it draws the same pages in half the time.
+    """Find the system's Chromium, the headless shell first: on a busy machine it takes half the time.
 
     Where there is none the test is skipped, unless CYTOSEG_BROWSER is "required": then it fails.
     """

@@ -18,6 +18,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.apps.sighted import CELL, CLASSES, GLASS
 from tests.browser.conftest import SECRET
 from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.vast import add_vast_slide
 
 pytestmark = pytest.mark.browser
 
@@ -107,7 +108,13 @@ def test_the_whole_slide_fits_and_can_be_zoomed_to_its_pixels(page: Page, addres
     expect(page.locator(".sight .zoom")).to_have_text("160 %")
 
 
+@pytest.fixture(scope="module")
+def vast(address: str, served_run: Path) -> None:
+    add_vast_slide(served_run.parents[1])
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("vast")
 @pytest.mark.parametrize("window_px", [1280, 1920])
 def test_a_slide_of_30_000_px_is_zoomed_from_the_whole_to_its_pixels(
     page: Page, address: str, window_px: int, tmp_path: Path
