@@ -86,7 +86,7 @@ def test_features_that_are_not_finite_are_refused() -> None:
     def damaged(picture: Picture) -> NativeFeatures:
         return replace(_greys(picture), maps=[torch.full((1, 1, 20, 20), torch.inf)])
 
-    with pytest.raises(CheckpointError, match="picture 1: the diffusion model produces NaN or infinite features"):
+    with pytest.raises(CheckpointError, match="image 1: the diffusion model produces NaN or infinite features"):
         cluster_maps(damaged, [_stripes((0, 250))], seed=0)
 
 
