@@ -71,10 +71,7 @@ def run(
             raise LabelError(
                 f"{wanted.name}: the map equals the current map of {crop.name}. Change at least one pixel."
             )
-        if is_glass(picture, region, current.recipe.slides.background.threshold):
-            say(
-                f"note: {wanted.name} changes bare glass only, and the model has learned from tissue: check the result."
-            )
+        _warn_of_glass(picture, region, current.recipe.slides.background.threshold, name=wanted.name)
         mark = mark_of_edit(crop, picture, current.recipe.labels_folder(), seed=seed)
         with progress("edit", steps) as bar:
             edit, options = Edit(picture, shown, after, region), EditOptions(strength, scale, steps, seed)
@@ -87,6 +84,11 @@ def run(
             f"Redrew {region.mean():.1%} of {crop.name}. There the interpreter agrees with the map on {shares[1]:.0%} "
             f"of the pixels, {shares[0]:.0%} before. See {target}."
         )
+
+
+def _warn_of_glass(picture: NDArray[np.uint8], region: NDArray[np.bool_], threshold: float, *, name: str) -> None:
+    if is_glass(picture, region, threshold):
+        say(f"note: {name} changes bare glass only, and the model has learned from tissue: check the result.")
 
 
 def _class_map(predict: EnsemblePredictor, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
