@@ -49,7 +49,7 @@ def main() -> None:
     print(
         f"for each scale. A sample holds the class if the judge (a random forest) sees {LEAST_PX} px of it or more; the"
     )
-    print("second number leaves one sample out for the standard error. Scores against real crops: image filters.\n")
+    print("second number is the standard error. Scores against real crops: image filters.\n")
     print("| | samples | hold it | share of pixels | precision | recall | KID |\n|---|---|---|---|---|---|---|")
     for title, pictures in sets.items():
         print(
