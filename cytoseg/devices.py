@@ -31,6 +31,30 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def computes_bf16(device: torch.device) -> bool:
+    """Tell whether the device computes bfloat16 itself.
+
+    Most desktop processors have no bfloat16 instructions (AVX-512 BF16 or AMX); PyTorch then emulates them, and a
+    network takes about ten times as long as in fp32.
+    """
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def working_precision(precision: str, device: torch.device) -> str:
+    """Choose the precision to compute in: ``bf16`` only where it is asked for and the device computes it itself.
+
+    Args:
+        precision: ``no`` (fp32) or ``bf16``, as in the recipe.
+        device: Where the network runs.
+    """
+    return "bf16" if precision == "bf16" and computes_bf16(device) else "no"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Autocast to the working precision of a device (see ``working_precision``)."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=working_precision(precision, device) == "bf16")
+
+
 def seed_for(seed: int, index: int, *, what: str) -> int:
     """Derive an independent 32-bit seed for item ``index`` of one purpose, the same on every machine.
 

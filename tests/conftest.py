@@ -48,6 +48,12 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cytoseg.commands.train_ddpm.check_after_training", lambda *_given, **_named: None)
 
 
+@pytest.fixture
+def bf16_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in bf16 where it is asked for, also on a processor that has to emulate it."""
+    monkeypatch.setattr("cytoseg.devices.computes_bf16", lambda device: True)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none: accelerate would take the CPU and say nothing."""
     if item.get_closest_marker("gpu") and not importlib.import_module("torch").cuda.is_available():

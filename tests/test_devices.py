@@ -4,7 +4,15 @@ from typing import Any
 import pytest
 import torch
 
-from cytoseg.devices import generator_for, pick_device, seed_for, tune_cpu_allocator
+from cytoseg.devices import (
+    autocast,
+    computes_bf16,
+    generator_for,
+    pick_device,
+    seed_for,
+    tune_cpu_allocator,
+    working_precision,
+)
 from cytoseg.errors import RecipeError
 
 
@@ -27,6 +35,27 @@ def test_a_missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RecipeError, match=r"device 'cuda:1' is not available .* training\.device=cpu"):
         pick_device("cuda:1")
+
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(("bf16", "amx", "expected"), [(0, 0, "no"), (1, 0, "bf16"), (0, 1, "bf16")])
+def test_bf16_is_used_only_by_processors_with_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, bf16: int, amx: int, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(bf16))
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx))
+    assert computes_bf16(CPU) == (expected == "bf16")
+    assert working_precision("bf16", CPU) == expected
+    assert working_precision("no", CPU) == "no"
+    assert (working_precision("bf16", GPU), working_precision("no", GPU)) == ("bf16", "no")
+    images, kernel = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1)
+    with autocast(CPU, "bf16"):
+        result = torch.nn.functional.conv2d(images, kernel).dtype
+    assert result == (torch.bfloat16 if expected == "bf16" else torch.float32)
+    with autocast(CPU, "no"):
+        assert torch.nn.functional.conv2d(images, kernel).dtype == torch.float32
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:

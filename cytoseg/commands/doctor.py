@@ -11,7 +11,7 @@ import torch
 import typer
 from rich.table import Table
 
-from cytoseg.devices import tune_cpu_allocator
+from cytoseg.devices import computes_bf16, tune_cpu_allocator
 from cytoseg.diffusion.import_lucidrains import mended_torchvision
 from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
@@ -63,7 +63,8 @@ def _show_machine() -> None:
 
 
 def _devices() -> list[tuple[str, str, str]]:
-    rows = [("processor", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads", "")]
+    bf16 = "bf16" if computes_bf16(torch.device("cpu")) else "no bf16: fp32 is used instead"
+    rows = [("processor", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {bf16}", "")]
     rows.append(("memory allocator", "tuned" if tune_cpu_allocator() else "not glibc: left as it is", ""))
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):

@@ -89,7 +89,7 @@ class TrainingSection:
     mask_weight: Annotated[float, Ge(0), Le(100)] = 1.0
     """Weight of the mask loss of labels.sources, if there are any."""
     precision: Literal["no", "bf16"] = "no"
-    """no is fp32; bf16 is faster on processors that support it."""
+    """no is fp32; bf16 is faster, and is used only on devices that compute it: elsewhere fp32 is."""
     seed: Annotated[int, Ge(0), Lt(2**31)] = 0
     """Seed of crops, noise, initial weights, label split, pixels and interpreters."""
     checkpoint_crops: Annotated[int, Ge(1)] = 50_000

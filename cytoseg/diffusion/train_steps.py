@@ -13,7 +13,7 @@ from ema_pytorch import EMA
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from cytoseg.devices import generator_for
+from cytoseg.devices import generator_for, working_precision
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.autoencoder_steps import autoencoder_learning
 from cytoseg.diffusion.class_map import DrawMaps
@@ -100,7 +100,7 @@ def new_accelerator(settings: TrainSettings, device: torch.device) -> Accelerato
     if device.index is not None:
         torch.cuda.set_device(device)
     return Accelerator(
-        mixed_precision=settings.precision,
+        mixed_precision=working_precision(settings.precision, device),
         cpu=device.type == "cpu",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )

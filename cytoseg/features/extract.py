@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytoseg.devices import generator_for
+from cytoseg.devices import autocast, generator_for
 from cytoseg.diffusion.add_noise import alpha_bar, noise_to
 from cytoseg.diffusion.architecture import Architecture, tap_shapes
 from cytoseg.diffusion.channels import as_channels
@@ -207,7 +207,7 @@ class DdpmTaps:
         noisy = torch.cat([noise_to(x0, float(self._alpha_bars[t]), eps) for t in times])
         xt = noisy.contiguous(memory_format=torch.channels_last)
         at = torch.tensor(times, device=self.device).repeat_interleave(len(x0))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+        with autocast(self.device, self._precision):
             seen = run_to_taps(self.unet, self.settings.taps, xt, at)
         by_time = (torch.split(seen[name], len(x0)) for name in self.settings.taps)
         return [tap.float() for taps in zip(*by_time, strict=True) for tap in taps]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cytoseg.devices import autocast
 from cytoseg.diffusion import efficientnet
 from cytoseg.diffusion.architecture import STAGE_CHANNELS
 from cytoseg.diffusion.efficientnet import LiteEncoder, load_imagenet
@@ -63,5 +64,5 @@ class PretrainedStages:
         """
         large = F.interpolate(pictures, scale_factor=ENLARGED, mode="bilinear", align_corners=False)
         large = large.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+        with autocast(pictures.device, self._precision):
             return [stage.float() for stage in self._encoder(large)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cytoseg.devices import generator_for
+from cytoseg.devices import autocast, generator_for
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.space import space_of
 from cytoseg.diffusion.unet import without_last_convolution
@@ -103,7 +103,7 @@ def view_probabilities(decoder: Decoder, pictures: Tensor, *, precision: str) ->
     """
     views = []
     for axes in FLIPS:
-        with torch.autocast(pictures.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(pictures.device, precision):
             scores = decoder(pictures.flip(axes))
         views.append(scores.softmax(1).flip(axes))
     return torch.stack(views)

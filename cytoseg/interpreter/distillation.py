@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import seed_for
+from cytoseg.devices import autocast, seed_for
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.part_draw import changes
 from cytoseg.interpreter.student import Student
@@ -84,7 +84,7 @@ def distil(
     weights = _class_weights(lessons).to(device)
     for step in range(steps):
         x, target = (part.to(device) for part in _parts(lessons, change, seed, step))
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(device, precision):
             found = student(x)
         loss = _loss(found, target, weights)
         optimiser.zero_grad()

@@ -14,7 +14,7 @@ from monai.transforms import (
 )
 from torch import Tensor, nn
 
-from cytoseg.devices import seed_for
+from cytoseg.devices import autocast, seed_for
 from cytoseg.slides.fast_transforms import PlainCompose
 
 CONFIDENT = 0.8
@@ -105,7 +105,7 @@ def teacher_loss(
     Source: Tarvainen and Valpola, Mean teachers, NeurIPS 2017; Yun et al., CutMix, ICCV 2019.
     """
     weak, strong, inside = parts
-    with torch.autocast(weak.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(weak.device, precision):
         with torch.no_grad():
             seen = teacher(weak).softmax(1) + teacher(weak.flip(3)).softmax(1).flip(3)
         scores = student(torch.where(inside[:, None], strong.roll(-1, 0), strong))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cytoseg.devices import working_precision
 from cytoseg.features.extract import NativeFeatures
 from cytoseg.interpreter.mlp import Ensemble
 
@@ -33,7 +34,7 @@ def member_probabilities(ensemble: Ensemble, features: NativeFeatures, *, precis
 def differentiable_probabilities(ensemble: Ensemble, features: NativeFeatures, *, precision: str = "no") -> Tensor:
     """Compute what ``member_probabilities`` computes, with the gradient with respect to the features."""
     maps, (weights, biases) = features.maps, ensemble.folded_first()
-    if precision == "bf16":
+    if working_precision(precision, ensemble.weight1.device) == "bf16":
         maps, weights, biases = _standardised(ensemble, maps), ensemble.weight1.bfloat16(), ensemble.bias1
     groups = _by_resolution(maps)
     height, width = features.size

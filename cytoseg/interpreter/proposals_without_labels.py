@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytoseg.classes import ClassList
+from cytoseg.devices import autocast
 from cytoseg.diffusion.pretrained_unet import MULTIPLE_PX, PretrainedUnet
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import pad_to_multiple, to_input
@@ -54,7 +55,7 @@ class FirstGuess:
         """
         height, width = picture.shape[:2]
         x = pad_to_multiple(to_input(picture[None]).to(self._device), MULTIPLE_PX)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+        with autocast(self._device, self._precision):
             views = [self._unet.masks(x.flip(axes)).float().softmax(1).flip(axes) for axes in FLIPS]
         mean = torch.stack(views).mean(0)[0, :, :height, :width].cpu().numpy()
         class_map = np.full((height, width), self._classes.fill_id, np.uint8)

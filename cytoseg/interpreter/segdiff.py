@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytoseg.devices import generator_for
+from cytoseg.devices import autocast, generator_for
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.adm import AdmShape, AdmUnet
 from cytoseg.diffusion.adm_settings import AdmSettings
@@ -104,7 +104,7 @@ class _Conditioned(nn.Module):
         self._model, self._encoding, self._precision = model, encoding, precision
 
     def forward(self, maps: Tensor, times: Tensor) -> Tensor:
-        with torch.autocast(maps.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+        with autocast(maps.device, self._precision):
             return cast(Tensor, self._model(maps, times, self._encoding))
 
 
@@ -124,7 +124,7 @@ def drawn_probabilities(model: SegDiff, pictures: Tensor, *, precision: str) -> 
     """
     height, width = pictures.shape[-2:]
     padded = pad_to_multiple(pictures, model.multiple_px).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(pictures.device, precision):
         predictor = _Conditioned(model, model.encode(padded), precision)
     bars, shape = alpha_bar(SCHEDULE, TIMESTEPS), (model.classes, *padded.shape[-2:])
     draws = []

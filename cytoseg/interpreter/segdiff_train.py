@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import generator_for
+from cytoseg.devices import autocast, generator_for
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.interpreter.labelled_training import (
     LabelledPictures,
@@ -77,7 +77,7 @@ def _update(state: TuneState[SegDiff], batch: tuple[Tensor, Tensor], settings: S
     times, noise = (part.to(device) for part in _noise_of(settings.seed, state.step, clean.shape))
     bars = alpha_bar(SCHEDULE, TIMESTEPS).to(device)[times][:, None, None, None].float()
     noisy = bars.sqrt() * clean + (1.0 - bars).sqrt() * noise
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+    with autocast(device, settings.precision):
         found = model.train()(noisy, times, model.encode(x.contiguous(memory_format=torch.channels_last)))
     errors = (found.float() - noise).square().mean(1) * labelled
     loss: Tensor = errors.sum() / labelled.sum().clamp_min(1)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from cytoseg.devices import autocast
 from cytoseg.features.extract import pad_to_multiple
 
 WIDTHS = (32, 64, 128)
@@ -112,6 +113,6 @@ def student_maps(student: Student, pictures: Tensor, *, precision: str) -> tuple
     Returns:
         Probabilities (N, K, H, W) and disagreement in nats (N, H, W), float32.
     """
-    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(pictures.device, precision):
         found = student(pictures)
     return found[:, :-1].softmax(1), found[:, -1]

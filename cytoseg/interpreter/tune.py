@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import generator_for
+from cytoseg.devices import autocast, generator_for
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.labelled_training import (
@@ -175,7 +175,7 @@ def _update(
     if not (target != IGNORE).any():
         return 0.0
     set_rates(state, settings)
-    with torch.autocast(weights.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+    with autocast(weights.device, settings.precision):
         scores = state.network.train()(x)
     loss = F.cross_entropy(scores, target, weight=weights, ignore_index=IGNORE)
     state.optimiser.zero_grad()
@@ -216,7 +216,7 @@ def _loss_of(decoder: Decoder, judged: LabelledPictures, weights: Tensor, precis
     decoder.eval()
     total, weight = 0.0, 0.0
     for picture, label_map in zip(judged.pictures, judged.label_maps, strict=True):
-        with torch.autocast(weights.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(weights.device, precision):
             scores = decoder(to_input(picture[None]).to(weights.device))
         target = torch.from_numpy(label_map.astype(np.int64))[None].to(weights.device)
         total += F.cross_entropy(scores, target, weight=weights, ignore_index=IGNORE, reduction="sum").item()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import seed_for
+from cytoseg.devices import autocast, seed_for
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.part_draw import PartDraw, class_weights
 
@@ -103,7 +103,7 @@ def fit_scratch(
         x, target = (part.to(device) for part in draw(step))
         if not (target != IGNORE).any():
             continue  # no labelled pixel in these parts
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(device, precision):
             scores = network(x)
         loss = F.cross_entropy(scores.float(), target, weight=weights, ignore_index=IGNORE)
         optimiser.zero_grad()

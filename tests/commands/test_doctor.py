@@ -13,6 +13,7 @@ from typer.testing import Result
 
 import cytoseg as package
 from cytoseg.checkpoints import load_checkpoint, save_checkpoint
+from cytoseg.devices import computes_bf16
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows import feature_check
 from cytoseg.workflows.feature_check import check_after_training, tissue_pictures
@@ -33,6 +34,9 @@ def test_doctor_shows_versions_and_devices(cytoseg: CytosegCommand) -> None:
     assert found["cytoseg"][0] == package.__version__
     assert found["torch"][0] == torch.__version__
     assert "cores" in found["processor"][0]
+    assert found["processor"][0].endswith(
+        "bf16" if computes_bf16(torch.device("cpu")) else "no bf16: fp32 is used instead"
+    )
     assert "free here" in found["disk"][0]
     assert found["torchvision"][0] in ("healthy", "patched: built for another torch")
 

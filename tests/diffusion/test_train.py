@@ -203,6 +203,7 @@ def test_a_kill_loses_only_what_came_after_the_checkpoint(tmp_path: Path, train_
     assert read_metrics(tmp_path / "metrics.jsonl") == whole[1]
 
 
+@pytest.mark.usefixtures("bf16_everywhere")
 def test_half_precision_keeps_weights_in_full(tmp_path: Path, train_tiny: Train) -> None:
     state = train_tiny(tmp_path, crops=8, precision="bf16")
     assert {p.dtype for p in state.unet.parameters()} == {torch.float32}

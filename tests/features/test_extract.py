@@ -185,6 +185,7 @@ def test_a_batch_equals_one_by_one(make_extractor: MakeExtractor) -> None:
         torch.testing.assert_close(native, torch.cat([maps[i] for maps in singles]), atol=1e-5, rtol=0)
 
 
+@pytest.mark.usefixtures("bf16_everywhere")
 def test_bf16_is_near_and_comes_back_as_float32(make_extractor: MakeExtractor) -> None:
     pictures = _pictures(1, 8, 8)
     exact, rough = make_extractor()(pictures).maps, make_extractor(precision="bf16")(pictures).maps

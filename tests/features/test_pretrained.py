@@ -74,6 +74,7 @@ def test_without_ddpm_its_network_is_not_run(encoder: LiteEncoder) -> None:
     ]
 
 
+@pytest.mark.usefixtures("bf16_everywhere")
 def test_bf16_is_near_and_comes_back_as_float32(encoder: LiteEncoder) -> None:
     settings = FeatureSettings((), (), 1, 0, ("pretrained",))
     unet, pictures = nn.Identity(), torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -107,6 +107,7 @@ def test_a_loaded_bundle_predicts_the_same(bundle: Bundle, tmp_path: Path, rule:
         np.testing.assert_array_equal(after[name], array)
 
 
+@pytest.mark.usefixtures("bf16_everywhere")
 @pytest.mark.parametrize(("rule", "precision"), [("soft", "no"), ("hard", "no"), ("soft", "bf16")])
 def test_the_predictor_votes_on_the_features_of_its_tiles(bundle: Bundle, rule: str, precision: str) -> None:
     maps = EnsemblePredictor(replace(bundle, vote=rule, precision=precision), device=CPU)(TILES)

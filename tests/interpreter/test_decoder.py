@@ -104,6 +104,7 @@ def test_views_are_mirrored_back(decoder: Decoder) -> None:
     torch.testing.assert_close(views.sum(2), torch.ones(4, 2, 8, 12))
 
 
+@pytest.mark.usefixtures("bf16_everywhere")
 def test_bf16_changes_probabilities_a_little(decoder: Decoder) -> None:
     exact, rough = (view_probabilities(decoder, _pictures(1, 3, 8, 8), precision=p) for p in ("no", "bf16"))
     assert not torch.equal(exact, rough)

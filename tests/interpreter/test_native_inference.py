@@ -83,6 +83,7 @@ def test_maps_may_lie_in_memory_in_any_order(make_ensemble: MakeEnsemble) -> Non
         torch.testing.assert_close(member_probabilities(ensemble, alone)[:, 0], found[:, i], atol=1e-6, rtol=0)
 
 
+@pytest.mark.usefixtures("bf16_everywhere")
 def test_bf16_is_near_even_where_features_lie_far_from_zero(make_ensemble: MakeEnsemble) -> None:
     """Around 100, bfloat16 knows only every half: what varies must be taken out before it is rounded."""
     generator = torch.Generator().manual_seed(0)
