@@ -56,7 +56,7 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
 
     Uses the newest checkpoint of train-ddpm, unless features.extractors excludes ddpm, and the imported crops that are
     not test crops; writes the bundle for evaluate and predict into interpreter/ in the run folder. An interrupted
-    training keeps the old bundle; the same command resumes a decoder or SegDiff, while a student starts again.
+    training keeps the old bundle; the same command resumes a decoder, student or SegDiff.
     """
     limit = [] if memory is None else [f"features.memory_gb={gigabytes(memory)}"]
     with (
@@ -98,7 +98,7 @@ def _train(
     recipe, begin = current.recipe, time.perf_counter()
     if recipe.interpreter.kind == "student":
         teacher = _teacher(extractor, train, current, backbone=origin["backbone"])
-        found = _Found(taught(teacher, train, current, device=extractor.device))
+        found = _Found(taught(teacher, train, current, origin=origin, device=extractor.device))
     elif recipe.interpreter.kind == "segdiff":
         found = _Found(trained_segdiff(train, current, origin=origin, device=extractor.device))
     elif recipe.interpreter.kind == "decoder":
@@ -207,7 +207,9 @@ def _features(recipe: Recipe) -> FeatureSettings:
 
 
 def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str, object]) -> dict[str, Any]:
-    """Return everything that determines the ensemble."""
+    """Return everything that determines the result, which for a student includes what determines its teacher."""
+    kinds = {recipe.interpreter.kind, *([recipe.student.teacher] if recipe.interpreter.kind == "student" else [])}
+    slides = recipe.decoder.unlabelled or ("student" in kinds and recipe.student.crops)
     return {
         "recipe": recipe.name,
         "backbone": backbone,
@@ -224,10 +226,10 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
         ],
         "encoder": WEIGHTS_SHA256 if "pretrained" in _features(recipe).extractors else None,
         "interpreter": recipe.section("interpreter"),
-        "decoder": recipe.section("decoder") if recipe.interpreter.kind == "decoder" else None,
-        "student": recipe.section("student") if recipe.interpreter.kind == "student" else None,
+        "decoder": recipe.section("decoder") if "decoder" in kinds else None,
+        "student": recipe.section("student") if "student" in kinds else None,
         "segdiff": recipe.section("segdiff") if recipe.interpreter.kind == "segdiff" else None,
-        "unlabelled": recipe.section("slides") if recipe.decoder.unlabelled else None,
+        "unlabelled": recipe.section("slides") if slides else None,
     }
 
 

@@ -1,5 +1,6 @@
 """Distillation of an ensemble or decoder into a small, fast network."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,13 +8,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from cytoseg.classes import IGNORE
 from cytoseg.devices import autocast, seed_for
 from cytoseg.features.extract import to_input
+from cytoseg.interpreter.labelled_training import Batch, apply_gradients, training_steps
 from cytoseg.interpreter.part_draw import changes
 from cytoseg.interpreter.student import Student
+from cytoseg.interpreter.tune_state import Resume, TuneState
 
 BATCH, SIZE_PX, RATE = 16, 96, 2e-3
 BLURRED = 0.25
@@ -58,44 +61,77 @@ def distil(
     seed: int,
     device: torch.device,
     precision: str,
+    resume: Resume | None = None,
     on_step: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Student:
     """Train the student on augmented random parts.
 
+    The rate and the first moment's decay of AdamW follow one cycle (see ``_set_cycle``).
+
     Args:
         student: The student; trained in place.
         lessons: At least one.
-        steps: Optimiser updates; the rate falls to zero along a cosine.
+        steps: Optimiser updates.
         seed: Seed of the random parts.
         device: Training device.
         precision: ``no`` (fp32) or ``bf16`` for the network.
+        resume: Where to store the state for resuming after an interruption; None stores nothing.
         on_step: Called with the step and its loss.
 
     Returns:
         The student in evaluation mode.
 
+    Raises:
+        CheckpointError: If the loss is not finite, or the state cannot be written.
+        KeyboardInterrupt: After the current step, when Ctrl-C was pressed.
+
     Source: Hinton et al., Distilling the knowledge in a neural network, 2015.
     """
     student.add_norms()
     student.to(device).train()
-    optimiser = torch.optim.AdamW(student.parameters(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
+    state = TuneState(student, None, torch.optim.AdamW(student.parameters(), lr=RATE))
+    if resume is not None:
+        resume.restore(state)
     change = changes(SIZE_PX, BLURRED)
     weights = _class_weights(lessons).to(device)
-    for step in range(steps):
-        x, target = (part.to(device) for part in _parts(lessons, change, seed, step))
+
+    def draw(step: int) -> Batch:
+        return _parts(lessons, change, seed, step)
+
+    def update(state: TuneState[Student], batch: Batch) -> float:
+        x, target = (part.to(device) for part in batch)
         with autocast(device, precision):
             found = student(x)
         loss = _loss(found, target, weights)
-        optimiser.zero_grad()
+        _set_cycle(state.optimiser, state.step, steps)
+        state.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
-        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        on_step(step + 1, loss.item())
+        return apply_gradients(state, loss, what="student", advice="Train its teacher again.")
+
+    for step, loss in training_steps(state, draw, update, steps=steps, resume=resume):
+        on_step(step, loss)
+    if resume is not None:
+        resume.forget()
     student.fold_norms()
     student.undo_weights(weights)
     return student.eval()
+
+
+def _set_cycle(optimiser: torch.optim.Optimizer, step: int, steps: int) -> None:
+    """Set rate and momentum of a step, as ``OneCycleLR`` does with its defaults and a tenth of the steps to rise.
+
+    The rate rises from 1/25 of its highest value and falls to 1/250,000 of it, along cosines; the momentum does the
+    reverse between .95 and .85. A function of the step, so that a resumed training needs no scheduler's state.
+    """
+    turn, last = 0.1 * steps - 1.0, steps - 1.0
+    low, high = RATE / 25.0, RATE
+    if step < turn:
+        share, begin, end = step / turn, (low, 0.95), (high, 0.85)
+    else:
+        share, begin, end = (step - turn) / (last - turn), (high, 0.85), (low / 1e4, 0.95)
+    rate, momentum = (b + (a - b) * 0.5 * (1.0 + math.cos(math.pi * share)) for a, b in zip(begin, end, strict=True))
+    for group in optimiser.param_groups:
+        group["lr"], group["betas"] = rate, (momentum, group["betas"][1])
 
 
 def _class_weights(lessons: Sequence[Lesson]) -> Tensor:
@@ -109,13 +145,14 @@ def _class_weights(lessons: Sequence[Lesson]) -> Tensor:
     return (weights / (shares * weights).sum()).float()
 
 
-def _parts(lessons: Sequence[Lesson], change: Callable[..., dict[str, Tensor]], seed: int, step: int) -> list[Tensor]:
+def _parts(lessons: Sequence[Lesson], change: Callable[..., dict[str, Tensor]], seed: int, step: int) -> Batch:
     """Draw a step's (B, 3, size, size) images and (B, K + 1, size, size) targets."""
     rng = np.random.default_rng(seed_for(seed, step, what="lessons"))
     change.set_random_state(seed_for(seed, step, what="changes"))  # type: ignore[attr-defined] # MONAI's Compose
     drawn = [lessons[int(i)] for i in rng.integers(0, len(lessons), BATCH)]
     parts = [change({"picture": to_input(d.picture[None])[0], "labels": d.target()}) for d in drawn]
-    return [torch.stack([part[key].float() for part in parts]) for key in ("picture", "labels")]
+    images, targets = (torch.stack([part[key].float() for part in parts]) for key in ("picture", "labels"))
+    return images, targets
 
 
 def _loss(found: Tensor, target: Tensor, weights: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Shared parts of trainings on labelled crops: data, step loop, learning rate, checked update."""
+"""Shared parts of trainings on labelled crops and lessons: data, step loop, learning rate, checked update."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -76,8 +76,10 @@ class StepSettings(Protocol):
         ...
 
 
-Update = Callable[[TuneState[Network], tuple[Tensor, Tensor]], float]
-"""One update from (B, 3, H, W) images and (B, H, W) ids; returns the loss."""
+Batch = tuple[Tensor, Tensor]
+"""(B, 3, H, W) images and their targets, such as (B, H, W) ids."""
+Update = Callable[[TuneState[Network], Batch], float]
+"""One update from a batch; returns the loss."""
 
 
 def new_state(
@@ -96,22 +98,13 @@ def new_state(
     return TuneState(network, average, optimiser(network))
 
 
-def training_steps(
-    state: TuneState[Network],
-    labelled: LabelledPictures,
-    update: Update[Network],
-    *,
-    settings: StepSettings,
-    resume: Resume | None,
-) -> Iterator[tuple[int, float]]:
-    """Train from the current state to the last step, saving the state at every check; yield each step and its loss.
+def labelled_parts(labelled: LabelledPictures, settings: StepSettings) -> PartDraw:
+    """Draw augmented parts of the labelled crops.
 
     Raises:
         LabelError: If no pixel is labelled.
-        CheckpointError: If the state cannot be written.
-        KeyboardInterrupt: After the current step, when Ctrl-C was pressed.
     """
-    draw = PartDraw(
+    return PartDraw(
         labelled.pictures,
         labelled.label_maps,
         size_px=settings.size_px,
@@ -119,26 +112,50 @@ def training_steps(
         blurred=BLURRED,
         seed=settings.seed,
     )
+
+
+def training_steps(
+    state: TuneState[Network],
+    draw: Callable[[int], Batch],
+    update: Update[Network],
+    *,
+    steps: int,
+    resume: Resume | None,
+) -> Iterator[tuple[int, float]]:
+    """Train from the current state to the last step, saving the state at every check; yield each step and its loss.
+
+    Args:
+        state: Changed in place.
+        draw: Makes the batch of a step, a function of its number alone.
+        update: Updates the weights.
+        steps: Number of the last step.
+        resume: Where to save the state; None saves nothing.
+
+    Raises:
+        CheckpointError: If the state cannot be written.
+        KeyboardInterrupt: After the current step, when Ctrl-C was pressed.
+    """
     with finish_step_on_interrupt() as interrupt:
-        while state.step < settings.steps:
+        while state.step < steps:
             loss = update(state, draw(state.step))
-            state.average.update()
+            if state.average is not None:
+                state.average.update()
             state.step += 1
             yield state.step, loss
-            if resume is not None and (interrupt.requested or is_check(state.step, settings)):
+            if resume is not None and (interrupt.requested or is_check(state.step, steps)):
                 resume.save(state)
             if interrupt.requested:
                 raise KeyboardInterrupt
 
 
-def is_check(step: int, settings: StepSettings) -> bool:
+def is_check(step: int, steps: int) -> bool:
     """Return whether held-out crops are evaluated and the state is saved after a step."""
-    return step % _check_steps(settings) == 0
+    return step % _check_steps(steps) == 0
 
 
 def set_rates(state: TuneState[Network], settings: StepSettings) -> None:
     """Set the learning rates of the next step: a linear warm-up, then a cosine to zero; times a group's ``share``."""
-    warm = min(1.0, (state.step + 1) / _check_steps(settings))
+    warm = min(1.0, (state.step + 1) / _check_steps(settings.steps))
     falling = 0.5 * (1.0 + math.cos(math.pi * state.step / settings.steps))
     for group in state.optimiser.param_groups:
         group["lr"] = settings.rate * group.get("share", 1.0) * warm * falling
@@ -163,5 +180,5 @@ def apply_gradients(state: TuneState[Network], loss: Tensor, *, what: str, advic
     return loss.item()
 
 
-def _check_steps(settings: StepSettings) -> int:
-    return max(1, settings.steps // CHECKS)
+def _check_steps(steps: int) -> int:
+    return max(1, steps // CHECKS)

@@ -12,6 +12,7 @@ from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.interpreter.labelled_training import (
     LabelledPictures,
     apply_gradients,
+    labelled_parts,
     new_state,
     set_rates,
     training_steps,
@@ -60,7 +61,8 @@ def train_segdiff(
     def update(state: TuneState[SegDiff], batch: tuple[Tensor, Tensor]) -> float:
         return _update(state, batch, settings)
 
-    for step, loss in training_steps(state, labelled, update, settings=settings, resume=resume):
+    parts = labelled_parts(labelled, settings)
+    for step, loss in training_steps(state, parts, update, steps=settings.steps, resume=resume):
         on_step(step, loss)
     if resume is not None:
         resume.forget()

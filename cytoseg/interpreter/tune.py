@@ -18,6 +18,7 @@ from cytoseg.interpreter.labelled_training import (
     LabelledPictures,
     apply_gradients,
     is_check,
+    labelled_parts,
     new_state,
     set_rates,
     training_steps,
@@ -100,9 +101,10 @@ def tune_decoder(
     def update(state: TuneState[Decoder], batch: tuple[Tensor, Tensor]) -> float:
         return _update(state, batch, weights, settings, taught)
 
-    for step, loss in training_steps(state, trained_on, update, settings=settings, resume=resume):
+    parts = labelled_parts(trained_on, settings)
+    for step, loss in training_steps(state, parts, update, steps=settings.steps, resume=resume):
         on_step(step, loss)
-        if held and is_check(step, settings):
+        if held and is_check(step, settings.steps):
             state.best.offer(step, _loss_of(state.averaged, judged, weights, settings.precision), state.averaged)
     averaged = state.averaged
     if state.best.weights:

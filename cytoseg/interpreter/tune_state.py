@@ -1,4 +1,4 @@
-"""State of a training on labelled crops, saved and resumed."""
+"""State of an interpreter's training, saved and resumed."""
 
 import copy
 import math
@@ -46,26 +46,26 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass
 class TuneState(Generic[Network]):
-    """State of a training on labelled crops.
+    """State of a training.
 
     Attributes:
-        network: The decoder or SegDiff.
-        average: Its averaged copy.
+        network: The decoder, SegDiff or student.
+        average: Its averaged copy; None if none is kept.
         optimiser: AdamW.
         best: Weights with the lowest held-out loss so far.
         step: Steps done.
     """
 
     network: Network
-    average: EMA
+    average: EMA | None
     optimiser: torch.optim.Optimizer
     best: Best = field(default_factory=Best)
     step: int = 0
 
     @property
     def averaged(self) -> Network:
-        """The averaged copy itself."""
-        return cast(Network, self.average.ema_model)
+        """The averaged copy itself; the network if none is kept."""
+        return self.network if self.average is None else cast(Network, self.average.ema_model)
 
 
 _Count = Annotated[int, Ge(0)]
@@ -87,11 +87,11 @@ _FILE = RecordFile(_Saved, CheckpointError, "Run `cytoseg train-interpreter` aga
 
 @dataclass(frozen=True)
 class Resume:
-    """Where the state of an interrupted tuning is stored.
+    """Where the state of an interrupted training is stored.
 
     Attributes:
         folder: Written periodically, removed at the end.
-        origin: Everything that determines the tuning, as JSON; a state of another origin is not resumed.
+        origin: Everything that determines the training, as JSON; a state of another origin is not resumed.
     """
 
     folder: Path
@@ -110,7 +110,8 @@ class Resume:
             "best": state.best.weights,
         }
         loss = None if math.isinf(state.best.loss) else state.best.loss
-        saved = _Saved(dict(self.origin), state.step, int(state.average.step), loss, state.best.step)
+        averages = 0 if state.average is None else int(state.average.step)
+        saved = _Saved(dict(self.origin), state.step, averages, loss, state.best.step)
         save_checkpoint(self.folder, tensors, asdict(saved))
 
     def restore(self, state: TuneState[Network]) -> None:
@@ -148,7 +149,8 @@ def _take(state: TuneState[Network], found: Checkpoint) -> None:
     state.network.load_state_dict(found.tensors["model"])
     state.averaged.load_state_dict(found.tensors["average"])
     load_optimiser(found.tensors["optimiser"], state.optimiser)
-    state.average.step.fill_(saved.average_step)
-    state.average.initted.fill_(True)
+    if state.average is not None:
+        state.average.step.fill_(saved.average_step)
+        state.average.initted.fill_(True)
     state.best = Best(math.inf if loss is None else loss, saved.best_step, best)
     state.step = saved.step

@@ -15,6 +15,8 @@ from cytoseg.recipe import Recipe
 from cytoseg.workflows.recorded_command import Run, progress, say
 from cytoseg.workflows.tune_decoder import StepLog, read_labelled, refuse_unmeasured_memory
 
+_MEMORY = "segdiff.batch or segdiff.size_px"
+
 
 def trained_segdiff(
     train: Sequence[LabelledCrop], current: Run, *, origin: Mapping[str, Any], device: torch.device
@@ -37,7 +39,7 @@ def trained_segdiff(
     settings = segdiff_settings(recipe, recipe.training.seed)
     with (
         progress("segdiff", settings.steps) as bar,
-        contextlib.closing(StepLog(recipe, folder / "metrics.jsonl", bar, section="segdiff")) as log,
+        contextlib.closing(StepLog(recipe, folder / "metrics.jsonl", bar, lower=_MEMORY)) as log,
     ):
         found = train_segdiff(
             new_segdiff(len(recipe.class_list()), settings),

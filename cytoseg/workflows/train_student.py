@@ -1,7 +1,8 @@
-"""Training a student from the recipe's ensemble or decoder."""
+"""Training a student from the recipe's ensemble or decoder, with resuming."""
 
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -10,26 +11,38 @@ from numpy.typing import NDArray
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
 from cytoseg.interpreter.distillation import Lesson, distil
 from cytoseg.interpreter.student import Student
+from cytoseg.interpreter.tune_state import Resume
 from cytoseg.labels.import_labels import LabelledCrop
-from cytoseg.runs import MetricsLog
 from cytoseg.workflows.made_pairs import made_crops
 from cytoseg.workflows.recorded_command import Run, progress, say
+from cytoseg.workflows.tune_decoder import StepLog
 from cytoseg.workflows.unlabelled_crops import unlabelled_crops
 
 _T = TypeVar("_T")
 
 
-def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, device: torch.device) -> Student:
+def taught(
+    teacher: Bundle,
+    train: Sequence[LabelledCrop],
+    current: Run,
+    *,
+    origin: Mapping[str, Any],
+    device: torch.device,
+) -> Student:
     """Segment labelled, generated and unlabelled crops with the teacher, and train a student.
+
+    An interrupted training is resumed; the teacher segments the crops again before.
 
     Args:
         teacher: The teacher bundle.
         train: The labelled crops.
-        current: The run; losses go into its interpreter/.
+        current: The run; losses and the state for resuming go into its interpreter/.
+        origin: Everything that determines the result.
         device: Where to compute.
 
     Raises:
-        RecipeError: If no slides are left for the unlabelled crops.
+        RecipeError: If no slides are left for the unlabelled crops, or the recipe's memory limit is exceeded.
+        CheckpointError: If the loss is not finite, or the state cannot be written.
         LabelError: If there are fewer generated pairs than student.made.
         SlideError: If one cannot be read.
     """
@@ -44,28 +57,21 @@ def taught(teacher: Bundle, train: Sequence[LabelledCrop], current: Run, *, devi
             assert crop is not None
             lessons.append(_lesson(predictor, _as_bytes(crop(number)), None))
     student, steps = Student(len(recipe.class_list()), seed=recipe.training.seed), recipe.student.steps
-    log = MetricsLog(current.folder / "interpreter" / "metrics.jsonl")
-    with progress("student", steps) as bar:
-
-        def on_step(step: int, loss: float) -> None:
-            bar.at(step, f"loss {loss:.4f}")
-            log.write({"step": step, "loss": round(loss, 6)})
-
-        try:
-            distil(
-                student,
-                lessons,
-                steps=steps,
-                seed=recipe.training.seed,
-                device=device,
-                precision=recipe.training.precision,
-                on_step=on_step,
-            )
-        except KeyboardInterrupt:
-            say("The student was interrupted. It starts again with the next call; a finished teacher is kept.")
-            raise
-        finally:
-            log.close()
+    folder = current.folder / "interpreter"
+    with (
+        progress("student", steps) as bar,
+        contextlib.closing(StepLog(recipe, folder / "metrics.jsonl", bar, lower="student.crops")) as log,
+    ):
+        distil(
+            student,
+            lessons,
+            steps=steps,
+            seed=recipe.training.seed,
+            device=device,
+            precision=recipe.training.precision,
+            resume=Resume(folder / "unfinished", origin),
+            on_step=log.add,
+        )
     unlabelled = len(lessons) - len(crops)
     told = f" and {len(made)} generated pairs" if made else ""
     say(f"Student trained on {len(train)} labelled and {unlabelled} unlabelled crops{told}.")

@@ -24,6 +24,8 @@ from cytoseg.terminal import Bar
 from cytoseg.workflows.recorded_command import Run, progress, say
 from cytoseg.workflows.unlabelled_crops import unlabelled_slides
 
+_DECODER_MEMORY = "decoder.batch or decoder.size_px"
+
 
 def tuned(
     unet: nn.Module,
@@ -91,11 +93,11 @@ class StepLog:
         recipe: Sets the memory limit.
         path: File of the log.
         bar: The command's progress bar.
-        section: The recipe section of the training.
+        lower: Settings that lower the memory of the training.
     """
 
-    def __init__(self, recipe: Recipe, path: Path, bar: Bar, *, section: str = "decoder") -> None:
-        self._recipe, self._path, self._bar, self._section = recipe, path, bar, section
+    def __init__(self, recipe: Recipe, path: Path, bar: Bar, *, lower: str = _DECODER_MEMORY) -> None:
+        self._recipe, self._path, self._bar, self._lower = recipe, path, bar, lower
         self._log: MetricsLog | None = None
 
     def add(self, step: int, loss: float) -> None:
@@ -104,8 +106,8 @@ class StepLog:
         Raises:
             RecipeError: If more memory is in use than the recipe allows.
         """
-        check_ceiling(self._recipe, step=step, section=self._section)
-        if self._log is None:  # the first step shows where an interrupted tuning resumes; its earlier log is kept
+        check_ceiling(self._recipe, step=step, lower=self._lower)
+        if self._log is None:  # the first step shows where an interrupted training resumes; its earlier log is kept
             if step > 1:
                 self._bar.goes_on(step - 1)
             self._log = MetricsLog(self._path, keep_until=step - 1, count="step")
@@ -118,13 +120,13 @@ class StepLog:
             self._log.close()
 
 
-def check_ceiling(recipe: Recipe, *, step: int, section: str = "decoder") -> None:
+def check_ceiling(recipe: Recipe, *, step: int, lower: str = _DECODER_MEMORY) -> None:
     """Compare this process's peak memory with the recipe's limit.
 
     Args:
         recipe: The recipe, with an optional limit.
         step: Step of the training, for the message.
-        section: The recipe section of the training, for the message.
+        lower: Settings that lower the memory of the training, for the message.
 
     Raises:
         RecipeError: If it is exceeded.
@@ -134,7 +136,7 @@ def check_ceiling(recipe: Recipe, *, step: int, section: str = "decoder") -> Non
         least = math.ceil(SPARE * taken / 1e8) / 10
         raise RecipeError(
             f"features.memory_gb: {ceiling:g} is too little: by step {step} the training had used "
-            f"{taken / 1e9:.1f}. Use features.memory_gb={least:g}, or lower {section}.batch or {section}.size_px."
+            f"{taken / 1e9:.1f}. Use features.memory_gb={least:g}, or lower {lower}."
         )
 
 

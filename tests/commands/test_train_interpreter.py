@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from cytoseg.checkpoints import load_checkpoint, save_checkpoint
-from cytoseg.commands.train_interpreter import _findings, _sentences
+from cytoseg.commands.train_interpreter import _findings, _origin, _sentences
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.interpreter.bundle import load_bundle
 from cytoseg.interpreter.calibrate import Calibration
@@ -29,6 +29,19 @@ def load(cytoseg: Callable[..., Any], tmp_path: Path) -> Load:
 
 def _trained(**findings: Any) -> Trained:
     return Trained(Ensemble(2, 3, 2, seed=0), **findings)
+
+
+def test_a_student_is_trained_again_after_a_change_to_its_teacher_or_to_the_unlabelled_slides() -> None:
+    def origin(*changes: str) -> dict[str, Any]:
+        return _origin(load_recipe("quickstart", ["interpreter.kind=student", *changes]), (), {})
+
+    first, mlps = origin(), origin("student.teacher=mlps")
+    assert origin("decoder.steps=7") != first  # the teacher is a decoder by default
+    assert origin("student.teacher=mlps", "decoder.steps=7") == mlps != first
+    assert origin("slides.background.rule=none") != first
+    labelled = origin("student.crops=0")
+    assert origin("student.crops=0", "slides.background.rule=none") == labelled != first
+    assert origin("student.crops=0", "decoder.unlabelled=1", "slides.background.rule=none")["unlabelled"] is not None
 
 
 def test_what_held_out_slides_say_is_said_and_kept(load: Load) -> None:
