@@ -62,6 +62,10 @@ def run(
         int | None,
         typer.Option("--resize", min=16, max=4096, help="Resize square images and their masks to this side in px."),
     ] = None,
+    ignore_below: Annotated[
+        int,
+        typer.Option("--ignore-below", min=0, metavar="PX", help="In each mask, never score classes of fewer pixels."),
+    ] = 0,
 ) -> None:
     """Import annotations (labelme JSON, QuPath GeoJSON or mask images) as label maps.
 
@@ -83,7 +87,7 @@ def run(
     with start_run(recipe, overrides, command="label-import") as current:
         cutting = SlideRules(slides and on_disk(slides), (REGION, *(regions or ())), current.recipe.slides)
         class_map = _pairs(renames or [], current.recipe.class_list().names)
-        rules = ImportRules(class_map, tuple(ignore or ()), slide_regex, area, cutting, instances, resize)
+        rules = ImportRules(class_map, tuple(ignore or ()), slide_regex, area, cutting, instances, resize, ignore_below)
         _import(on_disk(source), rules, current)
 
 

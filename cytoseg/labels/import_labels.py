@@ -273,6 +273,10 @@ def _final_notes(state: ImportState, crops: Sequence[LabelledCrop]) -> tuple[str
             f"Pixels of value 255 in masks: {count:,}; they became {became}. Override with --map "
             "255=NAME or --ignore 255."
         )
+    if state.small:
+        small = ", ".join(f"{state.classes.names[i]} in {count}" for i, count in sorted(state.small.items()))
+        least = state.rules.least_px
+        notes.append(f"Classes ignored in masks with fewer than {least} of their pixels (--ignore-below): {small}.")
     if state.instances:
         notes.append(
             f"Objects in instance maps: {sum(state.instances):,}. Touching objects form one area in a label map; "

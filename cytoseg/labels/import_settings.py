@@ -40,6 +40,7 @@ class ImportRules:
         instances: Class of the objects in instance maps, or ``UNSCORED``; None if masks hold class ids. The rest is the
             fill class, unless class_map or ignore assign ``NOTHING``.
         resize_px: Side that square images and their masks are resized to; None imports them as they are.
+        least_px: Classes with fewer pixels in a (resized) mask are ignored in it.
     """
 
     class_map: Mapping[str, str] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class ImportRules:
     slides: SlideRules = field(default_factory=SlideRules)
     instances: str | None = None
     resize_px: int | None = None
+    least_px: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,7 @@ class ImportState:
         unknown: Names not in the class list after renaming, with counts.
         first: First occurrence of each unknown name.
         white: Count of mask pixels of value 255, by the id they became.
+        small: Count of masks in which a class had fewer pixels than ``rules.least_px``, by its id.
         guessed: Files with a guessed encoding, and its name.
         renamed: Files whose image was renamed with them.
         by_folder: Folders below the root (empty for the root) whose crops are named by folder: name of the slide, and
@@ -86,6 +89,7 @@ class ImportState:
     unknown: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     white: Counter[int] = field(default_factory=Counter)
+    small: Counter[int] = field(default_factory=Counter)
     guessed: dict[str, str] = field(default_factory=dict)
     renamed: list[str] = field(default_factory=list)
     by_folder: dict[str, tuple[str, str]] = field(default_factory=dict)

@@ -106,7 +106,7 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
     if not source.exists():
         raise LabelError(f"{source}: does not exist. Name a labelme or GeoJSON file, or a folder.")
     if state.rules.instances is not None:
-        _refuse_resizing(state)
+        _refuse_mask_options(state)
         maps = find_instance_maps(source, state.problems)
         _note_without_masks(source, maps, state)
         return maps
@@ -121,7 +121,7 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
             f"JSON files skipped (neither labelme nor GeoJSON): {len(others)} ({_names(others, source)})."
         )
     if files or slides:
-        _refuse_resizing(state)
+        _refuse_mask_options(state)
         _note_skipped(source, slides, state)
         return [*files, *(item for path in sorted(slides) for item in _planned(path, state))]
     if proposed and not state.problems:
@@ -151,9 +151,11 @@ def _note_without_masks(source: Path, pairs: Sequence[MaskPair], state: ImportSt
         state.notes.append(f"Images skipped because their folder has no masks: {len(left)} ({_names(left, source)}).")
 
 
-def _refuse_resizing(state: ImportState) -> None:
+def _refuse_mask_options(state: ImportState) -> None:
     if state.rules.resize_px is not None:
         raise LabelError("--resize: only resizes images with masks or .npy files beside them. Omit it.")
+    if state.rules.least_px:
+        raise LabelError("--ignore-below: only applies to masks and .npy files beside images. Omit it.")
 
 
 def _of_file(source: Path, state: ImportState) -> Sequence[Item]:
@@ -161,7 +163,7 @@ def _of_file(source: Path, state: ImportState) -> Sequence[Item]:
         if is_packed(source):
             raise LabelError(f"{source}: this archive format is not supported. Unpack it, and name the folder.")
         raise LabelError(f"{source}: is not a labelme JSON or GeoJSON file. Name one, or a folder of them or of masks.")
-    _refuse_resizing(state)
+    _refuse_mask_options(state)
     if _marks_slide(source):
         return _planned(source, state)
     if not _saved([source], state):
@@ -367,7 +369,16 @@ def _read_mask_item(pair: MaskPair, state: ImportState) -> Reading | None:
         state.names[str(IGNORE)] += white
         state.white[int(table[IGNORE])] += white
     made = read_mark(pair.picture)
-    return Reading(pair.stem, pair.stem, pair.name, both[0], table[both[1]], original, made=made)
+    label_map = _without_small(table[both[1]], state)
+    return Reading(pair.stem, pair.stem, pair.name, both[0], label_map, original, made=made)
+
+
+def _without_small(label_map: NDArray[np.uint8], state: ImportState) -> NDArray[np.uint8]:
+    """Ignore classes with too few pixels, as the published sets do, and count them."""
+    counts = np.bincount(label_map.ravel(), minlength=256)[:IGNORE]
+    small = np.flatnonzero((counts > 0) & (counts < state.rules.least_px))
+    state.small.update(small.tolist())
+    return np.where(np.isin(label_map, small), np.uint8(IGNORE), label_map)
 
 
 def _ids(state: ImportState) -> dict[str, int]:

@@ -139,9 +139,39 @@ def test_what_does_not_fit_is_refused(
     assert not Path("runs/cat_15/labels/index.json").exists()
 
 
-def test_resizing_is_for_masks(cytoseg: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--resize", "32"), "--resize: only resizes images with masks or .npy files beside them. Omit it."),
+        (("--ignore-below", "2"), "--ignore-below: only applies to masks and .npy files beside images. Omit it."),
+    ],
+)
+def test_options_for_masks_are_refused_for_shapes(
+    cytoseg: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: tuple[str, str],
+    said: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("one.geojson").write_text('{"type": "FeatureCollection", "features": []}')
-    result = cytoseg("label-import", "one.geojson", "--recipe", "cat_15", "--resize", "32")
+    result = cytoseg("label-import", "one.geojson", "--recipe", "cat_15", *option)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "--resize: only resizes images with masks or .npy files beside them. Omit it." in result.stderr
+    assert said in result.stderr
+
+
+def test_a_class_of_few_pixels_is_ignored_in_that_image(
+    cytoseg: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _write_set(Path("real"), (0, 1, 14))
+    ids = np.zeros((40, 40), np.uint8)
+    ids[:2, :10], ids[10:12, :10], ids[11, 11] = 3, 4, 4  # after resizing by half 5 px and 6 px
+    Image.new("RGB", (40, 40)).save("real/train/few.png")
+    np.save("real/train/few.npy", ids)
+    result = cytoseg("label-import", "real", "-r", "cat_15", "--resize", "20", "--ignore-below", "6")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "Classes ignored in masks with fewer than 6 of their pixels (--ignore-below): chest in 1." in said
+    label_map = next(c for c in load_index(Path("runs/cat_15/labels")).crops if c.crop == "train_few").label_map()
+    assert [int((label_map == i).sum()) for i in (0, 3, 4, 255)] == [389, 0, 6, 5]
