@@ -1,6 +1,7 @@
 """``cytoseg select-features``: choosing taps and timesteps by measurement."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,12 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import tap_names
 from cytoseg.duration_text import duration_text
-from cytoseg.errors import RecipeError
+from cytoseg.errors import LabelError, RecipeError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pretrained import imagenet_encoder, imagenet_installed
 from cytoseg.features.settings import EXTRACTORS, ExtractorName, FeatureSettings
 from cytoseg.interpreter.train_mlps import check_two_classes
+from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.recipe import Recipe, find_recipe, load_recipe, update_recipe
 from cytoseg.runs import versions
 from cytoseg.studies.feature_selection.columns import ExtractorOf
@@ -119,7 +121,7 @@ def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Extra
     if device.type == "cpu":
         tune_cpu_allocator()
     unet, architecture, backbone = run_backbone(recipe, current.folder)
-    train = split_of(recipe).train
+    train = _real(split_of(recipe).train)
     check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
     candidates = _candidates(recipe)
     encoder = imagenet_encoder() if "pretrained" in candidates else None
@@ -148,6 +150,23 @@ def _question(current: Run, timesteps: tuple[int, ...]) -> tuple[Question, Extra
         effort=EFFORT,
     )
     return question, extractor_of
+
+
+def _real(crops: Sequence[LabelledCrop]) -> tuple[LabelledCrop, ...]:
+    """Leave out images that a diffusion model drew or edited, because folds are scored on all of their crops.
+
+    Raises:
+        LabelError: If none is left.
+    """
+    real = tuple(crop for crop in crops if crop.made is None)
+    if crops and not real:
+        raise LabelError(
+            f"select-features: all {len(crops)} train crops were drawn or edited by a diffusion model. Import crops of "
+            "real slides, on which features can be compared."
+        )
+    if len(real) < len(crops):
+        say(f"Left out {len(crops) - len(real)} train crops that a diffusion model drew or edited.")
+    return real
 
 
 def _candidates(recipe: Recipe) -> tuple[ExtractorName, ...]:

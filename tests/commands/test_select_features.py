@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from cytoseg.commands.select_features import memory_bytes, parse_timesteps
-from cytoseg.errors import RecipeError
+from cytoseg.commands.select_features import _real, memory_bytes, parse_timesteps
+from cytoseg.errors import LabelError, RecipeError
+from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.recipe import load_recipe
+from cytoseg.slides.made_mark import drawn_mark
 
 CytosegCommand = Callable[..., Result]
 
@@ -39,6 +41,21 @@ def test_candidates_are_those_the_network_has_and_the_recipes_own(cytoseg: Cytos
 def test_what_is_no_timestep_is_refused(cytoseg: CytosegCommand, text: str) -> None:
     with pytest.raises(RecipeError, match=r"^--timesteps .*: write whole numbers from 0 to 999, such as 0,50\.$"):
         parse_timesteps(text, load_recipe("tiny.yaml"))
+
+
+def test_features_are_compared_on_real_crops_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    real, made = (
+        LabelledCrop(Path("labels"), name, name, 4, 4, "x.json", "", "", {}, 0, made=mark)
+        for name, mark in (("a_0", None), ("drawn", drawn_mark("a sample")))
+    )
+    assert _real((real, made, made)) == (real,)
+    assert "Left out 2 train crops that a diffusion model drew or edited." in capsys.readouterr().out
+    assert _real((real,)) == (real,)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(
+        LabelError, match=r"^select-features: all 2 train crops were drawn or edited by a diffusion mod"
+    ):
+        _real((made, made))
 
 
 def test_a_wrong_option_is_one_line_and_writes_nothing(cytoseg: CytosegCommand) -> None:
