@@ -298,7 +298,7 @@ def _ensemble(table: PixelTable, train: tuple[LabelledCrop, ...], current: Run, 
             return train_ensemble(
                 table,
                 len(recipe.class_list()),
-                slides=[crop.slide for crop in train],
+                slides=[crop.shown_slide for crop in train],
                 settings=ensemble_settings(recipe, recipe.training.seed),
                 device=device,
                 on_step=on_step,

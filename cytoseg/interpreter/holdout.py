@@ -23,7 +23,7 @@ class Folds:
     """The pixels that each member holds out: member m holds out fold m modulo the number of folds.
 
     Attributes:
-        of_pixel: (P,) int64, the fold of each pixel of the table; pixels of one slide share a fold.
+        of_pixel: (P,) int64, the fold of each pixel of the table, -1 for none; pixels of one slide share a fold.
         count: Number of folds.
     """
 
@@ -39,12 +39,12 @@ class Folds:
         return torch.nonzero(self.of_pixel == member % self.count)[:, 0]
 
 
-def fold_by_slide(table: PixelTable, slides: Sequence[str], *, seed: int) -> Folds | None:
+def fold_by_slide(table: PixelTable, slides: Sequence[str | None], *, seed: int) -> Folds | None:
     """Assign the slides to at most five folds.
 
     Args:
         table: The chosen pixels.
-        slides: The slide of each crop.
+        slides: The slide of each crop; one with None is never held out.
         seed: Seed of the assignment.
 
     Returns:
@@ -52,13 +52,13 @@ def fold_by_slide(table: PixelTable, slides: Sequence[str], *, seed: int) -> Fol
         class occurs in one fold only, so that some members would never see it.
     """
     crops = np.unique(table.crops.numpy())
-    names = sorted({slides[crop] for crop in crops})
+    names = sorted({slide for crop in crops if (slide := slides[crop]) is not None})
     if len(names) < LEAST_SLIDES:
         return None
     count = min(MOST_FOLDS, len(names))
     order = np.random.default_rng(seed_for(seed, 0, what="folds")).permutation(len(names))
     fold_of = {names[i]: place % count for place, i in enumerate(order)}
-    of_crop = torch.tensor([fold_of.get(slide, -1) for slide in slides])
+    of_crop = torch.tensor([-1 if slide is None else fold_of.get(slide, -1) for slide in slides])
     folds = Folds(of_crop[table.crops], count)
     seen = [set(table.classes[folds.learnt_by(fold)].tolist()) for fold in range(count)]
     return folds if all(classes == seen[0] for classes in seen) else None

@@ -30,12 +30,12 @@ class LabelledPictures:
     Attributes:
         pictures: Crops, each (H, W, 3) uint8 RGB.
         label_maps: One per crop, (H, W) uint8 ids, 255 for ignore.
-        slides: The slide of each crop.
+        slides: The slide of each crop; one with None is never held out.
     """
 
     pictures: Sequence[NDArray[np.uint8]]
     label_maps: Sequence[NDArray[np.uint8]]
-    slides: Sequence[str]
+    slides: Sequence[str | None]
 
     def only(self, numbers: Sequence[int]) -> "LabelledPictures":
         """Select some of the crops."""

@@ -41,7 +41,7 @@ def train_ensemble(
     table: PixelTable,
     classes: int,
     *,
-    slides: Sequence[str],
+    slides: Sequence[str | None],
     settings: EnsembleSettings,
     device: torch.device,
     on_step: OnStep = lambda _step, _of, _loss: None,

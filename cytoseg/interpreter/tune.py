@@ -198,15 +198,15 @@ def held_out_slides(labelled: LabelledPictures, *, seed: int) -> tuple[str, ...]
         The slides; fewer if others are the only ones with a class, which must stay in training; none with fewer than
         ``LEAST_SLIDES``.
     """
-    shown: dict[str, set[int]] = {}
+    shown: dict[str | None, set[int]] = {}
     for slide, label_map in zip(labelled.slides, labelled.label_maps, strict=True):
         shown.setdefault(slide, set()).update(set(np.unique(label_map).tolist()) - {IGNORE})
-    different = sorted(slide for slide, classes in shown.items() if classes)
+    different = sorted(slide for slide, classes in shown.items() if classes and slide is not None)
     order = torch.randperm(len(different), generator=generator_for(seed, 0, what="held-out slides")).tolist()
     most = len(different) // HELD_SHARE if len(different) >= LEAST_SLIDES else 0
     held: set[str] = set()
     for slide in (different[i] for i in order):
-        trained_on = set().union(*(shown[other] for other in different if other not in {*held, slide}))
+        trained_on = set().union(*(shown[other] for other in shown if other not in {*held, slide}))
         if len(held) < most and shown[slide] <= trained_on:
             held.add(slide)
     return tuple(sorted(held))

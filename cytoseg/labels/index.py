@@ -78,6 +78,14 @@ class LabelledCrop:
             raise _changed(path)
         return pixels
 
+    @property
+    def shown_slide(self) -> str | None:
+        """The slide that the crop shows; None if a diffusion model drew it from noise, so that it shows none.
+
+        Held-out slides are chosen among these: a drawn image cannot tell how well a model does on real ones.
+        """
+        return None if self.made is not None and not self.made.slide else self.slide
+
     def label_map(self) -> NDArray[np.uint8]:
         """Read the label map.
 

@@ -142,7 +142,8 @@ def check_ceiling(recipe: Recipe, *, step: int, lower: str = _DECODER_MEMORY) ->
 
 def read_labelled(crops: Sequence[LabelledCrop]) -> LabelledPictures:
     """Read imported crops."""
-    return LabelledPictures([c.picture() for c in crops], [c.label_map() for c in crops], [c.slide for c in crops])
+    slides = [c.shown_slide for c in crops]
+    return LabelledPictures([c.picture() for c in crops], [c.label_map() for c in crops], slides)
 
 
 def tune_settings(recipe: Recipe, seed: int) -> TuneSettings:

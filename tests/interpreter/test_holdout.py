@@ -56,6 +56,15 @@ def test_four_slides_are_too_few() -> None:
     assert fold_by_slide(_two_of_each(8), ["a", "a", "b", "b", "c", "c", "d", "d"], seed=0) is None
 
 
+def test_crops_of_no_slide_are_learned_by_all_members() -> None:
+    folds = fold_by_slide(_two_of_each(7), [None, "a", "b", "c", "d", "e", None], seed=0)
+    assert folds is not None
+    assert (folds.of_pixel[:2] == -1).all()
+    assert sorted(folds.of_pixel[2:12].unique().tolist()) == [0, 1, 2, 3, 4]
+    assert all({0, 1, 12, 13} < set(folds.learnt_by(member).tolist()) for member in range(5))
+    assert fold_by_slide(_two_of_each(7), [None, "a", "b", "c", "d", None, None], seed=0) is None
+
+
 def test_slides_without_a_chosen_pixel_do_not_count() -> None:
     assert fold_by_slide(_two_of_each(4), ["a", "b", "c", "d", "e", "f"], seed=0) is None
 

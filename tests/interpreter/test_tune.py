@@ -162,6 +162,15 @@ def test_slides_without_a_label_are_not_held_out(label_map: NDArray[np.uint8]) -
     assert (tuned.step, tuned.held_out) == (SETTINGS.steps, ())
 
 
+def test_crops_of_no_slide_are_not_held_out(label_map: NDArray[np.uint8]) -> None:
+    def labelled(slides: list[str | None]) -> LabelledPictures:
+        return LabelledPictures([COLOURS[label_map]] * len(slides), [label_map] * len(slides), slides)
+
+    real: list[str | None] = list(TWENTY[:10])
+    assert held_out_slides(labelled([*real, None, None]), seed=0) == held_out_slides(labelled(real), seed=0)
+    assert held_out_slides(labelled([*real[:9], None]), seed=0) == ()
+
+
 def test_the_only_slide_of_a_class_is_used_for_training(label_map: NDArray[np.uint8]) -> None:
     without = np.where(label_map == 2, 1, label_map).astype(np.uint8)
     slides, pictures, seed = list(TWENTY[:10]), [COLOURS[label_map]] * 10, 3

@@ -65,6 +65,12 @@ def made(crop: str, slide: str, *, of: str = "", edited: str = "") -> LabelledCr
     return LabelledCrop(Path("labels"), crop, slide, 4, 4, "x.json", "", "", {}, 0, made=mark)
 
 
+def test_an_image_drawn_from_noise_shows_no_slide() -> None:
+    assert crops("a")[0].shown_slide == "a"
+    assert made("m", "drawn").shown_slide is None
+    assert made("m", "a", edited="a", of="another").shown_slide == "a"
+
+
 def test_made_crops_are_for_training_and_change_no_draw() -> None:
     labelled = crops(*"abcdefghij")
     alone = split_by_slide(labelled, test_slides=(), test_fraction=0.3, seed=1)
