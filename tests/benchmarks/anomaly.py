@@ -1,10 +1,10 @@
-"""Anomaly scores of a run against exact truth: held-out normal slides, dyskaryotic cells, planted ink, grain and blur.
+"""Anomaly scores of a run against exact ground truth: normal slides, dyskaryotic cells, added ink, grain and blur.
 
     python -m tests.benchmarks.anomaly RECIPE FOLDER [section.key=value ...]
 
-The recipe's run must have a diffusion model and a bundle of made slides. Slides are made in FOLDER, with seeds that no
-other benchmark uses, and kept there; scored slides go to anomaly/ of the run folder and are not scored again. Writes
-results/anomaly_made.md and .json, and docs/anomaly.jpg.
+The recipe's run must have a diffusion model and a bundle trained on synthetic slides. Slides are generated in FOLDER,
+with seeds that no other benchmark uses, and kept there. Scores are written to anomaly/ in the run folder; slides that
+have scores are not scored again. Writes results/anomaly_made.md and .json, and docs/anomaly.jpg.
 """
 
 import argparse
@@ -36,9 +36,9 @@ from tests.benchmarks.machine import RESULTS, Table, describe, shared_note, writ
 
 SIDE_PX, MPP = 1024, 0.5
 NORMAL, HELD_OUT, ABNORMAL = range(9001, 9007), range(9011, 9015), range(9021, 9025)
-"""Seeds of slides for the thresholds, for the false area, and with dyskaryotic cells."""
+"""Seeds of the slides for the thresholds, for the falsely flagged area, and with dyskaryotic cells."""
 SHARE = 0.3
-"""Share of dyskaryotic cells of the latter, so that a small slide has some dozens."""
+"""Share of dyskaryotic cells in the last of these, so that a small slide has a few dozen."""
 PLANTED = ("ink", "grain", "blur")
 SPOTS, RADIUS_UM = 8, 20.0
 DOCS = RESULTS.parents[2] / "docs"
@@ -56,7 +56,7 @@ class Object:
 
 
 def main() -> None:
-    """Make the slides, score them, compare with the truth."""
+    """Generate the slides, score them and compare with the ground truth."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe")
     parser.add_argument("folder", type=Path)
@@ -101,7 +101,7 @@ def _save(path: Path, picture: NDArray[np.uint8]) -> None:
 
 
 def _plant(folder: Path, seed: int) -> Path:
-    """Put spots of ink, grain and blur where there are cells of a held-out normal slide."""
+    """Add spots of ink, grain and blur over the cells of a held-out normal slide."""
     path = folder / f"planted_{seed}.png"
     if not path.exists():
         picture, labels = _truth(seed, share=0.0)
@@ -118,7 +118,7 @@ def _plant(folder: Path, seed: int) -> Path:
 
 
 def _spots(labels: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
-    """Return the planted areas, which do not overlap: discs around random pixels of cells."""
+    """Return the altered areas: discs around random pixels of cells, without overlap."""
     ys, xs = np.nonzero(labels > 0)
     chosen = np.random.default_rng(1).choice(len(ys), SPOTS * len(PLANTED), replace=False)
     found, free = {}, np.ones(labels.shape, np.bool_)
@@ -137,7 +137,7 @@ def _truth(seed: int, *, share: float) -> tuple[NDArray[np.uint8], NDArray[np.ui
 
 
 def _read(folder: Path, slide: Path, name: str) -> NDArray[np.float32]:
-    """Read a map of a scored slide, enlarged to the slide's pixels."""
+    """Read a map of a scored slide, upsampled to the slide's pixels."""
     with MapFile(folder / slide.stem / f"{name}.ome.tif") as found:
         values = found.read(0, 0, width=found.size.width, height=found.size.height)
     factor = SIDE_PX // values.shape[0]
@@ -181,7 +181,7 @@ def _planted_table(folder: Path, planted: dict[int, Path]) -> Table:
 
 
 def _shown(folder: Path, abnormal: Path, planted: Path) -> list[ScoredSlide]:
-    """Read the slides of the figure: the first with spots, and the first with dyskaryotic cells."""
+    """Read the slides shown in the figure: the first with spots and the first with dyskaryotic cells."""
     kinds = draw_kinds(slide_scene(ABNORMAL[0], mpp=MPP, stain=None, dyskaryotic=SHARE), Region(0, 0, SIDE_PX, SIDE_PX))
     _, labels = _truth(ABNORMAL[0], share=SHARE)
     nuclei = (labels == CLASS_NAMES.index("nucleus")) & (kinds == 1 + CELL_KINDS.index("dyskaryotic"))

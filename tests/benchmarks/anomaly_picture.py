@@ -1,4 +1,4 @@
-"""A figure of scored slides beside the truth, for the docs and for a look at what the numbers of anomaly.py mean."""
+"""A figure of scored slides beside the ground truth, for the docs and to illustrate the numbers of anomaly.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 COLOURS = ("#0072b2", "#e69f00", "#cc79a7", "#009e73")
 HIGHEST = 3.0
-"""Scores are drawn up to this many times the threshold."""
+"""Upper end of the colour scale, as a multiple of the threshold."""
 
 
 @dataclass(frozen=True)
 class ScoredSlide:
-    """A slide, what is unusual in it by name, and its scores in units of the threshold, all (H, W)."""
+    """A slide, its true anomalies by name, and its scores in units of the threshold, all (H, W)."""
 
     title: str
     picture: NDArray[np.uint8]
@@ -26,7 +26,7 @@ class ScoredSlide:
 
 
 def save_figure(path: Path, slides: Sequence[ScoredSlide]) -> None:
-    """Draw a row for each slide: the picture, the truth, both scores."""
+    """Draw a row for each slide: image, ground truth and both scores."""
     figure, axes = plt.subplots(len(slides), 4, figsize=(10, 2.7 * len(slides)), squeeze=False, layout="constrained")
     for row, slide in zip(axes, slides, strict=True):
         row[0].imshow(slide.picture)
@@ -57,7 +57,7 @@ def scores(slide: ScoredSlide) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
 
 def coloured(slide: ScoredSlide) -> NDArray[np.uint8]:
-    """Draw what is unusual over a pale slide; gives (H, W, 3)."""
+    """Draw the true anomalies over a faded slide; return (H, W, 3)."""
     drawn = 255 - (255 - slide.picture) // 4
     for mask, colour in zip(slide.truth.values(), COLOURS, strict=False):
         drawn[mask] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]

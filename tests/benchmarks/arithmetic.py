@@ -1,4 +1,4 @@
-"""Matrix product speed and arithmetic of a forward pass; started by train_step.py."""
+"""Matrix product speed and operations of a forward pass; started by train_step.py."""
 
 import json
 import statistics
@@ -16,7 +16,7 @@ REPEATS = 7
 
 
 def ceiling(device: str, dtype: torch.dtype) -> float:
-    """Measure the matrix product, in GFLOP/s: of the clock on a GPU, of the processor's time (one core) on the CPU."""
+    """Measure the matrix product in GFLOP/s: wall-clock time on a GPU, CPU time (one core) on a CPU."""
     side = 8192 if device == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     clock = time.perf_counter if device == "cuda" else time.process_time
@@ -31,7 +31,7 @@ def ceiling(device: str, dtype: torch.dtype) -> float:
 
 
 def forward_gflop(dim: int, size_px: int) -> float:
-    """Count the arithmetic of one crop's forward pass."""
+    """Count the operations of one crop's forward pass."""
     unet = build_unet(
         Architecture(dim=dim, dim_mults=(1, 2, 4, 8), timesteps=1000, schedule="linear", objective="pred_noise")
     )

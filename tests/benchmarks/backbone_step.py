@@ -1,4 +1,4 @@
-"""Training step of the backbone ``pretrained`` compared with ``lucidrains``: arithmetic, weights, seconds.
+"""Training step of the backbone ``pretrained`` compared with ``lucidrains``: operations, weights, seconds.
 
 Writes results/train_step_backbones.md and .json.
 Run: python tests/benchmarks/backbone_step.py [--turns 3]
@@ -23,7 +23,7 @@ NETWORKS = tuple(
     for size_px, batch in ((64, 8), (256, 1))
     for backbone, dim in (("lucidrains", 32), ("pretrained", 16))
 )
-"""Of each size the two take turns."""
+"""The two backbones alternate at each size."""
 COLUMNS = (
     "backbone",
     "crop, px",
@@ -47,7 +47,7 @@ def counted(network: Network) -> tuple[float, float]:
 
 
 def row(network: Network, steppers: list[Stepper]) -> list[str]:
-    """Say what one network takes: seconds of the processor, median and range, in both precisions."""
+    """Return the row of one network: CPU seconds in both precisions, median and range."""
     weights, gflop = counted(network)
     times = [[answer["cpu_s"] for answer in stepper.found] for stepper in steppers]
     seconds = [f"{s.median('cpu_s'):.2f} ({min(t):.2f}-{max(t):.2f})" for s, t in zip(steppers, times, strict=True)]
@@ -57,7 +57,7 @@ def row(network: Network, steppers: list[Stepper]) -> list[str]:
 
 
 def measure(networks: list[Network], folder: Path, *, turns: int) -> list[list[str]]:
-    """Let networks of one size take turns in both precisions, so that what else happens on the machine hits all."""
+    """Alternate the networks of one size in both precisions, so that other load on the machine affects all alike."""
     steppers = [[start(variant, network, folder, "cpu") for variant in (OURS, OURS_BF16)] for network in networks]
     for turn in range(WARM_TURNS + turns):
         for stepper in (stepper for pair in steppers for stepper in pair):
@@ -68,7 +68,7 @@ def measure(networks: list[Network], folder: Path, *, turns: int) -> list[list[s
 
 
 def main() -> None:
-    """Make pictures, measure, print and write the table."""
+    """Generate images, measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=3, help="measured steps of each kind")
     turns, machine, rows = parser.parse_args().turns, describe(), []

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/base_curve.py RECIPE CHECKPOINTS_FOLDER [section.key=value ...] [--out NAME]
 
-For each checkpoint in the folder (a run's ``ddpm`` folder whose milestones were kept), and for weights that have seen
-nothing, the recipe's interpreters are trained on its labelled crops and scored on its test crops. The labels must be
-imported already. Writes results/NAME.json, .md and .png beside this file (NAME is base_curve unless given), after each
-checkpoint; checkpoints that the JSON file has already are not computed again.
+For untrained weights and for each checkpoint in the folder (a run's ``ddpm`` folder whose milestones were kept), the
+recipe's interpreters are trained on its labelled crops and scored on its test crops. The labels must have been
+imported. Writes results/NAME.json, .md and .png beside this file (NAME defaults to base_curve) after each checkpoint;
+checkpoints that are in the JSON file are skipped.
 """
 
 import argparse
@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    """Measure every checkpoint that is not measured yet."""
+    """Measure every checkpoint that has not been measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe")
     parser.add_argument("folder", type=Path)
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def score(name: str, recipe: Recipe, checkpoint: Path, overrides: list[str]) -> dict[str, Any]:
-    """Train the interpreters on one checkpoint's features and score them; gives IoU and interval of each class."""
+    """Train the interpreters on one checkpoint's features and score them; return the IoU and interval of each class."""
     with tempfile.TemporaryDirectory() as run:
         (Path(run) / "ddpm").mkdir()
         (Path(run) / "ddpm" / checkpoint.name).symlink_to(checkpoint.resolve())

@@ -1,4 +1,4 @@
-"""Crops a second and memory of random 256 px reads, beside other readers. Writes results/crops.md and .json.
+"""Crops per second and memory of random 256 px reads, compared with other readers. Writes results/crops.md and .json.
 
 Run: python tests/benchmarks/crops.py [--rounds 3] [--seconds 4]
 """
@@ -53,7 +53,7 @@ SAME_PLACES = {"read_region", "monai_tifffile", "monai_openslide", "openslide_py
 
 @dataclass
 class Row:
-    """What one reader did in all rounds."""
+    """Results of one reader in all rounds."""
 
     name: str
     reader: str
@@ -63,7 +63,7 @@ class Row:
     failed: str = ""
 
     def run(self, seconds: float) -> None:
-        """Read once more, unless it has failed or is slow and has been measured."""
+        """Measure again, unless the reader has failed, or is slow and has been measured."""
         slow = self.reader in SLOW and self.path.is_file()
         if self.failed or (slow and self.found):
             return
@@ -79,7 +79,7 @@ class Row:
             self.found.append(found)
 
     def cells(self) -> list[Any]:
-        """Give the row of the table."""
+        """Return the row of the table."""
         if self.failed:
             return [self.name, self.failed.replace(str(self.path.parent), ""), *[""] * (len(COLUMNS) - 2)]
         rates = [found["per_cpu_s"] for found in self.found]
@@ -93,7 +93,7 @@ class Row:
 def compare(
     readers: dict[str, str], path: Path, size: tuple[int, int], *, rounds: int, seconds: float
 ) -> list[list[Any]]:
-    """Run readers in turns, so that what else happens on the machine hits all; check that they read the same pixels."""
+    """Alternate the readers, so that other load affects all alike; check that they read the same pixels."""
     rows = [Row(name, reader, path, size) for name, reader in readers.items()]
     for _ in range(rounds):
         for row in rows:
@@ -118,7 +118,7 @@ def pyramid_table(path: Path, *, tile_kb: float, rounds: int, seconds: float) ->
 
 
 def fields_table(folder: Path, *, rounds: int, seconds: float) -> Table:
-    """Compare readers on the folder of fields."""
+    """Compare readers on a folder of fields."""
     return Table(
         f"{FIELDS:,} PNG fields of {FIELD.width} x {FIELD.height} px",
         "Every crop is from a different field, which must be decoded completely. Each process keeps up "
@@ -130,7 +130,7 @@ def fields_table(folder: Path, *, rounds: int, seconds: float) -> Table:
 
 
 def sizes_table(pyramids: dict[int, Path], fields: Path, *, rounds: int, seconds: float) -> Table:
-    """Measure ours on pyramids of three sizes, and the memory of a DataLoader worker on each and on the fields."""
+    """Measure cytoseg on pyramids of three sizes, and the memory of a DataLoader worker on each and on the fields."""
     rows = []
     for side, path in pyramids.items():
         readers = {name: OURS[name] for name in list(OURS)[::2]}
@@ -159,10 +159,10 @@ def _short(value: float) -> str:
 
 
 def main() -> None:
-    """Make the files in a temporary folder, measure, print and write the tables."""
+    """Generate the files in a temporary folder, measure, print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="times that each reader is started")
-    parser.add_argument("--seconds", type=float, default=4.0, help="that each reads in a round")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each reader is started")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for which each reads in a round")
     options = parser.parse_args()
     machine = describe()
     with tempfile.TemporaryDirectory(prefix="cytoseg-crops-") as name:

@@ -1,12 +1,12 @@
-"""How well edited pictures show the map that was asked for, by the eyes of an independent judge.
+"""How well edited images match the requested label map, as segmented by an independent network.
 
     python -m tests.benchmarks.edits RECIPE FOLDER [--n 16] [--scales 1,2] [--steps 25] [--seconds 300] [--write]
 
-The run of RECIPE has a diffusion model, an interpreter and exact labels (tests.benchmarks.true_crops). On each test
-crop a nucleus is removed, one of another crop is added, and the whole crop is redrawn from its own map. The judge
-(--judge, see tests.benchmarks.judge) learns from other crops of the train slides with exact labels; it has no part in
-drawing. FOLDER keeps what was done, so that the command goes on where it stopped after --seconds. With --write
-results/edits_NAME.md, .json and .png are written from it.
+The run of RECIPE has a diffusion model, an interpreter and exact labels (tests.benchmarks.true_crops). In each test
+crop a nucleus is removed, a nucleus of another crop is added, and the whole crop is redrawn from its own label map. The
+judge (--judge, see tests.benchmarks.judge) is trained on other crops of the train slides with exact labels and takes no
+part in the editing. FOLDER stores finished edits, so the command can be continued after --seconds. --write writes
+results/edits_NAME.md, .json and .png from them.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from tests.benchmarks.true_crops import true_crops
 Map = NDArray[np.uint8]
 KINDS = ("removed", "added", "drawn")
 GONE = 0.1
-"""A removed nucleus is gone if the judge sees one on less than this share of its pixels."""
+"""A removed nucleus counts as gone if the judge finds a nucleus on less than this share of its pixels."""
 LEAST_PX = 20
 _ROWS = "edits.jsonl"
 _SHOWN = 4
@@ -58,7 +58,7 @@ class Task:
 
 
 def tasks_of(crops: Sequence[tuple[Map, Map]], nucleus: int) -> Iterator[Task]:
-    """Make the edits of pictures with exact maps: (H, W, 3) uint8 and (H, W) uint8 ids."""
+    """List the edits of images with exact label maps: (H, W, 3) uint8 and (H, W) uint8 ids."""
     everywhere = np.ones(crops[0][1].shape, bool)
     for number, (picture, truth) in enumerate(crops):
         rng = np.random.default_rng([7, number])
@@ -71,7 +71,7 @@ def tasks_of(crops: Sequence[tuple[Map, Map]], nucleus: int) -> Iterator[Task]:
 
 
 def _removed(truth: Map, nucleus: int, rng: np.random.Generator) -> tuple[Map, NDArray[np.bool_]] | None:
-    """Fill a nucleus with the commonest class around it."""
+    """Fill a nucleus with the most frequent class around it."""
     place = _one_nucleus(truth == nucleus, rng)
     if place is None:
         return None
@@ -80,7 +80,7 @@ def _removed(truth: Map, nucleus: int, rng: np.random.Generator) -> tuple[Map, N
 
 
 def _added(truth: Map, donor: Map, nucleus: int, rng: np.random.Generator) -> tuple[Map, NDArray[np.bool_]] | None:
-    """Put a nucleus of another crop where there is only cytoplasm, or whatever class precedes the nucleus."""
+    """Place a nucleus of another crop where there is only cytoplasm, or the class before the nucleus."""
     shape = _one_nucleus(donor == nucleus, rng)
     if shape is None:
         return None
@@ -105,14 +105,14 @@ def _one_nucleus(nuclei: NDArray[np.bool_], rng: np.random.Generator) -> NDArray
 
 
 def judged(task: Task, drawn: Map, found: Map, before: Map, other: Map) -> dict[str, Any]:
-    """Count what the judge sees in an edited picture.
+    """Count the judge's pixels in an edited image.
 
     Args:
-        task: What was asked for.
-        drawn: (H, W, 3), the edited picture.
-        found: (H, W), what the judge sees in it.
-        before: (H, W), what it sees in the original.
-        other: (H, W), the map of another crop.
+        task: The requested edit.
+        drawn: (H, W, 3), the edited image.
+        found: (H, W), the judge's class map of it.
+        before: (H, W), the judge's class map of the original.
+        other: (H, W), the label map of another crop.
     """
     inside, nucleus = task.edit.region, int(max(task.edit.wanted.max(), task.edit.shown.max()))
     seen = (found == nucleus) & inside
@@ -165,7 +165,7 @@ def _cells(kind: str, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def distances(folder: Path, rows: Sequence[dict[str, Any]], recipe: Recipe, n: int) -> Table:
-    """Compare the distribution of edited pictures with crops of the train slides, and real test crops likewise."""
+    """Compare the distributions of edited images and of real test crops with that of crops of the train slides."""
     split = split_of(recipe)
     train, test = ({crop.slide for crop in crops} for crops in (split.train, split.test))
     real = [crop.picture() for crop in split.test[:n]]
@@ -214,7 +214,7 @@ def _read(folder: Path, row: dict[str, Any]) -> Map:
 
 
 def sheet(folder: Path, rows: Sequence[dict[str, Any]], tasks: Sequence[Task], recipe: Recipe) -> Image.Image:
-    """Draw the first edits of each kind: picture, its map, map asked for, and a column for each arm."""
+    """Draw the first edits of each kind: image, its label map, the requested map, and a column for each arm."""
     colours, arms = recipe.class_list().colour_table(), list(dict.fromkeys(row["arm"] for row in rows))
     there = {(row["arm"], row["name"]) for row in rows}
     lines = []
@@ -229,7 +229,7 @@ def sheet(folder: Path, rows: Sequence[dict[str, Any]], tasks: Sequence[Task], r
 
 
 def main() -> None:
-    """Edit and judge until the time is over; write the results if asked."""
+    """Edit and segment until the time is over; write the results if requested."""
     options = _options()
     recipe = load_recipe(options.recipe)
     torch.set_num_threads(1)
@@ -269,7 +269,7 @@ def edited(
     options: argparse.Namespace,
     done: set[tuple[str, str]],
 ) -> Iterator[dict[str, Any]]:
-    """Do what was not done before; yields a row for each edit."""
+    """Make the edits that are not in the folder; yields a row for each edit."""
     judge, before = judging
     editor = Editor(recipe, recipe.run_folder(), device=pick_device(recipe.training.device))
     how = "conditional" if recipe.diffusion.condition == "map" else "guided"

@@ -1,4 +1,6 @@
-"""Seconds of the 72 image filters beside skimage's, and how far their values are apart. Writes results/filter_speed.*.
+"""Speed of the 72 image filters compared with skimage, and the difference of their values.
+
+Writes results/filter_speed.*.
 
 Run: python tests/benchmarks/filter_speed.py [--turns 5] [--sizes 64 256 512]
 """
@@ -23,13 +25,13 @@ Picture = NDArray[np.uint8]
 
 
 def by_torch(picture: Picture) -> NDArray[np.float32]:
-    """Filter a crop as the feature stack does; gives (H, W, 72)."""
+    """Filter a crop like the feature stack; return (H, W, 72)."""
     maps: NDArray[np.float32] = filter_maps(to_input(picture[None]))[0].permute(1, 2, 0).numpy()
     return maps
 
 
 def by_skimage(picture: Picture) -> NDArray[np.float32]:
-    """Filter a crop with the library, in one thread; gives (H, W, 72)."""
+    """Filter a crop with skimage in one thread; return (H, W, 72)."""
     scaled = picture.astype(np.float32) / np.float32(255)
     responses: NDArray[np.float32] = multiscale_basic_features(
         scaled, sigma_min=0.5, sigma_max=16, workers=1, channel_axis=-1
@@ -38,7 +40,7 @@ def by_skimage(picture: Picture) -> NDArray[np.float32]:
 
 
 def seconds(way: Callable[[Picture], object], picture: Picture, *, repeats: int) -> float:
-    """Measure a way, in seconds of the processor a megapixel."""
+    """Measure an implementation in CPU seconds per megapixel."""
     begin = time.process_time()
     for _ in range(repeats):
         way(picture)
@@ -46,7 +48,7 @@ def seconds(way: Callable[[Picture], object], picture: Picture, *, repeats: int)
 
 
 def row(size_px: int, *, turns: int) -> list[object]:
-    """Let the ways take turns on one picture, so that what else happens on the machine hits both."""
+    """Alternate the implementations on one image, so that other load on the machine affects both alike."""
     picture = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), np.uint8)
     apart = np.abs(by_torch(picture) - by_skimage(picture)).max()
     repeats = max(1, 2**18 // size_px**2)
@@ -57,15 +59,15 @@ def row(size_px: int, *, turns: int) -> list[object]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Write the median and the range."""
+    """Format the median and the range."""
     return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=5, help="measured turns of each way")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256, 512], help="sides of pictures in pixels")
+    parser.add_argument("--turns", type=int, default=5, help="measured turns of each implementation")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256, 512], help="sides of the images in pixels")
     options = parser.parse_args()
     machine = describe()
     torch.set_num_threads(1)

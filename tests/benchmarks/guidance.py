@@ -1,10 +1,10 @@
-"""What guidance by the run's interpreter does to samples of made slides, by the eyes of an independent judge.
+"""Effect of guidance by the run's interpreter on samples of synthetic slides, segmented by an independent classifier.
 
 python -m tests.benchmarks.guidance RECIPE CLASS N SCALE... > tests/benchmarks/results/guidance_made.md
 
-The run of RECIPE has a diffusion model that draws cells, exact labels (tests.benchmarks.true_crops) and an interpreter.
-The judge (tests.benchmarks.judge) learns from other crops with exact labels and has no part in drawing. Samples that
-are there already are not drawn again, so it can be interrupted.
+The run of RECIPE has a trained diffusion model, exact labels (tests.benchmarks.true_crops) and an interpreter. The
+judge (tests.benchmarks.judge) is trained on other crops with exact labels and takes no part in sampling. Existing
+samples are not drawn again, so the command can be interrupted.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ from cytoseg.workflows.training_crops import tissue_crops
 from tests.benchmarks.judge import train_judge
 
 STEPS, LEAST_PX = 20, 10
-"""Samples with fewer pixels of the class do not hold it."""
+"""Samples with fewer pixels of the class do not count as containing it."""
 
 
 def main() -> None:
-    """Draw, judge and print the table."""
+    """Draw samples, segment them and print the table."""
     name, class_name, n, *scales = sys.argv[1:]
     recipe, count = load_recipe(name), int(n)
     sets = {"real crops": _real(recipe, 2**30 + 5000, count)}

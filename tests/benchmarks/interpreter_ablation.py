@@ -2,9 +2,9 @@
 
     python tests/benchmarks/interpreter_ablation.py RECIPE [section.key=value ...] [--seeds 5]
 
-The recipe's diffusion model must be trained and its labels imported. Features are computed once; then the interpreters
-are trained on the train crops with each seed in each way, and each training is scored under each vote on every fourth
-row and column of the test crops. Writes results/interpreter_ablation.md and .json after each training.
+The recipe's diffusion model must be trained and its labels imported. Features are computed once. The interpreters are
+then trained on the train crops with each seed and variant, and scored with each vote on every fourth row and column of
+the test crops. Writes results/interpreter_ablation.md and .json after each training.
 """
 
 import argparse
@@ -40,7 +40,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "slides held out, stopped early": {"early_stopping": True},
 }
 UNDONE = "slides held out"
-"""The calibrated training with its temperature taken back."""
+"""The calibrated variant without its temperature."""
 VOTES = ("soft", "hard", "geometric", "entropy")
 EVERY = 4
 BLOCK_PX = 4096
@@ -56,7 +56,7 @@ class Truth:
 
 
 def main() -> None:
-    """Train and score in every way with every seed."""
+    """Train and score every variant with every seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe")
     parser.add_argument("overrides", nargs="*")
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def features_of(recipe: Recipe) -> tuple[PixelTable, list[str], Truth]:
-    """Compute the training data, its slides, and what is scored."""
+    """Compute the training data, its slides and the scored pixels."""
     split, device = split_of(recipe), torch.device("cpu")
     unet, architecture, _ = load_backbone(recipe.run_folder() / "ddpm", recipe.architecture())
     precision = recipe.training.precision
@@ -101,7 +101,7 @@ def features_of(recipe: Recipe) -> tuple[PixelTable, list[str], Truth]:
 
 
 def scored_as(way: str, trained: Trained) -> Iterator[tuple[str, float]]:
-    """Give the titles that a training stands for, each with the temperature to take back."""
+    """Return the titles of the variants that a training yields, each with the temperature to divide out."""
     if trained.calibration is not None:
         yield UNDONE, trained.calibration.temperature
     yield way, 1.0
@@ -109,7 +109,7 @@ def scored_as(way: str, trained: Trained) -> Iterator[tuple[str, float]]:
 
 @torch.no_grad()
 def score(trained: Trained, truth: Truth, *, classes: int, temperature: float) -> dict[str, list[float]]:
-    """Give for each vote the IoU of each class, their mean, NLL and ECE."""
+    """Return for each vote the IoU of each class, their mean, NLL and ECE."""
     counts, bins, nll = defaultdict(int), defaultdict(int), defaultdict(float)  # type: ignore[var-annotated]
     ensemble = trained.ensemble
     for features, ids in zip(truth.features.split(BLOCK_PX), truth.classes.split(BLOCK_PX), strict=True):
@@ -130,7 +130,7 @@ def score(trained: Trained, truth: Truth, *, classes: int, temperature: float) -
 def write(
     scores: Mapping[tuple[str, str], list[list[float]]], names: Sequence[str], machine: dict[str, Any], recipe: Recipe
 ) -> str:
-    """Write what is known so far."""
+    """Write the results so far."""
     rows = []
     for (way, rule), found in scores.items():
         values = np.array(found)

@@ -1,6 +1,6 @@
 """Gathering features and training interpreters in a separate process; started by interpreter_memory.py.
 
-The weights of the network are random: neither time nor memory depends on them.
+The weights of the network are random, since neither time nor memory depends on them.
 """
 
 import json
@@ -31,14 +31,14 @@ from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.interpreter.train_mlps import train_ensemble
 
 CPU, TIMESTEPS, PIXELS, CLASSES = torch.device("cpu"), (50, 100, 150), 2000, 3
-PLACES = 16  # distinct crops of the picture along each side
+PLACES = 16  # distinct crops of the image along each side
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to do: ``kind`` is ``ours`` or ``dense``; the ceiling is for ours, and ``reuse``.
+    """A job: ``kind`` is ``ours`` or ``dense``; the ceiling and ``reuse`` apply to ``ours``.
 
-    The features of one crop serve for so many; memory is the same, and the time is multiplied.
+    The features of one crop are reused for ``reuse`` crops: memory stays the same and the time is multiplied.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class Job:
     reuse: int = 1
 
     def extractor(self) -> "Reusing":
-        """Give the method's features: all taps, three timesteps."""
+        """Return the feature settings of the method: all taps, three timesteps."""
         architecture = Architecture(dim=self.dim, dim_mults=(1, 2, 4, 8))
         settings = FeatureSettings(tap_names(architecture), TIMESTEPS, scale=1, noise_seed=0)
         unet = build_unet(architecture).eval()
@@ -61,18 +61,18 @@ class Job:
         return extractor
 
     def ensemble(self) -> EnsembleSettings:
-        """Give the recipe's defaults, but for the steps."""
+        """Return the recipe's defaults except the number of steps."""
         return EnsembleSettings(members=self.members, steps=self.steps, seed=0)
 
 
 class Reusing(FeatureExtractor):
-    """Computes features at every so-manieth call and gives them again in between; knows the time of computing."""
+    """Computes features at every ``reuse``-th call, returns the same ones in between, and measures the time."""
 
     reuse, calls, cpu_s = 1, 0, 0.0
     _last: list[NativeFeatures]
 
     def __call__(self, pictures: torch.Tensor) -> NativeFeatures:
-        """Give features; those before are let go first, as in a real run."""
+        """Return features after releasing the previous ones, as in a real run."""
         if self.calls % self.reuse == 0:
             self._last = []
             begin = time.process_time()
@@ -82,12 +82,12 @@ class Reusing(FeatureExtractor):
         return self._last[0]
 
     def forget(self) -> None:
-        """Let the features go."""
+        """Release the features."""
         self._last = []
 
 
 def crops_of(job: Job) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Cut as many different crops as are asked for out of one made picture, each with two classes or more."""
+    """Cut the requested number of different crops from one synthetic image, each with two or more classes."""
     picture, labels = draw_labelled(1024)
     step = (1024 - job.size_px) // (PLACES - 1)
     corners = [(y, x) for y in range(0, PLACES * step, step) for x in range(0, PLACES * step, step)]
@@ -98,7 +98,7 @@ def crops_of(job: Job) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
 
 
 def ours(job: Job) -> dict[str, Any]:
-    """Gather and train under a ceiling."""
+    """Gather features and train within a memory limit."""
     extractor, settings = job.extractor(), job.ensemble()
 
     def training(pixels: int, inputs: int) -> int:
@@ -118,7 +118,7 @@ def ours(job: Job) -> dict[str, Any]:
 
 
 def dense(job: Job) -> dict[str, Any]:
-    """Upsample all features of all crops to full size, join them, and train on every pixel."""
+    """Upsample all features of all crops to full size, concatenate them, and train on every pixel."""
     extractor, settings = job.extractor(), job.ensemble()
     crops, stacks = crops_of(job), []
     begin = time.perf_counter(), time.process_time()
@@ -142,7 +142,7 @@ def _slides(job: Job) -> list[str]:
 
 
 def full_size(features: NativeFeatures) -> torch.Tensor:
-    """Give (H * W, D) float32, as the reference code holds it."""
+    """Return (H * W, D) float32, as the reference code stores it."""
     grown = torch.empty(*features.size, sum(m.shape[1] for m in features.maps))
     start = 0
     for native in features.maps:
@@ -157,7 +157,7 @@ def _seconds(what: str, begin: tuple[float, float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Do one job and tell what it took."""
+    """Do one job and report its time and memory."""
     job = Job(**json.loads(sys.argv[1]))
     tune_cpu_allocator()
     found = {"ours": ours, "dense": dense}[job.kind](job)

@@ -11,9 +11,9 @@ from machine import Table, await_memory, describe, run_child, shared_note, write
 
 DIM, MEMBERS, STEPS, MEASURED_STEPS = 64, 10, 1000, 100
 SIZE_PX, CHANNELS, PUBLISHED_CHANNELS = 256, 10_176, 8_448
-DENSE_PX = 128  # one crop of this size, a quarter: larger ones fit few machines
+DENSE_PX = 128  # a quarter of a crop of this size: larger ones fit few machines
 BASE_GB = 1.5
-COMPUTED = 10  # crops whose features are computed; more crops are given theirs again
+COMPUTED = 10  # crops whose features are computed; further crops reuse them
 CHILD_S = 5400.0
 COLUMNS = (
     "crops",
@@ -32,7 +32,7 @@ FORMULA_COLUMNS = ("crops", "stack, GB", "twice, GB", f"with {PUBLISHED_CHANNELS
 
 
 def stack_gb(crops: int, channels: int = CHANNELS) -> float:
-    """Tell the size of full-size feature stacks in single precision."""
+    """Return the size of full-size feature stacks in single precision."""
     return crops * channels * SIZE_PX**2 * 4 / 1e9
 
 
@@ -50,12 +50,12 @@ def run(kind: str, crops: int, precision: str, ceiling_gb: float | None) -> dict
 
 
 def training_s(found: dict[str, Any]) -> float:
-    """Give the time of all steps from that of the measured ones."""
+    """Extrapolate the time of all steps from the measured ones."""
     return float(found["training_cpu_s"]) * STEPS / MEASURED_STEPS
 
 
 def row(found: dict[str, Any]) -> list[Any]:
-    """Give the row of one case."""
+    """Return the row of one case."""
     return [
         found["crops"],
         {"ours": "cytoseg", "dense": f"dense, {DENSE_PX} px"}[found["kind"]],
@@ -72,7 +72,7 @@ def row(found: dict[str, Any]) -> list[Any]:
 
 
 def formula_row(crops: int, dense: dict[str, Any]) -> list[Any]:
-    """Tell what the dense path would need for so many crops."""
+    """Estimate what the dense path would need for a number of crops."""
     seconds = crops * dense["features_cpu_s"] * (SIZE_PX / DENSE_PX) ** 2 + training_s(dense)
     published = 2 * stack_gb(crops, PUBLISHED_CHANNELS)
     return [crops, f"{stack_gb(crops):.0f}", f"{2 * stack_gb(crops):.0f}", f"{published:.0f}", f"{seconds:.0f}"]
@@ -82,7 +82,7 @@ def main() -> None:
     """Measure case by case, print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--crops", type=int, nargs="+", default=[10, 30, 50, 200])
-    parser.add_argument("--memory", type=float, default=4.0, help="the ceiling in GB")
+    parser.add_argument("--memory", type=float, default=4.0, help="memory limit in GB")
     options = parser.parse_args()
     machine = describe()
     dense = run("dense", 1, "bf16", None)

@@ -1,4 +1,4 @@
-"""An independent judge of made and edited pictures: a baseline that learns from exact labels of made slides."""
+"""An independent judge of generated and edited images: a baseline trained on exact labels of synthetic slides."""
 
 from dataclasses import replace
 
@@ -14,12 +14,12 @@ JUDGES = ("forest", "scratch", "imagenet-unet")
 
 
 def train_judge(recipe: Recipe, name: str, *, per_slide: int) -> Predict:
-    """Train a baseline on exact crops of the train slides that the run has not seen.
+    """Train a baseline on crops of the train slides with exact labels, which the run has not used.
 
     Args:
-        recipe: The recipe of a run on made slides, which has labels.
+        recipe: The recipe of a run on synthetic slides with labels.
         name: One of ``JUDGES``.
-        per_slide: Crops of 64 px of each train slide.
+        per_slide: Number of crops of 64 px from each train slide.
     """
     train = {crop.slide for crop in split_of(recipe).train}
     crops = [crop for crop in true_crops(recipe, per_slide=per_slide, size_px=64, seed=1) if fits(crop[1], train)]

@@ -1,8 +1,8 @@
-"""What a latent space keeps of made slides at 2 micrometres a pixel, and what it saves in sampling.
+"""Reconstruction quality of a latent space on synthetic slides at 2 micrometres per pixel, and its speed in sampling.
 
 python -m tests.benchmarks.latent FOLDER > tests/benchmarks/results/latent_made.md
 
-FOLDER takes the slides and the autoencoder; what is there already is kept, so it can be interrupted.
+FOLDER stores the slides and the autoencoder; existing ones are kept, so the command can be interrupted.
 """
 
 import subprocess
@@ -71,7 +71,7 @@ def _cytoseg(*arguments: str) -> None:
 
 
 def _print_pictures(folder: Path) -> None:
-    """Print what a picture loses on slides that neither autoencoder nor bundle has seen."""
+    """Print the reconstruction error on slides that neither the autoencoder nor the bundle has seen."""
     space = _space(folder)
     labels = cs.read_labels(folder / "made" / "labelled", list(CLASSES), fill="background")
     own = [i for i, group in enumerate(labels.groups) if str(group) < "made_0_04"]
@@ -96,7 +96,7 @@ def _print_pictures(folder: Path) -> None:
 
 
 def _print_seconds(folder: Path) -> None:
-    """Print the time of samples; it does not depend on the weights of the U-Net, which are random here."""
+    """Print the time of sampling. It does not depend on the weights of the U-Net, which are random here."""
     print(
         f"| {SAMPLES} samples of {SAMPLE_PX} px, {STEPS} DDIM steps | seconds | of it decoding |\n| --- | --- | --- |"
     )

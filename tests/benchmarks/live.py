@@ -1,8 +1,8 @@
-"""How long a stroke takes to be saved, imported and seen, with 5 and 30 labelled crops.
+"""Time until a stroke is saved, imported and shown in the prediction, with 5 and 30 labelled crops.
 
     python tests/benchmarks/live.py --threads 2
 
-Made crops of 256 px, on the shipped base model's features with and without the image filters.
+Synthetic crops of 256 px, with features of the included base model, with and without the image filters.
 """
 
 import argparse
@@ -49,7 +49,7 @@ WAYS = {
 
 
 def main() -> None:
-    """Measure each way with 5 and with 30 crops, and write results/live.md."""
+    """Measure each feature set with 5 and 30 crops, and write results/live.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     torch.set_num_threads(parser.parse_args().threads)
@@ -92,7 +92,7 @@ def _measured(way: str, crops: int) -> list[Any]:
 def _stroke(
     annotating: Annotating, crop: CropFile, picture: NDArray[np.uint8], ids: NDArray[np.uint8]
 ) -> tuple[float, float, float]:
-    """Give the seconds until a stroke is seen, of saving it before, and of importing it after."""
+    """Return the seconds until a stroke is shown, of saving it before that, and of importing it afterwards."""
     moments = [time.perf_counter()]
     path = annotating.save(crop, "Bo", ids, drawn_of(crop.path))
     moments.append(time.perf_counter())
@@ -106,7 +106,7 @@ def _stroke(
 
 @contextmanager
 def _run(init: str, more: str, *, crops: int) -> Iterator[Annotating]:
-    """Make a run with crops that are marked and imported; gives what annotates it."""
+    """Create a run with annotated and imported crops; return its annotation session."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
@@ -140,7 +140,7 @@ def _painted(values: NDArray[np.uint8], number: int, radii: Sequence[tuple[int, 
 
 
 def _make_crop(path: Path, number: int) -> None:
-    """Draw cells, with grain, and say that they are of a slide of their own."""
+    """Draw cells with grain, recorded as a crop of its own slide."""
     picture = np.full((SIDE_PX, SIDE_PX, 3), (238, 232, 228), np.uint8)
     picture = _painted(picture, number, ((24, (150, 190, 200)), (7, (70, 50, 110))))
     grain = np.random.default_rng(1000 + number).integers(-8, 9, picture.shape)
@@ -150,7 +150,7 @@ def _make_crop(path: Path, number: int) -> None:
 
 
 def _marks(path: Path) -> NDArray[np.uint8]:
-    """Mark a tenth of a crop: two strips through its cells."""
+    """Annotate a tenth of a crop: two strips through its cells."""
     number = int(path.stem.split("_")[1])
     ids = _painted(np.zeros((SIDE_PX, SIDE_PX), np.uint8), number, ((24, 1), (7, 2)))
     kept = np.zeros(ids.shape, bool)

@@ -34,11 +34,11 @@ NETWORKS = {
 
 
 class TimedLoader(DataLoader[Any]):
-    """A DataLoader that notes how long each batch was waited for."""
+    """A DataLoader that records how long each batch was waited for."""
 
     waits: list[float]
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # a generator serves the loop as well
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # a generator is enough for the loop
         self.__class__.waits = []
         batches = super().__iter__()
         while True:
@@ -51,7 +51,7 @@ class TimedLoader(DataLoader[Any]):
 
 
 def wait_row(job: Job, count: int) -> list[Any]:
-    """Train for some steps with the loop of ``cytoseg train-ddpm`` and give a row of the table."""
+    """Train for some steps with the loop of ``cytoseg train-ddpm`` and return a row of the table."""
     recipe, device = job.recipe(), torch.device(job.device)
     settings = settings_of(recipe)
     crops = training_crops(recipe, tissue_crops(recipe))(0)
@@ -78,7 +78,7 @@ def wait_row(job: Job, count: int) -> list[Any]:
 
 
 def main() -> None:
-    """Make a pyramid in a temporary folder, train on it, print and write the table."""
+    """Write a pyramid to a temporary folder, train on it, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=tuple(NETWORKS), default="cpu")
     parser.add_argument("--steps", type=int, default=40, help="measured steps for each number of workers")

@@ -34,7 +34,7 @@ _VERSIONED = (
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the results: a title, what to know about it, column names, and rows of text or numbers."""
+    """One table of the results: title, notes, column names, and rows of text or numbers."""
 
     title: str
     note: str
@@ -42,7 +42,7 @@ class Table:
     rows: list[list[Any]]
 
     def markdown(self) -> str:
-        """Write the table in markdown."""
+        """Return the table as Markdown."""
         lines = [f"## {self.title}", "", self.note, "", _line(self.columns), _line(["---"] * len(self.columns))]
         return "\n".join([*lines, *(_line(row) for row in self.rows)]) + "\n"
 
@@ -58,13 +58,13 @@ def memory_mb(field: str, process: int | str = "self") -> float:
 
 
 def available_mb() -> float:
-    """Tell how much memory is free."""
+    """Return how much memory is free."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 1024
 
 
 def await_memory(need_gb: float, *, most_s: float = 3600.0) -> None:
-    """Wait until so much memory is free, and a tenth of the machine's beside it: others may be at work."""
+    """Wait until this much memory is free plus a tenth of the machine's, because other jobs may be running."""
     need_mb = need_gb * 1e9 / MB + os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / MB / 10
     end = time.monotonic() + most_s
     while available_mb() < need_mb:
@@ -74,7 +74,7 @@ def await_memory(need_gb: float, *, most_s: float = 3600.0) -> None:
 
 
 def run_child(script: str, arguments: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
-    """Run a script of this folder in a process of its own and give the JSON of its last line; or why there is none."""
+    """Run a script of this folder in a new process and return the JSON of its last line, or why there is none."""
     command = [sys.executable, str(Path(__file__).parent / script), json.dumps(arguments)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -103,7 +103,7 @@ def describe() -> dict[str, Any]:
 
 
 def write_results(name: str, title: str, tables: Sequence[Table], *, machine: dict[str, Any], notes: str) -> str:
-    """Write ``results/NAME.md`` and ``.json``; gives the markdown."""
+    """Write ``results/NAME.md`` and ``.json``; return the Markdown."""
     command = shlex.join(["python", f"tests/benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
     versions = ", ".join(f"{name} {found}" for name, found in machine["versions"].items())
@@ -123,7 +123,7 @@ def write_results(name: str, title: str, tables: Sequence[Table], *, machine: di
 
 
 def shared_note(machine: dict[str, Any]) -> str:
-    """Say whether others were at work on the machine."""
+    """Describe whether other jobs were running on the machine."""
     if machine["load_before"] < 0.5:
         return "Nothing else was running when it started."
     return (

@@ -14,28 +14,28 @@ from cytoseg.synthetic.draw import make_scene
 from cytoseg.synthetic.generate import draw_bands
 from cytoseg.synthetic.stains import STAINS
 
-SIDE_TILES = 16  # the picture that is repeated has so many tiles a side: 256 distinct ones
+SIDE_TILES = 16  # tiles per side of the repeated image: 256 distinct tiles
 FIELD = Size(1280, 960)
 DISTINCT_FIELDS = 64
 MPP = 0.5
-JPEG_QUALITY, JPEG_COLOUR = 75, "420"  # what `vips tiffsave --compression jpeg` writes
+JPEG_QUALITY, JPEG_COLOUR = 75, "420"  # as `vips tiffsave --compression jpeg` writes it
 
 
 def draw_picture(side_px: int, *, seed: int = 0) -> NDArray[np.uint8]:
-    """Draw one made smear, (side, side, 3) uint8."""
+    """Draw one synthetic smear, (side, side, 3) uint8."""
     scene = make_scene(seed, mpp=MPP, stain=next(iter(STAINS)))
     return np.concatenate([band for band, _ in draw_bands(scene, Size(side_px, side_px))])
 
 
 def draw_labelled(side_px: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw one made smear with its exact label map."""
+    """Draw one synthetic smear with its exact label map."""
     scene = make_scene(seed, mpp=MPP, stain=next(iter(STAINS)))
     bands = list(draw_bands(scene, Size(side_px, side_px)))
     return np.concatenate([band for band, _ in bands]), np.concatenate([labels for _, labels in bands])
 
 
 def encode_tiles(picture: NDArray[np.uint8]) -> list[list[bytes]]:
-    """Cut a picture into tiles and encode each as JPEG; rows of columns."""
+    """Cut an image into tiles and encode each as JPEG; return rows of columns."""
     rows, columns = (length // TILE_PX for length in picture.shape[:2])
     return [
         [_jpeg(picture[y * TILE_PX : (y + 1) * TILE_PX, x * TILE_PX : (x + 1) * TILE_PX]) for x in range(columns)]
@@ -46,7 +46,7 @@ def encode_tiles(picture: NDArray[np.uint8]) -> list[list[bytes]]:
 def write_big_pyramid(path: Path, side_px: int, tiles: list[list[bytes]]) -> None:
     """Write a square BigTIFF pyramid, one level a page as in SVS files, by repeating encoded tiles.
 
-    The coarser levels have the right sizes but repeat the same tiles: nothing here reads them.
+    The coarser levels have the right sizes but repeat the same tiles, because no benchmark reads them.
     """
     with tifffile.TiffWriter(path, bigtiff=True) as writer:
         for index, size in enumerate(level_sizes(Size(side_px, side_px))):
@@ -67,7 +67,7 @@ def write_big_pyramid(path: Path, side_px: int, tiles: list[list[bytes]]) -> Non
 
 
 def write_fields(folder: Path, count: int, picture: NDArray[np.uint8]) -> None:
-    """Write so many PNG fields of a microscope's camera, cut from a picture; every 64th is the same again."""
+    """Write PNG fields as a microscope camera would, cut from one image; they repeat after 64."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     distinct = []

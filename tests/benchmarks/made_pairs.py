@@ -1,10 +1,11 @@
-"""Whether the labels of made pairs are right, and whether those that were dropped are worse, by an independent judge.
+"""Accuracy of the labels of generated pairs, kept and dropped, compared with an independent judge.
 
     python -m tests.benchmarks.made_pairs RECIPE [--judge imagenet-unet] [--per-slide 40] [--drops 0.1,0.25]
 
-The run of RECIPE has labels of made slides (tests.benchmarks.true_crops) and made pairs (`cytoseg make-pairs`). The
-judge learns from exact crops of the train slides; what it sees in each made picture is compared with the label that the
-ensemble gave it. Prints Markdown; --sheet FILE draws the most and least certain pairs beside what the judge sees.
+The run of RECIPE has labels of synthetic slides (tests.benchmarks.true_crops) and generated pairs (`cytoseg
+make-pairs`). The judge is trained on crops of the train slides with exact labels; its segmentation of each generated
+image is compared with the ensemble's label. Prints Markdown; --sheet FILE draws the most and the least certain pairs
+with the judge's segmentation.
 """
 
 import argparse
@@ -35,7 +36,7 @@ _DRAWS, _SHOWN = 1000, 6
 
 @dataclass(frozen=True)
 class JudgedPair:
-    """A made pair and what the judge sees in its picture.
+    """A generated pair and the judge's segmentation of its image.
 
     Attributes:
         pair: Its number, uncertainty and tissue.
@@ -53,7 +54,7 @@ class JudgedPair:
 
 
 def judged_pairs(recipe: Recipe, judge: Predict) -> list[JudgedPair]:
-    """Judge all pairs of the recipe's run, the dropped ones included."""
+    """Segment all pairs of the recipe's run, including the dropped ones."""
     run, classes = recipe.run_folder(), len(recipe.classes)
     found = []
     for line in (run / "made" / "pairs.jsonl").read_text().splitlines():
@@ -66,7 +67,7 @@ def judged_pairs(recipe: Recipe, judge: Predict) -> list[JudgedPair]:
 
 
 def table_of(judged: Sequence[JudgedPair], drops: Sequence[float], names: Sequence[str]) -> Table:
-    """Compare kept and dropped pairs: pooled IoU, and the range of its difference over pairs drawn again."""
+    """Compare kept and dropped pairs: pooled IoU, and the interval of its difference over resampled pairs."""
     rows = []
     for drop in drops:
         numbers = {pair.number for pair in most_certain([j.pair for j in judged], drop)}
@@ -98,9 +99,9 @@ def _again(counts: Counts, rng: np.random.Generator) -> Counts:
 
 
 def sheet(judged: Sequence[JudgedPair], recipe: Recipe) -> Image.Image:
-    """Draw the most certain pairs with cells in the left half, the least certain in the right one.
+    """Draw the most certain pairs with cells in the left half, the least certain ones in the right half.
 
-    A row is three pairs: picture, label, what the judge sees.
+    A row holds three pairs: image, label and the judge's segmentation.
     """
     colours = recipe.class_list().colour_table()
     order = sorted((j for j in judged if j.pair.tissue > 0.3), key=lambda j: j.pair.uncertainty)
@@ -121,7 +122,7 @@ def _judges_own(recipe: Recipe, judge: Predict) -> Counts:
 
 
 def main() -> None:
-    """Train the judge, judge the pairs, print the table."""
+    """Train the judge, segment the pairs and print the table."""
     options = _options()
     recipe = load_recipe(options.recipe)
     torch.set_num_threads(1)

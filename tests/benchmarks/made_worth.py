@@ -1,12 +1,12 @@
-"""What made pairs are worth: 1, 5 and 30 real labelled crops, with and without pairs that these labels paid for.
+"""Gain from generated pairs: 1, 5 and 30 real labelled crops, with and without pairs that were labelled by their MLPs.
 
     python -m tests.benchmarks.made_worth RECIPE FOLDER [--counts 1,5,30] [--draws 2] [--made 200] [--seconds 300]
 
-The run of RECIPE has a diffusion model and labels. For each count and draw a run of its own in FOLDER learns from that
+The run of RECIPE has a diffusion model and labels. For each count and draw, a separate run in FOLDER is trained on that
 many train crops: MLPs, then pairs labelled by these MLPs (`make-pairs`, a tenth dropped), then a decoder and a student
-of the MLPs, each with and without the pairs. All are scored on the recipe's test crops by `cytoseg evaluate`. Each is
-a piece of minutes: the command goes on where it stopped after --seconds. With --write results/made_worth_NAME.md and
-.json are written from what is there. section.key=value changes the recipe of all runs.
+of the MLPs, each with and without the pairs. All are scored on the recipe's test crops by `cytoseg evaluate`. Each
+training takes minutes; the command stops after --seconds and can be continued. --write writes
+results/made_worth_NAME.md and .json from the finished ones. section.key=value changes the recipe of all runs.
 """
 
 import argparse
@@ -35,7 +35,7 @@ METHODS = ("mlps", "decoder", "student")
 
 @dataclass(frozen=True)
 class Piece:
-    """One training and its scores: how many real crops, which draw of them, the method, and whether with made pairs."""
+    """One training and its scores: number of real crops, draw, method, and whether generated pairs are used."""
 
     count: int
     draw: int
@@ -43,13 +43,13 @@ class Piece:
     made: bool
 
     def name(self) -> str:
-        """Name the run's folder: MLPs and decoders with made pairs have their own labels, and so their own run."""
+        """Name the run's folder: MLPs and decoders with generated pairs have other labels, and so their own run."""
         own_labels = self.made and self.method != "student"
         return f"{self.count}c{self.draw}{'_made' if own_labels else ''}"
 
 
 def pieces_of(counts: Sequence[int], draws: int) -> Iterator[Piece]:
-    """List the pieces; what makes the pairs comes before what needs them."""
+    """List the trainings; those that generate pairs come before those that need them."""
     for count in counts:
         for draw in range(draws):
             for method in METHODS:
@@ -62,8 +62,8 @@ class Study:
 
     Args:
         recipe: The recipe of the run.
-        folder: Takes the runs.
-        made: Pictures to draw.
+        folder: Where the runs are stored.
+        made: Number of images to generate.
         changes: Overrides of the recipe.
     """
 
@@ -72,7 +72,7 @@ class Study:
         self._split = split_of(recipe)
 
     def do(self, piece: Piece) -> dict[str, Any]:
-        """Train and score a piece; gives its row."""
+        """Do one training and score it; return its row."""
         plain = replace(piece, method="mlps", made=False)
         run = self._run(plain.name(), self._drawn(piece))
         begin = time.process_time()
@@ -96,7 +96,7 @@ class Study:
         return tuple(self._split.train[i] for i in order[: piece.count])
 
     def _run(self, name: str, train: Sequence[LabelledCrop]) -> Path:
-        """Make a run with these train crops and all test crops, unless it is there; gives its recipe's file."""
+        """Create a run with these train crops and all test crops, unless it exists; return its recipe file."""
         folder, file = self._folder / name, self._folder / f"{name}.yaml"
         if file.exists():
             return file
@@ -136,7 +136,7 @@ def _iou(evaluation: dict[str, Any]) -> float:
 
 
 def table_of(rows: Sequence[dict[str, Any]], counts: Sequence[int]) -> Table:
-    """Write a line for each method, with and without made pairs."""
+    """Format a line for each method, with and without generated pairs."""
     lines: list[list[Any]] = []
     for method in METHODS:
         for made in (False, True):
@@ -152,7 +152,7 @@ def table_of(rows: Sequence[dict[str, Any]], counts: Sequence[int]) -> Table:
 
 
 def main() -> None:
-    """Do pieces until the time is over; print the table."""
+    """Do trainings until the time is over; print the table."""
     options = _options()
     options.folder.mkdir(parents=True, exist_ok=True)
     path, recipe = options.folder / _ROWS, load_recipe(options.recipe)

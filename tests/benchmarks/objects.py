@@ -1,4 +1,4 @@
-"""Time and memory of the objects of a slide, on made maps: nuclei, some touching, in cytoplasm, some in sheets.
+"""Time and memory of extracting a slide's objects from synthetic maps: nuclei in cytoplasm, some touching or in sheets.
 
     python -m tests.benchmarks.objects 8000 40000
     python -m tests.benchmarks.objects 16000 40000
@@ -59,17 +59,17 @@ def _disc(ids: NDArray[np.uint8], x: float, y: float, radius: int, class_id: int
 
 
 def make(folder: Path, side: int, nuclei: int) -> None:
-    """Make the maps and a slide of one colour."""
+    """Generate the maps and a slide of one colour."""
     make_maps(folder, side, nuclei)
     bands = (np.full((min(BAND_PX, side - top), side, 3), 200, np.uint8) for top in range(0, side, BAND_PX))
     write_pyramid(folder / "slide.ome.tif", bands, size=Size(side, side), mpp=0.5)
 
 
 def main(side: int, nuclei: int) -> None:
-    """Make the maps and a slide, write the objects and say what it took."""
+    """Generate the maps and a slide, write the objects, and print time and memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # In a process of its own, so that its memory does not count.
+        # In a separate process, so that its memory is not counted.
         maker = multiprocessing.get_context("spawn").Process(target=make, args=(folder, side, nuclei))
         maker.start()
         maker.join()
@@ -80,7 +80,7 @@ def main(side: int, nuclei: int) -> None:
         seconds, busy = time.perf_counter() - begin, time.process_time() - busy
         objects = sum(entry.objects for entry in totals.classes.values())
         print(totals.record())
-        print(f"{side} px: {objects} objects in {seconds:.1f} s, of which the processor worked {busy:.1f} s;")
+        print(f"{side} px: {objects} objects in {seconds:.1f} s, CPU time {busy:.1f} s;")
         print(f"peak memory {_peak_mb():.0f} MB, {before:.0f} MB before")
 
 

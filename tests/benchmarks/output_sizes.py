@@ -1,9 +1,9 @@
-"""Bytes, seconds and outline IoU of everything written for one predicted slide, on made maps.
+"""Bytes, seconds and outline IoU of everything written for one predicted slide, on synthetic maps.
 
     python -m tests.benchmarks.output_sizes 10000
 
-The maps have wobbly cells with a nucleus each, and uncertainty that peaks at borders over a low noise floor, calibrated
-to the compression ratio of the quickstart demo's maps. No network runs: only what is written is measured.
+The maps hold irregular cells with one nucleus each. Their uncertainty peaks at borders over a low noise floor, adjusted
+to the compression ratio of the quickstart demo's maps. No network runs: only the writing is measured.
 """
 
 import json
@@ -35,7 +35,7 @@ CLASSES = ClassList(
 BLOCK_PX = 1000
 CELLS_PER_BLOCK = 100
 IOU_EVERY = 50
-"""One object in so many is compared with its exact outline."""
+"""One object in this many is compared with its exact outline."""
 
 
 def make_block(seed: int) -> MapBand:
@@ -57,7 +57,7 @@ def make_block(seed: int) -> MapBand:
 
 
 def _blob(ids: NDArray[np.uint8], x: float, y: float, radius: float, class_id: int, rng: np.random.Generator) -> None:
-    """Draw a disc whose radius wobbles by up to a fifth."""
+    """Draw a disc whose radius varies by up to a fifth."""
     reach = int(radius * 1.3) + 1
     left, top = int(x) - reach, int(y) - reach
     rows, columns = np.mgrid[top : top + 2 * reach + 1, left : left + 2 * reach + 1]
@@ -69,7 +69,7 @@ def _blob(ids: NDArray[np.uint8], x: float, y: float, radius: float, class_id: i
 
 
 def make(folder: Path, side: int) -> None:
-    """Write the maps into a spool and a slide of one colour beside it."""
+    """Write the maps to a spool, and a slide of one colour beside it."""
     spool, size = MapSpool(folder, size=Size(side, side)), Size(side, side)
     blocks = [make_block(seed) for seed in range(4)]
     for number, (y, x) in enumerate(np.ndindex(-(-side // BLOCK_PX), -(-side // BLOCK_PX))):
@@ -83,7 +83,7 @@ def make(folder: Path, side: int) -> None:
 
 
 def write(folder: Path, made: Path, side: int, *, exact: bool, bits: int) -> float:
-    """Write all outputs; gives the seconds of the processor that this took."""
+    """Write all outputs; return the CPU seconds."""
     folder.mkdir()
     settings = ObjectSettings(("cytoplasm", "nucleus"), (), 16, "nucleus", "cytoplasm", False, exact)
     destination = Destination(folder, CLASSES, {}, settings, uncertainty_bits=bits)
@@ -139,7 +139,7 @@ def _polygon(line: str) -> shapely.Geometry:
 
 
 def main(side: int) -> None:
-    """Write the outputs with the defaults and with everything kept, and print the table."""
+    """Write the outputs with the default settings and with everything kept, and print the table."""
     with tempfile.TemporaryDirectory() as name:
         made, now, all_kept = (Path(name) / part for part in ("made", "now", "kept"))
         made.mkdir()
@@ -156,7 +156,7 @@ def main(side: int) -> None:
         print(f"| outlines, share of a corner at every pixel step | | {total_of(now) / steps:.3f} | |")
         print(f"| the same zipped | | {zipped / steps:.3f} | {zipped / total_of(all_kept):.3f} |")
         ious = outline_ious(now, all_kept)
-        print(f"| processor s | {seconds[1]:.1f} | {seconds[0]:.1f} | |")
+        print(f"| CPU seconds | {seconds[1]:.1f} | {seconds[0]:.1f} | |")
         print(f"outline IoU of {len(ious)} objects: mean {np.mean(ious):.4f}, least {min(ious):.4f}")
 
 

@@ -1,9 +1,9 @@
-"""Segmenting whole slides: how the rate compares with the predictor alone, and whether memory stays flat.
+"""Segmentation of whole slides: rate compared with the predictor alone, and growth of memory with slide size.
 
     python tests/benchmarks/predict_slide.py [--sides 5000 20000 60000] [--rate-side 1280] [--dim 32] [--device cpu]
 
-Writes results/predict_slide_rate and predict_slide_memory, .md and .json; with no --sides, or --turns 0, one of them.
-The slides are JPEG pyramids that repeat 256 distinct made tiles.
+Writes results/predict_slide_rate and predict_slide_memory, .md and .json; with an empty --sides, or --turns 0, only
+one of them. The slides are JPEG pyramids that repeat 256 distinct synthetic tiles.
 """
 
 import argparse
@@ -40,7 +40,7 @@ MEMORY_NOTES = "Tiles of 256 px that share 64; no glass is skipped. The pyramids
 
 
 def memory_rows(sides: list[int], folder: Path, tiles: list[list[bytes]]) -> list[list[Any]]:
-    """Segment slides of growing size by a predictor that costs nothing; one process each."""
+    """Segment slides of increasing size with a predictor without computing cost; one process each."""
     rows: list[list[Any]] = []
     first = 0.0
     for side in sides:
@@ -60,7 +60,7 @@ def memory_rows(sides: list[int], folder: Path, tiles: list[list[bytes]]) -> lis
 
 
 def rate_rows(job: dict[str, Any], turns: int) -> list[list[Any]]:
-    """Segment a slide with a network, then let the predictor alone have the same tiles; one process a turn."""
+    """Segment a slide with a network, then run the predictor alone on the same tiles; one process per turn."""
     rows: list[list[Any]] = []
     for turn in range(1, turns + 1):
         found = run_child("slide_steps.py", {"what": "rate", **job}, timeout_s=MOST_S)

@@ -1,4 +1,6 @@
-"""Seconds and memory of segmenting a tile: bare forward passes, ours, and dense. Writes results/predict_tile_SIZEpx.*.
+"""Time and memory of segmenting a tile: forward passes alone, cytoseg, and dense features.
+
+Writes results/predict_tile_SIZEpx.*.
 
 Run: python tests/benchmarks/predict_tile.py [--turns 3] [--sizes 256 512]
 """
@@ -26,7 +28,7 @@ RATIO_COLUMNS = ("network", "precision", "cytoseg / bare", "dense / cytoseg")
 
 
 def start(way: str, dim: int, size_px: int, precision: str) -> Stepper:
-    """Start a process for one way."""
+    """Start a process for one method."""
     job = {"way": way, "dim": dim, "size_px": size_px, "precision": precision}
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / "tile_steps.py"), json.dumps(job)]
@@ -35,20 +37,20 @@ def start(way: str, dim: int, size_px: int, precision: str) -> Stepper:
 
 
 def stack_gb(dim: int, size_px: int) -> float:
-    """Tell the size of the dense path's feature stack."""
+    """Return the size of the dense path's feature stack."""
     return CHANNELS_PER_DIM * dim * size_px**2 * 4 / 1e9
 
 
 def measure(dim: int, size_px: int, precision: str, *, turns: int) -> dict[str, Found]:
-    """Let the ways take turns, so that what else happens on the machine hits all.
+    """Alternate the methods, so that other load on the machine affects all alike.
 
-    Each turn is a new process, so that only one at a time is in memory; its first tiles warm it up.
+    Each turn is a new process, so that only one is in memory at a time; its first tiles are a warm-up.
     """
     ways = [way for way in WAYS if way != "dense" or stack_gb(dim, size_px) < DENSE_MOST_GB]
     found: dict[str, Found] = {way: [] for way in ways}
     for turn in range(turns):
         for way in ways if turn % 2 else reversed(ways):
-            # Maps of the network and of its taps take about as much as half of the stack.
+            # Feature maps of the network and its taps take about half as much as the stack.
             await_memory(0.7 + stack_gb(dim, size_px) * (1.7 if way == "dense" else 0.6))
             stepper = start(way, dim, size_px, precision)
             for _ in range(WARM_TILES[way]):
@@ -61,7 +63,7 @@ def measure(dim: int, size_px: int, precision: str, *, turns: int) -> dict[str, 
 
 
 def ratio(found: dict[str, Found], over: str, under: str) -> str:
-    """Compare two ways turn by turn: the median and the range."""
+    """Compare two methods turn by turn: median and range."""
     if over not in found or under not in found:
         return "not run"
     pairs = zip(found[over], found[under], strict=True)
@@ -70,7 +72,7 @@ def ratio(found: dict[str, Found], over: str, under: str) -> str:
 
 
 def rows_of(about: list[Any], found: dict[str, Found], *, dense_gb: float) -> list[list[Any]]:
-    """Give a row for each way."""
+    """Return a row for each method."""
     rows = []
     for way, name in WAYS.items():
         if way not in found:
@@ -86,8 +88,8 @@ def rows_of(about: list[Any], found: dict[str, Found], *, dense_gb: float) -> li
 def main() -> None:
     """Measure, print and write the tables, again after each network and size."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=3, help="measured turns of each way")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="sides of tiles in pixels")
+    parser.add_argument("--turns", type=int, default=3, help="measured turns of each method")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="sides of the tiles in pixels")
     options = parser.parse_args()
     machine = describe()
     for size_px in options.sizes:

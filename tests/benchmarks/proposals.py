@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.proposals RECIPE [section.key=value ...] [--class nucleus]
 
-Labels of the recipe must be imported; only its train crops are looked at. Each crop gets what ``label-crops --propose``
-and the annotation page draw: the first guess of the base model, traced and simplified. Writes results/proposals.md and
-.json.
+Labels of the recipe must be imported; only its train crops are used. Each crop gets the shapes that ``label-crops
+--propose`` and the annotation page draw: the base model's segmentation, traced and simplified. Writes
+results/proposals.md and .json.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from cytoseg.workflows.run_paths import split_of
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 
 NEAR_PX = (1.0, 2.0)
-"""A corner that lies so near to a true outline need not be moved."""
+"""A corner within this distance of a true outline need not be moved."""
 
 
 def main() -> None:
-    """Propose on every train crop and compare."""
+    """Propose shapes on every train crop and compare them with the labels."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe")
     parser.add_argument("overrides", nargs="*")
@@ -85,7 +85,7 @@ def _looked_at(crop: LabelledCrop, guess: FirstGuess, recipe: Recipe, *, name: s
 
 
 def _from_outline(mask: NDArray[np.bool_], corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Measure how far (N, 2) corners, which lie between pixels, are from the edges of a mask's pixels."""
+    """Measure the distance of (N, 2) corners, which lie between pixels, from the edges of a mask's pixels."""
     padded = np.pad(mask, 1)
     around = np.stack([padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]])
     edge = around.any(0) & ~around.all(0)  # corners of pixels, (H + 1, W + 1)

@@ -2,11 +2,11 @@
 
     python -m tests.benchmarks.queue_gain RECIPE [section.key=value ...] [--seeds 8]
 
-The recipe's diffusion model must be trained and its labels imported. For each seed 5 train crops are drawn and learnt
-from; of the other train crops the ensemble's disagreement is computed, and 5 are added: those that ``choose`` takes, as
-``cytoseg queue`` does; the 5 of the highest disagreement, without the rules that spread the list; and 5 drawn at
-random, several times. After each ten the model is retrained and scored on the test crops. Writes
-results/queue_gain.md and .json after each seed.
+The recipe's diffusion model must be trained and its labels imported. For each seed the model is trained
+on 5 random train crops, and the ensemble's disagreement is computed on the others. Then 5 crops are added, in three
+ways: those that ``choose`` selects, as ``cytoseg queue`` does; the 5 of the highest disagreement, without the rules for
+diversity; and 5 random ones, several times. After each addition the model is retrained and scored on the test crops.
+Writes results/queue_gain.md and .json after each seed.
 """
 
 import argparse
@@ -38,14 +38,14 @@ from cytoseg.workflows.run_paths import split_of
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 
 START, MORE, DRAWS = 5, 5, 3
-"""Crops to begin with, crops to add, and how often they are drawn at random."""
+"""Number of initial crops, of added crops, and of random draws."""
 ARMS = ("start", "queue", "highest", "random")
 Scores = Mapping[str, list[NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What all trainings share: crops, the pixels to learn from, and the features of whole crops (float16)."""
+    """Data shared by all trainings: crops, training pixels, and the features of whole crops (float16)."""
 
     recipe: Recipe
     train: Sequence[LabelledCrop]
@@ -55,7 +55,7 @@ class Ground:
 
 
 def main() -> None:
-    """Close the loop with every seed."""
+    """Run the loop with every seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe")
     parser.add_argument("overrides", nargs="*")
@@ -84,7 +84,7 @@ def prepare(recipe: Recipe) -> Ground:
 
 
 def close_loop(ground: Ground, seed: int, *, draws: int = DRAWS) -> Scores:
-    """Begin with a few crops, add more in each way, and give the IoU of each class, (K,), on the test crops by way."""
+    """Train on a few crops, add more in each way, and return the test IoU of each class, (K,), for each way."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(ground.train)).tolist()
     begin, others = order[:START], sorted(order[START:])
@@ -122,7 +122,7 @@ def fit(ground: Ground, numbers: Sequence[int], seed: int) -> Ensemble:
 
 
 def predict(ground: Ground, crop: LabelledCrop, ensemble: Ensemble) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Give class map and disagreement of a crop, as prediction computes them."""
+    """Return class map and disagreement of a crop, as prediction computes them."""
     native = ground.features[crop.crop]
     members = member_probabilities(
         ensemble,
@@ -134,10 +134,10 @@ def predict(ground: Ground, crop: LabelledCrop, ensemble: Ensemble) -> tuple[NDA
 
 
 def candidate(ground: Ground, number: int, ensemble: Ensemble) -> Candidate:
-    """Describe a train crop as the queue describes a region; its truth is not looked at."""
+    """Describe a train crop as the queue describes a region; its labels are not used."""
     crop, classes = ground.train[number], len(ground.recipe.class_list())
     class_map, nats = predict(ground, crop, ensemble)
-    # Crops of one field may overlap, but each is annotated already: apart, for the queue takes no two that overlap.
+    # The queue never takes overlapping regions. Crops of one field may overlap, so they are placed apart.
     region = Region(number * crop.width, 0, crop.width, crop.height)
     class_shares = most_uncertain_classes(nats, class_map, classes=classes)
     appearance = appearance_of(crop.picture(), class_map, classes=classes)
@@ -145,7 +145,7 @@ def candidate(ground: Ground, number: int, ensemble: Ensemble) -> Candidate:
 
 
 def score(ground: Ground, ensemble: Ensemble) -> NDArray[np.float64]:
-    """Give the IoU of each class over all test crops, (K,)."""
+    """Return the IoU of each class over all test crops, (K,)."""
     classes, counts = len(ground.recipe.class_list()), 0
     for crop in ground.test:
         class_map, _ = predict(ground, crop, ensemble)
@@ -154,9 +154,9 @@ def score(ground: Ground, ensemble: Ensemble) -> NDArray[np.float64]:
 
 
 def write(found: Sequence[Scores], recipe: Recipe, machine: dict[str, Any]) -> str:
-    """Write what is known so far."""
+    """Write the results so far."""
     names = (*recipe.class_list().names, "mean")
-    # (seeds, arms, K + 1), draws at random averaged.
+    # (seeds, arms, K + 1), averaged over random draws.
     values = np.array([[np.mean([[*v, v.mean()] for v in scores[arm]], axis=0) for arm in ARMS] for scores in found])
     reached = [
         [arm, START + MORE * (arm != "start"), *(_spread(part, "") for part in values[:, a].T)]
@@ -174,8 +174,8 @@ def write(found: Sequence[Scores], recipe: Recipe, machine: dict[str, Any]) -> s
     between = _between_draws(found)
     tables = [
         Table("Reached", "Mean over the seeds [minimum and maximum].", ("crops", "number", *heads), reached),
-        Table("Gained over the first crops", "Paired by seed.", ("added", *heads), gains),
-        Table("More than random crops", "Paired by seed.", ("added", *heads), paired),
+        Table("Gain over the initial crops", "Paired by seed.", ("added", *heads), gains),
+        Table("Gain over random crops", "Paired by seed.", ("added", *heads), paired),
         Table("By seed", "Random: the mean of its draws.", ("seed", "crops", *heads), by_seed),
     ]
     notes = (

@@ -1,6 +1,6 @@
 """Crop rate and memory of one reader in a separate process.
 
-Started by crops.py with a job as JSON. Each reader imports its libraries itself, so that only they count.
+Started by crops.py with a job as JSON. Each reader imports its own libraries, so that no others are counted.
 """
 
 import json
@@ -17,13 +17,13 @@ from machine import memory_mb
 from cytoseg.slides.settings import BackgroundSection, CropsSection, SlidesSection
 
 CROP_PX = 256
-CHECKED = 4  # crops whose means tell that all readers read the same places
+CHECKED = 4  # crops whose means show that all readers read the same places
 _PLACES = 20_000
 
 
 @dataclass
 class Job:
-    """What to read: ``path`` is a pyramid, or a folder of fields; ``size`` their width and height."""
+    """What to read: ``path`` is a pyramid or a folder of fields; ``size`` is their width and height."""
 
     reader: str
     path: Path
@@ -42,7 +42,7 @@ class Job:
         self.chosen = random.integers(0, len(self.files), _PLACES).tolist()
 
     def imported(self) -> None:
-        """To be called by a reader when its libraries are imported."""
+        """Called by a reader once its libraries are imported."""
         self.imports_mb = memory_mb("VmRSS")
 
 
@@ -50,7 +50,7 @@ Read = Callable[[int], Any]
 
 
 def read_region(job: Job) -> Read:
-    """Our reader alone: an open pyramid, or each field opened when its turn comes."""
+    """cytoseg's reader alone: an open pyramid, or fields opened one by one."""
     from cytoseg.geometry import Region, Size
     from cytoseg.slides.open import open_slide, read_at
 
@@ -66,17 +66,17 @@ def read_region(job: Job) -> Read:
 
 
 def random_crop(job: Job) -> Read:
-    """Our MONAI transform: random place, region as a tensor."""
+    """cytoseg's MONAI transform: random place, region as a tensor."""
     return _slide_crops(job, None)
 
 
 def training_crop(job: Job) -> Read:
-    """What training is fed: random place, flips, turns, values from -1 to 1."""
+    """Input of the training: random place, flips, rotations, values from -1 to 1."""
     return _slide_crops(job, 0.0)
 
 
 def training_crop_jittered(job: Job) -> Read:
-    """The same with jittered colours."""
+    """The same with colour jitter."""
     return _slide_crops(job, 0.1)
 
 
@@ -120,7 +120,7 @@ def _patch_dataset(job: Job, reader: str) -> Read:
 
 
 def monai_picture(job: Job) -> Read:
-    """MONAI's usual way with pictures: LoadImaged, then RandSpatialCropd."""
+    """MONAI's usual transforms for images: LoadImaged, then RandSpatialCropd."""
     import torch
     from monai.transforms import Compose, LoadImaged, RandSpatialCropd
 
@@ -132,7 +132,7 @@ def monai_picture(job: Job) -> Read:
 
 
 def openslide_python(job: Job) -> Read:
-    """OpenSlide's own Python binding."""
+    """OpenSlide's Python binding."""
     import openslide
 
     job.imported()

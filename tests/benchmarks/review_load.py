@@ -1,11 +1,11 @@
-"""Load times of the review with 200 runs and 5,000 test crops, and memory of many visitors.
+"""Load times of the review app with 200 runs and 5,000 test crops, and its memory with many visitors.
 
     python -m tests.benchmarks.review_load [--minutes 10] [--browsers 5]
 
-Makes the runs, serves them as ``cytoseg review`` does and opens each page in a headless Chromium, which nobody but this
-needs: by its address for the first time after the server has begun, with nothing in the browser's cache; by its address
-again; and by the side bar. Then so many browsers walk through all pages at once for so many minutes: they leaf through
-the gallery, step through crops, zoom into the slide, and choose another run to compare with.
+Generates the runs, serves them as ``cytoseg review`` does and opens each page in a headless Chromium: by its address
+right after the server has started, with an empty browser cache; by its address again; and from the side bar. Then
+several browsers use all pages at once for some minutes: they page through the gallery, step through crops, zoom into
+the slide, and choose another run for comparison.
 """
 
 import argparse
@@ -32,18 +32,18 @@ RUNS, CROPS, TURNS, SAMPLE_S = 200, 5000, 3, 5.0
 WAYS = ("first visit", "second visit", "by the side bar")
 SIZE = {"width": 1280, "height": 1000}
 Times = dict[tuple[str, str], list[tuple[float, float]]]
-"""Of each page and way: seconds until it could be read, and CPU seconds of the server."""
+"""For each page and way of opening it: seconds until it is ready, and CPU seconds of the server."""
 
 
 @dataclass
 class Load:
-    """What the walks have seen.
+    """Measurements of all browsers.
 
     Attributes:
-        begin: When they began, in seconds of the monotonic clock.
-        opened: How long each page took, in seconds, and when it was there, in seconds after the beginning.
-        memory: Seconds after the beginning, pages opened until then, and RSS of the server in MB.
-        wrong: How often something went wrong, by what.
+        begin: Start, in seconds of the monotonic clock.
+        opened: For each page, how long it took in seconds, and when it was ready in seconds after the start.
+        memory: Seconds after the start, pages opened until then, and RSS of the server in MB.
+        wrong: Number of errors by message.
     """
 
     begin: float
@@ -52,12 +52,12 @@ class Load:
     wrong: Counter[str] = field(default_factory=Counter)
 
     def seconds(self) -> float:
-        """Tell how long they have walked."""
+        """Return the seconds since the start."""
         return time.monotonic() - self.begin
 
 
 async def time_pages(runs: Path, run: Path) -> Times:
-    """Open every page in each way, each turn with a server and a browser of its own."""
+    """Open every page in each way, with a new server and browser each turn."""
     times: Times = {(sheet.link, way): [] for sheet in (*SHEETS, BARE) for way in WAYS}
     bare = runs.parent / "bare.py"
     bare.write_text("import streamlit as st\n\nst.title('Bare')\n")
@@ -89,13 +89,13 @@ async def _time_page(browser: Browser, server: tuple[str, int], sheet: Sheet, ti
 
 
 def _worked_s(process: int) -> float:
-    """Tell how many seconds of a processor a process has used, which others on the machine do not change."""
+    """Return the CPU seconds of a process, which other load on the machine hardly changes."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def put_load(runs: Path, run: Path, *, minutes: float, browsers: int) -> Load:
-    """Let browsers walk through all pages at once."""
+    """Let several browsers use all pages at once."""
     with served(runs, run) as (address, process):
         async with chromium() as browser:
             load = Load(time.monotonic())
@@ -114,7 +114,7 @@ async def _sample(load: Load, process: int) -> None:
 
 
 async def _walk(browser: Browser, address: str, load: Load, most_s: float, number: int) -> None:
-    """Visit page after page in an order of one's own; every fifth round begins as a new visitor."""
+    """Visit all pages in random order; every fifth round begins as a new visitor."""
     random, turn = np.random.default_rng(number), 0
     while load.seconds() < most_s:
         context = await visitor(browser, address, viewport=SIZE)
@@ -136,7 +136,7 @@ async def _watched(context: BrowserContext, load: Load) -> Page:
 
 
 def _kind(text: str) -> str:
-    """Leave out what tells one address from another of its kind, so that they can be counted."""
+    """Remove the parts in which similar addresses differ, so that they can be counted."""
     return re.sub(r"http://[^/]+/(\w+/(?=_stcore))?|[0-9a-f]{16,}", "", text)[:90]
 
 
@@ -153,10 +153,10 @@ async def _look(page: Page, address: str, sheet: Sheet, load: Load, turn: int) -
 
 
 async def _use(page: Page, sheet: Sheet, turn: int) -> None:
-    """Do on a page what it is for."""
+    """Use the main function of a page."""
     main = page.get_by_test_id("stMain")
     if sheet.path in ("gallery", "queue"):
-        # Forward, as far as it goes; the first page comes again with the next visit.
+        # Forward to the last page; the next visit starts at the first again.
         for _ in range(3):
             await main.get_by_role("button", name="Next").first.click()
             await settle(page, sheet)
@@ -204,7 +204,7 @@ def _load_tables(load: Load, minutes: float, browsers: int) -> list[Table]:
         memory.append([f"{at / 60:.1f}", pages, f"{rss:.0f}"])
     taken = [seconds for seconds, _ in load.opened]
     middle, slow = np.percentile(taken, [50, 95])
-    # Caches fill and then stay as they are; what grows forever grows in the second half, too.
+    # Caches fill and then stay constant; a leak also grows in the second half.
     late = [sample for sample in load.memory if sample[0] > 30 * minutes]
     slope = float(np.polyfit([s[1] for s in late], [s[2] for s in late], 1)[0]) if len(late) > 2 else float("nan")
     note = (
@@ -219,7 +219,7 @@ def _load_tables(load: Load, minutes: float, browsers: int) -> list[Table]:
 
 
 def main() -> None:
-    """Time the pages, put on the load, and write the tables."""
+    """Time the pages, run the load, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--browsers", type=int, default=5)

@@ -1,4 +1,4 @@
-"""The review in a headless Chromium: serving it, opening pages, waiting for them."""
+"""The review app in a headless Chromium: serving it, opening pages, waiting for them."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ IMAGE = "[data-testid=stMain] [data-testid=stImage] img"
 
 @dataclass(frozen=True)
 class Sheet:
-    """A page: its address, its link in the side bar, its title, and what must be there, how often, to be read."""
+    """A page: its address, its link in the side bar, its title, and which elements, and how many, make it ready."""
 
     path: str
     link: str
@@ -59,22 +59,22 @@ READY = """([title, selector, count]) => {
   const found = within(document).flatMap((root) => [...root.querySelectorAll(selector)]);
   return found.length >= count && found.every((e) => e.tagName !== "IMG" || (e.complete && e.naturalWidth > 0));
 }"""
-"""Says that the script has ended, nothing is faded or missing, and all pictures have come."""
+"""Whether the script has ended, nothing is faded or missing, and all images have loaded."""
 
 
 BARE = Sheet("", "(a title alone)", "Bare", "h1", 1)
-"""A page of Streamlit that does nothing: what the browser and Streamlit take by themselves."""
+"""An empty Streamlit page: the time of browser and Streamlit alone."""
 
 
 @contextlib.contextmanager
 def served(runs: Path, run: Path, app: Path = APP) -> Iterator[tuple[str, int]]:
-    """Serve the review as ``cytoseg review`` does; gives its address without the last slash, and its process."""
+    """Serve the app as ``cytoseg review`` does; yields its address without the last slash, and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     flags = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
     command = [sys.executable, "-m", "streamlit", "run", str(app), *flags, "--browser.gatherUsageStats", "false"]
-    # An allocator that is set to keep its memory would hide whether the review gives its own back.
+    # An allocator that keeps freed memory would hide whether the app releases it.
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     with subprocess.Popen(
         [*command, "--", "--runs", str(runs), "--run", str(run), "--base", str(runs.parent)],
@@ -110,7 +110,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 async def visitor(browser: Browser, address: str, **options: Any) -> BrowserContext:
-    """Begin as a new visitor, who has been let in to the review."""
+    """Begin as a new visitor who has access to the app."""
     context = await browser.new_context(**options)
     name = f"cytoseg_review_{urlsplit(address).port}"
     await context.add_cookies([{"name": name, "value": SECRET, "url": address}])
@@ -118,12 +118,12 @@ async def visitor(browser: Browser, address: str, **options: Any) -> BrowserCont
 
 
 async def is_there(page: Page, sheet: Sheet) -> None:
-    """Wait until a page can be read: title, content and pictures are there and nothing is running."""
+    """Wait until a page is ready: title, content and images are present and nothing is running."""
     await page.wait_for_function(READY, arg=[sheet.title, sheet.content, sheet.count], timeout=WAIT_MS)
 
 
 async def visit(page: Page, address: str, sheet: Sheet) -> float:
-    """Open a page by its address; gives the seconds until it can be read."""
+    """Open a page by its address; return the seconds until it is ready."""
     begin = time.perf_counter()
     await page.goto(f"{address}/{sheet.path}", wait_until="commit")
     await is_there(page, sheet)
@@ -131,7 +131,7 @@ async def visit(page: Page, address: str, sheet: Sheet) -> float:
 
 
 async def follow(page: Page, sheet: Sheet) -> float:
-    """Go to a page by the side bar; gives the seconds until it can be read."""
+    """Open a page from the side bar; return the seconds until it is ready."""
     begin = time.perf_counter()
     await page.get_by_test_id("stSidebar").get_by_role("link", name=sheet.link, exact=True).click()
     await is_there(page, sheet)
@@ -139,6 +139,6 @@ async def follow(page: Page, sheet: Sheet) -> float:
 
 
 async def settle(page: Page, sheet: Sheet) -> None:
-    """Wait until what was pressed has begun to work, and has ended."""
+    """Wait until the app has started and finished its reaction to a click."""
     await asyncio.sleep(0.15)
     await is_there(page, sheet)

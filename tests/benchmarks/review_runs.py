@@ -22,12 +22,12 @@ Record = dict[str, Any]
 
 
 def make_runs(base: Path, *, runs: int, crops: int) -> Path:
-    """Make base/runs and base/slides.
+    """Generate base/runs and base/slides.
 
     Args:
-        base: Folder to make them in.
-        runs: How many runs; every fourth has an earlier evaluation in its history.
-        crops: Test crops of the large run, each with its pictures; those of some share their bytes on the disk.
+        base: Folder in which they are created.
+        runs: Number of runs; every fourth has an earlier evaluation in its history.
+        crops: Number of test crops of the large run, each with its images; some share their files on disk.
 
     Returns:
         Folder of the large run.
@@ -47,7 +47,7 @@ def make_runs(base: Path, *, runs: int, crops: int) -> Path:
 
 
 def _evaluate(run: Path, record: Record, number: int) -> None:
-    """Write an evaluation of an hour of its own whose scores are a little lower than the made run's."""
+    """Write an evaluation with its own time, whose scores are a little lower than those of the synthetic run."""
     changed = copy.deepcopy(record)
     changed["created"] = f"2026-01-{1 + number // 24 % 28:02d}T{number % 24:02d}:00:00+00:00"
     for method in changed["methods"]:
@@ -58,7 +58,7 @@ def _evaluate(run: Path, record: Record, number: int) -> None:
 
 
 def _complete(run: Path, crops: int) -> None:
-    """Give the run of the viewer's tests a whole recipe, provenance, classes and an evaluation."""
+    """Add a complete recipe, provenance, classes and an evaluation to the run of the viewer's tests."""
     (run / "recipe.yaml").write_text(dump_recipe(load_recipe(str(run / "recipe.yaml"))))
     shutil.copytree(_MADE_RUN, run, dirs_exist_ok=True, ignore=shutil.ignore_patterns("recipe.yaml", "predictions"))
     drawn = [_draw(run / "evaluation" / "drawn" / str(number), number) for number in range(DRAWN)]
@@ -88,7 +88,7 @@ def _crop(number: int) -> Record:
 
 
 def _draw(folder: Path, seed: int) -> Path:
-    """Draw cells with the grain of a camera, their truth, a prediction that lies 5 px beside it, and the dispute."""
+    """Draw cells with camera noise, their ground truth, a prediction shifted by 5 px, and the difference of both."""
     random = np.random.default_rng(seed)
     picture, truth = Image.new("RGB", (SIDE_PX, SIDE_PX), (238, 232, 228)), Image.new("L", (SIDE_PX, SIDE_PX))
     on_picture, on_truth = ImageDraw.Draw(picture), ImageDraw.Draw(truth)

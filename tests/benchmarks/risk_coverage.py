@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.risk_coverage RECIPE BUNDLE [BUNDLE ...]
 
-The recipe's labels must be imported. Each bundle, of any kind of interpreter, predicts every test crop; the numbers are
-those of ``cytoseg evaluate``. Writes results/risk_coverage.md and .json.
+The recipe's labels must be imported. Each bundle, with any kind of interpreter, predicts every test crop; the scores
+are those of ``cytoseg evaluate``. Writes results/risk_coverage.md and .json.
 """
 
 import argparse
@@ -42,7 +42,7 @@ NOTE = (
 
 
 def methods_of(folders: list[Path], crops: tuple[LabelledCrop, ...], *, device: str) -> list[Method]:
-    """Load bundles under the names of their folders; stops at one that was trained on a test crop."""
+    """Load bundles by the names of their folders; stop at one that was trained on a test crop."""
     methods = []
     for folder in folders:
         bundle = load_bundle(folder)
@@ -54,7 +54,7 @@ def methods_of(folders: list[Path], crops: tuple[LabelledCrop, ...], *, device: 
 
 
 def rows_of(method: dict[str, Any]) -> list[list[object]]:
-    """Give a row for all pixels and for those predicted as each class, by each measure."""
+    """Return a row for all pixels and for the pixels of each predicted class, for each measure."""
     calibration, rows = method["calibration"], []
     errors = [calibration["ece"], *calibration["classes"]]
     names = ["all", *(entry["name"] for entry in method["classes"])]
@@ -68,7 +68,7 @@ def rows_of(method: dict[str, Any]) -> list[list[object]]:
 
 
 def curves_of(method: dict[str, Any]) -> list[list[object]]:
-    """Give the share of errors at some coverages, a row for each measure."""
+    """Return the share of errors at some coverages, a row for each measure."""
     return [
         [method["title"], MEASURES[m["measure"]], *(fine_text(m["curve"][COVERAGES.index(c)]) for c in COVERED)]
         for m in method["uncertainty"]
@@ -100,7 +100,7 @@ def main() -> None:
         Table("Uncertainty", NOTE, COLUMNS, [row for method in found for row in rows_of(method)]),
         Table(
             "Share of errors among the most certain pixels",
-            "By the share of all labelled pixels that is kept.",
+            "By coverage, the share of labelled pixels that is kept.",
             ("bundle", "ordered by", *(f"{c:.0%}" for c in COVERED)),
             [row for method in found for row in curves_of(method)],
         ),
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def _name(folder: Path) -> str:
-    """Name a bundle by its run: of runs/lbc/interpreter/bundle it is lbc."""
+    """Name a bundle after its run, such as lbc for runs/lbc/interpreter/bundle."""
     parts = folder.resolve().parts
     return parts[-3] if parts[-2:] == ("interpreter", "bundle") else parts[-1]
 

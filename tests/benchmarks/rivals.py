@@ -1,16 +1,16 @@
-"""Methods on the same few labelled crops: their IoU on a recipe's test crops, a line of a CSV file for each training.
+"""IoU of several methods trained on the same few labelled crops; a CSV file has a line for each training.
 
     python -m tests.benchmarks.rivals RECIPE FILE.csv [METHODS@CROPS[:DRAWS] ...] [--set section.key=value ...]
 
-``joined+imagenet-unet@5:0,1,2`` trains these two methods on three draws of five train crops, ``decoder@all`` one on all
-of them. Draw i takes the first crops of ``numpy.random.default_rng(100 + i).permutation(n)`` and trains with seed i.
-Methods are those of ``cytoseg compare``, by key; ``decoder-mt`` is the decoder with ``decoder.unlabelled=1``. With
-``--part green='^[01]'`` the slides with such names are a part: ``joined@green`` learns from its train crops, and its
+``joined+imagenet-unet@5:0,1,2`` trains these two methods on three draws of five train crops, ``decoder@all`` one method
+on all of them. Draw i takes the first crops of ``numpy.random.default_rng(100 + i).permutation(n)`` and trains with
+seed i. Methods are the keys of ``cytoseg compare``; ``decoder-mt`` is the decoder with ``decoder.unlabelled=1``. With
+``--part green='^[01]'`` the slides with such names form a part: ``joined@green`` is trained on its train crops, and its
 test crops get a column. With ``--instances FOLDER`` the objects of the last class are matched with instance maps.
-``--cross`` scores on the train crops of the slides that were not trained on, and leaves the test crops alone.
+``--cross`` scores on the train crops of the slides that were not used for training, instead of on the test crops.
 
-The recipe's labels must be imported. A line is added as soon as it is there, and what FILE.csv has is not trained
-again. At the end the tables of FILE.csv are printed: mean and range over the draws.
+The recipe's labels must be imported. Each line is written when its training ends; trainings that are in FILE.csv are
+skipped. At the end the tables of FILE.csv are printed: mean and range over the draws.
 """
 
 import argparse
@@ -55,7 +55,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a method, the train crops it learns from, what they are called, and draw or seed."""
+    """One training: method, train crops, the name of that selection, and draw or seed."""
 
     method: str
     crops: tuple[int, ...]
@@ -65,7 +65,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is scored: the classes' names, the crops, their parts by name, and the folder of instance maps or None."""
+    """What is scored: class names, crops, their parts by name, and the folder of instance maps or None."""
 
     names: tuple[str, ...]
     crops: tuple[LabelledCrop, ...]
@@ -73,7 +73,7 @@ class Truth:
     instances: Path | None
 
     def score(self, predict: Predict) -> Row:
-        """Predict every crop; gives the columns of a row, and the seconds a crop."""
+        """Predict every crop; return the columns of a row and the seconds per crop."""
         counts, objects, seconds = [], ObjectCounts(), 0.0
         for crop in self.crops:
             picture, truth = crop.picture(), crop.label_map()
@@ -94,7 +94,7 @@ class Truth:
 
 
 def jobs_of(specs: Sequence[str], split: Split, parts: Mapping[str, re.Pattern[str]]) -> Iterator[Job]:
-    """Read ``METHODS@CROPS[:DRAWS]``; with the same crops all methods come one after the other."""
+    """Parse ``METHODS@CROPS[:DRAWS]``; all methods with the same crops follow each other."""
     for spec in specs:
         methods, _, which = spec.partition("@")
         name, _, draws = which.partition(":")
@@ -110,7 +110,7 @@ def jobs_of(specs: Sequence[str], split: Split, parts: Mapping[str, re.Pattern[s
 
 
 def method_of(job: Job, recipe: Recipe, taught: Recipe, split: Split) -> ComparedMethod:
-    """Give the method of a job, with the crops it learns from; ``taught`` is the recipe of ``decoder-mt``."""
+    """Return the method of a job and its train crops; ``taught`` is the recipe of ``decoder-mt``."""
     some = Learning.of(taught if job.method == "decoder-mt" else recipe, split).only(job.crops)
     network, _, backbone = run_backbone(recipe, recipe.run_folder())
     lists = (baselines(some), imagenet_unet(some), mlps(some, network, backbone), decoders(some, network, backbone))
@@ -119,22 +119,22 @@ def method_of(job: Job, recipe: Recipe, taught: Recipe, split: Split) -> Compare
 
 
 def tables(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """Write a table for each number of crops: mean and range over the draws, and the mean seconds of learning."""
+    """Format a table for each number of crops: mean and range over the draws, and the mean training time in seconds."""
     parts = []
     for count in dict.fromkeys(re.sub(r"c\d+$", "", row["learnt_from"]) for row in rows):
         here = [row for row in rows if re.sub(r"c\d+$", "", row["learnt_from"]) == count]
-        lines = [f"| method | {' | '.join(names)} | learning, s | trainings |", "|---" * (len(names) + 3) + "|"]
+        lines = [f"| method | {' | '.join(names)} | training, s | trainings |", "|---" * (len(names) + 3) + "|"]
         for key, title in TITLES.items():
             if some := [row for row in here if row["method"] == key]:
                 seconds = sum(float(row["fit_s"]) for row in some) / len(some)
                 cells = " | ".join(_spread([float(row[name]) for row in some]) for name in names)
                 lines.append(f"| {title} | {cells} | {seconds:.0f} | {len(some)} |")
-        parts.append(f"Learnt from: {count}\n\n" + "\n".join(lines) + "\n")
+        parts.append(f"Train crops: {count}\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
 
 
 def main() -> None:
-    """Train what is not in the file yet, and print the tables."""
+    """Do the trainings that are not in the file, and print the tables."""
     options = _options()
     overrides = options.set or []
     recipe, taught = (load_recipe(options.recipe, [*overrides, *more]) for more in ([], ["decoder.unlabelled=1"]))

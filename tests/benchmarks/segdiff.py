@@ -1,10 +1,10 @@
-"""SegDiff beside the U-Net from scratch, on the same crops: IoU by the number of draws, and seconds a megapixel.
+"""SegDiff compared with a U-Net from scratch on the same crops: IoU by number of draws, and seconds per megapixel.
 
     python -m tests.benchmarks.segdiff recipes/lbc.yaml [--seeds 1] [--crops 30] [--set section.key=value ...]
 
-The recipe's labels must be imported. Both methods learn from the train crops alone, without a model of slides.
-Writes results/segdiff.*. Each test crop takes SegDiff a minute of one core: 225 passes of its network. ``--crops``
-scores fewer of them, evenly chosen.
+The recipe's labels must be imported. Both methods are trained on the train crops alone, without a pretrained model.
+Writes results/segdiff.*. SegDiff needs a minute of one core per test crop: 225 passes of its network. ``--crops``
+scores fewer of them, evenly spaced.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from tests.benchmarks.machine import Table, describe, shared_note, write_results
 
 VOTES = (1, 3, 9)
 SAMPLED_PX = 2000
-"""Pixels of each crop at which disagreement is compared with errors."""
+"""Number of pixels per crop at which disagreement is compared with errors."""
 Map = NDArray[np.uint8]
 
 
 def segdiff_rows(learning: Learning, test: Sequence[LabelledCrop], seed: int) -> tuple[list[list[object]], float]:
-    """Train SegDiff and score it with one, three and nine draws; gives rows, and the AUROC of disagreement."""
+    """Train SegDiff and score it with one, three and nine draws; return rows and the AUROC of disagreement."""
     recipe = learning.recipe
     settings = segdiff_settings(recipe, seed)
     model = new_segdiff(len(recipe.class_list()), settings)
@@ -66,18 +66,18 @@ def segdiff_rows(learning: Learning, test: Sequence[LabelledCrop], seed: int) ->
 
 
 def draw(model: SegDiff, crop: LabelledCrop, precision: str) -> torch.Tensor:
-    """Draw nine class maps of a crop; gives (9, 1, K, H, W)."""
+    """Draw nine class maps of a crop; return (9, 1, K, H, W)."""
     return drawn_probabilities(model, to_input(crop.picture()[None]), precision=precision)
 
 
 def chosen(draws: torch.Tensor, votes: int) -> Map:
-    """Let the first draws vote; gives (H, W) class ids."""
+    """Combine the first draws by vote; return (H, W) class ids."""
     found: Map = draws[:votes].mean(0).argmax(1)[0].numpy().astype(np.uint8)
     return found
 
 
 def scratch_row(learning: Learning, test: Sequence[LabelledCrop], seed: int) -> list[object]:
-    """Train and score the U-Net that knows nothing before."""
+    """Train and score the U-Net from scratch."""
     classes = len(learning.recipe.class_list())
     method = next(method for method in baselines(learning) if method.key == "scratch")
     begin = time.process_time()
@@ -102,12 +102,12 @@ def megapixels(crops: Iterable[LabelledCrop]) -> float:
 
 
 def scores(counts: NDArray[np.int64]) -> list[str]:
-    """Write the IoU of each class."""
+    """Format the IoU of each class."""
     return [f"{value:.3f}" for value in iou(counts)]
 
 
 def table(recipe: Recipe, seeds: int, crops: int) -> tuple[Table, str]:
-    """Measure all seeds; gives the table, and what disagreement is worth."""
+    """Measure all seeds; return the table and the AUROC of disagreement."""
     split = split_of(recipe)
     learning = Learning.of(recipe, split)
     test = [split.test[number] for number in np.linspace(0, len(split.test) - 1, crops).round().astype(int)]
@@ -136,10 +136,10 @@ def main() -> None:
     torch.set_num_threads(1)
     found, worth = table(load_recipe(options.recipe, options.set), options.seeds, options.crops)
     notes = (
-        "Seconds are of the processor, one thread. AUROC of the nine draws' disagreement (Jensen-Shannon) against "
+        "CPU seconds, one thread. AUROC of the nine draws' disagreement (Jensen-Shannon) against "
         f"wrong pixels, {SAMPLED_PX} pixels of each test crop: {worth}. {shared_note(machine)}"
     )
-    print(write_results("segdiff", "SegDiff beside the U-Net from scratch", [found], machine=machine, notes=notes))
+    print(write_results("segdiff", "SegDiff and the U-Net from scratch", [found], machine=machine, notes=notes))
 
 
 if __name__ == "__main__":

@@ -31,14 +31,14 @@ Maps = Mapping[str, NDArray[np.float32]]
 
 
 def by_brightness(tiles: NDArray[np.uint8]) -> Maps:
-    """Give three classes of brightness, at no cost."""
+    """Segment by brightness into three classes, without computing cost."""
     red = tiles[..., 0].astype(np.float32) / 255
     probabilities = np.stack([red, 1 - red, np.full_like(red, 0.1)], axis=1)
     return {"probabilities": probabilities, "disagreement": red}
 
 
 class Watched:
-    """A predictor that notes when each of its calls began and ended."""
+    """A predictor that records when each of its calls began and ended."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
@@ -52,7 +52,7 @@ class Watched:
 
 
 def segment(path: Path, predictor: Predictor, *, batch: int) -> float:
-    """Segment a slide into a temporary folder beside it; gives the seconds."""
+    """Segment a slide into a temporary folder beside it; return the seconds."""
     settings = SlideSettings(tile_px=TILE_PX, overlap_px=OVERLAP_PX, batch=batch, mpp=None, assume_mpp=None)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, open_slide(path) as slide:
         begin = time.perf_counter()
@@ -62,14 +62,14 @@ def segment(path: Path, predictor: Predictor, *, batch: int) -> float:
 
 
 def memory(job: dict[str, Any]) -> dict[str, Any]:
-    """Segment the slide at no cost."""
+    """Segment the slide with a predictor without computing cost."""
     watched = Watched(by_brightness)
     seconds = segment(Path(job["slide"]), watched, batch=1)
     return {"s": seconds, "tiles": len(watched.calls), "peak_mb": memory_mb("VmHWM")}
 
 
 def rate(job: dict[str, Any]) -> dict[str, Any]:
-    """Segment the slide with a network; then let it, and its forward passes, have the same tiles alone."""
+    """Segment the slide with a network; then run the predictor, and its forward passes, alone on the same tiles."""
     device = torch.device(job["device"])
     if device.type == "cpu":
         tune_cpu_allocator()

@@ -27,7 +27,7 @@ Count = Callable[[Mask], int]
 
 
 def pairs(apart: float, rng: np.random.Generator) -> Iterator[Mask]:
-    """Give two ellipses whose centres are so many mean radii apart, slightly wavy; none that fell into two."""
+    """Yield connected masks of two slightly wavy ellipses whose centres are ``apart`` mean radii apart."""
     for radius in RADII:
         for _ in range(12):
             small, turn = rng.uniform(0.75, 1), rng.uniform(0, math.pi)
@@ -40,7 +40,7 @@ def pairs(apart: float, rng: np.random.Generator) -> Iterator[Mask]:
 
 
 def singles(wave: float, rng: np.random.Generator) -> Iterator[Mask]:
-    """Give ellipses up to twice as long as wide, whose outline strays by ``wave`` times the smaller radius."""
+    """Yield ellipses up to twice as long as wide, whose outline varies by ``wave`` times the smaller radius."""
     for radius in RADII:
         for longer in (1.0, 1.5, 2.0):
             for _ in range(8):
@@ -64,7 +64,7 @@ def _wavy(mask: Mask, stray_px: float, rng: np.random.Generator) -> Mask:
 
 
 def by_depth(depth_px: float, smoothing_px: float) -> Count:
-    """Count the parts of our own watershed with other settings."""
+    """Count the parts of cytoseg's watershed with other settings."""
 
     def count(mask: Mask) -> int:
         with mock.patch.multiple(watershed, DEPTH_PX=depth_px, SMOOTHING_PX=smoothing_px):
@@ -74,7 +74,7 @@ def by_depth(depth_px: float, smoothing_px: float) -> Count:
 
 
 def by_distance(least_px: int, smoothing_px: float) -> Count:
-    """Count peaks of the smoothed distance that are so far from each other."""
+    """Count peaks of the smoothed distance with a minimum distance between them."""
 
     def count(mask: Mask) -> int:
         inside = padded(mask)

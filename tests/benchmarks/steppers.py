@@ -1,6 +1,6 @@
-"""One kind of training step in a process of its own, which takes steps when told to; started by train_step.py.
+"""One kind of training step in a separate process, which takes steps on request; started by train_step.py.
 
-A job comes as JSON. Each line on stdin, a number, asks for so many steps; the answer is a line of JSON behind ``@``.
+A job is passed as JSON. Each line on stdin is a number of steps to take; the answer is a line of JSON after ``@``.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from cytoseg.diffusion.unet import build_unet
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
 
-LEAST_EFFECTIVE_BATCH = 16  # the Trainer refuses less
+LEAST_EFFECTIVE_BATCH = 16  # the Trainer's minimum
 NEVER = 10**9
 DIM_MULTS = {"lucidrains": (1, 2, 4, 8), "pretrained": (3, 4, 6)}
 
@@ -54,7 +54,7 @@ class Job:
     backbone: str = "lucidrains"
 
     def recipe(self) -> Recipe:
-        """Give the recipe, as our command would load it."""
+        """Return the recipe as the command would load it."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "benchmark.yaml"
             path.write_text(RECIPE.format(**vars(self), dim_mults=list(DIM_MULTS[self.backbone])))
@@ -62,7 +62,7 @@ class Job:
 
 
 def our_steps(job: Job) -> Callable[[int], None]:
-    """Our loop, put together as ``cytoseg train-ddpm`` does."""
+    """cytoseg's loop, set up as in ``cytoseg train-ddpm``."""
     recipe = job.recipe()
     settings, device = settings_of(recipe), torch.device(job.device)
     crops = training_crops(recipe, tissue_crops(recipe))(0)
@@ -80,7 +80,7 @@ def our_steps(job: Job) -> Callable[[int], None]:
 
 def trainer_steps(job: Job) -> Callable[[int], None]:
     """The package's Trainer on the same network, without its FID and its samples."""
-    from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Trainer  # after its door has mended torchvision
+    from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Trainer  # the import above repairs torchvision
 
     architecture = job.recipe().architecture()
     process = GaussianDiffusion(
@@ -103,7 +103,7 @@ def trainer_steps(job: Job) -> Callable[[int], None]:
         mixed_precision_type="bf16",
         calculate_fid=False,
     )
-    trainer.gradient_accumulate_every = 1  # one step is then one batch, as in ours
+    trainer.gradient_accumulate_every = 1  # one step is then one batch, as in cytoseg
 
     def take(count: int) -> None:
         trainer.train_num_steps += count
@@ -114,7 +114,7 @@ def trainer_steps(job: Job) -> Callable[[int], None]:
 
 
 def answer(job: Job, take: Callable[[int], None], count: int) -> dict[str, Any]:
-    """Take steps and report seconds a step, by the clock and of the processor, and the peak memory so far."""
+    """Take steps; return wall-clock and CPU seconds per step, and the peak memory so far."""
     cuda = job.device == "cuda"
     begin, cpu = time.perf_counter(), time.process_time()
     take(count)
@@ -129,7 +129,7 @@ def answer(job: Job, take: Callable[[int], None], count: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Make the step ready, then take steps as told."""
+    """Set up the step, then take steps on request."""
     job = Job(**json.loads(sys.argv[1]))
     if job.tuned:
         tune_cpu_allocator()

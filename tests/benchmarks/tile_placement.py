@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.tile_placement BUNDLE SLIDE [BUNDLE SLIDE ...]
 
-Each slide, at most its first 1536 x 1536 px, is predicted in tiles of the default size, then with the tiles moved by
-half a step, then in the first place with other noise, which tells what the noise alone does.
+Each slide, at most its first 1536 x 1536 px, is predicted in tiles of the default size, then with the tiles shifted by
+half a step, and finally at the first positions with other noise, which shows the effect of noise alone.
 """
 
 import argparse
@@ -47,7 +47,7 @@ Maps = NDArray[np.float32]
 
 
 def blended(predictor: EnsemblePredictor, picture: NDArray[np.uint8]) -> Maps:
-    """Predict a picture tile by tile; gives (K + 1, H, W), the uncertainty last."""
+    """Predict an image tile by tile; return (K + 1, H, W), the uncertainty last."""
     height, width = picture.shape[:2]
     window = np.outer(*[blend_window(TILE_PX, OVERLAP_PX)] * 2)
     sums = np.zeros((len(predictor.classes) + 1, height, width), np.float32)
@@ -62,7 +62,7 @@ def blended(predictor: EnsemblePredictor, picture: NDArray[np.uint8]) -> Maps:
 
 
 def compared(first: Maps, second: Maps) -> list[str]:
-    """Compare two predictions of the same pixels; gives what the last columns show."""
+    """Compare two predictions of the same pixels; return the last columns of the table."""
     inside = (slice(None), *[slice(EDGE_PX, -EDGE_PX)] * 2)
     first, second = first[inside], second[inside]
     ids, other = first[:-1].argmax(0), second[:-1].argmax(0)

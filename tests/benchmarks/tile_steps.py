@@ -1,6 +1,6 @@
-"""One way of segmenting a tile in a process of its own, done when told to; started by predict_tile.py.
+"""One method of segmenting a tile in a separate process, run on request; started by predict_tile.py.
 
-A job comes as JSON. Each line on stdin asks for one tile; the answer is a line of JSON behind ``@``.
+A job is passed as JSON. Each line on stdin asks for one tile; the answer is a line of JSON after ``@``.
 """
 
 import json
@@ -32,7 +32,7 @@ CPU, TIMESTEPS, MEMBERS, CLASSES, BLOCK_PX = torch.device("cpu"), (50, 100, 150)
 
 @dataclass(frozen=True)
 class Job:
-    """What to do: ``way`` is ``bare``, ``ours`` or ``dense``."""
+    """A job: ``way`` is ``bare``, ``ours`` or ``dense``."""
 
     way: str
     dim: int
@@ -40,7 +40,7 @@ class Job:
     precision: str
 
     def bundle(self) -> Bundle:
-        """Make a bundle of random weights."""
+        """Create a bundle with random weights."""
         architecture = Architecture(dim=self.dim, dim_mults=(1, 2, 4, 8))
         features = FeatureSettings(tap_names(architecture), TIMESTEPS, scale=1, noise_seed=0)
         channels = len(TIMESTEPS) * sum(count for count, _ in tap_shapes(architecture, features.taps))
@@ -54,7 +54,7 @@ Segment = Callable[[NDArray[np.uint8]], Any]
 
 
 def bare(job: Job) -> Segment:
-    """Three forward passes of the whole network and nothing else."""
+    """Only three forward passes of the whole network."""
     bundle = job.bundle()
     unet = bundle.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
 
@@ -69,13 +69,13 @@ def bare(job: Job) -> Segment:
 
 
 def ours(job: Job) -> Segment:
-    """What ``cytoseg predict`` does with a tile."""
+    """A tile as ``cytoseg predict`` segments it."""
     predictor = EnsemblePredictor(job.bundle(), device=CPU)
     return lambda tile: predictor(tile[None])["probabilities"].argmax(1)
 
 
 def dense(job: Job) -> Segment:
-    """Full-size features joined, and every interpreter applied to every pixel, in blocks."""
+    """Full-size features concatenated, and every interpreter applied to every pixel in blocks."""
     bundle = job.bundle()
     extract = FeatureExtractor(bundle.unet, bundle.architecture, bundle.features, device=CPU, precision=job.precision)
     ensemble = bundle.interpreter
@@ -96,7 +96,7 @@ def dense(job: Job) -> Segment:
 
 
 def _joined(maps: list[Tensor], size: tuple[int, int]) -> Tensor:
-    """Give (D, H, W); written in place, which the reference code does not: it holds them twice."""
+    """Return (D, H, W), written in place; the reference code needs twice the memory."""
     stack = torch.empty(sum(m.shape[1] for m in maps), *size)
     start = 0
     for native in maps:
@@ -106,7 +106,7 @@ def _joined(maps: list[Tensor], size: tuple[int, int]) -> Tensor:
 
 
 def main() -> None:
-    """Make everything ready, then segment a tile for each line."""
+    """Set everything up, then segment a tile for each line."""
     job = Job(**json.loads(sys.argv[1]))
     tune_cpu_allocator()
     segment = {"bare": bare, "ours": ours, "dense": dense}[job.way](job)

@@ -1,4 +1,4 @@
-"""Our training step beside that of denoising-diffusion-pytorch's Trainer.
+"""cytoseg's training step compared with that of denoising-diffusion-pytorch's Trainer.
 
 Writes results/train_step_DEVICE.md and .json.
 Run: python tests/benchmarks/train_step.py [--device cpu|cuda] [--turns 5]
@@ -24,13 +24,13 @@ from made_files import draw_picture
 from numpy.typing import NDArray
 
 WARM_TURNS = 2
-PICTURES = 100  # the Trainer refuses fewer
+PICTURES = 100  # the Trainer's minimum
 CHILD_S = 900.0
 
 
 @dataclass(frozen=True)
 class Network:
-    """A size of network and batch."""
+    """Sizes of network and batch."""
 
     dim: int
     size_px: int
@@ -51,7 +51,7 @@ WORKERS = {"cpu": 1, "cuda": 8}
 
 @dataclass(frozen=True)
 class Variant:
-    """A kind of step; ``tuned``: with the allocator's settings that ``cytoseg train-ddpm`` makes on a CPU."""
+    """A kind of step; ``tuned``: with the allocator settings of ``cytoseg train-ddpm`` on a CPU."""
 
     name: str
     step: str
@@ -63,7 +63,7 @@ TRAINER, OURS = Variant("Trainer", "trainer", "no", False), Variant("cytoseg", "
 TRAINER_BF16, OURS_BF16 = Variant("Trainer", "trainer", "bf16", False), Variant("cytoseg", "cytoseg", "bf16", True)
 TRAINER_TUNED = Variant("Trainer, our allocator settings", "trainer", "no", True)
 OURS_PLAIN = Variant("cytoseg, glibc's allocator settings", "cytoseg", "no", False)
-# Those of one group take turns; all of a group are in memory together.
+# The steps of one group alternate and are in memory together.
 GROUPS = {
     "cpu": ((TRAINER, OURS), (TRAINER_BF16, OURS_BF16), (TRAINER_TUNED, OURS_PLAIN)),
     "cuda": ((TRAINER, OURS), (TRAINER_BF16, OURS_BF16)),
@@ -72,13 +72,13 @@ GROUPS = {
 
 @dataclass
 class Stepper:
-    """A running process that takes steps when told, and what it answered after the warm-up."""
+    """A running process that takes steps on request, and its answers after the warm-up."""
 
     process: subprocess.Popen[str]
     found: list[dict[str, Any]] = field(default_factory=list)
 
     def turn(self, steps: int, *, keep: bool) -> None:
-        """Take so many steps."""
+        """Take a number of steps."""
         assert self.process.stdin is not None, "opened with pipes"
         assert self.process.stdout is not None, "same"
         self.process.stdin.write(f"{steps}\n")
@@ -90,7 +90,7 @@ class Stepper:
             self.found.append(json.loads(line[1:]))
 
     def median(self, key: str) -> float:
-        """Give the median of one of the answers."""
+        """Return the median of one of the answers."""
         return float(statistics.median(found[key] for found in self.found))
 
 
@@ -105,7 +105,7 @@ def start(variant: Variant, network: Network, folder: Path, device: str) -> Step
 
 
 def measure(network: Network, folder: Path, *, device: str, turns: int) -> Iterator[tuple[Variant, Stepper]]:
-    """Let the kinds of step of each group take turns, so that what else happens on the machine hits all."""
+    """Alternate the kinds of step of each group, so that other load on the machine affects all alike."""
     for group in GROUPS[device]:
         steppers = [start(variant, network, folder, device) for variant in group]
         for turn in range(WARM_TURNS + turns):
@@ -120,7 +120,7 @@ def measure(network: Network, folder: Path, *, device: str, turns: int) -> Itera
 def step_table(
     network: Network, found: list[tuple[Variant, Stepper]], *, device: str, gflop: float, ceilings: dict[str, float]
 ) -> Table:
-    """Show each kind of step."""
+    """Return the rows of the kinds of step."""
     clock = "s" if device == "cuda" else "cpu_s"
     rows = []
     for variant, stepper in found:
@@ -145,7 +145,7 @@ def step_table(
 
 
 def ratio_row(network: Network, found: list[tuple[Variant, Stepper]], *, device: str) -> list[str]:
-    """Compare ours with the Trainer turn by turn, and each at its better precision."""
+    """Compare cytoseg with the Trainer turn by turn, and each at its better precision."""
     clock = "s" if device == "cuda" else "cpu_s"
     by = dict(found)
     cells = [str(network)]
@@ -158,7 +158,7 @@ def ratio_row(network: Network, found: list[tuple[Variant, Stepper]], *, device:
 
 
 def write_pictures(folder: Path, size_px: int, picture: NDArray[np.uint8]) -> None:
-    """Write pictures of the very size that is trained on, so that neither side resizes."""
+    """Write images of exactly the training size, so that neither side resizes them."""
     folder.mkdir()
     places = itertools.product(range(0, picture.shape[0] - size_px, 64), repeat=2)
     for number, (y, x) in enumerate(itertools.islice(places, PICTURES)):
@@ -167,7 +167,7 @@ def write_pictures(folder: Path, size_px: int, picture: NDArray[np.uint8]) -> No
 
 
 def main() -> None:
-    """Make pictures, measure, print and write the tables, again after each network: the last ones take longest."""
+    """Generate images, measure, print and write the tables after each network, because the last ones take longest."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--turns", type=int, default=5, help="measured turns of each kind of step")

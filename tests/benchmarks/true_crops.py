@@ -1,9 +1,9 @@
-"""Crops of made slides with their exact label maps, as the labels of a run.
+"""Crops of synthetic slides with their exact label maps, as the labels of a run.
 
     python -m tests.benchmarks.true_crops RECIPE [--per-slide 8] [--size-px 64]
 
-Cuts random tissue of every slide of the recipe at its mpp, which must be that of a level of the slides' label maps, and
-writes the run's labels.
+Cuts random crops of tissue from every slide of the recipe at its mpp, which must be that of a level of the slides'
+label maps, and writes the run's labels.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from cytoseg.synthetic.generate import labels_path
 
 Crop = tuple[str, str, NDArray[np.uint8], NDArray[np.uint8]]
 LEAST_NUCLEUS_PX = 20
-"""Crops with fewer pixels of the last class are drawn again: an empty one has nothing to edit."""
+"""Crops with fewer pixels of the last class are drawn again, because there would be nothing to edit."""
 
 
 def true_crops(recipe: Recipe, *, per_slide: int, size_px: int, seed: int = 0) -> Iterator[Crop]:
-    """Yield the crops: name, slide, (H, W, 3) uint8 picture and (H, W) uint8 ids."""
+    """Yield the crops: name, slide, (H, W, 3) uint8 image and (H, W) uint8 ids."""
     for path in find_slides(recipe.slides.folders, recipe.slides.include, recipe.slides.exclude):
         with open_slide(path) as slide, tifffile.TiffFile(labels_path(path)) as labels:
             slide_mpp = slide.mpp
@@ -47,7 +47,7 @@ def true_crops(recipe: Recipe, *, per_slide: int, size_px: int, seed: int = 0) -
 
 
 def write_labels(folder: Path, crops: Iterator[Crop], recipe: Recipe) -> int:
-    """Write a labels folder in place of what is there; returns the number of crops."""
+    """Write or replace a labels folder; return the number of crops."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     classes = recipe.class_list()
@@ -60,7 +60,7 @@ def write_labels(folder: Path, crops: Iterator[Crop], recipe: Recipe) -> int:
 
 
 def main() -> None:
-    """Cut and write."""
+    """Cut the crops and write the labels."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--per-slide", type=int, default=8)

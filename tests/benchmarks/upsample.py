@@ -1,9 +1,9 @@
-"""Whether a model that enlarges pictures of made slides two times does better than bicubic interpolation.
+"""A model that enlarges images of synthetic slides by a factor of two, compared with bicubic interpolation.
 
 python -m tests.benchmarks.upsample FOLDER CROPS SEED... > tests/benchmarks/results/upsample_made.md
 
-FOLDER takes slides, runs and pictures; what is there already is kept, so it can be interrupted. CROPS is the length of
-each training, of which there is one for each SEED.
+FOLDER stores slides, runs and images; existing ones are kept, so the command can be interrupted. CROPS is the length of
+each training; there is one training per SEED.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ features: {{taps: all}}
 SLIDES = {"made": ("16", "41"), "held": ("6", "43")}
 COUNT, STEPS, REFERENCES = 64, 20, 3
 CUT = 2**30
-"""Number of the first crop that `sample --small crops` makes smaller."""
+"""Number of the first crop that `sample --small crops` downsamples."""
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def _cytoseg(*arguments: str) -> None:
 
 
 def _real(recipe: Path, held: str, first: int) -> Tensor:
-    """Cut crops of the held-out slides; those from 0 on are the ones that are made smaller and enlarged."""
+    """Cut crops from the held-out slides; those from number 0 on are downsampled and enlarged."""
     loaded = load_recipe(str(recipe), [held])
     with contextlib.closing(tissue_crops(loaded)) as crop:
         crops = SlideCrops([crop, *augmentation(loaded.crops)], seed=0, first=CUT + first, last=CUT + first + COUNT)
@@ -101,9 +101,7 @@ def _rows(small: Tensor, drawn: Mapping[int, Tensor], originals: Tensor) -> list
 
 def _report(rows: Sequence[tuple[str, list[Tensor]]], references: Sequence[Tensor], crops: int) -> None:
     originals = rows[-1][1][0]
-    print(
-        f"{COUNT} crops of six held-out slides, made smaller to 32 px at 2 micrometres a pixel and enlarged to 64 px;"
-    )
+    print(f"{COUNT} crops of six held-out slides, downsampled to 32 px at 2 micrometres a pixel and enlarged to 64 px;")
     print(f"the model by DDIM of {STEPS} steps after {crops:,} crops. KID and FID (features `filters`) against")
     print(f"{REFERENCES} x {COUNT} other crops of these slides, mean (+- standard deviation).\n")
     print("| | KID | FID | mean squared error | PSNR, dB |\n|---|---|---|---|---|")

@@ -1,9 +1,9 @@
-"""How long a tile of the slide viewer takes, and whether many of them take memory that is not given back.
+"""Time per tile of the slide viewer, and whether many tiles leak memory.
 
     python tests/benchmarks/viewer_tiles.py SLIDE CLASS_MAP
 
-Both are OME-TIFF pyramids of one size, such as a synthetic slide and its ``.labels.ome.tif``. The tiles are made as the
-review makes them, without the web server: 200 at random places of random steps, then as many as are asked for.
+Both are OME-TIFF pyramids of one size, such as a synthetic slide and its ``.labels.ome.tif``. The tiles are
+rendered as in the review app, without the web server: 200 at random places and zoom levels, then the requested number.
 """
 
 import argparse
@@ -32,7 +32,7 @@ Place = tuple[int, int, int]
 
 
 def _subject(slide: Path, class_map: Path, folder: Path) -> Subject:
-    """Make a prediction of the slide: the class map as it is, and its edges as uncertainty."""
+    """Create a prediction of the slide: the class map unchanged, and its edges as uncertainty."""
     (folder / "class_map.ome.tif").write_bytes(class_map.read_bytes())
     with Raster(class_map) as raster:
         size = raster.levels[0].size
@@ -72,7 +72,7 @@ def _row(name: str, taken: list[float], bytes_mean: float) -> list[str]:
 
 
 def _many(make: Callable[[Place], bytes], places: list[Place], threads: int) -> float:
-    """Make tiles from several threads; gives the seconds."""
+    """Render tiles from several threads; return the seconds."""
     begin = time.perf_counter()
     parts = [
         threading.Thread(target=lambda part: [make(p) for p in part], args=(places[i::threads],))
@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("slide", type=Path)
     parser.add_argument("class_map", type=Path)
-    parser.add_argument("--tiles", type=int, default=2000, help="how many for the memory")
+    parser.add_argument("--tiles", type=int, default=2000, help="number of tiles for the memory test")
     given = parser.parse_args()
     machine, service = describe(), TileService()
     with tempfile.TemporaryDirectory() as folder:

@@ -18,13 +18,13 @@ CROP_PX, BATCH = 256, 16
 
 
 def measure(paths: list[Path], seconds: float) -> dict[str, Any]:
-    """Read for a while, then look at the worker."""
+    """Read for a while, then measure the worker."""
     torch.set_num_threads(1)
     sources = find_tissue(paths, size_px=CROP_PX, settings=SlidesSection(background=BackgroundSection("none")))
     crop = RandSlideCropd(["image"], sources=sources, size_px=CROP_PX)
     crops = SlideCrops([crop, *augmentation(CropsSection())], seed=0, first=0, last=10**6)
     batches = iter(DataLoader(crops, batch_size=BATCH, num_workers=1))
-    worker: int = batches._workers[0].pid  # type: ignore[attr-defined] # torch offers no other way to it
+    worker: int = batches._workers[0].pid  # type: ignore[attr-defined] # torch offers no public access to it
     begin, count, halfway = time.perf_counter(), 0, 0.0
     while (now := time.perf_counter() - begin) < seconds:
         next(batches)
