@@ -57,8 +57,8 @@ def write_crop_pictures(folder: Path, maps: CropMaps, classes: ClassList) -> Non
     for name, array in (("image", picture), ("truth", truth), ("prediction", prediction), ("disagreement", grey)):
         Image.fromarray(array).save(folder / f"{name}.png")
     panels = {
-        "picture": picture,
-        "truth": _painted(truth, classes),
+        "image": picture,
+        "ground truth": _painted(truth, classes),
         "prediction": _painted(prediction, classes),
     }
     if disagreement is None:
@@ -86,7 +86,7 @@ def _overlay(panels: Mapping[str, NDArray[np.uint8]], classes: ClassList) -> Ima
     top = LINE_PX + height * factor + GAP_PX
     sheet = Image.new("RGB", (strip.width, top + strip.height), PAPER)
     for i, (title, panel) in enumerate(panels.items()):
-        large = enlarge_smoothly(panel, factor) if title == "picture" else enlarge(panel, factor)
+        large = enlarge_smoothly(panel, factor) if title == "image" else enlarge(panel, factor)
         put_titled(sheet, large, title, (GAP_PX + i * step, 0), _SPACING)
     sheet.paste(strip, (0, top))
     return sheet
@@ -95,5 +95,5 @@ def _overlay(panels: Mapping[str, NDArray[np.uint8]], classes: ClassList) -> Ima
 def _entries(classes: ClassList) -> list[tuple[str, Swatch]]:
     """Return a legend entry for each class, for ignore and for the ramp."""
     ignored = _painted(np.full((SWATCH_PX, SWATCH_PX), IGNORE, np.uint8), classes)
-    ramp = ("disagreement, least to most of this crop", ramp_swatch(SWATCH_PX))
+    ramp = ("disagreement, lowest to highest in this crop", ramp_swatch(SWATCH_PX))
     return [*zip(classes.names, classes.colours, strict=True), ("ignore", ignored), ramp]

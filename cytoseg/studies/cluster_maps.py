@@ -82,11 +82,11 @@ def draw_maps(pictures: Sequence[Picture], columns: Mapping[str, Sequence[Pictur
         panels[row, 0].imshow(picture, interpolation="nearest")
         for column, maps in enumerate(columns.values(), start=1):
             _draw_map(panels[row, column], maps[row])
-    for panel, title in zip(panels[0], ("picture", *columns), strict=True):
+    for panel, title in zip(panels[0], ("image", *columns), strict=True):
         panel.set_title(title, fontsize="medium", parse_math=False)
     for panel in panels.ravel():
         panel.set(xticks=[], yticks=[])
-    figure.suptitle("Pixels sorted into five clusters, yellow the lightest, violet the darkest", fontsize="medium")
+    figure.suptitle("Pixels grouped into five clusters, from yellow (lightest) to violet (darkest)", fontsize="medium")
     return figure
 
 

@@ -96,7 +96,7 @@ def test_a_row_shows_the_picture_and_its_maps() -> None:
     figure = draw_maps(pictures, maps)
     assert isinstance(figure, Figure)
     panels = figure.axes
-    assert [panel.get_title() for panel in panels] == ["picture", "trained", "filters", "", "", ""]
+    assert [panel.get_title() for panel in panels] == ["image", "trained", "filters", "", "", ""]
     np.testing.assert_array_equal(panels[3].images[0].get_array(), pictures[1])
     np.testing.assert_array_equal(panels[5].images[0].get_array(), maps["filters"][1])
     # One colour means one cluster, whichever clusters a map shows.
